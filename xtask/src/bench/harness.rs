@@ -1,0 +1,200 @@
+//! Interleaved pairs: ours, then what it is compared with, n times; the result is the median of the pairs' ratios.
+//!
+//! A machine gets faster and slower over minutes, but hardly between two runs that follow each other: so a pair's ratio is worth
+//! more than the ratio of two medians. The order within the pair changes every time, so that neither side always finds what the
+//! other left behind. A bar is missed only beyond the spread: if even the best pair is on its wrong side.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::machine::{drop_caches, touch_and_free};
+
+/// One line of the table.
+pub(super) struct Row {
+    pub(super) name: String,
+    /// What `ours` does and what it is compared with, for the reader of the table.
+    pub(super) compared: String,
+    pub(super) page_cache: PageCache,
+    /// The memory that one run uses, page cache included, in bytes; touched and freed before each run.
+    pub(super) touches: u64,
+    pub(super) ours: Side,
+    pub(super) other: Side,
+    /// The largest ratio of times, ours by the other's, that is good enough; nothing if there is no bar.
+    pub(super) bar: Option<f64>,
+}
+
+/// Runs the work once. What has to be made before and removed after it is up to it, and not timed.
+pub(super) type Side = Box<dyn FnMut() -> Result<Run>>;
+
+/// The state in which a timed run finds the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PageCache {
+    Cold,
+    /// As the run before left it.
+    Warm,
+}
+
+/// What one timed run took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub(super) time: Duration,
+    /// Peak of anonymous memory, in bytes.
+    pub(super) peak: u64,
+}
+
+/// A row with its figures.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) name: String,
+    pub(super) compared: String,
+    /// Median, in seconds.
+    pub(super) ours: f64,
+    /// Median, in seconds.
+    pub(super) other: f64,
+    /// Largest peak of ours, in bytes.
+    pub(super) peak: u64,
+    pub(super) ratio: Spread,
+    pub(super) bar: Option<f64>,
+}
+
+/// Middle, least and most of the same figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    NoBar,
+    Held,
+    /// The median is over the bar, but not all pairs are.
+    WithinSpread,
+    Missed,
+}
+
+/// Runs `pairs` pairs, at least one.
+pub(super) fn measure(mut row: Row, pairs: u32) -> Result<Measured> {
+    let (mut ours, mut other) = (Vec::new(), Vec::new());
+    for pair in 0..pairs.max(1) {
+        let mut sides = [(&mut row.ours, &mut ours), (&mut row.other, &mut other)];
+        if pair % 2 == 1 {
+            sides.reverse();
+        }
+        for (side, runs) in sides {
+            if row.page_cache == PageCache::Cold {
+                drop_caches()?;
+            }
+            touch_and_free(row.touches)?;
+            runs.push(side().with_context(|| format!("while measuring {}", row.name))?);
+        }
+    }
+    let seconds = |runs: &[Run]| {
+        let times = runs.iter().map(|run| run.time.as_secs_f64());
+        times.collect::<Vec<_>>()
+    };
+    let (our_times, other_times) = (seconds(&ours), seconds(&other));
+    let ratios = our_times.iter().zip(&other_times).map(|(a, b)| a / b);
+    Ok(Measured {
+        name: row.name,
+        compared: row.compared,
+        ratio: Spread::of(ratios.collect()),
+        ours: Spread::of(our_times).median,
+        other: Spread::of(other_times).median,
+        peak: ours.iter().map(|run| run.peak).max().unwrap_or(0),
+        bar: row.bar,
+    })
+}
+
+impl Spread {
+    /// Of at least one figure. The middle of an even number is the mean of the two in the middle.
+    fn of(mut figures: Vec<f64>) -> Self {
+        figures.sort_by(f64::total_cmp);
+        let middle = figures.len() / 2;
+        Self {
+            median: f64::midpoint(figures[(figures.len() - 1) / 2], figures[middle]),
+            least: figures[0],
+            most: figures[figures.len() - 1],
+        }
+    }
+}
+
+impl Measured {
+    pub(super) fn verdict(&self) -> Verdict {
+        match self.bar {
+            None => Verdict::NoBar,
+            Some(bar) if self.ratio.median <= bar => Verdict::Held,
+            Some(bar) if self.ratio.least <= bar => Verdict::WithinSpread,
+            Some(_) => Verdict::Missed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn side(name: char, seconds: &'static [u64], order: &Rc<RefCell<String>>) -> Side {
+        let mut seconds = seconds.iter().copied();
+        let order = Rc::clone(order);
+        Box::new(move || {
+            order.borrow_mut().push(name);
+            Ok(Run {
+                time: Duration::from_secs(seconds.next().unwrap()),
+                peak: 0,
+            })
+        })
+    }
+
+    fn measured(ours: &'static [u64], other: &'static [u64], bar: f64) -> (Measured, String) {
+        let order = Rc::default();
+        let row = Row {
+            name: "work".to_owned(),
+            compared: "the same".to_owned(),
+            page_cache: PageCache::Warm,
+            touches: 0,
+            ours: side('a', ours, &order),
+            other: side('b', other, &order),
+            bar: Some(bar),
+        };
+        let result = measure(row, ours.len() as u32).unwrap();
+        let order = order.borrow().clone();
+        (result, order)
+    }
+
+    #[test]
+    fn pairs_are_interleaved_and_change_their_order() {
+        assert_eq!(measured(&[1, 1, 1], &[1, 1, 1], 1.0).1, "abbaab");
+    }
+
+    #[test]
+    fn the_ratio_is_the_median_of_the_pairs_not_of_the_sides() {
+        // The machine slowed down by half in the last two pairs: the medians alone would say 20 to 1.
+        let (result, _) = measured(&[20, 20, 2], &[10, 10, 1], 1.0);
+        let all_two = Spread {
+            median: 2.0,
+            least: 2.0,
+            most: 2.0,
+        };
+        assert_eq!(result.ratio, all_two);
+    }
+
+    #[test]
+    fn a_bar_is_missed_only_beyond_the_spread() {
+        let verdict = |bar| measured(&[2, 3, 4], &[1, 1, 1], bar).0.verdict();
+        assert_eq!(verdict(3.0), Verdict::Held);
+        assert_eq!(verdict(2.5), Verdict::WithinSpread);
+        assert_eq!(verdict(1.9), Verdict::Missed);
+    }
+
+    #[test]
+    fn the_middle_of_four_is_between_the_two_in_the_middle() {
+        let spread = Spread::of(vec![4.0, 1.0, 3.0, 2.0]);
+        assert_eq!(spread.median.to_bits(), 2.5_f64.to_bits());
+    }
+}

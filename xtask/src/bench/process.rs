@@ -1,0 +1,95 @@
+//! One timed run of a program, its memory watched from outside.
+//!
+//! The peak is that of `RssAnon`: what the program allocated, without the files that it reads and maps. The kernel keeps no peak of
+//! it (`VmHWM` counts file pages too), so it is sampled; a peak shorter than [`SAMPLE`] may be missed.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::harness::Run;
+use crate::cargo::shown;
+
+/// Between two looks at a program's memory.
+const SAMPLE: Duration = Duration::from_millis(2);
+
+/// Runs the command to its end, its output thrown away; a failure is an error.
+pub(super) fn run(command: &mut Command) -> Result<Run> {
+    let start = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
+    let (peak, ended) = peak_while(child.id(), || {
+        let status = child.wait();
+        (status, start.elapsed())
+    });
+    let (status, time) = ended;
+    let status = status.with_context(|| format!("cannot wait for {}", shown(command)))?;
+    if !status.success() {
+        bail!("{} ended with {status}", shown(command));
+    }
+    Ok(Run { time, peak })
+}
+
+/// Does the work while another thread watches a process, which may be another than the one that works: a daemon's memory is
+/// watched while a client reads. Gives the peak in bytes and what the work gave.
+pub(super) fn peak_while<T>(process: u32, work: impl FnOnce() -> T) -> (u64, T) {
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let sampler = scope.spawn(move || {
+            let mut peak = 0;
+            loop {
+                peak = peak.max(anonymous_memory(process).unwrap_or(0));
+                if is_done.recv_timeout(SAMPLE) != Err(RecvTimeoutError::Timeout) {
+                    return peak;
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        let peak = sampler.join().expect("the sampler does not panic");
+        (peak, result)
+    })
+}
+
+/// `RssAnon` of a process, in bytes; nothing once it has ended.
+fn anonymous_memory(process: u32) -> Option<u64> {
+    rss_anon(&fs::read_to_string(format!("/proc/{process}/status")).ok()?)
+}
+
+/// From the text of `/proc/PID/status`, which counts in KiB.
+fn rss_anon(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_memory_is_read_in_bytes() {
+        let status = "VmHWM:\t   9000 kB\nRssAnon:\t     640 kB\nRssFile:\t 1 kB\n";
+        assert_eq!(rss_anon(status), Some(640 * 1024));
+    }
+
+    #[test]
+    fn this_process_has_anonymous_memory() {
+        assert!(anonymous_memory(std::process::id()).unwrap() > 0);
+    }
+
+    #[test]
+    fn a_program_that_fails_is_no_measurement() {
+        let error = run(&mut Command::new("false")).unwrap_err();
+        assert!(error.to_string().starts_with("false ended with"), "{error}");
+    }
+}

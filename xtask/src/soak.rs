@@ -1,0 +1,61 @@
+//! `cargo xtask soak`: all tests in rounds, property tests with many more cases and new seeds each round.
+//!
+//! It finds what fails once in a hundred runs. The first failure ends it; its output is on the terminal and the seed of a failed
+//! property is kept by the property's own file of regressions.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::cargo::{TestCount, cargo, count_tests};
+
+/// What `cargo xtask soak` may be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// No round begins after this time
+    #[arg(long, default_value_t = 20)]
+    minutes: u64,
+    /// Cases of each property in each round
+    #[arg(long, default_value_t = 4096)]
+    cases: u32,
+    /// Only the tests of this package
+    #[arg(long)]
+    package: Option<String>,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+/// Fails when a round does.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let end = Instant::now() + Duration::from_secs(60 * options.minutes);
+    let mut rounds = 0_u64;
+    let mut total = TestCount::default();
+    let mut all_passed = true;
+    while rounds == 0 || Instant::now() < end {
+        rounds += 1;
+        println!("\n== round {rounds}");
+        let mut command = cargo(["test", "--locked"]);
+        match &options.package {
+            Some(package) => command.args(["--package", package]),
+            None => command.arg("--workspace"),
+        };
+        command
+            .args(&options.filter)
+            .env("PROPTEST_CASES", options.cases.to_string());
+        let (success, count) = count_tests(&mut command)?;
+        total.passed += count.passed;
+        total.failed += count.failed;
+        if !success {
+            all_passed = false;
+            break;
+        }
+    }
+    println!("rounds: {rounds}");
+    println!("tests: {} passed, {} failed", total.passed, total.failed);
+    Ok(if all_passed && total.passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
