@@ -1,0 +1,326 @@
+//! What changed between two snapshots.
+//!
+//! A diff stands alone: it says what is there afterwards and what is gone, never what was there
+//! before. Whether it fits a given base shows when it is applied ([`Snapshot::apply`]).
+//!
+//! [`Snapshot::apply`]: crate::Snapshot::apply
+
+use std::collections::HashSet;
+
+use crate::path::{ancestors_of, utf16_order};
+use crate::snapshot::check_node;
+use crate::{Change, ChunkSize, ContentHash, ManifestPath, Node, SnapshotError};
+
+/// What to put and what to delete to get from one snapshot to another.
+///
+/// Guarantees: a path has one change, or a deletion and a put of the other kind (directory, or file
+/// and link); nothing is put below what becomes a file or link, nor deleted below what was one;
+/// each file's chunks fit its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diff {
+    chunk_size: ChunkSize,
+    parent: Option<ContentHash>,
+    changes: Vec<(ManifestPath, Change)>,
+    total_size: u64,
+}
+
+/// Why changes do not make a [`Diff`], or why a diff does not fit the snapshot it is applied to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DiffError {
+    /// The changes contradict each other, or would leave something that is not a tree.
+    #[error(transparent)]
+    Tree(#[from] SnapshotError),
+    /// Base and diff cut files differently.
+    #[error("the diff's chunk size is {diff}, the base's {base}")]
+    ChunkSize {
+        /// Of the base.
+        base: ChunkSize,
+        /// Of the diff.
+        diff: ChunkSize,
+    },
+    /// What should be deleted is not there.
+    #[error("the diff deletes {kind} at \"{path}\", but the base has {found} there")]
+    Delete {
+        /// Where.
+        path: ManifestPath,
+        /// What the diff deletes, in words.
+        kind: &'static str,
+        /// What the base has, in words.
+        found: &'static str,
+    },
+    /// A put changes the kind of what is there, and nothing deletes that.
+    #[error(
+        "the diff puts {kind} at \"{path}\", where the base has {found} that it does not delete"
+    )]
+    Put {
+        /// Where.
+        path: ManifestPath,
+        /// What the diff puts, in words.
+        kind: &'static str,
+        /// What the base has, in words.
+        found: &'static str,
+    },
+    /// A deleted directory still has something in it.
+    #[error("the diff deletes the directory \"{directory}\", but not \"{path}\" in it")]
+    NotEmpty {
+        /// The directory.
+        directory: ManifestPath,
+        /// What the base has in it.
+        path: ManifestPath,
+    },
+}
+
+impl DiffError {
+    /// The path at fault, if it is one.
+    pub fn path(&self) -> Option<&ManifestPath> {
+        match self {
+            Self::Tree(error) => Some(error.path()),
+            Self::ChunkSize { .. } => None,
+            Self::Delete { path, .. } | Self::Put { path, .. } | Self::NotEmpty { path, .. } => {
+                Some(path)
+            }
+        }
+    }
+}
+
+/// Whether one path may have both changes, in this order.
+fn replaces(first: &Change, second: &Change) -> bool {
+    match (first, second) {
+        (Change::DeleteDir, Change::Put(node)) => !node.is_dir(),
+        (Change::DeleteFile, Change::Put(node)) => node.is_dir(),
+        _ => false,
+    }
+}
+
+impl Diff {
+    /// A diff of these changes, in any order. `parent` is the hash of the manifest to which they
+    /// apply, if that is known.
+    pub fn new(
+        chunk_size: ChunkSize,
+        parent: Option<ContentHash>,
+        changes: impl IntoIterator<Item = (ManifestPath, Change)>,
+    ) -> Result<Self, DiffError> {
+        Ok(Self::build(chunk_size, parent, changes)?)
+    }
+
+    pub(crate) fn build(
+        chunk_size: ChunkSize,
+        parent: Option<ContentHash>,
+        changes: impl IntoIterator<Item = (ManifestPath, Change)>,
+    ) -> Result<Self, SnapshotError> {
+        let mut changes: Vec<_> = changes.into_iter().collect();
+        changes.sort_by(|(a, first), (b, second)| {
+            let put = |change: &Change| change.as_put().is_some();
+            a.cmp(b).then(put(first).cmp(&put(second)))
+        });
+        let mut total_size = 0;
+        for (i, (path, change)) in changes.iter().enumerate() {
+            if let Some((next, second)) = changes.get(i + 1)
+                && path == next
+                && !replaces(change, second)
+            {
+                return Err(SnapshotError::Duplicate { path: path.clone() });
+            }
+            if let Some(node) = change.as_put() {
+                total_size = check_node(path, node, chunk_size, total_size)?;
+            }
+        }
+        let diff = Self {
+            chunk_size,
+            parent,
+            changes,
+            total_size,
+        };
+        diff.check_what_lies_above()?;
+        Ok(diff)
+    }
+
+    /// A diff of changes that are in order and fit each other.
+    pub(crate) fn from_sorted(
+        chunk_size: ChunkSize,
+        parent: Option<ContentHash>,
+        changes: Vec<(ManifestPath, Change)>,
+    ) -> Self {
+        let total_size = changes
+            .iter()
+            .filter_map(|(_, change)| change.as_put()?.as_file())
+            .map(|file| file.size)
+            .sum();
+        Self {
+            chunk_size,
+            parent,
+            changes,
+            total_size,
+        }
+    }
+
+    /// Checks that what lies above a put is not put as a file, and that what lies above a deletion
+    /// was a directory before.
+    fn check_what_lies_above(&self) -> Result<(), SnapshotError> {
+        // What was looked at, for puts or for deletions, with everything above it.
+        let mut checked: HashSet<(&[u8], bool)> = HashSet::new();
+        for (path, change) in &self.changes {
+            let is_put = change.as_put().is_some();
+            let contradicts = |above: &[u8]| match self.at(above) {
+                [(_, Change::DeleteDir), (_, Change::Put(_))] => is_put,
+                [(_, Change::DeleteFile), ..] => !is_put,
+                [(_, Change::Put(node))] => !node.is_dir(),
+                _ => false,
+            };
+            for above in ancestors_of(path.as_bytes()) {
+                if !checked.insert((above, is_put)) {
+                    break;
+                }
+                if contradicts(above) {
+                    return Err(SnapshotError::BelowFile {
+                        path: path.clone(),
+                        file: ManifestPath::from_ancestor(above),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The changes of one path: none, one, or a deletion and a put.
+    fn at(&self, path: &[u8]) -> &[(ManifestPath, Change)] {
+        let order = |change: &(ManifestPath, Change)| utf16_order(change.0.as_bytes(), path);
+        let start = self.changes.partition_point(|change| order(change).is_lt());
+        let count = self.changes[start..]
+            .iter()
+            .take_while(|change| order(change).is_eq())
+            .count();
+        &self.changes[start..start + count]
+    }
+
+    /// How large files are cut.
+    pub fn chunk_size(&self) -> ChunkSize {
+        self.chunk_size
+    }
+
+    /// The hash of the manifest to which the diff applies, if it says so.
+    pub fn parent(&self) -> Option<ContentHash> {
+        self.parent
+    }
+
+    /// Every change, in the order of [`ManifestPath`], a deletion before a put of the same path.
+    ///
+    /// The formats list the directories above everything they mention, so a diff that was decoded
+    /// also puts directories that were there before.
+    pub fn changes(&self) -> impl ExactSizeIterator<Item = (&ManifestPath, &Change)> {
+        self.changes.iter().map(|(path, change)| (path, change))
+    }
+
+    /// How many changes there are.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The bytes of all files that are put.
+    pub fn total_size(&self) -> u64 {
+        self.total_size
+    }
+
+    /// The links that are put.
+    pub(crate) fn put_links(&self) -> impl Iterator<Item = &crate::LinkTarget> {
+        self.changes
+            .iter()
+            .filter_map(|(_, change)| match change.as_put() {
+                Some(Node::Symlink(target)) => Some(target),
+                _ => None,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{chunks, dir, file, link, path};
+
+    fn diff<const N: usize>(changes: [(&str, Change); N]) -> Result<Diff, DiffError> {
+        let changes = changes.map(|(text, change)| (path(text), change));
+        Diff::new(ChunkSize::DEFAULT, None, changes)
+    }
+
+    #[test]
+    fn a_path_changes_once_or_from_one_kind_to_the_other() {
+        use Change::{DeleteDir, DeleteFile, Put};
+        for (first, second, allowed) in [
+            (DeleteDir, Put(file(1)), true),
+            (DeleteDir, Put(link("x")), true),
+            (DeleteFile, Put(dir()), true),
+            (DeleteFile, Put(file(1)), false),
+            (DeleteDir, Put(dir()), false),
+            (DeleteDir, DeleteFile, false),
+            (Put(file(1)), Put(dir()), false),
+            (DeleteDir, DeleteDir, false),
+        ] {
+            for changes in [
+                [first.clone(), second.clone()],
+                [second.clone(), first.clone()],
+            ] {
+                let made = diff(changes.map(|change| ("a", change)));
+                if allowed {
+                    let made = made.unwrap();
+                    let changes: Vec<_> = made.changes().map(|(_, change)| change).collect();
+                    assert_eq!(changes, [&first, &second]);
+                } else {
+                    let error = SnapshotError::Duplicate { path: path("a") };
+                    assert_eq!(made, Err(error.into()), "{first:?} {second:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_put_below_a_file_that_is_put() {
+        let error = SnapshotError::BelowFile {
+            path: path("a/b/c"),
+            file: path("a"),
+        };
+        let put = |node| Change::Put(node);
+        assert_eq!(
+            diff([("a", put(link("x"))), ("a/b/c", put(file(1)))]),
+            Err(error.into())
+        );
+    }
+
+    #[test]
+    fn what_lies_above_a_deletion_was_a_directory() {
+        let below = ("a/b/c", Change::DeleteFile);
+        let error = Err(DiffError::Tree(SnapshotError::BelowFile {
+            path: path("a/b/c"),
+            file: path("a"),
+        }));
+        assert_eq!(diff([("a", Change::Put(file(1))), below.clone()]), error);
+        assert_eq!(diff([("a", Change::DeleteFile), below.clone()]), error);
+        let was_file = [
+            ("a", Change::DeleteFile),
+            ("a", Change::Put(dir())),
+            below.clone(),
+        ];
+        assert_eq!(diff(was_file), error);
+        diff([("a", Change::DeleteDir), ("a", Change::Put(file(1))), below]).unwrap();
+    }
+
+    #[test]
+    fn the_size_is_that_of_the_files_that_are_put() {
+        let made = diff([
+            ("a", Change::Put(file(3))),
+            ("b", Change::DeleteFile),
+            ("c", Change::Put(file(4))),
+        ]);
+        assert_eq!(made.unwrap().total_size(), 7);
+    }
+
+    #[test]
+    fn chunks_must_fit_the_size() {
+        let error = diff([("a", Change::Put(chunks(3, 2)))]).unwrap_err();
+        assert_eq!(error.path(), Some(&path("a")));
+    }
+}

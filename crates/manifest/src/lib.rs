@@ -1,0 +1,25 @@
+//! Job-attachment manifests as types: what a folder held, and what changed in it.
+//!
+//! A [`Snapshot`] lists every directory, file and symbolic link below a root; a [`Diff`] lists what
+//! to put and what to delete to get from one snapshot to another. [`wire`] turns both into the
+//! exact bytes of the formats of AWS Deadline Cloud, and back. Nothing in this crate does I/O,
+//! reads a clock or the environment: text becomes checked types at its edge ([`ContentHash`],
+//! [`ManifestPath`]) and the rest believes them.
+
+mod apply;
+mod diff;
+mod hash;
+mod layout;
+mod node;
+mod path;
+mod snapshot;
+#[cfg(test)]
+mod testing;
+pub mod wire;
+
+pub use diff::{Diff, DiffError};
+pub use hash::{ContentHash, Hasher, ParseHashError};
+pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
+pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
+pub use path::{EscapedBytes, ManifestPath, Name, PathError};
+pub use snapshot::{Snapshot, SnapshotError};

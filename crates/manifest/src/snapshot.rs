@@ -1,0 +1,378 @@
+//! Everything below a root, at one time.
+//!
+//! Entries are a sorted vector: a look-up is a binary search, and a manifest that is already sorted
+//! (the formats ask for it) becomes a snapshot without moving anything. What the entries may be is
+//! checked once, in [`Snapshot::new`]; everything that takes a snapshot believes it.
+
+use std::collections::HashSet;
+
+use crate::layout;
+use crate::path::{ancestors_of, parent_of, utf16_order};
+use crate::{Change, ChunkSize, ContentHash, Diff, LayoutError, ManifestPath, Node};
+
+/// Every directory, file and link below a root.
+///
+/// Guarantees: paths are unique; nothing lies below a file or a link; every parent directory is an
+/// entry itself; each file's chunks fit its size; no size is above `i64::MAX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    chunk_size: ChunkSize,
+    parent: Option<ContentHash>,
+    entries: Vec<(ManifestPath, Node)>,
+    total_size: u64,
+}
+
+/// Why entries do not make a [`Snapshot`] or a [`Diff`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Two entries for one path.
+    #[error("\"{path}\" is listed twice")]
+    Duplicate {
+        /// The path.
+        path: ManifestPath,
+    },
+    /// A file or a link is used as a directory.
+    #[error("\"{path}\" lies below \"{file}\", which is not a directory")]
+    BelowFile {
+        /// The entry.
+        path: ManifestPath,
+        /// The file or link above it.
+        file: ManifestPath,
+    },
+    /// A file's chunks do not fit its size.
+    #[error("the chunks of \"{path}\" do not fit its size")]
+    Layout {
+        /// The file.
+        path: ManifestPath,
+        /// What is wrong.
+        #[source]
+        source: LayoutError,
+    },
+    /// A file is longer than any file can be.
+    #[error("\"{path}\" has {size} bytes, more than a file can have")]
+    FileSize {
+        /// The file.
+        path: ManifestPath,
+        /// Its size.
+        size: u64,
+    },
+    /// The sizes up to this file do not fit into 64 bits.
+    #[error("with \"{path}\" all files together have more than 2^64 bytes")]
+    TotalSize {
+        /// The file that is too much.
+        path: ManifestPath,
+    },
+    /// The directories above the entries would take far more memory than the entries.
+    #[error("the directories above \"{path}\" and the entries before it are too many")]
+    TooDeep {
+        /// The entry at which the limit was reached.
+        path: ManifestPath,
+    },
+}
+
+impl SnapshotError {
+    /// The entry at fault.
+    pub fn path(&self) -> &ManifestPath {
+        match self {
+            Self::Duplicate { path }
+            | Self::BelowFile { path, .. }
+            | Self::Layout { path, .. }
+            | Self::FileSize { path, .. }
+            | Self::TotalSize { path }
+            | Self::TooDeep { path } => path,
+        }
+    }
+}
+
+/// Checks a file's size and chunks, and adds the size to those before it.
+pub(crate) fn check_node(
+    path: &ManifestPath,
+    node: &Node,
+    chunk_size: ChunkSize,
+    total_size: u64,
+) -> Result<u64, SnapshotError> {
+    let Some(file) = node.as_file() else {
+        return Ok(total_size);
+    };
+    if i64::try_from(file.size).is_err() {
+        return Err(SnapshotError::FileSize {
+            path: path.clone(),
+            size: file.size,
+        });
+    }
+    layout::check(file.size, chunk_size, &file.content).map_err(|source| {
+        SnapshotError::Layout {
+            path: path.clone(),
+            source,
+        }
+    })?;
+    total_size
+        .checked_add(file.size)
+        .ok_or_else(|| SnapshotError::TotalSize { path: path.clone() })
+}
+
+fn find<'a>(entries: &'a [(ManifestPath, Node)], path: &[u8]) -> Option<&'a Node> {
+    let at = entries
+        .binary_search_by(|(entry, _)| utf16_order(entry.as_bytes(), path))
+        .ok()?;
+    Some(&entries[at].1)
+}
+
+/// The directories above sorted entries that are not entries themselves.
+///
+/// A long path has many directories above it, whose paths together are far longer than it is, so
+/// what is added is bounded by what was given.
+fn missing_directories(
+    entries: &[(ManifestPath, Node)],
+) -> Result<Vec<ManifestPath>, SnapshotError> {
+    /// What an entry takes beside the bytes of its path.
+    const ENTRY: usize = 64;
+    const ALWAYS_ALLOWED: usize = 64 << 20;
+    const ALLOWED_PER_GIVEN: usize = 16;
+
+    let mut missing: HashSet<&[u8]> = HashSet::new();
+    let mut last: Option<&[u8]> = None;
+    let mut given: usize = 0;
+    let mut added: usize = 0;
+    for (path, _) in entries {
+        let bytes = path.as_bytes();
+        given += ENTRY + bytes.len();
+        let parent = parent_of(bytes);
+        if parent == last {
+            continue;
+        }
+        last = parent;
+        for directory in ancestors_of(bytes) {
+            if missing.contains(directory) {
+                break;
+            }
+            match find(entries, directory) {
+                Some(Node::Dir) => break,
+                Some(Node::File(_) | Node::Symlink(_)) => {
+                    return Err(SnapshotError::BelowFile {
+                        path: path.clone(),
+                        file: ManifestPath::from_ancestor(directory),
+                    });
+                }
+                None => {
+                    added += ENTRY + directory.len();
+                    if added > ALWAYS_ALLOWED + ALLOWED_PER_GIVEN * given {
+                        return Err(SnapshotError::TooDeep { path: path.clone() });
+                    }
+                    missing.insert(directory);
+                }
+            }
+        }
+    }
+    Ok(missing
+        .into_iter()
+        .map(ManifestPath::from_ancestor)
+        .collect())
+}
+
+impl Snapshot {
+    /// A snapshot of these entries, in any order. Directories above them that are not among them
+    /// are added. `parent` is the hash of the manifest that this one came from, if that is known.
+    pub fn new(
+        chunk_size: ChunkSize,
+        parent: Option<ContentHash>,
+        entries: impl IntoIterator<Item = (ManifestPath, Node)>,
+    ) -> Result<Self, SnapshotError> {
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if let Some(pair) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(SnapshotError::Duplicate {
+                path: pair[0].0.clone(),
+            });
+        }
+        let mut total_size = 0;
+        for (path, node) in &entries {
+            total_size = check_node(path, node, chunk_size, total_size)?;
+        }
+        let missing = missing_directories(&entries)?;
+        if !missing.is_empty() {
+            entries.extend(missing.into_iter().map(|path| (path, Node::Dir)));
+            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        }
+        Ok(Self {
+            chunk_size,
+            parent,
+            entries,
+            total_size,
+        })
+    }
+
+    /// How large files are cut.
+    pub fn chunk_size(&self) -> ChunkSize {
+        self.chunk_size
+    }
+
+    /// The hash of the manifest that this one came from, if it says so.
+    pub fn parent(&self) -> Option<ContentHash> {
+        self.parent
+    }
+
+    /// Every entry, in the order of [`ManifestPath`].
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&ManifestPath, &Node)> {
+        self.entries.iter().map(|(path, node)| (path, node))
+    }
+
+    /// Every entry, in the order of [`ManifestPath`], to keep.
+    pub fn into_entries(self) -> impl ExactSizeIterator<Item = (ManifestPath, Node)> {
+        self.entries.into_iter()
+    }
+
+    /// What is at this path.
+    pub fn get(&self, path: &ManifestPath) -> Option<&Node> {
+        find(&self.entries, path.as_bytes())
+    }
+
+    /// How many directories, files and links there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The bytes of all files together.
+    pub fn total_size(&self) -> u64 {
+        self.total_size
+    }
+
+    /// What changed from `parent` to this snapshot: `parent.apply(&diff)` is this snapshot again,
+    /// except for [`Snapshot::parent`], provided that both cut files alike. `parent_hash` is the
+    /// hash of the parent's encoded form, to be written into the diff.
+    ///
+    /// A file differs if anything that the manifest says of it does. A deleted directory is listed
+    /// with everything that was in it.
+    pub fn diff(&self, parent: &Self, parent_hash: Option<ContentHash>) -> Diff {
+        let mut changes = Vec::new();
+        let mut old = parent.entries.iter().peekable();
+        for (path, node) in &self.entries {
+            while let Some((gone, was)) = old.next_if(|(old, _)| old < path) {
+                changes.push((gone.clone(), deletion(was)));
+            }
+            let was = old.next_if(|(old, _)| old == path).map(|(_, node)| node);
+            if was == Some(node) {
+                continue;
+            }
+            if let Some(was) = was
+                && was.is_dir() != node.is_dir()
+            {
+                changes.push((path.clone(), deletion(was)));
+            }
+            changes.push((path.clone(), Change::Put(node.clone())));
+        }
+        changes.extend(old.map(|(gone, was)| (gone.clone(), deletion(was))));
+        Diff::from_sorted(self.chunk_size, parent_hash, changes)
+    }
+}
+
+fn deletion(node: &Node) -> Change {
+    match node {
+        Node::Dir => Change::DeleteDir,
+        Node::File(_) | Node::Symlink(_) => Change::DeleteFile,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{chunks, dir, file, link, path, snapshot};
+
+    #[test]
+    fn parents_that_nobody_listed_are_directories() {
+        let tree = snapshot([("a/b/c", file(1))]);
+        let listed: Vec<_> = tree.entries().map(|(path, _)| path.to_string()).collect();
+        assert_eq!(listed, ["a", "a/b", "a/b/c"]);
+        assert_eq!(tree.get(&path("a/b")), Some(&Node::Dir));
+        assert_eq!(tree.total_size(), 1);
+    }
+
+    #[test]
+    fn entries_come_in_utf16_order_whatever_order_they_were_given_in() {
+        let tree = snapshot([
+            ("\u{e000}", file(1)),
+            ("a/b", file(1)),
+            ("\u{1f600}", file(1)),
+            ("a-b", file(1)),
+        ]);
+        let listed: Vec<_> = tree.entries().map(|(path, _)| path.to_string()).collect();
+        assert_eq!(listed, ["a", "a-b", "a/b", "\u{1f600}", "\u{e000}"]);
+    }
+
+    fn refused<const N: usize>(entries: [(&str, Node); N]) -> SnapshotError {
+        let entries = entries.map(|(text, node)| (path(text), node));
+        Snapshot::new(ChunkSize::DEFAULT, None, entries).unwrap_err()
+    }
+
+    #[test]
+    fn one_path_cannot_be_two_things() {
+        assert_eq!(
+            refused([("a", file(1)), ("b", dir()), ("a", dir())]),
+            SnapshotError::Duplicate { path: path("a") }
+        );
+    }
+
+    #[test]
+    fn nothing_lies_below_a_file_or_a_link() {
+        for node in [file(1), link("x")] {
+            assert_eq!(
+                refused([("a", node), ("a-b", file(1)), ("a/b/c", file(1))]),
+                SnapshotError::BelowFile {
+                    path: path("a/b/c"),
+                    file: path("a")
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn chunks_and_sizes_that_cannot_be_are_refused() {
+        assert!(matches!(
+            refused([("a", chunks(5, 2))]),
+            SnapshotError::Layout {
+                source: LayoutError::NotCut { .. },
+                ..
+            }
+        ));
+        assert!(matches!(
+            refused([("a", file(1 << 63))]),
+            SnapshotError::FileSize { .. }
+        ));
+        let longest = || file(i64::MAX as u64);
+        assert_eq!(
+            refused([("a", longest()), ("b", longest()), ("c", file(2))]),
+            SnapshotError::TotalSize { path: path("c") }
+        );
+    }
+
+    #[test]
+    fn paths_of_a_thousand_directories_each_do_not_fill_the_memory() {
+        let entries = (0..200).map(|i| {
+            let text = format!("{i}/{}f", "a/".repeat(2000));
+            (path(&text), file(1))
+        });
+        let error = Snapshot::new(ChunkSize::DEFAULT, None, entries).unwrap_err();
+        assert!(matches!(error, SnapshotError::TooDeep { .. }));
+    }
+
+    #[test]
+    fn a_directory_that_becomes_a_file_is_deleted_and_put() {
+        let old = snapshot([("a/b", file(1))]);
+        let new = snapshot([("a", file(2))]);
+        let diff = new.diff(&old, None);
+        let changes: Vec<_> = diff.changes().collect();
+        assert_eq!(
+            changes,
+            [
+                (&path("a"), &Change::DeleteDir),
+                (&path("a"), &Change::Put(file(2))),
+                (&path("a/b"), &Change::DeleteFile),
+            ]
+        );
+    }
+}
