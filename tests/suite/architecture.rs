@@ -1,0 +1,335 @@
+//! The borders between crates, held against `cargo metadata` and the source text.
+//!
+//! What is checked here is what the compiler does not: which way dependencies point, which one crate knows a heavy library, that
+//! the pure crates stay pure, and that `unsafe`, fuser and errno stay below `mount/`. *Product* crates are those in `crates/` and
+//! `mount/`; the suites, the example's renderer and `xtask` may use what they need.
+
+mod sources;
+mod workspace;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sources::SourceFile;
+use workspace::{Package, Workspace};
+
+/// What a product crate may depend on, by its short name.
+struct Border {
+    name: &'static str,
+    /// As the design lists it.
+    listed: &'static [&'static str],
+    /// Also used directly, to name types that a listed crate passes through. The design's list is read as closed under what lies
+    /// below: `vfs` may name a manifest path because `tree`, which it is built on, is made of them. Such an edge never
+    /// changes the direction, and a test holds each of these to that.
+    below: &'static [&'static str],
+}
+
+const fn border(
+    name: &'static str,
+    listed: &'static [&'static str],
+    below: &'static [&'static str],
+) -> Border {
+    Border {
+        name,
+        listed,
+        below,
+    }
+}
+
+const BORDERS: [Border; 14] = [
+    border("manifest", &[], &[]),
+    border("paths", &["manifest"], &[]),
+    border("tree", &["manifest"], &[]),
+    border("durable", &[], &[]),
+    border("store", &["manifest", "durable"], &[]),
+    border("store-s3", &["store"], &["manifest"]),
+    border("fetch", &["store", "durable", "manifest"], &[]),
+    border("scan", &["manifest", "durable"], &[]),
+    border(
+        "transfer",
+        &["scan", "store", "fetch", "durable", "manifest"],
+        &[],
+    ),
+    border("vfs", &["tree", "fetch", "durable"], &["manifest"]),
+    border(
+        "commit",
+        &["vfs", "transfer", "store", "durable"],
+        &["tree", "manifest"],
+    ),
+    border("jobs", &["manifest", "paths", "store"], &[]),
+    border("mount", &["vfs"], &["tree"]),
+    border("cli", &["attachfs"], &[]),
+];
+
+/// The crate of use cases, which ties all the others together; only programs stand above it.
+const TOP: &str = "attachfs";
+
+/// The crates without I/O, async, clock, environment or `unsafe`.
+const PURE: [&str; 3] = ["manifest", "paths", "tree"];
+
+/// Libraries that compute and do nothing else: all that a pure crate may use.
+const PURE_LIBRARIES: [&str; 4] = ["serde", "serde_json", "thiserror", "xxhash-rust"];
+
+/// A heavy or platform library (`*` at the end: all that begin so) and the one product crate that knows it.
+const OWNERS: [(&str, &str); 5] = [
+    ("fuser", "mount"),
+    ("winfsp*", "mount"),
+    ("aws-*", "store-s3"),
+    ("rusqlite", "scan"),
+    ("clap*", "cli"),
+];
+
+/// Paths that no pure crate names.
+const OUTSIDE_WORLD: [&str; 11] = [
+    "std::env",
+    "std::fs",
+    "std::io::stderr",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "tokio",
+];
+
+/// What the crate may depend on in this workspace, or nothing if the table does not know it.
+fn allowed(name: &str) -> Option<BTreeSet<&'static str>> {
+    if name == TOP {
+        let all = BORDERS.iter().map(|border| border.name);
+        return Some(all.filter(|&name| name != "cli").collect());
+    }
+    let border = BORDERS.iter().find(|border| border.name == name)?;
+    Some(border.listed.iter().chain(border.below).copied().collect())
+}
+
+/// All that the design puts below a crate.
+fn below(name: &'static str) -> BTreeSet<&'static str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![name];
+    while let Some(name) = open.pop() {
+        for border in BORDERS.iter().filter(|border| border.name == name) {
+            open.extend(border.listed.iter().filter(|&&name| found.insert(name)));
+        }
+    }
+    found
+}
+
+/// Fails with one line per broken rule.
+fn assert_none(broken: &[String]) {
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+fn product_sources(workspace: &Workspace) -> Vec<(&Package, SourceFile)> {
+    let mut all = Vec::new();
+    for package in workspace.product() {
+        all.extend(sources::read(&package.folder).map(|file| (package, file)));
+    }
+    all
+}
+
+#[test]
+fn crates_depend_only_on_crates_below_them() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for package in workspace.product() {
+        let Some(allowed) = allowed(package.short_name()) else {
+            broken.push(format!(
+                "{} is not in the table of borders: say there what it may depend on",
+                package.name
+            ));
+            continue;
+        };
+        for needed in package.shipped_dependencies() {
+            if let Some(other) = workspace.package(&needed.name)
+                && !allowed.contains(other.short_name())
+            {
+                broken.push(format!(
+                    "{} depends on {}, which the table of borders does not allow",
+                    package.name, other.name
+                ));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn edges_added_to_the_design_name_only_what_lay_below_already() {
+    for border in &BORDERS {
+        let below = below(border.name);
+        for added in border.below {
+            assert!(
+                below.contains(added),
+                "{added} is not below {} in the design",
+                border.name
+            );
+        }
+    }
+}
+
+#[test]
+fn no_crate_lies_below_itself() {
+    for border in &BORDERS {
+        assert!(!below(border.name).contains(border.name), "{}", border.name);
+    }
+}
+
+#[test]
+fn every_heavy_library_is_known_to_one_crate_only() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for package in workspace.product() {
+        for needed in &package.dependencies {
+            for (library, owner) in OWNERS {
+                let matches = match library.strip_suffix('*') {
+                    Some(start) => needed.name.starts_with(start),
+                    None => needed.name == library,
+                };
+                if matches && package.short_name() != owner {
+                    broken.push(format!(
+                        "{} depends on {}, which only attachfs-{owner} may know",
+                        package.name, needed.name
+                    ));
+                }
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn fuser_aws_and_clap_each_have_their_owner() {
+    let workspace = Workspace::read();
+    for (library, owner) in [
+        ("fuser", "attachfs-mount"),
+        ("aws-sdk-s3", "attachfs-store-s3"),
+        ("clap", "attachfs-cli"),
+    ] {
+        let owner = workspace.package(owner).expect("the crate is there");
+        assert!(
+            owner
+                .dependencies
+                .iter()
+                .any(|needed| needed.name == library),
+            "{} does not use {library}; where did it go?",
+            owner.name
+        );
+    }
+}
+
+#[test]
+fn pure_crates_depend_only_on_pure_crates_and_libraries_without_io() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for package in workspace.product().filter(|package| is_pure(package)) {
+        for needed in package.shipped_dependencies() {
+            let pure = match workspace.package(&needed.name) {
+                Some(other) => is_pure(other),
+                None => PURE_LIBRARIES.contains(&needed.name.as_str()),
+            };
+            if !pure {
+                broken.push(format!(
+                    "{} is pure and depends on {}, which is not known to be",
+                    package.name, needed.name
+                ));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn pure_crates_name_nothing_of_the_outside_world() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for (_, file) in product_sources(&workspace)
+        .iter()
+        .filter(|(package, _)| is_pure(package))
+    {
+        for found in file.shipped.paths() {
+            if let Some(world) = OUTSIDE_WORLD.iter().find(|world| found.reaches(world)) {
+                broken.push(format!(
+                    "{}: {world} in a pure crate",
+                    file.place(found.line)
+                ));
+            }
+        }
+        for line in file.shipped.lines_with("async") {
+            broken.push(format!("{}: async in a pure crate", file.place(line)));
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn unsafe_is_written_in_mount_and_in_one_file_of_durable_only() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    let mut in_durable = BTreeMap::new();
+    for package in &workspace.packages {
+        for file in sources::read(&package.folder) {
+            for line in file.whole.lines_with("unsafe") {
+                match package.short_name() {
+                    "mount" => {}
+                    "durable" => {
+                        in_durable.insert(file.path.clone(), file.place(line));
+                    }
+                    _ => broken.push(format!("{}: unsafe", file.place(line))),
+                }
+            }
+        }
+    }
+    if in_durable.len() > 1 {
+        broken.push(format!(
+            "unsafe in more than one file of attachfs-durable: {}",
+            in_durable.into_values().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn fuser_is_named_below_mount_only() {
+    assert_none(&named_outside_mount("fuser", |found| {
+        found.reaches("fuser")
+    }));
+}
+
+#[test]
+fn errno_constants_are_named_below_mount_only() {
+    let broken = named_outside_mount("an errno constant", |found| {
+        found.segments.first().is_some_and(|first| first == "libc")
+            && found.segments.get(1).is_some_and(|name| is_errno(name))
+    });
+    assert_none(&broken);
+}
+
+fn named_outside_mount(what: &str, is_it: impl Fn(&sources::NamedPath) -> bool) -> Vec<String> {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for (package, file) in product_sources(&workspace) {
+        if package.short_name() == "mount" {
+            continue;
+        }
+        for found in file.shipped.paths().iter().filter(|found| is_it(found)) {
+            broken.push(format!("{}: {what} outside mount/", file.place(found.line)));
+        }
+    }
+    broken
+}
+
+/// `ENOENT`, `E2BIG`, and a glob that brings them all; not `EFD_CLOEXEC` or `EPOLLIN`, which are flags.
+fn is_errno(name: &str) -> bool {
+    name == "*"
+        || (name.starts_with('E')
+            && name.len() > 2
+            && !name.starts_with("EPOLL")
+            && name
+                .chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()))
+}
+
+fn is_pure(package: &Package) -> bool {
+    PURE.contains(&package.short_name())
+}
