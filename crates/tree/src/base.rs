@@ -1,0 +1,293 @@
+//! The base: what the manifests say, compact and immutable.
+//!
+//! ```text
+//!     nodes    [root][children of root, by name]...[children of one directory, by name]...
+//!     names    every distinct name once, one after the other
+//!     hashes   16 bytes for each object of each file
+//! ```
+//!
+//! The children of one directory lie side by side, sorted by the bytes of their names: a look-up is
+//! a binary search, a listing a slice. Nodes of depth n lie before those of depth n + 1.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use attachfs_manifest::{
+    ChunkLayout, ChunkSize, Content, ContentHash, LayoutError, LinkTarget, ManifestPath, Mtime,
+    Node, Snapshot,
+};
+
+use crate::{Ino, Kind};
+
+/// An immutable tree. Shared by everything that reads it.
+#[derive(Debug)]
+pub struct BaseTree {
+    chunk_size: ChunkSize,
+    nodes: Vec<Record>,
+    names: Vec<u8>,
+    hashes: Vec<ContentHash>,
+    targets: Vec<LinkTarget>,
+}
+
+/// One node, 40 bytes. `first` and `count` are the children of a directory, the hashes of a file,
+/// or the target of a link.
+#[derive(Debug)]
+struct Record {
+    size: u64,
+    mtime: Mtime,
+    parent: u32,
+    name: u32,
+    first: u32,
+    count: u32,
+    name_len: u8,
+    kind: Kind,
+    runnable: bool,
+}
+
+/// What a base node is.
+#[derive(Debug, Clone, Copy)]
+pub enum BaseKind<'a> {
+    /// A directory.
+    Dir,
+    /// A regular file.
+    File {
+        /// Length in bytes.
+        size: u64,
+        /// Modification time.
+        mtime: Mtime,
+        /// Whether it has execute bits.
+        runnable: bool,
+    },
+    /// A symbolic link.
+    Symlink(&'a LinkTarget),
+}
+
+/// Why a snapshot does not make a tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// A file without a hash cannot be read.
+    #[error("\"{path}\": {source}")]
+    Content {
+        /// The file.
+        path: ManifestPath,
+        /// What is wrong with its chunks.
+        #[source]
+        source: LayoutError,
+    },
+    /// More than 2^32 nodes, or names or hashes beyond that.
+    #[error("the manifest is too large for a tree: more than 2^32 {0}")]
+    TooLarge(&'static str),
+}
+
+fn depth(path: &[u8]) -> usize {
+    path.iter().filter(|&&b| b == b'/').count()
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+impl BaseTree {
+    /// Builds the tree of a snapshot.
+    pub fn build(snapshot: &Snapshot) -> Result<Self, BuildError> {
+        let too_large = |what| move |_| BuildError::TooLarge(what);
+        let mut entries: Vec<(usize, &[u8], &ManifestPath, &Node)> =
+            snapshot.entries().map(|(path, node)| (depth(path.as_bytes()), path.as_bytes(), path, node)).collect();
+        entries.sort_unstable_by_key(|&(depth, path, ..)| (depth, path));
+        let mut tree = Self {
+            chunk_size: snapshot.chunk_size(),
+            nodes: Vec::with_capacity(entries.len() + 1),
+            names: Vec::new(),
+            hashes: Vec::new(),
+            targets: Vec::new(),
+        };
+        tree.nodes.push(Record {
+            size: 0,
+            mtime: Mtime(0),
+            parent: 0,
+            name: 0,
+            first: 0,
+            count: 0,
+            name_len: 0,
+            kind: Kind::Dir,
+            runnable: false,
+        });
+        let mut interned: HashMap<&[u8], u32> = HashMap::new();
+        let mut directories: HashMap<&[u8], u32> = HashMap::from([(b"".as_slice(), 0)]);
+        for (_, path, manifest_path, node) in entries {
+            let (parent, name) = split(path);
+            let index = u32::try_from(tree.nodes.len()).map_err(too_large("entries"))?;
+            let parent = directories[parent];
+            let name_at = match interned.get(name) {
+                Some(&at) => at,
+                None => {
+                    let at = u32::try_from(tree.names.len()).map_err(too_large("bytes of names"))?;
+                    tree.names.extend_from_slice(name);
+                    interned.insert(name, at);
+                    at
+                }
+            };
+            let siblings = &mut tree.nodes[parent as usize];
+            if siblings.count == 0 {
+                siblings.first = index;
+            }
+            siblings.count += 1;
+            let mut record = Record {
+                size: 0,
+                mtime: Mtime(0),
+                parent,
+                name: name_at,
+                first: 0,
+                count: 0,
+                name_len: u8::try_from(name.len()).expect("a name has at most 255 bytes"),
+                kind: Kind::Dir,
+                runnable: false,
+            };
+            match node {
+                Node::Dir => {
+                    directories.insert(path, index);
+                }
+                Node::File(file) => {
+                    let layout = ChunkLayout::new(file.size, tree.chunk_size, &file.content)
+                        .map_err(|source| BuildError::Content { path: manifest_path.clone(), source })?;
+                    record.kind = Kind::File;
+                    record.size = file.size;
+                    record.mtime = file.mtime;
+                    record.runnable = file.runnable;
+                    record.first = u32::try_from(tree.hashes.len()).map_err(too_large("hashes"))?;
+                    tree.hashes.extend_from_slice(layout.hashes());
+                    record.count = u32::try_from(layout.hashes().len()).map_err(too_large("hashes"))?;
+                }
+                Node::Symlink(target) => {
+                    record.kind = Kind::Symlink;
+                    record.first = u32::try_from(tree.targets.len()).map_err(too_large("links"))?;
+                    tree.targets.push(target.clone());
+                }
+            }
+            tree.nodes.push(record);
+        }
+        tree.nodes.shrink_to_fit();
+        tree.names.shrink_to_fit();
+        tree.hashes.shrink_to_fit();
+        Ok(tree)
+    }
+
+    /// How many directories, files and links there are, the root included.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is nothing but the root.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.len() == 1
+    }
+
+    /// How the manifest cuts large files.
+    pub fn chunk_size(&self) -> ChunkSize {
+        self.chunk_size
+    }
+
+    fn record(&self, ino: Ino) -> Option<&Record> {
+        self.nodes.get(ino.base_index()? as usize)
+    }
+
+    /// Whether the number is one of this tree's.
+    pub fn contains(&self, ino: Ino) -> bool {
+        self.record(ino).is_some()
+    }
+
+    /// What a node is.
+    pub fn kind(&self, ino: Ino) -> Option<BaseKind<'_>> {
+        let record = self.record(ino)?;
+        Some(match record.kind {
+            Kind::Dir => BaseKind::Dir,
+            Kind::File => {
+                BaseKind::File { size: record.size, mtime: record.mtime, runnable: record.runnable }
+            }
+            Kind::Symlink => BaseKind::Symlink(&self.targets[record.first as usize]),
+        })
+    }
+
+    /// What a node is, without the details.
+    pub fn plain_kind(&self, ino: Ino) -> Option<Kind> {
+        self.record(ino).map(|record| record.kind)
+    }
+
+    /// How a file's bytes lie in stored objects; `None` if it is no file of this tree.
+    pub fn layout(&self, ino: Ino) -> Option<ChunkLayout<'_>> {
+        let record = self.record(ino).filter(|record| record.kind == Kind::File)?;
+        let hashes = &self.hashes[record.first as usize..][..record.count as usize];
+        Some(
+            ChunkLayout::from_hashes(record.size, self.chunk_size, hashes)
+                .expect("the layout was checked when the tree was built"),
+        )
+    }
+
+    /// A file's content, as a manifest says it.
+    pub fn content(&self, ino: Ino) -> Option<Content> {
+        let layout = self.layout(ino)?;
+        Some(match layout.hashes() {
+            [hash] => Content::Whole(*hash),
+            hashes => Content::Chunks(hashes.into()),
+        })
+    }
+
+    /// A node's name; empty for the root.
+    pub fn name(&self, ino: Ino) -> Option<&[u8]> {
+        self.record(ino).map(|record| self.name_of(record))
+    }
+
+    fn name_of(&self, record: &Record) -> &[u8] {
+        &self.names[record.name as usize..][..usize::from(record.name_len)]
+    }
+
+    /// The directory a node is in; the root's is the root.
+    pub fn parent(&self, ino: Ino) -> Option<Ino> {
+        self.record(ino).map(|record| Ino::from_base(record.parent))
+    }
+
+    fn children_range(&self, dir: Ino) -> Range<u32> {
+        match self.record(dir) {
+            Some(record) if record.kind == Kind::Dir => record.first..record.first + record.count,
+            _ => 0..0,
+        }
+    }
+
+    /// A directory's children, sorted by the bytes of their names; none for anything else.
+    pub fn children(&self, dir: Ino) -> impl ExactSizeIterator<Item = Ino> + DoubleEndedIterator + use<> {
+        self.children_range(dir).map(Ino::from_base)
+    }
+
+    /// The child of a directory at a position of [`children`](Self::children).
+    pub fn child_at(&self, dir: Ino, position: usize) -> Option<Ino> {
+        let range = self.children_range(dir);
+        let index = range.start.checked_add(u32::try_from(position).ok()?)?;
+        range.contains(&index).then(|| Ino::from_base(index))
+    }
+
+    /// The child of a directory with this name.
+    pub fn child(&self, dir: Ino, name: &[u8]) -> Option<Ino> {
+        let range = self.children_range(dir);
+        let children = &self.nodes[range.start as usize..range.end as usize];
+        let at = children.binary_search_by(|record| self.name_of(record).cmp(name)).ok()?;
+        Some(Ino::from_base(range.start + at as u32))
+    }
+
+    /// A node's path; `None` for the root.
+    pub fn path(&self, ino: Ino) -> Option<ManifestPath> {
+        let mut parts = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT {
+            parts.push(self.name(at)?);
+            at = self.parent(at)?;
+        }
+        if parts.is_empty() {
+            return None;
+        }
+        parts.reverse();
+        Some(ManifestPath::new(&parts.join(&b'/')).expect("the tree was built from valid paths"))
+    }
+}

@@ -1,0 +1,218 @@
+//! Inodes: their numbers, attributes and where a file's bytes are.
+
+use std::fmt;
+use std::ops::Range;
+
+use attachfs_manifest::Mtime;
+use serde::{Deserialize, Serialize};
+
+use crate::ExtentSet;
+
+/// An inode number, never reused within a session.
+///
+/// ```text
+///     1              the root
+///     1 + index      the base tree's node `index`
+///     2^62 + n       the overlay's n-th inode; the counter is rebuilt from the journal
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Ino(u64);
+
+const FIRST_OVERLAY: u64 = 1 << 62;
+
+impl Ino {
+    /// The root directory, in every tree.
+    pub const ROOT: Self = Self(1);
+
+    pub(crate) fn from_base(index: u32) -> Self {
+        Self(u64::from(index) + 1)
+    }
+
+    pub(crate) fn from_overlay(counter: u64) -> Self {
+        Self(FIRST_OVERLAY + counter)
+    }
+
+    /// The number as the kernel sees it, whether or not such an inode exists.
+    pub fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The number as the kernel sees it.
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// The index in the base tree this number stands for, if it is a base number.
+    pub(crate) fn base_index(self) -> Option<u32> {
+        u32::try_from(self.0.checked_sub(1)?).ok()
+    }
+
+    pub(crate) fn overlay_counter(self) -> Option<u64> {
+        self.0.checked_sub(FIRST_OVERLAY)
+    }
+}
+
+impl fmt::Debug for Ino {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.overlay_counter() {
+            Some(counter) => write!(f, "+{counter}"),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Ino {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A point in time: seconds since the Unix epoch and nanoseconds beyond them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Timestamp {
+    /// Whole seconds, rounded down.
+    pub seconds: i64,
+    /// 0 to 999,999,999.
+    pub nanoseconds: u32,
+}
+
+impl From<Mtime> for Timestamp {
+    fn from(mtime: Mtime) -> Self {
+        let (seconds, nanoseconds) = mtime.to_unix();
+        Self { seconds, nanoseconds }
+    }
+}
+
+impl From<Timestamp> for Mtime {
+    fn from(time: Timestamp) -> Self {
+        Self::from_unix(time.seconds, i64::from(time.nanoseconds))
+    }
+}
+
+/// What kind of thing an inode is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// A directory.
+    Dir,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Symlink,
+}
+
+/// What can be changed about an inode without touching its content. `None` means that the mount's
+/// settings decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Permission bits, without setuid and setgid.
+    pub mode: Option<u32>,
+    /// Where the settings decide the mode: whether it has execute bits.
+    pub runnable: bool,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Last change of the content. Not the truth for [`FileContent::Scratch`], whose scratch file
+    /// has its own.
+    pub mtime: Option<Timestamp>,
+    /// Last change of anything.
+    pub ctime: Option<Timestamp>,
+}
+
+/// A file whose content is partly the base's and partly written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// The base file.
+    pub base: Ino,
+    /// Bytes of the base file that still count; what lies beyond and is not written reads as zero.
+    pub base_limit: u64,
+    /// The length of the file.
+    pub size: u64,
+    /// What the scratch file holds.
+    pub written: ExtentSet,
+}
+
+/// Where a file's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileContent {
+    /// In the store, as the base tree says.
+    Base,
+    /// In the scratch file of this inode, all of them. Its length and modification time are those
+    /// of the scratch file.
+    Scratch,
+    /// In both.
+    Mapped(Mapping),
+}
+
+/// What an inode is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InodeKind {
+    /// A directory.
+    Dir,
+    /// A regular file.
+    File(FileContent),
+    /// A symbolic link with the text it was made with; `None` for one of the base.
+    Symlink(Option<Box<[u8]>>),
+}
+
+/// The overlay's record of an inode: one that it made, or a base inode that it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inode {
+    /// What it is.
+    pub kind: InodeKind,
+    /// Its changed attributes.
+    pub attributes: Attributes,
+}
+
+/// Where a part of a read comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The scratch file, at the same offset.
+    Scratch,
+    /// The base file, at the same offset.
+    Base,
+    /// Nowhere: zeros.
+    Zero,
+}
+
+/// A part of a read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Which bytes of the file.
+    pub range: Range<u64>,
+    /// Where they are.
+    pub source: Source,
+}
+
+impl Mapping {
+    /// Where the bytes of `range` are, in order, without what lies beyond the file's end.
+    pub fn plan_read(&self, range: Range<u64>) -> Vec<Segment> {
+        let end = range.end.min(self.size);
+        let mut segments = Vec::new();
+        let mut at = range.start;
+        for written in self.written.overlapping(range.start..end) {
+            self.plan_gap(at..written.start, &mut segments);
+            at = written.end;
+            segments.push(Segment { range: written, source: Source::Scratch });
+        }
+        self.plan_gap(at..end, &mut segments);
+        segments
+    }
+
+    fn plan_gap(&self, gap: Range<u64>, segments: &mut Vec<Segment>) {
+        if gap.is_empty() {
+            return;
+        }
+        let split = self.base_limit.clamp(gap.start, gap.end);
+        for (range, source) in [(gap.start..split, Source::Base), (split..gap.end, Source::Zero)] {
+            if !range.is_empty() {
+                segments.push(Segment { range, source });
+            }
+        }
+    }
+
+    /// Whether any byte of `range` differs from the base, as far as the map can tell.
+    pub fn touches(&self, range: Range<u64>) -> bool {
+        range.end > self.base_limit || self.written.overlapping(range).next().is_some()
+    }
+}
