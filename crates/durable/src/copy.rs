@@ -1,0 +1,156 @@
+//! Bytes from one file into another, sharing their blocks on disk where the file system can.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::error::At as _;
+use crate::{DurableError, Staged, platform};
+
+/// How bytes came into a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copied {
+    /// Both files share the blocks until one of them is written to; no room was taken.
+    Reflinked,
+    /// The bytes were copied.
+    Copied,
+}
+
+/// Puts `range` of `source` at the start of `target`, as a reflink where that works.
+///
+/// Fails with [`io::ErrorKind::UnexpectedEof`] if `source` ends within the range. After an error
+/// the target may hold part of it.
+pub fn clone_or_copy(source: &File, range: Range<u64>, target: &File) -> io::Result<Copied> {
+    if reflink(source, range.clone(), target) {
+        return Ok(Copied::Reflinked);
+    }
+    copy_range(source, range, target, 0)?;
+    Ok(Copied::Copied)
+}
+
+/// Puts `range` of `source` at the start of `target` by sharing its blocks. `false` if it cannot
+/// be done: the file system has no reflinks or these are two, or the range is neither aligned to
+/// its blocks nor ends where the source ends, or something is wrong, which a copy will find out.
+pub fn reflink(source: &File, range: Range<u64>, target: &File) -> bool {
+    // To the kernel an empty range means "to the end".
+    !range.is_empty() && platform::reflink(source, range, target)
+}
+
+/// Copies `range` of `source` to `offset` of `target`, within the kernel where it can.
+/// Fails as [`clone_or_copy`] does.
+pub fn copy_range(source: &File, range: Range<u64>, target: &File, offset: u64) -> io::Result<()> {
+    const BLOCK: u64 = 256 << 10;
+    let mut at = range.start + platform::copy_in_kernel(source, range.clone(), target, offset);
+    while at < range.end {
+        let bytes = read_range(source, at..range.end.min(at + BLOCK))?;
+        if bytes.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("the source ends at byte {at}, before byte {}", range.end),
+            ));
+        }
+        platform::write_all_at(target, &bytes, offset + (at - range.start))?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
+}
+
+/// Reads `range` of a file without moving its position. Shorter than the range only where the
+/// file ends. The caller bounds the range: this much memory is taken.
+pub fn read_range(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(range.end.saturating_sub(range.start))
+        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(len)
+        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    platform::read_at(file, &mut bytes, len, range.start)?;
+    Ok(bytes)
+}
+
+/// Whether files in `dir` can share the blocks of `source`.
+pub fn can_reflink(source: &File, dir: &Path) -> Result<bool, DurableError> {
+    let probe = Staged::create_in(dir)?;
+    let len = source.metadata().at("look at the source for", dir)?.len();
+    Ok(reflink(source, 0..len, probe.file()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn file_of(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    fn all_of(file: &File) -> Vec<u8> {
+        read_range(file, 0..1 << 24).unwrap()
+    }
+
+    #[test]
+    fn a_range_is_copied_exactly() {
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| (i / 7) as u8).collect();
+        let source = file_of(&bytes);
+        let target = file_of(b"");
+        clone_or_copy(&source, 4096..700_001, &target).unwrap();
+        assert_eq!(all_of(&target), &bytes[4096..700_001]);
+    }
+
+    #[test]
+    fn an_empty_range_copies_nothing() {
+        let source = file_of(b"bytes");
+        let target = file_of(b"");
+        assert_eq!(
+            clone_or_copy(&source, 0..0, &target).unwrap(),
+            Copied::Copied
+        );
+        assert!(all_of(&target).is_empty());
+    }
+
+    #[test]
+    fn a_range_past_the_end_of_the_source_is_an_error() {
+        let source = file_of(b"bytes");
+        let target = file_of(b"");
+        let error = clone_or_copy(&source, 0..6, &target).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_copy_can_go_behind_what_is_there() {
+        let source = file_of(b"0123456789");
+        let target = file_of(b"abc");
+        copy_range(&source, 2..5, &target, 3).unwrap();
+        assert_eq!(all_of(&target), b"abc234");
+    }
+
+    #[test]
+    fn a_file_that_the_kernel_will_not_copy_is_read() {
+        // Files in /proc say that they are empty, and copy_file_range believes them.
+        let source = File::open("/proc/self/maps").unwrap();
+        let target = file_of(b"");
+        copy_range(&source, 0..64, &target, 0).unwrap();
+        assert_eq!(all_of(&target).len(), 64);
+    }
+
+    #[test]
+    fn the_probe_for_reflinks_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = file_of(&[1; 8192]);
+        can_reflink(&source, dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn reading_a_range_past_the_end_gives_what_there_is() {
+        let file = file_of(b"bytes");
+        assert_eq!(read_range(&file, 3..100).unwrap(), b"es");
+        assert!(read_range(&file, 5..100).unwrap().is_empty());
+        assert!(read_range(&file, 500..501).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! Directories: created private or as shared as another one, with their names made durable.
+
+use std::io;
+use std::path::Path;
+
+use crate::error::At as _;
+use crate::{DurableError, platform};
+
+/// Who besides its owner may use what is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharing {
+    pub(crate) dir_mode: u32,
+}
+
+impl Sharing {
+    /// Nobody: directories 0700, files 0600.
+    pub const PRIVATE: Self = Self { dir_mode: 0o700 };
+
+    /// Those who may use the directory `like`. Files that are created for them can be read by
+    /// them and written by the owner only.
+    pub fn of_dir(like: &Path) -> Result<Self, DurableError> {
+        let dir_mode = platform::dir_mode(like).at("look at", like)? | 0o700;
+        Ok(Self { dir_mode })
+    }
+
+    pub(crate) fn file_mode(self) -> u32 {
+        0o600 | (self.dir_mode & 0o044)
+    }
+}
+
+/// Creates a directory and its missing parents, for the owner only (0700), and makes their names
+/// durable. One that exists already is accepted as it is.
+pub fn create_private_dir(path: &Path) -> Result<(), DurableError> {
+    create_dir(path, Sharing::PRIVATE)
+}
+
+/// As [`create_private_dir`], for more than the owner.
+pub fn create_dir(path: &Path, sharing: Sharing) -> Result<(), DurableError> {
+    const DOING: &str = "create the directory";
+    let mut created = platform::create_dir(path, sharing.dir_mode);
+    if let (Err(error), Some(parent)) = (&created, path.parent())
+        && error.kind() == io::ErrorKind::NotFound
+        && !parent.as_os_str().is_empty()
+    {
+        create_dir(parent, sharing)?;
+        created = platform::create_dir(path, sharing.dir_mode);
+    }
+    match created {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(DurableError::new(DOING, path, error)),
+    }
+}
+
+/// Makes the names in a directory durable: what was created, renamed or removed in it stays so.
+pub fn sync_dir(path: &Path) -> Result<(), DurableError> {
+    platform::sync_dir(path).at("sync the directory", path)
+}
+
+/// [`sync_dir`] for the directory that holds `path`.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), DurableError> {
+    sync_dir(parent_of(path))
+}
+
+/// The directory that holds `path`, as something that can be opened.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_private_directory_and_its_new_parents_are_for_the_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/c");
+        create_private_dir(&path).unwrap();
+        create_private_dir(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&dir.path().join("a")), 0o700);
+    }
+
+    #[test]
+    fn a_file_in_the_way_of_a_directory_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "").unwrap();
+        assert_eq!(create_private_dir(&path).unwrap_err().path, path);
+        create_private_dir(&path.join("below")).unwrap_err();
+    }
+
+    #[test]
+    fn a_directory_can_be_shared_like_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
+        let sharing = Sharing::of_dir(dir.path()).unwrap();
+        create_dir(&dir.path().join("d"), sharing).unwrap();
+        assert_eq!(mode(&dir.path().join("d")), 0o750);
+        assert_eq!(sharing.file_mode(), 0o640);
+        assert_eq!(Sharing::PRIVATE.file_mode(), 0o600);
+    }
+}

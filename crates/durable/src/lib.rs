@@ -1,0 +1,39 @@
+//! Files that survive a crash, and the few things the standard library does not say about files.
+//!
+//! *Durable* means one order of steps, and this crate is its only home:
+//!
+//! ```text
+//!     create a file with an unpredictable name beside the target      Staged::create_in
+//!     write                                                           Staged::file
+//!     fsync the file, rename it, fsync the directory                  Staged::publish
+//! ```
+//!
+//! A reader therefore sees the whole file or none of it, before and after a power loss. What is
+//! created here belongs to its owner alone (directories 0700, files 0600) unless [`Sharing`] says
+//! otherwise.
+//!
+//! Functions that are given a path fail with [`DurableError`], which names it. Functions that are
+//! given an open file fail with [`std::io::Error`]: their caller knows what the file is called.
+//! All of them block; callers keep them off the threads that must not. What differs between
+//! platforms is in one file for each.
+
+mod copy;
+mod dir;
+mod error;
+mod group;
+mod lock;
+mod space;
+mod staged;
+mod stamp;
+mod unix;
+
+pub use copy::{Copied, can_reflink, clone_or_copy, copy_range, read_range, reflink};
+pub use dir::{Sharing, create_dir, create_private_dir, sync_dir};
+pub use error::DurableError;
+pub use group::GroupSync;
+pub use lock::FileLock;
+pub use space::{Space, space};
+pub use staged::{Staged, publish, publish_if_absent, sweep_abandoned};
+pub use stamp::FileStamp;
+
+use unix as platform;

@@ -1,0 +1,63 @@
+//! One holder at a time, across processes.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::error::At as _;
+use crate::{DurableError, platform};
+
+/// An exclusive lock on a file, held until it is dropped or the process ends, however it ends.
+///
+/// The file stays when the lock is released: removing it would let two processes hold "the same"
+/// lock on two files.
+#[derive(Debug)]
+pub struct FileLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl FileLock {
+    /// Takes the lock on `path`, creating the file (0600) if need be. `None` if someone has it.
+    pub fn try_exclusive(path: &Path) -> Result<Option<Self>, DurableError> {
+        let file = platform::open_lock_file(path).at("open the lock", path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self {
+                path: path.to_owned(),
+                _file: file,
+            })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(DurableError::new("lock", path, source)),
+        }
+    }
+
+    /// The file that is locked.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_has_one_holder_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = FileLock::try_exclusive(&path).unwrap().unwrap();
+        assert!(FileLock::try_exclusive(&path).unwrap().is_none());
+        drop(held);
+        assert!(path.exists());
+        assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_is_not_taken_through_a_symbolic_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
+        let error = FileLock::try_exclusive(&path).unwrap_err();
+        assert_eq!(error.path, path);
+        assert!(!dir.path().join("elsewhere").exists());
+    }
+}

@@ -1,0 +1,301 @@
+//! Files that appear under their name complete, or not at all.
+//!
+//! A [`Staged`] file has an unpredictable name that begins with `.staged-` and an advisory lock
+//! that its process holds while it lives. Dropping it removes it; what a killed process left
+//! behind has no lock any more and is found by [`sweep_abandoned`].
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::dir::{Sharing, parent_of, sync_parent};
+use crate::error::At as _;
+use crate::{DurableError, GroupSync, platform};
+
+const PREFIX: &str = ".staged-";
+
+/// A file that is being filled and has no name of its own yet. Removed when dropped.
+#[derive(Debug)]
+pub struct Staged {
+    inner: NamedTempFile,
+}
+
+impl Staged {
+    /// Creates an empty file in `dir` that only its owner can use (0600). To be renamed, it must be
+    /// on the file system of its later name: take the directory of that name, or one in it.
+    pub fn create_in(dir: &Path) -> Result<Self, DurableError> {
+        Self::with_mode(dir, 0o600)
+    }
+
+    /// Creates an empty file in `dir` that others can use as the process's umask lets them: for
+    /// files that a person asked for by name.
+    pub fn create_shared_in(dir: &Path) -> Result<Self, DurableError> {
+        Self::with_mode(dir, 0o666)
+    }
+
+    fn with_mode(dir: &Path, mode: u32) -> Result<Self, DurableError> {
+        const DOING: &str = "create a file in";
+        loop {
+            let inner = tempfile::Builder::new()
+                .prefix(PREFIX)
+                .rand_bytes(12)
+                .permissions(platform::permissions(mode))
+                .tempfile_in(dir)
+                .at(DOING, dir)?;
+            // A file system without locks has no sweeping either, so failing to lock is no harm.
+            let locked = inner.as_file().try_lock();
+            let swept = matches!(locked, Err(std::fs::TryLockError::WouldBlock))
+                || platform::is_unlinked(inner.as_file()).at(DOING, dir)?;
+            if !swept {
+                return Ok(Self { inner });
+            }
+        }
+    }
+
+    /// Lets others read the file as far as `sharing` says.
+    pub fn share(&self, sharing: Sharing) -> Result<(), DurableError> {
+        self.file()
+            .set_permissions(platform::permissions(sharing.file_mode()))
+            .at("set the permissions of", self.path())
+    }
+
+    /// The file, open for reading and writing.
+    pub fn file(&self) -> &File {
+        self.inner.as_file()
+    }
+
+    /// Its present name, for messages.
+    pub fn path(&self) -> &Path {
+        self.inner.path()
+    }
+
+    /// Makes the content durable, gives the file its name, replacing what had it, and makes the
+    /// name durable. Gives back the open file. After an error either file may have the name; each
+    /// is complete.
+    pub fn publish(self, to: &Path) -> Result<File, DurableError> {
+        self.sync()?;
+        let file = self.place(to)?;
+        sync_parent(to)?;
+        Ok(file)
+    }
+
+    /// As [`Staged::publish`], sharing the sync of the directory with others.
+    pub fn publish_grouped(self, to: &Path, group: &GroupSync) -> Result<File, DurableError> {
+        debug_assert_eq!(parent_of(to), group.dir(), "another directory is synced");
+        self.sync()?;
+        let file = self.place(to)?;
+        group.sync()?;
+        Ok(file)
+    }
+
+    /// As [`Staged::publish`] if nothing has the name yet, atomically. If something has it: leaves
+    /// that alone, drops this file and gives `None`. The name is durable in both cases.
+    pub fn publish_if_absent(self, to: &Path) -> Result<Option<File>, DurableError> {
+        self.sync()?;
+        let placed = match self.inner.persist_noclobber(to) {
+            Ok(file) => Some(unlocked(file)),
+            Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => None,
+            Err(failed) => return Err(DurableError::new("create", to, failed.error)),
+        };
+        sync_parent(to)?;
+        Ok(placed)
+    }
+
+    /// Gives the file its name atomically, but not durably: after a power loss the name may be
+    /// missing, or have only part of the content. For what can be checked and made again.
+    pub fn place(self, to: &Path) -> Result<File, DurableError> {
+        match self.inner.persist(to) {
+            Ok(file) => Ok(unlocked(file)),
+            Err(failed) => Err(DurableError::new("rename a new file to", to, failed.error)),
+        }
+    }
+
+    fn sync(&self) -> Result<(), DurableError> {
+        self.file().sync_all().at("sync", self.path())
+    }
+}
+
+/// The lock only says that the file is still being filled. Where there are no locks there is none
+/// to release, so a failure means nothing.
+fn unlocked(file: File) -> File {
+    let _ = file.unlock();
+    file
+}
+
+/// Writes a whole file (0600) durably under `path`, replacing what was there.
+pub fn publish(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), DurableError> {
+    staged_beside(path, write)?.publish(path).map(drop)
+}
+
+/// Writes a whole file (0600) durably under `path` unless something is there. Says whether it did.
+pub fn publish_if_absent(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<bool, DurableError> {
+    let staged = staged_beside(path, write)?;
+    Ok(staged.publish_if_absent(path)?.is_some())
+}
+
+fn staged_beside(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<Staged, DurableError> {
+    let mut staged = Staged::create_in(parent_of(path))?;
+    write(staged.inner.as_file_mut()).at("write", path)?;
+    Ok(staged)
+}
+
+/// Removes the staged files in `dir` whose process has ended, and says how many there were.
+pub fn sweep_abandoned(dir: &Path) -> Result<usize, DurableError> {
+    const DOING: &str = "remove abandoned files in";
+    let mut removed = 0;
+    for entry in dir.read_dir().at(DOING, dir)? {
+        let entry = entry.at(DOING, dir)?;
+        let is_staged = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(PREFIX));
+        if !is_staged {
+            continue;
+        }
+        let path = entry.path();
+        let file = match platform::open_lock_file_if_exists(&path) {
+            Ok(file) => file,
+            // It was published or removed since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(DurableError::new("open", &path, error)),
+        };
+        // Still being filled, or on a file system that cannot tell.
+        if file.try_lock().is_err() {
+            continue;
+        }
+        match std::fs::remove_file(&path) {
+            Ok(()) => removed += 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(DurableError::new("remove", &path, error)),
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = dir
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_published_file_is_complete_private_and_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        publish(&path, |file| file.write_all(b"one")).unwrap();
+        publish(&path, |file| file.write_all(b"two")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(names(dir.path()), ["f"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        publish(&path, |file| file.write_all(b"one")).unwrap();
+        let error = publish(&path, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        })
+        .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(
+            error.to_string(),
+            format!("cannot write {}", path.display())
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(names(dir.path()), ["f"]);
+    }
+
+    #[test]
+    fn publishing_if_absent_keeps_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        assert!(publish_if_absent(&path, |file| file.write_all(b"first")).unwrap());
+        assert!(!publish_if_absent(&path, |file| file.write_all(b"second")).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(names(dir.path()), ["f"]);
+    }
+
+    #[test]
+    fn of_many_that_publish_at_once_one_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let wins = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8_u8)
+                .map(|i| {
+                    let path = &path;
+                    scope.spawn(move || {
+                        publish_if_absent(path, |file| file.write_all(&[i; 4096])).unwrap()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|t| t.join().unwrap())
+                .filter(|won| *won)
+                .count()
+        });
+        assert_eq!(wins, 1);
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes, [bytes[0]; 4096]);
+    }
+
+    #[test]
+    fn a_dropped_staged_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Staged::create_in(dir.path()).unwrap());
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn a_grouped_publish_needs_no_sync_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = GroupSync::new(dir.path().to_owned());
+        let staged = Staged::create_in(dir.path()).unwrap();
+        staged.file().write_all(b"x").unwrap();
+        staged
+            .publish_grouped(&dir.path().join("f"), &group)
+            .unwrap();
+        assert_eq!(names(dir.path()), ["f"]);
+    }
+
+    #[test]
+    fn sweeping_takes_what_the_dead_left_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let alive = Staged::create_in(dir.path()).unwrap();
+        fs::write(dir.path().join(".staged-of-the-dead"), "half").unwrap();
+        fs::write(dir.path().join("other"), "").unwrap();
+        assert_eq!(sweep_abandoned(dir.path()).unwrap(), 1);
+        assert!(alive.path().exists());
+        alive.publish(&dir.path().join("done")).unwrap();
+        assert_eq!(names(dir.path()), ["done", "other"]);
+    }
+}

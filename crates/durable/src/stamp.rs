@@ -1,0 +1,33 @@
+//! What tells whether a file is still what it was.
+
+use std::fs::File;
+use std::io;
+
+use crate::platform;
+
+/// A file's identity, size and times at one moment.
+///
+/// Equal stamps mean that nobody wrote to the file in between, as far as the file system's clock
+/// can tell: a write within the same tick as an earlier one (a few milliseconds at most) may keep
+/// the times. Anything that changes the inode changes the stamp too (mode, links), so a stamp
+/// errs to the side of "changed".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    /// The device the file is on.
+    pub dev: u64,
+    /// The file's number on it.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Last change of the content, nanoseconds since 1970.
+    pub mtime_ns: i128,
+    /// Last change of content or inode, nanoseconds since 1970. No program can set it.
+    pub ctime_ns: i128,
+}
+
+impl FileStamp {
+    /// The stamp of an open file.
+    pub fn of(file: &File) -> io::Result<Self> {
+        platform::stamp(file)
+    }
+}
