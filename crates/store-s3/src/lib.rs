@@ -1,0 +1,160 @@
+//! A store in an S3 bucket, over the AWS SDK, which no other crate knows.
+//!
+//! The SDK signs, finds credentials, and tries again what may succeed. What it leaves to its
+//! callers is done here:
+//!
+//! - An answer whose body breaks off or stops is asked for again; it is never short data.
+//! - Every call ends: [`S3Options::operation_timeout`] bounds it, more for bodies at
+//!   [`MIN_BYTES_PER_SECOND`].
+//! - Large objects are sent in parts, several at a time, and an upload that fails or is cancelled is
+//!   aborted in the bucket.
+//! - Errors say what to check, and hold no secrets.
+//!
+//! Bodies are sent with a CRC32, which the server checks and keeps, instead of a signature over
+//! their bytes: the checksum is signed, costs a fraction of a SHA-256, and is there on connections
+//! without TLS too. Checksums of answers are not asked for, because whoever reads an object knows
+//! its hash.
+
+mod connect;
+mod error;
+mod options;
+mod read;
+mod upload;
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use attachfs_manifest::ContentHash;
+use attachfs_store::{
+    BucketName, ChunkStore, KeyPrefix, ManifestKey, ManifestStore, ObjectMeta, ObjectPart, Payload,
+    PutOutcome, Store, StoreAddress, StoreError, data_key, old_data_key,
+};
+use aws_sdk_s3::Client;
+use bytes::Bytes;
+
+pub use options::{S3Credentials, S3Options};
+
+/// The slowest transfer that is waited for, in bytes a second: a body adds its length divided by
+/// this to its call's timeout. A connection that carries nothing at all is given up much earlier,
+/// after [`S3Options::stall_timeout`].
+pub const MIN_BYTES_PER_SECOND: u64 = 10_000;
+
+/// Objects and manifests below a prefix of a bucket. Clones share connections and credentials.
+#[derive(Clone)]
+pub struct S3Store {
+    client: Client,
+    bucket: BucketName,
+    prefix: KeyPrefix,
+    limits: Limits,
+}
+
+/// What bounds the calls.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    operation: Duration,
+    attempt: Duration,
+    /// How often an answer whose body broke is asked for in all.
+    attempts: u32,
+}
+
+impl fmt::Debug for S3Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Store")
+            .field("address", &self.address().to_string())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl S3Store {
+    /// Makes a store for the options, without asking the bucket anything: a wrong name or missing
+    /// credentials are found by the first call. May read the AWS configuration files and, if
+    /// nothing else names a region, ask the instance's metadata service.
+    pub async fn connect(options: S3Options) -> Result<Self, StoreError> {
+        connect::connect(options).await
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+}
+
+#[async_trait]
+impl ChunkStore for S3Store {
+    /// Old clients stored objects without the extension: those are found too, at the price of a
+    /// second request for what is not there.
+    async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError> {
+        let key = self.prefix.join(&data_key(chunk));
+        match self.get_part(&key, range.clone()).await {
+            Err(StoreError::NotFound { what }) => {
+                let key = self.prefix.join(&old_data_key(chunk));
+                self.get_part(&key, range)
+                    .await
+                    .map_err(|error| named(error, what))
+            }
+            found => found,
+        }
+    }
+
+    /// Finds objects without the extension, as `get` does.
+    async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {
+        let key = self.prefix.join(&data_key(chunk));
+        let head = match self.head_object(&key).await {
+            Err(StoreError::NotFound { what }) => {
+                let key = self.prefix.join(&old_data_key(chunk));
+                self.head_object(&key)
+                    .await
+                    .map_err(|error| named(error, what))?
+            }
+            found => found?,
+        };
+        Ok(ObjectMeta { len: head.len })
+    }
+
+    async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError> {
+        let key = self.prefix.join(&data_key(chunk));
+        self.put_payload(&key, payload).await
+    }
+}
+
+/// Says of an object that is not there under its old name that it is not there under its own.
+fn named(error: StoreError, what: String) -> StoreError {
+    match error {
+        StoreError::NotFound { .. } => StoreError::NotFound { what },
+        error => error,
+    }
+}
+
+#[async_trait]
+impl ManifestStore for S3Store {
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError> {
+        let key = self.prefix.join(&key.object_key());
+        Ok(self.get_part(&key, 0..u64::MAX).await?.bytes)
+    }
+
+    /// Asks first whether the key is taken, because some servers do not know conditional writes
+    /// and would replace it. If this call's own write succeeded but its answer was lost, the SDK
+    /// tries again and the outcome is `Exists`.
+    async fn put_manifest_if_absent(
+        &self,
+        key: &ManifestKey,
+        bytes: Bytes,
+    ) -> Result<PutOutcome, StoreError> {
+        let key = self.prefix.join(&key.object_key());
+        self.put_if_absent(&key, bytes).await
+    }
+}
+
+impl Store for S3Store {
+    fn address(&self) -> StoreAddress {
+        StoreAddress::S3 {
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

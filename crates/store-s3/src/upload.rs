@@ -1,0 +1,326 @@
+//! PUT, in one request or in parts.
+
+use std::future::Future;
+use std::ops::Range;
+use std::time::Duration;
+
+use attachfs_store::{Payload, PutOutcome, StoreError, run_blocking};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder as ConfigBuilder;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::S3Store;
+use crate::error::{Failure, NoAnswer, failure};
+use crate::read::transfer_time;
+
+/// The largest object that is sent in one request.
+const LARGEST_SINGLE: u64 = 16 << 20;
+
+/// The size of a part, which is also what AWS's own clients use.
+const PART: u64 = 8 << 20;
+
+/// S3 takes no more parts of one object.
+const MOST_PARTS: u64 = 10_000;
+
+/// How much longer than other requests the last one of an upload in parts may take.
+const COMPLETE_TIME: Duration = Duration::from_mins(5);
+
+/// Parts of one object that are in memory and on their way at a time.
+const PARTS_AT_ONCE: usize = 4;
+
+impl S3Store {
+    pub(crate) async fn put_payload(&self, key: &str, payload: Payload) -> Result<(), StoreError> {
+        let len = payload.len();
+        if len > LARGEST_SINGLE {
+            return self.put_parts(key, payload).await;
+        }
+        let bytes = read(&payload, 0..len).await?;
+        // What was read is what will be sent.
+        check_unchanged(&payload).await?;
+        self.put_bytes(key, bytes, None)
+            .await
+            .map_err(|failure| failure.error)
+    }
+
+    pub(crate) async fn put_if_absent(
+        &self,
+        key: &str,
+        bytes: Bytes,
+    ) -> Result<PutOutcome, StoreError> {
+        if self.is_taken(key).await? {
+            return Ok(PutOutcome::Exists);
+        }
+        match self.put_bytes(key, bytes, Some("*")).await {
+            Ok(()) => Ok(PutOutcome::Created),
+            Err(Failure {
+                status: Some(412), ..
+            }) => Ok(PutOutcome::Exists),
+            // Another writer was there at the same time; whether it won is not said.
+            Err(Failure {
+                status: Some(409),
+                error,
+            }) => {
+                if self.is_taken(key).await? {
+                    return Ok(PutOutcome::Exists);
+                }
+                Err(StoreError::Unreachable {
+                    what: format!("storing {}", self.url(key)),
+                    source: Box::new(error),
+                })
+            }
+            Err(failure) => Err(failure.error),
+        }
+    }
+
+    /// Whether there is something under a key. Who may not ask learns it from the write itself.
+    async fn is_taken(&self, key: &str) -> Result<bool, StoreError> {
+        match self.head_object(key).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. } | StoreError::Denied { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put_bytes(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        if_none_match: Option<&str>,
+    ) -> Result<(), Failure> {
+        let time = transfer_time(bytes.len() as u64);
+        self.client
+            .put_object()
+            .bucket(self.bucket.as_str())
+            .key(key)
+            .set_if_none_match(if_none_match.map(str::to_owned))
+            .body(ByteStream::from(bytes))
+            .customize()
+            .disable_payload_signing()
+            .config_override(self.with_more_time(time))
+            .send()
+            .await
+            .map_err(|error| failure("storing", &self.url(key), error))?;
+        Ok(())
+    }
+
+    async fn put_parts(&self, key: &str, payload: Payload) -> Result<(), StoreError> {
+        let upload = Upload::begin(self, key).await?;
+        let sent = async {
+            let mut parts: Vec<CompletedPart> = stream::iter(parts_of(payload.len()).zip(1..))
+                .map(|(range, number)| upload.send_part(self, &payload, range, number))
+                .buffer_unordered(PARTS_AT_ONCE)
+                .try_collect()
+                .await?;
+            check_unchanged(&payload).await?;
+            parts.sort_by_key(CompletedPart::part_number);
+            upload.complete(self, parts).await
+        };
+        match sent.await {
+            Ok(()) => {
+                upload.close();
+                Ok(())
+            }
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn with_more_time(&self, time: Duration) -> ConfigBuilder {
+        let config = ConfigBuilder::default();
+        if time < Duration::from_secs(1) {
+            return config;
+        }
+        config.timeout_config(
+            aws_config::timeout::TimeoutConfig::builder()
+                .operation_attempt_timeout(self.limits.attempt + time)
+                .operation_timeout(self.limits.operation + time)
+                .build(),
+        )
+    }
+}
+
+/// The ranges that an object of this length is sent in.
+fn parts_of(len: u64) -> impl Iterator<Item = Range<u64>> {
+    let size = PART.max(len.div_ceil(MOST_PARTS).next_multiple_of(1 << 20));
+    (0..len.div_ceil(size)).map(move |i| i * size..len.min((i + 1) * size))
+}
+
+/// An upload in parts that the bucket knows of. Its parts cost money until it is completed or
+/// aborted; one that is dropped aborts itself.
+struct Upload {
+    client: Client,
+    bucket: String,
+    key: String,
+    url: String,
+    id: String,
+    open: bool,
+}
+
+impl Upload {
+    async fn begin(store: &S3Store, key: &str) -> Result<Self, StoreError> {
+        let url = store.url(key);
+        let begun = store
+            .client
+            .create_multipart_upload()
+            .bucket(store.bucket.as_str())
+            .key(key)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .send()
+            .await
+            .map_err(|error| failure("storing", &url, error).error)?;
+        let id = begun.upload_id.ok_or_else(|| StoreError::Other {
+            what: format!("storing {url}"),
+            source: Box::new(NoAnswer::new("the answer names no upload")),
+        })?;
+        Ok(Self {
+            client: store.client.clone(),
+            bucket: store.bucket.to_string(),
+            key: key.to_owned(),
+            url,
+            id,
+            open: true,
+        })
+    }
+
+    async fn send_part(
+        &self,
+        store: &S3Store,
+        payload: &Payload,
+        range: Range<u64>,
+        number: i32,
+    ) -> Result<CompletedPart, StoreError> {
+        let time = transfer_time(range.end - range.start);
+        let bytes = read(payload, range).await?;
+        let sent = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(&self.id)
+            .part_number(number)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .body(ByteStream::from(bytes))
+            .customize()
+            .disable_payload_signing()
+            .config_override(store.with_more_time(time))
+            .send()
+            .await
+            .map_err(|error| failure("storing", &self.url, error).error)?;
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(sent.e_tag)
+            .set_checksum_crc32(sent.checksum_crc32)
+            .build())
+    }
+
+    async fn complete(&self, store: &S3Store, parts: Vec<CompletedPart>) -> Result<(), StoreError> {
+        self.client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(&self.id)
+            .multipart_upload(
+                CompletedMultipartUpload::builder()
+                    .set_parts(Some(parts))
+                    .build(),
+            )
+            .customize()
+            // The server puts the parts together before it answers.
+            .config_override(store.with_more_time(COMPLETE_TIME))
+            .send()
+            .await
+            .map_err(|error| failure("storing", &self.url, error).error)?;
+        Ok(())
+    }
+
+    /// There is nothing to abort any more.
+    fn close(mut self) {
+        self.open = false;
+    }
+
+    async fn abort(mut self) {
+        self.open = false;
+        self.request_abort().await;
+    }
+
+    /// What stays behind is not an object and does no harm but its price, so a failure is only
+    /// noted; buckets have rules that remove such parts.
+    fn request_abort(&self) -> impl Future<Output = ()> + Send + use<> {
+        let request = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(&self.id);
+        let url = self.url.clone();
+        async move {
+            if let Err(error) = request.send().await {
+                let error = failure("aborting the upload of", &url, error).error;
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "parts of an unfinished upload stay in the bucket"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(self.request_abort());
+        } else {
+            tracing::warn!(
+                url = self.url,
+                "parts of an unfinished upload stay in the bucket: nothing can be sent any more"
+            );
+        }
+    }
+}
+
+/// Reads a part of what is to be sent; files away from the threads that send.
+async fn read(payload: &Payload, part: Range<u64>) -> Result<Bytes, StoreError> {
+    match payload {
+        Payload::Bytes(_) => payload.read(part),
+        Payload::File { .. } => {
+            let payload = payload.clone();
+            run_blocking(move || payload.read(part)).await
+        }
+    }
+}
+
+async fn check_unchanged(payload: &Payload) -> Result<(), StoreError> {
+    match payload {
+        Payload::Bytes(_) => Ok(()),
+        Payload::File { .. } => {
+            let payload = payload.clone();
+            run_blocking(move || payload.check_unchanged()).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_object_and_are_as_many_as_s3_takes() {
+        for len in [LARGEST_SINGLE + 1, 100 << 20, 1 << 40, (5 << 40) - 1] {
+            let parts: Vec<_> = parts_of(len).collect();
+            assert!(parts.len() as u64 <= MOST_PARTS);
+            assert_eq!(parts[0].start, 0);
+            assert_eq!(parts.last().unwrap().end, len);
+            assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
+            assert!(parts.iter().all(|part| !part.is_empty()));
+        }
+        assert_eq!(parts_of(LARGEST_SINGLE + 1).next(), Some(0..PART));
+    }
+}

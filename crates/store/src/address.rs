@@ -1,0 +1,247 @@
+//! What a person calls a store, or a manifest in one: a directory, or `s3://bucket/prefix`.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::key::{BucketName, KeyPrefix, ManifestKey, ParseKeyError};
+
+const S3_SCHEME: &str = "s3://";
+
+/// Where a store is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum StoreAddress {
+    /// A directory on this machine.
+    Directory(PathBuf),
+    /// Part of a bucket. Through which endpoint it is reached is not part of the address.
+    S3 {
+        /// The bucket.
+        bucket: BucketName,
+        /// What every key in it begins with.
+        prefix: KeyPrefix,
+    },
+}
+
+/// Why a text is not an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseAddressError {
+    /// No text.
+    #[error("the address of a store may not be empty")]
+    Empty,
+    /// A scheme that is not `s3`.
+    #[error("{0:?} is neither a directory nor an s3:// address")]
+    Scheme(String),
+    /// Wrong bucket or key.
+    #[error("{address:?} is not an address in S3")]
+    S3 {
+        /// The whole text.
+        address: String,
+        /// What is wrong with it.
+        #[source]
+        source: ParseKeyError,
+    },
+    /// Not below `Manifests/`.
+    #[error("{0:?} is not the address of a manifest: its key has no 'Manifests/'")]
+    NotManifest(String),
+}
+
+impl StoreAddress {
+    /// As parsing, for what a shell passed: a directory's name need not be text.
+    pub fn from_os(text: &OsStr) -> Result<Self, ParseAddressError> {
+        text.to_str()
+            .map_or_else(|| Ok(Self::Directory(PathBuf::from(text))), str::parse)
+    }
+}
+
+impl FromStr for StoreAddress {
+    type Err = ParseAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAddressError> {
+        if text.is_empty() {
+            return Err(ParseAddressError::Empty);
+        }
+        if let Some(rest) = text.strip_prefix(S3_SCHEME) {
+            let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+            let wrong = |source| ParseAddressError::S3 {
+                address: text.to_owned(),
+                source,
+            };
+            return Ok(Self::S3 {
+                bucket: bucket.parse().map_err(wrong)?,
+                // People end prefixes with a slash, as the consoles do.
+                prefix: key
+                    .strip_suffix('/')
+                    .unwrap_or(key)
+                    .parse()
+                    .map_err(wrong)?,
+            });
+        }
+        if has_scheme(text) {
+            return Err(ParseAddressError::Scheme(text.to_owned()));
+        }
+        Ok(Self::Directory(PathBuf::from(text)))
+    }
+}
+
+/// Whether the text begins as `https://` does.
+fn has_scheme(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    })
+}
+
+impl fmt::Display for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(f),
+            Self::S3 { bucket, prefix } if prefix.as_str().is_empty() => {
+                write!(f, "{S3_SCHEME}{bucket}")
+            }
+            Self::S3 { bucket, prefix } => write!(f, "{S3_SCHEME}{bucket}/{prefix}"),
+        }
+    }
+}
+
+/// As text. A directory whose name is not UTF-8 cannot be written down.
+impl Serialize for StoreAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Directory(path) => path.serialize(serializer),
+            Self::S3 { .. } => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StoreAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// A manifest in a store in S3: `s3://bucket/prefix/Manifests/key`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ManifestAddress {
+    /// The store.
+    pub store: StoreAddress,
+    /// The manifest's key in it.
+    pub key: ManifestKey,
+}
+
+impl ManifestAddress {
+    /// Whether a text means a place in S3 and not a file.
+    pub fn is_s3(text: &str) -> bool {
+        text.starts_with(S3_SCHEME)
+    }
+}
+
+impl FromStr for ManifestAddress {
+    type Err = ParseAddressError;
+
+    /// Takes `s3://` addresses. Of several folders `Manifests` the last is the store's: prefixes
+    /// are chosen by people, keys of manifests are made by programs and have none.
+    fn from_str(text: &str) -> Result<Self, ParseAddressError> {
+        const FOLDER: &str = "/Manifests/";
+        if !Self::is_s3(text) {
+            return Err(ParseAddressError::Scheme(text.to_owned()));
+        }
+        let (store, key) = text
+            .rsplit_once(FOLDER)
+            .ok_or_else(|| ParseAddressError::NotManifest(text.to_owned()))?;
+        Ok(Self {
+            store: store.parse()?,
+            key: key.parse().map_err(|source| ParseAddressError::S3 {
+                address: text.to_owned(),
+                source,
+            })?,
+        })
+    }
+}
+
+impl fmt::Display for ManifestAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.store {
+            StoreAddress::Directory(path) => path.join(self.key.object_key()).display().fmt(f),
+            store @ StoreAddress::S3 { .. } => write!(f, "{store}/{}", self.key.object_key()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_reads_as_it_is_written() {
+        for text in [
+            "s3://bucket",
+            "s3://bucket/a",
+            "s3://bucket/a/b c",
+            "/dir",
+            "dir/s3",
+        ] {
+            assert_eq!(text.parse::<StoreAddress>().unwrap().to_string(), text);
+        }
+        assert_eq!(
+            "s3://bucket/a/"
+                .parse::<StoreAddress>()
+                .unwrap()
+                .to_string(),
+            "s3://bucket/a"
+        );
+        assert_eq!(
+            "s3://bucket/".parse::<StoreAddress>().unwrap().to_string(),
+            "s3://bucket"
+        );
+    }
+
+    #[test]
+    fn what_is_neither_a_directory_nor_a_bucket_is_refused() {
+        for text in [
+            "",
+            "s3://",
+            "s3:///a",
+            "s3://Bucket",
+            "s3://bucket//a",
+            "s3://bucket/../a",
+        ] {
+            text.parse::<StoreAddress>().unwrap_err();
+        }
+        assert_eq!(
+            "https://bucket/a".parse::<StoreAddress>(),
+            Err(ParseAddressError::Scheme("https://bucket/a".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_directory_need_not_be_text() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = OsStr::from_bytes(b"/a/\xff");
+        assert_eq!(
+            StoreAddress::from_os(name),
+            Ok(StoreAddress::Directory(PathBuf::from(name)))
+        );
+    }
+
+    #[test]
+    fn a_manifests_address_names_the_store_and_the_key() {
+        let text = "s3://bucket/a/b/Manifests/farm/x_input";
+        let address: ManifestAddress = text.parse().unwrap();
+        assert_eq!(address.store.to_string(), "s3://bucket/a/b");
+        assert_eq!(address.key.as_str(), "farm/x_input");
+        assert_eq!(address.to_string(), text);
+        let at_the_top: ManifestAddress = "s3://bucket/Manifests/x".parse().unwrap();
+        assert_eq!(at_the_top.to_string(), "s3://bucket/Manifests/x");
+        assert_eq!(
+            "s3://bucket/a/x".parse::<ManifestAddress>(),
+            Err(ParseAddressError::NotManifest("s3://bucket/a/x".to_owned()))
+        );
+    }
+}

@@ -1,0 +1,548 @@
+//! A store in a directory, laid out as in S3:
+//!
+//! ```text
+//!     <root>/Data/<hash>.xxh128        one file an object, all in one directory
+//!     <root>/Data/.staging/            objects on their way in; swept when a process died
+//!     <root>/Manifests/<key>
+//! ```
+//!
+//! An object's bytes are synced before it gets its name, and its name before `put` returns; puts
+//! that end at the same time share the sync of the directory. Files become objects as reflinks
+//! where the file system can, and never as hard links: a later write to the user's file must not
+//! reach the store. Who may use the root directory may read what is put into it.
+//!
+//! All file access is on the runtime's blocking threads. It cannot be interrupted there, so a
+//! cancelled `put` notices between two blocks.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use attachfs_durable::{
+    DurableError, FileStamp, GroupSync, Sharing, Staged, copy_range, create_dir,
+    create_private_dir, read_range, reflink, sweep_abandoned,
+};
+use attachfs_manifest::ContentHash;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::{
+    ChunkStore, ManifestKey, ManifestStore, ObjectMeta, ObjectPart, Payload, PutOutcome, Store,
+    StoreAddress, StoreError, data_key, old_data_key, run_blocking,
+};
+
+/// How much is copied before a cancelled `put` notices.
+const COPY_BLOCK: u64 = 32 << 20;
+
+/// Objects and manifests as files below one directory.
+#[derive(Debug, Clone)]
+pub struct DirectoryStore {
+    files: Arc<Files>,
+}
+
+/// The blocking half.
+#[derive(Debug)]
+struct Files {
+    root: PathBuf,
+    data: GroupSync,
+    staging: PathBuf,
+    /// Whether the directories are there and swept. Held while that is done.
+    ready: Mutex<Option<Sharing>>,
+}
+
+impl DirectoryStore {
+    /// The store in `root`, which exists. Blocks.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let doing = || format!("opening the store {}", root.display());
+        let absolute = std::path::absolute(root).map_err(|error| failed(doing(), error))?;
+        match std::fs::metadata(&absolute) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => {
+                let error = io::Error::from(io::ErrorKind::NotADirectory);
+                return Err(failed(doing(), error));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NotFound {
+                    what: format!("the directory {}", root.display()),
+                });
+            }
+            Err(error) => return Err(failed(doing(), error)),
+        }
+        let data = absolute.join("Data");
+        Ok(Self {
+            files: Arc::new(Files {
+                staging: data.join(".staging"),
+                data: GroupSync::new(data),
+                root: absolute,
+                ready: Mutex::new(None),
+            }),
+        })
+    }
+
+    /// As [`DirectoryStore::open`]; creates the directory, for its owner only, if it is missing.
+    pub fn create(root: &Path) -> Result<Self, StoreError> {
+        create_private_dir(root)
+            .map_err(|error| failed(format!("creating the store {}", root.display()), error))?;
+        Self::open(root)
+    }
+
+    /// The directory, as an absolute path.
+    pub fn root(&self) -> &Path {
+        &self.files.root
+    }
+
+    /// Where objects are put together: a reflink into it shows whether one into the store works.
+    /// Creates what is missing. Blocks.
+    pub fn staging(&self) -> Result<&Path, StoreError> {
+        self.files
+            .prepare()
+            .map_err(|error| failed(self.files.what("preparing", ""), error))?;
+        Ok(&self.files.staging)
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let files = Arc::clone(&self.files);
+        run_blocking(move || work(&files)).await
+    }
+}
+
+impl Files {
+    fn what(&self, doing: &str, key: &str) -> String {
+        format!("{doing} {}", self.root.join(key).display())
+    }
+
+    /// Creates the directories and removes what killed processes left, once.
+    fn prepare(&self) -> Result<Sharing, DurableError> {
+        let mut ready = self.ready.lock();
+        if let Some(sharing) = *ready {
+            return Ok(sharing);
+        }
+        let sharing = Sharing::of_dir(&self.root)?;
+        create_dir(&self.staging, sharing)?;
+        match sweep_abandoned(&self.staging) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(
+                dir = %self.staging.display(),
+                count,
+                "removed objects that an earlier process did not finish"
+            ),
+            // They only take room; storing works beside them.
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot remove unfinished objects of earlier processes"
+            ),
+        }
+        *ready = Some(sharing);
+        Ok(sharing)
+    }
+
+    /// Opens an object under its present or its old name.
+    fn open(&self, chunk: ContentHash) -> Result<(File, FileStamp), StoreError> {
+        let key = data_key(chunk);
+        let found = match open_file(&self.root.join(&key)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                open_file(&self.root.join(old_data_key(chunk)))
+            }
+            found => found,
+        };
+        found.map_err(|error| self.unreadable(&key, error))
+    }
+
+    /// Tells "the store has no such file" from "there is no store any more".
+    fn unreadable(&self, key: &str, error: io::Error) -> StoreError {
+        let what = self.what("reading", key);
+        if !is_missing(error.kind()) {
+            return failed(what, error);
+        }
+        match std::fs::metadata(&self.root) {
+            Ok(meta) if meta.is_dir() => StoreError::NotFound {
+                what: self.root.join(key).display().to_string(),
+            },
+            Ok(_) => failed(what, error),
+            Err(error) => StoreError::Unreachable {
+                what,
+                source: error.into(),
+            },
+        }
+    }
+
+    fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError> {
+        let (file, stamp) = self.open(chunk)?;
+        let start = range.start.min(stamp.size);
+        let end = range.end.clamp(start, stamp.size);
+        let bytes = read_range(&file, start..end)
+            .map_err(|error| failed(self.what("reading", &data_key(chunk)), error))?;
+        Ok(ObjectPart {
+            bytes: bytes.into(),
+            object_len: stamp.size,
+            version: Some(format!("{:x}-{:x}", stamp.ino, stamp.mtime_ns).into()),
+        })
+    }
+
+    fn put(
+        &self,
+        chunk: ContentHash,
+        payload: &Payload,
+        cancelled: &AtomicBool,
+    ) -> Result<(), StoreError> {
+        let key = data_key(chunk);
+        let failed = |error: DurableError| unwritable(self.what("storing", &key), error);
+        let sharing = self.prepare().map_err(failed)?;
+        let staged = Staged::create_in(&self.staging).map_err(failed)?;
+        staged.share(sharing).map_err(failed)?;
+        self.fill(&staged, &key, payload, cancelled)?;
+        payload.check_unchanged()?;
+        staged
+            .publish_grouped(&self.root.join(&key), &self.data)
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    fn fill(
+        &self,
+        staged: &Staged,
+        key: &str,
+        payload: &Payload,
+        cancelled: &AtomicBool,
+    ) -> Result<(), StoreError> {
+        let failed = |error: io::Error| unwritable(self.what("storing", key), error);
+        match payload {
+            Payload::Bytes(bytes) => {
+                use std::io::Write as _;
+                staged.file().write_all(bytes).map_err(failed)?;
+            }
+            Payload::File { file, range, stamp } => {
+                if !reflink(file, range.clone(), staged.file()) {
+                    let mut at = range.start;
+                    while at < range.end {
+                        if cancelled.load(Ordering::Relaxed) {
+                            let error = io::Error::from(io::ErrorKind::Interrupted);
+                            return Err(failed(error));
+                        }
+                        let end = range.end.min(at + COPY_BLOCK);
+                        match copy_range(file, at..end, staged.file(), at - range.start) {
+                            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                                return Err(stamp.changed());
+                            }
+                            copied => copied.map_err(failed)?,
+                        }
+                        at = end;
+                    }
+                }
+                // Whatever the kernel's copy says, this is what the object will hold.
+                let len = staged.file().metadata().map_err(failed)?.len();
+                if len != payload.len() {
+                    return Err(stamp.changed());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError> {
+        let key = key.object_key();
+        let (file, stamp) =
+            open_file(&self.root.join(&key)).map_err(|error| self.unreadable(&key, error))?;
+        let bytes = read_range(&file, 0..stamp.size)
+            .map_err(|error| failed(self.what("reading", &key), error))?;
+        Ok(bytes.into())
+    }
+
+    fn put_manifest_if_absent(
+        &self,
+        key: &ManifestKey,
+        bytes: &[u8],
+    ) -> Result<PutOutcome, StoreError> {
+        use std::io::Write as _;
+        let key = key.object_key();
+        let path = self.root.join(&key);
+        let dir = path.parent().unwrap_or(&self.root);
+        let write = || {
+            let sharing = Sharing::of_dir(&self.root)?;
+            create_dir(dir, sharing)?;
+            let staged = Staged::create_in(dir)?;
+            staged.share(sharing)?;
+            staged
+                .file()
+                .write_all(bytes)
+                .map_err(|source| DurableError {
+                    doing: "write",
+                    path: path.clone(),
+                    source,
+                })?;
+            staged.publish_if_absent(&path)
+        };
+        match write().map_err(|error| unwritable(self.what("storing", &key), error))? {
+            Some(_) => Ok(PutOutcome::Created),
+            None => Ok(PutOutcome::Exists),
+        }
+    }
+}
+
+/// Opens a regular file and says what it is.
+fn open_file(path: &Path) -> io::Result<(File, FileStamp)> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let stamp = FileStamp::of(&file)?;
+    Ok((file, stamp))
+}
+
+/// Whether this is how a file system says that a key has no file. In S3 a key can be the beginning
+/// of another one; here the one is a directory then, or the other one's directory a file.
+fn is_missing(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory
+    )
+}
+
+/// The store's error for a failed write: a directory that is missing then was there before.
+fn unwritable(what: String, error: impl Into<io::Error>) -> StoreError {
+    let error = error.into();
+    if error.kind() == io::ErrorKind::NotFound {
+        return StoreError::Unreachable {
+            what,
+            source: error.into(),
+        };
+    }
+    failed(what, error)
+}
+
+/// The store's error for a failed operation on a file.
+fn failed(what: String, error: impl Into<io::Error>) -> StoreError {
+    use io::ErrorKind as Kind;
+    let error = error.into();
+    match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => StoreError::Full {
+            what,
+            source: error.into(),
+        },
+        Kind::PermissionDenied => StoreError::Denied {
+            what,
+            advice: "check the permissions and the owner of the store's directory".to_owned(),
+            source: error.into(),
+        },
+        Kind::ReadOnlyFilesystem => StoreError::Denied {
+            what,
+            advice: "its file system is mounted read-only".to_owned(),
+            source: error.into(),
+        },
+        Kind::StaleNetworkFileHandle
+        | Kind::TimedOut
+        | Kind::NetworkDown
+        | Kind::NetworkUnreachable
+        | Kind::HostUnreachable
+        | Kind::NotConnected => StoreError::Unreachable {
+            what,
+            source: error.into(),
+        },
+        _ => StoreError::Other {
+            what,
+            source: error.into(),
+        },
+    }
+}
+
+/// Tells the blocking half that nobody waits for it any more.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl ChunkStore for DirectoryStore {
+    async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError> {
+        self.run(move |files| files.get(chunk, range)).await
+    }
+
+    async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {
+        self.run(move |files| {
+            let (_, stamp) = files.open(chunk)?;
+            Ok(ObjectMeta { len: stamp.size })
+        })
+        .await
+    }
+
+    async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _guard = CancelOnDrop(Arc::clone(&cancelled));
+        self.run(move |files| files.put(chunk, &payload, &cancelled))
+            .await
+    }
+}
+
+#[async_trait]
+impl ManifestStore for DirectoryStore {
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError> {
+        let key = key.clone();
+        self.run(move |files| files.get_manifest(&key)).await
+    }
+
+    async fn put_manifest_if_absent(
+        &self,
+        key: &ManifestKey,
+        bytes: Bytes,
+    ) -> Result<PutOutcome, StoreError> {
+        let key = key.clone();
+        self.run(move |files| files.put_manifest_if_absent(&key, &bytes))
+            .await
+    }
+}
+
+impl Store for DirectoryStore {
+    fn address(&self) -> StoreAddress {
+        StoreAddress::Directory(self.files.root.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::*;
+    use crate::SourceStamp;
+
+    fn payload_of(path: &Path) -> Payload {
+        let file = File::open(path).unwrap();
+        let stamp = FileStamp::of(&file).unwrap();
+        Payload::File {
+            file: Arc::new(file),
+            range: 0..stamp.size,
+            stamp: SourceStamp {
+                path: path.to_owned(),
+                stamp,
+            },
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_directory_store_conforms() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::create(&dir.path().join("store")).unwrap();
+        crate::conformance::run(Arc::new(store)).await;
+        let staging = dir.path().join("store/Data/.staging");
+        assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn opening_a_directory_that_is_not_there_is_not_found_and_creates_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("typo");
+        let error = DirectoryStore::open(&root).unwrap_err();
+        assert!(matches!(error, StoreError::NotFound { .. }));
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_file_is_no_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "").unwrap();
+        DirectoryStore::open(&path).unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn an_object_is_a_file_of_its_own_named_as_in_s3() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("source");
+        fs::write(&source, "content").unwrap();
+        let store = DirectoryStore::create(&dir.path().join("store")).unwrap();
+        let hash = ContentHash::of(b"content");
+        store.put(hash, payload_of(&source)).await.unwrap();
+        let object = store.root().join(format!("Data/{hash}.xxh128"));
+        assert_eq!(fs::read(&object).unwrap(), b"content");
+        let (object, source) = (fs::metadata(object).unwrap(), fs::metadata(source).unwrap());
+        assert_ne!(object.ino(), source.ino());
+        assert_eq!(object.nlink(), 1);
+        assert_eq!(object.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn who_may_use_the_root_may_read_the_objects() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
+        let store = DirectoryStore::open(dir.path()).unwrap();
+        let hash = ContentHash::of(b"x");
+        let payload = Payload::Bytes(Bytes::from_static(b"x"));
+        store.put(hash, payload).await.unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&dir.path().join("Data")), 0o750);
+        assert_eq!(mode(&dir.path().join(data_key(hash))), 0o640);
+    }
+
+    #[tokio::test]
+    async fn an_object_without_the_extension_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::create(dir.path()).unwrap();
+        let hash = ContentHash::of(b"old");
+        fs::create_dir(dir.path().join("Data")).unwrap();
+        fs::write(dir.path().join(old_data_key(hash)), "old").unwrap();
+        assert_eq!(store.get(hash, 0..3).await.unwrap().bytes, "old");
+        assert_eq!(store.head(hash).await.unwrap().len, 3);
+    }
+
+    #[tokio::test]
+    async fn a_store_whose_directory_went_away_is_unreachable_and_not_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let store = DirectoryStore::create(&root).unwrap();
+        fs::remove_dir(&root).unwrap();
+        let hash = ContentHash::of(b"x");
+        let error = store.get(hash, 0..1).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+        let payload = Payload::Bytes(Bytes::from_static(b"x"));
+        let error = store.put(hash, payload).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_left_is_swept_at_the_first_put() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = dir.path().join("Data/.staging");
+        fs::create_dir_all(&staging).unwrap();
+        fs::write(staging.join(".staged-left"), "half").unwrap();
+        let store = DirectoryStore::open(dir.path()).unwrap();
+        let payload = Payload::Bytes(Bytes::new());
+        store.put(ContentHash::of(b""), payload).await.unwrap();
+        assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn errors_are_told_apart_by_what_can_be_done() {
+        let of = |kind: io::ErrorKind| failed("x".to_owned(), io::Error::from(kind));
+        assert!(matches!(
+            of(io::ErrorKind::StorageFull),
+            StoreError::Full { .. }
+        ));
+        assert!(matches!(
+            of(io::ErrorKind::QuotaExceeded),
+            StoreError::Full { .. }
+        ));
+        assert!(matches!(
+            of(io::ErrorKind::PermissionDenied),
+            StoreError::Denied { .. }
+        ));
+        assert!(matches!(
+            of(io::ErrorKind::ReadOnlyFilesystem),
+            StoreError::Denied { .. }
+        ));
+        assert!(of(io::ErrorKind::StaleNetworkFileHandle).is_transient());
+        assert!(matches!(
+            of(io::ErrorKind::InvalidData),
+            StoreError::Other { .. }
+        ));
+    }
+}

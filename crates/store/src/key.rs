@@ -1,0 +1,256 @@
+//! The names of things in a store: the only code that builds keys.
+//!
+//! ```text
+//!     <prefix>/Data/<32 hex digits>.xxh128       data_key
+//!     <prefix>/Manifests/<manifest key>          ManifestKey::object_key
+//!     `------' KeyPrefix, may be empty
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use attachfs_manifest::ContentHash;
+use serde::{Deserialize, Serialize};
+
+/// The longest key S3 takes is 1024 bytes; this leaves room for prefix, folder and hash.
+const LONGEST_PART: usize = 480;
+
+/// The longest file name of the common file systems, for the directory store.
+const LONGEST_COMPONENT: usize = 255;
+
+/// The key of an object, below the store's prefix.
+pub fn data_key(hash: ContentHash) -> String {
+    format!("Data/{hash}.xxh128")
+}
+
+/// The key under which old clients stored an object. Readers try it after [`data_key`].
+pub fn old_data_key(hash: ContentHash) -> String {
+    format!("Data/{hash}")
+}
+
+/// Why a text is not a key, a prefix or a bucket name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseKeyError {
+    /// Nothing at all.
+    #[error("a key may not be empty")]
+    Empty,
+    /// `//`, or a slash at an end.
+    #[error("{0:?} has an empty part between two slashes or at an end")]
+    EmptyComponent(String),
+    /// `.` or `..` as a component.
+    #[error("{0:?} has a part that is '.' or '..'")]
+    Dots(String),
+    /// A control character.
+    #[error("{0:?} has a character that cannot be printed")]
+    Unprintable(String),
+    /// Longer than S3 or a file system takes.
+    #[error("{0:?} is too long ({LONGEST_PART} bytes in all, {LONGEST_COMPONENT} between slashes)")]
+    TooLong(String),
+    /// Not a name that S3 gives to buckets.
+    #[error("{0:?} cannot be a bucket: {1}")]
+    Bucket(String, &'static str),
+}
+
+fn check_path(text: &str) -> Result<(), ParseKeyError> {
+    if text.len() > LONGEST_PART {
+        return Err(ParseKeyError::TooLong(text.to_owned()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(ParseKeyError::Unprintable(text.to_owned()));
+    }
+    for component in text.split('/') {
+        match component {
+            "" => return Err(ParseKeyError::EmptyComponent(text.to_owned())),
+            "." | ".." => return Err(ParseKeyError::Dots(text.to_owned())),
+            _ if component.len() > LONGEST_COMPONENT => {
+                return Err(ParseKeyError::TooLong(text.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes a checked text what text should be: readable, and checked again when it is read.
+macro_rules! text_type {
+    ($name:ident) => {
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(checked: $name) -> Self {
+                checked.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ParseKeyError;
+
+            fn try_from(text: String) -> Result<Self, ParseKeyError> {
+                text.parse()
+            }
+        }
+    };
+}
+
+/// The place of a manifest below `Manifests/`: `/`-separated, no empty part, no `.` or `..`,
+/// printable, short enough for S3 and for file systems.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ManifestKey(String);
+
+text_type!(ManifestKey);
+
+impl ManifestKey {
+    /// The key of the object, below the store's prefix.
+    pub fn object_key(&self) -> String {
+        format!("Manifests/{}", self.0)
+    }
+}
+
+impl FromStr for ManifestKey {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        if text.is_empty() {
+            return Err(ParseKeyError::Empty);
+        }
+        check_path(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Where in a bucket a store begins: like a [`ManifestKey`], or empty for the bucket's top.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyPrefix(String);
+
+text_type!(KeyPrefix);
+
+impl KeyPrefix {
+    /// The full key of what has `key` below this prefix.
+    pub fn join(&self, key: &str) -> String {
+        if self.0.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}/{key}", self.0)
+        }
+    }
+}
+
+impl FromStr for KeyPrefix {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        if !text.is_empty() {
+            check_path(text)?;
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The name of an S3 bucket, by S3's rules for names that can be part of a host name. Aliases of
+/// access points and directory buckets have such names too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BucketName(String);
+
+text_type!(BucketName);
+
+impl FromStr for BucketName {
+    type Err = ParseKeyError;
+
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        let refuse = |why| Err(ParseKeyError::Bucket(text.to_owned(), why));
+        if !(3..=63).contains(&text.len()) {
+            return refuse("a bucket name has 3 to 63 characters");
+        }
+        let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let bytes = text.as_bytes();
+        if !bytes
+            .iter()
+            .all(|byte| alphanumeric(byte) || matches!(byte, b'.' | b'-'))
+        {
+            return refuse("a bucket name has lower-case letters, digits, '.' and '-' only");
+        }
+        if !(bytes.first().is_some_and(alphanumeric) && bytes.last().is_some_and(alphanumeric)) {
+            return refuse("a bucket name begins and ends with a letter or a digit");
+        }
+        if text.contains("..") {
+            return refuse("a bucket name has no two dots in a row");
+        }
+        if text.parse::<std::net::Ipv4Addr>().is_ok() {
+            return refuse("a bucket name does not look like an IP address");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_named_by_its_hash() {
+        let hash = ContentHash::of(b"");
+        assert_eq!(
+            data_key(hash),
+            "Data/99aa06d3014798d86001c324468d497f.xxh128"
+        );
+        let prefix: KeyPrefix = "DeadlineCloud".parse().unwrap();
+        assert_eq!(
+            prefix.join(&data_key(hash)),
+            format!("DeadlineCloud/Data/{hash}.xxh128")
+        );
+        assert_eq!(KeyPrefix::default().join("Data/x"), "Data/x");
+    }
+
+    #[test]
+    fn a_manifest_key_stays_below_its_folder() {
+        for good in [
+            "a",
+            "farm-1/queue-2/Inputs/0/x_input",
+            "2024-01-01T00:00:00.0Z_s/ä b",
+        ] {
+            assert_eq!(good.parse::<ManifestKey>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "", "/", "/a", "a/", "a//b", ".", "a/../b", "..", "./a", "a\0", "a\nb",
+        ] {
+            bad.parse::<ManifestKey>().unwrap_err();
+        }
+        "x".repeat(256).parse::<ManifestKey>().unwrap_err();
+        "x/".repeat(300).parse::<ManifestKey>().unwrap_err();
+    }
+
+    #[test]
+    fn bucket_names_follow_the_rules_of_s3() {
+        for good in ["abc", "my-bucket.with.dots", "0123", &"a".repeat(63)] {
+            good.parse::<BucketName>().unwrap();
+        }
+        for bad in [
+            "ab",
+            "Abc",
+            "a_b",
+            "-abc",
+            "abc-",
+            "a..b",
+            "10.0.0.1",
+            &"a".repeat(64),
+            "ä11",
+        ] {
+            bad.parse::<BucketName>().unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Content-addressed stores: objects named by the hash of their bytes, and manifests beside them.
+//!
+//! Every store has the same layout below its root, that of AWS Deadline Cloud's job attachments:
+//!
+//! ```text
+//!     <root>/Data/<xxh128 of the object, 32 hex digits>.xxh128
+//!     <root>/Manifests/<manifest key>
+//! ```
+//!
+//! Readers and writers see the traits [`ChunkStore`] and [`ManifestStore`]; every implementation
+//! passes the one suite in [`conformance`].
+
+mod address;
+mod blocking;
+mod call;
+pub mod conformance;
+mod directory;
+mod error;
+pub mod fault;
+mod key;
+mod memory;
+mod payload;
+pub mod record;
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use attachfs_manifest::ContentHash;
+use bytes::Bytes;
+
+pub use address::{ManifestAddress, ParseAddressError, StoreAddress};
+pub use blocking::run_blocking;
+pub use call::{Call, CallKind};
+pub use directory::DirectoryStore;
+pub use error::StoreError;
+pub use key::{BucketName, KeyPrefix, ManifestKey, ParseKeyError, data_key, old_data_key};
+pub use memory::MemoryStore;
+pub use payload::{Payload, SourceStamp};
+
+/// Some bytes of an object, and what the store said of the whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectPart {
+    /// The bytes asked for. Shorter than the range only where the object ends.
+    pub bytes: Bytes,
+    /// The length of the whole object in bytes.
+    pub object_len: u64,
+    /// Changes when the object is replaced (the ETag in S3), if the store has such a thing.
+    pub version: Option<Arc<str>>,
+}
+
+/// What a store says of an object without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// The length of the object in bytes.
+    pub len: u64,
+}
+
+/// Whether a conditional write wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// The object was not there; now it is.
+    Created,
+    /// There is an object under this key already; it was left as it is.
+    Exists,
+}
+
+/// A store of objects that are named by their hash.
+///
+/// Every method may fail with [`StoreError`]; only [`StoreError::NotFound`] says that the object is
+/// not there. A method may be cancelled by dropping its future: a `put` then either happened or did
+/// not, and never leaves part of an object under its key.
+#[async_trait]
+pub trait ChunkStore: Send + Sync + Debug {
+    /// Reads `range` of an object. The range is not empty unless the object may be (`0..0` asks for
+    /// its length only). A range that starts at or after the object's end gives no bytes and the
+    /// object's true length: it is the caller who knows how long the object should be.
+    async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError>;
+
+    /// Asks for an object's length.
+    async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError>;
+
+    /// Stores an object, replacing one of the same name. Atomic (a reader sees the whole object or
+    /// none of it) and idempotent. Returns once the object is as durable as the store makes things.
+    /// Fails with [`StoreError::SourceChanged`] if the payload's file is not what it was.
+    async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError>;
+}
+
+/// A store of manifests, named by keys.
+#[async_trait]
+pub trait ManifestStore: Send + Sync + Debug {
+    /// Reads a manifest.
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError>;
+
+    /// Writes a manifest under a key that is free, atomically (`If-None-Match: *`). After an error
+    /// the outcome is unknown: read the key to learn it.
+    async fn put_manifest_if_absent(
+        &self,
+        key: &ManifestKey,
+        bytes: Bytes,
+    ) -> Result<PutOutcome, StoreError>;
+}
+
+/// Both halves of a store.
+pub trait Store: ChunkStore + ManifestStore {
+    /// What a person would call this store, and what a session writes down to find it again.
+    fn address(&self) -> StoreAddress;
+}

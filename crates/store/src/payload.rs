@@ -1,0 +1,102 @@
+//! What is being stored: bytes in memory, or a range of a file that must not change meanwhile.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use attachfs_durable::{FileStamp, read_range};
+use bytes::Bytes;
+
+use crate::StoreError;
+
+/// The source of a `put`. Its bytes were hashed before; the store that sends them checks with
+/// [`SourceStamp`] that they are still the same.
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A range of an open file.
+    File {
+        /// The file, open for reading.
+        file: Arc<File>,
+        /// Which bytes of it.
+        range: Range<u64>,
+        /// What the file was when these bytes were hashed.
+        stamp: SourceStamp,
+    },
+}
+
+/// What a file was when its bytes were hashed, and what it is called in messages.
+#[derive(Debug, Clone)]
+pub struct SourceStamp {
+    /// For messages only.
+    pub path: PathBuf,
+    /// Size, times and identity.
+    pub stamp: FileStamp,
+}
+
+impl Payload {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { range, .. } => range.end.saturating_sub(range.start),
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads a part, counted from the payload's start. Blocks. A file that ends before the part
+    /// does is [`StoreError::SourceChanged`].
+    pub fn read(&self, part: Range<u64>) -> Result<Bytes, StoreError> {
+        debug_assert!(part.start <= part.end && part.end <= self.len());
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.slice(part.start as usize..part.end as usize)),
+            Self::File { file, range, stamp } => {
+                let part = range.start + part.start..range.start + part.end;
+                let len = part.end - part.start;
+                let bytes = read_range(file, part).map_err(|source| stamp.unreadable(source))?;
+                if bytes.len() as u64 == len {
+                    Ok(bytes.into())
+                } else {
+                    Err(stamp.changed())
+                }
+            }
+        }
+    }
+
+    /// Fails with [`StoreError::SourceChanged`] if the file is not what it was when it was hashed.
+    /// To be asked after the bytes were read and before they get their name. Blocks.
+    pub fn check_unchanged(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Bytes(_) => Ok(()),
+            Self::File { file, stamp, .. } => {
+                let now = FileStamp::of(file).map_err(|source| stamp.unreadable(source))?;
+                if now == stamp.stamp {
+                    Ok(())
+                } else {
+                    Err(stamp.changed())
+                }
+            }
+        }
+    }
+}
+
+impl SourceStamp {
+    pub(crate) fn changed(&self) -> StoreError {
+        StoreError::SourceChanged {
+            what: self.path.display().to_string(),
+        }
+    }
+
+    fn unreadable(&self, source: std::io::Error) -> StoreError {
+        StoreError::Source {
+            what: self.path.display().to_string(),
+            source,
+        }
+    }
+}

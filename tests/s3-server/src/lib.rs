@@ -1,0 +1,142 @@
+//! A real S3 server for tests: `s3s-fs` over a directory, on a free port of this machine.
+//!
+//! In front of it is a layer that writes down the requests and, when told to ([`Mishap`]), does to
+//! them what networks and servers do: errors, broken and stalled connections, silence. The layer
+//! also mends three things in which `s3s-fs` is not S3: conditional PUTs are made one after the
+//! other, because it checks and writes in two steps; a key that is only the beginning of other
+//! keys is not found, because it is a directory there; a PUT does not create its bucket.
+
+mod mishap;
+mod service;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use s3s_fs::FileSystem;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use mishap::{Mishap, Rule};
+pub use service::Request;
+
+/// The access key that the server knows.
+pub const ACCESS_KEY: &str = "test-access-key";
+
+/// The secret that belongs to [`ACCESS_KEY`].
+pub const SECRET_KEY: &str = "test-secret-key";
+
+/// The region that clients sign for.
+pub const REGION: &str = "us-west-2";
+
+/// A running server. It ends, and breaks its connections, when it is dropped.
+#[derive(Debug)]
+pub struct TestS3 {
+    address: SocketAddr,
+    root: PathBuf,
+    shared: Arc<service::Shared>,
+    accepting: JoinHandle<()>,
+}
+
+impl TestS3 {
+    /// Starts a server on a free port. Each directory in `root` is a bucket.
+    pub async fn start(root: &Path) -> io::Result<Self> {
+        Self::start_on(root, 0).await
+    }
+
+    /// Starts a server on this port of the loopback interface.
+    pub async fn start_on(root: &Path, port: u16) -> io::Result<Self> {
+        let files =
+            FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let mut builder = S3ServiceBuilder::new(files);
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        builder.set_access(service::Access);
+        let shared = Arc::new(service::Shared {
+            s3: builder.build(),
+            root: root.to_owned(),
+            requests: tokio::sync::watch::Sender::default(),
+            rules: Mutex::default(),
+            conditional: tokio::sync::Mutex::default(),
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        Ok(Self {
+            address: listener.local_addr()?,
+            root: root.to_owned(),
+            shared: Arc::clone(&shared),
+            accepting: tokio::spawn(accept(listener, shared)),
+        })
+    }
+
+    /// Creates a bucket.
+    pub fn create_bucket(&self, name: &str) -> io::Result<()> {
+        std::fs::create_dir_all(self.root.join(name))
+    }
+
+    /// The endpoint URL for clients.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The requests so far, in the order in which they came.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests.borrow().clone()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_requests(&self) {
+        self.shared.requests.send_modify(Vec::clear);
+    }
+
+    /// Returns when the requests so far are as the test needs them.
+    pub async fn wait_for(&self, until: impl Fn(&[Request]) -> bool) {
+        let mut requests = self.shared.requests.subscribe();
+        // Ends in an error only when the sender goes, and `self` has it.
+        let _ = requests.wait_for(|requests| until(requests)).await;
+    }
+
+    /// From now on treats requests that fit the rule so. Of several rules the first that fits and
+    /// is not used up strikes.
+    pub fn add(&self, rule: Rule) {
+        self.shared.rules.lock().push(rule);
+    }
+
+    /// From now on treats all requests well.
+    pub fn heal(&self) {
+        self.shared.rules.lock().clear();
+    }
+
+    /// Serves until the task is cancelled.
+    pub async fn serve(mut self) -> io::Result<()> {
+        (&mut self.accepting).await.map_err(io::Error::other)
+    }
+}
+
+impl Drop for TestS3 {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Serves connections until the task is dropped, and they with it.
+async fn accept(listener: TcpListener, shared: Arc<service::Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        // A connection that was gone before it was accepted is its client's matter.
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        while connections.try_join_next().is_some() {}
+        let service = service::Service(Arc::clone(&shared));
+        connections.spawn(async move {
+            // Ends in an error when a mishap breaks the connection, or when the client goes.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
