@@ -1,0 +1,206 @@
+//! Whether a directory is a safe place: what is in a cache is served as a mount's bytes, so nobody else
+//! may be able to put something there.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use attachfs_durable::{DurableError, create_private_dir};
+
+/// Why a directory cannot hold a cache. Every text says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// A symbolic link where a directory should be.
+    #[error("the cache directory {} is a symbolic link; name the directory itself", .0.display())]
+    Symlink(PathBuf),
+    /// Something other than a directory.
+    #[error("{} is not a directory; choose another place for the cache", .0.display())]
+    NotADirectory(PathBuf),
+    /// Belongs to another user.
+    #[error(
+        "{} belongs to user {owner}, who could change the cache; choose a directory of your own",
+        path.display()
+    )]
+    ForeignOwner {
+        /// The cache's directory, or one above it.
+        path: PathBuf,
+        /// The user id.
+        owner: u32,
+    },
+    /// Others may create, rename or delete in it.
+    #[error(
+        "others may write to {} (mode {mode:04o}) and could change the cache; \
+         take that away (chmod go-w) or choose another directory",
+        path.display()
+    )]
+    WritableByOthers {
+        /// The cache's directory, or one above it.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] DurableError),
+}
+
+/// Creates `dir` (0700, also what is missing above it) if it is not there, and checks that only this
+/// user and root can change what is in it.
+pub(super) fn own(dir: &Path) -> Result<(), CacheError> {
+    const DOING: &str = "look at";
+    create_private_dir(dir)?;
+    let failed = |path: &Path, source: io::Error| DurableError {
+        doing: DOING,
+        path: path.to_owned(),
+        source,
+    };
+    let look = |path: &Path| fs::symlink_metadata(path).map_err(|error| failed(path, error));
+    let dir = std::path::absolute(dir).map_err(|error| failed(dir, error))?;
+
+    let meta = look(&dir)?;
+    if meta.is_symlink() {
+        return Err(CacheError::Symlink(dir));
+    }
+    if !meta.is_dir() {
+        return Err(CacheError::NotADirectory(dir));
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if meta.uid() != me {
+        return Err(CacheError::ForeignOwner {
+            owner: meta.uid(),
+            path: dir,
+        });
+    }
+    check_mode(&dir, &meta)?;
+
+    let Some(parent) = dir.parent() else {
+        return Ok(());
+    };
+    // On the way there: a link of somebody else could be turned elsewhere.
+    for above in parent.ancestors() {
+        let meta = look(above)?;
+        if meta.is_symlink() {
+            check_owner(above, &meta, me)?;
+        }
+    }
+    // The place itself: whoever can write to a directory can replace what is in it, except where the
+    // sticky bit lets everyone rename and delete only what is theirs.
+    let parent = parent
+        .canonicalize()
+        .map_err(|error| failed(parent, error))?;
+    for above in parent.ancestors() {
+        let meta = look(above)?;
+        check_owner(above, &meta, me)?;
+        if meta.mode() & 0o1000 == 0 {
+            check_mode(above, &meta)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_owner(path: &Path, meta: &Metadata, me: u32) -> Result<(), CacheError> {
+    match meta.uid() {
+        0 => Ok(()),
+        owner if owner == me => Ok(()),
+        owner => Err(CacheError::ForeignOwner {
+            path: path.to_owned(),
+            owner,
+        }),
+    }
+}
+
+fn check_mode(path: &Path, meta: &Metadata) -> Result<(), CacheError> {
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(CacheError::WritableByOthers {
+        path: path.to_owned(),
+        mode,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_missing_place_is_made_for_its_owner_alone() {
+        let temp = TempDir::new().unwrap();
+        let dir = temp.path().join("a/b");
+        own(&dir).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        own(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_refused() {
+        let temp = TempDir::new().unwrap();
+        fs::create_dir(temp.path().join("real")).unwrap();
+        symlink("real", temp.path().join("link")).unwrap();
+        let error = own(&temp.path().join("link")).unwrap_err();
+        assert!(matches!(error, CacheError::Symlink(_)), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_refused() {
+        let temp = TempDir::new().unwrap();
+        fs::write(temp.path().join("file"), "").unwrap();
+        assert!(own(&temp.path().join("file")).is_err());
+    }
+
+    #[test]
+    fn a_place_that_others_may_write_to_is_refused() {
+        let temp = TempDir::new().unwrap();
+        let dir = temp.path().join("cache");
+        own(&dir).unwrap();
+        set_mode(&dir, 0o770);
+        let error = own(&dir).unwrap_err();
+        assert!(
+            matches!(&error, CacheError::WritableByOthers { path, .. } if *path == dir),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_parent_that_others_may_write_to_is_refused_unless_it_is_sticky() {
+        let temp = TempDir::new().unwrap();
+        let above = temp.path().join("above");
+        own(&above.join("x/cache")).unwrap();
+        set_mode(&above, 0o775);
+        let error = own(&above.join("x/cache")).unwrap_err();
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
+        set_mode(&above, 0o1777);
+        own(&above.join("x/cache")).unwrap();
+    }
+
+    #[test]
+    fn a_place_of_another_user_is_refused() {
+        let temp = TempDir::new().unwrap();
+        let dir = temp.path().join("cache");
+        fs::create_dir(&dir).unwrap();
+        // Only root can give a directory away.
+        if std::os::unix::fs::chown(&dir, Some(12345), None).is_err() {
+            return;
+        }
+        let error = own(&dir).unwrap_err();
+        assert!(
+            matches!(error, CacheError::ForeignOwner { owner: 12345, .. }),
+            "{error}"
+        );
+        let error = own(&dir.join("below")).unwrap_err();
+        assert!(
+            matches!(error, CacheError::ForeignOwner { owner: 12345, .. }),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! What a fetcher has done so far.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a [`Fetcher`](crate::Fetcher) has done since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FetchCounters {
+    /// Objects fetched whole and found sound.
+    pub objects_from_store: u64,
+    /// Blocks of longer objects fetched.
+    pub blocks_from_store: u64,
+    /// Bytes of both.
+    pub bytes_from_store: u64,
+    /// Objects and blocks that were in memory when a read asked for them.
+    pub memory_hits: u64,
+    /// Objects found in the disk cache, and sound.
+    pub disk_hits: u64,
+    /// Objects whose bytes were not those that their hash names.
+    pub damaged: u64,
+    /// Objects that were shorter or longer than the manifest says.
+    pub wrong_length: u64,
+    /// Objects that were not in the store.
+    pub missing: u64,
+    /// Requests that failed otherwise.
+    pub failed: u64,
+    /// Reads that took longer than the deadline.
+    pub timed_out: u64,
+    /// Times the store had another version of a long object than before.
+    pub versions_changed: u64,
+    /// Objects written to the disk cache.
+    pub disk_written: u64,
+    /// Objects not written to the disk cache: it was too slow, too full, or failed.
+    pub disk_dropped: u64,
+    /// Files of the disk cache that were damaged, and deleted.
+    pub disk_damaged: u64,
+}
+
+/// A number that many threads add to. Only ever read for reports, so no order is asked of it.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of the memory and store side; the disk cache has its own.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) objects_from_store: Count,
+    pub(crate) blocks_from_store: Count,
+    pub(crate) bytes_from_store: Count,
+    pub(crate) memory_hits: Count,
+    pub(crate) disk_hits: Count,
+    pub(crate) damaged: Count,
+    pub(crate) wrong_length: Count,
+    pub(crate) missing: Count,
+    pub(crate) failed: Count,
+    pub(crate) timed_out: Count,
+    pub(crate) versions_changed: Count,
+}

@@ -1,0 +1,57 @@
+//! Why bytes of an object could not be given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attachfs_manifest::ContentHash;
+use attachfs_store::StoreError;
+
+/// Why a read failed. Every reader that waited for the same bytes gets the same error; nothing of it
+/// is kept, so the next read tries again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FetchError {
+    /// The store does not have the object.
+    #[error("object {hash} is missing")]
+    Missing {
+        /// The object.
+        hash: ContentHash,
+        /// The store's answer.
+        #[source]
+        source: Arc<StoreError>,
+    },
+    /// The object's bytes are not those that its name promises.
+    #[error("object {hash} is damaged: its bytes have the hash {found}")]
+    Damaged {
+        /// The object.
+        hash: ContentHash,
+        /// The hash of what the store gave.
+        found: ContentHash,
+    },
+    /// The object is shorter or longer than the manifest says.
+    #[error("object {hash} should have {expected} bytes, but has {found}")]
+    WrongLength {
+        /// The object.
+        hash: ContentHash,
+        /// What the manifest says.
+        expected: u64,
+        /// What the store says, or gave.
+        found: u64,
+    },
+    /// The store failed.
+    #[error("object {hash} could not be read")]
+    Store {
+        /// The object.
+        hash: ContentHash,
+        /// What the store says.
+        #[source]
+        source: Arc<StoreError>,
+    },
+    /// The bytes did not come in time.
+    #[error("object {hash} did not come within {} s", after.as_secs_f32())]
+    TimedOut {
+        /// The object.
+        hash: ContentHash,
+        /// The deadline.
+        after: Duration,
+    },
+}

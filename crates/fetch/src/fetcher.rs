@@ -1,0 +1,135 @@
+//! [`Fetcher`]: where a read goes, and what is counted and logged on its way.
+
+use std::sync::Arc;
+
+use attachfs_manifest::{ContentHash, Piece};
+use attachfs_store::{ChunkStore, StoreError, data_key};
+use bytes::Bytes;
+
+use crate::counters::Counts;
+use crate::memory::Memory;
+use crate::ranged::Versions;
+use crate::whole::Loading;
+use crate::{ByteBudget, DiskCache, FetchCounters, FetchError, FetchOptions};
+
+/// Gives the bytes of stored objects. One for each mount, shared by all its readers.
+#[derive(Debug)]
+pub struct Fetcher {
+    pub(crate) store: Arc<dyn ChunkStore>,
+    pub(crate) disk: Option<Arc<DiskCache>>,
+    pub(crate) options: FetchOptions,
+    pub(crate) memory: Memory,
+    pub(crate) in_flight: ByteBudget,
+    pub(crate) counts: Counts,
+    pub(crate) versions: Versions,
+    pub(crate) loading: Loading,
+}
+
+impl Fetcher {
+    /// A fetcher that has read nothing yet.
+    pub fn new(store: Arc<dyn ChunkStore>, disk: Option<DiskCache>, options: FetchOptions) -> Self {
+        Self {
+            store,
+            disk: disk.map(Arc::new),
+            memory: Memory::new(options.memory_bytes),
+            in_flight: ByteBudget::new(options.in_flight_bytes),
+            counts: Counts::default(),
+            versions: Versions::default(),
+            loading: Loading::default(),
+            options,
+        }
+    }
+
+    /// The bytes of `piece`, exactly as many as its range asks for, if that needs no store: from memory,
+    /// or from the disk cache. `None` means that [`Fetcher::read`] has to be asked. Can be called on
+    /// any thread.
+    pub fn read_cached(&self, piece: &Piece) -> Option<Bytes> {
+        if piece.range.is_empty() {
+            return Some(Bytes::new());
+        }
+        if self.is_whole(piece) {
+            self.whole_cached(piece).map(|object| cut(&object, piece))
+        } else {
+            self.range_cached(piece)
+        }
+    }
+
+    /// The bytes of `piece`, exactly as many as its range asks for.
+    pub async fn read(&self, piece: &Piece) -> Result<Bytes, FetchError> {
+        if piece.range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let read = async {
+            if self.is_whole(piece) {
+                let object = self.whole(piece).await?;
+                Ok(cut(&object, piece))
+            } else {
+                self.range(piece).await
+            }
+        };
+        let Ok(outcome) = tokio::time::timeout(self.options.deadline, read).await else {
+            let (hash, after) = (piece.hash, self.options.deadline);
+            self.counts.timed_out.add(1);
+            tracing::error!(key = %data_key(hash), ?after, "the store did not answer in time");
+            return Err(FetchError::TimedOut { hash, after });
+        };
+        outcome
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> FetchCounters {
+        let counts = &self.counts;
+        let disk = self.disk.as_ref().map(|disk| disk.counts());
+        FetchCounters {
+            objects_from_store: counts.objects_from_store.get(),
+            blocks_from_store: counts.blocks_from_store.get(),
+            bytes_from_store: counts.bytes_from_store.get(),
+            memory_hits: counts.memory_hits.get(),
+            disk_hits: counts.disk_hits.get(),
+            damaged: counts.damaged.get(),
+            wrong_length: counts.wrong_length.get(),
+            missing: counts.missing.get(),
+            failed: counts.failed.get(),
+            timed_out: counts.timed_out.get(),
+            versions_changed: counts.versions_changed.get(),
+            disk_written: disk.map_or(0, |disk| disk.written.get()),
+            disk_dropped: disk.map_or(0, |disk| disk.dropped.get()),
+            disk_damaged: disk.map_or(0, |disk| disk.damaged.get()),
+        }
+    }
+
+    fn is_whole(&self, piece: &Piece) -> bool {
+        piece.object_len <= self.options.whole_object_limit
+    }
+
+    /// Counts and logs a failure of the store.
+    pub(crate) fn store_failed(&self, hash: ContentHash, error: StoreError) -> FetchError {
+        let key = data_key(hash);
+        let source = Arc::new(error);
+        if let StoreError::NotFound { .. } = *source {
+            self.counts.missing.add(1);
+            tracing::error!(%key, error = &*source as &dyn std::error::Error, "an object is missing");
+            return FetchError::Missing { hash, source };
+        }
+        self.counts.failed.add(1);
+        tracing::error!(%key, error = &*source as &dyn std::error::Error, "an object cannot be read");
+        FetchError::Store { hash, source }
+    }
+
+    /// Counts and logs an object of another length than the manifest says.
+    pub(crate) fn wrong_length(&self, hash: ContentHash, expected: u64, found: u64) -> FetchError {
+        self.counts.wrong_length.add(1);
+        tracing::error!(key = %data_key(hash), expected, found, "an object has the wrong length");
+        FetchError::WrongLength {
+            hash,
+            expected,
+            found,
+        }
+    }
+}
+
+/// `piece` out of its whole object. The range lies in the object: the layout that made the piece
+/// says so, and the object's length was compared with it.
+fn cut(object: &Bytes, piece: &Piece) -> Bytes {
+    object.slice(piece.range.start as usize..piece.range.end as usize)
+}
