@@ -1,0 +1,90 @@
+//! Why something was not hashed or stored.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use attachfs_manifest::{ContentHash, EscapedBytes, SnapshotError};
+use attachfs_scan::ScanError;
+use attachfs_store::StoreError;
+
+/// Why hashing or uploading stopped. What concerns a file names it.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// A file could not be opened.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// A file could not be read.
+    #[error("cannot read \"{}\"", shown(path))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what it was when it was hashed, or changed each time it was read.
+    #[error("\"{}\" changed while it was being read", shown(path))]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The store did not take an object.
+    #[error("cannot store \"{}\"", shown(path))]
+    Store {
+        /// The file that the object is a part of.
+        path: PathBuf,
+        /// What the store says.
+        #[source]
+        source: StoreError,
+    },
+    /// The store could not be asked for an object.
+    #[error("cannot ask the store for object {hash}")]
+    Ask {
+        /// The object.
+        hash: ContentHash,
+        /// What the store says.
+        #[source]
+        source: StoreError,
+    },
+    /// Objects that should be in the store are not, or have another length.
+    #[error(
+        "{count} objects are not in the store as they should be, the first is {first}: \
+         {expected} bytes expected, {}",
+        found.map_or_else(|| "not found".to_owned(), |found| format!("{found} found"))
+    )]
+    Unconfirmed {
+        /// How many.
+        count: u64,
+        /// One of them.
+        first: ContentHash,
+        /// How long it should be.
+        expected: u64,
+        /// How long it is; `None` if it is not there.
+        found: Option<u64>,
+    },
+    /// What was found makes no manifest.
+    #[error("the folder makes no manifest")]
+    Snapshot(#[from] SnapshotError),
+    /// [`Progress::update`](crate::Progress::update) asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl TransferError {
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn changed(path: &Path) -> Self {
+        Self::Changed {
+            path: path.to_owned(),
+        }
+    }
+}
+
+fn shown(path: &Path) -> EscapedBytes<'_> {
+    EscapedBytes(path.as_os_str().as_encoded_bytes())
+}

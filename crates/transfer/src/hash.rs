@@ -1,0 +1,80 @@
+//! Hashing files, as a whole or in chunks.
+
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use attachfs_manifest::{ChunkSize, Content, ContentHash, Hasher};
+
+use crate::meter::Meter;
+use crate::run::blocking;
+use crate::{Phase, Source, TransferError};
+
+/// How much is read at once: long enough to make calls cheap, short enough to stay in the cache.
+const BUFFER: usize = 1 << 20;
+
+/// Hashes a file as a manifest of this chunk size names it. Blocks; reads each byte once.
+///
+/// Fails with [`TransferError::Changed`] if the file is not what its stamp says, before or after.
+pub fn hash_file(source: &Source, chunk_size: ChunkSize) -> Result<Content, TransferError> {
+    let meter = Meter::new(Phase::Hash, 1, source.size);
+    hash_chunks(source, chunk_size, &meter).map(content_of)
+}
+
+/// [`hash_file`] on a thread of its own.
+pub async fn hash_source(source: Source, chunk_size: ChunkSize) -> Result<Content, TransferError> {
+    blocking(move || hash_file(&source, chunk_size)).await
+}
+
+/// The hashes of a file's chunks, in order.
+pub(crate) fn hash_chunks(
+    source: &Source,
+    chunk_size: ChunkSize,
+    meter: &Meter,
+) -> Result<Vec<ContentHash>, TransferError> {
+    let longest = chunk_size
+        .ranges(source.size)
+        .map(|range| range.end - range.start)
+        .max();
+    let mut buffer = vec![0; BUFFER.min(longest.unwrap_or(0) as usize)];
+    let hashes = chunk_size
+        .ranges(source.size)
+        .map(|range| hash_range(source, range, &mut buffer, meter))
+        .collect::<Result<_, _>>()?;
+    source.check_unchanged()?;
+    Ok(hashes)
+}
+
+fn hash_range(
+    source: &Source,
+    range: Range<u64>,
+    buffer: &mut [u8],
+    meter: &Meter,
+) -> Result<ContentHash, TransferError> {
+    let mut hasher = Hasher::new();
+    let mut at = range.start;
+    while at < range.end {
+        meter.go_on()?;
+        let want = buffer.len().min((range.end - at) as usize);
+        match source.file.read_at(&mut buffer[..want], at) {
+            // Shorter than it was.
+            Ok(0) => return Err(TransferError::changed(&source.path)),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                meter.add_bytes(read as u64);
+                at += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(TransferError::read(&source.path, error)),
+        }
+    }
+    Ok(hasher.finish())
+}
+
+/// What a manifest says of a file whose chunks have these hashes.
+pub(crate) fn content_of(hashes: Vec<ContentHash>) -> Content {
+    match hashes[..] {
+        [whole] => Content::Whole(whole),
+        _ => Content::Chunks(hashes.into()),
+    }
+}

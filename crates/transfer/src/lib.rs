@@ -1,0 +1,27 @@
+//! The one pipeline that hashes files and puts their bytes into a store.
+//!
+//! - [`snapshot`] turns a scan into a manifest, and uploads what the store lacks on the way;
+//! - [`hash_source`] and [`Uploader::upload_missing`] are the same two steps for a caller that has its
+//!   own plan (a commit), and [`Uploader::confirm`] asks whether objects are there.
+//!
+//! The promise of all of them: an object is stored only under the hash of the bytes that it has, and
+//! what is reported as stored was confirmed by the store, by a PUT that succeeded or a HEAD that gave the
+//! right length. A file that changes while it is read is found out by its stamp, and read again or
+//! reported. Memory, requests and threads are bounded whatever the number and length of the files.
+
+mod error;
+#[cfg(test)]
+mod golden;
+mod hash;
+mod meter;
+mod run;
+mod snapshot;
+mod source;
+mod upload;
+
+pub use attachfs_scan::{Phase, Progress, ProgressEvent, Silent};
+pub use error::TransferError;
+pub use hash::{hash_file, hash_source};
+pub use snapshot::snapshot;
+pub use source::{ChunkSource, Source};
+pub use upload::{Tally, UploadOptions, UploadReport, Uploader};

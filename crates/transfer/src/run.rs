@@ -1,0 +1,78 @@
+//! Runs many jobs, a bounded number at a time, while somebody watches.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attachfs_scan::Progress;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::TransferError;
+use crate::meter::Meter;
+
+/// How often the listener hears of bytes when no job ends.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Runs `jobs` as tasks, at most `limit` at a time, and gives each result to `done`. The first failure,
+/// or the listener's wish, ends all of them; when this returns none is running any more, except for a
+/// blocking step that has yet to notice.
+pub(crate) async fn run_all<T, J>(
+    jobs: impl IntoIterator<Item = J, IntoIter: Send>,
+    limit: usize,
+    meter: &Arc<Meter>,
+    progress: &dyn Progress,
+    mut done: impl FnMut(T),
+) -> Result<(), TransferError>
+where
+    T: Send + 'static,
+    J: Future<Output = Result<T, TransferError>> + Send + 'static,
+{
+    let _stop = StopWhenDropped(Arc::clone(meter));
+    let mut jobs = jobs.into_iter();
+    let mut running = JoinSet::new();
+    let mut tick = tokio::time::interval(TICK);
+    let outcome = loop {
+        while running.len() < limit.max(1) {
+            let Some(job) = jobs.next() else { break };
+            running.spawn(job);
+        }
+        tokio::select! {
+            ended = running.join_next() => match ended.map(result_of) {
+                None => break Ok(()),
+                Some(Ok(result)) => done(result),
+                Some(Err(error)) => break Err(error),
+            },
+            _ = tick.tick() => {}
+        }
+        if progress.update(&meter.event()).is_break() {
+            break Err(TransferError::Cancelled);
+        }
+    };
+    meter.stop();
+    running.shutdown().await;
+    outcome
+}
+
+fn result_of<T>(ended: Result<Result<T, TransferError>, JoinError>) -> Result<T, TransferError> {
+    ended.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // Only a runtime that is shutting down ends a task of ours.
+        Err(_) => Err(TransferError::Cancelled),
+    })
+}
+
+/// Runs a step that blocks: reading and hashing.
+pub(crate) async fn blocking<T: Send + 'static>(
+    step: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
+) -> Result<T, TransferError> {
+    result_of(tokio::task::spawn_blocking(step).await)
+}
+
+/// Blocking steps cannot be aborted; this tells them when their caller has gone away.
+struct StopWhenDropped(Arc<Meter>);
+
+impl Drop for StopWhenDropped {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
