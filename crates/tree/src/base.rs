@@ -79,10 +79,6 @@ pub enum BuildError {
     TooLarge(&'static str),
 }
 
-fn depth(path: &[u8]) -> usize {
-    path.iter().filter(|&&b| b == b'/').count()
-}
-
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&b| b == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
@@ -94,8 +90,10 @@ impl BaseTree {
     /// Builds the tree of a snapshot.
     pub fn build(snapshot: &Snapshot) -> Result<Self, BuildError> {
         let too_large = |what| move |_| BuildError::TooLarge(what);
-        let mut entries: Vec<(usize, &[u8], &ManifestPath, &Node)> =
-            snapshot.entries().map(|(path, node)| (depth(path.as_bytes()), path.as_bytes(), path, node)).collect();
+        let mut entries: Vec<(usize, &[u8], &ManifestPath, &Node)> = snapshot
+            .entries()
+            .map(|(path, node)| (path.components().count(), path.as_bytes(), path, node))
+            .collect();
         entries.sort_unstable_by_key(|&(depth, path, ..)| (depth, path));
         let mut tree = Self {
             chunk_size: snapshot.chunk_size(),
@@ -124,7 +122,8 @@ impl BaseTree {
             let name_at = match interned.get(name) {
                 Some(&at) => at,
                 None => {
-                    let at = u32::try_from(tree.names.len()).map_err(too_large("bytes of names"))?;
+                    let at =
+                        u32::try_from(tree.names.len()).map_err(too_large("bytes of names"))?;
                     tree.names.extend_from_slice(name);
                     interned.insert(name, at);
                     at
@@ -152,14 +151,18 @@ impl BaseTree {
                 }
                 Node::File(file) => {
                     let layout = ChunkLayout::new(file.size, tree.chunk_size, &file.content)
-                        .map_err(|source| BuildError::Content { path: manifest_path.clone(), source })?;
+                        .map_err(|source| BuildError::Content {
+                            path: manifest_path.clone(),
+                            source,
+                        })?;
                     record.kind = Kind::File;
                     record.size = file.size;
                     record.mtime = file.mtime;
                     record.runnable = file.runnable;
                     record.first = u32::try_from(tree.hashes.len()).map_err(too_large("hashes"))?;
                     tree.hashes.extend_from_slice(layout.hashes());
-                    record.count = u32::try_from(layout.hashes().len()).map_err(too_large("hashes"))?;
+                    record.count =
+                        u32::try_from(layout.hashes().len()).map_err(too_large("hashes"))?;
                 }
                 Node::Symlink(target) => {
                     record.kind = Kind::Symlink;
@@ -204,9 +207,11 @@ impl BaseTree {
         let record = self.record(ino)?;
         Some(match record.kind {
             Kind::Dir => BaseKind::Dir,
-            Kind::File => {
-                BaseKind::File { size: record.size, mtime: record.mtime, runnable: record.runnable }
-            }
+            Kind::File => BaseKind::File {
+                size: record.size,
+                mtime: record.mtime,
+                runnable: record.runnable,
+            },
             Kind::Symlink => BaseKind::Symlink(&self.targets[record.first as usize]),
         })
     }
@@ -218,7 +223,9 @@ impl BaseTree {
 
     /// How a file's bytes lie in stored objects; `None` if it is no file of this tree.
     pub fn layout(&self, ino: Ino) -> Option<ChunkLayout<'_>> {
-        let record = self.record(ino).filter(|record| record.kind == Kind::File)?;
+        let record = self
+            .record(ino)
+            .filter(|record| record.kind == Kind::File)?;
         let hashes = &self.hashes[record.first as usize..][..record.count as usize];
         Some(
             ChunkLayout::from_hashes(record.size, self.chunk_size, hashes)
@@ -257,7 +264,10 @@ impl BaseTree {
     }
 
     /// A directory's children, sorted by the bytes of their names; none for anything else.
-    pub fn children(&self, dir: Ino) -> impl ExactSizeIterator<Item = Ino> + DoubleEndedIterator + use<> {
+    pub fn children(
+        &self,
+        dir: Ino,
+    ) -> impl ExactSizeIterator<Item = Ino> + DoubleEndedIterator + use<> {
         self.children_range(dir).map(Ino::from_base)
     }
 
@@ -272,7 +282,9 @@ impl BaseTree {
     pub fn child(&self, dir: Ino, name: &[u8]) -> Option<Ino> {
         let range = self.children_range(dir);
         let children = &self.nodes[range.start as usize..range.end as usize];
-        let at = children.binary_search_by(|record| self.name_of(record).cmp(name)).ok()?;
+        let at = children
+            .binary_search_by(|record| self.name_of(record).cmp(name))
+            .ok()?;
         Some(Ino::from_base(range.start + at as u32))
     }
 

@@ -1,6 +1,6 @@
 //! What the mutations changed, path by path, in proportion to the changes and not to the base.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use attachfs_manifest::{ManifestPath, Name, PathError};
 
@@ -37,7 +37,12 @@ impl Namespace {
     /// Every path that differs from the base, in the order of a walk. Directories that are there
     /// before and after are no change. Fails for a path that no manifest can hold.
     pub fn changes(&self) -> Result<Vec<ChangedPath>, (Vec<u8>, PathError)> {
-        let mut walk = Walk { namespace: self, dirty: HashSet::new(), found: Vec::new() };
+        let mut walk = Walk {
+            namespace: self,
+            dirty: HashSet::new(),
+            dirty_children: HashMap::new(),
+            found: Vec::new(),
+        };
         walk.mark_dirty();
         walk.compare_dirs(None, Some(Ino::ROOT), Ino::ROOT)?;
         Ok(walk.found)
@@ -50,26 +55,27 @@ struct Walk<'a> {
     namespace: &'a Namespace,
     /// Directories with a change in them or somewhere below, and files with a record.
     dirty: HashSet<Ino>,
+    /// Those of them that the base has, by the base directory they lie in.
+    dirty_children: HashMap<Ino, Vec<Ino>>,
     found: Vec<ChangedPath>,
 }
 
 impl Walk<'_> {
     fn mark_dirty(&mut self) {
-        let changed: Vec<Ino> = self
+        let mut open: Vec<Ino> = self
             .namespace
             .touched()
             .map(|(ino, _)| ino)
             .chain(self.namespace.changed_entries().keys().copied())
             .collect();
-        for ino in changed {
-            self.mark(ino);
-        }
-    }
-
-    fn mark(&mut self, ino: Ino) {
-        if self.dirty.insert(ino) {
-            for (parent, _) in self.namespace.names(ino) {
-                self.mark(parent);
+        while let Some(ino) = open.pop() {
+            if self.dirty.insert(ino) {
+                let names = self.namespace.names(ino);
+                open.extend(names.into_iter().map(|(parent, _)| parent));
+                let base = self.namespace.base();
+                if let Some(parent) = base.parent(ino).filter(|_| ino != Ino::ROOT) {
+                    self.dirty_children.entry(parent).or_default().push(ino);
+                }
             }
         }
     }
@@ -101,14 +107,23 @@ impl Walk<'_> {
             if let Some(changed) = self.namespace.changed_entries().get(&now) {
                 names.extend(changed.keys().map(|name| name.as_bytes().to_vec()));
             }
-            for child in tree.children(now).filter(|child| self.dirty.contains(child)) {
-                names.extend(tree.name(child).map(<[u8]>::to_vec));
+            for child in self.dirty_children.get(&now).into_iter().flatten() {
+                names.extend(tree.name(*child).map(<[u8]>::to_vec));
             }
         } else {
             if let Some(base) = base {
-                names.extend(tree.children(base).filter_map(|child| tree.name(child)).map(<[u8]>::to_vec));
+                names.extend(
+                    tree.children(base)
+                        .filter_map(|child| tree.name(child))
+                        .map(<[u8]>::to_vec),
+                );
             }
-            names.extend(self.namespace.list(now).iter().map(|entry| entry.name.to_vec()));
+            names.extend(
+                self.namespace
+                    .list(now)
+                    .iter()
+                    .map(|entry| entry.name.to_vec()),
+            );
         }
         for name in names {
             let path = Self::child_path(path, &name)?;
@@ -119,7 +134,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn compare(&mut self, path: ManifestPath, was: Option<Ino>, is: Option<Ino>) -> Result<(), Failure> {
+    fn compare(
+        &mut self,
+        path: ManifestPath,
+        was: Option<Ino>,
+        is: Option<Ino>,
+    ) -> Result<(), Failure> {
         let was_kind = was.and_then(|ino| self.namespace.base().plain_kind(ino));
         let is_kind = is.and_then(|ino| self.namespace.kind(ino));
         match (was.zip(was_kind), is.zip(is_kind)) {
@@ -129,7 +149,10 @@ impl Walk<'_> {
             }
             (Some((was, kind)), None) => {
                 self.delete_below(&path, was)?;
-                self.found.push(ChangedPath { path, change: PathChange::Delete { was: kind } });
+                self.found.push(ChangedPath {
+                    path,
+                    change: PathChange::Delete { was: kind },
+                });
                 Ok(())
             }
             (was, Some((is, kind))) => {
@@ -139,7 +162,10 @@ impl Walk<'_> {
                 }
                 if base != Some(is) || self.dirty.contains(&is) {
                     let change = PathChange::Put { ino: is, base };
-                    self.found.push(ChangedPath { path: path.clone(), change });
+                    self.found.push(ChangedPath {
+                        path: path.clone(),
+                        change,
+                    });
                 }
                 if kind == Kind::Dir {
                     self.compare_dirs(Some(&path), None, is)?;
@@ -156,7 +182,10 @@ impl Walk<'_> {
             let kind = tree.plain_kind(child).expect("a child of the tree");
             let path = Self::child_path(Some(path), name)?;
             self.delete_below(&path, child)?;
-            self.found.push(ChangedPath { path, change: PathChange::Delete { was: kind } });
+            self.found.push(ChangedPath {
+                path,
+                change: PathChange::Delete { was: kind },
+            });
         }
         Ok(())
     }

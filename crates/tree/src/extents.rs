@@ -38,7 +38,11 @@ impl ExtentSet {
 
     /// The parts of the set that lie in `range`, in order.
     pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-        let before = self.ranges.range(..range.start).next_back().filter(|&(_, &end)| end > range.start);
+        let before = self
+            .ranges
+            .range(..range.start)
+            .next_back()
+            .filter(|&(_, &end)| end > range.start);
         let first = before.map_or(range.start, |(&start, _)| start);
         let first = first.min(range.end);
         self.ranges
@@ -50,7 +54,11 @@ impl ExtentSet {
     /// Whether all of `range` is in the set.
     pub fn covers(&self, range: Range<u64>) -> bool {
         range.is_empty()
-            || self.ranges.range(..=range.start).next_back().is_some_and(|(_, &end)| end >= range.end)
+            || self
+                .ranges
+                .range(..=range.start)
+                .next_back()
+                .is_some_and(|(_, &end)| end >= range.end)
     }
 
     /// Whether the set is empty.
@@ -72,7 +80,10 @@ mod tests {
 
     fn ops() -> impl Strategy<Value = Vec<Op>> {
         let range = (0..60u64, 0..20u64).prop_map(|(start, len)| Op::Insert(start..start + len));
-        prop::collection::vec(prop_oneof![4 => range, 1 => (0..60u64).prop_map(Op::Truncate)], 0..20)
+        prop::collection::vec(
+            prop_oneof![4 => range, 1 => (0..60u64).prop_map(Op::Truncate)],
+            0..20,
+        )
     }
 
     proptest! {

@@ -19,6 +19,8 @@ use crate::ExtentSet;
 pub struct Ino(u64);
 
 const FIRST_OVERLAY: u64 = 1 << 62;
+/// Numbers from here on are nobody's: file systems use some of them as marks.
+const BEYOND_OVERLAY: u64 = 1 << 63;
 
 impl Ino {
     /// The root directory, in every tree.
@@ -48,7 +50,9 @@ impl Ino {
     }
 
     pub(crate) fn overlay_counter(self) -> Option<u64> {
-        self.0.checked_sub(FIRST_OVERLAY)
+        (FIRST_OVERLAY..BEYOND_OVERLAY)
+            .contains(&self.0)
+            .then(|| self.0 - FIRST_OVERLAY)
     }
 }
 
@@ -68,7 +72,9 @@ impl fmt::Display for Ino {
 }
 
 /// A point in time: seconds since the Unix epoch and nanoseconds beyond them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Timestamp {
     /// Whole seconds, rounded down.
     pub seconds: i64,
@@ -79,7 +85,10 @@ pub struct Timestamp {
 impl From<Mtime> for Timestamp {
     fn from(mtime: Mtime) -> Self {
         let (seconds, nanoseconds) = mtime.to_unix();
-        Self { seconds, nanoseconds }
+        Self {
+            seconds,
+            nanoseconds,
+        }
     }
 }
 
@@ -193,7 +202,10 @@ impl Mapping {
         for written in self.written.overlapping(range.start..end) {
             self.plan_gap(at..written.start, &mut segments);
             at = written.end;
-            segments.push(Segment { range: written, source: Source::Scratch });
+            segments.push(Segment {
+                range: written,
+                source: Source::Scratch,
+            });
         }
         self.plan_gap(at..end, &mut segments);
         segments
@@ -204,7 +216,10 @@ impl Mapping {
             return;
         }
         let split = self.base_limit.clamp(gap.start, gap.end);
-        for (range, source) in [(gap.start..split, Source::Base), (split..gap.end, Source::Zero)] {
+        for (range, source) in [
+            (gap.start..split, Source::Base),
+            (split..gap.end, Source::Zero),
+        ] {
             if !range.is_empty() {
                 segments.push(Segment { range, source });
             }

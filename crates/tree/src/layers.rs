@@ -1,15 +1,21 @@
 //! Several manifests, one tree.
 
-use attachfs_manifest::wire::{DecodeError, EncodeError, Format, Manifest, decode, encode_snapshot};
+use std::collections::{BTreeMap, HashSet};
+
+use attachfs_manifest::wire::{
+    DecodeError, EncodeError, Format, Manifest, decode, encode_snapshot,
+};
 use attachfs_manifest::{
-    ChunkSize, ContentHash, Diff, DiffError, ManifestPath, Node, PathError, Snapshot, SnapshotError,
+    ChunkSize, ContentHash, Diff, DiffError, LinkTarget, ManifestPath, Node, PathError, Snapshot,
+    SnapshotError,
 };
 
 /// A manifest and where it goes. The second layer lies over the first, and so on.
 #[derive(Debug, Clone)]
 pub enum Layer {
-    /// Everything in the snapshot is placed below `at`, the root if `None`; where a path is taken,
-    /// the upper layer's node counts.
+    /// Everything in the snapshot is placed below `at`, the root if `None`. Directories are merged;
+    /// where a path is taken otherwise, the upper layer's node counts and hides what is there, with
+    /// all that lies below it.
     Snapshot {
         /// What is placed.
         snapshot: Snapshot,
@@ -26,9 +32,11 @@ impl Layer {
     /// The layer that a manifest's bytes are. A diff cannot be placed in a directory.
     pub fn decode(bytes: &[u8], at: Option<ManifestPath>) -> Result<Self, LayerError> {
         match (decode(bytes)?.1, at) {
-            (Manifest::Snapshot(snapshot), at) => {
-                Ok(Self::Snapshot { snapshot, hash: ContentHash::of(bytes), at })
-            }
+            (Manifest::Snapshot(snapshot), at) => Ok(Self::Snapshot {
+                snapshot,
+                hash: ContentHash::of(bytes),
+                at,
+            }),
             (Manifest::Diff(diff), None) => Ok(Self::Diff(diff)),
             (Manifest::Diff(_), Some(at)) => Err(LayerError::PlacedDiff(at)),
         }
@@ -61,7 +69,9 @@ pub enum LayerError {
     #[error("layer 1 is a diff; give the snapshot it was made from before it")]
     LoneDiff,
     /// Files are cut differently.
-    #[error("layer {layer} cuts files into chunks of {found}, the layers below it into chunks of {expected}; mount them apart")]
+    #[error(
+        "layer {layer} cuts files into chunks of {found}, the layers below it into chunks of {expected}; mount them apart"
+    )]
     ChunkSize {
         /// 1 for the first layer.
         layer: usize,
@@ -118,9 +128,25 @@ pub fn compose(layers: Vec<Layer>) -> Result<Composed, LayerError> {
         let layer = layer + 1;
         composed = Some(match (composed, upper) {
             (None, Layer::Diff(_)) => return Err(LayerError::LoneDiff),
-            (None, Layer::Snapshot { snapshot, hash, at: None }) => (snapshot, Some(hash)),
-            (None, Layer::Snapshot { snapshot, at: Some(at), .. }) => {
-                (place(Vec::new(), &snapshot, Some(&at), layer)?, None)
+            (
+                None,
+                Layer::Snapshot {
+                    snapshot,
+                    hash,
+                    at: None,
+                },
+            ) => (snapshot, Some(hash)),
+            (
+                None,
+                Layer::Snapshot {
+                    snapshot,
+                    at: Some(at),
+                    ..
+                },
+            ) => {
+                let nothing = Snapshot::new(snapshot.chunk_size(), None, [])
+                    .map_err(|source| LayerError::Snapshot { layer, source })?;
+                (place(nothing, snapshot, Some(&at), layer)?, None)
             }
             (Some((lower, _)), upper) => {
                 let found = match &upper {
@@ -129,17 +155,21 @@ pub fn compose(layers: Vec<Layer>) -> Result<Composed, LayerError> {
                 };
                 if found != lower.chunk_size() {
                     let expected = say(lower.chunk_size());
-                    return Err(LayerError::ChunkSize { layer, found: say(found), expected });
+                    return Err(LayerError::ChunkSize {
+                        layer,
+                        found: say(found),
+                        expected,
+                    });
                 }
                 match upper {
                     Layer::Diff(diff) => {
-                        let applied =
-                            lower.apply(&diff).map_err(|source| LayerError::Diff { layer, source })?;
+                        let applied = lower
+                            .apply(&diff)
+                            .map_err(|source| LayerError::Diff { layer, source })?;
                         (applied, None)
                     }
                     Layer::Snapshot { snapshot, at, .. } => {
-                        let lower = lower.entries().map(|(path, node)| (path.clone(), node.clone()));
-                        (place(lower.collect(), &snapshot, at.as_ref(), layer)?, None)
+                        (place(lower, snapshot, at.as_ref(), layer)?, None)
                     }
                 }
             }
@@ -153,35 +183,57 @@ pub fn compose(layers: Vec<Layer>) -> Result<Composed, LayerError> {
     Ok(Composed { snapshot, hash })
 }
 
+/// Puts a snapshot over what lies below, as an overlay does: where both have a directory the two are
+/// merged; anything else of the upper layer hides what it stands on.
 fn place(
-    lower: Vec<(ManifestPath, Node)>,
-    upper: &Snapshot,
+    lower: Snapshot,
+    upper: Snapshot,
     at: Option<&ManifestPath>,
     layer: usize,
 ) -> Result<Snapshot, LayerError> {
-    let mut entries: std::collections::BTreeMap<ManifestPath, Node> = lower.into_iter().collect();
-    for (path, node) in upper.entries() {
-        let below = |path: &ManifestPath| match at {
-            None => Ok(path.clone()),
-            Some(at) => path.below(at),
-        };
-        let failed = |source| LayerError::Path { layer, path: path.clone(), source };
-        let placed = below(path).map_err(failed)?;
+    let chunk_size = upper.chunk_size();
+    let mut entries: BTreeMap<ManifestPath, Node> = lower.into_entries().collect();
+    let mut hidden: HashSet<ManifestPath> = HashSet::new();
+    let below = |path: ManifestPath| match at {
+        None => Ok(path),
+        Some(at) => path.below(at),
+    };
+    let above = at
+        .into_iter()
+        .flat_map(|at| at.ancestors().chain([at.clone()]))
+        .map(|path| Ok((path, Node::Dir)));
+    let placed = upper.into_entries().map(|(path, node)| {
         let node = match node {
-            Node::Symlink(attachfs_manifest::LinkTarget::Below(target)) => {
-                Node::Symlink(attachfs_manifest::LinkTarget::Below(below(target).map_err(failed)?))
+            Node::Symlink(LinkTarget::Below(target)) => {
+                below(target).map(|target| Node::Symlink(LinkTarget::Below(target)))
             }
-            Node::Symlink(attachfs_manifest::LinkTarget::Root) => {
-                Node::Symlink(at.map_or(attachfs_manifest::LinkTarget::Root, |at| {
-                    attachfs_manifest::LinkTarget::Below(at.clone())
-                }))
+            Node::Symlink(LinkTarget::Root) => {
+                Ok(Node::Symlink(at.map_or(LinkTarget::Root, |at| {
+                    LinkTarget::Below(at.clone())
+                })))
             }
-            node => node.clone(),
+            node => Ok(node),
         };
-        if !matches!(node, Node::Dir) || !entries.contains_key(&placed) {
-            entries.insert(placed, node);
+        let placed = node.and_then(|node| Ok((below(path.clone())?, node)));
+        placed.map_err(|source| LayerError::Path {
+            layer,
+            path,
+            source,
+        })
+    });
+    for entry in above.chain(placed) {
+        let (path, node) = entry?;
+        let is_dir = node.is_dir();
+        match entries.insert(path.clone(), node) {
+            Some(Node::Dir) if !is_dir => {
+                hidden.insert(path);
+            }
+            _ => {}
         }
     }
-    Snapshot::new(upper.chunk_size(), None, entries)
+    if !hidden.is_empty() {
+        entries.retain(|path, _| !path.ancestors().any(|above| hidden.contains(&above)));
+    }
+    Snapshot::new(chunk_size, None, entries)
         .map_err(|source| LayerError::Snapshot { layer, source })
 }

@@ -20,11 +20,15 @@ mod layers;
 mod list;
 mod mutation;
 mod namespace;
+#[cfg(test)]
+mod testing;
 
 pub use base::{BaseKind, BaseTree, BuildError};
 pub use changes::{ChangedPath, PathChange};
 pub use extents::ExtentSet;
-pub use inode::{Attributes, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Segment, Source, Timestamp};
+pub use inode::{
+    Attributes, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Segment, Source, Timestamp,
+};
 pub use layers::{Composed, Layer, LayerError, compose};
 pub use list::{DirEntry, Listing};
 pub use mutation::{AttributeChange, Mutation, MutationError};

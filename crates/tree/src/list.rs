@@ -25,7 +25,10 @@ pub struct Listing(Inner);
 #[derive(Debug, Clone)]
 enum Inner {
     /// A directory nobody changed: nothing is copied.
-    Base { tree: Arc<BaseTree>, dir: Ino },
+    Base {
+        tree: Arc<BaseTree>,
+        dir: Ino,
+    },
     Merged(Vec<(Name, Ino, Kind)>),
 }
 
@@ -56,11 +59,19 @@ impl Listing {
         match &self.0 {
             Inner::Base { tree, dir } => {
                 let ino = tree.child_at(*dir, position)?;
-                Some(DirEntry { name: tree.name(ino)?, ino, kind: tree.plain_kind(ino)? })
+                Some(DirEntry {
+                    name: tree.name(ino)?,
+                    ino,
+                    kind: tree.plain_kind(ino)?,
+                })
             }
             Inner::Merged(entries) => {
                 let (name, ino, kind) = entries.get(position)?;
-                Some(DirEntry { name: name.as_bytes(), ino: *ino, kind: *kind })
+                Some(DirEntry {
+                    name: name.as_bytes(),
+                    ino: *ino,
+                    kind: *kind,
+                })
             }
         }
     }

@@ -1,15 +1,19 @@
 //! What stands at each name now: the base with the mutations on top.
+//!
+//! This module keeps the state and answers questions; `check` says whether a mutation applies,
+//! `apply` does it.
+
+mod apply;
+mod check;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use attachfs_manifest::{ManifestPath, Name};
 
-use crate::mutation::AttributeChange;
-use crate::{
-    Attributes, BaseKind, BaseTree, ExtentSet, FileContent, Ino, Inode, InodeKind, Kind, Listing,
-    Mapping, Mutation, MutationError, Timestamp,
-};
+use crate::{Attributes, BaseKind, BaseTree, FileContent, Ino, Inode, InodeKind, Kind, Listing};
 
 /// Directories, names and inodes, as the base and all mutations so far make them.
 ///
@@ -54,7 +58,11 @@ impl Namespace {
 
     /// What is at a name.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Option<Ino> {
-        match self.entries.get(&parent).and_then(|entries| entries.get(name)) {
+        match self
+            .entries
+            .get(&parent)
+            .and_then(|entries| entries.get(name))
+        {
             Some(entry) => *entry,
             None => self.base.child(parent, name),
         }
@@ -75,8 +83,15 @@ impl Namespace {
 
     /// The attributes that mutations set, the base's where they set none.
     pub fn attributes(&self, ino: Ino) -> Attributes {
-        let mut attributes = self.inodes.get(&ino).map(|inode| inode.attributes).unwrap_or_default();
-        if let Some(BaseKind::File { mtime, runnable, .. }) = self.base.kind(ino) {
+        let mut attributes = self
+            .inodes
+            .get(&ino)
+            .map(|inode| inode.attributes)
+            .unwrap_or_default();
+        if let Some(BaseKind::File {
+            mtime, runnable, ..
+        }) = self.base.kind(ino)
+        {
             attributes.runnable = runnable;
             attributes.mtime = attributes.mtime.or(Some(mtime.into()));
         }
@@ -86,7 +101,10 @@ impl Namespace {
     /// Where a file's bytes are; `None` if it is no file.
     pub fn content(&self, ino: Ino) -> Option<&FileContent> {
         match self.inodes.get(&ino) {
-            Some(Inode { kind: InodeKind::File(content), .. }) => Some(content),
+            Some(Inode {
+                kind: InodeKind::File(content),
+                ..
+            }) => Some(content),
             Some(_) => None,
             None => (self.base.plain_kind(ino)? == Kind::File).then_some(&FileContent::Base),
         }
@@ -94,7 +112,11 @@ impl Namespace {
 
     /// The text of a symbolic link.
     pub fn link_text(&self, ino: Ino) -> Option<Vec<u8>> {
-        if let Some(Inode { kind: InodeKind::Symlink(Some(text)), .. }) = self.inodes.get(&ino) {
+        if let Some(Inode {
+            kind: InodeKind::Symlink(Some(text)),
+            ..
+        }) = self.inodes.get(&ino)
+        {
             return Some(text.to_vec());
         }
         match self.base.kind(ino)? {
@@ -178,7 +200,9 @@ impl Namespace {
         let mut changed = changed.iter().peekable();
         for child in self.base.children(dir) {
             let name = self.base.name(child).expect("a child of the tree");
-            while let Some((changed_name, entry)) = changed.next_if(|(new, _)| new.as_bytes() < name) {
+            while let Some((changed_name, entry)) =
+                changed.next_if(|(new, _)| new.as_bytes() < name)
+            {
                 merged.extend(entry.map(|ino| (changed_name.clone(), ino, kind(ino))));
             }
             match changed.next_if(|(new, _)| new.as_bytes() == name) {
@@ -220,289 +244,6 @@ impl Namespace {
                 Some(parent) if parent != at => at = parent,
                 _ => return false,
             }
-        }
-    }
-
-    /// Checks that a mutation applies, without applying it.
-    pub fn check(&self, mutation: &Mutation) -> Result<(), MutationError> {
-        match mutation {
-            Mutation::CreateFile { parent, name, ino, .. }
-            | Mutation::CreateDir { parent, name, ino, .. }
-            | Mutation::CreateSymlink { parent, name, ino, .. } => {
-                self.check_free(*parent, name)?;
-                self.check_new(*ino)
-            }
-            Mutation::Link { ino, parent, name, .. } => {
-                self.check_free(*parent, name)?;
-                match self.kind(*ino).ok_or(MutationError::NoInode(*ino))? {
-                    Kind::Dir => Err(MutationError::IsDir(*ino)),
-                    Kind::File | Kind::Symlink => Ok(()),
-                }
-            }
-            Mutation::Unlink { parent, name, .. } => {
-                let (ino, kind) = self.entry(*parent, name)?;
-                if kind == Kind::Dir { Err(MutationError::IsDir(ino)) } else { Ok(()) }
-            }
-            Mutation::RemoveDir { parent, name, .. } => {
-                let (ino, kind) = self.entry(*parent, name)?;
-                self.check_empty_dir(ino, kind)
-            }
-            Mutation::Rename { from_parent, from_name, to_parent, to_name, .. } => {
-                let (ino, kind) = self.entry(*from_parent, from_name)?;
-                self.check_dir(*to_parent)?;
-                if kind == Kind::Dir && self.is_within(*to_parent, ino) {
-                    return Err(MutationError::BelowItself(ino));
-                }
-                match self.lookup(*to_parent, to_name.as_bytes()) {
-                    None => Ok(()),
-                    Some(target) if target == ino => Ok(()),
-                    Some(target) => {
-                        let target_kind = self.kind(target).ok_or(MutationError::NoInode(target))?;
-                        match (kind, target_kind) {
-                            (Kind::Dir, _) => self.check_empty_dir(target, target_kind),
-                            (_, Kind::Dir) => Err(MutationError::IsDir(target)),
-                            _ => Ok(()),
-                        }
-                    }
-                }
-            }
-            Mutation::SetAttributes { ino, .. } => {
-                self.kind(*ino).map(|_| ()).ok_or(MutationError::NoInode(*ino))
-            }
-            Mutation::CopyUp { from, to, .. } => {
-                self.check_new(*to)?;
-                match self.content(*from) {
-                    Some(FileContent::Base) => Ok(()),
-                    _ => Err(MutationError::WrongContent(*from)),
-                }
-            }
-            Mutation::Write { ino, .. } | Mutation::Resize { ino, .. } => match self.content(*ino) {
-                Some(FileContent::Mapped(_)) => Ok(()),
-                _ => Err(MutationError::WrongContent(*ino)),
-            },
-        }
-    }
-
-    fn check_dir(&self, dir: Ino) -> Result<(), MutationError> {
-        match self.kind(dir).ok_or(MutationError::NoInode(dir))? {
-            Kind::Dir if self.parent(dir).is_some() => Ok(()),
-            Kind::Dir => Err(MutationError::NoInode(dir)),
-            _ => Err(MutationError::NotDir(dir)),
-        }
-    }
-
-    fn check_free(&self, parent: Ino, name: &Name) -> Result<(), MutationError> {
-        self.check_dir(parent)?;
-        match self.lookup(parent, name.as_bytes()) {
-            None => Ok(()),
-            Some(_) => Err(MutationError::Exists { parent, name: name.clone() }),
-        }
-    }
-
-    fn check_new(&self, ino: Ino) -> Result<(), MutationError> {
-        match ino.overlay_counter() {
-            Some(counter) if counter >= self.next => Ok(()),
-            _ => Err(MutationError::InodeTaken(ino)),
-        }
-    }
-
-    fn check_empty_dir(&self, ino: Ino, kind: Kind) -> Result<(), MutationError> {
-        if kind != Kind::Dir {
-            return Err(MutationError::NotDir(ino));
-        }
-        if self.is_empty_dir(ino) { Ok(()) } else { Err(MutationError::NotEmpty(ino)) }
-    }
-
-    fn entry(&self, parent: Ino, name: &Name) -> Result<(Ino, Kind), MutationError> {
-        self.check_dir(parent)?;
-        let ino = self
-            .lookup(parent, name.as_bytes())
-            .ok_or_else(|| MutationError::NoName { parent, name: name.clone() })?;
-        Ok((ino, self.kind(ino).ok_or(MutationError::NoInode(ino))?))
-    }
-
-    /// Applies a mutation, or changes nothing. Returns the inode that lost its last name by it, if
-    /// one did: whoever has it open may go on, then it is to be [forgotten](Self::forget).
-    pub fn apply(&mut self, mutation: &Mutation) -> Result<Option<Ino>, MutationError> {
-        self.check(mutation)?;
-        match mutation.clone() {
-            Mutation::CreateFile { parent, name, ino, attributes, time } => {
-                let kind = InodeKind::File(FileContent::Scratch);
-                self.create(parent, name, ino, kind, attributes, time);
-            }
-            Mutation::CreateDir { parent, name, ino, attributes, time } => {
-                self.create(parent, name, ino, InodeKind::Dir, attributes, time);
-                self.entries.insert(ino, BTreeMap::new());
-            }
-            Mutation::CreateSymlink { parent, name, ino, text, attributes, time } => {
-                self.create(parent, name, ino, InodeKind::Symlink(Some(text)), attributes, time);
-            }
-            Mutation::Link { ino, parent, name, time } => {
-                self.add_name(ino, parent, name);
-                self.record(ino).attributes.ctime = Some(time);
-                self.touch_dir(parent, time);
-            }
-            Mutation::Unlink { parent, name, time } | Mutation::RemoveDir { parent, name, time } => {
-                let ino = self.lookup(parent, name.as_bytes());
-                self.touch_dir(parent, time);
-                if let Some(ino) = ino {
-                    return Ok(self.remove_name(ino, parent, &name, time));
-                }
-            }
-            Mutation::Rename { from_parent, from_name, to_parent, to_name, time } => {
-                let ino = self.lookup(from_parent, from_name.as_bytes());
-                let target = self.lookup(to_parent, to_name.as_bytes());
-                if ino == target {
-                    // Two names of one file: rename(2) does nothing.
-                    return Ok(None);
-                }
-                let mut orphan = None;
-                if let Some(target) = target {
-                    orphan = self.remove_name(target, to_parent, &to_name, time);
-                }
-                if let Some(ino) = ino {
-                    self.add_name(ino, to_parent, to_name);
-                    self.remove_name(ino, from_parent, &from_name, time);
-                }
-                self.touch_dir(from_parent, time);
-                self.touch_dir(to_parent, time);
-                return Ok(orphan);
-            }
-            Mutation::SetAttributes { ino, change, time } => self.set_attributes(ino, change, time),
-            Mutation::CopyUp { from, to, keep, time } => self.copy_up(from, to, keep, time),
-            Mutation::Write { ino, offset, len, time } => {
-                if let Some(mapping) = self.mapping(ino, time) {
-                    let end = offset.saturating_add(len);
-                    mapping.written.insert(offset..end);
-                    mapping.size = mapping.size.max(end);
-                }
-            }
-            Mutation::Resize { ino, size, time } => {
-                if let Some(mapping) = self.mapping(ino, time) {
-                    mapping.size = size;
-                    mapping.base_limit = mapping.base_limit.min(size);
-                    mapping.written.truncate(size);
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn create(
-        &mut self,
-        parent: Ino,
-        name: Name,
-        ino: Ino,
-        kind: InodeKind,
-        attributes: Attributes,
-        time: Timestamp,
-    ) {
-        let attributes = Attributes { mtime: Some(time), ctime: Some(time), ..attributes };
-        self.take_number(ino);
-        self.inodes.insert(ino, Inode { kind, attributes });
-        self.names.insert(ino, Vec::new());
-        self.add_name(ino, parent, name);
-        self.touch_dir(parent, time);
-    }
-
-    fn take_number(&mut self, ino: Ino) {
-        if let Some(counter) = ino.overlay_counter() {
-            self.next = self.next.max(counter + 1);
-        }
-    }
-
-    fn add_name(&mut self, ino: Ino, parent: Ino, name: Name) {
-        self.entries.entry(parent).or_default().insert(name.clone(), Some(ino));
-        let base_name = self.base_name(ino);
-        self.names.entry(ino).or_insert_with(|| base_name.into_iter().collect()).push((parent, name));
-    }
-
-    fn remove_name(&mut self, ino: Ino, parent: Ino, name: &Name, time: Timestamp) -> Option<Ino> {
-        let entries = self.entries.entry(parent).or_default();
-        if self.base.child(parent, name.as_bytes()).is_some() {
-            entries.insert(name.clone(), None);
-        } else {
-            entries.remove(name);
-        }
-        let base_name = self.base_name(ino);
-        let names = self.names.entry(ino).or_insert_with(|| base_name.into_iter().collect());
-        names.retain(|(dir, known)| (*dir, known) != (parent, name));
-        let orphan = names.is_empty();
-        self.record(ino).attributes.ctime = Some(time);
-        orphan.then_some(ino)
-    }
-
-    /// The overlay's record of an inode, made now if it has none.
-    fn record(&mut self, ino: Ino) -> &mut Inode {
-        let base = &self.base;
-        self.inodes.entry(ino).or_insert_with(|| {
-            let kind = match base.plain_kind(ino) {
-                Some(Kind::File) => InodeKind::File(FileContent::Base),
-                Some(Kind::Symlink) => InodeKind::Symlink(None),
-                Some(Kind::Dir) | None => InodeKind::Dir,
-            };
-            Inode { kind, attributes: Attributes::default() }
-        })
-    }
-
-    fn touch_dir(&mut self, dir: Ino, time: Timestamp) {
-        let attributes = &mut self.record(dir).attributes;
-        attributes.mtime = Some(time);
-        attributes.ctime = Some(time);
-    }
-
-    fn set_attributes(&mut self, ino: Ino, change: AttributeChange, time: Timestamp) {
-        let attributes = &mut self.record(ino).attributes;
-        attributes.mode = change.mode.or(attributes.mode);
-        attributes.uid = change.uid.or(attributes.uid);
-        attributes.gid = change.gid.or(attributes.gid);
-        attributes.mtime = change.mtime.or(attributes.mtime);
-        attributes.ctime = Some(time);
-    }
-
-    fn copy_up(&mut self, from: Ino, to: Ino, keep: u64, time: Timestamp) {
-        let Some(BaseKind::File { size, .. }) = self.base.kind(from) else {
-            return;
-        };
-        let mut attributes = self.attributes(from);
-        attributes.ctime = Some(time);
-        let keep = keep.min(size);
-        let content = if keep == 0 && size > 0 {
-            FileContent::Scratch
-        } else {
-            if keep < size {
-                attributes.mtime = Some(time);
-            }
-            let written = ExtentSet::default();
-            FileContent::Mapped(Mapping { base: from, base_limit: keep, size: keep, written })
-        };
-        self.take_number(to);
-        let names = self.names(from);
-        for (parent, name) in &names {
-            self.entries.entry(*parent).or_default().insert(name.clone(), Some(to));
-        }
-        self.names.insert(from, Vec::new());
-        self.names.insert(to, names);
-        self.copied_up.insert(from, to);
-        self.inodes.insert(to, Inode { kind: InodeKind::File(content), attributes });
-    }
-
-    fn mapping(&mut self, ino: Ino, time: Timestamp) -> Option<&mut Mapping> {
-        let inode = self.inodes.get_mut(&ino)?;
-        inode.attributes.mtime = Some(time);
-        inode.attributes.ctime = Some(time);
-        match &mut inode.kind {
-            InodeKind::File(FileContent::Mapped(mapping)) => Some(mapping),
-            _ => None,
-        }
-    }
-
-    /// Drops the record of an inode that has no name and that nobody has open any more.
-    pub fn forget(&mut self, ino: Ino) {
-        if self.names.get(&ino).is_some_and(Vec::is_empty) && !self.base.contains(ino) {
-            self.inodes.remove(&ino);
-            self.names.remove(&ino);
-            self.entries.remove(&ino);
         }
     }
 }

@@ -1,0 +1,277 @@
+//! What a mutation does to the namespace, once it was checked.
+
+use std::collections::BTreeMap;
+
+use attachfs_manifest::Name;
+
+use super::Namespace;
+use crate::mutation::AttributeChange;
+use crate::{
+    Attributes, BaseKind, ExtentSet, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Mutation,
+    MutationError, Timestamp,
+};
+
+impl Namespace {
+    /// Applies a mutation, or changes nothing. Returns the inode that lost its last name by it, if
+    /// one did: whoever has it open may go on, then it is to be [forgotten](Self::forget).
+    pub fn apply(&mut self, mutation: &Mutation) -> Result<Option<Ino>, MutationError> {
+        self.check(mutation)?;
+        match mutation.clone() {
+            Mutation::CreateFile {
+                parent,
+                name,
+                ino,
+                attributes,
+                time,
+            } => {
+                let kind = InodeKind::File(FileContent::Scratch);
+                self.create(parent, name, ino, kind, attributes, time);
+            }
+            Mutation::CreateDir {
+                parent,
+                name,
+                ino,
+                attributes,
+                time,
+            } => {
+                self.create(parent, name, ino, InodeKind::Dir, attributes, time);
+                self.entries.insert(ino, BTreeMap::new());
+            }
+            Mutation::CreateSymlink {
+                parent,
+                name,
+                ino,
+                text,
+                attributes,
+                time,
+            } => {
+                self.create(
+                    parent,
+                    name,
+                    ino,
+                    InodeKind::Symlink(Some(text)),
+                    attributes,
+                    time,
+                );
+            }
+            Mutation::Link {
+                ino,
+                parent,
+                name,
+                time,
+            } => {
+                self.add_name(ino, parent, name);
+                self.record(ino).attributes.ctime = Some(time);
+                self.touch_dir(parent, time);
+            }
+            Mutation::Unlink { parent, name, time }
+            | Mutation::RemoveDir { parent, name, time } => {
+                let ino = self.lookup(parent, name.as_bytes());
+                self.touch_dir(parent, time);
+                if let Some(ino) = ino {
+                    return Ok(self.remove_name(ino, parent, &name, time));
+                }
+            }
+            Mutation::Rename {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                time,
+            } => {
+                let ino = self.lookup(from_parent, from_name.as_bytes());
+                let target = self.lookup(to_parent, to_name.as_bytes());
+                if ino == target {
+                    // Two names of one file: rename(2) does nothing.
+                    return Ok(None);
+                }
+                let mut orphan = None;
+                if let Some(target) = target {
+                    orphan = self.remove_name(target, to_parent, &to_name, time);
+                }
+                if let Some(ino) = ino {
+                    self.add_name(ino, to_parent, to_name);
+                    self.remove_name(ino, from_parent, &from_name, time);
+                }
+                self.touch_dir(from_parent, time);
+                self.touch_dir(to_parent, time);
+                return Ok(orphan);
+            }
+            Mutation::SetAttributes { ino, change, time } => self.set_attributes(ino, change, time),
+            Mutation::CopyUp {
+                from,
+                to,
+                keep,
+                time,
+            } => self.copy_up(from, to, keep, time),
+            Mutation::Write {
+                ino,
+                offset,
+                len,
+                time,
+            } => {
+                if let Some(mapping) = self.mapping(ino, time) {
+                    let end = offset.saturating_add(len);
+                    mapping.written.insert(offset..end);
+                    mapping.size = mapping.size.max(end);
+                }
+            }
+            Mutation::Resize { ino, size, time } => {
+                if let Some(mapping) = self.mapping(ino, time) {
+                    mapping.size = size;
+                    mapping.base_limit = mapping.base_limit.min(size);
+                    mapping.written.truncate(size);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn create(
+        &mut self,
+        parent: Ino,
+        name: Name,
+        ino: Ino,
+        kind: InodeKind,
+        attributes: Attributes,
+        time: Timestamp,
+    ) {
+        let attributes = Attributes {
+            mtime: Some(time),
+            ctime: Some(time),
+            ..attributes
+        };
+        self.take_number(ino);
+        self.inodes.insert(ino, Inode { kind, attributes });
+        self.names.insert(ino, Vec::new());
+        self.add_name(ino, parent, name);
+        self.touch_dir(parent, time);
+    }
+
+    fn take_number(&mut self, ino: Ino) {
+        if let Some(counter) = ino.overlay_counter() {
+            self.next = self.next.max(counter + 1);
+        }
+    }
+
+    fn add_name(&mut self, ino: Ino, parent: Ino, name: Name) {
+        self.entries
+            .entry(parent)
+            .or_default()
+            .insert(name.clone(), Some(ino));
+        let base_name = self.base_name(ino);
+        self.names
+            .entry(ino)
+            .or_insert_with(|| base_name.into_iter().collect())
+            .push((parent, name));
+    }
+
+    fn remove_name(&mut self, ino: Ino, parent: Ino, name: &Name, time: Timestamp) -> Option<Ino> {
+        let entries = self.entries.entry(parent).or_default();
+        if self.base.child(parent, name.as_bytes()).is_some() {
+            entries.insert(name.clone(), None);
+        } else {
+            entries.remove(name);
+        }
+        let base_name = self.base_name(ino);
+        let names = self
+            .names
+            .entry(ino)
+            .or_insert_with(|| base_name.into_iter().collect());
+        names.retain(|(dir, known)| (*dir, known) != (parent, name));
+        let orphan = names.is_empty();
+        self.record(ino).attributes.ctime = Some(time);
+        orphan.then_some(ino)
+    }
+
+    /// The overlay's record of an inode, made now if it has none.
+    fn record(&mut self, ino: Ino) -> &mut Inode {
+        let base = &self.base;
+        self.inodes.entry(ino).or_insert_with(|| {
+            let kind = match base.plain_kind(ino) {
+                Some(Kind::File) => InodeKind::File(FileContent::Base),
+                Some(Kind::Symlink) => InodeKind::Symlink(None),
+                Some(Kind::Dir) | None => InodeKind::Dir,
+            };
+            Inode {
+                kind,
+                attributes: Attributes::default(),
+            }
+        })
+    }
+
+    fn touch_dir(&mut self, dir: Ino, time: Timestamp) {
+        let attributes = &mut self.record(dir).attributes;
+        attributes.mtime = Some(time);
+        attributes.ctime = Some(time);
+    }
+
+    fn set_attributes(&mut self, ino: Ino, change: AttributeChange, time: Timestamp) {
+        let attributes = &mut self.record(ino).attributes;
+        attributes.mode = change.mode.or(attributes.mode);
+        attributes.uid = change.uid.or(attributes.uid);
+        attributes.gid = change.gid.or(attributes.gid);
+        attributes.mtime = change.mtime.or(attributes.mtime);
+        attributes.ctime = Some(time);
+    }
+
+    fn copy_up(&mut self, from: Ino, to: Ino, keep: u64, time: Timestamp) {
+        let Some(BaseKind::File { size, .. }) = self.base.kind(from) else {
+            return;
+        };
+        let mut attributes = self.attributes(from);
+        attributes.ctime = Some(time);
+        let keep = keep.min(size);
+        let content = if keep == 0 && size > 0 {
+            FileContent::Scratch
+        } else {
+            if keep < size {
+                attributes.mtime = Some(time);
+            }
+            let written = ExtentSet::default();
+            FileContent::Mapped(Mapping {
+                base: from,
+                base_limit: keep,
+                size: keep,
+                written,
+            })
+        };
+        self.take_number(to);
+        let names = self.names(from);
+        for (parent, name) in &names {
+            self.entries
+                .entry(*parent)
+                .or_default()
+                .insert(name.clone(), Some(to));
+        }
+        self.names.insert(from, Vec::new());
+        self.names.insert(to, names);
+        self.copied_up.insert(from, to);
+        self.inodes.insert(
+            to,
+            Inode {
+                kind: InodeKind::File(content),
+                attributes,
+            },
+        );
+    }
+
+    fn mapping(&mut self, ino: Ino, time: Timestamp) -> Option<&mut Mapping> {
+        let inode = self.inodes.get_mut(&ino)?;
+        inode.attributes.mtime = Some(time);
+        inode.attributes.ctime = Some(time);
+        match &mut inode.kind {
+            InodeKind::File(FileContent::Mapped(mapping)) => Some(mapping),
+            _ => None,
+        }
+    }
+
+    /// Drops the record of an inode that has no name and that nobody has open any more.
+    pub fn forget(&mut self, ino: Ino) {
+        if self.names.get(&ino).is_some_and(Vec::is_empty) && !self.base.contains(ino) {
+            self.inodes.remove(&ino);
+            self.names.remove(&ino);
+            self.entries.remove(&ino);
+        }
+    }
+}

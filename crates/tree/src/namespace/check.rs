@@ -1,0 +1,146 @@
+//! Whether a mutation applies: every rule of names, kinds and numbers, and nothing else.
+
+use attachfs_manifest::Name;
+
+use super::Namespace;
+use crate::{FileContent, Ino, Kind, Mutation, MutationError};
+
+impl Namespace {
+    /// Checks that a mutation applies, without applying it.
+    pub fn check(&self, mutation: &Mutation) -> Result<(), MutationError> {
+        match mutation {
+            Mutation::CreateFile {
+                parent, name, ino, ..
+            }
+            | Mutation::CreateDir {
+                parent, name, ino, ..
+            }
+            | Mutation::CreateSymlink {
+                parent, name, ino, ..
+            } => {
+                self.check_free(*parent, name)?;
+                self.check_new(*ino)
+            }
+            Mutation::Link {
+                ino, parent, name, ..
+            } => {
+                self.check_free(*parent, name)?;
+                match self.kind(*ino).ok_or(MutationError::NoInode(*ino))? {
+                    Kind::Dir => Err(MutationError::IsDir(*ino)),
+                    Kind::File | Kind::Symlink => self.check_named(*ino),
+                }
+            }
+            Mutation::Unlink { parent, name, .. } => {
+                let (ino, kind) = self.entry(*parent, name)?;
+                if kind == Kind::Dir {
+                    Err(MutationError::IsDir(ino))
+                } else {
+                    Ok(())
+                }
+            }
+            Mutation::RemoveDir { parent, name, .. } => {
+                let (ino, kind) = self.entry(*parent, name)?;
+                self.check_empty_dir(ino, kind)
+            }
+            Mutation::Rename {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                ..
+            } => {
+                let (ino, kind) = self.entry(*from_parent, from_name)?;
+                self.check_dir(*to_parent)?;
+                if kind == Kind::Dir && self.is_within(*to_parent, ino) {
+                    return Err(MutationError::BelowItself(ino));
+                }
+                match self.lookup(*to_parent, to_name.as_bytes()) {
+                    None => Ok(()),
+                    Some(target) if target == ino => Ok(()),
+                    Some(target) => {
+                        let target_kind =
+                            self.kind(target).ok_or(MutationError::NoInode(target))?;
+                        match (kind, target_kind) {
+                            (Kind::Dir, _) => self.check_empty_dir(target, target_kind),
+                            (_, Kind::Dir) => Err(MutationError::IsDir(target)),
+                            _ => Ok(()),
+                        }
+                    }
+                }
+            }
+            Mutation::SetAttributes { ino, .. } => self
+                .kind(*ino)
+                .map(|_| ())
+                .ok_or(MutationError::NoInode(*ino)),
+            Mutation::CopyUp { from, to, .. } => {
+                self.check_new(*to)?;
+                match self.content(*from) {
+                    Some(FileContent::Base) => self.check_named(*from),
+                    _ => Err(MutationError::WrongContent(*from)),
+                }
+            }
+            Mutation::Write { ino, .. } | Mutation::Resize { ino, .. } => {
+                match self.content(*ino) {
+                    Some(FileContent::Mapped(_)) => Ok(()),
+                    _ => Err(MutationError::WrongContent(*ino)),
+                }
+            }
+        }
+    }
+
+    fn check_dir(&self, dir: Ino) -> Result<(), MutationError> {
+        match self.kind(dir).ok_or(MutationError::NoInode(dir))? {
+            Kind::Dir if self.parent(dir).is_some() => Ok(()),
+            Kind::Dir => Err(MutationError::NoInode(dir)),
+            _ => Err(MutationError::NotDir(dir)),
+        }
+    }
+
+    /// What has lost its last name does not get one again.
+    fn check_named(&self, ino: Ino) -> Result<(), MutationError> {
+        if self.link_count(ino) == 0 {
+            return Err(MutationError::NoInode(ino));
+        }
+        Ok(())
+    }
+
+    fn check_free(&self, parent: Ino, name: &Name) -> Result<(), MutationError> {
+        self.check_dir(parent)?;
+        match self.lookup(parent, name.as_bytes()) {
+            None => Ok(()),
+            Some(_) => Err(MutationError::Exists {
+                parent,
+                name: name.clone(),
+            }),
+        }
+    }
+
+    fn check_new(&self, ino: Ino) -> Result<(), MutationError> {
+        match ino.overlay_counter() {
+            Some(counter) if counter >= self.next => Ok(()),
+            _ => Err(MutationError::InodeTaken(ino)),
+        }
+    }
+
+    fn check_empty_dir(&self, ino: Ino, kind: Kind) -> Result<(), MutationError> {
+        if kind != Kind::Dir {
+            return Err(MutationError::NotDir(ino));
+        }
+        if self.is_empty_dir(ino) {
+            Ok(())
+        } else {
+            Err(MutationError::NotEmpty(ino))
+        }
+    }
+
+    fn entry(&self, parent: Ino, name: &Name) -> Result<(Ino, Kind), MutationError> {
+        self.check_dir(parent)?;
+        let ino = self
+            .lookup(parent, name.as_bytes())
+            .ok_or_else(|| MutationError::NoName {
+                parent,
+                name: name.clone(),
+            })?;
+        Ok((ino, self.kind(ino).ok_or(MutationError::NoInode(ino))?))
+    }
+}

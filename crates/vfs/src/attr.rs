@@ -1,0 +1,58 @@
+//! What `stat` shows.
+
+use attachfs_tree::{Attributes, Ino, Kind, Timestamp};
+
+/// What a mount shows where neither the manifest nor the job says anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Owner of everything that was not given to someone else.
+    pub uid: u32,
+    /// Group likewise.
+    pub gid: u32,
+    /// Permission bits of files; a runnable file has an execute bit for each of its read bits.
+    pub file_mode: u32,
+    /// Permission bits of directories.
+    pub dir_mode: u32,
+    /// The time of directories that nobody changed.
+    pub created: Timestamp,
+}
+
+/// The attributes of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileAttr {
+    /// Its number.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: Kind,
+    /// Length in bytes; of the text for a symbolic link.
+    pub size: u64,
+    /// Allocated space in units of 512 bytes.
+    pub blocks: u64,
+    /// Last change of the content.
+    pub mtime: Timestamp,
+    /// Last change of anything.
+    pub ctime: Timestamp,
+    /// Permission bits.
+    pub perm: u32,
+    /// How many names it has; 1 for a directory.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Settings {
+    /// The permission bits of an inode.
+    pub(crate) fn perm(&self, kind: Kind, attributes: &Attributes) -> u32 {
+        match (attributes.mode, kind) {
+            (Some(mode), _) => mode,
+            (None, Kind::Dir) => self.dir_mode,
+            (None, Kind::Symlink) => 0o777,
+            (None, Kind::File) if attributes.runnable => {
+                self.file_mode | (self.file_mode & 0o444) >> 2
+            }
+            (None, Kind::File) => self.file_mode,
+        }
+    }
+}

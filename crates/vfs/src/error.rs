@@ -1,0 +1,141 @@
+//! What a file system operation can answer instead of a result, in words of no platform.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use attachfs_durable::DurableError;
+use attachfs_tree::MutationError;
+
+/// What the caller is told. The adapters turn it into an errno or an NTSTATUS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FsErrorKind {
+    /// Nothing has this name or number.
+    NotFound,
+    /// The name is taken.
+    Exists,
+    /// A directory was needed.
+    NotADirectory,
+    /// A directory is in the way.
+    IsADirectory,
+    /// The directory holds something.
+    NotEmpty,
+    /// The name is too long.
+    NameTooLong,
+    /// The request makes no sense.
+    Invalid,
+    /// The mount is read-only.
+    ReadOnly,
+    /// No space left for what is written.
+    NoSpace,
+    /// The file is larger than the scratch file system can hold.
+    TooLarge,
+    /// The name has moved on to another inode: look it up again.
+    Stale,
+    /// The handle is not open, or not for this.
+    BadHandle,
+    /// Not permitted to anyone here.
+    NotPermitted,
+    /// This file system does not do that.
+    NotSupported,
+    /// The data could not be had or kept.
+    Io,
+}
+
+/// A failed operation. For [`Io`](FsErrorKind::Io) and [`NoSpace`](FsErrorKind::NoSpace) it keeps
+/// what was being done and why it failed, for the log.
+#[derive(Debug)]
+pub struct FsError {
+    kind: FsErrorKind,
+    doing: Option<Box<str>>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl FsError {
+    /// An error whose cause is what the caller asked for, so there is nothing more to say.
+    pub const fn plain(kind: FsErrorKind) -> Self {
+        Self {
+            kind,
+            doing: None,
+            source: None,
+        }
+    }
+
+    /// A failure below the file system.
+    pub fn caused(
+        kind: FsErrorKind,
+        doing: impl Into<Box<str>>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self {
+            kind,
+            doing: Some(doing.into()),
+            source: Some(source.into()),
+        }
+    }
+
+    /// An error of the operating system while working on the overlay.
+    pub fn io(doing: impl Into<Box<str>>, source: io::Error) -> Self {
+        Self::caused(kind_of_io(&source), doing, source)
+    }
+
+    /// What the caller is told.
+    pub fn kind(&self) -> FsErrorKind {
+        self.kind
+    }
+
+    /// Whether the error has a cause that belongs into the log.
+    pub fn has_cause(&self) -> bool {
+        self.source.is_some()
+    }
+}
+
+fn kind_of_io(error: &io::Error) -> FsErrorKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FsErrorKind::NoSpace,
+        io::ErrorKind::FileTooLarge => FsErrorKind::TooLarge,
+        _ => FsErrorKind::Io,
+    }
+}
+
+impl From<FsErrorKind> for FsError {
+    fn from(kind: FsErrorKind) -> Self {
+        Self::plain(kind)
+    }
+}
+
+impl From<DurableError> for FsError {
+    fn from(error: DurableError) -> Self {
+        let kind = kind_of_io(&error.source);
+        Self::caused(kind, "the overlay", error)
+    }
+}
+
+impl From<MutationError> for FsError {
+    fn from(error: MutationError) -> Self {
+        Self::plain(match error {
+            MutationError::NoInode(_) | MutationError::NoName { .. } => FsErrorKind::NotFound,
+            MutationError::Exists { .. } => FsErrorKind::Exists,
+            MutationError::NotDir(_) => FsErrorKind::NotADirectory,
+            MutationError::IsDir(_) => FsErrorKind::IsADirectory,
+            MutationError::NotEmpty(_) => FsErrorKind::NotEmpty,
+            MutationError::BelowItself(_) => FsErrorKind::Invalid,
+            MutationError::InodeTaken(_) | MutationError::WrongContent(_) => FsErrorKind::Io,
+        })
+    }
+}
+
+impl fmt::Display for FsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.doing {
+            Some(doing) => write!(f, "{doing}: {:?}", self.kind),
+            None => write!(f, "{:?}", self.kind),
+        }
+    }
+}
+
+impl StdError for FsError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,96 @@
+//! A file system at one moment, for a commit that runs while the job goes on.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use attachfs_tree::{Ino, Namespace};
+
+use crate::overlay::{CommitRecord, Pin, Record};
+use crate::vfs::journal_failed;
+use crate::{FsError, Vfs};
+
+/// The inodes that someone had open for writing.
+pub type OpenWriters = HashSet<Ino>;
+
+/// A copy of the namespace. As long as it lives, no scratch file is removed.
+#[derive(Debug)]
+pub struct Frozen {
+    namespace: Namespace,
+    writers: OpenWriters,
+    _pin: Pin,
+}
+
+impl Frozen {
+    /// What was at each name.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Who had what open for writing.
+    pub fn writers(&self) -> &OpenWriters {
+        &self.writers
+    }
+}
+
+impl Vfs {
+    /// Takes a copy of the namespace. Blocks nobody for longer than the copying takes. `None` if it
+    /// is read-only.
+    pub fn freeze(&self) -> Option<Frozen> {
+        let overlay = self.overlay.as_ref()?;
+        let pin = overlay.reaper.pin();
+        let namespace = self.namespace.read();
+        let writers = self.handles.writers().into_iter().collect();
+        Some(Frozen {
+            namespace: namespace.clone(),
+            writers,
+            _pin: pin,
+        })
+    }
+
+    /// Whether someone has an inode open for writing now. While nobody has, its scratch file does
+    /// not change: the kernel keeps a handle open as long as a mapping can write to it.
+    pub fn has_writer(&self, ino: Ino) -> bool {
+        self.handles.has_writer(ino)
+    }
+
+    /// Opens an inode's scratch file for reading, and says what it is called.
+    pub fn open_scratch(&self, ino: Ino) -> Result<(Arc<File>, PathBuf), FsError> {
+        let overlay = self.writable()?;
+        let path = overlay.scratch.path(ino);
+        let file = overlay.scratch.open_to_read(ino).map_err(|error| {
+            FsError::io(format!("open the scratch file {}", path.display()), error)
+        })?;
+        Ok((Arc::new(file), path))
+    }
+
+    /// The steps of earlier commits, in order.
+    pub fn commits(&self) -> Vec<CommitRecord> {
+        self.overlay
+            .as_ref()
+            .map(|overlay| overlay.commits.lock().clone())
+            .unwrap_or_default()
+    }
+
+    /// Records a step of a commit, durably.
+    pub fn record_commit(&self, step: CommitRecord) -> Result<(), FsError> {
+        let overlay = self.writable()?;
+        overlay
+            .journal
+            .append(&Record::Commit(step.clone()))
+            .map_err(journal_failed)?;
+        overlay.journal.sync().map_err(journal_failed)?;
+        overlay.commits.lock().push(step);
+        Ok(())
+    }
+
+    /// Deletes the session and everything in it that was not committed. What still goes on with
+    /// this file system afterwards fails.
+    pub fn discard(&self) -> Result<(), crate::SessionError> {
+        match &self.overlay {
+            Some(overlay) => overlay.session.discard(),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! lookup, getattr, setattr, readlink, statfs.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use attachfs_durable::Space;
+use attachfs_tree::{
+    AttributeChange, BaseKind, FileContent, Ino, Kind, Mutation, Namespace, Timestamp,
+};
+
+use crate::vfs::now;
+use crate::{FileAttr, FsError, FsErrorKind, Vfs};
+
+/// A new time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetTime {
+    /// The time of the call.
+    Now,
+    /// This time.
+    To(Timestamp),
+}
+
+/// What to change; `None` stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SetAttr {
+    /// The length of a file in bytes.
+    pub size: Option<u64>,
+    /// Permission bits; setuid and setgid are dropped.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Modification time.
+    pub mtime: Option<SetTime>,
+}
+
+impl Vfs {
+    /// What is at a name.
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
+        let namespace = self.namespace.read();
+        match namespace.lookup(parent, name) {
+            Some(ino) => self.attr_in(&namespace, ino),
+            None if namespace.kind(parent) != Some(Kind::Dir) => {
+                Err(FsErrorKind::NotADirectory.into())
+            }
+            None => Err(FsErrorKind::NotFound.into()),
+        }
+    }
+
+    /// The attributes of an inode.
+    pub fn getattr(&self, ino: Ino) -> Result<FileAttr, FsError> {
+        self.attr_in(&self.namespace.read(), ino)
+    }
+
+    pub(crate) fn attr_in(&self, namespace: &Namespace, ino: Ino) -> Result<FileAttr, FsError> {
+        let kind = namespace
+            .kind(ino)
+            .ok_or(FsError::plain(FsErrorKind::NotFound))?;
+        let attributes = namespace.attributes(ino);
+        let mtime = attributes.mtime.unwrap_or(self.settings.created);
+        let mut attr = FileAttr {
+            ino,
+            kind,
+            size: 0,
+            blocks: 0,
+            mtime,
+            ctime: attributes.ctime.unwrap_or(mtime),
+            perm: self.settings.perm(kind, &attributes),
+            nlink: namespace.link_count(ino),
+            uid: attributes.uid.unwrap_or(self.settings.uid),
+            gid: attributes.gid.unwrap_or(self.settings.gid),
+        };
+        match kind {
+            Kind::Dir => {}
+            Kind::Symlink => {
+                attr.size = namespace.link_text(ino).map_or(0, |text| text.len() as u64);
+            }
+            Kind::File => match namespace.content(ino) {
+                Some(FileContent::Mapped(mapping)) => attr.size = mapping.size,
+                Some(FileContent::Scratch) => {
+                    let overlay = self.writable()?;
+                    let metadata = match self.handles.scratch(ino) {
+                        Some(file) => file.metadata(),
+                        None => std::fs::metadata(overlay.scratch.path(ino)),
+                    };
+                    let metadata =
+                        metadata.map_err(|error| FsError::io("look at a scratch file", error))?;
+                    let changed = timestamp(metadata.ctime(), metadata.ctime_nsec());
+                    attr.size = metadata.size();
+                    attr.blocks = metadata.blocks();
+                    attr.mtime = timestamp(metadata.mtime(), metadata.mtime_nsec());
+                    attr.ctime = attr.ctime.max(changed);
+                    return Ok(attr);
+                }
+                Some(FileContent::Base) | None => {
+                    if let Some(BaseKind::File { size, .. }) = namespace.base().kind(ino) {
+                        attr.size = size;
+                    }
+                }
+            },
+        }
+        attr.blocks = attr.size.div_ceil(512);
+        Ok(attr)
+    }
+
+    /// Changes attributes. A new size for a base file answers [`Stale`](FsErrorKind::Stale): the
+    /// name has moved to an inode that can be written, and the call is to be made again there.
+    pub fn setattr(&self, ino: Ino, set: SetAttr) -> Result<FileAttr, FsError> {
+        let overlay = self.writable()?;
+        if let Some(size) = set.size {
+            self.truncate(ino, size)?;
+        }
+        let mut namespace = self.namespace.write();
+        let kind = namespace
+            .kind(ino)
+            .ok_or(FsError::plain(FsErrorKind::NotFound))?;
+        let time = now();
+        let mut change = AttributeChange {
+            mode: set.mode.map(|mode| mode & 0o1777),
+            uid: set.uid,
+            gid: set.gid,
+            mtime: set.mtime.map(|to| match to {
+                SetTime::Now => time,
+                SetTime::To(time) => time,
+            }),
+        };
+        if kind == Kind::File
+            && namespace.content(ino) == Some(&FileContent::Scratch)
+            && let Some(mtime) = change.mtime.take()
+        {
+            // The scratch file's time is the file's.
+            let file = self.scratch_file(overlay, ino)?;
+            let times = std::fs::FileTimes::new().set_modified(system_time(mtime)?);
+            file.set_times(times)
+                .map_err(|error| FsError::io("set the time of a file", error))?;
+        }
+        if change != AttributeChange::default() {
+            self.mutate(
+                &mut namespace,
+                overlay,
+                Mutation::SetAttributes { ino, change, time },
+            )?;
+        }
+        self.attr_in(&namespace, ino)
+    }
+
+    /// The text of a symbolic link.
+    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
+        self.namespace
+            .read()
+            .link_text(ino)
+            .ok_or(FsError::plain(FsErrorKind::Invalid))
+    }
+
+    /// The room for writing: that of the scratch directory. `None` if nobody can write.
+    pub fn space(&self) -> Result<Option<Space>, FsError> {
+        match &self.overlay {
+            Some(overlay) => Ok(Some(overlay.scratch.space()?)),
+            None => Ok(None),
+        }
+    }
+
+    /// How many inodes the base has.
+    pub fn base_len(&self) -> u64 {
+        self.namespace.read().base().len() as u64
+    }
+}
+
+pub(crate) fn timestamp(seconds: i64, nanoseconds: i64) -> Timestamp {
+    Timestamp {
+        seconds,
+        nanoseconds: u32::try_from(nanoseconds).unwrap_or_default(),
+    }
+}
+
+fn system_time(time: Timestamp) -> Result<std::time::SystemTime, FsError> {
+    use std::time::{Duration, SystemTime};
+    let whole = Duration::from_secs(time.seconds.unsigned_abs());
+    let base = if time.seconds >= 0 {
+        SystemTime::UNIX_EPOCH.checked_add(whole)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_sub(whole)
+    };
+    base.and_then(|base| base.checked_add(Duration::from_nanos(u64::from(time.nanoseconds))))
+        .ok_or(FsError::plain(FsErrorKind::Invalid))
+}

@@ -1,0 +1,133 @@
+//! opendir, readdir, mkdir, rmdir.
+
+use attachfs_manifest::Name;
+use attachfs_tree::{Attributes, DirEntry, Ino, Kind, Listing, Mutation};
+
+use crate::vfs::now;
+use crate::{FileAttr, FsError, FsErrorKind, HandleId, Vfs};
+
+/// A directory as it was when it was opened. Offset 0 is `.`, 1 is `..`, the rest are the entries:
+/// one that is there throughout is met exactly once, whatever else comes and goes.
+#[derive(Debug)]
+pub struct DirView {
+    dir: Ino,
+    parent: Ino,
+    listing: Listing,
+}
+
+impl DirView {
+    /// The entry at an offset; `None` behind the last.
+    pub fn entry(&self, offset: u64) -> Option<DirEntry<'_>> {
+        match offset {
+            0 => Some(DirEntry {
+                name: b".",
+                ino: self.dir,
+                kind: Kind::Dir,
+            }),
+            1 => Some(DirEntry {
+                name: b"..",
+                ino: self.parent,
+                kind: Kind::Dir,
+            }),
+            _ => self.listing.get(usize::try_from(offset - 2).ok()?),
+        }
+    }
+}
+
+impl Vfs {
+    /// Opens a directory.
+    pub fn opendir(&self, dir: Ino) -> Result<HandleId, FsError> {
+        let namespace = self.namespace.read();
+        match namespace.kind(dir) {
+            None => return Err(FsErrorKind::NotFound.into()),
+            Some(Kind::Dir) => {}
+            Some(_) => return Err(FsErrorKind::NotADirectory.into()),
+        }
+        let parent = namespace.parent(dir).unwrap_or(dir);
+        let view = DirView {
+            dir,
+            parent,
+            listing: namespace.list(dir),
+        };
+        Ok(self.handles.open_dir(view))
+    }
+
+    /// The directory behind a handle.
+    pub fn dir_view(&self, handle: HandleId) -> Result<std::sync::Arc<DirView>, FsError> {
+        self.handles.dir(handle)
+    }
+
+    /// The attributes of what an entry's name means now, which after a copy-up is another inode than
+    /// the view has; `None` if the name has gone.
+    pub fn entry_attr(&self, view: &DirView, entry: &DirEntry<'_>) -> Option<FileAttr> {
+        let namespace = self.namespace.read();
+        let ino = match entry.name {
+            b"." | b".." => entry.ino,
+            name => namespace.lookup(view.dir, name)?,
+        };
+        self.attr_in(&namespace, ino).ok()
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, handle: HandleId) -> Result<(), FsError> {
+        self.handles.close_dir(handle)
+    }
+
+    /// Makes a directory.
+    pub fn mkdir(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        owner: (u32, u32),
+    ) -> Result<FileAttr, FsError> {
+        let overlay = self.writable()?;
+        let name = checked(name)?;
+        let mut namespace = self.namespace.write();
+        let ino = namespace.next_ino();
+        let attributes = attributes(mode, owner);
+        let create = Mutation::CreateDir {
+            parent,
+            name,
+            ino,
+            attributes,
+            time: now(),
+        };
+        self.mutate(&mut namespace, overlay, create)?;
+        self.attr_in(&namespace, ino)
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        let overlay = self.writable()?;
+        let name = checked(name)?;
+        let mut namespace = self.namespace.write();
+        self.mutate(
+            &mut namespace,
+            overlay,
+            Mutation::RemoveDir {
+                parent,
+                name,
+                time: now(),
+            },
+        )
+    }
+}
+
+pub(crate) fn attributes(mode: u32, (uid, gid): (u32, u32)) -> Attributes {
+    Attributes {
+        mode: Some(mode & 0o1777),
+        uid: Some(uid),
+        gid: Some(gid),
+        ..Attributes::default()
+    }
+}
+
+pub(crate) fn checked(name: &[u8]) -> Result<Name, FsError> {
+    Name::new(name).map_err(|error| {
+        FsError::plain(match error {
+            attachfs_manifest::PathError::ComponentTooLong(_) => FsErrorKind::NameTooLong,
+            _ => FsErrorKind::Invalid,
+        })
+    })
+}

@@ -1,0 +1,224 @@
+//! open, create, release, and the copy-up of a base file that is to be written.
+
+use std::sync::Arc;
+
+use attachfs_tree::{FileContent, Ino, Kind, Mutation};
+
+use super::directory::{attributes, checked};
+use crate::vfs::now;
+use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Invalidation, Vfs};
+
+/// An opened file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// To be given to `read`, `write` and `release`.
+    pub handle: HandleId,
+    /// Whether the bytes can never change under this inode number, so that a kernel may keep them
+    /// from one open to the next.
+    pub immutable: bool,
+}
+
+impl Vfs {
+    /// Opens a file.
+    ///
+    /// A base file that is opened for writing moves all its names to a new inode and answers
+    /// [`Stale`](FsErrorKind::Stale): the kernel looks the name up again and opens the new inode.
+    /// Who has the base file open goes on reading the old content. Nothing is fetched for it.
+    pub fn open(&self, ino: Ino, access: Access, truncate: bool) -> Result<Opened, FsError> {
+        let namespace = self.namespace.read();
+        match namespace.kind(ino) {
+            None => return Err(FsErrorKind::NotFound.into()),
+            Some(Kind::File) => {}
+            Some(Kind::Dir) => return Err(FsErrorKind::IsADirectory.into()),
+            Some(Kind::Symlink) => return Err(FsErrorKind::Invalid.into()),
+        }
+        if namespace.copied_up(ino).is_some() {
+            return Err(FsErrorKind::Stale.into());
+        }
+        let in_scratch = namespace.content(ino) != Some(&FileContent::Base);
+        if !access.write && !truncate {
+            let scratch = || match &self.overlay {
+                Some(overlay) if in_scratch => overlay
+                    .scratch
+                    .open_file(ino)
+                    .map(Some)
+                    .map_err(|error| FsError::io("open a scratch file", error)),
+                _ => Ok(None),
+            };
+            let handle = self.handles.open_file(ino, access, scratch)?;
+            return Ok(Opened {
+                handle,
+                immutable: !in_scratch,
+            });
+        }
+        let overlay = self.writable()?;
+        if !in_scratch {
+            drop(namespace);
+            self.copy_up(ino, if truncate { 0 } else { u64::MAX })?;
+            return Err(FsErrorKind::Stale.into());
+        }
+        let scratch = || {
+            let opened = overlay.scratch.open_file(ino);
+            opened
+                .map(Some)
+                .map_err(|error| FsError::io("open a scratch file", error))
+        };
+        let handle = self.handles.open_file(ino, access, scratch)?;
+        drop(namespace);
+        if truncate && let Err(error) = self.truncate(ino, 0) {
+            self.release(handle)?;
+            return Err(error);
+        }
+        Ok(Opened {
+            handle,
+            immutable: false,
+        })
+    }
+
+    /// Moves the names of a base file to a new inode that can be written, keeping the first `keep`
+    /// bytes. Does nothing if someone else did so meanwhile.
+    pub(crate) fn copy_up(&self, from: Ino, keep: u64) -> Result<(), FsError> {
+        let overlay = self.writable()?;
+        let mut namespace = self.namespace.write();
+        if namespace.copied_up(from).is_some() {
+            return Ok(());
+        }
+        let to = namespace.next_ino();
+        let names = namespace.names(from);
+        overlay
+            .scratch
+            .create(to)
+            .map_err(|error| FsError::io("create a scratch file", error))?;
+        let copy = Mutation::CopyUp {
+            from,
+            to,
+            keep,
+            time: now(),
+        };
+        if let Err(error) = self.mutate(&mut namespace, overlay, copy) {
+            overlay.reaper.remove_later(to);
+            return Err(error);
+        }
+        drop(namespace);
+        if names.len() > 1 {
+            // The name in this call is looked up again by itself; the others must be told.
+            self.invalidate(
+                names
+                    .into_iter()
+                    .map(|(parent, name)| Invalidation { parent, name }),
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes a file and opens it.
+    pub fn create_file(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        owner: (u32, u32),
+        access: Access,
+    ) -> Result<(FileAttr, Opened), FsError> {
+        let overlay = self.writable()?;
+        let name = checked(name)?;
+        let mut namespace = self.namespace.write();
+        let ino = namespace.next_ino();
+        let attributes = attributes(mode, owner);
+        let create = Mutation::CreateFile {
+            parent,
+            name,
+            ino,
+            attributes,
+            time: now(),
+        };
+        namespace.check(&create)?;
+        let file = overlay
+            .scratch
+            .create(ino)
+            .map_err(|error| FsError::io("create a scratch file", error))?;
+        if let Err(error) = self.mutate(&mut namespace, overlay, create) {
+            overlay.reaper.remove_later(ino);
+            return Err(error);
+        }
+        let handle = self.handles.open_file(ino, access, || Ok(Some(file)))?;
+        let attr = self.attr_in(&namespace, ino)?;
+        Ok((
+            attr,
+            Opened {
+                handle,
+                immutable: false,
+            },
+        ))
+    }
+
+    /// Closes a file. What was unlinked while it was open goes with its last handle.
+    pub fn release(&self, handle: HandleId) -> Result<(), FsError> {
+        let (ino, last) = self.handles.close_file(handle)?;
+        let Some(overlay) = &self.overlay else {
+            return Ok(());
+        };
+        if last && self.namespace.read().link_count(ino) == 0 {
+            let mut namespace = self.namespace.write();
+            if namespace.link_count(ino) == 0 && !self.handles.is_open(ino) {
+                Self::drop_inode(&mut namespace, overlay, ino);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes all files and directories: the mount has ended, and a kernel that gave up its connection
+    /// does not say so for each.
+    pub fn close_all(&self) -> Result<(), FsError> {
+        for handle in self.handles.all_dirs() {
+            self.releasedir(handle)?;
+        }
+        for handle in self.handles.all_files() {
+            self.release(handle)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the length of a file. See [`setattr`](Self::setattr) for base files.
+    pub(crate) fn truncate(&self, ino: Ino, size: u64) -> Result<(), FsError> {
+        let overlay = self.writable()?;
+        let namespace = self.namespace.upgradable_read();
+        if namespace.kind(ino) == Some(Kind::Dir) {
+            return Err(FsErrorKind::IsADirectory.into());
+        }
+        if namespace.copied_up(ino).is_some() {
+            return Err(FsErrorKind::Stale.into());
+        }
+        let content = namespace
+            .content(ino)
+            .ok_or(FsError::plain(FsErrorKind::NotFound))?;
+        let mapped = match content {
+            FileContent::Base => {
+                drop(namespace);
+                self.copy_up(ino, size)?;
+                return Err(FsErrorKind::Stale.into());
+            }
+            FileContent::Scratch => false,
+            FileContent::Mapped(_) => true,
+        };
+        let file = self.scratch_file(overlay, ino)?;
+        let set_len = |file: &Arc<std::fs::File>| {
+            file.set_len(size)
+                .map_err(|error| FsError::io("set the length of a file", error))
+        };
+        if !mapped {
+            return set_len(&file);
+        }
+        let mut namespace = parking_lot::RwLockUpgradableReadGuard::upgrade(namespace);
+        set_len(&file)?;
+        self.mutate(
+            &mut namespace,
+            overlay,
+            Mutation::Resize {
+                ino,
+                size,
+                time: now(),
+            },
+        )
+    }
+}

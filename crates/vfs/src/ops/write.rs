@@ -1,0 +1,51 @@
+//! write.
+
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::Ordering;
+
+use attachfs_tree::{FileContent, Mutation};
+
+use crate::vfs::now;
+use crate::{FsError, FsErrorKind, HandleId, Vfs};
+
+impl Vfs {
+    /// Writes to an open file: the bytes to scratch, then for a mapped file the record that says
+    /// so. When it returns they outlive this process.
+    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Result<usize, FsError> {
+        let overlay = self.writable()?;
+        let open = self.handles.file(handle)?;
+        if !open.access.write {
+            return Err(FsErrorKind::BadHandle.into());
+        }
+        let scratch = open
+            .scratch
+            .as_ref()
+            .ok_or(FsError::plain(FsErrorKind::BadHandle))?;
+        let written = loop {
+            match scratch.write_at(data, offset) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(FsError::io("write to a scratch file", error)),
+                Ok(written) => break written,
+            }
+        };
+        self.tally
+            .bytes_written
+            .fetch_add(written as u64, Ordering::Relaxed);
+        let mapped = matches!(
+            self.namespace.read().content(open.ino),
+            Some(FileContent::Mapped(_))
+        );
+        if mapped && written > 0 {
+            let mut namespace = self.namespace.write();
+            let len = written as u64;
+            let write = Mutation::Write {
+                ino: open.ino,
+                offset,
+                len,
+                time: now(),
+            };
+            self.mutate(&mut namespace, overlay, write)?;
+        }
+        Ok(written)
+    }
+}

@@ -1,0 +1,71 @@
+//! What the journal says.
+
+use attachfs_durable::FileStamp;
+use attachfs_manifest::{Content, ContentHash};
+use attachfs_tree::{Ino, Mutation, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// One record of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// The namespace changed.
+    Mutation(Mutation),
+    /// A step of a commit.
+    Commit(CommitRecord),
+    /// The session was unmounted in order.
+    Sealed {
+        /// When.
+        time: Timestamp,
+    },
+}
+
+/// How far a commit has come. Between the two records the outcome of the manifest's PUT is unknown,
+/// and the commit is finished by sending the same bytes to the same key again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommitRecord {
+    /// The manifest is about to be sent. Its bytes are in the session, durably.
+    Intent {
+        /// 1 for the first commit of the session.
+        generation: u32,
+        /// Where it goes.
+        key: String,
+        /// The hash of its bytes.
+        hash: ContentHash,
+        /// The files whose bytes the store has.
+        clean: Vec<CleanFile>,
+    },
+    /// The manifest is in the store.
+    Published {
+        /// As in the intent.
+        generation: u32,
+    },
+}
+
+/// A file whose bytes are in the store as long as its scratch file stays as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanFile {
+    /// The file.
+    pub ino: Ino,
+    /// Its scratch file when it was hashed.
+    pub stamp: ScratchStamp,
+    /// The hashes.
+    pub content: Content,
+}
+
+/// What tells whether a scratch file was written since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScratchStamp {
+    size: u64,
+    mtime_ns: i128,
+    ctime_ns: i128,
+}
+
+impl From<FileStamp> for ScratchStamp {
+    fn from(stamp: FileStamp) -> Self {
+        Self {
+            size: stamp.size,
+            mtime_ns: stamp.mtime_ns,
+            ctime_ns: stamp.ctime_ns,
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The file system's state, and how it is made from a session.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use attachfs_fetch::Fetcher;
+use attachfs_manifest::Name;
+use attachfs_tree::{BaseTree, Ino, Mutation, Namespace, Timestamp};
+use parking_lot::{Mutex, RwLock};
+
+use crate::handles::Handles;
+use crate::overlay::{
+    CommitRecord, Journal, JournalError, Reaper, Record, RecoveryError, Scratch, recover,
+};
+use crate::{FsError, FsErrorKind, Session, SessionError, Settings};
+
+/// A cached name that no longer means what it meant, to be told to the kernel. Sent with no lock
+/// held; whoever receives it must not be on a thread that answers the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalidation {
+    /// The directory.
+    pub parent: Ino,
+    /// The name in it.
+    pub name: Name,
+}
+
+/// What was done since the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Counters {
+    /// Base files of which something was read.
+    pub files_read: u64,
+    /// Bytes of base files that were read.
+    pub bytes_read: u64,
+    /// Reads that failed.
+    pub reads_failed: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) files_read: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) reads_failed: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+}
+
+/// Why a session cannot be opened as a file system.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The session's directory.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// What it holds.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The operating system refused.
+    #[error("cannot start the overlay's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What makes a file system writable.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    pub(crate) session: Session,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) scratch: Arc<Scratch>,
+    pub(crate) reaper: Reaper,
+    pub(crate) commits: Mutex<Vec<CommitRecord>>,
+}
+
+/// A mounted, or mountable, file system. All methods may be called from any thread.
+#[derive(Debug)]
+pub struct Vfs {
+    pub(crate) settings: Settings,
+    pub(crate) namespace: RwLock<Namespace>,
+    pub(crate) handles: Handles,
+    pub(crate) overlay: Option<Overlay>,
+    pub(crate) fetcher: Arc<Fetcher>,
+    pub(crate) tally: Arc<Tally>,
+    invalidations: Mutex<Option<std::sync::mpsc::Sender<Invalidation>>>,
+}
+
+pub(crate) fn now() -> Timestamp {
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => Timestamp {
+            seconds: since.as_secs() as i64,
+            nanoseconds: since.subsec_nanos(),
+        },
+        Err(_) => Timestamp::default(),
+    }
+}
+
+impl Vfs {
+    /// A file system that nobody can write to.
+    pub fn read_only(base: Arc<BaseTree>, fetcher: Arc<Fetcher>, settings: Settings) -> Self {
+        Self::with(Namespace::new(base), None, fetcher, settings)
+    }
+
+    /// A new session's file system, with nothing written yet.
+    pub fn create(
+        session: Session,
+        base: Arc<BaseTree>,
+        fetcher: Arc<Fetcher>,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        let scratch = session.scratch()?;
+        let journal = Journal::create(&session.journal_path())?;
+        let overlay = Overlay::new(session, journal, scratch, Vec::new())?;
+        Ok(Self::with(
+            Namespace::new(base),
+            Some(overlay),
+            fetcher,
+            settings,
+        ))
+    }
+
+    /// The file system of a session that another process left, with all that had returned success.
+    /// Handles that were open then are gone.
+    pub fn recover(
+        session: Session,
+        base: Arc<BaseTree>,
+        fetcher: Arc<Fetcher>,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        let scratch = session.scratch()?;
+        let journal_path = session.journal_path();
+        let recovered = if journal_path.exists() {
+            recover(&journal_path, &scratch, base)?
+        } else {
+            // It died between its first two steps: nothing was written.
+            drop(Journal::create(&journal_path)?);
+            recover(&journal_path, &scratch, base)?
+        };
+        let overlay = Overlay::new(session, recovered.journal, scratch, recovered.commits)?;
+        Ok(Self::with(
+            recovered.namespace,
+            Some(overlay),
+            fetcher,
+            settings,
+        ))
+    }
+
+    fn with(
+        namespace: Namespace,
+        overlay: Option<Overlay>,
+        fetcher: Arc<Fetcher>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            settings,
+            namespace: RwLock::new(namespace),
+            handles: Handles::default(),
+            overlay,
+            fetcher,
+            tally: Arc::default(),
+            invalidations: Mutex::new(None),
+        }
+    }
+
+    /// Where to send names that the kernel must forget.
+    pub fn send_invalidations(&self, to: std::sync::mpsc::Sender<Invalidation>) {
+        *self.invalidations.lock() = Some(to);
+    }
+
+    pub(crate) fn invalidate(&self, names: impl IntoIterator<Item = Invalidation>) {
+        let sender = self.invalidations.lock().clone();
+        if let Some(sender) = sender {
+            for name in names {
+                if sender.send(name).is_err() {
+                    // The mount is going away, and all that the kernel knows with it.
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether nobody can write to it.
+    pub fn is_read_only(&self) -> bool {
+        self.overlay.is_none()
+    }
+
+    /// The session, unless it is read-only.
+    pub fn session(&self) -> Option<&Session> {
+        self.overlay.as_ref().map(|overlay| &overlay.session)
+    }
+
+    /// The read side.
+    pub fn fetcher(&self) -> &Arc<Fetcher> {
+        &self.fetcher
+    }
+
+    /// What was done since the mount.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            files_read: self.tally.files_read.load(Ordering::Relaxed),
+            bytes_read: self.tally.bytes_read.load(Ordering::Relaxed),
+            reads_failed: self.tally.reads_failed.load(Ordering::Relaxed),
+            bytes_written: self.tally.bytes_written.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn writable(&self) -> Result<&Overlay, FsError> {
+        self.overlay
+            .as_ref()
+            .ok_or(FsError::plain(FsErrorKind::ReadOnly))
+    }
+
+    /// Records a mutation and applies it: first the check, then the journal, then memory, so that
+    /// what is in memory is always in the journal. Cleans up after an inode that lost its last
+    /// name.
+    pub(crate) fn mutate(
+        &self,
+        namespace: &mut Namespace,
+        overlay: &Overlay,
+        mutation: Mutation,
+    ) -> Result<(), FsError> {
+        namespace.check(&mutation)?;
+        let record = Record::Mutation(mutation);
+        overlay.journal.append(&record).map_err(journal_failed)?;
+        let Record::Mutation(mutation) = record else {
+            return Ok(());
+        };
+        let orphan = namespace.apply(&mutation)?;
+        if let Some(ino) = orphan
+            && !self.handles.is_open(ino)
+        {
+            Self::drop_inode(namespace, overlay, ino);
+        }
+        Ok(())
+    }
+
+    /// Forgets an inode that has no name and no handle.
+    pub(crate) fn drop_inode(namespace: &mut Namespace, overlay: &Overlay, ino: Ino) {
+        let has_scratch = namespace
+            .content(ino)
+            .is_some_and(|content| *content != attachfs_tree::FileContent::Base);
+        namespace.forget(ino);
+        if has_scratch {
+            overlay.reaper.remove_later(ino);
+        }
+    }
+
+    /// The scratch file of an inode: the one that is open, or opened for this call.
+    pub(crate) fn scratch_file(&self, overlay: &Overlay, ino: Ino) -> Result<Arc<File>, FsError> {
+        match self.handles.scratch(ino) {
+            Some(file) => Ok(file),
+            None => {
+                let opened = overlay.scratch.open_file(ino);
+                let opened = opened.map_err(|error| FsError::io("open a scratch file", error))?;
+                Ok(Arc::new(opened))
+            }
+        }
+    }
+}
+
+impl Overlay {
+    fn new(
+        session: Session,
+        journal: Journal,
+        scratch: Scratch,
+        commits: Vec<CommitRecord>,
+    ) -> Result<Self, OpenError> {
+        let (journal, scratch) = (Arc::new(journal), Arc::new(scratch));
+        let reaper = Reaper::start(journal.clone(), scratch.clone()).map_err(OpenError::Thread)?;
+        Ok(Self {
+            session,
+            journal,
+            scratch,
+            reaper,
+            commits: Mutex::new(commits),
+        })
+    }
+}
+
+pub(crate) fn journal_failed(error: JournalError) -> FsError {
+    let kind = match &error {
+        JournalError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            FsErrorKind::NoSpace
+        }
+        _ => FsErrorKind::Io,
+    };
+    FsError::caused(kind, "record a change", error)
+}
