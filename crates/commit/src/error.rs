@@ -1,0 +1,115 @@
+//! What stops a commit. Nothing is published then, and nothing is lost.
+
+use attachfs_manifest::wire::{DecodeError, EncodeError};
+use attachfs_manifest::{ContentHash, DiffError, ManifestPath, PathError, SnapshotError};
+use attachfs_store::StoreError;
+use attachfs_transfer::TransferError;
+use attachfs_tree::LayerError;
+use attachfs_vfs::{FsError, SessionError};
+
+/// A file that someone had open for writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenFile {
+    /// Where.
+    pub path: ManifestPath,
+}
+
+/// A symbolic link that leads out of the mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutgoingLink {
+    /// Where.
+    pub path: ManifestPath,
+    /// Its text.
+    pub text: Vec<u8>,
+}
+
+fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+    const SHOWN: usize = 10;
+    let mut text: Vec<String> = items.iter().take(SHOWN).map(show).collect();
+    if items.len() > SHOWN {
+        text.push(format!("and {} more", items.len() - SHOWN));
+    }
+    text.join(", ")
+}
+
+/// Why a commit stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Files are open for writing.
+    #[error("open for writing: {}", list(.0, |file| format!("\"{}\"", file.path)))]
+    Busy(Vec<OpenFile>),
+    /// Links lead out of the mount.
+    #[error("symbolic links lead out of the mount: {}", list(.0, |link| format!("\"{}\" -> \"{}\"", link.path, attachfs_manifest::EscapedBytes(&link.text))))]
+    OutgoingLinks(Vec<OutgoingLink>),
+    /// A path is too long for a manifest.
+    #[error("\"{}\" cannot be in a manifest", attachfs_manifest::EscapedBytes(.path))]
+    Path {
+        /// The path.
+        path: Vec<u8>,
+        /// Why.
+        #[source]
+        source: PathError,
+    },
+    /// The file system is read-only: there is nothing to commit.
+    #[error("the mount is read-only")]
+    ReadOnly,
+    /// The overlay could not be read.
+    #[error("cannot read what was written")]
+    Overlay(#[from] FsError),
+    /// The session's directory could not be used.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A file of the session could not be used.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// A verb.
+        doing: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Hashing or uploading failed. Running the commit again goes on where it stopped.
+    #[error("the outputs could not be uploaded")]
+    Transfer(#[from] TransferError),
+    /// The manifest could not be written or read back. Running the commit again finds out.
+    #[error("the manifest could not be published as {key}")]
+    Publish {
+        /// The key.
+        key: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// Another manifest has the key.
+    #[error(
+        "another manifest is in the store as {key}: its hash is {found}, this commit's is {expected}; nothing was overwritten"
+    )]
+    Conflict {
+        /// The key.
+        key: String,
+        /// This commit's.
+        expected: ContentHash,
+        /// The store's.
+        found: ContentHash,
+    },
+    /// What changed makes no diff.
+    #[error("what changed makes no manifest")]
+    Diff(#[from] DiffError),
+    /// What changed makes no snapshot.
+    #[error("what changed makes no snapshot")]
+    Snapshot(#[from] SnapshotError),
+    /// The diff cannot be written.
+    #[error("the diff cannot be written as a manifest")]
+    Encode(#[from] EncodeError),
+    /// A manifest that the session keeps cannot be read.
+    #[error("a manifest of the session cannot be read")]
+    Decode(#[from] DecodeError),
+    /// The manifests that the session keeps do not fit together.
+    #[error("the session's manifests make no tree")]
+    Layers(#[from] LayerError),
+    /// What the session keeps contradicts itself.
+    #[error("the session is damaged: {0}")]
+    Damaged(String),
+}

@@ -1,0 +1,181 @@
+//! Several commits of one session: what the second says is relative to what the first left.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attachfs_manifest::wire::{Format, Manifest, decode, encode_snapshot};
+use attachfs_manifest::{Change, ContentHash, Diff, ManifestPath, Node};
+use attachfs_tree::{BaseTree, Composed, Layer, compose};
+use attachfs_vfs::Session;
+
+use crate::CommitError;
+use crate::node::base_at;
+
+/// What stands at each changed path afterwards; `None` where nothing does.
+pub(crate) type Changes = BTreeMap<ManifestPath, Option<Node>>;
+
+/// A path whose node is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) path: ManifestPath,
+    pub(crate) before: Option<Node>,
+    pub(crate) after: Option<Node>,
+}
+
+impl Step {
+    /// The same as a diff says it: a change of kind is a deletion and a new node.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (ManifestPath, Change)> {
+        let stays_dir = |before: &Node| {
+            self.after
+                .as_ref()
+                .map(|after| after.is_dir() == before.is_dir())
+        };
+        let delete = match &self.before {
+            Some(before) if stays_dir(before) != Some(true) => Some(if before.is_dir() {
+                Change::DeleteDir
+            } else {
+                Change::DeleteFile
+            }),
+            _ => None,
+        };
+        let put = self.after.clone().map(Change::Put);
+        delete
+            .into_iter()
+            .chain(put)
+            .map(|change| (self.path.clone(), change))
+    }
+}
+
+/// What an earlier commit of the session left, relative to the base.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    total: Changes,
+}
+
+impl Before {
+    /// What commit `generation` left; nothing for 0.
+    pub(crate) fn load(session: &Session, generation: u32) -> Result<Self, CommitError> {
+        if generation == 0 {
+            return Ok(Self::default());
+        }
+        Ok(Self {
+            total: nodes(&read_diff(session, generation)?),
+        })
+    }
+
+    /// What stands at a path.
+    fn at(&self, tree: &BaseTree, path: &ManifestPath) -> Option<Node> {
+        match self.total.get(path) {
+            Some(node) => node.clone(),
+            None => base_at(tree, path),
+        }
+    }
+
+    /// These changes relative to the base, where what is left out stays as it is here.
+    pub(crate) fn keep(
+        &self,
+        changes: impl IntoIterator<Item = (ManifestPath, Option<Node>)>,
+        left: &[ManifestPath],
+    ) -> Changes {
+        let mut now: Changes = changes.into_iter().collect();
+        for path in left {
+            if let Some(node) = self.total.get(path) {
+                now.insert(path.clone(), node.clone());
+            }
+        }
+        now
+    }
+
+    /// From what was here to what changes relative to the base make of it.
+    pub(crate) fn steps(&self, tree: &BaseTree, now: &Changes) -> Vec<Step> {
+        let paths: BTreeSet<&ManifestPath> = self.total.keys().chain(now.keys()).collect();
+        let step = |path: &ManifestPath| Step {
+            path: path.clone(),
+            before: self.at(tree, path),
+            after: now
+                .get(path)
+                .cloned()
+                .unwrap_or_else(|| base_at(tree, path)),
+        };
+        paths
+            .into_iter()
+            .map(step)
+            .filter(|step| step.before != step.after)
+            .collect()
+    }
+
+    /// What a diff against this changes.
+    pub(crate) fn steps_of(&self, tree: &BaseTree, diff: &Diff) -> Vec<Step> {
+        let step = |(path, after): (ManifestPath, Option<Node>)| {
+            let before = self.at(tree, &path);
+            Step {
+                path,
+                before,
+                after,
+            }
+        };
+        nodes(diff)
+            .into_iter()
+            .map(step)
+            .filter(|step| step.before != step.after)
+            .collect()
+    }
+}
+
+fn nodes(diff: &Diff) -> Changes {
+    let mut nodes = Changes::new();
+    for (path, change) in diff.changes() {
+        match change {
+            Change::Put(node) => {
+                nodes.insert(path.clone(), Some(node.clone()));
+            }
+            // Of a deletion and a new node at one path, the node is what stands there afterwards.
+            Change::DeleteDir | Change::DeleteFile => {
+                nodes.entry(path.clone()).or_insert(None);
+            }
+        }
+    }
+    nodes
+}
+
+/// Changes relative to the base, as a diff says them.
+pub(crate) fn total_of(tree: &BaseTree, now: &Changes) -> Vec<Step> {
+    Before::default().steps(tree, now)
+}
+
+fn read_diff(session: &Session, generation: u32) -> Result<Diff, CommitError> {
+    let path = session.commit_total(generation);
+    let bytes = std::fs::read(&path).map_err(|source| CommitError::Io {
+        doing: "read",
+        path: path.display().to_string(),
+        source,
+    })?;
+    match decode(&bytes)? {
+        (_, Manifest::Diff(diff)) => Ok(diff),
+        (_, Manifest::Snapshot(_)) => Err(CommitError::Damaged(format!(
+            "{} is no diff",
+            path.display()
+        ))),
+    }
+}
+
+/// The hash that the diff of commit `generation` names as its parent: of the manifests that are
+/// mounted, with what earlier commits made of them.
+pub(crate) fn parent_hash(session: &Session, generation: u32) -> Result<ContentHash, CommitError> {
+    if generation <= 1 {
+        return Ok(session.meta().parent);
+    }
+    let Composed { snapshot, .. } = compose_base(session)?;
+    let snapshot = snapshot.apply(&read_diff(session, generation - 1)?)?;
+    Ok(ContentHash::of(&encode_snapshot(
+        &snapshot,
+        Format::V2025_12,
+    )?))
+}
+
+/// The session's manifests as one.
+pub(crate) fn compose_base(session: &Session) -> Result<Composed, CommitError> {
+    let manifests = session.manifests()?;
+    let layers = manifests.iter().zip(&session.meta().manifests);
+    let layers = layers.map(|(bytes, manifest)| Layer::decode(bytes, manifest.at.clone()));
+    Ok(compose(layers.collect::<Result<_, _>>()?)?)
+}

@@ -1,0 +1,30 @@
+//! Nodes of the base as a manifest says them.
+
+use attachfs_manifest::{File, ManifestPath, Node};
+use attachfs_tree::{BaseKind, BaseTree, Ino};
+
+/// What the base has under this number.
+pub(crate) fn base_node(tree: &BaseTree, ino: Ino) -> Option<Node> {
+    Some(match tree.kind(ino)? {
+        BaseKind::Dir => Node::Dir,
+        BaseKind::Symlink(target) => Node::Symlink(target.clone()),
+        BaseKind::File {
+            size,
+            mtime,
+            runnable,
+        } => Node::File(File {
+            size,
+            mtime,
+            runnable,
+            content: tree.content(ino)?,
+        }),
+    })
+}
+
+/// What the base has at a path.
+pub(crate) fn base_at(tree: &BaseTree, path: &ManifestPath) -> Option<Node> {
+    let ino = path
+        .components()
+        .try_fold(Ino::ROOT, |dir, name| tree.child(dir, name))?;
+    base_node(tree, ino)
+}

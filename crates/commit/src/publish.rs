@@ -1,0 +1,231 @@
+//! The one step that others see.
+
+use std::sync::Arc;
+
+use attachfs_manifest::wire::{Manifest, decode, encode_diff};
+use attachfs_manifest::{ContentHash, Diff};
+use attachfs_store::{ManifestKey, ManifestStore, PutOutcome};
+use attachfs_vfs::overlay::{CleanFile, CommitRecord};
+use attachfs_vfs::{Session, Vfs};
+use bytes::Bytes;
+
+use crate::generations::{Before, Step as Said, parent_hash, total_of};
+use crate::{Account, Commit, CommitError, Observer, Step, Uploaded};
+
+/// A manifest that is in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Where.
+    pub key: ManifestKey,
+    /// The hash of its bytes.
+    pub hash: ContentHash,
+    /// What it says; of a commit that was resumed after its uploads, only the counts of changes.
+    pub account: Account,
+}
+
+/// The key of a session's commit.
+fn key_of(session: &Session, generation: u32) -> Result<ManifestKey, CommitError> {
+    let key = format!("attachfs/{}/{generation}.manifest", session.meta().id);
+    key.parse()
+        .map_err(|_| CommitError::Damaged(format!("\"{key}\" is no key")))
+}
+
+impl Commit<Uploaded> {
+    /// Publishes the manifest; `None` if nothing changed since the commit before.
+    pub async fn publish(
+        self,
+        store: &dyn ManifestStore,
+        observer: &dyn Observer,
+    ) -> Result<(Option<Published>, Account), CommitError> {
+        let Self {
+            vfs,
+            frozen,
+            generation,
+            state,
+        } = self;
+        let Uploaded {
+            changes,
+            left,
+            mut account,
+            clean,
+        } = state;
+        let session = vfs.session().ok_or(CommitError::ReadOnly)?;
+        let tree = frozen.namespace().base();
+        let before = Before::load(session, generation - 1)?;
+        let now = before.keep(changes, &left);
+        let steps = before.steps(tree, &now);
+        for step in &steps {
+            account.count(step.before.as_ref(), step.after.as_ref());
+        }
+        if steps.is_empty() {
+            return Ok((None, account));
+        }
+        let parent = parent_hash(session, generation)?;
+        let encode = |steps: &[Said], parent| {
+            let changes = steps.iter().flat_map(Said::changes);
+            Ok::<_, CommitError>(encode_diff(&Diff::new(
+                tree.chunk_size(),
+                Some(parent),
+                changes,
+            )?)?)
+        };
+        let bytes = encode(&steps, parent)?;
+        let total = encode(&total_of(tree, &now), session.meta().parent)?;
+        Session::write_durably(&session.commit_total(generation), &total)?;
+        Session::write_durably(&session.commit_manifest(generation), &bytes)?;
+        let hash = ContentHash::of(&bytes);
+        let key = key_of(session, generation)?;
+        let intent = CommitRecord::Intent {
+            generation,
+            key: key.to_string(),
+            hash,
+            clean,
+        };
+        vfs.record_commit(intent)?;
+        observer.step(Step::Intended);
+        send(store, &key, hash, bytes.into()).await?;
+        observer.step(Step::Sent);
+        vfs.record_commit(CommitRecord::Published { generation })?;
+        Ok((
+            Some(Published {
+                key,
+                hash,
+                account: account.clone(),
+            }),
+            account,
+        ))
+    }
+}
+
+/// Sends a manifest to a key that is its own. Whatever happened before: afterwards the store has
+/// these bytes there, or it is an error.
+async fn send(
+    store: &dyn ManifestStore,
+    key: &ManifestKey,
+    hash: ContentHash,
+    bytes: Bytes,
+) -> Result<(), CommitError> {
+    let failed = |source| CommitError::Publish {
+        key: key.to_string(),
+        source,
+    };
+    let sent = store.put_manifest_if_absent(key, bytes).await;
+    if let Ok(PutOutcome::Created) = sent {
+        return Ok(());
+    }
+    // Either it is there already, or the outcome is unknown: look.
+    match store.get_manifest(key).await {
+        Ok(stored) => {
+            let found = ContentHash::of(&stored);
+            if found == hash {
+                Ok(())
+            } else {
+                Err(CommitError::Conflict {
+                    key: key.to_string(),
+                    expected: hash,
+                    found,
+                })
+            }
+        }
+        Err(look) => Err(failed(match sent {
+            Err(send) => send,
+            Ok(_) => look,
+        })),
+    }
+}
+
+/// A commit whose intent is recorded and whose end is not.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    generation: u32,
+    key: String,
+    hash: ContentHash,
+}
+
+impl Unfinished {
+    /// The session's unfinished commit.
+    pub(crate) fn find(vfs: &Vfs) -> Option<Self> {
+        match vfs.commits().pop()? {
+            CommitRecord::Intent {
+                generation,
+                key,
+                hash,
+                clean: _,
+            } => Some(Self {
+                generation,
+                key,
+                hash,
+            }),
+            CommitRecord::Published { .. } => None,
+        }
+    }
+
+    /// Finishes it. Its chunks were confirmed before the intent was recorded.
+    pub(crate) async fn finish(
+        self,
+        vfs: &Arc<Vfs>,
+        store: &dyn ManifestStore,
+        observer: &dyn Observer,
+    ) -> Result<Published, CommitError> {
+        let Self {
+            generation,
+            key,
+            hash,
+        } = self;
+        let session = vfs.session().ok_or(CommitError::ReadOnly)?;
+        let path = session.commit_manifest(generation);
+        let bytes = std::fs::read(&path).map_err(|source| CommitError::Io {
+            doing: "read",
+            path: path.display().to_string(),
+            source,
+        })?;
+        if ContentHash::of(&bytes) != hash {
+            return Err(CommitError::Damaged(format!(
+                "{} is not what was recorded",
+                path.display()
+            )));
+        }
+        let key: ManifestKey = key
+            .parse()
+            .map_err(|_| CommitError::Damaged(format!("\"{key}\" is no key")))?;
+        let account = account_of(vfs, session, generation, &bytes)?;
+        send(store, &key, hash, bytes.into()).await?;
+        observer.step(Step::Sent);
+        vfs.record_commit(CommitRecord::Published { generation })?;
+        Ok(Published { key, hash, account })
+    }
+}
+
+fn account_of(
+    vfs: &Vfs,
+    session: &Session,
+    generation: u32,
+    bytes: &[u8],
+) -> Result<Account, CommitError> {
+    let mut account = Account::default();
+    let before = Before::load(session, generation - 1)?;
+    let Some(frozen) = vfs.freeze() else {
+        return Err(CommitError::ReadOnly);
+    };
+    if let (_, Manifest::Diff(diff)) = decode(bytes)? {
+        for step in before.steps_of(frozen.namespace().base(), &diff) {
+            account.count(step.before.as_ref(), step.after.as_ref());
+        }
+    }
+    Ok(account)
+}
+
+/// The files that the last finished commit found clean, and its generation.
+pub(crate) fn last_published(commits: &[CommitRecord]) -> (u32, Vec<CleanFile>) {
+    let mut intended = Vec::new();
+    let mut last = (0, Vec::new());
+    for step in commits {
+        match step {
+            CommitRecord::Intent { clean, .. } => intended.clone_from(clean),
+            CommitRecord::Published { generation } => {
+                last = (*generation, std::mem::take(&mut intended));
+            }
+        }
+    }
+    last
+}

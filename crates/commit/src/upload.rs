@@ -1,0 +1,109 @@
+//! Sending what the store lacks, and confirming all of it.
+
+use std::collections::{HashMap, HashSet};
+
+use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, Node};
+use attachfs_transfer::{TransferError, Uploader};
+use attachfs_vfs::overlay::CleanFile;
+
+use crate::{Account, Commit, CommitError, Hashed, Observer, OpenFile};
+
+/// The state of a commit all of whose chunks are confirmed to be in the store. Only this can be
+/// published.
+#[derive(Debug)]
+pub struct Uploaded {
+    pub(crate) changes: Vec<(ManifestPath, Option<Node>)>,
+    pub(crate) left: Vec<ManifestPath>,
+    pub(crate) account: Account,
+    pub(crate) clean: Vec<CleanFile>,
+}
+
+impl Commit<Hashed> {
+    /// Sends what was written and the store lacks, and confirms that what was kept from the base is
+    /// still there.
+    pub async fn upload(
+        self,
+        uploader: &Uploader,
+        observer: &dyn Observer,
+    ) -> Result<Commit<Uploaded>, CommitError> {
+        let Self {
+            vfs,
+            frozen,
+            generation,
+            state,
+        } = self;
+        let Hashed {
+            changes,
+            left,
+            mut account,
+            clean,
+            written,
+            assemblies,
+        } = state;
+        let sent: HashSet<ContentHash> = written.iter().map(|chunk| chunk.hash).collect();
+        let report = match uploader.upload_missing(written, observer).await {
+            Err(TransferError::Changed { path }) => {
+                let open = changes.iter().filter_map(|(path, _)| {
+                    let ino = path
+                        .components()
+                        .try_fold(attachfs_tree::Ino::ROOT, |dir, name| {
+                            frozen.namespace().lookup(dir, name)
+                        })?;
+                    vfs.has_writer(ino).then(|| OpenFile { path: path.clone() })
+                });
+                let open: Vec<OpenFile> = open.collect();
+                let changed = || CommitError::Transfer(TransferError::Changed { path });
+                return Err(if open.is_empty() {
+                    changed()
+                } else {
+                    CommitError::Busy(open)
+                });
+            }
+            result => result?,
+        };
+        drop(assemblies);
+        let chunk_size = frozen.namespace().base().chunk_size();
+        let mut kept: HashMap<ContentHash, u64> = HashMap::new();
+        for (_, change) in &changes {
+            let Some(Node::File(file)) = change else {
+                continue;
+            };
+            kept.extend(objects(file, chunk_size).filter(|(hash, _)| !sent.contains(hash)));
+        }
+        let kept: Vec<_> = kept.into_iter().collect();
+        uploader.confirm(&kept).await?;
+        account.uploaded_objects = report.uploaded.objects;
+        account.uploaded_bytes = report.uploaded.bytes;
+        account.present_objects = report.already_there.objects + kept.len() as u64;
+        account.present_bytes =
+            report.already_there.bytes + kept.iter().map(|&(_, len)| len).sum::<u64>();
+        Ok(Commit {
+            vfs,
+            frozen,
+            generation,
+            state: Uploaded {
+                changes,
+                left,
+                account,
+                clean,
+            },
+        })
+    }
+}
+
+/// The objects of a file and their lengths.
+pub(crate) fn objects(
+    file: &attachfs_manifest::File,
+    chunk_size: ChunkSize,
+) -> impl Iterator<Item = (ContentHash, u64)> {
+    let cut = if file.content.hashes().len() > 1 {
+        chunk_size
+    } else {
+        ChunkSize::WholeFile
+    };
+    file.content
+        .hashes()
+        .iter()
+        .copied()
+        .zip(cut.ranges(file.size).map(|range| range.end - range.start))
+}
