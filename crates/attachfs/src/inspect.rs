@@ -1,0 +1,243 @@
+//! Looking at manifests without mounting them.
+
+use attachfs_fetch::{FetchOptions, Fetcher};
+use attachfs_manifest::wire::{Format, Manifest};
+use attachfs_manifest::{Change, ChunkLayout, ChunkSize, ContentHash, ManifestPath, Node};
+use serde::Serialize;
+
+use crate::Error;
+use crate::manifests::ManifestBytes;
+use crate::store::OpenStore;
+
+/// What a manifest is, in a few numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// `2023-03-03` or `2025-12`.
+    pub format: &'static str,
+    /// `snapshot` or `diff`.
+    pub kind: &'static str,
+    /// The hash of its bytes.
+    #[serde(serialize_with = "crate::snapshot::as_text")]
+    pub hash: ContentHash,
+    /// What a diff was made from.
+    pub parent: Option<String>,
+    /// How large files are cut, in bytes; `None` if they are not.
+    pub chunk_size: Option<u64>,
+    /// Directories.
+    pub dirs: u64,
+    /// Regular files.
+    pub files: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// What a diff deletes.
+    pub deleted: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Files without a hash.
+    pub unhashed: u64,
+    /// Objects that the files need, each counted once.
+    pub objects: u64,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedPath {
+    /// Where, from the root of the manifest.
+    pub path: String,
+    /// `dir`, `file`, `symlink` or, in a diff, `deleted`.
+    pub kind: &'static str,
+    /// Length of a file in bytes.
+    pub size: Option<u64>,
+    /// Modification time of a file, microseconds since 1970.
+    pub mtime: Option<i64>,
+    /// Whether a file has execute bits.
+    pub runnable: bool,
+    /// The hash of a file that is one object.
+    pub hash: Option<String>,
+    /// How many objects a file is.
+    pub objects: Option<usize>,
+    /// What a link points to, from its own directory.
+    pub target: Option<String>,
+}
+
+fn changes(manifest: &Manifest) -> Vec<(&ManifestPath, Option<&Node>)> {
+    match manifest {
+        Manifest::Snapshot(snapshot) => snapshot
+            .entries()
+            .map(|(path, node)| (path, Some(node)))
+            .collect(),
+        Manifest::Diff(diff) => diff
+            .changes()
+            .map(|(path, change)| match change {
+                Change::Put(node) => (path, Some(node)),
+                Change::DeleteDir | Change::DeleteFile => (path, None),
+            })
+            .collect(),
+    }
+}
+
+fn chunk_size(manifest: &Manifest) -> ChunkSize {
+    match manifest {
+        Manifest::Snapshot(snapshot) => snapshot.chunk_size(),
+        Manifest::Diff(diff) => diff.chunk_size(),
+    }
+}
+
+/// Counts what is in a manifest.
+pub fn inspect(manifest: &ManifestBytes) -> Result<Inspection, Error> {
+    let (format, decoded) = manifest.decode()?;
+    let (kind, parent) = match &decoded {
+        Manifest::Snapshot(snapshot) => ("snapshot", snapshot.parent()),
+        Manifest::Diff(diff) => ("diff", diff.parent()),
+    };
+    let mut found = Inspection {
+        format: match format {
+            Format::V2023_03_03 => "2023-03-03",
+            Format::V2025_12 => "2025-12",
+        },
+        kind,
+        hash: ContentHash::of(&manifest.bytes),
+        parent: parent.map(|hash| hash.to_string()),
+        chunk_size: match chunk_size(&decoded) {
+            ChunkSize::WholeFile => None,
+            ChunkSize::Bytes(bytes) => Some(bytes.get()),
+        },
+        dirs: 0,
+        files: 0,
+        symlinks: 0,
+        deleted: 0,
+        bytes: 0,
+        unhashed: 0,
+        objects: 0,
+    };
+    let mut objects: std::collections::HashSet<&ContentHash> = std::collections::HashSet::new();
+    for (_, node) in changes(&decoded) {
+        match node {
+            None => found.deleted += 1,
+            Some(Node::Dir) => found.dirs += 1,
+            Some(Node::Symlink(_)) => found.symlinks += 1,
+            Some(Node::File(file)) => {
+                found.files += 1;
+                found.bytes += file.size;
+                found.unhashed += u64::from(file.content.hashes().is_empty());
+                objects.extend(file.content.hashes());
+            }
+        }
+    }
+    found.objects = objects.len() as u64;
+    Ok(found)
+}
+
+/// Lists a directory of a manifest, or everything below it, or a single file. What a diff deletes is
+/// listed too.
+pub fn list(
+    manifest: &ManifestBytes,
+    at: Option<&ManifestPath>,
+    recursive: bool,
+) -> Result<Vec<ListedPath>, Error> {
+    let (_, decoded) = manifest.decode()?;
+    let mut listed = Vec::new();
+    let mut found = at.is_none();
+    for (path, node) in changes(&decoded) {
+        let is_it = at == Some(path);
+        let below = at.is_none_or(|at| path.is_below(at));
+        found |= is_it || below;
+        let wanted = if is_it {
+            !matches!(node, Some(Node::Dir))
+        } else {
+            below && (recursive || path.parent().as_ref() == at)
+        };
+        if wanted {
+            listed.push(describe(path, node));
+        }
+    }
+    match at {
+        Some(at) if !found => Err(Error::NoSuchPath(at.clone())),
+        _ => Ok(listed),
+    }
+}
+
+fn describe(path: &ManifestPath, node: Option<&Node>) -> ListedPath {
+    let mut listed = ListedPath {
+        path: path.to_string(),
+        kind: "deleted",
+        size: None,
+        mtime: None,
+        runnable: false,
+        hash: None,
+        objects: None,
+        target: None,
+    };
+    match node {
+        None => {}
+        Some(Node::Dir) => listed.kind = "dir",
+        Some(Node::Symlink(target)) => {
+            listed.kind = "symlink";
+            let text = target.relative_to(path);
+            listed.target = Some(attachfs_manifest::EscapedBytes(&text).to_string());
+        }
+        Some(Node::File(file)) => {
+            listed.kind = "file";
+            listed.size = Some(file.size);
+            listed.mtime = Some(file.mtime.0);
+            listed.runnable = file.runnable;
+            listed.objects = Some(file.content.hashes().len());
+            if let [hash] = file.content.hashes() {
+                listed.hash = Some(hash.to_string());
+            }
+        }
+    }
+    listed
+}
+
+/// How much of a file is handed out at once.
+const STEP: u64 = 8 << 20;
+
+/// Reads a file of a manifest from a store, in pieces and in order. Small objects are verified before
+/// their first byte is handed out.
+pub async fn cat(
+    manifest: &ManifestBytes,
+    path: &ManifestPath,
+    store: &OpenStore,
+    mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let (_, decoded) = manifest.decode()?;
+    let node = match &decoded {
+        Manifest::Snapshot(snapshot) => snapshot.get(path),
+        Manifest::Diff(diff) => diff.changes().find_map(|(at, change)| match change {
+            Change::Put(node) if at == path => Some(node),
+            _ => None,
+        }),
+    };
+    let file = match node {
+        Some(Node::File(file)) => file,
+        Some(Node::Dir) => return Err(Error::Usage(format!("\"{path}\" is a directory"))),
+        Some(Node::Symlink(_)) => {
+            return Err(Error::Usage(format!("\"{path}\" is a symbolic link")));
+        }
+        None => return Err(Error::NoSuchPath(path.clone())),
+    };
+    let layout = ChunkLayout::new(file.size, chunk_size(&decoded), &file.content)
+        .map_err(|error| Error::Usage(format!("\"{path}\": {error}")))?;
+    let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = store.store.clone();
+    let fetcher = Fetcher::new(chunks, None, FetchOptions::default());
+    let mut at = 0;
+    while at < file.size {
+        let end = file.size.min(at + STEP);
+        for piece in layout.pieces(at..end) {
+            let read = fetcher.read(&piece).await;
+            let bytes = read.map_err(|source| Error::Fetch {
+                path: path.clone(),
+                source,
+            })?;
+            let out = |source| Error::Io {
+                doing: "write to",
+                path: "standard output".into(),
+                source,
+            };
+            write(&bytes).map_err(out)?;
+        }
+        at = end;
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! What attachfs does, as functions with typed options and results: the program, bindings and other
+//! programs call these.
+//!
+//! - [`take_snapshot`] makes a manifest of a folder and fills a store;
+//! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
+//! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
+//! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount.
+//!
+//! Nothing here reads the environment or writes to a terminal: the caller says where things are
+//! ([`Places`]) and hears of progress ([`Progress`]).
+
+mod control;
+mod error;
+mod inspect;
+mod live;
+mod manifests;
+mod mount;
+mod places;
+mod registry;
+mod remote;
+mod run;
+pub mod session;
+mod snapshot;
+mod store;
+
+pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
+pub use attachfs_manifest::wire::Format;
+pub use attachfs_manifest::{ChunkSize, ContentHash, EscapedBytes, ManifestPath};
+pub use attachfs_scan::SymlinkPolicy;
+pub use attachfs_store::{ManifestAddress, StoreAddress};
+pub use attachfs_transfer::{Phase, Progress, ProgressEvent, Silent};
+pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings};
+pub use control::StepHook;
+pub use error::{Class, Error};
+pub use inspect::{Inspection, ListedPath, cat, inspect, list};
+pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};
+pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
+pub use places::Places;
+pub use registry::{Found, SessionState, find, sessions};
+pub use remote::{
+    ChangedLine, CommitArguments, CommitReport, DiffReport, Fetched, PublishedManifest,
+    StatusReport,
+};
+pub use run::{Ran, RunError, RunRequest, run};
+pub use snapshot::{
+    Announce, SkippedPath, SnapshotOptions, SnapshotReport, Taken, publish_snapshot,
+    take_embedded_snapshot, take_snapshot,
+};
+pub use store::{OpenStore, create_directory_store, open_store};

@@ -1,0 +1,166 @@
+//! A session that this process has: mounted, or opened for a commit.
+
+use std::sync::Arc;
+
+use attachfs_commit::{Observer, commit, preview};
+use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
+use attachfs_store::{ChunkStore, StoreAddress};
+use attachfs_transfer::UploadOptions;
+use attachfs_tree::{BaseTree, Composed, compose};
+use attachfs_vfs::{Frozen, Session, SessionMeta, Settings, StoreSettings, Vfs};
+
+use crate::manifests::ManifestBytes;
+use crate::remote::{CommitArguments, CommitReport, DiffReport, Fetched, StatusReport};
+use crate::store::OpenStore;
+use crate::{Error, Places};
+
+/// A file system and the store behind it.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) vfs: Arc<Vfs>,
+    pub(crate) meta: SessionMeta,
+    pub(crate) store: OpenStore,
+}
+
+/// The tree of some manifests, and the hash that a diff against it names as its parent.
+pub(crate) fn build(manifests: &[ManifestBytes]) -> Result<(Arc<BaseTree>, Composed), Error> {
+    let layers = manifests
+        .iter()
+        .map(ManifestBytes::layer)
+        .collect::<Result<_, _>>()?;
+    let composed = compose(layers)?;
+    Ok((Arc::new(BaseTree::build(&composed.snapshot)?), composed))
+}
+
+/// The read side. What is in a directory on this machine needs no cache on this machine.
+pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>, Error> {
+    let cache = match store.store.address() {
+        StoreAddress::Directory(_) => None,
+        StoreAddress::S3 { .. } => {
+            Some(DiskCache::open(&places.cache, &partition(&store.settings))?)
+        }
+    };
+    let chunks: Arc<dyn ChunkStore> = store.store.clone();
+    Ok(Arc::new(Fetcher::new(
+        chunks,
+        cache,
+        FetchOptions::default(),
+    )))
+}
+
+/// What tells stores apart that may hold different bytes under one hash.
+fn partition(settings: &StoreSettings) -> String {
+    format!(
+        "{}|{}",
+        settings.endpoint_url.as_deref().unwrap_or_default(),
+        settings.address
+    )
+}
+
+impl Live {
+    /// Takes over a session that no process has, to commit it.
+    pub(crate) fn take_over(
+        session: Session,
+        store: OpenStore,
+        places: &Places,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        let meta = session.meta().clone();
+        if meta.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let (tree, _) = build(&manifests_of(&session)?)?;
+        let vfs = Vfs::recover(session, tree, fetcher(&store, places)?, settings)?;
+        Ok(Self {
+            vfs: Arc::new(vfs),
+            meta,
+            store,
+        })
+    }
+
+    pub(crate) async fn commit(
+        &self,
+        arguments: &CommitArguments,
+        observer: &dyn Observer,
+    ) -> Result<CommitReport, Error> {
+        if self.meta.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let options = arguments.options(&self.meta)?;
+        let store = &self.store.store;
+        let upload = UploadOptions::default();
+        let outcome = commit(&self.vfs, store, &options, upload, observer).await?;
+        Ok(CommitReport::new(&self.meta, &outcome, &store.address()))
+    }
+
+    pub(crate) async fn diff(&self, observer: &dyn Observer) -> Result<DiffReport, Error> {
+        if self.meta.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let arguments = CommitArguments {
+            skip_open: true,
+            skip_links: true,
+            ..CommitArguments::default()
+        };
+        let options = arguments.options(&self.meta)?;
+        let preview = preview(&self.vfs, &options, observer).await?;
+        Ok(DiffReport::new(&self.meta, &preview))
+    }
+
+    pub(crate) fn status(&self, mounted: bool) -> StatusReport {
+        use attachfs_vfs::overlay::CommitRecord;
+        let frozen = self.vfs.freeze();
+        let namespace = frozen.as_ref().map(Frozen::namespace);
+        let open = frozen.iter().flat_map(Frozen::writers).map(|&ino| {
+            let path = namespace.and_then(|namespace| namespace.path(ino));
+            path.map_or_else(
+                || format!("a deleted file ({ino})"),
+                |path| path.to_string(),
+            )
+        });
+        let commits = self.vfs.commits();
+        let published = |step: &&CommitRecord| matches!(step, CommitRecord::Published { .. });
+        let fetched = self.vfs.fetcher().counters();
+        StatusReport {
+            session: self.meta.id.to_string(),
+            mount_point: self.meta.mount_point.display().to_string(),
+            mounted,
+            pid: mounted.then(std::process::id),
+            read_only: self.meta.read_only,
+            store: self.meta.store.address.clone(),
+            manifests: self
+                .meta
+                .manifests
+                .iter()
+                .map(|manifest| manifest.source.clone())
+                .collect(),
+            // A path that no manifest can hold stops a commit, which says so: here it is one change.
+            changed: namespace.map_or(0, |ns| {
+                ns.changes().map_or(1, |changes| changes.len() as u64)
+            }),
+            open: open.collect(),
+            commits: commits.iter().filter(published).count() as u64,
+            commit_unfinished: matches!(commits.last(), Some(CommitRecord::Intent { .. })),
+            counters: Some(self.vfs.counters()),
+            fetched: Some(Fetched {
+                requests: fetched.objects_from_store + fetched.blocks_from_store,
+                bytes: fetched.bytes_from_store,
+                disk_hits: fetched.disk_hits,
+                damaged: fetched.damaged + fetched.wrong_length,
+                missing: fetched.missing,
+            }),
+        }
+    }
+}
+
+/// The manifests that a session keeps.
+pub(crate) fn manifests_of(session: &Session) -> Result<Vec<ManifestBytes>, Error> {
+    let bytes = session.manifests()?;
+    let named = bytes.into_iter().zip(&session.meta().manifests);
+    let whole = named.map(|(bytes, manifest)| ManifestBytes {
+        name: manifest.source.clone(),
+        bytes,
+        at: manifest.at.clone(),
+    });
+    Ok(whole.collect())
+}

@@ -1,0 +1,140 @@
+//! Reading manifests, wherever they are.
+
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use attachfs_manifest::wire::{Format, Manifest, decode};
+use attachfs_manifest::{ContentHash, ManifestPath};
+use attachfs_store::ManifestAddress;
+use attachfs_tree::Layer;
+use attachfs_vfs::{BaseManifest, StoreSettings};
+
+use crate::Error;
+use crate::store::open_store;
+
+/// Where a manifest is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestSource {
+    /// A file.
+    File(PathBuf),
+    /// `s3://bucket/prefix/Manifests/key`.
+    S3(ManifestAddress),
+    /// Standard input.
+    Stdin,
+}
+
+impl fmt::Display for ManifestSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::S3(address) => address.fmt(f),
+            Self::Stdin => f.write_str("-"),
+        }
+    }
+}
+
+/// A manifest's bytes, and what it is called.
+#[derive(Debug, Clone)]
+pub struct ManifestBytes {
+    /// For messages.
+    pub name: String,
+    /// As they are stored.
+    pub bytes: Vec<u8>,
+    /// Where it is placed; the root if `None`.
+    pub at: Option<ManifestPath>,
+}
+
+impl ManifestBytes {
+    /// What the manifest says.
+    pub fn decode(&self) -> Result<(Format, Manifest), Error> {
+        decode(&self.bytes).map_err(|source| Error::Decode {
+            name: self.name.clone(),
+            source,
+        })
+    }
+
+    /// The manifest as a layer of a tree.
+    pub(crate) fn layer(&self) -> Result<Layer, Error> {
+        Layer::decode(&self.bytes, self.at.clone()).map_err(|error| match error {
+            attachfs_tree::LayerError::Decode(source) => Error::Decode {
+                name: self.name.clone(),
+                source,
+            },
+            error => error.into(),
+        })
+    }
+
+    /// What a session writes down of it.
+    pub(crate) fn describe(&self) -> BaseManifest {
+        let hash = ContentHash::of(&self.bytes);
+        BaseManifest {
+            source: self.name.clone(),
+            hash,
+            at: self.at.clone(),
+        }
+    }
+}
+
+/// Reads a manifest. `access` says how to reach S3; its address is not used.
+pub async fn read_manifest(
+    source: &ManifestSource,
+    at: Option<ManifestPath>,
+    access: &StoreSettings,
+) -> Result<ManifestBytes, Error> {
+    let failed = |path: PathBuf| |source| Error::ReadManifest { path, source };
+    let bytes = match source {
+        ManifestSource::File(path) => std::fs::read(path).map_err(failed(path.clone()))?,
+        ManifestSource::Stdin => {
+            let mut bytes = Vec::new();
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .map_err(failed("-".into()))?;
+            bytes
+        }
+        ManifestSource::S3(address) => {
+            let settings = StoreSettings {
+                address: address.store.to_string(),
+                ..access.clone()
+            };
+            let store = open_store(&settings).await?.store;
+            let fetched = store.get_manifest(&address.key).await;
+            let failed = |source| Error::FetchManifest {
+                address: address.to_string(),
+                source,
+            };
+            fetched.map_err(failed)?.to_vec()
+        }
+    };
+    Ok(ManifestBytes {
+        name: source.to_string(),
+        bytes,
+        at,
+    })
+}
+
+/// Writes a manifest to a file, durably; nobody ever sees half of it.
+pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    use std::io::Write as _;
+    Ok(attachfs_durable::publish(path, |file| {
+        file.write_all(bytes)
+    })?)
+}
+
+/// A path in a manifest, as a person writes it: a leading `./` or a slash at the end do not matter.
+/// `None` is the root.
+pub fn parse_path(text: &str) -> Result<Option<ManifestPath>, Error> {
+    let trimmed = text.trim_end_matches('/');
+    let trimmed = trimmed.strip_prefix("./").unwrap_or(trimmed);
+    if trimmed.is_empty() || trimmed == "." {
+        return Ok(None);
+    }
+    let failed = |source| Error::Path {
+        text: text.to_owned(),
+        source,
+    };
+    ManifestPath::new(trimmed.as_bytes())
+        .map(Some)
+        .map_err(failed)
+}

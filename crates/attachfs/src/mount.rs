@@ -1,0 +1,434 @@
+//! A mounted manifest, from the first look at its manifests to the end of its session.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use attachfs_commit::Observer;
+use attachfs_mount::{ControlServer, MountOptions, Mounted, Unmount, UnmountError};
+use attachfs_tree::{BaseTree, Timestamp};
+use attachfs_vfs::{Session, SessionId, SessionMeta, Settings, Vfs};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+
+use crate::control::{Service, StepHook};
+use crate::live::{Live, build, fetcher, manifests_of};
+use crate::manifests::ManifestBytes;
+use crate::registry::{register, unregister};
+use crate::remote::{CommitArguments, CommitReport, StatusReport};
+use crate::session::UnmountReport;
+use crate::store::OpenStore;
+use crate::{Error, Places};
+
+/// Who owns what a mount shows, and with which permissions.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    /// Owner of what was not given to someone else.
+    pub uid: u32,
+    /// Group likewise.
+    pub gid: u32,
+    /// Permission bits of files.
+    pub file_mode: u32,
+    /// Permission bits of directories.
+    pub dir_mode: u32,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// Manifests, in a new session.
+    New {
+        /// The lowest first.
+        manifests: Vec<ManifestBytes>,
+        /// Nobody can write.
+        read_only: bool,
+        /// The session's directory; below [`Places::sessions`] if `None`.
+        session_dir: Option<PathBuf>,
+        /// Where scratch files go; into the session if `None`.
+        scratch_dir: Option<PathBuf>,
+        /// Commit when it is unmounted.
+        commit: bool,
+        /// Commit only what is in or below these, and make them.
+        output_dirs: Vec<String>,
+    },
+    /// A session that another process left.
+    Resume {
+        /// Its directory.
+        dir: PathBuf,
+    },
+}
+
+/// Where a new mount goes.
+#[derive(Debug, Clone)]
+pub enum MountPoint {
+    /// An empty directory.
+    At(PathBuf),
+    /// A directory in the session's own.
+    InSession,
+}
+
+/// How to mount.
+#[derive(Debug, Clone)]
+pub struct MountRequest {
+    /// What.
+    pub what: What,
+    /// Where.
+    pub mount_point: MountPoint,
+    /// Owner and modes.
+    pub owner: Owner,
+    /// Whether other users may use it.
+    pub allow_other: bool,
+    /// The store.
+    pub store: OpenStore,
+    /// This machine.
+    pub places: Places,
+    /// Called at each step of a commit that is asked for through the control socket.
+    pub step_hook: Option<StepHook>,
+}
+
+/// A mount of this process. Dropping it without [`finish`](Self::finish) leaves the session to be
+/// resumed.
+#[derive(Debug)]
+pub struct Mount {
+    active: Arc<Active>,
+    control: ControlServer,
+    places: Places,
+    dir: PathBuf,
+    /// Of a read-only mount; a writable file system has it itself.
+    session: Option<Session>,
+}
+
+/// What the control socket and the process's own end share.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) live: Live,
+    pub(crate) mounted: Mounted,
+    /// Held by whoever ends the mount; says what became of the session.
+    ended: Mutex<Option<Ended>>,
+}
+
+/// How a mount's session ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ended {
+    /// Nothing of it is needed any more.
+    done: bool,
+}
+
+/// How long the kernel may take to let go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Mount {
+    /// Mounts. When it returns, the mount answers. Runs on a tokio runtime, which then serves it.
+    pub fn start(request: MountRequest) -> Result<Self, Error> {
+        let id = SessionId::from_random(random()?);
+        let (dir, fresh) = match &request.what {
+            What::Resume { dir } => (dir.clone(), false),
+            What::New {
+                session_dir: Some(dir),
+                ..
+            } => (dir.clone(), true),
+            What::New {
+                session_dir: None, ..
+            } => (request.places.sessions().join(id.as_str()), true),
+        };
+        let mount_point = place(&request.mount_point, &dir)?;
+        let parts = Parts {
+            owner: request.owner,
+            allow_other: request.allow_other,
+            store: request.store,
+            places: request.places,
+            step_hook: request.step_hook,
+        };
+        let (session, tree) = match request.what {
+            What::Resume { .. } => {
+                let mut session = Session::open(&dir)?;
+                let (tree, _) = build(&manifests_of(&session)?)?;
+                session.move_to(&mount_point)?;
+                (session, tree)
+            }
+            What::New {
+                manifests,
+                read_only,
+                scratch_dir,
+                commit,
+                output_dirs,
+                ..
+            } => {
+                let (tree, composed) = build(&manifests)?;
+                let meta = SessionMeta {
+                    format: SessionMeta::FORMAT,
+                    id,
+                    program: env!("CARGO_PKG_VERSION").to_owned(),
+                    created: now(),
+                    mount_point: mount_point.clone(),
+                    owner: parts.owner.uid,
+                    manifests: manifests.iter().map(ManifestBytes::describe).collect(),
+                    parent: composed.hash,
+                    store: parts.store.settings.clone(),
+                    scratch_dir,
+                    output_dirs,
+                    commit_on_unmount: commit,
+                    read_only,
+                };
+                let bytes: Vec<_> = manifests
+                    .into_iter()
+                    .map(|manifest| manifest.bytes)
+                    .collect();
+                (Session::create(&dir, meta, &bytes)?, tree)
+            }
+        };
+        let started = parts.mount(session, tree, mount_point, fresh);
+        if started.is_err() && fresh {
+            // Nobody wrote to it.
+            if let Err(error) = Session::open(&dir).and_then(|session| session.discard()) {
+                tracing::warn!(%error, "an unused session stays behind");
+            }
+        }
+        started
+    }
+
+    /// The session's id.
+    pub fn session_id(&self) -> &SessionId {
+        &self.active.live.meta.id
+    }
+
+    /// The session's directory.
+    pub fn session_dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where it is mounted.
+    pub fn mount_point(&self) -> &Path {
+        self.active.mounted.mount_point()
+    }
+
+    /// How it is.
+    pub fn status(&self) -> StatusReport {
+        self.active.live.status(true)
+    }
+
+    /// Waits until it is unmounted, by whomever.
+    pub async fn ended(&self) {
+        self.active.mounted.ended().await;
+    }
+
+    /// Unmounts and seals. Fails if it is in use, unless `detach`.
+    pub async fn unmount(&self, detach: bool) -> Result<(), Error> {
+        self.active.unmount(detach).await
+    }
+
+    /// Commits what was written. The mount may be in use.
+    pub async fn commit(
+        &self,
+        arguments: &CommitArguments,
+        observer: &dyn Observer,
+    ) -> Result<CommitReport, Error> {
+        self.active.live.commit(arguments, observer).await
+    }
+
+    /// Ends the process's part: seals the session if that was not done, waits for answers that are
+    /// being given, and deletes the session if nothing of it is needed any more.
+    pub async fn finish(self) -> Result<(), Error> {
+        let ended = self.active.ended.lock().await.clone();
+        if ended.is_none() && self.active.mounted.end().is_some() {
+            self.active.live.vfs.seal()?;
+        }
+        self.control.shut_down().await;
+        match self.session {
+            Some(session) => session.discard()?,
+            None if ended.is_some_and(|ended| ended.done) => self.active.live.vfs.discard()?,
+            None => return Ok(()),
+        }
+        unregister(&self.places, &self.active.live.meta.id);
+        Ok(())
+    }
+
+    /// Says that nothing of the session is needed any more: [`finish`](Self::finish) deletes it.
+    pub async fn mark_done(&self) {
+        *self.active.ended.lock().await = Some(Ended { done: true });
+    }
+}
+
+/// Where to mount: absolute, and without symbolic links if it can be looked at.
+fn place(mount_point: &MountPoint, session: &Path) -> Result<PathBuf, Error> {
+    let absolute = |path: &Path| {
+        let failed = |source| Error::Io {
+            doing: "find",
+            path: path.to_owned(),
+            source,
+        };
+        std::path::absolute(path).map_err(failed)
+    };
+    match mount_point {
+        MountPoint::At(path) => path.canonicalize().or_else(|_| absolute(path)),
+        MountPoint::InSession => Ok(absolute(session)?.join("mnt")),
+    }
+}
+
+/// What a mount is made of, beside its session and tree.
+struct Parts {
+    owner: Owner,
+    allow_other: bool,
+    store: OpenStore,
+    places: Places,
+    step_hook: Option<StepHook>,
+}
+
+impl Parts {
+    fn mount(
+        self,
+        session: Session,
+        tree: Arc<BaseTree>,
+        mount_point: PathBuf,
+        fresh: bool,
+    ) -> Result<Mount, Error> {
+        let Self {
+            owner,
+            allow_other,
+            store,
+            places,
+            step_hook,
+        } = self;
+        let dir = session.dir().to_owned();
+        let meta = SessionMeta {
+            mount_point: mount_point.clone(),
+            ..session.meta().clone()
+        };
+        let Owner {
+            uid,
+            gid,
+            file_mode,
+            dir_mode,
+        } = owner;
+        let settings = Settings {
+            uid,
+            gid,
+            file_mode,
+            dir_mode,
+            created: meta.created,
+        };
+        let fetcher = fetcher(&store, &places)?;
+        if mount_point.starts_with(&dir) {
+            attachfs_durable::create_private_dir(&mount_point)?;
+        }
+        let (vfs, session) = match (meta.read_only, fresh) {
+            (true, _) => (Vfs::read_only(tree, fetcher, settings), Some(session)),
+            (false, true) => (Vfs::create(session, tree, fetcher, settings)?, None),
+            (false, false) => (Vfs::recover(session, tree, fetcher, settings)?, None),
+        };
+        let vfs = Arc::new(vfs);
+        let runtime = Handle::current();
+        let session_id = Some(meta.id.clone());
+        let options = MountOptions {
+            mount_point,
+            allow_other,
+            runtime: runtime.clone(),
+            session: session_id,
+        };
+        let mounted = attachfs_mount::mount(vfs.clone(), &options)?;
+        let live = Live { vfs, meta, store };
+        let active = Arc::new(Active {
+            live,
+            mounted,
+            ended: Mutex::new(None),
+        });
+        let service = Arc::new(Service::new(active.clone(), step_hook));
+        let listening = |source| Error::Io {
+            doing: "listen in",
+            path: dir.clone(),
+            source,
+        };
+        let control = ControlServer::start(&dir, &runtime, service).map_err(listening)?;
+        register(&places, &active.live.meta.id, &dir)?;
+        Ok(Mount {
+            active,
+            control,
+            places,
+            dir,
+            session,
+        })
+    }
+}
+
+impl Active {
+    /// Unmounts in order: the kernel lets go, then the journal says so, durably.
+    pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<(), Error> {
+        let mut ended = self.ended.lock().await;
+        self.let_go(detach).await?;
+        self.live.vfs.seal()?;
+        ended.get_or_insert_default();
+        Ok(())
+    }
+
+    /// Unmounts, and commits if the mount was made so. The session is not needed any more if all of
+    /// it was committed.
+    pub(crate) async fn unmount_and_commit(
+        self: &Arc<Self>,
+        detach: bool,
+        observer: &dyn Observer,
+    ) -> Result<UnmountReport, Error> {
+        let mut ended = self.ended.lock().await;
+        self.let_go(detach).await?;
+        self.live.vfs.seal()?;
+        let ended = ended.get_or_insert_default();
+        let status = self.live.status(false);
+        let mut report = UnmountReport {
+            session: status.session,
+            kept: true,
+            was_dead: false,
+            uncommitted: status.changed,
+            commit: None,
+        };
+        if self.live.meta.commit_on_unmount {
+            let commit = self
+                .live
+                .commit(&CommitArguments::default(), observer)
+                .await?;
+            let left = commit.account.left_out.len() + commit.account.open.len();
+            report.uncommitted = left as u64;
+            report.commit = Some(commit);
+        }
+        // What nothing was written to, or is all in the store, is not needed any more.
+        ended.done = report.uncommitted == 0;
+        report.kept = !ended.done;
+        Ok(report)
+    }
+
+    async fn let_go(self: &Arc<Self>, detach: bool) -> Result<(), Error> {
+        let how = if detach {
+            Unmount::Detach
+        } else {
+            Unmount::IfUnused
+        };
+        let active = self.clone();
+        let unmounted =
+            tokio::task::spawn_blocking(move || active.mounted.unmount(how, PATIENCE)).await;
+        match unmounted {
+            // Its users are cut off when this process ends; what they wrote is in the session.
+            Ok(Err(UnmountError::StillUsed { .. })) if detach => Ok(()),
+            Ok(result) => Ok(result?),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}
+
+fn random() -> Result<[u8; 16], Error> {
+    let mut bytes = [0; 16];
+    let failed = |source: rustix::io::Errno| Error::Io {
+        doing: "get random bytes from",
+        path: "the operating system".into(),
+        source: source.into(),
+    };
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn now() -> Timestamp {
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => Timestamp {
+            seconds: since.as_secs() as i64,
+            nanoseconds: since.subsec_nanos(),
+        },
+        Err(_) => Timestamp::default(),
+    }
+}

@@ -1,0 +1,26 @@
+//! Where things are kept on this machine. The caller decides; nothing here looks at the environment.
+
+use std::path::PathBuf;
+
+/// The directories of one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Sessions, until they are committed or discarded.
+    pub state: PathBuf,
+    /// Chunks that were fetched; may be deleted at any time.
+    pub cache: PathBuf,
+    /// The embedded store, where no other is named.
+    pub data: PathBuf,
+}
+
+impl Places {
+    /// The sessions: a directory each, or a symbolic link to one.
+    pub fn sessions(&self) -> PathBuf {
+        self.state.join("sessions")
+    }
+
+    /// The embedded store.
+    pub fn embedded_store(&self) -> PathBuf {
+        self.data.join("store")
+    }
+}

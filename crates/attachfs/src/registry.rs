@@ -1,0 +1,157 @@
+//! The sessions of a user: what was mounted, and what was written and not yet committed.
+//!
+//! Each is a directory below [`Places::sessions`], or a symbolic link to one that was put elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use attachfs_vfs::{Session, SessionError, SessionId, SessionMeta};
+use serde::Serialize;
+
+use crate::{Error, Places};
+
+/// Whether a session has a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// A process has it: it is mounted, or being committed.
+    InUse,
+    /// No process has it. What was written is there.
+    Left,
+}
+
+/// A session that was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What it is.
+    pub meta: SessionMeta,
+    /// Whether a process has it.
+    pub state: SessionState,
+}
+
+/// All sessions, the newest first. One that cannot be read is given as its error: it is not to be
+/// forgotten.
+pub fn sessions(places: &Places) -> Result<Vec<Result<Found, Error>>, Error> {
+    let dir = places.sessions();
+    let entries = match std::fs::read_dir(&dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|source| Error::Io {
+            doing: "read",
+            path: dir.clone(),
+            source,
+        })?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry
+            .map_err(|source| Error::Io {
+                doing: "read",
+                path: dir.clone(),
+                source,
+            })?
+            .path();
+        match look(&path) {
+            Ok(session) => found.push(Ok(session)),
+            Err(Error::Session(SessionError::Missing(_))) => forget_link(&path),
+            Err(error) => found.push(Err(error)),
+        }
+    }
+    found.sort_by_key(|session| match session {
+        Ok(found) => std::cmp::Reverse(Some(found.meta.created)),
+        Err(_) => std::cmp::Reverse(None),
+    });
+    Ok(found)
+}
+
+/// A link whose session was discarded is of no use any more. A directory that holds none is a
+/// session being made, or what is left of one.
+fn forget_link(path: &Path) {
+    if path.is_symlink()
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        tracing::warn!(%error, path = %path.display(), "cannot remove the link to a session that is gone");
+    }
+}
+
+fn look(path: &Path) -> Result<Found, Error> {
+    let meta = Session::read_meta(path)?;
+    let state = if Session::is_in_use(path)? {
+        SessionState::InUse
+    } else {
+        SessionState::Left
+    };
+    let dir = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    Ok(Found { dir, meta, state })
+}
+
+/// The session that a person means: by mount point, id, the beginning of an id (four digits at
+/// least), or the session's own directory.
+pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
+    let shown = name.display().to_string();
+    if name.join("session.json").is_file() {
+        return look(name);
+    }
+    let all: Vec<Found> = sessions(places)?
+        .into_iter()
+        .filter_map(Result::ok)
+        .collect();
+    // Not canonicalize alone: it fails on a mount whose process died.
+    let absolute = std::path::absolute(name).unwrap_or_else(|_| name.to_owned());
+    let real = name.canonicalize().unwrap_or_else(|_| absolute.clone());
+    let is_there =
+        |found: &&Found| found.meta.mount_point == real || found.meta.mount_point == absolute;
+    let mut by_place: Vec<&Found> = all.iter().filter(is_there).collect();
+    if let Some(mounted) = by_place
+        .iter()
+        .find(|found| found.state == SessionState::InUse)
+    {
+        return Ok((*mounted).clone());
+    }
+    if by_place.is_empty() && shown.len() >= 4 && shown.bytes().all(|b| b.is_ascii_hexdigit()) {
+        by_place = all
+            .iter()
+            .filter(|found| found.meta.id.as_str().starts_with(&shown))
+            .collect();
+    }
+    match by_place[..] {
+        [] => Err(Error::NoSession(shown)),
+        [found] => Ok(found.clone()),
+        _ => {
+            let ids: Vec<&str> = by_place
+                .iter()
+                .map(|found| found.meta.id.as_str())
+                .collect();
+            Err(Error::Ambiguous {
+                name: shown,
+                ids: ids.join(", "),
+            })
+        }
+    }
+}
+
+/// Makes a session that lies elsewhere findable.
+pub(crate) fn register(places: &Places, id: &SessionId, dir: &Path) -> Result<(), Error> {
+    let sessions = places.sessions();
+    attachfs_durable::create_private_dir(&sessions)?;
+    let link = sessions.join(id.as_str());
+    if link.exists() {
+        return Ok(());
+    }
+    let failed = |source| Error::Io {
+        doing: "link to the session from",
+        path: link.clone(),
+        source,
+    };
+    let dir = dir.canonicalize().map_err(failed)?;
+    if link.is_symlink() {
+        std::fs::remove_file(&link).map_err(failed)?;
+    }
+    std::os::unix::fs::symlink(dir, &link).map_err(failed)
+}
+
+/// Takes away what [`register`] made.
+pub(crate) fn unregister(places: &Places, id: &SessionId) {
+    let link = places.sessions().join(id.as_str());
+    forget_link(&link);
+}

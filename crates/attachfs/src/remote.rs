@@ -1,0 +1,193 @@
+//! What travels through the control socket, and what the same verbs give without one.
+
+use attachfs_commit::{Account, CommitOptions, Links, Outcome, Preview, Published};
+use attachfs_store::{ManifestAddress, StoreAddress};
+use attachfs_vfs::{Counters, SessionMeta};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How a person asks for a commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CommitArguments {
+    /// How long to wait for files that are open for writing, in milliseconds.
+    pub wait_ms: u64,
+    /// Leave out files that are open for writing.
+    pub skip_open: bool,
+    /// Leave out symbolic links that lead out of the mount.
+    pub skip_links: bool,
+    /// Commit changes outside of the session's output directories too.
+    pub everything: bool,
+}
+
+impl CommitArguments {
+    pub(crate) fn options(&self, meta: &SessionMeta) -> Result<CommitOptions, crate::Error> {
+        let mut output_dirs = Vec::new();
+        if !self.everything {
+            for dir in &meta.output_dirs {
+                output_dirs.extend(crate::parse_path(dir)?);
+            }
+            if output_dirs.len() < meta.output_dirs.len() {
+                // One of them is the root.
+                output_dirs.clear();
+            }
+        }
+        Ok(CommitOptions {
+            wait: Duration::from_millis(self.wait_ms),
+            skip_open: self.skip_open,
+            links: if self.skip_links {
+                Links::Skip
+            } else {
+                Links::Stop
+            },
+            output_dirs,
+            mount_point: Some(meta.mount_point.clone()),
+        })
+    }
+}
+
+/// A manifest that was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedManifest {
+    /// The hash of its bytes.
+    pub hash: String,
+    /// Where it is: a file, or an `s3://` address.
+    pub address: String,
+}
+
+impl PublishedManifest {
+    fn new(published: &Published, store: &StoreAddress) -> Self {
+        let address = ManifestAddress {
+            store: store.clone(),
+            key: published.key.clone(),
+        };
+        Self {
+            hash: published.hash.to_string(),
+            address: address.to_string(),
+        }
+    }
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommitReport {
+    /// The session.
+    pub session: String,
+    /// What was published; `None` if nothing had changed.
+    pub manifest: Option<PublishedManifest>,
+    /// What an earlier, interrupted commit published at last.
+    pub resumed: Option<PublishedManifest>,
+    /// The counts.
+    pub account: Account,
+}
+
+impl CommitReport {
+    pub(crate) fn new(meta: &SessionMeta, outcome: &Outcome, store: &StoreAddress) -> Self {
+        let shown = |published: &Published| PublishedManifest::new(published, store);
+        Self {
+            session: meta.id.to_string(),
+            manifest: outcome.published.as_ref().map(shown),
+            resumed: outcome.resumed.as_ref().map(shown),
+            account: outcome.account.clone(),
+        }
+    }
+}
+
+/// How a session is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// Its id.
+    pub session: String,
+    /// Where it is or was mounted.
+    pub mount_point: String,
+    /// Whether it is mounted now.
+    pub mounted: bool,
+    /// The process that has it.
+    pub pid: Option<u32>,
+    /// Whether nobody can write to it.
+    pub read_only: bool,
+    /// The store.
+    pub store: String,
+    /// The manifests, the lowest first.
+    pub manifests: Vec<String>,
+    /// Paths that changed since the mount; directories and deletions included.
+    pub changed: u64,
+    /// Files that are open for writing.
+    pub open: Vec<String>,
+    /// Commits that were published.
+    pub commits: u64,
+    /// Whether a commit was begun and not finished.
+    pub commit_unfinished: bool,
+    /// What was done since the mount.
+    pub counters: Option<Counters>,
+    /// What was asked of the store since the mount.
+    pub fetched: Option<Fetched>,
+}
+
+/// What was asked of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// Requests that gave bytes.
+    pub requests: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects found in the disk cache.
+    pub disk_hits: u64,
+    /// Objects whose bytes or length were wrong.
+    pub damaged: u64,
+    /// Objects that are not in the store.
+    pub missing: u64,
+}
+
+/// A changed path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedLine {
+    /// `added`, `changed` or `deleted`.
+    pub change: String,
+    /// `dir`, `file` or `symlink`.
+    pub kind: String,
+    /// Where.
+    pub path: String,
+    /// Length of a file in bytes, of what is there or, deleted, was there.
+    pub size: Option<u64>,
+}
+
+/// What a commit would publish.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DiffReport {
+    /// The session.
+    pub session: String,
+    /// Path by path.
+    pub changes: Vec<ChangedLine>,
+    /// The counts.
+    pub account: Account,
+}
+
+impl DiffReport {
+    pub(crate) fn new(meta: &SessionMeta, preview: &Preview) -> Self {
+        use attachfs_manifest::Node;
+        let line = |changed: &attachfs_commit::Changed| {
+            let (kind, size) = match changed.after.as_ref().or(changed.before.as_ref()) {
+                Some(Node::Dir) | None => ("dir", None),
+                Some(Node::File(file)) => ("file", Some(file.size)),
+                Some(Node::Symlink(_)) => ("symlink", None),
+            };
+            let change = match (&changed.before, &changed.after) {
+                (None, _) => "added",
+                (Some(_), Some(_)) => "changed",
+                (Some(_), None) => "deleted",
+            };
+            ChangedLine {
+                change: change.to_owned(),
+                kind: kind.to_owned(),
+                path: changed.path.to_string(),
+                size,
+            }
+        };
+        Self {
+            session: meta.id.to_string(),
+            changes: preview.changes.iter().map(line).collect(),
+            account: preview.account.clone(),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The whole journey in one call: a folder becomes a manifest, a command runs in the mount, what it
+//! wrote becomes a diff.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use attachfs_commit::Observer;
+use attachfs_vfs::{Counters, SessionId};
+use tokio::process::Command;
+
+use crate::mount::{Mount, MountPoint, MountRequest, Owner, What};
+use crate::remote::{CommitArguments, CommitReport, Fetched};
+use crate::store::OpenStore;
+use crate::{Error, ManifestBytes, Places};
+
+/// What to run where.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The manifests to mount, the lowest first.
+    pub manifests: Vec<ManifestBytes>,
+    /// Directories to make before the command runs; only what is in or below them is committed. All
+    /// is if there are none.
+    pub output_dirs: Vec<String>,
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// Owner and modes.
+    pub owner: Owner,
+    /// The store.
+    pub store: OpenStore,
+    /// This machine.
+    pub places: Places,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub struct Ran {
+    /// How the command ended.
+    pub status: ExitStatus,
+    /// The session.
+    pub session: SessionId,
+    /// Whether the session is kept, because the command failed or not all was committed.
+    pub kept: bool,
+    /// What was read and written.
+    pub counters: Counters,
+    /// What was asked of the store.
+    pub fetched: Option<Fetched>,
+    /// What was committed; `None` if the command failed.
+    pub commit: Option<CommitReport>,
+}
+
+/// Why a run did not come to its end. A session that was begun is kept, and named.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct RunError {
+    /// The session, if there is one to be committed or discarded.
+    pub session: Option<SessionId>,
+    /// What happened.
+    pub source: Error,
+}
+
+/// How long processes that the command left behind may keep the mount busy.
+const PATIENCE: Duration = Duration::from_secs(5);
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+/// Mounts, runs, unmounts, commits. `signals` ends when the command is to be told to stop.
+pub async fn run(
+    request: RunRequest,
+    observer: &dyn Observer,
+    signals: impl Future<Output = ()>,
+) -> Result<Ran, RunError> {
+    let before = |source| RunError {
+        session: None,
+        source,
+    };
+    let RunRequest {
+        manifests,
+        output_dirs,
+        command,
+        owner,
+        store,
+        places,
+    } = request;
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(before(Error::Usage(
+            "there is no command to run".to_owned(),
+        )));
+    };
+    let what = What::New {
+        manifests,
+        read_only: false,
+        session_dir: None,
+        scratch_dir: None,
+        commit: false,
+        output_dirs: output_dirs.clone(),
+    };
+    let mount_point = MountPoint::InSession;
+    let mount = MountRequest {
+        what,
+        mount_point,
+        owner,
+        allow_other: false,
+        store,
+        places,
+        step_hook: None,
+    };
+    let mount = Mount::start(mount).map_err(before)?;
+    let session = mount.session_id().clone();
+    let failed = |source| RunError {
+        session: Some(session.clone()),
+        source,
+    };
+    let root = mount.mount_point().to_owned();
+    let started = make_dirs(&root, &output_dirs).await.and_then(|()| {
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir(&root)
+            .spawn();
+        child.map_err(|source| Error::Command {
+            command: program.display().to_string(),
+            source,
+        })
+    });
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => {
+            // Nothing was written: nothing is kept.
+            unmount(&mount).await.map_err(failed)?;
+            mount.mark_done().await;
+            mount.finish().await.map_err(failed)?;
+            return Err(before(error));
+        }
+    };
+    let waiting = |source| Error::Io {
+        doing: "wait for",
+        path: PathBuf::from(program),
+        source,
+    };
+    let status = tokio::select! {
+        status = child.wait() => status.map_err(waiting).map_err(failed)?,
+        () = signals => {
+            terminate(&child);
+            child.wait().await.map_err(waiting).map_err(failed)?
+        }
+    };
+    let report = mount.status();
+    unmount(&mount).await.map_err(failed)?;
+    let mut ran = Ran {
+        status,
+        session: session.clone(),
+        kept: true,
+        counters: report.counters.unwrap_or_default(),
+        fetched: report.fetched,
+        commit: None,
+    };
+    if status.success() {
+        let committed = mount.commit(&CommitArguments::default(), observer).await;
+        let report = committed.map_err(failed)?;
+        if !report.account.is_partial() {
+            mount.mark_done().await;
+            ran.kept = false;
+        }
+        ran.commit = Some(report);
+    }
+    mount.finish().await.map_err(failed)?;
+    Ok(ran)
+}
+
+async fn make_dirs(root: &Path, dirs: &[String]) -> Result<(), Error> {
+    for dir in dirs {
+        if let Some(path) = crate::parse_path(dir)? {
+            let path = root.join(String::from_utf8_lossy(path.as_bytes()).as_ref());
+            let made = tokio::fs::create_dir_all(&path).await;
+            made.map_err(|source| Error::Io {
+                doing: "create",
+                path,
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks the command to stop, as the signal that this process got would have.
+fn terminate(child: &tokio::process::Child) {
+    let Some(pid) = child
+        .id()
+        .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
+    else {
+        return;
+    };
+    if let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM) {
+        tracing::warn!(%error, "cannot tell the command to stop");
+    }
+}
+
+/// Unmounts; what the command left running may take a moment to end.
+async fn unmount(mount: &Mount) -> Result<(), Error> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match mount.unmount(false).await {
+            Err(error)
+                if error.class() == crate::Class::Busy
+                    && tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            result => return result,
+        }
+    }
+}

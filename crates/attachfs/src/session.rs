@@ -1,0 +1,212 @@
+//! Verbs on a session, whether a process has it or not.
+
+use attachfs_commit::Observer;
+use attachfs_mount::Request;
+use attachfs_vfs::{Session, Settings, StoreSettings};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::control::ask;
+use crate::live::Live;
+use crate::registry::{Found, SessionState, unregister};
+use crate::remote::{CommitArguments, CommitReport, DiffReport, StatusReport};
+use crate::store::open_store;
+use crate::{Error, Places};
+
+/// How to reach a session's store now: what is `None` is as the session wrote it down.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Another endpoint.
+    pub endpoint_url: Option<String>,
+    /// Another region.
+    pub region: Option<String>,
+    /// Another profile.
+    pub profile: Option<String>,
+}
+
+impl Access {
+    /// These settings, with what is said here instead.
+    pub fn over(&self, settings: &StoreSettings) -> StoreSettings {
+        let Self {
+            endpoint_url,
+            region,
+            profile,
+        } = self.clone();
+        StoreSettings {
+            address: settings.address.clone(),
+            endpoint_url: endpoint_url.or_else(|| settings.endpoint_url.clone()),
+            region: region.or_else(|| settings.region.clone()),
+            profile: profile.or_else(|| settings.profile.clone()),
+        }
+    }
+}
+
+/// How a session is.
+pub async fn status(
+    found: &Found,
+    places: &Places,
+    access: &Access,
+) -> Result<StatusReport, Error> {
+    match found.state {
+        SessionState::InUse => ask(found, Request::Status, None).await,
+        SessionState::Left if found.meta.read_only => Ok(left_read_only(found)),
+        SessionState::Left => Ok(open(found, places, access).await?.status(false)),
+    }
+}
+
+fn left_read_only(found: &Found) -> StatusReport {
+    StatusReport {
+        session: found.meta.id.to_string(),
+        mount_point: found.meta.mount_point.display().to_string(),
+        mounted: false,
+        pid: None,
+        read_only: true,
+        store: found.meta.store.address.clone(),
+        manifests: found
+            .meta
+            .manifests
+            .iter()
+            .map(|manifest| manifest.source.clone())
+            .collect(),
+        changed: 0,
+        open: Vec::new(),
+        commits: 0,
+        commit_unfinished: false,
+        counters: None,
+        fetched: None,
+    }
+}
+
+/// What a commit would publish.
+pub async fn diff(
+    found: &Found,
+    places: &Places,
+    access: &Access,
+    observer: &dyn Observer,
+) -> Result<DiffReport, Error> {
+    match found.state {
+        SessionState::InUse => {
+            ask(
+                found,
+                Request::Diff {
+                    options: Value::Null,
+                },
+                Some(observer),
+            )
+            .await
+        }
+        SessionState::Left => open(found, places, access).await?.diff(observer).await,
+    }
+}
+
+/// Commits a session. It stays until it is discarded; committing it again publishes what changed
+/// since, or says that nothing did.
+pub async fn commit(
+    found: &Found,
+    places: &Places,
+    access: &Access,
+    arguments: &CommitArguments,
+    observer: &dyn Observer,
+) -> Result<CommitReport, Error> {
+    match found.state {
+        SessionState::InUse => {
+            let options = serde_json::to_value(arguments);
+            let options = options.map_err(|error| Error::Usage(error.to_string()))?;
+            ask(found, Request::Commit { options }, Some(observer)).await
+        }
+        SessionState::Left => {
+            open(found, places, access)
+                .await?
+                .commit(arguments, observer)
+                .await
+        }
+    }
+}
+
+/// What unmounting did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnmountReport {
+    /// The session.
+    pub session: String,
+    /// Whether the session is kept, with what was not committed.
+    pub kept: bool,
+    /// Whether its process had died, and only the dead mount was removed.
+    pub was_dead: bool,
+    /// Paths that changed and were not committed.
+    pub uncommitted: u64,
+    /// What was committed, if the mount was made with that.
+    pub commit: Option<CommitReport>,
+}
+
+/// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
+/// someone uses the mount.
+pub async fn unmount(
+    found: &Found,
+    detach: bool,
+    observer: &dyn Observer,
+) -> Result<UnmountReport, Error> {
+    match found.state {
+        SessionState::InUse => {
+            ask(
+                found,
+                Request::Unmount {
+                    detach,
+                    options: Value::Null,
+                },
+                Some(observer),
+            )
+            .await
+        }
+        SessionState::Left => {
+            let session = Session::open(&found.dir)?;
+            let was_dead = detach_dead(found)?;
+            if !was_dead {
+                return Err(Error::NotMounted(found.meta.id.to_string()));
+            }
+            drop(session);
+            Ok(UnmountReport {
+                session: found.meta.id.to_string(),
+                kept: true,
+                was_dead,
+                uncommitted: 0,
+                commit: None,
+            })
+        }
+    }
+}
+
+/// Removes the mount that a session's process left when it died. Whether there was one.
+fn detach_dead(found: &Found) -> Result<bool, Error> {
+    use attachfs_mount::UnmountError;
+    match attachfs_mount::detach_dead(&found.meta.mount_point, &found.meta.id) {
+        Ok(()) => Ok(true),
+        Err(UnmountError::NotDead { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes a session and everything in it that was not committed.
+pub fn discard(found: &Found, places: &Places) -> Result<(), Error> {
+    if found.state == SessionState::InUse {
+        return Err(Error::StillMounted(found.meta.mount_point.clone()));
+    }
+    let session = Session::open(&found.dir)?;
+    detach_dead(found)?;
+    session.discard()?;
+    unregister(places, &found.meta.id);
+    Ok(())
+}
+
+async fn open(found: &Found, places: &Places, access: &Access) -> Result<Live, Error> {
+    let session = Session::open(&found.dir)?;
+    let store = open_store(&access.over(&found.meta.store)).await?;
+    // Nobody sees owner and modes of an unmounted session.
+    let settings = Settings {
+        uid: found.meta.owner,
+        gid: 0,
+        file_mode: 0o644,
+        dir_mode: 0o755,
+        created: found.meta.created,
+    };
+    Live::take_over(session, store, places, settings)
+}

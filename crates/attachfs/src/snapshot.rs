@@ -1,0 +1,275 @@
+//! A folder becomes a manifest.
+
+use std::path::{Path, PathBuf};
+
+use attachfs_manifest::wire::{Format, encode_snapshot};
+use attachfs_manifest::{ChunkSize, ContentHash, Snapshot};
+use attachfs_scan::{ScanOptions, SymlinkPolicy, scan};
+use attachfs_store::DirectoryStore;
+use attachfs_transfer::{Progress, UploadOptions, Uploader, snapshot};
+use serde::Serialize;
+
+use crate::Error;
+use crate::store::OpenStore;
+
+/// How to make a snapshot.
+#[derive(Debug, Clone)]
+pub struct SnapshotOptions {
+    /// The format of the manifest.
+    pub format: Format,
+    /// How large files are cut. 2023-03-03 does not cut.
+    pub chunk_size: ChunkSize,
+    /// What becomes of symbolic links. 2023-03-03 has none.
+    pub symlinks: SymlinkPolicy,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> Self {
+        let (format, chunk_size) = (Format::V2025_12, ChunkSize::DEFAULT);
+        Self {
+            format,
+            chunk_size,
+            symlinks: SymlinkPolicy::default(),
+        }
+    }
+}
+
+/// What a snapshot found and did.
+#[derive(Debug, Clone, Serialize)]
+pub struct SnapshotReport {
+    /// The folder.
+    pub root: PathBuf,
+    /// The hash of the manifest's bytes.
+    #[serde(serialize_with = "as_text")]
+    pub manifest_hash: ContentHash,
+    /// Regular files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that were sent.
+    pub uploaded_objects: u64,
+    /// Their bytes.
+    pub uploaded_bytes: u64,
+    /// Objects that the store had.
+    pub present_objects: u64,
+    /// Their bytes.
+    pub present_bytes: u64,
+    /// What a manifest cannot hold, and why.
+    pub skipped: Vec<SkippedPath>,
+}
+
+/// Something that is not in the manifest.
+#[derive(Debug, Clone, Serialize)]
+pub struct SkippedPath {
+    /// Where.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+pub(crate) fn as_text<S: serde::Serializer>(hash: &ContentHash, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(hash)
+}
+
+/// A finished snapshot.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// What was found.
+    pub snapshot: Snapshot,
+    /// The manifest.
+    pub bytes: Vec<u8>,
+    /// The account.
+    pub report: SnapshotReport,
+}
+
+/// A store on the same machine that is about to be filled by copying: told before it happens.
+pub trait Announce {
+    /// So many bytes are about to be copied, because the file system cannot share them.
+    fn copying(&self, bytes: u64, store: &Path);
+}
+
+/// Scans, hashes and uploads a folder, and writes its manifest's bytes.
+pub async fn take_snapshot(
+    root: &Path,
+    store: Option<&OpenStore>,
+    options: &SnapshotOptions,
+    progress: &dyn Progress,
+) -> Result<Taken, Error> {
+    take(root, store, None, options, progress).await
+}
+
+/// [`take_snapshot`] into the embedded store: shares the bytes where the file system can, else makes
+/// sure first that a copy fits.
+pub async fn take_embedded_snapshot(
+    root: &Path,
+    store: (&DirectoryStore, &OpenStore),
+    announce: &dyn Announce,
+    options: &SnapshotOptions,
+    progress: &dyn Progress,
+) -> Result<Taken, Error> {
+    take(
+        root,
+        Some(store.1),
+        Some((store.0, announce)),
+        options,
+        progress,
+    )
+    .await
+}
+
+async fn take(
+    root: &Path,
+    store: Option<&OpenStore>,
+    embedded: Option<(&DirectoryStore, &dyn Announce)>,
+    options: &SnapshotOptions,
+    progress: &dyn Progress,
+) -> Result<Taken, Error> {
+    let (chunk_size, symlinks) = match options.format {
+        Format::V2023_03_03 => (ChunkSize::WholeFile, SymlinkPolicy::CollapseAll),
+        Format::V2025_12 => (options.chunk_size, options.symlinks),
+    };
+    let found = scan(root, &ScanOptions { symlinks }, progress)?;
+    let mut upload = UploadOptions::default();
+    if let Some((store, announce)) = embedded
+        && shares_blocks(&found, store, announce, chunk_size, progress).await?
+    {
+        // From the files and not from memory, so that small ones are shared too.
+        upload = UploadOptions {
+            small_file: 0,
+            max_large_in_flight: upload.max_in_flight,
+            ..upload
+        };
+    }
+    let uploader = store.map(|open| {
+        let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = open.store.clone();
+        Uploader::new(chunks, upload)
+    });
+    let (snapshot, done) = snapshot(&found, chunk_size, uploader.as_ref(), progress).await?;
+    let bytes = encode_snapshot(&snapshot, options.format)?;
+    let skipped = found.skipped.iter().map(|skipped| SkippedPath {
+        path: skipped.path.to_string(),
+        reason: skipped.reason.to_string(),
+    });
+    let report = SnapshotReport {
+        root: found.root.clone(),
+        manifest_hash: ContentHash::of(&bytes),
+        files: found.file_count(),
+        bytes: snapshot.total_size(),
+        uploaded_objects: done.uploaded.objects,
+        uploaded_bytes: done.uploaded.bytes,
+        present_objects: done.already_there.objects,
+        present_bytes: done.already_there.bytes,
+        skipped: skipped.collect(),
+    };
+    Ok(Taken {
+        snapshot,
+        bytes,
+        report,
+    })
+}
+
+/// Room that a copy leaves free: a full disk harms more than this program.
+const LEAVE_FREE: u64 = 256 << 20;
+
+/// Whether the store can share the blocks of the folder's files. If not, makes sure that a copy fits.
+async fn shares_blocks(
+    found: &attachfs_scan::Scan,
+    store: &DirectoryStore,
+    announce: &dyn Announce,
+    chunk_size: ChunkSize,
+    progress: &dyn Progress,
+) -> Result<bool, Error> {
+    let mut needed = found.byte_count();
+    let failed = |source| Error::OpenStore {
+        address: store.root().display().to_string(),
+        source,
+    };
+    let staging = store.staging().map_err(failed)?;
+    let sample = found.entries.iter().find_map(|entry| match &entry.kind {
+        attachfs_scan::EntryKind::File(file) if file.size > 0 => Some(&file.source),
+        _ => None,
+    });
+    let Some(sample) = sample else {
+        return Ok(false);
+    };
+    let io = |source| Error::Io {
+        doing: "open",
+        path: sample.clone(),
+        source,
+    };
+    let file = std::fs::File::open(sample).map_err(io)?;
+    if attachfs_durable::can_reflink(&file, staging)? {
+        return Ok(true);
+    }
+    let available = attachfs_durable::space(staging)?.available;
+    if available < needed.saturating_add(LEAVE_FREE) {
+        // Some of it may be there from an earlier time: only then is it worth the hashing.
+        needed = missing_bytes(found, chunk_size, store, progress).await?;
+    }
+    if needed > 0 && available < needed.saturating_add(LEAVE_FREE) {
+        return Err(Error::NoRoom {
+            store: store.root().to_owned(),
+            available,
+            needed,
+        });
+    }
+    announce.copying(needed, store.root());
+    Ok(false)
+}
+
+/// Publishes a snapshot's manifest in its store, under a key made of its hash, so that a diff made
+/// from it can be mounted again by whoever finds it. Gives its place.
+pub async fn publish_snapshot(bytes: &[u8], store: &OpenStore) -> Result<String, Error> {
+    use attachfs_store::ManifestAddress;
+    let key = format!("attachfs/snapshots/{}.manifest", ContentHash::of(bytes));
+    let failed = |source| Error::PublishManifest {
+        key: key.clone(),
+        source,
+    };
+    let key = key
+        .parse()
+        .map_err(|_| Error::Usage(format!("\"{key}\" is no key")))?;
+    // Whatever has this key has these bytes: they name it.
+    store
+        .store
+        .put_manifest_if_absent(&key, bytes.to_vec().into())
+        .await
+        .map_err(failed)?;
+    Ok(ManifestAddress {
+        store: store.store.address(),
+        key,
+    }
+    .to_string())
+}
+
+async fn missing_bytes(
+    found: &attachfs_scan::Scan,
+    chunk_size: ChunkSize,
+    store: &DirectoryStore,
+    progress: &dyn Progress,
+) -> Result<u64, Error> {
+    use attachfs_manifest::{ChunkLayout, Node};
+    use attachfs_store::{ChunkStore as _, StoreError};
+    let (hashed, _) = snapshot(found, chunk_size, None, progress).await?;
+    let mut seen = std::collections::HashSet::new();
+    let mut missing = 0;
+    for (_, node) in hashed.entries() {
+        let Node::File(file) = node else { continue };
+        let layout = ChunkLayout::new(file.size, chunk_size, &file.content);
+        let layout = layout.map_err(|error| Error::Usage(error.to_string()))?;
+        for piece in layout
+            .pieces(0..file.size)
+            .filter(|piece| seen.insert(piece.hash))
+        {
+            match store.head(piece.hash).await {
+                Ok(meta) if meta.len == piece.object_len => {}
+                Ok(_) | Err(StoreError::NotFound { .. }) => missing += piece.object_len,
+                Err(source) => {
+                    let address = store.root().display().to_string();
+                    return Err(Error::OpenStore { address, source });
+                }
+            }
+        }
+    }
+    Ok(missing)
+}

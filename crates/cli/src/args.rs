@@ -1,0 +1,349 @@
+//! The command line, as typed. What an option means when it is not given is said here.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \
+(bytes are not what they should be), 13 incomplete (the same command goes on), 14 busy, 15 cancelled.
+`run` passes on the exit code of its command; its own failures are 125, a command killed by signal n \
+is 128+n.";
+
+/// Mounts AWS Deadline Cloud job-attachment manifests as file systems.
+///
+/// A manifest lists a job's files: paths, sizes, times and the hashes of objects in a store (an S3
+/// bucket or a directory). attachfs mounts it at once; bytes are fetched as they are read. What is
+/// written goes to a session on the local disk and is committed as a diff manifest.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+impl Args {
+    /// Where the log of a mount goes, if it was said.
+    pub(crate) fn log(&self) -> Option<&Path> {
+        match &self.verb {
+            Verb::Mount(mount) => mount.log.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Globals {
+    /// Talk to this S3 endpoint instead of AWS's.
+    #[arg(long, global = true, value_name = "URL", help_heading = "S3")]
+    pub(crate) endpoint_url: Option<String>,
+    /// The AWS region. Default: the standard AWS chain, else us-east-1.
+    #[arg(long, global = true, value_name = "REGION", help_heading = "S3")]
+    pub(crate) region: Option<String>,
+    /// The profile in the AWS configuration. Default: the standard AWS chain.
+    #[arg(long, global = true, value_name = "NAME", help_heading = "S3")]
+    pub(crate) profile: Option<String>,
+    /// Print results as JSON, for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more about what is going on; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a command on a folder, mounted from a store, and commit what it writes.
+    Run(Run),
+    /// Make a manifest of a folder, and upload what the store lacks.
+    Snapshot(Snapshot),
+    /// Mount manifests, or take up a session that was left.
+    Mount(Mount),
+    /// Unmount: wait, seal the session, commit if it was mounted with --commit.
+    Umount(Umount),
+    /// List sessions: mounts, and what was written and not committed.
+    List,
+    /// Show how a session is.
+    Status(Session),
+    /// Show what a commit of a session would publish.
+    Diff(Session),
+    /// Publish what a session changed as a diff manifest.
+    Commit(Commit),
+    /// Delete a session and everything in it that was not committed.
+    Discard(Discard),
+    /// List the files of a manifest.
+    Ls(Ls),
+    /// Print a file of a manifest.
+    Cat(Cat),
+    /// Describe a manifest.
+    Inspect(Inspect),
+}
+
+/// Run a command on a folder, mounted from a store, and commit what it writes.
+///
+/// The folder is snapshotted into the store, mounted, and COMMAND runs in the mount. When it
+/// succeeds, what it wrote is uploaded and published as a diff manifest. When it fails, what it
+/// wrote is kept in a session, to be committed or discarded.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Example:\n  attachfs run --input ./scene --output-dir frames -- render scene.json frames"
+)]
+pub(crate) struct Run {
+    /// The folder to work on. It is only read.
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "manifest",
+        conflicts_with = "manifest"
+    )]
+    pub(crate) input: Option<PathBuf>,
+    /// Mount this manifest instead of a folder's; again for more layers, a snapshot and then its
+    /// diffs for example.
+    #[arg(long, value_name = "MANIFEST")]
+    pub(crate) manifest: Vec<OsString>,
+    /// Commit only what is written to this directory, relative to the folder; it is made if it is
+    /// missing. May be given more than once. Default: everything is committed.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Vec<String>,
+    /// Where objects and manifests are: a directory or s3://bucket/prefix. Default: a store of your
+    /// own on this machine, which is made.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    /// The command and its arguments. Its working directory is the mount.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum FormatName {
+    /// Directories, links, execute bits, large files in chunks.
+    #[value(name = "2025-12")]
+    V2025,
+    /// Files only; what every version of Deadline Cloud reads.
+    #[value(name = "2023-03-03")]
+    V2023,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Symlinks {
+    /// Replace links that lead out of the folder by what they point to.
+    CollapseEscaping,
+    /// Replace all links by what they point to.
+    CollapseAll,
+    /// Leave out links that lead out of the folder.
+    ExcludeEscaping,
+    /// Leave out all links.
+    ExcludeAll,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Snapshot {
+    /// The folder.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Write the manifest here; `-` is standard output.
+    #[arg(short, long, value_name = "MANIFEST")]
+    pub(crate) output: PathBuf,
+    /// Upload to this store: a directory or s3://bucket/prefix. Default: only hash.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    /// Cut files longer than this many bytes into objects of that length, or `none`. Default:
+    /// 268435456 (256 MiB). 2023-03-03 cuts nothing.
+    #[arg(long, value_name = "BYTES|none", value_parser = parse_chunk_size)]
+    pub(crate) chunk_size: Option<attachfs::ChunkSize>,
+    /// The format of the manifest.
+    #[arg(long, value_enum, default_value = "2025-12")]
+    pub(crate) format: FormatName,
+    /// What becomes of symbolic links. 2023-03-03 replaces all of them.
+    #[arg(long, value_enum, default_value = "collapse-escaping")]
+    pub(crate) symlinks: Symlinks,
+}
+
+fn parse_chunk_size(text: &str) -> Result<attachfs::ChunkSize, String> {
+    if text == "none" {
+        return Ok(attachfs::ChunkSize::WholeFile);
+    }
+    let bytes: std::num::NonZeroU64 = text
+        .parse()
+        .map_err(|_| "neither a number of bytes above 0 nor `none`".to_owned())?;
+    Ok(attachfs::ChunkSize::Bytes(bytes))
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("not permission bits in octal, such as 0644".to_owned()),
+    }
+}
+
+/// Mount manifests, or take up a session that was left.
+///
+/// Returns when the mount answers; a process stays in the background. Writes go to a session, which
+/// survives everything but `discard`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  attachfs mount --store s3://bucket/DeadlineCloud scene.manifest /mnt/scene
+  attachfs mount --store ./store base.manifest diff.manifest textures.manifest=assets/tex /mnt/scene
+  attachfs mount --session ~/.local/state/attachfs/sessions/0123… /mnt/scene    (take up a session)")]
+pub(crate) struct Mount {
+    /// Manifests, the lowest layer first, and the mount point last. A manifest is a file, an s3://
+    /// address, or `-` for standard input; with =SUBDIR it is placed in that directory.
+    #[arg(required = true, value_name = "MANIFEST[=SUBDIR]... MOUNTPOINT")]
+    pub(crate) paths: Vec<OsString>,
+    /// Where the objects are: a directory or s3://bucket/prefix. Default: the store of an s3://
+    /// manifest, else your own store on this machine.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    /// Nobody can write.
+    #[arg(long, conflicts_with_all = ["commit", "scratch_dir"])]
+    pub(crate) read_only: bool,
+    /// Keep the session in this directory; if one is there already, take it up.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) session: Option<PathBuf>,
+    /// Keep fetched objects here. Default: $XDG_CACHE_HOME/attachfs.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Keep what is written here instead of in the session.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch_dir: Option<PathBuf>,
+    /// Commit when it is unmounted with `attachfs umount`.
+    #[arg(long)]
+    pub(crate) commit: bool,
+    /// Commit only what is written to this directory of the mount. May be given more than once.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Vec<String>,
+    /// Stay in the foreground; Ctrl-C unmounts.
+    #[arg(short, long)]
+    pub(crate) foreground: bool,
+    /// Where the log goes: a file, `journald`, or by default the session's own `log`. In the
+    /// foreground by default to standard error.
+    #[arg(long, value_name = "FILE|journald")]
+    pub(crate) log: Option<PathBuf>,
+    /// Owner of what is shown. Default: who mounts.
+    #[arg(long, value_name = "UID", help_heading = "What is shown")]
+    pub(crate) uid: Option<u32>,
+    /// Group of what is shown. Default: that of who mounts.
+    #[arg(long, value_name = "GID", help_heading = "What is shown")]
+    pub(crate) gid: Option<u32>,
+    /// Permission bits of files; runnable files get an execute bit for each read bit.
+    #[arg(long, value_name = "OCTAL", default_value = "0644", value_parser = parse_mode, help_heading = "What is shown")]
+    pub(crate) file_mode: u32,
+    /// Permission bits of directories.
+    #[arg(long, value_name = "OCTAL", default_value = "0755", value_parser = parse_mode, help_heading = "What is shown")]
+    pub(crate) dir_mode: u32,
+    /// Let other users use the mount, as far as permissions let them.
+    #[arg(long, help_heading = "What is shown")]
+    pub(crate) allow_other: bool,
+    /// How the background process is started. Not for people.
+    #[arg(long, hide = true)]
+    pub(crate) daemon: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Umount {
+    /// The mount point, or the session's id.
+    #[arg(value_name = "MOUNTPOINT|SESSION")]
+    pub(crate) session: PathBuf,
+    /// Even if someone uses it: they are cut off. What they had written is kept.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Session {
+    /// The mount point, or the session's id (four digits of it will do) or directory.
+    #[arg(value_name = "MOUNTPOINT|SESSION")]
+    pub(crate) session: PathBuf,
+}
+
+/// Publish what a session changed as a diff manifest.
+///
+/// All or nothing: objects first, the manifest last. If it is interrupted, the same command goes on.
+/// The session stays until it is discarded.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Commit {
+    #[command(flatten)]
+    pub(crate) session: Session,
+    /// Only show what would be published.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wait so many seconds for files that are open for writing.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) wait: u64,
+    /// Leave out files that are open for writing, instead of stopping.
+    #[arg(long)]
+    pub(crate) skip_open: bool,
+    /// What to do with symbolic links that lead out of the mount.
+    #[arg(long, value_enum, default_value = "stop")]
+    pub(crate) symlinks: OutgoingLinks,
+    /// Commit what was written outside of the output directories too.
+    #[arg(long)]
+    pub(crate) everything: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutgoingLinks {
+    /// Stop and list them.
+    Stop,
+    /// Leave them out.
+    Skip,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Discard {
+    #[command(flatten)]
+    pub(crate) session: Session,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ls {
+    /// A file, an s3:// address, or `-`.
+    #[arg(value_name = "MANIFEST")]
+    pub(crate) manifest: OsString,
+    /// A path in it. Default: the root.
+    #[arg(value_name = "PATH", default_value = "")]
+    pub(crate) path: String,
+    /// Sizes, times and hashes too.
+    #[arg(short)]
+    pub(crate) long: bool,
+    /// Everything below.
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Cat {
+    /// A file, an s3:// address, or `-`.
+    #[arg(value_name = "MANIFEST")]
+    pub(crate) manifest: OsString,
+    /// The file in it.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    /// Where the objects are. Default: the store of an s3:// manifest, else your own store on this
+    /// machine.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Inspect {
+    /// A file, an s3:// address, or `-`.
+    #[arg(value_name = "MANIFEST")]
+    pub(crate) manifest: OsString,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,72 @@
+//! Exit codes, and the last line that a failure prints.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use attachfs::Class;
+
+/// How a verb failed, where the class alone does not say it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// As the error's class says.
+    Error(anyhow::Error),
+    /// `run`: the command's own code, or that of what went wrong around it.
+    Code(u8),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// What `run` exits with if it failed itself.
+pub(crate) const RUN_FAILED: u8 = 125;
+
+pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Code(code)) => ExitCode::from(code),
+        Err(Failure::Error(error)) => {
+            report(&error);
+            ExitCode::from(code_of(&error))
+        }
+    }
+}
+
+/// Prints an error with its causes.
+#[expect(
+    clippy::print_stderr,
+    reason = "this is where the program says why it failed"
+)]
+pub(crate) fn report(error: &anyhow::Error) {
+    eprintln!("attachfs: {}", chain(error));
+}
+
+/// An error and its causes in one line. A cause that its error already tells is not told again.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            let _ = write!(text, ": {cause}");
+        }
+    }
+    text
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
+    match error
+        .downcast_ref::<attachfs::Error>()
+        .map(attachfs::Error::class)
+    {
+        Some(Class::Usage) => 2,
+        Some(Class::Mount) => 10,
+        Some(Class::Store) => 11,
+        Some(Class::Integrity) => 12,
+        Some(Class::Incomplete) => 13,
+        Some(Class::Busy) => 14,
+        Some(Class::Cancelled) => 15,
+        Some(Class::Other) | None => 1,
+    }
+}

@@ -1,0 +1,40 @@
+//! The log goes to standard error, which for a mount in the background is a file.
+
+use std::path::Path;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+fn filter(verbose: u8) -> EnvFilter {
+    let usual = match verbose {
+        0 => "warn",
+        1 => "info,aws_config=warn,aws_smithy_runtime=warn",
+        _ => "debug,hyper=info,hyper_util=info,aws_smithy_runtime=info",
+    };
+    EnvFilter::try_from_env("ATTACHFS_LOG").unwrap_or_else(|_| EnvFilter::new(usual))
+}
+
+/// The name that means the system's journal.
+pub(crate) const JOURNALD: &str = "journald";
+
+/// Starts logging to standard error, or to the journal if that is asked for and there. `ATTACHFS_LOG`
+/// overrides `-v`, in the syntax of `RUST_LOG`.
+pub(crate) fn start(verbose: u8, to: Option<&Path>) {
+    let registry = tracing_subscriber::registry().with(filter(verbose));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false);
+    if to == Some(Path::new(JOURNALD)) {
+        match tracing_journald::layer() {
+            Ok(journal) => return registry.with(journal).init(),
+            Err(error) => {
+                registry.with(lines).init();
+                tracing::warn!(%error, "there is no journal to write to");
+                return;
+            }
+        }
+    }
+    registry.with(lines).init();
+}

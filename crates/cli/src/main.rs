@@ -1,0 +1,21 @@
+//! The `attachfs` program: arguments as typed, what they mean, run.
+
+mod args;
+mod daemon;
+mod exit;
+mod halt;
+mod logging;
+mod output;
+mod places;
+mod progress;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    logging::start(args.globals.verbose, args.log());
+    exit::code(verbs::dispatch(args))
+}

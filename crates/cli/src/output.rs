@@ -1,0 +1,190 @@
+//! What is printed: sentences for people, one JSON object for programs.
+
+use std::io::Write;
+
+use anyhow::Context as _;
+use attachfs::{Account, CommitReport, Counters, Fetched, SnapshotReport, StatusReport};
+use indicatif::{DecimalBytes, HumanCount};
+use serde::Serialize;
+
+/// Writes to standard output. A reader that has gone away is no failure.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// One JSON object on one line.
+pub(crate) fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string(value)?))
+}
+
+/// `7 files`, `1 file`.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    let plural = match (number, what.strip_suffix('y')) {
+        (1, _) => what.to_owned(),
+        (_, Some(stem)) => format!("{stem}ies"),
+        (_, None) => format!("{what}s"),
+    };
+    format!("{} {plural}", HumanCount(number))
+}
+
+pub(crate) fn bytes(number: u64) -> String {
+    DecimalBytes(number).to_string()
+}
+
+pub(crate) fn snapshot(report: &SnapshotReport) -> String {
+    let mut text = format!(
+        "snapshot   {}, {}; manifest {}\n",
+        count(report.files, "file"),
+        bytes(report.bytes),
+        report.manifest_hash
+    );
+    if report.uploaded_objects + report.present_objects > 0 {
+        text += &format!(
+            "stored     {}, {}; {} were there already\n",
+            count(report.uploaded_objects, "object"),
+            bytes(report.uploaded_bytes),
+            HumanCount(report.present_objects)
+        );
+    }
+    for skipped in &report.skipped {
+        text += &format!("left out   {}: {}\n", skipped.path, skipped.reason);
+    }
+    text
+}
+
+pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {
+    let mut text = format!(
+        "read       {}, {}",
+        count(counters.files_read, "file"),
+        bytes(counters.bytes_read)
+    );
+    if let Some(fetched) = fetched {
+        text += &format!(
+            "; {} from the store in {}",
+            bytes(fetched.bytes),
+            count(fetched.requests, "request")
+        );
+        if fetched.disk_hits > 0 {
+            text += &format!(", {} from the cache", count(fetched.disk_hits, "object"));
+        }
+        if fetched.damaged + fetched.missing > 0 {
+            text += &format!("; {} damaged, {} missing", fetched.damaged, fetched.missing);
+        }
+    }
+    text += "\n";
+    text
+}
+
+fn changes(account: &Account) -> String {
+    format!(
+        "{} added, {} changed, {} deleted",
+        HumanCount(account.added),
+        HumanCount(account.changed),
+        HumanCount(account.deleted)
+    )
+}
+
+fn left(account: &Account) -> String {
+    let mut text = String::new();
+    let lists = [
+        (&account.open, "open for writing"),
+        (&account.links, "links that lead out of the mount"),
+        (&account.left_out, "outside of the output directories"),
+    ];
+    for (paths, why) in lists {
+        const SHOWN: usize = 5;
+        if paths.is_empty() {
+            continue;
+        }
+        let more = if paths.len() > SHOWN { ", ..." } else { "" };
+        let shown = paths
+            .iter()
+            .take(SHOWN)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ");
+        text += &format!(
+            "left out   {} {why}: {shown}{more}\n",
+            count(paths.len() as u64, "path")
+        );
+    }
+    text
+}
+
+pub(crate) fn commit(report: &CommitReport) -> String {
+    let account = &report.account;
+    let mut text = String::new();
+    if let Some(resumed) = &report.resumed {
+        text += &format!(
+            "resumed    {} is now published: {}\n",
+            resumed.hash, resumed.address
+        );
+    }
+    match &report.manifest {
+        None => text += "outputs    nothing changed; no manifest was written\n",
+        Some(manifest) => {
+            text += &format!(
+                "outputs    {}, {}\n",
+                changes(account),
+                bytes(account.bytes)
+            );
+            text += &format!(
+                "uploaded   {}, {}; {}, {} were there already\n",
+                count(account.uploaded_objects, "object"),
+                bytes(account.uploaded_bytes),
+                HumanCount(account.present_objects),
+                bytes(account.present_bytes)
+            );
+            text += &format!(
+                "diff       {}\n           {}\n",
+                manifest.hash, manifest.address
+            );
+        }
+    }
+    text + &left(account)
+}
+
+pub(crate) fn dry_run(account: &Account) -> String {
+    format!(
+        "would commit {}, {}\n",
+        changes(account),
+        bytes(account.bytes)
+    ) + &left(account)
+}
+
+pub(crate) fn status(report: &StatusReport) -> String {
+    let mut text = format!("session    {}\n", report.session);
+    let state = match (report.mounted, report.pid) {
+        (true, Some(pid)) => format!("mounted at {} by process {pid}", report.mount_point),
+        (true, None) => format!("mounted at {}", report.mount_point),
+        (false, _) => format!("not mounted; was at {}", report.mount_point),
+    };
+    text += &format!(
+        "state      {state}{}\n",
+        if report.read_only { ", read-only" } else { "" }
+    );
+    text += &format!("store      {}\n", report.store);
+    for manifest in &report.manifests {
+        text += &format!("manifest   {manifest}\n");
+    }
+    if let Some(counters) = report.counters.filter(|_| report.mounted) {
+        text += &read(counters, report.fetched);
+    }
+    if !report.read_only {
+        text += &format!(
+            "changed    {} since the mount\n",
+            count(report.changed, "path")
+        );
+        text += &format!("committed  {}\n", count(report.commits, "time"));
+    }
+    if report.commit_unfinished {
+        text += "           a commit was interrupted: `attachfs commit` finishes it\n";
+    }
+    for path in &report.open {
+        text += &format!("open       {path}\n");
+    }
+    text
+}

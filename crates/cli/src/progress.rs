@@ -1,0 +1,130 @@
+//! Progress on a terminal, nothing elsewhere, and Ctrl-C as a cancel.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use attachfs::{Observer, Phase, Progress, ProgressEvent, Step};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Shows what is being done, and says when its user has had enough.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    bar: Mutex<Option<(Phase, ProgressBar)>>,
+    show: bool,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Shown {
+    /// On a terminal, unless programs read along. The first Ctrl-C cancels.
+    pub(crate) fn cancellable(json: bool) -> Self {
+        let shown = Self::new(json);
+        let cancelled = shown.cancelled.clone();
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                cancelled.store(true, Ordering::Relaxed);
+            }
+        });
+        shown
+    }
+
+    /// Leaves Ctrl-C to others.
+    pub(crate) fn new(json: bool) -> Self {
+        let show = !json && std::io::IsTerminal::is_terminal(&std::io::stderr());
+        Self {
+            bar: Mutex::new(None),
+            show,
+            cancelled: Arc::default(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn clear(&self) {
+        if let Some((_, bar)) = self
+            .bar
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn draw(&self, event: &ProgressEvent) {
+        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        if bar.as_ref().is_none_or(|(phase, _)| *phase != event.phase)
+            && let Some((_, old)) = bar.replace((event.phase, new_bar(event)))
+        {
+            old.finish_and_clear();
+        }
+        let Some((_, bar)) = &*bar else { return };
+        let items = match event.items_total {
+            Some(total) => format!("{} of {total}", event.items_done),
+            None => event.items_done.to_string(),
+        };
+        match event.bytes_total.filter(|&total| total > 0) {
+            Some(total) => {
+                bar.set_length(total);
+                bar.set_position(event.bytes_done);
+            }
+            None => {
+                bar.set_length(event.items_total.unwrap_or(event.items_done));
+                bar.set_position(event.items_done);
+            }
+        }
+        bar.set_prefix(items);
+        if let Some(item) = &event.item {
+            bar.set_message(item.clone());
+        }
+    }
+}
+
+fn new_bar(event: &ProgressEvent) -> ProgressBar {
+    let (verb, with_bytes) = match event.phase {
+        Phase::Scan => ("scanning", false),
+        Phase::Hash => ("hashing", event.bytes_total.is_some()),
+        Phase::Upload => ("uploading", event.bytes_total.is_some()),
+    };
+    let template = if with_bytes {
+        format!(
+            "{verb:>9} {{prefix}} files, {{bytes}} of {{total_bytes}} {{wide_bar}} {{bytes_per_sec}} {{eta}}"
+        )
+    } else {
+        format!("{verb:>9} {{prefix}} {{wide_msg}}")
+    };
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+impl Progress for Shown {
+    fn update(&self, event: &ProgressEvent) -> ControlFlow<()> {
+        if self.show {
+            self.draw(event);
+        }
+        if self.cancelled.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+impl Observer for Shown {
+    fn step(&self, step: Step) {
+        if step == Step::Published {
+            self.clear();
+        }
+        crate::halt::halt_at(step);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

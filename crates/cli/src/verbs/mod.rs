@@ -1,0 +1,135 @@
+//! The verbs, one family a file.
+
+mod looking;
+mod mounting;
+mod running;
+mod sessions;
+mod snapshotting;
+
+use attachfs::{
+    ManifestAddress, ManifestBytes, ManifestPath, ManifestSource, OpenStore, Owner, StoreSettings,
+};
+use std::ffi::OsStr;
+
+use crate::args::{Args, Globals, Verb};
+use crate::exit::{self, Failure};
+
+/// Does what was typed.
+pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
+    let Args { globals, verb } = args;
+    if let Verb::Mount(mount) = &verb
+        && !mount.foreground
+        && !mount.daemon
+    {
+        return mounting::in_background(&globals);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        match verb {
+            Verb::Run(run) => running::run(&globals, run).await,
+            Verb::Snapshot(snapshot) => snapshotting::snapshot(&globals, snapshot).await,
+            Verb::Mount(mount) => mounting::mount(&globals, mount).await,
+            Verb::Umount(umount) => mounting::umount(&globals, umount).await,
+            Verb::List => sessions::list(&globals),
+            Verb::Status(session) => sessions::status(&globals, session).await,
+            Verb::Diff(session) => sessions::diff(&globals, session).await,
+            Verb::Commit(commit) => sessions::commit(&globals, commit).await,
+            Verb::Discard(discard) => sessions::discard(&globals, discard),
+            Verb::Ls(ls) => looking::ls(&globals, ls).await,
+            Verb::Cat(cat) => looking::cat(&globals, cat).await,
+            Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
+        }
+    });
+    // A request that hangs must not keep the program from ending.
+    runtime.shutdown_background();
+    result
+}
+
+/// How to reach S3, without an address.
+fn access(globals: &Globals) -> StoreSettings {
+    StoreSettings {
+        address: String::new(),
+        endpoint_url: globals.endpoint_url.clone(),
+        region: globals.region.clone(),
+        profile: globals.profile.clone(),
+    }
+}
+
+async fn open_store(globals: &Globals, address: &str) -> Result<OpenStore, attachfs::Error> {
+    attachfs::open_store(&StoreSettings {
+        address: address.to_owned(),
+        ..access(globals)
+    })
+    .await
+}
+
+/// The store that was named; else that of the first manifest that has one, else the user's own.
+async fn store_of(
+    globals: &Globals,
+    named: Option<&str>,
+    sources: &[ManifestSource],
+    places: &attachfs::Places,
+) -> Result<OpenStore, attachfs::Error> {
+    if let Some(address) = named {
+        return open_store(globals, address).await;
+    }
+    let of_manifest = sources.iter().find_map(|source| match source {
+        ManifestSource::S3(address) => Some(address.store.to_string()),
+        ManifestSource::File(_) | ManifestSource::Stdin => None,
+    });
+    match of_manifest {
+        Some(address) => open_store(globals, &address).await,
+        None => Ok(attachfs::create_directory_store(&places.embedded_store())?.1),
+    }
+}
+
+fn source(text: &OsStr) -> Result<ManifestSource, attachfs::Error> {
+    match text.to_str() {
+        Some("-") => Ok(ManifestSource::Stdin),
+        Some(text) if ManifestAddress::is_s3(text) => Ok(ManifestSource::S3(text.parse()?)),
+        _ => Ok(ManifestSource::File(text.into())),
+    }
+}
+
+async fn read(
+    globals: &Globals,
+    source: &ManifestSource,
+    at: Option<ManifestPath>,
+) -> Result<ManifestBytes, attachfs::Error> {
+    attachfs::read_manifest(source, at, &access(globals)).await
+}
+
+/// Who runs this program.
+fn me() -> (u32, u32) {
+    (
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    )
+}
+
+fn usual_owner() -> Owner {
+    let (uid, gid) = me();
+    Owner {
+        uid,
+        gid,
+        file_mode: 0o644,
+        dir_mode: 0o755,
+    }
+}
+
+/// Prints a remark that is no failure.
+#[expect(
+    clippy::print_stderr,
+    reason = "remarks go where they do not mix with results"
+)]
+fn remark(text: &str) {
+    eprintln!("attachfs: {text}");
+}
+
+/// An error of `run` itself.
+fn run_failed(error: &anyhow::Error) -> Failure {
+    exit::report(error);
+    Failure::Code(exit::RUN_FAILED)
+}

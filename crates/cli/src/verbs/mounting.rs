@@ -1,0 +1,220 @@
+//! `mount`, `umount`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use attachfs::{ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What, session};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{me, read, source, store_of};
+use crate::args::{Globals, Mount, Umount};
+use crate::daemon::{self, Ready};
+use crate::exit::Failure;
+use crate::output;
+use crate::places::places;
+use crate::progress::Shown;
+
+/// Starts the background process, waits until the mount answers, and says so.
+pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
+    let ready = daemon::start()?;
+    if globals.json {
+        return Ok(output::print_json(&ready)?);
+    }
+    Ok(output::print(&format!(
+        "mounted    {}\nsession    {}\n",
+        ready.mount_point, ready.session
+    ))?)
+}
+
+/// Mounts and serves until it is unmounted.
+pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure> {
+    if args.daemon {
+        daemon::detach_from_terminal()?;
+    }
+    let places = places(args.cache_dir.clone());
+    let Some((mount_point, manifests)) = args.paths.split_last() else {
+        return Err(attachfs::Error::Usage("there is no mount point".to_owned()).into());
+    };
+    let resume = args
+        .session
+        .as_ref()
+        .filter(|dir| dir.join("session.json").exists());
+    let (what, store) = match (resume, manifests) {
+        (Some(dir), []) => {
+            let found = attachfs::find(&places, dir)?;
+            let settings = session::Access {
+                endpoint_url: globals.endpoint_url.clone(),
+                region: globals.region.clone(),
+                profile: globals.profile.clone(),
+            };
+            let store = attachfs::open_store(&settings.over(&found.meta.store)).await?;
+            (What::Resume { dir: found.dir }, store)
+        }
+        (Some(dir), _) => {
+            let text = format!(
+                "there is a session in {} already: name no manifests to take it up, or another directory",
+                dir.display()
+            );
+            return Err(attachfs::Error::Usage(text).into());
+        }
+        (None, []) => {
+            let text = "there is no manifest to mount: the last of the paths is the mount point";
+            return Err(attachfs::Error::Usage(text.to_owned()).into());
+        }
+        (None, manifests) => {
+            let mut sources = Vec::new();
+            for manifest in manifests {
+                sources.push(placed(manifest)?);
+            }
+            let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
+            if plain
+                .iter()
+                .filter(|source| **source == ManifestSource::Stdin)
+                .count()
+                > 1
+            {
+                return Err(
+                    attachfs::Error::Usage("standard input is named twice".to_owned()).into(),
+                );
+            }
+            let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
+            let mut manifests = Vec::new();
+            for (source, at) in sources {
+                manifests.push(read(globals, &source, at).await?);
+            }
+            let what = What::New {
+                manifests,
+                read_only: args.read_only,
+                session_dir: args.session.clone(),
+                scratch_dir: args
+                    .scratch_dir
+                    .map(std::path::absolute)
+                    .transpose()
+                    .context("cannot find the scratch directory")?,
+                commit: args.commit,
+                output_dirs: args.output_dir,
+            };
+            (what, store)
+        }
+    };
+    let (uid, gid) = me();
+    let owner = Owner {
+        uid: args.uid.unwrap_or(uid),
+        gid: args.gid.unwrap_or(gid),
+        file_mode: args.file_mode,
+        dir_mode: args.dir_mode,
+    };
+    let request = MountRequest {
+        what,
+        mount_point: MountPoint::At(PathBuf::from(mount_point)),
+        owner,
+        allow_other: args.allow_other,
+        store,
+        places,
+        step_hook: Some(crate::halt::halt_at),
+    };
+    // Before the mount, so that no signal in between leaves a dead one.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mount = attachfs::Mount::start(request)?;
+    let ready = Ready {
+        session: mount.session_id().to_string(),
+        session_dir: mount.session_dir().display().to_string(),
+        mount_point: mount.mount_point().display().to_string(),
+        pid: std::process::id(),
+    };
+    if args.daemon {
+        let log = match args.log {
+            Some(path) if path == Path::new(crate::logging::JOURNALD) => None,
+            Some(path) => Some(path),
+            None => Some(mount.session_dir().join("log")),
+        };
+        daemon::ready(&ready, log.as_deref())?;
+    } else if globals.json {
+        output::print_json(&ready)?;
+    } else {
+        output::print(&format!(
+            "mounted    {}; Ctrl-C unmounts\nsession    {}\n",
+            ready.mount_point, ready.session
+        ))?;
+    }
+    tokio::select! {
+        () = mount.ended() => {}
+        _ = interrupt.recv() => stop(&mount).await?,
+        _ = terminate.recv() => stop(&mount).await?,
+    }
+    Ok(mount.finish().await?)
+}
+
+/// Unmounts in order; who still uses the mount is cut off. What was written is in the session.
+async fn stop(mount: &attachfs::Mount) -> Result<(), attachfs::Error> {
+    match mount.unmount(false).await {
+        Err(error) if error.class() == attachfs::Class::Busy => {
+            tracing::warn!(
+                error = crate::exit::chain(&error.into()),
+                "the mount is detached"
+            );
+            mount.unmount(true).await
+        }
+        result => result,
+    }
+}
+
+/// `MANIFEST` or `MANIFEST=SUBDIR`. A file whose name has a `=` is meant if it is there.
+fn placed(text: &OsString) -> Result<(ManifestSource, Option<ManifestPath>), attachfs::Error> {
+    if Path::new(text).exists() {
+        return Ok((source(text)?, None));
+    }
+    let bytes = text.as_bytes();
+    let Some(equals) = bytes.iter().rposition(|&b| b == b'=') else {
+        return Ok((source(text)?, None));
+    };
+    let at = OsStr::from_bytes(&bytes[equals + 1..]);
+    let at = at.to_str().ok_or_else(|| {
+        attachfs::Error::Usage(format!(
+            "the directory in {} is not UTF-8 text",
+            text.display()
+        ))
+    })?;
+    Ok((
+        source(OsStr::from_bytes(&bytes[..equals]))?,
+        attachfs::parse_path(at)?,
+    ))
+}
+
+pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failure> {
+    let places = places(None);
+    let found = attachfs::find(&places, &args.session)?;
+    let shown = Shown::new(globals.json);
+    let report = session::unmount(&found, args.force, &shown).await?;
+    shown.clear();
+    if globals.json {
+        return Ok(output::print_json(&report)?);
+    }
+    let mut text = String::new();
+    if report.was_dead {
+        text += "detached   a mount whose process had died; nothing that had returned success is lost\n";
+    } else {
+        text += &format!("unmounted  {}\n", found.meta.mount_point.display());
+    }
+    if let Some(commit) = &report.commit {
+        text += &output::commit(commit);
+    }
+    if report.kept {
+        let id = &report.session;
+        text += &format!("session    {id} is kept");
+        if report.uncommitted > 0 {
+            text += &format!(
+                " with {} not committed",
+                output::count(report.uncommitted, "changed path")
+            );
+        }
+        text += &format!(
+            "\n           attachfs commit {0}\n           attachfs discard {0}\n",
+            &id[..8]
+        );
+    }
+    Ok(output::print(&text)?)
+}

@@ -1,0 +1,191 @@
+//! `run`.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+
+use attachfs::{
+    Announce, ManifestBytes, OpenStore, Places, Ran, RunRequest, SnapshotOptions, SnapshotReport,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{open_store, read, remark, run_failed, source, store_of, usual_owner};
+use crate::args::{Globals, Run};
+use crate::exit::Failure;
+use crate::output;
+use crate::places::places;
+use crate::progress::Shown;
+
+pub(super) async fn run(globals: &Globals, args: Run) -> Result<(), Failure> {
+    match run_it(globals, args).await {
+        Err(Failure::Error(error)) => Err(run_failed(&error)),
+        result => result,
+    }
+}
+
+async fn run_it(globals: &Globals, args: Run) -> Result<(), Failure> {
+    let places = places(None);
+    // The command shares the terminal and gets Ctrl-C itself: here it only must not end this program
+    // before the command.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let shown = Shown::new(globals.json);
+    let (manifests, store, snapshot) = tokio::select! {
+        prepared = prepare(globals, &args, &places, &shown) => prepared?,
+        _ = interrupt.recv() => return Err(Failure::Code(130)),
+        _ = terminate.recv() => return Err(Failure::Code(143)),
+    };
+    shown.clear();
+    if let Some(report) = &snapshot
+        && !globals.json
+    {
+        remark_lines(&output::snapshot(report));
+        remark(&format!("           {}", manifests[0].name));
+    }
+    let names: Vec<String> = manifests
+        .iter()
+        .map(|manifest| manifest.name.clone())
+        .collect();
+    let request = RunRequest {
+        manifests,
+        output_dirs: args.output_dir,
+        command: args.command,
+        owner: usual_owner(),
+        store,
+        places,
+    };
+    let signals = async {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => break,
+            }
+        }
+    };
+    let ran = match attachfs::run(request, &shown, signals).await {
+        Ok(ran) => ran,
+        Err(failed) => {
+            crate::exit::report(&failed.source.into());
+            if let Some(session) = failed.session {
+                remark(&advice(session.as_str()));
+            }
+            return Err(Failure::Code(crate::exit::RUN_FAILED));
+        }
+    };
+    shown.clear();
+    report(globals, snapshot.as_ref(), &names, &ran)?;
+    let code = match (ran.status.code(), ran.status.signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => i32::from(crate::exit::RUN_FAILED),
+    };
+    match u8::try_from(code) {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(Failure::Code(code)),
+        Err(_) => Err(Failure::Code(crate::exit::RUN_FAILED)),
+    }
+}
+
+async fn prepare(
+    globals: &Globals,
+    args: &Run,
+    places: &Places,
+    shown: &Shown,
+) -> Result<(Vec<ManifestBytes>, OpenStore, Option<SnapshotReport>), attachfs::Error> {
+    let Some(input) = &args.input else {
+        let sources = args
+            .manifest
+            .iter()
+            .map(|text| source(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        let store = store_of(globals, args.store.as_deref(), &sources, places).await?;
+        let mut manifests = Vec::new();
+        for source in &sources {
+            manifests.push(read(globals, source, None).await?);
+        }
+        return Ok((manifests, store, None));
+    };
+    let options = SnapshotOptions::default();
+    let address = args.store.as_deref().map(str::parse).transpose()?;
+    let (taken, store) = match address {
+        Some(address @ attachfs::StoreAddress::S3 { .. }) => {
+            let store = open_store(globals, &address.to_string()).await?;
+            let taken = attachfs::take_snapshot(input, Some(&store), &options, shown).await?;
+            (taken, store)
+        }
+        directory => {
+            let root = match directory {
+                Some(attachfs::StoreAddress::Directory(root)) => root,
+                _ => places.embedded_store(),
+            };
+            let (directory, store) = attachfs::create_directory_store(&root)?;
+            let embedded = (&directory, &store);
+            let taken =
+                attachfs::take_embedded_snapshot(input, embedded, &Aloud, &options, shown).await?;
+            (taken, store)
+        }
+    };
+    let name = attachfs::publish_snapshot(&taken.bytes, &store).await?;
+    let manifest = ManifestBytes {
+        name,
+        bytes: taken.bytes,
+        at: None,
+    };
+    Ok((vec![manifest], store, Some(taken.report)))
+}
+
+/// Says what is copied before it is copied.
+struct Aloud;
+
+impl Announce for Aloud {
+    fn copying(&self, bytes: u64, store: &Path) {
+        remark(&format!(
+            "copying up to {} into the store {}",
+            output::bytes(bytes),
+            store.display()
+        ));
+    }
+}
+
+fn remark_lines(text: &str) {
+    for line in text.lines() {
+        remark(line);
+    }
+}
+
+fn advice(session: &str) -> String {
+    let id = session.get(..8).unwrap_or(session);
+    format!(
+        "what was written is kept: `attachfs diff {id}` shows it, `attachfs commit {id}` publishes it, `attachfs discard {id}` deletes it"
+    )
+}
+
+/// The account. It goes to standard error: standard output is the command's.
+fn report(
+    globals: &Globals,
+    snapshot: Option<&SnapshotReport>,
+    manifests: &[String],
+    ran: &Ran,
+) -> anyhow::Result<()> {
+    if globals.json {
+        return output::print_json(&serde_json::json!({
+            "session": ran.session,
+            "kept": ran.kept,
+            "exit_code": ran.status.code(),
+            "signal": ran.status.signal(),
+            "snapshot": snapshot,
+            "manifests": manifests,
+            "counters": ran.counters,
+            "fetched": ran.fetched,
+            "commit": ran.commit,
+        }));
+    }
+    remark_lines(&output::read(ran.counters, ran.fetched));
+    match &ran.commit {
+        Some(commit) => remark_lines(&output::commit(commit)),
+        None => remark(&format!("the command failed ({})", ran.status)),
+    }
+    if ran.kept {
+        remark(&advice(ran.session.as_str()));
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! `snapshot`.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use attachfs::{ChunkSize, Format, SnapshotOptions, SymlinkPolicy, Taken};
+
+use super::open_store;
+use crate::args::{FormatName, Globals, Snapshot, Symlinks};
+use crate::exit::Failure;
+use crate::output;
+use crate::progress::Shown;
+
+pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Failure> {
+    let format = match args.format {
+        FormatName::V2025 => Format::V2025_12,
+        FormatName::V2023 => Format::V2023_03_03,
+    };
+    let symlinks = match args.symlinks {
+        Symlinks::CollapseEscaping => SymlinkPolicy::CollapseEscaping,
+        Symlinks::CollapseAll => SymlinkPolicy::CollapseAll,
+        Symlinks::ExcludeEscaping => SymlinkPolicy::ExcludeEscaping,
+        Symlinks::ExcludeAll => SymlinkPolicy::ExcludeAll,
+    };
+    let chunk_size = args.chunk_size.unwrap_or(ChunkSize::DEFAULT);
+    let options = SnapshotOptions {
+        format,
+        chunk_size,
+        symlinks,
+    };
+    let store = match &args.store {
+        Some(address) => Some(create_or_open(globals, address).await?),
+        None => None,
+    };
+    let shown = Shown::cancellable(globals.json);
+    let taken = attachfs::take_snapshot(&args.dir, store.as_ref(), &options, &shown).await;
+    shown.clear();
+    let Taken { bytes, report, .. } = taken?;
+    if args.output == Path::new("-") {
+        std::io::stdout()
+            .write_all(&bytes)
+            .context("cannot write to standard output")?;
+        return Ok(());
+    }
+    write(&args.output, &bytes)?;
+    if globals.json {
+        let mut value = serde_json::to_value(&report)?;
+        value["manifest"] = args.output.display().to_string().into();
+        output::print_json(&value)?;
+    } else {
+        output::print(&output::snapshot(&report))?;
+    }
+    Ok(())
+}
+
+/// A directory that is to be filled is made; a bucket is not.
+async fn create_or_open(
+    globals: &Globals,
+    address: &str,
+) -> Result<attachfs::OpenStore, attachfs::Error> {
+    match address.parse()? {
+        attachfs::StoreAddress::Directory(dir) => Ok(attachfs::create_directory_store(&dir)?.1),
+        attachfs::StoreAddress::S3 { .. } => open_store(globals, address).await,
+    }
+}
+
+/// Beside the target first, so that nobody reads half a manifest.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    attachfs::write_manifest(path, bytes)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
