@@ -1,0 +1,150 @@
+//! The end in a program that wants something of a mounted session. It blocks.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::LONGEST_LINE;
+use super::protocol::{DecodeError, Message, Request, Response, decode, encode};
+use super::server::ALIVE;
+use super::socket::{SocketDir, peer_uid};
+
+/// How long a server may be silent. It says every [`ALIVE`] that it is there.
+const LONGEST_SILENCE: Duration = ALIVE.saturating_mul(6);
+/// How long it may take to read a request.
+const SLOWEST_READER: Duration = Duration::from_secs(10);
+
+/// Why a session's process could not be asked, or did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The socket cannot be used.
+    #[error("cannot connect to the control socket in {}", dir.display())]
+    Connect {
+        /// The session's directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Someone else listens there.
+    #[error("the control socket in {} is not the session owner's: uid {uid} listens on it", dir.display())]
+    NotTrusted {
+        /// The session's directory.
+        dir: PathBuf,
+        /// Who listens.
+        uid: u32,
+    },
+    /// The connection broke.
+    #[error("the connection to the session's process broke")]
+    Connection(#[source] io::Error),
+    /// The process ended without an answer.
+    #[error("the session's process ended before it answered")]
+    Closed,
+    /// The process is stopped or stuck.
+    #[error("the session's process has not said anything for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The process is of another version.
+    #[error(
+        "the session was mounted by another version of the program: it speaks version {0} of the control protocol"
+    )]
+    Version(u32),
+    /// What it says makes no sense.
+    #[error("the session's process said something that is no message")]
+    Malformed(#[source] io::Error),
+}
+
+/// A connection to the process that has a session mounted.
+#[derive(Debug)]
+pub struct ControlClient {
+    reader: BufReader<UnixStream>,
+}
+
+impl ControlClient {
+    /// Connects to whoever has the session in `dir`; `None` if nobody has.
+    pub fn connect(dir: &Path) -> Result<Option<Self>, ControlError> {
+        let failed = |source| ControlError::Connect {
+            dir: dir.to_owned(),
+            source,
+        };
+        let socket_dir = match SocketDir::open(dir) {
+            Ok(socket_dir) => socket_dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let Some(stream) = socket_dir.connect().map_err(failed)? else {
+            return Ok(None);
+        };
+        let uid = peer_uid(&stream).map_err(failed)?;
+        if uid != 0 && uid != socket_dir.owner() {
+            return Err(ControlError::NotTrusted {
+                dir: dir.to_owned(),
+                uid,
+            });
+        }
+        stream
+            .set_read_timeout(Some(LONGEST_SILENCE))
+            .map_err(failed)?;
+        stream
+            .set_write_timeout(Some(SLOWEST_READER))
+            .map_err(failed)?;
+        Ok(Some(Self {
+            reader: BufReader::new(stream),
+        }))
+    }
+
+    /// Asks, and waits for the answer, however long it takes as long as the process is there.
+    /// `on_event` is told of progress.
+    pub fn request(
+        &mut self,
+        request: &Request,
+        mut on_event: impl FnMut(Value),
+    ) -> Result<Response, ControlError> {
+        let line = encode(request).map_err(|error| ControlError::Malformed(error.into()))?;
+        self.reader
+            .get_mut()
+            .write_all(&line)
+            .map_err(connection_error)?;
+        loop {
+            match self.read()? {
+                Message::Alive => {}
+                Message::Event { event } => on_event(event),
+                Message::Done { result } => return Ok(Ok(result)),
+                Message::Failed(failure) => return Ok(Err(failure)),
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Message, ControlError> {
+        let mut line = Vec::new();
+        let mut bounded = (&mut self.reader).take(LONGEST_LINE);
+        bounded
+            .read_until(b'\n', &mut line)
+            .map_err(connection_error)?;
+        match line.pop() {
+            None => Err(ControlError::Closed),
+            Some(b'\n') => decode(&line).map_err(|error| match error {
+                DecodeError::Version(version) => ControlError::Version(version),
+                DecodeError::Malformed(error) => ControlError::Malformed(error.into()),
+            }),
+            Some(_) if line.len() as u64 + 1 < LONGEST_LINE => Err(ControlError::Closed),
+            Some(_) => Err(ControlError::Malformed(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a line has at most {LONGEST_LINE} bytes"),
+            ))),
+        }
+    }
+}
+
+fn connection_error(error: io::Error) -> ControlError {
+    match error.kind() {
+        // A timeout on a socket is EAGAIN.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            ControlError::Silent(LONGEST_SILENCE)
+        }
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ControlError::Closed,
+        _ => ControlError::Connection(error),
+    }
+}

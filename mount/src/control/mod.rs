@@ -1,0 +1,29 @@
+//! The control socket: how other programs talk to the process that has a session mounted.
+//!
+//! ```text
+//!     <session>/control.sock
+//!
+//!     client  {"v":1,"request":"commit","options":{..}}\n
+//!     server  {"v":1,"message":"event","event":{..}}\n         any number of these,
+//!             {"v":1,"message":"alive"}\n                      and of these while there is no news
+//!             {"v":1,"message":"done","result":{..}}\n         then exactly one of these
+//!             {"v":1,"message":"failed","kind":"busy","text":..,"causes":[..]}\n
+//! ```
+//!
+//! Both ends check who the other is: only the owner of the session and root are served and trusted.
+//! No credentials pass. A line has at most [`LONGEST_LINE`] bytes.
+
+mod client;
+mod protocol;
+mod server;
+mod socket;
+
+pub use client::{ControlClient, ControlError};
+pub use protocol::{Failure, FailureKind, PROTOCOL_VERSION, Request, Response};
+pub use server::{ControlServer, ControlService, EventSink, Peer, ServiceFuture};
+
+/// The longest line that either end reads, in bytes.
+const LONGEST_LINE: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests;

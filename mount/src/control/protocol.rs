@@ -1,0 +1,254 @@
+//! The messages. What options and results hold is agreed between whoever serves and whoever asks.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The version of the messages that this code writes and understands.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// How the mount is doing.
+    Status,
+    /// What has changed since the base, or since the last commit.
+    Diff {
+        /// Which.
+        #[serde(default)]
+        options: Value,
+    },
+    /// Commit what has changed.
+    Commit {
+        /// How.
+        #[serde(default)]
+        options: Value,
+    },
+    /// Unmount, and then do what was agreed at the mount.
+    Unmount {
+        /// Even if someone uses the mount.
+        #[serde(default)]
+        detach: bool,
+        /// What else.
+        #[serde(default)]
+        options: Value,
+    },
+    /// Unmount and delete the session.
+    Discard {
+        /// How.
+        #[serde(default)]
+        options: Value,
+    },
+}
+
+/// What a request comes to in the end.
+pub type Response = Result<Value, Failure>;
+
+/// Why a request was not done, with its causes, for people and for exit codes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    /// Which sort of failure it is.
+    pub kind: FailureKind,
+    /// What failed.
+    pub text: String,
+    /// Why, from the outermost cause to the innermost.
+    #[serde(default)]
+    pub causes: Vec<String>,
+    /// Whatever else programs may want to know.
+    #[serde(default)]
+    pub details: Value,
+}
+
+/// The sorts of failure that programs tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The request or its options make no sense.
+    Usage,
+    /// Mounting, unmounting or the file system.
+    Mount,
+    /// The store.
+    Store,
+    /// Data is not what its hash says.
+    Integrity,
+    /// Not finished; asking again goes on.
+    Incomplete,
+    /// Someone uses what was to be changed.
+    Busy,
+    /// It was called off.
+    Cancelled,
+    /// A bug or a failure that fits nowhere else.
+    Internal,
+}
+
+impl Failure {
+    /// A failure with an error's causes.
+    pub fn new(kind: FailureKind, error: &dyn std::error::Error) -> Self {
+        let mut causes = Vec::new();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        Self {
+            kind,
+            text: error.to_string(),
+            causes,
+            details: Value::Null,
+        }
+    }
+
+    /// A failure without causes.
+    pub fn plain(kind: FailureKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+            causes: Vec::new(),
+            details: Value::Null,
+        }
+    }
+}
+
+/// What a server says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub(super) enum Message {
+    Alive,
+    Event { event: Value },
+    Done { result: Value },
+    Failed(Failure),
+}
+
+impl From<Response> for Message {
+    fn from(response: Response) -> Self {
+        match response {
+            Ok(result) => Self::Done { result },
+            Err(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    v: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// A line that is no message of this version.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecodeError {
+    #[error(
+        "the other end speaks version {0} of the control protocol, this one version {PROTOCOL_VERSION}"
+    )]
+    Version(u32),
+    #[error("the line is no message of the control protocol")]
+    Malformed(#[source] serde_json::Error),
+}
+
+/// A message as a line.
+pub(super) fn encode<T: Serialize>(body: &T) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(&Versioned {
+        v: PROTOCOL_VERSION,
+        body,
+    })?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// A line as a message. The version is looked at first: the rest of another version may be anything.
+pub(super) fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, DecodeError> {
+    #[derive(Deserialize)]
+    struct VersionOnly {
+        v: u32,
+    }
+    let VersionOnly { v } = serde_json::from_slice(line).map_err(DecodeError::Malformed)?;
+    if v != PROTOCOL_VERSION {
+        return Err(DecodeError::Version(v));
+    }
+    let Versioned { body, .. } = serde_json::from_slice(line).map_err(DecodeError::Malformed)?;
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn text(line: Vec<u8>) -> String {
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn the_lines_look_like_this() {
+        assert_eq!(
+            text(encode(&Request::Status).unwrap()),
+            "{\"v\":1,\"request\":\"status\"}\n"
+        );
+        assert_eq!(
+            text(
+                encode(&Request::Commit {
+                    options: json!({"dry_run": true})
+                })
+                .unwrap()
+            ),
+            "{\"v\":1,\"request\":\"commit\",\"options\":{\"dry_run\":true}}\n"
+        );
+        let failed = Message::Failed(Failure::plain(FailureKind::Busy, "it is in use"));
+        assert_eq!(
+            text(encode(&failed).unwrap()),
+            "{\"v\":1,\"message\":\"failed\",\"kind\":\"busy\",\"text\":\"it is in use\",\"causes\":[],\"details\":null}\n"
+        );
+        assert_eq!(
+            text(encode(&Message::Alive).unwrap()),
+            "{\"v\":1,\"message\":\"alive\"}\n"
+        );
+    }
+
+    #[test]
+    fn options_may_be_left_out() {
+        let request: Request = decode(br#"{"v":1,"request":"unmount"}"#).unwrap();
+        assert_eq!(
+            request,
+            Request::Unmount {
+                detach: false,
+                options: Value::Null
+            }
+        );
+    }
+
+    #[test]
+    fn another_version_is_recognised_whatever_else_it_says() {
+        match decode::<Request>(br#"{"v":2,"please":["do"]}"#) {
+            Err(DecodeError::Version(2)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_that_this_version_does_not_have_is_malformed() {
+        for line in [
+            &br#"{"v":1,"request":"fly"}"#[..],
+            b"{}",
+            b"",
+            b"\xff",
+            b"[1]",
+            b"nonsense",
+        ] {
+            assert!(
+                matches!(decode::<Request>(line), Err(DecodeError::Malformed(_))),
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_failure_keeps_the_causes_of_its_error() {
+        let inner = std::io::Error::other("no route to host");
+        let error = attachfs_vfs::FsError::io("read a file", inner);
+        let failure = Failure::new(FailureKind::Store, &error);
+        assert_eq!(failure.causes, ["no route to host"]);
+    }
+}

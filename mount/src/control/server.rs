@@ -1,0 +1,283 @@
+//! The end in the process that has the session mounted.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::LONGEST_LINE;
+use super::protocol::{Failure, FailureKind, Message, Request, Response, decode, encode};
+use super::socket::SocketDir;
+
+/// Clients at the same time; more wait.
+const MOST_CLIENTS: usize = 64;
+/// Events that may wait for a slow client before further ones are dropped.
+const EVENTS: usize = 64;
+/// How often a client hears that its request is still being worked on.
+pub(super) const ALIVE: Duration = Duration::from_secs(5);
+/// How long a client may take to read a line before it is given up.
+const SLOWEST_READER: Duration = Duration::from_secs(10);
+/// After a failure to accept (no descriptors left, for one), the pause before the next attempt.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The answer to a request, when it is ready.
+pub type ServiceFuture<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
+
+/// Does what clients ask. A client that goes away does not end its request.
+pub trait ControlService: Send + Sync + 'static {
+    /// Does it. `events` tells the client of progress.
+    fn handle(&self, request: Request, peer: Peer, events: EventSink) -> ServiceFuture<'_>;
+}
+
+/// Who asks: the owner of this process, or root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The process, if it is in a namespace that can be seen from here.
+    pub pid: Option<i32>,
+}
+
+/// Where progress goes.
+#[derive(Debug, Clone)]
+pub struct EventSink(mpsc::Sender<Value>);
+
+impl EventSink {
+    /// Tells the client. Never waits: what a slow client has no room for is dropped.
+    pub fn send(&self, event: Value) {
+        // Full or gone: progress is not worth waiting for.
+        let _ = self.0.try_send(event);
+    }
+}
+
+/// Listens until it is dropped or shut down.
+#[derive(Debug)]
+pub struct ControlServer {
+    dir: Arc<SocketDir>,
+    closing: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl ControlServer {
+    /// Listens in a session's directory, whose lock the caller has.
+    pub fn start(
+        dir: &Path,
+        runtime: &Handle,
+        service: Arc<dyn ControlService>,
+    ) -> io::Result<Self> {
+        let dir = Arc::new(SocketDir::open(dir)?);
+        let listener = dir.listen()?;
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::from_std(listener)?
+        };
+        let (closing, watched) = watch::channel(false);
+        let task = runtime.spawn(accept(listener, service, watched));
+        Ok(Self {
+            dir,
+            closing,
+            task: Some(task),
+        })
+    }
+
+    /// Accepts nobody any more, and waits until the clients that are being served have their answers.
+    pub async fn shut_down(mut self) {
+        self.closing.send_replace(true);
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the control socket's task failed");
+        }
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        if let Err(error) = self.dir.remove() {
+            tracing::warn!(%error, "the control socket is not removed");
+        }
+    }
+}
+
+async fn accept(
+    listener: UnixListener,
+    service: Arc<dyn ControlService>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let mut clients = JoinSet::new();
+    let watched = closing.clone();
+    loop {
+        tokio::select! {
+            biased;
+            _ = closing.changed() => break,
+            Some(ended) = clients.join_next() => log_panic(ended),
+            accepted = listener.accept(), if clients.len() < MOST_CLIENTS => match accepted {
+                Ok((stream, _)) => {
+                    clients.spawn(serve(stream, service.clone(), watched.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a client of the control socket was not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = clients.join_next().await {
+        log_panic(ended);
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "serving a client of the control socket failed");
+    }
+}
+
+/// Serves one client, one request after the other.
+async fn serve(
+    stream: UnixStream,
+    service: Arc<dyn ControlService>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let peer = match stream.peer_cred() {
+        Ok(cred) => Peer {
+            uid: cred.uid(),
+            gid: cred.gid(),
+            pid: cred.pid(),
+        },
+        Err(error) => {
+            tracing::warn!(%error, "a client of the control socket does not say who it is");
+            return;
+        }
+    };
+    if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() {
+        tracing::warn!(
+            uid = peer.uid,
+            "a stranger was turned away from the control socket"
+        );
+        return;
+    }
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let line = tokio::select! {
+            biased;
+            line = read_line(&mut reader) => line,
+            _ = closing.changed() => return,
+        };
+        let request = match line {
+            Ok(None) => return,
+            Ok(Some(line)) => {
+                decode(&line).map_err(|error| Failure::new(FailureKind::Usage, &error))
+            }
+            Err(error) => Err(Failure::new(FailureKind::Usage, &error)),
+        };
+        let written = match request {
+            Ok(request) => perform(service.clone(), request, peer, &mut writer).await,
+            Err(failure) => {
+                // What follows a line that is not understood is not to be trusted either.
+                write(&mut writer, &Message::Failed(failure)).await.ok();
+                return;
+            }
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, "a client of the control socket went away");
+            return;
+        }
+    }
+}
+
+/// A line without its end; `None` at the end of the stream.
+async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let read = reader
+        .take(LONGEST_LINE)
+        .read_until(b'\n', &mut line)
+        .await?;
+    match line.pop() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(line)),
+        Some(_) if read as u64 == LONGEST_LINE => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a line has at most {LONGEST_LINE} bytes"),
+        )),
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the line has no end",
+        )),
+    }
+}
+
+/// Does a request, however long it takes and whether or not the client stays, and answers it.
+async fn perform(
+    service: Arc<dyn ControlService>,
+    request: Request,
+    peer: Peer,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<()> {
+    let (sink, mut events) = mpsc::channel(EVENTS);
+    // A task of its own, so that a panic in it is an answer too.
+    let mut work =
+        tokio::spawn(async move { service.handle(request, peer, EventSink(sink)).await });
+    let mut alive = interval(ALIVE);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    alive.reset();
+    let mut gone: io::Result<()> = Ok(());
+    let response = loop {
+        let message = tokio::select! {
+            biased;
+            Some(event) = events.recv() => Message::Event { event },
+            response = &mut work => break response,
+            _ = alive.tick() => Message::Alive,
+        };
+        if gone.is_ok() {
+            gone = write(writer, &message).await;
+        }
+    };
+    while let Ok(event) = events.try_recv() {
+        if gone.is_ok() {
+            gone = write(writer, &Message::Event { event }).await;
+        }
+    }
+    gone?;
+    let response = response.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request of the control socket failed");
+        Err(Failure::plain(
+            FailureKind::Internal,
+            "the request failed inside; the log says more",
+        ))
+    });
+    write(writer, &Message::from(response)).await
+}
+
+async fn write(writer: &mut OwnedWriteHalf, message: &Message) -> io::Result<()> {
+    let mut line = encode(message)?;
+    if line.len() as u64 > LONGEST_LINE {
+        let failure = Failure::plain(
+            FailureKind::Internal,
+            format!("the answer is longer than {LONGEST_LINE} bytes"),
+        );
+        line = match message {
+            Message::Alive | Message::Event { .. } => return Ok(()),
+            Message::Done { .. } | Message::Failed(_) => encode(&Message::Failed(failure))?,
+        };
+    }
+    timeout(SLOWEST_READER, writer.write_all(&line)).await?
+}

@@ -1,0 +1,241 @@
+//! Both ends, over a real socket.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::*;
+
+/// Answers with what it was asked, after two events.
+#[derive(Debug)]
+struct Echo;
+
+impl ControlService for Echo {
+    fn handle(&self, request: Request, peer: Peer, events: EventSink) -> ServiceFuture<'_> {
+        Box::pin(async move {
+            assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
+            match request {
+                Request::Commit { options } => {
+                    events.send(json!(1));
+                    events.send(json!(2));
+                    Ok(options)
+                }
+                Request::Status => panic!("a bug"),
+                Request::Diff { .. } => Ok(Value::String("x".repeat(LONGEST_LINE as usize))),
+                _ => Err(Failure::plain(FailureKind::Busy, "in use")),
+            }
+        })
+    }
+}
+
+struct Fixture {
+    dir: TempDir,
+    runtime: Runtime,
+    server: Option<ControlServer>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::below(Path::new("session"))
+    }
+
+    fn below(part: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join(part)).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let session = dir.path().join(part);
+        let server = ControlServer::start(&session, runtime.handle(), Arc::new(Echo)).unwrap();
+        Self {
+            dir,
+            runtime,
+            server: Some(server),
+        }
+    }
+
+    fn client(&self) -> ControlClient {
+        ControlClient::connect(&self.dir.path().join("session"))
+            .unwrap()
+            .unwrap()
+    }
+
+    /// Sends bytes and returns the lines that come back until the server closes.
+    fn raw(&self, bytes: &[u8]) -> Vec<Value> {
+        let mut stream = UnixStream::connect(self.dir.path().join("session/control.sock")).unwrap();
+        stream
+            .set_read_timeout(Some(crate::testing::PATIENCE))
+            .unwrap();
+        // The server may have closed before it read everything.
+        let _ = stream.write_all(bytes);
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        lines
+            .map(|line| serde_json::from_str(&line).unwrap())
+            .collect()
+    }
+}
+
+#[test]
+fn a_request_is_answered_after_its_events() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    for round in 0..3 {
+        let mut events = Vec::new();
+        let options = json!({ "round": round });
+        let request = Request::Commit {
+            options: options.clone(),
+        };
+        let answer = client
+            .request(&request, |event| events.push(event))
+            .unwrap();
+        assert_eq!(answer, Ok(options));
+        assert_eq!(events, [json!(1), json!(2)]);
+    }
+}
+
+#[test]
+fn a_failure_arrives_as_it_was_given() {
+    let request = Request::Unmount {
+        detach: false,
+        options: Value::Null,
+    };
+    let answer = Fixture::new().client().request(&request, |_| {}).unwrap();
+    assert_eq!(answer, Err(Failure::plain(FailureKind::Busy, "in use")));
+}
+
+#[test]
+fn a_panic_in_the_service_is_an_answer_and_the_next_request_is_served() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    let answer = client.request(&Request::Status, |_| {}).unwrap();
+    assert_eq!(answer.unwrap_err().kind, FailureKind::Internal);
+    let commit = Request::Commit {
+        options: Value::Null,
+    };
+    assert_eq!(client.request(&commit, |_| {}).unwrap(), Ok(Value::Null));
+}
+
+#[test]
+fn an_answer_that_no_line_can_hold_is_a_failure() {
+    let request = Request::Diff {
+        options: Value::Null,
+    };
+    let answer = Fixture::new().client().request(&request, |_| {}).unwrap();
+    assert!(
+        answer
+            .unwrap_err()
+            .text
+            .contains("longer than 1048576 bytes")
+    );
+}
+
+#[test]
+fn garbage_is_answered_and_the_connection_closed() {
+    let fixture = Fixture::new();
+    for bytes in [
+        &b"nonsense\n"[..],
+        b"\xff\xfe\n",
+        b"{\"v\":1}\n{\"v\":1}\n",
+        b"no end",
+    ] {
+        let lines = fixture.raw(bytes);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(
+            (&lines[0]["message"], &lines[0]["kind"]),
+            (&json!("failed"), &json!("usage"))
+        );
+    }
+}
+
+#[test]
+fn another_version_is_told_which_one_is_spoken_here() {
+    let lines = Fixture::new().raw(b"{\"v\":7,\"request\":\"status\"}\n");
+    let text = lines[0]["text"].as_str().unwrap();
+    assert!(
+        text.contains("version 7") && text.contains("version 1"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_line_without_end_is_given_up() {
+    let fixture = Fixture::new();
+    let lines = fixture.raw(&vec![b'x'; 3 * LONGEST_LINE as usize]);
+    // The rest of what was sent may make the kernel drop the answer with the connection.
+    assert!(lines.len() <= 1, "{lines:?}");
+    let commit = Request::Commit {
+        options: Value::Null,
+    };
+    assert_eq!(
+        fixture.client().request(&commit, |_| {}).unwrap(),
+        Ok(Value::Null)
+    );
+}
+
+#[test]
+fn a_path_longer_than_a_sockets_address_is_no_obstacle() {
+    let part = Path::new("session").join("a-rather-long-name".repeat(10));
+    let fixture = Fixture::below(&part);
+    let dir = fixture.dir.path().join(part);
+    let mut client = ControlClient::connect(&dir).unwrap().unwrap();
+    let commit = Request::Commit {
+        options: Value::Null,
+    };
+    assert_eq!(client.request(&commit, |_| {}).unwrap(), Ok(Value::Null));
+}
+
+#[test]
+fn nobody_listens_before_and_after() {
+    let mut fixture = Fixture::new();
+    let session = fixture.dir.path().join("session");
+    let other = fixture.dir.path().join("other");
+    assert!(ControlClient::connect(&other).unwrap().is_none());
+    std::fs::create_dir(&other).unwrap();
+    assert!(ControlClient::connect(&other).unwrap().is_none());
+    let server = fixture.server.take().unwrap();
+    fixture.runtime.block_on(server.shut_down());
+    assert!(!session.join("control.sock").exists());
+    assert!(ControlClient::connect(&session).unwrap().is_none());
+}
+
+#[test]
+fn a_socket_that_a_dead_process_left_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(ControlClient::connect(dir.path()).unwrap().is_none());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _server = ControlServer::start(dir.path(), runtime.handle(), Arc::new(Echo)).unwrap();
+    assert!(ControlClient::connect(dir.path()).unwrap().is_some());
+    assert_eq!(
+        std::os::unix::fs::MetadataExt::mode(&path.metadata().unwrap()) & 0o777,
+        0o600
+    );
+}
+
+#[test]
+fn a_file_in_the_sockets_place_is_not_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("control.sock"), b"precious").unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let error = ControlServer::start(dir.path(), runtime.handle(), Arc::new(Echo)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(
+        std::fs::read(dir.path().join("control.sock")).unwrap(),
+        b"precious"
+    );
+}

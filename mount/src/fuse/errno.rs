@@ -1,0 +1,47 @@
+//! What the kernel is told of an error, and how loudly the log is.
+
+use attachfs_vfs::FsErrorKind;
+use fuser::Errno;
+use tracing::Level;
+
+/// The errno of an error.
+pub(super) fn errno(kind: FsErrorKind) -> Errno {
+    match kind {
+        FsErrorKind::NotFound => Errno::ENOENT,
+        FsErrorKind::Exists => Errno::EEXIST,
+        FsErrorKind::NotADirectory => Errno::ENOTDIR,
+        FsErrorKind::IsADirectory => Errno::EISDIR,
+        FsErrorKind::NotEmpty => Errno::ENOTEMPTY,
+        FsErrorKind::NameTooLong => Errno::ENAMETOOLONG,
+        FsErrorKind::Invalid => Errno::EINVAL,
+        FsErrorKind::ReadOnly => Errno::EROFS,
+        FsErrorKind::NoSpace => Errno::ENOSPC,
+        FsErrorKind::TooLarge => Errno::EFBIG,
+        FsErrorKind::Stale => Errno::ESTALE,
+        FsErrorKind::BadHandle => Errno::EBADF,
+        FsErrorKind::NotPermitted => Errno::EPERM,
+        FsErrorKind::NotSupported => Errno::EOPNOTSUPP,
+        FsErrorKind::Io => Errno::EIO,
+    }
+}
+
+/// How loudly an error that has a cause is logged: data that could not be had or kept is an error,
+/// a full disk is the user's to solve, the rest answers what was asked.
+pub(super) fn level(kind: FsErrorKind) -> Level {
+    match kind {
+        FsErrorKind::Io => Level::ERROR,
+        FsErrorKind::NoSpace | FsErrorKind::TooLarge => Level::WARN,
+        FsErrorKind::NotFound
+        | FsErrorKind::Exists
+        | FsErrorKind::NotADirectory
+        | FsErrorKind::IsADirectory
+        | FsErrorKind::NotEmpty
+        | FsErrorKind::NameTooLong
+        | FsErrorKind::Invalid
+        | FsErrorKind::ReadOnly
+        | FsErrorKind::Stale
+        | FsErrorKind::BadHandle
+        | FsErrorKind::NotPermitted
+        | FsErrorKind::NotSupported => Level::DEBUG,
+    }
+}

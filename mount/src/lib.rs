@@ -1,0 +1,25 @@
+//! Mounts: the FUSE adapter over [`attachfs_vfs::Vfs`], the mount's life, and the control socket.
+//!
+//! ```text
+//!     lifecycle   mount points, mounting, unmounting, the end
+//!     fuse        the kernel's requests as operations; the only code that knows fuser and errno
+//!     control     how other programs talk to the process that has a session mounted
+//! ```
+//!
+//! What a mount is *for*, when to commit and what to report, is its user's: this crate knows no
+//! manifests and no stores.
+
+mod control;
+mod fuse;
+mod lifecycle;
+#[cfg(test)]
+mod testing;
+
+pub use control::{
+    ControlClient, ControlError, ControlServer, ControlService, EventSink, Failure, FailureKind,
+    PROTOCOL_VERSION, Peer, Request, Response, ServiceFuture,
+};
+pub use lifecycle::{
+    ActiveMount, End, Holder, MountError, MountOptions, Mounted, Unmount, UnmountError, Use,
+    active_mounts, detach_dead, mount,
+};

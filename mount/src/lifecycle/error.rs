@@ -1,0 +1,155 @@
+//! Why something was not mounted or unmounted, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use attachfs_vfs::SessionId;
+
+use super::holders::Holder;
+
+/// Why a file system was not mounted. Nothing is mounted then.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The mount point does not exist.
+    #[error("the mount point {} does not exist; create it as an empty directory", .0.display())]
+    Missing(PathBuf),
+    /// The mount point is something else than a directory.
+    #[error("the mount point {} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// The mount would hide what is there.
+    #[error("the mount point {} is not empty, and mounting would hide what is in it; use an empty directory", .0.display())]
+    NotEmpty(PathBuf),
+    /// Something else that a process serves is mounted there.
+    #[error("{} is already the mount point of {source_name}; unmount it or use another directory", mount_point.display())]
+    AlreadyMounted {
+        /// The mount point.
+        mount_point: PathBuf,
+        /// What is mounted, as mountinfo says it.
+        source_name: String,
+    },
+    /// The process that served the mount point is gone and the mount is not ours to remove.
+    #[error("the process that served {} ({source_name}) is gone; remove its mount with `fusermount3 -u {}` or, as root, `umount {}`", mount_point.display(), mount_point.display(), mount_point.display())]
+    Dead {
+        /// The mount point.
+        mount_point: PathBuf,
+        /// What was mounted, as mountinfo says it.
+        source_name: String,
+        /// The session it belonged to, if it was ours. If no process has that session,
+        /// [`detach_dead`](crate::detach_dead) removes the mount.
+        session: Option<SessionId>,
+    },
+    /// The kernel has no FUSE, or the container does not show it.
+    #[error(
+        "there is no /dev/fuse; as root, load it with `modprobe fuse`, or give it to the container with `--device /dev/fuse --cap-add SYS_ADMIN`"
+    )]
+    NoDevice,
+    /// This user may not open the device.
+    #[error("no permission to open /dev/fuse; as root, run `chmod 666 /dev/fuse`")]
+    DevicePermission(#[source] io::Error),
+    /// Users other than root need the helper.
+    #[error(
+        "mounting as this user needs the program fusermount3; install the package fuse3, or mount as root"
+    )]
+    NoHelper(#[source] io::Error),
+    /// The machine's administrator does not allow it.
+    #[error(
+        "--allow-other is for root only on this machine; as root, put the line `user_allow_other` into /etc/fuse.conf"
+    )]
+    AllowOther,
+    /// The helper refused.
+    #[error("fusermount3 did not mount {}: {message}", mount_point.display())]
+    Helper {
+        /// The mount point.
+        mount_point: PathBuf,
+        /// What it said.
+        message: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {}", mount_point.display())]
+    Io {
+        /// A verb.
+        doing: &'static str,
+        /// The mount point.
+        mount_point: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why a file system is still mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum UnmountError {
+    /// Someone uses it.
+    #[error("{} is in use{}", mount_point.display(), Held(holders))]
+    Busy {
+        /// The mount point.
+        mount_point: PathBuf,
+        /// By whom, as far as that could be found out.
+        holders: Vec<Holder>,
+    },
+    /// Something else was mounted over it.
+    #[error("{} is covered by another mount, of {source_name}; unmount that first", mount_point.display())]
+    Covered {
+        /// The mount point.
+        mount_point: PathBuf,
+        /// What covers it.
+        source_name: String,
+    },
+    /// It has no name any more, and is still used.
+    #[error("{} was detached, but is still used after {} s{}", mount_point.display(), after.as_secs(), Held(holders))]
+    StillUsed {
+        /// The mount point.
+        mount_point: PathBuf,
+        /// How long its end was waited for.
+        after: Duration,
+        /// By whom, as far as that could be found out.
+        holders: Vec<Holder>,
+    },
+    /// Users other than root need the helper.
+    #[error(
+        "unmounting as this user needs the program fusermount3; install the package fuse3, or unmount as root"
+    )]
+    NoHelper(#[source] io::Error),
+    /// The helper refused.
+    #[error("fusermount3 did not unmount {}: {message}", mount_point.display())]
+    Helper {
+        /// The mount point.
+        mount_point: PathBuf,
+        /// What it said.
+        message: String,
+    },
+    /// The mount is none that was left behind by the named session.
+    #[error("{} is not a dead mount of session {session}", mount_point.display())]
+    NotDead {
+        /// The mount point.
+        mount_point: PathBuf,
+        /// The session.
+        session: SessionId,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {}", mount_point.display())]
+    Io {
+        /// A verb.
+        doing: &'static str,
+        /// The mount point.
+        mount_point: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// ` by cp (17, /mnt/a open), bash (3, working directory)`
+struct Held<'a>(&'a [Holder]);
+
+impl fmt::Display for Held<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, holder) in self.0.iter().enumerate() {
+            write!(f, "{} {holder}", if position == 0 { " by" } else { "," })?;
+        }
+        Ok(())
+    }
+}

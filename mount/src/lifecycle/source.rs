@@ -1,0 +1,93 @@
+//! The name under which a mount of ours stands in the kernel's table: `attachfs:<session id>`, or
+//! `attachfs` without a session.
+
+use std::ffi::OsStr;
+
+use attachfs_vfs::SessionId;
+
+use super::mountinfo::MountEntry;
+
+/// The file system's name, and its FUSE subtype.
+pub(super) const NAME: &str = "attachfs";
+
+/// What a mount of ours is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A session.
+    Session(SessionId),
+    /// No session, so that nothing can be written.
+    ReadOnly,
+}
+
+impl Source {
+    pub(super) fn new(session: Option<&SessionId>) -> Self {
+        session.map_or(Self::ReadOnly, |id| Self::Session(id.clone()))
+    }
+
+    /// Of a line of the table; `None` if the mount is not ours.
+    pub(super) fn parse(entry: &MountEntry) -> Option<Self> {
+        if !entry.is_fuse() {
+            return None;
+        }
+        match entry.source.to_str()?.strip_prefix(NAME)? {
+            "" => Some(Self::ReadOnly),
+            rest => rest.strip_prefix(':')?.parse().ok().map(Self::Session),
+        }
+    }
+
+    /// Any source, fit for a terminal.
+    pub(super) fn display(source: &OsStr) -> String {
+        source.to_string_lossy().escape_debug().to_string()
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Session(id) => write!(f, "{NAME}:{id}"),
+            Self::ReadOnly => write!(f, "{NAME}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(fs_type: &str, source: &str) -> MountEntry {
+        MountEntry {
+            id: 1,
+            device: "0:1".to_owned(),
+            mount_point: "/mnt".into(),
+            fs_type: fs_type.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    #[test]
+    fn a_source_written_is_read_again() {
+        for source in [
+            Source::ReadOnly,
+            Source::new(Some(&SessionId::from_random([7; 16]))),
+        ] {
+            let entry = entry("fuse.attachfs", &source.to_string());
+            assert_eq!(Source::parse(&entry), Some(source));
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_ours_is_not_ours() {
+        for (fs_type, source) in [
+            ("ext4", "attachfs"),
+            ("fuse", "attachfs2"),
+            ("fuse", "attachfs:"),
+            ("fuse", "sshfs"),
+        ] {
+            assert_eq!(
+                Source::parse(&entry(fs_type, source)),
+                None,
+                "{fs_type} {source}"
+            );
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Mounts that begin and end in every way.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::process::Command;
+
+use super::*;
+use crate::testing::{Fixture, PATIENCE, can_mount, file, run, session_id};
+
+fn is_mounted(path: &Path) -> bool {
+    mountinfo::at(path).unwrap().is_some()
+}
+
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("skipped: only root can do this");
+    }
+    is_root
+}
+
+/// A mount whose connection is closed, as if its process had died.
+fn dead_mount(path: &Path, source: &Source) {
+    let point = match point::look(path, None).unwrap() {
+        Finding::Free(point) => point,
+        other @ Finding::OwnDead(_) => panic!("{other:?}"),
+    };
+    let options = DeviceOptions {
+        source: source.clone(),
+        read_only: false,
+        allow_other: false,
+    };
+    drop(device::mount(&point, &options).unwrap());
+    assert_eq!(
+        fs::metadata(path).unwrap_err().kind(),
+        ErrorKind::NotConnected
+    );
+}
+
+#[test]
+fn the_kernels_table_shows_the_session() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    let expected = ActiveMount {
+        mount_point: fixture.root(),
+        session: Some(session_id()),
+    };
+    assert!(active_mounts().unwrap().contains(&expected));
+    assert_eq!(
+        mountinfo::at(&fixture.root()).unwrap().unwrap().fs_type,
+        "fuse.attachfs"
+    );
+    fixture.unmount();
+    assert!(!active_mounts().unwrap().contains(&expected));
+    assert!(!is_mounted(&fixture.root()));
+}
+
+#[test]
+fn a_second_mount_on_the_same_directory_is_refused_and_says_who_is_there() {
+    let Some(mut fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    let options = fixture.options();
+    match mount(fixture.vfs.clone(), &options) {
+        Err(MountError::AlreadyMounted { source_name, .. }) => {
+            assert_eq!(source_name, format!("attachfs:{}", session_id()));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
+    fixture.unmount();
+    fixture.mount().unwrap();
+    assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
+    fixture.unmount();
+}
+
+#[test]
+fn a_mount_that_is_used_stays_and_names_who_uses_it() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    let held = fs::File::open(fixture.at("a")).unwrap();
+    match fixture.mount_handle().unmount(Unmount::IfUnused, PATIENCE) {
+        Err(error @ UnmountError::Busy { .. }) => {
+            let text = error.to_string();
+            let process = format!(
+                "process {}, {} open",
+                std::process::id(),
+                fixture.at("a").display()
+            );
+            assert!(text.contains(&process), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(held);
+    fixture.unmount();
+}
+
+#[test]
+fn a_detached_mount_ends_with_its_last_user() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    let mounted = fixture.mount_handle();
+    let held = fs::File::create(fixture.at("own")).unwrap();
+    match mounted.unmount(Unmount::Detach, Duration::ZERO) {
+        Err(UnmountError::StillUsed { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(!is_mounted(mounted.mount_point()));
+    std::io::Write::write_all(&mut &held, b"to the end").unwrap();
+    drop(held);
+    let end = mounted.wait_for(PATIENCE);
+    assert!(matches!(end, Some(End::Unmounted)), "{end:?}");
+    mounted.unmount(Unmount::IfUnused, PATIENCE).unwrap();
+}
+
+#[test]
+fn an_unmount_from_outside_is_noticed() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    let ended = fixture.mount_handle().ended();
+    run(
+        Path::new("/"),
+        "umount",
+        &[fixture.root().to_str().unwrap()],
+    );
+    assert!(matches!(fixture.mount_handle().wait(), End::Unmounted));
+    fixture.runtime.block_on(ended);
+}
+
+#[test]
+fn an_aborted_connection_is_an_end_and_no_dead_mount_stays() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    let mounted = fixture.mount_handle();
+    if !is_root() {
+        return;
+    }
+    // While a file is open, this aborts the connection and does not unmount.
+    let held = fs::File::open(fixture.at("a")).unwrap();
+    let aborted = rustix::mount::unmount(fixture.root(), rustix::mount::UnmountFlags::FORCE);
+    assert_eq!(aborted, Err(rustix::io::Errno::BUSY));
+    assert!(matches!(mounted.wait_for(PATIENCE), Some(End::Broken(_))));
+    drop(held);
+    assert!(!is_mounted(mounted.mount_point()));
+}
+
+#[test]
+fn whoever_unmounted_has_the_file_system_for_itself() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
+    fixture.unmount();
+    assert_eq!(Arc::strong_count(&fixture.vfs), 1);
+}
+
+#[test]
+fn other_users_are_let_in_only_if_asked_for() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    const NOBODY: u32 = 65_534;
+    let Some(fixture) = Fixture::new([("a", file("a"))]) else {
+        return;
+    };
+    if !is_root() {
+        return;
+    }
+    fs::set_permissions(fixture.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let as_nobody = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-ec", script])
+            .current_dir("/")
+            .env("M", fixture.root());
+        shell
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    for allow_other in [false, true] {
+        let options = MountOptions {
+            allow_other,
+            ..fixture.options()
+        };
+        let mounted = mount(fixture.vfs.clone(), &options).unwrap();
+        assert_eq!(as_nobody("cat $M/a"), allow_other);
+        assert!(!as_nobody("echo x > $M/a"), "permissions are checked");
+        mounted.unmount(Unmount::IfUnused, PATIENCE).unwrap();
+    }
+    let options = MountOptions {
+        allow_other: true,
+        ..fixture.options()
+    };
+    let mounted = mount(fixture.vfs.clone(), &options).unwrap();
+    fs::set_permissions(fixture.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(as_nobody(
+        "umask 077; mkdir $M/d; echo x > $M/d/own; ln -s own $M/d/link"
+    ));
+    let owner = |name| {
+        std::os::unix::fs::MetadataExt::uid(&fs::symlink_metadata(fixture.at(name)).unwrap())
+    };
+    assert_eq!(["d", "d/own", "d/link"].map(owner), [NOBODY; 3]);
+    mounted.unmount(Unmount::IfUnused, PATIENCE).unwrap();
+}
+
+#[test]
+fn dropping_a_mount_takes_it_away() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    let root = fixture.root();
+    drop(fixture);
+    assert!(!is_mounted(&root));
+}
+
+#[test]
+fn a_dead_mount_of_the_same_session_is_replaced() {
+    let Some(mut fixture) = Fixture::new([("a", file("a"))]) else {
+        return;
+    };
+    dead_mount(&fixture.root(), &Source::Session(session_id()));
+    fixture.mount().unwrap();
+    assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
+    fixture.unmount();
+    assert!(!is_mounted(&fixture.root()));
+}
+
+#[test]
+fn a_dead_mount_of_another_session_stays_until_it_is_removed_by_name() {
+    let Some(mut fixture) = Fixture::new([("a", file("a"))]) else {
+        return;
+    };
+    let other = SessionId::from_random([9; 16]);
+    dead_mount(&fixture.root(), &Source::Session(other.clone()));
+    match fixture.mount() {
+        Err(MountError::Dead { session, .. }) => assert_eq!(session, Some(other.clone())),
+        other => panic!("{other:?}"),
+    }
+    let wrong = detach_dead(&fixture.root(), &session_id());
+    assert!(
+        matches!(wrong, Err(UnmountError::NotDead { .. })),
+        "{wrong:?}"
+    );
+    detach_dead(&fixture.root(), &other).unwrap();
+    fixture.mount().unwrap();
+    fixture.unmount();
+}
+
+#[test]
+fn a_living_mount_is_not_taken_for_a_dead_one() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    let refused = detach_dead(&fixture.root(), &session_id());
+    assert!(
+        matches!(refused, Err(UnmountError::NotDead { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
+    fixture.unmount();
+}
+
+#[test]
+fn a_dead_mount_of_another_program_is_left_alone() {
+    let Some(mut fixture) = Fixture::new([("a", file("a"))]) else {
+        return;
+    };
+    if !is_root() {
+        return;
+    }
+    let root = fixture.root();
+    let device = fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .unwrap();
+    let data = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        std::os::fd::AsRawFd::as_raw_fd(&device)
+    );
+    let data = std::ffi::CString::new(data).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("sshfs", &root, "fuse", flags, data.as_c_str()).unwrap();
+    drop(device);
+    match fixture.mount() {
+        Err(error @ MountError::Dead { session: None, .. }) => {
+            assert!(error.to_string().contains("fusermount3 -u"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(is_mounted(&root));
+    rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn the_helper_mounts_and_unmounts_as_the_system_call_does() {
+    let Some(fixture) = Fixture::new([("a", file("a"))]) else {
+        return;
+    };
+    if Command::new(device::HELPER).arg("-V").output().is_err() {
+        println!("skipped: no fusermount3");
+        return;
+    }
+    let options = DeviceOptions {
+        source: Source::Session(session_id()),
+        read_only: false,
+        allow_other: false,
+    };
+    let device = device::mount_by_helper(&fixture.root(), &options).unwrap();
+    let runtime = fixture.runtime.handle().clone();
+    let connection = Connection::greet(fixture.vfs.clone(), device, runtime).unwrap();
+    let entry = mountinfo::at(&fixture.root()).unwrap().unwrap();
+    assert_eq!(Source::parse(&entry), Some(options.source));
+    let mounted = serve(connection, entry).unwrap();
+    assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
+    let held = fs::File::open(fixture.at("a")).unwrap();
+    let busy = unmount::unmount_by_helper(&fixture.root(), Unmount::IfUnused);
+    assert!(matches!(busy, Err(unmount::Refusal::Busy)), "{busy:?}");
+    drop(held);
+    // Programs that other tests start have what is open here for a moment.
+    let until = Instant::now() + PATIENCE;
+    while let Err(refusal) = unmount::unmount_by_helper(&fixture.root(), Unmount::IfUnused) {
+        assert!(matches!(refusal, Refusal::Busy), "{refusal:?}");
+        assert!(Instant::now() < until, "busy for too long");
+    }
+    let end = mounted.wait_for(PATIENCE);
+    assert!(matches!(end, Some(End::Unmounted)), "{end:?}");
+}
+
+#[test]
+fn the_helpers_refusal_is_passed_on() {
+    if !can_mount() || Command::new(device::HELPER).arg("-V").output().is_err() {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let options = DeviceOptions {
+        source: Source::ReadOnly,
+        read_only: true,
+        allow_other: false,
+    };
+    match device::mount_by_helper(&file.path().join("missing"), &options) {
+        Err(MountError::Helper { message, .. }) => {
+            assert!(message.contains("fusermount3"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
