@@ -41,7 +41,7 @@ impl Service {
         let news = News::new(events, self.hook);
         let live = &self.active.live;
         match request {
-            Request::Status => value(&live.status(true)),
+            Request::Status => value(&live.status(true).await?),
             Request::Diff { .. } => value(&live.diff(&news).await?),
             Request::Commit { options } => {
                 let arguments = match options {

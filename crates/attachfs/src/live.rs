@@ -107,8 +107,25 @@ impl Live {
         Ok(DiffReport::new(&self.meta, &preview))
     }
 
-    pub(crate) fn status(&self, mounted: bool) -> StatusReport {
+    /// What was asked of the store since the mount.
+    pub(crate) fn fetched(&self) -> Fetched {
+        let counters = self.vfs.fetcher().counters();
+        Fetched {
+            requests: counters.objects_from_store + counters.blocks_from_store,
+            bytes: counters.bytes_from_store,
+            disk_hits: counters.disk_hits,
+            damaged: counters.damaged + counters.wrong_length,
+            missing: counters.missing,
+        }
+    }
+
+    pub(crate) async fn status(&self, mounted: bool) -> Result<StatusReport, Error> {
         use attachfs_vfs::overlay::CommitRecord;
+        let uncommitted = if self.meta.read_only {
+            0
+        } else {
+            attachfs_commit::uncommitted(&self.vfs).await?
+        };
         let frozen = self.vfs.freeze();
         let namespace = frozen.as_ref().map(Frozen::namespace);
         let open = frozen.iter().flat_map(Frozen::writers).map(|&ino| {
@@ -120,8 +137,7 @@ impl Live {
         });
         let commits = self.vfs.commits();
         let published = |step: &&CommitRecord| matches!(step, CommitRecord::Published { .. });
-        let fetched = self.vfs.fetcher().counters();
-        StatusReport {
+        Ok(StatusReport {
             session: self.meta.id.to_string(),
             mount_point: self.meta.mount_point.display().to_string(),
             mounted,
@@ -134,22 +150,13 @@ impl Live {
                 .iter()
                 .map(|manifest| manifest.source.clone())
                 .collect(),
-            // A path that no manifest can hold stops a commit, which says so: here it is one change.
-            changed: namespace.map_or(0, |ns| {
-                ns.changes().map_or(1, |changes| changes.len() as u64)
-            }),
+            uncommitted,
             open: open.collect(),
             commits: commits.iter().filter(published).count() as u64,
             commit_unfinished: matches!(commits.last(), Some(CommitRecord::Intent { .. })),
             counters: Some(self.vfs.counters()),
-            fetched: Some(Fetched {
-                requests: fetched.objects_from_store + fetched.blocks_from_store,
-                bytes: fetched.bytes_from_store,
-                disk_hits: fetched.disk_hits,
-                damaged: fetched.damaged + fetched.wrong_length,
-                missing: fetched.missing,
-            }),
-        }
+            fetched: Some(self.fetched()),
+        })
     }
 }
 

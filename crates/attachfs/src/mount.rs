@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use attachfs_commit::Observer;
 use attachfs_mount::{ControlServer, MountOptions, Mounted, Unmount, UnmountError};
 use attachfs_tree::{BaseTree, Timestamp};
-use attachfs_vfs::{Session, SessionId, SessionMeta, Settings, Vfs};
+use attachfs_vfs::{Counters, Session, SessionId, SessionMeta, Settings, Vfs};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
@@ -15,7 +15,7 @@ use crate::control::{Service, StepHook};
 use crate::live::{Live, build, fetcher, manifests_of};
 use crate::manifests::ManifestBytes;
 use crate::registry::{register, unregister};
-use crate::remote::{CommitArguments, CommitReport, StatusReport};
+use crate::remote::{CommitArguments, CommitReport, Fetched, StatusReport};
 use crate::session::UnmountReport;
 use crate::store::OpenStore;
 use crate::{Error, Places};
@@ -203,8 +203,13 @@ impl Mount {
     }
 
     /// How it is.
-    pub fn status(&self) -> StatusReport {
-        self.active.live.status(true)
+    pub async fn status(&self) -> Result<StatusReport, Error> {
+        self.active.live.status(true).await
+    }
+
+    /// What was read and written, and what was asked of the store for it.
+    pub fn counters(&self) -> (Counters, Fetched) {
+        (self.active.live.vfs.counters(), self.active.live.fetched())
     }
 
     /// Waits until it is unmounted, by whomever.
@@ -371,12 +376,12 @@ impl Active {
         self.let_go(detach).await?;
         self.live.vfs.seal()?;
         let ended = ended.get_or_insert_default();
-        let status = self.live.status(false);
+        let status = self.live.status(false).await?;
         let mut report = UnmountReport {
             session: status.session,
             kept: true,
             was_dead: false,
-            uncommitted: status.changed,
+            uncommitted: status.uncommitted,
             commit: None,
         };
         if self.live.meta.commit_on_unmount {

@@ -110,8 +110,8 @@ pub struct StatusReport {
     pub store: String,
     /// The manifests, the lowest first.
     pub manifests: Vec<String>,
-    /// Paths that changed since the mount; directories and deletions included.
-    pub changed: u64,
+    /// Paths that changed and are not committed; directories and deletions included.
+    pub uncommitted: u64,
     /// Files that are open for writing.
     pub open: Vec<String>,
     /// Commits that were published.

@@ -45,7 +45,7 @@ pub struct Ran {
     /// What was read and written.
     pub counters: Counters,
     /// What was asked of the store.
-    pub fetched: Option<Fetched>,
+    pub fetched: Fetched,
     /// What was committed; `None` if the command failed.
     pub commit: Option<CommitReport>,
 }
@@ -144,14 +144,14 @@ pub async fn run(
             child.wait().await.map_err(waiting).map_err(failed)?
         }
     };
-    let report = mount.status();
     unmount(&mount).await.map_err(failed)?;
+    let (counters, fetched) = mount.counters();
     let mut ran = Ran {
         status,
         session: session.clone(),
         kept: true,
-        counters: report.counters.unwrap_or_default(),
-        fetched: report.fetched,
+        counters,
+        fetched,
         commit: None,
     };
     if status.success() {

@@ -50,7 +50,7 @@ pub async fn status(
     match found.state {
         SessionState::InUse => ask(found, Request::Status, None).await,
         SessionState::Left if found.meta.read_only => Ok(left_read_only(found)),
-        SessionState::Left => Ok(open(found, places, access).await?.status(false)),
+        SessionState::Left => open(found, places, access).await?.status(false).await,
     }
 }
 
@@ -68,7 +68,7 @@ fn left_read_only(found: &Found) -> StatusReport {
             .iter()
             .map(|manifest| manifest.source.clone())
             .collect(),
-        changed: 0,
+        uncommitted: 0,
         open: Vec::new(),
         commits: 0,
         commit_unfinished: false,

@@ -175,8 +175,8 @@ pub(crate) fn status(report: &StatusReport) -> String {
     }
     if !report.read_only {
         text += &format!(
-            "changed    {} since the mount\n",
-            count(report.changed, "path")
+            "changed    {} not committed\n",
+            count(report.uncommitted, "path")
         );
         text += &format!("committed  {}\n", count(report.commits, "time"));
     }

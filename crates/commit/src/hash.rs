@@ -286,6 +286,6 @@ fn chunks(content: &Content, chunk_size: ChunkSize, source: &Source) -> Vec<Chun
         .collect()
 }
 
-fn micros(nanoseconds: i128) -> i64 {
+pub(crate) fn micros(nanoseconds: i128) -> i64 {
     i64::try_from(nanoseconds.div_euclid(1000)).unwrap_or(i64::MAX)
 }

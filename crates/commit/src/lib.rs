@@ -24,6 +24,7 @@ mod plan;
 mod preview;
 mod publish;
 mod run;
+mod uncommitted;
 mod upload;
 
 pub use account::Account;
@@ -33,6 +34,7 @@ pub use plan::{CommitOptions, Links, Planned};
 pub use preview::{Changed, Preview};
 pub use publish::Published;
 pub use run::{Outcome, commit, preview};
+pub use uncommitted::uncommitted;
 pub use upload::Uploaded;
 
 use std::sync::Arc;

@@ -315,7 +315,7 @@ impl Session {
     /// Writes down that it is mounted somewhere else from now on.
     pub fn move_to(&mut self, mount_point: &Path) -> Result<(), SessionError> {
         if self.meta.mount_point != mount_point {
-            self.meta.mount_point = mount_point.to_owned();
+            mount_point.clone_into(&mut self.meta.mount_point);
             self.describe()?;
         }
         Ok(())

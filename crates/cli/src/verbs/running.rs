@@ -179,7 +179,7 @@ fn report(
             "commit": ran.commit,
         }));
     }
-    remark_lines(&output::read(ran.counters, ran.fetched));
+    remark_lines(&output::read(ran.counters, Some(ran.fetched)));
     match &ran.commit {
         Some(commit) => remark_lines(&output::commit(commit)),
         None => remark(&format!("the command failed ({})", ran.status)),
