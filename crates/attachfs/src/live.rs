@@ -1,8 +1,9 @@
 //! A session that this process has: mounted, or opened for a commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use attachfs_commit::{Observer, commit, preview};
+use attachfs_commit::{CommitOptions, Observer, commit, preview};
 use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
@@ -102,7 +103,7 @@ impl Live {
             skip_links: true,
             ..CommitArguments::default()
         };
-        let options = arguments.options(&self.meta)?;
+        let options = CommitOptions { wait: Duration::ZERO, ..arguments.options(&self.meta)? };
         let preview = preview(&self.vfs, &options, observer).await?;
         Ok(DiffReport::new(&self.meta, &preview))
     }

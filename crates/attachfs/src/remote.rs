@@ -20,6 +20,10 @@ pub struct CommitArguments {
     pub everything: bool,
 }
 
+/// The kernel says that a file was closed a moment after close(2) returned: whoever commits right
+/// after that is not to be told that the file is open.
+const GRACE: Duration = Duration::from_millis(500);
+
 impl CommitArguments {
     pub(crate) fn options(&self, meta: &SessionMeta) -> Result<CommitOptions, crate::Error> {
         let mut output_dirs = Vec::new();
@@ -33,7 +37,7 @@ impl CommitArguments {
             }
         }
         Ok(CommitOptions {
-            wait: Duration::from_millis(self.wait_ms),
+            wait: Duration::from_millis(self.wait_ms).max(GRACE),
             skip_open: self.skip_open,
             links: if self.skip_links {
                 Links::Skip
