@@ -55,9 +55,7 @@ impl Service {
             Request::Unmount { detach, .. } => {
                 value(&self.active.unmount_and_commit(detach, &news).await?)
             }
-            Request::Discard { .. } => Err(Error::StillMounted(
-                self.active.live.meta.mount_point.clone(),
-            )),
+            Request::Discard { .. } => value(&self.active.unmount_and_discard().await?),
         }
     }
 }

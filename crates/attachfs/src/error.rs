@@ -161,9 +161,6 @@ pub enum Error {
     /// The process that has a session did not do it.
     #[error("{}", with_causes(.0))]
     Remote(Failure),
-    /// The mount is to be unmounted first.
-    #[error("the session is mounted at {}; unmount it first", .0.display())]
-    StillMounted(PathBuf),
     /// Nothing to unmount.
     #[error("session {0} is not mounted; commit or discard it")]
     NotMounted(String),
@@ -247,7 +244,6 @@ impl Error {
                 _ => Class::Store,
             },
             Self::Remote(failure) => failure.kind.into(),
-            Self::StillMounted(_) => Class::Busy,
             Self::Session(SessionError::InUse(_)) | Self::Unmount(UnmountError::Busy { .. }) => {
                 Class::Busy
             }

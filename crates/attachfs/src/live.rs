@@ -103,7 +103,10 @@ impl Live {
             skip_links: true,
             ..CommitArguments::default()
         };
-        let options = CommitOptions { wait: Duration::ZERO, ..arguments.options(&self.meta)? };
+        let options = CommitOptions {
+            wait: Duration::ZERO,
+            ..arguments.options(&self.meta)?
+        };
         let preview = preview(&self.vfs, &options, observer).await?;
         Ok(DiffReport::new(&self.meta, &preview))
     }

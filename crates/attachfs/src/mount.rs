@@ -399,6 +399,14 @@ impl Active {
         Ok(report)
     }
 
+    /// Unmounts, and gives up what was not committed: the process deletes it when it ends.
+    pub(crate) async fn unmount_and_discard(self: &Arc<Self>) -> Result<(), Error> {
+        let mut ended = self.ended.lock().await;
+        self.let_go(false).await?;
+        *ended = Some(Ended { done: true });
+        Ok(())
+    }
+
     async fn let_go(self: &Arc<Self>, detach: bool) -> Result<(), Error> {
         let how = if detach {
             Unmount::Detach

@@ -1,5 +1,7 @@
 //! Verbs on a session, whether a process has it or not.
 
+use std::time::{Duration, Instant};
+
 use attachfs_commit::Observer;
 use attachfs_mount::Request;
 use attachfs_vfs::{Session, Settings, StoreSettings};
@@ -147,15 +149,11 @@ pub async fn unmount(
 ) -> Result<UnmountReport, Error> {
     match found.state {
         SessionState::InUse => {
-            ask(
-                found,
-                Request::Unmount {
-                    detach,
-                    options: Value::Null,
-                },
-                Some(observer),
-            )
-            .await
+            let options = Value::Null;
+            let request = Request::Unmount { detach, options };
+            let report = ask(found, request, Some(observer)).await?;
+            wait_until_left(found).await?;
+            Ok(report)
         }
         SessionState::Left => {
             let session = Session::open(&found.dir)?;
@@ -175,6 +173,23 @@ pub async fn unmount(
     }
 }
 
+/// How long a process may take to end after it has answered.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Waits until the process that had the session is done with it, so that whoever asked can go on
+/// with the session at once.
+async fn wait_until_left(found: &Found) -> Result<(), Error> {
+    let deadline = Instant::now() + ENDS_WITHIN;
+    while found.dir.exists() && Session::is_in_use(&found.dir)? {
+        if Instant::now() >= deadline {
+            return Err(Error::NoAnswer(found.dir.clone()));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
+}
+
 /// Removes the mount that a session's process left when it died. Whether there was one.
 fn detach_dead(found: &Found) -> Result<bool, Error> {
     use attachfs_mount::UnmountError;
@@ -185,16 +200,23 @@ fn detach_dead(found: &Found) -> Result<bool, Error> {
     }
 }
 
-/// Deletes a session and everything in it that was not committed.
-pub fn discard(found: &Found, places: &Places) -> Result<(), Error> {
-    if found.state == SessionState::InUse {
-        return Err(Error::StillMounted(found.meta.mount_point.clone()));
+/// Deletes a session and everything in it that was not committed. One that is mounted is unmounted
+/// first, unless someone uses it.
+pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
+    match found.state {
+        SessionState::InUse => {
+            let options = Value::Null;
+            ask::<()>(found, Request::Discard { options }, None).await?;
+            wait_until_left(found).await
+        }
+        SessionState::Left => {
+            let session = Session::open(&found.dir)?;
+            detach_dead(found)?;
+            session.discard()?;
+            unregister(places, &found.meta.id);
+            Ok(())
+        }
     }
-    let session = Session::open(&found.dir)?;
-    detach_dead(found)?;
-    session.discard()?;
-    unregister(places, &found.meta.id);
-    Ok(())
 }
 
 async fn open(found: &Found, places: &Places, access: &Access) -> Result<Live, Error> {

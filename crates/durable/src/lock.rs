@@ -30,6 +30,22 @@ impl FileLock {
         }
     }
 
+    /// Whether someone has the lock on `path`; nobody has one that does not exist. Looks with a
+    /// shared lock for a moment, so whoever takes the lock just then should try twice.
+    pub fn is_held(path: &Path) -> Result<bool, DurableError> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            file => file.at("open the lock", path)?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => {
+                Err(DurableError::new("look at the lock", path, source))
+            }
+        }
+    }
+
     /// The file that is locked.
     pub fn path(&self) -> &Path {
         &self.path
@@ -48,6 +64,19 @@ mod tests {
         assert!(FileLock::try_exclusive(&path).unwrap().is_none());
         drop(held);
         assert!(path.exists());
+        assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn looking_at_a_lock_neither_takes_nor_creates_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert!(!FileLock::is_held(&path).unwrap());
+        assert!(!path.exists());
+        let held = FileLock::try_exclusive(&path).unwrap().unwrap();
+        assert!(FileLock::is_held(&path).unwrap());
+        drop(held);
+        assert!(!FileLock::is_held(&path).unwrap());
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
     }
 

@@ -36,7 +36,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Status(session) => sessions::status(&globals, session).await,
             Verb::Diff(session) => sessions::diff(&globals, session).await,
             Verb::Commit(commit) => sessions::commit(&globals, commit).await,
-            Verb::Discard(discard) => sessions::discard(&globals, discard),
+            Verb::Discard(discard) => sessions::discard(&globals, discard).await,
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,

@@ -131,13 +131,13 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
     Ok(output::print(&output::commit(&report))?)
 }
 
-pub(super) fn discard(globals: &Globals, args: Discard) -> Result<(), Failure> {
+pub(super) async fn discard(globals: &Globals, args: Discard) -> Result<(), Failure> {
     let places = places(None);
     let found = attachfs::find(&places, &args.session.session)?;
     if !args.yes {
         confirm(&found.meta.id.to_string())?;
     }
-    session::discard(&found, &places)?;
+    session::discard(&found, &places).await?;
     if globals.json {
         return Ok(output::print_json(
             &serde_json::json!({ "discarded": found.meta.id }),
