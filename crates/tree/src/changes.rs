@@ -26,7 +26,8 @@ pub enum PathChange {
         /// What was there.
         base: Option<Ino>,
     },
-    /// Nothing is at the path any more. Everything below a deleted directory has its own entry.
+    /// Nothing is at the path any more. Everything below a deleted directory has its own entry,
+    /// after this one.
     Delete {
         /// What was there.
         was: Kind,
@@ -41,23 +42,37 @@ impl Namespace {
             namespace: self,
             dirty: HashSet::new(),
             dirty_children: HashMap::new(),
+            open: Vec::new(),
             found: Vec::new(),
         };
         walk.mark_dirty();
-        walk.compare_dirs(None, Some(Ino::ROOT), Ino::ROOT)?;
+        walk.enter(None, Some(Ino::ROOT), Some(Ino::ROOT))?;
+        while let Some(step) = walk.open.pop() {
+            walk.compare(step)?;
+        }
         Ok(walk.found)
     }
 }
 
 type Failure = (Vec<u8>, PathError);
 
+/// Goes through the tree without recursion: it may be as deep as a path is long.
 struct Walk<'a> {
     namespace: &'a Namespace,
     /// Directories with a change in them or somewhere below, and files with a record.
     dirty: HashSet<Ino>,
     /// Those of them that the base has, by the base directory they lie in.
     dirty_children: HashMap<Ino, Vec<Ino>>,
+    /// What is still to be compared, the next one last.
+    open: Vec<Step>,
     found: Vec<ChangedPath>,
+}
+
+/// A path to look at.
+struct Step {
+    path: ManifestPath,
+    was: Option<Ino>,
+    is: Option<Ino>,
 }
 
 impl Walk<'_> {
@@ -90,103 +105,62 @@ impl Walk<'_> {
         }
     }
 
-    /// Compares what a directory holds now with what the base directory of the same path held.
-    fn compare_dirs(
+    /// Goes on below a path: `base` is the base directory there, `now` the present one.
+    fn enter(
         &mut self,
         path: Option<&ManifestPath>,
         base: Option<Ino>,
-        now: Ino,
+        now: Option<Ino>,
     ) -> Result<(), Failure> {
-        let tree = self.namespace.base().clone();
+        let tree = self.namespace.base();
         let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
-        if base == Some(now) {
+        match (base, now) {
             // In its place: only changed names and changed children matter.
-            if !self.dirty.contains(&now) {
-                return Ok(());
-            }
-            if let Some(changed) = self.namespace.changed_entries().get(&now) {
-                names.extend(changed.keys().map(|name| name.as_bytes().to_vec()));
-            }
-            for child in self.dirty_children.get(&now).into_iter().flatten() {
-                names.extend(tree.name(*child).map(<[u8]>::to_vec));
-            }
-        } else {
-            if let Some(base) = base {
-                names.extend(
-                    tree.children(base)
-                        .filter_map(|child| tree.name(child))
-                        .map(<[u8]>::to_vec),
-                );
-            }
-            names.extend(
-                self.namespace
-                    .list(now)
-                    .iter()
-                    .map(|entry| entry.name.to_vec()),
-            );
-        }
-        for name in names {
-            let path = Self::child_path(path, &name)?;
-            let was = base.and_then(|base| tree.child(base, &name));
-            let is = self.namespace.lookup(now, &name);
-            self.compare(path, was, is)?;
-        }
-        Ok(())
-    }
-
-    fn compare(
-        &mut self,
-        path: ManifestPath,
-        was: Option<Ino>,
-        is: Option<Ino>,
-    ) -> Result<(), Failure> {
-        let was_kind = was.and_then(|ino| self.namespace.base().plain_kind(ino));
-        let is_kind = is.and_then(|ino| self.namespace.kind(ino));
-        match (was.zip(was_kind), is.zip(is_kind)) {
-            (None, None) => Ok(()),
-            (Some((was, Kind::Dir)), Some((is, Kind::Dir))) => {
-                self.compare_dirs(Some(&path), Some(was), is)
-            }
-            (Some((was, kind)), None) => {
-                self.delete_below(&path, was)?;
-                self.found.push(ChangedPath {
-                    path,
-                    change: PathChange::Delete { was: kind },
-                });
-                Ok(())
-            }
-            (was, Some((is, kind))) => {
-                let base = was.map(|(ino, _)| ino);
-                if let Some((was, Kind::Dir)) = was {
-                    self.delete_below(&path, was)?;
+            (Some(base), Some(now)) if base == now => {
+                if let Some(changed) = self.namespace.changed_entries().get(&now) {
+                    names.extend(changed.keys().map(|name| name.as_bytes().to_vec()));
                 }
-                if base != Some(is) || self.dirty.contains(&is) {
-                    let change = PathChange::Put { ino: is, base };
-                    self.found.push(ChangedPath {
-                        path: path.clone(),
-                        change,
-                    });
+                for child in self.dirty_children.get(&now).into_iter().flatten() {
+                    names.extend(tree.name(*child).map(<[u8]>::to_vec));
                 }
-                if kind == Kind::Dir {
-                    self.compare_dirs(Some(&path), None, is)?;
+            }
+            (base, now) => {
+                for child in base.into_iter().flat_map(|base| tree.children(base)) {
+                    names.extend(tree.name(child).map(<[u8]>::to_vec));
                 }
-                Ok(())
+                if let Some(now) = now {
+                    let listing = self.namespace.list(now);
+                    names.extend(listing.iter().map(|entry| entry.name.to_vec()));
+                }
             }
         }
-    }
-
-    fn delete_below(&mut self, path: &ManifestPath, was: Ino) -> Result<(), Failure> {
-        let tree = self.namespace.base().clone();
-        for child in tree.children(was) {
-            let name = tree.name(child).expect("a child of the tree");
-            let kind = tree.plain_kind(child).expect("a child of the tree");
-            let path = Self::child_path(Some(path), name)?;
-            self.delete_below(&path, child)?;
-            self.found.push(ChangedPath {
-                path,
-                change: PathChange::Delete { was: kind },
+        for name in names.into_iter().rev() {
+            self.open.push(Step {
+                path: Self::child_path(path, &name)?,
+                was: base.and_then(|base| tree.child(base, &name)),
+                is: now.and_then(|now| self.namespace.lookup(now, &name)),
             });
         }
         Ok(())
+    }
+
+    fn compare(&mut self, Step { path, was, is }: Step) -> Result<(), Failure> {
+        let was_kind = was.and_then(|ino| self.namespace.base().plain_kind(ino));
+        let is_kind = is.and_then(|ino| self.namespace.kind(ino));
+        let base = was.filter(|_| was_kind == Some(Kind::Dir));
+        let now = is.filter(|_| is_kind == Some(Kind::Dir));
+        if base.is_none() || now.is_none() {
+            let change = match (is, was_kind) {
+                (Some(ino), _) if was != is || self.dirty.contains(&ino) => {
+                    Some(PathChange::Put { ino, base: was })
+                }
+                (None, Some(was)) => Some(PathChange::Delete { was }),
+                _ => None,
+            };
+            let path = path.clone();
+            self.found
+                .extend(change.map(|change| ChangedPath { path, change }));
+        }
+        self.enter(Some(&path), base, now)
     }
 }

@@ -231,3 +231,120 @@ impl Mapping {
         range.end > self.base_limit || self.written.overlapping(range).next().is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{at, file, snapshot, time, tree};
+    use crate::{Mutation, Namespace};
+
+    /// The byte of a base file of 100 bytes at an offset, and what is written by operation `number`.
+    const BASE: u8 = 1;
+
+    fn written(number: usize) -> u8 {
+        number as u8 + 2
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Write(u64, u64),
+        Resize(u64),
+    }
+
+    fn any_op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            3 => (0..130u64, 0..40u64).prop_map(|(offset, len)| Op::Write(offset, len)),
+            1 => (0..130u64).prop_map(Op::Resize),
+        ]
+    }
+
+    fn mapped(namespace: &Namespace, ino: Ino) -> &Mapping {
+        match namespace.content(ino) {
+            Some(FileContent::Mapped(mapping)) => mapping,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_by_a_plan_gives_what_an_array_of_bytes_gives(
+            keep in prop_oneof![Just(u64::MAX), 1..100u64],
+            ops in prop::collection::vec(any_op(), 0..12),
+            query in (0..200u64, 0..200u64),
+        ) {
+            let base = tree(&snapshot([("f", file(100))]));
+            let from = at(&base, "f");
+            let mut namespace = Namespace::new(base);
+            let to = namespace.next_ino();
+            namespace.apply(&Mutation::CopyUp { from, to, keep, time: time(0) }).unwrap();
+            let mut model = vec![BASE; keep.min(100) as usize];
+            // Longer than the file ever was: what is cut off stays in a scratch file.
+            let mut scratch = vec![0; 300];
+            for (number, op) in ops.into_iter().enumerate() {
+                let time = time(number as i64);
+                match op {
+                    Op::Write(offset, len) => {
+                        let (start, end) = (offset as usize, (offset + len) as usize);
+                        scratch[start..end].fill(written(number));
+                        model.resize(model.len().max(end), 0);
+                        model[start..end].fill(written(number));
+                        namespace.apply(&Mutation::Write { ino: to, offset, len, time }).unwrap();
+                    }
+                    Op::Resize(size) => {
+                        model.resize(size as usize, 0);
+                        namespace.apply(&Mutation::Resize { ino: to, size, time }).unwrap();
+                    }
+                }
+            }
+            let mapping = mapped(&namespace, to);
+            prop_assert_eq!(mapping.size, model.len() as u64);
+            let range = query.0..query.0 + query.1;
+            let mut read = Vec::new();
+            for Segment { range, source } in mapping.plan_read(range.clone()) {
+                let range = range.start as usize..range.end as usize;
+                match source {
+                    Source::Base => read.extend(vec![BASE; range.len()]),
+                    Source::Zero => read.extend(vec![0; range.len()]),
+                    Source::Scratch => read.extend(&scratch[range]),
+                }
+            }
+            let end = model.len().min(range.end as usize);
+            let expected = model.get(range.start as usize..end).unwrap_or_default();
+            prop_assert_eq!(&read, expected);
+            if !mapping.touches(range.clone()) {
+                prop_assert!(expected.iter().all(|&byte| byte == BASE), "untouched is the base's");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_past_the_end_is_empty() {
+        let mapping = Mapping {
+            base: Ino::ROOT,
+            base_limit: 10,
+            size: 10,
+            written: ExtentSet::default(),
+        };
+        assert_eq!(mapping.plan_read(10..20), []);
+        assert_eq!(mapping.plan_read(u64::MAX..u64::MAX), []);
+    }
+
+    #[test]
+    fn times_survive_the_way_through_a_manifest() {
+        for mtime in [0, 1, -1, 1_700_000_000_123_456, -1_700_000_000_123_456] {
+            assert_eq!(Mtime::from(Timestamp::from(Mtime(mtime))), Mtime(mtime));
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_base_and_of_the_overlay_never_meet() {
+        assert_eq!(Ino::from_base(0), Ino::ROOT);
+        assert_eq!(Ino::from_base(u32::MAX).base_index(), Some(u32::MAX));
+        assert_eq!(Ino::from_base(u32::MAX).overlay_counter(), None);
+        assert_eq!(Ino::from_overlay(0).base_index(), None);
+        assert_eq!(Ino::from_overlay(5).overlay_counter(), Some(5));
+        assert_eq!(Ino::from_raw(0).base_index(), None);
+    }
+}

@@ -70,15 +70,15 @@ pub enum LayerError {
     LoneDiff,
     /// Files are cut differently.
     #[error(
-        "layer {layer} cuts files into chunks of {found}, the layers below it into chunks of {expected}; mount them apart"
+        "layer {layer} has a chunk size of {found}, the layers below it of {expected}; mount them apart"
     )]
     ChunkSize {
         /// 1 for the first layer.
         layer: usize,
         /// What it says.
-        found: String,
+        found: ChunkSize,
         /// What the others say.
-        expected: String,
+        expected: ChunkSize,
     },
     /// A path of a layer does not fit where the layer is placed.
     #[error("layer {layer}: \"{path}\" cannot be placed")]
@@ -114,13 +114,6 @@ pub enum LayerError {
     Encode(#[from] EncodeError),
 }
 
-fn say(size: ChunkSize) -> String {
-    match size {
-        ChunkSize::WholeFile => "whole files".to_owned(),
-        ChunkSize::Bytes(bytes) => format!("{bytes} bytes"),
-    }
-}
-
 /// Puts layers over one another.
 pub fn compose(layers: Vec<Layer>) -> Result<Composed, LayerError> {
     let mut composed: Option<(Snapshot, Option<ContentHash>)> = None;
@@ -154,11 +147,10 @@ pub fn compose(layers: Vec<Layer>) -> Result<Composed, LayerError> {
                     Layer::Diff(diff) => diff.chunk_size(),
                 };
                 if found != lower.chunk_size() {
-                    let expected = say(lower.chunk_size());
                     return Err(LayerError::ChunkSize {
                         layer,
-                        found: say(found),
-                        expected,
+                        found,
+                        expected: lower.chunk_size(),
                     });
                 }
                 match upper {
@@ -236,4 +228,176 @@ fn place(
     }
     Snapshot::new(chunk_size, None, entries)
         .map_err(|source| LayerError::Snapshot { layer, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use attachfs_manifest::Change;
+    use attachfs_manifest::wire::encode_diff;
+
+    use super::*;
+    use crate::testing::{CHUNK, any_snapshot, file, link, path, snapshot};
+    use proptest::prelude::*;
+
+    fn layer(snapshot: Snapshot, at: Option<&str>) -> Layer {
+        let bytes = encode_snapshot(&snapshot, Format::V2025_12).unwrap();
+        Layer::Snapshot {
+            snapshot,
+            hash: ContentHash::of(&bytes),
+            at: at.map(path),
+        }
+    }
+
+    fn composed<const N: usize>(layers: [Layer; N]) -> Snapshot {
+        compose(layers.into()).unwrap().snapshot
+    }
+
+    fn encoded_hash(snapshot: &Snapshot) -> ContentHash {
+        ContentHash::of(&encode_snapshot(snapshot, Format::V2025_12).unwrap())
+    }
+
+    #[test]
+    fn one_manifest_is_itself_and_keeps_its_own_hash() {
+        let bytes = encode_snapshot(&snapshot([("f", file(25))]), Format::V2025_12).unwrap();
+        let made = compose(vec![Layer::decode(&bytes, None).unwrap()]).unwrap();
+        assert_eq!(made.snapshot, snapshot([("f", file(25))]));
+        assert_eq!(made.hash, ContentHash::of(&bytes));
+    }
+
+    #[test]
+    fn the_upper_file_counts_and_directories_are_merged() {
+        let lower = snapshot([("d/a", file(1)), ("d/b", file(2)), ("e", Node::Dir)]);
+        let upper = snapshot([("d/b", file(3)), ("d/c", file(4))]);
+        let made = compose(vec![layer(lower, None), layer(upper, None)]).unwrap();
+        let expected = snapshot([
+            ("d/a", file(1)),
+            ("d/b", file(3)),
+            ("d/c", file(4)),
+            ("e", Node::Dir),
+        ]);
+        assert_eq!(made.hash, encoded_hash(&expected));
+        assert_eq!(made.snapshot, expected);
+    }
+
+    #[test]
+    fn what_is_no_directory_hides_all_below_it_and_is_hidden_by_one() {
+        let lower = snapshot([("d/e/a", file(1)), ("d-e", file(2)), ("f", file(3))]);
+        let upper = snapshot([("d", link("d-e")), ("f/x", file(4))]);
+        assert_eq!(
+            composed([layer(lower, None), layer(upper, None)]),
+            snapshot([("d", link("d-e")), ("d-e", file(2)), ("f/x", file(4))])
+        );
+    }
+
+    #[test]
+    fn a_layer_moves_into_its_directory_with_its_links() {
+        let lower = snapshot([("a", file(1)), ("sub", file(7))]);
+        let root = Node::Symlink(LinkTarget::Root);
+        let upper = snapshot([("a", file(2)), ("d/l", link("a")), ("r", root)]);
+        assert_eq!(
+            composed([layer(lower, None), layer(upper, Some("sub/dir"))]),
+            snapshot([
+                ("a", file(1)),
+                ("sub/dir/a", file(2)),
+                ("sub/dir/d/l", link("sub/dir/a")),
+                ("sub/dir/r", link("sub/dir")),
+            ])
+        );
+    }
+
+    #[test]
+    fn an_empty_layer_is_still_a_directory() {
+        let made = compose(vec![layer(snapshot([]), Some("x/y"))]).unwrap();
+        assert_eq!(made.snapshot, snapshot([("x/y", Node::Dir)]));
+        assert_eq!(made.hash, encoded_hash(&made.snapshot));
+    }
+
+    #[test]
+    fn a_diff_changes_all_that_lies_below_it() {
+        let lower = snapshot([("a", file(1)), ("d/b", file(2))]);
+        let changes = [
+            (path("a"), Change::DeleteFile),
+            (path("s/c"), Change::Put(file(3))),
+        ];
+        let diff = Diff::new(CHUNK, Some(encoded_hash(&lower)), changes).unwrap();
+        let diff = Layer::decode(&encode_diff(&diff).unwrap(), None).unwrap();
+        let placed = layer(snapshot([("x", file(4))]), Some("s"));
+        let made = compose(vec![layer(lower, None), placed, diff]).unwrap();
+        let expected = snapshot([("d/b", file(2)), ("s/c", file(3)), ("s/x", file(4))]);
+        assert_eq!(made.hash, encoded_hash(&expected));
+        assert_eq!(made.snapshot, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn the_difference_of_two_trees_over_the_one_is_the_other(old in any_snapshot(), new in any_snapshot()) {
+            let diff = Layer::Diff(new.diff(&old, None));
+            prop_assert_eq!(composed([layer(old, None), diff]), new);
+        }
+
+        #[test]
+        fn any_layer_goes_over_any_other_and_is_seen_whole(lower in any_snapshot(), upper in any_snapshot()) {
+            let made = composed([layer(lower.clone(), None), layer(upper.clone(), None)]);
+            for (path, node) in upper.entries() {
+                prop_assert_eq!(made.get(path), Some(node));
+            }
+            for (path, node) in made.entries() {
+                prop_assert!([&lower, &upper].iter().any(|layer| layer.get(path) == Some(node)));
+            }
+            for (path, node) in lower.entries() {
+                let hides = |above: ManifestPath| upper.get(&above).is_some_and(|node| !node.is_dir());
+                let hidden = upper.get(path).is_some() || path.ancestors().any(hides);
+                prop_assert!(hidden || made.get(path) == Some(node));
+            }
+        }
+    }
+
+    #[test]
+    fn layers_that_make_no_tree_say_which_and_why() {
+        assert!(matches!(compose(Vec::new()), Err(LayerError::None)));
+        let diff = snapshot([("a", file(1))]).diff(&snapshot([]), None);
+        let bytes = encode_diff(&diff).unwrap();
+        assert!(matches!(
+            compose(vec![Layer::Diff(diff)]),
+            Err(LayerError::LoneDiff)
+        ));
+        match Layer::decode(&bytes, Some(path("d"))) {
+            Err(LayerError::PlacedDiff(at)) => assert_eq!(at, path("d")),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            Layer::decode(b"{}", None),
+            Err(LayerError::Decode(_))
+        ));
+
+        let gone = Diff::new(CHUNK, None, [(path("b"), Change::DeleteFile)]).unwrap();
+        let layers = vec![layer(snapshot([("a", file(1))]), None), Layer::Diff(gone)];
+        match compose(layers) {
+            Err(LayerError::Diff { layer: 2, source }) => {
+                assert_eq!(source.path(), Some(&path("b")));
+            }
+            other => panic!("{other:?}"),
+        }
+
+        let whole = Snapshot::new(ChunkSize::WholeFile, None, []).unwrap();
+        let layers = vec![layer(snapshot([]), None), layer(whole, None)];
+        let error = compose(layers).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "layer 2 has a chunk size of the whole file, the layers below it of 10 bytes; mount \
+             them apart"
+        );
+
+        let long = vec!["d"; 2000].join("/");
+        let layers = vec![layer(
+            snapshot([(&long, Node::Dir)]),
+            Some(
+                "a-long-name/below-the-root/that-is-too-much-when-put-before-it/as-it-is-longer-than-what-is-left",
+            ),
+        )];
+        assert!(matches!(
+            compose(layers),
+            Err(LayerError::Path { layer: 1, .. })
+        ));
+    }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use attachfs_tree::{Ino, Namespace};
+use attachfs_tree::{FileContent, Ino, Namespace};
 
 use crate::overlay::{CommitRecord, Pin, Record};
 use crate::vfs::journal_failed;
@@ -55,6 +55,11 @@ impl Vfs {
         self.handles.has_writer(ino)
     }
 
+    /// Whether a file's content is still this. Bytes that were overwritten since are not seen by it.
+    pub fn has_content(&self, ino: Ino, content: &FileContent) -> bool {
+        self.namespace.read().content(ino) == Some(content)
+    }
+
     /// Opens an inode's scratch file for reading, and says what it is called.
     pub fn open_scratch(&self, ino: Ino) -> Result<(Arc<File>, PathBuf), FsError> {
         let overlay = self.writable()?;
@@ -63,6 +68,12 @@ impl Vfs {
             FsError::io(format!("open the scratch file {}", path.display()), error)
         })?;
         Ok((Arc::new(file), path))
+    }
+
+    /// Waits until nobody else commits this session, and keeps others from it until the guard is
+    /// dropped.
+    pub async fn commit_turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, FsError> {
+        Ok(self.writable()?.committing.lock().await)
     }
 
     /// The steps of earlier commits, in order.
@@ -80,6 +91,7 @@ impl Vfs {
             .journal
             .append(&Record::Commit(step.clone()))
             .map_err(journal_failed)?;
+        overlay.scratch.sync_names()?;
         overlay.journal.sync().map_err(journal_failed)?;
         overlay.commits.lock().push(step);
         Ok(())

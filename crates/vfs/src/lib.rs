@@ -20,6 +20,10 @@ mod handles;
 mod ops;
 pub mod overlay;
 mod session;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod vfs;
 
 pub use attr::{FileAttr, Settings};

@@ -8,7 +8,7 @@
 //!         journal              see overlay::Journal
 //!         scratch/             bytes; elsewhere if asked for
 //!         commits/1.manifest   what commit 1 published or is about to publish
-//!         commits/1.total      everything committed up to 1, as one diff against the base
+//!         commits/1.total      everything committed up to 1, relative to the base
 //!         control.sock         while it is mounted
 //!         log
 //! ```
@@ -18,6 +18,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use attachfs_durable::{DurableError, FileLock, create_private_dir, publish};
 use attachfs_manifest::{ContentHash, ManifestPath};
@@ -28,6 +29,10 @@ use crate::overlay::Scratch;
 
 /// The version of the directory that this code writes and reads.
 const FORMAT: u32 = 1;
+
+/// How often and how quickly a lock is tried that someone else has.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A session's name: 32 hexadecimal digits, random.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -296,16 +301,18 @@ impl Session {
 
     /// Whether a process has the session.
     pub fn is_in_use(dir: &Path) -> Result<bool, SessionError> {
-        match Self::lock(dir) {
-            Ok(_) => Ok(false),
-            Err(SessionError::InUse(_)) => Ok(true),
-            Err(error) => Err(error),
-        }
+        Ok(FileLock::is_held(&dir.join("lock"))?)
     }
 
     fn lock(dir: &Path) -> Result<FileLock, SessionError> {
-        FileLock::try_exclusive(&dir.join("lock"))?
-            .ok_or_else(|| SessionError::InUse(dir.to_owned()))
+        for _ in 0..LOCK_TRIES {
+            if let Some(lock) = FileLock::try_exclusive(&dir.join("lock"))? {
+                return Ok(lock);
+            }
+            // Someone may only be looking.
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        Err(SessionError::InUse(dir.to_owned()))
     }
 
     fn description(dir: &Path) -> PathBuf {
@@ -402,25 +409,19 @@ impl Session {
         write(path, bytes)
     }
 
-    /// Deletes the session and everything that was not committed.
+    /// Deletes the session and everything that was not committed. The journal goes first, so that what
+    /// is half deleted is never taken for the whole; the description goes last, so that it can be
+    /// deleted again.
     pub fn discard(&self) -> Result<(), SessionError> {
-        // The description first: a half-deleted session is no session.
-        let description = Self::description(&self.dir);
-        std::fs::remove_file(&description).map_err(failed("remove", &description))?;
+        remove_file(&self.journal_path())?;
         if let Some(scratch) = &self.meta.scratch_dir {
             remove_tree(&scratch.join(self.meta.id.as_str()))?;
         }
         for part in ["base", "commits", "scratch"] {
             remove_tree(&self.dir.join(part))?;
         }
-        for part in ["journal", "control.sock", "log", "lock"] {
-            let path = self.dir.join(part);
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed("remove", &path)(error));
-                }
-                _ => {}
-            }
+        for part in ["control.sock", "log", "session.json", "lock"] {
+            remove_file(&self.dir.join(part))?;
         }
         // Empty, unless something of the user's is in it.
         for part in ["mnt", ""] {
@@ -438,6 +439,15 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), SessionError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failed("remove", path)(error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use attachfs_fetch::Fetcher;
 use attachfs_manifest::Name;
@@ -18,13 +18,19 @@ use crate::{FsError, FsErrorKind, Session, SessionError, Settings};
 
 /// A cached name that no longer means what it meant, to be told to the kernel. Sent with no lock
 /// held; whoever receives it must not be on a thread that answers the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Invalidation {
     /// The directory.
     pub parent: Ino,
     /// The name in it.
     pub name: Name,
+    /// How long to wait before telling: a listing that was on its way when the name got its new
+    /// meaning can bring the old one back.
+    pub after: Duration,
 }
+
+/// A listing reaches the kernel well within this time.
+const LISTING_ARRIVES: Duration = Duration::from_secs(1);
 
 /// What was done since the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -72,6 +78,8 @@ pub(crate) struct Overlay {
     pub(crate) scratch: Arc<Scratch>,
     pub(crate) reaper: Reaper,
     pub(crate) commits: Mutex<Vec<CommitRecord>>,
+    /// Held by whoever commits.
+    pub(crate) committing: tokio::sync::Mutex<()>,
 }
 
 /// A mounted, or mountable, file system. All methods may be called from any thread.
@@ -84,6 +92,9 @@ pub struct Vfs {
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) tally: Arc<Tally>,
     invalidations: Mutex<Option<std::sync::mpsc::Sender<Invalidation>>>,
+    /// When attributes were last given out with a listing, in milliseconds since `begun`.
+    listed: AtomicU64,
+    begun: Instant,
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -129,14 +140,7 @@ impl Vfs {
         settings: Settings,
     ) -> Result<Self, OpenError> {
         let scratch = session.scratch()?;
-        let journal_path = session.journal_path();
-        let recovered = if journal_path.exists() {
-            recover(&journal_path, &scratch, base)?
-        } else {
-            // It died between its first two steps: nothing was written.
-            drop(Journal::create(&journal_path)?);
-            recover(&journal_path, &scratch, base)?
-        };
+        let recovered = recover(&session.journal_path(), &scratch, base)?;
         let overlay = Overlay::new(session, recovered.journal, scratch, recovered.commits)?;
         Ok(Self::with(
             recovered.namespace,
@@ -160,12 +164,31 @@ impl Vfs {
             fetcher,
             tally: Arc::default(),
             invalidations: Mutex::new(None),
+            listed: AtomicU64::new(0),
+            begun: Instant::now(),
         }
     }
 
     /// Where to send names that the kernel must forget.
     pub fn send_invalidations(&self, to: std::sync::mpsc::Sender<Invalidation>) {
         *self.invalidations.lock() = Some(to);
+    }
+
+    /// Remembers that attributes are on their way to the kernel with a listing.
+    pub(crate) fn note_listing(&self) {
+        self.listed.store(
+            self.begun.elapsed().as_millis() as u64 + 1,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// How long the kernel may still get attributes from before this moment; `None` if it has them
+    /// all.
+    pub(crate) fn listings_settle(&self) -> Option<Duration> {
+        let listed = self.listed.load(Ordering::Relaxed);
+        let now = self.begun.elapsed().as_millis() as u64;
+        let recent = listed > 0 && now < listed + LISTING_ARRIVES.as_millis() as u64;
+        recent.then_some(LISTING_ARRIVES)
     }
 
     pub(crate) fn invalidate(&self, names: impl IntoIterator<Item = Invalidation>) {
@@ -235,6 +258,25 @@ impl Vfs {
         Ok(())
     }
 
+    /// As [`mutate`](Self::mutate) for a mutation that makes the inode `ino` with a scratch file. If
+    /// it fails, the scratch file goes at once: the next new inode gets the same number.
+    pub(crate) fn mutate_making(
+        &self,
+        namespace: &mut Namespace,
+        overlay: &Overlay,
+        ino: Ino,
+        mutation: Mutation,
+    ) -> Result<(), FsError> {
+        let made = self.mutate(namespace, overlay, mutation);
+        if made.is_err()
+            && let Err(error) = overlay.scratch.remove(ino)
+        {
+            // Recovery removes it, or the next inode's creation empties it.
+            tracing::warn!(%error, path = %overlay.scratch.path(ino).display(), "cannot remove a scratch file");
+        }
+        made
+    }
+
     /// Forgets an inode that has no name and no handle.
     pub(crate) fn drop_inode(namespace: &mut Namespace, overlay: &Overlay, ino: Ino) {
         let has_scratch = namespace
@@ -274,6 +316,7 @@ impl Overlay {
             scratch,
             reaper,
             commits: Mutex::new(commits),
+            committing: tokio::sync::Mutex::default(),
         })
     }
 }

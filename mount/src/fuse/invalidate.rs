@@ -3,11 +3,14 @@
 //! Never on an event loop: the kernel takes the directory's lock for it, and whoever has that lock may
 //! be waiting for an event loop's answer.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use attachfs_vfs::{Invalidation, Vfs};
 use fuser::{INodeNo, Notifier};
@@ -39,11 +42,33 @@ impl Invalidator {
 }
 
 fn run(names: &Receiver<Invalidation>, kernel: &Notifier) {
-    for Invalidation { parent, name } in names {
-        let told = kernel.inval_entry(INodeNo(parent.raw()), OsStr::from_bytes(name.as_bytes()));
-        if let Err(error) = told {
-            // The connection has ended: the kernel remembers nothing any more.
-            tracing::debug!(%error, directory = %parent, "a name was not invalidated");
+    let mut waiting: BinaryHeap<Reverse<(Instant, Invalidation)>> = BinaryHeap::new();
+    loop {
+        let next = match waiting.peek() {
+            None => names.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(Reverse((due, ..))) => {
+                names.recv_timeout(due.saturating_duration_since(Instant::now()))
+            }
+        };
+        match next {
+            Ok(name) => waiting.push(Reverse((Instant::now() + name.after, name))),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+        while let Some(Reverse((due, ..))) = waiting.peek()
+            && *due <= Instant::now()
+            && let Some(Reverse((_, name))) = waiting.pop()
+        {
+            tell(kernel, &name);
+        }
+    }
+}
+
+fn tell(kernel: &Notifier, Invalidation { parent, name, .. }: &Invalidation) {
+    let told = kernel.inval_entry(INodeNo(parent.raw()), OsStr::from_bytes(name.as_bytes()));
+    if let Err(error) = told {
+        // The connection has ended, or the kernel does not know the name: either way it
+        // remembers nothing of it.
+        tracing::debug!(%error, directory = %parent, "a name was not invalidated");
     }
 }

@@ -7,7 +7,8 @@ use attachfs_tree::{
     AttributeChange, BaseKind, FileContent, Ino, Kind, Mutation, Namespace, Timestamp,
 };
 
-use crate::vfs::now;
+use super::directory::checked;
+use crate::vfs::{Overlay, now};
 use crate::{FileAttr, FsError, FsErrorKind, Vfs};
 
 /// A new time.
@@ -40,10 +41,14 @@ impl Vfs {
         let namespace = self.namespace.read();
         match namespace.lookup(parent, name) {
             Some(ino) => self.attr_in(&namespace, ino),
-            None if namespace.kind(parent) != Some(Kind::Dir) => {
-                Err(FsErrorKind::NotADirectory.into())
-            }
-            None => Err(FsErrorKind::NotFound.into()),
+            None => match namespace.kind(parent) {
+                Some(Kind::Dir) => {
+                    checked(name)?;
+                    Err(FsErrorKind::NotFound.into())
+                }
+                Some(_) => Err(FsErrorKind::NotADirectory.into()),
+                None => Err(FsErrorKind::NotFound.into()),
+            },
         }
     }
 
@@ -111,11 +116,8 @@ impl Vfs {
             self.truncate(ino, size)?;
         }
         let mut namespace = self.namespace.write();
-        let kind = namespace
-            .kind(ino)
-            .ok_or(FsError::plain(FsErrorKind::NotFound))?;
         let time = now();
-        let mut change = AttributeChange {
+        let change = AttributeChange {
             mode: set.mode.map(|mode| mode & 0o1777),
             uid: set.uid,
             gid: set.gid,
@@ -124,8 +126,25 @@ impl Vfs {
                 SetTime::To(time) => time,
             }),
         };
-        if kind == Kind::File
-            && namespace.content(ino) == Some(&FileContent::Scratch)
+        self.change(&mut namespace, overlay, ino, change, time)?;
+        if let Some(copy) = namespace.copied_up(ino)
+            && namespace.kind(copy).is_some()
+        {
+            // Whoever still has the old number means the file.
+            self.change(&mut namespace, overlay, copy, change, time)?;
+        }
+        self.attr_in(&namespace, ino)
+    }
+
+    fn change(
+        &self,
+        namespace: &mut Namespace,
+        overlay: &Overlay,
+        ino: Ino,
+        mut change: AttributeChange,
+        time: Timestamp,
+    ) -> Result<(), FsError> {
+        if namespace.content(ino) == Some(&FileContent::Scratch)
             && let Some(mtime) = change.mtime.take()
         {
             // The scratch file's time is the file's.
@@ -134,14 +153,11 @@ impl Vfs {
             file.set_times(times)
                 .map_err(|error| FsError::io("set the time of a file", error))?;
         }
-        if change != AttributeChange::default() {
-            self.mutate(
-                &mut namespace,
-                overlay,
-                Mutation::SetAttributes { ino, change, time },
-            )?;
+        if change == AttributeChange::default() {
+            return Ok(());
         }
-        self.attr_in(&namespace, ino)
+        let set = Mutation::SetAttributes { ino, change, time };
+        self.mutate(namespace, overlay, set)
     }
 
     /// The text of a symbolic link.

@@ -60,6 +60,7 @@ impl Vfs {
     /// The attributes of what an entry's name means now, which after a copy-up is another inode than
     /// the view has; `None` if the name has gone.
     pub fn entry_attr(&self, view: &DirView, entry: &DirEntry<'_>) -> Option<FileAttr> {
+        self.note_listing();
         let namespace = self.namespace.read();
         let ino = match entry.name {
             b"." | b".." => entry.ino,

@@ -1,6 +1,6 @@
 //! open, create, release, and the copy-up of a base file that is to be written.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use attachfs_tree::{FileContent, Ino, Kind, Mutation};
 
@@ -85,28 +85,29 @@ impl Vfs {
         }
         let to = namespace.next_ino();
         let names = namespace.names(from);
-        overlay
-            .scratch
-            .create(to)
-            .map_err(|error| FsError::io("create a scratch file", error))?;
         let copy = Mutation::CopyUp {
             from,
             to,
             keep,
             time: now(),
         };
-        if let Err(error) = self.mutate(&mut namespace, overlay, copy) {
-            overlay.reaper.remove_later(to);
-            return Err(error);
-        }
+        namespace.check(&copy)?;
+        overlay
+            .scratch
+            .create(to)
+            .map_err(|error| FsError::io("create a scratch file", error))?;
+        self.mutate_making(&mut namespace, overlay, to, copy)?;
+        let settle = self.listings_settle();
         drop(namespace);
-        if names.len() > 1 {
-            // The name in this call is looked up again by itself; the others must be told.
-            self.invalidate(
-                names
-                    .into_iter()
-                    .map(|(parent, name)| Invalidation { parent, name }),
-            );
+        // The name in this call is looked up again by itself; the others must be told.
+        let now = (names.len() > 1).then_some(Duration::ZERO);
+        for after in now.into_iter().chain(settle) {
+            let told = names.iter().cloned();
+            self.invalidate(told.map(|(parent, name)| Invalidation {
+                parent,
+                name,
+                after,
+            }));
         }
         Ok(())
     }
@@ -137,10 +138,7 @@ impl Vfs {
             .scratch
             .create(ino)
             .map_err(|error| FsError::io("create a scratch file", error))?;
-        if let Err(error) = self.mutate(&mut namespace, overlay, create) {
-            overlay.reaper.remove_later(ino);
-            return Err(error);
-        }
+        self.mutate_making(&mut namespace, overlay, ino, create)?;
         let handle = self.handles.open_file(ino, access, || Ok(Some(file)))?;
         let attr = self.attr_in(&namespace, ino)?;
         Ok((
@@ -192,25 +190,27 @@ impl Vfs {
         let content = namespace
             .content(ino)
             .ok_or(FsError::plain(FsErrorKind::NotFound))?;
-        let mapped = match content {
+        let old_size = match content {
             FileContent::Base => {
                 drop(namespace);
                 self.copy_up(ino, size)?;
                 return Err(FsErrorKind::Stale.into());
             }
-            FileContent::Scratch => false,
-            FileContent::Mapped(_) => true,
+            FileContent::Scratch => None,
+            FileContent::Mapped(mapping) => Some(mapping.size),
         };
         let file = self.scratch_file(overlay, ino)?;
-        let set_len = |file: &Arc<std::fs::File>| {
+        let set_len = || {
             file.set_len(size)
                 .map_err(|error| FsError::io("set the length of a file", error))
         };
-        if !mapped {
-            return set_len(&file);
-        }
+        let Some(old_size) = old_size else {
+            return set_len();
+        };
         let mut namespace = parking_lot::RwLockUpgradableReadGuard::upgrade(namespace);
-        set_len(&file)?;
+        if size >= old_size {
+            set_len()?;
+        }
         self.mutate(
             &mut namespace,
             overlay,
@@ -219,6 +219,14 @@ impl Vfs {
                 size,
                 time: now(),
             },
-        )
+        )?;
+        if size < old_size
+            && let Err(error) = file.set_len(size)
+        {
+            // Only after the record: until then what is cut off still counts. From then on it does
+            // not, wherever it is.
+            tracing::warn!(%error, path = %overlay.scratch.path(ino).display(), "cannot shorten a scratch file");
+        }
+        Ok(())
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!     "attachfs journal 1\n"
-//!     | length, u32 | XXH3-64 of the payload, u64 | payload, postcard | ...     little-endian
+//!     | length, u32 | number, u64 | XXH3-64, u64 | payload, postcard | ...     little-endian
+//!                     0, 1, 2 ...   of the payload, seeded with the number
 //! ```
 //!
 //! A record is in the kernel when `append` returns, so it outlives the process; `sync` makes
 //! everything appended so far outlive a power loss, one fdatasync for all that wait. Space is
 //! reserved ahead, so that deleting things works on a full disk. A record that could not be written
-//! whole is cut off again; if not even that works, the journal takes no more records.
+//! whole is cut off again; if not even that works, the journal takes no more records. After a sync
+//! that failed the kernel no longer knows what it did not write, so no later one counts.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,15 +19,15 @@ use std::path::{Path, PathBuf};
 
 use attachfs_durable::{DurableError, sync_dir};
 use parking_lot::Mutex;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Record;
 
 const MAGIC: &[u8] = b"attachfs journal 1\n";
-const HEADER: usize = 12;
+const HEADER: usize = 20;
 /// Longer than any record can be that we write: a commit's list of clean files is the longest.
 const LONGEST_RECORD: usize = 1 << 30;
-/// Reserved ahead of the end. Room for some ten thousand deletions.
+/// Reserved ahead of the end; at least half of it is kept. Room for some ten thousand deletions.
 const RESERVE: u64 = 1 << 20;
 
 /// Why a journal cannot be used.
@@ -56,6 +58,12 @@ pub enum JournalError {
         /// Where it starts.
         offset: u64,
     },
+    /// A record that `open` would not read back.
+    #[error("a record of {0} bytes is too long for the journal")]
+    TooLong(usize),
+    /// An earlier sync failed.
+    #[error("an earlier sync of the journal failed: what it holds may not survive a power loss")]
+    NotDurable,
     /// An earlier failure left the journal in an unknown state.
     #[error("the journal takes no more records after an earlier failure")]
     Poisoned,
@@ -70,13 +78,22 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     tail: Mutex<Tail>,
-    /// How far everything is durable; held while syncing, so that one sync serves all who wait.
-    synced: Mutex<u64>,
+    /// Held while syncing, so that one sync serves all who wait.
+    synced: Mutex<Synced>,
+}
+
+#[derive(Debug, Default)]
+struct Synced {
+    /// How far everything is durable.
+    upto: u64,
+    failed: bool,
 }
 
 #[derive(Debug)]
 struct Tail {
     end: u64,
+    /// The number of the next record.
+    number: u64,
     reserved: u64,
     poisoned: bool,
     buffer: Vec<u8>,
@@ -97,21 +114,23 @@ impl Journal {
         if let Some(dir) = path.parent() {
             sync_dir(dir)?;
         }
-        Ok(Self::at_end(path, file, MAGIC.len() as u64))
+        Ok(Self::at_end(path, file, MAGIC.len() as u64, 0))
     }
 
-    fn at_end(path: &Path, file: File, end: u64) -> Self {
-        let tail = Tail {
+    fn at_end(path: &Path, file: File, end: u64, number: u64) -> Self {
+        let mut tail = Tail {
             end,
+            number,
             reserved: end,
             poisoned: false,
             buffer: Vec::new(),
         };
+        tail.reserve(&file, 0);
         Self {
             path: path.to_owned(),
             file,
             tail: Mutex::new(tail),
-            synced: Mutex::new(0),
+            synced: Mutex::default(),
         }
     }
 
@@ -124,12 +143,17 @@ impl Journal {
             .open(path)
             .map_err(failed("open", path))?;
         let bytes = std::fs::read(path).map_err(failed("read", path))?;
+        if bytes.len() < MAGIC.len() && MAGIC.starts_with(&bytes) {
+            // Its process died while it created it.
+            file.write_all_at(MAGIC, 0).map_err(failed("write", path))?;
+            return Ok((Self::at_end(path, file, MAGIC.len() as u64, 0), Vec::new()));
+        }
         let mut rest = bytes
             .strip_prefix(MAGIC)
             .ok_or_else(|| JournalError::NotAJournal(path.to_owned()))?;
         let mut records = Vec::new();
         let mut end = MAGIC.len() as u64;
-        while let Some((payload, after)) = next_record(rest) {
+        while let Some((payload, after)) = record_at(rest, records.len() as u64) {
             let record = postcard::from_bytes(payload).map_err(|_| JournalError::Damaged {
                 path: path.to_owned(),
                 record: records.len() as u64 + 1,
@@ -139,7 +163,7 @@ impl Journal {
             end += (rest.len() - after.len()) as u64;
             rest = after;
         }
-        if contains_record(rest) {
+        if contains_later_record(rest, records.len() as u64) {
             return Err(JournalError::Damaged {
                 path: path.to_owned(),
                 record: records.len() as u64 + 1,
@@ -150,7 +174,7 @@ impl Journal {
             file.set_len(end)
                 .map_err(failed("cut off an unfinished record of", path))?;
         }
-        Ok((Self::at_end(path, file, end), records))
+        Ok((Self::at_end(path, file, end, records.len() as u64), records))
     }
 
     /// Appends a record. When it returns, the record outlives this process.
@@ -166,19 +190,21 @@ impl Journal {
         tail.buffer = postcard::to_extend(record, buffer)
             .expect("a record is made of plain data, which postcard can always write");
         let (header, payload) = tail.buffer.split_at_mut(HEADER);
-        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        header[4..].copy_from_slice(&xxh3_64(payload).to_le_bytes());
-        let len = tail.buffer.len() as u64;
-        if tail.end + len > tail.reserved {
-            reserve(&self.file, tail.end, len + RESERVE);
-            tail.reserved = tail.end + len + RESERVE;
+        if payload.len() > LONGEST_RECORD {
+            return Err(JournalError::TooLong(payload.len()));
         }
+        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        header[4..12].copy_from_slice(&tail.number.to_le_bytes());
+        header[12..].copy_from_slice(&xxh3_64_with_seed(payload, tail.number).to_le_bytes());
+        let len = tail.buffer.len() as u64;
+        tail.reserve(&self.file, len);
         if let Err(source) = self.file.write_all_at(&tail.buffer, tail.end) {
             tail.poisoned = self.file.set_len(tail.end).is_err();
             tail.reserved = tail.end;
             return Err(failed("append to", &self.path)(source));
         }
         tail.end += len;
+        tail.number += 1;
         Ok(())
     }
 
@@ -186,12 +212,34 @@ impl Journal {
     pub fn sync(&self) -> Result<(), JournalError> {
         let wanted = self.tail.lock().end;
         let mut synced = self.synced.lock();
-        if *synced < wanted {
+        if synced.failed {
+            return Err(JournalError::NotDurable);
+        }
+        if synced.upto < wanted {
             let end = self.tail.lock().end;
-            self.file.sync_data().map_err(failed("sync", &self.path))?;
-            *synced = end;
+            if let Err(source) = self.file.sync_data() {
+                synced.failed = true;
+                return Err(failed("sync", &self.path)(source));
+            }
+            synced.upto = end;
         }
         Ok(())
+    }
+}
+
+impl Tail {
+    /// Asks for space for `len` more bytes and those after them. That it is not granted is no
+    /// failure: the write will say so.
+    fn reserve(&mut self, file: &File, len: u64) {
+        use rustix::fs::{FallocateFlags, fallocate};
+        if self.end + len + RESERVE / 2 <= self.reserved {
+            return;
+        }
+        let wanted = len + RESERVE;
+        match fallocate(file, FallocateFlags::KEEP_SIZE, self.end, wanted) {
+            Ok(()) => self.reserved = self.end + wanted,
+            Err(error) => tracing::debug!(%error, "no space is reserved for the journal"),
+        }
     }
 }
 
@@ -204,29 +252,31 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> JournalErro
     }
 }
 
-/// Asks for space behind the end. That it is not granted is no failure: the write will say so.
-fn reserve(file: &File, offset: u64, len: u64) {
-    use rustix::fs::{FallocateFlags, fallocate};
-    if let Err(error) = fallocate(file, FallocateFlags::KEEP_SIZE, offset, len) {
-        tracing::debug!(%error, "no space is reserved for the journal");
-    }
+fn number_of(header: &[u8]) -> u64 {
+    u64::from_le_bytes(header[4..12].try_into().expect("eight bytes"))
 }
 
-/// The first record's payload and what follows it, if there is a whole and sound one.
-fn next_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The payload of the record with this number and what follows it, if `bytes` begin with it whole
+/// and sound.
+fn record_at(bytes: &[u8], number: u64) -> Option<(&[u8], &[u8])> {
     let (header, rest) = bytes.split_at_checked(HEADER)?;
     let len = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;
-    let sum = u64::from_le_bytes(header[4..].try_into().ok()?);
-    if len == 0 || len > LONGEST_RECORD {
+    let sum = u64::from_le_bytes(header[12..].try_into().ok()?);
+    if number_of(header) != number || len == 0 || len > LONGEST_RECORD {
         return None;
     }
     let (payload, after) = rest.split_at_checked(len)?;
-    (xxh3_64(payload) == sum).then_some((payload, after))
+    (xxh3_64_with_seed(payload, number) == sum).then_some((payload, after))
 }
 
-/// Whether a sound record starts anywhere behind a damaged one. A torn tail has none.
-fn contains_record(bytes: &[u8]) -> bool {
-    (1..bytes.len()).any(|start| next_record(&bytes[start..]).is_some())
+/// Whether a sound record of a later number starts anywhere behind a damaged one. A torn tail has
+/// none. Numbers make this quick: hardly any other bytes look like one that can be there.
+fn contains_later_record(bytes: &[u8], damaged: u64) -> bool {
+    let possible = damaged + 1..=damaged + 1 + (bytes.len() / HEADER) as u64;
+    bytes.windows(HEADER).enumerate().any(|(start, header)| {
+        let number = number_of(header);
+        possible.contains(&number) && record_at(&bytes[start..], number).is_some()
+    })
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attachfs_tree::Ino;
 use parking_lot::{Condvar, Mutex};
 
-use super::{Journal, Scratch};
+use super::{Journal, JournalError, Scratch};
 
 /// How long deletions are collected before one sync serves them all.
 const COLLECT: Duration = Duration::from_millis(500);
@@ -92,15 +92,15 @@ fn run(shared: &Shared, journal: &Journal, scratch: &Scratch) {
             while !queue.closing && (queue.doomed.is_empty() || queue.pins > 0) {
                 shared.changed.wait(&mut queue);
             }
-            if !queue.closing {
-                shared.changed.wait_for(&mut queue, COLLECT);
-            }
+            let until = Instant::now() + COLLECT;
+            while !queue.closing && !shared.changed.wait_until(&mut queue, until).timed_out() {}
             if queue.pins > 0 && !queue.closing {
                 continue;
             }
             (std::mem::take(&mut queue.doomed), queue.closing)
         };
-        if let Err(error) = journal.sync() {
+        let synced = scratch.sync_names().map_err(JournalError::from);
+        if let Err(error) = synced.and_then(|()| journal.sync()) {
             // The scratch files stay; recovery or discard removes them.
             tracing::error!(%error, files = doomed.len(), "scratch files of deleted files are kept");
         } else {

@@ -48,6 +48,8 @@ pub struct CleanFile {
     pub ino: Ino,
     /// Its scratch file when it was hashed.
     pub stamp: ScratchStamp,
+    /// Of a file that is partly the base's: when it was changed last.
+    pub changed: Option<Timestamp>,
     /// The hashes.
     pub content: Content,
 }

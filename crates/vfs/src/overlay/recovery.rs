@@ -46,6 +46,14 @@ pub enum RecoveryError {
     /// The scratch directory cannot be opened.
     #[error(transparent)]
     Durable(#[from] DurableError),
+    /// There are scratch files, but nothing that says what they are.
+    #[error("the journal {} is missing, but {} holds files of this session", journal.display(), scratch.display())]
+    MissingJournal {
+        /// Where it should be.
+        journal: PathBuf,
+        /// The scratch directory.
+        scratch: PathBuf,
+    },
     /// A file's bytes are gone.
     #[error("the scratch file {} of \"{name}\" is missing", scratch.display())]
     MissingScratch {
@@ -57,13 +65,31 @@ pub enum RecoveryError {
 }
 
 /// Replays a journal over a base. Scratch files that no record speaks of are removed: the
-/// operations that made them never returned.
+/// operations that made them never returned, or those that deleted them did. After an error nothing
+/// was removed.
 pub fn recover(
     journal: &Path,
     scratch: &Scratch,
     base: Arc<BaseTree>,
 ) -> Result<Recovered, RecoveryError> {
-    let (opened, records) = Journal::open(journal)?;
+    let found: HashSet<Ino> = scratch
+        .inodes()
+        .map_err(RecoveryError::Scratch)?
+        .into_iter()
+        .collect();
+    let (opened, records) = match Journal::open(journal) {
+        Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            if !found.is_empty() {
+                return Err(RecoveryError::MissingJournal {
+                    journal: journal.to_owned(),
+                    scratch: scratch.dir().to_owned(),
+                });
+            }
+            // It died between its first two steps: nothing was written.
+            (Journal::create(journal)?, Vec::new())
+        }
+        opened => opened?,
+    };
     let mut namespace = Namespace::new(base);
     let mut orphans = HashSet::new();
     let mut commits = Vec::new();
@@ -91,11 +117,6 @@ pub fn recover(
             namespace.forget(orphan);
         }
     }
-    let found: HashSet<Ino> = scratch
-        .inodes()
-        .map_err(RecoveryError::Scratch)?
-        .into_iter()
-        .collect();
     let mut wanted = HashSet::new();
     for (ino, inode) in namespace.touched() {
         if let InodeKind::File(FileContent::Scratch | FileContent::Mapped(_)) = inode.kind {
@@ -110,6 +131,10 @@ pub fn recover(
             }
             wanted.insert(ino);
         }
+    }
+    if found.difference(&wanted).next().is_some() {
+        // The records that deleted them may be in the kernel only.
+        opened.sync()?;
     }
     for ino in found.difference(&wanted) {
         scratch.remove(*ino).map_err(RecoveryError::Scratch)?;

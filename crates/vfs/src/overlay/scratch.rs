@@ -23,6 +23,11 @@ impl Scratch {
         })
     }
 
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where an inode's scratch file is, whether or not it has one.
     pub fn path(&self, ino: Ino) -> PathBuf {
         self.dir.join(format!("{:016x}", ino.raw()))
@@ -71,16 +76,18 @@ impl Scratch {
         space(&self.dir)
     }
 
-    /// The inodes that have a scratch file.
+    /// The inodes that have a scratch file. Files with other names are not this session's.
     pub fn inodes(&self) -> io::Result<Vec<Ino>> {
         let mut inodes = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
-            if let Some(number) = name
+            let number = name
                 .to_str()
-                .and_then(|hex| u64::from_str_radix(hex, 16).ok())
+                .and_then(|hex| u64::from_str_radix(hex, 16).ok());
+            if let Some(ino) = number.map(Ino::from_raw)
+                && self.path(ino).file_name() == Some(&name)
             {
-                inodes.push(Ino::from_raw(number));
+                inodes.push(ino);
             }
         }
         Ok(inodes)

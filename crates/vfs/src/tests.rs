@@ -1,0 +1,7 @@
+//! The file system as its callers see it, against a local disk, and across the death of its process.
+
+mod full;
+mod oracle;
+mod recovering;
+mod sessions;
+mod writing;

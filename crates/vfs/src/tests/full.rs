@@ -1,0 +1,138 @@
+//! A full disk: the writer is told, everything before is sound, and deleting works.
+
+use std::path::Path;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
+
+use super::writing::scratch_files;
+use crate::testing::{Given, READ_WRITE, World, bytes};
+use crate::{FsErrorKind, Session, Vfs};
+
+/// A disk of a few MiB, while it lives. Takes root.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn new(options: &std::ffi::CStr) -> Option<Self> {
+        let dir = TempDir::new().unwrap();
+        match mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), options) {
+            Ok(()) => Some(Self(dir)),
+            Err(error) => {
+                println!("skipped: a small disk cannot be mounted here: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(error) = unmount(self.path(), UnmountFlags::DETACH) {
+            println!("{} stays mounted: {error}", self.path().display());
+        }
+    }
+}
+
+fn world() -> World {
+    World::new(&[("a", Given::File(bytes(2500)))])
+}
+
+/// Writes until there is no room.
+fn fill(kernel: &crate::testing::Kernel, at: &str) -> u64 {
+    let handle = kernel.create(at).unwrap();
+    let mut len = 0;
+    let error = loop {
+        match kernel.write(handle, len, &[1; 4 << 10]) {
+            Ok(written) => len += written as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, FsErrorKind::NoSpace);
+    kernel.close(handle);
+    len
+}
+
+#[test]
+fn a_full_disk_is_told_to_the_writer_and_harms_nothing() {
+    let Some(disk) = SmallDisk::new(c"size=4m") else {
+        return;
+    };
+    let world = world();
+    let dir = disk.path().join("session");
+    let kernel = world.create(&dir);
+    kernel.put("before", b"sound");
+    kernel.patch("a", 100, b"sound");
+    let len = fill(&kernel, "large");
+    assert_eq!(kernel.stat("large").unwrap().size, len);
+    let before = kernel.dump();
+    let (_copy, recovered) = world.after_kill(&dir);
+    assert_eq!(recovered.dump(), before);
+    drop(recovered);
+
+    // Space for records is reserved, so all that needs no room for bytes goes on.
+    for number in 0..1000 {
+        kernel.mkdir(&format!("d{number}")).unwrap();
+    }
+    kernel.rename("before", "d1/after").unwrap();
+    kernel.unlink("large").unwrap();
+    kernel.vfs.seal().unwrap();
+    let before = kernel.dump();
+    drop(kernel);
+    assert_eq!(scratch_files(&dir), 2, "the room is given back");
+    let kernel = world.recover(&dir).unwrap();
+    assert_eq!(kernel.dump(), before);
+    kernel.put("again", &vec![2; 1 << 20]);
+}
+
+#[test]
+fn a_file_that_could_not_be_recorded_leaves_nothing_that_its_successor_could_lose() {
+    let Some(disk) = SmallDisk::new(c"size=4m") else {
+        return;
+    };
+    // The journal has a disk of its own, which gets full; scratch files have room.
+    let world = world();
+    let elsewhere = crate::testing::tempdir();
+    let mut meta = world.meta();
+    meta.scratch_dir = Some(elsewhere.path().to_owned());
+    let dir = disk.path().join("session");
+    let session = Session::create(&dir, meta, &[world.manifest()]).unwrap();
+    let settings = crate::testing::settings();
+    let vfs = Vfs::create(session, world.tree.clone(), world.fetcher(), settings).unwrap();
+    let kernel = crate::testing::Kernel::new(vfs);
+    let ballast = disk.path().join("ballast");
+    let mut filled = std::fs::File::create(&ballast).unwrap();
+    while std::io::Write::write(&mut filled, &[0; 4096]).is_ok() {}
+
+    let long = "n".repeat(200);
+    let mut made = 0;
+    let error = loop {
+        match kernel.create(&format!("{long}{made}")) {
+            Ok(handle) => kernel.close(handle),
+            Err(error) => break error,
+        }
+        made += 1;
+    };
+    assert_eq!(error, FsErrorKind::NoSpace);
+    assert!(made > 1000, "space was reserved for {made}");
+    // The shortest of records fill what is left.
+    while kernel.chmod("a", 0o600).is_ok() {}
+    assert_eq!(kernel.truncate("a", 10), Err(FsErrorKind::NoSpace));
+    let scratch = elsewhere.path().join(world.meta().id.as_str());
+    let count = || std::fs::read_dir(&scratch).unwrap().count();
+    assert_eq!(count(), made, "no trace of what failed");
+
+    drop(filled);
+    std::fs::remove_file(ballast).unwrap();
+    kernel.put("next", b"has the number of what failed");
+    let open = kernel.open("a", READ_WRITE, false).unwrap();
+    kernel.close(open);
+    drop(kernel);
+    assert_eq!(count(), made + 2);
+    let kernel = world.recover(&dir).unwrap();
+    assert_eq!(kernel.cat("next"), b"has the number of what failed");
+    assert_eq!(kernel.cat("a"), bytes(2500));
+}
