@@ -156,7 +156,7 @@ pub enum Error {
         ids: String,
     },
     /// A session that is in use and does not answer.
-    #[error("the process that has the session {} does not answer", .0.display())]
+    #[error("the session {} is in use by a process that does not answer; it may be committing it", .0.display())]
     NoAnswer(PathBuf),
     /// The process that has a session did not do it.
     #[error("{}", with_causes(.0))]
@@ -180,7 +180,7 @@ pub enum Error {
     #[error("the overlay failed")]
     Overlay(#[from] FsError),
     /// A commit.
-    #[error("the commit stopped: {0}")]
+    #[error("the commit stopped")]
     Commit(#[source] CommitError),
     /// The command could not be started.
     #[error("cannot run {command}")]
@@ -244,10 +244,12 @@ impl Error {
                 _ => Class::Store,
             },
             Self::Remote(failure) => failure.kind.into(),
-            Self::Session(SessionError::InUse(_)) | Self::Unmount(UnmountError::Busy { .. }) => {
-                Class::Busy
-            }
+            Self::Session(SessionError::InUse(_))
+            | Self::Unmount(UnmountError::Busy { .. })
+            | Self::NoAnswer(_) => Class::Busy,
             Self::Mount(_) | Self::Unmount(_) => Class::Mount,
+            // What it had done is in the session.
+            Self::Control(ControlError::Closed | ControlError::Connection(_)) => Class::Incomplete,
             Self::Commit(error) => match error {
                 CommitError::Busy(_) => Class::Busy,
                 CommitError::Transfer(error) => class_of_transfer(error, Class::Incomplete),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use attachfs_commit::Observer;
-use attachfs_mount::{ControlServer, MountOptions, Mounted, Unmount, UnmountError};
+use attachfs_mount::{
+    ControlServer, Failure, FailureKind, MountOptions, Mounted, Unmount, UnmountError,
+};
 use attachfs_tree::{BaseTree, Timestamp};
 use attachfs_vfs::{Counters, Session, SessionId, SessionMeta, Settings, Vfs};
 use tokio::runtime::Handle;
@@ -16,7 +18,7 @@ use crate::live::{Live, build, fetcher, manifests_of};
 use crate::manifests::ManifestBytes;
 use crate::registry::{register, unregister};
 use crate::remote::{CommitArguments, CommitReport, Fetched, StatusReport};
-use crate::session::UnmountReport;
+use crate::session::{UnmountReport, detach_dead};
 use crate::store::OpenStore;
 use crate::{Error, Places};
 
@@ -96,6 +98,7 @@ pub struct Mount {
     dir: PathBuf,
     /// Of a read-only mount; a writable file system has it itself.
     session: Option<Session>,
+    had_died: bool,
 }
 
 /// What the control socket and the process's own end share.
@@ -139,9 +142,11 @@ impl Mount {
             places: request.places,
             step_hook: request.step_hook,
         };
+        let mut had_died = false;
         let (session, tree) = match request.what {
             What::Resume { .. } => {
                 let mut session = Session::open(&dir)?;
+                had_died = detach_dead(session.meta())?;
                 let (tree, _) = build(&manifests_of(&session)?)?;
                 session.move_to(&mount_point)?;
                 (session, tree)
@@ -184,7 +189,14 @@ impl Mount {
                 tracing::warn!(%error, "an unused session stays behind");
             }
         }
-        started
+        let mount = started?;
+        Ok(Self { had_died, ..mount })
+    }
+
+    /// Whether the process that had the session before had died, and left a dead mount, which was taken
+    /// away.
+    pub fn had_died(&self) -> bool {
+        self.had_died
     }
 
     /// The session's id.
@@ -351,6 +363,7 @@ impl Parts {
             places,
             dir,
             session,
+            had_died: false,
         })
     }
 }
@@ -383,18 +396,25 @@ impl Active {
             was_dead: false,
             uncommitted: status.uncommitted,
             commit: None,
+            commit_failure: None,
         };
         if self.live.meta.commit_on_unmount {
-            let commit = self
-                .live
-                .commit(&CommitArguments::default(), observer)
-                .await?;
-            let left = commit.account.left_out.len() + commit.account.open.len();
-            report.uncommitted = left as u64;
-            report.commit = Some(commit);
+            let arguments = CommitArguments::default();
+            match self.live.commit(&arguments, observer).await {
+                Ok(commit) => {
+                    let left = commit.account.left_out.len() + commit.account.open.len();
+                    report.uncommitted = left as u64;
+                    report.commit = Some(commit);
+                }
+                // It is unmounted all the same, and whoever asked should hear of both.
+                Err(error) => {
+                    let kind = FailureKind::from(error.class());
+                    report.commit_failure = Some(Failure::new(kind, &error));
+                }
+            }
         }
         // What nothing was written to, or is all in the store, is not needed any more.
-        ended.done = report.uncommitted == 0;
+        ended.done = report.uncommitted == 0 && report.commit_failure.is_none();
         report.kept = !ended.done;
         Ok(report)
     }

@@ -114,6 +114,12 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
             .filter(|found| found.meta.id.as_str().starts_with(&shown))
             .collect();
     }
+    if by_place.len() > 1
+        && let Some(id) = session_mounted_at(&[&real, &absolute])
+        && let Some(dead) = by_place.iter().find(|found| found.meta.id == id)
+    {
+        return Ok((*dead).clone());
+    }
     match by_place[..] {
         [] => Err(Error::NoSession(shown)),
         [found] => Ok(found.clone()),
@@ -128,6 +134,18 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
             })
         }
     }
+}
+
+/// The session whose mount is at one of these places, even if its process has died.
+fn session_mounted_at(places: &[&Path]) -> Option<SessionId> {
+    // Without the table of mounts the sessions are told apart by their ids.
+    let mounts = attachfs_mount::active_mounts().unwrap_or_default();
+    let at = |place: &&Path| {
+        let mut mounts = mounts.iter().rev();
+        let mount = mounts.find(|mount| mount.mount_point == **place);
+        mount.and_then(|mount| mount.session.clone())
+    };
+    places.iter().find_map(at)
 }
 
 /// Makes a session that lies elsewhere findable.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
-use attachfs_mount::Request;
-use attachfs_vfs::{Session, Settings, StoreSettings};
+use attachfs_mount::{ControlClient, Failure, Request};
+use attachfs_vfs::{Session, SessionMeta, Settings, StoreSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,13 +43,29 @@ impl Access {
     }
 }
 
+/// Whether a process has the session, which then answers. One that is just beginning or ending is
+/// given a moment.
+async fn state(found: &Found) -> Result<SessionState, Error> {
+    let deadline = Instant::now() + BEGINS_WITHIN;
+    while Session::is_in_use(&found.dir)? {
+        if ControlClient::connect(&found.dir)?.is_some() {
+            return Ok(SessionState::InUse);
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::NoAnswer(found.dir.clone()));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(SessionState::Left)
+}
+
 /// How a session is.
 pub async fn status(
     found: &Found,
     places: &Places,
     access: &Access,
 ) -> Result<StatusReport, Error> {
-    match found.state {
+    match state(found).await? {
         SessionState::InUse => ask(found, Request::Status, None).await,
         SessionState::Left if found.meta.read_only => Ok(left_read_only(found)),
         SessionState::Left => open(found, places, access).await?.status(false).await,
@@ -86,7 +102,7 @@ pub async fn diff(
     access: &Access,
     observer: &dyn Observer,
 ) -> Result<DiffReport, Error> {
-    match found.state {
+    match state(found).await? {
         SessionState::InUse => {
             ask(
                 found,
@@ -110,7 +126,7 @@ pub async fn commit(
     arguments: &CommitArguments,
     observer: &dyn Observer,
 ) -> Result<CommitReport, Error> {
-    match found.state {
+    match state(found).await? {
         SessionState::InUse => {
             let options = serde_json::to_value(arguments);
             let options = options.map_err(|error| Error::Usage(error.to_string()))?;
@@ -138,6 +154,9 @@ pub struct UnmountReport {
     pub uncommitted: u64,
     /// What was committed, if the mount was made with that.
     pub commit: Option<CommitReport>,
+    /// Why that commit stopped. The session is kept then.
+    #[serde(default)]
+    pub commit_failure: Option<Failure>,
 }
 
 /// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
@@ -147,7 +166,7 @@ pub async fn unmount(
     detach: bool,
     observer: &dyn Observer,
 ) -> Result<UnmountReport, Error> {
-    match found.state {
+    match state(found).await? {
         SessionState::InUse => {
             let options = Value::Null;
             let request = Request::Unmount { detach, options };
@@ -157,22 +176,28 @@ pub async fn unmount(
         }
         SessionState::Left => {
             let session = Session::open(&found.dir)?;
-            let was_dead = detach_dead(found)?;
+            let was_dead = detach_dead(&found.meta)?;
             if !was_dead {
                 return Err(Error::NotMounted(found.meta.id.to_string()));
             }
-            drop(session);
+            let kept = !found.meta.read_only;
+            if !kept {
+                session.discard()?;
+            }
             Ok(UnmountReport {
                 session: found.meta.id.to_string(),
-                kept: true,
+                kept,
                 was_dead,
                 uncommitted: 0,
                 commit: None,
+                commit_failure: None,
             })
         }
     }
 }
 
+/// How long a process may have a session before it answers, or after it stopped doing so.
+const BEGINS_WITHIN: Duration = Duration::from_secs(3);
 /// How long a process may take to end after it has answered.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -191,9 +216,9 @@ async fn wait_until_left(found: &Found) -> Result<(), Error> {
 }
 
 /// Removes the mount that a session's process left when it died. Whether there was one.
-fn detach_dead(found: &Found) -> Result<bool, Error> {
+pub(crate) fn detach_dead(meta: &SessionMeta) -> Result<bool, Error> {
     use attachfs_mount::UnmountError;
-    match attachfs_mount::detach_dead(&found.meta.mount_point, &found.meta.id) {
+    match attachfs_mount::detach_dead(&meta.mount_point, &meta.id) {
         Ok(()) => Ok(true),
         Err(UnmountError::NotDead { .. }) => Ok(false),
         Err(error) => Err(error.into()),
@@ -203,7 +228,7 @@ fn detach_dead(found: &Found) -> Result<bool, Error> {
 /// Deletes a session and everything in it that was not committed. One that is mounted is unmounted
 /// first, unless someone uses it.
 pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
-    match found.state {
+    match state(found).await? {
         SessionState::InUse => {
             let options = Value::Null;
             ask::<()>(found, Request::Discard { options }, None).await?;
@@ -211,7 +236,7 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
         }
         SessionState::Left => {
             let session = Session::open(&found.dir)?;
-            detach_dead(found)?;
+            detach_dead(&found.meta)?;
             session.discard()?;
             unregister(places, &found.meta.id);
             Ok(())

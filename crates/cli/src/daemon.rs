@@ -25,6 +25,8 @@ pub(crate) struct Ready {
     pub(crate) session_dir: String,
     pub(crate) mount_point: String,
     pub(crate) pid: u32,
+    /// Whether it takes the place of a process that had died.
+    pub(crate) had_died: bool,
 }
 
 /// Starts the background process with the same arguments, and waits until it is ready.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attachfs_manifest::wire::{Format, Manifest, decode, encode_snapshot};
+use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{Change, ContentHash, Diff, ManifestPath, Node};
 use attachfs_tree::{BaseTree, Composed, Layer, compose};
 use attachfs_vfs::Session;
 
 use crate::CommitError;
 use crate::node::base_at;
+use crate::plan::Left;
 
 /// What stands at each changed path afterwards; `None` where nothing does.
 pub(crate) type Changes = BTreeMap<ManifestPath, Option<Node>>;
@@ -52,13 +53,18 @@ pub(crate) struct Before {
 }
 
 impl Before {
+    /// The changes themselves.
+    pub(crate) fn into_total(self) -> Changes {
+        self.total
+    }
+
     /// What commit `generation` left; nothing for 0.
     pub(crate) fn load(session: &Session, generation: u32) -> Result<Self, CommitError> {
         if generation == 0 {
             return Ok(Self::default());
         }
         Ok(Self {
-            total: nodes(&read_diff(session, generation)?),
+            total: read_total(session, generation)?,
         })
     }
 
@@ -74,11 +80,16 @@ impl Before {
     pub(crate) fn keep(
         &self,
         changes: impl IntoIterator<Item = (ManifestPath, Option<Node>)>,
-        left: &[ManifestPath],
+        left: &Left,
     ) -> Changes {
         let mut now: Changes = changes.into_iter().collect();
-        for path in left {
+        for path in &left.paths {
             if let Some(node) = self.total.get(path) {
+                now.insert(path.clone(), node.clone());
+            }
+        }
+        for (path, node) in &self.total {
+            if left.is_outside(path) && !now.contains_key(path) {
                 now.insert(path.clone(), node.clone());
             }
         }
@@ -102,70 +113,61 @@ impl Before {
             .filter(|step| step.before != step.after)
             .collect()
     }
-
-    /// What a diff against this changes.
-    pub(crate) fn steps_of(&self, tree: &BaseTree, diff: &Diff) -> Vec<Step> {
-        let step = |(path, after): (ManifestPath, Option<Node>)| {
-            let before = self.at(tree, &path);
-            Step {
-                path,
-                before,
-                after,
-            }
-        };
-        nodes(diff)
-            .into_iter()
-            .map(step)
-            .filter(|step| step.before != step.after)
-            .collect()
-    }
 }
 
-fn nodes(diff: &Diff) -> Changes {
-    let mut nodes = Changes::new();
-    for (path, change) in diff.changes() {
-        match change {
-            Change::Put(node) => {
-                nodes.insert(path.clone(), Some(node.clone()));
-            }
-            // Of a deletion and a new node at one path, the node is what stands there afterwards.
-            Change::DeleteDir | Change::DeleteFile => {
-                nodes.entry(path.clone()).or_insert(None);
-            }
-        }
-    }
-    nodes
+/// Changes relative to the base as a file of the session: the hash of what follows, then a list of
+/// path and node. Not a manifest: those list directories that lead to the targets of links, whether
+/// they are there or not.
+pub(crate) fn encode_total(total: &Changes) -> Vec<u8> {
+    let list: Vec<_> = total.iter().collect();
+    let payload = postcard::to_stdvec(&list)
+        .expect("paths and nodes are plain data, which postcard can always write");
+    let mut bytes = ContentHash::of(&payload).as_bytes().to_vec();
+    bytes.extend(payload);
+    bytes
 }
 
-/// Changes relative to the base, as a diff says them.
-pub(crate) fn total_of(tree: &BaseTree, now: &Changes) -> Vec<Step> {
-    Before::default().steps(tree, now)
-}
-
-fn read_diff(session: &Session, generation: u32) -> Result<Diff, CommitError> {
+fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError> {
     let path = session.commit_total(generation);
     let bytes = std::fs::read(&path).map_err(|source| CommitError::Io {
         doing: "read",
         path: path.display().to_string(),
         source,
     })?;
-    match decode(&bytes)? {
-        (_, Manifest::Diff(diff)) => Ok(diff),
-        (_, Manifest::Snapshot(_)) => Err(CommitError::Damaged(format!(
-            "{} is no diff",
-            path.display()
-        ))),
+    let damaged = || CommitError::Damaged(format!("{} is not what was written", path.display()));
+    let (hash, payload) = bytes.split_first_chunk().ok_or_else(damaged)?;
+    if ContentHash::of(payload) != ContentHash::from_bytes(*hash) {
+        return Err(damaged());
     }
+    let list: Vec<(ManifestPath, Option<Node>)> =
+        postcard::from_bytes(payload).map_err(|_| damaged())?;
+    Ok(list.into_iter().collect())
+}
+
+/// Steps as the diff of a manifest.
+pub(crate) fn diff_of(
+    tree: &BaseTree,
+    steps: &[Step],
+    parent: Option<ContentHash>,
+) -> Result<Diff, CommitError> {
+    let changes = steps.iter().flat_map(Step::changes);
+    Ok(Diff::new(tree.chunk_size(), parent, changes)?)
 }
 
 /// The hash that the diff of commit `generation` names as its parent: of the manifests that are
 /// mounted, with what earlier commits made of them.
-pub(crate) fn parent_hash(session: &Session, generation: u32) -> Result<ContentHash, CommitError> {
+pub(crate) fn parent_hash(
+    session: &Session,
+    tree: &BaseTree,
+    generation: u32,
+) -> Result<ContentHash, CommitError> {
     if generation <= 1 {
         return Ok(session.meta().parent);
     }
-    let Composed { snapshot, .. } = compose_base(session)?;
-    let snapshot = snapshot.apply(&read_diff(session, generation - 1)?)?;
+    let total = read_total(session, generation - 1)?;
+    let steps = Before::default().steps(tree, &total);
+    let snapshot = compose_base(session)?.snapshot;
+    let snapshot = snapshot.apply(&diff_of(tree, &steps, None)?)?;
     Ok(ContentHash::of(&encode_snapshot(
         &snapshot,
         Format::V2025_12,

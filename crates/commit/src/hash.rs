@@ -1,6 +1,7 @@
 //! Hashing what was written.
 
 use std::ops::ControlFlow;
+use std::time::{Duration, SystemTime};
 
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{ChunkSize, Content, File, ManifestPath, Mtime, Node};
@@ -10,7 +11,7 @@ use attachfs_vfs::overlay::CleanFile;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::assemble::Assembly;
-use crate::plan::{Planned, Unhashed, put};
+use crate::plan::{Left, Planned, Unhashed, put};
 use crate::{Account, Commit, CommitError, Observer, OpenFile};
 
 /// Files hashed at once.
@@ -20,7 +21,7 @@ const AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub struct Hashed {
     pub(crate) changes: Vec<(ManifestPath, Option<Node>)>,
-    pub(crate) left: Vec<ManifestPath>,
+    pub(crate) left: Left,
     pub(crate) account: Account,
     pub(crate) clean: Vec<CleanFile>,
     /// Objects to be sent.
@@ -28,6 +29,10 @@ pub struct Hashed {
     /// Files that were put together for it; they go when the commit ends.
     pub(crate) assemblies: Vec<Assembly>,
 }
+
+/// A write this soon after another one may leave a file's times as they are: kernels count them in
+/// ticks of up to 10 ms.
+const TICK: Duration = Duration::from_millis(20);
 
 /// A hashed file.
 struct Done {
@@ -62,7 +67,7 @@ impl Commit<Planned> {
         };
         let mut hashed = Hashed {
             changes: Vec::new(),
-            left: Vec::new(),
+            left: Left::default(),
             account: Account::default(),
             clean: Vec::new(),
             written: Vec::new(),
@@ -139,8 +144,17 @@ impl Work<'_> {
             path: path.display().to_string(),
             source,
         };
-        let stamp = FileStamp::of(&scratch).map_err(failed)?;
-        if self.vfs.has_writer(file.ino) {
+        let mut stamp = FileStamp::of(&scratch).map_err(failed)?;
+        if is_recent(&stamp) {
+            tokio::time::sleep(TICK).await;
+            stamp = FileStamp::of(&scratch).map_err(failed)?;
+        }
+        // A file that is partly the base's may have been written to since it was frozen: its scratch
+        // file then goes with another map.
+        let is_mapped = matches!(file.content, FileContent::Mapped(_));
+        if self.vfs.has_writer(file.ino)
+            || (is_mapped && !self.vfs.has_content(file.ino, &file.content))
+        {
             return Err(busy());
         }
         let source = Source {
@@ -149,17 +163,16 @@ impl Work<'_> {
             stamp,
             size: stamp.size,
         };
-        let known = file
-            .clean
-            .as_ref()
-            .filter(|clean| clean.stamp == stamp.into());
-        let known = known.map(|clean| clean.content.clone());
+        let known = file.known(stamp.into()).cloned();
         let chunk_size = self.namespace.base().chunk_size();
         let hashed = match (&file.content, known) {
             (FileContent::Mapped(mapping), known) => {
                 self.hash_mapped(file.ino, mapping, &source, known).await
             }
-            (_, Some(content)) => Ok((content, Vec::new(), None)),
+            (_, Some(content)) => {
+                let written = chunks(&content, chunk_size, &source);
+                Ok((content, written, None))
+            }
             (_, None) => hash_source(source.clone(), chunk_size)
                 .await
                 .map(|content| {
@@ -168,22 +181,20 @@ impl Work<'_> {
                 })
                 .map_err(CommitError::from),
         };
-        let (content, written, assembly) = match hashed {
-            Err(CommitError::Transfer(TransferError::Changed { .. })) => return Err(busy()),
-            other => other?,
-        };
-        let (size, mtime) = match &file.content {
-            FileContent::Mapped(mapping) => (mapping.size, file.mtime.unwrap_or(Mtime(0))),
-            _ => (stamp.size, Mtime(micros(stamp.mtime_ns))),
-        };
         // Whoever opened it since may have written: then these are not the bytes of one moment.
         let now = FileStamp::of(&source.file).map_err(failed)?;
         if now != stamp || self.vfs.has_writer(file.ino) {
             return Err(busy());
         }
+        let (content, written, assembly) = hashed?;
+        let (size, mtime) = match &file.content {
+            FileContent::Mapped(mapping) => (mapping.size, file.mtime.unwrap_or(Mtime(0))),
+            _ => (stamp.size, Mtime(micros(stamp.mtime_ns))),
+        };
         let clean = CleanFile {
             ino: file.ino,
             stamp: stamp.into(),
+            changed: file.changed,
             content: content.clone(),
         };
         let node = File {
@@ -270,6 +281,16 @@ impl Work<'_> {
             _ => Content::Chunks(hashes.into()),
         };
         Ok((content, written, assembly))
+    }
+}
+
+/// Whether a file changed so lately that the next change may not show. One that changed far in the
+/// future did so before the clock was set back.
+fn is_recent(stamp: &FileStamp) -> bool {
+    let tick = TICK.as_nanos() as i128;
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(now) => (-tick..tick).contains(&(now.as_nanos() as i128 - stamp.ctime_ns)),
+        Err(_) => false,
     }
 }
 

@@ -24,6 +24,10 @@ mod plan;
 mod preview;
 mod publish;
 mod run;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod uncommitted;
 mod upload;
 

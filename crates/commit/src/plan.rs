@@ -1,13 +1,13 @@
 //! What is to be committed: everything but the hashes of what was written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attachfs_manifest::{File, LinkTarget, ManifestPath, Mtime, Node};
-use attachfs_tree::{ChangedPath, FileContent, Ino, Kind, Namespace, PathChange};
-use attachfs_vfs::overlay::CleanFile;
+use attachfs_manifest::{Content, File, LinkTarget, ManifestPath, Mtime, Node};
+use attachfs_tree::{ChangedPath, FileContent, Ino, Kind, Namespace, PathChange, Timestamp};
+use attachfs_vfs::overlay::{CleanFile, ScratchStamp};
 use attachfs_vfs::{Frozen, Vfs};
 
 use crate::node::base_node;
@@ -33,7 +33,7 @@ pub struct CommitOptions {
     pub skip_open: bool,
     /// Symbolic links that lead out.
     pub links: Links,
-    /// Only what is in or below these; everything if empty.
+    /// Only what is in or below these, and the directories that lead there; everything if empty.
     pub output_dirs: Vec<ManifestPath>,
     /// Absolute links into this directory count as links below the root.
     pub mount_point: Option<PathBuf>,
@@ -50,9 +50,35 @@ pub(crate) struct Unhashed {
     pub(crate) content: FileContent,
     /// Of a mapped file; a scratch file has its own.
     pub(crate) mtime: Option<Mtime>,
+    /// Of a mapped file: when its content or anything else of it changed last.
+    pub(crate) changed: Option<Timestamp>,
     pub(crate) runnable: bool,
     /// The hashes of an earlier commit, good if the scratch file is what it was then.
     pub(crate) clean: Option<CleanFile>,
+}
+
+impl Unhashed {
+    /// What an earlier commit hashed, if nothing was written since.
+    pub(crate) fn known(&self, stamp: ScratchStamp) -> Option<&Content> {
+        let clean = self.clean.as_ref()?;
+        (clean.stamp == stamp && clean.changed == self.changed).then_some(&clean.content)
+    }
+}
+
+/// Changed paths that are not committed: they stay what the last commit made of them.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Single paths.
+    pub(crate) paths: Vec<ManifestPath>,
+    /// If not empty, everything that is not in or below these.
+    output_dirs: Vec<ManifestPath>,
+}
+
+impl Left {
+    /// Whether a path lies outside of the output directories.
+    pub(crate) fn is_outside(&self, path: &ManifestPath) -> bool {
+        !is_in(&self.output_dirs, path)
+    }
 }
 
 /// The state of a commit that knows what changed.
@@ -61,36 +87,39 @@ pub struct Planned {
     /// Changes that are complete.
     pub(crate) changes: Vec<(ManifestPath, Option<Node>)>,
     pub(crate) files: Vec<Unhashed>,
-    /// Changed paths that are not committed: they stay what the last commit made of them.
-    pub(crate) left: Vec<ManifestPath>,
+    pub(crate) left: Left,
     pub(crate) account: Account,
 }
 
 impl Commit<Planned> {
     /// Freezes the session and finds out what changed since its base.
     pub async fn plan(vfs: Arc<Vfs>, options: &CommitOptions) -> Result<Self, CommitError> {
-        let deadline = Instant::now() + options.wait;
+        let begun = Instant::now();
         let (frozen, changed, open) = loop {
             let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
             let changed = frozen
                 .namespace()
                 .changes()
                 .map_err(|(path, source)| CommitError::Path { path, source })?;
-            let open: Vec<OpenFile> = changed
+            let (inos, open): (Vec<Ino>, Vec<OpenFile>) = changed
                 .iter()
-                .filter(|changed| is_wanted(options, &changed.path) && is_open(&frozen, changed))
-                .map(|changed| OpenFile {
-                    path: changed.path.clone(),
+                .filter(|changed| is_in(&options.output_dirs, &changed.path))
+                .filter_map(|changed| {
+                    let path = changed.path.clone();
+                    Some((open_ino(&frozen, changed)?, OpenFile { path }))
                 })
-                .collect();
-            if open.is_empty() || (options.skip_open && Instant::now() >= deadline) {
+                .unzip();
+            let waited = begun.elapsed() >= options.wait;
+            if open.is_empty() || (options.skip_open && waited) {
                 break (frozen, changed, open);
             }
-            if Instant::now() >= deadline {
+            if waited {
                 return Err(CommitError::Busy(open));
             }
             drop(frozen);
-            tokio::time::sleep(LOOK_AGAIN).await;
+            while inos.iter().any(|&ino| vfs.has_writer(ino)) && begun.elapsed() < options.wait {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
         };
         let (published, clean) = last_published(&vfs.commits());
         let generation = published + 1;
@@ -103,9 +132,14 @@ impl Commit<Planned> {
             options,
             namespace: frozen.namespace(),
             clean,
+            hard_linked: HashMap::new(),
             links: Vec::new(),
         };
-        let left = open.into_iter().map(|file| file.path).collect();
+        let left = Left {
+            paths: open.into_iter().map(|file| file.path).collect(),
+            output_dirs: options.output_dirs.clone(),
+        };
+        let leading = leading_there(&options.output_dirs, &changed);
         let mut planned = Planned {
             changes: Vec::new(),
             files: Vec::new(),
@@ -113,16 +147,21 @@ impl Commit<Planned> {
             account,
         };
         for changed in changed {
-            if !is_wanted(options, &changed.path) {
+            let leads = || {
+                leading.contains(&changed.path)
+                    && matches!(changed.change, PathChange::Put { ino, .. }
+                        if frozen.namespace().kind(ino) == Some(Kind::Dir))
+            };
+            if planned.left.is_outside(&changed.path) && !leads() {
                 planned.account.left_out.push(Account::name(&changed.path));
-                planned.left.push(changed.path);
-            } else if !(options.skip_open && is_open(&frozen, &changed)) {
+            } else if open_ino(&frozen, &changed).is_none() {
                 plan.add(changed, &mut planned);
             }
         }
         let links = plan.links;
         planned
             .left
+            .paths
             .extend(links.iter().map(|link| link.path.clone()));
         match options.links {
             Links::Stop if !links.is_empty() => return Err(CommitError::OutgoingLinks(links)),
@@ -142,22 +181,38 @@ impl Commit<Planned> {
     }
 }
 
-fn is_wanted(options: &CommitOptions, path: &ManifestPath) -> bool {
-    options.output_dirs.is_empty()
-        || options
-            .output_dirs
+fn is_in(output_dirs: &[ManifestPath], path: &ManifestPath) -> bool {
+    output_dirs.is_empty()
+        || output_dirs
             .iter()
             .any(|dir| path == dir || path.is_below(dir))
 }
 
-fn is_open(frozen: &Frozen, changed: &ChangedPath) -> bool {
-    matches!(changed.change, PathChange::Put { ino, .. } if frozen.writers().contains(&ino))
+/// What lies above the output directories in which something is put.
+fn leading_there(output_dirs: &[ManifestPath], changed: &[ChangedPath]) -> HashSet<ManifestPath> {
+    let puts = |dir: &&ManifestPath| {
+        changed.iter().any(|ChangedPath { path, change }| {
+            matches!(change, PathChange::Put { .. }) && (path == *dir || path.is_below(dir))
+        })
+    };
+    let used = output_dirs.iter().filter(puts);
+    used.flat_map(ManifestPath::ancestors).collect()
+}
+
+/// The inode that is put at a path, if someone has it open for writing.
+fn open_ino(frozen: &Frozen, changed: &ChangedPath) -> Option<Ino> {
+    match changed.change {
+        PathChange::Put { ino, .. } => frozen.writers().contains(&ino).then_some(ino),
+        PathChange::Delete { .. } => None,
+    }
 }
 
 struct Planner<'a> {
     options: &'a CommitOptions,
     namespace: &'a Namespace,
     clean: HashMap<Ino, CleanFile>,
+    /// Files with several names, by where they are in the plan.
+    hard_linked: HashMap<Ino, usize>,
     links: Vec<OutgoingLink>,
 }
 
@@ -228,8 +283,20 @@ impl Planner<'_> {
             .content(ino)
             .cloned()
             .unwrap_or(FileContent::Base);
-        if content == FileContent::Base {
-            if let Some(Node::File(file)) = base_node(self.namespace.base(), ino) {
+        // A file that was opened for writing and not written to is still the base's.
+        let tree = self.namespace.base();
+        let untouched = match &content {
+            FileContent::Base => Some(ino),
+            FileContent::Mapped(mapping) => tree
+                .layout(mapping.base)
+                .is_some_and(|base| {
+                    base.size() == mapping.size && !mapping.touches(0..mapping.size)
+                })
+                .then_some(mapping.base),
+            FileContent::Scratch => None,
+        };
+        if let Some(untouched) = untouched {
+            if let Some(Node::File(file)) = base_node(tree, untouched) {
                 let file = File {
                     mtime: mtime.unwrap_or(file.mtime),
                     runnable,
@@ -240,12 +307,18 @@ impl Planner<'_> {
             return;
         }
         // Several names of one file are hashed once.
-        if self.namespace.link_count(ino) > 1
-            && let Some(file) = planned.files.iter_mut().find(|file| file.ino == ino)
-        {
-            file.paths.push((path, base));
-            return;
+        if self.namespace.link_count(ino) > 1 {
+            let next = planned.files.len();
+            let at = *self.hard_linked.entry(ino).or_insert(next);
+            if let Some(file) = planned.files.get_mut(at) {
+                file.paths.push((path, base));
+                return;
+            }
         }
+        let changed = match content {
+            FileContent::Mapped(_) => attributes.ctime,
+            FileContent::Base | FileContent::Scratch => None,
+        };
         let clean = self.clean.remove(&ino);
         let paths = vec![(path, base)];
         planned.files.push(Unhashed {
@@ -253,6 +326,7 @@ impl Planner<'_> {
             ino,
             content,
             mtime,
+            changed,
             runnable,
             clean,
         });

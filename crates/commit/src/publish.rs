@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use attachfs_manifest::wire::{Manifest, decode, encode_diff};
-use attachfs_manifest::{ContentHash, Diff};
+use attachfs_manifest::ContentHash;
+use attachfs_manifest::wire::encode_diff;
 use attachfs_store::{ManifestKey, ManifestStore, PutOutcome};
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use attachfs_vfs::{Session, Vfs};
 use bytes::Bytes;
 
-use crate::generations::{Before, Step as Said, parent_hash, total_of};
+use crate::generations::{Before, diff_of, encode_total, parent_hash};
 use crate::{Account, Commit, CommitError, Observer, Step, Uploaded};
 
 /// A manifest that is in the store.
@@ -44,34 +44,22 @@ impl Commit<Uploaded> {
             state,
         } = self;
         let Uploaded {
-            changes,
-            left,
+            steps,
+            total,
             mut account,
             clean,
         } = state;
         let session = vfs.session().ok_or(CommitError::ReadOnly)?;
         let tree = frozen.namespace().base();
-        let before = Before::load(session, generation - 1)?;
-        let now = before.keep(changes, &left);
-        let steps = before.steps(tree, &now);
         for step in &steps {
             account.count(step.before.as_ref(), step.after.as_ref());
         }
         if steps.is_empty() {
             return Ok((None, account));
         }
-        let parent = parent_hash(session, generation)?;
-        let encode = |steps: &[Said], parent| {
-            let changes = steps.iter().flat_map(Said::changes);
-            Ok::<_, CommitError>(encode_diff(&Diff::new(
-                tree.chunk_size(),
-                Some(parent),
-                changes,
-            )?)?)
-        };
-        let bytes = encode(&steps, parent)?;
-        let total = encode(&total_of(tree, &now), session.meta().parent)?;
-        Session::write_durably(&session.commit_total(generation), &total)?;
+        let parent = parent_hash(session, tree, generation)?;
+        let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?)?;
+        Session::write_durably(&session.commit_total(generation), &encode_total(&total))?;
         Session::write_durably(&session.commit_manifest(generation), &bytes)?;
         let hash = ContentHash::of(&bytes);
         let key = key_of(session, generation)?;
@@ -188,7 +176,7 @@ impl Unfinished {
         let key: ManifestKey = key
             .parse()
             .map_err(|_| CommitError::Damaged(format!("\"{key}\" is no key")))?;
-        let account = account_of(vfs, session, generation, &bytes)?;
+        let account = account_of(vfs, session, generation)?;
         send(store, &key, hash, bytes.into()).await?;
         observer.step(Step::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;
@@ -196,21 +184,13 @@ impl Unfinished {
     }
 }
 
-fn account_of(
-    vfs: &Vfs,
-    session: &Session,
-    generation: u32,
-    bytes: &[u8],
-) -> Result<Account, CommitError> {
+fn account_of(vfs: &Vfs, session: &Session, generation: u32) -> Result<Account, CommitError> {
     let mut account = Account::default();
     let before = Before::load(session, generation - 1)?;
-    let Some(frozen) = vfs.freeze() else {
-        return Err(CommitError::ReadOnly);
-    };
-    if let (_, Manifest::Diff(diff)) = decode(bytes)? {
-        for step in before.steps_of(frozen.namespace().base(), &diff) {
-            account.count(step.before.as_ref(), step.after.as_ref());
-        }
+    let after = Before::load(session, generation)?.into_total();
+    let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
+    for step in before.steps(frozen.namespace().base(), &after) {
+        account.count(step.before.as_ref(), step.after.as_ref());
     }
     Ok(account)
 }

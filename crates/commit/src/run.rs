@@ -28,6 +28,7 @@ pub async fn commit(
     upload: UploadOptions,
     observer: &dyn Observer,
 ) -> Result<Outcome, CommitError> {
+    let _turn = vfs.commit_turn().await?;
     let resumed = match Unfinished::find(vfs) {
         Some(unfinished) => Some(unfinished.finish(vfs, store.as_ref(), observer).await?),
         None => None,
@@ -67,6 +68,7 @@ pub async fn preview(
     options: &CommitOptions,
     observer: &dyn Observer,
 ) -> Result<crate::Preview, CommitError> {
+    let _turn = vfs.commit_turn().await?;
     let planned = Commit::plan(vfs.clone(), options).await?;
     observer.step(Step::Planned);
     planned.hash(observer).await?.preview()

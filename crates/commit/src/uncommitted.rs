@@ -43,7 +43,8 @@ pub async fn uncommitted(vfs: &Arc<Vfs>) -> Result<u64, CommitError> {
             }
             None => {
                 unknown += file.paths.len();
-                left.extend(file.paths.into_iter().map(|(path, _)| path));
+                left.paths
+                    .extend(file.paths.into_iter().map(|(path, _)| path));
             }
         }
     }
@@ -54,9 +55,9 @@ pub async fn uncommitted(vfs: &Arc<Vfs>) -> Result<u64, CommitError> {
 
 /// The file as an earlier commit hashed it, if it was not written to since.
 fn clean_node(vfs: &Vfs, file: &Unhashed) -> Result<Option<Node>, CommitError> {
-    let Some(clean) = &file.clean else {
+    if file.clean.is_none() {
         return Ok(None);
-    };
+    }
     let (scratch, path) = vfs.open_scratch(file.ino)?;
     let failed = |source| CommitError::Io {
         doing: "look at",
@@ -64,14 +65,13 @@ fn clean_node(vfs: &Vfs, file: &Unhashed) -> Result<Option<Node>, CommitError> {
         source,
     };
     let stamp = FileStamp::of(&scratch).map_err(failed)?;
-    if clean.stamp != stamp.into() {
+    let Some(content) = file.known(stamp.into()).cloned() else {
         return Ok(None);
-    }
+    };
     let (size, mtime) = match &file.content {
         FileContent::Mapped(mapping) => (mapping.size, file.mtime.unwrap_or(Mtime(0))),
         FileContent::Base | FileContent::Scratch => (stamp.size, Mtime(micros(stamp.mtime_ns))),
     };
-    let content = clean.content.clone();
     Ok(Some(Node::File(File {
         size,
         mtime,

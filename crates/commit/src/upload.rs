@@ -2,18 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 
-use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, Node};
+use attachfs_manifest::{ChunkSize, ContentHash, Node};
 use attachfs_transfer::{TransferError, Uploader};
 use attachfs_vfs::overlay::CleanFile;
 
+use crate::generations::{Before, Changes, Step};
 use crate::{Account, Commit, CommitError, Hashed, Observer, OpenFile};
 
 /// The state of a commit all of whose chunks are confirmed to be in the store. Only this can be
 /// published.
 #[derive(Debug)]
 pub struct Uploaded {
-    pub(crate) changes: Vec<(ManifestPath, Option<Node>)>,
-    pub(crate) left: Vec<ManifestPath>,
+    /// Since the commit before.
+    pub(crate) steps: Vec<Step>,
+    /// All changes relative to the base.
+    pub(crate) total: Changes,
     pub(crate) account: Account,
     pub(crate) clean: Vec<CleanFile>,
 }
@@ -40,10 +43,24 @@ impl Commit<Hashed> {
             written,
             assemblies,
         } = state;
+        let session = vfs.session().ok_or(CommitError::ReadOnly)?;
+        let tree = frozen.namespace().base();
+        let before = Before::load(session, generation - 1)?;
+        let total = before.keep(changes, &left);
+        let steps = before.steps(tree, &total);
+        let chunk_size = tree.chunk_size();
+        let mut named: HashMap<ContentHash, u64> = HashMap::new();
+        for step in &steps {
+            if let Some(Node::File(file)) = &step.after {
+                named.extend(objects(file, chunk_size));
+            }
+        }
+        let mut written = written;
+        written.retain(|chunk| named.contains_key(&chunk.hash));
         let sent: HashSet<ContentHash> = written.iter().map(|chunk| chunk.hash).collect();
         let report = match uploader.upload_missing(written, observer).await {
             Err(TransferError::Changed { path }) => {
-                let open = changes.iter().filter_map(|(path, _)| {
+                let open = steps.iter().filter_map(|Step { path, .. }| {
                     let ino = path
                         .components()
                         .try_fold(attachfs_tree::Ino::ROOT, |dir, name| {
@@ -62,15 +79,8 @@ impl Commit<Hashed> {
             result => result?,
         };
         drop(assemblies);
-        let chunk_size = frozen.namespace().base().chunk_size();
-        let mut kept: HashMap<ContentHash, u64> = HashMap::new();
-        for (_, change) in &changes {
-            let Some(Node::File(file)) = change else {
-                continue;
-            };
-            kept.extend(objects(file, chunk_size).filter(|(hash, _)| !sent.contains(hash)));
-        }
-        let kept: Vec<_> = kept.into_iter().collect();
+        let kept = named.into_iter().filter(|(hash, _)| !sent.contains(hash));
+        let kept: Vec<_> = kept.collect();
         uploader.confirm(&kept).await?;
         account.uploaded_objects = report.uploaded.objects;
         account.uploaded_bytes = report.uploaded.bytes;
@@ -82,8 +92,8 @@ impl Commit<Hashed> {
             frozen,
             generation,
             state: Uploaded {
-                changes,
-                left,
+                steps,
+                total,
                 account,
                 clean,
             },

@@ -2,6 +2,7 @@
 
 mod full;
 mod oracle;
+mod racing;
 mod recovering;
 mod sessions;
 mod writing;

@@ -5,10 +5,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use attachfs::session::UnmountReport;
 use attachfs::{ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What, session};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{me, read, source, store_of};
+use super::{me, read, remark, source, store_of};
 use crate::args::{Globals, Mount, Umount};
 use crate::daemon::{self, Ready};
 use crate::exit::Failure;
@@ -19,6 +20,7 @@ use crate::progress::Shown;
 /// Starts the background process, waits until the mount answers, and says so.
 pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
     let ready = daemon::start()?;
+    remark_on(&ready);
     if globals.json {
         return Ok(output::print_json(&ready)?);
     }
@@ -26,6 +28,15 @@ pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
         "mounted    {}\nsession    {}\n",
         ready.mount_point, ready.session
     ))?)
+}
+
+fn remark_on(ready: &Ready) {
+    if ready.had_died {
+        remark(
+            "the process that had the session had died: nothing that had returned success is lost, \
+             files that were open then are closed",
+        );
+    }
 }
 
 /// Mounts and serves until it is unmounted.
@@ -124,6 +135,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         session_dir: mount.session_dir().display().to_string(),
         mount_point: mount.mount_point().display().to_string(),
         pid: std::process::id(),
+        had_died: mount.had_died(),
     };
     if args.daemon {
         let log = match args.log {
@@ -135,6 +147,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     } else if globals.json {
         output::print_json(&ready)?;
     } else {
+        remark_on(&ready);
         output::print(&format!(
             "mounted    {}; Ctrl-C unmounts\nsession    {}\n",
             ready.mount_point, ready.session
@@ -191,13 +204,22 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     let report = session::unmount(&found, args.force, &shown).await?;
     shown.clear();
     if globals.json {
-        return Ok(output::print_json(&report)?);
+        output::print_json(&report)?;
+    } else {
+        output::print(&unmounted(&found.meta.mount_point, &report))?;
     }
+    match report.commit_failure {
+        None => Ok(()),
+        Some(failure) => Err(attachfs::Error::Remote(failure).into()),
+    }
+}
+
+fn unmounted(mount_point: &Path, report: &UnmountReport) -> String {
     let mut text = String::new();
     if report.was_dead {
         text += "detached   a mount whose process had died; nothing that had returned success is lost\n";
     } else {
-        text += &format!("unmounted  {}\n", found.meta.mount_point.display());
+        text += &format!("unmounted  {}\n", mount_point.display());
     }
     if let Some(commit) = &report.commit {
         text += &output::commit(commit);
@@ -216,5 +238,5 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
             &id[..8]
         );
     }
-    Ok(output::print(&text)?)
+    text
 }

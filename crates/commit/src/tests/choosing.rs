@@ -1,0 +1,316 @@
+//! What goes into a commit and what stays: open files, links that lead out, output directories.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attachfs_manifest::{LinkTarget, Node};
+use attachfs_store::MemoryStore;
+use tempfile::TempDir;
+
+use crate::testing::{CUT, Fs, Given, World, bytes, committed, path, tempdir, watched};
+use crate::{CommitError, CommitOptions, Links, OpenFile, OutgoingLink, Step};
+
+async fn world() -> (Arc<MemoryStore>, World) {
+    let memory = Arc::new(MemoryStore::new());
+    let base = [
+        ("in/a", Given::File(bytes(1, 3000))),
+        ("in/b", Given::File(bytes(2, 10))),
+        ("out/old", Given::File(bytes(3, 10))),
+    ];
+    let world = World::new(memory.clone(), CUT, &base).await;
+    (memory, world)
+}
+
+fn skipping() -> CommitOptions {
+    CommitOptions {
+        skip_open: true,
+        ..CommitOptions::default()
+    }
+}
+
+fn only(dirs: &[&str]) -> CommitOptions {
+    CommitOptions {
+        output_dirs: dirs.iter().map(|dir| path(dir)).collect(),
+        ..CommitOptions::default()
+    }
+}
+
+/// What the diff of a commit changes, without the directories above that were there before.
+async fn changes(world: &World, generation: u32) -> Vec<String> {
+    let diff = world.diff(&World::key(generation)).await;
+    diff.changes()
+        .filter(|(path, change)| {
+            change.as_put() != Some(&Node::Dir) || world.snapshot.get(path) != Some(&Node::Dir)
+        })
+        .map(|(path, change)| {
+            let sign = if change.as_put().is_some() { '+' } else { '-' };
+            format!("{sign}{path}")
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_open_for_writing_stops_the_commit_and_is_named() {
+    let ((memory, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.write("done", 0, b"x").unwrap();
+    let writers = [fs.open("new").unwrap(), fs.open("in/a").unwrap()];
+    let error = committed(&world, &fs, &CommitOptions::default()).await;
+    let Err(CommitError::Busy(open)) = error else {
+        panic!("{error:?}")
+    };
+    let named = ["in/a", "new"].map(|at| OpenFile { path: path(at) });
+    assert_eq!(open, named);
+    assert!(memory.manifests().is_empty());
+    for writer in writers {
+        fs.0.release(writer).unwrap();
+    }
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(changes(&world, 1).await, ["+done", "+new"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_waits_for_the_last_close_and_then_has_all_of_it() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    let writer = fs.open("new").unwrap();
+    let options = CommitOptions {
+        wait: Duration::MAX,
+        ..CommitOptions::default()
+    };
+    let committing = tokio::spawn({
+        let (world, fs) = (world.clone(), fs.clone());
+        async move { committed(&world, &fs, &options).await }
+    });
+    tokio::task::yield_now().await;
+    fs.0.write(writer, 0, b"all of it").unwrap();
+    fs.0.release(writer).unwrap();
+    committing.await.unwrap().unwrap();
+    let shown = fs.show(CUT).await;
+    let diff = world.diff(&World::key(1)).await;
+    assert_eq!(world.snapshot.apply(&diff).unwrap(), shown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_files_can_be_left_out_and_come_with_the_next_commit() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.write("done", 0, b"x").unwrap();
+    let writer = fs.open("new").unwrap();
+    let account = committed(&world, &fs, &skipping()).await.unwrap().account;
+    assert_eq!(account.open, ["new"]);
+    assert!(account.is_partial());
+    assert_eq!(changes(&world, 1).await, ["+done"]);
+    fs.0.release(writer).unwrap();
+    let account = committed(&world, &fs, &skipping()).await.unwrap().account;
+    assert!(!account.is_partial());
+    assert_eq!(changes(&world, 2).await, ["+new"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_file_stays_what_the_commit_before_made_of_it() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.write("new", 0, b"first").unwrap();
+    committed(&world, &fs, &skipping()).await.unwrap();
+    let writer = fs.open("new").unwrap();
+    fs.0.write(writer, 0, b"second").unwrap();
+    fs.write("other", 0, b"x").unwrap();
+    committed(&world, &fs, &skipping()).await.unwrap();
+    assert_eq!(changes(&world, 2).await, ["+other"]);
+    fs.0.release(writer).unwrap();
+    committed(&world, &fs, &skipping()).await.unwrap();
+    assert_eq!(changes(&world, 3).await, ["+new"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_lead_out_stop_the_commit_with_a_list_or_are_left_out() {
+    let ((memory, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.symlink("in/up", "../../secret").unwrap();
+    fs.symlink("absolute", "/etc/passwd").unwrap();
+    fs.symlink("beside", "/mnt/scene2/x").unwrap();
+    fs.symlink("inside", "in/a").unwrap();
+    let error = committed(&world, &fs, &CommitOptions::default()).await;
+    let Err(CommitError::OutgoingLinks(links)) = error else {
+        panic!("{error:?}")
+    };
+    let out = |at: &str, text: &str| OutgoingLink {
+        path: path(at),
+        text: text.into(),
+    };
+    assert_eq!(
+        links,
+        [
+            out("absolute", "/etc/passwd"),
+            out("beside", "/mnt/scene2/x"),
+            out("in/up", "../../secret"),
+        ]
+    );
+    assert!(memory.manifests().is_empty());
+    let options = CommitOptions {
+        links: Links::Skip,
+        mount_point: Some("/mnt/scene".into()),
+        ..CommitOptions::default()
+    };
+    let account = committed(&world, &fs, &options).await.unwrap().account;
+    assert_eq!(account.links, ["absolute", "beside", "in/up"]);
+    assert_eq!(changes(&world, 1).await, ["+inside"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absolute_link_into_the_mount_is_one_below_the_root() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.symlink("in/deep", "/mnt/scene/out/old").unwrap();
+    fs.symlink("in/root", "/mnt/scene").unwrap();
+    fs.symlink("in/root2", "/mnt/scene/").unwrap();
+    let options = CommitOptions {
+        mount_point: Some("/mnt/scene".into()),
+        ..CommitOptions::default()
+    };
+    committed(&world, &fs, &options).await.unwrap();
+    let diff = world.diff(&World::key(1)).await;
+    let target = |at: &str| {
+        let found = diff.changes().find(|(found, _)| **found == path(at));
+        match found.unwrap().1.as_put() {
+            Some(Node::Symlink(target)) => target.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(target("in/deep"), LinkTarget::Below(path("out/old")));
+    assert_eq!(target("in/root"), LinkTarget::Root);
+    assert_eq!(target("in/root2"), LinkTarget::Root);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_in_the_output_directories_is_committed() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.write("out/frame", 0, b"x").unwrap();
+    fs.unlink("out/old").unwrap();
+    fs.write("in/a", 0, b"x").unwrap();
+    fs.unlink("in/b").unwrap();
+    fs.write("outside", 0, b"x").unwrap();
+    let account = committed(&world, &fs, &only(&["out"])).await;
+    let account = account.unwrap().account;
+    assert_eq!(account.left_out, ["in/a", "in/b", "outside"]);
+    assert_eq!(changes(&world, 1).await, ["+out/frame", "-out/old"]);
+    // Later everything is asked for.
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(changes(&world, 2).await, ["+in/a", "-in/b", "+outside"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leads_to_an_output_directory_comes_with_it() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.unlink("in/b").unwrap();
+    fs.mkdir("in/b").unwrap();
+    fs.mkdir("in/b/renders").unwrap();
+    fs.write("in/b/renders/frame", 0, b"x").unwrap();
+    fs.write("in/b/notes", 0, b"x").unwrap();
+    let account = committed(&world, &fs, &only(&["in/b/renders", "never"])).await;
+    assert_eq!(account.unwrap().account.left_out, ["in/b/notes"]);
+    let diff = world.diff(&World::key(1)).await;
+    let made = world.snapshot.apply(&diff).unwrap();
+    assert!(made.get(&path("in/b/renders/frame")).is_some());
+    assert!(made.get(&path("in/b/notes")).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_stays_when_it_is_left_out_later() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.write("in/new", 0, b"x").unwrap();
+    fs.write("in/b", 0, b"changed").unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    // As it was in the base, so that nothing shows that it changed.
+    fs.unlink("in/new").unwrap();
+    fs.unlink("in/b").unwrap();
+    fs.write("out/frame", 0, b"x").unwrap();
+    committed(&world, &fs, &only(&["out"])).await.unwrap();
+    assert_eq!(changes(&world, 2).await, ["+out/frame"]);
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(changes(&world, 3).await, ["-in/b", "-in/new"]);
+}
+
+/// Writes at a step, and says how the commit ended.
+async fn written_at(
+    step: Step,
+    at: &'static str,
+    keep_open: bool,
+) -> (CommitError, Fs, World, TempDir) {
+    let ((memory, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.write("new", 0, &bytes(5, 2500)).unwrap();
+    fs.write("in/a", 10, b"patched").unwrap();
+    let options = CommitOptions::default();
+    let ended = watched(&world, &fs, &options, |now| {
+        if now == step {
+            let handle = fs.open(at).unwrap();
+            fs.0.write(handle, 2000, b"late").unwrap();
+            if !keep_open {
+                fs.0.release(handle).unwrap();
+            }
+        }
+    });
+    let error = ended.await.unwrap_err();
+    assert!(memory.manifests().is_empty());
+    assert!(fs.0.commits().is_empty());
+    (error, fs, world, dir)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_opened_again_during_the_commit_stops_it() {
+    for step in [Step::Planned, Step::Hashed] {
+        let (error, ..) = written_at(step, "new", true).await;
+        let CommitError::Busy(open) = &error else {
+            panic!("{step:?}: {error:?}")
+        };
+        assert_eq!(*open, [OpenFile { path: path("new") }], "{step:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_after_it_was_hashed_stops_the_commit() {
+    let (error, fs, world, _dir) = written_at(Step::Hashed, "new", false).await;
+    assert!(matches!(error, CommitError::Transfer(_)), "{error:?}");
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    let diff = world.diff(&World::key(1)).await;
+    let made = world.snapshot.apply(&diff).unwrap();
+    assert_eq!(made, fs.show(CUT).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partly_written_file_is_not_committed_with_half_of_a_later_write() {
+    let (error, ..) = written_at(Step::Planned, "in/a", false).await;
+    let CommitError::Busy(open) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(*open, [OpenFile { path: path("in/a") }]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_no_manifest_can_hold_is_named() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    let mut above = String::new();
+    for _ in 0..17 {
+        above.push_str(&"n".repeat(250));
+        fs.mkdir(&above).unwrap();
+        above.push('/');
+    }
+    let error = committed(&world, &fs, &CommitOptions::default()).await;
+    assert!(matches!(error, Err(CommitError::Path { .. })), "{error:?}");
+}

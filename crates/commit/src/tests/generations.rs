@@ -1,0 +1,280 @@
+//! Several commits of one session: each diff goes over the one before.
+
+use std::sync::Arc;
+
+use attachfs_manifest::wire::{Format, encode_snapshot};
+use attachfs_manifest::{ContentHash, Snapshot};
+use attachfs_store::record::RecordStore;
+use attachfs_store::{CallKind, MemoryStore};
+use attachfs_tree::{Layer, compose};
+use proptest::prelude::*;
+
+use crate::testing::{CHUNK, CUT, Fs, Given, World, bytes, committed, tempdir};
+use crate::{CommitError, CommitOptions, uncommitted};
+
+const NAMES: [&str; 9] = ["a", "b", "d", "e", "d/a", "d/b", "d/e", "d/e/a", "e/a"];
+
+#[derive(Debug, Clone)]
+enum Op {
+    Write(&'static str, u64, usize, u8),
+    Truncate(&'static str, u64),
+    Chmod(&'static str, u32),
+    Mkdir(&'static str),
+    Rmdir(&'static str),
+    Unlink(&'static str),
+    Rename(&'static str, &'static str),
+    Link(&'static str, &'static str),
+    Symlink(&'static str, &'static str),
+    /// Commit what there is.
+    Commit,
+    /// The process is killed and its session taken over.
+    Kill,
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let name = || prop::sample::select(NAMES.to_vec());
+    let offset = || prop_oneof![0..40u64, 990..1010u64, 1990..2600u64];
+    prop_oneof![
+        8 => (name(), offset(), 0..60usize, 0..3u8).prop_map(|(at, offset, len, byte)| Op::Write(at, offset, len, byte)),
+        3 => (name(), offset()).prop_map(|(at, size)| Op::Truncate(at, size)),
+        1 => (name(), prop_oneof![Just(0o600), Just(0o755)]).prop_map(|(at, mode)| Op::Chmod(at, mode)),
+        2 => name().prop_map(Op::Mkdir),
+        1 => name().prop_map(Op::Rmdir),
+        3 => name().prop_map(Op::Unlink),
+        5 => (name(), name()).prop_map(|(from, to)| Op::Rename(from, to)),
+        1 => (name(), name()).prop_map(|(from, to)| Op::Link(from, to)),
+        // To directories that are there throughout: see the manifest crate about other ones.
+        1 => (name(), prop_oneof![Just("."), Just("a")]).prop_map(|(at, to)| Op::Symlink(at, to)),
+        2 => Just(Op::Commit),
+        1 => Just(Op::Kill),
+    ]
+}
+
+impl Op {
+    /// Does it; that it is impossible now is fine.
+    fn apply(&self, fs: &Fs) {
+        let done = match *self {
+            Self::Write(at, offset, len, byte) => fs.write(at, offset, &vec![byte; len]),
+            Self::Truncate(at, size) => fs.truncate(at, size),
+            Self::Chmod(at, mode) => match fs.find(at) {
+                Ok(attr) if attr.kind == attachfs_tree::Kind::File => fs.chmod(at, mode),
+                _ => Ok(()),
+            },
+            Self::Mkdir(at) => fs.mkdir(at),
+            Self::Rmdir(at) => fs.rmdir(at),
+            Self::Unlink(at) => fs.unlink(at),
+            Self::Rename(from, to) => match fs.find(from) {
+                // Moving a link may make it lead out.
+                Ok(attr) if attr.kind == attachfs_tree::Kind::Symlink => Ok(()),
+                _ => fs.rename(from, to),
+            },
+            Self::Link(from, to) => fs.link(from, to),
+            Self::Symlink(at, to) => fs.symlink(at, to),
+            Self::Commit | Self::Kill => Ok(()),
+        };
+        drop(done);
+    }
+}
+
+fn base() -> Vec<(&'static str, Given)> {
+    vec![
+        ("a", Given::File(bytes(1, 2500))),
+        ("b", Given::File(bytes(2, 10))),
+        ("d/a", Given::File(bytes(3, CHUNK))),
+        ("d/e/a", Given::File(Vec::new())),
+        ("e", Given::Dir),
+    ]
+}
+
+/// All that is published, put over the base as a reader of the manifests does it.
+async fn composed(world: &World, generations: u32) -> (Snapshot, ContentHash) {
+    let mut layers = vec![Layer::decode(&world.manifest(), None).unwrap()];
+    for generation in 1..=generations {
+        let bytes = world.store.get_manifest(&World::key(generation)).await;
+        layers.push(Layer::decode(&bytes.unwrap(), None).unwrap());
+    }
+    let composed = compose(layers).unwrap();
+    (composed.snapshot, composed.hash)
+}
+
+async fn check(ops: Vec<Op>) -> Result<(), TestCaseError> {
+    let dirs = [tempdir(), tempdir()];
+    let mut dir = dirs[0].path().join("session");
+    let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+    let mut fs = world.create(&dir);
+    let mut generations = 0;
+    let mut last = world.snapshot.clone();
+    for (number, op) in ops.into_iter().chain([Op::Commit]).enumerate() {
+        match op {
+            Op::Kill => {
+                let next = dirs[1].path().join(number.to_string());
+                crate::testing::copy_dir(&dir, &next);
+                dir = next;
+                fs = world.recover(&dir);
+            }
+            Op::Commit => {
+                let shown = fs.show(CUT).await;
+                let (_, parent) = composed(&world, generations).await;
+                let outcome = committed(&world, &fs, &CommitOptions::default()).await;
+                let published = outcome.unwrap().published;
+                prop_assert_eq!(published.is_some(), shown != last);
+                if published.is_some() {
+                    generations += 1;
+                    let diff = world.diff(&World::key(generations)).await;
+                    prop_assert_eq!(diff.parent(), Some(parent));
+                    prop_assert_eq!(uncommitted(&fs.0).await.unwrap(), 0);
+                }
+                let (made, _) = composed(&world, generations).await;
+                prop_assert_eq!(&made, &shown);
+                last = shown;
+            }
+            op => op.apply(&fs),
+        }
+    }
+    world.assert_readable(&last).await;
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_base_and_all_diffs_are_what_the_file_system_shows(ops in prop::collection::vec(any_op(), 1..50)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+        runtime.block_on(check(ops))?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_parent_of_a_second_diff_is_the_hash_of_what_the_first_made() {
+    let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    fs.write("new", 0, b"1").unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    let after_first = encode_snapshot(&fs.show(CUT).await, Format::V2025_12).unwrap();
+    fs.unlink("new").unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    let diff = world.diff(&World::key(2)).await;
+    assert_eq!(diff.parent(), Some(ContentHash::of(&after_first)));
+    assert_eq!(diff.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_commit_looks_only_at_what_changed_since_the_first() {
+    let store = Arc::new(RecordStore::new(Arc::new(MemoryStore::new())));
+    let world = World::new(store.clone(), CUT, &base()).await;
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    for number in 0..20 {
+        fs.write(&format!("f{number}"), 0, &[number]).unwrap();
+    }
+    fs.write("a", 5, b"x").unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(uncommitted(&fs.0).await.unwrap(), 0);
+    store.clear();
+    let nothing = committed(&world, &fs, &CommitOptions::default()).await;
+    assert_eq!(nothing.unwrap().published, None);
+    assert_eq!(store.calls(), []);
+
+    fs.write("f7", 0, b"again").unwrap();
+    fs.rename("f8", "moved").unwrap();
+    assert_eq!(uncommitted(&fs.0).await.unwrap(), 3);
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(store.count(CallKind::Put), 1, "f7");
+    assert_eq!(store.count(CallKind::Head), 2, "f7 and moved");
+    assert_eq!(store.count(CallKind::Get), 0, "a is not put together again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_the_store_lost_is_sent_again_with_its_next_change() {
+    let memory = Arc::new(MemoryStore::new());
+    let world = World::new(memory.clone(), CUT, &base()).await;
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    fs.write("new", 0, b"lost").unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    assert!(memory.remove(ContentHash::of(b"lost")));
+    fs.rename("new", "moved").unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    assert!(memory.objects().contains(&ContentHash::of(b"lost")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_that_leaves_the_scratch_file_as_it_is_is_still_a_change() {
+    let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    fs.write("a", 5, b"x").unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    // Killed after the record of the cut and before the scratch file was cut.
+    let scratch = std::fs::read_dir(dir.path().join("scratch"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let before = std::fs::read(&scratch).unwrap();
+    fs.truncate("a", 2).unwrap();
+    std::fs::write(&scratch, before).unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    let (made, _) = composed(&world, 2).await;
+    assert_eq!(made, fs.show(CUT).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_earlier_commits_left_is_checked_when_it_is_read() {
+    let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    fs.write("new", 0, b"1").unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    fs.write("new", 0, b"2").unwrap();
+    let total = dir.path().join("commits/1.total");
+    let sound = std::fs::read(&total).unwrap();
+    let mut damaged = sound.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    for bytes in [&damaged[..], &sound[..20], b""] {
+        std::fs::write(&total, bytes).unwrap();
+        let error = committed(&world, &fs, &CommitOptions::default()).await;
+        assert!(matches!(error, Err(CommitError::Damaged(_))), "{error:?}");
+    }
+    std::fs::write(&total, sound).unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_at_the_same_time_are_one_after_the_other() {
+    let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    fs.write("new", 0, b"1").unwrap();
+    let options = CommitOptions::default();
+    let (one, two) = tokio::join!(
+        committed(&world, &fs, &options),
+        committed(&world, &fs, &options)
+    );
+    let published = [one, two].map(|outcome| outcome.unwrap().published.is_some());
+    assert_eq!(published.iter().filter(|&&published| published).count(), 1);
+    assert_eq!(fs.0.commits().len(), 2, "one intent, one end");
+}
