@@ -239,3 +239,36 @@ fn a_file_in_the_sockets_place_is_not_deleted() {
         b"precious"
     );
 }
+
+#[test]
+fn only_the_owner_and_root_are_served() {
+    use std::os::unix::fs::PermissionsExt as _;
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become someone else");
+        return;
+    }
+    let fixture = Fixture::new();
+    let socket = fixture.dir.path().join("session/control.sock");
+    for path in [
+        fixture.dir.path(),
+        &fixture.dir.path().join("session"),
+        &socket,
+    ] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    assert!(
+        !fixture
+            .raw(b"{\"v\":1,\"request\":\"unmount\"}\n")
+            .is_empty()
+    );
+    // A thread has its own identity as far as the kernel is concerned.
+    let stranger = std::thread::spawn(move || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        // It may have been closed already.
+        let _ = stream.write_all(b"{\"v\":1,\"request\":\"unmount\"}\n");
+        BufReader::new(stream).lines().map_while(Result::ok).count()
+    });
+    assert_eq!(stranger.join().unwrap(), 0, "a stranger got an answer");
+}

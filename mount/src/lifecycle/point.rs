@@ -45,6 +45,9 @@ pub(super) fn look(given: &Path, session: Option<&SessionId>) -> Result<Finding,
         }
         Err(error) => return Err(failed("look at", error)),
     };
+    if there.is_some() && is_dead_at(&path) {
+        return dead(path, there, session);
+    }
     if let Some(entry) = there.filter(MountEntry::is_fuse) {
         let source_name = Source::display(&entry.source);
         return Err(MountError::AlreadyMounted {
@@ -63,9 +66,15 @@ pub(super) fn look(given: &Path, session: Option<&SessionId>) -> Result<Finding,
     Ok(Finding::Free(MountPoint { path, mode }))
 }
 
-/// Every access to a mount whose process has gone fails so.
-pub(super) fn is_dead(error: &io::Error) -> bool {
+/// Whatever the kernel cannot answer by itself fails so when a mount's process has gone.
+fn is_dead(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotConnected
+}
+
+/// Whether whoever served the mount at `path` is gone. The kernel remembers the attributes of a root, so
+/// it is asked for the free space, which it never remembers.
+pub(super) fn is_dead_at(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_err_and(|error| is_dead(&error.into()))
 }
 
 /// What a dead mount leaves behind can be removed without asking if it is ours for sure: nobody else

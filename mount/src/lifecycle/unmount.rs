@@ -11,7 +11,7 @@ use rustix::mount::UnmountFlags;
 use super::device::HELPER;
 use super::error::UnmountError;
 use super::mountinfo::{self, MountEntry};
-use super::point::is_dead;
+use super::point::is_dead_at;
 use super::source::Source;
 
 /// How to unmount.
@@ -119,11 +119,6 @@ pub fn detach_dead(mount_point: &Path, session: &SessionId) -> Result<(), Unmoun
         return Err(not_dead());
     }
     detach(&entry)
-}
-
-/// Whether whoever served the mount at `path` is gone.
-pub(super) fn is_dead_at(path: &Path) -> bool {
-    std::fs::metadata(path).is_err_and(|error| is_dead(&error))
 }
 
 /// Takes a mount's name away.
