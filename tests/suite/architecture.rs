@@ -53,7 +53,7 @@ const BORDERS: [Border; 14] = [
     border(
         "commit",
         &["vfs", "transfer", "store", "durable"],
-        &["tree", "manifest"],
+        &["tree", "fetch", "manifest"],
     ),
     border("jobs", &["manifest", "paths", "store"], &[]),
     border("mount", &["vfs"], &["tree"]),

@@ -1,5 +1,24 @@
 //! The suites across crates, in one program so that they are linked once.
+//!
+//! `architecture` holds the borders between crates. The others drive the real programs: `example` the renderer in a plain folder;
+//! `journey`, `everyday`, `crash` and `failure` drive `attachfs` over real mounts on a [`machine::Machine`] made for each test.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in the parts that its tests share too"
+)]
 
 mod architecture;
+mod crash;
+mod everyday;
 mod example;
+mod failure;
+mod golden;
+mod journey;
+mod machine;
+mod process;
 mod programs;
+mod random;
+mod semantics;
+mod server;
+mod tree;

@@ -11,7 +11,7 @@ use attachfs_mount::{
 use attachfs_tree::{BaseTree, Timestamp};
 use attachfs_vfs::{Counters, Session, SessionId, SessionMeta, Settings, Vfs};
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::control::{Service, StepHook};
 use crate::live::{Live, build, fetcher, manifests_of};
@@ -108,6 +108,8 @@ pub(crate) struct Active {
     pub(crate) mounted: Mounted,
     /// Held by whoever ends the mount; says what became of the session.
     ended: Mutex<Option<Ended>>,
+    /// Set when the process is to end although someone still uses the mount.
+    cut_off: watch::Sender<bool>,
 }
 
 /// How a mount's session ended.
@@ -119,6 +121,8 @@ pub(crate) struct Ended {
 
 /// How long the kernel may take to let go.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long those who use a mount that is detached have before they are cut off.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 impl Mount {
     /// Mounts. When it returns, the mount answers. Runs on a tokio runtime, which then serves it.
@@ -224,9 +228,15 @@ impl Mount {
         (self.active.live.vfs.counters(), self.active.live.fetched())
     }
 
-    /// Waits until it is unmounted, by whomever.
+    /// Waits until it is unmounted, by whomever. If someone still uses a mount that was detached, they
+    /// are cut off when this process ends.
     pub async fn ended(&self) {
-        self.active.mounted.ended().await;
+        let mut cut_off = self.active.cut_off.subscribe();
+        tokio::select! {
+            () = self.active.mounted.ended() => {}
+            // The sender is not dropped before this mount is.
+            _ = cut_off.wait_for(|cut_off| *cut_off) => {}
+        }
     }
 
     /// Unmounts and seals. Fails if it is in use, unless `detach`.
@@ -348,6 +358,7 @@ impl Parts {
             live,
             mounted,
             ended: Mutex::new(None),
+            cut_off: watch::Sender::new(false),
         });
         let service = Arc::new(Service::new(active.clone(), step_hook));
         let listening = |source| Error::Io {
@@ -428,17 +439,20 @@ impl Active {
     }
 
     async fn let_go(self: &Arc<Self>, detach: bool) -> Result<(), Error> {
-        let how = if detach {
-            Unmount::Detach
+        let (how, patience) = if detach {
+            (Unmount::Detach, LAST_CALL)
         } else {
-            Unmount::IfUnused
+            (Unmount::IfUnused, PATIENCE)
         };
         let active = self.clone();
         let unmounted =
-            tokio::task::spawn_blocking(move || active.mounted.unmount(how, PATIENCE)).await;
+            tokio::task::spawn_blocking(move || active.mounted.unmount(how, patience)).await;
         match unmounted {
             // Its users are cut off when this process ends; what they wrote is in the session.
-            Ok(Err(UnmountError::StillUsed { .. })) if detach => Ok(()),
+            Ok(Err(UnmountError::StillUsed { .. })) if detach => {
+                self.cut_off.send_replace(true);
+                Ok(())
+            }
             Ok(result) => Ok(result?),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }

@@ -15,9 +15,11 @@ use crate::{Commit, CommitError, CommitOptions, Links};
 /// How many paths differ from what the last commit left, or from the base if there was none. A file
 /// that was written to since counts, even if its bytes should be the same.
 pub async fn uncommitted(vfs: &Arc<Vfs>) -> Result<u64, CommitError> {
+    let session = vfs.session().ok_or(CommitError::ReadOnly)?;
     let options = CommitOptions {
         skip_open: true,
         links: Links::Skip,
+        mount_point: Some(session.meta().mount_point.clone()),
         ..CommitOptions::default()
     };
     let Commit {
