@@ -8,7 +8,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn filter(verbose: u8) -> EnvFilter {
     let usual = match verbose {
-        0 => "warn",
+        0 => "warn,aws_config=error,aws_runtime=error,aws_sdk_s3=error,aws_smithy_runtime=error",
         1 => "info,aws_config=warn,aws_smithy_runtime=warn",
         _ => "debug,hyper=info,hyper_util=info,aws_smithy_runtime=info",
     };

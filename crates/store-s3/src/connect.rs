@@ -5,16 +5,18 @@ use std::future::Future;
 use attachfs_store::StoreError;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
+use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::{
     ProvideRegion, RegionProviderChain, future::ProvideRegion as Found,
 };
 use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Credentials, ResponseChecksumValidation};
+use aws_sdk_s3::config::{Credentials, ResponseChecksumValidation, SharedHttpClient};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_types::service_config::ServiceConfigKey;
 
@@ -85,7 +87,7 @@ fn load(options: &S3Options) -> impl Future<Output = SdkConfig> + Send {
         .grace_period(options.stall_timeout)
         .build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
+        .http_client(http.clone())
         .timeout_config(timeouts)
         .stalled_stream_protection(stalls)
         .identity_cache(
@@ -94,7 +96,7 @@ fn load(options: &S3Options) -> impl Future<Output = SdkConfig> + Send {
                 .build(),
         )
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .region(region(options));
+        .region(region(options, &http));
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
     }
@@ -118,7 +120,7 @@ fn load(options: &S3Options) -> impl Future<Output = SdkConfig> + Send {
 
 /// The region from the options, the environment or the profile. Only without an endpoint is the
 /// machine asked: elsewhere than on AWS that takes seconds to fail.
-fn region(options: &S3Options) -> RegionProviderChain {
+fn region(options: &S3Options, http: &SharedHttpClient) -> RegionProviderChain {
     let mut profile = ProfileFileRegionProvider::builder();
     if let Some(name) = &options.profile {
         profile = profile.profile_name(name);
@@ -130,8 +132,22 @@ fn region(options: &S3Options) -> RegionProviderChain {
         named.or_else(Region::from_static(DEFAULT_REGION))
     } else {
         named
-            .or_else(aws_config::imds::region::ImdsRegionProvider::builder().build())
+            .or_else(MachineRegion(http.clone()))
             .or_else(LastResort)
+    }
+}
+
+/// The region of the machine, if it is one of AWS's. Asked only if no other place names one.
+#[derive(Debug)]
+struct MachineRegion(SharedHttpClient);
+
+impl ProvideRegion for MachineRegion {
+    fn region(&self) -> Found<'_> {
+        Found::new(async {
+            let how = ProviderConfig::without_region().with_http_client(self.0.clone());
+            let machine = ImdsRegionProvider::builder().configure(&how).build();
+            machine.region().await
+        })
     }
 }
 

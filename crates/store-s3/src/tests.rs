@@ -403,3 +403,13 @@ async fn a_cancelled_upload_in_parts_is_aborted() {
         .wait_for(|requests| requests.iter().any(|r| r.method == "DELETE"))
         .await;
 }
+
+#[tokio::test]
+async fn without_an_endpoint_a_store_of_aws_itself_is_meant() {
+    let options = S3Options {
+        region: Some(REGION.to_owned()),
+        ..S3Options::new("bucket".parse().unwrap(), "a/prefix".parse().unwrap())
+    };
+    // That it can be made is all that can be seen without AWS.
+    S3Store::connect(options).await.unwrap();
+}
