@@ -17,7 +17,7 @@ mod testing;
 
 pub use control::{
     ControlClient, ControlError, ControlServer, ControlService, EventSink, Failure, FailureKind,
-    PROTOCOL_VERSION, Peer, Request, Response, ServiceFuture,
+    HangUp, PROTOCOL_VERSION, Peer, Request, Response, ServiceFuture,
 };
 pub use lifecycle::{
     ActiveMount, End, Holder, MountError, MountOptions, Mounted, Unmount, UnmountError, Use,

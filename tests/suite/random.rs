@@ -223,6 +223,10 @@ fn random_work_with_kills_and_commits_is_what_it_is_in_a_plain_folder(machine: &
     }
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "says where it was, if it fails where the seed is not known"
+)]
 fn work(machine: &Machine, seed: u64) {
     let mut random = Random(seed);
     let here = PathBuf::from(format!("seed-{seed}"));

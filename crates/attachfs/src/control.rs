@@ -1,6 +1,7 @@
 //! Both ends of the control socket: the verbs of a session, through the process that has it mounted.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,10 @@ impl Service {
     }
 
     async fn answer(&self, request: Request, events: EventSink) -> Result<Value, Error> {
-        let news = News::new(events, self.hook);
+        // Whoever goes away while the mount is being taken down gets it taken down all the same: half
+        // of that helps nobody.
+        let cancellable = !matches!(request, Request::Unmount { .. } | Request::Discard { .. });
+        let news = News::new(events, self.hook, cancellable);
         let live = &self.active.live;
         match request {
             Request::Status => value(&live.status(true).await?),
@@ -85,18 +89,23 @@ struct Event {
     item: Option<String>,
 }
 
-/// Passes progress on, not more often than someone can read it.
+/// Passes progress on, not more often than someone can read it. What is `cancellable` ends when its
+/// client goes away, up to a commit's intent: from there on it is quicker to finish than to resume.
 struct News {
     events: EventSink,
     hook: Option<StepHook>,
+    cancellable: bool,
+    intended: AtomicBool,
     last: Mutex<Option<Instant>>,
 }
 
 impl News {
-    fn new(events: EventSink, hook: Option<StepHook>) -> Self {
+    fn new(events: EventSink, hook: Option<StepHook>, cancellable: bool) -> Self {
         Self {
             events,
             hook,
+            cancellable,
+            intended: AtomicBool::new(false),
             last: Mutex::new(None),
         }
     }
@@ -104,6 +113,9 @@ impl News {
 
 impl Progress for News {
     fn update(&self, event: &ProgressEvent) -> ControlFlow<()> {
+        if self.cancellable && !self.intended.load(Ordering::Relaxed) && self.events.is_gone() {
+            return ControlFlow::Break(());
+        }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() >= NEWS) {
             *last = Some(Instant::now());
@@ -130,13 +142,17 @@ impl Progress for News {
 
 impl Observer for News {
     fn step(&self, step: Step) {
+        if step == Step::Intended {
+            self.intended.store(true, Ordering::Relaxed);
+        }
         if let Some(hook) = self.hook {
             hook(step);
         }
     }
 }
 
-/// Asks the process that has a session.
+/// Asks the process that has a session. If the observer has had enough, the connection is closed:
+/// that cancels a commit which has not recorded its intent, and nothing else.
 pub(crate) async fn ask<T: DeserializeOwned>(
     found: &Found,
     request: Request,
@@ -144,10 +160,18 @@ pub(crate) async fn ask<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let dir = found.dir.clone();
-    let asked = tokio::task::spawn_blocking(move || {
-        let Some(mut client) = ControlClient::connect(&dir)? else {
+    let connected = tokio::task::spawn_blocking(move || {
+        let Some(client) = ControlClient::connect(&dir)? else {
             return Err(Error::NoAnswer(dir));
         };
+        let hang_up = client.hang_up()?;
+        Ok((client, hang_up))
+    });
+    let (mut client, hang_up) = match connected.await {
+        Ok(connected) => connected?,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    let asked = tokio::task::spawn_blocking(move || {
         let answer = client.request(&request, |event| {
             // Whoever listened has gone; the answer still counts.
             let _ = events.send(event);
@@ -169,7 +193,7 @@ pub(crate) async fn ask<T: DeserializeOwned>(
                 item: event.item,
             };
             if observer.update(&event) == ControlFlow::Break(()) {
-                // The process goes on with it; only this end stops listening.
+                hang_up.now();
                 return Err(Error::Transfer(attachfs_transfer::TransferError::Cancelled));
             }
         }

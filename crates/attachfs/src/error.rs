@@ -12,6 +12,7 @@ use attachfs_scan::ScanError;
 use attachfs_store::{ParseAddressError, StoreError};
 use attachfs_transfer::TransferError;
 use attachfs_tree::{BuildError, LayerError};
+use attachfs_vfs::overlay::{JournalError, RecoveryError};
 use attachfs_vfs::{FsError, OpenError, SessionError};
 
 /// What kind of failure it is: what a script would tell apart.
@@ -238,27 +239,68 @@ impl Error {
             | Self::PublishManifest { .. }
             | Self::OpenStore { .. }
             | Self::NoRoom { .. } => Class::Store,
+            Self::Scan(error) => class_of_scan(error),
             Self::Transfer(error) => class_of_transfer(error, Class::Store),
-            Self::Fetch { source, .. } => match source {
-                FetchError::Damaged { .. } | FetchError::WrongLength { .. } => Class::Integrity,
-                _ => Class::Store,
-            },
+            Self::Fetch { source, .. } => class_of_fetch(source, Class::Store),
             Self::Remote(failure) => failure.kind.into(),
-            Self::Session(SessionError::InUse(_))
-            | Self::Unmount(UnmountError::Busy { .. })
-            | Self::NoAnswer(_) => Class::Busy,
-            Self::Mount(_) | Self::Unmount(_) => Class::Mount,
-            // What it had done is in the session.
-            Self::Control(ControlError::Closed | ControlError::Connection(_)) => Class::Incomplete,
-            Self::Commit(error) => match error {
-                CommitError::Busy(_) => Class::Busy,
-                CommitError::Transfer(error) => class_of_transfer(error, Class::Incomplete),
-                CommitError::Publish { .. } => Class::Incomplete,
-                CommitError::Conflict { .. } | CommitError::Damaged(_) => Class::Integrity,
-                _ => Class::Other,
+            Self::Session(error) => class_of_session(error),
+            Self::Open(error) => match error {
+                OpenError::Session(error) => class_of_session(error),
+                OpenError::Recovery(error) => class_of_recovery(error),
+                OpenError::Journal(error) => class_of_journal(error),
+                OpenError::Thread(_) => Class::Other,
             },
-            _ => Class::Other,
+            Self::NoAnswer(_) => Class::Busy,
+            Self::Mount(_) => Class::Mount,
+            Self::Unmount(error) => match error {
+                UnmountError::Busy { .. } => Class::Busy,
+                UnmountError::Covered { .. }
+                | UnmountError::StillUsed { .. }
+                | UnmountError::NoHelper(_)
+                | UnmountError::Helper { .. }
+                | UnmountError::NotDead { .. }
+                | UnmountError::Io { .. } => Class::Mount,
+            },
+            Self::Control(error) => match error {
+                // What it had done is in the session.
+                ControlError::Closed | ControlError::Connection(_) => Class::Incomplete,
+                ControlError::Connect { .. }
+                | ControlError::NotTrusted { .. }
+                | ControlError::Silent(_)
+                | ControlError::Version(_)
+                | ControlError::Malformed(_) => Class::Other,
+            },
+            Self::Overlay(error) => class_of_overlay(error, Class::Store),
+            Self::Commit(error) => class_of_commit(error),
+            Self::ReadManifest { .. }
+            | Self::Encode(_)
+            | Self::Cache(_)
+            | Self::Command { .. }
+            | Self::Durable(_)
+            | Self::Io { .. } => Class::Other,
         }
+    }
+}
+
+fn class_of_commit(error: &CommitError) -> Class {
+    match error {
+        CommitError::Busy(_) => Class::Busy,
+        CommitError::Transfer(error) => class_of_transfer(error, Class::Incomplete),
+        CommitError::Base { source, .. } => class_of_fetch(source, Class::Incomplete),
+        CommitError::Overlay(error) => class_of_overlay(error, Class::Incomplete),
+        CommitError::Session(error) => class_of_session(error),
+        CommitError::Publish { .. } => Class::Incomplete,
+        CommitError::Conflict { .. }
+        | CommitError::Damaged(_)
+        | CommitError::Decode(_)
+        | CommitError::Layers(_) => Class::Integrity,
+        CommitError::OutgoingLinks(_)
+        | CommitError::Path { .. }
+        | CommitError::ReadOnly
+        | CommitError::Io { .. }
+        | CommitError::Diff(_)
+        | CommitError::Snapshot(_)
+        | CommitError::Encode(_) => Class::Other,
     }
 }
 
@@ -267,11 +309,80 @@ impl Error {
 fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
     match error {
         TransferError::Cancelled => Class::Cancelled,
+        TransferError::Changed { .. } => Class::Busy,
+        TransferError::Scan(error) => class_of_scan(error),
         TransferError::Store { .. }
         | TransferError::Ask { .. }
         | TransferError::Unconfirmed { .. } => unfinished,
-        _ => Class::Other,
+        TransferError::Read { .. } | TransferError::Snapshot(_) => Class::Other,
     }
+}
+
+fn class_of_scan(error: &ScanError) -> Class {
+    match error {
+        ScanError::Cancelled => Class::Cancelled,
+        ScanError::Replaced(_) => Class::Busy,
+        ScanError::NotADirectory(_) | ScanError::Io { .. } | ScanError::Unrepresentable { .. } => {
+            Class::Other
+        }
+    }
+}
+
+/// `unfinished` says what it means that bytes could not be had, now or at all.
+fn class_of_fetch(error: &FetchError, unfinished: Class) -> Class {
+    match error {
+        FetchError::Damaged { .. } | FetchError::WrongLength { .. } => Class::Integrity,
+        FetchError::Missing { .. } | FetchError::Store { .. } | FetchError::TimedOut { .. } => {
+            unfinished
+        }
+    }
+}
+
+fn class_of_session(error: &SessionError) -> Class {
+    match error {
+        SessionError::InUse(_) => Class::Busy,
+        SessionError::DamagedBase { .. } | SessionError::Description { .. } => Class::Integrity,
+        SessionError::Exists(_)
+        | SessionError::Missing(_)
+        | SessionError::Format { .. }
+        | SessionError::Io { .. }
+        | SessionError::Durable(_) => Class::Other,
+    }
+}
+
+fn class_of_recovery(error: &RecoveryError) -> Class {
+    match error {
+        RecoveryError::Journal(error) => class_of_journal(error),
+        RecoveryError::Mutation { .. }
+        | RecoveryError::MissingJournal { .. }
+        | RecoveryError::MissingScratch { .. } => Class::Integrity,
+        RecoveryError::Scratch(_) | RecoveryError::Durable(_) => Class::Other,
+    }
+}
+
+fn class_of_journal(error: &JournalError) -> Class {
+    match error {
+        JournalError::Damaged { .. } | JournalError::NotAJournal(_) => Class::Integrity,
+        JournalError::Io { .. }
+        | JournalError::TooLong(_)
+        | JournalError::NotDurable
+        | JournalError::Poisoned
+        | JournalError::Durable(_) => Class::Other,
+    }
+}
+
+/// What an operation of the file system failed of, which its causes tell.
+fn class_of_overlay(error: &FsError, unfinished: Class) -> Class {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source())
+        .find_map(|cause| {
+            if let Some(error) = cause.downcast_ref::<FetchError>() {
+                Some(class_of_fetch(error, unfinished))
+            } else {
+                cause.downcast_ref::<JournalError>().map(class_of_journal)
+            }
+        })
+        .unwrap_or(Class::Other)
 }
 
 impl From<FailureKind> for Class {
@@ -301,5 +412,137 @@ impl From<Class> for FailureKind {
             Class::Cancelled => Self::Cancelled,
             Class::Other => Self::Internal,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use attachfs_manifest::ContentHash;
+    use attachfs_vfs::FsErrorKind;
+
+    use super::*;
+
+    fn hash() -> ContentHash {
+        ContentHash::of(b"object")
+    }
+
+    fn not_found() -> Arc<StoreError> {
+        let what = "Data/object".to_owned();
+        Arc::new(StoreError::NotFound { what })
+    }
+
+    fn in_overlay(cause: impl std::error::Error + Send + Sync + 'static) -> FsError {
+        FsError::caused(FsErrorKind::Io, "read \"a\"", cause)
+    }
+
+    fn fetch_errors() -> [(FetchError, bool); 5] {
+        let (hash, source) = (hash(), not_found());
+        let damaged = FetchError::Damaged { hash, found: hash };
+        let wrong_length = FetchError::WrongLength {
+            hash,
+            expected: 1,
+            found: 2,
+        };
+        let missing = FetchError::Missing {
+            hash,
+            source: source.clone(),
+        };
+        let after = Duration::from_secs(1);
+        [
+            (damaged, true),
+            (wrong_length, true),
+            (missing, false),
+            (FetchError::Store { hash, source }, false),
+            (FetchError::TimedOut { hash, after }, false),
+        ]
+    }
+
+    #[test]
+    fn bytes_that_a_commit_cannot_have_leave_it_incomplete_and_wrong_ones_are_damage() {
+        for (error, is_damage) in fetch_errors() {
+            let expected = if is_damage {
+                Class::Integrity
+            } else {
+                Class::Incomplete
+            };
+            let path = ManifestPath::new(b"a").unwrap();
+            let source = error.clone();
+            let base = CommitError::Base { path, source };
+            assert_eq!(Error::from(base).class(), expected, "{error}");
+            // A cause of a cause counts too.
+            let nested = in_overlay(error.clone());
+            let nested = CommitError::Overlay(in_overlay(nested));
+            let direct = CommitError::Overlay(in_overlay(error));
+            for overlay in [direct, nested] {
+                let text = format!("{overlay:?}");
+                assert_eq!(Error::from(overlay).class(), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_a_reader_cannot_have_are_the_stores_failure() {
+        for (error, is_damage) in fetch_errors() {
+            let expected = if is_damage {
+                Class::Integrity
+            } else {
+                Class::Store
+            };
+            let overlay = Error::Overlay(in_overlay(error.clone()));
+            assert_eq!(overlay.class(), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_session_is_damage_wherever_it_is_found() {
+        let path = || PathBuf::from("journal");
+        let journal = || JournalError::Damaged {
+            path: path(),
+            record: 1,
+            offset: 20,
+        };
+        let base = || SessionError::DamagedBase {
+            path: path(),
+            expected: hash(),
+            found: hash(),
+        };
+        let missing = RecoveryError::MissingScratch {
+            scratch: path(),
+            name: "a".to_owned(),
+        };
+        let decode = attachfs_manifest::wire::decode(b"{").unwrap_err();
+        let errors = [
+            Error::Session(base()),
+            Error::Open(OpenError::Session(base())),
+            Error::Open(OpenError::Journal(journal())),
+            Error::Open(OpenError::Recovery(RecoveryError::Journal(journal()))),
+            Error::Open(OpenError::Recovery(missing)),
+            Error::Overlay(in_overlay(journal())),
+            Error::from(CommitError::Session(base())),
+            Error::from(CommitError::Overlay(in_overlay(journal()))),
+            Error::from(CommitError::Decode(decode)),
+        ];
+        for error in errors {
+            assert_eq!(error.class(), Class::Integrity, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_is_busy_and_a_failure_of_the_disk_is_neither() {
+        let changed = || TransferError::Changed { path: "a".into() };
+        let full = in_overlay(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(Error::Transfer(changed()).class(), Class::Busy);
+        assert_eq!(
+            Error::from(CommitError::Transfer(changed())).class(),
+            Class::Busy
+        );
+        assert_eq!(
+            Error::from(CommitError::Overlay(full)).class(),
+            Class::Other
+        );
     }
 }

@@ -12,6 +12,7 @@
 mod control;
 mod error;
 mod inspect;
+mod limits;
 mod live;
 mod manifests;
 mod mount;
@@ -33,6 +34,7 @@ pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings};
 pub use control::StepHook;
 pub use error::{Class, Error};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
+pub use limits::raise_open_files;
 pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};
 pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;

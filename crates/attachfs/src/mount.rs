@@ -138,6 +138,8 @@ impl Mount {
                 session_dir: None, ..
             } => (request.places.sessions().join(id.as_str()), true),
         };
+        // The working directory may change, and others are told of it.
+        let dir = absolute(&dir)?;
         let mount_point = place(&request.mount_point, &dir)?;
         let parts = Parts {
             owner: request.owner,
@@ -163,6 +165,7 @@ impl Mount {
                 output_dirs,
                 ..
             } => {
+                check_output_dirs(&output_dirs)?;
                 let (tree, composed) = build(&manifests)?;
                 let meta = SessionMeta {
                     format: SessionMeta::FORMAT,
@@ -278,18 +281,27 @@ impl Mount {
 
 /// Where to mount: absolute, and without symbolic links if it can be looked at.
 fn place(mount_point: &MountPoint, session: &Path) -> Result<PathBuf, Error> {
-    let absolute = |path: &Path| {
-        let failed = |source| Error::Io {
-            doing: "find",
-            path: path.to_owned(),
-            source,
-        };
-        std::path::absolute(path).map_err(failed)
-    };
     match mount_point {
         MountPoint::At(path) => path.canonicalize().or_else(|_| absolute(path)),
-        MountPoint::InSession => Ok(absolute(session)?.join("mnt")),
+        MountPoint::InSession => Ok(session.join("mnt")),
     }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    let failed = |source| Error::Io {
+        doing: "find",
+        path: path.to_owned(),
+        source,
+    };
+    std::path::absolute(path).map_err(failed)
+}
+
+/// Fails unless all output directories are paths in a mount.
+pub(crate) fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
+    for dir in dirs {
+        crate::parse_path(dir)?;
+    }
+    Ok(())
 }
 
 /// What a mount is made of, beside its session and tree.
@@ -380,7 +392,8 @@ impl Parts {
 }
 
 impl Active {
-    /// Unmounts in order: the kernel lets go, then the journal says so, durably.
+    /// Unmounts in order: the kernel lets go, then the journal says so, durably. Nothing is written
+    /// after that, even by those who still use a mount that was detached.
     pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<(), Error> {
         let mut ended = self.ended.lock().await;
         self.let_go(detach).await?;
@@ -448,8 +461,15 @@ impl Active {
         let unmounted =
             tokio::task::spawn_blocking(move || active.mounted.unmount(how, patience)).await;
         match unmounted {
-            // Its users are cut off when this process ends; what they wrote is in the session.
+            // Its users can write nothing from here on, and are cut off when this process ends; what
+            // they wrote is in the session.
             Ok(Err(UnmountError::StillUsed { .. })) if detach => {
+                let vfs = self.live.vfs.clone();
+                // Waits for the changes that are under way.
+                let ended = tokio::task::spawn_blocking(move || vfs.end_writing()).await;
+                if let Err(panic) = ended {
+                    std::panic::resume_unwind(panic.into_panic());
+                }
                 self.cut_off.send_replace(true);
                 Ok(())
             }

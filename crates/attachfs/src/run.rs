@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use attachfs_commit::Observer;
+use attachfs_commit::{CommitError, Observer};
+use attachfs_transfer::TransferError;
 use attachfs_vfs::{Counters, SessionId};
 use tokio::process::Command;
 
@@ -64,11 +65,13 @@ pub struct RunError {
 const PATIENCE: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
-/// Mounts, runs, unmounts, commits. `signals` ends when the command is to be told to stop.
+/// Mounts, runs, unmounts, commits. `signals` ends when the command is to be told to stop; `give_up`,
+/// which nobody looks at before, when the commit is to be left to later.
 pub async fn run(
     request: RunRequest,
     observer: &dyn Observer,
     signals: impl Future<Output = ()>,
+    give_up: impl Future<Output = ()>,
 ) -> Result<Ran, RunError> {
     let before = |source| RunError {
         session: None,
@@ -117,6 +120,8 @@ pub async fn run(
             .args(arguments)
             .current_dir(&root)
             .spawn();
+        // The command keeps the limit that this process was given.
+        crate::raise_open_files();
         child.map_err(|source| Error::Command {
             command: program.display().to_string(),
             source,
@@ -155,7 +160,12 @@ pub async fn run(
         commit: None,
     };
     if status.success() {
-        let committed = mount.commit(&CommitArguments::default(), observer).await;
+        let arguments = CommitArguments::default();
+        let committed = tokio::select! {
+            committed = mount.commit(&arguments, observer) => committed,
+            // A commit may be interrupted anywhere.
+            () = give_up => Err(CommitError::Transfer(TransferError::Cancelled).into()),
+        };
         let report = committed.map_err(failed)?;
         if !report.account.is_partial() {
             mount.mark_done().await;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
-use attachfs_mount::{ControlClient, Failure, Request};
+use attachfs_mount::{ControlClient, ControlError, Failure, Request};
 use attachfs_vfs::{Session, SessionMeta, Settings, StoreSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -160,8 +160,22 @@ pub struct UnmountReport {
 }
 
 /// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
-/// someone uses the mount.
+/// someone uses the mount. Goes on to its end whatever `observer` says.
 pub async fn unmount(
+    found: &Found,
+    detach: bool,
+    observer: &dyn Observer,
+) -> Result<UnmountReport, Error> {
+    match try_unmount(found, detach, observer).await {
+        // A process that was killed a moment ago may still have had its socket: look again.
+        Err(Error::Control(ControlError::Closed | ControlError::Connection(_))) => {
+            try_unmount(found, detach, observer).await
+        }
+        result => result,
+    }
+}
+
+async fn try_unmount(
     found: &Found,
     detach: bool,
     observer: &dyn Observer,

@@ -23,6 +23,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// What `run` exits with if it failed itself.
 pub(crate) const RUN_FAILED: u8 = 125;
 
+/// What a verb exits with that its user cancelled.
+pub(crate) const CANCELLED: u8 = 15;
+
 pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,7 +69,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         Some(Class::Integrity) => 12,
         Some(Class::Incomplete) => 13,
         Some(Class::Busy) => 14,
-        Some(Class::Cancelled) => 15,
+        Some(Class::Cancelled) => CANCELLED,
         Some(Class::Other) | None => 1,
     }
 }

@@ -17,13 +17,18 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// On a terminal, unless programs read along. The first Ctrl-C cancels.
+    /// On a terminal, unless programs read along. The first Ctrl-C cancels, the second ends the
+    /// program: nothing that it does here minds.
     pub(crate) fn cancellable(json: bool) -> Self {
         let shown = Self::new(json);
         let cancelled = shown.cancelled.clone();
         tokio::spawn(async move {
             if tokio::signal::ctrl_c().await.is_ok() {
                 cancelled.store(true, Ordering::Relaxed);
+            }
+            // What hangs does not look.
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(crate::exit::CANCELLED.into());
             }
         });
         shown

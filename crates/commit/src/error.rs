@@ -1,5 +1,6 @@
 //! What stops a commit. Nothing is published then, and nothing is lost.
 
+use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{ContentHash, DiffError, ManifestPath, PathError, SnapshotError};
 use attachfs_store::StoreError;
@@ -35,7 +36,7 @@ fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
 /// Why a commit stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// Files are open for writing.
+    /// Files are open for writing, or were written to while they were being committed.
     #[error("open for writing: {}", list(.0, |file| format!("\"{}\"", file.path)))]
     Busy(Vec<OpenFile>),
     /// Links lead out of the mount.
@@ -56,6 +57,15 @@ pub enum CommitError {
     /// The overlay could not be read.
     #[error("cannot read what was written")]
     Overlay(#[from] FsError),
+    /// Bytes of the base that an output keeps could not be had.
+    #[error("cannot read what \"{path}\" keeps of the base")]
+    Base {
+        /// The output.
+        path: ManifestPath,
+        /// Why.
+        #[source]
+        source: FetchError,
+    },
     /// The session's directory could not be used.
     #[error(transparent)]
     Session(#[from] SessionError),

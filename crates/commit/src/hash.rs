@@ -1,17 +1,22 @@
 //! Hashing what was written.
 
-use std::ops::ControlFlow;
+use std::collections::HashMap;
+use std::fs;
+use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use attachfs_durable::FileStamp;
-use attachfs_manifest::{ChunkSize, Content, File, ManifestPath, Mtime, Node};
-use attachfs_transfer::{ChunkSource, Phase, ProgressEvent, Source, TransferError, hash_source};
+use attachfs_manifest::{ChunkSize, Content, ContentHash, File, ManifestPath, Mtime, Node};
+use attachfs_transfer::{
+    ChunkSource, Phase, ProgressEvent, Source, SourceFile, TransferError, hash_source,
+};
 use attachfs_tree::{FileContent, Ino, Mapping};
 use attachfs_vfs::overlay::CleanFile;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use crate::assemble::Assembly;
-use crate::plan::{Left, Planned, Unhashed, put};
+use crate::assemble::{Assembly, Building};
+use crate::plan::{Left, Planned, Unhashed, leave_out, put};
 use crate::{Account, Commit, CommitError, Observer, OpenFile};
 
 /// Files hashed at once.
@@ -26,17 +31,34 @@ pub struct Hashed {
     pub(crate) clean: Vec<CleanFile>,
     /// Objects to be sent.
     pub(crate) written: Vec<ChunkSource>,
+    /// The files that were hashed, by their scratch files.
+    pub(crate) scratch: HashMap<PathBuf, HashedFile>,
     /// Files that were put together for it; they go when the commit ends.
     pub(crate) assemblies: Vec<Assembly>,
+}
+
+/// Which file a scratch file holds.
+#[derive(Debug)]
+pub(crate) struct HashedFile {
+    pub(crate) ino: Ino,
+    pub(crate) paths: Vec<ManifestPath>,
 }
 
 /// A write this soon after another one may leave a file's times as they are: kernels count them in
 /// ticks of up to 10 ms.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How hashing a file ended.
+enum Ended {
+    Done(Box<Done>),
+    /// Someone writes to the file that has these names.
+    Busy(Vec<ManifestPath>),
+}
+
 /// A hashed file.
 struct Done {
     file: Unhashed,
+    scratch: PathBuf,
     node: File,
     clean: CleanFile,
     written: Vec<ChunkSource>,
@@ -44,12 +66,14 @@ struct Done {
 }
 
 impl Commit<Planned> {
-    /// Hashes what was written. A file that changes meanwhile stops the commit as busy.
+    /// Hashes what was written. A file that changes meanwhile stops the commit as busy, or is left
+    /// out if open files are.
     pub async fn hash(self, observer: &dyn Observer) -> Result<Commit<Hashed>, CommitError> {
         let Self {
             vfs,
             frozen,
             generation,
+            terms,
             state,
         } = self;
         let Planned {
@@ -71,6 +95,7 @@ impl Commit<Planned> {
             account: Account::default(),
             clean: Vec::new(),
             written: Vec::new(),
+            scratch: HashMap::new(),
             assemblies: Vec::new(),
         };
         {
@@ -83,14 +108,25 @@ impl Commit<Planned> {
                 .buffer_unordered(AT_ONCE);
             let mut count = 0;
             let mut bytes = 0;
-            while let Some(done) = done.try_next().await? {
+            while let Some(ended) = done.try_next().await? {
                 let Done {
                     file,
+                    scratch,
                     node,
                     clean,
                     written,
                     assembly,
-                } = done;
+                } = match ended {
+                    Ended::Done(done) => *done,
+                    Ended::Busy(paths) if terms.leaves_out() => {
+                        leave_out(paths, &mut planned.left, &mut planned.account);
+                        continue;
+                    }
+                    Ended::Busy(paths) => {
+                        let open = paths.into_iter().map(|path| OpenFile { path });
+                        return Err(CommitError::Busy(open.collect()));
+                    }
+                };
                 count += 1;
                 bytes += node.size;
                 let event = ProgressEvent {
@@ -107,6 +143,8 @@ impl Commit<Planned> {
                 hashed.clean.push(clean);
                 hashed.written.extend(written);
                 hashed.assemblies.extend(assembly);
+                let (ino, paths) = (file.ino, file.paths().collect());
+                hashed.scratch.insert(scratch, HashedFile { ino, paths });
                 for (path, base) in file.paths {
                     put(&mut planned, path, Node::File(node.clone()), base);
                 }
@@ -119,6 +157,7 @@ impl Commit<Planned> {
             vfs,
             frozen,
             generation,
+            terms,
             state: hashed,
         })
     }
@@ -130,14 +169,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn hash(&self, file: Unhashed) -> Result<Done, CommitError> {
-        let busy = || {
-            let open = file
-                .paths
-                .iter()
-                .map(|(path, _)| OpenFile { path: path.clone() });
-            CommitError::Busy(open.collect())
-        };
+    async fn hash(&self, file: Unhashed) -> Result<Ended, CommitError> {
         let (scratch, path) = self.vfs.open_scratch(file.ino)?;
         let failed = |source| CommitError::Io {
             doing: "look at",
@@ -155,11 +187,11 @@ impl Work<'_> {
         if self.vfs.has_writer(file.ino)
             || (is_mapped && !self.vfs.has_content(file.ino, &file.content))
         {
-            return Err(busy());
+            return Ok(Ended::Busy(file.paths().collect()));
         }
         let source = Source {
             path: path.clone(),
-            file: scratch,
+            file: SourceFile::AtPath,
             stamp,
             size: stamp.size,
         };
@@ -167,7 +199,7 @@ impl Work<'_> {
         let chunk_size = self.namespace.base().chunk_size();
         let hashed = match (&file.content, known) {
             (FileContent::Mapped(mapping), known) => {
-                self.hash_mapped(file.ino, mapping, &source, known).await
+                self.hash_mapped(&file, mapping, &scratch, known).await
             }
             (_, Some(content)) => {
                 let written = chunks(&content, chunk_size, &source);
@@ -182,9 +214,9 @@ impl Work<'_> {
                 .map_err(CommitError::from),
         };
         // Whoever opened it since may have written: then these are not the bytes of one moment.
-        let now = FileStamp::of(&source.file).map_err(failed)?;
+        let now = FileStamp::of(&scratch).map_err(failed)?;
         if now != stamp || self.vfs.has_writer(file.ino) {
-            return Err(busy());
+            return Ok(Ended::Busy(file.paths().collect()));
         }
         let (content, written, assembly) = hashed?;
         let (size, mtime) = match &file.content {
@@ -203,26 +235,28 @@ impl Work<'_> {
             runnable: file.runnable,
             content,
         };
-        Ok(Done {
+        Ok(Ended::Done(Box::new(Done {
             file,
+            scratch: path,
             node,
             clean,
             written,
             assembly,
-        })
+        })))
     }
 
     /// Hashes the chunks that were written to; the others keep the hashes of the base.
     async fn hash_mapped(
         &self,
-        ino: Ino,
+        file: &Unhashed,
         mapping: &Mapping,
-        scratch: &Source,
+        scratch: &fs::File,
         known: Option<Content>,
     ) -> Result<(Content, Vec<ChunkSource>, Option<Assembly>), CommitError> {
         if let Some(content) = known {
             return Ok((content, Vec::new(), None));
         }
+        let ino = file.ino;
         let tree = self.namespace.base();
         let damaged = || CommitError::Damaged(format!("inode {ino} stands on no base file"));
         let base_content = tree.content(mapping.base).ok_or_else(damaged)?;
@@ -235,47 +269,40 @@ impl Work<'_> {
             .ranges(base_size)
             .zip(base_content.hashes())
             .collect();
-        let mut assembly = None;
-        let mut hashes = Vec::new();
-        let mut written = Vec::new();
-        for (number, range) in tree.chunk_size().ranges(mapping.size).enumerate() {
-            match base.get(number) {
+        let chunks = tree.chunk_size().ranges(mapping.size).enumerate();
+        let chunks: Vec<(Range<u64>, Option<ContentHash>)> = chunks
+            .map(|(number, range)| match base.get(number) {
                 Some((kept, hash)) if *kept == range && !mapping.touches(range.clone()) => {
-                    hashes.push(**hash);
-                    continue;
+                    (range, Some(**hash))
                 }
-                _ => {}
+                _ => (range, None),
+            })
+            .collect();
+        let touched = || chunks.iter().filter(|(_, kept)| kept.is_none());
+        let (mut new, mut written, mut assembly) = (Vec::new(), Vec::new(), None);
+        if touched().next().is_some() {
+            let mut building = Building::new(self.vfs, tree, mapping, scratch, file)?;
+            // Before anything else: laying a base object down covers what is there.
+            for (range, _) in touched() {
+                building.lay_base(range.clone()).await?;
             }
-            let assembly = match &mut assembly {
-                Some(assembly) => assembly,
-                none => none.insert(Assembly::new(self.vfs, ino)?),
+            for (range, _) in touched() {
+                new.push(building.add(range.clone()).await?);
+            }
+            let (source, built) = building.finish()?;
+            let chunk = |(&hash, (range, _)): (_, &(Range<u64>, _))| ChunkSource {
+                hash,
+                source: source.clone(),
+                range: range.clone(),
             };
-            let content = FileContent::Mapped(mapping.clone());
-            let hash = assembly
-                .add(
-                    self.vfs.fetcher(),
-                    tree,
-                    ino,
-                    &content,
-                    &scratch.file,
-                    range.clone(),
-                )
-                .await?;
-            hashes.push(hash);
-            written.push((hash, range));
+            written = new.iter().zip(touched()).map(chunk).collect();
+            assembly = Some(built);
         }
-        let written = match &assembly {
-            None => Vec::new(),
-            Some(assembly) => {
-                let source = assembly.source()?;
-                let chunk = |(hash, range)| ChunkSource {
-                    hash,
-                    source: source.clone(),
-                    range,
-                };
-                written.into_iter().map(chunk).collect()
-            }
-        };
+        let mut new = new.into_iter();
+        let hashes = chunks
+            .iter()
+            .filter_map(|(_, kept)| kept.or_else(|| new.next()));
+        let hashes: Vec<ContentHash> = hashes.collect();
         let content = match hashes[..] {
             [whole] => Content::Whole(whole),
             _ => Content::Chunks(hashes.into()),

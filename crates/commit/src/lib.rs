@@ -42,6 +42,7 @@ pub use uncommitted::uncommitted;
 pub use upload::Uploaded;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use attachfs_transfer::Progress;
 use attachfs_vfs::{Frozen, Vfs};
@@ -75,5 +76,33 @@ pub struct Commit<S> {
     vfs: Arc<Vfs>,
     frozen: Frozen,
     generation: u32,
+    terms: Terms,
     state: S,
+}
+
+/// What a commit was asked to do, and since when it tries.
+#[derive(Debug, Clone)]
+struct Terms {
+    options: CommitOptions,
+    begun: Instant,
+}
+
+impl Terms {
+    fn new(options: &CommitOptions) -> Self {
+        Self {
+            options: options.clone(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// How much longer to wait for files that are written to.
+    fn remaining(&self) -> Duration {
+        self.options.wait.saturating_sub(self.begun.elapsed())
+    }
+
+    /// Whether files that are written to are left out now: nothing is waited for any more, and
+    /// leaving them out was asked for.
+    fn leaves_out(&self) -> bool {
+        self.options.skip_open && self.remaining().is_zero()
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use attachfs_manifest::{Content, File, LinkTarget, ManifestPath, Mtime, Node};
 use attachfs_tree::{ChangedPath, FileContent, Ino, Kind, Namespace, PathChange, Timestamp};
@@ -12,7 +12,7 @@ use attachfs_vfs::{Frozen, Vfs};
 
 use crate::node::base_node;
 use crate::publish::last_published;
-use crate::{Account, Commit, CommitError, OpenFile, OutgoingLink};
+use crate::{Account, Commit, CommitError, OpenFile, OutgoingLink, Terms};
 
 /// What to do with symbolic links that lead out of the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +40,7 @@ pub struct CommitOptions {
 }
 
 /// How often a file that is open for writing is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A file whose hashes are not known yet.
 #[derive(Debug)]
@@ -58,6 +58,11 @@ pub(crate) struct Unhashed {
 }
 
 impl Unhashed {
+    /// Its names.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = ManifestPath> {
+        self.paths.iter().map(|(path, _)| path.clone())
+    }
+
     /// What an earlier commit hashed, if nothing was written since.
     pub(crate) fn known(&self, stamp: ScratchStamp) -> Option<&Content> {
         let clean = self.clean.as_ref()?;
@@ -81,6 +86,12 @@ impl Left {
     }
 }
 
+/// Leaves a file that is being written to out of a commit.
+pub(crate) fn leave_out(paths: Vec<ManifestPath>, left: &mut Left, account: &mut Account) {
+    account.open.extend(paths.iter().map(Account::name));
+    left.paths.extend(paths);
+}
+
 /// The state of a commit that knows what changed.
 #[derive(Debug)]
 pub struct Planned {
@@ -94,7 +105,12 @@ pub struct Planned {
 impl Commit<Planned> {
     /// Freezes the session and finds out what changed since its base.
     pub async fn plan(vfs: Arc<Vfs>, options: &CommitOptions) -> Result<Self, CommitError> {
-        let begun = Instant::now();
+        Self::plan_on(vfs, &Terms::new(options)).await
+    }
+
+    /// Plans, and waits for open files as long as is left.
+    pub(crate) async fn plan_on(vfs: Arc<Vfs>, terms: &Terms) -> Result<Self, CommitError> {
+        let options = &terms.options;
         let (frozen, changed, open) = loop {
             let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
             let changed = frozen
@@ -109,16 +125,15 @@ impl Commit<Planned> {
                     Some((open_ino(&frozen, changed)?, OpenFile { path }))
                 })
                 .unzip();
-            let waited = begun.elapsed() >= options.wait;
-            if open.is_empty() || (options.skip_open && waited) {
+            if open.is_empty() || terms.leaves_out() {
                 break (frozen, changed, open);
             }
-            if waited {
+            if terms.remaining().is_zero() {
                 return Err(CommitError::Busy(open));
             }
             drop(frozen);
-            while inos.iter().any(|&ino| vfs.has_writer(ino)) && begun.elapsed() < options.wait {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            while inos.iter().any(|&ino| vfs.has_writer(ino)) && !terms.remaining().is_zero() {
+                tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
             }
         };
         let (published, clean) = last_published(&vfs.commits());
@@ -176,6 +191,7 @@ impl Commit<Planned> {
             vfs,
             frozen,
             generation,
+            terms: terms.clone(),
             state: planned,
         })
     }

@@ -42,6 +42,7 @@ impl Commit<Uploaded> {
             frozen,
             generation,
             state,
+            ..
         } = self;
         let Uploaded {
             steps,

@@ -6,8 +6,9 @@ use attachfs_store::Store;
 use attachfs_transfer::{UploadOptions, Uploader};
 use attachfs_vfs::Vfs;
 
+use crate::plan::LOOK_AGAIN;
 use crate::publish::{Published, Unfinished};
-use crate::{Account, Commit, CommitError, CommitOptions, Observer, Step};
+use crate::{Account, Commit, CommitError, CommitOptions, Hashed, Observer, Step, Terms, Uploaded};
 
 /// How a commit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +36,13 @@ pub async fn commit(
     };
     let chunks: Arc<dyn attachfs_store::ChunkStore> = store.clone();
     let uploader = Uploader::new(chunks, upload);
-    let planned = Commit::plan(vfs.clone(), options).await?;
-    observer.step(Step::Planned);
-    let hashed = planned.hash(observer).await?;
-    observer.step(Step::Hashed);
-    let uploaded = hashed.upload(&uploader, observer).await?;
+    let terms = Terms::new(options);
+    let uploaded = loop {
+        match upload_all(vfs, &terms, &uploader, observer).await {
+            Err(error) if may_pass(&error, &terms) => pause(&terms).await,
+            ended => break ended?,
+        }
+    };
     observer.step(Step::Uploaded);
     let (published, account) = uploaded.publish(store.as_ref(), observer).await?;
     observer.step(Step::Published);
@@ -69,7 +72,41 @@ pub async fn preview(
     observer: &dyn Observer,
 ) -> Result<crate::Preview, CommitError> {
     let _turn = vfs.commit_turn().await?;
-    let planned = Commit::plan(vfs.clone(), options).await?;
+    let terms = Terms::new(options);
+    loop {
+        match hash_all(vfs, &terms, observer).await {
+            Err(error) if may_pass(&error, &terms) => pause(&terms).await,
+            hashed => return hashed?.preview(),
+        }
+    }
+}
+
+async fn hash_all(
+    vfs: &Arc<Vfs>,
+    terms: &Terms,
+    observer: &dyn Observer,
+) -> Result<Commit<Hashed>, CommitError> {
+    let planned = Commit::plan_on(vfs.clone(), terms).await?;
     observer.step(Step::Planned);
-    planned.hash(observer).await?.preview()
+    planned.hash(observer).await
+}
+
+async fn upload_all(
+    vfs: &Arc<Vfs>,
+    terms: &Terms,
+    uploader: &Uploader,
+    observer: &dyn Observer,
+) -> Result<Commit<Uploaded>, CommitError> {
+    let hashed = hash_all(vfs, terms, observer).await?;
+    observer.step(Step::Hashed);
+    hashed.upload(uploader, observer).await
+}
+
+/// Whether a plan that is made again, a little later, may succeed in time.
+fn may_pass(error: &CommitError, terms: &Terms) -> bool {
+    matches!(error, CommitError::Busy(_)) && !terms.remaining().is_zero()
+}
+
+async fn pause(terms: &Terms) {
+    tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
 }

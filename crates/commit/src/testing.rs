@@ -70,6 +70,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) snapshot: Snapshot,
     format: Format,
+    fetch: FetchOptions,
 }
 
 impl World {
@@ -103,7 +104,18 @@ impl World {
             store,
             snapshot: Snapshot::new(cut, None, entries).unwrap(),
             format,
+            fetch: FetchOptions::default(),
         }
+    }
+
+    /// The same world, in which objects above this length are read in blocks.
+    pub(crate) fn with_whole_objects_up_to(self, limit: u64) -> Self {
+        let fetch = FetchOptions {
+            whole_object_limit: limit,
+            block_len: 300,
+            ..self.fetch
+        };
+        Self { fetch, ..self }
     }
 
     /// The same base over another store that has the same bytes.
@@ -120,7 +132,7 @@ impl World {
 
     fn fetcher(&self) -> Arc<Fetcher> {
         let store: Arc<dyn attachfs_store::ChunkStore> = self.store.clone();
-        Arc::new(Fetcher::new(store, None, FetchOptions::default()))
+        Arc::new(Fetcher::new(store, None, self.fetch.clone()))
     }
 
     fn tree(&self) -> Arc<BaseTree> {

@@ -27,6 +27,7 @@ pub async fn uncommitted(vfs: &Arc<Vfs>) -> Result<u64, CommitError> {
         frozen,
         generation,
         state,
+        ..
     } = Commit::plan(vfs.clone(), &options).await?;
     let session = vfs.session().ok_or(CommitError::ReadOnly)?;
     let tree = frozen.namespace().base();

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use attachfs_manifest::{ChunkSize, ContentHash, Node};
-use attachfs_transfer::{TransferError, Uploader};
+use attachfs_transfer::{ChunkSource, TransferError, Uploader};
 use attachfs_vfs::overlay::CleanFile;
 
 use crate::generations::{Before, Changes, Step};
+use crate::plan::leave_out;
 use crate::{Account, Commit, CommitError, Hashed, Observer, OpenFile};
 
 /// The state of a commit all of whose chunks are confirmed to be in the store. Only this can be
@@ -33,50 +34,52 @@ impl Commit<Hashed> {
             vfs,
             frozen,
             generation,
+            terms,
             state,
         } = self;
         let Hashed {
-            changes,
-            left,
+            mut changes,
+            mut left,
             mut account,
-            clean,
-            written,
+            mut clean,
+            mut written,
+            mut scratch,
             assemblies,
         } = state;
         let session = vfs.session().ok_or(CommitError::ReadOnly)?;
         let tree = frozen.namespace().base();
-        let before = Before::load(session, generation - 1)?;
-        let total = before.keep(changes, &left);
-        let steps = before.steps(tree, &total);
         let chunk_size = tree.chunk_size();
-        let mut named: HashMap<ContentHash, u64> = HashMap::new();
-        for step in &steps {
-            if let Some(Node::File(file)) = &step.after {
-                named.extend(objects(file, chunk_size));
+        let before = Before::load(session, generation - 1)?;
+        let (total, steps, named, sent, report) = loop {
+            let total = before.keep(changes.clone(), &left);
+            let steps = before.steps(tree, &total);
+            let mut named: HashMap<ContentHash, u64> = HashMap::new();
+            for step in &steps {
+                if let Some(Node::File(file)) = &step.after {
+                    named.extend(objects(file, chunk_size));
+                }
             }
-        }
-        let mut written = written;
-        written.retain(|chunk| named.contains_key(&chunk.hash));
-        let sent: HashSet<ContentHash> = written.iter().map(|chunk| chunk.hash).collect();
-        let report = match uploader.upload_missing(written, observer).await {
-            Err(TransferError::Changed { path }) => {
-                let open = steps.iter().filter_map(|Step { path, .. }| {
-                    let ino = path
-                        .components()
-                        .try_fold(attachfs_tree::Ino::ROOT, |dir, name| {
-                            frozen.namespace().lookup(dir, name)
-                        })?;
-                    vfs.has_writer(ino).then(|| OpenFile { path: path.clone() })
-                });
-                let open: Vec<OpenFile> = open.collect();
-                let changed = || CommitError::Transfer(TransferError::Changed { path });
-                return Err(if open.is_empty() {
-                    changed()
-                } else {
-                    CommitError::Busy(open)
-                });
+            let wanted = written
+                .iter()
+                .filter(|chunk| named.contains_key(&chunk.hash));
+            let wanted: Vec<ChunkSource> = wanted.cloned().collect();
+            let sent: HashSet<ContentHash> = wanted.iter().map(|chunk| chunk.hash).collect();
+            let (file, path) = match uploader.upload_missing(wanted, observer).await {
+                Ok(report) => break (total, steps, named, sent, report),
+                Err(TransferError::Changed { path }) => match scratch.remove(&path) {
+                    Some(file) => (file, path),
+                    None => return Err(TransferError::Changed { path }.into()),
+                },
+                Err(error) => return Err(error.into()),
+            };
+            if !terms.leaves_out() {
+                let open = file.paths.into_iter().map(|path| OpenFile { path });
+                return Err(CommitError::Busy(open.collect()));
             }
-            result => result?,
+            changes.retain(|(changed, _)| !file.paths.contains(changed));
+            clean.retain(|clean| clean.ino != file.ino);
+            written.retain(|chunk| chunk.source.path != path);
+            leave_out(file.paths, &mut left, &mut account);
         };
         drop(assemblies);
         let kept = named.into_iter().filter(|(hash, _)| !sent.contains(hash));
@@ -91,6 +94,7 @@ impl Commit<Hashed> {
             vfs,
             frozen,
             generation,
+            terms,
             state: Uploaded {
                 steps,
                 total,

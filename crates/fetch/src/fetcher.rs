@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::counters::Counts;
 use crate::memory::Memory;
+use crate::overdue::Overdue;
 use crate::ranged::Versions;
 use crate::whole::Loading;
 use crate::{ByteBudget, DiskCache, FetchCounters, FetchError, FetchOptions};
@@ -23,6 +24,7 @@ pub struct Fetcher {
     pub(crate) counts: Counts,
     pub(crate) versions: Versions,
     pub(crate) loading: Loading,
+    pub(crate) overdue: Overdue,
 }
 
 impl Fetcher {
@@ -36,6 +38,7 @@ impl Fetcher {
             counts: Counts::default(),
             versions: Versions::default(),
             loading: Loading::default(),
+            overdue: Overdue::default(),
             options,
         }
     }
@@ -54,10 +57,17 @@ impl Fetcher {
         }
     }
 
-    /// The bytes of `piece`, exactly as many as its range asks for.
+    /// The bytes of `piece`, exactly as many as its range asks for. What timed out a moment ago is not
+    /// waited for again: it fails at once.
     pub async fn read(&self, piece: &Piece) -> Result<Bytes, FetchError> {
         if piece.range.is_empty() {
             return Ok(Bytes::new());
+        }
+        let after = self.options.deadline;
+        if self.overdue.has(piece) {
+            let hash = piece.hash;
+            tracing::debug!(key = %data_key(hash), "the store did not answer a moment ago");
+            return Err(FetchError::TimedOut { hash, after });
         }
         let read = async {
             if self.is_whole(piece) {
@@ -67,8 +77,9 @@ impl Fetcher {
                 self.range(piece).await
             }
         };
-        let Ok(outcome) = tokio::time::timeout(self.options.deadline, read).await else {
-            let (hash, after) = (piece.hash, self.options.deadline);
+        let Ok(outcome) = tokio::time::timeout(after, read).await else {
+            let hash = piece.hash;
+            self.overdue.note(piece);
             self.counts.timed_out.add(1);
             tracing::error!(key = %data_key(hash), ?after, "the store did not answer in time");
             return Err(FetchError::TimedOut { hash, after });
@@ -96,6 +107,12 @@ impl Fetcher {
             disk_dropped: disk.map_or(0, |disk| disk.dropped.get()),
             disk_damaged: disk.map_or(0, |disk| disk.damaged.get()),
         }
+    }
+
+    /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
+    /// is read in blocks, and whoever needs to know that they are right has to hash all of it.
+    pub fn verifies(&self, piece: &Piece) -> bool {
+        self.is_whole(piece)
     }
 
     fn is_whole(&self, piece: &Piece) -> bool {

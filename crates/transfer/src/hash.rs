@@ -1,5 +1,6 @@
 //! Hashing files, as a whole or in chunks.
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -32,6 +33,7 @@ pub(crate) fn hash_chunks(
     chunk_size: ChunkSize,
     meter: &Meter,
 ) -> Result<Vec<ContentHash>, TransferError> {
+    let file = source.open()?;
     let longest = chunk_size
         .ranges(source.size)
         .map(|range| range.end - range.start)
@@ -39,14 +41,15 @@ pub(crate) fn hash_chunks(
     let mut buffer = vec![0; BUFFER.min(longest.unwrap_or(0) as usize)];
     let hashes = chunk_size
         .ranges(source.size)
-        .map(|range| hash_range(source, range, &mut buffer, meter))
+        .map(|range| hash_range(source, &file, range, &mut buffer, meter))
         .collect::<Result<_, _>>()?;
-    source.check_unchanged()?;
+    source.check_unchanged(&file)?;
     Ok(hashes)
 }
 
 fn hash_range(
     source: &Source,
+    file: &File,
     range: Range<u64>,
     buffer: &mut [u8],
     meter: &Meter,
@@ -56,7 +59,7 @@ fn hash_range(
     while at < range.end {
         meter.go_on()?;
         let want = buffer.len().min((range.end - at) as usize);
-        match source.file.read_at(&mut buffer[..want], at) {
+        match file.read_at(&mut buffer[..want], at) {
             // Shorter than it was.
             Ok(0) => return Err(TransferError::changed(&source.path)),
             Ok(read) => {

@@ -23,5 +23,5 @@ pub use attachfs_scan::{Phase, Progress, ProgressEvent, Silent};
 pub use error::TransferError;
 pub use hash::{hash_file, hash_source};
 pub use snapshot::snapshot;
-pub use source::{ChunkSource, Source};
+pub use source::{ChunkSource, Source, SourceFile};
 pub use upload::{Tally, UploadOptions, UploadReport, Uploader};

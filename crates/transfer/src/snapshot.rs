@@ -24,7 +24,9 @@ use crate::hash::{content_of, hash_chunks};
 use crate::meter::Meter;
 use crate::run::{blocking, run_all};
 use crate::upload::Outcome;
-use crate::{Phase, Progress, Source, TransferError, UploadOptions, UploadReport, Uploader};
+use crate::{
+    Phase, Progress, Source, SourceFile, TransferError, UploadOptions, UploadReport, Uploader,
+};
 
 /// How often a file that changes is read before it is an error.
 const MOST_TRIES: u32 = 3;
@@ -147,7 +149,7 @@ impl Shared {
         drop(reader);
         for (&hash, range) in hashes.iter().zip(self.chunk_size.ranges(now.size)) {
             let len = range.end - range.start;
-            stored.extend(self.store(hash, len, bytes.payload(range), &now).await?);
+            stored.extend(self.store(hash, len, bytes.payload(range)?, &now).await?);
         }
         let content = content_of(hashes);
         Ok(File {
@@ -165,9 +167,10 @@ impl Shared {
     ) -> Result<(ScannedFile, FileBytes, Vec<ContentHash>), TransferError> {
         self.meter.go_on()?;
         let (file, now) = scanned.open()?;
+        let file = Arc::new(file);
         let source = Source {
             path: now.source.clone(),
-            file: Arc::new(file),
+            file: SourceFile::Open(Arc::clone(&file)),
             stamp: now.stamp,
             size: now.size,
         };
@@ -175,9 +178,9 @@ impl Shared {
             let hashes = hash_chunks(&source, self.chunk_size, &self.meter)?;
             return Ok((now, FileBytes::OnDisk(source), hashes));
         }
-        let bytes = attachfs_durable::read_range(&source.file, 0..now.size)
+        let bytes = attachfs_durable::read_range(&file, 0..now.size)
             .map_err(|error| TransferError::read(&source.path, error))?;
-        source.check_unchanged()?;
+        source.check_unchanged(&file)?;
         if bytes.len() as u64 != now.size {
             return Err(TransferError::changed(&source.path));
         }
@@ -202,6 +205,7 @@ impl Shared {
         let mut mine = None;
         let cell = self.stored.cell(hash);
         let ensure = || async {
+            let payload = std::future::ready(Ok(payload));
             mine = Some((store.ensure(hash, len, payload, &file.source).await?, len));
             Ok::<_, TransferError>(())
         };
@@ -217,11 +221,11 @@ enum FileBytes {
 }
 
 impl FileBytes {
-    fn payload(&self, range: Range<u64>) -> Payload {
+    fn payload(&self, range: Range<u64>) -> Result<Payload, TransferError> {
         match self {
-            Self::InMemory(bytes) => {
-                Payload::Bytes(bytes.slice(range.start as usize..range.end as usize))
-            }
+            Self::InMemory(bytes) => Ok(Payload::Bytes(
+                bytes.slice(range.start as usize..range.end as usize),
+            )),
             Self::OnDisk(source) => source.payload(range),
         }
     }

@@ -1,6 +1,7 @@
 //! Where bytes to be stored come from.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,23 +12,49 @@ use attachfs_store::{Payload, SourceStamp};
 
 use crate::TransferError;
 
-/// A regular file, open for reading, that is to stay as it is until it is stored.
+/// A regular file that is to stay as it is until it is stored.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// What to call it in messages.
+    /// What to call it in messages, and where it is opened if it is not open.
     pub path: PathBuf,
-    /// The file. Read by position, so it can be shared.
-    pub file: Arc<File>,
+    /// The file.
+    pub file: SourceFile,
     /// The file's state, taken before the first byte of it is read.
     pub stamp: FileStamp,
     /// How many bytes of it count, from its beginning.
     pub size: u64,
 }
 
+/// A file that is open, or one that is opened each time it is read.
+#[derive(Debug, Clone)]
+pub enum SourceFile {
+    /// Open for reading. Read by position, so it can be shared.
+    Open(Arc<File>),
+    /// To be opened at [`Source::path`]: a plan of many files keeps none of them open. The stamp says
+    /// whether what is found there is the same file, so a link or another file in its place is one
+    /// that changed.
+    AtPath,
+}
+
 impl Source {
-    /// Fails if the file is not what it was when its stamp was taken.
-    pub(crate) fn check_unchanged(&self) -> Result<(), TransferError> {
-        let now = FileStamp::of(&self.file).map_err(|e| TransferError::read(&self.path, e))?;
+    /// The file, open. One that is opened for it is what its stamp says. Blocks.
+    pub(crate) fn open(&self) -> Result<Arc<File>, TransferError> {
+        match &self.file {
+            SourceFile::Open(file) => Ok(Arc::clone(file)),
+            SourceFile::AtPath => {
+                let file = File::open(&self.path).map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => TransferError::changed(&self.path),
+                    _ => TransferError::read(&self.path, error),
+                })?;
+                self.check_unchanged(&file)?;
+                Ok(Arc::new(file))
+            }
+        }
+    }
+
+    /// Fails if the file, which is open as `file`, is not what it was when its stamp was taken.
+    pub(crate) fn check_unchanged(&self, file: &File) -> Result<(), TransferError> {
+        let now = FileStamp::of(file).map_err(|e| TransferError::read(&self.path, e))?;
         if now == self.stamp {
             Ok(())
         } else {
@@ -35,16 +62,16 @@ impl Source {
         }
     }
 
-    /// A range of the file, for a store that checks the stamp itself.
-    pub(crate) fn payload(&self, range: Range<u64>) -> Payload {
-        Payload::File {
-            file: Arc::clone(&self.file),
+    /// A range of the file, for a store that checks the stamp itself. Blocks.
+    pub(crate) fn payload(&self, range: Range<u64>) -> Result<Payload, TransferError> {
+        Ok(Payload::File {
+            file: self.open()?,
             range,
             stamp: SourceStamp {
                 path: self.path.clone(),
                 stamp: self.stamp,
             },
-        }
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Putting objects into a store, each once, and only those that it lacks.
 
 use std::collections::{HashMap, HashSet};
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use attachfs_store::{ChunkStore, Payload, StoreError, data_key};
 use tokio::sync::Semaphore;
 
 use crate::meter::Meter;
-use crate::run::run_all;
+use crate::run::{blocking, run_all};
 use crate::{ChunkSource, Phase, Progress, Silent, TransferError};
 
 /// How much an [`Uploader`] does at once.
@@ -121,7 +122,8 @@ impl Uploader {
             async move {
                 let len = chunk.object_len();
                 let path = &chunk.source.path;
-                let payload = chunk.source.payload(chunk.range.clone());
+                let (source, range) = (chunk.source.clone(), chunk.range.clone());
+                let payload = blocking(move || source.payload(range));
                 let outcome = uploader.ensure(chunk.hash, len, payload, path).await?;
                 meter.add_bytes(len);
                 meter.finished(EscapedBytes(path.as_os_str().as_encoded_bytes()).to_string());
@@ -160,12 +162,13 @@ impl Uploader {
         }
     }
 
-    /// Sees to it that one object is in the store. `path` is the file that it is a part of.
+    /// Sees to it that one object is in the store. `payload` is asked for only if the store lacks it;
+    /// `path` is the file that it is a part of.
     pub(crate) async fn ensure(
         &self,
         hash: ContentHash,
         len: u64,
-        payload: Payload,
+        payload: impl Future<Output = Result<Payload, TransferError>> + Send,
         path: &Path,
     ) -> Result<Outcome, TransferError> {
         let _large = if len > self.options.small_file {
@@ -182,7 +185,7 @@ impl Uploader {
             }
             None => {}
         }
-        match self.store.put(hash, payload).await {
+        match self.store.put(hash, payload.await?).await {
             Ok(()) => Ok(Outcome::Uploaded),
             Err(StoreError::SourceChanged { .. }) => Err(TransferError::changed(path)),
             Err(source) => Err(TransferError::Store {
@@ -217,7 +220,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{Source, hash_file};
+    use crate::{Source, SourceFile, hash_file};
 
     fn source(dir: &TempDir, name: &str, bytes: &[u8]) -> Source {
         let path = dir.path().join(name);
@@ -226,9 +229,16 @@ mod tests {
         let stamp = FileStamp::of(&file).unwrap();
         Source {
             path,
-            file,
+            file: SourceFile::Open(file),
             stamp,
             size: bytes.len() as u64,
+        }
+    }
+
+    fn closed(source: Source) -> Source {
+        Source {
+            file: SourceFile::AtPath,
+            ..source
         }
     }
 
@@ -339,6 +349,58 @@ mod tests {
             let error = hash_file(&source, ChunkSize::WholeFile).unwrap_err();
             assert!(matches!(error, TransferError::Changed { .. }), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn files_of_a_plan_are_open_only_while_they_are_sent() {
+        let dir = TempDir::new().unwrap();
+        let store = Arc::new(RecordStore::new(Arc::new(MemoryStore::new())));
+        let options = UploadOptions {
+            max_in_flight: 4,
+            ..UploadOptions::default()
+        };
+        let uploader = Uploader::new(Arc::clone(&store) as _, options);
+        let chunks: Vec<_> = (0..300_u16)
+            .map(|i| chunk(&closed(source(&dir, &i.to_string(), &i.to_le_bytes()))))
+            .collect();
+        let open = {
+            let dir = dir.path().to_owned();
+            move || {
+                let files = fs::read_dir("/proc/self/fd").unwrap();
+                files
+                    .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
+                    .filter(|to| to.starts_with(&dir))
+                    .count()
+            }
+        };
+        assert_eq!(open(), 0);
+        let hold = store.hold(CallKind::Put);
+        let upload = tokio::spawn(async move { uploader.upload_missing(chunks, &Silent).await });
+        store.wait_in_flight(CallKind::Put, 4).await;
+        assert_eq!(open(), 4);
+        drop(hold);
+        assert_eq!(upload.await.unwrap().unwrap().uploaded.objects, 300);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_swapped_or_removed_before_it_was_opened_is_not_stored() {
+        let (dir, (_, memory, uploader)) = (TempDir::new().unwrap(), recorded());
+        let source = closed(source(&dir, "a", b"before"));
+        let chunk = chunk(&source);
+        let other = dir.path().join("b");
+        fs::write(&other, b"before").unwrap();
+        fs::remove_file(&source.path).unwrap();
+        for swapped in [false, true] {
+            if swapped {
+                std::os::unix::fs::symlink(&other, &source.path).unwrap();
+            }
+            let sent = uploader.upload_missing(vec![chunk.clone()], &Silent).await;
+            assert!(
+                matches!(&sent, Err(TransferError::Changed { path }) if *path == source.path),
+                "{sent:?}"
+            );
+        }
+        assert!(memory.objects().is_empty());
     }
 
     #[tokio::test]

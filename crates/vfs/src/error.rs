@@ -6,6 +6,7 @@ use std::io;
 
 use attachfs_durable::DurableError;
 use attachfs_tree::MutationError;
+use rustix::io::Errno;
 
 /// What the caller is told. The adapters turn it into an errno or an NTSTATUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +39,10 @@ pub enum FsErrorKind {
     NotPermitted,
     /// This file system does not do that.
     NotSupported,
+    /// The process or the machine has no room for one more open file.
+    TooManyOpenFiles,
+    /// The mount is being taken away: nothing is written any more.
+    Ended,
     /// The data could not be had or kept.
     Io,
 }
@@ -91,6 +96,10 @@ impl FsError {
 }
 
 fn kind_of_io(error: &io::Error) -> FsErrorKind {
+    let errno = Errno::from_io_error(error);
+    if matches!(errno, Some(Errno::MFILE | Errno::NFILE)) {
+        return FsErrorKind::TooManyOpenFiles;
+    }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FsErrorKind::NoSpace,
         io::ErrorKind::FileTooLarge => FsErrorKind::TooLarge,

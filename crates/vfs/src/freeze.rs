@@ -101,7 +101,10 @@ impl Vfs {
     /// this file system afterwards fails.
     pub fn discard(&self) -> Result<(), crate::SessionError> {
         match &self.overlay {
-            Some(overlay) => overlay.session.discard(),
+            Some(overlay) => {
+                overlay.reaper.abandon();
+                overlay.session.discard()
+            }
             None => Ok(()),
         }
     }

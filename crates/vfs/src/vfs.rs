@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use attachfs_fetch::Fetcher;
 use attachfs_manifest::Name;
 use attachfs_tree::{BaseTree, Ino, Mutation, Namespace, Timestamp};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::handles::Handles;
 use crate::overlay::{
@@ -91,6 +91,9 @@ pub struct Vfs {
     pub(crate) overlay: Option<Overlay>,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) tally: Arc<Tally>,
+    /// Whether writing has ended. Held for reading by whoever changes something, taken before all
+    /// other locks.
+    ended: RwLock<bool>,
     invalidations: Mutex<Option<std::sync::mpsc::Sender<Invalidation>>>,
     /// When attributes were last given out with a listing, in milliseconds since `begun`.
     listed: AtomicU64,
@@ -163,6 +166,7 @@ impl Vfs {
             overlay,
             fetcher,
             tally: Arc::default(),
+            ended: RwLock::new(false),
             invalidations: Mutex::new(None),
             listed: AtomicU64::new(0),
             begun: Instant::now(),
@@ -226,6 +230,23 @@ impl Vfs {
             reads_failed: self.tally.reads_failed.load(Ordering::Relaxed),
             bytes_written: self.tally.bytes_written.load(Ordering::Relaxed),
         }
+    }
+
+    /// Ends writing: when this returns, all changes that were under way are done, and none succeeds any
+    /// more. They answer [`Ended`](FsErrorKind::Ended).
+    pub fn end_writing(&self) {
+        *self.ended.write() = true;
+    }
+
+    /// Fails if nobody can write, any more or at all. The guard keeps [`end_writing`](Self::end_writing)
+    /// waiting: whoever has it does not ask for another.
+    pub(crate) fn begin_change(&self) -> Result<(&Overlay, RwLockReadGuard<'_, bool>), FsError> {
+        let overlay = self.writable()?;
+        let ended = self.ended.read();
+        if *ended {
+            return Err(FsErrorKind::Ended.into());
+        }
+        Ok((overlay, ended))
     }
 
     pub(crate) fn writable(&self) -> Result<&Overlay, FsError> {

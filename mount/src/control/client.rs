@@ -1,6 +1,7 @@
 //! The end in a program that wants something of a mounted session. It blocks.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,6 +96,12 @@ impl ControlClient {
         }))
     }
 
+    /// A way to close the connection while another thread waits for an answer.
+    pub fn hang_up(&self) -> Result<HangUp, ControlError> {
+        let stream = self.reader.get_ref().try_clone();
+        Ok(HangUp(stream.map_err(ControlError::Connection)?))
+    }
+
     /// Asks, and waits for the answer, however long it takes as long as the process is there.
     /// `on_event` is told of progress.
     pub fn request(
@@ -135,6 +142,18 @@ impl ControlClient {
                 format!("a line has at most {LONGEST_LINE} bytes"),
             ))),
         }
+    }
+}
+
+/// Closes the connection of a [`ControlClient`].
+#[derive(Debug)]
+pub struct HangUp(UnixStream);
+
+impl HangUp {
+    /// Closes it: the server sees that nobody waits any more, and whoever waits here gets an error.
+    pub fn now(self) {
+        // Not connected any more: what was wanted.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 

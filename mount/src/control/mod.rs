@@ -18,7 +18,7 @@ mod protocol;
 mod server;
 mod socket;
 
-pub use client::{ControlClient, ControlError};
+pub use client::{ControlClient, ControlError, HangUp};
 pub use protocol::{Failure, FailureKind, PROTOCOL_VERSION, Request, Response};
 pub use server::{ControlServer, ControlService, EventSink, Peer, ServiceFuture};
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -34,7 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The answer to a request, when it is ready.
 pub type ServiceFuture<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
 
-/// Does what clients ask. A client that goes away does not end its request.
+/// Does what clients ask. A client that goes away does not end its request by itself: the service can
+/// see that it has gone ([`EventSink::is_gone`]).
 pub trait ControlService: Send + Sync + 'static {
     /// Does it. `events` tells the client of progress.
     fn handle(&self, request: Request, peer: Peer, events: EventSink) -> ServiceFuture<'_>;
@@ -53,13 +55,21 @@ pub struct Peer {
 
 /// Where progress goes.
 #[derive(Debug, Clone)]
-pub struct EventSink(mpsc::Sender<Value>);
+pub struct EventSink {
+    events: mpsc::Sender<Value>,
+    gone: Arc<AtomicBool>,
+}
 
 impl EventSink {
     /// Tells the client. Never waits: what a slow client has no room for is dropped.
     pub fn send(&self, event: Value) {
         // Full or gone: progress is not worth waiting for.
-        let _ = self.0.try_send(event);
+        let _ = self.events.try_send(event);
+    }
+
+    /// Whether the client waits no longer: it has closed its connection, or its sending side.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 }
 
@@ -190,7 +200,7 @@ async fn serve(
             Err(error) => Err(Failure::new(FailureKind::Usage, &error)),
         };
         let written = match request {
-            Ok(request) => perform(service.clone(), request, peer, &mut writer).await,
+            Ok(request) => perform(service.clone(), request, peer, &mut reader, &mut writer).await,
             Err(failure) => {
                 // What follows a line that is not understood is not to be trusted either.
                 write(&mut writer, &Message::Failed(failure)).await.ok();
@@ -230,12 +240,18 @@ async fn perform(
     service: Arc<dyn ControlService>,
     request: Request,
     peer: Peer,
+    reader: &mut BufReader<OwnedReadHalf>,
     writer: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
-    let (sink, mut events) = mpsc::channel(EVENTS);
+    let (sender, mut events) = mpsc::channel(EVENTS);
+    let client_gone = Arc::new(AtomicBool::new(false));
+    let sink = EventSink {
+        events: sender,
+        gone: client_gone.clone(),
+    };
     // A task of its own, so that a panic in it is an answer too.
-    let mut work =
-        tokio::spawn(async move { service.handle(request, peer, EventSink(sink)).await });
+    let mut work = tokio::spawn(async move { service.handle(request, peer, sink).await });
+    let mut listening = true;
     let mut alive = interval(ALIVE);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     alive.reset();
@@ -245,10 +261,21 @@ async fn perform(
             biased;
             Some(event) = events.recv() => Message::Event { event },
             response = &mut work => break response,
+            // Only looks: what a client sends before it has its answer is its next request.
+            sent = reader.fill_buf(), if listening => {
+                listening = false;
+                if sent.map_or(true, <[u8]>::is_empty) {
+                    client_gone.store(true, Ordering::Relaxed);
+                }
+                continue;
+            }
             _ = alive.tick() => Message::Alive,
         };
         if gone.is_ok() {
             gone = write(writer, &message).await;
+            if gone.is_err() {
+                client_gone.store(true, Ordering::Relaxed);
+            }
         }
     };
     while let Ok(event) = events.try_recv() {

@@ -33,6 +33,24 @@ impl ControlService for Echo {
     }
 }
 
+/// Says that it has begun, and when its client has gone.
+#[derive(Debug)]
+struct Notices(std::sync::mpsc::Sender<()>);
+
+impl ControlService for Notices {
+    fn handle(&self, _: Request, _: Peer, events: EventSink) -> ServiceFuture<'_> {
+        Box::pin(async move {
+            assert!(!events.is_gone());
+            events.send(json!("begun"));
+            while !events.is_gone() {
+                tokio::task::yield_now().await;
+            }
+            self.0.send(()).unwrap();
+            Ok(Value::Null)
+        })
+    }
+}
+
 struct Fixture {
     dir: TempDir,
     runtime: Runtime,
@@ -178,6 +196,27 @@ fn a_line_without_end_is_given_up() {
         fixture.client().request(&commit, |_| {}).unwrap(),
         Ok(Value::Null)
     );
+}
+
+#[test]
+fn a_service_sees_that_its_client_has_hung_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (sender, noticed) = std::sync::mpsc::channel();
+    let service = Arc::new(Notices(sender));
+    let _server = ControlServer::start(dir.path(), runtime.handle(), service).unwrap();
+    let mut client = ControlClient::connect(dir.path()).unwrap().unwrap();
+    let mut hang_up = Some(client.hang_up().unwrap());
+    let answer = client.request(&Request::Status, |_| {
+        if let Some(hang_up) = hang_up.take() {
+            hang_up.now();
+        }
+    });
+    assert!(matches!(answer, Err(ControlError::Closed)), "{answer:?}");
+    noticed.recv_timeout(crate::testing::PATIENCE).unwrap();
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub(super) fn errno(kind: FsErrorKind) -> Errno {
         FsErrorKind::BadHandle => Errno::EBADF,
         FsErrorKind::NotPermitted => Errno::EPERM,
         FsErrorKind::NotSupported => Errno::EOPNOTSUPP,
+        // Of the machine as far as the caller can tell: it has not opened too many itself.
+        FsErrorKind::TooManyOpenFiles => Errno::ENFILE,
+        FsErrorKind::Ended => Errno::ENOTCONN,
         FsErrorKind::Io => Errno::EIO,
     }
 }
@@ -30,7 +33,7 @@ pub(super) fn errno(kind: FsErrorKind) -> Errno {
 pub(super) fn level(kind: FsErrorKind) -> Level {
     match kind {
         FsErrorKind::Io => Level::ERROR,
-        FsErrorKind::NoSpace | FsErrorKind::TooLarge => Level::WARN,
+        FsErrorKind::NoSpace | FsErrorKind::TooLarge | FsErrorKind::TooManyOpenFiles => Level::WARN,
         FsErrorKind::NotFound
         | FsErrorKind::Exists
         | FsErrorKind::NotADirectory
@@ -42,6 +45,7 @@ pub(super) fn level(kind: FsErrorKind) -> Level {
         | FsErrorKind::Stale
         | FsErrorKind::BadHandle
         | FsErrorKind::NotPermitted
-        | FsErrorKind::NotSupported => Level::DEBUG,
+        | FsErrorKind::NotSupported
+        | FsErrorKind::Ended => Level::DEBUG,
     }
 }

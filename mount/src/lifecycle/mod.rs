@@ -14,6 +14,7 @@ mod error;
 mod holders;
 mod mountinfo;
 mod point;
+mod read_ahead;
 mod source;
 mod unmount;
 
@@ -127,6 +128,7 @@ pub fn mount(vfs: Arc<Vfs>, options: &MountOptions) -> Result<Mounted, MountErro
         };
         return Err(failed("serve", cause));
     }
+    read_ahead::raise(&mounted.shared.entry.device);
     Ok(mounted)
 }
 

@@ -43,7 +43,8 @@ fn a_wrong_command_line_is_a_usage_error() {
     Machine::with_directory(|machine| {
         let manifest = base(machine);
         let at = machine.dir("mnt");
-        let wrong: [&[OsString]; 9] = [
+        let wrong: [&[OsString]; 10] = [
+            &args!["mount", "--output-dir", "../out", &manifest, &at],
             &args!["mount"],
             &args!["mount", &at],
             &args!["fly"],
@@ -242,7 +243,8 @@ fn a_user_who_is_not_root_mounts_or_is_told_what_is_missing() {
             "sh",
             "-c",
         ]);
-        read.arg("cat a; echo new > new").current_dir(&at);
+        // Not even root may look into it.
+        read.arg("cd \"$0\" && cat a && echo new > new").arg(&at);
         said(&mut read).with_code(0).printing("a of the input");
         let unmounted = as_nobody(machine, args!["umount", "--json", &at])
             .with_code(0)

@@ -5,13 +5,16 @@ use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use attachfs_test_s3::{Mishap, Rule};
 use rustix::io::Errno;
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::{base, bring_back, take_away};
 use crate::machine::{Machine, Mount, args, on_both_stores, skipped, until};
-use crate::process::Running;
+use crate::process::{Running, has_ended};
 use crate::tree::{Detail, Tree};
 
 on_both_stores![
@@ -135,6 +138,40 @@ fn a_commit_is_busy_while_someone_writes_to_a_file_waits_or_leaves_it_out() {
     });
 }
 
+#[test]
+fn a_commit_that_hangs_is_cancelled_by_its_user() {
+    Machine::with_s3(|machine| {
+        let mount = machine.mount(args![base(machine)], "mnt");
+        fs::write(mount.dir.join("new"), "new").unwrap();
+        machine.ok(args!["umount", &mount.dir]);
+        machine
+            .server()
+            .add(Rule::on("PUT", Mishap::Silence).of("/Data/"));
+        let before = machine.server().requests().len();
+        let commit: Running = machine.start(machine.attachfs(args!["commit", &mount.session]));
+        machine.server().wait_for("the upload", |requests| {
+            requests[before..]
+                .iter()
+                .any(|request| request.method == "PUT")
+        });
+        let pid = commit.pid();
+        let begun = Instant::now();
+        // The first asks; a program that waits for the store does not listen. The second ends it.
+        until("it ends", || {
+            if !has_ended(pid) {
+                commit.signal(Signal::INT);
+            }
+            has_ended(pid)
+        });
+        commit.wait().with_code(15);
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        machine.server().heal();
+        machine
+            .ok(args!["commit", &mount.session])
+            .printing("1 added");
+    });
+}
+
 /// A file system of a few megabytes; none if this user may not make one.
 fn small_disk(machine: &Machine, name: &str) -> Option<PathBuf> {
     let at = machine.dir(name);
@@ -171,7 +208,7 @@ fn without_room_for_writes_the_writer_is_told_and_the_rest_is_sound() {
         let manifest = base(machine);
         for (number, place) in ["--scratch-dir", "--session"].into_iter().enumerate() {
             let dir = disk.join(format!("{number}"));
-            let mount = machine.mount(args![place, &dir, &manifest], &format!("mnt{number}"));
+            let mount = machine.mount(args![place, &dir, &manifest], format!("mnt{number}"));
             no_room(machine, &manifest, &mount);
             machine.ok(args!["discard", &mount.session, "--yes"]);
             // What the user named stays, empty.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use attachfs_test_s3::{Mishap, Rule};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -301,6 +302,75 @@ fn a_run_that_is_told_to_stop_stops_its_command_and_keeps_what_it_wrote() {
             panic!("one session is kept: {ran:#?}");
         };
         machine.ok(args!["diff", session]).printing("+ half  (5 B)");
+    });
+}
+
+#[test]
+fn a_run_says_nothing_of_files_that_came_and_went() {
+    Machine::with_directory(|machine| {
+        machine.file("input/in", "in");
+        for script in [
+            "true",
+            "echo x > tmp; rm tmp",
+            "echo x > tmp; rm tmp in; echo y > out",
+        ] {
+            let input = machine.path("input");
+            let store = machine.store();
+            let ran = machine.ok(args![
+                "run", "--input", input, "--store", store, "--", "sh", "-c", script
+            ]);
+            assert!(
+                ran.err.lines().all(|line| line.starts_with("attachfs: ")),
+                "{ran:#?}"
+            );
+            assert_eq!(machine.sessions(), [] as [PathBuf; 0]);
+        }
+    });
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_while_it_commits_leaves_the_commit_to_be_repeated() {
+    Machine::with_s3(|machine| {
+        machine.file("input/in", "in");
+        let input = machine.path("input");
+        machine.ok(args![
+            "snapshot",
+            &input,
+            "-o",
+            "base",
+            "--store",
+            machine.store()
+        ]);
+        machine
+            .server()
+            .add(Rule::on("PUT", Mishap::Silence).of("/Data/"));
+        for signal in [Signal::INT, Signal::TERM] {
+            let before = machine.server().requests().len();
+            let run = args![
+                "run",
+                "--input",
+                &input,
+                "--store",
+                machine.store(),
+                "--",
+                "sh",
+                "-c",
+                "echo new > new"
+            ];
+            let run: Running = machine.start(machine.attachfs(run));
+            machine.server().wait_for("the upload", |requests| {
+                let mut since = requests[before..].iter();
+                since.any(|request| request.method == "PUT" && request.path.contains("/Data/"))
+            });
+            run.signal(signal);
+            let ran = run.wait().with_code(125);
+            let ran = ran.saying("the commit stopped").saying("publishes it");
+            assert_eq!(machine.mounts(), [] as [PathBuf; 0], "{ran:#?}");
+        }
+        machine.server().heal();
+        for session in machine.sessions() {
+            machine.ok(args!["commit", session]).printing("1 added");
+        }
     });
 }
 

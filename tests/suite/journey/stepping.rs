@@ -8,7 +8,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use super::{address, base_address, diff_address, line};
-use crate::machine::{Machine, args, on_both_stores, until};
+use crate::machine::{Machine, Mount, args, on_both_stores, until};
 use crate::process::{Said, has_ended, said};
 use crate::tree::{Detail, Tree, copy};
 
@@ -214,6 +214,73 @@ fn only_the_output_directories_are_committed_and_the_rest_is_kept() {
         let rest = machine.json(args!["commit", "--everything", &mount.session]);
         assert_eq!(rest["account"]["changed"], 1);
         assert_eq!(rest["account"]["added"], 0);
+    });
+}
+
+#[test]
+fn relative_paths_mean_the_working_directory_of_whoever_mounts() {
+    Machine::with_directory(|machine| {
+        machine.file("input/in", "in");
+        machine.dir("mnt");
+        machine.ok(args!["snapshot", "input", "-o", "base", "--store", "store"]);
+        let mounted = machine.ok(args![
+            "mount",
+            "--json",
+            "--store",
+            "store",
+            "--session",
+            "session",
+            "--scratch-dir",
+            "scratch",
+            "--cache-dir",
+            "cached",
+            "--log",
+            "here.log",
+            "base",
+            "mnt",
+        ]);
+        let mount = Mount::of(&mounted);
+        assert_eq!(mount.dir, machine.path("mnt"));
+        assert_eq!(mount.session_dir, machine.path("session"));
+        for number in 0..3 {
+            fs::write(machine.path(format!("mnt/{number}")), "new").unwrap();
+            let mut commit = machine.attachfs(args!["commit", "."]);
+            said(commit.current_dir(&mount.dir))
+                .with_code(0)
+                .printing("1 added");
+        }
+        assert_eq!(machine.published(&mount.session).len(), 3);
+        fs::write(machine.path("mnt/last"), "new").unwrap();
+        machine.ok(args!["umount", "mnt"]);
+        machine.ok(args!["commit", "session"]).printing("1 added");
+        machine.ok(args!["mount", "--session", "session", "mnt"]);
+        assert_eq!(fs::read(machine.path("mnt/last")).unwrap(), b"new");
+        assert!(machine.path("here.log").exists());
+    });
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure() {
+    Machine::with_directory(|machine| {
+        machine.file("input/large", vec![b'x'; 5_000_000]);
+        let manifest = machine.snapshot(&machine.path("input"), "base");
+        for verb in [
+            args!["ls", &manifest].to_vec(),
+            args!["cat", &manifest, "large", "--store", machine.store()].to_vec(),
+        ] {
+            let mut child = machine
+                .attachfs(&verb)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            drop(child.stdout.take());
+            let output = child.wait_with_output().unwrap();
+            assert!(
+                output.status.success() && output.stderr.is_empty(),
+                "{verb:?}: {output:?}"
+            );
+        }
     });
 }
 

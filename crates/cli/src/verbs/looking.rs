@@ -89,7 +89,15 @@ pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
     };
     let store = store_of(globals, args.store.as_deref(), &[source], &places(None)).await?;
     let mut out = std::io::stdout();
-    Ok(attachfs::cat(&manifest, &path, &store, |bytes| out.write_all(bytes)).await?)
+    match attachfs::cat(&manifest, &path, &store, |bytes| out.write_all(bytes)).await {
+        // Whoever read it has read enough.
+        Err(attachfs::Error::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::BrokenPipe =>
+        {
+            Ok(())
+        }
+        result => Ok(result?),
+    }
 }
 
 pub(super) async fn inspect(globals: &Globals, args: Inspect) -> Result<(), Failure> {

@@ -39,12 +39,20 @@ fn remark_on(ready: &Ready) {
     }
 }
 
+/// The background process leaves the working directory.
+fn absolute(dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+    dir.map(std::path::absolute)
+        .transpose()
+        .context("cannot find the working directory")
+}
+
 /// Mounts and serves until it is unmounted.
 pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure> {
     if args.daemon {
         daemon::detach_from_terminal()?;
     }
-    let places = places(args.cache_dir.clone());
+    attachfs::raise_open_files();
+    let places = places(absolute(args.cache_dir.clone())?);
     let Some((mount_point, manifests)) = args.paths.split_last() else {
         return Err(attachfs::Error::Usage("there is no mount point".to_owned()).into());
     };
@@ -99,11 +107,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
                 manifests,
                 read_only: args.read_only,
                 session_dir: args.session.clone(),
-                scratch_dir: args
-                    .scratch_dir
-                    .map(std::path::absolute)
-                    .transpose()
-                    .context("cannot find the scratch directory")?,
+                scratch_dir: absolute(args.scratch_dir)?,
                 commit: args.commit,
                 output_dirs: args.output_dir,
             };

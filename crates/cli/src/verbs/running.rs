@@ -28,6 +28,9 @@ async fn run_it(globals: &Globals, args: Run) -> Result<(), Failure> {
     // before the command.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    for dir in &args.output_dir {
+        attachfs::parse_path(dir)?;
+    }
     let shown = Shown::new(globals.json);
     let (manifests, store, snapshot) = tokio::select! {
         prepared = prepare(globals, &args, &places, &shown) => prepared?,
@@ -61,7 +64,21 @@ async fn run_it(globals: &Globals, args: Run) -> Result<(), Failure> {
             }
         }
     };
-    let ran = match attachfs::run(request, &shown, signals).await {
+    // Made when the command has ended: what it was sent is not meant for the commit.
+    let give_up = async {
+        let signals = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        );
+        let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let ran = match attachfs::run(request, &shown, signals, give_up).await {
         Ok(ran) => ran,
         Err(failed) => {
             crate::exit::report(&failed.source.into());

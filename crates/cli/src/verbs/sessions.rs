@@ -161,6 +161,6 @@ fn confirm(id: &str) -> Result<(), Failure> {
         .context("cannot hear the answer")?;
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::Code(15)),
+        _ => Err(Failure::Code(crate::exit::CANCELLED)),
     }
 }

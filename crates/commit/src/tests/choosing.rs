@@ -1,6 +1,7 @@
 //! What goes into a commit and what stays: open files, links that lead out, output directories.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attachfs_manifest::{LinkTarget, Node};
@@ -283,7 +284,10 @@ async fn a_file_that_is_opened_again_during_the_commit_stops_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_changed_after_it_was_hashed_stops_the_commit() {
     let (error, fs, world, _dir) = written_at(Step::Hashed, "new", false).await;
-    assert!(matches!(error, CommitError::Transfer(_)), "{error:?}");
+    let CommitError::Busy(open) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(*open, [OpenFile { path: path("new") }]);
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
@@ -299,6 +303,90 @@ async fn a_partly_written_file_is_not_committed_with_half_of_a_later_write() {
         panic!("{error:?}")
     };
     assert_eq!(*open, [OpenFile { path: path("in/a") }]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_to_during_the_commit_is_left_out_if_open_files_are() {
+    let late = [
+        (Step::Planned, "new", true),
+        (Step::Planned, "in/a", false),
+        (Step::Hashed, "new", true),
+        (Step::Hashed, "new", false),
+    ];
+    for (step, at, keep_open) in late {
+        let ((_, world), dir) = (world().await, tempdir());
+        let fs = world.create(dir.path());
+        fs.write("done", 0, b"x").unwrap();
+        fs.write("new", 0, &bytes(5, 2500)).unwrap();
+        fs.write("in/a", 10, b"patched").unwrap();
+        let open = Mutex::new(None);
+        let options = skipping();
+        let ended = watched(&world, &fs, &options, |now| {
+            if now == step {
+                let handle = fs.open(at).unwrap();
+                fs.0.write(handle, 2000, b"late").unwrap();
+                *open.lock().unwrap() = Some(handle);
+                if !keep_open {
+                    fs.0.release(handle).unwrap();
+                }
+            }
+        });
+        let account = ended.await.unwrap().account;
+        assert_eq!(account.open, [at], "{step:?} {at}");
+        let all = ["+done", "+in/a", "+new"];
+        let rest = all.into_iter().filter(|change| change[1..] != *at);
+        assert_eq!(
+            changes(&world, 1).await,
+            rest.collect::<Vec<_>>(),
+            "{step:?}"
+        );
+        let handle = open.lock().unwrap().take().unwrap();
+        if keep_open {
+            fs.0.release(handle).unwrap();
+        }
+        committed(&world, &fs, &skipping()).await.unwrap();
+        assert_eq!(changes(&world, 2).await, [format!("+{at}")], "{step:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_waits_is_planned_again_when_a_file_changes_under_it() {
+    for step in [Step::Planned, Step::Hashed] {
+        let ((_, world), dir) = (world().await, tempdir());
+        let fs = world.create(dir.path());
+        fs.write("new", 0, &bytes(5, 2500)).unwrap();
+        fs.write("in/a", 10, b"patched").unwrap();
+        let options = CommitOptions {
+            wait: Duration::MAX,
+            skip_open: true,
+            ..CommitOptions::default()
+        };
+        // In the first round a writer comes, and goes when it is over.
+        let writer = Mutex::new(None);
+        let rounds = AtomicU32::new(0);
+        let ended = watched(&world, &fs, &options, |now| {
+            if now == step && rounds.fetch_add(1, Ordering::Relaxed) == 0 {
+                let handle = fs.open("new").unwrap();
+                fs.0.write(handle, 2000, b"late").unwrap();
+                let fs = fs.clone();
+                *writer.lock().unwrap() = Some(tokio::spawn(async move {
+                    tokio::task::yield_now().await;
+                    fs.0.write(handle, 2400, b"later").unwrap();
+                    fs.0.release(handle).unwrap();
+                }));
+            }
+        });
+        let account = ended.await.unwrap().account;
+        assert!(account.open.is_empty(), "{step:?}");
+        let writer = writer.lock().unwrap().take().unwrap();
+        writer.await.unwrap();
+        let diff = world.diff(&World::key(1)).await;
+        assert_eq!(
+            world.snapshot.apply(&diff).unwrap(),
+            fs.show(CUT).await,
+            "{step:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use attachfs_fetch::FetchError;
 use attachfs_manifest::{Change, ChunkSize, Content, ContentHash, LinkTarget, Node};
 use attachfs_store::record::RecordStore;
 use attachfs_store::{Call, CallKind, DirectoryStore, MemoryStore, Store};
@@ -150,6 +151,106 @@ async fn a_chunk_that_was_overwritten_whole_is_not_fetched() {
         .unwrap();
     assert_eq!(store.count(CallKind::Get), 0);
     assert_eq!(store.count(CallKind::Put), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_diff_is_the_same_when_base_objects_are_read_in_blocks() {
+    for cut in [CUT, ChunkSize::WholeFile] {
+        let dir = tempdir();
+        let files: Vec<_> = base()
+            .into_iter()
+            .filter(|(_, given)| matches!(given, Given::File(_)))
+            .collect();
+        let world = World::new(Arc::new(MemoryStore::new()), cut, &files).await;
+        let world = world.with_whole_objects_up_to(100);
+        let fs = world.create(dir.path());
+        fs.write("big", 990, b"over the edge of a chunk").unwrap();
+        fs.write("big", 2000, &bytes(8, CHUNK)).unwrap();
+        fs.write("big", 3100, b"one").unwrap();
+        fs.write("big", 3300, b"two").unwrap();
+        fs.truncate("big", 4500).unwrap();
+        fs.truncate("big", 6500).unwrap();
+        fs.write("d/x", 500, b"x").unwrap();
+        let shown = fs.show(cut).await;
+        committed(&world, &fs, &CommitOptions::default())
+            .await
+            .unwrap();
+        let diff = world.diff(&World::key(1)).await;
+        let made = world.snapshot.apply(&diff).unwrap();
+        assert_eq!(made, shown, "{cut}");
+        world.assert_readable(&made).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_a_base_object_that_is_read_in_blocks_never_gets_a_new_hash() {
+    let (store, memory, world) = recorded(&base()).await;
+    let world = world.with_whole_objects_up_to(100);
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    let mut chunk = bytes(1, 5 * CHUNK)[1000..2000].to_vec();
+    let hash = ContentHash::of(&chunk);
+    // Where no read of the kept bytes shows it: what is written covers it.
+    chunk[505] ^= 1;
+    let found = ContentHash::of(&chunk);
+    memory.insert_as(hash, chunk);
+    fs.write("big", 1500, b"patched").unwrap();
+    let error = committed(&world, &fs, &CommitOptions::default()).await;
+    let Err(CommitError::Base { path: at, source }) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(*at, path("big"));
+    assert!(
+        matches!(source, FetchError::Damaged { hash: object, found: bytes }
+            if (*object, *bytes) == (hash, found)),
+        "{source:?}"
+    );
+    assert_eq!(store.count(CallKind::Put), 0);
+    assert!(memory.manifests().is_empty());
+    // A chunk of which nothing is kept does not need the object.
+    fs.write("big", 1000, &bytes(8, CHUNK)).unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_base_is_missing_is_named_by_its_path() {
+    let (_, memory, world) = recorded(&base()).await;
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    fs.write("big", 1500, b"patched").unwrap();
+    memory.remove(ContentHash::of(&bytes(1, 5 * CHUNK)[1000..2000]));
+    let error = committed(&world, &fs, &CommitOptions::default()).await;
+    let Err(CommitError::Overlay(cause)) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(cause.to_string(), "read \"big\": Io");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_open_only_while_they_are_hashed_or_sent() {
+    let (store, _, world) = recorded(&base()).await;
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    for at in 0..300 {
+        fs.write(&format!("frame{at}"), 0, &bytes(at, 10)).unwrap();
+    }
+    let hold = store.hold(CallKind::Put);
+    let committing = tokio::spawn({
+        let (world, fs) = (world.clone(), fs.clone());
+        async move { committed(&world, &fs, &CommitOptions::default()).await }
+    });
+    store.wait_in_flight(CallKind::Put, 1).await;
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let open = open
+        .filter_map(|file| std::fs::read_link(file.ok()?.path()).ok())
+        .filter(|to| to.starts_with(dir.path()))
+        .count();
+    // The uploader's requests at once, and what the session itself has open.
+    assert!(open < 64, "{open} files are open");
+    drop(hold);
+    committing.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

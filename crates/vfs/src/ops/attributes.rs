@@ -1,6 +1,7 @@
 //! lookup, getattr, setattr, readlink, statfs.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use attachfs_durable::Space;
 use attachfs_tree::{
@@ -9,7 +10,7 @@ use attachfs_tree::{
 
 use super::directory::checked;
 use crate::vfs::{Overlay, now};
-use crate::{FileAttr, FsError, FsErrorKind, Vfs};
+use crate::{FileAttr, FsError, FsErrorKind, Invalidation, Vfs};
 
 /// A new time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,9 +110,11 @@ impl Vfs {
     }
 
     /// Changes attributes. A new size for a base file answers [`Stale`](FsErrorKind::Stale): the
-    /// name has moved to an inode that can be written, and the call is to be made again there.
+    /// name has moved to an inode that can be written, and the call is to be made again there. Other
+    /// attributes of a base file whose names have moved go to where they are now, and the kernel is told
+    /// to look those names up again.
     pub fn setattr(&self, ino: Ino, set: SetAttr) -> Result<FileAttr, FsError> {
-        let overlay = self.writable()?;
+        let (overlay, _changing) = self.begin_change()?;
         if let Some(size) = set.size {
             self.truncate(ino, size)?;
         }
@@ -127,13 +130,27 @@ impl Vfs {
             }),
         };
         self.change(&mut namespace, overlay, ino, change, time)?;
+        let mut names = Vec::new();
         if let Some(copy) = namespace.copied_up(ino)
             && namespace.kind(copy).is_some()
         {
             // Whoever still has the old number means the file.
             self.change(&mut namespace, overlay, copy, change, time)?;
+            names = namespace.names(copy);
         }
-        self.attr_in(&namespace, ino)
+        let attr = self.attr_in(&namespace, ino);
+        let settle = self.listings_settle();
+        drop(namespace);
+        // The answer is about the old number: what the kernel has of the new one is out of date.
+        for after in std::iter::once(Duration::ZERO).chain(settle) {
+            let told = names.iter().cloned();
+            self.invalidate(told.map(|(parent, name)| Invalidation {
+                parent,
+                name,
+                after,
+            }));
+        }
+        attr
     }
 
     fn change(

@@ -82,7 +82,7 @@ impl Vfs {
         mode: u32,
         owner: (u32, u32),
     ) -> Result<FileAttr, FsError> {
-        let overlay = self.writable()?;
+        let (overlay, _changing) = self.begin_change()?;
         let name = checked(name)?;
         let mut namespace = self.namespace.write();
         let ino = namespace.next_ino();
@@ -100,7 +100,7 @@ impl Vfs {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        let overlay = self.writable()?;
+        let (overlay, _changing) = self.begin_change()?;
         let name = checked(name)?;
         let mut namespace = self.namespace.write();
         self.mutate(

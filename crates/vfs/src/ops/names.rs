@@ -18,7 +18,7 @@ impl Vfs {
         text: &[u8],
         (uid, gid): (u32, u32),
     ) -> Result<FileAttr, FsError> {
-        let overlay = self.writable()?;
+        let (overlay, _changing) = self.begin_change()?;
         if text.len() > LONGEST_TEXT {
             return Err(FsErrorKind::NameTooLong.into());
         }
@@ -48,7 +48,7 @@ impl Vfs {
 
     /// Gives a file one more name.
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
-        let overlay = self.writable()?;
+        let (overlay, _changing) = self.begin_change()?;
         let name = checked(name)?;
         let mut namespace = self.namespace.write();
         if namespace.copied_up(ino).is_some() {
@@ -72,7 +72,7 @@ impl Vfs {
 
     /// Removes a name of a file or symbolic link.
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        let overlay = self.writable()?;
+        let (overlay, _changing) = self.begin_change()?;
         let name = checked(name)?;
         let mut namespace = self.namespace.write();
         self.mutate(
@@ -93,7 +93,7 @@ impl Vfs {
         (to_parent, to_name): (Ino, &[u8]),
         no_replace: bool,
     ) -> Result<(), FsError> {
-        let overlay = self.writable()?;
+        let (overlay, _changing) = self.begin_change()?;
         let (from_name, to_name) = (checked(from_name)?, checked(to_name)?);
         let mut namespace = self.namespace.write();
         if no_replace && namespace.lookup(to_parent, to_name.as_bytes()).is_some() {

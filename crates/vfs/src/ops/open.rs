@@ -25,6 +25,11 @@ impl Vfs {
     /// [`Stale`](FsErrorKind::Stale): the kernel looks the name up again and opens the new inode.
     /// Who has the base file open goes on reading the old content. Nothing is fetched for it.
     pub fn open(&self, ino: Ino, access: Access, truncate: bool) -> Result<Opened, FsError> {
+        let changes = access.write || truncate;
+        let _changing = match &self.overlay {
+            Some(_) if changes => Some(self.begin_change()?),
+            _ => None,
+        };
         let namespace = self.namespace.read();
         match namespace.kind(ino) {
             None => return Err(FsErrorKind::NotFound.into()),
@@ -36,7 +41,7 @@ impl Vfs {
             return Err(FsErrorKind::Stale.into());
         }
         let in_scratch = namespace.content(ino) != Some(&FileContent::Base);
-        if !access.write && !truncate {
+        if !changes {
             let scratch = || match &self.overlay {
                 Some(overlay) if in_scratch => overlay
                     .scratch
@@ -121,7 +126,7 @@ impl Vfs {
         owner: (u32, u32),
         access: Access,
     ) -> Result<(FileAttr, Opened), FsError> {
-        let overlay = self.writable()?;
+        let (overlay, _changing) = self.begin_change()?;
         let name = checked(name)?;
         let mut namespace = self.namespace.write();
         let ino = namespace.next_ino();

@@ -218,7 +218,7 @@ fn join(parts: impl IntoIterator<Item = Bytes>) -> Bytes {
 }
 
 /// Reads a range of a frozen file, wherever its bytes are: for a commit that puts together what is
-/// partly written and partly the base's.
+/// partly written and partly the base's. `path` is what messages call the file.
 pub async fn read_content(
     fetcher: &Fetcher,
     tree: &BaseTree,
@@ -226,17 +226,16 @@ pub async fn read_content(
     content: &FileContent,
     scratch: Option<&File>,
     range: Range<u64>,
+    path: &str,
 ) -> Result<Bytes, FsError> {
     let mut done = Vec::new();
     for part in plan(tree, ino, content, range, scratch)? {
         done.push(match part {
             Planned::Here(bytes) => bytes,
-            Planned::Base(piece) => fetcher.read(&piece).await.map_err(|error| {
-                let path = tree
-                    .path(ino)
-                    .map_or_else(|| ino.to_string(), |path| path.to_string());
-                read_failed(&path, error)
-            })?,
+            Planned::Base(piece) => fetcher
+                .read(&piece)
+                .await
+                .map_err(|error| read_failed(path, error))?,
         });
     }
     Ok(join(done))

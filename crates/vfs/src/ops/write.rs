@@ -12,7 +12,7 @@ impl Vfs {
     /// Writes to an open file: the bytes to scratch, then for a mapped file the record that says
     /// so. When it returns they outlive this process.
     pub fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Result<usize, FsError> {
-        let overlay = self.writable()?;
+        let (overlay, _changing) = self.begin_change()?;
         let open = self.handles.file(handle)?;
         if !open.access.write {
             return Err(FsErrorKind::BadHandle.into());

@@ -21,6 +21,8 @@ struct Queue {
     /// While a commit reads scratch files, none of them goes.
     pins: usize,
     closing: bool,
+    /// All scratch files go, or have gone, with their directory.
+    abandoned: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,13 @@ impl Reaper {
     pub(crate) fn remove_later(&self, ino: Ino) {
         self.shared.queue.lock().doomed.push(ino);
         self.shared.changed.notify_one();
+    }
+
+    /// From now on leaves scratch files to whoever deletes all of them.
+    pub(crate) fn abandon(&self) {
+        let mut queue = self.shared.queue.lock();
+        queue.abandoned = true;
+        queue.doomed.clear();
     }
 
     pub(crate) fn pin(&self) -> Pin {
@@ -99,19 +108,27 @@ fn run(shared: &Shared, journal: &Journal, scratch: &Scratch) {
             }
             (std::mem::take(&mut queue.doomed), queue.closing)
         };
-        let synced = scratch.sync_names().map_err(JournalError::from);
-        if let Err(error) = synced.and_then(|()| journal.sync()) {
-            // The scratch files stay; recovery or discard removes them.
-            tracing::error!(%error, files = doomed.len(), "scratch files of deleted files are kept");
-        } else {
-            for ino in doomed {
-                if let Err(error) = scratch.remove(ino) {
-                    tracing::warn!(%error, path = %scratch.path(ino).display(), "cannot remove a scratch file");
-                }
-            }
+        if !doomed.is_empty() {
+            remove(&doomed, shared, journal, scratch);
         }
         if closing {
             return;
+        }
+    }
+}
+
+fn remove(doomed: &[Ino], shared: &Shared, journal: &Journal, scratch: &Scratch) {
+    let synced = scratch.sync_names().map_err(JournalError::from);
+    if let Err(error) = synced.and_then(|()| journal.sync()) {
+        // The scratch files stay; recovery or discard removes them.
+        if !shared.queue.lock().abandoned {
+            tracing::error!(%error, files = doomed.len(), "scratch files of deleted files are kept");
+        }
+        return;
+    }
+    for &ino in doomed {
+        if let Err(error) = scratch.remove(ino) {
+            tracing::warn!(%error, path = %scratch.path(ino).display(), "cannot remove a scratch file");
         }
     }
 }
