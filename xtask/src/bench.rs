@@ -1,21 +1,34 @@
 //! `cargo xtask bench`: measurements as ratios between two ways to do the same work, in one run on one machine.
 //!
 //! [`harness`] takes the pairs, [`process`] runs one program and watches its memory, [`machine`] puts the machine into a known
-//! state before each timed run, [`table`] prints. What is measured is data: each group below gives a list of [`Row`]s.
+//! state before each timed run, [`table`] prints. [`stage`] has the files and the program that is measured, [`mod@work`] is what other
+//! programs do with a file system. What is measured is data: each of the other modules gives a list of [`Row`]s.
 
 mod calibration;
+mod disk;
 mod harness;
 mod machine;
+mod mounting;
 mod process;
+mod program;
+mod reading;
+mod sides;
+mod stage;
 mod table;
+mod work;
+mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
 use crate::cargo::target;
 use harness::Row;
+use program::Program;
+use stage::Stage;
+pub(crate) use work::Work;
 
 /// What `cargo xtask bench` may be told.
 #[derive(Debug, clap::Args)]
@@ -23,12 +36,15 @@ pub(crate) struct Options {
     /// How often each pair is run
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
-    /// Only rows whose name contains this
+    /// Only rows whose name contains this; may be given more than once
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// Where the files of the runs are made: a folder on the disk to measure [default: bench in the target folder]
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Measures this attachfs instead of the one that is built from here
+    #[arg(long)]
+    program: Option<PathBuf>,
 }
 
 /// Fails when a bar is missed.
@@ -39,16 +55,22 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         .unwrap_or_else(|| target().join("bench"));
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
-    let wanted = |row: &Row| match &options.only {
-        Some(part) => row.name.contains(part.as_str()),
-        None => true,
+    let folder = folder
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", folder.display()))?;
+    let home = folder.join("runs/home");
+    let program = match &options.program {
+        Some(path) => Program::at(path, home)?,
+        None => Program::build(home)?,
     };
-    let mut results = Vec::new();
-    for row in calibration::rows(&folder)?.into_iter().filter(wanted) {
-        println!("{} ...", row.name);
-        results.push(harness::measure(row, options.pairs)?);
-    }
-    println!("\n{}", table::markdown(&results));
+    let stage = Rc::new(Stage::new(folder.clone(), program));
+    // What a run left that was killed.
+    stage.clean()?;
+    let measured = measure(options, &stage);
+    stage.clean()?;
+    let results = measured?;
+    println!("\n{}\n", machine::describe(&folder));
+    println!("{}", table::markdown(&results));
     let missed = results
         .iter()
         .any(|result| result.verdict() == harness::Verdict::Missed);
@@ -57,4 +79,32 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn measure(options: &Options, stage: &Rc<Stage>) -> Result<Vec<harness::Measured>> {
+    let groups = [
+        calibration::rows(stage),
+        mounting::rows(stage),
+        reading::rows(stage),
+        writing::rows(stage),
+    ];
+    let wanted = |row: &Row| {
+        let only = &options.only;
+        only.is_empty() || only.iter().any(|part| row.name.contains(part.as_str()))
+    };
+    let mut results = Vec::new();
+    for row in groups.into_iter().flatten().filter(wanted) {
+        println!("{} ...", row.name);
+        for &set in &row.needs {
+            stage.prepare(set)?;
+        }
+        results.push(harness::measure(row, options.pairs)?);
+    }
+    Ok(results)
+}
+
+/// `xtask bench-io`, the work of one run.
+pub(crate) fn work(work: &Work) -> Result<ExitCode> {
+    work::run(work)?;
+    Ok(ExitCode::SUCCESS)
 }

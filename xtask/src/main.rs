@@ -26,6 +26,9 @@ enum Task {
     Test(test::Options),
     /// Measures, and prints a table in Markdown
     Bench(bench::Options),
+    /// Does one piece of what is measured
+    #[command(subcommand, hide = true)]
+    BenchIo(bench::Work),
     /// Runs all tests again and again, with more cases each, until the time is up or one fails
     Soak(soak::Options),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test(options) => Ok(test::run(&options)),
         Task::Bench(options) => bench::run(&options),
+        Task::BenchIo(work) => bench::work(&work),
         Task::Soak(options) => soak::run(&options),
     };
     match done {

@@ -25,7 +25,7 @@ impl Default for FetchOptions {
         Self {
             whole_object_limit: 8 << 20,
             block_len: 4 << 20,
-            memory_bytes: 256 << 20,
+            memory_bytes: 128 << 20,
             in_flight_bytes: 128 << 20,
             deadline: Duration::from_mins(1),
         }

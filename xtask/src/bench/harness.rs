@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::machine::{drop_caches, touch_and_free};
+use super::stage::Set;
+use super::{process, work};
 
 /// One line of the table.
 pub(super) struct Row {
@@ -18,6 +20,8 @@ pub(super) struct Row {
     pub(super) page_cache: PageCache,
     /// The memory that one run uses, page cache included, in bytes; touched and freed before each run.
     pub(super) touches: u64,
+    /// What has to be there before the first run.
+    pub(super) needs: Vec<Set>,
     pub(super) ours: Side,
     pub(super) other: Side,
     /// The largest ratio of times, ours by the other's, that is good enough; nothing if there is no bar.
@@ -86,6 +90,8 @@ pub(super) fn measure(mut row: Row, pairs: u32) -> Result<Measured> {
         for (side, runs) in sides {
             if row.page_cache == PageCache::Cold {
                 drop_caches()?;
+                // The program that does the work is not part of it.
+                process::run(&mut work::command(["nothing"], &[]))?;
             }
             touch_and_free(row.touches)?;
             runs.push(side().with_context(|| format!("while measuring {}", row.name))?);
@@ -158,6 +164,7 @@ mod tests {
             compared: "the same".to_owned(),
             page_cache: PageCache::Warm,
             touches: 0,
+            needs: Vec::new(),
             ours: side('a', ours, &order),
             other: side('b', other, &order),
             bar: Some(bar),

@@ -19,13 +19,22 @@ const SAMPLE: Duration = Duration::from_millis(2);
 
 /// Runs the command to its end, its output thrown away; a failure is an error.
 pub(super) fn run(command: &mut Command) -> Result<Run> {
+    timed(command, None)
+}
+
+/// As [`run`], but the memory is that of another process, which serves this one.
+pub(super) fn run_watching(process: u32, command: &mut Command) -> Result<Run> {
+    timed(command, Some(process))
+}
+
+fn timed(command: &mut Command, watched: Option<u32>) -> Result<Run> {
     let start = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .with_context(|| format!("cannot start {}", shown(command)))?;
-    let (peak, ended) = peak_while(child.id(), || {
+    let (peak, ended) = peak_while(watched.unwrap_or(child.id()), || {
         let status = child.wait();
         (status, start.elapsed())
     });

@@ -1,0 +1,143 @@
+//! The program that is measured: built for release, with its own state, cache and store below the bench's folder.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo::{cargo, shown, succeed, target};
+
+/// The built program.
+#[derive(Debug)]
+pub(super) struct Program {
+    path: PathBuf,
+    home: PathBuf,
+}
+
+impl Program {
+    /// Builds it. `home` is where it keeps what users have in their home directory.
+    pub(super) fn build(home: PathBuf) -> Result<Self> {
+        let words = [
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "attachfs-cli",
+        ];
+        succeed(&mut cargo(words))?;
+        Self::at(&target().join("release/attachfs"), home)
+    }
+
+    /// The program in this file.
+    pub(super) fn at(path: &Path, home: PathBuf) -> Result<Self> {
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("cannot find {}", path.display()))?;
+        Ok(Self { path, home })
+    }
+
+    /// A command line of it.
+    pub(super) fn command<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(&self.path);
+        command
+            .args(words)
+            .env("XDG_STATE_HOME", self.home.join("state"))
+            .env("XDG_CACHE_HOME", self.home.join("cache"))
+            .env("XDG_DATA_HOME", self.home.join("data"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts to mount; it answers after [`Mount::wait_until_ready`]. In the foreground, which differs
+    /// only in that the process's number is known from the start and that it ends with this program.
+    pub(super) fn start_mount(&self, what: &What<'_>, point: PathBuf) -> Result<Mount<'_>> {
+        std::fs::create_dir_all(&point)
+            .with_context(|| format!("cannot make {}", point.display()))?;
+        let mut command = self.command(["mount", "--json", "--foreground", "--store"]);
+        command.arg(what.store).arg("--session").arg(what.session);
+        command.arg(what.manifest).arg(&point);
+        let process = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", shown(&command)))?;
+        Ok(Mount {
+            program: self,
+            process,
+            point,
+            ended: false,
+        })
+    }
+}
+
+/// What to mount.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct What<'a> {
+    pub(super) manifest: &'a Path,
+    pub(super) store: &'a Path,
+    /// A directory that is not there: the session is new, and deleted if nothing is written to it.
+    pub(super) session: &'a Path,
+}
+
+/// A mount, ended when dropped.
+#[derive(Debug)]
+pub(super) struct Mount<'a> {
+    program: &'a Program,
+    process: Child,
+    point: PathBuf,
+    ended: bool,
+}
+
+impl Mount<'_> {
+    /// Where it is mounted.
+    pub(super) fn point(&self) -> &Path {
+        &self.point
+    }
+
+    /// The number of the process that serves it.
+    pub(super) fn process(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Returns when it answers.
+    pub(super) fn wait_until_ready(&mut self) -> Result<()> {
+        let output = self.process.stdout.as_mut();
+        let output = output.context("the output was not piped")?;
+        let mut line = String::new();
+        BufReader::new(output)
+            .read_line(&mut line)
+            .context("cannot hear the mount")?;
+        if line.is_empty() {
+            self.ended = true;
+            let status = self.process.wait().context("cannot wait for the mount")?;
+            bail!("the mount ended with {status} before it was ready");
+        }
+        Ok(())
+    }
+
+    /// Unmounts, and waits until its process has ended.
+    pub(super) fn unmount(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.ended = true;
+        let mut umount = self.program.command(["umount"]);
+        succeed(umount.arg(&self.point).stdout(Stdio::null()))?;
+        let status = self.process.wait().context("cannot wait for the mount")?;
+        if !status.success() {
+            bail!("the mount ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        if !self.ended
+            && let Err(error) = self.end()
+        {
+            println!("a mount stays behind: {error:#}");
+        }
+    }
+}

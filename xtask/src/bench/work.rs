@@ -1,0 +1,279 @@
+//! The work that is measured: what a program does with files, as a program of its own.
+//!
+//! `xtask bench-io` does one piece of it and ends, so that it is timed from outside and does the same with a mount as with the local
+//! disk. Work that found less than it should is an error: it would look fast.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+
+/// Length of the large file.
+pub(super) const LARGE: u64 = 1 << 30;
+/// One read or write of the large file.
+const PIECE: usize = 1 << 20;
+
+/// A tree of equal files: `d0000/f000` and so on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) dirs: usize,
+    pub(super) files_each: usize,
+    /// Of each file, in bytes.
+    pub(super) size: usize,
+}
+
+/// Files to read.
+pub(super) const SMALL: Shape = Shape {
+    dirs: 50,
+    files_each: 100,
+    size: 64 << 10,
+};
+/// Entries to list.
+pub(super) const MANY: Shape = Shape {
+    dirs: 1000,
+    files_each: 100,
+    size: 16,
+};
+/// Files to write.
+pub(super) const CREATED: Shape = Shape {
+    dirs: 1,
+    files_each: 5000,
+    size: 4 << 10,
+};
+/// Entries only.
+pub(super) const NAMES: Shape = Shape { size: 0, ..MANY };
+
+impl Shape {
+    pub(super) fn files(self) -> usize {
+        self.dirs * self.files_each
+    }
+
+    fn bytes(self) -> u64 {
+        (self.files() * self.size) as u64
+    }
+
+    fn dir(root: &Path, dir: usize) -> PathBuf {
+        root.join(format!("d{dir:04}"))
+    }
+
+    fn file(self, root: &Path, number: usize) -> PathBuf {
+        let (dir, file) = (number / self.files_each, number % self.files_each);
+        Self::dir(root, dir).join(format!("f{file:04}"))
+    }
+
+    /// Makes the directories and files; no two files have the same bytes.
+    pub(super) fn make(self, root: &Path) -> io::Result<()> {
+        for dir in 0..self.dirs {
+            fs::create_dir_all(Self::dir(root, dir))?;
+        }
+        let mut bytes = vec![0; self.size];
+        fill(&mut bytes);
+        for number in 0..self.files() {
+            let mut file = File::create_new(self.file(root, number))?;
+            stamp(&mut bytes, number as u64);
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// What `xtask bench-io` may be told to do. Not for people.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Work {
+    /// Nothing: so that the program itself is in memory
+    Nothing,
+    /// Reads the large file from its start to its end
+    ReadLarge { file: PathBuf },
+    /// Reads all small files, each opened by its name
+    ReadSmall { dir: PathBuf, readers: usize },
+    /// Looks at the attributes of all entries
+    Walk { dir: PathBuf },
+    /// Lists one directory
+    List { dir: PathBuf },
+    /// Writes the large file
+    WriteLarge { file: PathBuf, end: End },
+    /// Makes files of 4 KiB
+    Create { dir: PathBuf },
+    /// Makes empty files
+    CreateNames { dir: PathBuf },
+    /// Copies a file and syncs it
+    Copy { from: PathBuf, to: PathBuf },
+}
+
+/// What is done when a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum End {
+    Close,
+    Sync,
+}
+
+/// A command that does the work in another process.
+pub(super) fn command<'a>(words: impl IntoIterator<Item = &'a str>, paths: &[&Path]) -> Command {
+    let this = std::env::current_exe().expect("the system knows where this program is");
+    let mut command = Command::new(this);
+    command.arg("bench-io");
+    let mut words = words.into_iter();
+    command.args(words.next()).args(paths).args(words);
+    command
+}
+
+/// Does it, here.
+pub(crate) fn run(work: &Work) -> Result<()> {
+    match work {
+        Work::Nothing => Ok(()),
+        Work::ReadLarge { file } => {
+            let read = read(file, &mut vec![0; PIECE]).context("cannot read the large file")?;
+            found(read, LARGE, "bytes")
+        }
+        Work::ReadSmall { dir, readers } => {
+            let read = read_small(dir, *readers).context("cannot read the small files")?;
+            found(read, SMALL.bytes(), "bytes")
+        }
+        Work::Walk { dir } => {
+            let seen = walk(dir).context("cannot walk")?;
+            found(seen, (MANY.dirs + MANY.files()) as u64, "entries")
+        }
+        Work::List { dir } => {
+            let listed = fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let listed = listed.with_context(|| format!("cannot list {}", dir.display()))?;
+            found(listed.len() as u64, MANY.files_each as u64, "entries")
+        }
+        Work::WriteLarge { file, end } => {
+            write_large(file, *end).context("cannot write the large file")
+        }
+        Work::Create { dir } => CREATED.make(dir).context("cannot make the files"),
+        Work::CreateNames { dir } => NAMES.make(dir).context("cannot make the files"),
+        Work::Copy { from, to } => copy(from, to).context("cannot copy"),
+    }
+}
+
+fn found(found: u64, expected: u64, what: &str) -> Result<()> {
+    ensure!(found == expected, "{found} {what} instead of {expected}");
+    Ok(())
+}
+
+/// Reads a file as `cat` does; gives its length.
+fn read(path: &Path, buffer: &mut [u8]) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    let mut total = 0;
+    loop {
+        match file.read(buffer)? {
+            0 => return Ok(total),
+            read => total += read as u64,
+        }
+    }
+}
+
+fn read_small(root: &Path, readers: usize) -> io::Result<u64> {
+    let (next, total) = (AtomicUsize::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let reader = || {
+            let mut buffer = vec![0; SMALL.size];
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= SMALL.files() {
+                    return Ok(());
+                }
+                let length = read(&SMALL.file(root, number), &mut buffer)?;
+                total.fetch_add(length, Ordering::Relaxed);
+            }
+        };
+        let threads: Vec<_> = (0..readers).map(|_| scope.spawn(reader)).collect();
+        let ended = threads.into_iter().map(|thread| {
+            let result: io::Result<()> = thread.join().expect("a reader does not panic");
+            result
+        });
+        ended.collect::<io::Result<()>>()
+    })?;
+    Ok(total.into_inner())
+}
+
+/// As `find -ls` does; gives the number of entries below.
+fn walk(dir: &Path) -> io::Result<u64> {
+    let mut seen = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        seen += 1;
+        if entry.metadata()?.is_dir() {
+            seen += walk(&entry.path())?;
+        }
+    }
+    Ok(seen)
+}
+
+/// Writes the large file from its start to its end, and closes it.
+pub(super) fn write_large(path: &Path, end: End) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let mut piece = vec![0; PIECE];
+    fill(&mut piece);
+    for index in 0..LARGE / PIECE as u64 {
+        stamp(&mut piece, index);
+        file.write_all(&piece)?;
+    }
+    match end {
+        End::Close => Ok(()),
+        End::Sync => file.sync_all(),
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    OpenOptions::new().write(true).open(to)?.sync_all()
+}
+
+/// Bytes that do not repeat, so that no layer below can leave them out.
+fn fill(bytes: &mut [u8]) {
+    // xorshift64: any generator without short cycles would do.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for word in bytes.chunks_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        word.copy_from_slice(&state.to_le_bytes()[..word.len()]);
+    }
+}
+
+/// Makes each page of these bytes another one than for any other number. Far cheaper than filling anew.
+fn stamp(bytes: &mut [u8], number: u64) {
+    for page in bytes.chunks_mut(4096) {
+        if let Some(start) = page.get_mut(..8) {
+            start.copy_from_slice(&number.to_le_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_has_all_its_files_and_no_two_are_equal() {
+        let temp = tempfile::tempdir().unwrap();
+        let shape = Shape {
+            dirs: 2,
+            files_each: 3,
+            size: 20,
+        };
+        shape.make(temp.path()).unwrap();
+        assert_eq!(walk(temp.path()).unwrap(), 2 + 6);
+        let mut all: Vec<_> = (0..shape.files())
+            .map(|number| fs::read(shape.file(temp.path(), number)).unwrap())
+            .collect();
+        assert!(all.iter().all(|bytes| bytes.len() == 20));
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 6);
+    }
+
+    #[test]
+    fn work_that_found_less_is_an_error() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().to_owned();
+        let error = run(&Work::Walk { dir }).unwrap_err();
+        assert_eq!(error.to_string(), "0 entries instead of 101000");
+    }
+}
