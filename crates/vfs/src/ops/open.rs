@@ -13,9 +13,6 @@ use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Invalidation, Vfs}
 pub struct Opened {
     /// To be given to `read`, `write` and `release`.
     pub handle: HandleId,
-    /// Whether the bytes can never change under this inode number, so that a kernel may keep them
-    /// from one open to the next.
-    pub immutable: bool,
 }
 
 impl Vfs {
@@ -51,10 +48,7 @@ impl Vfs {
                 _ => Ok(None),
             };
             let handle = self.handles.open_file(ino, access, scratch)?;
-            return Ok(Opened {
-                handle,
-                immutable: !in_scratch,
-            });
+            return Ok(Opened { handle });
         }
         let overlay = self.writable()?;
         if !in_scratch {
@@ -74,10 +68,7 @@ impl Vfs {
             self.release(handle)?;
             return Err(error);
         }
-        Ok(Opened {
-            handle,
-            immutable: false,
-        })
+        Ok(Opened { handle })
     }
 
     /// Moves the names of a base file to a new inode that can be written, keeping the first `keep`
@@ -146,13 +137,7 @@ impl Vfs {
         self.mutate_making(&mut namespace, overlay, ino, create)?;
         let handle = self.handles.open_file(ino, access, || Ok(Some(file)))?;
         let attr = self.attr_in(&namespace, ino)?;
-        Ok((
-            attr,
-            Opened {
-                handle,
-                immutable: false,
-            },
-        ))
+        Ok((attr, Opened { handle }))
     }
 
     /// Closes a file. What was unlinked while it was open goes with its last handle.

@@ -414,7 +414,6 @@ fn a_read_only_file_system_changes_nothing_and_keeps_no_files() {
         assert_eq!(error.kind(), FsErrorKind::ReadOnly);
     }
     let handle = vfs.open(big, READ, false).unwrap();
-    assert!(handle.immutable);
     vfs.release(handle.handle).unwrap();
     assert!(vfs.freeze().is_none() && vfs.space().unwrap().is_none());
     vfs.seal().unwrap();
