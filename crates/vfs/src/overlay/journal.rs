@@ -8,7 +8,8 @@
 //!
 //! A record is in the kernel when `append` returns, so it outlives the process; `sync` makes
 //! everything appended so far outlive a power loss, one fdatasync for all that wait. Space is
-//! reserved ahead, so that deleting things works on a full disk. A record that could not be written
+//! reserved ahead, so that deleting things works on a full disk, until records have used it up. A
+//! record that could not be written
 //! whole is cut off again; if not even that works, the journal takes no more records. After a sync
 //! that failed the kernel no longer knows what it did not write, so no later one counts.
 
