@@ -1,8 +1,8 @@
 //! Looking at manifests without mounting them.
 
 use attachfs_fetch::{FetchOptions, Fetcher};
-use attachfs_manifest::wire::{Format, Manifest};
-use attachfs_manifest::{Change, ChunkLayout, ChunkSize, ContentHash, ManifestPath, Node};
+use attachfs_manifest::wire::Manifest;
+use attachfs_manifest::{Change, ChunkLayout, ChunkSize, ContentHash, ManifestPath, Node, PathRef};
 use serde::Serialize;
 
 use crate::Error;
@@ -12,8 +12,8 @@ use crate::store::OpenStore;
 /// What a manifest is, in a few numbers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
-    /// `2023-03-03` or `2025-12`.
-    pub format: &'static str,
+    /// `2023-03-03`, `2025-12`, `2025-12 absolute` or `2025-12-04-beta`.
+    pub format: String,
     /// `snapshot` or `diff`.
     pub kind: &'static str,
     /// The hash of its bytes.
@@ -60,45 +60,38 @@ pub struct ListedPath {
     pub target: Option<String>,
 }
 
-fn changes(manifest: &Manifest) -> Vec<(&ManifestPath, Option<&Node>)> {
+/// Shows every path with what is there, or nothing for a deletion.
+fn for_each(manifest: &Manifest, mut look: impl FnMut(PathRef<'_>, Option<Node>)) {
     match manifest {
-        Manifest::Snapshot(snapshot) => snapshot
-            .entries()
-            .map(|(path, node)| (path, Some(node)))
-            .collect(),
-        Manifest::Diff(diff) => diff
-            .changes()
-            .map(|(path, change)| match change {
-                Change::Put(node) => (path, Some(node)),
-                Change::DeleteDir | Change::DeleteFile => (path, None),
-            })
-            .collect(),
-    }
-}
-
-fn chunk_size(manifest: &Manifest) -> ChunkSize {
-    match manifest {
-        Manifest::Snapshot(snapshot) => snapshot.chunk_size(),
-        Manifest::Diff(diff) => diff.chunk_size(),
+        Manifest::Snapshot(snapshot) => {
+            for (path, node) in snapshot.entries() {
+                look(path, Some(node));
+            }
+        }
+        Manifest::Diff(diff) => {
+            for (path, change) in diff.changes() {
+                match change {
+                    Change::Put(node) => look(path, Some(node)),
+                    Change::DeleteDir | Change::DeleteFile => look(path, None),
+                }
+            }
+        }
     }
 }
 
 /// Counts what is in a manifest.
 pub fn inspect(manifest: &ManifestBytes) -> Result<Inspection, Error> {
     let (format, decoded) = manifest.decode()?;
-    let (kind, parent) = match &decoded {
-        Manifest::Snapshot(snapshot) => ("snapshot", snapshot.parent()),
-        Manifest::Diff(diff) => ("diff", diff.parent()),
+    let kind = match &decoded {
+        Manifest::Snapshot(_) => "snapshot",
+        Manifest::Diff(_) => "diff",
     };
     let mut found = Inspection {
-        format: match format {
-            Format::V2023_03_03 => "2023-03-03",
-            Format::V2025_12 => "2025-12",
-        },
+        format: format.to_string(),
         kind,
         hash: ContentHash::of(&manifest.bytes),
-        parent: parent.map(|hash| hash.to_string()),
-        chunk_size: match chunk_size(&decoded) {
+        parent: decoded.parent().map(|hash| hash.to_string()),
+        chunk_size: match decoded.chunk_size() {
             ChunkSize::WholeFile => None,
             ChunkSize::Bytes(bytes) => Some(bytes.get()),
         },
@@ -110,20 +103,18 @@ pub fn inspect(manifest: &ManifestBytes) -> Result<Inspection, Error> {
         unhashed: 0,
         objects: 0,
     };
-    let mut objects: std::collections::HashSet<&ContentHash> = std::collections::HashSet::new();
-    for (_, node) in changes(&decoded) {
-        match node {
-            None => found.deleted += 1,
-            Some(Node::Dir) => found.dirs += 1,
-            Some(Node::Symlink(_)) => found.symlinks += 1,
-            Some(Node::File(file)) => {
-                found.files += 1;
-                found.bytes += file.size;
-                found.unhashed += u64::from(file.content.hashes().is_empty());
-                objects.extend(file.content.hashes());
-            }
+    let mut objects: std::collections::HashSet<ContentHash> = std::collections::HashSet::new();
+    for_each(&decoded, |_, node| match node {
+        None => found.deleted += 1,
+        Some(Node::Dir) => found.dirs += 1,
+        Some(Node::Symlink(_)) => found.symlinks += 1,
+        Some(Node::File(file)) => {
+            found.files += 1;
+            found.bytes += file.size;
+            found.unhashed += u64::from(file.content.hashes().is_empty());
+            objects.extend(file.content.hashes());
         }
-    }
+    });
     found.objects = objects.len() as u64;
     Ok(found)
 }
@@ -138,26 +129,27 @@ pub fn list(
     let (_, decoded) = manifest.decode()?;
     let mut listed = Vec::new();
     let mut found = at.is_none();
-    for (path, node) in changes(&decoded) {
-        let is_it = at == Some(path);
-        let below = at.is_none_or(|at| path.is_below(at));
+    let at_ref = at.map(ManifestPath::borrowed);
+    for_each(&decoded, |path, node| {
+        let is_it = at_ref == Some(path);
+        let below = at_ref.is_none_or(|at| path.is_below(at));
         found |= is_it || below;
         let wanted = if is_it {
             !matches!(node, Some(Node::Dir))
         } else {
-            below && (recursive || path.parent().as_ref() == at)
+            below && (recursive || path.parent() == at_ref)
         };
         if wanted {
             listed.push(describe(path, node));
         }
-    }
+    });
     match at {
         Some(at) if !found => Err(Error::NoSuchPath(at.clone())),
         _ => Ok(listed),
     }
 }
 
-fn describe(path: &ManifestPath, node: Option<&Node>) -> ListedPath {
+fn describe(path: PathRef<'_>, node: Option<Node>) -> ListedPath {
     let mut listed = ListedPath {
         path: path.to_string(),
         kind: "deleted",
@@ -173,7 +165,7 @@ fn describe(path: &ManifestPath, node: Option<&Node>) -> ListedPath {
         Some(Node::Dir) => listed.kind = "dir",
         Some(Node::Symlink(target)) => {
             listed.kind = "symlink";
-            let text = target.relative_to(path);
+            let text = target.relative_to(&path.to_owned());
             listed.target = Some(attachfs_manifest::EscapedBytes(&text).to_string());
         }
         Some(Node::File(file)) => {
@@ -204,9 +196,9 @@ pub async fn cat(
     let (_, decoded) = manifest.decode()?;
     let node = match &decoded {
         Manifest::Snapshot(snapshot) => snapshot.get(path),
-        Manifest::Diff(diff) => diff.changes().find_map(|(at, change)| match change {
-            Change::Put(node) if at == path => Some(node),
-            _ => None,
+        Manifest::Diff(diff) => diff.at(path).find_map(|change| match change {
+            Change::Put(node) => Some(node),
+            Change::DeleteDir | Change::DeleteFile => None,
         }),
     };
     let file = match node {
@@ -217,7 +209,7 @@ pub async fn cat(
         }
         None => return Err(Error::NoSuchPath(path.clone())),
     };
-    let layout = ChunkLayout::new(file.size, chunk_size(&decoded), &file.content)
+    let layout = ChunkLayout::new(file.size, decoded.chunk_size(), &file.content)
         .map_err(|error| Error::Usage(format!("\"{path}\": {error}")))?;
     let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = store.store.clone();
     let fetcher = Fetcher::new(chunks, None, FetchOptions::default());

@@ -126,7 +126,9 @@ async fn take(
 ) -> Result<Taken, Error> {
     let (chunk_size, symlinks) = match options.format {
         Format::V2023_03_03 => (ChunkSize::WholeFile, SymlinkPolicy::CollapseAll),
-        Format::V2025_12 => (options.chunk_size, options.symlinks),
+        Format::V2025_12 | Format::V2025_12Absolute | Format::Draft2025_12_04 => {
+            (options.chunk_size, options.symlinks)
+        }
     };
     let found = scan(root, &ScanOptions { symlinks }, progress)?;
     let mut upload = UploadOptions::default();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use attachfs_manifest::ContentHash;
-use attachfs_manifest::wire::encode_diff;
+use attachfs_manifest::wire::{Format, encode_diff};
 use attachfs_store::{ManifestKey, ManifestStore, PutOutcome};
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use attachfs_vfs::{Session, Vfs};
@@ -59,7 +59,7 @@ impl Commit<Uploaded> {
             return Ok((None, account));
         }
         let parent = parent_hash(session, tree, generation)?;
-        let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?)?;
+        let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?, Format::V2025_12)?;
         Session::write_durably(&session.commit_total(generation), &encode_total(&total))?;
         Session::write_durably(&session.commit_manifest(generation), &bytes)?;
         let hash = ContentHash::of(&bytes);

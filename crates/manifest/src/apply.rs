@@ -12,8 +12,9 @@
 
 use std::collections::HashSet;
 
-use crate::path::{ancestors_of, parent_of, utf16_order};
-use crate::{Change, Diff, DiffError, LinkTarget, ManifestPath, Node, Snapshot};
+use crate::path::{PathRef, ancestors_of, parent_of};
+use crate::table::{Table, TooLarge};
+use crate::{Change, Diff, DiffError, LinkTarget, ManifestPath, Node, Snapshot, SnapshotError};
 
 impl Snapshot {
     /// This snapshot with the changes of `diff`. The result has no [`Snapshot::parent`].
@@ -39,19 +40,19 @@ impl Snapshot {
                 node = merge.change(path, node, change)?;
             }
             if let Some(node) = node {
-                merge.result.push((path.clone(), node.clone()));
+                merge.put(path, node)?;
             }
         }
         for (path, node) in base {
             merge.keep(path, node)?;
         }
-        Ok(Self::new(self.chunk_size(), None, merge.result)?)
+        Ok(Self::from_table(self.chunk_size(), None, merge.result)?)
     }
 }
 
 struct Merge<'a> {
     /// What is there afterwards, in order, as far as the merge has come.
-    result: Vec<(ManifestPath, Node)>,
+    result: Table,
     deleted: HashSet<&'a [u8]>,
     above_targets: HashSet<&'a [u8]>,
     /// Directories that were not put because they only lead to a link's target.
@@ -61,7 +62,7 @@ struct Merge<'a> {
 impl<'a> Merge<'a> {
     fn new(capacity: usize, diff: &'a Diff) -> Self {
         let mut above_targets = HashSet::new();
-        for target in diff.put_links() {
+        for target in diff.targets() {
             if let LinkTarget::Below(target) = target {
                 for directory in ancestors_of(target.as_bytes()) {
                     if !above_targets.insert(directory) {
@@ -71,39 +72,49 @@ impl<'a> Merge<'a> {
             }
         }
         Self {
-            result: Vec::with_capacity(capacity),
+            result: Table::with_capacity(capacity),
             deleted: HashSet::new(),
             above_targets,
             left_out: HashSet::new(),
         }
     }
 
+    fn put(&mut self, path: PathRef<'_>, node: Node) -> Result<(), DiffError> {
+        let put = self.result.push(path, Change::Put(node));
+        put.map_err(|TooLarge| {
+            SnapshotError::TooLarge {
+                path: path.to_owned(),
+            }
+            .into()
+        })
+    }
+
     /// An entry of the base that the diff does not mention.
-    fn keep(&mut self, path: &ManifestPath, node: &Node) -> Result<(), DiffError> {
+    fn keep(&mut self, path: PathRef<'_>, node: Node) -> Result<(), DiffError> {
         if !self.deleted.is_empty()
             && let Some(parent) = parent_of(path.as_bytes())
             && self.deleted.contains(parent)
         {
             return Err(DiffError::NotEmpty {
                 directory: ManifestPath::from_ancestor(parent),
-                path: path.clone(),
+                path: path.to_owned(),
             });
         }
-        self.result.push((path.clone(), node.clone()));
-        Ok(())
+        self.put(path, node)
     }
 
     /// What is at `path` after `change`, where `node` was.
     fn change(
         &mut self,
-        path: &'a ManifestPath,
-        node: Option<&'a Node>,
-        change: &'a Change,
-    ) -> Result<Option<&'a Node>, DiffError> {
+        path: PathRef<'a>,
+        node: Option<Node>,
+        change: Change,
+    ) -> Result<Option<Node>, DiffError> {
+        let found = node.as_ref().map_or("nothing", Node::kind);
         let delete_error = |kind| DiffError::Delete {
-            path: path.clone(),
+            path: path.to_owned(),
             kind,
-            found: node.map_or("nothing", Node::kind),
+            found,
         };
         match (change, node) {
             (Change::DeleteDir, Some(Node::Dir)) => {
@@ -113,13 +124,13 @@ impl<'a> Merge<'a> {
             (Change::DeleteDir, _) => Err(delete_error("a directory")),
             (Change::DeleteFile, Some(Node::File(_) | Node::Symlink(_))) => Ok(None),
             (Change::DeleteFile, _) => Err(delete_error("a file")),
-            (Change::Put(Node::Dir), _) if self.only_leads_to_a_target(path, node) => {
+            (Change::Put(Node::Dir), node) if self.only_leads_to_a_target(path, node.as_ref()) => {
                 self.left_out.insert(path.as_bytes());
                 Ok(node)
             }
             (Change::Put(put), Some(found)) if put.is_dir() != found.is_dir() => {
                 Err(DiffError::Put {
-                    path: path.clone(),
+                    path: path.to_owned(),
                     kind: put.kind(),
                     found: found.kind(),
                 })
@@ -130,23 +141,19 @@ impl<'a> Merge<'a> {
 
     /// Whether a directory is listed only because a link's target lies below it, while a file or
     /// link is there, or above it.
-    fn only_leads_to_a_target(&self, path: &ManifestPath, node: Option<&Node>) -> bool {
+    fn only_leads_to_a_target(&self, path: PathRef<'_>, node: Option<&Node>) -> bool {
         self.above_targets.contains(path.as_bytes())
             && node.map_or_else(|| self.is_below_a_file(path), |node| !node.is_dir())
     }
 
-    fn is_below_a_file(&self, path: &ManifestPath) -> bool {
+    fn is_below_a_file(&self, path: PathRef<'_>) -> bool {
         // What lies above a path sorts before it, so it is decided already.
-        let at = |path: &[u8]| {
-            self.result
-                .binary_search_by(|(entry, _)| utf16_order(entry.as_bytes(), path))
-        };
         for above in ancestors_of(path.as_bytes()) {
             if self.left_out.contains(above) {
                 return true;
             }
-            if let Ok(found) = at(above) {
-                return !self.result[found].1.is_dir();
+            if let Some(found) = self.result.find(above).next() {
+                return !self.result.is_put_dir(found);
             }
         }
         false

@@ -7,20 +7,21 @@
 
 use std::collections::HashSet;
 
-use crate::path::{ancestors_of, utf16_order};
-use crate::snapshot::check_node;
-use crate::{Change, ChunkSize, ContentHash, ManifestPath, Node, SnapshotError};
+use crate::path::{PathRef, ancestors_of};
+use crate::snapshot::{check_node, push_all};
+use crate::table::Table;
+use crate::{Change, ChunkSize, ContentHash, ManifestPath, SnapshotError};
 
 /// What to put and what to delete to get from one snapshot to another.
 ///
 /// Guarantees: a path has one change, or a deletion and a put of the other kind (directory, or file
 /// and link); nothing is put below what becomes a file or link, nor deleted below what was one;
 /// each file's chunks fit its size.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Diff {
     chunk_size: ChunkSize,
     parent: Option<ContentHash>,
-    changes: Vec<(ManifestPath, Change)>,
+    table: Table,
     total_size: u64,
 }
 
@@ -100,97 +101,60 @@ impl Diff {
         parent: Option<ContentHash>,
         changes: impl IntoIterator<Item = (ManifestPath, Change)>,
     ) -> Result<Self, DiffError> {
-        Ok(Self::build(chunk_size, parent, changes)?)
+        let changes = changes.into_iter();
+        let mut table = Table::with_capacity(changes.size_hint().0);
+        push_all(&mut table, changes)?;
+        Ok(Self::from_table(chunk_size, parent, table)?)
     }
 
-    pub(crate) fn build(
+    pub(crate) fn from_table(
         chunk_size: ChunkSize,
         parent: Option<ContentHash>,
-        changes: impl IntoIterator<Item = (ManifestPath, Change)>,
+        mut table: Table,
     ) -> Result<Self, SnapshotError> {
-        let mut changes: Vec<_> = changes.into_iter().collect();
-        changes.sort_by(|(a, first), (b, second)| {
-            let put = |change: &Change| change.as_put().is_some();
-            a.cmp(b).then(put(first).cmp(&put(second)))
-        });
+        table.sort();
         let mut total_size = 0;
-        for (i, (path, change)) in changes.iter().enumerate() {
-            if let Some((next, second)) = changes.get(i + 1)
-                && path == next
-                && !replaces(change, second)
+        for index in 0..table.len() {
+            let path = table.path(index);
+            if index > 0
+                && table.path(index - 1) == path
+                && !replaces(&table.change(index - 1), &table.change(index))
             {
-                return Err(SnapshotError::Duplicate { path: path.clone() });
+                return Err(SnapshotError::Duplicate {
+                    path: path.to_owned(),
+                });
             }
-            if let Some(node) = change.as_put() {
-                total_size = check_node(path, node, chunk_size, total_size)?;
+            if let Some(node) = table.node(index) {
+                total_size = check_node(path, &node, chunk_size, total_size)?;
             }
         }
-        let diff = Self {
+        check_what_lies_above(&table)?;
+        table.shrink();
+        Ok(Self {
             chunk_size,
             parent,
-            changes,
+            table,
             total_size,
-        };
-        diff.check_what_lies_above()?;
-        Ok(diff)
+        })
     }
 
     /// A diff of changes that are in order and fit each other.
     pub(crate) fn from_sorted(
         chunk_size: ChunkSize,
         parent: Option<ContentHash>,
-        changes: Vec<(ManifestPath, Change)>,
+        mut table: Table,
     ) -> Self {
-        let total_size = changes
-            .iter()
-            .filter_map(|(_, change)| change.as_put()?.as_file())
-            .map(|file| file.size)
-            .sum();
+        table.shrink();
+        let nodes = (0..table.len()).filter_map(|index| table.node(index));
+        let total_size = nodes
+            .filter_map(|node| Some(node.as_file()?.size))
+            .fold(0, u64::saturating_add);
         Self {
             chunk_size,
             parent,
-            changes,
+            table,
             total_size,
         }
-    }
-
-    /// Checks that what lies above a put is not put as a file, and that what lies above a deletion
-    /// was a directory before.
-    fn check_what_lies_above(&self) -> Result<(), SnapshotError> {
-        // What was looked at, for puts or for deletions, with everything above it.
-        let mut checked: HashSet<(&[u8], bool)> = HashSet::new();
-        for (path, change) in &self.changes {
-            let is_put = change.as_put().is_some();
-            let contradicts = |above: &[u8]| match self.at(above) {
-                [(_, Change::DeleteDir), (_, Change::Put(_))] => is_put,
-                [(_, Change::DeleteFile), ..] => !is_put,
-                [(_, Change::Put(node))] => !node.is_dir(),
-                _ => false,
-            };
-            for above in ancestors_of(path.as_bytes()) {
-                if !checked.insert((above, is_put)) {
-                    break;
-                }
-                if contradicts(above) {
-                    return Err(SnapshotError::BelowFile {
-                        path: path.clone(),
-                        file: ManifestPath::from_ancestor(above),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The changes of one path: none, one, or a deletion and a put.
-    fn at(&self, path: &[u8]) -> &[(ManifestPath, Change)] {
-        let order = |change: &(ManifestPath, Change)| utf16_order(change.0.as_bytes(), path);
-        let start = self.changes.partition_point(|change| order(change).is_lt());
-        let count = self.changes[start..]
-            .iter()
-            .take_while(|change| order(change).is_eq())
-            .count();
-        &self.changes[start..start + count]
     }
 
     /// How large files are cut.
@@ -207,18 +171,36 @@ impl Diff {
     ///
     /// The formats list the directories above everything they mention, so a diff that was decoded
     /// also puts directories that were there before.
-    pub fn changes(&self) -> impl ExactSizeIterator<Item = (&ManifestPath, &Change)> {
-        self.changes.iter().map(|(path, change)| (path, change))
+    pub fn changes(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (PathRef<'_>, Change)> + DoubleEndedIterator + Clone {
+        (0..self.len()).map(|index| (self.table.path(index), self.table.change(index)))
+    }
+
+    /// The changes of one path: none, one, or a deletion and a put.
+    pub fn at<'s, 'p>(
+        &'s self,
+        path: impl Into<PathRef<'p>>,
+    ) -> impl ExactSizeIterator<Item = Change> {
+        let places = self.table.find(path.into().as_bytes());
+        places.map(|index| self.table.change(index))
+    }
+
+    /// This diff as one that applies to the manifest with this hash, or does not say to which.
+    #[must_use]
+    pub fn with_parent(mut self, parent: Option<ContentHash>) -> Self {
+        self.parent = parent;
+        self
     }
 
     /// How many changes there are.
     pub fn len(&self) -> usize {
-        self.changes.len()
+        self.table.len()
     }
 
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.len() == 0
     }
 
     /// The bytes of all files that are put.
@@ -226,15 +208,51 @@ impl Diff {
         self.total_size
     }
 
-    /// The links that are put.
-    pub(crate) fn put_links(&self) -> impl Iterator<Item = &crate::LinkTarget> {
-        self.changes
-            .iter()
-            .filter_map(|(_, change)| match change.as_put() {
-                Some(Node::Symlink(target)) => Some(target),
-                _ => None,
-            })
+    /// The targets of the links that are put.
+    pub(crate) fn targets(&self) -> &[crate::LinkTarget] {
+        self.table.targets()
     }
+}
+
+impl PartialEq for Diff {
+    fn eq(&self, other: &Self) -> bool {
+        (self.chunk_size, self.parent) == (other.chunk_size, other.parent)
+            && self.changes().eq(other.changes())
+    }
+}
+
+impl Eq for Diff {}
+
+/// Checks that what lies above a put is not put as a file, and that what lies above a deletion was a
+/// directory before.
+fn check_what_lies_above(table: &Table) -> Result<(), SnapshotError> {
+    // What was looked at, for puts or for deletions, with everything above it.
+    let mut checked: HashSet<(&[u8], bool)> = HashSet::new();
+    for index in 0..table.len() {
+        let path = table.path(index).as_bytes();
+        let is_put = !table.is_deletion(index);
+        let contradicts = |above: &[u8]| {
+            let mut changes = table.find(above).map(|index| table.change(index));
+            match (changes.next(), changes.next()) {
+                (Some(Change::DeleteDir), Some(_)) => is_put,
+                (Some(Change::DeleteFile), _) => !is_put,
+                (Some(Change::Put(node)), _) => !node.is_dir(),
+                (Some(Change::DeleteDir) | None, _) => false,
+            }
+        };
+        for above in ancestors_of(path) {
+            if !checked.insert((above, is_put)) {
+                break;
+            }
+            if contradicts(above) {
+                return Err(SnapshotError::BelowFile {
+                    path: table.path(index).to_owned(),
+                    file: ManifestPath::from_ancestor(above),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -268,7 +286,7 @@ mod tests {
                 if allowed {
                     let made = made.unwrap();
                     let changes: Vec<_> = made.changes().map(|(_, change)| change).collect();
-                    assert_eq!(changes, [&first, &second]);
+                    assert_eq!(changes, [first.clone(), second.clone()]);
                 } else {
                     let error = SnapshotError::Duplicate { path: path("a") };
                     assert_eq!(made, Err(error.into()), "{first:?} {second:?}");

@@ -56,24 +56,49 @@ impl ContentHash {
     }
 }
 
+/// The value of each hexadecimal digit in lower case, 0xff for any other byte.
+const DIGIT_VALUES: [u8; 256] = {
+    let mut values = [0xff; 256];
+    let digits = b"0123456789abcdef";
+    let mut value = 0;
+    while value < digits.len() {
+        values[digits[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+impl ContentHash {
+    /// The hash with these digits; `None` if they are not all `0-9a-f`.
+    pub(crate) fn from_hex(digits: &[u8; 32]) -> Option<Self> {
+        let mut bytes = [0; 16];
+        let mut all = 0;
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+            let [high, low] = pair.map(|digit| DIGIT_VALUES[usize::from(digit)]);
+            all |= high | low;
+            *byte = high << 4 | low & 15;
+        }
+        (all < 16).then_some(Self(bytes))
+    }
+
+    /// The hash that a text spells.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, ParseHashError> {
+        let digits: &[u8; 32] = text
+            .try_into()
+            .map_err(|_| ParseHashError::Length(text.len()))?;
+        Self::from_hex(digits).ok_or_else(|| {
+            let is_digit = |&digit: &u8| DIGIT_VALUES[usize::from(digit)] < 16;
+            let position = digits.iter().take_while(|digit| is_digit(digit)).count();
+            ParseHashError::Digit { position }
+        })
+    }
+}
+
 impl FromStr for ContentHash {
     type Err = ParseHashError;
 
     fn from_str(text: &str) -> Result<Self, ParseHashError> {
-        let text = text.as_bytes();
-        if text.len() != 32 {
-            return Err(ParseHashError::Length(text.len()));
-        }
-        let mut bytes = [0; 16];
-        for (position, &digit) in text.iter().enumerate() {
-            let value = match digit {
-                b'0'..=b'9' => digit - b'0',
-                b'a'..=b'f' => digit - b'a' + 10,
-                _ => return Err(ParseHashError::Digit { position }),
-            };
-            bytes[position / 2] = bytes[position / 2] << 4 | value;
-        }
-        Ok(Self(bytes))
+        Self::parse(text.as_bytes())
     }
 }
 

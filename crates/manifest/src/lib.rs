@@ -13,6 +13,7 @@ mod layout;
 mod node;
 mod path;
 mod snapshot;
+mod table;
 #[cfg(test)]
 mod testing;
 pub mod wire;
@@ -21,5 +22,5 @@ pub use diff::{Diff, DiffError};
 pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
-pub use path::{EscapedBytes, ManifestPath, Name, PathError};
+pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef};
 pub use snapshot::{Snapshot, SnapshotError};

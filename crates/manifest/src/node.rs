@@ -1,5 +1,7 @@
 //! What a manifest says of one path.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ContentHash, ManifestPath};
@@ -33,7 +35,7 @@ pub enum Content {
     /// One object holds the whole file.
     Whole(ContentHash),
     /// Objects of the manifest's chunk size, the last one shorter; at least two.
-    Chunks(Box<[ContentHash]>),
+    Chunks(Arc<[ContentHash]>),
     /// Not known: a legal state of a 2025-12 manifest, but nothing to mount or upload.
     Unhashed,
 }

@@ -60,7 +60,7 @@ fn check_component(bytes: &[u8]) -> Result<(), PathError> {
     }
 }
 
-fn check_name(bytes: &[u8]) -> Result<(), PathError> {
+pub(crate) fn check_name(bytes: &[u8]) -> Result<(), PathError> {
     if bytes.is_empty() {
         return Err(PathError::Empty);
     }
@@ -70,17 +70,35 @@ fn check_name(bytes: &[u8]) -> Result<(), PathError> {
     check_component(bytes)
 }
 
-fn check_path(bytes: &[u8]) -> Result<(), PathError> {
+pub(crate) fn check_path(bytes: &[u8]) -> Result<(), PathError> {
     if bytes.is_empty() {
         return Err(PathError::Empty);
     }
     if bytes[0] == b'/' {
         return Err(PathError::Absolute);
     }
+    check_length(bytes)?;
+    bytes.split(|&b| b == b'/').try_for_each(check_component)
+}
+
+/// Checks that a path is not too long.
+pub(crate) fn check_length(bytes: &[u8]) -> Result<(), PathError> {
     if bytes.len() > LONGEST_PATH {
         return Err(PathError::TooLong(bytes.len()));
     }
-    bytes.split(|&b| b == b'/').try_for_each(check_component)
+    Ok(())
+}
+
+/// [`check_path`] for a path that follows a checked one: what both begin with, up to its last slash,
+/// was checked there.
+pub(crate) fn check_path_after(before: &[u8], bytes: &[u8]) -> Result<(), PathError> {
+    let common = &bytes[..common_prefix(before, bytes)];
+    match common.iter().rposition(|&b| b == b'/') {
+        Some(slash) if bytes.len() <= LONGEST_PATH => bytes[slash + 1..]
+            .split(|&b| b == b'/')
+            .try_for_each(check_component),
+        _ => check_path(bytes),
+    }
 }
 
 /// One component of a path: not empty, not `.` or `..`, no `/`, no NUL, at most 255 bytes.
@@ -165,12 +183,6 @@ impl ManifestPath {
         self.append(&name.0)
     }
 
-    /// This path with the name that `name` spells below it.
-    pub(crate) fn join_bytes(&self, name: &[u8]) -> Result<Self, PathError> {
-        check_name(name)?;
-        self.append(name)
-    }
-
     /// This path moved below `prefix`.
     pub fn below(&self, prefix: &Self) -> Result<Self, PathError> {
         prefix.append(&self.0)
@@ -221,10 +233,107 @@ impl ManifestPath {
 
     /// Whether this path lies below `directory` (a path is not below itself).
     pub fn is_below(&self, directory: &Self) -> bool {
-        self.0.len() > directory.0.len()
-            && self.0.starts_with(&directory.0)
-            && self.0[directory.0.len()] == b'/'
+        is_below(&self.0, &directory.0)
     }
+
+    /// The same path, borrowed.
+    pub fn borrowed(&self) -> PathRef<'_> {
+        PathRef(&self.0)
+    }
+}
+
+/// A [`ManifestPath`] that is borrowed from a manifest, where the paths of all entries lie together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PathRef<'a>(&'a [u8]);
+
+impl<'a> PathRef<'a> {
+    /// The path that `bytes` spell, where they were checked before.
+    pub(crate) fn from_checked(bytes: &'a [u8]) -> Self {
+        debug_assert_eq!(check_path(bytes), Ok(()));
+        Self(bytes)
+    }
+
+    /// The bytes of the path.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The components, from the root down.
+    pub fn components(self) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        self.0.split(|&b| b == b'/')
+    }
+
+    /// The directory that holds this path; `None` at the root.
+    pub fn parent(self) -> Option<Self> {
+        parent_of(self.0).map(Self)
+    }
+
+    /// The bytes of the last component.
+    pub fn name(self) -> &'a [u8] {
+        parent_of(self.0).map_or(self.0, |parent| &self.0[parent.len() + 1..])
+    }
+
+    /// Every directory above this path, the nearest first.
+    pub fn ancestors(self) -> impl Iterator<Item = Self> {
+        ancestors_of(self.0).map(Self)
+    }
+
+    /// Whether this path lies below `directory` (a path is not below itself).
+    pub fn is_below(self, directory: PathRef<'_>) -> bool {
+        is_below(self.0, directory.0)
+    }
+
+    /// The same path, to keep.
+    pub fn to_owned(self) -> ManifestPath {
+        ManifestPath(self.0.into())
+    }
+}
+
+impl Ord for PathRef<'_> {
+    /// UTF-16 code unit order of the whole path, separators included.
+    fn cmp(&self, other: &Self) -> Ordering {
+        utf16_order(self.0, other.0)
+    }
+}
+
+impl PartialOrd for PathRef<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq<ManifestPath> for PathRef<'_> {
+    fn eq(&self, other: &ManifestPath) -> bool {
+        *self.0 == *other.0
+    }
+}
+
+impl AsRef<[u8]> for PathRef<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.0
+    }
+}
+
+impl<'a> From<&'a ManifestPath> for PathRef<'a> {
+    fn from(path: &'a ManifestPath) -> Self {
+        path.borrowed()
+    }
+}
+
+impl fmt::Display for PathRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        EscapedBytes(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for PathRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.len() > directory.len() && path.starts_with(directory) && path[directory.len()] == b'/'
 }
 
 /// The directory of a path, as a slice of it; `None` at the root.

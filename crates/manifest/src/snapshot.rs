@@ -1,24 +1,25 @@
 //! Everything below a root, at one time.
 //!
-//! Entries are a sorted vector: a look-up is a binary search, and a manifest that is already sorted
-//! (the formats ask for it) becomes a snapshot without moving anything. What the entries may be is
-//! checked once, in [`Snapshot::new`]; everything that takes a snapshot believes it.
+//! Entries are sorted and packed ([`Table`]): a look-up is a binary search, and a manifest that is
+//! already sorted (the formats ask for it) becomes a snapshot without moving anything. What the
+//! entries may be is checked once, when a snapshot is made; everything that takes one believes it.
 
 use std::collections::HashSet;
 
 use crate::layout;
-use crate::path::{ancestors_of, parent_of, utf16_order};
+use crate::path::{PathRef, ancestors_of, parent_of};
+use crate::table::{Table, TooLarge};
 use crate::{Change, ChunkSize, ContentHash, Diff, LayoutError, ManifestPath, Node};
 
 /// Every directory, file and link below a root.
 ///
 /// Guarantees: paths are unique; nothing lies below a file or a link; every parent directory is an
 /// entry itself; each file's chunks fit its size; no size is above `i64::MAX`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     chunk_size: ChunkSize,
     parent: Option<ContentHash>,
-    entries: Vec<(ManifestPath, Node)>,
+    table: Table,
     total_size: u64,
 }
 
@@ -68,6 +69,12 @@ pub enum SnapshotError {
         /// The entry at which the limit was reached.
         path: ManifestPath,
     },
+    /// The paths together have more than 2^40 bytes.
+    #[error("with \"{path}\" the paths together have more than 2^40 bytes")]
+    TooLarge {
+        /// The entry that is too much.
+        path: ManifestPath,
+    },
 }
 
 impl SnapshotError {
@@ -79,14 +86,15 @@ impl SnapshotError {
             | Self::Layout { path, .. }
             | Self::FileSize { path, .. }
             | Self::TotalSize { path }
-            | Self::TooDeep { path } => path,
+            | Self::TooDeep { path }
+            | Self::TooLarge { path } => path,
         }
     }
 }
 
 /// Checks a file's size and chunks, and adds the size to those before it.
 pub(crate) fn check_node(
-    path: &ManifestPath,
+    path: PathRef<'_>,
     node: &Node,
     chunk_size: ChunkSize,
     total_size: u64,
@@ -96,35 +104,28 @@ pub(crate) fn check_node(
     };
     if i64::try_from(file.size).is_err() {
         return Err(SnapshotError::FileSize {
-            path: path.clone(),
+            path: path.to_owned(),
             size: file.size,
         });
     }
     layout::check(file.size, chunk_size, &file.content).map_err(|source| {
         SnapshotError::Layout {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         }
     })?;
     total_size
         .checked_add(file.size)
-        .ok_or_else(|| SnapshotError::TotalSize { path: path.clone() })
-}
-
-fn find<'a>(entries: &'a [(ManifestPath, Node)], path: &[u8]) -> Option<&'a Node> {
-    let at = entries
-        .binary_search_by(|(entry, _)| utf16_order(entry.as_bytes(), path))
-        .ok()?;
-    Some(&entries[at].1)
+        .ok_or_else(|| SnapshotError::TotalSize {
+            path: path.to_owned(),
+        })
 }
 
 /// The directories above sorted entries that are not entries themselves.
 ///
 /// A long path has many directories above it, whose paths together are far longer than it is, so
 /// what is added is bounded by what was given.
-fn missing_directories(
-    entries: &[(ManifestPath, Node)],
-) -> Result<Vec<ManifestPath>, SnapshotError> {
+fn missing_directories(table: &Table) -> Result<Vec<ManifestPath>, SnapshotError> {
     /// What an entry takes beside the bytes of its path.
     const ENTRY: usize = 64;
     const ALWAYS_ALLOWED: usize = 64 << 20;
@@ -134,7 +135,8 @@ fn missing_directories(
     let mut last: Option<&[u8]> = None;
     let mut given: usize = 0;
     let mut added: usize = 0;
-    for (path, _) in entries {
+    for index in 0..table.len() {
+        let path = table.path(index);
         let bytes = path.as_bytes();
         given += ENTRY + bytes.len();
         let parent = parent_of(bytes);
@@ -146,28 +148,45 @@ fn missing_directories(
             if missing.contains(directory) {
                 break;
             }
-            match find(entries, directory) {
-                Some(Node::Dir) => break,
-                Some(Node::File(_) | Node::Symlink(_)) => {
+            match table.find(directory).next() {
+                Some(found) if table.is_put_dir(found) => break,
+                Some(found) => {
                     return Err(SnapshotError::BelowFile {
-                        path: path.clone(),
-                        file: ManifestPath::from_ancestor(directory),
+                        path: path.to_owned(),
+                        file: table.path(found).to_owned(),
                     });
                 }
                 None => {
                     added += ENTRY + directory.len();
                     if added > ALWAYS_ALLOWED + ALLOWED_PER_GIVEN * given {
-                        return Err(SnapshotError::TooDeep { path: path.clone() });
+                        return Err(SnapshotError::TooDeep {
+                            path: path.to_owned(),
+                        });
                     }
                     missing.insert(directory);
                 }
             }
         }
     }
-    Ok(missing
+    let mut missing: Vec<_> = missing
         .into_iter()
         .map(ManifestPath::from_ancestor)
-        .collect())
+        .collect();
+    missing.sort_unstable();
+    Ok(missing)
+}
+
+/// Puts entries together that come in any order, for [`Snapshot::new`] and the readers of the formats.
+pub(crate) fn push_all(
+    table: &mut Table,
+    entries: impl IntoIterator<Item = (ManifestPath, Change)>,
+) -> Result<(), SnapshotError> {
+    for (path, change) in entries {
+        if let Err(TooLarge) = table.push(path.borrowed(), change) {
+            return Err(SnapshotError::TooLarge { path });
+        }
+    }
+    Ok(())
 }
 
 impl Snapshot {
@@ -178,26 +197,49 @@ impl Snapshot {
         parent: Option<ContentHash>,
         entries: impl IntoIterator<Item = (ManifestPath, Node)>,
     ) -> Result<Self, SnapshotError> {
-        let mut entries: Vec<_> = entries.into_iter().collect();
-        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-        if let Some(pair) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(SnapshotError::Duplicate {
-                path: pair[0].0.clone(),
-            });
-        }
+        let entries = entries.into_iter();
+        let mut table = Table::with_capacity(entries.size_hint().0);
+        push_all(
+            &mut table,
+            entries.map(|(path, node)| (path, Change::Put(node))),
+        )?;
+        Self::from_table(chunk_size, parent, table)
+    }
+
+    /// A snapshot of entries, none of which is a deletion.
+    pub(crate) fn from_table(
+        chunk_size: ChunkSize,
+        parent: Option<ContentHash>,
+        mut table: Table,
+    ) -> Result<Self, SnapshotError> {
+        table.sort();
         let mut total_size = 0;
-        for (path, node) in &entries {
-            total_size = check_node(path, node, chunk_size, total_size)?;
+        for index in 0..table.len() {
+            let path = table.path(index);
+            if index > 0 && table.path(index - 1) == path {
+                return Err(SnapshotError::Duplicate {
+                    path: path.to_owned(),
+                });
+            }
+            if let Some(node) = table.node(index) {
+                total_size = check_node(path, &node, chunk_size, total_size)?;
+            }
         }
-        let missing = missing_directories(&entries)?;
+        let missing = missing_directories(&table)?;
         if !missing.is_empty() {
-            entries.extend(missing.into_iter().map(|path| (path, Node::Dir)));
-            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+            push_all(
+                &mut table,
+                missing
+                    .into_iter()
+                    .map(|path| (path, Change::Put(Node::Dir))),
+            )?;
+            table.sort();
         }
+        table.shrink();
         Ok(Self {
             chunk_size,
             parent,
-            entries,
+            table,
             total_size,
         })
     }
@@ -212,29 +254,43 @@ impl Snapshot {
         self.parent
     }
 
-    /// Every entry, in the order of [`ManifestPath`].
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&ManifestPath, &Node)> {
-        self.entries.iter().map(|(path, node)| (path, node))
+    /// This snapshot as one that came from the manifest with this hash, or from none.
+    #[must_use]
+    pub fn with_parent(mut self, parent: Option<ContentHash>) -> Self {
+        self.parent = parent;
+        self
     }
 
-    /// Every entry, in the order of [`ManifestPath`], to keep.
-    pub fn into_entries(self) -> impl ExactSizeIterator<Item = (ManifestPath, Node)> {
-        self.entries.into_iter()
+    /// Every entry, in the order of [`ManifestPath`].
+    pub fn entries(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (PathRef<'_>, Node)> + DoubleEndedIterator + Clone {
+        (0..self.len()).map(|index| (self.table.path(index), self.node_at(index)))
+    }
+
+    fn node_at(&self, index: usize) -> Node {
+        self.table.node(index).expect("a snapshot deletes nothing")
+    }
+
+    /// The targets of all links.
+    pub(crate) fn targets(&self) -> &[crate::LinkTarget] {
+        self.table.targets()
     }
 
     /// What is at this path.
-    pub fn get(&self, path: &ManifestPath) -> Option<&Node> {
-        find(&self.entries, path.as_bytes())
+    pub fn get<'p>(&self, path: impl Into<PathRef<'p>>) -> Option<Node> {
+        let found = self.table.find(path.into().as_bytes()).next()?;
+        self.table.node(found)
     }
 
     /// How many directories, files and links there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.table.len()
     }
 
     /// Whether there is nothing at all.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// The bytes of all files together.
@@ -249,27 +305,42 @@ impl Snapshot {
     /// A file differs if anything that the manifest says of it does. A deleted directory is listed
     /// with everything that was in it.
     pub fn diff(&self, parent: &Self, parent_hash: Option<ContentHash>) -> Diff {
-        let mut changes = Vec::new();
-        let mut old = parent.entries.iter().peekable();
-        for (path, node) in &self.entries {
-            while let Some((gone, was)) = old.next_if(|(old, _)| old < path) {
-                changes.push((gone.clone(), deletion(was)));
+        let mut changes = Table::default();
+        let mut add = |path, change| {
+            let added = changes.push(path, change);
+            added.expect("two snapshots in memory have paths that fit into a diff");
+        };
+        let mut old = parent.entries().peekable();
+        for (path, node) in self.entries() {
+            while let Some((gone, was)) = old.next_if(|(old, _)| *old < path) {
+                add(gone, deletion(&was));
             }
-            let was = old.next_if(|(old, _)| old == path).map(|(_, node)| node);
-            if was == Some(node) {
+            let was = old.next_if(|(old, _)| *old == path).map(|(_, node)| node);
+            if was.as_ref() == Some(&node) {
                 continue;
             }
             if let Some(was) = was
                 && was.is_dir() != node.is_dir()
             {
-                changes.push((path.clone(), deletion(was)));
+                add(path, deletion(&was));
             }
-            changes.push((path.clone(), Change::Put(node.clone())));
+            add(path, Change::Put(node));
         }
-        changes.extend(old.map(|(gone, was)| (gone.clone(), deletion(was))));
+        for (gone, was) in old {
+            add(gone, deletion(&was));
+        }
         Diff::from_sorted(self.chunk_size, parent_hash, changes)
     }
 }
+
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        (self.chunk_size, self.parent) == (other.chunk_size, other.parent)
+            && self.entries().eq(other.entries())
+    }
+}
+
+impl Eq for Snapshot {}
 
 fn deletion(node: &Node) -> Change {
     match node {
@@ -288,7 +359,7 @@ mod tests {
         let tree = snapshot([("a/b/c", file(1))]);
         let listed: Vec<_> = tree.entries().map(|(path, _)| path.to_string()).collect();
         assert_eq!(listed, ["a", "a/b", "a/b/c"]);
-        assert_eq!(tree.get(&path("a/b")), Some(&Node::Dir));
+        assert_eq!(tree.get(&path("a/b")), Some(Node::Dir));
         assert_eq!(tree.total_size(), 1);
     }
 
@@ -365,13 +436,15 @@ mod tests {
         let old = snapshot([("a/b", file(1))]);
         let new = snapshot([("a", file(2))]);
         let diff = new.diff(&old, None);
-        let changes: Vec<_> = diff.changes().collect();
+        let changes = diff
+            .changes()
+            .map(|(path, change)| (path.to_owned(), change));
         assert_eq!(
-            changes,
+            changes.collect::<Vec<_>>(),
             [
-                (&path("a"), &Change::DeleteDir),
-                (&path("a"), &Change::Put(file(2))),
-                (&path("a/b"), &Change::DeleteFile),
+                (path("a"), Change::DeleteDir),
+                (path("a"), Change::Put(file(2))),
+                (path("a/b"), Change::DeleteFile),
             ]
         );
     }

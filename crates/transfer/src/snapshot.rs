@@ -271,7 +271,7 @@ mod tests {
         scan(folder.path(), &ScanOptions::default(), &Silent).unwrap()
     }
 
-    fn file<'a>(snapshot: &'a Snapshot, name: &str) -> &'a File {
+    fn file(snapshot: &Snapshot, name: &str) -> File {
         match snapshot.get(&path(name)) {
             Some(Node::File(file)) => file,
             other => panic!("{other:?}"),

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use attachfs_manifest::{
     ChunkLayout, ChunkSize, Content, ContentHash, LayoutError, LinkTarget, ManifestPath, Mtime,
-    Node, Snapshot,
+    Node, PathRef, Snapshot,
 };
 
 use crate::{Ino, Kind};
@@ -90,11 +90,11 @@ impl BaseTree {
     /// Builds the tree of a snapshot.
     pub fn build(snapshot: &Snapshot) -> Result<Self, BuildError> {
         let too_large = |what| move |_| BuildError::TooLarge(what);
-        let mut entries: Vec<(usize, &[u8], &ManifestPath, &Node)> = snapshot
+        let mut entries: Vec<(usize, &[u8], PathRef<'_>, Node)> = snapshot
             .entries()
             .map(|(path, node)| (path.components().count(), path.as_bytes(), path, node))
             .collect();
-        entries.sort_unstable_by_key(|&(depth, path, ..)| (depth, path));
+        entries.sort_unstable_by_key(|entry| (entry.0, entry.1));
         let mut tree = Self {
             chunk_size: snapshot.chunk_size(),
             nodes: Vec::with_capacity(entries.len() + 1),
@@ -152,7 +152,7 @@ impl BaseTree {
                 Node::File(file) => {
                     let layout = ChunkLayout::new(file.size, tree.chunk_size, &file.content)
                         .map_err(|source| BuildError::Content {
-                            path: manifest_path.clone(),
+                            path: manifest_path.to_owned(),
                             source,
                         })?;
                     record.kind = Kind::File;
@@ -167,7 +167,7 @@ impl BaseTree {
                 Node::Symlink(target) => {
                     record.kind = Kind::Symlink;
                     record.first = u32::try_from(tree.targets.len()).map_err(too_large("links"))?;
-                    tree.targets.push(target.clone());
+                    tree.targets.push(target);
                 }
             }
             tree.nodes.push(record);

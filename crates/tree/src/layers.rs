@@ -184,7 +184,10 @@ fn place(
     layer: usize,
 ) -> Result<Snapshot, LayerError> {
     let chunk_size = upper.chunk_size();
-    let mut entries: BTreeMap<ManifestPath, Node> = lower.into_entries().collect();
+    let mut entries: BTreeMap<ManifestPath, Node> = lower
+        .entries()
+        .map(|(path, node)| (path.to_owned(), node))
+        .collect();
     let mut hidden: HashSet<ManifestPath> = HashSet::new();
     let below = |path: ManifestPath| match at {
         None => Ok(path),
@@ -194,7 +197,8 @@ fn place(
         .into_iter()
         .flat_map(|at| at.ancestors().chain([at.clone()]))
         .map(|path| Ok((path, Node::Dir)));
-    let placed = upper.into_entries().map(|(path, node)| {
+    let placed = upper.entries().map(|(path, node)| {
+        let path = path.to_owned();
         let node = match node {
             Node::Symlink(LinkTarget::Below(target)) => {
                 below(target).map(|target| Node::Symlink(LinkTarget::Below(target)))
@@ -232,8 +236,8 @@ fn place(
 
 #[cfg(test)]
 mod tests {
-    use attachfs_manifest::Change;
     use attachfs_manifest::wire::encode_diff;
+    use attachfs_manifest::{Change, PathRef};
 
     use super::*;
     use crate::testing::{CHUNK, any_snapshot, file, link, path, snapshot};
@@ -320,7 +324,7 @@ mod tests {
             (path("s/c"), Change::Put(file(3))),
         ];
         let diff = Diff::new(CHUNK, Some(encoded_hash(&lower)), changes).unwrap();
-        let diff = Layer::decode(&encode_diff(&diff).unwrap(), None).unwrap();
+        let diff = Layer::decode(&encode_diff(&diff, Format::V2025_12).unwrap(), None).unwrap();
         let placed = layer(snapshot([("x", file(4))]), Some("s"));
         let made = compose(vec![layer(lower, None), placed, diff]).unwrap();
         let expected = snapshot([("d/b", file(2)), ("s/c", file(3)), ("s/x", file(4))]);
@@ -342,10 +346,10 @@ mod tests {
                 prop_assert_eq!(made.get(path), Some(node));
             }
             for (path, node) in made.entries() {
-                prop_assert!([&lower, &upper].iter().any(|layer| layer.get(path) == Some(node)));
+                prop_assert!([&lower, &upper].iter().any(|layer| layer.get(path).as_ref() == Some(&node)));
             }
             for (path, node) in lower.entries() {
-                let hides = |above: ManifestPath| upper.get(&above).is_some_and(|node| !node.is_dir());
+                let hides = |above: PathRef<'_>| upper.get(above).is_some_and(|node| !node.is_dir());
                 let hidden = upper.get(path).is_some() || path.ancestors().any(hides);
                 prop_assert!(hidden || made.get(path) == Some(node));
             }
@@ -356,7 +360,7 @@ mod tests {
     fn layers_that_make_no_tree_say_which_and_why() {
         assert!(matches!(compose(Vec::new()), Err(LayerError::None)));
         let diff = snapshot([("a", file(1))]).diff(&snapshot([]), None);
-        let bytes = encode_diff(&diff).unwrap();
+        let bytes = encode_diff(&diff, Format::V2025_12).unwrap();
         assert!(matches!(
             compose(vec![Layer::Diff(diff)]),
             Err(LayerError::LoneDiff)

@@ -41,7 +41,7 @@ async fn changes(world: &World, generation: u32) -> Vec<String> {
     let diff = world.diff(&World::key(generation)).await;
     diff.changes()
         .filter(|(path, change)| {
-            change.as_put() != Some(&Node::Dir) || world.snapshot.get(path) != Some(&Node::Dir)
+            change.as_put() != Some(&Node::Dir) || world.snapshot.get(*path) != Some(Node::Dir)
         })
         .map(|(path, change)| {
             let sign = if change.as_put().is_some() { '+' } else { '-' };
@@ -175,7 +175,7 @@ async fn an_absolute_link_into_the_mount_is_one_below_the_root() {
     committed(&world, &fs, &options).await.unwrap();
     let diff = world.diff(&World::key(1)).await;
     let target = |at: &str| {
-        let found = diff.changes().find(|(found, _)| **found == path(at));
+        let found = diff.changes().find(|(found, _)| *found == path(at));
         match found.unwrap().1.as_put() {
             Some(Node::Symlink(target)) => target.clone(),
             other => panic!("{other:?}"),

@@ -345,8 +345,8 @@ async fn a_preview_says_what_a_commit_would_and_sends_nothing() {
     assert_eq!(preview.account.bytes, account.bytes);
     let diff = world.diff(&World::key(1)).await;
     for changed in &preview.changes {
-        let last = diff.changes().filter(|(path, _)| **path == changed.path);
-        let after = last.last().unwrap().1.as_put().cloned();
+        let mut last = diff.changes().filter(|(path, _)| *path == changed.path);
+        let after = last.next_back().unwrap().1.as_put().cloned();
         assert_eq!(after, changed.after, "{}", changed.path);
     }
     assert_eq!(std::fs::read_dir(&work_dir).unwrap().count(), 0);
@@ -368,7 +368,7 @@ async fn a_link_to_a_place_that_is_not_there_is_committed_once() {
     let put = Change::Put(Node::Symlink(target));
     assert!(
         diff.changes()
-            .any(|change| change == (&path("broken"), &put))
+            .any(|change| change == (path("broken").borrowed(), put.clone()))
     );
 }
 

@@ -22,9 +22,6 @@ pub enum DecodeError {
     /// A format that nobody knows.
     #[error("unknown manifest version \"{}\"", EscapedBytes(.0))]
     UnknownVersion(Box<[u8]>),
-    /// A format that exists, but that this crate cannot read.
-    #[error("not supported yet: manifests of version \"{0}\"")]
-    NotYet(&'static str),
     /// A field of the manifest as a whole.
     #[error("field \"{field}\" of the manifest")]
     Field {
@@ -100,6 +97,12 @@ pub enum EntryError {
     /// A deletion in a snapshot.
     #[error("a snapshot deletes nothing")]
     DeleteInSnapshot,
+    /// An absolute path where only relative ones are, or the reverse.
+    #[error("the path must be {0}")]
+    Style(&'static str),
+    /// Paths of a Windows drive and of a Unix root directory in one manifest.
+    #[error("the manifest has paths of a drive and of \"/\"")]
+    TwoRoots,
 }
 
 /// What is wrong with a field.
@@ -170,14 +173,23 @@ impl EntryError {
     }
 }
 
-/// Why a format cannot hold a snapshot.
+/// Why a format cannot hold a snapshot or a diff.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a manifest of version {format} cannot hold \"{path}\": {reason}")]
-pub struct EncodeError {
-    /// The format.
-    pub format: super::Format,
-    /// The entry.
-    pub path: ManifestPath,
-    /// What the format does not have.
-    pub reason: &'static str,
+pub enum EncodeError {
+    /// It has no place for an entry.
+    #[error("a manifest of version {format} cannot hold \"{path}\": {reason}")]
+    Entry {
+        /// The format.
+        format: super::Format,
+        /// The entry.
+        path: ManifestPath,
+        /// What the format does not have.
+        reason: &'static str,
+    },
+    /// It has no deletions.
+    #[error("a manifest of version {0} cannot hold a diff")]
+    NoDiffs(super::Format),
+    /// It was given up.
+    #[error("manifests of version 2025-12-04-beta are read, but not written")]
+    Draft,
 }

@@ -3,12 +3,17 @@
 //! Encoding is canonical: one snapshot has one text in each format, the one that the reference
 //! implementations write, because a manifest is known by the hash of its text. Decoding is strict:
 //! whatever could name a place outside the root, or mean two things, is refused with the entry that
-//! does it. `docs/formats.md` lists where that is stricter than the references.
+//! does it. [`decode_lenient`] takes what the references take, as far as it can be held without
+//! harm. `docs/formats.md` lists both.
 //!
-//! Nothing is built from a text but the result. The text is read twice where the version comes
-//! after the entries (2025-12), and again only to say which entry is at fault.
+//! Nothing is built from a text but the result. The text is read twice where it does not tell its
+//! version at its beginning or its end, and again only to say which entry is at fault.
+//!
+//! An absolute manifest is a snapshot, or diff, of the root `/`: its paths are held without the slash
+//! that they begin with, and only [`Format`] tells that it is one.
 
 mod error;
+mod fast;
 mod reader;
 mod v2023;
 mod v2025;
@@ -25,7 +30,8 @@ use std::fmt;
 pub use error::{DecodeError, EncodeError, EntryError, EntryPlace, FieldError};
 pub use reader::JsonError;
 
-use crate::{ContentHash, Diff, Snapshot};
+use crate::path::check_path;
+use crate::{ContentHash, Diff, PathError, Snapshot};
 use reader::Reader;
 
 /// A version of the manifest formats.
@@ -35,13 +41,26 @@ pub enum Format {
     V2023_03_03,
     /// Snapshots and diffs with all of those (`relative-manifest-*-beta-2025-12`).
     V2025_12,
+    /// The same of the root directory of a machine (`absolute-manifest-*-beta-2025-12`).
+    V2025_12Absolute,
+    /// A draft of 2025-12 (`2025-12-04-beta`) that was used before it: read, never written.
+    Draft2025_12_04,
+}
+
+impl Format {
+    /// Whether paths are those of a machine's root directory.
+    pub const fn is_absolute(self) -> bool {
+        matches!(self, Self::V2025_12Absolute)
+    }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::V2023_03_03 => "2023-03-03",
+            Self::V2023_03_03 => v2023::VERSION,
             Self::V2025_12 => "2025-12",
+            Self::V2025_12Absolute => "2025-12 absolute",
+            Self::Draft2025_12_04 => v2025::DRAFT,
         })
     }
 }
@@ -55,7 +74,40 @@ pub enum Manifest {
     Diff(Diff),
 }
 
-/// Reads a manifest of any supported format.
+impl Manifest {
+    /// How large files are cut.
+    pub fn chunk_size(&self) -> crate::ChunkSize {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.chunk_size(),
+            Self::Diff(diff) => diff.chunk_size(),
+        }
+    }
+
+    /// The hash of the manifest that this one came from or applies to, if it says so.
+    pub fn parent(&self) -> Option<ContentHash> {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.parent(),
+            Self::Diff(diff) => diff.parent(),
+        }
+    }
+
+    /// The bytes of all files that are there or put.
+    pub fn total_size(&self) -> u64 {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.total_size(),
+            Self::Diff(diff) => diff.total_size(),
+        }
+    }
+}
+
+/// How strictly a text is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    Strict,
+    Lenient,
+}
+
+/// Reads a manifest of any format.
 ///
 /// What the types cannot hold is refused, and so are: duplicate paths and keys of one object, hashes
 /// that are not 32 lower-case hex digits, sizes above `i64::MAX`, links whose target is outside the
@@ -66,13 +118,59 @@ pub enum Manifest {
 ///
 /// Memory is bounded by the length of `bytes`: a small text cannot stand for a huge manifest.
 pub fn decode(bytes: &[u8]) -> Result<(Format, Manifest), DecodeError> {
+    decode_by(bytes, Rules::Strict)
+}
+
+/// A manifest that was read leniently.
+#[derive(Debug, Clone)]
+pub struct Lenient {
+    /// Which format it has.
+    pub format: Format,
+    /// What it holds.
+    pub manifest: Manifest,
+    /// Why [`decode`] refuses it, if it does: the first reason.
+    pub fault: Option<DecodeError>,
+}
+
+/// Reads a manifest as the reference implementations do, as far as the types can hold it: a wrong
+/// `totalSize` is passed over, of keys and (in 2023-03-03) paths that are there twice the last counts,
+/// paths are normalised as long as they stay below the root, `true` is the number 1, and in 2025-12
+/// optional fields of the wrong type count as missing.
+///
+/// Hashes that cannot be a key, paths that leave the root and files that are used as directories are
+/// refused all the same.
+pub fn decode_lenient(bytes: &[u8]) -> Result<Lenient, DecodeError> {
+    let (format, manifest, fault) = match decode(bytes) {
+        Ok((format, manifest)) => (format, manifest, None),
+        Err(fault) => {
+            let (format, manifest) = decode_by(bytes, Rules::Lenient)?;
+            (format, manifest, Some(fault))
+        }
+    };
+    Ok(Lenient {
+        format,
+        manifest,
+        fault,
+    })
+}
+
+fn decode_by(bytes: &[u8], rules: Rules) -> Result<(Format, Manifest), DecodeError> {
     let text = std::str::from_utf8(bytes)?;
-    match detect(text)? {
+    if let Some(dialect) = v2025::guess(text)
+        && let Ok((said, manifest)) = v2025::decode(text, dialect, rules)
+        && said.as_deref() == Some(dialect.version().as_bytes())
+    {
+        return Ok((dialect.format(), manifest));
+    }
+    match detect(text, rules)? {
         Version::V2023 => {
-            let snapshot = v2023::decode(text)?;
+            let snapshot = v2023::decode(text, rules)?;
             Ok((Format::V2023_03_03, Manifest::Snapshot(snapshot)))
         }
-        Version::V2025(kind) => Ok((Format::V2025_12, v2025::decode(text, kind)?)),
+        Version::V2025(dialect) => {
+            let (_, manifest) = v2025::decode(text, dialect, rules)?;
+            Ok((dialect.format(), manifest))
+        }
     }
 }
 
@@ -80,29 +178,42 @@ pub fn decode(bytes: &[u8]) -> Result<(Format, Manifest), DecodeError> {
 ///
 /// 2025-12 holds every snapshot. 2023-03-03 has no place for links, chunks and files without a hash,
 /// which are errors, nor for empty directories, execute bits and the parent's hash, which are left
-/// out.
+/// out. The draft is not written.
 pub fn encode_snapshot(snapshot: &Snapshot, format: Format) -> Result<Vec<u8>, EncodeError> {
     match format {
         Format::V2023_03_03 => v2023::encode(snapshot),
-        Format::V2025_12 => Ok(v2025::encode_snapshot(snapshot)),
+        Format::V2025_12 => v2025::encode_snapshot(snapshot, false),
+        Format::V2025_12Absolute => v2025::encode_snapshot(snapshot, true),
+        Format::Draft2025_12_04 => Err(EncodeError::Draft),
     }
 }
 
-/// Writes a diff, always as `relative-manifest-diff-beta-2025-12`: no other format has deletions.
-pub fn encode_diff(diff: &Diff) -> Result<Vec<u8>, EncodeError> {
-    Ok(v2025::encode_diff(diff))
+/// Writes a diff. 2023-03-03 has no deletions, and the draft is not written.
+pub fn encode_diff(diff: &Diff, format: Format) -> Result<Vec<u8>, EncodeError> {
+    match format {
+        Format::V2023_03_03 => Err(EncodeError::NoDiffs(format)),
+        Format::V2025_12 => v2025::encode_diff(diff, false),
+        Format::V2025_12Absolute => v2025::encode_diff(diff, true),
+        Format::Draft2025_12_04 => Err(EncodeError::Draft),
+    }
+}
+
+/// Writes what a manifest holds.
+pub fn encode(manifest: &Manifest, format: Format) -> Result<Vec<u8>, EncodeError> {
+    match manifest {
+        Manifest::Snapshot(snapshot) => encode_snapshot(snapshot, format),
+        Manifest::Diff(diff) => encode_diff(diff, format),
+    }
 }
 
 enum Version {
     V2023,
-    V2025(v2025::Kind),
+    V2025(v2025::Dialect),
 }
 
 /// The version, from the first field that says one. What else is in the text is read later.
-fn detect(text: &str) -> Result<Version, DecodeError> {
-    /// Drafts of 2025-12 that named themselves in `manifestVersion`.
-    const DRAFTS: [&str; 2] = ["2025-12-04-beta", "2025-12-04"];
-    let mut reader = Reader::new(text);
+fn detect(text: &str, rules: Rules) -> Result<Version, DecodeError> {
+    let mut reader = Reader::new(text, rules);
     let mut manifest = reader.open_object()?;
     while let Some(key) = reader.next_key(&mut manifest)? {
         let (field, is_manifest_version) = match &*key {
@@ -120,27 +231,60 @@ fn detect(text: &str) -> Result<Version, DecodeError> {
             if &*version == v2023::VERSION.as_bytes() {
                 return Ok(Version::V2023);
             }
-            if let Some(draft) = DRAFTS.iter().find(|draft| draft.as_bytes() == &*version) {
-                return Err(DecodeError::NotYet(draft));
+            if &*version == v2025::DRAFT.as_bytes() {
+                return Ok(Version::V2025(v2025::Dialect::draft(text)?));
             }
-        } else if let Some(kind) = v2025::Kind::of(&version)? {
-            return Ok(Version::V2025(kind));
+        } else if let Some(dialect) = v2025::Dialect::of(&version) {
+            return Ok(Version::V2025(dialect));
         }
         return Err(DecodeError::UnknownVersion(version.into()));
     }
     Err(DecodeError::NoVersion)
 }
 
-/// Fills a field that may be there once.
-fn once<T, E: Into<FieldError>>(
-    slot: &mut Option<T>,
-    value: Result<T, E>,
-) -> Result<(), FieldError> {
-    let value = value.map_err(Into::into)?;
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(FieldError::Twice),
+impl Rules {
+    /// Fills a field that may be there once; leniently the last one counts, as in Python.
+    fn once<T, E: Into<FieldError>>(
+        self,
+        slot: &mut Option<T>,
+        value: Result<T, E>,
+    ) -> Result<(), FieldError> {
+        match (slot.replace(value.map_err(Into::into)?), self) {
+            (None, _) | (Some(_), Self::Lenient) => Ok(()),
+            (Some(_), Self::Strict) => Err(FieldError::Twice),
+        }
     }
+
+    /// The path that a text spells; leniently without what `.`, `..` and repeated slashes add to it.
+    fn path(self, text: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
+        match (check_path(text), self) {
+            (Ok(()), _) => Ok(Cow::Borrowed(text)),
+            (Err(error), Self::Strict) => Err(error),
+            (Err(_), Self::Lenient) => {
+                let normal = normalized(text)?;
+                check_path(&normal)?;
+                Ok(Cow::Owned(normal))
+            }
+        }
+    }
+}
+
+/// A relative path without `.`, `..` and empty components; an error if it leads out of the root.
+fn normalized(text: &[u8]) -> Result<Vec<u8>, PathError> {
+    if text.starts_with(b"/") {
+        return Err(PathError::Absolute);
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in text.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop().ok_or(PathError::DotDot)?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join(&b'/'))
 }
 
 fn read_hash_algorithm(reader: &mut Reader<'_>) -> Result<(), FieldError> {
@@ -155,7 +299,7 @@ fn read_hash(reader: &mut Reader<'_>) -> Result<ContentHash, FieldError> {
 }
 
 fn parse_hash(text: &[u8]) -> Result<ContentHash, crate::ParseHashError> {
-    String::from_utf8_lossy(text).parse()
+    ContentHash::parse(text)
 }
 
 /// A size: 0 to `i64::MAX`.
@@ -166,8 +310,13 @@ fn read_size(reader: &mut Reader<'_>) -> Result<u64, FieldError> {
         .ok_or(FieldError::Range("0 to 2^63 - 1"))
 }
 
-fn read_total_size(reader: &mut Reader<'_>) -> Result<u64, FieldError> {
-    u64::try_from(reader.integer()?).map_err(|_| FieldError::Range("0 to 2^64 - 1"))
+/// What `totalSize` says; leniently nothing if it is a number that no total is.
+fn read_total_size(reader: &mut Reader<'_>, rules: Rules) -> Result<Option<u64>, FieldError> {
+    match (u64::try_from(reader.integer()?), rules) {
+        (Ok(total), _) => Ok(Some(total)),
+        (Err(_), Rules::Lenient) => Ok(None),
+        (Err(_), Rules::Strict) => Err(FieldError::Range("0 to 2^64 - 1")),
+    }
 }
 
 fn read_mtime(reader: &mut Reader<'_>) -> Result<crate::Mtime, FieldError> {

@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use super::Rules;
+
 /// How deep values that nobody reads may be nested.
 const DEEPEST: usize = 64;
 
@@ -30,6 +32,7 @@ impl JsonError {
 pub(super) struct Reader<'a> {
     text: &'a [u8],
     at: usize,
+    rules: Rules,
 }
 
 /// An array or object that is being read.
@@ -42,41 +45,68 @@ pub(super) struct Open {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Integer {
     is_negative: bool,
+    /// `u64::MAX` and [`is_huge`](Self::is_huge) if it does not fit.
     magnitude: u64,
+    is_huge: bool,
+}
+
+/// The number does not fit into the type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OutOfRange;
+
+impl Integer {
+    fn value(self) -> Result<i128, OutOfRange> {
+        let magnitude = i128::from(self.magnitude);
+        match (self.is_huge, self.is_negative) {
+            (true, _) => Err(OutOfRange),
+            (false, true) => Ok(-magnitude),
+            (false, false) => Ok(magnitude),
+        }
+    }
 }
 
 impl TryFrom<Integer> for i64 {
-    type Error = std::num::TryFromIntError;
+    type Error = OutOfRange;
 
-    fn try_from(integer: Integer) -> Result<Self, Self::Error> {
-        let magnitude = i128::from(integer.magnitude);
-        Self::try_from(if integer.is_negative {
-            -magnitude
-        } else {
-            magnitude
-        })
+    fn try_from(integer: Integer) -> Result<Self, OutOfRange> {
+        Self::try_from(integer.value()?).map_err(|_| OutOfRange)
     }
 }
 
 impl TryFrom<Integer> for u64 {
-    type Error = std::num::TryFromIntError;
+    type Error = OutOfRange;
 
-    fn try_from(integer: Integer) -> Result<Self, Self::Error> {
-        let magnitude = i128::from(integer.magnitude);
-        Self::try_from(if integer.is_negative {
-            -magnitude
-        } else {
-            magnitude
-        })
+    fn try_from(integer: Integer) -> Result<Self, OutOfRange> {
+        Self::try_from(integer.value()?).map_err(|_| OutOfRange)
     }
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(super) fn new(text: &'a str, rules: Rules) -> Self {
         Self {
             text: text.as_bytes(),
             at: 0,
+            rules,
         }
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// What comes next, white space included.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        &self.text[self.at..]
+    }
+
+    /// Whether `null` comes next.
+    pub(super) fn is_null(&mut self) -> bool {
+        self.peek() == Some(b'n')
+    }
+
+    /// Passes over bytes that the caller has read from [`rest`](Self::rest).
+    pub(super) fn advance(&mut self, bytes: usize) {
+        self.at += bytes;
     }
 
     fn fail<T>(&self, problem: &'static str) -> Result<T, JsonError> {
@@ -168,11 +198,7 @@ impl<'a> Reader<'a> {
 
     /// Skips the characters that stand for themselves.
     fn plain_characters(&mut self) {
-        while let Some(byte) = self.text.get(self.at)
-            && !matches!(byte, b'"' | b'\\' | 0..=0x1f)
-        {
-            self.at += 1;
-        }
+        self.at += plain_len(&self.text[self.at..]);
     }
 
     /// The rest of a string whose first escape comes next.
@@ -258,9 +284,20 @@ impl<'a> Reader<'a> {
         Ok(unit)
     }
 
-    /// A number without a fraction or an exponent.
+    /// A number without a fraction or an exponent. Leniently also `true` and `false`, which are
+    /// numbers in Python.
     pub(super) fn integer(&mut self) -> Result<Integer, JsonError> {
         const EXPECTED: &str = "expected an integer";
+        if self.rules == Rules::Lenient
+            && let Some(b't' | b'f') = self.peek()
+        {
+            let truth = self.boolean()?;
+            return Ok(Integer {
+                is_negative: false,
+                magnitude: u64::from(truth),
+                is_huge: false,
+            });
+        }
         let is_negative = self.peek() == Some(b'-');
         let start = self.at;
         self.at += usize::from(is_negative);
@@ -270,19 +307,18 @@ impl<'a> Reader<'a> {
             return self.fail(EXPECTED);
         }
         let mut magnitude: u64 = 0;
+        let mut is_huge = false;
         for digit in digits {
             let next = magnitude
                 .checked_mul(10)
                 .and_then(|tens| tens.checked_add(u64::from(digit - b'0')));
-            let Some(next) = next else {
-                self.at = start;
-                return self.fail("an integer that is far too large");
-            };
-            magnitude = next;
+            is_huge |= next.is_none();
+            magnitude = next.unwrap_or(u64::MAX);
         }
         Ok(Integer {
             is_negative,
             magnitude,
+            is_huge,
         })
     }
 
@@ -409,6 +445,31 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// How many bytes come before the first quote, backslash or control character.
+pub(super) fn plain_len(text: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    /// The high bit of each byte that is below `n` (at most 0x80). A byte above one that is below it
+    /// may be reported too, so only the lowest is sure.
+    const fn below(word: u64, n: u64) -> u64 {
+        word.wrapping_sub(ONES * n) & !word & HIGH
+    }
+    let (words, _) = text.as_chunks::<8>();
+    for (i, bytes) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*bytes);
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let found = below(word, 0x20) | quote | backslash;
+        if found != 0 {
+            return 8 * i + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let start = 8 * words.len();
+    let rest = &text[start..];
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    start + rest.iter().position(special).unwrap_or(rest.len())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -417,7 +478,7 @@ mod tests {
     use super::*;
 
     fn string(text: &str) -> Result<Vec<u8>, &'static str> {
-        let read = Reader::new(text).string();
+        let read = Reader::new(text, Rules::Strict).string();
         read.map(Cow::into_owned).map_err(|error| error.problem)
     }
 
@@ -461,7 +522,7 @@ mod tests {
 
     #[test]
     fn integers_have_no_fraction_no_exponent_and_no_leading_zero() {
-        let read = |text: &str| Reader::new(text).integer();
+        let read = |text: &str| Reader::new(text, Rules::Strict).integer();
         assert_eq!(read("-1").map(i64::try_from), Ok(Ok(-1)));
         assert_eq!(read("-0").map(u64::try_from), Ok(Ok(0)));
         let least = i64::MIN.to_string();
@@ -470,29 +531,32 @@ mod tests {
         assert_eq!(read(&most).map(u64::try_from), Ok(Ok(u64::MAX)));
         assert!(i64::try_from(read(&most).unwrap()).is_err());
         assert!(u64::try_from(read("-1").unwrap()).is_err());
-        for text in [
-            "1.0",
-            "1e3",
-            "01",
-            "-",
-            "",
-            "true",
-            "\"1\"",
-            "18446744073709551616",
-        ] {
+        assert!(u64::try_from(read("18446744073709551616").unwrap()).is_err());
+        for text in ["1.0", "1e3", "01", "-", "", "true", "\"1\""] {
             assert!(read(text).is_err(), "{text}");
         }
     }
 
     #[test]
+    fn the_first_character_that_does_not_stand_for_itself_is_found_wherever_it_is() {
+        for special in ["\"", "\\", "\n", "\0", "\u{1f}"] {
+            for before in 0..40 {
+                let text = format!("{}{special}\"\u{e9}~\u{7f} !", "\u{7f}".repeat(before));
+                assert_eq!(plain_len(text.as_bytes()), before, "{text:?}");
+            }
+        }
+        assert_eq!(plain_len("\u{e9}\u{1f600}\u{80} #[]~".as_bytes()), 13);
+    }
+
+    #[test]
     fn values_nested_without_end_are_refused() {
         let text = "[".repeat(1_000_000);
-        let error = Reader::new(&text).skip().unwrap_err();
+        let error = Reader::new(&text, Rules::Strict).skip().unwrap_err();
         assert_eq!(error.problem, "values nested too deeply");
     }
 
     fn accepts(text: &str) -> bool {
-        let mut reader = Reader::new(text);
+        let mut reader = Reader::new(text, Rules::Strict);
         reader.skip().and_then(|()| reader.end()).is_ok()
     }
 

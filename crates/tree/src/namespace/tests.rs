@@ -79,7 +79,7 @@ fn diff_of(namespace: &Namespace, base: &Snapshot) -> Diff {
                 let is = node_at(namespace, &changed.path, ino);
                 let touched = namespace.inodes.contains_key(&ino);
                 assert!(
-                    touched || Some(&is) != was || base != Some(ino),
+                    touched || Some(&is) != was.as_ref() || base != Some(ino),
                     "{changed:?} is superfluous"
                 );
                 Some(is)
@@ -89,7 +89,7 @@ fn diff_of(namespace: &Namespace, base: &Snapshot) -> Diff {
                 None
             }
         };
-        if is.as_ref() == was {
+        if is == was {
             continue;
         }
         if let Some(was) = was
@@ -229,7 +229,7 @@ impl Session {
         let sign = |change: &Change| if change.as_put().is_some() { '+' } else { '-' };
         diff_of(&self.namespace, &self.base)
             .changes()
-            .map(|(path, change)| format!("{}{path}", sign(change)))
+            .map(|(path, change)| format!("{}{path}", sign(&change)))
             .collect()
     }
 }

@@ -8,50 +8,63 @@
 use std::collections::HashSet;
 use std::num::NonZeroU64;
 
-use super::Kind;
+use super::entry::passes_over;
 use super::paths::{DIRS, Directory, FILES, Paths, Put};
-use crate::wire::error::{DecodeError, EntryPlace, FieldError};
+use super::{Dialect, Kind, Style};
+use crate::path::PathRef;
+use crate::table::{Table, TooLarge};
+use crate::wire::error::{DecodeError, EntryError, EntryPlace, FieldError};
 use crate::wire::reader::Reader;
-use crate::wire::{Manifest, once, read_hash, read_hash_algorithm, read_total_size};
-use crate::{Change, ChunkSize, ContentHash, Diff, ManifestPath, Node, Snapshot, SnapshotError};
+use crate::wire::{Manifest, Rules, read_hash, read_hash_algorithm, read_total_size};
+use crate::{Change, ChunkSize, ContentHash, Diff, Node, Snapshot, SnapshotError};
 
-pub(in crate::wire) fn decode(text: &str, kind: Kind) -> Result<Manifest, DecodeError> {
-    let mut files = Vec::new();
-    let found = walk(text, kind, |path, put| files.push((path, put)))?;
-    let hidden = found.hidden_directories(&files);
-    let directories = found.directories.iter().enumerate();
-    let directories = directories.filter(|(place, _)| !hidden[*place]);
-    let decoded = match kind {
+/// Reads a text of a known dialect. Gives what it says in `specificationVersion` too.
+pub(in crate::wire) fn decode(
+    text: &str,
+    dialect: Dialect,
+    rules: Rules,
+) -> Result<(Option<Vec<u8>>, Manifest), DecodeError> {
+    let mut table = Table::default();
+    let mut too_large = None;
+    let found = walk(text, dialect, rules, |path, put| {
+        let change = put.map_or(Change::DeleteFile, Change::Put);
+        if let Err(TooLarge) = table.push(path, change) {
+            too_large.get_or_insert_with(|| path.to_owned());
+        }
+    })?;
+    let hidden = found.hidden_directories(&table);
+    for (place, directory) in found.directories.iter().enumerate() {
+        if hidden[place] {
+            continue;
+        }
+        let change = if directory.is_deleted {
+            Change::DeleteDir
+        } else {
+            Change::Put(Node::Dir)
+        };
+        if let Err(TooLarge) = table.push(directory.path.borrowed(), change) {
+            too_large.get_or_insert_with(|| directory.path.clone());
+        }
+    }
+    if let Some(path) = too_large {
+        return Err(DecodeError::Tree(SnapshotError::TooLarge { path }));
+    }
+    let decoded = match dialect.kind {
+        // A deletion was refused where it was read.
         Kind::Snapshot => {
-            let directories = directories.map(|(_, found)| (found.path.clone(), Node::Dir));
-            // A deletion was refused where it was read.
-            let files = files
-                .into_iter()
-                .filter_map(|(path, put)| put.map(|node| (path, node)));
-            Snapshot::new(found.chunk_size, found.parent, files.chain(directories))
-                .map(Manifest::Snapshot)
+            Snapshot::from_table(found.chunk_size, found.parent, table).map(Manifest::Snapshot)
         }
-        Kind::Diff => {
-            let directories = directories.map(|(_, found)| {
-                let change = if found.is_deleted {
-                    Change::DeleteDir
-                } else {
-                    Change::Put(Node::Dir)
-                };
-                (found.path.clone(), change)
-            });
-            let files = files
-                .into_iter()
-                .map(|(path, put)| (path, put.map_or(Change::DeleteFile, Change::Put)));
-            Diff::build(found.chunk_size, found.parent, files.chain(directories))
-                .map(Manifest::Diff)
-        }
+        Kind::Diff => Diff::from_table(found.chunk_size, found.parent, table).map(Manifest::Diff),
     };
-    decoded.map_err(|error| found.misfit(text, kind, error))
+    match decoded {
+        Ok(manifest) => Ok((found.version, manifest)),
+        Err(error) => Err(found.misfit(text, dialect, rules, error)),
+    }
 }
 
 /// Everything but the files.
 struct Found {
+    version: Option<Vec<u8>>,
     chunk_size: ChunkSize,
     parent: Option<ContentHash>,
     directories: Vec<Directory>,
@@ -60,17 +73,17 @@ struct Found {
 impl Found {
     /// For each directory, whether it is there only for the sake of a link's target, and is, or
     /// lies below, something else.
-    fn hidden_directories(&self, files: &[(ManifestPath, Put)]) -> Vec<bool> {
+    fn hidden_directories(&self, files: &Table) -> Vec<bool> {
         let leading = self
             .directories
             .iter()
             .filter(|found| found.leads_to_target);
         let leading: HashSet<&[u8]> = leading.map(|found| found.path.as_bytes()).collect();
         // Whatever is above such a directory leads to the target too, so this finds all.
-        let taken: HashSet<&[u8]> = files
-            .iter()
-            .filter(|(_, put)| put.is_some() && !leading.is_empty())
-            .map(|(path, _)| path.as_bytes())
+        let looked_at = if leading.is_empty() { 0 } else { files.len() };
+        let taken: HashSet<&[u8]> = (0..looked_at)
+            .filter(|&index| !files.is_deletion(index))
+            .map(|index| files.path(index).as_bytes())
             .filter(|path| leading.contains(path))
             .collect();
         let mut gone: Vec<bool> = Vec::with_capacity(self.directories.len());
@@ -86,11 +99,17 @@ impl Found {
     }
 
     /// The error for entries that do not fit together, with the last place of the one at fault.
-    fn misfit(&self, text: &str, kind: Kind, error: SnapshotError) -> DecodeError {
+    fn misfit(
+        &self,
+        text: &str,
+        dialect: Dialect,
+        rules: Rules,
+        error: SnapshotError,
+    ) -> DecodeError {
         let wanted = error.path();
         let (mut index, mut last) = (0, None);
         // It was read without an error before.
-        let _ = walk(text, kind, |path, _| {
+        let _ = walk(text, dialect, rules, |path, _| {
             if path == *wanted {
                 last = Some((FILES, index));
             }
@@ -113,72 +132,97 @@ impl Found {
 /// Reads every entry of `files` in turn, after all of `dirs`.
 fn walk(
     text: &str,
-    kind: Kind,
-    mut take: impl FnMut(ManifestPath, Put),
+    dialect: Dialect,
+    rules: Rules,
+    mut take: impl FnMut(PathRef<'_>, Put),
 ) -> Result<Found, DecodeError> {
-    let mut reader = Reader::new(text);
-    let mut paths = Paths::new(kind, text.len());
+    let mut reader = Reader::new(text, rules);
+    let mut paths = Paths::new(dialect, rules, text.len());
     let (mut algorithm, mut version, mut total_size) = (None, None, None);
     let (mut chunk_size, mut parent, mut dirs, mut files) = (None, None, None, None);
     let mut manifest = reader.open_object()?;
     while let Some(key) = reader.next_key(&mut manifest)? {
+        let start = reader.clone();
         let (field, read) = match &*key {
             b"dirs" => {
                 paths.read_directories(&mut reader)?;
-                (DIRS, once(&mut dirs, Ok::<_, FieldError>(())))
+                (DIRS, rules.once(&mut dirs, Ok::<_, FieldError>(())))
             }
             b"files" => {
-                let start = reader.clone();
                 if dirs.is_some() {
                     paths.read_files(&mut reader, &mut take)?;
                 } else {
                     reader.skip()?;
                 }
-                let waiting = dirs.is_none().then_some(start);
-                (FILES, once(&mut files, Ok::<_, FieldError>(waiting)))
+                let waiting = dirs.is_none().then(|| start.clone());
+                (FILES, rules.once(&mut files, Ok::<_, FieldError>(waiting)))
             }
             b"fileChunkSizeBytes" => {
                 let read = read_chunk_size(&mut reader);
-                ("fileChunkSizeBytes", once(&mut chunk_size, read))
+                ("fileChunkSizeBytes", rules.once(&mut chunk_size, read))
             }
             b"hashAlg" => {
                 let read = read_hash_algorithm(&mut reader);
-                ("hashAlg", once(&mut algorithm, read))
+                ("hashAlg", rules.once(&mut algorithm, read))
+            }
+            b"parentManifestHash" if dialect.style == Style::Draft && reader.is_null() => {
+                reader.skip()?;
+                continue;
             }
             b"parentManifestHash" => {
                 let read = read_hash(&mut reader);
-                ("parentManifestHash", once(&mut parent, read))
+                ("parentManifestHash", rules.once(&mut parent, read))
             }
-            b"specificationVersion" => {
+            b"specificationVersion" if dialect.style != Style::Draft => {
                 let read = reader.string();
-                ("specificationVersion", once(&mut version, read))
+                ("specificationVersion", rules.once(&mut version, read))
+            }
+            b"manifestVersion" if dialect.style == Style::Draft => {
+                let read = reader.string();
+                ("manifestVersion", rules.once(&mut version, read))
             }
             b"totalSize" => {
-                let read = read_total_size(&mut reader);
-                ("totalSize", once(&mut total_size, read))
+                let read = read_total_size(&mut reader, Rules::Strict);
+                ("totalSize", rules.once(&mut total_size, read))
             }
-            b"manifestVersion" => {
-                let out_of_place = FieldError::OutOfPlace("a manifest of version 2025-12");
-                return Err(DecodeError::field("manifestVersion", out_of_place));
-            }
+            b"manifestVersion" => return Err(out_of_place("manifestVersion")),
+            b"specificationVersion" => return Err(out_of_place("specificationVersion")),
             _ => {
                 reader.skip()?;
                 continue;
             }
         };
-        read.map_err(|error| DecodeError::field(field, error))?;
+        if let Err(error) = read {
+            let is_optional = matches!(field, "fileChunkSizeBytes" | "parentManifestHash");
+            let passed = is_optional.then(|| passes_over(&mut reader, start, field, &error));
+            match passed {
+                Some(Ok(true)) => {}
+                Some(Err(EntryError::Json(error))) => return Err(error.into()),
+                _ => return Err(DecodeError::field(field, error)),
+            }
+        }
     }
     reader.end()?;
+    let has_files = files.is_some().then_some(());
     if let Some(Some(mut waiting)) = files {
         paths.read_files(&mut waiting, &mut take)?;
     }
     algorithm.ok_or(DecodeError::field("hashAlg", FieldError::Missing))?;
     total_size.ok_or(DecodeError::field("totalSize", FieldError::Missing))?;
+    if dialect.style == Style::Draft {
+        dirs.ok_or(DecodeError::field(DIRS, FieldError::Missing))?;
+        has_files.ok_or(DecodeError::field(FILES, FieldError::Missing))?;
+    }
     Ok(Found {
+        version: version.map(|version: std::borrow::Cow<'_, [u8]>| version.into_owned()),
         chunk_size: chunk_size.unwrap_or(ChunkSize::DEFAULT),
         parent,
         directories: paths.into_directories(),
     })
+}
+
+fn out_of_place(field: &'static str) -> DecodeError {
+    DecodeError::field(field, FieldError::OutOfPlace("a manifest of this version"))
 }
 
 fn read_chunk_size(reader: &mut Reader<'_>) -> Result<ChunkSize, FieldError> {

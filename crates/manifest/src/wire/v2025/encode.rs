@@ -2,46 +2,52 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Kind;
-use crate::path::{ancestors_of, code_point_order, parent_of};
-use crate::wire::writer;
-use crate::{
-    Change, ChunkSize, Content, ContentHash, Diff, File, LinkTarget, ManifestPath, Node, Snapshot,
-};
+use super::paths::is_drive;
+use super::{Dialect, Kind, Style};
+use crate::path::{PathRef, ancestors_of, code_point_order, parent_of};
+use crate::wire::{EncodeError, writer};
+use crate::{Change, ChunkSize, Content, ContentHash, Diff, File, LinkTarget, Node, Snapshot};
 
-pub(in crate::wire) fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
+pub(in crate::wire) fn encode_snapshot(
+    snapshot: &Snapshot,
+    is_absolute: bool,
+) -> Result<Vec<u8>, EncodeError> {
     let mut directories = Directories::default();
     for (path, node) in snapshot.entries() {
-        match node {
+        if node.is_dir() {
             // The parents of entries are entries.
-            Node::Dir => directories.list(path, false),
-            Node::Symlink(target) => directories.infer_above_target(target),
-            Node::File(_) => {}
+            directories.list(path, false);
         }
+    }
+    for target in snapshot.targets() {
+        directories.infer_above_target(target);
     }
     let files = snapshot.entries().filter_map(|(path, node)| match node {
         Node::Dir => None,
         node => Some((path, Some(node))),
     });
     let head = Head {
-        kind: Kind::Snapshot,
+        dialect: Dialect::new(Kind::Snapshot, style(is_absolute)),
         chunk_size: snapshot.chunk_size(),
         parent: snapshot.parent(),
         total_size: snapshot.total_size(),
+        entries: snapshot.len(),
     };
-    encode(head, directories, files)
+    encode(&head, directories, files)
 }
 
-pub(in crate::wire) fn encode_diff(diff: &Diff) -> Vec<u8> {
+pub(in crate::wire) fn encode_diff(diff: &Diff, is_absolute: bool) -> Result<Vec<u8>, EncodeError> {
     let mut directories = Directories::default();
     for (path, change) in diff.changes() {
         directories.infer_above(path);
         match change {
             Change::Put(Node::Dir) => directories.list(path, false),
             Change::DeleteDir => directories.list(path, true),
-            Change::Put(Node::Symlink(target)) => directories.infer_above_target(target),
-            Change::Put(Node::File(_)) | Change::DeleteFile => {}
+            Change::Put(Node::Symlink(_) | Node::File(_)) | Change::DeleteFile => {}
         }
+    }
+    for target in diff.targets() {
+        directories.infer_above_target(target);
     }
     let files = diff.changes().filter_map(|(path, change)| match change {
         Change::Put(Node::Dir) | Change::DeleteDir => None,
@@ -49,19 +55,29 @@ pub(in crate::wire) fn encode_diff(diff: &Diff) -> Vec<u8> {
         Change::DeleteFile => Some((path, None)),
     });
     let head = Head {
-        kind: Kind::Diff,
+        dialect: Dialect::new(Kind::Diff, style(is_absolute)),
         chunk_size: diff.chunk_size(),
         parent: diff.parent(),
         total_size: diff.total_size(),
+        entries: diff.len(),
     };
-    encode(head, directories, files)
+    encode(&head, directories, files)
+}
+
+fn style(is_absolute: bool) -> Style {
+    if is_absolute {
+        Style::Absolute
+    } else {
+        Style::Relative
+    }
 }
 
 struct Head {
-    kind: Kind,
+    dialect: Dialect,
     chunk_size: ChunkSize,
     parent: Option<ContentHash>,
     total_size: u64,
+    entries: usize,
 }
 
 /// What `dirs` will list.
@@ -73,11 +89,11 @@ struct Directories<'a> {
 }
 
 impl<'a> Directories<'a> {
-    fn list(&mut self, path: &'a ManifestPath, is_deleted: bool) {
+    fn list(&mut self, path: PathRef<'a>, is_deleted: bool) {
         self.listed.push((path.as_bytes(), is_deleted));
     }
 
-    fn infer_above(&mut self, path: &'a ManifestPath) {
+    fn infer_above(&mut self, path: PathRef<'a>) {
         for directory in ancestors_of(path.as_bytes()) {
             if !self.inferred.insert(directory) {
                 break;
@@ -87,7 +103,7 @@ impl<'a> Directories<'a> {
 
     fn infer_above_target(&mut self, target: &'a LinkTarget) {
         if let LinkTarget::Below(path) = target {
-            self.infer_above(path);
+            self.infer_above(path.borrowed());
         }
     }
 
@@ -103,19 +119,32 @@ impl<'a> Directories<'a> {
 }
 
 /// The places of directories in `dirs`.
-struct Places<'a>(HashMap<&'a [u8], usize>);
+struct Places<'a> {
+    places: HashMap<&'a [u8], usize>,
+    style: Style,
+}
 
-impl Places<'_> {
-    /// Appends the name of an entry: bare at the root, else below a reference.
+impl<'a> Places<'a> {
+    /// Appends the name of an entry: at the root as the style wants it, else below a reference.
     fn name(&self, out: &mut Vec<u8>, path: &[u8]) {
+        self.name_in(out, path, parent_of(path).map(|parent| self.places[parent]));
+    }
+
+    /// [`name`](Self::name), where the place of the directory is known.
+    fn name_in(&self, out: &mut Vec<u8>, path: &[u8], parent: Option<usize>) {
         out.push(b'"');
-        match parent_of(path) {
-            None => writer::characters(out, path),
-            Some(parent) => {
+        match (parent, parent_of(path)) {
+            (Some(place), Some(parent)) => {
                 out.push(b'$');
-                writer::unsigned(out, self.0[parent] as u64);
+                writer::unsigned(out, place as u64);
                 out.push(b'/');
                 writer::characters(out, &path[parent.len() + 1..]);
+            }
+            _ => {
+                if self.style == Style::Absolute && !is_drive(path) {
+                    out.push(b'/');
+                }
+                writer::characters(out, path);
             }
         }
         out.push(b'"');
@@ -123,22 +152,66 @@ impl Places<'_> {
 
     fn target(&self, out: &mut Vec<u8>, target: &LinkTarget) {
         match target {
+            LinkTarget::Root if self.style == Style::Absolute => out.extend_from_slice(br#""/""#),
             LinkTarget::Root => out.extend_from_slice(br#"".""#),
             LinkTarget::Below(path) => self.name(out, path.as_bytes()),
         }
     }
+
+    /// The place of the directory that holds `path`, looked up only if it is not the one before.
+    fn of_parent(
+        &self,
+        path: PathRef<'a>,
+        before: &mut Option<(&'a [u8], usize)>,
+    ) -> Option<usize> {
+        let parent = path.parent()?.as_bytes();
+        if let Some((last, place)) = before
+            && *last == parent
+        {
+            return Some(*place);
+        }
+        let place = self.places[parent];
+        *before = Some((parent, place));
+        Some(place)
+    }
+}
+
+/// Checks that all paths of an absolute manifest are of one root: `/`, or drives.
+fn check_roots<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Result<(), EncodeError> {
+    let mut on_drive = None;
+    for path in paths {
+        let first = path.split(|&byte| byte == b'/').next().unwrap_or(path);
+        let is_on_drive = is_drive(first);
+        if *on_drive.get_or_insert(is_on_drive) != is_on_drive {
+            return Err(EncodeError::Entry {
+                format: super::super::Format::V2025_12Absolute,
+                path: PathRef::from_checked(path).to_owned(),
+                reason: "paths of a drive and of \"/\" do not go together",
+            });
+        }
+    }
+    Ok(())
 }
 
 /// `files` are paths in order with what is put there, or nothing for a deletion.
 fn encode<'a>(
-    head: Head,
+    head: &Head,
     directories: Directories<'a>,
-    files: impl Iterator<Item = (&'a ManifestPath, Option<&'a Node>)>,
-) -> Vec<u8> {
+    files: impl Iterator<Item = (PathRef<'a>, Option<Node>)> + Clone,
+) -> Result<Vec<u8>, EncodeError> {
+    /// How many bytes an entry takes, about.
+    const TYPICAL_ENTRY: usize = 112;
     let directories = directories.sorted();
+    if head.dialect.style == Style::Absolute {
+        let of_files = files.clone().map(|(path, _)| path.as_bytes());
+        check_roots(directories.iter().map(|&(path, _)| path).chain(of_files))?;
+    }
     let paths = directories.iter().enumerate();
-    let places = Places(paths.map(|(place, &(path, _))| (path, place)).collect());
-    let mut out = Vec::new();
+    let places = Places {
+        places: paths.map(|(place, &(path, _))| (path, place)).collect(),
+        style: head.dialect.style,
+    };
+    let mut out = Vec::with_capacity(head.entries.saturating_mul(TYPICAL_ENTRY));
     out.extend_from_slice(br#"{"dirs":["#);
     for (i, (path, is_deleted)) in directories.into_iter().enumerate() {
         separate(&mut out, i);
@@ -156,20 +229,23 @@ fn encode<'a>(
         ChunkSize::Bytes(bytes) => writer::unsigned(&mut out, bytes.get()),
     }
     out.extend_from_slice(br#","files":["#);
+    let mut before = None;
     for (i, (path, node)) in files.enumerate() {
         separate(&mut out, i);
+        let parent = places.of_parent(path, &mut before);
+        let name = |out: &mut Vec<u8>| places.name_in(out, path.as_bytes(), parent);
         match node {
-            Some(Node::File(file)) => encode_file(&mut out, &places, path, file),
+            Some(Node::File(file)) => encode_file(&mut out, name, &file),
             Some(Node::Symlink(target)) => {
                 out.extend_from_slice(br#"{"name":"#);
-                places.name(&mut out, path.as_bytes());
+                name(&mut out);
                 out.extend_from_slice(br#","symlink":{"name":"#);
-                places.target(&mut out, target);
+                places.target(&mut out, &target);
                 out.extend_from_slice(b"}}");
             }
             Some(Node::Dir) | None => {
                 out.extend_from_slice(br#"{"delete":true,"name":"#);
-                places.name(&mut out, path.as_bytes());
+                name(&mut out);
                 out.push(b'}');
             }
         }
@@ -181,14 +257,14 @@ fn encode<'a>(
         out.extend_from_slice(br#"","#);
     }
     out.extend_from_slice(br#""specificationVersion":"#);
-    writer::string(&mut out, head.kind.version().as_bytes());
+    writer::string(&mut out, head.dialect.version().as_bytes());
     out.extend_from_slice(br#","totalSize":"#);
     writer::unsigned(&mut out, head.total_size);
     out.push(b'}');
-    out
+    Ok(out)
 }
 
-fn encode_file(out: &mut Vec<u8>, places: &Places<'_>, path: &ManifestPath, file: &File) {
+fn encode_file(out: &mut Vec<u8>, name: impl Fn(&mut Vec<u8>), file: &File) {
     out.push(b'{');
     match &file.content {
         Content::Whole(hash) => {
@@ -211,7 +287,7 @@ fn encode_file(out: &mut Vec<u8>, places: &Places<'_>, path: &ManifestPath, file
     out.extend_from_slice(br#""mtime":"#);
     writer::signed(out, file.mtime.0);
     out.extend_from_slice(br#","name":"#);
-    places.name(out, path.as_bytes());
+    name(out);
     if file.runnable {
         out.extend_from_slice(br#","runnable":true"#);
     }

@@ -1,10 +1,12 @@
 //! One entry of `files`, field by field.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::wire::error::{EntryError, FieldError};
+use crate::wire::fast::Canonical;
 use crate::wire::reader::Reader;
-use crate::wire::{once, parse_hash, read_hash, read_mtime, read_size};
+use crate::wire::{Rules, parse_hash, read_hash, read_mtime, read_size};
 use crate::{Content, ContentHash, File, Mtime};
 
 /// The fields of an entry of `files`, before they make sense together.
@@ -14,43 +16,86 @@ pub(super) struct RawFile<'a> {
     pub(super) delete: Option<bool>,
     pub(super) target: Option<Cow<'a, [u8]>>,
     hash: Option<ContentHash>,
-    chunk_hashes: Option<Box<[ContentHash]>>,
+    chunk_hashes: Option<Arc<[ContentHash]>>,
     size: Option<u64>,
     mtime: Option<Mtime>,
     runnable: Option<bool>,
 }
 
 impl<'a> RawFile<'a> {
+    /// A regular file in one piece as writers of the canonical form spell it, or nothing at all.
+    pub(super) fn read_canonical(reader: &mut Reader<'a>) -> Option<Self> {
+        let mut text = Canonical::new(reader.rest());
+        text.skip(br#"{"hash":""#)?;
+        let hash = text.hash()?;
+        text.skip(br#"","mtime":"#)?;
+        let mtime = text.mtime()?;
+        text.skip(br#","name":""#)?;
+        let name = text.string()?;
+        let runnable = text.skip(br#","runnable":true"#);
+        text.skip(br#","size":"#)?;
+        let size = text.number()?;
+        text.skip(b"}")?;
+        reader.advance(text.len());
+        Some(Self {
+            name: Some(Cow::Borrowed(name)),
+            hash: Some(hash),
+            mtime: Some(mtime),
+            size: Some(size),
+            runnable: runnable.map(|()| true),
+            ..Self::default()
+        })
+    }
+
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, EntryError> {
+        let rules = reader.rules();
         let mut raw = Self::default();
         let mut entry = reader.open_object()?;
         while let Some(key) = reader.next_key(&mut entry)? {
+            let start = reader.clone();
             let (field, read) = match &*key {
-                b"name" => ("name", once(&mut raw.name, reader.string())),
-                b"hash" => ("hash", once(&mut raw.hash, read_hash(reader))),
-                b"mtime" => ("mtime", once(&mut raw.mtime, read_mtime(reader))),
-                b"size" => ("size", once(&mut raw.size, read_size(reader))),
-                b"runnable" => ("runnable", once(&mut raw.runnable, reader.boolean())),
-                b"delete" => ("delete", once(&mut raw.delete, reader.boolean())),
-                b"symlink" => ("symlink", once(&mut raw.target, read_target(reader))),
+                b"name" => ("name", rules.once(&mut raw.name, reader.string())),
+                b"hash" => ("hash", rules.once(&mut raw.hash, read_hash(reader))),
+                b"mtime" => ("mtime", rules.once(&mut raw.mtime, read_mtime(reader))),
+                b"size" => ("size", rules.once(&mut raw.size, read_size(reader))),
+                b"runnable" => ("runnable", rules.once(&mut raw.runnable, reader.boolean())),
+                b"delete" => ("delete", rules.once(&mut raw.delete, reader.boolean())),
+                b"symlink" => ("symlink", rules.once(&mut raw.target, read_target(reader))),
+                // As one of the writers of the draft spelled it.
+                b"symlink_target" => (
+                    "symlink_target",
+                    rules.once(&mut raw.target, reader.string()),
+                ),
                 b"chunkhashes" => {
                     let read = read_chunk_hashes(reader);
-                    ("chunkhashes", once(&mut raw.chunk_hashes, read))
+                    ("chunkhashes", rules.once(&mut raw.chunk_hashes, read))
                 }
                 _ => {
                     reader.skip()?;
                     continue;
                 }
             };
-            read.map_err(|error| EntryError::field(field, error))?;
+            if let Err(error) = read
+                && !passes_over(reader, start, field, &error)?
+            {
+                return Err(EntryError::field(field, error));
+            }
         }
         Ok(raw)
     }
 
-    /// Checks that nothing is said of a file's content where there is no file.
-    pub(super) fn refuse_content(&self, place: &'static str) -> Result<(), EntryError> {
+    /// Checks that nothing is said of a file's content where there is no file; leniently only that
+    /// there is no hash.
+    pub(super) fn refuse_content(
+        &self,
+        place: &'static str,
+        rules: Rules,
+    ) -> Result<(), EntryError> {
         refuse("hash", self.hash.is_some(), place)?;
         refuse("chunkhashes", self.chunk_hashes.is_some(), place)?;
+        if rules == Rules::Lenient {
+            return Ok(());
+        }
         refuse("size", self.size.is_some(), place)?;
         refuse("mtime", self.mtime.is_some(), place)?;
         refuse("runnable", self.runnable.is_some(), place)
@@ -76,6 +121,25 @@ impl<'a> RawFile<'a> {
     }
 }
 
+/// Whether a field that could not be read counts as missing: leniently, if it is an optional one of
+/// the wrong type, as in the reference. Then the reader stands behind it. A list of chunks is not
+/// passed over: the file would look like one that nobody hashed.
+pub(super) fn passes_over<'a>(
+    reader: &mut Reader<'a>,
+    start: Reader<'a>,
+    field: &str,
+    error: &FieldError,
+) -> Result<bool, EntryError> {
+    let is_passed = reader.rules() == Rules::Lenient
+        && !matches!(field, "name" | "chunkhashes")
+        && matches!(error, FieldError::Json(_));
+    if is_passed {
+        *reader = start;
+        reader.skip()?;
+    }
+    Ok(is_passed)
+}
+
 /// Checks that a field is not there.
 pub(super) fn refuse(
     field: &'static str,
@@ -90,11 +154,12 @@ pub(super) fn refuse(
 
 /// `{"name":TARGET}`.
 fn read_target<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>, FieldError> {
+    let rules = reader.rules();
     let mut name = None;
     let mut symlink = reader.open_object()?;
     while let Some(key) = reader.next_key(&mut symlink)? {
         match &*key {
-            b"name" => once(&mut name, reader.string())?,
+            b"name" => rules.once(&mut name, reader.string())?,
             _ => reader.skip()?,
         }
     }
@@ -102,7 +167,7 @@ fn read_target<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>, FieldError>
     name.ok_or_else(|| FieldError::Target(Box::new(missing)))
 }
 
-fn read_chunk_hashes(reader: &mut Reader<'_>) -> Result<Box<[ContentHash]>, FieldError> {
+fn read_chunk_hashes(reader: &mut Reader<'_>) -> Result<Arc<[ContentHash]>, FieldError> {
     let mut hashes = Vec::new();
     let mut list = reader.open_array()?;
     while reader.next_item(&mut list)? {

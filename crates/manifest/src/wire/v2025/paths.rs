@@ -1,10 +1,11 @@
 //! Names to paths: `$N/name` is a name in directory N.
 
-use super::Kind;
-use super::entry::{RawFile, refuse};
+use super::entry::{RawFile, passes_over, refuse};
+use super::{Dialect, Kind, Style};
+use crate::path::{PathRef, check_length, check_name, check_path};
 use crate::wire::error::{DecodeError, EntryError, EntryPlace, FieldError};
 use crate::wire::reader::Reader;
-use crate::wire::{once, peek_string};
+use crate::wire::{Rules, peek_string};
 use crate::{LinkTarget, ManifestPath, Node, PathError};
 
 pub(super) const DIRS: &str = "dirs";
@@ -25,20 +26,28 @@ pub(super) struct Directory {
 
 /// The directories read so far, and what they make of names.
 pub(super) struct Paths {
-    kind: Kind,
+    dialect: Dialect,
+    rules: Rules,
     directories: Vec<Directory>,
     /// How many bytes of paths may still come.
     left: usize,
+    /// In an absolute manifest: whether its paths are those of a drive, as soon as that is known.
+    on_drive: Option<bool>,
+    /// The path that was put together last.
+    path: Vec<u8>,
 }
 
 impl Paths {
     /// A few bytes, `$9/a`, can stand for a path of 4095: all paths together may be 16 times as long
     /// as the text, and 64 MiB in any case. Real manifests stay below twice.
-    pub(super) fn new(kind: Kind, text_len: usize) -> Self {
+    pub(super) fn new(dialect: Dialect, rules: Rules, text_len: usize) -> Self {
         Self {
-            kind,
+            dialect,
+            rules,
             directories: Vec::new(),
             left: text_len.saturating_mul(16).saturating_add(64 << 20),
+            on_drive: None,
+            path: Vec::new(),
         }
     }
 
@@ -58,17 +67,21 @@ impl Paths {
     pub(super) fn read_files(
         &mut self,
         reader: &mut Reader<'_>,
-        mut take: impl FnMut(ManifestPath, Put),
+        mut take: impl FnMut(PathRef<'_>, Put),
     ) -> Result<(), DecodeError> {
         let list = reader.open_array();
         let mut list = list.map_err(|error| DecodeError::field(FILES, error))?;
         let mut index = 0;
         while reader.next_item(&mut list)? {
             let start = reader.clone();
-            let (path, put) = RawFile::read(reader)
+            let raw = match RawFile::read_canonical(reader) {
+                Some(raw) => Ok(raw),
+                None => RawFile::read(reader),
+            };
+            let put = raw
                 .and_then(|raw| self.resolve_file(raw))
                 .map_err(|error| self.misread(FILES, index, start, error))?;
-            take(path, put);
+            take(PathRef::from_checked(&self.path), put);
             index += 1;
         }
         Ok(())
@@ -79,7 +92,7 @@ impl Paths {
     }
 
     fn misread(
-        &self,
+        &mut self,
         list: &'static str,
         index: usize,
         start: Reader<'_>,
@@ -87,7 +100,7 @@ impl Paths {
     ) -> DecodeError {
         let name = peek_string(start, b"name");
         let path = name.map(|name| match self.find(&name) {
-            Ok((path, _)) => path.as_bytes().into(),
+            Ok(_) => self.path.as_slice().into(),
             Err(_) => name.into(),
         });
         DecodeError::Entry(EntryPlace { list, index, path }, error)
@@ -97,57 +110,68 @@ impl Paths {
         let (mut name, mut delete) = (None, None);
         let mut entry = reader.open_object()?;
         while let Some(key) = reader.next_key(&mut entry)? {
+            let start = reader.clone();
             let (field, read) = match &*key {
-                b"name" => ("name", once(&mut name, reader.string())),
-                b"delete" => ("delete", once(&mut delete, reader.boolean())),
+                b"name" => ("name", self.rules.once(&mut name, reader.string())),
+                b"delete" => ("delete", self.rules.once(&mut delete, reader.boolean())),
                 _ => {
                     reader.skip()?;
                     continue;
                 }
             };
-            read.map_err(|error| EntryError::field(field, error))?;
+            if let Err(error) = read
+                && !passes_over(reader, start, field, &error)?
+            {
+                return Err(EntryError::field(field, error));
+            }
         }
         let name = name.ok_or(EntryError::field("name", FieldError::Missing))?;
         let is_deleted = delete == Some(true);
-        if is_deleted && self.kind == Kind::Snapshot {
+        if is_deleted && self.dialect.kind == Kind::Snapshot {
             return Err(EntryError::DeleteInSnapshot);
         }
-        let (path, parent) = self.resolve(&name)?;
+        let parent = self.resolve(&name)?;
         Ok(Directory {
-            path,
+            path: PathRef::from_checked(&self.path).to_owned(),
             parent,
             is_deleted,
             leads_to_target: false,
         })
     }
 
-    fn resolve_file(&mut self, raw: RawFile<'_>) -> Result<(ManifestPath, Put), EntryError> {
+    /// What an entry puts at [`Paths::path`].
+    fn resolve_file(&mut self, raw: RawFile<'_>) -> Result<Put, EntryError> {
         let name = raw.name.as_ref();
         let name = name.ok_or(EntryError::field("name", FieldError::Missing))?;
-        let (path, _) = self.resolve(name)?;
         if raw.delete == Some(true) {
-            if self.kind == Kind::Snapshot {
+            if self.dialect.kind == Kind::Snapshot {
                 return Err(EntryError::DeleteInSnapshot);
             }
-            raw.refuse_content("a deletion")?;
+            raw.refuse_content("a deletion", Rules::Strict)?;
             refuse("symlink", raw.target.is_some(), "a deletion")?;
-            return Ok((path, None));
+            self.resolve(name)?;
+            return Ok(None);
         }
         let Some(target) = &raw.target else {
-            return Ok((path, Some(Node::File(raw.into_file()?))));
+            self.resolve(name)?;
+            return Ok(Some(Node::File(raw.into_file()?)));
         };
-        raw.refuse_content("a symbolic link")?;
+        raw.refuse_content("a symbolic link", self.rules)?;
         let target = self
             .resolve_target(target)
             .map_err(|error| EntryError::field("symlink", FieldError::Target(Box::new(error))))?;
-        Ok((path, Some(Node::Symlink(target))))
+        self.resolve(name)?;
+        Ok(Some(Node::Symlink(target)))
     }
 
     fn resolve_target(&mut self, target: &[u8]) -> Result<LinkTarget, EntryError> {
-        if target == b"." {
-            return Ok(LinkTarget::Root);
+        match (target, self.dialect.style) {
+            (b".", Style::Relative | Style::Draft) | (b"/", Style::Absolute) => {
+                return Ok(LinkTarget::Root);
+            }
+            _ => {}
         }
-        let (path, mut directory) = self.resolve(target)?;
+        let mut directory = self.resolve(target)?;
         while let Some(place) = directory {
             let above = &mut self.directories[place];
             if std::mem::replace(&mut above.leads_to_target, true) {
@@ -155,43 +179,101 @@ impl Paths {
             }
             directory = above.parent;
         }
-        Ok(LinkTarget::Below(path))
+        let target = PathRef::from_checked(&self.path).to_owned();
+        Ok(LinkTarget::Below(target))
     }
 
-    /// The path that a name stands for, and the place of the directory it refers to.
-    fn resolve(&mut self, name: &[u8]) -> Result<(ManifestPath, Option<usize>), EntryError> {
-        let (path, directory) = self.find(name)?;
+    /// Makes [`Paths::path`] the path that a name stands for, and gives the place of the directory it
+    /// refers to.
+    fn resolve(&mut self, name: &[u8]) -> Result<Option<usize>, EntryError> {
+        let directory = self.find(name)?;
         self.left = self
             .left
-            .checked_sub(path.as_bytes().len())
+            .checked_sub(self.path.len())
             .ok_or(EntryError::TooMuchText)?;
-        Ok((path, directory))
+        Ok(directory)
     }
 
-    fn find(&self, name: &[u8]) -> Result<(ManifestPath, Option<usize>), EntryError> {
-        let Some(slash) = name.iter().position(|&byte| byte == b'/') else {
-            return Ok((ManifestPath::new(name)?, None));
+    fn find(&mut self, name: &[u8]) -> Result<Option<usize>, EntryError> {
+        let slash = name.iter().position(|&byte| byte == b'/');
+        let (before, after) = match slash {
+            None => (None, name),
+            Some(slash) => (Some(&name[..slash]), &name[slash + 1..]),
         };
-        let Some(number) = name[..slash].strip_prefix(b"$") else {
-            return Err(match slash {
-                0 => PathError::Absolute.into(),
-                _ => EntryError::NotAReference,
-            });
-        };
-        let place = plain_number(number).ok_or(EntryError::BadReference)?;
+        match (before, self.dialect.style) {
+            (None, Style::Relative | Style::Draft) => self.at_root(name),
+            (None, Style::Absolute) if is_drive(name) => self.at_absolute_root(name, true),
+            (None, Style::Absolute) => Err(EntryError::Style("absolute")),
+            (Some(b""), Style::Absolute) => self.at_absolute_root(after, false),
+            (Some(b""), Style::Relative | Style::Draft) => Err(PathError::Absolute.into()),
+            (Some(reference), style) => match (reference.strip_prefix(b"$"), style) {
+                (Some(number), _) => self.in_directory(number, after),
+                (None, Style::Draft) => self.at_root(name),
+                (None, _) => Err(EntryError::NotAReference),
+            },
+        }
+    }
+
+    fn at_root(&mut self, path: &[u8]) -> Result<Option<usize>, EntryError> {
+        let path = self.rules.path(path)?;
+        self.path.clear();
+        self.path.extend_from_slice(&path);
+        Ok(None)
+    }
+
+    fn at_absolute_root(
+        &mut self,
+        name: &[u8],
+        on_drive: bool,
+    ) -> Result<Option<usize>, EntryError> {
+        // "/C:" would be held like the drive, and written as it.
+        if *self.on_drive.get_or_insert(on_drive) != on_drive || is_drive(name) != on_drive {
+            return Err(EntryError::TwoRoots);
+        }
+        if name.contains(&b'/') && self.rules == Rules::Strict {
+            return Err(EntryError::NotAReference);
+        }
+        self.at_root(name)
+    }
+
+    fn in_directory(&mut self, number: &[u8], name: &[u8]) -> Result<Option<usize>, EntryError> {
+        let place = place(number, self.rules).ok_or(EntryError::BadReference)?;
         let directory = usize::try_from(place)
             .ok()
             .and_then(|index| Some((index, self.directories.get(index)?)));
         let (index, directory) = directory.ok_or(EntryError::NoSuchDirectory(place))?;
-        let path = directory.path.join_bytes(&name[slash + 1..])?;
-        Ok((path, Some(index)))
+        let directory = directory.path.as_bytes();
+        self.path.clear();
+        self.path.extend_from_slice(directory);
+        self.path.push(b'/');
+        match self.rules {
+            Rules::Strict => check_name(name)?,
+            Rules::Lenient => {}
+        }
+        self.path.extend_from_slice(name);
+        match (check_length(&self.path), self.rules) {
+            (checked, Rules::Strict) => checked?,
+            (_, Rules::Lenient) => {
+                let path = self.rules.path(&self.path)?.into_owned();
+                self.path = path;
+            }
+        }
+        debug_assert_eq!(check_path(&self.path), Ok(()));
+        Ok(Some(index))
     }
 }
 
-/// Decimal digits without a sign or leading zeros.
-fn plain_number(digits: &[u8]) -> Option<u64> {
+/// What Windows calls a drive: a letter and a colon.
+pub(super) fn is_drive(name: &[u8]) -> bool {
+    matches!(name, [letter, b':'] if letter.is_ascii_alphabetic())
+}
+
+/// The place in `dirs` that a reference says: decimal digits without a sign or leading zeros, which are
+/// passed over leniently.
+fn place(digits: &[u8], rules: Rules) -> Option<u64> {
     let is_plain =
         digits.iter().all(u8::is_ascii_digit) && (digits == b"0" || !digits.starts_with(b"0"));
-    let text = std::str::from_utf8(digits).ok().filter(|_| is_plain)?;
+    let text = std::str::from_utf8(digits).ok();
+    let text = text.filter(|_| is_plain || rules == Rules::Lenient)?;
     text.parse().ok()
 }
