@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::machine::{Machine, args};
 
-fn cases(file: &str) -> Vec<Value> {
+/// The cases of a file of vectors.
+pub(crate) fn cases(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("vectors")
         .join(file);
@@ -39,7 +40,8 @@ fn pattern(seed: u64, len: u64) -> Vec<u8> {
     (0..len).map(|i| (seed + 7 * i + (i >> 8)) as u8).collect()
 }
 
-fn content(entry: &Value) -> Vec<u8> {
+/// What a file of a case holds.
+pub(crate) fn content(entry: &Value) -> Vec<u8> {
     let number = |value: &Value| value.as_u64().unwrap();
     if let Some(seed) = entry.get("pattern_seed") {
         return pattern(number(seed), number(&entry["len"]));
@@ -57,7 +59,7 @@ fn content(entry: &Value) -> Vec<u8> {
     }
 }
 
-fn set_mtime(path: &Path, nanoseconds: i64) {
+pub(crate) fn set_mtime(path: &Path, nanoseconds: i64) {
     let distance = Duration::from_nanos(nanoseconds.unsigned_abs());
     let time = match nanoseconds {
         0.. => SystemTime::UNIX_EPOCH + distance,
@@ -69,15 +71,17 @@ fn set_mtime(path: &Path, nanoseconds: i64) {
 
 /// The vectors' one link out of its tree led to a file of the machine where they were made: its length, time, mode and hash.
 const OUTSIDE: (&[u8], i64, u32) = (b"abc", 1_795_326_756_376_230_000, 0o755);
-const OUTSIDE_HASH: &str = "a532cda63cf8ff56b036826de5a049eb";
+pub(crate) const OUTSIDE_HASH: &str = "a532cda63cf8ff56b036826de5a049eb";
 /// XXH3-128 of `abc`, which stands for that file here.
-const ABC_HASH: &str = "06b05ab6733a618578af5f94892f3950";
+pub(crate) const ABC_HASH: &str = "06b05ab6733a618578af5f94892f3950";
 
-fn build(machine: &Machine, case: &Value) -> PathBuf {
-    let id = case["id"].as_str().unwrap();
-    let root = machine.dir(Path::new(id).join("root"));
+/// The folder `root` in `folder` with the tree of a case.
+pub(crate) fn build(folder: &Path, case: &Value) -> PathBuf {
+    let root = folder.join("root");
+    fs::create_dir_all(&root).unwrap();
     let (bytes, mtime, mode) = OUTSIDE;
-    let outside = machine.file(Path::new(id).join("outside"), bytes);
+    let outside = folder.join("outside");
+    fs::write(&outside, bytes).unwrap();
     fs::set_permissions(&outside, fs::Permissions::from_mode(mode)).unwrap();
     set_mtime(&outside, mtime);
     for entry in case["tree"].as_array().unwrap() {
@@ -108,7 +112,7 @@ fn the_program_writes_the_references_2025_manifests() {
         let cases = cases("collect-v2025.json");
         assert_eq!(cases.len(), 8);
         for case in cases {
-            let root = build(machine, &case);
+            let root = build(&machine.path(case["id"].as_str().unwrap()), &case);
             let symlinks = case["policy"].as_str().unwrap().replace('_', "-");
             let chunk_size = match case["fileChunkSizeBytes"].as_i64().unwrap() {
                 -1 => "none".to_owned(),
@@ -144,7 +148,7 @@ fn the_program_writes_the_references_2023_manifests() {
         let trees = cases.iter().filter(|case| case.get("tree").is_some());
         let mut compared = 0;
         for case in trees {
-            let root = build(machine, case);
+            let root = build(&machine.path(case["id"].as_str().unwrap()), case);
             let printed = machine.ok(args!["snapshot", root, "-o", "-", "--format", "2023-03-03"]);
             assert_eq!(
                 printed.out,

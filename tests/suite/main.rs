@@ -1,6 +1,7 @@
 //! The suites across crates, in one program so that they are linked once.
 //!
 //! `architecture` holds the borders between crates. The others drive the real programs: `example` the renderer in a plain folder;
+//! `peers` asks the reference implementations, where they are there;
 //! `journey`, `everyday`, `crash` and `failure` drive `attachfs` over real mounts on a [`machine::Machine`] made for each test.
 
 #![allow(
@@ -16,6 +17,7 @@ mod failure;
 mod golden;
 mod journey;
 mod machine;
+mod peers;
 mod process;
 mod programs;
 mod random;

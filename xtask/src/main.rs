@@ -6,6 +6,7 @@
 
 mod bench;
 mod cargo;
+mod peers;
 mod soak;
 mod test;
 

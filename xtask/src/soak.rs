@@ -40,6 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             Some(package) => command.args(["--package", package]),
             None => command.arg("--workspace"),
         };
+        crate::peers::export(&mut command);
         command
             .args(&options.filter)
             .env("PROPTEST_CASES", options.cases.to_string());

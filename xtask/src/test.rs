@@ -5,6 +5,7 @@
 
 mod deny;
 mod packages;
+mod peers;
 mod steps;
 
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Step {
     Advisories,
     /// The programs and all test programs
     Build,
+    /// The reference implementations that tests run
+    Peers,
     /// All tests
     Tests,
 }
@@ -61,7 +64,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         }
         summary.add(&name, || match step {
             Step::Packages => packages::install(),
-            Step::Format => passes(&mut cargo(["fmt", "--all", "--check"])),
+            Step::Format => format(),
             Step::Clippy => clippy(),
             Step::Docs => docs(),
             Step::Deny => deny::check(),
@@ -72,6 +75,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
                 "--workspace",
                 "--all-targets",
             ])),
+            Step::Peers => peers::set_up(),
             Step::Tests => tests(&mut count),
         });
     }
@@ -99,6 +103,13 @@ fn passes(command: &mut std::process::Command) -> Result<Outcome> {
     Ok(Outcome::passed())
 }
 
+/// The workspace, and the peer that is not part of it.
+fn format() -> Result<Outcome> {
+    succeed(&mut cargo(["fmt", "--all", "--check"]))?;
+    let mut peer = cargo(["fmt", "--check", "--manifest-path"]);
+    passes(peer.arg("tests/peers/openjd/Cargo.toml"))
+}
+
 fn clippy() -> Result<Outcome> {
     let mut command = cargo(["clippy", "--locked", "--workspace", "--all-targets"]);
     passes(command.args(["--", "-D", "warnings"]))
@@ -109,7 +120,7 @@ fn docs() -> Result<Outcome> {
     passes(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// All tests, with the programs that the build step made.
+/// All tests, with the programs and the peers that the steps before made.
 fn tests(count: &mut Option<TestCount>) -> Result<Outcome> {
     let mut command = cargo(["test", "--locked", "--workspace", "--no-fail-fast"]);
     for (variable, name) in [
@@ -121,6 +132,7 @@ fn tests(count: &mut Option<TestCount>) -> Result<Outcome> {
             command.env(variable, built);
         }
     }
+    crate::peers::export(&mut command);
     let (success, counted) = count_tests(&mut command)?;
     *count = Some(counted);
     if !success {

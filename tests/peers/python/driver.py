@@ -1,0 +1,255 @@
+"""The Python reference implementation behind a line protocol: one JSON request a line, one JSON answer a line.
+
+`tests/peers/README.md` has the protocol and every operation. This file only translates: what an answer says was
+computed by `deadline-job-attachments`. Whatever goes wrong inside an operation is its answer; the driver ends with
+its input, and only then.
+"""
+
+import base64
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+# The library prints here and there; answers have the real standard output to themselves.
+ANSWERS = os.fdopen(os.dup(1), "w", encoding="ascii")
+os.dup2(2, 1)
+
+from deadline.job_attachments import download
+from deadline.job_attachments._glob import _glob_paths
+from deadline.job_attachments.api.manifest import _manifest_diff, _manifest_snapshot
+from deadline.job_attachments.asset_manifests.decode import decode_manifest
+from deadline.job_attachments.asset_manifests.hash_algorithms import HashAlgorithm, hash_data
+from deadline.job_attachments.asset_manifests.v2023_03_03.asset_manifest import (
+    AssetManifest,
+    ManifestPath,
+)
+from deadline.job_attachments.caches import (
+    WHOLE_FILE_RANGE_END,
+    HashCache,
+    HashCacheEntry,
+    S3CheckCache,
+    S3CheckCacheEntry,
+)
+
+
+def to_bytes(text):
+    return base64.b64decode(text, validate=True)
+
+
+def from_bytes(data):
+    return base64.b64encode(data).decode("ascii")
+
+
+def to_name(text):
+    """A path as Python has it: what is not UTF-8 becomes lone surrogates."""
+    return os.fsdecode(to_bytes(text))
+
+
+def from_name(name):
+    try:
+        return from_bytes(os.fsencode(name))
+    except UnicodeEncodeError:
+        # A lone surrogate that stands for no byte.
+        return from_bytes(name.encode("utf-8", "surrogatepass"))
+
+
+def to_manifest(text):
+    return decode_manifest(to_bytes(text).decode("utf-8"))
+
+
+def from_manifest(manifest):
+    return None if manifest is None else from_bytes(manifest.encode().encode("utf-8"))
+
+
+def from_entry(entry):
+    return {
+        "path": from_name(entry.path),
+        "hash": entry.hash,
+        "size": entry.size,
+        "mtime": entry.mtime,
+    }
+
+
+def error_of(error):
+    """Text as JSON can hold it everywhere: lone surrogates are written as escapes."""
+    text = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
+    return {"type": type(error).__name__, "text": text}
+
+
+def encode(request):
+    entries = [
+        ManifestPath(
+            path=to_name(entry["path"]),
+            hash=entry["hash"],
+            size=entry["size"],
+            mtime=entry["mtime"],
+        )
+        for entry in request["entries"]
+    ]
+    total_size = sum(entry.size for entry in entries)
+    manifest = AssetManifest(
+        hash_alg=HashAlgorithm.XXH128, paths=entries, total_size=total_size
+    )
+    return {"manifest": from_manifest(manifest)}
+
+
+def decode(request):
+    manifest = to_manifest(request["manifest"])
+    entries = [from_entry(entry) for entry in manifest.paths]
+    outside = None
+    try:
+        paths = [entry.path for entry in manifest.paths]
+        download._ensure_paths_within_directory(request.get("directory", "/dst"), paths)
+    except Exception as error:
+        outside = error_of(error)
+    return {
+        "entries": entries,
+        "total_size": manifest.totalSize,
+        "manifest": from_manifest(manifest),
+        "outside": outside,
+    }
+
+
+def merge(request):
+    manifests = [to_manifest(text) for text in request["manifests"]]
+    return {"manifest": from_manifest(download.merge_asset_manifests(manifests))}
+
+
+def hash_bytes(request):
+    return {"hash": hash_data(to_bytes(request["bytes"]), HashAlgorithm.XXH128)}
+
+
+def snapshot(request):
+    with tempfile.TemporaryDirectory() as work:
+        base = None
+        if request.get("base") is not None:
+            base = os.path.join(work, "base")
+            Path(base).write_bytes(to_bytes(request["base"]))
+        made = _manifest_snapshot(
+            root=to_name(request["root"]),
+            destination=os.path.join(work, "made"),
+            name="snapshot",
+            include=request.get("include"),
+            exclude=request.get("exclude"),
+            diff=base,
+            force_rehash=request.get("force_rehash", False),
+            hash_cache_dir=cache_dir(request, work),
+        )
+        if made is None:
+            return {"manifest": None}
+        return {"manifest": from_bytes(Path(made.manifest).read_bytes())}
+
+
+def diff(request):
+    with tempfile.TemporaryDirectory() as work:
+        manifest = os.path.join(work, "manifest")
+        Path(manifest).write_bytes(to_bytes(request["manifest"]))
+        found = _manifest_diff(
+            manifest=manifest,
+            root=to_name(request["root"]),
+            include=request.get("include"),
+            exclude=request.get("exclude"),
+            force_rehash=request.get("force_rehash", False),
+            cache_dir=cache_dir(request, work),
+        )
+        return {
+            kind: sorted(from_name(str(path)) for path in getattr(found, kind))
+            for kind in ("new", "modified", "deleted")
+        }
+
+
+def cache_dir(request, work):
+    """The directory of the request, else one that goes with it: never the user's own cache."""
+    if request.get("cache") is not None:
+        return to_name(request["cache"])
+    return os.path.join(work, "cache")
+
+
+def glob_paths(request):
+    root = to_name(request["root"])
+    include = request.get("include") or ["**/*"]
+    found = _glob_paths(root, include=include, exclude=request.get("exclude"))
+    return {"paths": sorted(from_name(path) for path in found)}
+
+
+def matches_filters(request):
+    path, filters = to_name(request["path"]), request["filters"]
+    return {"matches": download._matches_any_filter(path, filters)}
+
+
+def hash_cache_get(request):
+    with HashCache(to_name(request["cache"])) as cache:
+        entry = cache.get_entry(
+            to_name(request["path"]),
+            HashAlgorithm.XXH128,
+            request.get("range_start", 0),
+            request.get("range_end", WHOLE_FILE_RANGE_END),
+        )
+    if entry is None:
+        return {"entry": None}
+    kept = {"hash": entry.file_hash, "last_modified_time": entry.last_modified_time}
+    return {"entry": kept}
+
+
+def hash_cache_put(request):
+    with HashCache(to_name(request["cache"])) as cache:
+        cache.put_entry(
+            HashCacheEntry(
+                file_path=to_name(request["path"]),
+                hash_algorithm=HashAlgorithm.XXH128,
+                file_hash=request["hash"],
+                last_modified_time=request["last_modified_time"],
+                range_start=request.get("range_start", 0),
+                range_end=request.get("range_end", WHOLE_FILE_RANGE_END),
+            )
+        )
+    return {}
+
+
+def s3_check_cache_get(request):
+    with S3CheckCache(to_name(request["cache"])) as cache:
+        entry = cache.get_entry(request["key"])
+    return {"last_seen_time": None if entry is None else entry.last_seen_time}
+
+
+def s3_check_cache_put(request):
+    with S3CheckCache(to_name(request["cache"])) as cache:
+        cache.put_entry(
+            S3CheckCacheEntry(s3_key=request["key"], last_seen_time=request["last_seen_time"])
+        )
+    return {}
+
+
+OPERATIONS = {
+    "encode": encode,
+    "decode": decode,
+    "merge": merge,
+    "hash": hash_bytes,
+    "snapshot": snapshot,
+    "diff": diff,
+    "glob": glob_paths,
+    "filter": matches_filters,
+    "hash_cache_get": hash_cache_get,
+    "hash_cache_put": hash_cache_put,
+    "s3_check_cache_get": s3_check_cache_get,
+    "s3_check_cache_put": s3_check_cache_put,
+}
+
+
+def answer(line):
+    try:
+        request = json.loads(line)
+        return {"ok": OPERATIONS[request["op"]](request)}
+    except Exception as error:
+        return {"error": error_of(error)}
+
+
+def main():
+    for line in sys.stdin.buffer:
+        ANSWERS.write(json.dumps(answer(line)) + "\n")
+        ANSWERS.flush()
+
+
+main()
