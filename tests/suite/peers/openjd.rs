@@ -307,7 +307,7 @@ fn any_diff_has_one_text_and_one_meaning() {
             ContentHash::of(&encode_snapshot(&parent, Format::V2025_12).unwrap())
         });
         let diff = current.diff(&parent, hash);
-        let ours = encode_diff(&diff).unwrap();
+        let ours = encode_diff(&diff, Format::V2025_12).unwrap();
         agrees(&openjd, &ours, &Manifest::Diff(diff))?;
     });
 }
@@ -333,7 +333,7 @@ fn any_two_snapshots_have_one_diff() {
         }));
         match told {
             Ok(told) => {
-                let ours = encode_diff(&current.0.diff(&parent.0, Some(hash))).unwrap();
+                let ours = encode_diff(&current.0.diff(&parent.0, Some(hash)), Format::V2025_12).unwrap();
                 prop_assert_eq!(String::from_utf8(ours).unwrap(), text_of(&told["manifest"]));
             }
             Err(refusal) => {

@@ -363,7 +363,7 @@ fn any_folder_has_one_manifest() {
         let folder = folder();
         let root = folder.path().join("root");
         let entries = tree.entries().filter_map(|(path, node)| match node {
-            Node::File(file) => {
+            Node::File(mut file) => {
                 let place = root.join(OsStr::from_bytes(path.as_bytes()));
                 fs::create_dir_all(place.parent().unwrap()).unwrap();
                 let bytes = file.size.to_le_bytes();
@@ -371,11 +371,11 @@ fn any_folder_has_one_manifest() {
                 // What any file system can hold.
                 let mtime = file.mtime.0 % (1 << 50);
                 set_mtime(&place, mtime * 1000);
-                let mut file = file.clone();
+
                 file.size = bytes.len() as u64;
                 file.mtime.0 = mtime;
                 file.content = attachfs_manifest::Content::Whole(ContentHash::of(&bytes));
-                Some((path.clone(), Node::File(file)))
+                Some((path.to_owned(), Node::File(file)))
             }
             Node::Dir | Node::Symlink(_) => None,
         });
