@@ -1,0 +1,8 @@
+#![no_main]
+
+use attachfs_manifest::wire::Format;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    attachfs_fuzz::check(bytes, |format| matches!(format, Format::Draft2025_12_04));
+});
