@@ -12,6 +12,7 @@
 mod architecture;
 mod crash;
 mod everyday;
+mod corpus;
 mod example;
 mod failure;
 mod golden;

@@ -1,7 +1,9 @@
 //! `cargo xtask soak`: all tests in rounds, property tests with many more cases and new seeds each round.
 //!
 //! It finds what fails once in a hundred runs. The first failure ends it; its output is on the terminal and the seed of a failed
-//! property is kept by the property's own file of regressions.
+//! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead.
+
+mod fuzz;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,9 +15,12 @@ use crate::cargo::{TestCount, cargo, count_tests};
 /// What `cargo xtask soak` may be told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// No round begins after this time
+    /// No round begins after this time; with --fuzz the time of each target
     #[arg(long, default_value_t = 20)]
     minutes: u64,
+    /// Fuzz the readers of bytes from outside; the filter chooses targets
+    #[arg(long, conflicts_with_all = ["cases", "package"])]
+    fuzz: bool,
     /// Cases of each property in each round
     #[arg(long, default_value_t = 4096)]
     cases: u32,
@@ -28,6 +33,9 @@ pub(crate) struct Options {
 
 /// Fails when a round does.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.fuzz {
+        return fuzz::run(options.minutes, options.filter.as_deref());
+    }
     let end = Instant::now() + Duration::from_secs(60 * options.minutes);
     let mut rounds = 0_u64;
     let mut total = TestCount::default();
