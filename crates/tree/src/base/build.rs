@@ -258,7 +258,7 @@ impl Builder {
     }
 
     fn name(&self, number: u32) -> &[u8] {
-        let record = &self.nodes.run(number, 1)[0];
+        let record = self.nodes.cell(number);
         self.names.get(record.name, usize::from(record.name_len))
     }
 }

@@ -116,14 +116,20 @@ impl<T: Cell + Clone> PagedBuilder<T> {
         self.full.extend((1..covered).map(|_| Box::default()));
     }
 
-    /// Cells that were put side by side.
-    pub(super) fn run(&self, first: u32, count: usize) -> &[T] {
+    /// Cells that lie side by side, if there are so many there.
+    pub(super) fn run(&self, first: u32, count: usize) -> Option<&[T]> {
         let (page, start) = place::<T>(first);
         let page = self.full.get(page).map_or(&*self.last, |page| page);
-        &page[start..start + count]
+        page.get(start..start + count)
     }
 
     /// A cell.
+    pub(super) fn cell(&self, index: u32) -> &T {
+        let (page, at) = place::<T>(index);
+        &self.full.get(page).map_or(&*self.last, |page| page)[at]
+    }
+
+    /// A cell, to change it.
     pub(super) fn cell_mut(&mut self, index: u32) -> &mut T {
         let (page, at) = place::<T>(index);
         match self.full.get_mut(page) {
