@@ -207,9 +207,15 @@ fn checksum_of(header: &[u8]) -> Option<u64> {
 pub struct Index<'a> {
     tree: &'a BaseTree,
     header: Vec<u8>,
+    size: u64,
 }
 
 impl Index<'_> {
+    /// How many bytes it has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Writes the index, from its first byte to its last.
     pub fn write<E>(&self, mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         write(&self.header)?;
@@ -252,7 +258,12 @@ impl BaseTree {
     /// The tree as an index. `None` if it was opened itself and a page of it cannot be had any more.
     pub fn index(&self, identity: &IndexIdentity) -> Option<Index<'_>> {
         let header = self.header(identity)?;
-        Some(Index { tree: self, header })
+        let size = Fixed::parse(&header).ok()?.file_len;
+        Some(Index {
+            tree: self,
+            header,
+            size,
+        })
     }
 
     fn header(&self, identity: &IndexIdentity) -> Option<Vec<u8>> {

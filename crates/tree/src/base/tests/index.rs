@@ -28,6 +28,7 @@ fn saved(tree: &BaseTree) -> Vec<u8> {
         Ok(())
     });
     written.unwrap();
+    assert_eq!(index.size(), bytes.len() as u64);
     bytes
 }
 
