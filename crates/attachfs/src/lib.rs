@@ -11,6 +11,7 @@
 
 mod control;
 mod error;
+mod index;
 mod inspect;
 mod limits;
 mod live;

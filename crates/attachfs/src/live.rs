@@ -7,10 +7,9 @@ use attachfs_commit::{CommitOptions, Observer, commit, preview};
 use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
-use attachfs_tree::{BaseTree, Composed, compose};
 use attachfs_vfs::{Frozen, Session, SessionMeta, Settings, StoreSettings, Vfs};
 
-use crate::manifests::ManifestBytes;
+use crate::index::ground_of;
 use crate::remote::{CommitArguments, CommitReport, DiffReport, Fetched, StatusReport};
 use crate::store::OpenStore;
 use crate::{Error, Places};
@@ -21,16 +20,6 @@ pub(crate) struct Live {
     pub(crate) vfs: Arc<Vfs>,
     pub(crate) meta: SessionMeta,
     pub(crate) store: OpenStore,
-}
-
-/// The tree of some manifests, and the hash that a diff against it names as its parent.
-pub(crate) fn build(manifests: &[ManifestBytes]) -> Result<(Arc<BaseTree>, Composed), Error> {
-    let layers = manifests
-        .iter()
-        .map(ManifestBytes::layer)
-        .collect::<Result<_, _>>()?;
-    let composed = compose(layers)?;
-    Ok((Arc::new(BaseTree::build(&composed.snapshot)?), composed))
 }
 
 /// The read side. What is in a directory on this machine needs no cache on this machine.
@@ -70,7 +59,7 @@ impl Live {
         if meta.read_only {
             return Err(Error::ReadOnly);
         }
-        let (tree, _) = build(&manifests_of(&session)?)?;
+        let tree = ground_of(&session, places)?.tree;
         let vfs = Vfs::recover(session, tree, fetcher(&store, places)?, settings)?;
         Ok(Self {
             vfs: Arc::new(vfs),
@@ -162,16 +151,4 @@ impl Live {
             fetched: Some(self.fetched()),
         })
     }
-}
-
-/// The manifests that a session keeps.
-pub(crate) fn manifests_of(session: &Session) -> Result<Vec<ManifestBytes>, Error> {
-    let bytes = session.manifests()?;
-    let named = bytes.into_iter().zip(&session.meta().manifests);
-    let whole = named.map(|(bytes, manifest)| ManifestBytes {
-        name: manifest.source.clone(),
-        bytes,
-        at: manifest.at.clone(),
-    });
-    Ok(whole.collect())
 }

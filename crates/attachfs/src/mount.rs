@@ -14,7 +14,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
 use crate::control::{Service, StepHook};
-use crate::live::{Live, build, fetcher, manifests_of};
+use crate::index::{ground, ground_of};
+use crate::live::{Live, fetcher};
 use crate::manifests::ManifestBytes;
 use crate::registry::{register, unregister};
 use crate::remote::{CommitArguments, CommitReport, Fetched, StatusReport};
@@ -149,13 +150,13 @@ impl Mount {
             step_hook: request.step_hook,
         };
         let mut had_died = false;
-        let (session, tree) = match request.what {
+        let (session, mut ground) = match request.what {
             What::Resume { .. } => {
                 let mut session = Session::open(&dir)?;
                 had_died = detach_dead(session.meta())?;
-                let (tree, _) = build(&manifests_of(&session)?)?;
+                let ground = ground_of(&session, &parts.places)?;
                 session.move_to(&mount_point)?;
-                (session, tree)
+                (session, ground)
             }
             What::New {
                 manifests,
@@ -166,7 +167,8 @@ impl Mount {
                 ..
             } => {
                 check_output_dirs(&output_dirs)?;
-                let (tree, composed) = build(&manifests)?;
+                let described: Vec<_> = manifests.iter().map(ManifestBytes::describe).collect();
+                let ground = ground(&described, || Ok(&manifests), &dir, &parts.places)?;
                 let meta = SessionMeta {
                     format: SessionMeta::FORMAT,
                     id,
@@ -174,8 +176,8 @@ impl Mount {
                     created: now(),
                     mount_point: mount_point.clone(),
                     owner: parts.owner.uid,
-                    manifests: manifests.iter().map(ManifestBytes::describe).collect(),
-                    parent: composed.hash,
+                    manifests: described,
+                    parent: ground.parent,
                     store: parts.store.settings.clone(),
                     scratch_dir,
                     output_dirs,
@@ -186,10 +188,10 @@ impl Mount {
                     .into_iter()
                     .map(|manifest| manifest.bytes)
                     .collect();
-                (Session::create(&dir, meta, &bytes)?, tree)
+                (Session::create(&dir, meta, &bytes)?, ground)
             }
         };
-        let started = parts.mount(session, tree, mount_point, fresh);
+        let started = parts.mount(session, ground.tree.clone(), mount_point, fresh);
         if started.is_err() && fresh {
             // Nobody wrote to it.
             if let Err(error) = Session::open(&dir).and_then(|session| session.discard()) {
@@ -197,6 +199,8 @@ impl Mount {
             }
         }
         let mount = started?;
+        // Nobody waits for it.
+        drop(ground.save_later());
         Ok(Self { had_died, ..mount })
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Places {
     /// Sessions, until they are committed or discarded.
     pub state: PathBuf,
-    /// Chunks that were fetched; may be deleted at any time.
+    /// Chunks that were fetched, and trees of manifests; may be deleted at any time.
     pub cache: PathBuf,
     /// The embedded store, where no other is named.
     pub data: PathBuf,

@@ -1,7 +1,7 @@
 //! What Unix (that is, Linux) does for this crate. Everything here has a plain-Rust caller that
 //! documents the guarantee; this file only makes the system calls.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{
@@ -83,6 +83,19 @@ pub(crate) fn open_lock_file(path: &Path) -> io::Result<File> {
 
 pub(crate) fn open_lock_file_if_exists(path: &Path) -> io::Result<File> {
     lock_file_options().open(path)
+}
+
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits() as i32);
+    options.open(path)
+}
+
+/// Whether it is a directory or a regular file that this user alone may write to.
+pub(crate) fn is_own(meta: &Metadata, dir: bool) -> bool {
+    let is_kind = if dir { meta.is_dir() } else { meta.is_file() };
+    is_kind && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0
 }
 
 pub(crate) fn is_unlinked(file: &File) -> io::Result<bool> {

@@ -39,6 +39,12 @@ impl ChunkSize {
         }
     }
 
+    /// Whether a file of `size` bytes may be stored as this many objects: one, or as many as the size
+    /// asks for.
+    pub fn allows(self, size: u64, objects: u64) -> bool {
+        objects == 1 || objects == self.count(size)
+    }
+
     /// The byte ranges of those objects, in order.
     pub fn ranges(self, size: u64) -> impl ExactSizeIterator<Item = Range<u64>> {
         let chunk = match self {
@@ -162,17 +168,13 @@ impl<'a> ChunkLayout<'a> {
             ChunkSize::Bytes(bytes) if hashes.len() > 1 => bytes.get(),
             _ => size,
         };
-        let expected = if hashes.len() == 1 {
-            1
-        } else {
-            chunk_size.count(size)
-        };
-        if hashes.len() as u64 != expected {
+        let found = hashes.len() as u64;
+        if !chunk_size.allows(size, found) {
             return Err(LayoutError::Count {
                 size,
                 chunk_size: chunk_len,
-                expected,
-                found: hashes.len() as u64,
+                expected: chunk_size.count(size),
+                found,
             });
         }
         Ok(Self {

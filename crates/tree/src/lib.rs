@@ -23,7 +23,9 @@ mod namespace;
 #[cfg(test)]
 mod testing;
 
-pub use base::{BaseKind, BaseTree, BuildError};
+pub use base::{
+    BaseKind, BaseTree, BuildError, Index, IndexError, IndexIdentity, IndexSource, Rebuild,
+};
 pub use changes::{ChangedPath, PathChange};
 pub use extents::ExtentSet;
 pub use inode::{

@@ -143,7 +143,7 @@ impl Namespace {
         if ino == Ino::ROOT {
             return None;
         }
-        let name = Name::new(self.base.name(ino)?).expect("the tree was built from valid names");
+        let name = Name::new(self.base.name(ino)?).ok()?;
         Some((self.base.parent(ino)?, name))
     }
 
@@ -190,34 +190,34 @@ impl Namespace {
         &self.entries
     }
 
-    /// What a directory holds now.
+    /// What a directory holds now, as far as the base can be read.
     pub fn list(&self, dir: Ino) -> Listing {
         let Some(changed) = self.entries.get(&dir) else {
             return Listing::base(self.base.clone(), dir);
         };
-        let kind = |ino| self.kind(ino).expect("an entry's inode is there");
+        let entry = |name: &Name, ino| Some((name.clone(), ino, self.kind(ino)?));
         let mut merged = Vec::with_capacity(self.base.children(dir).len() + changed.len());
         let mut changed = changed.iter().peekable();
         for child in self.base.children(dir) {
-            let name = self.base.name(child).expect("a child of the tree");
-            while let Some((changed_name, entry)) =
-                changed.next_if(|(new, _)| new.as_bytes() < name)
+            let Some(name) = self.base.name(child) else {
+                continue;
+            };
+            while let Some((changed_name, ino)) = changed.next_if(|(new, _)| new.as_bytes() < name)
             {
-                merged.extend(entry.map(|ino| (changed_name.clone(), ino, kind(ino))));
+                merged.extend(ino.and_then(|ino| entry(changed_name, ino)));
             }
             match changed.next_if(|(new, _)| new.as_bytes() == name) {
-                Some((changed_name, entry)) => {
-                    merged.extend(entry.map(|ino| (changed_name.clone(), ino, kind(ino))));
+                Some((changed_name, ino)) => {
+                    merged.extend(ino.and_then(|ino| entry(changed_name, ino)));
                 }
-                None => merged.push((
-                    Name::new(name).expect("the tree was built from valid names"),
-                    child,
-                    kind(child),
-                )),
+                None => {
+                    let name = Name::new(name).ok();
+                    merged.extend(name.and_then(|name| entry(&name, child)));
+                }
             }
         }
-        for (name, entry) in changed {
-            merged.extend(entry.map(|ino| (name.clone(), ino, kind(ino))));
+        for (name, ino) in changed {
+            merged.extend(ino.and_then(|ino| entry(name, ino)));
         }
         Listing::merged(merged)
     }
@@ -228,8 +228,8 @@ impl Namespace {
         };
         changed.values().all(Option::is_none)
             && self.base.children(dir).all(|child| {
-                let name = self.base.name(child).expect("a child of the tree");
-                changed.contains_key(name)
+                let name = self.base.name(child);
+                name.is_some_and(|name| changed.contains_key(name))
             })
     }
 

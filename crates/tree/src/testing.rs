@@ -70,23 +70,28 @@ pub(crate) fn at(tree: &BaseTree, text: &str) -> Ino {
 /// Few names, so that operations meet each other.
 pub(crate) const NAMES: [&str; 4] = ["a", "b", "c", "\u{e9}"];
 
-fn any_path() -> impl Strategy<Value = ManifestPath> {
-    prop::collection::vec(prop::sample::select(NAMES.to_vec()), 1..4)
+fn any_path(names: &[&'static str]) -> impl Strategy<Value = ManifestPath> + use<> {
+    prop::collection::vec(prop::sample::select(names.to_vec()), 1..4)
         .prop_map(|names| path(&names.join("/")))
 }
 
-fn any_node() -> impl Strategy<Value = Node> {
+fn any_node(names: &[&'static str]) -> impl Strategy<Value = Node> + use<> {
     prop_oneof![
         3 => Just(Node::Dir),
         4 => (0_u64..35).prop_map(file),
         1 => Just(Node::Symlink(LinkTarget::Root)),
-        2 => any_path().prop_map(|target| Node::Symlink(LinkTarget::Below(target))),
+        2 => any_path(names).prop_map(|target| Node::Symlink(LinkTarget::Below(target))),
     ]
 }
 
 /// A small tree of directories, files and links; an entry below a file or link is left out.
 pub(crate) fn any_snapshot() -> impl Strategy<Value = Snapshot> {
-    btree_map(any_path(), any_node(), 0..12).prop_map(|all| {
+    any_snapshot_of(&NAMES)
+}
+
+/// As [`any_snapshot`], of these names.
+pub(crate) fn any_snapshot_of(names: &[&'static str]) -> impl Strategy<Value = Snapshot> + use<> {
+    btree_map(any_path(names), any_node(names), 0..12).prop_map(|all| {
         let is_file = |path: &ManifestPath| all.get(path).is_some_and(|node| !node.is_dir());
         let fits = |path: &ManifestPath| !path.ancestors().any(|above| is_file(&above));
         let entries: Vec<_> = all

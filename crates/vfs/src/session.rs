@@ -261,7 +261,7 @@ impl Session {
         create_private_dir(&session.dir.join("base"))?;
         create_private_dir(&session.dir.join("commits"))?;
         for (number, bytes) in manifests.iter().enumerate() {
-            write(&session.base_path(number), bytes)?;
+            write(&Self::base_path(dir, number), bytes)?;
         }
         session.describe()?;
         Ok(session)
@@ -348,14 +348,19 @@ impl Session {
         &self.meta
     }
 
-    fn base_path(&self, number: usize) -> PathBuf {
-        self.dir.join("base").join(number.to_string())
+    fn base_path(dir: &Path, number: usize) -> PathBuf {
+        dir.join("base").join(number.to_string())
     }
 
     /// The manifests' bytes, the lowest first, checked against their hashes.
     pub fn manifests(&self) -> Result<Vec<Vec<u8>>, SessionError> {
+        Self::read_manifests(&self.dir, &self.meta)
+    }
+
+    /// As [`manifests`](Self::manifests), of a session that may be in use: they never change.
+    pub fn read_manifests(dir: &Path, meta: &SessionMeta) -> Result<Vec<Vec<u8>>, SessionError> {
         let read = |(number, manifest): (usize, &BaseManifest)| {
-            let path = self.base_path(number);
+            let path = Self::base_path(dir, number);
             let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
             let found = ContentHash::of(&bytes);
             if found == manifest.hash {
@@ -368,7 +373,7 @@ impl Session {
                 })
             }
         };
-        self.meta.manifests.iter().enumerate().map(read).collect()
+        meta.manifests.iter().enumerate().map(read).collect()
     }
 
     /// The journal's place.

@@ -257,3 +257,74 @@ fn a_user_who_is_not_root_mounts_or_is_told_what_is_missing() {
         .with_code(0);
     });
 }
+
+/// As many as a tree must have to be saved.
+const MANY: usize = 10_000;
+
+/// A manifest of so many files, all with the text of one that is in the store.
+fn many(machine: &Machine) -> PathBuf {
+    let listed = machine.json(args!["ls", base(machine), "-R"]);
+    let mut lines = listed.as_array().unwrap().iter();
+    let one = lines.find(|line| line["path"] == "a").unwrap();
+    let file = |number: usize| {
+        let path = format!("{}/{number}", number % 50);
+        let (hash, size) = (&one["hash"], &one["size"]);
+        serde_json::json!({ "hash": hash, "mtime": 0, "path": path, "size": size })
+    };
+    let files: Vec<_> = (0..MANY).map(file).collect();
+    let manifest = serde_json::json!({
+        "hashAlg": "xxh128",
+        "manifestVersion": "2023-03-03",
+        "paths": files,
+        "totalSize": MANY as u64 * one["size"].as_u64().unwrap(),
+    });
+    machine.file("many.manifest", manifest.to_string())
+}
+
+#[test]
+fn a_saved_tree_that_is_damaged_before_or_during_a_mount_is_made_good() {
+    Machine::with_directory(|machine| {
+        let manifest = many(machine);
+        let saved = || {
+            let entries = fs::read_dir(machine.path("cache/attachfs/index"));
+            let mut paths = entries
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.unwrap().path());
+            paths.find(|path| path.extension().is_some_and(|of| of == "tree"))
+        };
+        let shows_all = |dir: &Path| {
+            let dirs = fs::read_dir(dir)
+                .unwrap()
+                .map(|entry| entry.unwrap().path());
+            let files: usize = dirs.map(|dir| fs::read_dir(dir).unwrap().count()).sum();
+            assert_eq!(files, MANY);
+            assert_eq!(fs::read(dir.join("7/9957")).unwrap(), b"a of the input\n");
+        };
+        let mounted = machine.mount(args![&manifest], "mnt");
+        shows_all(&mounted.dir);
+        until("the tree is saved", || saved().is_some());
+        machine.ok(args!["umount", &mounted.dir]);
+        let saved = saved().unwrap();
+        let sound = fs::read(&saved).unwrap();
+        let damage = |from: usize| {
+            let file = File::options().write(true).open(&saved).unwrap();
+            let bytes = vec![0xff; sound.len() - from];
+            std::os::unix::fs::FileExt::write_all_at(&file, &bytes, from as u64).unwrap();
+        };
+        let is_sound = || fs::read(&saved).unwrap() == sound;
+        // Behind the header, which is looked at when it is opened.
+        damage(4096);
+        let mounted = machine.mount(args![&manifest], "mnt");
+        shows_all(&mounted.dir);
+        until("the damaged tree is replaced", is_sound);
+        machine.ok(args!["umount", &mounted.dir]);
+
+        let mounted = machine.mount(args![&manifest], "mnt");
+        damage(0);
+        shows_all(&mounted.dir);
+        until("the damaged tree is replaced", is_sound);
+        machine.ok(args!["umount", &mounted.dir]);
+        assert_eq!(machine.sessions(), [] as [PathBuf; 0]);
+    });
+}

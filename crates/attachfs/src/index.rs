@@ -1,0 +1,535 @@
+//! Trees that were built once and are opened from then on.
+//!
+//! ```text
+//!     <cache>/index/                  this user's alone; at most 64 files, at most 1 GiB
+//!         <hash of the layers>.tree   an index of a tree; changed last when it was used last
+//! ```
+//!
+//! A manifest of a million entries takes a good part of a second to decode; the index of its tree is opened
+//! in no time, and is small enough to be kept for the next mount of the same manifests. It is a cache in
+//! every respect: one that is missing, damaged, someone else's or in a place that cannot be written
+//! to costs the time it would have saved. The session keeps the manifests, so what is found to be damaged
+//! while it is mounted is built from them, and the file is replaced.
+
+use std::fs::DirEntry;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use attachfs_durable::{OwnFile, check_own_dir, create_private_dir, publish, sweep_abandoned};
+use attachfs_manifest::ContentHash;
+use attachfs_tree::{BaseTree, Composed, IndexError, IndexIdentity, IndexSource, compose};
+use attachfs_vfs::{BaseManifest, Session, SessionMeta};
+
+use crate::manifests::ManifestBytes;
+use crate::{Error, Places};
+
+/// A tree of fewer nodes is built about as quickly as it is opened.
+const WORTH_KEEPING: usize = 10_000;
+const MOST_FILES: usize = 64;
+const MOST_BYTES: u64 = 1 << 30;
+const SUFFIX: &str = "tree";
+/// To be changed when the same layers make another tree than before; a change of the format of an index
+/// has a number of its own.
+const TREE_VERSION: u8 = 1;
+
+/// What a mount stands on.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) tree: Arc<BaseTree>,
+    /// The hash that a diff against it names as its parent.
+    pub(crate) parent: ContentHash,
+    /// What is to be saved of it, once there is time.
+    unsaved: Option<Unsaved>,
+}
+
+#[derive(Debug)]
+struct Unsaved {
+    shelf: Shelf,
+    tree: Arc<BaseTree>,
+    identity: IndexIdentity,
+}
+
+/// Opens the tree of a session's manifests if it was saved, and builds it otherwise; only then are the
+/// manifests asked for. They are kept in `session`, or will be before the tree is looked at.
+pub(crate) fn ground<M: AsRef<[ManifestBytes]>>(
+    described: &[BaseManifest],
+    manifests: impl FnOnce() -> Result<M, Error>,
+    session: &Path,
+    places: &Places,
+) -> Result<Ground, Error> {
+    let layers = key(described);
+    let shelf = Shelf::of(places);
+    if let Some(tree) = shelf.open(layers, session)
+        && let Some(&IndexIdentity { composed, .. }) = tree.identity()
+    {
+        return Ok(Ground {
+            tree: Arc::new(tree),
+            parent: composed,
+            unsaved: None,
+        });
+    }
+    let (tree, parent) = build(manifests()?.as_ref())?;
+    let identity = IndexIdentity {
+        layers,
+        composed: parent,
+    };
+    let unsaved = (tree.len() >= WORTH_KEEPING).then(|| Unsaved {
+        shelf,
+        tree: tree.clone(),
+        identity,
+    });
+    Ok(Ground {
+        tree,
+        parent,
+        unsaved,
+    })
+}
+
+/// As [`ground`], of a session that is there.
+pub(crate) fn ground_of(session: &Session, places: &Places) -> Result<Ground, Error> {
+    let (dir, meta) = (session.dir(), session.meta());
+    let manifests = || manifests_in(dir, meta);
+    ground(&meta.manifests, manifests, dir, places)
+}
+
+impl Ground {
+    /// Saves the tree if it was built, on a thread of its own. The process need not wait for it.
+    pub(crate) fn save_later(&mut self) -> Option<JoinHandle<()>> {
+        self.unsaved.take()?.save_later()
+    }
+}
+
+fn build(manifests: &[ManifestBytes]) -> Result<(Arc<BaseTree>, ContentHash), Error> {
+    let layers = manifests.iter().map(ManifestBytes::layer);
+    let Composed { snapshot, hash } = compose(layers.collect::<Result<_, _>>()?)?;
+    Ok((Arc::new(BaseTree::build(&snapshot)?), hash))
+}
+
+/// The manifests that a session keeps, whoever has it.
+fn manifests_in(session: &Path, meta: &SessionMeta) -> Result<Vec<ManifestBytes>, Error> {
+    let bytes = Session::read_manifests(session, meta)?;
+    let named = bytes.into_iter().zip(&meta.manifests);
+    let whole = named.map(|(bytes, manifest)| ManifestBytes {
+        name: manifest.source.clone(),
+        bytes,
+        at: manifest.at.clone(),
+    });
+    Ok(whole.collect())
+}
+
+/// What a tree is made of: each manifest and where it is placed, in order. What precedes a path is its
+/// length, so no two lists are the same bytes.
+fn key(described: &[BaseManifest]) -> ContentHash {
+    let mut bytes = vec![TREE_VERSION];
+    for manifest in described {
+        let at = manifest
+            .at
+            .as_ref()
+            .map_or(b"".as_slice(), |at| at.as_bytes());
+        bytes.extend(manifest.hash.as_bytes());
+        bytes.extend((at.len() as u64).to_le_bytes());
+        bytes.extend(at);
+    }
+    ContentHash::of(&bytes)
+}
+
+#[derive(Debug)]
+struct Source(OwnFile);
+
+impl IndexSource for Source {
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.0.read_at(offset, len)
+    }
+}
+
+/// The directory of saved trees.
+#[derive(Debug, Clone)]
+struct Shelf {
+    dir: PathBuf,
+}
+
+impl Shelf {
+    fn of(places: &Places) -> Self {
+        Self {
+            dir: places.cache.join("index"),
+        }
+    }
+
+    fn path(&self, layers: ContentHash) -> PathBuf {
+        self.dir.join(layers.to_string()).with_extension(SUFFIX)
+    }
+
+    fn open(&self, layers: ContentHash, session: &Path) -> Option<BaseTree> {
+        let path = self.path(layers);
+        let file = match check_own_dir(&self.dir).and_then(|()| OwnFile::open(&path)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::info!(%error, "a saved tree is not used");
+                return None;
+            }
+        };
+        if let Err(error) = file.touch() {
+            tracing::debug!(path = %path.display(), %error, "a saved tree will count as unused");
+        }
+        let (shelf, session) = (self.clone(), session.to_owned());
+        let rebuild = move |error| shelf.rebuild(layers, &session, &error);
+        match BaseTree::open(Box::new(Source(file)), layers, Box::new(rebuild)) {
+            Ok(tree) => Some(tree),
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::info!(path = %path.display(), %error, "a saved tree is not used");
+                None
+            }
+        }
+    }
+
+    /// Takes the place of a saved tree that turned out to be damaged.
+    fn rebuild(
+        &self,
+        layers: ContentHash,
+        session: &Path,
+        error: &IndexError,
+    ) -> Option<Arc<BaseTree>> {
+        let path = self.path(layers);
+        let error = with_causes(error);
+        tracing::info!(path = %path.display(), %error, "a saved tree is damaged; it is built again");
+        let built = Session::read_meta(session)
+            .map_err(Error::from)
+            .and_then(|meta| manifests_in(session, &meta))
+            .and_then(|manifests| build(&manifests));
+        match built {
+            Ok((tree, composed)) => {
+                let unsaved = Unsaved {
+                    shelf: self.clone(),
+                    tree: tree.clone(),
+                    identity: IndexIdentity { layers, composed },
+                };
+                // Nobody waits for it.
+                drop(unsaved.save_later());
+                Some(tree)
+            }
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::error!(session = %session.display(), %error, "the tree cannot be built again");
+                None
+            }
+        }
+    }
+
+    /// Removes what was not used for longest, until the rest is within the bounds.
+    fn trim(&self) -> io::Result<()> {
+        let entries = self.dir.read_dir()?.collect::<io::Result<Vec<_>>>()?;
+        let mut kept: Vec<_> = entries.iter().filter_map(saved).collect();
+        kept.sort_unstable_by(|a, b| b.cmp(a));
+        let mut bytes = 0;
+        for (number, (_, len, path)) in kept.into_iter().enumerate() {
+            bytes += len;
+            if number >= MOST_FILES || bytes > MOST_BYTES {
+                std::fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When a saved tree was last used, its length and its path; nothing for any other file.
+fn saved(entry: &DirEntry) -> Option<(SystemTime, u64, PathBuf)> {
+    let path = entry.path();
+    let meta = entry.metadata().ok()?;
+    let is_tree = meta.is_file() && path.extension().is_some_and(|suffix| suffix == SUFFIX);
+    is_tree.then_some((meta.modified().ok()?, meta.len(), path))
+}
+
+impl Unsaved {
+    fn save_later(self) -> Option<JoinHandle<()>> {
+        let thread = std::thread::Builder::new().name("attachfs-index".to_owned());
+        match thread.spawn(move || self.save()) {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                tracing::info!(%error, "a tree is not kept");
+                None
+            }
+        }
+    }
+
+    fn save(&self) {
+        let path = self.shelf.path(self.identity.layers);
+        if let Err(error) = self.try_save(&path) {
+            let error = with_causes(&error);
+            tracing::info!(path = %path.display(), %error, "a tree is not kept");
+        }
+    }
+
+    fn try_save(&self, path: &Path) -> io::Result<()> {
+        let Some(index) = self.tree.index(&self.identity) else {
+            return Err(io::Error::other("a part of it cannot be read any more"));
+        };
+        if index.size() > MOST_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        create_private_dir(&self.shelf.dir)?;
+        check_own_dir(&self.shelf.dir)?;
+        sweep_abandoned(&self.shelf.dir)?;
+        publish(path, |file| index.write(|part| file.write_all(part)))?;
+        tracing::debug!(path = %path.display(), bytes = index.size(), "kept a tree");
+        self.shelf.trim()
+    }
+}
+
+/// An error with its causes, in one line.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, Permissions};
+    use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+    use std::time::Duration;
+
+    use attachfs_manifest::wire::{Format, encode_snapshot};
+    use attachfs_manifest::{
+        ChunkSize, Content, File as ManifestFile, ManifestPath, Mtime, Node, Snapshot,
+    };
+    use attachfs_tree::{Ino, Timestamp};
+    use attachfs_vfs::{SessionId, StoreSettings};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn path(text: &str) -> ManifestPath {
+        ManifestPath::new(text.as_bytes()).unwrap()
+    }
+
+    fn manifest(files: usize) -> ManifestBytes {
+        let entry = |number: usize| {
+            let file = ManifestFile {
+                size: number as u64,
+                mtime: Mtime(number as i64),
+                runnable: false,
+                content: Content::Whole(ContentHash::of(&number.to_le_bytes())),
+            };
+            (path(&format!("{}/{number}", number % 7)), Node::File(file))
+        };
+        let snapshot = Snapshot::new(ChunkSize::DEFAULT, None, (0..files).map(entry)).unwrap();
+        ManifestBytes {
+            name: "a manifest".to_owned(),
+            bytes: encode_snapshot(&snapshot, Format::V2025_12).unwrap(),
+            at: None,
+        }
+    }
+
+    /// A session of one manifest, and places of its own.
+    struct Setup {
+        temp: TempDir,
+        manifest: ManifestBytes,
+        session: Session,
+    }
+
+    impl Setup {
+        fn new(files: usize) -> Self {
+            let temp = TempDir::new().unwrap();
+            let manifest = manifest(files);
+            let meta = SessionMeta {
+                format: SessionMeta::FORMAT,
+                id: SessionId::from_random([7; 16]),
+                program: "test".to_owned(),
+                created: Timestamp::default(),
+                mount_point: temp.path().join("mnt"),
+                owner: 0,
+                manifests: vec![manifest.describe()],
+                parent: ContentHash::of(&manifest.bytes),
+                store: StoreSettings::default(),
+                scratch_dir: None,
+                output_dirs: Vec::new(),
+                commit_on_unmount: false,
+                read_only: false,
+            };
+            let bytes = [manifest.bytes.clone()];
+            let session = Session::create(&temp.path().join("session"), meta, &bytes).unwrap();
+            Self {
+                temp,
+                manifest,
+                session,
+            }
+        }
+
+        fn places(&self) -> Places {
+            let place = |name: &str| self.temp.path().join(name);
+            Places {
+                state: place("state"),
+                cache: place("cache"),
+                data: place("data"),
+            }
+        }
+
+        fn shelf(&self) -> Shelf {
+            Shelf::of(&self.places())
+        }
+
+        fn file(&self) -> PathBuf {
+            self.shelf().path(key(&[self.manifest.describe()]))
+        }
+
+        /// Begins as a mount does, and ends when the tree is saved. Whether it had to be built.
+        fn begin(&self) -> (Ground, bool) {
+            let mut asked = false;
+            let manifests = || {
+                asked = true;
+                Ok([self.manifest.clone()])
+            };
+            let described = [self.manifest.describe()];
+            let mut ground =
+                ground(&described, manifests, self.session.dir(), &self.places()).unwrap();
+            if let Some(saving) = ground.save_later() {
+                saving.join().unwrap();
+            }
+            (ground, asked)
+        }
+    }
+
+    fn assert_same(tree: &BaseTree, other: &BaseTree) {
+        assert_eq!(tree.len(), other.len());
+        for raw in 1..=tree.len() as u64 {
+            let ino = Ino::from_raw(raw);
+            assert_eq!(tree.path(ino), other.path(ino));
+            assert_eq!(tree.content(ino), other.content(ino));
+        }
+    }
+
+    #[test]
+    fn a_tree_is_built_once_and_opened_from_then_on() {
+        let setup = Setup::new(WORTH_KEEPING);
+        let (built, was_built) = setup.begin();
+        assert!(was_built);
+        let (opened, was_built) = setup.begin();
+        assert!(!was_built, "nobody looks at the manifests");
+        assert_eq!(opened.parent, built.parent);
+        assert_same(&opened.tree, &built.tree);
+        assert!(
+            !ground_of(&setup.session, &setup.places())
+                .unwrap()
+                .tree
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_small_tree_is_not_kept() {
+        let setup = Setup::new(10);
+        setup.begin();
+        assert!(setup.begin().1);
+        assert!(!setup.shelf().dir.exists());
+    }
+
+    #[test]
+    fn damage_that_is_found_later_is_made_good_from_the_session() {
+        let setup = Setup::new(WORTH_KEEPING);
+        let built = setup.begin().0;
+        let sound = fs::read(setup.file()).unwrap();
+        let opened = setup.begin().0;
+        // All pages, and the header again under whoever has it open.
+        let file = File::options().write(true).open(setup.file()).unwrap();
+        file.write_all_at(&vec![0xff; sound.len()], 0).unwrap();
+        assert_same(&opened.tree, &built.tree);
+        // The thread that replaces it is nobody's to wait for.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while fs::read(setup.file()).unwrap() != sound {
+            assert!(std::time::Instant::now() < deadline, "it is replaced");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_damaged_header_costs_a_build() {
+        let setup = Setup::new(WORTH_KEEPING);
+        setup.begin();
+        let file = File::options().write(true).open(setup.file()).unwrap();
+        file.write_all_at(&[0xff], 100).unwrap();
+        assert!(setup.begin().1);
+        assert!(!setup.begin().1, "it was replaced");
+    }
+
+    #[test]
+    fn what_others_can_change_is_neither_used_nor_written() {
+        let setup = Setup::new(WORTH_KEEPING);
+        setup.begin();
+        let dir = setup.shelf().dir;
+        fs::set_permissions(&dir, Permissions::from_mode(0o770)).unwrap();
+        fs::remove_file(setup.file()).unwrap();
+        assert!(setup.begin().1);
+        assert!(!setup.file().exists());
+        fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
+        setup.begin();
+        fs::set_permissions(setup.file(), Permissions::from_mode(0o666)).unwrap();
+        assert!(setup.begin().1);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_made_costs_a_build() {
+        let setup = Setup::new(WORTH_KEEPING);
+        fs::write(setup.places().cache, "a file").unwrap();
+        assert!(setup.begin().1);
+        assert!(setup.begin().1);
+    }
+
+    #[test]
+    fn what_was_used_last_is_kept_and_nothing_else_is_touched() {
+        let setup = Setup::new(WORTH_KEEPING);
+        setup.begin();
+        let dir = setup.shelf().dir;
+        let old = |number: usize| dir.join(format!("{number}.tree"));
+        for number in 1..=MOST_FILES {
+            let file = File::create(old(number)).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(number as u64);
+            file.set_modified(time).unwrap();
+        }
+        fs::write(dir.join("other"), "").unwrap();
+        setup.shelf().trim().unwrap();
+        assert!(!old(1).exists() && old(2).exists());
+        // Longer than all that may be kept, and used before the tree was.
+        File::options()
+            .write(true)
+            .open(old(3))
+            .unwrap()
+            .set_len(MOST_BYTES)
+            .unwrap();
+        File::open(old(3))
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        setup.shelf().trim().unwrap();
+        assert!(!old(3).exists() && setup.file().exists() && dir.join("other").exists());
+    }
+
+    #[test]
+    fn another_order_and_another_place_make_another_key() {
+        let one = manifest(1).describe();
+        let two = manifest(2).describe();
+        let at = |text: &str| BaseManifest {
+            at: Some(path(text)),
+            ..one.clone()
+        };
+        let lists = [
+            vec![one.clone()],
+            vec![two.clone()],
+            vec![one.clone(), two.clone()],
+            vec![two, one.clone()],
+            vec![at("a")],
+            vec![at("b")],
+        ];
+        let keys: std::collections::HashSet<_> = lists.iter().map(|list| key(list)).collect();
+        assert_eq!(keys.len(), lists.len());
+    }
+}
