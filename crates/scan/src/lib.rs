@@ -17,5 +17,7 @@ mod walk;
 
 pub use entry::{EntryKind, Scan, ScannedEntry, ScannedFile, SkipReason, Skipped};
 pub use error::ScanError;
-pub use progress::{Phase, Progress, ProgressEvent, Silent};
+pub use progress::{
+    Cancelled, EVERY, EVERY_ITEMS, Phase, Progress, ProgressEvent, Reporter, Silent,
+};
 pub use walk::{ScanOptions, SymlinkPolicy, scan};

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use attachfs_manifest::{ChunkSize, Content, ContentHash, Hasher};
 
@@ -24,7 +25,12 @@ pub fn hash_file(source: &Source, chunk_size: ChunkSize) -> Result<Content, Tran
 
 /// [`hash_file`] on a thread of its own.
 pub async fn hash_source(source: Source, chunk_size: ChunkSize) -> Result<Content, TransferError> {
-    blocking(move || hash_file(&source, chunk_size)).await
+    let meter = Meter::new(Phase::Hash, 1, source.size);
+    let counted = Arc::clone(&meter);
+    blocking(&meter, move || {
+        hash_chunks(&source, chunk_size, &counted).map(content_of)
+    })
+    .await
 }
 
 /// The hashes of a file's chunks, in order.

@@ -19,7 +19,7 @@ mod snapshot;
 mod source;
 mod upload;
 
-pub use attachfs_scan::{Phase, Progress, ProgressEvent, Silent};
+pub use attachfs_scan::{Cancelled, Phase, Progress, ProgressEvent, Reporter, Silent};
 pub use error::TransferError;
 pub use hash::{hash_file, hash_source};
 pub use snapshot::snapshot;

@@ -145,7 +145,7 @@ impl Shared {
             .await
             .expect("the semaphore is never closed");
         let (shared, file) = (Arc::clone(self), scanned.clone());
-        let (now, bytes, hashes) = blocking(move || shared.read(&file)).await?;
+        let (now, bytes, hashes) = blocking(&self.meter, move || shared.read(&file)).await?;
         drop(reader);
         for (&hash, range) in hashes.iter().zip(self.chunk_size.ranges(now.size)) {
             let len = range.end - range.start;
@@ -549,6 +549,6 @@ mod tests {
         assert_eq!((last.bytes_done, last.bytes_total), (8, Some(8)));
         let cancelling = Last(Mutex::default(), true);
         let cancelled = snapshot(&scanned(&folder), ChunkSize::WholeFile, None, &cancelling).await;
-        assert!(matches!(cancelled, Err(TransferError::Cancelled)));
+        assert!(matches!(cancelled, Err(TransferError::Cancelled(_))));
     }
 }
