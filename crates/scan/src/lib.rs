@@ -6,8 +6,10 @@
 //! followed, except where the [`SymlinkPolicy`] replaces one by what it points to.
 //!
 //! Reading the bytes is left to `transfer`, which opens each file through [`ScannedFile::open`]: that
-//! refuses a file that was swapped for a link since, and tells what the file is at that moment.
+//! refuses a file that was swapped for a link since, and tells what the file is at that moment. What an
+//! earlier reading found is kept in [`cache`].
 
+pub mod cache;
 mod entry;
 mod error;
 mod links;
