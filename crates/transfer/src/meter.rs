@@ -42,17 +42,24 @@ impl Meter {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn finished(&self, item: String) {
+    pub(crate) fn finished(&self, item: impl FnOnce() -> String) {
         self.items.fetch_add(1, Ordering::Relaxed);
-        *self.last.lock() = Some(item);
+        // Somebody who is just setting it has as good a name.
+        if let Some(mut last) = self.last.try_lock() {
+            *last = Some(item());
+        }
     }
 
-    /// An item of so many bytes is finished, and there was nothing to do for it.
-    pub(crate) fn skipped(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes_skipped.fetch_add(bytes, Ordering::Relaxed);
+    /// An item of `bytes` is finished. There was something to do for `counted` of them only, which are
+    /// counted already.
+    pub(crate) fn known(&self, bytes: u64, counted: u64) {
+        let rest = bytes.saturating_sub(counted);
+        self.bytes.fetch_add(rest, Ordering::Relaxed);
+        self.bytes_skipped.fetch_add(rest, Ordering::Relaxed);
         self.items.fetch_add(1, Ordering::Relaxed);
-        self.items_skipped.fetch_add(1, Ordering::Relaxed);
+        if counted == 0 {
+            self.items_skipped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn stop(&self) {
@@ -71,6 +78,14 @@ impl Meter {
     /// The end before the end.
     pub(crate) fn cancelled(&self) -> Cancelled {
         Cancelled::after(self.event())
+    }
+
+    pub(crate) fn items_total(&self) -> u64 {
+        self.items_total
+    }
+
+    pub(crate) fn bytes_total(&self) -> u64 {
+        self.bytes_total
     }
 
     pub(crate) fn items_done(&self) -> u64 {

@@ -50,7 +50,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         self.objects += 1;
         self.bytes += bytes;
     }
@@ -126,12 +126,12 @@ impl Uploader {
                 let payload = blocking(&meter, move || source.payload(range));
                 let outcome = uploader.ensure(chunk.hash, len, payload, path).await?;
                 match outcome {
-                    Outcome::AlreadyThere => meter.skipped(len),
+                    Outcome::AlreadyThere => meter.known(len, 0),
                     Outcome::Uploaded => {
                         meter.add_bytes(len);
-                        meter.finished(
-                            EscapedBytes(path.as_os_str().as_encoded_bytes()).to_string(),
-                        );
+                        meter.finished(|| {
+                            EscapedBytes(path.as_os_str().as_encoded_bytes()).to_string()
+                        });
                     }
                 }
                 Ok((outcome, len))
@@ -156,7 +156,7 @@ impl Uploader {
             async move {
                 let _slot = uploader.slot(&uploader.requests).await;
                 let found = uploader.found_len(hash).await?;
-                meter.finished(hash.to_string());
+                meter.finished(|| hash.to_string());
                 Ok((found != Some(expected)).then_some((hash, expected, found)))
             }
         });

@@ -15,7 +15,7 @@ use std::time::Duration;
 use attachfs_manifest::{ChunkSize, ContentHash};
 use parking_lot::Mutex;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Statement, params};
 
 use super::ScannedFile;
 use super::database::{self, CacheError};
@@ -80,40 +80,55 @@ impl DeadlineHashCache {
         })
     }
 
-    /// The hashes of a file's chunks, if each of them is there for the file's modification time.
+    /// The hashes of each file's chunks, if each of them is there for the file's modification time.
     pub(super) fn look_up(
         &self,
-        file: &ScannedFile,
+        files: &[&ScannedFile],
         chunk_size: ChunkSize,
-    ) -> Option<Vec<ContentHash>> {
-        let modified = self.zone.python_text(file.stamp.mtime_ns)?;
-        let path = python_bytes(&file.source);
+    ) -> Vec<Option<Vec<ContentHash>>> {
         let mut reader = self.reader.lock();
-        let connection = reader.as_ref()?;
-        let find = || -> rusqlite::Result<Option<Vec<ContentHash>>> {
-            let mut row = connection.prepare_cached(
+        let Some(connection) = &*reader else {
+            return vec![None; files.len()];
+        };
+        let find = || -> rusqlite::Result<Vec<_>> {
+            // Locks the file once and not for each row.
+            let all = connection.unchecked_transaction()?;
+            let mut row = all.prepare_cached(
                 "SELECT file_hash, last_modified_time FROM hashesV4 WHERE file_path = ?1
                  AND hash_algorithm = ?2 AND range_start = ?3 AND range_end = ?4",
             )?;
-            let mut hashes = Vec::new();
-            for (start, end) in ranges(chunk_size, file.size) {
-                let key = params![path, ALGORITHM, start, end];
-                let found = row.query_row(key, |row| hash_of(row, &modified));
-                match found.optional()?.flatten() {
-                    Some(hash) => hashes.push(hash),
-                    None => return Ok(None),
-                }
-            }
-            Ok(Some(hashes))
+            let found = files
+                .iter()
+                .map(|file| self.find(&mut row, file, chunk_size));
+            found.collect()
         };
-        match find() {
-            Ok(hashes) => hashes,
-            Err(error) => {
-                *reader = None;
-                self.warn("read", &error);
-                None
+        find().unwrap_or_else(|error| {
+            *reader = None;
+            self.warn("read", &error);
+            vec![None; files.len()]
+        })
+    }
+
+    fn find(
+        &self,
+        row: &mut Statement<'_>,
+        file: &ScannedFile,
+        chunk_size: ChunkSize,
+    ) -> rusqlite::Result<Option<Vec<ContentHash>>> {
+        let Some(modified) = self.zone.python_text(file.stamp.mtime_ns) else {
+            return Ok(None);
+        };
+        let path = python_bytes(&file.source);
+        let mut hashes = Vec::new();
+        for (start, end) in ranges(chunk_size, file.size) {
+            let key = params![path, ALGORITHM, start, end];
+            let found = row.query_row(key, |row| hash_of(row, &modified));
+            match found.optional()?.flatten() {
+                Some(hash) => hashes.push(hash),
+                None => return Ok(None),
             }
         }
+        Ok(Some(hashes))
     }
 
     /// Keeps the hashes of a file's chunks.

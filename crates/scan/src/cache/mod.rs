@@ -61,6 +61,15 @@ enum Found {
     Unknown,
 }
 
+impl Found {
+    fn hashes(self) -> Option<Vec<ContentHash>> {
+        match self {
+            Self::Hit(hashes) => Some(hashes),
+            Self::Altered | Self::Unknown => None,
+        }
+    }
+}
+
 /// The hash caches that are in use.
 #[derive(Debug, Default)]
 pub struct HashCaches {
@@ -94,15 +103,25 @@ impl HashCaches {
             Some(own) => own.look_up(files, chunk_size),
             None => vec![Found::Unknown; files.len()],
         };
-        let both = own.into_iter().zip(files);
-        both.map(|(found, file)| match (found, &self.deadline) {
-            (Found::Hit(hashes), _) => Some(hashes),
-            (Found::Unknown, Some(deadline)) if is_before(file.stamp.mtime_ns, now) => {
-                deadline.look_up(file, chunk_size)
+        let ask_for = |(at, found): (usize, &Found)| {
+            let settled = is_before(files[at].stamp.mtime_ns, now);
+            (*found == Found::Unknown && settled).then_some(at)
+        };
+        let asked: Vec<usize> = match &self.deadline {
+            Some(_) => own.iter().enumerate().filter_map(ask_for).collect(),
+            None => Vec::new(),
+        };
+        let mut known: Vec<_> = own.into_iter().map(Found::hashes).collect();
+        if let Some(deadline) = &self.deadline {
+            let unknown: Vec<_> = asked.iter().map(|&at| files[at]).collect();
+            for (at, hashes) in asked
+                .into_iter()
+                .zip(deadline.look_up(&unknown, chunk_size))
+            {
+                known[at] = hashes;
             }
-            (Found::Unknown | Found::Altered, _) => None,
-        })
-        .collect()
+        }
+        known
     }
 
     /// Keeps the hashes of a file's chunks, if they are certain. `file` is what it was at `seen`, before

@@ -94,12 +94,14 @@ fn what_was_kept_is_found_by_the_next_process() {
     assert_eq!(look(&caches(&options), &file), Some(hashes(b"hello")));
 }
 
+type Change = fn(&mut ScannedFile);
+
 #[test]
 fn every_change_of_the_file_is_a_miss() {
     let home = TempDir::new().unwrap();
     let (caches, file) = (caches(&options(&home)), file("/data/a"));
     keep(&caches, &file, b"hello");
-    let changes: [(&str, fn(&mut ScannedFile)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("size", |file| {
             file.size = 6;
             file.stamp.size = 6;

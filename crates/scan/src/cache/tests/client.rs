@@ -54,7 +54,7 @@ fn the_rows_are_those_that_the_client_writes() {
             file.stamp.mtime_ns = mtime_ns;
             file.stamp.ctime_ns = mtime_ns;
         });
-        let seen = now() + Duration::from_secs(60);
+        let seen = now() + Duration::from_mins(1);
         let hash: ContentHash = text(4).parse().unwrap();
         caches.remember(&file, ChunkSize::WholeFile, &[hash], seen);
         caches.flush();
@@ -309,10 +309,10 @@ with HashCache(home) as cache:
     for file in &scanned {
         let size = ChunkSize::Bytes(3.try_into().unwrap());
         assert_eq!(
-            deadline.look_up(file, ChunkSize::WholeFile),
-            Some(vec![theirs])
+            deadline.look_up(&[file], ChunkSize::WholeFile),
+            [Some(vec![theirs])]
         );
-        assert_eq!(deadline.look_up(file, size), Some(vec![theirs; 2]));
+        assert_eq!(deadline.look_up(&[file], size), [Some(vec![theirs; 2])]);
     }
 }
 
