@@ -1,16 +1,15 @@
 //! Both ends of the control socket: the verbs of a session, through the process that has it mounted.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use attachfs_commit::{Observer, Step};
 use attachfs_mount::{
     ControlClient, ControlService, EventSink, Failure, FailureKind, Peer, Request, Response,
     ServiceFuture,
 };
-use attachfs_transfer::{Phase, Progress, ProgressEvent};
+use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent, TransferError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,9 +18,6 @@ use crate::Error;
 use crate::mount::Active;
 use crate::registry::Found;
 use crate::remote::CommitArguments;
-
-/// How often a client hears of progress.
-const NEWS: Duration = Duration::from_millis(100);
 
 /// Answers for a mount of this process.
 #[derive(Debug)]
@@ -83,20 +79,70 @@ impl ControlService for Service {
 struct Event {
     phase: String,
     items_done: u64,
+    items_skipped: u64,
     items_total: Option<u64>,
     bytes_done: u64,
+    bytes_skipped: u64,
     bytes_total: Option<u64>,
+    bytes_per_second: u64,
     item: Option<String>,
 }
 
-/// Passes progress on, not more often than someone can read it. What is `cancellable` ends when its
-/// client goes away, up to a commit's intent: from there on it is quicker to finish than to resume.
+impl From<&ProgressEvent> for Event {
+    fn from(event: &ProgressEvent) -> Self {
+        let phase = match event.phase {
+            Phase::Scan => "scan",
+            Phase::Hash => "hash",
+            Phase::Check => "check",
+            Phase::Upload => "upload",
+            Phase::Download => "download",
+            Phase::Commit => "commit",
+        };
+        Self {
+            phase: phase.to_owned(),
+            items_done: event.items_done,
+            items_skipped: event.items_skipped,
+            items_total: event.items_total,
+            bytes_done: event.bytes_done,
+            bytes_skipped: event.bytes_skipped,
+            bytes_total: event.bytes_total,
+            bytes_per_second: event.bytes_per_second,
+            item: event.item.clone(),
+        }
+    }
+}
+
+impl From<Event> for ProgressEvent {
+    fn from(event: Event) -> Self {
+        let phase = match event.phase.as_str() {
+            "scan" => Phase::Scan,
+            "hash" => Phase::Hash,
+            "check" => Phase::Check,
+            "upload" => Phase::Upload,
+            "download" => Phase::Download,
+            _ => Phase::Commit,
+        };
+        Self {
+            phase,
+            items_done: event.items_done,
+            items_skipped: event.items_skipped,
+            items_total: event.items_total,
+            bytes_done: event.bytes_done,
+            bytes_skipped: event.bytes_skipped,
+            bytes_total: event.bytes_total,
+            bytes_per_second: event.bytes_per_second,
+            item: event.item,
+        }
+    }
+}
+
+/// Passes progress on. What is `cancellable` ends when its client goes away, up to a commit's
+/// intent: from there on it is quicker to finish than to resume.
 struct News {
     events: EventSink,
     hook: Option<StepHook>,
     cancellable: bool,
     intended: AtomicBool,
-    last: Mutex<Option<Instant>>,
 }
 
 impl News {
@@ -106,7 +152,6 @@ impl News {
             hook,
             cancellable,
             intended: AtomicBool::new(false),
-            last: Mutex::new(None),
         }
     }
 }
@@ -116,25 +161,8 @@ impl Progress for News {
         if self.cancellable && !self.intended.load(Ordering::Relaxed) && self.events.is_gone() {
             return ControlFlow::Break(());
         }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= NEWS) {
-            *last = Some(Instant::now());
-            let phase = match event.phase {
-                Phase::Scan => "scan",
-                Phase::Hash => "hash",
-                Phase::Upload => "upload",
-            };
-            let event = Event {
-                phase: phase.to_owned(),
-                items_done: event.items_done,
-                items_total: event.items_total,
-                bytes_done: event.bytes_done,
-                bytes_total: event.bytes_total,
-                item: event.item.clone(),
-            };
-            if let Ok(event) = serde_json::to_value(event) {
-                self.events.send(event);
-            }
+        if let Ok(event) = serde_json::to_value(Event::from(event)) {
+            self.events.send(event);
         }
         ControlFlow::Continue(())
     }
@@ -180,21 +208,11 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     });
     while let Some(event) = heard.recv().await {
         if let (Some(observer), Ok(event)) = (observer, serde_json::from_value::<Event>(event)) {
-            let event = ProgressEvent {
-                phase: match event.phase.as_str() {
-                    "scan" => Phase::Scan,
-                    "hash" => Phase::Hash,
-                    _ => Phase::Upload,
-                },
-                items_done: event.items_done,
-                items_total: event.items_total,
-                bytes_done: event.bytes_done,
-                bytes_total: event.bytes_total,
-                item: event.item,
-            };
+            let event = ProgressEvent::from(event);
             if observer.update(&event) == ControlFlow::Break(()) {
                 hang_up.now();
-                return Err(Error::Transfer(attachfs_transfer::TransferError::Cancelled));
+                let cancelled = TransferError::from(Cancelled::after(event));
+                return Err(Error::Transfer(cancelled));
             }
         }
     }

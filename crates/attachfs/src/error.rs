@@ -308,7 +308,7 @@ fn class_of_commit(error: &CommitError) -> Class {
 /// means to who asked for it.
 fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
     match error {
-        TransferError::Cancelled => Class::Cancelled,
+        TransferError::Cancelled(_) => Class::Cancelled,
         TransferError::Changed { .. } => Class::Busy,
         TransferError::Scan(error) => class_of_scan(error),
         TransferError::Store { .. }
@@ -320,7 +320,7 @@ fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
 
 fn class_of_scan(error: &ScanError) -> Class {
     match error {
-        ScanError::Cancelled => Class::Cancelled,
+        ScanError::Cancelled(_) => Class::Cancelled,
         ScanError::Replaced(_) => Class::Busy,
         ScanError::NotADirectory(_) | ScanError::Io { .. } | ScanError::Unrepresentable { .. } => {
             Class::Other

@@ -30,7 +30,7 @@ pub use attachfs_manifest::wire::Format;
 pub use attachfs_manifest::{ChunkSize, ContentHash, EscapedBytes, ManifestPath};
 pub use attachfs_scan::SymlinkPolicy;
 pub use attachfs_store::{ManifestAddress, StoreAddress};
-pub use attachfs_transfer::{Phase, Progress, ProgressEvent, Silent};
+pub use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent, Silent};
 pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings};
 pub use control::StepHook;
 pub use error::{Class, Error};

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use attachfs_commit::{CommitError, Observer};
-use attachfs_transfer::TransferError;
+use attachfs_transfer::{Cancelled, Phase, ProgressEvent};
 use attachfs_vfs::{Counters, SessionId};
 use tokio::process::Command;
 
@@ -164,7 +164,10 @@ pub async fn run(
         let committed = tokio::select! {
             committed = mount.commit(&arguments, observer) => committed,
             // A commit may be interrupted anywhere.
-            () = give_up => Err(CommitError::Transfer(TransferError::Cancelled).into()),
+            () = give_up => {
+                let cancelled = Cancelled::after(ProgressEvent::of(Phase::Commit));
+                Err(CommitError::Transfer(cancelled.into()).into())
+            }
         };
         let report = committed.map_err(failed)?;
         if !report.account.is_partial() {

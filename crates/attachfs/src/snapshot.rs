@@ -6,7 +6,7 @@ use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{ChunkSize, ContentHash, Snapshot};
 use attachfs_scan::{ScanOptions, SymlinkPolicy, scan};
 use attachfs_store::DirectoryStore;
-use attachfs_transfer::{Progress, UploadOptions, Uploader, snapshot};
+use attachfs_transfer::{HashOptions, Progress, UploadOptions, Uploader, snapshot};
 use serde::Serialize;
 
 use crate::Error;
@@ -146,7 +146,9 @@ async fn take(
         let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = open.store.clone();
         Uploader::new(chunks, upload)
     });
-    let (snapshot, done) = snapshot(&found, chunk_size, uploader.as_ref(), progress).await?;
+    let hashing = HashOptions::new(chunk_size);
+    let (snapshot, done) = snapshot(&found, &hashing, uploader.as_ref(), progress).await?;
+    let done = done.upload;
     let bytes = encode_snapshot(&snapshot, options.format)?;
     let skipped = found.skipped.iter().map(|skipped| SkippedPath {
         path: skipped.path.to_string(),
@@ -252,7 +254,7 @@ async fn missing_bytes(
 ) -> Result<u64, Error> {
     use attachfs_manifest::{ChunkLayout, Node};
     use attachfs_store::{ChunkStore as _, StoreError};
-    let (hashed, _) = snapshot(found, chunk_size, None, progress).await?;
+    let (hashed, _) = snapshot(found, &HashOptions::new(chunk_size), None, progress).await?;
     let mut seen = std::collections::HashSet::new();
     let mut missing = 0;
     for (_, node) in hashed.entries() {

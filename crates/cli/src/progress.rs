@@ -89,7 +89,10 @@ fn new_bar(event: &ProgressEvent) -> ProgressBar {
     let (verb, with_bytes) = match event.phase {
         Phase::Scan => ("scanning", false),
         Phase::Hash => ("hashing", event.bytes_total.is_some()),
+        Phase::Check => ("checking", false),
         Phase::Upload => ("uploading", event.bytes_total.is_some()),
+        Phase::Download => ("fetching", event.bytes_total.is_some()),
+        Phase::Commit => ("committing", false),
     };
     let template = if with_bytes {
         format!(

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{ChunkSize, Content, ContentHash, File, ManifestPath, Mtime, Node};
 use attachfs_transfer::{
-    ChunkSource, Phase, ProgressEvent, Source, SourceFile, TransferError, hash_source,
+    ChunkSource, Phase, ProgressEvent, Reporter, Source, SourceFile, TransferError, hash_source,
 };
 use attachfs_tree::{FileContent, Ino, Mapping};
 use attachfs_vfs::overlay::CleanFile;
@@ -106,6 +106,13 @@ impl Commit<Planned> {
             let mut done = futures::stream::iter(files)
                 .map(|file| work.hash(file))
                 .buffer_unordered(AT_ONCE);
+            let mut reporter = Reporter::new(observer, Instant::now());
+            let so_far = |items_done, bytes_done| ProgressEvent {
+                items_done,
+                items_total: Some(total),
+                bytes_done,
+                ..ProgressEvent::of(Phase::Hash)
+            };
             let mut count = 0;
             let mut bytes = 0;
             while let Some(ended) = done.try_next().await? {
@@ -129,17 +136,11 @@ impl Commit<Planned> {
                 };
                 count += 1;
                 bytes += node.size;
-                let event = ProgressEvent {
-                    phase: Phase::Hash,
-                    items_done: count,
-                    items_total: Some(total),
-                    bytes_done: bytes,
-                    bytes_total: None,
+                let polled = reporter.poll(Instant::now(), count, || ProgressEvent {
                     item: file.paths.first().map(|(path, _)| path.to_string()),
-                };
-                if observer.update(&event) == ControlFlow::Break(()) {
-                    return Err(TransferError::Cancelled.into());
-                }
+                    ..so_far(count, bytes)
+                });
+                polled.map_err(TransferError::from)?;
                 hashed.clean.push(clean);
                 hashed.written.extend(written);
                 hashed.assemblies.extend(assembly);
@@ -149,6 +150,8 @@ impl Commit<Planned> {
                     put(&mut planned, path, Node::File(node.clone()), base);
                 }
             }
+            let told = reporter.tell(Instant::now(), so_far(count, bytes));
+            told.map_err(TransferError::from)?;
         }
         hashed.changes = planned.changes;
         hashed.left = planned.left;

@@ -1,10 +1,10 @@
 //! The whole of a commit, new or resumed.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use attachfs_store::Store;
-use attachfs_transfer::{Phase, ProgressEvent, TransferError, UploadOptions, Uploader};
+use attachfs_transfer::{Phase, ProgressEvent, Reporter, TransferError, UploadOptions, Uploader};
 use attachfs_vfs::Vfs;
 
 use crate::plan::LOOK_AGAIN;
@@ -69,18 +69,9 @@ pub async fn commit(
 
 /// Asks once more whether to go on: from the intent on a commit is finished, whoever loses interest.
 fn last_call(observer: &dyn Observer) -> Result<(), CommitError> {
-    let event = ProgressEvent {
-        phase: Phase::Upload,
-        items_done: 0,
-        items_total: None,
-        bytes_done: 0,
-        bytes_total: None,
-        item: None,
-    };
-    match observer.update(&event) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(TransferError::Cancelled.into()),
-    }
+    let mut reporter = Reporter::new(observer, Instant::now());
+    let asked = reporter.tell(Instant::now(), ProgressEvent::of(Phase::Commit));
+    asked.map_err(|cancelled| TransferError::from(cancelled).into())
 }
 
 /// What a commit would say, without sending anything: the changes since the last commit, hashed.

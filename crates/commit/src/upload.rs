@@ -84,7 +84,7 @@ impl Commit<Hashed> {
         drop(assemblies);
         let kept = named.into_iter().filter(|(hash, _)| !sent.contains(hash));
         let kept: Vec<_> = kept.collect();
-        uploader.confirm(&kept).await?;
+        uploader.confirm(&kept, observer).await?;
         account.uploaded_objects = report.uploaded.objects;
         account.uploaded_bytes = report.uploaded.bytes;
         account.present_objects = report.already_there.objects + kept.len() as u64;

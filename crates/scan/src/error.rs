@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use attachfs_manifest::{EscapedBytes, PathError};
 
+use crate::Cancelled;
 use crate::os::path_bytes;
 
 /// Why a scan, or opening a scanned file, failed. Every text names the path.
@@ -37,8 +38,8 @@ pub enum ScanError {
         source: PathError,
     },
     /// [`Progress::update`](crate::Progress::update) asked to stop.
-    #[error("cancelled")]
-    Cancelled,
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
 }
 
 impl ScanError {

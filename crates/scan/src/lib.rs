@@ -6,8 +6,10 @@
 //! followed, except where the [`SymlinkPolicy`] replaces one by what it points to.
 //!
 //! Reading the bytes is left to `transfer`, which opens each file through [`ScannedFile::open`]: that
-//! refuses a file that was swapped for a link since, and tells what the file is at that moment.
+//! refuses a file that was swapped for a link since, and tells what the file is at that moment. What an
+//! earlier reading found is kept in [`cache`].
 
+pub mod cache;
 mod entry;
 mod error;
 mod links;
@@ -17,5 +19,7 @@ mod walk;
 
 pub use entry::{EntryKind, Scan, ScannedEntry, ScannedFile, SkipReason, Skipped};
 pub use error::ScanError;
-pub use progress::{Phase, Progress, ProgressEvent, Silent};
+pub use progress::{
+    Cancelled, EVERY, EVERY_ITEMS, Phase, Progress, ProgressEvent, Reporter, Silent,
+};
 pub use walk::{ScanOptions, SymlinkPolicy, scan};

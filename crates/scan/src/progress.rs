@@ -1,6 +1,12 @@
 //! The one way in which long work tells how far it is, and is asked to stop.
+//!
+//! Whoever works counts, and shows the count to a [`Reporter`] as often as it likes. The reporter passes
+//! on what is worth passing on: the first look, then one event when [`EVERY_ITEMS`] more items are done or
+//! [`EVERY`] has gone by, and the last. The listener's answer comes back as a [`Cancelled`], which carries
+//! what was done until then.
 
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -9,8 +15,14 @@ pub enum Phase {
     Scan,
     /// Reading and hashing files, uploading what the store lacks.
     Hash,
+    /// Asking a store what it has.
+    Check,
     /// Sending objects to a store.
     Upload,
+    /// Fetching files from a store.
+    Download,
+    /// Making the changes of a session a manifest.
+    Commit,
 }
 
 /// How far the work is. Totals that are not known yet are `None`.
@@ -20,17 +32,40 @@ pub struct ProgressEvent {
     pub phase: Phase,
     /// Entries, files or objects finished in this phase.
     pub items_done: u64,
+    /// How many of them there was nothing to do for: their hash was known, the store had them.
+    pub items_skipped: u64,
     /// How many there are.
     pub items_total: Option<u64>,
     /// Bytes finished in this phase.
     pub bytes_done: u64,
+    /// How many of them there was nothing to do for.
+    pub bytes_skipped: u64,
     /// How many there are.
     pub bytes_total: Option<u64>,
+    /// Bytes that there was something to do for, in a second, since the phase began. 0 at first.
+    pub bytes_per_second: u64,
     /// What was finished last, as a person would call it; already escaped for a terminal.
     pub item: Option<String>,
 }
 
-/// Listens to long work. Called often (for each file, and a few times a second): be quick.
+impl ProgressEvent {
+    /// Nothing is done yet, and no total is known.
+    pub const fn of(phase: Phase) -> Self {
+        Self {
+            phase,
+            items_done: 0,
+            items_skipped: 0,
+            items_total: None,
+            bytes_done: 0,
+            bytes_skipped: 0,
+            bytes_total: None,
+            bytes_per_second: 0,
+            item: None,
+        }
+    }
+}
+
+/// Listens to long work. Called now and then (see [`Reporter`]): be quick.
 pub trait Progress: Send + Sync {
     /// Says how far the work is. `Break` cancels it.
     fn update(&self, event: &ProgressEvent) -> ControlFlow<()>;
@@ -43,5 +78,187 @@ pub struct Silent;
 impl Progress for Silent {
     fn update(&self, _: &ProgressEvent) -> ControlFlow<()> {
         ControlFlow::Continue(())
+    }
+}
+
+/// The listener had enough.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cancelled")]
+pub struct Cancelled {
+    /// What was done until then.
+    pub so_far: Box<ProgressEvent>,
+}
+
+impl Cancelled {
+    /// After this much.
+    pub fn after(so_far: ProgressEvent) -> Self {
+        Self {
+            so_far: Box::new(so_far),
+        }
+    }
+}
+
+/// How much longer the listener waits for an event at most, if there is somebody to look.
+pub const EVERY: Duration = Duration::from_secs(1);
+
+/// After how many more items there is an event before [`EVERY`] has gone by.
+pub const EVERY_ITEMS: u64 = 50;
+
+/// Tells one listener of one phase, not more often than is of use. The only place that decides how
+/// often that is.
+pub struct Reporter<'a> {
+    listener: &'a dyn Progress,
+    began: Instant,
+    told: Option<(Instant, u64)>,
+}
+
+impl std::fmt::Debug for Reporter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reporter")
+            .field("began", &self.began)
+            .field("told", &self.told)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Reporter<'a> {
+    /// For a phase that begins now.
+    pub const fn new(listener: &'a dyn Progress, now: Instant) -> Self {
+        Self {
+            listener,
+            began: now,
+            told: None,
+        }
+    }
+
+    /// Tells the listener, if it is time to. `items_done` is the event's; `event` is made only if it is
+    /// told, and needs no rate.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        items_done: u64,
+        event: impl FnOnce() -> ProgressEvent,
+    ) -> Result<(), Cancelled> {
+        let due = self.told.is_none_or(|(at, items)| {
+            now.saturating_duration_since(at) >= EVERY
+                || items_done.saturating_sub(items) >= EVERY_ITEMS
+        });
+        if due { self.tell(now, event()) } else { Ok(()) }
+    }
+
+    /// Tells the listener of the end of the phase, or of anything else that it must hear of.
+    pub fn tell(&mut self, now: Instant, mut event: ProgressEvent) -> Result<(), Cancelled> {
+        self.told = Some((now, event.items_done));
+        event.bytes_per_second = rate(
+            event.bytes_done.saturating_sub(event.bytes_skipped),
+            now.saturating_duration_since(self.began),
+        );
+        match self.listener.update(&event) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Cancelled::after(event)),
+        }
+    }
+}
+
+fn rate(bytes: u64, time: Duration) -> u64 {
+    let per_second = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
+    if time.is_zero() {
+        0
+    } else {
+        u64::try_from(per_second).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Hears everything, and has enough after a number of events.
+    struct Heard(Mutex<Vec<ProgressEvent>>, usize);
+
+    impl Heard {
+        fn patient() -> Self {
+            Self(Mutex::default(), usize::MAX)
+        }
+
+        fn items(&self) -> Vec<u64> {
+            let heard = self.0.lock().unwrap();
+            heard.iter().map(|event| event.items_done).collect()
+        }
+    }
+
+    impl Progress for Heard {
+        fn update(&self, event: &ProgressEvent) -> ControlFlow<()> {
+            let mut heard = self.0.lock().unwrap();
+            heard.push(event.clone());
+            if heard.len() >= self.1 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn items(items_done: u64) -> ProgressEvent {
+        ProgressEvent {
+            items_done,
+            bytes_done: 10 * items_done,
+            ..ProgressEvent::of(Phase::Hash)
+        }
+    }
+
+    #[test]
+    fn many_items_in_no_time_are_one_event_for_fifty_and_the_last() {
+        let (heard, now) = (Heard::patient(), Instant::now());
+        let mut reporter = Reporter::new(&heard, now);
+        for done in 0..=120 {
+            reporter.poll(now, done, || items(done)).unwrap();
+        }
+        reporter.tell(now, items(120)).unwrap();
+        assert_eq!(heard.items(), [0, 50, 100, 120]);
+    }
+
+    #[test]
+    fn a_slow_item_is_one_event_a_second() {
+        let (heard, began) = (Heard::patient(), Instant::now());
+        let mut reporter = Reporter::new(&heard, began);
+        for tick in 0..=25 {
+            let now = began + Duration::from_millis(100) * tick;
+            reporter.poll(now, 0, || items(0)).unwrap();
+        }
+        assert_eq!(heard.items().len(), 3, "at 0, 1 and 2 seconds");
+    }
+
+    #[test]
+    fn the_rate_is_of_the_bytes_that_there_was_something_to_do_for() {
+        let (heard, began) = (Heard::patient(), Instant::now());
+        let mut reporter = Reporter::new(&heard, began);
+        let event = ProgressEvent {
+            bytes_done: 5000,
+            bytes_skipped: 2000,
+            ..items(1)
+        };
+        reporter.tell(began, event.clone()).unwrap();
+        reporter
+            .tell(began + Duration::from_millis(500), event)
+            .unwrap();
+        let heard = heard.0.lock().unwrap();
+        assert_eq!(heard[0].bytes_per_second, 0);
+        assert_eq!(heard[1].bytes_per_second, 6000);
+    }
+
+    #[test]
+    fn a_listener_that_has_enough_stops_the_work_which_says_how_far_it_was() {
+        let (heard, now) = (Heard(Mutex::default(), 2), Instant::now());
+        let mut reporter = Reporter::new(&heard, now);
+        reporter.poll(now, 0, || items(0)).unwrap();
+        reporter.poll(now, 20, || items(20)).unwrap();
+        let cancelled = reporter.poll(now, 60, || items(60)).unwrap_err();
+        assert_eq!(
+            (cancelled.so_far.items_done, cancelled.so_far.bytes_done),
+            (60, 600)
+        );
     }
 }

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Instant;
 
 use attachfs_manifest::{EscapedBytes, ManifestPath, Name};
 use rustix::io::Errno;
@@ -16,7 +17,8 @@ use rustix::io::Errno;
 use crate::links::{Base, normalize};
 use crate::os::{Identity, Listed, list, look, path_bytes};
 use crate::{
-    EntryKind, Phase, Progress, ProgressEvent, Scan, ScanError, ScannedEntry, SkipReason, Skipped,
+    EntryKind, Phase, Progress, ProgressEvent, Reporter, Scan, ScanError, ScannedEntry, SkipReason,
+    Skipped,
 };
 
 /// What becomes of symbolic links. A link *escapes* if its text leads out of the root.
@@ -76,20 +78,21 @@ pub fn scan(
         entries: Vec::new(),
         skipped: Vec::new(),
     };
+    let mut reporter = Reporter::new(progress, Instant::now());
     while let Some(place) = walk.pending.pop() {
-        let event = ProgressEvent {
-            phase: Phase::Scan,
-            items_done: walk.entries.len() as u64,
-            items_total: None,
-            bytes_done: 0,
-            bytes_total: None,
+        let items_done = walk.entries.len() as u64;
+        reporter.poll(Instant::now(), items_done, || ProgressEvent {
+            items_done,
             item: Some(EscapedBytes(path_bytes(&place.real)).to_string()),
-        };
-        if progress.update(&event).is_break() {
-            return Err(ScanError::Cancelled);
-        }
+            ..ProgressEvent::of(Phase::Scan)
+        })?;
         walk.directory(&place)?;
     }
+    let end = ProgressEvent {
+        items_done: walk.entries.len() as u64,
+        ..ProgressEvent::of(Phase::Scan)
+    };
+    reporter.tell(Instant::now(), end)?;
     let Walk {
         mut entries,
         mut skipped,
@@ -462,7 +465,7 @@ mod tests {
         }
         let (_temp, root) = folder();
         let error = scan(&root, &ScanOptions::default(), &Never).unwrap_err();
-        assert!(matches!(error, ScanError::Cancelled));
+        assert!(matches!(error, ScanError::Cancelled(_)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use attachfs_manifest::{ContentHash, EscapedBytes, SnapshotError};
-use attachfs_scan::ScanError;
+use attachfs_scan::{Cancelled, ScanError};
 use attachfs_store::StoreError;
 
 /// Why hashing or uploading stopped. What concerns a file names it.
@@ -66,8 +66,8 @@ pub enum TransferError {
     #[error("the folder makes no manifest")]
     Snapshot(#[from] SnapshotError),
     /// [`Progress::update`](crate::Progress::update) asked to stop.
-    #[error("cancelled")]
-    Cancelled,
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
 }
 
 impl TransferError {

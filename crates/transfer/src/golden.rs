@@ -14,7 +14,7 @@ use attachfs_scan::{ScanOptions, SymlinkPolicy, scan};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Silent, snapshot};
+use crate::{HashOptions, Silent, snapshot};
 
 fn cases(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -119,7 +119,9 @@ async fn manifest(
     format: Format,
 ) -> String {
     let found = scan(root, &ScanOptions { symlinks }, &Silent).unwrap();
-    let (snapshot, _) = snapshot(&found, chunk_size, None, &Silent).await.unwrap();
+    let (snapshot, _) = snapshot(&found, &HashOptions::new(chunk_size), None, &Silent)
+        .await
+        .unwrap();
     String::from_utf8(encode_snapshot(&snapshot, format).unwrap()).unwrap()
 }
 

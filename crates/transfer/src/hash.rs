@@ -1,9 +1,11 @@
 //! Hashing files, as a whole or in chunks.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use attachfs_manifest::{ChunkSize, Content, ContentHash, Hasher};
 
@@ -12,7 +14,12 @@ use crate::run::blocking;
 use crate::{Phase, Source, TransferError};
 
 /// How much is read at once: long enough to make calls cheap, short enough to stay in the cache.
-const BUFFER: usize = 1 << 20;
+const BUFFER_LEN: usize = 1 << 20;
+
+thread_local! {
+    /// What a thread reads into.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Hashes a file as a manifest of this chunk size names it. Blocks; reads each byte once.
 ///
@@ -24,7 +31,12 @@ pub fn hash_file(source: &Source, chunk_size: ChunkSize) -> Result<Content, Tran
 
 /// [`hash_file`] on a thread of its own.
 pub async fn hash_source(source: Source, chunk_size: ChunkSize) -> Result<Content, TransferError> {
-    blocking(move || hash_file(&source, chunk_size)).await
+    let meter = Meter::new(Phase::Hash, 1, source.size);
+    let counted = Arc::clone(&meter);
+    blocking(&meter, move || {
+        hash_chunks(&source, chunk_size, &counted).map(content_of)
+    })
+    .await
 }
 
 /// The hashes of a file's chunks, in order.
@@ -34,24 +46,36 @@ pub(crate) fn hash_chunks(
     meter: &Meter,
 ) -> Result<Vec<ContentHash>, TransferError> {
     let file = source.open()?;
-    let longest = chunk_size
-        .ranges(source.size)
-        .map(|range| range.end - range.start)
-        .max();
-    let mut buffer = vec![0; BUFFER.min(longest.unwrap_or(0) as usize)];
     let hashes = chunk_size
         .ranges(source.size)
-        .map(|range| hash_range(source, &file, range, &mut buffer, meter))
+        .map(|range| hash_range(source, &file, range, meter))
         .collect::<Result<_, _>>()?;
     source.check_unchanged(&file)?;
     Ok(hashes)
 }
 
-fn hash_range(
+/// The hash of a range of an open file. Fails if the file ends before it.
+pub(crate) fn hash_range(
     source: &Source,
     file: &File,
     range: Range<u64>,
+    meter: &Meter,
+) -> Result<ContentHash, TransferError> {
+    BUFFER.with_borrow_mut(|buffer| {
+        // A thread that only ever sees small files needs no more than they do.
+        let len = BUFFER_LEN.min((range.end - range.start) as usize);
+        if buffer.len() < len {
+            buffer.resize(len, 0);
+        }
+        hash_through(buffer, source, file, range, meter)
+    })
+}
+
+fn hash_through(
     buffer: &mut [u8],
+    source: &Source,
+    file: &File,
+    range: Range<u64>,
     meter: &Meter,
 ) -> Result<ContentHash, TransferError> {
     let mut hasher = Hasher::new();

@@ -19,9 +19,9 @@ mod snapshot;
 mod source;
 mod upload;
 
-pub use attachfs_scan::{Phase, Progress, ProgressEvent, Silent};
+pub use attachfs_scan::{Cancelled, Phase, Progress, ProgressEvent, Reporter, Silent};
 pub use error::TransferError;
 pub use hash::{hash_file, hash_source};
-pub use snapshot::snapshot;
+pub use snapshot::{HashOptions, HashReport, Unreadable, snapshot};
 pub use source::{ChunkSource, Source, SourceFile};
 pub use upload::{Tally, UploadOptions, UploadReport, Uploader};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use attachfs_scan::{Phase, ProgressEvent};
+use attachfs_scan::{Cancelled, Phase, ProgressEvent};
 use parking_lot::Mutex;
 
 use crate::TransferError;
@@ -14,8 +14,10 @@ use crate::TransferError;
 pub(crate) struct Meter {
     phase: Phase,
     items: AtomicU64,
+    items_skipped: AtomicU64,
     items_total: u64,
     bytes: AtomicU64,
+    bytes_skipped: AtomicU64,
     bytes_total: u64,
     last: Mutex<Option<String>>,
     stopped: AtomicBool,
@@ -26,8 +28,10 @@ impl Meter {
         Arc::new(Self {
             phase,
             items: AtomicU64::new(0),
+            items_skipped: AtomicU64::new(0),
             items_total,
             bytes: AtomicU64::new(0),
+            bytes_skipped: AtomicU64::new(0),
             bytes_total,
             last: Mutex::new(None),
             stopped: AtomicBool::new(false),
@@ -38,9 +42,24 @@ impl Meter {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn finished(&self, item: String) {
+    pub(crate) fn finished(&self, item: impl FnOnce() -> String) {
         self.items.fetch_add(1, Ordering::Relaxed);
-        *self.last.lock() = Some(item);
+        // Somebody who is just setting it has as good a name.
+        if let Some(mut last) = self.last.try_lock() {
+            *last = Some(item());
+        }
+    }
+
+    /// An item of `bytes` is finished. There was something to do for `counted` of them only, which are
+    /// counted already.
+    pub(crate) fn known(&self, bytes: u64, counted: u64) {
+        let rest = bytes.saturating_sub(counted);
+        self.bytes.fetch_add(rest, Ordering::Relaxed);
+        self.bytes_skipped.fetch_add(rest, Ordering::Relaxed);
+        self.items.fetch_add(1, Ordering::Relaxed);
+        if counted == 0 {
+            self.items_skipped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn stop(&self) {
@@ -50,20 +69,40 @@ impl Meter {
     /// For work that blocks a thread, between two steps of it.
     pub(crate) fn go_on(&self) -> Result<(), TransferError> {
         if self.stopped.load(Ordering::Relaxed) {
-            Err(TransferError::Cancelled)
+            Err(self.cancelled().into())
         } else {
             Ok(())
         }
     }
 
+    /// The end before the end.
+    pub(crate) fn cancelled(&self) -> Cancelled {
+        Cancelled::after(self.event())
+    }
+
+    pub(crate) fn items_total(&self) -> u64 {
+        self.items_total
+    }
+
+    pub(crate) fn bytes_total(&self) -> u64 {
+        self.bytes_total
+    }
+
+    pub(crate) fn items_done(&self) -> u64 {
+        self.items.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn event(&self) -> ProgressEvent {
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
         ProgressEvent {
-            phase: self.phase,
-            items_done: self.items.load(Ordering::Relaxed),
+            items_done: now(&self.items),
+            items_skipped: now(&self.items_skipped),
             items_total: Some(self.items_total),
-            bytes_done: self.bytes.load(Ordering::Relaxed),
+            bytes_done: now(&self.bytes),
+            bytes_skipped: now(&self.bytes_skipped),
             bytes_total: Some(self.bytes_total),
             item: self.last.lock().clone(),
+            ..ProgressEvent::of(self.phase)
         }
     }
 }

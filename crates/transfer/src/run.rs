@@ -2,16 +2,16 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use attachfs_scan::Progress;
+use attachfs_scan::{Progress, Reporter};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::TransferError;
 use crate::meter::Meter;
 
-/// How often the listener hears of bytes when no job ends.
-const TICK: Duration = Duration::from_millis(200);
+/// How often the count is looked at when no job ends.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Runs `jobs` as tasks, at most `limit` at a time, and gives each result to `done`. The first failure,
 /// or the listener's wish, ends all of them; when this returns none is running any more, except for a
@@ -31,41 +31,48 @@ where
     let mut jobs = jobs.into_iter();
     let mut running = JoinSet::new();
     let mut tick = tokio::time::interval(TICK);
+    let mut reporter = Reporter::new(progress, Instant::now());
     let outcome = loop {
         while running.len() < limit.max(1) {
             let Some(job) = jobs.next() else { break };
             running.spawn(job);
         }
         tokio::select! {
-            ended = running.join_next() => match ended.map(result_of) {
+            ended = running.join_next() => match ended.map(|ended| result_of(ended, meter)) {
                 None => break Ok(()),
                 Some(Ok(result)) => done(result),
                 Some(Err(error)) => break Err(error),
             },
             _ = tick.tick() => {}
         }
-        if progress.update(&meter.event()).is_break() {
-            break Err(TransferError::Cancelled);
+        let done = meter.items_done();
+        if let Err(cancelled) = reporter.poll(Instant::now(), done, || meter.event()) {
+            break Err(cancelled.into());
         }
     };
+    let outcome = outcome.and_then(|()| Ok(reporter.tell(Instant::now(), meter.event())?));
     meter.stop();
     running.shutdown().await;
     outcome
 }
 
-fn result_of<T>(ended: Result<Result<T, TransferError>, JoinError>) -> Result<T, TransferError> {
+fn result_of<T>(
+    ended: Result<Result<T, TransferError>, JoinError>,
+    meter: &Meter,
+) -> Result<T, TransferError> {
     ended.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         // Only a runtime that is shutting down ends a task of ours.
-        Err(_) => Err(TransferError::Cancelled),
+        Err(_) => Err(meter.cancelled().into()),
     })
 }
 
 /// Runs a step that blocks: reading and hashing.
 pub(crate) async fn blocking<T: Send + 'static>(
+    meter: &Meter,
     step: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
 ) -> Result<T, TransferError> {
-    result_of(tokio::task::spawn_blocking(step).await)
+    result_of(tokio::task::spawn_blocking(step).await, meter)
 }
 
 /// Blocking steps cannot be aborted; this tells them when their caller has gone away.

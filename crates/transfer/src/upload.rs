@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::meter::Meter;
 use crate::run::{blocking, run_all};
-use crate::{ChunkSource, Phase, Progress, Silent, TransferError};
+use crate::{ChunkSource, Phase, Progress, TransferError};
 
 /// How much an [`Uploader`] does at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         self.objects += 1;
         self.bytes += bytes;
     }
@@ -123,10 +123,17 @@ impl Uploader {
                 let len = chunk.object_len();
                 let path = &chunk.source.path;
                 let (source, range) = (chunk.source.clone(), chunk.range.clone());
-                let payload = blocking(move || source.payload(range));
+                let payload = blocking(&meter, move || source.payload(range));
                 let outcome = uploader.ensure(chunk.hash, len, payload, path).await?;
-                meter.add_bytes(len);
-                meter.finished(EscapedBytes(path.as_os_str().as_encoded_bytes()).to_string());
+                match outcome {
+                    Outcome::AlreadyThere => meter.known(len, 0),
+                    Outcome::Uploaded => {
+                        meter.add_bytes(len);
+                        meter.finished(|| {
+                            EscapedBytes(path.as_os_str().as_encoded_bytes()).to_string()
+                        });
+                    }
+                }
                 Ok((outcome, len))
             }
         });
@@ -137,20 +144,25 @@ impl Uploader {
     }
 
     /// Asks the store for each of these objects, and fails unless all are there with these lengths.
-    pub async fn confirm(&self, chunks: &[(ContentHash, u64)]) -> Result<(), TransferError> {
+    pub async fn confirm(
+        &self,
+        chunks: &[(ContentHash, u64)],
+        progress: &dyn Progress,
+    ) -> Result<(), TransferError> {
         let chunks: HashMap<ContentHash, u64> = chunks.iter().copied().collect();
-        let meter = Meter::new(Phase::Upload, chunks.len() as u64, 0);
+        let meter = Meter::new(Phase::Check, chunks.len() as u64, 0);
         let jobs = chunks.into_iter().map(|(hash, expected)| {
-            let uploader = self.clone();
+            let (uploader, meter) = (self.clone(), Arc::clone(&meter));
             async move {
                 let _slot = uploader.slot(&uploader.requests).await;
                 let found = uploader.found_len(hash).await?;
+                meter.finished(|| hash.to_string());
                 Ok((found != Some(expected)).then_some((hash, expected, found)))
             }
         });
         let mut wrong = Vec::new();
         let collect = |answer| wrong.extend(answer);
-        run_all(jobs, self.options.max_in_flight, &meter, &Silent, collect).await?;
+        run_all(jobs, self.options.max_in_flight, &meter, progress, collect).await?;
         match wrong.iter().min() {
             None => Ok(()),
             Some(&(first, expected, found)) => Err(TransferError::Unconfirmed {
@@ -220,7 +232,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{Source, SourceFile, hash_file};
+    use crate::{Silent, Source, SourceFile, hash_file};
 
     fn source(dir: &TempDir, name: &str, bytes: &[u8]) -> Source {
         let path = dir.path().join(name);
@@ -429,16 +441,19 @@ mod tests {
         let (_, memory, uploader) = recorded();
         let there = memory.insert("there");
         let missing = ContentHash::of(b"missing");
-        uploader.confirm(&[(there, 5), (there, 5)]).await.unwrap();
+        uploader
+            .confirm(&[(there, 5), (there, 5)], &Silent)
+            .await
+            .unwrap();
         let error = uploader
-            .confirm(&[(there, 5), (missing, 7)])
+            .confirm(&[(there, 5), (missing, 7)], &Silent)
             .await
             .unwrap_err();
         assert!(
             matches!(error, TransferError::Unconfirmed { count: 1, first, expected: 7, found: None }
                 if first == missing)
         );
-        let error = uploader.confirm(&[(there, 6)]).await.unwrap_err();
+        let error = uploader.confirm(&[(there, 6)], &Silent).await.unwrap_err();
         assert!(matches!(
             error,
             TransferError::Unconfirmed { found: Some(5), .. }
@@ -455,7 +470,7 @@ mod tests {
             Fault::Before(Failure::Unreachable),
         ));
         let uploader = Uploader::new(Arc::new(store), UploadOptions::default());
-        let error = uploader.confirm(&[(there, 5)]).await.unwrap_err();
+        let error = uploader.confirm(&[(there, 5)], &Silent).await.unwrap_err();
         assert!(matches!(error, TransferError::Ask { hash, .. } if hash == there));
     }
 }

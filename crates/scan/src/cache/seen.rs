@@ -1,0 +1,157 @@
+//! Which objects were seen in a bucket lately, `s3_check_cache.db`: the same file and table as AWS's Python
+//! client has (`deadline-job-attachments` 0.1.5, `caches/s3_check_cache.py`).
+//!
+//! What is here may be gone from the bucket by now. Whoever relies on it checks a sample first, and has the
+//! rest forgotten if one of it is missing.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::database::{self, CacheError};
+use super::writer::Writer;
+
+/// `S3CheckCache.CACHE_NAME`.
+const FILE: &str = "s3_check_cache.db";
+
+/// `S3CheckCache.__init__`, letter for letter.
+const CREATE: &str = "CREATE TABLE IF NOT EXISTS s3checkV1(s3_key text primary key, \
+    last_seen_time timestamp)";
+
+/// `S3CheckCache.ENTRY_EXPIRY_DAYS`.
+const VALID: Duration = Duration::from_hours(30 * 24);
+
+/// How far ahead another machine's clock may be.
+const AHEAD: Duration = Duration::from_hours(24);
+
+/// Remembers when objects were last seen. A key is `<bucket>/<key in the bucket>`. After an error it warns,
+/// and knows nothing any more; the file is left as it is.
+pub struct S3CheckCache {
+    path: PathBuf,
+    reader: Mutex<Option<Connection>>,
+    writer: Writer<(String, f64)>,
+}
+
+impl fmt::Debug for S3CheckCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3CheckCache")
+            .field("path", &self.path)
+            .field("writer", &self.writer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl S3CheckCache {
+    /// Opens the cache in a directory, the client's (usually `~/.deadline/cache`) or another one, and
+    /// creates what is not there.
+    pub fn open(directory: &Path, busy: Duration) -> Result<Self, CacheError> {
+        let path = directory.join(FILE);
+        let failed = |error| CacheError::new("open", &path, error);
+        let connection = database::open_shared(&path, CREATE, busy)?;
+        let reader = database::connect(&path, busy).map_err(failed)?;
+        Ok(Self {
+            reader: Mutex::new(Some(reader)),
+            writer: Writer::new(connection, write),
+            path,
+        })
+    }
+
+    /// Whether the object was seen in the last 30 days.
+    pub fn is_known(&self, key: &str, now: SystemTime) -> bool {
+        let mut reader = self.reader.lock();
+        let Some(connection) = &*reader else {
+            return false;
+        };
+        let find = || -> rusqlite::Result<Option<f64>> {
+            let mut row = connection
+                .prepare_cached("SELECT last_seen_time FROM s3checkV1 WHERE s3_key = ?1")?;
+            let found = row.query_row([key], |row| Ok(seconds(row.get_ref(0)?)));
+            Ok(found.optional()?.flatten())
+        };
+        match find() {
+            Ok(seen) => seen.is_some_and(|seen| {
+                let age = unix_seconds(now) - seen;
+                age < VALID.as_secs_f64() && age > -AHEAD.as_secs_f64()
+            }),
+            Err(error) => {
+                *reader = None;
+                self.warn("read", &error);
+                false
+            }
+        }
+    }
+
+    /// Keeps that the object was seen now.
+    pub fn remember(&self, key: &str, now: SystemTime) {
+        if let Err(error) = self.writer.add([(key.to_owned(), unix_seconds(now))]) {
+            self.warn("write", &error);
+        }
+    }
+
+    /// Forgets every object of a bucket whose key lies below `prefix` (without a slash at its end; empty
+    /// for the whole bucket). At once.
+    pub fn forget(&self, bucket: &str, prefix: &str) {
+        let start = if prefix.is_empty() {
+            bucket.to_owned()
+        } else {
+            format!("{bucket}/{prefix}")
+        };
+        let forgotten = self.writer.with(|connection| {
+            // All texts that begin with "start/": '0' is what comes after '/'.
+            let below = "DELETE FROM s3checkV1 WHERE s3_key >= ?1 || '/' AND s3_key < ?1 || '0'";
+            connection.execute(below, [&start]).map(drop)
+        });
+        if let Err(error) = forgotten {
+            // What should be forgotten must not be relied on.
+            *self.reader.lock() = None;
+            self.warn("write", &error);
+        }
+    }
+
+    /// Writes what waits to be written.
+    pub fn flush(&self) {
+        if let Err(error) = self.writer.flush() {
+            self.warn("write", &error);
+        }
+    }
+
+    fn warn(&self, doing: &'static str, error: &rusqlite::Error) {
+        tracing::warn!(cache = %self.path.display(), %error,
+            "cannot {doing} the cache of seen objects; going on without it");
+    }
+}
+
+impl Drop for S3CheckCache {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// The client writes a number as text, which the column makes a number again. Anything else is a miss.
+fn seconds(value: ValueRef<'_>) -> Option<f64> {
+    let seconds = match value {
+        ValueRef::Real(seconds) => seconds,
+        ValueRef::Integer(seconds) => seconds as f64,
+        _ => return None,
+    };
+    seconds.is_finite().then_some(seconds)
+}
+
+fn unix_seconds(moment: SystemTime) -> f64 {
+    match moment.duration_since(UNIX_EPOCH) {
+        Ok(since) => since.as_secs_f64(),
+        Err(before) => -before.duration().as_secs_f64(),
+    }
+}
+
+fn write(connection: &Connection, rows: &[(String, f64)]) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO s3checkV1 VALUES (?1, ?2)")?;
+    for (key, seen) in rows {
+        put.execute(params![key, seen])?;
+    }
+    Ok(())
+}
