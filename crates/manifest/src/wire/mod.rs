@@ -9,6 +9,7 @@
 //! after the entries (2025-12), and again only to say which entry is at fault.
 
 mod error;
+mod globs;
 mod reader;
 mod v2023;
 mod v2025;
@@ -23,6 +24,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use error::{DecodeError, EncodeError, EntryError, EntryPlace, FieldError};
+pub use globs::{GlobConfigError, decode_globs};
 pub use reader::JsonError;
 
 use crate::{ContentHash, Diff, Snapshot};
