@@ -169,7 +169,7 @@ impl Shared {
         let (file, now) = scanned.open()?;
         let file = Arc::new(file);
         let source = Source {
-            path: now.source.clone(),
+            path: now.source(),
             file: SourceFile::Open(Arc::clone(&file)),
             stamp: now.stamp,
             size: now.size,
@@ -206,7 +206,7 @@ impl Shared {
         let cell = self.stored.cell(hash);
         let ensure = || async {
             let payload = std::future::ready(Ok(payload));
-            mine = Some((store.ensure(hash, len, payload, &file.source).await?, len));
+            mine = Some((store.ensure(hash, len, payload, &file.source()).await?, len));
             Ok::<_, TransferError>(())
         };
         cell.get_or_try_init(ensure).await?;
