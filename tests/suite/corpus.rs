@@ -12,14 +12,27 @@ fn kept(target: &str) -> (TempDir, Vec<(String, Vec<u8>)>) {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fuzz/corpus/{target}.tar.gz"));
     let folder = TempDir::new().unwrap();
     let mut unpack = Command::new("tar");
-    let status = unpack.arg("-xzf").arg(&packed).arg("-C").arg(folder.path()).status();
-    assert!(status.unwrap().success(), "cannot unpack {}", packed.display());
+    let status = unpack
+        .arg("-xzf")
+        .arg(&packed)
+        .arg("-C")
+        .arg(folder.path())
+        .status();
+    assert!(
+        status.unwrap().success(),
+        "cannot unpack {}",
+        packed.display()
+    );
     let inputs = fs::read_dir(folder.path()).unwrap().map(|entry| {
         let path = entry.unwrap().path();
         (path.display().to_string(), fs::read(&path).unwrap())
     });
     let inputs: Vec<_> = inputs.collect();
-    assert!(inputs.len() > 50, "{target} has only {} inputs", inputs.len());
+    assert!(
+        inputs.len() > 50,
+        "{target} has only {} inputs",
+        inputs.len()
+    );
     (folder, inputs)
 }
 

@@ -10,9 +10,9 @@
 )]
 
 mod architecture;
+mod corpus;
 mod crash;
 mod everyday;
-mod corpus;
 mod example;
 mod failure;
 mod golden;

@@ -322,6 +322,9 @@ fn class_of_scan(error: &ScanError) -> Class {
     match error {
         ScanError::Cancelled(_) => Class::Cancelled,
         ScanError::Replaced(_) => Class::Busy,
+        ScanError::Outside { .. }
+        | ScanError::BelowNoDirectory { .. }
+        | ScanError::NeedsAbsolute(_) => Class::Usage,
         ScanError::NotADirectory(_) | ScanError::Io { .. } | ScanError::Unrepresentable { .. } => {
             Class::Other
         }

@@ -130,7 +130,11 @@ async fn take(
             (options.chunk_size, options.symlinks)
         }
     };
-    let found = scan(root, &ScanOptions { symlinks }, progress)?;
+    let scan_options = ScanOptions {
+        symlinks,
+        ..ScanOptions::default()
+    };
+    let found = scan(root, &scan_options, progress)?;
     let mut upload = UploadOptions::default();
     if let Some((store, announce)) = embedded
         && shares_blocks(&found, store, announce, chunk_size, progress).await?
@@ -190,18 +194,13 @@ async fn shares_blocks(
     };
     let staging = store.staging().map_err(failed)?;
     let sample = found.entries.iter().find_map(|entry| match &entry.kind {
-        attachfs_scan::EntryKind::File(file) if file.size > 0 => Some(&file.source),
+        attachfs_scan::EntryKind::File(file) if file.size > 0 => Some(file),
         _ => None,
     });
     let Some(sample) = sample else {
         return Ok(false);
     };
-    let io = |source| Error::Io {
-        doing: "open",
-        path: sample.clone(),
-        source,
-    };
-    let file = std::fs::File::open(sample).map_err(io)?;
+    let (file, _) = sample.open()?;
     if attachfs_durable::can_reflink(&file, staging)? {
         return Ok(true);
     }

@@ -8,6 +8,7 @@
 
 mod apply;
 mod diff;
+mod glob;
 mod hash;
 mod layout;
 mod node;
@@ -19,6 +20,7 @@ mod testing;
 pub mod wire;
 
 pub use diff::{Diff, DiffError};
+pub use glob::{FilterState, GlobConfig, GlobError, PathFilter};
 pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};

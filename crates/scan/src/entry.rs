@@ -1,20 +1,25 @@
 //! What a scan found.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{LinkTarget, ManifestPath, Mtime};
 
+use crate::anchor::Folder;
+use crate::os::Facts;
+
 /// Everything found below a folder.
 #[derive(Debug, Clone)]
 pub struct Scan {
-    /// The folder, absolute and without symbolic links.
+    /// The folder, absolute and without symbolic links; `/` for an absolute scan.
     pub root: PathBuf,
     /// What a manifest can hold, in the order of [`ManifestPath`]. Every entry's directories are
     /// entries themselves, and nothing lies below a file or a link.
     pub entries: Vec<ScannedEntry>,
-    /// What was left out, in the same order.
+    /// What was left out although it was meant, in the same order.
     pub skipped: Vec<Skipped>,
 }
 
@@ -27,6 +32,12 @@ impl Scan {
     /// The sum of their lengths.
     pub fn byte_count(&self) -> u64 {
         self.files().map(|file| file.size).sum()
+    }
+
+    /// How many files and directories were left out because they could not be read.
+    pub fn unreadable_count(&self) -> u64 {
+        let unreadable = |skipped: &&Skipped| skipped.reason.is_unreadable();
+        self.skipped.iter().filter(unreadable).count() as u64
     }
 
     fn files(&self) -> impl Iterator<Item = &ScannedFile> {
@@ -57,20 +68,65 @@ pub enum EntryKind {
     Symlink(LinkTarget),
 }
 
-/// A regular file, as its metadata says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A regular file, as its metadata says. Where it is, [`ScannedFile::source`] says: all files of a
+/// directory share most of that.
+#[derive(Clone)]
 pub struct ScannedFile {
-    /// The file itself: absolute, no component of it is a symbolic link. Lies outside of the root if
-    /// a link was replaced by what it points to.
-    pub source: PathBuf,
+    pub(crate) folder: Arc<Folder>,
+    pub(crate) name_start: usize,
+    pub(crate) name_len: u8,
+    /// Whether any execute bit is set.
+    pub runnable: bool,
     /// Length in bytes.
     pub size: u64,
     /// Modification time.
     pub mtime: Mtime,
-    /// Whether any execute bit is set.
-    pub runnable: bool,
     /// Which file, and in what state: another state means that the bytes may be others.
     pub stamp: FileStamp,
+}
+
+impl ScannedFile {
+    /// The file that has this name in the folder's list of names.
+    pub(crate) fn new(folder: Arc<Folder>, name: (usize, u8), facts: &Facts) -> Self {
+        Self {
+            folder,
+            name_start: name.0,
+            name_len: name.1,
+            runnable: facts.runnable,
+            size: facts.stamp.size,
+            mtime: facts.mtime,
+            stamp: facts.stamp,
+        }
+    }
+
+    /// The same file with other metadata.
+    pub(crate) fn with(&self, facts: &Facts) -> Self {
+        let name = (self.name_start, self.name_len);
+        Self::new(Arc::clone(&self.folder), name, facts)
+    }
+}
+
+impl PartialEq for ScannedFile {
+    fn eq(&self, other: &Self) -> bool {
+        // The stamp has the length and the time.
+        self.stamp == other.stamp
+            && self.runnable == other.runnable
+            && self.source() == other.source()
+    }
+}
+
+impl Eq for ScannedFile {}
+
+impl fmt::Debug for ScannedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScannedFile")
+            .field("source", &self.source())
+            .field("size", &self.size)
+            .field("mtime", &self.mtime)
+            .field("runnable", &self.runnable)
+            .field("stamp", &self.stamp)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Something that was left out.
@@ -93,6 +149,29 @@ pub enum SkipReason {
     LinkBroken,
     /// A link to be replaced by what it points to, which is itself or a directory that holds it.
     LinkCycle,
+    /// A file that may be missing is.
+    Missing,
+    /// It was gone when its turn came.
+    Vanished,
+    /// Something else was in its place when its turn came.
+    Replaced,
+    /// The system refused to read it.
+    Unreadable(ErrorKind),
+}
+
+impl SkipReason {
+    /// Whether the reason is that it could not be read, which is an error unless
+    /// [`skip_unreadable`](crate::ScanOptions::skip_unreadable) says otherwise.
+    pub fn is_unreadable(self) -> bool {
+        match self {
+            Self::Vanished | Self::Replaced | Self::Unreadable(_) => true,
+            Self::Special
+            | Self::LinkExcluded
+            | Self::LinkBroken
+            | Self::LinkCycle
+            | Self::Missing => false,
+        }
+    }
 }
 
 impl fmt::Display for SkipReason {
@@ -102,6 +181,10 @@ impl fmt::Display for SkipReason {
             Self::LinkExcluded => "the symbolic link is left out as asked",
             Self::LinkBroken => "the symbolic link points to nothing that could take its place",
             Self::LinkCycle => "the symbolic link leads in a circle",
+            Self::Missing => "it does not exist, and need not",
+            Self::Vanished => "it vanished while the folder was being read",
+            Self::Replaced => "it was replaced by something else while the folder was being read",
+            Self::Unreadable(kind) => return write!(f, "it cannot be read: {kind}"),
         })
     }
 }

@@ -3,10 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use attachfs_manifest::{EscapedBytes, PathError};
+use attachfs_manifest::{EscapedBytes, ManifestPath, PathError};
+use rustix::io::Errno;
 
 use crate::Cancelled;
 use crate::os::path_bytes;
+use crate::{SkipReason, SymlinkPolicy};
 
 /// Why a scan, or opening a scanned file, failed. Every text names the path.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +16,25 @@ pub enum ScanError {
     /// The root is not a directory.
     #[error("\"{}\" is not a folder", shown(.0))]
     NotADirectory(PathBuf),
+    /// A listed file is not below the root.
+    #[error("\"{}\" is not below \"{}\"", shown(.path), shown(.root))]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// The folder.
+        root: PathBuf,
+    },
+    /// Two things that were asked for exclude each other.
+    #[error("\"{path}\" cannot be taken: \"{above}\" is taken too, as something that is no folder")]
+    BelowNoDirectory {
+        /// What lies below.
+        path: ManifestPath,
+        /// The link or file above it.
+        above: ManifestPath,
+    },
+    /// Links that lead anywhere can only be kept in an absolute manifest.
+    #[error("symbolic links cannot be treated by \"{0}\" unless the manifest is absolute")]
+    NeedsAbsolute(SymlinkPolicy),
     /// The system refused to read something.
     #[error("cannot {action} \"{}\"", shown(.path))]
     Io {
@@ -48,6 +69,32 @@ impl ScanError {
             action,
             path: path.to_owned(),
             source: source.into(),
+        }
+    }
+
+    pub(crate) fn unrepresentable(path: &Path, source: PathError) -> Self {
+        Self::Unrepresentable {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// As what this may be listed in place of failing, if it only says that one file or directory
+    /// cannot be read. A lack of memory or of file descriptors says nothing about the file.
+    pub fn skip_reason(&self) -> Option<SkipReason> {
+        match self {
+            Self::Replaced(_) => Some(SkipReason::Replaced),
+            Self::Io { source, .. } => match Errno::from_io_error(source) {
+                None | Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => None,
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Some(SkipReason::Vanished),
+                Some(_) => Some(SkipReason::Unreadable(source.kind())),
+            },
+            Self::NotADirectory(_)
+            | Self::Outside { .. }
+            | Self::BelowNoDirectory { .. }
+            | Self::NeedsAbsolute(_)
+            | Self::Unrepresentable { .. }
+            | Self::Cancelled(_) => None,
         }
     }
 }

@@ -3,23 +3,45 @@
 //! [`scan`] reads names and metadata only. It yields directories, regular files and symbolic links
 //! in the order of the formats; what a manifest cannot hold (FIFOs, sockets, devices, links that lead
 //! nowhere) is listed with its reason in [`Scan::skipped`], never dropped silently. Links are not
-//! followed, except where the [`SymlinkPolicy`] replaces one by what it points to.
+//! followed, except where the [`SymlinkPolicy`] replaces one by what it points to. Only what the
+//! [`ScanOptions::filter`] chooses is looked at. [`scan_listed`] takes a list of files in place of a
+//! walk, and [`scan_absolute`] collects folders and files from anywhere into paths below `/`.
+//!
+//! ```text
+//! scan --------.                          .--> thread: open, list, stat --.
+//! scan_listed --+--> directories to read --+--> thread: open, list, stat --+--> sort --> Scan
+//! scan_absolute '          ^               '--> ...        |
+//!                          '----- directories found -------'
+//! ```
 //!
 //! Reading the bytes is left to `transfer`, which opens each file through [`ScannedFile::open`]: that
 //! refuses a file that was swapped for a link since, and tells what the file is at that moment. What an
 //! earlier reading found is kept in [`cache`].
 
+mod absolute;
+mod anchor;
 pub mod cache;
 mod entry;
 mod error;
+mod finish;
 mod links;
+mod listed;
+mod options;
 mod os;
 mod progress;
+mod queue;
+mod transitive;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
+pub use absolute::{Collection, scan_absolute};
 pub use entry::{EntryKind, Scan, ScannedEntry, ScannedFile, SkipReason, Skipped};
 pub use error::ScanError;
+pub use listed::{FileList, scan_listed};
+pub use options::{ScanOptions, SymlinkPolicy};
 pub use progress::{
     Cancelled, EVERY, EVERY_ITEMS, Phase, Progress, ProgressEvent, Reporter, Silent,
 };
-pub use walk::{ScanOptions, SymlinkPolicy, scan};
+pub use walk::scan;

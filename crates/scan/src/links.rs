@@ -5,27 +5,62 @@
 //! (`openjd-snapshots` 0.3.2, `resolve_symlink_target`). Links on the way to the target are not looked
 //! at: `tool -> current/bin/tool` keeps its text when `current` is a link itself.
 
-use std::rc::Rc;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use attachfs_manifest::{LinkTarget, ManifestPath, PathError};
 
-/// A directory that links may point into: the root of the scan, or one that took a link's place.
+/// What links may point into without leading out.
 #[derive(Debug)]
 pub(crate) struct Base {
-    /// Absolute, without links.
-    pub(crate) real: Vec<u8>,
-    /// The same directory as the user named it, for links whose text names it so.
-    pub(crate) alias: Option<Vec<u8>>,
-    /// Where it is in the manifest; `None` is the manifest's root.
-    pub(crate) place: Option<ManifestPath>,
+    pub(crate) reach: Reach,
     /// The base that holds the link which this one took the place of. The root of the scan is no
     /// base for what lies outside of it: the reference replaces links that lead back.
-    pub(crate) outer: Option<Rc<Base>>,
+    pub(crate) outer: Option<Arc<Base>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Reach {
+    /// A directory: the root of the scan, or one that took a link's place.
+    Folder {
+        /// Absolute, without links.
+        real: Vec<u8>,
+        /// The same directory as the user named it, for links whose text names it so.
+        alias: Option<Vec<u8>>,
+        /// Where it is in the manifest; `None` is the manifest's root.
+        place: Option<ManifestPath>,
+    },
+    /// In an absolute manifest, what was given to be collected.
+    Collected(Collected),
+    /// In an absolute manifest, anything.
+    Everywhere,
+}
+
+/// Directories and files by their paths below `/`.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    pub(crate) paths: HashSet<Box<[u8]>>,
+    /// `/` itself is one of them.
+    pub(crate) root: bool,
+}
+
+impl Collected {
+    fn holds(&self, path: &[u8]) -> bool {
+        self.root
+            || std::iter::successors(Some(path), |path| above(path))
+                .any(|path| self.paths.contains(path))
+    }
+}
+
+/// The directory of a path; `None` for a name alone.
+fn above(path: &[u8]) -> Option<&[u8]> {
+    let slash = path.iter().rposition(|&byte| byte == b'/')?;
+    path.get(..slash)
 }
 
 impl Base {
-    /// The target of a link with this text in the directory `dir` (absolute, without links), or `None`
-    /// if the link leads out.
+    /// The target of a link with this text in the directory `dir` (absolute; without links, except in
+    /// an absolute manifest), or `None` if the link leads out.
     pub(crate) fn target(&self, dir: &[u8], text: &[u8]) -> Result<Option<LinkTarget>, PathError> {
         let full = if text.starts_with(b"/") {
             text.to_vec()
@@ -34,16 +69,29 @@ impl Base {
         };
         let full = normalize(&full);
         let mut bases = std::iter::successors(Some(self), |base| base.outer.as_deref());
-        let found = bases.find_map(|base| {
-            let mut names = std::iter::once(&base.real).chain(&base.alias);
-            names
-                .find_map(|name| below(name, &full))
-                .map(|rest| (base, rest))
-        });
-        let Some((base, rest)) = found else {
+        let found = bases.find_map(|base| base.reach.place_of(&full));
+        let Some((place, rest)) = found else {
             return Ok(None);
         };
-        join(base.place.as_ref(), rest).map(Some)
+        join(place, rest).map(Some)
+    }
+}
+
+impl Reach {
+    /// Where an absolute path is in the manifest: below which place, and how it goes on.
+    fn place_of<'a>(&self, full: &'a [u8]) -> Option<(Option<&ManifestPath>, &'a [u8])> {
+        match self {
+            Self::Folder { real, alias, place } => {
+                let mut names = std::iter::once(real).chain(alias);
+                let rest = names.find_map(|name| below(name, full))?;
+                Some((place.as_ref(), rest))
+            }
+            Self::Collected(collected) => {
+                let rest = below(b"/", full)?;
+                collected.holds(rest).then_some((None, rest))
+            }
+            Self::Everywhere => below(b"/", full).map(|rest| (None, rest)),
+        }
     }
 }
 
@@ -94,9 +142,11 @@ mod tests {
 
     fn root() -> Base {
         Base {
-            real: b"/data/scene".to_vec(),
-            alias: Some(b"/home/me/scene".to_vec()),
-            place: None,
+            reach: Reach::Folder {
+                real: b"/data/scene".to_vec(),
+                alias: Some(b"/home/me/scene".to_vec()),
+                place: None,
+            },
             outer: None,
         }
     }
@@ -136,13 +186,35 @@ mod tests {
     #[test]
     fn a_link_in_a_replaced_directory_may_point_into_it_but_not_to_the_root_of_the_scan() {
         let base = Base {
-            real: b"/elsewhere".to_vec(),
-            alias: None,
-            place: Some(path("l")),
+            reach: Reach::Folder {
+                real: b"/elsewhere".to_vec(),
+                alias: None,
+                place: Some(path("l")),
+            },
             outer: None,
         };
         let inside = base.target(b"/elsewhere/a", b"../b").unwrap();
         assert_eq!(inside, Some(LinkTarget::Below(path("l/b"))));
         assert_eq!(base.target(b"/elsewhere", b"/data/scene/x").unwrap(), None);
+    }
+
+    #[test]
+    fn in_an_absolute_manifest_what_was_collected_is_inside() {
+        let paths = [b"data/scene".as_slice(), b"etc/one.cfg"];
+        let base = Base {
+            reach: Reach::Collected(Collected {
+                paths: paths.map(Box::from).into(),
+                root: false,
+            }),
+            outer: None,
+        };
+        let target = |text: &[u8]| base.target(b"/data/scene/d", text).unwrap();
+        let inside = |text: &str| Some(LinkTarget::Below(path(text)));
+        assert_eq!(target(b"../x/y"), inside("data/scene/x/y"));
+        assert_eq!(target(b".."), inside("data/scene"));
+        assert_eq!(target(b"/etc/one.cfg"), inside("etc/one.cfg"));
+        for text in [b"/etc/one.cfg2".as_slice(), b"/data/scene2", b"/data", b"/"] {
+            assert_eq!(target(text), None);
+        }
     }
 }

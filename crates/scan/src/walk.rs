@@ -1,126 +1,176 @@
-//! The walk: directories are read one after the other, each below the one that named it.
+//! The walk: each directory is read as a whole by one thread, the directories by all cores.
 //!
 //! Two rules keep it honest. A directory is read only if it still is the one that its parent listed
 //! (device and inode are compared after opening), so nothing that is moved or replaced meanwhile leads
 //! the walk elsewhere. And a link that is replaced by a directory never leads into a directory that the
 //! walk is already inside of, so the walk ends.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use attachfs_manifest::{EscapedBytes, ManifestPath, Name};
+use attachfs_manifest::{
+    EscapedBytes, FilterState, LinkTarget, ManifestPath, Name, PathError, PathFilter,
+};
+use parking_lot::Mutex;
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::links::{Base, normalize};
-use crate::os::{Identity, Listed, list, look, path_bytes};
+use crate::anchor::{Anchor, Folder, opening_failed};
+use crate::finish::finish;
+use crate::links::{Base, Reach, normalize};
+use crate::os::{Facts, Identity, Names, path_bytes, stat_at};
 use crate::{
-    EntryKind, Phase, Progress, ProgressEvent, Reporter, Scan, ScanError, ScannedEntry, SkipReason,
-    Skipped,
+    EntryKind, Phase, Progress, ProgressEvent, Reporter, Scan, ScanError, ScanOptions,
+    ScannedEntry, ScannedFile, SkipReason, Skipped, SymlinkPolicy, queue,
 };
 
-/// What becomes of symbolic links. A link *escapes* if its text leads out of the root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum SymlinkPolicy {
-    /// A link that escapes is replaced by what it points to, others stay links.
-    #[default]
-    CollapseEscaping,
-    /// Every link is replaced by what it points to. The only choice for 2023-03-03 manifests.
-    CollapseAll,
-    /// A link that escapes is left out, others stay links.
-    ExcludeEscaping,
-    /// Every link is left out.
-    ExcludeAll,
-}
-
-/// How to scan.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ScanOptions {
-    /// What becomes of symbolic links.
-    pub symlinks: SymlinkPolicy,
-}
-
-/// Finds everything below `root` that a manifest can hold.
+/// Finds everything below `root` that the filter chooses and a manifest can hold.
 ///
 /// Fails on the first directory that cannot be read, entry that vanishes and name that no manifest
-/// can hold: a snapshot that silently lacks something would be worse than none.
+/// can hold: a snapshot that silently lacks something would be worse than none. With
+/// [`ScanOptions::skip_unreadable`] the first two are listed instead.
 pub fn scan(
     root: &Path,
     options: &ScanOptions,
     progress: &dyn Progress,
 ) -> Result<Scan, ScanError> {
-    let named = std::path::absolute(root).map_err(|e| ScanError::io("find", root, e))?;
-    let real = root
-        .canonicalize()
-        .map_err(|e| ScanError::io("find", root, e))?;
-    let Listed::Dir(identity) = look(&real)? else {
-        return Err(ScanError::NotADirectory(root.to_owned()));
-    };
-    let base = Base {
-        real: path_bytes(&real).to_vec(),
-        alias: Some(normalize(path_bytes(&named))),
-        place: None,
-        outer: None,
-    };
-    let mut walk = Walk {
-        symlinks: options.symlinks,
-        pending: vec![Place {
-            real: real.clone(),
+    let root = Root::open(root, options)?;
+    let walk = Walk::new(options, progress)?;
+    let found = walk.run(vec![root.place])?;
+    finish(root.real, found, options.filter.is_everything())
+}
+
+/// The folder of a scan whose paths are relative to it.
+pub(crate) struct Root {
+    /// Absolute, without links.
+    pub(crate) real: PathBuf,
+    /// As it was named, made absolute as text.
+    pub(crate) named: Vec<u8>,
+    pub(crate) place: Place,
+}
+
+impl Root {
+    pub(crate) fn open(root: &Path, options: &ScanOptions) -> Result<Self, ScanError> {
+        if options.symlinks.needs_absolute() {
+            return Err(ScanError::NeedsAbsolute(options.symlinks));
+        }
+        let named = std::path::absolute(root).map_err(|e| ScanError::io("find", root, e))?;
+        let named = normalize(path_bytes(&named));
+        let real = root
+            .canonicalize()
+            .map_err(|e| ScanError::io("find", root, e))?;
+        let (kind, identity) = look(&real)?;
+        if kind != FileType::Directory {
+            return Err(ScanError::NotADirectory(root.to_owned()));
+        }
+        let base = Base {
+            reach: Reach::Folder {
+                real: path_bytes(&real).to_vec(),
+                alias: Some(named.clone()),
+                place: None,
+            },
+            outer: None,
+        };
+        let place = Place {
+            anchor: Arc::new(Anchor::new(real.clone())?),
+            below: Box::default(),
             path: None,
-            base: Rc::new(base),
-            inside: Rc::new(Inside {
+            base: Arc::new(base),
+            inside: Arc::new(Inside {
                 identity,
                 outer: None,
             }),
-        }],
-        entries: Vec::new(),
-        skipped: Vec::new(),
-    };
-    let mut reporter = Reporter::new(progress, Instant::now());
-    while let Some(place) = walk.pending.pop() {
-        let items_done = walk.entries.len() as u64;
-        reporter.poll(Instant::now(), items_done, || ProgressEvent {
-            items_done,
-            item: Some(EscapedBytes(path_bytes(&place.real)).to_string()),
-            ..ProgressEvent::of(Phase::Scan)
-        })?;
-        walk.directory(&place)?;
+            state: options.filter.start(),
+            is_taken: false,
+        };
+        Ok(Self { real, named, place })
     }
-    let end = ProgressEvent {
-        items_done: walk.entries.len() as u64,
-        ..ProgressEvent::of(Phase::Scan)
-    };
-    reporter.tell(Instant::now(), end)?;
-    let Walk {
-        mut entries,
-        mut skipped,
-        ..
-    } = walk;
-    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    skipped.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    Ok(Scan {
-        root: real,
-        entries,
-        skipped,
-    })
+}
+
+/// What stands at a path that has no link in it.
+pub(crate) fn look(path: &Path) -> Result<(FileType, Identity), ScanError> {
+    let stat = lstat(path)?;
+    Ok((FileType::from_raw_mode(stat.st_mode), Identity::of(&stat)))
+}
+
+fn lstat(path: &Path) -> Result<Stat, ScanError> {
+    rustix::fs::lstat(path).map_err(|error| ScanError::io("look at", path, error))
 }
 
 /// A directory that is to be read.
-struct Place {
-    /// Absolute, without links.
-    real: PathBuf,
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) anchor: Arc<Anchor>,
+    /// Relative to the anchor, without links.
+    pub(crate) below: Box<[u8]>,
     /// Where it is in the manifest; `None` is the root.
-    path: Option<ManifestPath>,
-    base: Rc<Base>,
-    inside: Rc<Inside>,
+    pub(crate) path: Option<ManifestPath>,
+    pub(crate) base: Arc<Base>,
+    pub(crate) inside: Arc<Inside>,
+    pub(crate) state: FilterState,
+    /// Whether the filter chooses the directory itself.
+    pub(crate) is_taken: bool,
+}
+
+impl Place {
+    pub(crate) fn real(&self) -> PathBuf {
+        self.anchor.path(&self.below)
+    }
+
+    /// The path of something in it, for messages and for links to be followed.
+    fn real_child(&self, name: &[u8]) -> PathBuf {
+        self.real().join(OsStr::from_bytes(name))
+    }
+
+    pub(crate) fn child_path(&self, name: &[u8]) -> Result<ManifestPath, PathError> {
+        match &self.path {
+            None => Name::new(name).map(|name| ManifestPath::from_name(&name)),
+            Some(parent) => ManifestPath::new(&[parent.as_bytes(), b"/", name].concat()),
+        }
+    }
+
+    pub(crate) fn child_below(&self, name: &[u8]) -> Box<[u8]> {
+        match &*self.below {
+            b"" => name.into(),
+            below => [below, b"/", name].concat().into(),
+        }
+    }
+
+    /// The directory from which the texts of its links lead.
+    fn origin_of_links(&self) -> Vec<u8> {
+        match (&self.base.reach, &self.path) {
+            (Reach::Folder { .. }, _) => path_bytes(&self.real()).to_vec(),
+            (Reach::Collected(_) | Reach::Everywhere, None) => Vec::new(),
+            (Reach::Collected(_) | Reach::Everywhere, Some(path)) => {
+                [b"/", path.as_bytes()].concat()
+            }
+        }
+    }
+
+    /// Opens it, if it still is the directory that was meant.
+    fn open(&self) -> Result<OwnedFd, ScanError> {
+        let failed = |error| opening_failed("read the folder", &self.real(), error);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = self.anchor.open(&self.below, flags).map_err(failed)?;
+        let stat = rustix::fs::fstat(&fd).map_err(failed)?;
+        if Identity::of(&stat) == self.inside.identity {
+            Ok(fd)
+        } else {
+            Err(ScanError::Replaced(self.real()))
+        }
+    }
 }
 
 /// The directories that the walk is inside of, the innermost first.
-struct Inside {
-    identity: Identity,
-    outer: Option<Rc<Inside>>,
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(crate) identity: Identity,
+    pub(crate) outer: Option<Arc<Inside>>,
 }
 
 impl Inside {
@@ -130,377 +180,392 @@ impl Inside {
     }
 }
 
-struct Walk {
-    symlinks: SymlinkPolicy,
-    pending: Vec<Place>,
-    entries: Vec<ScannedEntry>,
-    skipped: Vec<Skipped>,
+/// What one thread found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) entries: Vec<ScannedEntry>,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
-impl Walk {
-    fn directory(&mut self, place: &Place) -> Result<(), ScanError> {
-        for (name, listed) in list(&place.real, place.inside.identity)? {
-            let real = place.real.join(OsStr::from_bytes(&name));
-            let path = Name::new(&name).and_then(|name| match &place.path {
-                None => Ok(ManifestPath::from_name(&name)),
-                Some(parent) => parent.join(&name),
-            });
-            let path = path.map_err(|source| ScanError::Unrepresentable {
-                path: real.clone(),
-                source,
-            })?;
-            match listed {
-                Listed::Symlink(text) => self.link(place, &real, path, &text)?,
-                other => self.found(place, &place.base, real, path, other),
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes up something that is no link.
-    fn found(
-        &mut self,
-        place: &Place,
-        base: &Rc<Base>,
-        real: PathBuf,
-        path: ManifestPath,
-        listed: Listed,
-    ) {
-        let kind = match listed {
-            Listed::File(file) => EntryKind::File(file),
-            Listed::Dir(identity) => {
-                let outer = Some(Rc::clone(&place.inside));
-                self.pending.push(Place {
-                    real,
-                    path: Some(path.clone()),
-                    base: Rc::clone(base),
-                    inside: Rc::new(Inside { identity, outer }),
-                });
-                EntryKind::Dir
-            }
-            Listed::Special | Listed::Symlink(_) => return self.skip(path, SkipReason::Special),
-        };
+impl Found {
+    pub(crate) fn add(&mut self, path: ManifestPath, kind: EntryKind) {
         self.entries.push(ScannedEntry { path, kind });
     }
 
-    fn link(
-        &mut self,
-        place: &Place,
-        real: &Path,
-        path: ManifestPath,
-        text: &[u8],
-    ) -> Result<(), ScanError> {
-        match self.symlinks {
-            SymlinkPolicy::ExcludeAll => {
-                self.skip(path, SkipReason::LinkExcluded);
-                return Ok(());
-            }
-            SymlinkPolicy::CollapseAll => return self.collapse(place, real, path),
-            SymlinkPolicy::CollapseEscaping | SymlinkPolicy::ExcludeEscaping => {}
-        }
-        let target = place
-            .base
-            .target(path_bytes(&place.real), text)
-            .map_err(|source| ScanError::Unrepresentable {
-                path: real.to_owned(),
-                source,
-            })?;
-        match target {
-            Some(target) => {
-                self.entries.push(ScannedEntry {
-                    path,
-                    kind: EntryKind::Symlink(target),
-                });
-            }
-            None if self.symlinks == SymlinkPolicy::CollapseEscaping => {
-                self.collapse(place, real, path)?;
-            }
-            None => self.skip(path, SkipReason::LinkExcluded),
-        }
-        Ok(())
-    }
-
-    /// Takes up what a link points to in its place.
-    fn collapse(
-        &mut self,
-        place: &Place,
-        link: &Path,
-        path: ManifestPath,
-    ) -> Result<(), ScanError> {
-        let target = match link.canonicalize() {
-            Ok(target) => target,
-            Err(error) => {
-                let reason = match Errno::from_io_error(&error) {
-                    Some(Errno::NOENT | Errno::NOTDIR) => SkipReason::LinkBroken,
-                    Some(Errno::LOOP) => SkipReason::LinkCycle,
-                    _ => return Err(ScanError::io("follow the symbolic link", link, error)),
-                };
-                self.skip(path, reason);
-                return Ok(());
-            }
-        };
-        let listed = look(&target)?;
-        let base = match &listed {
-            Listed::Dir(identity) if place.inside.contains(*identity) => {
-                self.skip(path, SkipReason::LinkCycle);
-                return Ok(());
-            }
-            Listed::Dir(_) => Rc::new(Base {
-                real: path_bytes(&target).to_vec(),
-                alias: None,
-                place: Some(path.clone()),
-                outer: place.base.place.is_some().then(|| Rc::clone(&place.base)),
-            }),
-            _ => Rc::clone(&place.base),
-        };
-        self.found(place, &base, target, path, listed);
-        Ok(())
-    }
-
-    fn skip(&mut self, path: ManifestPath, reason: SkipReason) {
+    pub(crate) fn skip(&mut self, path: ManifestPath, reason: SkipReason) {
         self.skipped.push(Skipped { path, reason });
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::ops::ControlFlow;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::os::unix::net::UnixListener;
+/// What becomes of a link.
+pub(crate) enum Fate {
+    Kept(LinkTarget),
+    Replaced,
+    LeftOut,
+}
 
-    use attachfs_durable::FileStamp;
-    use attachfs_manifest::LinkTarget;
-    use tempfile::TempDir;
+/// What takes a link's place.
+pub(crate) enum Followed {
+    Dir(Identity, PathBuf),
+    File(ScannedFile),
+    Nothing(SkipReason),
+}
 
-    use super::*;
-    use crate::Silent;
+/// What all threads share.
+pub(crate) struct Walk<'a> {
+    pub(crate) options: &'a ScanOptions,
+    /// `/`, for what lies outside of the root.
+    pub(crate) slash: Arc<Anchor>,
+    found: AtomicU64,
+    /// Held by the thread that tells the listener; what others have to tell meanwhile, it hears later.
+    reporter: Mutex<Reporter<'a>>,
+}
 
-    fn scanned(root: &Path, symlinks: SymlinkPolicy) -> Scan {
-        scan(root, &ScanOptions { symlinks }, &Silent).unwrap()
+impl<'a> Walk<'a> {
+    pub(crate) fn new(
+        options: &'a ScanOptions,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, ScanError> {
+        Ok(Self {
+            options,
+            slash: Arc::new(Anchor::new(PathBuf::from("/"))?),
+            found: AtomicU64::new(0),
+            reporter: Mutex::new(Reporter::new(progress, Instant::now())),
+        })
     }
 
-    /// One line an entry: `d/`, `f` or `l -> target`.
-    fn lines(scan: &Scan) -> Vec<String> {
-        let line = |entry: &ScannedEntry| match &entry.kind {
-            EntryKind::Dir => format!("{}/", entry.path),
-            EntryKind::File(_) => entry.path.to_string(),
-            EntryKind::Symlink(LinkTarget::Root) => format!("{} -> .", entry.path),
-            EntryKind::Symlink(LinkTarget::Below(target)) => format!("{} -> {target}", entry.path),
-        };
-        scan.entries.iter().map(line).collect()
+    pub(crate) fn filter(&self) -> &'a PathFilter {
+        &self.options.filter
     }
 
-    fn skipped(scan: &Scan) -> Vec<(String, SkipReason)> {
-        scan.skipped
-            .iter()
-            .map(|skipped| (skipped.path.to_string(), skipped.reason))
-            .collect()
+    /// Reads these directories and everything below them.
+    pub(crate) fn run(&self, first: Vec<Place>) -> Result<Vec<Found>, ScanError> {
+        let found = queue::run(first, |place, found: &mut Found, more| {
+            let before = found.entries.len();
+            let place = Arc::new(place);
+            if let Err(error) = self.directory(&place, found, more) {
+                self.excuse(error, place.path.as_ref(), found)?;
+            }
+            self.tell((found.entries.len() - before) as u64, &place)
+        })?;
+        self.tell_end()?;
+        Ok(found)
     }
 
-    /// A folder `root` with a neighbour `out`.
-    fn folder() -> (TempDir, PathBuf) {
-        let temp = TempDir::new().unwrap();
-        let root = temp.path().join("root");
-        fs::create_dir_all(root.join("d/e")).unwrap();
-        fs::write(root.join("d/f"), "f").unwrap();
-        fs::create_dir_all(temp.path().join("out/sub")).unwrap();
-        fs::write(temp.path().join("out/x"), "x").unwrap();
-        fs::write(temp.path().join("out/sub/y"), "y").unwrap();
-        (temp, root)
-    }
-
-    #[test]
-    fn entries_come_in_the_order_of_the_formats() {
-        let temp = TempDir::new().unwrap();
-        for name in ["a", "a-b"] {
-            fs::create_dir(temp.path().join(name)).unwrap();
-            fs::write(temp.path().join(name).join("c"), "").unwrap();
+    /// Lists an error in place of failing, if that is wanted and possible.
+    pub(crate) fn excuse(
+        &self,
+        error: ScanError,
+        path: Option<&ManifestPath>,
+        found: &mut Found,
+    ) -> Result<(), ScanError> {
+        match (error.skip_reason(), path) {
+            (Some(reason), Some(path)) if self.options.skip_unreadable => {
+                found.skip(path.clone(), reason);
+                Ok(())
+            }
+            _ => Err(error),
         }
-        for name in ["\u{e000}", "\u{10000}", "a.txt"] {
-            fs::write(temp.path().join(name), "").unwrap();
-        }
-        let found = lines(&scanned(temp.path(), SymlinkPolicy::default()));
-        let expected = [
-            "a/",
-            "a-b/",
-            "a-b/c",
-            "a.txt",
-            "a/c",
-            "\u{10000}",
-            "\u{e000}",
-        ];
-        assert_eq!(found, expected);
     }
 
-    #[test]
-    fn a_file_is_described_by_its_metadata() {
-        let (_temp, root) = folder();
-        fs::set_permissions(root.join("d/f"), fs::Permissions::from_mode(0o610)).unwrap();
-        let scan = scanned(&root, SymlinkPolicy::default());
-        let EntryKind::File(file) = &scan.entries[2].kind else {
-            panic!("{:?}", scan.entries)
+    fn tell(&self, more: u64, place: &Place) -> Result<(), ScanError> {
+        self.found.fetch_add(more, Ordering::Relaxed);
+        let Some(mut reporter) = self.reporter.try_lock() else {
+            return Ok(());
         };
-        assert_eq!((file.size, file.runnable), (1, true));
-        assert_eq!(file.source, root.canonicalize().unwrap().join("d/f"));
-        let (opened, now) = file.open().unwrap();
-        assert_eq!(now, *file);
-        assert_eq!(FileStamp::of(&opened).unwrap(), file.stamp);
+        let items_done = self.found.load(Ordering::Relaxed);
+        reporter.poll(Instant::now(), items_done, || ProgressEvent {
+            items_done,
+            item: Some(EscapedBytes(path_bytes(&place.real())).to_string()),
+            ..ProgressEvent::of(Phase::Scan)
+        })?;
+        Ok(())
     }
 
-    #[test]
-    fn what_a_link_that_escapes_points_to_takes_its_place() {
-        let (_temp, root) = folder();
-        symlink("../out", root.join("o")).unwrap();
-        symlink("../out/x", root.join("x")).unwrap();
-        symlink("d", root.join("l")).unwrap();
-        let scan = scanned(&root, SymlinkPolicy::CollapseEscaping);
-        let expected = [
-            "d/", "d/e/", "d/f", "l -> d", "o/", "o/sub/", "o/sub/y", "o/x", "x",
-        ];
-        assert_eq!(lines(&scan), expected);
-        assert!(skipped(&scan).is_empty());
+    /// Tells the listener that everything is found.
+    fn tell_end(&self) -> Result<(), ScanError> {
+        let event = ProgressEvent {
+            items_done: self.found.load(Ordering::Relaxed),
+            ..ProgressEvent::of(Phase::Scan)
+        };
+        Ok(self.reporter.lock().tell(Instant::now(), event)?)
     }
 
-    #[test]
-    fn a_link_inside_what_took_a_links_place_stays_one_if_it_points_into_it() {
-        let (temp, root) = folder();
-        symlink("../x", temp.path().join("out/sub/in")).unwrap();
-        symlink("../../root/d/f", temp.path().join("out/sub/back")).unwrap();
-        symlink("../out", root.join("o")).unwrap();
-        let found = lines(&scanned(&root, SymlinkPolicy::CollapseEscaping));
-        assert!(found.contains(&"o/sub/in -> o/x".to_owned()), "{found:?}");
-        assert!(found.contains(&"o/sub/back".to_owned()), "{found:?}");
-    }
-
-    #[test]
-    fn every_link_is_replaced_where_none_may_remain() {
-        let (_temp, root) = folder();
-        symlink("d", root.join("l")).unwrap();
-        symlink("f", root.join("d/g")).unwrap();
-        let scan = scanned(&root, SymlinkPolicy::CollapseAll);
-        assert_eq!(
-            lines(&scan),
-            ["d/", "d/e/", "d/f", "d/g", "l/", "l/e/", "l/f", "l/g"]
-        );
-    }
-
-    #[test]
-    fn links_are_left_out_with_their_reason() {
-        let (_temp, root) = folder();
-        symlink("../out", root.join("o")).unwrap();
-        symlink("d", root.join("l")).unwrap();
-        let escaping = scanned(&root, SymlinkPolicy::ExcludeEscaping);
-        assert_eq!(lines(&escaping), ["d/", "d/e/", "d/f", "l -> d"]);
-        assert_eq!(
-            skipped(&escaping),
-            [("o".to_owned(), SkipReason::LinkExcluded)]
-        );
-        let all = scanned(&root, SymlinkPolicy::ExcludeAll);
-        assert_eq!(lines(&all), ["d/", "d/e/", "d/f"]);
-        assert_eq!(skipped(&all).len(), 2);
-    }
-
-    #[test]
-    fn a_broken_link_is_kept_inside_and_reported_outside() {
-        let (_temp, root) = folder();
-        symlink("nothing", root.join("inside")).unwrap();
-        symlink("../nothing", root.join("outside")).unwrap();
-        let scan = scanned(&root, SymlinkPolicy::CollapseEscaping);
-        assert_eq!(lines(&scan), ["d/", "d/e/", "d/f", "inside -> nothing"]);
-        assert_eq!(
-            skipped(&scan),
-            [("outside".to_owned(), SkipReason::LinkBroken)]
-        );
-    }
-
-    #[test]
-    fn circles_end() {
-        let (temp, root) = folder();
-        symlink("..", root.join("d/up")).unwrap();
-        symlink("self", root.join("self")).unwrap();
-        symlink("../../root", temp.path().join("out/sub/root")).unwrap();
-        symlink("../out", root.join("o")).unwrap();
-        let scan = scanned(&root, SymlinkPolicy::CollapseAll);
-        let cycles = ["d/up", "o/sub/root", "self"].map(|p| (p.to_owned(), SkipReason::LinkCycle));
-        assert_eq!(skipped(&scan), cycles);
-        let kept = lines(&scanned(&root, SymlinkPolicy::CollapseEscaping));
-        assert!(kept.contains(&"d/up -> .".to_owned()), "{kept:?}");
-    }
-
-    #[test]
-    fn what_is_no_file_is_reported() {
-        let (_temp, root) = folder();
-        let _socket = UnixListener::bind(root.join("socket")).unwrap();
-        let scan = scanned(&root, SymlinkPolicy::default());
-        assert_eq!(skipped(&scan), [("socket".to_owned(), SkipReason::Special)]);
-    }
-
-    #[test]
-    fn the_root_may_be_named_by_a_link() {
-        let (temp, root) = folder();
-        let alias = temp.path().join("alias");
-        symlink(&root, &alias).unwrap();
-        symlink(alias.join("d/f"), root.join("l")).unwrap();
-        let found = lines(&scanned(&alias, SymlinkPolicy::default()));
-        assert_eq!(found, ["d/", "d/e/", "d/f", "l -> d/f"]);
-    }
-
-    #[test]
-    fn a_root_that_is_no_folder_is_refused() {
-        let (_temp, root) = folder();
-        let error = scan(&root.join("d/f"), &ScanOptions::default(), &Silent).unwrap_err();
-        assert!(matches!(error, ScanError::NotADirectory(_)), "{error}");
-        let error = scan(&root.join("none"), &ScanOptions::default(), &Silent).unwrap_err();
-        assert!(error.to_string().contains("none"), "{error}");
-    }
-
-    #[test]
-    fn a_listener_can_cancel() {
-        struct Never;
-        impl Progress for Never {
-            fn update(&self, _: &ProgressEvent) -> ControlFlow<()> {
-                ControlFlow::Break(())
+    fn directory(
+        &self,
+        place: &Arc<Place>,
+        found: &mut Found,
+        more: &mut Vec<Place>,
+    ) -> Result<(), ScanError> {
+        let mut reading = Reading::open(place)?;
+        let names = Names::read(reading.fd.as_fd())
+            .map_err(|error| ScanError::io("read the folder", &place.real(), error))?;
+        if let Some(path) = place.path.as_ref().filter(|_| place.is_taken) {
+            found.add(path.clone(), EntryKind::Dir);
+        }
+        found.entries.reserve(names.len());
+        for (name, kind) in names.iter() {
+            if let Err(error) = self.entry(&mut reading, name, kind, found, more) {
+                let path = reading.path(name.to_bytes())?;
+                self.excuse(error, Some(&path), found)?;
             }
         }
-        let (_temp, root) = folder();
-        let error = scan(&root, &ScanOptions::default(), &Never).unwrap_err();
-        assert!(matches!(error, ScanError::Cancelled(_)));
+        reading.end(found);
+        Ok(())
     }
 
-    #[test]
-    fn a_file_swapped_for_a_link_is_not_opened() {
-        let (temp, root) = folder();
-        let scan = scanned(&root, SymlinkPolicy::default());
-        fs::remove_file(root.join("d/f")).unwrap();
-        symlink(temp.path().join("out/x"), root.join("d/f")).unwrap();
-        let EntryKind::File(file) = &scan.entries[2].kind else {
-            panic!("{:?}", scan.entries)
-        };
-        assert!(matches!(file.open().unwrap_err(), ScanError::Replaced(_)));
+    /// Whether something of this kind, or anything below it, may be chosen.
+    fn wants(&self, place: &Place, name: &[u8], kind: FileType) -> bool {
+        let filter = self.filter();
+        if filter.is_everything() {
+            return true;
+        }
+        let as_file = kind != FileType::Directory && filter.takes_file(&place.state, name);
+        let as_dir = matches!(kind, FileType::Directory | FileType::Symlink)
+            && (filter.takes_dir(&place.state, name)
+                || filter.may_take_below(&filter.enter(&place.state, name)));
+        as_file || as_dir
     }
 
-    #[test]
-    fn a_directory_swapped_for_a_link_is_not_passed_through() {
-        let (temp, root) = folder();
-        let scan = scanned(&root, SymlinkPolicy::default());
-        fs::rename(root.join("d"), temp.path().join("moved")).unwrap();
-        symlink(temp.path().join("moved"), root.join("d")).unwrap();
-        let EntryKind::File(file) = &scan.entries[2].kind else {
-            panic!("{:?}", scan.entries)
-        };
-        assert!(matches!(file.open().unwrap_err(), ScanError::Replaced(_)));
+    /// Takes up one name of a directory. `kind` is what the directory says of it.
+    pub(crate) fn entry(
+        &self,
+        reading: &mut Reading,
+        name: &CStr,
+        kind: FileType,
+        found: &mut Found,
+        more: &mut Vec<Place>,
+    ) -> Result<(), ScanError> {
+        let bytes = name.to_bytes();
+        let place = Arc::clone(&reading.place);
+        if kind != FileType::Unknown && !self.wants(&place, bytes, kind) {
+            return Ok(());
+        }
+        let stat = reading.stat(name)?;
+        let kind_now = FileType::from_raw_mode(stat.st_mode);
+        if kind_now != kind && !self.wants(&place, bytes, kind_now) {
+            return Ok(());
+        }
+        match kind_now {
+            FileType::RegularFile => reading.file(bytes, &Facts::of(&stat))?,
+            FileType::Directory => {
+                let inner = Place {
+                    anchor: Arc::clone(&place.anchor),
+                    below: place.child_below(bytes),
+                    path: Some(reading.path(bytes)?),
+                    base: Arc::clone(&place.base),
+                    inside: Arc::new(Inside {
+                        identity: Identity::of(&stat),
+                        outer: Some(Arc::clone(&place.inside)),
+                    }),
+                    state: self.filter().enter(&place.state, bytes),
+                    is_taken: self.filter().takes_dir(&place.state, bytes),
+                };
+                self.enter(inner, found, more);
+            }
+            FileType::Symlink => self.link(reading, name, found, more)?,
+            _ => found.skip(reading.path(bytes)?, SkipReason::Special),
+        }
+        Ok(())
     }
 
-    #[test]
-    fn another_directory_under_the_same_name_is_not_read() {
-        let (_temp, root) = folder();
-        let Listed::Dir(other) = look(&root.join("d/e")).unwrap() else {
-            panic!("a directory")
+    /// Lets a directory be read, unless nothing in it can be chosen.
+    fn enter(&self, place: Place, found: &mut Found, more: &mut Vec<Place>) {
+        if self.filter().may_take_below(&place.state) {
+            more.push(place);
+        } else if let Some(path) = place.path.filter(|_| place.is_taken) {
+            found.add(path, EntryKind::Dir);
+        }
+    }
+
+    fn link(
+        &self,
+        reading: &mut Reading,
+        name: &CStr,
+        found: &mut Found,
+        more: &mut Vec<Place>,
+    ) -> Result<(), ScanError> {
+        let bytes = name.to_bytes();
+        let path = reading.path(bytes)?;
+        let place = &reading.place;
+        let is_chosen = self.filter().takes_file(&place.state, bytes);
+        match self.fate(reading, name)? {
+            Fate::Kept(target) if is_chosen => found.add(path, EntryKind::Symlink(target)),
+            Fate::LeftOut if is_chosen => found.skip(path, SkipReason::LinkExcluded),
+            Fate::Kept(_) | Fate::LeftOut => {}
+            Fate::Replaced => match self.follow(place, bytes)? {
+                Followed::Dir(identity, real) => {
+                    let inner = self.replacing(place, bytes, path, identity, &real);
+                    self.enter(inner, found, more);
+                }
+                Followed::File(file) if is_chosen => found.add(path, EntryKind::File(file)),
+                Followed::Nothing(reason) if is_chosen => found.skip(path, reason),
+                Followed::File(_) | Followed::Nothing(_) => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// What the policy says of a link.
+    pub(crate) fn fate(&self, reading: &Reading, name: &CStr) -> Result<Fate, ScanError> {
+        let if_escaping = match self.options.symlinks {
+            SymlinkPolicy::ExcludeAll => return Ok(Fate::LeftOut),
+            SymlinkPolicy::CollapseAll => return Ok(Fate::Replaced),
+            SymlinkPolicy::CollapseEscaping => Fate::Replaced,
+            // No link escapes where all of them are kept: their base reaches everywhere.
+            SymlinkPolicy::ExcludeEscaping
+            | SymlinkPolicy::Preserve
+            | SymlinkPolicy::TransitiveIncludeTargets => Fate::LeftOut,
         };
-        assert!(matches!(
-            list(&root.join("d"), other),
-            Err(ScanError::Replaced(_))
-        ));
+        let place = &reading.place;
+        let real = || place.real_child(name.to_bytes());
+        let text = rustix::fs::readlinkat(reading.fd.as_fd(), name, Vec::new())
+            .map_err(|error| ScanError::io("read the symbolic link", &real(), error))?;
+        let target = place
+            .base
+            .target(&place.origin_of_links(), text.as_bytes())
+            .map_err(|error| ScanError::unrepresentable(&real(), error))?;
+        Ok(target.map_or(if_escaping, Fate::Kept))
+    }
+
+    /// What a link points to in the end.
+    pub(crate) fn follow(&self, place: &Place, name: &[u8]) -> Result<Followed, ScanError> {
+        let link = place.real_child(name);
+        let target = match link.canonicalize() {
+            Ok(target) => target,
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR) => {
+                    return Ok(Followed::Nothing(SkipReason::LinkBroken));
+                }
+                Some(Errno::LOOP) => return Ok(Followed::Nothing(SkipReason::LinkCycle)),
+                _ => return Err(ScanError::io("follow the symbolic link", &link, error)),
+            },
+        };
+        let stat = lstat(&target)?;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => match Identity::of(&stat) {
+                identity if place.inside.contains(identity) => {
+                    Followed::Nothing(SkipReason::LinkCycle)
+                }
+                identity => Followed::Dir(identity, target),
+            },
+            FileType::RegularFile => Followed::File(self.lone_file(&target, &Facts::of(&stat))),
+            FileType::Symlink => return Err(ScanError::Replaced(target)),
+            _ => Followed::Nothing(SkipReason::Special),
+        })
+    }
+
+    /// The directory `real` in the place of the link `name`.
+    pub(crate) fn replacing(
+        &self,
+        place: &Place,
+        name: &[u8],
+        path: ManifestPath,
+        identity: Identity,
+        real: &Path,
+    ) -> Place {
+        let is_replaced = matches!(&place.base.reach, Reach::Folder { place: Some(_), .. });
+        let base = Base {
+            reach: Reach::Folder {
+                real: path_bytes(real).to_vec(),
+                alias: None,
+                place: Some(path.clone()),
+            },
+            outer: is_replaced.then(|| Arc::clone(&place.base)),
+        };
+        Place {
+            anchor: Arc::clone(&self.slash),
+            below: below_slash(real).into(),
+            path: Some(path),
+            base: Arc::new(base),
+            inside: Arc::new(Inside {
+                identity,
+                outer: Some(Arc::clone(&place.inside)),
+            }),
+            state: self.filter().enter(&place.state, name),
+            is_taken: self.filter().takes_dir(&place.state, name),
+        }
+    }
+
+    /// A file whose absolute path has no links in it.
+    fn lone_file(&self, real: &Path, facts: &Facts) -> ScannedFile {
+        let name = real.file_name().map_or(&b""[..], OsStr::as_bytes);
+        let folder = Folder {
+            anchor: Arc::clone(&self.slash),
+            below: real.parent().map_or(&b""[..], below_slash).into(),
+            names: name.into(),
+        };
+        ScannedFile::new(Arc::new(folder), (0, name.len() as u8), facts)
+    }
+}
+
+/// An absolute path from `/` on.
+pub(crate) fn below_slash(path: &Path) -> &[u8] {
+    let bytes = path_bytes(path);
+    bytes.strip_prefix(b"/").unwrap_or(bytes)
+}
+
+/// A directory while names in it are looked at.
+pub(crate) struct Reading {
+    pub(crate) place: Arc<Place>,
+    pub(crate) fd: OwnedFd,
+    files: Vec<(ManifestPath, Facts, (usize, u8))>,
+    names: Vec<u8>,
+    /// The path of the directory with its slash, and room for a name.
+    path: Vec<u8>,
+    prefix: usize,
+}
+
+impl Reading {
+    pub(crate) fn open(place: &Arc<Place>) -> Result<Self, ScanError> {
+        let mut path = Vec::new();
+        if let Some(parent) = &place.path {
+            path.extend_from_slice(parent.as_bytes());
+            path.push(b'/');
+        }
+        Ok(Self {
+            place: Arc::clone(place),
+            fd: place.open()?,
+            files: Vec::new(),
+            names: Vec::new(),
+            prefix: path.len(),
+            path,
+        })
+    }
+
+    pub(crate) fn stat(&self, name: &CStr) -> Result<Stat, ScanError> {
+        stat_at(&self.fd, name).map_err(|error| {
+            ScanError::io("look at", &self.place.real_child(name.to_bytes()), error)
+        })
+    }
+
+    /// The path of a name in the manifest.
+    pub(crate) fn path(&mut self, name: &[u8]) -> Result<ManifestPath, ScanError> {
+        self.path.truncate(self.prefix);
+        self.path.extend_from_slice(name);
+        ManifestPath::new(&self.path)
+            .map_err(|error| ScanError::unrepresentable(&self.place.real_child(name), error))
+    }
+
+    fn file(&mut self, name: &[u8], facts: &Facts) -> Result<(), ScanError> {
+        let path = self.path(name)?;
+        // A path's component has at most 255 bytes.
+        let range = (self.names.len(), name.len() as u8);
+        self.names.extend_from_slice(name);
+        self.files.push((path, *facts, range));
+        Ok(())
+    }
+
+    /// Hands over the files, now that all their names are known.
+    pub(crate) fn end(self, found: &mut Found) {
+        let folder = Arc::new(Folder {
+            anchor: Arc::clone(&self.place.anchor),
+            below: self.place.below.clone(),
+            names: self.names.into(),
+        });
+        for (path, facts, name) in self.files {
+            let file = ScannedFile::new(Arc::clone(&folder), name, &facts);
+            found.add(path, EntryKind::File(file));
+        }
     }
 }

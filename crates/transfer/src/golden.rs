@@ -118,7 +118,11 @@ async fn manifest(
     chunk_size: ChunkSize,
     format: Format,
 ) -> String {
-    let found = scan(root, &ScanOptions { symlinks }, &Silent).unwrap();
+    let options = ScanOptions {
+        symlinks,
+        ..ScanOptions::default()
+    };
+    let found = scan(root, &options, &Silent).unwrap();
     let (snapshot, _) = snapshot(&found, &HashOptions::new(chunk_size), None, &Silent)
         .await
         .unwrap();

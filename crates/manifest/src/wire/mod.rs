@@ -14,6 +14,7 @@
 
 mod error;
 mod fast;
+mod globs;
 mod reader;
 mod v2023;
 mod v2025;
@@ -28,6 +29,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use error::{DecodeError, EncodeError, EntryError, EntryPlace, FieldError};
+pub use globs::{GlobConfigError, decode_globs};
 pub use reader::JsonError;
 
 use crate::path::check_path;

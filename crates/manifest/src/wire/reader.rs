@@ -372,6 +372,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Takes `null`, if it comes next.
+    pub(super) fn null(&mut self) -> bool {
+        self.peek() == Some(b'n') && self.word("null").is_ok()
+    }
+
     fn word(&mut self, word: &str) -> Result<(), JsonError> {
         if !self.text[self.at..].starts_with(word.as_bytes()) {
             return self.fail("expected a value");

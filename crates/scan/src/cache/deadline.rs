@@ -118,7 +118,7 @@ impl DeadlineHashCache {
         let Some(modified) = self.zone.python_text(file.stamp.mtime_ns) else {
             return Ok(None);
         };
-        let path = python_bytes(&file.source);
+        let path = python_bytes(&file.source());
         let mut hashes = Vec::new();
         for (start, end) in ranges(chunk_size, file.size) {
             let key = params![path, ALGORITHM, start, end];
@@ -141,7 +141,7 @@ impl DeadlineHashCache {
         let Some(modified) = self.zone.python_text(file.stamp.mtime_ns) else {
             return;
         };
-        let path = python_bytes(&file.source);
+        let path = python_bytes(&file.source());
         let ranges = ranges(chunk_size, file.size);
         let entries = ranges.zip(hashes).map(|(range, &hash)| Entry {
             path: path.clone(),

@@ -4,13 +4,15 @@ use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 
 use attachfs_manifest::Mtime;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::anchor::{Anchor, Folder};
+use crate::os::Facts;
 
 mod client;
 mod objects;
@@ -25,9 +27,13 @@ fn now() -> SystemTime {
 /// A file as a scan finds it, ten minutes old.
 fn file(path: &str) -> ScannedFile {
     let at = i128::from(NOW) * SECOND - 600 * SECOND;
-    ScannedFile {
-        source: PathBuf::from(path),
-        size: 5,
+    let (below, name) = path.rsplit_once('/').unwrap();
+    let folder = Folder {
+        anchor: Arc::new(Anchor::new("/".into()).unwrap()),
+        below: below.trim_start_matches('/').as_bytes().into(),
+        names: name.as_bytes().into(),
+    };
+    let facts = Facts {
         mtime: Mtime((at / 1000) as i64),
         runnable: false,
         stamp: FileStamp {
@@ -37,7 +43,8 @@ fn file(path: &str) -> ScannedFile {
             mtime_ns: at,
             ctime_ns: at,
         },
-    }
+    };
+    ScannedFile::new(Arc::new(folder), (0, name.len() as u8), &facts)
 }
 
 fn changed(file: &ScannedFile, change: impl FnOnce(&mut ScannedFile)) -> ScannedFile {
@@ -99,8 +106,8 @@ type Change = fn(&mut ScannedFile);
 #[test]
 fn every_change_of_the_file_is_a_miss() {
     let home = TempDir::new().unwrap();
-    let (caches, file) = (caches(&options(&home)), file("/data/a"));
-    keep(&caches, &file, b"hello");
+    let (caches, same) = (caches(&options(&home)), file("/data/a"));
+    keep(&caches, &same, b"hello");
     let changes: [(&str, Change); 5] = [
         ("size", |file| {
             file.size = 6;
@@ -109,14 +116,14 @@ fn every_change_of_the_file_is_a_miss() {
         ("mtime", |file| file.stamp.mtime_ns += 1),
         ("ctime", |file| file.stamp.ctime_ns += 1),
         ("inode", |file| file.stamp.ino += 1),
-        ("path", |file| file.source.push("b")),
+        ("path", |changed| *changed = file("/data/a/b")),
     ];
     for (name, change) in changes {
-        assert_eq!(look(&caches, &changed(&file, change)), None, "{name}");
+        assert_eq!(look(&caches, &changed(&same, change)), None, "{name}");
     }
-    assert_eq!(look(&caches, &file), Some(hashes(b"hello")));
+    assert_eq!(look(&caches, &same), Some(hashes(b"hello")));
     // Another number of the same device after a restart is no change.
-    let remounted = changed(&file, |file| file.stamp.dev += 1);
+    let remounted = changed(&same, |file| file.stamp.dev += 1);
     assert_eq!(look(&caches, &remounted), Some(hashes(b"hello")));
 }
 

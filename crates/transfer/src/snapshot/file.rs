@@ -269,7 +269,7 @@ impl Shared {
         self.meter.go_on()?;
         let (source, now) = open(scanned)?;
         if now.stamp != scanned.stamp {
-            return Err(TransferError::changed(&scanned.source));
+            return Err(TransferError::changed(&scanned.source()));
         }
         let (found, payload) = if scanned.size <= self.small_file {
             let bytes = read_small(&source, range.clone())?;
@@ -282,9 +282,9 @@ impl Shared {
             (found, source.payload(range)?)
         };
         if found != hash {
-            tracing::warn!(path = %scanned.source.display(), known = %hash, %found,
+            tracing::warn!(path = %scanned.source().display(), known = %hash, %found,
                 "a hash cache was wrong; the file is hashed again");
-            return Err(TransferError::changed(&scanned.source));
+            return Err(TransferError::changed(&scanned.source()));
         }
         Ok(payload)
     }
@@ -303,7 +303,7 @@ impl Shared {
         let mut mine = None;
         let cell = self.stored.cell(hash);
         let ensure = || async {
-            mine = Some((store.ensure(hash, len, payload, &file.source).await?, len));
+            mine = Some((store.ensure(hash, len, payload, &file.source()).await?, len));
             Ok::<_, TransferError>(())
         };
         cell.get_or_try_init(ensure).await?;
@@ -315,7 +315,7 @@ impl Shared {
 pub(super) fn open(scanned: &ScannedFile) -> Result<(Source, ScannedFile), TransferError> {
     let (file, now) = scanned.open()?;
     let source = Source {
-        path: now.source.clone(),
+        path: now.source(),
         file: SourceFile::Open(Arc::new(file)),
         stamp: now.stamp,
         size: now.size,

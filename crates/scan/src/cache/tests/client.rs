@@ -271,10 +271,11 @@ fn the_client_and_we_find_each_others_hashes_with_both_at_work() {
         scanned.push(file);
     }
     deadline.flush();
-    let paths: Vec<_> = scanned
+    let paths: Vec<String> = scanned
         .iter()
-        .map(|file| file.source.to_str().unwrap())
+        .map(|file| file.source().into_os_string().into_string().unwrap())
         .collect();
+    let paths: Vec<_> = paths.iter().map(String::as_str).collect();
 
     // Ours are hits there, while both have the file open.
     let found = run(

@@ -1,0 +1,201 @@
+//! Folders and files from anywhere, as paths below `/`.
+//!
+//! What the reference collects with `collect_abs_snapshot` (`openjd-snapshots` 0.3.2,
+//! `ops/collect.rs`). A path is made absolute as text, so a link in the path that leads to a given
+//! folder does not show in the manifest; where the bytes are is found out with all links resolved.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use attachfs_manifest::{FilterState, ManifestPath, PathFilter};
+use rustix::fs::FileType;
+
+use crate::finish::finish;
+use crate::links::{Base, Collected, Reach, normalize};
+use crate::listed::Picker;
+use crate::os::path_bytes;
+use crate::transitive::pull_in;
+use crate::walk::{Found, Inside, Place, Walk, below_slash, look};
+use crate::{Progress, Scan, ScanError, ScanOptions, SymlinkPolicy};
+
+/// What to collect. Relative paths start at the current directory.
+#[derive(Debug, Clone, Default)]
+pub struct Collection {
+    /// Folders, with everything below them.
+    pub directories: Vec<PathBuf>,
+    /// Single files; it is an error if one does not exist. A directory here is taken without what is
+    /// in it.
+    pub files: Vec<PathBuf>,
+    /// Single files that need not exist: those that do not are listed in [`Scan::skipped`].
+    pub optional_files: Vec<PathBuf>,
+}
+
+/// Finds everything that is to be collected and that the filter chooses. [`Scan::root`] is `/`, and so
+/// is what the patterns of the filter are relative to.
+///
+/// A link escapes if its text leads neither to or below a given folder, nor to a given file. With
+/// [`SymlinkPolicy::TransitiveIncludeTargets`] what a link leads to is collected too, a folder with
+/// everything below it, and so on for links in there; where that does not exist, the link stays. A link
+/// to `/` itself collects nothing. Fails as [`scan`](crate::scan) does.
+pub fn scan_absolute(
+    collection: &Collection,
+    options: &ScanOptions,
+    progress: &dyn Progress,
+) -> Result<Scan, ScanError> {
+    let walk = Walk::new(options, progress)?;
+    let reach = if options.symlinks.needs_absolute() {
+        Reach::Everywhere
+    } else {
+        Reach::Collected(collected(collection)?)
+    };
+    let source = Source {
+        walk: &walk,
+        base: Arc::new(Base { reach, outer: None }),
+    };
+    let mut directories = Vec::new();
+    for directory in &collection.directories {
+        let place = place_of(directory)?;
+        directories.push(source.directory(place, directory)?);
+    }
+    let mut files = Files::new(&source);
+    for file in &collection.files {
+        files.take(file, false)?;
+    }
+    for file in &collection.optional_files {
+        files.take(file, true)?;
+    }
+    let (found, more) = files.picker.end();
+    directories.extend(more);
+    let mut all = walk.run(directories)?;
+    all.push(found);
+    if options.symlinks == SymlinkPolicy::TransitiveIncludeTargets {
+        all = vec![pull_in(&source, all)?];
+    }
+    finish(PathBuf::from("/"), all, false)
+}
+
+/// Where a path is in an absolute manifest; `None` is `/`.
+fn place_of(path: &Path) -> Result<Option<ManifestPath>, ScanError> {
+    let absolute = std::path::absolute(path).map_err(|e| ScanError::io("find", path, e))?;
+    let text = normalize(path_bytes(&absolute));
+    match &text[1..] {
+        b"" => Ok(None),
+        rest => ManifestPath::new(rest)
+            .map(Some)
+            .map_err(|error| ScanError::unrepresentable(path, error)),
+    }
+}
+
+/// The path that a place of an absolute manifest stands for.
+pub(crate) fn path_of(place: Option<&ManifestPath>) -> PathBuf {
+    let below = place.map_or(&b""[..], ManifestPath::as_bytes);
+    Path::new("/").join(OsStr::from_bytes(below))
+}
+
+fn collected(collection: &Collection) -> Result<Collected, ScanError> {
+    let mut collected = Collected::default();
+    let exists = |path: &&PathBuf| std::fs::symlink_metadata(path).is_ok();
+    let optional = collection.optional_files.iter().filter(exists);
+    let given = collection.directories.iter().chain(&collection.files);
+    for path in given.chain(optional) {
+        match place_of(path)? {
+            None => collected.root = true,
+            Some(place) => {
+                collected.paths.insert(place.as_bytes().into());
+            }
+        }
+    }
+    Ok(collected)
+}
+
+/// Makes directories to be read out of paths.
+pub(crate) struct Source<'a, 'w> {
+    pub(crate) walk: &'a Walk<'w>,
+    base: Arc<Base>,
+}
+
+impl Source<'_, '_> {
+    /// The directory at a place, whatever links lead there. `named` is for messages.
+    pub(crate) fn directory(
+        &self,
+        place: Option<ManifestPath>,
+        named: &Path,
+    ) -> Result<Place, ScanError> {
+        let failed = |error| ScanError::io("find", named, error);
+        let real = path_of(place.as_ref()).canonicalize().map_err(failed)?;
+        let (kind, identity) = look(&real)?;
+        if kind != FileType::Directory {
+            return Err(ScanError::NotADirectory(named.to_owned()));
+        }
+        let filter = self.walk.filter();
+        Ok(Place {
+            anchor: Arc::clone(&self.walk.slash),
+            below: below_slash(&real).into(),
+            state: state_in(filter, place.as_ref()),
+            is_taken: place
+                .as_ref()
+                .is_some_and(|place| filter.matches_dir(place.as_bytes())),
+            path: place,
+            base: Arc::clone(&self.base),
+            inside: Arc::new(Inside {
+                identity,
+                outer: None,
+            }),
+        })
+    }
+}
+
+fn state_in(filter: &PathFilter, place: Option<&ManifestPath>) -> FilterState {
+    let names = place.into_iter().flat_map(ManifestPath::components);
+    names.fold(filter.start(), |state, name| filter.enter(&state, name))
+}
+
+/// Takes up single files.
+pub(crate) struct Files<'a, 'w> {
+    source: &'a Source<'a, 'w>,
+    picker: Picker<'a, 'w>,
+    parents: HashMap<Option<ManifestPath>, Arc<Place>>,
+}
+
+impl<'a, 'w> Files<'a, 'w> {
+    pub(crate) fn new(source: &'a Source<'a, 'w>) -> Self {
+        Self {
+            source,
+            picker: Picker::new(source.walk),
+            parents: HashMap::new(),
+        }
+    }
+
+    fn take(&mut self, file: &Path, is_optional: bool) -> Result<(), ScanError> {
+        let Some(place) = place_of(file)? else {
+            return Ok(());
+        };
+        match self.pick(&place) {
+            Err(error) => self.picker.settle(error, &place, is_optional),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn pick(&mut self, place: &ManifestPath) -> Result<(), ScanError> {
+        let parent = place.parent();
+        let directory = match self.parents.get(&parent) {
+            Some(directory) => Arc::clone(directory),
+            None => {
+                let named = path_of(parent.as_ref());
+                let directory = Arc::new(self.source.directory(parent.clone(), &named)?);
+                self.parents.insert(parent, Arc::clone(&directory));
+                directory
+            }
+        };
+        self.picker.pick(&directory, place.name().as_bytes())
+    }
+
+    /// What stands at one place alone. A directory is no entry of its own then.
+    pub(crate) fn one(mut self, place: &ManifestPath) -> Result<Found, ScanError> {
+        self.pick(place)?;
+        Ok(self.picker.end().0)
+    }
+}

@@ -1,0 +1,300 @@
+//! A list of files in place of a walk.
+//!
+//! Each path is followed from the root, name by name. A link on the way is treated as a walk would
+//! treat it: if it stays a link, it becomes an entry and the file one at the place where the link leads;
+//! if it is replaced, the file is an entry below it.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use attachfs_manifest::{LinkTarget, ManifestPath};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use crate::finish::finish;
+use crate::links::normalize;
+use crate::os::{Identity, path_bytes};
+use crate::walk::{Fate, Followed, Found, Inside, Place, Reading, Root, Walk};
+use crate::{EntryKind, Progress, Scan, ScanError, ScanOptions, SkipReason};
+
+/// Links that stay links on the way to one file; the kernel follows as many.
+const MOST_LINKS: u32 = 40;
+
+/// Files to be taken. A directory in the list is taken without what is in it, unless it takes the place
+/// of a link.
+#[derive(Debug, Clone, Default)]
+pub struct FileList {
+    /// It is an error if one of them does not exist.
+    pub required: Vec<PathBuf>,
+    /// Those that do not exist are listed in [`Scan::skipped`].
+    pub optional: Vec<PathBuf>,
+}
+
+/// Finds the files of a list: paths relative to `root`, or absolute ones below it.
+///
+/// Whatever [`ScanOptions::filter`] does not choose is left out, as in a walk. Fails as
+/// [`scan`](crate::scan) does.
+pub fn scan_listed(
+    root: &Path,
+    list: &FileList,
+    options: &ScanOptions,
+    progress: &dyn Progress,
+) -> Result<Scan, ScanError> {
+    let root = Root::open(root, options)?;
+    let walk = Walk::new(options, progress)?;
+    let mut lister = Lister {
+        picker: Picker::new(&walk),
+        root: Arc::new(root.place),
+        names: [path_bytes(&root.real).to_vec(), root.named],
+        steps: HashMap::new(),
+    };
+    for path in &list.required {
+        lister.take(path, false)?;
+    }
+    for path in &list.optional {
+        lister.take(path, true)?;
+    }
+    let (found, more) = lister.picker.end();
+    let mut all = walk.run(more)?;
+    all.push(found);
+    finish(root.real, all, false)
+}
+
+/// Takes up single names of directories, keeping the directory open while the next name is in it too.
+pub(crate) struct Picker<'a, 'w> {
+    pub(crate) walk: &'a Walk<'w>,
+    pub(crate) found: Found,
+    more: Vec<Place>,
+    reading: Option<Reading>,
+}
+
+impl<'a, 'w> Picker<'a, 'w> {
+    pub(crate) fn new(walk: &'a Walk<'w>) -> Self {
+        Self {
+            walk,
+            found: Found::default(),
+            more: Vec::new(),
+            reading: None,
+        }
+    }
+
+    fn reading(&mut self, place: &Arc<Place>) -> Result<&mut Reading, ScanError> {
+        let reading = match self.reading.take() {
+            Some(reading) if Arc::ptr_eq(&reading.place, place) => reading,
+            other => {
+                if let Some(last) = other {
+                    last.end(&mut self.found);
+                }
+                Reading::open(place)?
+            }
+        };
+        Ok(self.reading.insert(reading))
+    }
+
+    /// Takes up a name in a directory.
+    pub(crate) fn pick(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<(), ScanError> {
+        let walk = self.walk;
+        let c_name = c_name(place, name)?;
+        let reading = self.reading(place)?;
+        let kind = FileType::from_raw_mode(reading.stat(&c_name)?.st_mode);
+        if kind == FileType::Directory {
+            let path = reading.path(name)?;
+            if walk.filter().takes_dir(&place.state, name) {
+                self.found.add(path, EntryKind::Dir);
+            }
+            return Ok(());
+        }
+        let Some(reading) = &mut self.reading else {
+            return Ok(());
+        };
+        walk.entry(reading, &c_name, kind, &mut self.found, &mut self.more)
+    }
+
+    /// Decides what an error on the way to a listed file means.
+    pub(crate) fn settle(
+        &mut self,
+        error: ScanError,
+        path: &ManifestPath,
+        is_optional: bool,
+    ) -> Result<(), ScanError> {
+        if is_optional && is_missing(&error) {
+            self.found.skip(path.clone(), SkipReason::Missing);
+            return Ok(());
+        }
+        self.walk.excuse(error, Some(path), &mut self.found)
+    }
+
+    /// What was found, and the directories that took the place of links.
+    pub(crate) fn end(mut self) -> (Found, Vec<Place>) {
+        if let Some(last) = self.reading.take() {
+            last.end(&mut self.found);
+        }
+        (self.found, self.more)
+    }
+}
+
+fn is_missing(error: &ScanError) -> bool {
+    match error {
+        // What should hold the file is no directory.
+        ScanError::NotADirectory(_) => true,
+        ScanError::Io { source, .. } => matches!(
+            Errno::from_io_error(source),
+            Some(Errno::NOENT | Errno::NOTDIR)
+        ),
+        _ => false,
+    }
+}
+
+fn c_name(place: &Place, name: &[u8]) -> Result<CString, ScanError> {
+    CString::new(name).map_err(|error| ScanError::io("look at", &place.real(), error))
+}
+
+/// What a name on the way to a file is.
+#[derive(Clone)]
+enum Step {
+    Dir(Arc<Place>),
+    Link(LinkTarget),
+    LeftOut,
+}
+
+struct Lister<'a, 'w> {
+    picker: Picker<'a, 'w>,
+    root: Arc<Place>,
+    /// The absolute paths of the root: the real one, and as it was named.
+    names: [Vec<u8>; 2],
+    steps: HashMap<ManifestPath, Step>,
+}
+
+impl Lister<'_, '_> {
+    fn take(&mut self, listed: &Path, is_optional: bool) -> Result<(), ScanError> {
+        let Some(path) = self.below_root(listed)? else {
+            return Ok(());
+        };
+        match self.go(&path) {
+            Err(error) => self.picker.settle(error, &path, is_optional),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The path from the root; `None` is the root itself.
+    fn below_root(&self, listed: &Path) -> Result<Option<ManifestPath>, ScanError> {
+        let bytes = path_bytes(listed);
+        let full = if bytes.starts_with(b"/") {
+            normalize(bytes)
+        } else {
+            normalize(&[&self.names[0], b"/".as_slice(), bytes].concat())
+        };
+        let below = |name: &Vec<u8>| match full.strip_prefix(name.as_slice())? {
+            b"" => Some(b"".as_slice()),
+            rest if name.ends_with(b"/") => Some(rest),
+            rest => rest.strip_prefix(b"/"),
+        };
+        match self.names.iter().find_map(below) {
+            Some(b"") => Ok(None),
+            Some(rest) => ManifestPath::new(rest)
+                .map(Some)
+                .map_err(|error| ScanError::unrepresentable(listed, error)),
+            None => Err(ScanError::Outside {
+                path: listed.to_owned(),
+                root: self.root.real(),
+            }),
+        }
+    }
+
+    fn go(&mut self, path: &ManifestPath) -> Result<(), ScanError> {
+        let mut place = Arc::clone(&self.root);
+        let mut rest: Vec<Box<[u8]>> = path.components().rev().map(Box::from).collect();
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            if rest.is_empty() {
+                return self.picker.pick(&place, &name);
+            }
+            match self.step(&place, &name)? {
+                Step::Dir(inner) => place = inner,
+                Step::LeftOut => return Ok(()),
+                Step::Link(_) if links == MOST_LINKS => {
+                    self.picker.found.skip(path.clone(), SkipReason::LinkCycle);
+                    return Ok(());
+                }
+                Step::Link(target) => {
+                    links += 1;
+                    place = Arc::clone(&self.root);
+                    if let LinkTarget::Below(target) = target {
+                        rest.extend(target.components().rev().map(Box::from));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<Step, ScanError> {
+        let failed = |error| ScanError::unrepresentable(&place.real(), error);
+        let path = place.child_path(name).map_err(failed)?;
+        if let Some(step) = self.steps.get(&path) {
+            return Ok(step.clone());
+        }
+        let step = self.first_step(place, name, &path)?;
+        self.steps.insert(path, step.clone());
+        Ok(step)
+    }
+
+    fn first_step(
+        &mut self,
+        place: &Arc<Place>,
+        name: &[u8],
+        path: &ManifestPath,
+    ) -> Result<Step, ScanError> {
+        let walk = self.picker.walk;
+        let c_name = c_name(place, name)?;
+        let reading = self.picker.reading(place)?;
+        let stat = reading.stat(&c_name)?;
+        let no_directory = || {
+            let real = place.anchor.path(&place.child_below(name));
+            ScanError::io("look into", &real, Errno::NOTDIR)
+        };
+        let inner = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Place {
+                anchor: Arc::clone(&place.anchor),
+                below: place.child_below(name),
+                path: Some(path.clone()),
+                base: Arc::clone(&place.base),
+                inside: Arc::new(Inside {
+                    identity: Identity::of(&stat),
+                    outer: Some(Arc::clone(&place.inside)),
+                }),
+                state: walk.filter().enter(&place.state, name),
+                is_taken: false,
+            },
+            FileType::Symlink => match walk.fate(reading, &c_name)? {
+                Fate::Kept(target) => {
+                    if walk.filter().takes_file(&place.state, name) {
+                        let kind = EntryKind::Symlink(target.clone());
+                        self.picker.found.add(path.clone(), kind);
+                    }
+                    return Ok(Step::Link(target));
+                }
+                Fate::LeftOut => {
+                    let found = &mut self.picker.found;
+                    found.skip(path.clone(), SkipReason::LinkExcluded);
+                    return Ok(Step::LeftOut);
+                }
+                Fate::Replaced => match walk.follow(place, name)? {
+                    Followed::Dir(identity, real) => {
+                        walk.replacing(place, name, path.clone(), identity, &real)
+                    }
+                    Followed::Nothing(SkipReason::LinkCycle) => {
+                        let found = &mut self.picker.found;
+                        found.skip(path.clone(), SkipReason::LinkCycle);
+                        return Ok(Step::LeftOut);
+                    }
+                    Followed::File(_) | Followed::Nothing(_) => return Err(no_directory()),
+                },
+            },
+            _ => return Err(no_directory()),
+        };
+        Ok(Step::Dir(Arc::new(inner)))
+    }
+}
