@@ -183,6 +183,6 @@ impl Pull<'_> {
 fn leads_nowhere(error: &std::io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
-        Some(Errno::NOENT | Errno::NOTDIR)
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
     )
 }
