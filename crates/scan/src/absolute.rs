@@ -17,8 +17,9 @@ use crate::finish::finish;
 use crate::links::{Base, Collected, Reach, normalize};
 use crate::listed::Picker;
 use crate::os::path_bytes;
+use crate::place::{Inside, Place, below_slash, look};
 use crate::transitive::pull_in;
-use crate::walk::{Found, Inside, Place, Walk, below_slash, look};
+use crate::walk::{Found, Walk};
 use crate::{Progress, Scan, ScanError, ScanOptions, SymlinkPolicy};
 
 /// What to collect. Relative paths start at the current directory.

@@ -167,6 +167,8 @@ mod tests {
 
     use super::*;
 
+    type Open = fn(&Anchor, &[u8]) -> Result<OwnedFd, Errno>;
+
     #[test]
     fn both_ways_of_opening_refuse_links_and_find_the_rest() {
         let temp = TempDir::new().unwrap();
@@ -176,7 +178,6 @@ mod tests {
         symlink("d", real.join("link")).unwrap();
         symlink("f", real.join("d/e/link")).unwrap();
         let anchor = Anchor::new(real).unwrap();
-        type Open = fn(&Anchor, &[u8]) -> Result<OwnedFd, Errno>;
         let ways: [Open; 2] = [
             |anchor, path| anchor.open(path, OFlags::RDONLY),
             |anchor, path| step_by_step(anchor.fd.as_fd(), path, OFlags::RDONLY),

@@ -28,6 +28,7 @@ mod links;
 mod listed;
 mod options;
 mod os;
+mod place;
 mod progress;
 mod queue;
 mod transitive;

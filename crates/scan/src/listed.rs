@@ -16,7 +16,8 @@ use rustix::io::Errno;
 use crate::finish::finish;
 use crate::links::normalize;
 use crate::os::{Identity, path_bytes};
-use crate::walk::{Fate, Followed, Found, Inside, Place, Reading, Root, Walk};
+use crate::place::{Inside, Place, Reading, Root};
+use crate::walk::{Fate, Followed, Found, Walk};
 use crate::{EntryKind, Progress, Scan, ScanError, ScanOptions, SkipReason};
 
 /// Links that stay links on the way to one file; the kernel follows as many.

@@ -3,6 +3,7 @@
 mod absolute;
 mod globs;
 mod listing;
+mod models;
 
 mod unreadable;
 mod walking;

@@ -13,7 +13,8 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::absolute::{Files, Source, path_of};
-use crate::walk::{Found, look};
+use crate::place::look;
+use crate::walk::Found;
 use crate::{EntryKind, ScanError, ScannedEntry};
 
 /// Links that are entries on the way to one target; the kernel follows as many.
@@ -182,6 +183,6 @@ impl Pull<'_, '_> {
 fn leads_nowhere(error: &std::io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
-        Some(Errno::NOENT | Errno::NOTDIR)
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
     )
 }

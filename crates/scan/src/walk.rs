@@ -6,24 +6,23 @@
 //! walk is already inside of, so the walk ends.
 
 use std::ffi::{CStr, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use attachfs_manifest::{
-    EscapedBytes, FilterState, LinkTarget, ManifestPath, Name, PathError, PathFilter,
-};
+use attachfs_manifest::{EscapedBytes, LinkTarget, ManifestPath, PathFilter};
 use parking_lot::Mutex;
-use rustix::fs::{FileType, OFlags, Stat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::anchor::{Anchor, Folder, opening_failed};
+use crate::anchor::{Anchor, Folder};
 use crate::finish::finish;
-use crate::links::{Base, Reach, normalize};
-use crate::os::{Facts, Identity, Names, path_bytes, stat_at};
+use crate::links::{Base, Reach};
+use crate::os::{Facts, Identity, Names, path_bytes};
+use crate::place::{Inside, Place, Reading, Root, below_slash, lstat};
 use crate::{
     EntryKind, Phase, Progress, ProgressEvent, Reporter, Scan, ScanError, ScanOptions,
     ScannedEntry, ScannedFile, SkipReason, Skipped, SymlinkPolicy, queue,
@@ -43,141 +42,6 @@ pub fn scan(
     let walk = Walk::new(options, progress)?;
     let found = walk.run(vec![root.place])?;
     finish(root.real, found, options.filter.is_everything())
-}
-
-/// The folder of a scan whose paths are relative to it.
-pub(crate) struct Root {
-    /// Absolute, without links.
-    pub(crate) real: PathBuf,
-    /// As it was named, made absolute as text.
-    pub(crate) named: Vec<u8>,
-    pub(crate) place: Place,
-}
-
-impl Root {
-    pub(crate) fn open(root: &Path, options: &ScanOptions) -> Result<Self, ScanError> {
-        if options.symlinks.needs_absolute() {
-            return Err(ScanError::NeedsAbsolute(options.symlinks));
-        }
-        let named = std::path::absolute(root).map_err(|e| ScanError::io("find", root, e))?;
-        let named = normalize(path_bytes(&named));
-        let real = root
-            .canonicalize()
-            .map_err(|e| ScanError::io("find", root, e))?;
-        let (kind, identity) = look(&real)?;
-        if kind != FileType::Directory {
-            return Err(ScanError::NotADirectory(root.to_owned()));
-        }
-        let base = Base {
-            reach: Reach::Folder {
-                real: path_bytes(&real).to_vec(),
-                alias: Some(named.clone()),
-                place: None,
-            },
-            outer: None,
-        };
-        let place = Place {
-            anchor: Arc::new(Anchor::new(real.clone())?),
-            below: Box::default(),
-            path: None,
-            base: Arc::new(base),
-            inside: Arc::new(Inside {
-                identity,
-                outer: None,
-            }),
-            state: options.filter.start(),
-            is_taken: false,
-        };
-        Ok(Self { real, named, place })
-    }
-}
-
-/// What stands at a path that has no link in it.
-pub(crate) fn look(path: &Path) -> Result<(FileType, Identity), ScanError> {
-    let stat = lstat(path)?;
-    Ok((FileType::from_raw_mode(stat.st_mode), Identity::of(&stat)))
-}
-
-fn lstat(path: &Path) -> Result<Stat, ScanError> {
-    rustix::fs::lstat(path).map_err(|error| ScanError::io("look at", path, error))
-}
-
-/// A directory that is to be read.
-#[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) anchor: Arc<Anchor>,
-    /// Relative to the anchor, without links.
-    pub(crate) below: Box<[u8]>,
-    /// Where it is in the manifest; `None` is the root.
-    pub(crate) path: Option<ManifestPath>,
-    pub(crate) base: Arc<Base>,
-    pub(crate) inside: Arc<Inside>,
-    pub(crate) state: FilterState,
-    /// Whether the filter chooses the directory itself.
-    pub(crate) is_taken: bool,
-}
-
-impl Place {
-    pub(crate) fn real(&self) -> PathBuf {
-        self.anchor.path(&self.below)
-    }
-
-    /// The path of something in it, for messages and for links to be followed.
-    fn real_child(&self, name: &[u8]) -> PathBuf {
-        self.real().join(OsStr::from_bytes(name))
-    }
-
-    pub(crate) fn child_path(&self, name: &[u8]) -> Result<ManifestPath, PathError> {
-        match &self.path {
-            None => Name::new(name).map(|name| ManifestPath::from_name(&name)),
-            Some(parent) => ManifestPath::new(&[parent.as_bytes(), b"/", name].concat()),
-        }
-    }
-
-    pub(crate) fn child_below(&self, name: &[u8]) -> Box<[u8]> {
-        match &*self.below {
-            b"" => name.into(),
-            below => [below, b"/", name].concat().into(),
-        }
-    }
-
-    /// The directory from which the texts of its links lead.
-    fn origin_of_links(&self) -> Vec<u8> {
-        match (&self.base.reach, &self.path) {
-            (Reach::Folder { .. }, _) => path_bytes(&self.real()).to_vec(),
-            (Reach::Collected(_) | Reach::Everywhere, None) => Vec::new(),
-            (Reach::Collected(_) | Reach::Everywhere, Some(path)) => {
-                [b"/", path.as_bytes()].concat()
-            }
-        }
-    }
-
-    /// Opens it, if it still is the directory that was meant.
-    fn open(&self) -> Result<OwnedFd, ScanError> {
-        let failed = |error| opening_failed("read the folder", &self.real(), error);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let fd = self.anchor.open(&self.below, flags).map_err(failed)?;
-        let stat = rustix::fs::fstat(&fd).map_err(failed)?;
-        if Identity::of(&stat) == self.inside.identity {
-            Ok(fd)
-        } else {
-            Err(ScanError::Replaced(self.real()))
-        }
-    }
-}
-
-/// The directories that the walk is inside of, the innermost first.
-#[derive(Debug)]
-pub(crate) struct Inside {
-    pub(crate) identity: Identity,
-    pub(crate) outer: Option<Arc<Inside>>,
-}
-
-impl Inside {
-    fn contains(&self, identity: Identity) -> bool {
-        std::iter::successors(Some(self), |inside| inside.outer.as_deref())
-            .any(|inside| inside.identity == identity)
-    }
 }
 
 /// What one thread found.
@@ -496,76 +360,5 @@ impl<'a> Walk<'a> {
             names: name.into(),
         };
         ScannedFile::new(Arc::new(folder), (0, name.len() as u8), facts)
-    }
-}
-
-/// An absolute path from `/` on.
-pub(crate) fn below_slash(path: &Path) -> &[u8] {
-    let bytes = path_bytes(path);
-    bytes.strip_prefix(b"/").unwrap_or(bytes)
-}
-
-/// A directory while names in it are looked at.
-pub(crate) struct Reading {
-    pub(crate) place: Arc<Place>,
-    pub(crate) fd: OwnedFd,
-    files: Vec<(ManifestPath, Facts, (usize, u8))>,
-    names: Vec<u8>,
-    /// The path of the directory with its slash, and room for a name.
-    path: Vec<u8>,
-    prefix: usize,
-}
-
-impl Reading {
-    pub(crate) fn open(place: &Arc<Place>) -> Result<Self, ScanError> {
-        let mut path = Vec::new();
-        if let Some(parent) = &place.path {
-            path.extend_from_slice(parent.as_bytes());
-            path.push(b'/');
-        }
-        Ok(Self {
-            place: Arc::clone(place),
-            fd: place.open()?,
-            files: Vec::new(),
-            names: Vec::new(),
-            prefix: path.len(),
-            path,
-        })
-    }
-
-    pub(crate) fn stat(&self, name: &CStr) -> Result<Stat, ScanError> {
-        stat_at(&self.fd, name).map_err(|error| {
-            ScanError::io("look at", &self.place.real_child(name.to_bytes()), error)
-        })
-    }
-
-    /// The path of a name in the manifest.
-    pub(crate) fn path(&mut self, name: &[u8]) -> Result<ManifestPath, ScanError> {
-        self.path.truncate(self.prefix);
-        self.path.extend_from_slice(name);
-        ManifestPath::new(&self.path)
-            .map_err(|error| ScanError::unrepresentable(&self.place.real_child(name), error))
-    }
-
-    fn file(&mut self, name: &[u8], facts: &Facts) -> Result<(), ScanError> {
-        let path = self.path(name)?;
-        // A path's component has at most 255 bytes.
-        let range = (self.names.len(), name.len() as u8);
-        self.names.extend_from_slice(name);
-        self.files.push((path, *facts, range));
-        Ok(())
-    }
-
-    /// Hands over the files, now that all their names are known.
-    pub(crate) fn end(self, found: &mut Found) {
-        let folder = Arc::new(Folder {
-            anchor: Arc::clone(&self.place.anchor),
-            below: self.place.below.clone(),
-            names: self.names.into(),
-        });
-        for (path, facts, name) in self.files {
-            let file = ScannedFile::new(Arc::clone(&folder), name, &facts);
-            found.add(path, EntryKind::File(file));
-        }
     }
 }

@@ -165,6 +165,16 @@ fn a_chain_of_links_is_collected_to_its_end() {
 }
 
 #[test]
+fn a_link_that_leads_into_a_circle_stays_and_brings_nothing() {
+    let (_temp, top) = place();
+    symlink("b", top.join("out/b")).unwrap();
+    symlink("../out/b/c", top.join("root/a")).unwrap();
+    let given = collection(&[], &[&top.join("root/a")], &[]);
+    let scan = collected(&given, SymlinkPolicy::TransitiveIncludeTargets);
+    assert_eq!(lines(&scan, &top), ["root/", "root/a -> out/b/c"]);
+}
+
+#[test]
 fn below_a_link_that_is_an_entry_its_place_is_collected() {
     let (_temp, top) = place();
     symlink("../out", top.join("root/a")).unwrap();

@@ -10,7 +10,8 @@ use rustix::process::{Uid, geteuid};
 
 use super::{During, folder, lines, skipped};
 use crate::os::Names;
-use crate::walk::{Found, Reading, Root, Walk};
+use crate::place::{Reading, Root};
+use crate::walk::{Found, Walk};
 use crate::{
     Cancelled, Phase, ProgressEvent, Scan, ScanError, ScanOptions, Silent, SkipReason, scan,
 };
@@ -102,7 +103,7 @@ fn scan_as_plain_user(options: &ScanOptions) -> Result<Scan, ScanError> {
     fs::set_permissions(temp.path(), Permissions::from_mode(0o755)).unwrap();
     fs::create_dir(root.join("locked")).unwrap();
     fs::write(root.join("locked/x"), "x").unwrap();
-    fs::set_permissions(root.join("locked"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.join("locked"), Permissions::from_mode(0o000)).unwrap();
     let outcome = as_plain_user(|| scan(&root, options, &Silent));
     fs::set_permissions(root.join("locked"), Permissions::from_mode(0o700)).unwrap();
     outcome

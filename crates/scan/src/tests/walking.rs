@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
 use attachfs_durable::FileStamp;
+use attachfs_manifest::PathFilter;
 use tempfile::TempDir;
 
 use super::{During, file, folder, lines, scanned, skipped};
@@ -246,4 +247,53 @@ fn links_that_lead_anywhere_cannot_be_kept_in_a_relative_manifest() {
         let error = scan(&root, &options, &Silent).unwrap_err();
         assert!(error.to_string().contains(&symlinks.to_string()), "{error}");
     }
+}
+
+#[test]
+fn a_directory_that_nothing_is_chosen_from_is_not_read() {
+    let (_temp, root) = folder();
+    let unwanted = [root.join("node_modules"), root.join(".git")];
+    for directory in &unwanted {
+        fs::create_dir(directory).unwrap();
+    }
+    let options = ScanOptions {
+        filter: PathFilter::new(&["**/*"], &["node_modules/**"]).unwrap(),
+        ..ScanOptions::default()
+    };
+    // To read one of them would be an error.
+    let remove = During::new(|| {
+        for path in &unwanted {
+            fs::remove_dir(path).unwrap();
+        }
+    });
+    let scan = scan(&root, &options, &remove).unwrap();
+    assert_eq!(lines(&scan), ["d/", "d/e/", "d/f"]);
+}
+
+#[test]
+fn a_directory_is_an_entry_if_it_is_chosen_or_holds_something_that_is() {
+    let (_temp, root) = folder();
+    let found = |include: &[&str], exclude: &[&str]| {
+        let options = ScanOptions {
+            filter: PathFilter::new(include, exclude).unwrap(),
+            ..ScanOptions::default()
+        };
+        lines(&scan(&root, &options, &Silent).unwrap())
+    };
+    assert_eq!(found(&["**/f"], &[]), ["d/", "d/f"]);
+    assert_eq!(found(&["d/*"], &["**/f"]), ["d/", "d/e/"]);
+    assert_eq!(found(&["**/x"], &[]), [""; 0]);
+    assert_eq!(found(&["d/"], &[]), ["d/"]);
+}
+
+#[test]
+fn a_file_in_what_took_a_links_place_is_not_reached_through_another_link() {
+    let (temp, root) = folder();
+    symlink("../out", root.join("o")).unwrap();
+    let scan = scanned(&root, SymlinkPolicy::CollapseEscaping);
+    let file = file(&scan, "o/sub/y");
+    assert!(file.open().is_ok());
+    fs::rename(temp.path().join("out"), temp.path().join("moved")).unwrap();
+    symlink("moved", temp.path().join("out")).unwrap();
+    assert!(matches!(file.open().unwrap_err(), ScanError::Replaced(_)));
 }
