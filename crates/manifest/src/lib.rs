@@ -7,6 +7,7 @@
 //! [`ManifestPath`]) and the rest believes them.
 
 mod apply;
+mod builder;
 mod diff;
 mod glob;
 mod hash;
@@ -19,6 +20,7 @@ mod table;
 mod testing;
 pub mod wire;
 
+pub use builder::SnapshotBuilder;
 pub use diff::{Diff, DiffError};
 pub use glob::{FilterState, GlobConfig, GlobError, PathFilter};
 pub use hash::{ContentHash, Hasher, ParseHashError};

@@ -283,6 +283,12 @@ impl<'a> PathRef<'a> {
         is_below(self.0, directory.0)
     }
 
+    /// What follows `directory` in this path, if it lies below it.
+    pub fn within(self, directory: PathRef<'_>) -> Option<Self> {
+        let rest = || Self(&self.0[directory.0.len() + 1..]);
+        self.is_below(directory).then(rest)
+    }
+
     /// The same path, to keep.
     pub fn to_owned(self) -> ManifestPath {
         ManifestPath(self.0.into())

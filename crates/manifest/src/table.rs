@@ -51,7 +51,7 @@ pub(crate) struct Table {
     text: Vec<u8>,
     lists: Vec<Arc<[ContentHash]>>,
     targets: Vec<LinkTarget>,
-    /// Whether an entry's path comes before that of the one before it.
+    /// Whether an entry's path does not come after that of the one before it.
     is_unsorted: bool,
 }
 
@@ -85,7 +85,7 @@ impl Table {
             && let Some(last) = self.records.last()
         {
             let last = self.path_of(last);
-            self.is_unsorted = utf16_order(last, path.as_bytes()) == Ordering::Greater;
+            self.is_unsorted = utf16_order(last, path.as_bytes()) != Ordering::Less;
         }
         let record = self.pack(start, change);
         self.records.push(record);
@@ -204,15 +204,16 @@ impl Table {
     /// Puts the entries in the order of their paths, a deletion before a put of the same path, and
     /// otherwise leaves equal paths in the order in which they came.
     pub(crate) fn sort(&mut self) {
+        if !self.is_unsorted {
+            return;
+        }
         let mut records = std::mem::take(&mut self.records);
         let is_put = |kind| !matches!(kind, Kind::DeleteDir | Kind::DeleteFile);
         let order = |a: &Record, b: &Record| {
             utf16_order(self.path_of(a), self.path_of(b))
                 .then_with(|| is_put(a.kind).cmp(&is_put(b.kind)))
         };
-        if self.is_unsorted || !records.is_sorted_by(|a, b| order(a, b).is_le()) {
-            records.sort_by(order);
-        }
+        records.sort_by(order);
         self.records = records;
         self.is_unsorted = false;
     }
