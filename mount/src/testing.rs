@@ -10,7 +10,7 @@ use attachfs_manifest::{
     ChunkSize, Content, ContentHash, File, LinkTarget, ManifestPath, Mtime, Node, Snapshot,
 };
 use attachfs_store::{ChunkStore, MemoryStore};
-use attachfs_tree::{BaseTree, Timestamp};
+use attachfs_tree::{BaseTree, LayerOptions, Timestamp};
 use attachfs_vfs::{Session, SessionId, SessionMeta, Settings, StoreSettings, Vfs};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -171,6 +171,7 @@ impl Fixture {
                 owner: settings().uid,
                 manifests: Vec::new(),
                 parent: ContentHash::of(b""),
+                layers: LayerOptions::default(),
                 store: StoreSettings::default(),
                 scratch_dir,
                 read_only: false,

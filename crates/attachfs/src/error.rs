@@ -11,7 +11,7 @@ use attachfs_mount::{ControlError, Failure, FailureKind, MountError, UnmountErro
 use attachfs_scan::ScanError;
 use attachfs_store::{ParseAddressError, StoreError};
 use attachfs_transfer::TransferError;
-use attachfs_tree::{BuildError, LayerError};
+use attachfs_tree::{BuildError, LayerError, RootError};
 use attachfs_vfs::overlay::{JournalError, RecoveryError};
 use attachfs_vfs::{FsError, OpenError, SessionError};
 
@@ -84,9 +84,20 @@ pub enum Error {
     /// Manifests that do not go together.
     #[error(transparent)]
     Layers(#[from] LayerError),
+    /// What is shown of an absolute manifest.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// A manifest that cannot be mounted.
     #[error("the manifest cannot be mounted")]
     Build(#[from] BuildError),
+    /// Files that nobody could read.
+    #[error("{}; `attachfs manifest hash` gives them one", unhashed(.first, *.count))]
+    Unhashed {
+        /// One of them.
+        first: ManifestPath,
+        /// How many.
+        count: usize,
+    },
     /// A manifest that cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -208,6 +219,13 @@ pub enum Error {
     },
 }
 
+fn unhashed(first: &ManifestPath, count: usize) -> String {
+    match count - 1 {
+        0 => format!("the file \"{first}\" has no hash and cannot be read"),
+        others => format!("\"{first}\" and {others} more files have no hash and cannot be read"),
+    }
+}
+
 fn with_causes(failure: &Failure) -> String {
     let causes = failure.causes.iter().map(String::as_str);
     std::iter::once(failure.text.as_str())
@@ -230,6 +248,9 @@ impl Error {
             | Self::Address(_)
             | Self::Path { .. }
             | Self::NoSuchPath(_)
+            | Self::Root(_)
+            | Self::Layers(LayerError::Root(_) | LayerError::PlacedAbsolute(_))
+            | Self::Unhashed { .. }
             | Self::NoSession(_)
             | Self::Ambiguous { .. }
             | Self::NotMounted(_)

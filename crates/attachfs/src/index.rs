@@ -19,8 +19,10 @@ use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use attachfs_durable::{OwnFile, check_own_dir, create_private_dir, publish, sweep_abandoned};
-use attachfs_manifest::ContentHash;
-use attachfs_tree::{BaseTree, Composed, IndexError, IndexIdentity, IndexSource, compose};
+use attachfs_manifest::{Content, ContentHash, Node, Snapshot};
+use attachfs_tree::{
+    BaseTree, Composed, IndexError, IndexIdentity, IndexSource, LayerOptions, Root, compose,
+};
 use attachfs_vfs::{BaseManifest, Session, SessionMeta};
 
 use crate::manifests::ManifestBytes;
@@ -33,7 +35,7 @@ const MOST_BYTES: u64 = 1 << 30;
 const SUFFIX: &str = "tree";
 /// To be changed when the same layers make another tree than before; a change of the format of an index
 /// has a number of its own.
-const TREE_VERSION: u8 = 1;
+const TREE_VERSION: u8 = 2;
 
 /// What a mount stands on.
 #[derive(Debug)]
@@ -56,11 +58,12 @@ struct Unsaved {
 /// manifests asked for. They are kept in `session`, or will be before the tree is looked at.
 pub(crate) fn ground<M: AsRef<[ManifestBytes]>>(
     described: &[BaseManifest],
+    options: &LayerOptions,
     manifests: impl FnOnce() -> Result<M, Error>,
     session: &Path,
     places: &Places,
 ) -> Result<Ground, Error> {
-    let layers = key(described);
+    let layers = key(described, options);
     let shelf = Shelf::of(places);
     if let Some(tree) = shelf.open(layers, session)
         && let Some(&IndexIdentity { composed, .. }) = tree.identity()
@@ -71,7 +74,7 @@ pub(crate) fn ground<M: AsRef<[ManifestBytes]>>(
             unsaved: None,
         });
     }
-    let (tree, parent) = build(manifests()?.as_ref())?;
+    let (tree, parent) = build(manifests()?.as_ref(), options)?;
     let identity = IndexIdentity {
         layers,
         composed: parent,
@@ -92,7 +95,7 @@ pub(crate) fn ground<M: AsRef<[ManifestBytes]>>(
 pub(crate) fn ground_of(session: &Session, places: &Places) -> Result<Ground, Error> {
     let (dir, meta) = (session.dir(), session.meta());
     let manifests = || manifests_in(dir, meta);
-    ground(&meta.manifests, manifests, dir, places)
+    ground(&meta.manifests, &meta.layers, manifests, dir, places)
 }
 
 impl Ground {
@@ -102,10 +105,30 @@ impl Ground {
     }
 }
 
-fn build(manifests: &[ManifestBytes]) -> Result<(Arc<BaseTree>, ContentHash), Error> {
+fn build(
+    manifests: &[ManifestBytes],
+    options: &LayerOptions,
+) -> Result<(Arc<BaseTree>, ContentHash), Error> {
     let layers = manifests.iter().map(ManifestBytes::layer);
-    let Composed { snapshot, hash } = compose(layers.collect::<Result<_, _>>()?)?;
+    let Composed { snapshot, hash } = compose(layers.collect::<Result<_, _>>()?, options)?;
+    check_hashed(&snapshot)?;
     Ok((Arc::new(BaseTree::build(&snapshot)?), hash))
+}
+
+/// Fails if a file has no hash: nobody could read it.
+fn check_hashed(snapshot: &Snapshot) -> Result<(), Error> {
+    let is_unhashed = |node: &Node| {
+        node.as_file()
+            .is_some_and(|file| matches!(file.content, Content::Unhashed))
+    };
+    let mut unhashed = snapshot.entries().filter(|(_, node)| is_unhashed(node));
+    match unhashed.next() {
+        None => Ok(()),
+        Some((first, _)) => Err(Error::Unhashed {
+            first: first.to_owned(),
+            count: 1 + unhashed.count(),
+        }),
+    }
 }
 
 /// The manifests that a session keeps, whoever has it.
@@ -120,18 +143,27 @@ fn manifests_in(session: &Path, meta: &SessionMeta) -> Result<Vec<ManifestBytes>
     Ok(whole.collect())
 }
 
-/// What a tree is made of: each manifest and where it is placed, in order. What precedes a path is its
-/// length, so no two lists are the same bytes.
-fn key(described: &[BaseManifest]) -> ContentHash {
-    let mut bytes = vec![TREE_VERSION];
+/// What a tree is made of: how its manifests are put together, each of them and where it is placed, in
+/// order. What precedes a path is its length, so no two lists are the same bytes.
+fn key(described: &[BaseManifest], options: &LayerOptions) -> ContentHash {
+    let LayerOptions {
+        root,
+        ignore_parent,
+    } = options;
+    // A tree whose parents were not looked at is not one whose parents are right.
+    let mut bytes = vec![TREE_VERSION, u8::from(*ignore_parent)];
+    let mut add = |path: &[u8]| {
+        bytes.extend((path.len() as u64).to_le_bytes());
+        bytes.extend(path);
+    };
+    add(root
+        .as_ref()
+        .map(Root::to_string)
+        .unwrap_or_default()
+        .as_bytes());
     for manifest in described {
-        let at = manifest
-            .at
-            .as_ref()
-            .map_or(b"".as_slice(), |at| at.as_bytes());
-        bytes.extend(manifest.hash.as_bytes());
-        bytes.extend((at.len() as u64).to_le_bytes());
-        bytes.extend(at);
+        add(manifest.hash.as_bytes());
+        add(manifest.at.as_ref().map_or(b"", |at| at.as_bytes()));
     }
     ContentHash::of(&bytes)
 }
@@ -204,8 +236,7 @@ impl Shelf {
         tracing::info!(path = %path.display(), %error, "a saved tree is damaged; it is built again");
         let built = Session::read_meta(session)
             .map_err(Error::from)
-            .and_then(|meta| manifests_in(session, &meta))
-            .and_then(|manifests| build(&manifests));
+            .and_then(|meta| build(&manifests_in(session, &meta)?, &meta.layers));
         match built {
             Ok((tree, composed)) => {
                 let unsaved = Unsaved {
@@ -299,9 +330,7 @@ mod tests {
     use std::time::Duration;
 
     use attachfs_manifest::wire::{Format, encode_snapshot};
-    use attachfs_manifest::{
-        ChunkSize, Content, File as ManifestFile, ManifestPath, Mtime, Node, Snapshot,
-    };
+    use attachfs_manifest::{ChunkSize, File as ManifestFile, ManifestPath, Mtime};
     use attachfs_tree::{Ino, Timestamp};
     use attachfs_vfs::{SessionId, StoreSettings};
     use tempfile::TempDir;
@@ -350,6 +379,7 @@ mod tests {
                 owner: 0,
                 manifests: vec![manifest.describe()],
                 parent: ContentHash::of(&manifest.bytes),
+                layers: LayerOptions::default(),
                 store: StoreSettings::default(),
                 scratch_dir: None,
                 output_dirs: Vec::new(),
@@ -379,7 +409,8 @@ mod tests {
         }
 
         fn file(&self) -> PathBuf {
-            self.shelf().path(key(&[self.manifest.describe()]))
+            let described = [self.manifest.describe()];
+            self.shelf().path(key(&described, &LayerOptions::default()))
         }
 
         /// Begins as a mount does, and ends when the tree is saved. Whether it had to be built.
@@ -390,8 +421,9 @@ mod tests {
                 Ok([self.manifest.clone()])
             };
             let described = [self.manifest.describe()];
+            let (options, places) = (LayerOptions::default(), self.places());
             let mut ground =
-                ground(&described, manifests, self.session.dir(), &self.places()).unwrap();
+                ground(&described, &options, manifests, self.session.dir(), &places).unwrap();
             if let Some(saving) = ground.save_later() {
                 saving.join().unwrap();
             }
@@ -514,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn another_order_and_another_place_make_another_key() {
+    fn another_order_another_place_and_another_way_make_another_key() {
         let one = manifest(1).describe();
         let two = manifest(2).describe();
         let at = |text: &str| BaseManifest {
@@ -529,7 +561,19 @@ mod tests {
             vec![at("a")],
             vec![at("b")],
         ];
-        let keys: std::collections::HashSet<_> = lists.iter().map(|list| key(list)).collect();
-        assert_eq!(keys.len(), lists.len());
+        let ways = [None, Some("/"), Some("/a")].map(|root| {
+            [false, true].map(|ignore_parent| {
+                let root = root.map(|root| root.parse().unwrap());
+                LayerOptions {
+                    root,
+                    ignore_parent,
+                }
+            })
+        });
+        let keys: std::collections::HashSet<_> = lists
+            .iter()
+            .flat_map(|list| ways.iter().flatten().map(move |way| key(list, way)))
+            .collect();
+        assert_eq!(keys.len(), lists.len() * 6);
     }
 }

@@ -3,6 +3,7 @@
 use attachfs_fetch::{FetchOptions, Fetcher};
 use attachfs_manifest::wire::Manifest;
 use attachfs_manifest::{Change, ChunkLayout, ChunkSize, ContentHash, ManifestPath, Node, PathRef};
+use attachfs_tree::Root;
 use serde::Serialize;
 
 use crate::Error;
@@ -120,13 +121,14 @@ pub fn inspect(manifest: &ManifestBytes) -> Result<Inspection, Error> {
 }
 
 /// Lists a directory of a manifest, or everything below it, or a single file. What a diff deletes is
-/// listed too.
+/// listed too. Of a manifest of absolute paths what lies below `root` is shown.
 pub fn list(
     manifest: &ManifestBytes,
+    root: Option<&Root>,
     at: Option<&ManifestPath>,
     recursive: bool,
 ) -> Result<Vec<ListedPath>, Error> {
-    let (_, decoded) = manifest.decode()?;
+    let decoded = manifest.decode_shown(root)?;
     let mut listed = Vec::new();
     let mut found = at.is_none();
     let at_ref = at.map(ManifestPath::borrowed);
@@ -186,14 +188,15 @@ fn describe(path: PathRef<'_>, node: Option<Node>) -> ListedPath {
 const STEP: u64 = 8 << 20;
 
 /// Reads a file of a manifest from a store, in pieces and in order. Small objects are verified before
-/// their first byte is handed out.
+/// their first byte is handed out. The path is one below `root`, where the manifest is absolute.
 pub async fn cat(
     manifest: &ManifestBytes,
+    root: Option<&Root>,
     path: &ManifestPath,
     store: &OpenStore,
     mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
 ) -> Result<(), Error> {
-    let (_, decoded) = manifest.decode()?;
+    let decoded = manifest.decode_shown(root)?;
     let node = match &decoded {
         Manifest::Snapshot(snapshot) => snapshot.get(path),
         Manifest::Diff(diff) => diff.at(path).find_map(|change| match change {

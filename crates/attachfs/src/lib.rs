@@ -31,6 +31,7 @@ pub use attachfs_manifest::{ChunkSize, ContentHash, EscapedBytes, ManifestPath};
 pub use attachfs_scan::SymlinkPolicy;
 pub use attachfs_store::{ManifestAddress, StoreAddress};
 pub use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent, Silent};
+pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
 pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings};
 pub use control::StepHook;
 pub use error::{Class, Error};

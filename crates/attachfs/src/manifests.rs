@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{ContentHash, ManifestPath};
 use attachfs_store::ManifestAddress;
-use attachfs_tree::Layer;
+use attachfs_tree::{Layer, Root, RootError};
 use attachfs_vfs::{BaseManifest, StoreSettings};
 
 use crate::Error;
@@ -51,6 +51,18 @@ impl ManifestBytes {
         decode(&self.bytes).map_err(|source| Error::Decode {
             name: self.name.clone(),
             source,
+        })
+    }
+
+    /// What is shown of the manifest: all of it, or what lies below `root` of a manifest of absolute
+    /// paths, which must have one.
+    pub(crate) fn decode_shown(&self, root: Option<&Root>) -> Result<Manifest, Error> {
+        let (format, manifest) = self.decode()?;
+        Ok(match (format.is_absolute(), root) {
+            (false, None) => manifest,
+            (false, Some(_)) => return Err(RootError::Relative.into()),
+            (true, None) => return Err(RootError::Missing(Root::common([&manifest])).into()),
+            (true, Some(root)) => root.show(manifest)?,
         })
     }
 

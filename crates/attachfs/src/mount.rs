@@ -8,7 +8,7 @@ use attachfs_commit::Observer;
 use attachfs_mount::{
     ControlServer, Failure, FailureKind, MountOptions, Mounted, Unmount, UnmountError,
 };
-use attachfs_tree::{BaseTree, Timestamp};
+use attachfs_tree::{BaseTree, LayerOptions, Timestamp};
 use attachfs_vfs::{Counters, Session, SessionId, SessionMeta, Settings, Vfs};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
@@ -43,6 +43,8 @@ pub enum What {
     New {
         /// The lowest first.
         manifests: Vec<ManifestBytes>,
+        /// How they are put together.
+        layers: LayerOptions,
         /// Nobody can write.
         read_only: bool,
         /// The session's directory; below [`Places::sessions`] if `None`.
@@ -160,6 +162,7 @@ impl Mount {
             }
             What::New {
                 manifests,
+                layers,
                 read_only,
                 scratch_dir,
                 commit,
@@ -168,7 +171,7 @@ impl Mount {
             } => {
                 check_output_dirs(&output_dirs)?;
                 let described: Vec<_> = manifests.iter().map(ManifestBytes::describe).collect();
-                let ground = ground(&described, || Ok(&manifests), &dir, &parts.places)?;
+                let ground = ground(&described, &layers, || Ok(&manifests), &dir, &parts.places)?;
                 let meta = SessionMeta {
                     format: SessionMeta::FORMAT,
                     id,
@@ -178,6 +181,7 @@ impl Mount {
                     owner: parts.owner.uid,
                     manifests: described,
                     parent: ground.parent,
+                    layers,
                     store: parts.store.settings.clone(),
                     scratch_dir,
                     output_dirs,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use attachfs_commit::{CommitError, Observer};
 use attachfs_transfer::{Cancelled, Phase, ProgressEvent};
+use attachfs_tree::LayerOptions;
 use attachfs_vfs::{Counters, SessionId};
 use tokio::process::Command;
 
@@ -21,6 +22,8 @@ use crate::{Error, ManifestBytes, Places};
 pub struct RunRequest {
     /// The manifests to mount, the lowest first.
     pub manifests: Vec<ManifestBytes>,
+    /// How they are put together.
+    pub layers: LayerOptions,
     /// Directories to make before the command runs; only what is in or below them is committed. All
     /// is if there are none.
     pub output_dirs: Vec<String>,
@@ -79,6 +82,7 @@ pub async fn run(
     };
     let RunRequest {
         manifests,
+        layers,
         output_dirs,
         command,
         owner,
@@ -92,6 +96,7 @@ pub async fn run(
     };
     let what = What::New {
         manifests,
+        layers,
         read_only: false,
         session_dir: None,
         scratch_dir: None,

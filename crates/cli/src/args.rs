@@ -97,13 +97,15 @@ pub(crate) struct Run {
         long,
         value_name = "DIR",
         required_unless_present = "manifest",
-        conflicts_with = "manifest"
+        conflicts_with_all = ["manifest", "root", "ignore_parent"]
     )]
     pub(crate) input: Option<PathBuf>,
     /// Mount this manifest instead of a folder's; again for more layers, a snapshot and then its
     /// diffs for example.
     #[arg(long, value_name = "MANIFEST")]
     pub(crate) manifest: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) layering: Layering,
     /// Commit only what is written to this directory, relative to the folder; it is made if it is
     /// missing. May be given more than once. Default: everything is committed.
     #[arg(long, value_name = "DIR")]
@@ -115,6 +117,34 @@ pub(crate) struct Run {
     /// The command and its arguments. Its working directory is the mount.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// How manifests are put together.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Layering {
+    #[command(flatten)]
+    pub(crate) shown: Showing,
+    /// Apply diffs although they were not made from what lies below them.
+    #[arg(long)]
+    pub(crate) ignore_parent: bool,
+}
+
+impl From<Layering> for attachfs::LayerOptions {
+    fn from(layering: Layering) -> Self {
+        Self {
+            root: layering.shown.root,
+            ignore_parent: layering.ignore_parent,
+        }
+    }
+}
+
+/// What is shown of a manifest.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Showing {
+    /// For manifests of absolute paths: the directory in them that is the root of what is shown. All
+    /// that is in the manifests must lie below it; `/` shows everything.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<attachfs::Root>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -197,6 +227,8 @@ pub(crate) struct Mount {
     /// manifest, else your own store on this machine.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) layering: Layering,
     /// Nobody can write.
     #[arg(long, conflicts_with_all = ["commit", "scratch_dir"])]
     pub(crate) read_only: bool,
@@ -306,6 +338,8 @@ pub(crate) struct Ls {
     /// A file, an s3:// address, or `-`.
     #[arg(value_name = "MANIFEST")]
     pub(crate) manifest: OsString,
+    #[command(flatten)]
+    pub(crate) shown: Showing,
     /// A path in it. Default: the root.
     #[arg(value_name = "PATH", default_value = "")]
     pub(crate) path: String,
@@ -322,6 +356,8 @@ pub(crate) struct Cat {
     /// A file, an s3:// address, or `-`.
     #[arg(value_name = "MANIFEST")]
     pub(crate) manifest: OsString,
+    #[command(flatten)]
+    pub(crate) shown: Showing,
     /// The file in it.
     #[arg(value_name = "PATH")]
     pub(crate) path: String,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{Change, ContentHash, Diff, ManifestPath, Node};
-use attachfs_tree::{BaseTree, Composed, Layer, compose};
+use attachfs_tree::{BaseTree, Composed, Layer, LayerOptions, compose};
 use attachfs_vfs::Session;
 
 use crate::CommitError;
@@ -179,5 +179,10 @@ pub(crate) fn compose_base(session: &Session) -> Result<Composed, CommitError> {
     let manifests = session.manifests()?;
     let layers = manifests.iter().zip(&session.meta().manifests);
     let layers = layers.map(|(bytes, manifest)| Layer::decode(bytes, manifest.at.clone()));
-    Ok(compose(layers.collect::<Result<_, _>>()?)?)
+    let options = LayerOptions {
+        // They were looked at when they were mounted.
+        ignore_parent: true,
+        ..session.meta().layers.clone()
+    };
+    Ok(compose(layers.collect::<Result<_, _>>()?, &options)?)
 }

@@ -13,7 +13,7 @@ use attachfs_manifest::{
 };
 use attachfs_store::{ManifestKey, Payload, Store};
 use attachfs_transfer::{Progress, ProgressEvent, UploadOptions};
-use attachfs_tree::{BaseTree, Ino, Kind, Timestamp};
+use attachfs_tree::{BaseTree, Ino, Kind, LayerOptions, Timestamp};
 use attachfs_vfs::{
     Access, BaseManifest, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, Session,
     SessionId, SessionMeta, SetAttr, Settings, StoreSettings, Vfs,
@@ -154,6 +154,7 @@ impl World {
                 at: None,
             }],
             parent: hash,
+            layers: LayerOptions::default(),
             store: StoreSettings::default(),
             scratch_dir: None,
             output_dirs: Vec::new(),

@@ -1,46 +1,91 @@
 //! Several manifests, one tree.
+//!
+//! ```text
+//!     diff           changes what all layers below it make, strictly
+//!     snapshot=sub   lies over them, moved into "sub" with its links
+//!     snapshot       lies over them: directories merge, anything else hides what it stands on
+//!     snapshot       the lowest layer
+//! ```
+//!
+//! All layers are put together in one walk ([`merge`]). Only a diff whose parent cannot be told from the
+//! hashes of manifests takes another: then what lies below it is put together first, and encoded.
+//!
+//! Layers with absolute paths come first. They are put together as they are, then one directory of them
+//! becomes the root, and layers with relative paths lie over that.
 
-use std::collections::{BTreeMap, HashSet};
+mod merge;
+#[cfg(test)]
+mod reference;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use attachfs_manifest::wire::{
     DecodeError, EncodeError, Format, Manifest, decode, encode_snapshot,
 };
 use attachfs_manifest::{
-    ChunkSize, ContentHash, Diff, DiffError, LinkTarget, ManifestPath, Node, PathError, Snapshot,
+    Change, ChunkSize, Content, ContentHash, DiffError, ManifestPath, Node, PathError, Snapshot,
     SnapshotError,
 };
 
+use serde::{Deserialize, Serialize};
+
+use crate::{Root, RootError};
+use merge::merge;
+
 /// A manifest and where it goes. The second layer lies over the first, and so on.
 #[derive(Debug, Clone)]
-pub enum Layer {
-    /// Everything in the snapshot is placed below `at`, the root if `None`. Directories are merged;
-    /// where a path is taken otherwise, the upper layer's node counts and hides what is there, with
-    /// all that lies below it.
-    Snapshot {
-        /// What is placed.
-        snapshot: Snapshot,
-        /// The hash of the manifest's bytes.
-        hash: ContentHash,
-        /// The directory it is placed in.
-        at: Option<ManifestPath>,
-    },
-    /// Changes to all that lies below, at the root.
-    Diff(Diff),
+pub struct Layer {
+    manifest: Manifest,
+    /// Of the manifest's bytes.
+    hash: ContentHash,
+    /// The directory it is placed in; nothing but a relative snapshot is.
+    at: Option<ManifestPath>,
+    is_absolute: bool,
 }
 
 impl Layer {
-    /// The layer that a manifest's bytes are. A diff cannot be placed in a directory.
+    /// The layer that a manifest's bytes are, placed in `at`, or at the root. A diff and an absolute
+    /// manifest cannot be placed in a directory.
     pub fn decode(bytes: &[u8], at: Option<ManifestPath>) -> Result<Self, LayerError> {
-        match (decode(bytes)?.1, at) {
-            (Manifest::Snapshot(snapshot), at) => Ok(Self::Snapshot {
-                snapshot,
+        let (format, manifest) = decode(bytes)?;
+        match (at, &manifest) {
+            (Some(at), _) if format.is_absolute() => Err(LayerError::PlacedAbsolute(at)),
+            (Some(at), Manifest::Diff(_)) => Err(LayerError::PlacedDiff(at)),
+            (at, _) => Ok(Self {
+                manifest,
                 hash: ContentHash::of(bytes),
                 at,
+                is_absolute: format.is_absolute(),
             }),
-            (Manifest::Diff(diff), None) => Ok(Self::Diff(diff)),
-            (Manifest::Diff(_), Some(at)) => Err(LayerError::PlacedDiff(at)),
         }
     }
+
+    fn manifest_len(&self) -> usize {
+        match &self.manifest {
+            Manifest::Snapshot(snapshot) => snapshot.len(),
+            Manifest::Diff(diff) => diff.len(),
+        }
+    }
+
+    /// A snapshot at the root.
+    fn root_snapshot(snapshot: Snapshot, hash: ContentHash) -> Self {
+        Self {
+            manifest: Manifest::Snapshot(snapshot),
+            hash,
+            at: None,
+            is_absolute: false,
+        }
+    }
+}
+
+/// How layers are put together, beside the layers themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerOptions {
+    /// The directory of absolute manifests that is shown.
+    pub root: Option<Root>,
+    /// Do not check that what lies below a diff is what it says it was made from.
+    pub ignore_parent: bool,
 }
 
 /// All layers as one snapshot, and the hash that a diff against it names as its parent.
@@ -48,12 +93,12 @@ impl Layer {
 pub struct Composed {
     /// Everything.
     pub snapshot: Snapshot,
-    /// The hash of the manifest, if it is one snapshot at the root; else of the composed snapshot's
-    /// encoding as a 2025-12 manifest.
+    /// The hash of the manifest, if it is one relative snapshot at the root; else of the composed
+    /// snapshot's encoding as a 2025-12 manifest.
     pub hash: ContentHash,
 }
 
-/// Why layers do not make one tree.
+/// Why layers do not make one tree. Layers are counted from 1, the lowest.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// No layer at all.
@@ -65,15 +110,40 @@ pub enum LayerError {
     /// A diff speaks of paths from the root.
     #[error("a diff cannot be placed in \"{0}\": it changes what lies at the root")]
     PlacedDiff(ManifestPath),
+    /// A manifest of absolute paths says itself where it goes.
+    #[error(
+        "a manifest of absolute paths cannot be placed in \"{0}\"; `attachfs manifest subtree` makes a \
+         relative one of it"
+    )]
+    PlacedAbsolute(ManifestPath),
     /// A diff alone does not say what the files are.
     #[error("layer 1 is a diff; give the snapshot it was made from before it")]
     LoneDiff,
+    /// Paths of a whole machine over those of some directory.
+    #[error("layer {0} has absolute paths, a layer below it relative ones")]
+    AbsoluteOverRelative(usize),
+    /// What is shown of absolute manifests, or that none is there.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// A diff was made from something else.
+    #[error(
+        "layer {layer}, a diff, was made from a manifest with the hash {expected}, but what lies below it \
+         has the hash {found}; `--ignore-parent` layers it all the same"
+    )]
+    Parent {
+        /// The diff.
+        layer: usize,
+        /// What it says.
+        expected: ContentHash,
+        /// What all layers below it together have.
+        found: ContentHash,
+    },
     /// Files are cut differently.
     #[error(
         "layer {layer} has a chunk size of {found}, the layers below it of {expected}; mount them apart"
     )]
     ChunkSize {
-        /// 1 for the first layer.
+        /// The layer.
         layer: usize,
         /// What it says.
         found: ChunkSize,
@@ -83,7 +153,7 @@ pub enum LayerError {
     /// A path of a layer does not fit where the layer is placed.
     #[error("layer {layer}: \"{path}\" cannot be placed")]
     Path {
-        /// 1 for the first layer.
+        /// The layer.
         layer: usize,
         /// The path in the manifest.
         path: ManifestPath,
@@ -94,7 +164,7 @@ pub enum LayerError {
     /// Layers contradict each other.
     #[error("layer {layer} does not go with the layers below it")]
     Snapshot {
-        /// 1 for the first layer.
+        /// The layer.
         layer: usize,
         /// What is wrong.
         #[source]
@@ -103,7 +173,7 @@ pub enum LayerError {
     /// A diff does not apply.
     #[error("layer {layer}, a diff, does not apply to the layers below it")]
     Diff {
-        /// 1 for the first layer.
+        /// The layer.
         layer: usize,
         /// What is wrong.
         #[source]
@@ -114,294 +184,203 @@ pub enum LayerError {
     Encode(#[from] EncodeError),
 }
 
-/// Puts layers over one another.
-pub fn compose(layers: Vec<Layer>) -> Result<Composed, LayerError> {
-    let mut composed: Option<(Snapshot, Option<ContentHash>)> = None;
-    for (layer, upper) in layers.into_iter().enumerate() {
-        let layer = layer + 1;
-        composed = Some(match (composed, upper) {
-            (None, Layer::Diff(_)) => return Err(LayerError::LoneDiff),
-            (
-                None,
-                Layer::Snapshot {
-                    snapshot,
-                    hash,
-                    at: None,
-                },
-            ) => (snapshot, Some(hash)),
-            (
-                None,
-                Layer::Snapshot {
-                    snapshot,
-                    at: Some(at),
-                    ..
-                },
-            ) => {
-                let nothing = Snapshot::new(snapshot.chunk_size(), None, [])
-                    .map_err(|source| LayerError::Snapshot { layer, source })?;
-                (place(nothing, snapshot, Some(&at), layer)?, None)
-            }
-            (Some((lower, _)), upper) => {
-                let found = match &upper {
-                    Layer::Snapshot { snapshot, .. } => snapshot.chunk_size(),
-                    Layer::Diff(diff) => diff.chunk_size(),
-                };
-                if found != lower.chunk_size() {
-                    return Err(LayerError::ChunkSize {
-                        layer,
-                        found,
-                        expected: lower.chunk_size(),
-                    });
-                }
-                match upper {
-                    Layer::Diff(diff) => {
-                        let applied = lower
-                            .apply(&diff)
-                            .map_err(|source| LayerError::Diff { layer, source })?;
-                        (applied, None)
-                    }
-                    Layer::Snapshot { snapshot, at, .. } => {
-                        (place(lower, snapshot, at.as_ref(), layer)?, None)
-                    }
-                }
-            }
-        });
+/// Puts layers over one another. A lone snapshot at the root is taken as it is.
+pub fn compose(layers: Vec<Layer>, options: &LayerOptions) -> Result<Composed, LayerError> {
+    match layers.first() {
+        None => return Err(LayerError::None),
+        Some(first) if matches!(first.manifest, Manifest::Diff(_)) => {
+            return Err(LayerError::LoneDiff);
+        }
+        Some(_) => {}
     }
-    let (snapshot, hash) = composed.ok_or(LayerError::None)?;
+    let count = layers.iter().take_while(|layer| layer.is_absolute).count();
+    if let Some(over) = layers[count..].iter().position(|layer| layer.is_absolute) {
+        return Err(LayerError::AbsoluteOverRelative(count + over + 1));
+    }
+    let mut absolute: Vec<_> = (1..).zip(layers).collect();
+    let mut relative = absolute.split_off(count);
+    match (&options.root, absolute.last()) {
+        (Some(_), None) => return Err(RootError::Relative.into()),
+        (None, Some(_)) => {
+            let common = Root::common(absolute.iter().map(|(_, layer)| &layer.manifest));
+            return Err(RootError::Missing(common).into());
+        }
+        (None, None) => {}
+        (Some(root), Some(&(number, _))) => {
+            let whole = flatten(stack(absolute, Format::V2025_12Absolute, options)?)?.snapshot;
+            if let Manifest::Snapshot(shown) = root.show(Manifest::Snapshot(whole))? {
+                // No manifest has this hash if other layers come: what they name is what they see.
+                let hash = encoded_hash(&shown, Format::V2025_12)?;
+                relative.insert(0, (number, Layer::root_snapshot(shown, hash)));
+            }
+        }
+    }
+    let Flat { snapshot, hash } = flatten(stack(relative, Format::V2025_12, options)?)?;
     let hash = match hash {
         Some(hash) => hash,
-        None => ContentHash::of(&encode_snapshot(&snapshot, Format::V2025_12)?),
+        None => encoded_hash(&snapshot, Format::V2025_12)?,
     };
     Ok(Composed { snapshot, hash })
 }
 
-/// Puts a snapshot over what lies below, as an overlay does: where both have a directory the two are
-/// merged; anything else of the upper layer hides what it stands on.
-fn place(
-    lower: Snapshot,
-    upper: Snapshot,
-    at: Option<&ManifestPath>,
-    layer: usize,
-) -> Result<Snapshot, LayerError> {
-    let chunk_size = upper.chunk_size();
-    let mut entries: BTreeMap<ManifestPath, Node> = lower
-        .entries()
-        .map(|(path, node)| (path.to_owned(), node))
-        .collect();
-    let mut hidden: HashSet<ManifestPath> = HashSet::new();
-    let below = |path: ManifestPath| match at {
-        None => Ok(path),
-        Some(at) => path.below(at),
-    };
-    let above = at
-        .into_iter()
-        .flat_map(|at| at.ancestors().chain([at.clone()]))
-        .map(|path| Ok((path, Node::Dir)));
-    let placed = upper.entries().map(|(path, node)| {
-        let path = path.to_owned();
-        let node = match node {
-            Node::Symlink(LinkTarget::Below(target)) => {
-                below(target).map(|target| Node::Symlink(LinkTarget::Below(target)))
-            }
-            Node::Symlink(LinkTarget::Root) => {
-                Ok(Node::Symlink(at.map_or(LinkTarget::Root, |at| {
-                    LinkTarget::Below(at.clone())
-                })))
-            }
-            node => Ok(node),
-        };
-        let placed = node.and_then(|node| Ok((below(path.clone())?, node)));
-        placed.map_err(|source| LayerError::Path {
-            layer,
-            path,
-            source,
-        })
-    });
-    for entry in above.chain(placed) {
-        let (path, node) = entry?;
-        let is_dir = node.is_dir();
-        match entries.insert(path.clone(), node) {
-            Some(Node::Dir) if !is_dir => {
-                hidden.insert(path);
-            }
-            _ => {}
-        }
-    }
-    if !hidden.is_empty() {
-        entries.retain(|path, _| !path.ancestors().any(|above| hidden.contains(&above)));
-    }
-    Snapshot::new(chunk_size, None, entries)
-        .map_err(|source| LayerError::Snapshot { layer, source })
+fn encoded_hash(snapshot: &Snapshot, format: Format) -> Result<ContentHash, EncodeError> {
+    Ok(ContentHash::of(&encode_snapshot(snapshot, format)?))
 }
 
-#[cfg(test)]
-mod tests {
-    use attachfs_manifest::wire::encode_diff;
-    use attachfs_manifest::{Change, PathRef};
+/// Checks the parents of diffs. What lies below a diff that is not told by the hash of a manifest is
+/// put together; gives what is left to do.
+fn stack(
+    layers: Vec<(usize, Layer)>,
+    format: Format,
+    options: &LayerOptions,
+) -> Result<Vec<(usize, Layer)>, LayerError> {
+    let mut lower: Vec<(usize, Layer)> = Vec::with_capacity(layers.len());
+    for (number, layer) in layers {
+        if let Manifest::Diff(diff) = &layer.manifest
+            && let Some(said) = diff.parent()
+            && !options.ignore_parent
+            && let Some(&(below, Layer { hash, at: ref place, .. })) = lower.last()
+            // A chain names the manifest before, a diff of a placed snapshot what there is in all.
+            && !(place.is_none() && hash == said)
+        {
+            let flat = flatten(lower)?;
+            let encoded = encoded_hash(&flat.snapshot, format)?;
+            if encoded != said {
+                return Err(LayerError::Parent {
+                    layer: number,
+                    expected: said,
+                    found: flat.hash.unwrap_or(encoded),
+                });
+            }
+            let whole = Layer::root_snapshot(flat.snapshot, encoded);
+            lower = vec![(below, whole)];
+        }
+        lower.push((number, layer));
+    }
+    Ok(lower)
+}
 
-    use super::*;
-    use crate::testing::{CHUNK, any_snapshot, file, link, path, snapshot};
-    use proptest::prelude::*;
+struct Flat {
+    snapshot: Snapshot,
+    /// Of the manifest, if it is one.
+    hash: Option<ContentHash>,
+}
 
-    fn layer(snapshot: Snapshot, at: Option<&str>) -> Layer {
-        let bytes = encode_snapshot(&snapshot, Format::V2025_12).unwrap();
-        Layer::Snapshot {
+/// Puts layers together without a look at the parents of diffs.
+fn flatten(mut layers: Vec<(usize, Layer)>) -> Result<Flat, LayerError> {
+    let is_alone = layers.len() == 1 && layers[0].1.at.is_none();
+    if is_alone
+        && let Some((_, layer)) = layers.pop()
+        && let Manifest::Snapshot(snapshot) = layer.manifest
+    {
+        let hash = Some(layer.hash);
+        return Ok(Flat { snapshot, hash });
+    }
+    let (limit, chunk_size, wrong) = check_each(&layers);
+    let snapshot = merge(&layers, limit, chunk_size)?;
+    match wrong {
+        Some(error) => Err(error),
+        None => Ok(Flat {
             snapshot,
-            hash: ContentHash::of(&bytes),
-            at: at.map(path),
-        }
+            hash: None,
+        }),
     }
+}
 
-    fn composed<const N: usize>(layers: [Layer; N]) -> Snapshot {
-        compose(layers.into()).unwrap().snapshot
-    }
-
-    fn encoded_hash(snapshot: &Snapshot) -> ContentHash {
-        ContentHash::of(&encode_snapshot(snapshot, Format::V2025_12).unwrap())
-    }
-
-    #[test]
-    fn one_manifest_is_itself_and_keeps_its_own_hash() {
-        let bytes = encode_snapshot(&snapshot([("f", file(25))]), Format::V2025_12).unwrap();
-        let made = compose(vec![Layer::decode(&bytes, None).unwrap()]).unwrap();
-        assert_eq!(made.snapshot, snapshot([("f", file(25))]));
-        assert_eq!(made.hash, ContentHash::of(&bytes));
-    }
-
-    #[test]
-    fn the_upper_file_counts_and_directories_are_merged() {
-        let lower = snapshot([("d/a", file(1)), ("d/b", file(2)), ("e", Node::Dir)]);
-        let upper = snapshot([("d/b", file(3)), ("d/c", file(4))]);
-        let made = compose(vec![layer(lower, None), layer(upper, None)]).unwrap();
-        let expected = snapshot([
-            ("d/a", file(1)),
-            ("d/b", file(3)),
-            ("d/c", file(4)),
-            ("e", Node::Dir),
-        ]);
-        assert_eq!(made.hash, encoded_hash(&expected));
-        assert_eq!(made.snapshot, expected);
-    }
-
-    #[test]
-    fn what_is_no_directory_hides_all_below_it_and_is_hidden_by_one() {
-        let lower = snapshot([("d/e/a", file(1)), ("d-e", file(2)), ("f", file(3))]);
-        let upper = snapshot([("d", link("d-e")), ("f/x", file(4))]);
-        assert_eq!(
-            composed([layer(lower, None), layer(upper, None)]),
-            snapshot([("d", link("d-e")), ("d-e", file(2)), ("f/x", file(4))])
-        );
-    }
-
-    #[test]
-    fn a_layer_moves_into_its_directory_with_its_links() {
-        let lower = snapshot([("a", file(1)), ("sub", file(7))]);
-        let root = Node::Symlink(LinkTarget::Root);
-        let upper = snapshot([("a", file(2)), ("d/l", link("a")), ("r", root)]);
-        assert_eq!(
-            composed([layer(lower, None), layer(upper, Some("sub/dir"))]),
-            snapshot([
-                ("a", file(1)),
-                ("sub/dir/a", file(2)),
-                ("sub/dir/d/l", link("sub/dir/a")),
-                ("sub/dir/r", link("sub/dir")),
-            ])
-        );
-    }
-
-    #[test]
-    fn an_empty_layer_is_still_a_directory() {
-        let made = compose(vec![layer(snapshot([]), Some("x/y"))]).unwrap();
-        assert_eq!(made.snapshot, snapshot([("x/y", Node::Dir)]));
-        assert_eq!(made.hash, encoded_hash(&made.snapshot));
-    }
-
-    #[test]
-    fn a_diff_changes_all_that_lies_below_it() {
-        let lower = snapshot([("a", file(1)), ("d/b", file(2))]);
-        let changes = [
-            (path("a"), Change::DeleteFile),
-            (path("s/c"), Change::Put(file(3))),
-        ];
-        let diff = Diff::new(CHUNK, Some(encoded_hash(&lower)), changes).unwrap();
-        let diff = Layer::decode(&encode_diff(&diff, Format::V2025_12).unwrap(), None).unwrap();
-        let placed = layer(snapshot([("x", file(4))]), Some("s"));
-        let made = compose(vec![layer(lower, None), placed, diff]).unwrap();
-        let expected = snapshot([("d/b", file(2)), ("s/c", file(3)), ("s/x", file(4))]);
-        assert_eq!(made.hash, encoded_hash(&expected));
-        assert_eq!(made.snapshot, expected);
-    }
-
-    proptest! {
-        #[test]
-        fn the_difference_of_two_trees_over_the_one_is_the_other(old in any_snapshot(), new in any_snapshot()) {
-            let diff = Layer::Diff(new.diff(&old, None));
-            prop_assert_eq!(composed([layer(old, None), diff]), new);
-        }
-
-        #[test]
-        fn any_layer_goes_over_any_other_and_is_seen_whole(lower in any_snapshot(), upper in any_snapshot()) {
-            let made = composed([layer(lower.clone(), None), layer(upper.clone(), None)]);
-            for (path, node) in upper.entries() {
-                prop_assert_eq!(made.get(path), Some(node));
-            }
-            for (path, node) in made.entries() {
-                prop_assert!([&lower, &upper].iter().any(|layer| layer.get(path).as_ref() == Some(&node)));
-            }
-            for (path, node) in lower.entries() {
-                let hides = |above: PathRef<'_>| upper.get(above).is_some_and(|node| !node.is_dir());
-                let hidden = upper.get(path).is_some() || path.ancestors().any(hides);
-                prop_assert!(hidden || made.get(path) == Some(node));
+/// How files are cut in all layers together. If a layer does not go with that, or does not fit its
+/// place: how they are cut in those below it, how many those are, and what is wrong. One of those may
+/// still not go with the ones before.
+fn check_each(layers: &[(usize, Layer)]) -> (usize, ChunkSize, Option<LayerError>) {
+    let (mut fitting, mut chunk_size) = (layers.len(), layers[0].1.manifest.chunk_size());
+    let mut wrong = None;
+    let is_other = |(_, layer): &(usize, Layer)| layer.manifest.chunk_size() != chunk_size;
+    if layers.iter().any(is_other) {
+        let cuts: Vec<_> = layers
+            .iter()
+            .map(|(_, layer)| Cut::of(&layer.manifest))
+            .collect();
+        if let Some(size) = Cut::common(&cuts) {
+            chunk_size = size;
+        } else {
+            for (place, (layer, _)) in layers.iter().enumerate() {
+                let Some(size) = Cut::common(&cuts[..=place]) else {
+                    fitting = place;
+                    wrong = Some(LayerError::ChunkSize {
+                        layer: *layer,
+                        found: cuts[place].chunk_size,
+                        expected: chunk_size,
+                    });
+                    break;
+                };
+                chunk_size = size;
             }
         }
     }
-
-    #[test]
-    fn layers_that_make_no_tree_say_which_and_why() {
-        assert!(matches!(compose(Vec::new()), Err(LayerError::None)));
-        let diff = snapshot([("a", file(1))]).diff(&snapshot([]), None);
-        let bytes = encode_diff(&diff, Format::V2025_12).unwrap();
-        assert!(matches!(
-            compose(vec![Layer::Diff(diff)]),
-            Err(LayerError::LoneDiff)
-        ));
-        match Layer::decode(&bytes, Some(path("d"))) {
-            Err(LayerError::PlacedDiff(at)) => assert_eq!(at, path("d")),
-            other => panic!("{other:?}"),
+    for (place, (layer, Layer { manifest, at, .. })) in layers[..fitting].iter().enumerate() {
+        if let (Manifest::Snapshot(snapshot), Some(at)) = (manifest, at)
+            && let Err((path, source)) = stream::check_fit(snapshot, at)
+        {
+            let layer = *layer;
+            wrong = Some(LayerError::Path {
+                layer,
+                path,
+                source,
+            });
+            fitting = place;
+            break;
         }
-        assert!(matches!(
-            Layer::decode(b"{}", None),
-            Err(LayerError::Decode(_))
-        ));
+    }
+    (fitting, chunk_size, wrong)
+}
 
-        let gone = Diff::new(CHUNK, None, [(path("b"), Change::DeleteFile)]).unwrap();
-        let layers = vec![layer(snapshot([("a", file(1))]), None), Layer::Diff(gone)];
-        match compose(layers) {
-            Err(LayerError::Diff { layer: 2, source }) => {
-                assert_eq!(source.path(), Some(&path("b")));
+/// How the files of a manifest are cut.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    chunk_size: ChunkSize,
+    /// Whether a file is in several pieces.
+    in_chunks: bool,
+    /// The size of the longest file that is not.
+    longest_whole: u64,
+}
+
+impl Cut {
+    fn of(manifest: &Manifest) -> Self {
+        let mut cut = Self {
+            chunk_size: manifest.chunk_size(),
+            in_chunks: false,
+            longest_whole: 0,
+        };
+        let mut look = |node: &Node| match node.as_file().map(|file| (&file.content, file.size)) {
+            Some((Content::Chunks(_), _)) => cut.in_chunks = true,
+            Some((Content::Whole(_) | Content::Unhashed, size)) => {
+                cut.longest_whole = cut.longest_whole.max(size);
             }
-            other => panic!("{other:?}"),
+            None => {}
+        };
+        match manifest {
+            Manifest::Snapshot(snapshot) => snapshot.entries().for_each(|(_, node)| look(&node)),
+            Manifest::Diff(diff) => diff.changes().for_each(|(_, change)| {
+                if let Change::Put(node) = change {
+                    look(&node);
+                }
+            }),
         }
+        cut
+    }
 
-        let whole = Snapshot::new(ChunkSize::WholeFile, None, []).unwrap();
-        let layers = vec![layer(snapshot([]), None), layer(whole, None)];
-        let error = compose(layers).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "layer 2 has a chunk size of the whole file, the layers below it of 10 bytes; mount \
-             them apart"
-        );
+    /// Whether a manifest that says `chunk_size` would have the same files.
+    fn does_with(self, chunk_size: ChunkSize) -> bool {
+        let is_short_enough = match chunk_size {
+            ChunkSize::WholeFile => true,
+            ChunkSize::Bytes(bytes) => self.longest_whole <= bytes.get(),
+        };
+        self.chunk_size == chunk_size || !self.in_chunks && is_short_enough
+    }
 
-        let long = vec!["d"; 2000].join("/");
-        let layers = vec![layer(
-            snapshot([(&long, Node::Dir)]),
-            Some(
-                "a-long-name/below-the-root/that-is-too-much-when-put-before-it/as-it-is-longer-than-what-is-left",
-            ),
-        )];
-        assert!(matches!(
-            compose(layers),
-            Err(LayerError::Path { layer: 1, .. })
-        ));
+    /// The first chunk size, from the lowest layer up, that does for all.
+    fn common(cuts: &[Self]) -> Option<ChunkSize> {
+        let sizes = cuts.iter().map(|cut| cut.chunk_size);
+        let mut sizes = sizes.filter(|&size| cuts.iter().all(|cut| cut.does_with(size)));
+        sizes.next()
     }
 }

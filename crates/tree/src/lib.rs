@@ -20,6 +20,7 @@ mod layers;
 mod list;
 mod mutation;
 mod namespace;
+mod root;
 #[cfg(test)]
 mod testing;
 
@@ -31,7 +32,8 @@ pub use extents::ExtentSet;
 pub use inode::{
     Attributes, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Segment, Source, Timestamp,
 };
-pub use layers::{Composed, Layer, LayerError, compose};
+pub use layers::{Composed, Layer, LayerError, LayerOptions, compose};
 pub use list::{DirEntry, Listing};
 pub use mutation::{AttributeChange, Mutation, MutationError};
 pub use namespace::Namespace;
+pub use root::{ParseRootError, Root, RootError};

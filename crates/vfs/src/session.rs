@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use attachfs_durable::{DurableError, FileLock, create_private_dir, publish};
 use attachfs_manifest::{ContentHash, ManifestPath};
-use attachfs_tree::Timestamp;
+use attachfs_tree::{LayerOptions, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::overlay::Scratch;
@@ -141,6 +141,9 @@ pub struct SessionMeta {
     /// The hash that the first diff names as its parent.
     #[serde(with = "hex")]
     pub parent: ContentHash,
+    /// How the manifests are put together.
+    #[serde(default = "unchecked")]
+    pub layers: LayerOptions,
     /// Where chunks come from and go to.
     pub store: StoreSettings,
     /// Where scratch files are, if not in the session.
@@ -155,6 +158,14 @@ pub struct SessionMeta {
     /// Whether nobody can write to it. Then it has no journal, and goes with its mount.
     #[serde(default)]
     pub read_only: bool,
+}
+
+/// How sessions put manifests together before they wrote it down.
+fn unchecked() -> LayerOptions {
+    LayerOptions {
+        root: None,
+        ignore_parent: true,
+    }
 }
 
 impl SessionMeta {

@@ -14,7 +14,7 @@ use attachfs_manifest::{
 use attachfs_store::MemoryStore;
 use attachfs_store::fault::FaultStore;
 use attachfs_store::record::RecordStore;
-use attachfs_tree::{BaseTree, Ino, Kind, Timestamp};
+use attachfs_tree::{BaseTree, Ino, Kind, LayerOptions, Timestamp};
 use tempfile::TempDir;
 
 use crate::{
@@ -134,6 +134,7 @@ impl World {
                 at: None,
             }],
             parent: hash,
+            layers: LayerOptions::default(),
             store: StoreSettings::default(),
             scratch_dir: None,
             output_dirs: Vec::new(),

@@ -13,7 +13,12 @@ use crate::places::places;
 pub(super) async fn ls(globals: &Globals, args: Ls) -> Result<(), Failure> {
     let manifest = read(globals, &source(&args.manifest)?, None).await?;
     let at = attachfs::parse_path(&args.path)?;
-    let listed = attachfs::list(&manifest, at.as_ref(), args.recursive)?;
+    let listed = attachfs::list(
+        &manifest,
+        args.shown.root.as_ref(),
+        at.as_ref(),
+        args.recursive,
+    )?;
     if globals.json {
         return Ok(output::print_json(&listed)?);
     }
@@ -89,7 +94,8 @@ pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
     };
     let store = store_of(globals, args.store.as_deref(), &[source], &places(None)).await?;
     let mut out = std::io::stdout();
-    match attachfs::cat(&manifest, &path, &store, |bytes| out.write_all(bytes)).await {
+    let root = args.shown.root.as_ref();
+    match attachfs::cat(&manifest, root, &path, &store, |bytes| out.write_all(bytes)).await {
         // Whoever read it has read enough.
         Err(attachfs::Error::Io { source, .. })
             if source.kind() == std::io::ErrorKind::BrokenPipe =>

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attachfs::session::UnmountReport;
-use attachfs::{ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What, session};
+use attachfs::{
+    LayerOptions, ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What, session,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{me, read, remark, source, store_of};
@@ -60,7 +62,13 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         .session
         .as_ref()
         .filter(|dir| dir.join("session.json").exists());
+    let layers = LayerOptions::from(args.layering);
     let (what, store) = match (resume, manifests) {
+        (Some(_), []) if layers != LayerOptions::default() => {
+            let text =
+                "a session goes on with the `--root` and `--ignore-parent` that it began with";
+            return Err(attachfs::Error::Usage(text.to_owned()).into());
+        }
         (Some(dir), []) => {
             let found = attachfs::find(&places, dir)?;
             let settings = session::Access {
@@ -105,6 +113,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             }
             let what = What::New {
                 manifests,
+                layers,
                 read_only: args.read_only,
                 session_dir: args.session.clone(),
                 scratch_dir: absolute(args.scratch_dir)?,

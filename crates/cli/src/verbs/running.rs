@@ -50,6 +50,7 @@ async fn run_it(globals: &Globals, args: Run) -> Result<(), Failure> {
         .collect();
     let request = RunRequest {
         manifests,
+        layers: args.layering.into(),
         output_dirs: args.output_dir,
         command: args.command,
         owner: usual_owner(),

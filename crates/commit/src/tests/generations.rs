@@ -6,7 +6,7 @@ use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{ContentHash, Snapshot};
 use attachfs_store::record::RecordStore;
 use attachfs_store::{CallKind, MemoryStore};
-use attachfs_tree::{Layer, compose};
+use attachfs_tree::{Layer, LayerOptions, compose};
 use proptest::prelude::*;
 
 use crate::testing::{CHUNK, CUT, Fs, Given, World, bytes, committed, tempdir};
@@ -93,7 +93,7 @@ async fn composed(world: &World, generations: u32) -> (Snapshot, ContentHash) {
         let bytes = world.store.get_manifest(&World::key(generation)).await;
         layers.push(Layer::decode(&bytes.unwrap(), None).unwrap());
     }
-    let composed = compose(layers).unwrap();
+    let composed = compose(layers, &LayerOptions::default()).unwrap();
     (composed.snapshot, composed.hash)
 }
 

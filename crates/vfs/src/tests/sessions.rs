@@ -147,6 +147,20 @@ fn a_damaged_manifest_is_named_with_both_hashes() {
 }
 
 #[test]
+fn a_session_from_before_layers_were_checked_is_read_as_one_whose_layers_are_not() {
+    let (world, dir) = (world(), tempdir());
+    drop(world.create(dir.path()));
+    let description = dir.path().join("session.json");
+    let text = fs::read(&description).unwrap();
+    let mut meta: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    meta.as_object_mut().unwrap().remove("layers").unwrap();
+    fs::write(&description, serde_json::to_vec(&meta).unwrap()).unwrap();
+    let read = Session::read_meta(dir.path()).unwrap();
+    assert!(read.layers.ignore_parent);
+    assert_eq!(read.layers.root, None);
+}
+
+#[test]
 fn discarding_deletes_what_is_the_sessions_and_leaves_the_rest() {
     let (world, dir) = (world(), tempdir());
     let (place, elsewhere) = (dir.path().join("session"), dir.path().join("fast"));
