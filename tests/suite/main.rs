@@ -17,6 +17,7 @@ mod example;
 mod failure;
 mod golden;
 mod journey;
+mod layers;
 mod machine;
 mod peers;
 mod process;
