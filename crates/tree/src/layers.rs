@@ -61,6 +61,16 @@ impl Layer {
         }
     }
 
+    /// The layer that a manifest is, at the root; `hash` is that of its bytes.
+    pub fn new(manifest: Manifest, hash: ContentHash, format: Format) -> Self {
+        Self {
+            manifest,
+            hash,
+            at: None,
+            is_absolute: format.is_absolute(),
+        }
+    }
+
     fn manifest_len(&self) -> usize {
         match &self.manifest {
             Manifest::Snapshot(snapshot) => snapshot.len(),

@@ -1,0 +1,187 @@
+//! What is wrong with a manifest, and what a store lacks of it.
+
+use std::collections::HashMap;
+
+use attachfs_manifest::wire::Manifest;
+use attachfs_manifest::{
+    CaseOptions, Change, ChunkLayout, ContentHash, Diff, Node, PathRef, Snapshot, case_report,
+};
+use attachfs_transfer::{ObjectFault, Progress, check_objects};
+use serde::Serialize;
+
+use super::opened::OpenedManifest;
+use crate::Error;
+use crate::store::OpenStore;
+
+/// What to check beside the manifest itself.
+#[derive(Debug, Default)]
+pub struct CheckRequest<'a> {
+    /// Whether this store has every object, in its right length.
+    pub store: Option<&'a OpenStore>,
+    /// Whether the objects have the bytes that their names say.
+    pub deep: bool,
+    /// Whether there are names that other systems cannot have, or take for the same.
+    pub names: bool,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckReport {
+    /// What strict reading refuses, if the manifest was read leniently.
+    pub fault: Option<String>,
+    /// The hash of the manifest's bytes.
+    pub hash: String,
+    /// Its format.
+    pub format: String,
+    /// Entries: files, links, directories, deletions.
+    pub entries: u64,
+    /// Files without a hash.
+    pub unhashed: u64,
+    /// Some of them.
+    pub first_unhashed: Vec<String>,
+    /// Objects that were asked for.
+    pub objects: u64,
+    /// Those that are not as they should be.
+    pub bad_objects: Vec<ObjectTrouble>,
+    /// Names that make trouble elsewhere.
+    pub names: Vec<NameTrouble>,
+}
+
+impl CheckReport {
+    /// Whether everything is as it should be. Names are a warning only.
+    pub fn is_sound(&self) -> bool {
+        self.fault.is_none() && self.unhashed == 0 && self.bad_objects.is_empty()
+    }
+}
+
+/// An object that is not as it should be.
+#[derive(Debug, Clone, Serialize)]
+pub struct ObjectTrouble {
+    /// Its hash.
+    pub object: String,
+    /// The first file that needs it.
+    pub path: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// A name that makes trouble elsewhere.
+#[derive(Debug, Clone, Serialize)]
+pub struct NameTrouble {
+    /// The path.
+    pub path: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Some are enough to find the others.
+const SHOWN: usize = 10;
+
+/// Checks a manifest.
+pub async fn check_manifest(
+    opened: &OpenedManifest,
+    request: &CheckRequest<'_>,
+    progress: &dyn Progress,
+) -> Result<CheckReport, Error> {
+    let (entries, unhashed): (usize, Vec<PathRef<'_>>) = match &opened.manifest {
+        Manifest::Snapshot(snapshot) => (snapshot.len(), snapshot.unhashed().collect()),
+        Manifest::Diff(diff) => (diff.len(), diff.unhashed().collect()),
+    };
+    let mut report = CheckReport {
+        fault: opened.fault.as_ref().map(|fault| chain(fault)),
+        hash: opened.hash.to_string(),
+        format: opened.format.to_string(),
+        entries: entries as u64,
+        unhashed: unhashed.len() as u64,
+        first_unhashed: unhashed.iter().take(SHOWN).map(ToString::to_string).collect(),
+        objects: 0,
+        bad_objects: Vec::new(),
+        names: Vec::new(),
+    };
+    if request.names {
+        report.names = match &opened.manifest {
+            Manifest::Snapshot(snapshot) => troubles(snapshot),
+            Manifest::Diff(diff) => troubles(&puts(diff)?),
+        };
+    }
+    if let Some(store) = request.store {
+        let needed = needed(&opened.manifest);
+        report.objects = needed.len() as u64;
+        let objects = needed.iter().map(|(&hash, &(len, _))| (hash, len)).collect();
+        let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = store.store.clone();
+        let faults = check_objects(chunks, objects, request.deep, progress).await?;
+        report.bad_objects = faults
+            .into_iter()
+            .map(|(hash, fault)| ObjectTrouble {
+                object: hash.to_string(),
+                path: needed[&hash].1.to_string(),
+                reason: reason(fault, needed[&hash].0),
+            })
+            .collect();
+        report.bad_objects.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+    Ok(report)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn reason(fault: ObjectFault, expected: u64) -> String {
+    match fault {
+        ObjectFault::Missing => "the store does not have it".to_owned(),
+        ObjectFault::Length(found) => {
+            format!("it has {found} bytes in the store, and {expected} in the manifest")
+        }
+        ObjectFault::Damaged(found) => format!("its bytes have the hash {found}"),
+    }
+}
+
+fn troubles(snapshot: &Snapshot) -> Vec<NameTrouble> {
+    let found = case_report(snapshot, CaseOptions::default());
+    let found = found.into_iter().map(|finding| NameTrouble {
+        path: finding.path.to_string(),
+        reason: finding.trouble.to_string(),
+    });
+    found.collect()
+}
+
+/// What a diff puts, as a tree of its own.
+fn puts(diff: &Diff) -> Result<Snapshot, Error> {
+    let puts = diff.changes().filter_map(|(path, change)| match change {
+        Change::Put(node) => Some((path.to_owned(), node)),
+        Change::DeleteDir | Change::DeleteFile => None,
+    });
+    let puts = Snapshot::new(diff.chunk_size(), None, puts);
+    Ok(puts.map_err(attachfs_transfer::TransferError::from)?)
+}
+
+/// Every object of a manifest, with its length and the first file that needs it.
+fn needed(manifest: &Manifest) -> HashMap<ContentHash, (u64, PathRef<'_>)> {
+    let mut needed = HashMap::new();
+    let mut add = |path, node: Node| {
+        let Node::File(file) = node else { return };
+        // Nothing is asked for a file without a hash.
+        let layout = ChunkLayout::new(file.size, manifest.chunk_size(), &file.content);
+        let Ok(layout) = layout else { return };
+        for (&hash, range) in layout.hashes().iter().zip(layout.ranges()) {
+            needed.entry(hash).or_insert((range.end - range.start, path));
+        }
+    };
+    match manifest {
+        Manifest::Snapshot(snapshot) => {
+            for (path, node) in snapshot.entries() {
+                add(path, node);
+            }
+        }
+        Manifest::Diff(diff) => {
+            for (path, change) in diff.changes() {
+                if let Change::Put(node) = change {
+                    add(path, node);
+                }
+            }
+        }
+    }
+    needed
+}

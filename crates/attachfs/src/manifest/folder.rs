@@ -1,0 +1,381 @@
+//! Folders as manifests, and manifests held against folders.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use attachfs_manifest::wire::{Format, Manifest};
+use attachfs_manifest::{
+    By, Changes, ChunkSize, Content, DiffOptions, File, GlobConfig, ManifestPath, Node, PathFilter,
+    PathRef, Snapshot, SymlinkPolicy,
+};
+use attachfs_scan::cache::{Day, HashCacheOptions, HashCaches, LocalZone};
+use attachfs_scan::{
+    Collection, EntryKind, FileList, Scan, ScanOptions, scan, scan_absolute, scan_listed,
+};
+use attachfs_transfer::{HashOptions, Progress, snapshot};
+
+use super::opened::{MadeManifest, OpenedManifest, OperationError};
+use crate::Error;
+use crate::snapshot::SkippedPath;
+
+/// Which files of a folder are meant.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// By patterns; everything, names with a dot too, if there are none.
+    pub globs: Option<GlobConfig>,
+    /// These files instead of those that a walk finds.
+    pub files: Option<FileList>,
+    /// Leave out what cannot be read and say so, instead of failing.
+    pub skip_unreadable: bool,
+}
+
+impl Selection {
+    pub(crate) fn filter(&self, root: &Path) -> Result<PathFilter, Error> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let Some(globs) = &self.globs else {
+            return Ok(PathFilter::everything());
+        };
+        let root = std::path::absolute(root).map_err(|source| Error::Io {
+            doing: "find",
+            path: root.to_owned(),
+            source,
+        })?;
+        let root = root.as_os_str().as_bytes();
+        Ok(PathFilter::for_root(root, &globs.include, &globs.exclude)?)
+    }
+}
+
+/// Looks for what is meant in a folder.
+pub(crate) fn find(
+    root: &Path,
+    selection: &Selection,
+    symlinks: SymlinkPolicy,
+    progress: &dyn Progress,
+) -> Result<Scan, Error> {
+    let options = ScanOptions {
+        symlinks,
+        filter: selection.filter(root)?,
+        skip_unreadable: selection.skip_unreadable,
+    };
+    Ok(match &selection.files {
+        None => scan(root, &options, progress)?,
+        Some(files) => scan_listed(root, files, &options, progress)?,
+    })
+}
+
+pub(crate) fn skipped(found: &Scan) -> Vec<SkippedPath> {
+    let skipped = found.skipped.iter().map(|skipped| SkippedPath {
+        path: skipped.path.to_string(),
+        reason: skipped.reason.to_string(),
+    });
+    skipped.collect()
+}
+
+/// What to collect.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// What lies below a folder, as paths from it.
+    Folder(PathBuf),
+    /// Folders and files from anywhere, as paths from `/`.
+    Anywhere(Vec<PathBuf>),
+}
+
+/// A manifest of names, sizes and times: no byte of a file was read.
+#[derive(Debug, Clone)]
+pub struct Collected {
+    /// The manifest.
+    pub made: MadeManifest,
+    /// How many files it has.
+    pub files: u64,
+    /// What a manifest cannot hold, and why.
+    pub skipped: Vec<SkippedPath>,
+}
+
+/// Lists folders and files as a 2025-12 manifest without hashes.
+pub fn collect_manifest(
+    source: &Source,
+    selection: &Selection,
+    symlinks: SymlinkPolicy,
+    chunk_size: ChunkSize,
+    progress: &dyn Progress,
+) -> Result<Collected, Error> {
+    let (found, format) = match source {
+        Source::Folder(root) => (
+            find(root, selection, symlinks, progress)?,
+            Format::V2025_12,
+        ),
+        Source::Anywhere(paths) => (
+            find_anywhere(paths, selection, symlinks, progress)?,
+            Format::V2025_12Absolute,
+        ),
+    };
+    let listed = listed(&found, chunk_size)?;
+    Ok(Collected {
+        made: MadeManifest::new(Manifest::Snapshot(listed), format)?,
+        files: found.file_count(),
+        skipped: skipped(&found),
+    })
+}
+
+fn find_anywhere(
+    paths: &[PathBuf],
+    selection: &Selection,
+    symlinks: SymlinkPolicy,
+    progress: &dyn Progress,
+) -> Result<Scan, Error> {
+    let options = ScanOptions {
+        symlinks,
+        filter: selection.filter(Path::new("/"))?,
+        skip_unreadable: selection.skip_unreadable,
+    };
+    let (directories, mut files): (Vec<_>, Vec<_>) =
+        paths.iter().cloned().partition(|path| path.is_dir());
+    let mut optional_files = Vec::new();
+    if let Some(listed) = &selection.files {
+        files.extend(listed.required.iter().cloned());
+        optional_files.extend(listed.optional.iter().cloned());
+    }
+    let collection = Collection {
+        directories,
+        files,
+        optional_files,
+    };
+    Ok(scan_absolute(&collection, &options, progress)?)
+}
+
+/// What was found, without hashes.
+fn listed(found: &Scan, chunk_size: ChunkSize) -> Result<Snapshot, Error> {
+    let nodes = found.entries.iter().map(|entry| {
+        let node = match &entry.kind {
+            EntryKind::Dir => Node::Dir,
+            EntryKind::Symlink(target) => Node::Symlink(target.clone()),
+            EntryKind::File(file) => Node::File(File {
+                size: file.size,
+                mtime: file.mtime,
+                runnable: file.runnable,
+                content: Content::Unhashed,
+            }),
+        };
+        (entry.path.clone(), node)
+    });
+    Ok(Snapshot::new(chunk_size, None, nodes).map_err(attachfs_transfer::TransferError::from)?)
+}
+
+/// How files are hashed.
+#[derive(Debug, Clone, Default)]
+pub struct Hashing {
+    /// What is remembered of files.
+    pub caches: Option<Arc<HashCaches>>,
+    /// Read every file all the same.
+    pub force_rehash: bool,
+}
+
+/// Where hashes are remembered.
+#[derive(Debug, Clone)]
+pub struct HashingPlaces {
+    /// The directory of our own cache, made if it is missing.
+    pub cache: PathBuf,
+    /// What tells this machine from others that share the directory.
+    pub machine: String,
+    /// The directory of the deadline client's caches, if it is to be shared.
+    pub deadline: Option<PathBuf>,
+}
+
+/// Opens the caches of hashes. One that cannot be used is left out with a warning: it costs time only.
+pub fn open_hash_caches(places: &HashingPlaces) -> Arc<HashCaches> {
+    let own = HashCacheOptions::new(
+        places.cache.join("hashes.db"),
+        places.machine.clone(),
+        Day::of(SystemTime::now()),
+    );
+    let deadline = places.deadline.as_deref();
+    let deadline = deadline.map(|directory| (directory, LocalZone::system()));
+    Arc::new(HashCaches::open(Some(&own), deadline))
+}
+
+/// A manifest whose files have hashes.
+#[derive(Debug, Clone)]
+pub struct Hashed {
+    /// The manifest.
+    pub made: MadeManifest,
+    /// Files that were hashed, from memory or by reading.
+    pub files: u64,
+    /// How many of them were read.
+    pub read: u64,
+    /// Files that could not be read and have no hash still.
+    pub skipped: Vec<SkippedPath>,
+}
+
+/// Hashes the files of a manifest that have no hash. They are looked for below `root`; what an absolute
+/// manifest says is below `/` if there is none. A file that is not as long or as old as the manifest
+/// says is an error.
+pub async fn hash_manifest(
+    opened: &OpenedManifest,
+    root: Option<&Path>,
+    hashing: &Hashing,
+    skip_unreadable: bool,
+    progress: &dyn Progress,
+) -> Result<Hashed, Error> {
+    let base = opened.snapshot()?;
+    let root = match (root, opened.format.is_absolute()) {
+        (Some(root), _) => root,
+        (None, true) => Path::new("/"),
+        (None, false) => {
+            return Err(Error::Usage(format!(
+                "{} has paths relative to a folder: say which with --root",
+                opened.name
+            )));
+        }
+    };
+    let wanted: Vec<PathBuf> = base.unhashed().map(os_path).collect();
+    if wanted.is_empty() {
+        return Ok(Hashed {
+            made: MadeManifest::new(opened.manifest.clone(), opened.written_format())?,
+            files: 0,
+            read: 0,
+            skipped: Vec::new(),
+        });
+    }
+    let list = FileList {
+        required: wanted,
+        optional: Vec::new(),
+    };
+    // Files that took the place of links are found behind them.
+    let selection = Selection {
+        files: Some(list),
+        skip_unreadable,
+        ..Selection::default()
+    };
+    let found = find(root, &selection, SymlinkPolicy::CollapseAll, progress)?;
+    let options = HashOptions {
+        caches: hashing.caches.clone(),
+        force_rehash: hashing.force_rehash,
+        skip_unreadable,
+        ..HashOptions::new(base.chunk_size())
+    };
+    let (hashed, report) = snapshot(&found, &options, None, progress).await?;
+    let mut entries = Vec::with_capacity(base.len());
+    let mut missing = Vec::new();
+    for (path, node) in base.entries() {
+        entries.push((path.to_owned(), filled(opened, path, node, &hashed, &mut missing)?));
+    }
+    let filled = Snapshot::new(base.chunk_size(), base.parent(), entries);
+    let filled = Manifest::Snapshot(filled.map_err(|error| opened.refused(error))?);
+    let mut skipped = skipped(&found);
+    skipped.extend(report.unreadable.iter().map(|unreadable| SkippedPath {
+        path: unreadable.path.to_string(),
+        reason: unreadable.error.to_string(),
+    }));
+    Ok(Hashed {
+        made: MadeManifest::new(filled, opened.written_format())?,
+        files: report.hashed.objects + report.known.objects,
+        read: report.hashed.objects,
+        skipped,
+    })
+}
+
+fn os_path(path: PathRef<'_>) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    std::ffi::OsStr::from_bytes(path.as_bytes()).into()
+}
+
+/// The node with the hashes that were found for it.
+fn filled(
+    opened: &OpenedManifest,
+    path: PathRef<'_>,
+    node: Node,
+    hashed: &Snapshot,
+    missing: &mut Vec<ManifestPath>,
+) -> Result<Node, Error> {
+    let mut file = match node {
+        Node::File(file) if file.content == Content::Unhashed => file,
+        node => return Ok(node),
+    };
+    match hashed.get(path) {
+        Some(Node::File(found)) => {
+            let (there, here) = ((file.size, file.mtime.0), (found.size, found.mtime.0));
+            if there != here {
+                return Err(opened.refused(OperationError::Changed {
+                    path: path.to_owned(),
+                    there,
+                    here,
+                }));
+            }
+            file.content = found.content;
+        }
+        _ => missing.push(path.to_owned()),
+    }
+    Ok(Node::File(file))
+}
+
+/// How a folder is held against its snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct FolderDiff {
+    /// Which files of the folder count.
+    pub selection: Selection,
+    /// Compare bytes rather than sizes and times.
+    pub by_hash: bool,
+    /// How they are hashed then.
+    pub hashing: Hashing,
+}
+
+/// What changed in a folder.
+#[derive(Debug, Clone)]
+pub struct FolderChanges {
+    /// As lists.
+    pub changes: Changes,
+    /// What could not be read.
+    pub skipped: Vec<SkippedPath>,
+}
+
+/// Says what changed in a folder since its snapshot: by size and time, or by content. As in the Python
+/// library, what the selection leaves out of the folder counts as deleted.
+pub async fn diff_folder(
+    opened: &OpenedManifest,
+    root: &Path,
+    options: &FolderDiff,
+    progress: &dyn Progress,
+) -> Result<FolderChanges, Error> {
+    let base = opened.snapshot()?;
+    if opened.format.is_absolute() {
+        return Err(Error::Usage(format!(
+            "{} has absolute paths: take out the folder with `subtree` first",
+            opened.name
+        )));
+    }
+    // What has no links was made by following them.
+    let symlinks = match opened.format {
+        Format::V2023_03_03 => SymlinkPolicy::CollapseAll,
+        _ => SymlinkPolicy::CollapseEscaping,
+    };
+    let found = find(root, &options.selection, symlinks, progress)?;
+    let mut skipped = skipped(&found);
+    let (now, compare) = if options.by_hash {
+        let hash = HashOptions {
+            caches: options.hashing.caches.clone(),
+            force_rehash: true,
+            skip_unreadable: options.selection.skip_unreadable,
+            ..HashOptions::new(base.chunk_size())
+        };
+        let (now, report) = snapshot(&found, &hash, None, progress).await?;
+        skipped.extend(report.unreadable.iter().map(|unreadable| SkippedPath {
+            path: unreadable.path.to_string(),
+            reason: unreadable.error.to_string(),
+        }));
+        (now, By::Hash)
+    } else {
+        (listed(&found, base.chunk_size())?, By::SizeAndMtime)
+    };
+    let compared = DiffOptions {
+        compare,
+        preserve_runnable: opened.format == Format::V2023_03_03,
+    };
+    let mut changes = Changes::of(&now.diff_by(base, None, compared), base);
+    if opened.format == Format::V2023_03_03 {
+        // It lists no directories of their own, so none is new or gone.
+        changes.new_directories.clear();
+        changes.deleted_directories.clear();
+    }
+    Ok(FolderChanges { changes, skipped })
+}

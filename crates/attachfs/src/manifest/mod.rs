@@ -1,0 +1,27 @@
+//! Operations on manifests: what `attachfs manifest` does.
+//!
+//! ```text
+//!     folder --collect--> snapshot without hashes --hash--> snapshot
+//!     manifests --compose, merge, filter, subtree, join, partition, convert--> manifests
+//!     manifest --check--> what is wrong with it, and what a store lacks of it
+//! ```
+//!
+//! The operations themselves are the manifest crate's; here they are given files, folders and stores.
+
+mod checking;
+mod combining;
+mod cutting;
+mod folder;
+mod opened;
+
+pub use checking::{CheckReport, CheckRequest, NameTrouble, ObjectTrouble, check_manifest};
+pub use combining::{Comparison, compare, compose_manifests, merge_manifests};
+pub use cutting::{
+    Part, convert_manifest, filter_manifest, join_manifest, partition_manifest, subtree_manifest,
+};
+pub use folder::{
+    Collected, FolderChanges, FolderDiff, Hashed, Hashing, HashingPlaces, Selection, Source,
+    collect_manifest, diff_folder, hash_manifest, open_hash_caches,
+};
+pub(crate) use folder::find;
+pub use opened::{MadeManifest, OpenedManifest, OperationError, open_manifest};

@@ -1,0 +1,220 @@
+//! A manifest that was read, and one that was made.
+
+use attachfs_manifest::wire::{DecodeError, EncodeError, Format, Manifest, decode_lenient, encode};
+use attachfs_manifest::{
+    ContentHash, Diff, DiffError, DowngradeError, JoinError, ManifestPath, MergeError,
+    PartitionError, PathError, Snapshot, SnapshotError, SubtreeError,
+};
+use attachfs_tree::LayerError;
+
+use crate::Error;
+use crate::manifests::ManifestBytes;
+
+/// A manifest that was read.
+#[derive(Debug, Clone)]
+pub struct OpenedManifest {
+    /// What it is called.
+    pub name: String,
+    /// The hash of its bytes.
+    pub hash: ContentHash,
+    /// Its format.
+    pub format: Format,
+    /// What it holds.
+    pub manifest: Manifest,
+    /// What is wrong with it, if it was read leniently all the same.
+    pub fault: Option<DecodeError>,
+}
+
+/// Reads a manifest; leniently as far as [`decode_lenient`] goes.
+pub fn open_manifest(bytes: &ManifestBytes, lenient: bool) -> Result<OpenedManifest, Error> {
+    let failed = |source| Error::Decode {
+        name: bytes.name.clone(),
+        source,
+    };
+    let (format, manifest, fault) = if lenient {
+        let read = decode_lenient(&bytes.bytes).map_err(failed)?;
+        (read.format, read.manifest, read.fault)
+    } else {
+        let (format, manifest) = bytes.decode()?;
+        (format, manifest, None)
+    };
+    Ok(OpenedManifest {
+        name: bytes.name.clone(),
+        hash: ContentHash::of(&bytes.bytes),
+        format,
+        manifest,
+        fault,
+    })
+}
+
+impl OpenedManifest {
+    /// The snapshot that it is, or an error that says that it is none.
+    pub fn snapshot(&self) -> Result<&Snapshot, Error> {
+        match &self.manifest {
+            Manifest::Snapshot(snapshot) => Ok(snapshot),
+            Manifest::Diff(_) => Err(self.refused(OperationError::NotASnapshot)),
+        }
+    }
+
+    /// The diff that it is, or an error that says that it is none.
+    pub fn diff(&self) -> Result<&Diff, Error> {
+        match &self.manifest {
+            Manifest::Diff(diff) => Ok(diff),
+            Manifest::Snapshot(_) => Err(self.refused(OperationError::NotADiff)),
+        }
+    }
+
+    /// The format in which something made of it is written: its own, if that is written at all.
+    pub(crate) fn written_format(&self) -> Format {
+        match self.format {
+            Format::Draft2025_12_04 => Format::V2025_12,
+            format => format,
+        }
+    }
+
+    pub(crate) fn refused(&self, source: impl Into<OperationError>) -> Error {
+        Error::Operation {
+            name: self.name.clone(),
+            source: source.into(),
+        }
+    }
+
+    /// A path in it as a person writes it: relative, or absolute if the manifest is. `None` is the root.
+    pub(crate) fn path(&self, text: &[u8]) -> Result<Option<ManifestPath>, Error> {
+        path_in(self.format.is_absolute(), text).map_err(|source| self.refused(source))
+    }
+}
+
+/// A path as a person writes it. `None` is the root.
+pub(crate) fn path_in(
+    is_absolute: bool,
+    text: &[u8],
+) -> Result<Option<ManifestPath>, OperationError> {
+    let below = match (is_absolute, text.strip_prefix(b"/")) {
+        (true, Some(below)) => below,
+        (true, None) if is_on_drive(text) => text,
+        (true, None) => return Err(OperationError::NotAbsolute(shown(text))),
+        (false, Some(_)) => return Err(OperationError::NotRelative(shown(text))),
+        (false, None) => text.strip_prefix(b"./").unwrap_or(text),
+    };
+    let below = below.strip_suffix(b"/").unwrap_or(below);
+    match below {
+        b"" | b"." => Ok(None),
+        below => ManifestPath::new(below)
+            .map(Some)
+            .map_err(|source| OperationError::Path {
+                path: shown(text),
+                source,
+            }),
+    }
+}
+
+pub(crate) fn is_on_drive(text: &[u8]) -> bool {
+    matches!(text, [letter, b':', ..] if letter.is_ascii_alphabetic())
+}
+
+pub(crate) fn shown(text: &[u8]) -> String {
+    attachfs_manifest::EscapedBytes(text).to_string()
+}
+
+/// A manifest that was made, ready to be written.
+#[derive(Debug, Clone)]
+pub struct MadeManifest {
+    /// Its format.
+    pub format: Format,
+    /// What it holds.
+    pub manifest: Manifest,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl MadeManifest {
+    pub(crate) fn new(manifest: Manifest, format: Format) -> Result<Self, EncodeError> {
+        let bytes = encode(&manifest, format)?;
+        Ok(Self {
+            format,
+            manifest,
+            bytes,
+        })
+    }
+
+    /// The hash of its bytes.
+    pub fn hash(&self) -> ContentHash {
+        ContentHash::of(&self.bytes)
+    }
+}
+
+/// Why an operation on a manifest is not possible.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// A diff was given where a snapshot is needed.
+    #[error("it is a diff, and a snapshot is needed")]
+    NotASnapshot,
+    /// A snapshot was given where a diff is needed.
+    #[error("it is a snapshot, and a diff is needed")]
+    NotADiff,
+    /// Absolute and relative manifests do not go together.
+    #[error("it is of format {found}, and the first one of {first}: only one of them has absolute paths")]
+    Style {
+        /// Of the first manifest.
+        first: Format,
+        /// Of this one.
+        found: Format,
+    },
+    /// A path of an absolute manifest must be absolute.
+    #[error("\"{0}\" must be an absolute path, because the manifest has absolute paths")]
+    NotAbsolute(String),
+    /// A path of a relative manifest must be relative.
+    #[error("\"{0}\" must be a path from the root of the manifest, without a slash before it")]
+    NotRelative(String),
+    /// Not a path.
+    #[error("\"{path}\" is no path of a manifest")]
+    Path {
+        /// As it was given.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: PathError,
+    },
+    /// A file of the folder is not what the manifest says of it.
+    #[error(
+        "\"{path}\" is not what the manifest says: {} bytes, {} microseconds there, {} bytes, {} \
+         microseconds here; collect the folder again",
+        there.0, there.1, here.0, here.1
+    )]
+    Changed {
+        /// The file.
+        path: ManifestPath,
+        /// Size and time in the manifest.
+        there: (u64, i64),
+        /// Size and time of the file.
+        here: (u64, i64),
+    },
+    /// Diffs that do not follow each other, or do not fit.
+    #[error(transparent)]
+    Diff(#[from] DiffError),
+    /// Layers that do not fit.
+    #[error(transparent)]
+    Layers(#[from] LayerError),
+    /// Snapshots that cannot be merged.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// A part that cannot be cut out.
+    #[error(transparent)]
+    Subtree(#[from] SubtreeError),
+    /// It cannot be moved.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// It cannot be split so.
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
+    /// An older format cannot hold it.
+    #[error(transparent)]
+    Downgrade(#[from] DowngradeError),
+    /// The result is no snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The result cannot be written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
