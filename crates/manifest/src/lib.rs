@@ -2,7 +2,7 @@
 //!
 //! A [`Snapshot`] lists every directory, file and symbolic link below a root; a [`Diff`] lists what
 //! to put and what to delete to get from one snapshot to another. [`wire`] turns both into the
-//! exact bytes of the formats of AWS Deadline Cloud, and back. Nothing in this crate does I/O,
+//! exact bytes of the formats of AWS Deadline Cloud, and back; `ops` makes new ones of them. Nothing in this crate does I/O,
 //! reads a clock or the environment: text becomes checked types at its edge ([`ContentHash`],
 //! [`ManifestPath`]) and the rest believes them.
 
@@ -11,6 +11,7 @@ mod diff;
 mod hash;
 mod layout;
 mod node;
+mod ops;
 mod path;
 mod snapshot;
 mod table;
@@ -22,5 +23,6 @@ pub use diff::{Diff, DiffError};
 pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
+pub use ops::{By, Changes, DiffOptions};
 pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef};
 pub use snapshot::{Snapshot, SnapshotError};
