@@ -8,6 +8,7 @@
 //! was cut, moved or merged did not come from the manifest that the original came from.
 
 mod changes;
+mod compose;
 mod diff;
 mod hashes;
 

@@ -419,6 +419,31 @@ fn differences_and_their_application_are_those_of_the_reference() {
 }
 
 #[test]
+fn composed_differences_do_what_the_references_composition_does() {
+    const NO_DIFFERENCE: &Table = &[("unhashed_current", "the reference refuses to compare")];
+    let cases = cases("diff-compose-v2025.json");
+    all_there(&cases, &[NO_DIFFERENCE]);
+    for case in &cases {
+        let id = text(case, "id");
+        if is_in(NO_DIFFERENCE, case) {
+            continue;
+        }
+        let parent = decode_snapshot(text(case, "parent")).expect(id);
+        let diff = decode_diff(text(case, "diff")).expect(id);
+        let nothing = Snapshot::new(parent.chunk_size(), None, []).unwrap();
+        let made = parent.diff(&nothing, None).then(&diff).expect(id);
+        let composed = nothing.apply_composed(&made).expect(id);
+        let encoded = encode(&Manifest::Snapshot(composed), Format::V2025_12);
+        assert_eq!(encoded, text(case, "composed"), "{id}");
+        let current = decode_snapshot(text(case, "current")).expect(id);
+        let there_and_back = diff.then(&parent.diff(&current, None)).expect(id);
+        assert_eq!(there_and_back.parent(), diff.parent(), "{id}");
+        let back = parent.apply_composed(&there_and_back);
+        assert_eq!(back, Ok(parent), "{id}");
+    }
+}
+
+#[test]
 fn files_count_as_changed_by_the_rules_of_manifest_diff() {
     let cases = cases("snapshot-diff-filter.json");
     let find = |id: &str| cases.iter().find(|case| case["id"] == id).expect(id);
