@@ -23,6 +23,6 @@ pub use diff::{Diff, DiffError};
 pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
-pub use ops::{By, Changes, DiffOptions};
+pub use ops::{By, Changes, DiffOptions, MergeError, merge};
 pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef};
 pub use snapshot::{Snapshot, SnapshotError};

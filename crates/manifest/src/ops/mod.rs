@@ -11,6 +11,8 @@ mod changes;
 mod compose;
 mod diff;
 mod hashes;
+mod merge;
 
 pub use changes::Changes;
 pub use diff::{By, DiffOptions};
+pub use merge::{MergeError, merge};

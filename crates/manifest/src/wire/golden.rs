@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{DecodeError, Format, Manifest, decode, decode_lenient, encode_snapshot};
 use crate::{
     By, Change, Changes, ChunkSize, Content, ContentHash, Diff, DiffOptions, File, LinkTarget,
-    ManifestPath, Mtime, Node, Snapshot,
+    ManifestPath, Mtime, Node, Snapshot, merge,
 };
 
 /// Case and reason.
@@ -440,6 +440,35 @@ fn composed_differences_do_what_the_references_composition_does() {
         assert_eq!(there_and_back.parent(), diff.parent(), "{id}");
         let back = parent.apply_composed(&there_and_back);
         assert_eq!(back, Ok(parent), "{id}");
+    }
+}
+
+#[test]
+fn merging_gives_what_the_reference_gives() {
+    /// Manifests that are only read leniently.
+    const LENIENT: &Table = &[(
+        "dup_within_with_other",
+        "two files cannot have one path; the last one counts",
+    )];
+    let cases = cases("merge-v2023.json");
+    all_there(&cases, &[LENIENT]);
+    for case in &cases {
+        let id = text(case, "id");
+        let manifests = case["manifests"].as_array().unwrap().iter();
+        let snapshots: Vec<_> = manifests
+            .map(|text| {
+                let read = decode_lenient(text.as_str().unwrap().as_bytes()).expect(id);
+                assert!(read.fault.is_none() || is_in(LENIENT, case), "{id}");
+                match read.manifest {
+                    Manifest::Snapshot(snapshot) => snapshot,
+                    Manifest::Diff(_) => panic!("{id}: a diff"),
+                }
+            })
+            .collect();
+        let all: Vec<&Snapshot> = snapshots.iter().collect();
+        let merged = merge(&all).expect(id);
+        let encoded = merged.map(|merged| encode(&Manifest::Snapshot(merged), Format::V2023_03_03));
+        assert_eq!(encoded.as_deref(), case["merged"].as_str(), "{id}");
     }
 }
 
