@@ -10,6 +10,7 @@
 mod changes;
 mod compose;
 mod diff;
+mod filter;
 mod hashes;
 mod merge;
 
