@@ -14,6 +14,7 @@ mod node;
 mod ops;
 mod path;
 mod snapshot;
+mod symlinks;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -23,6 +24,7 @@ pub use diff::{Diff, DiffError};
 pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
-pub use ops::{By, Changes, DiffOptions, MergeError, merge};
+pub use ops::{By, Changes, DiffOptions, JoinError, MergeError, SubtreeError, merge};
 pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef};
 pub use snapshot::{Snapshot, SnapshotError};
+pub use symlinks::SymlinkPolicy;

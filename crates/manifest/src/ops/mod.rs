@@ -12,8 +12,13 @@ mod compose;
 mod diff;
 mod filter;
 mod hashes;
+mod join;
+mod links;
 mod merge;
+mod subtree;
 
 pub use changes::Changes;
 pub use diff::{By, DiffOptions};
+pub use join::JoinError;
 pub use merge::{MergeError, merge};
+pub use subtree::SubtreeError;
