@@ -24,7 +24,10 @@ pub use diff::{Diff, DiffError};
 pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
-pub use ops::{By, Changes, DiffOptions, JoinError, MergeError, SubtreeError, merge};
+pub use ops::{
+    By, Changes, DiffOptions, JoinError, MergeError, PartitionError, PartitionOptions,
+    SubtreeError, merge,
+};
 pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use symlinks::SymlinkPolicy;

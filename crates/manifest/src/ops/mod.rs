@@ -15,10 +15,12 @@ mod hashes;
 mod join;
 mod links;
 mod merge;
+mod partition;
 mod subtree;
 
 pub use changes::Changes;
 pub use diff::{By, DiffOptions};
 pub use join::JoinError;
 pub use merge::{MergeError, merge};
+pub use partition::{PartitionError, PartitionOptions};
 pub use subtree::SubtreeError;
