@@ -25,8 +25,8 @@ pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
 pub use ops::{
-    By, Changes, DiffOptions, JoinError, MergeError, PartitionError, PartitionOptions,
-    SubtreeError, merge,
+    By, Changes, DiffOptions, DowngradeError, JoinError, Losses, Lost, MergeError, PartitionError,
+    PartitionOptions, SubtreeError, merge, what_is_lost,
 };
 pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef};
 pub use snapshot::{Snapshot, SnapshotError};

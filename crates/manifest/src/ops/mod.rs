@@ -10,17 +10,21 @@
 mod changes;
 mod compose;
 mod diff;
+mod downgrade;
 mod filter;
 mod hashes;
 mod join;
 mod links;
+mod losses;
 mod merge;
 mod partition;
 mod subtree;
 
 pub use changes::Changes;
 pub use diff::{By, DiffOptions};
+pub use downgrade::DowngradeError;
 pub use join::JoinError;
+pub use losses::{Losses, Lost, what_is_lost};
 pub use merge::{MergeError, merge};
 pub use partition::{PartitionError, PartitionOptions};
 pub use subtree::SubtreeError;
