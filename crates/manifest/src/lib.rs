@@ -25,8 +25,9 @@ pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
 pub use ops::{
-    By, Changes, DiffOptions, DowngradeError, JoinError, Losses, Lost, MergeError, PartitionError,
-    PartitionOptions, SubtreeError, merge, what_is_lost,
+    By, CaseOptions, Changes, DiffOptions, DowngradeError, Finding, JoinError, Losses, Lost,
+    MergeError, PartitionError, PartitionOptions, SubtreeError, Trouble, case_report, merge,
+    what_is_lost,
 };
 pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef};
 pub use snapshot::{Snapshot, SnapshotError};

@@ -7,6 +7,7 @@
 //! An operation gives a snapshot a [`parent`](crate::Snapshot::parent) only where it says so: what
 //! was cut, moved or merged did not come from the manifest that the original came from.
 
+mod case;
 mod changes;
 mod compose;
 mod diff;
@@ -20,6 +21,7 @@ mod merge;
 mod partition;
 mod subtree;
 
+pub use case::{CaseOptions, Finding, Trouble, case_report};
 pub use changes::Changes;
 pub use diff::{By, DiffOptions};
 pub use downgrade::DowngradeError;
