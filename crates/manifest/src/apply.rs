@@ -22,13 +22,26 @@ impl Snapshot {
     /// Whether the diff's parent is this snapshot is not checked: that takes the hash of the bytes
     /// this snapshot came from.
     pub fn apply(&self, diff: &Diff) -> Result<Self, DiffError> {
+        self.apply_by(diff, Missing::IsAnError)
+    }
+
+    /// [`Snapshot::apply`] for a diff that was composed of several ([`Diff::then`]): deleting what is
+    /// not there changes nothing.
+    ///
+    /// A file that one of them puts and a later one deletes may have been there before, or not. So
+    /// the composed diff has to delete it, and does not know whether there is something to delete.
+    pub fn apply_composed(&self, diff: &Diff) -> Result<Self, DiffError> {
+        self.apply_by(diff, Missing::IsDeleted)
+    }
+
+    fn apply_by(&self, diff: &Diff, missing: Missing) -> Result<Self, DiffError> {
         if self.chunk_size() != diff.chunk_size() {
             return Err(DiffError::ChunkSize {
                 base: self.chunk_size(),
                 diff: diff.chunk_size(),
             });
         }
-        let mut merge = Merge::new(self.len() + diff.len(), diff);
+        let mut merge = Merge::new(self.len() + diff.len(), diff, missing);
         let mut base = self.entries().peekable();
         let mut changes = diff.changes().peekable();
         while let Some(&(path, _)) = changes.peek() {
@@ -50,7 +63,15 @@ impl Snapshot {
     }
 }
 
+/// What a deletion means where there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    IsAnError,
+    IsDeleted,
+}
+
 struct Merge<'a> {
+    missing: Missing,
     /// What is there afterwards, in order, as far as the merge has come.
     result: Table,
     deleted: HashSet<&'a [u8]>,
@@ -60,7 +81,7 @@ struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(capacity: usize, diff: &'a Diff) -> Self {
+    fn new(capacity: usize, diff: &'a Diff, missing: Missing) -> Self {
         let mut above_targets = HashSet::new();
         for target in diff.targets() {
             if let LinkTarget::Below(target) = target {
@@ -72,6 +93,7 @@ impl<'a> Merge<'a> {
             }
         }
         Self {
+            missing,
             result: Table::with_capacity(capacity),
             deleted: HashSet::new(),
             above_targets,
@@ -119,6 +141,11 @@ impl<'a> Merge<'a> {
         match (change, node) {
             (Change::DeleteDir, Some(Node::Dir)) => {
                 self.deleted.insert(path.as_bytes());
+                Ok(None)
+            }
+            (Change::DeleteDir | Change::DeleteFile, None)
+                if self.missing == Missing::IsDeleted =>
+            {
                 Ok(None)
             }
             (Change::DeleteDir, _) => Err(delete_error("a directory")),
@@ -202,6 +229,20 @@ mod tests {
             let error = DiffError::Delete { path, kind, found };
             assert_eq!(base.apply(&diff([(text, change)])), Err(error));
         }
+    }
+
+    #[test]
+    fn a_composed_diff_may_delete_what_is_not_there() {
+        let base = snapshot([("a", file(1))]);
+        let composed = diff([
+            ("d", Change::DeleteDir),
+            ("d/b", Change::DeleteFile),
+            ("c", put(file(2))),
+        ]);
+        let expected = snapshot([("a", file(1)), ("c", file(2))]);
+        assert_eq!(base.apply_composed(&composed), Ok(expected));
+        let error = base.apply_composed(&diff([("a", Change::DeleteDir)]));
+        assert!(matches!(error, Err(DiffError::Delete { .. })));
     }
 
     #[test]

@@ -145,15 +145,11 @@ impl Diff {
         mut table: Table,
     ) -> Self {
         table.shrink();
-        let nodes = (0..table.len()).filter_map(|index| table.node(index));
-        let total_size = nodes
-            .filter_map(|node| Some(node.as_file()?.size))
-            .fold(0, u64::saturating_add);
         Self {
             chunk_size,
             parent,
+            total_size: table.total_size(),
             table,
-            total_size,
         }
     }
 
@@ -206,6 +202,17 @@ impl Diff {
     /// The bytes of all files that are put.
     pub fn total_size(&self) -> u64 {
         self.total_size
+    }
+
+    /// The changes, packed.
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// This diff with its files as if they had not been hashed.
+    pub(crate) fn forget_hashes(mut self) -> Self {
+        self.table.forget_hashes();
+        self
     }
 
     /// The targets of the links that are put.

@@ -2,7 +2,7 @@
 //!
 //! A [`Snapshot`] lists every directory, file and symbolic link below a root; a [`Diff`] lists what
 //! to put and what to delete to get from one snapshot to another. [`wire`] turns both into the
-//! exact bytes of the formats of AWS Deadline Cloud, and back. Nothing in this crate does I/O,
+//! exact bytes of the formats of AWS Deadline Cloud, and back; `ops` makes new ones of them. Nothing in this crate does I/O,
 //! reads a clock or the environment: text becomes checked types at its edge ([`ContentHash`],
 //! [`ManifestPath`]) and the rest believes them.
 
@@ -13,8 +13,10 @@ mod glob;
 mod hash;
 mod layout;
 mod node;
+mod ops;
 mod path;
 mod snapshot;
+mod symlinks;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -26,5 +28,11 @@ pub use glob::{FilterState, GlobConfig, GlobError, PathFilter};
 pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
+pub use ops::{
+    By, CaseOptions, Changes, DiffOptions, DowngradeError, Finding, JoinError, Losses, Lost,
+    MergeError, PartitionError, PartitionOptions, SubtreeError, Trouble, case_report, merge,
+    what_is_lost,
+};
 pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef};
 pub use snapshot::{Snapshot, SnapshotError};
+pub use symlinks::SymlinkPolicy;

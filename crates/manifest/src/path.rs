@@ -342,6 +342,11 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.len() > directory.len() && path.starts_with(directory) && path[directory.len()] == b'/'
 }
 
+/// Whether a path lies below a directory or is it. The empty path is the root.
+pub(crate) fn is_within(path: &[u8], directory: &[u8]) -> bool {
+    directory.is_empty() || path == directory || is_below(path, directory)
+}
+
 /// The directory of a path, as a slice of it; `None` at the root.
 pub(crate) fn parent_of(path: &[u8]) -> Option<&[u8]> {
     let slash = path.iter().rposition(|&b| b == b'/')?;

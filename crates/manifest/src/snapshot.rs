@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use crate::layout;
 use crate::path::{PathRef, ancestors_of, parent_of};
 use crate::table::{Table, TooLarge};
-use crate::{Change, ChunkSize, ContentHash, Diff, LayoutError, ManifestPath, Node};
+use crate::{Change, ChunkSize, ContentHash, LayoutError, ManifestPath, Node};
 
 /// Every directory, file and link below a root.
 ///
@@ -23,7 +23,7 @@ pub struct Snapshot {
     total_size: u64,
 }
 
-/// Why entries do not make a [`Snapshot`] or a [`Diff`].
+/// Why entries do not make a [`Snapshot`] or a [`Diff`](crate::Diff).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     /// Two entries for one path.
@@ -121,24 +121,48 @@ pub(crate) fn check_node(
         })
 }
 
-/// The directories above sorted entries that are not entries themselves.
-///
-/// A long path has many directories above it, whose paths together are far longer than it is, so
-/// what is added is bounded by what was given.
-fn missing_directories(table: &Table) -> Result<Vec<ManifestPath>, SnapshotError> {
+/// Bounds what entries may stand for beside themselves: a long path has many directories above it,
+/// whose paths together are far longer than it is, and a link can stand for a whole folder.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    given: usize,
+    added: usize,
+}
+
+/// What is added takes far more memory than what was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMuch;
+
+impl Budget {
     /// What an entry takes beside the bytes of its path.
     const ENTRY: usize = 64;
     const ALWAYS_ALLOWED: usize = 64 << 20;
     const ALLOWED_PER_GIVEN: usize = 16;
 
+    /// Counts an entry that was given.
+    pub(crate) fn give(&mut self, path: &[u8]) {
+        self.given += Self::ENTRY + path.len();
+    }
+
+    /// Counts an entry that is added.
+    pub(crate) fn add(&mut self, path: &[u8]) -> Result<(), TooMuch> {
+        self.added += Self::ENTRY + path.len();
+        if self.added > Self::ALWAYS_ALLOWED + Self::ALLOWED_PER_GIVEN * self.given {
+            return Err(TooMuch);
+        }
+        Ok(())
+    }
+}
+
+/// The directories above sorted entries that are not entries themselves.
+fn missing_directories(table: &Table) -> Result<Vec<ManifestPath>, SnapshotError> {
     let mut missing: HashSet<&[u8]> = HashSet::new();
     let mut last: Option<&[u8]> = None;
-    let mut given: usize = 0;
-    let mut added: usize = 0;
+    let mut budget = Budget::default();
     for index in 0..table.len() {
         let path = table.path(index);
         let bytes = path.as_bytes();
-        given += ENTRY + bytes.len();
+        budget.give(bytes);
         let parent = parent_of(bytes);
         if parent == last {
             continue;
@@ -157,12 +181,11 @@ fn missing_directories(table: &Table) -> Result<Vec<ManifestPath>, SnapshotError
                     });
                 }
                 None => {
-                    added += ENTRY + directory.len();
-                    if added > ALWAYS_ALLOWED + ALLOWED_PER_GIVEN * given {
-                        return Err(SnapshotError::TooDeep {
+                    budget
+                        .add(directory)
+                        .map_err(|TooMuch| SnapshotError::TooDeep {
                             path: path.to_owned(),
-                        });
-                    }
+                        })?;
                     missing.insert(directory);
                 }
             }
@@ -244,6 +267,21 @@ impl Snapshot {
         })
     }
 
+    /// A snapshot of some entries of another: in order, with every directory above them.
+    pub(crate) fn from_sorted(
+        chunk_size: ChunkSize,
+        parent: Option<ContentHash>,
+        mut table: Table,
+    ) -> Self {
+        table.shrink();
+        Self {
+            chunk_size,
+            parent,
+            total_size: table.total_size(),
+            table,
+        }
+    }
+
     /// How large files are cut.
     pub fn chunk_size(&self) -> ChunkSize {
         self.chunk_size
@@ -298,38 +336,15 @@ impl Snapshot {
         self.total_size
     }
 
-    /// What changed from `parent` to this snapshot: `parent.apply(&diff)` is this snapshot again,
-    /// except for [`Snapshot::parent`], provided that both cut files alike. `parent_hash` is the
-    /// hash of the parent's encoded form, to be written into the diff.
-    ///
-    /// A file differs if anything that the manifest says of it does. A deleted directory is listed
-    /// with everything that was in it.
-    pub fn diff(&self, parent: &Self, parent_hash: Option<ContentHash>) -> Diff {
-        let mut changes = Table::default();
-        let mut add = |path, change| {
-            let added = changes.push(path, change);
-            added.expect("two snapshots in memory have paths that fit into a diff");
-        };
-        let mut old = parent.entries().peekable();
-        for (path, node) in self.entries() {
-            while let Some((gone, was)) = old.next_if(|(old, _)| *old < path) {
-                add(gone, deletion(&was));
-            }
-            let was = old.next_if(|(old, _)| *old == path).map(|(_, node)| node);
-            if was.as_ref() == Some(&node) {
-                continue;
-            }
-            if let Some(was) = was
-                && was.is_dir() != node.is_dir()
-            {
-                add(path, deletion(&was));
-            }
-            add(path, Change::Put(node));
-        }
-        for (gone, was) in old {
-            add(gone, deletion(&was));
-        }
-        Diff::from_sorted(self.chunk_size, parent_hash, changes)
+    /// The entries, packed.
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// This snapshot with its files as if they had not been hashed.
+    pub(crate) fn forget_hashes(mut self) -> Self {
+        self.table.forget_hashes();
+        self
     }
 }
 
@@ -341,13 +356,6 @@ impl PartialEq for Snapshot {
 }
 
 impl Eq for Snapshot {}
-
-fn deletion(node: &Node) -> Change {
-    match node {
-        Node::Dir => Change::DeleteDir,
-        Node::File(_) | Node::Symlink(_) => Change::DeleteFile,
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -429,23 +437,5 @@ mod tests {
         });
         let error = Snapshot::new(ChunkSize::DEFAULT, None, entries).unwrap_err();
         assert!(matches!(error, SnapshotError::TooDeep { .. }));
-    }
-
-    #[test]
-    fn a_directory_that_becomes_a_file_is_deleted_and_put() {
-        let old = snapshot([("a/b", file(1))]);
-        let new = snapshot([("a", file(2))]);
-        let diff = new.diff(&old, None);
-        let changes = diff
-            .changes()
-            .map(|(path, change)| (path.to_owned(), change));
-        assert_eq!(
-            changes.collect::<Vec<_>>(),
-            [
-                (path("a"), Change::DeleteDir),
-                (path("a"), Change::Put(file(2))),
-                (path("a/b"), Change::DeleteFile),
-            ]
-        );
     }
 }

@@ -10,6 +10,7 @@
 //! paths. An entry is unpacked when it is looked at, which costs nothing but copying it.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::path::{PathRef, utf16_order};
@@ -233,11 +234,73 @@ impl Table {
     }
 
     /// The places of the entries of one path in a sorted table.
-    pub(crate) fn find(&self, path: &[u8]) -> std::ops::Range<usize> {
+    pub(crate) fn find(&self, path: &[u8]) -> Range<usize> {
         let order = |record: &Record| utf16_order(self.path_of(record), path);
         let start = self.records.partition_point(|record| order(record).is_lt());
         let same = self.records[start..].iter();
         start..start + same.take_while(|record| order(record).is_eq()).count()
+    }
+
+    /// The places of what lies below a directory in a sorted table; of everything if its path is empty.
+    pub(crate) fn below(&self, directory: &[u8]) -> Range<usize> {
+        if directory.is_empty() {
+            return 0..self.len();
+        }
+        let at = |end: u8| {
+            let border = [directory, &[end]].concat();
+            self.records
+                .partition_point(|record| utf16_order(self.path_of(record), &border).is_lt())
+        };
+        // Whatever begins with the directory and a slash lies together, before the character after it.
+        at(b'/')..at(b'/' + 1)
+    }
+
+    /// Whether an entry says the same as one of another table, without unpacking them.
+    pub(crate) fn says_the_same(&self, index: usize, other: &Self, other_index: usize) -> bool {
+        let (a, b) = (&self.records[index], &other.records[other_index]);
+        a.kind == b.kind
+            && match a.kind {
+                Kind::DeleteDir | Kind::DeleteFile | Kind::Dir => true,
+                Kind::Whole | Kind::WholeRunnable => {
+                    (a.size, a.mtime, a.hash) == (b.size, b.mtime, b.hash)
+                }
+                Kind::Unhashed | Kind::UnhashedRunnable => (a.size, a.mtime) == (b.size, b.mtime),
+                Kind::Symlink | Kind::Chunks | Kind::ChunksRunnable => {
+                    self.change(index) == other.change(other_index)
+                }
+            }
+    }
+
+    /// Whether a file is put whose hash is not known.
+    pub(crate) fn is_unhashed(&self, index: usize) -> bool {
+        matches!(
+            self.records[index].kind,
+            Kind::Unhashed | Kind::UnhashedRunnable
+        )
+    }
+
+    /// The bytes of all files that are put.
+    pub(crate) fn total_size(&self) -> u64 {
+        let files = self.records.iter().filter(|record| {
+            !matches!(
+                record.kind,
+                Kind::DeleteDir | Kind::DeleteFile | Kind::Dir | Kind::Symlink
+            )
+        });
+        files.fold(0, |total, record| total.saturating_add(record.size))
+    }
+
+    /// Forgets the hashes of all files.
+    pub(crate) fn forget_hashes(&mut self) {
+        for record in &mut self.records {
+            record.kind = match record.kind {
+                Kind::Whole | Kind::Chunks => Kind::Unhashed,
+                Kind::WholeRunnable | Kind::ChunksRunnable => Kind::UnhashedRunnable,
+                kind => kind,
+            };
+            record.hash = [0; 16];
+        }
+        self.lists = Vec::new();
     }
 
     /// Gives back memory that was set aside for more entries.
@@ -285,6 +348,36 @@ mod tests {
             assert_eq!(table.path(i).to_string(), format!("p{i}"));
             assert_eq!(table.find(format!("p{i}").as_bytes()), i..i + 1);
         }
+    }
+
+    #[test]
+    fn what_lies_below_a_directory_lies_together() {
+        let mut table = Table::default();
+        for at in [
+            "a",
+            "a-b",
+            "a/b",
+            "a/b/c",
+            "a/\u{1f600}",
+            "a/\u{e000}",
+            "a0",
+            "b",
+        ] {
+            table
+                .push(path(at).borrowed(), Change::Put(file(1)))
+                .unwrap();
+        }
+        table.sort();
+        let below = |directory: &str| {
+            let places = table.below(directory.as_bytes());
+            places
+                .map(|index| table.path(index).to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(below("a"), ["a/b", "a/b/c", "a/\u{1f600}", "a/\u{e000}"]);
+        assert_eq!(below("a/b"), ["a/b/c"]);
+        assert_eq!(below("b"), [""; 0]);
+        assert_eq!(below("").len(), 8);
     }
 
     #[test]

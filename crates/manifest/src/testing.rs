@@ -33,6 +33,25 @@ pub(crate) fn chunks(size: u64, count: u8) -> Node {
     })
 }
 
+pub(crate) fn unhashed(size: u64) -> Node {
+    Node::File(File {
+        size,
+        mtime: Mtime(7),
+        runnable: false,
+        content: Content::Unhashed,
+    })
+}
+
+/// A file of one byte whose time, execute bit and content vary.
+pub(crate) fn variant(mtime: i64, runnable: bool, content: u8) -> Node {
+    Node::File(File {
+        size: 1,
+        mtime: Mtime(mtime),
+        runnable,
+        content: Content::Whole(ContentHash::of(&[content])),
+    })
+}
+
 pub(crate) fn link(target: &str) -> Node {
     Node::Symlink(LinkTarget::Below(path(target)))
 }
@@ -44,7 +63,7 @@ pub(crate) fn snapshot<const N: usize>(entries: [(&str, Node); N]) -> Snapshot {
 
 /// Few names, so that two trees have much in common and paths change their kind. One of them is
 /// not UTF-8.
-fn any_path() -> impl Strategy<Value = ManifestPath> {
+pub(crate) fn any_path() -> impl Strategy<Value = ManifestPath> {
     let name = prop::sample::select(vec![
         b"a".as_slice(),
         b"b",
@@ -61,6 +80,9 @@ fn any_node() -> impl Strategy<Value = Node> {
         Just(dir()),
         (0_u64..4).prop_map(file),
         Just(chunks((1 << 28) + 1, 2)),
+        (0_u64..2).prop_map(unhashed),
+        (0_i64..4, any::<bool>(), 0_u8..2)
+            .prop_map(|(time, run, content)| variant(time, run, content)),
         Just(Node::Symlink(LinkTarget::Root)),
         any_path().prop_map(|target| Node::Symlink(LinkTarget::Below(target))),
     ]

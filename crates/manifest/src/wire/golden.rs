@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{DecodeError, Format, Manifest, decode, decode_lenient, encode_snapshot};
 use crate::{
-    Change, ChunkSize, Content, ContentHash, Diff, File, LinkTarget, ManifestPath, Mtime, Node,
-    Snapshot,
+    By, Change, Changes, ChunkSize, Content, ContentHash, Diff, DiffOptions, File, LinkTarget,
+    ManifestPath, Mtime, Node, Snapshot, merge,
 };
 
 /// Case and reason.
@@ -415,6 +415,118 @@ fn differences_and_their_application_are_those_of_the_reference() {
         }
         let decoded = decode_diff(&encoded).expect(id);
         assert_eq!(parent.apply(&decoded), Ok(current), "{id}");
+    }
+}
+
+#[test]
+fn composed_differences_do_what_the_references_composition_does() {
+    const NO_DIFFERENCE: &Table = &[("unhashed_current", "the reference refuses to compare")];
+    let cases = cases("diff-compose-v2025.json");
+    all_there(&cases, &[NO_DIFFERENCE]);
+    for case in &cases {
+        let id = text(case, "id");
+        if is_in(NO_DIFFERENCE, case) {
+            continue;
+        }
+        let parent = decode_snapshot(text(case, "parent")).expect(id);
+        let diff = decode_diff(text(case, "diff")).expect(id);
+        let nothing = Snapshot::new(parent.chunk_size(), None, []).unwrap();
+        let made = parent.diff(&nothing, None).then(&diff).expect(id);
+        let composed = nothing.apply_composed(&made).expect(id);
+        let encoded = encode(&Manifest::Snapshot(composed), Format::V2025_12);
+        assert_eq!(encoded, text(case, "composed"), "{id}");
+        let current = decode_snapshot(text(case, "current")).expect(id);
+        let there_and_back = diff.then(&parent.diff(&current, None)).expect(id);
+        assert_eq!(there_and_back.parent(), diff.parent(), "{id}");
+        let back = parent.apply_composed(&there_and_back);
+        assert_eq!(back, Ok(parent), "{id}");
+    }
+}
+
+#[test]
+fn merging_gives_what_the_reference_gives() {
+    /// Manifests that are only read leniently.
+    const LENIENT: &Table = &[(
+        "dup_within_with_other",
+        "two files cannot have one path; the last one counts",
+    )];
+    let cases = cases("merge-v2023.json");
+    all_there(&cases, &[LENIENT]);
+    for case in &cases {
+        let id = text(case, "id");
+        let manifests = case["manifests"].as_array().unwrap().iter();
+        let snapshots: Vec<_> = manifests
+            .map(|text| {
+                let read = decode_lenient(text.as_str().unwrap().as_bytes()).expect(id);
+                assert!(read.fault.is_none() || is_in(LENIENT, case), "{id}");
+                match read.manifest {
+                    Manifest::Snapshot(snapshot) => snapshot,
+                    Manifest::Diff(_) => panic!("{id}: a diff"),
+                }
+            })
+            .collect();
+        let all: Vec<&Snapshot> = snapshots.iter().collect();
+        let merged = merge(&all).expect(id);
+        let encoded = merged.map(|merged| encode(&Manifest::Snapshot(merged), Format::V2023_03_03));
+        assert_eq!(encoded.as_deref(), case["merged"].as_str(), "{id}");
+    }
+}
+
+#[test]
+fn files_count_as_changed_by_the_rules_of_manifest_diff() {
+    let cases = cases("snapshot-diff-filter.json");
+    let find = |id: &str| cases.iter().find(|case| case["id"] == id).expect(id);
+    let case = find("diff_force_rehash_False");
+    let base = decode_snapshot(text(case, "base_manifest")).unwrap();
+    // As the case's "changes" says; a hidden file is nothing that the reference's globs find.
+    let now = base.entries().filter_map(|(path, node)| {
+        let Node::File(mut file) = node else {
+            return None;
+        };
+        match path.as_bytes() {
+            b"gone" => return None,
+            b"mt" => file.mtime.0 += 1_000_000,
+            b"mt1us" => file.mtime.0 += 1,
+            b"mt2us" => file.mtime.0 += 2,
+            b"same_meta_diff_content" => file.content = Content::Whole(ContentHash::of(b"other")),
+            b"size" => {
+                file.size = 12;
+                file.content = Content::Whole(ContentHash::of(b"a longer one"));
+            }
+            _ => {}
+        }
+        Some((path.to_owned(), Node::File(file)))
+    });
+    let added = (
+        ManifestPath::new(b"new").unwrap(),
+        whole(3, 5, ContentHash::of(b"new")),
+    );
+    let now = Snapshot::new(base.chunk_size(), None, now.chain([added])).unwrap();
+    let changes = |compare| {
+        let options = DiffOptions {
+            compare,
+            ..DiffOptions::default()
+        };
+        Changes::of(&now.diff_by(&base, None, options), &base)
+    };
+    let shown = |paths: &[ManifestPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let fast = changes(By::SizeAndMtime);
+    for (field, paths) in [
+        ("new", &fast.new),
+        ("modified", &fast.modified),
+        ("deleted", &fast.deleted),
+    ] {
+        assert_eq!(serde_json::json!(shown(paths)), case[field], "{field}");
+    }
+    for (id, compare) in [
+        ("snapshot_diff_force_rehash_False", By::SizeAndMtime),
+        ("snapshot_diff_force_rehash_True", By::Hash),
+    ] {
+        let changes = changes(compare);
+        let mut put = shown(&[changes.new, changes.modified].concat());
+        put.sort_unstable();
+        let expected = &find(id)["paths_in_manifest"];
+        assert_eq!(serde_json::json!(put), *expected, "{id}");
     }
 }
 
