@@ -63,6 +63,21 @@ pub enum Error {
         #[source]
         source: StoreError,
     },
+    /// An operation on a manifest is not possible.
+    #[error("{name}")]
+    Operation {
+        /// What the manifest is called.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<crate::manifest::OperationError>,
+    },
+    /// A pattern that chooses paths makes no sense.
+    #[error(transparent)]
+    Glob(#[from] attachfs_manifest::GlobError),
+    /// A list of patterns makes no sense.
+    #[error("the patterns cannot be read")]
+    Globs(#[from] attachfs_manifest::wire::GlobConfigError),
     /// A manifest could not be stored.
     #[error("cannot store the manifest {key}")]
     PublishManifest {
@@ -245,6 +260,8 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Usage(_)
+            | Self::Glob(_)
+            | Self::Globs(_)
             | Self::Address(_)
             | Self::Path { .. }
             | Self::NoSuchPath(_)
@@ -260,6 +277,7 @@ impl Error {
             | Self::PublishManifest { .. }
             | Self::OpenStore { .. }
             | Self::NoRoom { .. } => Class::Store,
+            Self::Operation { source, .. } => class_of_operation(source),
             Self::Scan(error) => class_of_scan(error),
             Self::Transfer(error) => class_of_transfer(error, Class::Store),
             Self::Fetch { source, .. } => class_of_fetch(source, Class::Store),
@@ -336,6 +354,28 @@ fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
         | TransferError::Ask { .. }
         | TransferError::Unconfirmed { .. } => unfinished,
         TransferError::Read { .. } | TransferError::Snapshot(_) => Class::Other,
+    }
+}
+
+fn class_of_operation(error: &crate::manifest::OperationError) -> Class {
+    use crate::manifest::OperationError as Operation;
+    match error {
+        Operation::NotASnapshot
+        | Operation::NotADiff
+        | Operation::Style { .. }
+        | Operation::NotAbsolute(_)
+        | Operation::NotRelative(_)
+        | Operation::Path { .. }
+        | Operation::Partition(_)
+        | Operation::Subtree(_)
+        | Operation::Join(_)
+        | Operation::Downgrade(_)
+        | Operation::Encode(_) => Class::Usage,
+        Operation::Changed { .. } => Class::Busy,
+        Operation::Diff(_)
+        | Operation::Layers(_)
+        | Operation::Merge(_)
+        | Operation::Snapshot(_) => Class::Integrity,
     }
 }
 

@@ -15,6 +15,7 @@ mod index;
 mod inspect;
 mod limits;
 mod live;
+pub mod manifest;
 mod manifests;
 mod mount;
 mod places;
@@ -26,9 +27,12 @@ mod snapshot;
 mod store;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
-pub use attachfs_manifest::wire::Format;
-pub use attachfs_manifest::{ChunkSize, ContentHash, EscapedBytes, ManifestPath};
-pub use attachfs_scan::SymlinkPolicy;
+pub use attachfs_manifest::wire::{Format, decode_globs};
+pub use attachfs_manifest::{
+    By, Changes, ChunkSize, ContentHash, DiffOptions, EscapedBytes, GlobConfig, Losses, Lost,
+    ManifestPath, PathFilter,
+};
+pub use attachfs_scan::{FileList, SymlinkPolicy};
 pub use attachfs_store::{ManifestAddress, StoreAddress};
 pub use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent, Silent};
 pub use attachfs_tree::{LayerOptions, ParseRootError, Root};

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{ChunkSize, ContentHash, Snapshot};
-use attachfs_scan::{ScanOptions, SymlinkPolicy, scan};
+use attachfs_scan::SymlinkPolicy;
 use attachfs_store::DirectoryStore;
 use attachfs_transfer::{HashOptions, Progress, UploadOptions, Uploader, snapshot};
 use serde::Serialize;
 
 use crate::Error;
+use crate::manifest::{Hashing, Selection, find};
 use crate::store::OpenStore;
 
 /// How to make a snapshot.
@@ -21,6 +22,10 @@ pub struct SnapshotOptions {
     pub chunk_size: ChunkSize,
     /// What becomes of symbolic links. 2023-03-03 has none.
     pub symlinks: SymlinkPolicy,
+    /// Which files count.
+    pub selection: Selection,
+    /// How they are hashed.
+    pub hashing: Hashing,
 }
 
 impl Default for SnapshotOptions {
@@ -30,6 +35,8 @@ impl Default for SnapshotOptions {
             format,
             chunk_size,
             symlinks: SymlinkPolicy::default(),
+            selection: Selection::default(),
+            hashing: Hashing::default(),
         }
     }
 }
@@ -46,6 +53,8 @@ pub struct SnapshotReport {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Files that were read; the hashes of the others were remembered.
+    pub read_files: u64,
     /// Objects that were sent.
     pub uploaded_objects: u64,
     /// Their bytes.
@@ -130,11 +139,7 @@ async fn take(
             (options.chunk_size, options.symlinks)
         }
     };
-    let scan_options = ScanOptions {
-        symlinks,
-        ..ScanOptions::default()
-    };
-    let found = scan(root, &scan_options, progress)?;
+    let found = find(root, &options.selection, symlinks, progress)?;
     let mut upload = UploadOptions::default();
     if let Some((store, announce)) = embedded
         && shares_blocks(&found, store, announce, chunk_size, progress).await?
@@ -150,24 +155,28 @@ async fn take(
         let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = open.store.clone();
         Uploader::new(chunks, upload)
     });
-    let hashing = HashOptions::new(chunk_size);
-    let (snapshot, done) = snapshot(&found, &hashing, uploader.as_ref(), progress).await?;
-    let done = done.upload;
+    let hashing = HashOptions {
+        caches: options.hashing.caches.clone(),
+        force_rehash: options.hashing.force_rehash,
+        skip_unreadable: options.selection.skip_unreadable,
+        ..HashOptions::new(chunk_size)
+    };
+    let (snapshot, hashed) = snapshot(&found, &hashing, uploader.as_ref(), progress).await?;
+    let done = hashed.upload;
     let bytes = encode_snapshot(&snapshot, options.format)?;
-    let skipped = found.skipped.iter().map(|skipped| SkippedPath {
-        path: skipped.path.to_string(),
-        reason: skipped.reason.to_string(),
-    });
+    let mut skipped = crate::manifest::skipped(&found);
+    skipped.extend(crate::manifest::unreadable(&hashed.unreadable));
     let report = SnapshotReport {
         root: found.root.clone(),
         manifest_hash: ContentHash::of(&bytes),
-        files: found.file_count(),
+        files: found.file_count() - hashed.unreadable.len() as u64,
         bytes: snapshot.total_size(),
+        read_files: hashed.hashed.objects,
         uploaded_objects: done.uploaded.objects,
         uploaded_bytes: done.uploaded.bytes,
         present_objects: done.already_there.objects,
         present_bytes: done.already_there.bytes,
-        skipped: skipped.collect(),
+        skipped,
     };
     Ok(Taken {
         snapshot,

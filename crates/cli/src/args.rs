@@ -1,5 +1,7 @@
 //! The command line, as typed. What an option means when it is not given is said here.
 
+pub(crate) mod manifest;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +82,8 @@ pub(crate) enum Verb {
     Cat(Cat),
     /// Describe a manifest.
     Inspect(Inspect),
+    /// Operations on manifests: collect, hash, diff, compose, filter, check and more.
+    Manifest(manifest::ManifestArgs),
 }
 
 /// Run a command on a folder, mounted from a store, and commit what it writes.
@@ -190,6 +194,10 @@ pub(crate) struct Snapshot {
     /// What becomes of symbolic links. 2023-03-03 replaces all of them.
     #[arg(long, value_enum, default_value = "collapse-escaping")]
     pub(crate) symlinks: Symlinks,
+    #[command(flatten)]
+    pub(crate) scanning: manifest::Scanning,
+    #[command(flatten)]
+    pub(crate) hashing: manifest::Hashing,
 }
 
 fn parse_chunk_size(text: &str) -> Result<attachfs::ChunkSize, String> {

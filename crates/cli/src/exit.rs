@@ -23,6 +23,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// What `run` exits with if it failed itself.
 pub(crate) const RUN_FAILED: u8 = 125;
 
+/// What a verb exits with that found bytes which are not what they should be.
+pub(crate) const INTEGRITY: u8 = 12;
+
 /// What a verb exits with that its user cancelled.
 pub(crate) const CANCELLED: u8 = 15;
 
@@ -66,7 +69,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         Some(Class::Usage) => 2,
         Some(Class::Mount) => 10,
         Some(Class::Store) => 11,
-        Some(Class::Integrity) => 12,
+        Some(Class::Integrity) => INTEGRITY,
         Some(Class::Incomplete) => 13,
         Some(Class::Busy) => 14,
         Some(Class::Cancelled) => CANCELLED,

@@ -47,10 +47,10 @@ pub fn scan_absolute(
     progress: &dyn Progress,
 ) -> Result<Scan, ScanError> {
     let walk = Walk::new(options, progress)?;
-    let reach = if options.symlinks.needs_absolute() {
-        Reach::Everywhere
-    } else {
+    let reach = if options.symlinks.fits_below_a_root() {
         Reach::Collected(collected(collection)?)
+    } else {
+        Reach::Everywhere
     };
     let source = Source {
         walk: &walk,

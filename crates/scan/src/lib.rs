@@ -38,10 +38,11 @@ mod walk;
 mod tests;
 
 pub use absolute::{Collection, scan_absolute};
+pub use attachfs_manifest::SymlinkPolicy;
 pub use entry::{EntryKind, Scan, ScannedEntry, ScannedFile, SkipReason, Skipped};
 pub use error::ScanError;
 pub use listed::{FileList, scan_listed};
-pub use options::{ScanOptions, SymlinkPolicy};
+pub use options::ScanOptions;
 pub use progress::{
     Cancelled, EVERY, EVERY_ITEMS, Phase, Progress, ProgressEvent, Reporter, Silent,
 };

@@ -26,7 +26,7 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn open(root: &Path, options: &ScanOptions) -> Result<Self, ScanError> {
-        if options.symlinks.needs_absolute() {
+        if !options.symlinks.fits_below_a_root() {
             return Err(ScanError::NeedsAbsolute(options.symlinks));
         }
         let named = std::path::absolute(root).map_err(|e| ScanError::io("find", root, e))?;

@@ -37,7 +37,10 @@ pub async fn check_objects(
     progress: &dyn Progress,
 ) -> Result<Vec<(ContentHash, ObjectFault)>, TransferError> {
     let bytes = if deep {
-        objects.iter().map(|&(_, len)| len).fold(0, u64::saturating_add)
+        objects
+            .iter()
+            .map(|&(_, len)| len)
+            .fold(0, u64::saturating_add)
     } else {
         0
     };
@@ -56,7 +59,10 @@ pub async fn check_objects(
     });
     let mut faults = Vec::new();
     let at_once = if deep { DEEP_AT_ONCE } else { AT_ONCE };
-    run_all(jobs, at_once, &meter, progress, |fault| faults.extend(fault)).await?;
+    run_all(jobs, at_once, &meter, progress, |fault| {
+        faults.extend(fault);
+    })
+    .await?;
     Ok(faults)
 }
 
@@ -128,7 +134,10 @@ mod tests {
         let store = Arc::new(RecordStore::new(memory));
         let asked = check_objects(Arc::clone(&store) as _, objects.clone(), false, &Silent).await;
         assert_eq!(asked.unwrap(), []);
-        assert_eq!((store.count(CallKind::Head), store.count(CallKind::Get)), (2, 0));
+        assert_eq!(
+            (store.count(CallKind::Head), store.count(CallKind::Get)),
+            (2, 0)
+        );
         let read = check_objects(store, objects, true, &Silent).await;
         assert_eq!(read.unwrap(), []);
     }
@@ -159,10 +168,7 @@ mod tests {
         assert_eq!(asked, expected);
         let mut read = check_objects(store, objects, true, &Silent).await.unwrap();
         read.sort_by_key(|&(hash, _)| hash);
-        expected.push((
-            damaged.0,
-            ObjectFault::Damaged(ContentHash::of(b"DAMAGED")),
-        ));
+        expected.push((damaged.0, ObjectFault::Damaged(ContentHash::of(b"DAMAGED"))));
         expected.sort_by_key(|&(hash, _)| hash);
         assert_eq!(read, expected);
     }

@@ -9,7 +9,7 @@ use attachfs_manifest::{
 use attachfs_transfer::{ObjectFault, Progress, check_objects};
 use serde::Serialize;
 
-use super::opened::OpenedManifest;
+use super::opened::{OpenedManifest, chain};
 use crate::Error;
 use crate::store::OpenStore;
 
@@ -39,7 +39,9 @@ pub struct CheckReport {
     pub unhashed: u64,
     /// Some of them.
     pub first_unhashed: Vec<String>,
-    /// Objects that were asked for.
+    /// Whether a store was asked.
+    pub asked: bool,
+    /// Objects that it was asked for.
     pub objects: u64,
     /// Those that are not as they should be.
     pub bad_objects: Vec<ObjectTrouble>,
@@ -48,9 +50,11 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// Whether everything is as it should be. Names are a warning only.
+    /// Whether everything is as it should be. Names are a warning only, and a file without a hash is in
+    /// the way only of who asks for its bytes.
     pub fn is_sound(&self) -> bool {
-        self.fault.is_none() && self.unhashed == 0 && self.bad_objects.is_empty()
+        let all_asked = !self.asked || self.unhashed == 0;
+        self.fault.is_none() && all_asked && self.bad_objects.is_empty()
     }
 }
 
@@ -93,7 +97,12 @@ pub async fn check_manifest(
         format: opened.format.to_string(),
         entries: entries as u64,
         unhashed: unhashed.len() as u64,
-        first_unhashed: unhashed.iter().take(SHOWN).map(ToString::to_string).collect(),
+        first_unhashed: unhashed
+            .iter()
+            .take(SHOWN)
+            .map(ToString::to_string)
+            .collect(),
+        asked: request.store.is_some(),
         objects: 0,
         bad_objects: Vec::new(),
         names: Vec::new(),
@@ -107,7 +116,10 @@ pub async fn check_manifest(
     if let Some(store) = request.store {
         let needed = needed(&opened.manifest);
         report.objects = needed.len() as u64;
-        let objects = needed.iter().map(|(&hash, &(len, _))| (hash, len)).collect();
+        let objects = needed
+            .iter()
+            .map(|(&hash, &(len, _))| (hash, len))
+            .collect();
         let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = store.store.clone();
         let faults = check_objects(chunks, objects, request.deep, progress).await?;
         report.bad_objects = faults
@@ -121,11 +133,6 @@ pub async fn check_manifest(
         report.bad_objects.sort_by(|a, b| a.path.cmp(&b.path));
     }
     Ok(report)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn reason(fault: ObjectFault, expected: u64) -> String {
@@ -165,8 +172,12 @@ fn needed(manifest: &Manifest) -> HashMap<ContentHash, (u64, PathRef<'_>)> {
         // Nothing is asked for a file without a hash.
         let layout = ChunkLayout::new(file.size, manifest.chunk_size(), &file.content);
         let Ok(layout) = layout else { return };
-        for (&hash, range) in layout.hashes().iter().zip(layout.ranges()) {
-            needed.entry(hash).or_insert((range.end - range.start, path));
+        if let [hash] = layout.hashes() {
+            needed.entry(*hash).or_insert((file.size, path));
+            return;
+        }
+        for piece in layout.pieces(0..file.size) {
+            needed.entry(piece.hash).or_insert((piece.object_len, path));
         }
     };
     match manifest {

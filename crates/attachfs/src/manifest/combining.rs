@@ -91,7 +91,7 @@ pub fn compose_manifests(
             let composed = compose(layers.collect(), &options);
             let composed = composed.map_err(|source| Error::Operation {
                 name,
-                source: source.into(),
+                source: Box::new(source.into()),
             })?;
             Manifest::Snapshot(composed.snapshot)
         }
@@ -123,10 +123,9 @@ pub fn merge_manifests(manifests: &[OpenedManifest]) -> Result<MadeManifest, Err
     let snapshots: Vec<&Snapshot> = snapshots.collect::<Result<_, _>>()?;
     let merged = merge(&snapshots).map_err(|error| first.refused(error))?;
     let merged = merged.ok_or_else(|| Error::Usage("there is nothing to merge".to_owned()))?;
-    let formats = manifests.iter().map(OpenedManifest::written_format);
+    let mut formats = manifests.iter().map(OpenedManifest::written_format);
     let format = formats
-        .filter(|&format| format != Format::V2023_03_03)
-        .next()
+        .find(|&format| format != Format::V2023_03_03)
         .unwrap_or_else(|| first.written_format());
     Ok(MadeManifest::new(Manifest::Snapshot(merged), format)?)
 }

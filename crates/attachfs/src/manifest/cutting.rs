@@ -1,9 +1,7 @@
 //! One manifest becomes another, or several.
 
 use attachfs_manifest::wire::{Format, Manifest};
-use attachfs_manifest::{
-    Losses, PartitionOptions, PathFilter, SymlinkPolicy, what_is_lost,
-};
+use attachfs_manifest::{Losses, PartitionOptions, PathFilter, SymlinkPolicy, what_is_lost};
 
 use super::opened::{MadeManifest, OpenedManifest, path_in};
 use crate::Error;
@@ -40,7 +38,9 @@ pub fn subtree_manifest(
         Manifest::Snapshot(snapshot) => snapshot
             .subtree(directory.as_ref(), symlinks)
             .map(Manifest::Snapshot),
-        Manifest::Diff(diff) => diff.subtree(directory.as_ref(), symlinks).map(Manifest::Diff),
+        Manifest::Diff(diff) => diff
+            .subtree(directory.as_ref(), symlinks)
+            .map(Manifest::Diff),
     };
     let cut = cut.map_err(|error| opened.refused(error))?;
     relative(opened, cut)

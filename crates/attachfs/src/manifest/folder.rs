@@ -6,16 +6,16 @@ use std::time::SystemTime;
 
 use attachfs_manifest::wire::{Format, Manifest};
 use attachfs_manifest::{
-    By, Changes, ChunkSize, Content, DiffOptions, File, GlobConfig, ManifestPath, Node, PathFilter,
-    PathRef, Snapshot, SymlinkPolicy,
+    By, Changes, ChunkSize, Content, DiffOptions, File, GlobConfig, Node, PathFilter, PathRef,
+    Snapshot, SymlinkPolicy,
 };
 use attachfs_scan::cache::{Day, HashCacheOptions, HashCaches, LocalZone};
 use attachfs_scan::{
     Collection, EntryKind, FileList, Scan, ScanOptions, scan, scan_absolute, scan_listed,
 };
-use attachfs_transfer::{HashOptions, Progress, snapshot};
+use attachfs_transfer::{HashOptions, Progress, Unreadable, snapshot};
 
-use super::opened::{MadeManifest, OpenedManifest, OperationError};
+use super::opened::{MadeManifest, OpenedManifest, OperationError, chain};
 use crate::Error;
 use crate::snapshot::SkippedPath;
 
@@ -72,6 +72,14 @@ pub(crate) fn skipped(found: &Scan) -> Vec<SkippedPath> {
     skipped.collect()
 }
 
+/// Files whose bytes could not be read.
+pub(crate) fn unreadable(files: &[Unreadable]) -> impl Iterator<Item = SkippedPath> {
+    files.iter().map(|file| SkippedPath {
+        path: file.path.to_string(),
+        reason: chain(&file.error),
+    })
+}
+
 /// What to collect.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -101,10 +109,7 @@ pub fn collect_manifest(
     progress: &dyn Progress,
 ) -> Result<Collected, Error> {
     let (found, format) = match source {
-        Source::Folder(root) => (
-            find(root, selection, symlinks, progress)?,
-            Format::V2025_12,
-        ),
+        Source::Folder(root) => (find(root, selection, symlinks, progress)?, Format::V2025_12),
         Source::Anywhere(paths) => (
             find_anywhere(paths, selection, symlinks, progress)?,
             Format::V2025_12Absolute,
@@ -256,17 +261,13 @@ pub async fn hash_manifest(
     };
     let (hashed, report) = snapshot(&found, &options, None, progress).await?;
     let mut entries = Vec::with_capacity(base.len());
-    let mut missing = Vec::new();
     for (path, node) in base.entries() {
-        entries.push((path.to_owned(), filled(opened, path, node, &hashed, &mut missing)?));
+        entries.push((path.to_owned(), filled(opened, path, node, &hashed)?));
     }
     let filled = Snapshot::new(base.chunk_size(), base.parent(), entries);
     let filled = Manifest::Snapshot(filled.map_err(|error| opened.refused(error))?);
     let mut skipped = skipped(&found);
-    skipped.extend(report.unreadable.iter().map(|unreadable| SkippedPath {
-        path: unreadable.path.to_string(),
-        reason: unreadable.error.to_string(),
-    }));
+    skipped.extend(unreadable(&report.unreadable));
     Ok(Hashed {
         made: MadeManifest::new(filled, opened.written_format())?,
         files: report.hashed.objects + report.known.objects,
@@ -286,25 +287,22 @@ fn filled(
     path: PathRef<'_>,
     node: Node,
     hashed: &Snapshot,
-    missing: &mut Vec<ManifestPath>,
 ) -> Result<Node, Error> {
     let mut file = match node {
         Node::File(file) if file.content == Content::Unhashed => file,
         node => return Ok(node),
     };
-    match hashed.get(path) {
-        Some(Node::File(found)) => {
-            let (there, here) = ((file.size, file.mtime.0), (found.size, found.mtime.0));
-            if there != here {
-                return Err(opened.refused(OperationError::Changed {
-                    path: path.to_owned(),
-                    there,
-                    here,
-                }));
-            }
-            file.content = found.content;
+    // What could not be read is among what was skipped.
+    if let Some(Node::File(found)) = hashed.get(path) {
+        let (there, here) = ((file.size, file.mtime.0), (found.size, found.mtime.0));
+        if there != here {
+            return Err(opened.refused(OperationError::Changed {
+                path: path.to_owned(),
+                there,
+                here,
+            }));
         }
-        _ => missing.push(path.to_owned()),
+        file.content = found.content;
     }
     Ok(Node::File(file))
 }
@@ -359,10 +357,7 @@ pub async fn diff_folder(
             ..HashOptions::new(base.chunk_size())
         };
         let (now, report) = snapshot(&found, &hash, None, progress).await?;
-        skipped.extend(report.unreadable.iter().map(|unreadable| SkippedPath {
-            path: unreadable.path.to_string(),
-            reason: unreadable.error.to_string(),
-        }));
+        skipped.extend(unreadable(&report.unreadable));
         (now, By::Hash)
     } else {
         (listed(&found, base.chunk_size())?, By::SizeAndMtime)

@@ -23,5 +23,5 @@ pub use folder::{
     Collected, FolderChanges, FolderDiff, Hashed, Hashing, HashingPlaces, Selection, Source,
     collect_manifest, diff_folder, hash_manifest, open_hash_caches,
 };
-pub(crate) use folder::find;
+pub(crate) use folder::{find, skipped, unreadable};
 pub use opened::{MadeManifest, OpenedManifest, OperationError, open_manifest};

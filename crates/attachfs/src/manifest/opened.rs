@@ -75,7 +75,7 @@ impl OpenedManifest {
     pub(crate) fn refused(&self, source: impl Into<OperationError>) -> Error {
         Error::Operation {
             name: self.name.clone(),
-            source: source.into(),
+            source: Box::new(source.into()),
         }
     }
 
@@ -113,6 +113,20 @@ pub(crate) fn is_on_drive(text: &[u8]) -> bool {
     matches!(text, [letter, b':', ..] if letter.is_ascii_alphabetic())
 }
 
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut text = String::new();
+    for cause in causes.map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 pub(crate) fn shown(text: &[u8]) -> String {
     attachfs_manifest::EscapedBytes(text).to_string()
 }
@@ -142,6 +156,14 @@ impl MadeManifest {
     pub fn hash(&self) -> ContentHash {
         ContentHash::of(&self.bytes)
     }
+
+    /// How many files, links, directories and deletions it has.
+    pub fn entries(&self) -> usize {
+        match &self.manifest {
+            Manifest::Snapshot(snapshot) => snapshot.len(),
+            Manifest::Diff(diff) => diff.len(),
+        }
+    }
 }
 
 /// Why an operation on a manifest is not possible.
@@ -154,7 +176,9 @@ pub enum OperationError {
     #[error("it is a snapshot, and a diff is needed")]
     NotADiff,
     /// Absolute and relative manifests do not go together.
-    #[error("it is of format {found}, and the first one of {first}: only one of them has absolute paths")]
+    #[error(
+        "it is of format {found}, and the first one of {first}: only one of them has absolute paths"
+    )]
     Style {
         /// Of the first manifest.
         first: Format,

@@ -79,20 +79,10 @@ pub(crate) struct Output {
 pub(crate) struct Choice {
     /// Only paths that match this pattern (Python's glob: `**` is any directories, names that begin with
     /// a dot have to be named). May be given more than once.
-    #[arg(
-        short,
-        long,
-        value_name = "GLOB",
-        help_heading = "Choosing files"
-    )]
+    #[arg(short, long, value_name = "GLOB", help_heading = "Choosing files")]
     pub(crate) include: Vec<OsString>,
     /// Not the paths that match this pattern. May be given more than once.
-    #[arg(
-        short,
-        long,
-        value_name = "GLOB",
-        help_heading = "Choosing files"
-    )]
+    #[arg(short, long, value_name = "GLOB", help_heading = "Choosing files")]
     pub(crate) exclude: Vec<OsString>,
     /// Patterns as JSON, `{"include":[...],"exclude":[...]}`, or a file that has it.
     #[arg(
@@ -212,7 +202,12 @@ pub(crate) struct Diff {
     #[arg(short, long, value_name = "MANIFEST", conflicts_with = "root")]
     pub(crate) output: Option<PathBuf>,
     /// What makes two files differ. Default: everything that the manifest says of them.
-    #[arg(long, value_enum, default_value = "everything", conflicts_with = "root")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "everything",
+        conflicts_with = "root"
+    )]
     pub(crate) by: By,
     /// Take the execute bits from the old snapshot: they mean nothing on Windows.
     #[arg(long, conflicts_with = "root")]

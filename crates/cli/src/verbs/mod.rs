@@ -1,6 +1,7 @@
 //! The verbs, one family a file.
 
 mod looking;
+mod manifest;
 mod mounting;
 mod running;
 mod sessions;
@@ -40,6 +41,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
+            Verb::Manifest(args) => manifest::manifest(&globals, args.verb).await,
         }
     });
     // A request that hangs must not keep the program from ending.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use attachfs::{ChunkSize, Format, SnapshotOptions, SymlinkPolicy, Taken};
 
+use super::manifest::{hashing, selection};
 use super::open_store;
 use crate::args::{FormatName, Globals, Snapshot, Symlinks};
 use crate::exit::Failure;
@@ -28,6 +29,8 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
         format,
         chunk_size,
         symlinks,
+        selection: selection(&args.scanning)?,
+        hashing: hashing(&args.hashing)?,
     };
     let store = match &args.store {
         Some(address) => Some(create_or_open(globals, address).await?),

@@ -1,0 +1,107 @@
+//! Which files of a folder are meant, and where their hashes are remembered.
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use attachfs::manifest::{Hashing, HashingPlaces, Selection, open_hash_caches};
+use attachfs::{FileList, GlobConfig};
+
+use crate::args::manifest::{Choice, Hashing as HashingArgs, Scanning};
+use crate::exit::Failure;
+use crate::places::places;
+
+/// The patterns that were given, if any were.
+pub(in crate::verbs) fn globs(choice: &Choice) -> Result<Option<GlobConfig>, Failure> {
+    if let Some(given) = &choice.globs {
+        let text = match given.as_bytes().first() {
+            Some(b'{') => given.as_bytes().to_vec(),
+            _ => std::fs::read(given).with_context(|| {
+                format!("cannot read the patterns in {}", Path::new(given).display())
+            })?,
+        };
+        return Ok(Some(
+            attachfs::decode_globs(&text).map_err(attachfs::Error::from)?,
+        ));
+    }
+    if choice.include.is_empty() && choice.exclude.is_empty() {
+        return Ok(None);
+    }
+    let mut globs = GlobConfig::default();
+    let bytes = |pattern: &std::ffi::OsString| pattern.clone().into_vec();
+    if !choice.include.is_empty() {
+        globs.include = choice.include.iter().map(bytes).collect();
+    }
+    globs.exclude = choice.exclude.iter().map(bytes).collect();
+    Ok(Some(globs))
+}
+
+/// What of a folder is meant.
+pub(in crate::verbs) fn selection(scanning: &Scanning) -> Result<Selection, Failure> {
+    let files = match (&scanning.files_from, &scanning.optional_from) {
+        (None, None) => None,
+        (required, optional) => Some(FileList {
+            required: listed(required.as_deref())?,
+            optional: listed(optional.as_deref())?,
+        }),
+    };
+    Ok(Selection {
+        globs: globs(&scanning.choice)?,
+        files,
+        skip_unreadable: scanning.skip_unreadable,
+    })
+}
+
+/// The paths in a file, one a line; none if there is no file.
+fn listed(file: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
+    let Some(file) = file else {
+        return Ok(Vec::new());
+    };
+    let doing = || format!("cannot read the list of files in {}", file.display());
+    let reader: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(file).with_context(doing)?)
+    };
+    let mut paths = Vec::new();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.with_context(doing)?;
+        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        if !line.is_empty() {
+            paths.push(PathBuf::from(OsStr::from_bytes(line)));
+        }
+    }
+    Ok(paths)
+}
+
+/// How files are hashed, with the caches open.
+pub(in crate::verbs) fn hashing(args: &HashingArgs) -> Result<Hashing, Failure> {
+    let home = places(args.cache_dir.clone());
+    let deadline = match &args.share_deadline_cache {
+        None => None,
+        Some(named) if named.as_os_str().is_empty() => {
+            let home = std::env::var_os("HOME").context(
+                "there is no HOME to find the deadline client's cache in: name its directory",
+            )?;
+            Some(Path::new(&home).join(".deadline/job_attachments"))
+        }
+        Some(named) => Some(named.clone()),
+    };
+    let places = HashingPlaces {
+        cache: home.cache,
+        machine: machine(),
+        deadline,
+    };
+    Ok(Hashing {
+        caches: Some(open_hash_caches(&places)),
+        force_rehash: args.force_rehash,
+    })
+}
+
+/// What tells this machine from others (machine-id(5)); nothing where there is no such thing.
+fn machine() -> String {
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    id.trim().to_owned()
+}
