@@ -2,16 +2,21 @@
 //!
 //! [`harness`] takes the pairs, [`process`] runs one program and watches its memory, [`machine`] puts the machine into a known
 //! state before each timed run, [`table`] prints. [`stage`] has the files and the program that is measured, [`mod@work`] is what other
-//! programs do with a file system. What is measured is data: each of the other modules gives a list of [`Row`]s.
+//! programs do with a file system; [`report`] runs what times itself, the library and the reference implementations among them.
+//! What is measured is data: each of the other modules gives a list of [`Row`]s.
 
 mod calibration;
 mod disk;
+mod entries;
+mod folders;
 mod harness;
 mod machine;
+mod manifests;
 mod mounting;
 mod process;
 mod program;
 mod reading;
+mod report;
 mod sides;
 mod stage;
 mod table;
@@ -25,6 +30,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 
 use crate::cargo::target;
+use crate::peers::{Peer, SetUp};
 use harness::Row;
 use program::Program;
 use stage::Stage;
@@ -45,14 +51,20 @@ pub(crate) struct Options {
     /// Measures this attachfs instead of the one that is built from here
     #[arg(long)]
     program: Option<PathBuf>,
+    /// Only the rows of manifests, with data sets of this part of their size: to see that they run, their figures say nothing
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000), hide = true)]
+    shrink: u16,
 }
 
 /// Fails when a bar is missed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let folder = options
+    let mut folder = options
         .dir
         .clone()
         .unwrap_or_else(|| target().join("bench"));
+    if options.shrink > 1 {
+        folder.push(format!("shrunk-{}", options.shrink));
+    }
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
     let folder = folder
@@ -63,7 +75,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Some(path) => Program::at(path, home)?,
         None => Program::build(home)?,
     };
-    let stage = Rc::new(Stage::new(folder.clone(), program));
+    report::build_library()?;
+    let stage = Rc::new(Stage::new(folder.clone(), program, options.shrink.into()));
     // What a run left that was killed.
     stage.clean()?;
     let measured = measure(options, &stage);
@@ -82,25 +95,45 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn measure(options: &Options, stage: &Rc<Stage>) -> Result<Vec<harness::Measured>> {
-    let groups = [
+    let of_mounts = [
         calibration::rows(stage),
         mounting::rows(stage),
         reading::rows(stage),
         writing::rows(stage),
     ];
+    let of_manifests = [manifests::rows(stage), folders::rows(stage)];
+    let of_mounts = of_mounts.into_iter().filter(|_| options.shrink == 1);
+    let groups = of_mounts.chain(of_manifests);
     let wanted = |row: &Row| {
         let only = &options.only;
         only.is_empty() || only.iter().any(|part| row.name.contains(part.as_str()))
     };
     let mut results = Vec::new();
-    for row in groups.into_iter().flatten().filter(wanted) {
-        println!("{} ...", row.name);
+    let mut peers = Vec::new();
+    for row in groups.flatten().filter(wanted) {
+        println!("{} ({}) ...", row.name, row.compared);
+        if let Some(reason) = row.peer.map_or(Ok(None), |peer| absent(peer, &mut peers))? {
+            println!("  left out: {reason}");
+            continue;
+        }
         for &set in &row.needs {
             stage.prepare(set)?;
         }
         results.push(harness::measure(row, options.pairs)?);
     }
     Ok(results)
+}
+
+/// Why a reference implementation cannot be had, if it cannot. Each is set up once.
+fn absent(peer: Peer, set_up: &mut Vec<(Peer, SetUp)>) -> Result<Option<String>> {
+    if !set_up.iter().any(|&(known, _)| known == peer) {
+        set_up.push((peer, peer.set_up()?));
+    }
+    let found = set_up.iter().find(|&&(known, _)| known == peer);
+    Ok(match found {
+        Some((_, SetUp::Unavailable(reason))) => Some(reason.clone()),
+        _ => None,
+    })
 }
 
 /// `xtask bench-io`, the work of one run.

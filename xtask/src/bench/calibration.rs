@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::harness::{PageCache, Row};
+use super::harness::{Memory, PageCache, Row};
 use super::sides::local;
 use super::stage::{Set, Stage};
 use super::work::{self, LARGE};
@@ -21,9 +21,11 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
             page_cache,
             touches: LARGE,
             needs: vec![Set::LargeWhole],
+            peer: None,
             ours: reading(),
             other: reading(),
             bar: None,
+            memory: Memory::PEAK,
         }
     };
     vec![

@@ -2,7 +2,8 @@
 //!
 //! A machine gets faster and slower over minutes, but hardly between two runs that follow each other: so a pair's ratio is worth
 //! more than the ratio of two medians. The order within the pair changes every time, so that neither side always finds what the
-//! other left behind. A bar is missed only beyond the spread: if even the best pair is on its wrong side.
+//! other left behind. A bar is missed only beyond the spread: if even the best pair is on its wrong side. Memory has a bar of its own,
+//! in bytes: what a program takes is not more or less on another machine, and the other side may take far too much.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use anyhow::{Context, Result};
 use super::machine::{drop_caches, touch_and_free};
 use super::stage::Set;
 use super::{process, work};
+use crate::peers::Peer;
 
 /// One line of the table.
 pub(super) struct Row {
@@ -22,10 +24,40 @@ pub(super) struct Row {
     pub(super) touches: u64,
     /// What has to be there before the first run.
     pub(super) needs: Vec<Set>,
+    /// The reference implementation that the other side is; without it there is no row.
+    pub(super) peer: Option<Peer>,
     pub(super) ours: Side,
     pub(super) other: Side,
     /// The largest ratio of times, ours by the other's, that is good enough; nothing if there is no bar.
     pub(super) bar: Option<f64>,
+    pub(super) memory: Memory,
+}
+
+/// Which memory a row is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    pub(super) amount: Amount,
+    /// The most bytes of it, by ours, that are good enough; nothing if there is no bar.
+    pub(super) bar: Option<u64>,
+}
+
+/// An amount of memory that a run may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Amount {
+    /// The most anonymous memory that the process had.
+    Peak,
+    /// The same without the text that the work is given, which has to be there in any case.
+    OverText,
+    /// What is kept of each entry when the work is done.
+    EachEntry,
+}
+
+impl Memory {
+    /// The peak, whatever it is.
+    pub(super) const PEAK: Self = Self {
+        amount: Amount::Peak,
+        bar: None,
+    };
 }
 
 /// Runs the work once. What has to be made before and removed after it is up to it, and not timed.
@@ -43,8 +75,8 @@ pub(super) enum PageCache {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     pub(super) time: Duration,
-    /// Peak of anonymous memory, in bytes.
-    pub(super) peak: u64,
+    /// The row's [`Amount`], in bytes: the peak where nothing else is said.
+    pub(super) memory: u64,
 }
 
 /// A row with its figures.
@@ -56,10 +88,13 @@ pub(super) struct Measured {
     pub(super) ours: f64,
     /// Median, in seconds.
     pub(super) other: f64,
-    /// Largest peak of ours, in bytes.
-    pub(super) peak: u64,
     pub(super) ratio: Spread,
     pub(super) bar: Option<f64>,
+    /// Of our runs, in bytes.
+    pub(super) our_memory: Spread,
+    /// Of the other's runs, in bytes.
+    pub(super) other_memory: Spread,
+    pub(super) memory: Memory,
 }
 
 /// Middle, least and most of the same figure.
@@ -70,11 +105,12 @@ pub(super) struct Spread {
     pub(super) most: f64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// From what need not be looked at to what has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
     NoBar,
     Held,
-    /// The median is over the bar, but not all pairs are.
+    /// Over the bar, but not in all pairs.
     WithinSpread,
     Missed,
 }
@@ -101,6 +137,10 @@ pub(super) fn measure(mut row: Row, pairs: u32) -> Result<Measured> {
         let times = runs.iter().map(|run| run.time.as_secs_f64());
         times.collect::<Vec<_>>()
     };
+    let memory = |runs: &[Run]| {
+        let amounts = runs.iter().map(|run| run.memory as f64);
+        Spread::of(amounts.collect())
+    };
     let (our_times, other_times) = (seconds(&ours), seconds(&other));
     let ratios = our_times.iter().zip(&other_times).map(|(a, b)| a / b);
     Ok(Measured {
@@ -109,8 +149,10 @@ pub(super) fn measure(mut row: Row, pairs: u32) -> Result<Measured> {
         ratio: Spread::of(ratios.collect()),
         ours: Spread::of(our_times).median,
         other: Spread::of(other_times).median,
-        peak: ours.iter().map(|run| run.peak).max().unwrap_or(0),
         bar: row.bar,
+        our_memory: memory(&ours),
+        other_memory: memory(&other),
+        memory: row.memory,
     })
 }
 
@@ -128,13 +170,30 @@ impl Spread {
 }
 
 impl Measured {
+    /// The worse of the two.
     pub(super) fn verdict(&self) -> Verdict {
-        match self.bar {
-            None => Verdict::NoBar,
-            Some(bar) if self.ratio.median <= bar => Verdict::Held,
-            Some(bar) if self.ratio.least <= bar => Verdict::WithinSpread,
-            Some(_) => Verdict::Missed,
-        }
+        self.time_verdict().max(self.memory_verdict())
+    }
+
+    /// The median counts.
+    pub(super) fn time_verdict(&self) -> Verdict {
+        verdict(self.ratio.median, self.ratio.least, self.bar)
+    }
+
+    /// The largest amount counts: a program that is killed for its memory is not helped by the median.
+    pub(super) fn memory_verdict(&self) -> Verdict {
+        let Spread { least, most, .. } = self.our_memory;
+        verdict(most, least, self.memory.bar.map(|bar| bar as f64))
+    }
+}
+
+/// What counts must not be over the bar.
+fn verdict(counts: f64, best: f64, bar: Option<f64>) -> Verdict {
+    match bar {
+        None => Verdict::NoBar,
+        Some(bar) if counts <= bar => Verdict::Held,
+        Some(bar) if best <= bar => Verdict::WithinSpread,
+        Some(_) => Verdict::Missed,
     }
 }
 
@@ -150,9 +209,10 @@ mod tests {
         let order = Rc::clone(order);
         Box::new(move || {
             order.borrow_mut().push(name);
+            let seconds = seconds.next().unwrap();
             Ok(Run {
-                time: Duration::from_secs(seconds.next().unwrap()),
-                peak: 0,
+                time: Duration::from_secs(seconds),
+                memory: seconds * 100,
             })
         })
     }
@@ -165,9 +225,14 @@ mod tests {
             page_cache: PageCache::Warm,
             touches: 0,
             needs: Vec::new(),
+            peer: None,
             ours: side('a', ours, &order),
             other: side('b', other, &order),
             bar: Some(bar),
+            memory: Memory {
+                amount: Amount::Peak,
+                bar: Some(300),
+            },
         };
         let result = measure(row, ours.len() as u32).unwrap();
         let order = order.borrow().clone();
@@ -193,10 +258,25 @@ mod tests {
 
     #[test]
     fn a_bar_is_missed_only_beyond_the_spread() {
-        let verdict = |bar| measured(&[2, 3, 4], &[1, 1, 1], bar).0.verdict();
+        let verdict = |bar| measured(&[2, 3, 4], &[1, 1, 1], bar).0.time_verdict();
         assert_eq!(verdict(3.0), Verdict::Held);
         assert_eq!(verdict(2.5), Verdict::WithinSpread);
         assert_eq!(verdict(1.9), Verdict::Missed);
+    }
+
+    #[test]
+    fn a_run_that_takes_too_much_memory_is_within_the_spread_only_if_another_does_not() {
+        let verdict = |ours| measured(ours, &[1, 1, 1], 1.0).0.memory_verdict();
+        assert_eq!(verdict(&[1, 2, 3]), Verdict::Held);
+        assert_eq!(verdict(&[1, 2, 4]), Verdict::WithinSpread);
+        assert_eq!(verdict(&[4, 5, 6]), Verdict::Missed);
+    }
+
+    #[test]
+    fn memory_over_its_bar_misses_a_row_that_is_fast_enough() {
+        let (result, _) = measured(&[4, 4, 4], &[5, 5, 5], 1.0);
+        assert_eq!(result.time_verdict(), Verdict::Held);
+        assert_eq!(result.verdict(), Verdict::Missed);
     }
 
     #[test]

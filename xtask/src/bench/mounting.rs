@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::harness::{PageCache, Row, Run, Side};
+use super::harness::{Memory, PageCache, Row, Run, Side};
 use super::process::{self, peak_while};
 use super::stage::{Set, Stage};
 use super::work;
@@ -17,9 +17,11 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
         page_cache: PageCache::Cold,
         touches: 1 << 30,
         needs: vec![Set::Many],
+        peer: None,
         ours: mounting(stage),
         other: making(stage),
         bar: None,
+        memory: Memory::PEAK,
     }]
 }
 
@@ -39,7 +41,7 @@ fn mounting(stage: &Rc<Stage>) -> Side {
         let time = start.elapsed();
         listed?;
         mount.unmount()?;
-        Ok(Run { time, peak })
+        Ok(Run { time, memory: peak })
     })
 }
 

@@ -19,31 +19,37 @@ const SAMPLE: Duration = Duration::from_millis(2);
 
 /// Runs the command to its end, its output thrown away; a failure is an error.
 pub(super) fn run(command: &mut Command) -> Result<Run> {
-    timed(command, None)
+    Ok(timed(command.stdout(Stdio::null()), None)?.0)
+}
+
+/// As [`run`], but its output is given.
+pub(super) fn run_hearing(command: &mut Command) -> Result<(Run, String)> {
+    timed(command.stdout(Stdio::piped()), None)
 }
 
 /// As [`run`], but the memory is that of another process, which serves this one.
 pub(super) fn run_watching(process: u32, command: &mut Command) -> Result<Run> {
-    timed(command, Some(process))
+    Ok(timed(command.stdout(Stdio::null()), Some(process))?.0)
 }
 
-fn timed(command: &mut Command, watched: Option<u32>) -> Result<Run> {
+fn timed(command: &mut Command, watched: Option<u32>) -> Result<(Run, String)> {
     let start = Instant::now();
-    let mut child = command
+    let child = command
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .spawn()
         .with_context(|| format!("cannot start {}", shown(command)))?;
-    let (peak, ended) = peak_while(watched.unwrap_or(child.id()), || {
-        let status = child.wait();
-        (status, start.elapsed())
+    let (memory, ended) = peak_while(watched.unwrap_or(child.id()), || {
+        let output = child.wait_with_output();
+        (output, start.elapsed())
     });
-    let (status, time) = ended;
-    let status = status.with_context(|| format!("cannot wait for {}", shown(command)))?;
+    let (output, time) = ended;
+    let output = output.with_context(|| format!("cannot wait for {}", shown(command)))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let status = output.status;
     if !status.success() {
-        bail!("{} ended with {status}", shown(command));
+        bail!("{} ended with {status}\n{}", shown(command), text.trim());
     }
-    Ok(Run { time, peak })
+    Ok((Run { time, memory }, text))
 }
 
 /// Does the work while another thread watches a process, which may be another than the one that works: a daemon's memory is

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use super::harness::{PageCache, Row};
+use super::harness::{Memory, PageCache, Row};
 use super::sides::{local, mounted};
 use super::stage::{Set, Stage};
 use super::work::{self, LARGE};
@@ -48,6 +48,7 @@ fn walk(stage: &Rc<Stage>, page_cache: PageCache, state: &str) -> Row {
         page_cache,
         touches: GIB,
         needs: vec![Set::Many],
+        peer: None,
         ours: mounted(stage, Set::Many, page_cache, |mount| {
             work::command(["walk"], &[mount])
         }),
@@ -55,6 +56,7 @@ fn walk(stage: &Rc<Stage>, page_cache: PageCache, state: &str) -> Row {
             work::command(["walk"], &[&stage.dir(Set::Many)])
         }),
         bar: None,
+        memory: Memory::PEAK,
     }
 }
 
@@ -66,6 +68,7 @@ fn large(stage: &Rc<Stage>, page_cache: PageCache, set: Set, name: &str) -> Row 
         // The object and the mount's file in the page cache, and what the program keeps.
         touches: 2 * LARGE + GIB,
         needs: vec![set],
+        peer: None,
         ours: mounted(stage, set, page_cache, |mount| {
             work::command(["read-large"], &[&mount.join("large")])
         }),
@@ -73,6 +76,7 @@ fn large(stage: &Rc<Stage>, page_cache: PageCache, set: Set, name: &str) -> Row 
             work::command(["read-large"], &[&stage.large()])
         }),
         bar: None,
+        memory: Memory::PEAK,
     }
 }
 
@@ -84,10 +88,12 @@ fn small(stage: &Rc<Stage>, page_cache: PageCache, readers: &'static str, name: 
         page_cache,
         touches: 2 * GIB,
         needs: vec![Set::Small],
+        peer: None,
         ours: mounted(stage, Set::Small, page_cache, reading),
         other: local(stage, page_cache, move |stage| {
             reading(&stage.dir(Set::Small))
         }),
         bar: None,
+        memory: Memory::PEAK,
     }
 }

@@ -5,13 +5,14 @@
 //!       sets/        what is read: made once, kept for the next time
 //!         large/large        many/d0000/f0000 ..        small/d0000/f0000 ..
 //!         store/             the same as objects; manifests beside it
+//!         four/0 .. 3        entries-*.manifest: a million entries, without the files
 //!       runs/        what the runs write and mount; deleted at the end
 //!         disk.image, disk/      where many files are created
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -19,10 +20,11 @@ use anyhow::{Context, Result};
 
 use super::disk::Disk;
 use super::program::{Mount, Program, What};
-use super::work::{End, MANY, SMALL, write_large};
+use super::work::{End, LARGE, MANY, SMALL, Shape, write_large, write_numbered};
+use super::{entries, report};
 use crate::cargo::succeed;
 
-/// Something to read, on the local disk and as a manifest.
+/// Something to read, on the local disk, as a manifest, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Set {
     /// One file of 1 GiB, as one object.
@@ -35,6 +37,14 @@ pub(super) enum Set {
     Many,
     /// One short file: something to mount where only writing counts.
     Little,
+    /// [`Set::Many`], and a 2023-03-03 manifest of it.
+    ManyOf2023,
+    /// Four files of 1 GiB, and a manifest of them without hashes.
+    Four,
+    /// A 2023-03-03 manifest of 1,000,000 entries.
+    Entries,
+    /// The same as 2025-12.
+    EntriesOf2025,
 }
 
 /// The folder and the program.
@@ -42,6 +52,8 @@ pub(super) enum Set {
 pub(super) struct Stage {
     program: Program,
     folder: PathBuf,
+    /// What sizes are divided by, to try things out.
+    shrink: usize,
     prepared: RefCell<Vec<Set>>,
     runs: Cell<u32>,
     disk: RefCell<Option<Disk>>,
@@ -49,10 +61,11 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Nothing is made before it is needed.
-    pub(super) fn new(folder: PathBuf, program: Program) -> Self {
+    pub(super) fn new(folder: PathBuf, program: Program, shrink: usize) -> Self {
         Self {
             program,
             folder,
+            shrink,
             prepared: RefCell::default(),
             runs: Cell::new(0),
             disk: RefCell::default(),
@@ -68,8 +81,10 @@ impl Stage {
         let name = match set {
             Set::LargeWhole | Set::LargeInChunks => "large",
             Set::Small => "small",
-            Set::Many => "many",
+            Set::Many | Set::ManyOf2023 => "many",
             Set::Little => "little",
+            Set::Four => "four",
+            Set::Entries | Set::EntriesOf2025 => "entries",
         };
         self.folder.join("sets").join(name)
     }
@@ -79,13 +94,28 @@ impl Stage {
         self.dir(Set::LargeWhole).join("large")
     }
 
-    fn manifest(&self, set: Set) -> PathBuf {
+    /// The files of [`Set::Four`].
+    pub(super) fn four(&self) -> [PathBuf; 4] {
+        [0, 1, 2, 3].map(|number| self.dir(Set::Four).join(number.to_string()))
+    }
+
+    /// How many entries [`Set::Entries`] has.
+    pub(super) fn entries(&self) -> usize {
+        entries::ENTRIES / self.shrink
+    }
+
+    /// The set's manifest.
+    pub(super) fn manifest(&self, set: Set) -> PathBuf {
         let name = match set {
             Set::LargeWhole => "large-whole.manifest",
             Set::LargeInChunks => "large-in-chunks.manifest",
             Set::Small => "small.manifest",
             Set::Many => "many.manifest",
             Set::Little => "little.manifest",
+            Set::ManyOf2023 => "many-2023.manifest",
+            Set::Four => "four.manifest",
+            Set::Entries => "entries-2023.manifest",
+            Set::EntriesOf2025 => "entries-2025.manifest",
         };
         self.folder.join("sets").join(name)
     }
@@ -100,40 +130,72 @@ impl Stage {
         if self.prepared.borrow().contains(&set) {
             return Ok(());
         }
-        let dir = self.dir(set);
-        if !dir.exists() {
-            println!("  making {}", dir.display());
-            // Under another name until all of it is there.
-            let unfinished = dir.with_extension("unfinished");
-            remove(&unfinished)?;
-            fs::create_dir_all(&unfinished)
-                .and_then(|()| match set {
-                    Set::LargeWhole | Set::LargeInChunks => {
-                        write_large(&unfinished.join("large"), End::Sync)
-                    }
-                    Set::Small => SMALL.make(&unfinished),
-                    Set::Many => MANY.make(&unfinished),
-                    Set::Little => fs::write(unfinished.join("little"), "little"),
-                })
-                .and_then(|()| fs::rename(&unfinished, &dir))
-                .with_context(|| format!("cannot make {}", dir.display()))?;
+        match set {
+            Set::Entries | Set::EntriesOf2025 => self.write_entries(set)?,
+            _ => {
+                self.make_files(set)?;
+                self.snapshot(set, &self.store())?;
+            }
         }
-        self.snapshot(set, &self.store())?;
         self.prepared.borrow_mut().push(set);
         Ok(())
     }
 
+    fn make_files(&self, set: Set) -> Result<()> {
+        make(&self.dir(set), |dir| {
+            fs::create_dir_all(dir)?;
+            match set {
+                Set::LargeWhole | Set::LargeInChunks => {
+                    write_large(&dir.join("large"), LARGE, End::Sync)
+                }
+                Set::Small => SMALL.make(dir),
+                Set::Many | Set::ManyOf2023 => {
+                    let dirs = MANY.dirs / self.shrink;
+                    Shape { dirs, ..MANY }.make(dir)
+                }
+                Set::Four => (0..4).try_for_each(|number| {
+                    let file = dir.join(number.to_string());
+                    // Other bytes than those of the large file too.
+                    write_numbered(&file, number + 1, LARGE / self.shrink as u64, End::Sync)
+                }),
+                Set::Little => fs::write(dir.join("little"), "little"),
+                Set::Entries | Set::EntriesOf2025 => Ok(()),
+            }
+        })
+    }
+
+    /// The manifests that are only measured with: one is made from the other.
+    fn write_entries(&self, set: Set) -> Result<()> {
+        let path = self.manifest(set);
+        if set == Set::Entries {
+            return make(&path, |path| {
+                let mut out = BufWriter::new(File::create(path)?);
+                entries::write(self.entries(), &mut out)?;
+                out.into_inner()?.sync_all()
+            });
+        }
+        self.prepare(Set::Entries)?;
+        make(&path, |path| {
+            let from = self.manifest(Set::Entries);
+            let made = report::library(["rewrite"], &[&from, path]);
+            made.map(drop).map_err(io::Error::other)
+        })
+    }
+
     /// Writes the set's manifest, and its objects into a store.
     pub(super) fn snapshot(&self, set: Set, store: &Path) -> Result<()> {
-        let mut snapshot = self.program.command(["snapshot", "--output"]);
-        snapshot.arg(self.manifest(set)).arg(self.dir(set));
-        if set == Set::LargeWhole {
-            snapshot.args(["--chunk-size", "none"]);
-        }
-        if set != Set::Many {
+        let words: &[&str] = match set {
+            Set::LargeWhole => &["snapshot", "--chunk-size", "none"],
+            Set::ManyOf2023 => &["snapshot", "--format", "2023-03-03"],
+            Set::Four => &["manifest", "collect", "--chunk-size", "none"],
+            _ => &["snapshot"],
+        };
+        let mut snapshot = self.program.command(words.iter().copied());
+        if !matches!(set, Set::Many | Set::ManyOf2023 | Set::Four) {
             snapshot.arg("--store").arg(store);
         }
-        succeed(snapshot.stdout(Stdio::null()))
+        snapshot.arg("--output").arg(self.manifest(set));
+        succeed(snapshot.arg(self.dir(set)).stdout(Stdio::null()))
     }
 
     /// A path that no run had before, in a directory that is there.
@@ -185,6 +247,21 @@ impl Stage {
         self.disk.take();
         remove(&self.folder.join("runs"))
     }
+}
+
+/// Makes what is kept for the next time, unless it is there: under another name until all of it is there.
+fn make(path: &Path, work: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    println!("  making {}", path.display());
+    let unfinished = path.with_extension("unfinished");
+    remove(&unfinished)?;
+    path.parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| work(&unfinished))
+        .and_then(|()| fs::rename(&unfinished, path))
+        .with_context(|| format!("cannot make {}", path.display()))
 }
 
 /// Deletes a file, or a directory with all that is in it; that it is not there is fine.

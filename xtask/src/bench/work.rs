@@ -143,7 +143,7 @@ pub(crate) fn run(work: &Work) -> Result<()> {
             found(listed.len() as u64, MANY.files_each as u64, "entries")
         }
         Work::WriteLarge { file, end } => {
-            write_large(file, *end).context("cannot write the large file")
+            write_large(file, LARGE, *end).context("cannot write the large file")
         }
         Work::Create { dir } => CREATED.make(dir).context("cannot make the files"),
         Work::CreateNames { dir } => NAMES.make(dir).context("cannot make the files"),
@@ -205,13 +205,18 @@ fn walk(dir: &Path) -> io::Result<u64> {
     Ok(seen)
 }
 
-/// Writes the large file from its start to its end, and closes it.
-pub(super) fn write_large(path: &Path, end: End) -> io::Result<()> {
+/// Writes a large file from its start to its end, and closes it.
+pub(super) fn write_large(path: &Path, length: u64, end: End) -> io::Result<()> {
+    write_numbered(path, 0, length, end)
+}
+
+/// As [`write_large`]; files of different numbers have no page in common.
+pub(super) fn write_numbered(path: &Path, number: u32, length: u64, end: End) -> io::Result<()> {
     let mut file = File::create(path)?;
     let mut piece = vec![0; PIECE];
     fill(&mut piece);
-    for index in 0..LARGE / PIECE as u64 {
-        stamp(&mut piece, index);
+    for index in 0..length / PIECE as u64 {
+        stamp(&mut piece, u64::from(number) << 32 | index);
         file.write_all(&piece)?;
     }
     match end {
@@ -225,15 +230,29 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).open(to)?.sync_all()
 }
 
+/// Numbers without a pattern, the same ones each time.
+#[derive(Debug)]
+pub(super) struct Numbers(u64);
+
+impl Numbers {
+    pub(super) const fn new() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        // xorshift64: any generator without short cycles would do.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
 /// Bytes that do not repeat, so that no layer below can leave them out.
 fn fill(bytes: &mut [u8]) {
-    // xorshift64: any generator without short cycles would do.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut numbers = Numbers::new();
     for word in bytes.chunks_mut(8) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        word.copy_from_slice(&state.to_le_bytes()[..word.len()]);
+        word.copy_from_slice(&numbers.next().to_le_bytes()[..word.len()]);
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
-use super::harness::{PageCache, Row, Side};
+use super::harness::{Memory, PageCache, Row, Side};
 use super::process;
 use super::stage::{Set, Stage, remove};
 use super::work::{self, LARGE};
@@ -21,9 +21,11 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
         page_cache: PageCache::Cold,
         touches,
         needs: vec![Set::Little],
+        peer: None,
         ours,
         other,
         bar: None,
+        memory: Memory::PEAK,
     };
     let same = "the same on the local disk";
     vec![
