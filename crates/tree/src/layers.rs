@@ -7,6 +7,9 @@
 //!     snapshot       the lowest layer
 //! ```
 //!
+//! A diff deletes only what is there. One that names its parent may delete what is not: it can be several
+//! diffs in one ([`Diff::then`](attachfs_manifest::Diff::then)), and its parent is checked.
+//!
 //! All layers are put together in one walk ([`merge`]). Only a diff whose parent cannot be told from the
 //! hashes of manifests takes another: then what lies below it is put together first, and encoded.
 //!

@@ -263,6 +263,10 @@ impl Merge<'_> {
                 return None;
             }
             (Change::DeleteFile, Some(Node::File(_) | Node::Symlink(_))) => return None,
+            // Several diffs in one delete what some of them put, and the base may not have had.
+            (Change::DeleteDir | Change::DeleteFile, None) if self.names_its_parent(layer) => {
+                return None;
+            }
             (change @ (Change::DeleteDir | Change::DeleteFile), _) => {
                 let kind = if change == Change::DeleteDir {
                     "a directory"
@@ -325,6 +329,12 @@ impl Merge<'_> {
     }
 
     /// Whether a diff has a link whose target lies below a path.
+    /// Whether the diff says what it was made from, which is checked elsewhere: then what it deletes
+    /// without effect is no sign of another base.
+    fn names_its_parent(&self, layer: usize) -> bool {
+        self.layers[layer].1.manifest.parent().is_some()
+    }
+
     fn leads_to_a_target(&mut self, path: PathRef<'_>, layer: usize) -> bool {
         let above = self.above_targets.entry(layer).or_insert_with(|| {
             match &self.layers[layer].1.manifest {

@@ -14,7 +14,11 @@ pub(super) fn compose(layers: &[Layer]) -> Result<Snapshot, LayerError> {
         composed = Some(match (composed, &upper.manifest) {
             (None, Manifest::Diff(_)) => return Err(LayerError::LoneDiff),
             (Some(lower), Manifest::Diff(diff)) => {
-                let applied = lower.apply(diff);
+                // Whoever says what it was made from is believed to have been made from that.
+                let applied = match diff.parent() {
+                    Some(_) => lower.apply_composed(diff),
+                    None => lower.apply(diff),
+                };
                 applied.map_err(|source| LayerError::Diff {
                     layer: number,
                     source,
