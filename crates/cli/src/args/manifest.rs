@@ -121,7 +121,7 @@ pub(crate) struct Hashing {
     #[arg(long, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
     /// Use the hash cache of the deadline client too, in this directory; by default
-    /// ~/.deadline/job_attachments. It knows modification times only, not sizes.
+    /// ~/.deadline/cache, where its programs keep it. It knows modification times only, not sizes.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "")]
     pub(crate) share_deadline_cache: Option<PathBuf>,
 }

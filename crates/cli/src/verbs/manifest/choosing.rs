@@ -85,7 +85,7 @@ pub(in crate::verbs) fn hashing(args: &HashingArgs) -> Result<Hashing, Failure> 
             let home = std::env::var_os("HOME").context(
                 "there is no HOME to find the deadline client's cache in: name its directory",
             )?;
-            Some(Path::new(&home).join(".deadline/job_attachments"))
+            Some(Path::new(&home).join(".deadline/cache"))
         }
         Some(named) => Some(named.clone()),
     };
