@@ -65,6 +65,29 @@ impl ProgressEvent {
     }
 }
 
+impl ProgressEvent {
+    /// What was done, in words: `3 of 10 files, 120 of 4000 bytes`.
+    fn account(&self) -> String {
+        let of = |done: u64, total: Option<u64>, what: &str| match total {
+            Some(total) => format!("{done} of {total} {what}"),
+            None => format!("{done} {what}"),
+        };
+        let items = match self.phase {
+            Phase::Scan => "entries",
+            Phase::Hash | Phase::Download | Phase::Commit => "files",
+            Phase::Check | Phase::Upload => "objects",
+        };
+        let mut text = of(self.items_done, self.items_total, items);
+        if self.items_skipped > 0 {
+            text += &format!(" ({} of them known)", self.items_skipped);
+        }
+        if self.bytes_total.is_some_and(|total| total > 0) {
+            text += &format!(", {}", of(self.bytes_done, self.bytes_total, "bytes"));
+        }
+        text
+    }
+}
+
 /// Listens to long work. Called now and then (see [`Reporter`]): be quick.
 pub trait Progress: Send + Sync {
     /// Says how far the work is. `Break` cancels it.
@@ -83,7 +106,7 @@ impl Progress for Silent {
 
 /// The listener had enough.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cancelled")]
+#[error("cancelled after {}", so_far.account())]
 pub struct Cancelled {
     /// What was done until then.
     pub so_far: Box<ProgressEvent>,
@@ -207,6 +230,24 @@ mod tests {
             bytes_done: 10 * items_done,
             ..ProgressEvent::of(Phase::Hash)
         }
+    }
+
+    #[test]
+    fn who_cancels_hears_how_far_it_came() {
+        let so_far = ProgressEvent {
+            items_done: 3,
+            items_skipped: 1,
+            items_total: Some(10),
+            bytes_done: 120,
+            bytes_total: Some(4000),
+            ..ProgressEvent::of(Phase::Hash)
+        };
+        assert_eq!(
+            Cancelled::after(so_far).to_string(),
+            "cancelled after 3 of 10 files (1 of them known), 120 of 4000 bytes"
+        );
+        let scan = Cancelled::after(ProgressEvent::of(Phase::Scan));
+        assert_eq!(scan.to_string(), "cancelled after 0 entries");
     }
 
     #[test]
