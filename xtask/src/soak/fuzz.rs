@@ -102,7 +102,7 @@ fn fuzz(folder: &Path, name: &str, minutes: u64) -> Result<bool> {
         .arg(format!("-max_total_time={}", 60 * minutes))
         .arg(format!("-max_len={LONGEST}"))
         .arg(format!("-artifact_prefix={}", found.display()))
-        .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+        .args(["-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1"]);
     let status = run
         .status()
         .with_context(|| format!("cannot start {name}"))?;
