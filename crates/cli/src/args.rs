@@ -161,18 +161,6 @@ pub(crate) enum FormatName {
     V2023,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Symlinks {
-    /// Replace links that lead out of the folder by what they point to.
-    CollapseEscaping,
-    /// Replace all links by what they point to.
-    CollapseAll,
-    /// Leave out links that lead out of the folder.
-    ExcludeEscaping,
-    /// Leave out all links.
-    ExcludeAll,
-}
-
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Snapshot {
     /// The folder.
@@ -193,7 +181,7 @@ pub(crate) struct Snapshot {
     pub(crate) format: FormatName,
     /// What becomes of symbolic links. 2023-03-03 replaces all of them.
     #[arg(long, value_enum, default_value = "collapse-escaping")]
-    pub(crate) symlinks: Symlinks,
+    pub(crate) symlinks: manifest::Symlinks,
     #[command(flatten)]
     pub(crate) scanning: manifest::Scanning,
     #[command(flatten)]

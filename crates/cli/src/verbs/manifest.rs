@@ -124,7 +124,8 @@ fn finish_with(
     Ok(output::print(&(reporting::made(output, made) + text))?)
 }
 
-fn policy(symlinks: Symlinks) -> SymlinkPolicy {
+/// What becomes of links, as the library calls it.
+pub(super) fn policy(symlinks: Symlinks) -> SymlinkPolicy {
     match symlinks {
         Symlinks::CollapseEscaping => SymlinkPolicy::CollapseEscaping,
         Symlinks::CollapseAll => SymlinkPolicy::CollapseAll,

@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use attachfs::{ChunkSize, Format, SnapshotOptions, SymlinkPolicy, Taken};
+use attachfs::{ChunkSize, Format, SnapshotOptions, Taken};
 
-use super::manifest::{hashing, selection};
+use super::manifest::{hashing, policy, selection};
 use super::open_store;
-use crate::args::{FormatName, Globals, Snapshot, Symlinks};
+use crate::args::{FormatName, Globals, Snapshot};
 use crate::exit::Failure;
 use crate::output;
 use crate::progress::Shown;
@@ -18,17 +18,11 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
         FormatName::V2025 => Format::V2025_12,
         FormatName::V2023 => Format::V2023_03_03,
     };
-    let symlinks = match args.symlinks {
-        Symlinks::CollapseEscaping => SymlinkPolicy::CollapseEscaping,
-        Symlinks::CollapseAll => SymlinkPolicy::CollapseAll,
-        Symlinks::ExcludeEscaping => SymlinkPolicy::ExcludeEscaping,
-        Symlinks::ExcludeAll => SymlinkPolicy::ExcludeAll,
-    };
     let chunk_size = args.chunk_size.unwrap_or(ChunkSize::DEFAULT);
     let options = SnapshotOptions {
         format,
         chunk_size,
-        symlinks,
+        symlinks: policy(args.symlinks),
         selection: selection(&args.scanning)?,
         hashing: hashing(&args.hashing)?,
     };
