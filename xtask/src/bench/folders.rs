@@ -85,7 +85,7 @@ fn snapshot(stage: &Rc<Stage>, cache: HashCache, peer: Peer, bar: f64) -> Row {
         with_cache(stage, cache, our_snapshot),
         with_cache(stage, cache, other),
     );
-    let name = format!("snapshot of 100,000 small files (2023-03-03), {state}");
+    let name = format!("manifest: snapshot of 100,000 small files (2023-03-03), {state}");
     Row {
         page_cache,
         ..row(&name, Set::ManyOf2023, peer, bar, sides)
@@ -167,7 +167,7 @@ fn check_manifest(stage: &Stage, made: &Path) -> Result<()> {
 
 /// Nothing has changed, and that is what has to be said.
 fn diff(stage: &Rc<Stage>, peer: Peer) -> Row {
-    let name = "diff of 100,000 small files and their manifest, nothing changed";
+    let name = "manifest: diff with 100,000 small files, nothing changed";
     let ours = side(stage, our_diff);
     let other = match peer {
         Peer::Python => side(stage, python_diff),
@@ -239,7 +239,7 @@ fn hash(stage: &Rc<Stage>, peer: Peer) -> Row {
         Peer::Openjd => side(stage, openjd_hashes),
     };
     row(
-        "hash of 4 files of 1 GiB, warm",
+        "manifest: hash of 4 files of 1 GiB, warm",
         Set::Four,
         peer,
         1.0,

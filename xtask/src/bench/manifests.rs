@@ -53,7 +53,7 @@ fn row(name: String, compared: String, needs: Set, (ours, other): (Side, Side)) 
         compared,
         page_cache: PageCache::Warm,
         // What the hungriest side takes.
-        touches: 2 * GIB,
+        touches: 3 * GIB,
         needs: vec![needs],
         peer: None,
         ours,
@@ -68,7 +68,7 @@ fn named(what: &str, set: Set) -> String {
         Set::EntriesOf2025 => "2025-12",
         _ => "2023-03-03",
     };
-    format!("{what} 1,000,000 entries ({format})")
+    format!("manifest: {what} 1,000,000 entries ({format})")
 }
 
 fn ours(stage: &Rc<Stage>, word: &'static str, set: Set, amount: Amount) -> Side {
