@@ -46,6 +46,7 @@ pub(in crate::wire) fn encode_diff(diff: &Diff, is_absolute: bool) -> Result<Vec
             Change::Put(Node::Symlink(_) | Node::File(_)) | Change::DeleteFile => {}
         }
     }
+    directories.delete_below_files(diff);
     for target in diff.targets() {
         directories.infer_above_target(target);
     }
@@ -104,6 +105,59 @@ impl<'a> Directories<'a> {
     fn infer_above_target(&mut self, target: &'a LinkTarget) {
         if let LinkTarget::Below(path) = target {
             self.infer_above(path.borrowed());
+        }
+    }
+
+    /// Lists as deleted what lies between a directory that became a file or link and a deletion. A
+    /// diff need not say so, but nobody can read a directory below a file. One that a link's target
+    /// lies below is left to the reader, who passes over it.
+    fn delete_below_files(&mut self, diff: &'a Diff) {
+        let mut replaced: HashSet<&[u8]> = HashSet::new();
+        let mut deletions: Vec<&[u8]> = Vec::new();
+        let mut said: HashSet<&[u8]> = HashSet::new();
+        for (path, change) in diff.changes() {
+            let path = path.as_bytes();
+            match change {
+                Change::Put(Node::File(_) | Node::Symlink(_)) => {
+                    replaced.insert(path);
+                }
+                Change::DeleteDir | Change::DeleteFile => deletions.push(path),
+                Change::Put(Node::Dir) => {}
+            }
+            if change == Change::DeleteDir {
+                said.insert(path);
+            }
+        }
+        if replaced.is_empty() {
+            return;
+        }
+        for target in diff.targets() {
+            if let LinkTarget::Below(target) = target {
+                said.extend(ancestors_of(target.as_bytes()));
+            }
+        }
+        // Every directory above a deletion, and whether it is gone.
+        let mut looked_at: HashMap<&[u8], bool> = HashMap::new();
+        for path in deletions {
+            let mut between = Vec::new();
+            let mut is_gone = false;
+            for above in ancestors_of(path) {
+                if replaced.contains(above) {
+                    is_gone = true;
+                    break;
+                }
+                if let Some(&known) = looked_at.get(above) {
+                    is_gone = known;
+                    break;
+                }
+                between.push(above);
+            }
+            for above in between {
+                looked_at.insert(above, is_gone);
+                if is_gone && !said.contains(above) {
+                    self.listed.push((above, true));
+                }
+            }
         }
     }
 

@@ -1,0 +1,61 @@
+//! Whatever can be held can be written, and what was written can be read: nobody publishes a manifest
+//! that nobody can open.
+
+use proptest::prelude::*;
+
+use super::reader::Reader;
+use super::{EncodeError, Format, Manifest, Rules, decode, encode, encode_diff, v2023, v2025};
+use crate::testing::{any_path, dir, file, link, path};
+use crate::{Change, ChunkSize, Diff, LinkTarget, Node, Snapshot};
+
+fn any_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        Just(Change::DeleteDir),
+        Just(Change::DeleteFile),
+        Just(Change::Put(dir())),
+        Just(Change::Put(file(1))),
+        Just(Change::Put(Node::Symlink(LinkTarget::Root))),
+        any_path().prop_map(|target| Change::Put(Node::Symlink(LinkTarget::Below(target)))),
+    ]
+}
+
+/// Changes as they come, whether or not they were ever made of two snapshots.
+fn any_diff() -> impl Strategy<Value = Diff> {
+    prop::collection::vec((any_path(), any_change()), 0..6).prop_filter_map("no diff", |changes| {
+        Diff::new(ChunkSize::DEFAULT, None, changes).ok()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn every_diff_that_can_be_made_can_be_read_again(diff in any_diff()) {
+        let encoded = encode_diff(&diff, Format::V2025_12).unwrap();
+        let (_, Manifest::Diff(decoded)) = decode(&encoded).unwrap() else {
+            panic!("a snapshot");
+        };
+        for (path, change) in diff.changes() {
+            prop_assert!(decoded.at(path).any(|read| read == change), "{} {:?}", path, change);
+        }
+        prop_assert_eq!(encode_diff(&decoded, Format::V2025_12), Ok(encoded));
+    }
+}
+
+#[test]
+fn a_directory_above_a_deletion_is_gone_if_what_is_above_it_became_a_file() {
+    let changes = [
+        (path("a"), Change::DeleteDir),
+        (path("a"), Change::Put(file(1))),
+        (path("a/b/c"), Change::DeleteFile),
+    ];
+    let diff = Diff::new(ChunkSize::DEFAULT, None, changes.clone()).unwrap();
+    let encoded = encode_diff(&diff, Format::V2025_12).unwrap();
+    let (_, Manifest::Diff(decoded)) = decode(&encoded).unwrap() else {
+        panic!("a snapshot");
+    };
+    let whole = changes
+        .into_iter()
+        .chain([(path("a/b"), Change::DeleteDir)]);
+    assert_eq!(decoded, Diff::new(ChunkSize::DEFAULT, None, whole).unwrap());
+}
