@@ -3,8 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::reader::Reader;
-use super::{EncodeError, Format, Manifest, Rules, decode, encode, encode_diff, v2023, v2025};
+use super::{EncodeError, Format, Manifest, decode, decode_lenient, encode, encode_diff};
 use crate::testing::{any_path, dir, file, link, path};
 use crate::{Change, ChunkSize, Diff, LinkTarget, Node, Snapshot};
 
@@ -58,4 +57,48 @@ fn a_directory_above_a_deletion_is_gone_if_what_is_above_it_became_a_file() {
         .into_iter()
         .chain([(path("a/b"), Change::DeleteDir)]);
     assert_eq!(decoded, Diff::new(ChunkSize::DEFAULT, None, whole).unwrap());
+}
+
+#[test]
+fn what_no_reader_takes_is_not_written() {
+    let drive = [(path("C:"), dir()), (path("C:/l"), link("t"))];
+    let drive = Snapshot::new(ChunkSize::DEFAULT, None, drive).unwrap();
+    let error = encode(&Manifest::Snapshot(drive), Format::V2025_12Absolute).unwrap_err();
+    assert!(matches!(error, EncodeError::Entry { path: at, .. } if at == path("t")));
+    let huge = ChunkSize::Bytes((1 << 63).try_into().unwrap());
+    let huge = Snapshot::new(huge, None, []).unwrap();
+    let error = encode(&Manifest::Snapshot(huge), Format::V2025_12).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "files cannot be cut at 9223372036854775808 bytes: at most 2^63 - 1 are possible"
+    );
+}
+
+#[test]
+fn of_lists_that_are_there_twice_the_last_one_counts_leniently() {
+    let entry = |name: &str| format!(r#"{{"mtime":1,"size":0,"name":"{name}"}}"#);
+    let hashed = |path: &str| {
+        entry(path).replace(
+            "\"name\"",
+            "\"hash\":\"00000000000000000000000000000001\",\"path\"",
+        )
+    };
+    for text in [
+        format!(
+            r#"{{"hashAlg":"xxh128","manifestVersion":"2023-03-03","paths":[{}],"totalSize":0,"paths":[{}]}}"#,
+            hashed("a"),
+            hashed("d/b")
+        ),
+        format!(
+            r#"{{"files":[{}],"dirs":[{{"name":"x"}}],"files":[{}],"dirs":[{{"name":"d"}}],"hashAlg":"xxh128","totalSize":0,"specificationVersion":"relative-manifest-snapshot-beta-2025-12"}}"#,
+            entry("a"),
+            entry("$0/b")
+        ),
+    ] {
+        let Manifest::Snapshot(tree) = decode_lenient(text.as_bytes()).unwrap().manifest else {
+            panic!("a diff");
+        };
+        let paths: Vec<_> = tree.entries().map(|(path, _)| path.to_string()).collect();
+        assert_eq!(paths, ["d", "d/b"]);
+    }
 }

@@ -70,6 +70,7 @@ fn walk(
     let (mut algorithm, mut version, mut paths, mut total_size) = (None, None, None, None);
     let mut manifest = reader.open_object()?;
     while let Some(key) = reader.next_key(&mut manifest)? {
+        let start = reader.clone();
         let (field, read) = match &*key {
             b"hashAlg" => {
                 let read = read_hash_algorithm(&mut reader);
@@ -84,8 +85,13 @@ fn walk(
                 ("totalSize", rules.once(&mut total_size, read))
             }
             b"paths" => {
-                read_entries(&mut reader, &mut take)?;
-                (PATHS, rules.once(&mut paths, Ok::<_, FieldError>(())))
+                // Leniently another list may follow, which counts instead.
+                let waiting = (rules == Rules::Lenient).then_some(start);
+                match waiting {
+                    None => read_entries(&mut reader, &mut take)?,
+                    Some(_) => reader.skip()?,
+                }
+                (PATHS, rules.once(&mut paths, Ok::<_, FieldError>(waiting)))
             }
             b"specificationVersion" => {
                 let out_of_place = FieldError::OutOfPlace("a manifest of version 2023-03-03");
@@ -100,7 +106,9 @@ fn walk(
     }
     reader.end()?;
     algorithm.ok_or(DecodeError::field("hashAlg", FieldError::Missing))?;
-    paths.ok_or(DecodeError::field(PATHS, FieldError::Missing))?;
+    if let Some(mut list) = paths.ok_or(DecodeError::field(PATHS, FieldError::Missing))? {
+        read_entries(&mut list, &mut take)?;
+    }
     total_size.ok_or(DecodeError::field("totalSize", FieldError::Missing))
 }
 

@@ -19,9 +19,6 @@ pub(in crate::wire) fn encode_snapshot(
             directories.list(path, false);
         }
     }
-    for target in snapshot.targets() {
-        directories.infer_above_target(target);
-    }
     let files = snapshot.entries().filter_map(|(path, node)| match node {
         Node::Dir => None,
         node => Some((path, Some(node))),
@@ -32,6 +29,7 @@ pub(in crate::wire) fn encode_snapshot(
         parent: snapshot.parent(),
         total_size: snapshot.total_size(),
         entries: snapshot.len(),
+        targets: snapshot.targets(),
     };
     encode(&head, directories, files)
 }
@@ -47,9 +45,6 @@ pub(in crate::wire) fn encode_diff(diff: &Diff, is_absolute: bool) -> Result<Vec
         }
     }
     directories.delete_below_files(diff);
-    for target in diff.targets() {
-        directories.infer_above_target(target);
-    }
     let files = diff.changes().filter_map(|(path, change)| match change {
         Change::Put(Node::Dir) | Change::DeleteDir => None,
         Change::Put(node) => Some((path, Some(node))),
@@ -61,6 +56,7 @@ pub(in crate::wire) fn encode_diff(diff: &Diff, is_absolute: bool) -> Result<Vec
         parent: diff.parent(),
         total_size: diff.total_size(),
         entries: diff.len(),
+        targets: diff.targets(),
     };
     encode(&head, directories, files)
 }
@@ -73,12 +69,14 @@ fn style(is_absolute: bool) -> Style {
     }
 }
 
-struct Head {
+struct Head<'a> {
     dialect: Dialect,
     chunk_size: ChunkSize,
     parent: Option<ContentHash>,
     total_size: u64,
     entries: usize,
+    /// Of all links.
+    targets: &'a [LinkTarget],
 }
 
 /// What `dirs` will list.
@@ -99,12 +97,6 @@ impl<'a> Directories<'a> {
             if !self.inferred.insert(directory) {
                 break;
             }
-        }
-    }
-
-    fn infer_above_target(&mut self, target: &'a LinkTarget) {
-        if let LinkTarget::Below(path) = target {
-            self.infer_above(path.borrowed());
         }
     }
 
@@ -249,16 +241,28 @@ fn check_roots<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Result<(), EncodeEr
 
 /// `files` are paths in order with what is put there, or nothing for a deletion.
 fn encode<'a>(
-    head: &Head,
-    directories: Directories<'a>,
+    head: &Head<'a>,
+    mut directories: Directories<'a>,
     files: impl Iterator<Item = (PathRef<'a>, Option<Node>)> + Clone,
 ) -> Result<Vec<u8>, EncodeError> {
     /// How many bytes an entry takes, about.
     const TYPICAL_ENTRY: usize = 112;
+    let of_targets = head.targets.iter().filter_map(|target| match target {
+        LinkTarget::Root => None,
+        LinkTarget::Below(path) => Some(path.borrowed()),
+    });
+    of_targets
+        .clone()
+        .for_each(|target| directories.infer_above(target));
     let directories = directories.sorted();
     if head.dialect.style == Style::Absolute {
-        let of_files = files.clone().map(|(path, _)| path.as_bytes());
-        check_roots(directories.iter().map(|&(path, _)| path).chain(of_files))?;
+        let of_directories = directories.iter().map(|&(path, _)| path);
+        let of_files = files.clone().map(|(path, _)| path);
+        let others = of_files.chain(of_targets).map(PathRef::as_bytes);
+        check_roots(of_directories.chain(others))?;
+    }
+    if matches!(head.chunk_size, ChunkSize::Bytes(bytes) if i64::try_from(bytes.get()).is_err()) {
+        return Err(EncodeError::ChunkSize(head.chunk_size));
     }
     let paths = directories.iter().enumerate();
     let places = Places {
