@@ -263,3 +263,31 @@ pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, EncodeError> {
     out.push(b'}');
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::fast::spellings;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        #[test]
+        fn an_entry_that_is_read_quickly_is_what_the_general_reader_makes_of_it(
+            (hash, mtime, path, size) in spellings(), end in "[} ,]{1,3}"
+        ) {
+            let text = format!(r#"{{"hash":"{hash}","mtime":{mtime},"path":"{path}","size":{size}{end}"#);
+            for rules in [Rules::Strict, Rules::Lenient] {
+                let mut quick = Reader::new(&text, rules);
+                let mut general = quick.clone();
+                if let Some(entry) = RawEntry::read_canonical(&mut quick) {
+                    let read = RawEntry::read(&mut general).unwrap();
+                    prop_assert_eq!((entry.path, entry.file), (read.path, read.file));
+                    prop_assert_eq!(quick.rest(), general.rest());
+                }
+            }
+        }
+    }
+}
