@@ -167,10 +167,6 @@ fn puts(diff: &Diff) -> Result<Snapshot, Error> {
 
 /// Every object of a manifest, with its length and the first file that needs it, and what the manifest
 /// itself says of it elsewhere: an object has one length.
-#[expect(
-    clippy::type_complexity,
-    reason = "it is taken apart where it is called"
-)]
 fn needed(manifest: &Manifest) -> (HashMap<ContentHash, (u64, PathRef<'_>)>, Vec<ObjectTrouble>) {
     let mut needed: HashMap<ContentHash, (u64, PathRef<'_>)> = HashMap::new();
     let mut contradictions = Vec::new();
