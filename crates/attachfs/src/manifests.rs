@@ -103,6 +103,12 @@ pub async fn read_manifest(
                 .lock()
                 .read_to_end(&mut bytes)
                 .map_err(failed("-".into()))?;
+            if bytes.is_empty() {
+                return Err(Error::Usage(
+                    "there is no manifest on standard input: it is empty, or `-` was given twice"
+                        .to_owned(),
+                ));
+            }
             bytes
         }
         ManifestSource::S3(address) => {

@@ -92,10 +92,14 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
     if name.join("session.json").is_file() {
         return look(name);
     }
-    let all: Vec<Found> = sessions(places)?
-        .into_iter()
-        .filter_map(Result::ok)
-        .collect();
+    let mut all = Vec::new();
+    let mut unreadable = Vec::new();
+    for session in sessions(places)? {
+        match session {
+            Ok(found) => all.push(found),
+            Err(error) => unreadable.push(error),
+        }
+    }
     // Not canonicalize alone: it fails on a mount whose process died.
     let absolute = std::path::absolute(name).unwrap_or_else(|_| name.to_owned());
     let real = name.canonicalize().unwrap_or_else(|_| absolute.clone());
@@ -121,7 +125,12 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
         return Ok((*dead).clone());
     }
     match by_place[..] {
-        [] => Err(Error::NoSession(shown)),
+        // It may be one of those that cannot be read: then this is the better answer.
+        [] => {
+            let is_id = |error: &Error| is_of(error, &places.sessions().join(&shown));
+            let meant = unreadable.into_iter().find(is_id);
+            Err(meant.unwrap_or(Error::NoSession(shown)))
+        }
         [found] => Ok(found.clone()),
         _ => {
             let ids: Vec<&str> = by_place
@@ -133,6 +142,15 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
                 ids: ids.join(", "),
             })
         }
+    }
+}
+
+/// Whether an error is about the session in a directory.
+fn is_of(error: &Error, dir: &Path) -> bool {
+    match error {
+        Error::Session(SessionError::Format { path, .. }) => path == dir,
+        Error::Session(SessionError::Description { path, .. }) => path.parent() == Some(dir),
+        _ => false,
     }
 }
 
@@ -172,4 +190,40 @@ pub(crate) fn register(places: &Places, id: &SessionId, dir: &Path) -> Result<()
 pub(crate) fn unregister(places: &Places, id: &SessionId) {
     let link = places.sessions().join(id.as_str());
     forget_link(&link);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_cannot_be_read_is_not_said_to_be_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places {
+            state: dir.path().join("state"),
+            cache: dir.path().join("cache"),
+            data: dir.path().join("data"),
+        };
+        let id = "0123456789abcdef0123456789abcdef";
+        let session = places.sessions().join(id);
+        std::fs::create_dir_all(&session).unwrap();
+        std::fs::write(
+            session.join("session.json"),
+            r#"{"format":1,"program":"0.0.9"}"#,
+        )
+        .unwrap();
+        for name in [Path::new(id), &session] {
+            let error = find(&places, name).unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .contains("the attachfs 0.0.9 that made it"),
+                "{error}"
+            );
+        }
+        assert!(matches!(
+            find(&places, Path::new("0123")),
+            Err(Error::NoSession(_))
+        ));
+    }
 }

@@ -192,9 +192,11 @@ fn parse_chunk_size(text: &str) -> Result<attachfs::ChunkSize, String> {
     if text == "none" {
         return Ok(attachfs::ChunkSize::WholeFile);
     }
-    let bytes: std::num::NonZeroU64 = text
-        .parse()
-        .map_err(|_| "neither a number of bytes above 0 nor `none`".to_owned())?;
+    let bytes = text.parse().ok().filter(|&bytes: &std::num::NonZeroU64| {
+        // What the formats can say, and what a file can have.
+        i64::try_from(bytes.get()).is_ok()
+    });
+    let bytes = bytes.ok_or("neither a number of bytes, 1 to 2^63 - 1, nor `none`")?;
     Ok(attachfs::ChunkSize::Bytes(bytes))
 }
 

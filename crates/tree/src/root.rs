@@ -117,8 +117,18 @@ impl TryFrom<String> for Root {
 }
 
 impl From<Root> for String {
+    /// What [`Root::from_str`] reads as the same directory, where [`Display`](fmt::Display) escapes what a
+    /// terminal should not see.
     fn from(root: Root) -> Self {
-        root.to_string()
+        let Root::Directory(path) = &root else {
+            return root.to_string();
+        };
+        let text = Self::from_utf8_lossy(path.as_bytes());
+        if path.components().next().is_some_and(is_drive) {
+            text.into_owned()
+        } else {
+            format!("/{text}")
+        }
     }
 }
 
@@ -353,6 +363,23 @@ mod tests {
         }
         for text in ["", "a", "a/b", ".", "/a/../b", "/a//b", "CD:/a", "\\a"] {
             text.parse::<Root>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_root_that_is_written_down_is_read_as_the_same_directory() {
+        for text in [
+            "/",
+            "/a",
+            "C:/a",
+            "/back\\slash",
+            "/e\u{1b}[m",
+            "/\u{202e}x",
+            "C:/\u{e9}\n",
+        ] {
+            let written = String::from(root(text));
+            assert_eq!(written, text);
+            assert_eq!(root(&written), root(text));
         }
     }
 

@@ -27,8 +27,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::overlay::Scratch;
 
-/// The version of the directory that this code writes and reads.
-const FORMAT: u32 = 1;
+/// The version of the directory that this code writes and reads. It changes when the same manifests get
+/// other inode numbers, too: a journal names files by them.
+///
+/// 1 numbered the nodes of the base by depth and path, and did not say how layers were put together;
+/// 2 numbers them directory by directory.
+const FORMAT: u32 = 2;
 
 /// How often and how quickly a lock is tried that someone else has.
 const LOCK_TRIES: u32 = 20;
@@ -142,7 +146,6 @@ pub struct SessionMeta {
     #[serde(with = "hex")]
     pub parent: ContentHash,
     /// How the manifests are put together.
-    #[serde(default = "unchecked")]
     pub layers: LayerOptions,
     /// Where chunks come from and go to.
     pub store: StoreSettings,
@@ -158,14 +161,6 @@ pub struct SessionMeta {
     /// Whether nobody can write to it. Then it has no journal, and goes with its mount.
     #[serde(default)]
     pub read_only: bool,
-}
-
-/// How sessions put manifests together before they wrote it down.
-fn unchecked() -> LayerOptions {
-    LayerOptions {
-        root: None,
-        ignore_parent: true,
-    }
 }
 
 impl SessionMeta {
@@ -195,12 +190,17 @@ pub enum SessionError {
         source: serde_json::Error,
     },
     /// The session was made by a program of another time.
-    #[error("the session {} has format {found}, this program reads {FORMAT}", path.display())]
+    #[error(
+        "the session {} has format {found}, this program reads {FORMAT}: commit or discard it with \
+         the attachfs {} that made it", path.display(), program.as_deref().unwrap_or("version")
+    )]
     Format {
         /// The session.
         path: PathBuf,
         /// What it says.
         found: u32,
+        /// The version of the program that made it, if it says so.
+        program: Option<String>,
     },
     /// One of the manifests is not what it was.
     #[error("the manifest {} of the session is damaged: its hash is {found}, not {expected}", path.display())]
@@ -232,6 +232,8 @@ pub enum SessionError {
 #[derive(Deserialize)]
 struct Versioned {
     format: u32,
+    #[serde(default)]
+    program: Option<String>,
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> SessionError {
@@ -300,11 +302,12 @@ impl Session {
             path: path.clone(),
             source,
         };
-        let Versioned { format } = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        let Versioned { format, program } = serde_json::from_slice(&bytes).map_err(unreadable)?;
         if format != FORMAT {
             return Err(SessionError::Format {
                 path: dir.to_owned(),
                 found: format,
+                program,
             });
         }
         serde_json::from_slice(&bytes).map_err(unreadable)

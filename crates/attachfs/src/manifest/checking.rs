@@ -114,7 +114,7 @@ pub async fn check_manifest(
         };
     }
     if let Some(store) = request.store {
-        let needed = needed(&opened.manifest);
+        let (needed, contradictions) = needed(&opened.manifest);
         report.objects = needed.len() as u64;
         let objects = needed
             .iter()
@@ -129,6 +129,7 @@ pub async fn check_manifest(
                 path: needed[&hash].1.to_string(),
                 reason: reason(fault, needed[&hash].0),
             })
+            .chain(contradictions)
             .collect();
         report.bad_objects.sort_by(|a, b| a.path.cmp(&b.path));
     }
@@ -164,20 +165,34 @@ fn puts(diff: &Diff) -> Result<Snapshot, Error> {
     Ok(puts.map_err(attachfs_transfer::TransferError::from)?)
 }
 
-/// Every object of a manifest, with its length and the first file that needs it.
-fn needed(manifest: &Manifest) -> HashMap<ContentHash, (u64, PathRef<'_>)> {
-    let mut needed = HashMap::new();
+/// Every object of a manifest, with its length and the first file that needs it, and what the manifest
+/// itself says of it elsewhere: an object has one length.
+fn needed(manifest: &Manifest) -> (HashMap<ContentHash, (u64, PathRef<'_>)>, Vec<ObjectTrouble>) {
+    let mut needed: HashMap<ContentHash, (u64, PathRef<'_>)> = HashMap::new();
+    let mut contradictions = Vec::new();
     let mut add = |path, node: Node| {
         let Node::File(file) = node else { return };
         // Nothing is asked for a file without a hash.
         let layout = ChunkLayout::new(file.size, manifest.chunk_size(), &file.content);
         let Ok(layout) = layout else { return };
+        let mut object = |hash: ContentHash, len| {
+            let (first_len, first) = *needed.entry(hash).or_insert((len, path));
+            if first_len != len {
+                contradictions.push(ObjectTrouble {
+                    object: hash.to_string(),
+                    path: path.to_string(),
+                    reason: format!(
+                        "it has {len} bytes here, and {first_len} in \"{first}\" of the same manifest"
+                    ),
+                });
+            }
+        };
         if let [hash] = layout.hashes() {
-            needed.entry(*hash).or_insert((file.size, path));
+            object(*hash, file.size);
             return;
         }
         for piece in layout.pieces(0..file.size) {
-            needed.entry(piece.hash).or_insert((piece.object_len, path));
+            object(piece.hash, piece.object_len);
         }
     };
     match manifest {
@@ -194,5 +209,37 @@ fn needed(manifest: &Manifest) -> HashMap<ContentHash, (u64, PathRef<'_>)> {
             }
         }
     }
-    needed
+    (needed, contradictions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::open_manifest;
+    use crate::manifests::ManifestBytes;
+
+    #[test]
+    fn an_object_of_two_lengths_is_a_contradiction_of_the_manifest() {
+        let text = r#"{"hashAlg":"xxh128","manifestVersion":"2023-03-03","paths":[
+            {"hash":"a96faf705af16834e6c632b61e964e1f","mtime":1,"path":"a","size":1},
+            {"hash":"a96faf705af16834e6c632b61e964e1f","mtime":1,"path":"b","size":1},
+            {"hash":"a96faf705af16834e6c632b61e964e1f","mtime":1,"path":"c","size":2}],
+            "totalSize":4}"#;
+        let bytes = ManifestBytes {
+            name: "m".to_owned(),
+            bytes: text.into(),
+            at: None,
+        };
+        let opened = open_manifest(&bytes, false).unwrap();
+        let (needed, contradictions) = needed(&opened.manifest);
+        assert_eq!(needed.len(), 1);
+        let [found] = &contradictions[..] else {
+            panic!("{contradictions:?}");
+        };
+        assert_eq!(found.path, "c");
+        assert_eq!(
+            found.reason,
+            "it has 2 bytes here, and 1 in \"a\" of the same manifest"
+        );
+    }
 }

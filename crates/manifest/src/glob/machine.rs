@@ -57,6 +57,11 @@ impl Places {
         self.0[word] |= 1 << (place % 64);
     }
 
+    fn has(&self, place: usize) -> bool {
+        let word = self.0.get(place / 64).copied().unwrap_or_default();
+        word >> (place % 64) & 1 == 1
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(|&word| word == 0)
     }
@@ -126,8 +131,12 @@ impl Side {
         self.positions[first..].reverse();
     }
 
-    /// Adds a position, and those behind it that `**` lets in at once.
+    /// Adds a position, and those behind it that `**` lets in at once. A position that is there came with
+    /// them, so a row of `**` is gone through once.
     fn reach(&self, state: &mut Places, mut place: usize) {
+        if state.has(place) {
+            return;
+        }
         state.add(place);
         while let Position {
             component: Component::Recursive,
@@ -136,6 +145,9 @@ impl Side {
         } = &self.positions[place]
         {
             place += 1;
+            if state.has(place) {
+                return;
+            }
             state.add(place);
         }
     }

@@ -25,6 +25,16 @@ const PATHS: [&str; 8] = [
 ];
 
 #[test]
+fn a_long_row_of_stars_is_gone_through_once_for_each_name() {
+    // Else this takes eight thousand million steps.
+    let row = "**/".repeat(2000);
+    let deep = "d/".repeat(2000);
+    let filter = filter(&[&format!("{row}x")], &[]);
+    assert!(filter.matches(format!("{deep}x").as_bytes()));
+    assert!(!filter.matches(format!("{deep}y").as_bytes()));
+}
+
+#[test]
 fn the_default_chooses_what_has_no_dot() {
     let config = GlobConfig::default();
     let filter = PathFilter::new(&config.include, &config.exclude).unwrap();

@@ -189,6 +189,9 @@ pub enum EncodeError {
     /// It has no deletions.
     #[error("a manifest of version {0} cannot hold a diff")]
     NoDiffs(super::Format),
+    /// Files are cut into longer pieces than a number of the format can say.
+    #[error("files cannot be cut at {0}: at most 2^63 - 1 are possible")]
+    ChunkSize(crate::ChunkSize),
     /// It was given up.
     #[error("manifests of version 2025-12-04-beta are read, but not written")]
     Draft,

@@ -74,3 +74,17 @@ impl<'a> Canonical<'a> {
         Some(Mtime(if is_negative { -micros } else { micros }))
     }
 }
+
+/// Hash, time, path and size as a writer may spell them, canonical or not.
+#[cfg(test)]
+pub(super) fn spellings()
+-> impl proptest::strategy::Strategy<Value = (String, String, String, String)> {
+    let number =
+        "-?(0|[0-9]{1,3}|9{17,20}|1000000000000000000|9223372036854775807)|1\\.0|1e3|true| 1";
+    (
+        "[0-9a-f]{32}|[0-9a-fA-F]{31,33}|[0-9a-g]{32}",
+        number,
+        "[a\u{e9}\u{7f}\u{1f600}$/.]{0,9}|[ab\\\\\"u0-9]{0,9}|\\\\u00e9|\\\\udcff",
+        number,
+    )
+}

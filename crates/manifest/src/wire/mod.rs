@@ -24,6 +24,8 @@ mod writer;
 mod golden;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod readback;
 
 use std::borrow::Cow;
 use std::fmt;

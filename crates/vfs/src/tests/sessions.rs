@@ -101,12 +101,12 @@ fn no_session_an_unreadable_one_and_one_of_another_time_are_different_errors() {
     let description = dir.path().join("session.json");
     let sound = fs::read_to_string(&description).unwrap();
 
-    fs::write(&description, r#"{"format": 2, "all": "different"}"#).unwrap();
+    fs::write(&description, r#"{"format": 3, "all": "different"}"#).unwrap();
     match Session::open(dir.path()) {
-        Err(SessionError::Format { path, found: 2 }) => assert_eq!(path, dir.path()),
+        Err(SessionError::Format { path, found: 3, .. }) => assert_eq!(path, dir.path()),
         other => panic!("{other:?}"),
     }
-    for damaged in [&sound[..sound.len() / 2], "", "[]", r#"{"format": 1}"#] {
+    for damaged in [&sound[..sound.len() / 2], "", "[]", r#"{"format": 2}"#] {
         fs::write(&description, damaged).unwrap();
         match Session::open(dir.path()) {
             Err(SessionError::Description { path, .. }) => assert_eq!(path, description),
@@ -147,17 +147,31 @@ fn a_damaged_manifest_is_named_with_both_hashes() {
 }
 
 #[test]
-fn a_session_from_before_layers_were_checked_is_read_as_one_whose_layers_are_not() {
+fn a_session_whose_files_have_other_numbers_is_refused_with_the_program_that_made_it() {
     let (world, dir) = (world(), tempdir());
-    drop(world.create(dir.path()));
+    let kernel = world.create(dir.path());
+    kernel.put("f", b"precious");
+    drop(kernel);
     let description = dir.path().join("session.json");
-    let text = fs::read(&description).unwrap();
-    let mut meta: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    meta.as_object_mut().unwrap().remove("layers").unwrap();
+    let text = fs::read_to_string(&description).unwrap();
+    let mut meta: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let parts = meta.as_object_mut().unwrap();
+    parts.insert("format".to_owned(), 1.into());
+    parts.insert("program".to_owned(), "0.0.9".into());
+    parts.remove("layers").unwrap();
     fs::write(&description, serde_json::to_vec(&meta).unwrap()).unwrap();
-    let read = Session::read_meta(dir.path()).unwrap();
-    assert!(read.layers.ignore_parent);
-    assert_eq!(read.layers.root, None);
+    let journal = fs::read(dir.path().join("journal")).unwrap();
+    let error = Session::open(dir.path()).unwrap_err();
+    assert!(matches!(error, SessionError::Format { found: 1, .. }));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the session {} has format 1, this program reads 2: commit or discard it with the \
+             attachfs 0.0.9 that made it",
+            dir.path().display()
+        )
+    );
+    assert_eq!(fs::read(dir.path().join("journal")).unwrap(), journal);
 }
 
 #[test]

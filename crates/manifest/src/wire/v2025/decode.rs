@@ -140,21 +140,27 @@ fn walk(
     let mut paths = Paths::new(dialect, rules, text.len());
     let (mut algorithm, mut version, mut total_size) = (None, None, None);
     let (mut chunk_size, mut parent, mut dirs, mut files) = (None, None, None, None);
+    // Of lists that are there twice the last one counts leniently, so they are read at the end.
+    let another_may_follow = rules == Rules::Lenient;
     let mut manifest = reader.open_object()?;
     while let Some(key) = reader.next_key(&mut manifest)? {
         let start = reader.clone();
         let (field, read) = match &*key {
             b"dirs" => {
-                paths.read_directories(&mut reader)?;
-                (DIRS, rules.once(&mut dirs, Ok::<_, FieldError>(())))
+                let waiting = another_may_follow.then(|| start.clone());
+                match waiting {
+                    None => paths.read_directories(&mut reader)?,
+                    Some(_) => reader.skip()?,
+                }
+                (DIRS, rules.once(&mut dirs, Ok::<_, FieldError>(waiting)))
             }
             b"files" => {
-                if dirs.is_some() {
-                    paths.read_files(&mut reader, &mut take)?;
-                } else {
-                    reader.skip()?;
+                let waits = another_may_follow || dirs.is_none();
+                let waiting = waits.then(|| start.clone());
+                match waiting {
+                    None => paths.read_files(&mut reader, &mut take)?,
+                    Some(_) => reader.skip()?,
                 }
-                let waiting = dirs.is_none().then(|| start.clone());
                 (FILES, rules.once(&mut files, Ok::<_, FieldError>(waiting)))
             }
             b"fileChunkSizeBytes" => {
@@ -204,13 +210,17 @@ fn walk(
     }
     reader.end()?;
     let has_files = files.is_some().then_some(());
+    let has_dirs = dirs.is_some().then_some(());
+    if let Some(Some(mut waiting)) = dirs {
+        paths.read_directories(&mut waiting)?;
+    }
     if let Some(Some(mut waiting)) = files {
         paths.read_files(&mut waiting, &mut take)?;
     }
     algorithm.ok_or(DecodeError::field("hashAlg", FieldError::Missing))?;
     total_size.ok_or(DecodeError::field("totalSize", FieldError::Missing))?;
     if dialect.style == Style::Draft {
-        dirs.ok_or(DecodeError::field(DIRS, FieldError::Missing))?;
+        has_dirs.ok_or(DecodeError::field(DIRS, FieldError::Missing))?;
         has_files.ok_or(DecodeError::field(FILES, FieldError::Missing))?;
     }
     Ok(Found {

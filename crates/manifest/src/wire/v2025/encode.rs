@@ -19,9 +19,6 @@ pub(in crate::wire) fn encode_snapshot(
             directories.list(path, false);
         }
     }
-    for target in snapshot.targets() {
-        directories.infer_above_target(target);
-    }
     let files = snapshot.entries().filter_map(|(path, node)| match node {
         Node::Dir => None,
         node => Some((path, Some(node))),
@@ -32,6 +29,7 @@ pub(in crate::wire) fn encode_snapshot(
         parent: snapshot.parent(),
         total_size: snapshot.total_size(),
         entries: snapshot.len(),
+        targets: snapshot.targets(),
     };
     encode(&head, directories, files)
 }
@@ -46,9 +44,7 @@ pub(in crate::wire) fn encode_diff(diff: &Diff, is_absolute: bool) -> Result<Vec
             Change::Put(Node::Symlink(_) | Node::File(_)) | Change::DeleteFile => {}
         }
     }
-    for target in diff.targets() {
-        directories.infer_above_target(target);
-    }
+    directories.delete_below_files(diff);
     let files = diff.changes().filter_map(|(path, change)| match change {
         Change::Put(Node::Dir) | Change::DeleteDir => None,
         Change::Put(node) => Some((path, Some(node))),
@@ -60,6 +56,7 @@ pub(in crate::wire) fn encode_diff(diff: &Diff, is_absolute: bool) -> Result<Vec
         parent: diff.parent(),
         total_size: diff.total_size(),
         entries: diff.len(),
+        targets: diff.targets(),
     };
     encode(&head, directories, files)
 }
@@ -72,12 +69,14 @@ fn style(is_absolute: bool) -> Style {
     }
 }
 
-struct Head {
+struct Head<'a> {
     dialect: Dialect,
     chunk_size: ChunkSize,
     parent: Option<ContentHash>,
     total_size: u64,
     entries: usize,
+    /// Of all links.
+    targets: &'a [LinkTarget],
 }
 
 /// What `dirs` will list.
@@ -101,9 +100,56 @@ impl<'a> Directories<'a> {
         }
     }
 
-    fn infer_above_target(&mut self, target: &'a LinkTarget) {
-        if let LinkTarget::Below(path) = target {
-            self.infer_above(path.borrowed());
+    /// Lists as deleted what lies between a directory that became a file or link and a deletion. A
+    /// diff need not say so, but nobody can read a directory below a file. One that a link's target
+    /// lies below is left to the reader, who passes over it.
+    fn delete_below_files(&mut self, diff: &'a Diff) {
+        let mut replaced: HashSet<&[u8]> = HashSet::new();
+        let mut deletions: Vec<&[u8]> = Vec::new();
+        let mut said: HashSet<&[u8]> = HashSet::new();
+        for (path, change) in diff.changes() {
+            let path = path.as_bytes();
+            match change {
+                Change::Put(Node::File(_) | Node::Symlink(_)) => {
+                    replaced.insert(path);
+                }
+                Change::DeleteDir | Change::DeleteFile => deletions.push(path),
+                Change::Put(Node::Dir) => {}
+            }
+            if change == Change::DeleteDir {
+                said.insert(path);
+            }
+        }
+        if replaced.is_empty() {
+            return;
+        }
+        for target in diff.targets() {
+            if let LinkTarget::Below(target) = target {
+                said.extend(ancestors_of(target.as_bytes()));
+            }
+        }
+        // Every directory above a deletion, and whether it is gone.
+        let mut looked_at: HashMap<&[u8], bool> = HashMap::new();
+        for path in deletions {
+            let mut between = Vec::new();
+            let mut is_gone = false;
+            for above in ancestors_of(path) {
+                if replaced.contains(above) {
+                    is_gone = true;
+                    break;
+                }
+                if let Some(&known) = looked_at.get(above) {
+                    is_gone = known;
+                    break;
+                }
+                between.push(above);
+            }
+            for above in between {
+                looked_at.insert(above, is_gone);
+                if is_gone && !said.contains(above) {
+                    self.listed.push((above, true));
+                }
+            }
         }
     }
 
@@ -195,16 +241,28 @@ fn check_roots<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Result<(), EncodeEr
 
 /// `files` are paths in order with what is put there, or nothing for a deletion.
 fn encode<'a>(
-    head: &Head,
-    directories: Directories<'a>,
+    head: &Head<'a>,
+    mut directories: Directories<'a>,
     files: impl Iterator<Item = (PathRef<'a>, Option<Node>)> + Clone,
 ) -> Result<Vec<u8>, EncodeError> {
     /// How many bytes an entry takes, about.
     const TYPICAL_ENTRY: usize = 112;
+    let of_targets = head.targets.iter().filter_map(|target| match target {
+        LinkTarget::Root => None,
+        LinkTarget::Below(path) => Some(path.borrowed()),
+    });
+    of_targets
+        .clone()
+        .for_each(|target| directories.infer_above(target));
     let directories = directories.sorted();
     if head.dialect.style == Style::Absolute {
-        let of_files = files.clone().map(|(path, _)| path.as_bytes());
-        check_roots(directories.iter().map(|&(path, _)| path).chain(of_files))?;
+        let of_directories = directories.iter().map(|&(path, _)| path);
+        let of_files = files.clone().map(|(path, _)| path);
+        let others = of_files.chain(of_targets).map(PathRef::as_bytes);
+        check_roots(of_directories.chain(others))?;
+    }
+    if matches!(head.chunk_size, ChunkSize::Bytes(bytes) if i64::try_from(bytes.get()).is_err()) {
+        return Err(EncodeError::ChunkSize(head.chunk_size));
     }
     let paths = directories.iter().enumerate();
     let places = Places {

@@ -177,3 +177,38 @@ fn read_chunk_hashes(reader: &mut Reader<'_>) -> Result<Arc<[ContentHash]>, Fiel
     }
     Ok(hashes.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::fast::spellings;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        #[test]
+        fn a_file_that_is_read_quickly_is_what_the_general_reader_makes_of_it(
+            (hash, mtime, name, size) in spellings(),
+            runnable in "|,\"runnable\":(true|false|1)",
+            end in "[} ,]{1,3}"
+        ) {
+            let text = format!(
+                r#"{{"hash":"{hash}","mtime":{mtime},"name":"{name}"{runnable},"size":{size}{end}"#
+            );
+            for rules in [Rules::Strict, Rules::Lenient] {
+                let mut quick = Reader::new(&text, rules);
+                let mut general = quick.clone();
+                if let Some(raw) = RawFile::read_canonical(&mut quick) {
+                    let read = RawFile::read(&mut general).unwrap();
+                    prop_assert_eq!((raw.delete, &raw.target), (None, &None));
+                    prop_assert_eq!((read.delete, &read.target), (None, &None));
+                    prop_assert_eq!(&raw.name, &read.name);
+                    prop_assert_eq!(raw.into_file(), read.into_file());
+                    prop_assert_eq!(quick.rest(), general.rest());
+                }
+            }
+        }
+    }
+}
