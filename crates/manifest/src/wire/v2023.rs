@@ -77,7 +77,7 @@ fn walk(
             }
             b"manifestVersion" => {
                 let read = reader.string();
-                ("manifestVersion", rules.once(&mut version, read))
+                ("manifestVersion", Rules::Strict.once(&mut version, read))
             }
             b"totalSize" => {
                 let read = read_total_size(&mut reader, rules);
@@ -85,7 +85,10 @@ fn walk(
             }
             b"paths" => {
                 read_entries(&mut reader, &mut take)?;
-                (PATHS, rules.once(&mut paths, Ok::<_, FieldError>(())))
+                (
+                    PATHS,
+                    Rules::Strict.once(&mut paths, Ok::<_, FieldError>(())),
+                )
             }
             b"specificationVersion" => {
                 let out_of_place = FieldError::OutOfPlace("a manifest of version 2023-03-03");

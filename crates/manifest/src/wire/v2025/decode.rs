@@ -146,7 +146,7 @@ fn walk(
         let (field, read) = match &*key {
             b"dirs" => {
                 paths.read_directories(&mut reader)?;
-                (DIRS, rules.once(&mut dirs, Ok::<_, FieldError>(())))
+                (DIRS, Rules::Strict.once(&mut dirs, Ok::<_, FieldError>(())))
             }
             b"files" => {
                 if dirs.is_some() {
@@ -155,7 +155,10 @@ fn walk(
                     reader.skip()?;
                 }
                 let waiting = dirs.is_none().then(|| start.clone());
-                (FILES, rules.once(&mut files, Ok::<_, FieldError>(waiting)))
+                (
+                    FILES,
+                    Rules::Strict.once(&mut files, Ok::<_, FieldError>(waiting)),
+                )
             }
             b"fileChunkSizeBytes" => {
                 let read = read_chunk_size(&mut reader);
@@ -175,11 +178,14 @@ fn walk(
             }
             b"specificationVersion" if dialect.style != Style::Draft => {
                 let read = reader.string();
-                ("specificationVersion", rules.once(&mut version, read))
+                (
+                    "specificationVersion",
+                    Rules::Strict.once(&mut version, read),
+                )
             }
             b"manifestVersion" if dialect.style == Style::Draft => {
                 let read = reader.string();
-                ("manifestVersion", rules.once(&mut version, read))
+                ("manifestVersion", Rules::Strict.once(&mut version, read))
             }
             b"totalSize" => {
                 let read = read_total_size(&mut reader, Rules::Strict);
