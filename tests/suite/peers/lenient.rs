@@ -138,7 +138,6 @@ fn place(text: &str, field: Field) -> Option<(std::ops::Range<usize>, std::ops::
     let len = match (field.of_entry, field.name) {
         (false, "paths") => end + 1 - value,
         (_, "totalSize" | "size") => text[value..].find('}')?,
-        (_, "mtime") => text[value..].find(',')?,
         // In a string, a quotation mark that ends it comes before the next field.
         (true, "path") => text[value..].rfind(",\"size\":")?,
         _ => text[value..].find(',')?,

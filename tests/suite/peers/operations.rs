@@ -110,7 +110,7 @@ fn tree() -> impl Strategy<Value = Snapshot> {
 }
 
 /// A directory of a tree, or a name that it does not have.
-fn directory_of(tree: &Snapshot, any: &prop::sample::Index) -> ManifestPath {
+fn directory_of(tree: &Snapshot, any: prop::sample::Index) -> ManifestPath {
     let directories = tree.entries().filter(|(_, node)| node.is_dir());
     let mut directories: Vec<_> = directories.map(|(path, _)| path.to_owned()).collect();
     directories.push(ManifestPath::new(b"nowhere").unwrap());
@@ -313,7 +313,7 @@ mod cutting {
                     SymlinkPolicy::CollapseAll | SymlinkPolicy::CollapseEscaping => with_simple_links(&tree),
                     _ => tree.clone(),
                 };
-                let directory = directory_of(&tree, &at);
+                let directory = directory_of(&tree, at);
                 let tree = without_links_to(&tree, std::slice::from_ref(&directory));
                 let ours = tree.subtree(Some(&directory), policy).unwrap();
                 let ours = text(Manifest::Snapshot(ours), Format::V2025_12);
@@ -332,7 +332,7 @@ mod cutting {
     fn the_changes_in_any_directory_are_taken_out_alike() {
         let Some(openjd) = openjd() else { return };
         proptest!(|(trees in trees(2), at in any::<prop::sample::Index>())| {
-            let directory = directory_of(&trees[1], &at);
+            let directory = directory_of(&trees[1], at);
             let [old, new] = [0, 1].map(|i: usize| without_links_to(&trees[i], std::slice::from_ref(&directory)));
             // As it is read again, with the directories above everything that it puts.
             let diff = match again(&Manifest::Diff(new.diff(&old, None))) {
@@ -380,7 +380,7 @@ mod cutting {
         proptest!(|(tree in tree(), choice in choice)| {
             let tree = with_simple_links(&tree);
             let mut roots: Vec<ManifestPath> = Vec::new();
-            for root in choice.iter().map(|at| directory_of(&tree, at)) {
+            for root in choice.iter().map(|&at| directory_of(&tree, at)) {
                 let is_apart = |other: &ManifestPath| {
                     *other != root && !other.is_below(&root) && !root.is_below(other)
                 };
