@@ -2,6 +2,7 @@
 //! it is given.
 
 mod faults;
+mod telling;
 mod vectors;
 mod verbs;
 
