@@ -147,7 +147,13 @@ fn change(kind: &Kind, fate: Fate, place: &Path) {
             }
         }
         // Times before 1970 are left alone.
-        Fate::Ages(nanoseconds) => mtime = (mtime + nanoseconds).max(0),
+        Fate::Ages(nanoseconds) => {
+            mtime = (mtime + nanoseconds).max(0);
+            // "changes in a folder: a time" of "Operations" in docs/formats.md.
+            if mtime % 1000 > 900 {
+                mtime -= 100;
+            }
+        }
     }
     let kind = Kind::File {
         bytes,
