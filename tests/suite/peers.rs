@@ -4,8 +4,13 @@
 //! none is idle, and goes from test to test; it ends with the input that this process holds open. [`entries`] makes the
 //! random names and trees, the other modules compare with one peer each.
 
+mod client;
+mod collecting;
 mod entries;
+mod folders;
+mod lenient;
 mod openjd;
+mod operations;
 mod python;
 
 use std::cell::RefCell;

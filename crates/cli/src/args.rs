@@ -56,13 +56,12 @@ pub(crate) struct Globals {
     pub(crate) verbose: u8,
 }
 
+// What is said above a variant here would hide what its arguments say of themselves.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run a command on a folder, mounted from a store, and commit what it writes.
     Run(Run),
     /// Make a manifest of a folder, and upload what the store lacks.
     Snapshot(Snapshot),
-    /// Mount manifests, or take up a session that was left.
     Mount(Mount),
     /// Unmount: wait, seal the session, commit if it was mounted with --commit.
     Umount(Umount),
@@ -72,7 +71,6 @@ pub(crate) enum Verb {
     Status(Session),
     /// Show what a commit of a session would publish.
     Diff(Session),
-    /// Publish what a session changed as a diff manifest.
     Commit(Commit),
     /// Delete a session and everything in it that was not committed.
     Discard(Discard),
@@ -82,7 +80,6 @@ pub(crate) enum Verb {
     Cat(Cat),
     /// Describe a manifest.
     Inspect(Inspect),
-    /// Operations on manifests: collect, hash, diff, compose, filter, check and more.
     Manifest(manifest::ManifestArgs),
 }
 

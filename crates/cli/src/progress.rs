@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use attachfs::{Observer, Phase, Progress, ProgressEvent, Step};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Shows what is being done, and says when its user has had enough.
 #[derive(Debug)]
@@ -21,13 +22,17 @@ impl Shown {
     /// program: nothing that it does here minds.
     pub(crate) fn cancellable(json: bool) -> Self {
         let shown = Self::new(json);
+        // From here on, not from when the task first runs: what comes before would end the program.
+        let Ok(mut interrupts) = signal(SignalKind::interrupt()) else {
+            return shown;
+        };
         let cancelled = shown.cancelled.clone();
         tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
+            if interrupts.recv().await.is_some() {
                 cancelled.store(true, Ordering::Relaxed);
             }
             // What hangs does not look.
-            if tokio::signal::ctrl_c().await.is_ok() {
+            if interrupts.recv().await.is_some() {
                 std::process::exit(crate::exit::CANCELLED.into());
             }
         });

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use attachfs_manifest::wire::{Format, Manifest, decode, encode_diff, encode_snapshot};
-use attachfs_manifest::{
-    Change, ChunkSize, Content, ContentHash, Diff, LinkTarget, Node, Snapshot,
-};
+use attachfs_manifest::wire::{Format, Manifest, decode, encode, encode_diff, encode_snapshot};
+use attachfs_manifest::{Change, ChunkSize, Content, ContentHash, LinkTarget, Node, Snapshot};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Map, Value, json};
@@ -127,7 +125,7 @@ fn the_vectors_of_collecting_are_current() {
 
 /// The fields of an `encode` request that say the same as one of our manifests.
 fn told<'a>(
-    kind: &str,
+    (kind, root): (&str, &str),
     chunk_size: ChunkSize,
     parent: Option<ContentHash>,
     changes: impl Iterator<Item = (&'a [u8], Option<Node>, bool)>,
@@ -135,7 +133,8 @@ fn told<'a>(
     let (mut files, mut dirs) = (Vec::new(), Vec::new());
     for (path, node, is_dir) in changes {
         let mut fields = Map::new();
-        fields.insert("path".into(), str::from_utf8(path).unwrap().into());
+        let named = |path| format!("{root}{}", str::from_utf8(path).unwrap());
+        fields.insert("path".into(), named(path).into());
         match node {
             None => {
                 fields.insert("deleted".into(), true.into());
@@ -143,8 +142,9 @@ fn told<'a>(
             Some(Node::Dir) => {}
             Some(Node::Symlink(target)) => {
                 let target = match &target {
-                    LinkTarget::Root => ".",
-                    LinkTarget::Below(path) => str::from_utf8(path.as_bytes()).unwrap(),
+                    LinkTarget::Root if root.is_empty() => ".".to_owned(),
+                    LinkTarget::Root => root.to_owned(),
+                    LinkTarget::Below(path) => named(path.as_bytes()),
                 };
                 fields.insert("symlink_target".into(), target.into());
             }
@@ -170,7 +170,7 @@ fn told<'a>(
         let list = if is_dir { &mut dirs } else { &mut files };
         list.push(Value::Object(fields));
     }
-    // The order of both differs (docs/formats.md, "What both formats share"); ours is that of files.
+    // The order of both differs (docs/formats.md, "What all formats share"); ours is that of files.
     dirs.sort_by_key(|dir| dir["path"].as_str().unwrap().to_owned());
     let chunk_size = match chunk_size {
         ChunkSize::WholeFile => -1,
@@ -185,38 +185,44 @@ fn told<'a>(
     })
 }
 
-fn told_snapshot(snapshot: &Snapshot) -> Value {
-    let entries = snapshot
-        .entries()
-        .map(|(path, node)| (path.as_bytes(), Some(node.clone()), node.is_dir()));
-    told(
-        "rel_snapshot",
-        snapshot.chunk_size(),
-        snapshot.parent(),
-        entries,
-    )
-}
-
-fn told_diff(diff: &Diff) -> Value {
-    let changes = diff.changes().map(|(path, change)| match change {
-        Change::Put(node) => (path.as_bytes(), Some(node.clone()), node.is_dir()),
-        Change::DeleteDir => (path.as_bytes(), None, true),
-        Change::DeleteFile => (path.as_bytes(), None, false),
-    });
-    told("rel_diff", diff.chunk_size(), diff.parent(), changes)
-}
-
-fn told_manifest(manifest: &Manifest) -> Value {
+pub(super) fn told_manifest(manifest: &Manifest, format: Format) -> Value {
+    let (kind, root) = match format {
+        Format::V2025_12Absolute => ("abs", "/"),
+        _ => ("rel", ""),
+    };
     match manifest {
-        Manifest::Snapshot(snapshot) => told_snapshot(snapshot),
-        Manifest::Diff(diff) => told_diff(diff),
+        Manifest::Snapshot(snapshot) => {
+            let kind = format!("{kind}_snapshot");
+            let entries = snapshot.entries().map(|(path, node)| {
+                let is_dir = node.is_dir();
+                (path.as_bytes(), Some(node), is_dir)
+            });
+            told(
+                (&kind, root),
+                snapshot.chunk_size(),
+                snapshot.parent(),
+                entries,
+            )
+        }
+        Manifest::Diff(diff) => {
+            let kind = format!("{kind}_diff");
+            let changes = diff.changes().map(|(path, change)| match change {
+                Change::Put(node) => {
+                    let is_dir = node.is_dir();
+                    (path.as_bytes(), Some(node), is_dir)
+                }
+                Change::DeleteDir => (path.as_bytes(), None, true),
+                Change::DeleteFile => (path.as_bytes(), None, false),
+            });
+            told((&kind, root), diff.chunk_size(), diff.parent(), changes)
+        }
     }
 }
 
 /// What `openjd-snapshots` cannot hold, and docs/formats.md says so: bytes that are not UTF-8 ("Names are bytes"; its paths are text),
 /// DEL ("DEL (0x7f) too"), and the beginnings of a path that it takes for those of Windows ("paths that begin" of "More lenient than a
 /// reference").
-fn names() -> BoxedStrategy<Vec<u8>> {
+pub(super) fn names() -> BoxedStrategy<Vec<u8>> {
     let kept = text_name().prop_filter("not for this reference", |name| {
         let is_drive = name[0].is_ascii_alphabetic() && name.get(1) == Some(&b':');
         !is_drive && !name.starts_with(br"\\") && !name.contains(&0x7f)
@@ -225,7 +231,7 @@ fn names() -> BoxedStrategy<Vec<u8>> {
 }
 
 /// "negative `mtime` in 2025-12" of "More lenient than a reference" in docs/formats.md.
-fn times() -> BoxedStrategy<i64> {
+pub(super) fn times() -> BoxedStrategy<i64> {
     (0..=i64::MAX).boxed()
 }
 
@@ -244,17 +250,18 @@ fn pairs() -> impl Strategy<Value = (Snapshot, Snapshot)> {
 }
 
 /// Checks that both write the same text, and that each reads what the other wrote as the same entries.
-fn agrees(openjd: &Peer, ours: &[u8], manifest: &Manifest) -> Result<(), TestCaseError> {
-    let fields = told_manifest(manifest);
+fn agrees(openjd: &Peer, manifest: &Manifest, format: Format) -> Result<(), TestCaseError> {
+    let ours = &encode(manifest, format).unwrap();
+    let fields = told_manifest(manifest, format);
     let mut asked = fields.clone();
     asked["op"] = "encode".into();
     asked["files"].as_array_mut().unwrap().reverse();
     let theirs = text_of(&openjd.told(&asked)["manifest"]);
     prop_assert_eq!(String::from_utf8_lossy(ours), theirs.as_str());
 
-    let (format, decoded) = decode(theirs.as_bytes()).unwrap();
-    prop_assert_eq!(format, Format::V2025_12);
-    let ours_again = told_manifest(&decoded);
+    let (found, decoded) = decode(theirs.as_bytes()).unwrap();
+    prop_assert_eq!(found, format);
+    let ours_again = told_manifest(&decoded, format);
     prop_assert_eq!(&ours_again["files"], &fields["files"]);
     let paths = |fields: &Value| -> BTreeSet<String> {
         let dirs = fields["dirs"].as_array().unwrap().iter();
@@ -273,7 +280,7 @@ fn agrees(openjd: &Peer, ours: &[u8], manifest: &Manifest) -> Result<(), TestCas
             prop_assert_eq!(&told["kind"], &fields["kind"]);
             prop_assert_eq!(&told["decoded"]["files"], &files);
             prop_assert_eq!(&told["decoded"]["dirs"], &ours_again["dirs"]);
-            prop_assert_eq!(bytes_of(&told["manifest"]), ours);
+            prop_assert_eq!(&bytes_of(&told["manifest"]), ours);
             for field in ["fileChunkSizeBytes", "parentManifestHash"] {
                 prop_assert_eq!(&told["decoded"][field], &fields[field]);
             }
@@ -290,25 +297,26 @@ fn agrees(openjd: &Peer, ours: &[u8], manifest: &Manifest) -> Result<(), TestCas
     Ok(())
 }
 
+/// Whether a manifest is one of the root `/`.
+fn formats() -> impl Strategy<Value = Format> {
+    prop::sample::select(vec![Format::V2025_12, Format::V2025_12Absolute])
+}
+
 #[test]
 fn any_snapshot_has_one_text_and_one_meaning() {
     let Some(openjd) = openjd() else { return };
-    proptest!(|(tree in trees())| {
-        let ours = encode_snapshot(&tree, Format::V2025_12).unwrap();
-        agrees(&openjd, &ours, &Manifest::Snapshot(tree))?;
+    proptest!(|(tree in trees(), format in formats())| {
+        agrees(&openjd, &Manifest::Snapshot(tree), format)?;
     });
 }
 
 #[test]
 fn any_diff_has_one_text_and_one_meaning() {
     let Some(openjd) = openjd() else { return };
-    proptest!(|((parent, current) in pairs(), with_parent in any::<bool>())| {
-        let hash = with_parent.then(|| {
-            ContentHash::of(&encode_snapshot(&parent, Format::V2025_12).unwrap())
-        });
+    proptest!(|((parent, current) in pairs(), with_parent in any::<bool>(), format in formats())| {
+        let hash = with_parent.then(|| ContentHash::of(&encode_snapshot(&parent, format).unwrap()));
         let diff = current.diff(&parent, hash);
-        let ours = encode_diff(&diff, Format::V2025_12).unwrap();
-        agrees(&openjd, &ours, &Manifest::Diff(diff))?;
+        agrees(&openjd, &Manifest::Diff(diff), format)?;
     });
 }
 
@@ -337,7 +345,7 @@ fn any_two_snapshots_have_one_diff() {
                 prop_assert_eq!(String::from_utf8(ours).unwrap(), text_of(&told["manifest"]));
             }
             Err(refusal) => {
-                // "A link to `latest/scene`" of "Links in 2025-12", and "a difference between a hashed and an unhashed snapshot" of
+                // "A link to `latest/scene`" of "Directories above the targets of links", and "a difference between a hashed and an unhashed snapshot" of
                 // "More lenient than a reference" in docs/formats.md.
                 let expected = ["duplicate path: ", "cannot diff hashed", "cannot diff unhashed"];
                 let is_expected = expected.iter().any(|text| refusal.text.contains(text));

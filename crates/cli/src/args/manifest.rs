@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{FormatName, parse_chunk_size};
 
-/// Operations on manifests, without a mount.
+/// Operations on manifests: collect, hash, diff, compose, filter, check and more.
 ///
 /// A MANIFEST is a file, an s3:// address, or `-` for standard input. A result goes to the file named
 /// by --output, or to standard output with `-o -`; it has the format of what it was made from.
@@ -24,15 +24,14 @@ pub(crate) struct ManifestArgs {
     pub(crate) verb: ManifestVerb,
 }
 
+// As with `Verb`: who describes itself is not described here.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ManifestVerb {
     /// List folders and files as a manifest without hashes: no bytes are read.
     Collect(Collect),
     /// Hash the files that have no hash.
     Hash(Hash),
-    /// Say what changed: between two snapshots, or in a folder since its snapshot.
     Diff(Diff),
-    /// Put a snapshot and diffs, or diffs alone, together into one.
     Compose(Compose),
     /// Put snapshots over one another, file by file; of each path the last counts.
     Merge(Combine),
@@ -42,7 +41,6 @@ pub(crate) enum ManifestVerb {
     Subtree(Subtree),
     /// Put everything into a directory.
     Join(Join),
-    /// Split by root directories.
     Partition(Partition),
     /// Write in another format, and say what that drops.
     Convert(Convert),

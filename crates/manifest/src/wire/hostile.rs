@@ -401,6 +401,33 @@ fn of_paths_and_keys_that_are_there_twice_the_last_counts_leniently() {
 }
 
 #[test]
+fn a_version_or_a_list_that_is_there_twice_is_refused_leniently_too() {
+    let text = v2023(&entry("a"), 1);
+    let version = "\"manifestVersion\":\"2023-03-03\",";
+    let paths = format!("\"paths\":[{}],", entry("b"));
+    let tree = snapshot([("d/a", file(1))]);
+    let full = encode_snapshot(&tree, Format::V2025_12).unwrap();
+    let full = std::str::from_utf8(&full).unwrap();
+    for (text, again) in [
+        (&*text, "\"manifestVersion\":\"2025-12\","),
+        (&*text, version),
+        (&*text, &paths),
+        (
+            full,
+            "\"specificationVersion\":\"relative-manifest-diff-beta-2025-12\",",
+        ),
+        (full, "\"dirs\":[],"),
+        (full, "\"files\":[],"),
+    ] {
+        assert!(decode_lenient(text.as_bytes()).is_ok(), "{text}");
+        let twice = text.replacen('{', &format!("{{{again}"), 1);
+        assert!(decode_lenient(twice.as_bytes()).is_err(), "{twice}");
+        let twice = text.replace(",\"totalSize\"", &format!(",{again}\"totalSize\""));
+        assert!(decode_lenient(twice.as_bytes()).is_err(), "{twice}");
+    }
+}
+
+#[test]
 fn an_absolute_manifest_is_a_snapshot_of_the_root_directory() {
     let tree = snapshot([
         ("f", file(1)),

@@ -142,7 +142,7 @@ pub struct Lenient {
 /// optional fields of the wrong type count as missing.
 ///
 /// Hashes that cannot be a key, paths that leave the root and files that are used as directories are
-/// refused all the same.
+/// refused all the same, and so is a manifest that says its version, or has a list of entries, twice.
 pub fn decode_lenient(bytes: &[u8]) -> Result<Lenient, DecodeError> {
     let (format, manifest, fault) = match decode(bytes) {
         Ok((format, manifest)) => (format, manifest, None),

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{EncodeError, Format, Manifest, decode, decode_lenient, encode, encode_diff};
+use super::{EncodeError, Format, Manifest, decode, encode, encode_diff};
 use crate::testing::{any_path, dir, file, link, path};
 use crate::{Change, ChunkSize, Diff, LinkTarget, Node, Snapshot};
 
@@ -72,33 +72,4 @@ fn what_no_reader_takes_is_not_written() {
         error.to_string(),
         "files cannot be cut at 9223372036854775808 bytes: at most 2^63 - 1 are possible"
     );
-}
-
-#[test]
-fn of_lists_that_are_there_twice_the_last_one_counts_leniently() {
-    let entry = |name: &str| format!(r#"{{"mtime":1,"size":0,"name":"{name}"}}"#);
-    let hashed = |path: &str| {
-        entry(path).replace(
-            "\"name\"",
-            "\"hash\":\"00000000000000000000000000000001\",\"path\"",
-        )
-    };
-    for text in [
-        format!(
-            r#"{{"hashAlg":"xxh128","manifestVersion":"2023-03-03","paths":[{}],"totalSize":0,"paths":[{}]}}"#,
-            hashed("a"),
-            hashed("d/b")
-        ),
-        format!(
-            r#"{{"files":[{}],"dirs":[{{"name":"x"}}],"files":[{}],"dirs":[{{"name":"d"}}],"hashAlg":"xxh128","totalSize":0,"specificationVersion":"relative-manifest-snapshot-beta-2025-12"}}"#,
-            entry("a"),
-            entry("$0/b")
-        ),
-    ] {
-        let Manifest::Snapshot(tree) = decode_lenient(text.as_bytes()).unwrap().manifest else {
-            panic!("a diff");
-        };
-        let paths: Vec<_> = tree.entries().map(|(path, _)| path.to_string()).collect();
-        assert_eq!(paths, ["d", "d/b"]);
-    }
 }

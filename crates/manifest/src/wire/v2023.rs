@@ -70,7 +70,6 @@ fn walk(
     let (mut algorithm, mut version, mut paths, mut total_size) = (None, None, None, None);
     let mut manifest = reader.open_object()?;
     while let Some(key) = reader.next_key(&mut manifest)? {
-        let start = reader.clone();
         let (field, read) = match &*key {
             b"hashAlg" => {
                 let read = read_hash_algorithm(&mut reader);
@@ -78,20 +77,18 @@ fn walk(
             }
             b"manifestVersion" => {
                 let read = reader.string();
-                ("manifestVersion", rules.once(&mut version, read))
+                ("manifestVersion", Rules::Strict.once(&mut version, read))
             }
             b"totalSize" => {
                 let read = read_total_size(&mut reader, rules);
                 ("totalSize", rules.once(&mut total_size, read))
             }
             b"paths" => {
-                // Leniently another list may follow, which counts instead.
-                let waiting = (rules == Rules::Lenient).then_some(start);
-                match waiting {
-                    None => read_entries(&mut reader, &mut take)?,
-                    Some(_) => reader.skip()?,
-                }
-                (PATHS, rules.once(&mut paths, Ok::<_, FieldError>(waiting)))
+                read_entries(&mut reader, &mut take)?;
+                (
+                    PATHS,
+                    Rules::Strict.once(&mut paths, Ok::<_, FieldError>(())),
+                )
             }
             b"specificationVersion" => {
                 let out_of_place = FieldError::OutOfPlace("a manifest of version 2023-03-03");
@@ -106,9 +103,7 @@ fn walk(
     }
     reader.end()?;
     algorithm.ok_or(DecodeError::field("hashAlg", FieldError::Missing))?;
-    if let Some(mut list) = paths.ok_or(DecodeError::field(PATHS, FieldError::Missing))? {
-        read_entries(&mut list, &mut take)?;
-    }
+    paths.ok_or(DecodeError::field(PATHS, FieldError::Missing))?;
     total_size.ok_or(DecodeError::field("totalSize", FieldError::Missing))
 }
 

@@ -328,13 +328,13 @@ impl Merge<'_> {
         Some(file.clone())
     }
 
-    /// Whether a diff has a link whose target lies below a path.
     /// Whether the diff says what it was made from, which is checked elsewhere: then what it deletes
     /// without effect is no sign of another base.
     fn names_its_parent(&self, layer: usize) -> bool {
         self.layers[layer].1.manifest.parent().is_some()
     }
 
+    /// Whether a diff has a link whose target lies below a path.
     fn leads_to_a_target(&mut self, path: PathRef<'_>, layer: usize) -> bool {
         let above = self.above_targets.entry(layer).or_insert_with(|| {
             match &self.layers[layer].1.manifest {

@@ -140,28 +140,25 @@ fn walk(
     let mut paths = Paths::new(dialect, rules, text.len());
     let (mut algorithm, mut version, mut total_size) = (None, None, None);
     let (mut chunk_size, mut parent, mut dirs, mut files) = (None, None, None, None);
-    // Of lists that are there twice the last one counts leniently, so they are read at the end.
-    let another_may_follow = rules == Rules::Lenient;
     let mut manifest = reader.open_object()?;
     while let Some(key) = reader.next_key(&mut manifest)? {
         let start = reader.clone();
         let (field, read) = match &*key {
             b"dirs" => {
-                let waiting = another_may_follow.then(|| start.clone());
-                match waiting {
-                    None => paths.read_directories(&mut reader)?,
-                    Some(_) => reader.skip()?,
-                }
-                (DIRS, rules.once(&mut dirs, Ok::<_, FieldError>(waiting)))
+                paths.read_directories(&mut reader)?;
+                (DIRS, Rules::Strict.once(&mut dirs, Ok::<_, FieldError>(())))
             }
             b"files" => {
-                let waits = another_may_follow || dirs.is_none();
-                let waiting = waits.then(|| start.clone());
-                match waiting {
-                    None => paths.read_files(&mut reader, &mut take)?,
-                    Some(_) => reader.skip()?,
+                if dirs.is_some() {
+                    paths.read_files(&mut reader, &mut take)?;
+                } else {
+                    reader.skip()?;
                 }
-                (FILES, rules.once(&mut files, Ok::<_, FieldError>(waiting)))
+                let waiting = dirs.is_none().then(|| start.clone());
+                (
+                    FILES,
+                    Rules::Strict.once(&mut files, Ok::<_, FieldError>(waiting)),
+                )
             }
             b"fileChunkSizeBytes" => {
                 let read = read_chunk_size(&mut reader);
@@ -181,11 +178,14 @@ fn walk(
             }
             b"specificationVersion" if dialect.style != Style::Draft => {
                 let read = reader.string();
-                ("specificationVersion", rules.once(&mut version, read))
+                (
+                    "specificationVersion",
+                    Rules::Strict.once(&mut version, read),
+                )
             }
             b"manifestVersion" if dialect.style == Style::Draft => {
                 let read = reader.string();
-                ("manifestVersion", rules.once(&mut version, read))
+                ("manifestVersion", Rules::Strict.once(&mut version, read))
             }
             b"totalSize" => {
                 let read = read_total_size(&mut reader, Rules::Strict);
@@ -210,17 +210,13 @@ fn walk(
     }
     reader.end()?;
     let has_files = files.is_some().then_some(());
-    let has_dirs = dirs.is_some().then_some(());
-    if let Some(Some(mut waiting)) = dirs {
-        paths.read_directories(&mut waiting)?;
-    }
     if let Some(Some(mut waiting)) = files {
         paths.read_files(&mut waiting, &mut take)?;
     }
     algorithm.ok_or(DecodeError::field("hashAlg", FieldError::Missing))?;
     total_size.ok_or(DecodeError::field("totalSize", FieldError::Missing))?;
     if dialect.style == Style::Draft {
-        has_dirs.ok_or(DecodeError::field(DIRS, FieldError::Missing))?;
+        dirs.ok_or(DecodeError::field(DIRS, FieldError::Missing))?;
         has_files.ok_or(DecodeError::field(FILES, FieldError::Missing))?;
     }
     Ok(Found {
