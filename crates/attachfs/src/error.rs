@@ -363,6 +363,7 @@ fn class_of_operation(error: &crate::manifest::OperationError) -> Class {
         Operation::NotASnapshot
         | Operation::NotADiff
         | Operation::Style { .. }
+        | Operation::ChunkSize { .. }
         | Operation::NotAbsolute(_)
         | Operation::NotRelative(_)
         | Operation::Path { .. }
@@ -385,7 +386,8 @@ fn class_of_scan(error: &ScanError) -> Class {
         ScanError::Replaced(_) => Class::Busy,
         ScanError::Outside { .. }
         | ScanError::BelowNoDirectory { .. }
-        | ScanError::NeedsAbsolute(_) => Class::Usage,
+        | ScanError::NeedsAbsolute(_)
+        | ScanError::TooManyLinks(_) => Class::Usage,
         ScanError::NotADirectory(_) | ScanError::Io { .. } | ScanError::Unrepresentable { .. } => {
             Class::Other
         }

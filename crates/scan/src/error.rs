@@ -35,6 +35,13 @@ pub enum ScanError {
     /// Links that lead anywhere can only be kept in an absolute manifest.
     #[error("symbolic links cannot be treated by \"{0}\" unless the manifest is absolute")]
     NeedsAbsolute(SymlinkPolicy),
+    /// Links to folders that hold links to folders.
+    #[error(
+        "too many symbolic links to folders are to be replaced by what they point to, the last one is \
+         \"{}\"; leave them out, or keep them",
+        shown(.0)
+    )]
+    TooManyLinks(PathBuf),
     /// The system refused to read something.
     #[error("cannot {action} \"{}\"", shown(.path))]
     Io {
@@ -93,6 +100,7 @@ impl ScanError {
             | Self::Outside { .. }
             | Self::BelowNoDirectory { .. }
             | Self::NeedsAbsolute(_)
+            | Self::TooManyLinks(_)
             | Self::Unrepresentable { .. }
             | Self::Cancelled(_) => None,
         }

@@ -284,7 +284,7 @@ impl Lister<'_, '_> {
                 }
                 Fate::Replaced => match walk.follow(place, name)? {
                     Followed::Dir(identity, real) => {
-                        walk.replacing(place, name, path.clone(), identity, &real)
+                        walk.replacing(place, name, path.clone(), identity, &real)?
                     }
                     Followed::Nothing(SkipReason::LinkCycle) => {
                         let found = &mut self.picker.found;

@@ -75,12 +75,17 @@ pub(crate) enum Followed {
     Nothing(SkipReason),
 }
 
+/// How many links one walk replaces by directories.
+const MOST_REPLACED: u64 = 1 << 18;
+
 /// What all threads share.
 pub(crate) struct Walk<'a> {
     pub(crate) options: &'a ScanOptions,
     /// `/`, for what lies outside of the root.
     pub(crate) slash: Arc<Anchor>,
     found: AtomicU64,
+    /// Links that were replaced by directories.
+    replaced: AtomicU64,
     /// Held by the thread that tells the listener; what others have to tell meanwhile, it hears later.
     reporter: Mutex<Reporter<'a>>,
 }
@@ -94,6 +99,7 @@ impl<'a> Walk<'a> {
             options,
             slash: Arc::new(Anchor::new(PathBuf::from("/"))?),
             found: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
             reporter: Mutex::new(Reporter::new(progress, Instant::now())),
         })
     }
@@ -259,7 +265,7 @@ impl<'a> Walk<'a> {
             Fate::Kept(_) | Fate::LeftOut => {}
             Fate::Replaced => match self.follow(place, bytes)? {
                 Followed::Dir(identity, real) => {
-                    let inner = self.replacing(place, bytes, path, identity, &real);
+                    let inner = self.replacing(place, bytes, path, identity, &real)?;
                     self.enter(inner, found, more);
                 }
                 Followed::File(file) if is_chosen => found.add(path, EntryKind::File(file)),
@@ -319,7 +325,8 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The directory `real` in the place of the link `name`.
+    /// The directory `real` in the place of the link `name`. Folders with links to one another can have
+    /// more paths through them than there are stars, so their number has an end.
     pub(crate) fn replacing(
         &self,
         place: &Place,
@@ -327,7 +334,10 @@ impl<'a> Walk<'a> {
         path: ManifestPath,
         identity: Identity,
         real: &Path,
-    ) -> Place {
+    ) -> Result<Place, ScanError> {
+        if self.replaced.fetch_add(1, Ordering::Relaxed) >= MOST_REPLACED {
+            return Err(ScanError::TooManyLinks(place.real_child(name)));
+        }
         let is_replaced = matches!(&place.base.reach, Reach::Folder { place: Some(_), .. });
         let base = Base {
             reach: Reach::Folder {
@@ -337,7 +347,7 @@ impl<'a> Walk<'a> {
             },
             outer: is_replaced.then(|| Arc::clone(&place.base)),
         };
-        Place {
+        Ok(Place {
             anchor: Arc::clone(&self.slash),
             below: below_slash(real).into(),
             path: Some(path),
@@ -348,7 +358,7 @@ impl<'a> Walk<'a> {
             }),
             state: self.filter().enter(&place.state, name),
             is_taken: self.filter().takes_dir(&place.state, name),
-        }
+        })
     }
 
     /// A file whose absolute path has no links in it.

@@ -367,7 +367,7 @@ fn converting_says_what_it_drops_and_does_not_drop_bytes() {
         assert_eq!(done["parent_dropped"], false);
         machine
             .ok(&convert)
-            .printing("empty directories are gone: empty\n")
+            .printing("1 empty directory: empty\n")
             .printing("d/run.sh");
         // The links were replaced by what they pointed to, as a snapshot of that format does.
         let direct = machine.ok(args![

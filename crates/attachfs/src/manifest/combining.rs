@@ -1,7 +1,7 @@
 //! Several manifests become one, and two are compared.
 
 use attachfs_manifest::wire::{Format, Manifest};
-use attachfs_manifest::{Changes, DiffOptions, Snapshot, merge};
+use attachfs_manifest::{Changes, ChunkSize, DiffOptions, Snapshot, merge};
 use attachfs_tree::{Layer, LayerOptions, Root, compose};
 
 use super::opened::{MadeManifest, OpenedManifest, OperationError};
@@ -23,8 +23,15 @@ pub fn compare(
     options: DiffOptions,
 ) -> Result<Comparison, Error> {
     check_style(old, new)?;
-    let base = old.snapshot()?;
-    let diff = new.snapshot()?.diff_by(base, Some(old.hash), options);
+    let (base, now) = (old.snapshot()?, new.snapshot()?);
+    let cuts = [base.chunk_size(), now.chunk_size()];
+    if cuts[0] != cuts[1] && [base, now].iter().any(|one| needs_its_cut(one, cuts)) {
+        return Err(new.refused(OperationError::ChunkSize {
+            old: cuts[0],
+            new: cuts[1],
+        }));
+    }
+    let diff = now.diff_by(base, Some(old.hash), options);
     let changes = Changes::of(&diff, base);
     let format = diff_format(old.written_format());
     let diff = MadeManifest::new(Manifest::Diff(diff), format);
@@ -32,6 +39,13 @@ pub fn compare(
         diff: diff.map_err(|error| new.refused(error))?,
         changes,
     })
+}
+
+/// Whether a file says how it is cut: it is in chunks, or in one piece and longer than a chunk.
+fn needs_its_cut(snapshot: &Snapshot, cuts: [ChunkSize; 2]) -> bool {
+    let is_cut = |size| cuts.iter().any(|cut| cut.count(size) > 1);
+    let mut files = snapshot.entries();
+    files.any(|(_, node)| node.as_file().is_some_and(|file| is_cut(file.size)))
 }
 
 /// 2023-03-03 has no diffs.

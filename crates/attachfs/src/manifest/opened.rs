@@ -2,7 +2,7 @@
 
 use attachfs_manifest::wire::{DecodeError, EncodeError, Format, Manifest, decode_lenient, encode};
 use attachfs_manifest::{
-    ContentHash, Diff, DiffError, DowngradeError, JoinError, ManifestPath, MergeError,
+    ChunkSize, ContentHash, Diff, DiffError, DowngradeError, JoinError, ManifestPath, MergeError,
     PartitionError, PathError, Snapshot, SnapshotError, SubtreeError,
 };
 use attachfs_tree::LayerError;
@@ -184,6 +184,16 @@ pub enum OperationError {
         first: Format,
         /// Of this one.
         found: Format,
+    },
+    /// A diff between manifests that cut their files differently fits neither.
+    #[error(
+        "it cuts large files at {new}, the first one at {old}: no diff goes from one to the other"
+    )]
+    ChunkSize {
+        /// How the first manifest cuts files.
+        old: ChunkSize,
+        /// How this one does.
+        new: ChunkSize,
     },
     /// A path of an absolute manifest must be absolute.
     #[error("\"{0}\" must be an absolute path, because the manifest has absolute paths")]

@@ -297,3 +297,23 @@ fn a_file_in_what_took_a_links_place_is_not_reached_through_another_link() {
     symlink("moved", temp.path().join("out")).unwrap();
     assert!(matches!(file.open().unwrap_err(), ScanError::Replaced(_)));
 }
+
+#[test]
+fn links_between_folders_that_have_no_end_of_paths_are_an_error_that_names_one() {
+    let temp = TempDir::new().unwrap();
+    for level in 0..40 {
+        let folder = temp.path().join(format!("d{level}"));
+        fs::create_dir(&folder).unwrap();
+        for name in ["x", "y"] {
+            symlink(format!("../d{}", level + 1), folder.join(name)).unwrap();
+        }
+    }
+    let options = ScanOptions {
+        symlinks: SymlinkPolicy::CollapseAll,
+        ..ScanOptions::default()
+    };
+    let error = scan(temp.path(), &options, &Silent).unwrap_err();
+    assert!(matches!(error, ScanError::TooManyLinks(_)), "{error}");
+    let kept = scan(temp.path(), &ScanOptions::default(), &Silent).unwrap();
+    assert_eq!(kept.entries.len(), 40 * 3);
+}

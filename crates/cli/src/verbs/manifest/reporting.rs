@@ -115,23 +115,25 @@ fn json_text(path: &ManifestPath) -> String {
 
 /// What a conversion drops.
 pub(super) fn losses(losses: &Losses) -> (Value, String) {
-    let all: [(&str, &str, &Lost); 4] = [
+    let all: [(&str, &str, &str, &Lost); 4] = [
         (
             "empty_directories",
-            "empty directories are gone",
+            "empty directory",
+            "",
             &losses.empty_directories,
         ),
-        ("runnable", "files are no longer runnable", &losses.runnable),
+        ("runnable", "execute bit", "", &losses.runnable),
         (
             "links",
-            "links are replaced by what they point to",
+            "link",
+            ", replaced by what it points to",
             &losses.links,
         ),
-        ("deletions", "deletions are gone", &losses.deletions),
+        ("deletions", "deletion", "", &losses.deletions),
     ];
     let mut value = json!({ "parent_dropped": losses.parent });
     let mut text = String::new();
-    for (key, what, lost) in all {
+    for (key, noun, how, lost) in all {
         value[key] = lost.count.into();
         if lost.count > 0 {
             let first: Vec<_> = lost.first.iter().map(ToString::to_string).collect();
@@ -141,8 +143,8 @@ pub(super) fn losses(losses: &Losses) -> (Value, String) {
                 ""
             };
             text += &format!(
-                "dropped    {} {what}: {}{dots}\n",
-                lost.count,
+                "dropped    {}{how}: {}{dots}\n",
+                output::count(lost.count, noun),
                 first.join(", ")
             );
         }
