@@ -1,14 +1,19 @@
-//! What the fuzzer found worth keeping is read again by every run of the tests (`cargo xtask soak --fuzz` finds more).
+//! What the fuzzer found worth keeping is held against the same laws by every run of the tests (`cargo xtask soak --fuzz`
+//! finds more).
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use attachfs_manifest::wire::{Format, decode, decode_lenient, encode};
+use attachfs_manifest::wire::Format;
 use tempfile::TempDir;
 
-/// The inputs of one fuzz target, unpacked.
-fn kept(target: &str) -> (TempDir, Vec<(String, Vec<u8>)>) {
+#[path = "../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "it is a library of its own for the fuzzer")]
+mod laws;
+
+/// The inputs of one fuzz target.
+fn kept(target: &str) -> Vec<Vec<u8>> {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fuzz/corpus/{target}.tar.gz"));
     let folder = TempDir::new().unwrap();
     let mut unpack = Command::new("tar");
@@ -23,38 +28,38 @@ fn kept(target: &str) -> (TempDir, Vec<(String, Vec<u8>)>) {
         "cannot unpack {}",
         packed.display()
     );
-    let inputs = fs::read_dir(folder.path()).unwrap().map(|entry| {
-        let path = entry.unwrap().path();
-        (path.display().to_string(), fs::read(&path).unwrap())
-    });
-    let inputs: Vec<_> = inputs.collect();
+    let inputs = fs::read_dir(folder.path()).unwrap();
+    let inputs: Vec<_> = inputs
+        .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+        .collect();
     assert!(
         inputs.len() > 50,
         "{target} has only {} inputs",
         inputs.len()
     );
-    (folder, inputs)
+    inputs
 }
 
 #[test]
-fn what_was_found_by_fuzzing_the_decoders_is_refused_or_written_again() {
-    let mut taken = 0;
+fn manifests_that_were_found_by_fuzzing_are_refused_or_read_and_written_again() {
+    let wanted = |_: Format| true;
     for target in ["decode_2023", "decode_2025", "decode_draft"] {
-        let (_folder, inputs) = kept(target);
-        for (name, bytes) in &inputs {
-            let Ok(read) = decode_lenient(bytes) else {
-                decode(bytes).expect_err(name);
-                continue;
-            };
-            taken += 1;
-            let format = match read.format {
-                Format::Draft2025_12_04 => Format::V2025_12,
-                format => format,
-            };
-            let text = encode(&read.manifest, format).expect(name);
-            let (_, again) = decode(&text).expect(name);
-            assert_eq!(encode(&again, format).expect(name), text, "{name}");
+        for bytes in kept(target) {
+            laws::check_manifest(&bytes, wanted);
         }
     }
-    assert!(taken > 100, "only {taken} inputs are manifests");
+}
+
+#[test]
+fn patterns_that_were_found_by_fuzzing_choose_only_where_a_walk_goes() {
+    for bytes in kept("globs") {
+        laws::check_globs(&bytes);
+    }
+}
+
+#[test]
+fn forged_trees_that_were_found_by_fuzzing_are_looked_at_without_a_panic() {
+    for bytes in kept("index") {
+        laws::check_index(&bytes);
+    }
 }

@@ -4,5 +4,7 @@ use attachfs_manifest::wire::Format;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    attachfs_fuzz::check(bytes, |format| matches!(format, Format::V2025_12 | Format::V2025_12Absolute));
+    attachfs_fuzz::check_manifest(bytes, |format| {
+        matches!(format, Format::V2025_12 | Format::V2025_12Absolute)
+    });
 });

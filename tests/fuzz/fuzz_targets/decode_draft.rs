@@ -4,5 +4,5 @@ use attachfs_manifest::wire::Format;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    attachfs_fuzz::check(bytes, |format| matches!(format, Format::Draft2025_12_04));
+    attachfs_fuzz::check_manifest(bytes, |format| matches!(format, Format::Draft2025_12_04));
 });
