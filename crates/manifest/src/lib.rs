@@ -33,6 +33,6 @@ pub use ops::{
     MergeError, PartitionError, PartitionOptions, SubtreeError, Trouble, case_report, merge,
     what_is_lost,
 };
-pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef};
+pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef, is_drive};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use symlinks::SymlinkPolicy;

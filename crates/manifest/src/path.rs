@@ -338,6 +338,12 @@ impl fmt::Debug for PathRef<'_> {
     }
 }
 
+/// Whether a component is what Windows calls a drive, a letter and a colon: the root of the paths of an
+/// absolute manifest that was made there.
+pub fn is_drive(component: &[u8]) -> bool {
+    matches!(component, [letter, b':'] if letter.is_ascii_alphabetic())
+}
+
 fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.len() > directory.len() && path.starts_with(directory) && path[directory.len()] == b'/'
 }

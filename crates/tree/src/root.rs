@@ -10,6 +10,7 @@ use std::str::FromStr;
 use attachfs_manifest::wire::Manifest;
 use attachfs_manifest::{
     Change, Diff, LinkTarget, ManifestPath, Node, PathError, PathRef, Snapshot, SnapshotBuilder,
+    is_drive,
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,11 +73,6 @@ pub struct ParseRootError {
     text: String,
     #[source]
     source: Option<PathError>,
-}
-
-/// What Windows calls a drive: a letter and a colon.
-fn is_drive(component: &[u8]) -> bool {
-    matches!(component, [letter, b':'] if letter.is_ascii_alphabetic())
 }
 
 impl FromStr for Root {

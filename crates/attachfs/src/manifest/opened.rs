@@ -3,7 +3,7 @@
 use attachfs_manifest::wire::{DecodeError, EncodeError, Format, Manifest, decode_lenient, encode};
 use attachfs_manifest::{
     ChunkSize, ContentHash, Diff, DiffError, DowngradeError, JoinError, ManifestPath, MergeError,
-    PartitionError, PathError, Snapshot, SnapshotError, SubtreeError,
+    PartitionError, PathError, Snapshot, SnapshotError, SubtreeError, is_drive,
 };
 use attachfs_tree::LayerError;
 
@@ -109,8 +109,11 @@ pub(crate) fn path_in(
     }
 }
 
+/// Whether a path begins with a drive: such a path is absolute.
 pub(crate) fn is_on_drive(text: &[u8]) -> bool {
-    matches!(text, [letter, b':', ..] if letter.is_ascii_alphabetic())
+    text.split(|&byte| byte == b'/')
+        .next()
+        .is_some_and(is_drive)
 }
 
 /// An error and its causes in one line.
@@ -251,4 +254,21 @@ pub enum OperationError {
     /// The result cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_colon_is_no_drive() {
+        for (text, expected) in [
+            ("C:", true),
+            ("c:/proj", true),
+            ("a:b", false),
+            ("ab:/c", false),
+        ] {
+            assert_eq!(is_on_drive(text.as_bytes()), expected, "{text}");
+        }
+    }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::paths::is_drive;
 use super::{Dialect, Kind, Style};
-use crate::path::{PathRef, ancestors_of, code_point_order, parent_of};
+use crate::path::{PathRef, ancestors_of, code_point_order, is_drive, parent_of};
 use crate::wire::{EncodeError, writer};
 use crate::{Change, ChunkSize, Content, ContentHash, Diff, File, LinkTarget, Node, Snapshot};
 

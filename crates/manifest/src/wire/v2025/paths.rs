@@ -2,7 +2,7 @@
 
 use super::entry::{RawFile, passes_over, refuse};
 use super::{Dialect, Kind, Style};
-use crate::path::{PathRef, check_length, check_name, check_path};
+use crate::path::{PathRef, check_length, check_name, check_path, is_drive};
 use crate::wire::error::{DecodeError, EntryError, EntryPlace, FieldError};
 use crate::wire::reader::Reader;
 use crate::wire::{Rules, peek_string};
@@ -261,11 +261,6 @@ impl Paths {
         debug_assert_eq!(check_path(&self.path), Ok(()));
         Ok(Some(index))
     }
-}
-
-/// What Windows calls a drive: a letter and a colon.
-pub(super) fn is_drive(name: &[u8]) -> bool {
-    matches!(name, [letter, b':'] if letter.is_ascii_alphabetic())
 }
 
 /// The place in `dirs` that a reference says: decimal digits without a sign or leading zeros, which are
