@@ -34,7 +34,9 @@ pub use attachfs_manifest::{
 };
 pub use attachfs_scan::{FileList, SymlinkPolicy};
 pub use attachfs_store::{ManifestAddress, StoreAddress};
-pub use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent, Silent};
+pub use attachfs_transfer::{
+    Cancelled, Failed, Phase, Progress, ProgressEvent, Silent, Summary, Tally, error_chain,
+};
 pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
 pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings};
 pub use control::StepHook;

@@ -171,10 +171,10 @@ async fn take(
         manifest_hash: ContentHash::of(&bytes),
         files: found.file_count() - hashed.unreadable.len() as u64,
         bytes: snapshot.total_size(),
-        read_files: hashed.hashed.objects,
-        uploaded_objects: done.uploaded.objects,
+        read_files: hashed.hashed.count,
+        uploaded_objects: done.uploaded.count,
         uploaded_bytes: done.uploaded.bytes,
-        present_objects: done.already_there.objects,
+        present_objects: done.already_there.count,
         present_bytes: done.already_there.bytes,
         skipped,
     };

@@ -1,6 +1,5 @@
 //! Exit codes, and the last line that a failure prints.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use attachfs::Class;
@@ -26,6 +25,9 @@ pub(crate) const RUN_FAILED: u8 = 125;
 /// What a verb exits with that found bytes which are not what they should be.
 pub(crate) const INTEGRITY: u8 = 12;
 
+/// What a verb exits with that left something undone; the same command goes on.
+pub(crate) const INCOMPLETE: u8 = 13;
+
 /// What a verb exits with that its user cancelled.
 pub(crate) const CANCELLED: u8 = 15;
 
@@ -49,16 +51,18 @@ pub(crate) fn report(error: &anyhow::Error) {
     eprintln!("attachfs: {}", chain(error));
 }
 
-/// An error and its causes in one line. A cause that its error already tells is not told again.
+/// An error and its causes in one line.
 pub(crate) fn chain(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        if !text.ends_with(&cause) {
-            let _ = write!(text, ": {cause}");
-        }
+    attachfs::error_chain(error.as_ref())
+}
+
+/// Says of a transfer that some files failed, with the exit code for it.
+pub(crate) fn of_summary(summary: &attachfs::Summary) -> Result<(), Failure> {
+    if summary.is_complete() {
+        Ok(())
+    } else {
+        Err(Failure::Code(INCOMPLETE))
     }
-    text
 }
 
 fn code_of(error: &anyhow::Error) -> u8 {
@@ -70,7 +74,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         Some(Class::Mount) => 10,
         Some(Class::Store) => 11,
         Some(Class::Integrity) => INTEGRITY,
-        Some(Class::Incomplete) => 13,
+        Some(Class::Incomplete) => INCOMPLETE,
         Some(Class::Busy) => 14,
         Some(Class::Cancelled) => CANCELLED,
         Some(Class::Other) | None => 1,

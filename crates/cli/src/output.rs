@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use anyhow::Context as _;
-use attachfs::{Account, CommitReport, Counters, Fetched, SnapshotReport, StatusReport};
+use attachfs::{
+    Account, CommitReport, Counters, Fetched, SnapshotReport, StatusReport, Summary, Tally,
+};
 use indicatif::{DecimalBytes, HumanCount};
 use serde::Serialize;
 
@@ -32,6 +34,25 @@ pub(crate) fn count(number: u64, what: &str) -> String {
 
 pub(crate) fn bytes(number: u64) -> String {
     DecimalBytes(number).to_string()
+}
+
+/// A transfer's account: what was done (`fetched`, `uploaded`), and what failed.
+pub(crate) fn summary(done: &str, summary: &Summary) -> String {
+    let tally = |tally: Tally| format!("{}, {}", count(tally.count, "file"), bytes(tally.bytes));
+    let mut text = format!(
+        "{done:<10} {} in {:.1} s, {}/s\n",
+        tally(summary.processed),
+        summary.elapsed.as_secs_f64(),
+        bytes(summary.rate() as u64)
+    );
+    if summary.skipped.count > 0 {
+        text += &format!("skipped    {}\n", tally(summary.skipped));
+    }
+    text += &format!("of         {}\n", tally(summary.total));
+    for failed in &summary.errors {
+        text += &format!("failed     {}: {}\n", failed.path, failed.error);
+    }
+    text
 }
 
 pub(crate) fn snapshot(report: &SnapshotReport) -> String {

@@ -85,9 +85,9 @@ impl Commit<Hashed> {
         let kept = named.into_iter().filter(|(hash, _)| !sent.contains(hash));
         let kept: Vec<_> = kept.collect();
         uploader.confirm(&kept, observer).await?;
-        account.uploaded_objects = report.uploaded.objects;
+        account.uploaded_objects = report.uploaded.count;
         account.uploaded_bytes = report.uploaded.bytes;
-        account.present_objects = report.already_there.objects + kept.len() as u64;
+        account.present_objects = report.already_there.count + kept.len() as u64;
         account.present_bytes =
             report.already_there.bytes + kept.iter().map(|&(_, len)| len).sum::<u64>();
         Ok(Commit {

@@ -19,6 +19,7 @@ mod meter;
 mod run;
 mod snapshot;
 mod source;
+mod summary;
 mod upload;
 
 pub use attachfs_scan::{Cancelled, Phase, Progress, ProgressEvent, Reporter, Silent};
@@ -27,4 +28,5 @@ pub use error::TransferError;
 pub use hash::{hash_file, hash_source};
 pub use snapshot::{HashOptions, HashReport, Unreadable, snapshot};
 pub use source::{ChunkSource, Source, SourceFile};
-pub use upload::{Tally, UploadOptions, UploadReport, Uploader};
+pub use summary::{Failed, Summary, Tally, error_chain};
+pub use upload::{UploadOptions, UploadReport, Uploader};

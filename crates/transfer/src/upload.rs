@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::meter::Meter;
 use crate::run::{blocking, run_all};
-use crate::{ChunkSource, Phase, Progress, TransferError};
+use crate::{ChunkSource, Phase, Progress, Tally, TransferError};
 
 /// How much an [`Uploader`] does at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,22 +37,6 @@ impl Default for UploadOptions {
             small_file: 4 << 20,
             memory_bytes: 128 << 20,
         }
-    }
-}
-
-/// A number of objects and their bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// How many.
-    pub objects: u64,
-    /// How long together.
-    pub bytes: u64,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, bytes: u64) {
-        self.objects += 1;
-        self.bytes += bytes;
     }
 }
 
@@ -284,7 +268,7 @@ mod tests {
         assert_eq!(
             report.uploaded,
             Tally {
-                objects: 2,
+                count: 2,
                 bytes: 9
             }
         );
@@ -317,14 +301,14 @@ mod tests {
         assert_eq!(
             report.uploaded,
             Tally {
-                objects: 1,
+                count: 1,
                 bytes: 5
             }
         );
         assert_eq!(
             report.already_there,
             Tally {
-                objects: 1,
+                count: 1,
                 bytes: 5
             }
         );
@@ -391,7 +375,7 @@ mod tests {
         store.wait_in_flight(CallKind::Put, 4).await;
         assert_eq!(open(), 4);
         drop(hold);
-        assert_eq!(upload.await.unwrap().unwrap().uploaded.objects, 300);
+        assert_eq!(upload.await.unwrap().unwrap().uploaded.count, 300);
     }
 
     #[tokio::test]
@@ -433,7 +417,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(store.in_flight(CallKind::Head), 3);
         drop(hold);
-        assert_eq!(upload.await.unwrap().unwrap().uploaded.objects, 10);
+        assert_eq!(upload.await.unwrap().unwrap().uploaded.count, 10);
     }
 
     #[tokio::test]

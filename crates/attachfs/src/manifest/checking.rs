@@ -6,7 +6,7 @@ use attachfs_manifest::wire::Manifest;
 use attachfs_manifest::{
     CaseOptions, Change, ChunkLayout, ContentHash, Diff, Node, PathRef, Snapshot, case_report,
 };
-use attachfs_transfer::{ObjectFault, Progress, check_objects};
+use attachfs_transfer::{ObjectFault, Progress, check_objects, error_chain};
 use serde::Serialize;
 
 use super::opened::{OpenedManifest, chain};
@@ -92,7 +92,7 @@ pub async fn check_manifest(
         Manifest::Diff(diff) => (diff.len(), diff.unhashed().collect()),
     };
     let mut report = CheckReport {
-        fault: opened.fault.as_ref().map(|fault| chain(fault)),
+        fault: opened.fault.as_ref().map(|fault| error_chain(fault)),
         hash: opened.hash.to_string(),
         format: opened.format.to_string(),
         entries: entries as u64,

@@ -13,9 +13,9 @@ use attachfs_scan::cache::{Day, HashCacheOptions, HashCaches, LocalZone};
 use attachfs_scan::{
     Collection, EntryKind, FileList, Scan, ScanOptions, scan, scan_absolute, scan_listed,
 };
-use attachfs_transfer::{HashOptions, Progress, Unreadable, snapshot};
+use attachfs_transfer::{HashOptions, Progress, Unreadable, error_chain, snapshot};
 
-use super::opened::{MadeManifest, OpenedManifest, OperationError, chain};
+use super::opened::{MadeManifest, OpenedManifest, OperationError};
 use crate::Error;
 use crate::snapshot::SkippedPath;
 
@@ -76,7 +76,7 @@ pub(crate) fn skipped(found: &Scan) -> Vec<SkippedPath> {
 pub(crate) fn unreadable(files: &[Unreadable]) -> impl Iterator<Item = SkippedPath> {
     files.iter().map(|file| SkippedPath {
         path: file.path.to_string(),
-        reason: chain(&file.error),
+        reason: error_chain(&file.error),
     })
 }
 
@@ -270,8 +270,8 @@ pub async fn hash_manifest(
     skipped.extend(unreadable(&report.unreadable));
     Ok(Hashed {
         made: MadeManifest::new(filled, opened.written_format())?,
-        files: report.hashed.objects + report.known.objects,
-        read: report.hashed.objects,
+        files: report.hashed.count + report.known.count,
+        read: report.hashed.count,
         skipped,
     })
 }

@@ -116,20 +116,6 @@ pub(crate) fn is_on_drive(text: &[u8]) -> bool {
         .is_some_and(is_drive)
 }
 
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut text = String::new();
-    for cause in causes.map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 pub(crate) fn shown(text: &[u8]) -> String {
     attachfs_manifest::EscapedBytes(text).to_string()
 }

@@ -93,7 +93,7 @@ async fn every_object_that_the_manifest_names_is_in_the_store() {
         assert_eq!(
             report.upload.uploaded,
             Tally {
-                objects: 3,
+                count: 3,
                 bytes: 10
             }
         );
@@ -129,7 +129,7 @@ async fn a_second_snapshot_sends_nothing() {
     assert_eq!(
         report.upload.already_there,
         Tally {
-            objects: 2,
+            count: 2,
             bytes: 6
         }
     );
@@ -222,7 +222,7 @@ async fn a_file_that_changes_under_the_upload_is_read_again() {
     assert_eq!(
         report.upload.uploaded,
         Tally {
-            objects: 1,
+            count: 1,
             bytes: 7
         }
     );

@@ -70,7 +70,7 @@ async fn what_one_snapshot_read_the_next_one_does_not() {
     let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let scan = scan(&sources, &ScanOptions::default(), &Silent).unwrap();
     let all = Tally {
-        objects: scan.file_count(),
+        count: scan.file_count(),
         bytes: scan.byte_count(),
     };
     let take = || snapshot(&scan, &cached.options, None, &Silent);
@@ -88,7 +88,7 @@ async fn files_that_were_written_just_now_are_read_each_time() {
     let folder = folder(&[("a", b"one")]);
     for _ in 0..2 {
         let (_, report) = cached.snapshot(&folder, None).await;
-        assert_eq!(report.hashed.objects, 1);
+        assert_eq!(report.hashed.count, 1);
         cached.caches.flush();
     }
 }
@@ -100,7 +100,7 @@ async fn a_known_file_is_not_read_unless_it_must_be() {
     cached.learn(&scanned(&folder), &[lie()]);
     let (snapshot, report) = cached.snapshot(&folder, None).await;
     assert_eq!(file(&snapshot, "a").content, Content::Whole(lie()));
-    assert_eq!((report.known.objects, report.hashed.objects), (1, 0));
+    assert_eq!((report.known.count, report.hashed.count), (1, 0));
     let force = HashOptions {
         force_rehash: true,
         ..cached.options.clone()
@@ -110,7 +110,7 @@ async fn a_known_file_is_not_read_unless_it_must_be() {
         .unwrap();
     let right = Content::Whole(ContentHash::of(b"one"));
     assert_eq!(file(&snapshot, "a").content, right);
-    assert_eq!((report.known.objects, report.hashed.objects), (0, 1));
+    assert_eq!((report.known.count, report.hashed.count), (0, 1));
 }
 
 /// Each of these leaves length and modification time as they were.
@@ -147,7 +147,7 @@ async fn other_bytes_under_the_old_length_and_time_are_seen() {
         let (snapshot, report) = cached.snapshot(&folder, None).await;
         let right = Content::Whole(ContentHash::of(b"two"));
         assert_eq!(file(&snapshot, "a").content, right);
-        assert_eq!(report.hashed.objects, 1);
+        assert_eq!(report.hashed.count, 1);
     }
 }
 
@@ -161,8 +161,8 @@ async fn a_known_file_that_the_store_has_is_confirmed_and_not_read() {
     let store = Arc::new(RecordStore::new(Arc::clone(&memory) as _));
     let uploader = uploader(Arc::clone(&store) as _, 100);
     let (_, report) = cached.snapshot(&folder, Some(&uploader)).await;
-    assert_eq!((report.known.objects, report.hashed.objects), (1, 0));
-    assert_eq!(report.upload.already_there.objects, 1);
+    assert_eq!((report.known.count, report.hashed.count), (1, 0));
+    assert_eq!(report.upload.already_there.count, 1);
     assert_eq!(store.count(CallKind::Head), 1);
     assert_eq!(store.count(CallKind::Put), 0);
 }
@@ -176,7 +176,7 @@ async fn a_known_file_that_the_store_lacks_is_read_compared_and_sent() {
         let memory = Arc::new(MemoryStore::new());
         let uploader = uploader(Arc::clone(&memory) as _, small_file);
         let (_, report) = cached.snapshot(&folder, Some(&uploader)).await;
-        assert_eq!(report.upload.uploaded.objects, 1);
+        assert_eq!(report.upload.uploaded.count, 1);
         assert_eq!(memory.objects(), [ContentHash::of(b"one")]);
     }
 }
@@ -193,7 +193,7 @@ async fn a_wrong_hash_never_reaches_the_store() {
         let right = ContentHash::of(b"one");
         assert_eq!(file(&snapshot, "a").content, Content::Whole(right));
         assert_eq!(memory.objects(), [right]);
-        assert_eq!(report.hashed.objects, 1);
+        assert_eq!(report.hashed.count, 1);
     }
 }
 
@@ -209,7 +209,7 @@ async fn of_a_known_file_only_the_chunk_that_the_store_lacks_is_sent() {
     let (snapshot, report) = cached.snapshot(&folder, Some(&uploader)).await;
     assert_eq!(file(&snapshot, "a").content, Content::Chunks(hashes.into()));
     let one = Tally {
-        objects: 1,
+        count: 1,
         bytes: 5,
     };
     assert_eq!(report.upload.uploaded, one);

@@ -121,7 +121,7 @@ async fn files_that_cannot_be_read_are_left_out_and_reported_if_that_is_asked_fo
         assert_eq!(left, ["gone", "large", "other"]);
         assert_eq!(snapshot.len(), 1);
         file(&snapshot, "here");
-        assert_eq!(report.hashed.objects, 1);
+        assert_eq!(report.hashed.count, 1);
     }
 }
 
