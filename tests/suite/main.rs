@@ -1,7 +1,7 @@
 //! The suites across crates, in one program so that they are linked once.
 //!
 //! `architecture` holds the borders between crates. The others drive the real programs: `example` the renderer in a plain folder;
-//! `manifests` the operations on manifests; `peers` asks the reference implementations, where they are there;
+//! `manifests` the operations on manifests; `stores` and `moto` whole stores; `peers` asks the reference implementations, where they are there;
 //! `journey`, `everyday`, `crash` and `failure` drive `attachfs` over real mounts on a [`machine::Machine`] made for each test.
 
 #![allow(
@@ -20,10 +20,12 @@ mod journey;
 mod layers;
 mod machine;
 mod manifests;
+mod moto;
 mod peers;
 mod process;
 mod programs;
 mod random;
 mod semantics;
 mod server;
+mod stores;
 mod tree;

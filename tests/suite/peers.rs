@@ -11,6 +11,7 @@ mod folders;
 mod lenient;
 mod openjd;
 mod operations;
+mod outputs;
 mod python;
 
 use std::cell::RefCell;

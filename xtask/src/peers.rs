@@ -1,6 +1,7 @@
-//! The reference implementations that tests and measurements run beside ours (`tests/peers`): set up in the target folder.
+//! The reference implementations that tests and measurements run beside ours (`tests/peers`), and a server: set up in the
+//! target folder.
 //!
-//! The Python package gets an environment of its own, made again when its requirements change; the driver over `openjd-snapshots` is
+//! What is in Python gets an environment of its own, made again when its requirements change; the driver over `openjd-snapshots` is
 //! built from its own lock file. A machine without Python or without the registries can do without them, so that is an
 //! answer ([`SetUp::Unavailable`]); a driver that does not compile is an error.
 
@@ -18,6 +19,8 @@ pub(crate) enum Peer {
     Python,
     /// `openjd-snapshots`, in Rust.
     Openjd,
+    /// moto, a server that answers as AWS does, in Python.
+    Moto,
 }
 
 /// What came of setting one up.
@@ -30,12 +33,13 @@ pub(crate) enum SetUp {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 2] = [Self::Python, Self::Openjd];
+    pub(crate) const ALL: [Self; 3] = [Self::Python, Self::Openjd, Self::Moto];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Python => "python",
             Self::Openjd => "openjd",
+            Self::Moto => "moto",
         }
     }
 
@@ -44,13 +48,14 @@ impl Peer {
         match self {
             Self::Python => "ATTACHFS_PYTHON",
             Self::Openjd => "ATTACHFS_OPENJD",
+            Self::Moto => "ATTACHFS_MOTO",
         }
     }
 
     /// Sets it up, or makes sure that it is.
     pub(crate) fn set_up(self) -> Result<SetUp> {
         match self {
-            Self::Python => Environment::of_project().set_up(),
+            Self::Python | Self::Moto => Environment::of(self).set_up(),
             Self::Openjd => build_openjd(),
         }
     }
@@ -58,7 +63,7 @@ impl Peer {
     /// What an earlier [`Peer::set_up`] left; nothing is made or asked for.
     pub(crate) fn ready(self) -> Option<PathBuf> {
         match self {
-            Self::Python => Environment::of_project().ready(),
+            Self::Python | Self::Moto => Environment::of(self).ready(),
             Self::Openjd => Some(openjd_driver()).filter(|driver| driver.exists()),
         }
     }
@@ -87,10 +92,11 @@ struct Environment {
 }
 
 impl Environment {
-    fn of_project() -> Self {
+    fn of(peer: Peer) -> Self {
+        let requirements = root().join("tests/peers").join(peer.name());
         Self {
-            folder: folder(Peer::Python),
-            requirements: root().join("tests/peers/python/requirements.txt"),
+            folder: folder(peer),
+            requirements: requirements.join("requirements.txt"),
         }
     }
 

@@ -137,6 +137,24 @@ pub enum Error {
         #[source]
         source: StoreError,
     },
+    /// A store does not say what is in it.
+    #[error("cannot list the store {address}")]
+    ListStore {
+        /// Which.
+        address: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// A key that is none.
+    #[error(transparent)]
+    Key(#[from] attachfs_store::ParseKeyError),
+    /// What is to be said of an output manifest.
+    #[error(transparent)]
+    OutputMetadata(#[from] attachfs_jobs::OutputMetadataError),
+    /// There is another manifest under the key.
+    #[error("there is another manifest at {0}, or one of another root; it stays as it is")]
+    KeyTaken(String),
     /// Not enough room for a copy.
     #[error("the store {} has room for {available} bytes, {needed} are to be copied", store.display())]
     NoRoom {
@@ -264,6 +282,8 @@ impl Error {
             | Self::Globs(_)
             | Self::Address(_)
             | Self::Path { .. }
+            | Self::Key(_)
+            | Self::OutputMetadata(_)
             | Self::NoSuchPath(_)
             | Self::Root(_)
             | Self::Layers(LayerError::Root(_) | LayerError::PlacedAbsolute(_))
@@ -275,6 +295,8 @@ impl Error {
             Self::Decode { .. } | Self::Layers(_) | Self::Build(_) => Class::Integrity,
             Self::FetchManifest { .. }
             | Self::PublishManifest { .. }
+            | Self::ListStore { .. }
+            | Self::KeyTaken(_)
             | Self::OpenStore { .. }
             | Self::NoRoom { .. } => Class::Store,
             Self::Operation { source, .. } => class_of_operation(source),

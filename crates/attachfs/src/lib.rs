@@ -4,11 +4,13 @@
 //! - [`take_snapshot`] makes a manifest of a folder and fills a store;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
 //! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
-//! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount.
+//! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount;
+//! - [`bulk`] looks after whole stores.
 //!
 //! Nothing here reads the environment or writes to a terminal: the caller says where things are
 //! ([`Places`]) and hears of progress ([`Progress`]).
 
+pub mod bulk;
 mod control;
 mod error;
 mod index;
@@ -27,13 +29,17 @@ mod snapshot;
 mod store;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
+pub use attachfs_jobs::{
+    ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
+    StepId, TaskId,
+};
 pub use attachfs_manifest::wire::{Format, decode_globs};
 pub use attachfs_manifest::{
     By, Changes, ChunkSize, ContentHash, DiffOptions, EscapedBytes, GlobConfig, Losses, Lost,
     ManifestPath, PathFilter,
 };
 pub use attachfs_scan::{FileList, SymlinkPolicy};
-pub use attachfs_store::{ManifestAddress, StoreAddress};
+pub use attachfs_store::{ManifestAddress, ManifestKey, Metadata, ParseKeyError, StoreAddress};
 pub use attachfs_transfer::{
     Cancelled, Failed, Phase, Progress, ProgressEvent, Silent, Summary, Tally, error_chain,
 };

@@ -122,7 +122,7 @@ pub async fn read_manifest(
                 address: address.to_string(),
                 source,
             };
-            fetched.map_err(failed)?.to_vec()
+            fetched.map_err(failed)?.bytes.to_vec()
         }
     };
     Ok(ManifestBytes {

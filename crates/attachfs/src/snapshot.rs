@@ -232,7 +232,7 @@ async fn shares_blocks(
 /// Publishes a snapshot's manifest in its store, under a key made of its hash, so that a diff made
 /// from it can be mounted again by whoever finds it. Gives its place.
 pub async fn publish_snapshot(bytes: &[u8], store: &OpenStore) -> Result<String, Error> {
-    use attachfs_store::ManifestAddress;
+    use attachfs_store::{ManifestAddress, Metadata};
     let key = format!("attachfs/snapshots/{}.manifest", ContentHash::of(bytes));
     let failed = |source| Error::PublishManifest {
         key: key.clone(),
@@ -244,7 +244,7 @@ pub async fn publish_snapshot(bytes: &[u8], store: &OpenStore) -> Result<String,
     // Whatever has this key has these bytes: they name it.
     store
         .store
-        .put_manifest_if_absent(&key, bytes.to_vec().into())
+        .put_manifest_if_absent(&key, bytes.to_vec().into(), &Metadata::new())
         .await
         .map_err(failed)?;
     Ok(ManifestAddress {

@@ -1,6 +1,8 @@
 //! The command line, as typed. What an option means when it is not given is said here.
 
 pub(crate) mod manifest;
+pub(crate) mod publishing;
+pub(crate) mod store;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -81,6 +83,7 @@ pub(crate) enum Verb {
     /// Describe a manifest.
     Inspect(Inspect),
     Manifest(manifest::ManifestArgs),
+    Store(store::StoreArgs),
 }
 
 /// Run a command on a folder, mounted from a store, and commit what it writes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attachfs_manifest::ContentHash;
 use attachfs_manifest::wire::{Format, encode_diff};
-use attachfs_store::{ManifestKey, ManifestStore, PutOutcome};
+use attachfs_store::{ManifestKey, ManifestStore, Metadata, PutOutcome};
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use attachfs_vfs::{Session, Vfs};
 use bytes::Bytes;
@@ -98,14 +98,16 @@ async fn send(
         key: key.to_string(),
         source,
     };
-    let sent = store.put_manifest_if_absent(key, bytes).await;
+    let sent = store
+        .put_manifest_if_absent(key, bytes, &Metadata::new())
+        .await;
     if let Ok(PutOutcome::Created) = sent {
         return Ok(());
     }
     // Either it is there already, or the outcome is unknown: look.
     match store.get_manifest(key).await {
         Ok(stored) => {
-            let found = ContentHash::of(&stored);
+            let found = ContentHash::of(&stored.bytes);
             if found == hash {
                 Ok(())
             } else {

@@ -175,7 +175,7 @@ impl World {
     /// A diff that is in the store.
     pub(crate) async fn diff(&self, key: &ManifestKey) -> Diff {
         let bytes = self.store.get_manifest(key).await.unwrap();
-        match decode(&bytes).unwrap() {
+        match decode(&bytes.bytes).unwrap() {
             (Format::V2025_12, Manifest::Diff(diff)) => diff,
             other => panic!("{other:?}"),
         }

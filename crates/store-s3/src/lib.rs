@@ -17,6 +17,8 @@
 
 mod connect;
 mod error;
+mod list;
+mod manifest;
 mod options;
 mod read;
 mod upload;
@@ -28,8 +30,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
 use attachfs_store::{
-    BucketName, ChunkStore, KeyPrefix, ManifestKey, ManifestStore, ObjectMeta, ObjectPart, Payload,
-    PutOutcome, Store, StoreAddress, StoreError, data_key, old_data_key,
+    BucketName, ChunkStore, Folder, KeyPrefix, ListStore, ManifestKey, ManifestStore, Metadata,
+    ObjectMeta, ObjectPart, Page, Payload, PutOutcome, Store, StoreAddress, StoreError,
+    StoredManifest, data_key, old_data_key,
 };
 use aws_sdk_s3::Client;
 use bytes::Bytes;
@@ -129,9 +132,9 @@ fn named(error: StoreError, what: String) -> StoreError {
 
 #[async_trait]
 impl ManifestStore for S3Store {
-    async fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError> {
-        let key = self.prefix.join(&key.object_key());
-        Ok(self.get_part(&key, 0..u64::MAX).await?.bytes)
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError> {
+        self.read_manifest(&self.prefix.join(&key.object_key()))
+            .await
     }
 
     /// Asks first whether the key is taken, because some servers do not know conditional writes
@@ -141,9 +144,17 @@ impl ManifestStore for S3Store {
         &self,
         key: &ManifestKey,
         bytes: Bytes,
+        metadata: &Metadata,
     ) -> Result<PutOutcome, StoreError> {
         let key = self.prefix.join(&key.object_key());
-        self.put_if_absent(&key, bytes).await
+        self.write_manifest_if_absent(&key, bytes, metadata).await
+    }
+}
+
+#[async_trait]
+impl ListStore for S3Store {
+    async fn list(&self, folder: &Folder, after: Option<&str>) -> Result<Page, StoreError> {
+        self.list_page(folder, after).await
     }
 }
 

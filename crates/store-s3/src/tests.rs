@@ -148,14 +148,14 @@ async fn a_server_that_ignores_conditions_does_not_replace_a_manifest() {
     bench.server.add(Rule::on("PUT", Mishap::Ignorance));
     let key: ManifestKey = "farm/m".parse().unwrap();
     let first = store
-        .put_manifest_if_absent(&key, Bytes::from_static(b"1"))
+        .put_manifest_if_absent(&key, Bytes::from_static(b"1"), &Metadata::new())
         .await;
     assert_eq!(first.unwrap(), PutOutcome::Created);
     let second = store
-        .put_manifest_if_absent(&key, Bytes::from_static(b"2"))
+        .put_manifest_if_absent(&key, Bytes::from_static(b"2"), &Metadata::new())
         .await;
     assert_eq!(second.unwrap(), PutOutcome::Exists);
-    assert_eq!(store.get_manifest(&key).await.unwrap(), "1");
+    assert_eq!(store.get_manifest(&key).await.unwrap().bytes, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,10 +354,10 @@ async fn a_manifest_whose_write_was_applied_before_the_error_exists_afterwards()
     bench.server.add(Rule::on("PUT", after).times(1));
     let key: ManifestKey = "m".parse().unwrap();
     let outcome = store
-        .put_manifest_if_absent(&key, Bytes::from_static(b"1"))
+        .put_manifest_if_absent(&key, Bytes::from_static(b"1"), &Metadata::new())
         .await;
     assert_eq!(outcome.unwrap(), PutOutcome::Exists);
-    assert_eq!(store.get_manifest(&key).await.unwrap(), "1");
+    assert_eq!(store.get_manifest(&key).await.unwrap().bytes, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

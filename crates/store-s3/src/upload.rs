@@ -4,7 +4,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::time::Duration;
 
-use attachfs_store::{Payload, PutOutcome, StoreError, run_blocking};
+use attachfs_store::{Payload, StoreError, run_blocking};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder as ConfigBuilder;
 use aws_sdk_s3::primitives::ByteStream;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::S3Store;
-use crate::error::{Failure, NoAnswer, failure};
+use crate::error::{NoAnswer, failure};
 use crate::read::transfer_time;
 
 /// The largest object that is sent in one request.
@@ -40,69 +40,22 @@ impl S3Store {
         let bytes = read(&payload, 0..len).await?;
         // What was read is what will be sent.
         check_unchanged(&payload).await?;
-        self.put_bytes(key, bytes, None)
-            .await
-            .map_err(|failure| failure.error)
+        self.put_bytes(key, bytes).await
     }
 
-    pub(crate) async fn put_if_absent(
-        &self,
-        key: &str,
-        bytes: Bytes,
-    ) -> Result<PutOutcome, StoreError> {
-        if self.is_taken(key).await? {
-            return Ok(PutOutcome::Exists);
-        }
-        match self.put_bytes(key, bytes, Some("*")).await {
-            Ok(()) => Ok(PutOutcome::Created),
-            Err(Failure {
-                status: Some(412), ..
-            }) => Ok(PutOutcome::Exists),
-            // Another writer was there at the same time; whether it won is not said.
-            Err(Failure {
-                status: Some(409),
-                error,
-            }) => {
-                if self.is_taken(key).await? {
-                    return Ok(PutOutcome::Exists);
-                }
-                Err(StoreError::Unreachable {
-                    what: format!("storing {}", self.url(key)),
-                    source: Box::new(error),
-                })
-            }
-            Err(failure) => Err(failure.error),
-        }
-    }
-
-    /// Whether there is something under a key. Who may not ask learns it from the write itself.
-    async fn is_taken(&self, key: &str) -> Result<bool, StoreError> {
-        match self.head_object(key).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::NotFound { .. } | StoreError::Denied { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn put_bytes(
-        &self,
-        key: &str,
-        bytes: Bytes,
-        if_none_match: Option<&str>,
-    ) -> Result<(), Failure> {
+    async fn put_bytes(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let time = transfer_time(bytes.len() as u64);
         self.client
             .put_object()
             .bucket(self.bucket.as_str())
             .key(key)
-            .set_if_none_match(if_none_match.map(str::to_owned))
             .body(ByteStream::from(bytes))
             .customize()
             .disable_payload_signing()
             .config_override(self.with_more_time(time))
             .send()
             .await
-            .map_err(|error| failure("storing", &self.url(key), error))?;
+            .map_err(|error| failure("storing", &self.url(key), error).error)?;
         Ok(())
     }
 
@@ -130,7 +83,7 @@ impl S3Store {
         }
     }
 
-    fn with_more_time(&self, time: Duration) -> ConfigBuilder {
+    pub(crate) fn with_more_time(&self, time: Duration) -> ConfigBuilder {
         let config = ConfigBuilder::default();
         if time < Duration::from_secs(1) {
             return config;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use attachfs_manifest::ContentHash;
 
-use crate::ManifestKey;
+use crate::{Folder, ManifestKey, Metadata};
 
 /// A call and what it was made with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,18 +39,28 @@ pub enum Call {
         key: ManifestKey,
         /// Its length in bytes.
         len: u64,
+        /// What is said beside it.
+        metadata: Metadata,
+    },
+    /// [`ListStore::list`](crate::ListStore::list).
+    List {
+        /// What is listed.
+        folder: Folder,
+        /// From where on.
+        after: Option<String>,
     },
 }
 
 /// Which method was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "they are the methods of the two traits")]
+#[expect(missing_docs, reason = "they are the methods of the traits")]
 pub enum CallKind {
     Get,
     Head,
     Put,
     GetManifest,
     PutManifest,
+    List,
 }
 
 impl Call {
@@ -62,6 +72,7 @@ impl Call {
             Self::Put { .. } => CallKind::Put,
             Self::GetManifest { .. } => CallKind::GetManifest,
             Self::PutManifest { .. } => CallKind::PutManifest,
+            Self::List { .. } => CallKind::List,
         }
     }
 
@@ -71,7 +82,7 @@ impl Call {
             Self::Get { chunk, .. } | Self::Head { chunk } | Self::Put { chunk, .. } => {
                 Some(*chunk)
             }
-            Self::GetManifest { .. } | Self::PutManifest { .. } => None,
+            Self::GetManifest { .. } | Self::PutManifest { .. } | Self::List { .. } => None,
         }
     }
 }

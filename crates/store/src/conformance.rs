@@ -14,7 +14,10 @@ use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use futures::future::join_all;
 
-use crate::{ManifestKey, Payload, PutOutcome, SourceStamp, Store, StoreError};
+use crate::{
+    Folder, KeyPrefix, Listed, ListedName, ManifestKey, Metadata, Payload, PutOutcome, SourceStamp,
+    Store, StoreError,
+};
 
 /// Larger than any size at which a store changes its way of storing.
 const LARGE: usize = 20 << 20;
@@ -44,6 +47,12 @@ pub async fn run(store: Arc<dyn Store>) {
     suite.the_first_manifest_under_a_key_stays().await;
     suite.of_many_manifests_at_once_one_is_written().await;
     suite.a_key_is_no_folder_of_another().await;
+    suite.what_is_said_of_a_manifest_is_kept().await;
+    suite.of_two_writers_the_first_is_recognised().await;
+    suite.a_listing_has_every_manifest_once_in_order().await;
+    suite.a_listing_goes_on_after_any_key().await;
+    suite.a_listing_has_the_objects_with_their_lengths().await;
+    suite.what_is_not_there_lists_as_empty().await;
 }
 
 struct Suite<'a> {
@@ -265,7 +274,12 @@ impl Suite<'_> {
     }
 
     async fn write_manifest(&self, key: &ManifestKey, bytes: &Bytes) -> PutOutcome {
-        match self.store.put_manifest_if_absent(key, bytes.clone()).await {
+        self.write_said(key, bytes, &Metadata::new()).await
+    }
+
+    async fn write_said(&self, key: &ManifestKey, bytes: &Bytes, said: &Metadata) -> PutOutcome {
+        let put = self.store.put_manifest_if_absent(key, bytes.clone(), said);
+        match put.await {
             Ok(outcome) => outcome,
             Err(error) => panic!("put_manifest_if_absent failed: {error:?}"),
         }
@@ -273,7 +287,7 @@ impl Suite<'_> {
 
     async fn check_manifest(&self, key: &ManifestKey, want: &Bytes) {
         match self.store.get_manifest(key).await {
-            Ok(bytes) => assert!(bytes == want, "get_manifest gives other bytes"),
+            Ok(found) => assert!(found.bytes == want, "get_manifest gives other bytes"),
             Err(error) => panic!("get_manifest failed: {error:?}"),
         }
     }
@@ -340,6 +354,159 @@ impl Suite<'_> {
             "get_manifest below a manifest gives {below:?}"
         );
     }
+
+    async fn what_is_said_of_a_manifest_is_kept(&self) {
+        let (_, bytes) = self.content("said", 100);
+        let many = said(&[
+            ("asset-root", "C:\\a \"b\", c"),
+            ("asset-root-json", r#""/h\u00e9""#),
+            ("file-system-location-name", "Loc 1"),
+            ("empty", ""),
+        ]);
+        // As much as there can be.
+        let most = said(&[("n", &"~".repeat(2047))]);
+        for (number, metadata) in [Metadata::new(), many, most].iter().enumerate() {
+            let key = self.key(&format!("said/{number}"));
+            let outcome = self.write_said(&key, &bytes, metadata).await;
+            assert_eq!(outcome, PutOutcome::Created);
+            match self.store.get_manifest(&key).await {
+                Ok(found) => {
+                    assert!(
+                        found.is(&bytes, metadata),
+                        "not what was written: {found:?}"
+                    );
+                    assert!(found.modified.is_some(), "nobody knows when it was written");
+                }
+                Err(error) => panic!("get_manifest failed: {error:?}"),
+            }
+        }
+    }
+
+    async fn of_two_writers_the_first_is_recognised(&self) {
+        let key = self.key("said/twice");
+        let (_, bytes) = self.content("said twice", 100);
+        let (first, second) = (said(&[("who", "first")]), said(&[("who", "second")]));
+        self.write_said(&key, &bytes, &first).await;
+        for again in [&first, &second] {
+            let outcome = self.write_said(&key, &bytes, again).await;
+            assert_eq!(outcome, PutOutcome::Exists);
+        }
+        match self.store.get_manifest(&key).await {
+            Ok(found) => {
+                assert!(
+                    found.is(&bytes, &first),
+                    "the first one's words are not there"
+                );
+                assert!(!found.is(&bytes, &second), "both said the same");
+            }
+            Err(error) => panic!("get_manifest failed: {error:?}"),
+        }
+    }
+
+    /// All that a folder has after a key.
+    async fn listed(&self, folder: &Folder, after: Option<&str>) -> Vec<Listed> {
+        let mut all = Vec::new();
+        let mut after = after.map(str::to_owned);
+        loop {
+            match self.store.list(folder, after.as_deref()).await {
+                Ok(page) => {
+                    all.extend(page.entries);
+                    match page.next {
+                        Some(next) => {
+                            assert!(after.is_none_or(|after| after < next), "a page goes back");
+                            after = Some(next);
+                        }
+                        None => return all,
+                    }
+                }
+                Err(error) => panic!("list failed: {error:?}"),
+            }
+        }
+    }
+
+    async fn a_listing_has_every_manifest_once_in_order(&self) {
+        let (_, bytes) = self.content("listed", 7);
+        let names = ["a-b", "a/b", "a/c/d", "a0", "\u{e9} +%20&=", "b: c/d"];
+        let mut keys: Vec<_> = names
+            .iter()
+            .map(|name| self.key(&format!("list/{name}")))
+            .collect();
+        // Longer than a page of most stores' tests, and not of S3.
+        keys.extend((0..250).map(|i| self.key(&format!("list/many/{i:03}"))));
+        for key in &keys {
+            self.write_manifest(key, &bytes).await;
+        }
+        keys.sort();
+        let folder = Folder::Manifests(folder(&self.key("list")));
+        let found = self.listed(&folder, None).await;
+        let expected: Vec<_> = keys.iter().map(ManifestKey::object_key).collect();
+        let found_keys: Vec<_> = found.iter().map(|entry| entry.key.clone()).collect();
+        assert_eq!(found_keys, expected);
+        for (entry, key) in found.iter().zip(keys) {
+            assert_eq!((entry.len, &entry.name), (7, &ListedName::Manifest(key)));
+            assert!(entry.modified.is_some(), "nobody knows when it was written");
+        }
+    }
+
+    async fn a_listing_goes_on_after_any_key(&self) {
+        let (_, bytes) = self.content("after", 1);
+        let keys = ["1", "2/a", "2/b", "3"].map(|name| self.key(&format!("after/{name}")));
+        for key in &keys {
+            self.write_manifest(key, &bytes).await;
+        }
+        let inside = Folder::Manifests(folder(&self.key("after")));
+        let start = self.key("after").object_key();
+        for (after, left) in [
+            ("", 4),
+            ("/1", 3),
+            ("/2", 3),
+            ("/2/a", 2),
+            ("/2/az", 2),
+            ("/9", 0),
+        ] {
+            let found = self.listed(&inside, Some(&format!("{start}{after}"))).await;
+            assert_eq!(found.len(), left, "after {after:?}");
+        }
+    }
+
+    async fn a_listing_has_the_objects_with_their_lengths(&self) {
+        let mut objects = Vec::new();
+        for len in 0..5 {
+            let (hash, bytes) = self.content("listed object", len);
+            self.put_bytes(hash, &bytes).await;
+            objects.push((hash, len as u64));
+        }
+        let found = self.listed(&Folder::Data, None).await;
+        assert!(
+            found.windows(2).all(|pair| pair[0].key < pair[1].key),
+            "the objects are not in the order of keys"
+        );
+        for (hash, len) in objects {
+            let name = ListedName::Object { hash, old: false };
+            let entry = found.iter().find(|entry| entry.name == name);
+            let entry = entry.unwrap_or_else(|| panic!("{hash} is not listed"));
+            assert_eq!(entry.len, len);
+            assert!(entry.modified.is_some(), "nobody knows when it was written");
+        }
+    }
+
+    async fn what_is_not_there_lists_as_empty(&self) {
+        let nowhere = Folder::Manifests(folder(&self.key("nowhere")));
+        assert_eq!(self.listed(&nowhere, None).await, []);
+    }
+}
+
+fn said(pairs: &[(&str, &str)]) -> Metadata {
+    let mut metadata = Metadata::new();
+    for (name, value) in pairs {
+        metadata.set(name, value).expect("a name and plain text");
+    }
+    metadata
+}
+
+/// A key's own folder.
+fn folder(key: &ManifestKey) -> KeyPrefix {
+    key.as_str().parse().expect("a key can be a prefix")
 }
 
 /// A file with these bytes, and the payload that is `range` of it.

@@ -4,6 +4,7 @@
 //!     <root>/Data/<hash>.xxh128        one file an object, all in one directory
 //!     <root>/Data/.staging/            objects on their way in; swept when a process died
 //!     <root>/Manifests/<key>
+//!     <root>/Metadata/<key>/<hash>     what is said of a manifest
 //! ```
 //!
 //! An object's bytes are synced before it gets its name, and its name before `put` returns; puts
@@ -14,12 +15,16 @@
 //! All file access is on the runtime's blocking threads. It cannot be interrupted there, so a
 //! cancelled `put` notices between two blocks.
 
+mod list;
+mod manifests;
+
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use attachfs_durable::{
@@ -31,8 +36,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{
-    ChunkStore, ManifestKey, ManifestStore, ObjectMeta, ObjectPart, Payload, PutOutcome, Store,
-    StoreAddress, StoreError, data_key, old_data_key, run_blocking,
+    ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta, ObjectPart,
+    Page, Payload, PutOutcome, Store, StoreAddress, StoreError, StoredManifest, data_key,
+    old_data_key, run_blocking,
 };
 
 /// How much is copied before a cancelled `put` notices.
@@ -245,45 +251,6 @@ impl Files {
         }
         Ok(())
     }
-
-    fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError> {
-        let key = key.object_key();
-        let (file, stamp) =
-            open_file(&self.root.join(&key)).map_err(|error| self.unreadable(&key, error))?;
-        let bytes = read_range(&file, 0..stamp.size)
-            .map_err(|error| failed(self.what("reading", &key), error))?;
-        Ok(bytes.into())
-    }
-
-    fn put_manifest_if_absent(
-        &self,
-        key: &ManifestKey,
-        bytes: &[u8],
-    ) -> Result<PutOutcome, StoreError> {
-        use std::io::Write as _;
-        let key = key.object_key();
-        let path = self.root.join(&key);
-        let dir = path.parent().unwrap_or(&self.root);
-        let write = || {
-            let sharing = Sharing::of_dir(&self.root)?;
-            create_dir(dir, sharing)?;
-            let staged = Staged::create_in(dir)?;
-            staged.share(sharing)?;
-            staged
-                .file()
-                .write_all(bytes)
-                .map_err(|source| DurableError {
-                    doing: "write",
-                    path: path.clone(),
-                    source,
-                })?;
-            staged.publish_if_absent(&path)
-        };
-        match write().map_err(|error| unwritable(self.what("storing", &key), error))? {
-            Some(_) => Ok(PutOutcome::Created),
-            None => Ok(PutOutcome::Exists),
-        }
-    }
 }
 
 /// Opens a regular file and says what it is.
@@ -294,6 +261,12 @@ fn open_file(path: &Path) -> io::Result<(File, FileStamp)> {
     }
     let stamp = FileStamp::of(&file)?;
     Ok((file, stamp))
+}
+
+/// When a file was last written. Times before 1970 are taken for 1970.
+fn time_of(stamp: &FileStamp) -> SystemTime {
+    let since = u64::try_from(stamp.mtime_ns).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(since)
 }
 
 /// Whether this is how a file system says that a key has no file. In S3 a key can be the beginning
@@ -385,7 +358,7 @@ impl ChunkStore for DirectoryStore {
 
 #[async_trait]
 impl ManifestStore for DirectoryStore {
-    async fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError> {
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError> {
         let key = key.clone();
         self.run(move |files| files.get_manifest(&key)).await
     }
@@ -394,9 +367,19 @@ impl ManifestStore for DirectoryStore {
         &self,
         key: &ManifestKey,
         bytes: Bytes,
+        metadata: &Metadata,
     ) -> Result<PutOutcome, StoreError> {
-        let key = key.clone();
-        self.run(move |files| files.put_manifest_if_absent(&key, &bytes))
+        let (key, metadata) = (key.clone(), metadata.clone());
+        self.run(move |files| files.put_manifest_if_absent(&key, &bytes, &metadata))
+            .await
+    }
+}
+
+#[async_trait]
+impl ListStore for DirectoryStore {
+    async fn list(&self, folder: &Folder, after: Option<&str>) -> Result<Page, StoreError> {
+        let (folder, after) = (folder.clone(), after.map(str::to_owned));
+        self.run(move |files| files.list(&folder, after.as_deref()))
             .await
     }
 }

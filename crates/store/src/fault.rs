@@ -18,8 +18,9 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use crate::{
-    Call, CallKind, ChunkStore, ManifestKey, ManifestStore, ObjectMeta, ObjectPart, Payload,
-    PutOutcome, Store, StoreAddress, StoreError,
+    Call, CallKind, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata,
+    ObjectMeta, ObjectPart, Page, Payload, PutOutcome, Store, StoreAddress, StoreError,
+    StoredManifest,
 };
 
 /// What goes wrong with a call.
@@ -319,25 +320,44 @@ impl ChunkStore for FaultStore {
 
 #[async_trait]
 impl ManifestStore for FaultStore {
-    async fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError> {
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError> {
         let call = Call::GetManifest { key: key.clone() };
         let fault = self.begin(&call).await?;
-        let bytes = self.inner.get_manifest(key).await?;
-        Fault::end(fault, &call, Fault::damage(fault, bytes))
+        let mut manifest = self.inner.get_manifest(key).await?;
+        manifest.bytes = Fault::damage(fault, manifest.bytes);
+        Fault::end(fault, &call, manifest)
     }
 
     async fn put_manifest_if_absent(
         &self,
         key: &ManifestKey,
         bytes: Bytes,
+        metadata: &Metadata,
     ) -> Result<PutOutcome, StoreError> {
         let call = Call::PutManifest {
             key: key.clone(),
             len: bytes.len() as u64,
+            metadata: metadata.clone(),
         };
         let fault = self.begin(&call).await?;
-        let outcome = self.inner.put_manifest_if_absent(key, bytes).await?;
+        let outcome = self
+            .inner
+            .put_manifest_if_absent(key, bytes, metadata)
+            .await?;
         Fault::end(fault, &call, outcome)
+    }
+}
+
+#[async_trait]
+impl ListStore for FaultStore {
+    async fn list(&self, folder: &Folder, after: Option<&str>) -> Result<Page, StoreError> {
+        let call = Call::List {
+            folder: folder.clone(),
+            after: after.map(str::to_owned),
+        };
+        let fault = self.begin(&call).await?;
+        let page = self.inner.list(folder, after).await?;
+        Fault::end(fault, &call, page)
     }
 }
 

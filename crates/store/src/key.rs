@@ -18,14 +18,23 @@ const LONGEST_PART: usize = 480;
 /// The longest file name of the common file systems, for the directory store.
 const LONGEST_COMPONENT: usize = 255;
 
+/// Where objects are, below the store's prefix.
+pub(crate) const DATA_FOLDER: &str = "Data/";
+
+/// Where manifests are, below the store's prefix.
+pub(crate) const MANIFESTS_FOLDER: &str = "Manifests/";
+
+/// How an object's name ends.
+pub(crate) const OBJECT_EXTENSION: &str = ".xxh128";
+
 /// The key of an object, below the store's prefix.
 pub fn data_key(hash: ContentHash) -> String {
-    format!("Data/{hash}.xxh128")
+    format!("{DATA_FOLDER}{hash}{OBJECT_EXTENSION}")
 }
 
 /// The key under which old clients stored an object. Readers try it after [`data_key`].
 pub fn old_data_key(hash: ContentHash) -> String {
-    format!("Data/{hash}")
+    format!("{DATA_FOLDER}{hash}")
 }
 
 /// Why a text is not a key, a prefix or a bucket name.
@@ -114,7 +123,7 @@ text_type!(ManifestKey);
 impl ManifestKey {
     /// The key of the object, below the store's prefix.
     pub fn object_key(&self) -> String {
-        format!("Manifests/{}", self.0)
+        format!("{MANIFESTS_FOLDER}{}", self.0)
     }
 }
 

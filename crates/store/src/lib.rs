@@ -7,8 +7,8 @@
 //!     <root>/Manifests/<manifest key>
 //! ```
 //!
-//! Readers and writers see the traits [`ChunkStore`] and [`ManifestStore`]; every implementation
-//! passes the one suite in [`conformance`].
+//! Readers and writers see the traits [`ChunkStore`] and [`ManifestStore`], who looks after a store
+//! [`ListStore`]; every implementation passes the one suite in [`conformance`].
 
 mod address;
 mod blocking;
@@ -18,13 +18,16 @@ mod directory;
 mod error;
 pub mod fault;
 mod key;
+mod list;
 mod memory;
+mod metadata;
 mod payload;
 pub mod record;
 
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
@@ -36,7 +39,9 @@ pub use call::{Call, CallKind};
 pub use directory::DirectoryStore;
 pub use error::StoreError;
 pub use key::{BucketName, KeyPrefix, ManifestKey, ParseKeyError, data_key, old_data_key};
+pub use list::{Folder, Listed, ListedName, Page};
 pub use memory::MemoryStore;
+pub use metadata::{Metadata, MetadataError};
 pub use payload::{Payload, SourceStamp};
 
 /// Some bytes of an object, and what the store said of the whole.
@@ -87,23 +92,55 @@ pub trait ChunkStore: Send + Sync + Debug {
     async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError>;
 }
 
+/// A manifest, and what the store says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// As they were written.
+    pub bytes: Bytes,
+    /// What was said beside them.
+    pub metadata: Metadata,
+    /// When it was written, by the store's clock, if the store tells.
+    pub modified: Option<SystemTime>,
+}
+
+impl StoredManifest {
+    /// Whether this is what someone wrote who wrote these: the same bytes, and everything that was said
+    /// beside them. So a writer learns whether a write with an unknown outcome, or an earlier one, was
+    /// its own: the same bytes that are said to be someone else's are another manifest.
+    pub fn is(&self, bytes: &[u8], metadata: &Metadata) -> bool {
+        self.bytes == bytes && self.metadata.includes(metadata)
+    }
+}
+
 /// A store of manifests, named by keys.
 #[async_trait]
 pub trait ManifestStore: Send + Sync + Debug {
     /// Reads a manifest.
-    async fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError>;
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError>;
 
-    /// Writes a manifest under a key that is free, atomically (`If-None-Match: *`). After an error
-    /// the outcome is unknown: read the key to learn it.
+    /// Writes a manifest and what is said of it under a key that is free, atomically
+    /// (`If-None-Match: *`). After an error the outcome is unknown: read the key to learn it, with
+    /// [`StoredManifest::is`].
     async fn put_manifest_if_absent(
         &self,
         key: &ManifestKey,
         bytes: Bytes,
+        metadata: &Metadata,
     ) -> Result<PutOutcome, StoreError>;
 }
 
-/// Both halves of a store.
-pub trait Store: ChunkStore + ManifestStore {
+/// A store that says what is in it.
+#[async_trait]
+pub trait ListStore: Send + Sync + Debug {
+    /// The next page of what is in a folder: of the keys that come after `after`, which is a full key
+    /// below the store's prefix or anything else, from the first if `None`. What is written or removed
+    /// meanwhile may or may not be seen; everything else is listed exactly once. A folder that is not
+    /// there is empty.
+    async fn list(&self, folder: &Folder, after: Option<&str>) -> Result<Page, StoreError>;
+}
+
+/// All of a store.
+pub trait Store: ChunkStore + ManifestStore + ListStore {
     /// What a person would call this store, and what a session writes down to find it again.
     fn address(&self) -> StoreAddress;
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
@@ -11,9 +12,13 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::{
-    ChunkStore, ManifestKey, ManifestStore, ObjectMeta, ObjectPart, Payload, PutOutcome, Store,
-    StoreAddress, StoreError, data_key, run_blocking,
+    ChunkStore, Folder, ListStore, Listed, ManifestKey, ManifestStore, Metadata, ObjectMeta,
+    ObjectPart, Page, Payload, PutOutcome, Store, StoreAddress, StoreError, StoredManifest,
+    data_key, run_blocking,
 };
+
+/// How many entries a page of a listing has: few, so that tests see several.
+const PAGE: usize = 100;
 
 /// Objects and manifests in two maps.
 #[derive(Debug, Default)]
@@ -25,7 +30,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<ContentHash, Object>,
-    manifests: BTreeMap<ManifestKey, Bytes>,
+    manifests: BTreeMap<ManifestKey, StoredManifest>,
     puts: u64,
 }
 
@@ -33,6 +38,7 @@ struct State {
 struct Object {
     bytes: Bytes,
     version: Arc<str>,
+    modified: SystemTime,
 }
 
 impl MemoryStore {
@@ -54,8 +60,12 @@ impl MemoryStore {
         let mut state = self.state.write();
         state.puts += 1;
         let version = state.puts.to_string().into();
-        let bytes = bytes.into();
-        state.objects.insert(hash, Object { bytes, version });
+        let object = Object {
+            bytes: bytes.into(),
+            version,
+            modified: SystemTime::now(),
+        };
+        state.objects.insert(hash, object);
     }
 
     /// Forgets an object, and says whether there was one.
@@ -88,7 +98,7 @@ impl MemoryStore {
 #[async_trait]
 impl ChunkStore for MemoryStore {
     async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError> {
-        let Object { bytes, version } = self.object(chunk)?;
+        let Object { bytes, version, .. } = self.object(chunk)?;
         let len = bytes.len() as u64;
         let start = range.start.min(len);
         let end = range.end.clamp(start, len);
@@ -123,7 +133,7 @@ impl ChunkStore for MemoryStore {
 
 #[async_trait]
 impl ManifestStore for MemoryStore {
-    async fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError> {
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError> {
         let state = self.state.read();
         let found = state.manifests.get(key).cloned();
         found.ok_or_else(|| StoreError::NotFound {
@@ -135,15 +145,50 @@ impl ManifestStore for MemoryStore {
         &self,
         key: &ManifestKey,
         bytes: Bytes,
+        metadata: &Metadata,
     ) -> Result<PutOutcome, StoreError> {
         use std::collections::btree_map::Entry;
         match self.state.write().manifests.entry(key.clone()) {
             Entry::Occupied(_) => Ok(PutOutcome::Exists),
             Entry::Vacant(free) => {
-                free.insert(bytes);
+                free.insert(StoredManifest {
+                    bytes,
+                    metadata: metadata.clone(),
+                    modified: Some(SystemTime::now()),
+                });
                 Ok(PutOutcome::Created)
             }
         }
+    }
+}
+
+#[async_trait]
+impl ListStore for MemoryStore {
+    async fn list(&self, folder: &Folder, after: Option<&str>) -> Result<Page, StoreError> {
+        let start = folder.key_start();
+        let state = self.state.read();
+        let objects = state.objects.iter().map(|(&hash, object)| {
+            let len = object.bytes.len() as u64;
+            Listed::new(data_key(hash), len, Some(object.modified))
+        });
+        let manifests = state.manifests.iter().map(|(key, manifest)| {
+            let len = manifest.bytes.len() as u64;
+            Listed::new(key.object_key(), len, manifest.modified)
+        });
+        // Both maps are in the order of keys, and all objects come before all manifests.
+        let mut entries: Vec<_> = objects
+            .chain(manifests)
+            .filter(|entry| entry.key.starts_with(&start))
+            .filter(|entry| after.is_none_or(|after| *entry.key > *after))
+            .take(PAGE + 1)
+            .collect();
+        let is_last = entries.len() <= PAGE;
+        entries.truncate(PAGE);
+        let next = entries.last().filter(|_| !is_last);
+        Ok(Page {
+            next: next.map(|entry| entry.key.clone()),
+            entries,
+        })
     }
 }
 

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
-    Call, CallKind, ChunkStore, ManifestKey, ManifestStore, ObjectMeta, ObjectPart, Payload,
-    PutOutcome, Store, StoreAddress, StoreError,
+    Call, CallKind, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata,
+    ObjectMeta, ObjectPart, Page, Payload, PutOutcome, Store, StoreAddress, StoreError,
+    StoredManifest,
 };
 
 /// A store that remembers its calls, over another one.
@@ -180,7 +181,7 @@ impl ChunkStore for RecordStore {
 
 #[async_trait]
 impl ManifestStore for RecordStore {
-    async fn get_manifest(&self, key: &ManifestKey) -> Result<Bytes, StoreError> {
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError> {
         let _in_flight = self.begin(Call::GetManifest { key: key.clone() }).await;
         self.inner.get_manifest(key).await
     }
@@ -189,14 +190,30 @@ impl ManifestStore for RecordStore {
         &self,
         key: &ManifestKey,
         bytes: Bytes,
+        metadata: &Metadata,
     ) -> Result<PutOutcome, StoreError> {
         let _in_flight = self
             .begin(Call::PutManifest {
                 key: key.clone(),
                 len: bytes.len() as u64,
+                metadata: metadata.clone(),
             })
             .await;
-        self.inner.put_manifest_if_absent(key, bytes).await
+        self.inner
+            .put_manifest_if_absent(key, bytes, metadata)
+            .await
+    }
+}
+
+#[async_trait]
+impl ListStore for RecordStore {
+    async fn list(&self, folder: &Folder, after: Option<&str>) -> Result<Page, StoreError> {
+        let call = Call::List {
+            folder: folder.clone(),
+            after: after.map(str::to_owned),
+        };
+        let _in_flight = self.begin(call).await;
+        self.inner.list(folder, after).await
     }
 }
 

@@ -3,7 +3,8 @@
 //! - [`snapshot`] turns a scan into a manifest, and uploads what the store lacks on the way;
 //! - [`hash_source`] and [`Uploader::upload_missing`] are the same two steps for a caller that has its
 //!   own plan (a commit), and [`Uploader::confirm`] asks whether objects are there;
-//! - [`check_objects`] says which objects of a list a store lacks, and reads them if it is told to.
+//! - [`check_objects`] says which objects of a list a store lacks, and reads them if it is told to;
+//! - [`copy_objects`] brings to one store what another has.
 //!
 //! The promise of all of them: an object is stored only under the hash of the bytes that it has, and
 //! what is reported as stored was confirmed by the store, by a PUT that succeeded or a HEAD that gave the
@@ -11,6 +12,7 @@
 //! reported. Memory, requests and threads are bounded whatever the number and length of the files.
 
 mod check;
+mod copy;
 mod error;
 #[cfg(test)]
 mod golden;
@@ -24,6 +26,7 @@ mod upload;
 
 pub use attachfs_scan::{Cancelled, Phase, Progress, ProgressEvent, Reporter, Silent};
 pub use check::{ObjectFault, check_objects};
+pub use copy::{CopyReport, copy_objects};
 pub use error::TransferError;
 pub use hash::{hash_file, hash_source};
 pub use snapshot::{HashOptions, HashReport, Unreadable, snapshot};

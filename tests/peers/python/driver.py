@@ -6,6 +6,7 @@ its input, and only then.
 """
 
 import base64
+import io
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 ANSWERS = os.fdopen(os.dup(1), "w", encoding="ascii")
 os.dup2(2, 1)
 
+import boto3
 from deadline.job_attachments import download
 from deadline.job_attachments._glob import _glob_paths
 from deadline.job_attachments.api.manifest import _manifest_diff, _manifest_snapshot
@@ -32,6 +34,12 @@ from deadline.job_attachments.caches import (
     S3CheckCache,
     S3CheckCacheEntry,
 )
+from deadline.job_attachments.models import (
+    JobAttachmentS3Settings,
+    ManifestProperties,
+    PathFormat,
+)
+from deadline.job_attachments.upload import S3AssetUploader
 
 
 def to_bytes(text):
@@ -222,6 +230,55 @@ def s3_check_cache_put(request):
     return {}
 
 
+def s3_session(request):
+    """A session whose clients all talk to the request's server, with the credentials in it."""
+    os.environ["AWS_ENDPOINT_URL"] = request["endpoint"]
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    return boto3.Session(
+        aws_access_key_id=request["access_key"],
+        aws_secret_access_key=request["secret_key"],
+        region_name=request["region"],
+    )
+
+
+def s3_read(request):
+    asset_root, manifest = download.get_asset_root_and_manifest_from_s3(
+        request["key"], request["bucket"], s3_session(request)
+    )
+    return {"asset_root": asset_root, "manifest": from_manifest(manifest)}
+
+
+def s3_outputs(request):
+    settings = JobAttachmentS3Settings(request["bucket"], request["prefix"])
+    found = download.get_output_manifests_by_asset_root(
+        settings,
+        request["farm"],
+        request["queue"],
+        request["job"],
+        request.get("step"),
+        request.get("task"),
+        session=s3_session(request),
+    )
+    merged = {root: download.merge_asset_manifests(manifests) for root, manifests in found.items()}
+    return {"outputs": {root: from_manifest(manifest) for root, manifest in merged.items()}}
+
+
+def s3_write(request):
+    said = ManifestProperties(
+        rootPath=request["asset_root"],
+        rootPathFormat=PathFormat.POSIX,
+        fileSystemLocationName=request.get("location"),
+    )
+    uploader = S3AssetUploader(session=s3_session(request))
+    uploader.upload_bytes_to_s3(
+        io.BytesIO(to_bytes(request["manifest"])),
+        request["bucket"],
+        request["key"],
+        extra_args=said.as_output_metadata(),
+    )
+    return {}
+
+
 OPERATIONS = {
     "encode": encode,
     "decode": decode,
@@ -235,6 +292,9 @@ OPERATIONS = {
     "hash_cache_put": hash_cache_put,
     "s3_check_cache_get": s3_check_cache_get,
     "s3_check_cache_put": s3_check_cache_put,
+    "s3_read": s3_read,
+    "s3_outputs": s3_outputs,
+    "s3_write": s3_write,
 }
 
 

@@ -136,7 +136,7 @@ pub async fn check_manifest(
     Ok(report)
 }
 
-fn reason(fault: ObjectFault, expected: u64) -> String {
+pub(crate) fn reason(fault: ObjectFault, expected: u64) -> String {
     match fault {
         ObjectFault::Missing => "the store does not have it".to_owned(),
         ObjectFault::Length(found) => {
@@ -167,7 +167,9 @@ fn puts(diff: &Diff) -> Result<Snapshot, Error> {
 
 /// Every object of a manifest, with its length and the first file that needs it, and what the manifest
 /// itself says of it elsewhere: an object has one length.
-fn needed(manifest: &Manifest) -> (HashMap<ContentHash, (u64, PathRef<'_>)>, Vec<ObjectTrouble>) {
+pub(crate) fn needed(
+    manifest: &Manifest,
+) -> (HashMap<ContentHash, (u64, PathRef<'_>)>, Vec<ObjectTrouble>) {
     let mut needed: HashMap<ContentHash, (u64, PathRef<'_>)> = HashMap::new();
     let mut contradictions = Vec::new();
     let mut add = |path, node: Node| {

@@ -4,6 +4,7 @@
 //!     folder --collect--> snapshot without hashes --hash--> snapshot
 //!     manifests --compose, merge, filter, subtree, join, partition, convert--> manifests
 //!     manifest --check--> what is wrong with it, and what a store lacks of it
+//!     manifest --publish--> a store --fetch--> manifest, with what is said of it
 //! ```
 //!
 //! The operations themselves are the manifest crate's; here they are given files, folders and stores.
@@ -13,8 +14,10 @@ mod combining;
 mod cutting;
 mod folder;
 mod opened;
+mod publishing;
 
 pub use checking::{CheckReport, CheckRequest, NameTrouble, ObjectTrouble, check_manifest};
+pub(crate) use checking::{needed, reason};
 pub use combining::{Comparison, compare, compose_manifests, merge_manifests};
 pub use cutting::{
     Part, convert_manifest, filter_manifest, join_manifest, partition_manifest, subtree_manifest,
@@ -25,3 +28,6 @@ pub use folder::{
 };
 pub(crate) use folder::{find, skipped, unreadable};
 pub use opened::{MadeManifest, OpenedManifest, OperationError, open_manifest};
+pub use publishing::{
+    FetchedManifest, PlacedManifest, Publication, PublishRequest, fetch_manifest, publish_manifest,
+};

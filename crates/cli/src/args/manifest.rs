@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::publishing::{Download, Upload};
 use super::{FormatName, parse_chunk_size};
 
 /// Operations on manifests: collect, hash, diff, compose, filter, check and more.
@@ -46,6 +47,8 @@ pub(crate) enum ManifestVerb {
     Convert(Convert),
     /// Check a manifest, and whether a store has its objects.
     Check(Check),
+    Upload(Upload),
+    Download(Download),
 }
 
 /// Where a manifest comes from, and how strictly it is read.

@@ -20,7 +20,7 @@ use serde_json::json;
 
 pub(super) use choosing::{hashing, selection};
 
-use super::{open_store, read, remark, source};
+use super::{open_store, publishing, read, remark, source};
 use crate::args::manifest::{
     By, Check, Collect, Combine, Compose, Convert, Diff, Filter, Hash, Input, Join, ManifestVerb,
     Partition, Reading, Subtree, Symlinks,
@@ -43,6 +43,8 @@ pub(super) async fn manifest(globals: &Globals, verb: ManifestVerb) -> Result<()
         ManifestVerb::Partition(args) => partition(globals, args).await,
         ManifestVerb::Convert(args) => convert(globals, args).await,
         ManifestVerb::Check(args) => check(globals, args).await,
+        ManifestVerb::Upload(args) => publishing::upload(globals, args).await,
+        ManifestVerb::Download(args) => publishing::download(globals, args).await,
     }
 }
 

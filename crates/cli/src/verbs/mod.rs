@@ -3,9 +3,11 @@
 mod looking;
 mod manifest;
 mod mounting;
+mod publishing;
 mod running;
 mod sessions;
 mod snapshotting;
+mod store;
 
 use attachfs::{
     ManifestAddress, ManifestBytes, ManifestPath, ManifestSource, OpenStore, Owner, StoreSettings,
@@ -42,6 +44,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
             Verb::Manifest(args) => manifest::manifest(&globals, args.verb).await,
+            Verb::Store(args) => store::store(&globals, args.verb).await,
         }
     });
     // A request that hangs must not keep the program from ending.

@@ -91,7 +91,7 @@ async fn composed(world: &World, generations: u32) -> (Snapshot, ContentHash) {
     let mut layers = vec![Layer::decode(&world.manifest(), None).unwrap()];
     for generation in 1..=generations {
         let bytes = world.store.get_manifest(&World::key(generation)).await;
-        layers.push(Layer::decode(&bytes.unwrap(), None).unwrap());
+        layers.push(Layer::decode(&bytes.unwrap().bytes, None).unwrap());
     }
     let composed = compose(layers, &LayerOptions::default()).unwrap();
     (composed.snapshot, composed.hash)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use attachfs_manifest::ContentHash;
 use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
 use attachfs_store::{
-    CallKind, DirectoryStore, ManifestStore as _, MemoryStore, PutOutcome, Store,
+    CallKind, DirectoryStore, ManifestStore as _, MemoryStore, Metadata, PutOutcome, Store,
 };
 use attachfs_vfs::overlay::CommitRecord;
 
@@ -148,7 +148,7 @@ async fn undisturbed(world: &World, session: &Path) -> Vec<u8> {
         .await
         .unwrap();
     let stored = other.store.get_manifest(&World::key(1)).await;
-    stored.unwrap().to_vec()
+    stored.unwrap().bytes.to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +180,7 @@ async fn a_manifest_whose_sending_failed_is_sent_again_and_one_that_arrived_is_f
         }
         assert_eq!(memory.manifests(), [World::key(1)]);
         let stored = memory.get_manifest(&World::key(1)).await.unwrap();
-        assert_eq!(stored, expected);
+        assert_eq!(stored.bytes, expected);
     }
 }
 
@@ -204,7 +204,7 @@ async fn a_manifest_of_which_nothing_is_known_is_looked_for_by_the_next_commit()
     assert_eq!(again.unwrap().published.unwrap().key, World::key(1));
     assert_eq!(memory.manifests().len(), 1);
     let stored = memory.get_manifest(&World::key(1)).await.unwrap();
-    assert_eq!(stored, expected);
+    assert_eq!(stored.bytes, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,7 +236,7 @@ async fn an_upload_that_fails_anywhere_publishes_nothing_and_is_taken_up_again()
                 .unwrap();
             assert_eq!(memory.manifests(), [World::key(1)]);
             let stored = memory.get_manifest(&World::key(1)).await.unwrap();
-            assert_eq!(stored, expected);
+            assert_eq!(stored.bytes, expected);
         }
     }
     // One chunk is fetched, four are sent, and beside those four are confirmed.
@@ -250,7 +250,9 @@ async fn another_manifest_under_the_key_is_never_overwritten() {
     work(&fs);
     let theirs = bytes::Bytes::from_static(b"someone else's");
     let key = World::key(1);
-    let put = memory.put_manifest_if_absent(&key, theirs.clone()).await;
+    let put = memory
+        .put_manifest_if_absent(&key, theirs.clone(), &Metadata::new())
+        .await;
     assert_eq!(put.unwrap(), PutOutcome::Created);
     for _ in 0..2 {
         match committed(&world, &fs, &CommitOptions::default()).await {
@@ -262,7 +264,7 @@ async fn another_manifest_under_the_key_is_never_overwritten() {
         }
     }
     let stored = memory.get_manifest(&World::key(1)).await.unwrap();
-    assert_eq!(stored, theirs);
+    assert_eq!(stored.bytes, theirs);
 }
 
 #[tokio::test(flavor = "multi_thread")]

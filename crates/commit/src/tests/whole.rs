@@ -48,7 +48,7 @@ async fn assert_committed_as_shown(store: Arc<dyn Store>, cut: ChunkSize) {
     let published = outcome.unwrap().published.unwrap();
     assert_eq!(published.key, World::key(1));
     let stored = world.store.get_manifest(&published.key).await.unwrap();
-    assert_eq!(ContentHash::of(&stored), published.hash);
+    assert_eq!(ContentHash::of(&stored.bytes), published.hash);
     let diff = world.diff(&published.key).await;
     assert_eq!(diff.parent(), Some(ContentHash::of(&world.manifest())));
     let applied = world.snapshot.apply(&diff).unwrap();

@@ -1,0 +1,62 @@
+//! A listing that is gone through page by page while somebody watches.
+
+use attachfs_store::{Folder, Listed};
+use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent};
+
+use crate::Error;
+use crate::store::OpenStore;
+
+/// A listing, and how far it has come.
+pub(super) struct Listing<'a> {
+    store: &'a OpenStore,
+    folder: Folder,
+    /// From where on; `None` at the end.
+    from: Option<Option<String>>,
+    progress: &'a dyn Progress,
+    done: u64,
+}
+
+impl<'a> Listing<'a> {
+    pub(super) fn of(store: &'a OpenStore, folder: Folder, progress: &'a dyn Progress) -> Self {
+        Self {
+            store,
+            folder,
+            from: Some(None),
+            progress,
+            done: 0,
+        }
+    }
+
+    /// All objects.
+    pub(super) fn of_objects(store: &'a OpenStore, progress: &'a dyn Progress) -> Self {
+        Self::of(store, Folder::Data, progress)
+    }
+
+    /// All manifests.
+    pub(super) fn of_manifests(store: &'a OpenStore, progress: &'a dyn Progress) -> Self {
+        let all = attachfs_store::KeyPrefix::default();
+        Self::of(store, Folder::Manifests(all), progress)
+    }
+
+    /// The next page; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Listed>>, Error> {
+        let Some(from) = self.from.take() else {
+            return Ok(None);
+        };
+        let listed = self.store.store.list(&self.folder, from.as_deref()).await;
+        let page = listed.map_err(|source| Error::ListStore {
+            address: self.store.store.address().to_string(),
+            source,
+        })?;
+        self.done += page.entries.len() as u64;
+        self.from = page.next.map(Some);
+        let event = ProgressEvent {
+            items_done: self.done,
+            ..ProgressEvent::of(Phase::Scan)
+        };
+        if self.progress.update(&event).is_break() {
+            return Err(attachfs_transfer::TransferError::from(Cancelled::after(event)).into());
+        }
+        Ok(Some(page.entries))
+    }
+}

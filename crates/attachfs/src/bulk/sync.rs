@@ -1,0 +1,125 @@
+//! Filling one store from another by manifests: objects first, then the manifests that all objects came over of.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use attachfs_manifest::ContentHash;
+use attachfs_store::ManifestKey;
+use attachfs_transfer::{Failed, Progress, Summary, copy_objects, error_chain};
+use serde::Serialize;
+
+use crate::Error;
+use crate::manifest::{PlacedManifest, needed, open_manifest};
+use crate::manifests::ManifestBytes;
+use crate::store::OpenStore;
+
+/// What to bring over.
+#[derive(Debug, Default)]
+pub struct SyncRequest {
+    /// Manifests whose objects are wanted.
+    pub manifests: Vec<SyncedManifest>,
+}
+
+/// A manifest whose objects are brought over.
+#[derive(Debug, Clone)]
+pub struct SyncedManifest {
+    /// What it is called, and its bytes.
+    pub bytes: ManifestBytes,
+    /// Where it is brought over to as well, and what is said of it; `None` for one that is only a list.
+    pub place: Option<PlacedManifest>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SyncReport {
+    /// The account of objects; its errors are those of manifests, too.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Manifests that are in the second store now.
+    pub manifests: Vec<ManifestKey>,
+}
+
+/// Brings over what `to` lacks of the manifests' objects, then the manifests that have a place. A manifest of
+/// which an object did not come over is not brought over: the same call goes on. `scratch` holds what is on
+/// its way.
+pub async fn sync_store(
+    from: &OpenStore,
+    to: &OpenStore,
+    request: &SyncRequest,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<SyncReport, Error> {
+    let mut wanted: HashMap<ContentHash, u64> = HashMap::new();
+    let mut contradicting = Vec::new();
+    let mut lists = Vec::with_capacity(request.manifests.len());
+    for manifest in &request.manifests {
+        let opened = open_manifest(&manifest.bytes, false)?;
+        let (needed, contradictions) = needed(&opened.manifest);
+        let objects = needed.iter().map(|(&hash, &(len, _))| (hash, len));
+        let mut objects: Vec<_> = objects.collect();
+        objects.sort_unstable();
+        let mut errors: Vec<_> = contradictions
+            .into_iter()
+            .map(|found| {
+                format!(
+                    "object {} of \"{}\": {}",
+                    found.object, found.path, found.reason
+                )
+            })
+            .collect();
+        for &(hash, len) in &objects {
+            let first = *wanted.entry(hash).or_insert(len);
+            if first != len {
+                errors.push(format!(
+                    "object {hash} has {len} bytes here, and {first} in another manifest"
+                ));
+            }
+        }
+        contradicting.push(errors);
+        lists.push(objects);
+    }
+    let mut objects: Vec<_> = wanted.into_iter().collect();
+    objects.sort_unstable();
+    std::fs::create_dir_all(scratch).map_err(|source| Error::Io {
+        doing: "create",
+        path: scratch.to_owned(),
+        source,
+    })?;
+    let (of, to_chunks) = (from.store.clone(), to.store.clone());
+    let copied = copy_objects(of, to_chunks, objects, scratch, progress).await?;
+    let mut report = SyncReport {
+        summary: copied.summary,
+        manifests: Vec::new(),
+    };
+    for ((manifest, objects), errors) in request.manifests.iter().zip(lists).zip(contradicting) {
+        let name = &manifest.bytes.name;
+        let lacks = objects
+            .iter()
+            .filter(|(hash, _)| copied.failed.binary_search(hash).is_ok())
+            .count();
+        let mut failed = |error: String| {
+            report.summary.errors.push(Failed {
+                path: name.clone(),
+                error,
+            });
+        };
+        if let Some(error) = errors.into_iter().next() {
+            failed(error);
+            continue;
+        }
+        let Some(place) = &manifest.place else {
+            continue;
+        };
+        if lacks > 0 {
+            failed(format!(
+                "{lacks} of its objects did not come over; it waits for them"
+            ));
+            continue;
+        }
+        match place.put(to).await {
+            Ok(_) => report.manifests.push(place.key.clone()),
+            Err(error) => failed(error_chain(&error)),
+        }
+    }
+    Ok(report)
+}

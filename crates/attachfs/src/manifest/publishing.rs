@@ -1,0 +1,173 @@
+//! Manifests into a store and out of it, with what is said of them.
+
+use attachfs_manifest::ContentHash;
+use attachfs_store::{ManifestAddress, ManifestKey, Metadata, PutOutcome, StoreError};
+use attachfs_transfer::{Progress, check_objects};
+use serde::Serialize;
+
+use super::ObjectTrouble;
+use super::checking::{needed, reason};
+use super::opened::open_manifest;
+use crate::Error;
+use crate::manifests::ManifestBytes;
+use crate::store::OpenStore;
+
+/// Where a manifest goes.
+#[derive(Debug, Clone)]
+pub struct PublishRequest {
+    /// Its key.
+    pub key: ManifestKey,
+    /// What is said of it.
+    pub metadata: Metadata,
+    /// Do not ask whether the store has its objects.
+    pub unchecked: bool,
+}
+
+/// What came of publishing.
+#[derive(Debug, Clone, Serialize)]
+pub struct Publication {
+    /// Where it is, or would be.
+    pub address: String,
+    /// The hash of its bytes.
+    pub hash: String,
+    /// What is said of it.
+    pub metadata: Metadata,
+    /// Whether it was there already, just so.
+    pub existed: bool,
+    /// Objects that the store does not have as they should be: then nothing was published.
+    pub bad_objects: Vec<ObjectTrouble>,
+}
+
+/// Puts a manifest into a store, after asking whether it has all objects of it. What has the key already
+/// stays: the same bytes with the same metadata are this manifest, anything else is an error.
+pub async fn publish_manifest(
+    bytes: &ManifestBytes,
+    store: &OpenStore,
+    request: &PublishRequest,
+    progress: &dyn Progress,
+) -> Result<Publication, Error> {
+    let address = ManifestAddress {
+        store: store.store.address(),
+        key: request.key.clone(),
+    }
+    .to_string();
+    let mut publication = Publication {
+        address: address.clone(),
+        hash: ContentHash::of(&bytes.bytes).to_string(),
+        metadata: request.metadata.clone(),
+        existed: false,
+        bad_objects: Vec::new(),
+    };
+    // What cannot be read by those who find it is not put there.
+    let opened = open_manifest(bytes, false)?;
+    if !request.unchecked {
+        let (needed, contradictions) = needed(&opened.manifest);
+        let objects = needed
+            .iter()
+            .map(|(&hash, &(len, _))| (hash, len))
+            .collect();
+        let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = store.store.clone();
+        let faults = check_objects(chunks, objects, false, progress).await?;
+        let faults = faults.into_iter().map(|(hash, fault)| ObjectTrouble {
+            object: hash.to_string(),
+            path: needed[&hash].1.to_string(),
+            reason: reason(fault, needed[&hash].0),
+        });
+        publication.bad_objects = faults.chain(contradictions).collect();
+        publication.bad_objects.sort_by(|a, b| a.path.cmp(&b.path));
+        if !publication.bad_objects.is_empty() {
+            return Ok(publication);
+        }
+    }
+    let manifest = PlacedManifest {
+        key: request.key.clone(),
+        bytes: bytes.bytes.clone().into(),
+        metadata: request.metadata.clone(),
+    };
+    publication.existed = manifest.put(store).await?;
+    Ok(publication)
+}
+
+/// A manifest with its place and what is said of it.
+#[derive(Debug, Clone)]
+pub struct PlacedManifest {
+    /// Its key.
+    pub key: ManifestKey,
+    /// As they are stored.
+    pub bytes: bytes::Bytes,
+    /// What is said of it.
+    pub metadata: Metadata,
+}
+
+impl PlacedManifest {
+    /// Puts it into a store, and says whether it was there already. Whatever happened to an earlier attempt:
+    /// afterwards it is there, or it is an error.
+    pub(crate) async fn put(&self, store: &OpenStore) -> Result<bool, Error> {
+        let address = || {
+            ManifestAddress {
+                store: store.store.address(),
+                key: self.key.clone(),
+            }
+            .to_string()
+        };
+        let bytes = self.bytes.clone();
+        let put = store
+            .store
+            .put_manifest_if_absent(&self.key, bytes, &self.metadata);
+        let sent = match put.await {
+            Ok(PutOutcome::Created) => return Ok(false),
+            sent => sent,
+        };
+        let failed = |source: StoreError| Error::PublishManifest {
+            key: address(),
+            source,
+        };
+        // Either it is there already, or the outcome is unknown: look.
+        match store.store.get_manifest(&self.key).await {
+            Ok(found) if found.is(&self.bytes, &self.metadata) => Ok(sent.is_ok()),
+            Ok(_) => Err(Error::KeyTaken(address())),
+            Err(look) => Err(failed(sent.err().unwrap_or(look))),
+        }
+    }
+}
+
+/// A manifest out of a store.
+#[derive(Debug, Clone)]
+pub struct FetchedManifest {
+    /// As they are stored.
+    pub bytes: ManifestBytes,
+    /// What is said of it.
+    pub metadata: Metadata,
+    /// When it was written, in microseconds since 1970, if the store tells.
+    pub modified: Option<i64>,
+}
+
+/// Reads a manifest and what is said of it, and checks that it is one.
+pub async fn fetch_manifest(
+    key: &ManifestKey,
+    store: &OpenStore,
+) -> Result<FetchedManifest, Error> {
+    let address = ManifestAddress {
+        store: store.store.address(),
+        key: key.clone(),
+    }
+    .to_string();
+    let found = store.store.get_manifest(key).await;
+    let found = found.map_err(|source| Error::FetchManifest {
+        address: address.clone(),
+        source,
+    })?;
+    let bytes = ManifestBytes {
+        name: address,
+        bytes: found.bytes.to_vec(),
+        at: None,
+    };
+    bytes.decode()?;
+    let since = |time: std::time::SystemTime| time.duration_since(std::time::UNIX_EPOCH).ok();
+    let modified = found.modified.and_then(since);
+    Ok(FetchedManifest {
+        bytes,
+        metadata: found.metadata,
+        modified: modified.and_then(|since| i64::try_from(since.as_micros()).ok()),
+    })
+}

@@ -1,0 +1,267 @@
+//! `store`: looking after whole stores.
+
+use std::time::SystemTime;
+
+use attachfs::bulk::{
+    GcOptions, GcPlan, StoreStat, StoreTrouble, SyncRequest, SyncedManifest, VerifyReport, plan_gc,
+    stat_store, sync_store, verify_store,
+};
+use attachfs::manifest::{PlacedManifest, fetch_manifest};
+use attachfs::{ManifestKey, ManifestSource, OpenStore, StoreAddress, StoreSettings};
+
+use super::{access, open_store, read, source};
+use crate::args::Globals;
+use crate::args::store::{Gc, Stat, StoreVerb, Sync, Verify};
+use crate::exit::{self, Failure, INCOMPLETE, INTEGRITY};
+use crate::output::{self, bytes, count};
+use crate::places::places;
+use crate::progress::Shown;
+
+/// How many lines of a list a person is shown.
+const LINES: usize = 20;
+
+pub(super) async fn store(globals: &Globals, verb: StoreVerb) -> Result<(), Failure> {
+    match verb {
+        StoreVerb::Stat(args) => stat(globals, args).await,
+        StoreVerb::Verify(args) => verify(globals, args).await,
+        StoreVerb::Sync(args) => sync(globals, args).await,
+        StoreVerb::Gc(args) => gc(globals, args).await,
+    }
+}
+
+/// Prints a result: the text for people, or the value for programs.
+fn print<T: serde::Serialize>(
+    globals: &Globals,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
+    if globals.json {
+        output::print_json(value)
+    } else {
+        output::print(&text(value))
+    }
+}
+
+fn more(number: usize) -> String {
+    match number.checked_sub(LINES) {
+        None | Some(0) => String::new(),
+        Some(more) => format!("           and {more} more; --json has all\n"),
+    }
+}
+
+async fn stat(globals: &Globals, args: Stat) -> Result<(), Failure> {
+    let store = open_store(globals, &args.store).await?;
+    let shown = Shown::cancellable(globals.json);
+    let stat = stat_store(&store, &shown).await;
+    shown.clear();
+    Ok(print(globals, &stat?, stat_text)?)
+}
+
+fn stat_text(stat: &StoreStat) -> String {
+    let mut text = format!(
+        "objects    {}, {}; the largest has {}\nmanifests  {}, {}\n",
+        count(stat.objects, "object"),
+        bytes(stat.bytes),
+        bytes(stat.largest),
+        count(stat.manifests, "manifest"),
+        bytes(stat.manifest_bytes)
+    );
+    if stat.old_names > 0 {
+        text += &format!(
+            "old names  {} without an extension\n",
+            count(stat.old_names, "object")
+        );
+    }
+    if stat.foreign > 0 {
+        text += &format!(
+            "foreign    {} that is neither, {}: {}\n",
+            count(stat.foreign, "thing"),
+            bytes(stat.foreign_bytes),
+            stat.first_foreign.join(", ")
+        );
+    }
+    text
+}
+
+async fn verify(globals: &Globals, args: Verify) -> Result<(), Failure> {
+    let store = open_store(globals, &args.store).await?;
+    let mut manifests = Vec::with_capacity(args.manifest.len());
+    for manifest in &args.manifest {
+        manifests.push(read(globals, &source(manifest)?, None).await?);
+    }
+    let shown = Shown::cancellable(globals.json);
+    let report = verify_store(&store, &manifests, args.deep, &shown).await;
+    shown.clear();
+    let report = report?;
+    print(globals, &report, verify_text)?;
+    if !report.damaged.is_empty() {
+        Err(Failure::Code(INTEGRITY))
+    } else if !report.missing.is_empty() {
+        Err(Failure::Code(INCOMPLETE))
+    } else {
+        Ok(())
+    }
+}
+
+fn verify_text(report: &VerifyReport) -> String {
+    let mut text = String::new();
+    for (word, list) in [("damaged", &report.damaged), ("missing", &report.missing)] {
+        for trouble in list.iter().take(LINES) {
+            text += &trouble_line(word, trouble);
+        }
+        text += &more(list.len());
+    }
+    text += &format!(
+        "{:<10} {}, {}; {} damaged, {} missing\n",
+        if report.deep { "read" } else { "looked at" },
+        count(report.objects, "object"),
+        bytes(report.bytes),
+        report.damaged.len(),
+        report.missing.len()
+    );
+    if report.foreign > 0 {
+        text += &format!(
+            "foreign    {} among the objects\n",
+            count(report.foreign, "thing")
+        );
+    }
+    text
+}
+
+fn trouble_line(word: &str, trouble: &StoreTrouble) -> String {
+    let of = match (&trouble.path, &trouble.manifest) {
+        (Some(path), Some(manifest)) => format!(" of {path} in {manifest}"),
+        _ => String::new(),
+    };
+    format!("{word:<10} {}{of}: {}\n", trouble.object, trouble.reason)
+}
+
+async fn sync(globals: &Globals, args: Sync) -> Result<(), Failure> {
+    let from = open_store(globals, &args.from).await?;
+    let to = open_target(globals, &args).await?;
+    let mut request = SyncRequest::default();
+    for manifest in &args.manifest {
+        request.manifests.push(match source(manifest)? {
+            ManifestSource::S3(address) => {
+                let store = open_store(globals, &address.store.to_string()).await?;
+                placed(&store, &address.key).await?
+            }
+            source => SyncedManifest {
+                bytes: read(globals, &source, None).await?,
+                place: None,
+            },
+        });
+    }
+    for key in &args.key {
+        request.manifests.push(placed(&from, key).await?);
+    }
+    let scratch = places(None).cache.join("sync");
+    let shown = Shown::cancellable(globals.json);
+    let report = sync_store(&from, &to, &request, &scratch, &shown).await;
+    shown.clear();
+    let report = report?;
+    print(globals, &report, |report| {
+        let mut text = output::summary("copied", &report.summary);
+        for key in &report.manifests {
+            text += &format!("manifest   {key}\n");
+        }
+        text
+    })?;
+    exit::of_summary(&report.summary)
+}
+
+/// A manifest that goes where it is to be found, and what is said of it.
+async fn placed(store: &OpenStore, key: &ManifestKey) -> Result<SyncedManifest, attachfs::Error> {
+    let fetched = fetch_manifest(key, store).await?;
+    Ok(SyncedManifest {
+        place: Some(PlacedManifest {
+            key: key.clone(),
+            bytes: fetched.bytes.bytes.clone().into(),
+            metadata: fetched.metadata,
+        }),
+        bytes: fetched.bytes,
+    })
+}
+
+async fn open_target(globals: &Globals, args: &Sync) -> Result<OpenStore, attachfs::Error> {
+    if let StoreAddress::Directory(dir) = args.to.parse()? {
+        return Ok(attachfs::create_directory_store(&dir)?.1);
+    }
+    let of_from = access(globals);
+    attachfs::open_store(&StoreSettings {
+        address: args.to.clone(),
+        endpoint_url: args.to_endpoint_url.clone().or(of_from.endpoint_url),
+        region: args.to_region.clone().or(of_from.region),
+        profile: args.to_profile.clone().or(of_from.profile),
+    })
+    .await
+}
+
+async fn gc(globals: &Globals, args: Gc) -> Result<(), Failure> {
+    if !args.plan {
+        let text =
+            "deleting is not offered: `attachfs store gc --plan` lists what could be deleted";
+        return Err(attachfs::Error::Usage(text.to_owned()).into());
+    }
+    let store = open_store(globals, &args.store).await?;
+    let options = GcOptions {
+        older_than_days: args.older_than,
+        now: SystemTime::now(),
+    };
+    let shown = Shown::cancellable(globals.json);
+    let plan = plan_gc(&store, options, &shown).await;
+    shown.clear();
+    let plan = plan?;
+    print(globals, &plan, |plan| gc_text(plan, args.older_than))?;
+    if plan.complete {
+        Ok(())
+    } else if plan.unread.iter().any(|unread| unread.damaged) {
+        Err(Failure::Code(INTEGRITY))
+    } else {
+        Err(Failure::Code(INCOMPLETE))
+    }
+}
+
+fn gc_text(plan: &GcPlan, days: u32) -> String {
+    let mut text = String::new();
+    for unread in &plan.unread {
+        text += &format!("unread     {}: {}\n", unread.key, unread.error);
+    }
+    text += &format!(
+        "manifests  {} read, which need {}\n",
+        count(plan.manifests, "manifest"),
+        count(plan.referenced, "object")
+    );
+    if !plan.complete {
+        return text
+            + "no plan    a manifest that cannot be read may need anything, so nothing is listed\n";
+    }
+    // All of them: this list is what the verb is for.
+    for garbage in &plan.garbage {
+        text += &format!(
+            "unneeded   {} {:>14} bytes {:>6} days\n",
+            garbage.key, garbage.bytes, garbage.days
+        );
+    }
+    text += &format!(
+        "store      {}, {}\nunneeded   {}, {}, older than {days} days\n",
+        count(plan.objects, "object"),
+        bytes(plan.bytes),
+        count(plan.garbage.len() as u64, "object"),
+        bytes(plan.garbage_bytes)
+    );
+    if plan.young > 0 {
+        text += &format!(
+            "young      {}, {}: nothing needs them yet, or any more\n",
+            count(plan.young, "object"),
+            bytes(plan.young_bytes)
+        );
+    }
+    if plan.foreign > 0 {
+        text += &format!(
+            "foreign    {} among the objects, left alone\n",
+            count(plan.foreign, "thing")
+        );
+    }
+    text
+}

@@ -1,0 +1,49 @@
+//! Listing, with the SDK's `ListObjectsV2`.
+
+use attachfs_store::{Folder, Listed, Page, StoreError};
+
+use crate::S3Store;
+use crate::error::{NoAnswer, failure};
+use crate::manifest::time;
+
+impl S3Store {
+    /// One request. A page begins after a key and not at a token, so that a listing can be taken up
+    /// at any time.
+    pub(crate) async fn list_page(
+        &self,
+        folder: &Folder,
+        after: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        let start = self.prefix.join(&folder.key_start());
+        let below = self.prefix.join("");
+        let after = after.map(|after| self.prefix.join(after));
+        let request = self.client.list_objects_v2().bucket(self.bucket.as_str());
+        let answer = request
+            .prefix(&start)
+            .set_start_after(after)
+            .send()
+            .await
+            .map_err(|error| failure("listing", &self.url(&start), error).error)?;
+        let strange = |what| StoreError::Other {
+            what: format!("listing {}", self.url(&start)),
+            source: Box::new(NoAnswer::new(what)),
+        };
+        let mut page = Page::default();
+        for object in answer.contents() {
+            let key = object.key().and_then(|key| key.strip_prefix(&below));
+            let key = key.ok_or_else(|| strange("the answer has a key that was not asked for"))?;
+            let len = object.size().and_then(|len| len.try_into().ok());
+            let len = len.ok_or_else(|| strange("the answer has an object without a length"))?;
+            let modified = object.last_modified().and_then(time);
+            page.entries
+                .push(Listed::new(key.to_owned(), len, modified));
+        }
+        if answer.is_truncated() == Some(true) {
+            let last = page.entries.last();
+            let last =
+                last.ok_or_else(|| strange("the answer has nothing, and says there is more"))?;
+            page.next = Some(last.key.clone());
+        }
+        Ok(page)
+    }
+}

@@ -1,0 +1,179 @@
+//! Output manifests with what is said of them: what one side writes, the other reads.
+
+use std::fs;
+
+use attachfs_manifest::wire::{Format, encode_snapshot};
+use attachfs_manifest::{ChunkSize, Content, ContentHash, File, Mtime, Node, Snapshot};
+use attachfs_test_s3::{ACCESS_KEY, REGION, SECRET_KEY};
+use serde_json::{Value, json};
+
+use super::{base64, python, text_of};
+use crate::golden::cases;
+use crate::machine::{Machine, args};
+
+const HEX: &str = "0123456789abcdef0123456789abcdef";
+
+/// Roots of every kind that a job may have.
+const ROOTS: [&str; 5] = [
+    "/proj",
+    "C:\\Users\\me\\a b",
+    "/home/us\u{e9}r/\u{65e5}\u{672c}",
+    "/tmp/\u{1f600}",
+    "Z:/quote\"s, and: more",
+];
+
+fn manifest(name: &str) -> String {
+    let file = Node::File(File {
+        size: 1,
+        mtime: Mtime(1_700_000_000_123_456),
+        runnable: false,
+        content: Content::Whole(ContentHash::of(b"x")),
+    });
+    let path = name.parse().unwrap();
+    let snapshot = Snapshot::new(ChunkSize::WholeFile, None, [(path, file)]).unwrap();
+    String::from_utf8(encode_snapshot(&snapshot, Format::V2023_03_03).unwrap()).unwrap()
+}
+
+/// A request to a driver about the machine's server.
+fn asked(machine: &Machine, op: &str, more: &Value) -> Value {
+    let mut request = json!({
+        "op": op, "endpoint": machine.server().endpoint(), "bucket": "farm", "region": REGION,
+        "access_key": ACCESS_KEY, "secret_key": SECRET_KEY,
+    });
+    for (name, value) in more.as_object().unwrap() {
+        request[name] = value.clone();
+    }
+    request
+}
+
+#[test]
+fn python_finds_the_outputs_that_were_uploaded() {
+    let Some(python) = python() else { return };
+    Machine::with_s3(|machine| {
+        for (number, root) in ROOTS.iter().enumerate() {
+            let text = manifest(&format!("frame.{number}"));
+            let file = machine.file("out.manifest", &text);
+            let task = format!("task-{HEX}-{number}");
+            let uploaded = machine.json(args![
+                "manifest",
+                "upload",
+                &file,
+                "--store",
+                machine.store(),
+                "--unchecked",
+                "--farm",
+                format!("farm-{HEX}"),
+                "--queue",
+                format!("queue-{HEX}"),
+                "--job",
+                format!("job-{HEX}"),
+                "--step",
+                format!("step-{HEX}"),
+                "--task",
+                &task,
+                "--session-action",
+                format!("sessionaction-{HEX}-{number}"),
+                "--time",
+                "2025-01-31T12:00:00.000000Z",
+                "--asset-root",
+                root,
+                "--file-system-location",
+                "Loc 1",
+            ]);
+            let address = uploaded["address"].as_str().unwrap();
+            let key = address.strip_prefix("s3://farm/").unwrap();
+            let told = python.told(&asked(machine, "s3_read", &json!({ "key": key })));
+            assert_eq!(told["asset_root"], *root);
+            assert_eq!(text_of(&told["manifest"]), text);
+        }
+        let outputs = json!({
+            "prefix": "some/DeadlineCloud", "farm": format!("farm-{HEX}"),
+            "queue": format!("queue-{HEX}"), "job": format!("job-{HEX}"),
+        });
+        let told = python.told(&asked(machine, "s3_outputs", &outputs));
+        let found = told["outputs"].as_object().unwrap();
+        assert_eq!(found.len(), ROOTS.len());
+        for (number, root) in ROOTS.iter().enumerate() {
+            assert_eq!(text_of(&found[*root]), manifest(&format!("frame.{number}")));
+        }
+    });
+}
+
+#[test]
+fn what_python_says_of_an_output_is_read() {
+    let Some(python) = python() else { return };
+    Machine::with_s3(|machine| {
+        let text = manifest("frame");
+        for (number, root) in ROOTS.iter().enumerate() {
+            let location = (number % 2 == 0).then_some("Loc 1");
+            let key = format!("by/python/{number}_output");
+            let written = json!({
+                "key": format!("some/DeadlineCloud/Manifests/{key}"), "asset_root": root,
+                "location": location, "manifest": base64(&text),
+            });
+            python.told(&asked(machine, "s3_write", &written));
+            let output = machine.path("downloaded");
+            let told = machine.json(args![
+                "manifest",
+                "download",
+                &key,
+                "--store",
+                machine.store(),
+                "-o",
+                &output,
+            ]);
+            assert_eq!(told["asset_root"], *root);
+            assert_eq!(told["file_system_location"], json!(location));
+            assert_eq!(fs::read_to_string(output).unwrap(), text);
+        }
+    });
+}
+
+#[test]
+fn the_vectors_of_keys_and_metadata_hold() {
+    Machine::with_directory(|machine| {
+        let file = machine.file("out.manifest", manifest("f"));
+        let mut compared = 0;
+        for case in cases("names-keys-metadata.json") {
+            let Some(root) = case["root"].as_str() else {
+                continue;
+            };
+            let uploaded = machine.json(args![
+                "manifest",
+                "upload",
+                &file,
+                "--store",
+                machine.store(),
+                "--unchecked",
+                "--farm",
+                format!("farm-{HEX}"),
+                "--queue",
+                format!("queue-{HEX}"),
+                "--job",
+                format!("job-{HEX}"),
+                "--step",
+                format!("step-{HEX}"),
+                "--session-action",
+                format!("sessionaction-{HEX}-{compared}"),
+                "--time",
+                "2025-01-31T12:00:00.000000Z",
+                "--asset-root",
+                root,
+                "--file-system-location",
+                "Loc 1",
+            ]);
+            assert_eq!(
+                uploaded["metadata"], case["output_metadata"],
+                "{}",
+                case["id"]
+            );
+            let name = case["worker_output_manifest_name_fsl_Loc1"]
+                .as_str()
+                .unwrap();
+            let address = uploaded["address"].as_str().unwrap();
+            assert!(address.ends_with(name), "{address} {name}");
+            compared += 1;
+        }
+        assert_eq!(compared, 8);
+    });
+}
