@@ -33,7 +33,9 @@ pub use attachfs_manifest::{
     ManifestPath, PathFilter,
 };
 pub use attachfs_scan::{FileList, SymlinkPolicy};
-pub use attachfs_store::{ManifestAddress, StoreAddress};
+pub use attachfs_store::{
+    AccountId, Addressing, Encryption, KmsKey, ManifestAddress, S3Access, StoreAddress,
+};
 pub use attachfs_transfer::{
     Cancelled, Failed, Phase, Progress, ProgressEvent, Silent, Summary, Tally, error_chain,
 };

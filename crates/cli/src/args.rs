@@ -1,6 +1,7 @@
 //! The command line, as typed. What an option means when it is not given is said here.
 
 pub(crate) mod manifest;
+pub(crate) mod s3;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -39,15 +40,8 @@ impl Args {
 /// Options of every verb.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Globals {
-    /// Talk to this S3 endpoint instead of AWS's.
-    #[arg(long, global = true, value_name = "URL", help_heading = "S3")]
-    pub(crate) endpoint_url: Option<String>,
-    /// The AWS region. Default: the standard AWS chain, else us-east-1.
-    #[arg(long, global = true, value_name = "REGION", help_heading = "S3")]
-    pub(crate) region: Option<String>,
-    /// The profile in the AWS configuration. Default: the standard AWS chain.
-    #[arg(long, global = true, value_name = "NAME", help_heading = "S3")]
-    pub(crate) profile: Option<String>,
+    #[command(flatten)]
+    pub(crate) s3: s3::S3,
     /// Print results as JSON, for programs.
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -21,6 +21,7 @@ mod key;
 mod memory;
 mod payload;
 pub mod record;
+mod s3_access;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -38,6 +39,7 @@ pub use error::StoreError;
 pub use key::{BucketName, KeyPrefix, ManifestKey, ParseKeyError, data_key, old_data_key};
 pub use memory::MemoryStore;
 pub use payload::{Payload, SourceStamp};
+pub use s3_access::{AccountId, Addressing, Encryption, KmsKey, ParseAccessError, S3Access};
 
 /// Some bytes of an object, and what the store said of the whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
