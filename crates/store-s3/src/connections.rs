@@ -27,7 +27,7 @@ use rustls::pki_types::pem::PemObject as _;
 use crate::error::NoAnswer;
 
 /// How long a connection is kept that nobody uses. S3 closes it earlier.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// Connections of a store. Clones share them.
 #[derive(Debug, Clone)]

@@ -106,10 +106,9 @@ impl Retries {
     /// `None`: it is not made again.
     pub(crate) fn wait(&self, again: Again, failed: u32, throttled: u32) -> Option<Duration> {
         match again {
-            Again::Never => None,
             Again::NewKeys => Some(Duration::ZERO),
             Again::Slower if self.attempts > 1 => Some(self.back_off(throttled)),
-            Again::Slower => None,
+            Again::Never | Again::Slower => None,
             Again::Later => {
                 if failed >= self.attempts {
                     return None;

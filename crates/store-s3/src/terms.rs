@@ -3,7 +3,7 @@
 //! Headers are decided in one place for the requests that are made here and those that the SDK
 //! makes: there they are added before the SDK signs.
 
-use attachfs_store::{AccountId, Encryption, S3Access};
+use attachfs_store::{AccountId, Encryption, KmsKey, S3Access};
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
@@ -37,9 +37,7 @@ impl Terms {
         let (algorithm, key) = match encryption {
             None => (None, None),
             Some(Encryption::Aes256) => (Some("AES256"), None),
-            Some(Encryption::Kms { key }) => {
-                (Some("aws:kms"), key.as_ref().map(|key| key.as_str()))
-            }
+            Some(Encryption::Kms { key }) => (Some("aws:kms"), key.as_ref().map(KmsKey::as_str)),
         };
         [
             ("x-amz-expected-bucket-owner", owner),

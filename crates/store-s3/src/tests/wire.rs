@@ -122,12 +122,13 @@ async fn prefixes_with_every_kind_of_character_are_signed_as_the_server_reads_th
             ..bench.options()
         };
         let store = S3Store::connect(options).await.unwrap();
-        for len in [10, 17 << 20] {
-            let (hash, bytes) = put(&store, len).await;
-            let part = store.get(hash, 0..len as u64).await.unwrap();
-            assert_eq!(part.bytes, bytes, "{prefix}");
-            assert_eq!(store.head(hash).await.unwrap().len, len as u64, "{prefix}");
-        }
+        let (hash, bytes) = put(&store, 10).await;
+        assert_eq!(
+            store.get(hash, 0..10).await.unwrap().bytes,
+            bytes,
+            "{prefix}"
+        );
+        assert_eq!(store.head(hash).await.unwrap().len, 10, "{prefix}");
         let key: ManifestKey = "a:b/c d+e".parse().unwrap();
         let bytes = Bytes::from_static(b"1");
         let outcome = store.put_manifest_if_absent(&key, bytes).await;
