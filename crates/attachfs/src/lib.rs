@@ -39,7 +39,10 @@ pub use attachfs_manifest::{
     ManifestPath, PathFilter,
 };
 pub use attachfs_scan::{FileList, SymlinkPolicy};
-pub use attachfs_store::{ManifestAddress, ManifestKey, Metadata, ParseKeyError, StoreAddress};
+pub use attachfs_store::{
+    AccountId, Addressing, Encryption, KmsKey, ManifestAddress, ManifestKey, Metadata, ParseKeyError,
+    S3Access, StoreAddress,
+};
 pub use attachfs_transfer::{
     Cancelled, Failed, Phase, Progress, ProgressEvent, Silent, Summary, Tally, error_chain,
 };

@@ -42,7 +42,7 @@ pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>
 fn partition(settings: &StoreSettings) -> String {
     format!(
         "{}|{}",
-        settings.endpoint_url.as_deref().unwrap_or_default(),
+        settings.s3.endpoint_url.as_deref().unwrap_or_default(),
         settings.address
     )
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
 use attachfs_mount::{ControlClient, ControlError, Failure, Request};
-use attachfs_vfs::{Session, SessionMeta, Settings, StoreSettings};
+use attachfs_store::S3Access;
+use attachfs_vfs::{Session, SessionMeta, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,34 +15,6 @@ use crate::registry::{Found, SessionState, unregister};
 use crate::remote::{CommitArguments, CommitReport, DiffReport, StatusReport};
 use crate::store::open_store;
 use crate::{Error, Places};
-
-/// How to reach a session's store now: what is `None` is as the session wrote it down.
-#[derive(Debug, Clone, Default)]
-pub struct Access {
-    /// Another endpoint.
-    pub endpoint_url: Option<String>,
-    /// Another region.
-    pub region: Option<String>,
-    /// Another profile.
-    pub profile: Option<String>,
-}
-
-impl Access {
-    /// These settings, with what is said here instead.
-    pub fn over(&self, settings: &StoreSettings) -> StoreSettings {
-        let Self {
-            endpoint_url,
-            region,
-            profile,
-        } = self.clone();
-        StoreSettings {
-            address: settings.address.clone(),
-            endpoint_url: endpoint_url.or_else(|| settings.endpoint_url.clone()),
-            region: region.or_else(|| settings.region.clone()),
-            profile: profile.or_else(|| settings.profile.clone()),
-        }
-    }
-}
 
 /// Whether a process has the session, which then answers. One that is just beginning or ending is
 /// given a moment.
@@ -63,7 +36,7 @@ async fn state(found: &Found) -> Result<SessionState, Error> {
 pub async fn status(
     found: &Found,
     places: &Places,
-    access: &Access,
+    access: &S3Access,
 ) -> Result<StatusReport, Error> {
     match state(found).await? {
         SessionState::InUse => ask(found, Request::Status, None).await,
@@ -99,7 +72,7 @@ fn left_read_only(found: &Found) -> StatusReport {
 pub async fn diff(
     found: &Found,
     places: &Places,
-    access: &Access,
+    access: &S3Access,
     observer: &dyn Observer,
 ) -> Result<DiffReport, Error> {
     match state(found).await? {
@@ -122,7 +95,7 @@ pub async fn diff(
 pub async fn commit(
     found: &Found,
     places: &Places,
-    access: &Access,
+    access: &S3Access,
     arguments: &CommitArguments,
     observer: &dyn Observer,
 ) -> Result<CommitReport, Error> {
@@ -258,9 +231,9 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
     }
 }
 
-async fn open(found: &Found, places: &Places, access: &Access) -> Result<Live, Error> {
+async fn open(found: &Found, places: &Places, access: &S3Access) -> Result<Live, Error> {
     let session = Session::open(&found.dir)?;
-    let store = open_store(&access.over(&found.meta.store)).await?;
+    let store = open_store(&found.meta.store.with(access)).await?;
     // Nobody sees owner and modes of an unmounted session.
     let settings = Settings {
         uid: found.meta.owner,

@@ -34,9 +34,7 @@ pub async fn open_store(settings: &StoreSettings) -> Result<OpenStore, Error> {
         }
         StoreAddress::S3 { bucket, prefix } => {
             let options = S3Options {
-                region: settings.region.clone(),
-                profile: settings.profile.clone(),
-                endpoint_url: settings.endpoint_url.clone(),
+                access: settings.s3.clone(),
                 ..S3Options::new(bucket, prefix)
             };
             Arc::new(S3Store::connect(options).await.map_err(failed)?)

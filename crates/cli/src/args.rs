@@ -2,6 +2,7 @@
 
 pub(crate) mod manifest;
 pub(crate) mod publishing;
+pub(crate) mod s3;
 pub(crate) mod store;
 
 use std::ffi::OsString;
@@ -41,15 +42,8 @@ impl Args {
 /// Options of every verb.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Globals {
-    /// Talk to this S3 endpoint instead of AWS's.
-    #[arg(long, global = true, value_name = "URL", help_heading = "S3")]
-    pub(crate) endpoint_url: Option<String>,
-    /// The AWS region. Default: the standard AWS chain, else us-east-1.
-    #[arg(long, global = true, value_name = "REGION", help_heading = "S3")]
-    pub(crate) region: Option<String>,
-    /// The profile in the AWS configuration. Default: the standard AWS chain.
-    #[arg(long, global = true, value_name = "NAME", help_heading = "S3")]
-    pub(crate) profile: Option<String>,
+    #[command(flatten)]
+    pub(crate) s3: s3::S3,
     /// Print results as JSON, for programs.
     #[arg(long, global = true)]
     pub(crate) json: bool,

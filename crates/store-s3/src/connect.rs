@@ -1,8 +1,8 @@
-//! From options to a client of the SDK.
+//! From options to a store: configuration is loaded once, and the SDK and the lean way share it.
 
-use std::future::Future;
+use std::sync::Arc;
 
-use attachfs_store::StoreError;
+use attachfs_store::{Addressing, StoreError};
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
 use aws_config::imds::region::ImdsRegionProvider;
@@ -17,46 +17,100 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Credentials, ResponseChecksumValidation, SharedHttpClient};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_types::service_config::ServiceConfigKey;
 
+use crate::bandwidth::Bandwidth;
+use crate::connections::Connections;
+use crate::credentials::KeyRing;
+use crate::endpoint::{BucketUrl, Place};
 use crate::error::NoAnswer;
-use crate::{Limits, S3Options, S3Store};
-
-/// How long credentials may take. Some come from a program that asks a service and starts slowly.
-const CREDENTIALS_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+use crate::flights::{Flights, Memory};
+use crate::lean::Lean;
+use crate::pace::Slowest;
+use crate::retry::Retries;
+use crate::terms::Terms;
+use crate::{S3Options, S3Store, profile};
 
 /// For servers that have no regions, and for a bucket whose region nobody named.
 const DEFAULT_REGION: &str = "us-east-1";
 
+/// Requests at a time: enough for small objects over a long way, and what a process may open.
+const MAX_CONNECTIONS: usize = 128;
+
+/// A body that moves fewer bytes a second is given up.
+const MIN_RATE: u64 = 10_000;
+
 pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
     check_endpoint(&options)?;
-    let config = load(&options).await;
-    let path_style = options
-        .force_path_style
-        .unwrap_or_else(|| has_endpoint(&config));
-    let attempts = config
-        .retry_config()
-        .map_or(3, RetryConfig::max_attempts)
-        .max(1);
-    let config = aws_sdk_s3::config::Builder::from(&config)
-        .force_path_style(path_style)
+    let access = &options.access;
+    let connections = Connections::new(access.ca_bundle.as_deref()).await?;
+    if let Some(name) = &access.profile {
+        profile::check(name).await?;
+    }
+    let config = load(&options, connections.client()).await;
+    let endpoint_url = endpoint_of(&config);
+    let place = Place {
+        region: config
+            .region()
+            .map_or(DEFAULT_REGION, Region::as_ref)
+            .to_owned(),
+        path_style: match access.addressing {
+            Addressing::Auto => endpoint_url.is_some(),
+            Addressing::Path => true,
+            Addressing::Virtual => false,
+        },
+        endpoint_url,
+        dual_stack: config.use_dual_stack().unwrap_or(false),
+        fips: config.use_fips().unwrap_or(false),
+    };
+    let bucket = BucketUrl::resolve(&options.bucket, &place).await;
+    let bucket = bucket.map_err(|source| StoreError::Other {
+        what: format!("finding the bucket {}", options.bucket),
+        source: Box::new(source),
+    })?;
+    let keys = KeyRing::new(config.credentials_provider());
+    let terms = Terms::new(access);
+    let retry = config.retry_config().cloned();
+    let retry = retry.unwrap_or_else(RetryConfig::standard);
+    let most = access.max_connections.map_or(MAX_CONNECTIONS, |most| {
+        usize::try_from(most.get()).unwrap_or(usize::MAX)
+    });
+    let client = aws_sdk_s3::config::Builder::from(&config)
+        .force_path_style(place.path_style)
+        .disable_s3_express_session_auth(true)
+        .credentials_provider(keys.clone())
+        // The key ring is the cache.
+        .identity_cache(IdentityCache::no_cache())
+        .interceptor(terms.clone())
         .build();
+    let lean = Lean {
+        connector: connections.within(options.connect_timeout),
+        bucket,
+        keys,
+        terms,
+        retries: Retries::new(&retry.with_initial_backoff(options.first_wait)),
+        flights: Flights::new(most),
+        memory: Memory::new(),
+        bandwidth: Arc::new(Bandwidth::new(access.max_bandwidth)),
+        slowest: Slowest {
+            stall: options.stall_timeout,
+            rate: access.min_rate.unwrap_or(MIN_RATE),
+            window: options.min_rate_window,
+        },
+        attempt: options.attempt_timeout,
+        operation: options.operation_timeout,
+    };
     Ok(S3Store {
-        client: Client::from_conf(config),
+        client: Client::from_conf(client),
         bucket: options.bucket,
         prefix: options.prefix,
-        limits: Limits {
-            operation: options.operation_timeout,
-            attempt: options.attempt_timeout,
-            attempts,
-        },
+        lean: Arc::new(lean),
     })
 }
 
 /// The SDK would find out at the first request, and take it for a failed connection.
 fn check_endpoint(options: &S3Options) -> Result<(), StoreError> {
-    let Some(url) = &options.endpoint_url else {
+    let Some(url) = &options.access.endpoint_url else {
         return Ok(());
     };
     let host = url
@@ -73,10 +127,9 @@ fn check_endpoint(options: &S3Options) -> Result<(), StoreError> {
     })
 }
 
-fn load(options: &S3Options) -> impl Future<Output = SdkConfig> + Send {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+async fn load(options: &S3Options, http: SharedHttpClient) -> SdkConfig {
+    let access = &options.access;
+    let region = region(options, &http).region().await;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(options.connect_timeout)
         .operation_attempt_timeout(options.attempt_timeout)
@@ -90,18 +143,20 @@ fn load(options: &S3Options) -> impl Future<Output = SdkConfig> + Send {
         .http_client(http.clone())
         .timeout_config(timeouts)
         .stalled_stream_protection(stalls)
-        .identity_cache(
-            IdentityCache::lazy()
-                .load_timeout(CREDENTIALS_TIMEOUT)
-                .build(),
-        )
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .region(region(options, &http));
-    if let Some(profile) = &options.profile {
+        .region(region.clone());
+    if let Some(profile) = &access.profile {
         loader = loader.profile_name(profile);
     }
-    if let Some(endpoint) = &options.endpoint_url {
+    if let Some(endpoint) = &access.endpoint_url {
         loader = loader.endpoint_url(endpoint);
+    }
+    // What is not asked for here may still be in the configuration.
+    if access.dual_stack {
+        loader = loader.use_dual_stack(true);
+    }
+    if access.fips {
+        loader = loader.use_fips(true);
     }
     if let Some(attempts) = options.max_attempts {
         loader = loader.retry_config(RetryConfig::standard().with_max_attempts(attempts));
@@ -114,21 +169,23 @@ fn load(options: &S3Options) -> impl Future<Output = SdkConfig> + Send {
             None,
             "options",
         ));
+    } else if let Some(name) = &access.profile {
+        loader = loader.credentials_provider(profile::keys(name, region, http).await);
     }
-    loader.load()
+    loader.load().await
 }
 
 /// The region from the options, the environment or the profile. Only without an endpoint is the
 /// machine asked: elsewhere than on AWS that takes seconds to fail.
 fn region(options: &S3Options, http: &SharedHttpClient) -> RegionProviderChain {
     let mut profile = ProfileFileRegionProvider::builder();
-    if let Some(name) = &options.profile {
+    if let Some(name) = &options.access.profile {
         profile = profile.profile_name(name);
     }
-    let named = RegionProviderChain::first_try(options.region.clone().map(Region::new))
+    let named = RegionProviderChain::first_try(options.access.region.clone().map(Region::new))
         .or_else(EnvironmentVariableRegionProvider::new())
         .or_else(profile.build());
-    if options.endpoint_url.is_some() {
+    if options.access.endpoint_url.is_some() {
         named.or_else(Region::from_static(DEFAULT_REGION))
     } else {
         named
@@ -162,17 +219,21 @@ impl ProvideRegion for LastResort {
     }
 }
 
-/// Whether requests go to a server of someone's choice, by the options, the environment
-/// (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`) or the profile.
-fn has_endpoint(config: &SdkConfig) -> bool {
+/// The server of someone's choice that requests go to, by the options, the environment
+/// (`AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`) or the profile, in the order of the SDK.
+fn endpoint_of(config: &SdkConfig) -> Option<String> {
+    let of_all = config.endpoint_url().map(str::to_owned);
+    if config.get_origin("endpoint_url").is_client_config() {
+        return of_all;
+    }
     let key = ServiceConfigKey::builder()
         .service_id("S3")
         .env("AWS_ENDPOINT_URL")
         .profile("endpoint_url")
         .build();
-    let for_s3 = match (key, config.service_config()) {
-        (Ok(key), Some(services)) => services.load_config(key).is_some(),
-        _ => false,
+    let of_s3 = match (key, config.service_config()) {
+        (Ok(key), Some(services)) => services.load_config(key),
+        _ => None,
     };
-    for_s3 || config.endpoint_url().is_some()
+    of_s3.or(of_all)
 }

@@ -5,40 +5,14 @@
 //! under which AWS's support finds the request.
 
 use std::error::Error as StdError;
-use std::fmt;
 
 use attachfs_store::StoreError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 
-/// A server's answer that is an error.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    code: Option<String>,
-    message: Option<String>,
-    request_id: Option<String>,
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered {}", self.status)?;
-        if let Some(code) = &self.code {
-            write!(f, " {code}")?;
-        }
-        if let Some(message) = &self.message {
-            write!(f, ": {message}")?;
-        }
-        if let Some(id) = &self.request_id {
-            write!(f, " (request {id})")?;
-        }
-        Ok(())
-    }
-}
-
-impl StdError for Answer {}
+use crate::refusal::Refusal;
 
 /// A failure before there was an answer, or instead of one.
 #[derive(Debug, thiserror::Error)]
@@ -97,16 +71,16 @@ where
     match &error {
         SdkError::ServiceError(answered) => {
             let raw = answered.raw();
-            let answer = Answer {
+            let refusal = Refusal {
                 status: raw.status().as_u16(),
                 code: answered.err().code().map(str::to_owned),
                 message: answered.err().message().map(str::to_owned),
                 request_id: raw.request_id().map(str::to_owned),
+                region: raw.headers().get("x-amz-bucket-region").map(str::to_owned),
             };
-            let region = raw.headers().get("x-amz-bucket-region").map(str::to_owned);
             Failure {
-                status: Some(answer.status),
-                error: of_answer(what, url, answer, region.as_deref()),
+                status: Some(refusal.status),
+                error: refusal.explain(what, url),
             }
         }
         _ => Failure {
@@ -120,24 +94,52 @@ fn without_answer<E>(what: String, error: &SdkError<E, HttpResponse>) -> StoreEr
 where
     E: StdError + Send + Sync + 'static,
 {
-    let why = match error {
-        SdkError::ConstructionFailure(_) => "the request could not be made",
-        SdkError::TimeoutError(_) => "there was no answer in time",
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-            "no connection was made in time"
+    if let Some(error) = cause_of::<CredentialsError>(error) {
+        return no_credentials(what, error);
+    }
+    let (why, source) = match error {
+        SdkError::DispatchFailure(failure) => {
+            return match failure.as_connector_error() {
+                Some(error) => no_connection(what, error),
+                None => unreachable(what, NoAnswer::new(NOT_SENT)),
+            };
         }
-        SdkError::DispatchFailure(_) => "the request could not be sent",
-        _ => "the answer cannot be understood",
+        SdkError::ConstructionFailure(_) => ("the request could not be made", error.source()),
+        SdkError::TimeoutError(_) => (NOT_IN_TIME, error.source()),
+        _ => ("the answer cannot be understood", error.source()),
     };
-    let source = match error.source() {
+    let source = match source {
         Some(source) => NoAnswer::because(why, source),
         None => NoAnswer::new(why),
     };
-    let source = Box::new(source);
-    match cause_of::<CredentialsError>(error) {
+    if matches!(error, SdkError::ConstructionFailure(_)) {
+        return StoreError::Other {
+            what,
+            source: Box::new(source),
+        };
+    }
+    // A timeout, a connection that broke, an answer that is not S3's.
+    unreachable(what, source)
+}
+
+pub(crate) const NOT_IN_TIME: &str = "there was no answer in time";
+
+const NOT_SENT: &str = "the request could not be sent";
+
+pub(crate) fn unreachable(what: String, source: NoAnswer) -> StoreError {
+    StoreError::Unreachable {
+        what,
+        source: Box::new(source),
+    }
+}
+
+/// There are no keys to sign `what` with.
+pub(crate) fn no_credentials(what: String, error: &CredentialsError) -> StoreError {
+    let source = Box::new(NoAnswer::because("there are no credentials", error));
+    match error {
         // The service that gives them out may be back soon.
-        Some(CredentialsError::ProviderTimedOut(_)) => StoreError::Unreachable { what, source },
-        Some(_) => StoreError::Denied {
+        CredentialsError::ProviderTimedOut(_) => StoreError::Unreachable { what, source },
+        _ => StoreError::Denied {
             what,
             advice: "no usable AWS credentials were found; check --profile, AWS_PROFILE or the \
                      AWS_ACCESS_KEY_ID variables, and log in again if they come from single \
@@ -145,91 +147,52 @@ where
                 .to_owned(),
             source,
         },
-        None if matches!(error, SdkError::ConstructionFailure(_)) => {
-            StoreError::Other { what, source }
-        }
-        // A timeout, a connection that failed or broke, an answer that is not S3's.
-        None => StoreError::Unreachable { what, source },
     }
 }
 
-/// The first error of this type among an error and its causes.
+/// There was no connection for `what`, or it broke before there was an answer.
+pub(crate) fn no_connection(what: String, error: &ConnectorError) -> StoreError {
+    if cause_of::<rustls::Error>(error).is_some() {
+        return StoreError::Denied {
+            what,
+            advice: "no trusted TLS connection can be made; check --endpoint-url, and --ca-bundle \
+                     or AWS_CA_BUNDLE if the server's or a proxy's certificate is signed by an \
+                     authority of your own"
+                .to_owned(),
+            source: Box::new(NoAnswer::because(NOT_SENT, error)),
+        };
+    }
+    let why = if error.is_timeout() {
+        "no connection was made in time; check the endpoint, the region, the network and proxies"
+    } else if error.is_user() {
+        NOT_SENT
+    } else {
+        "no connection was made, or it broke; check the endpoint, the region, the network and \
+         proxies"
+    };
+    unreachable(what, NoAnswer::because(why, error))
+}
+
+/// Whether another try can not help: the server is there, and is not who it should be.
+pub(crate) fn is_final(error: &ConnectorError) -> bool {
+    error.is_user() || cause_of::<rustls::Error>(error).is_some()
+}
+
+/// The first error of this type among an error and its causes. An I/O error that only wraps another
+/// one does not count it among its causes.
 fn cause_of<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        next = error.source();
+        let wrapped = error.downcast_ref::<std::io::Error>();
+        next = match wrapped.and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
-}
-
-fn of_answer(what: String, url: &str, answer: Answer, region: Option<&str>) -> StoreError {
-    let code = answer.code.as_deref().unwrap_or_default();
-    let advice = match (answer.status, code) {
-        (_, "NoSuchBucket") => {
-            "there is no such bucket; check its name, the region and the endpoint".to_owned()
-        }
-        (301 | 307, _)
-        | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
-            match region {
-                Some(region) => {
-                    format!("the bucket is in the region {region}; use --region {region}")
-                }
-                None => "the bucket is in another region; check --region".to_owned(),
-            }
-        }
-        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthFailure" | "NotSignedUp") => {
-            "the server does not accept these credentials; check the profile or the keys".to_owned()
-        }
-        (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "ExpiredTokenException") => {
-            "the credentials have expired; log in again".to_owned()
-        }
-        (_, "RequestTimeTooSkewed" | "RequestExpired") => {
-            "this machine's clock and the server's differ; set the clock".to_owned()
-        }
-        (_, code) if code.starts_with("KMS.") => {
-            "the bucket's encryption key cannot be used; check the permissions on it and that it \
-             is enabled"
-                .to_owned()
-        }
-        (401 | 403, _) => "check that the credentials may s3:GetObject, s3:PutObject and \
-                           s3:ListBucket here; without s3:ListBucket an object that is not there \
-                           is answered so too"
-            .to_owned(),
-        // Anything that speaks HTTP says 404; only S3 says what it is that is not there.
-        (404, "NoSuchKey" | "NotFound") => {
-            return StoreError::NotFound {
-                what: url.to_owned(),
-            };
-        }
-        (404, _) => "this is not the answer of an S3 server; check the endpoint".to_owned(),
-        (507, _)
-        | (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded") => {
-            return StoreError::Full {
-                what,
-                source: Box::new(answer),
-            };
-        }
-        (408 | 429 | 500 | 502..=504, _) | (_, "SlowDown" | "RequestTimeout" | "InternalError") => {
-            return StoreError::Unreachable {
-                what,
-                source: Box::new(answer),
-            };
-        }
-        _ => {
-            return StoreError::Other {
-                what,
-                source: Box::new(answer),
-            };
-        }
-    };
-    StoreError::Denied {
-        what,
-        advice,
-        source: Box::new(answer),
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
-//! A store in an S3 bucket, over the AWS SDK, which no other crate knows.
+//! A store in an S3 bucket. No other crate knows the AWS SDK.
 //!
-//! The SDK signs, finds credentials, and tries again what may succeed. What it leaves to its
-//! callers is done here:
+//! Objects go the lean way ([`lean`]): signed requests over the HTTP client below the SDK. The SDK
+//! finds credentials and configuration, knows where a bucket is, and makes the rare requests:
+//! manifests, and the beginning and end of uploads in parts. Both keep these promises:
 //!
 //! - An answer whose body breaks off or stops is asked for again; it is never short data.
-//! - Every call ends: [`S3Options::operation_timeout`] bounds it, more for bodies at
-//!   [`MIN_BYTES_PER_SECOND`].
+//! - Every call ends: [`S3Options::operation_timeout`] bounds it. Bodies take the time that they
+//!   need as long as they move ([`S3Options::stall_timeout`]) and do not crawl
+//!   ([`S3Access::min_rate`](attachfs_store::S3Access::min_rate)).
+//! - A server that asks for slower requests gets fewer at a time, from all callers together.
+//! - Credentials are renewed before they end, and when the server says that they have.
 //! - Large objects are sent in parts, several at a time, and an upload that fails or is cancelled is
 //!   aborted in the bucket.
 //! - Errors say what to check, and hold no secrets.
@@ -15,17 +19,30 @@
 //! without TLS too. Checksums of answers are not asked for, because whoever reads an object knows
 //! its hash.
 
+mod bandwidth;
+mod body;
 mod connect;
+mod connections;
+mod credentials;
+mod endpoint;
 mod error;
+mod flights;
+mod lean;
 mod list;
 mod manifest;
 mod options;
+mod pace;
+mod profile;
 mod read;
+mod refusal;
+mod retry;
+mod sign;
+mod terms;
 mod upload;
 
 use std::fmt;
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
@@ -39,34 +56,19 @@ use bytes::Bytes;
 
 pub use options::{S3Credentials, S3Options};
 
-/// The slowest transfer that is waited for, in bytes a second: a body adds its length divided by
-/// this to its call's timeout. A connection that carries nothing at all is given up much earlier,
-/// after [`S3Options::stall_timeout`].
-pub const MIN_BYTES_PER_SECOND: u64 = 10_000;
-
 /// Objects and manifests below a prefix of a bucket. Clones share connections and credentials.
 #[derive(Clone)]
 pub struct S3Store {
     client: Client,
     bucket: BucketName,
     prefix: KeyPrefix,
-    limits: Limits,
-}
-
-/// What bounds the calls.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    operation: Duration,
-    attempt: Duration,
-    /// How often an answer whose body broke is asked for in all.
-    attempts: u32,
+    lean: Arc<lean::Lean>,
 }
 
 impl fmt::Debug for S3Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S3Store")
             .field("address", &self.address().to_string())
-            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }

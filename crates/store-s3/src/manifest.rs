@@ -6,37 +6,40 @@
 use std::time::{Duration, SystemTime};
 
 use attachfs_store::{Metadata, PutOutcome, StoreError, StoredManifest};
+use aws_sdk_s3::config::Builder as ConfigBuilder;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use bytes::Bytes;
 
 use crate::S3Store;
-use crate::error::{Failure, NoAnswer, failure};
-use crate::read::transfer_time;
+use crate::error::{Failure, NoAnswer, failure, unreachable};
 
-/// The wait before a body that broke is asked for again, doubled each time: what the SDK waits on
-/// average before its own second attempt.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The slowest transfer that is waited for, in bytes a second: a manifest adds its length divided by
+/// this to its request's time.
+const BYTES_PER_SECOND: u64 = 10_000;
+
+/// How often an answer whose body broke is asked for in all. The SDK's own attempts end where a
+/// body begins.
+const BODIES: u32 = 3;
 
 impl S3Store {
     pub(crate) async fn read_manifest(&self, key: &str) -> Result<StoredManifest, StoreError> {
-        let mut wait = FIRST_WAIT;
-        let mut attempt = 1;
+        let mut tries = 1;
         loop {
             let answer = self.request_manifest(key).await?;
-            match self.receive_manifest(key, answer).await {
-                // The SDK's own attempts end where a body begins.
-                Err(error) if error.is_transient() && attempt < self.limits.attempts => {
+            match self.receive_manifest(answer).await {
+                Ok(manifest) => return Ok(manifest),
+                Err(broken) if tries == BODIES => {
+                    return Err(unreachable(format!("reading {}", self.url(key)), broken));
+                }
+                Err(broken) => {
                     tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        attempt,
+                        error = &broken as &dyn std::error::Error,
+                        tries,
                         "the body of a manifest broke, it is asked for again"
                     );
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
-                    attempt += 1;
+                    tries += 1;
                 }
-                result => return result,
             }
         }
     }
@@ -47,30 +50,20 @@ impl S3Store {
         sent.map_err(|error| failure("reading", &self.url(key), error).error)
     }
 
-    async fn receive_manifest(
-        &self,
-        key: &str,
-        answer: GetObjectOutput,
-    ) -> Result<StoredManifest, StoreError> {
-        let broken = |source| StoreError::Unreachable {
-            what: format!("reading {}", self.url(key)),
-            source: Box::new(source),
-        };
+    async fn receive_manifest(&self, answer: GetObjectOutput) -> Result<StoredManifest, NoAnswer> {
         let len = answer.content_length().and_then(|len| len.try_into().ok());
         let said = answer.metadata().into_iter().flatten();
         let metadata =
             Metadata::of_foreign(said.map(|(name, value)| (name.as_str(), value.as_str())));
         let modified = answer.last_modified().and_then(time);
-        let time = self.limits.operation_for(len.unwrap_or_default());
+        let time = self.lean.operation + transfer_time(len.unwrap_or_default());
         let bytes = match tokio::time::timeout(time, answer.body.collect()).await {
             Ok(Ok(body)) => body.into_bytes(),
-            Ok(Err(error)) => {
-                return Err(broken(NoAnswer::because("the body broke off", &error)));
-            }
-            Err(late) => return Err(broken(NoAnswer::because("the body took too long", &late))),
+            Ok(Err(error)) => return Err(NoAnswer::because("the body broke off", &error)),
+            Err(late) => return Err(NoAnswer::because("the body took too long", &late)),
         };
         if len.is_some_and(|len| len != bytes.len() as u64) {
-            return Err(broken(NoAnswer::new("the body is shorter than its length")));
+            return Err(NoAnswer::new("the body is shorter than its length"));
         }
         Ok(StoredManifest {
             bytes,
@@ -145,6 +138,24 @@ impl S3Store {
             .map_err(|error| failure("storing", &self.url(key), error))?;
         Ok(())
     }
+
+    pub(crate) fn with_more_time(&self, time: Duration) -> ConfigBuilder {
+        let config = ConfigBuilder::default();
+        if time < Duration::from_secs(1) {
+            return config;
+        }
+        config.timeout_config(
+            aws_config::timeout::TimeoutConfig::builder()
+                .operation_attempt_timeout(self.lean.attempt + time)
+                .operation_timeout(self.lean.operation + time)
+                .build(),
+        )
+    }
+}
+
+/// The longest that a body of this length may take.
+fn transfer_time(len: u64) -> Duration {
+    Duration::from_secs(len / BYTES_PER_SECOND)
 }
 
 /// A time as the standard library has it; none of before 1970.

@@ -1,9 +1,9 @@
-//! How to reach a bucket.
+//! How to reach a bucket, and how patient to be with it.
 
 use std::fmt;
 use std::time::Duration;
 
-use attachfs_store::{BucketName, KeyPrefix};
+use attachfs_store::{BucketName, KeyPrefix, S3Access};
 
 /// How to reach a store in S3. What is `None` comes from the standard AWS places: environment,
 /// profile files, the machine's role.
@@ -13,26 +13,27 @@ pub struct S3Options {
     pub bucket: BucketName,
     /// Where in it the store begins.
     pub prefix: KeyPrefix,
-    /// The bucket's region. If no place names one: `us-east-1`, as the AWS tools do.
-    pub region: Option<String>,
-    /// The profile in the AWS configuration files.
-    pub profile: Option<String>,
-    /// A server other than AWS's.
-    pub endpoint_url: Option<String>,
-    /// The bucket in the path of URLs and not in the host name. `None`: if there is an endpoint.
-    pub force_path_style: Option<bool>,
+    /// How to reach it.
+    pub access: S3Access,
     /// Keys that the caller has, instead of the standard places.
     pub credentials: Option<S3Credentials>,
-    /// How often a request is made in all. `None`: as the AWS configuration says, which is 3.
+    /// How often a request is made in all. `None`: as the AWS configuration says, which is 3. A
+    /// server that asks for slower requests is asked more often, as long as time is left.
     pub max_attempts: Option<u32>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long one attempt of a request may take, beside its body.
     pub attempt_timeout: Duration,
-    /// How long a request may take with all its attempts, beside its body.
+    /// How long a request may take with all its attempts, beside its bodies and the time for which
+    /// it waits for other requests of this store.
     pub operation_timeout: Duration,
+    /// The most that is waited before a request is made again; doubled with each failure, up to 20
+    /// seconds.
+    pub first_wait: Duration,
     /// How long a body may carry nothing.
     pub stall_timeout: Duration,
+    /// Over which time a body is held to [`S3Access::min_rate`].
+    pub min_rate_window: Duration,
 }
 
 impl S3Options {
@@ -41,16 +42,15 @@ impl S3Options {
         Self {
             bucket,
             prefix,
-            region: None,
-            profile: None,
-            endpoint_url: None,
-            force_path_style: None,
+            access: S3Access::default(),
             credentials: None,
             max_attempts: None,
             connect_timeout: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(20),
             operation_timeout: Duration::from_mins(1),
+            first_wait: Duration::from_secs(1),
             stall_timeout: Duration::from_secs(20),
+            min_rate_window: Duration::from_mins(1),
         }
     }
 }

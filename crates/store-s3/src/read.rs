@@ -1,23 +1,14 @@
-//! GET and HEAD.
+//! GET and HEAD of objects.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use attachfs_store::{ObjectPart, StoreError};
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::primitives::ByteStream;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::error::{Failure, NoAnswer, failure};
-use crate::{Limits, MIN_BYTES_PER_SECOND, S3Store};
-
-/// The most that is set aside for a body before any of it has come.
-const LARGEST_RESERVE: u64 = 64 << 20;
-
-/// The wait before a body that broke is asked for again, doubled each time: what the SDK waits on
-/// average before its own second attempt.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+use crate::S3Store;
+use crate::error::{Failure, NoAnswer};
+use crate::lean::{Answer, Request};
 
 /// What HEAD tells.
 pub(crate) struct Head {
@@ -25,32 +16,22 @@ pub(crate) struct Head {
     version: Option<Arc<str>>,
 }
 
-impl Limits {
-    /// How long a request with a body of this length may take.
-    pub(crate) fn operation_for(self, len: u64) -> Duration {
-        self.operation + transfer_time(len)
-    }
-}
-
-/// The longest that a body of this length may take.
-pub(crate) fn transfer_time(len: u64) -> Duration {
-    Duration::from_secs(len / MIN_BYTES_PER_SECOND)
-}
-
 impl S3Store {
     pub(crate) async fn head_object(&self, key: &str) -> Result<Head, StoreError> {
-        let head = self
-            .client
-            .head_object()
-            .bucket(self.bucket.as_str())
-            .key(key)
-            .send()
-            .await
-            .map_err(|error| failure("looking for", &self.url(key), error).error)?;
-        let len = head.content_length().and_then(|len| len.try_into().ok());
+        let request = Request {
+            method: "HEAD",
+            key,
+            query: "",
+            headers: Vec::new(),
+            body: Bytes::new(),
+            doing: "looking for",
+            name: &self.url(key),
+        };
+        let answer = self.lean.send(&request).await;
+        let answer = answer.map_err(|failure| failure.error)?;
         Ok(Head {
-            len: len.ok_or_else(|| self.strange(key, "the answer has no length"))?,
-            version: head.e_tag().map(Into::into),
+            len: self.len_of(key, &answer)?,
+            version: answer.header("etag").map(Into::into),
         })
     }
 
@@ -63,31 +44,28 @@ impl S3Store {
         if range.is_empty() {
             return self.nothing_of(key).await;
         }
-        let mut wait = FIRST_WAIT;
-        let mut attempt = 1;
-        loop {
-            let output = match self.request_part(key, &range).await {
-                Ok(output) => output,
-                // The range begins at the end or after it; an empty object has no other.
-                Err(Failure {
-                    status: Some(416), ..
-                }) => return self.nothing_of(key).await,
-                Err(failure) => return Err(failure.error),
-            };
-            match self.receive(key, &range, output).await {
-                // The SDK's own attempts end where a body begins.
-                Err(error) if error.is_transient() && attempt < self.limits.attempts => {
-                    tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        attempt,
-                        "a body broke, it is asked for again"
-                    );
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
-                    attempt += 1;
-                }
-                result => return result,
-            }
+        let _memory = self.lean.memory.take(range.end - range.start).await;
+        let first = range.start;
+        let wanted = match range.end {
+            u64::MAX => format!("bytes={first}-"),
+            end => format!("bytes={first}-{}", end - 1),
+        };
+        let request = Request {
+            method: "GET",
+            key,
+            query: "",
+            headers: vec![("range", wanted)],
+            body: Bytes::new(),
+            doing: "reading",
+            name: &self.url(key),
+        };
+        match self.lean.send(&request).await {
+            Ok(answer) => self.part_of(key, &range, answer),
+            // The range begins at the end or after it; an empty object has no other.
+            Err(Failure {
+                status: Some(416), ..
+            }) => self.nothing_of(key).await,
+            Err(failure) => Err(failure.error),
         }
     }
 
@@ -100,58 +78,22 @@ impl S3Store {
         })
     }
 
-    async fn request_part(
+    /// Holds an answer against what its headers say and what was asked.
+    fn part_of(
         &self,
         key: &str,
         range: &Range<u64>,
-    ) -> Result<GetObjectOutput, Failure> {
-        let first = range.start;
-        let header = match range.end {
-            u64::MAX => format!("bytes={first}-"),
-            end => format!("bytes={first}-{}", end - 1),
-        };
-        self.client
-            .get_object()
-            .bucket(self.bucket.as_str())
-            .key(key)
-            .range(header)
-            .send()
-            .await
-            .map_err(|error| failure("reading", &self.url(key), error))
-    }
-
-    /// Reads the body of an answer and holds it against what its headers say.
-    async fn receive(
-        &self,
-        key: &str,
-        range: &Range<u64>,
-        output: GetObjectOutput,
+        answer: Answer,
     ) -> Result<ObjectPart, StoreError> {
-        let len: u64 = output
-            .content_length()
-            .and_then(|len| len.try_into().ok())
-            .ok_or_else(|| self.strange(key, "the answer has no length"))?;
-        let (start, object_len) = match output.content_range() {
+        let len = self.len_of(key, &answer)?;
+        let (start, object_len) = match answer.header("content-range") {
             Some(text) => content_range(text)
                 .ok_or_else(|| self.strange(key, "the answer's Content-Range is none"))?,
             // A server that does not know ranges sends everything.
             None => (0, len),
         };
-        let version = output.e_tag().map(Into::into);
-
-        let time = self.limits.operation_for(len);
-        let body = tokio::time::timeout(time, collect(output.body, len));
-        let mut bytes = match body.await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(source)) => return Err(self.broken(key, source)),
-            Err(late) => {
-                let source = NoAnswer::because("the body took too long", &late);
-                return Err(self.broken(key, source));
-            }
-        };
-        if bytes.len() as u64 != len {
-            return Err(self.broken(key, NoAnswer::new("the body is shorter than its length")));
-        }
+        let version = answer.header("etag").map(Into::into);
+        let mut bytes = answer.body;
         let skip = range
             .start
             .checked_sub(start)
@@ -169,11 +111,10 @@ impl S3Store {
         })
     }
 
-    fn broken(&self, key: &str, source: NoAnswer) -> StoreError {
-        StoreError::Unreachable {
-            what: format!("reading {}", self.url(key)),
-            source: Box::new(source),
-        }
+    fn len_of(&self, key: &str, answer: &Answer) -> Result<u64, StoreError> {
+        answer
+            .len
+            .ok_or_else(|| self.strange(key, "the answer has no length"))
     }
 
     /// An answer that S3 would not give.
@@ -183,26 +124,6 @@ impl S3Store {
             source: Box::new(NoAnswer::new(what)),
         }
     }
-}
-
-fn broke(source: impl std::error::Error + 'static) -> NoAnswer {
-    NoAnswer::because("the body broke off", &source)
-}
-
-/// All of a body, without copying it if it comes in one piece.
-async fn collect(mut body: ByteStream, len: u64) -> Result<Bytes, NoAnswer> {
-    let Some(first) = body.try_next().await.map_err(broke)? else {
-        return Ok(Bytes::new());
-    };
-    if first.len() as u64 == len {
-        return Ok(first);
-    }
-    let mut bytes = BytesMut::with_capacity(len.min(LARGEST_RESERVE) as usize);
-    bytes.extend_from_slice(&first);
-    while let Some(next) = body.try_next().await.map_err(broke)? {
-        bytes.extend_from_slice(&next);
-    }
-    Ok(bytes.freeze())
 }
 
 /// Start and total of `bytes 0-99/1000`.

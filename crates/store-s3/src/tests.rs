@@ -3,9 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use attachfs_store::S3Access;
 use attachfs_test_s3::{ACCESS_KEY, Mishap, REGION, Rule, SECRET_KEY, TestS3};
 
 use super::*;
+
+mod child;
+mod credentials;
+mod network;
+mod patience;
+mod wire;
 
 struct Bench {
     _dir: tempfile::TempDir,
@@ -22,8 +29,11 @@ impl Bench {
 
     fn options(&self) -> S3Options {
         S3Options {
-            region: Some(REGION.to_owned()),
-            endpoint_url: Some(self.server.endpoint()),
+            access: S3Access {
+                region: Some(REGION.to_owned()),
+                endpoint_url: Some(self.server.endpoint()),
+                ..S3Access::default()
+            },
             credentials: Some(S3Credentials {
                 access_key_id: ACCESS_KEY.to_owned(),
                 secret_access_key: SECRET_KEY.to_owned(),
@@ -320,7 +330,10 @@ async fn the_404_of_something_else_is_not_an_object_that_does_not_exist() {
 async fn an_endpoint_that_is_no_url_is_refused_at_once() {
     for url in ["localhost:9000", "", "http://", "not a url"] {
         let options = S3Options {
-            endpoint_url: Some(url.to_owned()),
+            access: S3Access {
+                endpoint_url: Some(url.to_owned()),
+                ..S3Access::default()
+            },
             ..S3Options::new("bucket".parse().unwrap(), KeyPrefix::default())
         };
         S3Store::connect(options).await.unwrap_err();
@@ -407,7 +420,10 @@ async fn a_cancelled_upload_in_parts_is_aborted() {
 #[tokio::test]
 async fn without_an_endpoint_a_store_of_aws_itself_is_meant() {
     let options = S3Options {
-        region: Some(REGION.to_owned()),
+        access: S3Access {
+            region: Some(REGION.to_owned()),
+            ..S3Access::default()
+        },
         ..S3Options::new("bucket".parse().unwrap(), "a/prefix".parse().unwrap())
     };
     // That it can be made is all that can be seen without AWS.

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use attachfs_store::{Payload, StoreError, run_blocking};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::Builder as ConfigBuilder;
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::S3Store;
+use crate::endpoint::encode;
 use crate::error::{NoAnswer, failure};
-use crate::read::transfer_time;
+use crate::lean::{Answer, Request, crc32};
 
 /// The largest object that is sent in one request.
 const LARGEST_SINGLE: u64 = 16 << 20;
@@ -28,8 +27,8 @@ const MOST_PARTS: u64 = 10_000;
 /// How much longer than other requests the last one of an upload in parts may take.
 const COMPLETE_TIME: Duration = Duration::from_mins(5);
 
-/// Parts of one object that are in memory and on their way at a time.
-const PARTS_AT_ONCE: usize = 4;
+/// Parts of one object that are on their way at a time. Memory for bodies is shared by all objects.
+const PARTS_AT_ONCE: usize = 8;
 
 impl S3Store {
     pub(crate) async fn put_payload(&self, key: &str, payload: Payload) -> Result<(), StoreError> {
@@ -37,26 +36,30 @@ impl S3Store {
         if len > LARGEST_SINGLE {
             return self.put_parts(key, payload).await;
         }
+        let _memory = self.lean.memory.take(len).await;
         let bytes = read(&payload, 0..len).await?;
         // What was read is what will be sent.
         check_unchanged(&payload).await?;
-        self.put_bytes(key, bytes).await
+        self.put_bytes(key, "", bytes).await?;
+        Ok(())
     }
 
-    async fn put_bytes(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        let time = transfer_time(bytes.len() as u64);
-        self.client
-            .put_object()
-            .bucket(self.bucket.as_str())
-            .key(key)
-            .body(ByteStream::from(bytes))
-            .customize()
-            .disable_payload_signing()
-            .config_override(self.with_more_time(time))
-            .send()
-            .await
-            .map_err(|error| failure("storing", &self.url(key), error).error)?;
-        Ok(())
+    /// Sends bytes with their checksum, which the server checks and keeps.
+    async fn put_bytes(&self, key: &str, query: &str, bytes: Bytes) -> Result<Answer, StoreError> {
+        let request = Request {
+            method: "PUT",
+            key,
+            query,
+            headers: vec![
+                ("x-amz-sdk-checksum-algorithm", "CRC32".to_owned()),
+                ("x-amz-checksum-crc32", crc32(&bytes)),
+            ],
+            body: bytes,
+            doing: "storing",
+            name: &self.url(key),
+        };
+        let sent = self.lean.send(&request).await;
+        sent.map_err(|failure| failure.error)
     }
 
     async fn put_parts(&self, key: &str, payload: Payload) -> Result<(), StoreError> {
@@ -81,19 +84,6 @@ impl S3Store {
                 Err(error)
             }
         }
-    }
-
-    pub(crate) fn with_more_time(&self, time: Duration) -> ConfigBuilder {
-        let config = ConfigBuilder::default();
-        if time < Duration::from_secs(1) {
-            return config;
-        }
-        config.timeout_config(
-            aws_config::timeout::TimeoutConfig::builder()
-                .operation_attempt_timeout(self.limits.attempt + time)
-                .operation_timeout(self.limits.operation + time)
-                .build(),
-        )
     }
 }
 
@@ -147,27 +137,23 @@ impl Upload {
         range: Range<u64>,
         number: i32,
     ) -> Result<CompletedPart, StoreError> {
-        let time = transfer_time(range.end - range.start);
+        let _memory = store.lean.memory.take(range.end - range.start).await;
         let bytes = read(payload, range).await?;
-        let sent = self
-            .client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(&self.key)
-            .upload_id(&self.id)
-            .part_number(number)
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .body(ByteStream::from(bytes))
-            .customize()
-            .disable_payload_signing()
-            .config_override(store.with_more_time(time))
-            .send()
-            .await
-            .map_err(|error| failure("storing", &self.url, error).error)?;
+        let checksum = crc32(&bytes);
+        let mut query = format!("partNumber={number}&uploadId=");
+        encode(&self.id, false, &mut query);
+        let sent = store.put_bytes(&self.key, &query, bytes).await?;
+        let e_tag = sent.header("etag").map(str::to_owned);
+        if e_tag.is_none() {
+            return Err(StoreError::Other {
+                what: format!("storing {}", self.url),
+                source: Box::new(NoAnswer::new("the answer to a part has no ETag")),
+            });
+        }
         Ok(CompletedPart::builder()
             .part_number(number)
-            .set_e_tag(sent.e_tag)
-            .set_checksum_crc32(sent.checksum_crc32)
+            .set_e_tag(e_tag)
+            .checksum_crc32(checksum)
             .build())
     }
 

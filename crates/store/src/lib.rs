@@ -23,6 +23,7 @@ mod memory;
 mod metadata;
 mod payload;
 pub mod record;
+mod s3_access;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -43,6 +44,7 @@ pub use list::{Folder, Listed, ListedName, Page};
 pub use memory::MemoryStore;
 pub use metadata::{Metadata, MetadataError};
 pub use payload::{Payload, SourceStamp};
+pub use s3_access::{AccountId, Addressing, Encryption, KmsKey, ParseAccessError, S3Access};
 
 /// Some bytes of an object, and what the store said of the whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use attachfs_durable::{DurableError, FileLock, create_private_dir, publish};
 use attachfs_manifest::{ContentHash, ManifestPath};
+use attachfs_store::S3Access;
 use attachfs_tree::{LayerOptions, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -114,15 +115,20 @@ pub struct BaseManifest {
 pub struct StoreSettings {
     /// A directory or `s3://bucket/prefix`.
     pub address: String,
-    /// Another endpoint than AWS's.
-    #[serde(default)]
-    pub endpoint_url: Option<String>,
-    /// The region.
-    #[serde(default)]
-    pub region: Option<String>,
-    /// The profile.
-    #[serde(default)]
-    pub profile: Option<String>,
+    /// How to reach it if it is in S3.
+    #[serde(flatten)]
+    pub s3: S3Access,
+}
+
+impl StoreSettings {
+    /// These settings, with what is said here instead.
+    #[must_use]
+    pub fn with(&self, access: &S3Access) -> Self {
+        Self {
+            address: self.address.clone(),
+            s3: access.over(&self.s3),
+        }
+    }
 }
 
 /// What is written down of a session when it begins.

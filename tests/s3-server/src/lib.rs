@@ -34,6 +34,9 @@ pub const SECRET_KEY: &str = "test-secret-key";
 /// The region that clients sign for.
 pub const REGION: &str = "us-west-2";
 
+/// The account that owns the buckets: who expects another one is refused.
+pub const ACCOUNT: &str = "111122223333";
+
 /// A running server. It ends, and breaks its connections, when it is dropped.
 #[derive(Debug)]
 pub struct TestS3 {

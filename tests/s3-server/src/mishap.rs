@@ -29,6 +29,11 @@ pub enum Mishap {
         /// Bytes that still arrive.
         after: usize,
     },
+    /// The body comes at this pace.
+    Trickle {
+        /// Bytes a second.
+        bytes_per_second: usize,
+    },
     /// The connection breaks before there is an answer.
     Close,
     /// There is never an answer.

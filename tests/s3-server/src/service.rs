@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use s3s::dto::{GetObjectInput, PutObjectInput};
 use s3s::service::S3Service;
 use s3s::{S3Request, S3Result};
 
-use crate::{Mishap, Rule};
+use crate::{ACCOUNT, Mishap, Rule};
 
 /// A request as the server saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,15 @@ pub struct Request {
     pub query: String,
     /// The `Range` header.
     pub range: Option<String>,
+    /// All headers.
+    pub headers: hyper::HeaderMap,
+}
+
+impl Request {
+    /// The value of a header, if it is there and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 #[derive(Debug)]
@@ -99,6 +109,7 @@ impl Shared {
                 .headers()
                 .get(hyper::header::RANGE)
                 .and_then(|range| Some(range.to_str().ok()?.to_owned())),
+            headers: request.headers().clone(),
         };
         let mishap = Rule::first_of(&mut self.rules.lock(), &seen);
         self.requests.send_modify(|requests| requests.push(seen));
@@ -119,6 +130,9 @@ impl Shared {
             Some(Mishap::Stall { after }) => {
                 shortened(self.serve(request).await?, after, stream::pending()).await
             }
+            Some(Mishap::Trickle { bytes_per_second }) => {
+                trickling(self.serve(request).await?, bytes_per_second).await
+            }
             Some(Mishap::Close) => Err("the connection breaks".into()),
             Some(Mishap::Silence) => std::future::pending().await,
             Some(Mishap::Ignorance) => {
@@ -130,6 +144,11 @@ impl Shared {
     }
 
     async fn serve(&self, request: hyper::Request<Incoming>) -> Result<Answer, BoxError> {
+        let owner = request.headers().get("x-amz-expected-bucket-owner");
+        if owner.is_some_and(|owner| owner != ACCOUNT) {
+            request.into_body().collect().await?;
+            return Ok(error(403, "AccessDenied"));
+        }
         if !self.has_bucket(request.uri().path()) {
             request.into_body().collect().await?;
             return Ok(error(404, "NoSuchBucket"));
@@ -191,6 +210,29 @@ async fn shortened(
     let start = body.slice(..keep.min(body.len()));
     let start = stream::iter([Ok(Frame::data(start))]);
     let body = StreamBody::new(start.chain(end)).boxed_unsync();
+    Ok(Response::from_parts(head, body))
+}
+
+/// How often a trickling body gives some bytes.
+const DROP: Duration = Duration::from_millis(20);
+
+/// The same answer, its body in small pieces with pauses between them.
+async fn trickling(answer: Answer, bytes_per_second: usize) -> Result<Answer, BoxError> {
+    let (mut head, body) = answer.into_parts();
+    let body = body.collect().await?.to_bytes();
+    head.headers
+        .entry(hyper::header::CONTENT_LENGTH)
+        .or_insert(body.len().into());
+    let step = (bytes_per_second / 50).max(1);
+    let pieces = stream::unfold(body, move |mut rest| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        tokio::time::sleep(DROP).await;
+        let piece = rest.split_to(step.min(rest.len()));
+        Some((Ok(Frame::data(piece)), rest))
+    });
+    let body = StreamBody::new(pieces).boxed_unsync();
     Ok(Response::from_parts(head, body))
 }
 

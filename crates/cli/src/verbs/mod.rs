@@ -53,19 +53,17 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
 }
 
 /// How to reach S3, without an address.
-fn access(globals: &Globals) -> StoreSettings {
-    StoreSettings {
+fn access(globals: &Globals) -> Result<StoreSettings, attachfs::Error> {
+    Ok(StoreSettings {
         address: String::new(),
-        endpoint_url: globals.endpoint_url.clone(),
-        region: globals.region.clone(),
-        profile: globals.profile.clone(),
-    }
+        s3: globals.s3.access()?,
+    })
 }
 
 async fn open_store(globals: &Globals, address: &str) -> Result<OpenStore, attachfs::Error> {
     attachfs::open_store(&StoreSettings {
         address: address.to_owned(),
-        ..access(globals)
+        ..access(globals)?
     })
     .await
 }
@@ -103,7 +101,7 @@ async fn read(
     source: &ManifestSource,
     at: Option<ManifestPath>,
 ) -> Result<ManifestBytes, attachfs::Error> {
-    attachfs::read_manifest(source, at, &access(globals)).await
+    attachfs::read_manifest(source, at, &access(globals)?).await
 }
 
 /// Who runs this program.

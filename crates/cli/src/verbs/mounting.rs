@@ -71,12 +71,8 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         }
         (Some(dir), []) => {
             let found = attachfs::find(&places, dir)?;
-            let settings = session::Access {
-                endpoint_url: globals.endpoint_url.clone(),
-                region: globals.region.clone(),
-                profile: globals.profile.clone(),
-            };
-            let store = attachfs::open_store(&settings.over(&found.meta.store)).await?;
+            let settings = found.meta.store.with(&globals.s3.access()?);
+            let store = attachfs::open_store(&settings).await?;
             (What::Resume { dir: found.dir }, store)
         }
         (Some(dir), _) => {

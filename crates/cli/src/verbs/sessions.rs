@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use attachfs::session::{self, Access};
+use attachfs::session;
 use attachfs::{CommitArguments, SessionState};
 use serde::Serialize;
 
@@ -13,14 +13,6 @@ use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
 use crate::progress::Shown;
-
-fn access(globals: &Globals) -> Access {
-    Access {
-        endpoint_url: globals.endpoint_url.clone(),
-        region: globals.region.clone(),
-        profile: globals.profile.clone(),
-    }
-}
 
 #[derive(Serialize)]
 struct ListedSession {
@@ -76,7 +68,7 @@ pub(super) fn list(globals: &Globals) -> Result<(), Failure> {
 pub(super) async fn status(globals: &Globals, args: Session) -> Result<(), Failure> {
     let places = places(None);
     let found = attachfs::find(&places, &args.session)?;
-    let report = session::status(&found, &places, &access(globals)).await?;
+    let report = session::status(&found, &places, &globals.s3.access()?).await?;
     if globals.json {
         return Ok(output::print_json(&report)?);
     }
@@ -87,7 +79,7 @@ pub(super) async fn diff(globals: &Globals, args: Session) -> Result<(), Failure
     let places = places(None);
     let found = attachfs::find(&places, &args.session)?;
     let shown = Shown::cancellable(globals.json);
-    let report = session::diff(&found, &places, &access(globals), &shown).await?;
+    let report = session::diff(&found, &places, &globals.s3.access()?, &shown).await?;
     shown.clear();
     if globals.json {
         return Ok(output::print_json(&report)?);
@@ -123,7 +115,8 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
         everything: args.everything,
     };
     let shown = Shown::cancellable(globals.json);
-    let report = session::commit(&found, &places, &access(globals), &arguments, &shown).await?;
+    let report =
+        session::commit(&found, &places, &globals.s3.access()?, &arguments, &shown).await?;
     shown.clear();
     if globals.json {
         return Ok(output::print_json(&report)?);

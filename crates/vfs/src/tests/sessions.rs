@@ -1,9 +1,11 @@
 //! A session's directory: made once, used by one process, deleted only with what is its own.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::os::unix::fs::PermissionsExt as _;
 
 use attachfs_manifest::ContentHash;
+use attachfs_store::{Encryption, S3Access};
 
 use crate::testing::{Given, World, bytes, path, tempdir};
 use crate::{BaseManifest, Session, SessionError, SessionId, StoreSettings, Vfs};
@@ -23,8 +25,15 @@ fn a_session_is_found_again_as_it_was_made() {
     });
     meta.store = StoreSettings {
         address: "s3://bucket/prefix".to_owned(),
-        region: Some("eu-west-1".to_owned()),
-        ..StoreSettings::default()
+        s3: S3Access {
+            region: Some("eu-west-1".to_owned()),
+            max_bandwidth: NonZeroU64::new(1_000_000),
+            expected_bucket_owner: Some("111122223333".parse().unwrap()),
+            encryption: Some(Encryption::Kms {
+                key: Some("alias/key".parse().unwrap()),
+            }),
+            ..S3Access::default()
+        },
     };
     let manifests = [world.manifest(), b"second".to_vec()];
     drop(Session::create(dir.path(), meta.clone(), &manifests).unwrap());
@@ -32,6 +41,21 @@ fn a_session_is_found_again_as_it_was_made() {
     assert_eq!(*session.meta(), meta);
     assert_eq!(session.manifests().unwrap(), manifests);
     assert_eq!(Session::read_meta(dir.path()).unwrap(), meta);
+}
+
+#[test]
+fn the_settings_of_an_older_session_are_read() {
+    let old = r#"{"address":"s3://b/p","endpoint_url":"http://h","region":null,"profile":"p"}"#;
+    let settings: StoreSettings = serde_json::from_str(old).unwrap();
+    let expected = StoreSettings {
+        address: "s3://b/p".to_owned(),
+        s3: S3Access {
+            endpoint_url: Some("http://h".to_owned()),
+            profile: Some("p".to_owned()),
+            ..S3Access::default()
+        },
+    };
+    assert_eq!(settings, expected);
 }
 
 #[test]

@@ -1,0 +1,189 @@
+//! How S3 is reached: options of every verb.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+
+use attachfs::{AccountId, Addressing, Encryption, KmsKey, S3Access};
+use clap::{Args as ClapArgs, ValueEnum};
+
+/// Options of every verb that say how S3 is reached. Proxies are taken from the environment:
+/// HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "S3")]
+pub(crate) struct S3 {
+    /// Talk to this S3 endpoint instead of AWS's. Default: the standard AWS chain.
+    #[arg(long, global = true, value_name = "URL")]
+    endpoint_url: Option<String>,
+    /// The AWS region. Default: the standard AWS chain, else us-east-1.
+    #[arg(long, global = true, value_name = "REGION")]
+    region: Option<String>,
+    /// The profile in the AWS configuration. Default: the standard AWS chain.
+    #[arg(long, global = true, value_name = "NAME")]
+    profile: Option<String>,
+    /// Where URLs have the bucket: in the path, in the host name (virtual), or in the path only with
+    /// an endpoint other than AWS's (auto).
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "STYLE",
+        default_value = "auto"
+    )]
+    addressing_style: AddressingStyle,
+    /// Use AWS's endpoints that answer on IPv6 too.
+    #[arg(long, global = true)]
+    dual_stack: bool,
+    /// Use AWS's endpoints whose cryptography is validated by FIPS 140.
+    #[arg(long, global = true)]
+    fips: bool,
+    /// Trust the certificates in this PEM file instead of the system's, for TLS.
+    #[arg(long, global = true, value_name = "FILE", env = "AWS_CA_BUNDLE")]
+    ca_bundle: Option<PathBuf>,
+    /// Go on only if this AWS account (12 digits) owns the bucket.
+    #[arg(long, global = true, value_name = "ACCOUNT")]
+    expected_bucket_owner: Option<AccountId>,
+    /// Pay for the requests, where the bucket's owner does not.
+    #[arg(long, global = true)]
+    request_payer: bool,
+    /// How S3 encrypts what is stored. Default: as the bucket says.
+    #[arg(long, global = true, value_enum, value_name = "HOW")]
+    sse: Option<Sse>,
+    /// The KMS key for it: an id, an ARN or an alias. Means --sse aws:kms.
+    #[arg(long, global = true, value_name = "KEY")]
+    sse_kms_key_id: Option<KmsKey>,
+    /// Requests at a time, at most. A server that asks for slower requests gets fewer. Default: 128.
+    #[arg(long, global = true, value_name = "NUMBER")]
+    max_connections: Option<NonZeroU32>,
+    /// Bytes a second, at most, up and down together; such as 10MB or 1GiB. Default: no limit.
+    #[arg(long, global = true, value_name = "BYTES", value_parser = parse_rate)]
+    max_bandwidth: Option<NonZeroU64>,
+    /// Give up a transfer that moves fewer bytes a second than this for 60 seconds; 0 never does,
+    /// as long as anything moves. Default: 10KB.
+    #[arg(long, global = true, value_name = "BYTES", value_parser = parse_bytes)]
+    min_rate: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AddressingStyle {
+    Auto,
+    Path,
+    Virtual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sse {
+    /// With a key of S3's own.
+    #[value(name = "AES256")]
+    Aes256,
+    /// With a key in KMS.
+    #[value(name = "aws:kms")]
+    Kms,
+}
+
+impl S3 {
+    /// What was said.
+    pub(crate) fn access(&self) -> Result<S3Access, attachfs::Error> {
+        let encryption = match (self.sse, &self.sse_kms_key_id) {
+            (Some(Sse::Aes256), Some(_)) => {
+                let text = "--sse-kms-key-id goes with --sse aws:kms, not with AES256";
+                return Err(attachfs::Error::Usage(text.to_owned()));
+            }
+            (_, Some(key)) => Some(Encryption::Kms {
+                key: Some(key.clone()),
+            }),
+            (Some(Sse::Kms), None) => Some(Encryption::Kms { key: None }),
+            (Some(Sse::Aes256), None) => Some(Encryption::Aes256),
+            (None, None) => None,
+        };
+        // An empty variable says nothing. A session is taken up in other directories.
+        let bundle = self.ca_bundle.as_ref();
+        let bundle = bundle.filter(|path| !path.as_os_str().is_empty());
+        let ca_bundle = bundle.map(std::path::absolute).transpose();
+        let ca_bundle = ca_bundle.map_err(|error| {
+            attachfs::Error::Usage(format!("--ca-bundle cannot be made absolute: {error}"))
+        })?;
+        Ok(S3Access {
+            endpoint_url: self.endpoint_url.clone(),
+            region: self.region.clone(),
+            profile: self.profile.clone(),
+            addressing: match self.addressing_style {
+                AddressingStyle::Auto => Addressing::Auto,
+                AddressingStyle::Path => Addressing::Path,
+                AddressingStyle::Virtual => Addressing::Virtual,
+            },
+            dual_stack: self.dual_stack,
+            fips: self.fips,
+            ca_bundle,
+            expected_bucket_owner: self.expected_bucket_owner,
+            requester_pays: self.request_payer,
+            encryption,
+            max_connections: self.max_connections,
+            max_bandwidth: self.max_bandwidth,
+            min_rate: self.min_rate,
+        })
+    }
+}
+
+const NO_BYTES: &str = "not a number of bytes, such as 500, 10MB (10,000,000) or 1GiB (2^30)";
+
+/// A number of bytes: plain, or with a suffix in tens (kB, MB, GB, TB) or twos (KiB, MiB, GiB, TiB).
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].trim();
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "t" | "tb" => 1_000_000_000_000,
+        "ki" | "kib" => 1 << 10,
+        "mi" | "mib" => 1 << 20,
+        "gi" | "gib" => 1 << 30,
+        "ti" | "tib" => 1 << 40,
+        _ => return Err(NO_BYTES.to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| NO_BYTES.to_owned())?;
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| NO_BYTES.to_owned())
+}
+
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let bytes = parse_bytes(text)?;
+    NonZeroU64::new(bytes).ok_or_else(|| "at least one byte a second has to pass".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_with_their_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("500", 500),
+            ("500B", 500),
+            ("10KB", 10_000),
+            ("10k", 10_000),
+            ("10 MB", 10_000_000),
+            ("1GiB", 1 << 30),
+            ("2tib", 2 << 40),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for bad in [
+            "",
+            "MB",
+            "-1",
+            "1.5MB",
+            "1 fathom",
+            "99999999999TB",
+            "1MBs",
+            "ä",
+        ] {
+            parse_bytes(bad).unwrap_err();
+        }
+        parse_rate("0").unwrap_err();
+    }
+}

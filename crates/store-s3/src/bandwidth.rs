@@ -1,0 +1,95 @@
+//! The limit on bytes a second that both directions share.
+//!
+//! Bytes are booked one after another on one line of time: who moves `n` bytes waits until those
+//! booked before have had their time. What was not used in the last [`BURST`] is not lost, so a
+//! connection may catch up a little, and no more.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How far the line of time may lag behind the clock.
+const BURST: Duration = Duration::from_millis(100);
+
+/// A limit on bytes a second, or none.
+#[derive(Debug)]
+pub(crate) struct Bandwidth {
+    limit: Option<Limit>,
+}
+
+#[derive(Debug)]
+struct Limit {
+    bytes_per_second: NonZeroU64,
+    /// Until when the line is booked. The lock is held for a few instructions.
+    booked: Mutex<Instant>,
+}
+
+impl Bandwidth {
+    pub(crate) fn new(bytes_per_second: Option<NonZeroU64>) -> Self {
+        Self {
+            limit: bytes_per_second.map(|bytes_per_second| Limit {
+                bytes_per_second,
+                booked: Mutex::new(Instant::now()),
+            }),
+        }
+    }
+
+    /// Books bytes that moved or will. The next ones may move at the time that is returned; `None`:
+    /// at once.
+    pub(crate) fn book(&self, bytes: u64) -> Option<Instant> {
+        let limit = self.limit.as_ref()?;
+        let rate = u128::from(limit.bytes_per_second.get());
+        let nanos = u128::from(bytes) * 1_000_000_000 / rate;
+        let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let now = Instant::now();
+        let mut booked = limit.booked.lock();
+        let earliest = now.checked_sub(BURST).unwrap_or(now);
+        *booked = (*booked).max(earliest) + takes;
+        (*booked > now).then_some(*booked)
+    }
+
+    /// The most bytes that should be booked at a time, so that the flow is even.
+    pub(crate) fn step(&self, most: usize) -> usize {
+        match &self.limit {
+            None => most,
+            Some(limit) => {
+                let tenth = usize::try_from(limit.bytes_per_second.get() / 10);
+                tenth.unwrap_or(most).clamp(1024, most)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_take_their_time() {
+        let bandwidth = Bandwidth::new(NonZeroU64::new(1000));
+        let begun = Instant::now();
+        for _ in 0..50 {
+            if let Some(free) = bandwidth.book(100) {
+                tokio::time::sleep_until(free).await;
+            }
+        }
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(4800), "{took:?}");
+        assert!(took <= Duration::from_millis(5100), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_time_is_not_saved_up() {
+        let bandwidth = Bandwidth::new(NonZeroU64::new(1000));
+        tokio::time::advance(Duration::from_mins(1)).await;
+        let free = bandwidth.book(1100).unwrap();
+        assert!(free - Instant::now() >= Duration::from_millis(999));
+    }
+
+    #[tokio::test]
+    async fn without_a_limit_nobody_waits() {
+        assert_eq!(Bandwidth::new(None).book(u64::MAX), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! Connections: TLS, the certificates that are trusted, proxies.
+//!
+//! One set of them serves the requests that are made here and those that the SDK makes, because
+//! they go through the SDK's own HTTP client (hyper). What is below S3 is therefore the same for
+//! both: who trusts a certificate bundle or goes through a proxy does so for credentials too.
+//!
+//! Proxies are those of the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in
+//! capitals or not. The SDK reads them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attachfs_store::StoreError;
+use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
+use parking_lot::Mutex;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::error::NoAnswer;
+
+/// How long a connection is kept that nobody uses. S3 closes it earlier.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// Connections of a store. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Connections(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    tls: TlsContext,
+    /// By the times that they are given to connect and to read. Some of the places that credentials
+    /// come from are asked with little patience. Held while a connector is made.
+    connectors: Mutex<HashMap<Times, SharedHttpConnector>>,
+}
+
+type Times = (Option<Duration>, Option<Duration>);
+
+impl Connections {
+    /// Connections that trust what the system trusts, or the bundle instead.
+    pub(crate) async fn new(ca_bundle: Option<&Path>) -> Result<Self, StoreError> {
+        let trusted = match ca_bundle {
+            None => TrustStore::default(),
+            Some(path) => {
+                let pem = read_bundle(path)
+                    .await
+                    .map_err(|source| StoreError::Other {
+                        what: format!("using the certificates in {}", path.display()),
+                        source: Box::new(source),
+                    })?;
+                TrustStore::empty().with_pem_certificate(pem)
+            }
+        };
+        let tls = TlsContext::builder().with_trust_store(trusted).build();
+        let tls = tls.map_err(|error| StoreError::Other {
+            what: "preparing TLS".to_owned(),
+            source: Box::new(error),
+        })?;
+        Ok(Self(Arc::new(Shared {
+            tls,
+            connectors: Mutex::default(),
+        })))
+    }
+
+    /// What makes requests over connections that are made within a time.
+    pub(crate) fn within(&self, connect: Duration) -> SharedHttpConnector {
+        let times = HttpConnectorSettings::builder().connect_timeout(connect);
+        self.connector(&times.build())
+    }
+
+    /// These connections for the SDK.
+    pub(crate) fn client(&self) -> SharedHttpClient {
+        SharedHttpClient::new(self.clone())
+    }
+
+    fn connector(&self, settings: &HttpConnectorSettings) -> SharedHttpConnector {
+        let times = (settings.connect_timeout(), settings.read_timeout());
+        let mut connectors = self.0.connectors.lock();
+        let connector = connectors.entry(times).or_insert_with(|| {
+            let connector = Connector::builder()
+                .connector_settings(settings.clone())
+                .pool_idle_timeout(IDLE)
+                .proxy_config(ProxyConfig::from_env())
+                .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                .tls_context(self.0.tls.clone())
+                .build();
+            SharedHttpConnector::new(connector)
+        });
+        connector.clone()
+    }
+}
+
+impl HttpClient for Connections {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        self.connector(settings)
+    }
+}
+
+/// Reads a bundle and makes sure that TLS can use it: the SDK would panic.
+async fn read_bundle(path: &Path) -> Result<Vec<u8>, NoAnswer> {
+    const NOT_PEM: &str = "the file given by --ca-bundle or AWS_CA_BUNDLE has to hold certificates \
+                           in PEM (-----BEGIN CERTIFICATE-----)";
+    let unreadable = "the file given by --ca-bundle or AWS_CA_BUNDLE cannot be read";
+    let pem = tokio::fs::read(path).await;
+    let pem = pem.map_err(|error| NoAnswer::because(unreadable, &error))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| NoAnswer::because(NOT_PEM, &error))?;
+        let added = roots.add(certificate);
+        added.map_err(|error| NoAnswer::because(NOT_PEM, &error))?;
+    }
+    if roots.is_empty() {
+        return Err(NoAnswer::new(NOT_PEM));
+    }
+    Ok(pem)
+}

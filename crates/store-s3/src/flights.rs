@@ -1,0 +1,218 @@
+//! How many requests are under way at a time, and how many bytes of bodies in memory.
+//!
+//! A server that answers *slow down* is believed: the number of requests under way is halved, and
+//! grows again by one for each round of requests that succeed. So a store finds by itself what the
+//! server bears, and all callers share it. Nobody sets the number but the server's answers and
+//! [`S3Access::max_connections`](attachfs_store::S3Access::max_connections), above which it never
+//! grows.
+//!
+//! ```text
+//!     limit 64 --SlowDown--> 32 --32 successes--> 33 --33 successes--> 34 ...
+//!        \__ the other 63 answers of the same storm change nothing: those requests were sent
+//!            before the cut
+//! ```
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The places for requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Flights(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    places: Semaphore,
+    /// The inner lock of nothing: it is held for a few instructions.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    most: usize,
+    limit: usize,
+    /// Places that are to go, but whose requests are under way.
+    owed: usize,
+    /// Successes since the limit was last changed.
+    successes: usize,
+    cut: Option<Instant>,
+}
+
+impl Flights {
+    /// Room for at most so many requests, and at least one.
+    pub(crate) fn new(most: usize) -> Self {
+        let most = most.clamp(1, Semaphore::MAX_PERMITS);
+        Self(Arc::new(Shared {
+            places: Semaphore::new(most),
+            state: Mutex::new(State {
+                most,
+                limit: most,
+                owed: 0,
+                successes: 0,
+                cut: None,
+            }),
+        }))
+    }
+
+    /// Waits for a place, in the order of arrival.
+    pub(crate) async fn take(&self) -> Flight {
+        // Fails only when closed, which nobody does; then there is no limit.
+        if let Ok(place) = self.0.places.acquire().await {
+            place.forget();
+        }
+        Flight {
+            flights: self.clone(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// How many requests may be under way now.
+    #[cfg(test)]
+    pub(crate) fn limit(&self) -> usize {
+        self.0.state.lock().limit
+    }
+}
+
+/// A request under way. Its place is free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    flights: Flights,
+    begun: Instant,
+}
+
+impl Flight {
+    /// The server did what it was asked.
+    pub(crate) fn succeeded(&self) {
+        let shared = &self.flights.0;
+        let mut state = shared.state.lock();
+        if state.limit == state.most {
+            return;
+        }
+        state.successes += 1;
+        if state.successes < state.limit {
+            return;
+        }
+        state.successes = 0;
+        state.limit += 1;
+        if state.owed > 0 {
+            state.owed -= 1;
+        } else {
+            shared.places.add_permits(1);
+        }
+    }
+
+    /// The server asked for slower requests.
+    pub(crate) fn was_too_much(&self) {
+        let shared = &self.flights.0;
+        let mut state = shared.state.lock();
+        if state.cut.is_some_and(|cut| self.begun <= cut) {
+            return;
+        }
+        let limit = (state.limit / 2).max(1);
+        let gone = state.limit - limit;
+        state.limit = limit;
+        state.successes = 0;
+        state.cut = Some(Instant::now());
+        state.owed += gone - shared.places.forget_permits(gone);
+        tracing::debug!(
+            limit,
+            "the server asks for slower requests; fewer are made at a time"
+        );
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let shared = &self.flights.0;
+        let mut state = shared.state.lock();
+        if state.owed > 0 {
+            state.owed -= 1;
+        } else {
+            shared.places.add_permits(1);
+        }
+    }
+}
+
+/// Memory for bodies that are sent or received.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory(Arc<Semaphore>);
+
+/// What memory is counted in: a small object is one unit.
+const UNIT: u64 = 64 << 10;
+
+/// All memory for bodies: eight parts of 8 MiB, which fill a fast connection.
+const UNITS: u32 = 1024;
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(UNITS as usize)))
+    }
+
+    /// Waits until there is room for a body of this length. A body longer than all of the memory
+    /// gets all of it.
+    pub(crate) async fn take(&self, len: u64) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(len.div_ceil(UNIT)).map_or(UNITS, |units| units.min(UNITS));
+        // Fails only when closed, which nobody does.
+        Arc::clone(&self.0).acquire_many_owned(units).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_storm_halves_the_limit_once() {
+        let flights = Flights::new(8);
+        let mut under_way = Vec::new();
+        for _ in 0..8 {
+            under_way.push(flights.take().await);
+        }
+        for flight in &under_way {
+            flight.was_too_much();
+        }
+        assert_eq!(flights.limit(), 4);
+        under_way.truncate(4);
+        assert_eq!(flights.0.places.available_permits(), 0);
+        under_way.clear();
+        assert_eq!(flights.0.places.available_permits(), 4);
+    }
+
+    #[tokio::test]
+    async fn each_round_of_successes_gives_one_place_back() {
+        let flights = Flights::new(4);
+        flights.take().await.was_too_much();
+        assert_eq!(flights.limit(), 2);
+        for _ in 0..2 {
+            flights.take().await.succeeded();
+        }
+        assert_eq!(flights.limit(), 3);
+        for _ in 0..100 {
+            flights.take().await.succeeded();
+        }
+        assert_eq!(flights.limit(), 4);
+        assert_eq!(flights.0.places.available_permits(), 4);
+    }
+
+    #[tokio::test]
+    async fn one_request_is_always_possible() {
+        let flights = Flights::new(2);
+        for _ in 0..5 {
+            flights.take().await.was_too_much();
+        }
+        assert_eq!(flights.limit(), 1);
+        drop(flights.take().await);
+        assert_eq!(flights.0.places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_body_longer_than_all_memory_still_gets_its_turn() {
+        let memory = Memory::new();
+        let all = memory.take(u64::MAX).await;
+        assert_eq!(memory.0.available_permits(), 0);
+        drop(all);
+        assert!(memory.take(1).await.is_some());
+    }
+}

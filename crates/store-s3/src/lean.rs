@@ -1,0 +1,341 @@
+//! Requests for objects, without the SDK's machinery around each of them.
+//!
+//! What the SDK does for a request costs several times what the request itself does, and a store
+//! makes many small ones. So GET, HEAD, PUT and the parts of uploads go from here straight to the
+//! HTTP client below the SDK. What the SDK knows is asked once and kept: where the bucket is
+//! ([`crate::endpoint`]), the keys ([`crate::credentials`]), how often to try.
+//!
+//! ```text
+//!     place and memory --> keys --> sign --> send, counted --> answer --> body, counted
+//!          ^  \___________________________________________________________/ |
+//!          |                       what may pass, after a wait              | error of S3's:
+//!          `----------------------------------------------------------------' explained
+//! ```
+//!
+//! An answer is complete when it is given: a body that broke or stopped is asked for again here, and
+//! is never short data.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use attachfs_store::StoreError;
+use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
+use aws_sdk_s3::error::ConnectorError;
+use aws_smithy_runtime_api::client::http::{HttpConnector as _, SharedHttpConnector};
+use aws_smithy_runtime_api::http::Headers as AnswerHeaders;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use crc_fast::CrcAlgorithm;
+
+use crate::bandwidth::Bandwidth;
+use crate::body::{self, Broken, Progress, Watch};
+use crate::credentials::{KeyRing, Keys};
+use crate::endpoint::BucketUrl;
+use crate::error::unreachable;
+use crate::error::{Failure, NOT_IN_TIME, NoAnswer, is_final, no_connection, no_credentials};
+use crate::flights::{Flights, Memory};
+use crate::pace::Slowest;
+use crate::refusal::{LONGEST, Refusal};
+use crate::retry::{Again, Retries};
+use crate::sign::{self, Headers};
+use crate::terms::Terms;
+
+/// What all requests of a store share.
+#[derive(Debug)]
+pub(crate) struct Lean {
+    pub(crate) connector: SharedHttpConnector,
+    pub(crate) bucket: BucketUrl,
+    pub(crate) keys: KeyRing,
+    pub(crate) terms: Terms,
+    pub(crate) retries: Retries,
+    pub(crate) flights: Flights,
+    pub(crate) memory: Memory,
+    pub(crate) bandwidth: Arc<Bandwidth>,
+    pub(crate) slowest: Slowest,
+    /// How long one attempt may take, beside its body.
+    pub(crate) attempt: Duration,
+    /// How long all attempts may take, beside their bodies.
+    pub(crate) operation: Duration,
+}
+
+/// What is asked of the bucket.
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'static str,
+    pub(crate) key: &'a str,
+    /// As it goes on the wire.
+    pub(crate) query: &'a str,
+    pub(crate) headers: Headers,
+    pub(crate) body: Bytes,
+    /// For messages: `reading`.
+    pub(crate) doing: &'static str,
+    /// For messages: `s3://bucket/key`.
+    pub(crate) name: &'a str,
+}
+
+/// An answer that says that all is well, with its whole body.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    headers: AnswerHeaders,
+    /// What `Content-Length` says, also if there is no body because of the method.
+    pub(crate) len: Option<u64>,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &'static str) -> Option<&str> {
+        self.headers.get(name)
+    }
+}
+
+/// A failed attempt.
+struct Trouble {
+    again: Again,
+    failure: Failure,
+}
+
+impl Trouble {
+    fn without_answer(again: Again, error: StoreError) -> Self {
+        let failure = Failure {
+            status: None,
+            error,
+        };
+        Self { again, failure }
+    }
+}
+
+impl Request<'_> {
+    /// `reading s3://bucket/key`.
+    fn what(&self) -> String {
+        format!("{} {}", self.doing, self.name)
+    }
+}
+
+/// The checksum of a body, as S3 wants it in a header.
+pub(crate) fn crc32(bytes: &[u8]) -> String {
+    let checksum = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, bytes) as u32;
+    BASE64.encode(checksum.to_be_bytes())
+}
+
+impl Lean {
+    /// Makes a request as often as it may help.
+    pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+        let mut left = self.operation;
+        let (mut failed, mut throttled, mut renewed) = (0, 0, false);
+        loop {
+            let flight = self.flights.take().await;
+            let trouble = match self.attempt(request, &mut left).await {
+                Ok(answer) => {
+                    flight.succeeded();
+                    self.retries.succeeded(failed);
+                    return Ok(answer);
+                }
+                Err(trouble) => trouble,
+            };
+            let again = match trouble.again {
+                Again::NewKeys if renewed => Again::Never,
+                again => again,
+            };
+            match again {
+                // The server is well, it only has nothing else to say.
+                Again::Never if trouble.failure.status.is_some() => flight.succeeded(),
+                Again::Never => {}
+                Again::Later => failed += 1,
+                Again::NewKeys => renewed = true,
+                Again::Slower => {
+                    throttled += 1;
+                    flight.was_too_much();
+                }
+            }
+            drop(flight);
+            let wait = self.retries.wait(again, failed, throttled);
+            let Some(wait) = wait.filter(|wait| *wait < left) else {
+                return Err(trouble.failure);
+            };
+            left -= wait;
+            tracing::debug!(
+                error = &trouble.failure.error as &dyn std::error::Error,
+                ?wait,
+                "a request failed and is made again"
+            );
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Makes a request once. What it takes beside its bodies is taken from `left`.
+    async fn attempt(&self, request: &Request<'_>, left: &mut Duration) -> Result<Answer, Trouble> {
+        let keys = self.keys.get().await.map_err(|error| {
+            Trouble::without_answer(Again::Never, no_credentials(request.what(), &error))
+        })?;
+        let (http, progress) = self.prepare(request, &keys).map_err(|source| {
+            let error = StoreError::Other {
+                what: request.what(),
+                source: Box::new(source),
+            };
+            Trouble::without_answer(Again::Never, error)
+        })?;
+        let answered = self
+            .answer(request, http, &progress, self.attempt.min(*left))
+            .await;
+        *left = left.saturating_sub(progress.since_sent());
+        let answer = answered?;
+        let status = answer.status();
+        if status.is_success() {
+            return self.complete(request, answer).await;
+        }
+        let trouble = self.refused(request, answer).await;
+        if trouble.again == Again::NewKeys {
+            self.keys.refuse(&keys);
+        }
+        Err(trouble)
+    }
+
+    /// The request as it goes on the wire, signed now.
+    fn prepare(
+        &self,
+        request: &Request<'_>,
+        keys: &Keys,
+    ) -> Result<(HttpRequest, Progress), NoAnswer> {
+        let url = self.bucket.of(request.key, request.query);
+        let mut headers = request.headers.clone();
+        let terms = self.terms.headers(request.method, request.query);
+        headers.extend(terms.map(|(name, value)| (name, value.to_owned())));
+        sign::add_signature(
+            &mut headers,
+            request.method,
+            &url,
+            &self.bucket,
+            keys,
+            SystemTime::now(),
+        )?;
+        let (body, progress) = body::sending(request.body.clone(), &self.bandwidth, self.slowest);
+        let mut http = HttpRequest::new(body);
+        let cannot = "the request cannot be made";
+        http.set_method(request.method)
+            .and_then(|()| http.set_uri(url))
+            .map_err(|error| NoAnswer::because(cannot, &error))?;
+        let into = http.headers_mut();
+        for (name, value) in headers {
+            let added = into.try_insert(name, value);
+            added.map_err(|error| NoAnswer::because(cannot, &error))?;
+        }
+        if request.method == "PUT" {
+            into.insert("content-length", request.body.len().to_string());
+        }
+        into.insert("user-agent", USER_AGENT);
+        Ok((http, progress))
+    }
+
+    /// Waits for the beginning of an answer: while the body goes out as long as it moves, then
+    /// this long.
+    async fn answer(
+        &self,
+        request: &Request<'_>,
+        http: HttpRequest,
+        progress: &Progress,
+        time: Duration,
+    ) -> Result<HttpResponse, Trouble> {
+        let late =
+            |again, source| Trouble::without_answer(again, unreachable(request.what(), source));
+        let mut answer = std::pin::pin!(self.connector.call(http));
+        loop {
+            let watch = progress.watch().map_err(|slow| {
+                let (again, source) = of_broken(Broken::TooSlow(slow));
+                late(again, source)
+            })?;
+            let (until, sent) = match watch {
+                Watch::Until(until) => (until, false),
+                Watch::SentAt(at) => (at + time, true),
+            };
+            match tokio::time::timeout_at(until, &mut answer).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => return Err(no_answer(request, &error)),
+                Err(_time) if sent => {
+                    return Err(late(Again::Later, NoAnswer::new(NOT_IN_TIME)));
+                }
+                Err(_time) => {}
+            }
+        }
+    }
+
+    /// The answer with its body.
+    async fn complete(
+        &self,
+        request: &Request<'_>,
+        answer: HttpResponse,
+    ) -> Result<Answer, Trouble> {
+        let len = answer.headers().get("content-length");
+        let len: Option<u64> = len.and_then(|len| len.parse().ok());
+        let mut answer = answer;
+        let body = answer.take_body();
+        let body = match (request.method, len) {
+            ("HEAD", _) | (_, Some(0)) => Bytes::new(),
+            ("GET", Some(len)) => body::receive(body, len, &self.bandwidth, self.slowest)
+                .await
+                .map_err(|broken| {
+                    let (again, source) = of_broken(broken);
+                    Trouble::without_answer(again, unreachable(request.what(), source))
+                })?,
+            _ => body::receive_some(body, LONGEST, self.slowest).await,
+        };
+        Ok(Answer {
+            headers: answer.headers().clone(),
+            len,
+            body,
+        })
+    }
+
+    /// What an answer says that is an error.
+    async fn refused(&self, request: &Request<'_>, answer: HttpResponse) -> Trouble {
+        let status = answer.status().as_u16();
+        let header = |name| answer.headers().get(name).map(str::to_owned);
+        let id = header("x-amz-request-id");
+        let region = header("x-amz-bucket-region");
+        let text = match request.method {
+            "HEAD" => Bytes::new(),
+            _ => body::receive_some(answer.into_body(), LONGEST, self.slowest).await,
+        };
+        let mut refusal = Refusal::read(status, &text);
+        refusal.request_id = id.or(refusal.request_id);
+        refusal.region = region.or(refusal.region);
+        if request.method == "HEAD" && status == 404 {
+            // The answer to HEAD has no body to say what is not there.
+            refusal.code = Some("NotFound".to_owned());
+        }
+        let code = refusal.code.as_deref().unwrap_or_default();
+        Trouble {
+            again: Again::after(status, code),
+            failure: Failure {
+                status: Some(status),
+                error: refusal.explain(request.what(), request.name),
+            },
+        }
+    }
+}
+
+const USER_AGENT: &str = concat!("attachfs/", env!("CARGO_PKG_VERSION"));
+
+fn no_answer(request: &Request<'_>, error: &ConnectorError) -> Trouble {
+    let again = if is_final(error) {
+        Again::Never
+    } else {
+        Again::Later
+    };
+    Trouble::without_answer(again, no_connection(request.what(), error))
+}
+
+/// What can be done about a body that did not come: the next connection may be better than one that
+/// broke or stopped, but a slow network stays slow.
+fn of_broken(broken: Broken) -> (Again, NoAnswer) {
+    match broken {
+        Broken::Broke(source) => (Again::Later, source),
+        Broken::TooSlow(slow) => {
+            let again = if slow.is_stall() {
+                Again::Later
+            } else {
+                Again::Never
+            };
+            (again, NoAnswer::because("the body is too slow", &slow))
+        }
+    }
+}

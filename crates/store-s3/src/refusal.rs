@@ -1,0 +1,226 @@
+//! A server's answer that is an error, and what to check.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use attachfs_store::StoreError;
+
+/// More of an answer's text is never read: an error of S3's has a few hundred bytes.
+pub(crate) const LONGEST: usize = 64 << 10;
+
+/// A server's answer that is an error.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// S3's name of the error.
+    pub(crate) code: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) request_id: Option<String>,
+    /// Where the bucket is, if the server says so.
+    pub(crate) region: Option<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server answered {}", self.status)?;
+        if let Some(code) = &self.code {
+            write!(f, " {code}")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, ": {message}")?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, " (request {id})")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Refusal {}
+
+impl Refusal {
+    /// Reads S3's text, as far as it can be read: what stands in front of S3 answers in HTML, or
+    /// not at all.
+    pub(crate) fn read(status: u16, text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(&text[..text.len().min(LONGEST)]);
+        let (code, message, request_id, region) = match text.find("<Error>") {
+            None => (None, None, None, None),
+            Some(_) => (
+                element(&text, "Code"),
+                element(&text, "Message"),
+                element(&text, "RequestId"),
+                element(&text, "Region"),
+            ),
+        };
+        Self {
+            status,
+            code,
+            message,
+            request_id,
+            region,
+        }
+    }
+
+    fn is_about_kms(&self) -> bool {
+        self.message
+            .as_ref()
+            .is_some_and(|text| text.contains("kms:"))
+    }
+
+    /// The failure of `what`, which was about `url`, as the store's: by what can be done about it.
+    pub(crate) fn explain(self, what: String, url: &str) -> StoreError {
+        let code = self.code.as_deref().unwrap_or_default();
+        let advice = match (self.status, code) {
+            (_, "NoSuchBucket") => {
+                "there is no such bucket; check its name, the region and the endpoint".to_owned()
+            }
+            (301 | 307, _)
+            | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+                match &self.region {
+                    Some(region) => {
+                        format!("the bucket is in the region {region}; use --region {region}")
+                    }
+                    None => "the bucket is in another region; check --region".to_owned(),
+                }
+            }
+            (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthFailure" | "NotSignedUp") => {
+                "the server does not accept these credentials; check the profile or the keys"
+                    .to_owned()
+            }
+            (
+                _,
+                "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "ExpiredTokenException",
+            ) => "the credentials have expired; log in again".to_owned(),
+            (_, "RequestTimeTooSkewed" | "RequestExpired") => {
+                "this machine's clock and the server's differ; set the clock".to_owned()
+            }
+            (_, code) if code.starts_with("KMS.") => KMS.to_owned(),
+            // Who may not use the key is not told so by the name.
+            (403, "AccessDenied") if self.is_about_kms() => KMS.to_owned(),
+            (401 | 403, _) => DENIED.to_owned(),
+            // Anything that speaks HTTP says 404; only S3 says what it is that is not there.
+            (404, "NoSuchKey" | "NotFound") => {
+                return StoreError::NotFound {
+                    what: url.to_owned(),
+                };
+            }
+            (404, _) => "this is not the answer of an S3 server; check the endpoint".to_owned(),
+            (507, _)
+            | (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded") => {
+                return StoreError::Full {
+                    what,
+                    source: Box::new(self),
+                };
+            }
+            (408 | 429 | 500 | 502..=504, _)
+            | (_, "SlowDown" | "RequestTimeout" | "InternalError") => {
+                return StoreError::Unreachable {
+                    what,
+                    source: Box::new(self),
+                };
+            }
+            _ => {
+                return StoreError::Other {
+                    what,
+                    source: Box::new(self),
+                };
+            }
+        };
+        StoreError::Denied {
+            what,
+            advice,
+            source: Box::new(self),
+        }
+    }
+}
+
+const KMS: &str = "the encryption key cannot be used; check --sse-kms-key-id or the bucket's default \
+                   key, that it is enabled, and that the credentials may kms:Decrypt and \
+                   kms:GenerateDataKey with it";
+
+const DENIED: &str = "check that the credentials may s3:GetObject, s3:PutObject and s3:ListBucket here \
+                      (without s3:ListBucket an object that is not there is answered so too), the \
+                      account given by --expected-bucket-owner, and whether the bucket wants \
+                      --request-payer";
+
+/// The text of the first element of this name, entities resolved. Elements of S3's errors have no
+/// attributes and are not nested.
+fn element(text: &str, name: &str) -> Option<String> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inner, _) = rest.split_once(&format!("</{name}>"))?;
+    if inner.is_empty() || inner.contains('<') {
+        return None;
+    }
+    let mut plain = inner.to_owned();
+    // The ampersand last, so that nothing is resolved twice.
+    for (entity, character) in [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&apos;", "'"),
+        ("&#39;", "'"),
+        ("&amp;", "&"),
+    ] {
+        plain = plain.replace(entity, character);
+    }
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DENIED: &[u8] = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code>\
+        <Message>a &amp;lt; b &lt;c&gt;</Message><RequestId>R1</RequestId><HostId>h</HostId></Error>";
+
+    #[test]
+    fn an_error_of_s3_is_read() {
+        let refusal = Refusal::read(403, DENIED);
+        assert_eq!(
+            refusal.to_string(),
+            "the server answered 403 AccessDenied: a &lt; b <c> (request R1)"
+        );
+    }
+
+    #[test]
+    fn what_is_no_error_of_s3_is_only_a_status() {
+        for text in [
+            &b""[..],
+            b"<html><Code>x</Code></html>",
+            b"<Error><Code>",
+            b"<Error><Code><b>x</b></Code></Error>",
+            b"<Error></Code><Code></Error>",
+            &[0xff; 10],
+        ] {
+            let text = Refusal::read(500, text).to_string();
+            assert_eq!(text, "the server answered 500");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_long_text_is_enough() {
+        let mut long = DENIED.to_vec();
+        long.resize(10 * LONGEST, b' ');
+        assert_eq!(
+            Refusal::read(403, &long).code.as_deref(),
+            Some("AccessDenied")
+        );
+    }
+
+    #[test]
+    fn a_refusal_by_kms_says_what_to_check() {
+        let mut refusal = Refusal::read(400, b"");
+        refusal.code = Some("KMS.DisabledException".to_owned());
+        let error = refusal.explain("storing s3://b/k".to_owned(), "s3://b/k");
+        assert!(error.to_string().contains("key"), "{error}");
+        assert!(matches!(error, StoreError::Denied { .. }));
+    }
+
+    #[test]
+    fn a_bucket_elsewhere_is_named_with_its_region() {
+        let text =
+            b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
+        let error = Refusal::read(400, text).explain("reading".to_owned(), "s3://b/k");
+        assert!(error.to_string().contains("--region eu-west-1"), "{error}");
+    }
+}

@@ -1,0 +1,201 @@
+//! What is tried again, how often, and after which wait. Decided here; done in [`crate::lean`].
+//!
+//! The rules are those of the SDK's standard mode, with its budget of tokens: each retry costs
+//! some, a success gives them back, and a store against which everything fails soon stops asking
+//! twice. One thing differs: *slow down* is not a failure but a request, which
+//! [`crate::flights`] grants. It costs no tokens and no attempts, only time.
+
+use std::time::Duration;
+
+use aws_sdk_s3::config::retry::RetryConfig;
+use parking_lot::Mutex;
+
+/// What can be done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It would fail again.
+    Never,
+    /// It may pass by itself.
+    Later,
+    /// The server asks for slower requests.
+    Slower,
+    /// The keys are no longer valid; others may be.
+    NewKeys,
+}
+
+/// S3's names for what passes when there are fewer requests.
+const THROTTLING: [&str; 10] = [
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "TooManyRequestsException",
+    "ReduceYourRequestRate",
+];
+
+/// S3's names for keys that are no longer valid.
+const EXPIRED: [&str; 4] = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "TokenRefreshRequired",
+    "RequestExpired",
+];
+
+impl Again {
+    /// What can be done about an answer that is an error. `code` is S3's name of it, or nothing.
+    pub(crate) fn after(status: u16, code: &str) -> Self {
+        if THROTTLING.contains(&code) || status == 429 {
+            return Self::Slower;
+        }
+        if EXPIRED.contains(&code) {
+            return Self::NewKeys;
+        }
+        match (status, code) {
+            // The bucket's region and the server's ways do not change by asking.
+            (501 | 505 | 507, _) => Self::Never,
+            // 503 without a name is a proxy's or a server's way to say the same.
+            (503, "" | "ServiceUnavailable") => Self::Slower,
+            (408 | 500..=599, _)
+            | (_, "RequestTimeout" | "RequestTimeoutException" | "InternalError" | "BadDigest") => {
+                Self::Later
+            }
+            // The answer to HEAD has no body, and so no name; S3 says 400 to keys that have expired.
+            (400, "") => Self::NewKeys,
+            _ => Self::Never,
+        }
+    }
+}
+
+/// The tokens that the SDK begins with, and what they buy.
+const TOKENS: u32 = 500;
+const COST: u32 = 5;
+const REWARD: u32 = 1;
+
+/// How often and when a store's requests are made again.
+#[derive(Debug)]
+pub(crate) struct Retries {
+    attempts: u32,
+    first: Duration,
+    longest: Duration,
+    /// Held for a few instructions.
+    tokens: Mutex<u32>,
+}
+
+impl Retries {
+    pub(crate) fn new(config: &RetryConfig) -> Self {
+        Self {
+            attempts: config.max_attempts().max(1),
+            first: config.initial_backoff(),
+            longest: config.max_backoff(),
+            tokens: Mutex::new(TOKENS),
+        }
+    }
+
+    /// A request succeeded, after so many that had failed.
+    pub(crate) fn succeeded(&self, failed: u32) {
+        let mut tokens = self.tokens.lock();
+        let won = if failed > 0 { COST } else { REWARD };
+        *tokens = (*tokens + won).min(TOKENS);
+    }
+
+    /// How long to wait before a request is made again that failed so often, this time included;
+    /// `None`: it is not made again.
+    pub(crate) fn wait(&self, again: Again, failed: u32, throttled: u32) -> Option<Duration> {
+        match again {
+            Again::NewKeys => Some(Duration::ZERO),
+            Again::Slower if self.attempts > 1 => Some(self.back_off(throttled)),
+            Again::Never | Again::Slower => None,
+            Again::Later => {
+                if failed >= self.attempts {
+                    return None;
+                }
+                let mut tokens = self.tokens.lock();
+                *tokens = tokens.checked_sub(COST)?;
+                Some(self.back_off(failed))
+            }
+        }
+    }
+
+    /// Somewhere between nothing and a time that doubles with each failure, so that those who
+    /// failed together do not come back together.
+    fn back_off(&self, failures: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(failures.saturating_sub(1).min(30));
+        let most = self.first.saturating_mul(doubled.unwrap_or(u32::MAX));
+        most.min(self.longest).mul_f64(fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retries(attempts: u32) -> Retries {
+        Retries::new(&RetryConfig::standard().with_max_attempts(attempts))
+    }
+
+    #[test]
+    fn answers_are_told_apart_by_what_can_be_done() {
+        for (status, code, again) in [
+            (503, "SlowDown", Again::Slower),
+            (503, "", Again::Slower),
+            (429, "", Again::Slower),
+            (400, "RequestLimitExceeded", Again::Slower),
+            (500, "InternalError", Again::Later),
+            (502, "", Again::Later),
+            (408, "", Again::Later),
+            (400, "RequestTimeout", Again::Later),
+            (403, "ExpiredToken", Again::NewKeys),
+            (400, "ExpiredToken", Again::NewKeys),
+            (400, "", Again::NewKeys),
+            (403, "", Again::Never),
+            (403, "AccessDenied", Again::Never),
+            (404, "NoSuchKey", Again::Never),
+            (404, "", Again::Never),
+            (301, "PermanentRedirect", Again::Never),
+            (501, "NotImplemented", Again::Never),
+            (507, "", Again::Never),
+        ] {
+            assert_eq!(Again::after(status, code), again, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_made_as_often_as_the_configuration_says() {
+        let retries = retries(3);
+        assert!(retries.wait(Again::Later, 1, 0).is_some());
+        assert!(retries.wait(Again::Later, 2, 0).is_some());
+        assert!(retries.wait(Again::Later, 3, 0).is_none());
+        assert!(retries.wait(Again::Never, 1, 0).is_none());
+    }
+
+    #[test]
+    fn waits_grow_and_are_never_longer_than_twenty_seconds() {
+        let retries = retries(100);
+        for failures in 0..100 {
+            let most = Duration::from_secs(1_u64 << failures.min(5)).min(Duration::from_secs(20));
+            assert!(retries.back_off(failures + 1) <= most);
+        }
+    }
+
+    #[test]
+    fn where_everything_fails_nothing_is_tried_twice() {
+        let retries = retries(3);
+        let tried = (0..1000).filter(|_| retries.wait(Again::Later, 1, 0).is_some());
+        assert_eq!(tried.count(), 100);
+        retries.succeeded(1);
+        assert!(retries.wait(Again::Later, 1, 0).is_some());
+    }
+
+    #[test]
+    fn slow_down_costs_neither_attempts_nor_tokens() {
+        let retries = retries(2);
+        for throttled in 1..1000 {
+            assert!(retries.wait(Again::Slower, 0, throttled).is_some());
+        }
+        assert!(retries.wait(Again::Later, 1, 0).is_some());
+    }
+}

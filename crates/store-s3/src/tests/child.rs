@@ -1,0 +1,122 @@
+//! Tests whose subject is the environment: they run the store in a process of its own, because the
+//! environment of this one belongs to all tests.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// What the other process is told, beside what the AWS chain reads.
+const ENDPOINT: &str = "ATTACHFS_TEST_ENDPOINT";
+const CA_BUNDLE: &str = "ATTACHFS_TEST_CA_BUNDLE";
+const UNTIL: &str = "ATTACHFS_TEST_UNTIL";
+
+/// A process that stores objects and reads them again.
+pub(super) struct Child {
+    command: tokio::process::Command,
+}
+
+impl Child {
+    /// With nothing of this process's environment that concerns AWS or proxies.
+    pub(super) fn new(endpoint: &str, home: &Path) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let mut command = tokio::process::Command::new(program);
+        command.args([
+            "tests::child::stores_and_reads",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ]);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy().to_uppercase();
+            if text.starts_with("AWS_") || text.ends_with("_PROXY") {
+                command.env_remove(name);
+            }
+        }
+        command.env("HOME", home);
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        command.env("AWS_REGION", REGION);
+        command.env(ENDPOINT, endpoint);
+        command.kill_on_drop(true);
+        Self { command }
+    }
+
+    pub(super) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Signs with these keys of the environment.
+    pub(super) fn with_keys(self) -> Self {
+        self.env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    }
+
+    pub(super) fn trusts(self, bundle: &Path) -> Self {
+        self.env(CA_BUNDLE, bundle)
+    }
+
+    /// Goes on until this file has so many lines.
+    pub(super) fn until(self, file: &Path, lines: usize) -> Self {
+        self.env(UNTIL, format!("{lines} {}", file.display()))
+    }
+
+    /// What the store said if it failed.
+    pub(super) async fn run(mut self) -> Result<(), String> {
+        let output = self.command.output().await.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(
+            text.contains("1 passed") || text.contains("1 failed"),
+            "{text}"
+        );
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    }
+}
+
+fn is_done(begun: Instant) -> bool {
+    let Ok(until) = std::env::var(UNTIL) else {
+        return true;
+    };
+    let (lines, file) = until.split_once(' ').unwrap();
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(
+        begun.elapsed() < Duration::from_mins(1),
+        "it goes on for ever"
+    );
+    text.lines().count() >= lines.parse().unwrap()
+}
+
+#[tokio::test]
+#[ignore = "run by other tests, in a process of its own"]
+async fn stores_and_reads() {
+    let Ok(endpoint) = std::env::var(ENDPOINT) else {
+        return;
+    };
+    let options = S3Options {
+        access: S3Access {
+            endpoint_url: Some(endpoint),
+            ca_bundle: std::env::var_os(CA_BUNDLE).map(Into::into),
+            ..S3Access::default()
+        },
+        ..S3Options::new("bucket".parse().unwrap(), "p".parse().unwrap())
+    };
+    let store = S3Store::connect(options).await;
+    let store = store.unwrap_or_else(|error| panic!("{}", text_of(&error)));
+    let begun = Instant::now();
+    for len in 100.. {
+        let (hash, bytes) = content(len);
+        let put = store.put(hash, Payload::Bytes(bytes.clone())).await;
+        put.unwrap_or_else(|error| panic!("{}", text_of(&error)));
+        let part = store.get(hash, 0..len as u64).await;
+        let part = part.unwrap_or_else(|error| panic!("{}", text_of(&error)));
+        assert_eq!(part.bytes, bytes);
+        if is_done(begun) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! How to reach a bucket, as people say it and sessions write it down: never a secret, and nothing
+//! that only one machine knows except the path of a certificate bundle.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// How to reach S3. What is `None` (or false) is as the AWS configuration says, or as usual.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct S3Access {
+    /// A server other than AWS's, as a URL.
+    pub endpoint_url: Option<String>,
+    /// The bucket's region. If no place names one: `us-east-1`, as the AWS tools do.
+    pub region: Option<String>,
+    /// The profile in the AWS configuration files.
+    pub profile: Option<String>,
+    /// Where the bucket's name stands in URLs.
+    pub addressing: Addressing,
+    /// Use endpoints that answer on IPv6 too.
+    pub dual_stack: bool,
+    /// Use endpoints whose cryptography is validated by FIPS 140.
+    pub fips: bool,
+    /// A file of certificates in PEM that are trusted instead of the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// The account that owns the bucket: S3 refuses every call if another one does.
+    pub expected_bucket_owner: Option<AccountId>,
+    /// The caller pays for requests, not the bucket's owner.
+    pub requester_pays: bool,
+    /// How S3 is to encrypt what is stored. `None`: as the bucket says.
+    pub encryption: Option<Encryption>,
+    /// The most requests at a time. `None`: 128.
+    pub max_connections: Option<NonZeroU32>,
+    /// The most bytes a second, in both directions together. `None`: no limit.
+    pub max_bandwidth: Option<NonZeroU64>,
+    /// A body that moves fewer bytes a second than this for a minute is given up. Zero: only one
+    /// that moves none at all. `None`: 10,000.
+    pub min_rate: Option<u64>,
+}
+
+impl S3Access {
+    /// This access where it says something, else `below`'s.
+    #[must_use]
+    pub fn over(&self, below: &Self) -> Self {
+        let Self {
+            endpoint_url,
+            region,
+            profile,
+            addressing,
+            dual_stack,
+            fips,
+            ca_bundle,
+            expected_bucket_owner,
+            requester_pays,
+            encryption,
+            max_connections,
+            max_bandwidth,
+            min_rate,
+        } = self.clone();
+        Self {
+            endpoint_url: endpoint_url.or_else(|| below.endpoint_url.clone()),
+            region: region.or_else(|| below.region.clone()),
+            profile: profile.or_else(|| below.profile.clone()),
+            addressing: match addressing {
+                Addressing::Auto => below.addressing,
+                said => said,
+            },
+            dual_stack: dual_stack || below.dual_stack,
+            fips: fips || below.fips,
+            ca_bundle: ca_bundle.or_else(|| below.ca_bundle.clone()),
+            expected_bucket_owner: expected_bucket_owner.or(below.expected_bucket_owner),
+            requester_pays: requester_pays || below.requester_pays,
+            encryption: encryption.or_else(|| below.encryption.clone()),
+            max_connections: max_connections.or(below.max_connections),
+            max_bandwidth: max_bandwidth.or(below.max_bandwidth),
+            min_rate: min_rate.or(below.min_rate),
+        }
+    }
+}
+
+/// Where the bucket's name stands in URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Addressing {
+    /// In the path if there is an endpoint of someone's choice, else in the host.
+    #[default]
+    Auto,
+    /// `https://host/bucket/key`.
+    Path,
+    /// `https://bucket.host/key`.
+    Virtual,
+}
+
+/// The number of an AWS account: twelve digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AccountId([u8; 12]);
+
+impl AccountId {
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for AccountId {
+    type Err = ParseAccessError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits: [u8; 12] = text
+            .as_bytes()
+            .try_into()
+            .map_err(|_| ParseAccessError::AccountId)?;
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return Err(ParseAccessError::AccountId);
+        }
+        Ok(Self(digits))
+    }
+}
+
+impl TryFrom<String> for AccountId {
+    type Error = ParseAccessError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<AccountId> for String {
+    fn from(id: AccountId) -> Self {
+        id.to_string()
+    }
+}
+
+/// How S3 encrypts what is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encryption {
+    /// With a key of S3's own (`AES256`).
+    Aes256,
+    /// With a key in KMS (`aws:kms`).
+    Kms {
+        /// Its id, ARN or alias. `None`: the bucket's, or the account's own key for S3.
+        key: Option<KmsKey>,
+    },
+}
+
+/// The id, ARN or alias of a key in KMS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KmsKey(String);
+
+impl KmsKey {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KmsKey {
+    type Err = ParseAccessError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/:".contains(&byte);
+        if text.is_empty() || text.len() > LONGEST_KMS_KEY || !text.bytes().all(fits) {
+            return Err(ParseAccessError::KmsKey);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for KmsKey {
+    type Error = ParseAccessError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<KmsKey> for String {
+    fn from(key: KmsKey) -> Self {
+        key.0
+    }
+}
+
+/// The longest that KMS takes.
+const LONGEST_KMS_KEY: usize = 2048;
+
+/// Why a text does not say how to reach S3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseAccessError {
+    /// Not the number of an account.
+    #[error("an AWS account is twelve digits, such as 111122223333")]
+    AccountId,
+    /// Not the name of a key.
+    #[error("a KMS key is an id, an ARN or an alias: letters, digits and `-_/:`")]
+    KmsKey,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_twelve_digits() {
+        let id: AccountId = "012345678901".parse().unwrap();
+        assert_eq!(id.to_string(), "012345678901");
+        for bad in ["", "12345678901", "1234567890123", "12345678901a", "１23"] {
+            bad.parse::<AccountId>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_kms_key_has_nothing_that_a_header_could_not_have() {
+        for good in [
+            "alias/aws/s3",
+            "arn:aws:kms:us-west-2:111122223333:key/1234abcd-12ab",
+        ] {
+            assert_eq!(good.parse::<KmsKey>().unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a\r\nb", "ä"] {
+            bad.parse::<KmsKey>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn what_is_said_now_goes_over_what_was_written_down() {
+        let written = S3Access {
+            region: Some("a".to_owned()),
+            profile: Some("b".to_owned()),
+            addressing: Addressing::Path,
+            requester_pays: true,
+            ..S3Access::default()
+        };
+        let said = S3Access {
+            region: Some("c".to_owned()),
+            ..S3Access::default()
+        };
+        let expected = S3Access {
+            region: Some("c".to_owned()),
+            ..written.clone()
+        };
+        assert_eq!(said.over(&written), expected);
+        assert_eq!(S3Access::default().over(&written), written);
+    }
+}
