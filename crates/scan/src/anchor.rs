@@ -41,11 +41,9 @@ impl Anchor {
     pub(crate) fn new(real: PathBuf) -> Result<Self, ScanError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         let fd = match beneath_flags(CWD, path_bytes(&real), flags, ResolveFlags::NO_SYMLINKS) {
-            Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(
-                &real,
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-            ),
+            Err(Errno::NOSYS | Errno::PERM) => {
+                rustix::fs::open(&real, flags | OFlags::CLOEXEC, Mode::empty())
+            }
             other => other,
         };
         let fd = fd.map_err(|error| opening_failed("open the folder", &real, error))?;
