@@ -2,6 +2,7 @@
 //! programs call these.
 //!
 //! - [`take_snapshot`] makes a manifest of a folder and fills a store;
+//! - [`upload_manifests`] uploads the files of manifests that there are, and [`publish`] a manifest;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
 //! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount.
@@ -25,6 +26,7 @@ mod run;
 pub mod session;
 mod snapshot;
 mod store;
+mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
 pub use attachfs_manifest::wire::{Format, decode_globs};
@@ -33,7 +35,7 @@ pub use attachfs_manifest::{
     ManifestPath, PathFilter,
 };
 pub use attachfs_scan::{FileList, SymlinkPolicy};
-pub use attachfs_store::{ManifestAddress, StoreAddress};
+pub use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
 pub use attachfs_transfer::{
     Cancelled, Failed, Phase, Progress, ProgressEvent, Silent, Summary, Tally, error_chain,
 };
@@ -57,3 +59,4 @@ pub use snapshot::{
     take_embedded_snapshot, take_snapshot,
 };
 pub use store::{OpenStore, create_directory_store, open_store};
+pub use uploading::{SeenPlaces, Uploading, publish, upload_manifests};

@@ -32,7 +32,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_manifest::{ContentHash, File, ManifestPath, Node, Snapshot};
+use attachfs_manifest::{ChunkSize, ContentHash, File, ManifestPath, Node, Snapshot};
 use attachfs_scan::{EntryKind, Scan, ScannedFile};
 
 use crate::hash::content_of;
@@ -56,6 +56,8 @@ struct Item {
     scanned: ScannedFile,
     /// Its hashes, if they are known from an earlier time.
     known: Option<Vec<ContentHash>>,
+    /// How it is cut, if it is long enough.
+    chunk_size: ChunkSize,
     /// What became of objects of it before.
     stored: Vec<(Outcome, u64)>,
 }
@@ -113,6 +115,7 @@ pub async fn snapshot(
                     path: entry.path.clone(),
                     scanned: file.clone(),
                     known: None,
+                    chunk_size: options.chunk_size,
                     stored: Vec::new(),
                 });
                 continue;
@@ -219,6 +222,7 @@ impl Item {
             scanned,
             known,
             stored,
+            ..
         } = self;
         Done::File {
             path,

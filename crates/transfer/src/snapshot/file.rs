@@ -135,7 +135,7 @@ impl Shared {
             relies: false,
         };
         if let Some(known) = &item.known {
-            match self.known_once(&item.scanned, known, &mut kept).await {
+            match self.known_once(&item, known, &mut kept).await {
                 Ok(read) => {
                     self.meter.known(item.scanned.size, read);
                     let now = item.scanned.clone();
@@ -333,10 +333,11 @@ impl Shared {
     /// changed if it is not what it was, or the hash is another.
     async fn known_once(
         self: &Arc<Self>,
-        scanned: &ScannedFile,
+        item: &Item,
         hashes: &[ContentHash],
         kept: &mut Kept,
     ) -> Result<u64, TransferError> {
+        let scanned = &item.scanned;
         // Before there is a request: whoever has memory may wait for one, so nobody who has one may
         // wait for memory.
         let _held = self.memory.take(self.in_memory(scanned)).await;
@@ -344,7 +345,7 @@ impl Shared {
         // One hash is of the whole file, however the manifest cuts others.
         let cut = match hashes {
             [_] => ChunkSize::WholeFile,
-            _ => self.options.chunk_size,
+            _ => item.chunk_size,
         };
         for (&hash, range) in hashes.iter().zip(cut.ranges(scanned.size)) {
             let len = range.end - range.start;
@@ -507,6 +508,7 @@ impl Kept {
                 path: item.path.clone(),
                 scanned: now,
                 known: Some(hashes),
+                chunk_size: item.chunk_size,
                 stored: self.stored.clone(),
             })
         });

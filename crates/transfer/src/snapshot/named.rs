@@ -30,6 +30,8 @@ pub struct NamedFile {
     pub mtime: Mtime,
     /// The hash of the file, or of each of its chunks.
     pub hashes: Vec<ContentHash>,
+    /// How its manifest cuts files.
+    pub chunk_size: ChunkSize,
 }
 
 /// Stores the objects of these files that the store lacks. Files that are missing, are not what they are
@@ -37,14 +39,14 @@ pub struct NamedFile {
 pub async fn upload_named(
     root: &Below,
     files: Vec<NamedFile>,
-    chunk_size: ChunkSize,
     store: &Uploader,
     progress: &dyn Progress,
 ) -> Result<(UploadReport, Summary), TransferError> {
     let mut total = Tally::default();
     files.iter().for_each(|file| total.add(file.size));
     let meter = Meter::new(Phase::Upload, total.count, total.bytes);
-    let options = HashOptions::new(chunk_size);
+    // Nothing is cut here: each file brings its hashes.
+    let options = HashOptions::new(ChunkSize::WholeFile);
     let shared = Arc::new(Shared::new(options, Some(store), meter, true));
     let found = find(root, files, &shared, progress);
     sending::store_all(&shared, total, found, progress, |_| {}).await
@@ -105,6 +107,7 @@ fn look(root: &Below, file: NamedFile) -> Result<Result<Item, Done>, TransferErr
         path: file.path,
         scanned,
         known: Some(file.hashes),
+        chunk_size: file.chunk_size,
         stored: Vec::new(),
     }))
 }

@@ -1,9 +1,10 @@
 //! Many files into one store: what fails of one, what fails of all, and what was seen at an earlier time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attachfs_scan::Below;
 use attachfs_scan::cache::S3CheckCache;
+use attachfs_store::data_key;
 
 use super::*;
 use crate::{NamedFile, SeenObjects, upload_named};
@@ -122,6 +123,28 @@ async fn nothing_is_believed_of_a_store_that_cannot_be_asked() {
 }
 
 #[tokio::test]
+async fn what_the_store_confirmed_is_written_down_while_the_upload_goes_on() {
+    let (folder, home) = (numbered(3), TempDir::new().unwrap());
+    let store = FaultStore::new(Arc::new(MemoryStore::new()));
+    store.add(Rule::on(CallKind::Put, Fault::Hang).of(number(1)));
+    let uploader = uploader(Arc::new(store), 100).believing(seen(&home));
+    let scan = scanned(&folder);
+    let upload = tokio::spawn(async move {
+        let taken = snapshot(&scan, &whole(), Some(&uploader), &Silent).await;
+        taken.map(drop)
+    });
+    let another = S3CheckCache::open(home.path(), Duration::from_secs(1)).unwrap();
+    let key = [format!("bucket/p/{}", data_key(number(2)))];
+    let began = Instant::now();
+    while another.look_up(&key, SystemTime::now()) == [false] {
+        assert!(began.elapsed() < Duration::from_mins(1), "waited in vain");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!upload.is_finished());
+    upload.abort();
+}
+
+#[tokio::test]
 async fn where_everything_is_missing_few_objects_are_asked_for() {
     let (folder, (store, _)) = (numbered(1000), recorded());
     let uploader = uploader(Arc::clone(&store) as _, 100);
@@ -182,12 +205,14 @@ async fn a_file_that_vanished_is_reported_and_the_others_are_stored() {
 }
 
 fn named(snapshot: &Snapshot) -> Vec<NamedFile> {
+    let chunk_size = snapshot.chunk_size();
     let files = snapshot.entries().filter_map(|(path, node)| match node {
         Node::File(file) => Some(NamedFile {
             path: path.to_owned(),
             size: file.size,
             mtime: file.mtime,
             hashes: file.content.hashes().to_vec(),
+            chunk_size,
         }),
         _ => None,
     });
@@ -204,7 +229,7 @@ async fn the_files_of_a_manifest_are_stored_under_the_hashes_that_it_says() {
         let (store, memory) = recorded();
         let uploader = uploader(Arc::clone(&store) as _, small_file);
         let root = Below::open(folder.path()).unwrap();
-        let upload = || upload_named(&root, named.clone(), chunks_of(5), &uploader, &Silent);
+        let upload = || upload_named(&root, named.clone(), &uploader, &Silent);
         let (objects, summary) = upload().await.unwrap();
         assert_eq!((objects.uploaded.count, objects.uploaded.bytes), (3, 10));
         assert_eq!(files(&summary), (2, 1, 0));
@@ -233,7 +258,7 @@ async fn a_file_that_is_not_the_manifests_is_reported_and_not_stored() {
         let memory = Arc::new(MemoryStore::new());
         let uploader = uploader(Arc::clone(&memory) as _, 100);
         let root = Below::open(folder.path()).unwrap();
-        let error = upload_named(&root, files, ChunkSize::WholeFile, &uploader, &Silent).await;
+        let error = upload_named(&root, files, &uploader, &Silent).await;
         let why = only_failure(error.unwrap_err());
         assert!(
             why.ends_with("changed since the manifest was made"),
