@@ -10,7 +10,7 @@ use attachfs_manifest::{ManifestPath, PathError};
 use attachfs_mount::{ControlError, Failure, FailureKind, MountError, UnmountError};
 use attachfs_scan::ScanError;
 use attachfs_store::{ParseAddressError, StoreError};
-use attachfs_transfer::TransferError;
+use attachfs_transfer::{PublishError, Summary, TransferError};
 use attachfs_tree::{BuildError, LayerError, RootError};
 use attachfs_vfs::overlay::{JournalError, RecoveryError};
 use attachfs_vfs::{FsError, OpenError, SessionError};
@@ -78,15 +78,9 @@ pub enum Error {
     /// A list of patterns makes no sense.
     #[error("the patterns cannot be read")]
     Globs(#[from] attachfs_manifest::wire::GlobConfigError),
-    /// A manifest could not be stored.
-    #[error("cannot store the manifest {key}")]
-    PublishManifest {
-        /// Where it should go.
-        key: String,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
+    /// A manifest could not be stored. All that it names is in the store.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// A manifest makes no sense.
     #[error("{name} is no manifest that can be used")]
     Decode {
@@ -152,9 +146,6 @@ pub enum Error {
     /// What is to be said of an output manifest.
     #[error(transparent)]
     OutputMetadata(#[from] attachfs_jobs::OutputMetadataError),
-    /// There is another manifest under the key.
-    #[error("there is another manifest at {0}, or one of another root; it stays as it is")]
-    KeyTaken(String),
     /// Not enough room for a copy.
     #[error("the store {} has room for {available} bytes, {needed} are to be copied", store.display())]
     NoRoom {
@@ -274,6 +265,14 @@ impl From<CommitError> for Error {
 }
 
 impl Error {
+    /// The account of an upload that stored some files and not all.
+    pub fn unfinished(&self) -> Option<&Summary> {
+        match self {
+            Self::Transfer(TransferError::Unfinished(summary)) => Some(summary),
+            _ => None,
+        }
+    }
+
     /// What kind of failure it is.
     pub fn class(&self) -> Class {
         match self {
@@ -292,11 +291,15 @@ impl Error {
             | Self::Ambiguous { .. }
             | Self::NotMounted(_)
             | Self::ReadOnly => Class::Usage,
-            Self::Decode { .. } | Self::Layers(_) | Self::Build(_) => Class::Integrity,
+            Self::Decode { .. }
+            | Self::Layers(_)
+            | Self::Build(_)
+            | Self::Publish(PublishError::Conflict { .. } | PublishError::OtherMetadata { .. }) => {
+                Class::Integrity
+            }
             Self::FetchManifest { .. }
-            | Self::PublishManifest { .. }
             | Self::ListStore { .. }
-            | Self::KeyTaken(_)
+            | Self::Publish(PublishError::Store { .. })
             | Self::OpenStore { .. }
             | Self::NoRoom { .. } => Class::Store,
             Self::Operation { source, .. } => class_of_operation(source),
@@ -350,8 +353,8 @@ fn class_of_commit(error: &CommitError) -> Class {
         CommitError::Base { source, .. } => class_of_fetch(source, Class::Incomplete),
         CommitError::Overlay(error) => class_of_overlay(error, Class::Incomplete),
         CommitError::Session(error) => class_of_session(error),
-        CommitError::Publish { .. } => Class::Incomplete,
-        CommitError::Conflict { .. }
+        CommitError::Publish(PublishError::Store { .. }) => Class::Incomplete,
+        CommitError::Publish(PublishError::Conflict { .. } | PublishError::OtherMetadata { .. })
         | CommitError::Damaged(_)
         | CommitError::Decode(_)
         | CommitError::Layers(_) => Class::Integrity,
@@ -370,7 +373,8 @@ fn class_of_commit(error: &CommitError) -> Class {
 fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
     match error {
         TransferError::Cancelled(_) => Class::Cancelled,
-        TransferError::Changed { .. } => Class::Busy,
+        TransferError::Changed { .. } | TransferError::Differs { .. } => Class::Busy,
+        TransferError::Unfinished(_) => Class::Incomplete,
         TransferError::Scan(error) => class_of_scan(error),
         TransferError::Store { .. }
         | TransferError::Ask { .. }

@@ -2,6 +2,7 @@
 //! programs call these.
 //!
 //! - [`take_snapshot`] makes a manifest of a folder and fills a store;
+//! - [`upload_manifests`] uploads the files of manifests that there are, and [`publish`] a manifest;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
 //! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount;
@@ -27,6 +28,7 @@ mod run;
 pub mod session;
 mod snapshot;
 mod store;
+mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
 pub use attachfs_jobs::{
@@ -66,3 +68,4 @@ pub use snapshot::{
     take_embedded_snapshot, take_snapshot,
 };
 pub use store::{OpenStore, create_directory_store, open_store};
+pub use uploading::{SeenPlaces, Uploading, publish, upload_manifests};

@@ -6,12 +6,13 @@ use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{ChunkSize, ContentHash, Snapshot};
 use attachfs_scan::SymlinkPolicy;
 use attachfs_store::DirectoryStore;
-use attachfs_transfer::{HashOptions, Progress, UploadOptions, Uploader, snapshot};
+use attachfs_transfer::{HashOptions, Progress, Summary, UploadOptions, snapshot};
 use serde::Serialize;
 
 use crate::Error;
 use crate::manifest::{Hashing, Selection, find};
 use crate::store::OpenStore;
+use crate::uploading::{Uploading, publish, uploader};
 
 /// How to make a snapshot.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct SnapshotOptions {
     pub selection: Selection,
     /// How they are hashed.
     pub hashing: Hashing,
+    /// What is known of the store, if there is one.
+    pub uploading: Uploading,
 }
 
 impl Default for SnapshotOptions {
@@ -37,6 +40,7 @@ impl Default for SnapshotOptions {
             symlinks: SymlinkPolicy::default(),
             selection: Selection::default(),
             hashing: Hashing::default(),
+            uploading: Uploading::default(),
         }
     }
 }
@@ -65,6 +69,9 @@ pub struct SnapshotReport {
     pub present_bytes: u64,
     /// What a manifest cannot hold, and why.
     pub skipped: Vec<SkippedPath>,
+    /// The account of the files, if there was a store.
+    #[serde(flatten)]
+    pub upload: Option<Summary>,
 }
 
 /// Something that is not in the manifest.
@@ -151,10 +158,7 @@ async fn take(
             ..upload
         };
     }
-    let uploader = store.map(|open| {
-        let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = open.store.clone();
-        Uploader::new(chunks, upload)
-    });
+    let uploader = store.map(|open| uploader(open, upload, &options.uploading));
     let hashing = HashOptions {
         caches: options.hashing.caches.clone(),
         force_rehash: options.hashing.force_rehash,
@@ -177,6 +181,7 @@ async fn take(
         present_objects: done.already_there.count,
         present_bytes: done.already_there.bytes,
         skipped,
+        upload: store.is_some().then_some(hashed.summary),
     };
     Ok(Taken {
         snapshot,
@@ -232,26 +237,11 @@ async fn shares_blocks(
 /// Publishes a snapshot's manifest in its store, under a key made of its hash, so that a diff made
 /// from it can be mounted again by whoever finds it. Gives its place.
 pub async fn publish_snapshot(bytes: &[u8], store: &OpenStore) -> Result<String, Error> {
-    use attachfs_store::{ManifestAddress, Metadata};
     let key = format!("attachfs/snapshots/{}.manifest", ContentHash::of(bytes));
-    let failed = |source| Error::PublishManifest {
-        key: key.clone(),
-        source,
-    };
     let key = key
         .parse()
         .map_err(|_| Error::Usage(format!("\"{key}\" is no key")))?;
-    // Whatever has this key has these bytes: they name it.
-    store
-        .store
-        .put_manifest_if_absent(&key, bytes.to_vec().into(), &Metadata::new())
-        .await
-        .map_err(failed)?;
-    Ok(ManifestAddress {
-        store: store.store.address(),
-        key,
-    }
-    .to_string())
+    publish(&key, bytes, &Metadata::new(), store).await
 }
 
 async fn missing_bytes(

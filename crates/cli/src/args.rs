@@ -4,6 +4,7 @@ pub(crate) mod manifest;
 pub(crate) mod publishing;
 pub(crate) mod s3;
 pub(crate) mod store;
+pub(crate) mod upload;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ pub(crate) enum Verb {
     Run(Run),
     /// Make a manifest of a folder, and upload what the store lacks.
     Snapshot(Snapshot),
+    Upload(upload::Upload),
     Mount(Mount),
     /// Unmount: wait, seal the session, commit if it was mounted with --commit.
     Umount(Umount),
@@ -161,11 +163,18 @@ pub(crate) struct Snapshot {
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// Write the manifest here; `-` is standard output.
-    #[arg(short, long, value_name = "MANIFEST")]
-    pub(crate) output: PathBuf,
+    #[arg(
+        short,
+        long,
+        value_name = "MANIFEST",
+        required_unless_present = "publish"
+    )]
+    pub(crate) output: Option<PathBuf>,
     /// Upload to this store: a directory or s3://bucket/prefix. Default: only hash.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) publishing: upload::Publishing,
     /// Cut files longer than this many bytes into objects of that length, or `none`. Default:
     /// 268435456 (256 MiB). 2023-03-03 cuts nothing.
     #[arg(long, value_name = "BYTES|none", value_parser = parse_chunk_size)]

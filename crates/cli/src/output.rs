@@ -70,10 +70,18 @@ pub(crate) fn snapshot(report: &SnapshotReport) -> String {
             HumanCount(report.present_objects)
         );
     }
+    if let Some(upload) = &report.upload {
+        text += &summary("uploaded", upload);
+    }
     for skipped in &report.skipped {
         text += &format!("left out   {}: {}\n", skipped.path, skipped.reason);
     }
     text
+}
+
+/// Where a manifest was published, if it was.
+pub(crate) fn published(address: Option<&str>) -> String {
+    address.map_or_else(String::new, |address| format!("published  {address}\n"))
 }
 
 pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {

@@ -3,8 +3,7 @@
 use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{ContentHash, DiffError, ManifestPath, PathError, SnapshotError};
-use attachfs_store::StoreError;
-use attachfs_transfer::TransferError;
+use attachfs_transfer::{PublishError, TransferError};
 use attachfs_tree::LayerError;
 use attachfs_vfs::{FsError, SessionError};
 
@@ -83,27 +82,9 @@ pub enum CommitError {
     /// Hashing or uploading failed. Running the commit again goes on where it stopped.
     #[error("the outputs could not be uploaded")]
     Transfer(#[from] TransferError),
-    /// The manifest could not be written or read back. Running the commit again finds out.
-    #[error("the manifest could not be published as {key}")]
-    Publish {
-        /// The key.
-        key: String,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
-    /// Another manifest has the key.
-    #[error(
-        "another manifest is in the store as {key}: its hash is {found}, this commit's is {expected}; nothing was overwritten"
-    )]
-    Conflict {
-        /// The key.
-        key: String,
-        /// This commit's.
-        expected: ContentHash,
-        /// The store's.
-        found: ContentHash,
-    },
+    /// The manifest is not published. If the store could not be asked, running the commit again finds out.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// What changed makes no diff.
     #[error("what changed makes no manifest")]
     Diff(#[from] DiffError),

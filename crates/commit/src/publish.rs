@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use attachfs_manifest::ContentHash;
 use attachfs_manifest::wire::{Format, encode_diff};
-use attachfs_store::{ManifestKey, ManifestStore, Metadata, PutOutcome};
+use attachfs_store::{ManifestKey, ManifestStore, Metadata};
+use attachfs_transfer::publish_manifest;
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use attachfs_vfs::{Session, Vfs};
 use bytes::Bytes;
@@ -72,7 +73,7 @@ impl Commit<Uploaded> {
         };
         vfs.record_commit(intent)?;
         observer.step(Step::Intended);
-        send(store, &key, hash, bytes.into()).await?;
+        send(store, &key, bytes.into()).await?;
         observer.step(Step::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;
         Ok((
@@ -86,43 +87,14 @@ impl Commit<Uploaded> {
     }
 }
 
-/// Sends a manifest to a key that is its own. Whatever happened before: afterwards the store has
-/// these bytes there, or it is an error.
+/// Sends a manifest to a key that is its own.
 async fn send(
     store: &dyn ManifestStore,
     key: &ManifestKey,
-    hash: ContentHash,
     bytes: Bytes,
 ) -> Result<(), CommitError> {
-    let failed = |source| CommitError::Publish {
-        key: key.to_string(),
-        source,
-    };
-    let sent = store
-        .put_manifest_if_absent(key, bytes, &Metadata::new())
-        .await;
-    if let Ok(PutOutcome::Created) = sent {
-        return Ok(());
-    }
-    // Either it is there already, or the outcome is unknown: look.
-    match store.get_manifest(key).await {
-        Ok(stored) => {
-            let found = ContentHash::of(&stored.bytes);
-            if found == hash {
-                Ok(())
-            } else {
-                Err(CommitError::Conflict {
-                    key: key.to_string(),
-                    expected: hash,
-                    found,
-                })
-            }
-        }
-        Err(look) => Err(failed(match sent {
-            Err(send) => send,
-            Ok(_) => look,
-        })),
-    }
+    publish_manifest(store, key, bytes, &Metadata::new()).await?;
+    Ok(())
 }
 
 /// A commit whose intent is recorded and whose end is not.
@@ -180,7 +152,7 @@ impl Unfinished {
             .parse()
             .map_err(|_| CommitError::Damaged(format!("\"{key}\" is no key")))?;
         let account = account_of(vfs, session, generation)?;
-        send(store, &key, hash, bytes.into()).await?;
+        send(store, &key, bytes.into()).await?;
         observer.step(Step::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;
         Ok(Published { key, hash, account })

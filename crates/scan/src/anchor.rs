@@ -25,22 +25,41 @@ const TRIES: u32 = 16;
 pub(crate) struct Anchor {
     real: PathBuf,
     fd: OwnedFd,
+    links: Links,
+}
+
+/// Which links on the way to a file are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    None,
+    /// Those that stay below the directory.
+    Below,
 }
 
 impl Anchor {
     /// `real` is absolute and has no links in it.
     pub(crate) fn new(real: PathBuf) -> Result<Self, ScanError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         let fd = match beneath_flags(CWD, path_bytes(&real), flags, ResolveFlags::NO_SYMLINKS) {
-            Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(
-                &real,
-                flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            ),
+            Err(Errno::NOSYS | Errno::PERM) => {
+                rustix::fs::open(&real, flags | OFlags::CLOEXEC, Mode::empty())
+            }
             other => other,
         };
         let fd = fd.map_err(|error| opening_failed("open the folder", &real, error))?;
-        Ok(Self { real, fd })
+        Ok(Self {
+            real,
+            fd,
+            links: Links::None,
+        })
+    }
+
+    /// The same, and links that stay below it are followed.
+    pub(crate) fn following_below(real: PathBuf) -> Result<Self, ScanError> {
+        Ok(Self {
+            links: Links::Below,
+            ..Self::new(real)?
+        })
     }
 
     /// The absolute path of what lies at `below`, a path relative to this directory.
@@ -54,8 +73,17 @@ impl Anchor {
     /// Opens what lies at `below`, a path relative to this directory; empty means the directory.
     pub(crate) fn open(&self, below: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let below = if below.is_empty() { b"." } else { below };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let (flags, resolve) = match self.links {
+            Links::None => (
+                flags | OFlags::NOFOLLOW,
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+            ),
+            // Below `/` is everything, and no link of the system leads out of it.
+            Links::Below if self.real == Path::new("/") => (flags, ResolveFlags::IN_ROOT),
+            Links::Below => (flags, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS),
+        };
         match beneath_flags(self.fd.as_fd(), below, flags, resolve) {
+            // Without help of the kernel no link is followed.
             Err(Errno::NOSYS | Errno::PERM) => step_by_step(self.fd.as_fd(), below, flags),
             other => other,
         }
@@ -68,7 +96,7 @@ fn beneath_flags(
     flags: OFlags,
     resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = flags | OFlags::CLOEXEC;
     let mut tries = 0;
     loop {
         match rustix::fs::openat2(directory, path, flags, Mode::empty(), resolve) {

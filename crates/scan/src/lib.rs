@@ -5,7 +5,8 @@
 //! nowhere) is listed with its reason in [`Scan::skipped`], never dropped silently. Links are not
 //! followed, except where the [`SymlinkPolicy`] replaces one by what it points to. Only what the
 //! [`ScanOptions::filter`] chooses is looked at. [`scan_listed`] takes a list of files in place of a
-//! walk, and [`scan_absolute`] collects folders and files from anywhere into paths below `/`.
+//! walk, [`scan_absolute`] collects folders and files from anywhere into paths below `/`, and [`Below`]
+//! finds single files that a manifest names.
 //!
 //! ```text
 //! scan --------.                          .--> thread: open, list, stat --.
@@ -20,6 +21,7 @@
 
 mod absolute;
 mod anchor;
+mod below;
 pub mod cache;
 mod entry;
 mod error;
@@ -39,6 +41,7 @@ mod tests;
 
 pub use absolute::{Collection, scan_absolute};
 pub use attachfs_manifest::SymlinkPolicy;
+pub use below::Below;
 pub use entry::{EntryKind, Scan, ScannedEntry, ScannedFile, SkipReason, Skipped};
 pub use error::ScanError;
 pub use listed::{FileList, scan_listed};

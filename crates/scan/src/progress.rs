@@ -75,7 +75,9 @@ impl ProgressEvent {
         let items = match self.phase {
             Phase::Scan => "entries",
             Phase::Hash | Phase::Download | Phase::Commit => "files",
-            Phase::Check | Phase::Upload => "objects",
+            Phase::Check => "objects",
+            // Files of a folder, objects of a commit.
+            Phase::Upload => "uploads",
         };
         let mut text = of(self.items_done, self.items_total, items);
         if self.items_skipped > 0 {

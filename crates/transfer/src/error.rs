@@ -7,6 +7,8 @@ use attachfs_manifest::{ContentHash, EscapedBytes, SnapshotError};
 use attachfs_scan::{Cancelled, ScanError};
 use attachfs_store::StoreError;
 
+use crate::Summary;
+
 /// Why hashing or uploading stopped. What concerns a file names it.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
@@ -28,6 +30,15 @@ pub enum TransferError {
         /// The file.
         path: PathBuf,
     },
+    /// A file is not what a manifest says of it.
+    #[error("\"{}\" changed since the manifest was made", shown(path))]
+    Differs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Some files were not stored; the others were. There is no manifest of such an upload.
+    #[error("{}", unfinished(.0))]
+    Unfinished(Box<Summary>),
     /// The store did not take an object.
     #[error("cannot store \"{}\"", shown(path))]
     Store {
@@ -82,6 +93,35 @@ impl TransferError {
         Self::Changed {
             path: path.to_owned(),
         }
+    }
+
+    /// Whether it says something of one file, and nothing of others. A lack of memory or of file
+    /// descriptors does not.
+    pub(crate) fn is_of_one_file(&self) -> bool {
+        match self {
+            Self::Scan(error) => {
+                error.skip_reason().is_some() || matches!(error, ScanError::Outside { .. })
+            }
+            Self::Read { source, .. } => source.kind() != io::ErrorKind::OutOfMemory,
+            Self::Changed { .. } | Self::Differs { .. } => true,
+            Self::Unfinished(_)
+            | Self::Store { .. }
+            | Self::Ask { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Snapshot(_)
+            | Self::Cancelled(_) => false,
+        }
+    }
+}
+
+fn unfinished(summary: &Summary) -> String {
+    let (failed, total) = (summary.errors.len(), summary.total.count);
+    match summary.errors.first() {
+        None => format!("0 of {total} files could not be uploaded"),
+        Some(first) => format!(
+            "{failed} of {total} files could not be uploaded; the first is \"{}\": {}",
+            first.path, first.error
+        ),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The one pipeline that hashes files and puts their bytes into a store.
 //!
 //! - [`snapshot`] turns a scan into a manifest, and uploads what the store lacks on the way;
+//! - [`upload_named`] uploads the files of a manifest that there is already;
+//! - [`publish_manifest`] puts a manifest where others find it, once all of that is done;
 //! - [`hash_source`] and [`Uploader::upload_missing`] are the same two steps for a caller that has its
 //!   own plan (a commit), and [`Uploader::confirm`] asks whether objects are there;
 //! - [`check_objects`] says which objects of a list a store lacks, and reads them if it is told to;
@@ -8,16 +10,18 @@
 //!
 //! The promise of all of them: an object is stored only under the hash of the bytes that it has, and
 //! what is reported as stored was confirmed by the store, by a PUT that succeeded or a HEAD that gave the
-//! right length. A file that changes while it is read is found out by its stamp, and read again or
+//! right length; only the first two may take an earlier confirmation for it ([`SeenObjects`]). A file that changes while it is read is found out by its stamp, and read again or
 //! reported. Memory, requests and threads are bounded whatever the number and length of the files.
 
 mod check;
 mod copy;
 mod error;
+mod flush;
 #[cfg(test)]
 mod golden;
 mod hash;
 mod meter;
+mod publish;
 mod run;
 mod snapshot;
 mod source;
@@ -29,7 +33,8 @@ pub use check::{ObjectFault, check_objects};
 pub use copy::{CopyReport, copy_objects};
 pub use error::TransferError;
 pub use hash::{hash_file, hash_source};
-pub use snapshot::{HashOptions, HashReport, Unreadable, snapshot};
+pub use publish::{PublishError, publish_manifest};
+pub use snapshot::{HashOptions, HashReport, NamedFile, Unreadable, snapshot, upload_named};
 pub use source::{ChunkSource, Source, SourceFile};
 pub use summary::{Failed, Summary, Tally, error_chain};
-pub use upload::{UploadOptions, UploadReport, Uploader};
+pub use upload::{SeenObjects, UploadOptions, UploadReport, Uploader};

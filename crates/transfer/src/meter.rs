@@ -80,12 +80,13 @@ impl Meter {
         Cancelled::after(self.event())
     }
 
-    pub(crate) fn items_total(&self) -> u64 {
-        self.items_total
+    /// The same work, begun anew.
+    pub(crate) fn anew(&self) -> Arc<Self> {
+        Self::new(self.phase, self.items_total, self.bytes_total)
     }
 
-    pub(crate) fn bytes_total(&self) -> u64 {
-        self.bytes_total
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
     }
 
     pub(crate) fn items_done(&self) -> u64 {

@@ -1,13 +1,21 @@
 //! From a scan to a manifest whose objects are in the store.
 //!
 //! ```text
-//!     known file   nothing ------------------ HEAD --- only if it is missing: read, compare, PUT
-//!     small file   open, read once, stamp --- hash --- HEAD --- PUT from memory
-//!     large file   open, hash, stamp -------- HEAD --- PUT from the file, stamp checked by the store
+//!     known file   nothing ------------------- HEAD --- only if it is missing: read, compare, PUT
+//!     small file   open, read once, stamp, hash ------- HEAD --- PUT from memory
+//!     large file   open, stamp --- hash a chunk --- HEAD --- PUT it from the file, stamp checked by the store
+//!                              '-- hash the next chunk meanwhile ...
 //! ```
 //!
+//! The name of an object is the hash of its bytes, so all of them have been read before the first is
+//! sent. Those of a small file are kept in memory in between. Those of a large one are read a second
+//! time, from the page cache if it still has them: which is why a file is hashed and sent chunk by
+//! chunk, never more than one ahead, and few large files are worked on at once. The object of a file that
+//! is not cut may be longer than the page cache; then the disk is read twice.
+//!
+//! What goes wrong with one file is noted, and the others go on ([`sending`]); then there is no manifest.
 //! Without a store there is no second half: files are hashed in batches, the chunks of large ones side by
-//! side.
+//! side, and the first that cannot be read ends it.
 //!
 //! What the manifest says of a file (size, mtime, execute bit) is what the file was when its bytes were
 //! read, not when it was scanned. A file whose stamp changed in between is read again. Of a file whose
@@ -15,38 +23,43 @@
 
 mod batch;
 mod file;
+mod named;
 mod report;
+mod sending;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_fetch::ByteBudget;
-use attachfs_manifest::{ContentHash, File, ManifestPath, Node, Snapshot};
+use attachfs_manifest::{ChunkSize, ContentHash, File, ManifestPath, Node, Snapshot};
 use attachfs_scan::{EntryKind, Scan, ScannedFile};
-use tokio::sync::Semaphore;
 
 use crate::hash::content_of;
 use crate::meter::Meter;
 use crate::run::{blocking, run_all};
 use crate::upload::Outcome;
-use crate::{Phase, Progress, TransferError, UploadOptions, Uploader};
+use crate::{Phase, Progress, Tally, TransferError, Uploader};
 
-use file::{Shared, Stored};
+use file::Shared;
 
+pub use named::{NamedFile, upload_named};
 pub use report::{HashOptions, HashReport, Unreadable};
 
 /// How many files are looked up in the caches at once.
 const LOOK_UP: usize = 4096;
 
-/// A file of the scan.
-#[derive(Debug)]
+/// A file that is to be hashed or stored.
+#[derive(Debug, Clone)]
 struct Item {
     path: ManifestPath,
     scanned: ScannedFile,
     /// Its hashes, if they are known from an earlier time.
     known: Option<Vec<ContentHash>>,
+    /// How it is cut, if it is long enough.
+    chunk_size: ChunkSize,
+    /// What became of objects of it before.
+    stored: Vec<(Outcome, u64)>,
 }
 
 /// What became of it.
@@ -57,37 +70,39 @@ enum Done {
         file: File,
         was_known: bool,
         stored: Vec<(Outcome, u64)>,
+        /// The file as it is, if something was seen in the store at an earlier time only.
+        relied: Option<Box<Item>>,
     },
+    /// Left out, as was asked for.
     Unreadable(Unreadable),
+    /// It could not be stored, and others may be.
+    Failed {
+        path: ManifestPath,
+        stored: Vec<(Outcome, u64)>,
+        error: TransferError,
+    },
 }
 
 /// Hashes everything that was scanned, uploads what the store lacks if there is a store, and gives the
-/// manifest. Fails on the first file that cannot be read or stored, and names it; those that cannot be
-/// read are left out and reported if the options say so.
+/// manifest. With a store, files that cannot be read or stored are
+/// [`TransferError::Unfinished`] when all others are; without one the first of them ends it. Those that
+/// cannot be read are left out and reported if the options say so.
 pub async fn snapshot(
     scan: &Scan,
     options: &HashOptions,
     store: Option<&Uploader>,
     progress: &dyn Progress,
 ) -> Result<(Snapshot, HashReport), TransferError> {
-    let upload = store.map_or_else(UploadOptions::default, |store| store.options.clone());
-    let meter = Meter::new(Phase::Hash, scan.file_count(), scan.byte_count());
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    // More than there are cores, since some of them wait for the disk.
-    let readers = 2 * threads;
-    let shared = Arc::new(Shared {
-        options: options.clone(),
-        // Only what is sent is worth keeping in memory.
-        small_file: store.map_or(0, |_| upload.small_file),
-        memory: store.map_or_else(
-            || ByteBudget::new(upload.memory_bytes),
-            |store| store.memory.clone(),
-        ),
-        readers: Semaphore::new(readers),
-        store: store.cloned(),
-        stored: Stored::default(),
-        meter: Arc::clone(&meter),
-    });
+    let total = Tally {
+        count: scan.file_count(),
+        bytes: scan.byte_count(),
+    };
+    let phase = match store {
+        Some(_) => Phase::Upload,
+        None => Phase::Hash,
+    };
+    let meter = Meter::new(phase, total.count, total.bytes);
+    let shared = Arc::new(Shared::new(options.clone(), store, meter, false));
 
     let mut nodes = Vec::with_capacity(scan.entries.len());
     let mut files = Vec::new();
@@ -100,20 +115,22 @@ pub async fn snapshot(
                     path: entry.path.clone(),
                     scanned: file.clone(),
                     known: None,
+                    chunk_size: options.chunk_size,
+                    stored: Vec::new(),
                 });
                 continue;
             }
         };
         nodes.push((entry.path.clone(), node));
     }
-    let files = look_up(files, &shared, readers, progress).await?;
+    let readers = shared.reader_count;
     let mut report = HashReport::default();
     let mut keep = |done: Done| match done {
         Done::File {
             path,
             file,
             was_known,
-            stored,
+            ..
         } => {
             if was_known {
                 report.known.add(file.size);
@@ -121,21 +138,23 @@ pub async fn snapshot(
                 report.hashed.add(file.size);
             }
             nodes.push((path, Node::File(file)));
-            for (outcome, len) in stored {
-                report.upload.add(outcome, len);
-            }
         }
         Done::Unreadable(file) => report.unreadable.push(file),
+        Done::Failed { .. } => {}
     };
     if store.is_some() {
-        let jobs = files.into_iter().map(|item| Arc::clone(&shared).file(item));
-        // Twice the requests, so that reading goes on while all of them wait for the store.
-        run_all(jobs, 2 * upload.max_in_flight, &meter, progress, keep).await?;
+        let look_up = async {
+            let files = look_up(files, &shared, readers, progress).await?;
+            Ok(files.into_iter().map(Ok).collect())
+        };
+        (report.upload, report.summary) =
+            sending::store_all(&shared, total, look_up, progress, keep).await?;
     } else {
+        let files = look_up(files, &shared, readers, progress).await?;
         let (known, unknown): (Vec<_>, Vec<_>) =
             files.into_iter().partition(|item| item.known.is_some());
         for item in known {
-            meter.known(item.scanned.size, 0);
+            shared.meter.known(item.scanned.size, 0);
             keep(item.into_done());
         }
         let jobs = batch::jobs(unknown, options.chunk_size).map(|job| {
@@ -146,7 +165,7 @@ pub async fn snapshot(
             }
         });
         let keep = |done: Vec<Done>| done.into_iter().for_each(&mut keep);
-        run_all(jobs, readers, &meter, progress, keep).await?;
+        run_all(jobs, readers, &shared.meter, progress, keep).await?;
     }
     report.unreadable.sort_by(|a, b| a.path.cmp(&b.path));
     let snapshot = Snapshot::new(options.chunk_size, None, nodes)?;
@@ -182,16 +201,14 @@ async fn look_up(
                 for (item, known) in slice.iter_mut().zip(known) {
                     item.known = known;
                 }
+                let known = slice.iter().filter_map(|item| item.known.as_ref());
+                shared.look_up_seen(&known.flatten().copied().collect::<Vec<_>>());
                 Ok((at, slice))
             })
             .await
         }
     });
-    let meter = Meter::new(
-        Phase::Hash,
-        shared.meter.items_total(),
-        shared.meter.bytes_total(),
-    );
+    let meter = shared.meter.anew();
     let keep = |(at, slice)| found[at] = slice;
     run_all(jobs, threads, &meter, progress, keep).await?;
     Ok(found.into_iter().flatten().collect())
@@ -204,12 +221,15 @@ impl Item {
             path,
             scanned,
             known,
+            stored,
+            ..
         } = self;
         Done::File {
             path,
             file: node_of(&scanned, known.unwrap_or_default()),
             was_known: true,
-            stored: Vec::new(),
+            stored,
+            relied: None,
         }
     }
 }

@@ -1,27 +1,55 @@
 //! Putting objects into a store, each once, and only those that it lacks.
+//!
+//! ```text
+//!     relied on   nothing is asked, if a sample of them is there            seen.rs
+//!     small       HEAD, then PUT; after much that was missing only PUT      guess.rs
+//!     the rest    HEAD, then PUT
+//! ```
+//!
+//! A slot is held for the time of one request and no longer, so that whoever has one waits for nobody; how
+//! many slots there are follows from how far the store is (slots.rs). Objects longer than
+//! [`UploadOptions::small_file`] take turns besides, from before their bytes are hashed until they are stored.
+
+mod guess;
+mod refusals;
+mod seen;
+mod slots;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use attachfs_fetch::ByteBudget;
 use attachfs_manifest::{ContentHash, EscapedBytes};
 use attachfs_store::{ChunkStore, Payload, StoreError, data_key};
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::meter::Meter;
 use crate::run::{blocking, run_all};
-use crate::{ChunkSource, Phase, Progress, Tally, TransferError};
+use crate::{ChunkSource, Phase, Progress, Silent, Tally, TransferError};
+
+use guess::Guess;
+use refusals::{Refusals, Request};
+use slots::Slots;
+
+pub use seen::SeenObjects;
 
 /// How much an [`Uploader`] does at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadOptions {
-    /// Requests at once.
+    /// Requests at once, where the store answers at once.
     pub max_in_flight: usize,
+    /// Requests at once, where each takes long.
+    pub max_in_flight_far: usize,
     /// How many of them may be for objects longer than [`UploadOptions::small_file`]: few, so that an
     /// interrupted upload leaves whole objects rather than parts of many.
     pub max_large_in_flight: usize,
+    /// Objects of up to this many bytes are sent without being asked for where nearly everything is
+    /// missing; 0 asks for all. Right for a store to which a HEAD is as far as a PUT.
+    pub unasked: u64,
     /// Files of up to this many bytes are read once: hashed and sent from memory. Longer ones are
     /// hashed first and sent from the file.
     pub small_file: u64,
@@ -33,9 +61,11 @@ impl Default for UploadOptions {
     fn default() -> Self {
         Self {
             max_in_flight: 32,
+            max_in_flight_far: 128,
             max_large_in_flight: 4,
+            unasked: 64 << 10,
             small_file: 4 << 20,
-            memory_bytes: 128 << 20,
+            memory_bytes: 64 << 20,
         }
     }
 }
@@ -65,14 +95,23 @@ pub(crate) enum Outcome {
     AlreadyThere,
 }
 
+/// Bytes that are about to be sent, and their turn if they are many.
+pub(crate) struct Sending {
+    pub(crate) payload: Payload,
+    pub(crate) _turn: Option<OwnedSemaphorePermit>,
+}
+
 /// Puts objects into one store. Clones share its limits.
 #[derive(Debug, Clone)]
 pub struct Uploader {
     store: Arc<dyn ChunkStore>,
     pub(crate) options: UploadOptions,
-    requests: Arc<Semaphore>,
+    slots: Arc<Slots>,
     large: Arc<Semaphore>,
     pub(crate) memory: ByteBudget,
+    guess: Arc<Mutex<Guess>>,
+    refusals: Arc<Refusals>,
+    pub(crate) seen: Option<Arc<SeenObjects>>,
 }
 
 impl Uploader {
@@ -80,10 +119,24 @@ impl Uploader {
     pub fn new(store: Arc<dyn ChunkStore>, options: UploadOptions) -> Self {
         Self {
             store,
-            requests: Arc::new(Semaphore::new(options.max_in_flight.max(1))),
+            slots: Arc::new(Slots::new(options.max_in_flight, options.max_in_flight_far)),
             large: Arc::new(Semaphore::new(options.max_large_in_flight.max(1))),
             memory: ByteBudget::new(options.memory_bytes),
+            guess: Arc::default(),
+            refusals: Arc::default(),
+            seen: None,
             options,
+        }
+    }
+
+    /// Believes what was seen in the bucket at an earlier time, as far as [`SeenObjects`] goes. Only
+    /// [`snapshot`](crate::snapshot()) and [`upload_named`](crate::upload_named) do;
+    /// [`Uploader::upload_missing`] confirms every object all the same.
+    #[must_use]
+    pub fn believing(self, seen: SeenObjects) -> Self {
+        Self {
+            seen: Some(Arc::new(seen)),
+            ..self
         }
     }
 
@@ -107,8 +160,12 @@ impl Uploader {
                 let len = chunk.object_len();
                 let path = &chunk.source.path;
                 let (source, range) = (chunk.source.clone(), chunk.range.clone());
-                let payload = blocking(&meter, move || source.payload(range));
-                let outcome = uploader.ensure(chunk.hash, len, payload, path).await?;
+                let sending = async {
+                    let _turn = uploader.turn(len).await;
+                    let payload = blocking(&meter, move || source.payload(range)).await?;
+                    Ok(Sending { payload, _turn })
+                };
+                let outcome = uploader.ensure(chunk.hash, len, sending, path).await?;
                 match outcome {
                     Outcome::AlreadyThere => meter.known(len, 0),
                     Outcome::Uploaded => {
@@ -123,7 +180,7 @@ impl Uploader {
         });
         let mut report = UploadReport::default();
         let count = |(outcome, len)| report.add(outcome, len);
-        run_all(jobs, self.options.max_in_flight, &meter, progress, count).await?;
+        run_all(jobs, self.most_in_flight(), &meter, progress, count).await?;
         Ok(report)
     }
 
@@ -138,7 +195,6 @@ impl Uploader {
         let jobs = chunks.into_iter().map(|(hash, expected)| {
             let (uploader, meter) = (self.clone(), Arc::clone(&meter));
             async move {
-                let _slot = uploader.slot(&uploader.requests).await;
                 let found = uploader.found_len(hash).await?;
                 meter.finished(|| hash.to_string());
                 Ok((found != Some(expected)).then_some((hash, expected, found)))
@@ -146,7 +202,7 @@ impl Uploader {
         });
         let mut wrong = Vec::new();
         let collect = |answer| wrong.extend(answer);
-        run_all(jobs, self.options.max_in_flight, &meter, progress, collect).await?;
+        run_all(jobs, self.most_in_flight(), &meter, progress, collect).await?;
         match wrong.iter().min() {
             None => Ok(()),
             Some(&(first, expected, found)) => Err(TransferError::Unconfirmed {
@@ -158,31 +214,52 @@ impl Uploader {
         }
     }
 
-    /// Sees to it that one object is in the store. `payload` is asked for only if the store lacks it;
+    /// As many requests as there will ever be at once.
+    pub(crate) fn most_in_flight(&self) -> usize {
+        let options = &self.options;
+        options.max_in_flight.max(options.max_in_flight_far)
+    }
+
+    /// Sees to it that one object is in the store. `sending` is asked for only if the store lacks it;
     /// `path` is the file that it is a part of.
     pub(crate) async fn ensure(
         &self,
         hash: ContentHash,
         len: u64,
-        payload: impl Future<Output = Result<Payload, TransferError>> + Send,
+        sending: impl Future<Output = Result<Sending, TransferError>> + Send,
         path: &Path,
     ) -> Result<Outcome, TransferError> {
-        let _large = if len > self.options.small_file {
-            Some(self.slot(&self.large).await)
-        } else {
-            None
-        };
-        let _slot = self.slot(&self.requests).await;
-        match self.found_len(hash).await? {
-            Some(found) if found == len => return Ok(Outcome::AlreadyThere),
-            Some(found) => {
-                tracing::warn!(key = %data_key(hash), expected = len, found,
-                    "an object in the store has the wrong length and is replaced");
+        if len > self.options.unasked || self.guess.lock().asks_first() {
+            let found = self.found_len(hash).await?;
+            self.guess.lock().answered(found == Some(len));
+            match found {
+                Some(found) if found == len => {
+                    self.note(hash);
+                    return Ok(Outcome::AlreadyThere);
+                }
+                Some(found) => {
+                    tracing::warn!(key = %data_key(hash), expected = len, found,
+                        "an object in the store has the wrong length and is replaced");
+                }
+                None => {}
             }
-            None => {}
         }
-        match self.store.put(hash, payload.await?).await {
-            Ok(()) => Ok(Outcome::Uploaded),
+        let Sending { payload, _turn } = sending.await?;
+        let sent = {
+            let _slot = self.slots.take().await;
+            let began = Instant::now();
+            let sent = self.store.put(hash, payload).await;
+            if sent.is_ok() && len <= self.options.unasked {
+                self.slots.answered(began.elapsed());
+            }
+            sent
+        };
+        match sent {
+            Ok(()) => {
+                self.refusals.answered(Request::Send);
+                self.note(hash);
+                Ok(Outcome::Uploaded)
+            }
             Err(StoreError::SourceChanged { .. }) => Err(TransferError::changed(path)),
             Err(source) => Err(TransferError::Store {
                 path: path.to_owned(),
@@ -191,16 +268,96 @@ impl Uploader {
         }
     }
 
-    async fn found_len(&self, hash: ContentHash) -> Result<Option<u64>, TransferError> {
-        match self.store.head(hash).await {
-            Ok(meta) => Ok(Some(meta.len)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(source) => Err(TransferError::Ask { hash, source }),
+    fn note(&self, hash: ContentHash) {
+        if let Some(seen) = &self.seen {
+            seen.confirmed(hash);
         }
     }
 
-    async fn slot<'a>(&self, of: &'a Semaphore) -> tokio::sync::SemaphorePermit<'a> {
-        of.acquire().await.expect("the semaphores are never closed")
+    async fn found_len(&self, hash: ContentHash) -> Result<Option<u64>, TransferError> {
+        let _slot = self.slots.take().await;
+        let began = Instant::now();
+        let found = match self.store.head(hash).await {
+            Ok(meta) => Some(meta.len),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(source) => return Err(TransferError::Ask { hash, source }),
+        };
+        self.slots.answered(began.elapsed());
+        self.refusals.answered(Request::Ask);
+        Ok(found)
+    }
+
+    /// Waits for the turn of so many bytes, if they are many.
+    pub(crate) async fn turn(&self, len: u64) -> Option<OwnedSemaphorePermit> {
+        if len <= self.options.small_file {
+            return None;
+        }
+        let turn = Arc::clone(&self.large).acquire_owned().await;
+        Some(turn.expect("the semaphore is never closed"))
+    }
+
+    /// Whether an object need not be asked for, if [`Uploader::tested_reliance`] says so in the end.
+    pub(crate) fn relies_on(&self, hash: ContentHash, len: u64) -> bool {
+        self.seen
+            .as_ref()
+            .is_some_and(|seen| seen.relies_on(hash, len))
+    }
+
+    /// Asks for a sample of what was relied on. Gives what all of it was if the sample is in the store;
+    /// `None` if something is missing: then everything is forgotten and has to be asked for.
+    pub(crate) async fn tested_reliance(&self) -> Result<Option<Tally>, TransferError> {
+        let Some(seen) = &self.seen else {
+            return Ok(Some(Tally::default()));
+        };
+        let sample = seen.sample();
+        let meter = Meter::new(Phase::Check, sample.len() as u64, 0);
+        let jobs = sample.into_iter().map(|(hash, len)| {
+            let uploader = self.clone();
+            async move { Ok((hash, uploader.found_len(hash).await? == Some(len))) }
+        });
+        let mut is_right = true;
+        let judge = |(hash, is_there)| {
+            is_right &= is_there;
+            if is_there {
+                seen.confirmed(hash);
+            } else {
+                tracing::warn!(key = %data_key(hash),
+                    "the cache of seen objects is wrong about the store; every object is asked for");
+            }
+        };
+        run_all(jobs, self.most_in_flight(), &meter, &Silent, judge).await?;
+        if is_right {
+            return Ok(Some(seen.relied_on()));
+        }
+        let seen = Arc::clone(seen);
+        let forget = move || {
+            seen.forget();
+            Ok(())
+        };
+        blocking(&meter, forget).await?;
+        Ok(None)
+    }
+
+    /// Whether what failed for one file may succeed for others.
+    pub(crate) fn others_may_pass(&self, error: &TransferError) -> bool {
+        match error {
+            TransferError::Store { source, .. } => {
+                self.refusals.others_may_pass(Request::Send, source)
+            }
+            TransferError::Ask { source, .. } => {
+                self.refusals.others_may_pass(Request::Ask, source)
+            }
+            error => error.is_of_one_file(),
+        }
+    }
+
+    /// Whether the store failed so each time it was asked, which is the store's failure then.
+    pub(crate) fn never_passed(&self, error: &TransferError) -> bool {
+        match error {
+            TransferError::Store { .. } => self.refusals.never_passed(Request::Send),
+            TransferError::Ask { .. } => self.refusals.never_passed(Request::Ask),
+            _ => false,
+        }
     }
 }
 
@@ -216,7 +373,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{Silent, Source, SourceFile, hash_file};
+    use crate::{Source, SourceFile, hash_file};
 
     fn source(dir: &TempDir, name: &str, bytes: &[u8]) -> Source {
         let path = dir.path().join(name);
@@ -335,6 +492,7 @@ mod tests {
         let store = Arc::new(RecordStore::new(Arc::new(MemoryStore::new())));
         let options = UploadOptions {
             max_in_flight: 4,
+            max_in_flight_far: 4,
             ..UploadOptions::default()
         };
         let uploader = Uploader::new(Arc::clone(&store) as _, options);
@@ -387,6 +545,7 @@ mod tests {
         let store = Arc::new(RecordStore::new(Arc::new(MemoryStore::new())));
         let options = UploadOptions {
             max_in_flight: 3,
+            max_in_flight_far: 3,
             ..UploadOptions::default()
         };
         let uploader = Uploader::new(Arc::clone(&store) as _, options);

@@ -64,6 +64,7 @@ impl TestS3 {
             root: root.to_owned(),
             requests: tokio::sync::watch::Sender::default(),
             rules: Mutex::default(),
+            healed: tokio::sync::watch::Sender::default(),
             conditional: tokio::sync::Mutex::default(),
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
@@ -111,6 +112,7 @@ impl TestS3 {
     /// From now on treats all requests well.
     pub fn heal(&self) {
         self.shared.rules.lock().clear();
+        self.shared.healed.send_modify(|times| *times += 1);
     }
 
     /// Serves until the task is cancelled.

@@ -38,6 +38,8 @@ pub enum Mishap {
     Close,
     /// There is never an answer.
     Silence,
+    /// The server waits until it is healed, and then does what it was asked.
+    Hold,
     /// The server does not know what `Range` and `If-None-Match` mean.
     Ignorance,
 }

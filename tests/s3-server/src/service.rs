@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) root: PathBuf,
     pub(crate) requests: tokio::sync::watch::Sender<Vec<Request>>,
     pub(crate) rules: Mutex<Vec<Rule>>,
+    /// How often the server was healed.
+    pub(crate) healed: tokio::sync::watch::Sender<u64>,
     /// Held while a conditional PUT is checked and made.
     pub(crate) conditional: tokio::sync::Mutex<()>,
 }
@@ -111,6 +113,7 @@ impl Shared {
                 .and_then(|range| Some(range.to_str().ok()?.to_owned())),
             headers: request.headers().clone(),
         };
+        let healings = *self.healed.borrow();
         let mishap = Rule::first_of(&mut self.rules.lock(), &seen);
         self.requests.send_modify(|requests| requests.push(seen));
         match mishap {
@@ -135,6 +138,12 @@ impl Shared {
             }
             Some(Mishap::Close) => Err("the connection breaks".into()),
             Some(Mishap::Silence) => std::future::pending().await,
+            Some(Mishap::Hold) => {
+                let mut healed = self.healed.subscribe();
+                // The sender lives as long as the server.
+                let _ = healed.wait_for(|&times| times > healings).await;
+                self.serve(request).await
+            }
             Some(Mishap::Ignorance) => {
                 request.extensions_mut().insert(Ignorant);
                 self.serve(request).await

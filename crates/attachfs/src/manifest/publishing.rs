@@ -1,7 +1,7 @@
 //! Manifests into a store and out of it, with what is said of them.
 
 use attachfs_manifest::ContentHash;
-use attachfs_store::{ManifestAddress, ManifestKey, Metadata, PutOutcome, StoreError};
+use attachfs_store::{ManifestAddress, ManifestKey, Metadata};
 use attachfs_transfer::{Progress, check_objects};
 use serde::Serialize;
 
@@ -100,34 +100,11 @@ pub struct PlacedManifest {
 }
 
 impl PlacedManifest {
-    /// Puts it into a store, and says whether it was there already. Whatever happened to an earlier attempt:
-    /// afterwards it is there, or it is an error.
+    /// Puts it into a store, and says whether it was there already.
     pub(crate) async fn put(&self, store: &OpenStore) -> Result<bool, Error> {
-        let address = || {
-            ManifestAddress {
-                store: store.store.address(),
-                key: self.key.clone(),
-            }
-            .to_string()
-        };
-        let bytes = self.bytes.clone();
-        let put = store
-            .store
-            .put_manifest_if_absent(&self.key, bytes, &self.metadata);
-        let sent = match put.await {
-            Ok(PutOutcome::Created) => return Ok(false),
-            sent => sent,
-        };
-        let failed = |source: StoreError| Error::PublishManifest {
-            key: address(),
-            source,
-        };
-        // Either it is there already, or the outcome is unknown: look.
-        match store.store.get_manifest(&self.key).await {
-            Ok(found) if found.is(&self.bytes, &self.metadata) => Ok(sent.is_ok()),
-            Ok(_) => Err(Error::KeyTaken(address())),
-            Err(look) => Err(failed(sent.err().unwrap_or(look))),
-        }
+        let (bytes, metadata) = (self.bytes.clone(), &self.metadata);
+        let put = attachfs_transfer::publish_manifest(&*store.store, &self.key, bytes, metadata);
+        Ok(put.await?)
     }
 }
 

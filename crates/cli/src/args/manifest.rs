@@ -118,11 +118,19 @@ pub(crate) struct Hashing {
     /// Read all files, whatever is remembered of them.
     #[arg(long)]
     pub(crate) force_rehash: bool,
-    /// Remember hashes here. Default: $XDG_CACHE_HOME/attachfs.
+    #[command(flatten)]
+    pub(crate) remembering: Remembering,
+}
+
+/// Where hashes of files, and objects that were seen in buckets, are remembered.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Remembering {
+    /// Remember hashes, and what was seen in buckets, here. Default: $XDG_CACHE_HOME/attachfs.
     #[arg(long, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
-    /// Use the hash cache of the deadline client too, in this directory; by default
-    /// ~/.deadline/cache, where its programs keep it. It knows modification times only, not sizes.
+    /// Use the caches of the deadline client too, in this directory; by default ~/.deadline/cache,
+    /// where its programs keep them. Its hashes know modification times only, not sizes; what it saw
+    /// in buckets is used only without another endpoint.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "")]
     pub(crate) share_deadline_cache: Option<PathBuf>,
 }

@@ -18,7 +18,7 @@ use attachfs::manifest::{
 use attachfs::{By as Comparison, ChunkSize, DiffOptions, Format, PathFilter, SymlinkPolicy};
 use serde_json::json;
 
-pub(super) use choosing::{hashing, selection};
+pub(super) use choosing::{deadline, hashing, selection};
 
 use super::{open_store, publishing, read, remark, source};
 use crate::args::manifest::{

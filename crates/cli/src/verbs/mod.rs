@@ -8,6 +8,7 @@ mod running;
 mod sessions;
 mod snapshotting;
 mod store;
+mod uploading;
 
 use attachfs::{
     ManifestAddress, ManifestBytes, ManifestPath, ManifestSource, OpenStore, Owner, StoreSettings,
@@ -33,6 +34,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
         match verb {
             Verb::Run(run) => running::run(&globals, run).await,
             Verb::Snapshot(snapshot) => snapshotting::snapshot(&globals, snapshot).await,
+            Verb::Upload(upload) => uploading::upload(&globals, upload).await,
             Verb::Mount(mount) => mounting::mount(&globals, mount).await,
             Verb::Umount(umount) => mounting::umount(&globals, umount).await,
             Verb::List => sessions::list(&globals),

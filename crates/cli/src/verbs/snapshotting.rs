@@ -8,6 +8,7 @@ use attachfs::{ChunkSize, Format, SnapshotOptions, Taken};
 
 use super::manifest::{hashing, policy, selection};
 use super::open_store;
+use super::uploading::{published, unfinished, uploading};
 use crate::args::{FormatName, Globals, Snapshot};
 use crate::exit::Failure;
 use crate::output;
@@ -25,6 +26,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
         symlinks: policy(args.symlinks),
         selection: selection(&args.scanning)?,
         hashing: hashing(&args.hashing)?,
+        uploading: uploading(globals, &args.publishing, &args.hashing.remembering)?,
     };
     let store = match &args.store {
         Some(address) => Some(create_or_open(globals, address).await?),
@@ -33,26 +35,35 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     let shown = Shown::cancellable(globals.json);
     let taken = attachfs::take_snapshot(&args.dir, store.as_ref(), &options, &shown).await;
     shown.clear();
-    let Taken { bytes, report, .. } = taken?;
-    if args.output == Path::new("-") {
+    let Taken { bytes, report, .. } = match taken {
+        Ok(taken) => taken,
+        Err(error) => return unfinished(globals, error),
+    };
+    if let Some(output) = &args.output
+        && output != Path::new("-")
+    {
+        write(output, &bytes)?;
+    }
+    let published = published(args.publishing.publish.as_ref(), &bytes, store.as_ref()).await?;
+    if args.output.as_deref() == Some(Path::new("-")) {
         std::io::stdout()
             .write_all(&bytes)
             .context("cannot write to standard output")?;
         return Ok(());
     }
-    write(&args.output, &bytes)?;
     if globals.json {
         let mut value = serde_json::to_value(&report)?;
-        value["manifest"] = args.output.display().to_string().into();
+        value["manifest"] = args.output.map(|path| path.display().to_string()).into();
+        value["published"] = published.into();
         output::print_json(&value)?;
     } else {
-        output::print(&output::snapshot(&report))?;
+        output::print(&(output::snapshot(&report) + &output::published(published.as_deref())))?;
     }
     Ok(())
 }
 
 /// A directory that is to be filled is made; a bucket is not.
-async fn create_or_open(
+pub(super) async fn create_or_open(
     globals: &Globals,
     address: &str,
 ) -> Result<attachfs::OpenStore, attachfs::Error> {

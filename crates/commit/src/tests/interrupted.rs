@@ -167,10 +167,10 @@ async fn a_manifest_whose_sending_failed_is_sent_again_and_one_that_arrived_is_f
         if arrived {
             assert!(first.unwrap().published.is_some());
         } else {
-            let Err(CommitError::Publish { key, .. }) = first else {
+            let Err(CommitError::Publish(PublishError::Store { key, .. })) = first else {
                 panic!("{first:?}")
             };
-            assert_eq!(key, World::key(1).to_string());
+            assert_eq!(key, World::key(1));
             assert!(matches!(
                 fs.0.commits()[..],
                 [CommitRecord::Intent { generation: 1, .. }]
@@ -194,7 +194,7 @@ async fn a_manifest_of_which_nothing_is_known_is_looked_for_by_the_next_commit()
     store.add(Rule::on(CallKind::GetManifest, Fault::Before(Failure::Other)).times(1));
     let first = committed(&world, &fs, &CommitOptions::default()).await;
     assert!(
-        matches!(first, Err(CommitError::Publish { .. })),
+        matches!(first, Err(CommitError::Publish(PublishError::Store { .. }))),
         "{first:?}"
     );
     assert_eq!(memory.manifests().len(), 1);
@@ -256,8 +256,8 @@ async fn another_manifest_under_the_key_is_never_overwritten() {
     assert_eq!(put.unwrap(), PutOutcome::Created);
     for _ in 0..2 {
         match committed(&world, &fs, &CommitOptions::default()).await {
-            Err(CommitError::Conflict { key, found, .. }) => {
-                assert_eq!(key, World::key(1).to_string());
+            Err(CommitError::Publish(PublishError::Conflict { key, found, .. })) => {
+                assert_eq!(key, World::key(1));
                 assert_eq!(found, ContentHash::of(b"someone else's"));
             }
             other => panic!("{other:?}"),

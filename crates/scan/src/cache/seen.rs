@@ -60,29 +60,19 @@ impl S3CheckCache {
         })
     }
 
-    /// Whether the object was seen in the last 30 days.
-    pub fn is_known(&self, key: &str, now: SystemTime) -> bool {
+    /// Whether each of these objects was seen in the last 30 days, in their order. Blocks. Thousands at
+    /// once are best: they are one transaction.
+    pub fn look_up(&self, keys: &[String], now: SystemTime) -> Vec<bool> {
         let mut reader = self.reader.lock();
-        let Some(connection) = &*reader else {
-            return false;
+        let found = match &mut *reader {
+            Some(connection) => find(connection, keys, now),
+            None => Ok(vec![false; keys.len()]),
         };
-        let find = || -> rusqlite::Result<Option<f64>> {
-            let mut row = connection
-                .prepare_cached("SELECT last_seen_time FROM s3checkV1 WHERE s3_key = ?1")?;
-            let found = row.query_row([key], |row| Ok(seconds(row.get_ref(0)?)));
-            Ok(found.optional()?.flatten())
-        };
-        match find() {
-            Ok(seen) => seen.is_some_and(|seen| {
-                let age = unix_seconds(now) - seen;
-                age < VALID.as_secs_f64() && age > -AHEAD.as_secs_f64()
-            }),
-            Err(error) => {
-                *reader = None;
-                self.warn("read", &error);
-                false
-            }
-        }
+        found.unwrap_or_else(|error| {
+            *reader = None;
+            self.warn("read", &error);
+            vec![false; keys.len()]
+        })
     }
 
     /// Keeps that the object was seen now.
@@ -129,6 +119,28 @@ impl Drop for S3CheckCache {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+fn find(
+    connection: &mut Connection,
+    keys: &[String],
+    now: SystemTime,
+) -> rusqlite::Result<Vec<bool>> {
+    let now = unix_seconds(now);
+    let is_valid = |seen: f64| {
+        let age = now - seen;
+        age < VALID.as_secs_f64() && age > -AHEAD.as_secs_f64()
+    };
+    // One lock and one state of the file for all of them.
+    let reading = connection.transaction()?;
+    let mut row =
+        reading.prepare_cached("SELECT last_seen_time FROM s3checkV1 WHERE s3_key = ?1")?;
+    keys.iter()
+        .map(|key| {
+            let seen = row.query_row([key], |row| Ok(seconds(row.get_ref(0)?)));
+            Ok(seen.optional()?.flatten().is_some_and(is_valid))
+        })
+        .collect()
 }
 
 /// The client writes a number as text, which the column makes a number again. Anything else is a miss.

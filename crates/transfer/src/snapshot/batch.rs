@@ -125,7 +125,7 @@ impl Large {
             Some((opened, hashes)) => {
                 shared.remember(&opened.now, &hashes, opened.seen);
                 let file = node_of(&opened.now, hashes);
-                Ok(Some(shared.done(item, file, Vec::new())))
+                Ok(Some(shared.done(item, file)))
             }
             None => shared.hash(item).map(Some),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use attachfs_fetch::ByteBudget;
-use attachfs_manifest::{ContentHash, File};
+use attachfs_manifest::{ChunkSize, ContentHash, File, ManifestPath};
 use attachfs_scan::{ScanError, ScannedFile};
 use attachfs_store::Payload;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use super::{Done, HashOptions, Item, Unreadable, node_of};
 use crate::hash::{hash_chunks, hash_range};
 use crate::meter::Meter;
 use crate::run::blocking;
-use crate::upload::Outcome;
+use crate::upload::{Outcome, Sending};
 use crate::{Source, SourceFile, TransferError, Uploader};
 
 /// How often a file that changes is read before it is an error.
@@ -28,18 +28,21 @@ const MOST_TRIES: u32 = 3;
 pub(super) struct Shared {
     pub(super) options: HashOptions,
     /// Files of up to this many bytes are kept in memory from reading to sending.
-    pub(super) small_file: u64,
-    pub(super) memory: ByteBudget,
-    pub(super) readers: Semaphore,
+    small_file: u64,
+    memory: ByteBudget,
+    readers: Semaphore,
+    pub(super) reader_count: usize,
     pub(super) store: Option<Uploader>,
-    pub(super) stored: Stored,
+    stored: Arc<Stored>,
     pub(super) meter: Arc<Meter>,
+    /// What the hashes of files should be is said by somebody else: a file that has others is an error.
+    is_named: bool,
 }
 
 /// The objects that are in the store by now or on their way. Who wants to store one waits for who
 /// came first, and takes over if that one fails: its file may have changed.
 #[derive(Default)]
-pub(super) struct Stored(Mutex<HashMap<ContentHash, Arc<OnceCell<()>>>>);
+struct Stored(Mutex<HashMap<ContentHash, Arc<OnceCell<()>>>>);
 
 impl Stored {
     fn cell(&self, hash: ContentHash) -> Arc<OnceCell<()>> {
@@ -89,33 +92,73 @@ impl Tries {
 }
 
 impl Shared {
-    /// Hashes a file and stores what the store lacks of it.
-    pub(super) async fn file(self: Arc<Self>, item: Item) -> Result<Done, TransferError> {
-        let mut stored = Vec::new();
+    pub(super) fn new(
+        options: HashOptions,
+        store: Option<&Uploader>,
+        meter: Arc<Meter>,
+        is_named: bool,
+    ) -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        // More than there are cores, since some of them wait for the disk.
+        let reader_count = 2 * threads;
+        Self {
+            options,
+            // Only what is sent is worth keeping in memory.
+            small_file: store.map_or(0, |store| store.options.small_file),
+            memory: store.map_or_else(|| ByteBudget::new(0), |store| store.memory.clone()),
+            readers: Semaphore::new(reader_count),
+            reader_count,
+            store: store.cloned(),
+            stored: Arc::default(),
+            meter,
+            is_named,
+        }
+    }
+
+    /// The same, for files that are gone through once more.
+    pub(super) fn again(&self, meter: Arc<Meter>) -> Self {
+        Self {
+            stored: Arc::clone(&self.stored),
+            ..Self::new(
+                self.options.clone(),
+                self.store.as_ref(),
+                meter,
+                self.is_named,
+            )
+        }
+    }
+
+    /// Stores what the store lacks of a file, hashing it unless its hashes are known.
+    pub(super) async fn file(self: Arc<Self>, mut item: Item) -> Result<Done, TransferError> {
+        let mut kept = Kept {
+            stored: std::mem::take(&mut item.stored),
+            relies: false,
+        };
         if let Some(known) = &item.known {
-            match self.known_once(&item.scanned, known, &mut stored).await {
+            match self.known_once(&item, known, &mut kept).await {
                 Ok(read) => {
                     self.meter.known(item.scanned.size, read);
-                    return Ok(match item.into_done() {
-                        Done::File { path, file, .. } => Done::File {
-                            path,
-                            file,
-                            was_known: read == 0,
-                            stored,
-                        },
-                        unreadable @ Done::Unreadable(_) => unreadable,
-                    });
+                    let now = item.scanned.clone();
+                    let known = known.clone();
+                    return Ok(kept.done(item, now, known, read == 0));
+                }
+                Err(TransferError::Changed { path }) if self.is_named => {
+                    return self.failed(item, kept, TransferError::Differs { path });
                 }
                 Err(TransferError::Changed { .. }) => {}
-                Err(error) => return self.failed(item, error),
+                Err(error) => return self.failed(item, kept, error),
             }
         }
         let mut tries = Tries::default();
         loop {
-            match self.file_once(&item.scanned, &mut stored).await {
-                Ok(file) => return Ok(self.done(item, file, stored)),
+            kept.relies = false;
+            match self.file_once(&item.scanned, &mut kept).await {
+                Ok((now, hashes)) => {
+                    self.meter.finished(|| item.path.to_string());
+                    return Ok(kept.done(item, now, hashes, false));
+                }
                 Err(error) if tries.again(&error, &item) => {}
-                Err(error) => return self.failed(item, error),
+                Err(error) => return self.failed(item, kept, error),
             }
         }
     }
@@ -127,58 +170,162 @@ impl Shared {
             match self.read(&item.scanned) {
                 Ok(read) => {
                     let file = node_of(&read.now, read.hashes);
-                    return Ok(self.done(item, file, Vec::new()));
+                    return Ok(self.done(item, file));
                 }
                 Err(error) if tries.again(&error, &item) => {}
-                Err(error) => return self.failed(item, error),
+                Err(error) => return self.failed(item, Kept::default(), error),
             }
         }
     }
 
-    pub(super) fn done(&self, item: Item, file: File, stored: Vec<(Outcome, u64)>) -> Done {
+    /// A file that was hashed and nothing else.
+    pub(super) fn done(&self, item: Item, file: File) -> Done {
         self.meter.finished(|| item.path.to_string());
         Done::File {
             path: item.path,
             file,
             was_known: false,
-            stored,
+            stored: Vec::new(),
+            relied: None,
         }
     }
 
-    /// An error, or a file that is left out.
-    fn failed(&self, item: Item, error: TransferError) -> Result<Done, TransferError> {
+    /// The end of everything, a file that is left out, or one that failed while others may not.
+    fn failed(&self, item: Item, kept: Kept, error: TransferError) -> Result<Done, TransferError> {
         let is_unreadable = matches!(
             error,
             TransferError::Scan(ScanError::Io { .. } | ScanError::Replaced(_))
                 | TransferError::Read { .. }
         );
-        if !is_unreadable || !self.options.skip_unreadable {
+        if is_unreadable && self.options.skip_unreadable {
+            tracing::warn!(path = %item.path, error = &error as &dyn std::error::Error,
+                "the file cannot be read and is left out");
+            self.meter.known(item.scanned.size, 0);
+            return Ok(Done::Unreadable(Unreadable {
+                path: item.path,
+                error,
+            }));
+        }
+        match &self.store {
+            Some(store) if store.others_may_pass(&error) => {
+                tracing::warn!(path = %item.path, error = &error as &dyn std::error::Error,
+                    "the file is not stored");
+                self.meter.known(item.scanned.size, 0);
+                Ok(Done::Failed {
+                    path: item.path,
+                    stored: kept.stored,
+                    error,
+                })
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// A file that failed before anything was done with it.
+    pub(super) fn failed_before(
+        &self,
+        path: ManifestPath,
+        error: TransferError,
+    ) -> Result<Done, TransferError> {
+        if !error.is_of_one_file() {
             return Err(error);
         }
-        tracing::warn!(path = %item.path, error = &error as &dyn std::error::Error,
-            "the file cannot be read and is left out");
-        self.meter.known(item.scanned.size, 0);
-        Ok(Done::Unreadable(Unreadable {
-            path: item.path,
+        self.meter.known(0, 0);
+        Ok(Done::Failed {
+            path,
+            stored: Vec::new(),
             error,
-        }))
+        })
     }
 
     async fn file_once(
         self: &Arc<Self>,
         scanned: &ScannedFile,
-        stored: &mut Vec<(Outcome, u64)>,
-    ) -> Result<File, TransferError> {
-        let _held = self.memory.take(self.in_memory(scanned)).await;
+        kept: &mut Kept,
+    ) -> Result<(ScannedFile, Vec<ContentHash>), TransferError> {
+        if scanned.size > self.small_file {
+            return self.large_once(scanned, kept).await;
+        }
+        let _held = self.memory.take(scanned.size).await;
         let (shared, file) = (Arc::clone(self), scanned.clone());
         let read = self.reading(move || shared.read(&file)).await?;
         let Read { now, bytes, hashes } = read;
         for (&hash, range) in hashes.iter().zip(self.options.chunk_size.ranges(now.size)) {
             let len = range.end - range.start;
-            let payload = std::future::ready(bytes.payload(range));
-            stored.extend(self.store(hash, len, payload, &now).await?);
+            let sending = std::future::ready(bytes.payload(range).map(whole));
+            self.store(hash, len, sending, &now, kept).await?;
         }
-        Ok(node_of(&now, hashes))
+        Ok((now, hashes))
+    }
+
+    /// Chunk by chunk: the next is hashed while one is sent.
+    async fn large_once(
+        self: &Arc<Self>,
+        scanned: &ScannedFile,
+        kept: &mut Kept,
+    ) -> Result<(ScannedFile, Vec<ContentHash>), TransferError> {
+        let _turn = match &self.store {
+            Some(store) => store.turn(scanned.size).await,
+            None => None,
+        };
+        let seen = SystemTime::now();
+        let file = scanned.clone();
+        let (source, now) = self.reading(move || open(&file)).await?;
+        let mut hashes = Vec::new();
+        let mut last: Option<(ContentHash, Range<u64>)> = None;
+        for range in self.options.chunk_size.ranges(now.size) {
+            let hashing = self.hash_chunk(&source, range.clone());
+            let hash = match last.take() {
+                None => hashing.await?,
+                Some((hash, range)) => {
+                    let sending = self.send_chunk(hash, range, &source, &now, kept);
+                    tokio::try_join!(hashing, sending)?.0
+                }
+            };
+            hashes.push(hash);
+            last = Some((hash, range));
+        }
+        let (shared, read) = (Arc::clone(self), source.clone());
+        let (file, found) = (now.clone(), hashes.clone());
+        self.reading(move || {
+            let open = read.open()?;
+            read.check_unchanged(&open)?;
+            shared.remember(&file, &found, seen);
+            Ok(())
+        })
+        .await?;
+        if let Some((hash, range)) = last {
+            self.send_chunk(hash, range, &source, &now, kept).await?;
+        }
+        Ok((now, hashes))
+    }
+
+    async fn hash_chunk(
+        self: &Arc<Self>,
+        source: &Source,
+        range: Range<u64>,
+    ) -> Result<ContentHash, TransferError> {
+        let (shared, source) = (Arc::clone(self), source.clone());
+        self.reading(move || {
+            let file = source.open()?;
+            let hash = hash_range(&source, &file, range, &shared.meter)?;
+            shared.look_up_seen(&[hash]);
+            Ok(hash)
+        })
+        .await
+    }
+
+    async fn send_chunk(
+        &self,
+        hash: ContentHash,
+        range: Range<u64>,
+        source: &Source,
+        now: &ScannedFile,
+        kept: &mut Kept,
+    ) -> Result<(), TransferError> {
+        let len = range.end - range.start;
+        let sending = std::future::ready(source.payload(range).map(whole));
+        self.store(hash, len, sending, now, kept).await
     }
 
     /// Sees to it that the objects of a file whose hashes are known are in the store. Reads of it what
@@ -186,27 +333,36 @@ impl Shared {
     /// changed if it is not what it was, or the hash is another.
     async fn known_once(
         self: &Arc<Self>,
-        scanned: &ScannedFile,
+        item: &Item,
         hashes: &[ContentHash],
-        stored: &mut Vec<(Outcome, u64)>,
+        kept: &mut Kept,
     ) -> Result<u64, TransferError> {
+        let scanned = &item.scanned;
         // Before there is a request: whoever has memory may wait for one, so nobody who has one may
         // wait for memory.
         let _held = self.memory.take(self.in_memory(scanned)).await;
-        let mut read = 0;
-        let ranges = self.options.chunk_size.ranges(scanned.size);
-        for (&hash, range) in hashes.iter().zip(ranges) {
+        let before = kept.sent();
+        // One hash is of the whole file, however the manifest cuts others.
+        let cut = match hashes {
+            [_] => ChunkSize::WholeFile,
+            _ => item.chunk_size,
+        };
+        for (&hash, range) in hashes.iter().zip(cut.ranges(scanned.size)) {
             let len = range.end - range.start;
             let (shared, file) = (Arc::clone(self), scanned.clone());
-            let payload = self.reading(move || shared.read_again(&file, hash, range));
-            if let Some((outcome, len)) = self.store(hash, len, payload, scanned).await? {
-                stored.push((outcome, len));
-                if outcome == Outcome::Uploaded {
-                    read += len;
-                }
-            }
+            let sending = async move {
+                let _turn = match &shared.store {
+                    Some(store) => store.turn(file.size).await,
+                    None => None,
+                };
+                let reader = Arc::clone(&shared);
+                let read = move || reader.read_again(&file, hash, range);
+                let payload = shared.reading(read).await?;
+                Ok(Sending { payload, _turn })
+            };
+            self.store(hash, len, sending, scanned, kept).await?;
         }
-        Ok(read)
+        Ok(kept.sent() - before)
     }
 
     /// How much memory the file takes from reading to sending.
@@ -249,6 +405,7 @@ impl Shared {
             (FileBytes::InMemory(bytes), hashes)
         };
         self.remember(&now, &hashes, seen);
+        self.look_up_seen(&hashes);
         Ok(Read { now, bytes, hashes })
     }
 
@@ -289,25 +446,87 @@ impl Shared {
         Ok(payload)
     }
 
-    /// Sees to it that an object is in the store, if there is one. `None` if somebody else did.
+    /// Finds out which of these objects were seen in the store at an earlier time. Blocks.
+    pub(super) fn look_up_seen(&self, hashes: &[ContentHash]) {
+        let store = self.store.as_ref();
+        if let Some(seen) = store.and_then(|store| store.seen.as_ref()) {
+            seen.look_up(hashes);
+        }
+    }
+
+    /// Sees to it that an object is in the store, if there is one.
     async fn store(
         &self,
         hash: ContentHash,
         len: u64,
-        payload: impl Future<Output = Result<Payload, TransferError>> + Send,
+        sending: impl Future<Output = Result<Sending, TransferError>> + Send,
         file: &ScannedFile,
-    ) -> Result<Option<(Outcome, u64)>, TransferError> {
+        kept: &mut Kept,
+    ) -> Result<(), TransferError> {
         let Some(store) = &self.store else {
-            return Ok(None);
+            return Ok(());
         };
-        let mut mine = None;
         let cell = self.stored.cell(hash);
+        if !cell.initialized() && store.relies_on(hash, len) {
+            kept.relies = true;
+            return Ok(());
+        }
+        let mut mine = None;
         let ensure = || async {
-            mine = Some((store.ensure(hash, len, payload, &file.source()).await?, len));
+            mine = Some(store.ensure(hash, len, sending, &file.source()).await?);
             Ok::<_, TransferError>(())
         };
         cell.get_or_try_init(ensure).await?;
-        Ok(mine)
+        // Whoever came first counts it.
+        kept.stored.extend(mine.map(|outcome| (outcome, len)));
+        Ok(())
+    }
+}
+
+/// What became of a file's objects so far.
+#[derive(Debug, Default)]
+struct Kept {
+    stored: Vec<(Outcome, u64)>,
+    /// One of them was seen in the store at an earlier time only.
+    relies: bool,
+}
+
+impl Kept {
+    /// The bytes that were sent.
+    fn sent(&self) -> u64 {
+        let sent = self.stored.iter();
+        sent.filter(|(outcome, _)| *outcome == Outcome::Uploaded)
+            .map(|(_, len)| len)
+            .sum()
+    }
+
+    /// A file that was this and has these hashes.
+    fn done(self, item: Item, now: ScannedFile, hashes: Vec<ContentHash>, was_known: bool) -> Done {
+        let file = node_of(&now, hashes.clone());
+        let relied = self.relies.then(|| {
+            Box::new(Item {
+                path: item.path.clone(),
+                scanned: now,
+                known: Some(hashes),
+                chunk_size: item.chunk_size,
+                stored: self.stored.clone(),
+            })
+        });
+        Done::File {
+            path: item.path,
+            file,
+            was_known,
+            stored: self.stored,
+            relied,
+        }
+    }
+}
+
+/// What is sent without a turn of its own.
+fn whole(payload: Payload) -> Sending {
+    Sending {
+        payload,
+        _turn: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use attachfs_manifest::{ChunkSize, ManifestPath};
 use attachfs_scan::cache::HashCaches;
 
-use crate::{Tally, TransferError, UploadReport};
+use crate::{Summary, Tally, TransferError, UploadReport};
 
 /// How files are hashed.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct HashReport {
     pub known: Tally,
     /// What became of the objects. Nothing without a store.
     pub upload: UploadReport,
+    /// What became of the files. Nothing without a store.
+    pub summary: Summary,
     /// Files that are not in the manifest, in the order of their paths.
     pub unreadable: Vec<Unreadable>,
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use attachfs::manifest::{Hashing, HashingPlaces, Selection, open_hash_caches};
 use attachfs::{FileList, GlobConfig};
 
-use crate::args::manifest::{Choice, Hashing as HashingArgs, Scanning};
+use crate::args::manifest::{Choice, Hashing as HashingArgs, Remembering, Scanning};
 use crate::exit::Failure;
 use crate::places::places;
 
@@ -78,8 +78,20 @@ fn listed(file: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
 
 /// How files are hashed, with the caches open.
 pub(in crate::verbs) fn hashing(args: &HashingArgs) -> Result<Hashing, Failure> {
-    let home = places(args.cache_dir.clone());
-    let deadline = match &args.share_deadline_cache {
+    let places = HashingPlaces {
+        cache: places(args.remembering.cache_dir.clone()).cache,
+        machine: machine(),
+        deadline: deadline(&args.remembering)?,
+    };
+    Ok(Hashing {
+        caches: Some(open_hash_caches(&places)),
+        force_rehash: args.force_rehash,
+    })
+}
+
+/// The directory of the deadline client's caches, if they are to be shared.
+pub(in crate::verbs) fn deadline(args: &Remembering) -> Result<Option<PathBuf>, Failure> {
+    Ok(match &args.share_deadline_cache {
         None => None,
         Some(named) if named.as_os_str().is_empty() => {
             let home = std::env::var_os("HOME").context(
@@ -88,15 +100,6 @@ pub(in crate::verbs) fn hashing(args: &HashingArgs) -> Result<Hashing, Failure> 
             Some(Path::new(&home).join(".deadline/cache"))
         }
         Some(named) => Some(named.clone()),
-    };
-    let places = HashingPlaces {
-        cache: home.cache,
-        machine: machine(),
-        deadline,
-    };
-    Ok(Hashing {
-        caches: Some(open_hash_caches(&places)),
-        force_rehash: args.force_rehash,
     })
 }
 

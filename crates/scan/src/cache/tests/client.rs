@@ -341,5 +341,6 @@ with S3CheckCache(home) as cache:
         &[],
     );
     assert_eq!(found, "True\nFalse\nFalse\n");
-    assert!(cache.is_known("bucket/p/Data/b.xxh128", SystemTime::now()));
+    let key = "bucket/p/Data/b.xxh128".to_owned();
+    assert_eq!(cache.look_up(&[key], SystemTime::now()), [true]);
 }

@@ -8,6 +8,10 @@ fn open(home: &TempDir) -> S3CheckCache {
     S3CheckCache::open(home.path(), Duration::from_millis(200)).unwrap()
 }
 
+fn is_known(cache: &S3CheckCache, key: &str, now: SystemTime) -> bool {
+    cache.look_up(&[key.to_owned()], now) == [true]
+}
+
 #[test]
 fn an_object_is_known_for_thirty_days() {
     let home = TempDir::new().unwrap();
@@ -16,14 +20,14 @@ fn an_object_is_known_for_thirty_days() {
     cache.flush();
     let after = |seconds: u64| {
         let later = now() + Duration::from_secs(seconds);
-        cache.is_known("b/p/Data/h.xxh128", later)
+        is_known(&cache, "b/p/Data/h.xxh128", later)
     };
     assert!(after(0));
     assert!(after(30 * 86_400 - 1));
     assert!(!after(30 * 86_400));
-    assert!(!cache.is_known("b/p/Data/other.xxh128", now()));
+    assert!(!is_known(&cache, "b/p/Data/other.xxh128", now()));
     // What a clock that was far ahead wrote is not believed.
-    assert!(!cache.is_known("b/p/Data/h.xxh128", now() - 2 * DAY));
+    assert!(!is_known(&cache, "b/p/Data/h.xxh128", now() - 2 * DAY));
 }
 
 #[test]
@@ -33,7 +37,7 @@ fn the_last_sight_counts_and_the_next_process_knows_it() {
     cache.remember("b/k", now());
     cache.remember("b/k", now() + 20 * DAY);
     drop(cache);
-    assert!(open(&home).is_known("b/k", now() + 40 * DAY));
+    assert!(is_known(&open(&home), "b/k", now() + 40 * DAY));
 }
 
 #[test]
@@ -50,7 +54,7 @@ fn a_prefix_is_forgotten_and_its_neighbours_are_not() {
     ];
     let known = || -> Vec<_> {
         keys.into_iter()
-            .filter(|key| cache.is_known(key, now()))
+            .filter(|key| is_known(&cache, key, now()))
             .collect()
     };
     for key in keys {
@@ -61,6 +65,19 @@ fn a_prefix_is_forgotten_and_its_neighbours_are_not() {
     assert_eq!(known(), keys[2..]);
     cache.forget("b", "");
     assert_eq!(known(), ["bb/p/Data/1"]);
+}
+
+#[test]
+fn many_objects_are_looked_up_at_once_and_answered_in_their_order() {
+    let home = TempDir::new().unwrap();
+    let cache = open(&home);
+    let keys: Vec<_> = (0..1000).map(|i| format!("b/Data/{i}")).collect();
+    for key in keys.iter().step_by(3) {
+        cache.remember(key, now());
+    }
+    cache.flush();
+    let expected: Vec<_> = (0..1000).map(|i| i % 3 == 0).collect();
+    assert_eq!(cache.look_up(&keys, now()), expected);
 }
 
 #[test]
@@ -85,13 +102,13 @@ fn times_are_numbers_and_anything_else_is_a_miss() {
     assert_eq!(kind("b/half"), kind("b/theirs"));
     assert_eq!(kind("b/whole"), kind("b/theirs-whole"));
     for key in ["b/half", "b/whole", "b/theirs", "b/theirs-whole"] {
-        assert!(cache.is_known(key, now()), "{key}");
+        assert!(is_known(&cache, key, now()), "{key}");
     }
     for bad in ["'soon'", "NULL", "x'31'", "9e999", "-9e999"] {
         connection
             .execute(&format!("UPDATE s3checkV1 SET last_seen_time = {bad}"), [])
             .unwrap();
-        assert!(!cache.is_known("b/half", now()), "{bad}");
+        assert!(!is_known(&cache, "b/half", now()), "{bad}");
     }
 }
 
@@ -104,5 +121,5 @@ fn what_could_not_be_forgotten_is_not_known() {
     let other = Connection::open(home.path().join("s3_check_cache.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     cache.forget("b", "p");
-    assert!(!cache.is_known("b/p/Data/1", now()));
+    assert!(!is_known(&cache, "b/p/Data/1", now()));
 }

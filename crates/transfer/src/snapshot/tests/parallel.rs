@@ -31,6 +31,8 @@ fn item(name: &str, size: u64) -> Item {
         path: path(name),
         scanned,
         known: None,
+        chunk_size: ChunkSize::DEFAULT,
+        stored: Vec::new(),
     }
 }
 

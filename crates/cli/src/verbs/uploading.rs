@@ -1,0 +1,107 @@
+//! `upload`, and what `snapshot` does in the same way.
+
+use attachfs::manifest::{OpenedManifest, open_manifest};
+use attachfs::{Error, ManifestKey, OpenStore, SeenPlaces, Uploading};
+
+use super::manifest::deadline;
+use super::snapshotting::create_or_open;
+use super::{read, source};
+use crate::args::Globals;
+use crate::args::manifest::Remembering;
+use crate::args::upload::{Publishing, Upload};
+use crate::exit::{self, Failure};
+use crate::output;
+use crate::places::places;
+use crate::progress::Shown;
+
+pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failure> {
+    if args.publishing.publish.is_some() && args.manifests.len() > 1 {
+        let why = "--publish names one key, for one manifest".to_owned();
+        return Err(Error::Usage(why).into());
+    }
+    let mut manifests = Vec::new();
+    for manifest in &args.manifests {
+        manifests.push(read(globals, &source(manifest)?, None).await?);
+    }
+    let opened = manifests.iter().map(|bytes| open_manifest(bytes, false));
+    let opened: Vec<OpenedManifest> = opened.collect::<Result<_, _>>()?;
+    let store = create_or_open(globals, &args.store).await?;
+    let uploading = uploading(globals, &args.publishing, &args.remembering)?;
+    let shown = Shown::cancellable(globals.json);
+    let root = args.root.as_deref();
+    let uploaded = attachfs::upload_manifests(&opened, root, &store, &uploading, &shown).await;
+    shown.clear();
+    let summary = match uploaded {
+        Ok(summary) => summary,
+        Err(error) => return unfinished(globals, error),
+    };
+    let bytes = manifests.first().map(|manifest| &*manifest.bytes);
+    let published = published(
+        args.publishing.publish.as_ref(),
+        bytes.unwrap_or_default(),
+        Some(&store),
+    )
+    .await?;
+    if globals.json {
+        let mut value = serde_json::to_value(&summary)?;
+        value["published"] = published.into();
+        return Ok(output::print_json(&value)?);
+    }
+    Ok(output::print(
+        &(output::summary("uploaded", &summary) + &output::published(published.as_deref())),
+    )?)
+}
+
+/// What is known of a store, and how much of it counts.
+pub(super) fn uploading(
+    globals: &Globals,
+    args: &Publishing,
+    remembering: &Remembering,
+) -> Result<Uploading, Failure> {
+    let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let endpoint = globals.endpoint_url.clone();
+    let profile = globals.profile.clone();
+    let seen = SeenPlaces {
+        cache: places(remembering.cache_dir.clone()).cache,
+        deadline: deadline(remembering)?,
+        endpoint: endpoint
+            .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
+            .or_else(|| variable("AWS_ENDPOINT_URL")),
+        profile: profile.or_else(|| variable("AWS_PROFILE")),
+    };
+    Ok(Uploading {
+        seen: Some(seen),
+        force_check: args.force_s3_check,
+    })
+}
+
+/// Publishes a manifest if it is to be, and gives its address.
+pub(super) async fn published(
+    key: Option<&ManifestKey>,
+    bytes: &[u8],
+    store: Option<&OpenStore>,
+) -> Result<Option<String>, Error> {
+    match (key, store) {
+        (Some(key), Some(store)) => {
+            let metadata = attachfs::Metadata::new();
+            attachfs::publish(key, bytes, &metadata, store)
+                .await
+                .map(Some)
+        },
+        _ => Ok(None),
+    }
+}
+
+/// Ends an upload that did not store everything: with its account, if it has one.
+pub(super) fn unfinished(globals: &Globals, error: Error) -> Result<(), Failure> {
+    let Some(summary) = error.unfinished().cloned() else {
+        return Err(error.into());
+    };
+    if globals.json {
+        output::print_json(&summary)?;
+    } else {
+        output::print(&output::summary("uploaded", &summary))?;
+    }
+    exit::report(&error.into());
+    exit::of_summary(&summary)
+}

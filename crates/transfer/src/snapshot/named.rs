@@ -1,0 +1,113 @@
+//! Storing the files that a manifest names, where the manifest came first.
+//!
+//! A file is the manifest's if it has its size and time; its bytes are read only where the store lacks
+//! them, and are sent only under the hashes that the manifest says. A file that is another is reported:
+//! the manifest is not changed to fit.
+
+use std::sync::Arc;
+
+use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, Mtime};
+use attachfs_scan::Below;
+
+use super::file::Shared;
+use super::{Done, HashOptions, Item, LOOK_UP, sending};
+use crate::meter::Meter;
+use crate::run::{blocking, run_all};
+use crate::{Phase, Progress, Summary, Tally, TransferError, UploadReport, Uploader};
+
+/// How far a file's time may be from the manifest's, in microseconds: the Python client writes times through
+/// floating point.
+const SAME_TIME: u64 = 1;
+
+/// A file as a manifest names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Where it is below the root.
+    pub path: ManifestPath,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time.
+    pub mtime: Mtime,
+    /// The hash of the file, or of each of its chunks.
+    pub hashes: Vec<ContentHash>,
+    /// How its manifest cuts files.
+    pub chunk_size: ChunkSize,
+}
+
+/// Stores the objects of these files that the store lacks. Files that are missing, are not what they are
+/// said to be, or cannot be stored, are [`TransferError::Unfinished`] when all others are stored.
+pub async fn upload_named(
+    root: &Below,
+    files: Vec<NamedFile>,
+    store: &Uploader,
+    progress: &dyn Progress,
+) -> Result<(UploadReport, Summary), TransferError> {
+    let mut total = Tally::default();
+    files.iter().for_each(|file| total.add(file.size));
+    let meter = Meter::new(Phase::Upload, total.count, total.bytes);
+    // Nothing is cut here: each file brings its hashes.
+    let options = HashOptions::new(ChunkSize::WholeFile);
+    let shared = Arc::new(Shared::new(options, Some(store), meter, true));
+    let found = find(root, files, &shared, progress);
+    sending::store_all(&shared, total, found, progress, |_| {}).await
+}
+
+/// Looks for the files, and for what was seen of their objects. In the order of `files`.
+async fn find(
+    root: &Below,
+    files: Vec<NamedFile>,
+    shared: &Arc<Shared>,
+    progress: &dyn Progress,
+) -> Result<Vec<Result<Item, Done>>, TransferError> {
+    let mut found: Vec<Vec<Result<Item, Done>>> = Vec::new();
+    found.resize_with(files.len().div_ceil(LOOK_UP), Vec::new);
+    let mut files = files.into_iter();
+    let slices = std::iter::from_fn(move || {
+        let slice: Vec<NamedFile> = files.by_ref().take(LOOK_UP).collect();
+        (!slice.is_empty()).then_some(slice)
+    });
+    let jobs = slices.enumerate().map(|(at, slice)| {
+        let (root, shared) = (root.clone(), Arc::clone(shared));
+        async move {
+            let meter = Arc::clone(&shared.meter);
+            blocking(&meter, move || {
+                let hashes: Vec<_> = slice.iter().flat_map(|file| file.hashes.clone()).collect();
+                shared.look_up_seen(&hashes);
+                let items = slice.into_iter().map(|file| {
+                    let path = file.path.clone();
+                    look(&root, file).or_else(|error| shared.failed_before(path, error).map(Err))
+                });
+                Ok((at, items.collect::<Result<Vec<_>, _>>()?))
+            })
+            .await
+        }
+    });
+    let keep = |(at, slice)| found[at] = slice;
+    run_all(
+        jobs,
+        shared.reader_count,
+        &shared.meter.anew(),
+        progress,
+        keep,
+    )
+    .await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The file, if it is what the manifest says.
+fn look(root: &Below, file: NamedFile) -> Result<Result<Item, Done>, TransferError> {
+    let scanned = root.find(&file.path)?;
+    let is_same = scanned.size == file.size && scanned.mtime.0.abs_diff(file.mtime.0) <= SAME_TIME;
+    if !is_same {
+        return Err(TransferError::Differs {
+            path: scanned.source(),
+        });
+    }
+    Ok(Ok(Item {
+        path: file.path,
+        scanned,
+        known: Some(file.hashes),
+        chunk_size: file.chunk_size,
+        stored: Vec::new(),
+    }))
+}
