@@ -1,8 +1,9 @@
-//! The one pipeline that hashes files and puts their bytes into a store.
+//! The one pipeline that hashes files and puts their bytes into a store, and the one that fetches them.
 //!
 //! - [`snapshot`] turns a scan into a manifest, and uploads what the store lacks on the way;
 //! - [`hash_source`] and [`Uploader::upload_missing`] are the same two steps for a caller that has its
 //!   own plan (a commit), and [`Uploader::confirm`] asks whether objects are there;
+//! - [`download`] places a manifest's files in a folder;
 //! - [`check_objects`] says which objects of a list a store lacks, and reads them if it is told to.
 //!
 //! The promise of all of them: an object is stored only under the hash of the bytes that it has, and
@@ -11,6 +12,7 @@
 //! reported. Memory, requests and threads are bounded whatever the number and length of the files.
 
 mod check;
+mod download;
 mod error;
 #[cfg(test)]
 mod golden;
@@ -24,6 +26,10 @@ mod upload;
 
 pub use attachfs_scan::{Cancelled, Phase, Progress, ProgressEvent, Reporter, Silent};
 pub use check::{ObjectFault, check_objects};
+pub use download::{
+    Conflict, DownloadError, DownloadOptions, DownloadReport, Nearby, Permissions, Remark, Sources, Wanted,
+    download,
+};
 pub use error::TransferError;
 pub use hash::{hash_file, hash_source};
 pub use snapshot::{HashOptions, HashReport, Unreadable, snapshot};
