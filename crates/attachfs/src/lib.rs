@@ -4,12 +4,14 @@
 //! - [`take_snapshot`] makes a manifest of a folder and fills a store;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
 //! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
+//! - [`download_manifests`] places the files of manifests in folders;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount.
 //!
 //! Nothing here reads the environment or writes to a terminal: the caller says where things are
 //! ([`Places`]) and hears of progress ([`Progress`]).
 
 mod control;
+mod download;
 mod error;
 mod index;
 mod inspect;
@@ -35,11 +37,15 @@ pub use attachfs_manifest::{
 pub use attachfs_scan::{FileList, SymlinkPolicy};
 pub use attachfs_store::{ManifestAddress, StoreAddress};
 pub use attachfs_transfer::{
-    Cancelled, Failed, Phase, Progress, ProgressEvent, Silent, Summary, Tally, error_chain,
+    Cancelled, Conflict, Failed, Permissions, Phase, Progress, ProgressEvent, Remark, Silent,
+    Summary, Tally, error_chain,
 };
 pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
 pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings};
 pub use control::StepHook;
+pub use download::{
+    DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests,
+};
 pub use error::{Class, Error};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use limits::raise_open_files;

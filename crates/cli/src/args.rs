@@ -1,5 +1,6 @@
 //! The command line, as typed. What an option means when it is not given is said here.
 
+pub(crate) mod download;
 pub(crate) mod manifest;
 
 use std::ffi::OsString;
@@ -62,6 +63,7 @@ pub(crate) enum Verb {
     Run(Run),
     /// Make a manifest of a folder, and upload what the store lacks.
     Snapshot(Snapshot),
+    Download(download::Download),
     Mount(Mount),
     /// Unmount: wait, seal the session, commit if it was mounted with --commit.
     Umount(Umount),

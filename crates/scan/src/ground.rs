@@ -45,9 +45,5 @@ impl Ground {
 /// A stamp's modification time as manifests have it.
 fn mtime_of(stamp: &FileStamp) -> Mtime {
     let microseconds = stamp.mtime_ns.div_euclid(1000);
-    Mtime(i64::try_from(microseconds).unwrap_or(if microseconds < 0 {
-        i64::MIN
-    } else {
-        i64::MAX
-    }))
+    Mtime(i64::try_from(microseconds).unwrap_or(if microseconds < 0 { i64::MIN } else { i64::MAX }))
 }

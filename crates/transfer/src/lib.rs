@@ -27,8 +27,8 @@ mod upload;
 pub use attachfs_scan::{Cancelled, Phase, Progress, ProgressEvent, Reporter, Silent};
 pub use check::{ObjectFault, check_objects};
 pub use download::{
-    Conflict, DownloadError, DownloadOptions, DownloadReport, Nearby, Permissions, Remark, Sources, Wanted,
-    download,
+    Conflict, DownloadError, DownloadOptions, DownloadReport, Nearby, Permissions, Remark, Sources,
+    Wanted, download,
 };
 pub use error::TransferError;
 pub use hash::{hash_file, hash_source};

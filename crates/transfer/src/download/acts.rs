@@ -1,5 +1,6 @@
 //! Carries out a plan, in its order.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use attachfs_manifest::ManifestPath;
@@ -68,10 +69,12 @@ impl Run {
             let path = path.to_string();
             report.summary.errors.push(Failed { path, error });
         }
-        report.left.extend(left.into_iter().map(|(path, why)| Remark {
-            path: path.to_string(),
-            why: why.to_owned(),
-        }));
+        report
+            .left
+            .extend(left.into_iter().map(|(path, why)| Remark {
+                path: path.to_string(),
+                why: why.to_owned(),
+            }));
         let meter = Arc::clone(&self.meter);
         // The long ones first: they end last.
         files.sort_by_key(|step| step.file.size <= self.options.block_bytes);
@@ -140,13 +143,13 @@ impl Run {
 
     /// Removes what interrupted runs left and nobody goes on with.
     fn remove_leftovers(&self, files: &[FileStep]) {
+        if self.leftovers.is_empty() {
+            return;
+        }
         let large = files
             .iter()
             .filter(|step| step.file.size > self.options.block_bytes);
-        let wanted: std::collections::HashSet<_> = match self.leftovers.is_empty() {
-            true => return,
-            false => large.map(key_of).collect(),
-        };
+        let wanted: HashSet<_> = large.map(key_of).collect();
         for (key, left) in &self.leftovers {
             if wanted.contains(key) {
                 continue;

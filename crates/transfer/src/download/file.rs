@@ -185,8 +185,7 @@ impl Run {
         if facts.stamp.size != step.file.size {
             return Ok(false);
         }
-        let is_same = is_known && known == Some(facts.stamp)
-            || self.has_bytes(&file, step)?;
+        let is_same = is_known && known == Some(facts.stamp) || self.has_bytes(&file, step)?;
         if !is_same {
             return Ok(false);
         }
@@ -247,12 +246,7 @@ impl Run {
     }
 
     /// Gives a whole and verified part its times, permissions and name. Blocks.
-    pub(super) fn finish(
-        &self,
-        part: &Part,
-        step: &FileStep,
-        target: Target,
-    ) -> Attempt<Outcome> {
+    pub(super) fn finish(&self, part: &Part, step: &FileStep, target: Target) -> Attempt<Outcome> {
         let failed = |doing| move |error| disk(&step.path, doing, error);
         let share = self.options.permissions;
         if share.add_file_mode != 0 || share.group.is_some() {

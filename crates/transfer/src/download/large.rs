@@ -205,9 +205,7 @@ impl Run {
             });
             match checked {
                 Ok(()) => at += 1,
-                Err(Trouble::File(error))
-                    if error.is_about_bytes() && !was_asked_again =>
-                {
+                Err(Trouble::File(error)) if error.is_about_bytes() && !was_asked_again => {
                     tracing::warn!(path = %step.path, error = &error as &dyn std::error::Error,
                         "an object is fetched again");
                     // One that is being written must not be written over what comes now.

@@ -37,7 +37,7 @@ enum Fate {
     Left,
     /// It has another name by now.
     Placed,
-    /// It is of no use, whatever is in it.
+    /// It is gone, since it was of no use.
     Spoilt,
 }
 
@@ -133,9 +133,17 @@ impl Part {
         }
     }
 
-    /// Has it removed, whatever is in it.
+    /// Removes it, whatever is in it. Who writes to it still writes to nothing.
     pub(super) fn spoil(&self) {
         *self.fate.lock() = Fate::Spoilt;
+        self.remove();
+    }
+
+    fn remove(&self) {
+        if let Err(error) = self.dir.remove_file(&self.name) {
+            // The next run finds it.
+            tracing::debug!(%error, "a file that was not finished stays behind");
+        }
     }
 
     /// The hashes of the blocks that should be there. `blocks` are all blocks of the file.
@@ -202,12 +210,8 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if matches!(*self.fate.lock(), Fate::Left | Fate::Placed) {
-            return;
-        }
-        if let Err(error) = self.dir.remove_file(&self.name) {
-            // The next run finds it.
-            tracing::debug!(%error, "a file that was not finished stays behind");
+        if *self.fate.lock() == Fate::Removed {
+            self.remove();
         }
     }
 }

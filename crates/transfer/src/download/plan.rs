@@ -84,7 +84,7 @@ pub(super) struct Plan {
     pub(super) files: Vec<FileStep>,
     pub(super) links: Vec<LinkStep>,
     pub(super) deletions: Vec<Deletion>,
-    /// What cannot be done, and why. Of files their lengths.
+    /// What cannot be done, and why. Of files and links their lengths.
     pub(super) failed: Vec<(ManifestPath, Option<u64>, String)>,
     /// Deletions that find something else than they mean, and what.
     pub(super) left: Vec<(ManifestPath, &'static str)>,
@@ -219,7 +219,11 @@ impl Plan {
 
     fn put(&mut self, path: ManifestPath, node: Node, found: Found) {
         if let Found::Unreachable(why) = found {
-            let size = node.as_file().map(|file| file.size);
+            let size = match &node {
+                Node::Dir => None,
+                Node::File(file) => Some(file.size),
+                Node::Symlink(_) => Some(0),
+            };
             self.failed.push((path, size, why));
             return;
         }

@@ -95,9 +95,9 @@ impl<'a> Dirs<'a> {
             Ok(()) => Ok(None),
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::NOENT) => Ok(None),
-                Some(Errno::NOTEMPTY | Errno::EXIST) => {
-                    Ok(Some("there is something in it that the manifest does not know"))
-                }
+                Some(Errno::NOTEMPTY | Errno::EXIST) => Ok(Some(
+                    "there is something in it that the manifest does not know",
+                )),
                 Some(Errno::NOTDIR | Errno::ISDIR) => Ok(Some("it is something else now")),
                 _ => Err(error),
             },
