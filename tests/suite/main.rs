@@ -1,7 +1,7 @@
 //! The suites across crates, in one program so that they are linked once.
 //!
 //! `architecture` holds the borders between crates. The others drive the real programs: `example` the renderer in a plain folder;
-//! `manifests` the operations on manifests; `peers` asks the reference implementations, where they are there;
+//! `downloading` what becomes of folders on their way back; `manifests` the operations on manifests; `peers` asks the reference implementations, where they are there;
 //! `journey`, `everyday`, `crash` and `failure` drive `attachfs` over real mounts on a [`machine::Machine`] made for each test.
 
 #![allow(
@@ -12,6 +12,7 @@
 mod architecture;
 mod corpus;
 mod crash;
+mod downloading;
 mod everyday;
 mod example;
 mod failure;

@@ -158,9 +158,8 @@ fn together(manifests: Vec<ManifestBytes>, layers: &LayerOptions) -> Result<Mani
 
 /// Here the option that names a directory in the manifest has another name than where it is mounted.
 fn for_download(error: Error) -> Error {
-    let root = match &error {
-        Error::Root(root) | Error::Layers(LayerError::Root(root)) => root,
-        _ => return error,
+    let (Error::Root(root) | Error::Layers(LayerError::Root(root))) = &error else {
+        return error;
     };
     match root {
         RootError::Missing(common) => Error::Usage(format!(
