@@ -1,4 +1,6 @@
 //! Carries out a plan, in its order.
+//!
+//! Once the files are placed nothing is cancelled any more: what is left takes no time to speak of.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -97,7 +99,7 @@ impl Run {
         self::files(&run, files, progress, report).await?;
         let after = blocking(&meter, move || {
             let mut acted = Acted::default();
-            run.make_links(&links, &mut acted)?;
+            run.make_links(&links, &mut acted);
             acted.deleted = delete_all(
                 &run.root,
                 &deletions,
@@ -109,7 +111,7 @@ impl Run {
                 let synced = run.root.sync_file_system();
                 synced.map_err(|source| DownloadError::Sync { source })?;
             }
-            run.remember_placed()?;
+            run.remember_placed();
             Ok(acted)
         });
         after.await?.report(report);
@@ -127,10 +129,9 @@ impl Run {
         Ok(())
     }
 
-    fn make_links(&self, links: &[LinkStep], acted: &mut Acted) -> Result<(), TransferError> {
+    fn make_links(&self, links: &[LinkStep], acted: &mut Acted) {
         let mut open = Dirs::new(&self.root);
         for step in links {
-            self.meter.go_on()?;
             match open.link(step, self.options.conflict) {
                 Ok(true) => acted.links_made += 1,
                 Ok(false) => acted.links_skipped += 1,
@@ -138,7 +139,6 @@ impl Run {
             }
             self.meter.finished(|| step.path.to_string());
         }
-        Ok(())
     }
 
     /// Removes what interrupted runs left and nobody goes on with.

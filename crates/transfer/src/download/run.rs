@@ -22,7 +22,6 @@ use super::part::Part;
 use super::plan::{FileStep, Place};
 use super::survey::Leftover;
 use super::{DownloadError, DownloadOptions, Opened, Sources};
-use crate::TransferError;
 use crate::meter::Meter;
 
 /// So many objects in a row that cannot be had mean that none can.
@@ -193,9 +192,9 @@ impl Run {
 
     /// Tells the hash caches what was placed. Of a file that was placed just now nobody could tell
     /// whether it was changed since; it is hashed the next time it is met. Blocks.
-    pub(super) fn remember_placed(&self) -> Result<(), TransferError> {
+    pub(super) fn remember_placed(&self) {
         let Some(caches) = &self.options.caches else {
-            return Ok(());
+            return;
         };
         let now = SystemTime::now();
         let since = now.duration_since(SystemTime::UNIX_EPOCH);
@@ -203,7 +202,6 @@ impl Run {
         let latest = since - SETTLED.as_nanos() as i128;
         let placed = std::mem::take(&mut *self.written.lock());
         for file in placed.iter().filter(|file| file.stamp.ctime_ns <= latest) {
-            self.meter.go_on()?;
             let path = file.path.borrowed();
             let dir = self.root.dir(super::survey::parent_bytes(path));
             let looked = dir.and_then(|dir| dir.look(path.name()));
@@ -213,7 +211,6 @@ impl Run {
             }
         }
         caches.flush();
-        Ok(())
     }
 }
 
