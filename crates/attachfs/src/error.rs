@@ -10,7 +10,7 @@ use attachfs_manifest::{ManifestPath, PathError};
 use attachfs_mount::{ControlError, Failure, FailureKind, MountError, UnmountError};
 use attachfs_scan::ScanError;
 use attachfs_store::{ParseAddressError, StoreError};
-use attachfs_transfer::{PublishError, Summary, TransferError};
+use attachfs_transfer::{DownloadError, PublishError, Summary, TransferError};
 use attachfs_tree::{BuildError, LayerError, RootError};
 use attachfs_vfs::overlay::{JournalError, RecoveryError};
 use attachfs_vfs::{FsError, OpenError, SessionError};
@@ -379,6 +379,14 @@ fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
         TransferError::Store { .. }
         | TransferError::Ask { .. }
         | TransferError::Unconfirmed { .. } => unfinished,
+        TransferError::Download(error) => match error {
+            DownloadError::Store { .. } => Class::Store,
+            DownloadError::TooLong { .. } => Class::Usage,
+            DownloadError::Disk { .. } | DownloadError::Sync { .. } => Class::Incomplete,
+            DownloadError::Root { .. } | DownloadError::Space(_) | DownloadError::NoRoom { .. } => {
+                Class::Other
+            }
+        },
         TransferError::Read { .. } | TransferError::Snapshot(_) => Class::Other,
     }
 }

@@ -5,6 +5,7 @@
 //! - [`upload_manifests`] uploads the files of manifests that there are, and [`publish`] a manifest;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
 //! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
+//! - [`download_manifests`] places the files of manifests in folders;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount;
 //! - [`bulk`] looks after whole stores.
 //!
@@ -13,6 +14,7 @@
 
 pub mod bulk;
 mod control;
+mod download;
 mod error;
 mod index;
 mod inspect;
@@ -46,11 +48,15 @@ pub use attachfs_store::{
     S3Access, StoreAddress,
 };
 pub use attachfs_transfer::{
-    Cancelled, Failed, Phase, Progress, ProgressEvent, Silent, Summary, Tally, error_chain,
+    Cancelled, Conflict, Failed, Permissions, Phase, Progress, ProgressEvent, Remark, Silent,
+    Summary, Tally, error_chain,
 };
 pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
 pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings};
 pub use control::StepHook;
+pub use download::{
+    DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests,
+};
 pub use error::{Class, Error};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use limits::raise_open_files;

@@ -39,7 +39,7 @@ pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>
 }
 
 /// What tells stores apart that may hold different bytes under one hash.
-fn partition(settings: &StoreSettings) -> String {
+pub(crate) fn partition(settings: &StoreSettings) -> String {
     format!(
         "{}|{}",
         settings.s3.endpoint_url.as_deref().unwrap_or_default(),

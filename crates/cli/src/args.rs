@@ -1,5 +1,6 @@
 //! The command line, as typed. What an option means when it is not given is said here.
 
+pub(crate) mod download;
 pub(crate) mod manifest;
 pub(crate) mod publishing;
 pub(crate) mod s3;
@@ -60,6 +61,7 @@ pub(crate) enum Verb {
     /// Make a manifest of a folder, and upload what the store lacks.
     Snapshot(Snapshot),
     Upload(upload::Upload),
+    Download(download::Download),
     Mount(Mount),
     /// Unmount: wait, seal the session, commit if it was mounted with --commit.
     Umount(Umount),

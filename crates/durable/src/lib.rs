@@ -21,6 +21,7 @@ mod copy;
 mod dir;
 mod error;
 mod group;
+mod held;
 mod lock;
 mod own;
 mod space;
@@ -32,6 +33,7 @@ pub use copy::{Copied, can_reflink, clone_or_copy, copy_range, read_range, refli
 pub use dir::{Sharing, create_dir, create_private_dir, sync_dir};
 pub use error::DurableError;
 pub use group::GroupSync;
+pub use held::{Facts, Follow, HeldDir, Kind, reserve, set_modified, share_file};
 pub use lock::FileLock;
 pub use own::{OwnFile, check_own_dir};
 pub use space::{Space, space};

@@ -32,9 +32,18 @@ impl ByteBudget {
     /// Waits until `bytes` are free and takes them. More than the whole budget is the whole budget:
     /// a large taker is let through alone, not refused.
     pub async fn take(&self, bytes: u64) -> HeldBytes {
-        let units = bytes.div_ceil(UNIT).min(u64::from(self.total)) as u32;
-        let taken = Arc::clone(&self.free).acquire_many_owned(units).await;
-        HeldBytes(taken.expect("the semaphore is never closed"))
+        let taken = Arc::clone(&self.free).acquire_many_owned(self.units(bytes));
+        HeldBytes(taken.await.expect("the semaphore is never closed"))
+    }
+
+    /// [`take`](Self::take) if so many bytes are free now.
+    pub fn try_take(&self, bytes: u64) -> Option<HeldBytes> {
+        let taken = Arc::clone(&self.free).try_acquire_many_owned(self.units(bytes));
+        taken.ok().map(HeldBytes)
+    }
+
+    fn units(&self, bytes: u64) -> u32 {
+        bytes.div_ceil(UNIT).min(u64::from(self.total)) as u32
     }
 }
 
@@ -49,6 +58,8 @@ mod tests {
         let budget = ByteBudget::new(10 * UNIT);
         let first = budget.take(6 * UNIT).now_or_never().unwrap();
         assert!(budget.take(6 * UNIT).now_or_never().is_none());
+        assert!(budget.try_take(6 * UNIT).is_none());
+        assert!(budget.try_take(4 * UNIT).is_some());
         drop(first);
         assert!(budget.take(6 * UNIT).now_or_never().is_some());
     }

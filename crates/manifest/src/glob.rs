@@ -19,12 +19,14 @@
 //! carries a [`FilterState`] down the tree, so a name is compared once, and a directory that no
 //! pattern leads into, or everything below which is excluded, need not be read.
 
+mod download;
 mod fnmatch;
 mod machine;
 #[cfg(test)]
 mod tests;
 
 use crate::EscapedBytes;
+pub use download::DownloadFilter;
 use machine::{Places, Side};
 
 /// Why patterns cannot be used.

@@ -24,7 +24,7 @@ pub mod wire;
 
 pub use builder::SnapshotBuilder;
 pub use diff::{Diff, DiffError};
-pub use glob::{FilterState, GlobConfig, GlobError, PathFilter};
+pub use glob::{DownloadFilter, FilterState, GlobConfig, GlobError, PathFilter};
 pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};

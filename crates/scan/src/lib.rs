@@ -26,6 +26,7 @@ pub mod cache;
 mod entry;
 mod error;
 mod finish;
+mod ground;
 mod links;
 mod listed;
 mod options;
@@ -44,6 +45,7 @@ pub use attachfs_manifest::SymlinkPolicy;
 pub use below::Below;
 pub use entry::{EntryKind, Scan, ScannedEntry, ScannedFile, SkipReason, Skipped};
 pub use error::ScanError;
+pub use ground::Ground;
 pub use listed::{FileList, scan_listed};
 pub use options::ScanOptions;
 pub use progress::{

@@ -7,7 +7,7 @@ use attachfs_manifest::{ContentHash, EscapedBytes, SnapshotError};
 use attachfs_scan::{Cancelled, ScanError};
 use attachfs_store::StoreError;
 
-use crate::Summary;
+use crate::{DownloadError, Summary};
 
 /// Why hashing or uploading stopped. What concerns a file names it.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,9 @@ pub enum TransferError {
     /// What was found makes no manifest.
     #[error("the folder makes no manifest")]
     Snapshot(#[from] SnapshotError),
+    /// A download stopped.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
     /// [`Progress::update`](crate::Progress::update) asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),

@@ -1,10 +1,11 @@
-//! The one pipeline that hashes files and puts their bytes into a store.
+//! The one pipeline that hashes files and puts their bytes into a store, and the one that fetches them.
 //!
 //! - [`snapshot`] turns a scan into a manifest, and uploads what the store lacks on the way;
 //! - [`upload_named`] uploads the files of a manifest that there is already;
 //! - [`publish_manifest`] puts a manifest where others find it, once all of that is done;
 //! - [`hash_source`] and [`Uploader::upload_missing`] are the same two steps for a caller that has its
 //!   own plan (a commit), and [`Uploader::confirm`] asks whether objects are there;
+//! - [`download`] places a manifest's files in a folder;
 //! - [`check_objects`] says which objects of a list a store lacks, and reads them if it is told to;
 //! - [`copy_objects`] brings to one store what another has.
 //!
@@ -15,6 +16,7 @@
 
 mod check;
 mod copy;
+mod download;
 mod error;
 mod flush;
 #[cfg(test)]
@@ -31,6 +33,10 @@ mod upload;
 pub use attachfs_scan::{Cancelled, Phase, Progress, ProgressEvent, Reporter, Silent};
 pub use check::{ObjectFault, check_objects};
 pub use copy::{CopyReport, copy_objects};
+pub use download::{
+    Conflict, DownloadError, DownloadOptions, DownloadReport, Nearby, Permissions, Remark, Sources,
+    Wanted, download,
+};
 pub use error::TransferError;
 pub use hash::{hash_file, hash_source};
 pub use publish::{PublishError, publish_manifest};

@@ -1,5 +1,6 @@
 //! The verbs, one family a file.
 
+mod downloading;
 mod looking;
 mod manifest;
 mod mounting;
@@ -42,6 +43,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Diff(session) => sessions::diff(&globals, session).await,
             Verb::Commit(commit) => sessions::commit(&globals, commit).await,
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
+            Verb::Download(download) => downloading::download(&globals, download).await,
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,

@@ -100,6 +100,13 @@ impl DiskCache {
         self.writer.flush();
     }
 
+    /// The file that should hold an object, if it has the right length. Nobody has looked at its bytes.
+    /// Blocks.
+    pub fn file(&self, hash: ContentHash, len: u64) -> Option<std::fs::File> {
+        let (file, found) = open(&self.shelf.path(hash)).ok()?;
+        (found == len).then_some(file)
+    }
+
     /// Whether a file of this name is there. Says nothing about what is in it.
     pub(crate) fn may_have(&self, hash: ContentHash) -> bool {
         rustix::fs::lstat(self.shelf.path(hash)).is_ok()
@@ -153,6 +160,12 @@ impl DiskCache {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let (file, len) = open(path)?;
+    attachfs_durable::read_range(&file, 0..len)
+}
+
+/// A file and its length.
+fn open(path: &Path) -> io::Result<(std::fs::File, u64)> {
     // NONBLOCK: whatever is there, opening it does not wait.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -160,7 +173,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     if !meta.is_file() {
         return Err(Errno::INVAL.into());
     }
-    attachfs_durable::read_range(&file, 0..meta.len())
+    Ok((file, meta.len()))
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ impl Token {
 }
 
 /// The first character of bytes that are not empty, and its length.
-fn first_character(bytes: &[u8]) -> (u32, usize) {
+pub(super) fn first_character(bytes: &[u8]) -> (u32, usize) {
     if bytes[0].is_ascii() {
         return (u32::from(bytes[0]), 1);
     }
@@ -124,7 +124,7 @@ fn characters(mut bytes: &[u8]) -> Vec<u32> {
 
 /// Whether the tokens match all of a name. The last star alone is tried again further on: what
 /// stands between two stars has a fixed length, so its first place is as good as any later one.
-fn matches_tokens(tokens: &[Token], name: &[u8]) -> bool {
+pub(super) fn matches_tokens(tokens: &[Token], name: &[u8]) -> bool {
     let (mut token, mut at) = (0, 0);
     let mut retry = None;
     loop {
@@ -164,7 +164,7 @@ const CLOSE: u32 = b']' as u32;
 const NOT: u32 = b'!' as u32;
 const DASH: u32 = b'-' as u32;
 
-fn tokens(component: &[u8]) -> Vec<Token> {
+pub(super) fn tokens(component: &[u8]) -> Vec<Token> {
     let pattern = characters(component);
     let mut tokens = Vec::new();
     let mut at = 0;

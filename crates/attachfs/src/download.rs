@@ -1,0 +1,249 @@
+//! Manifests become folders.
+
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use attachfs_fetch::DiskCache;
+use attachfs_manifest::wire::Manifest;
+use attachfs_manifest::{ContentHash, Diff, DownloadFilter, PathRef};
+use attachfs_store::{ChunkStore, StoreAddress, data_key};
+use attachfs_transfer::{
+    Conflict, DownloadOptions, Nearby, Permissions, Progress, Remark, Sources, Summary, Wanted,
+    download,
+};
+use attachfs_tree::{LayerError, LayerOptions, RootError, compose};
+use serde::Serialize;
+
+use crate::live::partition;
+use crate::manifest::{Hashing, OperationError};
+use crate::store::OpenStore;
+use crate::{Error, ManifestBytes, Places};
+
+/// Manifests that are placed together in one folder.
+#[derive(Debug, Clone)]
+pub struct PlacedManifests {
+    /// The lowest layer first; or diffs alone, in the order in which they are applied.
+    pub manifests: Vec<ManifestBytes>,
+    /// The folder.
+    pub root: PathBuf,
+}
+
+/// How manifests are downloaded.
+#[derive(Debug, Clone, Default)]
+pub struct DownloadRequest {
+    /// How those of one folder are put together.
+    pub layers: LayerOptions,
+    /// Patterns of what is meant; everything, if there are none.
+    pub include: Vec<Vec<u8>>,
+    /// Patterns of what is not meant all the same.
+    pub exclude: Vec<Vec<u8>>,
+    /// What becomes of a file whose place is taken by something else.
+    pub conflict: Conflict,
+    /// Leave what a diff deletes.
+    pub no_deletes: bool,
+    /// Of what is made.
+    pub permissions: Permissions,
+    /// Where the hashes of files that are there are remembered.
+    pub hashing: Hashing,
+    /// Have everything on the disk before it returns.
+    pub sync: bool,
+}
+
+/// What became of one folder.
+#[derive(Debug, Clone, Serialize)]
+pub struct DownloadedRoot {
+    /// The folder.
+    pub root: PathBuf,
+    /// The account.
+    pub summary: Summary,
+    /// How many files, links and directories a diff deleted.
+    pub deleted: u64,
+    /// What a diff means to delete and is still there.
+    pub left: Vec<Remark>,
+}
+
+/// What became of all folders.
+#[derive(Debug, Clone)]
+pub struct Downloads {
+    /// All together.
+    pub total: Summary,
+    /// One by one.
+    pub roots: Vec<DownloadedRoot>,
+}
+
+/// Places manifests in folders, one folder after the other. Everything is read and checked before
+/// anything is placed.
+pub async fn download_manifests(
+    placed: Vec<PlacedManifests>,
+    request: &DownloadRequest,
+    store: &OpenStore,
+    places: &Places,
+    progress: &dyn Progress,
+) -> Result<Downloads, Error> {
+    let began = Instant::now();
+    let filter = DownloadFilter::new(&request.include, &request.exclude);
+    let mut wanted = Vec::with_capacity(placed.len());
+    for PlacedManifests { manifests, root } in placed {
+        let whole = together(manifests, &request.layers).map_err(for_download)?;
+        wanted.push((chosen(whole, &filter, &root)?, root));
+    }
+    let chunks: Arc<dyn ChunkStore> = store.store.clone();
+    let sources = Sources {
+        store: chunks,
+        nearby: nearby(store, places),
+    };
+    let options = DownloadOptions {
+        conflict: request.conflict,
+        deletes: !request.no_deletes,
+        permissions: request.permissions,
+        caches: request.hashing.caches.clone(),
+        force_rehash: request.hashing.force_rehash,
+        sync: request.sync,
+        ..DownloadOptions::default()
+    };
+    let mut downloads = Downloads {
+        total: Summary::default(),
+        roots: Vec::with_capacity(wanted.len()),
+    };
+    for (manifest, root) in wanted {
+        let wanted = match &manifest {
+            Manifest::Snapshot(snapshot) => Wanted::Snapshot(snapshot),
+            Manifest::Diff(diff) => Wanted::Diff(diff),
+        };
+        let report = download(&root, wanted, sources.clone(), &options, progress).await?;
+        downloads.total.add(&report.summary);
+        downloads.roots.push(DownloadedRoot {
+            root,
+            summary: report.summary,
+            deleted: report.deleted,
+            left: report.left,
+        });
+    }
+    downloads.total.elapsed = began.elapsed();
+    Ok(downloads)
+}
+
+/// Manifests of one folder as one: layers, or diffs alone.
+fn together(manifests: Vec<ManifestBytes>, layers: &LayerOptions) -> Result<Manifest, Error> {
+    let Some(first) = manifests.first() else {
+        return Err(Error::Usage("there is no manifest to download".to_owned()));
+    };
+    let (_, kind) = first.decode()?;
+    if let Manifest::Snapshot(_) = kind {
+        let layered = manifests.iter().map(ManifestBytes::layer);
+        let layered = layered.collect::<Result<_, _>>()?;
+        return Ok(Manifest::Snapshot(compose(layered, layers)?.snapshot));
+    }
+    let mut all: Option<Diff> = None;
+    for next in &manifests {
+        let refused = |source: OperationError| Error::Operation {
+            name: next.name.clone(),
+            source: Box::new(source),
+        };
+        let Manifest::Diff(diff) = next.decode_shown(layers.root.as_ref())? else {
+            return Err(refused(OperationError::NotADiff));
+        };
+        all = Some(match all {
+            None => diff,
+            Some(before) => before.then(&diff).map_err(|error| refused(error.into()))?,
+        });
+    }
+    all.map(Manifest::Diff)
+        .ok_or_else(|| Error::Usage("there is no manifest to download".to_owned()))
+}
+
+/// Here the option that names a directory in the manifest has another name than where it is mounted.
+fn for_download(error: Error) -> Error {
+    let (Error::Root(root) | Error::Layers(LayerError::Root(root))) = &error else {
+        return error;
+    };
+    match root {
+        RootError::Missing(common) => Error::Usage(format!(
+            "the manifest has absolute paths; say which directory of them is to become the folder, with \
+             `--from {common}`"
+        )),
+        RootError::Relative => Error::Usage(
+            "`--from` is for manifests of absolute paths, and this one has relative ones"
+                .to_owned(),
+        ),
+        RootError::NoDirectory(_) | RootError::Outside { .. } | RootError::Link { .. } => error,
+    }
+}
+
+/// What the patterns choose.
+fn chosen(manifest: Manifest, filter: &DownloadFilter, root: &Path) -> Result<Manifest, Error> {
+    if filter.is_everything() {
+        return Ok(manifest);
+    }
+    let absolute = std::path::absolute(root).map_err(|source| Error::Io {
+        doing: "find",
+        path: root.to_owned(),
+        source,
+    })?;
+    let mut whole = absolute.as_os_str().as_bytes().to_vec();
+    if !whole.ends_with(b"/") {
+        whole.push(b'/');
+    }
+    let root_len = whole.len();
+    let mut keep = |path: PathRef<'_>| {
+        whole.truncate(root_len);
+        whole.extend_from_slice(path.as_bytes());
+        filter.matches(&whole)
+    };
+    Ok(match manifest {
+        Manifest::Snapshot(all) => Manifest::Snapshot(all.filter(|path, _| keep(path))),
+        Manifest::Diff(all) => Manifest::Diff(all.filter(|path, _| keep(path))),
+    })
+}
+
+/// Objects that are files on this machine.
+#[derive(Debug)]
+enum Near {
+    Store(PathBuf),
+    Cache(DiskCache),
+}
+
+impl Nearby for Near {
+    fn find(&self, object: ContentHash, len: u64) -> Option<File> {
+        match self {
+            Self::Cache(cache) => cache.file(object, len),
+            Self::Store(root) => {
+                // Whatever is there, opening it does not wait and leads nowhere else.
+                let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+                let file = File::options()
+                    .read(true)
+                    .custom_flags(flags.bits() as i32)
+                    .open(root.join(data_key(object)))
+                    .ok()?;
+                let meta = file.metadata().ok()?;
+                (meta.is_file() && meta.len() == len).then_some(file)
+            }
+        }
+    }
+}
+
+/// Where objects of the store may be on this machine: in the store itself, or in the cache of mounts.
+fn nearby(store: &OpenStore, places: &Places) -> Option<Arc<dyn Nearby>> {
+    match store.store.address() {
+        StoreAddress::Directory(root) => Some(Arc::new(Near::Store(root))),
+        StoreAddress::S3 { .. } => {
+            if !places.cache.exists() {
+                return None;
+            }
+            match DiskCache::open(&places.cache, &partition(&store.settings)) {
+                Ok(cache) => Some(Arc::new(Near::Cache(cache))),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "going on without the disk cache"
+                    );
+                    None
+                }
+            }
+        }
+    }
+}

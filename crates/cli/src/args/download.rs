@@ -1,0 +1,90 @@
+//! The arguments of `download`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::manifest::Hashing;
+use super::parse_mode;
+
+/// Place the files of manifests in folders.
+///
+/// A file appears under its name when all of it was fetched and verified. Files that are there and are what
+/// the manifest says are left alone, so the same command goes on after an interruption, and brings a folder up to
+/// date. What one file fails by is told at the end; the others are fetched.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  attachfs download --store s3://bucket/DeadlineCloud scene.manifest --root ./scene
+  attachfs download --store ./store base.manifest diff.manifest --root ./scene     (layers, put together)
+  attachfs download --store ./store diff.manifest --root ./scene --conflict overwrite   (applied to what is there)
+  attachfs download --map a.manifest=./a --map b.manifest=./b --include '*.exr'
+
+Patterns are those of `deadline job download-output`: they are held against the whole path, `*` matches
+slashes too, `renders/` means everything below any such directory, and one that begins neither with a slash
+nor a star matches at any depth.")]
+pub(crate) struct Download {
+    /// Manifests that are put together in --root: a snapshot and what lies over it, the lowest first, or
+    /// diffs alone. A manifest is a file, an s3:// address, or `-` for standard input.
+    #[arg(
+        value_name = "MANIFEST",
+        required_unless_present = "map",
+        requires = "root"
+    )]
+    pub(crate) manifests: Vec<OsString>,
+    /// The folder. It is made if it is missing.
+    #[arg(long, value_name = "DIR", requires = "manifests")]
+    pub(crate) root: Option<PathBuf>,
+    /// Place this manifest in this folder. May be given more than once; manifests of one folder are put
+    /// together.
+    #[arg(long, value_name = "MANIFEST=DIR")]
+    pub(crate) map: Vec<OsString>,
+    /// Where the objects are: a directory or s3://bucket/prefix. Default: the store of an s3:// manifest,
+    /// else your own store on this machine.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    /// For manifests of absolute paths: the directory in them that becomes the folder. All that is in the
+    /// manifests must lie below it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: Option<attachfs::Root>,
+    /// Apply diffs although they were not made from what lies below them.
+    #[arg(long)]
+    pub(crate) ignore_parent: bool,
+    /// What becomes of a file where something else is.
+    #[arg(long, value_enum, default_value = "create-copy")]
+    pub(crate) conflict: OnConflict,
+    /// Leave what a diff deletes.
+    #[arg(long)]
+    pub(crate) no_deletes: bool,
+    /// Only files that match this pattern. May be given more than once.
+    #[arg(short, long, value_name = "GLOB", help_heading = "Choosing files")]
+    pub(crate) include: Vec<OsString>,
+    /// Not the files that match this pattern. May be given more than once.
+    #[arg(short, long, value_name = "GLOB", help_heading = "Choosing files")]
+    pub(crate) exclude: Vec<OsString>,
+    /// Give the files and directories that are made to this group.
+    #[arg(long, value_name = "NAME|GID", help_heading = "Permissions")]
+    pub(crate) group: Option<String>,
+    /// Permission bits that files get in addition.
+    #[arg(long, value_name = "OCTAL", default_value = "0", value_parser = parse_mode, help_heading = "Permissions")]
+    pub(crate) add_file_mode: u32,
+    /// Permission bits that directories get in addition.
+    #[arg(long, value_name = "OCTAL", default_value = "0", value_parser = parse_mode, help_heading = "Permissions")]
+    pub(crate) add_dir_mode: u32,
+    /// Have everything on the disk before the end: without it, a power loss soon after may tear files,
+    /// which the same command with --force-rehash finds and fetches again.
+    #[arg(long)]
+    pub(crate) sync: bool,
+    #[command(flatten)]
+    pub(crate) hashing: Hashing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnConflict {
+    /// Fetch it as `stem (1).suffix`, or with the next number that is free.
+    CreateCopy,
+    /// Leave what is there.
+    Skip,
+    /// Replace what is there, unless it is a directory.
+    Overwrite,
+}

@@ -1,0 +1,148 @@
+//! `download`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+use std::process::Command;
+
+use attachfs::{
+    Conflict, DownloadRequest, DownloadedRoot, Downloads, LayerOptions, ManifestSource,
+    Permissions, PlacedManifests, Summary, download_manifests,
+};
+use serde_json::json;
+
+use super::manifest::hashing;
+use super::{read, source, store_of};
+use crate::args::Globals;
+use crate::args::download::{Download, OnConflict};
+use crate::exit::{self, Failure};
+use crate::output;
+use crate::places::places;
+use crate::progress::Shown;
+
+pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Failure> {
+    let places = places(args.hashing.cache_dir.clone());
+    let named = named(&args)?;
+    let sources: Vec<_> = named.iter().map(|(source, _)| source.clone()).collect();
+    let stdin = sources.iter().filter(|of| **of == ManifestSource::Stdin);
+    if stdin.count() > 1 {
+        return Err(usage("standard input is named twice"));
+    }
+    let store = store_of(globals, args.store.as_deref(), &sources, &places).await?;
+    let mut placed: Vec<PlacedManifests> = Vec::new();
+    for (source, root) in named {
+        let manifest = read(globals, &source, None).await?;
+        match placed.iter_mut().find(|placed| placed.root == root) {
+            Some(placed) => placed.manifests.push(manifest),
+            None => placed.push(PlacedManifests {
+                manifests: vec![manifest],
+                root,
+            }),
+        }
+    }
+    let bytes = |patterns: Vec<OsString>| patterns.into_iter().map(OsString::into_vec).collect();
+    let request = DownloadRequest {
+        layers: LayerOptions {
+            root: args.from,
+            ignore_parent: args.ignore_parent,
+        },
+        conflict: match args.conflict {
+            OnConflict::CreateCopy => Conflict::CreateCopy,
+            OnConflict::Skip => Conflict::Skip,
+            OnConflict::Overwrite => Conflict::Overwrite,
+        },
+        no_deletes: args.no_deletes,
+        permissions: Permissions {
+            group: args.group.as_deref().map(group_id).transpose()?,
+            add_file_mode: args.add_file_mode,
+            add_dir_mode: args.add_dir_mode,
+        },
+        hashing: hashing(&args.hashing)?,
+        sync: args.sync,
+        include: bytes(args.include),
+        exclude: bytes(args.exclude),
+    };
+    let shown = Shown::cancellable(globals.json);
+    let downloads = download_manifests(placed, &request, &store, &places, &shown).await;
+    shown.clear();
+    let downloads = downloads?;
+    if globals.json {
+        let mut value = serde_json::to_value(&downloads.total)?;
+        value["roots"] = json!(downloads.roots);
+        output::print_json(&value)?;
+    } else {
+        output::print(&text(&downloads))?;
+    }
+    exit::of_summary(&downloads.total)
+}
+
+fn usage(text: &str) -> Failure {
+    attachfs::Error::Usage(text.to_owned()).into()
+}
+
+/// Each manifest, and the folder that it goes to.
+fn named(args: &Download) -> Result<Vec<(ManifestSource, PathBuf)>, Failure> {
+    let mut named = Vec::new();
+    if let Some(root) = &args.root {
+        for manifest in &args.manifests {
+            named.push((source(manifest)?, root.clone()));
+        }
+    }
+    for mapped in &args.map {
+        let bytes = mapped.as_bytes();
+        let equals = bytes.iter().rposition(|&byte| byte == b'=');
+        let Some((manifest, root)) = equals.map(|at| (&bytes[..at], &bytes[at + 1..])) else {
+            return Err(usage("--map wants a manifest, `=` and a folder"));
+        };
+        if root.is_empty() {
+            return Err(usage("there is no folder after the `=` of --map"));
+        }
+        let root = PathBuf::from(OsStr::from_bytes(root));
+        named.push((source(OsStr::from_bytes(manifest))?, root));
+    }
+    Ok(named)
+}
+
+/// The number of a group, which the system's own tool looks up wherever groups are kept here.
+fn group_id(name: &str) -> Result<u32, Failure> {
+    if let Ok(id) = name.parse() {
+        return Ok(id);
+    }
+    let found = Command::new("getent").args(["group", "--", name]).output();
+    let line = found.map(|found| String::from_utf8_lossy(&found.stdout).into_owned());
+    let id = line.ok().and_then(|line| {
+        let id = line.trim_end().split(':').nth(2)?;
+        id.parse().ok()
+    });
+    id.ok_or_else(|| usage(&format!("there is no group \"{name}\"")))
+}
+
+fn text(downloads: &Downloads) -> String {
+    if let [root] = &downloads.roots[..] {
+        return output::summary("fetched", &root.summary) + &remarks(root);
+    }
+    let mut text = String::new();
+    for root in &downloads.roots {
+        let shown = attachfs::EscapedBytes(root.root.as_os_str().as_bytes());
+        text += &format!("folder     {shown}\n");
+        text += &output::summary("fetched", &root.summary);
+        text += &remarks(root);
+    }
+    // What failed was told folder by folder.
+    let total = Summary {
+        errors: Vec::new(),
+        ..downloads.total.clone()
+    };
+    text + "all folders\n" + &output::summary("fetched", &total)
+}
+
+fn remarks(root: &DownloadedRoot) -> String {
+    let mut text = String::new();
+    if root.deleted > 0 {
+        text += &format!("deleted    {}\n", output::count(root.deleted, "path"));
+    }
+    for remark in &root.left {
+        text += &format!("left       {}: {}\n", remark.path, remark.why);
+    }
+    text
+}

@@ -1,0 +1,336 @@
+//! A file in blocks: ranges of its objects, several at once, verified in their order.
+//!
+//! ```text
+//!     blocks     | 1 | 2 | 3 | 4 | 5 | 6 | ...        each is fetched, written and recorded by a task
+//!                  '---.---'   '-------'
+//!                 hashed, in     under way, at most as many as fit into memory
+//!                 their order
+//! ```
+//!
+//! The bytes of a block stay in memory from its request until they were hashed, so that nothing is read
+//! back from the disk. A file takes memory for more than one block only if there is some left: one that has
+//! a block under way never waits for memory, so no two files wait for each other.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use attachfs_fetch::HeldBytes;
+use attachfs_manifest::{ContentHash, Hasher};
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::error::{Attempt, FileError, Trouble, disk};
+use super::file::{Outcome, Target, layout_of};
+use super::part::Part;
+use super::plan::FileStep;
+use super::run::Run;
+use super::small::acquired;
+use crate::run::blocking;
+
+/// Part of an object, and where in the file it belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Block {
+    object: ContentHash,
+    object_len: u64,
+    /// Of the object.
+    range: Range<u64>,
+    /// In the file.
+    offset: u64,
+}
+
+impl Block {
+    fn in_file(&self) -> Range<u64> {
+        self.offset..self.offset + self.len()
+    }
+
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    fn is_last(&self) -> bool {
+        self.range.end == self.object_len
+    }
+}
+
+/// A block that is here, and the memory that it takes.
+struct Arrived {
+    bytes: Bytes,
+    version: Option<Arc<str>>,
+    is_fetched: bool,
+    _held: HeldBytes,
+}
+
+/// Blocks that are under way, the first one first. Dropping it ends them.
+#[derive(Default)]
+struct Window(VecDeque<JoinHandle<Attempt<Arrived>>>);
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl Run {
+    pub(super) async fn large(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        target: Target,
+    ) -> Attempt<Outcome> {
+        let _alone = acquired(&self.large).await?;
+        if let [object] = step.file.content.hashes()
+            && self.from.nearby.is_some()
+            && let Some(outcome) = self.large_nearby(step, *object, target).await?
+        {
+            return Ok(outcome);
+        }
+        let blocks: Arc<[Block]> = blocks(step, self)?.into();
+        let ranges: Vec<_> = blocks.iter().map(Block::in_file).collect();
+        let (part, records) = self
+            .in_place(step, move |run, dir, step| {
+                let failed = |error| disk(&step.path, "make room for it", error);
+                let part = run.part(dir, step)?;
+                part.reserve().map_err(failed)?;
+                let records = part.records(&ranges).map_err(failed)?;
+                Ok((Arc::new(part), records))
+            })
+            .await?;
+        let fetched = self.blocks(step, &part, &blocks, records).await;
+        match fetched {
+            Ok(()) => {}
+            Err(Trouble::File(error)) => {
+                part.spoil();
+                return Err(error.into());
+            }
+            // What there is of it is left for another run.
+            Err(error) => return Err(error),
+        }
+        self.in_place(step, move |run, _, step| {
+            part.cut()
+                .map_err(|error| disk(&step.path, "write it", error))?;
+            run.finish(&part, step, target)
+        })
+        .await
+    }
+
+    /// What an interrupted run left of the file, or a new part. Blocks.
+    fn part(&self, dir: attachfs_durable::HeldDir, step: &FileStep) -> Attempt<Part> {
+        let key = key_of(step);
+        let size = step.file.size;
+        let failed = |error| disk(&step.path, "make room for it", error);
+        if let Some(left) = self.leftovers.get(&key) {
+            let there = self.root.dir(&left.dir);
+            let taken = there.and_then(|there| Part::take_over(there, &left.name, size));
+            match taken {
+                Ok(Some(part)) => return Ok(part),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(path = %step.path, %error, "what was left of a file is not used");
+                }
+            }
+        }
+        Part::create(dir, key, size, step.file.runnable).map_err(failed)
+    }
+
+    /// Fetches what is not there, and verifies all of it.
+    async fn blocks(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        part: &Arc<Part>,
+        blocks: &Arc<[Block]>,
+        mut records: Vec<Option<ContentHash>>,
+    ) -> Attempt<()> {
+        let mut window = Window::default();
+        let (mut at, mut next) = (0, 0);
+        let mut hasher = Hasher::new();
+        let mut version: Option<Arc<str>> = None;
+        let mut was_asked_again = false;
+        while at < blocks.len() {
+            while next < blocks.len() {
+                let len = blocks[next].len();
+                let held = if window.0.is_empty() {
+                    self.memory.take(len).await
+                } else {
+                    match self.memory.try_take(len) {
+                        Some(held) => held,
+                        None => break,
+                    }
+                };
+                let task = Arc::clone(self).block(
+                    Arc::clone(step),
+                    Arc::clone(part),
+                    (next, Arc::clone(blocks)),
+                    records[next],
+                    held,
+                );
+                window.0.push_back(tokio::spawn(task));
+                next += 1;
+            }
+            let Some(task) = window.0.pop_front() else {
+                break;
+            };
+            let block = &blocks[at];
+            let is_first = block.range.start == 0;
+            if is_first {
+                (hasher, version) = (Hasher::new(), None);
+            }
+            let arrived = match task.await {
+                Ok(arrived) => arrived,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => Err(crate::TransferError::from(self.meter.cancelled()).into()),
+                },
+            };
+            let checked = arrived.and_then(|arrived| {
+                if arrived.version.is_some() {
+                    if version.is_some() && version != arrived.version {
+                        let hash = block.object;
+                        return Err(FileError::Replaced { hash }.into());
+                    }
+                    version.clone_from(&arrived.version);
+                }
+                hasher.update(&arrived.bytes);
+                if arrived.is_fetched {
+                    self.meter.add_bytes(block.len());
+                }
+                if !block.is_last() {
+                    return Ok(());
+                }
+                match (block.object, hasher.finish()) {
+                    (expected, found) if found == expected => Ok(()),
+                    (expected, found) => Err(FileError::Damaged { expected, found }.into()),
+                }
+            });
+            match checked {
+                Ok(()) => at += 1,
+                Err(Trouble::File(error)) if error.is_about_bytes() && !was_asked_again => {
+                    tracing::warn!(path = %step.path, error = &error as &dyn std::error::Error,
+                        "an object is fetched again");
+                    // One that is being written must not be written over what comes now.
+                    for task in window.0.drain(..) {
+                        drop(task.await);
+                    }
+                    let object = object_around(blocks, at);
+                    records[object.clone()].fill(None);
+                    was_asked_again = true;
+                    (at, next) = (object.start, object.start);
+                    let part = Arc::clone(part);
+                    self.in_place(step, move |_, _, step| {
+                        part.forget(object)
+                            .map_err(|error| disk(&step.path, "write it", error))
+                    })
+                    .await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One block: from what an interrupted run left, or from the store.
+    async fn block(
+        self: Arc<Self>,
+        step: Arc<FileStep>,
+        part: Arc<Part>,
+        (index, blocks): (usize, Arc<[Block]>),
+        record: Option<ContentHash>,
+        held: HeldBytes,
+    ) -> Attempt<Arrived> {
+        let block = &blocks[index];
+        if let Some(hash) = record {
+            let (part, range) = (Arc::clone(&part), block.in_file());
+            let there = blocking(&self.meter, move || Ok(part.read_block(range, hash)));
+            if let Ok(Some(bytes)) = there.await? {
+                return Ok(Arrived {
+                    bytes,
+                    version: None,
+                    is_fetched: false,
+                    _held: held,
+                });
+            }
+        }
+        let got = self
+            .get(block.object, block.range.clone(), block.object_len)
+            .await?;
+        let (bytes, offset) = (got.bytes.clone(), block.offset);
+        let _writer = acquired(&self.writers).await?;
+        blocking(&self.meter, move || {
+            let written = part.write_block(index, &bytes, offset);
+            Ok(written.map_err(|error| disk(&step.path, "write it", error)))
+        })
+        .await??;
+        Ok(Arrived {
+            bytes: got.bytes,
+            version: got.version,
+            is_fetched: true,
+            _held: held,
+        })
+    }
+
+    /// From a file on this machine, if there is one whose blocks can be shared.
+    async fn large_nearby(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        object: ContentHash,
+        target: Target,
+    ) -> Attempt<Option<Outcome>> {
+        self.in_place(step, move |run, dir, step| {
+            let size = step.file.size;
+            let Some(near) = run.nearby(object, size) else {
+                return Ok(None);
+            };
+            let failed = |error| disk(&step.path, "write it", error);
+            let part = Part::create(dir, object, size, step.file.runnable).map_err(failed)?;
+            if !run.reflink(&near, &part, size) || !run.has_bytes(part.file(), step)? {
+                return Ok(None);
+            }
+            run.meter.add_bytes(size);
+            run.finish(&part, step, target).map(Some)
+        })
+        .await
+    }
+}
+
+/// The blocks of a file, in order.
+fn blocks(step: &FileStep, run: &Run) -> Attempt<Vec<Block>> {
+    let block_bytes = run.options.block_bytes.max(1);
+    let size = step.file.size;
+    let mut blocks = Vec::new();
+    let mut start = 0;
+    for piece in layout_of(step, run.chunk_size)?.pieces(0..size) {
+        let mut at = 0;
+        while at < piece.object_len {
+            let end = piece.object_len.min(at + block_bytes);
+            blocks.push(Block {
+                object: piece.hash,
+                object_len: piece.object_len,
+                range: at..end,
+                offset: start + at,
+            });
+            at = end;
+        }
+        start += piece.object_len;
+    }
+    Ok(blocks)
+}
+
+/// The blocks of the object that block `at` belongs to.
+fn object_around(blocks: &[Block], at: usize) -> Range<usize> {
+    let start = (0..=at).rev().find(|&i| blocks[i].range.start == 0);
+    let end = (at..blocks.len()).find(|&i| blocks[i].is_last());
+    start.unwrap_or(0)..end.map_or(blocks.len(), |end| end + 1)
+}
+
+/// What a file is going to be: its place, its bytes, its permissions.
+pub(super) fn key_of(step: &FileStep) -> ContentHash {
+    let mut hasher = Hasher::new();
+    hasher.update(step.path.as_bytes());
+    hasher.update(&[0, step.file.runnable.into()]);
+    hasher.update(&step.file.size.to_le_bytes());
+    for hash in step.file.content.hashes() {
+        hasher.update(hash.as_bytes());
+    }
+    hasher.finish()
+}

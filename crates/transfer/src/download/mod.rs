@@ -1,0 +1,299 @@
+//! Places the files of a manifest in a folder.
+//!
+//! ```text
+//!     survey      names and metadata of what is there
+//!     plan        pure: what is to be made, fetched, compared, deleted
+//!     check       paths too long, room on the disk; until here nothing was changed
+//!     act         deletions in the way, directories, files, links, other deletions
+//! ```
+//!
+//! The folder is opened once, and everything in it is reached from there without following a symbolic
+//! link (`attachfs_durable::HeldDir`): whatever others put there, nothing outside is written, renamed,
+//! deleted or given other times and permissions. A file appears under its name when all of its bytes were
+//! verified, never before; what an interrupted run fetched of a large one is used by the next
+//! ([`part`](self::part)).
+//!
+//! What concerns one file is in the account, and the others go on. What concerns everything (the store is
+//! gone or refuses, the disk is full) ends the call.
+
+mod acts;
+mod error;
+mod file;
+mod large;
+mod names;
+mod part;
+mod plan;
+mod run;
+mod small;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use attachfs_durable::HeldDir;
+use attachfs_manifest::{Change, ChunkSize, ContentHash, Diff, ManifestPath, Snapshot};
+use attachfs_scan::Ground;
+use attachfs_scan::cache::HashCaches;
+use attachfs_store::ChunkStore;
+
+use crate::meter::Meter;
+use crate::run::blocking;
+use crate::{Phase, Progress, Summary, TransferError};
+
+use plan::Plan;
+use run::Run;
+use survey::{Leftover, Survey};
+
+pub use error::DownloadError;
+pub use plan::Conflict;
+
+/// How many paths an error names.
+const LISTED: usize = 20;
+
+/// What is to be placed.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// Everything that it holds. What else is in the folder stays.
+    Snapshot(&'a Snapshot),
+    /// What it puts; what it deletes is deleted.
+    Diff(&'a Diff),
+}
+
+impl Wanted<'_> {
+    fn chunk_size(&self) -> ChunkSize {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.chunk_size(),
+            Self::Diff(diff) => diff.chunk_size(),
+        }
+    }
+
+    fn changes(&self) -> Vec<(ManifestPath, Change)> {
+        match self {
+            Self::Snapshot(snapshot) => {
+                let entries = snapshot.entries();
+                let put = entries.map(|(path, node)| (path.to_owned(), Change::Put(node)));
+                put.collect()
+            }
+            Self::Diff(diff) => {
+                let changes = diff.changes();
+                changes
+                    .map(|(path, change)| (path.to_owned(), change))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Objects that are files on this machine.
+pub trait Nearby: Send + Sync + Debug {
+    /// A file that holds this object and nothing else, as far as its name and length say. Whoever takes
+    /// bytes of it hashes them. Blocks.
+    fn find(&self, object: ContentHash, len: u64) -> Option<File>;
+}
+
+/// Where bytes come from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The store.
+    pub store: Arc<dyn ChunkStore>,
+    /// Asked first.
+    pub nearby: Option<Arc<dyn Nearby>>,
+}
+
+/// What the files and directories that are made are given beside what the umask leaves them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Their group.
+    pub group: Option<u32>,
+    /// Permission bits that files get in addition.
+    pub add_file_mode: u32,
+    /// Permission bits that directories get in addition.
+    pub add_dir_mode: u32,
+}
+
+/// How to download.
+#[derive(Debug, Clone)]
+pub struct DownloadOptions {
+    /// What becomes of a file whose place is taken by something else.
+    pub conflict: Conflict,
+    /// Whether a diff deletes.
+    pub deletes: bool,
+    /// Of what is made.
+    pub permissions: Permissions,
+    /// Hashes of what is there, from an earlier time.
+    pub caches: Option<Arc<HashCaches>>,
+    /// Read what is there, whatever the caches say.
+    pub force_rehash: bool,
+    /// Have everything on the disk before it returns.
+    pub sync: bool,
+    /// Requests for small files at once.
+    pub max_in_flight: usize,
+    /// Files longer than a block at once: few, so that an interrupted download leaves whole files.
+    pub max_large_in_flight: usize,
+    /// Longer files are fetched in ranges of this many bytes.
+    pub block_bytes: u64,
+    /// Bytes that are fetched and not yet written, at most.
+    pub memory_bytes: u64,
+}
+
+impl Default for DownloadOptions {
+    fn default() -> Self {
+        Self {
+            conflict: Conflict::default(),
+            deletes: true,
+            permissions: Permissions::default(),
+            caches: None,
+            force_rehash: false,
+            sync: false,
+            max_in_flight: 32,
+            max_large_in_flight: 4,
+            block_bytes: 8 << 20,
+            memory_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Something that was left as it is, which is no failure.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Remark {
+    /// Where, as text for people and JSON.
+    pub path: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What a download did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DownloadReport {
+    /// Files, and links as files without bytes.
+    pub summary: Summary,
+    /// How many files, links and directories a diff deleted.
+    pub deleted: u64,
+    /// What a diff means to delete and is still there.
+    pub left: Vec<Remark>,
+}
+
+/// Places what is wanted in the folder `root`, which is made if it is missing.
+///
+/// Files that are there with the right length and time and the right bytes are left alone. Directories that
+/// hold something that the manifest does not know are never deleted.
+pub async fn download(
+    root: &Path,
+    wanted: Wanted<'_>,
+    sources: Sources,
+    options: &DownloadOptions,
+    progress: &dyn Progress,
+) -> Result<DownloadReport, TransferError> {
+    let began = Instant::now();
+    let place = Opened::new(root, options.permissions)?;
+    let chunk_size = wanted.chunk_size();
+    let meter = Meter::new(Phase::Download, 0, 0);
+    let (changes, counted, deletes) = (wanted.changes(), Arc::clone(&meter), options.deletes);
+    let (place, survey) = blocking(&meter, move || {
+        let survey = survey::survey(&place.dir, changes, &counted)?;
+        Ok((place, survey))
+    })
+    .await?;
+    let Survey { entries, leftovers } = survey;
+    let plan = plan::plan(entries, deletes);
+    check(&place, &plan, &leftovers, options)?;
+    let mut report = DownloadReport::default();
+    let files = plan.files.iter().map(|step| step.file.size);
+    let failed = plan.failed.iter().filter_map(|(_, size, _)| *size);
+    for size in files.chain(failed) {
+        report.summary.total.add(size);
+    }
+    let links = plan.links.len() as u64 + plan.links_there;
+    report.summary.total.count += links;
+    report.summary.skipped.count += plan.links_there;
+    let total = report.summary.total;
+    let meter = Meter::new(Phase::Download, total.count, total.bytes);
+    let run = Run::new(place, leftovers, sources, options, chunk_size, meter);
+    run.act(plan, progress, &mut report).await?;
+    report.summary.errors.sort_by(|a, b| a.path.cmp(&b.path));
+    report.left.sort_by(|a, b| a.path.cmp(&b.path));
+    report.summary.elapsed = began.elapsed();
+    Ok(report)
+}
+
+/// The folder, open.
+struct Opened {
+    /// Absolute and without symbolic links.
+    real: PathBuf,
+    dir: HeldDir,
+    ground: Ground,
+}
+
+impl Opened {
+    fn new(root: &Path, share: Permissions) -> Result<Self, TransferError> {
+        let failed = |doing| {
+            move |source: io::Error| DownloadError::Root {
+                doing,
+                path: root.to_owned(),
+                source,
+            }
+        };
+        let is_there = root.try_exists().map_err(failed("find"))?;
+        if !is_there {
+            std::fs::create_dir_all(root).map_err(failed("make"))?;
+        }
+        let real = root.canonicalize().map_err(failed("find"))?;
+        let dir = HeldDir::open(&real).map_err(|error| failed("open")(error.into()))?;
+        if !is_there {
+            dir.share(share.add_dir_mode, share.group)
+                .map_err(failed("set the permissions of"))?;
+        }
+        let ground = Ground::open(real.clone())?;
+        Ok(Self { real, dir, ground })
+    }
+}
+
+/// Fails if the plan cannot be carried out here.
+fn check(
+    place: &Opened,
+    plan: &Plan,
+    leftovers: &HashMap<ContentHash, Leftover>,
+    options: &DownloadOptions,
+) -> Result<(), TransferError> {
+    let root = || place.real.clone();
+    let longest_name = place.dir.longest_name();
+    let longest_name = longest_name.map_err(|source| DownloadError::Root {
+        doing: "look at",
+        path: root(),
+        source,
+    })?;
+    let too_long = plan.too_long(place.real.as_os_str().len(), longest_name);
+    if !too_long.is_empty() {
+        return Err(DownloadError::TooLong {
+            root: root(),
+            count: too_long.len(),
+            paths: too_long.into_iter().take(LISTED).cloned().collect(),
+        }
+        .into());
+    }
+    let space = attachfs_durable::space(&place.real).map_err(DownloadError::from)?;
+    // What was left has its room already.
+    let reserved = plan.files.iter().filter(|step| {
+        step.file.size > options.block_bytes && leftovers.contains_key(&large::key_of(step))
+    });
+    let reserved: u64 = reserved.map(|step| step.file.size).sum();
+    let needed = plan.bytes_to_write(options.conflict, space.block_size);
+    let needed = needed.saturating_sub(reserved);
+    if needed > space.available {
+        return Err(DownloadError::NoRoom {
+            root: root(),
+            needed,
+            available: space.available,
+        }
+        .into());
+    }
+    Ok(())
+}

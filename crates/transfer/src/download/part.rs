@@ -1,0 +1,342 @@
+//! A file that is not whole yet.
+//!
+//! It lies in the directory of its later name, under a name that nobody can guess, locked by the process
+//! that fills it. It gets its name by a rename once all of its bytes were verified.
+//!
+//! A large file keeps account of what it has, so that an interrupted run is gone on with:
+//!
+//! ```text
+//!     0                                     size
+//!     | bytes, each block when it arrived | record | record | ...      32 bytes for each block
+//!                                           '-> offset, length (8 bytes each), hash of the block (16)
+//! ```
+//!
+//! A block counts only if the bytes that are there have the hash that its record says. Nothing is synced:
+//! what a power loss leaves is found out in this way too. The records are cut off before the rename.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+
+use attachfs_durable::{Facts, HeldDir, Kind, read_range, reserve};
+use attachfs_manifest::ContentHash;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::names::part_name;
+
+const RECORD: usize = 32;
+
+/// What becomes of a part when it is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It has nothing that another run could use.
+    Removed,
+    /// It has blocks.
+    Left,
+    /// It has another name by now.
+    Placed,
+    /// It is gone, since it was of no use.
+    Spoilt,
+}
+
+/// A file that is being filled. When it is dropped without a name, it is left for another run if it has
+/// blocks that were recorded, and else removed.
+#[derive(Debug)]
+pub(super) struct Part {
+    dir: HeldDir,
+    name: Vec<u8>,
+    file: File,
+    size: u64,
+    /// Short and innermost.
+    fate: Mutex<Fate>,
+}
+
+impl Part {
+    /// Creates an empty one in `dir`. `key` says what it is going to be.
+    pub(super) fn create(
+        dir: HeldDir,
+        key: ContentHash,
+        size: u64,
+        is_runnable: bool,
+    ) -> io::Result<Self> {
+        let mode = if is_runnable { 0o777 } else { 0o666 };
+        loop {
+            let name = new_name(key)?;
+            let file = dir.create_file(&name, mode)?;
+            // Who looks for what was left may have taken it for that before it was locked.
+            let is_swept = matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+                || Facts::of(&file)?.names == 0;
+            if !is_swept {
+                return Ok(Self {
+                    dir,
+                    name,
+                    file,
+                    size,
+                    fate: Mutex::new(Fate::Removed),
+                });
+            }
+        }
+    }
+
+    /// Takes over what an interrupted run left; `None` if it is in use, or not this user's alone.
+    pub(super) fn take_over(dir: HeldDir, name: &[u8], size: u64) -> io::Result<Option<Self>> {
+        let Some(file) = lock_left(&dir, name)? else {
+            return Ok(None);
+        };
+        if Facts::of(&file)?.stamp.size < size {
+            file.set_len(size)?;
+        }
+        Ok(Some(Self {
+            dir,
+            name: name.to_vec(),
+            file,
+            size,
+            fate: Mutex::new(Fate::Removed),
+        }))
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn dir(&self) -> &HeldDir {
+        &self.dir
+    }
+
+    /// Takes the room that the bytes need.
+    pub(super) fn reserve(&self) -> io::Result<()> {
+        reserve(&self.file, self.size)
+    }
+
+    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// Writes block `index` and notes that it is there.
+    pub(super) fn write_block(&self, index: usize, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write(bytes, offset)?;
+        let mut record = [0; RECORD];
+        record[..8].copy_from_slice(&offset.to_le_bytes());
+        record[8..16].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+        record[16..].copy_from_slice(ContentHash::of(bytes).as_bytes());
+        self.write(&record, self.size + (index * RECORD) as u64)?;
+        self.keep();
+        Ok(())
+    }
+
+    fn keep(&self) {
+        let mut fate = self.fate.lock();
+        if *fate == Fate::Removed {
+            *fate = Fate::Left;
+        }
+    }
+
+    /// Removes it, whatever is in it. Who writes to it still writes to nothing.
+    pub(super) fn spoil(&self) {
+        *self.fate.lock() = Fate::Spoilt;
+        self.remove();
+    }
+
+    fn remove(&self) {
+        if let Err(error) = self.dir.remove_file(&self.name) {
+            // The next run finds it.
+            tracing::debug!(%error, "a file that was not finished stays behind");
+        }
+    }
+
+    /// The hashes of the blocks that should be there. `blocks` are all blocks of the file.
+    pub(super) fn records(&self, blocks: &[Range<u64>]) -> io::Result<Vec<Option<ContentHash>>> {
+        let end = self.size + (blocks.len() * RECORD) as u64;
+        let bytes = read_range(&self.file, self.size..end)?;
+        if !bytes.is_empty() {
+            self.keep();
+        }
+        let (records, _) = bytes.as_chunks::<RECORD>();
+        let mut known = vec![None; blocks.len()];
+        for ((record, block), known) in records.iter().zip(blocks).zip(&mut known) {
+            let (offset, rest) = record.split_at(8);
+            let (len, hash) = rest.split_at(8);
+            if offset == block.start.to_le_bytes()
+                && len == (block.end - block.start).to_le_bytes()
+                && let Ok(hash) = hash.try_into()
+            {
+                *known = Some(ContentHash::from_bytes(hash));
+            }
+        }
+        Ok(known)
+    }
+
+    /// A block, if it is there and has this hash.
+    pub(super) fn read_block(
+        &self,
+        range: Range<u64>,
+        hash: ContentHash,
+    ) -> io::Result<Option<Bytes>> {
+        let len = range.end - range.start;
+        let bytes = read_range(&self.file, range)?;
+        let is_sound = bytes.len() as u64 == len && ContentHash::of(&bytes) == hash;
+        Ok(is_sound.then(|| bytes.into()))
+    }
+
+    /// Forgets that these blocks are there.
+    pub(super) fn forget(&self, indices: Range<usize>) -> io::Result<()> {
+        let none = vec![0; indices.len() * RECORD];
+        self.write(&none, self.size + (indices.start * RECORD) as u64)
+    }
+
+    /// Cuts off what is not the file's.
+    pub(super) fn cut(&self) -> io::Result<()> {
+        self.file.set_len(self.size)
+    }
+
+    /// Gives it a name that is free; says whether it was.
+    pub(super) fn place_if_free(&self, name: &[u8]) -> io::Result<bool> {
+        let placed = self.dir.rename_to_free(&self.name, name)?;
+        if placed {
+            *self.fate.lock() = Fate::Placed;
+        }
+        Ok(placed)
+    }
+
+    /// Gives it a name, in place of the file or link that has it.
+    pub(super) fn place_over(&self, name: &[u8]) -> io::Result<()> {
+        self.dir.rename(&self.name, name)?;
+        *self.fate.lock() = Fate::Placed;
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if *self.fate.lock() == Fate::Removed {
+            self.remove();
+        }
+    }
+}
+
+/// A name of something unfinished that nobody can guess.
+pub(super) fn new_name(key: ContentHash) -> io::Result<Vec<u8>> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(part_name(key, u64::from_le_bytes(bytes)))
+}
+
+/// Opens and locks what an interrupted run left. `None` if it is not there any more, in use, or not what
+/// this user alone has made.
+fn lock_left(dir: &HeldDir, name: &[u8]) -> io::Result<Option<File>> {
+    let file = match dir.open_file_to_write(name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let facts = Facts::of(&file)?;
+    let is_ours = facts.kind == Kind::File
+        && facts.names == 1
+        && facts.uid == rustix::process::geteuid().as_raw();
+    if !is_ours || file.try_lock().is_err() {
+        return Ok(None);
+    }
+    // Whoever had it may have finished it meanwhile: then this is no name of it any more.
+    let still = dir.look(name)?.map(|facts| facts.stamp.ino);
+    Ok((still == Some(facts.stamp.ino)).then_some(file))
+}
+
+/// Removes what an interrupted run left, if nobody uses it.
+pub(super) fn remove_left(dir: &HeldDir, name: &[u8]) -> io::Result<()> {
+    match lock_left(dir, name)? {
+        Some(_locked) => dir.remove_file(name),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn held(temp: &TempDir) -> HeldDir {
+        HeldDir::open(&temp.path().canonicalize().unwrap()).unwrap()
+    }
+
+    fn names(temp: &TempDir) -> usize {
+        fs::read_dir(temp.path()).unwrap().count()
+    }
+
+    #[test]
+    fn a_part_that_gets_no_name_is_gone() {
+        let temp = TempDir::new().unwrap();
+        let part = Part::create(held(&temp), ContentHash::of(b""), 3, false).unwrap();
+        part.write(b"abc", 0).unwrap();
+        assert_eq!(names(&temp), 1);
+        drop(part);
+        assert_eq!(names(&temp), 0);
+    }
+
+    #[test]
+    fn a_block_counts_if_it_is_what_its_record_says() {
+        let temp = TempDir::new().unwrap();
+        let key = ContentHash::of(b"key");
+        let part = Part::create(held(&temp), key, 7, false).unwrap();
+        let blocks = [0..3, 3..6, 6..7];
+        part.reserve().unwrap();
+        part.write_block(0, b"abc", 0).unwrap();
+        part.write_block(2, b"g", 6).unwrap();
+        let name = part.name.clone();
+        drop(part);
+        let again = Part::take_over(held(&temp), &name, 7).unwrap().unwrap();
+        let records = again.records(&blocks).unwrap();
+        let known: Vec<bool> = records.iter().map(Option::is_some).collect();
+        assert_eq!(known, [true, false, true]);
+        assert_eq!(
+            again.read_block(0..3, records[0].unwrap()).unwrap(),
+            Some(Bytes::from("abc"))
+        );
+        again.write(b"X", 1).unwrap();
+        assert_eq!(again.read_block(0..3, records[0].unwrap()).unwrap(), None);
+        again.forget(0..3).unwrap();
+        assert_eq!(again.records(&blocks).unwrap(), [None, None, None]);
+        again.cut().unwrap();
+        assert!(again.place_if_free(b"whole").unwrap());
+        assert_eq!(fs::metadata(temp.path().join("whole")).unwrap().len(), 7);
+    }
+
+    #[test]
+    fn what_another_process_fills_is_left_alone() {
+        let temp = TempDir::new().unwrap();
+        let part = Part::create(held(&temp), ContentHash::of(b""), 0, false).unwrap();
+        assert!(
+            Part::take_over(held(&temp), &part.name, 0)
+                .unwrap()
+                .is_none()
+        );
+        remove_left(&held(&temp), &part.name).unwrap();
+        assert_eq!(names(&temp), 1);
+    }
+
+    #[test]
+    fn what_nobody_fills_any_more_is_removed_unless_it_has_a_second_name() {
+        let temp = TempDir::new().unwrap();
+        let left = |key: &[u8]| {
+            let part = Part::create(held(&temp), ContentHash::of(key), 0, false).unwrap();
+            part.keep();
+            part.name.clone()
+        };
+        let (gone, kept) = (left(b"1"), left(b"2"));
+        held(&temp).create_link(b"link", &kept).unwrap();
+        fs::hard_link(
+            temp.path().join(std::str::from_utf8(&kept).unwrap()),
+            temp.path().join("second"),
+        )
+        .unwrap();
+        for name in [&gone[..], &kept, b"link", b"none"] {
+            // A link is no file and cannot be opened; that is an error, and it stays.
+            let _ = remove_left(&held(&temp), name);
+        }
+        assert_eq!(names(&temp), 3);
+    }
+}

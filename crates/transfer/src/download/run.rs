@@ -1,0 +1,262 @@
+//! What all files of a download share.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::SystemTime;
+
+use attachfs_durable::{Facts, FileStamp, HeldDir};
+use attachfs_fetch::ByteBudget;
+use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, PathRef};
+use attachfs_scan::Ground;
+use attachfs_scan::cache::SETTLED;
+use attachfs_store::{ObjectPart, StoreError};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::error::{Attempt, FileError, Trouble};
+use super::file::{cut_of, is_general};
+use super::part::Part;
+use super::plan::{FileStep, Place};
+use super::survey::Leftover;
+use super::{DownloadError, DownloadOptions, Opened, Sources};
+use crate::meter::Meter;
+
+/// So many objects in a row that cannot be had mean that none can.
+const MOST_FAILURES: u32 = 8;
+
+/// How many files are looked up in the hash caches at once.
+const LOOK_UP: usize = 4096;
+
+/// What all files of a download share.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) root: HeldDir,
+    pub(super) ground: Ground,
+    pub(super) from: Sources,
+    pub(super) options: DownloadOptions,
+    pub(super) chunk_size: ChunkSize,
+    pub(super) meter: Arc<Meter>,
+    /// Bytes that were fetched and are not written yet, or are on their way.
+    pub(super) memory: ByteBudget,
+    pub(super) requests: Semaphore,
+    /// Files that are longer than a block.
+    pub(super) large: Semaphore,
+    /// Threads that write: more of them only wait for each other.
+    pub(super) writers: Semaphore,
+    pub(super) leftovers: HashMap<ContentHash, Leftover>,
+    /// Files of which the hash caches know that they are what they should be.
+    pub(super) known: HashMap<ManifestPath, FileStamp>,
+    pub(super) health: Health,
+    pub(super) can_reflink: AtomicBool,
+    /// What was placed, for the hash caches. Short and innermost.
+    pub(super) written: Mutex<Vec<Written>>,
+}
+
+/// How the store does.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    has_given: AtomicBool,
+    failures: AtomicU32,
+}
+
+impl Health {
+    fn is_well(&self) {
+        // Read before written: all threads share the line.
+        if !self.has_given.load(Ordering::Relaxed) {
+            self.has_given.store(true, Ordering::Relaxed);
+        }
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// What a failure means. One that may be of the whole store is, if the store has given nothing yet
+    /// or fails again and again.
+    fn judge(&self, hash: ContentHash, source: StoreError) -> Trouble {
+        if is_general(&source) {
+            let failures = 1 + self.failures.fetch_add(1, Ordering::Relaxed);
+            if failures >= MOST_FAILURES || !self.has_given.load(Ordering::Relaxed) {
+                return Trouble::Stop(DownloadError::Store { hash, source }.into());
+            }
+        }
+        Trouble::File(FileError::Store { hash, source })
+    }
+}
+
+/// A file that this run placed, as it was then.
+#[derive(Debug)]
+pub(super) struct Written {
+    path: ManifestPath,
+    stamp: FileStamp,
+    runnable: bool,
+    cut: ChunkSize,
+    hashes: Box<[ContentHash]>,
+}
+
+impl Run {
+    pub(super) fn new(
+        place: Opened,
+        leftovers: HashMap<ContentHash, Leftover>,
+        from: Sources,
+        options: &DownloadOptions,
+        chunk_size: ChunkSize,
+        meter: Arc<Meter>,
+    ) -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            root: place.dir,
+            ground: place.ground,
+            from,
+            options: options.clone(),
+            chunk_size,
+            meter,
+            memory: ByteBudget::new(options.memory_bytes),
+            requests: Semaphore::new(options.max_in_flight.max(1)),
+            large: Semaphore::new(options.max_large_in_flight.max(1)),
+            writers: Semaphore::new(2 * threads),
+            leftovers,
+            known: HashMap::new(),
+            health: Health::default(),
+            can_reflink: AtomicBool::new(true),
+            written: Mutex::default(),
+        }
+    }
+
+    /// Asks the store for part of an object whose length is known.
+    pub(super) async fn get(
+        &self,
+        hash: ContentHash,
+        range: Range<u64>,
+        expected: u64,
+    ) -> Attempt<ObjectPart> {
+        let want = range.end - range.start;
+        let part = match self.from.store.get(hash, range).await {
+            Ok(part) => part,
+            Err(error) => return Err(self.health.judge(hash, error)),
+        };
+        self.health.is_well();
+        let (expected, found) = match part.bytes.len() as u64 {
+            _ if part.object_len != expected => (expected, part.object_len),
+            len if len != want => (want, len),
+            _ => return Ok(part),
+        };
+        Err(FileError::Length {
+            hash,
+            expected,
+            found,
+        }
+        .into())
+    }
+
+    /// A file on this machine that should hold an object and nothing else.
+    pub(super) fn nearby(&self, hash: ContentHash, len: u64) -> Option<File> {
+        self.from.nearby.as_ref()?.find(hash, len)
+    }
+
+    /// Makes a part share the blocks of a file, as long as the file system does that at all.
+    pub(super) fn reflink(&self, near: &File, part: &Part, len: u64) -> bool {
+        if !self.can_reflink.load(Ordering::Relaxed) {
+            return false;
+        }
+        let is_done = attachfs_durable::reflink(near, 0..len, part.file());
+        if !is_done {
+            self.can_reflink.store(false, Ordering::Relaxed);
+        }
+        is_done
+    }
+
+    pub(super) fn is_known(&self, path: PathRef<'_>, stamp: FileStamp, step: &FileStep) -> bool {
+        path == step.path && self.known.get(&step.path) == Some(&stamp)
+    }
+
+    /// Notes that a file has its name.
+    pub(super) fn placed(&self, part: &Part, path: ManifestPath, step: &FileStep) {
+        if self.options.caches.is_none() {
+            return;
+        }
+        match Facts::of(part.file()) {
+            Ok(facts) => self.written.lock().push(Written {
+                path,
+                stamp: facts.stamp,
+                runnable: facts.mode & 0o111 != 0,
+                cut: cut_of(step, self.chunk_size),
+                hashes: step.file.content.hashes().into(),
+            }),
+            // It is hashed again next time.
+            Err(error) => tracing::debug!(%path, %error, "a new file is not remembered"),
+        }
+    }
+
+    /// Tells the hash caches what was placed. Of a file that was placed just now nobody could tell
+    /// whether it was changed since; it is hashed the next time it is met. Blocks.
+    pub(super) fn remember_placed(&self) {
+        let Some(caches) = &self.options.caches else {
+            return;
+        };
+        let now = SystemTime::now();
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.map_or(0, |since| since.as_nanos() as i128);
+        let latest = since - SETTLED.as_nanos() as i128;
+        let placed = std::mem::take(&mut *self.written.lock());
+        for file in placed.iter().filter(|file| file.stamp.ctime_ns <= latest) {
+            let path = file.path.borrowed();
+            let dir = self.root.dir(super::survey::parent_bytes(path));
+            let looked = dir.and_then(|dir| dir.look(path.name()));
+            if looked.is_ok_and(|found| found.is_some_and(|facts| facts.stamp == file.stamp)) {
+                let scanned = self.ground.file(path, file.stamp, file.runnable);
+                caches.remember(&scanned, file.cut, &file.hashes, now);
+            }
+        }
+        caches.flush();
+    }
+}
+
+/// Which of the files that may be right are known to be. Blocks.
+pub(super) fn look_up(
+    ground: &Ground,
+    options: &DownloadOptions,
+    chunk_size: ChunkSize,
+    files: &[FileStep],
+) -> HashMap<ManifestPath, FileStamp> {
+    let mut known = HashMap::new();
+    let Some(caches) = options.caches.as_ref().filter(|_| !options.force_rehash) else {
+        return known;
+    };
+    let now = SystemTime::now();
+    let alike: Vec<(&FileStep, FileStamp)> = files
+        .iter()
+        .filter_map(|step| match step.place {
+            Place::Alike(stamp) => Some((step, stamp)),
+            Place::Free | Place::Taken(_) => None,
+        })
+        .collect();
+    for cut in [chunk_size, ChunkSize::WholeFile] {
+        let of_cut: Vec<_> = alike
+            .iter()
+            .filter(|(step, _)| cut_of(step, chunk_size) == cut)
+            .collect();
+        for slice in of_cut.chunks(LOOK_UP) {
+            let scanned: Vec<_> = slice
+                .iter()
+                .map(|(step, stamp)| {
+                    let runnable = step.file.runnable;
+                    ground.file(step.path.borrowed(), *stamp, runnable)
+                })
+                .collect();
+            let wanted: Vec<_> = scanned.iter().collect();
+            let found = caches.look_up(&wanted, cut, now);
+            for ((step, stamp), hashes) in slice.iter().zip(found) {
+                if hashes.is_some_and(|hashes| hashes == step.file.content.hashes()) {
+                    known.insert(step.path.clone(), *stamp);
+                }
+            }
+        }
+        if chunk_size == ChunkSize::WholeFile {
+            break;
+        }
+    }
+    known
+}

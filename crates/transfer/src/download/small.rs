@@ -1,0 +1,130 @@
+//! A file that is one object of at most a block: one request, one write.
+
+use std::sync::Arc;
+
+use attachfs_manifest::ContentHash;
+use bytes::Bytes;
+
+use super::error::{Attempt, FileError, Trouble, disk};
+use super::file::{Outcome, Target};
+use super::part::Part;
+use super::plan::FileStep;
+use super::run::Run;
+use crate::TransferError;
+
+impl Run {
+    pub(super) async fn small(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        object: ContentHash,
+        target: Target,
+    ) -> Attempt<Outcome> {
+        let size = step.file.size;
+        if size == 0 {
+            return self.write(step, object, Bytes::new(), target).await;
+        }
+        if self.from.nearby.is_some()
+            && let Some(outcome) = self.small_nearby(step, object, target).await?
+        {
+            return Ok(outcome);
+        }
+        match self.small_once(step, object, target).await {
+            Err(Trouble::File(error)) if error.is_about_bytes() => {
+                tracing::warn!(path = %step.path, error = &error as &dyn std::error::Error,
+                    "an object is fetched again");
+                self.small_once(step, object, target).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn small_once(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        object: ContentHash,
+        target: Target,
+    ) -> Attempt<Outcome> {
+        let size = step.file.size;
+        let _held = self.memory.take(size).await;
+        let part = {
+            let _slot = acquired(&self.requests).await?;
+            self.get(object, 0..size, size).await?
+        };
+        let outcome = self.write(step, object, part.bytes, target).await?;
+        self.meter.add_bytes(size);
+        Ok(outcome)
+    }
+
+    /// Verifies bytes and writes them.
+    async fn write(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        object: ContentHash,
+        bytes: Bytes,
+        target: Target,
+    ) -> Attempt<Outcome> {
+        let _writer = acquired(&self.writers).await?;
+        self.in_place(step, move |run, dir, step| {
+            check(object, &bytes)?;
+            let failed = |error| disk(&step.path, "write it", error);
+            let (size, runnable) = (step.file.size, step.file.runnable);
+            let part = Part::create(dir, object, size, runnable).map_err(failed)?;
+            part.write(&bytes, 0).map_err(failed)?;
+            run.finish(&part, step, target)
+        })
+        .await
+    }
+
+    /// From a file on this machine, if there is one that is sound.
+    async fn small_nearby(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        object: ContentHash,
+        target: Target,
+    ) -> Attempt<Option<Outcome>> {
+        let _writer = acquired(&self.writers).await?;
+        self.in_place(step, move |run, dir, step| {
+            let size = step.file.size;
+            let Some(near) = run.nearby(object, size) else {
+                return Ok(None);
+            };
+            // What cannot be read, or is something else, the store has.
+            let sound = attachfs_durable::read_range(&near, 0..size)
+                .ok()
+                .filter(|bytes| bytes.len() as u64 == size && ContentHash::of(bytes) == object);
+            let Some(bytes) = sound else {
+                return Ok(None);
+            };
+            let failed = |error| disk(&step.path, "write it", error);
+            let part = Part::create(dir, object, size, step.file.runnable).map_err(failed)?;
+            if run.reflink(&near, &part, size) {
+                // Somebody may have written to it since it was read.
+                let shared = attachfs_durable::read_range(part.file(), 0..size).map_err(failed)?;
+                check(object, &shared)?;
+            } else {
+                part.write(&bytes, 0).map_err(failed)?;
+            }
+            run.meter.add_bytes(size);
+            run.finish(&part, step, target).map(Some)
+        })
+        .await
+    }
+}
+
+fn check(expected: ContentHash, bytes: &[u8]) -> Attempt<()> {
+    let found = ContentHash::of(bytes);
+    if found == expected {
+        return Ok(());
+    }
+    Err(FileError::Damaged { expected, found }.into())
+}
+
+/// A permit of a semaphore that is never closed.
+pub(super) async fn acquired(
+    semaphore: &tokio::sync::Semaphore,
+) -> Result<tokio::sync::SemaphorePermit<'_>, TransferError> {
+    Ok(semaphore
+        .acquire()
+        .await
+        .expect("the semaphore is never closed"))
+}

@@ -1,0 +1,148 @@
+//! What is there, of all that is wanted: names and metadata, no bytes.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use attachfs_durable::{HeldDir, Kind};
+use attachfs_manifest::{Change, ContentHash, ManifestPath, PathRef};
+use rustix::io::Errno;
+
+use super::names::key_of_part;
+use super::plan::{Entry, Found};
+use crate::TransferError;
+use crate::meter::Meter;
+
+/// What an interrupted run left: where, and under which name.
+#[derive(Debug, Clone)]
+pub(super) struct Leftover {
+    /// The path of the directory; empty for the root.
+    pub(super) dir: Vec<u8>,
+    pub(super) name: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) entries: Vec<Entry>,
+    /// By what they were going to be.
+    pub(super) leftovers: HashMap<ContentHash, Leftover>,
+}
+
+/// A directory, or why nothing in it can be looked at.
+enum Looked {
+    Open(HeldDir),
+    Missing,
+    Unreachable(String),
+}
+
+/// Looks at the path of each change. Blocks.
+pub(super) fn survey(
+    root: &HeldDir,
+    wanted: Vec<(ManifestPath, Change)>,
+    meter: &Meter,
+) -> Result<Survey, TransferError> {
+    let mut entries = Vec::with_capacity(wanted.len());
+    let mut listed: HashSet<Vec<u8>> = HashSet::new();
+    let mut leftovers = Vec::new();
+    let mut open: Option<(Vec<u8>, Looked)> = None;
+    for (path, change) in wanted {
+        let parent = parent_bytes(path.borrowed());
+        let looked = match &open {
+            Some((dir, looked)) if dir == parent => looked,
+            _ => {
+                meter.go_on()?;
+                let looked = look(root, parent);
+                if let Looked::Open(dir) = &looked
+                    && listed.insert(parent.to_vec())
+                {
+                    leftovers.extend(list(dir, parent));
+                }
+                &open.insert((parent.to_vec(), looked)).1
+            }
+        };
+        let found = match looked {
+            Looked::Open(dir) => found(dir, path.borrowed().name()),
+            Looked::Missing => Found::Nothing,
+            Looked::Unreachable(why) => Found::Unreachable(why.clone()),
+        };
+        entries.push(Entry {
+            path,
+            change,
+            found,
+        });
+    }
+    // A file of such a name that the manifest itself has is not one of ours.
+    let theirs: HashSet<&[u8]> = entries
+        .iter()
+        .map(|entry| entry.path.as_bytes())
+        .filter(|path| key_of_part(path.rsplit(|&b| b == b'/').next().unwrap_or(path)).is_some())
+        .collect();
+    leftovers.retain(|(_, left)| {
+        let path = match &left.dir[..] {
+            b"" => left.name.clone(),
+            dir => [dir, b"/", &left.name].concat(),
+        };
+        !theirs.contains(&path[..])
+    });
+    Ok(Survey {
+        entries,
+        leftovers: leftovers.into_iter().collect(),
+    })
+}
+
+/// The path of the directory that holds a path; empty for the root.
+pub(super) fn parent_bytes(path: PathRef<'_>) -> &[u8] {
+    path.parent().map_or(b"", PathRef::as_bytes)
+}
+
+fn look(root: &HeldDir, dir: &[u8]) -> Looked {
+    match root.dir(dir) {
+        Ok(dir) => Looked::Open(dir),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT) => Looked::Missing,
+            Some(Errno::LOOP) => Looked::Unreachable(
+                "a directory above it is a symbolic link here, which is not followed".to_owned(),
+            ),
+            Some(Errno::NOTDIR) => {
+                Looked::Unreachable("something above it is no directory here".to_owned())
+            }
+            _ => Looked::Unreachable(unreadable(&error)),
+        },
+    }
+}
+
+fn unreadable(error: &io::Error) -> String {
+    format!("cannot look at what is there: {error}")
+}
+
+fn found(dir: &HeldDir, name: &[u8]) -> Found {
+    let looked = dir.look(name).and_then(|facts| {
+        Ok(match facts {
+            None => Found::Nothing,
+            Some(facts) => match facts.kind {
+                Kind::Dir => Found::Dir,
+                Kind::File => Found::File(facts.stamp),
+                Kind::Link => Found::Link(dir.read_link(name)?),
+                Kind::Other => Found::Other,
+            },
+        })
+    });
+    looked.unwrap_or_else(|error| match Errno::from_io_error(&error) {
+        // No file here can have such a name; it is reported as too long.
+        Some(Errno::NAMETOOLONG) => Found::Nothing,
+        _ => Found::Unreachable(unreadable(&error)),
+    })
+}
+
+/// What interrupted runs left in a directory. One that cannot be listed is used as it is.
+fn list(dir: &HeldDir, path: &[u8]) -> Vec<(ContentHash, Leftover)> {
+    let names = dir.names().unwrap_or_else(|error| {
+        tracing::debug!(%error, "a directory is not looked through for what was left");
+        Vec::new()
+    });
+    let left = names.into_iter().filter_map(|name| {
+        let key = key_of_part(&name)?;
+        let dir = path.to_vec();
+        Some((key, Leftover { dir, name }))
+    });
+    left.collect()
+}

@@ -1,0 +1,179 @@
+//! Downloads into real folders, from stores that misbehave.
+
+mod conflicts;
+mod diffs;
+mod faults;
+mod hostile;
+mod planning;
+mod resuming;
+mod whole;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use attachfs_manifest::{
+    Change, ChunkSize, Content, ContentHash, Diff, File, LinkTarget, ManifestPath, Mtime, Node,
+    Snapshot,
+};
+use attachfs_store::fault::{FaultStore, Rule};
+use attachfs_store::record::RecordStore;
+use attachfs_store::{CallKind, MemoryStore};
+use tempfile::TempDir;
+
+use super::*;
+use crate::Silent;
+
+/// 2023-11-14, with microseconds.
+const TIME: i64 = 1_700_000_000_123_456;
+
+fn path(text: &str) -> ManifestPath {
+    ManifestPath::new(text.as_bytes()).unwrap()
+}
+
+/// A folder to fill, and a store that has what it is to be filled with.
+struct Setup {
+    temp: TempDir,
+    memory: Arc<MemoryStore>,
+    fault: Arc<FaultStore>,
+    record: Arc<RecordStore>,
+    options: DownloadOptions,
+}
+
+impl Setup {
+    /// Files longer than 1000 bytes are large.
+    fn new() -> Self {
+        let memory = Arc::new(MemoryStore::new());
+        let fault = Arc::new(FaultStore::new(Arc::clone(&memory) as _));
+        let record = Arc::new(RecordStore::new(Arc::clone(&fault) as _));
+        let options = DownloadOptions {
+            block_bytes: 1000,
+            ..DownloadOptions::default()
+        };
+        Self {
+            temp: TempDir::new().unwrap(),
+            memory,
+            fault,
+            record,
+            options,
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.temp.path().join("root")
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// Makes a file that is there before.
+    fn there(&self, name: &str, bytes: &str) {
+        let at = self.at(name);
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        fs::write(at, bytes).unwrap();
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.at(name)).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// A file whose bytes are in the store.
+    fn file(&self, bytes: impl AsRef<[u8]>) -> Node {
+        let bytes = bytes.as_ref();
+        Node::File(File {
+            size: bytes.len() as u64,
+            mtime: Mtime(TIME),
+            runnable: false,
+            content: Content::Whole(self.memory.insert(bytes.to_vec())),
+        })
+    }
+
+    /// The same in pieces of 1500 bytes.
+    fn chunks(&self, bytes: &[u8]) -> Node {
+        let pieces = bytes
+            .chunks(1500)
+            .map(|piece| self.memory.insert(piece.to_vec()));
+        Node::File(File {
+            size: bytes.len() as u64,
+            mtime: Mtime(TIME),
+            runnable: false,
+            content: Content::Chunks(pieces.collect()),
+        })
+    }
+
+    fn fails(&self, rule: Rule) {
+        self.fault.add(rule);
+    }
+
+    fn gets(&self) -> usize {
+        self.record.count(CallKind::Get)
+    }
+
+    async fn try_to(&self, wanted: Wanted<'_>) -> Result<DownloadReport, TransferError> {
+        let sources = Sources {
+            store: Arc::clone(&self.record) as _,
+            nearby: None,
+        };
+        download(&self.root(), wanted, sources, &self.options, &Silent).await
+    }
+
+    async fn place(&self, snapshot: &Snapshot) -> DownloadReport {
+        self.try_to(Wanted::Snapshot(snapshot)).await.unwrap()
+    }
+
+    async fn apply(&self, diff: &Diff) -> DownloadReport {
+        self.try_to(Wanted::Diff(diff)).await.unwrap()
+    }
+}
+
+fn runnable(node: Node) -> Node {
+    match node {
+        Node::File(file) => Node::File(File {
+            runnable: true,
+            ..file
+        }),
+        other => other,
+    }
+}
+
+fn link(target: &str) -> Node {
+    Node::Symlink(LinkTarget::Below(path(target)))
+}
+
+fn snapshot<const N: usize>(entries: [(&str, Node); N]) -> Snapshot {
+    let entries = entries.map(|(text, node)| (path(text), node));
+    Snapshot::new(ChunkSize::Bytes(1500.try_into().unwrap()), None, entries).unwrap()
+}
+
+fn diff<const N: usize>(changes: [(&str, Change); N]) -> Diff {
+    let changes = changes.map(|(text, change)| (path(text), change));
+    Diff::new(ChunkSize::Bytes(1500.try_into().unwrap()), None, changes).unwrap()
+}
+
+/// Bytes that are not the same everywhere.
+fn long(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i / 7 + i / 911) as u8).collect()
+}
+
+fn counts(report: &DownloadReport) -> (u64, u64, u64, usize) {
+    let summary = &report.summary;
+    (
+        summary.total.count,
+        summary.processed.count,
+        summary.skipped.count,
+        summary.errors.len(),
+    )
+}
+
+fn hash_of(node: &Node) -> ContentHash {
+    node.as_file().unwrap().content.hashes()[0]
+}

@@ -1,0 +1,118 @@
+//! What happens where something else is.
+
+use super::*;
+
+fn wanted(setup: &Setup) -> Snapshot {
+    snapshot([("a.tar.gz", setup.file("new")), ("b", setup.file("b"))])
+}
+
+#[tokio::test]
+async fn by_default_a_file_that_differs_stays_and_a_copy_is_made_once() {
+    let setup = Setup::new();
+    setup.there("a.tar.gz", "mine");
+    setup.there("a.tar (1).gz", "mine too");
+    let wanted = wanted(&setup);
+    assert_eq!(counts(&setup.place(&wanted).await), (2, 2, 0, 0));
+    let all = ["a.tar (1).gz", "a.tar (2).gz", "a.tar.gz", "b"];
+    assert_eq!(setup.names(), all);
+    assert_eq!(setup.text("a.tar.gz"), "mine");
+    assert_eq!(setup.text("a.tar (1).gz"), "mine too");
+    assert_eq!(setup.text("a.tar (2).gz"), "new");
+    assert_eq!(counts(&setup.place(&wanted).await), (2, 0, 2, 0));
+    assert_eq!(setup.names(), all);
+}
+
+#[tokio::test]
+async fn a_file_that_differs_can_be_left_or_replaced() {
+    let mut setup = Setup::new();
+    setup.there("a.tar.gz", "mine");
+    let wanted = wanted(&setup);
+    setup.options.conflict = Conflict::Skip;
+    assert_eq!(counts(&setup.place(&wanted).await), (2, 1, 1, 0));
+    assert_eq!(setup.text("a.tar.gz"), "mine");
+    setup.options.conflict = Conflict::Overwrite;
+    assert_eq!(counts(&setup.place(&wanted).await), (2, 1, 1, 0));
+    assert_eq!(setup.text("a.tar.gz"), "new");
+    assert_eq!(setup.names(), ["a.tar.gz", "b"]);
+}
+
+#[tokio::test]
+async fn a_directory_in_the_place_of_a_file_is_never_replaced() {
+    let mut setup = Setup::new();
+    setup.there("b/mine", "mine");
+    let wanted = wanted(&setup);
+    setup.options.conflict = Conflict::Overwrite;
+    let report = setup.place(&wanted).await;
+    assert_eq!(counts(&report), (2, 1, 0, 1));
+    assert!(report.summary.errors[0].error.contains("directory"));
+    assert_eq!(setup.text("b/mine"), "mine");
+    setup.options.conflict = Conflict::CreateCopy;
+    assert_eq!(counts(&setup.place(&wanted).await), (2, 1, 1, 0));
+    assert_eq!(setup.text("b (1)"), "b");
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_a_directory_stays_and_what_lies_below_fails() {
+    let mut setup = Setup::new();
+    setup.options.conflict = Conflict::Overwrite;
+    setup.there("d", "mine");
+    let wanted = snapshot([("a", setup.file("a")), ("d/e/f", setup.file("f"))]);
+    let report = setup.place(&wanted).await;
+    let failed: Vec<_> = report.summary.errors.iter().map(|f| &f.path[..]).collect();
+    assert_eq!(failed, ["d", "d/e", "d/e/f"]);
+    assert_eq!(
+        (setup.text("a"), setup.text("d")),
+        ("a".into(), "mine".into())
+    );
+}
+
+#[tokio::test]
+async fn two_downloads_at_once_never_take_each_others_names() {
+    let setup = Setup::new();
+    setup.there("a", "mine");
+    let first = snapshot([("a", setup.file("one"))]);
+    let second = snapshot([("a", setup.file("two"))]);
+    let (one, two) = tokio::join!(setup.place(&first), setup.place(&second));
+    assert_eq!((counts(&one), counts(&two)), ((1, 1, 0, 0), (1, 1, 0, 0)));
+    assert_eq!(setup.names(), ["a", "a (1)", "a (2)"]);
+    let mut copies = [setup.text("a (1)"), setup.text("a (2)")];
+    copies.sort();
+    assert_eq!(copies, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn a_file_that_comes_while_another_is_fetched_is_a_conflict_too() {
+    let setup = Setup::new();
+    let wanted = snapshot([("a", setup.file("new"))]);
+    let hold = setup.record.hold(CallKind::Get);
+    let place = setup.place(&wanted);
+    let meanwhile = async {
+        setup.record.wait_in_flight(CallKind::Get, 1).await;
+        setup.there("a", "mine");
+        drop(hold);
+    };
+    let (report, ()) = tokio::join!(place, meanwhile);
+    assert_eq!(counts(&report), (1, 1, 0, 0));
+    assert_eq!(
+        (setup.text("a"), setup.text("a (1)")),
+        ("mine".into(), "new".into())
+    );
+}
+
+#[tokio::test]
+async fn links_are_copied_left_or_replaced_like_files() {
+    let mut setup = Setup::new();
+    setup.there("l", "mine");
+    let wanted = snapshot([("t", setup.file("t")), ("l", link("t"))]);
+    setup.place(&wanted).await;
+    assert_eq!(setup.text("l"), "mine");
+    assert_eq!(
+        fs::read_link(setup.at("l (1)")).unwrap(),
+        PathBuf::from("t")
+    );
+    assert_eq!(counts(&setup.place(&wanted).await), (2, 0, 2, 0));
+    setup.options.conflict = Conflict::Overwrite;
+    setup.place(&wanted).await;
+    assert_eq!(fs::read_link(setup.at("l")).unwrap(), PathBuf::from("t"));
+    assert_eq!(setup.names(), ["l", "l (1)", "t"]);
+}

@@ -1,0 +1,176 @@
+//! The plan, for anything that is wanted and anything that is there.
+
+use std::collections::BTreeSet;
+
+use attachfs_durable::FileStamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::download::plan::{Entry, Found, Occupant, Place, Resolution, plan, resolve};
+
+fn stamp(size: u64, microseconds: i64) -> FileStamp {
+    FileStamp {
+        dev: 1,
+        ino: 1,
+        size,
+        mtime_ns: i128::from(microseconds) * 1000,
+        ctime_ns: 0,
+    }
+}
+
+fn a_file(size: u64) -> Node {
+    Node::File(File {
+        size,
+        mtime: Mtime(TIME),
+        runnable: false,
+        content: Content::Whole(ContentHash::of(&size.to_le_bytes())),
+    })
+}
+
+fn any_found() -> impl Strategy<Value = Found> {
+    prop_oneof![
+        Just(Found::Nothing),
+        Just(Found::Dir),
+        (0_u64..3, -2_i64..3).prop_map(|(size, by)| Found::File(stamp(size, TIME + by))),
+        Just(Found::Link(b"a".to_vec())),
+        Just(Found::Other),
+        Just(Found::Unreachable("no".to_owned())),
+    ]
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        Just(Change::Put(Node::Dir)),
+        (0_u64..3).prop_map(|size| Change::Put(a_file(size))),
+        Just(Change::Put(link("a"))),
+        Just(Change::DeleteFile),
+        Just(Change::DeleteDir),
+    ]
+}
+
+/// Paths of a few names, each once, in order.
+fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
+    let one = ("[ab]{1}(/[ab]){0,2}", any_change(), any_found());
+    prop::collection::vec(one, 0..12).prop_map(|all| {
+        let mut entries: Vec<Entry> = all
+            .into_iter()
+            .map(|(text, change, found)| Entry {
+                path: path(&text),
+                change,
+                found,
+            })
+            .collect();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.dedup_by(|next, before| next.path == before.path);
+        entries
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_entry_is_in_the_plan_once_or_there_already(entries in any_entries(), deletes: bool) {
+        let made = plan(entries.clone(), deletes);
+        let mut planned: Vec<&ManifestPath> = Vec::new();
+        planned.extend(made.clear.iter().chain(&made.deletions).map(|one| &one.path));
+        planned.extend(&made.dirs);
+        planned.extend(made.files.iter().map(|step| &step.path));
+        planned.extend(made.links.iter().map(|step| &step.path));
+        planned.extend(made.failed.iter().map(|(path, ..)| path));
+        planned.extend(made.left.iter().map(|(path, _)| path));
+        let set: BTreeSet<_> = planned.iter().collect();
+        prop_assert_eq!(set.len(), planned.len());
+        for entry in &entries {
+            let is_there = match (&entry.change, &entry.found) {
+                (Change::Put(Node::Dir), Found::Dir) => true,
+                (Change::Put(Node::Symlink(target)), Found::Link(text)) => {
+                    *text == target.relative_to(&entry.path)
+                }
+                (Change::DeleteDir | Change::DeleteFile, found) => {
+                    !deletes || matches!(found, Found::Nothing | Found::Unreachable(_))
+                }
+                _ => false,
+            };
+            prop_assert_eq!(set.contains(&&entry.path), !is_there, "{:?}", entry);
+        }
+    }
+
+    #[test]
+    fn parents_are_made_first_and_deleted_last(entries in any_entries()) {
+        let made = plan(entries, true);
+        for (at, dir) in made.dirs.iter().enumerate() {
+            prop_assert!(made.dirs[at..].iter().all(|later| !dir.is_below(later)));
+        }
+        for deletions in [&made.clear, &made.deletions] {
+            for (at, one) in deletions.iter().enumerate() {
+                let later = &deletions[at..];
+                prop_assert!(later.iter().all(|later| !later.path.is_below(&one.path)));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_deleted_but_what_the_diff_deletes_and_finds(entries in any_entries(), deletes: bool) {
+        let made = plan(entries.clone(), deletes);
+        for one in made.clear.iter().chain(&made.deletions) {
+            prop_assert!(deletes);
+            let entry = entries.iter().find(|entry| entry.path == one.path).unwrap();
+            let fits = match (&entry.change, &entry.found) {
+                (Change::DeleteDir, Found::Dir) => one.is_dir,
+                (Change::DeleteFile, Found::File(_) | Found::Link(_)) => !one.is_dir,
+                _ => false,
+            };
+            prop_assert!(fits, "{:?}", entry);
+        }
+    }
+
+    #[test]
+    fn a_file_may_be_the_same_only_if_length_and_time_say_so(size in 0_u64..3, found in any_found()) {
+        let entry = Entry {
+            path: path("f"),
+            change: Change::Put(a_file(size)),
+            found: found.clone(),
+        };
+        let made = plan(vec![entry], true);
+        let alike = matches!(made.files.first().map(|step| step.place), Some(Place::Alike(_)));
+        let expected = matches!(found, Found::File(stamp)
+            if stamp.size == size && (stamp.mtime_ns / 1000 - i128::from(TIME)).abs() <= 1);
+        prop_assert_eq!(alike, expected);
+    }
+}
+
+#[test]
+fn only_files_and_links_are_ever_replaced() {
+    for occupant in [
+        Occupant::Dir,
+        Occupant::File,
+        Occupant::Link,
+        Occupant::Other,
+    ] {
+        for conflict in [Conflict::CreateCopy, Conflict::Skip, Conflict::Overwrite] {
+            let replaces = resolve(conflict, occupant) == Resolution::Replace;
+            let may = matches!(occupant, Occupant::File | Occupant::Link)
+                && conflict == Conflict::Overwrite;
+            assert_eq!(replaces, may);
+        }
+    }
+}
+
+#[test]
+fn room_is_needed_for_what_is_to_be_fetched_in_whole_blocks() {
+    let entry = |name: &str, size, found| Entry {
+        path: path(name),
+        change: Change::Put(a_file(size)),
+        found,
+    };
+    let made = plan(
+        vec![
+            entry("a", 1, Found::Nothing),
+            entry("b", 4097, Found::Nothing),
+            entry("c", 9, Found::File(stamp(9, TIME))),
+            entry("d", 5, Found::File(stamp(9, TIME))),
+        ],
+        true,
+    );
+    assert_eq!(made.bytes_to_write(Conflict::Skip, 4096), 3 * 4096);
+    assert_eq!(made.bytes_to_write(Conflict::Overwrite, 4096), 4 * 4096);
+}

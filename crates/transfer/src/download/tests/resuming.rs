@@ -1,0 +1,173 @@
+//! What was interrupted is gone on with.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use attachfs_scan::cache::{Day, HashCacheOptions, HashCaches};
+use attachfs_store::fault::{Failure, Fault};
+
+use super::*;
+use crate::ProgressEvent;
+
+/// Downloads block after block until the store has given so many, and stops there.
+async fn interrupted(setup: &Setup, wanted: &Snapshot, gets: usize) {
+    setup.fails(Rule::on(CallKind::Get, Fault::Hang).after(gets));
+    let place = setup.try_to(Wanted::Snapshot(wanted));
+    let until = async {
+        while setup.gets() <= gets {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = place => panic!("it ended: {ended:?}"),
+        () = until => {}
+    }
+    setup.fault.heal();
+    setup.record.clear();
+}
+
+#[tokio::test]
+async fn blocks_that_were_fetched_before_an_interruption_are_not_fetched_again() {
+    let mut setup = Setup::new();
+    setup.options.memory_bytes = 1 << 10;
+    let bytes = long(20_000);
+    for node in [setup.file(&bytes), setup.chunks(&bytes)] {
+        let _ = fs::remove_dir_all(setup.root());
+        let all = if hash_of(&node) == ContentHash::of(&bytes) {
+            20
+        } else {
+            27
+        };
+        let wanted = snapshot([("big", node)]);
+        interrupted(&setup, &wanted, 12).await;
+        assert_eq!(setup.names().len(), 1, "one part");
+        assert_eq!(counts(&setup.place(&wanted).await), (1, 1, 0, 0));
+        assert_eq!(setup.gets(), all - 12);
+        assert_eq!(setup.names(), ["big"]);
+        assert_eq!(fs::read(setup.at("big")).unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn blocks_that_were_altered_since_are_fetched_again() {
+    let mut setup = Setup::new();
+    setup.options.memory_bytes = 1 << 10;
+    let bytes = long(20_000);
+    let wanted = snapshot([("big", setup.file(&bytes))]);
+    interrupted(&setup, &wanted, 12).await;
+    let part = setup.at(&setup.names()[0]);
+    let mut there = fs::read(&part).unwrap();
+    there[1500] ^= 1;
+    fs::write(&part, there).unwrap();
+    assert_eq!(counts(&setup.place(&wanted).await), (1, 1, 0, 0));
+    assert_eq!(fs::read(setup.at("big")).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn what_is_left_of_something_else_is_removed_and_nothing_of_others() {
+    let mut setup = Setup::new();
+    setup.options.memory_bytes = 1 << 10;
+    let first = snapshot([("big", setup.file(long(20_000)))]);
+    interrupted(&setup, &first, 5).await;
+    let part = setup.names()[0].clone();
+    setup.there(".attachfs-mine.part", "mine");
+    let second = snapshot([
+        ("small", setup.file("small")),
+        (&part, setup.file("theirs")),
+    ]);
+    setup.place(&second).await;
+    assert_eq!(
+        setup.names().len(),
+        4,
+        "a file of the manifest may have any name"
+    );
+    let third = snapshot([("small", setup.file("small")), ("other", setup.file("o"))]);
+    setup.place(&third).await;
+    assert!(setup.names().contains(&".attachfs-mine.part".to_owned()));
+    assert!(!setup.names().contains(&part));
+}
+
+#[tokio::test]
+async fn a_failure_of_the_store_in_the_middle_is_gone_on_from() {
+    let mut setup = Setup::new();
+    setup.options.memory_bytes = 1 << 10;
+    let wanted = snapshot([("big", setup.file(long(20_000))), ("a", setup.file("a"))]);
+    setup.fails(
+        Rule::on(CallKind::Get, Fault::Before(Failure::Full))
+            .after(9)
+            .times(1),
+    );
+    let report = setup.place(&wanted).await;
+    assert_eq!(report.summary.errors.len(), 1);
+    assert!(
+        setup
+            .names()
+            .iter()
+            .all(|name| ["a", "big"].contains(&&name[..]))
+    );
+    assert!(setup.place(&wanted).await.summary.is_complete());
+}
+
+#[tokio::test]
+async fn a_listener_that_has_enough_ends_it_and_the_next_one_goes_on() {
+    struct Enough(AtomicBool);
+    impl Progress for Enough {
+        fn update(&self, event: &ProgressEvent) -> ControlFlow<()> {
+            if event.items_done > 0 {
+                self.0.store(true, Ordering::Relaxed);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let setup = Setup::new();
+    let entries: Vec<_> = (0..500)
+        .map(|i| (path(&format!("f{i}")), setup.file(format!("file {i}"))))
+        .collect();
+    let wanted = Snapshot::new(ChunkSize::WholeFile, None, entries).unwrap();
+    let sources = Sources {
+        store: Arc::clone(&setup.record) as _,
+        nearby: None,
+    };
+    let enough = Enough(AtomicBool::new(false));
+    let error = download(
+        &setup.root(),
+        Wanted::Snapshot(&wanted),
+        sources,
+        &setup.options,
+        &enough,
+    )
+    .await
+    .unwrap_err();
+    assert!(matches!(error, TransferError::Cancelled(_)), "{error}");
+    let report = setup.place(&wanted).await;
+    assert!(report.summary.is_complete());
+    assert!(report.summary.skipped.count > 0);
+    assert_eq!(setup.names().len(), 500);
+}
+
+#[tokio::test]
+async fn a_hash_that_is_known_is_believed_unless_all_is_to_be_read() {
+    let mut setup = Setup::new();
+    let place = TempDir::new().unwrap();
+    let own = HashCacheOptions::new(place.path().join("hashes"), "here".into(), Day(20_000));
+    let caches = Arc::new(HashCaches::open(Some(&own), None));
+    setup.options.caches = Some(Arc::clone(&caches));
+    setup.there("a", "SMALL");
+    let file = fs::File::options().write(true).open(setup.at("a")).unwrap();
+    attachfs_durable::set_modified(&file, TIME / 1_000_000, 123_456_000).unwrap();
+    // As a run of long ago would have it.
+    let ground = Ground::open(setup.root().canonicalize().unwrap()).unwrap();
+    let stamp = attachfs_durable::FileStamp::of(&file).unwrap();
+    let scanned = ground.file(path("a").borrowed(), stamp, false);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_hours(1);
+    let hashes = [ContentHash::of(b"small")];
+    let cut = ChunkSize::Bytes(1500.try_into().unwrap());
+    caches.remember(&scanned, cut, &hashes, later);
+    caches.flush();
+    let wanted = snapshot([("a", setup.file("small"))]);
+    assert_eq!(counts(&setup.place(&wanted).await), (1, 0, 1, 0));
+    setup.options.force_rehash = true;
+    assert_eq!(counts(&setup.place(&wanted).await), (1, 1, 0, 0));
+    assert_eq!(setup.text("a (1)"), "small");
+}

@@ -1,0 +1,381 @@
+//! `attachfs download`, as its users run it: interrupted anywhere, into folders that somebody else works in, onto disks that are full.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use attachfs_test_s3::{Mishap, Rule};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::golden::set_mtime;
+use crate::machine::{Machine, args, on_both_stores, skipped};
+use crate::tree::{Detail, Tree};
+
+on_both_stores![
+    a_folder_comes_back_as_it_was,
+    a_download_that_is_killed_again_and_again_ends_with_every_file,
+    what_is_there_already_is_not_fetched_again,
+    what_differs_is_copied_left_or_replaced,
+    a_damaged_object_fails_its_file_and_the_rest_is_placed,
+];
+
+/// Of all files, in nanoseconds.
+const TIME: i64 = 1_700_000_000_123_456_789;
+
+/// A folder with everything that a manifest can hold, and long files.
+fn scene(machine: &Machine, name: &str) -> PathBuf {
+    let root = machine.dir(name);
+    machine.dir(root.join("empty/inner"));
+    for at in 0..40_u32 {
+        let len = 1000 * at as usize;
+        machine.file(
+            root.join(format!("many/{}/{at}", at % 3)),
+            vec![at as u8; len],
+        );
+    }
+    let long: Vec<u8> = (0..5_000_001_u32).map(|i| (i / 13) as u8).collect();
+    machine.file(root.join("long.exr"), &long);
+    let run = machine.file(root.join("bin/run.sh"), "run");
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("../long.exr", root.join("bin/up")).unwrap();
+    symlink("run.sh", root.join("bin/in")).unwrap();
+    for file in files_below(&root) {
+        set_mtime(&file, TIME);
+    }
+    root
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            found.extend(files_below(&path));
+        } else if !path.is_symlink() {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn same(one: &Path, other: &Path) {
+    Tree::read(one, Detail::Committed).assert_is(&Tree::read(other, Detail::Committed));
+}
+
+/// The arguments of a download from the machine's store.
+fn into(machine: &Machine, manifest: &Path, root: &Path) -> Vec<std::ffi::OsString> {
+    args![
+        "download",
+        manifest,
+        "--root",
+        root,
+        "--store",
+        machine.store()
+    ]
+    .into()
+}
+
+fn with(mut arguments: Vec<std::ffi::OsString>, more: &[&str]) -> Vec<std::ffi::OsString> {
+    arguments.extend(more.iter().map(Into::into));
+    arguments
+}
+
+fn a_folder_comes_back_as_it_was(machine: &Machine) {
+    let scene = scene(machine, "scene");
+    let manifest = machine.snapshot(&scene, "scene.manifest");
+    let root = machine.path("new/root");
+    let said = machine.json(into(machine, &manifest, &root));
+    same(&root, &scene);
+    assert_eq!(said["total_files"], 44, "42 files and 2 links");
+    assert_eq!(said["processed_files"], 44);
+    assert_eq!(said["errors"], json!([]));
+    assert_eq!(said["roots"][0]["summary"]["processed_files"], 44);
+    machine
+        .ok(into(machine, &manifest, &root))
+        .printing("skipped    44 files");
+}
+
+fn a_download_that_is_killed_again_and_again_ends_with_every_file(machine: &Machine) {
+    let scene = scene(machine, "scene");
+    let manifest = machine.snapshot(&scene, "scene.manifest");
+    let root = machine.path("root");
+    let mut done = 0;
+    for kill_at in 1..25 {
+        let mut download = machine.start(machine.attachfs(into(machine, &manifest, &root)));
+        // After a little more than the run before had done.
+        let wanted = done + kill_at;
+        crate::machine::until("some files are there, or all", || {
+            let there = if root.exists() {
+                files_below(&root).len()
+            } else {
+                0
+            };
+            there >= wanted || !download.is_running()
+        });
+        if download.is_running() {
+            download.signal(Signal::KILL);
+        }
+        download.wait();
+        done = files_below(&root).len();
+        for file in files_below(&root) {
+            let below = file.strip_prefix(&root).unwrap();
+            if let Ok(expected) = fs::read(scene.join(below)) {
+                assert_eq!(fs::read(&file).unwrap(), expected, "{}", below.display());
+            } else {
+                let name = below.file_name().unwrap().to_str().unwrap();
+                assert!(name.starts_with(".attachfs-"), "{name}");
+            }
+        }
+    }
+    machine.ok(into(machine, &manifest, &root));
+    same(&root, &scene);
+}
+
+fn what_is_there_already_is_not_fetched_again(machine: &Machine) {
+    let scene = scene(machine, "scene");
+    let manifest = machine.snapshot(&scene, "scene.manifest");
+    let root = machine.path("root");
+    machine.ok(into(machine, &manifest, &root));
+    fs::remove_dir_all(machine.store_files().join("Data")).unwrap();
+    let said = machine.json(into(machine, &manifest, &root));
+    assert_eq!(
+        (&said["processed_files"], &said["skipped_files"]),
+        (&json!(0), &json!(44))
+    );
+    fs::remove_file(root.join("bin/run.sh")).unwrap();
+    let said = machine.says(into(machine, &manifest, &root)).with_code(13);
+    said.printing("failed     bin/run.sh: ");
+}
+
+fn what_differs_is_copied_left_or_replaced(machine: &Machine) {
+    let scene = scene(machine, "scene");
+    let manifest = machine.snapshot(&scene, "scene.manifest");
+    let root = machine.path("root");
+    machine.ok(into(machine, &manifest, &root));
+    let mine = root.join("bin/run.sh");
+    fs::write(&mine, "mine").unwrap();
+    let down = |more: &[&str]| machine.ok(with(into(machine, &manifest, &root), more));
+    down(&["--conflict", "skip"]).printing("skipped    44 files");
+    down(&[]).printing("fetched    1 file");
+    down(&[]).printing("fetched    0 files");
+    assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+    assert_eq!(
+        fs::read_to_string(root.join("bin/run (1).sh")).unwrap(),
+        "run"
+    );
+    down(&["--conflict", "overwrite"]).printing("fetched    1 file");
+    fs::remove_file(root.join("bin/run (1).sh")).unwrap();
+    same(&root, &scene);
+}
+
+fn a_damaged_object_fails_its_file_and_the_rest_is_placed(machine: &Machine) {
+    let scene = scene(machine, "scene");
+    let manifest = machine.snapshot(&scene, "scene.manifest");
+    let hash = attachfs_manifest::ContentHash::of(b"run").to_string();
+    fs::write(machine.object(&hash), "ruN").unwrap();
+    let root = machine.path("root");
+    let said = machine.says(into(machine, &manifest, &root)).with_code(13);
+    let said = said.printing("failed     bin/run.sh: ").printing(&hash);
+    said.printing(&attachfs_manifest::ContentHash::of(b"ruN").to_string());
+    assert!(!root.join("bin/run.sh").exists());
+    fs::write(machine.object(&hash), "run").unwrap();
+    machine.ok(into(machine, &manifest, &root));
+    same(&root, &scene);
+}
+
+#[test]
+fn a_file_that_breaks_off_is_not_placed_half() {
+    Machine::with_s3(|machine| {
+        let scene = scene(machine, "scene");
+        let manifest = machine.snapshot(&scene, "scene.manifest");
+        let root = machine.path("root");
+        let broken = Rule::on("GET", Mishap::Break { after: 500 });
+        machine.server().add(broken.of("/Data/").times(10));
+        let first = machine.says(into(machine, &manifest, &root));
+        assert!([0, 11, 13].contains(&first.code), "{first:#?}");
+        for file in files_below(&root) {
+            let below = file.strip_prefix(&root).unwrap();
+            assert_eq!(
+                fs::read(&file).unwrap(),
+                fs::read(scene.join(below)).unwrap()
+            );
+        }
+        machine.server().heal();
+        machine.ok(into(machine, &manifest, &root));
+        same(&root, &scene);
+    });
+}
+
+#[test]
+fn a_diff_brings_a_folder_up_to_date() {
+    Machine::with_directory(|machine| {
+        let scene = scene(machine, "scene");
+        let base = machine.snapshot(&scene, "base.manifest");
+        let root = machine.path("root");
+        machine.ok(into(machine, &base, &root));
+        fs::remove_dir_all(scene.join("many/1")).unwrap();
+        set_mtime(&machine.file(scene.join("long.exr"), "short"), TIME);
+        set_mtime(&machine.file(scene.join("added/new"), "new"), TIME);
+        let now = machine.snapshot(&scene, "now.manifest");
+        let diff = machine.path("diff.manifest");
+        machine.ok(args!["manifest", "diff", &base, &now, "-o", &diff]);
+        fs::write(root.join("many/1/mine"), "mine").unwrap();
+        let overwrite = &["--conflict", "overwrite"];
+        let said = machine.ok(with(into(machine, &diff, &root), overwrite));
+        said.printing("left       many/1: ")
+            .printing("deleted    13 paths");
+        fs::remove_dir_all(root.join("many/1")).unwrap();
+        same(&root, &scene);
+        let layered = machine.path("layered");
+        let arguments = args![
+            "download",
+            &base,
+            &diff,
+            "--root",
+            &layered,
+            "--store",
+            machine.store()
+        ];
+        machine.ok(arguments);
+        same(&layered, &scene);
+    });
+}
+
+#[test]
+fn several_folders_are_told_one_by_one_and_together() {
+    Machine::with_directory(|machine| {
+        let (one, two) = (machine.dir("one"), machine.dir("two"));
+        machine.file("one/a.exr", "a");
+        machine.file("one/a.png", "a png");
+        machine.file("two/d/b.exr", "b");
+        let maps: Vec<_> = [&one, &two]
+            .into_iter()
+            .map(|folder| {
+                let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+                let manifest = machine.snapshot(folder, format!("{name}.manifest"));
+                format!(
+                    "{}={}",
+                    manifest.display(),
+                    machine.path(format!("to-{name}")).display()
+                )
+            })
+            .collect();
+        let said = machine.json(args![
+            "download",
+            "--map",
+            &maps[0],
+            "--map",
+            &maps[1],
+            "--include",
+            "*.exr",
+            "--store",
+            machine.store(),
+        ]);
+        assert_eq!(said["total_files"], 2);
+        let files = |at: usize| said["roots"][at]["summary"]["total_files"].clone();
+        assert_eq!((files(0), files(1)), (json!(1), json!(1)));
+        assert!(machine.path("to-one/a.exr").exists() && machine.path("to-two/d/b.exr").exists());
+        assert!(!machine.path("to-one/a.png").exists());
+    });
+}
+
+#[test]
+fn a_manifest_of_absolute_paths_wants_to_know_which_of_them_becomes_the_folder() {
+    Machine::with_directory(|machine| {
+        let scene = scene(machine, "scene");
+        let collected = machine.path("collected");
+        machine.ok(args![
+            "manifest",
+            "collect",
+            "--absolute",
+            &scene,
+            "-o",
+            &collected
+        ]);
+        let manifest = machine.path("absolute");
+        machine.ok(args!["manifest", "hash", &collected, "-o", &manifest]);
+        machine.ok(args![
+            "snapshot",
+            &scene,
+            "-o",
+            machine.path("whole"),
+            "--chunk-size",
+            "none",
+            "--store",
+            machine.store(),
+        ]);
+        let root = machine.path("root");
+        let said = machine.says(into(machine, &manifest, &root)).with_code(2);
+        said.saying("--from");
+        assert!(!root.exists());
+        let from = scene.to_str().unwrap();
+        machine.ok(with(into(machine, &manifest, &root), &["--from", from]));
+        same(&root, &scene);
+    });
+}
+
+#[test]
+fn a_disk_without_room_is_told_before_anything_is_fetched() {
+    Machine::with_directory(|machine| {
+        let small = machine.dir("small");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .arg(&small)
+            .output();
+        if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+            skipped("only root can make a small disk");
+            return;
+        }
+        let scene = scene(machine, "scene");
+        let manifest = machine.snapshot(&scene, "scene.manifest");
+        let said = machine.says(into(machine, &manifest, &small)).with_code(1);
+        said.saying("not enough room").saying("are available");
+        let there = fs::read_dir(&small).unwrap().count();
+        Command::new("umount").arg(&small).output().unwrap();
+        assert_eq!(there, 0);
+    });
+}
+
+#[test]
+fn permissions_and_group_are_given_to_what_is_made() {
+    Machine::with_directory(|machine| {
+        let scene = scene(machine, "scene");
+        let manifest = machine.snapshot(&scene, "scene.manifest");
+        let root = machine.path("root");
+        let group = rustix::process::getegid().as_raw().to_string();
+        let more = [
+            "--group",
+            &group,
+            "--add-file-mode",
+            "020",
+            "--add-dir-mode",
+            "0070",
+        ];
+        machine.ok(with(into(machine, &manifest, &root), &more));
+        let mode = |name: &str| fs::metadata(root.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode("bin/run.sh") & 0o020, 0o020);
+        assert_eq!(mode("bin") & 0o070, 0o070);
+        assert_eq!(mode("") & 0o070, 0o070);
+        let more = ["--group", "no such group here"];
+        machine
+            .says(with(into(machine, &manifest, &root), &more))
+            .with_code(2);
+    });
+}
+
+#[test]
+fn paths_that_are_too_long_for_the_folder_are_refused() {
+    Machine::with_directory(|machine| {
+        let scene = machine.dir("scene");
+        let deep: PathBuf = std::iter::repeat_n("d".repeat(200), 19).collect();
+        machine.file(scene.join("a"), "a");
+        machine.dir(scene.join(deep));
+        let manifest = machine.snapshot(&scene, "scene.manifest");
+        let root = machine.path("r".repeat(200)).join("r".repeat(200));
+        let said = machine.says(into(machine, &manifest, &root)).with_code(2);
+        said.saying("too long");
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+    });
+}
