@@ -265,13 +265,7 @@ mod tests {
             chunk(&source(&dir, "c", b"other")),
         ];
         let report = uploader.upload_missing(chunks, &Silent).await.unwrap();
-        assert_eq!(
-            report.uploaded,
-            Tally {
-                count: 2,
-                bytes: 9
-            }
-        );
+        assert_eq!(report.uploaded, Tally { count: 2, bytes: 9 });
         assert_eq!(store.count(CallKind::Put), 2);
         assert_eq!(memory.objects().len(), 2);
     }
@@ -298,20 +292,8 @@ mod tests {
         memory.insert("there");
         let chunks = vec![chunk(&right), chunk(&there)];
         let report = uploader.upload_missing(chunks, &Silent).await.unwrap();
-        assert_eq!(
-            report.uploaded,
-            Tally {
-                count: 1,
-                bytes: 5
-            }
-        );
-        assert_eq!(
-            report.already_there,
-            Tally {
-                count: 1,
-                bytes: 5
-            }
-        );
+        assert_eq!(report.uploaded, Tally { count: 1, bytes: 5 });
+        assert_eq!(report.already_there, Tally { count: 1, bytes: 5 });
         assert_eq!(
             memory
                 .get(ContentHash::of(b"right"), 0..9)

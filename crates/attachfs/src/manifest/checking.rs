@@ -9,7 +9,7 @@ use attachfs_manifest::{
 use attachfs_transfer::{ObjectFault, Progress, check_objects, error_chain};
 use serde::Serialize;
 
-use super::opened::{OpenedManifest, chain};
+use super::opened::OpenedManifest;
 use crate::Error;
 use crate::store::OpenStore;
 

@@ -126,13 +126,7 @@ async fn a_second_snapshot_sends_nothing() {
     .unwrap();
     assert_eq!(first, second);
     assert_eq!(store.count(CallKind::Put), 0);
-    assert_eq!(
-        report.upload.already_there,
-        Tally {
-            count: 2,
-            bytes: 6
-        }
-    );
+    assert_eq!(report.upload.already_there, Tally { count: 2, bytes: 6 });
 }
 
 #[tokio::test]
@@ -219,13 +213,7 @@ async fn a_file_that_changes_under_the_upload_is_read_again() {
     let last = ContentHash::of(b"start++");
     assert_eq!(file(&snapshot, "a").content, Content::Whole(last));
     assert_eq!(store.inner.objects(), [last]);
-    assert_eq!(
-        report.upload.uploaded,
-        Tally {
-            count: 1,
-            bytes: 7
-        }
-    );
+    assert_eq!(report.upload.uploaded, Tally { count: 1, bytes: 7 });
 }
 
 #[tokio::test]

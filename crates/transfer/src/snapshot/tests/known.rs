@@ -208,10 +208,7 @@ async fn of_a_known_file_only_the_chunk_that_the_store_lacks_is_sent() {
     let uploader = uploader(Arc::clone(&memory) as _, 0);
     let (snapshot, report) = cached.snapshot(&folder, Some(&uploader)).await;
     assert_eq!(file(&snapshot, "a").content, Content::Chunks(hashes.into()));
-    let one = Tally {
-        count: 1,
-        bytes: 5,
-    };
+    let one = Tally { count: 1, bytes: 5 };
     assert_eq!(report.upload.uploaded, one);
     assert_eq!(report.upload.already_there, one);
 }
