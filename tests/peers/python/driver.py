@@ -16,6 +16,8 @@ from pathlib import Path
 ANSWERS = os.fdopen(os.dup(1), "w", encoding="ascii")
 os.dup2(2, 1)
 
+import boto3
+
 from deadline.job_attachments import download
 from deadline.job_attachments._glob import _glob_paths
 from deadline.job_attachments.api.manifest import _manifest_diff, _manifest_snapshot
@@ -32,6 +34,8 @@ from deadline.job_attachments.caches import (
     S3CheckCache,
     S3CheckCacheEntry,
 )
+from deadline.job_attachments.models import FileConflictResolution, JobAttachmentS3Settings
+from deadline.job_attachments.upload import S3AssetManager
 
 
 def to_bytes(text):
@@ -222,6 +226,64 @@ def s3_check_cache_put(request):
     return {}
 
 
+def to_session(request):
+    """A session that no other request has had: the library keeps clients by it. boto3 finds the server by the environment."""
+    os.environ.update(
+        AWS_ENDPOINT_URL=request["endpoint"],
+        AWS_EC2_METADATA_DISABLED="true",
+        NO_PROXY="127.0.0.1",
+    )
+    return boto3.Session(
+        aws_access_key_id=request["access_key"],
+        aws_secret_access_key=request["secret_key"],
+        # Or the server would be asked for it.
+        aws_account_id=request["account"],
+        region_name=request["region"],
+    )
+
+
+def to_settings(request):
+    return JobAttachmentS3Settings(
+        s3BucketName=request["bucket"], rootPrefix=request["prefix"]
+    )
+
+
+def upload(request):
+    manager = S3AssetManager(
+        farm_id="farm-1",
+        queue_id="queue-1",
+        job_attachment_settings=to_settings(request),
+        session=to_session(request),
+    )
+    root, cache = to_name(request["root"]), to_name(request["cache"])
+    files = [str(path) for path in Path(root).rglob("*") if path.is_file()]
+    group = manager.prepare_paths_for_upload(files, [], [])
+    _, [manifest] = manager.hash_assets_and_create_manifest(
+        group.asset_groups, group.total_input_files, group.total_input_bytes, cache
+    )
+    statistics, attachments = manager.upload_assets([manifest], s3_check_cache_dir=cache)
+    return {
+        "manifest": from_manifest(manifest.asset_manifest),
+        "key": attachments.manifests[0].inputManifestPath,
+        "processed_files": statistics.processed_files,
+        "skipped_files": statistics.skipped_files,
+    }
+
+
+def download_files(request):
+    statistics = download.download_files_from_manifests(
+        s3_bucket=request["bucket"],
+        manifests_by_root={to_name(request["root"]): to_manifest(request["manifest"])},
+        cas_prefix=to_settings(request).full_cas_prefix(),
+        session=to_session(request),
+        conflict_resolution=FileConflictResolution[request.get("conflict", "CREATE_COPY")],
+    )
+    return {
+        "processed_files": statistics.processed_files,
+        "skipped_files": statistics.skipped_files,
+    }
+
+
 OPERATIONS = {
     "encode": encode,
     "decode": decode,
@@ -235,6 +297,8 @@ OPERATIONS = {
     "hash_cache_put": hash_cache_put,
     "s3_check_cache_get": s3_check_cache_get,
     "s3_check_cache_put": s3_check_cache_put,
+    "upload": upload,
+    "download": download_files,
 }
 
 
