@@ -5,6 +5,7 @@
 //! programs do with a file system; [`report`] runs what times itself, the library and the reference implementations among them.
 //! What is measured is data: each of the other modules gives a list of [`Row`]s.
 
+mod bucket;
 mod calibration;
 mod disk;
 mod entries;
@@ -20,6 +21,7 @@ mod report;
 mod sides;
 mod stage;
 mod table;
+mod transfers;
 mod work;
 mod writing;
 
@@ -51,7 +53,7 @@ pub(crate) struct Options {
     /// Measures this attachfs instead of the one that is built from here
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Only the rows of manifests, with data sets of this part of their size: to see that they run, their figures say nothing
+    /// Only the rows of manifests and transfers, with data sets of this part of their size: to see that they run, their figures say nothing
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000), hide = true)]
     shrink: u16,
 }
@@ -101,9 +103,13 @@ fn measure(options: &Options, stage: &Rc<Stage>) -> Result<Vec<harness::Measured
         reading::rows(stage),
         writing::rows(stage),
     ];
-    let of_manifests = [manifests::rows(stage), folders::rows(stage)];
+    let others = [
+        manifests::rows(stage),
+        folders::rows(stage),
+        transfers::rows(stage),
+    ];
     let of_mounts = of_mounts.into_iter().filter(|_| options.shrink == 1);
-    let groups = of_mounts.chain(of_manifests);
+    let groups = of_mounts.chain(others);
     let wanted = |row: &Row| {
         let only = &options.only;
         only.is_empty() || only.iter().any(|part| row.name.contains(part.as_str()))

@@ -6,6 +6,13 @@
                                         that gets the manifest
     bench.py diff MANIFEST ROOT         as `deadline manifest diff` does it; nothing may have changed
     bench.py hash THREADS FILE...       the library's hash of each file, by so many threads
+    bench.py upload BUCKET PREFIX ROOT CACHE
+                                        finds the files of a folder, hashes them and uploads them and their manifest, as the client does
+                                        it when a job is submitted; CACHE has both caches
+    bench.py download BUCKET PREFIX MANIFEST ROOT
+                                        places the files of a manifest in a folder
+
+The last two do what they do with the library's own settings, and find S3 as every program with boto3 does: by its environment.
 
 Prints one line of JSON: `seconds` (after the imports, and after reading the input of the first two), `text` (bytes that were
 read or made), `peak_anon` (bytes, meanwhile, the input included) and, of the first two, `kept` (bytes for each entry of what
@@ -21,11 +28,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import xxhash  # Imported by the library when it first hashes, which would be inside the time.
 
 from deadline.job_attachments.api.manifest import _manifest_diff, _manifest_snapshot
 from deadline.job_attachments.asset_manifests.decode import decode_manifest
 from deadline.job_attachments.asset_manifests.hash_algorithms import HashAlgorithm, hash_file
+from deadline.job_attachments.download import download_files_from_manifests
+from deadline.job_attachments.models import JobAttachmentS3Settings
+from deadline.job_attachments.upload import S3AssetManager
 
 
 def memory():
@@ -98,12 +109,55 @@ def hash_files(threads, *files):
     return report(figures, sum(map(os.path.getsize, files)))
 
 
+def upload(bucket, prefix, root, cache):
+    settings = JobAttachmentS3Settings(s3BucketName=bucket, rootPrefix=prefix)
+    manager = S3AssetManager(
+        farm_id="farm-bench",
+        queue_id="queue-bench",
+        job_attachment_settings=settings,
+        session=boto3.Session(),
+    )
+
+    def work():
+        files = [str(path) for path in Path(root).rglob("*") if path.is_file()]
+        group = manager.prepare_paths_for_upload(files, [], [])
+        _, manifests = manager.hash_assets_and_create_manifest(
+            group.asset_groups,
+            group.total_input_files,
+            group.total_input_bytes,
+            hash_cache_dir=cache,
+        )
+        return manager.upload_assets(manifests, s3_check_cache_dir=cache)[0]
+
+    found, figures = measured(work)
+    return report(figures, found.total_bytes)
+
+
+def download(bucket, prefix, manifest, root):
+    settings = JobAttachmentS3Settings(s3BucketName=bucket, rootPrefix=prefix)
+    decoded = decode_manifest(Path(manifest).read_text(encoding="utf-8"))
+    session = boto3.Session()
+    found, figures = measured(
+        lambda: download_files_from_manifests(
+            s3_bucket=bucket,
+            manifests_by_root={root: decoded},
+            cas_prefix=settings.full_cas_prefix(),
+            session=session,
+        )
+    )
+    if found.processed_files != len(decoded.paths):
+        sys.exit(f"{found.processed_files} files were downloaded")
+    return report(figures, found.total_bytes)
+
+
 WORK = {
     "decode": decode,
     "encode": encode,
     "snapshot": snapshot,
     "diff": diff,
     "hash": hash_files,
+    "upload": upload,
+    "download": download,
 }
 
 

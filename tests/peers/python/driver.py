@@ -35,11 +35,12 @@ from deadline.job_attachments.caches import (
     S3CheckCacheEntry,
 )
 from deadline.job_attachments.models import (
+    FileConflictResolution,
     JobAttachmentS3Settings,
     ManifestProperties,
     PathFormat,
 )
-from deadline.job_attachments.upload import S3AssetUploader
+from deadline.job_attachments.upload import S3AssetManager, S3AssetUploader
 
 
 def to_bytes(text):
@@ -230,26 +231,31 @@ def s3_check_cache_put(request):
     return {}
 
 
-def s3_session(request):
-    """A session whose clients all talk to the request's server, with the credentials in it."""
-    os.environ["AWS_ENDPOINT_URL"] = request["endpoint"]
-    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+def to_session(request):
+    """A session that no other request has had: the library keeps clients by it. boto3 finds the server by the environment."""
+    os.environ.update(
+        AWS_ENDPOINT_URL=request["endpoint"],
+        AWS_EC2_METADATA_DISABLED="true",
+        NO_PROXY="127.0.0.1",
+    )
     return boto3.Session(
         aws_access_key_id=request["access_key"],
         aws_secret_access_key=request["secret_key"],
+        # Or the server would be asked for it.
+        aws_account_id=request.get("account"),
         region_name=request["region"],
     )
 
 
 def s3_read(request):
     asset_root, manifest = download.get_asset_root_and_manifest_from_s3(
-        request["key"], request["bucket"], s3_session(request)
+        request["key"], request["bucket"], to_session(request)
     )
     return {"asset_root": asset_root, "manifest": from_manifest(manifest)}
 
 
 def s3_outputs(request):
-    settings = JobAttachmentS3Settings(request["bucket"], request["prefix"])
+    settings = to_settings(request)
     found = download.get_output_manifests_by_asset_root(
         settings,
         request["farm"],
@@ -257,7 +263,7 @@ def s3_outputs(request):
         request["job"],
         request.get("step"),
         request.get("task"),
-        session=s3_session(request),
+        session=to_session(request),
     )
     merged = {root: download.merge_asset_manifests(manifests) for root, manifests in found.items()}
     return {"outputs": {root: from_manifest(manifest) for root, manifest in merged.items()}}
@@ -269,7 +275,7 @@ def s3_write(request):
         rootPathFormat=PathFormat.POSIX,
         fileSystemLocationName=request.get("location"),
     )
-    uploader = S3AssetUploader(session=s3_session(request))
+    uploader = S3AssetUploader(session=to_session(request))
     uploader.upload_bytes_to_s3(
         io.BytesIO(to_bytes(request["manifest"])),
         request["bucket"],
@@ -277,6 +283,48 @@ def s3_write(request):
         extra_args=said.as_output_metadata(),
     )
     return {}
+
+
+def to_settings(request):
+    return JobAttachmentS3Settings(
+        s3BucketName=request["bucket"], rootPrefix=request["prefix"]
+    )
+
+
+def upload(request):
+    manager = S3AssetManager(
+        farm_id="farm-1",
+        queue_id="queue-1",
+        job_attachment_settings=to_settings(request),
+        session=to_session(request),
+    )
+    root, cache = to_name(request["root"]), to_name(request["cache"])
+    files = [str(path) for path in Path(root).rglob("*") if path.is_file()]
+    group = manager.prepare_paths_for_upload(files, [], [])
+    _, [manifest] = manager.hash_assets_and_create_manifest(
+        group.asset_groups, group.total_input_files, group.total_input_bytes, cache
+    )
+    statistics, attachments = manager.upload_assets([manifest], s3_check_cache_dir=cache)
+    return {
+        "manifest": from_manifest(manifest.asset_manifest),
+        "key": attachments.manifests[0].inputManifestPath,
+        "processed_files": statistics.processed_files,
+        "skipped_files": statistics.skipped_files,
+    }
+
+
+def download_files(request):
+    statistics = download.download_files_from_manifests(
+        s3_bucket=request["bucket"],
+        manifests_by_root={to_name(request["root"]): to_manifest(request["manifest"])},
+        cas_prefix=to_settings(request).full_cas_prefix(),
+        session=to_session(request),
+        conflict_resolution=FileConflictResolution[request.get("conflict", "CREATE_COPY")],
+    )
+    return {
+        "processed_files": statistics.processed_files,
+        "skipped_files": statistics.skipped_files,
+    }
 
 
 OPERATIONS = {
@@ -295,6 +343,8 @@ OPERATIONS = {
     "s3_read": s3_read,
     "s3_outputs": s3_outputs,
     "s3_write": s3_write,
+    "upload": upload,
+    "download": download_files,
 }
 
 

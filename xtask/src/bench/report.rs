@@ -82,9 +82,19 @@ pub(super) fn python<'a>(
     words: impl IntoIterator<Item = &'a str>,
     paths: &[&Path],
 ) -> Result<Report> {
+    python_with(words, paths, |_| ())
+}
+
+/// The same with something done to the command before it is started.
+pub(super) fn python_with<'a>(
+    words: impl IntoIterator<Item = &'a str>,
+    paths: &[&Path],
+    prepare: impl FnOnce(&mut Command),
+) -> Result<Report> {
     let python = ready(Peer::Python)?;
     let script = root().join("tests/peers/python/bench.py");
     let mut command = program(&python, []);
+    prepare(&mut command);
     hear(command.arg(script).args(words).args(paths))
 }
 

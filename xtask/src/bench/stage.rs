@@ -5,7 +5,7 @@
 //!       sets/        what is read: made once, kept for the next time
 //!         large/large        many/d0000/f0000 ..        small/d0000/f0000 ..
 //!         store/             the same as objects; manifests beside it
-//!         four/0 .. 3        entries-*.manifest: a million entries, without the files
+//!         four/0 .. 3        tiny/d0000/f0000 ..        entries-*.manifest: a million entries, without the files
 //!       runs/        what the runs write and mount; deleted at the end
 //!         disk.image, disk/      where many files are created
 //! ```
@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 
 use super::disk::Disk;
 use super::program::{Mount, Program, What};
-use super::work::{End, LARGE, MANY, SMALL, Shape, write_large, write_numbered};
+use super::work::{End, LARGE, MANY, SMALL, Shape, TINY, write_large, write_numbered};
 use super::{entries, report};
 use crate::cargo::succeed;
 
@@ -41,6 +41,8 @@ pub(super) enum Set {
     ManyOf2023,
     /// Four files of 1 GiB, and a manifest of them without hashes.
     Four,
+    /// 60,000 files of 101 bytes, and a manifest of them without hashes.
+    Tiny,
     /// A 2023-03-03 manifest of 1,000,000 entries.
     Entries,
     /// The same as 2025-12.
@@ -84,6 +86,7 @@ impl Stage {
             Set::Many | Set::ManyOf2023 => "many",
             Set::Little => "little",
             Set::Four => "four",
+            Set::Tiny => "tiny",
             Set::Entries | Set::EntriesOf2025 => "entries",
         };
         self.folder.join("sets").join(name)
@@ -97,6 +100,20 @@ impl Stage {
     /// The files of [`Set::Four`].
     pub(super) fn four(&self) -> [PathBuf; 4] {
         [0, 1, 2, 3].map(|number| self.dir(Set::Four).join(number.to_string()))
+    }
+
+    fn tiny(&self) -> Shape {
+        let dirs = TINY.dirs / self.shrink.min(TINY.dirs);
+        Shape { dirs, ..TINY }
+    }
+
+    /// How many files a set that is transferred has; no two are equal.
+    pub(super) fn files(&self, set: Set) -> usize {
+        match set {
+            Set::Four => self.four().len(),
+            Set::Tiny => self.tiny().files(),
+            _ => SMALL.files(),
+        }
     }
 
     /// How many entries [`Set::Entries`] has.
@@ -114,6 +131,7 @@ impl Stage {
             Set::Little => "little.manifest",
             Set::ManyOf2023 => "many-2023.manifest",
             Set::Four => "four.manifest",
+            Set::Tiny => "tiny.manifest",
             Set::Entries => "entries-2023.manifest",
             Set::EntriesOf2025 => "entries-2025.manifest",
         };
@@ -149,6 +167,7 @@ impl Stage {
                     write_large(&dir.join("large"), LARGE, End::Sync)
                 }
                 Set::Small => SMALL.make(dir),
+                Set::Tiny => self.tiny().make(dir),
                 Set::Many | Set::ManyOf2023 => {
                     let dirs = MANY.dirs / self.shrink;
                     Shape { dirs, ..MANY }.make(dir)
@@ -187,11 +206,11 @@ impl Stage {
         let words: &[&str] = match set {
             Set::LargeWhole => &["snapshot", "--chunk-size", "none"],
             Set::ManyOf2023 => &["snapshot", "--format", "2023-03-03"],
-            Set::Four => &["manifest", "collect", "--chunk-size", "none"],
+            Set::Four | Set::Tiny => &["manifest", "collect", "--chunk-size", "none"],
             _ => &["snapshot"],
         };
         let mut snapshot = self.program.command(words.iter().copied());
-        if !matches!(set, Set::Many | Set::ManyOf2023 | Set::Four) {
+        if !matches!(set, Set::Many | Set::ManyOf2023 | Set::Four | Set::Tiny) {
             snapshot.arg("--store").arg(store);
         }
         snapshot.arg("--output").arg(self.manifest(set));

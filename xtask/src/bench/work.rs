@@ -38,6 +38,12 @@ pub(super) const MANY: Shape = Shape {
     files_each: 100,
     size: 16,
 };
+/// Files to upload one by one.
+pub(super) const TINY: Shape = Shape {
+    dirs: 60,
+    files_each: 1000,
+    size: 101,
+};
 /// Files to write.
 pub(super) const CREATED: Shape = Shape {
     dirs: 1,

@@ -8,6 +8,7 @@ mod any;
 mod operations;
 mod request;
 mod timing;
+mod transfer;
 
 use std::io::{self, BufRead as _, Write as _};
 use std::panic::{self, AssertUnwindSafe};

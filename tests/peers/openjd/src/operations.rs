@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use openjd_snapshots::hash::hash_data;
 use openjd_snapshots::{
-    AbsSnapshot, CollectOptions, DecodedManifest, DiffOptions, HashCache, HashOptions,
+    AbsManifest, AbsSnapshot, CollectOptions, DecodedManifest, DiffOptions, HashCache, HashOptions,
     IncludeExcludePathsFilter, PartitionOptions, SymlinkPolicy, collect_abs_snapshot,
     compose_diffs, compose_snapshot_with_diffs, diff_snapshots, encode_snapshot_v2023,
     filter_manifest, hash_abs_snapshot, hash_abs_snapshot_diff, join_snapshot, join_snapshot_diff,
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::any;
 use crate::request::{Fault, Request, from_bytes, needed};
 use crate::timing;
+use crate::transfer::Transfer;
 
 pub(crate) fn perform(request: &Request) -> Result<Value, Fault> {
     match needed("op", request.text("op"))? {
@@ -34,8 +35,21 @@ pub(crate) fn perform(request: &Request) -> Result<Value, Fault> {
         "subtree" => subtree(request),
         "partition" => partition(request),
         "join" => join(request),
+        "upload" => upload(request),
+        "download" => {
+            let text = needed("manifest", request.manifest("manifest"))?;
+            Transfer::new(request)?.download(&any::decode_snapshot(&text)?, request)?;
+            Ok(json!({}))
+        }
         "time" => timing::perform(request),
         other => Err(Fault::request(format!("no operation {other}"))),
+    }
+}
+
+fn upload(request: &Request) -> Result<Value, Fault> {
+    match Transfer::new(request)?.upload(request)? {
+        AbsManifest::Snapshot(made) => manifest(&DecodedManifest::AbsSnapshot(made)),
+        AbsManifest::Diff(made) => manifest(&DecodedManifest::AbsSnapshotDiff(made)),
     }
 }
 
@@ -63,8 +77,8 @@ fn decode(request: &Request) -> Result<Value, Fault> {
     }))
 }
 
-/// Walks folders as a request says, and hashes what it finds unless `hash` is false.
-pub(crate) fn collected(request: &Request) -> Result<AbsSnapshot, Fault> {
+/// Walks folders as a request says.
+pub(crate) fn walked(request: &Request) -> Result<AbsSnapshot, Fault> {
     let paths = |field| -> Result<Vec<PathBuf>, Fault> {
         let all = request.texts(field)?.unwrap_or_default();
         Ok(all.into_iter().map(PathBuf::from).collect())
@@ -73,7 +87,13 @@ pub(crate) fn collected(request: &Request) -> Result<AbsSnapshot, Fault> {
     options.optional_filenames = paths("optional_files")?;
     options.file_chunk_size_bytes = request.integer("fileChunkSizeBytes")?;
     options.symlink_policy = request.policy("policy")?.unwrap_or(options.symlink_policy);
-    let collected = collect_abs_snapshot(&paths("folders")?, &paths("files")?, options)?;
+    let (folders, files) = (paths("folders")?, paths("files")?);
+    Ok(collect_abs_snapshot(&folders, &files, options)?)
+}
+
+/// Walks folders, and hashes what it finds unless `hash` is false.
+pub(crate) fn collected(request: &Request) -> Result<AbsSnapshot, Fault> {
+    let collected = walked(request)?;
     if !request.flag("hash", true)? {
         return Ok(collected);
     }

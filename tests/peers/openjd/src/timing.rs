@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::any;
 use crate::operations::{collected, diff_options};
 use crate::request::{Fault, Request, needed};
+use crate::transfer::Transfer;
 
 /// Between two looks at the memory.
 const SAMPLE: Duration = Duration::from_millis(2);
@@ -43,6 +44,15 @@ pub(crate) fn perform(request: &Request) -> Result<Value, Fault> {
             let current = any::decode_snapshot(&read("current")?)?;
             let options = diff_options(request)?;
             timed(times, || Ok(diff_snapshots(&parent, &current, &options)?))
+        }
+        "upload" => {
+            let transfer = Transfer::new(request)?;
+            timed(times, || transfer.upload(request))
+        }
+        "download" => {
+            let transfer = Transfer::new(request)?;
+            let manifest = any::decode_snapshot(&read("path")?)?;
+            timed(times, || transfer.download(&manifest, request))
         }
         other => Err(Fault::request(format!("cannot time {other}"))),
     }

@@ -1,0 +1,139 @@
+//! The S3 server of the rows of transfers, `tests/fast-s3`, and its bucket: on tmpfs, so that no disk is measured.
+//!
+//! The server is a process of its own, so that its memory and its time are nobody else's. Each run has a prefix of its own in the
+//! bucket, which is deleted after it: on tmpfs that costs nothing later.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::stage::remove;
+use crate::cargo::{cargo, program, shown, succeed, target};
+
+/// Where Linux has a tmpfs.
+const MEMORY: &str = "/dev/shm";
+const REGION: &str = "us-west-2";
+/// Any keys do: the server does not check them.
+const KEY: &str = "bench-key";
+const SECRET: &str = "bench-secret";
+
+/// A running server with one bucket; both end when dropped.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    server: Child,
+    endpoint: String,
+    root: PathBuf,
+}
+
+impl Bucket {
+    pub(super) const NAME: &str = "bench";
+
+    /// Builds the server and starts it, answering each request after so many milliseconds.
+    pub(super) fn start(delay_ms: u32) -> Result<Self> {
+        let words = ["--release", "--locked", "--package", "attachfs-fast-s3"];
+        succeed(cargo(["build"]).args(words))?;
+        let root = in_memory(&format!("bucket-{delay_ms}"))?;
+        fs::create_dir_all(root.join(Self::NAME))
+            .with_context(|| format!("cannot make {}", root.display()))?;
+        let mut command = program(&target().join("release/attachfs-fast-s3"), []);
+        command
+            .arg(&root)
+            .args(["--delay-ms", &delay_ms.to_string()]);
+        let mut server = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", shown(&command)))?;
+        let mut endpoint = String::new();
+        let output = server.stdout.take().context("the output was not piped")?;
+        BufReader::new(output)
+            .read_line(&mut endpoint)
+            .context("cannot hear the server")?;
+        let endpoint = endpoint.trim().to_owned();
+        let bucket = Self {
+            server,
+            endpoint,
+            root,
+        };
+        ensure!(!bucket.endpoint.is_empty(), "the server did not start");
+        Ok(bucket)
+    }
+
+    /// What a program over boto3 needs to find the server. That it names the account saves it a request.
+    pub(super) fn environment(&self) -> [(&'static str, &str); 6] {
+        [
+            ("AWS_ENDPOINT_URL", &self.endpoint),
+            ("AWS_ACCESS_KEY_ID", KEY),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_DEFAULT_REGION", REGION),
+            ("AWS_ACCOUNT_ID", "000000000000"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ]
+    }
+
+    /// What an `attachfs` command needs before its verb.
+    pub(super) fn words(&self) -> [&str; 4] {
+        ["--endpoint-url", &self.endpoint, "--region", REGION]
+    }
+
+    /// Fields of a request to the driver of `openjd-snapshots`.
+    pub(super) fn fields(&self, prefix: &str) -> serde_json::Value {
+        serde_json::json!({
+            "endpoint": self.endpoint,
+            "region": REGION,
+            "access_key": KEY,
+            "secret_key": SECRET,
+            "bucket": Self::NAME,
+            "prefix": prefix,
+        })
+    }
+
+    /// Fails unless so many objects are below the prefix.
+    pub(super) fn check(&self, prefix: &str, objects: usize) -> Result<()> {
+        let dir = self.root.join(Self::NAME).join(prefix).join("Data");
+        let found = fs::read_dir(&dir)
+            .with_context(|| format!("cannot list {}", dir.display()))?
+            .count();
+        ensure!(found == objects, "{found} objects instead of {objects}");
+        Ok(())
+    }
+
+    pub(super) fn delete(&self, prefix: &str) -> Result<()> {
+        remove(&self.root.join(Self::NAME).join(prefix))
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        // It ends with its input, which is closed here; one that does not is no reason to wait for ever.
+        drop(self.server.stdin.take());
+        if let Err(error) = self.server.kill().and_then(|()| self.server.wait()) {
+            println!("a server stays behind: {error}");
+        }
+        if let Err(error) = remove(&self.root) {
+            println!("files stay in memory: {error:#}");
+        }
+    }
+}
+
+/// A path of this process on tmpfs.
+pub(super) fn in_memory(name: &str) -> Result<PathBuf> {
+    let dir = Path::new(MEMORY);
+    ensure!(dir.is_dir(), "there is no {MEMORY} to keep objects in");
+    Ok(dir.join(format!("attachfs-bench-{}-{name}", std::process::id())))
+}
+
+/// Adds what a program over boto3 needs, and takes away what would send it elsewhere.
+pub(super) fn reach(command: &mut Command, bucket: &Bucket) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .envs(bucket.environment())
+        .env("NO_PROXY", "127.0.0.1");
+}
