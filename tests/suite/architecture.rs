@@ -49,11 +49,7 @@ const BORDERS: [Border; 14] = [
         &["scan", "store", "fetch", "durable", "manifest"],
         &[],
     ),
-    border(
-        "vfs",
-        &["tree", "fetch", "durable"],
-        &["manifest", "store"],
-    ),
+    border("vfs", &["tree", "fetch", "durable"], &["manifest", "store"]),
     border(
         "commit",
         &["vfs", "transfer", "store", "durable"],

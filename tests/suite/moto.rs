@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use attachfs_store::{KeyPrefix, conformance};
+use attachfs_store::{KeyPrefix, S3Access, conformance};
 use attachfs_store_s3::{S3Credentials, S3Options, S3Store};
 
 use crate::machine::{Machine, args, skipped};
@@ -60,8 +60,11 @@ impl Moto {
     fn options(&self, prefix: &str) -> S3Options {
         let prefix: KeyPrefix = prefix.parse().unwrap();
         S3Options {
-            region: Some("us-east-1".to_owned()),
-            endpoint_url: Some(self.endpoint.clone()),
+            access: S3Access {
+                region: Some("us-east-1".to_owned()),
+                endpoint_url: Some(self.endpoint.clone()),
+                ..S3Access::default()
+            },
             credentials: Some(S3Credentials {
                 access_key_id: KEY.to_owned(),
                 secret_access_key: KEY.to_owned(),

@@ -354,7 +354,9 @@ fn class_of_commit(error: &CommitError) -> Class {
         CommitError::Overlay(error) => class_of_overlay(error, Class::Incomplete),
         CommitError::Session(error) => class_of_session(error),
         CommitError::Publish(PublishError::Store { .. }) => Class::Incomplete,
-        CommitError::Publish(PublishError::Conflict { .. } | PublishError::OtherMetadata { .. })
+        CommitError::Publish(
+            PublishError::Conflict { .. } | PublishError::OtherMetadata { .. },
+        )
         | CommitError::Damaged(_)
         | CommitError::Decode(_)
         | CommitError::Layers(_) => Class::Integrity,

@@ -44,8 +44,8 @@ pub use attachfs_manifest::{
 };
 pub use attachfs_scan::{FileList, SymlinkPolicy};
 pub use attachfs_store::{
-    AccountId, Addressing, Encryption, KmsKey, ManifestAddress, ManifestKey, Metadata, ParseKeyError,
-    S3Access, StoreAddress,
+    AccountId, Addressing, Encryption, KmsKey, ManifestAddress, ManifestKey, Metadata,
+    ParseKeyError, S3Access, StoreAddress,
 };
 pub use attachfs_transfer::{
     Cancelled, Conflict, Failed, Permissions, Phase, Progress, ProgressEvent, Remark, Silent,

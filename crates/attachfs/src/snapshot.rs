@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{ChunkSize, ContentHash, Snapshot};
 use attachfs_scan::SymlinkPolicy;
-use attachfs_store::DirectoryStore;
+use attachfs_store::{DirectoryStore, Metadata};
 use attachfs_transfer::{HashOptions, Progress, Summary, UploadOptions, snapshot};
 use serde::Serialize;
 

@@ -16,6 +16,8 @@ pub struct OpenStore {
     pub store: Arc<dyn Store>,
     /// How it was named.
     pub settings: StoreSettings,
+    /// Where the bucket turned out to be, if it is one.
+    pub bucket_url: Option<String>,
 }
 
 /// Opens a store that exists.
@@ -26,21 +28,27 @@ pub async fn open_store(settings: &StoreSettings) -> Result<OpenStore, Error> {
         source,
     };
     let mut settings = settings.clone();
-    let store: Arc<dyn Store> = match address {
+    let (store, bucket_url): (Arc<dyn Store>, _) = match address {
         StoreAddress::Directory(root) => {
             let store = DirectoryStore::open(&root).map_err(failed)?;
             settings.address = text(store.root())?;
-            Arc::new(store)
+            (Arc::new(store), None)
         }
         StoreAddress::S3 { bucket, prefix } => {
             let options = S3Options {
                 access: settings.s3.clone(),
                 ..S3Options::new(bucket, prefix)
             };
-            Arc::new(S3Store::connect(options).await.map_err(failed)?)
+            let store = S3Store::connect(options).await.map_err(failed)?;
+            let url = store.bucket_url().to_owned();
+            (Arc::new(store), Some(url))
         }
     };
-    Ok(OpenStore { store, settings })
+    Ok(OpenStore {
+        store,
+        settings,
+        bucket_url,
+    })
 }
 
 /// Opens the store in a directory, creating it if need be.
@@ -59,6 +67,7 @@ pub fn create_directory_store(root: &Path) -> Result<(DirectoryStore, OpenStore)
         OpenStore {
             store: Arc::new(store),
             settings,
+            bucket_url: None,
         },
     ))
 }

@@ -34,26 +34,27 @@ pub struct SeenPlaces {
     /// Our own cache directory.
     pub cache: PathBuf,
     /// The directory of the deadline client's caches, if they are to be shared. The client does not write
-    /// down which server a bucket was on, so this is used only where there is no endpoint.
+    /// down which server a bucket was on, so this is used for AWS's only.
     pub deadline: Option<PathBuf>,
-    /// The server, if it is not AWS's. Buckets of the same name on two servers are kept apart.
-    pub endpoint: Option<String>,
-    /// The profile, which may name a server as well.
-    pub profile: Option<String>,
 }
 
 impl SeenPlaces {
-    /// The directory for one way to a store.
-    fn directory(&self) -> PathBuf {
-        if let (Some(deadline), None) = (&self.deadline, &self.endpoint) {
-            return deadline.clone();
-        }
+    /// The directory for a bucket. Buckets of the same name on two servers are kept apart.
+    fn directory(&self, bucket_url: Option<&str>) -> PathBuf {
         let seen = self.cache.join("seen");
-        match (&self.endpoint, &self.profile) {
-            (None, None) => seen.join("aws"),
-            way => seen.join(ContentHash::of(format!("{way:?}").as_bytes()).to_string()),
+        match bucket_url {
+            Some(url) if !is_of_aws(url) => seen.join(ContentHash::of(url.as_bytes()).to_string()),
+            _ => self.deadline.clone().unwrap_or_else(|| seen.join("aws")),
         }
     }
+}
+
+/// Whether a URL is that of a bucket in AWS's commercial regions, where a name belongs to one bucket.
+fn is_of_aws(url: &str) -> bool {
+    url.strip_prefix("https://").is_some_and(|rest| {
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        host.ends_with(".amazonaws.com")
+    })
 }
 
 /// An uploader for a store that believes what may be believed of it.
@@ -77,7 +78,7 @@ pub(crate) fn uploader(
     let Some(places) = &uploading.seen else {
         return uploader;
     };
-    match S3CheckCache::open(&places.directory(), BUSY_TIMEOUT) {
+    match S3CheckCache::open(&places.directory(open.bucket_url.as_deref()), BUSY_TIMEOUT) {
         Ok(cache) => {
             // Keys of a hash table are as random as a sample needs to be.
             let seed = RandomState::new().build_hasher().finish();
@@ -187,23 +188,29 @@ mod tests {
 
     #[test]
     fn what_was_seen_on_one_server_is_not_believed_of_another() {
-        let places = |endpoint: Option<&str>, profile: Option<&str>, deadline: Option<&str>| {
+        let shared = |deadline: Option<&str>, url: &str| {
             let places = SeenPlaces {
                 cache: "/cache".into(),
                 deadline: deadline.map(PathBuf::from),
-                endpoint: endpoint.map(str::to_owned),
-                profile: profile.map(str::to_owned),
             };
-            places.directory()
+            places.directory(Some(url))
         };
-        let (one, two) = (Some("http://one"), Some("http://two"));
-        let aws = places(None, None, None);
-        assert_eq!(aws, Path::new("/cache/seen/aws"));
-        assert_ne!(places(one, None, None), aws);
-        assert_ne!(places(one, None, None), places(two, None, None));
-        assert_ne!(places(None, Some("p"), None), aws);
+        let own = |url| shared(None, url);
+        let aws = "https://b.s3.eu-west-1.amazonaws.com";
+        assert_eq!(own(aws), Path::new("/cache/seen/aws"));
+        assert_eq!(own("https://s3.us-east-1.amazonaws.com/b"), own(aws));
+        let others = [
+            "http://127.0.0.1:9000/b",
+            "http://127.0.0.1:9001/b",
+            "https://b.s3.cn-north-1.amazonaws.com.cn",
+            "https://proxy/s3.eu-west-1.amazonaws.com/b",
+        ];
+        for (at, url) in others.iter().enumerate() {
+            assert_ne!(own(url), own(aws), "{url}");
+            assert_eq!(own(url), shared(Some("/client"), url), "{url}");
+            assert!(others[..at].iter().all(|other| own(other) != own(url)));
+        }
         // The client's cache knows no servers.
-        assert_eq!(places(None, None, Some("/client")), Path::new("/client"));
-        assert_eq!(places(one, None, Some("/client")), places(one, None, None));
+        assert_eq!(shared(Some("/client"), aws), Path::new("/client"));
     }
 }

@@ -2,7 +2,7 @@
 
 use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
-use attachfs_manifest::{ContentHash, DiffError, ManifestPath, PathError, SnapshotError};
+use attachfs_manifest::{DiffError, ManifestPath, PathError, SnapshotError};
 use attachfs_transfer::{PublishError, TransferError};
 use attachfs_tree::LayerError;
 use attachfs_vfs::{FsError, SessionError};

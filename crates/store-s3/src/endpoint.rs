@@ -34,6 +34,11 @@ pub(crate) struct BucketUrl {
 }
 
 impl BucketUrl {
+    /// As URLs of objects begin.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.url
+    }
+
     /// Asks the SDK's rules. Their errors say what does not go together, such as FIPS and an
     /// endpoint of someone's choice.
     pub(crate) async fn resolve(bucket: &BucketName, place: &Place) -> Result<Self, NoAnswer> {

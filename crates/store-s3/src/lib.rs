@@ -81,6 +81,11 @@ impl S3Store {
         connect::connect(options).await
     }
 
+    /// Where the bucket turned out to be, as a URL: two buckets of one name on two servers differ in it.
+    pub fn bucket_url(&self) -> &str {
+        self.lean.bucket.as_str()
+    }
+
     fn url(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)
     }

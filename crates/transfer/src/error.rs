@@ -112,6 +112,7 @@ impl TransferError {
             | Self::Ask { .. }
             | Self::Unconfirmed { .. }
             | Self::Snapshot(_)
+            | Self::Download(_)
             | Self::Cancelled(_) => false,
         }
     }

@@ -92,7 +92,10 @@ mod tests {
         "a/b".parse().unwrap()
     }
 
-    async fn published(store: &dyn ManifestStore, bytes: &'static str) -> Result<bool, PublishError> {
+    async fn published(
+        store: &dyn ManifestStore,
+        bytes: &'static str,
+    ) -> Result<bool, PublishError> {
         publish_manifest(store, &key(), bytes.into(), &Metadata::new()).await
     }
 

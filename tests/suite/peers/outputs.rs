@@ -3,7 +3,9 @@
 use std::fs;
 
 use attachfs_manifest::wire::{Format, encode_snapshot};
-use attachfs_manifest::{ChunkSize, Content, ContentHash, File, Mtime, Node, Snapshot};
+use attachfs_manifest::{
+    ChunkSize, Content, ContentHash, File, ManifestPath, Mtime, Node, Snapshot,
+};
 use attachfs_test_s3::{ACCESS_KEY, REGION, SECRET_KEY};
 use serde_json::{Value, json};
 
@@ -29,7 +31,7 @@ fn manifest(name: &str) -> String {
         runnable: false,
         content: Content::Whole(ContentHash::of(b"x")),
     });
-    let path = name.parse().unwrap();
+    let path = ManifestPath::new(name.as_bytes()).unwrap();
     let snapshot = Snapshot::new(ChunkSize::WholeFile, None, [(path, file)]).unwrap();
     String::from_utf8(encode_snapshot(&snapshot, Format::V2023_03_03).unwrap()).unwrap()
 }

@@ -21,7 +21,7 @@ use crate::places::places;
 use crate::progress::Shown;
 
 pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Failure> {
-    let places = places(args.hashing.cache_dir.clone());
+    let places = places(args.hashing.remembering.cache_dir.clone());
     let named = named(&args)?;
     let sources: Vec<_> = named.iter().map(|(source, _)| source.clone()).collect();
     let stdin = sources.iter().filter(|of| **of == ManifestSource::Stdin);

@@ -26,7 +26,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
         symlinks: policy(args.symlinks),
         selection: selection(&args.scanning)?,
         hashing: hashing(&args.hashing)?,
-        uploading: uploading(globals, &args.publishing, &args.hashing.remembering)?,
+        uploading: uploading(&args.publishing, &args.hashing.remembering)?,
     };
     let store = match &args.store {
         Some(address) => Some(create_or_open(globals, address).await?),

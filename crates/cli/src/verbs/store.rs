@@ -7,7 +7,7 @@ use attachfs::bulk::{
     stat_store, sync_store, verify_store,
 };
 use attachfs::manifest::{PlacedManifest, fetch_manifest};
-use attachfs::{ManifestKey, ManifestSource, OpenStore, StoreAddress, StoreSettings};
+use attachfs::{ManifestKey, ManifestSource, OpenStore, S3Access, StoreAddress, StoreSettings};
 
 use super::{access, open_store, read, source};
 use crate::args::Globals;
@@ -187,14 +187,18 @@ async fn open_target(globals: &Globals, args: &Sync) -> Result<OpenStore, attach
     if let StoreAddress::Directory(dir) = args.to.parse()? {
         return Ok(attachfs::create_directory_store(&dir)?.1);
     }
-    let of_from = access(globals);
-    attachfs::open_store(&StoreSettings {
+    let here = access(globals)?;
+    let there = S3Access {
+        endpoint_url: args.to_endpoint_url.clone(),
+        region: args.to_region.clone(),
+        profile: args.to_profile.clone(),
+        ..S3Access::default()
+    };
+    let settings = StoreSettings {
         address: args.to.clone(),
-        endpoint_url: args.to_endpoint_url.clone().or(of_from.endpoint_url),
-        region: args.to_region.clone().or(of_from.region),
-        profile: args.to_profile.clone().or(of_from.profile),
-    })
-    .await
+        ..here
+    };
+    attachfs::open_store(&settings.with(&there)).await
 }
 
 async fn gc(globals: &Globals, args: Gc) -> Result<(), Failure> {

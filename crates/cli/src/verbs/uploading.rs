@@ -26,7 +26,7 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
     let opened = manifests.iter().map(|bytes| open_manifest(bytes, false));
     let opened: Vec<OpenedManifest> = opened.collect::<Result<_, _>>()?;
     let store = create_or_open(globals, &args.store).await?;
-    let uploading = uploading(globals, &args.publishing, &args.remembering)?;
+    let uploading = uploading(&args.publishing, &args.remembering)?;
     let shown = Shown::cancellable(globals.json);
     let root = args.root.as_deref();
     let uploaded = attachfs::upload_manifests(&opened, root, &store, &uploading, &shown).await;
@@ -54,20 +54,12 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
 
 /// What is known of a store, and how much of it counts.
 pub(super) fn uploading(
-    globals: &Globals,
     args: &Publishing,
     remembering: &Remembering,
 ) -> Result<Uploading, Failure> {
-    let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-    let endpoint = globals.endpoint_url.clone();
-    let profile = globals.profile.clone();
     let seen = SeenPlaces {
         cache: places(remembering.cache_dir.clone()).cache,
         deadline: deadline(remembering)?,
-        endpoint: endpoint
-            .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
-            .or_else(|| variable("AWS_ENDPOINT_URL")),
-        profile: profile.or_else(|| variable("AWS_PROFILE")),
     };
     Ok(Uploading {
         seen: Some(seen),
@@ -87,7 +79,7 @@ pub(super) async fn published(
             attachfs::publish(key, bytes, &metadata, store)
                 .await
                 .map(Some)
-        },
+        }
         _ => Ok(None),
     }
 }

@@ -9,6 +9,7 @@ use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
 use attachfs_store::{
     CallKind, DirectoryStore, ManifestStore as _, MemoryStore, Metadata, PutOutcome, Store,
 };
+use attachfs_transfer::PublishError;
 use attachfs_vfs::overlay::CommitRecord;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, tempdir, watched};

@@ -27,7 +27,10 @@ async fn everything(store: &S3Store) {
     }
     let key: ManifestKey = "farm/m".parse().unwrap();
     let bytes = Bytes::from_static(b"1");
-    store.put_manifest_if_absent(&key, bytes).await.unwrap();
+    store
+        .put_manifest_if_absent(&key, bytes, &Metadata::new())
+        .await
+        .unwrap();
     store.get_manifest(&key).await.unwrap();
 }
 
@@ -131,9 +134,12 @@ async fn prefixes_with_every_kind_of_character_are_signed_as_the_server_reads_th
         assert_eq!(store.head(hash).await.unwrap().len, 10, "{prefix}");
         let key: ManifestKey = "a:b/c d+e".parse().unwrap();
         let bytes = Bytes::from_static(b"1");
-        let outcome = store.put_manifest_if_absent(&key, bytes).await;
+        let outcome = store
+            .put_manifest_if_absent(&key, bytes, &Metadata::new())
+            .await;
         assert_eq!(outcome.unwrap(), PutOutcome::Created, "{prefix}");
-        assert_eq!(store.get_manifest(&key).await.unwrap(), "1", "{prefix}");
+        let stored = store.get_manifest(&key).await.unwrap();
+        assert_eq!(stored.bytes, "1", "{prefix}");
     }
 }
 
