@@ -19,8 +19,6 @@ pub(crate) enum Peer {
     Python,
     /// `openjd-snapshots`, in Rust.
     Openjd,
-    /// moto, a server that answers as AWS does, in Python.
-    Moto,
 }
 
 /// What came of setting one up.
@@ -33,13 +31,12 @@ pub(crate) enum SetUp {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 3] = [Self::Python, Self::Openjd, Self::Moto];
+    pub(crate) const ALL: [Self; 2] = [Self::Python, Self::Openjd];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Python => "python",
             Self::Openjd => "openjd",
-            Self::Moto => "moto",
         }
     }
 
@@ -48,14 +45,13 @@ impl Peer {
         match self {
             Self::Python => "ATTACHFS_PYTHON",
             Self::Openjd => "ATTACHFS_OPENJD",
-            Self::Moto => "ATTACHFS_MOTO",
         }
     }
 
     /// Sets it up, or makes sure that it is.
     pub(crate) fn set_up(self) -> Result<SetUp> {
         match self {
-            Self::Python | Self::Moto => Environment::of(self).set_up(),
+            Self::Python => Environment::of(self.name()).set_up(),
             Self::Openjd => build_openjd(),
         }
     }
@@ -63,25 +59,43 @@ impl Peer {
     /// What an earlier [`Peer::set_up`] left; nothing is made or asked for.
     pub(crate) fn ready(self) -> Option<PathBuf> {
         match self {
-            Self::Python | Self::Moto => Environment::of(self).ready(),
+            Self::Python => Environment::of(self.name()).ready(),
             Self::Openjd => Some(openjd_driver()).filter(|driver| driver.exists()),
         }
     }
 }
 
-/// Sets the variables of the peers that are ready, unless they are set already.
+/// moto, a server that answers as AWS does, in Python: not a reference, but a second S3 to test stores with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moto;
+
+impl Moto {
+    pub(crate) const NAME: &'static str = "moto";
+
+    /// The variable by which tests find it.
+    const VARIABLE: &'static str = "ATTACHFS_MOTO";
+
+    /// Sets it up, or makes sure that it is.
+    pub(crate) fn set_up() -> Result<SetUp> {
+        Environment::of(Self::NAME).set_up()
+    }
+}
+
+/// Sets the variables of the peers that are ready, and of moto, unless they are set already.
 pub(crate) fn export(command: &mut std::process::Command) {
-    for peer in Peer::ALL {
-        if std::env::var_os(peer.variable()).is_none()
-            && let Some(path) = peer.ready()
+    let peers = Peer::ALL.map(|peer| (peer.variable(), peer.ready()));
+    let moto = (Moto::VARIABLE, Environment::of(Moto::NAME).ready());
+    for (variable, path) in peers.into_iter().chain([moto]) {
+        if std::env::var_os(variable).is_none()
+            && let Some(path) = path
         {
-            command.env(peer.variable(), path);
+            command.env(variable, path);
         }
     }
 }
 
-fn folder(peer: Peer) -> PathBuf {
-    target().join("peers").join(peer.name())
+fn folder(name: &str) -> PathBuf {
+    target().join("peers").join(name)
 }
 
 /// A virtual environment and what is to be in it.
@@ -92,10 +106,10 @@ struct Environment {
 }
 
 impl Environment {
-    fn of(peer: Peer) -> Self {
-        let requirements = root().join("tests/peers").join(peer.name());
+    fn of(name: &str) -> Self {
+        let requirements = root().join("tests/peers").join(name);
         Self {
-            folder: folder(peer),
+            folder: folder(name),
             requirements: requirements.join("requirements.txt"),
         }
     }
@@ -163,7 +177,7 @@ fn unfit(python: &str) -> Option<String> {
 }
 
 fn openjd_driver() -> PathBuf {
-    folder(Peer::Openjd).join("release/openjd-peer")
+    folder(Peer::Openjd.name()).join("release/openjd-peer")
 }
 
 /// Takes some minutes, once: the crate always brings the AWS SDK with it. It asks for a newer compiler than it needs.
@@ -174,7 +188,7 @@ fn build_openjd() -> Result<SetUp> {
         .args(["--ignore-rust-version", "--manifest-path"])
         .arg(&manifest)
         .arg("--target-dir")
-        .arg(folder(Peer::Openjd));
+        .arg(folder(Peer::Openjd.name()));
     if let Err(error) = succeed(&mut build) {
         // The one failure that is this machine's: its dependencies cannot be had.
         let mut fetch = cargo(["fetch", "--quiet", "--locked", "--manifest-path"]);

@@ -39,6 +39,9 @@ pub enum ParseJobKeyError {
     },
 }
 
+/// The beginning of the year 1, the first that Python writes; in microseconds since 1970.
+const FIRST: i64 = -62_135_596_800_000_000;
+
 /// When a session action began, in microseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActionTime(i64);
@@ -51,10 +54,8 @@ pub struct ParseTimeError(String);
 impl ActionTime {
     /// From microseconds since 1970; `None` outside of the years that can be written.
     pub fn from_micros(micros: i64) -> Option<Self> {
-        // Python writes years with four digits, from 1 on.
-        let time = Timestamp::from_microsecond(micros).ok()?;
-        let year = time.to_zoned(jiff::tz::TimeZone::UTC).year();
-        (1..=9999).contains(&year).then_some(Self(micros))
+        Timestamp::from_microsecond(micros).ok()?;
+        (micros >= FIRST).then_some(Self(micros))
     }
 
     /// Microseconds since 1970.
