@@ -2,6 +2,7 @@
 //!
 //! The server is a process of its own, on a free port; it ends with the test.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,20 +12,24 @@ use attachfs_store::{KeyPrefix, S3Access, conformance};
 use attachfs_store_s3::{S3Credentials, S3Options, S3Store};
 
 use crate::machine::{Machine, args, skipped};
-use crate::process::said;
+use crate::process::{Said, said};
 
-const BUCKET: &str = "bucket";
-const KEY: &str = "moto";
+/// The bucket that there is.
+pub(crate) const BUCKET: &str = "bucket";
+/// The access key and its secret.
+pub(crate) const KEY: &str = "moto";
+/// The region of the bucket.
+pub(crate) const REGION: &str = "us-east-1";
 
 /// A running server with one bucket.
-struct Moto {
+pub(crate) struct Moto {
     child: Child,
-    endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 impl Moto {
     /// Starts a server, unless this machine has none. In CI it has to have one.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let Some(python) = std::env::var_os("ATTACHFS_MOTO") else {
             let must = std::env::var_os("CI").is_some();
             assert!(!must, "ATTACHFS_MOTO names no Python with moto");
@@ -61,7 +66,7 @@ impl Moto {
         let prefix: KeyPrefix = prefix.parse().unwrap();
         S3Options {
             access: S3Access {
-                region: Some("us-east-1".to_owned()),
+                region: Some(REGION.to_owned()),
                 endpoint_url: Some(self.endpoint.clone()),
                 ..S3Access::default()
             },
@@ -72,6 +77,18 @@ impl Moto {
             }),
             ..S3Options::new(BUCKET.parse().unwrap(), prefix)
         }
+    }
+}
+
+impl Moto {
+    /// Runs `attachfs`, which succeeds, with this server.
+    pub(crate) fn ok(&self, machine: &Machine, arguments: &[OsString]) -> Said {
+        let mut command = machine.attachfs(arguments);
+        command
+            .args(["--endpoint-url", &self.endpoint, "--region", REGION])
+            .env("AWS_ACCESS_KEY_ID", KEY)
+            .env("AWS_SECRET_ACCESS_KEY", KEY);
+        said(&mut command).with_code(0)
     }
 }
 
@@ -99,14 +116,7 @@ fn what_is_put_into_moto_is_there_and_comes_out() {
         machine.file("scene/a", "aaa");
         machine.file("scene/d/big", "0123456789".repeat(2_000_000));
         let store = format!("s3://{BUCKET}/farm");
-        let run = |arguments: &[std::ffi::OsString]| {
-            let mut command = machine.attachfs(arguments);
-            command
-                .args(["--endpoint-url", &moto.endpoint, "--region", "us-east-1"])
-                .env("AWS_ACCESS_KEY_ID", KEY)
-                .env("AWS_SECRET_ACCESS_KEY", KEY);
-            said(&mut command).with_code(0)
-        };
+        let run = |arguments: &[OsString]| moto.ok(machine, arguments);
         let manifest = machine.path("m");
         run(&args![
             "snapshot",

@@ -275,7 +275,11 @@ def s3_write(request):
         rootPathFormat=PathFormat.POSIX,
         fileSystemLocationName=request.get("location"),
     )
-    uploader = S3AssetUploader(session=to_session(request))
+    uploader = S3AssetUploader(
+        s3_max_pool_connections=50,
+        small_file_threshold_multiplier=20,
+        session=to_session(request),
+    )
     uploader.upload_bytes_to_s3(
         io.BytesIO(to_bytes(request["manifest"])),
         request["bucket"],

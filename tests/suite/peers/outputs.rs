@@ -1,4 +1,6 @@
 //! Output manifests with what is said of them: what one side writes, the other reads.
+//!
+//! The server is moto: `s3s-fs` keeps metadata in files that it names by keys, and keys of outputs are too long for that.
 
 use std::fs;
 
@@ -6,12 +8,12 @@ use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{
     ChunkSize, Content, ContentHash, File, ManifestPath, Mtime, Node, Snapshot,
 };
-use attachfs_test_s3::{ACCESS_KEY, REGION, SECRET_KEY};
 use serde_json::{Value, json};
 
 use super::{base64, python, text_of};
 use crate::golden::cases;
 use crate::machine::{Machine, args};
+use crate::moto::{BUCKET, KEY, Moto, REGION};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef";
 
@@ -36,11 +38,16 @@ fn manifest(name: &str) -> String {
     String::from_utf8(encode_snapshot(&snapshot, Format::V2023_03_03).unwrap()).unwrap()
 }
 
-/// A request to a driver about the machine's server.
-fn asked(machine: &Machine, op: &str, more: &Value) -> Value {
+/// The store on the server.
+fn store() -> String {
+    format!("s3://{BUCKET}/some/DeadlineCloud")
+}
+
+/// A request to a driver about the server.
+fn asked(moto: &Moto, op: &str, more: &Value) -> Value {
     let mut request = json!({
-        "op": op, "endpoint": machine.server().endpoint(), "bucket": "farm", "region": REGION,
-        "access_key": ACCESS_KEY, "secret_key": SECRET_KEY,
+        "op": op, "endpoint": moto.endpoint, "bucket": BUCKET, "region": REGION,
+        "access_key": KEY, "secret_key": KEY,
     });
     for (name, value) in more.as_object().unwrap() {
         request[name] = value.clone();
@@ -50,41 +57,49 @@ fn asked(machine: &Machine, op: &str, more: &Value) -> Value {
 
 #[test]
 fn python_finds_the_outputs_that_were_uploaded() {
-    let Some(python) = python() else { return };
-    Machine::with_s3(|machine| {
+    let (Some(python), Some(moto)) = (python(), Moto::start()) else {
+        return;
+    };
+    Machine::with_directory(|machine| {
         for (number, root) in ROOTS.iter().enumerate() {
             let text = manifest(&format!("frame.{number}"));
             let file = machine.file("out.manifest", &text);
             let task = format!("task-{HEX}-{number}");
-            let uploaded = machine.json(args![
-                "manifest",
-                "upload",
-                &file,
-                "--store",
-                machine.store(),
-                "--unchecked",
-                "--farm",
-                format!("farm-{HEX}"),
-                "--queue",
-                format!("queue-{HEX}"),
-                "--job",
-                format!("job-{HEX}"),
-                "--step",
-                format!("step-{HEX}"),
-                "--task",
-                &task,
-                "--session-action",
-                format!("sessionaction-{HEX}-{number}"),
-                "--time",
-                "2025-01-31T12:00:00.000000Z",
-                "--asset-root",
-                root,
-                "--file-system-location",
-                "Loc 1",
-            ]);
+            let uploaded = moto
+                .ok(
+                    machine,
+                    &args![
+                        "--json",
+                        "manifest",
+                        "upload",
+                        &file,
+                        "--store",
+                        store(),
+                        "--unchecked",
+                        "--farm",
+                        format!("farm-{HEX}"),
+                        "--queue",
+                        format!("queue-{HEX}"),
+                        "--job",
+                        format!("job-{HEX}"),
+                        "--step",
+                        format!("step-{HEX}"),
+                        "--task",
+                        &task,
+                        "--session-action",
+                        format!("sessionaction-{HEX}-{number}"),
+                        "--time",
+                        "2025-01-31T12:00:00.000000Z",
+                        "--asset-root",
+                        root,
+                        "--file-system-location",
+                        "Loc 1",
+                    ],
+                )
+                .json();
             let address = uploaded["address"].as_str().unwrap();
-            let key = address.strip_prefix("s3://farm/").unwrap();
-            let told = python.told(&asked(machine, "s3_read", &json!({ "key": key })));
+            let key = address.strip_prefix("s3://bucket/").unwrap();
+            let told = python.told(&asked(&moto, "s3_read", &json!({ "key": key })));
             assert_eq!(told["asset_root"], *root);
             assert_eq!(text_of(&told["manifest"]), text);
         }
@@ -92,7 +107,7 @@ fn python_finds_the_outputs_that_were_uploaded() {
             "prefix": "some/DeadlineCloud", "farm": format!("farm-{HEX}"),
             "queue": format!("queue-{HEX}"), "job": format!("job-{HEX}"),
         });
-        let told = python.told(&asked(machine, "s3_outputs", &outputs));
+        let told = python.told(&asked(&moto, "s3_outputs", &outputs));
         let found = told["outputs"].as_object().unwrap();
         assert_eq!(found.len(), ROOTS.len());
         for (number, root) in ROOTS.iter().enumerate() {
@@ -103,8 +118,10 @@ fn python_finds_the_outputs_that_were_uploaded() {
 
 #[test]
 fn what_python_says_of_an_output_is_read() {
-    let Some(python) = python() else { return };
-    Machine::with_s3(|machine| {
+    let (Some(python), Some(moto)) = (python(), Moto::start()) else {
+        return;
+    };
+    Machine::with_directory(|machine| {
         let text = manifest("frame");
         for (number, root) in ROOTS.iter().enumerate() {
             let location = (number % 2 == 0).then_some("Loc 1");
@@ -113,17 +130,23 @@ fn what_python_says_of_an_output_is_read() {
                 "key": format!("some/DeadlineCloud/Manifests/{key}"), "asset_root": root,
                 "location": location, "manifest": base64(&text),
             });
-            python.told(&asked(machine, "s3_write", &written));
+            python.told(&asked(&moto, "s3_write", &written));
             let output = machine.path("downloaded");
-            let told = machine.json(args![
-                "manifest",
-                "download",
-                &key,
-                "--store",
-                machine.store(),
-                "-o",
-                &output,
-            ]);
+            let told = moto
+                .ok(
+                    machine,
+                    &args![
+                        "--json",
+                        "manifest",
+                        "download",
+                        &key,
+                        "--store",
+                        store(),
+                        "-o",
+                        &output,
+                    ],
+                )
+                .json();
             assert_eq!(told["asset_root"], *root);
             assert_eq!(told["file_system_location"], json!(location));
             assert_eq!(fs::read_to_string(output).unwrap(), text);

@@ -10,8 +10,9 @@ use crate::store::OpenStore;
 pub(super) struct Listing<'a> {
     store: &'a OpenStore,
     folder: Folder,
-    /// From where on; `None` at the end.
-    from: Option<Option<String>>,
+    /// From where on; `None` at the beginning.
+    from: Option<String>,
+    is_over: bool,
     progress: &'a dyn Progress,
     done: u64,
 }
@@ -21,7 +22,8 @@ impl<'a> Listing<'a> {
         Self {
             store,
             folder,
-            from: Some(None),
+            from: None,
+            is_over: false,
             progress,
             done: 0,
         }
@@ -40,16 +42,18 @@ impl<'a> Listing<'a> {
 
     /// The next page; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Listed>>, Error> {
-        let Some(from) = self.from.take() else {
+        if self.is_over {
             return Ok(None);
-        };
-        let listed = self.store.store.list(&self.folder, from.as_deref()).await;
+        }
+        let from = self.from.as_deref();
+        let listed = self.store.store.list(&self.folder, from).await;
         let page = listed.map_err(|source| Error::ListStore {
             address: self.store.store.address().to_string(),
             source,
         })?;
         self.done += page.entries.len() as u64;
-        self.from = page.next.map(Some);
+        self.is_over = page.next.is_none();
+        self.from = page.next;
         let event = ProgressEvent {
             items_done: self.done,
             ..ProgressEvent::of(Phase::Scan)

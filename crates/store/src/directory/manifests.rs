@@ -75,10 +75,12 @@ impl Files {
                 .into(),
             });
         }
-        match self.publish_if_absent(&path, bytes).map_err(failed)? {
-            true => Ok(PutOutcome::Created),
-            false => Ok(PutOutcome::Exists),
-        }
+        let created = self.publish_if_absent(&path, bytes).map_err(failed)?;
+        Ok(if created {
+            PutOutcome::Created
+        } else {
+            PutOutcome::Exists
+        })
     }
 
     fn publish_if_absent(&self, path: &Path, bytes: &[u8]) -> Result<bool, DurableError> {
