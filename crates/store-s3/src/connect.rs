@@ -28,6 +28,7 @@ use crate::flights::{Flights, Memory};
 use crate::lean::Lean;
 use crate::pace::Slowest;
 use crate::retry::Retries;
+use crate::sign::Clock;
 use crate::terms::Terms;
 use crate::{S3Options, S3Store, profile};
 
@@ -87,6 +88,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         connector: connections.within(options.connect_timeout),
         bucket,
         keys,
+        clock: Clock::default(),
         terms,
         retries: Retries::new(&retry.with_initial_backoff(options.first_wait)),
         flights: Flights::new(most),

@@ -19,6 +19,8 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use parking_lot::Mutex;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -107,21 +109,39 @@ impl HttpClient for Connections {
     }
 }
 
-/// Reads a bundle and makes sure that TLS can use it: the SDK would panic.
-async fn read_bundle(path: &Path) -> Result<Vec<u8>, NoAnswer> {
+/// Reads a bundle and keeps what TLS can use: the SDK would panic at the rest. Bundles of systems
+/// hold certificates that no one could use any more.
+async fn read_bundle(path: &Path) -> Result<String, NoAnswer> {
     const NOT_PEM: &str = "the file given by --ca-bundle or AWS_CA_BUNDLE has to hold certificates \
                            in PEM (-----BEGIN CERTIFICATE-----)";
     let unreadable = "the file given by --ca-bundle or AWS_CA_BUNDLE cannot be read";
     let pem = tokio::fs::read(path).await;
     let pem = pem.map_err(|error| NoAnswer::because(unreadable, &error))?;
+    let mut usable = String::new();
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| NoAnswer::because(NOT_PEM, &error))?;
-        let added = roots.add(certificate);
-        added.map_err(|error| NoAnswer::because(NOT_PEM, &error))?;
+        match roots.add(certificate.clone()) {
+            Ok(()) => push_pem(&certificate, &mut usable),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                bundle = %path.display(),
+                "a certificate in the bundle cannot be used and is left out"
+            ),
+        }
     }
     if roots.is_empty() {
         return Err(NoAnswer::new(NOT_PEM));
     }
-    Ok(pem)
+    Ok(usable)
+}
+
+fn push_pem(certificate: &[u8], pem: &mut String) {
+    pem.push_str("-----BEGIN CERTIFICATE-----\n");
+    // 48 bytes are a line of 64 characters.
+    for line in certificate.chunks(48) {
+        BASE64.encode_string(line, pem);
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
 }

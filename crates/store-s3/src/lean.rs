@@ -16,7 +16,7 @@
 //! is never short data.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use attachfs_store::StoreError;
 use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
@@ -38,7 +38,7 @@ use crate::flights::{Flights, Memory};
 use crate::pace::Slowest;
 use crate::refusal::{LONGEST, Refusal};
 use crate::retry::{Again, Retries};
-use crate::sign::{self, Headers};
+use crate::sign::{self, Clock, Headers};
 use crate::terms::Terms;
 
 /// What all requests of a store share.
@@ -47,6 +47,7 @@ pub(crate) struct Lean {
     pub(crate) connector: SharedHttpConnector,
     pub(crate) bucket: BucketUrl,
     pub(crate) keys: KeyRing,
+    pub(crate) clock: Clock,
     pub(crate) terms: Terms,
     pub(crate) retries: Retries,
     pub(crate) flights: Flights,
@@ -121,7 +122,8 @@ impl Lean {
     /// Makes a request as often as it may help.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, Failure> {
         let mut left = self.operation;
-        let (mut failed, mut throttled, mut renewed) = (0, 0, false);
+        let (mut failed, mut throttled) = (0, 0);
+        let (mut renewed, mut reset) = (false, false);
         loop {
             let flight = self.flights.take().await;
             let trouble = match self.attempt(request, &mut left).await {
@@ -134,6 +136,7 @@ impl Lean {
             };
             let again = match trouble.again {
                 Again::NewKeys if renewed => Again::Never,
+                Again::OtherTime if reset => Again::Never,
                 again => again,
             };
             match again {
@@ -142,6 +145,7 @@ impl Lean {
                 Again::Never => {}
                 Again::Later => failed += 1,
                 Again::NewKeys => renewed = true,
+                Again::OtherTime => reset = true,
                 Again::Slower => {
                     throttled += 1;
                     flight.was_too_much();
@@ -206,7 +210,7 @@ impl Lean {
             &url,
             &self.bucket,
             keys,
-            SystemTime::now(),
+            self.clock.now(),
         )?;
         let (body, progress) = body::sending(request.body.clone(), &self.bandwidth, self.slowest);
         let mut http = HttpRequest::new(body);
@@ -291,6 +295,7 @@ impl Lean {
         let header = |name| answer.headers().get(name).map(str::to_owned);
         let id = header("x-amz-request-id");
         let region = header("x-amz-bucket-region");
+        let date = header("date");
         let text = match request.method {
             "HEAD" => Bytes::new(),
             _ => body::receive_some(answer.into_body(), LONGEST, self.slowest).await,
@@ -303,8 +308,12 @@ impl Lean {
             refusal.code = Some("NotFound".to_owned());
         }
         let code = refusal.code.as_deref().unwrap_or_default();
+        let again = match Again::after(status, code) {
+            Again::OtherTime if !self.clock.set(date.as_deref()) => Again::Never,
+            again => again,
+        };
         Trouble {
-            again: Again::after(status, code),
+            again,
             failure: Failure {
                 status: Some(status),
                 error: refusal.explain(request.what(), request.name),

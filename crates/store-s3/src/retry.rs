@@ -21,6 +21,8 @@ pub(crate) enum Again {
     Slower,
     /// The keys are no longer valid; others may be.
     NewKeys,
+    /// The signature's time is not the server's.
+    OtherTime,
 }
 
 /// S3's names for what passes when there are fewer requests.
@@ -38,11 +40,10 @@ const THROTTLING: [&str; 10] = [
 ];
 
 /// S3's names for keys that are no longer valid.
-const EXPIRED: [&str; 4] = [
+const EXPIRED: [&str; 3] = [
     "ExpiredToken",
     "ExpiredTokenException",
     "TokenRefreshRequired",
-    "RequestExpired",
 ];
 
 impl Again {
@@ -65,6 +66,7 @@ impl Again {
             }
             // The answer to HEAD has no body, and so no name; S3 says 400 to keys that have expired.
             (400, "") => Self::NewKeys,
+            (_, "RequestTimeTooSkewed" | "RequestExpired") => Self::OtherTime,
             _ => Self::Never,
         }
     }
@@ -106,7 +108,7 @@ impl Retries {
     /// `None`: it is not made again.
     pub(crate) fn wait(&self, again: Again, failed: u32, throttled: u32) -> Option<Duration> {
         match again {
-            Again::NewKeys => Some(Duration::ZERO),
+            Again::NewKeys | Again::OtherTime => Some(Duration::ZERO),
             Again::Slower if self.attempts > 1 => Some(self.back_off(throttled)),
             Again::Never | Again::Slower => None,
             Again::Later => {
@@ -152,6 +154,7 @@ mod tests {
             (400, "ExpiredToken", Again::NewKeys),
             (400, "", Again::NewKeys),
             (403, "", Again::Never),
+            (403, "RequestTimeTooSkewed", Again::OtherTime),
             (403, "AccessDenied", Again::Never),
             (404, "NoSuchKey", Again::Never),
             (404, "", Again::Never),

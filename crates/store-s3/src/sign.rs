@@ -2,17 +2,56 @@
 //!
 //! Bodies are covered by a CRC32 in a header that is signed (`UNSIGNED-PAYLOAD`).
 
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SessionTokenMode, SignableBody, SignableRequest,
     SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 
 use crate::credentials::Keys;
 use crate::endpoint::BucketUrl;
 use crate::error::NoAnswer;
+
+/// The time that the server goes by. It takes no signature that is 15 minutes off.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    /// Seconds that the server is ahead of this machine.
+    ahead: AtomicI64,
+}
+
+impl Clock {
+    pub(crate) fn now(&self) -> SystemTime {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        let seconds = Duration::from_secs(ahead.unsigned_abs());
+        let now = SystemTime::now();
+        if ahead < 0 {
+            now.checked_sub(seconds).unwrap_or(now)
+        } else {
+            now + seconds
+        }
+    }
+
+    /// Goes by the server's time (of a `Date` header) from now on. Whether it could be read.
+    pub(crate) fn set(&self, date: Option<&str>) -> bool {
+        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        let here = SystemTime::now().duration_since(UNIX_EPOCH);
+        let (Some(date), Ok(here)) = (date, here) else {
+            return false;
+        };
+        let ahead = date.secs() - here.as_secs() as i64;
+        self.ahead.store(ahead, Ordering::Relaxed);
+        tracing::warn!(
+            seconds = ahead,
+            "the server's clock is ahead of this machine's by so much"
+        );
+        true
+    }
+}
 
 /// Headers and their values.
 pub(crate) type Headers = Vec<(&'static str, String)>;
@@ -59,4 +98,19 @@ fn settings() -> SigningSettings {
     settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
     settings.session_token_mode = SessionTokenMode::Include;
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_s_time_is_gone_by_from_its_first_complaint() {
+        let clock = Clock::default();
+        assert!(!clock.set(None));
+        assert!(!clock.set(Some("yesterday")));
+        assert!(clock.set(Some("Wed, 21 Oct 2015 07:28:00 GMT")));
+        let now = clock.now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!((1_445_412_480..1_445_412_540).contains(&now), "{now}");
+    }
 }

@@ -258,6 +258,19 @@ async fn errors_that_pass_are_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_another_time_is_asked_again_with_its_own() {
+    let bench = Bench::new().await;
+    let store = bench.store().await;
+    let skewed = Mishap::Error {
+        status: 403,
+        code: "RequestTimeTooSkewed",
+    };
+    bench.server.add(Rule::on("PUT", skewed).times(1));
+    put(&store, 100).await;
+    assert_eq!(bench.count("PUT", ""), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_keeps_failing_is_unreachable() {
     let bench = Bench::new().await;
     let options = S3Options {

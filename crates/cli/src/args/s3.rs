@@ -1,7 +1,7 @@
 //! How S3 is reached: options of every verb.
 
+use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::PathBuf;
 
 use attachfs::{AccountId, Addressing, Encryption, KmsKey, S3Access};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -37,8 +37,14 @@ pub(crate) struct S3 {
     #[arg(long, global = true)]
     fips: bool,
     /// Trust the certificates in this PEM file instead of the system's, for TLS.
-    #[arg(long, global = true, value_name = "FILE", env = "AWS_CA_BUNDLE")]
-    ca_bundle: Option<PathBuf>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AWS_CA_BUNDLE",
+        hide_env_values = true
+    )]
+    ca_bundle: Option<OsString>,
     /// Go on only if this AWS account (12 digits) owns the bucket.
     #[arg(long, global = true, value_name = "ACCOUNT")]
     expected_bucket_owner: Option<AccountId>,
@@ -97,7 +103,7 @@ impl S3 {
         };
         // An empty variable says nothing. A session is taken up in other directories.
         let bundle = self.ca_bundle.as_ref();
-        let bundle = bundle.filter(|path| !path.as_os_str().is_empty());
+        let bundle = bundle.filter(|path| !path.is_empty());
         let ca_bundle = bundle.map(std::path::absolute).transpose();
         let ca_bundle = ca_bundle.map_err(|error| {
             attachfs::Error::Usage(format!("--ca-bundle cannot be made absolute: {error}"))
@@ -156,7 +162,31 @@ fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    fn said(options: &[&str]) -> Result<S3Access, attachfs::Error> {
+        let line = ["attachfs", "list"].iter().chain(options);
+        let args = crate::args::Args::try_parse_from(line).unwrap();
+        args.globals.s3.access()
+    }
+
+    #[test]
+    fn a_key_of_kms_means_encryption_with_kms() {
+        let access = said(&["--sse-kms-key-id", "alias/k"]).unwrap();
+        let key = "alias/k".parse().ok();
+        assert_eq!(access.encryption, Some(Encryption::Kms { key }));
+        said(&["--sse", "AES256", "--sse-kms-key-id", "alias/k"]).unwrap_err();
+    }
+
+    #[test]
+    fn a_bundle_is_known_by_its_whole_path_and_an_empty_name_is_none() {
+        let bundle = said(&["--ca-bundle", "certs.pem"]).unwrap().ca_bundle;
+        assert!(bundle.unwrap().is_absolute());
+        let bundle = said(&["--ca-bundle="]).unwrap().ca_bundle;
+        assert_eq!(bundle, None);
+    }
 
     #[test]
     fn bytes_are_read_with_their_units() {

@@ -152,6 +152,18 @@ async fn a_certificate_of_an_unknown_authority_is_a_refusal_that_names_the_optio
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_used_does_not_spoil_a_bundle() {
+    let bench = Bench::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (door, bundle) = Door::tls(&bench, dir.path()).await;
+    let good = std::fs::read_to_string(&bundle).unwrap();
+    let bad = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+    std::fs::write(&bundle, format!("{bad}{good}{bad}")).unwrap();
+    let store = connect(&bench, door.url("https"), Some(bundle)).await;
+    put(&store, 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_that_is_none_is_an_error_that_names_the_option() {
     let bench = Bench::new().await;
     let dir = tempfile::tempdir().unwrap();
