@@ -268,6 +268,15 @@ impl Uploader {
         }
     }
 
+    /// Whether an object is there with its length.
+    pub(crate) async fn has(&self, hash: ContentHash, len: u64) -> Result<bool, TransferError> {
+        let is_there = self.found_len(hash).await? == Some(len);
+        if is_there {
+            self.note(hash);
+        }
+        Ok(is_there)
+    }
+
     fn note(&self, hash: ContentHash) {
         if let Some(seen) = &self.seen {
             seen.confirmed(hash);
@@ -313,14 +322,12 @@ impl Uploader {
         let meter = Meter::new(Phase::Check, sample.len() as u64, 0);
         let jobs = sample.into_iter().map(|(hash, len)| {
             let uploader = self.clone();
-            async move { Ok((hash, uploader.found_len(hash).await? == Some(len))) }
+            async move { Ok((hash, uploader.has(hash, len).await?)) }
         });
         let mut is_right = true;
-        let judge = |(hash, is_there)| {
+        let judge = |(hash, is_there): (ContentHash, bool)| {
             is_right &= is_there;
-            if is_there {
-                seen.confirmed(hash);
-            } else {
+            if !is_there {
                 tracing::warn!(key = %data_key(hash),
                     "the cache of seen objects is wrong about the store; every object is asked for");
             }
