@@ -98,7 +98,8 @@ pub(crate) enum Outcome {
 /// Bytes that are about to be sent, and their turn if they are many.
 pub(crate) struct Sending {
     pub(crate) payload: Payload,
-    pub(crate) _turn: Option<OwnedSemaphorePermit>,
+    /// Held until they are sent.
+    pub(crate) turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Puts objects into one store. Clones share its limits.
@@ -161,9 +162,9 @@ impl Uploader {
                 let path = &chunk.source.path;
                 let (source, range) = (chunk.source.clone(), chunk.range.clone());
                 let sending = async {
-                    let _turn = uploader.turn(len).await;
+                    let turn = uploader.turn(len).await;
                     let payload = blocking(&meter, move || source.payload(range)).await?;
-                    Ok(Sending { payload, _turn })
+                    Ok(Sending { payload, turn })
                 };
                 let outcome = uploader.ensure(chunk.hash, len, sending, path).await?;
                 match outcome {
@@ -244,7 +245,10 @@ impl Uploader {
                 None => {}
             }
         }
-        let Sending { payload, _turn } = sending.await?;
+        let Sending {
+            payload,
+            turn: _turn,
+        } = sending.await?;
         let sent = {
             let _slot = self.slots.take().await;
             let began = Instant::now();

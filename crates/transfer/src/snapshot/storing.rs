@@ -141,6 +141,6 @@ impl Kept {
 pub(super) fn whole(payload: Payload) -> Sending {
     Sending {
         payload,
-        _turn: None,
+        turn: None,
     }
 }
