@@ -24,8 +24,11 @@
 mod batch;
 mod file;
 mod named;
+mod once;
+mod reading;
 mod report;
 mod sending;
+mod storing;
 #[cfg(test)]
 mod tests;
 

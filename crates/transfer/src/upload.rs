@@ -98,7 +98,8 @@ pub(crate) enum Outcome {
 /// Bytes that are about to be sent, and their turn if they are many.
 pub(crate) struct Sending {
     pub(crate) payload: Payload,
-    pub(crate) _turn: Option<OwnedSemaphorePermit>,
+    /// Held until they are sent.
+    pub(crate) turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Puts objects into one store. Clones share its limits.
@@ -161,9 +162,9 @@ impl Uploader {
                 let path = &chunk.source.path;
                 let (source, range) = (chunk.source.clone(), chunk.range.clone());
                 let sending = async {
-                    let _turn = uploader.turn(len).await;
+                    let turn = uploader.turn(len).await;
                     let payload = blocking(&meter, move || source.payload(range)).await?;
-                    Ok(Sending { payload, _turn })
+                    Ok(Sending { payload, turn })
                 };
                 let outcome = uploader.ensure(chunk.hash, len, sending, path).await?;
                 match outcome {
@@ -244,7 +245,10 @@ impl Uploader {
                 None => {}
             }
         }
-        let Sending { payload, _turn } = sending.await?;
+        let Sending {
+            payload,
+            turn: _turn,
+        } = sending.await?;
         let sent = {
             let _slot = self.slots.take().await;
             let began = Instant::now();
@@ -266,6 +270,15 @@ impl Uploader {
                 source,
             }),
         }
+    }
+
+    /// Whether an object is there with its length.
+    pub(crate) async fn has(&self, hash: ContentHash, len: u64) -> Result<bool, TransferError> {
+        let is_there = self.found_len(hash).await? == Some(len);
+        if is_there {
+            self.note(hash);
+        }
+        Ok(is_there)
     }
 
     fn note(&self, hash: ContentHash) {
@@ -313,14 +326,12 @@ impl Uploader {
         let meter = Meter::new(Phase::Check, sample.len() as u64, 0);
         let jobs = sample.into_iter().map(|(hash, len)| {
             let uploader = self.clone();
-            async move { Ok((hash, uploader.found_len(hash).await? == Some(len))) }
+            async move { Ok((hash, uploader.has(hash, len).await?)) }
         });
         let mut is_right = true;
-        let judge = |(hash, is_there)| {
+        let judge = |(hash, is_there): (ContentHash, bool)| {
             is_right &= is_there;
-            if is_there {
-                seen.confirmed(hash);
-            } else {
+            if !is_there {
                 tracing::warn!(key = %data_key(hash),
                     "the cache of seen objects is wrong about the store; every object is asked for");
             }

@@ -11,7 +11,8 @@ use attachfs_manifest::{ChunkSize, ContentHash};
 use attachfs_scan::ScannedFile;
 use parking_lot::Mutex;
 
-use super::file::{Shared, open};
+use super::file::Shared;
+use super::reading::open;
 use super::{Done, Item, node_of};
 use crate::hash::hash_range;
 use crate::{Source, TransferError};

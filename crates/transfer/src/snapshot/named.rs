@@ -43,7 +43,9 @@ pub async fn upload_named(
     progress: &dyn Progress,
 ) -> Result<(UploadReport, Summary), TransferError> {
     let mut total = Tally::default();
-    files.iter().for_each(|file| total.add(file.size));
+    for file in &files {
+        total.add(file.size);
+    }
     let meter = Meter::new(Phase::Upload, total.count, total.bytes);
     // Nothing is cut here: each file brings its hashes.
     let options = HashOptions::new(ChunkSize::WholeFile);

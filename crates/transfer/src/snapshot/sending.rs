@@ -85,7 +85,9 @@ async fn store_found<K: FnMut(Done)>(
     }
     if let Some(there) = store.tested_reliance().await? {
         account.objects.already_there += there;
-        relying.into_iter().for_each(|done| account.count(done));
+        for done in relying {
+            account.count(done);
+        }
         return Ok(());
     }
     let mut items = Vec::new();
@@ -146,9 +148,9 @@ impl<K: FnMut(Done)> Account<K> {
                     self.files.skipped.count += 1;
                 }
                 self.files.skipped.bytes += file.size - bytes;
-                stored
-                    .iter()
-                    .for_each(|&(outcome, len)| self.objects.add(outcome, len));
+                for &(outcome, len) in stored {
+                    self.objects.add(outcome, len);
+                }
             }
             Done::Unreadable(_) => {}
             Done::Failed {
@@ -157,9 +159,9 @@ impl<K: FnMut(Done)> Account<K> {
                 error,
                 ..
             } => {
-                stored
-                    .iter()
-                    .for_each(|&(outcome, len)| self.objects.add(outcome, len));
+                for &(outcome, len) in &stored {
+                    self.objects.add(outcome, len);
+                }
                 self.failed.push((path, error));
                 return;
             }

@@ -127,7 +127,9 @@ impl SeenObjects {
     pub(super) fn relied_on(&self) -> Tally {
         let mut tally = Tally::default();
         let state = self.state.lock();
-        state.relied_on.values().for_each(|&len| tally.add(len));
+        for &len in state.relied_on.values() {
+            tally.add(len);
+        }
         tally
     }
 
@@ -202,7 +204,9 @@ mod tests {
 
     fn learn(seen: &SeenObjects, count: u32) -> Vec<ContentHash> {
         let hashes: Vec<_> = (0..count).map(hash).collect();
-        hashes.iter().for_each(|&hash| seen.confirmed(hash));
+        for &hash in &hashes {
+            seen.confirmed(hash);
+        }
         seen.flush();
         hashes
     }

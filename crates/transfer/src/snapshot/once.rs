@@ -1,0 +1,159 @@
+//! One try at one file: reading, hashing and storing it, or storing it under hashes that are known.
+//!
+//! What waits for what, so that no two wait for each other: memory or a turn, then an object that somebody
+//! else is storing, then a slot for a request. Threads for reading are taken and given back in between.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use attachfs_manifest::{ChunkSize, ContentHash};
+use attachfs_scan::ScannedFile;
+
+use super::Item;
+use super::file::Shared;
+use super::reading::{Read, open};
+use super::storing::{Kept, whole};
+use crate::hash::hash_range;
+use crate::{Source, TransferError};
+
+impl Shared {
+    /// Reads and stores a file. Gives what it is, and its hashes.
+    pub(super) async fn file_once(
+        self: &Arc<Self>,
+        scanned: &ScannedFile,
+        kept: &mut Kept,
+    ) -> Result<(ScannedFile, Vec<ContentHash>), TransferError> {
+        if scanned.size > self.small_file {
+            return self.large_once(scanned, kept).await;
+        }
+        let _held = self.memory.take(scanned.size).await;
+        let (shared, file) = (Arc::clone(self), scanned.clone());
+        let read = self.reading(move || shared.read(&file)).await?;
+        let Read { now, bytes, hashes } = read;
+        for (&hash, range) in hashes.iter().zip(self.options.chunk_size.ranges(now.size)) {
+            let len = range.end - range.start;
+            let sending = std::future::ready(bytes.payload(range).map(whole));
+            self.store(hash, len, sending, &now, kept).await?;
+        }
+        Ok((now, hashes))
+    }
+
+    /// Chunk by chunk: the next is hashed while one is sent.
+    async fn large_once(
+        self: &Arc<Self>,
+        scanned: &ScannedFile,
+        kept: &mut Kept,
+    ) -> Result<(ScannedFile, Vec<ContentHash>), TransferError> {
+        let _turn = match &self.store {
+            Some(store) => store.turn(scanned.size).await,
+            None => None,
+        };
+        let seen = SystemTime::now();
+        let file = scanned.clone();
+        let (source, now) = self.reading(move || open(&file)).await?;
+        let mut hashes = Vec::new();
+        let mut last: Option<(ContentHash, Range<u64>)> = None;
+        for range in self.options.chunk_size.ranges(now.size) {
+            let hashing = self.hash_chunk(&source, range.clone());
+            let hash = match last.take() {
+                None => hashing.await?,
+                Some((hash, range)) => {
+                    let sending = self.send_chunk(hash, range, &source, &now, kept);
+                    tokio::try_join!(hashing, sending)?.0
+                }
+            };
+            hashes.push(hash);
+            last = Some((hash, range));
+        }
+        let (shared, read) = (Arc::clone(self), source.clone());
+        let (file, found) = (now.clone(), hashes.clone());
+        self.reading(move || {
+            let open = read.open()?;
+            read.check_unchanged(&open)?;
+            shared.remember(&file, &found, seen);
+            Ok(())
+        })
+        .await?;
+        if let Some((hash, range)) = last {
+            self.send_chunk(hash, range, &source, &now, kept).await?;
+        }
+        Ok((now, hashes))
+    }
+
+    async fn hash_chunk(
+        self: &Arc<Self>,
+        source: &Source,
+        range: Range<u64>,
+    ) -> Result<ContentHash, TransferError> {
+        let (shared, source) = (Arc::clone(self), source.clone());
+        self.reading(move || {
+            let file = source.open()?;
+            let hash = hash_range(&source, &file, range, &shared.meter)?;
+            shared.look_up_seen(&[hash]);
+            Ok(hash)
+        })
+        .await
+    }
+
+    async fn send_chunk(
+        &self,
+        hash: ContentHash,
+        range: Range<u64>,
+        source: &Source,
+        now: &ScannedFile,
+        kept: &mut Kept,
+    ) -> Result<(), TransferError> {
+        let len = range.end - range.start;
+        let sending = std::future::ready(source.payload(range).map(whole));
+        self.store(hash, len, sending, now, kept).await
+    }
+
+    /// Sees to it that the objects of a file whose hashes are known are in the store. Reads of it what
+    /// the store lacks, and compares the hash again. Gives how many bytes that were. The file counts as
+    /// changed if it is not what it was, or the hash is another.
+    pub(super) async fn known_once(
+        self: &Arc<Self>,
+        item: &Item,
+        hashes: &[ContentHash],
+        kept: &mut Kept,
+    ) -> Result<u64, TransferError> {
+        let scanned = &item.scanned;
+        // Before there is a request: whoever has memory may wait for one, so nobody who has one may
+        // wait for memory.
+        let _held = self.memory.take(self.in_memory(scanned)).await;
+        let before = kept.sent();
+        // One hash is of the whole file, however the manifest cuts others.
+        let cut = match hashes {
+            [_] => ChunkSize::WholeFile,
+            _ => item.chunk_size,
+        };
+        let is_large = scanned.size > self.small_file;
+        for (&hash, range) in hashes.iter().zip(cut.ranges(scanned.size)) {
+            let len = range.end - range.start;
+            // A turn is taken before an object is waited for, never while others wait for it; and only
+            // for what has to be sent.
+            if is_large && self.has(hash, len, kept).await? {
+                continue;
+            }
+            let _turn = match &self.store {
+                Some(store) => store.turn(scanned.size).await,
+                None => None,
+            };
+            let (shared, file) = (Arc::clone(self), scanned.clone());
+            let payload = self.reading(move || shared.read_again(&file, hash, range));
+            let sending = async { payload.await.map(whole) };
+            self.store(hash, len, sending, scanned, kept).await?;
+        }
+        Ok(kept.sent() - before)
+    }
+
+    /// How much memory the file takes from reading to sending.
+    fn in_memory(&self, scanned: &ScannedFile) -> u64 {
+        if scanned.size <= self.small_file {
+            scanned.size
+        } else {
+            0
+        }
+    }
+}
