@@ -96,7 +96,9 @@ impl Run {
         })
         .await?;
         before.report(report);
-        self::files(&run, files, progress, report).await?;
+        let ended = self::files(&run, files, progress, report).await;
+        run.rest().await;
+        ended?;
         let after = blocking(&meter, move || {
             let mut acted = Acted::default();
             run.make_links(&links, &mut acted);

@@ -23,7 +23,6 @@ use super::plan::{FileStep, Occupant, Place, Resolution, is_same_time, mtime_of,
 use super::run::Run;
 use super::survey::parent_bytes;
 use super::tree::occupant_of;
-use crate::run::blocking;
 use crate::{Failed, TransferError};
 
 /// How much is read at once.
@@ -115,10 +114,10 @@ impl Run {
         work: impl FnOnce(&Self, HeldDir, &FileStep) -> Attempt<T> + Send + 'static,
     ) -> Attempt<T> {
         let (run, step) = (Arc::clone(self), Arc::clone(step));
-        blocking(&self.meter, move || {
+        self.blocking(move || {
             let dir = run.root.dir(parent_bytes(step.path.borrowed()));
             let dir = dir.map_err(|error| disk(&step.path, "open the directory of it", error));
-            Ok(dir.and_then(|dir| work(&run, dir, &step)))
+            dir.and_then(|dir| work(&run, dir, &step))
         })
         .await?
     }

@@ -26,7 +26,6 @@ use super::part::Part;
 use super::plan::FileStep;
 use super::run::Run;
 use super::small::acquired;
-use crate::run::blocking;
 
 /// Part of an object, and where in the file it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,15 +167,18 @@ impl Run {
                 window.0.push_back(tokio::spawn(task));
                 next += 1;
             }
-            let Some(task) = window.0.pop_front() else {
+            // It stays in the window: what is dropped while it is waited for must end it too.
+            let Some(task) = window.0.front_mut() else {
                 break;
             };
+            let arrived = task.await;
+            window.0.pop_front();
             let block = &blocks[at];
             let is_first = block.range.start == 0;
             if is_first {
                 (hasher, version) = (Hasher::new(), None);
             }
-            let arrived = match task.await {
+            let arrived = match arrived {
                 Ok(arrived) => arrived,
                 Err(error) => match error.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
@@ -241,7 +243,7 @@ impl Run {
         let block = &blocks[index];
         if let Some(hash) = record {
             let (part, range) = (Arc::clone(&part), block.in_file());
-            let there = blocking(&self.meter, move || Ok(part.read_block(range, hash)));
+            let there = self.blocking(move || part.read_block(range, hash));
             if let Ok(Some(bytes)) = there.await? {
                 return Ok(Arrived {
                     bytes,
@@ -256,9 +258,9 @@ impl Run {
             .await?;
         let (bytes, offset) = (got.bytes.clone(), block.offset);
         let _writer = acquired(&self.writers).await?;
-        blocking(&self.meter, move || {
+        self.blocking(move || {
             let written = part.write_block(index, &bytes, offset);
-            Ok(written.map_err(|error| disk(&step.path, "write it", error)))
+            written.map_err(|error| disk(&step.path, "write it", error))
         })
         .await??;
         Ok(Arrived {

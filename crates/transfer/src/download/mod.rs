@@ -29,6 +29,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod wanted;
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use attachfs_durable::HeldDir;
-use attachfs_manifest::{Change, ChunkSize, ContentHash, Diff, ManifestPath, Snapshot};
+use attachfs_manifest::{ChunkSize, ContentHash};
 use attachfs_scan::Ground;
 use attachfs_scan::cache::HashCaches;
 use attachfs_store::ChunkStore;
@@ -54,43 +55,10 @@ use survey::{Leftover, Survey};
 
 pub use error::DownloadError;
 pub use plan::Conflict;
+pub use wanted::Wanted;
 
 /// How many paths an error names.
 const LISTED: usize = 20;
-
-/// What is to be placed.
-#[derive(Debug, Clone, Copy)]
-pub enum Wanted<'a> {
-    /// Everything that it holds. What else is in the folder stays.
-    Snapshot(&'a Snapshot),
-    /// What it puts; what it deletes is deleted.
-    Diff(&'a Diff),
-}
-
-impl Wanted<'_> {
-    fn chunk_size(&self) -> ChunkSize {
-        match self {
-            Self::Snapshot(snapshot) => snapshot.chunk_size(),
-            Self::Diff(diff) => diff.chunk_size(),
-        }
-    }
-
-    fn changes(&self) -> Vec<(ManifestPath, Change)> {
-        match self {
-            Self::Snapshot(snapshot) => {
-                let entries = snapshot.entries();
-                let put = entries.map(|(path, node)| (path.to_owned(), Change::Put(node)));
-                put.collect()
-            }
-            Self::Diff(diff) => {
-                let changes = diff.changes();
-                changes
-                    .map(|(path, change)| (path.to_owned(), change))
-                    .collect()
-            }
-        }
-    }
-}
 
 /// Objects that are files on this machine.
 pub trait Nearby: Send + Sync + Debug {

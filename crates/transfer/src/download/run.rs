@@ -22,10 +22,15 @@ use super::part::Part;
 use super::plan::{FileStep, Place};
 use super::survey::Leftover;
 use super::{DownloadError, DownloadOptions, Opened, Sources};
+use crate::TransferError;
 use crate::meter::Meter;
+use crate::run::blocking;
 
 /// So many objects in a row that cannot be had mean that none can.
 const MOST_FAILURES: u32 = 8;
+
+/// More steps that block than there ever are at once.
+const MOST_ACTS: u32 = 1 << 20;
 
 /// How many files are looked up in the hash caches at once.
 const LOOK_UP: usize = 4096;
@@ -46,6 +51,8 @@ pub(super) struct Run {
     pub(super) large: Semaphore,
     /// Threads that write: more of them only wait for each other.
     pub(super) writers: Semaphore,
+    /// Held by every step that blocks: who is cancelled waits for those that were begun.
+    pub(super) acting: Arc<Semaphore>,
     pub(super) leftovers: HashMap<ContentHash, Leftover>,
     /// Files of which the hash caches know that they are what they should be.
     pub(super) known: HashMap<ManifestPath, FileStamp>,
@@ -117,12 +124,33 @@ impl Run {
             requests: Semaphore::new(options.max_in_flight.max(1)),
             large: Semaphore::new(options.max_large_in_flight.max(1)),
             writers: Semaphore::new(2 * threads),
+            acting: Arc::new(Semaphore::new(MOST_ACTS as usize)),
             leftovers,
             known: HashMap::new(),
             health: Health::default(),
             can_reflink: AtomicBool::new(true),
             written: Mutex::default(),
         }
+    }
+
+    /// Runs a step that blocks, to its end even if nobody waits for it any more.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        step: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, TransferError> {
+        let acting = Arc::clone(&self.acting).acquire_owned().await;
+        blocking(&self.meter, move || {
+            let done = step();
+            drop(acting);
+            Ok(done)
+        })
+        .await
+    }
+
+    /// Waits until no step that blocks is running.
+    pub(super) async fn rest(&self) {
+        // The semaphore is never closed.
+        let _ = self.acting.acquire_many(MOST_ACTS).await;
     }
 
     /// Asks the store for part of an object whose length is known.

@@ -22,6 +22,7 @@ async fn interrupted(setup: &Setup, wanted: &Snapshot, gets: usize) {
         ended = place => panic!("it ended: {ended:?}"),
         () = until => {}
     }
+    setup.record.wait_idle(CallKind::Get).await;
     setup.fault.heal();
     setup.record.clear();
 }
