@@ -108,18 +108,10 @@ impl ChunkStore for S3Store {
         }
     }
 
-    /// Finds objects without the extension, as `get` does.
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {
-        let key = self.prefix.join(&data_key(chunk));
-        let head = match self.head_object(&key).await {
-            Err(StoreError::NotFound { what }) => {
-                let key = self.prefix.join(&old_data_key(chunk));
-                self.head_object(&key)
-                    .await
-                    .map_err(|error| named(error, what))?
-            }
-            found => found?,
-        };
+        let head = self
+            .head_object(&self.prefix.join(&data_key(chunk)))
+            .await?;
         Ok(ObjectMeta { len: head.len })
     }
 

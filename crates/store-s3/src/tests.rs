@@ -123,7 +123,7 @@ async fn a_read_asks_for_its_range_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_without_the_extension_is_found() {
+async fn an_object_without_the_extension_is_found_by_reading() {
     let bench = Bench::new().await;
     let store = bench.store().await;
     let (hash, bytes) = content(1000);
@@ -133,7 +133,12 @@ async fn an_object_without_the_extension_is_found() {
         .await
         .unwrap();
     assert_eq!(store.get(hash, 0..1000).await.unwrap().bytes, bytes);
-    assert_eq!(store.head(hash).await.unwrap().len, 1000);
+    assert_eq!(store.get(hash, 0..0).await.unwrap().object_len, 1000);
+    bench.server.clear_requests();
+    let head = store.head(hash).await.unwrap_err();
+    assert!(matches!(head, StoreError::NotFound { .. }), "{head:?}");
+    // An upload of what is missing is not asked for twice.
+    assert_eq!(bench.server.requests().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

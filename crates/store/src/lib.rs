@@ -85,7 +85,9 @@ pub trait ChunkStore: Send + Sync + Debug {
     /// object's true length: it is the caller who knows how long the object should be.
     async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError>;
 
-    /// Asks for an object's length.
+    /// Asks for the length of what stands under the name that [`put`](Self::put) gives an object. One that
+    /// old clients named otherwise is found by [`get`](Self::get) only: looking for both would cost an
+    /// upload a second request for each object that is missing.
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError>;
 
     /// Stores an object, replacing one of the same name. Atomic (a reader sees the whole object or

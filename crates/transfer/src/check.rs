@@ -71,10 +71,30 @@ async fn ask(
     hash: ContentHash,
     len: u64,
 ) -> Result<Option<ObjectFault>, TransferError> {
-    match store.head(hash).await {
-        Ok(meta) if meta.len == len => Ok(None),
-        Ok(meta) => Ok(Some(ObjectFault::Length(meta.len))),
-        Err(StoreError::NotFound { .. }) => Ok(Some(ObjectFault::Missing)),
+    Ok(match readable_len(store, hash).await? {
+        Some(found) if found == len => None,
+        Some(found) => Some(ObjectFault::Length(found)),
+        None => Some(ObjectFault::Missing),
+    })
+}
+
+/// The length of an object, under whatever name readers find it; `None` if they do not.
+pub(crate) async fn readable_len(
+    store: &dyn ChunkStore,
+    hash: ContentHash,
+) -> Result<Option<u64>, TransferError> {
+    let found = match store.head(hash).await {
+        Ok(meta) => Ok(meta.len),
+        // What old clients stored has another name, which reading knows.
+        Err(StoreError::NotFound { .. }) => {
+            let part = store.get(hash, 0..0).await;
+            part.map(|part| part.object_len)
+        }
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(len) => Ok(Some(len)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
         Err(source) => Err(TransferError::Ask { hash, source }),
     }
 }
@@ -115,7 +135,7 @@ async fn read(
 mod tests {
     use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
     use attachfs_store::record::RecordStore;
-    use attachfs_store::{CallKind, DirectoryStore, MemoryStore, Payload, data_key};
+    use attachfs_store::{CallKind, DirectoryStore, MemoryStore, Payload, data_key, old_data_key};
     use tempfile::TempDir;
 
     use super::*;
@@ -171,6 +191,20 @@ mod tests {
         expected.push((damaged.0, ObjectFault::Damaged(ContentHash::of(b"DAMAGED"))));
         expected.sort_by_key(|&(hash, _)| hash);
         assert_eq!(read, expected);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_readers_find_under_its_old_name_is_not_missing() {
+        let home = TempDir::new().unwrap();
+        let store = Arc::new(DirectoryStore::create(home.path()).unwrap());
+        let object = put(&*store, b"old").await;
+        let (now, old) = (data_key(object.0), old_data_key(object.0));
+        std::fs::rename(home.path().join(now), home.path().join(old)).unwrap();
+        for deep in [false, true] {
+            let store = Arc::clone(&store) as _;
+            let asked = check_objects(store, vec![object], deep, &Silent).await;
+            assert_eq!(asked.unwrap(), []);
+        }
     }
 
     #[tokio::test]

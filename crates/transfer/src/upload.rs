@@ -27,6 +27,7 @@ use attachfs_store::{ChunkStore, Payload, StoreError, data_key};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::check::readable_len;
 use crate::meter::Meter;
 use crate::run::{blocking, run_all};
 use crate::{ChunkSource, Phase, Progress, Silent, Tally, TransferError};
@@ -196,7 +197,8 @@ impl Uploader {
         let jobs = chunks.into_iter().map(|(hash, expected)| {
             let (uploader, meter) = (self.clone(), Arc::clone(&meter));
             async move {
-                let found = uploader.found_len(hash).await?;
+                let _slot = uploader.slots.take().await;
+                let found = readable_len(&*uploader.store, hash).await?;
                 meter.finished(|| hash.to_string());
                 Ok((found != Some(expected)).then_some((hash, expected, found)))
             }
