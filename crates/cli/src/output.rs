@@ -70,9 +70,6 @@ pub(crate) fn snapshot(report: &SnapshotReport) -> String {
             HumanCount(report.present_objects)
         );
     }
-    if let Some(upload) = &report.upload {
-        text += &summary("uploaded", upload);
-    }
     for skipped in &report.skipped {
         text += &format!("left out   {}: {}\n", skipped.path, skipped.reason);
     }

@@ -57,7 +57,11 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
         value["published"] = published.into();
         output::print_json(&value)?;
     } else {
-        output::print(&(output::snapshot(&report) + &output::published(published.as_deref())))?;
+        let mut text = output::snapshot(&report);
+        if let Some(upload) = &report.upload {
+            text += &output::summary("uploaded", upload);
+        }
+        output::print(&(text + &output::published(published.as_deref())))?;
     }
     Ok(())
 }
