@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use attachfs_durable::HeldDir;
-use attachfs_manifest::{ChunkSize, ContentHash};
+use attachfs_manifest::ContentHash;
 use attachfs_scan::Ground;
 use attachfs_scan::cache::HashCaches;
 use attachfs_store::ChunkStore;
@@ -124,7 +124,7 @@ impl Default for DownloadOptions {
             max_in_flight: 32,
             max_large_in_flight: 4,
             block_bytes: 8 << 20,
-            memory_bytes: 64 << 20,
+            memory_bytes: 48 << 20,
         }
     }
 }
