@@ -12,6 +12,7 @@ mod lenient;
 mod openjd;
 mod operations;
 mod python;
+mod transfers;
 
 use std::cell::RefCell;
 use std::fmt;
