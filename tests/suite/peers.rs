@@ -6,6 +6,7 @@
 
 mod client;
 mod collecting;
+mod downloads;
 mod entries;
 mod folders;
 mod lenient;

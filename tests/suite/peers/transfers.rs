@@ -16,12 +16,12 @@ use crate::machine::{Machine, args};
 /// Whose buckets they are.
 const ACCOUNT: &str = "111122223333";
 
-fn path(path: &Path) -> String {
+pub(super) fn path(path: &Path) -> String {
     base64(path.as_os_str().as_bytes())
 }
 
 /// A request that names the machine's bucket and a prefix in it.
-fn in_bucket(machine: &Machine, prefix: &str, mut request: Value) -> Value {
+pub(super) fn in_bucket(machine: &Machine, prefix: &str, mut request: Value) -> Value {
     let fields = [
         ("endpoint", machine.server().endpoint()),
         ("region", REGION),
@@ -38,7 +38,7 @@ fn in_bucket(machine: &Machine, prefix: &str, mut request: Value) -> Value {
 }
 
 /// Files of all kinds that 2023-03-03 has: names outside ASCII, nothing in them, a byte more than a part, an odd microsecond.
-fn make_files(root: &Path) {
+pub(super) fn make_files(root: &Path) {
     let files: [(&str, Vec<u8>, i64); 6] = [
         ("a", b"short".to_vec(), 1_700_000_000_123_456),
         (
@@ -100,7 +100,7 @@ fn files(root: &Path) -> Files {
 
 /// Fails unless both have the same files. Python sets times by floating point, which may miss a microsecond.
 #[track_caller]
-fn assert_same_files(expected: &Path, placed: &Path, may_miss: i64) {
+pub(super) fn assert_same_files(expected: &Path, placed: &Path, may_miss: i64) {
     let (expected, placed) = (files(expected), files(placed));
     assert!(
         expected.keys().eq(placed.keys()),
@@ -130,7 +130,7 @@ fn our_upload(machine: &Machine, root: &Path, format: &str) -> Vec<u8> {
 }
 
 /// The prefix of the machine's store.
-fn prefix(machine: &Machine) -> String {
+pub(super) fn prefix(machine: &Machine) -> String {
     let store = machine.store();
     let (_, prefix) = store
         .strip_prefix("s3://")
@@ -140,7 +140,7 @@ fn prefix(machine: &Machine) -> String {
     prefix.to_owned()
 }
 
-fn their_upload(
+pub(super) fn their_upload(
     python: &Peer,
     machine: &Machine,
     prefix: &str,
