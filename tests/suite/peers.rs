@@ -6,6 +6,7 @@
 
 mod client;
 mod collecting;
+mod downloads;
 mod entries;
 mod folders;
 mod lenient;
@@ -13,6 +14,7 @@ mod openjd;
 mod operations;
 mod outputs;
 mod python;
+mod transfers;
 
 use std::cell::RefCell;
 use std::fmt;

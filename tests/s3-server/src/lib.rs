@@ -22,7 +22,7 @@ use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use mishap::{Mishap, Rule};
+pub use mishap::{Damage, Mishap, Rule};
 pub use service::Request;
 
 /// The access key that the server knows.

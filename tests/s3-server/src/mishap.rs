@@ -40,8 +40,42 @@ pub enum Mishap {
     Silence,
     /// The server waits until it is healed, and then does what it was asked.
     Hold,
+    /// The answer is whole, and its body is another one than the object's.
+    Damage(Damage),
     /// The server does not know what `Range` and `If-None-Match` mean.
     Ignorance,
+}
+
+/// How a body differs from what the server has. The head of the answer says the length that the body then has, so that nothing but the
+/// bytes themselves can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// The bits of this byte are turned over; the last byte's if there are not so many.
+    Flip {
+        /// Bytes before it.
+        at: usize,
+    },
+    /// It ends after this many bytes.
+    Cut {
+        /// Bytes that are left.
+        to: usize,
+    },
+}
+
+impl Damage {
+    pub(crate) fn done_to(self, body: &[u8]) -> Vec<u8> {
+        let mut body = body.to_vec();
+        match self {
+            Self::Flip { at } => {
+                let last = body.len().saturating_sub(1);
+                if let Some(byte) = body.get_mut(at.min(last)) {
+                    *byte = !*byte;
+                }
+            }
+            Self::Cut { to } => body.truncate(to),
+        }
+        body
+    }
 }
 
 /// Which requests a mishap befalls.
@@ -116,5 +150,18 @@ impl Rule {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Damage;
+
+    #[test]
+    fn damage_is_one_byte_or_all_behind_one() {
+        assert_eq!(Damage::Flip { at: 1 }.done_to(&[1, 2, 3]), [1, 253, 3]);
+        assert_eq!(Damage::Flip { at: 9 }.done_to(&[1, 2, 3]), [1, 2, 252]);
+        assert_eq!(Damage::Flip { at: 0 }.done_to(&[]), []);
+        assert_eq!(Damage::Cut { to: 2 }.done_to(&[1, 2, 3]), [1, 2]);
     }
 }

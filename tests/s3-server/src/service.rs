@@ -136,6 +136,15 @@ impl Shared {
             Some(Mishap::Trickle { bytes_per_second }) => {
                 trickling(self.serve(request).await?, bytes_per_second).await
             }
+            Some(Mishap::Damage(damage)) => {
+                let (mut head, body) = self.serve(request).await?.into_parts();
+                let body = damage.done_to(&body.collect().await?.to_bytes());
+                head.headers
+                    .insert(hyper::header::CONTENT_LENGTH, body.len().into());
+                let body = Full::new(Bytes::from(body));
+                let body = body.map_err(|never: Infallible| match never {});
+                Ok(Response::from_parts(head, body.boxed_unsync()))
+            }
             Some(Mishap::Close) => Err("the connection breaks".into()),
             Some(Mishap::Silence) => std::future::pending().await,
             Some(Mishap::Hold) => {
