@@ -161,7 +161,7 @@ mod tests {
     fn damage_is_one_byte_or_all_behind_one() {
         assert_eq!(Damage::Flip { at: 1 }.done_to(&[1, 2, 3]), [1, 253, 3]);
         assert_eq!(Damage::Flip { at: 9 }.done_to(&[1, 2, 3]), [1, 2, 252]);
-        assert_eq!(Damage::Flip { at: 0 }.done_to(&[]), []);
+        assert!(Damage::Flip { at: 0 }.done_to(&[]).is_empty());
         assert_eq!(Damage::Cut { to: 2 }.done_to(&[1, 2, 3]), [1, 2]);
     }
 }
