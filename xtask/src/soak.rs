@@ -1,9 +1,10 @@
 //! `cargo xtask soak`: all tests in rounds, property tests with many more cases and new seeds each round.
 //!
 //! It finds what fails once in a hundred runs. The first failure ends it; its output is on the terminal and the seed of a failed
-//! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead.
+//! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead, with `--garage` stores on three nodes of Garage.
 
 mod fuzz;
+mod garage;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ pub(crate) struct Options {
     /// Fuzz the readers of bytes from outside; the filter chooses targets
     #[arg(long, conflicts_with_all = ["cases", "package"])]
     fuzz: bool,
+    /// Run stores on Garage, a distributed S3 server, which is built first
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "filter"])]
+    garage: bool,
     /// Cases of each property in each round
     #[arg(long, default_value_t = 4096)]
     cases: u32,
@@ -33,6 +37,9 @@ pub(crate) struct Options {
 
 /// Fails when a round does.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.garage {
+        return garage::run();
+    }
     if options.fuzz {
         return fuzz::run(options.minutes, options.filter.as_deref());
     }

@@ -159,6 +159,8 @@ impl Uploader {
         let jobs = chunks.into_iter().map(|chunk| {
             let (uploader, meter) = (self.clone(), Arc::clone(&meter));
             async move {
+                // No more files are open than requests can be made.
+                let _place = uploader.slots.place().await;
                 let len = chunk.object_len();
                 let path = &chunk.source.path;
                 let (source, range) = (chunk.source.clone(), chunk.range.clone());

@@ -114,10 +114,10 @@ impl SeenObjects {
         };
         // Equal seeds choose the same.
         all.sort_unstable();
-        let mut random = self.seed;
-        for at in 0..all.len().min(SAMPLE) {
-            let left = (all.len() - at) as u64;
-            all.swap(at, at + (next(&mut random) % left) as usize);
+        let mut random = fastrand::Rng::with_seed(self.seed);
+        let count = all.len();
+        for at in 0..count.min(SAMPLE) {
+            all.swap(at, random.usize(at..count));
         }
         all.truncate(SAMPLE);
         all
@@ -169,15 +169,6 @@ impl Drop for SeenObjects {
     fn drop(&mut self) {
         self.flush();
     }
-}
-
-/// SplitMix64: a sample needs no better.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ const WINDOW: u32 = 64;
 #[derive(Debug)]
 pub(super) struct Slots {
     free: Semaphore,
+    /// As many places as slots, for what has a file open from one request to the next.
+    places: Semaphore,
     first: usize,
     most: usize,
     window: Mutex<Window>,
@@ -38,6 +40,7 @@ impl Slots {
         let first = first.max(1);
         Self {
             free: Semaphore::new(first),
+            places: Semaphore::new(first),
             first,
             most: most.max(first),
             window: Mutex::new(Window {
@@ -54,6 +57,12 @@ impl Slots {
         slot.expect("the semaphore is never closed")
     }
 
+    /// Waits for a place. To be taken before a slot.
+    pub(super) async fn place(&self) -> SemaphorePermit<'_> {
+        let place = self.places.acquire().await;
+        place.expect("the semaphore is never closed")
+    }
+
     /// A request that carries little took so long.
     pub(super) fn answered(&self, took: Duration) {
         let mut window = self.window.lock();
@@ -66,6 +75,7 @@ impl Slots {
         let more = wanted.saturating_sub(window.slots);
         if more > 0 {
             self.free.add_permits(more);
+            self.places.add_permits(more);
             tracing::debug!(fastest = ?window.fastest, slots = wanted, "more requests at once");
         }
         *window = Window {

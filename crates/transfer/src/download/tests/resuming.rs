@@ -11,6 +11,7 @@ use crate::ProgressEvent;
 
 /// Downloads block after block until the store has given so many, and stops there.
 async fn interrupted(setup: &Setup, wanted: &Snapshot, gets: usize) {
+    setup.record.clear();
     setup.fails(Rule::on(CallKind::Get, Fault::Hang).after(gets));
     let place = setup.try_to(Wanted::Snapshot(wanted));
     let until = async {
