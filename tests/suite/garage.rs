@@ -149,7 +149,9 @@ fn cluster(home: &Path) -> [Node; 3] {
     until("the layout is everywhere", || {
         first.says(&["bucket", "create", BUCKET]).code == 0
     });
-    first.ok(&["key", "import", ACCESS_KEY, SECRET_KEY, "-n", "test", "--yes"]);
+    first.ok(&[
+        "key", "import", ACCESS_KEY, SECRET_KEY, "-n", "test", "--yes",
+    ]);
     let allow = ["bucket", "allow", "--read", "--write", "--owner"];
     first.ok(&[&allow[..], &[BUCKET, "--key", "test"]].concat());
     nodes
@@ -175,7 +177,10 @@ fn what_went_in_through_one_node_comes_out_of_another_while_the_third_is_dead() 
     Machine::with_directory(|machine| {
         let [one, two, three] = cluster(&machine.dir("garage"));
         for number in 0..300 {
-            machine.file(format!("scene/d{}/{number}", number % 7), number.to_string());
+            machine.file(
+                format!("scene/d{}/{number}", number % 7),
+                number.to_string(),
+            );
         }
         machine.file("scene/big", "0123456789".repeat(4_000_000));
         let scene = machine.path("scene");
@@ -193,6 +198,9 @@ fn what_went_in_through_one_node_comes_out_of_another_while_the_third_is_dead() 
         machine.file("scene/more", "more");
         let again = args!["snapshot", &scene, "-o", &manifest, "--store", &store];
         two.attachfs(machine, &again);
-        one.attachfs(machine, &args!["store", "verify", &store, "--manifest", &manifest]);
+        one.attachfs(
+            machine,
+            &args!["store", "verify", &store, "--manifest", &manifest],
+        );
     });
 }

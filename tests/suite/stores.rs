@@ -300,7 +300,10 @@ fn a_manifest_comes_back_with_what_is_said_of_it(machine: &Machine) {
         "--asset-root",
         "/other",
     ];
-    machine.says(other).with_code(12).saying("with other metadata");
+    machine
+        .says(other)
+        .with_code(12)
+        .saying("with other metadata");
     let out = machine.path("out");
     let told = machine.json(args![
         "manifest",

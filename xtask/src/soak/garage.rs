@@ -18,7 +18,14 @@ pub(super) fn run() -> Result<ExitCode> {
     let program = home.join("bin/garage");
     if !program.exists() {
         println!("building garage {VERSION}; this takes long, once");
-        let mut build = cargo(["install", "garage", "--locked", "--quiet", "--version", VERSION]);
+        let mut build = cargo([
+            "install",
+            "garage",
+            "--locked",
+            "--quiet",
+            "--version",
+            VERSION,
+        ]);
         build
             // Its speed is not measured, and SQLite is enough for a test.
             .args(["--debug", "--no-default-features"])
@@ -29,7 +36,14 @@ pub(super) fn run() -> Result<ExitCode> {
             .env("CARGO_PROFILE_DEV_DEBUG", "0");
         succeed(&mut build).context("garage cannot be built")?;
     }
-    let mut tests = cargo(["test", "--locked", "--package", "attachfs-tests", "--test", "suite"]);
+    let mut tests = cargo([
+        "test",
+        "--locked",
+        "--package",
+        "attachfs-tests",
+        "--test",
+        "suite",
+    ]);
     tests
         .args(["garage::", "--", "--ignored"])
         .env("ATTACHFS_GARAGE", &program);
