@@ -69,6 +69,11 @@ pub fn read_range(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads from `offset` on until `bytes` are full or the file ends, and says how many bytes that were.
+pub fn fill_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    platform::fill_at(file, bytes, offset)
+}
+
 /// Whether files in `dir` can share the blocks of `source`.
 pub fn can_reflink(source: &File, dir: &Path) -> Result<bool, DurableError> {
     let probe = Staged::create_in(dir)?;

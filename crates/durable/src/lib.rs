@@ -29,7 +29,7 @@ mod staged;
 mod stamp;
 mod unix;
 
-pub use copy::{Copied, can_reflink, clone_or_copy, copy_range, read_range, reflink};
+pub use copy::{Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_range, reflink};
 pub use dir::{Sharing, create_dir, create_private_dir, sync_dir};
 pub use error::DurableError;
 pub use group::GroupSync;

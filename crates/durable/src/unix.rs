@@ -120,6 +120,20 @@ pub(crate) fn read_at(file: &File, bytes: &mut Vec<u8>, len: usize, offset: u64)
     Ok(())
 }
 
+/// Reads from `offset` on until `bytes` are full or the file ends, and says how many bytes that were.
+pub(crate) fn fill_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(filled)
+}
+
 /// Copies what the kernel will copy, from the start of the range on, and says how many bytes that
 /// were; the caller copies the rest and finds out why there is one.
 pub(crate) fn copy_in_kernel(source: &File, range: Range<u64>, target: &File, offset: u64) -> u64 {

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use crate::bandwidth::Bandwidth;
+use crate::buffers::{Buffers, Room};
 use crate::error::NoAnswer;
 use crate::pace::{Pace, Slowest, TooSlow};
 
@@ -152,34 +153,33 @@ pub(crate) enum Broken {
 pub(crate) async fn receive(
     mut body: SdkBody,
     len: u64,
+    buffers: &Buffers,
     bandwidth: &Bandwidth,
     slowest: Slowest,
 ) -> Result<Bytes, Broken> {
     let mut pace = Pace::new(slowest);
-    let mut all = BytesMut::new();
+    let mut room = None;
     let mut received = 0;
     while let Some(frame) = next(&mut body, &mut pace).await? {
         received += frame.len() as u64;
-        if received == len && all.is_empty() {
+        if received == len && room.is_none() {
             wait_for(bandwidth, &frame, &mut pace).await;
             return Ok(frame);
         }
         if received > len {
             return Err(broke("the body is longer than its length"));
         }
-        if all.capacity() == 0 {
-            all.reserve(len.min(LARGEST_RESERVE) as usize);
-        }
-        all.extend_from_slice(&frame);
+        let room = room.get_or_insert_with(|| Room::new(len, LARGEST_RESERVE, buffers));
+        room.add(&frame);
         wait_for(bandwidth, &frame, &mut pace).await;
         if received == len {
-            return Ok(all.freeze());
+            break;
         }
     }
     if received < len {
         return Err(broke("the body is shorter than its length"));
     }
-    Ok(all.freeze())
+    Ok(room.map(Room::freeze).unwrap_or_default())
 }
 
 /// At most so many bytes of a body that is not worth more.

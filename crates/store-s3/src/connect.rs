@@ -20,6 +20,7 @@ use aws_sdk_s3::config::{Credentials, ResponseChecksumValidation, SharedHttpClie
 use aws_types::service_config::ServiceConfigKey;
 
 use crate::bandwidth::Bandwidth;
+use crate::buffers::Buffers;
 use crate::connections::Connections;
 use crate::credentials::KeyRing;
 use crate::endpoint::{BucketUrl, Place};
@@ -93,6 +94,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         retries: Retries::new(&retry.with_initial_backoff(options.first_wait)),
         flights: Flights::new(most),
         memory: Memory::new(),
+        buffers: Buffers::default(),
         bandwidth: Arc::new(Bandwidth::new(access.max_bandwidth)),
         slowest: Slowest {
             stall: options.stall_timeout,

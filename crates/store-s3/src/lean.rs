@@ -30,6 +30,7 @@ use crc_fast::CrcAlgorithm;
 
 use crate::bandwidth::Bandwidth;
 use crate::body::{self, Broken, Progress, Watch};
+use crate::buffers::Buffers;
 use crate::credentials::{KeyRing, Keys};
 use crate::endpoint::BucketUrl;
 use crate::error::unreachable;
@@ -52,6 +53,7 @@ pub(crate) struct Lean {
     pub(crate) retries: Retries,
     pub(crate) flights: Flights,
     pub(crate) memory: Memory,
+    pub(crate) buffers: Buffers,
     pub(crate) bandwidth: Arc<Bandwidth>,
     pub(crate) slowest: Slowest,
     /// How long one attempt may take, beside its body.
@@ -274,12 +276,15 @@ impl Lean {
         let body = answer.take_body();
         let body = match (request.method, len) {
             ("HEAD", _) | (_, Some(0)) => Bytes::new(),
-            ("GET", Some(len)) => body::receive(body, len, &self.bandwidth, self.slowest)
-                .await
-                .map_err(|broken| {
-                    let (again, source) = of_broken(broken);
-                    Trouble::without_answer(again, unreachable(request.what(), source))
-                })?,
+            ("GET", Some(len)) => {
+                let (buffers, bandwidth) = (&self.buffers, &self.bandwidth);
+                body::receive(body, len, buffers, bandwidth, self.slowest)
+                    .await
+                    .map_err(|broken| {
+                        let (again, source) = of_broken(broken);
+                        Trouble::without_answer(again, unreachable(request.what(), source))
+                    })?
+            }
             _ => body::receive_some(body, LONGEST, self.slowest).await,
         };
         Ok(Answer {

@@ -21,6 +21,7 @@
 
 mod bandwidth;
 mod body;
+mod buffers;
 mod connect;
 mod connections;
 mod credentials;

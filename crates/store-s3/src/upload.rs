@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::S3Store;
+use crate::buffers::{self, Buffers};
 use crate::endpoint::encode;
 use crate::error::{NoAnswer, failure};
 use crate::lean::{Answer, Request, crc32};
@@ -19,7 +20,7 @@ use crate::lean::{Answer, Request, crc32};
 const LARGEST_SINGLE: u64 = 16 << 20;
 
 /// The size of a part, which is also what AWS's own clients use.
-const PART: u64 = 8 << 20;
+const PART: u64 = buffers::LEN as u64;
 
 /// S3 takes no more parts of one object.
 const MOST_PARTS: u64 = 10_000;
@@ -37,7 +38,7 @@ impl S3Store {
             return self.put_parts(key, payload).await;
         }
         let _memory = self.lean.memory.take(len).await;
-        let bytes = read(&payload, 0..len).await?;
+        let bytes = read(&payload, 0..len, &self.lean.buffers).await?;
         // What was read is what will be sent.
         check_unchanged(&payload).await?;
         self.put_bytes(key, "", bytes).await?;
@@ -138,7 +139,7 @@ impl Upload {
         number: i32,
     ) -> Result<CompletedPart, StoreError> {
         let _memory = store.lean.memory.take(range.end - range.start).await;
-        let bytes = read(payload, range).await?;
+        let bytes = read(payload, range, &store.lean.buffers).await?;
         let checksum = crc32(&bytes);
         let mut query = format!("partNumber={number}&uploadId=");
         encode(&self.id, false, &mut query);
@@ -226,12 +227,20 @@ impl Drop for Upload {
 }
 
 /// Reads a part of what is to be sent; files away from the threads that send.
-async fn read(payload: &Payload, part: Range<u64>) -> Result<Bytes, StoreError> {
+async fn read(payload: &Payload, part: Range<u64>, buffers: &Buffers) -> Result<Bytes, StoreError> {
     match payload {
         Payload::Bytes(_) => payload.read(part),
         Payload::File { .. } => {
-            let payload = payload.clone();
-            run_blocking(move || payload.read(part)).await
+            let (payload, buffers) = (payload.clone(), buffers.clone());
+            run_blocking(move || {
+                if part.end - part.start != buffers::LEN as u64 {
+                    return payload.read(part);
+                }
+                let mut buffer = buffers.take();
+                payload.read_into(part.start, buffer.as_mut())?;
+                Ok(buffer.freeze())
+            })
+            .await
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use attachfs_durable::{FileStamp, read_range};
+use attachfs_durable::{FileStamp, fill_at, read_range};
 use bytes::Bytes;
 
 use crate::StoreError;
@@ -62,6 +62,26 @@ impl Payload {
                 let bytes = read_range(file, part).map_err(|source| stamp.unreadable(source))?;
                 if bytes.len() as u64 == len {
                     Ok(bytes.into())
+                } else {
+                    Err(stamp.changed())
+                }
+            }
+        }
+    }
+
+    /// [`read`](Self::read) into memory that the caller has: the bytes from `start` on that fill it.
+    pub fn read_into(&self, start: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        match self {
+            Self::Bytes(whole) => {
+                let start = start as usize;
+                bytes.copy_from_slice(&whole[start..start + bytes.len()]);
+                Ok(())
+            }
+            Self::File { file, range, stamp } => {
+                let read = fill_at(file, bytes, range.start + start)
+                    .map_err(|source| stamp.unreadable(source))?;
+                if read == bytes.len() {
+                    Ok(())
                 } else {
                     Err(stamp.changed())
                 }
