@@ -2,14 +2,11 @@
 //!
 //! Once the files are placed nothing is cancelled any more: what is left takes no time to speak of.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use attachfs_manifest::ManifestPath;
 
 use super::file::{Done, Outcome};
-use super::large::key_of;
-use super::part::remove_left;
 use super::plan::{FileStep, LinkStep, Plan};
 use super::run::{Run, look_up};
 use super::tree::{Dirs, delete_all};
@@ -82,7 +79,9 @@ impl Run {
         files.sort_by_key(|step| step.file.size <= self.options.block_bytes);
         let (run, files, before) = blocking(&meter, move || {
             self.known = look_up(&self.ground, &self.options, self.chunk_size, &files);
-            self.remove_leftovers(&files);
+            let large = files.iter();
+            let large = large.filter(|step| step.file.size > self.options.block_bytes);
+            self.leftovers.remove_unwanted(&self.root, large);
             let mut acted = Acted::default();
             acted.deleted = delete_all(
                 &self.root,
@@ -101,6 +100,7 @@ impl Run {
         ended?;
         let after = blocking(&meter, move || {
             let mut acted = Acted::default();
+            run.leftovers.remove_unused(&run.root);
             run.make_links(&links, &mut acted);
             acted.deleted = delete_all(
                 &run.root,
@@ -140,29 +140,6 @@ impl Run {
                 Err(error) => acted.fail(&step.path, format!("cannot make the link: {error}")),
             }
             self.meter.finished(|| step.path.to_string());
-        }
-    }
-
-    /// Removes what interrupted runs left and nobody goes on with.
-    fn remove_leftovers(&self, files: &[FileStep]) {
-        if self.leftovers.is_empty() {
-            return;
-        }
-        let large = files
-            .iter()
-            .filter(|step| step.file.size > self.options.block_bytes);
-        let wanted: HashSet<_> = large.map(key_of).collect();
-        for (key, left) in &self.leftovers {
-            if wanted.contains(key) {
-                continue;
-            }
-            let removed = self
-                .root
-                .dir(&left.dir)
-                .and_then(|dir| remove_left(&dir, &left.name));
-            if let Err(error) = removed {
-                tracing::debug!(%error, "what an interrupted run left stays");
-            }
         }
     }
 }

@@ -90,7 +90,7 @@ impl Run {
         let (part, records) = self
             .in_place(step, move |run, dir, step| {
                 let failed = |error| disk(&step.path, "make room for it", error);
-                let part = run.part(dir, step)?;
+                let part = run.leftovers.part(dir, step).map_err(failed)?;
                 part.reserve().map_err(failed)?;
                 let records = part.records(&ranges).map_err(failed)?;
                 Ok((Arc::new(part), records))
@@ -112,25 +112,6 @@ impl Run {
             run.finish(&part, step, target)
         })
         .await
-    }
-
-    /// What an interrupted run left of the file, or a new part. Blocks.
-    fn part(&self, dir: attachfs_durable::HeldDir, step: &FileStep) -> Attempt<Part> {
-        let key = key_of(step);
-        let size = step.file.size;
-        let failed = |error| disk(&step.path, "make room for it", error);
-        if let Some(left) = self.leftovers.get(&key) {
-            let there = self.root.dir(&left.dir);
-            let taken = there.and_then(|there| Part::take_over(there, &left.name, size));
-            match taken {
-                Ok(Some(part)) => return Ok(part),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::debug!(path = %step.path, %error, "what was left of a file is not used");
-                }
-            }
-        }
-        Part::create(dir, key, size, step.file.runnable).map_err(failed)
     }
 
     /// Fetches what is not there, and verifies all of it.

@@ -20,6 +20,7 @@ mod acts;
 mod error;
 mod file;
 mod large;
+mod leftovers;
 mod names;
 mod part;
 mod plan;
@@ -31,7 +32,6 @@ mod tests;
 mod tree;
 mod wanted;
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
@@ -49,9 +49,10 @@ use crate::meter::Meter;
 use crate::run::blocking;
 use crate::{Phase, Progress, Summary, TransferError};
 
+use leftovers::Leftovers;
 use plan::Plan;
 use run::Run;
-use survey::{Leftover, Survey};
+use survey::Survey;
 
 pub use error::DownloadError;
 pub use plan::Conflict;
@@ -228,7 +229,7 @@ impl Opened {
 fn check(
     place: &Opened,
     plan: &Plan,
-    leftovers: &HashMap<ContentHash, Leftover>,
+    leftovers: &Leftovers,
     options: &DownloadOptions,
 ) -> Result<(), TransferError> {
     let root = || place.real.clone();
@@ -249,9 +250,9 @@ fn check(
     }
     let space = attachfs_durable::space(&place.real).map_err(DownloadError::from)?;
     // What was left has its room already.
-    let reserved = plan.files.iter().filter(|step| {
-        step.file.size > options.block_bytes && leftovers.contains_key(&large::key_of(step))
-    });
+    let large = plan.files.iter();
+    let large = large.filter(|step| step.file.size > options.block_bytes);
+    let reserved = large.filter(|step| leftovers.has(step));
     let reserved: u64 = reserved.map(|step| step.file.size).sum();
     let needed = plan.bytes_to_write(options.conflict, space.block_size);
     let needed = needed.saturating_sub(reserved);

@@ -80,21 +80,32 @@ impl Part {
         }
     }
 
-    /// Takes over what an interrupted run left; `None` if it is in use, or not this user's alone.
-    pub(super) fn take_over(dir: HeldDir, name: &[u8], size: u64) -> io::Result<Option<Self>> {
-        let Some(file) = lock_left(&dir, name)? else {
-            return Ok(None);
-        };
-        if Facts::of(&file)?.stamp.size < size {
-            file.set_len(size)?;
+    /// Takes over what an interrupted run left in `dir`. If it cannot, the directory is given back, and
+    /// why; no reason means that it is in use, or not this user's alone.
+    pub(super) fn take_over(
+        dir: HeldDir,
+        name: &[u8],
+        size: u64,
+    ) -> Result<Self, (HeldDir, Option<io::Error>)> {
+        let locked = lock_left(&dir, name).and_then(|file| {
+            if let Some(file) = &file
+                && Facts::of(file)?.stamp.size < size
+            {
+                file.set_len(size)?;
+            }
+            Ok(file)
+        });
+        match locked {
+            Ok(Some(file)) => Ok(Self {
+                dir,
+                name: name.to_vec(),
+                file,
+                size,
+                fate: Mutex::new(Fate::Removed),
+            }),
+            Ok(None) => Err((dir, None)),
+            Err(error) => Err((dir, Some(error))),
         }
-        Ok(Some(Self {
-            dir,
-            name: name.to_vec(),
-            file,
-            size,
-            fate: Mutex::new(Fate::Removed),
-        }))
     }
 
     pub(super) fn file(&self) -> &File {
@@ -288,7 +299,7 @@ mod tests {
         part.write_block(2, b"g", 6).unwrap();
         let name = part.name.clone();
         drop(part);
-        let again = Part::take_over(held(&temp), &name, 7).unwrap().unwrap();
+        let again = Part::take_over(held(&temp), &name, 7).unwrap();
         let records = again.records(&blocks).unwrap();
         let known: Vec<bool> = records.iter().map(Option::is_some).collect();
         assert_eq!(known, [true, false, true]);
@@ -310,9 +321,7 @@ mod tests {
         let temp = TempDir::new().unwrap();
         let part = Part::create(held(&temp), ContentHash::of(b""), 0, false).unwrap();
         assert!(
-            Part::take_over(held(&temp), &part.name, 0)
-                .unwrap()
-                .is_none()
+            Part::take_over(held(&temp), &part.name, 0).is_err_and(|(_, error)| error.is_none())
         );
         remove_left(&held(&temp), &part.name).unwrap();
         assert_eq!(names(&temp), 1);

@@ -18,9 +18,9 @@ use tokio::sync::Semaphore;
 
 use super::error::{Attempt, FileError, Trouble};
 use super::file::{cut_of, is_general};
+use super::leftovers::Leftovers;
 use super::part::Part;
 use super::plan::{FileStep, Place};
-use super::survey::Leftover;
 use super::{DownloadError, DownloadOptions, Opened, Sources};
 use crate::TransferError;
 use crate::meter::Meter;
@@ -53,7 +53,7 @@ pub(super) struct Run {
     pub(super) writers: Semaphore,
     /// Held by every step that blocks: who is cancelled waits for those that were begun.
     pub(super) acting: Arc<Semaphore>,
-    pub(super) leftovers: HashMap<ContentHash, Leftover>,
+    pub(super) leftovers: Leftovers,
     /// Files of which the hash caches know that they are what they should be.
     pub(super) known: HashMap<ManifestPath, FileStamp>,
     pub(super) health: Health,
@@ -106,7 +106,7 @@ pub(super) struct Written {
 impl Run {
     pub(super) fn new(
         place: Opened,
-        leftovers: HashMap<ContentHash, Leftover>,
+        leftovers: Leftovers,
         from: Sources,
         options: &DownloadOptions,
         chunk_size: ChunkSize,
