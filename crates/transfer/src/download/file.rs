@@ -252,6 +252,7 @@ impl Run {
             share_file(part.file(), share.add_file_mode, share.group)
                 .map_err(failed("set its permissions"))?;
         }
+        part.cut().map_err(failed("write it"))?;
         let (seconds, nanoseconds) = step.file.mtime.to_unix();
         set_modified(part.file(), seconds, nanoseconds).map_err(failed("set its time"))?;
         let name = step.path.borrowed().name();

@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use attachfs_durable::HeldDir;
+use attachfs_durable::{HeldDir, share_file};
 use attachfs_manifest::ContentHash;
 use attachfs_scan::Ground;
 use attachfs_scan::cache::HashCaches;
@@ -50,6 +50,7 @@ use crate::run::blocking;
 use crate::{Phase, Progress, Summary, TransferError};
 
 use leftovers::Leftovers;
+use part::Part;
 use plan::Plan;
 use run::Run;
 use survey::Survey;
@@ -223,6 +224,25 @@ impl Opened {
         let ground = Ground::open(real.clone())?;
         Ok(Self { real, dir, ground })
     }
+
+    /// Fails if files here cannot be given their group: every one of them would, after its bytes were
+    /// fetched.
+    fn may_give(&self, share: Permissions) -> Result<(), DownloadError> {
+        if share.group.is_none() {
+            return Ok(());
+        }
+        let probe = self.dir.dir(b"").and_then(|dir| {
+            let key = ContentHash::of(b"");
+            Part::create(dir, key, 0, false)
+        });
+        // Who may make no file in the folder itself may still make some further down.
+        let Ok(probe) = probe else { return Ok(()) };
+        share_file(probe.file(), 0, share.group).map_err(|source| DownloadError::Root {
+            doing: "give their group to files in",
+            path: self.real.clone(),
+            source,
+        })
+    }
 }
 
 /// Fails if the plan cannot be carried out here.
@@ -247,6 +267,9 @@ fn check(
             paths: too_long.into_iter().take(LISTED).cloned().collect(),
         }
         .into());
+    }
+    if !plan.files.is_empty() {
+        place.may_give(options.permissions)?;
     }
     let space = attachfs_durable::space(&place.real).map_err(DownloadError::from)?;
     // What was left has its room already.

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A block counts only if the bytes that are there have the hash that its record says. Nothing is synced:
-//! what a power loss leaves is found out in this way too. The records are cut off before the rename.
+//! what a power loss leaves is found out in this way too. The records are cut off when nothing is left to do
+//! but to set the time and to rename.
 
 use std::fs::File;
 use std::io;
@@ -37,8 +38,6 @@ enum Fate {
     Left,
     /// It has another name by now.
     Placed,
-    /// It is gone, since it was of no use.
-    Spoilt,
 }
 
 /// A file that is being filled. When it is dropped without a name, it is left for another run if it has
@@ -144,12 +143,6 @@ impl Part {
         }
     }
 
-    /// Removes it, whatever is in it. Who writes to it still writes to nothing.
-    pub(super) fn spoil(&self) {
-        *self.fate.lock() = Fate::Spoilt;
-        self.remove();
-    }
-
     fn remove(&self) {
         if let Err(error) = self.dir.remove_file(&self.name) {
             // The next run finds it.
@@ -191,15 +184,27 @@ impl Part {
         Ok(is_sound.then(|| bytes.into()))
     }
 
-    /// Forgets that these blocks are there.
+    /// Forgets that these blocks are there. Nobody may be writing one of them.
     pub(super) fn forget(&self, indices: Range<usize>) -> io::Result<()> {
         let none = vec![0; indices.len() * RECORD];
         self.write(&none, self.size + (indices.start * RECORD) as u64)
     }
 
-    /// Cuts off what is not the file's.
+    /// Has it removed when it is dropped, unless it has a block. `blocks` are all blocks of the file.
+    pub(super) fn keep_if_of_use(&self, blocks: &[Range<u64>]) -> io::Result<()> {
+        if self.records(blocks)?.iter().all(Option::is_none) {
+            *self.fate.lock() = Fate::Removed;
+        }
+        Ok(())
+    }
+
+    /// Cuts off what is not the file's. What gets no name after that is of no use to another run.
     pub(super) fn cut(&self) -> io::Result<()> {
-        self.file.set_len(self.size)
+        if *self.fate.lock() == Fate::Left {
+            self.file.set_len(self.size)?;
+            *self.fate.lock() = Fate::Removed;
+        }
+        Ok(())
     }
 
     /// Gives it a name that is free; says whether it was.

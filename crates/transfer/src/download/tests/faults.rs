@@ -41,7 +41,7 @@ async fn wrong_bytes_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn bytes_that_stay_wrong_fail_the_file_and_nothing_is_left_of_it() {
+async fn bytes_that_stay_wrong_fail_the_file_and_nothing_is_placed() {
     for fault in [
         Fault::Corrupt,
         Fault::Truncate(2),
@@ -51,11 +51,45 @@ async fn bytes_that_stay_wrong_fail_the_file_and_nothing_is_left_of_it() {
     ] {
         let (setup, report) = with(fault, usize::MAX).await;
         assert_eq!(counts(&report), (4, 1, 0, 3), "{fault:?} {report:?}");
-        assert_eq!(setup.names(), ["other"], "{fault:?}");
+        let mut names = setup.names();
+        names.retain(|name| names::key_of_part(name.as_bytes()).is_none());
+        assert_eq!(names, ["other"], "{fault:?}");
         setup.fault.heal();
         let wanted = wanted(&setup);
         assert_eq!(counts(&setup.place(&wanted).await), (4, 3, 1, 0));
     }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_had_costs_none_of_the_others() {
+    for fault in [
+        Fault::Corrupt,
+        Fault::Before(Failure::NotFound),
+        Fault::Before(Failure::Unreachable),
+    ] {
+        let mut setup = Setup::new();
+        setup.options.memory_bytes = 1 << 10;
+        let bytes = long(6100);
+        let chunks = setup.chunks(&bytes);
+        let last_but_one = chunks.as_file().unwrap().content.hashes()[3];
+        let wanted = snapshot([("chunks", chunks)]);
+        setup.fails(Rule::on(CallKind::Get, fault).of(last_but_one));
+        assert_eq!(counts(&setup.place(&wanted).await), (1, 0, 0, 1));
+        setup.fault.heal();
+        setup.record.clear();
+        assert_eq!(counts(&setup.place(&wanted).await), (1, 1, 0, 0));
+        assert_eq!(setup.gets(), 3, "{fault:?}: two blocks of it, and the last");
+        assert_eq!(fs::read(setup.at("chunks")).unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_file_that_is_one_damaged_object() {
+    let setup = Setup::new();
+    setup.fails(Rule::on(CallKind::Get, Fault::Corrupt));
+    let wanted = snapshot([("big", setup.file(long(5500)))]);
+    assert_eq!(counts(&setup.place(&wanted).await), (1, 0, 0, 1));
+    assert_eq!(setup.names(), [] as [&str; 0]);
 }
 
 #[tokio::test]
