@@ -14,7 +14,6 @@ use std::time::SystemTime;
 
 use attachfs_durable::{Facts, FileStamp, HeldDir, set_modified, share_file};
 use attachfs_manifest::{ChunkLayout, ChunkSize, Content, Hasher, ManifestPath, PathRef};
-use attachfs_store::StoreError;
 
 use super::error::{Attempt, FileError, Trouble, disk};
 use super::names::copy_name;
@@ -321,12 +320,4 @@ pub(super) fn cut_of(step: &FileStep, chunk_size: ChunkSize) -> ChunkSize {
 pub(super) fn layout_of(step: &FileStep, chunk_size: ChunkSize) -> Attempt<ChunkLayout<'_>> {
     ChunkLayout::new(step.file.size, chunk_size, &step.file.content)
         .map_err(|error| FileError::InTheWay(error.to_string()).into())
-}
-
-/// Whether a failure says that the store is gone or closed, and not only an object.
-pub(super) fn is_general(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Denied { .. } | StoreError::Unreachable { .. }
-    )
 }

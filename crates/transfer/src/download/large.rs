@@ -283,6 +283,7 @@ impl Run {
             if !run.reflink(&near, &part, size) || !run.has_bytes(part.file(), step)? {
                 return Ok(None);
             }
+            run.health.is_well();
             run.meter.add_bytes(size);
             run.finish(&part, step, target).map(Some)
         })

@@ -19,6 +19,7 @@
 mod acts;
 mod error;
 mod file;
+mod health;
 mod large;
 mod leftovers;
 mod names;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use attachfs_durable::{Facts, FileStamp, HeldDir};
@@ -12,22 +12,20 @@ use attachfs_fetch::ByteBudget;
 use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, PathRef};
 use attachfs_scan::Ground;
 use attachfs_scan::cache::SETTLED;
-use attachfs_store::{ObjectPart, StoreError};
+use attachfs_store::ObjectPart;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::error::{Attempt, FileError, Trouble};
-use super::file::{cut_of, is_general};
+use super::error::{Attempt, FileError};
+use super::file::cut_of;
+use super::health::Health;
 use super::leftovers::Leftovers;
 use super::part::Part;
 use super::plan::{FileStep, Place};
-use super::{DownloadError, DownloadOptions, Opened, Sources};
+use super::{DownloadOptions, Opened, Sources};
 use crate::TransferError;
 use crate::meter::Meter;
 use crate::run::blocking;
-
-/// So many objects in a row that cannot be had mean that none can.
-const MOST_FAILURES: u32 = 8;
 
 /// More steps that block than there ever are at once.
 const MOST_ACTS: u32 = 1 << 20;
@@ -60,37 +58,6 @@ pub(super) struct Run {
     pub(super) can_reflink: AtomicBool,
     /// What was placed, for the hash caches. Short and innermost.
     pub(super) written: Mutex<Vec<Written>>,
-}
-
-/// How the store does.
-#[derive(Debug, Default)]
-pub(super) struct Health {
-    has_given: AtomicBool,
-    failures: AtomicU32,
-}
-
-impl Health {
-    fn is_well(&self) {
-        // Read before written: all threads share the line.
-        if !self.has_given.load(Ordering::Relaxed) {
-            self.has_given.store(true, Ordering::Relaxed);
-        }
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// What a failure means. One that may be of the whole store is, if the store has given nothing yet
-    /// or fails again and again.
-    fn judge(&self, hash: ContentHash, source: StoreError) -> Trouble {
-        if is_general(&source) {
-            let failures = 1 + self.failures.fetch_add(1, Ordering::Relaxed);
-            if failures >= MOST_FAILURES || !self.has_given.load(Ordering::Relaxed) {
-                return Trouble::Stop(DownloadError::Store { hash, source }.into());
-            }
-        }
-        Trouble::File(FileError::Store { hash, source })
-    }
 }
 
 /// A file that this run placed, as it was then.

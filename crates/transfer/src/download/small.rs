@@ -104,6 +104,7 @@ impl Run {
             } else {
                 part.write(&bytes, 0).map_err(failed)?;
             }
+            run.health.is_well();
             run.meter.add_bytes(size);
             run.finish(&part, step, target).map(Some)
         })

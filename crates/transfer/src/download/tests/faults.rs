@@ -106,25 +106,28 @@ async fn a_damaged_object_is_named_with_both_hashes() {
 async fn a_store_that_is_gone_or_refuses_ends_the_call() {
     for failure in [Failure::Unreachable, Failure::Denied] {
         let setup = Setup::new();
-        let wanted = wanted(&setup);
+        let names: Vec<String> = (0..20).map(|number| format!("{number}")).collect();
+        let entries = names.iter().map(|name| (path(name), setup.file(name)));
+        let wanted = Snapshot::new(ChunkSize::WholeFile, None, entries.collect::<Vec<_>>());
+        let wanted = wanted.unwrap();
         setup.fails(Rule::on(CallKind::Get, Fault::Before(failure)));
         let error = setup.try_to(Wanted::Snapshot(&wanted)).await.unwrap_err();
         let is_of_store = matches!(&error, TransferError::Download(DownloadError::Store { .. }));
         assert!(is_of_store, "{error}");
         assert_eq!(setup.names(), [] as [&str; 0]);
         setup.fault.heal();
-        assert_eq!(counts(&setup.place(&wanted).await), (4, 4, 0, 0));
+        assert_eq!(counts(&setup.place(&wanted).await), (20, 20, 0, 0));
     }
 }
 
 #[tokio::test]
-async fn one_object_that_is_refused_fails_its_file_only() {
+async fn one_object_that_is_refused_fails_its_file_only_even_if_it_is_the_first() {
     let mut setup = Setup::new();
     // Then what comes first is asked for first.
     setup.options.max_in_flight = 1;
     let refused = setup.file("refused");
     let hash = hash_of(&refused);
-    let wanted = snapshot([("b", setup.file("b")), ("z", refused)]);
+    let wanted = snapshot([("a", refused), ("b", setup.file("b"))]);
     setup.fails(Rule::on(CallKind::Get, Fault::Before(Failure::Denied)).of(hash));
     let report = setup.place(&wanted).await;
     assert_eq!(counts(&report), (2, 1, 0, 1));
