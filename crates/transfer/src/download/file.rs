@@ -259,6 +259,7 @@ impl Run {
         loop {
             match target {
                 Target::Free => {
+                    self.make_room(&step.path);
                     if part.place_if_free(name).map_err(failed(NAMING))? {
                         self.placed(part, step.path.clone(), step);
                         return Ok(Outcome::Fetched);

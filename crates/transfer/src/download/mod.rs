@@ -4,7 +4,7 @@
 //!     survey      names and metadata of what is there
 //!     plan        pure: what is to be made, fetched, compared, deleted
 //!     check       paths too long, room on the disk; until here nothing was changed
-//!     act         deletions in the way, directories, files, links, other deletions
+//!     act         directories, files, links; deletions, if nothing failed
 //! ```
 //!
 //! The folder is opened once, and everything in it is reached from there without following a symbolic
@@ -25,6 +25,7 @@ mod leftovers;
 mod names;
 mod part;
 mod plan;
+mod replacing;
 mod run;
 mod small;
 mod survey;

@@ -21,7 +21,8 @@ use super::file::cut_of;
 use super::health::Health;
 use super::leftovers::Leftovers;
 use super::part::Part;
-use super::plan::{FileStep, Place};
+use super::plan::{Deletion, FileStep, Place};
+use super::tree::Deleted;
 use super::{DownloadOptions, Opened, Sources};
 use crate::TransferError;
 use crate::meter::Meter;
@@ -56,6 +57,10 @@ pub(super) struct Run {
     pub(super) known: HashMap<ManifestPath, FileStamp>,
     pub(super) health: Health,
     pub(super) can_reflink: AtomicBool,
+    /// What is still to be deleted to put something else at a path. Short and innermost.
+    pub(super) clear: Mutex<HashMap<ManifestPath, Vec<Deletion>>>,
+    /// What became of deletions. Short and innermost.
+    pub(super) deleted: Mutex<Deleted>,
     /// What was placed, for the hash caches. Short and innermost.
     pub(super) written: Mutex<Vec<Written>>,
 }
@@ -96,6 +101,8 @@ impl Run {
             known: HashMap::new(),
             health: Health::default(),
             can_reflink: AtomicBool::new(true),
+            clear: Mutex::default(),
+            deleted: Mutex::default(),
             written: Mutex::default(),
         }
     }
@@ -165,6 +172,22 @@ impl Run {
 
     pub(super) fn is_known(&self, path: PathRef<'_>, stamp: FileStamp, step: &FileStep) -> bool {
         path == step.path && self.known.get(&step.path) == Some(&stamp)
+    }
+
+    /// Deletes what a diff deletes to put something else at `path`: the last thing before that is named.
+    /// Blocks.
+    pub(super) fn make_room(&self, path: &ManifestPath) {
+        let deletions = self.clear.lock().remove(path);
+        if let Some(deletions) = deletions {
+            self.delete(&deletions);
+        }
+    }
+
+    /// Deletes these, as far as they can be. Blocks.
+    pub(super) fn delete(&self, deletions: &[Deletion]) {
+        let mut deleted = Deleted::default();
+        deleted.delete(&self.root, deletions);
+        self.deleted.lock().add(deleted);
     }
 
     /// Notes that a file has its name.
