@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::error::{Attempt, FileError};
-use super::file::cut_of;
+use super::file::{cut_of, is_alike};
 use super::health::Health;
 use super::leftovers::Leftovers;
 use super::part::Part;
@@ -196,13 +196,15 @@ impl Run {
             return;
         }
         match Facts::of(part.file()) {
-            Ok(facts) => self.written.lock().push(Written {
+            Ok(facts) if is_alike(&facts, step) => self.written.lock().push(Written {
                 path,
                 stamp: facts.stamp,
                 runnable: facts.mode & 0o111 != 0,
                 cut: cut_of(step, self.chunk_size),
                 hashes: step.file.content.hashes().into(),
             }),
+            // Somebody has written to it since it got its name.
+            Ok(_) => tracing::debug!(%path, "a new file was changed at once"),
             // It is hashed again next time.
             Err(error) => tracing::debug!(%path, %error, "a new file is not remembered"),
         }
