@@ -6,7 +6,7 @@
 
 use std::error::Error as StdError;
 
-use attachfs_store::StoreError;
+use attachfs_store::{Reach, StoreError};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
@@ -145,6 +145,7 @@ pub(crate) fn no_credentials(what: String, error: &CredentialsError) -> StoreErr
                      AWS_ACCESS_KEY_ID variables, and log in again if they come from single \
                      sign-on"
                 .to_owned(),
+            reach: Reach::Everything,
             source,
         },
     }
@@ -159,6 +160,7 @@ pub(crate) fn no_connection(what: String, error: &ConnectorError) -> StoreError 
                      or AWS_CA_BUNDLE if the server's or a proxy's certificate is signed by an \
                      authority of your own"
                 .to_owned(),
+            reach: Reach::Everything,
             source: Box::new(NoAnswer::because(NOT_SENT, error)),
         };
     }

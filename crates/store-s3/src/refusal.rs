@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use attachfs_store::StoreError;
+use attachfs_store::{Reach, StoreError};
 
 /// More of an answer's text is never read: an error of S3's has a few hundred bytes.
 pub(crate) const LONGEST: usize = 64 << 10;
@@ -70,6 +70,12 @@ impl Refusal {
     /// The failure of `what`, which was about `url`, as the store's: by what can be done about it.
     pub(crate) fn explain(self, what: String, url: &str) -> StoreError {
         let code = self.code.as_deref().unwrap_or_default();
+        let mut reach = Reach::Everything;
+        // Objects differ in their keys, and in who may read them.
+        let mut of_object = |advice: &str| {
+            reach = Reach::Unknown;
+            advice.to_owned()
+        };
         let advice = match (self.status, code) {
             (_, "NoSuchBucket") => {
                 "there is no such bucket; check its name, the region and the endpoint".to_owned()
@@ -94,10 +100,10 @@ impl Refusal {
             (_, "RequestTimeTooSkewed" | "RequestExpired") => {
                 "this machine's clock and the server's differ; set the clock".to_owned()
             }
-            (_, code) if code.starts_with("KMS.") => KMS.to_owned(),
+            (_, code) if code.starts_with("KMS.") => of_object(KMS),
             // Who may not use the key is not told so by the name.
-            (403, "AccessDenied") if self.is_about_kms() => KMS.to_owned(),
-            (401 | 403, _) => DENIED.to_owned(),
+            (403, "AccessDenied") if self.is_about_kms() => of_object(KMS),
+            (401 | 403, _) => of_object(DENIED),
             // Anything that speaks HTTP says 404; only S3 says what it is that is not there.
             (404, "NoSuchKey" | "NotFound") => {
                 return StoreError::NotFound {
@@ -129,6 +135,7 @@ impl Refusal {
         StoreError::Denied {
             what,
             advice,
+            reach,
             source: Box::new(self),
         }
     }
@@ -213,7 +220,23 @@ mod tests {
         refusal.code = Some("KMS.DisabledException".to_owned());
         let error = refusal.explain("storing s3://b/k".to_owned(), "s3://b/k");
         assert!(error.to_string().contains("key"), "{error}");
-        assert!(matches!(error, StoreError::Denied { .. }));
+        let reach = Reach::Unknown;
+        assert!(matches!(error, StoreError::Denied { reach: found, .. } if found == reach));
+    }
+
+    #[test]
+    fn a_bucket_that_is_not_there_refuses_everything_and_one_that_is_may_refuse_one_object() {
+        for (status, code, expected) in [
+            (404, "NoSuchBucket", Reach::Everything),
+            (403, "InvalidAccessKeyId", Reach::Everything),
+            (403, "AccessDenied", Reach::Unknown),
+        ] {
+            let mut refusal = Refusal::read(status, b"");
+            refusal.code = Some(code.to_owned());
+            let error = refusal.explain("reading s3://b/k".to_owned(), "s3://b/k");
+            let is_right = matches!(error, StoreError::Denied { reach, .. } if reach == expected);
+            assert!(is_right, "{code} {error:?}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta, ObjectPart,
-    Page, Payload, PutOutcome, Store, StoreAddress, StoreError, StoredManifest, data_key,
+    Page, Payload, PutOutcome, Reach, Store, StoreAddress, StoreError, StoredManifest, data_key,
     old_data_key, run_blocking,
 };
 
@@ -302,11 +302,13 @@ fn failed(what: String, error: impl Into<io::Error>) -> StoreError {
         Kind::PermissionDenied => StoreError::Denied {
             what,
             advice: "check the permissions and the owner of the store's directory".to_owned(),
+            reach: Reach::Unknown,
             source: error.into(),
         },
         Kind::ReadOnlyFilesystem => StoreError::Denied {
             what,
             advice: "its file system is mounted read-only".to_owned(),
+            reach: Reach::Unknown,
             source: error.into(),
         },
         Kind::StaleNetworkFileHandle

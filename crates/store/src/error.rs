@@ -2,6 +2,15 @@
 
 use std::error::Error as StdError;
 
+/// What a refusal is about, as far as the answer tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Whatever is asked: there are no credentials, or there is no such bucket.
+    Everything,
+    /// This operation on this object, or more.
+    Unknown,
+}
+
 /// A store's failure. The text says what was being done, the source says why it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -19,6 +28,8 @@ pub enum StoreError {
         what: String,
         /// What to check.
         advice: String,
+        /// What else it refuses.
+        reach: Reach,
         /// The store's own answer.
         #[source]
         source: Box<dyn StdError + Send + Sync>,

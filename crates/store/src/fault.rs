@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Call, CallKind, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata,
-    ObjectMeta, ObjectPart, Page, Payload, PutOutcome, Store, StoreAddress, StoreError,
+    ObjectMeta, ObjectPart, Page, Payload, PutOutcome, Reach, Store, StoreAddress, StoreError,
     StoredManifest,
 };
 
@@ -249,6 +249,7 @@ impl Failure {
             Self::Denied => StoreError::Denied {
                 what,
                 advice: "this is a test".to_owned(),
+                reach: Reach::Unknown,
                 source,
             },
             Self::Unreachable => StoreError::Unreachable { what, source },

@@ -38,7 +38,7 @@ pub use address::{ManifestAddress, ParseAddressError, StoreAddress};
 pub use blocking::run_blocking;
 pub use call::{Call, CallKind};
 pub use directory::DirectoryStore;
-pub use error::StoreError;
+pub use error::{Reach, StoreError};
 pub use key::{BucketName, KeyPrefix, ManifestKey, ParseKeyError, data_key, old_data_key};
 pub use list::{Folder, Listed, ListedName, Page};
 pub use memory::MemoryStore;

@@ -8,21 +8,21 @@ use std::sync::Arc;
 use attachfs_manifest::ManifestPath;
 
 use super::file::{Done, Outcome};
-use super::large::key_of;
-use super::part::remove_left;
-use super::plan::{FileStep, LinkStep, Plan};
+use super::plan::{Deletion, FileStep, LinkStep, Plan};
+use super::replacing::Replacing;
 use super::run::{Run, look_up};
-use super::tree::{Dirs, delete_all};
+use super::tree::Dirs;
 use super::{DownloadError, DownloadReport, Remark};
 use crate::run::{blocking, run_all};
 use crate::{Failed, Progress, TransferError};
+
+/// Why a diff does not delete when something failed: it may be all that is left of it.
+const NOT_ALL_IS_THERE: &str = "it is not deleted, since not everything could be placed";
 
 /// What the quick acts before or after the files gave.
 #[derive(Debug, Default)]
 struct Acted {
     failed: Vec<Failed>,
-    left: Vec<Remark>,
-    deleted: u64,
     links_made: u64,
     links_skipped: u64,
 }
@@ -39,8 +39,6 @@ impl Acted {
         report.summary.errors.extend(self.failed);
         report.summary.processed.count += self.links_made;
         report.summary.skipped.count += self.links_skipped;
-        report.left.extend(self.left);
-        report.deleted += self.deleted;
     }
 }
 
@@ -80,60 +78,73 @@ impl Run {
         let meter = Arc::clone(&self.meter);
         // The long ones first: they end last.
         files.sort_by_key(|step| step.file.size <= self.options.block_bytes);
-        let (run, files, before) = blocking(&meter, move || {
+        let replacing = Replacing::of(&dirs, &clear, &files, self.chunk_size);
+        self.clear = clear.into();
+        let (run, files) = blocking(&meter, move || {
             self.known = look_up(&self.ground, &self.options, self.chunk_size, &files);
-            self.remove_leftovers(&files);
-            let mut acted = Acted::default();
-            acted.deleted = delete_all(
-                &self.root,
-                &clear,
-                &mut acted.left,
-                &mut acted.failed,
-                || self.meter.go_on(),
-            )?;
-            self.make_dirs(&dirs, &mut acted)?;
-            Ok((Arc::new(self), files, acted))
+            let large = files.iter();
+            let large = large.filter(|step| step.file.size > self.options.block_bytes);
+            self.leftovers.remove_unwanted(&self.root, large);
+            Ok((Arc::new(self), files))
         })
         .await?;
-        before.report(report);
+        let kept = replacing.kept(&run, progress).await?;
+        let making = Arc::clone(&run);
+        let before = blocking(&meter, move || making.make_dirs(&dirs, &kept));
+        before.await?.report(report);
         let ended = self::files(&run, files, progress, report).await;
         run.rest().await;
         ended?;
+        let is_whole = report.summary.errors.is_empty();
         let after = blocking(&meter, move || {
             let mut acted = Acted::default();
+            run.leftovers.remove_unused(&run.root);
             run.make_links(&links, &mut acted);
-            acted.deleted = delete_all(
-                &run.root,
-                &deletions,
-                &mut acted.left,
-                &mut acted.failed,
-                || Ok(()),
-            )?;
+            run.make_deletions(&deletions, is_whole && acted.failed.is_empty());
             if run.options.sync {
                 let synced = run.root.sync_file_system();
                 synced.map_err(|source| DownloadError::Sync { source })?;
             }
             run.remember_placed();
-            Ok(acted)
+            let deleted = std::mem::take(&mut *run.deleted.lock());
+            Ok((acted, deleted))
         });
-        after.await?.report(report);
+        let (after, deleted) = after.await?;
+        after.report(report);
+        report.summary.errors.extend(deleted.failed);
+        report.left.extend(deleted.left);
+        report.deleted += deleted.count;
         Ok(())
     }
 
-    fn make_dirs(&self, dirs: &[ManifestPath], acted: &mut Acted) -> Result<(), TransferError> {
+    /// Makes directories, but for those in whose place something is `kept`.
+    fn make_dirs(
+        &self,
+        dirs: &[ManifestPath],
+        kept: &HashSet<ManifestPath>,
+    ) -> Result<Acted, TransferError> {
+        let mut acted = Acted::default();
         let mut open = Dirs::new(&self.root);
         for path in dirs {
             self.meter.go_on()?;
+            if kept.contains(path) {
+                let why = "what is in its place is kept, since the store gives nothing that is to \
+                           be in the directory";
+                acted.fail(path, why.to_owned());
+                continue;
+            }
+            self.make_room(path);
             if let Err(error) = open.make(path, self.options.permissions) {
                 acted.fail(path, format!("cannot make the directory: {error}"));
             }
         }
-        Ok(())
+        Ok(acted)
     }
 
     fn make_links(&self, links: &[LinkStep], acted: &mut Acted) {
         let mut open = Dirs::new(&self.root);
         for step in links {
+            self.make_room(&step.path);
             match open.link(step, self.options.conflict) {
                 Ok(true) => acted.links_made += 1,
                 Ok(false) => acted.links_skipped += 1,
@@ -143,26 +154,17 @@ impl Run {
         }
     }
 
-    /// Removes what interrupted runs left and nobody goes on with.
-    fn remove_leftovers(&self, files: &[FileStep]) {
-        if self.leftovers.is_empty() {
+    /// Deletes what is not in anything's way, if everything else could be done.
+    fn make_deletions(&self, deletions: &[Deletion], is_whole: bool) {
+        // Of what was to be put in place of something and was not.
+        let clear = std::mem::take(&mut *self.clear.lock());
+        if is_whole && self.deleted.lock().failed.is_empty() {
+            self.delete(deletions);
             return;
         }
-        let large = files
-            .iter()
-            .filter(|step| step.file.size > self.options.block_bytes);
-        let wanted: HashSet<_> = large.map(key_of).collect();
-        for (key, left) in &self.leftovers {
-            if wanted.contains(key) {
-                continue;
-            }
-            let removed = self
-                .root
-                .dir(&left.dir)
-                .and_then(|dir| remove_left(&dir, &left.name));
-            if let Err(error) = removed {
-                tracing::debug!(%error, "what an interrupted run left stays");
-            }
+        let mut deleted = self.deleted.lock();
+        for deletion in clear.values().flatten().chain(deletions) {
+            deleted.leave(deletion, NOT_ALL_IS_THERE);
         }
     }
 }

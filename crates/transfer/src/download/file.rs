@@ -12,9 +12,8 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_durable::{Facts, FileStamp, HeldDir, set_modified, share_file};
+use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, set_modified, share_file};
 use attachfs_manifest::{ChunkLayout, ChunkSize, Content, Hasher, ManifestPath, PathRef};
-use attachfs_store::StoreError;
 
 use super::error::{Attempt, FileError, Trouble, disk};
 use super::names::copy_name;
@@ -93,7 +92,7 @@ impl Run {
             },
             Place::Alike(stamp) => {
                 let is_same = self.in_place(step, move |run, dir, step| {
-                    run.is_same(dir, step.path.borrowed(), step, Some(stamp))
+                    run.is_same(&dir, step.path.borrowed(), step, Some(stamp))
                 });
                 if is_same.await? {
                     return Ok(Outcome::Skipped);
@@ -149,25 +148,29 @@ impl Run {
             let looked = dir.look(&name);
             let looked = looked.map_err(|error| disk(&step.path, "look for a copy", error))?;
             let Some(facts) = looked else { break };
-            let is_alike = facts.stamp.size == step.file.size
-                && is_same_time(mtime_of(&facts.stamp), step.file.mtime);
-            if !is_alike || facts.kind != attachfs_durable::Kind::File {
-                continue;
-            }
             let path = beside(&step.path, &name)?;
-            let again = self.root.dir(parent_bytes(step.path.borrowed()));
-            let again = again.map_err(|error| disk(&step.path, "look for a copy", error))?;
-            if self.is_same(again, path.borrowed(), step, None)? {
+            if is_alike(&facts, step) && self.is_same(&dir, path.borrowed(), step, None)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
+    /// Whether what came to `path` since it was looked at is what the file should be: another download of
+    /// the same may have been faster.
+    fn came(&self, dir: &HeldDir, path: PathRef<'_>, step: &FileStep) -> Attempt<bool> {
+        let looked = dir.look(path.name());
+        let looked = looked.map_err(|error| disk(&step.path, NAMING, error))?;
+        match looked {
+            Some(facts) if is_alike(&facts, step) => self.is_same(dir, path, step, None),
+            _ => Ok(false),
+        }
+    }
+
     /// Whether the file at `path` has the bytes that the manifest says. Makes it runnable if it should be.
     fn is_same(
         &self,
-        dir: HeldDir,
+        dir: &HeldDir,
         path: PathRef<'_>,
         step: &FileStep,
         known: Option<FileStamp>,
@@ -252,6 +255,7 @@ impl Run {
             share_file(part.file(), share.add_file_mode, share.group)
                 .map_err(failed("set its permissions"))?;
         }
+        part.cut().map_err(failed("write it"))?;
         let (seconds, nanoseconds) = step.file.mtime.to_unix();
         set_modified(part.file(), seconds, nanoseconds).map_err(failed("set its time"))?;
         let name = step.path.borrowed().name();
@@ -259,11 +263,14 @@ impl Run {
         loop {
             match target {
                 Target::Free => {
+                    self.make_room(&step.path);
                     if part.place_if_free(name).map_err(failed(NAMING))? {
                         self.placed(part, step.path.clone(), step);
                         return Ok(Outcome::Fetched);
                     }
-                    // It came since.
+                    if self.came(part.dir(), step.path.borrowed(), step)? {
+                        return Ok(Outcome::Skipped);
+                    }
                     let occupant = occupant_of(part.dir(), name).map_err(failed(NAMING))?;
                     let occupant = occupant.unwrap_or(Occupant::Other);
                     target = match resolve(self.options.conflict, occupant) {
@@ -283,20 +290,28 @@ impl Run {
                 Target::Copy => {
                     for number in 1.. {
                         let copy = copy_name(name, number);
-                        if part
-                            .place_if_free(&copy)
-                            .map_err(failed("give a copy its name"))?
-                        {
-                            let path = beside(&step.path, &copy)?;
+                        let path = beside(&step.path, &copy)?;
+                        let placed = part.place_if_free(&copy);
+                        if placed.map_err(failed("give a copy its name"))? {
                             tracing::info!(path = %step.path, copy = %path, "made a copy");
                             self.placed(part, path, step);
                             return Ok(Outcome::Fetched);
+                        }
+                        if self.came(part.dir(), path.borrowed(), step)? {
+                            return Ok(Outcome::Skipped);
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// Whether what is there is a file that may be the same, by its length and time.
+pub(super) fn is_alike(facts: &Facts, step: &FileStep) -> bool {
+    facts.kind == Kind::File
+        && facts.stamp.size == step.file.size
+        && is_same_time(mtime_of(&facts.stamp), step.file.mtime)
 }
 
 /// The path of something in the same directory.
@@ -320,12 +335,4 @@ pub(super) fn cut_of(step: &FileStep, chunk_size: ChunkSize) -> ChunkSize {
 pub(super) fn layout_of(step: &FileStep, chunk_size: ChunkSize) -> Attempt<ChunkLayout<'_>> {
     ChunkLayout::new(step.file.size, chunk_size, &step.file.content)
         .map_err(|error| FileError::InTheWay(error.to_string()).into())
-}
-
-/// Whether a failure says that the store is gone or closed, and not only an object.
-pub(super) fn is_general(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Denied { .. } | StoreError::Unreachable { .. }
-    )
 }

@@ -64,6 +64,17 @@ struct Arrived {
 #[derive(Default)]
 struct Window(VecDeque<JoinHandle<Attempt<Arrived>>>);
 
+impl Window {
+    /// Waits for all of them. They are still ended if nobody waits to the end.
+    async fn end(&mut self) {
+        while let Some(task) = self.0.front_mut() {
+            // What it gives is not needed.
+            let _ = task.await;
+            self.0.pop_front();
+        }
+    }
+}
+
 impl Drop for Window {
     fn drop(&mut self) {
         for task in &self.0 {
@@ -90,47 +101,16 @@ impl Run {
         let (part, records) = self
             .in_place(step, move |run, dir, step| {
                 let failed = |error| disk(&step.path, "make room for it", error);
-                let part = run.part(dir, step)?;
+                let part = run.leftovers.part(dir, step).map_err(failed)?;
                 part.reserve().map_err(failed)?;
                 let records = part.records(&ranges).map_err(failed)?;
                 Ok((Arc::new(part), records))
             })
             .await?;
-        let fetched = self.blocks(step, &part, &blocks, records).await;
-        match fetched {
-            Ok(()) => {}
-            Err(Trouble::File(error)) => {
-                part.spoil();
-                return Err(error.into());
-            }
-            // What there is of it is left for another run.
-            Err(error) => return Err(error),
-        }
-        self.in_place(step, move |run, _, step| {
-            part.cut()
-                .map_err(|error| disk(&step.path, "write it", error))?;
-            run.finish(&part, step, target)
-        })
-        .await
-    }
-
-    /// What an interrupted run left of the file, or a new part. Blocks.
-    fn part(&self, dir: attachfs_durable::HeldDir, step: &FileStep) -> Attempt<Part> {
-        let key = key_of(step);
-        let size = step.file.size;
-        let failed = |error| disk(&step.path, "make room for it", error);
-        if let Some(left) = self.leftovers.get(&key) {
-            let there = self.root.dir(&left.dir);
-            let taken = there.and_then(|there| Part::take_over(there, &left.name, size));
-            match taken {
-                Ok(Some(part)) => return Ok(part),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::debug!(path = %step.path, %error, "what was left of a file is not used");
-                }
-            }
-        }
-        Part::create(dir, key, size, step.file.runnable).map_err(failed)
+        // Whatever this or the last step fails by, what there is of it is left for another run.
+        self.blocks(step, &part, &blocks, records).await?;
+        self.in_place(step, move |run, _, step| run.finish(&part, step, target))
+            .await
     }
 
     /// Fetches what is not there, and verifies all of it.
@@ -145,7 +125,8 @@ impl Run {
         let (mut at, mut next) = (0, 0);
         let mut hasher = Hasher::new();
         let mut version: Option<Arc<str>> = None;
-        let mut was_asked_again = false;
+        // Where the object begins that is being fetched again.
+        let mut again: Option<usize> = None;
         while at < blocks.len() {
             while next < blocks.len() {
                 let len = blocks[next].len();
@@ -207,28 +188,42 @@ impl Run {
             });
             match checked {
                 Ok(()) => at += 1,
-                Err(Trouble::File(error)) if error.is_about_bytes() && !was_asked_again => {
+                Err(Trouble::File(error)) if error.is_about_bytes() => {
+                    // One that is being written must be neither recorded nor written over what comes.
+                    window.end().await;
+                    let object = object_around(blocks, at);
+                    self.forget(step, part, blocks, object.clone()).await?;
+                    if again == Some(object.start) {
+                        return Err(error.into());
+                    }
                     tracing::warn!(path = %step.path, error = &error as &dyn std::error::Error,
                         "an object is fetched again");
-                    // One that is being written must not be written over what comes now.
-                    for task in window.0.drain(..) {
-                        drop(task.await);
-                    }
-                    let object = object_around(blocks, at);
                     records[object.clone()].fill(None);
-                    was_asked_again = true;
+                    again = Some(object.start);
                     (at, next) = (object.start, object.start);
-                    let part = Arc::clone(part);
-                    self.in_place(step, move |_, _, step| {
-                        part.forget(object)
-                            .map_err(|error| disk(&step.path, "write it", error))
-                    })
-                    .await?;
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Forgets what there is of an object, and lets go of a part in which nothing else is.
+    async fn forget(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        part: &Arc<Part>,
+        blocks: &[Block],
+        object: Range<usize>,
+    ) -> Attempt<()> {
+        let part = Arc::clone(part);
+        let ranges: Vec<_> = blocks.iter().map(Block::in_file).collect();
+        self.in_place(step, move |_, _, step| {
+            part.forget(object)
+                .and_then(|()| part.keep_if_of_use(&ranges))
+                .map_err(|error| disk(&step.path, "write it", error))
+        })
+        .await
     }
 
     /// One block: from what an interrupted run left, or from the store.
@@ -288,6 +283,7 @@ impl Run {
             if !run.reflink(&near, &part, size) || !run.has_bytes(part.file(), step)? {
                 return Ok(None);
             }
+            run.health.is_well();
             run.meter.add_bytes(size);
             run.finish(&part, step, target).map(Some)
         })

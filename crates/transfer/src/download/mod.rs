@@ -4,7 +4,7 @@
 //!     survey      names and metadata of what is there
 //!     plan        pure: what is to be made, fetched, compared, deleted
 //!     check       paths too long, room on the disk; until here nothing was changed
-//!     act         deletions in the way, directories, files, links, other deletions
+//!     act         directories, files, links; deletions, if nothing failed
 //! ```
 //!
 //! The folder is opened once, and everything in it is reached from there without following a symbolic
@@ -19,10 +19,13 @@
 mod acts;
 mod error;
 mod file;
+mod health;
 mod large;
+mod leftovers;
 mod names;
 mod part;
 mod plan;
+mod replacing;
 mod run;
 mod small;
 mod survey;
@@ -31,7 +34,6 @@ mod tests;
 mod tree;
 mod wanted;
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
@@ -39,7 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use attachfs_durable::HeldDir;
+use attachfs_durable::{HeldDir, share_file};
 use attachfs_manifest::ContentHash;
 use attachfs_scan::Ground;
 use attachfs_scan::cache::HashCaches;
@@ -49,9 +51,11 @@ use crate::meter::Meter;
 use crate::run::blocking;
 use crate::{Phase, Progress, Summary, TransferError};
 
+use leftovers::Leftovers;
+use part::Part;
 use plan::Plan;
 use run::Run;
-use survey::{Leftover, Survey};
+use survey::Survey;
 
 pub use error::DownloadError;
 pub use plan::Conflict;
@@ -222,13 +226,32 @@ impl Opened {
         let ground = Ground::open(real.clone())?;
         Ok(Self { real, dir, ground })
     }
+
+    /// Fails if files here cannot be given their group: every one of them would, after its bytes were
+    /// fetched.
+    fn may_give(&self, share: Permissions) -> Result<(), DownloadError> {
+        if share.group.is_none() {
+            return Ok(());
+        }
+        let probe = self.dir.dir(b"").and_then(|dir| {
+            let key = ContentHash::of(b"");
+            Part::create(dir, key, 0, false)
+        });
+        // Who may make no file in the folder itself may still make some further down.
+        let Ok(probe) = probe else { return Ok(()) };
+        share_file(probe.file(), 0, share.group).map_err(|source| DownloadError::Root {
+            doing: "give their group to files in",
+            path: self.real.clone(),
+            source,
+        })
+    }
 }
 
 /// Fails if the plan cannot be carried out here.
 fn check(
     place: &Opened,
     plan: &Plan,
-    leftovers: &HashMap<ContentHash, Leftover>,
+    leftovers: &Leftovers,
     options: &DownloadOptions,
 ) -> Result<(), TransferError> {
     let root = || place.real.clone();
@@ -247,11 +270,14 @@ fn check(
         }
         .into());
     }
+    if !plan.files.is_empty() {
+        place.may_give(options.permissions)?;
+    }
     let space = attachfs_durable::space(&place.real).map_err(DownloadError::from)?;
     // What was left has its room already.
-    let reserved = plan.files.iter().filter(|step| {
-        step.file.size > options.block_bytes && leftovers.contains_key(&large::key_of(step))
-    });
+    let large = plan.files.iter();
+    let large = large.filter(|step| step.file.size > options.block_bytes);
+    let reserved = large.filter(|step| leftovers.has(step));
     let reserved: u64 = reserved.map(|step| step.file.size).sum();
     let needed = plan.bytes_to_write(options.conflict, space.block_size);
     let needed = needed.saturating_sub(reserved);

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A block counts only if the bytes that are there have the hash that its record says. Nothing is synced:
-//! what a power loss leaves is found out in this way too. The records are cut off before the rename.
+//! what a power loss leaves is found out in this way too. The records are cut off when nothing is left to do
+//! but to set the time and to rename.
 
 use std::fs::File;
 use std::io;
@@ -37,8 +38,6 @@ enum Fate {
     Left,
     /// It has another name by now.
     Placed,
-    /// It is gone, since it was of no use.
-    Spoilt,
 }
 
 /// A file that is being filled. When it is dropped without a name, it is left for another run if it has
@@ -80,21 +79,32 @@ impl Part {
         }
     }
 
-    /// Takes over what an interrupted run left; `None` if it is in use, or not this user's alone.
-    pub(super) fn take_over(dir: HeldDir, name: &[u8], size: u64) -> io::Result<Option<Self>> {
-        let Some(file) = lock_left(&dir, name)? else {
-            return Ok(None);
-        };
-        if Facts::of(&file)?.stamp.size < size {
-            file.set_len(size)?;
+    /// Takes over what an interrupted run left in `dir`. If it cannot, the directory is given back, and
+    /// why; no reason means that it is in use, or not this user's alone.
+    pub(super) fn take_over(
+        dir: HeldDir,
+        name: &[u8],
+        size: u64,
+    ) -> Result<Self, (HeldDir, Option<io::Error>)> {
+        let locked = lock_left(&dir, name).and_then(|file| {
+            if let Some(file) = &file
+                && Facts::of(file)?.stamp.size < size
+            {
+                file.set_len(size)?;
+            }
+            Ok(file)
+        });
+        match locked {
+            Ok(Some(file)) => Ok(Self {
+                dir,
+                name: name.to_vec(),
+                file,
+                size,
+                fate: Mutex::new(Fate::Removed),
+            }),
+            Ok(None) => Err((dir, None)),
+            Err(error) => Err((dir, Some(error))),
         }
-        Ok(Some(Self {
-            dir,
-            name: name.to_vec(),
-            file,
-            size,
-            fate: Mutex::new(Fate::Removed),
-        }))
     }
 
     pub(super) fn file(&self) -> &File {
@@ -131,12 +141,6 @@ impl Part {
         if *fate == Fate::Removed {
             *fate = Fate::Left;
         }
-    }
-
-    /// Removes it, whatever is in it. Who writes to it still writes to nothing.
-    pub(super) fn spoil(&self) {
-        *self.fate.lock() = Fate::Spoilt;
-        self.remove();
     }
 
     fn remove(&self) {
@@ -180,15 +184,27 @@ impl Part {
         Ok(is_sound.then(|| bytes.into()))
     }
 
-    /// Forgets that these blocks are there.
+    /// Forgets that these blocks are there. Nobody may be writing one of them.
     pub(super) fn forget(&self, indices: Range<usize>) -> io::Result<()> {
         let none = vec![0; indices.len() * RECORD];
         self.write(&none, self.size + (indices.start * RECORD) as u64)
     }
 
-    /// Cuts off what is not the file's.
+    /// Has it removed when it is dropped, unless it has a block. `blocks` are all blocks of the file.
+    pub(super) fn keep_if_of_use(&self, blocks: &[Range<u64>]) -> io::Result<()> {
+        if self.records(blocks)?.iter().all(Option::is_none) {
+            *self.fate.lock() = Fate::Removed;
+        }
+        Ok(())
+    }
+
+    /// Cuts off what is not the file's. What gets no name after that is of no use to another run.
     pub(super) fn cut(&self) -> io::Result<()> {
-        self.file.set_len(self.size)
+        if *self.fate.lock() == Fate::Left {
+            self.file.set_len(self.size)?;
+            *self.fate.lock() = Fate::Removed;
+        }
+        Ok(())
     }
 
     /// Gives it a name that is free; says whether it was.
@@ -288,7 +304,7 @@ mod tests {
         part.write_block(2, b"g", 6).unwrap();
         let name = part.name.clone();
         drop(part);
-        let again = Part::take_over(held(&temp), &name, 7).unwrap().unwrap();
+        let again = Part::take_over(held(&temp), &name, 7).unwrap();
         let records = again.records(&blocks).unwrap();
         let known: Vec<bool> = records.iter().map(Option::is_some).collect();
         assert_eq!(known, [true, false, true]);
@@ -310,9 +326,7 @@ mod tests {
         let temp = TempDir::new().unwrap();
         let part = Part::create(held(&temp), ContentHash::of(b""), 0, false).unwrap();
         assert!(
-            Part::take_over(held(&temp), &part.name, 0)
-                .unwrap()
-                .is_none()
+            Part::take_over(held(&temp), &part.name, 0).is_err_and(|(_, error)| error.is_none())
         );
         remove_left(&held(&temp), &part.name).unwrap();
         assert_eq!(names(&temp), 1);

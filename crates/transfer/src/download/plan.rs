@@ -1,7 +1,7 @@
 //! What is to be done, decided from what is wanted and what is there. Pure.
 //!
 //! ```text
-//!     clear        what a diff deletes to put something else in its place
+//!     clear        what a diff deletes to put something else in its place, by what is put there
 //!     dirs         parents first
 //!     files        whether the place is free, holds what may be the same file, or something else
 //!     links
@@ -11,7 +11,7 @@
 //! What stands in a file's way is decided in two steps: a file of the right length and time has to be
 //! read before anybody knows whether it is the same. [`resolve`] is the second step.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{Change, Content, File, LinkTarget, ManifestPath, Mtime, Node};
@@ -79,7 +79,8 @@ pub(super) struct Deletion {
 /// What is to be done. Every entry is in it once, or there already.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    pub(super) clear: Vec<Deletion>,
+    /// By the path that something else gets.
+    pub(super) clear: HashMap<ManifestPath, Vec<Deletion>>,
     pub(super) dirs: Vec<ManifestPath>,
     pub(super) files: Vec<FileStep>,
     pub(super) links: Vec<LinkStep>,
@@ -147,8 +148,10 @@ pub(super) fn plan(entries: Vec<Entry>, deletes: bool) -> Plan {
     } else {
         HashSet::new()
     };
-    let is_below_replaced = |path: &ManifestPath| {
-        !replaced.is_empty() && path.ancestors().any(|above| replaced.contains(&above))
+    // Never two: below what is replaced nothing is put that was there.
+    let replaced_above = |path: &ManifestPath| {
+        let mut above = path.ancestors().filter(|_| !replaced.is_empty());
+        above.find(|above| replaced.contains(above))
     };
     let mut plan = Plan::default();
     for Entry {
@@ -161,14 +164,18 @@ pub(super) fn plan(entries: Vec<Entry>, deletes: bool) -> Plan {
         match change {
             Change::DeleteDir | Change::DeleteFile if !deletes => {}
             Change::DeleteDir | Change::DeleteFile => {
-                let goes_first = is_cleared || is_below_replaced(&path);
-                plan.delete(path, change == Change::DeleteDir, &found, goes_first);
+                let makes_room_for = if is_cleared {
+                    Some(path.clone())
+                } else {
+                    replaced_above(&path)
+                };
+                plan.delete(path, change == Change::DeleteDir, &found, makes_room_for);
             }
             Change::Put(node) => {
                 let goes = match (&found, &node) {
                     (Found::Dir, Node::File(_) | Node::Symlink(_))
                     | (Found::File(_) | Found::Link(_), Node::Dir) => is_cleared,
-                    (Found::Unreachable(_), _) => is_below_replaced(&path),
+                    (Found::Unreachable(_), _) => replaced_above(&path).is_some(),
                     _ => false,
                 };
                 if goes {
@@ -178,7 +185,9 @@ pub(super) fn plan(entries: Vec<Entry>, deletes: bool) -> Plan {
             }
         }
     }
-    plan.clear.reverse();
+    for deletions in plan.clear.values_mut() {
+        deletions.reverse();
+    }
     plan.deletions.reverse();
     plan
 }
@@ -197,7 +206,13 @@ fn replaced(entries: &[Entry]) -> HashSet<ManifestPath> {
 }
 
 impl Plan {
-    fn delete(&mut self, path: ManifestPath, is_dir: bool, found: &Found, goes_first: bool) {
+    fn delete(
+        &mut self,
+        path: ManifestPath,
+        is_dir: bool,
+        found: &Found,
+        makes_room_for: Option<ManifestPath>,
+    ) {
         let fits = match found {
             Found::Nothing | Found::Unreachable(_) => return,
             Found::Dir => is_dir,
@@ -210,8 +225,9 @@ impl Plan {
                 _ => "it is something else now",
             };
             self.left.push((path, what));
-        } else if goes_first {
-            self.clear.push(Deletion { path, is_dir });
+        } else if let Some(put) = makes_room_for {
+            let clear = self.clear.entry(put).or_default();
+            clear.push(Deletion { path, is_dir });
         } else {
             self.deletions.push(Deletion { path, is_dir });
         }

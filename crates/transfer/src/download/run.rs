@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use attachfs_durable::{Facts, FileStamp, HeldDir};
@@ -12,22 +12,21 @@ use attachfs_fetch::ByteBudget;
 use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, PathRef};
 use attachfs_scan::Ground;
 use attachfs_scan::cache::SETTLED;
-use attachfs_store::{ObjectPart, StoreError};
+use attachfs_store::ObjectPart;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::error::{Attempt, FileError, Trouble};
-use super::file::{cut_of, is_general};
+use super::error::{Attempt, FileError};
+use super::file::{cut_of, is_alike};
+use super::health::Health;
+use super::leftovers::Leftovers;
 use super::part::Part;
-use super::plan::{FileStep, Place};
-use super::survey::Leftover;
-use super::{DownloadError, DownloadOptions, Opened, Sources};
+use super::plan::{Deletion, FileStep, Place};
+use super::tree::Deleted;
+use super::{DownloadOptions, Opened, Sources};
 use crate::TransferError;
 use crate::meter::Meter;
 use crate::run::blocking;
-
-/// So many objects in a row that cannot be had mean that none can.
-const MOST_FAILURES: u32 = 8;
 
 /// More steps that block than there ever are at once.
 const MOST_ACTS: u32 = 1 << 20;
@@ -53,44 +52,17 @@ pub(super) struct Run {
     pub(super) writers: Semaphore,
     /// Held by every step that blocks: who is cancelled waits for those that were begun.
     pub(super) acting: Arc<Semaphore>,
-    pub(super) leftovers: HashMap<ContentHash, Leftover>,
+    pub(super) leftovers: Leftovers,
     /// Files of which the hash caches know that they are what they should be.
     pub(super) known: HashMap<ManifestPath, FileStamp>,
     pub(super) health: Health,
     pub(super) can_reflink: AtomicBool,
+    /// What is still to be deleted to put something else at a path. Short and innermost.
+    pub(super) clear: Mutex<HashMap<ManifestPath, Vec<Deletion>>>,
+    /// What became of deletions. Short and innermost.
+    pub(super) deleted: Mutex<Deleted>,
     /// What was placed, for the hash caches. Short and innermost.
     pub(super) written: Mutex<Vec<Written>>,
-}
-
-/// How the store does.
-#[derive(Debug, Default)]
-pub(super) struct Health {
-    has_given: AtomicBool,
-    failures: AtomicU32,
-}
-
-impl Health {
-    fn is_well(&self) {
-        // Read before written: all threads share the line.
-        if !self.has_given.load(Ordering::Relaxed) {
-            self.has_given.store(true, Ordering::Relaxed);
-        }
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// What a failure means. One that may be of the whole store is, if the store has given nothing yet
-    /// or fails again and again.
-    fn judge(&self, hash: ContentHash, source: StoreError) -> Trouble {
-        if is_general(&source) {
-            let failures = 1 + self.failures.fetch_add(1, Ordering::Relaxed);
-            if failures >= MOST_FAILURES || !self.has_given.load(Ordering::Relaxed) {
-                return Trouble::Stop(DownloadError::Store { hash, source }.into());
-            }
-        }
-        Trouble::File(FileError::Store { hash, source })
-    }
 }
 
 /// A file that this run placed, as it was then.
@@ -106,7 +78,7 @@ pub(super) struct Written {
 impl Run {
     pub(super) fn new(
         place: Opened,
-        leftovers: HashMap<ContentHash, Leftover>,
+        leftovers: Leftovers,
         from: Sources,
         options: &DownloadOptions,
         chunk_size: ChunkSize,
@@ -129,6 +101,8 @@ impl Run {
             known: HashMap::new(),
             health: Health::default(),
             can_reflink: AtomicBool::new(true),
+            clear: Mutex::default(),
+            deleted: Mutex::default(),
             written: Mutex::default(),
         }
     }
@@ -200,19 +174,37 @@ impl Run {
         path == step.path && self.known.get(&step.path) == Some(&stamp)
     }
 
+    /// Deletes what a diff deletes to put something else at `path`: the last thing before that is named.
+    /// Blocks.
+    pub(super) fn make_room(&self, path: &ManifestPath) {
+        let deletions = self.clear.lock().remove(path);
+        if let Some(deletions) = deletions {
+            self.delete(&deletions);
+        }
+    }
+
+    /// Deletes these, as far as they can be. Blocks.
+    pub(super) fn delete(&self, deletions: &[Deletion]) {
+        let mut deleted = Deleted::default();
+        deleted.delete(&self.root, deletions);
+        self.deleted.lock().add(deleted);
+    }
+
     /// Notes that a file has its name.
     pub(super) fn placed(&self, part: &Part, path: ManifestPath, step: &FileStep) {
         if self.options.caches.is_none() {
             return;
         }
         match Facts::of(part.file()) {
-            Ok(facts) => self.written.lock().push(Written {
+            Ok(facts) if is_alike(&facts, step) => self.written.lock().push(Written {
                 path,
                 stamp: facts.stamp,
                 runnable: facts.mode & 0o111 != 0,
                 cut: cut_of(step, self.chunk_size),
                 hashes: step.file.content.hashes().into(),
             }),
+            // Somebody has written to it since it got its name.
+            Ok(_) => tracing::debug!(%path, "a new file was changed at once"),
             // It is hashed again next time.
             Err(error) => tracing::debug!(%path, %error, "a new file is not remembered"),
         }

@@ -23,6 +23,8 @@ impl Run {
         if size == 0 {
             return self.write(step, object, Bytes::new(), target).await;
         }
+        // For its bytes, wherever they come from: they are never here twice.
+        let _held = self.memory.take(size).await;
         if self.from.nearby.is_some()
             && let Some(outcome) = self.small_nearby(step, object, target).await?
         {
@@ -45,7 +47,6 @@ impl Run {
         target: Target,
     ) -> Attempt<Outcome> {
         let size = step.file.size;
-        let _held = self.memory.take(size).await;
         let part = {
             let _slot = acquired(&self.requests).await?;
             self.get(object, 0..size, size).await?
@@ -98,12 +99,14 @@ impl Run {
             let failed = |error| disk(&step.path, "write it", error);
             let part = Part::create(dir, object, size, step.file.runnable).map_err(failed)?;
             if run.reflink(&near, &part, size) {
+                drop(bytes);
                 // Somebody may have written to it since it was read.
                 let shared = attachfs_durable::read_range(part.file(), 0..size).map_err(failed)?;
                 check(object, &shared)?;
             } else {
                 part.write(&bytes, 0).map_err(failed)?;
             }
+            run.health.is_well();
             run.meter.add_bytes(size);
             run.finish(&part, step, target).map(Some)
         })

@@ -1,30 +1,22 @@
 //! What is there, of all that is wanted: names and metadata, no bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 
 use attachfs_durable::{HeldDir, Kind};
-use attachfs_manifest::{Change, ContentHash, ManifestPath, PathRef};
+use attachfs_manifest::{Change, ManifestPath, PathRef};
 use rustix::io::Errno;
 
+use super::leftovers::Leftovers;
 use super::names::key_of_part;
 use super::plan::{Entry, Found};
 use crate::TransferError;
 use crate::meter::Meter;
 
-/// What an interrupted run left: where, and under which name.
-#[derive(Debug, Clone)]
-pub(super) struct Leftover {
-    /// The path of the directory; empty for the root.
-    pub(super) dir: Vec<u8>,
-    pub(super) name: Vec<u8>,
-}
-
 #[derive(Debug)]
 pub(super) struct Survey {
     pub(super) entries: Vec<Entry>,
-    /// By what they were going to be.
-    pub(super) leftovers: HashMap<ContentHash, Leftover>,
+    pub(super) leftovers: Leftovers,
 }
 
 /// A directory, or why nothing in it can be looked at.
@@ -42,7 +34,7 @@ pub(super) fn survey(
 ) -> Result<Survey, TransferError> {
     let mut entries = Vec::with_capacity(wanted.len());
     let mut listed: HashSet<Vec<u8>> = HashSet::new();
-    let mut leftovers = Vec::new();
+    let mut leftovers = Leftovers::default();
     let mut open: Option<(Vec<u8>, Looked)> = None;
     for (path, change) in wanted {
         let parent = parent_bytes(path.borrowed());
@@ -54,7 +46,7 @@ pub(super) fn survey(
                 if let Looked::Open(dir) = &looked
                     && listed.insert(parent.to_vec())
                 {
-                    leftovers.extend(list(dir, parent));
+                    list(dir, parent, &mut leftovers);
                 }
                 &open.insert((parent.to_vec(), looked)).1
             }
@@ -76,17 +68,8 @@ pub(super) fn survey(
         .map(|entry| entry.path.as_bytes())
         .filter(|path| key_of_part(path.rsplit(|&b| b == b'/').next().unwrap_or(path)).is_some())
         .collect();
-    leftovers.retain(|(_, left)| {
-        let path = match &left.dir[..] {
-            b"" => left.name.clone(),
-            dir => [dir, b"/", &left.name].concat(),
-        };
-        !theirs.contains(&path[..])
-    });
-    Ok(Survey {
-        entries,
-        leftovers: leftovers.into_iter().collect(),
-    })
+    leftovers.leave_out(|path| theirs.contains(path));
+    Ok(Survey { entries, leftovers })
 }
 
 /// The path of the directory that holds a path; empty for the root.
@@ -133,16 +116,15 @@ fn found(dir: &HeldDir, name: &[u8]) -> Found {
     })
 }
 
-/// What interrupted runs left in a directory. One that cannot be listed is used as it is.
-fn list(dir: &HeldDir, path: &[u8]) -> Vec<(ContentHash, Leftover)> {
+/// Adds what interrupted runs left in a directory. One that cannot be listed is used as it is.
+fn list(dir: &HeldDir, path: &[u8], leftovers: &mut Leftovers) {
     let names = dir.names().unwrap_or_else(|error| {
         tracing::debug!(%error, "a directory is not looked through for what was left");
         Vec::new()
     });
-    let left = names.into_iter().filter_map(|name| {
-        let key = key_of_part(&name)?;
-        let dir = path.to_vec();
-        Some((key, Leftover { dir, name }))
-    });
-    left.collect()
+    for name in names {
+        if let Some(key) = key_of_part(&name) {
+            leftovers.add(path, key, name);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod conflicts;
 mod diffs;
 mod faults;
+mod groups;
 mod hostile;
 mod planning;
 mod resuming;
@@ -124,6 +125,24 @@ impl Setup {
             nearby: None,
         };
         download(&self.root(), wanted, sources, &self.options, &Silent).await
+    }
+
+    /// What files of a download share, to do steps one by one.
+    fn run(&self, place: Opened) -> Run {
+        let sources = Sources {
+            store: Arc::clone(&self.record) as _,
+            nearby: None,
+        };
+        let meter = Meter::new(Phase::Download, 0, 0);
+        let cut = ChunkSize::WholeFile;
+        Run::new(
+            place,
+            Leftovers::default(),
+            sources,
+            &self.options,
+            cut,
+            meter,
+        )
     }
 
     async fn place(&self, snapshot: &Snapshot) -> DownloadReport {

@@ -10,7 +10,7 @@ use super::names::copy_name;
 use super::plan::{Conflict, Deletion, LinkStep, Occupant, Resolution, resolve};
 use super::survey::parent_bytes;
 use super::{Permissions, Remark};
-use crate::{Failed, TransferError};
+use crate::Failed;
 
 /// Directories of one root, opened one after the other.
 pub(super) struct Dirs<'a> {
@@ -146,29 +146,41 @@ fn copy_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// Deletes all of these, as far as they can be.
-pub(super) fn delete_all(
-    root: &HeldDir,
-    deletions: &[Deletion],
-    left: &mut Vec<Remark>,
-    failed: &mut Vec<Failed>,
-    go_on: impl Fn() -> Result<(), TransferError>,
-) -> Result<u64, TransferError> {
-    let mut dirs = Dirs::new(root);
-    let mut deleted = 0;
-    for deletion in deletions {
-        go_on()?;
-        match dirs.delete(deletion) {
-            Ok(None) => deleted += 1,
-            Ok(Some(why)) => left.push(Remark {
-                path: deletion.path.to_string(),
-                why: why.to_owned(),
-            }),
-            Err(error) => failed.push(Failed {
-                path: deletion.path.to_string(),
-                error: format!("cannot delete it: {error}"),
-            }),
+/// What became of deletions.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    pub(super) count: u64,
+    pub(super) left: Vec<Remark>,
+    pub(super) failed: Vec<Failed>,
+}
+
+impl Deleted {
+    /// Deletes all of these, as far as they can be.
+    pub(super) fn delete(&mut self, root: &HeldDir, deletions: &[Deletion]) {
+        let mut dirs = Dirs::new(root);
+        for deletion in deletions {
+            match dirs.delete(deletion) {
+                Ok(None) => self.count += 1,
+                Ok(Some(why)) => self.leave(deletion, why),
+                Err(error) => self.failed.push(Failed {
+                    path: deletion.path.to_string(),
+                    error: format!("cannot delete it: {error}"),
+                }),
+            }
         }
     }
-    Ok(deleted)
+
+    pub(super) fn add(&mut self, more: Self) {
+        self.count += more.count;
+        self.left.extend(more.left);
+        self.failed.extend(more.failed);
+    }
+
+    /// Notes that it is not deleted.
+    pub(super) fn leave(&mut self, deletion: &Deletion, why: &str) {
+        self.left.push(Remark {
+            path: deletion.path.to_string(),
+            why: why.to_owned(),
+        });
+    }
 }

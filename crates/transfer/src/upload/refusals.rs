@@ -62,12 +62,15 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
+    use attachfs_store::Reach;
+
     use super::*;
 
     fn denied() -> StoreError {
         StoreError::Denied {
             what: "storing".to_owned(),
             advice: "no".to_owned(),
+            reach: Reach::Unknown,
             source: "403".into(),
         }
     }

@@ -81,6 +81,33 @@ async fn two_downloads_at_once_never_take_each_others_names() {
 }
 
 #[tokio::test]
+async fn two_downloads_of_the_same_at_once_place_everything_once() {
+    for there in [None, Some("mine")] {
+        let mut setup = Setup::new();
+        setup.options.conflict = Conflict::CreateCopy;
+        if let Some(mine) = there {
+            setup.there("a", mine);
+            setup.there("b", mine);
+        }
+        let wanted = snapshot([("a", setup.file("a")), ("b", setup.chunks(&long(2000)))]);
+        let hold = setup.record.hold(CallKind::Get);
+        let both = async { tokio::join!(setup.place(&wanted), setup.place(&wanted)) };
+        let begun = async {
+            setup.record.wait_in_flight(CallKind::Get, 2 + 2 * 3).await;
+            drop(hold);
+        };
+        let ((one, two), ()) = tokio::join!(both, begun);
+        let skipped = one.summary.skipped.count + two.summary.skipped.count;
+        assert_eq!(skipped, 2, "{one:?} {two:?}");
+        let names = match there {
+            None => vec!["a", "b"],
+            Some(_) => vec!["a", "a (1)", "b", "b (1)"],
+        };
+        assert_eq!(setup.names(), names);
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_comes_while_another_is_fetched_is_a_conflict_too() {
     let setup = Setup::new();
     let wanted = snapshot([("a", setup.file("new"))]);

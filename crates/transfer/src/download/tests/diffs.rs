@@ -1,5 +1,7 @@
 //! Diffs on a folder that holds what they were made from, or something else.
 
+use attachfs_store::fault::{Failure, Fault};
+
 use super::*;
 
 fn overwriting() -> Setup {
@@ -101,4 +103,55 @@ async fn what_is_something_else_by_now_is_not_deleted() {
         .await;
     assert_eq!((report.deleted, report.left.len()), (0, 2));
     assert_eq!(setup.names(), ["dir", "file"]);
+}
+
+#[tokio::test]
+async fn a_diff_of_which_not_everything_could_be_placed_deletes_nothing() {
+    let setup = overwriting();
+    setup.there("gone", "gone");
+    let moved = setup.file("moved");
+    let missing = Rule::on(CallKind::Get, Fault::Before(Failure::NotFound));
+    setup.fails(missing.of(hash_of(&moved)));
+    let changes = diff([
+        ("gone", Change::DeleteFile),
+        ("moved", Change::Put(moved)),
+        ("new", Change::Put(setup.file("n"))),
+    ]);
+    let report = setup.apply(&changes).await;
+    assert_eq!((counts(&report), report.deleted), ((2, 1, 0, 1), 0));
+    assert_eq!(report.left[0].path, "gone");
+    assert_eq!(setup.names(), ["gone", "new"]);
+    setup.fault.heal();
+    assert_eq!(setup.apply(&changes).await.deleted, 1);
+    assert_eq!(setup.names(), ["moved", "new"]);
+}
+
+#[tokio::test]
+async fn what_is_in_the_place_of_something_else_stays_until_that_can_be_had() {
+    for failure in [Failure::NotFound, Failure::Denied, Failure::Unreachable] {
+        let setup = overwriting();
+        setup.there("d/e", "e");
+        setup.there("f", "f");
+        let changes = diff([
+            ("d", Change::DeleteDir),
+            ("d", Change::Put(setup.file("d"))),
+            ("d/e", Change::DeleteFile),
+            ("f", Change::DeleteFile),
+            ("f", Change::Put(Node::Dir)),
+            ("f/g", Change::Put(setup.chunks(&long(1600)))),
+        ]);
+        setup.fails(Rule::on(CallKind::Get, Fault::Before(failure)));
+        let report = setup.apply(&changes).await;
+        assert_eq!(report.deleted, 0, "{failure:?} {report:?}");
+        assert_eq!(
+            (setup.text("d/e"), setup.text("f")),
+            ("e".into(), "f".into())
+        );
+        let left: Vec<_> = report.left.iter().map(|left| &left.path[..]).collect();
+        assert_eq!(left, ["d", "d/e", "f"]);
+        setup.fault.heal();
+        assert_eq!(counts(&setup.apply(&changes).await), (2, 2, 0, 0));
+        assert_eq!(setup.text("d"), "d");
+        assert_eq!(fs::read(setup.at("f/g")).unwrap(), long(1600));
+    }
 }

@@ -41,7 +41,7 @@ async fn wrong_bytes_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn bytes_that_stay_wrong_fail_the_file_and_nothing_is_left_of_it() {
+async fn bytes_that_stay_wrong_fail_the_file_and_nothing_is_placed() {
     for fault in [
         Fault::Corrupt,
         Fault::Truncate(2),
@@ -51,11 +51,45 @@ async fn bytes_that_stay_wrong_fail_the_file_and_nothing_is_left_of_it() {
     ] {
         let (setup, report) = with(fault, usize::MAX).await;
         assert_eq!(counts(&report), (4, 1, 0, 3), "{fault:?} {report:?}");
-        assert_eq!(setup.names(), ["other"], "{fault:?}");
+        let mut names = setup.names();
+        names.retain(|name| names::key_of_part(name.as_bytes()).is_none());
+        assert_eq!(names, ["other"], "{fault:?}");
         setup.fault.heal();
         let wanted = wanted(&setup);
         assert_eq!(counts(&setup.place(&wanted).await), (4, 3, 1, 0));
     }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_had_costs_none_of_the_others() {
+    for fault in [
+        Fault::Corrupt,
+        Fault::Before(Failure::NotFound),
+        Fault::Before(Failure::Unreachable),
+    ] {
+        let mut setup = Setup::new();
+        setup.options.memory_bytes = 1 << 10;
+        let bytes = long(6100);
+        let chunks = setup.chunks(&bytes);
+        let last_but_one = chunks.as_file().unwrap().content.hashes()[3];
+        let wanted = snapshot([("chunks", chunks)]);
+        setup.fails(Rule::on(CallKind::Get, fault).of(last_but_one));
+        assert_eq!(counts(&setup.place(&wanted).await), (1, 0, 0, 1));
+        setup.fault.heal();
+        setup.record.clear();
+        assert_eq!(counts(&setup.place(&wanted).await), (1, 1, 0, 0));
+        assert_eq!(setup.gets(), 3, "{fault:?}: two blocks of it, and the last");
+        assert_eq!(fs::read(setup.at("chunks")).unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_file_that_is_one_damaged_object() {
+    let setup = Setup::new();
+    setup.fails(Rule::on(CallKind::Get, Fault::Corrupt));
+    let wanted = snapshot([("big", setup.file(long(5500)))]);
+    assert_eq!(counts(&setup.place(&wanted).await), (1, 0, 0, 1));
+    assert_eq!(setup.names(), [] as [&str; 0]);
 }
 
 #[tokio::test]
@@ -72,25 +106,28 @@ async fn a_damaged_object_is_named_with_both_hashes() {
 async fn a_store_that_is_gone_or_refuses_ends_the_call() {
     for failure in [Failure::Unreachable, Failure::Denied] {
         let setup = Setup::new();
-        let wanted = wanted(&setup);
+        let names: Vec<String> = (0..20).map(|number| format!("{number}")).collect();
+        let entries = names.iter().map(|name| (path(name), setup.file(name)));
+        let wanted = Snapshot::new(ChunkSize::WholeFile, None, entries.collect::<Vec<_>>());
+        let wanted = wanted.unwrap();
         setup.fails(Rule::on(CallKind::Get, Fault::Before(failure)));
         let error = setup.try_to(Wanted::Snapshot(&wanted)).await.unwrap_err();
         let is_of_store = matches!(&error, TransferError::Download(DownloadError::Store { .. }));
         assert!(is_of_store, "{error}");
         assert_eq!(setup.names(), [] as [&str; 0]);
         setup.fault.heal();
-        assert_eq!(counts(&setup.place(&wanted).await), (4, 4, 0, 0));
+        assert_eq!(counts(&setup.place(&wanted).await), (20, 20, 0, 0));
     }
 }
 
 #[tokio::test]
-async fn one_object_that_is_refused_fails_its_file_only() {
+async fn one_object_that_is_refused_fails_its_file_only_even_if_it_is_the_first() {
     let mut setup = Setup::new();
     // Then what comes first is asked for first.
     setup.options.max_in_flight = 1;
     let refused = setup.file("refused");
     let hash = hash_of(&refused);
-    let wanted = snapshot([("b", setup.file("b")), ("z", refused)]);
+    let wanted = snapshot([("a", refused), ("b", setup.file("b"))]);
     setup.fails(Rule::on(CallKind::Get, Fault::Before(Failure::Denied)).of(hash));
     let report = setup.place(&wanted).await;
     assert_eq!(counts(&report), (2, 1, 0, 1));

@@ -71,7 +71,7 @@ proptest! {
     fn every_entry_is_in_the_plan_once_or_there_already(entries in any_entries(), deletes: bool) {
         let made = plan(entries.clone(), deletes);
         let mut planned: Vec<&ManifestPath> = Vec::new();
-        planned.extend(made.clear.iter().chain(&made.deletions).map(|one| &one.path));
+        planned.extend(made.clear.values().flatten().chain(&made.deletions).map(|one| &one.path));
         planned.extend(&made.dirs);
         planned.extend(made.files.iter().map(|step| &step.path));
         planned.extend(made.links.iter().map(|step| &step.path));
@@ -100,7 +100,7 @@ proptest! {
         for (at, dir) in made.dirs.iter().enumerate() {
             prop_assert!(made.dirs[at..].iter().all(|later| !dir.is_below(later)));
         }
-        for deletions in [&made.clear, &made.deletions] {
+        for deletions in made.clear.values().chain([&made.deletions]) {
             for (at, one) in deletions.iter().enumerate() {
                 let later = &deletions[at..];
                 prop_assert!(later.iter().all(|later| !later.path.is_below(&one.path)));
@@ -111,7 +111,7 @@ proptest! {
     #[test]
     fn nothing_is_deleted_but_what_the_diff_deletes_and_finds(entries in any_entries(), deletes: bool) {
         let made = plan(entries.clone(), deletes);
-        for one in made.clear.iter().chain(&made.deletions) {
+        for one in made.clear.values().flatten().chain(&made.deletions) {
             prop_assert!(deletes);
             let entry = entries.iter().find(|entry| entry.path == one.path).unwrap();
             let fits = match (&entry.change, &entry.found) {

@@ -101,13 +101,10 @@ async fn a_failure_of_the_store_in_the_middle_is_gone_on_from() {
     );
     let report = setup.place(&wanted).await;
     assert_eq!(report.summary.errors.len(), 1);
-    assert!(
-        setup
-            .names()
-            .iter()
-            .all(|name| ["a", "big"].contains(&&name[..]))
-    );
+    let before = setup.gets();
     assert!(setup.place(&wanted).await.summary.is_complete());
+    let (blocks, small) = (20, 1);
+    assert_eq!(setup.gets(), blocks + small + 1, "nothing twice: {before}");
 }
 
 #[tokio::test]
@@ -172,4 +169,52 @@ async fn a_hash_that_is_known_is_believed_unless_all_is_to_be_read() {
     setup.options.force_rehash = true;
     assert_eq!(counts(&setup.place(&wanted).await), (1, 1, 0, 0));
     assert_eq!(setup.text("a (1)"), "small");
+}
+
+#[tokio::test]
+async fn what_was_moved_into_another_directory_places_nothing_there() {
+    let mut setup = Setup::new();
+    setup.options.memory_bytes = 1 << 10;
+    setup.options.conflict = Conflict::Overwrite;
+    setup.there("x", "x");
+    let bytes = long(20_000);
+    let wanted = snapshot([("d/big", setup.file(&bytes)), ("a", setup.file("a"))]);
+    interrupted(&setup, &wanted, 5).await;
+    let below = fs::read_dir(setup.at("d")).unwrap().next().unwrap();
+    let name = below.unwrap().file_name();
+    for places_again in [false, true] {
+        if places_again {
+            interrupted(&setup, &wanted, 5).await;
+            let below = fs::read_dir(setup.at("d")).unwrap().next().unwrap();
+            fs::copy(below.unwrap().path(), setup.root().join(&name)).unwrap();
+        } else {
+            fs::rename(setup.at("d").join(&name), setup.root().join(&name)).unwrap();
+        }
+        setup.there("big", "mine");
+        assert!(setup.place(&wanted).await.summary.is_complete());
+        assert_eq!(setup.text("big"), "mine");
+        assert_eq!(fs::read(setup.at("d/big")).unwrap(), bytes);
+        assert_eq!(setup.names(), ["a", "big", "d", "x"]);
+        fs::remove_file(setup.at("d/big")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_file_that_needs_it_no_more_is_removed() {
+    let mut setup = Setup::new();
+    setup.options.memory_bytes = 1 << 10;
+    let wanted = snapshot([("big", setup.file(long(20_000)))]);
+    interrupted(&setup, &wanted, 5).await;
+    let part = setup.at(&setup.names()[0]);
+    // Of the same file, so that only one of them is gone on with.
+    let key = names::key_of_part(setup.names()[0].as_bytes()).unwrap();
+    let second = String::from_utf8(names::part_name(key, 1)).unwrap();
+    fs::copy(&part, setup.at(&second)).unwrap();
+    setup.place(&wanted).await;
+    assert_eq!(setup.names(), ["big"]);
+    fs::rename(setup.at("big"), setup.root().join("kept")).unwrap();
+    interrupted(&setup, &wanted, 5).await;
+    fs::rename(setup.at("kept"), setup.at("big")).unwrap();
+    assert_eq!(counts(&setup.place(&wanted).await), (1, 0, 1, 0));
+    assert_eq!(setup.names(), ["big"], "it is skipped");
 }

@@ -3,6 +3,8 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::*;
+use crate::download::file::Target;
+use crate::download::plan::{FileStep, Place};
 
 fn microseconds(at: &std::path::Path) -> i64 {
     let meta = fs::symlink_metadata(at).unwrap();
@@ -186,4 +188,62 @@ async fn a_near_file_is_taken_instead_of_the_stores_object_if_it_is_sound() {
         ("good".into(), "bad!".into())
     );
     assert_eq!(setup.gets(), 1);
+}
+
+#[tokio::test]
+async fn near_files_are_read_within_the_memory_that_there_is() {
+    /// Waits until a second one is asked for while a first one is read, which should not be.
+    #[derive(Debug, Default)]
+    struct Near {
+        reading: parking_lot::Mutex<(usize, usize)>,
+        another: parking_lot::Condvar,
+    }
+    impl Nearby for Near {
+        fn find(&self, _: ContentHash, _: u64) -> Option<fs::File> {
+            let mut reading = self.reading.lock();
+            reading.0 += 1;
+            reading.1 = reading.1.max(reading.0);
+            self.another.notify_all();
+            let moment = std::time::Duration::from_millis(100);
+            self.another
+                .wait_while_for(&mut reading, |now| now.1 < 2, moment);
+            reading.0 -= 1;
+            None
+        }
+    }
+    let mut setup = Setup::new();
+    setup.options.memory_bytes = 1 << 10;
+    let near = Arc::new(Near::default());
+    let wanted = snapshot([("a", setup.file("a")), ("b", setup.file("b"))]);
+    let sources = Sources {
+        store: Arc::clone(&setup.record) as _,
+        nearby: Some(Arc::clone(&near) as _),
+    };
+    let wanted = Wanted::Snapshot(&wanted);
+    download(&setup.root(), wanted, sources, &setup.options, &Silent)
+        .await
+        .unwrap();
+    assert_eq!(near.reading.lock().1, 1, "files at once");
+}
+
+#[test]
+fn a_new_file_that_was_changed_at_once_is_not_remembered() {
+    let mut setup = Setup::new();
+    fs::create_dir(setup.root()).unwrap();
+    setup.options.caches = Some(Arc::new(HashCaches::open(None, None)));
+    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
+    let dir = place.dir.dir(b"").unwrap();
+    let part = Part::create(dir, ContentHash::of(b""), 3, false).unwrap();
+    part.write(b"abc", 0).unwrap();
+    let step = FileStep {
+        path: path("f"),
+        file: setup.file("abc").as_file().unwrap().clone(),
+        place: Place::Free,
+    };
+    let run = setup.run(place);
+    run.finish(&part, &step, Target::Free).unwrap();
+    assert_eq!(run.written.lock().len(), 1);
+    part.write(b"abcd", 0).unwrap();
+    run.placed(&part, path("f"), &step);
+    assert_eq!(run.written.lock().len(), 1);
 }
