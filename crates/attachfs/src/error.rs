@@ -380,6 +380,7 @@ fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
         TransferError::Scan(error) => class_of_scan(error),
         TransferError::Store { .. }
         | TransferError::Ask { .. }
+        | TransferError::Copy { .. }
         | TransferError::Unconfirmed { .. } => unfinished,
         TransferError::Download(error) => match error {
             DownloadError::Store { .. } => Class::Store,

@@ -24,6 +24,7 @@ mod golden;
 mod hash;
 mod meter;
 mod publish;
+mod refusals;
 mod run;
 mod snapshot;
 mod source;
