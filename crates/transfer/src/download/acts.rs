@@ -12,8 +12,8 @@ use super::large::key_of;
 use super::part::remove_left;
 use super::plan::{FileStep, LinkStep, Plan};
 use super::run::{Run, look_up};
-use super::tree::{Dirs, delete_all};
-use super::{DownloadError, DownloadReport, Remark};
+use super::tree::{Dirs, Linked, delete_all};
+use super::{Copied, DownloadError, DownloadReport, Remark};
 use crate::run::{blocking, run_all};
 use crate::{Failed, Progress, TransferError};
 
@@ -22,6 +22,7 @@ use crate::{Failed, Progress, TransferError};
 struct Acted {
     failed: Vec<Failed>,
     left: Vec<Remark>,
+    copied: Vec<Copied>,
     deleted: u64,
     links_made: u64,
     links_skipped: u64,
@@ -40,6 +41,7 @@ impl Acted {
         report.summary.processed.count += self.links_made;
         report.summary.skipped.count += self.links_skipped;
         report.left.extend(self.left);
+        report.copied.extend(self.copied);
         report.deleted += self.deleted;
     }
 }
@@ -135,8 +137,16 @@ impl Run {
         let mut open = Dirs::new(&self.root);
         for step in links {
             match open.link(step, self.options.conflict) {
-                Ok(true) => acted.links_made += 1,
-                Ok(false) => acted.links_skipped += 1,
+                Ok(Linked::Made) => acted.links_made += 1,
+                Ok(Linked::Copied(name)) => {
+                    acted.links_made += 1;
+                    acted.copied.push(Copied::new(&step.path, &name));
+                }
+                Ok(Linked::There) => acted.links_skipped += 1,
+                Ok(Linked::Left(why)) => {
+                    acted.links_skipped += 1;
+                    acted.left.push(Remark::new(&step.path, why));
+                }
                 Err(error) => acted.fail(&step.path, format!("cannot make the link: {error}")),
             }
             self.meter.finished(|| step.path.to_string());
@@ -174,7 +184,12 @@ async fn files(
     progress: &dyn Progress,
     report: &mut DownloadReport,
 ) -> Result<(), TransferError> {
-    let summary = &mut report.summary;
+    let DownloadReport {
+        summary,
+        left,
+        copied,
+        ..
+    } = report;
     let jobs = files.into_iter().map(|step| Arc::clone(run).file(step));
     // Twice the requests, so that fetching goes on while files are written.
     let limit = 2 * run.options.max_in_flight + run.options.max_large_in_flight;
@@ -185,7 +200,15 @@ async fn files(
         progress,
         |Done { size, outcome }| match outcome {
             Outcome::Fetched => summary.processed.add(size),
+            Outcome::Copied(copy) => {
+                summary.processed.add(size);
+                copied.push(copy);
+            }
             Outcome::Skipped => summary.skipped.add(size),
+            Outcome::Left(remark) => {
+                summary.skipped.add(size);
+                left.push(remark);
+            }
             Outcome::Failed(failed) => summary.errors.push(failed),
         },
     )

@@ -23,6 +23,7 @@ use super::plan::{FileStep, Occupant, Place, Resolution, is_same_time, mtime_of,
 use super::run::Run;
 use super::survey::parent_bytes;
 use super::tree::occupant_of;
+use super::{Copied, Remark};
 use crate::{Failed, TransferError};
 
 /// How much is read at once.
@@ -35,7 +36,11 @@ const NAMING: &str = "give it its name";
 #[derive(Debug)]
 pub(super) enum Outcome {
     Fetched,
+    /// Fetched, under another name.
+    Copied(Copied),
     Skipped,
+    /// Not fetched, since something else is in its place.
+    Left(Remark),
     Failed(Failed),
 }
 
@@ -53,6 +58,7 @@ pub(super) enum Target {
 /// What is to be done where something is in the way.
 enum Then {
     Skip,
+    Leave(&'static str),
     Fetch(Target),
 }
 
@@ -76,8 +82,8 @@ impl Run {
             }),
         };
         match &outcome {
-            Outcome::Skipped => self.meter.known(size, 0),
-            Outcome::Fetched | Outcome::Failed(_) => {
+            Outcome::Skipped | Outcome::Left(_) => self.meter.known(size, 0),
+            Outcome::Fetched | Outcome::Copied(_) | Outcome::Failed(_) => {
                 self.meter.finished(|| step.path.to_string());
             }
         }
@@ -89,6 +95,7 @@ impl Run {
             Place::Free => Target::Free,
             Place::Taken(occupant) => match self.at_conflict(step, occupant).await? {
                 Then::Skip => return Ok(Outcome::Skipped),
+                Then::Leave(why) => return Ok(left(step, why)),
                 Then::Fetch(target) => target,
             },
             Place::Alike(stamp) => {
@@ -100,6 +107,7 @@ impl Run {
                 }
                 match self.at_conflict(step, Occupant::File).await? {
                     Then::Skip => return Ok(Outcome::Skipped),
+                    Then::Leave(why) => return Ok(left(step, why)),
                     Then::Fetch(target) => target,
                 }
             }
@@ -128,7 +136,7 @@ impl Run {
         occupant: Occupant,
     ) -> Attempt<Then> {
         Ok(match resolve(self.options.conflict, occupant) {
-            Resolution::Skip => Then::Skip,
+            Resolution::Leave(why) => Then::Leave(why),
             Resolution::Replace => Then::Fetch(Target::Replace),
             Resolution::Refuse(why) => return Err(FileError::InTheWay(why.to_owned()).into()),
             Resolution::Copy => {
@@ -267,7 +275,7 @@ impl Run {
                     let occupant = occupant_of(part.dir(), name).map_err(failed(NAMING))?;
                     let occupant = occupant.unwrap_or(Occupant::Other);
                     target = match resolve(self.options.conflict, occupant) {
-                        Resolution::Skip => return Ok(Outcome::Skipped),
+                        Resolution::Leave(why) => return Ok(left(step, why)),
                         Resolution::Replace => Target::Replace,
                         Resolution::Copy => Target::Copy,
                         Resolution::Refuse(why) => {
@@ -290,13 +298,17 @@ impl Run {
                             let path = beside(&step.path, &copy)?;
                             tracing::info!(path = %step.path, copy = %path, "made a copy");
                             self.placed(part, path, step);
-                            return Ok(Outcome::Fetched);
+                            return Ok(Outcome::Copied(Copied::new(&step.path, &copy)));
                         }
                     }
                 }
             }
         }
     }
+}
+
+fn left(step: &FileStep, why: &str) -> Outcome {
+    Outcome::Left(Remark::new(&step.path, why))
 }
 
 /// The path of something in the same directory.

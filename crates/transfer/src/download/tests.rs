@@ -123,7 +123,8 @@ impl Setup {
             store: Arc::clone(&self.record) as _,
             nearby: None,
         };
-        download(&self.root(), wanted, sources, &self.options, &Silent).await
+        let placed = download(&self.root(), wanted, sources, &self.options, &Silent).await;
+        placed.map_err(|stopped| stopped.source)
     }
 
     async fn place(&self, snapshot: &Snapshot) -> DownloadReport {

@@ -252,6 +252,23 @@ async fn a_file_that_vanished_is_reported_and_the_others_are_stored() {
     assert_eq!(memory.objects().len(), 2);
 }
 
+#[tokio::test]
+async fn a_file_that_is_left_out_is_not_in_the_total() {
+    let (folder, memory) = (numbered(3), Arc::new(MemoryStore::new()));
+    let scan = scanned(&folder);
+    fs::remove_file(folder.path().join("0001")).unwrap();
+    let uploader = uploader(Arc::clone(&memory) as _, 100);
+    let options = HashOptions {
+        skip_unreadable: true,
+        ..whole()
+    };
+    let taken = snapshot(&scan, &options, Some(&uploader), &Silent).await;
+    let report = taken.unwrap().1;
+    assert_eq!(report.unreadable.len(), 1);
+    assert_eq!(report.summary.total, Tally { count: 2, bytes: 4 });
+    assert_eq!(report.summary.processed, report.summary.total);
+}
+
 fn named(snapshot: &Snapshot) -> Vec<NamedFile> {
     let chunk_size = snapshot.chunk_size();
     let files = snapshot.entries().filter_map(|(path, node)| match node {
