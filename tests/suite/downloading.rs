@@ -157,8 +157,13 @@ fn what_differs_is_copied_left_or_replaced(machine: &Machine) {
     let mine = root.join("bin/run.sh");
     fs::write(&mine, "mine").unwrap();
     let down = |more: &[&str]| machine.ok(with(into(machine, &manifest, &root), more));
-    down(&["--conflict", "skip"]).printing("skipped    44 files");
-    down(&[]).printing("fetched    1 file");
+    let left = down(&["--conflict", "skip"]);
+    left.printing("skipped    44 files")
+        .printing("left       bin/run.sh: there is another file in its place\n");
+    let copied = down(&[]);
+    copied
+        .printing("fetched    1 file")
+        .printing("copied     bin/run.sh: run (1).sh\n");
     down(&[]).printing("fetched    0 files");
     assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
     assert_eq!(
@@ -278,6 +283,81 @@ fn several_folders_are_told_one_by_one_and_together() {
         assert_eq!((files(0), files(1)), (json!(1), json!(1)));
         assert!(machine.path("to-one/a.exr").exists() && machine.path("to-two/d/b.exr").exists());
         assert!(!machine.path("to-one/a.png").exists());
+    });
+}
+
+#[test]
+fn copies_are_listed_for_programs_all_of_them_and_for_people_the_first_twenty() {
+    Machine::with_directory(|machine| {
+        for at in 10..35 {
+            machine.file(format!("scene/{at}"), format!("{at}"));
+            machine.file(format!("root/{at}"), "mine");
+        }
+        let manifest = machine.snapshot(&machine.path("scene"), "scene.manifest");
+        let root = machine.path("root");
+        let said = machine.json(into(machine, &manifest, &root));
+        let copied = said["roots"][0]["copied"].as_array().unwrap();
+        assert_eq!(copied.len(), 25);
+        assert_eq!(copied[0], json!({"path": "10", "as": "10 (1)"}));
+        let skip = with(into(machine, &manifest, &root), &["--conflict", "skip"]);
+        let said = machine.json(&skip);
+        assert_eq!(said["roots"][0]["left"].as_array().unwrap().len(), 25);
+        let said = machine.ok(&skip);
+        assert_eq!(said.out.matches("left  ").count(), 20);
+        said.printing("and 5 more");
+    });
+}
+
+#[test]
+fn a_download_that_stops_tells_how_far_it_came() {
+    Machine::with_directory(|machine| {
+        let scene = scene(machine, "scene");
+        let manifest = machine.snapshot(&scene, "scene.manifest");
+        let file = machine.file("file", "in the way");
+        let first = machine.path("first");
+        let map = |root: &Path| format!("{}={}", manifest.display(), root.display());
+        let arguments = args![
+            "download",
+            "--map",
+            map(&first),
+            "--map",
+            map(&file),
+            "--store",
+            machine.store(),
+        ];
+        let said = machine.says(&arguments).with_code(1);
+        said.printing("fetched    44 files")
+            .saying("cannot open the folder");
+        same(&first, &scene);
+        let said = machine.says([&arguments[..], &args!["--json"]].concat());
+        let account = said.with_code(1).json();
+        assert_eq!(account["skipped_files"], 44);
+        assert_eq!(account["roots"][0]["summary"]["skipped_files"], 44);
+    });
+}
+
+#[test]
+fn manifests_of_one_folder_go_together_however_it_is_spelled() {
+    Machine::with_directory(|machine| {
+        let folder = machine.dir("folder");
+        machine.file("folder/a", "a");
+        let base = machine.snapshot(&folder, "base.manifest");
+        machine.file("folder/b", "b");
+        let now = machine.snapshot(&folder, "now.manifest");
+        machine.dir("real");
+        symlink("real", machine.path("link")).unwrap();
+        for (one, other) in [("new", "./new"), ("new", "real/../new"), ("link", "real")] {
+            let maps = [(&base, one), (&now, other)]
+                .map(|(manifest, root)| format!("{}={root}", manifest.display()));
+            let [one, other] = maps;
+            let store = machine.store();
+            let arguments = args!["download", "--map", one, "--map", other, "--store", store];
+            let mut command = machine.attachfs(arguments);
+            command.arg("--json").current_dir(machine.path(""));
+            let said = crate::process::said(&mut command).with_code(0).json();
+            assert_eq!(said["roots"].as_array().unwrap().len(), 1, "{said}");
+            assert_eq!(said["total_files"], 2);
+        }
     });
 }
 

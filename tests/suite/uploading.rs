@@ -247,6 +247,31 @@ fn an_object_that_is_refused_is_reported_and_the_others_are_stored() {
 }
 
 #[test]
+fn what_waits_for_a_manifest_never_gets_an_account() {
+    Machine::with_s3(|machine| {
+        let folder = folder(machine, 3);
+        let denied = Mishap::Error {
+            status: 403,
+            code: "AccessDenied",
+        };
+        let refused = attachfs_manifest::ContentHash::of(b"file 1").to_string();
+        machine.server().add(Rule::on("PUT", denied).of(refused));
+        for (more, account) in [
+            (&[][..], "failed     001: "),
+            (&["--json"], "\"total_files\":5"),
+        ] {
+            // Something that the store takes.
+            machine.file(folder.join(format!("taken {}", more.len())), account);
+            let arguments = args!["snapshot", &folder, "-o", "-", "--store", machine.store()];
+            let mut command = machine.attachfs(arguments);
+            let said = crate::process::said(command.args(more)).with_code(13);
+            assert_eq!(said.out, "");
+            said.saying(account);
+        }
+    });
+}
+
+#[test]
 fn a_store_that_takes_nothing_is_its_own_failure_and_not_that_of_each_file() {
     Machine::with_s3(|machine| {
         let folder = folder(machine, 300);

@@ -12,8 +12,8 @@ use attachfs_manifest::wire::Manifest;
 use attachfs_manifest::{ContentHash, Diff, DownloadFilter, PathRef};
 use attachfs_store::{ChunkStore, StoreAddress, data_key};
 use attachfs_transfer::{
-    Conflict, DownloadOptions, Nearby, Permissions, Progress, Remark, Sources, Summary, Wanted,
-    download,
+    Conflict, Copied, DownloadOptions, DownloadReport, Nearby, Permissions, Progress, Remark,
+    Sources, Summary, Wanted, download,
 };
 use attachfs_tree::{LayerError, LayerOptions, RootError, compose};
 use serde::Serialize;
@@ -62,8 +62,22 @@ pub struct DownloadedRoot {
     pub summary: Summary,
     /// How many files, links and directories a diff deleted.
     pub deleted: u64,
-    /// What a diff means to delete and is still there.
+    /// What a diff means to delete and is still there, and what was left where it differs.
     pub left: Vec<Remark>,
+    /// What was placed under another name.
+    pub copied: Vec<Copied>,
+}
+
+impl DownloadedRoot {
+    fn new(root: PathBuf, report: DownloadReport) -> Self {
+        Self {
+            root,
+            summary: report.summary,
+            deleted: report.deleted,
+            left: report.left,
+            copied: report.copied,
+        }
+    }
 }
 
 /// What became of all folders.
@@ -71,12 +85,19 @@ pub struct DownloadedRoot {
 pub struct Downloads {
     /// All together.
     pub total: Summary,
-    /// One by one.
+    /// One by one; those that were not come to are missing.
     pub roots: Vec<DownloadedRoot>,
 }
 
+impl Downloads {
+    /// Whether nothing was even looked at.
+    fn is_nothing(&self) -> bool {
+        self.total.total.count == 0 && self.roots.iter().all(|root| root.deleted == 0)
+    }
+}
+
 /// Places manifests in folders, one folder after the other. Everything is read and checked before
-/// anything is placed.
+/// anything is placed. What was done before it stopped is in [`Error::DownloadStopped`].
 pub async fn download_manifests(
     placed: Vec<PlacedManifests>,
     request: &DownloadRequest,
@@ -114,16 +135,23 @@ pub async fn download_manifests(
             Manifest::Snapshot(snapshot) => Wanted::Snapshot(snapshot),
             Manifest::Diff(diff) => Wanted::Diff(diff),
         };
-        let report = download(&root, wanted, sources.clone(), &options, progress).await?;
+        let downloaded = download(&root, wanted, sources.clone(), &options, progress).await;
+        let (report, stopped) = match downloaded {
+            Ok(report) => (report, None),
+            Err(stopped) => (*stopped.report, Some(stopped.source)),
+        };
         downloads.total.add(&report.summary);
-        downloads.roots.push(DownloadedRoot {
-            root,
-            summary: report.summary,
-            deleted: report.deleted,
-            left: report.left,
-        });
+        downloads.total.elapsed = began.elapsed();
+        downloads.roots.push(DownloadedRoot::new(root, report));
+        match stopped {
+            None => {}
+            Some(source) if downloads.is_nothing() => return Err(source.into()),
+            Some(source) => {
+                let downloads = Box::new(downloads);
+                return Err(Error::DownloadStopped { downloads, source });
+            }
+        }
     }
-    downloads.total.elapsed = began.elapsed();
     Ok(downloads)
 }
 

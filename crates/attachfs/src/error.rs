@@ -15,6 +15,8 @@ use attachfs_tree::{BuildError, LayerError, RootError};
 use attachfs_vfs::overlay::{JournalError, RecoveryError};
 use attachfs_vfs::{FsError, OpenError, SessionError};
 
+use crate::download::Downloads;
+
 /// What kind of failure it is: what a script would tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -227,6 +229,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A download stopped on its way.
+    #[error("{source}")]
+    DownloadStopped {
+        /// What was done until then; the last folder is the one where it stopped.
+        downloads: Box<Downloads>,
+        /// Why.
+        #[source]
+        source: TransferError,
+    },
     /// A durable file.
     #[error(transparent)]
     Durable(#[from] DurableError),
@@ -304,7 +315,9 @@ impl Error {
             | Self::NoRoom { .. } => Class::Store,
             Self::Operation { source, .. } => class_of_operation(source),
             Self::Scan(error) => class_of_scan(error),
-            Self::Transfer(error) => class_of_transfer(error, Class::Store),
+            Self::Transfer(error) | Self::DownloadStopped { source: error, .. } => {
+                class_of_transfer(error, Class::Store)
+            }
             Self::Fetch { source, .. } => class_of_fetch(source, Class::Store),
             Self::Remote(failure) => failure.kind.into(),
             Self::Session(error) => class_of_session(error),
@@ -380,6 +393,7 @@ fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
         TransferError::Scan(error) => class_of_scan(error),
         TransferError::Store { .. }
         | TransferError::Ask { .. }
+        | TransferError::Copy { .. }
         | TransferError::Unconfirmed { .. } => unfinished,
         TransferError::Download(error) => match error {
             DownloadError::Store { .. } => Class::Store,

@@ -48,8 +48,8 @@ pub use attachfs_store::{
     ParseKeyError, S3Access, StoreAddress,
 };
 pub use attachfs_transfer::{
-    Cancelled, Conflict, Failed, Permissions, Phase, Progress, ProgressEvent, Remark, Silent,
-    Summary, Tally, error_chain,
+    Cancelled, Conflict, Copied, Failed, Permissions, Phase, Progress, ProgressEvent, Remark,
+    Silent, Summary, Tally, error_chain,
 };
 pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
 pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings};

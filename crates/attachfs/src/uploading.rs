@@ -49,11 +49,15 @@ impl SeenPlaces {
     }
 }
 
-/// Whether a URL is that of a bucket in AWS's commercial regions, where a name belongs to one bucket.
+/// Whether a URL is that of a bucket in AWS's commercial regions, where a name belongs to one bucket. Those of
+/// its other partitions have the same names once more: GovCloud's end alike, and are told by their region.
 fn is_of_aws(url: &str) -> bool {
     url.strip_prefix("https://").is_some_and(|rest| {
         let host = rest.split(['/', ':']).next().unwrap_or_default();
-        host.ends_with(".amazonaws.com")
+        let service = host.strip_suffix(".amazonaws.com");
+        // `us-east-1`; `s3-us-east-1` and `s3` are of old.
+        let region = service.and_then(|service| service.rsplit('.').next());
+        region.is_some_and(|region| !region.contains("us-gov-"))
     })
 }
 
@@ -198,11 +202,21 @@ mod tests {
         let own = |url| shared(None, url);
         let aws = "https://b.s3.eu-west-1.amazonaws.com";
         assert_eq!(own(aws), Path::new("/cache/seen/aws"));
-        assert_eq!(own("https://s3.us-east-1.amazonaws.com/b"), own(aws));
+        for alike in [
+            "https://s3.us-east-1.amazonaws.com/b",
+            "https://s3.amazonaws.com/b",
+            "https://s3-us-west-2.amazonaws.com/b",
+            "https://us-gov-b.s3.us-east-1.amazonaws.com",
+        ] {
+            assert_eq!(own(alike), own(aws), "{alike}");
+        }
         let others = [
             "http://127.0.0.1:9000/b",
             "http://127.0.0.1:9001/b",
             "https://b.s3.cn-north-1.amazonaws.com.cn",
+            "https://b.s3.us-gov-west-1.amazonaws.com",
+            "https://b.s3-fips.dualstack.us-gov-east-1.amazonaws.com",
+            "https://s3-us-gov-west-1.amazonaws.com/b",
             "https://proxy/s3.eu-west-1.amazonaws.com/b",
         ];
         for (at, url) in others.iter().enumerate() {

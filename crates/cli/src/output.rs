@@ -17,6 +17,14 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Writes to standard error, where standard output has something else.
+pub(crate) fn print_beside(text: &str) -> anyhow::Result<()> {
+    match std::io::stderr().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard error"),
+    }
+}
+
 /// One JSON object on one line.
 pub(crate) fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string(value)?))

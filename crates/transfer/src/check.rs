@@ -95,8 +95,13 @@ pub(crate) async fn readable_len(
     match found {
         Ok(len) => Ok(Some(len)),
         Err(StoreError::NotFound { .. }) => Ok(None),
-        Err(source) => Err(TransferError::Ask { hash, source }),
+        Err(source) => Err(cannot_ask(hash, source)),
     }
+}
+
+fn cannot_ask(hash: ContentHash, source: StoreError) -> TransferError {
+    let source = Arc::new(source);
+    TransferError::Ask { hash, source }
 }
 
 async fn read(
@@ -112,7 +117,7 @@ async fn read(
         let part = match store.get(hash, at..end).await {
             Ok(part) => part,
             Err(StoreError::NotFound { .. }) => return Ok(Some(ObjectFault::Missing)),
-            Err(source) => return Err(TransferError::Ask { hash, source }),
+            Err(source) => return Err(cannot_ask(hash, source)),
         };
         if part.object_len != len {
             return Ok(Some(ObjectFault::Length(part.object_len)));

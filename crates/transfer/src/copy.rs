@@ -18,6 +18,7 @@ use attachfs_store::{ChunkStore, ObjectPart, Payload, SourceStamp, StoreError};
 use tokio::sync::Semaphore;
 
 use crate::meter::Meter;
+use crate::refusals::{Refusals, Request};
 use crate::run::run_all;
 use crate::{Failed, Phase, Progress, Summary, TransferError, error_chain};
 
@@ -43,8 +44,12 @@ pub struct CopyReport {
 #[derive(Debug, thiserror::Error)]
 enum CopyError {
     /// One of the stores.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    #[error("cannot {} it", doing(*request))]
+    Store {
+        request: Request,
+        #[source]
+        source: StoreError,
+    },
     /// Another length than was expected.
     #[error("it has {found} bytes and should have {expected}")]
     Length { found: u64, expected: u64 },
@@ -60,6 +65,23 @@ enum CopyError {
     },
 }
 
+/// The second store is asked and takes, the first gives.
+const fn doing(request: Request) -> &'static str {
+    match request {
+        Request::Ask => "ask for",
+        Request::Read => "read",
+        Request::Send => "store",
+    }
+}
+
+fn gone(request: Request, hash: ContentHash, source: StoreError) -> TransferError {
+    TransferError::Copy {
+        doing: doing(request),
+        hash,
+        source,
+    }
+}
+
 enum Outcome {
     Copied,
     Present,
@@ -67,8 +89,8 @@ enum Outcome {
 }
 
 /// Copies each of these objects that `to` does not have in its right length. Temporary files are in
-/// `scratch` and have no names. Fails only if it is cancelled: what went wrong with an object is in the
-/// report, and the others are copied.
+/// `scratch` and have no names. What went wrong with an object is in the report, and the others are copied.
+/// Fails if it is cancelled, or if a store fails for one object after the other or for all of them.
 pub async fn copy_objects(
     from: Arc<dyn ChunkStore>,
     to: Arc<dyn ChunkStore>,
@@ -88,12 +110,21 @@ pub async fn copy_objects(
         to,
         scratch: scratch.to_owned(),
         large: Semaphore::new(LARGE_AT_ONCE),
+        refusals: Refusals::default(),
         meter: Arc::clone(&meter),
     });
     let jobs = objects.into_iter().map(|(hash, len)| {
         let way = Arc::clone(&way);
         async move {
-            let outcome = way.copy(hash, len).await.unwrap_or_else(Outcome::Failed);
+            let outcome = match way.copy(hash, len).await {
+                Ok(outcome) => outcome,
+                Err(CopyError::Store { request, source })
+                    if !way.refusals.others_may_pass(request, &source) =>
+                {
+                    return Err(gone(request, hash, source));
+                }
+                Err(error) => Outcome::Failed(error),
+            };
             match outcome {
                 Outcome::Present => way.meter.known(len, 0),
                 Outcome::Copied | Outcome::Failed(_) => way.meter.finished(|| hash.to_string()),
@@ -101,6 +132,7 @@ pub async fn copy_objects(
             Ok((hash, len, outcome))
         }
     });
+    let mut failed = Vec::new();
     run_all(
         jobs,
         AT_ONCE,
@@ -109,18 +141,24 @@ pub async fn copy_objects(
         |(hash, len, outcome)| match outcome {
             Outcome::Copied => report.summary.processed.add(len),
             Outcome::Present => report.summary.skipped.add(len),
-            Outcome::Failed(error) => {
-                report.failed.push(hash);
-                report.summary.errors.push(Failed {
-                    path: hash.to_string(),
-                    error: error_chain(&error),
-                });
-            }
+            Outcome::Failed(error) => failed.push((hash, error)),
         },
     )
     .await?;
-    report.failed.sort_unstable();
-    report.summary.errors.sort_by(|a, b| a.path.cmp(&b.path));
+    failed.sort_by_key(|&(hash, _)| hash);
+    for (hash, error) in failed {
+        report.failed.push(hash);
+        report.summary.errors.push(Failed {
+            path: hash.to_string(),
+            error: error_chain(&error),
+        });
+        match error {
+            CopyError::Store { request, source } if way.refusals.never_passed(request) => {
+                return Err(gone(request, hash, source));
+            }
+            _ => {}
+        }
+    }
     report.summary.elapsed = began.elapsed();
     Ok(report)
 }
@@ -130,16 +168,22 @@ struct Way {
     to: Arc<dyn ChunkStore>,
     scratch: PathBuf,
     large: Semaphore,
+    refusals: Refusals,
     meter: Arc<Meter>,
 }
 
 impl Way {
     async fn copy(&self, hash: ContentHash, len: u64) -> Result<Outcome, CopyError> {
-        match self.to.head(hash).await {
+        let found = self.to.head(hash).await;
+        match self.answer(Request::Ask, hash, found) {
             Ok(meta) if meta.len == len => return Ok(Outcome::Present),
             // One of another length is damaged, and replaced.
-            Ok(_) | Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Ok(_)
+            | Err(CopyError::Store {
+                source: StoreError::NotFound { .. },
+                ..
+            }) => {}
+            Err(error) => return Err(error),
         }
         let payload = if len <= SMALL {
             let part = self.get(hash, 0, len, len).await?;
@@ -153,12 +197,35 @@ impl Way {
             // closes the semaphore.
             let permit = self.large.acquire().await;
             let payload = self.spool(hash, len).await?;
-            self.to.put(hash, payload).await?;
+            self.put(hash, payload).await?;
             drop(permit);
             return Ok(Outcome::Copied);
         };
-        self.to.put(hash, payload).await?;
+        self.put(hash, payload).await?;
         Ok(Outcome::Copied)
+    }
+
+    async fn put(&self, hash: ContentHash, payload: Payload) -> Result<(), CopyError> {
+        let sent = self.to.put(hash, payload).await;
+        self.answer(Request::Send, hash, sent)
+    }
+
+    /// Notes how a store does, and says what was being done if it failed.
+    fn answer<T>(
+        &self,
+        request: Request,
+        hash: ContentHash,
+        answer: Result<T, StoreError>,
+    ) -> Result<T, CopyError> {
+        match &answer {
+            Ok(_) => self.refusals.answered(request),
+            // A store that lacks an object is there.
+            Err(StoreError::NotFound { .. }) if request != Request::Send => {
+                self.refusals.answered(request);
+            }
+            Err(error) => self.refusals.refused(request, hash, error),
+        }
+        answer.map_err(|source| CopyError::Store { request, source })
     }
 
     /// Exactly a part of an object that should be so long.
@@ -169,7 +236,8 @@ impl Way {
         end: u64,
         len: u64,
     ) -> Result<ObjectPart, CopyError> {
-        let part = self.from.get(hash, start..end).await?;
+        let part = self.from.get(hash, start..end).await;
+        let part = self.answer(Request::Read, hash, part)?;
         let found = if part.object_len == len {
             start + part.bytes.len() as u64
         } else {
@@ -311,5 +379,52 @@ mod tests {
         assert_eq!(report.summary.processed.count, 3);
         assert_eq!(report.summary.skipped, Tally::default());
         assert!(expected.iter().all(|hash| !to.objects().contains(hash)));
+    }
+
+    /// Many small objects, and a store that gives each of them.
+    fn many() -> (Arc<MemoryStore>, Vec<(ContentHash, u64)>) {
+        let store = MemoryStore::new();
+        let objects = (0..300_u64).map(|number| (store.insert(number.to_le_bytes().to_vec()), 8));
+        let objects = objects.collect();
+        (Arc::new(store), objects)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_fails_for_one_object_after_the_other_ends_the_copy_with_its_error() {
+        for (kind, failure, said) in [
+            (CallKind::Head, Failure::Unreachable, "cannot ask for"),
+            (CallKind::Get, Failure::Unreachable, "cannot read"),
+            (CallKind::Get, Failure::Denied, "cannot read"),
+            (CallKind::Put, Failure::Denied, "cannot store"),
+            (CallKind::Put, Failure::Full, "cannot store"),
+        ] {
+            let (from, objects) = many();
+            let [from, to] = [from, Arc::new(MemoryStore::new())].map(|store| {
+                let faults = FaultStore::new(store);
+                faults.add(Rule::on(kind, Fault::Before(failure)));
+                Arc::new(RecordStore::new(Arc::new(faults)))
+            });
+            let scratch = tempfile::tempdir().unwrap();
+            let (of, into) = (Arc::clone(&from) as _, Arc::clone(&to) as _);
+            let error = copy_objects(of, into, objects, scratch.path(), &Silent).await;
+            let error = error.unwrap_err();
+            assert!(matches!(error, TransferError::Copy { .. }), "{error:?}");
+            assert!(error.to_string().starts_with(said), "{error}");
+            assert!(from.count(kind) + to.count(kind) < 100);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn objects_that_are_missing_say_nothing_of_the_store() {
+        let (from, mut objects) = many();
+        for number in 0..100_u8 {
+            objects.insert(0, (ContentHash::of(&[number]), 1));
+        }
+        let to = Arc::new(MemoryStore::new());
+        let report = copied(from, to, &objects).await;
+        assert_eq!(
+            (report.failed.len(), report.summary.processed.count),
+            (100, 300)
+        );
     }
 }

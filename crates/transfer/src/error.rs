@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use attachfs_manifest::{ContentHash, EscapedBytes, SnapshotError};
 use attachfs_scan::{Cancelled, ScanError};
@@ -44,14 +45,25 @@ pub enum TransferError {
     Store {
         /// The file that the object is a part of.
         path: PathBuf,
-        /// What the store says.
+        /// What the store says, of the object: the same to each of its files.
         #[source]
-        source: StoreError,
+        source: Arc<StoreError>,
     },
     /// The store could not be asked for an object.
     #[error("cannot ask the store for object {hash}")]
     Ask {
         /// The object.
+        hash: ContentHash,
+        /// What the store says.
+        #[source]
+        source: Arc<StoreError>,
+    },
+    /// One of two stores failed for one object after the other: it is gone, or refuses.
+    #[error("cannot {doing} object {hash}")]
+    Copy {
+        /// What was being done.
+        doing: &'static str,
+        /// The last object of them.
         hash: ContentHash,
         /// What the store says.
         #[source]
@@ -110,6 +122,7 @@ impl TransferError {
             Self::Unfinished(_)
             | Self::Store { .. }
             | Self::Ask { .. }
+            | Self::Copy { .. }
             | Self::Unconfirmed { .. }
             | Self::Snapshot(_)
             | Self::Download(_)

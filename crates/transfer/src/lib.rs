@@ -24,6 +24,7 @@ mod golden;
 mod hash;
 mod meter;
 mod publish;
+mod refusals;
 mod run;
 mod snapshot;
 mod source;
@@ -34,8 +35,8 @@ pub use attachfs_scan::{Cancelled, Phase, Progress, ProgressEvent, Reporter, Sil
 pub use check::{ObjectFault, check_objects};
 pub use copy::{CopyReport, copy_objects};
 pub use download::{
-    Conflict, DownloadError, DownloadOptions, DownloadReport, Nearby, Permissions, Remark, Sources,
-    Wanted, download,
+    Conflict, Copied, DownloadError, DownloadOptions, DownloadReport, DownloadStopped, Nearby,
+    Permissions, Remark, Sources, Wanted, download,
 };
 pub use error::TransferError;
 pub use hash::{hash_file, hash_source};

@@ -45,14 +45,20 @@ where
             },
             _ = tick.tick() => {}
         }
-        let done = meter.items_done();
-        if let Err(cancelled) = reporter.poll(Instant::now(), done, || meter.event()) {
+        let count = meter.items_done();
+        if let Err(cancelled) = reporter.poll(Instant::now(), count, || meter.event()) {
             break Err(cancelled.into());
         }
     };
     let outcome = outcome.and_then(|()| Ok(reporter.tell(Instant::now(), meter.event())?));
     meter.stop();
-    running.shutdown().await;
+    running.abort_all();
+    while let Some(ended) = running.join_next().await {
+        // Those that ended before count all the same.
+        if let Ok(Ok(result)) = ended {
+            done(result);
+        }
+    }
     outcome
 }
 

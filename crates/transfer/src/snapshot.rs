@@ -76,8 +76,8 @@ enum Done {
         /// The file as it is, if something was seen in the store at an earlier time only.
         relied: Option<Box<Item>>,
     },
-    /// Left out, as was asked for.
-    Unreadable(Unreadable),
+    /// Left out, as was asked for. As long as the scan found it.
+    Unreadable { file: Unreadable, size: u64 },
     /// It could not be stored, and others may be.
     Failed {
         path: ManifestPath,
@@ -142,7 +142,7 @@ pub async fn snapshot(
             }
             nodes.push((path, Node::File(file)));
         }
-        Done::Unreadable(file) => report.unreadable.push(file),
+        Done::Unreadable { file, .. } => report.unreadable.push(file),
         Done::Failed { .. } => {}
     };
     if store.is_some() {

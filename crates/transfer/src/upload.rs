@@ -11,7 +11,6 @@
 //! [`UploadOptions::small_file`] take turns besides, from before their bytes are hashed until they are stored.
 
 mod guess;
-mod refusals;
 mod seen;
 mod slots;
 
@@ -29,11 +28,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::check::readable_len;
 use crate::meter::Meter;
+use crate::refusals::{Refusals, Request};
 use crate::run::{blocking, run_all};
 use crate::{ChunkSource, Phase, Progress, Silent, Tally, TransferError};
 
 use guess::Guess;
-use refusals::{Refusals, Request};
 use slots::Slots;
 
 pub use seen::SeenObjects;
@@ -269,10 +268,13 @@ impl Uploader {
                 Ok(Outcome::Uploaded)
             }
             Err(StoreError::SourceChanged { .. }) => Err(TransferError::changed(path)),
-            Err(source) => Err(TransferError::Store {
-                path: path.to_owned(),
-                source,
-            }),
+            Err(source) => {
+                self.refusals.refused(Request::Send, hash, &source);
+                Err(TransferError::Store {
+                    path: path.to_owned(),
+                    source: Arc::new(source),
+                })
+            }
         }
     }
 
@@ -297,7 +299,11 @@ impl Uploader {
         let found = match self.store.head(hash).await {
             Ok(meta) => Some(meta.len),
             Err(StoreError::NotFound { .. }) => None,
-            Err(source) => return Err(TransferError::Ask { hash, source }),
+            Err(source) => {
+                self.refusals.refused(Request::Ask, hash, &source);
+                let source = Arc::new(source);
+                return Err(TransferError::Ask { hash, source });
+            }
         };
         self.slots.answered(began.elapsed());
         self.refusals.answered(Request::Ask);

@@ -28,8 +28,9 @@ fn checking_finds_what_the_store_lacks() {
         machine.ok(&check).printing("sound\n");
 
         let hash_of = |bytes: &[u8]| attachfs_manifest::ContentHash::of(bytes).to_string();
-        let piece = "0123456789".repeat(50);
         fs::remove_file(machine.object(&hash_of(b"a"))).unwrap();
+        machine.says(&check).with_code(13).printing("not sound");
+        let piece = "0123456789".repeat(50);
         fs::write(machine.object(&hash_of(piece.as_bytes())), "short").unwrap();
         fs::write(machine.object(&hash_of(b"deep")), "DEEP").unwrap();
         let found = |deep: bool| {
@@ -86,7 +87,7 @@ fn checking_lists_names_that_make_trouble_elsewhere_and_files_without_a_hash() {
         let with_store = args!["manifest", "check", &collected, "--store", machine.store()];
         machine
             .says(with_store)
-            .with_code(12)
+            .with_code(13)
             .printing("attachfs manifest hash");
     });
 }

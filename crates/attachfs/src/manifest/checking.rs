@@ -56,6 +56,11 @@ impl CheckReport {
         let all_asked = !self.asked || self.unhashed == 0;
         self.fault.is_none() && all_asked && self.bad_objects.is_empty()
     }
+
+    /// Whether something is not what it should be, and not only missing.
+    pub fn is_damaged(&self) -> bool {
+        self.fault.is_some() || self.bad_objects.iter().any(|object| !object.missing)
+    }
 }
 
 /// An object that is not as it should be.
@@ -67,6 +72,8 @@ pub struct ObjectTrouble {
     pub path: String,
     /// What is wrong.
     pub reason: String,
+    /// Whether it is that the store does not have it.
+    pub missing: bool,
 }
 
 /// A name that makes trouble elsewhere.
@@ -128,6 +135,7 @@ pub async fn check_manifest(
                 object: hash.to_string(),
                 path: needed[&hash].1.to_string(),
                 reason: reason(fault, needed[&hash].0),
+                missing: fault == ObjectFault::Missing,
             })
             .chain(contradictions)
             .collect();
@@ -186,6 +194,7 @@ pub(crate) fn needed(
                     reason: format!(
                         "it has {len} bytes here, and {first_len} in \"{first}\" of the same manifest"
                     ),
+                    missing: false,
                 });
             }
         };

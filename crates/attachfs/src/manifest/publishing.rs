@@ -2,7 +2,7 @@
 
 use attachfs_manifest::ContentHash;
 use attachfs_store::{ManifestAddress, ManifestKey, Metadata};
-use attachfs_transfer::{Progress, check_objects};
+use attachfs_transfer::{ObjectFault, Progress, check_objects};
 use serde::Serialize;
 
 use super::ObjectTrouble;
@@ -72,6 +72,7 @@ pub async fn publish_manifest(
             object: hash.to_string(),
             path: needed[&hash].1.to_string(),
             reason: reason(fault, needed[&hash].0),
+            missing: fault == ObjectFault::Missing,
         });
         publication.bad_objects = faults.chain(contradictions).collect();
         publication.bad_objects.sort_by(|a, b| a.path.cmp(&b.path));

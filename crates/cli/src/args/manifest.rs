@@ -45,7 +45,6 @@ pub(crate) enum ManifestVerb {
     Partition(Partition),
     /// Write in another format, and say what that drops.
     Convert(Convert),
-    /// Check a manifest, and whether a store has its objects.
     Check(Check),
     Upload(Upload),
     Download(Download),
@@ -335,6 +334,10 @@ pub(crate) struct Convert {
     pub(crate) format: FormatName,
 }
 
+/// Check a manifest, and whether a store has its objects.
+///
+/// Exit code 12 if something is damaged: the manifest, or an object by its length or (with --deep) its bytes. 13
+/// if something is only missing: an object, or a hash that a store would be asked for.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     #[command(flatten)]

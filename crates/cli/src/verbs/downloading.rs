@@ -1,12 +1,13 @@
 //! `download`.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use attachfs::{
-    Conflict, DownloadRequest, DownloadedRoot, Downloads, LayerOptions, ManifestSource,
+    Conflict, DownloadRequest, DownloadedRoot, Downloads, Error, LayerOptions, ManifestSource,
     Permissions, PlacedManifests, Summary, download_manifests,
 };
 use serde_json::json;
@@ -29,16 +30,20 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
         return Err(usage("standard input is named twice"));
     }
     let store = store_of(globals, args.store.as_deref(), &sources, &places).await?;
+    let mut folders: Vec<PathBuf> = Vec::new();
     let mut placed: Vec<PlacedManifests> = Vec::new();
     for (source, root) in named {
         let manifest = read(globals, &source, None).await?;
-        match placed.iter_mut().find(|placed| placed.root == root) {
-            Some(placed) => placed.manifests.push(manifest),
-            None => placed.push(PlacedManifests {
-                manifests: vec![manifest],
-                root,
-            }),
+        let folder = real(&root)?;
+        if let Some(at) = folders.iter().position(|known| *known == folder) {
+            placed[at].manifests.push(manifest);
+            continue;
         }
+        folders.push(folder);
+        placed.push(PlacedManifests {
+            manifests: vec![manifest],
+            root,
+        });
     }
     let bytes = |patterns: Vec<OsString>| patterns.into_iter().map(OsString::into_vec).collect();
     let request = DownloadRequest {
@@ -65,19 +70,55 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
     let shown = Shown::cancellable(globals.json);
     let downloads = download_manifests(placed, &request, &store, &places, &shown).await;
     shown.clear();
-    let downloads = downloads?;
+    match downloads {
+        Ok(downloads) => {
+            print(globals, &downloads)?;
+            exit::of_summary(&downloads.total)
+        }
+        Err(error) => {
+            if let Error::DownloadStopped { downloads, .. } = &error {
+                print(globals, downloads)?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn print(globals: &Globals, downloads: &Downloads) -> anyhow::Result<()> {
     if globals.json {
         let mut value = serde_json::to_value(&downloads.total)?;
         value["roots"] = json!(downloads.roots);
-        output::print_json(&value)?;
+        output::print_json(&value)
     } else {
-        output::print(&text(&downloads))?;
+        output::print(&text(downloads))
     }
-    exit::of_summary(&downloads.total)
+}
+
+/// The one name of a folder, however it is spelled: real as far as it is there.
+fn real(folder: &Path) -> Result<PathBuf, Error> {
+    let failed = |source| Error::Io {
+        doing: "find",
+        path: folder.to_owned(),
+        source,
+    };
+    let mut real = PathBuf::new();
+    for step in std::path::absolute(folder).map_err(failed)?.components() {
+        if step == Component::ParentDir {
+            real.pop();
+            continue;
+        }
+        real.push(step);
+        match real.canonicalize() {
+            Ok(found) => real = found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(real)
 }
 
 fn usage(text: &str) -> Failure {
-    attachfs::Error::Usage(text.to_owned()).into()
+    Error::Usage(text.to_owned()).into()
 }
 
 /// Each manifest, and the folder that it goes to.
@@ -141,8 +182,24 @@ fn remarks(root: &DownloadedRoot) -> String {
     if root.deleted > 0 {
         text += &format!("deleted    {}\n", output::count(root.deleted, "path"));
     }
-    for remark in &root.left {
-        text += &format!("left       {}: {}\n", remark.path, remark.why);
+    text += &listed(&root.copied, |copied| {
+        format!("copied     {}: {}\n", copied.path, copied.name)
+    });
+    text += &listed(&root.left, |remark| {
+        format!("left       {}: {}\n", remark.path, remark.why)
+    });
+    text
+}
+
+/// The first of them, and how many more there are.
+fn listed<T>(all: &[T], line: impl Fn(&T) -> String) -> String {
+    const SHOWN: usize = 20;
+    let mut text: String = all.iter().take(SHOWN).map(line).collect();
+    if all.len() > SHOWN {
+        text += &format!(
+            "           and {} more; --json lists them\n",
+            all.len() - SHOWN
+        );
     }
     text
 }

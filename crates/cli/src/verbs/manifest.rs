@@ -26,7 +26,7 @@ use crate::args::manifest::{
     Partition, Reading, Subtree, Symlinks,
 };
 use crate::args::{FormatName, Globals};
-use crate::exit::{Failure, INTEGRITY};
+use crate::exit::{Failure, INCOMPLETE, INTEGRITY};
 use crate::output;
 use crate::progress::Shown;
 
@@ -322,7 +322,9 @@ async fn check(globals: &Globals, args: Check) -> Result<(), Failure> {
     }
     if report.is_sound() {
         Ok(())
-    } else {
+    } else if report.is_damaged() {
         Err(Failure::Code(INTEGRITY))
+    } else {
+        Err(Failure::Code(INCOMPLETE))
     }
 }

@@ -32,20 +32,23 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
         Some(address) => Some(create_or_open(globals, address).await?),
         None => None,
     };
+    let is_piped = args.output.as_deref() == Some(Path::new("-"));
     let shown = Shown::cancellable(globals.json);
     let taken = attachfs::take_snapshot(&args.dir, store.as_ref(), &options, &shown).await;
     shown.clear();
     let Taken { bytes, report, .. } = match taken {
         Ok(taken) => taken,
-        Err(error) => return unfinished(globals, error),
+        // A pipe that waits for the manifest gets nothing.
+        Err(error) if is_piped => return unfinished(globals, error, output::print_beside),
+        Err(error) => return unfinished(globals, error, output::print),
     };
     if let Some(output) = &args.output
-        && output != Path::new("-")
+        && !is_piped
     {
         write(output, &bytes)?;
     }
     let published = published(args.publishing.publish.as_ref(), &bytes, store.as_ref()).await?;
-    if args.output.as_deref() == Some(Path::new("-")) {
+    if is_piped {
         std::io::stdout()
             .write_all(&bytes)
             .context("cannot write to standard output")?;

@@ -33,7 +33,7 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
     shown.clear();
     let summary = match uploaded {
         Ok(summary) => summary,
-        Err(error) => return unfinished(globals, error),
+        Err(error) => return unfinished(globals, error, output::print),
     };
     let bytes = manifests.first().map(|manifest| &*manifest.bytes);
     let published = published(
@@ -84,15 +84,19 @@ pub(super) async fn published(
     }
 }
 
-/// Ends an upload that did not store everything: with its account, if it has one.
-pub(super) fn unfinished(globals: &Globals, error: Error) -> Result<(), Failure> {
+/// Ends an upload that did not store everything: with its account, if it has one, which `print` shows.
+pub(super) fn unfinished(
+    globals: &Globals,
+    error: Error,
+    print: fn(&str) -> anyhow::Result<()>,
+) -> Result<(), Failure> {
     let Some(summary) = error.unfinished().cloned() else {
         return Err(error.into());
     };
     if globals.json {
-        output::print_json(&summary)?;
+        print(&format!("{}\n", serde_json::to_string(&summary)?))?;
     } else {
-        output::print(&output::summary("uploaded", &summary))?;
+        print(&output::summary("uploaded", &summary))?;
     }
     exit::report(&error.into());
     exit::of_summary(&summary)

@@ -11,8 +11,8 @@ use super::file::{Done, Outcome};
 use super::plan::{Deletion, FileStep, LinkStep, Plan};
 use super::replacing::Replacing;
 use super::run::{Run, look_up};
-use super::tree::Dirs;
-use super::{DownloadError, DownloadReport, Remark};
+use super::tree::{Dirs, Linked};
+use super::{Copied, DownloadError, DownloadReport, Remark};
 use crate::run::{blocking, run_all};
 use crate::{Failed, Progress, TransferError};
 
@@ -23,6 +23,8 @@ const NOT_ALL_IS_THERE: &str = "it is not deleted, since not everything could be
 #[derive(Debug, Default)]
 struct Acted {
     failed: Vec<Failed>,
+    left: Vec<Remark>,
+    copied: Vec<Copied>,
     links_made: u64,
     links_skipped: u64,
 }
@@ -39,6 +41,8 @@ impl Acted {
         report.summary.errors.extend(self.failed);
         report.summary.processed.count += self.links_made;
         report.summary.skipped.count += self.links_skipped;
+        report.left.extend(self.left);
+        report.copied.extend(self.copied);
     }
 }
 
@@ -146,8 +150,16 @@ impl Run {
         for step in links {
             self.make_room(&step.path);
             match open.link(step, self.options.conflict) {
-                Ok(true) => acted.links_made += 1,
-                Ok(false) => acted.links_skipped += 1,
+                Ok(Linked::Made) => acted.links_made += 1,
+                Ok(Linked::Copied(name)) => {
+                    acted.links_made += 1;
+                    acted.copied.push(Copied::new(&step.path, &name));
+                }
+                Ok(Linked::There) => acted.links_skipped += 1,
+                Ok(Linked::Left(why)) => {
+                    acted.links_skipped += 1;
+                    acted.left.push(Remark::new(&step.path, why));
+                }
                 Err(error) => acted.fail(&step.path, format!("cannot make the link: {error}")),
             }
             self.meter.finished(|| step.path.to_string());
@@ -176,7 +188,12 @@ async fn files(
     progress: &dyn Progress,
     report: &mut DownloadReport,
 ) -> Result<(), TransferError> {
-    let summary = &mut report.summary;
+    let DownloadReport {
+        summary,
+        left,
+        copied,
+        ..
+    } = report;
     let jobs = files.into_iter().map(|step| Arc::clone(run).file(step));
     // Twice the requests, so that fetching goes on while files are written.
     let limit = 2 * run.options.max_in_flight + run.options.max_large_in_flight;
@@ -187,7 +204,15 @@ async fn files(
         progress,
         |Done { size, outcome }| match outcome {
             Outcome::Fetched => summary.processed.add(size),
+            Outcome::Copied(copy) => {
+                summary.processed.add(size);
+                copied.push(copy);
+            }
             Outcome::Skipped => summary.skipped.add(size),
+            Outcome::Left(remark) => {
+                summary.skipped.add(size);
+                left.push(remark);
+            }
             Outcome::Failed(failed) => summary.errors.push(failed),
         },
     )

@@ -22,6 +22,7 @@ use super::plan::{FileStep, Occupant, Place, Resolution, is_same_time, mtime_of,
 use super::run::Run;
 use super::survey::parent_bytes;
 use super::tree::occupant_of;
+use super::{Copied, Remark};
 use crate::{Failed, TransferError};
 
 /// How much is read at once.
@@ -34,7 +35,11 @@ const NAMING: &str = "give it its name";
 #[derive(Debug)]
 pub(super) enum Outcome {
     Fetched,
+    /// Fetched, under another name.
+    Copied(Copied),
     Skipped,
+    /// Not fetched, since something else is in its place.
+    Left(Remark),
     Failed(Failed),
 }
 
@@ -52,6 +57,7 @@ pub(super) enum Target {
 /// What is to be done where something is in the way.
 enum Then {
     Skip,
+    Leave(&'static str),
     Fetch(Target),
 }
 
@@ -75,8 +81,8 @@ impl Run {
             }),
         };
         match &outcome {
-            Outcome::Skipped => self.meter.known(size, 0),
-            Outcome::Fetched | Outcome::Failed(_) => {
+            Outcome::Skipped | Outcome::Left(_) => self.meter.known(size, 0),
+            Outcome::Fetched | Outcome::Copied(_) | Outcome::Failed(_) => {
                 self.meter.finished(|| step.path.to_string());
             }
         }
@@ -88,6 +94,7 @@ impl Run {
             Place::Free => Target::Free,
             Place::Taken(occupant) => match self.at_conflict(step, occupant).await? {
                 Then::Skip => return Ok(Outcome::Skipped),
+                Then::Leave(why) => return Ok(left(step, why)),
                 Then::Fetch(target) => target,
             },
             Place::Alike(stamp) => {
@@ -99,6 +106,7 @@ impl Run {
                 }
                 match self.at_conflict(step, Occupant::File).await? {
                     Then::Skip => return Ok(Outcome::Skipped),
+                    Then::Leave(why) => return Ok(left(step, why)),
                     Then::Fetch(target) => target,
                 }
             }
@@ -127,7 +135,7 @@ impl Run {
         occupant: Occupant,
     ) -> Attempt<Then> {
         Ok(match resolve(self.options.conflict, occupant) {
-            Resolution::Skip => Then::Skip,
+            Resolution::Leave(why) => Then::Leave(why),
             Resolution::Replace => Then::Fetch(Target::Replace),
             Resolution::Refuse(why) => return Err(FileError::InTheWay(why.to_owned()).into()),
             Resolution::Copy => {
@@ -274,7 +282,7 @@ impl Run {
                     let occupant = occupant_of(part.dir(), name).map_err(failed(NAMING))?;
                     let occupant = occupant.unwrap_or(Occupant::Other);
                     target = match resolve(self.options.conflict, occupant) {
-                        Resolution::Skip => return Ok(Outcome::Skipped),
+                        Resolution::Leave(why) => return Ok(left(step, why)),
                         Resolution::Replace => Target::Replace,
                         Resolution::Copy => Target::Copy,
                         Resolution::Refuse(why) => {
@@ -295,7 +303,7 @@ impl Run {
                         if placed.map_err(failed("give a copy its name"))? {
                             tracing::info!(path = %step.path, copy = %path, "made a copy");
                             self.placed(part, path, step);
-                            return Ok(Outcome::Fetched);
+                            return Ok(Outcome::Copied(Copied::new(&step.path, &copy)));
                         }
                         if self.came(part.dir(), path.borrowed(), step)? {
                             return Ok(Outcome::Skipped);
@@ -312,6 +320,10 @@ pub(super) fn is_alike(facts: &Facts, step: &FileStep) -> bool {
     facts.kind == Kind::File
         && facts.stamp.size == step.file.size
         && is_same_time(mtime_of(&facts.stamp), step.file.mtime)
+}
+
+fn left(step: &FileStep, why: &str) -> Outcome {
+    Outcome::Left(Remark::new(&step.path, why))
 }
 
 /// The path of something in the same directory.

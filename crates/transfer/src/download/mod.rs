@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use attachfs_durable::{HeldDir, share_file};
-use attachfs_manifest::ContentHash;
+use attachfs_manifest::{ContentHash, EscapedBytes, ManifestPath};
 use attachfs_scan::Ground;
 use attachfs_scan::cache::HashCaches;
 use attachfs_store::ChunkStore;
@@ -142,6 +142,45 @@ pub struct Remark {
     pub why: String,
 }
 
+impl Remark {
+    fn new(path: &ManifestPath, why: &str) -> Self {
+        Self {
+            path: path.to_string(),
+            why: why.to_owned(),
+        }
+    }
+}
+
+/// A file or link that was placed under another name, since something else has its own.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Copied {
+    /// Where it should be, as text for people and JSON.
+    pub path: String,
+    /// Its name in the same directory.
+    #[serde(rename = "as")]
+    pub name: String,
+}
+
+impl Copied {
+    fn new(path: &ManifestPath, name: &[u8]) -> Self {
+        Self {
+            path: path.to_string(),
+            name: EscapedBytes(name).to_string(),
+        }
+    }
+}
+
+/// Why a download stopped, and how far it came.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct DownloadStopped {
+    /// What was done until then.
+    pub report: Box<DownloadReport>,
+    /// Why.
+    #[source]
+    pub source: TransferError,
+}
+
 /// What a download did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DownloadReport {
@@ -149,8 +188,11 @@ pub struct DownloadReport {
     pub summary: Summary,
     /// How many files, links and directories a diff deleted.
     pub deleted: u64,
-    /// What a diff means to delete and is still there.
+    /// What a diff means to delete and is still there, and what was not placed since something else is in
+    /// its place and [`Conflict::Skip`] leaves it there. In the order of paths.
     pub left: Vec<Remark>,
+    /// What was placed under another name, in the order of paths.
+    pub copied: Vec<Copied>,
 }
 
 /// Places what is wanted in the folder `root`, which is made if it is missing.
@@ -163,8 +205,32 @@ pub async fn download(
     sources: Sources,
     options: &DownloadOptions,
     progress: &dyn Progress,
-) -> Result<DownloadReport, TransferError> {
+) -> Result<DownloadReport, DownloadStopped> {
     let began = Instant::now();
+    let mut report = DownloadReport::default();
+    let placed = place(root, wanted, sources, options, progress, &mut report).await;
+    report.summary.errors.sort_by(|a, b| a.path.cmp(&b.path));
+    report.left.sort_by(|a, b| a.path.cmp(&b.path));
+    report.copied.sort_by(|a, b| a.path.cmp(&b.path));
+    report.summary.elapsed = began.elapsed();
+    match placed {
+        Ok(()) => Ok(report),
+        Err(source) => Err(DownloadStopped {
+            report: Box::new(report),
+            source,
+        }),
+    }
+}
+
+/// Does it, and notes what was done.
+async fn place(
+    root: &Path,
+    wanted: Wanted<'_>,
+    sources: Sources,
+    options: &DownloadOptions,
+    progress: &dyn Progress,
+    report: &mut DownloadReport,
+) -> Result<(), TransferError> {
     let place = Opened::new(root, options.permissions)?;
     let chunk_size = wanted.chunk_size();
     let meter = Meter::new(Phase::Download, 0, 0);
@@ -177,7 +243,6 @@ pub async fn download(
     let Survey { entries, leftovers } = survey;
     let plan = plan::plan(entries, deletes);
     check(&place, &plan, &leftovers, options)?;
-    let mut report = DownloadReport::default();
     let files = plan.files.iter().map(|step| step.file.size);
     let failed = plan.failed.iter().filter_map(|(_, size, _)| *size);
     for size in files.chain(failed) {
@@ -189,11 +254,7 @@ pub async fn download(
     let total = report.summary.total;
     let meter = Meter::new(Phase::Download, total.count, total.bytes);
     let run = Run::new(place, leftovers, sources, options, chunk_size, meter);
-    run.act(plan, progress, &mut report).await?;
-    report.summary.errors.sort_by(|a, b| a.path.cmp(&b.path));
-    report.left.sort_by(|a, b| a.path.cmp(&b.path));
-    report.summary.elapsed = began.elapsed();
-    Ok(report)
+    run.act(plan, progress, report).await
 }
 
 /// The folder, open.

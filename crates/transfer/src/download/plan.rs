@@ -108,7 +108,7 @@ pub enum Conflict {
 /// What [`Conflict`] means for what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resolution {
-    Skip,
+    Leave(&'static str),
     Replace,
     Copy,
     Refuse(&'static str),
@@ -117,7 +117,12 @@ pub(super) enum Resolution {
 /// What happens where `occupant` is in the way.
 pub(super) fn resolve(conflict: Conflict, occupant: Occupant) -> Resolution {
     match (conflict, occupant) {
-        (Conflict::Skip, _) => Resolution::Skip,
+        (Conflict::Skip, Occupant::File) => Resolution::Leave("there is another file in its place"),
+        (Conflict::Skip, Occupant::Link) => Resolution::Leave("there is another link in its place"),
+        (Conflict::Skip, Occupant::Dir) => Resolution::Leave("there is a directory in its place"),
+        (Conflict::Skip, Occupant::Other) => {
+            Resolution::Leave("there is a FIFO, a socket or a device in its place")
+        }
         (Conflict::CreateCopy, _) => Resolution::Copy,
         (Conflict::Overwrite, Occupant::File | Occupant::Link) => Resolution::Replace,
         (Conflict::Overwrite, Occupant::Dir) => {

@@ -124,7 +124,8 @@ impl Setup {
             store: Arc::clone(&self.record) as _,
             nearby: None,
         };
-        download(&self.root(), wanted, sources, &self.options, &Silent).await
+        let placed = download(&self.root(), wanted, sources, &self.options, &Silent).await;
+        placed.map_err(|stopped| stopped.source)
     }
 
     /// What files of a download share, to do steps one by one.

@@ -54,8 +54,8 @@ impl<'a> Dirs<'a> {
         Ok(())
     }
 
-    /// Makes a link. Says whether it did; `false` if what is there is left instead.
-    pub(super) fn link(&mut self, step: &LinkStep, conflict: Conflict) -> io::Result<bool> {
+    /// Makes a link.
+    pub(super) fn link(&mut self, step: &LinkStep, conflict: Conflict) -> io::Result<Linked> {
         let text = step.target.relative_to(&step.path);
         let holding = self.holding(step.path.borrowed())?;
         let name = step.path.borrowed().name();
@@ -68,11 +68,11 @@ impl<'a> Dirs<'a> {
                         taken = Some(occupant_of(holding, name)?.unwrap_or(Occupant::Other));
                         continue;
                     }
-                    made => return made.map(|()| true),
+                    made => return made.map(|()| Linked::Made),
                 }
             };
             return match resolve(conflict, occupant) {
-                Resolution::Skip => Ok(false),
+                Resolution::Leave(why) => Ok(Linked::Left(why)),
                 Resolution::Refuse(why) => Err(io::Error::new(io::ErrorKind::AlreadyExists, why)),
                 Resolution::Replace => replace_by_link(holding, name, &text),
                 Resolution::Copy => copy_link(holding, name, &text),
@@ -105,6 +105,17 @@ impl<'a> Dirs<'a> {
     }
 }
 
+/// What became of a link.
+pub(super) enum Linked {
+    Made,
+    /// Made under this name, beside what has its own.
+    Copied(Vec<u8>),
+    /// A copy of it was there.
+    There,
+    /// Not made, since this is in its place.
+    Left(&'static str),
+}
+
 /// What stands at a name, if anything does.
 pub(super) fn occupant_of(dir: &HeldDir, name: &[u8]) -> io::Result<Option<Occupant>> {
     Ok(dir.look(name)?.map(|facts| match facts.kind {
@@ -116,7 +127,7 @@ pub(super) fn occupant_of(dir: &HeldDir, name: &[u8]) -> io::Result<Option<Occup
 }
 
 /// Puts a link over a file or link, which is there until the link is.
-fn replace_by_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<bool> {
+fn replace_by_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<Linked> {
     let key = attachfs_manifest::ContentHash::of(text);
     let beside = super::part::new_name(key)?;
     dir.create_link(&beside, text)?;
@@ -124,11 +135,11 @@ fn replace_by_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<bool> 
         dir.remove_file(&beside)?;
         return Err(error);
     }
-    Ok(true)
+    Ok(Linked::Made)
 }
 
 /// Makes a link under the first name of a copy that is free, unless one of those before is the same.
-fn copy_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<bool> {
+fn copy_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<Linked> {
     let mut number = 1;
     loop {
         let copy = copy_name(name, number);
@@ -137,10 +148,10 @@ fn copy_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<bool> {
                 let is_same = occupant_of(dir, &copy)? == Some(Occupant::Link)
                     && dir.read_link(&copy)? == text;
                 if is_same {
-                    return Ok(false);
+                    return Ok(Linked::There);
                 }
             }
-            made => return made.map(|()| true),
+            made => return made.map(|()| Linked::Copied(copy)),
         }
         number += 1;
     }

@@ -157,10 +157,13 @@ impl Shared {
             tracing::warn!(path = %item.path, error = &error as &dyn std::error::Error,
                 "the file cannot be read and is left out");
             self.meter.known(item.scanned.size, 0);
-            return Ok(Done::Unreadable(Unreadable {
-                path: item.path,
-                error,
-            }));
+            return Ok(Done::Unreadable {
+                size: item.scanned.size,
+                file: Unreadable {
+                    path: item.path,
+                    error,
+                },
+            });
         }
         match &self.store {
             Some(store) if store.others_may_pass(&error) => {

@@ -133,7 +133,7 @@ impl Shared {
             let len = range.end - range.start;
             // A turn is taken before an object is waited for, never while others wait for it; and only
             // for what has to be sent.
-            if is_large && self.has(hash, len, kept).await? {
+            if is_large && self.has(hash, len, scanned, kept).await? {
                 continue;
             }
             let _turn = match &self.store {

@@ -152,7 +152,11 @@ impl<K: FnMut(Done)> Account<K> {
                     self.objects.add(outcome, len);
                 }
             }
-            Done::Unreadable(_) => {}
+            // Its fate is told elsewhere; here is what is in the manifest.
+            Done::Unreadable { size, .. } => {
+                self.files.total.count -= 1;
+                self.files.total.bytes -= size;
+            }
             Done::Failed {
                 path,
                 stored,

@@ -6,22 +6,60 @@ use std::sync::Arc;
 
 use attachfs_manifest::ContentHash;
 use attachfs_scan::ScannedFile;
-use attachfs_store::Payload;
+use attachfs_store::{Payload, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use super::file::Shared;
 use super::{Done, Item, node_of};
 use crate::TransferError;
+use crate::refusals::is_of_the_file;
 use crate::upload::{Outcome, Sending};
 
-/// The objects that are in the store by now or on their way. Who wants to store one waits for who
-/// came first, and takes over if that one fails: its file may have changed.
+/// The objects that are in the store by now, on their way, or refused. Who wants to store one waits for who
+/// came first, shares its fate if the store refused the object, and takes over if its file was at fault:
+/// that may have changed.
 #[derive(Default)]
-pub(super) struct Stored(Mutex<HashMap<ContentHash, Arc<OnceCell<()>>>>);
+pub(super) struct Stored(Mutex<HashMap<ContentHash, Fate>>);
+
+/// What became of an object, once that is known.
+type Fate = Arc<OnceCell<Result<(), Refused>>>;
+
+/// What the store said when it was asked for an object, or to take it.
+enum Refused {
+    Ask(Arc<StoreError>),
+    Send(Arc<StoreError>),
+}
+
+impl Refused {
+    /// The refusal in an error, unless the file is at fault.
+    fn of(error: &TransferError) -> Option<Self> {
+        match error {
+            TransferError::Ask { source, .. } => Some(Self::Ask(Arc::clone(source))),
+            TransferError::Store { source, .. } if !is_of_the_file(source) => {
+                Some(Self::Send(Arc::clone(source)))
+            }
+            _ => None,
+        }
+    }
+
+    /// What it means to a file that has the object.
+    fn to(&self, hash: ContentHash, file: &ScannedFile) -> TransferError {
+        match self {
+            Self::Ask(source) => TransferError::Ask {
+                hash,
+                source: Arc::clone(source),
+            },
+            Self::Send(source) => TransferError::Store {
+                path: file.source(),
+                source: Arc::clone(source),
+            },
+        }
+    }
+}
 
 impl Stored {
-    fn cell(&self, hash: ContentHash) -> Arc<OnceCell<()>> {
+    fn cell(&self, hash: ContentHash) -> Fate {
         Arc::clone(self.0.lock().entry(hash).or_default())
     }
 }
@@ -40,24 +78,36 @@ impl Shared {
         &self,
         hash: ContentHash,
         len: u64,
+        file: &ScannedFile,
         kept: &mut Kept,
     ) -> Result<bool, TransferError> {
         let Some(store) = &self.store else {
             return Ok(true);
         };
         let cell = self.stored.cell(hash);
-        if cell.initialized() {
-            return Ok(true);
+        if let Some(fate) = cell.get() {
+            return match fate {
+                Ok(()) => Ok(true),
+                Err(refused) => Err(refused.to(hash, file)),
+            };
         }
         if store.relies_on(hash, len) {
             kept.relies = true;
             return Ok(true);
         }
-        if !store.has(hash, len).await? {
-            return Ok(false);
+        match store.has(hash, len).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => {
+                if let Some(refused) = Refused::of(&error) {
+                    // Or somebody else found out meanwhile.
+                    let _ = cell.set(Err(refused));
+                }
+                return Err(error);
+            }
         }
         // Whoever came first counts it.
-        if cell.set(()).is_ok() {
+        if cell.set(Ok(())).is_ok() {
             kept.stored.push((Outcome::AlreadyThere, len));
         }
         Ok(true)
@@ -82,10 +132,15 @@ impl Shared {
         }
         let mut mine = None;
         let ensure = || async {
-            mine = Some(store.ensure(hash, len, sending, &file.source()).await?);
-            Ok::<_, TransferError>(())
+            match store.ensure(hash, len, sending, &file.source()).await {
+                Ok(outcome) => mine = Some(outcome),
+                Err(error) => return Refused::of(&error).map(Err).ok_or(error),
+            }
+            Ok(Ok(()))
         };
-        cell.get_or_try_init(ensure).await?;
+        if let Err(refused) = cell.get_or_try_init(ensure).await? {
+            return Err(refused.to(hash, file));
+        }
         // Whoever came first counts it.
         kept.stored.extend(mine.map(|outcome| (outcome, len)));
         Ok(())

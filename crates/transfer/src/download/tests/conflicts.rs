@@ -6,13 +6,25 @@ fn wanted(setup: &Setup) -> Snapshot {
     snapshot([("a.tar.gz", setup.file("new")), ("b", setup.file("b"))])
 }
 
+fn copied(path: &str, name: &str) -> Copied {
+    let (path, name) = (path.to_owned(), name.to_owned());
+    Copied { path, name }
+}
+
+fn left(path: &str, why: &str) -> Remark {
+    let (path, why) = (path.to_owned(), why.to_owned());
+    Remark { path, why }
+}
+
 #[tokio::test]
 async fn by_default_a_file_that_differs_stays_and_a_copy_is_made_once() {
     let setup = Setup::new();
     setup.there("a.tar.gz", "mine");
     setup.there("a.tar (1).gz", "mine too");
     let wanted = wanted(&setup);
-    assert_eq!(counts(&setup.place(&wanted).await), (2, 2, 0, 0));
+    let report = setup.place(&wanted).await;
+    assert_eq!(counts(&report), (2, 2, 0, 0));
+    assert_eq!(report.copied, [copied("a.tar.gz", "a.tar (2).gz")]);
     let all = ["a.tar (1).gz", "a.tar (2).gz", "a.tar.gz", "b"];
     assert_eq!(setup.names(), all);
     assert_eq!(setup.text("a.tar.gz"), "mine");
@@ -28,7 +40,12 @@ async fn a_file_that_differs_can_be_left_or_replaced() {
     setup.there("a.tar.gz", "mine");
     let wanted = wanted(&setup);
     setup.options.conflict = Conflict::Skip;
-    assert_eq!(counts(&setup.place(&wanted).await), (2, 1, 1, 0));
+    let report = setup.place(&wanted).await;
+    assert_eq!(counts(&report), (2, 1, 1, 0));
+    assert_eq!(
+        report.left,
+        [left("a.tar.gz", "there is another file in its place")]
+    );
     assert_eq!(setup.text("a.tar.gz"), "mine");
     setup.options.conflict = Conflict::Overwrite;
     assert_eq!(counts(&setup.place(&wanted).await), (2, 1, 1, 0));
@@ -131,13 +148,21 @@ async fn links_are_copied_left_or_replaced_like_files() {
     let mut setup = Setup::new();
     setup.there("l", "mine");
     let wanted = snapshot([("t", setup.file("t")), ("l", link("t"))]);
-    setup.place(&wanted).await;
+    assert_eq!(setup.place(&wanted).await.copied, [copied("l", "l (1)")]);
     assert_eq!(setup.text("l"), "mine");
     assert_eq!(
         fs::read_link(setup.at("l (1)")).unwrap(),
         PathBuf::from("t")
     );
-    assert_eq!(counts(&setup.place(&wanted).await), (2, 0, 2, 0));
+    let again = setup.place(&wanted).await;
+    assert_eq!((counts(&again), again.left), ((2, 0, 2, 0), vec![]));
+    setup.options.conflict = Conflict::Skip;
+    let skipping = setup.place(&wanted).await;
+    assert_eq!(counts(&skipping), (2, 0, 2, 0));
+    assert_eq!(
+        skipping.left,
+        [left("l", "there is another file in its place")]
+    );
     setup.options.conflict = Conflict::Overwrite;
     setup.place(&wanted).await;
     assert_eq!(fs::read_link(setup.at("l")).unwrap(), PathBuf::from("t"));

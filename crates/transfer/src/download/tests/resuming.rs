@@ -138,7 +138,13 @@ async fn a_listener_that_has_enough_ends_it_and_the_next_one_goes_on() {
     )
     .await
     .unwrap_err();
-    assert!(matches!(error, TransferError::Cancelled(_)), "{error}");
+    assert!(
+        matches!(error.source, TransferError::Cancelled(_)),
+        "{error}"
+    );
+    let summary = &error.report.summary;
+    assert_eq!(summary.total.count, 500);
+    assert!((1..500).contains(&summary.processed.count), "{summary:?}");
     let report = setup.place(&wanted).await;
     assert!(report.summary.is_complete());
     assert!(report.summary.skipped.count > 0);

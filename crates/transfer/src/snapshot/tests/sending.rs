@@ -174,6 +174,54 @@ async fn an_object_that_the_store_refuses_is_reported_and_the_others_are_stored(
 }
 
 #[tokio::test]
+async fn an_object_that_the_store_refuses_is_tried_once_and_fails_each_of_its_files() {
+    for (kind, small_file) in [
+        (CallKind::Put, 100),
+        (CallKind::Put, 0),
+        (CallKind::Head, 100),
+        (CallKind::Head, 0),
+    ] {
+        for named_first in [false, true] {
+            let (folder, memory) = (numbered(50), Arc::new(MemoryStore::new()));
+            for number in 0..20 {
+                fs::write(folder.path().join(format!("same{number:02}")), "same").unwrap();
+            }
+            let same = ContentHash::of(b"same");
+            let store = FaultStore::new(Arc::clone(&memory) as _);
+            store.add(Rule::on(kind, Fault::Before(Failure::Denied)).of(same));
+            let store = Arc::new(RecordStore::new(Arc::new(store)));
+            let options = UploadOptions {
+                small_file,
+                unasked: 0,
+                ..UploadOptions::default()
+            };
+            let uploader = Uploader::new(Arc::clone(&store) as _, options);
+            let scan = scanned(&folder);
+            let error = if named_first {
+                let taken = snapshot(&scan, &whole(), None, &Silent).await.unwrap();
+                let root = Below::open(folder.path()).unwrap();
+                let named = named(&taken.0);
+                let uploaded = upload_named(&root, named, &uploader, &Silent).await;
+                uploaded.map(drop).unwrap_err()
+            } else {
+                let taken = snapshot(&scan, &whole(), Some(&uploader), &Silent).await;
+                taken.map(drop).unwrap_err()
+            };
+            let TransferError::Unfinished(summary) = &error else {
+                panic!("{error:?}")
+            };
+            assert_eq!(files(summary), (50, 0, 20));
+            assert_eq!(memory.objects().len(), 50);
+            let of_same = store
+                .calls()
+                .into_iter()
+                .filter(|call| call.kind() == CallKind::Put && call.chunk() == Some(same));
+            assert_eq!(of_same.count(), usize::from(kind == CallKind::Put));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_refuses_everything_ends_the_upload_with_its_own_error() {
     for failure in [Failure::Denied, Failure::Unreachable, Failure::Full] {
         let (folder, store) = (numbered(300), FaultStore::new(Arc::new(MemoryStore::new())));
@@ -202,6 +250,23 @@ async fn a_file_that_vanished_is_reported_and_the_others_are_stored() {
         "{why}"
     );
     assert_eq!(memory.objects().len(), 2);
+}
+
+#[tokio::test]
+async fn a_file_that_is_left_out_is_not_in_the_total() {
+    let (folder, memory) = (numbered(3), Arc::new(MemoryStore::new()));
+    let scan = scanned(&folder);
+    fs::remove_file(folder.path().join("0001")).unwrap();
+    let uploader = uploader(Arc::clone(&memory) as _, 100);
+    let options = HashOptions {
+        skip_unreadable: true,
+        ..whole()
+    };
+    let taken = snapshot(&scan, &options, Some(&uploader), &Silent).await;
+    let report = taken.unwrap().1;
+    assert_eq!(report.unreadable.len(), 1);
+    assert_eq!(report.summary.total, Tally { count: 2, bytes: 4 });
+    assert_eq!(report.summary.processed, report.summary.total);
 }
 
 fn named(snapshot: &Snapshot) -> Vec<NamedFile> {
