@@ -124,6 +124,20 @@ async fn a_listing_that_begins_anew_with_each_page_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_not_what_its_checksum_says_is_an_error() {
+    let bench = Bench::new().await;
+    let answer = format!(
+        "200 OK\r\nconnection: close\r\nx-amz-checksum-crc32: {}\r\ncontent-length: 1\r\n\r\n2",
+        lean::crc32(b"1")
+    );
+    let script = Script::of(&[&answer], None).await;
+    let store = S3Store::connect(script.options(&bench)).await.unwrap();
+    let key: ManifestKey = "farm/m".parse().unwrap();
+    let error = store.get_manifest(&key).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn head_follows_the_clock_of_a_server_whose_time_is_another() {
     let bench = Bench::new().await;
     let hour_ago = SystemTime::now() - Duration::from_hours(1);
