@@ -29,8 +29,8 @@ struct Sending {
     rest: Bytes,
     bandwidth: Arc<Bandwidth>,
     progress: Progress,
-    /// Until when the next step waits for the limit of bandwidth, since when.
-    waiting: Option<(Pin<Box<Sleep>>, Instant)>,
+    /// The next step waits for the limit of bandwidth.
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 /// How far a body is that is being sent.
@@ -41,8 +41,6 @@ struct Sent {
     pace: Pace,
     /// When the connection had taken all of it.
     done: Option<Instant>,
-    /// The body waits for the limit of bandwidth.
-    waits: bool,
 }
 
 /// What to do while a body is being sent.
@@ -59,9 +57,6 @@ impl Progress {
         let mut sent = self.0.lock();
         if let Some(done) = sent.done {
             return Ok(Watch::SentAt(done));
-        }
-        if sent.waits {
-            return Ok(Watch::Until(Instant::now() + Duration::from_millis(100)));
         }
         sent.pace.check()?;
         Ok(Watch::Until(sent.pace.patience()))
@@ -83,7 +78,6 @@ pub(crate) fn sending(
     let progress = Progress(Arc::new(Mutex::new(Sent {
         pace: Pace::new(slowest),
         done: bytes.is_empty().then(Instant::now),
-        waits: false,
     })));
     if bytes.is_empty() {
         return (SdkBody::empty(), progress);
@@ -105,13 +99,9 @@ impl Body for Sending {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some((sleep, since)) = &mut self.waiting {
+        if let Some(sleep) = &mut self.waiting {
             ready!(sleep.as_mut().poll(context));
-            let waited = since.elapsed();
             self.waiting = None;
-            let mut sent = self.progress.0.lock();
-            sent.waits = false;
-            sent.pace.excuse(waited);
         }
         if self.rest.is_empty() {
             return Poll::Ready(None);
@@ -124,13 +114,15 @@ impl Body for Sending {
         sent.pace.moved(step as u64);
         if done {
             sent.done = Some(Instant::now());
+        } else if let Some(at) = free_at {
+            // Excused now: a connection that takes no more does not ask again when the time has come.
+            sent.pace
+                .excuse(at.saturating_duration_since(Instant::now()));
+            drop(sent);
+            self.waiting = Some(Box::pin(tokio::time::sleep_until(at)));
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        sent.waits = !done && free_at.is_some();
         drop(sent);
-        if let Some(at) = free_at.filter(|_| !done) {
-            let sleep = Box::pin(tokio::time::sleep_until(at));
-            self.waiting = Some((sleep, Instant::now()));
-        }
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 

@@ -27,7 +27,7 @@ use crate::endpoint::{BucketUrl, Place};
 use crate::error::NoAnswer;
 use crate::flights::{Flights, Memory};
 use crate::lean::Lean;
-use crate::pace::Slowest;
+use crate::pace::{Slowest, USUAL_RATE};
 use crate::retry::Retries;
 use crate::sign::Clock;
 use crate::terms::Terms;
@@ -38,9 +38,6 @@ const DEFAULT_REGION: &str = "us-east-1";
 
 /// Requests at a time: enough for small objects over a long way, and what a process may open.
 const MAX_CONNECTIONS: usize = 128;
-
-/// A body that moves fewer bytes a second is given up.
-const MIN_RATE: u64 = 10_000;
 
 pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
     check_endpoint(&options)?;
@@ -91,14 +88,14 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         keys,
         clock: Clock::default(),
         terms,
-        retries: Retries::new(&retry.with_initial_backoff(options.first_wait)),
+        retries: Retries::new(&retry.with_initial_backoff(options.first_wait), most),
         flights: Flights::new(most),
         memory: Memory::new(),
         buffers: Buffers::default(),
         bandwidth: Arc::new(Bandwidth::new(access.max_bandwidth)),
         slowest: Slowest {
             stall: options.stall_timeout,
-            rate: access.min_rate.unwrap_or(MIN_RATE),
+            rate: access.min_rate.unwrap_or(USUAL_RATE),
             window: options.min_rate_window,
         },
         attempt: options.attempt_timeout,

@@ -11,6 +11,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
+use rustls::AlertDescription;
 
 use crate::refusal::Refusal;
 
@@ -153,7 +154,7 @@ pub(crate) fn no_credentials(what: String, error: &CredentialsError) -> StoreErr
 
 /// There was no connection for `what`, or it broke before there was an answer.
 pub(crate) fn no_connection(what: String, error: &ConnectorError) -> StoreError {
-    if cause_of::<rustls::Error>(error).is_some() {
+    if is_distrust(error) {
         return StoreError::Denied {
             what,
             advice: "no trusted TLS connection can be made; check --endpoint-url, and --ca-bundle \
@@ -177,7 +178,34 @@ pub(crate) fn no_connection(what: String, error: &ConnectorError) -> StoreError 
 
 /// Whether another try can not help: the server is there, and is not who it should be.
 pub(crate) fn is_final(error: &ConnectorError) -> bool {
-    error.is_user() || cause_of::<rustls::Error>(error).is_some()
+    error.is_user() || is_distrust(error)
+}
+
+/// Whether the two sides cannot agree on TLS. What else TLS complains of is a connection that broke.
+fn is_distrust(error: &(dyn StdError + 'static)) -> bool {
+    match cause_of::<rustls::Error>(error) {
+        Some(
+            rustls::Error::InvalidCertificate(_)
+            | rustls::Error::NoCertificatesPresented
+            | rustls::Error::PeerIncompatible(_),
+        ) => true,
+        Some(rustls::Error::AlertReceived(alert)) => matches!(
+            alert,
+            AlertDescription::HandshakeFailure
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateRequired
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::ProtocolVersion
+                | AlertDescription::InsufficientSecurity
+                | AlertDescription::UnrecognisedName
+        ),
+        _ => false,
+    }
 }
 
 /// The first error of this type among an error and its causes. An I/O error that only wraps another
@@ -221,5 +249,25 @@ mod tests {
     fn credentials_that_came_too_late_may_come_again() {
         let late = CredentialsError::provider_timed_out(std::time::Duration::from_secs(1));
         assert!(of_credentials(late).is_transient());
+    }
+
+    #[test]
+    fn tls_that_breaks_is_no_distrust() {
+        for (error, distrust) in [
+            (rustls::Error::DecryptError, false),
+            (alert(AlertDescription::InternalError), false),
+            (alert(AlertDescription::UnknownCA), true),
+            (
+                rustls::Error::InvalidCertificate(rustls::CertificateError::Expired),
+                true,
+            ),
+        ] {
+            let error = ConnectorError::io(std::io::Error::other(error).into());
+            assert_eq!(is_final(&error), distrust, "{error:?}");
+        }
+    }
+
+    fn alert(description: AlertDescription) -> rustls::Error {
+        rustls::Error::AlertReceived(description)
     }
 }

@@ -27,6 +27,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
+use tokio::time::Instant;
 
 use crate::bandwidth::Bandwidth;
 use crate::body::{self, Broken, Progress, Watch};
@@ -126,6 +127,7 @@ impl Lean {
         let mut left = self.operation;
         let (mut failed, mut throttled) = (0, 0);
         let (mut renewed, mut reset) = (false, false);
+        let mut unconnected: Option<Instant> = None;
         loop {
             let flight = self.flights.take().await;
             let trouble = match self.attempt(request, &mut left).await {
@@ -146,6 +148,10 @@ impl Lean {
                 Again::Never if trouble.failure.status.is_some() => flight.succeeded(),
                 Again::Never => {}
                 Again::Later => failed += 1,
+                Again::Connected => {
+                    failed += 1;
+                    unconnected.get_or_insert_with(Instant::now);
+                }
                 Again::NewKeys => renewed = true,
                 Again::OtherTime => reset = true,
                 Again::Slower => {
@@ -154,7 +160,8 @@ impl Lean {
                 }
             }
             drop(flight);
-            let wait = self.retries.wait(again, failed, throttled);
+            let outage = unconnected.map_or(Duration::ZERO, |since| since.elapsed());
+            let wait = self.retries.wait(again, failed, throttled, outage);
             let Some(wait) = wait.filter(|wait| *wait < left) else {
                 return Err(trouble.failure);
             };
@@ -180,10 +187,12 @@ impl Lean {
             };
             Trouble::without_answer(Again::Never, error)
         })?;
+        // That the connection took the body does not mean that the server has it.
+        let drain = self.slowest.to_drain(request.body.len() as u64);
         let answered = self
-            .answer(request, http, &progress, self.attempt.min(*left))
+            .answer(request, http, &progress, self.attempt.min(*left) + drain)
             .await;
-        *left = left.saturating_sub(progress.since_sent());
+        *left = left.saturating_sub(progress.since_sent().saturating_sub(drain));
         let answer = answered?;
         let status = answer.status();
         if status.is_success() {
@@ -307,13 +316,26 @@ impl Lean {
         };
         let mut refusal = Refusal::read(status, &text);
         refusal.request_id = id.or(refusal.request_id);
-        refusal.region = region.or(refusal.region);
+        // Where the bucket is helps only whoever asked elsewhere.
+        refusal.region = region
+            .or(refusal.region)
+            .filter(|region| *region != self.bucket.region);
         if request.method == "HEAD" && status == 404 {
             // The answer to HEAD has no body to say what is not there.
             refusal.code = Some("NotFound".to_owned());
         }
         let code = refusal.code.as_deref().unwrap_or_default();
         let again = match Again::after(status, code) {
+            // Without a body nobody says that it is the time; the date does.
+            Again::Never
+                if (request.method, status) == ("HEAD", 403)
+                    && self.clock.differs_from(date.as_deref()) =>
+            {
+                Again::OtherTime
+            }
+            again => again,
+        };
+        let again = match again {
             Again::OtherTime if !self.clock.set(date.as_deref()) => Again::Never,
             again => again,
         };
@@ -333,7 +355,7 @@ fn no_answer(request: &Request<'_>, error: &ConnectorError) -> Trouble {
     let again = if is_final(error) {
         Again::Never
     } else {
-        Again::Later
+        Again::Connected
     };
     Trouble::without_answer(again, no_connection(request.what(), error))
 }

@@ -16,8 +16,8 @@
 //!
 //! Bodies are sent with a CRC32, which the server checks and keeps, instead of a signature over
 //! their bytes: the checksum is signed, costs a fraction of a SHA-256, and is there on connections
-//! without TLS too. Checksums of answers are not asked for, because whoever reads an object knows
-//! its hash.
+//! without TLS too. Checksums of answers are asked for with manifests only: whoever reads an object
+//! knows its hash.
 
 mod bandwidth;
 mod body;

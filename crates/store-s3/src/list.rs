@@ -16,6 +16,7 @@ impl S3Store {
     ) -> Result<Page, StoreError> {
         let start = self.prefix.join(&folder.key_start());
         let below = self.prefix.join("");
+        let mut last = after.unwrap_or_default().to_owned();
         let after = after.map(|after| self.prefix.join(after));
         let request = self.client.list_objects_v2().bucket(self.bucket.as_str());
         let answer = request
@@ -32,6 +33,13 @@ impl S3Store {
         for object in answer.contents() {
             let key = object.key().and_then(|key| key.strip_prefix(&below));
             let key = key.ok_or_else(|| strange("the answer has a key that was not asked for"))?;
+            // Else the listing would begin anew with each page, and never end.
+            if *key <= *last {
+                return Err(strange(
+                    "the answer's keys are not in order behind the one that was named",
+                ));
+            }
+            key.clone_into(&mut last);
             let len = object.size().and_then(|len| len.try_into().ok());
             let len = len.ok_or_else(|| strange("the answer has an object without a length"))?;
             let modified = object.last_modified().and_then(time);

@@ -9,6 +9,7 @@ use attachfs_store::{Metadata, PutOutcome, StoreError, StoredManifest};
 use aws_sdk_s3::config::Builder as ConfigBuilder;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
 
 use crate::S3Store;
@@ -46,7 +47,9 @@ impl S3Store {
 
     async fn request_manifest(&self, key: &str) -> Result<GetObjectOutput, StoreError> {
         let request = self.client.get_object().bucket(self.bucket.as_str());
-        let sent = request.key(key).send().await;
+        // Nobody knows the hash of a manifest, so the server's checksum is held against its bytes.
+        let request = request.key(key).checksum_mode(ChecksumMode::Enabled);
+        let sent = request.send().await;
         sent.map_err(|error| failure("reading", &self.url(key), error).error)
     }
 

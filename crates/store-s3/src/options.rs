@@ -18,7 +18,8 @@ pub struct S3Options {
     /// Keys that the caller has, instead of the standard places.
     pub credentials: Option<S3Credentials>,
     /// How often a request is made in all. `None`: as the AWS configuration says, which is 3. A
-    /// server that asks for slower requests is asked more often, as long as time is left.
+    /// server that asks for slower requests is asked more often, as long as time is left, and so is one
+    /// to which connections fail for a few seconds.
     pub max_attempts: Option<u32>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,

@@ -20,6 +20,24 @@ pub(crate) struct Slowest {
     pub(crate) window: Duration,
 }
 
+impl Slowest {
+    /// How long bytes that a connection has taken may still be on their way out: the connection
+    /// holds some, and the system's and a proxy's buffers more.
+    pub(crate) fn to_drain(self, len: u64) -> Duration {
+        let rate = match self.rate {
+            0 => USUAL_RATE,
+            rate => rate,
+        };
+        Duration::from_secs_f64(len.min(MOST_BUFFERED) as f64 / rate as f64)
+    }
+}
+
+/// A body that moves fewer bytes a second is given up, if nobody says otherwise.
+pub(crate) const USUAL_RATE: u64 = 10_000;
+
+/// What is between this side and the network at most: what Linux gives to a connection's buffer.
+const MOST_BUFFERED: u64 = 4 << 20;
+
 /// A body that is too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TooSlow {
@@ -68,7 +86,7 @@ impl Pace {
         self.moved += bytes;
     }
 
-    /// This long nothing could move because this side waited for itself.
+    /// This long nothing can or could move because this side waits for itself.
     pub(crate) fn excuse(&mut self, waited: Duration) {
         self.last += waited;
         self.window_began += waited;
@@ -147,6 +165,14 @@ mod tests {
             pace.moved(10_000);
             pace.check().unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_in_buffers_may_drain_at_the_least_rate() {
+        assert_eq!(SLOWEST.to_drain(450_000), Duration::from_secs(45));
+        assert_eq!(SLOWEST.to_drain(u64::MAX), SLOWEST.to_drain(4 << 20));
+        let any = Slowest { rate: 0, ..SLOWEST };
+        assert_eq!(any.to_drain(10_000), Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,6 +61,13 @@ impl Refusal {
         }
     }
 
+    fn elsewhere(&self) -> String {
+        match &self.region {
+            Some(region) => format!("the bucket is in the region {region}; use --region {region}"),
+            None => "the bucket is in another region; check --region".to_owned(),
+        }
+    }
+
     fn is_about_kms(&self) -> bool {
         self.message
             .as_ref()
@@ -80,14 +87,11 @@ impl Refusal {
             (_, "NoSuchBucket") => {
                 "there is no such bucket; check its name, the region and the endpoint".to_owned()
             }
+            // HEAD is told without a name, but with the region.
+            (400, "") if self.region.is_some() => self.elsewhere(),
             (301 | 307, _)
             | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
-                match &self.region {
-                    Some(region) => {
-                        format!("the bucket is in the region {region}; use --region {region}")
-                    }
-                    None => "the bucket is in another region; check --region".to_owned(),
-                }
+                self.elsewhere()
             }
             (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthFailure" | "NotSignedUp") => {
                 "the server does not accept these credentials; check the profile or the keys"
@@ -109,6 +113,11 @@ impl Refusal {
                 return StoreError::NotFound {
                     what: url.to_owned(),
                 };
+            }
+            (404, "NoSuchUpload") => {
+                "the upload in parts is no longer known; check whether the bucket's rules or \
+                 somebody abort unfinished uploads"
+                    .to_owned()
             }
             (404, _) => "this is not the answer of an S3 server; check the endpoint".to_owned(),
             (507, _)
@@ -236,6 +245,16 @@ mod tests {
             let error = refusal.explain("reading s3://b/k".to_owned(), "s3://b/k");
             let is_right = matches!(error, StoreError::Denied { reach, .. } if reach == expected);
             assert!(is_right, "{code} {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_elsewhere_is_named_where_only_the_header_tells() {
+        for status in [400, 301] {
+            let mut refusal = Refusal::read(status, b"");
+            refusal.region = Some("eu-west-1".to_owned());
+            let error = refusal.explain("looking for".to_owned(), "s3://b/k");
+            assert!(error.to_string().contains("--region eu-west-1"), "{error}");
         }
     }
 

@@ -3,7 +3,8 @@
 //! The rules are those of the SDK's standard mode, with its budget of tokens: each retry costs
 //! some, a success gives them back, and a store against which everything fails soon stops asking
 //! twice. One thing differs: *slow down* is not a failure but a request, which
-//! [`crate::flights`] grants. It costs no tokens and no attempts, only time.
+//! [`crate::flights`] grants. It costs no tokens and no attempts, only time. And where there is no
+//! connection for a moment, attempts are over before the moment is: they go on for [`OUTAGE`].
 
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub(crate) enum Again {
     Never,
     /// It may pass by itself.
     Later,
+    /// There may be a connection later that does not break.
+    Connected,
     /// The server asks for slower requests.
     Slower,
     /// The keys are no longer valid; others may be.
@@ -72,8 +75,13 @@ impl Again {
     }
 }
 
-/// The tokens that the SDK begins with, and what they buy.
+/// For this long a request is made again that finds no connection, or one that breaks, however often.
+const OUTAGE: Duration = Duration::from_secs(10);
+
+/// The tokens that the SDK begins with, and what they buy. It makes one request at a time; a store
+/// whose requests all fail together has some for each of them.
 const TOKENS: u32 = 500;
+const TOKENS_A_REQUEST: u32 = 3 * COST;
 const COST: u32 = 5;
 const REWARD: u32 = 1;
 
@@ -85,15 +93,20 @@ pub(crate) struct Retries {
     longest: Duration,
     /// Held for a few instructions.
     tokens: Mutex<u32>,
+    most_tokens: u32,
 }
 
 impl Retries {
-    pub(crate) fn new(config: &RetryConfig) -> Self {
+    /// For so many requests at a time.
+    pub(crate) fn new(config: &RetryConfig, at_once: usize) -> Self {
+        let at_once = u32::try_from(at_once).unwrap_or(u32::MAX);
+        let most_tokens = TOKENS.max(at_once.saturating_mul(TOKENS_A_REQUEST));
         Self {
             attempts: config.max_attempts().max(1),
             first: config.initial_backoff(),
             longest: config.max_backoff(),
-            tokens: Mutex::new(TOKENS),
+            tokens: Mutex::new(most_tokens),
+            most_tokens,
         }
     }
 
@@ -101,16 +114,26 @@ impl Retries {
     pub(crate) fn succeeded(&self, failed: u32) {
         let mut tokens = self.tokens.lock();
         let won = if failed > 0 { COST } else { REWARD };
-        *tokens = (*tokens + won).min(TOKENS);
+        *tokens = tokens.saturating_add(won).min(self.most_tokens);
     }
 
-    /// How long to wait before a request is made again that failed so often, this time included;
-    /// `None`: it is not made again.
-    pub(crate) fn wait(&self, again: Again, failed: u32, throttled: u32) -> Option<Duration> {
+    /// How long to wait before a request is made again that failed so often, this time included, and
+    /// has been without a connection for so long; `None`: it is not made again.
+    pub(crate) fn wait(
+        &self,
+        again: Again,
+        failed: u32,
+        throttled: u32,
+        outage: Duration,
+    ) -> Option<Duration> {
         match again {
             Again::NewKeys | Again::OtherTime => Some(Duration::ZERO),
             Again::Slower if self.attempts > 1 => Some(self.back_off(throttled)),
-            Again::Never | Again::Slower => None,
+            Again::Connected if self.attempts > 1 => {
+                let wait = self.back_off(failed);
+                (failed < self.attempts || outage + wait < OUTAGE).then_some(wait)
+            }
+            Again::Never | Again::Slower | Again::Connected => None,
             Again::Later => {
                 if failed >= self.attempts {
                     return None;
@@ -122,12 +145,12 @@ impl Retries {
         }
     }
 
-    /// Somewhere between nothing and a time that doubles with each failure, so that those who
+    /// Somewhere between the half and all of a time that doubles with each failure, so that those who
     /// failed together do not come back together.
     fn back_off(&self, failures: u32) -> Duration {
         let doubled = 1_u32.checked_shl(failures.saturating_sub(1).min(30));
         let most = self.first.saturating_mul(doubled.unwrap_or(u32::MAX));
-        most.min(self.longest).mul_f64(fastrand::f64())
+        most.min(self.longest).mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 }
 
@@ -136,7 +159,7 @@ mod tests {
     use super::*;
 
     fn retries(attempts: u32) -> Retries {
-        Retries::new(&RetryConfig::standard().with_max_attempts(attempts))
+        Retries::new(&RetryConfig::standard().with_max_attempts(attempts), 1)
     }
 
     #[test]
@@ -169,10 +192,10 @@ mod tests {
     #[test]
     fn a_request_is_made_as_often_as_the_configuration_says() {
         let retries = retries(3);
-        assert!(retries.wait(Again::Later, 1, 0).is_some());
-        assert!(retries.wait(Again::Later, 2, 0).is_some());
-        assert!(retries.wait(Again::Later, 3, 0).is_none());
-        assert!(retries.wait(Again::Never, 1, 0).is_none());
+        assert!(retries.wait(Again::Later, 1, 0, Duration::ZERO).is_some());
+        assert!(retries.wait(Again::Later, 2, 0, Duration::ZERO).is_some());
+        assert!(retries.wait(Again::Later, 3, 0, Duration::ZERO).is_none());
+        assert!(retries.wait(Again::Never, 1, 0, Duration::ZERO).is_none());
     }
 
     #[test]
@@ -180,25 +203,50 @@ mod tests {
         let retries = retries(100);
         for failures in 0..100 {
             let most = Duration::from_secs(1_u64 << failures.min(5)).min(Duration::from_secs(20));
-            assert!(retries.back_off(failures + 1) <= most);
+            let wait = retries.back_off(failures + 1);
+            assert!(wait >= most / 2 && wait <= most, "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_connection_time_counts_and_not_attempts() {
+        let retries = retries(3);
+        let at = |failed, outage| {
+            let outage = Duration::from_secs(outage);
+            retries.wait(Again::Connected, failed, 0, outage).is_some()
+        };
+        assert!(at(2, 100) && at(4, 1) && !at(4, 10));
+    }
+
+    #[test]
+    fn many_requests_at_a_time_may_all_be_made_again() {
+        let retries = Retries::new(&RetryConfig::standard(), 128);
+        for _ in 0..2 * 128 {
+            let wait = retries.wait(Again::Later, 1, 0, Duration::ZERO);
+            assert!(wait.is_some());
         }
     }
 
     #[test]
     fn where_everything_fails_nothing_is_tried_twice() {
         let retries = retries(3);
-        let tried = (0..1000).filter(|_| retries.wait(Again::Later, 1, 0).is_some());
+        let tried =
+            (0..1000).filter(|_| retries.wait(Again::Later, 1, 0, Duration::ZERO).is_some());
         assert_eq!(tried.count(), 100);
         retries.succeeded(1);
-        assert!(retries.wait(Again::Later, 1, 0).is_some());
+        assert!(retries.wait(Again::Later, 1, 0, Duration::ZERO).is_some());
     }
 
     #[test]
     fn slow_down_costs_neither_attempts_nor_tokens() {
         let retries = retries(2);
         for throttled in 1..1000 {
-            assert!(retries.wait(Again::Slower, 0, throttled).is_some());
+            assert!(
+                retries
+                    .wait(Again::Slower, 0, throttled, Duration::ZERO)
+                    .is_some()
+            );
         }
-        assert!(retries.wait(Again::Later, 1, 0).is_some());
+        assert!(retries.wait(Again::Later, 1, 0, Duration::ZERO).is_some());
     }
 }

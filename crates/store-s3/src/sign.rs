@@ -17,6 +17,9 @@ use crate::credentials::Keys;
 use crate::endpoint::BucketUrl;
 use crate::error::NoAnswer;
 
+/// Clocks that differ by less are not why a signature is refused.
+const FAR: Duration = Duration::from_mins(5);
+
 /// The time that the server goes by. It takes no signature that is 15 minutes off.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
@@ -33,6 +36,17 @@ impl Clock {
             now.checked_sub(seconds).unwrap_or(now)
         } else {
             now + seconds
+        }
+    }
+
+    /// Whether the server's time (of a `Date` header) is so far from this one that signatures may be
+    /// refused for it.
+    pub(crate) fn differs_from(&self, date: Option<&str>) -> bool {
+        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        let now = self.now().duration_since(UNIX_EPOCH);
+        match (date, now) {
+            (Some(date), Ok(now)) => date.secs().abs_diff(now.as_secs() as i64) > FAR.as_secs(),
+            _ => false,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use attachfs_store::{Payload, StoreError, run_blocking};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -73,7 +74,7 @@ impl S3Store {
                 .await?;
             check_unchanged(&payload).await?;
             parts.sort_by_key(CompletedPart::part_number);
-            upload.complete(self, parts).await
+            upload.complete(self, parts, payload.len()).await
         };
         match sent.await {
             Ok(()) => {
@@ -158,8 +159,14 @@ impl Upload {
             .build())
     }
 
-    async fn complete(&self, store: &S3Store, parts: Vec<CompletedPart>) -> Result<(), StoreError> {
-        self.client
+    async fn complete(
+        &self,
+        store: &S3Store,
+        parts: Vec<CompletedPart>,
+        len: u64,
+    ) -> Result<(), StoreError> {
+        let completed = self
+            .client
             .complete_multipart_upload()
             .bucket(&self.bucket)
             .key(&self.key)
@@ -173,9 +180,20 @@ impl Upload {
             // The server puts the parts together before it answers.
             .config_override(store.with_more_time(COMPLETE_TIME))
             .send()
-            .await
-            .map_err(|error| failure("storing", &self.url, error).error)?;
-        Ok(())
+            .await;
+        let Err(error) = completed else {
+            return Ok(());
+        };
+        let unknown = error.code() == Some("NoSuchUpload");
+        let error = failure("storing", &self.url, error).error;
+        // The server may have put the parts together, and its answer have been lost.
+        if unknown
+            && let Ok(head) = store.head_object(&self.key).await
+            && head.len == len
+        {
+            return Ok(());
+        }
+        Err(error)
     }
 
     /// There is nothing to abort any more.

@@ -121,12 +121,44 @@ async fn an_upload_that_nobody_reads_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_nobody_reads_is_given_up_within_a_limit_of_bandwidth_too() {
+    let bench = Bench::new().await;
+    let options = S3Options {
+        max_attempts: Some(1),
+        stall_timeout: Duration::from_millis(300),
+        access: S3Access {
+            max_bandwidth: NonZeroU64::new(20_000_000),
+            ..bench.options().access
+        },
+        ..bench.options()
+    };
+    let store = S3Store::connect(options).await.unwrap();
+    bench.server.add(Rule::on("PUT", Mishap::Silence));
+    let (hash, bytes) = content(16 << 20);
+    let error = store.put(hash, Payload::Bytes(bytes)).await.unwrap_err();
+    assert!(text_of(&error).contains("too slow"), "{}", text_of(&error));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_outage_fails_nothing() {
+    let bench = Bench::new().await;
+    let options = S3Options {
+        first_wait: Duration::from_millis(5),
+        ..bench.options()
+    };
+    let store = S3Store::connect(options).await.unwrap();
+    bench.server.add(Rule::on("PUT", Mishap::Close).times(6));
+    put(&store, 100).await;
+    assert_eq!(bench.count("PUT", ""), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_limit_of_bandwidth_holds_for_both_directions_together() {
     let bench = Bench::new().await;
     let options = S3Options {
         // Waiting for one's own limit is not slowness.
-        stall_timeout: Duration::from_millis(50),
-        min_rate_window: Duration::from_millis(50),
+        stall_timeout: Duration::from_millis(200),
+        min_rate_window: Duration::from_millis(200),
         access: S3Access {
             max_bandwidth: NonZeroU64::new(400_000),
             min_rate: Some(1_000_000_000),
