@@ -15,6 +15,8 @@ on_both_stores!(
     a_manifest_comes_over_after_its_objects_or_not_at_all,
     what_nothing_needs_is_listed_when_it_is_old,
     a_manifest_that_cannot_be_read_leaves_no_plan,
+    a_file_without_a_hash_is_damage_and_neither_published_nor_synced,
+    a_bad_manifest_does_not_keep_the_good_ones_from_coming_over,
     a_manifest_without_its_objects_is_not_uploaded,
     a_manifest_comes_back_with_what_is_said_of_it,
 );
@@ -334,4 +336,58 @@ fn a_manifest_comes_back_with_what_is_said_of_it(machine: &Machine) {
         .says(missing)
         .with_code(11)
         .saying("not in the store");
+}
+
+fn a_file_without_a_hash_is_damage_and_neither_published_nor_synced(machine: &Machine) {
+    machine.file("scene/a", "aaa");
+    let bare = machine.path("bare.manifest");
+    machine.ok(args![
+        "manifest",
+        "collect",
+        machine.path("scene"),
+        "-o",
+        &bare
+    ]);
+    let verify = args!["store", "verify", machine.store(), "--manifest", &bare];
+    let said = machine.says(verify).with_code(12);
+    said.printing("of a in").printing("it has no hash");
+    let publish = args![
+        "manifest",
+        "upload",
+        &bare,
+        "--store",
+        machine.store(),
+        "--key",
+        "m",
+    ];
+    machine
+        .says(publish)
+        .with_code(13)
+        .printing("it has no hash");
+    assert!(!machine.store_files().join("Manifests/m").exists());
+    let to = machine.path("second");
+    let sync = args!["store", "sync", machine.store(), &to, "--manifest", &bare];
+    machine.says(sync).with_code(13).printing("it has no hash");
+}
+
+fn a_bad_manifest_does_not_keep_the_good_ones_from_coming_over(machine: &Machine) {
+    let manifest = scene(machine);
+    upload(machine, &manifest, "job/m");
+    let bad = machine.file("bad.manifest", "{}");
+    let to = machine.path("second");
+    let sync = args![
+        "store",
+        "sync",
+        machine.store(),
+        &to,
+        "--manifest",
+        &bad,
+        "--key",
+        "job/none",
+        "--key",
+        "job/m",
+    ];
+    let said = machine.says(sync).with_code(13);
+    said.printing("bad.manifest").printing("job/none");
+    assert!(to.join("Manifests/job/m").exists());
 }

@@ -15,6 +15,16 @@ use crate::error::At as _;
 use crate::{DurableError, GroupSync, platform};
 
 const PREFIX: &str = ".staged-";
+/// How many random characters follow.
+const RANDOM: usize = 12;
+
+/// Whether a file of this name can be a [`Staged`] one.
+pub fn is_staged_name(name: &str) -> bool {
+    let random = name.strip_prefix(PREFIX);
+    random.is_some_and(|random| {
+        random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
 
 /// A file that is being filled and has no name of its own yet. Removed when dropped.
 #[derive(Debug)]
@@ -40,7 +50,7 @@ impl Staged {
         loop {
             let inner = tempfile::Builder::new()
                 .prefix(PREFIX)
-                .rand_bytes(12)
+                .rand_bytes(RANDOM)
                 .permissions(platform::permissions(mode))
                 .tempfile_in(dir)
                 .at(DOING, dir)?;

@@ -7,7 +7,7 @@ use attachfs_store::{ChunkStore, StoreError};
 
 use crate::meter::Meter;
 use crate::run::run_all;
-use crate::{Phase, Progress, TransferError};
+use crate::{Phase, Progress, TransferError, error_chain};
 
 /// Requests at once.
 const AT_ONCE: usize = 32;
@@ -17,7 +17,7 @@ const STEP: u64 = 8 << 20;
 const DEEP_AT_ONCE: usize = 8;
 
 /// What is wrong with an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectFault {
     /// The store does not have it.
     Missing,
@@ -25,11 +25,13 @@ pub enum ObjectFault {
     Length(u64),
     /// Its bytes have this hash.
     Damaged(ContentHash),
+    /// It cannot be read, for this reason; others can.
+    Unread(String),
 }
 
 /// Asks a store for each of these objects, and says which are not as they should be: there, of their
 /// length and, if it goes `deep`, with the bytes that their hashes say. Fails if the store cannot be
-/// asked.
+/// asked at all; one object that cannot be read does not hide the others.
 pub async fn check_objects(
     store: Arc<dyn ChunkStore>,
     objects: Vec<(ContentHash, u64)>,
@@ -53,8 +55,14 @@ pub async fn check_objects(
             } else {
                 ask(&*store, hash, len).await
             };
+            let fault = match fault {
+                Err(TransferError::Ask { source, .. }) if is_of_one_object(&source) => {
+                    Some(ObjectFault::Unread(error_chain(&source)))
+                }
+                asked => asked?,
+            };
             meter.finished(|| hash.to_string());
-            Ok(fault?.map(|fault| (hash, fault)))
+            Ok(fault.map(|fault| (hash, fault)))
         }
     });
     let mut faults = Vec::new();
@@ -64,6 +72,11 @@ pub async fn check_objects(
     })
     .await?;
     Ok(faults)
+}
+
+/// Whether it may go better with the next object: neither is the store out of reach, nor does it refuse.
+fn is_of_one_object(error: &StoreError) -> bool {
+    matches!(error, StoreError::Source { .. } | StoreError::Other { .. })
 }
 
 async fn ask(
@@ -209,6 +222,28 @@ mod tests {
             let store = Arc::clone(&store) as _;
             let asked = check_objects(store, vec![object], deep, &Silent).await;
             assert_eq!(asked.unwrap(), []);
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn an_object_that_cannot_be_read_does_not_hide_the_others() {
+        let home = TempDir::new().unwrap();
+        let store = Arc::new(DirectoryStore::create(home.path()).unwrap());
+        let unread = put(&*store, b"unread").await;
+        let file = home.path().join(data_key(unread.0));
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let missing = (ContentHash::of(b"missing"), 7);
+        for deep in [false, true] {
+            let objects = vec![unread, missing];
+            let faults = check_objects(Arc::clone(&store) as _, objects, deep, &Silent).await;
+            let faults = faults.unwrap();
+            assert!(faults.contains(&(missing.0, ObjectFault::Missing)));
+            let is_unread = |(hash, fault): &(ContentHash, ObjectFault)| {
+                *hash == unread.0 && matches!(fault, ObjectFault::Unread(_))
+            };
+            assert!(faults.iter().any(is_unread), "{faults:?}");
         }
     }
 

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! It is safe before it is complete. A manifest that cannot be read may need anything, so with one of them nothing
-//! is listed. An object is left alone for 31 days, because clients remember for 30 that a store has an object and
-//! publish manifests that refer to it without sending it again; so is one of which the store does not tell how
-//! old it is. Manifests that someone keeps outside of the store are not known to it.
+//! is listed. An object is left alone for 31 days, so that what an upload has sent and not yet published is not on the
+//! list; so is one of which the store does not tell how old it is. Age is no protection by itself: clients remember
+//! for 30 days since they last saw an object that a store has it, however old it is, and publish manifests that
+//! refer to it without sending it again. Nor are manifests known that someone keeps outside of the store.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -130,8 +131,8 @@ pub async fn plan_gc(
 ) -> Result<GcPlan, Error> {
     if options.older_than_days < LEAST_DAYS {
         return Err(Error::Usage(format!(
-            "an object is garbage after {LEAST_DAYS} days at the earliest: clients remember for 30 days \
-             that a store has it"
+            "an object is garbage after {LEAST_DAYS} days at the earliest: what is younger may belong to \
+             an upload that is not published yet"
         )));
     }
     let mut plan = GcPlan::default();
@@ -154,19 +155,27 @@ pub async fn plan_gc(
     Ok(plan)
 }
 
-/// Reads the manifests that were not there before.
+/// A manifest as it was listed: one that was replaced since is another one.
+type Seen = (ContentHash, Option<SystemTime>, u64);
+
+fn seen_as(entry: &Listed) -> Seen {
+    let key = ContentHash::of(entry.key.as_bytes());
+    (key, entry.modified, entry.len)
+}
+
+/// Reads the manifests that were not there before, or not as they are now.
 async fn read_new(
     store: &OpenStore,
     plan: &mut GcPlan,
     references: &mut References,
-    seen: &mut HashSet<ContentHash>,
+    seen: &mut HashSet<Seen>,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let mut listing = Listing::of_manifests(store, progress);
     while let Some(page) = listing.next().await? {
         let new = page
             .into_iter()
-            .filter(|entry| seen.insert(ContentHash::of(entry.key.as_bytes())))
+            .filter(|entry| seen.insert(seen_as(entry)))
             .collect::<Vec<_>>();
         let mut read = stream::iter(new)
             .map(|entry| read(store, entry))
@@ -204,7 +213,7 @@ async fn read(
                 return Ok(None);
             }
             return Err(unread(
-                "its name is not that of a manifest".to_owned(),
+                "it is no file with the name of a manifest".to_owned(),
                 true,
             ));
         }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use attachfs_manifest::ContentHash;
-use attachfs_store::ManifestKey;
+use attachfs_store::{ManifestKey, StoreError};
 use attachfs_transfer::{Failed, Progress, Summary, copy_objects, error_chain};
 use serde::Serialize;
 
 use crate::Error;
-use crate::manifest::{PlacedManifest, needed, open_manifest};
+use crate::manifest::{PlacedManifest, UNHASHED, needed, open_manifest, unhashed};
 use crate::manifests::ManifestBytes;
 use crate::store::OpenStore;
 
@@ -18,6 +18,37 @@ use crate::store::OpenStore;
 pub struct SyncRequest {
     /// Manifests whose objects are wanted.
     pub manifests: Vec<SyncedManifest>,
+    /// Manifests that could not be had.
+    failed: Vec<Failed>,
+}
+
+impl SyncRequest {
+    /// Adds a manifest. One that makes no sense or is not there is listed among what failed, and the others are
+    /// brought over; any other error comes back.
+    pub fn add(&mut self, name: &str, read: Result<SyncedManifest, Error>) -> Result<(), Error> {
+        match read {
+            Ok(manifest) => self.manifests.push(manifest),
+            Err(error) if is_of_one(&error) => self.failed.push(Failed {
+                path: name.to_owned(),
+                error: error_chain(&error),
+            }),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error concerns one manifest, and not the store or what was asked.
+fn is_of_one(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Decode { .. }
+            | Error::ReadManifest { .. }
+            | Error::FetchManifest {
+                source: StoreError::NotFound { .. },
+                ..
+            }
+    )
 }
 
 /// A manifest whose objects are brought over.
@@ -52,8 +83,21 @@ pub async fn sync_store(
     let mut wanted: HashMap<ContentHash, u64> = HashMap::new();
     let mut contradicting = Vec::new();
     let mut lists = Vec::with_capacity(request.manifests.len());
+    let mut readable = Vec::with_capacity(request.manifests.len());
+    let mut unreadable = request.failed.clone();
     for manifest in &request.manifests {
-        let opened = open_manifest(&manifest.bytes, false)?;
+        let opened = match open_manifest(&manifest.bytes, false) {
+            Ok(opened) => opened,
+            Err(error) if is_of_one(&error) => {
+                unreadable.push(Failed {
+                    path: manifest.bytes.name.clone(),
+                    error: error_chain(&error),
+                });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        readable.push(manifest);
         let (needed, contradictions) = needed(&opened.manifest);
         let objects = needed.iter().map(|(&hash, &(len, _))| (hash, len));
         let mut objects: Vec<_> = objects.collect();
@@ -67,6 +111,9 @@ pub async fn sync_store(
                 )
             })
             .collect();
+        if let Some(path) = unhashed(&opened.manifest).first() {
+            errors.push(format!("\"{path}\": {UNHASHED}"));
+        }
         for &(hash, len) in &objects {
             let first = *wanted.entry(hash).or_insert(len);
             if first != len {
@@ -91,7 +138,8 @@ pub async fn sync_store(
         summary: copied.summary,
         manifests: Vec::new(),
     };
-    for ((manifest, objects), errors) in request.manifests.iter().zip(lists).zip(contradicting) {
+    report.summary.errors.extend(unreadable);
+    for ((manifest, objects), errors) in readable.into_iter().zip(lists).zip(contradicting) {
         let name = &manifest.bytes.name;
         let lacks = objects
             .iter()

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::listing::Listing;
 use crate::Error;
-use crate::manifest::{needed, open_manifest, reason};
+use crate::manifest::{UNHASHED, needed, open_manifest, reason, unhashed};
 use crate::manifests::ManifestBytes;
 use crate::store::OpenStore;
 
@@ -23,10 +23,12 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Whether they were read and hashed.
     pub deep: bool,
-    /// Objects of another length or with other bytes than they should have.
+    /// Objects of another length or with other bytes than they should have, and files without a hash.
     pub damaged: Vec<StoreTrouble>,
     /// Objects that manifests need and the store does not have.
     pub missing: Vec<StoreTrouble>,
+    /// Objects that could not be read.
+    pub unread: Vec<StoreTrouble>,
     /// What is among the objects and is none.
     pub foreign: u64,
 }
@@ -34,7 +36,7 @@ pub struct VerifyReport {
 /// An object that is not as it should be.
 #[derive(Debug, Clone, Serialize)]
 pub struct StoreTrouble {
-    /// Its hash.
+    /// Its hash; `-` for a file that has none.
     pub object: String,
     /// The first manifest that needs it, if manifests were given.
     pub manifest: Option<String>,
@@ -45,10 +47,11 @@ pub struct StoreTrouble {
 }
 
 impl VerifyReport {
-    fn add(&mut self, trouble: StoreTrouble, fault: ObjectFault) {
+    fn add(&mut self, trouble: StoreTrouble, fault: &ObjectFault) {
         match fault {
             ObjectFault::Missing => self.missing.push(trouble),
             ObjectFault::Length(_) | ObjectFault::Damaged(_) => self.damaged.push(trouble),
+            ObjectFault::Unread(_) => self.unread.push(trouble),
         }
     }
 }
@@ -71,7 +74,7 @@ pub async fn verify_store(
     } else {
         verify_needed(store, manifests, &mut report, progress).await?;
     }
-    for list in [&mut report.damaged, &mut report.missing] {
+    for list in [&mut report.damaged, &mut report.missing, &mut report.unread] {
         list.sort_by(|a, b| a.object.cmp(&b.object));
     }
     Ok(report)
@@ -110,9 +113,9 @@ async fn verify_all(
                     object: hash.to_string(),
                     manifest: None,
                     path: None,
-                    reason: reason(fault, lens[&hash]),
+                    reason: reason(&fault, lens[&hash]),
                 };
-                report.add(trouble, fault);
+                report.add(trouble, &fault);
             }
         }
     }
@@ -139,6 +142,10 @@ async fn verify_needed(
         report
             .damaged
             .extend(contradictions.map(|found| said(found.object, found.path, found.reason)));
+        let unhashed = unhashed(&opened.manifest).into_iter();
+        report.damaged.extend(
+            unhashed.map(|path| said("-".to_owned(), path.to_string(), UNHASHED.to_owned())),
+        );
         // What an earlier manifest needs too is asked for once, unless the two do not agree.
         let new: Vec<_> = needed
             .iter()
@@ -149,8 +156,8 @@ async fn verify_needed(
         report.bytes += new.iter().map(|&(_, len)| len).sum::<u64>();
         for (hash, fault) in check_objects(chunks(store), new, report.deep, progress).await? {
             let (len, path) = needed[&hash];
-            let trouble = said(hash.to_string(), path.to_string(), reason(fault, len));
-            report.add(trouble, fault);
+            let trouble = said(hash.to_string(), path.to_string(), reason(&fault, len));
+            report.add(trouble, &fault);
         }
     }
     Ok(())

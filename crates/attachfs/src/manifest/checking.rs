@@ -66,7 +66,7 @@ impl CheckReport {
 /// An object that is not as it should be.
 #[derive(Debug, Clone, Serialize)]
 pub struct ObjectTrouble {
-    /// Its hash.
+    /// Its hash; `-` for a file that has none.
     pub object: String,
     /// The first file that needs it.
     pub path: String,
@@ -94,10 +94,11 @@ pub async fn check_manifest(
     request: &CheckRequest<'_>,
     progress: &dyn Progress,
 ) -> Result<CheckReport, Error> {
-    let (entries, unhashed): (usize, Vec<PathRef<'_>>) = match &opened.manifest {
-        Manifest::Snapshot(snapshot) => (snapshot.len(), snapshot.unhashed().collect()),
-        Manifest::Diff(diff) => (diff.len(), diff.unhashed().collect()),
+    let entries = match &opened.manifest {
+        Manifest::Snapshot(snapshot) => snapshot.len(),
+        Manifest::Diff(diff) => diff.len(),
     };
+    let unhashed = unhashed(&opened.manifest);
     let mut report = CheckReport {
         fault: opened.fault.as_ref().map(|fault| error_chain(fault)),
         hash: opened.hash.to_string(),
@@ -134,8 +135,8 @@ pub async fn check_manifest(
             .map(|(hash, fault)| ObjectTrouble {
                 object: hash.to_string(),
                 path: needed[&hash].1.to_string(),
-                reason: reason(fault, needed[&hash].0),
-                missing: fault == ObjectFault::Missing,
+                reason: reason(&fault, needed[&hash].0),
+                missing: matches!(fault, ObjectFault::Missing),
             })
             .chain(contradictions)
             .collect();
@@ -144,13 +145,14 @@ pub async fn check_manifest(
     Ok(report)
 }
 
-pub(crate) fn reason(fault: ObjectFault, expected: u64) -> String {
+pub(crate) fn reason(fault: &ObjectFault, expected: u64) -> String {
     match fault {
         ObjectFault::Missing => "the store does not have it".to_owned(),
         ObjectFault::Length(found) => {
             format!("it has {found} bytes in the store, and {expected} in the manifest")
         }
         ObjectFault::Damaged(found) => format!("its bytes have the hash {found}"),
+        ObjectFault::Unread(why) => format!("it cannot be read: {why}"),
     }
 }
 
@@ -171,6 +173,17 @@ fn puts(diff: &Diff) -> Result<Snapshot, Error> {
     });
     let puts = Snapshot::new(diff.chunk_size(), None, puts);
     Ok(puts.map_err(attachfs_transfer::TransferError::from)?)
+}
+
+/// What is said of a file without a hash, where objects are expected.
+pub(crate) const UNHASHED: &str = "it has no hash, so no store has its bytes";
+
+/// The files of a manifest that have no hash.
+pub(crate) fn unhashed(manifest: &Manifest) -> Vec<PathRef<'_>> {
+    match manifest {
+        Manifest::Snapshot(snapshot) => snapshot.unhashed().collect(),
+        Manifest::Diff(diff) => diff.unhashed().collect(),
+    }
 }
 
 /// Every object of a manifest, with its length and the first file that needs it, and what the manifest

@@ -6,7 +6,7 @@ use attachfs_transfer::{ObjectFault, Progress, check_objects};
 use serde::Serialize;
 
 use super::ObjectTrouble;
-use super::checking::{needed, reason};
+use super::checking::{UNHASHED, needed, reason, unhashed};
 use super::opened::open_manifest;
 use crate::Error;
 use crate::manifests::ManifestBytes;
@@ -71,10 +71,17 @@ pub async fn publish_manifest(
         let faults = faults.into_iter().map(|(hash, fault)| ObjectTrouble {
             object: hash.to_string(),
             path: needed[&hash].1.to_string(),
-            reason: reason(fault, needed[&hash].0),
-            missing: fault == ObjectFault::Missing,
+            reason: reason(&fault, needed[&hash].0),
+            missing: matches!(fault, ObjectFault::Missing),
         });
-        publication.bad_objects = faults.chain(contradictions).collect();
+        let unhashed = unhashed(&opened.manifest).into_iter();
+        let unhashed = unhashed.map(|path| ObjectTrouble {
+            object: "-".to_owned(),
+            path: path.to_string(),
+            reason: UNHASHED.to_owned(),
+            missing: true,
+        });
+        publication.bad_objects = faults.chain(contradictions).chain(unhashed).collect();
         publication.bad_objects.sort_by(|a, b| a.path.cmp(&b.path));
         if !publication.bad_objects.is_empty() {
             return Ok(publication);

@@ -37,7 +37,7 @@ pub(crate) struct Stat {
 /// Check a store's objects.
 ///
 /// With manifests: that all their objects are there, in their lengths. Without: every object that is
-/// there. Exit code 12 if something is damaged, 13 if something is only missing.
+/// there. Exit code 12 if something is damaged, 13 if something is only missing or cannot be read.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The store.
@@ -81,6 +81,10 @@ pub(crate) struct Sync {
     /// The AWS profile for TO. Default: that of FROM.
     #[arg(long, value_name = "NAME", help_heading = "S3")]
     pub(crate) to_profile: Option<String>,
+    /// Go on only if this AWS account (12 digits) owns the bucket of TO. Default: that of FROM's bucket if TO is
+    /// in the same one.
+    #[arg(long, value_name = "ACCOUNT", help_heading = "S3")]
+    pub(crate) to_expected_bucket_owner: Option<attachfs::AccountId>,
 }
 
 /// List the objects that no manifest in the store refers to. Nothing is deleted.
@@ -96,8 +100,9 @@ pub(crate) struct Gc {
     /// Only list. There is nothing else: deleting is not offered.
     #[arg(long)]
     pub(crate) plan: bool,
-    /// List objects that are older than so many days, 31 at least: clients remember for 30 days that a
-    /// store has an object.
+    /// List objects that are older than so many days, 31 at least. Age alone does not make it safe to delete
+    /// one: a client that saw it in the last 30 days, however old it is, may publish a manifest that needs it
+    /// and not send it again.
     #[arg(long, value_name = "DAYS", default_value_t = attachfs::bulk::LEAST_DAYS,
         value_parser = clap::value_parser!(u32).range(i64::from(attachfs::bulk::LEAST_DAYS)..))]
     pub(crate) older_than: u32,

@@ -7,7 +7,9 @@ use attachfs::bulk::{
     stat_store, sync_store, verify_store,
 };
 use attachfs::manifest::{PlacedManifest, fetch_manifest};
-use attachfs::{ManifestKey, ManifestSource, OpenStore, S3Access, StoreAddress, StoreSettings};
+use attachfs::{
+    Addressing, ManifestKey, ManifestSource, OpenStore, S3Access, StoreAddress, StoreSettings,
+};
 
 use super::{access, open_store, read, source};
 use crate::args::Globals;
@@ -96,7 +98,7 @@ async fn verify(globals: &Globals, args: Verify) -> Result<(), Failure> {
     print(globals, &report, verify_text)?;
     if !report.damaged.is_empty() {
         Err(Failure::Code(INTEGRITY))
-    } else if !report.missing.is_empty() {
+    } else if !report.missing.is_empty() || !report.unread.is_empty() {
         Err(Failure::Code(INCOMPLETE))
     } else {
         Ok(())
@@ -105,19 +107,24 @@ async fn verify(globals: &Globals, args: Verify) -> Result<(), Failure> {
 
 fn verify_text(report: &VerifyReport) -> String {
     let mut text = String::new();
-    for (word, list) in [("damaged", &report.damaged), ("missing", &report.missing)] {
+    for (word, list) in [
+        ("damaged", &report.damaged),
+        ("missing", &report.missing),
+        ("unread", &report.unread),
+    ] {
         for trouble in list.iter().take(LINES) {
             text += &trouble_line(word, trouble);
         }
         text += &more(list.len());
     }
     text += &format!(
-        "{:<10} {}, {}; {} damaged, {} missing\n",
+        "{:<10} {}, {}; {} damaged, {} missing, {} unread\n",
         if report.deep { "read" } else { "looked at" },
         count(report.objects, "object"),
         bytes(report.bytes),
         report.damaged.len(),
-        report.missing.len()
+        report.missing.len(),
+        report.unread.len()
     );
     if report.foreign > 0 {
         text += &format!(
@@ -141,19 +148,19 @@ async fn sync(globals: &Globals, args: Sync) -> Result<(), Failure> {
     let to = open_target(globals, &args).await?;
     let mut request = SyncRequest::default();
     for manifest in &args.manifest {
-        request.manifests.push(match source(manifest)? {
+        let one = match source(manifest)? {
             ManifestSource::S3(address) => {
                 let store = open_store(globals, &address.store.to_string()).await?;
-                placed(&store, &address.key).await?
+                placed(&store, &address.key).await
             }
-            source => SyncedManifest {
-                bytes: read(globals, &source, None).await?,
-                place: None,
-            },
-        });
+            source => read(globals, &source, None)
+                .await
+                .map(|bytes| SyncedManifest { bytes, place: None }),
+        };
+        request.add(&manifest.to_string_lossy(), one)?;
     }
     for key in &args.key {
-        request.manifests.push(placed(&from, key).await?);
+        request.add(key.as_str(), placed(&from, key).await)?;
     }
     let scratch = places(None).cache.join("sync");
     let shown = Shown::cancellable(globals.json);
@@ -187,18 +194,43 @@ async fn open_target(globals: &Globals, args: &Sync) -> Result<OpenStore, attach
     if let StoreAddress::Directory(dir) = args.to.parse()? {
         return Ok(attachfs::create_directory_store(&dir)?.1);
     }
-    let here = access(globals)?;
-    let there = S3Access {
+    let settings = StoreSettings {
+        address: args.to.clone(),
+        s3: target_access(access(globals)?.s3, args)?,
+    };
+    attachfs::open_store(&settings).await
+}
+
+/// How TO is reached: as FROM, except for what is said of it, and without what is true of one account, bucket or
+/// server only if TO may have another one.
+fn target_access(from: S3Access, args: &Sync) -> Result<S3Access, attachfs::Error> {
+    let mut below = from;
+    let is_same_server = args.to_endpoint_url.is_none();
+    let is_same_account = is_same_server && args.to_profile.is_none();
+    if !is_same_server {
+        below.addressing = Addressing::default();
+    }
+    if !is_same_account {
+        below.requester_pays = false;
+        below.encryption = None;
+    }
+    let bucket = |address: &str| -> Result<_, attachfs::Error> {
+        Ok(match address.parse()? {
+            StoreAddress::S3 { bucket, .. } => Some(bucket),
+            StoreAddress::Directory(_) => None,
+        })
+    };
+    if !is_same_account || bucket(&args.from)? != bucket(&args.to)? {
+        below.expected_bucket_owner = None;
+    }
+    let said = S3Access {
         endpoint_url: args.to_endpoint_url.clone(),
         region: args.to_region.clone(),
         profile: args.to_profile.clone(),
+        expected_bucket_owner: args.to_expected_bucket_owner,
         ..S3Access::default()
     };
-    let settings = StoreSettings {
-        address: args.to.clone(),
-        ..here
-    };
-    attachfs::open_store(&settings.with(&there)).await
+    Ok(said.over(&below))
 }
 
 async fn gc(globals: &Globals, args: Gc) -> Result<(), Failure> {
@@ -268,4 +300,52 @@ fn gc_text(plan: &GcPlan, days: u32) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Verb};
+
+    fn target(to: &[&str]) -> S3Access {
+        let from = S3Access {
+            expected_bucket_owner: Some("111111111111".parse().unwrap()),
+            requester_pays: true,
+            region: Some("eu-west-1".to_owned()),
+            ..S3Access::default()
+        };
+        let typed = ["attachfs", "store", "sync", "--key", "k", "s3://one/a"];
+        let args = Args::try_parse_from(typed.iter().chain(to)).unwrap();
+        let Verb::Store(store) = args.verb else {
+            panic!("another verb");
+        };
+        let StoreVerb::Sync(sync) = store.verb else {
+            panic!("another verb of `store`");
+        };
+        target_access(from, &sync).unwrap()
+    }
+
+    fn owner(access: &S3Access) -> Option<String> {
+        access.expected_bucket_owner.map(String::from)
+    }
+
+    #[test]
+    fn the_owner_of_one_bucket_is_not_expected_of_another() {
+        let same = target(&["s3://one/b"]);
+        assert_eq!(owner(&same).as_deref(), Some("111111111111"));
+        let other = target(&["s3://two/b"]);
+        assert_eq!(owner(&other), None);
+        assert!(other.requester_pays);
+        let said = target(&["s3://two/b", "--to-expected-bucket-owner", "222222222222"]);
+        assert_eq!(owner(&said).as_deref(), Some("222222222222"));
+    }
+
+    #[test]
+    fn another_account_inherits_neither_owner_nor_payer() {
+        let other = target(&["s3://one/b", "--to-profile", "elsewhere"]);
+        assert_eq!((owner(&other), other.requester_pays), (None, false));
+        assert_eq!(other.region.as_deref(), Some("eu-west-1"));
+    }
 }

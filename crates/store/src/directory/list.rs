@@ -4,15 +4,20 @@
 //! is the order of the bytes of keys. A page begins where the last one ended, so directories that lie
 //! wholly before that are not read. Of a directory with more names than a page has room for, as `Data` has,
 //! only the first ones are kept, and the page ends there.
+//!
+//! Links are followed, as reading does. What cannot be followed is listed all the same, as foreign: a link that
+//! leads nowhere or back to where the walk is, a name that is no text. Who looks for what nobody needs must not
+//! take a manifest that is out of sight for one that does not exist.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use attachfs_durable::FileStamp;
+use attachfs_durable::{FileStamp, is_staged_name};
 
 use super::{Files, failed, is_missing, open_file, time_of};
-use crate::{Folder, Listed, Page, StoreError};
+use crate::key::DATA_FOLDER;
+use crate::{Folder, Listed, ListedName, Page, StoreError};
 
 /// How many entries a page has: reading all names of `Data` again for each page must not add up.
 const PAGE: usize = 1 << 16;
@@ -37,6 +42,7 @@ impl Files {
             after: after.unwrap_or_default(),
             room,
             page: Page::default(),
+            inside: Vec::new(),
         };
         match walk.directory(&start) {
             Ok(()) => Ok(walk.page),
@@ -55,6 +61,17 @@ struct Walk<'a> {
     after: &'a str,
     room: usize,
     page: Page,
+    /// The directories that the walk is in, outermost first, without links in their names.
+    inside: Vec<PathBuf>,
+}
+
+/// What a name in a directory is.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    File,
+    /// Not to be read, but there.
+    Foreign,
 }
 
 impl Walk<'_> {
@@ -64,16 +81,24 @@ impl Walk<'_> {
 
     /// Visits what is in a directory, whose key ends with a slash.
     fn directory(&mut self, key: &str) -> io::Result<()> {
+        self.inside.push(fs::canonicalize(self.root.join(key))?);
+        let walked = self.names_in(key);
+        self.inside.pop();
+        walked
+    }
+
+    fn names_in(&mut self, key: &str) -> io::Result<()> {
         let (names, are_all) = self.first_names(key)?;
         let mut last = None;
-        for name in names {
-            match name.strip_suffix('/') {
-                Some(_) => match self.directory(&name) {
-                    // Removed meanwhile.
+        for (name, kind) in names {
+            match kind {
+                Kind::Directory => match self.directory(&name) {
+                    // Removed meanwhile, or not a directory any more.
                     Err(error) if is_missing(error.kind()) => {}
                     walked => walked?,
                 },
-                None => self.file(&name)?,
+                Kind::File => self.file(&name)?,
+                Kind::Foreign => self.foreign(&name),
             }
             if self.is_full() {
                 return Ok(());
@@ -92,46 +117,108 @@ impl Walk<'_> {
     /// The keys of the first entries of a directory that come after where the page begins, sorted, those of
     /// directories with a slash; and whether these are all. There are more than the page has room for,
     /// if there are that many.
-    fn first_names(&self, dir: &str) -> io::Result<(Vec<String>, bool)> {
+    fn first_names(&self, dir: &str) -> io::Result<(Vec<(String, Kind)>, bool)> {
         let most = self.room - self.page.entries.len() + 1;
         let mut names = Vec::new();
         let mut are_all = true;
         for entry in fs::read_dir(self.root.join(dir))? {
             let entry = entry?;
-            let name = entry.file_name();
-            // A key is text; and what is on its way in is not there yet.
-            let Some(name) = name.to_str().filter(|name| !name.starts_with(".stag")) else {
-                continue;
+            let file_name = entry.file_name();
+            let name = file_name.to_string_lossy();
+            let kind = match file_name.to_str() {
+                Some(_) => self.kind(&entry)?,
+                None => Kind::Foreign,
             };
-            let slash = if entry.file_type()?.is_dir() { "/" } else { "" };
+            // What is on its way in is not there yet.
+            let is_staging = match kind {
+                Kind::Directory => dir == DATA_FOLDER && name == ".staging",
+                Kind::File => is_staged_name(&name),
+                Kind::Foreign => false,
+            };
+            if is_staging {
+                continue;
+            }
+            let is_directory = kind == Kind::Directory;
+            let slash = if is_directory { "/" } else { "" };
             let key = format!("{dir}{name}{slash}");
-            let comes_after = *key > *self.after || (slash == "/" && self.after.starts_with(&key));
+            let comes_after = *key > *self.after || (is_directory && self.after.starts_with(&key));
             if comes_after {
-                names.push(key);
+                names.push((key, kind));
             }
             if names.len() >= 2 * most {
-                names.select_nth_unstable(most - 1);
+                names.select_nth_unstable_by(most - 1, |(a, _), (b, _)| a.cmp(b));
                 names.truncate(most);
                 are_all = false;
             }
         }
-        names.sort_unstable();
+        names.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Ok((names, are_all))
+    }
+
+    /// What an entry is, after links. One that was removed meanwhile counts as a file.
+    fn kind(&self, entry: &fs::DirEntry) -> io::Result<Kind> {
+        let direct = entry.file_type()?;
+        if !direct.is_symlink() {
+            return Ok(if direct.is_dir() {
+                Kind::Directory
+            } else if direct.is_file() {
+                Kind::File
+            } else {
+                Kind::Foreign
+            });
+        }
+        // Whatever is in the way of following it: it is there, and what it stands for is not known.
+        let Ok(target) = fs::canonicalize(entry.path()) else {
+            return Ok(Kind::Foreign);
+        };
+        if !target.is_dir() {
+            return Ok(if target.is_file() {
+                Kind::File
+            } else {
+                Kind::Foreign
+            });
+        }
+        let leads_back = self.inside.iter().any(|outer| outer.starts_with(&target));
+        Ok(if leads_back {
+            Kind::Foreign
+        } else {
+            Kind::Directory
+        })
     }
 
     fn file(&mut self, key: &str) -> io::Result<()> {
         let (_, stamp): (_, FileStamp) = match open_file(&self.root.join(key)) {
-            Err(error) if is_missing(error.kind()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_missing(error.kind()) => {
+                self.foreign(key);
+                return Ok(());
+            }
             opened => opened?,
         };
+        self.add(Listed::new(
+            key.to_owned(),
+            stamp.size,
+            Some(time_of(&stamp)),
+        ));
+        Ok(())
+    }
+
+    fn foreign(&mut self, key: &str) {
+        self.add(Listed {
+            key: key.to_owned(),
+            name: ListedName::Foreign,
+            len: 0,
+            modified: None,
+        });
+    }
+
+    fn add(&mut self, entry: Listed) {
         if self.page.entries.len() == self.room {
             // There is one more.
             self.page.next = self.page.entries.last().map(|last| last.key.clone());
-            return Ok(());
+        } else {
+            self.page.entries.push(entry);
         }
-        let entry = Listed::new(key.to_owned(), stamp.size, Some(time_of(&stamp)));
-        self.page.entries.push(entry);
-        Ok(())
     }
 }
 
@@ -170,7 +257,7 @@ mod tests {
             fs::write(path, name).unwrap();
         }
         fs::create_dir_all(dir.path().join("Manifests/empty/empty")).unwrap();
-        fs::write(dir.path().join("Manifests/a/.staged-x"), "half").unwrap();
+        fs::write(dir.path().join("Manifests/a/.staged-0123456789aB"), "half").unwrap();
         let mut expected = names.map(|name| format!("Manifests/{name}"));
         expected.sort_unstable();
         let all = Folder::Manifests("".parse().unwrap());
@@ -180,6 +267,42 @@ mod tests {
         let below = Folder::Manifests("a".parse().unwrap());
         let expected = ["a/b", "a/c/d", "a/c/e"].map(|name| format!("Manifests/{name}"));
         assert_eq!(keys(&store, 2, &below), expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_behind_a_link_is_listed_and_what_cannot_be_followed_is_foreign() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+        use std::os::unix::fs::symlink;
+
+        let dir = tempfile::tempdir().unwrap();
+        let away = tempfile::tempdir().unwrap();
+        fs::write(away.path().join("m"), "m").unwrap();
+        let store = DirectoryStore::open(dir.path()).unwrap();
+        let manifests = dir.path().join("Manifests");
+        fs::create_dir_all(manifests.join(".stage-1")).unwrap();
+        fs::write(manifests.join(".stage-1/x"), "x").unwrap();
+        fs::write(manifests.join(OsStr::from_bytes(b"latin-\xe9")), "").unwrap();
+        symlink(away.path(), manifests.join("farm")).unwrap();
+        symlink(away.path().join("m"), manifests.join("link")).unwrap();
+        symlink("nowhere", manifests.join("broken")).unwrap();
+        symlink(&manifests, away.path().join("back")).unwrap();
+        let all = Folder::Manifests("".parse().unwrap());
+        let listed = store.files.list(&all, None).unwrap().entries;
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|entry| (&*entry.key, entry.name == ListedName::Foreign))
+            .collect();
+        let expected = [
+            ("Manifests/.stage-1/x", false),
+            ("Manifests/broken", true),
+            ("Manifests/farm/back", true),
+            ("Manifests/farm/m", false),
+            ("Manifests/latin-\u{fffd}", true),
+            ("Manifests/link", false),
+        ];
+        assert_eq!(listed, expected);
     }
 
     #[test]
