@@ -210,9 +210,11 @@ fn is_refused_all_the_same(entries: &[Value]) -> bool {
             return true;
         }
         // Larger numbers than these are floating-point ones here.
-        let fits = entry["size"].as_i64().is_some_and(|size| size >= 0) && entry["mtime"].is_i64();
-        let is_truth = |name: &str| entry[name].is_boolean();
-        if !fits && !is_truth("size") && !is_truth("mtime") {
+        let fits = |name: &str, least: i64| {
+            let value = &entry[name];
+            value.is_boolean() || value.as_i64().is_some_and(|number| number >= least)
+        };
+        if !fits("size", 0) || !fits("mtime", i64::MIN) {
             return true;
         }
         let path = bytes_of(&entry["path"]);
