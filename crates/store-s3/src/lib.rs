@@ -11,7 +11,8 @@
 //! - A server that asks for slower requests gets fewer at a time, from all callers together.
 //! - Credentials are renewed before they end, and when the server says that they have.
 //! - Large objects are sent in parts, several at a time, and an upload that fails or is cancelled is
-//!   aborted in the bucket.
+//!   aborted in the bucket, as long as the runtime goes on. What a program that ends at once leaves
+//!   there is for the bucket's rules to remove.
 //! - Errors say what to check, and hold no secrets.
 //!
 //! Bodies are sent with a CRC32, which the server checks and keeps, instead of a signature over
