@@ -1,6 +1,6 @@
 //! A store in an S3 bucket. No other crate knows the AWS SDK.
 //!
-//! Objects go the lean way ([`lean`]): signed requests over the HTTP client below the SDK. The SDK
+//! Objects go the lean way (`lean.rs`): signed requests over the HTTP client below the SDK. The SDK
 //! finds credentials and configuration, knows where a bucket is, and makes the rare requests:
 //! manifests, and the beginning and end of uploads in parts. Both keep these promises:
 //!

@@ -8,7 +8,7 @@
 //!     <root>/<bucket>/.../.fast-s3.N   one that is being received; renamed when all of it is there
 //! ```
 //!
-//! [`connection`] speaks HTTP, [`service`] decides what an answer is, [`objects`] and [`uploads`] keep the bytes, [`listing`] lists
+//! `connection` speaks HTTP, `service` decides what an answer is, `objects` and `uploads` keep the bytes, `listing` lists
 //! them. [`Pace`] makes a request as slow as one over a real network; [`Counters`] say what a client asked for. Both can be had
 //! by other programs too, below `/-/`, which is no bucket's name:
 //!
