@@ -238,10 +238,7 @@ async fn shares_blocks(
 /// from it can be mounted again by whoever finds it. Gives its place.
 pub async fn publish_snapshot(bytes: &[u8], store: &OpenStore) -> Result<String, Error> {
     let key = format!("attachfs/snapshots/{}.manifest", ContentHash::of(bytes));
-    let key = key
-        .parse()
-        .map_err(|_| Error::Usage(format!("\"{key}\" is no key")))?;
-    publish(&key, bytes, &Metadata::new(), store).await
+    publish(&key.parse()?, bytes, &Metadata::new(), store).await
 }
 
 async fn missing_bytes(

@@ -5,8 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use attachfs_manifest::wire::Manifest;
-use attachfs_manifest::{Change, Content, ContentHash, ManifestPath, Node, PathRef};
+use attachfs_manifest::{Content, ContentHash, ManifestPath, Node, PathRef};
 use attachfs_scan::Below;
 use attachfs_scan::cache::{BUSY_TIMEOUT, S3CheckCache};
 use attachfs_store::{ChunkStore, ManifestAddress, ManifestKey, Metadata, StoreAddress};
@@ -16,7 +15,7 @@ use attachfs_transfer::{
 };
 
 use crate::Error;
-use crate::manifest::OpenedManifest;
+use crate::manifest::{OpenedManifest, each_put};
 use crate::store::OpenStore;
 
 /// What is known of a store at an earlier time.
@@ -133,7 +132,7 @@ fn named(opened: &OpenedManifest) -> Result<Vec<NamedFile>, Error> {
     let chunk_size = opened.manifest.chunk_size();
     let mut files = Vec::new();
     let mut unhashed: Vec<ManifestPath> = Vec::new();
-    let mut add = |path: PathRef<'_>, node: Node| {
+    let add = |path: PathRef<'_>, node: Node| {
         let Node::File(file) = node else { return };
         if file.content == Content::Unhashed {
             unhashed.push(path.to_owned());
@@ -147,20 +146,7 @@ fn named(opened: &OpenedManifest) -> Result<Vec<NamedFile>, Error> {
             chunk_size,
         });
     };
-    match &opened.manifest {
-        Manifest::Snapshot(snapshot) => {
-            for (path, node) in snapshot.entries() {
-                add(path, node);
-            }
-        }
-        Manifest::Diff(diff) => {
-            for (path, change) in diff.changes() {
-                if let Change::Put(node) = change {
-                    add(path, node);
-                }
-            }
-        }
-    }
+    each_put(&opened.manifest, add);
     match unhashed.first() {
         None => Ok(files),
         Some(first) => Err(Error::Unhashed {

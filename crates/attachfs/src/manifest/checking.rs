@@ -193,7 +193,7 @@ pub(crate) fn needed(
 ) -> (HashMap<ContentHash, (u64, PathRef<'_>)>, Vec<ObjectTrouble>) {
     let mut needed: HashMap<ContentHash, (u64, PathRef<'_>)> = HashMap::new();
     let mut contradictions = Vec::new();
-    let mut add = |path, node: Node| {
+    let add = |path, node: Node| {
         let Node::File(file) = node else { return };
         // Nothing is asked for a file without a hash.
         let layout = ChunkLayout::new(file.size, manifest.chunk_size(), &file.content);
@@ -219,6 +219,12 @@ pub(crate) fn needed(
             object(piece.hash, piece.object_len);
         }
     };
+    each_put(manifest, add);
+    (needed, contradictions)
+}
+
+/// Calls `add` with everything that a manifest says is there: all of a snapshot, what a diff puts.
+pub(crate) fn each_put<'a>(manifest: &'a Manifest, mut add: impl FnMut(PathRef<'a>, Node)) {
     match manifest {
         Manifest::Snapshot(snapshot) => {
             for (path, node) in snapshot.entries() {
@@ -233,7 +239,6 @@ pub(crate) fn needed(
             }
         }
     }
-    (needed, contradictions)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod opened;
 mod publishing;
 
 pub use checking::{CheckReport, CheckRequest, NameTrouble, ObjectTrouble, check_manifest};
-pub(crate) use checking::{UNHASHED, needed, reason, unhashed};
+pub(crate) use checking::{UNHASHED, each_put, needed, reason, unhashed};
 pub use combining::{Comparison, compare, compose_manifests, merge_manifests};
 pub use cutting::{
     Part, convert_manifest, filter_manifest, join_manifest, partition_manifest, subtree_manifest,
