@@ -132,9 +132,13 @@ impl Uploader {
 
     /// Believes what was seen in the bucket at an earlier time, as far as [`SeenObjects`] goes. Only
     /// [`snapshot`](crate::snapshot()) and [`upload_named`](crate::upload_named) do;
-    /// [`Uploader::upload_missing`] confirms every object all the same.
+    /// [`Uploader::upload_missing`] confirms every object all the same. If an earlier upload to there was
+    /// killed, no object is sent without being asked for. Blocks for a moment.
     #[must_use]
     pub fn believing(self, seen: SeenObjects) -> Self {
+        if seen.begin() {
+            *self.guess.lock() = Guess::always();
+        }
         Self {
             seen: Some(Arc::new(seen)),
             ..self

@@ -95,7 +95,20 @@ impl S3CheckCache {
             let below = "DELETE FROM s3checkV1 WHERE s3_key >= ?1 || '/' AND s3_key < ?1 || '0'";
             connection.execute(below, [&start]).map(drop)
         });
-        if let Err(error) = forgotten {
+        self.ended(forgotten);
+    }
+
+    /// Forgets one object. At once.
+    pub fn forget_one(&self, key: &str) {
+        let forgotten = self.writer.with(|connection| {
+            let one = "DELETE FROM s3checkV1 WHERE s3_key = ?1";
+            connection.execute(one, [key]).map(drop)
+        });
+        self.ended(forgotten);
+    }
+
+    fn ended(&self, forgetting: rusqlite::Result<()>) {
+        if let Err(error) = forgetting {
             // What should be forgotten must not be relied on.
             *self.reader.lock() = None;
             self.warn("write", &error);

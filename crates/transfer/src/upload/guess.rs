@@ -9,6 +9,7 @@
 //! Sending what is there is harmless: an object is named by its bytes, so it is replaced by itself, and
 //! counts as sent. It costs its bytes, and in a bucket that keeps versions an old version of it, until
 //! the bucket's rules remove that. The evidence bounds this to a few in a hundred of the small objects.
+//! After an upload that was broken off everything is asked for: what it had sent may lie anywhere.
 
 /// How many of the last answers count.
 const EVIDENCE: u32 = 32;
@@ -23,12 +24,21 @@ pub(super) struct Guess {
     answers: u32,
     answered: u32,
     unasked: u32,
+    asks_always: bool,
 }
 
 impl Guess {
+    /// Asks for everything, whatever the answers.
+    pub(super) fn always() -> Self {
+        Self {
+            asks_always: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether to ask for the next small object.
     pub(super) fn asks_first(&mut self) -> bool {
-        if self.answered < EVIDENCE || self.answers.count_ones() > 1 {
+        if self.asks_always || self.answered < EVIDENCE || self.answers.count_ones() > 1 {
             return true;
         }
         self.unasked = (self.unasked + 1) % PROBE;
@@ -63,6 +73,11 @@ mod tests {
         let mut guess = Guess::default();
         assert_eq!(asked(&mut guess, 32, |_| false), 32);
         assert_eq!(asked(&mut guess, 1600, |_| false), 100);
+    }
+
+    #[test]
+    fn after_what_was_broken_off_everything_is_asked_for() {
+        assert_eq!(asked(&mut Guess::always(), 1000, |_| false), 1000);
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //!     PUT or HEAD --confirmed--> rows
 //! ```
 //!
+//! Rows are written about once a second, so that those of a killed upload lack what it sent last. One row more, for
+//! the name of the directory of the objects, is there for as long as an upload runs: whoever finds it knows.
+//!
 //! Objects vanish from buckets behind the cache's back: lifecycle rules, people. So nothing is believed until a
 //! random sample of what this very upload relies on was asked for. One object that is missing or has
 //! another length, and the rows of this bucket and prefix are forgotten and every object is asked for.
@@ -86,6 +89,21 @@ impl SeenObjects {
         format!("{}/{}", self.bucket, self.prefix.join(&data_key(hash)))
     }
 
+    /// The row that is there while an upload runs. No object has this key.
+    fn mark(&self) -> String {
+        format!("{}/{}/", self.bucket, self.prefix.join("Data"))
+    }
+
+    /// Writes down that an upload runs, until this is dropped. Gives whether an earlier one was killed, or
+    /// another runs at this time. Blocks.
+    pub(super) fn begin(&self) -> bool {
+        let (now, mark) = (SystemTime::now(), [self.mark()]);
+        let is_there = self.cache.look_up(&mark, now)[0];
+        self.cache.remember(&mark[0], now);
+        self.cache.flush();
+        is_there
+    }
+
     /// Finds out what the cache knows of these objects. Blocks.
     pub(crate) fn look_up(&self, hashes: &[ContentHash]) {
         if self.state.lock().is_doubted {
@@ -138,6 +156,7 @@ impl SeenObjects {
     pub(super) fn forget(&self) {
         self.cache
             .forget(self.bucket.as_str(), self.prefix.as_str());
+        self.begin();
         let mut state = self.state.lock();
         state.is_doubted = true;
         state.relied_on.clear();
@@ -168,6 +187,7 @@ impl SeenObjects {
 impl Drop for SeenObjects {
     fn drop(&mut self) {
         self.flush();
+        self.cache.forget_one(&self.mark());
     }
 }
 
@@ -247,6 +267,23 @@ mod tests {
         let next = seen(&home, "p", 0);
         next.look_up(&[hash(1)]);
         assert!(next.relies_on(hash(1), 4));
+    }
+
+    #[test]
+    fn an_upload_that_did_not_end_is_noticed_by_the_next_below_the_same_prefix() {
+        let home = TempDir::new().unwrap();
+        let ended = seen(&home, "p", 0);
+        assert!(!ended.begin());
+        drop(ended);
+        let killed = seen(&home, "p", 0);
+        assert!(!killed.begin());
+        killed.forget();
+        std::mem::forget(killed);
+        assert!(!seen(&home, "q", 0).begin());
+        let next = seen(&home, "p", 0);
+        assert!(next.begin());
+        drop(next);
+        assert!(!seen(&home, "p", 0).begin());
     }
 
     #[test]
