@@ -194,6 +194,33 @@ fn a_cancelled_upload_says_how_far_it_came_and_publishes_nothing() {
 }
 
 #[test]
+fn a_cancelled_upload_in_parts_leaves_no_parts_in_the_bucket() {
+    Machine::with_s3(|machine| {
+        let folder = folder(machine, 1);
+        machine.file("scene/large", vec![7; 20 << 20]);
+        let server = machine.server();
+        server.add(Rule::on("PUT", Mishap::Hold).of("partNumber=3"));
+        let out = machine.path("out");
+        let mut command = machine.attachfs(args!["snapshot", folder.clone(), "-o", &out]);
+        command.args(["--store", &machine.store(), "--publish", KEY]);
+        let running = machine.start(command);
+        server.wait_for("it sends", |requests| {
+            let is_last = |of: &attachfs_test_s3::Request| of.query.contains("partNumber=3");
+            requests.iter().any(is_last)
+        });
+        running.signal(Signal::INT);
+        running.wait().with_code(15);
+        let aborted = |of: &attachfs_test_s3::Request| {
+            of.method == "DELETE" && of.query.contains("uploadId=")
+        };
+        assert!(server.requests().iter().any(aborted));
+        server.heal();
+        uploaded(machine, &folder, &[]);
+        assert_whole(machine);
+    });
+}
+
+#[test]
 fn a_file_that_never_rests_is_reported_and_the_others_are_stored() {
     Machine::with_s3(|machine| {
         let folder = folder(machine, 5);

@@ -47,6 +47,7 @@ pub use attachfs_store::{
     AccountId, Addressing, Encryption, KmsKey, ManifestAddress, ManifestKey, Metadata,
     ParseKeyError, S3Access, StoreAddress,
 };
+pub use attachfs_store_s3::uploads_ended;
 pub use attachfs_transfer::{
     Cancelled, Conflict, Copied, Failed, Permissions, Phase, Progress, ProgressEvent, Remark,
     Silent, Summary, Tally, error_chain,

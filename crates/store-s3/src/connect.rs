@@ -29,7 +29,7 @@ use crate::flights::{Flights, Memory};
 use crate::lean::Lean;
 use crate::pace::{Slowest, USUAL_RATE};
 use crate::retry::Retries;
-use crate::sign::Clock;
+use crate::sign::{Clock, ServerTime};
 use crate::terms::Terms;
 use crate::{S3Options, S3Store, profile};
 
@@ -74,6 +74,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
     let most = access.max_connections.map_or(MAX_CONNECTIONS, |most| {
         usize::try_from(most.get()).unwrap_or(usize::MAX)
     });
+    let clock = Arc::new(Clock::default());
     let client = aws_sdk_s3::config::Builder::from(&config)
         .force_path_style(place.path_style)
         .disable_s3_express_session_auth(true)
@@ -81,12 +82,15 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         // The key ring is the cache.
         .identity_cache(IdentityCache::no_cache())
         .interceptor(terms.clone())
+        // What is tried again is decided in one place (retry.rs).
+        .retry_config(RetryConfig::disabled())
+        .time_source(ServerTime(Arc::clone(&clock)))
         .build();
     let lean = Lean {
         connector: connections.within(options.connect_timeout),
         bucket,
         keys,
-        clock: Clock::default(),
+        clock,
         terms,
         retries: Retries::new(&retry.with_initial_backoff(options.first_wait), most),
         flights: Flights::new(most),

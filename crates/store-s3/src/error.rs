@@ -56,6 +56,7 @@ impl Told {
 }
 
 /// What a request failed with.
+#[derive(Debug)]
 pub(crate) struct Failure {
     /// The HTTP status, if there was an answer.
     pub(crate) status: Option<u16>,

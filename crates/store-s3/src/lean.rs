@@ -27,7 +27,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
-use tokio::time::Instant;
 
 use crate::bandwidth::Bandwidth;
 use crate::body::{self, Broken, Progress, Watch};
@@ -42,6 +41,7 @@ use crate::refusal::{LONGEST, Refusal};
 use crate::retry::{Again, Retries};
 use crate::sign::{self, Clock, Headers};
 use crate::terms::Terms;
+use crate::tries::{Tries, Trouble};
 
 /// What all requests of a store share.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct Lean {
     pub(crate) connector: SharedHttpConnector,
     pub(crate) bucket: BucketUrl,
     pub(crate) keys: KeyRing,
-    pub(crate) clock: Clock,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) terms: Terms,
     pub(crate) retries: Retries,
     pub(crate) flights: Flights,
@@ -92,22 +92,6 @@ impl Answer {
     }
 }
 
-/// A failed attempt.
-struct Trouble {
-    again: Again,
-    failure: Failure,
-}
-
-impl Trouble {
-    fn without_answer(again: Again, error: StoreError) -> Self {
-        let failure = Failure {
-            status: None,
-            error,
-        };
-        Self { again, failure }
-    }
-}
-
 impl Request<'_> {
     /// `reading s3://bucket/key`.
     fn what(&self) -> String {
@@ -124,54 +108,16 @@ pub(crate) fn crc32(bytes: &[u8]) -> String {
 impl Lean {
     /// Makes a request as often as it may help.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, Failure> {
-        let mut left = self.operation;
-        let (mut failed, mut throttled) = (0, 0);
-        let (mut renewed, mut reset) = (false, false);
-        let mut unconnected: Option<Instant> = None;
+        let mut tries = Tries::new(&self.retries, self.operation);
         loop {
             let flight = self.flights.take().await;
-            let trouble = match self.attempt(request, &mut left).await {
+            match self.attempt(request, &mut tries.left).await {
                 Ok(answer) => {
-                    flight.succeeded();
-                    self.retries.succeeded(failed);
+                    tries.succeeded(&flight);
                     return Ok(answer);
                 }
-                Err(trouble) => trouble,
-            };
-            let again = match trouble.again {
-                Again::NewKeys if renewed => Again::Never,
-                Again::OtherTime if reset => Again::Never,
-                again => again,
-            };
-            match again {
-                // The server is well, it only has nothing else to say.
-                Again::Never if trouble.failure.status.is_some() => flight.succeeded(),
-                Again::Never => {}
-                Again::Later => failed += 1,
-                Again::Connected => {
-                    failed += 1;
-                    unconnected.get_or_insert_with(Instant::now);
-                }
-                Again::NewKeys => renewed = true,
-                Again::OtherTime => reset = true,
-                Again::Slower => {
-                    throttled += 1;
-                    flight.was_too_much();
-                }
+                Err(trouble) => tries.failed(flight, trouble).await?,
             }
-            drop(flight);
-            let outage = unconnected.map_or(Duration::ZERO, |since| since.elapsed());
-            let wait = self.retries.wait(again, failed, throttled, outage);
-            let Some(wait) = wait.filter(|wait| *wait < left) else {
-                return Err(trouble.failure);
-            };
-            left -= wait;
-            tracing::debug!(
-                error = &trouble.failure.error as &dyn std::error::Error,
-                ?wait,
-                "a request failed and is made again"
-            );
-            tokio::time::sleep(wait).await;
         }
     }
 

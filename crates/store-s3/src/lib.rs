@@ -2,7 +2,7 @@
 //!
 //! Objects go the lean way (`lean.rs`): signed requests over the HTTP client below the SDK. The SDK
 //! finds credentials and configuration, knows where a bucket is, and makes the rare requests:
-//! manifests, and the beginning and end of uploads in parts. Both keep these promises:
+//! manifests, listings, and the beginning and end of uploads in parts. Both keep these promises:
 //!
 //! - An answer whose body breaks off or stops is asked for again; it is never short data.
 //! - Every call ends: [`S3Options::operation_timeout`] bounds it. Bodies take the time that they
@@ -11,8 +11,8 @@
 //! - A server that asks for slower requests gets fewer at a time, from all callers together.
 //! - Credentials are renewed before they end, and when the server says that they have.
 //! - Large objects are sent in parts, several at a time, and an upload that fails or is cancelled is
-//!   aborted in the bucket, as long as the runtime goes on. What a program that ends at once leaves
-//!   there is for the bucket's rules to remove.
+//!   aborted in the bucket. A program that is about to end waits for that with [`uploads_ended`]; what
+//!   one leaves that is killed is for the bucket's rules to remove.
 //! - Errors say what to check, and hold no secrets.
 //!
 //! Bodies are sent with a CRC32, which the server checks and keeps, instead of a signature over
@@ -35,11 +35,13 @@ mod manifest;
 mod options;
 mod pace;
 mod profile;
+mod rare;
 mod read;
 mod refusal;
 mod retry;
 mod sign;
 mod terms;
+mod tries;
 mod upload;
 
 use std::fmt;
@@ -57,6 +59,7 @@ use aws_sdk_s3::Client;
 use bytes::Bytes;
 
 pub use options::{S3Credentials, S3Options};
+pub use upload::uploads_ended;
 
 /// Objects and manifests below a prefix of a bucket. Clones share connections and credentials.
 #[derive(Clone)]
@@ -139,8 +142,8 @@ impl ManifestStore for S3Store {
     }
 
     /// Asks first whether the key is taken, because some servers do not know conditional writes
-    /// and would replace it. If this call's own write succeeded but its answer was lost, the SDK
-    /// tries again and the outcome is `Exists`.
+    /// and would replace it. If this call's own write succeeded but its answer was lost, it is made
+    /// again and the outcome is `Exists`.
     async fn put_manifest_if_absent(
         &self,
         key: &ManifestKey,

@@ -1,10 +1,13 @@
 //! Listing, with the SDK's `ListObjectsV2`.
 
+use std::time::Duration;
+
 use attachfs_store::{Folder, Listed, Page, StoreError};
 
 use crate::S3Store;
-use crate::error::{NoAnswer, failure};
+use crate::error::NoAnswer;
 use crate::manifest::time;
+use crate::rare::Purpose;
 
 impl S3Store {
     /// One request. A page begins after a key and not at a token, so that a listing can be taken up
@@ -19,12 +22,14 @@ impl S3Store {
         let mut last = after.unwrap_or_default().to_owned();
         let after = after.map(|after| self.prefix.join(after));
         let request = self.client.list_objects_v2().bucket(self.bucket.as_str());
-        let answer = request
-            .prefix(&start)
-            .set_start_after(after)
-            .send()
-            .await
-            .map_err(|error| failure("listing", &self.url(&start), error).error)?;
+        let request = request.prefix(&start).set_start_after(after);
+        let purpose = Purpose {
+            doing: "listing",
+            url: &self.url(&start),
+        };
+        let send = || request.clone().send();
+        let answer = self.lean.persist(purpose, Duration::ZERO, send).await;
+        let answer = answer.map_err(|failure| failure.error)?;
         let strange = |what| StoreError::Other {
             what: format!("listing {}", self.url(&start)),
             source: Box::new(NoAnswer::new(what)),

@@ -13,14 +13,15 @@ use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
 
 use crate::S3Store;
-use crate::error::{Failure, NoAnswer, failure, unreachable};
+use crate::error::{Failure, NoAnswer, unreachable};
+use crate::rare::Purpose;
 
 /// The slowest transfer that is waited for, in bytes a second: a manifest adds its length divided by
 /// this to its request's time.
 const BYTES_PER_SECOND: u64 = 10_000;
 
-/// How often an answer whose body broke is asked for in all. The SDK's own attempts end where a
-/// body begins.
+/// How often an answer whose body broke is asked for in all. What the SDK does ends where a body
+/// begins.
 const BODIES: u32 = 3;
 
 impl S3Store {
@@ -49,8 +50,13 @@ impl S3Store {
         let request = self.client.get_object().bucket(self.bucket.as_str());
         // Nobody knows the hash of a manifest, so the server's checksum is held against its bytes.
         let request = request.key(key).checksum_mode(ChecksumMode::Enabled);
-        let sent = request.send().await;
-        sent.map_err(|error| failure("reading", &self.url(key), error).error)
+        let purpose = Purpose {
+            doing: "reading",
+            url: &self.url(key),
+        };
+        let send = || request.clone().send();
+        let sent = self.lean.persist(purpose, Duration::ZERO, send).await;
+        sent.map_err(|failure| failure.error)
     }
 
     async fn receive_manifest(&self, answer: GetObjectOutput) -> Result<StoredManifest, NoAnswer> {
@@ -122,23 +128,26 @@ impl S3Store {
         metadata: &Metadata,
     ) -> Result<(), Failure> {
         let time = transfer_time(bytes.len() as u64);
-        let mut request = self
-            .client
-            .put_object()
-            .bucket(self.bucket.as_str())
-            .key(key)
-            .if_none_match("*")
-            .body(ByteStream::from(bytes));
-        for (name, value) in metadata.iter() {
-            request = request.metadata(name, value);
-        }
-        request
-            .customize()
-            .disable_payload_signing()
-            .config_override(self.with_more_time(time))
-            .send()
-            .await
-            .map_err(|error| failure("storing", &self.url(key), error))?;
+        let purpose = Purpose {
+            doing: "storing",
+            url: &self.url(key),
+        };
+        let send = || {
+            let mut request = self
+                .client
+                .put_object()
+                .bucket(self.bucket.as_str())
+                .key(key)
+                .if_none_match("*")
+                .body(ByteStream::from(bytes.clone()));
+            for (name, value) in metadata.iter() {
+                request = request.metadata(name, value);
+            }
+            let request = request.customize().disable_payload_signing();
+            let request = request.config_override(self.with_more_time(time));
+            async move { request.send().await }
+        };
+        self.lean.persist(purpose, time, send).await?;
         Ok(())
     }
 

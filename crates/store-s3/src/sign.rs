@@ -2,6 +2,7 @@
 //!
 //! Bodies are covered by a CRC32 in a header that is signed (`UNSIGNED-PAYLOAD`).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use aws_sigv4::http_request::{
     SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
@@ -64,6 +66,16 @@ impl Clock {
             "the server's clock is ahead of this machine's by so much"
         );
         true
+    }
+}
+
+/// The same time for the SDK's requests.
+#[derive(Debug)]
+pub(crate) struct ServerTime(pub(crate) Arc<Clock>);
+
+impl TimeSource for ServerTime {
+    fn now(&self) -> SystemTime {
+        self.0.now()
     }
 }
 

@@ -2,20 +2,21 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use attachfs_store::{Payload, StoreError, run_blocking};
-use aws_sdk_s3::Client;
-use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::watch;
 
 use crate::S3Store;
 use crate::buffers::{self, Buffers};
 use crate::endpoint::encode;
-use crate::error::{NoAnswer, failure};
+use crate::error::{Failure, NoAnswer};
 use crate::lean::{Answer, Request, crc32};
+use crate::rare::Purpose;
 
 /// The largest object that is sent in one request.
 const LARGEST_SINGLE: u64 = 16 << 20;
@@ -68,13 +69,13 @@ impl S3Store {
         let upload = Upload::begin(self, key).await?;
         let sent = async {
             let mut parts: Vec<CompletedPart> = stream::iter(parts_of(payload.len()).zip(1..))
-                .map(|(range, number)| upload.send_part(self, &payload, range, number))
+                .map(|(range, number)| upload.send_part(&payload, range, number))
                 .buffer_unordered(PARTS_AT_ONCE)
                 .try_collect()
                 .await?;
             check_unchanged(&payload).await?;
             parts.sort_by_key(CompletedPart::part_number);
-            upload.complete(self, parts, payload.len()).await
+            upload.complete(parts, payload.len()).await
         };
         match sent.await {
             Ok(()) => {
@@ -95,50 +96,81 @@ fn parts_of(len: u64) -> impl Iterator<Item = Range<u64>> {
     (0..len.div_ceil(size)).map(move |i| i * size..len.min((i + 1) * size))
 }
 
+/// How many uploads in parts of this process are neither completed nor aborted. Those that abort them have
+/// no store any more, so this belongs to the process.
+static UNDER_WAY: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
+
+/// Waits until no upload in parts is under way in this process: each was completed, or asked to be aborted
+/// and had its answer. For programs that end.
+pub async fn uploads_ended() {
+    let mut count = UNDER_WAY.subscribe();
+    // Fails only when the sender is gone, which is never.
+    let _ended = count.wait_for(|count| *count == 0).await;
+}
+
+/// One of [`UNDER_WAY`].
+struct UnderWay;
+
+impl UnderWay {
+    fn begin() -> Self {
+        UNDER_WAY.send_modify(|count| *count += 1);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.send_modify(|count| *count -= 1);
+    }
+}
+
 /// An upload in parts that the bucket knows of. Its parts cost money until it is completed or
 /// aborted; one that is dropped aborts itself.
 struct Upload {
-    client: Client,
-    bucket: String,
+    store: S3Store,
     key: String,
     url: String,
     id: String,
-    open: bool,
+    /// Until it is completed or aborted.
+    open: Option<UnderWay>,
 }
 
 impl Upload {
     async fn begin(store: &S3Store, key: &str) -> Result<Self, StoreError> {
         let url = store.url(key);
-        let begun = store
+        let request = store
             .client
             .create_multipart_upload()
             .bucket(store.bucket.as_str())
             .key(key)
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .send()
-            .await
-            .map_err(|error| failure("storing", &url, error).error)?;
+            .checksum_algorithm(ChecksumAlgorithm::Crc32);
+        let purpose = Purpose {
+            doing: "storing",
+            url: &url,
+        };
+        let send = || request.clone().send();
+        let begun = store.lean.persist(purpose, Duration::ZERO, send).await;
+        let begun = begun.map_err(|failure| failure.error)?;
         let id = begun.upload_id.ok_or_else(|| StoreError::Other {
             what: format!("storing {url}"),
             source: Box::new(NoAnswer::new("the answer names no upload")),
         })?;
         Ok(Self {
-            client: store.client.clone(),
-            bucket: store.bucket.to_string(),
+            store: store.clone(),
             key: key.to_owned(),
             url,
             id,
-            open: true,
+            open: Some(UnderWay::begin()),
         })
     }
 
     async fn send_part(
         &self,
-        store: &S3Store,
         payload: &Payload,
         range: Range<u64>,
         number: i32,
     ) -> Result<CompletedPart, StoreError> {
+        let store = &self.store;
         let _memory = store.lean.memory.take(range.end - range.start).await;
         let bytes = read(payload, range, &store.lean.buffers).await?;
         let checksum = crc32(&bytes);
@@ -159,35 +191,34 @@ impl Upload {
             .build())
     }
 
-    async fn complete(
-        &self,
-        store: &S3Store,
-        parts: Vec<CompletedPart>,
-        len: u64,
-    ) -> Result<(), StoreError> {
-        let completed = self
+    async fn complete(&self, parts: Vec<CompletedPart>, len: u64) -> Result<(), StoreError> {
+        let store = &self.store;
+        let parts = CompletedMultipartUpload::builder()
+            .set_parts(Some(parts))
+            .build();
+        let request = store
             .client
             .complete_multipart_upload()
-            .bucket(&self.bucket)
+            .bucket(store.bucket.as_str())
             .key(&self.key)
             .upload_id(&self.id)
-            .multipart_upload(
-                CompletedMultipartUpload::builder()
-                    .set_parts(Some(parts))
-                    .build(),
-            )
-            .customize()
+            .multipart_upload(parts);
+        let send = || {
+            let request = request.clone().customize();
             // The server puts the parts together before it answers.
-            .config_override(store.with_more_time(COMPLETE_TIME))
-            .send()
-            .await;
-        let Err(error) = completed else {
+            let request = request.config_override(store.with_more_time(COMPLETE_TIME));
+            async move { request.send().await }
+        };
+        let purpose = Purpose {
+            doing: "storing",
+            url: &self.url,
+        };
+        let completed = store.lean.persist(purpose, COMPLETE_TIME, send).await;
+        let Err(Failure { status, error }) = completed else {
             return Ok(());
         };
-        let unknown = error.code() == Some("NoSuchUpload");
-        let error = failure("storing", &self.url, error).error;
         // The server may have put the parts together, and its answer have been lost.
-        if unknown
+        if status == Some(404)
             && let Ok(head) = store.head_object(&self.key).await
             && head.len == len
         {
@@ -198,43 +229,50 @@ impl Upload {
 
     /// There is nothing to abort any more.
     fn close(mut self) {
-        self.open = false;
+        self.open = None;
     }
 
     async fn abort(mut self) {
-        self.open = false;
-        self.request_abort().await;
+        let open = self.open.take();
+        self.request_abort(open).await;
     }
 
     /// What stays behind is not an object and does no harm but its price, so a failure is only
     /// noted; buckets have rules that remove such parts.
-    fn request_abort(&self) -> impl Future<Output = ()> + Send + use<> {
-        let request = self
+    fn request_abort(&self, open: Option<UnderWay>) -> impl Future<Output = ()> + Send + use<> {
+        let store = self.store.clone();
+        let request = store
             .client
             .abort_multipart_upload()
-            .bucket(&self.bucket)
+            .bucket(store.bucket.as_str())
             .key(&self.key)
             .upload_id(&self.id);
         let url = self.url.clone();
         async move {
-            if let Err(error) = request.send().await {
-                let error = failure("aborting the upload of", &url, error).error;
+            let purpose = Purpose {
+                doing: "aborting the upload of",
+                url: &url,
+            };
+            let send = || request.clone().send();
+            let aborted = store.lean.persist(purpose, Duration::ZERO, send).await;
+            if let Err(Failure { error, .. }) = aborted {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "parts of an unfinished upload stay in the bucket"
                 );
             }
+            drop(open);
         }
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.open {
+        let Some(open) = self.open.take() else {
             return;
-        }
+        };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(self.request_abort());
+            runtime.spawn(self.request_abort(Some(open)));
         } else {
             tracing::warn!(
                 url = self.url,

@@ -15,9 +15,13 @@ use attachfs::{
     ManifestAddress, ManifestBytes, ManifestPath, ManifestSource, OpenStore, Owner, StoreSettings,
 };
 use std::ffi::OsStr;
+use std::time::Duration;
 
 use crate::args::{Args, Globals, Verb};
 use crate::exit::{self, Failure};
+
+/// How long the program stays to give up uploads that were broken off.
+const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// Does what was typed.
 pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
@@ -50,6 +54,10 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Manifest(args) => manifest::manifest(&globals, args.verb).await,
             Verb::Store(args) => store::store(&globals, args.verb).await,
         }
+    });
+    runtime.block_on(async {
+        // Parts of an upload that was broken off cost money until they are given up.
+        let _ended = tokio::time::timeout(GIVE_UP, attachfs::uploads_ended()).await;
     });
     // A request that hangs must not keep the program from ending.
     runtime.shutdown_background();

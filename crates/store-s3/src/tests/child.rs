@@ -10,6 +10,7 @@ use super::*;
 const ENDPOINT: &str = "ATTACHFS_TEST_ENDPOINT";
 const CA_BUNDLE: &str = "ATTACHFS_TEST_CA_BUNDLE";
 const UNTIL: &str = "ATTACHFS_TEST_UNTIL";
+const MANIFEST: &str = "ATTACHFS_TEST_MANIFEST";
 
 /// A process that stores objects and reads them again.
 pub(super) struct Child {
@@ -54,6 +55,11 @@ impl Child {
 
     pub(super) fn trusts(self, bundle: &Path) -> Self {
         self.env(CA_BUNDLE, bundle)
+    }
+
+    /// Stores and reads a manifest in the end.
+    pub(super) fn with_manifest(self) -> Self {
+        self.env(MANIFEST, "farm/m")
     }
 
     /// Goes on until this file has so many lines.
@@ -116,7 +122,14 @@ async fn stores_and_reads() {
         let part = part.unwrap_or_else(|error| panic!("{}", text_of(&error)));
         assert_eq!(part.bytes, bytes);
         if is_done(begun) {
-            return;
+            break;
         }
+    }
+    if let Ok(key) = std::env::var(MANIFEST) {
+        let key = key.parse().unwrap();
+        let (bytes, said) = (Bytes::from_static(b"1"), Metadata::new());
+        let written = store.put_manifest_if_absent(&key, bytes, &said).await;
+        assert_eq!(written.unwrap(), PutOutcome::Created);
+        assert_eq!(store.get_manifest(&key).await.unwrap().bytes, "1");
     }
 }

@@ -87,6 +87,23 @@ async fn keys_that_the_server_calls_expired_are_renewed_once_and_the_request_suc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_that_expire_before_a_manifest_are_renewed_too() {
+    let bench = Bench::new().await;
+    let home = Home::new().with_program(3600);
+    let expired = Mishap::Error {
+        status: 400,
+        code: "ExpiredToken",
+    };
+    for method in ["GET", "PUT"] {
+        let rule = Rule::on(method, expired.clone()).of("farm/m");
+        bench.server.add(rule.times(1));
+    }
+    let child = Child::new(&bench.server.endpoint(), home.path());
+    child.with_manifest().run().await.unwrap();
+    assert_eq!(home.count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_that_stay_expired_are_a_refusal_that_says_to_log_in() {
     let bench = Bench::new().await;
     let home = Home::new().with_program(3600);

@@ -153,6 +153,46 @@ async fn a_short_outage_fails_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_rare_requests_bear_a_storm_and_an_outage_too() {
+    let bench = Bench::new().await;
+    let options = S3Options {
+        first_wait: Duration::from_millis(2),
+        access: S3Access {
+            max_connections: NonZeroU32::new(16),
+            ..bench.options().access
+        },
+        ..bench.options()
+    };
+    let slow_down = Mishap::Error {
+        status: 503,
+        code: "SlowDown",
+    };
+    for mishap in [slow_down, Mishap::Close] {
+        let store = S3Store::connect(options.clone()).await.unwrap();
+        let is_storm = matches!(mishap, Mishap::Error { .. });
+        let key: ManifestKey = format!("m{is_storm}").parse().unwrap();
+        let trouble = |method, part| Rule::on(method, mishap.clone()).of(part).times(6);
+        bench.server.add(trouble("PUT", key.as_str()));
+        bench.server.add(trouble("GET", key.as_str()));
+        bench.server.add(trouble("GET", "list-type=2"));
+        bench.server.add(trouble("POST", "uploads"));
+        bench.server.add(trouble("POST", "uploadId="));
+        let (bytes, said) = (Bytes::from_static(b"1"), Metadata::new());
+        let written = store.put_manifest_if_absent(&key, bytes, &said).await;
+        assert_eq!(written.unwrap(), PutOutcome::Created);
+        assert_eq!(store.get_manifest(&key).await.unwrap().bytes, "1");
+        store.list(&Folder::Data, None).await.unwrap();
+        put(&store, 17 << 20).await;
+        // Each was asked seven times.
+        assert_eq!(
+            bench.count("POST", "uploadId="),
+            if is_storm { 7 } else { 14 }
+        );
+        assert_eq!(store.lean.flights.limit() < 16, is_storm);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_limit_of_bandwidth_holds_for_both_directions_together() {
     let bench = Bench::new().await;
     let options = S3Options {

@@ -150,6 +150,25 @@ async fn head_follows_the_clock_of_a_server_whose_time_is_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn manifests_follow_the_clock_of_a_server_whose_time_is_another() {
+    let bench = Bench::new().await;
+    let hour_ago = SystemTime::now() - Duration::from_hours(1);
+    let date = DateTime::from(hour_ago).fmt(Format::HttpDate).unwrap();
+    let text = "<Error><Code>RequestTimeTooSkewed</Code></Error>";
+    let denied = format!(
+        "403 Forbidden\r\nconnection: close\r\ndate: {date}\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    let there = "200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\n1";
+    let script = Script::of(&[&denied, there], None).await;
+    let store = S3Store::connect(script.options(&bench)).await.unwrap();
+    let key: ManifestKey = "farm/m".parse().unwrap();
+    assert_eq!(store.get_manifest(&key).await.unwrap().bytes, "1");
+    let ahead = store.lean.clock.now().duration_since(hour_ago).unwrap();
+    assert!(ahead < Duration::from_mins(10), "{ahead:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn head_of_a_bucket_elsewhere_names_the_region() {
     let bench = Bench::new().await;
     let answer = "400 Bad Request\r\nconnection: close\r\nx-amz-bucket-region: eu-west-1\r\n\r\n";

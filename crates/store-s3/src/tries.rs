@@ -1,0 +1,110 @@
+//! One request, made as often as it may help. Lean requests and the SDK's go through the same loop:
+//!
+//! ```text
+//!     place --> attempt --> answer
+//!       ^          '--> Trouble --failed()--> wait, if retry.rs gives one --.
+//!       '-------------------------------------------------------------------'
+//! ```
+
+use std::time::Duration;
+
+use attachfs_store::StoreError;
+use tokio::time::Instant;
+
+use crate::error::Failure;
+use crate::flights::Flight;
+use crate::retry::{Again, Retries};
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    pub(crate) again: Again,
+    pub(crate) failure: Failure,
+}
+
+impl Trouble {
+    pub(crate) fn without_answer(again: Again, error: StoreError) -> Self {
+        let failure = Failure {
+            status: None,
+            error,
+        };
+        Self { again, failure }
+    }
+}
+
+/// How a request went until now.
+#[derive(Debug)]
+pub(crate) struct Tries<'a> {
+    retries: &'a Retries,
+    /// How much time is left for all further attempts and waits.
+    pub(crate) left: Duration,
+    failed: u32,
+    throttled: u32,
+    renewed: bool,
+    reset: bool,
+    unconnected: Option<Instant>,
+}
+
+impl<'a> Tries<'a> {
+    pub(crate) fn new(retries: &'a Retries, time: Duration) -> Self {
+        Self {
+            retries,
+            left: time,
+            failed: 0,
+            throttled: 0,
+            renewed: false,
+            reset: false,
+            unconnected: None,
+        }
+    }
+
+    /// The request succeeded.
+    pub(crate) fn succeeded(&self, flight: &Flight) {
+        flight.succeeded();
+        self.retries.succeeded(self.failed);
+    }
+
+    /// An attempt failed: waits until it is time for the next, or gives the failure that the request
+    /// ends with.
+    pub(crate) async fn failed(&mut self, flight: Flight, trouble: Trouble) -> Result<(), Failure> {
+        let again = match trouble.again {
+            Again::NewKeys if self.renewed => Again::Never,
+            Again::OtherTime if self.reset => Again::Never,
+            again => again,
+        };
+        match again {
+            // The server is well, it only has nothing else to say.
+            Again::Never if trouble.failure.status.is_some() => flight.succeeded(),
+            Again::Never => {}
+            Again::Later => self.failed += 1,
+            Again::Connected => {
+                self.failed += 1;
+                self.unconnected.get_or_insert_with(Instant::now);
+            }
+            Again::NewKeys => self.renewed = true,
+            Again::OtherTime => self.reset = true,
+            Again::Slower => {
+                self.throttled += 1;
+                flight.was_too_much();
+            }
+        }
+        drop(flight);
+        let outage = self
+            .unconnected
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        let wait = self
+            .retries
+            .wait(again, self.failed, self.throttled, outage);
+        let Some(wait) = wait.filter(|wait| *wait < self.left) else {
+            return Err(trouble.failure);
+        };
+        self.left -= wait;
+        tracing::debug!(
+            error = &trouble.failure.error as &dyn std::error::Error,
+            ?wait,
+            "a request failed and is made again"
+        );
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
