@@ -18,6 +18,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Credentials, ResponseChecksumValidation, SharedHttpClient};
 use aws_types::service_config::ServiceConfigKey;
+use tokio::sync::OnceCell;
 
 use crate::bandwidth::Bandwidth;
 use crate::buffers::Buffers;
@@ -102,6 +103,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
             rate: access.min_rate.unwrap_or(USUAL_RATE),
             window: options.min_rate_window,
         },
+        answered: OnceCell::new(),
         attempt: options.attempt_timeout,
         operation: options.operation_timeout,
     };

@@ -26,6 +26,7 @@ use aws_smithy_runtime_api::http::Headers as AnswerHeaders;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 use crc_fast::CrcAlgorithm;
 
 use crate::bandwidth::Bandwidth;
@@ -57,6 +58,8 @@ pub(crate) struct Lean {
     pub(crate) buffers: Buffers,
     pub(crate) bandwidth: Arc<Bandwidth>,
     pub(crate) slowest: Slowest,
+    /// Set once the bucket has given an answer that only a bucket gives.
+    pub(crate) answered: OnceCell<()>,
     /// How long one attempt may take, beside its body.
     pub(crate) attempt: Duration,
     /// How long all attempts may take, beside their bodies.
@@ -114,6 +117,8 @@ impl Lean {
             match self.attempt(request, &mut tries.left).await {
                 Ok(answer) => {
                     tries.succeeded(&flight);
+                    // Somebody may be finding it out at this moment.
+                    let _same = self.answered.set(());
                     return Ok(answer);
                 }
                 Err(trouble) => tries.failed(flight, trouble).await?,

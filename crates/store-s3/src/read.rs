@@ -27,12 +27,44 @@ impl S3Store {
             doing: "looking for",
             name: &self.url(key),
         };
-        let answer = self.lean.send(&request).await;
-        let answer = answer.map_err(|failure| failure.error)?;
+        let answer = match self.lean.send(&request).await {
+            Ok(answer) => answer,
+            Err(Failure { error, .. }) => {
+                if let StoreError::NotFound { .. } = error {
+                    self.check_bucket(key).await?;
+                }
+                return Err(error);
+            }
+        };
         Ok(Head {
             len: self.len_of(key, &answer)?,
             version: answer.header("etag").map(Into::into),
         })
+    }
+
+    /// Fails if there is no bucket, or no S3 server. The answer to HEAD has no body, and is the same for an
+    /// object that is not there; so a GET asks, once for a store that gave no other answer before.
+    async fn check_bucket(&self, key: &str) -> Result<(), StoreError> {
+        let ask = async || {
+            let request = Request {
+                method: "GET",
+                key,
+                query: "",
+                headers: vec![("range", "bytes=0-0".to_owned())],
+                body: Bytes::new(),
+                doing: "looking for",
+                name: &self.url(key),
+            };
+            match self.lean.send(&request).await {
+                Err(Failure {
+                    status: Some(404),
+                    error: error @ StoreError::Denied { .. },
+                }) => Err(error),
+                // Whatever this is, it is said of an object.
+                _ => Ok(()),
+            }
+        };
+        self.lean.answered.get_or_try_init(ask).await.map(drop)
     }
 
     /// A range of an object that is under exactly this key.

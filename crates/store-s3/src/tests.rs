@@ -329,7 +329,8 @@ async fn a_bucket_that_does_not_exist_is_not_an_object_that_does_not() {
     let (hash, bytes) = content(10);
     let get = store.get(hash, 0..1).await.unwrap_err();
     let put = store.put(hash, Payload::Bytes(bytes)).await.unwrap_err();
-    for error in [get, put] {
+    let head = store.head(hash).await.unwrap_err();
+    for error in [get, put, head] {
         assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
         assert!(error.to_string().contains("no such bucket"), "{error}");
     }
