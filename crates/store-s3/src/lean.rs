@@ -26,8 +26,8 @@ use aws_smithy_runtime_api::http::Headers as AnswerHeaders;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use tokio::sync::OnceCell;
 use crc_fast::CrcAlgorithm;
+use tokio::sync::OnceCell;
 
 use crate::bandwidth::Bandwidth;
 use crate::body::{self, Broken, Progress, Watch};

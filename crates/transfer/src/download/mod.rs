@@ -19,7 +19,6 @@
 mod acts;
 mod error;
 mod file;
-mod health;
 mod large;
 mod leftovers;
 mod names;

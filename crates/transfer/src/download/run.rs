@@ -12,20 +12,20 @@ use attachfs_fetch::ByteBudget;
 use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, PathRef};
 use attachfs_scan::Ground;
 use attachfs_scan::cache::SETTLED;
-use attachfs_store::ObjectPart;
+use attachfs_store::{ObjectPart, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::error::{Attempt, FileError};
+use super::error::{Attempt, FileError, Trouble};
 use super::file::{cut_of, is_alike};
-use super::health::Health;
 use super::leftovers::Leftovers;
 use super::part::Part;
 use super::plan::{Deletion, FileStep, Place};
 use super::tree::Deleted;
-use super::{DownloadOptions, Opened, Sources};
+use super::{DownloadError, DownloadOptions, Opened, Sources};
 use crate::TransferError;
 use crate::meter::Meter;
+use crate::refusals::{Refusals, Request};
 use crate::run::blocking;
 
 /// More steps that block than there ever are at once.
@@ -55,7 +55,7 @@ pub(super) struct Run {
     pub(super) leftovers: Leftovers,
     /// Files of which the hash caches know that they are what they should be.
     pub(super) known: HashMap<ManifestPath, FileStamp>,
-    pub(super) health: Health,
+    pub(super) refusals: Refusals,
     pub(super) can_reflink: AtomicBool,
     /// What is still to be deleted to put something else at a path. Short and innermost.
     pub(super) clear: Mutex<HashMap<ManifestPath, Vec<Deletion>>>,
@@ -99,7 +99,7 @@ impl Run {
             acting: Arc::new(Semaphore::new(MOST_ACTS as usize)),
             leftovers,
             known: HashMap::new(),
-            health: Health::default(),
+            refusals: Refusals::default(),
             can_reflink: AtomicBool::new(true),
             clear: Mutex::default(),
             deleted: Mutex::default(),
@@ -137,9 +137,9 @@ impl Run {
         let want = range.end - range.start;
         let part = match self.from.store.get(hash, range).await {
             Ok(part) => part,
-            Err(error) => return Err(self.health.judge(hash, error)),
+            Err(error) => return Err(self.refused(hash, error)),
         };
-        self.health.is_well();
+        self.refusals.answered(Request::Read);
         let (expected, found) = match part.bytes.len() as u64 {
             _ if part.object_len != expected => (expected, part.object_len),
             len if len != want => (want, len),
@@ -151,6 +151,16 @@ impl Run {
             found,
         }
         .into())
+    }
+
+    /// What it means that an object could not be had.
+    fn refused(&self, hash: ContentHash, source: StoreError) -> Trouble {
+        self.refusals.refused(Request::Read, hash, &source);
+        if self.refusals.others_may_pass(Request::Read, &source) {
+            Trouble::File(FileError::Store { hash, source })
+        } else {
+            Trouble::Stop(DownloadError::Store { hash, source }.into())
+        }
     }
 
     /// A file on this machine that should hold an object and nothing else.

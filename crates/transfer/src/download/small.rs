@@ -11,6 +11,7 @@ use super::part::Part;
 use super::plan::FileStep;
 use super::run::Run;
 use crate::TransferError;
+use crate::refusals::Request;
 
 impl Run {
     pub(super) async fn small(
@@ -106,7 +107,7 @@ impl Run {
             } else {
                 part.write(&bytes, 0).map_err(failed)?;
             }
-            run.health.is_well();
+            run.refusals.answered(Request::Read);
             run.meter.add_bytes(size);
             run.finish(&part, step, target).map(Some)
         })

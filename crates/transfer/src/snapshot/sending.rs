@@ -176,8 +176,10 @@ impl<K: FnMut(Done)> Account<K> {
     /// The account, if every file was stored.
     fn finish(mut self, shared: &Shared) -> Result<(UploadReport, Summary), TransferError> {
         let store = shared.store.as_ref();
-        let is_of_all =
-            |(_, error): &(_, TransferError)| store.is_some_and(|store| store.never_passed(error));
+        let passed = self.files.processed.count + self.files.skipped.count;
+        let is_of_all = |(_, error): &(_, TransferError)| {
+            passed == 0 && store.is_some_and(|store| store.never_passed(error))
+        };
         if let Some(at) = self.failed.iter().position(is_of_all) {
             return Err(self.failed.swap_remove(at).1);
         }

@@ -238,6 +238,26 @@ async fn a_store_that_refuses_everything_ends_the_upload_with_its_own_error() {
 }
 
 #[tokio::test]
+async fn the_only_object_that_is_not_there_yet_may_be_refused_and_the_others_count() {
+    let (folder, memory) = (numbered(20), Arc::new(MemoryStore::new()));
+    let uploader = |store: Arc<dyn ChunkStore>| uploader(store, 100);
+    let first = uploader(Arc::clone(&memory) as _);
+    snapshot(&scanned(&folder), &whole(), Some(&first), &Silent)
+        .await
+        .unwrap();
+    fs::write(folder.path().join("0007"), "new").unwrap();
+    let store = FaultStore::new(memory);
+    store.add(Rule::on(CallKind::Put, Fault::Before(Failure::Denied)));
+    let again = uploader(Arc::new(store));
+    let error = snapshot(&scanned(&folder), &whole(), Some(&again), &Silent).await;
+    let TransferError::Unfinished(summary) = error.unwrap_err() else {
+        panic!("it is one file's failure")
+    };
+    assert_eq!(files(&summary), (0, 19, 1));
+    assert_eq!(summary.errors[0].path, "0007");
+}
+
+#[tokio::test]
 async fn a_file_that_vanished_is_reported_and_the_others_are_stored() {
     let (folder, memory) = (numbered(3), Arc::new(MemoryStore::new()));
     let scan = scanned(&folder);
