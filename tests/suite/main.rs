@@ -16,6 +16,7 @@ mod downloading;
 mod everyday;
 mod example;
 mod failure;
+mod foreign;
 mod garage;
 mod golden;
 mod journey;

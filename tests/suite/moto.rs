@@ -2,29 +2,25 @@
 //!
 //! The server is a process of its own, on a free port; it ends with the test.
 
-use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use attachfs_store::{KeyPrefix, S3Access, conformance};
-use attachfs_store_s3::{S3Credentials, S3Options, S3Store};
+use attachfs_store::conformance;
+use attachfs_store_s3::S3Store;
 
+use crate::foreign::{Access, BUCKET};
 use crate::machine::{Machine, args, skipped};
-use crate::process::{Said, said};
 
-/// The bucket that there is.
-pub(crate) const BUCKET: &str = "bucket";
 /// The access key and its secret.
-pub(crate) const KEY: &str = "moto";
-/// The region of the bucket.
-pub(crate) const REGION: &str = "us-east-1";
+const KEY: &str = "moto";
+const REGION: &str = "us-east-1";
 
 /// A running server with one bucket.
 pub(crate) struct Moto {
     child: Child,
-    pub(crate) endpoint: String,
+    pub(crate) access: Access,
 }
 
 impl Moto {
@@ -59,36 +55,13 @@ impl Moto {
             endpoint.starts_with("http://127.0.0.1:"),
             "moto said {line:?}"
         );
-        Some(Self { child, endpoint })
-    }
-
-    fn options(&self, prefix: &str) -> S3Options {
-        let prefix: KeyPrefix = prefix.parse().unwrap();
-        S3Options {
-            access: S3Access {
-                region: Some(REGION.to_owned()),
-                endpoint_url: Some(self.endpoint.clone()),
-                ..S3Access::default()
-            },
-            credentials: Some(S3Credentials {
-                access_key_id: KEY.to_owned(),
-                secret_access_key: KEY.to_owned(),
-                session_token: None,
-            }),
-            ..S3Options::new(BUCKET.parse().unwrap(), prefix)
-        }
-    }
-}
-
-impl Moto {
-    /// Runs `attachfs`, which succeeds, with this server.
-    pub(crate) fn ok(&self, machine: &Machine, arguments: &[OsString]) -> Said {
-        let mut command = machine.attachfs(arguments);
-        command
-            .args(["--endpoint-url", &self.endpoint, "--region", REGION])
-            .env("AWS_ACCESS_KEY_ID", KEY)
-            .env("AWS_SECRET_ACCESS_KEY", KEY);
-        said(&mut command).with_code(0)
+        let access = Access {
+            endpoint,
+            region: REGION,
+            access_key: KEY,
+            secret_key: KEY,
+        };
+        Some(Self { child, access })
     }
 }
 
@@ -104,7 +77,9 @@ fn a_store_on_moto_conforms() {
     let Some(moto) = Moto::start() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = S3Store::connect(moto.options("a/prefix")).await.unwrap();
+        let store = S3Store::connect(moto.access.options("a/prefix"))
+            .await
+            .unwrap();
         conformance::run(Arc::new(store)).await;
     });
 }
@@ -116,7 +91,7 @@ fn what_is_put_into_moto_is_there_and_comes_out() {
         machine.file("scene/a", "aaa");
         machine.file("scene/d/big", "0123456789".repeat(2_000_000));
         let store = format!("s3://{BUCKET}/farm");
-        let run = |arguments: &[OsString]| moto.ok(machine, arguments);
+        let run = |arguments: &[_]| moto.access.ok(machine, arguments);
         let manifest = machine.path("m");
         run(&args![
             "snapshot",

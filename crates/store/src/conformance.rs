@@ -27,32 +27,15 @@ const BLOCK: usize = 64 << 10;
 
 /// Holds a store against everything that the traits promise.
 pub async fn run(store: Arc<dyn Store>) {
-    let suite = Suite {
-        store: &*store,
-        run: ContentHash::of(format!("{:?}", std::time::SystemTime::now()).as_bytes()),
-    };
-    suite.what_is_not_there_is_not_found().await;
-    suite.what_was_put_is_read_by_ranges().await;
-    suite.an_empty_object_is_an_object().await;
-    suite.a_large_object_comes_back_whole().await;
-    suite.putting_again_replaces().await;
-    suite.a_range_of_a_file_is_put().await;
-    suite.a_file_that_changed_is_not_put().await;
-    suite.a_file_that_became_shorter_is_not_put().await;
-    suite
-        .many_puts_of_one_object_at_once_leave_one_whole_object()
-        .await;
-    suite.a_cancelled_put_leaves_all_or_nothing().await;
-    suite.a_manifest_is_read_as_it_was_written().await;
-    suite.the_first_manifest_under_a_key_stays().await;
+    let suite = Suite::new(&*store);
+    suite.all_but_races().await;
     suite.of_many_manifests_at_once_one_is_written().await;
-    suite.a_key_is_no_folder_of_another().await;
-    suite.what_is_said_of_a_manifest_is_kept().await;
-    suite.of_two_writers_the_first_is_recognised().await;
-    suite.a_listing_has_every_manifest_once_in_order().await;
-    suite.a_listing_goes_on_after_any_key().await;
-    suite.a_listing_has_the_objects_with_their_lengths().await;
-    suite.what_is_not_there_lists_as_empty().await;
+}
+
+/// The same but for one thing: that of manifests which are written at the same moment under one key only
+/// one is. A store cannot promise that on a server without conditional writes.
+pub async fn run_without_races(store: Arc<dyn Store>) {
+    Suite::new(&*store).all_but_races().await;
 }
 
 struct Suite<'a> {
@@ -61,7 +44,37 @@ struct Suite<'a> {
     run: ContentHash,
 }
 
-impl Suite<'_> {
+impl<'a> Suite<'a> {
+    fn new(store: &'a dyn Store) -> Self {
+        Self {
+            store,
+            run: ContentHash::of(format!("{:?}", std::time::SystemTime::now()).as_bytes()),
+        }
+    }
+
+    async fn all_but_races(&self) {
+        self.what_is_not_there_is_not_found().await;
+        self.what_was_put_is_read_by_ranges().await;
+        self.an_empty_object_is_an_object().await;
+        self.a_large_object_comes_back_whole().await;
+        self.putting_again_replaces().await;
+        self.a_range_of_a_file_is_put().await;
+        self.a_file_that_changed_is_not_put().await;
+        self.a_file_that_became_shorter_is_not_put().await;
+        self.many_puts_of_one_object_at_once_leave_one_whole_object()
+            .await;
+        self.a_cancelled_put_leaves_all_or_nothing().await;
+        self.a_manifest_is_read_as_it_was_written().await;
+        self.the_first_manifest_under_a_key_stays().await;
+        self.a_key_is_no_folder_of_another().await;
+        self.what_is_said_of_a_manifest_is_kept().await;
+        self.of_two_writers_the_first_is_recognised().await;
+        self.a_listing_has_every_manifest_once_in_order().await;
+        self.a_listing_goes_on_after_any_key().await;
+        self.a_listing_has_the_objects_with_their_lengths().await;
+        self.what_is_not_there_lists_as_empty().await;
+    }
+
     /// Bytes that nobody stored before, and their hash.
     fn content(&self, name: &str, len: usize) -> (ContentHash, Bytes) {
         let mut state = u64::from_le_bytes(

@@ -11,9 +11,10 @@ use attachfs_manifest::{
 use serde_json::{Value, json};
 
 use super::{base64, python, text_of};
+use crate::foreign::BUCKET;
 use crate::golden::cases;
 use crate::machine::{Machine, args};
-use crate::moto::{BUCKET, KEY, Moto, REGION};
+use crate::moto::Moto;
 
 const HEX: &str = "0123456789abcdef0123456789abcdef";
 
@@ -45,9 +46,10 @@ fn store() -> String {
 
 /// A request to a driver about the server.
 fn asked(moto: &Moto, op: &str, more: &Value) -> Value {
+    let access = &moto.access;
     let mut request = json!({
-        "op": op, "endpoint": moto.endpoint, "bucket": BUCKET, "region": REGION,
-        "access_key": KEY, "secret_key": KEY,
+        "op": op, "endpoint": access.endpoint, "bucket": BUCKET, "region": access.region,
+        "access_key": access.access_key, "secret_key": access.secret_key,
     });
     for (name, value) in more.as_object().unwrap() {
         request[name] = value.clone();
@@ -66,6 +68,7 @@ fn python_finds_the_outputs_that_were_uploaded() {
             let file = machine.file("out.manifest", &text);
             let task = format!("task-{HEX}-{number}");
             let uploaded = moto
+                .access
                 .ok(
                     machine,
                     &args![
@@ -133,6 +136,7 @@ fn what_python_says_of_an_output_is_read() {
             python.told(&asked(&moto, "s3_write", &written));
             let output = machine.path("downloaded");
             let told = moto
+                .access
                 .ok(
                     machine,
                     &args![
