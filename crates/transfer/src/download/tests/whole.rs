@@ -107,6 +107,17 @@ async fn an_execute_bit_that_is_missing_is_added_without_a_fetch() {
 }
 
 #[tokio::test]
+async fn an_execute_bit_that_the_manifest_does_not_have_stays() {
+    let setup = Setup::new();
+    let wanted = snapshot([("a", setup.file("a"))]);
+    setup.place(&wanted).await;
+    fs::set_permissions(setup.at("a"), fs::Permissions::from_mode(0o750)).unwrap();
+    let report = setup.place(&wanted).await;
+    assert_eq!(report.summary.skipped.count, 1);
+    assert_eq!(mode(&setup.at("a")), 0o750);
+}
+
+#[tokio::test]
 async fn permissions_are_added_to_what_is_made() {
     let mut setup = Setup::new();
     fs::create_dir_all(setup.at("old")).unwrap();
