@@ -4,6 +4,7 @@ use std::fs::{self, FileTimes};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use attachfs_test_s3::{Mishap, Rule};
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, args, on_both_stores};
@@ -242,6 +243,34 @@ fn what_nothing_needs_is_listed_when_it_is_old(machine: &Machine) {
         "30"
     ];
     machine.says(young).with_code(2);
+}
+
+#[test]
+fn a_manifest_that_is_replaced_while_a_plan_is_made_keeps_what_it_needs() {
+    Machine::with_s3(|machine| {
+        let manifest = scene(machine);
+        upload(machine, &manifest, "job/m");
+        machine.file("other/x", "needed soon");
+        let other = machine.snapshot(&machine.path("other"), "other.manifest");
+        for object in objects(machine) {
+            age(&object, 40);
+        }
+        let server = machine.server();
+        server.add(Rule::on("GET", Mishap::Hold).of("Data%2F"));
+        let plan = args!["store", "gc", "--plan", "--json", machine.store()];
+        let running = machine.start(machine.attachfs(&plan));
+        server.wait_for("it lists the objects", |requests| {
+            requests.iter().any(|of| of.query.contains("Data%2F"))
+        });
+        let published = machine.store_files().join("Manifests/job/m");
+        fs::write(published, fs::read(other).unwrap()).unwrap();
+        server.heal();
+        let found = running.wait().with_code(0).json();
+        assert_eq!(found["garbage"], json!([]));
+        assert_eq!(found["manifests"], 2, "it was read again");
+        let found = machine.json(&plan);
+        assert_eq!(found["garbage"].as_array().unwrap().len(), 5);
+    });
 }
 
 fn a_manifest_that_cannot_be_read_leaves_no_plan(machine: &Machine) {

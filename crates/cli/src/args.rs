@@ -44,14 +44,14 @@ impl Args {
 /// Options of every verb.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Globals {
-    #[command(flatten)]
-    pub(crate) s3: s3::S3,
     /// Print results as JSON, for programs.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Say more about what is going on; twice for everything.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) s3: s3::S3,
 }
 
 // What is said above a variant here would hide what its arguments say of themselves.

@@ -4,11 +4,10 @@
 //! FIPS, aliases of access points, directory buckets, and endpoints of someone's choice. What they
 //! say (a URL, a region and a service to sign for) holds for every key.
 
-use std::fmt::Write as _;
-
 use attachfs_store::BucketName;
 use aws_sdk_s3::config::endpoint::{DefaultResolver, Endpoint, Params, ResolveEndpoint as _};
 use aws_smithy_types::Document;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 use crate::error::NoAnswer;
 
@@ -67,7 +66,7 @@ impl BucketUrl {
         let mut url = String::with_capacity(self.url.len() + key.len() + query.len() + 16);
         url.push_str(&self.url);
         url.push('/');
-        encode(key, true, &mut url);
+        url.extend(utf8_percent_encode(key, IN_KEYS));
         if !query.is_empty() {
             url.push('?');
             url.push_str(query);
@@ -94,21 +93,19 @@ fn scope(endpoint: &Endpoint) -> (Option<String>, Option<String>) {
     (of("signingRegion"), of("signingName"))
 }
 
-/// Appends text in the encoding that S3 signs: everything but letters, digits and `-._~` is bytes
-/// in hexadecimal, slashes only if they are no separators.
-pub(crate) fn encode(text: &str, slashes: bool, out: &mut String) {
-    for &byte in text.as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            b'/' if slashes => out.push('/'),
-            byte => {
-                // A String takes everything.
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
+/// What S3 signs as it is in a value of a query. All else is bytes in hexadecimal.
+const IN_VALUES: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The same of a key, whose slashes are separators.
+const IN_KEYS: &AsciiSet = &IN_VALUES.remove(b'/');
+
+/// A value of a query as it goes on the wire.
+pub(crate) fn query_value(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, IN_VALUES)
 }
 
 #[cfg(test)]
@@ -200,8 +197,9 @@ mod tests {
 
     #[test]
     fn a_query_is_encoded_whole() {
-        let mut text = String::new();
-        encode("a/b+c=d é", false, &mut text);
-        assert_eq!(text, "a%2Fb%2Bc%3Dd%20%C3%A9");
+        assert_eq!(
+            query_value("a/b+c=d é").to_string(),
+            "a%2Fb%2Bc%3Dd%20%C3%A9"
+        );
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::S3Store;
 use crate::buffers::{self, Buffers};
-use crate::endpoint::encode;
+use crate::endpoint::query_value;
 use crate::error::{Failure, NoAnswer};
 use crate::lean::{Answer, Request, crc32};
 use crate::rare::Purpose;
@@ -174,8 +174,8 @@ impl Upload {
         let _memory = store.lean.memory.take(range.end - range.start).await;
         let bytes = read(payload, range, &store.lean.buffers).await?;
         let checksum = crc32(&bytes);
-        let mut query = format!("partNumber={number}&uploadId=");
-        encode(&self.id, false, &mut query);
+        let id = query_value(&self.id);
+        let query = format!("partNumber={number}&uploadId={id}");
         let sent = store.put_bytes(&self.key, &query, bytes).await?;
         let e_tag = sent.header("etag").map(str::to_owned);
         if e_tag.is_none() {

@@ -17,6 +17,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::IF_NONE_MATCH;
 use hyper::{Method, Response, StatusCode};
 use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
 use s3s::access::S3Access;
 use s3s::dto::{GetObjectInput, PutObjectInput};
 use s3s::service::S3Service;
@@ -255,17 +256,5 @@ async fn trickling(answer: Answer, bytes_per_second: usize) -> Result<Answer, Bo
 }
 
 fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match (first, tail) {
-            (b'%', [high, low, ..]) => std::str::from_utf8(&[*high, *low])
-                .ok()
-                .and_then(|hex| u8::from_str_radix(hex, 16).ok()),
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

@@ -43,62 +43,32 @@ pub(crate) struct Upload {
 
 /// Whose output a manifest is.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Output of a job")]
 pub(crate) struct OutputOf {
     /// The farm. With the options below, the key is that of a job's output.
     #[arg(
         long,
         value_name = "ID",
-        help_heading = "Output of a job",
         requires_all = ["queue", "job", "step", "session_action", "time", "asset_root"]
     )]
     pub(crate) farm: Option<attachfs::FarmId>,
     /// The queue.
-    #[arg(
-        long,
-        value_name = "ID",
-        help_heading = "Output of a job",
-        requires = "farm"
-    )]
+    #[arg(long, value_name = "ID", requires = "farm")]
     pub(crate) queue: Option<attachfs::QueueId>,
     /// The job.
-    #[arg(
-        long,
-        value_name = "ID",
-        help_heading = "Output of a job",
-        requires = "farm"
-    )]
+    #[arg(long, value_name = "ID", requires = "farm")]
     pub(crate) job: Option<attachfs::JobId>,
     /// The step.
-    #[arg(
-        long,
-        value_name = "ID",
-        help_heading = "Output of a job",
-        requires = "farm"
-    )]
+    #[arg(long, value_name = "ID", requires = "farm")]
     pub(crate) step: Option<attachfs::StepId>,
     /// The task. None if the session action ran several tasks.
-    #[arg(
-        long,
-        value_name = "ID",
-        help_heading = "Output of a job",
-        requires = "farm"
-    )]
+    #[arg(long, value_name = "ID", requires = "farm")]
     pub(crate) task: Option<attachfs::TaskId>,
     /// The session action.
-    #[arg(
-        long,
-        value_name = "ID",
-        help_heading = "Output of a job",
-        requires = "farm"
-    )]
+    #[arg(long, value_name = "ID", requires = "farm")]
     pub(crate) session_action: Option<attachfs::SessionActionId>,
     /// When the session action began, as 2025-01-31T12:00:00.000000Z.
-    #[arg(
-        long,
-        value_name = "TIME",
-        help_heading = "Output of a job",
-        requires = "farm"
-    )]
+    #[arg(long, value_name = "TIME", requires = "farm")]
     pub(crate) time: Option<attachfs::ActionTime>,
 }
 
