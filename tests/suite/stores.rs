@@ -257,13 +257,15 @@ fn a_manifest_that_is_replaced_while_a_plan_is_made_keeps_what_it_needs() {
         }
         let server = machine.server();
         server.add(Rule::on("GET", Mishap::Hold).of("Data%2F"));
-        let plan = args!["store", "gc", "--plan", "--json", machine.store()];
-        let running = machine.start(machine.attachfs(&plan));
+        let plan = args!["store", "gc", "--plan", machine.store()];
+        let mut command = machine.attachfs(&plan);
+        command.arg("--json");
+        let running = machine.start(command);
         server.wait_for("it lists the objects", |requests| {
             requests.iter().any(|of| of.query.contains("Data%2F"))
         });
-        let published = machine.store_files().join("Manifests/job/m");
-        fs::write(published, fs::read(other).unwrap()).unwrap();
+        fs::remove_file(machine.store_files().join("Manifests/job/m")).unwrap();
+        upload(machine, &other, "job/m");
         server.heal();
         let found = running.wait().with_code(0).json();
         assert_eq!(found["garbage"], json!([]));
