@@ -81,11 +81,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let stage = Rc::new(Stage::new(folder.clone(), program, options.shrink.into()));
     // What a run left that was killed.
     stage.clean()?;
-    let measured = measure(options, &stage);
+    let mut results = Vec::new();
+    let measured = measure(options, &stage, &mut results);
     stage.clean()?;
-    let results = measured?;
+    // What was measured is worth showing, also if a later row failed.
     println!("\n{}\n", machine::describe(&folder));
     println!("{}", table::markdown(&results));
+    measured?;
     let missed = results
         .iter()
         .any(|result| result.verdict() == harness::Verdict::Missed);
@@ -96,7 +98,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
-fn measure(options: &Options, stage: &Rc<Stage>) -> Result<Vec<harness::Measured>> {
+fn measure(
+    options: &Options,
+    stage: &Rc<Stage>,
+    results: &mut Vec<harness::Measured>,
+) -> Result<()> {
     let of_mounts = [
         calibration::rows(stage),
         mounting::rows(stage),
@@ -114,7 +120,6 @@ fn measure(options: &Options, stage: &Rc<Stage>) -> Result<Vec<harness::Measured
         let only = &options.only;
         only.is_empty() || only.iter().any(|part| row.name.contains(part.as_str()))
     };
-    let mut results = Vec::new();
     let mut peers = Vec::new();
     for row in groups.flatten().filter(wanted) {
         println!("{} ({}) ...", row.name, row.compared);
@@ -127,7 +132,7 @@ fn measure(options: &Options, stage: &Rc<Stage>) -> Result<Vec<harness::Measured
         }
         results.push(harness::measure(row, options.pairs)?);
     }
-    Ok(results)
+    Ok(())
 }
 
 /// Why a reference implementation cannot be had, if it cannot. Each is set up once.

@@ -5,7 +5,7 @@
 //! from the same objects. *Cold* is without what is remembered of hashes and of the bucket, *warm* with all of it. Large files are
 //! downloaded to tmpfs: a disk would be slower than any of the programs.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,6 +57,9 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
 struct Server {
     delay_ms: u32,
     bucket: OnceCell<Bucket>,
+    /// What is downloaded, with the caches of who uploaded it: of all programs the same objects and the same
+    /// manifest. Memory has no room for several.
+    filled: RefCell<Vec<(Set, PathBuf)>>,
 }
 
 impl Server {
@@ -64,7 +67,18 @@ impl Server {
         Self {
             delay_ms,
             bucket: OnceCell::new(),
+            filled: RefCell::default(),
         }
+    }
+
+    fn filled(&self, set: Set, fill: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+        let mut filled = self.filled.borrow_mut();
+        if let Some((_, there)) = filled.iter().find(|&&(known, _)| known == set) {
+            return Ok(there.clone());
+        }
+        let there = fill()?;
+        filled.push((set, there.clone()));
+        Ok(there)
     }
 
     fn bucket(&self) -> Result<&Bucket> {
@@ -195,7 +209,6 @@ fn side(stage: &Rc<Stage>, server: &Rc<Server>, work: Work, who: Who) -> Side {
                 run.upload(set, once(&kept, fill)?)
             }
             Work::Download(set) => {
-                // Of all programs the same objects and the same manifest.
                 let fill = || {
                     let cache = stage.fresh()?;
                     let ours = OneRun {
@@ -205,7 +218,7 @@ fn side(stage: &Rc<Stage>, server: &Rc<Server>, work: Work, who: Who) -> Side {
                     ours.upload(set, &cache)?;
                     Ok(cache)
                 };
-                run.download(set, once(&kept, fill)?)
+                run.download(set, &server.filled(set, fill)?)
             }
         }
     })
