@@ -68,14 +68,14 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         what: format!("finding the bucket {}", options.bucket),
         source: Box::new(source),
     })?;
-    let keys = KeyRing::new(config.credentials_provider());
+    let clock = Arc::new(Clock::default());
+    let keys = KeyRing::new(config.credentials_provider(), Arc::clone(&clock));
     let terms = Terms::new(access);
     let retry = config.retry_config().cloned();
     let retry = retry.unwrap_or_else(RetryConfig::standard);
     let most = access.max_connections.map_or(MAX_CONNECTIONS, |most| {
         usize::try_from(most.get()).unwrap_or(usize::MAX)
     });
-    let clock = Arc::new(Clock::default());
     let client = aws_sdk_s3::config::Builder::from(&config)
         .force_path_style(place.path_style)
         .disable_s3_express_session_auth(true)

@@ -6,6 +6,7 @@
 //! - Keys with an end are renewed a little before it, by one caller at a time. The others sign with
 //!   the old ones meanwhile, and so does everyone if renewing fails, until they have really ended.
 //! - Keys that the server says have expired are forgotten, whatever their own date says.
+//! - Who waited while somebody asked in vain gets the same answer, and does not ask once more.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_runtime_api::client::identity::Identity;
 use parking_lot::RwLock;
+use tokio::time::Instant;
+
+use crate::sign::Clock;
 
 /// How long the chain may take. Some keys come from a program that asks a service and starts
 /// slowly.
@@ -70,25 +74,36 @@ pub(crate) struct KeyRing(Arc<Ring>);
 #[derive(Debug)]
 struct Ring {
     chain: Option<SharedCredentialsProvider>,
+    /// The time that ends go by.
+    clock: Arc<Clock>,
     /// Held for a few instructions.
     current: RwLock<Option<Arc<Keys>>>,
-    renewing: tokio::sync::Mutex<()>,
+    /// Held while the chain is asked; what was in vain.
+    renewing: tokio::sync::Mutex<Option<InVain>>,
+}
+
+#[derive(Debug)]
+struct InVain {
+    at: Instant,
+    error: Arc<CredentialsError>,
 }
 
 impl KeyRing {
-    pub(crate) fn new(chain: Option<SharedCredentialsProvider>) -> Self {
+    pub(crate) fn new(chain: Option<SharedCredentialsProvider>, clock: Arc<Clock>) -> Self {
         Self(Arc::new(Ring {
             chain,
+            clock,
             current: RwLock::default(),
             renewing: tokio::sync::Mutex::default(),
         }))
     }
 
     /// Keys to sign with now.
-    pub(crate) async fn get(&self) -> Result<Arc<Keys>, CredentialsError> {
-        let now = SystemTime::now();
+    pub(crate) async fn get(&self) -> Result<Arc<Keys>, Arc<CredentialsError>> {
+        let now = self.0.clock.now();
         let current = self.0.current.read().clone();
-        let renewing = match current {
+        let since = Instant::now();
+        let mut renewing = match current {
             Some(keys) if keys.are_fresh(now) => return Ok(keys),
             Some(keys) if !keys.have_ended(now) => match self.0.renewing.try_lock() {
                 Ok(renewing) => renewing,
@@ -97,20 +112,28 @@ impl KeyRing {
             },
             _ => self.0.renewing.lock().await,
         };
-        let now = SystemTime::now();
         let current = self.0.current.read().clone();
         if let Some(keys) = &current
-            && keys.are_fresh(now)
+            && keys.are_fresh(self.0.clock.now())
         {
             return Ok(Arc::clone(keys));
         }
-        let renewed = self.ask().await;
+        let renewed = match &*renewing {
+            Some(in_vain) if in_vain.at > since => Err(Arc::clone(&in_vain.error)),
+            _ => self.ask().await.map_err(Arc::new),
+        };
+        if let Err(error) = &renewed {
+            *renewing = Some(InVain {
+                at: Instant::now(),
+                error: Arc::clone(error),
+            });
+        }
         drop(renewing);
         match (renewed, current) {
             (Ok(keys), _) => Ok(keys),
-            (Err(error), Some(keys)) if !keys.have_ended(SystemTime::now()) => {
+            (Err(error), Some(keys)) if !keys.have_ended(self.0.clock.now()) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = &*error as &dyn std::error::Error,
                     "the credentials could not be renewed; they are used until they end"
                 );
                 Ok(keys)
@@ -137,7 +160,7 @@ impl KeyRing {
         let asked = tokio::time::timeout(PATIENCE, chain.provide_credentials()).await;
         let credentials =
             asked.map_err(|_late| CredentialsError::provider_timed_out(PATIENCE))??;
-        let keys = Arc::new(Keys::new(credentials, SystemTime::now()));
+        let keys = Arc::new(Keys::new(credentials, self.0.clock.now()));
         *self.0.current.write() = Some(Arc::clone(&keys));
         Ok(keys)
     }
@@ -150,7 +173,7 @@ impl ProvideCredentials for KeyRing {
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            let keys = self.get().await?;
+            let keys = self.get().await.map_err(CredentialsError::provider_error)?;
             Ok(keys.credentials.clone())
         })
     }
@@ -194,7 +217,7 @@ mod tests {
         });
         let chain =
             SharedCredentialsProvider::from(Arc::clone(&source) as Arc<dyn ProvideCredentials>);
-        (KeyRing::new(Some(chain)), source)
+        (KeyRing::new(Some(chain), Arc::default()), source)
     }
 
     #[tokio::test]
@@ -215,6 +238,35 @@ mod tests {
             ring.get().await.unwrap();
         }
         assert_eq!(source.asked.load(Ordering::Relaxed), 2);
+    }
+
+    /// Never answers.
+    #[derive(Debug, Default)]
+    struct Silent(AtomicUsize);
+
+    impl ProvideCredentials for Silent {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            future::ProvideCredentials::new(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_that_wait_for_keys_wait_once() {
+        let source = Arc::new(Silent::default());
+        let chain =
+            SharedCredentialsProvider::from(Arc::clone(&source) as Arc<dyn ProvideCredentials>);
+        let ring = KeyRing::new(Some(chain), Arc::default());
+        let began = Instant::now();
+        let all = futures::future::join_all((0..10).map(|_| ring.get())).await;
+        assert!(all.iter().all(Result::is_err));
+        assert_eq!(began.elapsed(), PATIENCE);
+        assert_eq!(source.0.load(Ordering::Relaxed), 1);
+        ring.get().await.unwrap_err();
+        assert_eq!(source.0.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@
 //! is never short data.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use attachfs_store::StoreError;
 use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
@@ -74,6 +74,8 @@ pub(crate) struct Request<'a> {
     pub(crate) query: &'a str,
     pub(crate) headers: Headers,
     pub(crate) body: Bytes,
+    /// The most that the answer to a GET may have, in bytes.
+    pub(crate) most: u64,
     /// For messages: `reading`.
     pub(crate) doing: &'static str,
     /// For messages: `s3://bucket/key`.
@@ -114,7 +116,7 @@ impl Lean {
         let mut tries = Tries::new(&self.retries, self.operation);
         loop {
             let flight = self.flights.take().await;
-            match self.attempt(request, &mut tries.left).await {
+            match self.attempt(request, &mut tries).await {
                 Ok(answer) => {
                     tries.succeeded(&flight);
                     // Somebody may be finding it out at this moment.
@@ -126,12 +128,17 @@ impl Lean {
         }
     }
 
-    /// Makes a request once. What it takes beside its bodies is taken from `left`.
-    async fn attempt(&self, request: &Request<'_>, left: &mut Duration) -> Result<Answer, Trouble> {
+    /// Makes a request once. What it takes beside its bodies is taken from the time that is left.
+    async fn attempt(
+        &self,
+        request: &Request<'_>,
+        tries: &mut Tries<'_>,
+    ) -> Result<Answer, Trouble> {
         let keys = self.keys.get().await.map_err(|error| {
             Trouble::without_answer(Again::Never, no_credentials(request.what(), &error))
         })?;
-        let (http, progress) = self.prepare(request, &keys).map_err(|source| {
+        let signed = self.clock.now();
+        let (http, progress) = self.prepare(request, &keys, signed).map_err(|source| {
             let error = StoreError::Other {
                 what: request.what(),
                 source: Box::new(source),
@@ -141,26 +148,33 @@ impl Lean {
         // That the connection took the body does not mean that the server has it.
         let drain = self.slowest.to_drain(request.body.len() as u64);
         let answered = self
-            .answer(request, http, &progress, self.attempt.min(*left) + drain)
+            .answer(
+                request,
+                http,
+                &progress,
+                self.attempt.min(tries.left) + drain,
+            )
             .await;
-        *left = left.saturating_sub(progress.since_sent().saturating_sub(drain));
+        let took = progress.since_sent().saturating_sub(drain);
+        tries.left = tries.left.saturating_sub(took);
         let answer = answered?;
         let status = answer.status();
         if status.is_success() {
             return self.complete(request, answer).await;
         }
-        let trouble = self.refused(request, answer).await;
-        if trouble.again == Again::NewKeys {
+        let trouble = self.refused(request, answer, signed).await;
+        if trouble.again == Again::NewKeys && tries.may_renew() {
             self.keys.refuse(&keys);
         }
         Err(trouble)
     }
 
-    /// The request as it goes on the wire, signed now.
+    /// The request as it goes on the wire.
     fn prepare(
         &self,
         request: &Request<'_>,
         keys: &Keys,
+        signed: SystemTime,
     ) -> Result<(HttpRequest, Progress), NoAnswer> {
         let url = self.bucket.of(request.key, request.query);
         let mut headers = request.headers.clone();
@@ -172,7 +186,7 @@ impl Lean {
             &url,
             &self.bucket,
             keys,
-            self.clock.now(),
+            signed,
         )?;
         let (body, progress) = body::sending(request.body.clone(), &self.bandwidth, self.slowest);
         let mut http = HttpRequest::new(body);
@@ -236,6 +250,15 @@ impl Lean {
         let body = answer.take_body();
         let body = match (request.method, len) {
             ("HEAD", _) | (_, Some(0)) => Bytes::new(),
+            ("GET", Some(len)) if len > request.most => {
+                let error = StoreError::Other {
+                    what: request.what(),
+                    source: Box::new(NoAnswer::new(
+                        "the server sends much more than the range that it was asked for",
+                    )),
+                };
+                return Err(Trouble::without_answer(Again::Never, error));
+            }
             ("GET", Some(len)) => {
                 let (buffers, bandwidth) = (&self.buffers, &self.bandwidth);
                 body::receive(body, len, buffers, bandwidth, self.slowest)
@@ -255,7 +278,12 @@ impl Lean {
     }
 
     /// What an answer says that is an error.
-    async fn refused(&self, request: &Request<'_>, answer: HttpResponse) -> Trouble {
+    async fn refused(
+        &self,
+        request: &Request<'_>,
+        answer: HttpResponse,
+        signed: SystemTime,
+    ) -> Trouble {
         let status = answer.status().as_u16();
         let header = |name| answer.headers().get(name).map(str::to_owned);
         let id = header("x-amz-request-id");
@@ -280,7 +308,7 @@ impl Lean {
             // Without a body nobody says that it is the time; the date does.
             Again::Never
                 if (request.method, status) == ("HEAD", 403)
-                    && self.clock.differs_from(date.as_deref()) =>
+                    && Clock::is_far(signed, date.as_deref()) =>
             {
                 Again::OtherTime
             }

@@ -28,7 +28,7 @@ impl S3Store {
             url: &self.url(&start),
         };
         let send = || request.clone().send();
-        let answer = self.lean.persist(purpose, Duration::ZERO, send).await;
+        let answer = self.lean.call(purpose, Duration::ZERO, send).await;
         let answer = answer.map_err(|failure| failure.error)?;
         let strange = |what| StoreError::Other {
             what: format!("listing {}", self.url(&start)),

@@ -5,48 +5,27 @@
 
 use std::time::{Duration, SystemTime};
 
-use attachfs_store::{Metadata, PutOutcome, StoreError, StoredManifest};
+use attachfs_store::{LARGEST_MANIFEST, Metadata, PutOutcome, StoreError, StoredManifest};
 use aws_sdk_s3::config::Builder as ConfigBuilder;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::S3Store;
 use crate::error::{Failure, NoAnswer, unreachable};
 use crate::rare::Purpose;
+use crate::retry::Again;
+use crate::tries::Trouble;
 
 /// The slowest transfer that is waited for, in bytes a second: a manifest adds its length divided by
 /// this to its request's time.
 const BYTES_PER_SECOND: u64 = 10_000;
 
-/// How often an answer whose body broke is asked for in all. What the SDK does ends where a body
-/// begins.
-const BODIES: u32 = 3;
-
 impl S3Store {
+    /// With its body: one that breaks off is asked for again.
     pub(crate) async fn read_manifest(&self, key: &str) -> Result<StoredManifest, StoreError> {
-        let mut tries = 1;
-        loop {
-            let answer = self.request_manifest(key).await?;
-            match self.receive_manifest(answer).await {
-                Ok(manifest) => return Ok(manifest),
-                Err(broken) if tries == BODIES => {
-                    return Err(unreachable(format!("reading {}", self.url(key)), broken));
-                }
-                Err(broken) => {
-                    tracing::debug!(
-                        error = &broken as &dyn std::error::Error,
-                        tries,
-                        "the body of a manifest broke, it is asked for again"
-                    );
-                    tries += 1;
-                }
-            }
-        }
-    }
-
-    async fn request_manifest(&self, key: &str) -> Result<GetObjectOutput, StoreError> {
         let request = self.client.get_object().bucket(self.bucket.as_str());
         // Nobody knows the hash of a manifest, so the server's checksum is held against its bytes.
         let request = request.key(key).checksum_mode(ChecksumMode::Enabled);
@@ -54,25 +33,51 @@ impl S3Store {
             doing: "reading",
             url: &self.url(key),
         };
-        let send = || request.clone().send();
-        let sent = self.lean.persist(purpose, Duration::ZERO, send).await;
-        sent.map_err(|failure| failure.error)
+        let attempt = |left| {
+            let sent = request.clone().send();
+            async move {
+                let begun = Instant::now();
+                let answer = self.lean.answer_of(purpose, left, sent).await;
+                let took = begun.elapsed();
+                match answer {
+                    Ok(answer) => (took, self.receive_manifest(purpose, answer).await),
+                    Err(trouble) => (took, Err(trouble)),
+                }
+            }
+        };
+        let read = self.lean.persist(purpose, Duration::ZERO, attempt).await;
+        read.map_err(|failure| failure.error)
     }
 
-    async fn receive_manifest(&self, answer: GetObjectOutput) -> Result<StoredManifest, NoAnswer> {
+    async fn receive_manifest(
+        &self,
+        purpose: Purpose<'_>,
+        answer: GetObjectOutput,
+    ) -> Result<StoredManifest, Trouble> {
         let len = answer.content_length().and_then(|len| len.try_into().ok());
+        let Some(len) = len.filter(|&len: &u64| len <= LARGEST_MANIFEST) else {
+            let error = StoreError::Other {
+                what: purpose.what(),
+                source: Box::new(NoAnswer::new("the answer is longer than a manifest may be")),
+            };
+            return Err(Trouble::without_answer(Again::Never, error));
+        };
         let said = answer.metadata().into_iter().flatten();
         let metadata =
             Metadata::of_foreign(said.map(|(name, value)| (name.as_str(), value.as_str())));
         let modified = answer.last_modified().and_then(time);
-        let time = self.lean.operation + transfer_time(len.unwrap_or_default());
+        let time = self.lean.operation + transfer_time(len);
+        let broke = |source| {
+            let error = unreachable(purpose.what(), source);
+            Trouble::without_answer(Again::Later, error)
+        };
         let bytes = match tokio::time::timeout(time, answer.body.collect()).await {
             Ok(Ok(body)) => body.into_bytes(),
-            Ok(Err(error)) => return Err(NoAnswer::because("the body broke off", &error)),
-            Err(late) => return Err(NoAnswer::because("the body took too long", &late)),
+            Ok(Err(error)) => return Err(broke(NoAnswer::because("the body broke off", &error))),
+            Err(late) => return Err(broke(NoAnswer::because("the body took too long", &late))),
         };
-        if len.is_some_and(|len| len != bytes.len() as u64) {
-            return Err(NoAnswer::new("the body is shorter than its length"));
+        if len != bytes.len() as u64 {
+            return Err(broke(NoAnswer::new("the body is shorter than its length")));
         }
         Ok(StoredManifest {
             bytes,
@@ -147,7 +152,7 @@ impl S3Store {
             let request = request.config_override(self.with_more_time(time));
             async move { request.send().await }
         };
-        self.lean.persist(purpose, time, send).await?;
+        self.lean.call(purpose, time, send).await?;
         Ok(())
     }
 

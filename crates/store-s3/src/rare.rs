@@ -3,6 +3,7 @@
 //! The SDK's own retries are switched off. It would try three times within seconds, know nothing of the pace that
 //! the server has asked of this store, and sign with its own clock.
 
+use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::Instant;
 
-use crate::error::{Failure, failure, is_final, no_credentials};
+use crate::error::{
+    Failure, NOT_IN_TIME, NoAnswer, failure, is_final, no_credentials, unreachable,
+};
 use crate::lean::Lean;
 use crate::retry::Again;
 use crate::tries::{Tries, Trouble};
@@ -24,10 +27,16 @@ pub(crate) struct Purpose<'a> {
     pub(crate) url: &'a str,
 }
 
+impl Purpose<'_> {
+    pub(crate) fn what(&self) -> String {
+        format!("{} {}", self.doing, self.url)
+    }
+}
+
 impl Lean {
     /// Makes a request of the SDK's as often as it may help. `extra` is how much longer than others it
     /// may take; the SDK has to be told the same of each attempt.
-    pub(crate) async fn persist<T, E, F>(
+    pub(crate) async fn call<T, E, F>(
         &self,
         purpose: Purpose<'_>,
         extra: Duration,
@@ -35,32 +44,71 @@ impl Lean {
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+        E: Error + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        let attempt = |left| {
+            let request = request();
+            async move {
+                let begun = Instant::now();
+                let answer = self.answer_of(purpose, left, request).await;
+                (begun.elapsed(), answer)
+            }
+        };
+        self.persist(purpose, extra, attempt).await
+    }
+
+    /// The same for what is more than a request. An attempt is told how much time is left, and says how
+    /// much it took, bodies left out.
+    pub(crate) async fn persist<T, F>(
+        &self,
+        purpose: Purpose<'_>,
+        extra: Duration,
+        attempt: impl Fn(Duration) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = (Duration, Result<T, Trouble>)>,
     {
         let mut tries = Tries::new(&self.retries, self.operation + extra);
         loop {
             let flight = self.flights.take().await;
             let keys = self.keys.get().await.map_err(|error| Failure {
                 status: None,
-                error: no_credentials(format!("{} {}", purpose.doing, purpose.url), &error),
+                error: no_credentials(purpose.what(), &error),
             })?;
-            let begun = Instant::now();
-            let sent = request().await;
-            tries.left = tries.left.saturating_sub(begun.elapsed());
-            let error = match sent {
+            let (took, done) = attempt(tries.left).await;
+            tries.left = tries.left.saturating_sub(took);
+            let trouble = match done {
                 Ok(answer) => {
                     tries.succeeded(&flight);
                     return Ok(answer);
                 }
-                Err(error) => error,
+                Err(trouble) => trouble,
             };
-            let again = self.after(&error);
-            if again == Again::NewKeys {
+            if trouble.again == Again::NewKeys && tries.may_renew() {
                 self.keys.refuse(&keys);
             }
-            let failure = failure(purpose.doing, purpose.url, error);
-            tries.failed(flight, Trouble { again, failure }).await?;
+            tries.failed(flight, trouble).await?;
         }
+    }
+
+    /// The answer to a request of the SDK's that is made once.
+    pub(crate) async fn answer_of<T, E>(
+        &self,
+        purpose: Purpose<'_>,
+        time: Duration,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Trouble>
+    where
+        E: Error + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        let Ok(answer) = tokio::time::timeout(time, request).await else {
+            let error = unreachable(purpose.what(), NoAnswer::new(NOT_IN_TIME));
+            return Err(Trouble::without_answer(Again::Later, error));
+        };
+        answer.map_err(|error| Trouble {
+            again: self.after(&error),
+            failure: failure(purpose.doing, purpose.url, error),
+        })
     }
 
     /// What can be done about an error of the SDK's.

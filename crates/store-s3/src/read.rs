@@ -3,12 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use attachfs_store::{ObjectPart, StoreError};
+use attachfs_store::{ObjectPart, Reach, StoreError};
 use bytes::Bytes;
 
 use crate::S3Store;
 use crate::error::{Failure, NoAnswer};
 use crate::lean::{Answer, Request};
+
+/// A server that does not know ranges may send so much of a small object; it counts with no limit of memory.
+const SLACK: u64 = 1 << 20;
 
 /// What HEAD tells.
 pub(crate) struct Head {
@@ -24,17 +27,13 @@ impl S3Store {
             query: "",
             headers: Vec::new(),
             body: Bytes::new(),
+            most: 0,
             doing: "looking for",
             name: &self.url(key),
         };
         let answer = match self.lean.send(&request).await {
             Ok(answer) => answer,
-            Err(Failure { error, .. }) => {
-                if let StoreError::NotFound { .. } = error {
-                    self.check_bucket(key).await?;
-                }
-                return Err(error);
-            }
+            Err(failure) => return Err(self.explained(key, failure).await),
         };
         Ok(Head {
             len: self.len_of(key, &answer)?,
@@ -42,9 +41,14 @@ impl S3Store {
         })
     }
 
-    /// Fails if there is no bucket, or no S3 server. The answer to HEAD has no body, and is the same for an
-    /// object that is not there; so a GET asks, once for a store that gave no other answer before.
-    async fn check_bucket(&self, key: &str) -> Result<(), StoreError> {
+    /// Why HEAD failed. Its answer has no body to say so: an object that is not there looks like a bucket
+    /// that is not, and a permission that lacks like keys that nobody knows. So a GET asks, once for a
+    /// store that gave no other answer before.
+    async fn explained(&self, key: &str, failure: Failure) -> StoreError {
+        let Failure { status, error } = failure;
+        if !matches!(status, Some(400 | 403 | 404)) {
+            return error;
+        }
         let ask = async || {
             let request = Request {
                 method: "GET",
@@ -52,19 +56,31 @@ impl S3Store {
                 query: "",
                 headers: vec![("range", "bytes=0-0".to_owned())],
                 body: Bytes::new(),
+                most: SLACK,
                 doing: "looking for",
                 name: &self.url(key),
             };
             match self.lean.send(&request).await {
                 Err(Failure {
-                    status: Some(404),
-                    error: error @ StoreError::Denied { .. },
-                }) => Err(error),
+                    error:
+                        error @ StoreError::Denied {
+                            reach: Reach::Everything,
+                            ..
+                        },
+                    ..
+                }) => Err(Some(error)),
+                Err(Failure {
+                    error: StoreError::Unreachable { .. },
+                    ..
+                }) => Err(None),
                 // Whatever this is, it is said of an object.
                 _ => Ok(()),
             }
         };
-        self.lean.answered.get_or_try_init(ask).await.map(drop)
+        match self.lean.answered.get_or_try_init(ask).await {
+            Err(Some(of_everything)) => of_everything,
+            Ok(()) | Err(None) => error,
+        }
     }
 
     /// A range of an object that is under exactly this key.
@@ -88,6 +104,7 @@ impl S3Store {
             query: "",
             headers: vec![("range", wanted)],
             body: Bytes::new(),
+            most: (range.end - range.start).max(SLACK),
             doing: "reading",
             name: &self.url(key),
         };

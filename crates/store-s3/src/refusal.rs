@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use attachfs_manifest::EscapedBytes;
 use attachfs_store::{Reach, StoreError};
 
 /// More of an answer's text is never read: an error of S3's has a few hundred bytes.
@@ -20,17 +21,18 @@ pub(crate) struct Refusal {
     pub(crate) region: Option<String>,
 }
 
+/// What the server says may be anything, and is shown safely.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server answered {}", self.status)?;
         if let Some(code) = &self.code {
-            write!(f, " {code}")?;
+            write!(f, " {}", EscapedBytes(code.as_bytes()))?;
         }
         if let Some(message) = &self.message {
-            write!(f, ": {message}")?;
+            write!(f, ": {}", EscapedBytes(message.as_bytes()))?;
         }
         if let Some(id) = &self.request_id {
-            write!(f, " (request {id})")?;
+            write!(f, " (request {})", EscapedBytes(id.as_bytes()))?;
         }
         Ok(())
     }
@@ -89,6 +91,10 @@ impl Refusal {
             }
             // HEAD is told without a name, but with the region.
             (400, "") if self.region.is_some() => self.elsewhere(),
+            (400, "") => {
+                "the server does not say why; if the credentials have expired, log in again"
+                    .to_owned()
+            }
             (301 | 307, _)
             | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
                 self.elsewhere()
@@ -107,6 +113,9 @@ impl Refusal {
             (_, code) if code.starts_with("KMS.") => of_object(KMS),
             // Who may not use the key is not told so by the name.
             (403, "AccessDenied") if self.is_about_kms() => of_object(KMS),
+            (403, "InvalidObjectState") => of_object(
+                "the object was archived; restore it, and check the bucket's lifecycle rules",
+            ),
             (401 | 403, _) => of_object(DENIED),
             // Anything that speaks HTTP says 404; only S3 says what it is that is not there.
             (404, "NoSuchKey" | "NotFound") => {
@@ -114,11 +123,10 @@ impl Refusal {
                     what: url.to_owned(),
                 };
             }
-            (404, "NoSuchUpload") => {
+            (404, "NoSuchUpload") => of_object(
                 "the upload in parts is no longer known; check whether the bucket's rules or \
-                 somebody abort unfinished uploads"
-                    .to_owned()
-            }
+                 somebody abort unfinished uploads",
+            ),
             (404, _) => "this is not the answer of an S3 server; check the endpoint".to_owned(),
             (507, _)
             | (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded") => {
@@ -214,6 +222,14 @@ mod tests {
     }
 
     #[test]
+    fn what_a_server_says_cannot_drive_a_terminal() {
+        let mut refusal = Refusal::read(403, DENIED);
+        refusal.message = Some("\u{1b}[2J\u{202e}".to_owned());
+        let text = refusal.to_string();
+        assert!(text.contains("\\u{1b}[2J\\u{202e}"), "{text}");
+    }
+
+    #[test]
     fn the_beginning_of_a_long_text_is_enough() {
         let mut long = DENIED.to_vec();
         long.resize(10 * LONGEST, b' ');
@@ -238,10 +254,13 @@ mod tests {
         for (status, code, expected) in [
             (404, "NoSuchBucket", Reach::Everything),
             (403, "InvalidAccessKeyId", Reach::Everything),
+            (400, "", Reach::Everything),
             (403, "AccessDenied", Reach::Unknown),
+            (403, "InvalidObjectState", Reach::Unknown),
+            (404, "NoSuchUpload", Reach::Unknown),
         ] {
             let mut refusal = Refusal::read(status, b"");
-            refusal.code = Some(code.to_owned());
+            refusal.code = Some(code.to_owned()).filter(|code| !code.is_empty());
             let error = refusal.explain("reading s3://b/k".to_owned(), "s3://b/k");
             let is_right = matches!(error, StoreError::Denied { reach, .. } if reach == expected);
             assert!(is_right, "{code} {error:?}");

@@ -61,8 +61,9 @@ impl Again {
         match (status, code) {
             // The bucket's region and the server's ways do not change by asking.
             (501 | 505 | 507, _) => Self::Never,
-            // 503 without a name is a proxy's or a server's way to say the same.
-            (503, "" | "ServiceUnavailable") => Self::Slower,
+            // 503 without a name is a proxy's or a server's way to say the same. The end of an upload in
+            // parts is answered with 200 before it is known to fail.
+            (503, "") | (_, "ServiceUnavailable") => Self::Slower,
             (408 | 500..=599, _)
             | (_, "RequestTimeout" | "RequestTimeoutException" | "InternalError" | "BadDigest") => {
                 Self::Later
@@ -169,6 +170,8 @@ mod tests {
             (503, "", Again::Slower),
             (429, "", Again::Slower),
             (400, "RequestLimitExceeded", Again::Slower),
+            (200, "ServiceUnavailable", Again::Slower),
+            (200, "InternalError", Again::Later),
             (500, "InternalError", Again::Later),
             (502, "", Again::Later),
             (408, "", Again::Later),

@@ -22,6 +22,9 @@ use crate::error::NoAnswer;
 /// Clocks that differ by less are not why a signature is refused.
 const FAR: Duration = Duration::from_mins(5);
 
+/// No clock is wrong by more: what says so is no time. Keeps times that are reckoned with in range.
+const FARTHEST: u64 = 50 * 365 * 24 * 3600;
+
 /// The time that the server goes by. It takes no signature that is 15 minutes off.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
@@ -41,13 +44,14 @@ impl Clock {
         }
     }
 
-    /// Whether the server's time (of a `Date` header) is so far from this one that signatures may be
-    /// refused for it.
-    pub(crate) fn differs_from(&self, date: Option<&str>) -> bool {
+    /// Whether the server's time (of a `Date` header) is so far from that of a signature that it may have
+    /// been refused for it.
+    pub(crate) fn is_far(signed: SystemTime, date: Option<&str>) -> bool {
         let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
-        let now = self.now().duration_since(UNIX_EPOCH);
-        match (date, now) {
-            (Some(date), Ok(now)) => date.secs().abs_diff(now.as_secs() as i64) > FAR.as_secs(),
+        match (date, signed.duration_since(UNIX_EPOCH)) {
+            (Some(date), Ok(signed)) => {
+                date.secs().abs_diff(signed.as_secs() as i64) > FAR.as_secs()
+            }
             _ => false,
         }
     }
@@ -59,12 +63,18 @@ impl Clock {
         let (Some(date), Ok(here)) = (date, here) else {
             return false;
         };
-        let ahead = date.secs() - here.as_secs() as i64;
-        self.ahead.store(ahead, Ordering::Relaxed);
-        tracing::warn!(
-            seconds = ahead,
-            "the server's clock is ahead of this machine's by so much"
-        );
+        let ahead = date.secs().saturating_sub_unsigned(here.as_secs());
+        if ahead.unsigned_abs() > FARTHEST {
+            return false;
+        }
+        let before = self.ahead.swap(ahead, Ordering::Relaxed);
+        // Requests that were signed together learn it together.
+        if before.abs_diff(ahead) > FAR.as_secs() {
+            tracing::warn!(
+                seconds = ahead,
+                "the server's clock is ahead of this machine's by so much"
+            );
+        }
         true
     }
 }
@@ -135,6 +145,7 @@ mod tests {
         let clock = Clock::default();
         assert!(!clock.set(None));
         assert!(!clock.set(Some("yesterday")));
+        assert!(!clock.set(Some("Fri, 31 Dec 9999 23:59:59 GMT")));
         assert!(clock.set(Some("Wed, 21 Oct 2015 07:28:00 GMT")));
         let now = clock.now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!((1_445_412_480..1_445_412_540).contains(&now), "{now}");

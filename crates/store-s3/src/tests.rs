@@ -308,14 +308,31 @@ async fn wrong_credentials_are_denied_and_not_shown() {
         };
         assert!(!format!("{options:?}").contains(secret));
         let store = S3Store::connect(options).await.unwrap();
-        let error = store.get(ContentHash::of(b""), 0..1).await.unwrap_err();
-        assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
-        let text = text_of(&error);
-        assert!(
-            !text.contains(secret) && !text.contains("Signature="),
-            "{text}"
-        );
+        let get = store.get(ContentHash::of(b""), 0..1).await.unwrap_err();
+        let head = store.head(ContentHash::of(b"")).await.unwrap_err();
+        for error in [get, head] {
+            assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+            let text = text_of(&error);
+            assert!(text.contains("does not accept these credentials"), "{text}");
+            assert!(
+                !text.contains(secret) && !text.contains("Signature="),
+                "{text}"
+            );
+        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ignores_ranges_of_a_large_object_is_an_error() {
+    let bench = Bench::new().await;
+    let store = bench.store().await;
+    let (hash, _) = put(&store, 3 << 20).await;
+    bench.server.add(Rule::on("GET", Mishap::Ignorance));
+    let error = store.get(hash, 0..10).await.unwrap_err();
+    assert!(
+        text_of(&error).contains("much more than the range"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,6 +58,11 @@ impl<'a> Tries<'a> {
         }
     }
 
+    /// Whether other keys may still help.
+    pub(crate) fn may_renew(&self) -> bool {
+        !self.renewed
+    }
+
     /// The request succeeded.
     pub(crate) fn succeeded(&self, flight: &Flight) {
         flight.succeeded();

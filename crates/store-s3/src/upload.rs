@@ -58,6 +58,7 @@ impl S3Store {
                 ("x-amz-checksum-crc32", crc32(&bytes)),
             ],
             body: bytes,
+            most: 0,
             doing: "storing",
             name: &self.url(key),
         };
@@ -149,7 +150,7 @@ impl Upload {
             url: &url,
         };
         let send = || request.clone().send();
-        let begun = store.lean.persist(purpose, Duration::ZERO, send).await;
+        let begun = store.lean.call(purpose, Duration::ZERO, send).await;
         let begun = begun.map_err(|failure| failure.error)?;
         let id = begun.upload_id.ok_or_else(|| StoreError::Other {
             what: format!("storing {url}"),
@@ -213,7 +214,7 @@ impl Upload {
             doing: "storing",
             url: &self.url,
         };
-        let completed = store.lean.persist(purpose, COMPLETE_TIME, send).await;
+        let completed = store.lean.call(purpose, COMPLETE_TIME, send).await;
         let Err(Failure { status, error }) = completed else {
             return Ok(());
         };
@@ -232,9 +233,12 @@ impl Upload {
         self.open = None;
     }
 
+    /// Goes on if nobody waits for it any more.
     async fn abort(mut self) {
         let open = self.open.take();
-        self.request_abort(open).await;
+        let aborting = tokio::spawn(self.request_abort(open));
+        // It says itself what fails; it panics only with the whole program.
+        let _ended = aborting.await;
     }
 
     /// What stays behind is not an object and does no harm but its price, so a failure is only
@@ -254,7 +258,7 @@ impl Upload {
                 url: &url,
             };
             let send = || request.clone().send();
-            let aborted = store.lean.persist(purpose, Duration::ZERO, send).await;
+            let aborted = store.lean.call(purpose, Duration::ZERO, send).await;
             if let Err(Failure { error, .. }) = aborted {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

@@ -96,6 +96,10 @@ pub trait ChunkStore: Send + Sync + Debug {
     async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError>;
 }
 
+/// The longest manifest that is read from a store, in bytes: more than 5,000,000 files. Whoever can write to
+/// a store could else make its readers take all memory.
+pub const LARGEST_MANIFEST: u64 = 1 << 30;
+
 /// A manifest, and what the store says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredManifest {

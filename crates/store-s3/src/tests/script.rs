@@ -25,6 +25,36 @@ impl Drop for Script {
 }
 
 impl Script {
+    /// One answer to this many that ask together, and another one to all who come later.
+    async fn of_crowd(crowd: usize, to_crowd: &str, later: &str) -> Self {
+        let (to_crowd, later) = (to_crowd.to_owned(), later.to_owned());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = watch::Sender::new(0);
+        let count = asked.clone();
+        let serving = tokio::spawn(async move {
+            let mut waiting = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                count.send_modify(|count| *count += 1);
+                if *count.borrow() > crowd {
+                    let _ = answer(stream, &later, None).await;
+                    continue;
+                }
+                waiting.push(stream);
+                if waiting.len() == crowd {
+                    for stream in waiting.drain(..) {
+                        let _ = answer(stream, &to_crowd, None).await;
+                    }
+                }
+            }
+        });
+        Self {
+            address,
+            asked,
+            serving,
+        }
+    }
+
     /// Reads bodies at this pace, or not at all.
     async fn of(answers: &[&str], bytes_per_second: Option<usize>) -> Self {
         let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
@@ -147,6 +177,42 @@ async fn head_follows_the_clock_of_a_server_whose_time_is_another() {
     let script = Script::of(&[&denied, there], None).await;
     let store = S3Store::connect(script.options(&bench)).await.unwrap();
     assert_eq!(store.head(ContentHash::of(b"")).await.unwrap().len, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_were_signed_together_learn_the_clock_together() {
+    let bench = Bench::new().await;
+    let hour_ago = SystemTime::now() - Duration::from_hours(1);
+    let date = DateTime::from(hour_ago).fmt(Format::HttpDate).unwrap();
+    let denied = format!("403 Forbidden\r\nconnection: close\r\ndate: {date}\r\n\r\n");
+    let there = "200 OK\r\nconnection: close\r\ncontent-length: 7\r\n\r\n";
+    let script = Script::of_crowd(8, &denied, there).await;
+    let store = S3Store::connect(script.options(&bench)).await.unwrap();
+    let heads = (0..8_u8).map(|number| {
+        let store = store.clone();
+        async move { store.head(ContentHash::of(&[number])).await }
+    });
+    for head in futures::future::join_all(heads).await {
+        assert_eq!(head.unwrap().len, 7);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_longer_than_one_may_be_is_not_read() {
+    let bench = Bench::new().await;
+    let answer = format!(
+        "200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n1",
+        attachfs_store::LARGEST_MANIFEST + 1
+    );
+    let script = Script::of(&[&answer], None).await;
+    let store = S3Store::connect(script.options(&bench)).await.unwrap();
+    let key: ManifestKey = "farm/m".parse().unwrap();
+    let error = store.get_manifest(&key).await.unwrap_err();
+    assert!(
+        text_of(&error).contains("longer than a manifest"),
+        "{error:?}"
+    );
+    assert_eq!(script.asked(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

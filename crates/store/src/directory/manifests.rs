@@ -18,7 +18,7 @@ use attachfs_durable::{DurableError, FileStamp, Sharing, Staged, create_dir, rea
 use attachfs_manifest::ContentHash;
 
 use super::{Files, failed, is_missing, open_file, time_of, unwritable};
-use crate::{ManifestKey, Metadata, PutOutcome, StoreError, StoredManifest};
+use crate::{LARGEST_MANIFEST, ManifestKey, Metadata, PutOutcome, StoreError, StoredManifest};
 
 /// The largest file of metadata that is read: more than escaping can make of the most there can be.
 const LARGEST_METADATA: u64 = 64 << 10;
@@ -28,6 +28,10 @@ impl Files {
         let object_key = key.object_key();
         let (file, stamp) = open_file(&self.root.join(&object_key))
             .map_err(|error| self.unreadable(&object_key, error))?;
+        if stamp.size > LARGEST_MANIFEST {
+            let error = io::Error::other("it is longer than a manifest may be");
+            return Err(failed(self.what("reading", &object_key), error));
+        }
         let bytes = read_range(&file, 0..stamp.size)
             .map_err(|error| failed(self.what("reading", &object_key), error))?;
         let metadata = self.metadata(key, ContentHash::of(&bytes))?;
