@@ -53,10 +53,18 @@ impl SeenPlaces {
 fn is_of_aws(url: &str) -> bool {
     url.strip_prefix("https://").is_some_and(|rest| {
         let host = rest.split(['/', ':']).next().unwrap_or_default();
-        let service = host.strip_suffix(".amazonaws.com");
-        // `us-east-1`; `s3-us-east-1` and `s3` are of old.
-        let region = service.and_then(|service| service.rsplit('.').next());
-        region.is_some_and(|region| !region.contains("us-gov-"))
+        let Some(service) = host.strip_suffix(".amazonaws.com") else {
+            return false;
+        };
+        // `b.s3.us-east-1`; `s3-us-east-1` and `s3` are of old; `b.bucket.vpce-1.s3.us-east-1.vpce`. What is before
+        // the service is somebody's own.
+        let mut labels = service.rsplit('.');
+        let own = |label: &&str| label.starts_with("s3");
+        let place = labels.by_ref().take_while(|label| !own(label));
+        let is_governments = |label: &str| label.contains("us-gov-");
+        !place
+            .chain(service.rsplit('.').find(own))
+            .any(is_governments)
     })
 }
 
@@ -193,6 +201,7 @@ mod tests {
             "https://s3.amazonaws.com/b",
             "https://s3-us-west-2.amazonaws.com/b",
             "https://us-gov-b.s3.us-east-1.amazonaws.com",
+            "https://us-gov-b.bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com",
         ] {
             assert_eq!(own(alike), own(aws), "{alike}");
         }
@@ -203,6 +212,7 @@ mod tests {
             "https://b.s3.us-gov-west-1.amazonaws.com",
             "https://b.s3-fips.dualstack.us-gov-east-1.amazonaws.com",
             "https://s3-us-gov-west-1.amazonaws.com/b",
+            "https://b.bucket.vpce-1.s3.us-gov-west-1.vpce.amazonaws.com",
             "https://proxy/s3.eu-west-1.amazonaws.com/b",
         ];
         for (at, url) in others.iter().enumerate() {

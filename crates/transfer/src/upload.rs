@@ -30,7 +30,7 @@ use crate::check::readable_len;
 use crate::meter::Meter;
 use crate::refusals::{Refusals, Request};
 use crate::run::{blocking, run_all};
-use crate::{ChunkSource, Phase, Progress, Silent, Tally, TransferError};
+use crate::{ChunkSource, Phase, Progress, Tally, TransferError};
 
 use guess::Guess;
 use slots::Slots;
@@ -132,11 +132,11 @@ impl Uploader {
 
     /// Believes what was seen in the bucket at an earlier time, as far as [`SeenObjects`] goes. Only
     /// [`snapshot`](crate::snapshot()) and [`upload_named`](crate::upload_named) do;
-    /// [`Uploader::upload_missing`] confirms every object all the same. If an earlier upload to there was
-    /// killed, no object is sent without being asked for. Blocks for a moment.
+    /// [`Uploader::upload_missing`] confirms every object all the same. If nothing is to be believed, or an
+    /// earlier upload to there did not end well, no object is sent without being asked for. Blocks for a moment.
     #[must_use]
     pub fn believing(self, seen: SeenObjects) -> Self {
-        if seen.begin() {
+        if seen.begin() || seen.is_doubted() {
             *self.guess.lock() = Guess::always();
         }
         Self {
@@ -332,7 +332,10 @@ impl Uploader {
 
     /// Asks for a sample of what was relied on. Gives what all of it was if the sample is in the store;
     /// `None` if something is missing: then everything is forgotten and has to be asked for.
-    pub(crate) async fn tested_reliance(&self) -> Result<Option<Tally>, TransferError> {
+    pub(crate) async fn tested_reliance(
+        &self,
+        progress: &dyn Progress,
+    ) -> Result<Option<Tally>, TransferError> {
         let Some(seen) = &self.seen else {
             return Ok(Some(Tally::default()));
         };
@@ -350,7 +353,7 @@ impl Uploader {
                     "the cache of seen objects is wrong about the store; every object is asked for");
             }
         };
-        run_all(jobs, self.most_in_flight(), &meter, &Silent, judge).await?;
+        run_all(jobs, self.most_in_flight(), &meter, progress, judge).await?;
         if is_right {
             return Ok(Some(seen.relied_on()));
         }
@@ -398,7 +401,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{Source, SourceFile, hash_file};
+    use crate::{Silent, Source, SourceFile, hash_file};
 
     fn source(dir: &TempDir, name: &str, bytes: &[u8]) -> Source {
         let path = dir.path().join(name);

@@ -170,7 +170,7 @@ fn usable<T>(opened: Result<T, CacheError>) -> Option<T> {
 /// Whether every later change shows in the stamp. The change time is the file system's own; a modification
 /// time far in the future was set by somebody and says nothing, one that is near may be a clock that is
 /// ahead.
-fn is_settled(stamp: &FileStamp, now: SystemTime) -> bool {
+pub fn is_settled(stamp: &FileStamp, now: SystemTime) -> bool {
     is_before(stamp.ctime_ns, now)
         && (is_before(stamp.mtime_ns, now) || !is_before(stamp.mtime_ns, now + 2 * SETTLED))
 }

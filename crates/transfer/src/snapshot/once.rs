@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use attachfs_manifest::{ChunkSize, ContentHash};
 use attachfs_scan::ScannedFile;
+use attachfs_scan::cache::{SETTLED, is_settled};
 
 use super::Item;
 use super::file::Shared;
@@ -27,9 +28,17 @@ impl Shared {
         if scanned.size > self.small_file {
             return self.large_once(scanned, kept).await;
         }
-        let _held = self.memory.take(scanned.size).await;
-        let (shared, file) = (Arc::clone(self), scanned.clone());
-        let read = self.reading(move || shared.read(&file)).await?;
+        let mut room = scanned.size;
+        let (_held, read) = loop {
+            let held = self.memory.take(room).await;
+            let (shared, file) = (Arc::clone(self), scanned.clone());
+            let read = self.reading(move || shared.read(&file)).await?;
+            if read.in_memory() <= room {
+                break (held, read);
+            }
+            // It has grown since it was listed. Nothing that is read into memory is longer than this.
+            room = self.small_file;
+        };
         let Read { now, bytes, hashes } = read;
         for (&hash, range) in hashes.iter().zip(self.options.chunk_size.ranges(now.size)) {
             let len = range.end - range.start;
@@ -52,6 +61,7 @@ impl Shared {
         let seen = SystemTime::now();
         let file = scanned.clone();
         let (source, now) = self.reading(move || open(&file)).await?;
+        self.let_settle(&now).await;
         let mut hashes = Vec::new();
         let mut last: Option<(ContentHash, Range<u64>)> = None;
         for range in self.options.chunk_size.ranges(now.size) {
@@ -79,6 +89,14 @@ impl Shared {
             self.send_chunk(hash, range, &source, &now, kept).await?;
         }
         Ok((now, hashes))
+    }
+
+    /// Waits until every later change of a file would show in its stamp: two seconds at most. What is read
+    /// twice, to be hashed and to be sent, has only the stamp to say that it was the same.
+    async fn let_settle(&self, file: &ScannedFile) {
+        if self.store.is_some() && !is_settled(&file.stamp, SystemTime::now()) {
+            tokio::time::sleep(SETTLED).await;
+        }
     }
 
     async fn hash_chunk(
@@ -140,6 +158,9 @@ impl Shared {
                 Some(store) => store.turn(scanned.size).await,
                 None => None,
             };
+            if is_large {
+                self.let_settle(scanned).await;
+            }
             let (shared, file) = (Arc::clone(self), scanned.clone());
             let payload = self.reading(move || shared.read_again(&file, hash, range));
             let sending = async { payload.await.map(whole) };

@@ -21,6 +21,16 @@ pub(super) struct Read {
     pub(super) hashes: Vec<ContentHash>,
 }
 
+impl Read {
+    /// How many bytes of memory this takes.
+    pub(super) fn in_memory(&self) -> u64 {
+        match self.bytes {
+            FileBytes::InMemory(_) => self.now.size,
+            FileBytes::OnDisk(_) => 0,
+        }
+    }
+}
+
 /// The bytes of a file that was read.
 pub(super) enum FileBytes {
     InMemory(Bytes),

@@ -36,20 +36,23 @@ pub(super) async fn store_all(
     let flushing = Flushing::of(caches.clone(), seen.clone());
     let stored = store_found(shared, found, progress, &mut account).await;
     drop(flushing);
+    let ended = stored.and_then(|()| account.finish(shared));
+    let is_complete = ended.is_ok();
     // However it ended: what was found out is worth keeping.
     let meter = shared.meter.anew();
     let flush = move || {
         if let Some(caches) = caches {
             caches.flush();
         }
-        if let Some(seen) = seen {
-            seen.flush();
+        match seen {
+            Some(seen) if is_complete => seen.complete(),
+            Some(seen) => seen.flush(),
+            None => {}
         }
         Ok(())
     };
     blocking(&meter, flush).await?;
-    stored?;
-    account.finish(shared)
+    ended
 }
 
 async fn store_found<K: FnMut(Done)>(
@@ -83,7 +86,7 @@ async fn store_found<K: FnMut(Done)>(
     if relying.is_empty() {
         return Ok(());
     }
-    if let Some(there) = store.tested_reliance().await? {
+    if let Some(there) = store.tested_reliance(progress).await? {
         account.objects.already_there += there;
         for done in relying {
             account.count(done);

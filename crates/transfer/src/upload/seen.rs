@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Rows are written about once a second, so that those of a killed upload lack what it sent last. One row more, for
-//! the name of the directory of the objects, is there for as long as an upload runs: whoever finds it knows.
+//! the name of the directory of the objects, is there from the beginning of an upload until one ends well:
+//! whoever finds it asks for everything.
 //!
 //! Objects vanish from buckets behind the cache's back: lifecycle rules, people. So nothing is believed until a
 //! random sample of what this very upload relies on was asked for. One object that is missing or has
@@ -94,14 +95,25 @@ impl SeenObjects {
         format!("{}/{}/", self.bucket, self.prefix.join("Data"))
     }
 
-    /// Writes down that an upload runs, until this is dropped. Gives whether an earlier one was killed, or
-    /// another runs at this time. Blocks.
+    /// Writes down that an upload runs. Gives whether an earlier one did not end well, or another runs at this
+    /// time. Blocks.
     pub(super) fn begin(&self) -> bool {
         let (now, mark) = (SystemTime::now(), [self.mark()]);
         let is_there = self.cache.look_up(&mark, now)[0];
         self.cache.remember(&mark[0], now);
         self.cache.flush();
         is_there
+    }
+
+    /// The upload is complete. Blocks.
+    pub(crate) fn complete(&self) {
+        self.flush();
+        self.cache.forget_one(&self.mark());
+    }
+
+    /// Whether nothing is believed.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.state.lock().is_doubted
     }
 
     /// Finds out what the cache knows of these objects. Blocks.
@@ -187,7 +199,6 @@ impl SeenObjects {
 impl Drop for SeenObjects {
     fn drop(&mut self) {
         self.flush();
-        self.cache.forget_one(&self.mark());
     }
 }
 
@@ -272,17 +283,19 @@ mod tests {
     #[test]
     fn an_upload_that_did_not_end_is_noticed_by_the_next_below_the_same_prefix() {
         let home = TempDir::new().unwrap();
-        let ended = seen(&home, "p", 0);
-        assert!(!ended.begin());
-        drop(ended);
+        let complete = seen(&home, "p", 0);
+        assert!(!complete.begin());
+        complete.complete();
         let killed = seen(&home, "p", 0);
         assert!(!killed.begin());
         killed.forget();
         std::mem::forget(killed);
         assert!(!seen(&home, "q", 0).begin());
+        // One that fails at once has not asked for what the first one sent.
+        assert!(seen(&home, "p", 0).begin());
         let next = seen(&home, "p", 0);
         assert!(next.begin());
-        drop(next);
+        next.complete();
         assert!(!seen(&home, "p", 0).begin());
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use attachfs_scan::Below;
-use attachfs_scan::cache::S3CheckCache;
+use attachfs_scan::cache::{S3CheckCache, SETTLED};
 use attachfs_store::data_key;
 
 use super::*;
@@ -255,6 +255,26 @@ async fn the_only_object_that_is_not_there_yet_may_be_refused_and_the_others_cou
     };
     assert_eq!(files(&summary), (0, 19, 1));
     assert_eq!(summary.errors[0].path, "0007");
+}
+
+/// A file that is written to again within the same tick of the file system's clock keeps its stamp.
+#[tokio::test(start_paused = true)]
+async fn a_large_file_that_was_just_written_is_not_sent_before_it_has_settled() {
+    let folder = folder(&[("fresh", b"0123456789")]);
+    let store = Arc::new(MemoryStore::new());
+    let large = uploader(Arc::clone(&store) as _, 0);
+    let began = tokio::time::Instant::now();
+    snapshot(&scanned(&folder), &whole(), Some(&large), &Silent)
+        .await
+        .unwrap();
+    assert!(began.elapsed() >= SETTLED);
+    // What is read into memory is sent as it was read.
+    let small = uploader(store, 100);
+    let began = tokio::time::Instant::now();
+    snapshot(&scanned(&folder), &whole(), Some(&small), &Silent)
+        .await
+        .unwrap();
+    assert!(began.elapsed() < SETTLED);
 }
 
 #[tokio::test]
