@@ -403,7 +403,9 @@ fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
                 Class::Other
             }
         },
-        TransferError::Read { .. } | TransferError::Snapshot(_) => Class::Other,
+        TransferError::Read { .. } | TransferError::Scratch { .. } | TransferError::Snapshot(_) => {
+            Class::Other
+        }
     }
 }
 

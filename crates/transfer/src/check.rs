@@ -6,6 +6,7 @@ use attachfs_manifest::{ContentHash, Hasher};
 use attachfs_store::{ChunkStore, StoreError};
 
 use crate::meter::Meter;
+use crate::refusals::{Refusals, Request};
 use crate::run::run_all;
 use crate::{Phase, Progress, TransferError, error_chain};
 
@@ -31,7 +32,7 @@ pub enum ObjectFault {
 
 /// Asks a store for each of these objects, and says which are not as they should be: there, of their
 /// length and, if it goes `deep`, with the bytes that their hashes say. Fails if the store cannot be
-/// asked at all; one object that cannot be read does not hide the others.
+/// asked at all, or fails for one object after the other; one that cannot be read does not hide the others.
 pub async fn check_objects(
     store: Arc<dyn ChunkStore>,
     objects: Vec<(ContentHash, u64)>,
@@ -47,36 +48,52 @@ pub async fn check_objects(
         0
     };
     let meter = Meter::new(Phase::Check, objects.len() as u64, bytes);
+    let request = if deep { Request::Read } else { Request::Ask };
+    let refusals = Arc::new(Refusals::default());
     let jobs = objects.into_iter().map(|(hash, len)| {
         let (store, meter) = (Arc::clone(&store), Arc::clone(&meter));
+        let refusals = Arc::clone(&refusals);
         async move {
             let fault = if deep {
                 read(&*store, hash, len, &meter).await
             } else {
                 ask(&*store, hash, len).await
             };
-            let fault = match fault {
-                Err(TransferError::Ask { source, .. }) if is_of_one_object(&source) => {
-                    Some(ObjectFault::Unread(error_chain(&source)))
+            let found = match fault {
+                Ok(fault) => {
+                    refusals.answered(request);
+                    Ok(fault)
                 }
-                asked => asked?,
+                Err(TransferError::Ask { hash, source }) => {
+                    refusals.refused(request, hash, &source);
+                    if !refusals.others_may_pass(request, &source) {
+                        return Err(TransferError::Ask { hash, source });
+                    }
+                    Err(source)
+                }
+                Err(error) => return Err(error),
             };
             meter.finished(|| hash.to_string());
-            Ok(fault.map(|fault| (hash, fault)))
+            Ok((hash, found))
         }
     });
-    let mut faults = Vec::new();
+    let (mut faults, mut unread) = (Vec::new(), None);
     let at_once = if deep { DEEP_AT_ONCE } else { AT_ONCE };
-    run_all(jobs, at_once, &meter, progress, |fault| {
-        faults.extend(fault);
+    run_all(jobs, at_once, &meter, progress, |(hash, found)| {
+        let fault = found.unwrap_or_else(|source| {
+            let fault = ObjectFault::Unread(error_chain(&source));
+            unread = Some((hash, source));
+            Some(fault)
+        });
+        faults.extend(fault.map(|fault| (hash, fault)));
     })
     .await?;
-    Ok(faults)
-}
-
-/// Whether it may go better with the next object: neither is the store out of reach, nor does it refuse.
-fn is_of_one_object(error: &StoreError) -> bool {
-    matches!(error, StoreError::Source { .. } | StoreError::Other { .. })
+    match unread {
+        Some((hash, source)) if refusals.never_passed(request) => {
+            Err(TransferError::Ask { hash, source })
+        }
+        _ => Ok(faults),
+    }
 }
 
 async fn ask(
@@ -244,6 +261,23 @@ mod tests {
                 *hash == unread.0 && matches!(fault, ObjectFault::Unread(_))
             };
             assert!(faults.iter().any(is_unread), "{faults:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_refused_does_not_hide_the_others() {
+        let memory = Arc::new(MemoryStore::new());
+        let refused = put(&*memory, b"refused").await;
+        let good = put(&*memory, b"good").await;
+        let missing = (ContentHash::of(b"missing"), 7);
+        for (deep, kind) in [(false, CallKind::Head), (true, CallKind::Get)] {
+            let store = FaultStore::new(Arc::clone(&memory) as _);
+            store.add(Rule::on(kind, Fault::Before(Failure::Denied)).of(refused.0));
+            let objects = vec![refused, good, missing];
+            let faults = check_objects(Arc::new(store), objects, deep, &Silent).await;
+            let faults = faults.unwrap();
+            assert_eq!(faults.len(), 2);
+            assert!(faults.contains(&(missing.0, ObjectFault::Missing)));
         }
     }
 

@@ -123,6 +123,12 @@ pub async fn copy_objects(
                 {
                     return Err(gone(request, hash, source));
                 }
+                // Nor is there room for the next one.
+                Err(CopyError::Scratch { dir, source })
+                    if source.kind() == io::ErrorKind::StorageFull =>
+                {
+                    return Err(TransferError::Scratch { dir, source });
+                }
                 Err(error) => Outcome::Failed(error),
             };
             match outcome {
@@ -146,6 +152,7 @@ pub async fn copy_objects(
     )
     .await?;
     failed.sort_by_key(|&(hash, _)| hash);
+    let passed = report.summary.processed.count + report.summary.skipped.count;
     for (hash, error) in failed {
         report.failed.push(hash);
         report.summary.errors.push(Failed {
@@ -153,7 +160,9 @@ pub async fn copy_objects(
             error: error_chain(&error),
         });
         match error {
-            CopyError::Store { request, source } if way.refusals.never_passed(request) => {
+            CopyError::Store { request, source }
+                if passed == 0 && way.refusals.never_passed(request) =>
+            {
                 return Err(gone(request, hash, source));
             }
             _ => {}

@@ -69,6 +69,15 @@ pub enum TransferError {
         #[source]
         source: StoreError,
     },
+    /// There is no room for what is on its way from one store to another.
+    #[error("cannot keep objects in {} on their way", dir.display())]
+    Scratch {
+        /// The directory.
+        dir: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// Objects that should be in the store are not, or have another length.
     #[error(
         "{count} objects are not in the store as they should be, the first is {first}: \
@@ -123,6 +132,7 @@ impl TransferError {
             | Self::Store { .. }
             | Self::Ask { .. }
             | Self::Copy { .. }
+            | Self::Scratch { .. }
             | Self::Unconfirmed { .. }
             | Self::Snapshot(_)
             | Self::Download(_)

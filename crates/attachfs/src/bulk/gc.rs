@@ -181,6 +181,7 @@ async fn read_new(
             .map(|entry| read(store, entry))
             .buffer_unordered(AT_ONCE);
         while let Some(read) = read.next().await {
+            listing.go_on()?;
             match read {
                 Ok(Some(hashes)) => {
                     plan.manifests += 1;

@@ -54,6 +54,17 @@ impl<'a> Listing<'a> {
         self.done += page.entries.len() as u64;
         self.is_over = page.next.is_none();
         self.from = page.next;
+        self.go_on()?;
+        Ok(Some(page.entries))
+    }
+
+    /// Whether there is no next page.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Says how far it is, and fails if it is cancelled.
+    pub(super) fn go_on(&self) -> Result<(), Error> {
         let event = ProgressEvent {
             items_done: self.done,
             ..ProgressEvent::of(Phase::Scan)
@@ -61,6 +72,6 @@ impl<'a> Listing<'a> {
         if self.progress.update(&event).is_break() {
             return Err(attachfs_transfer::TransferError::from(Cancelled::after(event)).into());
         }
-        Ok(Some(page.entries))
+        Ok(())
     }
 }

@@ -87,13 +87,26 @@ async fn verify_all(
 ) -> Result<(), Error> {
     let nothing = ContentHash::of(b"");
     let mut listing = Listing::of_objects(store, progress);
+    // An old name comes before the name of now, which is the one that is read if there are both.
+    let mut last_old = None;
     while let Some(page) = listing.next().await? {
         let mut objects = Vec::with_capacity(page.len());
         for entry in page {
             match entry.name {
-                ListedName::Object { hash, .. } => objects.push((hash, entry.len)),
+                ListedName::Object { hash, old } => {
+                    let before = last_old.take();
+                    objects.extend(before.filter(|&(before, _)| before != hash));
+                    if old {
+                        last_old = Some((hash, entry.len));
+                    } else {
+                        objects.push((hash, entry.len));
+                    }
+                }
                 ListedName::Manifest(_) | ListedName::Foreign => report.foreign += 1,
             }
+        }
+        if listing.is_over() {
+            objects.extend(last_old.take());
         }
         report.objects += objects.len() as u64;
         report.bytes += objects.iter().map(|&(_, len)| len).sum::<u64>();

@@ -44,6 +44,11 @@ fn print<T: serde::Serialize>(
     }
 }
 
+/// Keys in a store may be anybody's.
+fn shown(key: &str) -> attachfs::EscapedBytes<'_> {
+    attachfs::EscapedBytes(key.as_bytes())
+}
+
 fn more(number: usize) -> String {
     match number.checked_sub(LINES) {
         None | Some(0) => String::new(),
@@ -79,7 +84,7 @@ fn stat_text(stat: &StoreStat) -> String {
             "foreign    {} that is neither, {}: {}\n",
             count(stat.foreign, "thing"),
             bytes(stat.foreign_bytes),
-            stat.first_foreign.join(", ")
+            shown(&stat.first_foreign.join(", "))
         );
     }
     text
@@ -261,7 +266,7 @@ async fn gc(globals: &Globals, args: Gc) -> Result<(), Failure> {
 fn gc_text(plan: &GcPlan, days: u32) -> String {
     let mut text = String::new();
     for unread in &plan.unread {
-        text += &format!("unread     {}: {}\n", unread.key, unread.error);
+        text += &format!("unread     {}: {}\n", shown(&unread.key), unread.error);
     }
     text += &format!(
         "manifests  {} read, which need {}\n",
