@@ -12,14 +12,14 @@ use crate::process::{Said, said};
 pub(crate) const BUCKET: &str = "bucket";
 
 /// How a server is reached.
-pub(crate) struct Access {
+pub(crate) struct ForeignS3 {
     pub(crate) endpoint: String,
     pub(crate) region: &'static str,
     pub(crate) access_key: &'static str,
     pub(crate) secret_key: &'static str,
 }
 
-impl Access {
+impl ForeignS3 {
     /// A store below a prefix.
     pub(crate) fn options(&self, prefix: &str) -> S3Options {
         let prefix: KeyPrefix = prefix.parse().unwrap();

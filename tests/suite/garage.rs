@@ -13,7 +13,7 @@ use std::sync::Arc;
 use attachfs_store::conformance;
 use attachfs_store_s3::S3Store;
 
-use crate::foreign::{Access, BUCKET};
+use crate::foreign::{BUCKET, ForeignS3};
 use crate::machine::{Machine, args, until};
 use crate::process::{Said, said};
 
@@ -28,7 +28,7 @@ const RPC_SECRET: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba
 struct Node {
     program: PathBuf,
     config: PathBuf,
-    access: Access,
+    access: ForeignS3,
     child: Child,
 }
 
@@ -65,7 +65,7 @@ impl Node {
         let node = Self {
             program: program.to_owned(),
             config,
-            access: Access {
+            access: ForeignS3 {
                 endpoint: format!("http://127.0.0.1:{api}"),
                 region: REGION,
                 access_key: ACCESS_KEY,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use attachfs_store::conformance;
 use attachfs_store_s3::S3Store;
 
-use crate::foreign::{Access, BUCKET};
+use crate::foreign::{BUCKET, ForeignS3};
 use crate::machine::{Machine, args, skipped};
 
 /// The access key and its secret.
@@ -20,7 +20,7 @@ const REGION: &str = "us-east-1";
 /// A running server with one bucket.
 pub(crate) struct Moto {
     child: Child,
-    pub(crate) access: Access,
+    pub(crate) access: ForeignS3,
 }
 
 impl Moto {
@@ -55,7 +55,7 @@ impl Moto {
             endpoint.starts_with("http://127.0.0.1:"),
             "moto said {line:?}"
         );
-        let access = Access {
+        let access = ForeignS3 {
             endpoint,
             region: REGION,
             access_key: KEY,

@@ -75,7 +75,8 @@ impl Lean {
                 status: None,
                 error: no_credentials(purpose.what(), &error),
             })?;
-            let (took, done) = attempt(tries.left).await;
+            // The SDK's futures take tens of kilobytes, which every caller would have to carry.
+            let (took, done) = Box::pin(attempt(tries.left)).await;
             tries.left = tries.left.saturating_sub(took);
             let trouble = match done {
                 Ok(answer) => {
