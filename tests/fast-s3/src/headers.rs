@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 
 const ATTRIBUTE: &str = "user.attachfs.fast-s3";
@@ -55,6 +55,14 @@ impl ObjectHeaders {
             lines.as_bytes(),
             XattrFlags::empty(),
         )?)
+    }
+
+    /// Removes those that a file has of another object.
+    pub(crate) fn detach(file: &File) -> io::Result<()> {
+        match fremovexattr(file, ATTRIBUTE) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Those of an object's file.

@@ -6,6 +6,7 @@
 //! ```text
 //!     <root>/<bucket>/<key>            an object; what a client said of it is an extended attribute of the file
 //!     <root>/<bucket>/.../.fast-s3.N   one that is being received; renamed when all of it is there
+//!     <root>/.fast-s3.spare.N          one that was deleted, to be written over
 //! ```
 //!
 //! `connection` speaks HTTP, `service` decides what an answer is, `objects` and `uploads` keep the bytes, `listing` lists
@@ -16,6 +17,7 @@
 //!     GET  /-/counters                             the counters, as JSON
 //!     POST /-/reset                                sets them back
 //!     POST /-/pace?delay_ms=20&bytes_per_s=1000000     0 is as fast as it goes
+//!     POST /-/recycle?bucket=b&prefix=p            deletes what is below; its files are written over by later objects
 //! ```
 //!
 //! What it leaves to `tests/s3-server`: signatures, and misbehaving when it is told to.
@@ -29,6 +31,7 @@ mod listing;
 mod objects;
 mod pace;
 mod service;
+mod spare;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::headers::ObjectHeaders;
+use crate::spare::{Room, Spare};
 
 /// How the names begin of files that are being received. No key has a component that begins so.
 pub(crate) const STAGED: &str = ".fast-s3.";
@@ -20,6 +21,7 @@ pub(crate) const STAGED: &str = ".fast-s3.";
 pub(crate) struct Objects {
     root: PathBuf,
     next: AtomicU64,
+    spare: Spare,
     /// Held while a condition on what is there is checked and the object is replaced.
     replacing: Mutex<()>,
 }
@@ -64,6 +66,7 @@ impl Objects {
         Self {
             root,
             next: AtomicU64::new(0),
+            spare: Spare::default(),
             replacing: Mutex::default(),
         }
     }
@@ -84,17 +87,38 @@ impl Objects {
         fits.then(|| Place(self.root.join(bucket).join(key)))
     }
 
+    /// Deletes what is below a prefix; its files are written over by later objects. Whether there was anything.
+    pub(crate) fn recycle(&self, bucket: &str, prefix: &str) -> io::Result<bool> {
+        let Some(Place(dir)) = self.place(bucket, prefix).filter(|Place(dir)| dir.is_dir()) else {
+            return Ok(false);
+        };
+        self.spare.take(&self.root, &dir)?;
+        Ok(true)
+    }
+
     /// A new file beside the place, whose directories are made.
     pub(crate) fn stage(&self, place: &Place) -> io::Result<Staged> {
+        self.staged(place, None)
+    }
+
+    /// The same, or a spare one that holds other bytes.
+    pub(crate) fn stage_over(&self, place: &Place, room: Room) -> io::Result<Staged> {
+        self.staged(place, self.spare.give(room))
+    }
+
+    fn staged(&self, place: &Place, spare: Option<PathBuf>) -> io::Result<Staged> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = place.0.with_file_name(format!("{STAGED}{number}"));
         let open = || {
+            if let Some(spare) = &spare {
+                fs::rename(spare, &path)?;
+            }
             let mut options = OpenOptions::new();
             options
                 .read(true)
                 .write(true)
                 .create(true)
-                .truncate(true)
+                .truncate(spare.is_none())
                 .open(&path)
         };
         let file = match open() {
@@ -104,6 +128,9 @@ impl Objects {
             }
             opened => opened?,
         };
+        if spare.is_some() {
+            ObjectHeaders::detach(&file)?;
+        }
         Ok(Staged {
             file,
             path,

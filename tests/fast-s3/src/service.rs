@@ -141,6 +141,14 @@ pub(crate) fn control(shared: &Shared, head: &Head) -> Answer {
             };
             Answer::empty(204)
         }
+        ("POST", "recycle") => {
+            let value = |name| head.target.value(name).unwrap_or_default();
+            match shared.objects.recycle(value("bucket"), value("prefix")) {
+                Ok(true) => Answer::empty(204),
+                Ok(false) => Answer::error(404, "NoSuchKey", "nothing is there"),
+                Err(error) => Answer::error(500, "InternalError", &error.to_string()),
+            }
+        }
         _ => not_implemented(head),
     }
 }

@@ -446,6 +446,34 @@ fn a_key_that_xml_cannot_hold_is_listed_with_escapes() {
 }
 
 #[test]
+fn what_was_recycled_is_written_over_and_nothing_of_it_is_left() {
+    let served = served();
+    let large = vec![b'x'; 17 << 20];
+    served.ask("PUT /b/p/small", &["x-amz-meta-a: 1"], b"12345");
+    served.ask("PUT /b/p/d/large", &["x-amz-meta-a: 1"], &large);
+    let recycle = "POST /-/recycle?bucket=b&prefix=p";
+    assert_eq!(served.ask(recycle, &[], b"").status, 204);
+    assert_eq!(served.ask(recycle, &[], b"").status, 404);
+    assert_eq!(served.ask("GET /b/p/small", &[], b"").status, 404);
+    assert_eq!(spare_files(&served), 2);
+    served.ask("PUT /b/small", &[], b"abcde");
+    served.upload(&[(1, "abc")]);
+    assert_eq!(spare_files(&served), 0);
+    for (key, expected) in [("small", "abcde"), ("dir/k", "abc")] {
+        let found = served.ask(&format!("GET /b/{key}"), &[], b"");
+        assert_eq!(found.text(), expected);
+        assert_eq!(found.header("x-amz-meta-a"), None);
+    }
+}
+
+/// Files that are kept to be written over.
+fn spare_files(served: &Served) -> usize {
+    let entries = fs::read_dir(served.root.path()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.contains(".spare.")).count()
+}
+
+#[test]
 fn requests_and_bytes_are_counted_until_they_are_set_back() {
     let served = served();
     served.ask("PUT /b/k", &[], b"hello");

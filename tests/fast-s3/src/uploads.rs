@@ -15,6 +15,7 @@ use rustix::fs::copy_file_range;
 
 use crate::headers::ObjectHeaders;
 use crate::objects::{Condition, Objects, Place, Published, Staged};
+use crate::spare::Room;
 
 /// All uploads that were begun and not ended.
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ impl Uploads {
         place: Place,
         headers: ObjectHeaders,
     ) -> io::Result<String> {
-        let main = Arc::new(objects.stage(&place)?);
+        let main = Arc::new(objects.stage_over(&place, Room::Large)?);
         let id = format!("upload-{}", self.next.fetch_add(1, Ordering::Relaxed));
         let upload = PartedUpload {
             bucket: bucket.to_owned(),

@@ -1,10 +1,11 @@
 //! The S3 server of the rows of transfers, `tests/fast-s3`, and its bucket: on tmpfs, so that no disk is measured.
 //!
 //! The server is a process of its own, so that its memory and its time are nobody else's. Each run has a prefix of its own in the
-//! bucket, which is deleted after it: on tmpfs that costs nothing later.
+//! bucket, which is deleted after it.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -101,8 +102,41 @@ impl Bucket {
         Ok(())
     }
 
+    /// Deletes what is below the prefix; the server writes later objects over it.
     pub(super) fn delete(&self, prefix: &str) -> Result<()> {
-        remove(&self.root.join(Self::NAME).join(prefix))
+        let host = self.endpoint.trim_start_matches("http://");
+        let request = format!(
+            "POST /-/recycle?bucket={}&prefix={prefix} HTTP/1.1\r\nHost: {host}\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n",
+            Self::NAME
+        );
+        let mut answer = String::new();
+        TcpStream::connect(host)
+            .and_then(|mut server| {
+                server.write_all(request.as_bytes())?;
+                server.read_to_string(&mut answer)
+            })
+            .context("cannot tell the server to delete")?;
+        let status = answer.lines().next().unwrap_or_default();
+        ensure!(
+            status.contains(" 204 "),
+            "the server did not delete: {status}"
+        );
+        Ok(())
+    }
+
+    /// Gives the server files of these lengths to write over, so that the first run finds what later ones find.
+    pub(super) fn prepare(&self, lengths: impl IntoIterator<Item = u64>) -> Result<()> {
+        const NAME: &str = "prepared";
+        let dir = self.root.join(Self::NAME).join(NAME);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        for (number, length) in lengths.into_iter().enumerate() {
+            let path = dir.join(number.to_string());
+            File::create(&path)
+                .and_then(|mut file| io::copy(&mut io::repeat(0).take(length), &mut file))
+                .with_context(|| format!("cannot fill {}", path.display()))?;
+        }
+        self.delete(NAME)
     }
 }
 

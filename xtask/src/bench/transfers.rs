@@ -60,6 +60,8 @@ struct Server {
     /// What is downloaded, with the caches of who uploaded it: of all programs the same objects and the same
     /// manifest. Memory has no room for several.
     filled: RefCell<Vec<(Set, PathBuf)>>,
+    /// What the server has room for that it need not find first.
+    prepared: RefCell<Vec<Set>>,
 }
 
 impl Server {
@@ -68,7 +70,20 @@ impl Server {
             delay_ms,
             bucket: OnceCell::new(),
             filled: RefCell::default(),
+            prepared: RefCell::default(),
         }
+    }
+
+    /// Before the first upload of these files.
+    fn prepare(&self, stage: &Stage, set: Set) -> Result<()> {
+        if self.prepared.borrow().contains(&set) {
+            return Ok(());
+        }
+        let mut lengths = Vec::new();
+        lengths_below(&stage.dir(set), &mut lengths)?;
+        self.bucket()?.prepare(lengths)?;
+        self.prepared.borrow_mut().push(set);
+        Ok(())
     }
 
     fn filled(&self, set: Set, fill: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
@@ -194,6 +209,7 @@ fn side(stage: &Rc<Stage>, server: &Rc<Server>, work: Work, who: Who) -> Side {
         };
         match work {
             Work::Upload(set, Caches::Empty) => {
+                server.prepare(&stage, set)?;
                 let cache = stage.fresh()?;
                 let taken = run.upload(set, &cache)?;
                 run.bucket.delete(prefix(&cache)?)?;
@@ -355,21 +371,25 @@ fn read_all(dir: &Path) -> Result<()> {
 }
 
 /// How many files a folder has, and their bytes.
-fn found(dir: &Path) -> Result<(u64, u64)> {
-    let (mut files, mut bytes) = (0, 0);
+fn found(dir: &Path) -> Result<(usize, u64)> {
+    let mut lengths = Vec::new();
+    lengths_below(dir, &mut lengths)?;
+    Ok((lengths.len(), lengths.iter().sum()))
+}
+
+/// The lengths of all files of a folder.
+fn lengths_below(dir: &Path, lengths: &mut Vec<u64>) -> Result<()> {
     for entry in list(dir)? {
         let path = entry.path();
-        let (more, length) = match entry.metadata() {
-            Ok(meta) if meta.is_dir() => found(&path)?,
-            Ok(meta) => (1, meta.len()),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot find {}", path.display()));
-            }
-        };
-        files += more;
-        bytes += length;
+        let meta = entry.metadata();
+        let meta = meta.with_context(|| format!("cannot find {}", path.display()))?;
+        if meta.is_dir() {
+            lengths_below(&path, lengths)?;
+        } else {
+            lengths.push(meta.len());
+        }
     }
-    Ok((files, bytes))
+    Ok(())
 }
 
 fn list(dir: &Path) -> Result<Vec<fs::DirEntry>> {

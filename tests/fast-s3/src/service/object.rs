@@ -9,6 +9,7 @@ use crate::connection::Upload;
 use crate::headers::ObjectHeaders;
 use crate::http::Head;
 use crate::objects::{Condition, Object, Place, Published};
+use crate::spare::Room;
 
 fn is_named(etag: &str, by: &str) -> bool {
     let mut names = by.split(',').map(|name| name.trim().trim_matches('"'));
@@ -122,7 +123,10 @@ pub(super) fn put(
     place: &Place,
     upload: &mut Upload<'_>,
 ) -> io::Result<Answer> {
-    let staged = shared.objects.stage(place)?;
+    let staged = match head.length() {
+        Some(length) => shared.objects.stage_over(place, Room::Exactly(length))?,
+        None => shared.objects.stage(place)?,
+    };
     let received = upload.receive(|piece| (&staged.file).write_all(piece))?;
     shared
         .counting
