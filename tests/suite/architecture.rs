@@ -41,7 +41,7 @@ const BORDERS: [Border; 14] = [
     border("tree", &["manifest"], &[]),
     border("durable", &[], &[]),
     border("store", &["manifest", "durable"], &[]),
-    border("store-s3", &["store"], &["manifest"]),
+    border("store-s3", &["store"], &["manifest", "durable"]),
     border("fetch", &["store", "durable", "manifest"], &[]),
     border("scan", &["manifest", "durable"], &[]),
     border(

@@ -177,7 +177,7 @@ impl IndexSource for Source {
     }
 
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.0.read_at(offset, len)
+        self.0.read_at(offset, len).map(Vec::from)
     }
 }
 

@@ -5,8 +5,10 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use bytes::Bytes;
+
 use crate::error::At as _;
-use crate::{DurableError, Staged, platform};
+use crate::{DurableError, Staged, buffer, platform};
 
 /// How bytes came into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,15 +60,12 @@ pub fn copy_range(source: &File, range: Range<u64>, target: &File, offset: u64) 
 
 /// Reads `range` of a file without moving its position. Shorter than the range only where the
 /// file ends. The caller bounds the range: this much memory is taken.
-pub fn read_range(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
-    let len = usize::try_from(range.end.saturating_sub(range.start))
-        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(len)
-        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    platform::read_at(file, &mut bytes, len, range.start)?;
-    Ok(bytes)
+pub fn read_range(file: &File, range: Range<u64>) -> io::Result<Bytes> {
+    let too_much = || io::Error::from(io::ErrorKind::OutOfMemory);
+    let len = usize::try_from(range.end.saturating_sub(range.start)).map_err(|_| too_much())?;
+    let (mut memory, start) = buffer::reserve(len).map_err(|_| too_much())?;
+    platform::read_at(file, &mut memory, len, range.start)?;
+    Ok(buffer::appended((memory, start)))
 }
 
 /// Reads from `offset` on until `bytes` are full or the file ends, and says how many bytes that were.
@@ -94,7 +93,7 @@ mod tests {
         file
     }
 
-    fn all_of(file: &File) -> Vec<u8> {
+    fn all_of(file: &File) -> Bytes {
         read_range(file, 0..1 << 24).unwrap()
     }
 
@@ -131,7 +130,7 @@ mod tests {
         let source = file_of(b"0123456789");
         let target = file_of(b"abc");
         copy_range(&source, 2..5, &target, 3).unwrap();
-        assert_eq!(all_of(&target), b"abc234");
+        assert_eq!(all_of(&target), "abc234");
     }
 
     #[test]
@@ -154,7 +153,7 @@ mod tests {
     #[test]
     fn reading_a_range_past_the_end_gives_what_there_is() {
         let file = file_of(b"bytes");
-        assert_eq!(read_range(&file, 3..100).unwrap(), b"es");
+        assert_eq!(read_range(&file, 3..100).unwrap(), "es");
         assert!(read_range(&file, 5..100).unwrap().is_empty());
         assert!(read_range(&file, 500..501).unwrap().is_empty());
     }

@@ -17,6 +17,7 @@
 //! All of them block; callers keep them off the threads that must not. What differs between
 //! platforms is in one file for each.
 
+mod buffer;
 mod copy;
 mod dir;
 mod error;
@@ -29,6 +30,7 @@ mod staged;
 mod stamp;
 mod unix;
 
+pub use buffer::ReadBuffer;
 pub use copy::{Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_range, reflink};
 pub use dir::{Sharing, create_dir, create_private_dir, sync_dir};
 pub use error::DurableError;

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
+use bytes::Bytes;
+
 use crate::copy::read_range;
 use crate::error::At as _;
 use crate::{DurableError, platform};
@@ -32,7 +34,7 @@ impl OwnFile {
 
     /// Exactly `len` bytes from `offset` on; [`io::ErrorKind::UnexpectedEof`] if there are fewer. The
     /// caller bounds the length: this much memory is taken.
-    pub fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    pub fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let end = offset.checked_add(len as u64);
         let bytes = read_range(&self.0, offset..end.ok_or(io::ErrorKind::UnexpectedEof)?)?;
         if bytes.len() < len {
@@ -79,13 +81,13 @@ mod tests {
         crate::publish(&path, |file| io::Write::write_all(file, b"0123456789")).unwrap();
         let file = OwnFile::open(&path).unwrap();
         assert_eq!(file.size().unwrap(), 10);
-        assert_eq!(file.read_at(3, 4).unwrap(), b"3456");
+        assert_eq!(file.read_at(3, 4).unwrap(), "3456");
         for (offset, len) in [(3, 8), (10, 1), (u64::MAX, 1)] {
             let error = file.read_at(offset, len).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
         fs::remove_file(&path).unwrap();
-        assert_eq!(file.read_at(0, 1).unwrap(), b"0");
+        assert_eq!(file.read_at(0, 1).unwrap(), "0");
     }
 
     #[test]

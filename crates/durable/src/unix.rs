@@ -108,15 +108,16 @@ pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result
 
 /// Appends up to `len` bytes from `offset` on to `bytes`, which has room for them.
 pub(crate) fn read_at(file: &File, bytes: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<()> {
-    while bytes.len() < len {
-        let at = offset + bytes.len() as u64;
+    let start = bytes.len();
+    while bytes.len() - start < len {
+        let at = offset + (bytes.len() - start) as u64;
         match rustix::io::pread(file, spare_capacity(bytes), at) {
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    bytes.truncate(len);
+    bytes.truncate(start + len);
     Ok(())
 }
 

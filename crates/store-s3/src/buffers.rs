@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use attachfs_durable::ReadBuffer;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
@@ -18,14 +19,14 @@ const MOST_IDLE: usize = 8;
 
 /// Buffers that nobody uses at the moment.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct Buffers(Arc<Mutex<Vec<ReadBuffer>>>);
 
 impl Buffers {
     /// A buffer with anything in it.
     pub(crate) fn take(&self) -> Buffer {
         let idle = self.0.lock().pop();
         Buffer {
-            bytes: idle.unwrap_or_else(|| vec![0; LEN]),
+            bytes: idle.unwrap_or_else(|| ReadBuffer::new(LEN)),
             home: self.clone(),
         }
     }
@@ -34,13 +35,13 @@ impl Buffers {
 /// A buffer of [`LEN`] bytes. It goes back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    bytes: Vec<u8>,
+    bytes: ReadBuffer,
     home: Buffers,
 }
 
 impl Buffer {
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        self.bytes.as_mut()
     }
 
     /// As bytes that can be shared. It goes back when the last of them is dropped.
@@ -51,7 +52,7 @@ impl Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref()
     }
 }
 

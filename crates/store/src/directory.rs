@@ -186,7 +186,7 @@ impl Files {
         let bytes = read_range(&file, start..end)
             .map_err(|error| failed(self.what("reading", &data_key(chunk)), error))?;
         Ok(ObjectPart {
-            bytes: bytes.into(),
+            bytes,
             object_len: stamp.size,
             version: Some(format!("{:x}-{:x}", stamp.ino, stamp.mtime_ns).into()),
         })

@@ -61,7 +61,7 @@ impl Payload {
                 let len = part.end - part.start;
                 let bytes = read_range(file, part).map_err(|source| stamp.unreadable(source))?;
                 if bytes.len() as u64 == len {
-                    Ok(bytes.into())
+                    Ok(bytes)
                 } else {
                     Err(stamp.changed())
                 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use attachfs_durable::ReadBuffer;
 use attachfs_manifest::{ChunkSize, Content, ContentHash, Hasher};
 
 use crate::meter::Meter;
@@ -18,7 +19,7 @@ const BUFFER_LEN: usize = 1 << 20;
 
 thread_local! {
     /// What a thread reads into.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<ReadBuffer> = RefCell::default();
 }
 
 /// Hashes a file as a manifest of this chunk size names it. Blocks; reads each byte once.
@@ -63,11 +64,8 @@ pub(crate) fn hash_range(
 ) -> Result<ContentHash, TransferError> {
     BUFFER.with_borrow_mut(|buffer| {
         // A thread that only ever sees small files needs no more than they do.
-        let len = BUFFER_LEN.min((range.end - range.start) as usize);
-        if buffer.len() < len {
-            buffer.resize(len, 0);
-        }
-        hash_through(buffer, source, file, range, meter)
+        buffer.grow(BUFFER_LEN.min((range.end - range.start) as usize));
+        hash_through(buffer.as_mut(), source, file, range, meter)
     })
 }
 

@@ -156,7 +156,7 @@ impl IndexSource for Counted {
 
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.file.read_at(offset, len)
+        self.file.read_at(offset, len).map(Vec::from)
     }
 }
 

@@ -117,7 +117,7 @@ impl DiskCache {
         let path = self.shelf.path(hash);
         match read(&path) {
             Ok(bytes) if bytes.len() as u64 == len && ContentHash::of(&bytes) == hash => {
-                Some(Bytes::from(bytes))
+                Some(bytes)
             }
             Ok(bytes) => {
                 // The store may hold an object of another length than this reader expects. The file
@@ -159,7 +159,7 @@ impl DiskCache {
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read(path: &Path) -> io::Result<Bytes> {
     let (file, len) = open(path)?;
     attachfs_durable::read_range(&file, 0..len)
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use attachfs_durable::{DurableError, FileStamp, Sharing, Staged, create_dir, read_range};
 use attachfs_manifest::ContentHash;
+use bytes::Bytes;
 
 use super::{Files, failed, is_missing, open_file, time_of, unwritable};
 use crate::{LARGEST_MANIFEST, ManifestKey, Metadata, PutOutcome, StoreError, StoredManifest};
@@ -36,7 +37,7 @@ impl Files {
             .map_err(|error| failed(self.what("reading", &object_key), error))?;
         let metadata = self.metadata(key, ContentHash::of(&bytes))?;
         Ok(StoredManifest {
-            bytes: bytes.into(),
+            bytes,
             metadata: metadata.unwrap_or_default(),
             modified: Some(time_of(&stamp)),
         })
@@ -129,7 +130,7 @@ impl Files {
     }
 }
 
-fn read_small((file, stamp): (File, FileStamp)) -> io::Result<Vec<u8>> {
+fn read_small((file, stamp): (File, FileStamp)) -> io::Result<Bytes> {
     if stamp.size > LARGEST_METADATA {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,

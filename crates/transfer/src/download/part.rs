@@ -181,7 +181,7 @@ impl Part {
         let len = range.end - range.start;
         let bytes = read_range(&self.file, range)?;
         let is_sound = bytes.len() as u64 == len && ContentHash::of(&bytes) == hash;
-        Ok(is_sound.then(|| bytes.into()))
+        Ok(is_sound.then_some(bytes))
     }
 
     /// Forgets that these blocks are there. Nobody may be writing one of them.
