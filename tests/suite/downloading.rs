@@ -1,6 +1,8 @@
 //! `attachfs download`, as its users run it: interrupted anywhere, into folders that somebody else works in, onto disks that are full.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -283,6 +285,66 @@ fn several_folders_are_told_one_by_one_and_together() {
         assert_eq!((files(0), files(1)), (json!(1), json!(1)));
         assert!(machine.path("to-one/a.exr").exists() && machine.path("to-two/d/b.exr").exists());
         assert!(!machine.path("to-one/a.png").exists());
+    });
+}
+
+#[test]
+fn a_folder_whose_name_is_no_text_is_filled_and_told() {
+    Machine::with_directory(|machine| {
+        machine.file("scene/a", "a");
+        let manifest = machine.snapshot(&machine.path("scene"), "scene.manifest");
+        let root = machine.path(OsStr::from_bytes(b"r\xffoot"));
+        let said = machine.json(into(machine, &manifest, &root));
+        let told = said["roots"][0]["root"].as_str().unwrap();
+        assert!(told.ends_with("/r\\xffoot"), "{told}");
+        assert_eq!(fs::read_to_string(root.join("a")).unwrap(), "a");
+    });
+}
+
+#[test]
+fn patterns_are_held_against_the_place_where_files_are_however_the_folder_is_spelled() {
+    Machine::with_directory(|machine| {
+        for name in ["a.exr", "b.exr"] {
+            machine.file(format!("scene/{name}"), name);
+        }
+        let manifest = machine.snapshot(&machine.path("scene"), "scene.manifest");
+        machine.dir("real/work");
+        symlink("real", machine.path("link")).unwrap();
+        let real = machine.path("real").canonicalize().unwrap();
+        for (at, root) in ["../one", "../../link/two"].into_iter().enumerate() {
+            let folder = real.join(["one", "two"][at]);
+            let chosen = format!("{}/a*", folder.display());
+            let arguments = with(
+                into(machine, &manifest, Path::new(root)),
+                &["--include", &chosen],
+            );
+            let mut command = machine.attachfs(arguments);
+            command.current_dir(machine.path("real/work"));
+            crate::process::said(&mut command).with_code(0);
+            assert!(folder.join("a.exr").exists() && !folder.join("b.exr").exists());
+        }
+    });
+}
+
+#[test]
+fn a_file_makes_way_for_a_directory_in_which_the_patterns_choose_something() {
+    Machine::with_directory(|machine| {
+        machine.file("scene/f", "f");
+        let base = machine.snapshot(&machine.path("scene"), "base.manifest");
+        let root = machine.path("root");
+        machine.ok(into(machine, &base, &root));
+        fs::remove_file(machine.path("scene/f")).unwrap();
+        machine.file("scene/f/g.exr", "g");
+        machine.file("scene/f/h.png", "h");
+        let now = machine.snapshot(&machine.path("scene"), "now.manifest");
+        let diff = machine.path("diff.manifest");
+        machine.ok(args!["manifest", "diff", &base, &now, "-o", &diff]);
+        let none = with(into(machine, &diff, &root), &["--include", "*.tif"]);
+        machine.ok(none);
+        assert!(root.join("f").is_file());
+        let some = with(into(machine, &diff, &root), &["--include", "*.exr"]);
+        machine.ok(some);
+        assert!(root.join("f/g.exr").exists() && !root.join("f/h.png").exists());
     });
 }
 

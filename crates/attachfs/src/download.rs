@@ -1,22 +1,26 @@
 //! Manifests become folders.
 
+use std::collections::HashSet;
 use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use attachfs_fetch::DiskCache;
 use attachfs_manifest::wire::Manifest;
-use attachfs_manifest::{ContentHash, Diff, DownloadFilter, PathRef};
+use attachfs_manifest::{
+    Change, ContentHash, Diff, DownloadFilter, EscapedBytes, ManifestPath, PathRef,
+};
 use attachfs_store::{ChunkStore, StoreAddress, data_key};
 use attachfs_transfer::{
     Conflict, Copied, DownloadOptions, DownloadReport, Nearby, Permissions, Progress, Remark,
     Sources, Summary, Wanted, download,
 };
 use attachfs_tree::{LayerError, LayerOptions, RootError, compose};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::live::partition;
 use crate::manifest::{Hashing, OperationError};
@@ -57,6 +61,7 @@ pub struct DownloadRequest {
 #[derive(Debug, Clone, Serialize)]
 pub struct DownloadedRoot {
     /// The folder.
+    #[serde(serialize_with = "as_text")]
     pub root: PathBuf,
     /// The account.
     pub summary: Summary,
@@ -66,6 +71,11 @@ pub struct DownloadedRoot {
     pub left: Vec<Remark>,
     /// What was placed under another name.
     pub copied: Vec<Copied>,
+}
+
+/// A path as text for people and JSON, whatever bytes it has.
+fn as_text<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&EscapedBytes(path.as_os_str().as_bytes()))
 }
 
 impl DownloadedRoot {
@@ -207,12 +217,12 @@ fn chosen(manifest: Manifest, filter: &DownloadFilter, root: &Path) -> Result<Ma
     if filter.is_everything() {
         return Ok(manifest);
     }
-    let absolute = std::path::absolute(root).map_err(|source| Error::Io {
+    let real = real(root).map_err(|source| Error::Io {
         doing: "find",
         path: root.to_owned(),
         source,
     })?;
-    let mut whole = absolute.as_os_str().as_bytes().to_vec();
+    let mut whole = real.as_os_str().as_bytes().to_vec();
     if !whole.ends_with(b"/") {
         whole.push(b'/');
     }
@@ -224,8 +234,47 @@ fn chosen(manifest: Manifest, filter: &DownloadFilter, root: &Path) -> Result<Ma
     };
     Ok(match manifest {
         Manifest::Snapshot(all) => Manifest::Snapshot(all.filter(|path, _| keep(path))),
-        Manifest::Diff(all) => Manifest::Diff(all.filter(|path, _| keep(path))),
+        Manifest::Diff(all) => {
+            let in_the_way = in_the_way(&all, &mut keep);
+            Manifest::Diff(all.filter(|path, change| {
+                keep(path) || *change == Change::DeleteFile && in_the_way.contains(&path.to_owned())
+            }))
+        }
     })
+}
+
+/// Files and links that a diff deletes to put a directory there in which something is that the patterns
+/// choose: they have to go whatever they are called themselves.
+fn in_the_way(diff: &Diff, mut keep: impl FnMut(PathRef<'_>) -> bool) -> HashSet<ManifestPath> {
+    let deleted = diff
+        .changes()
+        .filter(|(_, change)| *change == Change::DeleteFile)
+        .map(|(path, _)| path.to_owned());
+    let deleted: HashSet<ManifestPath> = deleted.collect();
+    let puts = diff.changes();
+    let puts = puts.filter(|(_, change)| change.as_put().is_some_and(|node| !node.is_dir()));
+    let kept = puts.map(|(path, _)| path).filter(|path| keep(*path));
+    kept.flat_map(|path| path.to_owned().ancestors().collect::<Vec<_>>())
+        .filter(|above| deleted.contains(above))
+        .collect()
+}
+
+/// Where a folder is, as far as it is there: without `..` and links.
+fn real(folder: &Path) -> io::Result<PathBuf> {
+    let mut real = PathBuf::new();
+    for step in std::path::absolute(folder)?.components() {
+        if step == Component::ParentDir {
+            real.pop();
+            continue;
+        }
+        real.push(step);
+        match real.canonicalize() {
+            Ok(found) => real = found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(real)
 }
 
 /// Objects that are files on this machine.

@@ -63,6 +63,8 @@ pub struct Facts {
     pub uid: u32,
     /// How many names it has.
     pub names: u64,
+    /// Bytes that it takes on the disk: less than its size where it has holes.
+    pub allocated: u64,
     /// Identity, size and times.
     pub stamp: FileStamp,
 }
@@ -85,6 +87,8 @@ impl Facts {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             names: stat.st_nlink,
+            // In units of 512 bytes, whatever the file system's block is (`stat(3type)`).
+            allocated: (stat.st_blocks as u64).saturating_mul(512),
             stamp: FileStamp {
                 dev: stat.st_dev,
                 ino: stat.st_ino,
@@ -218,21 +222,20 @@ impl HeldDir {
         Ok(target.into_bytes())
     }
 
-    /// Renames within the directory. A file or link that has the new name is replaced, a directory is
-    /// not.
-    pub fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.fd, from, &self.fd, to)?)
+    /// Renames a file or link to a name in `directory`, which is on the same file system. A file or link
+    /// that has the new name is replaced, a directory is not.
+    pub fn rename(&self, from: &[u8], directory: &Self, to: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.fd, from, &directory.fd, to)?)
     }
 
-    /// Renames within the directory if the new name is free, atomically; says whether it was. Nothing
-    /// is ever replaced.
-    pub fn rename_to_free(&self, from: &[u8], to: &[u8]) -> io::Result<bool> {
+    /// Renames to a name in `directory`, which is on the same file system, if that name is free; says
+    /// whether it was. Nothing is ever replaced; atomic.
+    pub fn rename_to_free(&self, from: &[u8], directory: &Self, to: &[u8]) -> io::Result<bool> {
         let flags = RenameFlags::NOREPLACE;
-        let renamed = match rustix::fs::renameat_with(&self.fd, from, &self.fd, to, flags) {
-            // A file system or kernel that knows no such flag. A second name is never put over another.
+        let renamed = match rustix::fs::renameat_with(&self.fd, from, &directory.fd, to, flags) {
+            // A file system or kernel that knows no such flag.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                rustix::fs::linkat(&self.fd, from, &self.fd, to, AtFlags::empty())
-                    .and_then(|()| rustix::fs::unlinkat(&self.fd, from, AtFlags::empty()))
+                self.rename_without_flags(from, directory, to)
             }
             renamed => renamed,
         };
@@ -241,6 +244,21 @@ impl HeldDir {
             Err(Errno::EXIST) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn rename_without_flags(&self, from: &[u8], directory: &Self, to: &[u8]) -> Result<(), Errno> {
+        let stat = rustix::fs::statat(&self.fd, from, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            // It has no second name; a rename puts it over an empty directory at most.
+            return match rustix::fs::statat(&directory.fd, to, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => rustix::fs::renameat(&self.fd, from, &directory.fd, to),
+                Err(error) => Err(error),
+            };
+        }
+        // A second name is never put over another.
+        rustix::fs::linkat(&self.fd, from, &directory.fd, to, AtFlags::empty())?;
+        rustix::fs::unlinkat(&self.fd, from, AtFlags::empty())
     }
 
     /// Removes a file or link. Fails for a directory.
@@ -402,16 +420,42 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_is_never_replaced_by_a_rename_to_a_free_one() {
         let (temp, held) = held();
-        for name in ["new", "taken"] {
+        let text = |name: &str| fs::read_to_string(temp.path().join(name)).unwrap();
+        fs::create_dir(temp.path().join("d")).unwrap();
+        let other = held.dir(b"d").unwrap();
+        for name in ["new", "taken", "d/taken"] {
             fs::write(temp.path().join(name), name).unwrap();
         }
-        assert!(!held.rename_to_free(b"new", b"taken").unwrap());
-        assert!(held.rename_to_free(b"new", b"free").unwrap());
+        assert!(!held.rename_to_free(b"new", &held, b"taken").unwrap());
+        assert!(!held.rename_to_free(b"new", &other, b"taken").unwrap());
+        assert!(held.rename_to_free(b"new", &held, b"free").unwrap());
+        assert!(held.rename_to_free(b"free", &other, b"free").unwrap());
         assert_eq!(
-            fs::read_to_string(temp.path().join("taken")).unwrap(),
-            "taken"
+            ["taken", "d/taken", "d/free"].map(text),
+            ["taken", "d/taken", "new"]
         );
-        assert_eq!(fs::read_to_string(temp.path().join("free")).unwrap(), "new");
+    }
+
+    #[test]
+    fn without_the_flag_nothing_is_replaced_either() {
+        let (temp, held) = held();
+        for name in ["new/in", "taken/in"] {
+            let at = temp.path().join(name);
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+            fs::write(at, name).unwrap();
+        }
+        let (new, taken) = (held.dir(b"new").unwrap(), held.dir(b"taken").unwrap());
+        let rename =
+            |from: &HeldDir, name: &[u8], to: &[u8]| from.rename_without_flags(name, &held, to);
+        assert_eq!(rename(&held, b"new", b"taken"), Err(Errno::EXIST));
+        rename(&new, b"in", b"file").unwrap();
+        assert_eq!(rename(&taken, b"in", b"file"), Err(Errno::EXIST));
+        rename(&held, b"new", b"moved").unwrap();
+        assert_eq!(held.names().unwrap().len(), 3);
+        assert_eq!(
+            fs::read_to_string(temp.path().join("file")).unwrap(),
+            "new/in"
+        );
     }
 
     #[test]
@@ -425,7 +469,7 @@ mod tests {
         held.open_file(b"link").unwrap_err();
         held.create_file(b"link", 0o666).unwrap_err();
         held.create_file(b"new", 0o666).unwrap();
-        held.rename(b"new", b"link").unwrap();
+        held.rename(b"new", &held, b"link").unwrap();
         assert_eq!(held.look(b"link").unwrap().unwrap().kind, Kind::File);
         symlink(&target, temp.path().join("other")).unwrap();
         held.remove_file(b"other").unwrap();

@@ -8,8 +8,10 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use attachfs_durable::{Follow, HeldDir};
+use attachfs_manifest::PathRef;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
@@ -80,10 +82,27 @@ pub(crate) fn opening_failed(action: &'static str, path: &Path, error: Errno) ->
 /// A directory as its files know it: where it is, and their names one after the other.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    pub(crate) anchor: std::sync::Arc<Anchor>,
+    pub(crate) anchor: Arc<Anchor>,
     /// Relative to the anchor, without links.
     pub(crate) below: Box<[u8]>,
     pub(crate) names: Box<[u8]>,
+}
+
+impl Folder {
+    /// The directory of one file, and where in its names that file's is.
+    pub(crate) fn of_one(anchor: &Arc<Anchor>, path: PathRef<'_>) -> (Arc<Self>, (usize, u8)) {
+        let (below, name) = match path.parent() {
+            Some(parent) => (parent.as_bytes(), path.name()),
+            None => (&b""[..], path.as_bytes()),
+        };
+        let folder = Self {
+            anchor: Arc::clone(anchor),
+            below: below.into(),
+            names: name.into(),
+        };
+        // No name of a path has more than 255 bytes.
+        (Arc::new(folder), (0, name.len() as u8))
+    }
 }
 
 impl ScannedFile {

@@ -52,17 +52,7 @@ impl Below {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(ScanError::Replaced(place()));
         }
-        let (below, name) = match bytes.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&bytes[..slash], &bytes[slash + 1..]),
-            None => (&b""[..], bytes),
-        };
-        let folder = Arc::new(Folder {
-            anchor: Arc::clone(&self.anchor),
-            below: below.into(),
-            names: name.into(),
-        });
-        // A path's component has at most 255 bytes.
-        let name = (0, name.len() as u8);
+        let (folder, name) = Folder::of_one(&self.anchor, path.borrowed());
         Ok(ScannedFile::new(folder, name, &Facts::of(&stat)))
     }
 }

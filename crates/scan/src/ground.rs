@@ -23,27 +23,18 @@ impl Ground {
 
     /// The file at `path` in the folder, which has this state.
     pub fn file(&self, path: PathRef<'_>, stamp: FileStamp, runnable: bool) -> ScannedFile {
-        let (below, name) = match path.parent() {
-            Some(parent) => (parent.as_bytes(), path.name()),
-            None => (&b""[..], path.as_bytes()),
-        };
-        let folder = Folder {
-            anchor: Arc::clone(&self.0),
-            below: below.into(),
-            names: name.into(),
-        };
+        let (folder, name) = Folder::of_one(&self.0, path);
         let facts = Facts {
             mtime: mtime_of(&stamp),
             runnable,
             stamp,
         };
-        // No name of a path has more than 255 bytes.
-        ScannedFile::new(Arc::new(folder), (0, name.len() as u8), &facts)
+        ScannedFile::new(folder, name, &facts)
     }
 }
 
 /// A stamp's modification time as manifests have it.
-fn mtime_of(stamp: &FileStamp) -> Mtime {
+pub fn mtime_of(stamp: &FileStamp) -> Mtime {
     let microseconds = stamp.mtime_ns.div_euclid(1000);
-    Mtime(i64::try_from(microseconds).unwrap_or(if microseconds < 0 { i64::MIN } else { i64::MAX }))
+    Mtime(microseconds.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
 }

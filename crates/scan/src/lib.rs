@@ -45,7 +45,7 @@ pub use attachfs_manifest::SymlinkPolicy;
 pub use below::Below;
 pub use entry::{EntryKind, Scan, ScannedEntry, ScannedFile, SkipReason, Skipped};
 pub use error::ScanError;
-pub use ground::Ground;
+pub use ground::{Ground, mtime_of};
 pub use listed::{FileList, scan_listed};
 pub use options::ScanOptions;
 pub use progress::{

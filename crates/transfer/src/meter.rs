@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use attachfs_scan::{Cancelled, Phase, ProgressEvent};
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use crate::TransferError;
 #[derive(Debug)]
 pub(crate) struct Meter {
     phase: Phase,
+    began: Instant,
     items: AtomicU64,
     items_skipped: AtomicU64,
     items_total: u64,
@@ -27,6 +29,7 @@ impl Meter {
     pub(crate) fn new(phase: Phase, items_total: u64, bytes_total: u64) -> Arc<Self> {
         Arc::new(Self {
             phase,
+            began: Instant::now(),
             items: AtomicU64::new(0),
             items_skipped: AtomicU64::new(0),
             items_total,
@@ -42,6 +45,23 @@ impl Meter {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes of an item that there was nothing to do for.
+    pub(crate) fn skip_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes_skipped.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were added, and were no good.
+    pub(crate) fn take_back(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were skipped, and were no good.
+    pub(crate) fn take_back_skipped(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes_skipped.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn finished(&self, item: impl FnOnce() -> String) {
         self.items.fetch_add(1, Ordering::Relaxed);
         // Somebody who is just setting it has as good a name.
@@ -53,9 +73,7 @@ impl Meter {
     /// An item of `bytes` is finished. There was something to do for `counted` of them only, which are
     /// counted already.
     pub(crate) fn known(&self, bytes: u64, counted: u64) {
-        let rest = bytes.saturating_sub(counted);
-        self.bytes.fetch_add(rest, Ordering::Relaxed);
-        self.bytes_skipped.fetch_add(rest, Ordering::Relaxed);
+        self.skip_bytes(bytes.saturating_sub(counted));
         self.items.fetch_add(1, Ordering::Relaxed);
         if counted == 0 {
             self.items_skipped.fetch_add(1, Ordering::Relaxed);
@@ -83,6 +101,11 @@ impl Meter {
     /// The same work, begun anew.
     pub(crate) fn anew(&self) -> Arc<Self> {
         Self::new(self.phase, self.items_total, self.bytes_total)
+    }
+
+    /// When the work began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -27,11 +27,11 @@ where
     T: Send + 'static,
     J: Future<Output = Result<T, TransferError>> + Send + 'static,
 {
-    let _stop = StopWhenDropped(Arc::clone(meter));
+    let mut stop = StopWhenDropped(Some(Arc::clone(meter)));
     let mut jobs = jobs.into_iter();
     let mut running = JoinSet::new();
     let mut tick = tokio::time::interval(TICK);
-    let mut reporter = Reporter::new(progress, Instant::now());
+    let mut reporter = Reporter::new(progress, meter.began());
     let outcome = loop {
         while running.len() < limit.max(1) {
             let Some(job) = jobs.next() else { break };
@@ -51,7 +51,11 @@ where
         }
     };
     let outcome = outcome.and_then(|()| Ok(reporter.tell(Instant::now(), meter.event())?));
-    meter.stop();
+    match outcome {
+        // Nothing is running that would have to be told, and there may be more to do.
+        Ok(()) => stop.0 = None,
+        Err(_) => meter.stop(),
+    }
     running.abort_all();
     while let Some(ended) = running.join_next().await {
         // Those that ended before count all the same.
@@ -60,6 +64,21 @@ where
         }
     }
     outcome
+}
+
+/// [`run_all`] for one job.
+pub(crate) async fn run_one<T, J>(
+    job: J,
+    meter: &Arc<Meter>,
+    progress: &dyn Progress,
+) -> Result<T, TransferError>
+where
+    T: Send + 'static,
+    J: Future<Output = Result<T, TransferError>> + Send + 'static,
+{
+    let mut result = None;
+    run_all([job], 1, meter, progress, |done| result = Some(done)).await?;
+    result.ok_or_else(|| meter.cancelled().into())
 }
 
 fn result_of<T>(
@@ -82,10 +101,12 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// Blocking steps cannot be aborted; this tells them when their caller has gone away.
-struct StopWhenDropped(Arc<Meter>);
+struct StopWhenDropped(Option<Arc<Meter>>);
 
 impl Drop for StopWhenDropped {
     fn drop(&mut self) {
-        self.0.stop();
+        if let Some(meter) = &self.0 {
+            meter.stop();
+        }
     }
 }

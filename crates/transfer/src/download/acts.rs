@@ -1,220 +1,425 @@
 //! Carries out a plan, in its order.
 //!
-//! Once the files are placed nothing is cancelled any more: what is left takes no time to speak of.
+//! ```text
+//!     directories, files, links     what clears nothing away; files that wait for a swap are fetched too
+//!     swaps                         if all of that could be done: delete, then put what was fetched for it
+//!     deletions                     if the swaps could be done too
+//! ```
+//!
+//! So what a diff deletes is there until everything that it puts is on this disk. Whoever watches can end
+//! it between any two steps.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use attachfs_durable::{FileStamp, HeldDir};
 use attachfs_manifest::ManifestPath;
 
-use super::file::{Done, Outcome};
-use super::plan::{Deletion, FileStep, LinkStep, Plan};
-use super::replacing::Replacing;
+use super::error::Trouble;
+use super::file::{Done, Outcome, failed_by};
+use super::part::remove_left;
+use super::plan::{Deletion, FileStep, LinkStep, Plan, Swap};
 use super::run::{Run, look_up};
+use super::survey::parent_bytes;
 use super::tree::{Dirs, Linked};
 use super::{Copied, DownloadError, DownloadReport, Remark};
-use crate::run::{blocking, run_all};
+use crate::run::{blocking, run_all, run_one};
 use crate::{Failed, Progress, TransferError};
 
 /// Why a diff does not delete when something failed: it may be all that is left of it.
 const NOT_ALL_IS_THERE: &str = "it is not deleted, since not everything could be placed";
+/// Why nothing is put in the place of what is not deleted.
+const PLACE_IS_KEPT: &str = "what is in its place is kept, since not everything could be placed";
 
-/// What the quick acts before or after the files gave.
-#[derive(Debug, Default)]
-struct Acted {
-    failed: Vec<Failed>,
-    left: Vec<Remark>,
-    copied: Vec<Copied>,
-    links_made: u64,
-    links_skipped: u64,
+/// A file that was fetched and waits for its place.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) step: FileStep,
+    /// In the directory where it was fetched.
+    pub(super) name: Vec<u8>,
+    pub(super) stamp: FileStamp,
+    /// How many of its bytes an earlier run had fetched.
+    pub(super) resumed: u64,
 }
 
-impl Acted {
+/// The files that wait for each swap.
+pub(super) type AllWaiting = HashMap<ManifestPath, Vec<Waiting>>;
+
+impl DownloadReport {
     fn fail(&mut self, path: &ManifestPath, error: String) {
-        self.failed.push(Failed {
+        self.summary.errors.push(Failed {
             path: path.to_string(),
             error,
         });
     }
 
-    fn report(self, report: &mut DownloadReport) {
-        report.summary.errors.extend(self.failed);
-        report.summary.processed.count += self.links_made;
-        report.summary.skipped.count += self.links_skipped;
-        report.left.extend(self.left);
-        report.copied.extend(self.copied);
+    fn leave(&mut self, path: &ManifestPath, why: &str) {
+        self.left.push(Remark::new(path, why));
+    }
+
+    /// Counts what became of a file.
+    fn add(&mut self, size: u64, resumed: u64, outcome: Outcome) {
+        let summary = &mut self.summary;
+        let mut is_placed = true;
+        match outcome {
+            Outcome::Fetched => {}
+            Outcome::Copied(copy) => self.copied.push(copy),
+            Outcome::Skipped => is_placed = false,
+            Outcome::Left(remark) => {
+                self.left.push(remark);
+                is_placed = false;
+            }
+            Outcome::Failed(failed) => return summary.errors.push(failed),
+            Outcome::Waits(_) => return,
+        }
+        if is_placed {
+            summary.processed.add(size - resumed);
+            summary.skipped.bytes += resumed;
+        } else {
+            summary.skipped.add(size);
+        }
     }
 }
 
 impl Run {
+    /// Does all of it. `report` is what was done until then, and is what was done when it ends, whatever it
+    /// ends by.
     pub(super) async fn act(
-        mut self,
+        self,
         plan: Plan,
         progress: &dyn Progress,
         report: &mut DownloadReport,
     ) -> Result<(), TransferError> {
+        let mut plan = plan;
+        let run = Arc::new(self);
+        for _ in 0..plan.links_there {
+            run.meter.known(0, 0);
+        }
+        for (path, size, error) in std::mem::take(&mut plan.failed) {
+            if size.is_some() {
+                run.meter.finished(|| path.to_string());
+            }
+            report.fail(&path, error);
+        }
+        for (path, why) in std::mem::take(&mut plan.left) {
+            report.leave(&path, why);
+        }
+        let not_deleted = std::mem::take(&mut plan.not_deleted);
+        *run.report.lock() = std::mem::take(report);
+        let ended = run.carry_out(plan, progress).await;
+        run.rest().await;
+        let last = Arc::clone(&run);
+        let meter = Arc::clone(&run.meter);
+        let let_go = blocking(&meter, move || {
+            last.let_go();
+            last.remember_placed();
+            Ok(())
+        });
+        let let_go = let_go.await;
+        *report = std::mem::take(&mut *run.report.lock());
+        for (path, why) in not_deleted {
+            report.fail(&path, format!("cannot delete it: {why}"));
+        }
+        ended.and(let_go)
+    }
+
+    async fn carry_out(
+        self: &Arc<Self>,
+        plan: Plan,
+        progress: &dyn Progress,
+    ) -> Result<(), TransferError> {
+        let written_to = if self.options.sync {
+            written_to(&plan)
+        } else {
+            BTreeSet::new()
+        };
         let Plan {
-            clear,
             dirs,
             mut files,
             links,
+            swaps,
             deletions,
-            failed,
-            left,
-            links_there,
+            ..
         } = plan;
-        for _ in 0..links_there {
-            self.meter.known(0, 0);
-        }
-        for (path, size, error) in failed {
-            if size.is_some() {
-                self.meter.finished(|| path.to_string());
-            }
-            let path = path.to_string();
-            report.summary.errors.push(Failed { path, error });
-        }
-        report
-            .left
-            .extend(left.into_iter().map(|(path, why)| Remark {
-                path: path.to_string(),
-                why: why.to_owned(),
-            }));
-        let meter = Arc::clone(&self.meter);
         // The long ones first: they end last.
         files.sort_by_key(|step| step.file.size <= self.options.block_bytes);
-        let replacing = Replacing::of(&dirs, &clear, &files, self.chunk_size);
-        self.clear = clear.into();
-        let (run, files) = blocking(&meter, move || {
-            self.known = look_up(&self.ground, &self.options, self.chunk_size, &files);
+        let before = self.watched(progress, move |run| {
+            let known = look_up(run, &files)?;
+            // It is set here only.
+            let _ = run.known.set(known);
             let large = files.iter();
-            let large = large.filter(|step| step.file.size > self.options.block_bytes);
-            self.leftovers.remove_unwanted(&self.root, large);
-            Ok((Arc::new(self), files))
-        })
-        .await?;
-        let kept = replacing.kept(&run, progress).await?;
-        let making = Arc::clone(&run);
-        let before = blocking(&meter, move || making.make_dirs(&dirs, &kept));
-        before.await?.report(report);
-        let ended = self::files(&run, files, progress, report).await;
-        run.rest().await;
-        ended?;
-        let is_whole = report.summary.errors.is_empty();
-        let after = blocking(&meter, move || {
-            let mut acted = Acted::default();
-            run.leftovers.remove_unused(&run.root);
-            run.make_links(&links, &mut acted);
-            run.make_deletions(&deletions, is_whole && acted.failed.is_empty());
-            if run.options.sync {
-                let synced = run.root.sync_file_system();
-                synced.map_err(|source| DownloadError::Sync { source })?;
-            }
-            run.remember_placed();
-            let deleted = std::mem::take(&mut *run.deleted.lock());
-            Ok((acted, deleted))
+            let large = large.filter(|step| step.file.size > run.options.block_bytes);
+            run.leftovers.remove_unwanted(&run.root, large);
+            run.make_dirs(&dirs)?;
+            Ok(files)
         });
-        let (after, deleted) = after.await?;
-        after.report(report);
-        report.summary.errors.extend(deleted.failed);
-        report.left.extend(deleted.left);
-        report.deleted += deleted.count;
+        let files = before.await?;
+        self.files(files, progress).await?;
+        let after = self.watched(progress, move |run| {
+            run.leftovers.remove_unused(&run.root);
+            run.make_links(&links)?;
+            run.make_swaps(&swaps)?;
+            run.make_deletions(&deletions)
+        });
+        after.await?;
+        if self.options.sync {
+            // Not as a step that is waited for in any case: the kernel may take minutes, and cannot be told to stop.
+            let (run, meter) = (Arc::clone(self), Arc::clone(&self.meter));
+            let sync = async move { blocking(&meter, move || run.sync(&written_to)).await };
+            run_one(sync, &self.meter, progress).await?;
+        }
         Ok(())
     }
 
-    /// Makes directories, but for those in whose place something is `kept`.
-    fn make_dirs(
-        &self,
-        dirs: &[ManifestPath],
-        kept: &HashSet<ManifestPath>,
-    ) -> Result<Acted, TransferError> {
-        let mut acted = Acted::default();
+    /// Runs a step that blocks, while somebody watches who may end it.
+    async fn watched<T: Send + 'static>(
+        self: &Arc<Self>,
+        progress: &dyn Progress,
+        step: impl FnOnce(&Self) -> Result<T, TransferError> + Send + 'static,
+    ) -> Result<T, TransferError> {
+        let run = Arc::clone(self);
+        let job = async move {
+            let acting = Arc::clone(&run);
+            run.blocking(move || step(&acting)).await?
+        };
+        run_one(job, &self.meter, progress).await
+    }
+
+    /// Fetches and compares files.
+    async fn files(
+        self: &Arc<Self>,
+        files: Vec<FileStep>,
+        progress: &dyn Progress,
+    ) -> Result<(), TransferError> {
+        let jobs = files.into_iter().map(|step| Arc::clone(self).file(step));
+        // Twice the requests, so that fetching goes on while files are written.
+        let limit = 2 * self.options.max_in_flight + self.options.max_large_in_flight;
+        run_all(jobs, limit, &self.meter, progress, |done: Done| {
+            if let Outcome::Waits(mut waiting) = done.outcome {
+                waiting.resumed = done.resumed;
+                let mut all = self.waiting.lock();
+                let swap = waiting
+                    .step
+                    .swap
+                    .clone()
+                    .unwrap_or(waiting.step.path.clone());
+                all.entry(swap).or_default().push(*waiting);
+            } else {
+                self.report
+                    .lock()
+                    .add(done.size, done.resumed, done.outcome);
+            }
+        })
+        .await
+    }
+
+    pub(super) fn make_dirs(&self, dirs: &[ManifestPath]) -> Result<(), TransferError> {
         let mut open = Dirs::new(&self.root);
         for path in dirs {
             self.meter.go_on()?;
-            if kept.contains(path) {
-                let why = "what is in its place is kept, since the store gives nothing that is to \
-                           be in the directory";
-                acted.fail(path, why.to_owned());
-                continue;
-            }
-            self.make_room(path);
-            if let Err(error) = open.make(path, self.options.permissions) {
-                acted.fail(path, format!("cannot make the directory: {error}"));
-            }
+            self.make_dir(&mut open, path);
         }
-        Ok(acted)
+        Ok(())
     }
 
-    fn make_links(&self, links: &[LinkStep], acted: &mut Acted) {
+    fn make_dir(&self, open: &mut Dirs<'_>, path: &ManifestPath) {
+        if let Err(error) = open.make(path, self.options.permissions) {
+            let why = format!("cannot make the directory: {error}");
+            self.report.lock().fail(path, why);
+        }
+    }
+
+    pub(super) fn make_links(&self, links: &[LinkStep]) -> Result<(), TransferError> {
         let mut open = Dirs::new(&self.root);
         for step in links {
-            self.make_room(&step.path);
-            match open.link(step, self.options.conflict) {
-                Ok(Linked::Made) => acted.links_made += 1,
-                Ok(Linked::Copied(name)) => {
-                    acted.links_made += 1;
-                    acted.copied.push(Copied::new(&step.path, &name));
-                }
-                Ok(Linked::There) => acted.links_skipped += 1,
-                Ok(Linked::Left(why)) => {
-                    acted.links_skipped += 1;
-                    acted.left.push(Remark::new(&step.path, why));
-                }
-                Err(error) => acted.fail(&step.path, format!("cannot make the link: {error}")),
+            self.meter.go_on()?;
+            self.make_link(&mut open, step);
+        }
+        Ok(())
+    }
+
+    fn make_link(&self, open: &mut Dirs<'_>, step: &LinkStep) {
+        let made = open.link(step, self.options.conflict, self.copies(&step.path));
+        let mut report = self.report.lock();
+        match made {
+            Ok(Linked::Made) => report.summary.processed.count += 1,
+            Ok(Linked::Copied(name)) => {
+                report.summary.processed.count += 1;
+                report.copied.push(Copied::new(&step.path, &name));
             }
-            self.meter.finished(|| step.path.to_string());
+            Ok(Linked::There) => report.summary.skipped.count += 1,
+            Ok(Linked::Left(why)) => {
+                report.summary.skipped.count += 1;
+                report.leave(&step.path, why);
+            }
+            Err(error) => report.fail(&step.path, format!("cannot make the link: {error}")),
+        }
+        drop(report);
+        self.meter.finished(|| step.path.to_string());
+    }
+
+    /// Whether nothing failed until now.
+    fn is_whole(&self) -> bool {
+        self.report.lock().summary.errors.is_empty()
+    }
+
+    /// Deletes what is in the place of something else and puts that there, if everything before could be
+    /// done.
+    pub(super) fn make_swaps(
+        &self,
+        swaps: &BTreeMap<ManifestPath, Swap>,
+    ) -> Result<(), TransferError> {
+        for (path, swap) in swaps {
+            self.meter.go_on()?;
+            if self.is_whole() {
+                self.make_swap(path, swap)?;
+            } else {
+                self.leave_swap(path, swap);
+            }
+        }
+        Ok(())
+    }
+
+    /// Once it has begun to delete it puts what there is to put.
+    fn make_swap(&self, path: &ManifestPath, swap: &Swap) -> Result<(), TransferError> {
+        let waiting = self.waiting.lock().remove(path).unwrap_or_default();
+        let (waiting, lost): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|file| self.is_waiting(file));
+        if !lost.is_empty() {
+            for file in lost {
+                let why = "what was fetched of it was changed or removed before it had its name";
+                self.report.lock().fail(&file.step.path, why.to_owned());
+                self.meter.finished(|| file.step.path.to_string());
+            }
+            self.waiting.lock().insert(path.clone(), waiting);
+            self.leave_swap(path, swap);
+            return Ok(());
+        }
+        let mut open = Dirs::new(&self.root);
+        for deletion in &swap.deletions {
+            self.delete(&mut open, deletion);
+        }
+        let mut open = Dirs::new(&self.root);
+        for dir in &swap.dirs {
+            self.make_dir(&mut open, dir);
+        }
+        for file in waiting {
+            let (size, resumed) = (file.step.file.size, file.resumed);
+            let outcome = match self.place_waiting(&file) {
+                Ok(outcome) => outcome,
+                Err(Trouble::Stop(error)) => return Err(error),
+                Err(Trouble::File(error)) => failed_by(&file.step.path, &error),
+            };
+            self.report.lock().add(size, resumed, outcome);
+            self.meter.finished(|| file.step.path.to_string());
+        }
+        for link in &swap.links {
+            self.make_link(&mut open, link);
+        }
+        Ok(())
+    }
+
+    /// Whether a file that waits is still what was fetched.
+    fn is_waiting(&self, file: &Waiting) -> bool {
+        let dir = self.root.dir(file.step.fetched_in());
+        let found = dir.and_then(|dir| dir.look(&file.name));
+        found.is_ok_and(|found| found.is_some_and(|facts| facts.stamp == file.stamp))
+    }
+
+    fn leave_swap(&self, path: &ManifestPath, swap: &Swap) {
+        let mut report = self.report.lock();
+        for deletion in &swap.deletions {
+            report.leave(&deletion.path, NOT_ALL_IS_THERE);
+        }
+        for dir in &swap.dirs {
+            report.fail(dir, PLACE_IS_KEPT.to_owned());
+        }
+        let waiting = self.waiting.lock();
+        let files = waiting.get(path).into_iter().flatten();
+        let links = swap.links.iter().map(|link| &link.path);
+        for path in files.map(|file| &file.step.path).chain(links) {
+            report.fail(path, PLACE_IS_KEPT.to_owned());
+            self.meter.finished(|| path.to_string());
         }
     }
 
     /// Deletes what is not in anything's way, if everything else could be done.
-    fn make_deletions(&self, deletions: &[Deletion], is_whole: bool) {
-        // Of what was to be put in place of something and was not.
-        let clear = std::mem::take(&mut *self.clear.lock());
-        if is_whole && self.deleted.lock().failed.is_empty() {
-            self.delete(deletions);
-            return;
+    pub(super) fn make_deletions(&self, deletions: &[Deletion]) -> Result<(), TransferError> {
+        if !self.is_whole() {
+            let mut report = self.report.lock();
+            for deletion in deletions {
+                report.leave(&deletion.path, NOT_ALL_IS_THERE);
+            }
+            return Ok(());
         }
-        let mut deleted = self.deleted.lock();
-        for deletion in clear.values().flatten().chain(deletions) {
-            deleted.leave(deletion, NOT_ALL_IS_THERE);
+        let mut open = Dirs::new(&self.root);
+        for deletion in deletions {
+            self.meter.go_on()?;
+            self.delete(&mut open, deletion);
         }
+        Ok(())
+    }
+
+    fn delete(&self, open: &mut Dirs<'_>, deletion: &Deletion) {
+        let deleted = open.delete(deletion);
+        let mut report = self.report.lock();
+        match deleted {
+            Ok(None) => report.deleted += 1,
+            Ok(Some(why)) => report.leave(&deletion.path, why),
+            Err(error) => report.fail(&deletion.path, format!("cannot delete it: {error}")),
+        }
+    }
+
+    /// Lets go of files whose place was not made. Those that keep account of what they have are left for
+    /// another run.
+    fn let_go(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        for file in waiting.into_values().flatten() {
+            if file.stamp.size > file.step.file.size {
+                continue;
+            }
+            let dir = self.root.dir(file.step.fetched_in());
+            if let Err(error) = dir.and_then(|dir| remove_left(&dir, &file.name)) {
+                tracing::debug!(path = %file.step.path, %error, "a file that was not placed stays behind");
+            }
+        }
+    }
+
+    /// Writes everything to the disk: the file system of the folder, and those that are mounted below it
+    /// where something was written to.
+    pub(super) fn sync(&self, written_to: &BTreeSet<Vec<u8>>) -> Result<(), TransferError> {
+        for dir in one_of_each_file_system(&self.root, written_to) {
+            self.meter.go_on()?;
+            dir.sync_file_system()
+                .map_err(|source| DownloadError::Sync { source })?;
+        }
+        Ok(())
     }
 }
 
-/// Fetches and compares files.
-async fn files(
-    run: &Arc<Run>,
-    files: Vec<FileStep>,
-    progress: &dyn Progress,
-    report: &mut DownloadReport,
-) -> Result<(), TransferError> {
-    let DownloadReport {
-        summary,
-        left,
-        copied,
-        ..
-    } = report;
-    let jobs = files.into_iter().map(|step| Arc::clone(run).file(step));
-    // Twice the requests, so that fetching goes on while files are written.
-    let limit = 2 * run.options.max_in_flight + run.options.max_large_in_flight;
-    run_all(
-        jobs,
-        limit,
-        &run.meter,
-        progress,
-        |Done { size, outcome }| match outcome {
-            Outcome::Fetched => summary.processed.add(size),
-            Outcome::Copied(copy) => {
-                summary.processed.add(size);
-                copied.push(copy);
-            }
-            Outcome::Skipped => summary.skipped.add(size),
-            Outcome::Left(remark) => {
-                summary.skipped.add(size);
-                left.push(remark);
-            }
-            Outcome::Failed(failed) => summary.errors.push(failed),
-        },
-    )
-    .await
+/// The directories whose names a plan changes; empty for the root.
+fn written_to(plan: &Plan) -> BTreeSet<Vec<u8>> {
+    let files = plan.files.iter().map(|step| &step.path);
+    let links = plan.all_links().map(|step| &step.path);
+    let swapped = plan.swaps.values().flat_map(|swap| &swap.deletions);
+    let deletions = plan.deletions.iter().chain(swapped).map(|one| &one.path);
+    let all = plan.all_dirs().chain(files).chain(links).chain(deletions);
+    all.map(|path| parent_bytes(path.borrowed()).to_vec())
+        .collect()
+}
+
+/// The root, and of these directories below it the first on each other file system.
+pub(super) fn one_of_each_file_system(root: &HeldDir, dirs: &BTreeSet<Vec<u8>>) -> Vec<HeldDir> {
+    let mut found: Vec<(u64, HeldDir)> = Vec::new();
+    for below in std::iter::once(&b""[..]).chain(dirs.iter().map(Vec::as_slice)) {
+        // What is gone by now has nothing to be written.
+        let Ok(dir) = root.dir(below) else { continue };
+        let Ok(Some(facts)) = dir.look(b".") else {
+            continue;
+        };
+        if found.iter().all(|(device, _)| *device != facts.stamp.dev) {
+            found.push((facts.stamp.dev, dir));
+        }
+    }
+    found.into_iter().map(|(_, dir)| dir).collect()
 }

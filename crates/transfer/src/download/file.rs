@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!     free      fetch -- verify -- name it, if the name is still free
-//!     alike     hash what is there: the same is skipped, anything else is a conflict
+//!     alike     of the same length: hash what is there; the same is skipped, and has its time and execute
+//!               bit set if need be; anything else is a conflict
 //!     taken     conflict: skip it | fetch and replace | fetch and name it "stem (N).suffix"
 //! ```
 
@@ -14,15 +15,17 @@ use std::time::SystemTime;
 
 use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, set_modified, share_file};
 use attachfs_manifest::{ChunkLayout, ChunkSize, Content, Hasher, ManifestPath, PathRef};
+use attachfs_scan::mtime_of;
 
+use super::acts::Waiting;
 use super::error::{Attempt, FileError, Trouble, disk};
-use super::names::copy_name;
 use super::part::Part;
-use super::plan::{FileStep, Occupant, Place, Resolution, is_same_time, mtime_of, resolve};
+use super::plan::{FileStep, Occupant, Place, Resolution, is_same_time, resolve};
 use super::run::Run;
+use super::small::acquired;
 use super::survey::parent_bytes;
 use super::tree::occupant_of;
-use super::{Copied, Remark};
+use super::{Copied, Remark, may_give};
 use crate::{Failed, TransferError};
 
 /// How much is read at once.
@@ -30,6 +33,8 @@ const BUFFER_LEN: u64 = 1 << 20;
 
 const READING: &str = "read what is there";
 const NAMING: &str = "give it its name";
+const NAMING_COPY: &str = "give a copy its name";
+const SETTING_TIME: &str = "set its time";
 
 /// What became of a file.
 #[derive(Debug)]
@@ -37,8 +42,10 @@ pub(super) enum Outcome {
     Fetched,
     /// Fetched, under another name.
     Copied(Copied),
+    /// Fetched, and it gets its name when something else is deleted.
+    Waits(Box<Waiting>),
     Skipped,
-    /// Not fetched, since something else is in its place.
+    /// Not fetched, since something else is in its place, or not all of it could be set.
     Left(Remark),
     Failed(Failed),
 }
@@ -54,16 +61,28 @@ pub(super) enum Target {
     Copy,
 }
 
+/// What a file that is there is to one that is wanted.
+#[derive(Debug)]
+enum Likeness {
+    Other,
+    Same,
+    /// The same, but for something that cannot be set.
+    Nearly(String),
+}
+
 /// What is to be done where something is in the way.
 enum Then {
     Skip,
-    Leave(&'static str),
+    Leave(String),
     Fetch(Target),
 }
 
-/// A file and its path, as they are asked for.
+/// A file that nothing is left to do for by now.
+#[derive(Debug)]
 pub(super) struct Done {
     pub(super) size: u64,
+    /// How many of its bytes were left by an earlier run.
+    pub(super) resumed: u64,
     pub(super) outcome: Outcome,
 }
 
@@ -72,49 +91,56 @@ impl Run {
     pub(super) async fn file(self: Arc<Self>, step: FileStep) -> Result<Done, TransferError> {
         let size = step.file.size;
         let step = Arc::new(step);
-        let outcome = match self.attempt(&step).await {
-            Ok(outcome) => outcome,
+        let (outcome, resumed) = match self.attempt(&step).await {
+            Ok(done) => done,
             Err(Trouble::Stop(error)) => return Err(error),
-            Err(Trouble::File(error)) => Outcome::Failed(Failed {
-                path: step.path.to_string(),
-                error: crate::error_chain(&error),
-            }),
+            Err(Trouble::File(error)) => (failed_by(&step.path, &error), None),
         };
-        match &outcome {
-            Outcome::Skipped | Outcome::Left(_) => self.meter.known(size, 0),
-            Outcome::Fetched | Outcome::Copied(_) | Outcome::Failed(_) => {
-                self.meter.finished(|| step.path.to_string());
-            }
+        match (&outcome, resumed) {
+            (Outcome::Waits(_), _) => {}
+            (Outcome::Skipped | Outcome::Left(_), None) => self.meter.known(size, 0),
+            // What was fetched is counted.
+            _ => self.meter.finished(|| step.path.to_string()),
         }
-        Ok(Done { size, outcome })
+        Ok(Done {
+            size,
+            resumed: resumed.unwrap_or(0),
+            outcome,
+        })
     }
 
-    async fn attempt(self: &Arc<Self>, step: &Arc<FileStep>) -> Attempt<Outcome> {
-        let target = match step.place {
-            Place::Free => Target::Free,
-            Place::Taken(occupant) => match self.at_conflict(step, occupant).await? {
-                Then::Skip => return Ok(Outcome::Skipped),
-                Then::Leave(why) => return Ok(left(step, why)),
-                Then::Fetch(target) => target,
-            },
+    /// Says what became of it and, if it was fetched, how many bytes of it were left by an earlier run.
+    async fn attempt(self: &Arc<Self>, step: &Arc<FileStep>) -> Attempt<(Outcome, Option<u64>)> {
+        let then = match step.place {
+            Place::Free => Then::Fetch(Target::Free),
+            Place::Taken(occupant) => self.at_conflict(step, occupant).await?,
             Place::Alike(stamp) => {
-                let is_same = self.in_place(step, move |run, dir, step| {
-                    run.is_same(&dir, step.path.borrowed(), step, Some(stamp))
+                let likeness = self.reading(step, move |run, dir, step| {
+                    run.likeness(&dir, step.path.borrowed(), step, Some(stamp))
                 });
-                if is_same.await? {
-                    return Ok(Outcome::Skipped);
-                }
-                match self.at_conflict(step, Occupant::File).await? {
-                    Then::Skip => return Ok(Outcome::Skipped),
-                    Then::Leave(why) => return Ok(left(step, why)),
-                    Then::Fetch(target) => target,
+                match likeness.await?.then() {
+                    Some(then) => then,
+                    None => {
+                        let then = self.at_conflict(step, Occupant::File).await?;
+                        if matches!(then, Then::Fetch(_)) {
+                            self.ask_for_group().await?;
+                        }
+                        then
+                    }
                 }
             }
         };
-        self.fetch(step, target).await
+        Ok(match then {
+            Then::Skip => (Outcome::Skipped, None),
+            Then::Leave(why) => (left(step, &why), None),
+            Then::Fetch(target) => {
+                let (outcome, resumed) = self.fetch(step, target).await?;
+                (outcome, Some(resumed))
+            }
+        })
     }
 
-    /// Runs a step that blocks in the directory of a file.
+    /// Runs a step that blocks in the directory where a file is fetched.
     pub(super) async fn in_place<T: Send + 'static>(
         self: &Arc<Self>,
         step: &Arc<FileStep>,
@@ -122,11 +148,32 @@ impl Run {
     ) -> Attempt<T> {
         let (run, step) = (Arc::clone(self), Arc::clone(step));
         self.blocking(move || {
-            let dir = run.root.dir(parent_bytes(step.path.borrowed()));
+            let dir = run.root.dir(step.fetched_in());
             let dir = dir.map_err(|error| disk(&step.path, "open the directory of it", error));
             dir.and_then(|dir| work(&run, dir, &step))
         })
         .await?
+    }
+
+    /// [`in_place`](Self::in_place) for a step that reads what is there: as many at once as write.
+    async fn reading<T: Send + 'static>(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        work: impl FnOnce(&Self, HeldDir, &FileStep) -> Attempt<T> + Send + 'static,
+    ) -> Attempt<T> {
+        let _reader = acquired(&self.writers).await?;
+        self.in_place(step, work).await
+    }
+
+    /// Of files that might be the same nobody has asked before.
+    async fn ask_for_group(self: &Arc<Self>) -> Attempt<()> {
+        let share = self.options.permissions;
+        if share.group.is_some() {
+            let run = Arc::clone(self);
+            let asked = self.blocking(move || may_give(&run.root, &run.real, share));
+            asked.await?.map_err(TransferError::from)?;
+        }
+        Ok(())
     }
 
     async fn at_conflict(
@@ -135,86 +182,95 @@ impl Run {
         occupant: Occupant,
     ) -> Attempt<Then> {
         Ok(match resolve(self.options.conflict, occupant) {
-            Resolution::Leave(why) => Then::Leave(why),
+            Resolution::Leave(why) => Then::Leave(why.to_owned()),
             Resolution::Replace => Then::Fetch(Target::Replace),
             Resolution::Refuse(why) => return Err(FileError::InTheWay(why.to_owned()).into()),
             Resolution::Copy => {
-                let has_copy = self.in_place(step, Self::has_copy);
-                if has_copy.await? {
-                    Then::Skip
-                } else {
-                    Then::Fetch(Target::Copy)
-                }
+                let copied = self.reading(step, Self::copied_before).await?;
+                copied.then().unwrap_or(Then::Fetch(Target::Copy))
             }
         })
     }
 
-    /// Whether one of the copies before the first free name is what the file should be.
-    fn has_copy(&self, dir: HeldDir, step: &FileStep) -> Attempt<bool> {
-        for number in 1.. {
-            let name = copy_name(step.path.borrowed().name(), number);
+    /// Looks among the copies before the first free name for what the file should be.
+    fn copied_before(&self, dir: HeldDir, step: &FileStep) -> Attempt<Likeness> {
+        for copy in self.copies(&step.path) {
+            let (name, path) = copy.map_err(|error| disk(&step.path, NAMING_COPY, error))?;
             let looked = dir.look(&name);
             let looked = looked.map_err(|error| disk(&step.path, "look for a copy", error))?;
             let Some(facts) = looked else { break };
-            let path = beside(&step.path, &name)?;
-            if is_alike(&facts, step) && self.is_same(&dir, path.borrowed(), step, None)? {
-                return Ok(true);
+            if may_be(&facts, step) {
+                let likeness = self.likeness(&dir, path.borrowed(), step, None)?;
+                if !matches!(likeness, Likeness::Other) {
+                    return Ok(likeness);
+                }
             }
         }
-        Ok(false)
+        Ok(Likeness::Other)
     }
 
-    /// Whether what came to `path` since it was looked at is what the file should be: another download of
-    /// the same may have been faster.
-    fn came(&self, dir: &HeldDir, path: PathRef<'_>, step: &FileStep) -> Attempt<bool> {
+    /// What came to `path` since it was looked at: another download of the same may have been faster.
+    fn came(&self, dir: &HeldDir, path: PathRef<'_>, step: &FileStep) -> Attempt<Likeness> {
         let looked = dir.look(path.name());
         let looked = looked.map_err(|error| disk(&step.path, NAMING, error))?;
         match looked {
-            Some(facts) if is_alike(&facts, step) => self.is_same(dir, path, step, None),
-            _ => Ok(false),
+            Some(facts) if may_be(&facts, step) => self.likeness(dir, path, step, None),
+            _ => Ok(Likeness::Other),
         }
     }
 
-    /// Whether the file at `path` has the bytes that the manifest says. Makes it runnable if it should be.
-    fn is_same(
+    /// Whether the file at `path` has the bytes that the manifest says. If so, gives it the time that it
+    /// should have, and makes it runnable if it should be.
+    fn likeness(
         &self,
         dir: &HeldDir,
         path: PathRef<'_>,
         step: &FileStep,
         known: Option<FileStamp>,
-    ) -> Attempt<bool> {
+    ) -> Attempt<Likeness> {
         let failed = |error| disk(&step.path, READING, error);
-        let cut = cut_of(step, self.chunk_size);
+        let is_in_time = |stamp: &FileStamp| is_same_time(mtime_of(stamp), step.file.mtime);
         let is_known = known.is_some_and(|stamp| self.is_known(path, stamp, step));
-        if is_known && !step.file.runnable {
-            return Ok(true);
+        if is_known && !step.file.runnable && known.as_ref().is_some_and(is_in_time) {
+            return Ok(Likeness::Same);
         }
         let seen = SystemTime::now();
-        let file = dir.open_file(path.name()).map_err(failed)?;
+        let file = match dir.open_file(path.name()) {
+            // Who may not read it cannot call it the same.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(Likeness::Other);
+            }
+            opened => opened.map_err(failed)?,
+        };
         let facts = Facts::of(&file).map_err(failed)?;
         if facts.stamp.size != step.file.size {
-            return Ok(false);
+            return Ok(Likeness::Other);
         }
         let is_same = is_known && known == Some(facts.stamp) || self.has_bytes(&file, step)?;
         if !is_same {
-            return Ok(false);
+            return Ok(Likeness::Other);
         }
         let after = Facts::of(&file).map_err(failed)?;
         if after.stamp != facts.stamp {
-            return Ok(false);
+            return Ok(Likeness::Other);
         }
         if let Some(caches) = &self.options.caches
             && !is_known
         {
+            let cut = cut_of(step, self.chunk_size);
             let scanned = self.ground.file(path, facts.stamp, facts.mode & 0o111 != 0);
             caches.remember(&scanned, cut, step.file.content.hashes(), seen);
         }
-        if step.file.runnable && facts.mode & 0o111 == 0 {
-            let execute = (facts.mode & 0o444) >> 2;
-            share_file(&file, execute, None)
-                .map_err(|error| disk(&step.path, "make it executable", error))?;
+        let wants_execute = step.file.runnable && facts.mode & 0o111 == 0;
+        let wants_time = !is_in_time(&facts.stamp);
+        if (wants_execute || wants_time) && facts.names > 1 {
+            // Its other names may lie outside of the folder.
+            return Ok(Likeness::Other);
         }
-        Ok(true)
+        Ok(match set(&file, &facts, step, wants_execute, wants_time) {
+            Ok(()) => Likeness::Same,
+            Err((doing, error)) => Likeness::Nearly(format!("cannot {doing}: {error}")),
+        })
     }
 
     /// Reads a file and compares its hashes with those that it should have. Blocks.
@@ -245,18 +301,55 @@ impl Run {
         Ok(true)
     }
 
-    async fn fetch(self: &Arc<Self>, step: &Arc<FileStep>, target: Target) -> Attempt<Outcome> {
+    /// Says how many bytes were left by an earlier run, too.
+    async fn fetch(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        target: Target,
+    ) -> Attempt<(Outcome, u64)> {
         match &step.file.content {
             Content::Whole(object) if step.file.size <= self.options.block_bytes => {
-                self.small(step, *object, target).await
+                Ok((self.small(step, *object, target).await?, 0))
             }
             Content::Whole(_) | Content::Chunks(_) => self.large(step, target).await,
             Content::Unhashed => Err(FileError::InTheWay("it has no hash".to_owned()).into()),
         }
     }
 
-    /// Gives a whole and verified part its times, permissions and name. Blocks.
+    /// Gives a whole and verified part its times, permissions and name, if it need not wait for that.
+    /// Blocks.
     pub(super) fn finish(&self, part: &Part, step: &FileStep, target: Target) -> Attempt<Outcome> {
+        if step.swap.is_none() {
+            return self.finish_in(part, part.dir(), step, target);
+        }
+        let stamp = FileStamp::of(part.file());
+        part.put_by();
+        Ok(Outcome::Waits(Box::new(Waiting {
+            step: step.clone(),
+            name: part.name().to_vec(),
+            stamp: stamp.map_err(|error| disk(&step.path, "look at it", error))?,
+            resumed: 0,
+        })))
+    }
+
+    /// Gives a file its place that has waited for it. Blocks.
+    pub(super) fn place_waiting(&self, waiting: &Waiting) -> Attempt<Outcome> {
+        let step = &waiting.step;
+        let failed = |error| disk(&step.path, NAMING, error);
+        let fetched_in = self.root.dir(step.fetched_in()).map_err(failed)?;
+        let part = Part::take_up(fetched_in, &waiting.name, step.file.size, waiting.stamp);
+        let part = part.map_err(failed)?;
+        let dir = self.root.dir(parent_bytes(step.path.borrowed()));
+        self.finish_in(&part, &dir.map_err(failed)?, step, Target::Free)
+    }
+
+    fn finish_in(
+        &self,
+        part: &Part,
+        dir: &HeldDir,
+        step: &FileStep,
+        target: Target,
+    ) -> Attempt<Outcome> {
         let failed = |doing| move |error| disk(&step.path, doing, error);
         let share = self.options.permissions;
         if share.add_file_mode != 0 || share.group.is_some() {
@@ -265,21 +358,23 @@ impl Run {
         }
         part.cut().map_err(failed("write it"))?;
         let (seconds, nanoseconds) = step.file.mtime.to_unix();
-        set_modified(part.file(), seconds, nanoseconds).map_err(failed("set its time"))?;
+        set_modified(part.file(), seconds, nanoseconds).map_err(failed(SETTING_TIME))?;
+        let time = FileStamp::of(part.file()).map_err(failed(SETTING_TIME))?;
+        let time = time.mtime_ns;
         let name = step.path.borrowed().name();
         let mut target = target;
         loop {
             match target {
                 Target::Free => {
-                    self.make_room(&step.path);
-                    if part.place_if_free(name).map_err(failed(NAMING))? {
-                        self.placed(part, step.path.clone(), step);
+                    if part.place_if_free(dir, name).map_err(failed(NAMING))? {
+                        self.placed(part, step.path.clone(), step, time);
                         return Ok(Outcome::Fetched);
                     }
-                    if self.came(part.dir(), step.path.borrowed(), step)? {
-                        return Ok(Outcome::Skipped);
+                    let came = self.came(dir, step.path.borrowed(), step)?;
+                    if let Some(outcome) = came.outcome(step) {
+                        return Ok(outcome);
                     }
-                    let occupant = occupant_of(part.dir(), name).map_err(failed(NAMING))?;
+                    let occupant = occupant_of(dir, name).map_err(failed(NAMING))?;
                     let occupant = occupant.unwrap_or(Occupant::Other);
                     target = match resolve(self.options.conflict, occupant) {
                         Resolution::Leave(why) => return Ok(left(step, why)),
@@ -291,48 +386,92 @@ impl Run {
                     };
                 }
                 Target::Replace => {
-                    part.place_over(name).map_err(failed(NAMING))?;
-                    self.placed(part, step.path.clone(), step);
+                    part.place_over(dir, name).map_err(failed(NAMING))?;
+                    self.placed(part, step.path.clone(), step, time);
                     return Ok(Outcome::Fetched);
                 }
-                Target::Copy => {
-                    for number in 1.. {
-                        let copy = copy_name(name, number);
-                        let path = beside(&step.path, &copy)?;
-                        let placed = part.place_if_free(&copy);
-                        if placed.map_err(failed("give a copy its name"))? {
-                            tracing::info!(path = %step.path, copy = %path, "made a copy");
-                            self.placed(part, path, step);
-                            return Ok(Outcome::Copied(Copied::new(&step.path, &copy)));
-                        }
-                        if self.came(part.dir(), path.borrowed(), step)? {
-                            return Ok(Outcome::Skipped);
-                        }
-                    }
-                }
+                Target::Copy => return self.finish_copy(part, dir, step, time),
             }
+        }
+    }
+
+    fn finish_copy(
+        &self,
+        part: &Part,
+        dir: &HeldDir,
+        step: &FileStep,
+        time: i128,
+    ) -> Attempt<Outcome> {
+        let failed = |error| disk(&step.path, NAMING_COPY, error);
+        for copy in self.copies(&step.path) {
+            let (name, path) = copy.map_err(failed)?;
+            if part.place_if_free(dir, &name).map_err(failed)? {
+                tracing::info!(path = %step.path, copy = %path, "made a copy");
+                self.placed(part, path, step, time);
+                return Ok(Outcome::Copied(Copied::new(&step.path, &name)));
+            }
+            let came = self.came(dir, path.borrowed(), step)?;
+            if let Some(outcome) = came.outcome(step) {
+                return Ok(outcome);
+            }
+        }
+        Err(failed(io::ErrorKind::AlreadyExists.into()))
+    }
+}
+
+impl Likeness {
+    /// What is to be done, if it is not another file.
+    fn then(self) -> Option<Then> {
+        match self {
+            Self::Other => None,
+            Self::Same => Some(Then::Skip),
+            Self::Nearly(why) => Some(Then::Leave(why)),
+        }
+    }
+
+    /// What becomes of a file for which this is there, if it is not another.
+    fn outcome(self, step: &FileStep) -> Option<Outcome> {
+        match self {
+            Self::Other => None,
+            Self::Same => Some(Outcome::Skipped),
+            Self::Nearly(why) => Some(left(step, &why)),
         }
     }
 }
 
-/// Whether what is there is a file that may be the same, by its length and time.
-pub(super) fn is_alike(facts: &Facts, step: &FileStep) -> bool {
-    facts.kind == Kind::File
-        && facts.stamp.size == step.file.size
-        && is_same_time(mtime_of(&facts.stamp), step.file.mtime)
+/// Sets what a file with the right bytes lacks. Says what failed.
+fn set(
+    file: &OsFile,
+    facts: &Facts,
+    step: &FileStep,
+    execute: bool,
+    time: bool,
+) -> Result<(), (&'static str, io::Error)> {
+    if execute {
+        let bits = (facts.mode & 0o444) >> 2;
+        share_file(file, bits, None).map_err(|error| ("make it executable", error))?;
+    }
+    if time {
+        let (seconds, nanoseconds) = step.file.mtime.to_unix();
+        set_modified(file, seconds, nanoseconds).map_err(|error| (SETTING_TIME, error))?;
+    }
+    Ok(())
+}
+
+/// Whether what is there is a file that may be the same, by its length.
+fn may_be(facts: &Facts, step: &FileStep) -> bool {
+    facts.kind == Kind::File && facts.stamp.size == step.file.size
 }
 
 fn left(step: &FileStep, why: &str) -> Outcome {
     Outcome::Left(Remark::new(&step.path, why))
 }
 
-/// The path of something in the same directory.
-fn beside(path: &ManifestPath, name: &[u8]) -> Attempt<ManifestPath> {
-    let path = match parent_bytes(path.borrowed()) {
-        b"" => ManifestPath::new(name),
-        parent => ManifestPath::new(&[parent, b"/", name].concat()),
-    };
-    path.map_err(|error| FileError::InTheWay(format!("a copy cannot be named: {error}")).into())
+pub(super) fn failed_by(path: &ManifestPath, error: &FileError) -> Outcome {
+    Outcome::Failed(Failed {
+        path: path.to_string(),
+        error: crate::error_chain(error),
+    })
 }
 
 /// How a file is cut: one that is longer than a chunk may be one object all the same.

@@ -26,6 +26,7 @@ use super::part::Part;
 use super::plan::FileStep;
 use super::run::Run;
 use super::small::acquired;
+use crate::meter::Meter;
 use crate::refusals::Request;
 
 /// Part of an object, and where in the file it belongs.
@@ -61,6 +62,48 @@ struct Arrived {
     _held: HeldBytes,
 }
 
+/// The blocks of a file that its meter has counted.
+struct Counted {
+    /// Whether it was fetched, of each that was.
+    blocks: Vec<Option<bool>>,
+    /// Bytes that were there.
+    resumed: u64,
+}
+
+impl Counted {
+    fn new(blocks: usize) -> Self {
+        Self {
+            blocks: vec![None; blocks],
+            resumed: 0,
+        }
+    }
+
+    fn add(&mut self, index: usize, block: &Block, is_fetched: bool, meter: &Meter) {
+        self.blocks[index] = Some(is_fetched);
+        if is_fetched {
+            meter.add_bytes(block.len());
+        } else {
+            meter.skip_bytes(block.len());
+            self.resumed += block.len();
+        }
+    }
+
+    /// Of an object that is no good.
+    fn take_back(&mut self, object: Range<usize>, blocks: &[Block], meter: &Meter) {
+        for index in object {
+            let len = blocks[index].len();
+            match self.blocks[index].take() {
+                Some(true) => meter.take_back(len),
+                Some(false) => {
+                    meter.take_back_skipped(len);
+                    self.resumed -= len;
+                }
+                None => {}
+            }
+        }
+    }
+}
+
 /// Blocks that are under way, the first one first. Dropping it ends them.
 #[derive(Default)]
 struct Window(VecDeque<JoinHandle<Attempt<Arrived>>>);
@@ -89,13 +132,13 @@ impl Run {
         self: &Arc<Self>,
         step: &Arc<FileStep>,
         target: Target,
-    ) -> Attempt<Outcome> {
+    ) -> Attempt<(Outcome, u64)> {
         let _alone = acquired(&self.large).await?;
         if let [object] = step.file.content.hashes()
             && self.from.nearby.is_some()
             && let Some(outcome) = self.large_nearby(step, *object, target).await?
         {
-            return Ok(outcome);
+            return Ok((outcome, 0));
         }
         let blocks: Arc<[Block]> = blocks(step, self)?.into();
         let ranges: Vec<_> = blocks.iter().map(Block::in_file).collect();
@@ -109,19 +152,20 @@ impl Run {
             })
             .await?;
         // Whatever this or the last step fails by, what there is of it is left for another run.
-        self.blocks(step, &part, &blocks, records).await?;
-        self.in_place(step, move |run, _, step| run.finish(&part, step, target))
-            .await
+        let resumed = self.blocks(step, &part, &blocks, records).await?;
+        let finished = self.in_place(step, move |run, _, step| run.finish(&part, step, target));
+        Ok((finished.await?, resumed))
     }
 
-    /// Fetches what is not there, and verifies all of it.
+    /// Fetches what is not there, and verifies all of it. Says how many bytes were there.
     async fn blocks(
         self: &Arc<Self>,
         step: &Arc<FileStep>,
         part: &Arc<Part>,
         blocks: &Arc<[Block]>,
         mut records: Vec<Option<ContentHash>>,
-    ) -> Attempt<()> {
+    ) -> Attempt<u64> {
+        let mut counted = Counted::new(blocks.len());
         let mut window = Window::default();
         let (mut at, mut next) = (0, 0);
         let mut hasher = Hasher::new();
@@ -176,9 +220,7 @@ impl Run {
                     version.clone_from(&arrived.version);
                 }
                 hasher.update(&arrived.bytes);
-                if arrived.is_fetched {
-                    self.meter.add_bytes(block.len());
-                }
+                counted.add(at, block, arrived.is_fetched, &self.meter);
                 if !block.is_last() {
                     return Ok(());
                 }
@@ -193,6 +235,7 @@ impl Run {
                     // One that is being written must be neither recorded nor written over what comes.
                     window.end().await;
                     let object = object_around(blocks, at);
+                    counted.take_back(object.clone(), blocks, &self.meter);
                     self.forget(step, part, blocks, object.clone()).await?;
                     if again == Some(object.start) {
                         return Err(error.into());
@@ -206,7 +249,7 @@ impl Run {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(counted.resumed)
     }
 
     /// Forgets what there is of an object, and lets go of a part in which nothing else is.

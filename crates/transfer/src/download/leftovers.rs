@@ -1,6 +1,6 @@
 //! What interrupted runs left, and who goes on with it.
 //!
-//! A part lies in the directory of the file that it was to become. One that was moved or copied elsewhere
+//! A part lies in the directory where the file that it was to become is fetched. One that was moved or copied elsewhere
 //! since is nothing to go on with: it would place the file where it lies now.
 //!
 //! ```text
@@ -16,9 +16,9 @@ use attachfs_durable::HeldDir;
 use attachfs_manifest::ContentHash;
 
 use super::large::key_of;
-use super::part::{Part, remove_left};
+use super::part::{Part, remove_left, room_of_left};
 use super::plan::FileStep;
-use super::survey::parent_bytes;
+use super::survey::joined;
 
 /// Names of parts, by the directory that they lie in (empty for the root) and by what they were to become.
 #[derive(Debug, Default)]
@@ -43,21 +43,28 @@ impl Leftovers {
     /// Leaves out those of which `is_theirs` says, given their paths, that they are none.
     pub(super) fn leave_out(&mut self, is_theirs: impl Fn(&[u8]) -> bool) {
         for ((dir, _), lefts) in &mut self.0 {
-            lefts.retain(|left| match &dir[..] {
-                b"" => !is_theirs(&left.name),
-                dir => !is_theirs(&[dir, b"/", &left.name].concat()),
-            });
+            lefts.retain(|left| !is_theirs(&joined(dir, &left.name)));
         }
     }
 
     fn of(&self, step: &FileStep) -> &[Leftover] {
-        let place = (parent_bytes(step.path.borrowed()).to_vec(), key_of(step));
+        let place = (step.fetched_in().to_vec(), key_of(step));
         self.0.get(&place).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether there is something to go on with.
-    pub(super) fn has(&self, step: &FileStep) -> bool {
-        !self.of(step).is_empty()
+    /// The room on the disk that what is gone on with for this file has already. Blocks.
+    pub(super) fn room_of(&self, root: &HeldDir, step: &FileStep) -> u64 {
+        let lefts = self.of(step);
+        if lefts.is_empty() {
+            return 0;
+        }
+        let Ok(dir) = root.dir(step.fetched_in()) else {
+            return 0;
+        };
+        let mut rooms = lefts.iter();
+        rooms
+            .find_map(|left| room_of_left(&dir, &left.name, step.file.size))
+            .unwrap_or(0)
     }
 
     /// Takes over what was left of a file in its directory `dir`, or creates a new part there. Blocks.
@@ -90,7 +97,7 @@ impl Leftovers {
             return;
         }
         let wanted: HashSet<_> = files
-            .map(|step| (parent_bytes(step.path.borrowed()), key_of(step)))
+            .map(|step| (step.fetched_in(), key_of(step)))
             .collect();
         self.remove(root, |dir, key, _| !wanted.contains(&(dir, key)));
     }

@@ -4,7 +4,7 @@
 //!     survey      names and metadata of what is there
 //!     plan        pure: what is to be made, fetched, compared, deleted
 //!     check       paths too long, room on the disk; until here nothing was changed
-//!     act         directories, files, links; deletions, if nothing failed
+//!     act         directories, files, links; what deletes anything last, and only if nothing failed
 //! ```
 //!
 //! The folder is opened once, and everything in it is reached from there without following a symbolic
@@ -24,7 +24,6 @@ mod leftovers;
 mod names;
 mod part;
 mod plan;
-mod replacing;
 mod run;
 mod small;
 mod survey;
@@ -33,9 +32,11 @@ mod tests;
 mod tree;
 mod wanted;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,13 +47,15 @@ use attachfs_scan::Ground;
 use attachfs_scan::cache::HashCaches;
 use attachfs_store::ChunkStore;
 
+use crate::flush::Flushing;
 use crate::meter::Meter;
-use crate::run::blocking;
+use crate::run::{blocking, run_one};
 use crate::{Phase, Progress, Summary, TransferError};
 
 use leftovers::Leftovers;
+use names::may_be_copy_name;
 use part::Part;
-use plan::Plan;
+use plan::{Entry, Plan};
 use run::Run;
 use survey::Survey;
 
@@ -196,8 +199,8 @@ pub struct DownloadReport {
 
 /// Places what is wanted in the folder `root`, which is made if it is missing.
 ///
-/// Files that are there with the right length and time and the right bytes are left alone. Directories that
-/// hold something that the manifest does not know are never deleted.
+/// Files that are there with the right bytes are left alone, but for their time and execute bit. Directories
+/// that hold something that the manifest does not know are never deleted.
 pub async fn download(
     root: &Path,
     wanted: Wanted<'_>,
@@ -232,28 +235,45 @@ async fn place(
 ) -> Result<(), TransferError> {
     let place = Opened::new(root, options.permissions)?;
     let chunk_size = wanted.chunk_size();
-    let meter = Meter::new(Phase::Download, 0, 0);
-    let (changes, counted, deletes) = (wanted.changes(), Arc::clone(&meter), options.deletes);
-    let (place, survey) = blocking(&meter, move || {
-        let survey = survey::survey(&place.dir, changes, &counted)?;
-        Ok((place, survey))
-    })
-    .await?;
+    let changes = wanted.changes();
+    let meter = Meter::new(Phase::Scan, changes.len() as u64, 0);
+    let counted = Arc::clone(&meter);
+    let looking = async move {
+        let looked = Arc::clone(&counted);
+        blocking(&looked, move || {
+            let survey = survey::survey(&place.dir, changes, &counted)?;
+            Ok((place, survey))
+        })
+        .await
+    };
+    let (place, survey) = run_one(looking, &meter, progress).await?;
     let Survey { entries, leftovers } = survey;
-    let plan = plan::plan(entries, deletes);
+    let reserved = reserved(&entries);
+    let plan = plan::plan(entries, options.deletes);
     check(&place, &plan, &leftovers, options)?;
     let files = plan.files.iter().map(|step| step.file.size);
     let failed = plan.failed.iter().filter_map(|(_, size, _)| *size);
     for size in files.chain(failed) {
         report.summary.total.add(size);
     }
-    let links = plan.links.len() as u64 + plan.links_there;
+    let links = plan.all_links().count() as u64 + plan.links_there;
     report.summary.total.count += links;
     report.summary.skipped.count += plan.links_there;
     let total = report.summary.total;
     let meter = Meter::new(Phase::Download, total.count, total.bytes);
-    let run = Run::new(place, leftovers, sources, options, chunk_size, meter);
+    let caches = options.caches.clone();
+    let _flushing = caches.map(|caches| Flushing::of(Some(caches), None));
+    let run = Run::new(
+        place, leftovers, reserved, sources, options, chunk_size, meter,
+    );
     run.act(plan, progress, report).await
+}
+
+/// The paths that a copy could be given and that the manifest puts or deletes itself.
+fn reserved(entries: &[Entry]) -> HashSet<ManifestPath> {
+    let paths = entries.iter().map(|entry| &entry.path);
+    let may_be = paths.filter(|path| may_be_copy_name(path.borrowed().name()));
+    may_be.cloned().collect()
 }
 
 /// The folder, open.
@@ -275,36 +295,47 @@ impl Opened {
         };
         let is_there = root.try_exists().map_err(failed("find"))?;
         if !is_there {
-            std::fs::create_dir_all(root).map_err(failed("make"))?;
+            make_root(root, share).map_err(failed("make"))?;
         }
         let real = root.canonicalize().map_err(failed("find"))?;
         let dir = HeldDir::open(&real).map_err(|error| failed("open")(error.into()))?;
-        if !is_there {
-            dir.share(share.add_dir_mode, share.group)
-                .map_err(failed("set the permissions of"))?;
-        }
         let ground = Ground::open(real.clone())?;
         Ok(Self { real, dir, ground })
     }
+}
 
-    /// Fails if files here cannot be given their group: every one of them would, after its bytes were
-    /// fetched.
-    fn may_give(&self, share: Permissions) -> Result<(), DownloadError> {
-        if share.group.is_none() {
-            return Ok(());
-        }
-        let probe = self.dir.dir(b"").and_then(|dir| {
-            let key = ContentHash::of(b"");
-            Part::create(dir, key, 0, false)
-        });
-        // Who may make no file in the folder itself may still make some further down.
-        let Ok(probe) = probe else { return Ok(()) };
-        share_file(probe.file(), 0, share.group).map_err(|source| DownloadError::Root {
-            doing: "give their group to files in",
-            path: self.real.clone(),
-            source,
-        })
+/// Fails if files and directories in the folder `root`, which is at `real`, cannot be given their group:
+/// every one of them would, files after their bytes were fetched. Blocks.
+fn may_give(root: &HeldDir, real: &Path, share: Permissions) -> Result<(), DownloadError> {
+    if share.group.is_none() {
+        return Ok(());
     }
+    let probe = root.dir(b"").and_then(|dir| {
+        let key = ContentHash::of(b"");
+        Part::create(dir, key, 0, false)
+    });
+    // Who may make no file in the folder itself may still make some further down.
+    let Ok(probe) = probe else { return Ok(()) };
+    share_file(probe.file(), 0, share.group).map_err(|source| DownloadError::Root {
+        doing: "give their group to files in",
+        path: real.to_owned(),
+        source,
+    })
+}
+
+/// Makes a folder, and what is missing above it.
+fn make_root(root: &Path, share: Permissions) -> io::Result<()> {
+    let (Some(above), Some(name)) = (root.parent(), root.file_name()) else {
+        return std::fs::create_dir_all(root);
+    };
+    let above = if above.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        above
+    };
+    std::fs::create_dir_all(above)?;
+    let holding = HeldDir::open(&above.canonicalize()?)?;
+    tree::make_dir(&holding, name.as_bytes(), share)
 }
 
 /// Fails if the plan cannot be carried out here.
@@ -330,17 +361,17 @@ fn check(
         }
         .into());
     }
-    if !plan.files.is_empty() {
-        place.may_give(options.permissions)?;
+    let mut fetched = plan.fetched(options.conflict);
+    if plan.all_dirs().next().is_some() || fetched.next().is_some() {
+        may_give(&place.dir, &place.real, options.permissions)?;
     }
     let space = attachfs_durable::space(&place.real).map_err(DownloadError::from)?;
     // What was left has its room already.
-    let large = plan.files.iter();
+    let large = plan.fetched(options.conflict);
     let large = large.filter(|step| step.file.size > options.block_bytes);
-    let reserved = large.filter(|step| leftovers.has(step));
-    let reserved: u64 = reserved.map(|step| step.file.size).sum();
+    let taken: u64 = large.map(|step| leftovers.room_of(&place.dir, step)).sum();
     let needed = plan.bytes_to_write(options.conflict, space.block_size);
-    let needed = needed.saturating_sub(reserved);
+    let needed = needed.saturating_sub(taken);
     if needed > space.available {
         return Err(DownloadError::NoRoom {
             root: root(),

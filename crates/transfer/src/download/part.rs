@@ -20,7 +20,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use attachfs_durable::{Facts, HeldDir, Kind, read_range, reserve};
+use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, read_range, reserve};
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -115,6 +115,44 @@ impl Part {
         &self.dir
     }
 
+    /// Its name until it has its own.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Has it stay when it is dropped, to be [taken up](Self::take_up) again.
+    pub(super) fn put_by(&self) {
+        *self.fate.lock() = Fate::Left;
+    }
+
+    /// Takes up a whole one that was put by when it had this stamp.
+    pub(super) fn take_up(
+        dir: HeldDir,
+        name: &[u8],
+        size: u64,
+        stamp: FileStamp,
+    ) -> io::Result<Self> {
+        let file = lock_left(&dir, name)?.filter(|file| {
+            // What is locked is changed by nobody who keeps to locks.
+            FileStamp::of(file).is_ok_and(|now| now == stamp)
+        });
+        let Some(file) = file else {
+            return Err(io::Error::other("it was changed after it was fetched"));
+        };
+        let fate = if stamp.size > size {
+            Fate::Left
+        } else {
+            Fate::Removed
+        };
+        Ok(Self {
+            dir,
+            name: name.to_vec(),
+            file,
+            size,
+            fate: Mutex::new(fate),
+        })
+    }
+
     /// Takes the room that the bytes need.
     pub(super) fn reserve(&self) -> io::Result<()> {
         reserve(&self.file, self.size)
@@ -207,18 +245,18 @@ impl Part {
         Ok(())
     }
 
-    /// Gives it a name that is free; says whether it was.
-    pub(super) fn place_if_free(&self, name: &[u8]) -> io::Result<bool> {
-        let placed = self.dir.rename_to_free(&self.name, name)?;
+    /// Gives it a name in `dir` that is free; says whether it was.
+    pub(super) fn place_if_free(&self, dir: &HeldDir, name: &[u8]) -> io::Result<bool> {
+        let placed = self.dir.rename_to_free(&self.name, dir, name)?;
         if placed {
             *self.fate.lock() = Fate::Placed;
         }
         Ok(placed)
     }
 
-    /// Gives it a name, in place of the file or link that has it.
-    pub(super) fn place_over(&self, name: &[u8]) -> io::Result<()> {
-        self.dir.rename(&self.name, name)?;
+    /// Gives it a name in `dir`, in place of the file or link that has it.
+    pub(super) fn place_over(&self, dir: &HeldDir, name: &[u8]) -> io::Result<()> {
+        self.dir.rename(&self.name, dir, name)?;
         *self.fate.lock() = Fate::Placed;
         Ok(())
     }
@@ -259,11 +297,28 @@ fn lock_left(dir: &HeldDir, name: &[u8]) -> io::Result<Option<File>> {
     Ok((still == Some(facts.stamp.ino)).then_some(file))
 }
 
-/// Removes what an interrupted run left, if nobody uses it.
+/// The room that a part of `size` bytes which an interrupted run left has already, if it can be gone on
+/// with.
+pub(super) fn room_of_left(dir: &HeldDir, name: &[u8], size: u64) -> Option<u64> {
+    let file = lock_left(dir, name).ok().flatten()?;
+    Some(Facts::of(&file).ok()?.allocated.min(size))
+}
+
+/// Removes what an interrupted run left, if nobody uses it: a part, or a link or an empty directory that
+/// did not get its name.
 pub(super) fn remove_left(dir: &HeldDir, name: &[u8]) -> io::Result<()> {
-    match lock_left(dir, name)? {
-        Some(_locked) => dir.remove_file(name),
-        None => Ok(()),
+    let Some(facts) = dir.look(name)? else {
+        return Ok(());
+    };
+    let is_ours = facts.uid == rustix::process::geteuid().as_raw();
+    match facts.kind {
+        Kind::Link if is_ours => dir.remove_file(name),
+        Kind::Dir if is_ours => dir.remove_dir(name),
+        Kind::File => match lock_left(dir, name)? {
+            Some(_locked) => dir.remove_file(name),
+            None => Ok(()),
+        },
+        Kind::Link | Kind::Dir | Kind::Other => Ok(()),
     }
 }
 
@@ -317,8 +372,24 @@ mod tests {
         again.forget(0..3).unwrap();
         assert_eq!(again.records(&blocks).unwrap(), [None, None, None]);
         again.cut().unwrap();
-        assert!(again.place_if_free(b"whole").unwrap());
+        assert!(again.place_if_free(&held(&temp), b"whole").unwrap());
         assert_eq!(fs::metadata(temp.path().join("whole")).unwrap().len(), 7);
+    }
+
+    #[test]
+    fn what_was_put_by_is_taken_up_if_it_is_what_it_was() {
+        let temp = TempDir::new().unwrap();
+        let part = Part::create(held(&temp), ContentHash::of(b""), 3, false).unwrap();
+        part.write(b"abc", 0).unwrap();
+        part.put_by();
+        let (name, stamp) = (part.name.clone(), FileStamp::of(&part.file).unwrap());
+        drop(part);
+        let again = Part::take_up(held(&temp), &name, 3, stamp).unwrap();
+        Part::take_up(held(&temp), &name, 3, stamp).expect_err("it is in use");
+        again.put_by();
+        drop(again);
+        fs::write(temp.path().join(str::from_utf8(&name).unwrap()), "abcd").unwrap();
+        Part::take_up(held(&temp), &name, 3, stamp).expect_err("it was changed");
     }
 
     #[test]
@@ -342,15 +413,18 @@ mod tests {
         };
         let (gone, kept) = (left(b"1"), left(b"2"));
         held(&temp).create_link(b"link", &kept).unwrap();
+        for name in ["empty", "full/inner"] {
+            fs::create_dir_all(temp.path().join(name)).unwrap();
+        }
         fs::hard_link(
             temp.path().join(std::str::from_utf8(&kept).unwrap()),
             temp.path().join("second"),
         )
         .unwrap();
-        for name in [&gone[..], &kept, b"link", b"none"] {
-            // A link is no file and cannot be opened; that is an error, and it stays.
-            let _ = remove_left(&held(&temp), name);
+        for name in [&gone[..], &kept, b"link", b"empty", b"none"] {
+            remove_left(&held(&temp), name).unwrap();
         }
-        assert_eq!(names(&temp), 3);
+        remove_left(&held(&temp), b"full").unwrap_err();
+        assert_eq!(names(&temp), 3, "the one with two names, and what is full");
     }
 }

@@ -1,20 +1,24 @@
 //! What is to be done, decided from what is wanted and what is there. Pure.
 //!
 //! ```text
-//!     clear        what a diff deletes to put something else in its place, by what is put there
 //!     dirs         parents first
 //!     files        whether the place is free, holds what may be the same file, or something else
 //!     links
+//!     swaps        what a diff deletes to put something else in its place, by what is put there
 //!     deletions    what lies deepest first
 //! ```
 //!
-//! What stands in a file's way is decided in two steps: a file of the right length and time has to be
-//! read before anybody knows whether it is the same. [`resolve`] is the second step.
+//! What stands in a file's way is decided in two steps: a file of the right length has to be read before
+//! anybody knows whether it is the same. [`resolve`] is the second step.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{Change, Content, File, LinkTarget, ManifestPath, Mtime, Node};
+
+use super::survey::parent_bytes;
+
+const BEHIND_LINK: &str = "a directory above it is a symbolic link here, which is not followed";
 
 /// Something that is wanted, and what is at its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +32,15 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
-    Dir,
+    Dir(FileStamp),
     File(FileStamp),
     /// A symbolic link that says this.
-    Link(Vec<u8>),
+    Link(Vec<u8>, FileStamp),
     Other,
+    /// Nothing: something above it is no directory.
+    InNoDirectory,
+    /// Nobody looks: a directory above it is a symbolic link.
+    BehindLink,
     /// Nobody can tell, because of something above it.
     Unreachable(String),
 }
@@ -50,7 +58,7 @@ pub(super) enum Occupant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Free,
-    /// There is a file of the right length and time.
+    /// There is a file of the right length.
     Alike(FileStamp),
     Taken(Occupant),
 }
@@ -60,6 +68,16 @@ pub(super) struct FileStep {
     pub(super) path: ManifestPath,
     pub(super) file: File,
     pub(super) place: Place,
+    /// The swap that it waits for: something is to be deleted at this path, which is its own or above it.
+    pub(super) swap: Option<ManifestPath>,
+}
+
+impl FileStep {
+    /// The path of the directory in which it is fetched; empty for the root. One that waits for its own
+    /// directory is fetched beside what is in that one's place.
+    pub(super) fn fetched_in(&self) -> &[u8] {
+        parent_bytes(self.swap.as_ref().unwrap_or(&self.path).borrowed())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,19 +92,32 @@ pub(super) struct LinkStep {
 pub(super) struct Deletion {
     pub(super) path: ManifestPath,
     pub(super) is_dir: bool,
+    /// Of what is meant: anything else stays.
+    pub(super) stamp: FileStamp,
+}
+
+/// Something takes the place of something else, which a diff deletes for it. What comes there are these
+/// directories and links, and the files that name the swap.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Swap {
+    pub(super) deletions: Vec<Deletion>,
+    pub(super) dirs: Vec<ManifestPath>,
+    pub(super) links: Vec<LinkStep>,
 }
 
 /// What is to be done. Every entry is in it once, or there already.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// By the path that something else gets.
-    pub(super) clear: HashMap<ManifestPath, Vec<Deletion>>,
     pub(super) dirs: Vec<ManifestPath>,
     pub(super) files: Vec<FileStep>,
     pub(super) links: Vec<LinkStep>,
+    /// By the path at which something is deleted and something else is put.
+    pub(super) swaps: BTreeMap<ManifestPath, Swap>,
     pub(super) deletions: Vec<Deletion>,
-    /// What cannot be done, and why. Of files and links their lengths.
+    /// What cannot be put, and why. Of files and links their lengths.
     pub(super) failed: Vec<(ManifestPath, Option<u64>, String)>,
+    /// What cannot be deleted, and why.
+    pub(super) not_deleted: Vec<(ManifestPath, String)>,
     /// Deletions that find something else than they mean, and what.
     pub(super) left: Vec<(ManifestPath, &'static str)>,
     /// Links that are there.
@@ -140,120 +171,151 @@ pub(super) fn is_same_time(one: Mtime, other: Mtime) -> bool {
     one.0.abs_diff(other.0) <= 1
 }
 
-/// A stamp's modification time as manifests have it.
-pub(super) fn mtime_of(stamp: &FileStamp) -> Mtime {
-    let microseconds = stamp.mtime_ns.div_euclid(1000);
-    Mtime(microseconds.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
-}
-
 /// Decides. `entries` are in the order of their paths, a deletion before a put of the same path.
 pub(super) fn plan(entries: Vec<Entry>, deletes: bool) -> Plan {
-    let replaced = if deletes {
-        replaced(&entries)
-    } else {
-        HashSet::new()
-    };
+    let (mut swapped, mut kept) = (HashSet::new(), HashSet::new());
+    if deletes {
+        swapped = self::swapped(&entries);
+        kept = self::kept(&entries, &swapped);
+    }
     // Never two: below what is replaced nothing is put that was there.
-    let replaced_above = |path: &ManifestPath| {
-        let mut above = path.ancestors().filter(|_| !replaced.is_empty());
-        above.find(|above| replaced.contains(above))
+    let swap_of = |path: &ManifestPath| {
+        if swapped.is_empty() {
+            return None;
+        }
+        let mut at_or_above = std::iter::once(path.clone()).chain(path.ancestors());
+        at_or_above.find(|at| swapped.contains(at))
     };
     let mut plan = Plan::default();
-    for Entry {
-        path,
-        change,
-        mut found,
-    } in entries
-    {
-        let is_cleared = replaced.contains(&path);
-        match change {
+    let mut links_there: HashSet<ManifestPath> = HashSet::new();
+    let mut entries = entries.into_iter().peekable();
+    while let Some(entry) = entries.next() {
+        let swap = swap_of(&entry.path);
+        let is_put_too = entries.peek().is_some_and(|next| next.path == entry.path);
+        match &entry.change {
             Change::DeleteDir | Change::DeleteFile if !deletes => {}
+            // What the diff wants to go is gone, and what it puts there is there or in conflict.
+            Change::DeleteDir | Change::DeleteFile if is_put_too && swap.is_none() => {}
             Change::DeleteDir | Change::DeleteFile => {
-                let makes_room_for = if is_cleared {
-                    Some(path.clone())
-                } else {
-                    replaced_above(&path)
-                };
-                plan.delete(path, change == Change::DeleteDir, &found, makes_room_for);
+                // The directory that it was in is gone, and a link of the diff is there.
+                let is_gone = entry.found == Found::BehindLink
+                    && entry
+                        .path
+                        .ancestors()
+                        .any(|above| links_there.contains(&above));
+                if !is_gone {
+                    plan.delete(entry, swap, &kept);
+                }
             }
             Change::Put(node) => {
-                let goes = match (&found, &node) {
-                    (Found::Dir, Node::File(_) | Node::Symlink(_))
-                    | (Found::File(_) | Found::Link(_), Node::Dir) => is_cleared,
-                    (Found::Unreachable(_), _) => replaced_above(&path).is_some(),
-                    _ => false,
-                };
-                if goes {
-                    found = Found::Nothing;
+                if matches!((node, &entry.found), (Node::Symlink(_), Found::Link(..))) {
+                    links_there.insert(entry.path.clone());
                 }
-                plan.put(path, node, found);
+                plan.put(entry.path, node.clone(), entry.found, swap);
             }
         }
     }
-    for deletions in plan.clear.values_mut() {
-        deletions.reverse();
+    for swap in plan.swaps.values_mut() {
+        swap.deletions.reverse();
     }
     plan.deletions.reverse();
     plan
 }
 
-/// Paths where a diff deletes one thing and puts another.
-fn replaced(entries: &[Entry]) -> HashSet<ManifestPath> {
+/// Paths where a diff deletes one thing that is there and puts another.
+fn swapped(entries: &[Entry]) -> HashSet<ManifestPath> {
     let pairs = entries.windows(2).filter(|pair| {
-        pair[0].path == pair[1].path && pair[0].change.as_put().is_none() && {
-            match pair[0].change {
-                Change::DeleteDir => pair[0].found == Found::Dir,
-                _ => matches!(pair[0].found, Found::File(_) | Found::Link(_)),
+        let [deleted, put] = pair else { return false };
+        deleted.path == put.path
+            && match (&deleted.change, &put.change) {
+                (Change::DeleteDir, Change::Put(Node::File(_) | Node::Symlink(_))) => {
+                    matches!(deleted.found, Found::Dir(_))
+                }
+                (Change::DeleteFile, Change::Put(Node::Dir)) => {
+                    matches!(deleted.found, Found::File(_) | Found::Link(..))
+                }
+                _ => false,
             }
-        }
     });
     pairs.map(|pair| pair[0].path.clone()).collect()
 }
 
+/// What is at the paths of what is put and stays: the device and number of each inode. Where names differ
+/// in nothing but case, what is put may be what is deleted.
+fn kept(entries: &[Entry], swapped: &HashSet<ManifestPath>) -> HashSet<(u64, u64)> {
+    let puts = entries
+        .iter()
+        .filter(|entry| entry.change.as_put().is_some() && !swapped.contains(&entry.path));
+    let stamps = puts.filter_map(|entry| match &entry.found {
+        Found::Dir(stamp) | Found::File(stamp) | Found::Link(_, stamp) => Some(stamp),
+        _ => None,
+    });
+    stamps.map(|stamp| (stamp.dev, stamp.ino)).collect()
+}
+
 impl Plan {
-    fn delete(
-        &mut self,
-        path: ManifestPath,
-        is_dir: bool,
-        found: &Found,
-        makes_room_for: Option<ManifestPath>,
-    ) {
-        let fits = match found {
-            Found::Nothing | Found::Unreachable(_) => return,
-            Found::Dir => is_dir,
-            Found::File(_) | Found::Link(_) => !is_dir,
-            Found::Other => false,
+    fn delete(&mut self, entry: Entry, swap: Option<ManifestPath>, kept: &HashSet<(u64, u64)>) {
+        let Entry {
+            path,
+            change,
+            found,
+        } = entry;
+        let is_dir = change == Change::DeleteDir;
+        let stamp = match found {
+            Found::Nothing | Found::InNoDirectory => return,
+            Found::Unreachable(why) => return self.not_deleted.push((path, why)),
+            Found::BehindLink => return self.left.push((path, BEHIND_LINK)),
+            Found::Dir(stamp) if is_dir => stamp,
+            Found::File(stamp) | Found::Link(_, stamp) if !is_dir => stamp,
+            Found::Dir(_) => return self.left.push((path, "it is a directory now")),
+            Found::File(_) | Found::Link(..) | Found::Other => {
+                return self.left.push((path, "it is something else now"));
+            }
         };
-        if !fits {
-            let what = match found {
-                Found::Dir => "it is a directory now",
-                _ => "it is something else now",
-            };
-            self.left.push((path, what));
-        } else if let Some(put) = makes_room_for {
-            let clear = self.clear.entry(put).or_default();
-            clear.push(Deletion { path, is_dir });
-        } else {
-            self.deletions.push(Deletion { path, is_dir });
+        if kept.contains(&(stamp.dev, stamp.ino)) {
+            let why = "the manifest has the same under another name";
+            return self.left.push((path, why));
         }
+        let deletions = match swap {
+            Some(at) => &mut self.swaps.entry(at).or_default().deletions,
+            None => &mut self.deletions,
+        };
+        deletions.push(Deletion {
+            path,
+            is_dir,
+            stamp,
+        });
     }
 
-    fn put(&mut self, path: ManifestPath, node: Node, found: Found) {
-        if let Found::Unreachable(why) = found {
+    fn put(&mut self, path: ManifestPath, node: Node, found: Found, swap: Option<ManifestPath>) {
+        // What is there by now is not there by then.
+        let found = if swap.is_some() {
+            Found::Nothing
+        } else {
+            found
+        };
+        let why_not = match &found {
+            Found::InNoDirectory => Some("something above it is no directory here"),
+            Found::BehindLink => Some(BEHIND_LINK),
+            Found::Unreachable(why) => Some(&why[..]),
+            _ => None,
+        };
+        if let Some(why) = why_not {
             let size = match &node {
                 Node::Dir => None,
                 Node::File(file) => Some(file.size),
                 Node::Symlink(_) => Some(0),
             };
-            self.failed.push((path, size, why));
+            self.failed.push((path, size, why.to_owned()));
             return;
         }
         let occupant = found.occupant();
         match node {
-            Node::Dir => match occupant {
-                None => self.dirs.push(path),
-                Some(Occupant::Dir) => {}
-                Some(occupant) => {
+            Node::Dir => match (occupant, swap) {
+                (None, Some(at)) => self.swaps.entry(at).or_default().dirs.push(path),
+                (None, None) => self.dirs.push(path),
+                (Some(Occupant::Dir), _) => {}
+                (Some(occupant), _) => {
                     let why = format!(
                         "there is {} in its place, which is not replaced by a directory",
                         occupant.name()
@@ -262,11 +324,15 @@ impl Plan {
                 }
             },
             Node::Symlink(target) => {
-                if matches!(&found, Found::Link(text) if *text == target.relative_to(&path)) {
+                if matches!(&found, Found::Link(text, _) if *text == target.relative_to(&path)) {
                     self.links_there += 1;
                     return;
                 }
-                self.links.push(LinkStep {
+                let links = match swap {
+                    Some(at) => &mut self.swaps.entry(at).or_default().links,
+                    None => &mut self.links,
+                };
+                links.push(LinkStep {
                     path,
                     target,
                     taken: occupant,
@@ -278,24 +344,23 @@ impl Plan {
             }
             Node::File(file) => {
                 let place = match (found, occupant) {
-                    (Found::File(stamp), _)
-                        if stamp.size == file.size
-                            && is_same_time(mtime_of(&stamp), file.mtime) =>
-                    {
-                        Place::Alike(stamp)
-                    }
+                    (Found::File(stamp), _) if stamp.size == file.size => Place::Alike(stamp),
                     (_, None) => Place::Free,
                     (_, Some(occupant)) => Place::Taken(occupant),
                 };
-                self.files.push(FileStep { path, file, place });
+                self.files.push(FileStep {
+                    path,
+                    file,
+                    place,
+                    swap,
+                });
             }
         }
     }
 
-    /// Bytes that may have to be written, in blocks of the file system.
-    pub(super) fn bytes_to_write(&self, conflict: Conflict, block: u64) -> u64 {
-        let block = block.max(1);
-        let is_written = |step: &&FileStep| match step.place {
+    /// Files that are fetched whatever else is found out.
+    pub(super) fn fetched(&self, conflict: Conflict) -> impl Iterator<Item = &FileStep> {
+        self.files.iter().filter(move |step| match step.place {
             Place::Free => true,
             Place::Alike(_) => false,
             Place::Taken(occupant) => {
@@ -304,11 +369,27 @@ impl Plan {
                     Resolution::Replace | Resolution::Copy
                 )
             }
-        };
-        let written = self.files.iter().filter(is_written);
-        written.fold(0, |sum: u64, step| {
+        })
+    }
+
+    /// Bytes that may have to be written, in blocks of the file system.
+    pub(super) fn bytes_to_write(&self, conflict: Conflict, block: u64) -> u64 {
+        let block = block.max(1);
+        self.fetched(conflict).fold(0, |sum: u64, step| {
             sum.saturating_add(step.file.size.div_ceil(block).saturating_mul(block))
         })
+    }
+
+    /// Links that are to be made.
+    pub(super) fn all_links(&self) -> impl Iterator<Item = &LinkStep> {
+        let swapped = self.swaps.values().flat_map(|swap| &swap.links);
+        self.links.iter().chain(swapped)
+    }
+
+    /// Directories that are to be made.
+    pub(super) fn all_dirs(&self) -> impl Iterator<Item = &ManifestPath> {
+        let swapped = self.swaps.values().flat_map(|swap| &swap.dirs);
+        self.dirs.iter().chain(swapped)
     }
 
     /// Paths that cannot be here: with a name longer than `longest_name` bytes, or, below a root of
@@ -317,8 +398,8 @@ impl Plan {
         /// `PATH_MAX` of Linux, less its NUL.
         const LONGEST_PATH: usize = 4095;
         let files = self.files.iter().map(|step| &step.path);
-        let links = self.links.iter().map(|step| &step.path);
-        let made = self.dirs.iter().chain(files).chain(links);
+        let links = self.all_links().map(|step| &step.path);
+        let made = self.all_dirs().chain(files).chain(links);
         let is_too_long = |path: &&ManifestPath| {
             root_len + 1 + path.as_bytes().len() > LONGEST_PATH
                 || path
@@ -332,10 +413,10 @@ impl Plan {
 impl Found {
     fn occupant(&self) -> Option<Occupant> {
         match self {
-            Self::Nothing | Self::Unreachable(_) => None,
-            Self::Dir => Some(Occupant::Dir),
+            Self::Nothing | Self::InNoDirectory | Self::BehindLink | Self::Unreachable(_) => None,
+            Self::Dir(_) => Some(Occupant::Dir),
             Self::File(_) => Some(Occupant::File),
-            Self::Link(_) => Some(Occupant::Link),
+            Self::Link(..) => Some(Occupant::Link),
             Self::Other => Some(Occupant::Other),
         }
     }

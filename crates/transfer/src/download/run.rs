@@ -1,10 +1,12 @@
 //! What all files of a download share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use attachfs_durable::{Facts, FileStamp, HeldDir};
@@ -16,13 +18,15 @@ use attachfs_store::{ObjectPart, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::acts::AllWaiting;
 use super::error::{Attempt, FileError, Trouble};
-use super::file::{cut_of, is_alike};
+use super::file::cut_of;
 use super::leftovers::Leftovers;
+use super::names::copy_name;
 use super::part::Part;
-use super::plan::{Deletion, FileStep, Place};
-use super::tree::Deleted;
-use super::{DownloadError, DownloadOptions, Opened, Sources};
+use super::plan::{FileStep, Place};
+use super::survey::{joined, parent_bytes};
+use super::{DownloadError, DownloadOptions, DownloadReport, Opened, Sources};
 use crate::TransferError;
 use crate::meter::Meter;
 use crate::refusals::{Refusals, Request};
@@ -31,6 +35,9 @@ use crate::run::blocking;
 /// More steps that block than there ever are at once.
 const MOST_ACTS: u32 = 1 << 20;
 
+/// The longest name of a path, in bytes (`formats.md`).
+const LONGEST_NAME: u64 = 255;
+
 /// How many files are looked up in the hash caches at once.
 const LOOK_UP: usize = 4096;
 
@@ -38,6 +45,8 @@ const LOOK_UP: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) root: HeldDir,
+    /// The path of the root, for messages.
+    pub(super) real: PathBuf,
     pub(super) ground: Ground,
     pub(super) from: Sources,
     pub(super) options: DownloadOptions,
@@ -53,14 +62,18 @@ pub(super) struct Run {
     /// Held by every step that blocks: who is cancelled waits for those that were begun.
     pub(super) acting: Arc<Semaphore>,
     pub(super) leftovers: Leftovers,
+    /// Paths of the manifest that look like those of copies: no copy gets one of them.
+    pub(super) reserved: HashSet<ManifestPath>,
+    /// The longest name that a copy may have, in bytes.
+    pub(super) longest_name: usize,
     /// Files of which the hash caches know that they are what they should be.
-    pub(super) known: HashMap<ManifestPath, FileStamp>,
+    pub(super) known: OnceLock<HashMap<ManifestPath, FileStamp>>,
     pub(super) refusals: Refusals,
     pub(super) can_reflink: AtomicBool,
-    /// What is still to be deleted to put something else at a path. Short and innermost.
-    pub(super) clear: Mutex<HashMap<ManifestPath, Vec<Deletion>>>,
-    /// What became of deletions. Short and innermost.
-    pub(super) deleted: Mutex<Deleted>,
+    /// What was done until now. The lock of `waiting` may be taken under it.
+    pub(super) report: Mutex<DownloadReport>,
+    /// What was fetched and waits for its place. Short and innermost.
+    pub(super) waiting: Mutex<AllWaiting>,
     /// What was placed, for the hash caches. Short and innermost.
     pub(super) written: Mutex<Vec<Written>>,
 }
@@ -79,14 +92,17 @@ impl Run {
     pub(super) fn new(
         place: Opened,
         leftovers: Leftovers,
+        reserved: HashSet<ManifestPath>,
         from: Sources,
         options: &DownloadOptions,
         chunk_size: ChunkSize,
         meter: Arc<Meter>,
     ) -> Self {
+        let longest = place.dir.longest_name().unwrap_or(LONGEST_NAME);
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             root: place.dir,
+            real: place.real,
             ground: place.ground,
             from,
             options: options.clone(),
@@ -98,11 +114,13 @@ impl Run {
             writers: Semaphore::new(2 * threads),
             acting: Arc::new(Semaphore::new(MOST_ACTS as usize)),
             leftovers,
-            known: HashMap::new(),
+            reserved,
+            longest_name: longest.min(LONGEST_NAME) as usize,
+            known: OnceLock::new(),
             refusals: Refusals::default(),
             can_reflink: AtomicBool::new(true),
-            clear: Mutex::default(),
-            deleted: Mutex::default(),
+            report: Mutex::default(),
+            waiting: Mutex::default(),
             written: Mutex::default(),
         }
     }
@@ -181,32 +199,36 @@ impl Run {
     }
 
     pub(super) fn is_known(&self, path: PathRef<'_>, stamp: FileStamp, step: &FileStep) -> bool {
-        path == step.path && self.known.get(&step.path) == Some(&stamp)
+        let known = self.known.get().and_then(|known| known.get(&step.path));
+        path == step.path && known == Some(&stamp)
     }
 
-    /// Deletes what a diff deletes to put something else at `path`: the last thing before that is named.
-    /// Blocks.
-    pub(super) fn make_room(&self, path: &ManifestPath) {
-        let deletions = self.clear.lock().remove(path);
-        if let Some(deletions) = deletions {
-            self.delete(&deletions);
-        }
+    /// The names that copies of what should be at `path` can have, one after the other, and their paths.
+    pub(super) fn copies(
+        &self,
+        path: &ManifestPath,
+    ) -> impl Iterator<Item = io::Result<(Vec<u8>, ManifestPath)>> {
+        let copies = (1..).map(|number| {
+            let name = copy_name(path.borrowed().name(), number, self.longest_name);
+            let path = ManifestPath::new(&joined(parent_bytes(path.borrowed()), &name));
+            let path = path.map_err(|error| io::Error::new(io::ErrorKind::InvalidFilename, error));
+            Ok((name, path?))
+        });
+        copies.filter(|copy| {
+            let is_reserved = |(_, path): &(_, _)| self.reserved.contains(path);
+            !copy.as_ref().is_ok_and(is_reserved)
+        })
     }
 
-    /// Deletes these, as far as they can be. Blocks.
-    pub(super) fn delete(&self, deletions: &[Deletion]) {
-        let mut deleted = Deleted::default();
-        deleted.delete(&self.root, deletions);
-        self.deleted.lock().add(deleted);
-    }
-
-    /// Notes that a file has its name.
-    pub(super) fn placed(&self, part: &Part, path: ManifestPath, step: &FileStep) {
+    /// Notes that a file has its name. `time` is the one that was set, in nanoseconds since 1970 and as the
+    /// file system holds it.
+    pub(super) fn placed(&self, part: &Part, path: ManifestPath, step: &FileStep, time: i128) {
         if self.options.caches.is_none() {
             return;
         }
+        let is_right = |stamp: &FileStamp| stamp.size == step.file.size && stamp.mtime_ns == time;
         match Facts::of(part.file()) {
-            Ok(facts) if is_alike(&facts, step) => self.written.lock().push(Written {
+            Ok(facts) if is_right(&facts.stamp) => self.written.lock().push(Written {
                 path,
                 stamp: facts.stamp,
                 runnable: facts.mode & 0o111 != 0,
@@ -233,7 +255,7 @@ impl Run {
         let placed = std::mem::take(&mut *self.written.lock());
         for file in placed.iter().filter(|file| file.stamp.ctime_ns <= latest) {
             let path = file.path.borrowed();
-            let dir = self.root.dir(super::survey::parent_bytes(path));
+            let dir = self.root.dir(parent_bytes(path));
             let looked = dir.and_then(|dir| dir.look(path.name()));
             if looked.is_ok_and(|found| found.is_some_and(|facts| facts.stamp == file.stamp)) {
                 let scanned = self.ground.file(path, file.stamp, file.runnable);
@@ -246,14 +268,14 @@ impl Run {
 
 /// Which of the files that may be right are known to be. Blocks.
 pub(super) fn look_up(
-    ground: &Ground,
-    options: &DownloadOptions,
-    chunk_size: ChunkSize,
+    run: &Run,
     files: &[FileStep],
-) -> HashMap<ManifestPath, FileStamp> {
+) -> Result<HashMap<ManifestPath, FileStamp>, TransferError> {
+    let (ground, chunk_size) = (&run.ground, run.chunk_size);
     let mut known = HashMap::new();
-    let Some(caches) = options.caches.as_ref().filter(|_| !options.force_rehash) else {
-        return known;
+    let caches = run.options.caches.as_ref();
+    let Some(caches) = caches.filter(|_| !run.options.force_rehash) else {
+        return Ok(known);
     };
     let now = SystemTime::now();
     let alike: Vec<(&FileStep, FileStamp)> = files
@@ -269,6 +291,7 @@ pub(super) fn look_up(
             .filter(|(step, _)| cut_of(step, chunk_size) == cut)
             .collect();
         for slice in of_cut.chunks(LOOK_UP) {
+            run.meter.go_on()?;
             let scanned: Vec<_> = slice
                 .iter()
                 .map(|(step, stamp)| {
@@ -288,5 +311,5 @@ pub(super) fn look_up(
             break;
         }
     }
-    known
+    Ok(known)
 }

@@ -19,11 +19,10 @@ pub(super) struct Survey {
     pub(super) leftovers: Leftovers,
 }
 
-/// A directory, or why nothing in it can be looked at.
+/// A directory, or what is to be said of everything in it.
 enum Looked {
     Open(HeldDir),
-    Missing,
-    Unreachable(String),
+    Not(Found),
 }
 
 /// Looks at the path of each change. Blocks.
@@ -37,11 +36,11 @@ pub(super) fn survey(
     let mut leftovers = Leftovers::default();
     let mut open: Option<(Vec<u8>, Looked)> = None;
     for (path, change) in wanted {
+        meter.go_on()?;
         let parent = parent_bytes(path.borrowed());
         let looked = match &open {
             Some((dir, looked)) if dir == parent => looked,
             _ => {
-                meter.go_on()?;
                 let looked = look(root, parent);
                 if let Looked::Open(dir) = &looked
                     && listed.insert(parent.to_vec())
@@ -53,9 +52,9 @@ pub(super) fn survey(
         };
         let found = match looked {
             Looked::Open(dir) => found(dir, path.borrowed().name()),
-            Looked::Missing => Found::Nothing,
-            Looked::Unreachable(why) => Found::Unreachable(why.clone()),
+            Looked::Not(found) => found.clone(),
         };
+        meter.finished(|| path.to_string());
         entries.push(Entry {
             path,
             change,
@@ -77,20 +76,42 @@ pub(super) fn parent_bytes(path: PathRef<'_>) -> &[u8] {
     path.parent().map_or(b"", PathRef::as_bytes)
 }
 
+/// The path of a name in a directory; that may be empty for the root.
+pub(super) fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    match dir {
+        b"" => name.to_vec(),
+        dir => [dir, b"/", name].concat(),
+    }
+}
+
 fn look(root: &HeldDir, dir: &[u8]) -> Looked {
     match root.dir(dir) {
         Ok(dir) => Looked::Open(dir),
         Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::NOENT) => Looked::Missing,
-            Some(Errno::LOOP) => Looked::Unreachable(
-                "a directory above it is a symbolic link here, which is not followed".to_owned(),
-            ),
-            Some(Errno::NOTDIR) => {
-                Looked::Unreachable("something above it is no directory here".to_owned())
-            }
-            _ => Looked::Unreachable(unreadable(&error)),
+            Some(Errno::NOENT) => Looked::Not(Found::Nothing),
+            Some(Errno::LOOP | Errno::NOTDIR) => Looked::Not(barrier(root, dir)),
+            _ => Looked::Not(Found::Unreachable(unreadable(&error))),
         },
     }
+}
+
+/// What stands in the way of a directory: a link, or something else that is no directory. The kernel says
+/// the one or the other of a link, by where on the path it is.
+fn barrier(root: &HeldDir, dir: &[u8]) -> Found {
+    let slashes = dir.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    let ends = slashes.map(|(at, _)| at).chain([dir.len()]);
+    for above in ends.map(|end| &dir[..end]) {
+        let name_at = above.iter().rposition(|&byte| byte == b'/');
+        let (holding, name) =
+            name_at.map_or((&b""[..], above), |at| (&above[..at], &above[at + 1..]));
+        match root.dir(holding).and_then(|holding| holding.look(name)) {
+            Ok(Some(facts)) if facts.kind == Kind::Dir => {}
+            Ok(Some(facts)) if facts.kind == Kind::Link => return Found::BehindLink,
+            Ok(_) => break,
+            Err(error) => return Found::Unreachable(unreadable(&error)),
+        }
+    }
+    Found::InNoDirectory
 }
 
 fn unreadable(error: &io::Error) -> String {
@@ -102,9 +123,9 @@ fn found(dir: &HeldDir, name: &[u8]) -> Found {
         Ok(match facts {
             None => Found::Nothing,
             Some(facts) => match facts.kind {
-                Kind::Dir => Found::Dir,
+                Kind::Dir => Found::Dir(facts.stamp),
                 Kind::File => Found::File(facts.stamp),
-                Kind::Link => Found::Link(dir.read_link(name)?),
+                Kind::Link => Found::Link(dir.read_link(name)?, facts.stamp),
                 Kind::Other => Found::Other,
             },
         })

@@ -139,11 +139,33 @@ impl Setup {
         Run::new(
             place,
             Leftovers::default(),
+            HashSet::new(),
             sources,
             &self.options,
             cut,
             meter,
         )
+    }
+
+    async fn listened(
+        &self,
+        wanted: Wanted<'_>,
+        progress: &dyn Progress,
+    ) -> Result<DownloadReport, DownloadStopped> {
+        let sources = Sources {
+            store: Arc::clone(&self.record) as _,
+            nearby: None,
+        };
+        download(&self.root(), wanted, sources, &self.options, progress).await
+    }
+
+    /// What is left in the root that a download made up.
+    fn leftovers(&self) -> usize {
+        let names = self.names();
+        let made_up = names
+            .iter()
+            .filter(|name| names::key_of_part(name.as_bytes()).is_some());
+        made_up.count()
     }
 
     async fn place(&self, snapshot: &Snapshot) -> DownloadReport {
@@ -152,6 +174,62 @@ impl Setup {
 
     async fn apply(&self, diff: &Diff) -> DownloadReport {
         self.try_to(Wanted::Diff(diff)).await.unwrap()
+    }
+}
+
+/// Runs this where it, and every thread that it starts, has nothing of root's power over files.
+fn as_anybody<T: Send + 'static>(run: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+    use rustix::thread::CapabilitySet as Set;
+    let thread = std::thread::spawn(|| {
+        let mut sets = rustix::thread::capabilities(None).unwrap();
+        let power = Set::CHOWN | Set::DAC_OVERRIDE | Set::DAC_READ_SEARCH | Set::FOWNER;
+        sets.effective.remove(power);
+        rustix::thread::set_capabilities(None, sets).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        runtime.block_on(run())
+    });
+    thread.join().unwrap()
+}
+
+/// Hears how far a download is, and has enough when it says so.
+struct Listening<F> {
+    heard: parking_lot::Mutex<Vec<crate::ProgressEvent>>,
+    has_enough: F,
+}
+
+fn listening<F: Fn(&crate::ProgressEvent) -> bool>(has_enough: F) -> Listening<F> {
+    let heard = parking_lot::Mutex::default();
+    Listening { heard, has_enough }
+}
+
+impl<F: Fn(&crate::ProgressEvent) -> bool + Send + Sync> Progress for Listening<F> {
+    fn update(&self, event: &crate::ProgressEvent) -> std::ops::ControlFlow<()> {
+        self.heard.lock().push(event.clone());
+        if (self.has_enough)(event) {
+            std::ops::ControlFlow::Break(())
+        } else {
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+}
+
+impl<F> Listening<F> {
+    /// Bytes done, those of them that were skipped, and all of them, when it ended. They never were more.
+    fn bytes(&self) -> (u64, u64, u64) {
+        let heard = self.heard.lock();
+        let is_too_much = |event: &&crate::ProgressEvent| {
+            event
+                .bytes_total
+                .is_some_and(|total| event.bytes_done > total)
+        };
+        assert_eq!(heard.iter().find(is_too_much), None);
+        let last = heard.last().unwrap();
+        (
+            last.bytes_done,
+            last.bytes_skipped,
+            last.bytes_total.unwrap(),
+        )
     }
 }
 

@@ -1,16 +1,18 @@
-//! Directories, links and deletions: the quick acts of a download, in the order of the plan.
+//! Directories, links and deletions: the quick acts of a download.
 
 use std::io;
 
-use attachfs_durable::{HeldDir, Kind};
-use attachfs_manifest::{ManifestPath, PathRef};
+use attachfs_durable::{Facts, FileStamp, HeldDir, Kind};
+use attachfs_manifest::{ContentHash, ManifestPath, PathRef};
 use rustix::io::Errno;
 
-use super::names::copy_name;
+use super::Permissions;
+use super::part::new_name;
 use super::plan::{Conflict, Deletion, LinkStep, Occupant, Resolution, resolve};
 use super::survey::parent_bytes;
-use super::{Permissions, Remark};
-use crate::Failed;
+
+/// How often something unfinished is made again that another download took for left behind.
+const TRIES: u32 = 3;
 
 /// Directories of one root, opened one after the other.
 pub(super) struct Dirs<'a> {
@@ -24,7 +26,7 @@ impl<'a> Dirs<'a> {
     }
 
     /// The directory that holds `path`.
-    fn holding(&mut self, path: PathRef<'_>) -> io::Result<&HeldDir> {
+    pub(super) fn holding(&mut self, path: PathRef<'_>) -> io::Result<&HeldDir> {
         let parent = parent_bytes(path);
         if self.open.as_ref().is_none_or(|(dir, _)| dir != parent) {
             self.open = Some((parent.to_vec(), self.root.dir(parent)?));
@@ -37,25 +39,20 @@ impl<'a> Dirs<'a> {
 
     /// Makes a directory, if none is there by now.
     pub(super) fn make(&mut self, path: &ManifestPath, share: Permissions) -> io::Result<()> {
-        let holding = self.holding(path.borrowed())?;
-        let name = path.borrowed().name();
-        match holding.create_dir(name, 0o777) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return match holding.look(name)? {
-                    Some(facts) if facts.kind == Kind::Dir => Ok(()),
-                    _ => Err(error),
-                };
-            }
-            made => made?,
-        }
-        if share.add_dir_mode != 0 || share.group.is_some() {
-            holding.dir(name)?.share(share.add_dir_mode, share.group)?;
-        }
-        Ok(())
+        make_dir(
+            self.holding(path.borrowed())?,
+            path.borrowed().name(),
+            share,
+        )
     }
 
-    /// Makes a link.
-    pub(super) fn link(&mut self, step: &LinkStep, conflict: Conflict) -> io::Result<Linked> {
+    /// Makes a link. `copies` are the names that it may have beside what has its own.
+    pub(super) fn link(
+        &mut self,
+        step: &LinkStep,
+        conflict: Conflict,
+        copies: impl Iterator<Item = io::Result<(Vec<u8>, ManifestPath)>>,
+    ) -> io::Result<Linked> {
         let text = step.target.relative_to(&step.path);
         let holding = self.holding(step.path.borrowed())?;
         let name = step.path.borrowed().name();
@@ -75,33 +72,114 @@ impl<'a> Dirs<'a> {
                 Resolution::Leave(why) => Ok(Linked::Left(why)),
                 Resolution::Refuse(why) => Err(io::Error::new(io::ErrorKind::AlreadyExists, why)),
                 Resolution::Replace => replace_by_link(holding, name, &text),
-                Resolution::Copy => copy_link(holding, name, &text),
+                Resolution::Copy => copy_link(holding, &text, copies),
             };
         }
     }
 
     /// Deletes what the plan says. `None` if it is gone; what is left, and why, otherwise.
     pub(super) fn delete(&mut self, deletion: &Deletion) -> io::Result<Option<&'static str>> {
-        let holding = self.holding(deletion.path.borrowed());
         let name = deletion.path.borrowed().name();
-        let deleted = holding.and_then(|holding| {
-            if deletion.is_dir {
-                holding.remove_dir(name)
-            } else {
-                holding.remove_file(name)
-            }
-        });
+        let deleted = self
+            .holding(deletion.path.borrowed())
+            .and_then(|holding| delete_at(holding, name, deletion));
         match deleted {
-            Ok(()) => Ok(None),
+            Ok(left) => Ok(left),
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::NOENT) => Ok(None),
                 Some(Errno::NOTEMPTY | Errno::EXIST) => Ok(Some(
                     "there is something in it that the manifest does not know",
                 )),
-                Some(Errno::NOTDIR | Errno::ISDIR) => Ok(Some("it is something else now")),
+                Some(Errno::NOTDIR | Errno::ISDIR) => Ok(Some(SOMETHING_ELSE)),
                 _ => Err(error),
             },
         }
+    }
+}
+
+const SOMETHING_ELSE: &str = "it is something else now";
+
+fn delete_at(
+    holding: &HeldDir,
+    name: &[u8],
+    deletion: &Deletion,
+) -> io::Result<Option<&'static str>> {
+    let Some(facts) = holding.look(name)? else {
+        return Ok(None);
+    };
+    match (deletion.is_dir, facts.kind) {
+        (true, Kind::Dir) if is_same_inode(&facts, &deletion.stamp) => holding.remove_dir(name)?,
+        (false, Kind::File | Kind::Link) if is_unchanged(&facts, &deletion.stamp) => {
+            holding.remove_file(name)?;
+        }
+        (true, Kind::Dir) | (false, Kind::File | Kind::Link) => {
+            return Ok(Some("it was changed while everything else was placed"));
+        }
+        _ => return Ok(Some(SOMETHING_ELSE)),
+    }
+    Ok(None)
+}
+
+fn is_same_inode(facts: &Facts, stamp: &FileStamp) -> bool {
+    (facts.stamp.dev, facts.stamp.ino) == (stamp.dev, stamp.ino)
+}
+
+/// Whether nobody wrote to it. Its other names may have been deleted meanwhile, which changes its ctime.
+fn is_unchanged(facts: &Facts, stamp: &FileStamp) -> bool {
+    is_same_inode(facts, stamp)
+        && (facts.stamp.size, facts.stamp.mtime_ns) == (stamp.size, stamp.mtime_ns)
+}
+
+/// Makes a directory, if none is there by now. One that is to be shared is before it gets its name, so
+/// that whoever finds one need not ask.
+pub(super) fn make_dir(holding: &HeldDir, name: &[u8], share: Permissions) -> io::Result<()> {
+    let made = if share.add_dir_mode != 0 || share.group.is_some() {
+        beside(ContentHash::of(name), |other| {
+            make_shared(holding, other, name, share)
+        })
+    } else {
+        holding.create_dir(name, 0o777)
+    };
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match holding.look(name)? {
+            Some(facts) if facts.kind == Kind::Dir => Ok(()),
+            _ => Err(error),
+        },
+        made => made,
+    }
+}
+
+fn make_shared(holding: &HeldDir, other: &[u8], name: &[u8], share: Permissions) -> io::Result<()> {
+    holding.create_dir(other, 0o777)?;
+    let named = holding
+        .dir(other)
+        .and_then(|dir| dir.share(share.add_dir_mode, share.group))
+        .and_then(|()| holding.rename_to_free(other, holding, name));
+    let error = match named {
+        Ok(true) => return Ok(()),
+        Ok(false) => Errno::EXIST.into(),
+        Err(error) => error,
+    };
+    removed(holding.remove_dir(other));
+    Err(error)
+}
+
+/// Does it under a name that nobody can guess, and again if that was taken for left behind meanwhile.
+fn beside(key: ContentHash, mut make: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match make(&new_name(key)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
+            made => return made,
+        }
+    }
+}
+
+/// What cannot be removed now, the next download removes.
+fn removed(removed: io::Result<()>) {
+    if let Err(error) = removed {
+        tracing::debug!(%error, "something unfinished stays behind");
     }
 }
 
@@ -128,70 +206,32 @@ pub(super) fn occupant_of(dir: &HeldDir, name: &[u8]) -> io::Result<Option<Occup
 
 /// Puts a link over a file or link, which is there until the link is.
 fn replace_by_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<Linked> {
-    let key = attachfs_manifest::ContentHash::of(text);
-    let beside = super::part::new_name(key)?;
-    dir.create_link(&beside, text)?;
-    if let Err(error) = dir.rename(&beside, name) {
-        dir.remove_file(&beside)?;
-        return Err(error);
-    }
+    beside(ContentHash::of(text), |other| {
+        dir.create_link(other, text)?;
+        dir.rename(other, dir, name)
+            .inspect_err(|_| removed(dir.remove_file(other)))
+    })?;
     Ok(Linked::Made)
 }
 
 /// Makes a link under the first name of a copy that is free, unless one of those before is the same.
-fn copy_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<Linked> {
-    let mut number = 1;
-    loop {
-        let copy = copy_name(name, number);
-        match dir.create_link(&copy, text) {
+fn copy_link(
+    dir: &HeldDir,
+    text: &[u8],
+    copies: impl Iterator<Item = io::Result<(Vec<u8>, ManifestPath)>>,
+) -> io::Result<Linked> {
+    for copy in copies {
+        let (name, _) = copy?;
+        match dir.create_link(&name, text) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let is_same = occupant_of(dir, &copy)? == Some(Occupant::Link)
-                    && dir.read_link(&copy)? == text;
+                let is_same = occupant_of(dir, &name)? == Some(Occupant::Link)
+                    && dir.read_link(&name)? == text;
                 if is_same {
                     return Ok(Linked::There);
                 }
             }
-            made => return made.map(|()| Linked::Copied(copy)),
-        }
-        number += 1;
-    }
-}
-
-/// What became of deletions.
-#[derive(Debug, Default)]
-pub(super) struct Deleted {
-    pub(super) count: u64,
-    pub(super) left: Vec<Remark>,
-    pub(super) failed: Vec<Failed>,
-}
-
-impl Deleted {
-    /// Deletes all of these, as far as they can be.
-    pub(super) fn delete(&mut self, root: &HeldDir, deletions: &[Deletion]) {
-        let mut dirs = Dirs::new(root);
-        for deletion in deletions {
-            match dirs.delete(deletion) {
-                Ok(None) => self.count += 1,
-                Ok(Some(why)) => self.leave(deletion, why),
-                Err(error) => self.failed.push(Failed {
-                    path: deletion.path.to_string(),
-                    error: format!("cannot delete it: {error}"),
-                }),
-            }
+            made => return made.map(|()| Linked::Copied(name)),
         }
     }
-
-    pub(super) fn add(&mut self, more: Self) {
-        self.count += more.count;
-        self.left.extend(more.left);
-        self.failed.extend(more.failed);
-    }
-
-    /// Notes that it is not deleted.
-    pub(super) fn leave(&mut self, deletion: &Deletion, why: &str) {
-        self.left.push(Remark {
-            path: deletion.path.to_string(),
-            why: why.to_owned(),
-        });
-    }
+    Err(Errno::EXIST.into())
 }

@@ -1,5 +1,7 @@
 //! What happens where something else is.
 
+use attachfs_store::fault::{Failure, Fault};
+
 use super::*;
 
 fn wanted(setup: &Setup) -> Snapshot {
@@ -32,6 +34,55 @@ async fn by_default_a_file_that_differs_stays_and_a_copy_is_made_once() {
     assert_eq!(setup.text("a.tar (2).gz"), "new");
     assert_eq!(counts(&setup.place(&wanted).await), (2, 0, 2, 0));
     assert_eq!(setup.names(), all);
+}
+
+#[tokio::test]
+async fn a_copy_never_gets_a_name_that_the_manifest_means_otherwise() {
+    let mut setup = Setup::new();
+    // Then what comes first is placed first.
+    setup.options.max_in_flight = 1;
+    setup.there("a.exr", "mine");
+    setup.there("l", "mine");
+    let wanted = snapshot([
+        ("a (1).exr", setup.file("other")),
+        ("a.exr", setup.file("new")),
+        ("l", link("a.exr")),
+        ("l (1)", setup.file("a file")),
+    ]);
+    let missing = Rule::on(CallKind::Get, Fault::Before(Failure::NotFound));
+    setup.fails(missing.of(hash_of(&wanted.get(&path("a (1).exr")).unwrap())));
+    let report = setup.place(&wanted).await;
+    let expected = [copied("a.exr", "a (2).exr"), copied("l", "l (2)")];
+    assert_eq!(report.copied, expected);
+    setup.fault.heal();
+    assert!(setup.place(&wanted).await.summary.is_complete());
+    assert_eq!(setup.text("a (1).exr"), "other");
+}
+
+#[tokio::test]
+async fn a_copy_that_the_diff_deletes_is_none() {
+    let setup = Setup::new();
+    setup.there("a", "mine");
+    setup.there("a (1)", "new");
+    let changes = diff([
+        ("a", Change::Put(setup.file("new"))),
+        ("a (1)", Change::DeleteFile),
+    ]);
+    let report = setup.apply(&changes).await;
+    assert_eq!(report.copied, [copied("a", "a (2)")]);
+    assert_eq!(setup.names(), ["a", "a (2)"]);
+}
+
+#[tokio::test]
+async fn the_longest_names_have_copies_too() {
+    let setup = Setup::new();
+    let name = "a".repeat(251) + ".exr";
+    setup.there(&name, "mine");
+    let wanted = snapshot([(&name, setup.file("new"))]);
+    assert_eq!(counts(&setup.place(&wanted).await), (1, 1, 0, 0));
+    let copy = "a".repeat(247) + " (1).exr";
+    assert_eq!(setup.text(&copy), "new");
+    assert_eq!(counts(&setup.place(&wanted).await), (1, 0, 1, 0));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Diffs on a folder that holds what they were made from, or something else.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use attachfs_store::fault::{Failure, Fault};
 
 use super::*;
@@ -67,10 +69,12 @@ async fn a_directory_becomes_a_file_and_a_file_a_directory() {
     for expected in [(2, 2, 0, 0), (2, 0, 2, 0)] {
         let report = setup.apply(&changes).await;
         assert_eq!(counts(&report), expected, "{report:?}");
+        assert_eq!(report.left, [], "the second time too");
         assert_eq!(
             (setup.text("d"), setup.text("f/g")),
             ("d".into(), "g".into())
         );
+        assert_eq!(setup.leftovers(), 0);
     }
 }
 
@@ -154,4 +158,231 @@ async fn what_is_in_the_place_of_something_else_stays_until_that_can_be_had() {
         assert_eq!(setup.text("d"), "d");
         assert_eq!(fs::read(setup.at("f/g")).unwrap(), long(1600));
     }
+}
+
+/// The store does not have the object of this.
+fn is_missing(setup: &Setup, node: &Node) {
+    let missing = Rule::on(CallKind::Get, Fault::Before(Failure::NotFound));
+    setup.fails(missing.of(hash_of(node)));
+}
+
+fn paths(remarks: &[Remark]) -> Vec<&str> {
+    remarks.iter().map(|remark| &remark.path[..]).collect()
+}
+
+#[tokio::test]
+async fn what_is_moved_out_of_a_directory_that_becomes_a_link_stays_until_it_is_elsewhere() {
+    let setup = overwriting();
+    setup.there("d/big", "big");
+    let moved = setup.file("big");
+    is_missing(&setup, &moved);
+    let changes = diff([
+        ("d", Change::DeleteDir),
+        ("d", Change::Put(link("e"))),
+        ("d/big", Change::DeleteFile),
+        ("e/big", Change::Put(moved)),
+    ]);
+    let report = setup.apply(&changes).await;
+    assert_eq!(report.deleted, 0);
+    assert_eq!(paths(&report.left), ["d", "d/big"]);
+    assert_eq!(
+        counts(&report),
+        (2, 0, 0, 2),
+        "the link is told to be missing"
+    );
+    assert_eq!(setup.text("d/big"), "big");
+    setup.fault.heal();
+    let report = setup.apply(&changes).await;
+    assert_eq!((counts(&report), report.deleted), ((2, 2, 0, 0), 2));
+    assert_eq!(
+        (setup.text("d/big"), setup.at("d").is_symlink()),
+        ("big".into(), true)
+    );
+    let again = setup.apply(&changes).await;
+    assert_eq!((counts(&again), again.left), ((2, 0, 2, 0), vec![]));
+}
+
+#[tokio::test]
+async fn nothing_is_cleared_away_while_anything_is_missing() {
+    let empty = |setup: &Setup| setup.file("");
+    let small = |setup: &Setup| setup.file("small");
+    let large = |setup: &Setup| setup.chunks(&long(4000));
+    let kinds: [fn(&Setup) -> Node; 3] = [empty, small, large];
+    for below in kinds {
+        let setup = overwriting();
+        for name in ["d/e", "f"] {
+            setup.there(name, name);
+        }
+        let missing = setup.file("missing");
+        is_missing(&setup, &missing);
+        let changes = diff([
+            ("d", Change::DeleteDir),
+            ("d", Change::Put(below(&setup))),
+            ("d/e", Change::DeleteFile),
+            ("f", Change::DeleteFile),
+            ("f", Change::Put(Node::Dir)),
+            ("f/g/h", Change::Put(below(&setup))),
+            ("f/l", Change::Put(link("d"))),
+            ("missing", Change::Put(missing)),
+        ]);
+        let report = setup.apply(&changes).await;
+        assert_eq!((report.deleted, report.summary.processed.count), (0, 0));
+        assert_eq!(paths(&report.left), ["d", "d/e", "f"]);
+        let failed: Vec<_> = report.summary.errors.iter().map(|f| &f.path[..]).collect();
+        assert_eq!(failed, ["d", "f", "f/g", "f/g/h", "f/l", "missing"]);
+        assert_eq!(
+            (setup.text("d/e"), setup.text("f")),
+            ("d/e".into(), "f".into())
+        );
+        setup.fault.heal();
+        setup.record.clear();
+        let report = setup.apply(&changes).await;
+        assert_eq!(counts(&report), (4, 4, 0, 0), "{report:?}");
+        assert_eq!(report.left, []);
+        assert_eq!(setup.names(), ["d", "f", "missing"]);
+        assert_eq!(
+            fs::read(setup.at("f/l")).unwrap(),
+            fs::read(setup.at("f/g/h")).unwrap()
+        );
+        if setup.at("d").metadata().unwrap().len() == 4000 {
+            assert_eq!(setup.gets(), 1, "what was large had been kept");
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_things_that_take_each_others_places_stay_until_both_can_be_had() {
+    let setup = overwriting();
+    setup.there("d/big", "big");
+    setup.there("x", "x");
+    let big = setup.file("big");
+    is_missing(&setup, &big);
+    let changes = diff([
+        ("d", Change::DeleteDir),
+        ("d", Change::Put(setup.file("x"))),
+        ("d/big", Change::DeleteFile),
+        ("x", Change::DeleteFile),
+        ("x/big", Change::Put(big)),
+    ]);
+    let report = setup.apply(&changes).await;
+    assert_eq!((counts(&report), report.deleted), ((2, 0, 0, 2 + 1), 0));
+    assert_eq!(
+        (setup.text("d/big"), setup.text("x")),
+        ("big".into(), "x".into())
+    );
+    assert_eq!(setup.leftovers(), 0);
+    setup.fault.heal();
+    setup.apply(&changes).await;
+    assert_eq!(
+        (setup.text("d"), setup.text("x/big")),
+        ("x".into(), "big".into())
+    );
+}
+
+#[test]
+fn nothing_is_cleared_away_for_what_is_gone_again() {
+    let setup = overwriting();
+    setup.there("f", "f");
+    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
+    let stamp = place.dir.look(b"f").unwrap().unwrap().stamp;
+    let part = Part::create(place.dir.dir(b"").unwrap(), ContentHash::of(b""), 1, false).unwrap();
+    let run = setup.run(place);
+    let step = plan::FileStep {
+        path: path("f/g"),
+        file: setup.file("g").as_file().unwrap().clone(),
+        place: plan::Place::Free,
+        swap: Some(path("f")),
+    };
+    let Ok(file::Outcome::Waits(waiting)) = run.finish(&part, &step, file::Target::Free) else {
+        panic!("it waits");
+    };
+    run.waiting.lock().insert(path("f"), vec![*waiting]);
+    fs::remove_file(setup.at(str::from_utf8(part.name()).unwrap())).unwrap();
+    let swap = plan::Swap {
+        deletions: vec![plan::Deletion {
+            path: path("f"),
+            is_dir: false,
+            stamp,
+        }],
+        dirs: vec![path("f")],
+        links: Vec::new(),
+    };
+    run.make_swaps(&[(path("f"), swap)].into()).unwrap();
+    let report = run.report.lock();
+    assert_eq!(
+        (report.deleted, report.summary.errors.len()),
+        (0, 2),
+        "{report:?}"
+    );
+    assert_eq!(setup.text("f"), "f");
+}
+
+#[tokio::test]
+async fn what_the_manifest_has_under_another_name_is_not_deleted() {
+    let setup = overwriting();
+    setup.there("A.txt", "text");
+    // As a file system shows it for which the two names are one.
+    fs::hard_link(setup.at("A.txt"), setup.at("a.txt")).unwrap();
+    let file = fs::File::options()
+        .write(true)
+        .open(setup.at("a.txt"))
+        .unwrap();
+    attachfs_durable::set_modified(&file, TIME / 1_000_000, 123_456_000).unwrap();
+    let changes = diff([
+        ("A.txt", Change::DeleteFile),
+        ("a.txt", Change::Put(setup.file("text"))),
+    ]);
+    let report = setup.apply(&changes).await;
+    assert_eq!((counts(&report), report.deleted), ((1, 0, 1, 0), 0));
+    assert_eq!(paths(&report.left), ["A.txt"]);
+    assert_eq!(setup.text("A.txt"), "text");
+}
+
+#[tokio::test]
+async fn what_somebody_saves_while_other_files_are_fetched_is_not_deleted() {
+    let setup = overwriting();
+    for name in ["written", "renamed", "gone"] {
+        setup.there(name, "old");
+    }
+    let changes = diff([
+        ("gone", Change::DeleteFile),
+        ("new", Change::Put(setup.file("new"))),
+        ("renamed", Change::DeleteFile),
+        ("written", Change::DeleteFile),
+    ]);
+    let hold = setup.record.hold(CallKind::Get);
+    let apply = setup.apply(&changes);
+    let meanwhile = async {
+        setup.record.wait_in_flight(CallKind::Get, 1).await;
+        setup.there("written", "mine");
+        setup.there("saved", "mine");
+        fs::rename(setup.at("saved"), setup.at("renamed")).unwrap();
+        drop(hold);
+    };
+    let (report, ()) = tokio::join!(apply, meanwhile);
+    assert_eq!(paths(&report.left), ["renamed", "written"]);
+    assert_eq!(report.deleted, 1);
+    assert_eq!(
+        (setup.text("written"), setup.text("renamed")),
+        ("mine".into(), "mine".into())
+    );
+}
+
+#[test]
+fn what_cannot_be_looked_at_to_be_deleted_is_told_and_holds_up_nothing() {
+    as_anybody(async || {
+        let setup = overwriting();
+        setup.there("closed/gone", "gone");
+        setup.there("gone", "gone");
+        let closed = setup.at("closed");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+        let changes = diff([
+            ("closed/gone", Change::DeleteFile),
+            ("gone", Change::DeleteFile),
+        ]);
+        let report = setup.apply(&changes).await;
+        assert_eq!((counts(&report), report.deleted), ((0, 0, 0, 1), 1));
+        assert_eq!(report.summary.errors[0].path, "closed/gone");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    });
 }

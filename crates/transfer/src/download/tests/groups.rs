@@ -7,19 +7,6 @@ use crate::download::plan::{FileStep, Place};
 /// One that no test runs in.
 const FOREIGN: u32 = 54_321;
 
-/// Runs this where it, and every thread that it starts, may give files only to groups of its own.
-fn as_anybody<T: Send + 'static>(run: impl AsyncFnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::spawn(|| {
-        let mut sets = rustix::thread::capabilities(None).unwrap();
-        sets.effective.remove(rustix::thread::CapabilitySet::CHOWN);
-        rustix::thread::set_capabilities(None, sets).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.enable_all().build().unwrap();
-        runtime.block_on(run())
-    });
-    thread.join().unwrap()
-}
-
 fn foreign() -> Setup {
     let mut setup = Setup::new();
     setup.options.permissions.group = Some(FOREIGN);
@@ -40,6 +27,63 @@ fn a_group_that_may_not_be_given_is_told_before_anything_is_fetched() {
 }
 
 #[test]
+fn directories_without_files_ask_for_their_group_too_and_nothing_is_made() {
+    as_anybody(async || {
+        let setup = foreign();
+        fs::create_dir(setup.root()).unwrap();
+        let wanted = snapshot([("d/e", Node::Dir)]);
+        let error = setup.try_to(Wanted::Snapshot(&wanted)).await.unwrap_err();
+        assert!(error.to_string().contains("group"), "{error}");
+        assert_eq!(setup.names(), [] as [&str; 0]);
+    });
+}
+
+#[test]
+fn a_group_that_may_not_be_given_is_no_trouble_where_nothing_is_made() {
+    as_anybody(async || {
+        let setup = foreign();
+        let wanted = snapshot([("d/a", setup.file("a")), ("l", link("d"))]);
+        let permitted = Setup {
+            options: DownloadOptions::default(),
+            ..setup
+        };
+        permitted.place(&wanted).await;
+        let setup = Setup {
+            options: foreign().options,
+            ..permitted
+        };
+        assert_eq!(counts(&setup.place(&wanted).await), (2, 0, 2, 0));
+    });
+}
+
+#[test]
+fn a_file_that_only_its_bytes_tell_from_the_wanted_one_asks_before_it_is_fetched() {
+    as_anybody(async || {
+        let setup = foreign();
+        setup.there("a", "mine");
+        let wanted = snapshot([("a", setup.file("text"))]);
+        let error = setup.try_to(Wanted::Snapshot(&wanted)).await.unwrap_err();
+        assert!(error.to_string().contains("group"), "{error}");
+        assert_eq!(setup.gets(), 0);
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_shared_is_not_made() {
+    as_anybody(async || {
+        let temp = TempDir::new().unwrap();
+        let held = HeldDir::open(&temp.path().canonicalize().unwrap()).unwrap();
+        let share = foreign().options.permissions;
+        tree::make_dir(&held, b"d", share).unwrap_err();
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+        let setup = foreign();
+        let wanted = snapshot([("a", setup.file("a"))]);
+        setup.try_to(Wanted::Snapshot(&wanted)).await.unwrap_err();
+        assert!(!setup.root().exists());
+    });
+}
+
+#[test]
 fn what_was_fetched_of_a_file_that_cannot_be_finished_is_kept() {
     as_anybody(async || {
         let setup = foreign();
@@ -49,6 +93,7 @@ fn what_was_fetched_of_a_file_that_cannot_be_finished_is_kept() {
             path: path("f"),
             file: setup.file("abc").as_file().unwrap().clone(),
             place: Place::Free,
+            swap: None,
         };
         let run = Arc::new(setup.run(place));
         assert!(run.large(&Arc::new(step), Target::Free).await.is_err());

@@ -76,6 +76,8 @@ async fn nothing_is_deleted_through_a_link() {
         .await;
     untouched(&outside);
     assert_eq!(report.deleted, 1, "the link itself");
+    let left: Vec<_> = report.left.iter().map(|left| &left.path[..]).collect();
+    assert_eq!(left, ["d", "d/victim"], "both are told");
     assert_eq!(setup.names(), ["d"]);
 }
 

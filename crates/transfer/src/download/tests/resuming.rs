@@ -1,13 +1,10 @@
 //! What was interrupted is gone on with.
 
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use attachfs_scan::cache::{Day, HashCacheOptions, HashCaches};
 use attachfs_store::fault::{Failure, Fault};
 
 use super::*;
-use crate::ProgressEvent;
+use crate::download::plan::{Deletion, FileStep, LinkStep, Place};
 
 /// Downloads block after block until the store has given so many, and stops there.
 async fn interrupted(setup: &Setup, wanted: &Snapshot, gets: usize) {
@@ -43,8 +40,17 @@ async fn blocks_that_were_fetched_before_an_interruption_are_not_fetched_again()
         let wanted = snapshot([("big", node)]);
         interrupted(&setup, &wanted, 12).await;
         assert_eq!(setup.names().len(), 1, "one part");
-        assert_eq!(counts(&setup.place(&wanted).await), (1, 1, 0, 0));
+        let listener = listening(|_| false);
+        let report = setup.listened(Wanted::Snapshot(&wanted), &listener).await;
+        let report = report.unwrap();
+        assert_eq!(counts(&report), (1, 1, 0, 0));
         assert_eq!(setup.gets(), all - 12);
+        let (done, skipped, total) = listener.bytes();
+        assert_eq!((done, total), (20_000, 20_000));
+        assert!(skipped >= 9000, "{skipped}");
+        let summary = &report.summary;
+        let counted = (summary.processed.bytes, summary.skipped.bytes);
+        assert_eq!(counted, (20_000 - skipped, skipped));
         assert_eq!(setup.names(), ["big"]);
         assert_eq!(fs::read(setup.at("big")).unwrap(), bytes);
     }
@@ -109,35 +115,14 @@ async fn a_failure_of_the_store_in_the_middle_is_gone_on_from() {
 
 #[tokio::test]
 async fn a_listener_that_has_enough_ends_it_and_the_next_one_goes_on() {
-    struct Enough(AtomicBool);
-    impl Progress for Enough {
-        fn update(&self, event: &ProgressEvent) -> ControlFlow<()> {
-            if event.items_done > 0 {
-                self.0.store(true, Ordering::Relaxed);
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        }
-    }
     let setup = Setup::new();
     let entries: Vec<_> = (0..500)
         .map(|i| (path(&format!("f{i}")), setup.file(format!("file {i}"))))
         .collect();
     let wanted = Snapshot::new(ChunkSize::WholeFile, None, entries).unwrap();
-    let sources = Sources {
-        store: Arc::clone(&setup.record) as _,
-        nearby: None,
-    };
-    let enough = Enough(AtomicBool::new(false));
-    let error = download(
-        &setup.root(),
-        Wanted::Snapshot(&wanted),
-        sources,
-        &setup.options,
-        &enough,
-    )
-    .await
-    .unwrap_err();
+    let enough = listening(|event| event.phase == Phase::Download && event.items_done > 0);
+    let placed = setup.listened(Wanted::Snapshot(&wanted), &enough).await;
+    let error = placed.unwrap_err();
     assert!(
         matches!(error.source, TransferError::Cancelled(_)),
         "{error}"
@@ -149,6 +134,173 @@ async fn a_listener_that_has_enough_ends_it_and_the_next_one_goes_on() {
     assert!(report.summary.is_complete());
     assert!(report.summary.skipped.count > 0);
     assert_eq!(setup.names().len(), 500);
+}
+
+#[tokio::test]
+async fn who_has_enough_of_looking_is_heard() {
+    let setup = Setup::new();
+    let wanted = snapshot([("a", setup.file("a"))]);
+    let enough = listening(|event| event.phase == Phase::Scan);
+    let placed = setup.listened(Wanted::Snapshot(&wanted), &enough).await;
+    let error = placed.unwrap_err().source;
+    assert!(matches!(error, TransferError::Cancelled(_)), "{error}");
+    assert_eq!((setup.gets(), setup.names().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn every_quick_act_stops_when_it_is_told_to() {
+    let setup = Setup::new();
+    setup.there("gone", "gone");
+    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
+    let stamp = place.dir.look(b"gone").unwrap().unwrap().stamp;
+    let run = setup.run(place);
+    let deletion = Deletion {
+        path: path("gone"),
+        is_dir: false,
+        stamp,
+    };
+    let link = LinkStep {
+        path: path("l"),
+        target: LinkTarget::Root,
+        taken: None,
+    };
+    let swap = plan::Swap {
+        deletions: vec![deletion.clone()],
+        ..plan::Swap::default()
+    };
+    run.meter.stop();
+    run.make_dirs(&[path("d")]).unwrap_err();
+    run.make_links(&[link]).unwrap_err();
+    run.make_swaps(&[(path("gone"), swap)].into()).unwrap_err();
+    run.make_deletions(&[deletion]).unwrap_err();
+    run.sync(&[vec![]].into()).unwrap_err();
+    assert_eq!(setup.names(), ["gone"]);
+}
+
+#[tokio::test]
+async fn what_was_deleted_before_it_stopped_is_told() {
+    let setup = Setup::new();
+    setup.there("gone", "gone");
+    setup.there("d/mine", "mine");
+    let changes = diff([
+        ("d", Change::DeleteDir),
+        ("gone", Change::DeleteFile),
+        ("new", Change::Put(setup.file("new"))),
+    ]);
+    let enough = listening(|_| !setup.at("gone").exists());
+    let stopped = setup.listened(Wanted::Diff(&changes), &enough).await;
+    let report = stopped.unwrap_err().report;
+    assert_eq!((report.deleted, report.left.len()), (1, 1), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_came_while_it_was_fetched_counts_once() {
+    for bytes in [b"new".to_vec(), long(4000)] {
+        let setup = Setup::new();
+        let wanted = snapshot([("a", setup.file(&bytes))]);
+        let hold = setup.record.hold(CallKind::Get);
+        let listener = listening(|_| false);
+        let place = setup.listened(Wanted::Snapshot(&wanted), &listener);
+        let meanwhile = async {
+            setup.record.wait_in_flight(CallKind::Get, 1).await;
+            fs::write(setup.at("a"), &bytes).unwrap();
+            drop(hold);
+        };
+        let (report, ()) = tokio::join!(place, meanwhile);
+        assert_eq!(counts(&report.unwrap()), (1, 0, 1, 0));
+        let all = bytes.len() as u64;
+        assert_eq!(listener.bytes(), (all, 0, all));
+    }
+}
+
+#[test]
+fn only_room_that_is_taken_and_can_be_gone_on_with_is_not_asked_for_again() {
+    let setup = Setup::new();
+    fs::create_dir(setup.root()).unwrap();
+    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
+    let step = FileStep {
+        path: path("f"),
+        file: setup.file(long(100_000)).as_file().unwrap().clone(),
+        place: Place::Free,
+        swap: None,
+    };
+    let part = || {
+        let key = large::key_of(&step);
+        Part::create(place.dir.dir(b"").unwrap(), key, 100_000, false).unwrap()
+    };
+    let room_of = |part: &Part| {
+        let mut leftovers = Leftovers::default();
+        leftovers.add(b"", large::key_of(&step), part.name().to_vec());
+        leftovers.room_of(&place.dir, &step)
+    };
+    let in_use = part();
+    in_use.reserve().unwrap();
+    assert_eq!(room_of(&in_use), 0);
+    in_use.put_by();
+    in_use.file().unlock().unwrap();
+    assert_eq!(room_of(&in_use), 100_000);
+    let sparse = part();
+    sparse.file().set_len(100_000).unwrap();
+    sparse.file().unlock().unwrap();
+    assert!(room_of(&sparse) < 100_000);
+}
+
+#[tokio::test]
+async fn links_and_directories_that_did_not_get_their_names_are_removed() {
+    let setup = Setup::new();
+    fs::create_dir(setup.root()).unwrap();
+    let left = |number| {
+        let name = names::part_name(ContentHash::of(b"text"), number);
+        setup.at(&String::from_utf8(name).unwrap())
+    };
+    std::os::unix::fs::symlink("nowhere", left(1)).unwrap();
+    fs::create_dir(left(2)).unwrap();
+    setup.place(&snapshot([("a", setup.file("a"))])).await;
+    assert_eq!(setup.names(), ["a"]);
+}
+
+#[tokio::test]
+async fn what_was_read_is_remembered_while_the_download_goes_on() {
+    let mut setup = Setup::new();
+    let home = TempDir::new().unwrap();
+    let own = HashCacheOptions::new(home.path().join("hashes"), "here".into(), Day(20_000));
+    setup.options.caches = Some(Arc::new(HashCaches::open(Some(&own), None)));
+    setup.there("a", "small");
+    let file = fs::File::options().write(true).open(setup.at("a")).unwrap();
+    attachfs_durable::set_modified(&file, TIME / 1_000_000, 123_456_000).unwrap();
+    let wanted = snapshot([("a", setup.file("small")), ("b", setup.file("b"))]);
+    // What was changed just now is not remembered at all.
+    let settled = std::time::SystemTime::now() + attachfs_scan::cache::SETTLED;
+    while std::time::SystemTime::now() < settled {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let _hold = setup.record.hold(CallKind::Get);
+    let another = HashCaches::open(Some(&own), None);
+    let ground = Ground::open(setup.root().canonicalize().unwrap()).unwrap();
+    let stamp = attachfs_durable::FileStamp::of(&file).unwrap();
+    let scanned = ground.file(path("a").borrowed(), stamp, false);
+    let cut = ChunkSize::Bytes(1500.try_into().unwrap());
+    let known = async {
+        let is_known = || {
+            let now = std::time::SystemTime::now();
+            another.look_up(&[&scanned], cut, now) != [None]
+        };
+        while !is_known() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        placed = setup.place(&wanted) => panic!("{placed:?}"),
+        known = tokio::time::timeout(std::time::Duration::from_mins(1), known) => known.unwrap(),
+    }
+}
+
+#[test]
+fn every_file_system_that_was_written_to_is_synced_once() {
+    let root = HeldDir::open(std::path::Path::new("/")).unwrap();
+    let dirs = [&b""[..], b"dev", b"none", b"proc", b"proc/self/attr"];
+    let dirs = dirs.map(<[u8]>::to_vec).into();
+    assert_eq!(acts::one_of_each_file_system(&root, &dirs).len(), 3);
 }
 
 #[tokio::test]

@@ -96,6 +96,121 @@ async fn other_bytes_of_the_same_length_and_time_are_found_out() {
 }
 
 #[tokio::test]
+async fn the_right_bytes_under_another_time_get_their_time_and_are_not_fetched() {
+    for conflict in [Conflict::CreateCopy, Conflict::Skip, Conflict::Overwrite] {
+        let mut setup = Setup::new();
+        setup.options.conflict = conflict;
+        setup.there("a", "small");
+        let wanted = snapshot([("a", setup.file("small"))]);
+        let report = setup.place(&wanted).await;
+        assert_eq!(counts(&report), (1, 0, 1, 0));
+        assert_eq!((setup.gets(), setup.names()), (0, vec!["a".to_owned()]));
+        assert_eq!(microseconds(&setup.at("a")), TIME);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_lost_its_time_is_still_the_copy() {
+    let setup = Setup::new();
+    setup.there("a", "mine");
+    setup.there("a (1)", "small");
+    let wanted = snapshot([("a", setup.file("small"))]);
+    assert_eq!(counts(&setup.place(&wanted).await), (1, 0, 1, 0));
+    assert_eq!(setup.names(), ["a", "a (1)"]);
+}
+
+#[tokio::test]
+async fn a_file_with_another_name_is_neither_made_runnable_nor_given_a_time() {
+    for (wants_time, is_runnable) in [(true, false), (false, true)] {
+        let setup = Setup::new();
+        setup.there("f", "same");
+        let outside = setup.temp.path().join("outside");
+        fs::hard_link(setup.at("f"), &outside).unwrap();
+        if !wants_time {
+            let file = fs::File::options().write(true).open(&outside).unwrap();
+            attachfs_durable::set_modified(&file, TIME / 1_000_000, 123_456_000).unwrap();
+        }
+        let before = (
+            mode(&outside),
+            fs::metadata(&outside).unwrap().modified().unwrap(),
+        );
+        let mut node = setup.file("same");
+        if is_runnable {
+            node = runnable(node);
+        }
+        let report = setup.place(&snapshot([("f", node)])).await;
+        assert_eq!(report.copied.len(), 1, "{report:?}");
+        let after = (
+            mode(&outside),
+            fs::metadata(&outside).unwrap().modified().unwrap(),
+        );
+        assert_eq!(before, after);
+    }
+}
+
+#[test]
+fn the_right_bytes_of_somebody_elses_file_are_skipped_and_what_cannot_be_set_is_told() {
+    let setup = Setup::new();
+    setup.there("run", "run");
+    if std::os::unix::fs::chown(setup.at("run"), Some(54_321), None).is_err() {
+        // Only root can prepare this.
+        return;
+    }
+    as_anybody(async move || {
+        let wanted = snapshot([("run", runnable(setup.file("run")))]);
+        let report = setup.place(&wanted).await;
+        assert_eq!(counts(&report), (1, 0, 1, 0));
+        let why = &report.left[0].why;
+        assert!(why.starts_with("cannot make it executable: "), "{why}");
+    });
+}
+
+#[test]
+fn a_file_that_may_not_be_read_differs() {
+    as_anybody(async || {
+        for (conflict, expected) in [
+            (Conflict::CreateCopy, (1, 1, 0, 0)),
+            (Conflict::Skip, (1, 0, 1, 0)),
+            (Conflict::Overwrite, (1, 1, 0, 0)),
+        ] {
+            let mut setup = Setup::new();
+            setup.options.conflict = conflict;
+            setup.there("a", "small");
+            fs::set_permissions(setup.at("a"), fs::Permissions::from_mode(0o000)).unwrap();
+            let report = setup.place(&snapshot([("a", setup.file("small"))])).await;
+            assert_eq!(counts(&report), expected, "{conflict:?} {report:?}");
+        }
+    });
+}
+
+#[tokio::test]
+async fn no_more_files_are_read_at_once_than_are_written() {
+    let setup = Setup::new();
+    setup.there("a", "small");
+    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
+    let found = place.dir.look(b"a").unwrap().unwrap();
+    let run = Arc::new(setup.run(place));
+    let step = FileStep {
+        path: path("a"),
+        file: setup.file("small").as_file().unwrap().clone(),
+        place: Place::Alike(found.stamp),
+        swap: None,
+    };
+    let all = run.writers.available_permits();
+    let free = run.acting.available_permits();
+    let held = run.writers.acquire_many(all as u32).await.unwrap();
+    let mut reading = std::pin::pin!(Arc::clone(&run).file(step));
+    tokio::select! {
+        biased;
+        done = &mut reading => panic!("{done:?}"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(run.acting.available_permits(), free, "none is being read");
+    drop(held);
+    reading.await.unwrap();
+}
+
+#[tokio::test]
 async fn an_execute_bit_that_is_missing_is_added_without_a_fetch() {
     let setup = Setup::new();
     let wanted = snapshot([("run", runnable(setup.file("run")))]);
@@ -122,8 +237,12 @@ async fn permissions_are_added_to_what_is_made() {
     let mut setup = Setup::new();
     fs::create_dir_all(setup.at("old")).unwrap();
     fs::set_permissions(setup.at("old"), fs::Permissions::from_mode(0o700)).unwrap();
+    let mine = rustix::process::getegid().as_raw();
+    // Only root can give another one for sure.
+    let is_root = rustix::process::geteuid().is_root();
+    let group = if is_root { mine + 1 } else { mine };
     setup.options.permissions = Permissions {
-        group: Some(rustix::process::getegid().as_raw()),
+        group: Some(group),
         add_file_mode: 0o020,
         add_dir_mode: 0o070,
     };
@@ -138,6 +257,9 @@ async fn permissions_are_added_to_what_is_made() {
     }
     assert_eq!(mode(&setup.at("new")) & 0o070, 0o070);
     assert_eq!(mode(&setup.at("old")), 0o700, "it was there before");
+    let group_of = |name: &str| fs::metadata(setup.at(name)).unwrap().gid();
+    let made = ["new", "new/a", "new/b", "old/c"].map(group_of);
+    assert_eq!((made, group_of("old")), ([group; 4], mine));
 }
 
 #[tokio::test]
@@ -250,11 +372,12 @@ fn a_new_file_that_was_changed_at_once_is_not_remembered() {
         path: path("f"),
         file: setup.file("abc").as_file().unwrap().clone(),
         place: Place::Free,
+        swap: None,
     };
     let run = setup.run(place);
     run.finish(&part, &step, Target::Free).unwrap();
     assert_eq!(run.written.lock().len(), 1);
     part.write(b"abcd", 0).unwrap();
-    run.placed(&part, path("f"), &step);
+    run.placed(&part, path("f"), &step, i128::from(TIME) * 1000);
     assert_eq!(run.written.lock().len(), 1);
 }
