@@ -197,7 +197,7 @@ impl<'a> Building<'a> {
                             let short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
                             return Err(self.failed("read back")(short));
                         }
-                        Bytes::from(bytes)
+                        bytes
                     }
                     Part::Read(range) => self.read(range).await?,
                 };

@@ -77,7 +77,7 @@ mod tests {
         for len in [1, 100, 50, 1 << 20] {
             buffer.grow(len);
             assert!(buffer.as_ref().len() >= len);
-            assert_eq!(buffer.as_mut().as_ptr().addr() % ALIGNMENT, 0);
+            assert!(buffer.as_ref().as_ptr().addr().is_multiple_of(ALIGNMENT));
         }
         assert_eq!(buffer.as_mut().len(), 1 << 20);
     }
@@ -91,7 +91,7 @@ mod tests {
             let bytes = appended((memory, start));
             assert_eq!(bytes.len(), len);
             assert!(bytes.iter().all(|&byte| byte == 7));
-            assert!(len == 0 || bytes.as_ptr().addr() % ALIGNMENT == 0);
+            assert!(len == 0 || bytes.as_ptr().addr().is_multiple_of(ALIGNMENT));
         }
     }
 }

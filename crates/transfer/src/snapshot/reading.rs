@@ -145,5 +145,5 @@ fn read_small(source: &Source, range: Range<u64>) -> Result<Bytes, TransferError
     if bytes.len() as u64 != len {
         return Err(TransferError::changed(&source.path));
     }
-    Ok(bytes.into())
+    Ok(bytes)
 }
