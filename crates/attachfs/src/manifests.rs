@@ -132,10 +132,11 @@ pub async fn read_manifest(
     })
 }
 
-/// Writes a manifest to a file, durably; nobody ever sees half of it.
+/// Writes a manifest to a file, durably; nobody ever sees half of it. Others can use it as the process's umask
+/// lets them.
 pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     use std::io::Write as _;
-    Ok(attachfs_durable::publish(path, |file| {
+    Ok(attachfs_durable::publish_shared(path, |file| {
         file.write_all(bytes)
     })?)
 }
