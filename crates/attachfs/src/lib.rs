@@ -60,7 +60,7 @@ pub use download::{
 };
 pub use error::{Class, Error};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
-pub use limits::raise_open_files;
+pub use limits::{OpenFiles, raise_open_files};
 pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};
 pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;

@@ -26,6 +26,7 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 /// Does what was typed.
 pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
     let Args { globals, verb } = args;
+    let open_files = attachfs::raise_open_files();
     if let Verb::Mount(mount) = &verb
         && !mount.foreground
         && !mount.daemon
@@ -37,7 +38,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
         .build()?;
     let result = runtime.block_on(async {
         match verb {
-            Verb::Run(run) => running::run(&globals, run).await,
+            Verb::Run(run) => running::run(&globals, run, open_files).await,
             Verb::Snapshot(snapshot) => snapshotting::snapshot(&globals, snapshot).await,
             Verb::Upload(upload) => uploading::upload(&globals, upload).await,
             Verb::Mount(mount) => mounting::mount(&globals, mount).await,
