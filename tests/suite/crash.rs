@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use attachfs_test_s3::{Mishap, Request, Rule};
 use rustix::process::Signal;
 
-use crate::machine::{Machine, Mount, args, on_both_stores, until};
+use crate::machine::{Machine, Mount, args, mounting_from_both_stores, until};
 use crate::process::{Running, has_ended, kill_and_wait, said};
 use crate::tree::{Detail, Tree, copy};
 
-on_both_stores![
+mounting_from_both_stores![
     what_had_returned_success_survives_a_kill_while_writing,
     a_commit_killed_at_any_step_ends_in_the_same_manifest,
     a_mount_killed_around_the_publishing_of_its_commit_publishes_once,
@@ -448,7 +448,7 @@ fn is_part(request: &Request, number: u32) -> bool {
 
 #[test]
 fn a_mount_killed_while_a_large_output_is_uploading_commits_the_same_afterwards() {
-    Machine::with_s3(|machine| {
+    Machine::mounting_from_s3(|machine| {
         let large: Vec<u8> = (0..40_000_000_u32)
             .map(|i| (i >> 7) as u8 ^ i as u8)
             .collect();
@@ -485,7 +485,7 @@ fn a_mount_killed_while_a_large_output_is_uploading_commits_the_same_afterwards(
 
 #[test]
 fn a_dead_mount_is_taken_away_by_umount_and_replaced_by_mount() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let manifest = base(machine);
         let mount = machine.mount(args![&manifest], "mnt");
         fs::write(mount.dir.join("new"), "new").unwrap();

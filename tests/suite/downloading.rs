@@ -1,23 +1,24 @@
 //! `attachfs download`, as its users run it: interrupted anywhere, into folders that somebody else works in, onto disks that are full.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use attachfs_test_s3::{Mishap, Rule};
+use attachfs_test_s3::{Mishap, Request, Rule};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::golden::set_mtime;
-use crate::machine::{Machine, args, on_both_stores, skipped};
+use crate::machine::{Machine, args, on_both_stores, skipped, until};
+use crate::process::{Running, said};
 use crate::tree::{Detail, Tree};
 
 on_both_stores![
     a_folder_comes_back_as_it_was,
-    a_download_that_is_killed_again_and_again_ends_with_every_file,
     what_is_there_already_is_not_fetched_again,
     what_differs_is_copied_left_or_replaced,
     a_damaged_object_fails_its_file_and_the_rest_is_placed,
@@ -25,6 +26,9 @@ on_both_stores![
 
 /// Of all files, in nanoseconds.
 const TIME: i64 = 1_700_000_000_123_456_789;
+
+/// How the names begin of files that are still being filled.
+const STAGED: &str = ".attachfs-";
 
 /// A folder with everything that a manifest can hold, and long files.
 fn scene(machine: &Machine, name: &str) -> PathBuf {
@@ -43,27 +47,41 @@ fn scene(machine: &Machine, name: &str) -> PathBuf {
     fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unwrap();
     symlink("../long.exr", root.join("bin/up")).unwrap();
     symlink("run.sh", root.join("bin/in")).unwrap();
-    for file in files_below(&root) {
-        set_mtime(&file, TIME);
+    for file in tree(&root).files() {
+        set_mtime(&root.join(file), TIME);
     }
     root
 }
 
-fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.is_symlink() {
-            found.extend(files_below(&path));
-        } else if !path.is_symlink() {
-            found.push(path);
-        }
-    }
-    found
+/// The objects of the scene: 40 small files, the one that runs, and the long one in five pieces.
+const OBJECTS: usize = 46;
+
+fn tree(root: &Path) -> Tree {
+    Tree::read(root, Detail::Committed)
 }
 
 fn same(one: &Path, other: &Path) {
-    Tree::read(one, Detail::Committed).assert_is(&Tree::read(other, Detail::Committed));
+    tree(one).assert_is(&tree(other));
+}
+
+/// What a download has placed so far; nothing that it is still filling.
+fn placed(root: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(dir) = open.pop() {
+        // What is being filled may go while it is looked at.
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                Ok(kind) if kind.is_file() && !name.as_bytes().starts_with(STAGED.as_bytes()) => {
+                    found.insert(entry.path().strip_prefix(root).unwrap().to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+    found
 }
 
 /// The arguments of a download from the machine's store.
@@ -97,42 +115,183 @@ fn a_folder_comes_back_as_it_was(machine: &Machine) {
     machine
         .ok(into(machine, &manifest, &root))
         .printing("skipped    44 files");
+    let synced = machine.path("synced");
+    machine.ok(with(into(machine, &manifest, &synced), &["--sync"]));
+    same(&synced, &scene);
 }
 
-fn a_download_that_is_killed_again_and_again_ends_with_every_file(machine: &Machine) {
-    let scene = scene(machine, "scene");
-    let manifest = machine.snapshot(&scene, "scene.manifest");
-    let root = machine.path("root");
-    let mut done = 0;
-    for kill_at in 1..25 {
-        let mut download = machine.start(machine.attachfs(into(machine, &manifest, &root)));
-        // After a little more than the run before had done.
-        let wanted = done + kill_at;
-        crate::machine::until("some files are there, or all", || {
-            let there = if root.exists() {
-                files_below(&root).len()
+/// Starts a download, lets it have the first few objects, and gives it when it has placed some of them and waits for the
+/// others.
+fn held(machine: &Machine, manifest: &Path, root: &Path) -> Running {
+    const FIRST: usize = 8;
+    let server = machine.server();
+    let (asked, before) = (fetched(machine, 0).len(), placed(root).len());
+    let hold = Rule::on("GET", Mishap::Hold).of("/Data/").after(FIRST);
+    server.add(hold);
+    let download = machine.start(machine.attachfs(into(machine, manifest, root)));
+    server.wait_for("it waits for objects", |requests| {
+        requests.iter().filter(|of| is_fetch(of)).count() > asked + FIRST
+    });
+    // At most five of them are pieces of one file.
+    until("some files are placed", || placed(root).len() > before + 2);
+    download
+}
+
+fn is_fetch(request: &Request) -> bool {
+    request.method == "GET" && request.path.contains("/Data/")
+}
+
+/// The objects that were asked for since the first `before` requests for objects.
+fn fetched(machine: &Machine, before: usize) -> Vec<String> {
+    let requests = machine.server().requests();
+    let fetches = requests.iter().filter(|of| is_fetch(of)).skip(before);
+    fetches.map(|of| of.path.clone()).collect()
+}
+
+/// The objects of a file of the scene.
+fn objects_of(file: &Path) -> Vec<String> {
+    let bytes = fs::read(file).unwrap();
+    let pieces = bytes.chunks(1 << 20);
+    let hash = |piece| attachfs_manifest::ContentHash::of(piece).to_string();
+    pieces.map(hash).collect()
+}
+
+#[test]
+fn a_download_that_is_killed_again_and_again_ends_with_every_file() {
+    Machine::with_s3(|machine| {
+        let scene = scene(machine, "scene");
+        let whole = tree(&scene);
+        let manifest = machine.snapshot(&scene, "scene.manifest");
+        let root = machine.path("root");
+        let mut rounds = 0;
+        loop {
+            let finished = placed(&root);
+            let asked = fetched(machine, 0).len();
+            // Each round finishes up to ten files: so many are left that the next one is held too.
+            let is_last = rounds == 3;
+            if is_last {
+                machine.ok(into(machine, &manifest, &root));
             } else {
-                0
-            };
-            there >= wanted || !download.is_running()
-        });
-        if download.is_running() {
-            download.signal(Signal::KILL);
-        }
-        download.wait();
-        done = files_below(&root).len();
-        for file in files_below(&root) {
-            let below = file.strip_prefix(&root).unwrap();
-            if let Ok(expected) = fs::read(scene.join(below)) {
-                assert_eq!(fs::read(&file).unwrap(), expected, "{}", below.display());
-            } else {
-                let name = below.file_name().unwrap().to_str().unwrap();
-                assert!(name.starts_with(".attachfs-"), "{name}");
+                let mut download = held(machine, &manifest, &root);
+                assert!(download.is_running());
+                download.signal(Signal::KILL);
+                download.wait().with_code(137);
+                machine.server().heal();
+                tree(&root).without(STAGED).assert_is_part_of(&whole);
             }
+            let again = fetched(machine, asked);
+            for file in finished {
+                for object in objects_of(&scene.join(&file)) {
+                    let again = again.iter().filter(|path| path.contains(&object));
+                    assert_eq!(again.count(), 0, "{} is fetched again", file.display());
+                }
+            }
+            if is_last {
+                break;
+            }
+            rounds += 1;
         }
-    }
-    machine.ok(into(machine, &manifest, &root));
-    same(&root, &scene);
+        same(&root, &scene);
+    });
+}
+
+#[test]
+fn a_cancelled_download_says_how_far_it_came_and_is_finished_by_the_next() {
+    Machine::with_s3(|machine| {
+        let scene = scene(machine, "scene");
+        let manifest = machine.snapshot(&scene, "scene.manifest");
+        let root = machine.path("root");
+        let download = held(machine, &manifest, &root);
+        download.signal(Signal::INT);
+        let said = download.wait().with_code(15);
+        machine.server().heal();
+        let files = placed(&root).len();
+        said.saying("cancelled")
+            .printing(&format!("fetched    {files} files, "))
+            .printing("of         44 files, ");
+        let there = tree(&root).without(STAGED);
+        there.assert_is_part_of(&tree(&scene));
+        let said = machine.json(into(machine, &manifest, &root));
+        assert_eq!(said["skipped_files"], files);
+        same(&root, &scene);
+    });
+}
+
+#[test]
+fn what_a_mount_has_fetched_is_not_fetched_again_by_a_download() {
+    Machine::mounting_from_s3(|machine| {
+        let scene = scene(machine, "scene");
+        let manifest = machine.snapshot_in_pieces(&scene, "scene.manifest", 8 << 20);
+        let mount = machine.mount(args![&manifest], "mnt");
+        tree(&mount.dir).assert_is(&tree(&scene));
+        machine.ok(args!["umount", &mount.session]);
+        let before = fetched(machine, 0).len();
+        let root = machine.path("root");
+        let said = machine.json(into(machine, &manifest, &root));
+        assert_eq!(said["processed_files"], 44);
+        assert_eq!(fetched(machine, before), [""; 0]);
+        same(&root, &scene);
+    });
+}
+
+#[test]
+fn many_files_are_transferred_with_a_low_limit_of_open_files() {
+    Machine::with_s3(|machine| {
+        let scene = machine.dir("scene");
+        for number in 0..600 {
+            machine.file(scene.join(number.to_string()), format!("file {number}"));
+        }
+        let limited = |arguments: &[std::ffi::OsString]| {
+            let program = machine.attachfs(arguments);
+            let mut command = machine.command("sh");
+            command
+                .args(["-c", "ulimit -Sn 128 && exec \"$@\"", "sh"])
+                .arg(program.get_program())
+                .args(program.get_args());
+            said(&mut command).with_code(0);
+        };
+        let (manifest, root) = (machine.path("manifest"), machine.path("root"));
+        let store = machine.store();
+        limited(&args![
+            "snapshot", &scene, "-o", &manifest, "--store", store
+        ]);
+        limited(&into(machine, &manifest, &root));
+        same(&root, &scene);
+    });
+}
+
+#[test]
+fn manifests_of_two_stores_want_to_know_where_the_objects_are() {
+    Machine::with_directory(|machine| {
+        let one = "s3://one/prefix/Manifests/a";
+        let two = "s3://two/prefix/Manifests/b";
+        let root = machine.path("root");
+        for verb in [
+            args!["download", one, two, "--root", &root].to_vec(),
+            args!["mount", one, two, machine.dir("mnt")].to_vec(),
+        ] {
+            let said = machine.says(verb).with_code(2);
+            said.saying("s3://one/prefix and s3://two/prefix")
+                .saying("--store");
+        }
+        assert!(!root.exists());
+    });
+}
+
+#[test]
+fn no_store_is_made_to_read_from_it() {
+    Machine::with_directory(|machine| {
+        let manifest = machine.snapshot(&scene(machine, "scene"), "scene.manifest");
+        let root = machine.path("root");
+        for verb in [
+            args!["download", &manifest, "--root", &root].to_vec(),
+            args!["mount", &manifest, machine.dir("mnt")].to_vec(),
+            args!["cat", &manifest, "bin/run.sh"].to_vec(),
+        ] {
+            machine.says(verb).with_code(2).saying("--store");
+        }
+        assert!(!root.exists() && !machine.path("data").exists());
+    });
 }
 
 fn what_is_there_already_is_not_fetched_again(machine: &Machine) {
@@ -197,21 +356,33 @@ fn a_file_that_breaks_off_is_not_placed_half() {
     Machine::with_s3(|machine| {
         let scene = scene(machine, "scene");
         let manifest = machine.snapshot(&scene, "scene.manifest");
-        let root = machine.path("root");
         let broken = Rule::on("GET", Mishap::Break { after: 500 });
-        machine.server().add(broken.of("/Data/").times(10));
-        let first = machine.says(into(machine, &manifest, &root));
-        assert!([0, 11, 13].contains(&first.code), "{first:#?}");
-        for file in files_below(&root) {
-            let below = file.strip_prefix(&root).unwrap();
-            assert_eq!(
-                fs::read(&file).unwrap(),
-                fs::read(scene.join(below)).unwrap()
-            );
-        }
+        // One of them breaks off whenever it is asked for.
+        let piece = &objects_of(&scene.join("long.exr"))[2];
+        machine.server().add(broken.clone().of(piece));
+        let root = machine.path("root");
+        let said = machine.says(into(machine, &manifest, &root)).with_code(13);
+        said.printing("failed     long.exr: ")
+            .printing("fetched    43 files");
+        assert!(
+            fetched(machine, 0).len() > OBJECTS,
+            "it was asked for again"
+        );
+        let there = tree(&root).without(STAGED);
+        assert!(!there.files().contains(Path::new("long.exr")));
+        there.assert_is_part_of(&tree(&scene));
         machine.server().heal();
         machine.ok(into(machine, &manifest, &root));
         same(&root, &scene);
+        // Ten times, and then no more: what broke off is asked for again, and nothing fails. Two of the objects are so short that
+        // they are whole by then.
+        let before = fetched(machine, 0).len();
+        machine.server().add(broken.of("/Data/").times(10));
+        let other = machine.path("other");
+        machine.ok(into(machine, &manifest, &other));
+        let again = fetched(machine, before).len() - OBJECTS;
+        assert!((8..=10).contains(&again), "{again} were asked for again");
+        same(&other, &scene);
     });
 }
 
@@ -416,7 +587,7 @@ fn manifests_of_one_folder_go_together_however_it_is_spelled() {
             let arguments = args!["download", "--map", one, "--map", other, "--store", store];
             let mut command = machine.attachfs(arguments);
             command.arg("--json").current_dir(machine.path(""));
-            let said = crate::process::said(&mut command).with_code(0).json();
+            let said = said(&mut command).with_code(0).json();
             assert_eq!(said["roots"].as_array().unwrap().len(), 1, "{said}");
             assert_eq!(said["total_files"], 2);
         }
@@ -486,7 +657,11 @@ fn permissions_and_group_are_given_to_what_is_made() {
         let scene = scene(machine, "scene");
         let manifest = machine.snapshot(&scene, "scene.manifest");
         let root = machine.path("root");
-        let group = rustix::process::getegid().as_raw().to_string();
+        let Some(gid) = other_group() else {
+            skipped("there is no other group that may be given");
+            return;
+        };
+        let group = gid.to_string();
         let more = [
             "--group",
             &group,
@@ -497,13 +672,52 @@ fn permissions_and_group_are_given_to_what_is_made() {
         ];
         machine.ok(with(into(machine, &manifest, &root), &more));
         let mode = |name: &str| fs::metadata(root.join(name)).unwrap().permissions().mode();
+        for name in ["bin/run.sh", "bin", "empty/inner", ""] {
+            assert_eq!(fs::metadata(root.join(name)).unwrap().gid(), gid, "{name}");
+        }
         assert_eq!(mode("bin/run.sh") & 0o020, 0o020);
         assert_eq!(mode("bin") & 0o070, 0o070);
         assert_eq!(mode("") & 0o070, 0o070);
-        let more = ["--group", "no such group here"];
-        machine
-            .says(with(into(machine, &manifest, &root), &more))
-            .with_code(2);
+    });
+}
+
+/// A group other than that of this process, which it may give files to.
+fn other_group() -> Option<u32> {
+    let own = rustix::process::getegid().as_raw();
+    if rustix::process::geteuid().is_root() {
+        return Some(own + 12_345);
+    }
+    let groups = rustix::process::getgroups().unwrap();
+    let mut groups = groups.into_iter().map(rustix::process::Gid::as_raw);
+    groups.find(|&group| group != own)
+}
+
+#[test]
+fn a_group_that_cannot_be_had_is_told_with_its_reason() {
+    Machine::with_directory(|machine| {
+        let manifest = machine.snapshot(&machine.dir("scene"), "scene.manifest");
+        let root = machine.path("root");
+        let getent = machine.file("broken/getent", "#!/bin/sh\necho no database >&2; exit 3");
+        fs::set_permissions(&getent, fs::Permissions::from_mode(0o755)).unwrap();
+        for (group, path, code, why) in [
+            (
+                "no such group here",
+                None,
+                2,
+                "there is no group \"no such group here\"",
+            ),
+            ("4294967295", None, 2, "4294967295"),
+            ("staff", Some("nowhere"), 1, "No such file"),
+            ("staff", Some("broken"), 1, "no database"),
+        ] {
+            let download = with(into(machine, &manifest, &root), &["--group", group]);
+            let mut command = machine.attachfs(download);
+            if let Some(path) = path {
+                command.env("PATH", machine.path(path));
+            }
+            said(&mut command).with_code(code).saying(why);
+        }
+        assert!(!root.exists());
     });
 }
 

@@ -10,11 +10,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use crate::machine::{Machine, args, on_both_stores, skipped, until};
+use crate::machine::{Machine, args, mounting_from_both_stores, skipped, until};
 use crate::process::said;
 use crate::tree::{Detail, Tree, copy};
 
-on_both_stores![
+mounting_from_both_stores![
     copying_gives_what_it_gives_on_a_local_disk,
     moving_gives_what_it_gives_on_a_local_disk,
     editing_gives_what_it_gives_on_a_local_disk,
@@ -196,7 +196,7 @@ fn a_version_control_system_works_in_a_mount() {
     if !has("git", there) {
         return;
     }
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         same(machine, include_str!("everyday/git.sh"));
     });
 }
@@ -206,14 +206,14 @@ fn a_database_works_in_a_mount() {
     if !has("python3", python().is_some()) {
         return;
     }
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         same(machine, &in_python(include_str!("everyday/database.py")));
     });
 }
 
 #[test]
 fn ten_thousand_files_in_one_directory_are_made_and_removed() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         same(machine, include_str!("everyday/many.sh"));
     });
 }

@@ -2,7 +2,7 @@
 //! (`vectors/README.md` says which, and how).
 
 use std::ffi::OsString;
-use std::fs::{self, File, FileTimes};
+use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::machine::{Machine, args};
+use crate::tree::set_modified;
 
 /// The cases of a file of vectors.
 pub(crate) fn cases(file: &str) -> Vec<Value> {
@@ -65,8 +66,7 @@ pub(crate) fn set_mtime(path: &Path, nanoseconds: i64) {
         0.. => SystemTime::UNIX_EPOCH + distance,
         _ => SystemTime::UNIX_EPOCH - distance,
     };
-    let times = FileTimes::new().set_modified(time);
-    File::open(path).unwrap().set_times(times).unwrap();
+    set_modified(path, time);
 }
 
 /// The vectors' one link out of its tree led to a file of the machine where they were made: its length, time, mode and hash.

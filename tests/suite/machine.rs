@@ -4,6 +4,7 @@
 //! test ends, however it ends, these processes are killed and what is mounted below the directory is detached. A test that takes
 //! longer than [`LONGEST`] hangs: it is ended in the same way, so that its calls into a mount fail and it says where it was.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -45,11 +46,14 @@ pub(crate) use args;
 /// Makes tests of functions that take a machine, over each kind of store.
 macro_rules! on_both_stores {
     ($($test:ident),* $(,)?) => {
+        crate::machine::on_both_stores![with_directory, with_s3: $($test),*];
+    };
+    ($directory:ident, $s3:ident: $($test:ident),*) => {
         mod on_a_directory {
             $(
                 #[test]
                 fn $test() {
-                    crate::machine::Machine::with_directory(super::$test);
+                    crate::machine::Machine::$directory(super::$test);
                 }
             )*
         }
@@ -57,13 +61,21 @@ macro_rules! on_both_stores {
             $(
                 #[test]
                 fn $test() {
-                    crate::machine::Machine::with_s3(super::$test);
+                    crate::machine::Machine::$s3(super::$test);
                 }
             )*
         }
     };
 }
 pub(crate) use on_both_stores;
+
+/// The same of functions that mount.
+macro_rules! mounting_from_both_stores {
+    ($($test:ident),* $(,)?) => {
+        crate::machine::on_both_stores![mounting_from_directory, mounting_from_s3: $($test),*];
+    };
+}
+pub(crate) use mounting_from_both_stores;
 
 /// Waits until something is so; polls, because what is waited for is another process's doing.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -84,27 +96,31 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Does a test over a directory store, unless this machine cannot mount.
+    /// Does a test over a directory store.
     pub(crate) fn with_directory(test: impl FnOnce(&Self)) {
-        if let Some(machine) = Self::new(false) {
-            test(&machine);
-        }
+        test(&Self::new(false));
     }
 
-    /// Does a test over a store in S3, unless this machine cannot mount.
+    /// Does a test over a store in S3.
     pub(crate) fn with_s3(test: impl FnOnce(&Self)) {
-        if let Some(machine) = Self::new(true) {
-            test(&machine);
+        test(&Self::new(true));
+    }
+
+    /// Does a test that mounts, over a directory store, unless this machine cannot mount.
+    pub(crate) fn mounting_from_directory(test: impl FnOnce(&Self)) {
+        if can_mount() {
+            Self::with_directory(test);
         }
     }
 
-    fn new(s3: bool) -> Option<Self> {
-        if !Path::new("/dev/fuse").exists() {
-            let must = std::env::var_os("CI").is_some();
-            assert!(!must, "there is no /dev/fuse to test with");
-            skipped("there is no /dev/fuse");
-            return None;
+    /// Does a test that mounts, over a store in S3, unless this machine cannot mount.
+    pub(crate) fn mounting_from_s3(test: impl FnOnce(&Self)) {
+        if can_mount() {
+            Self::with_s3(test);
         }
+    }
+
+    fn new(s3: bool) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("attachfs-")
             .tempdir()
@@ -127,7 +143,7 @@ impl Machine {
         if machine.server.is_none() {
             fs::create_dir(machine.path("store")).unwrap();
         }
-        Some(machine)
+        machine
     }
 
     /// A path on this machine.
@@ -180,6 +196,17 @@ impl Machine {
     pub(crate) fn object(&self, hash: &str) -> PathBuf {
         let name = format!("{hash}.xxh128");
         self.store_files().join("Data").join(name)
+    }
+
+    /// The files that hold the store's objects.
+    pub(crate) fn objects(&self) -> BTreeSet<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.store_files().join("Data")) else {
+            return BTreeSet::new();
+        };
+        let files = entries.map(|entry| entry.unwrap().path());
+        files
+            .filter(|file| file.extension().is_some_and(|of| of == "xxh128"))
+            .collect()
     }
 
     /// The manifests that a session published: their names and bytes.
@@ -275,8 +302,18 @@ impl Machine {
         dir.join(format!("{number}.{what}"))
     }
 
-    /// Makes a manifest of a folder in the store.
+    /// Makes a manifest of a folder in the store, with long files in pieces of 1 MiB.
     pub(crate) fn snapshot(&self, folder: &Path, name: impl AsRef<Path>) -> PathBuf {
+        self.snapshot_in_pieces(folder, name, 1 << 20)
+    }
+
+    /// Makes a manifest of a folder in the store, with files in pieces of so many bytes.
+    pub(crate) fn snapshot_in_pieces(
+        &self,
+        folder: &Path,
+        name: impl AsRef<Path>,
+        bytes: u64,
+    ) -> PathBuf {
         let manifest = self.path(name);
         self.ok(args![
             "snapshot",
@@ -286,7 +323,7 @@ impl Machine {
             "--store",
             self.store(),
             "--chunk-size",
-            "1048576",
+            bytes.to_string(),
         ]);
         manifest
     }
@@ -339,6 +376,17 @@ impl Drop for Machine {
             detach(&mount);
         }
     }
+}
+
+/// Whether there is FUSE here. In CI there has to be.
+fn can_mount() -> bool {
+    if Path::new("/dev/fuse").exists() {
+        return true;
+    }
+    let must = std::env::var_os("CI").is_some();
+    assert!(!must, "there is no /dev/fuse to test with");
+    skipped("there is no /dev/fuse");
+    false
 }
 
 /// Says why a test did nothing, or not all.

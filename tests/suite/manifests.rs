@@ -44,18 +44,7 @@ fn scene(machine: &Machine) -> PathBuf {
 
 /// Its manifest, with `big` in three pieces, and its objects in the machine's store.
 fn snapshot(machine: &Machine, root: &Path, name: &str) -> PathBuf {
-    let manifest = machine.path(name);
-    machine.ok(args![
-        "snapshot",
-        root,
-        "-o",
-        &manifest,
-        "--chunk-size",
-        "1000",
-        "--store",
-        machine.store(),
-    ]);
-    manifest
+    machine.snapshot_in_pieces(root, name, 1000)
 }
 
 /// The manifest that a verb prints.

@@ -8,11 +8,11 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::machine::{Machine, Mount, args, on_both_stores};
+use crate::machine::{Machine, Mount, args, mounting_from_both_stores};
 use crate::process::kill_and_wait;
 use crate::tree::{Detail, Tree, copy};
 
-on_both_stores![random_work_with_kills_and_commits_is_what_it_is_in_a_plain_folder,];
+mounting_from_both_stores![random_work_with_kills_and_commits_is_what_it_is_in_a_plain_folder,];
 
 /// SplitMix64, by Sebastiano Vigna: a small generator, good enough to choose what to do.
 struct Random(u64);

@@ -1,6 +1,6 @@
 //! `attachfs store` and `attachfs manifest upload`, as their users run them.
 
-use std::fs::{self, FileTimes};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +8,7 @@ use attachfs_test_s3::{Mishap, Rule};
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, args, on_both_stores};
+use crate::tree::set_modified;
 
 on_both_stores!(
     a_store_is_counted,
@@ -30,16 +31,6 @@ fn scene(machine: &Machine) -> PathBuf {
     machine.snapshot(&machine.path("scene"), "scene.manifest")
 }
 
-fn objects(machine: &Machine) -> Vec<PathBuf> {
-    let entries = fs::read_dir(machine.store_files().join("Data")).unwrap();
-    let mut files: Vec<_> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_file())
-        .collect();
-    files.sort();
-    files
-}
-
 fn object_of(machine: &Machine, bytes: &str) -> PathBuf {
     machine.object(&attachfs_manifest::ContentHash::of(bytes.as_bytes()).to_string())
 }
@@ -60,9 +51,7 @@ fn upload(machine: &Machine, manifest: &Path, key: &str) -> Value {
 }
 
 fn age(file: &Path, days: u64) {
-    let then = SystemTime::now() - Duration::from_secs(days * 86_400);
-    let file = fs::File::options().write(true).open(file).unwrap();
-    file.set_times(FileTimes::new().set_modified(then)).unwrap();
+    set_modified(file, SystemTime::now() - Duration::from_hours(24 * days));
 }
 
 fn a_store_is_counted(machine: &Machine) {
@@ -203,7 +192,7 @@ fn what_nothing_needs_is_listed_when_it_is_old(machine: &Machine) {
     machine.file("other/x", "old garbage");
     machine.file("other/y", "young garbage");
     machine.snapshot(&machine.path("other"), "other.manifest");
-    for object in objects(machine) {
+    for object in machine.objects() {
         age(&object, 40);
     }
     age(&object_of(machine, "young garbage"), 30);
@@ -220,7 +209,7 @@ fn what_nothing_needs_is_listed_when_it_is_old(machine: &Machine) {
         (&json!(1), &json!(5))
     );
     assert_eq!(found["complete"], true);
-    assert_eq!(objects(machine).len(), 7, "nothing is deleted");
+    assert_eq!(machine.objects().len(), 7, "nothing is deleted");
     let none = machine.json(args![
         "store",
         "gc",
@@ -252,7 +241,7 @@ fn a_manifest_that_is_replaced_while_a_plan_is_made_keeps_what_it_needs() {
         upload(machine, &manifest, "job/m");
         machine.file("other/x", "needed soon");
         let other = machine.snapshot(&machine.path("other"), "other.manifest");
-        for object in objects(machine) {
+        for object in machine.objects() {
             age(&object, 40);
         }
         let server = machine.server();
@@ -277,7 +266,7 @@ fn a_manifest_that_is_replaced_while_a_plan_is_made_keeps_what_it_needs() {
 
 fn a_manifest_that_cannot_be_read_leaves_no_plan(machine: &Machine) {
     let manifest = scene(machine);
-    for object in objects(machine) {
+    for object in machine.objects() {
         age(&object, 40);
     }
     upload(machine, &manifest, "job/m");

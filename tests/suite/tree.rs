@@ -1,12 +1,14 @@
 //! What is in a directory, to be compared with what is in another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File, FileTimes};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// How much of a tree counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +19,8 @@ pub(crate) enum Detail {
     Committed,
 }
 
-/// A time before this was set by someone; other times are those of the writes and differ from tree to tree. 2020.
-const SET: i64 = 1_577_836_800;
+/// A time so far from now was set by someone; other times are those of the writes and differ from tree to tree.
+const SET: Duration = Duration::from_hours(24);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
@@ -61,12 +63,37 @@ impl Tree {
         Self(found)
     }
 
+    /// Its files, links not counted.
+    pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
+        let files = self.0.iter();
+        let files = files.filter(|(_, entry)| matches!(entry, Entry::File { .. }));
+        files.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// What is left of it without what has such a name.
+    pub(crate) fn without(mut self, begins: &str) -> Self {
+        let begins = begins.as_bytes();
+        let name = |path: &Path| path.file_name().unwrap().as_bytes().to_owned();
+        self.0.retain(|path, _| !name(path).starts_with(begins));
+        self
+    }
+
     /// Fails the test, naming the differences, unless the trees are the same.
     #[track_caller]
     pub(crate) fn assert_is(&self, expected: &Self) {
+        self.assert_alike(expected, self.0.keys().chain(expected.0.keys()));
+    }
+
+    /// Fails the test, naming the differences, unless all that is here is in the other tree too.
+    #[track_caller]
+    pub(crate) fn assert_is_part_of(&self, expected: &Self) {
+        self.assert_alike(expected, self.0.keys());
+    }
+
+    #[track_caller]
+    fn assert_alike<'a>(&self, expected: &Self, paths: impl Iterator<Item = &'a PathBuf>) {
         let mut differences = String::new();
-        let paths = self.0.keys().chain(expected.0.keys());
-        let paths: std::collections::BTreeSet<_> = paths.collect();
+        let paths: BTreeSet<_> = paths.collect();
         for path in paths {
             let (is, should) = (self.0.get(path), expected.0.get(path));
             if is != should {
@@ -112,9 +139,21 @@ impl Entry {
             hash: hasher.finish(),
             permissions,
             names: live.then_some(metadata.nlink()),
-            mtime: (metadata.mtime() < SET).then_some(mtime),
+            mtime: was_set(metadata.modified().unwrap()).then_some(mtime),
         }
     }
+}
+
+fn was_set(time: SystemTime) -> bool {
+    let now = SystemTime::now();
+    let distance = now.duration_since(time).or(time.duration_since(now));
+    distance.is_ok_and(|distance| distance > SET)
+}
+
+/// Gives a file the time of its last change.
+pub(crate) fn set_modified(path: &Path, time: SystemTime) {
+    let times = FileTimes::new().set_modified(time);
+    File::open(path).unwrap().set_times(times).unwrap();
 }
 
 /// Copies a folder with all that it has.
@@ -122,4 +161,21 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).output();
     let copied = copied.unwrap();
     assert!(copied.status.success(), "{copied:?}");
+}
+
+#[test]
+fn times_that_were_set_are_compared_and_those_of_writes_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = |name: &str, time: SystemTime| {
+        let root = folder.path().join(name);
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("file"), "").unwrap();
+        set_modified(&root.join("file"), time);
+        Tree::read(&root, Detail::Committed)
+    };
+    let now = SystemTime::now();
+    let set = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    assert_eq!(tree("one", now), tree("two", now - Duration::from_secs(5)));
+    assert_ne!(tree("a", set), tree("b", set + Duration::from_micros(1)));
+    assert_ne!(tree("c", set), tree("d", now));
 }

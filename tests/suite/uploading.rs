@@ -6,7 +6,9 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use attachfs_scan::cache::{BUSY_TIMEOUT, S3CheckCache};
 use attachfs_test_s3::{Mishap, Rule};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -48,17 +50,12 @@ fn files(account: &Value) -> (u64, u64, usize) {
     )
 }
 
-/// The object files in the store.
-fn objects(machine: &Machine) -> BTreeSet<String> {
-    let Ok(entries) = fs::read_dir(machine.store_files().join("Data")) else {
-        return BTreeSet::new();
-    };
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.len() == 39).collect()
-}
-
 fn published(machine: &Machine) -> PathBuf {
     machine.store_files().join("Manifests").join(KEY)
+}
+
+fn name_of(file: &Path) -> &str {
+    file.file_name().unwrap().to_str().unwrap()
 }
 
 /// Fails the test unless all that the published manifest names is in the store, if it is published.
@@ -95,13 +92,13 @@ fn objects_that_were_deleted_behind_the_caches_back_are_sent_again() {
     Machine::with_s3(|machine| {
         let folder = folder(machine, 60);
         uploaded(machine, &folder, &[]);
-        let all = objects(machine);
+        let all = machine.objects();
         // So many that no sample misses all of them.
-        for name in all.iter().take(40) {
-            fs::remove_file(machine.store_files().join("Data").join(name)).unwrap();
+        for object in all.iter().take(40) {
+            fs::remove_file(object).unwrap();
         }
         assert_eq!(files(&uploaded(machine, &folder, &[])), (40, 20, 0));
-        assert_eq!(objects(machine), all);
+        assert_eq!(machine.objects(), all);
         assert_whole(machine);
     });
 }
@@ -111,8 +108,7 @@ fn a_forced_check_finds_the_one_object_that_has_another_length_and_replaces_it()
     Machine::with_s3(|machine| {
         let folder = folder(machine, 60);
         uploaded(machine, &folder, &[]);
-        let first = objects(machine).pop_first().unwrap();
-        let first = machine.store_files().join("Data").join(first);
+        let first = machine.objects().pop_first().unwrap();
         let right = fs::read(&first).unwrap();
         fs::write(&first, "f").unwrap();
         let account = uploaded(machine, &folder, &["--force-s3-check"]);
@@ -124,12 +120,27 @@ fn a_forced_check_finds_the_one_object_that_has_another_length_and_replaces_it()
 #[test]
 fn what_the_deadline_client_saw_on_aws_is_not_believed_of_another_server() {
     Machine::with_s3(|machine| {
-        let folder = folder(machine, 3);
+        let folder = folder(machine, 60);
+        uploaded(machine, &folder, &[]);
+        // The client knows each object in a bucket of this name.
         let client = machine.dir("client");
+        let seen = S3CheckCache::open(&client, BUSY_TIMEOUT).unwrap();
+        for object in machine.objects() {
+            let key = object.strip_prefix(machine.path("s3")).unwrap();
+            seen.remember(key.to_str().unwrap(), SystemTime::now());
+        }
+        seen.flush();
+        drop(seen);
+        let cache = client.join("s3_check_cache.db");
+        let before = fs::read(&cache).unwrap();
+        // What this program itself has seen is forgotten.
+        fs::remove_dir_all(machine.path("cache")).unwrap();
         let share = ["--share-deadline-cache", client.to_str().unwrap()];
-        uploaded(machine, &folder, &share);
+        let asked = machine.server().requests().len();
+        assert_eq!(files(&uploaded(machine, &folder, &share)), (0, 60, 0));
+        assert_eq!(requests(machine, "HEAD", asked), 60, "each is asked for");
         assert!(client.join("hash_cache.db").exists());
-        assert!(!client.join("s3_check_cache.db").exists());
+        assert_eq!(fs::read(&cache).unwrap(), before);
     });
 }
 
@@ -147,10 +158,11 @@ fn an_upload_that_is_killed_goes_on_without_repeating_what_was_finished() {
         server.wait_for("it sends", |requests| {
             requests.iter().filter(is_put).count() > 80
         });
-        crate::machine::until("the first are stored", || objects(machine).len() >= 80);
+        crate::machine::until("the first are stored", || machine.objects().len() >= 80);
         running.signal(Signal::KILL);
         running.wait().with_code(137);
-        let finished = objects(machine);
+        let finished = machine.objects();
+        let finished: BTreeSet<_> = finished.iter().map(|object| name_of(object)).collect();
         assert!(!out.exists() && !published(machine).exists());
         let before = server.requests().len();
         server.heal();
@@ -160,7 +172,7 @@ fn an_upload_that_is_killed_goes_on_without_repeating_what_was_finished() {
             .iter()
             .filter(is_put)
             .filter_map(|request| Some(request.path.rsplit_once('/')?.1.to_owned()))
-            .filter(|name| finished.contains(name))
+            .filter(|name| finished.contains(name.as_str()))
             .collect();
         assert_eq!(again, Vec::<String>::new());
         assert_whole(machine);
@@ -251,8 +263,8 @@ fn an_object_that_is_refused_is_reported_and_the_others_are_stored() {
         machine.file("other/one", "file 7");
         let one = uploaded(machine, &machine.path("other"), &[]);
         assert_eq!(one["total_files"], 1);
-        let refused = objects(machine).pop_first().unwrap();
-        fs::remove_file(machine.store_files().join("Data").join(&refused)).unwrap();
+        let refused = machine.objects().pop_first().unwrap();
+        fs::remove_file(&refused).unwrap();
         fs::remove_file(published(machine)).unwrap();
         fs::remove_file(machine.path("out")).unwrap();
         fs::remove_dir_all(machine.path("cache")).unwrap();
@@ -260,7 +272,9 @@ fn an_object_that_is_refused_is_reported_and_the_others_are_stored() {
             status: 403,
             code: "AccessDenied",
         };
-        machine.server().add(Rule::on("PUT", denied).of(refused));
+        machine
+            .server()
+            .add(Rule::on("PUT", denied).of(name_of(&refused)));
         let said = upload(machine, &folder, &[]).with_code(13);
         let account = said.json();
         assert_eq!(files(&account), (39, 0, 1));
@@ -339,7 +353,7 @@ fn whatever_happens_to_requests_no_manifest_is_without_its_data_and_the_next_run
                 assert_whole(machine);
                 machine.server().heal();
                 uploaded(machine, &folder, &[]);
-                assert_eq!(objects(machine).len(), 40);
+                assert_eq!(machine.objects().len(), 40);
                 assert_whole(machine);
             });
         }
@@ -348,6 +362,7 @@ fn whatever_happens_to_requests_no_manifest_is_without_its_data_and_the_next_run
 
 on_both_stores![
     a_manifest_is_published_once_and_never_replaced,
+    what_was_uploaded_is_told_if_its_manifest_cannot_be_published,
     the_files_of_manifests_are_uploaded_from_where_they_are,
 ];
 
@@ -362,6 +377,36 @@ fn a_manifest_is_published_once_and_never_replaced(machine: &Machine) {
         .with_code(12)
         .saying("nothing was overwritten");
     assert_eq!(fs::read(published(machine)).unwrap(), first);
+}
+
+fn what_was_uploaded_is_told_if_its_manifest_cannot_be_published(machine: &Machine) {
+    let folder = folder(machine, 3);
+    uploaded(machine, &folder, &[]);
+    machine.file("scene/new", "new");
+    let (manifest, store) = (machine.path("manifest"), machine.store());
+    machine.ok(args!["snapshot", &folder, "-o", &manifest]);
+    let verb = args![
+        "upload",
+        &manifest,
+        "--root",
+        &folder,
+        "--store",
+        &store,
+        "--publish",
+        KEY
+    ];
+    let said = machine.says([&verb[..], &args!["--json"]].concat());
+    let account = said.with_code(12).json();
+    assert_eq!(files(&account), (1, 3, 0));
+    assert_eq!(account["published"], Value::Null);
+    let said = machine.says(&verb).with_code(12);
+    said.printing("skipped    4 files")
+        .saying("nothing was overwritten");
+    // So does a snapshot, whose manifest is written.
+    let said = upload(machine, &folder, &[]).with_code(12);
+    assert_eq!(files(&said.json()), (0, 4, 0));
+    let written = fs::read(machine.path("out")).unwrap();
+    assert_eq!(written, fs::read(&manifest).unwrap());
 }
 
 fn the_files_of_manifests_are_uploaded_from_where_they_are(machine: &Machine) {
@@ -439,6 +484,6 @@ fn nothing_outside_of_the_folder_is_uploaded_for_a_manifest() {
         let store = machine.store();
         let upload = args!["upload", &manifest, "--root", &root, "--store", &store];
         machine.says(upload).with_code(13).saying("is not below");
-        assert_eq!(objects(machine), BTreeSet::new());
+        assert_eq!(machine.objects(), BTreeSet::new());
     });
 }

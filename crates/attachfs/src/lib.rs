@@ -2,7 +2,7 @@
 //! programs call these.
 //!
 //! - [`take_snapshot`] makes a manifest of a folder and fills a store;
-//! - [`upload_manifests`] uploads the files of manifests that there are, and [`publish`] a manifest;
+//! - [`upload_manifests`] uploads the files of manifests that there are;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
 //! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
 //! - [`download_manifests`] places the files of manifests in folders;
@@ -60,7 +60,7 @@ pub use download::{
 };
 pub use error::{Class, Error};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
-pub use limits::raise_open_files;
+pub use limits::{OpenFiles, raise_open_files};
 pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};
 pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;
@@ -75,4 +75,4 @@ pub use snapshot::{
     take_embedded_snapshot, take_snapshot,
 };
 pub use store::{OpenStore, create_directory_store, open_store};
-pub use uploading::{SeenPlaces, Uploading, publish, upload_manifests};
+pub use uploading::{SeenPlaces, Uploading, upload_manifests};

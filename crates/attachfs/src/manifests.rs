@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{ContentHash, ManifestPath};
-use attachfs_store::ManifestAddress;
+use attachfs_store::{ManifestAddress, ManifestKey, StoredManifest};
 use attachfs_tree::{Layer, Root, RootError};
 use attachfs_vfs::{BaseManifest, StoreSettings};
 
 use crate::Error;
-use crate::store::open_store;
+use crate::store::{OpenStore, open_store};
 
 /// Where a manifest is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,13 +116,8 @@ pub async fn read_manifest(
                 address: address.store.to_string(),
                 ..access.clone()
             };
-            let store = open_store(&settings).await?.store;
-            let fetched = store.get_manifest(&address.key).await;
-            let failed = |source| Error::FetchManifest {
-                address: address.to_string(),
-                source,
-            };
-            fetched.map_err(failed)?.bytes.to_vec()
+            let store = open_store(&settings).await?;
+            stored(&address.key, &store).await?.bytes.to_vec()
         }
     };
     Ok(ManifestBytes {
@@ -132,10 +127,20 @@ pub async fn read_manifest(
     })
 }
 
-/// Writes a manifest to a file, durably; nobody ever sees half of it.
+/// What a store has under a key.
+pub(crate) async fn stored(key: &ManifestKey, store: &OpenStore) -> Result<StoredManifest, Error> {
+    let failed = |source| Error::FetchManifest {
+        address: store.address_of(key),
+        source,
+    };
+    store.store.get_manifest(key).await.map_err(failed)
+}
+
+/// Writes a manifest to a file, durably; nobody ever sees half of it. Others can use it as the process's umask
+/// lets them.
 pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     use std::io::Write as _;
-    Ok(attachfs_durable::publish(path, |file| {
+    Ok(attachfs_durable::publish_shared(path, |file| {
         file.write_all(bytes)
     })?)
 }

@@ -12,6 +12,7 @@ use attachfs_tree::LayerOptions;
 use attachfs_vfs::{Counters, SessionId};
 use tokio::process::Command;
 
+use crate::limits::OpenFiles;
 use crate::mount::{Mount, MountPoint, MountRequest, Owner, What};
 use crate::remote::{CommitArguments, CommitReport, Fetched};
 use crate::store::OpenStore;
@@ -35,6 +36,8 @@ pub struct RunRequest {
     pub store: OpenStore,
     /// This machine.
     pub places: Places,
+    /// The limit that the command has.
+    pub open_files: OpenFiles,
 }
 
 /// How it went.
@@ -88,6 +91,7 @@ pub async fn run(
         owner,
         store,
         places,
+        open_files,
     } = request;
     let Some((program, arguments)) = command.split_first() else {
         return Err(before(Error::Usage(
@@ -121,16 +125,14 @@ pub async fn run(
     };
     let root = mount.mount_point().to_owned();
     let started = make_dirs(&root, &output_dirs).await.and_then(|()| {
-        let child = Command::new(program)
-            .args(arguments)
-            .current_dir(&root)
-            .spawn();
-        // The command keeps the limit that this process was given.
-        crate::raise_open_files();
-        child.map_err(|source| Error::Command {
-            command: program.display().to_string(),
-            source,
-        })
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&root);
+        open_files
+            .as_given(|| command.spawn())
+            .map_err(|source| Error::Command {
+                command: program.display().to_string(),
+                source,
+            })
     });
     let mut child = match started {
         Ok(child) => child,

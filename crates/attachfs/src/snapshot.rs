@@ -10,9 +10,9 @@ use attachfs_transfer::{HashOptions, Progress, Summary, UploadOptions, snapshot}
 use serde::Serialize;
 
 use crate::Error;
-use crate::manifest::{Hashing, Selection, find};
+use crate::manifest::{Hashing, PlacedManifest, Selection, find};
 use crate::store::OpenStore;
-use crate::uploading::{Uploading, publish, uploader};
+use crate::uploading::{Uploading, uploader};
 
 /// How to make a snapshot.
 #[derive(Debug, Clone)]
@@ -238,7 +238,13 @@ async fn shares_blocks(
 /// from it can be mounted again by whoever finds it. Gives its place.
 pub async fn publish_snapshot(bytes: &[u8], store: &OpenStore) -> Result<String, Error> {
     let key = format!("attachfs/snapshots/{}.manifest", ContentHash::of(bytes));
-    publish(&key.parse()?, bytes, &Metadata::new(), store).await
+    let manifest = PlacedManifest {
+        key: key.parse()?,
+        bytes: bytes.to_vec().into(),
+        metadata: Metadata::new(),
+    };
+    manifest.put(store).await?;
+    Ok(store.address_of(&manifest.key))
 }
 
 async fn missing_bytes(

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use attachfs_store::{DirectoryStore, Store, StoreAddress};
+use attachfs_store::{DirectoryStore, ManifestAddress, ManifestKey, Store, StoreAddress};
 use attachfs_store_s3::{S3Options, S3Store};
 use attachfs_vfs::StoreSettings;
 
@@ -18,6 +18,17 @@ pub struct OpenStore {
     pub settings: StoreSettings,
     /// Where the bucket turned out to be, if it is one.
     pub bucket_url: Option<String>,
+}
+
+impl OpenStore {
+    /// The address of a manifest in it: a file, or an `s3://` address.
+    pub fn address_of(&self, key: &ManifestKey) -> String {
+        ManifestAddress {
+            store: self.store.address(),
+            key: key.clone(),
+        }
+        .to_string()
+    }
 }
 
 /// Opens a store that exists.

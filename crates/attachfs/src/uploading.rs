@@ -1,5 +1,4 @@
-//! Files into stores: what is known of a store at an earlier time, the files of manifests that there are,
-//! and publishing manifests.
+//! Files into stores: what is known of a store at an earlier time, and the files of manifests that there are.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
@@ -8,10 +7,9 @@ use std::sync::Arc;
 use attachfs_manifest::{Content, ContentHash, ManifestPath, Node, PathRef};
 use attachfs_scan::Below;
 use attachfs_scan::cache::{BUSY_TIMEOUT, S3CheckCache};
-use attachfs_store::{ChunkStore, ManifestAddress, ManifestKey, Metadata, StoreAddress};
+use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::{
-    NamedFile, Progress, SeenObjects, Summary, UploadOptions, Uploader, publish_manifest,
-    upload_named,
+    NamedFile, Progress, SeenObjects, Summary, UploadOptions, Uploader, upload_named,
 };
 
 use crate::Error;
@@ -162,22 +160,6 @@ fn named(opened: &OpenedManifest) -> Result<Vec<NamedFile>, Error> {
             count: unhashed.len(),
         }),
     }
-}
-
-/// Publishes a manifest all of whose objects are in the store, and gives its address. The same bytes may be
-/// there already; others are an error, and stay.
-pub async fn publish(
-    key: &ManifestKey,
-    bytes: &[u8],
-    metadata: &Metadata,
-    store: &OpenStore,
-) -> Result<String, Error> {
-    publish_manifest(store.store.as_ref(), key, bytes.to_vec().into(), metadata).await?;
-    Ok(ManifestAddress {
-        store: store.store.address(),
-        key: key.clone(),
-    }
-    .to_string())
 }
 
 #[cfg(test)]

@@ -13,7 +13,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \
-(bytes are not what they should be), 13 incomplete (the same command goes on), 14 busy, 15 cancelled.
+(bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled.
+After 13 the same command goes on with what is left: an upload, a download or a commit that broke off, \
+or files that failed, which are listed. One whose object is damaged in the store fails again until the \
+object is replaced. `store verify` and `manifest check` exit with 12 if something is damaged, and with 13 \
+if things are only missing.
 `run` passes on the exit code of its command; its own failures are 125, a command killed by signal n \
 is 128+n.";
 
@@ -45,7 +49,7 @@ impl Args {
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Globals {
     /// Print results as JSON, for programs.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, overrides_with = "json")]
     pub(crate) json: bool,
     /// Say more about what is going on; twice for everything.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -379,10 +383,21 @@ pub(crate) struct Inspect {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_asks_for_json_may_be_said_again() {
+        for line in [
+            &["attachfs", "list", "--json", "--json"][..],
+            &["attachfs", "--json", "list", "--json"],
+            &["attachfs", "--json", "--json", "list"],
+        ] {
+            assert!(super::Args::try_parse_from(line).unwrap().globals.json);
+        }
     }
 }

@@ -44,6 +44,16 @@ pub(crate) fn bytes(number: u64) -> String {
     DecimalBytes(number).to_string()
 }
 
+/// The first of a list, a line each, and how many more there are.
+pub(crate) fn listed<T>(all: &[T], line: impl Fn(&T) -> String) -> String {
+    const SHOWN: usize = 20;
+    let mut text: String = all.iter().take(SHOWN).map(line).collect();
+    if let Some(more @ 1..) = all.len().checked_sub(SHOWN) {
+        text += &format!("           and {more} more; --json lists them\n");
+    }
+    text
+}
+
 /// A transfer's account: what was done (`fetched`, `uploaded`), and what failed.
 pub(crate) fn summary(done: &str, summary: &Summary) -> String {
     let tally = |tally: Tally| format!("{}, {}", count(tally.count, "file"), bytes(tally.bytes));

@@ -39,7 +39,9 @@ pub use held::{Facts, Follow, HeldDir, Kind, reserve, set_modified, share_file};
 pub use lock::FileLock;
 pub use own::{OwnFile, check_own_dir};
 pub use space::{Space, space};
-pub use staged::{Staged, is_staged_name, publish, publish_if_absent, sweep_abandoned};
+pub use staged::{
+    Staged, is_staged_name, publish, publish_if_absent, publish_shared, sweep_abandoned,
+};
 pub use stamp::FileStamp;
 
 use unix as platform;

@@ -41,7 +41,7 @@ impl Staged {
 
     /// Creates an empty file in `dir` that others can use as the process's umask lets them: for
     /// files that a person asked for by name.
-    pub fn create_shared_in(dir: &Path) -> Result<Self, DurableError> {
+    fn create_shared_in(dir: &Path) -> Result<Self, DurableError> {
         Self::with_mode(dir, 0o666)
     }
 
@@ -139,7 +139,18 @@ pub fn publish(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), DurableError> {
-    staged_beside(path, write)?.publish(path).map(drop)
+    let staged = Staged::create_in(parent_of(path))?;
+    written(staged, path, write)?.publish(path).map(drop)
+}
+
+/// As [`publish`], for a file that a person asked for by name: others can use it as the process's umask lets
+/// them.
+pub fn publish_shared(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), DurableError> {
+    let staged = Staged::create_shared_in(parent_of(path))?;
+    written(staged, path, write)?.publish(path).map(drop)
 }
 
 /// Writes a whole file (0600) durably under `path` unless something is there. Says whether it did.
@@ -147,15 +158,17 @@ pub fn publish_if_absent(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<bool, DurableError> {
-    let staged = staged_beside(path, write)?;
+    let staged = Staged::create_in(parent_of(path))?;
+    let staged = written(staged, path, write)?;
     Ok(staged.publish_if_absent(path)?.is_some())
 }
 
-fn staged_beside(
+/// Fills the file that is to be at `path`.
+fn written(
+    mut staged: Staged,
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<Staged, DurableError> {
-    let mut staged = Staged::create_in(parent_of(path))?;
     write(staged.inner.as_file_mut()).at("write", path)?;
     Ok(staged)
 }

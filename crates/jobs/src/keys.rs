@@ -88,22 +88,54 @@ impl FromStr for ActionTime {
     }
 }
 
-/// The hash that stands for a root in the name of its input manifest. A POSIX root is taken as
-/// Python's `Path` writes it: without doubled slashes, `.` and a slash at the end.
-fn input_root_hash(root: &str) -> ContentHash {
-    let is_posix = root.starts_with('/');
-    if !is_posix {
-        return ContentHash::of(root.as_bytes());
-    }
-    // Two slashes, no more and no fewer, are a root of their own to POSIX and to Python.
-    let start = if root.starts_with("//") && !root.starts_with("///") {
-        "//"
+/// A root as Python's `Path` writes it on the system that has it: without doubled separators, `.` and a separator
+/// at the end; on Windows with backslashes alone.
+fn as_path(root: &str) -> String {
+    let (anchor, rest, separator) = if is_windows(root) {
+        let root = root.replace('/', "\\");
+        let (anchor, rest) = windows_anchor(&root);
+        (anchor, rest.to_owned(), "\\")
     } else {
-        "/"
+        // Two slashes, no more and no fewer, are a root of their own to POSIX and to Python.
+        let anchor = match root.len() - root.trim_start_matches('/').len() {
+            0 => "",
+            2 => "//",
+            _ => "/",
+        };
+        (anchor.to_owned(), root.to_owned(), "/")
     };
-    let parts = root.split('/').filter(|part| !matches!(*part, "" | "."));
-    let text = format!("{start}{}", parts.collect::<Vec<_>>().join("/"));
-    ContentHash::of(text.as_bytes())
+    let parts = rest
+        .split(separator)
+        .filter(|part| !matches!(*part, "" | "."));
+    let text = anchor + &parts.collect::<Vec<_>>().join(separator);
+    if text.is_empty() {
+        ".".to_owned()
+    } else {
+        text
+    }
+}
+
+/// Whether a root is one of Windows: it begins with a drive or a backslash.
+fn is_windows(root: &str) -> bool {
+    root.starts_with('\\') || has_drive(root)
+}
+
+fn has_drive(root: &str) -> bool {
+    matches!(root.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
+}
+
+/// What a path of Windows hangs on, `C:\` or `\\server\share\` for example, and the rest.
+fn windows_anchor(root: &str) -> (String, &str) {
+    if let Some((server, rest)) = root.strip_prefix(r"\\").and_then(|of| of.split_once('\\')) {
+        let (share, rest) = rest.split_once('\\').unwrap_or((rest, ""));
+        // Without a server and a share it is an absolute path as any.
+        if !server.is_empty() && (!share.is_empty() || rest.is_empty()) {
+            return (format!(r"\\{server}\{share}\"), rest);
+        }
+    }
+    let (drive, rest) = root.split_at(if has_drive(root) { 2 } else { 0 });
+    let slash = if rest.starts_with('\\') { "\\" } else { "" };
+    (format!("{drive}{slash}"), rest)
 }
 
 /// The key of an input manifest: what one submission put in for one root.
@@ -120,13 +152,14 @@ pub struct InputKey {
 }
 
 impl InputKey {
-    /// The key for the manifest of a root.
+    /// The key for the manifest of a root, which is taken as Python's `Path` writes it on the system that has
+    /// it: on Windows if it begins with a drive or a backslash.
     pub fn new(farm: FarmId, queue: QueueId, submission: SubmissionId, root: &str) -> Self {
         Self {
             farm,
             queue,
             submission,
-            root: input_root_hash(root),
+            root: ContentHash::of(as_path(root).as_bytes()),
         }
     }
 
@@ -329,6 +362,28 @@ mod tests {
         );
         assert_eq!(InputKey::try_from(&text), Ok(key));
         OutputKey::try_from(&text).unwrap_err();
+    }
+
+    #[test]
+    fn a_root_has_one_text() {
+        for (root, text) in [
+            ("/proj/", "/proj"),
+            ("/a//b/./c/..", "/a/b/c/.."),
+            ("//a/", "//a"),
+            ("///a", "/a"),
+            ("a//b/./", "a/b"),
+            ("./", "."),
+            ("C:/r/", r"C:\r"),
+            (r"C:\r\", r"C:\r"),
+            (r"c:\\a/./b c", r"c:\a\b c"),
+            ("Z:/", r"Z:\"),
+            ("Z:a/", "Z:a"),
+            (r"\\server\share", r"\\server\share\"),
+            (r"\\server\share\a\\b\", r"\\server\share\a\b"),
+            (r"\a\", r"\a"),
+        ] {
+            assert_eq!(as_path(root), text, "{root}");
+        }
     }
 
     #[test]

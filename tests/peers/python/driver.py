@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 # The library prints here and there; answers have the real standard output to themselves.
 ANSWERS = os.fdopen(os.dup(1), "w", encoding="ascii")
@@ -289,6 +289,16 @@ def s3_write(request):
     return {}
 
 
+def input_name(request):
+    path = {"posix": PurePosixPath, "windows": PureWindowsPath}[request["format"]]
+    _, _, name = S3AssetUploader._gather_upload_metadata(
+        manifest=to_manifest(request["manifest"]),
+        source_root=path(request["root"]),
+        manifest_name_suffix="input",
+    )
+    return {"name": name}
+
+
 def to_settings(request):
     return JobAttachmentS3Settings(
         s3BucketName=request["bucket"], rootPrefix=request["prefix"]
@@ -347,6 +357,7 @@ OPERATIONS = {
     "s3_read": s3_read,
     "s3_outputs": s3_outputs,
     "s3_write": s3_write,
+    "input_name": input_name,
     "upload": upload,
     "download": download_files,
 }

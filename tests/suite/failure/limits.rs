@@ -14,7 +14,7 @@ const WRITER: &str = "i=0; while echo $i > f$i; do echo $i; i=$((i+1)); done";
 
 #[test]
 fn what_returned_success_before_a_forced_unmount_is_committed_or_kept() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let mount = machine.mount(args!["--commit", base(machine)], "mnt");
         let mut writer = machine.command("sh");
         writer.args(["-c", WRITER]).current_dir(&mount.dir);
@@ -47,7 +47,7 @@ fn what_returned_success_before_a_forced_unmount_is_committed_or_kept() {
 
 #[test]
 fn many_outputs_are_committed_with_few_files_open() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         base(machine);
         let mut run = machine.command("sh");
         let script = "ulimit -n 128 && exec \"$@\"";
@@ -71,7 +71,7 @@ fn many_outputs_are_committed_with_few_files_open() {
 
 #[test]
 fn a_command_has_the_limits_of_whoever_started_the_run() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         base(machine);
         let mut run = machine.command("sh");
         let program = crate::programs::program("attachfs");

@@ -17,7 +17,7 @@ use crate::programs::program;
 
 #[test]
 fn a_mount_point_that_cannot_be_used_is_refused_with_advice() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let manifest = base(machine);
         let mount = |at: &Path| {
             let mut mount = machine.attachfs(args!["mount", "--store", machine.store(), &manifest]);
@@ -73,7 +73,7 @@ fn a_wrong_command_line_is_a_usage_error() {
 
 #[test]
 fn a_mount_in_use_stays_until_it_is_forced_and_says_who_uses_it() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let mount = machine.mount(args![base(machine)], "mnt");
         fs::write(mount.dir.join("new"), "new").unwrap();
         let mut user = machine.command("sh");
@@ -100,7 +100,7 @@ fn a_mount_in_use_stays_until_it_is_forced_and_says_who_uses_it() {
 
 #[test]
 fn two_mounts_of_one_session_are_refused() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let manifest = base(machine);
         let mount = machine.mount(
             args!["--session", machine.path("session"), &manifest],
@@ -138,7 +138,7 @@ fn two_mounts_of_one_session_are_refused() {
 
 #[test]
 fn signals_unmount_cleanly_and_keep_the_session() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let manifest = base(machine);
         for signal in [Signal::INT, Signal::TERM] {
             let mut mount: Running = machine.start(machine.mounting(args!["-f", &manifest], "mnt"));
@@ -168,7 +168,7 @@ fn signals_unmount_cleanly_and_keep_the_session() {
 
 #[test]
 fn a_mount_whose_connection_is_aborted_keeps_its_session() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let mount = machine.mount(args![base(machine)], "mnt");
         fs::write(mount.dir.join("new"), "new").unwrap();
         // What an administrator does with a mount that hangs.
@@ -207,7 +207,7 @@ fn a_user_who_is_not_root_mounts_or_is_told_what_is_missing() {
         skipped("only root, with setpriv, can act as another user");
         return;
     }
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let manifest = base(machine);
         fs::copy(program("attachfs"), machine.path("attachfs")).unwrap();
         let chowned = Command::new("chown")
@@ -283,7 +283,7 @@ fn many(machine: &Machine) -> PathBuf {
 
 #[test]
 fn a_saved_tree_that_is_damaged_before_or_during_a_mount_is_made_good() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let manifest = many(machine);
         let saved = || {
             let entries = fs::read_dir(machine.path("cache/attachfs/index"));

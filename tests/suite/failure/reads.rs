@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::{base, bring_back, errno, take_away};
-use crate::machine::{Machine, args, on_both_stores};
+use crate::machine::{Machine, args, mounting_from_both_stores};
 use crate::process::Running;
 
-on_both_stores![
+mounting_from_both_stores![
     objects_that_are_not_what_they_should_be_are_io_errors_that_the_log_explains,
     a_store_that_goes_away_and_comes_back_costs_only_what_was_read_meanwhile,
 ];
@@ -204,7 +204,7 @@ fn a_store_that_is_not_there_when_something_begins_is_a_store_error() {
 
 #[test]
 fn a_read_from_a_store_that_is_silent_holds_up_nobody() {
-    Machine::with_s3(|machine| {
+    Machine::mounting_from_s3(|machine| {
         let manifest = base(machine);
         let mount = machine.mount(args![&manifest], "mnt");
         assert_eq!(fs::read(mount.dir.join("a")).unwrap(), b"a of the input\n");
@@ -236,7 +236,7 @@ fn a_read_from_a_store_that_is_silent_holds_up_nobody() {
 
 #[test]
 fn what_reads_a_mount_sees_all_of_a_file_whose_reader_is_slow() {
-    Machine::with_s3(|machine| {
+    Machine::mounting_from_s3(|machine| {
         let bytes: Vec<u8> = (0..20_000_000_u32)
             .map(|i| (i >> 8) as u8 ^ i as u8)
             .collect();

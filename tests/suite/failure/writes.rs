@@ -13,11 +13,11 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{base, bring_back, take_away};
-use crate::machine::{Machine, Mount, args, on_both_stores, skipped, until};
+use crate::machine::{Machine, Mount, args, mounting_from_both_stores, skipped, until};
 use crate::process::{Running, has_ended};
 use crate::tree::{Detail, Tree};
 
-on_both_stores![
+mounting_from_both_stores![
     a_commit_without_its_store_is_incomplete_and_succeeds_when_it_is_repeated,
     another_manifest_at_the_place_of_a_commit_is_not_overwritten,
 ];
@@ -65,7 +65,7 @@ fn another_manifest_at_the_place_of_a_commit_is_not_overwritten(machine: &Machin
 
 #[test]
 fn a_commit_stops_at_links_that_lead_out_and_lists_them() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let mount = machine.mount(args![base(machine)], "mnt");
         symlink("/etc/passwd", mount.dir.join("abs")).unwrap();
         symlink("../../up", mount.dir.join("dir/up")).unwrap();
@@ -100,7 +100,7 @@ fn a_commit_stops_at_links_that_lead_out_and_lists_them() {
 
 #[test]
 fn a_commit_is_busy_while_someone_writes_to_a_file_waits_or_leaves_it_out() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let mount = machine.mount(args![base(machine)], "mnt");
         fs::write(mount.dir.join("closed"), "closed").unwrap();
         let mut open = File::create(mount.dir.join("dir/open")).unwrap();
@@ -140,7 +140,7 @@ fn a_commit_is_busy_while_someone_writes_to_a_file_waits_or_leaves_it_out() {
 
 #[test]
 fn a_commit_that_hangs_is_cancelled_by_its_user() {
-    Machine::with_s3(|machine| {
+    Machine::mounting_from_s3(|machine| {
         let mount = machine.mount(args![base(machine)], "mnt");
         fs::write(mount.dir.join("new"), "new").unwrap();
         machine.ok(args!["umount", &mount.dir]);
@@ -201,7 +201,7 @@ fn fill(path: &Path) -> usize {
 
 #[test]
 fn without_room_for_writes_the_writer_is_told_and_the_rest_is_sound() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let Some(disk) = small_disk(machine, "disk") else {
             return;
         };

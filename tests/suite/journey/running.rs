@@ -8,12 +8,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{base_address, diff_address, line};
-use crate::machine::{Machine, args, on_both_stores};
+use crate::machine::{Machine, args, mounting_from_both_stores};
 use crate::process::{Running, has_ended, said};
 use crate::programs::program;
 use crate::tree::{Detail, Tree, copy};
 
-on_both_stores![
+mounting_from_both_stores![
     a_run_commits_the_frames_that_the_plain_folder_gives,
     a_run_tells_programs_what_it_did,
     a_second_run_sees_what_the_first_one_wrote_and_its_diff_composes,
@@ -217,7 +217,7 @@ fn what_a_failed_command_wrote_is_kept_and_the_advice_works(machine: &Machine) {
 
 #[test]
 fn a_run_exits_as_its_command_does_and_with_125_if_it_is_not_the_command_that_failed() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let input = machine.dir("input");
         let run = |script: &str| {
             machine.says(args![
@@ -278,7 +278,7 @@ fn a_run_exits_as_its_command_does_and_with_125_if_it_is_not_the_command_that_fa
 
 #[test]
 fn a_run_that_is_told_to_stop_stops_its_command_and_keeps_what_it_wrote() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let input = machine.dir("input");
         let run = machine.attachfs(args![
             "run",
@@ -307,7 +307,7 @@ fn a_run_that_is_told_to_stop_stops_its_command_and_keeps_what_it_wrote() {
 
 #[test]
 fn a_run_says_nothing_of_files_that_came_and_went() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         machine.file("input/in", "in");
         for script in [
             "true",
@@ -330,7 +330,7 @@ fn a_run_says_nothing_of_files_that_came_and_went() {
 
 #[test]
 fn a_run_that_is_told_to_stop_while_it_commits_leaves_the_commit_to_be_repeated() {
-    Machine::with_s3(|machine| {
+    Machine::mounting_from_s3(|machine| {
         machine.file("input/in", "in");
         let input = machine.path("input");
         machine.ok(args![
@@ -376,7 +376,7 @@ fn a_run_that_is_told_to_stop_while_it_commits_leaves_the_commit_to_be_repeated(
 
 #[test]
 fn a_run_without_a_store_uses_one_of_its_own_and_says_what_it_copies() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let input = machine.dir("input");
         machine.file("input/in", "in");
         let ran = machine.ok(args!["run", "--input", &input, "--", "cp", "in", "out"]);

@@ -8,11 +8,11 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use super::{address, base_address, diff_address, line};
-use crate::machine::{Machine, Mount, args, on_both_stores, until};
+use crate::machine::{Machine, Mount, args, mounting_from_both_stores, until};
 use crate::process::{Said, has_ended, said};
 use crate::tree::{Detail, Tree, copy};
 
-on_both_stores![the_journey_in_steps, a_manifest_is_looked_at_wherever_it_is,];
+mounting_from_both_stores![the_journey_in_steps, a_manifest_is_looked_at_wherever_it_is,];
 
 /// What a commit's diff was made from.
 fn parent(machine: &Machine, commit: &Value) -> String {
@@ -167,7 +167,7 @@ fn the_journey_in_steps(machine: &Machine) {
 
 #[test]
 fn an_unmounted_session_is_kept_until_it_is_committed_or_discarded() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let manifest = machine.snapshot(&machine.dir("input"), "base");
         let mount = machine.mount(args![&manifest], "mnt");
         fs::write(mount.dir.join("new"), "new").unwrap();
@@ -198,7 +198,7 @@ fn an_unmounted_session_is_kept_until_it_is_committed_or_discarded() {
 
 #[test]
 fn only_the_output_directories_are_committed_and_the_rest_is_kept() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let input = machine.dir("input");
         machine.file("input/in", "in");
         let manifest = machine.snapshot(&input, "base");
@@ -219,7 +219,7 @@ fn only_the_output_directories_are_committed_and_the_rest_is_kept() {
 
 #[test]
 fn relative_paths_mean_the_working_directory_of_whoever_mounts() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         machine.file("input/in", "in");
         machine.dir("mnt");
         machine.ok(args!["snapshot", "input", "-o", "base", "--store", "store"]);
@@ -286,7 +286,7 @@ fn a_reader_that_has_read_enough_is_no_failure() {
 
 #[test]
 fn nobody_can_write_to_a_read_only_mount() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let input = machine.dir("input");
         machine.file("input/dir/in", "in");
         let manifest = machine.snapshot(&input, "base");
@@ -321,7 +321,7 @@ fn nobody_can_write_to_a_read_only_mount() {
 
 #[test]
 fn manifests_are_mounted_over_each_other_and_in_directories() {
-    Machine::with_directory(|machine| {
+    Machine::mounting_from_directory(|machine| {
         let (one, two) = (machine.dir("one"), machine.dir("two"));
         machine.file("one/a", "a of one");
         machine.file("one/both", "both of one");

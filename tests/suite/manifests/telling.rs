@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -237,6 +238,33 @@ fn what_is_printed_for_programs_has_the_same_fields_everywhere() {
                 "hash": attachfs_manifest::ContentHash::of(text(&whole).as_bytes()).to_string(),
             });
             assert_eq!(done, expected, "{arguments:?}");
+        }
+    });
+}
+
+#[test]
+fn a_manifest_that_was_asked_for_obeys_the_umask() {
+    Machine::with_directory(|machine| {
+        let old = snapshot(machine, &scene(machine), "old");
+        machine.file("scene/more", "more");
+        let new = snapshot(machine, &machine.path("scene"), "new");
+        let (root, store, out) = (machine.path("scene"), machine.store(), machine.path("out"));
+        let publish = args!["manifest", "upload", &old, "--store", &store, "--key", "m"];
+        machine.ok(publish);
+        for verb in [
+            args!["snapshot", &root, "-o", &out].to_vec(),
+            args!["manifest", "diff", &old, &new, "-o", &out].to_vec(),
+            args!["manifest", "download", "m", "--store", &store, "-o", &out].to_vec(),
+        ] {
+            for (umask, mode) in [("022", 0o644), ("007", 0o660)] {
+                let mut command = machine.command("sh");
+                let script = format!("umask {umask} && exec \"$@\"");
+                let program = crate::programs::program("attachfs");
+                command.args(["-c", &script, "sh"]).arg(program).args(&verb);
+                said(&mut command).with_code(0);
+                let is = fs::metadata(&out).unwrap().permissions().mode();
+                assert_eq!(is & 0o777, mode, "{verb:?}");
+            }
         }
     });
 }

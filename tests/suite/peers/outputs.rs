@@ -1,13 +1,17 @@
-//! Output manifests with what is said of them: what one side writes, the other reads.
+//! Manifests of jobs: the names of inputs, and outputs with what is said of them: what one side writes, the other reads.
 //!
 //! The server is moto: `s3s-fs` keeps metadata in files that it names by keys, and keys of outputs are too long for that.
 
 use std::fs;
 
+use attachfs_jobs::InputKey;
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{
     ChunkSize, Content, ContentHash, File, ManifestPath, Mtime, Node, Snapshot,
 };
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::{base64, python, text_of};
@@ -156,6 +160,57 @@ fn what_python_says_of_an_output_is_read() {
             assert_eq!(fs::read_to_string(output).unwrap(), text);
         }
     });
+}
+
+/// Roots as people write them, on Windows or not.
+fn any_root(windows: bool) -> impl Strategy<Value = String> {
+    let (begins, separators) = if windows {
+        (
+            &["C:", "z:/", "D:\\", "\\", "\\\\server\\share"][..],
+            &["\\", "/", "\\\\", "\\/"][..],
+        )
+    } else {
+        (&["", "/", "//", "///", "./"][..], &["/", "//"][..])
+    };
+    let names = &["a", "b c", ".", "..", ".hidden", "\u{e9}", ""][..];
+    let step = (select(separators), select(names)).prop_map(|(one, other)| format!("{one}{other}"));
+    let steps = prop::collection::vec(step, 0..6).prop_map(|steps| steps.concat());
+    (select(begins), steps).prop_map(|(begin, steps)| format!("{begin}{steps}"))
+}
+
+#[test]
+fn any_root_has_the_name_that_python_gives_it() {
+    let Some(python) = python() else { return };
+    let named = |root: &str, format: &str| {
+        let asked = json!({
+            "op": "input_name", "root": root, "format": format, "manifest": base64(manifest("f")),
+        });
+        let ours = InputKey::new(
+            format!("farm-{HEX}").parse().unwrap(),
+            format!("queue-{HEX}").parse().unwrap(),
+            HEX.parse().unwrap(),
+            root,
+        );
+        let ours = format!("{}_input", ours.root);
+        assert_eq!(python.told(&asked)["name"], ours, "{root:?} on {format}");
+    };
+    let mut compared = 0;
+    for case in cases("names-keys-metadata.json") {
+        if let Some(root) = case["root"].as_str().filter(|root| root.starts_with('/')) {
+            named(root, "posix");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 6);
+    let mut runner = TestRunner::default();
+    for (windows, format) in [(true, "windows"), (false, "posix")] {
+        let any = any_root(windows);
+        let run = runner.run(&any, |root| {
+            named(&root, format);
+            Ok(())
+        });
+        run.unwrap();
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Manifests into a store and out of it, with what is said of them.
 
 use attachfs_manifest::ContentHash;
-use attachfs_store::{ManifestAddress, ManifestKey, Metadata};
+use attachfs_store::{ManifestKey, Metadata};
 use attachfs_transfer::{ObjectFault, Progress, check_objects};
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use super::ObjectTrouble;
 use super::checking::{UNHASHED, needed, reason, unhashed};
 use super::opened::open_manifest;
 use crate::Error;
-use crate::manifests::ManifestBytes;
+use crate::manifests::{ManifestBytes, stored};
 use crate::store::OpenStore;
 
 /// Where a manifest goes.
@@ -46,13 +46,8 @@ pub async fn publish_manifest(
     request: &PublishRequest,
     progress: &dyn Progress,
 ) -> Result<Publication, Error> {
-    let address = ManifestAddress {
-        store: store.store.address(),
-        key: request.key.clone(),
-    }
-    .to_string();
     let mut publication = Publication {
-        address: address.clone(),
+        address: store.address_of(&request.key),
         hash: ContentHash::of(&bytes.bytes).to_string(),
         metadata: request.metadata.clone(),
         existed: false,
@@ -108,8 +103,9 @@ pub struct PlacedManifest {
 }
 
 impl PlacedManifest {
-    /// Puts it into a store, and says whether it was there already.
-    pub(crate) async fn put(&self, store: &OpenStore) -> Result<bool, Error> {
+    /// Puts it into a store that has all of its objects, and says whether it was there already. What else has
+    /// the key is an error, and stays.
+    pub async fn put(&self, store: &OpenStore) -> Result<bool, Error> {
         let (bytes, metadata) = (self.bytes.clone(), &self.metadata);
         let put = attachfs_transfer::publish_manifest(&*store.store, &self.key, bytes, metadata);
         Ok(put.await?)
@@ -132,18 +128,9 @@ pub async fn fetch_manifest(
     key: &ManifestKey,
     store: &OpenStore,
 ) -> Result<FetchedManifest, Error> {
-    let address = ManifestAddress {
-        store: store.store.address(),
-        key: key.clone(),
-    }
-    .to_string();
-    let found = store.store.get_manifest(key).await;
-    let found = found.map_err(|source| Error::FetchManifest {
-        address: address.clone(),
-        source,
-    })?;
+    let found = stored(key, store).await?;
     let bytes = ManifestBytes {
-        name: address,
+        name: store.address_of(key),
         bytes: found.bytes.to_vec(),
         at: None,
     };

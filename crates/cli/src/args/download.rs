@@ -20,9 +20,10 @@ use super::parse_mode;
   attachfs download --store ./store diff.manifest --root ./scene --conflict overwrite   (applied to what is there)
   attachfs download --map a.manifest=./a --map b.manifest=./b --include '*.exr'
 
-Patterns are those of `deadline job download-output`: they are held against the whole path, `*` matches
-slashes too, `renders/` means everything below any such directory, and one that begins neither with a slash
-nor a star matches at any depth.")]
+Patterns are those of `deadline job download-output`: they are held against the whole path that a file has
+here, that of the folder with the manifest's path behind it; `*` matches slashes too, `renders/` means
+everything below any such directory, and one that begins neither with a slash nor a star matches at any depth,
+in the folder's own path too.")]
 pub(crate) struct Download {
     /// Manifests that are put together in --root: a snapshot and what lies over it, the lowest first, or
     /// diffs alone. A manifest is a file, an s3:// address, or `-` for standard input.
@@ -36,7 +37,7 @@ pub(crate) struct Download {
     #[arg(long, value_name = "DIR", requires = "manifests")]
     pub(crate) root: Option<PathBuf>,
     /// Place this manifest in this folder. May be given more than once; manifests of one folder are put
-    /// together.
+    /// together. The last `=` counts: the manifest's name may have others, the folder's none.
     #[arg(long, value_name = "MANIFEST=DIR")]
     pub(crate) map: Vec<OsString>,
     /// Where the objects are: a directory or s3://bucket/prefix. Default: the store of an s3:// manifest,

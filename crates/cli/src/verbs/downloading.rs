@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Context as _;
 use attachfs::{
     Conflict, DownloadRequest, DownloadedRoot, Downloads, Error, LayerOptions, ManifestSource,
     Permissions, PlacedManifests, Summary, download_manifests,
@@ -146,16 +147,38 @@ fn named(args: &Download) -> Result<Vec<(ManifestSource, PathBuf)>, Failure> {
 
 /// The number of a group, which the system's own tool looks up wherever groups are kept here.
 fn group_id(name: &str) -> Result<u32, Failure> {
-    if let Ok(id) = name.parse() {
-        return Ok(id);
+    let id = match name.parse() {
+        Ok(id) => id,
+        Err(_) => looked_up(name)?,
+    };
+    // It means "no change" where a group is given.
+    if id == u32::MAX {
+        return Err(usage(&format!("{id} is the number of no group")));
     }
+    Ok(id)
+}
+
+fn looked_up(name: &str) -> Result<u32, Failure> {
+    /// What `getent` exits with if it looked, and there is no such name.
+    const NOT_FOUND: i32 = 2;
+    let doing = || format!("cannot look up the group \"{name}\" with getent; its number will do");
     let found = Command::new("getent").args(["group", "--", name]).output();
-    let line = found.map(|found| String::from_utf8_lossy(&found.stdout).into_owned());
-    let id = line.ok().and_then(|line| {
-        let id = line.trim_end().split(':').nth(2)?;
-        id.parse().ok()
+    let found = found.with_context(doing)?;
+    if found.status.code() == Some(NOT_FOUND) {
+        return Err(usage(&format!("there is no group \"{name}\"")));
+    }
+    let line = String::from_utf8_lossy(&found.stdout);
+    let id = line.trim_end().split(':').nth(2);
+    let id = id.and_then(|id| id.parse().ok()).with_context(|| {
+        let said = String::from_utf8_lossy(&found.stderr);
+        format!(
+            "getent ended with {}: {}{}",
+            found.status,
+            line.trim(),
+            said.trim()
+        )
     });
-    id.ok_or_else(|| usage(&format!("there is no group \"{name}\"")))
+    Ok(id.with_context(doing)?)
 }
 
 fn text(downloads: &Downloads) -> String {
@@ -182,24 +205,11 @@ fn remarks(root: &DownloadedRoot) -> String {
     if root.deleted > 0 {
         text += &format!("deleted    {}\n", output::count(root.deleted, "path"));
     }
-    text += &listed(&root.copied, |copied| {
+    text += &output::listed(&root.copied, |copied| {
         format!("copied     {}: {}\n", copied.path, copied.name)
     });
-    text += &listed(&root.left, |remark| {
+    text += &output::listed(&root.left, |remark| {
         format!("left       {}: {}\n", remark.path, remark.why)
     });
-    text
-}
-
-/// The first of them, and how many more there are.
-fn listed<T>(all: &[T], line: impl Fn(&T) -> String) -> String {
-    const SHOWN: usize = 20;
-    let mut text: String = all.iter().take(SHOWN).map(line).collect();
-    if all.len() > SHOWN {
-        text += &format!(
-            "           and {} more; --json lists them\n",
-            all.len() - SHOWN
-        );
-    }
     text
 }

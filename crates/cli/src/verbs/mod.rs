@@ -26,6 +26,7 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 /// Does what was typed.
 pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
     let Args { globals, verb } = args;
+    let open_files = attachfs::raise_open_files();
     if let Verb::Mount(mount) = &verb
         && !mount.foreground
         && !mount.daemon
@@ -37,7 +38,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
         .build()?;
     let result = runtime.block_on(async {
         match verb {
-            Verb::Run(run) => running::run(&globals, run).await,
+            Verb::Run(run) => running::run(&globals, run, open_files).await,
             Verb::Snapshot(snapshot) => snapshotting::snapshot(&globals, snapshot).await,
             Verb::Upload(upload) => uploading::upload(&globals, upload).await,
             Verb::Mount(mount) => mounting::mount(&globals, mount).await,
@@ -80,7 +81,8 @@ async fn open_store(globals: &Globals, address: &str) -> Result<OpenStore, attac
     .await
 }
 
-/// The store that was named; else that of the first manifest that has one, else the user's own.
+/// The store that was named; else that of the manifests that are in one, else the user's own. It is there already:
+/// what is read is in it.
 async fn store_of(
     globals: &Globals,
     named: Option<&str>,
@@ -90,14 +92,27 @@ async fn store_of(
     if let Some(address) = named {
         return open_store(globals, address).await;
     }
-    let of_manifest = sources.iter().find_map(|source| match source {
-        ManifestSource::S3(address) => Some(address.store.to_string()),
+    let mut of_manifests = sources.iter().filter_map(|source| match source {
+        ManifestSource::S3(address) => Some(&address.store),
         ManifestSource::File(_) | ManifestSource::Stdin => None,
     });
-    match of_manifest {
-        Some(address) => open_store(globals, &address).await,
-        None => Ok(attachfs::create_directory_store(&places.embedded_store())?.1),
+    if let Some(store) = of_manifests.next() {
+        return match of_manifests.find(|other| *other != store) {
+            None => open_store(globals, &store.to_string()).await,
+            Some(other) => Err(attachfs::Error::Usage(format!(
+                "the manifests are in two stores, {store} and {other}; say with --store where the objects \
+                 of all of them are"
+            ))),
+        };
     }
+    let own = places.embedded_store();
+    if !own.exists() {
+        return Err(attachfs::Error::Usage(format!(
+            "there is no store of your own in {}; say with --store where the objects are",
+            own.display()
+        )));
+    }
+    Ok(attachfs::create_directory_store(&own)?.1)
 }
 
 fn source(text: &OsStr) -> Result<ManifestSource, attachfs::Error> {

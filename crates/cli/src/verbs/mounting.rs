@@ -53,7 +53,6 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     if args.daemon {
         daemon::detach_from_terminal()?;
     }
-    attachfs::raise_open_files();
     let places = places(absolute(args.cache_dir.clone())?);
     let Some((mount_point, manifests)) = args.paths.split_last() else {
         return Err(attachfs::Error::Usage("there is no mount point".to_owned()).into());

@@ -4,7 +4,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use attachfs::{
-    Announce, ManifestBytes, OpenStore, Places, Ran, RunRequest, SnapshotOptions, SnapshotReport,
+    Announce, ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions,
+    SnapshotReport,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,14 +16,18 @@ use crate::output;
 use crate::places::places;
 use crate::progress::Shown;
 
-pub(super) async fn run(globals: &Globals, args: Run) -> Result<(), Failure> {
-    match run_it(globals, args).await {
+pub(super) async fn run(
+    globals: &Globals,
+    args: Run,
+    open_files: OpenFiles,
+) -> Result<(), Failure> {
+    match run_it(globals, args, open_files).await {
         Err(Failure::Error(error)) => Err(run_failed(&error)),
         result => result,
     }
 }
 
-async fn run_it(globals: &Globals, args: Run) -> Result<(), Failure> {
+async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(), Failure> {
     let places = places(None);
     // The command shares the terminal and gets Ctrl-C itself: here it only must not end this program
     // before the command.
@@ -56,6 +61,7 @@ async fn run_it(globals: &Globals, args: Run) -> Result<(), Failure> {
         owner: usual_owner(),
         store,
         places,
+        open_files,
     };
     let signals = async {
         loop {

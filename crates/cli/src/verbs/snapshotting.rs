@@ -47,25 +47,29 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     {
         write(output, &bytes)?;
     }
-    let published = published(args.publishing.publish.as_ref(), &bytes, store.as_ref()).await?;
+    let published = published(args.publishing.publish.as_ref(), &bytes, store.as_ref()).await;
     if is_piped {
+        published?;
         std::io::stdout()
             .write_all(&bytes)
             .context("cannot write to standard output")?;
         return Ok(());
     }
+    // What was done is told even if the manifest could not be published.
+    let address = published.as_ref().ok().and_then(Option::as_deref);
     if globals.json {
         let mut value = serde_json::to_value(&report)?;
         value["manifest"] = args.output.map(|path| path.display().to_string()).into();
-        value["published"] = published.into();
+        value["published"] = address.into();
         output::print_json(&value)?;
     } else {
         let mut text = output::snapshot(&report);
         if let Some(upload) = &report.upload {
             text += &output::summary("uploaded", upload);
         }
-        output::print(&(text + &output::published(published.as_deref())))?;
+        output::print(&(text + &output::published(address)))?;
     }
+    published?;
     Ok(())
 }
 

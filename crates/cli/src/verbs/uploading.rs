@@ -1,7 +1,7 @@
 //! `upload`, and what `snapshot` does in the same way.
 
-use attachfs::manifest::{OpenedManifest, open_manifest};
-use attachfs::{Error, ManifestKey, OpenStore, SeenPlaces, Uploading};
+use attachfs::manifest::{OpenedManifest, PlacedManifest, open_manifest};
+use attachfs::{Error, ManifestKey, Metadata, OpenStore, SeenPlaces, Uploading};
 
 use super::manifest::deadline;
 use super::snapshotting::create_or_open;
@@ -41,15 +41,19 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
         bytes.unwrap_or_default(),
         Some(&store),
     )
-    .await?;
+    .await;
+    // What was uploaded is told even if the manifest could not be published.
+    let address = published.as_ref().ok().and_then(Option::as_deref);
     if globals.json {
         let mut value = serde_json::to_value(&summary)?;
-        value["published"] = published.into();
-        return Ok(output::print_json(&value)?);
+        value["published"] = address.into();
+        output::print_json(&value)?;
+    } else {
+        let text = output::summary("uploaded", &summary) + &output::published(address);
+        output::print(&text)?;
     }
-    Ok(output::print(
-        &(output::summary("uploaded", &summary) + &output::published(published.as_deref())),
-    )?)
+    published?;
+    Ok(())
 }
 
 /// What is known of a store, and how much of it counts.
@@ -75,10 +79,13 @@ pub(super) async fn published(
 ) -> Result<Option<String>, Error> {
     match (key, store) {
         (Some(key), Some(store)) => {
-            let metadata = attachfs::Metadata::new();
-            attachfs::publish(key, bytes, &metadata, store)
-                .await
-                .map(Some)
+            let manifest = PlacedManifest {
+                key: key.clone(),
+                bytes: bytes.to_vec().into(),
+                metadata: Metadata::new(),
+            };
+            manifest.put(store).await?;
+            Ok(Some(store.address_of(key)))
         }
         _ => Ok(None),
     }
