@@ -217,11 +217,7 @@ fn chosen(manifest: Manifest, filter: &DownloadFilter, root: &Path) -> Result<Ma
     if filter.is_everything() {
         return Ok(manifest);
     }
-    let real = real(root).map_err(|source| Error::Io {
-        doing: "find",
-        path: root.to_owned(),
-        source,
-    })?;
+    let real = real_folder(root)?;
     let mut whole = real.as_os_str().as_bytes().to_vec();
     if !whole.ends_with(b"/") {
         whole.push(b'/');
@@ -259,10 +255,15 @@ fn in_the_way(diff: &Diff, mut keep: impl FnMut(PathRef<'_>) -> bool) -> HashSet
         .collect()
 }
 
-/// Where a folder is, as far as it is there: without `..` and links.
-fn real(folder: &Path) -> io::Result<PathBuf> {
+/// The one name of a folder, however it is spelled: without `..` and links, as far as it is there.
+pub fn real_folder(folder: &Path) -> Result<PathBuf, Error> {
+    let failed = |source| Error::Io {
+        doing: "find",
+        path: folder.to_owned(),
+        source,
+    };
     let mut real = PathBuf::new();
-    for step in std::path::absolute(folder)?.components() {
+    for step in std::path::absolute(folder).map_err(failed)?.components() {
         if step == Component::ParentDir {
             real.pop();
             continue;
@@ -271,7 +272,7 @@ fn real(folder: &Path) -> io::Result<PathBuf> {
         match real.canonicalize() {
             Ok(found) => real = found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(failed(error)),
         }
     }
     Ok(real)

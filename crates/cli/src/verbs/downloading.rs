@@ -1,9 +1,8 @@
 //! `download`.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -35,7 +34,7 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
     let mut placed: Vec<PlacedManifests> = Vec::new();
     for (source, root) in named {
         let manifest = read(globals, &source, None).await?;
-        let folder = real(&root)?;
+        let folder = attachfs::real_folder(&root)?;
         if let Some(at) = folders.iter().position(|known| *known == folder) {
             placed[at].manifests.push(manifest);
             continue;
@@ -93,29 +92,6 @@ fn print(globals: &Globals, downloads: &Downloads) -> anyhow::Result<()> {
     } else {
         output::print(&text(downloads))
     }
-}
-
-/// The one name of a folder, however it is spelled: real as far as it is there.
-fn real(folder: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::Io {
-        doing: "find",
-        path: folder.to_owned(),
-        source,
-    };
-    let mut real = PathBuf::new();
-    for step in std::path::absolute(folder).map_err(failed)?.components() {
-        if step == Component::ParentDir {
-            real.pop();
-            continue;
-        }
-        real.push(step);
-        match real.canonicalize() {
-            Ok(found) => real = found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Ok(real)
 }
 
 fn usage(text: &str) -> Failure {

@@ -15,12 +15,9 @@ use super::{access, open_store, read, source};
 use crate::args::Globals;
 use crate::args::store::{Gc, Stat, StoreVerb, Sync, Verify};
 use crate::exit::{self, Failure, INCOMPLETE, INTEGRITY};
-use crate::output::{self, bytes, count};
+use crate::output::{self, bytes, count, listed};
 use crate::places::places;
 use crate::progress::Shown;
-
-/// How many lines of a list a person is shown.
-const LINES: usize = 20;
 
 pub(super) async fn store(globals: &Globals, verb: StoreVerb) -> Result<(), Failure> {
     match verb {
@@ -47,13 +44,6 @@ fn print<T: serde::Serialize>(
 /// Keys in a store may be anybody's.
 fn shown(key: &str) -> attachfs::EscapedBytes<'_> {
     attachfs::EscapedBytes(key.as_bytes())
-}
-
-fn more(number: usize) -> String {
-    match number.checked_sub(LINES) {
-        None | Some(0) => String::new(),
-        Some(more) => format!("           and {more} more; --json has all\n"),
-    }
 }
 
 async fn stat(globals: &Globals, args: Stat) -> Result<(), Failure> {
@@ -117,10 +107,7 @@ fn verify_text(report: &VerifyReport) -> String {
         ("missing", &report.missing),
         ("unread", &report.unread),
     ] {
-        for trouble in list.iter().take(LINES) {
-            text += &trouble_line(word, trouble);
-        }
-        text += &more(list.len());
+        text += &listed(list, |trouble| trouble_line(word, trouble));
     }
     text += &format!(
         "{:<10} {}, {}; {} damaged, {} missing, {} unread\n",
