@@ -29,6 +29,11 @@ impl ReadBuffer {
         buffer
     }
 
+    /// Where it begins in its memory, which there may be none of.
+    fn start(&self) -> usize {
+        padding(self.memory.as_ptr()).min(self.memory.len())
+    }
+
     /// Makes it at least so long. What it held is lost if it was shorter.
     pub fn grow(&mut self, len: usize) {
         if self.len < len {
@@ -40,15 +45,14 @@ impl ReadBuffer {
 
 impl AsMut<[u8]> for ReadBuffer {
     fn as_mut(&mut self) -> &mut [u8] {
-        let start = padding(self.memory.as_ptr());
+        let start = self.start();
         &mut self.memory[start..][..self.len]
     }
 }
 
 impl AsRef<[u8]> for ReadBuffer {
     fn as_ref(&self) -> &[u8] {
-        let start = padding(self.memory.as_ptr());
-        &self.memory[start..][..self.len]
+        &self.memory[self.start()..][..self.len]
     }
 }
 
