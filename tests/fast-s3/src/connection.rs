@@ -26,6 +26,9 @@ pub(crate) fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         if head.target.bucket == "-" {
             let answer = service::control(shared, &head);
             send_answer(from.get_ref(), shared, &head, answer)?;
+            if head.closes() {
+                break;
+            }
             continue;
         }
         let in_flight = shared.counting.begin(service::counter(&head));
