@@ -43,7 +43,9 @@ pub(crate) fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         if answer.status == 404 {
             shared.counting.record(|counters| counters.not_found += 1);
         }
-        shared.pace.lock().wait();
+        // Not under the lock: others wait at the same time.
+        let pace = *shared.pace.lock();
+        pace.wait();
         send_answer(from.get_ref(), shared, &head, answer)?;
         drop(in_flight);
         if head.closes() || !may_go_on {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -471,6 +472,24 @@ fn spare_files(served: &Served) -> usize {
     let entries = fs::read_dir(served.root.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.contains(".spare.")).count()
+}
+
+#[test]
+fn requests_wait_for_their_answers_at_the_same_time() {
+    let served = served();
+    let delay = Duration::from_millis(300);
+    served.server.set_pace(Pace {
+        delay,
+        ..Pace::default()
+    });
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| served.ask("HEAD /b/k", &[], b""));
+        }
+    });
+    let took = began.elapsed();
+    assert!(took >= delay && took < 6 * delay, "{took:?}");
 }
 
 #[test]
