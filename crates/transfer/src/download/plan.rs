@@ -33,9 +33,10 @@ pub(super) struct Entry {
 pub(super) enum Found {
     Nothing,
     Dir(FileStamp),
-    File(FileStamp),
-    /// A symbolic link that says this.
-    Link(Vec<u8>, FileStamp),
+    /// A file, and how many names it has.
+    File(FileStamp, u64),
+    /// A symbolic link that says this, and how many names it has.
+    Link(Vec<u8>, FileStamp, u64),
     Other,
     /// Nothing: something above it is no directory.
     InNoDirectory,
@@ -232,7 +233,7 @@ fn swapped(entries: &[Entry]) -> HashSet<ManifestPath> {
                     matches!(deleted.found, Found::Dir(_))
                 }
                 (Change::DeleteFile, Change::Put(Node::Dir)) => {
-                    matches!(deleted.found, Found::File(_) | Found::Link(..))
+                    matches!(deleted.found, Found::File(..) | Found::Link(..))
                 }
                 _ => false,
             }
@@ -241,13 +242,14 @@ fn swapped(entries: &[Entry]) -> HashSet<ManifestPath> {
 }
 
 /// What is at the paths of what is put and stays: the device and number of each inode. Where names differ
-/// in nothing but case, what is put may be what is deleted.
+/// in nothing but case, what is put may be what is deleted. What has several names is deleted under one of
+/// them and stays under the others.
 fn kept(entries: &[Entry], swapped: &HashSet<ManifestPath>) -> HashSet<(u64, u64)> {
     let puts = entries
         .iter()
         .filter(|entry| entry.change.as_put().is_some() && !swapped.contains(&entry.path));
     let stamps = puts.filter_map(|entry| match &entry.found {
-        Found::Dir(stamp) | Found::File(stamp) | Found::Link(_, stamp) => Some(stamp),
+        Found::Dir(stamp) | Found::File(stamp, 1) | Found::Link(_, stamp, 1) => Some(stamp),
         _ => None,
     });
     stamps.map(|stamp| (stamp.dev, stamp.ino)).collect()
@@ -266,9 +268,9 @@ impl Plan {
             Found::Unreachable(why) => return self.not_deleted.push((path, why)),
             Found::BehindLink => return self.left.push((path, BEHIND_LINK)),
             Found::Dir(stamp) if is_dir => stamp,
-            Found::File(stamp) | Found::Link(_, stamp) if !is_dir => stamp,
+            Found::File(stamp, _) | Found::Link(_, stamp, _) if !is_dir => stamp,
             Found::Dir(_) => return self.left.push((path, "it is a directory now")),
-            Found::File(_) | Found::Link(..) | Found::Other => {
+            Found::File(..) | Found::Link(..) | Found::Other => {
                 return self.left.push((path, "it is something else now"));
             }
         };
@@ -324,7 +326,7 @@ impl Plan {
                 }
             },
             Node::Symlink(target) => {
-                if matches!(&found, Found::Link(text, _) if *text == target.relative_to(&path)) {
+                if matches!(&found, Found::Link(text, ..) if *text == target.relative_to(&path)) {
                     self.links_there += 1;
                     return;
                 }
@@ -344,10 +346,14 @@ impl Plan {
             }
             Node::File(file) => {
                 let place = match (found, occupant) {
-                    (Found::File(stamp), _) if stamp.size == file.size => Place::Alike(stamp),
+                    (Found::File(stamp, _), _) if stamp.size == file.size => Place::Alike(stamp),
                     (_, None) => Place::Free,
                     (_, Some(occupant)) => Place::Taken(occupant),
                 };
+                if let Some(at) = &swap {
+                    // Also where nothing is left to delete.
+                    self.swaps.entry(at.clone()).or_default();
+                }
                 self.files.push(FileStep {
                     path,
                     file,
@@ -415,7 +421,7 @@ impl Found {
         match self {
             Self::Nothing | Self::InNoDirectory | Self::BehindLink | Self::Unreachable(_) => None,
             Self::Dir(_) => Some(Occupant::Dir),
-            Self::File(_) => Some(Occupant::File),
+            Self::File(..) => Some(Occupant::File),
             Self::Link(..) => Some(Occupant::Link),
             Self::Other => Some(Occupant::Other),
         }

@@ -124,8 +124,8 @@ fn found(dir: &HeldDir, name: &[u8]) -> Found {
             None => Found::Nothing,
             Some(facts) => match facts.kind {
                 Kind::Dir => Found::Dir(facts.stamp),
-                Kind::File => Found::File(facts.stamp),
-                Kind::Link => Found::Link(dir.read_link(name)?, facts.stamp),
+                Kind::File => Found::File(facts.stamp, facts.names),
+                Kind::Link => Found::Link(dir.read_link(name)?, facts.stamp, facts.names),
                 Kind::Other => Found::Other,
             },
         })

@@ -318,24 +318,28 @@ fn nothing_is_cleared_away_for_what_is_gone_again() {
 }
 
 #[tokio::test]
-async fn what_the_manifest_has_under_another_name_is_not_deleted() {
+async fn what_has_several_names_is_deleted_under_those_that_the_diff_deletes() {
     let setup = overwriting();
-    setup.there("A.txt", "text");
-    // As a file system shows it for which the two names are one.
-    fs::hard_link(setup.at("A.txt"), setup.at("a.txt")).unwrap();
-    let file = fs::File::options()
-        .write(true)
-        .open(setup.at("a.txt"))
-        .unwrap();
-    attachfs_durable::set_modified(&file, TIME / 1_000_000, 123_456_000).unwrap();
+    for name in ["a", "f"] {
+        setup.there(name, name);
+    }
+    fs::hard_link(setup.at("a"), setup.at("b")).unwrap();
+    fs::hard_link(setup.at("f"), setup.at("g")).unwrap();
     let changes = diff([
-        ("A.txt", Change::DeleteFile),
-        ("a.txt", Change::Put(setup.file("text"))),
+        ("a", Change::DeleteFile),
+        ("b", Change::Put(setup.file("new"))),
+        ("f", Change::DeleteFile),
+        ("f/h", Change::Put(setup.file("h"))),
+        ("g", Change::Put(setup.file("f"))),
     ]);
     let report = setup.apply(&changes).await;
-    assert_eq!((counts(&report), report.deleted), ((1, 0, 1, 0), 0));
-    assert_eq!(paths(&report.left), ["A.txt"]);
-    assert_eq!(setup.text("A.txt"), "text");
+    assert_eq!((counts(&report), report.deleted), ((3, 3, 0, 0), 2));
+    assert_eq!(report.left, []);
+    assert_eq!(setup.names(), ["b", "f", "g"]);
+    assert_eq!(
+        (setup.text("b"), setup.text("f/h"), setup.text("g")),
+        ("new".into(), "h".into(), "f".into())
+    );
 }
 
 #[tokio::test]

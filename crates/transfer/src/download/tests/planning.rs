@@ -31,8 +31,8 @@ fn any_found() -> impl Strategy<Value = Found> {
     prop_oneof![
         Just(Found::Nothing),
         Just(Found::Dir(stamp(0, 0))),
-        (0_u64..3, -2_i64..3).prop_map(|(size, by)| Found::File(stamp(size, TIME + by))),
-        Just(Found::Link(b"a".to_vec(), stamp(0, 0))),
+        (0_u64..3, -2_i64..3).prop_map(|(size, by)| Found::File(stamp(size, TIME + by), 1)),
+        Just(Found::Link(b"a".to_vec(), stamp(0, 0), 1)),
         Just(Found::Other),
         Just(Found::InNoDirectory),
         Just(Found::BehindLink),
@@ -65,7 +65,8 @@ fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.dedup_by(|next, before| next.path == before.path);
         for (ino, entry) in (0..).zip(&mut entries) {
-            if let Found::Dir(stamp) | Found::File(stamp) | Found::Link(_, stamp) = &mut entry.found
+            if let Found::Dir(stamp) | Found::File(stamp, _) | Found::Link(_, stamp, _) =
+                &mut entry.found
             {
                 stamp.ino = ino;
             }
@@ -96,7 +97,7 @@ proptest! {
         for entry in &entries {
             let is_there = match (&entry.change, &entry.found) {
                 (Change::Put(Node::Dir), Found::Dir(_)) => true,
-                (Change::Put(Node::Symlink(target)), Found::Link(text, _)) => {
+                (Change::Put(Node::Symlink(target)), Found::Link(text, ..)) => {
                     *text == target.relative_to(&entry.path)
                 }
                 (Change::DeleteDir | Change::DeleteFile, found) => {
@@ -138,7 +139,7 @@ proptest! {
             let entry = entries.iter().find(|entry| entry.path == one.path).unwrap();
             let fits = match (&entry.change, &entry.found) {
                 (Change::DeleteDir, Found::Dir(_)) => one.is_dir,
-                (Change::DeleteFile, Found::File(_) | Found::Link(..)) => !one.is_dir,
+                (Change::DeleteFile, Found::File(..) | Found::Link(..)) => !one.is_dir,
                 _ => false,
             };
             prop_assert!(fits, "{:?}", entry);
@@ -154,7 +155,7 @@ proptest! {
         };
         let made = plan(vec![entry], true);
         let alike = matches!(made.files.first().map(|step| step.place), Some(Place::Alike(_)));
-        let expected = matches!(found, Found::File(stamp) if stamp.size == size);
+        let expected = matches!(found, Found::File(stamp, _) if stamp.size == size);
         prop_assert_eq!(alike, expected);
     }
 }
@@ -187,11 +188,48 @@ fn room_is_needed_for_what_is_to_be_fetched_in_whole_blocks() {
         vec![
             entry("a", 1, Found::Nothing),
             entry("b", 4097, Found::Nothing),
-            entry("c", 9, Found::File(stamp(9, TIME))),
-            entry("d", 5, Found::File(stamp(9, TIME))),
+            entry("c", 9, Found::File(stamp(9, TIME), 1)),
+            entry("d", 5, Found::File(stamp(9, TIME), 1)),
         ],
         true,
     );
     assert_eq!(made.bytes_to_write(Conflict::Skip, 4096), 3 * 4096);
     assert_eq!(made.bytes_to_write(Conflict::Overwrite, 4096), 4 * 4096);
+}
+
+#[test]
+fn what_the_manifest_has_under_another_name_is_not_deleted() {
+    // One inode: as a file system shows it for which the two names are one, and of hard links.
+    for (names, deleted) in [(1, 0), (2, 1)] {
+        let entry = |name: &str, change| Entry {
+            path: path(name),
+            change,
+            found: Found::File(stamp(9, TIME), names),
+        };
+        let put = Change::Put(a_file(9));
+        let entries = [entry("A.txt", Change::DeleteFile), entry("a.txt", put)];
+        let made = plan(entries.into(), true);
+        assert_eq!((made.deletions.len(), made.left.len()), (deleted, 1 - deleted));
+    }
+}
+
+#[test]
+fn a_file_whose_place_is_kept_for_another_name_still_has_its_turn() {
+    let entry = |name: &str, change| Entry {
+        path: path(name),
+        change,
+        found: Found::Dir(stamp(0, 0)),
+    };
+    let made = plan(
+        vec![
+            entry("Textures", Change::DeleteDir),
+            entry("Textures", Change::Put(a_file(9))),
+            entry("textures", Change::Put(Node::Dir)),
+        ],
+        true,
+    );
+    assert_eq!(made.left.len(), 1);
+    let swap = made.swaps.get(&path("Textures")).unwrap();
+    assert_eq!(swap.deletions, []);
+    assert_eq!(made.files[0].swap, Some(path("Textures")));
 }
