@@ -323,7 +323,8 @@ fn may_give(root: &HeldDir, real: &Path, share: Permissions) -> Result<(), Downl
     })
 }
 
-/// Makes a folder, and what is missing above it.
+/// Makes a folder, and what is missing above it. It has its name before it is shared: under another, nobody
+/// would look for it beside the folder.
 fn make_root(root: &Path, share: Permissions) -> io::Result<()> {
     let (Some(above), Some(name)) = (root.parent(), root.file_name()) else {
         return std::fs::create_dir_all(root);
@@ -335,10 +336,25 @@ fn make_root(root: &Path, share: Permissions) -> io::Result<()> {
     };
     std::fs::create_dir_all(above)?;
     let holding = HeldDir::open(&above.canonicalize()?)?;
-    tree::make_dir(&holding, name.as_bytes(), share)
+    let name = name.as_bytes();
+    match holding.create_dir(name, 0o777) {
+        // Another download was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    if share.add_dir_mode == 0 && share.group.is_none() {
+        return Ok(());
+    }
+    let shared = holding.dir(name);
+    let shared = shared.and_then(|dir| dir.share(share.add_dir_mode, share.group));
+    shared.inspect_err(|_| {
+        if let Err(error) = holding.remove_dir(name) {
+            tracing::debug!(%error, "a folder that cannot be shared stays");
+        }
+    })
 }
 
-/// Fails if the plan cannot be carried out here.
+/// Fails if the plan cannot be carried out here. Blocks.
 fn check(
     place: &Opened,
     plan: &Plan,
