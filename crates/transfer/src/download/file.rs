@@ -254,22 +254,37 @@ impl Run {
         if after.stamp != facts.stamp {
             return Ok(Likeness::Other);
         }
-        if let Some(caches) = &self.options.caches
-            && !is_known
-        {
-            let cut = cut_of(step, self.chunk_size);
-            let scanned = self.ground.file(path, facts.stamp, facts.mode & 0o111 != 0);
-            caches.remember(&scanned, cut, step.file.content.hashes(), seen);
-        }
+        let remember = || {
+            if let Some(caches) = &self.options.caches
+                && !is_known
+            {
+                let cut = cut_of(step, self.chunk_size);
+                let scanned = self.ground.file(path, facts.stamp, facts.mode & 0o111 != 0);
+                caches.remember(&scanned, cut, step.file.content.hashes(), seen);
+            }
+        };
         let wants_execute = step.file.runnable && facts.mode & 0o111 == 0;
         let wants_time = !is_in_time(&facts.stamp);
-        if (wants_execute || wants_time) && facts.names > 1 {
+        let wants = wants_execute || wants_time;
+        if wants && facts.names > 1 {
             // Its other names may lie outside of the folder.
+            remember();
             return Ok(Likeness::Other);
         }
         Ok(match set(&file, &facts, step, wants_execute, wants_time) {
-            Ok(()) => Likeness::Same,
-            Err((doing, error)) => Likeness::Nearly(format!("cannot {doing}: {error}")),
+            Ok(()) if wants => {
+                let now = FileStamp::of(&file).map_err(failed)?;
+                self.placed(&file, path.to_owned(), step, now.mtime_ns);
+                Likeness::Same
+            }
+            Ok(()) => {
+                remember();
+                Likeness::Same
+            }
+            Err((doing, error)) => {
+                remember();
+                Likeness::Nearly(format!("cannot {doing}: {error}"))
+            }
         })
     }
 
@@ -367,7 +382,7 @@ impl Run {
             match target {
                 Target::Free => {
                     if part.place_if_free(dir, name).map_err(failed(NAMING))? {
-                        self.placed(part, step.path.clone(), step, time);
+                        self.placed(part.file(), step.path.clone(), step, time);
                         return Ok(Outcome::Fetched);
                     }
                     let came = self.came(dir, step.path.borrowed(), step)?;
@@ -387,7 +402,7 @@ impl Run {
                 }
                 Target::Replace => {
                     part.place_over(dir, name).map_err(failed(NAMING))?;
-                    self.placed(part, step.path.clone(), step, time);
+                    self.placed(part.file(), step.path.clone(), step, time);
                     return Ok(Outcome::Fetched);
                 }
                 Target::Copy => return self.finish_copy(part, dir, step, time),
@@ -407,7 +422,7 @@ impl Run {
             let (name, path) = copy.map_err(failed)?;
             if part.place_if_free(dir, &name).map_err(failed)? {
                 tracing::info!(path = %step.path, copy = %path, "made a copy");
-                self.placed(part, path, step, time);
+                self.placed(part.file(), path, step, time);
                 return Ok(Outcome::Copied(Copied::new(&step.path, &name)));
             }
             let came = self.came(dir, path.borrowed(), step)?;

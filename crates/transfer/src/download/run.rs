@@ -220,14 +220,14 @@ impl Run {
         })
     }
 
-    /// Notes that a file has its name. `time` is the one that was set, in nanoseconds since 1970 and as the
-    /// file system holds it.
-    pub(super) fn placed(&self, part: &Part, path: ManifestPath, step: &FileStep, time: i128) {
+    /// Notes that a file with the right bytes has its name. `time` is the one that was set, in nanoseconds
+    /// since 1970 and as the file system holds it.
+    pub(super) fn placed(&self, file: &File, path: ManifestPath, step: &FileStep, time: i128) {
         if self.options.caches.is_none() {
             return;
         }
         let is_right = |stamp: &FileStamp| stamp.size == step.file.size && stamp.mtime_ns == time;
-        match Facts::of(part.file()) {
+        match Facts::of(file) {
             Ok(facts) if is_right(&facts.stamp) => self.written.lock().push(Written {
                 path,
                 stamp: facts.stamp,

@@ -295,6 +295,44 @@ async fn what_was_read_is_remembered_while_the_download_goes_on() {
     }
 }
 
+#[tokio::test]
+async fn what_was_read_is_known_after_its_time_was_set_too() {
+    let mut setup = Setup::new();
+    let home = TempDir::new().unwrap();
+    let own = HashCacheOptions::new(home.path().join("hashes"), "here".into(), Day(20_000));
+    let caches = Arc::new(HashCaches::open(Some(&own), None));
+    setup.options.caches = Some(Arc::clone(&caches));
+    setup.there("a", "small");
+    let wanted = snapshot([("a", setup.file("small")), ("b", setup.file("b"))]);
+    let hold = setup.record.hold(CallKind::Get);
+    let meanwhile = async {
+        setup.record.wait_in_flight(CallKind::Get, 1).await;
+        // What was changed just now is not remembered at all.
+        let is_settled = || {
+            let stamp = stamp_of(&setup, "a");
+            let set = stamp.mtime_ns == i128::from(TIME) * 1000;
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let age = now.unwrap().as_nanos() as i128 - stamp.ctime_ns;
+            set && age > attachfs_scan::cache::SETTLED.as_nanos() as i128
+        };
+        while !is_settled() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        drop(hold);
+    };
+    let (report, ()) = tokio::join!(setup.place(&wanted), meanwhile);
+    assert_eq!(counts(&report), (2, 1, 1, 0));
+    let ground = Ground::open(setup.root().canonicalize().unwrap()).unwrap();
+    let scanned = ground.file(path("a").borrowed(), stamp_of(&setup, "a"), false);
+    let cut = ChunkSize::Bytes(1500.try_into().unwrap());
+    let now = std::time::SystemTime::now();
+    assert_ne!(caches.look_up(&[&scanned], cut, now), [None]);
+}
+
+fn stamp_of(setup: &Setup, name: &str) -> attachfs_durable::FileStamp {
+    attachfs_durable::FileStamp::of(&fs::File::open(setup.at(name)).unwrap()).unwrap()
+}
+
 #[test]
 fn every_file_system_that_was_written_to_is_synced_once() {
     let root = HeldDir::open(std::path::Path::new("/")).unwrap();

@@ -378,6 +378,6 @@ fn a_new_file_that_was_changed_at_once_is_not_remembered() {
     run.finish(&part, &step, Target::Free).unwrap();
     assert_eq!(run.written.lock().len(), 1);
     part.write(b"abcd", 0).unwrap();
-    run.placed(&part, path("f"), &step, i128::from(TIME) * 1000);
+    run.placed(part.file(), path("f"), &step, i128::from(TIME) * 1000);
     assert_eq!(run.written.lock().len(), 1);
 }
