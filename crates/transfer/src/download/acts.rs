@@ -17,7 +17,7 @@ use attachfs_manifest::ManifestPath;
 
 use super::error::Trouble;
 use super::file::{Done, Outcome, failed_by};
-use super::part::remove_left;
+use super::part::let_go;
 use super::plan::{Deletion, FileStep, LinkStep, Plan, Swap};
 use super::run::{Run, look_up};
 use super::survey::parent_bytes;
@@ -70,7 +70,7 @@ impl DownloadReport {
                 is_placed = false;
             }
             Outcome::Failed(failed) => return summary.errors.push(failed),
-            Outcome::Waits(_) => return,
+            Outcome::Waits => return,
         }
         if is_placed {
             summary.processed.add(size - resumed);
@@ -147,9 +147,6 @@ impl Run {
             let known = look_up(run, &files)?;
             // It is set here only.
             let _ = run.known.set(known);
-            let large = files.iter();
-            let large = large.filter(|step| step.file.size > run.options.block_bytes);
-            run.leftovers.remove_unwanted(&run.root, large);
             run.make_dirs(&dirs)?;
             Ok(files)
         });
@@ -195,20 +192,8 @@ impl Run {
         // Twice the requests, so that fetching goes on while files are written.
         let limit = 2 * self.options.max_in_flight + self.options.max_large_in_flight;
         run_all(jobs, limit, &self.meter, progress, |done: Done| {
-            if let Outcome::Waits(mut waiting) = done.outcome {
-                waiting.resumed = done.resumed;
-                let mut all = self.waiting.lock();
-                let swap = waiting
-                    .step
-                    .swap
-                    .clone()
-                    .unwrap_or(waiting.step.path.clone());
-                all.entry(swap).or_default().push(*waiting);
-            } else {
-                self.report
-                    .lock()
-                    .add(done.size, done.resumed, done.outcome);
-            }
+            let mut report = self.report.lock();
+            report.add(done.size, done.resumed, done.outcome);
         })
         .await
     }
@@ -269,6 +254,7 @@ impl Run {
         &self,
         swaps: &BTreeMap<ManifestPath, Swap>,
     ) -> Result<(), TransferError> {
+        self.fail_changed();
         for (path, swap) in swaps {
             self.meter.go_on()?;
             if self.is_whole() {
@@ -280,21 +266,31 @@ impl Run {
         Ok(())
     }
 
-    /// Once it has begun to delete it puts what there is to put.
-    fn make_swap(&self, path: &ManifestPath, swap: &Swap) -> Result<(), TransferError> {
-        let waiting = self.waiting.lock().remove(path).unwrap_or_default();
-        let (waiting, lost): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|file| self.is_waiting(file));
-        if !lost.is_empty() {
-            for file in lost {
-                let why = "what was fetched of it was changed or removed before it had its name";
-                self.report.lock().fail(&file.step.path, why.to_owned());
+    /// Fails files that waited and are not what was fetched any more.
+    fn fail_changed(&self) {
+        let mut all = std::mem::take(&mut *self.waiting.lock());
+        for waiting in all.values_mut() {
+            waiting.retain(|file| {
+                // Nothing comes of it when it is to stop.
+                if self.meter.go_on().is_err() {
+                    return true;
+                }
+                let Err(error) = self.take_up(file) else {
+                    return true;
+                };
+                let why = format!("what was fetched of it cannot be given its name: {error}");
+                self.report.lock().fail(&file.step.path, why);
                 self.meter.finished(|| file.step.path.to_string());
-            }
-            self.waiting.lock().insert(path.clone(), waiting);
-            self.leave_swap(path, swap);
-            return Ok(());
+                false
+            });
         }
+        *self.waiting.lock() = all;
+    }
+
+    /// Once it has begun to delete it puts what there is to put, whatever happens to the first of it.
+    pub(super) fn make_swap(&self, path: &ManifestPath, swap: &Swap) -> Result<(), TransferError> {
+        let waiting = self.waiting.lock().remove(path).unwrap_or_default();
+        let mut stopped = None;
         let mut open = Dirs::new(&self.root);
         for deletion in &swap.deletions {
             self.delete(&mut open, deletion);
@@ -305,25 +301,30 @@ impl Run {
         }
         for file in waiting {
             let (size, resumed) = (file.step.file.size, file.resumed);
-            let outcome = match self.place_waiting(&file) {
+            let placed = self.place_waiting(&file);
+            self.meter.finished(|| file.step.path.to_string());
+            let outcome = match placed {
                 Ok(outcome) => outcome,
-                Err(Trouble::Stop(error)) => return Err(error),
-                Err(Trouble::File(error)) => failed_by(&file.step.path, &error),
+                Err(trouble) => {
+                    let failed = match trouble {
+                        Trouble::Stop(error) => {
+                            stopped.get_or_insert(error);
+                            None
+                        }
+                        Trouble::File(error) => Some(failed_by(&file.step.path, &error)),
+                    };
+                    let mut waiting = self.waiting.lock();
+                    waiting.entry(path.clone()).or_default().push(file);
+                    let Some(failed) = failed else { continue };
+                    failed
+                }
             };
             self.report.lock().add(size, resumed, outcome);
-            self.meter.finished(|| file.step.path.to_string());
         }
         for link in &swap.links {
             self.make_link(&mut open, link);
         }
-        Ok(())
-    }
-
-    /// Whether a file that waits is still what was fetched.
-    fn is_waiting(&self, file: &Waiting) -> bool {
-        let dir = self.root.dir(file.step.fetched_in());
-        let found = dir.and_then(|dir| dir.look(&file.name));
-        found.is_ok_and(|found| found.is_some_and(|facts| facts.stamp == file.stamp))
+        stopped.map_or(Ok(()), Err)
     }
 
     fn leave_swap(&self, path: &ManifestPath, swap: &Swap) {
@@ -370,19 +371,17 @@ impl Run {
         }
     }
 
-    /// Lets go of files whose place was not made. Those that keep account of what they have are left for
-    /// another run.
+    /// Leaves files that did not get their names for another run, or removes them where none could take them
+    /// over.
     fn let_go(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         for file in waiting.into_values().flatten() {
-            if file.stamp.size > file.step.file.size {
-                continue;
-            }
             let dir = self.root.dir(file.step.fetched_in());
-            if let Err(error) = dir.and_then(|dir| remove_left(&dir, &file.name)) {
+            if let Err(error) = dir.and_then(|dir| let_go(&dir, &file.name, &file.stamp)) {
                 tracing::debug!(path = %file.step.path, %error, "a file that was not placed stays behind");
             }
         }
+        self.marks.lock().clear();
     }
 
     /// Writes everything to the disk: the file system of the folder, and those that are mounted below it

@@ -19,7 +19,7 @@ use attachfs_scan::mtime_of;
 
 use super::acts::Waiting;
 use super::error::{Attempt, FileError, Trouble, disk};
-use super::part::Part;
+use super::part::{Part, mark};
 use super::plan::{FileStep, Occupant, Place, Resolution, is_same_time, resolve};
 use super::run::Run;
 use super::small::acquired;
@@ -43,7 +43,7 @@ pub(super) enum Outcome {
     /// Fetched, under another name.
     Copied(Copied),
     /// Fetched, and it gets its name when something else is deleted.
-    Waits(Box<Waiting>),
+    Waits,
     Skipped,
     /// Not fetched, since something else is in its place, or not all of it could be set.
     Left(Remark),
@@ -97,7 +97,7 @@ impl Run {
             Err(Trouble::File(error)) => (failed_by(&step.path, &error), None),
         };
         match (&outcome, resumed) {
-            (Outcome::Waits(_), _) => {}
+            (Outcome::Waits, _) => {}
             (Outcome::Skipped | Outcome::Left(_), None) => self.meter.known(size, 0),
             // What was fetched is counted.
             _ => self.meter.finished(|| step.path.to_string()),
@@ -324,46 +324,38 @@ impl Run {
     ) -> Attempt<(Outcome, u64)> {
         match &step.file.content {
             Content::Whole(object) if step.file.size <= self.options.block_bytes => {
-                Ok((self.small(step, *object, target).await?, 0))
+                self.small(step, *object, target).await
             }
             Content::Whole(_) | Content::Chunks(_) => self.large(step, target).await,
             Content::Unhashed => Err(FileError::InTheWay("it has no hash".to_owned()).into()),
         }
     }
 
-    /// Gives a whole and verified part its times, permissions and name, if it need not wait for that.
-    /// Blocks.
-    pub(super) fn finish(&self, part: &Part, step: &FileStep, target: Target) -> Attempt<Outcome> {
-        if step.swap.is_none() {
-            return self.finish_in(part, part.dir(), step, target);
+    /// Whether what was left of a file is all of it. If not, it has nothing but what is recorded. Blocks.
+    pub(super) fn is_all_of_it(&self, part: &Part, step: &FileStep) -> Attempt<bool> {
+        if !part.is_cut().unwrap_or(false) {
+            return Ok(false);
         }
-        let stamp = FileStamp::of(part.file());
+        // Who is told to stop knows nothing of it.
         part.put_by();
-        Ok(Outcome::Waits(Box::new(Waiting {
-            step: step.clone(),
-            name: part.name().to_vec(),
-            stamp: stamp.map_err(|error| disk(&step.path, "look at it", error))?,
-            resumed: 0,
-        })))
+        let is_whole = match self.has_bytes(part.file(), step) {
+            Err(Trouble::File(_)) => false,
+            checked => checked?,
+        };
+        if !is_whole {
+            part.discard();
+        }
+        Ok(is_whole)
     }
 
-    /// Gives a file its place that has waited for it. Blocks.
-    pub(super) fn place_waiting(&self, waiting: &Waiting) -> Attempt<Outcome> {
-        let step = &waiting.step;
-        let failed = |error| disk(&step.path, NAMING, error);
-        let fetched_in = self.root.dir(step.fetched_in()).map_err(failed)?;
-        let part = Part::take_up(fetched_in, &waiting.name, step.file.size, waiting.stamp);
-        let part = part.map_err(failed)?;
-        let dir = self.root.dir(parent_bytes(step.path.borrowed()));
-        self.finish_in(&part, &dir.map_err(failed)?, step, Target::Free)
-    }
-
-    fn finish_in(
+    /// Gives a whole and verified part its times, permissions and name; if it has to wait for that, notes
+    /// that it does. `resumed` bytes of it were left by an earlier run. Blocks.
+    pub(super) fn finish(
         &self,
         part: &Part,
-        dir: &HeldDir,
         step: &FileStep,
         target: Target,
+        resumed: u64,
     ) -> Attempt<Outcome> {
         let failed = |doing| move |error| disk(&step.path, doing, error);
         let share = self.options.permissions;
@@ -374,8 +366,61 @@ impl Run {
         part.cut().map_err(failed("write it"))?;
         let (seconds, nanoseconds) = step.file.mtime.to_unix();
         set_modified(part.file(), seconds, nanoseconds).map_err(failed(SETTING_TIME))?;
-        let time = FileStamp::of(part.file()).map_err(failed(SETTING_TIME))?;
-        let time = time.mtime_ns;
+        let stamp = FileStamp::of(part.file()).map_err(failed(SETTING_TIME))?;
+        let Some(swap) = &step.swap else {
+            let outcome = self.name(part, part.dir(), step, target, stamp.mtime_ns)?;
+            part.discard();
+            return Ok(outcome);
+        };
+        self.mark(step.fetched_in()).map_err(failed("keep it"))?;
+        part.put_by();
+        let mut waiting = self.waiting.lock();
+        waiting.entry(swap.clone()).or_default().push(Waiting {
+            step: step.clone(),
+            name: part.name().to_vec(),
+            stamp,
+            resumed,
+        });
+        Ok(Outcome::Waits)
+    }
+
+    /// Has other downloads know that something waits in a directory of this path.
+    fn mark(&self, dir: &[u8]) -> io::Result<()> {
+        let mut marks = self.marks.lock();
+        if !marks.contains_key(dir) {
+            marks.insert(dir.to_vec(), mark(self.root.dir(dir)?)?);
+        }
+        Ok(())
+    }
+
+    /// Takes up a file that waits. Fails if somebody has changed it. Blocks.
+    pub(super) fn take_up(&self, waiting: &Waiting) -> io::Result<Part> {
+        let dir = self.root.dir(waiting.step.fetched_in())?;
+        Part::take_up(dir, &waiting.name, waiting.step.file.size, waiting.stamp)
+    }
+
+    /// Gives a file its place that has waited for it. If that fails it still waits. Blocks.
+    pub(super) fn place_waiting(&self, waiting: &Waiting) -> Attempt<Outcome> {
+        let step = &waiting.step;
+        let failed = |error| disk(&step.path, NAMING, error);
+        let part = self.take_up(waiting).map_err(failed)?;
+        let dir = self.root.dir(parent_bytes(step.path.borrowed()));
+        let dir = dir.map_err(failed)?;
+        let outcome = self.name(&part, &dir, step, Target::Free, waiting.stamp.mtime_ns)?;
+        part.discard();
+        Ok(outcome)
+    }
+
+    /// Gives a part a name in `dir`. `time` is the one that was set, as the file system holds it.
+    fn name(
+        &self,
+        part: &Part,
+        dir: &HeldDir,
+        step: &FileStep,
+        target: Target,
+        time: i128,
+    ) -> Attempt<Outcome> {
+        let failed = |doing| move |error| disk(&step.path, doing, error);
         let name = step.path.borrowed().name();
         let mut target = target;
         loop {

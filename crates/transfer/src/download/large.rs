@@ -142,18 +142,35 @@ impl Run {
         }
         let blocks: Arc<[Block]> = blocks(step, self)?.into();
         let ranges: Vec<_> = blocks.iter().map(Block::in_file).collect();
-        let (part, records) = self
+        let (part, is_whole, records) = self
             .in_place(step, move |run, dir, step| {
                 let failed = |error| disk(&step.path, "make room for it", error);
-                let part = run.leftovers.part(dir, step).map_err(failed)?;
+                let (part, is_whole) = match run.leftovers.take(&run.root, step) {
+                    Some(part) => {
+                        let is_whole = run.is_all_of_it(&part, step)?;
+                        (part, is_whole)
+                    }
+                    None => {
+                        let (size, runnable) = (step.file.size, step.file.runnable);
+                        let part = Part::create(dir, key_of(step), size, runnable);
+                        (part.map_err(failed)?, false)
+                    }
+                };
                 part.reserve().map_err(failed)?;
                 let records = part.records(&ranges).map_err(failed)?;
-                Ok((Arc::new(part), records))
+                Ok((Arc::new(part), is_whole, records))
             })
             .await?;
         // Whatever this or the last step fails by, what there is of it is left for another run.
-        let resumed = self.blocks(step, &part, &blocks, records).await?;
-        let finished = self.in_place(step, move |run, _, step| run.finish(&part, step, target));
+        let resumed = if is_whole {
+            self.meter.skip_bytes(step.file.size);
+            step.file.size
+        } else {
+            self.blocks(step, &part, &blocks, records).await?
+        };
+        let finished = self.in_place(step, move |run, _, step| {
+            run.finish(&part, step, target, resumed)
+        });
         Ok((finished.await?, resumed))
     }
 
@@ -323,13 +340,14 @@ impl Run {
                 return Ok(None);
             };
             let failed = |error| disk(&step.path, "write it", error);
-            let part = Part::create(dir, object, size, step.file.runnable).map_err(failed)?;
+            let key = step.part_key(object);
+            let part = Part::create(dir, key, size, step.file.runnable).map_err(failed)?;
             if !run.reflink(&near, &part, size) || !run.has_bytes(part.file(), step)? {
                 return Ok(None);
             }
             run.refusals.answered(Request::Read);
             run.meter.add_bytes(size);
-            run.finish(&part, step, target).map(Some)
+            run.finish(&part, step, target, 0).map(Some)
         })
         .await
     }
@@ -363,6 +381,17 @@ fn object_around(blocks: &[Block], at: usize) -> Range<usize> {
     let start = (0..=at).rev().find(|&i| blocks[i].range.start == 0);
     let end = (at..blocks.len()).find(|&i| blocks[i].is_last());
     start.unwrap_or(0)..end.map_or(blocks.len(), |end| end + 1)
+}
+
+impl FileStep {
+    /// By what a part is known that is written at once, of one object. Only one that waits is of use to another run.
+    pub(super) fn part_key(&self, object: ContentHash) -> ContentHash {
+        if self.swap.is_some() {
+            key_of(self)
+        } else {
+            object
+        }
+    }
 }
 
 /// What a file is going to be: its place, its bytes, its permissions.

@@ -1,11 +1,12 @@
 //! What interrupted runs left, and who goes on with it.
 //!
-//! A part lies in the directory where the file that it was to become is fetched. One that was moved or copied elsewhere
-//! since is nothing to go on with: it would place the file where it lies now.
+//! A part lies in the directory where the file that it was to become is fetched. That is the file's own, or
+//! one above it if the file waited for its place; by now that place may be there. One that was moved or copied
+//! elsewhere since is nothing to go on with. What another download uses, or has put by while it runs, is none.
 //!
 //! ```text
 //!     before the files    what no file of this download can go on with goes: its room is needed
-//!     with a file         one that lies beside it and has its key is taken
+//!     with a file         one that lies beside it or above and has its key is taken
 //!     after the files     what was not taken goes
 //! ```
 
@@ -17,8 +18,8 @@ use attachfs_manifest::ContentHash;
 
 use super::large::key_of;
 use super::part::{Part, remove_left, room_of_left};
-use super::plan::FileStep;
-use super::survey::joined;
+use super::plan::{FileStep, in_blocks};
+use super::survey::{joined, parent_bytes};
 
 /// Names of parts, by the directory that they lie in (empty for the root) and by what they were to become.
 #[derive(Debug, Default)]
@@ -47,69 +48,72 @@ impl Leftovers {
         }
     }
 
-    fn of(&self, step: &FileStep) -> &[Leftover] {
-        let place = (step.fetched_in().to_vec(), key_of(step));
-        self.0.get(&place).map_or(&[], Vec::as_slice)
+    /// What was left of a file: beside it, and in the directories above, where it waited for its own. With
+    /// the directories.
+    fn of<'a>(&'a self, step: &'a FileStep) -> impl Iterator<Item = (&'a [u8], &'a Leftover)> {
+        let key = (!self.0.is_empty()).then(|| key_of(step));
+        let dirs =
+            std::iter::successors(Some(parent_bytes(step.path.borrowed())), |&dir| above(dir));
+        let all = key.into_iter().flat_map(move |key| {
+            dirs.clone()
+                .filter_map(move |dir| Some((dir, self.0.get(&(dir.to_vec(), key))?)))
+        });
+        all.flat_map(|(dir, lefts)| lefts.iter().map(move |left| (dir, left)))
     }
 
-    /// The room on the disk that what is gone on with for this file has already. Blocks.
-    pub(super) fn room_of(&self, root: &HeldDir, step: &FileStep) -> u64 {
-        let lefts = self.of(step);
-        if lefts.is_empty() {
-            return 0;
-        }
-        let Ok(dir) = root.dir(step.fetched_in()) else {
-            return 0;
-        };
-        let mut rooms = lefts.iter();
+    /// Whether something was left of a file.
+    pub(super) fn has(&self, step: &FileStep) -> bool {
+        self.of(step).next().is_some()
+    }
+
+    /// The room on the disk that what is gone on with for this file has already, in blocks of the file
+    /// system. Blocks.
+    pub(super) fn room_of(&self, root: &HeldDir, step: &FileStep, block: u64) -> u64 {
+        let most = in_blocks(step.file.size, block);
+        let mut rooms = self.of(step);
         rooms
-            .find_map(|left| room_of_left(&dir, &left.name, step.file.size))
+            .find_map(|(dir, left)| room_of_left(&root.dir(dir).ok()?, &left.name, most))
             .unwrap_or(0)
     }
 
-    /// Takes over what was left of a file in its directory `dir`, or creates a new part there. Blocks.
-    pub(super) fn part(&self, dir: HeldDir, step: &FileStep) -> std::io::Result<Part> {
-        let size = step.file.size;
-        let mut dir = dir;
-        for left in self.of(step) {
-            dir = match Part::take_over(dir, &left.name, size) {
-                Ok(part) => {
-                    left.was_taken.store(true, Ordering::Relaxed);
-                    return Ok(part);
-                }
-                Err((dir, None)) => dir,
-                Err((dir, Some(error))) => {
-                    tracing::debug!(path = %step.path, %error, "what was left of a file is not used");
-                    dir
-                }
+    /// Takes over what was left of a file, and moves it to where the file is fetched. Blocks.
+    pub(super) fn take(&self, root: &HeldDir, step: &FileStep) -> Option<Part> {
+        let take = |dir: &[u8], left: &Leftover| -> std::io::Result<Option<Part>> {
+            let taken = Part::take_over(root.dir(dir)?, &left.name, step.file.size)?;
+            let Some(mut part) = taken else {
+                return Ok(None);
             };
-        }
-        Part::create(dir, key_of(step), size, step.file.runnable)
+            if dir != step.fetched_in() {
+                part.move_to(root.dir(step.fetched_in())?)?;
+            }
+            Ok(Some(part))
+        };
+        self.of(step).find_map(|(dir, left)| {
+            let taken = take(dir, left).unwrap_or_else(|error| {
+                tracing::debug!(path = %step.path, %error, "what was left of a file is not used");
+                None
+            });
+            taken.inspect(|_| left.was_taken.store(true, Ordering::Relaxed))
+        })
     }
 
     /// Removes what none of these files can go on with. Blocks.
-    pub(super) fn remove_unwanted<'a>(
-        &self,
-        root: &HeldDir,
-        files: impl Iterator<Item = &'a FileStep>,
-    ) {
-        if self.0.is_empty() {
-            return;
+    pub(super) fn remove_unwanted(&self, root: &HeldDir, files: &[FileStep]) {
+        let mut wanted = HashSet::new();
+        for (dir, left) in files.iter().flat_map(|step| self.of(step)) {
+            wanted.insert((dir, &left.name[..]));
         }
-        let wanted: HashSet<_> = files
-            .map(|step| (step.fetched_in(), key_of(step)))
-            .collect();
-        self.remove(root, |dir, key, _| !wanted.contains(&(dir, key)));
+        self.remove(root, |dir, left| !wanted.contains(&(dir, &left.name[..])));
     }
 
     /// Removes what no file went on with. Blocks.
     pub(super) fn remove_unused(&self, root: &HeldDir) {
-        self.remove(root, |_, _, left| !left.was_taken.load(Ordering::Relaxed));
+        self.remove(root, |_, left| !left.was_taken.load(Ordering::Relaxed));
     }
 
-    fn remove(&self, root: &HeldDir, goes: impl Fn(&[u8], ContentHash, &Leftover) -> bool) {
-        for ((dir, key), lefts) in &self.0 {
-            for left in lefts.iter().filter(|left| goes(dir, *key, left)) {
+    fn remove(&self, root: &HeldDir, goes: impl Fn(&[u8], &Leftover) -> bool) {
+        for ((dir, _), lefts) in &self.0 {
+            for left in lefts.iter().filter(|left| goes(dir, left)) {
                 let held = root.dir(dir);
                 let removed = held.and_then(|held| remove_left(&held, &left.name));
                 if let Err(error) = removed {
@@ -118,4 +122,13 @@ impl Leftovers {
             }
         }
     }
+}
+
+/// The path of the directory that holds a directory; none for the root.
+fn above(dir: &[u8]) -> Option<&[u8]> {
+    if dir.is_empty() {
+        return None;
+    }
+    let end = dir.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    Some(&dir[..end])
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!     survey      names and metadata of what is there
 //!     plan        pure: what is to be made, fetched, compared, deleted
-//!     check       paths too long, room on the disk; until here nothing was changed
+//!     check       paths too long, room on the disk; until here nothing was changed, but for what earlier
+//!                 runs left and nobody needs any more
 //!     act         directories, files, links; what deletes anything last, and only if nothing failed
 //! ```
 //!
@@ -237,20 +238,22 @@ async fn place(
     let chunk_size = wanted.chunk_size();
     let changes = wanted.changes();
     let meter = Meter::new(Phase::Scan, changes.len() as u64, 0);
-    let counted = Arc::clone(&meter);
+    let (counted, asked) = (Arc::clone(&meter), options.clone());
     let looking = async move {
         let looked = Arc::clone(&counted);
         blocking(&looked, move || {
             let survey = survey::survey(&place.dir, changes, &counted)?;
-            Ok((place, survey))
+            let Survey { entries, leftovers } = survey;
+            let reserved = reserved(&entries);
+            let plan = plan::plan(entries, asked.deletes);
+            // First, since their room may be needed.
+            leftovers.remove_unwanted(&place.dir, &plan.files);
+            check(&place, &plan, &leftovers, &asked)?;
+            Ok((place, leftovers, reserved, plan))
         })
         .await
     };
-    let (place, survey) = run_one(looking, &meter, progress).await?;
-    let Survey { entries, leftovers } = survey;
-    let reserved = reserved(&entries);
-    let plan = plan::plan(entries, options.deletes);
-    check(&place, &plan, &leftovers, options)?;
+    let (place, leftovers, reserved, plan) = run_one(looking, &meter, progress).await?;
     let files = plan.files.iter().map(|step| step.file.size);
     let failed = plan.failed.iter().filter_map(|(_, size, _)| *size);
     for size in files.chain(failed) {
@@ -383,9 +386,10 @@ fn check(
     }
     let space = attachfs_durable::space(&place.real).map_err(DownloadError::from)?;
     // What was left has its room already.
-    let large = plan.fetched(options.conflict);
-    let large = large.filter(|step| step.file.size > options.block_bytes);
-    let taken: u64 = large.map(|step| leftovers.room_of(&place.dir, step)).sum();
+    let fetched = plan.fetched(options.conflict);
+    let taken: u64 = fetched
+        .map(|step| leftovers.room_of(&place.dir, step, space.block_size))
+        .sum();
     let needed = plan.bytes_to_write(options.conflict, space.block_size);
     let needed = needed.saturating_sub(taken);
     if needed > space.available {

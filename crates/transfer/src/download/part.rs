@@ -13,7 +13,11 @@
 //!
 //! A block counts only if the bytes that are there have the hash that its record says. Nothing is synced:
 //! what a power loss leaves is found out in this way too. The records are cut off when nothing is left to do
-//! but to set the time and to rename.
+//! but to set the time and to rename. What is as long as the file will be and has no records is read: it may
+//! be all of it.
+//!
+//! A whole one that waits for its name is not held open, so not locked: that something waits in a directory
+//! is said by one more part there, which stays locked ([`mark`]).
 
 use std::fs::File;
 use std::io;
@@ -25,7 +29,8 @@ use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::names::part_name;
+use super::names::{key_of_part, part_name};
+use super::tree::is_unchanged;
 
 const RECORD: usize = 32;
 
@@ -79,32 +84,30 @@ impl Part {
         }
     }
 
-    /// Takes over what an interrupted run left in `dir`. If it cannot, the directory is given back, and
-    /// why; no reason means that it is in use, or not this user's alone.
-    pub(super) fn take_over(
-        dir: HeldDir,
-        name: &[u8],
-        size: u64,
-    ) -> Result<Self, (HeldDir, Option<io::Error>)> {
-        let locked = lock_left(&dir, name).and_then(|file| {
-            if let Some(file) = &file
-                && Facts::of(file)?.stamp.size < size
-            {
-                file.set_len(size)?;
-            }
-            Ok(file)
-        });
-        match locked {
-            Ok(Some(file)) => Ok(Self {
-                dir,
-                name: name.to_vec(),
-                file,
-                size,
-                fate: Mutex::new(Fate::Removed),
-            }),
-            Ok(None) => Err((dir, None)),
-            Err(error) => Err((dir, Some(error))),
+    /// Takes over what an interrupted run left in `dir`. `None` if it is in use, or not this user's alone.
+    pub(super) fn take_over(dir: HeldDir, name: &[u8], size: u64) -> io::Result<Option<Self>> {
+        let Some(file) = lock_left(&dir, name)? else {
+            return Ok(None);
+        };
+        if Facts::of(&file)?.stamp.size < size {
+            file.set_len(size)?;
         }
+        Ok(Some(Self {
+            dir,
+            name: name.to_vec(),
+            file,
+            size,
+            fate: Mutex::new(Fate::Removed),
+        }))
+    }
+
+    /// Moves it into another directory of the same file system.
+    pub(super) fn move_to(&mut self, dir: HeldDir) -> io::Result<()> {
+        if !self.dir.rename_to_free(&self.name, &dir, &self.name)? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.dir = dir;
+        Ok(())
     }
 
     pub(super) fn file(&self) -> &File {
@@ -120,36 +123,39 @@ impl Part {
         &self.name
     }
 
-    /// Has it stay when it is dropped, to be [taken up](Self::take_up) again.
+    /// Has it stay when it is dropped, to be [taken up](Self::take_up) again or for another run.
     pub(super) fn put_by(&self) {
         *self.fate.lock() = Fate::Left;
     }
 
-    /// Takes up a whole one that was put by when it had this stamp.
+    /// Has it removed when it is dropped, unless it has its name.
+    pub(super) fn discard(&self) {
+        let mut fate = self.fate.lock();
+        if *fate == Fate::Left {
+            *fate = Fate::Removed;
+        }
+    }
+
+    /// Takes up a whole one that was put by when it had this stamp. It stays if it is dropped without a
+    /// name. Where files cannot be locked, or show another owner than the one who made them, that is no
+    /// reason to refuse: it is known by its stamp.
     pub(super) fn take_up(
         dir: HeldDir,
         name: &[u8],
         size: u64,
         stamp: FileStamp,
     ) -> io::Result<Self> {
-        let file = lock_left(&dir, name)?.filter(|file| {
-            // What is locked is changed by nobody who keeps to locks.
-            FileStamp::of(file).is_ok_and(|now| now == stamp)
-        });
-        let Some(file) = file else {
+        let file = dir.open_file_to_write(name)?;
+        let is_in_use = matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock));
+        if is_in_use || !is_unchanged(&FileStamp::of(&file)?, &stamp) {
             return Err(io::Error::other("it was changed after it was fetched"));
-        };
-        let fate = if stamp.size > size {
-            Fate::Left
-        } else {
-            Fate::Removed
-        };
+        }
         Ok(Self {
             dir,
             name: name.to_vec(),
             file,
             size,
-            fate: Mutex::new(fate),
+            fate: Mutex::new(Fate::Left),
         })
     }
 
@@ -236,13 +242,17 @@ impl Part {
         Ok(())
     }
 
-    /// Cuts off what is not the file's. What gets no name after that is of no use to another run.
+    /// Cuts off what is not the file's.
     pub(super) fn cut(&self) -> io::Result<()> {
         if *self.fate.lock() == Fate::Left {
             self.file.set_len(self.size)?;
-            *self.fate.lock() = Fate::Removed;
         }
         Ok(())
+    }
+
+    /// Whether nothing is cut off that is not the file's.
+    pub(super) fn is_cut(&self) -> io::Result<bool> {
+        Ok(FileStamp::of(&self.file)?.size == self.size)
     }
 
     /// Gives it a name in `dir` that is free; says whether it was.
@@ -277,6 +287,43 @@ pub(super) fn new_name(key: ContentHash) -> io::Result<Vec<u8>> {
     Ok(part_name(key, u64::from_le_bytes(bytes)))
 }
 
+/// Makes what says, as long as it is held, that something waits in `dir`. Blocks.
+pub(super) fn mark(dir: HeldDir) -> io::Result<Part> {
+    Part::create(dir, mark_key(), 0, false)
+}
+
+fn mark_key() -> ContentHash {
+    ContentHash::of(b"something waits here")
+}
+
+/// The names and keys of what interrupted runs left in a directory and nobody uses. Blocks.
+pub(super) fn left_in(dir: &HeldDir) -> io::Result<Vec<(ContentHash, Vec<u8>)>> {
+    let parts = || -> io::Result<Vec<_>> {
+        let names = dir.names()?.into_iter();
+        Ok(names
+            .filter_map(|name| Some((key_of_part(&name)?, name)))
+            .collect())
+    };
+    let mut left = parts()?;
+    left.retain(|(_, name)| !is_in_use(dir, name));
+    if left.is_empty() {
+        return Ok(left);
+    }
+    // Looked for after that: who puts something by marks the directory first.
+    let is_marked = parts()?
+        .iter()
+        .any(|(key, name)| *key == mark_key() && is_in_use(dir, name));
+    if is_marked {
+        left.clear();
+    }
+    Ok(left)
+}
+
+fn is_in_use(dir: &HeldDir, name: &[u8]) -> bool {
+    dir.open_file_to_write(name)
+        .is_ok_and(|file| matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
 /// Opens and locks what an interrupted run left. `None` if it is not there any more, in use, or not what
 /// this user alone has made.
 fn lock_left(dir: &HeldDir, name: &[u8]) -> io::Result<Option<File>> {
@@ -297,11 +344,22 @@ fn lock_left(dir: &HeldDir, name: &[u8]) -> io::Result<Option<File>> {
     Ok((still == Some(facts.stamp.ino)).then_some(file))
 }
 
-/// The room that a part of `size` bytes which an interrupted run left has already, if it can be gone on
-/// with.
-pub(super) fn room_of_left(dir: &HeldDir, name: &[u8], size: u64) -> Option<u64> {
+/// The room that a part which an interrupted run left has already, if it can be gone on with; at most
+/// `most` bytes.
+pub(super) fn room_of_left(dir: &HeldDir, name: &[u8], most: u64) -> Option<u64> {
     let file = lock_left(dir, name).ok().flatten()?;
-    Some(Facts::of(&file).ok()?.allocated.min(size))
+    Some(Facts::of(&file).ok()?.allocated.min(most))
+}
+
+/// Removes one that was put by when it had this stamp, unless another run can take it over.
+pub(super) fn let_go(dir: &HeldDir, name: &[u8], stamp: &FileStamp) -> io::Result<()> {
+    if matches!(lock_left(dir, name), Ok(Some(_))) {
+        return Ok(());
+    }
+    match dir.look(name)? {
+        Some(facts) if is_unchanged(&facts.stamp, stamp) => dir.remove_file(name),
+        _ => Ok(()),
+    }
 }
 
 /// Removes what an interrupted run left, if nobody uses it: a part, or a link or an empty directory that
@@ -334,6 +392,10 @@ mod tests {
         HeldDir::open(&temp.path().canonicalize().unwrap()).unwrap()
     }
 
+    fn text(name: &[u8]) -> &str {
+        std::str::from_utf8(name).unwrap()
+    }
+
     fn names(temp: &TempDir) -> usize {
         fs::read_dir(temp.path()).unwrap().count()
     }
@@ -359,7 +421,7 @@ mod tests {
         part.write_block(2, b"g", 6).unwrap();
         let name = part.name.clone();
         drop(part);
-        let again = Part::take_over(held(&temp), &name, 7).unwrap();
+        let again = Part::take_over(held(&temp), &name, 7).unwrap().unwrap();
         let records = again.records(&blocks).unwrap();
         let known: Vec<bool> = records.iter().map(Option::is_some).collect();
         assert_eq!(known, [true, false, true]);
@@ -393,12 +455,47 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_left_alone_as_long_as_the_one_who_put_it_by_is_there() {
+        let temp = TempDir::new().unwrap();
+        let mark = mark(held(&temp)).unwrap();
+        let part = Part::create(held(&temp), ContentHash::of(b""), 0, false).unwrap();
+        part.put_by();
+        drop(part);
+        assert_eq!(left_in(&held(&temp)).unwrap(), []);
+        drop(mark);
+        let left = left_in(&held(&temp)).unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].0, ContentHash::of(b""));
+    }
+
+    #[test]
+    fn what_waits_and_nobody_could_take_over_is_taken_up_or_removed() {
+        let temp = TempDir::new().unwrap();
+        let put_by = || {
+            let part = Part::create(held(&temp), ContentHash::of(b""), 3, false).unwrap();
+            part.write(b"abc", 0).unwrap();
+            part.put_by();
+            (part.name.clone(), FileStamp::of(&part.file).unwrap())
+        };
+        let (name, stamp) = put_by();
+        let_go(&held(&temp), &name, &stamp).unwrap();
+        assert_eq!(names(&temp), 1, "another run can");
+        // As where the owner is not the one who made it.
+        held(&temp).rename(&name, &held(&temp), b"first").unwrap();
+        fs::hard_link(temp.path().join("first"), temp.path().join(text(&name))).unwrap();
+        assert!(lock_left(&held(&temp), &name).unwrap().is_none());
+        Part::take_up(held(&temp), &name, 3, stamp).unwrap();
+        let_go(&held(&temp), &name, &stamp).unwrap();
+        assert_eq!(names(&temp), 1, "its other name");
+    }
+
+    #[test]
     fn what_another_process_fills_is_left_alone() {
         let temp = TempDir::new().unwrap();
         let part = Part::create(held(&temp), ContentHash::of(b""), 0, false).unwrap();
-        assert!(
-            Part::take_over(held(&temp), &part.name, 0).is_err_and(|(_, error)| error.is_none())
-        );
+        let taken = Part::take_over(held(&temp), &part.name, 0).unwrap();
+        assert!(taken.is_none());
+        assert_eq!(left_in(&held(&temp)).unwrap(), []);
         remove_left(&held(&temp), &part.name).unwrap();
         assert_eq!(names(&temp), 1);
     }

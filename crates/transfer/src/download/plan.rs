@@ -255,6 +255,12 @@ fn kept(entries: &[Entry], swapped: &HashSet<ManifestPath>) -> HashSet<(u64, u64
     stamps.map(|stamp| (stamp.dev, stamp.ino)).collect()
 }
 
+/// How many bytes so many take in blocks of the file system.
+pub(super) fn in_blocks(bytes: u64, block: u64) -> u64 {
+    let block = block.max(1);
+    bytes.div_ceil(block).saturating_mul(block)
+}
+
 impl Plan {
     fn delete(&mut self, entry: Entry, swap: Option<ManifestPath>, kept: &HashSet<(u64, u64)>) {
         let Entry {
@@ -380,9 +386,8 @@ impl Plan {
 
     /// Bytes that may have to be written, in blocks of the file system.
     pub(super) fn bytes_to_write(&self, conflict: Conflict, block: u64) -> u64 {
-        let block = block.max(1);
         self.fetched(conflict).fold(0, |sum: u64, step| {
-            sum.saturating_add(step.file.size.div_ceil(block).saturating_mul(block))
+            sum.saturating_add(in_blocks(step.file.size, block))
         })
     }
 

@@ -74,6 +74,9 @@ pub(super) struct Run {
     pub(super) report: Mutex<DownloadReport>,
     /// What was fetched and waits for its place. Short and innermost.
     pub(super) waiting: Mutex<AllWaiting>,
+    /// What says that something waits in a directory, by the paths of directories. Held while one is made, and
+    /// innermost.
+    pub(super) marks: Mutex<HashMap<Vec<u8>, Part>>,
     /// What was placed, for the hash caches. Short and innermost.
     pub(super) written: Mutex<Vec<Written>>,
 }
@@ -121,6 +124,7 @@ impl Run {
             can_reflink: AtomicBool::new(true),
             report: Mutex::default(),
             waiting: Mutex::default(),
+            marks: Mutex::default(),
             written: Mutex::default(),
         }
     }

@@ -1,4 +1,5 @@
-//! A file that is one object of at most a block: one request, one write.
+//! A file that is one object of at most a block: one request, one write. One that waits for its place can be taken
+//! over by another run.
 
 use std::sync::Arc;
 
@@ -14,31 +15,60 @@ use crate::TransferError;
 use crate::refusals::Request;
 
 impl Run {
+    /// Says how many bytes were left by an earlier run, too.
     pub(super) async fn small(
         self: &Arc<Self>,
         step: &Arc<FileStep>,
         object: ContentHash,
         target: Target,
-    ) -> Attempt<Outcome> {
+    ) -> Attempt<(Outcome, u64)> {
         let size = step.file.size;
         if size == 0 {
-            return self.write(step, object, Bytes::new(), target).await;
+            let made = self.write(step, object, Bytes::new(), target).await?;
+            return Ok((made, 0));
+        }
+        if let Some(outcome) = self.small_left(step, target).await? {
+            return Ok((outcome, size));
         }
         // For its bytes, wherever they come from: they are never here twice.
         let _held = self.memory.take(size).await;
         if self.from.nearby.is_some()
             && let Some(outcome) = self.small_nearby(step, object, target).await?
         {
-            return Ok(outcome);
+            return Ok((outcome, 0));
         }
-        match self.small_once(step, object, target).await {
+        let fetched = match self.small_once(step, object, target).await {
             Err(Trouble::File(error)) if error.is_about_bytes() => {
                 tracing::warn!(path = %step.path, error = &error as &dyn std::error::Error,
                     "an object is fetched again");
                 self.small_once(step, object, target).await
             }
             outcome => outcome,
+        };
+        Ok((fetched?, 0))
+    }
+
+    /// From what an interrupted run left, if that is all of it.
+    async fn small_left(
+        self: &Arc<Self>,
+        step: &Arc<FileStep>,
+        target: Target,
+    ) -> Attempt<Option<Outcome>> {
+        if !self.leftovers.has(step) {
+            return Ok(None);
         }
+        let _reader = acquired(&self.writers).await?;
+        self.in_place(step, move |run, _, step| {
+            let Some(part) = run.leftovers.take(&run.root, step) else {
+                return Ok(None);
+            };
+            if !run.is_all_of_it(&part, step)? {
+                return Ok(None);
+            }
+            run.meter.skip_bytes(step.file.size);
+            run.finish(&part, step, target, step.file.size).map(Some)
+        })
+        .await
     }
 
     async fn small_once(
@@ -70,9 +100,9 @@ impl Run {
             check(object, &bytes)?;
             let failed = |error| disk(&step.path, "write it", error);
             let (size, runnable) = (step.file.size, step.file.runnable);
-            let part = Part::create(dir, object, size, runnable).map_err(failed)?;
+            let part = Part::create(dir, step.part_key(object), size, runnable).map_err(failed)?;
             part.write(&bytes, 0).map_err(failed)?;
-            run.finish(&part, step, target)
+            run.finish(&part, step, target, 0)
         })
         .await
     }
@@ -98,7 +128,8 @@ impl Run {
                 return Ok(None);
             };
             let failed = |error| disk(&step.path, "write it", error);
-            let part = Part::create(dir, object, size, step.file.runnable).map_err(failed)?;
+            let key = step.part_key(object);
+            let part = Part::create(dir, key, size, step.file.runnable).map_err(failed)?;
             if run.reflink(&near, &part, size) {
                 drop(bytes);
                 // Somebody may have written to it since it was read.
@@ -109,7 +140,7 @@ impl Run {
             }
             run.refusals.answered(Request::Read);
             run.meter.add_bytes(size);
-            run.finish(&part, step, target).map(Some)
+            run.finish(&part, step, target, 0).map(Some)
         })
         .await
     }

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::leftovers::Leftovers;
 use super::names::key_of_part;
+use super::part::left_in;
 use super::plan::{Entry, Found};
 use crate::TransferError;
 use crate::meter::Meter;
@@ -139,13 +140,14 @@ fn found(dir: &HeldDir, name: &[u8]) -> Found {
 
 /// Adds what interrupted runs left in a directory. One that cannot be listed is used as it is.
 fn list(dir: &HeldDir, path: &[u8], leftovers: &mut Leftovers) {
-    let names = dir.names().unwrap_or_else(|error| {
-        tracing::debug!(%error, "a directory is not looked through for what was left");
-        Vec::new()
-    });
-    for name in names {
-        if let Some(key) = key_of_part(&name) {
-            leftovers.add(path, key, name);
+    match left_in(dir) {
+        Ok(left) => {
+            for (key, name) in left {
+                leftovers.add(path, key, name);
+            }
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a directory is not looked through for what was left");
         }
     }
 }

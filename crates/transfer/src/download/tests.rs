@@ -7,6 +7,7 @@ mod groups;
 mod hostile;
 mod planning;
 mod resuming;
+mod swaps;
 mod whole;
 
 use std::fs;
@@ -166,6 +167,34 @@ impl Setup {
             .iter()
             .filter(|name| names::key_of_part(name.as_bytes()).is_some());
         made_up.count()
+    }
+
+    /// The files that downloads made up, anywhere in the root.
+    fn parts(&self) -> Vec<PathBuf> {
+        fn add(dir: &std::path::Path, parts: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(dir).into_iter().flatten() {
+                let entry = entry.unwrap();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    add(&entry.path(), parts);
+                } else if names::key_of_part(entry.file_name().as_bytes()).is_some() {
+                    parts.push(entry.path());
+                }
+            }
+        }
+        let mut parts = Vec::new();
+        add(&self.root(), &mut parts);
+        parts
+    }
+
+    /// Waits until nothing runs any more of a download that was ended.
+    async fn ended(&self) {
+        let is_in_use = |part: &PathBuf| {
+            let file = fs::File::open(part);
+            file.is_ok_and(|file| file.try_lock().is_err())
+        };
+        while self.parts().iter().any(is_in_use) {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn place(&self, snapshot: &Snapshot) -> DownloadReport {

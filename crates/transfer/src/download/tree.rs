@@ -2,7 +2,7 @@
 
 use std::io;
 
-use attachfs_durable::{Facts, FileStamp, HeldDir, Kind};
+use attachfs_durable::{FileStamp, HeldDir, Kind};
 use attachfs_manifest::{ContentHash, ManifestPath, PathRef};
 use rustix::io::Errno;
 
@@ -108,8 +108,10 @@ fn delete_at(
         return Ok(None);
     };
     match (deletion.is_dir, facts.kind) {
-        (true, Kind::Dir) if is_same_inode(&facts, &deletion.stamp) => holding.remove_dir(name)?,
-        (false, Kind::File | Kind::Link) if is_unchanged(&facts, &deletion.stamp) => {
+        (true, Kind::Dir) if is_same_inode(&facts.stamp, &deletion.stamp) => {
+            holding.remove_dir(name)?;
+        }
+        (false, Kind::File | Kind::Link) if is_unchanged(&facts.stamp, &deletion.stamp) => {
             holding.remove_file(name)?;
         }
         (true, Kind::Dir) | (false, Kind::File | Kind::Link) => {
@@ -120,14 +122,13 @@ fn delete_at(
     Ok(None)
 }
 
-fn is_same_inode(facts: &Facts, stamp: &FileStamp) -> bool {
-    (facts.stamp.dev, facts.stamp.ino) == (stamp.dev, stamp.ino)
+fn is_same_inode(now: &FileStamp, then: &FileStamp) -> bool {
+    (now.dev, now.ino) == (then.dev, then.ino)
 }
 
 /// Whether nobody wrote to it. Its other names may have been deleted meanwhile, which changes its ctime.
-fn is_unchanged(facts: &Facts, stamp: &FileStamp) -> bool {
-    is_same_inode(facts, stamp)
-        && (facts.stamp.size, facts.stamp.mtime_ns) == (stamp.size, stamp.mtime_ns)
+pub(super) fn is_unchanged(now: &FileStamp, then: &FileStamp) -> bool {
+    is_same_inode(now, then) && (now.size, now.mtime_ns) == (then.size, then.mtime_ns)
 }
 
 /// Makes a directory, if none is there by now. One that is to be shared is before it gets its name, so

@@ -209,7 +209,10 @@ fn what_the_manifest_has_under_another_name_is_not_deleted() {
         let put = Change::Put(a_file(9));
         let entries = [entry("A.txt", Change::DeleteFile), entry("a.txt", put)];
         let made = plan(entries.into(), true);
-        assert_eq!((made.deletions.len(), made.left.len()), (deleted, 1 - deleted));
+        assert_eq!(
+            (made.deletions.len(), made.left.len()),
+            (deleted, 1 - deleted)
+        );
     }
 }
 

@@ -21,6 +21,7 @@ async fn interrupted(setup: &Setup, wanted: &Snapshot, gets: usize) {
         () = until => {}
     }
     setup.record.wait_idle(CallKind::Get).await;
+    setup.ended().await;
     setup.fault.heal();
     setup.record.clear();
 }
@@ -93,6 +94,20 @@ async fn what_is_left_of_something_else_is_removed_and_nothing_of_others() {
     setup.place(&third).await;
     assert!(setup.names().contains(&".attachfs-mine.part".to_owned()));
     assert!(!setup.names().contains(&part));
+}
+
+#[tokio::test]
+async fn what_is_left_of_something_else_takes_no_room_that_is_needed() {
+    let mut setup = Setup::new();
+    setup.options.memory_bytes = 1 << 10;
+    let first = snapshot([("big", setup.file(long(20_000)))]);
+    interrupted(&setup, &first, 5).await;
+    // Refused where it is reckoned what there is room for.
+    let deep = "d/".repeat(2045) + "file";
+    let second = snapshot([("a", setup.file("a")), (&deep, setup.file("b"))]);
+    let error = setup.try_to(Wanted::Snapshot(&second)).await.unwrap_err();
+    assert!(error.to_string().contains("too long"), "{error}");
+    assert_eq!(setup.names(), [] as [&str; 0]);
 }
 
 #[tokio::test]
@@ -231,7 +246,7 @@ fn only_room_that_is_taken_and_can_be_gone_on_with_is_not_asked_for_again() {
     let room_of = |part: &Part| {
         let mut leftovers = Leftovers::default();
         leftovers.add(b"", large::key_of(&step), part.name().to_vec());
-        leftovers.room_of(&place.dir, &step)
+        leftovers.room_of(&place.dir, &step, 1)
     };
     let in_use = part();
     in_use.reserve().unwrap();

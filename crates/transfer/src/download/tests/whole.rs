@@ -375,7 +375,7 @@ fn a_new_file_that_was_changed_at_once_is_not_remembered() {
         swap: None,
     };
     let run = setup.run(place);
-    run.finish(&part, &step, Target::Free).unwrap();
+    run.finish(&part, &step, Target::Free, 0).unwrap();
     assert_eq!(run.written.lock().len(), 1);
     part.write(b"abcd", 0).unwrap();
     run.placed(part.file(), path("f"), &step, i128::from(TIME) * 1000);
