@@ -10,7 +10,8 @@ pub struct OpenFiles {
 
 /// Lets this process open as many files as it is allowed to: each file that is open in a mount and was
 /// written to is one of the process that serves it, and a transfer has files and connections in flight. Programs
-/// that are started afterwards may too, but for those that are started [`OpenFiles::as_given`].
+/// that are started afterwards may too, but for those to which the limit
+/// is given that this process had (`OpenFiles::as_given`).
 pub fn raise_open_files() -> OpenFiles {
     let given = getrlimit(Resource::Nofile);
     if given.current != given.maximum {
