@@ -127,9 +127,9 @@ fn has_drive(root: &str) -> bool {
 /// What a path of Windows hangs on, `C:\` or `\\server\share\` for example, and the rest.
 fn windows_anchor(root: &str) -> (String, &str) {
     if let Some((server, rest)) = root.strip_prefix(r"\\").and_then(|of| of.split_once('\\')) {
-        let (share, rest) = rest.split_once('\\').unwrap_or((rest, ""));
-        // Without a server and a share it is an absolute path as any.
-        if !server.is_empty() && (!share.is_empty() || rest.is_empty()) {
+        // Without a server, or with a second separator behind it, it is an absolute path as any.
+        if !server.is_empty() && !rest.starts_with('\\') {
+            let (share, rest) = rest.split_once('\\').unwrap_or((rest, ""));
             return (format!(r"\\{server}\{share}\"), rest);
         }
     }
