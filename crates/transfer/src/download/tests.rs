@@ -186,13 +186,15 @@ impl Setup {
         parts
     }
 
-    /// Waits until nothing runs any more of a download that was ended.
+    /// Waits until nothing runs any more of a download that was ended: what runs has the root open.
     async fn ended(&self) {
-        let is_in_use = |part: &PathBuf| {
-            let file = fs::File::open(part);
-            file.is_ok_and(|file| file.try_lock().is_err())
+        let root = self.root().canonicalize().unwrap();
+        let is_open = || {
+            let files = fs::read_dir("/proc/self/fd").unwrap();
+            let mut open = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+            open.any(|to| to.starts_with(&root))
         };
-        while self.parts().iter().any(is_in_use) {
+        while is_open() {
             tokio::task::yield_now().await;
         }
     }
