@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use attachfs_store::{KeyPrefix, S3Access};
+use attachfs_store::{RootPrefix, S3Access};
 use attachfs_store_s3::{S3Credentials, S3Options};
 
 use crate::machine::Machine;
@@ -22,7 +22,7 @@ pub(crate) struct ForeignS3 {
 impl ForeignS3 {
     /// A store below a prefix.
     pub(crate) fn options(&self, prefix: &str) -> S3Options {
-        let prefix: KeyPrefix = prefix.parse().unwrap();
+        let prefix: RootPrefix = prefix.parse().unwrap();
         S3Options {
             access: S3Access {
                 region: Some(self.region.to_owned()),

@@ -51,7 +51,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
 use attachfs_store::{
-    BucketName, ChunkStore, Folder, KeyPrefix, ListStore, ManifestKey, ManifestStore, Metadata,
+    BucketName, ChunkStore, Folder, RootPrefix, ListStore, ManifestKey, ManifestStore, Metadata,
     ObjectMeta, ObjectPart, Page, Payload, PutOutcome, Store, StoreAddress, StoreError,
     StoredManifest, data_key, old_data_key,
 };
@@ -66,7 +66,7 @@ pub use upload::uploads_ended;
 pub struct S3Store {
     client: Client,
     bucket: BucketName,
-    prefix: KeyPrefix,
+    prefix: RootPrefix,
     lean: Arc<lean::Lean>,
 }
 

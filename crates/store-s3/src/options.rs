@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use attachfs_store::{BucketName, KeyPrefix, S3Access};
+use attachfs_store::{BucketName, RootPrefix, S3Access};
 
 /// How to reach a store in S3. What is `None` comes from the standard AWS places: environment,
 /// profile files, the machine's role.
@@ -12,7 +12,7 @@ pub struct S3Options {
     /// The bucket.
     pub bucket: BucketName,
     /// Where in it the store begins.
-    pub prefix: KeyPrefix,
+    pub prefix: RootPrefix,
     /// How to reach it.
     pub access: S3Access,
     /// Keys that the caller has, instead of the standard places.
@@ -39,7 +39,7 @@ pub struct S3Options {
 
 impl S3Options {
     /// For a bucket, everything else as usual.
-    pub fn new(bucket: BucketName, prefix: KeyPrefix) -> Self {
+    pub fn new(bucket: BucketName, prefix: RootPrefix) -> Self {
         Self {
             bucket,
             prefix,

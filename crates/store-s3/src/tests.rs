@@ -89,7 +89,7 @@ async fn the_s3_store_conforms() {
 async fn at_the_top_of_a_bucket_it_conforms_too() {
     let bench = Bench::new().await;
     let options = S3Options {
-        prefix: KeyPrefix::default(),
+        prefix: RootPrefix::default(),
         ..bench.options()
     };
     let store = S3Store::connect(options).await.unwrap();
@@ -373,7 +373,7 @@ async fn an_endpoint_that_is_no_url_is_refused_at_once() {
                 endpoint_url: Some(url.to_owned()),
                 ..S3Access::default()
             },
-            ..S3Options::new("bucket".parse().unwrap(), KeyPrefix::default())
+            ..S3Options::new("bucket".parse().unwrap(), RootPrefix::default())
         };
         S3Store::connect(options).await.unwrap_err();
     }

@@ -1,4 +1,11 @@
 //! What a person calls a store, or a manifest in one: a directory, or `s3://bucket/prefix`.
+//!
+//! An address in S3 says exactly where things are: what stands behind `bucket/` is the root prefix, slashes
+//! included, and the keys are `<prefix>/Data/…` and `<prefix>/Manifests/…`, as AWS's clients join them. So
+//! `s3://bucket/q/` is the store of a queue whose root prefix is `q/`, with keys `q//Data/…`. It is another one
+//! than `s3://bucket/q`.
+
+mod meant;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -7,7 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::key::{BucketName, KeyPrefix, ManifestKey, ParseKeyError};
+use crate::key::{BucketName, ManifestKey, ParseKeyError, RootPrefix};
 
 const S3_SCHEME: &str = "s3://";
 
@@ -21,7 +28,7 @@ pub enum StoreAddress {
         /// The bucket.
         bucket: BucketName,
         /// What every key in it begins with.
-        prefix: KeyPrefix,
+        prefix: RootPrefix,
     },
 }
 
@@ -34,6 +41,18 @@ pub enum ParseAddressError {
     /// A scheme that is not `s3`.
     #[error("{0:?} is neither a directory nor an s3:// address")]
     Scheme(String),
+    /// Nearly an address in S3.
+    #[error(
+        "{given:?} is not the address of a store in S3: did you mean {meant:?}? A directory of that name is \
+         {:?}",
+        format!("./{given}")
+    )]
+    Nearly {
+        /// The whole text.
+        given: String,
+        /// The address that it looks like.
+        meant: String,
+    },
     /// Wrong bucket or key.
     #[error("{address:?} is not an address in S3")]
     S3 {
@@ -71,18 +90,25 @@ impl FromStr for StoreAddress {
             };
             return Ok(Self::S3 {
                 bucket: bucket.parse().map_err(wrong)?,
-                // People end prefixes with a slash, as the consoles do.
-                prefix: key
-                    .strip_suffix('/')
-                    .unwrap_or(key)
-                    .parse()
-                    .map_err(wrong)?,
+                prefix: key.parse().map_err(wrong)?,
             });
         }
+        refuse_nearly(text)?;
         if has_scheme(text) {
             return Err(ParseAddressError::Scheme(text.to_owned()));
         }
         Ok(Self::Directory(PathBuf::from(text)))
+    }
+}
+
+/// Refuses what looks like an address in S3 and is none.
+fn refuse_nearly(text: &str) -> Result<(), ParseAddressError> {
+    match meant::meant(text) {
+        None => Ok(()),
+        Some(meant) => Err(ParseAddressError::Nearly {
+            given: text.to_owned(),
+            meant,
+        }),
     }
 }
 
@@ -136,9 +162,11 @@ pub struct ManifestAddress {
 }
 
 impl ManifestAddress {
-    /// Whether a text means a place in S3 and not a file.
-    pub fn is_s3(text: &str) -> bool {
-        text.starts_with(S3_SCHEME)
+    /// Whether a text means a place in S3 and not a file. Fails if it is nearly an address in S3: a file of
+    /// such a name is said with `./` before it.
+    pub fn is_s3(text: &str) -> Result<bool, ParseAddressError> {
+        refuse_nearly(text)?;
+        Ok(text.starts_with(S3_SCHEME))
     }
 }
 
@@ -149,19 +177,25 @@ impl FromStr for ManifestAddress {
     /// are chosen by people, keys of manifests are made by programs and have none.
     fn from_str(text: &str) -> Result<Self, ParseAddressError> {
         const FOLDER: &str = "/Manifests/";
-        if !Self::is_s3(text) {
+        if !Self::is_s3(text)? {
             return Err(ParseAddressError::Scheme(text.to_owned()));
         }
         let (store, key) = text
             .rsplit_once(FOLDER)
             .ok_or_else(|| ParseAddressError::NotManifest(text.to_owned()))?;
-        Ok(Self {
+        let wrong = |source| ParseAddressError::S3 {
+            address: text.to_owned(),
+            source,
+        };
+        let address = Self {
             store: store.parse()?,
-            key: key.parse().map_err(|source| ParseAddressError::S3 {
-                address: text.to_owned(),
-                source,
-            })?,
-        })
+            key: key.parse().map_err(wrong)?,
+        };
+        // A store at the top of a bucket has no slash before its folders: no store has such a key.
+        if address.to_string() != text {
+            return Err(wrong(ParseKeyError::EmptyComponent(text.to_owned())));
+        }
+        Ok(address)
     }
 }
 
@@ -184,18 +218,15 @@ mod tests {
             "s3://bucket",
             "s3://bucket/a",
             "s3://bucket/a/b c",
+            "s3://bucket/a/",
+            "s3://bucket//a//b///",
+            "s3://bucket//",
             "/dir",
             "dir/s3",
         ] {
             assert_eq!(text.parse::<StoreAddress>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "s3://bucket/a/"
-                .parse::<StoreAddress>()
-                .unwrap()
-                .to_string(),
-            "s3://bucket/a"
-        );
+        // Nothing behind the slash is no prefix.
         assert_eq!(
             "s3://bucket/".parse::<StoreAddress>().unwrap().to_string(),
             "s3://bucket"
@@ -208,9 +239,11 @@ mod tests {
             "",
             "s3://",
             "s3:///a",
-            "s3://Bucket",
-            "s3://bucket//a",
+            "s3://buck et",
             "s3://bucket/../a",
+            "s3://bucket/a/./b",
+            "s3:/bucket/a",
+            "S3://bucket",
         ] {
             text.parse::<StoreAddress>().unwrap_err();
         }
@@ -228,6 +261,40 @@ mod tests {
             StoreAddress::from_os(name),
             Ok(StoreAddress::Directory(PathBuf::from(name)))
         );
+    }
+
+    #[test]
+    fn every_prefix_that_a_service_allows_comes_back_as_it_was() {
+        let mut random = fastrand::Rng::with_seed(24);
+        let alphabet: Vec<char> = "ab/-_0Z//".chars().collect();
+        for _ in 0..5000 {
+            let len = random.usize(1..12);
+            let prefix: String = (0..len)
+                .map(|_| alphabet[random.usize(0..alphabet.len())])
+                .collect();
+            let text = format!("s3://bucket/{prefix}");
+            let store: StoreAddress = text.parse().unwrap();
+            assert_eq!(store.to_string(), text);
+            let StoreAddress::S3 { prefix: parsed, .. } = &store else {
+                panic!("{text}");
+            };
+            // As AWS's clients join them.
+            assert_eq!(parsed.join("Data/x"), [&prefix, "Data", "x"].join("/"));
+            let manifest = format!("{text}/Manifests/farm/x");
+            let address: ManifestAddress = manifest.parse().unwrap();
+            assert_eq!(address.store, store, "{manifest}");
+            assert_eq!(address.to_string(), manifest);
+        }
+    }
+
+    #[test]
+    fn a_manifest_where_no_store_has_one_is_refused() {
+        "s3://bucket//Manifests/x"
+            .parse::<ManifestAddress>()
+            .unwrap_err();
+        "s3:/bucket/Manifests/x"
+            .parse::<ManifestAddress>()
+            .unwrap_err();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //!     <prefix>/Data/<32 hex digits>.xxh128       data_key
 //!     <prefix>/Manifests/<manifest key>          ManifestKey::object_key
-//!     `------' KeyPrefix, may be empty
+//!     `------' RootPrefix, may be empty
 //! ```
 
 use std::fmt;
@@ -17,6 +17,9 @@ const LONGEST_PART: usize = 480;
 
 /// The longest file name of the common file systems, for the directory store.
 const LONGEST_COMPONENT: usize = 255;
+
+/// What AWS's clients take, and what S3 once gave in one of its regions.
+const LONGEST_BUCKET: usize = 255;
 
 /// Where objects are, below the store's prefix.
 pub(crate) const DATA_FOLDER: &str = "Data/";
@@ -139,23 +142,12 @@ impl FromStr for ManifestKey {
     }
 }
 
-/// Where in a bucket a store begins: like a [`ManifestKey`], or empty for the bucket's top.
+/// A folder of manifests: like a [`ManifestKey`], or empty for all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyPrefix(String);
 
 text_type!(KeyPrefix);
-
-impl KeyPrefix {
-    /// The full key of what has `key` below this prefix.
-    pub fn join(&self, key: &str) -> String {
-        if self.0.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}/{key}", self.0)
-        }
-    }
-}
 
 impl FromStr for KeyPrefix {
     type Err = ParseKeyError;
@@ -168,8 +160,56 @@ impl FromStr for KeyPrefix {
     }
 }
 
-/// The name of an S3 bucket, by S3's rules for names that can be part of a host name. Aliases of
-/// access points and directory buckets have such names too.
+/// Where in a bucket a store begins: a queue's root prefix, exactly. Slashes may stand anywhere and count as
+/// they stand, since S3 knows no folders: `q/` has the keys `q//Data/…`. Empty for the bucket's top.
+///
+/// The service allows letters, digits, `-`, `_` and `/`; other servers more. Only `.` and `..` between slashes
+/// are refused: on the way to a server they get lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RootPrefix(String);
+
+text_type!(RootPrefix);
+
+impl RootPrefix {
+    /// The full key of what has `key` below this prefix.
+    pub fn join(&self, key: &str) -> String {
+        if self.0.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}/{key}", self.0)
+        }
+    }
+
+    /// The prefix without slashes at its ends and doubled ones, which is another one: what people often mean
+    /// who write such slashes out of habit. `None` if there are none.
+    pub fn without_odd_slashes(&self) -> Option<Self> {
+        let parts = self.0.split('/').filter(|part| !part.is_empty());
+        let plain = parts.collect::<Vec<_>>().join("/");
+        (plain != self.0).then_some(Self(plain))
+    }
+}
+
+impl FromStr for RootPrefix {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        if text.len() > LONGEST_PART {
+            return Err(ParseKeyError::TooLong(text.to_owned()));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(ParseKeyError::Unprintable(text.to_owned()));
+        }
+        if text.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(ParseKeyError::Dots(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The name of a bucket, by the rules that AWS's clients go by: letters, digits, `.`, `-` and `_`. That is more
+/// than S3 gives to new buckets, but old ones and other servers have such names. One that cannot be part of a
+/// host name stands in the path of URLs. Aliases of access points and directory buckets have such names too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BucketName(String);
@@ -179,28 +219,17 @@ text_type!(BucketName);
 impl FromStr for BucketName {
     type Err = ParseKeyError;
 
-    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
     fn from_str(text: &str) -> Result<Self, ParseKeyError> {
         let refuse = |why| Err(ParseKeyError::Bucket(text.to_owned(), why));
-        if !(3..=63).contains(&text.len()) {
-            return refuse("a bucket name has 3 to 63 characters");
+        if !(1..=LONGEST_BUCKET).contains(&text.len()) {
+            return refuse("a bucket name has 1 to 255 characters");
         }
-        let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let bytes = text.as_bytes();
-        if !bytes
-            .iter()
-            .all(|byte| alphanumeric(byte) || matches!(byte, b'.' | b'-'))
-        {
-            return refuse("a bucket name has lower-case letters, digits, '.' and '-' only");
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        if !text.bytes().all(fits) {
+            return refuse("a bucket name has letters, digits, '.', '-' and '_' only");
         }
-        if !(bytes.first().is_some_and(alphanumeric) && bytes.last().is_some_and(alphanumeric)) {
-            return refuse("a bucket name begins and ends with a letter or a digit");
-        }
-        if text.contains("..") {
-            return refuse("a bucket name has no two dots in a row");
-        }
-        if text.parse::<std::net::Ipv4Addr>().is_ok() {
-            return refuse("a bucket name does not look like an IP address");
+        if text.bytes().all(|byte| byte == b'.') {
+            return refuse("a bucket name is more than dots");
         }
         Ok(Self(text.to_owned()))
     }
@@ -217,12 +246,12 @@ mod tests {
             data_key(hash),
             "Data/99aa06d3014798d86001c324468d497f.xxh128"
         );
-        let prefix: KeyPrefix = "DeadlineCloud".parse().unwrap();
+        let prefix: RootPrefix = "DeadlineCloud".parse().unwrap();
         assert_eq!(
             prefix.join(&data_key(hash)),
             format!("DeadlineCloud/Data/{hash}.xxh128")
         );
-        assert_eq!(KeyPrefix::default().join("Data/x"), "Data/x");
+        assert_eq!(RootPrefix::default().join("Data/x"), "Data/x");
     }
 
     #[test]
@@ -244,20 +273,47 @@ mod tests {
     }
 
     #[test]
-    fn bucket_names_follow_the_rules_of_s3() {
-        for good in ["abc", "my-bucket.with.dots", "0123", &"a".repeat(63)] {
+    fn slashes_in_a_prefix_count_as_they_stand() {
+        for (prefix, key, plain) in [
+            ("q", "q/Data/x", None),
+            ("q/", "q//Data/x", Some("q")),
+            ("/q", "/q/Data/x", Some("q")),
+            ("a//b", "a//b/Data/x", Some("a/b")),
+            ("/", "//Data/x", Some("")),
+        ] {
+            let prefix: RootPrefix = prefix.parse().unwrap();
+            assert_eq!(prefix.join("Data/x"), key);
+            let found = prefix.without_odd_slashes();
+            assert_eq!(found.as_ref().map(RootPrefix::as_str), plain, "{prefix}");
+        }
+        for bad in ["a/../b", ".", "a/.", "a\nb", &"x".repeat(481)] {
+            bad.parse::<RootPrefix>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn bucket_names_are_those_that_servers_have() {
+        for good in [
+            "abc",
+            "my-bucket.with.dots",
+            "0123",
+            "Old_Bucket",
+            "a",
+            "a..b",
+            &"a".repeat(255),
+        ] {
             good.parse::<BucketName>().unwrap();
         }
         for bad in [
-            "ab",
-            "Abc",
-            "a_b",
-            "-abc",
-            "abc-",
-            "a..b",
-            "10.0.0.1",
-            &"a".repeat(64),
+            "",
+            "a b",
+            "a/b",
+            "a:b",
             "ä11",
+            "..",
+            ".",
+            "a%2F",
+            &"a".repeat(256),
         ] {
             bad.parse::<BucketName>().unwrap_err();
         }

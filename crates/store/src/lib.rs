@@ -39,7 +39,9 @@ pub use blocking::run_blocking;
 pub use call::{Call, CallKind};
 pub use directory::DirectoryStore;
 pub use error::{Reach, StoreError};
-pub use key::{BucketName, KeyPrefix, ManifestKey, ParseKeyError, data_key, old_data_key};
+pub use key::{
+    BucketName, KeyPrefix, ManifestKey, ParseKeyError, RootPrefix, data_key, old_data_key,
+};
 pub use list::{Folder, Listed, ListedName, Page};
 pub use memory::MemoryStore;
 pub use metadata::{Metadata, MetadataError};

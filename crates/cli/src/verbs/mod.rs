@@ -118,7 +118,7 @@ async fn store_of(
 fn source(text: &OsStr) -> Result<ManifestSource, attachfs::Error> {
     match text.to_str() {
         Some("-") => Ok(ManifestSource::Stdin),
-        Some(text) if ManifestAddress::is_s3(text) => Ok(ManifestSource::S3(text.parse()?)),
+        Some(text) if ManifestAddress::is_s3(text)? => Ok(ManifestSource::S3(text.parse()?)),
         _ => Ok(ManifestSource::File(text.into())),
     }
 }

@@ -148,7 +148,7 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
 
 /// The store and the key. An address names both.
 fn place(args: &Download) -> Result<(String, ManifestKey), Failure> {
-    if ManifestAddress::is_s3(&args.key) {
+    if ManifestAddress::is_s3(&args.key).map_err(attachfs::Error::from)? {
         let address: ManifestAddress = args.key.parse().map_err(attachfs::Error::from)?;
         let store = args.store.clone();
         return Ok((

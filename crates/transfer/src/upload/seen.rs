@@ -24,7 +24,7 @@ use std::time::SystemTime;
 
 use attachfs_manifest::ContentHash;
 use attachfs_scan::cache::S3CheckCache;
-use attachfs_store::{BucketName, KeyPrefix, data_key};
+use attachfs_store::{BucketName, RootPrefix, data_key};
 use parking_lot::Mutex;
 
 use crate::Tally;
@@ -37,7 +37,7 @@ const SAMPLE: usize = 30;
 pub struct SeenObjects {
     cache: S3CheckCache,
     bucket: BucketName,
-    prefix: KeyPrefix,
+    prefix: RootPrefix,
     seed: u64,
     state: Mutex<State>,
 }
@@ -69,7 +69,7 @@ impl fmt::Debug for SeenObjects {
 impl SeenObjects {
     /// What the cache knows of this bucket and prefix. The cache must be of the same endpoint. `seed`
     /// chooses the sample; it should be another each time.
-    pub fn new(cache: S3CheckCache, bucket: BucketName, prefix: KeyPrefix, seed: u64) -> Self {
+    pub fn new(cache: S3CheckCache, bucket: BucketName, prefix: RootPrefix, seed: u64) -> Self {
         Self {
             cache,
             bucket,
