@@ -312,7 +312,7 @@ fn nearby(store: &OpenStore, places: &Places) -> Option<Arc<dyn Nearby>> {
             if !places.cache.exists() {
                 return None;
             }
-            match DiskCache::open(&places.cache, &partition(&store.settings)) {
+            match DiskCache::open(&places.cache, &partition(store)) {
                 Ok(cache) => Some(Arc::new(Near::Cache(cache))),
                 Err(error) => {
                     tracing::warn!(

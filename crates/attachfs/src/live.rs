@@ -7,7 +7,7 @@ use attachfs_commit::{CommitOptions, Observer, commit, preview};
 use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
-use attachfs_vfs::{Frozen, Session, SessionMeta, Settings, StoreSettings, Vfs};
+use attachfs_vfs::{Frozen, Session, SessionMeta, Settings, Vfs};
 
 use crate::index::ground_of;
 use crate::remote::{CommitArguments, CommitReport, DiffReport, Fetched, StatusReport};
@@ -26,9 +26,7 @@ pub(crate) struct Live {
 pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>, Error> {
     let cache = match store.store.address() {
         StoreAddress::Directory(_) => None,
-        StoreAddress::S3 { .. } => {
-            Some(DiskCache::open(&places.cache, &partition(&store.settings))?)
-        }
+        StoreAddress::S3 { .. } => Some(DiskCache::open(&places.cache, &partition(store))?),
     };
     let chunks: Arc<dyn ChunkStore> = store.store.clone();
     Ok(Arc::new(Fetcher::new(
@@ -38,12 +36,13 @@ pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>
     )))
 }
 
-/// What tells stores apart that may hold different bytes under one hash.
-pub(crate) fn partition(settings: &StoreSettings) -> String {
+/// What tells stores apart that may hold different bytes under one hash: the server, whichever place named it,
+/// and the exact address.
+pub(crate) fn partition(store: &OpenStore) -> String {
     format!(
         "{}|{}",
-        settings.s3.endpoint_url.as_deref().unwrap_or_default(),
-        settings.address
+        store.bucket_url.as_deref().unwrap_or_default(),
+        store.store.address()
     )
 }
 
