@@ -301,6 +301,10 @@ impl Error {
             | Self::NoSession(_)
             | Self::Ambiguous { .. }
             | Self::NotMounted(_)
+            | Self::OpenStore {
+                source: StoreError::Setting { .. },
+                ..
+            }
             | Self::ReadOnly => Class::Usage,
             Self::Decode { .. }
             | Self::Layers(_)

@@ -4,8 +4,7 @@
 //! they go through the SDK's own HTTP client (hyper). What is below S3 is therefore the same for
 //! both: who trusts a certificate bundle or goes through a proxy does so for credentials too.
 //!
-//! Proxies are those of the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in
-//! capitals or not. The SDK reads them.
+//! Which of them goes through which proxy is told from the URL of each request ([`Proxies::way`]).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,10 +14,12 @@ use std::time::Duration;
 use attachfs_store::StoreError;
 use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::error::NoAnswer;
+use crate::settings::{Proxies, Way};
 
 /// How long a connection is kept that nobody uses. S3 closes it earlier.
 const IDLE: Duration = Duration::from_mins(1);
@@ -38,16 +40,35 @@ pub(crate) struct Connections(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     tls: TlsContext,
-    /// By the times that they are given to connect and to read. Some of the places that credentials
-    /// come from are asked with little patience. Held while a connector is made.
-    connectors: Mutex<HashMap<Times, SharedHttpConnector>>,
+    proxies: Proxies,
+    /// By the way that they take, and the times that they are given to connect and to read. Some of the places
+    /// that credentials come from are asked with little patience. Held while a connector is made.
+    connectors: Mutex<HashMap<(Way, Times), SharedHttpConnector>>,
 }
 
 type Times = (Option<Duration>, Option<Duration>);
 
+/// Takes the way that each request has to take.
+#[derive(Debug)]
+struct Switch {
+    connections: Connections,
+    settings: HttpConnectorSettings,
+}
+
+impl HttpConnector for Switch {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let way = self.connections.0.proxies.way(request.uri());
+        let connector = self.connections.connector(way, &self.settings);
+        connector.call(request)
+    }
+}
+
 impl Connections {
     /// Connections that trust what the system trusts, or the bundle instead.
-    pub(crate) async fn new(ca_bundle: Option<&Path>) -> Result<Self, StoreError> {
+    pub(crate) async fn new(
+        ca_bundle: Option<&Path>,
+        proxies: Proxies,
+    ) -> Result<Self, StoreError> {
         let trusted = match ca_bundle {
             None => TrustStore::default(),
             Some(path) => {
@@ -67,6 +88,7 @@ impl Connections {
         })?;
         Ok(Self(Arc::new(Shared {
             tls,
+            proxies,
             connectors: Mutex::default(),
         })))
     }
@@ -74,7 +96,7 @@ impl Connections {
     /// What makes requests over connections that are made within a time.
     pub(crate) fn within(&self, connect: Duration) -> SharedHttpConnector {
         let times = HttpConnectorSettings::builder().connect_timeout(connect);
-        self.connector(&times.build())
+        self.switch(times.build())
     }
 
     /// These connections for the SDK.
@@ -82,14 +104,21 @@ impl Connections {
         SharedHttpClient::new(self.clone())
     }
 
-    fn connector(&self, settings: &HttpConnectorSettings) -> SharedHttpConnector {
+    fn switch(&self, settings: HttpConnectorSettings) -> SharedHttpConnector {
+        SharedHttpConnector::new(Switch {
+            connections: self.clone(),
+            settings,
+        })
+    }
+
+    fn connector(&self, way: Way, settings: &HttpConnectorSettings) -> SharedHttpConnector {
         let times = (settings.connect_timeout(), settings.read_timeout());
         let mut connectors = self.0.connectors.lock();
-        let connector = connectors.entry(times).or_insert_with(|| {
+        let connector = connectors.entry((way, times)).or_insert_with(|| {
             let connector = Connector::builder()
                 .connector_settings(settings.clone())
                 .pool_idle_timeout(IDLE)
-                .proxy_config(ProxyConfig::from_env())
+                .proxy_config(self.0.proxies.config(way))
                 .tls_provider(Provider::Rustls(CryptoMode::Ring))
                 .tls_context(self.0.tls.clone())
                 .build();
@@ -105,16 +134,17 @@ impl HttpClient for Connections {
         settings: &HttpConnectorSettings,
         _: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        self.connector(settings)
+        self.switch(settings.clone())
     }
 }
 
 /// Reads a bundle and keeps what TLS can use: the SDK would panic at the rest. Bundles of systems
 /// hold certificates that no one could use any more.
 async fn read_bundle(path: &Path) -> Result<String, NoAnswer> {
-    const NOT_PEM: &str = "the file given by --ca-bundle or AWS_CA_BUNDLE has to hold certificates \
+    const NOT_PEM: &str = "the file given by --ca-bundle, AWS_CA_BUNDLE or ca_bundle has to hold certificates \
                            in PEM (-----BEGIN CERTIFICATE-----)";
-    let unreadable = "the file given by --ca-bundle or AWS_CA_BUNDLE cannot be read";
+    let unreadable =
+        "the file given by --ca-bundle, AWS_CA_BUNDLE or ca_bundle in a profile cannot be read";
     let pem = tokio::fs::read(path).await;
     let pem = pem.map_err(|error| NoAnswer::because(unreadable, &error))?;
     let mut usable = String::new();

@@ -150,12 +150,14 @@ mod tests {
             Some("http://127.0.0.1:9000"),
             Some("https://s3.example.com/base/path"),
             Some("https://s3.example.com/"),
+            Some("https://s3.example.com/base/path/"),
         ];
         let buckets = [
             "bucket",
             "buck.et",
             "jobs-abcdefabcdefabcdefabcdefabcdefaa-s3alias",
             "zonal--usw2-az1--x-s3",
+            "Old_Bucket",
         ];
         let mut compared = 0;
         for region in ["us-west-2", "us-east-1", "cn-north-1", "us-gov-west-1"] {

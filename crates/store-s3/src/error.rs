@@ -138,19 +138,44 @@ pub(crate) fn unreachable(what: String, source: NoAnswer) -> StoreError {
 /// There are no keys to sign `what` with.
 pub(crate) fn no_credentials(what: String, error: &CredentialsError) -> StoreError {
     let source = Box::new(NoAnswer::because("there are no credentials", error));
-    match error {
-        // The service that gives them out may be back soon.
-        CredentialsError::ProviderTimedOut(_) => StoreError::Unreachable { what, source },
-        _ => StoreError::Denied {
-            what,
-            advice: "no usable AWS credentials were found; check --profile, AWS_PROFILE or the \
-                     AWS_ACCESS_KEY_ID variables, and log in again if they come from single \
-                     sign-on"
-                .to_owned(),
-            reach: Reach::Everything,
-            source,
-        },
+    // The service that gives them out may be back soon.
+    if is_of_the_way(error) {
+        return StoreError::Unreachable { what, source };
     }
+    StoreError::Denied {
+        what,
+        advice: "no usable AWS credentials were found; check --profile, AWS_PROFILE or the \
+                 AWS_ACCESS_KEY_ID variables, and log in again if they come from single sign-on"
+            .to_owned(),
+        reach: Reach::Everything,
+        source,
+    }
+}
+
+/// Whether a failure to get keys is one of the way to what gives them, and not its answer: a connection that
+/// breaks, a server that is not well. That nothing is there at all is no such failure: of the metadata service
+/// that is the usual thing on machines that are not AWS's.
+pub(crate) fn is_of_the_way(error: &CredentialsError) -> bool {
+    match error {
+        CredentialsError::ProviderTimedOut(_) => true,
+        CredentialsError::CredentialsNotLoaded(_) => cause_of::<ConnectorError>(error)
+            .is_some_and(|error| !error.is_timeout() && !is_final(error) && has_broken(error)),
+        CredentialsError::InvalidConfiguration(_) => false,
+        _ => cause_of::<ConnectorError>(error).is_some_and(|error| !is_final(error)),
+    }
+}
+
+/// Whether there was a connection.
+fn has_broken(error: &ConnectorError) -> bool {
+    use std::io::ErrorKind;
+    const NONE: [ErrorKind; 5] = [
+        ErrorKind::ConnectionRefused,
+        ErrorKind::HostUnreachable,
+        ErrorKind::NetworkUnreachable,
+        ErrorKind::AddrNotAvailable,
+        ErrorKind::TimedOut,
+    ];
+    !cause_of::<std::io::Error>(error).is_some_and(|error| NONE.contains(&error.kind()))
 }
 
 /// There was no connection for `what`, or it broke before there was an answer.

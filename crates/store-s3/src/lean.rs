@@ -16,6 +16,7 @@
 //! is never short data.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use attachfs_store::StoreError;
@@ -58,6 +59,14 @@ pub(crate) struct Lean {
     pub(crate) buffers: Buffers,
     pub(crate) bandwidth: Arc<Bandwidth>,
     pub(crate) slowest: Slowest,
+    /// Whether bodies go with a checksum.
+    pub(crate) checksums: bool,
+    /// Whether signatures are over bodies too.
+    pub(crate) signed_bodies: bool,
+    /// Whether manifests are asked for with their checksum.
+    pub(crate) checked_answers: bool,
+    /// Set once the server has said that it does not know conditional writes.
+    pub(crate) unconditional: AtomicBool,
     /// Set once the bucket has given an answer that only a bucket gives.
     pub(crate) answered: OnceCell<()>,
     /// How long one attempt may take, beside its body.
@@ -160,12 +169,13 @@ impl Lean {
         let answer = answered?;
         let status = answer.status();
         if status.is_success() {
+            keys.work();
             return self.complete(request, answer).await;
         }
-        let trouble = self.refused(request, answer, signed).await;
-        if trouble.again == Again::NewKeys && tries.may_renew() {
-            self.keys.refuse(&keys);
-        }
+        let mut trouble = self.refused(request, answer, signed).await;
+        trouble.again = tries
+            .with_other_keys(trouble.again, &self.keys, &keys)
+            .await;
         Err(trouble)
     }
 
@@ -187,6 +197,7 @@ impl Lean {
             &self.bucket,
             keys,
             signed,
+            self.signed_bodies.then_some(&request.body),
         )?;
         let (body, progress) = body::sending(request.body.clone(), &self.bandwidth, self.slowest);
         let mut http = HttpRequest::new(body);
@@ -306,7 +317,7 @@ impl Lean {
         let code = refusal.code.as_deref().unwrap_or_default();
         let again = match Again::after(status, code) {
             // Without a body nobody says that it is the time; the date does.
-            Again::Never
+            Again::ChangedKeys
                 if (request.method, status) == ("HEAD", 403)
                     && Clock::is_far(signed, date.as_deref()) =>
             {

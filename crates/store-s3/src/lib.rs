@@ -9,7 +9,8 @@
 //!   need as long as they move ([`S3Options::stall_timeout`]) and do not crawl
 //!   ([`S3Access::min_rate`](attachfs_store::S3Access::min_rate)).
 //! - A server that asks for slower requests gets fewer at a time, from all callers together.
-//! - Credentials are renewed before they end, and when the server says that they have.
+//! - Credentials are renewed before they end, and read anew where they come from when the server does not take
+//!   them any more.
 //! - Large objects are sent in parts, several at a time, and an upload that fails or is cancelled is
 //!   aborted in the bucket. A program that is about to end waits for that with [`uploads_ended`]; what
 //!   one leaves that is killed is for the bucket's rules to remove.
@@ -34,12 +35,13 @@ mod list;
 mod manifest;
 mod options;
 mod pace;
-mod profile;
 mod rare;
 mod read;
 mod refusal;
 mod retry;
+mod settings;
 mod sign;
+mod sources;
 mod terms;
 mod tries;
 mod upload;
@@ -51,14 +53,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
 use attachfs_store::{
-    BucketName, ChunkStore, Folder, RootPrefix, ListStore, ManifestKey, ManifestStore, Metadata,
-    ObjectMeta, ObjectPart, Page, Payload, PutOutcome, Store, StoreAddress, StoreError,
+    BucketName, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta,
+    ObjectPart, Page, Payload, PutOutcome, RootPrefix, Store, StoreAddress, StoreError,
     StoredManifest, data_key, old_data_key,
 };
 use aws_sdk_s3::Client;
 use bytes::Bytes;
 
 pub use options::{S3Credentials, S3Options};
+pub use settings::SettingError;
 pub use upload::uploads_ended;
 
 /// Objects and manifests below a prefix of a bucket. Clones share connections and credentials.
@@ -80,8 +83,9 @@ impl fmt::Debug for S3Store {
 
 impl S3Store {
     /// Makes a store for the options, without asking the bucket anything: a wrong name or missing
-    /// credentials are found by the first call. May read the AWS configuration files and, if
-    /// nothing else names a region, ask the instance's metadata service.
+    /// credentials are found by the first call. Reads the environment and the AWS configuration files, and, if
+    /// nothing else names a region, asks the instance's metadata service. A setting that cannot be used is
+    /// [`StoreError::Setting`].
     pub async fn connect(options: S3Options) -> Result<Self, StoreError> {
         connect::connect(options).await
     }

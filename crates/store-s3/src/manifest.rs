@@ -3,6 +3,8 @@
 //! What is said travels as user metadata (`x-amz-meta-*`). These are few requests among many, so they go
 //! through the SDK.
 
+use std::error::Error as _;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use attachfs_store::{LARGEST_MANIFEST, Metadata, PutOutcome, StoreError, StoredManifest};
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use crate::S3Store;
 use crate::error::{Failure, NoAnswer, unreachable};
 use crate::rare::Purpose;
+use crate::refusal::Refusal;
 use crate::retry::Again;
 use crate::tries::Trouble;
 
@@ -28,7 +31,10 @@ impl S3Store {
     pub(crate) async fn read_manifest(&self, key: &str) -> Result<StoredManifest, StoreError> {
         let request = self.client.get_object().bucket(self.bucket.as_str());
         // Nobody knows the hash of a manifest, so the server's checksum is held against its bytes.
-        let request = request.key(key).checksum_mode(ChecksumMode::Enabled);
+        let checked = self.lean.checked_answers;
+        let request = request
+            .key(key)
+            .set_checksum_mode(checked.then_some(ChecksumMode::Enabled));
         let purpose = Purpose {
             doing: "reading",
             url: &self.url(key),
@@ -95,7 +101,20 @@ impl S3Store {
         if self.is_taken(key).await? {
             return Ok(PutOutcome::Exists);
         }
-        match self.write_manifest(key, bytes, metadata).await {
+        let is_conditional = !self.lean.unconditional.load(Ordering::Relaxed);
+        let mut written = self
+            .write_manifest(key, bytes.clone(), metadata, is_conditional)
+            .await;
+        if let Err(failure) = &written
+            && is_conditional
+            && knows_no_conditions(failure)
+        {
+            // What was asked first has to do, as with servers that take no notice of the condition.
+            tracing::debug!("the server does not know conditional writes");
+            self.lean.unconditional.store(true, Ordering::Relaxed);
+            written = self.write_manifest(key, bytes, metadata, false).await;
+        }
+        match written {
             Ok(()) => Ok(PutOutcome::Created),
             Err(Failure {
                 status: Some(412), ..
@@ -131,6 +150,7 @@ impl S3Store {
         key: &str,
         bytes: Bytes,
         metadata: &Metadata,
+        is_conditional: bool,
     ) -> Result<(), Failure> {
         let time = transfer_time(bytes.len() as u64);
         let purpose = Purpose {
@@ -143,12 +163,15 @@ impl S3Store {
                 .put_object()
                 .bucket(self.bucket.as_str())
                 .key(key)
-                .if_none_match("*")
+                .set_if_none_match(is_conditional.then(|| "*".to_owned()))
                 .body(ByteStream::from(bytes.clone()));
             for (name, value) in metadata.iter() {
                 request = request.metadata(name, value);
             }
-            let request = request.customize().disable_payload_signing();
+            let mut request = request.customize();
+            if !self.lean.signed_bodies {
+                request = request.disable_payload_signing();
+            }
             let request = request.config_override(self.with_more_time(time));
             async move { request.send().await }
         };
@@ -167,6 +190,33 @@ impl S3Store {
                 .operation_timeout(self.lean.operation + time)
                 .build(),
         )
+    }
+}
+
+/// Whether a server refused a write because of its condition: S3's way to say so is 501; others call the header
+/// wrong.
+fn knows_no_conditions(failure: &Failure) -> bool {
+    let Some(refusal) = failure
+        .error
+        .source()
+        .and_then(|of| of.downcast_ref::<Refusal>())
+    else {
+        return false;
+    };
+    let code = refusal.code.as_deref().unwrap_or_default();
+    let message = refusal
+        .message
+        .as_deref()
+        .unwrap_or_default()
+        .to_lowercase();
+    match refusal.status {
+        501 => true,
+        400 | 405 => {
+            code == "NotImplemented"
+                || message.contains("if-none-match")
+                || message.contains("conditional")
+        }
+        _ => false,
     }
 }
 

@@ -78,16 +78,17 @@ impl Lean {
             // The SDK's futures take tens of kilobytes, which every caller would have to carry.
             let (took, done) = Box::pin(attempt(tries.left)).await;
             tries.left = tries.left.saturating_sub(took);
-            let trouble = match done {
+            let mut trouble = match done {
                 Ok(answer) => {
+                    keys.work();
                     tries.succeeded(&flight);
                     return Ok(answer);
                 }
                 Err(trouble) => trouble,
             };
-            if trouble.again == Again::NewKeys && tries.may_renew() {
-                self.keys.refuse(&keys);
-            }
+            trouble.again = tries
+                .with_other_keys(trouble.again, &self.keys, &keys)
+                .await;
             tries.failed(flight, trouble).await?;
         }
     }

@@ -22,8 +22,10 @@ pub(crate) enum Again {
     Connected,
     /// The server asks for slower requests.
     Slower,
-    /// The keys are no longer valid; others may be.
+    /// The keys are not valid any more; others may be.
     NewKeys,
+    /// The keys may not do this, or are not valid: the server does not say which. Others may be there since.
+    ChangedKeys,
     /// The signature's time is not the server's.
     OtherTime,
 }
@@ -42,11 +44,18 @@ const THROTTLING: [&str; 10] = [
     "ReduceYourRequestRate",
 ];
 
-/// S3's names for keys that are no longer valid.
-const EXPIRED: [&str; 3] = [
+/// S3's names for keys that are not valid, or not any more, and those of servers that speak like it.
+const INVALID: [&str; 10] = [
     "ExpiredToken",
     "ExpiredTokenException",
     "TokenRefreshRequired",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "AuthFailure",
+    "NotSignedUp",
 ];
 
 impl Again {
@@ -55,7 +64,7 @@ impl Again {
         if THROTTLING.contains(&code) || status == 429 {
             return Self::Slower;
         }
-        if EXPIRED.contains(&code) {
+        if INVALID.contains(&code) {
             return Self::NewKeys;
         }
         match (status, code) {
@@ -64,13 +73,17 @@ impl Again {
             // 503 without a name is a proxy's or a server's way to say the same. The end of an upload in
             // parts is answered with 200 before it is known to fail.
             (503, "") | (_, "ServiceUnavailable") => Self::Slower,
-            (408 | 500..=599, _)
+            // Another conditional write to the key is under way: whether it wins will be known in a moment.
+            (409, "ConditionalRequestConflict" | "OperationAborted")
+            | (408 | 500..=599, _)
             | (_, "RequestTimeout" | "RequestTimeoutException" | "InternalError" | "BadDigest") => {
                 Self::Later
             }
             // The answer to HEAD has no body, and so no name; S3 says 400 to keys that have expired.
             (400, "") => Self::NewKeys,
             (_, "RequestTimeTooSkewed" | "RequestExpired") => Self::OtherTime,
+            // Some servers say no more to keys that they do not know; to HEAD nobody can say more.
+            (401 | 403, "AccessDenied" | "") => Self::ChangedKeys,
             _ => Self::Never,
         }
     }
@@ -129,6 +142,8 @@ impl Retries {
     ) -> Option<Duration> {
         match again {
             Again::NewKeys | Again::OtherTime => Some(Duration::ZERO),
+            // Who looked found none.
+            Again::ChangedKeys => None,
             Again::Slower if self.attempts > 1 => Some(self.back_off(throttled)),
             Again::Connected if self.attempts > 1 => {
                 let wait = self.back_off(failed);
@@ -179,9 +194,13 @@ mod tests {
             (403, "ExpiredToken", Again::NewKeys),
             (400, "ExpiredToken", Again::NewKeys),
             (400, "", Again::NewKeys),
-            (403, "", Again::Never),
+            (403, "InvalidAccessKeyId", Again::NewKeys),
+            (403, "SignatureDoesNotMatch", Again::NewKeys),
+            (403, "", Again::ChangedKeys),
+            (409, "ConditionalRequestConflict", Again::Later),
+            (409, "BucketAlreadyExists", Again::Never),
             (403, "RequestTimeTooSkewed", Again::OtherTime),
-            (403, "AccessDenied", Again::Never),
+            (403, "AccessDenied", Again::ChangedKeys),
             (404, "NoSuchKey", Again::Never),
             (404, "", Again::Never),
             (301, "PermanentRedirect", Again::Never),

@@ -1,6 +1,7 @@
 //! Signatures (Signature Version 4), over everything but the body's bytes.
 //!
-//! Bodies are covered by a CRC32 in a header that is signed (`UNSIGNED-PAYLOAD`).
+//! Bodies are covered by a CRC32 in a header that is signed (`UNSIGNED-PAYLOAD`). Where a server takes no such
+//! header, or the configuration says so, the signature is over their SHA-256.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,6 +15,7 @@ use aws_sigv4::sign::v4;
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use bytes::Bytes;
 
 use crate::credentials::Keys;
 use crate::endpoint::BucketUrl;
@@ -92,7 +94,8 @@ impl TimeSource for ServerTime {
 /// Headers and their values.
 pub(crate) type Headers = Vec<(&'static str, String)>;
 
-/// Adds the headers of a signature to those of a request.
+/// Adds the headers of a signature to those of a request. What is said of the body is that it is not signed,
+/// unless it is given.
 pub(crate) fn add_signature(
     headers: &mut Headers,
     method: &str,
@@ -100,6 +103,7 @@ pub(crate) fn add_signature(
     bucket: &BucketUrl,
     keys: &Keys,
     now: SystemTime,
+    body: Option<&Bytes>,
 ) -> Result<(), NoAnswer> {
     let params = v4::SigningParams::builder()
         .identity(&keys.identity)
@@ -112,7 +116,10 @@ pub(crate) fn add_signature(
         .map_err(|error| NoAnswer::because(CANNOT, &error))?
         .into();
     let signed = headers.iter().map(|(name, value)| (*name, value.as_str()));
-    let request = SignableRequest::new(method, url, signed, SignableBody::UnsignedPayload);
+    let body = body.map_or(SignableBody::UnsignedPayload, |body| {
+        SignableBody::Bytes(body)
+    });
+    let request = SignableRequest::new(method, url, signed, body);
     let request = request.map_err(|error| NoAnswer::because(CANNOT, &error))?;
     let signature = sign(request, &params).map_err(|error| NoAnswer::because(CANNOT, &error))?;
     let (added, _) = signature.into_parts().0.into_parts();

@@ -6,11 +6,13 @@
 //!       '-------------------------------------------------------------------'
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_store::StoreError;
 use tokio::time::Instant;
 
+use crate::credentials::{KeyRing, Keys};
 use crate::error::Failure;
 use crate::flights::Flight;
 use crate::retry::{Again, Retries};
@@ -58,9 +60,23 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// Whether other keys may still help.
-    pub(crate) fn may_renew(&self) -> bool {
-        !self.renewed
+    /// What can be done about a failure with these keys: if others may help, they are looked for.
+    pub(crate) async fn with_other_keys(
+        &self,
+        again: Again,
+        ring: &KeyRing,
+        keys: &Arc<Keys>,
+    ) -> Again {
+        let may_help = match again {
+            Again::NewKeys => true,
+            Again::ChangedKeys => ring.may_be_old(),
+            _ => return again,
+        };
+        if !self.renewed && may_help && ring.replace(keys).await {
+            Again::NewKeys
+        } else {
+            Again::Never
+        }
     }
 
     /// The request succeeded.
@@ -79,8 +95,10 @@ impl<'a> Tries<'a> {
         };
         match again {
             // The server is well, it only has nothing else to say.
-            Again::Never if trouble.failure.status.is_some() => flight.succeeded(),
-            Again::Never => {}
+            Again::Never | Again::ChangedKeys if trouble.failure.status.is_some() => {
+                flight.succeeded();
+            }
+            Again::Never | Again::ChangedKeys => {}
             Again::Later => self.failed += 1,
             Again::Connected => {
                 self.failed += 1;

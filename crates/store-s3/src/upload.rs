@@ -47,16 +47,21 @@ impl S3Store {
         Ok(())
     }
 
-    /// Sends bytes with their checksum, which the server checks and keeps.
+    /// Sends bytes with their checksum, which the server checks and keeps; where none is wanted, the signature
+    /// is over them.
     async fn put_bytes(&self, key: &str, query: &str, bytes: Bytes) -> Result<Answer, StoreError> {
         let request = Request {
             method: "PUT",
             key,
             query,
-            headers: vec![
-                ("x-amz-sdk-checksum-algorithm", "CRC32".to_owned()),
-                ("x-amz-checksum-crc32", crc32(&bytes)),
-            ],
+            headers: if self.lean.checksums {
+                vec![
+                    ("x-amz-sdk-checksum-algorithm", "CRC32".to_owned()),
+                    ("x-amz-checksum-crc32", crc32(&bytes)),
+                ]
+            } else {
+                Vec::new()
+            },
             body: bytes,
             most: 0,
             doing: "storing",
@@ -144,7 +149,7 @@ impl Upload {
             .create_multipart_upload()
             .bucket(store.bucket.as_str())
             .key(key)
-            .checksum_algorithm(ChecksumAlgorithm::Crc32);
+            .set_checksum_algorithm(store.lean.checksums.then_some(ChecksumAlgorithm::Crc32));
         let purpose = Purpose {
             doing: "storing",
             url: &url,
@@ -174,7 +179,7 @@ impl Upload {
         let store = &self.store;
         let _memory = store.lean.memory.take(range.end - range.start).await;
         let bytes = read(payload, range, &store.lean.buffers).await?;
-        let checksum = crc32(&bytes);
+        let checksum = store.lean.checksums.then(|| crc32(&bytes));
         let id = query_value(&self.id);
         let query = format!("partNumber={number}&uploadId={id}");
         let sent = store.put_bytes(&self.key, &query, bytes).await?;
@@ -188,7 +193,7 @@ impl Upload {
         Ok(CompletedPart::builder()
             .part_number(number)
             .set_e_tag(e_tag)
-            .checksum_crc32(checksum)
+            .set_checksum_crc32(checksum)
             .build())
     }
 

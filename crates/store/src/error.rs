@@ -67,6 +67,14 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    /// An option, a variable of the environment or a key of a configuration file that cannot be used. The store
+    /// was asked for nothing.
+    #[error("the settings cannot be used")]
+    Setting {
+        /// Which one, and what it has to be.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// Any other failure.
     #[error("{what} failed")]
     Other {

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use s3s::auth::SimpleAuth;
+use s3s::S3Result;
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
@@ -43,7 +44,30 @@ pub struct TestS3 {
     address: SocketAddr,
     root: PathBuf,
     shared: Arc<service::Shared>,
+    keys: Keys,
     accepting: JoinHandle<()>,
+}
+
+/// The keys that the server takes.
+#[derive(Debug, Clone, Default)]
+struct Keys(Arc<Mutex<(String, String)>>);
+
+impl Keys {
+    fn set(&self, access_key: &str, secret_key: &str) {
+        *self.0.lock() = (access_key.to_owned(), secret_key.to_owned());
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Auth for Keys {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        let keys = self.0.lock();
+        if keys.0 == access_key {
+            Ok(SecretKey::from(keys.1.as_str()))
+        } else {
+            Err(s3s::s3_error!(InvalidAccessKeyId))
+        }
+    }
 }
 
 impl TestS3 {
@@ -57,7 +81,8 @@ impl TestS3 {
         let files =
             FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let keys = Keys::default();
+        builder.set_auth(keys.clone());
         builder.set_access(service::Access);
         let shared = Arc::new(service::Shared {
             s3: builder.build(),
@@ -67,13 +92,20 @@ impl TestS3 {
             healed: tokio::sync::watch::Sender::default(),
             conditional: tokio::sync::Mutex::default(),
         });
+        keys.set(ACCESS_KEY, SECRET_KEY);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         Ok(Self {
             address: listener.local_addr()?,
             root: root.to_owned(),
             shared: Arc::clone(&shared),
+            keys,
             accepting: tokio::spawn(accept(listener, shared)),
         })
+    }
+
+    /// From now on takes these keys and no others.
+    pub fn rotate(&self, access_key: &str, secret_key: &str) {
+        self.keys.set(access_key, secret_key);
     }
 
     /// Creates a bucket.

@@ -1,0 +1,440 @@
+//! How S3 is to be reached, from options, variables and configuration files: the one door for all of them.
+//!
+//! The SDK reads its environment itself, in many places, and panics at what it does not understand or goes on
+//! without it. So everything is read and checked here first, and the SDK is given values. What the SDK still
+//! looks up by itself (places of keys, of services that give keys) was checked before it does.
+//!
+//! ```text
+//!     option  >  variable of S3  >  variable  >  services section  >  profile  >  as usual
+//! ```
+//!
+//! The order is that of boto3, and so is the meaning, except where the documentation says so
+//! (`docs/s3-settings.md`). Empty is unset, malformed is an error.
+
+mod proxies;
+mod surroundings;
+mod value;
+
+use std::path::PathBuf;
+
+use attachfs_store::{Addressing, StoreError};
+use aws_credential_types::Credentials;
+
+pub(crate) use proxies::{Proxies, Way};
+pub(crate) use surroundings::{Files, Profile, Variables};
+pub use value::SettingError;
+pub(crate) use value::Value;
+
+use crate::S3Options;
+
+/// How S3 is to be reached.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// `None` if no place names one.
+    pub(crate) region: Option<String>,
+    /// A server of someone's choice. Its path ends with a slash, if it has one.
+    pub(crate) endpoint: Option<String>,
+    pub(crate) path_style: bool,
+    pub(crate) dual_stack: bool,
+    pub(crate) fips: bool,
+    pub(crate) ca_bundle: Option<PathBuf>,
+    pub(crate) attempts: Option<u32>,
+    /// Whether bodies go with a checksum. Some servers refuse the headers.
+    pub(crate) checksums: bool,
+    /// Whether manifests are asked for with their checksum.
+    pub(crate) checked_answers: bool,
+    /// Whether bodies are signed although they have a checksum.
+    pub(crate) signed_bodies: bool,
+    pub(crate) proxies: Proxies,
+    pub(crate) profile: Profile,
+    pub(crate) keys: KeyPlaces,
+}
+
+/// Where keys may come from, beside the profile.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyPlaces {
+    pub(crate) variables: Variables,
+    /// Those in the variables.
+    pub(crate) given: Option<Credentials>,
+    /// Whether an option named the profile: then its keys go before those of the variables.
+    pub(crate) profile_was_chosen: bool,
+    pub(crate) metadata_is_off: bool,
+    /// The metadata service of the machine.
+    pub(crate) metadata: String,
+    /// Whether somebody said where that is.
+    pub(crate) metadata_was_named: bool,
+    pub(crate) container: bool,
+    pub(crate) web_identity: Option<WebIdentity>,
+}
+
+/// A role that a token in a file stands for.
+#[derive(Debug, Clone)]
+pub(crate) struct WebIdentity {
+    pub(crate) token_file: PathBuf,
+    pub(crate) role: String,
+    pub(crate) session: Option<String>,
+}
+
+impl From<SettingError> for StoreError {
+    fn from(error: SettingError) -> Self {
+        Self::Setting {
+            source: Box::new(error),
+        }
+    }
+}
+
+/// Where the metadata service is by itself.
+const METADATA_V4: &str = "http://169.254.169.254";
+const METADATA_V6: &str = "http://[fd00:ec2::254]";
+
+/// Variables that the SDK reads where nothing else here does: text without control characters.
+const PLAIN: [&str; 9] = [
+    "AWS_EXECUTION_ENV",
+    "AWS_SDK_UA_APP_ID",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_LOGIN_CACHE_DIRECTORY",
+    "_X_AMZN_TRACE_ID",
+];
+
+/// The servers of the services that give keys, by variable, and those of others that nobody asks.
+const ENDPOINTS: [&str; 4] = [
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_ENDPOINT_URL_SSO",
+    "AWS_ENDPOINT_URL_SSO_OIDC",
+    "AWS_ENDPOINT_URL_SIGNIN",
+];
+
+/// Switches that nothing here depends on, but that whoever sets them means something by.
+const SWITCHES: [&str; 4] = [
+    "AWS_S3_DISABLE_EXPRESS_SESSION_AUTH",
+    "AWS_S3_USE_ARN_REGION",
+    "AWS_EC2_METADATA_V1_DISABLED",
+    "AWS_DISABLE_REQUEST_COMPRESSION",
+];
+
+impl Settings {
+    /// Reads everything as it is now.
+    pub(crate) async fn read(
+        options: &S3Options,
+        variables: Variables,
+    ) -> Result<Self, SettingError> {
+        let access = &options.access;
+        let files = Files::read(&variables)?;
+        let profile = selected(access.profile.as_deref(), &variables, &files).await?;
+        let said = Said {
+            variables: &variables,
+            profile: &profile,
+        };
+        said.check_the_rest()?;
+        let option = |name: &str, text: &Option<String>| {
+            text.clone()
+                .map(|text| Value::new(format!("--{name}"), text))
+        };
+        let region = match option("region", &access.region) {
+            None => said.any(&["AWS_REGION", "AWS_DEFAULT_REGION"], "region")?,
+            option => option,
+        };
+        let endpoint = match option("endpoint-url", &access.endpoint_url) {
+            None => said.endpoint()?,
+            option => option,
+        };
+        let endpoint = endpoint.map(|value| value.url()).transpose()?;
+        let dual_stack = said.any(&["AWS_USE_DUALSTACK_ENDPOINT"], "use_dualstack_endpoint")?;
+        let dual_stack = dual_stack.or_else(|| profile.get_in("s3", "use_dualstack_endpoint"));
+        let fips = said.any(&["AWS_USE_FIPS_ENDPOINT"], "use_fips_endpoint")?;
+        let is_on = |value: Option<Value>| value.map(|value| value.boolean()).transpose();
+        let when = |value: Option<Value>| {
+            let value = value.map(|value| {
+                value.one_of(
+                    &["when_supported", "when_required"],
+                    "it has to be when_supported or when_required",
+                )
+            });
+            value.transpose().map(|place| place != Some(1))
+        };
+        Ok(Self {
+            region: region.map(|value| value.region()).transpose()?,
+            path_style: path_style(access.addressing, &profile, endpoint.is_some())?,
+            endpoint: endpoint.map(|url| with_slash(&url)),
+            dual_stack: access.dual_stack || is_on(dual_stack)?.unwrap_or(false),
+            fips: access.fips || is_on(fips)?.unwrap_or(false),
+            ca_bundle: match &access.ca_bundle {
+                Some(path) => Some(path.clone()),
+                None => variables
+                    .path("AWS_CA_BUNDLE")
+                    .or_else(|| profile.get("ca_bundle").map(|value| value.text.into())),
+            },
+            attempts: match (options.max_attempts, said.retry()?) {
+                (None, said) => said,
+                (given, _) => given,
+            },
+            checksums: when(said.any(
+                &["AWS_REQUEST_CHECKSUM_CALCULATION"],
+                "request_checksum_calculation",
+            )?)?,
+            checked_answers: when(said.any(
+                &["AWS_RESPONSE_CHECKSUM_VALIDATION"],
+                "response_checksum_validation",
+            )?)?,
+            signed_bodies: is_on(profile.get_in("s3", "payload_signing_enabled"))?.unwrap_or(false),
+            proxies: Proxies::read(&variables)?,
+            keys: said.key_places(access.profile.is_some())?,
+            profile,
+        })
+    }
+}
+
+/// What variables and the profile say.
+struct Said<'a> {
+    variables: &'a Variables,
+    profile: &'a Profile,
+}
+
+impl Said<'_> {
+    /// The first of the variables that has a value, else the profile's.
+    fn any(&self, names: &[&str], key: &str) -> Result<Option<Value>, SettingError> {
+        let found = self.variables.first(names)?;
+        Ok(found.or_else(|| self.profile.get(key)))
+    }
+
+    /// The server of someone's choice for S3.
+    fn endpoint(&self) -> Result<Option<Value>, SettingError> {
+        let ignored = self.any(
+            &["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"],
+            "ignore_configured_endpoint_urls",
+        )?;
+        if ignored.map(|value| value.boolean()).transpose()? == Some(true) {
+            return Ok(None);
+        }
+        let variable = self
+            .variables
+            .first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?;
+        Ok(variable
+            .or_else(|| self.profile.get_of_service("s3", "endpoint_url"))
+            .or_else(|| self.profile.get("endpoint_url")))
+    }
+
+    /// How often requests are made. All modes are one here: that of the SDK's `standard`.
+    fn retry(&self) -> Result<Option<u32>, SettingError> {
+        if let Some(mode) = self.any(&["AWS_RETRY_MODE"], "retry_mode")? {
+            mode.one_of(
+                &["standard", "adaptive", "legacy"],
+                "it has to be standard, adaptive or legacy",
+            )?;
+        }
+        let attempts = self.any(&["AWS_MAX_ATTEMPTS"], "max_attempts")?;
+        attempts.map(|value| value.attempts()).transpose()
+    }
+
+    fn key_places(&self, profile_was_chosen: bool) -> Result<KeyPlaces, SettingError> {
+        let variables = self.variables;
+        let id = variables.get("AWS_ACCESS_KEY_ID")?;
+        let secret = variables.get("AWS_SECRET_ACCESS_KEY")?;
+        let token = variables.first(&["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"])?;
+        for key in [&id, &secret, &token].into_iter().flatten() {
+            if !key.text.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(key.secret("keys are printable characters without blanks"));
+            }
+        }
+        let given = match (id, secret) {
+            (Some(id), Some(secret)) => {
+                let token = token.map(|token| token.text);
+                let keys = Credentials::new(id.text, secret.text, token, None, "environment");
+                Some(keys)
+            }
+            (Some(_), None) => return Err(half("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")),
+            (None, Some(_)) => return Err(half("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")),
+            (None, None) => None,
+        };
+        let off = variables.get("AWS_EC2_METADATA_DISABLED")?;
+        let named = self.any(
+            &["AWS_EC2_METADATA_SERVICE_ENDPOINT"],
+            "ec2_metadata_service_endpoint",
+        )?;
+        let mode = self.any(
+            &["AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"],
+            "ec2_metadata_service_endpoint_mode",
+        )?;
+        let mode = mode.map(|mode| mode.one_of(&["ipv4", "ipv6"], "it has to be IPv4 or IPv6"));
+        let usual = match mode.transpose()? {
+            Some(1) => METADATA_V6,
+            _ => METADATA_V4,
+        };
+        let relative = variables.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")?;
+        if let Some(relative) = &relative
+            && !(relative.text.starts_with('/')
+                && relative.text.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return Err(relative.malformed("it has to be a path that begins with a slash"));
+        }
+        let full = variables.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")?;
+        full.as_ref().map(full_url).transpose()?;
+        let text = |name| Ok::<_, SettingError>(variables.get(name)?.map(|value| value.text));
+        Ok(KeyPlaces {
+            variables: variables.clone(),
+            given,
+            profile_was_chosen,
+            metadata_is_off: off.map(|value| value.boolean()).transpose()? == Some(true),
+            metadata_was_named: named.is_some(),
+            metadata: match named {
+                Some(value) => value.url()?,
+                None => usual.to_owned(),
+            },
+            container: relative.is_some() || full.is_some(),
+            web_identity: match (text("AWS_WEB_IDENTITY_TOKEN_FILE")?, text("AWS_ROLE_ARN")?) {
+                (Some(token_file), Some(role)) => Some(WebIdentity {
+                    token_file: token_file.into(),
+                    role,
+                    session: text("AWS_ROLE_SESSION_NAME")?,
+                }),
+                _ => None,
+            },
+        })
+    }
+
+    /// What only the SDK reads, while it makes requests.
+    fn check_the_rest(&self) -> Result<(), SettingError> {
+        let variables = self.variables;
+        for name in PLAIN {
+            variables
+                .get(name)?
+                .map_or(Ok(()), |value| value.printable())?;
+        }
+        if let Some(token) = variables.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")?
+            && !token
+                .text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        {
+            return Err(token.secret("it is not the value of a header"));
+        }
+        for name in ENDPOINTS {
+            variables
+                .get(name)?
+                .map_or(Ok(()), |value| value.url().map(drop))?;
+        }
+        for name in SWITCHES {
+            variables
+                .get(name)?
+                .map_or(Ok(()), |value| value.boolean().map(drop))?;
+        }
+        self.check_empty()
+    }
+
+    /// The SDK takes these for addresses also if they are empty.
+    fn check_empty(&self) -> Result<(), SettingError> {
+        let variables = self.variables;
+        let has = |name| Ok::<_, SettingError>(variables.get(name)?.is_some());
+        if has("AWS_CONTAINER_CREDENTIALS_FULL_URI")? {
+            for name in [
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            ] {
+                if variables.is_empty(name) {
+                    return Err(SettingError::Empty(name));
+                }
+            }
+        }
+        let asks_services = ["role_arn", "sso_session", "sso_start_url"]
+            .iter()
+            .any(|key| self.profile.get(key).is_some())
+            || has("AWS_WEB_IDENTITY_TOKEN_FILE")?;
+        if asks_services {
+            for name in ["AWS_ENDPOINT_URL"].into_iter().chain(ENDPOINTS) {
+                if variables.is_empty(name) {
+                    return Err(SettingError::Empty(name));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn half(there: &'static str, missing: &'static str) -> SettingError {
+    SettingError::Half { there, missing }
+}
+
+/// The URL that keys of a container come from, which may have a query.
+fn full_url(value: &Value) -> Result<(), SettingError> {
+    let (server, query) = value.text.split_once('?').unwrap_or((&value.text, ""));
+    let server = Value::new(value.place.clone(), server);
+    server.url()?;
+    if query.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(value.malformed("it is not a URL"))
+    }
+}
+
+/// The profile that an option or a variable names. One that nobody has is an error, since the keys of another
+/// one would be taken instead.
+async fn selected(
+    option: Option<&str>,
+    variables: &Variables,
+    files: &Files,
+) -> Result<Profile, SettingError> {
+    const USUAL: &str = "default";
+    let named = match option {
+        Some(name) => Some(Value::new("--profile", name)),
+        None => variables.first(&["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])?,
+    };
+    let name = named.as_ref().map_or(USUAL, |value| &value.text);
+    let profile = Profile::select(name.to_owned(), files).await?;
+    match named {
+        Some(named) if !profile.exists() && (named.text != USUAL || option.is_some()) => {
+            Err(SettingError::NoProfile {
+                name: named.text,
+                place: named.place,
+                files: files.names(),
+            })
+        }
+        _ => Ok(profile),
+    }
+}
+
+/// Whether the bucket stands in the path of URLs.
+fn path_style(
+    option: Addressing,
+    profile: &Profile,
+    has_endpoint: bool,
+) -> Result<bool, SettingError> {
+    let said = match option {
+        Addressing::Path => Some(1),
+        Addressing::Virtual => Some(2),
+        Addressing::Auto => {
+            let said = profile.get_in("s3", "addressing_style");
+            let said = said.map(|value| {
+                value.one_of(
+                    &["auto", "path", "virtual"],
+                    "it has to be auto, path or virtual",
+                )
+            });
+            said.transpose()?
+        }
+    };
+    Ok(match said {
+        Some(1) => true,
+        Some(2) => false,
+        _ => has_endpoint,
+    })
+}
+
+/// A path of an endpoint is a folder: without a slash the SDK's rules would put the bucket's name right behind it.
+fn with_slash(url: &str) -> String {
+    let has_path = url
+        .split_once("://")
+        .is_some_and(|(_, rest)| rest.trim_end_matches('/').contains('/'));
+    let plain = url.trim_end_matches('/');
+    if has_path {
+        format!("{plain}/")
+    } else {
+        plain.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;
