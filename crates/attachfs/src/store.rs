@@ -2,8 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use attachfs_store::{DirectoryStore, ManifestAddress, ManifestKey, Store, StoreAddress};
+use attachfs_store::{
+    DirectoryStore, Folder, KeyPrefix, ListStore as _, ManifestAddress, ManifestKey, Store,
+    StoreAddress, StoreError,
+};
 use attachfs_store_s3::{S3Options, S3Store};
 use attachfs_vfs::StoreSettings;
 
@@ -50,7 +54,8 @@ pub async fn open_store(settings: &StoreSettings) -> Result<OpenStore, Error> {
                 access: settings.s3.clone(),
                 ..S3Options::new(bucket, prefix)
             };
-            let store = S3Store::connect(options).await.map_err(failed)?;
+            let store = S3Store::connect(options.clone()).await.map_err(failed)?;
+            warn_of_slashes(&store, options).await;
             let url = store.bucket_url().to_owned();
             (Arc::new(store), Some(url))
         }
@@ -60,6 +65,53 @@ pub async fn open_store(settings: &StoreSettings) -> Result<OpenStore, Error> {
         settings,
         bucket_url,
     })
+}
+
+/// How long the question may take whether slashes were meant.
+const WARNING_TIME: Duration = Duration::from_secs(10);
+
+/// An address is taken as it is written. If its root prefix has slashes that people write out of habit, and there
+/// is nothing below it, but something below the one without them, that is said: whoever uploads would do so where
+/// nobody looks.
+async fn warn_of_slashes(store: &S3Store, options: S3Options) {
+    let Some(prefix) = options.prefix.without_odd_slashes() else {
+        return;
+    };
+    let options = S3Options { prefix, ..options };
+    let asked = async {
+        if is_used(store).await? {
+            return Ok(None);
+        }
+        let other = S3Store::connect(options).await?;
+        let is_there = is_used(&other).await?;
+        Ok::<_, StoreError>(is_there.then(|| other.address()))
+    };
+    match tokio::time::timeout(WARNING_TIME, asked).await {
+        Ok(Ok(Some(other))) => tracing::warn!(
+            "there is nothing in {}, but there is in {other}: each slash counts, and keys have the root prefix \
+             exactly as it is written",
+            store.address()
+        ),
+        Ok(Ok(None)) => {}
+        // Whatever fails here will fail where it matters, and be said there.
+        Ok(Err(error)) => tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "cannot see whether the slashes in the address were meant"
+        ),
+        Err(late) => {
+            tracing::debug!(%late, "cannot see whether the slashes in the address were meant")
+        }
+    }
+}
+
+/// Whether there is an object or a manifest in a store.
+async fn is_used(store: &S3Store) -> Result<bool, StoreError> {
+    for folder in [Folder::Data, Folder::Manifests(KeyPrefix::default())] {
+        if !store.list(&folder, None).await?.entries.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Opens the store in a directory, creating it if need be.
