@@ -16,6 +16,8 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    logging::start(args.globals.verbose, args.log());
+    if let Err(text) = logging::start(args.globals.verbose, args.log()) {
+        return exit::code(Err(attachfs::Error::Usage(text).into()));
+    }
     exit::code(verbs::dispatch(args))
 }

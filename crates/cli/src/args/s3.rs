@@ -6,8 +6,9 @@ use std::num::{NonZeroU32, NonZeroU64};
 use attachfs::{AccountId, Addressing, Encryption, KmsKey, S3Access};
 use clap::{Args as ClapArgs, ValueEnum};
 
-/// Options of every verb that say how S3 is reached. Proxies are taken from the environment:
-/// HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+/// Options of every verb that say how S3 is reached. What is not said comes from the variables and the
+/// configuration files of the AWS tools; docs/s3-settings.md lists them. Proxies are taken from the
+/// environment: HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "S3")]
 pub(crate) struct S3 {
