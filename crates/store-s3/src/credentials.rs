@@ -210,7 +210,8 @@ impl KeyRing {
             let is_recent = at.elapsed() < AGAIN;
             is_recent && (Arc::ptr_eq(keys, refused) || !refused.worked.load(Ordering::Relaxed))
         });
-        if is_known {
+        // Files that have changed are another matter, and looking at them costs little.
+        if is_known && !self.may_be_old() {
             return false;
         }
         let found = self.ask(Waiting::FOR_FILES_TOO, Some(refused)).await;
@@ -327,6 +328,7 @@ mod tests {
     struct Source {
         life: Option<Duration>,
         rotates: bool,
+        changed: AtomicBool,
         fails: std::ops::Range<usize>,
         asked: AtomicUsize,
     }
@@ -350,7 +352,7 @@ mod tests {
         }
 
         fn has_changed(&self) -> bool {
-            self.rotates
+            self.changed.load(Ordering::Relaxed)
         }
 
         fn may_pass(&self, error: &CredentialsError) -> bool {
@@ -411,6 +413,16 @@ mod tests {
         assert_eq!(source.asked(), 2);
         other.work();
         assert!(ring.replace(&other).await);
+        assert_eq!(source.asked(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_have_changed_are_read_at_once() {
+        let (ring, source) = Source::default().ring();
+        let keys = ring.get().await.unwrap();
+        assert!(!ring.replace(&keys).await);
+        source.changed.store(true, Ordering::Relaxed);
+        assert!(!ring.replace(&keys).await);
         assert_eq!(source.asked(), 3);
     }
 

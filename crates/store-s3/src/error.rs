@@ -7,6 +7,7 @@
 use std::error::Error as StdError;
 
 use attachfs_store::{Reach, StoreError};
+use aws_config::meta::ProviderChainError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
@@ -158,8 +159,15 @@ pub(crate) fn no_credentials(what: String, error: &CredentialsError) -> StoreErr
 pub(crate) fn is_of_the_way(error: &CredentialsError) -> bool {
     match error {
         CredentialsError::ProviderTimedOut(_) => true,
-        CredentialsError::CredentialsNotLoaded(_) => cause_of::<ConnectorError>(error)
-            .is_some_and(|error| !error.is_timeout() && !is_final(error) && has_broken(error)),
+        CredentialsError::CredentialsNotLoaded(_) => {
+            // A chain in which nothing was found keeps what each place said.
+            match cause_of::<ProviderChainError<CredentialsError>>(error) {
+                Some(chain) => chain.attempts().iter().any(|of| is_of_the_way(of.error())),
+                None => cause_of::<ConnectorError>(error).is_some_and(|error| {
+                    !error.is_timeout() && !is_final(error) && has_broken(error)
+                }),
+            }
+        }
         CredentialsError::InvalidConfiguration(_) => false,
         _ => cause_of::<ConnectorError>(error).is_some_and(|error| !is_final(error)),
     }

@@ -110,9 +110,11 @@ impl S3Store {
             && knows_no_conditions(failure)
         {
             // What was asked first has to do, as with servers that take no notice of the condition.
-            tracing::debug!("the server does not know conditional writes");
-            self.lean.unconditional.store(true, Ordering::Relaxed);
             written = self.write_manifest(key, bytes, metadata, false).await;
+            if written.is_ok() {
+                tracing::debug!("the server does not know conditional writes");
+                self.lean.unconditional.store(true, Ordering::Relaxed);
+            }
         }
         match written {
             Ok(()) => Ok(PutOutcome::Created),

@@ -11,6 +11,7 @@
 //! The order is that of boto3, and so is the meaning, except where the documentation says so
 //! (`docs/s3-settings.md`). Empty is unset, malformed is an error.
 
+mod keys;
 mod proxies;
 mod surroundings;
 mod value;
@@ -18,12 +19,12 @@ mod value;
 use std::path::PathBuf;
 
 use attachfs_store::{Addressing, StoreError};
-use aws_credential_types::Credentials;
 
+pub(crate) use keys::KeyPlaces;
 pub(crate) use proxies::{Proxies, Way};
 pub(crate) use surroundings::{Files, Profile, Variables};
 pub use value::SettingError;
-pub(crate) use value::Value;
+use value::Value;
 
 use crate::S3Options;
 
@@ -50,31 +51,6 @@ pub(crate) struct Settings {
     pub(crate) keys: KeyPlaces,
 }
 
-/// Where keys may come from, beside the profile.
-#[derive(Debug, Clone)]
-pub(crate) struct KeyPlaces {
-    pub(crate) variables: Variables,
-    /// Those in the variables.
-    pub(crate) given: Option<Credentials>,
-    /// Whether an option named the profile: then its keys go before those of the variables.
-    pub(crate) profile_was_chosen: bool,
-    pub(crate) metadata_is_off: bool,
-    /// The metadata service of the machine.
-    pub(crate) metadata: String,
-    /// Whether somebody said where that is.
-    pub(crate) metadata_was_named: bool,
-    pub(crate) container: bool,
-    pub(crate) web_identity: Option<WebIdentity>,
-}
-
-/// A role that a token in a file stands for.
-#[derive(Debug, Clone)]
-pub(crate) struct WebIdentity {
-    pub(crate) token_file: PathBuf,
-    pub(crate) role: String,
-    pub(crate) session: Option<String>,
-}
-
 impl From<SettingError> for StoreError {
     fn from(error: SettingError) -> Self {
         Self::Setting {
@@ -82,10 +58,6 @@ impl From<SettingError> for StoreError {
         }
     }
 }
-
-/// Where the metadata service is by itself.
-const METADATA_V4: &str = "http://169.254.169.254";
-const METADATA_V6: &str = "http://[fd00:ec2::254]";
 
 /// Variables that the SDK reads where nothing else here does: text without control characters.
 const PLAIN: [&str; 9] = [
@@ -230,72 +202,6 @@ impl Said<'_> {
         attempts.map(|value| value.attempts()).transpose()
     }
 
-    fn key_places(&self, profile_was_chosen: bool) -> Result<KeyPlaces, SettingError> {
-        let variables = self.variables;
-        let id = variables.get("AWS_ACCESS_KEY_ID")?;
-        let secret = variables.get("AWS_SECRET_ACCESS_KEY")?;
-        let token = variables.first(&["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"])?;
-        for key in [&id, &secret, &token].into_iter().flatten() {
-            if !key.text.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(key.secret("keys are printable characters without blanks"));
-            }
-        }
-        let given = match (id, secret) {
-            (Some(id), Some(secret)) => {
-                let token = token.map(|token| token.text);
-                let keys = Credentials::new(id.text, secret.text, token, None, "environment");
-                Some(keys)
-            }
-            (Some(_), None) => return Err(half("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")),
-            (None, Some(_)) => return Err(half("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")),
-            (None, None) => None,
-        };
-        let off = variables.get("AWS_EC2_METADATA_DISABLED")?;
-        let named = self.any(
-            &["AWS_EC2_METADATA_SERVICE_ENDPOINT"],
-            "ec2_metadata_service_endpoint",
-        )?;
-        let mode = self.any(
-            &["AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"],
-            "ec2_metadata_service_endpoint_mode",
-        )?;
-        let mode = mode.map(|mode| mode.one_of(&["ipv4", "ipv6"], "it has to be IPv4 or IPv6"));
-        let usual = match mode.transpose()? {
-            Some(1) => METADATA_V6,
-            _ => METADATA_V4,
-        };
-        let relative = variables.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")?;
-        if let Some(relative) = &relative
-            && !(relative.text.starts_with('/')
-                && relative.text.bytes().all(|byte| byte.is_ascii_graphic()))
-        {
-            return Err(relative.malformed("it has to be a path that begins with a slash"));
-        }
-        let full = variables.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")?;
-        full.as_ref().map(full_url).transpose()?;
-        let text = |name| Ok::<_, SettingError>(variables.get(name)?.map(|value| value.text));
-        Ok(KeyPlaces {
-            variables: variables.clone(),
-            given,
-            profile_was_chosen,
-            metadata_is_off: off.map(|value| value.boolean()).transpose()? == Some(true),
-            metadata_was_named: named.is_some(),
-            metadata: match named {
-                Some(value) => value.url()?,
-                None => usual.to_owned(),
-            },
-            container: relative.is_some() || full.is_some(),
-            web_identity: match (text("AWS_WEB_IDENTITY_TOKEN_FILE")?, text("AWS_ROLE_ARN")?) {
-                (Some(token_file), Some(role)) => Some(WebIdentity {
-                    token_file: token_file.into(),
-                    role,
-                    session: text("AWS_ROLE_SESSION_NAME")?,
-                }),
-                _ => None,
-            },
-        })
-    }
-
     /// What only the SDK reads, while it makes requests.
     fn check_the_rest(&self) -> Result<(), SettingError> {
         let variables = self.variables;
@@ -303,14 +209,6 @@ impl Said<'_> {
             variables
                 .get(name)?
                 .map_or(Ok(()), |value| value.printable())?;
-        }
-        if let Some(token) = variables.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")?
-            && !token
-                .text
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() || byte == b' ')
-        {
-            return Err(token.secret("it is not the value of a header"));
         }
         for name in ENDPOINTS {
             variables
@@ -323,50 +221,6 @@ impl Said<'_> {
                 .map_or(Ok(()), |value| value.boolean().map(drop))?;
         }
         self.check_empty()
-    }
-
-    /// The SDK takes these for addresses also if they are empty.
-    fn check_empty(&self) -> Result<(), SettingError> {
-        let variables = self.variables;
-        let has = |name| Ok::<_, SettingError>(variables.get(name)?.is_some());
-        if has("AWS_CONTAINER_CREDENTIALS_FULL_URI")? {
-            for name in [
-                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            ] {
-                if variables.is_empty(name) {
-                    return Err(SettingError::Empty(name));
-                }
-            }
-        }
-        let asks_services = ["role_arn", "sso_session", "sso_start_url"]
-            .iter()
-            .any(|key| self.profile.get(key).is_some())
-            || has("AWS_WEB_IDENTITY_TOKEN_FILE")?;
-        if asks_services {
-            for name in ["AWS_ENDPOINT_URL"].into_iter().chain(ENDPOINTS) {
-                if variables.is_empty(name) {
-                    return Err(SettingError::Empty(name));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn half(there: &'static str, missing: &'static str) -> SettingError {
-    SettingError::Half { there, missing }
-}
-
-/// The URL that keys of a container come from, which may have a query.
-fn full_url(value: &Value) -> Result<(), SettingError> {
-    let (server, query) = value.text.split_once('?').unwrap_or((&value.text, ""));
-    let server = Value::new(value.place.clone(), server);
-    server.url()?;
-    if query.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(())
-    } else {
-        Err(value.malformed("it is not a URL"))
     }
 }
 

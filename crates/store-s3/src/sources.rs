@@ -197,6 +197,10 @@ impl KeySource for Places {
             CredentialsError::ProviderTimedOut(_)
             | CredentialsError::ProviderError(_)
             | CredentialsError::Unhandled(_) => self.is_served,
+            // The service that was named says so when it is away, too.
+            CredentialsError::CredentialsNotLoaded(_) => {
+                self.places.metadata_was_named && !self.places.metadata_is_off
+            }
             // There is nobody to wait for.
             _ => false,
         }

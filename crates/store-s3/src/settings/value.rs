@@ -134,7 +134,11 @@ impl Value {
     /// A region, as AWS's clients take them.
     pub(crate) fn region(&self) -> Result<String, SettingError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if self.text.len() > 63 || !self.text.bytes().all(fits) || self.text.starts_with('-') {
+        if self.text.is_empty()
+            || self.text.len() > 63
+            || !self.text.bytes().all(fits)
+            || self.text.starts_with('-')
+        {
             return Err(self.malformed("a region has up to 63 letters, digits, '-' and '_'"));
         }
         Ok(self.text.clone())
@@ -249,7 +253,7 @@ mod tests {
         for bad in ["1", "yes", "abc", "true\n"] {
             value(bad).boolean().unwrap_err();
         }
-        for bad in ["a b", "-x", "us/west", "ü", &"x".repeat(64)] {
+        for bad in ["", "a b", "-x", "us/west", "ü", &"x".repeat(64)] {
             value(bad).region().unwrap_err();
         }
     }
