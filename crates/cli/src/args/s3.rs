@@ -21,8 +21,8 @@ pub(crate) struct S3 {
     /// The profile in the AWS configuration. Default: the standard AWS chain.
     #[arg(long, global = true, value_name = "NAME")]
     profile: Option<String>,
-    /// Where URLs have the bucket: in the path, in the host name (virtual), or in the path only with
-    /// an endpoint other than AWS's (auto).
+    /// Where URLs have the bucket: in the path, in the host name (virtual), or as the profile says, else in
+    /// the path only with an endpoint other than AWS's (auto).
     #[arg(
         long,
         global = true,

@@ -59,8 +59,8 @@ fn of_url(text: &str) -> Option<String> {
         return Some(s3(path));
     }
     let at = host.match_indices('.').map(|(at, _)| at);
-    let bucket = at.filter(|at| host[at + 1..].split('.').next().is_some_and(is_service));
-    let bucket = &host[..bucket.last()?];
+    let mut ends = at.filter(|at| host[at + 1..].split('.').next().is_some_and(is_service));
+    let bucket = &host[..ends.next_back()?];
     let slash = if path.is_empty() { "" } else { "/" };
     Some(format!("{S3_SCHEME}{bucket}{slash}{path}"))
 }
