@@ -13,6 +13,7 @@ mod architecture;
 mod corpus;
 mod crash;
 mod downloading;
+mod endpoints;
 mod everyday;
 mod example;
 mod failure;

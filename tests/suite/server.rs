@@ -55,6 +55,11 @@ impl Server {
         self.running(TestS3::heal);
     }
 
+    /// From now on takes these keys and no others.
+    pub(crate) fn rotate(&self, access_key: &str, secret_key: &str) {
+        self.running(|s3| s3.rotate(access_key, secret_key));
+    }
+
     /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.running(TestS3::requests)
