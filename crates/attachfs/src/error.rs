@@ -428,7 +428,7 @@ fn class_of_operation(error: &crate::manifest::OperationError) -> Class {
         | Operation::Join(_)
         | Operation::Downgrade(_)
         | Operation::Encode(_) => Class::Usage,
-        Operation::Changed { .. } => Class::Busy,
+        Operation::Changed { .. } | Operation::NoFile(_) => Class::Busy,
         Operation::Diff(_)
         | Operation::Layers(_)
         | Operation::Merge(_)
@@ -443,10 +443,12 @@ fn class_of_scan(error: &ScanError) -> Class {
         ScanError::Outside { .. }
         | ScanError::BelowNoDirectory { .. }
         | ScanError::NeedsAbsolute(_)
-        | ScanError::TooManyLinks(_) => Class::Usage,
-        ScanError::NotADirectory(_) | ScanError::Io { .. } | ScanError::Unrepresentable { .. } => {
-            Class::Other
-        }
+        | ScanError::TooManyLinks(_)
+        | ScanError::OwnMount(_) => Class::Usage,
+        ScanError::NotADirectory(_)
+        | ScanError::NotTaken { .. }
+        | ScanError::Io { .. }
+        | ScanError::Unrepresentable { .. } => Class::Other,
     }
 }
 

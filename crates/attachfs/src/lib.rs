@@ -16,6 +16,7 @@ pub mod bulk;
 mod control;
 mod download;
 mod error;
+mod exposed;
 mod index;
 mod inspect;
 mod limits;
@@ -42,6 +43,7 @@ pub use attachfs_manifest::{
     By, Changes, ChunkSize, ContentHash, DiffOptions, EscapedBytes, GlobConfig, Losses, Lost,
     ManifestPath, PathFilter,
 };
+pub use attachfs_scan::CrossMounts;
 pub use attachfs_scan::{FileList, SymlinkPolicy};
 pub use attachfs_store::{
     AccountId, Addressing, Encryption, KmsKey, ManifestAddress, ManifestKey, Metadata,
@@ -59,6 +61,7 @@ pub use download::{
     DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests, real_folder,
 };
 pub use error::{Class, Error};
+pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use limits::{OpenFiles, raise_open_files};
 pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};

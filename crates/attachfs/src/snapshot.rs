@@ -10,6 +10,7 @@ use attachfs_transfer::{HashOptions, Progress, Summary, UploadOptions, snapshot}
 use serde::Serialize;
 
 use crate::Error;
+use crate::exposed::Exposed;
 use crate::manifest::{Hashing, PlacedManifest, Selection, find};
 use crate::store::OpenStore;
 use crate::uploading::{Uploading, uploader};
@@ -69,6 +70,9 @@ pub struct SnapshotReport {
     pub present_bytes: u64,
     /// What a manifest cannot hold, and why.
     pub skipped: Vec<SkippedPath>,
+    /// Files that are not meant for others as a rule and were taken since nobody said otherwise; only where
+    /// there is a store.
+    pub exposed: Option<Exposed>,
     /// The account of the files, if there was a store.
     #[serde(flatten)]
     pub upload: Option<Summary>,
@@ -98,20 +102,25 @@ pub struct Taken {
     pub report: SnapshotReport,
 }
 
-/// A store on the same machine that is about to be filled by copying: told before it happens.
+/// Is told what is about to happen.
 pub trait Announce {
-    /// So many bytes are about to be copied, because the file system cannot share them.
+    /// So many bytes are about to be copied into a store on the same machine, because the file system cannot
+    /// share them.
     fn copying(&self, bytes: u64, store: &Path);
+
+    /// These files are about to be uploaded, and nobody said that they are meant.
+    fn exposing(&self, exposed: &Exposed);
 }
 
 /// Scans, hashes and uploads a folder, and writes its manifest's bytes.
 pub async fn take_snapshot(
     root: &Path,
     store: Option<&OpenStore>,
+    announce: &dyn Announce,
     options: &SnapshotOptions,
     progress: &dyn Progress,
 ) -> Result<Taken, Error> {
-    take(root, store, None, options, progress).await
+    take(root, (store, None), announce, options, progress).await
 }
 
 /// [`take_snapshot`] into the embedded store: shares the bytes where the file system can, else makes
@@ -123,20 +132,14 @@ pub async fn take_embedded_snapshot(
     options: &SnapshotOptions,
     progress: &dyn Progress,
 ) -> Result<Taken, Error> {
-    take(
-        root,
-        Some(store.1),
-        Some((store.0, announce)),
-        options,
-        progress,
-    )
-    .await
+    let store = (Some(store.1), Some(store.0));
+    take(root, store, announce, options, progress).await
 }
 
 async fn take(
     root: &Path,
-    store: Option<&OpenStore>,
-    embedded: Option<(&DirectoryStore, &dyn Announce)>,
+    (store, embedded): (Option<&OpenStore>, Option<&DirectoryStore>),
+    announce: &dyn Announce,
     options: &SnapshotOptions,
     progress: &dyn Progress,
 ) -> Result<Taken, Error> {
@@ -147,8 +150,15 @@ async fn take(
         }
     };
     let found = find(root, &options.selection, symlinks, progress)?;
+    let exposed = match store {
+        Some(_) if !options.selection.is_said() => Exposed::among(&found),
+        _ => None,
+    };
+    if let Some(exposed) = &exposed {
+        announce.exposing(exposed);
+    }
     let mut upload = UploadOptions::default();
-    if let Some((store, announce)) = embedded
+    if let Some(store) = embedded
         && shares_blocks(&found, store, announce, chunk_size, progress).await?
     {
         // From the files and not from memory, so that small ones are shared too.
@@ -181,6 +191,7 @@ async fn take(
         present_objects: done.already_there.count,
         present_bytes: done.already_there.bytes,
         skipped,
+        exposed,
         upload: store.is_some().then_some(hashed.summary),
     };
     Ok(Taken {

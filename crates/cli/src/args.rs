@@ -120,6 +120,8 @@ pub(crate) struct Run {
     /// own on this machine, which is made.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) extent: manifest::Extent,
     /// The command and its arguments. Its working directory is the mount.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

@@ -1,9 +1,11 @@
 //! What Unix (that is, Linux) does for this crate. Everything here has a plain-Rust caller that
 //! documents the guarantee; this file only makes the system calls.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::ops::Range;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -13,7 +15,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, copy_file_range};
 use rustix::io::Errno;
 
-use crate::{FileStamp, Space};
+use crate::{FileStamp, Mounted, Space};
 
 pub(crate) fn stamp(file: &File) -> io::Result<FileStamp> {
     let meta = file.metadata()?;
@@ -186,8 +188,65 @@ pub(crate) fn reflink(source: &File, range: Range<u64>, target: &File) -> bool {
     cloned.is_ok()
 }
 
+/// See proc_pid_mountinfo(5).
+pub(crate) fn mounted() -> io::Result<Vec<Mounted>> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    let lines = table.split(|&byte| byte == b'\n');
+    // The kernel writes no line that is not understood, but for the empty one at the end.
+    Ok(lines.filter_map(mount_of_line).collect())
+}
+
+fn mount_of_line(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|&byte| byte == b' ').skip(2);
+    let device = String::from_utf8_lossy(fields.next()?).into_owned();
+    let point = unescaped(fields.nth(1)?).into();
+    // Any number of optional fields, up to a hyphen.
+    fields.find(|field| *field == b"-")?;
+    let kind = unescaped(fields.next()?).to_string_lossy().into_owned();
+    Some(Mounted {
+        point,
+        device,
+        kind,
+    })
+}
+
+/// Turns `\ooo` back into the byte that it stands for.
+fn unescaped(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| first == b'\\');
+        let byte =
+            digits.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    OsString::from_vec(bytes)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_mount_table_is_understood() {
+        let line =
+            br"36 35 98:0 /mnt1 /a\040b\134c rw,noatime master:1 shared:7 - fuse.sshfs me@host: rw";
+        let expected = Mounted {
+            point: "/a b\\c".into(),
+            device: "98:0".to_owned(),
+            kind: "fuse.sshfs".to_owned(),
+        };
+        assert_eq!(mount_of_line(line), Some(expected));
+        assert_eq!(mount_of_line(b""), None);
+    }
+
+    #[test]
+    fn the_mount_table_has_the_root() {
+        let all = mounted().unwrap();
+        assert!(all.iter().any(|one| one.point == Path::new("/")));
+    }
+
     #[test]
     fn the_clone_call_has_the_number_that_the_kernel_knows() {
         assert_eq!(super::FICLONERANGE, 0x4020_940D);

@@ -46,7 +46,16 @@ pub fn scan_absolute(
     options: &ScanOptions,
     progress: &dyn Progress,
 ) -> Result<Scan, ScanError> {
-    let walk = Walk::new(options, progress)?;
+    let mut places = Vec::new();
+    for directory in &collection.directories {
+        places.push((place_of(directory)?, directory));
+    }
+    let mut roots = Vec::new();
+    for (place, named) in &places {
+        roots.push(real_path(place.as_ref(), named)?);
+    }
+    let roots: Vec<&Path> = roots.iter().map(PathBuf::as_path).collect();
+    let walk = Walk::new(options, &roots, progress)?;
     let reach = if options.symlinks.fits_below_a_root() {
         Reach::Collected(collected(collection)?)
     } else {
@@ -57,9 +66,8 @@ pub fn scan_absolute(
         base: Arc::new(Base { reach, outer: None }),
     };
     let mut directories = Vec::new();
-    for directory in &collection.directories {
-        let place = place_of(directory)?;
-        directories.push(source.directory(place, directory)?);
+    for (place, named) in places {
+        directories.push(source.directory(place, named)?);
     }
     let mut files = Files::new(&source);
     for file in &collection.files {
@@ -96,6 +104,12 @@ pub(crate) fn path_of(place: Option<&ManifestPath>) -> PathBuf {
     Path::new("/").join(OsStr::from_bytes(below))
 }
 
+/// The same without links. `named` is for messages.
+fn real_path(place: Option<&ManifestPath>, named: &Path) -> Result<PathBuf, ScanError> {
+    let found = path_of(place).canonicalize();
+    found.map_err(|error| ScanError::io("find", named, error))
+}
+
 fn collected(collection: &Collection) -> Result<Collected, ScanError> {
     let mut collected = Collected::default();
     let exists = |path: &&PathBuf| std::fs::symlink_metadata(path).is_ok();
@@ -125,8 +139,7 @@ impl Source<'_, '_> {
         place: Option<ManifestPath>,
         named: &Path,
     ) -> Result<Place, ScanError> {
-        let failed = |error| ScanError::io("find", named, error);
-        let real = path_of(place.as_ref()).canonicalize().map_err(failed)?;
+        let real = real_path(place.as_ref(), named)?;
         let (kind, identity) = look(&real)?;
         if kind != FileType::Directory {
             return Err(ScanError::NotADirectory(named.to_owned()));
@@ -141,10 +154,7 @@ impl Source<'_, '_> {
                 .is_some_and(|place| filter.matches_dir(place.as_bytes())),
             path: place,
             base: Arc::clone(&self.base),
-            inside: Arc::new(Inside {
-                identity,
-                outer: None,
-            }),
+            inside: Inside::first(identity),
         })
     }
 }

@@ -147,8 +147,13 @@ pub enum SkipReason {
     LinkExcluded,
     /// A link to be replaced by what it points to, which does not exist.
     LinkBroken,
-    /// A link to be replaced by what it points to, which is itself or a directory that holds it.
+    /// A link to be replaced by what it points to, which is itself or a directory that was walked through
+    /// such a link already.
     LinkCycle,
+    /// A link whose text has a name of more than 255 bytes, which no manifest can hold.
+    LinkTooLong,
+    /// Another file system is mounted there, or the link leads to one, and such are left out.
+    OtherFileSystem,
     /// A file that may be missing is.
     Missing,
     /// It was gone when its turn came.
@@ -157,20 +162,31 @@ pub enum SkipReason {
     Replaced,
     /// The system refused to read it.
     Unreadable(ErrorKind),
+    /// Its path, the path of something in it or where it leads is longer than a manifest can hold.
+    Unrepresentable,
 }
 
 impl SkipReason {
-    /// Whether the reason is that it could not be read, which is an error unless
-    /// [`skip_unreadable`](crate::ScanOptions::skip_unreadable) says otherwise.
+    /// Whether the reason is that it could not be read or has no place in a manifest, which is an error
+    /// unless [`skip_unreadable`](crate::ScanOptions::skip_unreadable) says otherwise.
     pub fn is_unreadable(self) -> bool {
         match self {
-            Self::Vanished | Self::Replaced | Self::Unreadable(_) => true,
+            Self::Vanished | Self::Replaced | Self::Unreadable(_) | Self::Unrepresentable => true,
             Self::Special
             | Self::LinkExcluded
             | Self::LinkBroken
             | Self::LinkCycle
+            | Self::LinkTooLong
+            | Self::OtherFileSystem
             | Self::Missing => false,
         }
+    }
+}
+
+impl SkipReason {
+    /// Whether it was left out because the caller said what is to be left out.
+    pub(crate) fn is_as_asked(self) -> bool {
+        matches!(self, Self::LinkExcluded | Self::OtherFileSystem)
     }
 }
 
@@ -181,9 +197,14 @@ impl fmt::Display for SkipReason {
             Self::LinkExcluded => "the symbolic link is left out as asked",
             Self::LinkBroken => "the symbolic link points to nothing that could take its place",
             Self::LinkCycle => "the symbolic link leads in a circle",
+            Self::LinkTooLong => {
+                "the symbolic link leads to a name of more than 255 bytes, which cannot be in a manifest"
+            }
+            Self::OtherFileSystem => "it is on another file system, which is left out as asked",
             Self::Missing => "it does not exist, and need not",
             Self::Vanished => "it vanished while the folder was being read",
             Self::Replaced => "it was replaced by something else while the folder was being read",
+            Self::Unrepresentable => "a path there is longer than a manifest can hold",
             Self::Unreadable(kind) => return write!(f, "it cannot be read: {kind}"),
         })
     }

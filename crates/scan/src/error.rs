@@ -24,6 +24,14 @@ pub enum ScanError {
         /// The folder.
         root: PathBuf,
     },
+    /// Something that is to be in the manifest whatever else is.
+    #[error("\"{}\" was asked for and cannot be taken: {reason}", shown(.path))]
+    NotTaken {
+        /// Where it is.
+        path: PathBuf,
+        /// Why it cannot be.
+        reason: SkipReason,
+    },
     /// Two things that were asked for exclude each other.
     #[error("\"{path}\" cannot be taken: \"{above}\" is taken too, as something that is no folder")]
     BelowNoDirectory {
@@ -42,6 +50,13 @@ pub enum ScanError {
         shown(.0)
     )]
     TooManyLinks(PathBuf),
+    /// There is a mount of attachfs in what is to be scanned, and nobody said whether it is meant.
+    #[error(
+        "attachfs has something mounted at \"{}\", in what is to be read: reading it would fetch all of it; \
+         leave it out with --one-file-system, or take it with --cross-mounts",
+        shown(.0)
+    )]
+    OwnMount(PathBuf),
     /// The system refused to read something.
     #[error("cannot {action} \"{}\"", shown(.path))]
     Io {
@@ -86,11 +101,13 @@ impl ScanError {
         }
     }
 
-    /// As what this may be listed in place of failing, if it only says that one file or directory
-    /// cannot be read. A lack of memory or of file descriptors says nothing about the file.
+    /// As what this may be listed in place of failing, if it only says that one file, directory or link
+    /// cannot be read or taken. A lack of memory or of file descriptors says nothing about the file.
     pub fn skip_reason(&self) -> Option<SkipReason> {
         match self {
             Self::Replaced(_) => Some(SkipReason::Replaced),
+            Self::NotTaken { reason, .. } => Some(*reason),
+            Self::Unrepresentable { .. } => Some(SkipReason::Unrepresentable),
             Self::Io { source, .. } => match Errno::from_io_error(source) {
                 None | Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => None,
                 Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Some(SkipReason::Vanished),
@@ -101,7 +118,7 @@ impl ScanError {
             | Self::BelowNoDirectory { .. }
             | Self::NeedsAbsolute(_)
             | Self::TooManyLinks(_)
-            | Self::Unrepresentable { .. }
+            | Self::OwnMount(_)
             | Self::Cancelled(_) => None,
         }
     }

@@ -29,6 +29,7 @@ mod finish;
 mod ground;
 mod links;
 mod listed;
+mod mounts;
 mod options;
 mod os;
 mod place;
@@ -47,6 +48,7 @@ pub use entry::{EntryKind, Scan, ScannedEntry, ScannedFile, SkipReason, Skipped}
 pub use error::ScanError;
 pub use ground::{Ground, mtime_of};
 pub use listed::{FileList, scan_listed};
+pub use mounts::CrossMounts;
 pub use options::ScanOptions;
 pub use progress::{
     Cancelled, EVERY, EVERY_ITEMS, Phase, Progress, ProgressEvent, Reporter, Silent,

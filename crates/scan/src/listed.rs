@@ -2,7 +2,8 @@
 //!
 //! Each path is followed from the root, name by name. A link on the way is treated as a walk would
 //! treat it: if it stays a link, it becomes an entry and the file one at the place where the link leads;
-//! if it is replaced, the file is an entry below it.
+//! if it is replaced, the file is an entry below it. A list has an end, so circles are no matter here: a
+//! file behind a link to a directory above is found however often its path goes round.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -35,8 +36,9 @@ pub struct FileList {
 
 /// Finds the files of a list: paths relative to `root`, or absolute ones below it.
 ///
-/// Whatever [`ScanOptions::filter`] does not choose is left out, as in a walk. Fails as
-/// [`scan`](crate::scan) does.
+/// Whatever [`ScanOptions::filter`] does not choose is left out, as in a walk, and what lies at or behind a
+/// link that the policy leaves out is in [`Scan::skipped`]. Every other file of the list is an entry, or an
+/// error. Fails as [`scan`](crate::scan) does.
 pub fn scan_listed(
     root: &Path,
     list: &FileList,
@@ -44,7 +46,7 @@ pub fn scan_listed(
     progress: &dyn Progress,
 ) -> Result<Scan, ScanError> {
     let root = Root::open(root, options)?;
-    let walk = Walk::new(options, progress)?;
+    let walk = Walk::new(options, &[&root.real], progress)?;
     let mut lister = Lister {
         picker: Picker::new(&walk),
         root: Arc::new(root.place),
@@ -94,7 +96,8 @@ impl<'a, 'w> Picker<'a, 'w> {
         Ok(self.reading.insert(reading))
     }
 
-    /// Takes up a name in a directory.
+    /// Takes up a name in a directory that was asked for: it is in the result, left out because the filter or
+    /// the policy for links says so, or an error.
     pub(crate) fn pick(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<(), ScanError> {
         let walk = self.walk;
         let c_name = c_name(place, name)?;
@@ -110,7 +113,17 @@ impl<'a, 'w> Picker<'a, 'w> {
         let Some(reading) = &mut self.reading else {
             return Ok(());
         };
-        walk.entry(reading, &c_name, kind, &mut self.found, &mut self.more)
+        let told = self.found.skipped.len();
+        walk.entry(reading, &c_name, kind, &mut self.found, &mut self.more)?;
+        match self.found.skipped.get(told) {
+            Some(skipped) if !skipped.reason.is_as_asked() => {
+                let reason = skipped.reason;
+                self.found.skipped.truncate(told);
+                let path = place.real_child(name);
+                Err(ScanError::NotTaken { path, reason })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Decides what an error on the way to a listed file means.
@@ -120,8 +133,8 @@ impl<'a, 'w> Picker<'a, 'w> {
         path: &ManifestPath,
         is_optional: bool,
     ) -> Result<(), ScanError> {
-        if is_optional && is_missing(&error) {
-            self.found.skip(path.clone(), SkipReason::Missing);
+        if is_optional && let Some(reason) = why_missing(&error) {
+            self.found.skip(path.clone(), reason);
             return Ok(());
         }
         self.walk.excuse(error, Some(path), &mut self.found)
@@ -136,15 +149,17 @@ impl<'a, 'w> Picker<'a, 'w> {
     }
 }
 
-fn is_missing(error: &ScanError) -> bool {
+/// Why there is no such file, if there is none.
+fn why_missing(error: &ScanError) -> Option<SkipReason> {
     match error {
         // What should hold the file is no directory.
-        ScanError::NotADirectory(_) => true,
-        ScanError::Io { source, .. } => matches!(
-            Errno::from_io_error(source),
-            Some(Errno::NOENT | Errno::NOTDIR)
-        ),
-        _ => false,
+        ScanError::NotADirectory(_) => Some(SkipReason::Missing),
+        ScanError::NotTaken { reason, .. } => Some(*reason),
+        ScanError::Io { source, .. } => match Errno::from_io_error(source) {
+            Some(Errno::NOENT | Errno::NOTDIR) => Some(SkipReason::Missing),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -157,7 +172,8 @@ fn c_name(place: &Place, name: &[u8]) -> Result<CString, ScanError> {
 enum Step {
     Dir(Arc<Place>),
     Link(LinkTarget),
-    LeftOut,
+    /// Nothing below it is taken.
+    LeftOut(SkipReason),
 }
 
 struct Lister<'a, 'w> {
@@ -214,10 +230,14 @@ impl Lister<'_, '_> {
             }
             match self.step(&place, &name)? {
                 Step::Dir(inner) => place = inner,
-                Step::LeftOut => return Ok(()),
-                Step::Link(_) if links == MOST_LINKS => {
-                    self.picker.found.skip(path.clone(), SkipReason::LinkCycle);
+                Step::LeftOut(SkipReason::LinkExcluded) => {
+                    let found = &mut self.picker.found;
+                    found.skip(path.clone(), SkipReason::LinkExcluded);
                     return Ok(());
+                }
+                Step::LeftOut(reason) => return Err(self.not_taken(path, reason)),
+                Step::Link(_) if links == MOST_LINKS => {
+                    return Err(self.not_taken(path, SkipReason::LinkCycle));
                 }
                 Step::Link(target) => {
                     links += 1;
@@ -229,6 +249,11 @@ impl Lister<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn not_taken(&self, path: &ManifestPath, reason: SkipReason) -> ScanError {
+        let path = self.root.real_child(path.as_bytes());
+        ScanError::NotTaken { path, reason }
     }
 
     fn step(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<Step, ScanError> {
@@ -262,10 +287,7 @@ impl Lister<'_, '_> {
                 below: place.child_below(name),
                 path: Some(path.clone()),
                 base: Arc::clone(&place.base),
-                inside: Arc::new(Inside {
-                    identity: Identity::of(&stat),
-                    outer: Some(Arc::clone(&place.inside)),
-                }),
+                inside: Inside::first(Identity::of(&stat)),
                 state: walk.filter().enter(&place.state, name),
                 is_taken: false,
             },
@@ -277,19 +299,16 @@ impl Lister<'_, '_> {
                     }
                     return Ok(Step::Link(target));
                 }
-                Fate::LeftOut => {
-                    let found = &mut self.picker.found;
-                    found.skip(path.clone(), SkipReason::LinkExcluded);
-                    return Ok(Step::LeftOut);
-                }
+                Fate::LeftOut(reason) => return Ok(Step::LeftOut(reason)),
                 Fate::Replaced => match walk.follow(place, name)? {
                     Followed::Dir(identity, real) => {
-                        walk.replacing(place, name, path.clone(), identity, &real)?
+                        let inside = Inside::first(identity);
+                        walk.replacing(place, name, path.clone(), inside, &real)?
                     }
-                    Followed::Nothing(SkipReason::LinkCycle) => {
-                        let found = &mut self.picker.found;
-                        found.skip(path.clone(), SkipReason::LinkCycle);
-                        return Ok(Step::LeftOut);
+                    Followed::Nothing(
+                        reason @ (SkipReason::LinkCycle | SkipReason::LinkTooLong),
+                    ) => {
+                        return Ok(Step::LeftOut(reason));
                     }
                     Followed::File(_) | Followed::Nothing(_) => return Err(no_directory()),
                 },

@@ -2,6 +2,8 @@
 
 use attachfs_manifest::{PathFilter, SymlinkPolicy};
 
+use crate::CrossMounts;
+
 /// How to scan.
 #[derive(Debug, Clone, Default)]
 pub struct ScanOptions {
@@ -15,4 +17,6 @@ pub struct ScanOptions {
     /// [`Scan::skipped`](crate::Scan::skipped) in place of failing the scan. A root that cannot be read
     /// is an error all the same, and so is a lack of memory or file descriptors.
     pub skip_unreadable: bool,
+    /// Which mounts a walk goes into. Single files that are listed are taken wherever they are.
+    pub cross_mounts: CrossMounts,
 }

@@ -51,10 +51,7 @@ impl Root {
             below: Box::default(),
             path: None,
             base: Arc::new(base),
-            inside: Arc::new(Inside {
-                identity,
-                outer: None,
-            }),
+            inside: Inside::first(identity),
             state: options.filter.start(),
             is_taken: false,
         };
@@ -139,14 +136,40 @@ impl Place {
 /// The directories that the walk is inside of, the innermost first.
 #[derive(Debug)]
 pub(crate) struct Inside {
-    pub(crate) identity: Identity,
-    pub(crate) outer: Option<Arc<Inside>>,
+    identity: Identity,
+    /// The link whose place it took.
+    link: Option<Identity>,
+    outer: Option<Arc<Inside>>,
 }
 
 impl Inside {
-    pub(crate) fn contains(&self, identity: Identity) -> bool {
-        std::iter::successors(Some(self), |inside| inside.outer.as_deref())
-            .any(|inside| inside.identity == identity)
+    /// Where a walk begins, whatever lies above.
+    pub(crate) fn first(identity: Identity) -> Arc<Self> {
+        Arc::new(Self {
+            identity,
+            link: None,
+            outer: None,
+        })
+    }
+
+    /// A directory in this one, in the place of a link if there is one.
+    pub(crate) fn enter(self: &Arc<Self>, identity: Identity, link: Option<Identity>) -> Arc<Self> {
+        Arc::new(Self {
+            identity,
+            link,
+            outer: Some(Arc::clone(self)),
+        })
+    }
+
+    /// Whether a walk that follows this link to this directory would only repeat itself: it followed the same
+    /// link to get here, or is inside of the directory for the second time already. Each circle is gone
+    /// round once, so what is named behind a link to a directory above is found there.
+    pub(crate) fn repeats(&self, directory: Identity, link: Identity) -> bool {
+        let mut times = 0;
+        std::iter::successors(Some(self), |inside| inside.outer.as_deref()).any(|inside| {
+            times += usize::from(inside.identity == directory);
+            inside.link == Some(link) || times == 2
+        })
     }
 }
 

@@ -13,9 +13,10 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::absolute::{Files, Source, path_of};
+use crate::mounts::Border;
 use crate::place::look;
 use crate::walk::Found;
-use crate::{EntryKind, ScanError, ScannedEntry};
+use crate::{EntryKind, ScanError, ScannedEntry, SkipReason};
 
 /// Links that are entries on the way to one target; the kernel follows as many.
 const MOST_LINKS: u32 = 40;
@@ -145,6 +146,15 @@ impl Pull<'_, '_> {
             Some(Known::Above) => true,
             Some(Known::Entry | Known::Link(_)) => return Ok(()),
         };
+        match self.source.walk.mounts.around(&path_of(Some(path))) {
+            None => {}
+            Some((point, Border::Own)) => return Err(ScanError::OwnMount(point.to_owned())),
+            Some((_, Border::Other)) => {
+                let reason = SkipReason::OtherFileSystem;
+                self.found.skip(path.clone(), reason);
+                return Ok(());
+            }
+        }
         let outcome = match look(&path_of(Some(path))) {
             Err(ScanError::Io { source, .. }) if leads_nowhere(&source) => return Ok(()),
             Err(error) => Err(error),

@@ -2,10 +2,10 @@
 //!
 //! Two rules keep it honest. A directory is read only if it still is the one that its parent listed
 //! (device and inode are compared after opening), so nothing that is moved or replaced meanwhile leads
-//! the walk elsewhere. And a link that is replaced by a directory never leads into a directory that the
-//! walk is already inside of, so the walk ends.
+//! the walk elsewhere. And a link that is replaced by a directory is not followed where the walk would
+//! only repeat itself ([`Inside::repeats`]), so the walk ends.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use attachfs_manifest::{EscapedBytes, LinkTarget, ManifestPath, PathFilter};
+use attachfs_manifest::{EscapedBytes, LinkTarget, ManifestPath, Name, PathError, PathFilter};
 use parking_lot::Mutex;
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use crate::anchor::{Anchor, Folder};
 use crate::finish::finish;
 use crate::links::{Base, Reach};
+use crate::mounts::{Border, Mounts};
 use crate::os::{Facts, Identity, Names, path_bytes};
 use crate::place::{Inside, Place, Reading, Root, below_slash, lstat};
 use crate::{
@@ -39,7 +40,7 @@ pub fn scan(
     progress: &dyn Progress,
 ) -> Result<Scan, ScanError> {
     let root = Root::open(root, options)?;
-    let walk = Walk::new(options, progress)?;
+    let walk = Walk::new(options, &[&root.real], progress)?;
     let found = walk.run(vec![root.place])?;
     finish(root.real, found, options.filter.is_everything())
 }
@@ -65,7 +66,7 @@ impl Found {
 pub(crate) enum Fate {
     Kept(LinkTarget),
     Replaced,
-    LeftOut,
+    LeftOut(SkipReason),
 }
 
 /// What takes a link's place.
@@ -73,6 +74,21 @@ pub(crate) enum Followed {
     Dir(Identity, PathBuf),
     File(ScannedFile),
     Nothing(SkipReason),
+}
+
+/// The text of a link in a directory.
+fn link_text(reading: &Reading, name: &CStr) -> Result<CString, ScanError> {
+    rustix::fs::readlinkat(reading.fd.as_fd(), name, Vec::new()).map_err(|error| {
+        let link = reading.place.real_child(name.to_bytes());
+        ScanError::io("read the symbolic link", &link, error)
+    })
+}
+
+/// Whether the text of a link has a name that is longer than any in a manifest.
+fn names_too_much(link: &Path) -> bool {
+    let text = std::fs::read_link(link).unwrap_or_default();
+    let too_long = |name| matches!(Name::new(name), Err(PathError::ComponentTooLong(_)));
+    text.iter().map(OsStr::as_bytes).any(too_long)
 }
 
 /// How many links one walk replaces by directories.
@@ -83,6 +99,7 @@ pub(crate) struct Walk<'a> {
     pub(crate) options: &'a ScanOptions,
     /// `/`, for what lies outside of the root.
     pub(crate) slash: Arc<Anchor>,
+    pub(crate) mounts: Mounts,
     found: AtomicU64,
     /// Links that were replaced by directories.
     replaced: AtomicU64,
@@ -91,13 +108,16 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    /// `roots` are where it begins: absolute, without links.
     pub(crate) fn new(
         options: &'a ScanOptions,
+        roots: &[&Path],
         progress: &'a dyn Progress,
     ) -> Result<Self, ScanError> {
         Ok(Self {
             options,
             slash: Arc::new(Anchor::new(PathBuf::from("/"))?),
+            mounts: Mounts::read(options.cross_mounts, roots)?,
             found: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
             reporter: Mutex::new(Reporter::new(progress, Instant::now())),
@@ -175,13 +195,45 @@ impl<'a> Walk<'a> {
         }
         found.entries.reserve(names.len());
         for (name, kind) in names.iter() {
-            if let Err(error) = self.entry(&mut reading, name, kind, found, more) {
-                let path = reading.path(name.to_bytes())?;
-                self.excuse(error, Some(&path), found)?;
+            let taken = match self.mounts.at(place, name.to_bytes()) {
+                Some(border) => self.border(&mut reading, name, kind, border, found),
+                None => self.entry(&mut reading, name, kind, found, more),
+            };
+            if let Err(error) = taken {
+                // What has no path in a manifest is told by its directory's.
+                let path = reading.path(name.to_bytes()).ok();
+                self.excuse(error, path.as_ref().or(place.path.as_ref()), found)?;
             }
         }
         reading.end(found);
         Ok(())
+    }
+
+    /// Takes up a name where something is mounted that the walk does not go into, without looking at it.
+    fn border(
+        &self,
+        reading: &mut Reading,
+        name: &CStr,
+        kind: FileType,
+        border: Border,
+        found: &mut Found,
+    ) -> Result<(), ScanError> {
+        let bytes = name.to_bytes();
+        let place = Arc::clone(&reading.place);
+        if kind != FileType::Unknown && !self.wants(&place, bytes, kind) {
+            return Ok(());
+        }
+        match border {
+            Border::Own => Err(ScanError::OwnMount(place.real_child(bytes))),
+            Border::Other => {
+                let path = reading.path(bytes)?;
+                if kind == FileType::Directory && self.filter().takes_dir(&place.state, bytes) {
+                    found.add(path.clone(), EntryKind::Dir);
+                }
+                found.skip(path, SkipReason::OtherFileSystem);
+                Ok(())
+            }
+        }
     }
 
     /// Whether something of this kind, or anything below it, may be chosen.
@@ -224,16 +276,15 @@ impl<'a> Walk<'a> {
                     below: place.child_below(bytes),
                     path: Some(reading.path(bytes)?),
                     base: Arc::clone(&place.base),
-                    inside: Arc::new(Inside {
-                        identity: Identity::of(&stat),
-                        outer: Some(Arc::clone(&place.inside)),
-                    }),
+                    inside: place.inside.enter(Identity::of(&stat), None),
                     state: self.filter().enter(&place.state, bytes),
                     is_taken: self.filter().takes_dir(&place.state, bytes),
                 };
                 self.enter(inner, found, more);
             }
-            FileType::Symlink => self.link(reading, name, found, more)?,
+            FileType::Symlink => {
+                self.link(reading, name, Identity::of(&stat), found, more)?;
+            }
             _ => found.skip(reading.path(bytes)?, SkipReason::Special),
         }
         Ok(())
@@ -252,6 +303,7 @@ impl<'a> Walk<'a> {
         &self,
         reading: &mut Reading,
         name: &CStr,
+        link: Identity,
         found: &mut Found,
         more: &mut Vec<Place>,
     ) -> Result<(), ScanError> {
@@ -261,11 +313,18 @@ impl<'a> Walk<'a> {
         let is_chosen = self.filter().takes_file(&place.state, bytes);
         match self.fate(reading, name)? {
             Fate::Kept(target) if is_chosen => found.add(path, EntryKind::Symlink(target)),
-            Fate::LeftOut if is_chosen => found.skip(path, SkipReason::LinkExcluded),
-            Fate::Kept(_) | Fate::LeftOut => {}
-            Fate::Replaced => match self.follow(place, bytes)? {
+            Fate::LeftOut(reason) if is_chosen => found.skip(path, reason),
+            Fate::Kept(_) | Fate::LeftOut(_) => {}
+            Fate::Replaced => match self.follow_within(reading, name)? {
+                Followed::Dir(identity, _) if place.inside.repeats(identity, link) => {
+                    let state = self.filter().enter(&place.state, bytes);
+                    if is_chosen || self.filter().may_take_below(&state) {
+                        found.skip(path, SkipReason::LinkCycle);
+                    }
+                }
                 Followed::Dir(identity, real) => {
-                    let inner = self.replacing(place, bytes, path, identity, &real)?;
+                    let inside = place.inside.enter(identity, Some(link));
+                    let inner = self.replacing(place, bytes, path, inside, &real)?;
                     self.enter(inner, found, more);
                 }
                 Followed::File(file) if is_chosen => found.add(path, EntryKind::File(file)),
@@ -279,23 +338,49 @@ impl<'a> Walk<'a> {
     /// What the policy says of a link.
     pub(crate) fn fate(&self, reading: &Reading, name: &CStr) -> Result<Fate, ScanError> {
         let if_escaping = match self.options.symlinks {
-            SymlinkPolicy::ExcludeAll => return Ok(Fate::LeftOut),
+            SymlinkPolicy::ExcludeAll => return Ok(Fate::LeftOut(SkipReason::LinkExcluded)),
             SymlinkPolicy::CollapseAll => return Ok(Fate::Replaced),
             SymlinkPolicy::CollapseEscaping => Fate::Replaced,
             // No link escapes where all of them are kept: their base reaches everywhere.
             SymlinkPolicy::ExcludeEscaping
             | SymlinkPolicy::Preserve
-            | SymlinkPolicy::TransitiveIncludeTargets => Fate::LeftOut,
+            | SymlinkPolicy::TransitiveIncludeTargets => Fate::LeftOut(SkipReason::LinkExcluded),
         };
         let place = &reading.place;
-        let real = || place.real_child(name.to_bytes());
-        let text = rustix::fs::readlinkat(reading.fd.as_fd(), name, Vec::new())
-            .map_err(|error| ScanError::io("read the symbolic link", &real(), error))?;
-        let target = place
-            .base
-            .target(&place.origin_of_links(), text.as_bytes())
-            .map_err(|error| ScanError::unrepresentable(&real(), error))?;
-        Ok(target.map_or(if_escaping, Fate::Kept))
+        let text = link_text(reading, name)?;
+        match place.base.target(&place.origin_of_links(), text.as_bytes()) {
+            Ok(target) => Ok(target.map_or(if_escaping, Fate::Kept)),
+            // Nothing that a manifest could hold has such a name, so nothing is lost with the link.
+            Err(PathError::ComponentTooLong(_)) => Ok(Fate::LeftOut(SkipReason::LinkTooLong)),
+            Err(error) => {
+                let link = place.real_child(name.to_bytes());
+                Err(ScanError::unrepresentable(&link, error))
+            }
+        }
+    }
+
+    /// What a link points to in the end, if that is nothing in a mount that the walk does not go into.
+    fn follow_within(&self, reading: &Reading, name: &CStr) -> Result<Followed, ScanError> {
+        let place = &reading.place;
+        if self.mounts.is_empty() {
+            return self.follow(place, name.to_bytes());
+        }
+        let text = link_text(reading, name)?;
+        let mut around = self.mounts.around_link(place, text.as_bytes());
+        let mut followed = Followed::Nothing(SkipReason::OtherFileSystem);
+        if around.is_none() {
+            followed = self.follow(place, name.to_bytes())?;
+            around = match &followed {
+                Followed::Dir(_, real) => self.mounts.around(real),
+                Followed::File(file) => self.mounts.around(&file.source()),
+                Followed::Nothing(_) => None,
+            };
+        }
+        match around {
+            None => Ok(followed),
+            Some((point, Border::Own)) => Err(ScanError::OwnMount(point.to_owned())),
+            Some((_, Border::Other)) => Ok(Followed::Nothing(SkipReason::OtherFileSystem)),
+        }
     }
 
     /// What a link points to in the end.
@@ -308,17 +393,15 @@ impl<'a> Walk<'a> {
                     return Ok(Followed::Nothing(SkipReason::LinkBroken));
                 }
                 Some(Errno::LOOP) => return Ok(Followed::Nothing(SkipReason::LinkCycle)),
+                Some(Errno::NAMETOOLONG) if names_too_much(&link) => {
+                    return Ok(Followed::Nothing(SkipReason::LinkTooLong));
+                }
                 _ => return Err(ScanError::io("follow the symbolic link", &link, error)),
             },
         };
         let stat = lstat(&target)?;
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => match Identity::of(&stat) {
-                identity if place.inside.contains(identity) => {
-                    Followed::Nothing(SkipReason::LinkCycle)
-                }
-                identity => Followed::Dir(identity, target),
-            },
+            FileType::Directory => Followed::Dir(Identity::of(&stat), target),
             FileType::RegularFile => Followed::File(self.lone_file(&target, &Facts::of(&stat))),
             FileType::Symlink => return Err(ScanError::Replaced(target)),
             _ => Followed::Nothing(SkipReason::Special),
@@ -332,7 +415,7 @@ impl<'a> Walk<'a> {
         place: &Place,
         name: &[u8],
         path: ManifestPath,
-        identity: Identity,
+        inside: Arc<Inside>,
         real: &Path,
     ) -> Result<Place, ScanError> {
         if self.replaced.fetch_add(1, Ordering::Relaxed) >= MOST_REPLACED {
@@ -352,10 +435,7 @@ impl<'a> Walk<'a> {
             below: below_slash(real).into(),
             path: Some(path),
             base: Arc::new(base),
-            inside: Arc::new(Inside {
-                identity,
-                outer: Some(Arc::clone(&place.inside)),
-            }),
+            inside,
             state: self.filter().enter(&place.state, name),
             is_taken: self.filter().takes_dir(&place.state, name),
         })

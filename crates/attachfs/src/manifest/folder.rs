@@ -1,17 +1,19 @@
 //! Folders as manifests, and manifests held against folders.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use attachfs_manifest::wire::{Format, Manifest};
 use attachfs_manifest::{
-    By, Changes, ChunkSize, Content, DiffOptions, File, GlobConfig, Node, PathFilter, PathRef,
-    Snapshot, SymlinkPolicy,
+    By, Changes, ChunkSize, Content, DiffOptions, File, GlobConfig, ManifestPath, Node, PathFilter,
+    PathRef, Snapshot, SymlinkPolicy,
 };
 use attachfs_scan::cache::{Day, HashCacheOptions, HashCaches, LocalZone};
 use attachfs_scan::{
-    Collection, EntryKind, FileList, Scan, ScanOptions, scan, scan_absolute, scan_listed,
+    Collection, CrossMounts, EntryKind, FileList, Scan, ScanOptions, scan, scan_absolute,
+    scan_listed,
 };
 use attachfs_transfer::{HashOptions, Progress, Unreadable, error_chain, snapshot};
 
@@ -22,8 +24,12 @@ use crate::snapshot::SkippedPath;
 /// Which files of a folder are meant.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// By patterns; everything, names with a dot too, if there are none.
+    /// By patterns.
     pub globs: Option<GlobConfig>,
+    /// Where there are no patterns: whether names that begin with a dot count. They do if nothing is said.
+    pub hidden: Option<bool>,
+    /// Which mounts in the folder are gone into.
+    pub cross_mounts: CrossMounts,
     /// These files instead of those that a walk finds.
     pub files: Option<FileList>,
     /// Leave out what cannot be read and say so, instead of failing.
@@ -31,10 +37,19 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether it was said what is to be taken, beside the folder as a whole.
+    pub(crate) fn is_said(&self) -> bool {
+        let names = |globs: &GlobConfig| globs.include != GlobConfig::default().include;
+        self.hidden == Some(true) || self.files.is_some() || self.globs.as_ref().is_some_and(names)
+    }
+
     pub(crate) fn filter(&self, root: &Path) -> Result<PathFilter, Error> {
         use std::os::unix::ffi::OsStrExt as _;
-        let Some(globs) = &self.globs else {
-            return Ok(PathFilter::everything());
+        let visible = GlobConfig::default();
+        let globs = match (&self.globs, self.hidden) {
+            (Some(globs), _) => globs,
+            (None, Some(false)) => &visible,
+            (None, None | Some(true)) => return Ok(PathFilter::everything()),
         };
         let root = std::path::absolute(root).map_err(|source| Error::Io {
             doing: "find",
@@ -57,6 +72,7 @@ pub(crate) fn find(
         symlinks,
         filter: selection.filter(root)?,
         skip_unreadable: selection.skip_unreadable,
+        cross_mounts: selection.cross_mounts,
     };
     Ok(match &selection.files {
         None => scan(root, &options, progress)?,
@@ -133,6 +149,7 @@ fn find_anywhere(
         symlinks,
         filter: selection.filter(Path::new("/"))?,
         skip_unreadable: selection.skip_unreadable,
+        cross_mounts: selection.cross_mounts,
     };
     let (directories, mut files): (Vec<_>, Vec<_>) =
         paths.iter().cloned().partition(|path| path.is_dir());
@@ -250,6 +267,8 @@ pub async fn hash_manifest(
     let selection = Selection {
         files: Some(list),
         skip_unreadable,
+        // The manifest says which files are meant.
+        cross_mounts: CrossMounts::All,
         ..Selection::default()
     };
     let found = find(root, &selection, SymlinkPolicy::CollapseAll, progress)?;
@@ -260,9 +279,14 @@ pub async fn hash_manifest(
         ..HashOptions::new(base.chunk_size())
     };
     let (hashed, report) = snapshot(&found, &options, None, progress).await?;
+    let left_out: HashSet<&ManifestPath> = (found.skipped.iter().map(|skipped| &skipped.path))
+        .chain(report.unreadable.iter().map(|file| &file.path))
+        .collect();
     let mut entries = Vec::with_capacity(base.len());
     for (path, node) in base.entries() {
-        entries.push((path.to_owned(), filled(opened, path, node, &hashed)?));
+        let path = path.to_owned();
+        let node = filled(opened, &path, node, &hashed, left_out.contains(&path))?;
+        entries.push((path, node));
     }
     let filled = Snapshot::new(base.chunk_size(), base.parent(), entries);
     let filled = Manifest::Snapshot(filled.map_err(|error| opened.refused(error))?);
@@ -281,28 +305,34 @@ fn os_path(path: PathRef<'_>) -> PathBuf {
     std::ffi::OsStr::from_bytes(path.as_bytes()).into()
 }
 
-/// The node with the hashes that were found for it.
+/// The node with the hashes that were found for it. What could not be read is left without, and told.
 fn filled(
     opened: &OpenedManifest,
-    path: PathRef<'_>,
+    path: &ManifestPath,
     node: Node,
     hashed: &Snapshot,
+    is_left_out: bool,
 ) -> Result<Node, Error> {
     let mut file = match node {
         Node::File(file) if file.content == Content::Unhashed => file,
         node => return Ok(node),
     };
-    // What could not be read is among what was skipped.
-    if let Some(Node::File(found)) = hashed.get(path) {
-        let (there, here) = ((file.size, file.mtime.0), (found.size, found.mtime.0));
-        if there != here {
-            return Err(opened.refused(OperationError::Changed {
-                path: path.to_owned(),
-                there,
-                here,
-            }));
+    match hashed.get(path) {
+        Some(Node::File(found)) => {
+            let (there, here) = ((file.size, file.mtime.0), (found.size, found.mtime.0));
+            if there != here {
+                return Err(opened.refused(OperationError::Changed {
+                    path: path.clone(),
+                    there,
+                    here,
+                }));
+            }
+            file.content = found.content;
         }
-        file.content = found.content;
+        None if is_left_out => {}
+        None | Some(Node::Dir | Node::Symlink(_)) => {
+            return Err(opened.refused(OperationError::NoFile(path.clone())));
+        }
     }
     Ok(Node::File(file))
 }

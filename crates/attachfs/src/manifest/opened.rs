@@ -1,6 +1,8 @@
 //! A manifest that was read, and one that was made.
 
-use attachfs_manifest::wire::{DecodeError, EncodeError, Format, Manifest, decode_lenient, encode};
+use attachfs_manifest::wire::{
+    DecodeError, EncodeError, Format, Manifest, Note, Noted, decode_lenient, decode_noted, encode,
+};
 use attachfs_manifest::{
     ChunkSize, ContentHash, Diff, DiffError, DowngradeError, JoinError, ManifestPath, MergeError,
     PartitionError, PathError, Snapshot, SnapshotError, SubtreeError, is_drive,
@@ -23,6 +25,8 @@ pub struct OpenedManifest {
     pub manifest: Manifest,
     /// What is wrong with it, if it was read leniently all the same.
     pub fault: Option<DecodeError>,
+    /// What in it says nothing.
+    pub note: Option<Note>,
 }
 
 /// Reads a manifest; leniently as far as [`decode_lenient`] goes.
@@ -31,19 +35,27 @@ pub fn open_manifest(bytes: &ManifestBytes, lenient: bool) -> Result<OpenedManif
         name: bytes.name.clone(),
         source,
     };
-    let (format, manifest, fault) = if lenient {
+    let (read, fault) = if lenient {
         let read = decode_lenient(&bytes.bytes).map_err(failed)?;
-        (read.format, read.manifest, read.fault)
+        let (format, manifest, note) = (read.format, read.manifest, read.note);
+        (
+            Noted {
+                format,
+                manifest,
+                note,
+            },
+            read.fault,
+        )
     } else {
-        let (format, manifest) = bytes.decode()?;
-        (format, manifest, None)
+        (decode_noted(&bytes.bytes).map_err(failed)?, None)
     };
     Ok(OpenedManifest {
         name: bytes.name.clone(),
         hash: ContentHash::of(&bytes.bytes),
-        format,
-        manifest,
+        format: read.format,
+        manifest: read.manifest,
         fault,
+        note: read.note,
     })
 }
 
@@ -213,6 +225,9 @@ pub enum OperationError {
         /// Size and time of the file.
         here: (u64, i64),
     },
+    /// There is something else where the manifest has a file.
+    #[error("\"{0}\" is a file in the manifest and none in the folder; collect the folder again")]
+    NoFile(ManifestPath),
     /// Diffs that do not follow each other, or do not fit.
     #[error(transparent)]
     Diff(#[from] DiffError),

@@ -94,11 +94,65 @@ pub(crate) struct Choice {
     pub(crate) globs: Option<OsString>,
 }
 
+/// How far a folder goes.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct Extent {
+    /// Whether names that begin with a dot are taken where no pattern says what is. Default: yes, since a
+    /// snapshot is meant to have all that is there; the deadline client leaves them out.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "yes|no",
+        help_heading = "Choosing files"
+    )]
+    pub(crate) hidden: Option<YesNo>,
+    /// Do not go into other file systems that are mounted in the folder. Their directories are taken without
+    /// what is in them, and links that are to be replaced by something there are left out; both is said.
+    #[arg(long, conflicts_with = "cross_mounts", help_heading = "Choosing files")]
+    pub(crate) one_file_system: bool,
+    /// Go into mounts of attachfs, too, that lie in the folder: all of their files are fetched. Without this or
+    /// --one-file-system such a mount is an error.
+    #[arg(long, help_heading = "Choosing files")]
+    pub(crate) cross_mounts: bool,
+}
+
+impl Extent {
+    pub(crate) fn hidden(self) -> Option<bool> {
+        self.hidden.map(|hidden| hidden == YesNo::Yes)
+    }
+
+    pub(crate) fn cross_mounts(self) -> attachfs::CrossMounts {
+        if self.one_file_system {
+            attachfs::CrossMounts::None
+        } else if self.cross_mounts {
+            attachfs::CrossMounts::All
+        } else {
+            attachfs::CrossMounts::Foreign
+        }
+    }
+
+    /// Whether anything of it was given.
+    pub(crate) fn is_said(self) -> bool {
+        self.hidden.is_some() || self.one_file_system || self.cross_mounts
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    /// They are taken.
+    Yes,
+    /// They are left out.
+    No,
+}
+
 /// What of a folder is looked at.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Scanning {
     #[command(flatten)]
     pub(crate) choice: Choice,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
     /// Take the files listed in this file (one path a line, relative to the folder; `-` is standard
     /// input) instead of looking for them. A file that is missing is an error.
     #[arg(long, value_name = "FILE", help_heading = "Choosing files")]
@@ -106,7 +160,7 @@ pub(crate) struct Scanning {
     /// Like --files-from, but files that are missing are left out.
     #[arg(long, value_name = "FILE", help_heading = "Choosing files")]
     pub(crate) optional_from: Option<PathBuf>,
-    /// Leave out what cannot be read, and say so, instead of stopping.
+    /// Leave out what cannot be read, or has no place in a manifest, and say so, instead of stopping.
     #[arg(long)]
     pub(crate) skip_unreadable: bool,
 }
@@ -190,7 +244,8 @@ pub(crate) struct Hash {
 /// Say what changed: between two snapshots, or in a folder since its snapshot.
 ///
 /// Between two snapshots, --output writes a diff manifest. In a folder, a file changed if its size did,
-/// or its time by more than a microsecond; with --force-rehash if its bytes did.
+/// or its time by more than a microsecond; with --force-rehash if its bytes did. A manifest that the deadline client
+/// made without patterns has no names that begin with a dot: hold it against the folder with --hidden no.
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
     /// The snapshot before.
@@ -225,6 +280,8 @@ pub(crate) struct Diff {
     pub(crate) force_rehash: bool,
     #[command(flatten)]
     pub(crate) choice: Choice,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
     #[command(flatten)]
     pub(crate) reading: Reading,
 }

@@ -18,7 +18,8 @@ use attachfs::manifest::{
 use attachfs::{By as Comparison, ChunkSize, DiffOptions, Format, PathFilter, SymlinkPolicy};
 use serde_json::json;
 
-pub(super) use choosing::{deadline, hashing, selection};
+pub(super) use choosing::{deadline, hashing, only_of_a_folder, selection};
+pub(super) use reporting::skipped;
 
 use super::{open_store, publishing, read, remark, source};
 use crate::args::manifest::{
@@ -62,6 +63,9 @@ async fn open(
             "{}: {fault}; it is read all the same",
             opened.name
         ));
+    }
+    if let Some(note) = &opened.note {
+        remark(&format!("{}: {note}; it is passed over", opened.name));
     }
     Ok(opened)
 }
@@ -185,6 +189,9 @@ async fn diff(globals: &Globals, args: Diff) -> Result<(), Failure> {
     let Some(new) = &args.new else {
         return diff_of_folder(globals, &old, args).await;
     };
+    if args.extent.is_said() {
+        return Err(only_of_a_folder("--root").into());
+    }
     let new = open(globals, new, args.reading).await?;
     let options = DiffOptions {
         compare: match args.by {
@@ -210,11 +217,9 @@ async fn diff_of_folder(
     args: Diff,
 ) -> Result<(), Failure> {
     let root = args.root.unwrap_or_default();
+    let is_by_default = args.extent.hidden.is_none();
     let options = FolderDiff {
-        selection: attachfs::manifest::Selection {
-            globs: choosing::globs(&args.choice)?,
-            ..attachfs::manifest::Selection::default()
-        },
+        selection: choosing::choice(&args.choice, args.extent)?,
         by_hash: args.force_rehash,
         hashing: attachfs::manifest::Hashing::default(),
     };
@@ -222,6 +227,14 @@ async fn diff_of_folder(
     let found = diff_folder(old, &root, &options, &shown).await;
     shown.clear();
     let found = found?;
+    let hidden = reporting::hidden(&found.changes.new);
+    if hidden > 0 && old.format == Format::V2023_03_03 && is_by_default {
+        remark(&format!(
+            "of what is new, {} have names that begin with a dot, which the deadline client leaves out of its \
+             manifests: --hidden no leaves them out here",
+            output::count(hidden, "file")
+        ));
+    }
     reporting::changes(globals, &found.changes, &found.skipped, None)
 }
 

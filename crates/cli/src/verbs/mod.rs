@@ -158,6 +158,12 @@ fn remark(text: &str) {
     eprintln!("attachfs: {text}");
 }
 
+fn remark_lines(text: &str) {
+    for line in text.lines() {
+        remark(line);
+    }
+}
+
 /// An error of `run` itself.
 fn run_failed(error: &anyhow::Error) -> Failure {
     exit::report(error);

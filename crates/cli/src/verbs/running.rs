@@ -1,15 +1,14 @@
 //! `run`.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 
 use attachfs::{
-    Announce, ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions,
-    SnapshotReport,
+    ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions, SnapshotReport,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{open_store, read, remark, run_failed, source, store_of, usual_owner};
+use super::snapshotting::Aloud;
+use super::{open_store, read, remark, remark_lines, run_failed, source, store_of, usual_owner};
 use crate::args::{Globals, Run};
 use crate::exit::Failure;
 use crate::output;
@@ -116,6 +115,9 @@ async fn prepare(
     shown: &Shown,
 ) -> Result<(Vec<ManifestBytes>, OpenStore, Option<SnapshotReport>), attachfs::Error> {
     let Some(input) = &args.input else {
+        if args.extent.is_said() {
+            return Err(super::manifest::only_of_a_folder("--input"));
+        }
         let sources = args
             .manifest
             .iter()
@@ -128,12 +130,20 @@ async fn prepare(
         }
         return Ok((manifests, store, None));
     };
-    let options = SnapshotOptions::default();
+    let options = SnapshotOptions {
+        selection: attachfs::manifest::Selection {
+            hidden: args.extent.hidden(),
+            cross_mounts: args.extent.cross_mounts(),
+            ..attachfs::manifest::Selection::default()
+        },
+        ..SnapshotOptions::default()
+    };
     let address = args.store.as_deref().map(str::parse).transpose()?;
     let (taken, store) = match address {
         Some(address @ attachfs::StoreAddress::S3 { .. }) => {
             let store = open_store(globals, &address.to_string()).await?;
-            let taken = attachfs::take_snapshot(input, Some(&store), &options, shown).await?;
+            let taken =
+                attachfs::take_snapshot(input, Some(&store), &Aloud, &options, shown).await?;
             (taken, store)
         }
         directory => {
@@ -155,25 +165,6 @@ async fn prepare(
         at: None,
     };
     Ok((vec![manifest], store, Some(taken.report)))
-}
-
-/// Says what is copied before it is copied.
-struct Aloud;
-
-impl Announce for Aloud {
-    fn copying(&self, bytes: u64, store: &Path) {
-        remark(&format!(
-            "copying up to {} into the store {}",
-            output::bytes(bytes),
-            store.display()
-        ));
-    }
-}
-
-fn remark_lines(text: &str) {
-    for line in text.lines() {
-        remark(line);
-    }
 }
 
 fn advice(session: &str) -> String {

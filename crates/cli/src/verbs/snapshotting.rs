@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use attachfs::{ChunkSize, Format, SnapshotOptions, Taken};
+use attachfs::{Announce, ChunkSize, Exposed, Format, SnapshotOptions, Taken};
 
-use super::manifest::{hashing, policy, selection};
-use super::open_store;
+use super::manifest::{hashing, policy, selection, skipped};
 use super::uploading::{published, unfinished, uploading};
+use super::{open_store, remark, remark_lines};
 use crate::args::{FormatName, Globals, Snapshot};
 use crate::exit::Failure;
 use crate::output;
@@ -34,7 +34,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     };
     let is_piped = args.output.as_deref() == Some(Path::new("-"));
     let shown = Shown::cancellable(globals.json);
-    let taken = attachfs::take_snapshot(&args.dir, store.as_ref(), &options, &shown).await;
+    let taken = attachfs::take_snapshot(&args.dir, store.as_ref(), &Aloud, &options, &shown).await;
     shown.clear();
     let Taken { bytes, report, .. } = match taken {
         Ok(taken) => taken,
@@ -49,6 +49,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     }
     let published = published(args.publishing.publish.as_ref(), &bytes, store.as_ref()).await;
     if is_piped {
+        remark_lines(&skipped(&report.skipped));
         published?;
         std::io::stdout()
             .write_all(&bytes)
@@ -71,6 +72,33 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     }
     published?;
     Ok(())
+}
+
+/// Says what is about to happen before it does.
+pub(super) struct Aloud;
+
+impl Announce for Aloud {
+    fn copying(&self, bytes: u64, store: &Path) {
+        remark(&format!(
+            "copying up to {} into the store {}",
+            output::bytes(bytes),
+            store.display()
+        ));
+    }
+
+    fn exposing(&self, exposed: &Exposed) {
+        let more = if exposed.files > exposed.paths.len() as u64 {
+            ", ..."
+        } else {
+            ""
+        };
+        remark(&format!(
+            "uploading what may be meant for nobody else, {}: {}{more}; leave it out with --exclude or --hidden no, \
+             or say that it is meant with --hidden yes",
+            output::count(exposed.files, "file"),
+            exposed.paths.join(", ")
+        ));
+    }
 }
 
 /// A directory that is to be filled is made; a bucket is not.

@@ -61,6 +61,28 @@ impl fmt::Display for EntryPlace {
     }
 }
 
+/// Something in a manifest that says nothing and was passed over, though no writer of the canonical form
+/// writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// An entry of an absolute manifest for the root directory itself. `openjd-snapshots` writes one into what
+    /// it composes.
+    RootEntry(EntryPlace),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RootEntry(place) => {
+                write!(
+                    f,
+                    "{place} is the root directory itself, which needs no entry"
+                )
+            }
+        }
+    }
+}
+
 /// What is wrong with an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
@@ -100,6 +122,12 @@ pub enum EntryError {
     /// An absolute path where only relative ones are, or the reverse.
     #[error("the path must be {0}")]
     Style(&'static str),
+    /// The root directory as an entry that is deleted.
+    #[error("the root directory is not deleted")]
+    RootDeleted,
+    /// A link whose text leads out of the root.
+    #[error("it leads out of the root")]
+    LeadsOut,
     /// Paths of a Windows drive and of a Unix root directory in one manifest.
     #[error("the manifest has paths of a drive and of \"/\"")]
     TwoRoots,

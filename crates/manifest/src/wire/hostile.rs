@@ -10,7 +10,7 @@ use super::{
 use crate::testing::{any_snapshot, chunks, dir, file, link, path, snapshot};
 use crate::{Change, ChunkSize, Content, Diff, LinkTarget, Mtime, Node, Snapshot};
 
-const HASH: &str = "00000000000000000000000000000001";
+pub(super) const HASH: &str = "00000000000000000000000000000001";
 
 fn v2023(paths: &str, total_size: u64) -> String {
     format!(
@@ -27,7 +27,7 @@ fn v2025(kind: &str, dirs: &str, files: &str) -> String {
 }
 
 /// The message with those of its causes, as a program prints it.
-fn refusal(text: &str) -> String {
+pub(super) fn refusal(text: &str) -> String {
     let error = decode(text.as_bytes()).expect_err(text);
     let causes = std::iter::successors(Some(&error as &dyn Error), |error| (*error).source());
     let messages: Vec<_> = causes.map(ToString::to_string).collect();
@@ -493,8 +493,18 @@ fn absolute_and_relative_names_do_not_go_together() {
         "files[0] \"/C:\": the manifest has paths of a drive and of \"/\""
     );
     assert_eq!(
-        absolute("{\"name\":\"/\"}", ""),
-        "dirs[0] \"/\": the path is empty"
+        absolute("{\"name\":\"/\"},{\"name\":\"/\"}", ""),
+        "dirs[1] \"/\": the path is empty"
+    );
+    assert_eq!(
+        absolute("{\"name\":\"/\"},{\"name\":\"$0/a\"}", ""),
+        "dirs[1] \"$0/a\": there is no directory 0 before it"
+    );
+    let deleted = "{\"dirs\":[{\"delete\":true,\"name\":\"/\"}],\"files\":[],\"hashAlg\":\"xxh128\",\
+         \"specificationVersion\":\"absolute-manifest-diff-beta-2025-12\",\"totalSize\":0}";
+    assert_eq!(
+        refusal(deleted),
+        "dirs[0] \"/\": the root directory is not deleted"
     );
 }
 
@@ -512,15 +522,17 @@ fn the_draft_of_2025_12_is_read_and_not_written() {
             &format!("\"hash\":\"{HASH}\",\"mtime\":1,\"size\":2,\"runnable\":true")
         ),
         named("l", "\"symlink\":{\"name\":\"$0/a\"}"),
-        named("m", "\"symlink_target\":\"d/a\""),
+        named("$0/m", "\"symlink_target\":\"../d/a\""),
     );
     let (format, Manifest::Snapshot(tree)) = decode(draft.as_bytes()).unwrap() else {
         panic!("a diff");
     };
     assert_eq!(format, Format::Draft2025_12_04);
     let listed: Vec<_> = tree.entries().map(|(path, _)| path.to_string()).collect();
-    assert_eq!(listed, ["d", "d/a", "e", "e/f", "e/f/\u{e9}", "l", "m"]);
-    assert_eq!(tree.get(&path("m")), Some(link("d/a")));
+    assert_eq!(listed, ["d", "d/a", "d/m", "e", "e/f", "e/f/\u{e9}", "l"]);
+    // Links say their own text.
+    assert_eq!(tree.get(&path("d/m")), Some(link("d/a")));
+    assert_eq!(tree.get(&path("l")), Some(link("d/a")));
     assert_eq!(encode_snapshot(&tree, format), Err(EncodeError::Draft));
 
     let with_parent = draft.replace(

@@ -21,6 +21,8 @@ mod v2025;
 mod writer;
 
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod hostile;
@@ -30,7 +32,7 @@ mod readback;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use error::{DecodeError, EncodeError, EntryError, EntryPlace, FieldError};
+pub use error::{DecodeError, EncodeError, EntryError, EntryPlace, FieldError, Note};
 pub use globs::{GlobConfigError, decode_globs};
 pub use reader::JsonError;
 
@@ -122,6 +124,23 @@ enum Rules {
 ///
 /// Memory is bounded by the length of `bytes`: a small text cannot stand for a huge manifest.
 pub fn decode(bytes: &[u8]) -> Result<(Format, Manifest), DecodeError> {
+    let noted = decode_noted(bytes)?;
+    Ok((noted.format, noted.manifest))
+}
+
+/// A manifest that was read, and what in it says nothing.
+#[derive(Debug, Clone)]
+pub struct Noted {
+    /// Which format it has.
+    pub format: Format,
+    /// What it holds.
+    pub manifest: Manifest,
+    /// What was passed over.
+    pub note: Option<Note>,
+}
+
+/// [`decode`], with what was passed over.
+pub fn decode_noted(bytes: &[u8]) -> Result<Noted, DecodeError> {
     decode_by(bytes, Rules::Strict)
 }
 
@@ -132,6 +151,8 @@ pub struct Lenient {
     pub format: Format,
     /// What it holds.
     pub manifest: Manifest,
+    /// What was passed over by [`decode`] too.
+    pub note: Option<Note>,
     /// Why [`decode`] refuses it, if it does: the first reason.
     pub fault: Option<DecodeError>,
 }
@@ -144,37 +165,38 @@ pub struct Lenient {
 /// Hashes that cannot be a key, paths that leave the root and files that are used as directories are
 /// refused all the same, and so is a manifest that says its version, or has a list of entries, twice.
 pub fn decode_lenient(bytes: &[u8]) -> Result<Lenient, DecodeError> {
-    let (format, manifest, fault) = match decode(bytes) {
-        Ok((format, manifest)) => (format, manifest, None),
-        Err(fault) => {
-            let (format, manifest) = decode_by(bytes, Rules::Lenient)?;
-            (format, manifest, Some(fault))
-        }
+    let (read, fault) = match decode_noted(bytes) {
+        Ok(read) => (read, None),
+        Err(fault) => (decode_by(bytes, Rules::Lenient)?, Some(fault)),
     };
     Ok(Lenient {
-        format,
-        manifest,
+        format: read.format,
+        manifest: read.manifest,
+        note: read.note,
         fault,
     })
 }
 
-fn decode_by(bytes: &[u8], rules: Rules) -> Result<(Format, Manifest), DecodeError> {
+fn decode_by(bytes: &[u8], rules: Rules) -> Result<Noted, DecodeError> {
     let text = std::str::from_utf8(bytes)?;
+    let noted = |dialect: v2025::Dialect, read: v2025::Decoded| Noted {
+        format: dialect.format(),
+        manifest: read.manifest,
+        note: read.note,
+    };
     if let Some(dialect) = v2025::guess(text)
-        && let Ok((said, manifest)) = v2025::decode(text, dialect, rules)
-        && said.as_deref() == Some(dialect.version().as_bytes())
+        && let Ok(read) = v2025::decode(text, dialect, rules)
+        && read.version.as_deref() == Some(dialect.version().as_bytes())
     {
-        return Ok((dialect.format(), manifest));
+        return Ok(noted(dialect, read));
     }
     match detect(text, rules)? {
-        Version::V2023 => {
-            let snapshot = v2023::decode(text, rules)?;
-            Ok((Format::V2023_03_03, Manifest::Snapshot(snapshot)))
-        }
-        Version::V2025(dialect) => {
-            let (_, manifest) = v2025::decode(text, dialect, rules)?;
-            Ok((dialect.format(), manifest))
-        }
+        Version::V2023 => Ok(Noted {
+            format: Format::V2023_03_03,
+            manifest: Manifest::Snapshot(v2023::decode(text, rules)?),
+            note: None,
+        }),
+        Version::V2025(dialect) => Ok(noted(dialect, v2025::decode(text, dialect, rules)?)),
     }
 }
 

@@ -100,10 +100,12 @@ fn a_link_on_the_way_is_kept_or_replaced_as_in_a_walk() {
     assert_eq!(lines(&without), ["d/", "d/f", "l -> d"]);
     assert_eq!(
         skipped(&without),
-        [("o".to_owned(), SkipReason::LinkExcluded)]
+        [("o/x".to_owned(), SkipReason::LinkExcluded)]
     );
-    let none = listed(&root, &["l/f", "d/f"], SymlinkPolicy::ExcludeAll).unwrap();
+    let none = listed(&root, &["l", "l/f", "d/f"], SymlinkPolicy::ExcludeAll).unwrap();
     assert_eq!(lines(&none), ["d/", "d/f"]);
+    let without = ["l", "l/f"].map(|path| (path.to_owned(), SkipReason::LinkExcluded));
+    assert_eq!(skipped(&none), without);
 }
 
 #[test]
@@ -115,19 +117,83 @@ fn a_listed_link_that_is_replaced_by_a_directory_brings_all_of_it() {
 }
 
 #[test]
-fn links_in_a_circle_end() {
+fn a_file_behind_a_link_to_a_directory_above_is_found_however_often_its_path_goes_round() {
+    let (_temp, root) = folder();
+    symlink("..", root.join("d/up")).unwrap();
+    fs::write(root.join("s"), "s").unwrap();
+    let replaced = listed(
+        &root,
+        &["d/up/s", "d/up/d/up/d/f"],
+        SymlinkPolicy::CollapseAll,
+    );
+    let replaced = replaced.unwrap();
+    assert_eq!(
+        lines(&replaced),
+        [
+            "d/",
+            "d/up/",
+            "d/up/d/",
+            "d/up/d/up/",
+            "d/up/d/up/d/",
+            "d/up/d/up/d/f",
+            "d/up/s"
+        ]
+    );
+    assert_eq!(skipped(&replaced), []);
+    let kept = default(&root, &["d/up/s", "d/up/d/up/d/f"]).unwrap();
+    assert_eq!(lines(&kept), ["d/", "d/f", "d/up -> .", "s"]);
+    let none = listed(&root, &["d/up/s"], SymlinkPolicy::ExcludeAll).unwrap();
+    let without = ("d/up/s".to_owned(), SkipReason::LinkExcluded);
+    assert_eq!((lines(&none), skipped(&none)), (vec![], vec![without]));
+}
+
+#[test]
+fn a_listed_link_to_a_directory_above_brings_all_of_it_once() {
+    let (_temp, root) = folder();
+    symlink("..", root.join("d/up")).unwrap();
+    for listed_path in ["d/up", "d/up/d/up"] {
+        let scan = listed(&root, &[listed_path], SymlinkPolicy::CollapseAll).unwrap();
+        let file = format!("{listed_path}/d/f");
+        assert!(lines(&scan).contains(&file), "{:?}", lines(&scan));
+    }
+}
+
+#[test]
+fn what_is_listed_and_cannot_be_taken_is_an_error_unless_it_is_optional() {
     let (_temp, root) = folder();
     symlink("b", root.join("a")).unwrap();
     symlink("a", root.join("b")).unwrap();
-    symlink(".", root.join("d/here")).unwrap();
-    let scan = default(&root, &["a/x"]).unwrap();
-    assert_eq!(skipped(&scan), [("a/x".to_owned(), SkipReason::LinkCycle)]);
-    assert_eq!(lines(&scan), ["a -> b", "b -> a"]);
-    let replaced = listed(&root, &["d/here/f"], SymlinkPolicy::CollapseAll).unwrap();
-    assert_eq!(
-        skipped(&replaced),
-        [("d/here".to_owned(), SkipReason::LinkCycle)]
-    );
+    symlink("nothing", root.join("broken")).unwrap();
+    symlink("n".repeat(256), root.join("long")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+    for (path, symlinks, reason) in [
+        ("a", SymlinkPolicy::CollapseAll, SkipReason::LinkCycle),
+        ("a/x", SymlinkPolicy::CollapseAll, SkipReason::LinkCycle),
+        ("a/x", SymlinkPolicy::default(), SkipReason::LinkCycle),
+        ("broken", SymlinkPolicy::CollapseAll, SkipReason::LinkBroken),
+        ("long", SymlinkPolicy::default(), SkipReason::LinkTooLong),
+        ("long/x", SymlinkPolicy::default(), SkipReason::LinkTooLong),
+        ("long", SymlinkPolicy::CollapseAll, SkipReason::LinkTooLong),
+        (
+            "long/x",
+            SymlinkPolicy::CollapseAll,
+            SkipReason::LinkTooLong,
+        ),
+        ("socket", SymlinkPolicy::default(), SkipReason::Special),
+    ] {
+        let error = listed(&root, &[path], symlinks).unwrap_err();
+        let is_told = matches!(&error, ScanError::NotTaken { path: at, reason: why }
+            if at.ends_with(path) && *why == reason);
+        assert!(is_told, "{path}: {error}");
+        let scan = scan_listed(&root, &list(&[], &[path]), &policy(symlinks), &Silent).unwrap();
+        assert_eq!(skipped(&scan), [(path.to_owned(), reason)]);
+        let skipping = ScanOptions {
+            skip_unreadable: true,
+            ..policy(symlinks)
+        };
+        let scan = scan_listed(&root, &list(&[path], &[]), &skipping, &Silent).unwrap();
+        assert_eq!(skipped(&scan), [(path.to_owned(), reason)]);
+    }
 }
 
 #[test]

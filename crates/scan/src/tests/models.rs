@@ -113,13 +113,18 @@ struct Plain {
     symlinks: SymlinkPolicy,
     lines: BTreeSet<String>,
     skipped: BTreeSet<(String, String)>,
+    /// Those of them that are links to directories.
+    cut: BTreeSet<String>,
 }
+
+/// A directory that the walk is inside of, and the link whose place it took.
+type Outer = (PathBuf, Option<PathBuf>);
 
 /// A directory that links may lead into, and where it is in the manifest.
 type Inner = (PathBuf, String);
 
 impl Plain {
-    fn directory(&mut self, real: &Path, at: &str, chain: &[PathBuf], bases: &[Inner]) {
+    fn directory(&mut self, real: &Path, at: &str, chain: &[Outer], bases: &[Inner]) {
         for entry in fs::read_dir(real).unwrap() {
             let name = entry.unwrap().file_name();
             let path = format!("{at}{}", name.to_str().unwrap());
@@ -129,7 +134,7 @@ impl Plain {
                 self.link(real, &child, path, chain, bases);
             } else if meta.is_dir() {
                 self.lines.insert(format!("{path}/"));
-                let chain = [chain, std::slice::from_ref(&child)].concat();
+                let chain = [chain, &[(child.clone(), None)]].concat();
                 self.directory(&child, &format!("{path}/"), &chain, bases);
             } else {
                 self.lines.insert(path);
@@ -137,7 +142,7 @@ impl Plain {
         }
     }
 
-    fn link(&mut self, dir: &Path, link: &Path, path: String, chain: &[PathBuf], bases: &[Inner]) {
+    fn link(&mut self, dir: &Path, link: &Path, path: String, chain: &[Outer], bases: &[Inner]) {
         let mut full = PathBuf::new();
         for part in dir.join(link.read_link().unwrap()).components() {
             match part {
@@ -167,7 +172,7 @@ impl Plain {
         }
     }
 
-    fn replace(&mut self, link: &Path, path: String, chain: &[PathBuf], bases: &[Inner]) {
+    fn replace(&mut self, link: &Path, path: String, chain: &[Outer], bases: &[Inner]) {
         let real = match link.canonicalize() {
             Ok(real) => real,
             Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
@@ -177,12 +182,17 @@ impl Plain {
         };
         if !real.is_dir() {
             self.lines.insert(path);
-        } else if chain.contains(&real) {
+        } else if chain.iter().filter(|(outer, _)| *outer == real).count() == 2
+            || chain
+                .iter()
+                .any(|(_, other)| other.as_deref() == Some(link))
+        {
+            self.cut.insert(path.clone());
             self.skip(path, SkipReason::LinkCycle);
         } else {
             let at = format!("{path}/");
             self.lines.insert(at.clone());
-            let chain = [chain, std::slice::from_ref(&real)].concat();
+            let chain = [chain, &[(real.clone(), Some(link.to_owned()))]].concat();
             // The root of the scan is no base for what lies outside of it.
             let outer = if bases[0].1.is_empty() { &[] } else { bases };
             let bases = [outer, &[(real.clone(), at.clone())]].concat();
@@ -213,8 +223,11 @@ impl Plain {
             chosen.contains(line)
                 || line.ends_with('/') && chosen.iter().any(|chosen| chosen.starts_with(line))
         });
-        self.skipped
-            .retain(|(path, _)| filter.matches(path.as_bytes()));
+        self.skipped.retain(|(path, _)| {
+            let path_bytes = path.as_bytes();
+            filter.matches(path_bytes)
+                || self.cut.contains(path) && filter.may_match_below(path_bytes)
+        });
     }
 }
 
@@ -293,8 +306,9 @@ proptest! {
             symlinks,
             lines: BTreeSet::new(),
             skipped: BTreeSet::new(),
+            cut: BTreeSet::new(),
         };
-        plain.directory(&root, "", std::slice::from_ref(&root), &[(root.clone(), String::new())]);
+        plain.directory(&root, "", &[(root.clone(), None)], &[(root.clone(), String::new())]);
         plain.choose(&filter);
         let options = ScanOptions { filter, ..policy(symlinks) };
         let scan = scan(&root, &options, &Silent).unwrap();

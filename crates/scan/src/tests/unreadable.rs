@@ -62,7 +62,7 @@ fn a_file_that_vanishes_after_its_name_was_read_is_an_error_or_listed() {
     for options in [ScanOptions::default(), skipping()] {
         fs::write(root.join("gone"), "").unwrap();
         let place = Arc::new(Root::open(&root, &options).unwrap().place);
-        let walk = Walk::new(&options, &Silent).unwrap();
+        let walk = Walk::new(&options, &[&root], &Silent).unwrap();
         let mut reading = Reading::open(&place).unwrap();
         let names = Names::read(reading.fd.as_fd()).unwrap();
         fs::remove_file(root.join("gone")).unwrap();
@@ -135,4 +135,41 @@ fn a_lack_of_file_descriptors_is_no_reason_to_leave_a_file_out() {
         ScanError::from(Cancelled::after(ProgressEvent::of(Phase::Scan))).skip_reason(),
         None
     );
+}
+
+/// Makes directories in one another until their path is longer than a manifest can hold, and gives how many
+/// of them it can.
+fn dig(root: &std::path::Path) -> usize {
+    let mut at = rustix::fs::open(
+        root,
+        rustix::fs::OFlags::DIRECTORY,
+        rustix::fs::Mode::empty(),
+    )
+    .unwrap();
+    let name = "n".repeat(255);
+    for _ in 0..17 {
+        rustix::fs::mkdirat(&at, &name, 0o755.into()).unwrap();
+        let flags = rustix::fs::OFlags::DIRECTORY;
+        at = rustix::fs::openat(&at, &name, flags, rustix::fs::Mode::empty()).unwrap();
+    }
+    // 255 and a slash each, up to 4095.
+    16
+}
+
+#[test]
+fn a_path_that_no_manifest_can_hold_is_an_error_or_told_by_its_directory() {
+    let (_temp, root) = folder();
+    let deepest = dig(&root);
+    let error = scan(&root, &ScanOptions::default(), &Silent).unwrap_err();
+    assert!(
+        matches!(error, ScanError::Unrepresentable { .. }),
+        "{error}"
+    );
+    let scan = scan(&root, &skipping(), &Silent).unwrap();
+    assert_eq!(scan.entries.len(), deepest + 3);
+    let [told] = &scan.skipped[..] else {
+        panic!("{:?}", scan.skipped);
+    };
+    assert_eq!(told.reason, SkipReason::Unrepresentable);
+    assert_eq!(told.path.components().count(), deepest);
 }

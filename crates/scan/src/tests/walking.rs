@@ -9,7 +9,7 @@ use attachfs_durable::FileStamp;
 use attachfs_manifest::PathFilter;
 use tempfile::TempDir;
 
-use super::{During, file, folder, lines, scanned, skipped};
+use super::{During, file, folder, lines, policy, scanned, skipped};
 use crate::{
     Progress, ProgressEvent, ScanError, ScanOptions, Silent, SkipReason, SymlinkPolicy, scan,
 };
@@ -117,17 +117,74 @@ fn a_broken_link_is_kept_inside_and_reported_outside() {
 }
 
 #[test]
-fn circles_end() {
+fn a_circle_is_gone_round_once_and_cut_where_it_would_repeat() {
     let (temp, root) = folder();
     symlink("..", root.join("d/up")).unwrap();
     symlink("self", root.join("self")).unwrap();
+    let scan = scanned(&root, SymlinkPolicy::CollapseAll);
+    assert_eq!(
+        lines(&scan),
+        [
+            "d/",
+            "d/e/",
+            "d/f",
+            "d/up/",
+            "d/up/d/",
+            "d/up/d/e/",
+            "d/up/d/f"
+        ]
+    );
+    let cut = ["d/up/d/up", "d/up/self", "self"].map(|p| (p.to_owned(), SkipReason::LinkCycle));
+    assert_eq!(skipped(&scan), cut);
+    let kept = lines(&scanned(&root, SymlinkPolicy::CollapseEscaping));
+    assert!(kept.contains(&"d/up -> .".to_owned()), "{kept:?}");
+
+    // Through a folder beside it and back.
+    fs::remove_file(root.join("d/up")).unwrap();
+    fs::remove_file(root.join("self")).unwrap();
     symlink("../../root", temp.path().join("out/sub/root")).unwrap();
     symlink("../out", root.join("o")).unwrap();
     let scan = scanned(&root, SymlinkPolicy::CollapseAll);
-    let cycles = ["d/up", "o/sub/root", "self"].map(|p| (p.to_owned(), SkipReason::LinkCycle));
-    assert_eq!(skipped(&scan), cycles);
-    let kept = lines(&scanned(&root, SymlinkPolicy::CollapseEscaping));
-    assert!(kept.contains(&"d/up -> .".to_owned()), "{kept:?}");
+    assert!(lines(&scan).contains(&"o/sub/root/d/f".to_owned()));
+    let cut = ("o/sub/root/o".to_owned(), SkipReason::LinkCycle);
+    assert_eq!(skipped(&scan), [cut]);
+}
+
+#[test]
+fn many_links_to_one_directory_above_do_not_multiply() {
+    let (_temp, root) = folder();
+    for number in 0..30 {
+        symlink(".", root.join(format!("here{number}"))).unwrap();
+    }
+    let scan = scanned(&root, SymlinkPolicy::CollapseAll);
+    assert_eq!(scan.file_count(), 31);
+    assert_eq!(scan.skipped.len(), 30 * 30);
+}
+
+#[test]
+fn a_circle_that_a_pattern_leads_into_is_told_where_it_is_cut() {
+    let (_temp, root) = folder();
+    symlink("..", root.join("d/up")).unwrap();
+    let options = ScanOptions {
+        filter: PathFilter::new(&["d/up/d/up/*"], &[] as &[&str]).unwrap(),
+        ..policy(SymlinkPolicy::CollapseAll)
+    };
+    let scan = scan(&root, &options, &Silent).unwrap();
+    let cut = ("d/up/d/up".to_owned(), SkipReason::LinkCycle);
+    assert_eq!(skipped(&scan), [cut]);
+}
+
+#[test]
+fn a_link_to_a_name_that_no_manifest_can_hold_is_left_out_with_its_reason() {
+    let (_temp, root) = folder();
+    symlink("n".repeat(256), root.join("inside")).unwrap();
+    symlink(format!("../{}", "n".repeat(256)), root.join("outside")).unwrap();
+    for symlinks in [SymlinkPolicy::CollapseEscaping, SymlinkPolicy::CollapseAll] {
+        let scan = scanned(&root, symlinks);
+        assert_eq!(lines(&scan), ["d/", "d/e/", "d/f"]);
+        let left_out = ["inside", "outside"].map(|p| (p.to_owned(), SkipReason::LinkTooLong));
+        assert_eq!(skipped(&scan), left_out);
+    }
 }
 
 #[test]

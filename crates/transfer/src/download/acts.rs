@@ -224,7 +224,8 @@ impl Run {
     }
 
     fn make_link(&self, open: &mut Dirs<'_>, step: &LinkStep) {
-        let made = open.link(step, self.options.conflict, self.copies(&step.path));
+        let copies = self.copies(&step.path);
+        let made = open.link(step, self.options.conflict, &self.names, copies);
         let mut report = self.report.lock();
         match made {
             Ok(Linked::Made) => report.summary.processed.count += 1,

@@ -20,7 +20,7 @@ use attachfs_scan::mtime_of;
 use super::acts::Waiting;
 use super::error::{Attempt, FileError, Trouble, disk};
 use super::part::{Part, mark};
-use super::plan::{FileStep, Occupant, Place, Resolution, is_same_time, resolve};
+use super::plan::{FileStep, Occupant, Place, Resolution, is_near, resolve};
 use super::run::Run;
 use super::small::acquired;
 use super::survey::parent_bytes;
@@ -229,7 +229,7 @@ impl Run {
         known: Option<FileStamp>,
     ) -> Attempt<Likeness> {
         let failed = |error| disk(&step.path, READING, error);
-        let is_in_time = |stamp: &FileStamp| is_same_time(mtime_of(stamp), step.file.mtime);
+        let is_in_time = |stamp: &FileStamp| mtime_of(stamp) == step.file.mtime;
         let is_known = known.is_some_and(|stamp| self.is_known(path, stamp, step));
         if is_known && !step.file.runnable && known.as_ref().is_some_and(is_in_time) {
             return Ok(Likeness::Same);
@@ -267,9 +267,14 @@ impl Run {
         let wants_time = !is_in_time(&facts.stamp);
         let wants = wants_execute || wants_time;
         if wants && facts.names > 1 {
-            // Its other names may lie outside of the folder.
+            // Its other names may lie outside of the folder, so nothing is set.
             remember();
-            return Ok(Likeness::Other);
+            let is_near = is_near(mtime_of(&facts.stamp), step.file.mtime);
+            return Ok(if wants_execute || !is_near {
+                Likeness::Other
+            } else {
+                Likeness::Same
+            });
         }
         Ok(match set(&file, &facts, step, wants_execute, wants_time) {
             Ok(()) if wants => {

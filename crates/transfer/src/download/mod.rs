@@ -21,6 +21,7 @@ mod acts;
 mod error;
 mod file;
 mod large;
+mod leading;
 mod leftovers;
 mod names;
 mod part;
@@ -53,6 +54,7 @@ use crate::meter::Meter;
 use crate::run::{blocking, run_one};
 use crate::{Phase, Progress, Summary, TransferError};
 
+use leading::RootNames;
 use leftovers::Leftovers;
 use names::may_be_copy_name;
 use part::Part;
@@ -242,7 +244,7 @@ async fn place(
     let looking = async move {
         let looked = Arc::clone(&counted);
         blocking(&looked, move || {
-            let survey = survey::survey(&place.dir, changes, &counted)?;
+            let survey = survey::survey(&place.dir, &place.names, changes, &counted)?;
             let Survey { entries, leftovers } = survey;
             let reserved = reserved(&entries);
             let plan = plan::plan(entries, asked.deletes);
@@ -283,6 +285,7 @@ fn reserved(entries: &[Entry]) -> HashSet<ManifestPath> {
 struct Opened {
     /// Absolute and without symbolic links.
     real: PathBuf,
+    names: RootNames,
     dir: HeldDir,
     ground: Ground,
 }
@@ -303,7 +306,13 @@ impl Opened {
         let real = root.canonicalize().map_err(failed("find"))?;
         let dir = HeldDir::open(&real).map_err(|error| failed("open")(error.into()))?;
         let ground = Ground::open(real.clone())?;
-        Ok(Self { real, dir, ground })
+        let names = RootNames::new(&real, root);
+        Ok(Self {
+            real,
+            names,
+            dir,
+            ground,
+        })
     }
 }
 

@@ -35,8 +35,8 @@ pub(super) enum Found {
     Dir(FileStamp),
     /// A file, and how many names it has.
     File(FileStamp, u64),
-    /// A symbolic link that says this, and how many names it has.
-    Link(Vec<u8>, FileStamp, u64),
+    /// A symbolic link that leads there, if that is in the root, and how many names it has.
+    Link(Option<LinkTarget>, FileStamp, u64),
     Other,
     /// Nothing: something above it is no directory.
     InNoDirectory,
@@ -166,9 +166,9 @@ pub(super) fn resolve(conflict: Conflict, occupant: Occupant) -> Resolution {
     }
 }
 
-/// Whether two times are the same, as far as they travel: the Python client sets them through a floating
-/// point number, which moves them by up to a microsecond.
-pub(super) fn is_same_time(one: Mtime, other: Mtime) -> bool {
+/// Whether two times may be the same to somebody who cannot set them better: the Python client sets them through
+/// a floating point number, which moves them by up to a microsecond.
+pub(super) fn is_near(one: Mtime, other: Mtime) -> bool {
     one.0.abs_diff(other.0) <= 1
 }
 
@@ -332,7 +332,7 @@ impl Plan {
                 }
             },
             Node::Symlink(target) => {
-                if matches!(&found, Found::Link(text, ..) if *text == target.relative_to(&path)) {
+                if matches!(&found, Found::Link(Some(leads), ..) if *leads == target) {
                     self.links_there += 1;
                     return;
                 }

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use super::acts::AllWaiting;
 use super::error::{Attempt, FileError, Trouble};
 use super::file::cut_of;
+use super::leading::RootNames;
 use super::leftovers::Leftovers;
 use super::names::copy_name;
 use super::part::Part;
@@ -47,6 +48,7 @@ pub(super) struct Run {
     pub(super) root: HeldDir,
     /// The path of the root, for messages.
     pub(super) real: PathBuf,
+    pub(super) names: RootNames,
     pub(super) ground: Ground,
     pub(super) from: Sources,
     pub(super) options: DownloadOptions,
@@ -106,6 +108,7 @@ impl Run {
         Self {
             root: place.dir,
             real: place.real,
+            names: place.names,
             ground: place.ground,
             from,
             options: options.clone(),

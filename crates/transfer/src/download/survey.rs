@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::io;
 
 use attachfs_durable::{HeldDir, Kind};
-use attachfs_manifest::{Change, ManifestPath, PathRef};
+use attachfs_manifest::{Change, LinkTarget, ManifestPath, PathRef};
 use rustix::io::Errno;
 
+use super::leading::RootNames;
 use super::leftovers::Leftovers;
 use super::names::key_of_part;
 use super::part::left_in;
@@ -29,6 +30,7 @@ enum Looked {
 /// Looks at the path of each change. Blocks.
 pub(super) fn survey(
     root: &HeldDir,
+    names: &RootNames,
     wanted: Vec<(ManifestPath, Change)>,
     meter: &Meter,
 ) -> Result<Survey, TransferError> {
@@ -52,7 +54,7 @@ pub(super) fn survey(
             }
         };
         let found = match looked {
-            Looked::Open(dir) => found(dir, path.borrowed().name()),
+            Looked::Open(dir) => found(dir, &path, |text| names.destination(root, &path, text)),
             Looked::Not(found) => found.clone(),
         };
         meter.finished(|| path.to_string());
@@ -119,14 +121,20 @@ fn unreadable(error: &io::Error) -> String {
     format!("cannot look at what is there: {error}")
 }
 
-fn found(dir: &HeldDir, name: &[u8]) -> Found {
+/// `leading` says where a link with such a text leads.
+fn found(
+    dir: &HeldDir,
+    path: &ManifestPath,
+    leading: impl FnOnce(&[u8]) -> Option<LinkTarget>,
+) -> Found {
+    let name = path.borrowed().name();
     let looked = dir.look(name).and_then(|facts| {
         Ok(match facts {
             None => Found::Nothing,
             Some(facts) => match facts.kind {
                 Kind::Dir => Found::Dir(facts.stamp),
                 Kind::File => Found::File(facts.stamp, facts.names),
-                Kind::Link => Found::Link(dir.read_link(name)?, facts.stamp, facts.names),
+                Kind::Link => Found::Link(leading(&dir.read_link(name)?), facts.stamp, facts.names),
                 Kind::Other => Found::Other,
             },
         })

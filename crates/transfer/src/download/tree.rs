@@ -7,6 +7,7 @@ use attachfs_manifest::{ContentHash, ManifestPath, PathRef};
 use rustix::io::Errno;
 
 use super::Permissions;
+use super::leading::RootNames;
 use super::part::new_name;
 use super::plan::{Conflict, Deletion, LinkStep, Occupant, Resolution, resolve};
 use super::survey::parent_bytes;
@@ -51,9 +52,14 @@ impl<'a> Dirs<'a> {
         &mut self,
         step: &LinkStep,
         conflict: Conflict,
+        names: &RootNames,
         copies: impl Iterator<Item = io::Result<(Vec<u8>, ManifestPath)>>,
     ) -> io::Result<Linked> {
         let text = step.target.relative_to(&step.path);
+        let root = self.root;
+        let leads_there = |path: &ManifestPath, text: &[u8]| {
+            names.destination(root, path, text).as_ref() == Some(&step.target)
+        };
         let holding = self.holding(step.path.borrowed())?;
         let name = step.path.borrowed().name();
         let mut taken = step.taken;
@@ -63,6 +69,12 @@ impl<'a> Dirs<'a> {
                     // It came since.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         taken = Some(occupant_of(holding, name)?.unwrap_or(Occupant::Other));
+                        // Another download of the same was faster.
+                        if taken == Some(Occupant::Link)
+                            && leads_there(&step.path, &holding.read_link(name)?)
+                        {
+                            return Ok(Linked::There);
+                        }
                         continue;
                     }
                     made => return made.map(|()| Linked::Made),
@@ -72,7 +84,7 @@ impl<'a> Dirs<'a> {
                 Resolution::Leave(why) => Ok(Linked::Left(why)),
                 Resolution::Refuse(why) => Err(io::Error::new(io::ErrorKind::AlreadyExists, why)),
                 Resolution::Replace => replace_by_link(holding, name, &text),
-                Resolution::Copy => copy_link(holding, &text, copies),
+                Resolution::Copy => copy_link(holding, &text, leads_there, copies),
             };
         }
     }
@@ -189,7 +201,7 @@ pub(super) enum Linked {
     Made,
     /// Made under this name, beside what has its own.
     Copied(Vec<u8>),
-    /// A copy of it was there.
+    /// It, or a copy of it, is there.
     There,
     /// Not made, since this is in its place.
     Left(&'static str),
@@ -215,18 +227,20 @@ fn replace_by_link(dir: &HeldDir, name: &[u8], text: &[u8]) -> io::Result<Linked
     Ok(Linked::Made)
 }
 
-/// Makes a link under the first name of a copy that is free, unless one of those before is the same.
+/// Makes a link under the first name of a copy that is free, unless one of those before leads
+/// to the same place.
 fn copy_link(
     dir: &HeldDir,
     text: &[u8],
+    leads_there: impl Fn(&ManifestPath, &[u8]) -> bool,
     copies: impl Iterator<Item = io::Result<(Vec<u8>, ManifestPath)>>,
 ) -> io::Result<Linked> {
     for copy in copies {
-        let (name, _) = copy?;
+        let (name, path) = copy?;
         match dir.create_link(&name, text) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let is_same = occupant_of(dir, &name)? == Some(Occupant::Link)
-                    && dir.read_link(&name)? == text;
+                    && leads_there(&path, &dir.read_link(&name)?);
                 if is_same {
                     return Ok(Linked::There);
                 }

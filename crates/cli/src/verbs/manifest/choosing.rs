@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use attachfs::manifest::{Hashing, HashingPlaces, Selection, open_hash_caches};
 use attachfs::{FileList, GlobConfig};
 
-use crate::args::manifest::{Choice, Hashing as HashingArgs, Remembering, Scanning};
+use crate::args::manifest::{Choice, Extent, Hashing as HashingArgs, Remembering, Scanning};
 use crate::exit::Failure;
 use crate::places::places;
 
@@ -38,6 +38,32 @@ pub(in crate::verbs) fn globs(choice: &Choice) -> Result<Option<GlobConfig>, Fai
     Ok(Some(globs))
 }
 
+/// The patterns, and how far the folder goes: both may say what becomes of names that begin with a dot.
+pub(in crate::verbs) fn choice(choice: &Choice, extent: Extent) -> Result<Selection, Failure> {
+    let names_itself = !choice.include.is_empty() || choice.globs.is_some();
+    let leaves_out = extent.hidden() == Some(true) && !choice.exclude.is_empty();
+    if extent.hidden.is_some() && names_itself || leaves_out {
+        return Err(attachfs::Error::Usage(
+            "with patterns, names that begin with a dot are taken if --include names them: leave out --hidden"
+                .to_owned(),
+        )
+        .into());
+    }
+    Ok(Selection {
+        globs: globs(choice)?,
+        hidden: extent.hidden(),
+        cross_mounts: extent.cross_mounts(),
+        ..Selection::default()
+    })
+}
+
+/// The error for options that say something of a folder where none is given by `option`.
+pub(in crate::verbs) fn only_of_a_folder(option: &str) -> attachfs::Error {
+    attachfs::Error::Usage(format!(
+        "--hidden, --one-file-system and --cross-mounts are for a folder, given by {option}"
+    ))
+}
+
 /// What of a folder is meant.
 pub(in crate::verbs) fn selection(scanning: &Scanning) -> Result<Selection, Failure> {
     let files = match (&scanning.files_from, &scanning.optional_from) {
@@ -48,9 +74,9 @@ pub(in crate::verbs) fn selection(scanning: &Scanning) -> Result<Selection, Fail
         }),
     };
     Ok(Selection {
-        globs: globs(&scanning.choice)?,
         files,
         skip_unreadable: scanning.skip_unreadable,
+        ..choice(&scanning.choice, scanning.extent)?
     })
 }
 

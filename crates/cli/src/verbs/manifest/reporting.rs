@@ -44,7 +44,7 @@ pub(super) fn part(file: &Path, part: &Part) -> String {
     )
 }
 
-pub(super) fn skipped(skipped: &[SkippedPath]) -> String {
+pub(in crate::verbs) fn skipped(skipped: &[SkippedPath]) -> String {
     let lines = skipped
         .iter()
         .take(SHOWN)
@@ -57,6 +57,12 @@ fn more(count: usize) -> String {
         None | Some(0) => String::new(),
         Some(more) => format!("           and {more} more\n"),
     }
+}
+
+/// How many of these paths have a name that begins with a dot.
+pub(super) fn hidden(paths: &[ManifestPath]) -> u64 {
+    let is_hidden = |path: &&ManifestPath| path.components().any(|name| name.starts_with(b"."));
+    paths.iter().filter(is_hidden).count() as u64
 }
 
 /// What changed, as `deadline manifest diff --json` prints it, with more beside.

@@ -13,17 +13,25 @@ use super::paths::{DIRS, Directory, FILES, Paths, Put};
 use super::{Dialect, Kind, Style};
 use crate::path::PathRef;
 use crate::table::{Table, TooLarge};
-use crate::wire::error::{DecodeError, EntryError, EntryPlace, FieldError};
+use crate::wire::error::{DecodeError, EntryError, EntryPlace, FieldError, Note};
 use crate::wire::reader::Reader;
 use crate::wire::{Manifest, Rules, read_hash, read_hash_algorithm, read_total_size};
 use crate::{Change, ChunkSize, ContentHash, Diff, Node, Snapshot, SnapshotError};
 
-/// Reads a text of a known dialect. Gives what it says in `specificationVersion` too.
+/// What a text says.
+pub(in crate::wire) struct Decoded {
+    /// In `specificationVersion`.
+    pub(in crate::wire) version: Option<Vec<u8>>,
+    pub(in crate::wire) manifest: Manifest,
+    pub(in crate::wire) note: Option<Note>,
+}
+
+/// Reads a text of a known dialect.
 pub(in crate::wire) fn decode(
     text: &str,
     dialect: Dialect,
     rules: Rules,
-) -> Result<(Option<Vec<u8>>, Manifest), DecodeError> {
+) -> Result<Decoded, DecodeError> {
     let mut table = Table::default();
     let mut too_large = None;
     let found = walk(text, dialect, rules, |path, put| {
@@ -34,16 +42,16 @@ pub(in crate::wire) fn decode(
     })?;
     let hidden = found.hidden_directories(&table);
     for (place, directory) in found.directories.iter().enumerate() {
-        if hidden[place] {
+        let Some(path) = directory.path.as_ref().filter(|_| !hidden[place]) else {
             continue;
-        }
+        };
         let change = if directory.is_deleted {
             Change::DeleteDir
         } else {
             Change::Put(Node::Dir)
         };
-        if let Err(TooLarge) = table.push(directory.path.borrowed(), change) {
-            too_large.get_or_insert_with(|| directory.path.clone());
+        if let Err(TooLarge) = table.push(path.borrowed(), change) {
+            too_large.get_or_insert_with(|| path.clone());
         }
     }
     if let Some(path) = too_large {
@@ -57,7 +65,11 @@ pub(in crate::wire) fn decode(
         Kind::Diff => Diff::from_table(found.chunk_size, found.parent, table).map(Manifest::Diff),
     };
     match decoded {
-        Ok(manifest) => Ok((found.version, manifest)),
+        Ok(manifest) => Ok(Decoded {
+            version: found.version,
+            manifest,
+            note: found.note,
+        }),
         Err(error) => Err(found.misfit(text, dialect, rules, error)),
     }
 }
@@ -68,6 +80,7 @@ struct Found {
     chunk_size: ChunkSize,
     parent: Option<ContentHash>,
     directories: Vec<Directory>,
+    note: Option<Note>,
 }
 
 impl Found {
@@ -78,7 +91,7 @@ impl Found {
             .directories
             .iter()
             .filter(|found| found.leads_to_target);
-        let leading: HashSet<&[u8]> = leading.map(|found| found.path.as_bytes()).collect();
+        let leading: HashSet<&[u8]> = leading.map(Directory::bytes).collect();
         // Whatever is above such a directory leads to the target too, so this finds all.
         let looked_at = if leading.is_empty() { 0 } else { files.len() };
         let taken: HashSet<&[u8]> = (0..looked_at)
@@ -89,7 +102,7 @@ impl Found {
         let mut gone: Vec<bool> = Vec::with_capacity(self.directories.len());
         for found in &self.directories {
             let is_below = found.parent.is_some_and(|parent| gone[parent]);
-            let is_gone = is_below || taken.contains(found.path.as_bytes());
+            let is_gone = is_below || taken.contains(found.bytes());
             gone.push(found.leads_to_target && is_gone);
         }
         for (gone, found) in gone.iter_mut().zip(&self.directories) {
@@ -118,7 +131,7 @@ impl Found {
         let directory = self
             .directories
             .iter()
-            .rposition(|found| found.path == *wanted);
+            .rposition(|found| found.path.as_ref() == Some(wanted));
         match last.or(directory.map(|place| (DIRS, place))) {
             Some((list, index)) => {
                 let path = Some(wanted.as_bytes().into());
@@ -223,6 +236,7 @@ fn walk(
         version: version.map(|version: std::borrow::Cow<'_, [u8]>| version.into_owned()),
         chunk_size: chunk_size.unwrap_or(ChunkSize::DEFAULT),
         parent,
+        note: paths.note(),
         directories: paths.into_directories(),
     })
 }

@@ -9,12 +9,67 @@ use crate::wire::reader::Reader;
 use crate::wire::{Rules, parse_hash, read_hash, read_mtime, read_size};
 use crate::{Content, ContentHash, File, Mtime};
 
+/// What an entry is called, and whether it is deleted.
+#[derive(Default)]
+pub(super) struct Naming<'a> {
+    pub(super) name: Option<Cow<'a, [u8]>>,
+    delete: Option<bool>,
+    /// The name as later writers of the draft spell it.
+    path: Option<Cow<'a, [u8]>>,
+    /// The same of what is deleted.
+    deleted: Option<bool>,
+}
+
+impl<'a> Naming<'a> {
+    /// Reads the field that comes next, if it is one of these.
+    pub(super) fn read(
+        &mut self,
+        key: &[u8],
+        reader: &mut Reader<'a>,
+    ) -> Option<(&'static str, Result<(), FieldError>)> {
+        let rules = reader.rules();
+        Some(match key {
+            b"name" => ("name", rules.once(&mut self.name, reader.string())),
+            b"delete" => ("delete", rules.once(&mut self.delete, reader.boolean())),
+            b"path" => ("path", rules.once(&mut self.path, reader.string())),
+            b"deleted" => ("deleted", rules.once(&mut self.deleted, reader.boolean())),
+            _ => return None,
+        })
+    }
+
+    /// Whether it is spelled as in the draft, though the manifest says that it is 2025-12.
+    pub(super) fn is_path(&self) -> bool {
+        self.name.is_none() && self.path.is_some()
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        let said = if self.is_path() {
+            self.deleted
+        } else {
+            self.delete
+        };
+        said == Some(true)
+    }
+
+    pub(super) fn text(&self) -> Result<&[u8], EntryError> {
+        let text = self.name.as_deref().or(self.path.as_deref());
+        text.ok_or(EntryError::field("name", FieldError::Missing))
+    }
+}
+
+/// Where a link leads, as it is said.
+pub(super) enum Target<'a> {
+    /// By a name, as entries have one.
+    Name(Cow<'a, [u8]>),
+    /// By the text of the link itself.
+    Text(Cow<'a, [u8]>),
+}
+
 /// The fields of an entry of `files`, before they make sense together.
 #[derive(Default)]
 pub(super) struct RawFile<'a> {
-    pub(super) name: Option<Cow<'a, [u8]>>,
-    pub(super) delete: Option<bool>,
-    pub(super) target: Option<Cow<'a, [u8]>>,
+    pub(super) naming: Naming<'a>,
+    pub(super) target: Option<Target<'a>>,
     hash: Option<ContentHash>,
     chunk_hashes: Option<Arc<[ContentHash]>>,
     size: Option<u64>,
@@ -38,7 +93,10 @@ impl<'a> RawFile<'a> {
         text.skip(b"}")?;
         reader.advance(text.len());
         Some(Self {
-            name: Some(Cow::Borrowed(name)),
+            naming: Naming {
+                name: Some(Cow::Borrowed(name)),
+                ..Naming::default()
+            },
             hash: Some(hash),
             mtime: Some(mtime),
             size: Some(size),
@@ -54,26 +112,27 @@ impl<'a> RawFile<'a> {
         while let Some(key) = reader.next_key(&mut entry)? {
             let start = reader.clone();
             let (field, read) = match &*key {
-                b"name" => ("name", rules.once(&mut raw.name, reader.string())),
                 b"hash" => ("hash", rules.once(&mut raw.hash, read_hash(reader))),
                 b"mtime" => ("mtime", rules.once(&mut raw.mtime, read_mtime(reader))),
                 b"size" => ("size", rules.once(&mut raw.size, read_size(reader))),
                 b"runnable" => ("runnable", rules.once(&mut raw.runnable, reader.boolean())),
-                b"delete" => ("delete", rules.once(&mut raw.delete, reader.boolean())),
                 b"symlink" => ("symlink", rules.once(&mut raw.target, read_target(reader))),
                 // As one of the writers of the draft spelled it.
                 b"symlink_target" => (
                     "symlink_target",
-                    rules.once(&mut raw.target, reader.string()),
+                    rules.once(&mut raw.target, reader.string().map(Target::Text)),
                 ),
                 b"chunkhashes" => {
                     let read = read_chunk_hashes(reader);
                     ("chunkhashes", rules.once(&mut raw.chunk_hashes, read))
                 }
-                _ => {
-                    reader.skip()?;
-                    continue;
-                }
+                key => match raw.naming.read(key, reader) {
+                    Some(read) => read,
+                    None => {
+                        reader.skip()?;
+                        continue;
+                    }
+                },
             };
             if let Err(error) = read
                 && !passes_over(reader, start, field, &error)?
@@ -131,7 +190,7 @@ pub(super) fn passes_over<'a>(
     error: &FieldError,
 ) -> Result<bool, EntryError> {
     let is_passed = reader.rules() == Rules::Lenient
-        && !matches!(field, "name" | "chunkhashes")
+        && !matches!(field, "name" | "path" | "chunkhashes")
         && matches!(error, FieldError::Json(_));
     if is_passed {
         *reader = start;
@@ -152,19 +211,21 @@ pub(super) fn refuse(
     Ok(())
 }
 
-/// `{"name":TARGET}`.
-fn read_target<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>, FieldError> {
+/// `{"name":TARGET}`, or `{"target":TEXT}`.
+fn read_target<'a>(reader: &mut Reader<'a>) -> Result<Target<'a>, FieldError> {
     let rules = reader.rules();
-    let mut name = None;
+    let (mut name, mut text) = (None, None);
     let mut symlink = reader.open_object()?;
     while let Some(key) = reader.next_key(&mut symlink)? {
         match &*key {
             b"name" => rules.once(&mut name, reader.string())?,
+            b"target" => rules.once(&mut text, reader.string())?,
             _ => reader.skip()?,
         }
     }
+    let target = name.map(Target::Name).or(text.map(Target::Text));
     let missing = EntryError::field("name", FieldError::Missing);
-    name.ok_or_else(|| FieldError::Target(Box::new(missing)))
+    target.ok_or_else(|| FieldError::Target(Box::new(missing)))
 }
 
 fn read_chunk_hashes(reader: &mut Reader<'_>) -> Result<Arc<[ContentHash]>, FieldError> {
@@ -202,9 +263,9 @@ mod tests {
                 let mut general = quick.clone();
                 if let Some(raw) = RawFile::read_canonical(&mut quick) {
                     let read = RawFile::read(&mut general).unwrap();
-                    prop_assert_eq!((raw.delete, &raw.target), (None, &None));
-                    prop_assert_eq!((read.delete, &read.target), (None, &None));
-                    prop_assert_eq!(&raw.name, &read.name);
+                    prop_assert!(!raw.naming.is_deleted() && raw.target.is_none());
+                    prop_assert!(!read.naming.is_deleted() && read.target.is_none());
+                    prop_assert_eq!(&raw.naming.name, &read.naming.name);
                     prop_assert_eq!(raw.into_file(), read.into_file());
                     prop_assert_eq!(quick.rest(), general.rest());
                 }

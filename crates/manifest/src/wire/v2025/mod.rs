@@ -18,14 +18,16 @@
 //! In an absolute manifest a name at the root is `/name`; of a Windows machine it is `C:`. In the draft
 //! (`manifestVersion` `2025-12-04-beta`, source: the public repositories `rusty-attachments` of January
 //! 2026) `dirs` lists only what the writer was given, so a name may spell its whole path; files are cut
-//! at 256 MiB; it is a diff if it has `parentManifestHash`.
+//! at 256 MiB; it is a diff if it has `parentManifestHash`; the target of a link is the link's own text, from the
+//! link's directory. What those repositories wrote later says `specificationVersion` as 2025-12 does, but
+//! spells its entries otherwise: `path`, `deleted`, `symlink: {"target": text}`, each as in the draft.
 
 mod decode;
 mod encode;
 mod entry;
 mod paths;
 
-pub(super) use decode::decode;
+pub(super) use decode::{Decoded, decode};
 pub(super) use encode::{encode_diff, encode_snapshot};
 
 use super::{DecodeError, Format, Rules};

@@ -219,3 +219,82 @@ async fn links_are_copied_left_or_replaced_like_files() {
     assert_eq!(fs::read_link(setup.at("l")).unwrap(), PathBuf::from("t"));
     assert_eq!(setup.names(), ["l", "l (1)", "t"]);
 }
+
+#[tokio::test]
+async fn a_link_that_is_spelled_otherwise_is_the_same_and_keeps_its_text() {
+    let mut setup = Setup::new();
+    let wanted = snapshot([
+        ("d/t", setup.file("t")),
+        ("d/up", link("d/t")),
+        ("l", link("d/t")),
+        ("m", link("d/t")),
+    ]);
+    setup.there("d/other", "");
+    let texts = [
+        ("l", format!("{}/d/t", setup.root().display())),
+        ("m", "./d/../d/t".to_owned()),
+        ("d/up", "../d/./t".to_owned()),
+    ];
+    for (name, text) in &texts {
+        std::os::unix::fs::symlink(text, setup.at(name)).unwrap();
+    }
+    for conflict in [Conflict::CreateCopy, Conflict::Overwrite, Conflict::Skip] {
+        setup.options.conflict = conflict;
+        let report = setup.place(&wanted).await;
+        assert_eq!((&report.copied[..], &report.left[..]), (&[][..], &[][..]));
+        assert_eq!(setup.names(), ["d", "l", "m"]);
+        for (name, text) in &texts {
+            let there = fs::read_link(setup.at(name)).unwrap();
+            assert_eq!(there.to_str(), Some(&text[..]), "{conflict:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_leads_elsewhere_is_another_whatever_its_text_looks_like() {
+    let setup = Setup::new();
+    let wanted = snapshot([
+        ("d/e/x", setup.file("x")),
+        ("d/t", setup.file("t")),
+        ("l", link("d/t")),
+        ("near", link("d/e")),
+        ("t", setup.file("other")),
+    ]);
+    setup.place(&wanted).await;
+    fs::remove_file(setup.at("l")).unwrap();
+    // As text `t`, but it leads to `d/t` through a link: nobody has to find that out.
+    std::os::unix::fs::symlink("near/../t", setup.at("l")).unwrap();
+    let report = setup.place(&wanted).await;
+    assert_eq!(report.copied, [copied("l", "l (1)")]);
+    let again = setup.place(&wanted).await;
+    assert_eq!(again.copied, []);
+    assert_eq!(setup.names(), ["d", "l", "l (1)", "near", "t"]);
+}
+
+#[tokio::test]
+async fn a_time_that_is_off_by_a_microsecond_is_corrected_but_not_under_several_names() {
+    let setup = Setup::new();
+    let wanted = snapshot([("a", setup.file("a")), ("b", setup.file("b"))]);
+    let micros = |name: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = fs::metadata(setup.at(name)).unwrap();
+        meta.mtime() * 1_000_000 + meta.mtime_nsec() / 1000
+    };
+    for by in [-1, 1] {
+        for name in ["a", "b"] {
+            setup.there(name, name);
+            let time = std::time::Duration::from_micros((TIME + by) as u64);
+            let file = fs::File::options()
+                .write(true)
+                .open(setup.at(name))
+                .unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + time).unwrap();
+        }
+        let other = setup.temp.path().join("other");
+        fs::hard_link(setup.at("b"), &other).unwrap();
+        let report = setup.place(&wanted).await;
+        assert_eq!(report.copied, []);
+        assert_eq!((micros("a"), micros("b")), (TIME, TIME + by));
+        fs::remove_file(other).unwrap();
+    }
+}

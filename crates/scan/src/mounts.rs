@@ -1,0 +1,195 @@
+//! Mounts below what is scanned, and which of them a scan goes into.
+//!
+//! They are known from the kernel's table, read once before anything else: a mount that hangs is left alone
+//! without having been asked, for a look at its directory would wait for it. A mount that the scan begins in
+//! is none of them: whoever names a place in a mount means it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use attachfs_durable::{Mounted, mounted};
+
+use crate::ScanError;
+use crate::os::path_bytes;
+use crate::place::Place;
+
+/// What kind of file system a mount of attachfs is.
+const OWN_KIND: &str = "fuse.attachfs";
+
+/// Which mounts below its folders a scan goes into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CrossMounts {
+    /// Those of other file systems; one of attachfs is an error that names it
+    /// ([`ScanError::OwnMount`](crate::ScanError::OwnMount)). Its files would all be fetched, and are in a store
+    /// already; left out silently, they would be missed.
+    #[default]
+    Foreign,
+    /// All of them.
+    All,
+    /// None that shows another file system than those of the folders. A directory where one is mounted is an
+    /// entry without what is in it; it and links that are to be replaced by something there are in
+    /// [`Scan::skipped`](crate::Scan::skipped).
+    None,
+}
+
+/// What becomes of a place where something is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Border {
+    /// It is attachfs's, and nobody said that it is meant.
+    Own,
+    /// It is left out.
+    Other,
+}
+
+/// The places that a scan does not go into.
+#[derive(Debug, Default)]
+pub(crate) struct Mounts {
+    borders: HashMap<PathBuf, Border>,
+}
+
+impl Mounts {
+    /// `roots` are where the scan begins: absolute, without links.
+    pub(crate) fn read(cross: CrossMounts, roots: &[&Path]) -> Result<Self, ScanError> {
+        if cross == CrossMounts::All {
+            return Ok(Self::default());
+        }
+        let table = mounted()
+            .map_err(|error| ScanError::io("read", Path::new("/proc/self/mountinfo"), error))?;
+        Ok(Self::of(cross, roots, &table))
+    }
+
+    fn of(cross: CrossMounts, roots: &[&Path], table: &[Mounted]) -> Self {
+        let device_of = |root: &Path| {
+            let holding = |mount: &&Mounted| root.starts_with(&mount.point);
+            // Of several at one place the last one counts.
+            let mount = table
+                .iter()
+                .filter(holding)
+                .max_by_key(|mount| mount.point.components().count());
+            mount.map(|mount| mount.device.as_str())
+        };
+        let devices: Vec<_> = roots.iter().filter_map(|root| device_of(root)).collect();
+        let mut borders = HashMap::new();
+        for mount in table {
+            let border = match cross {
+                CrossMounts::Foreign => (mount.kind == OWN_KIND).then_some(Border::Own),
+                CrossMounts::None => {
+                    (!devices.contains(&mount.device.as_str())).then_some(Border::Other)
+                }
+                CrossMounts::All => None,
+            };
+            // What is mounted there later covers it.
+            borders.remove(&mount.point);
+            let is_meant = roots.iter().any(|root| root.starts_with(&mount.point));
+            if let Some(border) = border
+                && !is_meant
+            {
+                borders.insert(mount.point.clone(), border);
+            }
+        }
+        Self { borders }
+    }
+
+    /// Whether the scan goes everywhere.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.borders.is_empty()
+    }
+
+    /// What is mounted at a name in a directory.
+    pub(crate) fn at(&self, place: &Place, name: &[u8]) -> Option<Border> {
+        if self.borders.is_empty() {
+            return None;
+        }
+        self.borders.get(&place.real_child(name)).copied()
+    }
+
+    /// The mount at or above an absolute path.
+    pub(crate) fn around(&self, path: &Path) -> Option<(&Path, Border)> {
+        if self.borders.is_empty() {
+            return None;
+        }
+        let mut above = path.ancestors();
+        let found = above.find_map(|path| self.borders.get_key_value(path));
+        found.map(|(point, border)| (point.as_path(), *border))
+    }
+
+    /// [`around`](Self::around) the place where the text of a link in a directory leads, before anybody looks
+    /// there.
+    pub(crate) fn around_link(&self, place: &Place, text: &[u8]) -> Option<(&Path, Border)> {
+        if self.borders.is_empty() {
+            return None;
+        }
+        let full = place.real().join(OsStr::from_bytes(text));
+        let full = crate::links::normalize(path_bytes(&full));
+        self.around(Path::new(OsStr::from_bytes(&full)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(point: &str, device: &str, kind: &str) -> Mounted {
+        Mounted {
+            point: point.into(),
+            device: device.to_owned(),
+            kind: kind.to_owned(),
+        }
+    }
+
+    fn borders(cross: CrossMounts, roots: &[&str], table: &[Mounted]) -> Vec<(String, Border)> {
+        let roots: Vec<_> = roots.iter().map(Path::new).collect();
+        let mounts = Mounts::of(cross, &roots, table);
+        let all = mounts.borders.into_iter();
+        let mut all: Vec<_> = all
+            .map(|(point, border)| (point.display().to_string(), border))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    fn table() -> [Mounted; 5] {
+        [
+            mount("/", "8:1", "ext4"),
+            mount("/proj/disk", "8:2", "xfs"),
+            mount("/proj/bind", "8:1", "ext4"),
+            mount("/proj/out", "0:50", OWN_KIND),
+            mount("/proj/sub/out", "0:51", OWN_KIND),
+        ]
+    }
+
+    #[test]
+    fn own_mounts_are_borders_and_those_that_a_scan_begins_in_are_not() {
+        let own = |path: &str| (path.to_owned(), Border::Own);
+        let found = borders(CrossMounts::Foreign, &["/proj"], &table());
+        assert_eq!(found, [own("/proj/out"), own("/proj/sub/out")]);
+        let found = borders(CrossMounts::Foreign, &["/proj/out/d"], &table());
+        assert_eq!(found, [own("/proj/sub/out")]);
+        let found = borders(CrossMounts::Foreign, &["/proj", "/proj/out"], &table());
+        assert_eq!(found, [own("/proj/sub/out")]);
+    }
+
+    #[test]
+    fn other_file_systems_are_borders_and_other_mounts_of_the_same_are_not() {
+        let other = |path: &str| (path.to_owned(), Border::Other);
+        let found = borders(CrossMounts::None, &["/proj"], &table());
+        let expected = ["/proj/disk", "/proj/out", "/proj/sub/out"].map(other);
+        assert_eq!(found, expected);
+        let found = borders(CrossMounts::None, &["/proj/disk/d"], &table());
+        let expected = ["/proj/bind", "/proj/out", "/proj/sub/out"].map(other);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_covers_a_mount_counts_in_its_place() {
+        let table = [
+            mount("/", "8:1", "ext4"),
+            mount("/m", "0:50", OWN_KIND),
+            mount("/m", "8:1", "ext4"),
+        ];
+        assert_eq!(borders(CrossMounts::Foreign, &["/"], &table), []);
+        assert_eq!(borders(CrossMounts::None, &["/"], &table), []);
+    }
+}
