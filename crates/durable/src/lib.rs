@@ -25,6 +25,7 @@ mod group;
 mod held;
 mod lock;
 mod own;
+mod own_dir;
 mod space;
 mod staged;
 mod stamp;
@@ -37,7 +38,8 @@ pub use error::DurableError;
 pub use group::GroupSync;
 pub use held::{Facts, Follow, HeldDir, Kind, reserve, set_modified, share_file};
 pub use lock::FileLock;
-pub use own::{OwnFile, check_own_dir};
+pub use own::{OwnFile, check_own_dir, check_own_file, open_to_append};
+pub use own_dir::{Found, OwnDir, create_own_file, open_own_file, publish_own_file, read_own_file};
 pub use space::{Space, space};
 pub use staged::{
     Staged, is_staged_name, publish, publish_if_absent, publish_shared, sweep_abandoned,
