@@ -30,6 +30,7 @@ mod programs;
 mod random;
 mod semantics;
 mod server;
+mod sessions;
 mod stores;
 mod tree;
 mod uploading;

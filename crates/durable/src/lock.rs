@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::At as _;
-use crate::own::{Wanted, because_of_link, check};
+use crate::own::{Wanted, because, check};
 use crate::{DurableError, platform};
 
 /// An exclusive lock on a file, held until it is dropped or the process ends, however it ends.
@@ -22,7 +22,8 @@ impl FileLock {
     /// is this user's alone, and no link: who else could open it could keep the lock for ever.
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>, DurableError> {
         const DOING: &str = "open the lock";
-        let file = platform::open_lock_file(path).map_err(|error| because_of_link(path, error));
+        let file =
+            platform::open_lock_file(path).map_err(|error| because(path, Wanted::File, error));
         Self::take(path, file.at(DOING, path)?)
     }
 
@@ -45,7 +46,7 @@ impl FileLock {
         let file = match platform::open_to_read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             file => file
-                .map_err(|error| because_of_link(path, error))
+                .map_err(|error| because(path, Wanted::File, error))
                 .at("open the lock", path)?,
         };
         Self::is_taken(path, &file)

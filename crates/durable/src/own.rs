@@ -124,7 +124,7 @@ pub fn check_own_file(path: &Path) -> Result<(), DurableError> {
 /// files in its directory could have prepared them. Others may be allowed to write to it. A character
 /// device such as `/dev/null` is taken as it is. Never waits for the other end of a pipe.
 pub fn open_to_append(path: &Path) -> Result<File, DurableError> {
-    let file = platform::open_to_append(path).map_err(|error| because_of_link(path, error));
+    let file = platform::open_to_append(path).map_err(|error| because(path, Wanted::File, error));
     let file = file.at("open", path)?;
     let meta = file.metadata().at("look at", path)?;
     if platform::is_character_device(&meta) {
@@ -147,10 +147,12 @@ pub fn open_to_append(path: &Path) -> Result<File, DurableError> {
     Err(DurableError::new("write to", path, distrust))
 }
 
-/// Says that it is a link if that is why it could not be opened.
-pub(crate) fn because_of_link(path: &Path, error: io::Error) -> io::Error {
-    match path.symlink_metadata() {
-        Ok(meta) if meta.is_symlink() => Distrust::Link.into(),
+/// Says what stands in the way, if that is why something could not be opened.
+pub(crate) fn because(path: &Path, wanted: Wanted, error: io::Error) -> io::Error {
+    match (path.symlink_metadata(), wanted) {
+        (Ok(meta), _) if meta.is_symlink() => Distrust::Link.into(),
+        (Ok(meta), Wanted::Dir) if !meta.is_dir() => Distrust::Kind(wanted).into(),
+        (Ok(meta), Wanted::File) if !meta.is_file() => Distrust::Kind(wanted).into(),
         _ => error,
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dir::parent_of;
 use crate::error::At as _;
-use crate::own::{Wanted, because_of_link, check};
+use crate::own::{Distrust, Wanted, because, check};
 use crate::staged::PREFIX;
 use crate::{DurableError, FileLock, HeldDir, Kind, create_private_dir, platform};
 
@@ -49,7 +49,7 @@ impl OwnDir {
     fn open_any(path: &Path) -> Result<Self, DurableError> {
         // What ends in a slash would be followed.
         let path: PathBuf = path.components().collect();
-        let held = HeldDir::open_last(&path).map_err(|error| because_of_link(&path, error));
+        let held = HeldDir::open_last(&path).map_err(|error| because(&path, Wanted::Dir, error));
         let held = held.at("open the directory", &path)?;
         Ok(Self { path, held })
     }
@@ -100,7 +100,7 @@ impl OwnDir {
         let dir = Self::open_any(&path)?;
         let meta = dir.held.metadata().at("look at", &path)?;
         match check(&meta, Wanted::Dir) {
-            Ok(()) | Err(crate::own::Distrust::Mode(_)) => {}
+            Ok(()) | Err(Distrust::Mode(_)) => {}
             distrusted => distrusted.at("trust", &path)?,
         }
         if !dir.names()?.is_empty() {
@@ -144,7 +144,7 @@ impl OwnDir {
     pub fn dir(&self, name: &str) -> Result<Self, DurableError> {
         let path = self.at(name);
         let held = self.held.dir(name.as_bytes());
-        let held = held.map_err(|error| self.because(name, error));
+        let held = held.map_err(|error| self.because(name, Wanted::Dir, error));
         let held = held.at("open the directory", &path)?;
         let dir = Self { path, held };
         dir.check()?;
@@ -202,18 +202,22 @@ impl OwnDir {
 
     fn own(&self, name: &str, opened: io::Result<File>) -> Result<File, DurableError> {
         let path = self.at(name);
-        let opened = opened.map_err(|error| self.because(name, error));
+        let opened = opened.map_err(|error| self.because(name, Wanted::File, error));
         let file = opened.at("open", &path)?;
         check(&file.metadata().at("look at", &path)?, Wanted::File).at("trust", &path)?;
         Ok(file)
     }
 
     /// Says what stands in the way, if that is why a name could not be opened.
-    fn because(&self, name: &str, error: io::Error) -> io::Error {
-        use crate::own::Distrust;
-        match self.held.look(name.as_bytes()) {
-            Ok(Some(facts)) if facts.kind == Kind::Link => Distrust::Link.into(),
-            Ok(Some(facts)) if facts.kind == Kind::Other => Distrust::Kind(Wanted::File).into(),
+    fn because(&self, name: &str, wanted: Wanted, error: io::Error) -> io::Error {
+        match (self.held.look(name.as_bytes()), wanted) {
+            (Ok(Some(facts)), _) if facts.kind == Kind::Link => Distrust::Link.into(),
+            (Ok(Some(facts)), Wanted::Dir) if facts.kind != Kind::Dir => {
+                Distrust::Kind(wanted).into()
+            }
+            (Ok(Some(facts)), Wanted::File) if facts.kind != Kind::File => {
+                Distrust::Kind(wanted).into()
+            }
             _ => error,
         }
     }
@@ -335,4 +339,94 @@ fn split(path: &Path) -> Result<(OwnDir, String), DurableError> {
     let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename));
     let name = name.at("open", path)?.to_owned();
     Ok((OwnDir::open(parent_of(path))?, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_directory_is_claimed_if_it_is_missing_or_empty_and_left_alone_otherwise() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a/b");
+        let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
+        assert_eq!((found, mode(&path)), (Found::Nothing, 0o700));
+        dir.remove().unwrap();
+        assert!(!path.exists());
+
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o1777)).unwrap();
+        let (_, found) = OwnDir::claim(&path).unwrap().unwrap();
+        assert_eq!((found, mode(&path)), (Found::Empty { mode: 0o1777 }, 0o700));
+
+        fs::write(path.join("f"), "precious").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        assert!(OwnDir::claim(&path).unwrap().is_none());
+        assert_eq!(mode(&path), 0o755);
+
+        symlink(temp.path().join("elsewhere"), temp.path().join("link")).unwrap();
+        let error = OwnDir::claim(&temp.path().join("link")).unwrap_err();
+        assert_eq!(error.source.to_string(), "it is a symbolic link");
+        assert!(!temp.path().join("elsewhere").exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_held_stays_the_same_when_another_takes_its_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let (path, moved) = (temp.path().join("d"), temp.path().join("moved"));
+        let (dir, _) = OwnDir::claim(&path).unwrap().unwrap();
+        fs::rename(&path, &moved).unwrap();
+        symlink(temp.path(), &path).unwrap();
+        dir.publish("f", b"text").unwrap();
+        dir.create_dir("below").unwrap().create_file("g").unwrap();
+        assert_eq!(dir.names().unwrap(), ["below", "f"]);
+        assert!(moved.join("below/g").exists());
+        assert!(!temp.path().join("f").exists());
+        // What has the name now is not what is to be removed.
+        dir.dir("below").unwrap().remove_file("g").unwrap();
+        dir.remove_dir("below").unwrap();
+        dir.remove_file("f").unwrap();
+        dir.remove().unwrap();
+        assert!(path.is_symlink() && moved.exists());
+    }
+
+    #[test]
+    fn nothing_in_a_directory_is_reached_through_a_link_or_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, _) = OwnDir::claim(&temp.path().join("d")).unwrap().unwrap();
+        let victim = temp.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, dir.at("link")).unwrap();
+        symlink(temp.path(), dir.at("dir")).unwrap();
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, dir.at("fifo"), kind, 0o600.into(), 0).unwrap();
+        fs::create_dir(dir.at("real")).unwrap();
+        let reason = |error: DurableError| error.source.to_string();
+        for (name, why) in [
+            ("link", "it is a symbolic link"),
+            ("fifo", "it is no regular file"),
+            ("real", "it is no regular file"),
+        ] {
+            assert_eq!(reason(dir.read(name).unwrap_err()), why);
+            assert_eq!(reason(dir.open_file_to_write(name).unwrap_err()), why);
+            assert_eq!(reason(dir.lock(name).unwrap_err()), why);
+            assert_eq!(reason(dir.is_locked(name).unwrap_err()), why);
+            dir.create_file(name).unwrap_err();
+        }
+        assert_eq!(reason(dir.dir("dir").unwrap_err()), "it is a symbolic link");
+        assert_eq!(
+            reason(dir.make_dir("fifo").unwrap_err()),
+            "it is no directory"
+        );
+        dir.publish("link", b"text").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert_eq!(dir.read("link").unwrap(), b"text");
+    }
 }

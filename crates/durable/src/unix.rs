@@ -52,11 +52,17 @@ pub(crate) fn dir_mode(path: &Path) -> io::Result<u32> {
     Ok(fs::metadata(path)?.mode() & 0o777)
 }
 
-/// Creates one directory with exactly this mode, whatever the umask is.
+/// Creates one directory with exactly this mode, whatever the umask is. In a directory that others can write
+/// to they may put something else in its place at once: that is never given the mode.
 pub(crate) fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     fs::DirBuilder::new().mode(mode).create(path)?;
-    if dir_mode(path)? != mode {
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits() as i32);
+    let created = options.open(path)?;
+    let meta = created.metadata()?;
+    if meta.mode() & 0o777 != mode && meta.uid() == me() {
+        created.set_permissions(Permissions::from_mode(mode))?;
     }
     Ok(())
 }

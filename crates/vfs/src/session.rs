@@ -22,6 +22,7 @@
 //! open. Nothing here is deleted but by `discard`, and by that only what is in this list.
 
 mod discard;
+mod error;
 
 use std::fmt;
 use std::fs::File;
@@ -30,15 +31,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use attachfs_durable::{
-    DurableError, FileLock, Found, OwnDir, create_private_dir, publish_own_file,
-};
+use attachfs_durable::{FileLock, Found, OwnDir, create_private_dir, publish_own_file};
 use attachfs_manifest::{ContentHash, ManifestPath};
 use attachfs_store::S3Access;
 use attachfs_tree::{Ino, LayerOptions, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use self::discard::{Layout, Part, nothing};
+pub use self::error::SessionError;
 use crate::overlay::Scratch;
 
 /// The version of the directory that this code writes and reads. It changes when the same manifests get
@@ -62,9 +62,6 @@ const WORK: &str = "work";
 const SOCKET: &str = "control.sock";
 const LOG: &str = "log";
 const MOUNT: &str = "mnt";
-
-/// How many names an error lists.
-const LISTED: usize = 4;
 
 /// How often and how quickly a lock is tried that someone else has.
 const LOCK_TRIES: u32 = 20;
@@ -205,105 +202,12 @@ impl SessionMeta {
     pub const FORMAT: u32 = FORMAT;
 }
 
-/// Why a session's directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// Another process has the session.
-    #[error("the session {} is in use by another process", .0.display())]
-    InUse(PathBuf),
-    /// There is something where a new session should go.
-    #[error(
-        "{} is not empty ({}): a session is made only in a directory that is empty or not there yet; \
-         name another one, or move away what is in it", dir.display(), listed(names)
-    )]
-    NotEmpty {
-        /// The directory.
-        dir: PathBuf,
-        /// What is in it.
-        names: Vec<String>,
-    },
-    /// A directory of a session holds what no session makes.
-    #[error(
-        "nothing was deleted: {} holds what attachfs did not make there: {}; move that away and \
-         discard the session again", dir.display(), foreign(names, *more)
-    )]
-    Foreign {
-        /// The session.
-        dir: PathBuf,
-        /// What it holds.
-        names: Vec<PathBuf>,
-        /// How much more than that.
-        more: usize,
-    },
-    /// There is a session already where a new one should go.
-    #[error("there is a session in {} already; commit or discard it, or name another directory", .0.display())]
-    Exists(PathBuf),
-    /// No session there.
-    #[error("there is no session in {}", .0.display())]
-    Missing(PathBuf),
-    /// The description cannot be understood.
-    #[error("the description of the session {} cannot be read", path.display())]
-    Description {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The session was made by a program of another time.
-    #[error(
-        "the session {} has format {found}, this program reads {FORMAT}: commit or discard it with \
-         the attachfs {} that made it", path.display(), program.as_deref().unwrap_or("version")
-    )]
-    Format {
-        /// The session.
-        path: PathBuf,
-        /// What it says.
-        found: u32,
-        /// The version of the program that made it, if it says so.
-        program: Option<String>,
-    },
-    /// One of the manifests is not what it was.
-    #[error("the manifest {} of the session is damaged: its hash is {found}, not {expected}", path.display())]
-    DamagedBase {
-        /// The file.
-        path: PathBuf,
-        /// What the description says.
-        expected: ContentHash,
-        /// What the bytes have.
-        found: ContentHash,
-    },
-    /// What is on the disk cannot be used: the operating system refused, or it is not this user's alone.
-    #[error(transparent)]
-    Durable(#[from] DurableError),
-}
-
 /// What every version of the description has.
 #[derive(Deserialize)]
 struct Versioned {
     format: u32,
     #[serde(default)]
     program: Option<String>,
-}
-
-fn listed(names: &[String]) -> String {
-    let mut text = names[..names.len().min(LISTED)].join(", ");
-    if names.len() > LISTED {
-        text += &format!(" and {} more", names.len() - LISTED);
-    }
-    text
-}
-
-fn foreign(names: &[PathBuf], more: usize) -> String {
-    let names: Vec<_> = names
-        .iter()
-        .map(|name| name.display().to_string())
-        .collect();
-    let mut text = names.join(", ");
-    if more > 0 {
-        text += &format!(" and {more} more");
-    }
-    text
 }
 
 /// What is in `session.json`.
@@ -342,8 +246,23 @@ impl Session {
             Found::Nothing => None,
             Found::Empty { mode } => Some(mode),
         };
-        // Whoever else found the directory empty at this moment has made its lock before or will fail.
-        drop(claimed.create_file(LOCK)?);
+        // Whoever else found the directory empty at this moment makes this file first, or not at all.
+        match claimed.create_file(LOCK) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(Self::not_empty(dir)?);
+            }
+            Err(error) => {
+                let undone = match found {
+                    Found::Nothing => claimed.remove(),
+                    Found::Empty { mode } => claimed.set_mode(mode),
+                };
+                if let Err(failure) = undone {
+                    tracing::warn!(error = %failure, "a directory for a session stays behind");
+                }
+                return Err(error.into());
+            }
+        }
         let lock = Self::lock(&claimed)?;
         let session = Self {
             dir: claimed,
