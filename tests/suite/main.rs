@@ -32,6 +32,7 @@ mod random;
 mod scanning;
 mod semantics;
 mod server;
+mod sessions;
 mod stores;
 mod tree;
 mod uploading;

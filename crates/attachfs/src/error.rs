@@ -193,6 +193,32 @@ pub enum Error {
         /// Their ids.
         ids: String,
     },
+    /// A session whose directory is not there now.
+    #[error(
+        "session {id} in {} cannot be reached; is its disk mounted? If it is gone for good, \
+         `attachfs discard --forget {id}` takes it from the list", dir.display()
+    )]
+    Unreachable {
+        /// The session.
+        id: attachfs_vfs::SessionId,
+        /// Where it should be.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A session in whose place there is another one.
+    #[error("{}", replaced(id.as_ref(), entry, dir, found))]
+    Replaced {
+        /// What the list knows it by.
+        entry: PathBuf,
+        /// The session that is lost, if the list's name is one of a session.
+        id: Option<attachfs_vfs::SessionId>,
+        /// Where it was.
+        dir: PathBuf,
+        /// The session that is there.
+        found: attachfs_vfs::SessionId,
+    },
     /// A session that is in use and does not answer.
     #[error("the session {} is in use by a process that does not answer; it may be committing it", .0.display())]
     NoAnswer(PathBuf),
@@ -252,6 +278,25 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+}
+
+fn replaced(
+    id: Option<&attachfs_vfs::SessionId>,
+    entry: &std::path::Path,
+    dir: &std::path::Path,
+    found: &attachfs_vfs::SessionId,
+) -> String {
+    let dir = dir.display();
+    match id {
+        Some(id) => format!(
+            "session {id} is lost: {dir}, where it was, holds session {found} now; \
+             `attachfs list --prune` forgets it"
+        ),
+        None => format!(
+            "{} is session {found}, under a name that is not its own",
+            entry.display()
+        ),
+    }
 }
 
 fn unhashed(first: &ManifestPath, count: usize) -> String {
@@ -356,6 +401,8 @@ impl Error {
             Self::ReadManifest { .. }
             | Self::Encode(_)
             | Self::Cache(_)
+            | Self::Unreachable { .. }
+            | Self::Replaced { .. }
             | Self::Command { .. }
             | Self::Durable(_)
             | Self::Io { .. } => Class::Other,
@@ -465,11 +512,12 @@ fn class_of_fetch(error: &FetchError, unfinished: Class) -> Class {
 fn class_of_session(error: &SessionError) -> Class {
     match error {
         SessionError::InUse(_) => Class::Busy,
+        SessionError::NotEmpty { .. } => Class::Usage,
         SessionError::DamagedBase { .. } | SessionError::Description { .. } => Class::Integrity,
         SessionError::Exists(_)
         | SessionError::Missing(_)
         | SessionError::Format { .. }
-        | SessionError::Io { .. }
+        | SessionError::Foreign { .. }
         | SessionError::Durable(_) => Class::Other,
     }
 }

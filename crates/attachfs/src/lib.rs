@@ -15,6 +15,7 @@
 pub mod bulk;
 mod control;
 mod download;
+mod ended;
 mod error;
 mod exposed;
 mod index;
@@ -34,6 +35,7 @@ mod store;
 mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
+pub use attachfs_durable::open_to_append;
 pub use attachfs_jobs::{
     ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
     StepId, TaskId,
@@ -60,6 +62,7 @@ pub use control::StepHook;
 pub use download::{
     DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests, real_folder,
 };
+pub use ended::{EndedCommit, EndedSession, ended_sessions, find_ended};
 pub use error::{Class, Error};
 pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
@@ -67,7 +70,7 @@ pub use limits::{OpenFiles, raise_open_files};
 pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};
 pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;
-pub use registry::{Found, SessionState, find, sessions};
+pub use registry::{Found, Pruned, SessionState, find, forget, prune, sessions};
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffReport, Fetched, PublishedManifest,
     StatusReport,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use attachfs_commit::Observer;
 use attachfs_mount::{
-    ControlServer, Failure, FailureKind, MountOptions, Mounted, Unmount, UnmountError,
+    ControlServer, Failure, FailureKind, MountError, MountOptions, Mounted, Unmount, UnmountError,
 };
 use attachfs_tree::{BaseTree, LayerOptions, Timestamp};
 use attachfs_vfs::{Counters, Session, SessionId, SessionMeta, Settings, Vfs};
@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
 use crate::control::{Service, StepHook};
+use crate::ended::remember;
 use crate::index::{ground, ground_of};
 use crate::live::{Live, fetcher};
 use crate::manifests::ManifestBytes;
@@ -144,6 +145,9 @@ impl Mount {
         // The working directory may change, and others are told of it.
         let dir = absolute(&dir)?;
         let mount_point = place(&request.mount_point, &dir)?;
+        if let (MountPoint::At(path), true) = (&request.mount_point, fresh) {
+            is_there(path)?;
+        }
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
@@ -274,7 +278,12 @@ impl Mount {
         self.control.shut_down().await;
         match self.session {
             Some(session) => session.discard()?,
-            None if ended.is_some_and(|ended| ended.done) => self.active.live.vfs.discard()?,
+            None if ended.is_some_and(|ended| ended.done) => {
+                let Live { vfs, meta, .. } = &self.active.live;
+                // What it published is known from here on without it.
+                remember(&self.places, meta, &vfs.commits())?;
+                vfs.discard()?;
+            }
             None => return Ok(()),
         }
         unregister(&self.places, &self.active.live.meta.id);
@@ -292,6 +301,16 @@ fn place(mount_point: &MountPoint, session: &Path) -> Result<PathBuf, Error> {
     match mount_point {
         MountPoint::At(path) => path.canonicalize().or_else(|_| absolute(path)),
         MountPoint::InSession => Ok(session.join("mnt")),
+    }
+}
+
+/// Fails if there is no such mount point: better said before anything is made for it.
+fn is_there(mount_point: &Path) -> Result<(), Error> {
+    match mount_point.canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(MountError::Missing(mount_point.to_owned()).into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -19,6 +19,11 @@ impl Places {
         self.state.join("sessions")
     }
 
+    /// What sessions published that are gone: a file each.
+    pub fn ended_sessions(&self) -> PathBuf {
+        self.state.join("sessions-ended")
+    }
+
     /// The embedded store.
     pub fn embedded_store(&self) -> PathBuf {
         self.data.join("store")

@@ -1,13 +1,23 @@
 //! The sessions of a user: what was mounted, and what was written and not yet committed.
 //!
-//! Each is a directory below [`Places::sessions`], or a symbolic link to one that was put elsewhere.
+//! Each is a directory below [`Places::sessions`], called as its id, or a symbolic link of that name to one
+//! that was put elsewhere. An entry goes only when its session is discarded, or when a person says so: a
+//! session whose disk is not mounted at the moment is not gone.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
+use attachfs_durable::{DurableError, OwnDir};
 use attachfs_vfs::{Session, SessionError, SessionId, SessionMeta};
 use serde::Serialize;
 
+use crate::ended::forget_ended;
 use crate::{Error, Places};
+
+/// How long a disk may take to say what is on it.
+const DISK_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether a session has a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,31 +41,19 @@ pub struct Found {
 }
 
 /// All sessions, the newest first. One that cannot be read is given as its error: it is not to be
-/// forgotten.
+/// forgotten. That is [`Error::Unreachable`] for one whose directory is not there now, and
+/// [`Error::Replaced`] for one in whose place there is another.
 pub fn sessions(places: &Places) -> Result<Vec<Result<Found, Error>>, Error> {
-    let dir = places.sessions();
-    let entries = match std::fs::read_dir(&dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|source| Error::Io {
-            doing: "read",
-            path: dir.clone(),
-            source,
-        })?,
+    let Some(dir) = open(places)? else {
+        return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry
-            .map_err(|source| Error::Io {
-                doing: "read",
-                path: dir.clone(),
-                source,
-            })?
-            .path();
-        match look(&path) {
-            Ok(session) => found.push(Ok(session)),
-            Err(Error::Session(SessionError::Missing(_))) => forget_link(&path),
-            Err(error) => found.push(Err(error)),
-        }
+    for name in dir.names()? {
+        let path = dir.path().join(&name);
+        let id = name
+            .to_str()
+            .and_then(|name| name.parse::<SessionId>().ok());
+        found.extend(entry(&path, id));
     }
     found.sort_by_key(|session| match session {
         Ok(found) => std::cmp::Reverse(Some(found.meta.created)),
@@ -64,24 +62,96 @@ pub fn sessions(places: &Places) -> Result<Vec<Result<Found, Error>>, Error> {
     Ok(found)
 }
 
-/// A link whose session was discarded is of no use any more. A directory that holds none is a
-/// session being made, or what is left of one.
-fn forget_link(path: &Path) {
-    if path.is_symlink()
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        tracing::warn!(%error, path = %path.display(), "cannot remove the link to a session that is gone");
+fn open(places: &Places) -> Result<Option<OwnDir>, Error> {
+    match OwnDir::open(&places.sessions()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        dir => Ok(Some(dir?)),
     }
 }
 
+/// What an entry stands for; nothing if no session was ever whole there: one is being made, or was half
+/// deleted.
+fn entry(path: &Path, id: Option<SessionId>) -> Option<Result<Found, Error>> {
+    let link = path.read_link().ok();
+    let found = match &link {
+        Some(_) => look_in_time(path),
+        None => look(path),
+    };
+    match (found, id, link) {
+        (Ok(found), Some(id), _) if found.meta.id == id => Some(Ok(found)),
+        (Ok(found), id, _) => Some(Err(Error::Replaced {
+            entry: path.to_owned(),
+            id,
+            dir: found.dir,
+            found: found.meta.id,
+        })),
+        (Err(error), Some(id), Some(dir)) if is_absence(&error) => Some(Err(Error::Unreachable {
+            id,
+            dir,
+            source: Box::new(error),
+        })),
+        (Err(Error::Session(SessionError::Missing(_))), _, _) => None,
+        (Err(error), _, _) => Some(Err(error)),
+    }
+}
+
+/// Whether a session is not there, or what it is on does not answer.
+fn is_absence(error: &Error) -> bool {
+    let source = match error {
+        Error::Session(SessionError::Missing(_)) => return true,
+        Error::Session(SessionError::Durable(DurableError { source, .. }))
+        | Error::Io { source, .. } => source,
+        _ => return false,
+    };
+    // An error of the disk, of the network, or of a mount whose process is gone or stopped.
+    !matches!(
+        source.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData
+    )
+}
+
+/// As [`look`], of a session on a disk that may not answer.
+fn look_in_time(path: &Path) -> Result<Found, Error> {
+    let failed = |source: io::Error| Error::Io {
+        doing: "look at",
+        path: path.to_owned(),
+        source,
+    };
+    let (answer, asked) = channel();
+    let of = path.to_owned();
+    let thread = std::thread::Builder::new().name("attachfs-look".to_owned());
+    // One that is never answered stays behind, which ends with the process.
+    let looking = thread.spawn(move || {
+        // Nobody waits any more if it took too long.
+        let _ = answer.send(look(&of));
+    });
+    looking.map_err(failed)?;
+    match asked.recv_timeout(DISK_ANSWERS_WITHIN) {
+        Ok(found) => found,
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            Err(failed(io::ErrorKind::TimedOut.into()))
+        }
+    }
+}
+
+/// The session in a directory, or where a link leads.
 fn look(path: &Path) -> Result<Found, Error> {
-    let meta = Session::read_meta(path)?;
-    let state = if Session::is_in_use(path)? {
+    let dir = match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(SessionError::Missing(path.to_owned()).into());
+        }
+        dir => dir.map_err(|source| Error::Io {
+            doing: "find",
+            path: path.to_owned(),
+            source,
+        })?,
+    };
+    let meta = Session::read_meta(&dir)?;
+    let state = if Session::is_in_use(&dir)? {
         SessionState::InUse
     } else {
         SessionState::Left
     };
-    let dir = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     Ok(Found { dir, meta, state })
 }
 
@@ -145,9 +215,16 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
     }
 }
 
-/// Whether an error is about the session in a directory.
+/// Whether an error is about the session in a directory, or about the one that an entry of this name, or
+/// of a name that begins so, stands for.
 fn is_of(error: &Error, dir: &Path) -> bool {
+    let is_meant = |id: &SessionId| {
+        let name = dir.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.len() >= 4 && id.as_str().starts_with(name))
+    };
     match error {
+        Error::Unreachable { id, dir: of, .. } => of == dir || is_meant(id),
+        Error::Replaced { id, .. } => id.as_ref().is_some_and(is_meant),
         Error::Session(SessionError::Format { path, .. }) => path == dir,
         Error::Session(SessionError::Description { path, .. }) => path.parent() == Some(dir),
         _ => false,
@@ -166,30 +243,95 @@ fn session_mounted_at(places: &[&Path]) -> Option<SessionId> {
     places.iter().find_map(at)
 }
 
-/// Makes a session that lies elsewhere findable.
+/// Makes a session that lies elsewhere findable, durably.
 pub(crate) fn register(places: &Places, id: &SessionId, dir: &Path) -> Result<(), Error> {
-    let sessions = places.sessions();
-    attachfs_durable::create_private_dir(&sessions)?;
-    let link = sessions.join(id.as_str());
-    if link.exists() {
-        return Ok(());
-    }
+    let sessions = OwnDir::create(&places.sessions())?;
+    let link = sessions.path().join(id.as_str());
     let failed = |source| Error::Io {
         doing: "link to the session from",
         path: link.clone(),
         source,
     };
     let dir = dir.canonicalize().map_err(failed)?;
-    if link.is_symlink() {
-        std::fs::remove_file(&link).map_err(failed)?;
+    match link.read_link() {
+        Ok(target) if target == dir => return Ok(()),
+        // The session was moved.
+        Ok(_) => sessions.remove_file(id.as_str())?,
+        Err(_) if link.exists() => return Ok(()),
+        Err(_) => {}
     }
-    std::os::unix::fs::symlink(dir, &link).map_err(failed)
+    std::os::unix::fs::symlink(dir, &link).map_err(failed)?;
+    Ok(sessions.sync()?)
 }
 
-/// Takes away what [`register`] made.
+/// Takes away what [`register`] made, when its session was discarded.
 pub(crate) fn unregister(places: &Places, id: &SessionId) {
-    let link = places.sessions().join(id.as_str());
-    forget_link(&link);
+    if let Err(error) = forget_link(places, id) {
+        tracing::warn!(%error, session = %id, "the link to a session that is gone stays behind");
+    }
+}
+
+fn forget_link(places: &Places, id: &SessionId) -> Result<(), Error> {
+    if let Some(sessions) = open(places)?
+        && sessions.path().join(id.as_str()).is_symlink()
+    {
+        sessions.remove_file(id.as_str())?;
+        sessions.sync()?;
+    }
+    Ok(())
+}
+
+/// What [`prune`] forgot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Sessions in whose place there is another one.
+    pub replaced: Vec<SessionId>,
+    /// How many ended sessions were forgotten, with the addresses of what they published.
+    pub ended: usize,
+    /// Sessions that cannot be reached now. They are not forgotten: what was written and not committed
+    /// may be in them.
+    pub unreachable: Vec<SessionId>,
+}
+
+/// Forgets ended sessions, and entries of sessions in whose place there is another one. Deletes no
+/// session, and forgets none that is only out of reach.
+pub fn prune(places: &Places) -> Result<Pruned, Error> {
+    let mut pruned = Pruned::default();
+    for session in sessions(places)? {
+        match session {
+            // A copy that somebody made of a session's directory is not ours to remove.
+            Err(Error::Replaced {
+                id: Some(id),
+                entry,
+                ..
+            }) if entry.is_symlink() => {
+                forget_link(places, &id)?;
+                pruned.replaced.push(id);
+            }
+            Err(Error::Unreachable { id, .. }) => pruned.unreachable.push(id),
+            _ => {}
+        }
+    }
+    pruned.ended = forget_ended(places)?;
+    Ok(pruned)
+}
+
+/// Forgets a session that cannot be reached, or in whose place there is another one, by its id (four digits
+/// of it will do) or directory. Nothing of it is deleted: what is on its disk stays there.
+pub fn forget(places: &Places, name: &Path) -> Result<SessionId, Error> {
+    match find(places, name) {
+        Err(Error::Unreachable { id, .. } | Error::Replaced { id: Some(id), .. }) => {
+            forget_link(places, &id)?;
+            Ok(id)
+        }
+        Err(error) => Err(error),
+        Ok(found) => Err(Error::Usage(format!(
+            "session {} is in {}: only one that cannot be reached is forgotten; discard it, or take it away \
+             first",
+            found.meta.id,
+            found.dir.display()
+        ))),
+    }
 }
 
 #[cfg(test)]

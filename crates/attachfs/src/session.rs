@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::control::ask;
+use crate::ended::remember_left;
 use crate::live::Live;
 use crate::registry::{Found, SessionState, unregister};
 use crate::remote::{CommitArguments, CommitReport, DiffReport, StatusReport};
@@ -136,13 +137,14 @@ pub struct UnmountReport {
 /// someone uses the mount. Goes on to its end whatever `observer` says.
 pub async fn unmount(
     found: &Found,
+    places: &Places,
     detach: bool,
     observer: &dyn Observer,
 ) -> Result<UnmountReport, Error> {
-    match try_unmount(found, detach, observer).await {
+    match try_unmount(found, places, detach, observer).await {
         // A process that was killed a moment ago may still have had its socket: look again.
         Err(Error::Control(ControlError::Closed | ControlError::Connection(_))) => {
-            try_unmount(found, detach, observer).await
+            try_unmount(found, places, detach, observer).await
         }
         result => result,
     }
@@ -150,6 +152,7 @@ pub async fn unmount(
 
 async fn try_unmount(
     found: &Found,
+    places: &Places,
     detach: bool,
     observer: &dyn Observer,
 ) -> Result<UnmountReport, Error> {
@@ -170,6 +173,7 @@ async fn try_unmount(
             let kept = !found.meta.read_only;
             if !kept {
                 session.discard()?;
+                unregister(places, &found.meta.id);
             }
             Ok(UnmountReport {
                 session: found.meta.id.to_string(),
@@ -224,6 +228,13 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
         SessionState::Left => {
             let session = Session::open(&found.dir)?;
             detach_dead(&found.meta)?;
+            // That it cannot be written down, on a full disk for example, must not keep the session.
+            if let Err(error) = remember_left(places, &session) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "what the session published is not kept in the list of ended sessions"
+                );
+            }
             session.discard()?;
             unregister(places, &found.meta.id);
             Ok(())

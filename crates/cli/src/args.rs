@@ -69,14 +69,12 @@ pub(crate) enum Verb {
     Mount(Mount),
     /// Unmount: wait, seal the session, commit if it was mounted with --commit.
     Umount(Umount),
-    /// List sessions: mounts, and what was written and not committed.
-    List,
+    List(List),
     /// Show how a session is.
     Status(Session),
     /// Show what a commit of a session would publish.
     Diff(Session),
     Commit(Commit),
-    /// Delete a session and everything in it that was not committed.
     Discard(Discard),
     /// List the files of a manifest.
     Ls(Ls),
@@ -333,10 +331,33 @@ pub(crate) enum OutgoingLinks {
     Skip,
 }
 
+/// List sessions: mounts, and what was written and not committed.
+///
+/// A session whose directory is not there now, because its disk is not mounted for example, is
+/// `unreachable`, and is not forgotten. One in whose directory there is another session now is `lost`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct List {
+    /// List sessions that have ended instead, with the addresses of what they published.
+    #[arg(long, conflicts_with = "prune")]
+    pub(crate) ended: bool,
+    /// Forget sessions that have ended and those that are lost. Nothing is deleted, and what is
+    /// unreachable stays: `discard --forget` takes one of those from the list.
+    #[arg(long)]
+    pub(crate) prune: bool,
+}
+
+/// Delete a session and everything in it that was not committed.
+///
+/// If its directory holds anything that attachfs did not make, nothing is deleted, and that is named. A
+/// directory that was there before the session stays, empty.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Discard {
     #[command(flatten)]
     pub(crate) session: Session,
+    /// Take a session from the list that cannot be reached. What is on its disk stays there, uncommitted
+    /// work too, and can be mounted again by its directory.
+    #[arg(long)]
+    pub(crate) forget: bool,
     /// Do not ask.
     #[arg(short, long)]
     pub(crate) yes: bool,

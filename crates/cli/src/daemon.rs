@@ -9,7 +9,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -100,14 +99,10 @@ pub(crate) fn ready(ready: &Ready, log: Option<&Path>) -> anyhow::Result<()> {
     std::env::set_current_dir("/").context("cannot leave the working directory")
 }
 
-/// Opens a log to append to.
+/// Opens a log to append to: never through a link, and never what another user may have prepared.
 pub(crate) fn open_log(path: &Path) -> anyhow::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot open the log {}", path.display()))
+    let opened = attachfs::open_to_append(path);
+    opened.with_context(|| format!("cannot open the log {}", path.display()))
 }
 
 fn open_null() -> anyhow::Result<File> {

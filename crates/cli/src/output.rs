@@ -4,7 +4,8 @@ use std::io::Write;
 
 use anyhow::Context as _;
 use attachfs::{
-    Account, CommitReport, Counters, Fetched, SnapshotReport, StatusReport, Summary, Tally,
+    Account, CommitReport, Counters, EndedSession, Fetched, SnapshotReport, StatusReport, Summary,
+    Tally,
 };
 use indicatif::{DecimalBytes, HumanCount};
 use serde::Serialize;
@@ -197,6 +198,21 @@ pub(crate) fn dry_run(account: &Account) -> String {
         changes(account),
         bytes(account.bytes)
     ) + &left(account)
+}
+
+/// A session that is gone, and what it published.
+pub(crate) fn ended(ended: &EndedSession) -> String {
+    let mut text = format!(
+        "session    {}, ended; it was mounted at {}\nstore      {}\n",
+        ended.session, ended.mount_point, ended.store
+    );
+    for commit in &ended.commits {
+        text += &format!(
+            "commit {:<3} {}; manifest {}\n",
+            commit.generation, commit.address, commit.hash
+        );
+    }
+    text
 }
 
 pub(crate) fn status(report: &StatusReport) -> String {

@@ -6,9 +6,9 @@
 //! file while it is hashed; what was written goes over it afterwards.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use attachfs_durable::{FileStamp, read_range};
@@ -73,25 +73,11 @@ impl<'a> Building<'a> {
     ) -> Result<Self, CommitError> {
         let ino = unhashed.ino;
         let session = vfs.session().ok_or(CommitError::ReadOnly)?;
-        let path = session
-            .commit_work_dir()?
-            .join(format!("{:016x}", ino.raw()));
         let name = unhashed
             .paths()
             .next()
             .ok_or_else(|| CommitError::Damaged(format!("inode {ino} has no name")))?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| CommitError::Io {
-                doing: "create",
-                path: path.display().to_string(),
-                source,
-            })?;
+        let (file, path) = session.create_work_file(ino)?;
         Ok(Self {
             fetcher: vfs.fetcher(),
             tree,

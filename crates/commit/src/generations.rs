@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use attachfs_durable::read_own_file;
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{Change, ContentHash, Diff, ManifestPath, Node};
 use attachfs_tree::{BaseTree, Composed, Layer, LayerOptions, compose};
-use attachfs_vfs::Session;
+use attachfs_vfs::{Session, SessionError};
 
 use crate::CommitError;
 use crate::node::base_at;
@@ -129,11 +130,7 @@ pub(crate) fn encode_total(total: &Changes) -> Vec<u8> {
 
 fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError> {
     let path = session.commit_total(generation);
-    let bytes = std::fs::read(&path).map_err(|source| CommitError::Io {
-        doing: "read",
-        path: path.display().to_string(),
-        source,
-    })?;
+    let bytes = read_own_file(&path).map_err(SessionError::from)?;
     let damaged = || CommitError::Damaged(format!("{} is not what was written", path.display()));
     let (hash, payload) = bytes.split_first_chunk().ok_or_else(damaged)?;
     if ContentHash::of(payload) != ContentHash::from_bytes(*hash) {

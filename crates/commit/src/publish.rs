@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use attachfs_durable::read_own_file;
 use attachfs_manifest::ContentHash;
 use attachfs_manifest::wire::{Format, encode_diff};
 use attachfs_store::{ManifestKey, ManifestStore, Metadata};
 use attachfs_transfer::publish_manifest;
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
-use attachfs_vfs::{Session, Vfs};
+use attachfs_vfs::{Session, SessionError, Vfs};
 use bytes::Bytes;
 
 use crate::generations::{Before, diff_of, encode_total, parent_hash};
@@ -137,11 +138,7 @@ impl Unfinished {
         } = self;
         let session = vfs.session().ok_or(CommitError::ReadOnly)?;
         let path = session.commit_manifest(generation);
-        let bytes = std::fs::read(&path).map_err(|source| CommitError::Io {
-            doing: "read",
-            path: path.display().to_string(),
-            source,
-        })?;
+        let bytes = read_own_file(&path).map_err(SessionError::from)?;
         if ContentHash::of(&bytes) != hash {
             return Err(CommitError::Damaged(format!(
                 "{} is not what was recorded",

@@ -114,6 +114,59 @@ impl HeldDir {
         Ok(Self { fd })
     }
 
+    /// Opens a directory. Links on the way to it are followed, one at its name is not.
+    pub(crate) fn open_last(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self { fd })
+    }
+
+    /// Opens a directory as any program does: links are followed.
+    pub(crate) fn open_following_links(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self { fd })
+    }
+
+    /// The same directory once more.
+    pub(crate) fn again(&self) -> io::Result<Self> {
+        let fd = self.fd.try_clone()?;
+        Ok(Self { fd })
+    }
+
+    /// The directory's own metadata.
+    pub(crate) fn metadata(&self) -> io::Result<std::fs::Metadata> {
+        File::from(self.again()?.fd).metadata()
+    }
+
+    /// Whether `other` is what stands at a name.
+    pub(crate) fn is_at(&self, name: &[u8], other: &Self) -> io::Result<bool> {
+        let held = rustix::fs::fstat(&other.fd)?;
+        let found = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((held.st_dev, held.st_ino) == (found.st_dev, found.st_ino))
+    }
+
+    /// Gives the directory these permission bits.
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let readable = self.open_below(b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(rustix::fs::fchmod(readable, Mode::from_raw_mode(mode))?)
+    }
+
+    /// The names in the directory are durable when this returns.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let readable = self.open_below(b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        match rustix::fs::fsync(readable) {
+            // The file system does not know what syncing a directory is (some network ones).
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The room on its file system.
+    pub(crate) fn space(&self) -> io::Result<crate::Space> {
+        Ok(crate::platform::space_of(&rustix::fs::fstatvfs(&self.fd)?))
+    }
+
     /// Opens what lies at `below`, a path relative to this directory; empty means the directory. Fails
     /// with `ELOOP` if a component is a symbolic link, with `ENOTDIR` if one on the way is no directory.
     pub fn open_below(&self, below: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {

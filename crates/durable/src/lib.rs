@@ -26,6 +26,7 @@ mod held;
 mod lock;
 mod mounted;
 mod own;
+mod own_dir;
 mod space;
 mod staged;
 mod stamp;
@@ -39,7 +40,8 @@ pub use group::GroupSync;
 pub use held::{Facts, Follow, HeldDir, Kind, reserve, set_modified, share_file};
 pub use lock::FileLock;
 pub use mounted::{Mounted, mounted};
-pub use own::{OwnFile, check_own_dir};
+pub use own::{OwnFile, check_own_dir, check_own_file, open_to_append};
+pub use own_dir::{Found, OwnDir, create_own_file, open_own_file, publish_own_file, read_own_file};
 pub use space::{Space, space};
 pub use staged::{
     Staged, is_staged_name, publish, publish_if_absent, publish_shared, sweep_abandoned,

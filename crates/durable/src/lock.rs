@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::At as _;
+use crate::own::{Wanted, because, check};
 use crate::{DurableError, platform};
 
 /// An exclusive lock on a file, held until it is dropped or the process ends, however it ends.
@@ -17,9 +18,18 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock on `path`, creating the file (0600) if need be. `None` if someone has it.
+    /// Takes the lock on `path`, creating the file (0600) if need be. `None` if someone has it. The file
+    /// is this user's alone, and no link: who else could open it could keep the lock for ever.
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>, DurableError> {
-        let file = platform::open_lock_file(path).at("open the lock", path)?;
+        const DOING: &str = "open the lock";
+        let file =
+            platform::open_lock_file(path).map_err(|error| because(path, Wanted::File, error));
+        Self::take(path, file.at(DOING, path)?)
+    }
+
+    /// Takes the lock on an open file, which `path` names.
+    pub(crate) fn take(path: &Path, file: File) -> Result<Option<Self>, DurableError> {
+        check(&file.metadata().at("look at", path)?, Wanted::File).at("trust", path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self {
                 path: path.to_owned(),
@@ -33,10 +43,18 @@ impl FileLock {
     /// Whether someone has the lock on `path`; nobody has one that does not exist. Looks with a
     /// shared lock for a moment, so whoever takes the lock just then should try twice.
     pub fn is_held(path: &Path) -> Result<bool, DurableError> {
-        let file = match File::open(path) {
+        let file = match platform::open_to_read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            file => file.at("open the lock", path)?,
+            file => file
+                .map_err(|error| because(path, Wanted::File, error))
+                .at("open the lock", path)?,
         };
+        Self::is_taken(path, &file)
+    }
+
+    /// Whether someone has the lock on an open file, which `path` names.
+    pub(crate) fn is_taken(path: &Path, file: &File) -> Result<bool, DurableError> {
+        check(&file.metadata().at("look at", path)?, Wanted::File).at("trust", path)?;
         match file.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),

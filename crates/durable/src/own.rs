@@ -1,6 +1,10 @@
 //! Files and directories that nobody but this user could have written.
+//!
+//! One rule for all that a privileged process opens by name: it is a directory or a regular file, not a
+//! link to one; it belongs to this process's user; no other user may write to it. Whatever breaks the
+//! rule is refused with [`io::ErrorKind::PermissionDenied`] and the reason.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -10,6 +14,59 @@ use bytes::Bytes;
 use crate::copy::read_range;
 use crate::error::At as _;
 use crate::{DurableError, platform};
+
+/// What something should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Dir,
+    File,
+}
+
+/// Why something may have been put there or changed by another user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Distrust {
+    /// A link leads where its maker wants.
+    #[error("it is a symbolic link")]
+    Link,
+    /// A FIFO, a socket, a device, a directory in place of a file.
+    #[error("it is no {}", match .0 { Wanted::Dir => "directory", Wanted::File => "regular file" })]
+    Kind(Wanted),
+    /// Its owner may change it at any time.
+    #[error("it belongs to user {0}, not to user {1} who runs this program")]
+    Owner(u32, u32),
+    /// So may they.
+    #[error("other users may write to it (mode {0:04o}); `chmod go-w` takes that away")]
+    Mode(u32),
+    /// It may have another name, in a place of another user.
+    #[error("it has {0} names, and should have one")]
+    Names(u64),
+}
+
+impl From<Distrust> for io::Error {
+    fn from(distrust: Distrust) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, distrust)
+    }
+}
+
+/// Fails unless what this is the metadata of is this user's alone. The metadata was not got through a link.
+pub(crate) fn check(meta: &Metadata, wanted: Wanted) -> Result<(), Distrust> {
+    let is_wanted = match wanted {
+        Wanted::Dir => meta.is_dir(),
+        Wanted::File => meta.is_file(),
+    };
+    let (owner, me, mode) = (platform::owner(meta), platform::me(), platform::mode(meta));
+    if meta.is_symlink() {
+        Err(Distrust::Link)
+    } else if !is_wanted {
+        Err(Distrust::Kind(wanted))
+    } else if owner != me {
+        Err(Distrust::Owner(owner, me))
+    } else if mode & 0o022 != 0 {
+        Err(Distrust::Mode(mode))
+    } else {
+        Ok(())
+    }
+}
 
 /// A regular file that belongs to this process's user and that no other user may write to, open for
 /// reading at any place. It may still be cut off or removed while it is open.
@@ -21,9 +78,7 @@ impl OwnFile {
     /// a pipe. Fails with [`io::ErrorKind::PermissionDenied`] for a file that is not this user's alone.
     pub fn open(path: &Path) -> Result<Self, DurableError> {
         let file = platform::open_to_read(path).at("open", path)?;
-        if !platform::is_own(&file.metadata().at("look at", path)?, false) {
-            return Err(DurableError::new("trust", path, not_own()));
-        }
+        check(&file.metadata().at("look at", path)?, Wanted::File).at("trust", path)?;
         Ok(Self(file))
     }
 
@@ -52,15 +107,54 @@ impl OwnFile {
 /// Fails unless `path` is a directory, not a link to one, that belongs to this process's user and that
 /// no other user may write to: with [`io::ErrorKind::PermissionDenied`] if it is something else.
 pub fn check_own_dir(path: &Path) -> Result<(), DurableError> {
-    if platform::is_own(&path.symlink_metadata().at("look at", path)?, true) {
-        return Ok(());
-    }
-    Err(DurableError::new("trust", path, not_own()))
+    let meta = path.symlink_metadata().at("look at", path)?;
+    check(&meta, Wanted::Dir).at("trust", path)
 }
 
-fn not_own() -> io::Error {
-    let text = "it is not this user's alone, or not what it should be";
-    io::Error::new(io::ErrorKind::PermissionDenied, text)
+/// As [`check_own_dir`], for a regular file. That there is none is fine.
+pub fn check_own_file(path: &Path) -> Result<(), DurableError> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        meta => check(&meta.at("look at", path)?, Wanted::File).at("trust", path),
+    }
+}
+
+/// Opens a file that a person named, to append to it, and creates it (0600) if it is not there. Fails for
+/// a symbolic link, for a file of another user and for one that has a second name: whoever may create
+/// files in its directory could have prepared them. Others may be allowed to write to it. A character
+/// device such as `/dev/null` is taken as it is. Never waits for the other end of a pipe.
+pub fn open_to_append(path: &Path) -> Result<File, DurableError> {
+    let file = platform::open_to_append(path).map_err(|error| because(path, Wanted::File, error));
+    let file = file.at("open", path)?;
+    let meta = file.metadata().at("look at", path)?;
+    if platform::is_character_device(&meta) {
+        return Ok(file);
+    }
+    let (owner, me, names) = (
+        platform::owner(&meta),
+        platform::me(),
+        platform::names(&meta),
+    );
+    let distrust = if !meta.is_file() {
+        Distrust::Kind(Wanted::File)
+    } else if owner != me {
+        Distrust::Owner(owner, me)
+    } else if names > 1 {
+        Distrust::Names(names)
+    } else {
+        return Ok(file);
+    };
+    Err(DurableError::new("write to", path, distrust))
+}
+
+/// Says what stands in the way, if that is why something could not be opened.
+pub(crate) fn because(path: &Path, wanted: Wanted, error: io::Error) -> io::Error {
+    match (path.symlink_metadata(), wanted) {
+        (Ok(meta), _) if meta.is_symlink() => Distrust::Link.into(),
+        (Ok(meta), Wanted::Dir) if !meta.is_dir() => Distrust::Kind(wanted).into(),
+        (Ok(meta), Wanted::File) if !meta.is_file() => Distrust::Kind(wanted).into(),
+        _ => error,
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +206,8 @@ mod tests {
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();
         OwnFile::open(&link).unwrap_err();
+        refused(check_own_file(&link));
+        check_own_file(&dir.path().join("none")).unwrap();
         assert_eq!(
             refused(OwnFile::open(dir.path())),
             io::ErrorKind::PermissionDenied
@@ -148,5 +244,46 @@ mod tests {
             refused(check_own_dir(&path)),
             io::ErrorKind::PermissionDenied
         );
+    }
+
+    #[test]
+    fn a_log_is_not_opened_through_what_somebody_may_have_prepared() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, log) = (dir.path().join("victim"), dir.path().join("log"));
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, &log).unwrap();
+        let error = open_to_append(&log).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.source.to_string(), "it is a symbolic link");
+        fs::remove_file(&log).unwrap();
+        fs::hard_link(&victim, &log).unwrap();
+        assert_eq!(
+            refused(open_to_append(&log)),
+            io::ErrorKind::PermissionDenied
+        );
+        fs::remove_file(&log).unwrap();
+        fs::create_dir(&log).unwrap();
+        open_to_append(&log).unwrap_err();
+        fs::remove_dir(&log).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &log,
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
+        open_to_append(&log).unwrap_err();
+        fs::remove_file(&log).unwrap();
+        for text in ["one", "two"] {
+            io::Write::write_all(&mut open_to_append(&log).unwrap(), text.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read(&log).unwrap(), b"onetwo");
+        assert_eq!(
+            fs::metadata(&log).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        open_to_append(Path::new("/dev/null")).unwrap();
     }
 }

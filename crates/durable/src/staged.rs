@@ -14,7 +14,7 @@ use crate::dir::{Sharing, parent_of, sync_parent};
 use crate::error::At as _;
 use crate::{DurableError, GroupSync, platform};
 
-const PREFIX: &str = ".staged-";
+pub(crate) const PREFIX: &str = ".staged-";
 /// How many random characters follow.
 const RANDOM: usize = 12;
 

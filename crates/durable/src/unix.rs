@@ -7,7 +7,8 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+    PermissionsExt as _,
 };
 use std::path::Path;
 
@@ -30,16 +31,19 @@ pub(crate) fn stamp(file: &File) -> io::Result<FileStamp> {
 }
 
 pub(crate) fn space(path: &Path) -> io::Result<Space> {
-    let stat = rustix::fs::statvfs(path)?;
+    Ok(space_of(&rustix::fs::statvfs(path)?))
+}
+
+pub(crate) fn space_of(stat: &rustix::fs::StatVfs) -> Space {
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    Ok(Space {
+    Space {
         total: bytes(stat.f_blocks),
         free: bytes(stat.f_bfree),
         available: bytes(stat.f_bavail),
         files_total: stat.f_files,
         files_free: stat.f_favail,
         block_size: stat.f_frsize,
-    })
+    }
 }
 
 pub(crate) fn permissions(mode: u32) -> Permissions {
@@ -50,11 +54,17 @@ pub(crate) fn dir_mode(path: &Path) -> io::Result<u32> {
     Ok(fs::metadata(path)?.mode() & 0o777)
 }
 
-/// Creates one directory with exactly this mode, whatever the umask is.
+/// Creates one directory with exactly this mode, whatever the umask is. In a directory that others can write
+/// to they may put something else in its place at once: that is never given the mode.
 pub(crate) fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     fs::DirBuilder::new().mode(mode).create(path)?;
-    if dir_mode(path)? != mode {
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits() as i32);
+    let created = options.open(path)?;
+    let meta = created.metadata()?;
+    if meta.mode() & 0o777 != mode && meta.uid() == me() {
+        created.set_permissions(Permissions::from_mode(mode))?;
     }
     Ok(())
 }
@@ -94,10 +104,45 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Whether it is a directory or a regular file that this user alone may write to.
-pub(crate) fn is_own(meta: &Metadata, dir: bool) -> bool {
-    let is_kind = if dir { meta.is_dir() } else { meta.is_file() };
-    is_kind && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0
+pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(flags.bits() as i32);
+    options.open(path)
+}
+
+/// This process's user.
+pub(crate) fn me() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+pub(crate) fn owner(meta: &Metadata) -> u32 {
+    meta.uid()
+}
+
+pub(crate) fn mode(meta: &Metadata) -> u32 {
+    meta.mode() & 0o7777
+}
+
+/// How many names it has.
+pub(crate) fn names(meta: &Metadata) -> u64 {
+    meta.nlink()
+}
+
+pub(crate) fn is_character_device(meta: &Metadata) -> bool {
+    meta.file_type().is_char_device()
+}
+
+/// Twelve random letters and digits.
+pub(crate) fn random_name() -> io::Result<[u8; 12]> {
+    const LETTERS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZab";
+    let mut name = [0; 12];
+    rustix::rand::getrandom(&mut name, rustix::rand::GetRandomFlags::empty())?;
+    Ok(name.map(|byte| LETTERS[usize::from(byte & 63)]))
 }
 
 pub(crate) fn is_unlinked(file: &File) -> io::Result<bool> {

@@ -6,34 +6,62 @@
 //!         lock
 //!         base/0, base/1 ...   the manifests, as they were given
 //!         journal              see overlay::Journal
+//!         reserve              room on the disk for a commit
 //!         scratch/             bytes; elsewhere if asked for
+//!         scratch/aside/       bytes of which nobody knows what they are
 //!         commits/1.manifest   what commit 1 published or is about to publish
 //!         commits/1.total      everything committed up to 1, relative to the base
 //!         control.sock         while it is mounted
-//!         log
+//!         log, log.1 ...
+//!         mnt/                 where it is mounted, if nowhere else
 //! ```
 //!
-//! Nothing here is deleted but by `discard`.
+//! A session is made where nothing is, or in an empty directory. From then on nobody but its user can put
+//! anything there: a directory or a file of another user, one that others may write to, and a link
+//! in place of either are refused, and all are reached through the session's directory, which is held
+//! open. Nothing here is deleted but by `discard`, and by that only what is in this list.
+
+mod discard;
+mod error;
 
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use attachfs_durable::{DurableError, FileLock, create_private_dir, publish};
+use attachfs_durable::{FileLock, Found, OwnDir, create_private_dir, publish_own_file};
 use attachfs_manifest::{ContentHash, ManifestPath};
 use attachfs_store::S3Access;
-use attachfs_tree::{LayerOptions, Timestamp};
+use attachfs_tree::{Ino, LayerOptions, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use self::discard::{Layout, Part, nothing};
+pub use self::error::SessionError;
 use crate::overlay::Scratch;
 
 /// The version of the directory that this code writes and reads. It changes when the same manifests get
 /// other inode numbers, too: a journal names files by them.
 ///
 /// 1 numbered the nodes of the base by depth and path, and did not say how layers were put together;
-/// 2 numbers them directory by directory.
-const FORMAT: u32 = 2;
+/// 2 numbers them directory by directory; 3 has another journal, which tells a torn end from a damaged one.
+const FORMAT: u32 = 3;
+
+const DESCRIPTION: &str = "session.json";
+const LOCK: &str = "lock";
+const BASE: &str = "base";
+const JOURNAL: &str = "journal";
+/// Room on the disk for a commit.
+const RESERVE: &str = "reserve";
+const SCRATCH: &str = "scratch";
+/// In the scratch directory: files that no record of the journal speaks of.
+const ASIDE: &str = "aside";
+const COMMITS: &str = "commits";
+const WORK: &str = "work";
+const SOCKET: &str = "control.sock";
+const LOG: &str = "log";
+const MOUNT: &str = "mnt";
 
 /// How often and how quickly a lock is tried that someone else has.
 const LOCK_TRIES: u32 = 20;
@@ -174,66 +202,6 @@ impl SessionMeta {
     pub const FORMAT: u32 = FORMAT;
 }
 
-/// Why a session's directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// Another process has the session.
-    #[error("the session {} is in use by another process", .0.display())]
-    InUse(PathBuf),
-    /// There is a session already where a new one should go.
-    #[error("there is a session in {} already; commit or discard it, or name another directory", .0.display())]
-    Exists(PathBuf),
-    /// No session there.
-    #[error("there is no session in {}", .0.display())]
-    Missing(PathBuf),
-    /// The description cannot be understood.
-    #[error("the description of the session {} cannot be read", path.display())]
-    Description {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The session was made by a program of another time.
-    #[error(
-        "the session {} has format {found}, this program reads {FORMAT}: commit or discard it with \
-         the attachfs {} that made it", path.display(), program.as_deref().unwrap_or("version")
-    )]
-    Format {
-        /// The session.
-        path: PathBuf,
-        /// What it says.
-        found: u32,
-        /// The version of the program that made it, if it says so.
-        program: Option<String>,
-    },
-    /// One of the manifests is not what it was.
-    #[error("the manifest {} of the session is damaged: its hash is {found}, not {expected}", path.display())]
-    DamagedBase {
-        /// The file.
-        path: PathBuf,
-        /// What the description says.
-        expected: ContentHash,
-        /// What the bytes have.
-        found: ContentHash,
-    },
-    /// The operating system refused.
-    #[error("cannot {doing} {}", path.display())]
-    Io {
-        /// A verb.
-        doing: &'static str,
-        /// What.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A durable file could not be written.
-    #[error(transparent)]
-    Durable(#[from] DurableError),
-}
-
 /// What every version of the description has.
 #[derive(Deserialize)]
 struct Versioned {
@@ -242,67 +210,146 @@ struct Versioned {
     program: Option<String>,
 }
 
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> SessionError {
-    let path = path.to_owned();
-    move |source| SessionError::Io {
-        doing,
-        path,
-        source,
-    }
+/// What is in `session.json`.
+#[derive(Serialize, Deserialize)]
+struct Description {
+    #[serde(flatten)]
+    meta: SessionMeta,
+    /// The permission bits of the empty directory that the session was made in. One that was made for the
+    /// session has none, and is deleted with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    found_mode: Option<u32>,
 }
 
-/// A session's directory, locked.
+/// A session's directory, held open and locked.
 #[derive(Debug)]
 pub struct Session {
-    dir: PathBuf,
+    dir: OwnDir,
     meta: SessionMeta,
+    found_mode: Option<u32>,
     _lock: FileLock,
 }
 
 impl Session {
-    /// Makes a new session in `dir`, which may exist but may hold no session. The manifests are
-    /// kept in it, so that it can be resumed without whoever gave them.
+    /// Makes a new session in `dir`, which is made too, or is an empty directory of this user. The
+    /// manifests are kept in it, so that it can be resumed without whoever gave them. After an error
+    /// everything is as it was.
     pub fn create(
         dir: &Path,
         meta: SessionMeta,
         manifests: &[Vec<u8>],
     ) -> Result<Self, SessionError> {
-        create_private_dir(dir)?;
-        let lock = Self::lock(dir)?;
-        if Self::description(dir).exists() {
-            return Err(SessionError::Exists(dir.to_owned()));
+        let Some((claimed, found)) = OwnDir::claim(dir)? else {
+            return Err(Self::not_empty(dir)?);
+        };
+        let found_mode = match found {
+            Found::Nothing => None,
+            Found::Empty { mode } => Some(mode),
+        };
+        // Whoever else found the directory empty at this moment makes this file first, or not at all.
+        match claimed.create_file(LOCK) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(Self::not_empty(dir)?);
+            }
+            Err(error) => {
+                let undone = match found {
+                    Found::Nothing => claimed.remove(),
+                    Found::Empty { mode } => claimed.set_mode(mode),
+                };
+                if let Err(failure) = undone {
+                    tracing::warn!(error = %failure, "a directory for a session stays behind");
+                }
+                return Err(error.into());
+            }
         }
+        let lock = Self::lock(&claimed)?;
         let session = Self {
-            dir: dir.to_owned(),
+            dir: claimed,
             meta,
+            found_mode,
             _lock: lock,
         };
-        create_private_dir(&session.dir.join("base"))?;
-        create_private_dir(&session.dir.join("commits"))?;
-        for (number, bytes) in manifests.iter().enumerate() {
-            write(&Self::base_path(dir, number), bytes)?;
+        match session.fill(manifests) {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                if let Err(failure) = session.discard() {
+                    tracing::warn!(error = %failure, "what was made of a session stays behind");
+                }
+                Err(error)
+            }
         }
-        session.describe()?;
-        Ok(session)
+    }
+
+    fn fill(&self, manifests: &[Vec<u8>]) -> Result<(), SessionError> {
+        let base = self.dir.create_dir(BASE)?;
+        self.dir.create_dir(COMMITS)?;
+        for (number, bytes) in manifests.iter().enumerate() {
+            base.publish(&number.to_string(), bytes)?;
+        }
+        if !self.meta.read_only {
+            match &self.meta.scratch_dir {
+                Some(elsewhere) => {
+                    create_private_dir(elsewhere)?;
+                    let own = elsewhere.join(self.meta.id.as_str());
+                    if OwnDir::claim(&own)?.is_none() {
+                        return Err(Self::not_empty(&own)?);
+                    }
+                }
+                None => drop(self.dir.create_dir(SCRATCH)?),
+            }
+        }
+        self.describe()
+    }
+
+    /// Why no session can be made in a directory: what is in it.
+    fn not_empty(dir: &Path) -> Result<SessionError, SessionError> {
+        let opened = OwnDir::open(dir)?;
+        let names = opened.names()?;
+        if names.iter().any(|name| name == DESCRIPTION) {
+            return Ok(SessionError::Exists(dir.to_owned()));
+        }
+        Ok(SessionError::NotEmpty {
+            dir: dir.to_owned(),
+            names: names
+                .iter()
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect(),
+        })
     }
 
     /// Opens a session that another process left.
     pub fn open(dir: &Path) -> Result<Self, SessionError> {
-        let meta = Self::read_meta(dir)?;
-        let lock = Self::lock(dir)?;
+        let held = Self::hold(dir)?;
+        // Not locked before it is known to be a session: asking leaves no trace.
+        Self::read_description(&held, dir)?;
+        let lock = Self::lock(&held)?;
+        let Description { meta, found_mode } = Self::read_description(&held, dir)?;
         Ok(Self {
-            dir: dir.to_owned(),
+            dir: held,
             meta,
+            found_mode,
             _lock: lock,
+        })
+    }
+
+    fn hold(dir: &Path) -> Result<OwnDir, SessionError> {
+        OwnDir::open(dir).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SessionError::Missing(dir.to_owned()),
+            _ => error.into(),
         })
     }
 
     /// What a session is, whoever has it.
     pub fn read_meta(dir: &Path) -> Result<SessionMeta, SessionError> {
-        let path = Self::description(dir);
-        let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => SessionError::Missing(dir.to_owned()),
-            _ => failed("read", &path)(source),
+        Ok(Self::read_description(&Self::hold(dir)?, dir)?.meta)
+    }
+
+    fn read_description(held: &OwnDir, dir: &Path) -> Result<Description, SessionError> {
+        let path = dir.join(DESCRIPTION);
+        let bytes = held.read(DESCRIPTION).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SessionError::Missing(dir.to_owned()),
+            _ => error.into(),
         })?;
         let unreadable = |source| SessionError::Description {
             path: path.clone(),
@@ -319,24 +366,23 @@ impl Session {
         serde_json::from_slice(&bytes).map_err(unreadable)
     }
 
-    /// Whether a process has the session.
+    /// Whether a process has the session. Nobody has one that is not there.
     pub fn is_in_use(dir: &Path) -> Result<bool, SessionError> {
-        Ok(FileLock::is_held(&dir.join("lock"))?)
+        match OwnDir::open(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            held => Ok(held?.is_locked(LOCK)?),
+        }
     }
 
-    fn lock(dir: &Path) -> Result<FileLock, SessionError> {
+    fn lock(dir: &OwnDir) -> Result<FileLock, SessionError> {
         for _ in 0..LOCK_TRIES {
-            if let Some(lock) = FileLock::try_exclusive(&dir.join("lock"))? {
+            if let Some(lock) = dir.lock(LOCK)? {
                 return Ok(lock);
             }
             // Someone may only be looking.
             std::thread::sleep(LOCK_PAUSE);
         }
-        Err(SessionError::InUse(dir.to_owned()))
-    }
-
-    fn description(dir: &Path) -> PathBuf {
-        dir.join("session.json")
+        Err(SessionError::InUse(dir.path().to_owned()))
     }
 
     /// Writes down that it is mounted somewhere else from now on.
@@ -349,18 +395,21 @@ impl Session {
     }
 
     fn describe(&self) -> Result<(), SessionError> {
-        let path = Self::description(&self.dir);
+        let description = Description {
+            meta: self.meta.clone(),
+            found_mode: self.found_mode,
+        };
         let failed = |source| SessionError::Description {
-            path: path.clone(),
+            path: self.dir().join(DESCRIPTION),
             source,
         };
-        let description = serde_json::to_vec_pretty(&self.meta).map_err(failed)?;
-        write(&path, &description)
+        let bytes = serde_json::to_vec_pretty(&description).map_err(failed)?;
+        Ok(self.dir.publish(DESCRIPTION, &bytes)?)
     }
 
     /// The session's directory.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// What was written down when it began.
@@ -368,126 +417,111 @@ impl Session {
         &self.meta
     }
 
-    fn base_path(dir: &Path, number: usize) -> PathBuf {
-        dir.join("base").join(number.to_string())
-    }
-
     /// The manifests' bytes, the lowest first, checked against their hashes.
     pub fn manifests(&self) -> Result<Vec<Vec<u8>>, SessionError> {
-        Self::read_manifests(&self.dir, &self.meta)
+        manifests_in(&self.dir, &self.meta)
     }
 
     /// As [`manifests`](Self::manifests), of a session that may be in use: they never change.
     pub fn read_manifests(dir: &Path, meta: &SessionMeta) -> Result<Vec<Vec<u8>>, SessionError> {
-        let read = |(number, manifest): (usize, &BaseManifest)| {
-            let path = Self::base_path(dir, number);
-            let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
-            let found = ContentHash::of(&bytes);
-            if found == manifest.hash {
-                Ok(bytes)
-            } else {
-                Err(SessionError::DamagedBase {
-                    path,
-                    expected: manifest.hash,
-                    found,
-                })
-            }
-        };
-        meta.manifests.iter().enumerate().map(read).collect()
+        manifests_in(&Self::hold(dir)?, meta)
     }
 
     /// The journal's place.
     pub fn journal_path(&self) -> PathBuf {
-        self.dir.join("journal")
+        self.dir().join(JOURNAL)
     }
 
-    /// The scratch directory, made if need be.
+    /// The scratch directory. One that is not there is made: who made the session may have died before.
     pub fn scratch(&self) -> Result<Scratch, SessionError> {
         let dir = match &self.meta.scratch_dir {
-            Some(dir) => dir.join(self.meta.id.as_str()),
-            None => self.dir.join("scratch"),
+            Some(dir) => OwnDir::create(&dir.join(self.meta.id.as_str()))?,
+            None => self.dir.make_dir(SCRATCH)?,
         };
-        Ok(Scratch::open(&dir)?)
+        Ok(Scratch::new(dir))
     }
 
     /// Where a commit keeps the bytes of its manifest.
     pub fn commit_manifest(&self, generation: u32) -> PathBuf {
-        self.dir
-            .join("commits")
+        self.dir()
+            .join(COMMITS)
             .join(format!("{generation}.manifest"))
     }
 
     /// Where a commit keeps all changes up to it, as one diff against the base.
     pub fn commit_total(&self, generation: u32) -> PathBuf {
-        self.dir.join("commits").join(format!("{generation}.total"))
+        self.dir().join(COMMITS).join(format!("{generation}.total"))
     }
 
-    /// A directory for what a commit puts together and then drops.
-    pub fn commit_work_dir(&self) -> Result<PathBuf, SessionError> {
-        let dir = self.dir.join("commits").join("work");
-        create_private_dir(&dir)?;
-        Ok(dir)
+    /// A new, empty file for what a commit puts together of an inode's bytes and then drops, and where it
+    /// is. One that a process left which died is removed.
+    pub fn create_work_file(&self, ino: Ino) -> Result<(File, PathBuf), SessionError> {
+        let work = self.dir.dir(COMMITS)?.make_dir(WORK)?;
+        let name = format!("{:016x}", ino.raw());
+        work.remove_file(&name)?;
+        Ok((work.create_file(&name)?, work.path().join(name)))
     }
 
     /// Writes a file of a commit, durably.
     pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), SessionError> {
-        write(path, bytes)
+        Ok(publish_own_file(path, bytes)?)
     }
 
-    /// Deletes the session and everything that was not committed. The journal goes first, so that what
-    /// is half deleted is never taken for the whole; the description goes last, so that it can be
-    /// deleted again.
+    /// Deletes the session and everything that was not committed: what is in the list at the head of this
+    /// module. Fails with [`SessionError::Foreign`], and deletes nothing, if there is anything else. The
+    /// journal goes first, so that what is half deleted is never taken for the whole; the description
+    /// goes last, so that it can be deleted again. A directory that was there before the session stays,
+    /// empty, with its former permission bits.
     pub fn discard(&self) -> Result<(), SessionError> {
-        remove_file(&self.journal_path())?;
-        if let Some(scratch) = &self.meta.scratch_dir {
-            remove_tree(&scratch.join(self.meta.id.as_str()))?;
+        let mut unknown = Vec::new();
+        let session = Part::survey(self.dir.again()?, Layout::Session, &mut unknown)?;
+        let elsewhere = match &self.meta.scratch_dir {
+            Some(place) => match OwnDir::open(&place.join(self.meta.id.as_str())) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound || !place.is_dir() => None,
+                dir => Some(Part::survey(dir?, Layout::Scratch, &mut unknown)?),
+            },
+            None => None,
+        };
+        nothing(unknown, self.dir().to_owned())?;
+        // It goes only if it is empty and nothing is mounted on it.
+        session.dir().remove_dir(MOUNT)?;
+
+        session.dir().remove_file(JOURNAL)?;
+        if let Some(scratch) = elsewhere {
+            scratch.delete(&[])?;
+            scratch.dir().remove()?;
         }
-        for part in ["base", "commits", "scratch"] {
-            remove_tree(&self.dir.join(part))?;
-        }
-        for part in ["control.sock", "log", "session.json", "lock"] {
-            remove_file(&self.dir.join(part))?;
-        }
-        // Empty, unless something of the user's is in it.
-        for part in ["mnt", ""] {
-            let path = self.dir.join(part);
-            match std::fs::remove_dir(&path) {
-                Err(error)
-                    if !matches!(
-                        error.kind(),
-                        std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::NotFound
-                    ) =>
-                {
-                    return Err(failed("remove", &path)(error));
-                }
-                _ => {}
-            }
+        session.delete(&[DESCRIPTION, LOCK])?;
+        session.dir().remove_file(DESCRIPTION)?;
+        session.dir().remove_file(LOCK)?;
+        match self.found_mode {
+            Some(mode) => session.dir().set_mode(mode)?,
+            None => session.dir().remove()?,
         }
         Ok(())
     }
 }
 
-fn remove_file(path: &Path) -> Result<(), SessionError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(failed("remove", path)(error))
-        }
-        _ => Ok(()),
+fn manifests_in(dir: &OwnDir, meta: &SessionMeta) -> Result<Vec<Vec<u8>>, SessionError> {
+    if meta.manifests.is_empty() {
+        return Ok(Vec::new());
     }
-}
-
-fn remove_tree(path: &Path) -> Result<(), SessionError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(failed("remove", path)(error))
+    let base = dir.dir(BASE)?;
+    let read = |(number, manifest): (usize, &BaseManifest)| {
+        let name = number.to_string();
+        let bytes = base.read(&name)?;
+        let found = ContentHash::of(&bytes);
+        if found == manifest.hash {
+            Ok(bytes)
+        } else {
+            Err(SessionError::DamagedBase {
+                path: base.path().join(name),
+                expected: manifest.hash,
+                found,
+            })
         }
-        _ => Ok(()),
-    }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), SessionError> {
-    use std::io::Write as _;
-    Ok(publish(path, |file| file.write_all(bytes))?)
+    };
+    meta.manifests.iter().enumerate().map(read).collect()
 }
 
 mod hex {

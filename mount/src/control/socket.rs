@@ -25,10 +25,17 @@ pub(super) struct SocketDir {
 }
 
 impl SocketDir {
+    /// Opens it. Fails with [`io::ErrorKind::PermissionDenied`] if it is not this user's, or others may
+    /// write to it: whoever can put a socket there is not the session's process.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = (OFlags::PATH | OFlags::DIRECTORY).bits() as i32;
         let dir = File::options().read(true).custom_flags(flags).open(path)?;
-        let owner = dir.metadata()?.uid();
+        let metadata = dir.metadata()?;
+        let owner = metadata.uid();
+        if owner != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+            let text = "the session's directory is not this user's alone";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
         Ok(Self { dir, owner })
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Upload(upload) => uploading::upload(&globals, upload).await,
             Verb::Mount(mount) => mounting::mount(&globals, mount).await,
             Verb::Umount(umount) => mounting::umount(&globals, umount).await,
-            Verb::List => sessions::list(&globals),
+            Verb::List(list) => sessions::list(&globals, &list),
             Verb::Status(session) => sessions::status(&globals, session).await,
             Verb::Diff(session) => sessions::diff(&globals, session).await,
             Verb::Commit(commit) => sessions::commit(&globals, commit).await,

@@ -209,7 +209,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     let places = places(None);
     let found = attachfs::find(&places, &args.session)?;
     let shown = Shown::new(globals.json);
-    let report = session::unmount(&found, args.force, &shown).await?;
+    let report = session::unmount(&found, &places, args.force, &shown).await?;
     shown.clear();
     if globals.json {
         output::print_json(&report)?;

@@ -1,47 +1,99 @@
 //! `list`, `status`, `diff`, `commit`, `discard`.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use anyhow::Context as _;
 use attachfs::session;
-use attachfs::{CommitArguments, SessionState};
+use attachfs::{CommitArguments, Found, Places, SessionId, SessionState};
 use serde::Serialize;
 
 use super::remark;
-use crate::args::{Commit, Discard, Globals, OutgoingLinks, Session};
+use crate::args::{Commit, Discard, Globals, List, OutgoingLinks, Session};
 use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
 use crate::progress::Shown;
 
+/// What is listed of a session. What only its own directory tells is `null` if that cannot be reached.
 #[derive(Serialize)]
 struct ListedSession {
     session: String,
     state: &'static str,
-    mount_point: String,
-    store: String,
-    created: i64,
-    read_only: bool,
+    mount_point: Option<String>,
+    store: Option<String>,
+    created: Option<i64>,
+    read_only: Option<bool>,
     dir: String,
 }
 
-pub(super) fn list(globals: &Globals) -> Result<(), Failure> {
+impl ListedSession {
+    fn found(found: Found) -> Self {
+        Self {
+            session: found.meta.id.to_string(),
+            state: match found.state {
+                SessionState::InUse => "mounted",
+                SessionState::Left => "left",
+            },
+            mount_point: Some(found.meta.mount_point.display().to_string()),
+            store: Some(found.meta.store.address),
+            created: Some(found.meta.created.seconds),
+            read_only: Some(found.meta.read_only),
+            dir: found.dir.display().to_string(),
+        }
+    }
+
+    fn gone(id: &SessionId, state: &'static str, dir: &Path) -> Self {
+        Self {
+            session: id.to_string(),
+            state,
+            mount_point: None,
+            store: None,
+            created: None,
+            read_only: None,
+            dir: dir.display().to_string(),
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self {
+            session,
+            state,
+            dir,
+            ..
+        } = self;
+        match (&self.mount_point, self.read_only) {
+            (Some(at), Some(true)) => format!("{session} {state:8} {at} (read-only)\n"),
+            (Some(at), _) => format!("{session} {state:8} {at}\n"),
+            (None, _) => format!("{session} {state:8} in {dir}\n"),
+        }
+    }
+}
+
+pub(super) fn list(globals: &Globals, args: &List) -> Result<(), Failure> {
+    let places = places(None);
+    if args.prune {
+        return prune(globals, &places);
+    }
+    if args.ended {
+        return list_ended(globals, &places);
+    }
     let mut listed = Vec::new();
-    for found in attachfs::sessions(&places(None))? {
+    for found in attachfs::sessions(&places)? {
         match found {
-            Ok(found) => listed.push(ListedSession {
-                session: found.meta.id.to_string(),
-                state: match found.state {
-                    SessionState::InUse => "mounted",
-                    SessionState::Left => "left",
-                },
-                mount_point: found.meta.mount_point.display().to_string(),
-                store: found.meta.store.address,
-                created: found.meta.created.seconds,
-                read_only: found.meta.read_only,
-                dir: found.dir.display().to_string(),
-            }),
-            Err(error) => remark(&crate::exit::chain(&error.into())),
+            Ok(found) => listed.push(ListedSession::found(found)),
+            Err(error) => {
+                match &error {
+                    attachfs::Error::Unreachable { id, dir, .. } => {
+                        listed.push(ListedSession::gone(id, "unreachable", dir));
+                    }
+                    attachfs::Error::Replaced {
+                        id: Some(id), dir, ..
+                    } => listed.push(ListedSession::gone(id, "lost", dir)),
+                    _ => {}
+                }
+                remark(&crate::exit::chain(&error.into()));
+            }
         }
     }
     if globals.json {
@@ -50,16 +102,37 @@ pub(super) fn list(globals: &Globals) -> Result<(), Failure> {
     if listed.is_empty() {
         return Ok(output::print("no sessions\n")?);
     }
-    let mut text = String::new();
-    for session in &listed {
-        let read_only = if session.read_only {
-            " (read-only)"
-        } else {
-            ""
-        };
+    let text: String = listed.iter().map(ListedSession::line).collect();
+    Ok(output::print(&text)?)
+}
+
+fn list_ended(globals: &Globals, places: &Places) -> Result<(), Failure> {
+    let ended = attachfs::ended_sessions(places)?;
+    if globals.json {
+        return Ok(output::print_json(&ended)?);
+    }
+    if ended.is_empty() {
+        return Ok(output::print("no ended sessions\n")?);
+    }
+    let text: String = ended.iter().map(output::ended).collect();
+    Ok(output::print(&text)?)
+}
+
+fn prune(globals: &Globals, places: &Places) -> Result<(), Failure> {
+    let pruned = attachfs::prune(places)?;
+    if globals.json {
+        return Ok(output::print_json(&pruned)?);
+    }
+    let mut text = format!(
+        "forgotten  {}\n",
+        output::count(pruned.ended as u64, "ended session")
+    );
+    for id in &pruned.replaced {
+        text += &format!("forgotten  {id}, whose directory holds another session\n");
+    }
+    for id in &pruned.unreachable {
         text += &format!(
-            "{} {:8} {}{read_only}\n",
-            session.session, session.state, session.mount_point
+            "kept       {id}, which cannot be reached; `attachfs discard --forget {id}` takes it from the list\n"
         );
     }
     Ok(output::print(&text)?)
@@ -67,7 +140,16 @@ pub(super) fn list(globals: &Globals) -> Result<(), Failure> {
 
 pub(super) async fn status(globals: &Globals, args: Session) -> Result<(), Failure> {
     let places = places(None);
-    let found = attachfs::find(&places, &args.session)?;
+    let found = match attachfs::find(&places, &args.session) {
+        Err(error @ attachfs::Error::NoSession(_)) => {
+            return match attachfs::find_ended(&places, &args.session.to_string_lossy())? {
+                Some(ended) if globals.json => Ok(output::print_json(&ended)?),
+                Some(ended) => Ok(output::print(&output::ended(&ended))?),
+                None => Err(error.into()),
+            };
+        }
+        found => found?,
+    };
     let report = session::status(&found, &places, &globals.s3.access()?).await?;
     if globals.json {
         return Ok(output::print_json(&report)?);
@@ -126,6 +208,9 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
 
 pub(super) async fn discard(globals: &Globals, args: Discard) -> Result<(), Failure> {
     let places = places(None);
+    if args.forget {
+        return forget(globals, &places, &args.session.session);
+    }
     let found = attachfs::find(&places, &args.session.session)?;
     if !args.yes {
         confirm(&found.meta.id.to_string())?;
@@ -137,6 +222,16 @@ pub(super) async fn discard(globals: &Globals, args: Discard) -> Result<(), Fail
         )?);
     }
     Ok(output::print(&format!("discarded  {}\n", found.meta.id))?)
+}
+
+fn forget(globals: &Globals, places: &Places, session: &Path) -> Result<(), Failure> {
+    let id = attachfs::forget(places, session)?;
+    if globals.json {
+        return Ok(output::print_json(&serde_json::json!({ "forgotten": id }))?);
+    }
+    Ok(output::print(&format!(
+        "forgotten  {id}; nothing on its disk was deleted\n"
+    ))?)
 }
 
 /// What is deleted is gone: a person is asked, a script must say so.

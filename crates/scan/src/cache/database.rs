@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use attachfs_durable::{FileLock, create_private_dir};
+use attachfs_durable::{DurableError, FileLock, check_own_dir, check_own_file, create_private_dir};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 /// How long a cache that somebody else has locked is waited for.
@@ -87,7 +87,7 @@ pub(super) fn open_own(
     if let Some(dir) = path.parent() {
         create_private_dir(dir).map_err(|error| CacheError::new("create", path, error))?;
     }
-    check_owner(path)?;
+    check_own(path)?;
     let found = inode(path);
     match patiently(busy, || prepare(path, layout, busy)) {
         Ok(connection) => return Ok(connection),
@@ -110,6 +110,12 @@ pub(super) fn open_shared(
     if let Some(dir) = path.parent() {
         create_private_dir(dir).map_err(|error| CacheError::new("create", path, error))?;
     }
+    // Its user may have put the directory elsewhere.
+    let real = path.parent().and_then(|dir| dir.canonicalize().ok());
+    check_own(&match (real, path.file_name()) {
+        (Some(dir), Some(name)) => dir.join(name),
+        _ => path.to_owned(),
+    })?;
     let open = || -> Result<Connection, Trouble> {
         let failed = |error| Trouble::Failed(CacheError::new("open", path, error));
         let connection = connect(path, busy).map_err(failed)?;
@@ -250,24 +256,16 @@ pub(super) fn inode(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|found| found.ino())
 }
 
-/// Whoever can write to the cache can say what is in the files: only this user may.
-fn check_owner(path: &Path) -> Result<(), CacheError> {
-    let refuse = |why: String| Err(CacheError::new("trust", path, why));
-    let found = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found.map_err(|error| CacheError::new("look at", path, error))?,
-    };
-    if !found.is_file() {
-        return refuse("it is no regular file".to_owned());
+/// Whoever can write to the cache can say what is in the files: only this user may. SQLite opens the file
+/// and what it keeps beside it by name, so nobody else may be able to put anything into the directory
+/// either, a link or a log of their own for example.
+fn check_own(path: &Path) -> Result<(), CacheError> {
+    let untrusted = |error: DurableError| CacheError::new("trust", path, error);
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        check_own_dir(dir).map_err(untrusted)?;
     }
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return refuse(format!("it belongs to user {}", found.uid()));
-    }
-    if found.mode() & 0o022 != 0 {
-        return refuse(format!(
-            "others may write to it ({:04o})",
-            found.mode() & 0o7777
-        ));
+    for ending in ["", "-wal", "-shm", "-journal"] {
+        check_own_file(&with_ending(path, ending)).map_err(untrusted)?;
     }
     Ok(())
 }

@@ -259,6 +259,30 @@ fn the_file_and_its_directory_are_private() {
 }
 
 #[test]
+fn a_cache_is_opened_only_where_nobody_else_can_put_a_file() {
+    let home = TempDir::new().unwrap();
+    let options = options(&home);
+    drop(caches(&options));
+    let victim = home.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    for ending in ["", "-wal", "-shm", "-journal"] {
+        let mut name = options.path.clone().into_os_string();
+        name.push(ending);
+        let _ = fs::remove_file(&name);
+        std::os::unix::fs::symlink(&victim, &name).unwrap();
+        let refused = HashCache::open(&options).unwrap_err();
+        assert_eq!(refused.doing, "trust", "{ending}: {refused:?}");
+        fs::remove_file(&name).unwrap();
+    }
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    let dir = options.path.parent().unwrap();
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert_eq!(HashCache::open(&options).unwrap_err().doing, "trust");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+    HashCache::open(&options).unwrap();
+}
+
+#[test]
 fn a_file_that_is_no_database_is_set_aside_and_begun_anew() {
     let home = TempDir::new().unwrap();
     let options = options(&home);

@@ -13,12 +13,12 @@
 //! whole is cut off again; if not even that works, the journal takes no more records. After a sync
 //! that failed the kernel no longer knows what it did not write, so no later one counts.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::{DurableError, sync_dir};
+use attachfs_durable::{DurableError, create_own_file, open_own_file, sync_dir};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -68,7 +68,7 @@ pub enum JournalError {
     /// An earlier failure left the journal in an unknown state.
     #[error("the journal takes no more records after an earlier failure")]
     Poisoned,
-    /// The directory could not be synced.
+    /// The file cannot be used, or its directory: the system refused, or it is not this user's alone.
     #[error(transparent)]
     Durable(#[from] DurableError),
 }
@@ -103,13 +103,7 @@ struct Tail {
 impl Journal {
     /// Creates an empty journal, durably.
     pub fn create(path: &Path) -> Result<Self, JournalError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed("create", path))?;
+        let file = create_own_file(path)?;
         file.write_all_at(MAGIC, 0).map_err(failed("write", path))?;
         file.sync_all().map_err(failed("sync", path))?;
         if let Some(dir) = path.parent() {
@@ -138,12 +132,9 @@ impl Journal {
     /// Opens a journal and reads its records. A last record that was not written whole is cut off:
     /// its operation never returned.
     pub fn open(path: &Path) -> Result<(Self, Vec<Record>), JournalError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(failed("open", path))?;
-        let bytes = std::fs::read(path).map_err(failed("read", path))?;
+        let mut file = open_own_file(path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed("read", path))?;
         if bytes.len() < MAGIC.len() && MAGIC.starts_with(&bytes) {
             // Its process died while it created it.
             file.write_all_at(MAGIC, 0).map_err(failed("write", path))?;

@@ -78,7 +78,7 @@ pub fn recover(
         .into_iter()
         .collect();
     let (opened, records) = match Journal::open(journal) {
-        Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+        Err(JournalError::Durable(error)) if error.kind() == io::ErrorKind::NotFound => {
             if !found.is_empty() {
                 return Err(RecoveryError::MissingJournal {
                     journal: journal.to_owned(),

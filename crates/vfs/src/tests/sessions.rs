@@ -1,13 +1,15 @@
 //! A session's directory: made once, used by one process, deleted only with what is its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::num::NonZeroU64;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 
 use attachfs_manifest::ContentHash;
 use attachfs_store::{Encryption, S3Access};
 
-use crate::testing::{Given, World, bytes, path, tempdir};
+use crate::testing::{Given, READ_WRITE, World, bytes, path, tempdir};
 use crate::{BaseManifest, Session, SessionError, SessionId, StoreSettings, Vfs};
 
 fn world() -> World {
@@ -104,13 +106,179 @@ fn a_session_is_not_made_over_another_one() {
 }
 
 #[test]
-fn a_journal_that_is_there_is_not_overwritten() {
+fn a_session_is_made_only_in_an_empty_directory() {
     let (world, dir) = (world(), tempdir());
-    fs::write(dir.path().join("journal"), "precious").unwrap();
-    let session = Session::create(dir.path(), world.meta(), &[world.manifest()]).unwrap();
-    let settings = crate::testing::settings();
-    Vfs::create(session, world.tree.clone(), world.fetcher(), settings).unwrap_err();
-    assert_eq!(fs::read(dir.path().join("journal")).unwrap(), b"precious");
+    for name in ["journal", "lock", "notes.txt", "scratch/work"] {
+        let place = dir.path().join("place");
+        let precious = place.join(name);
+        fs::create_dir_all(precious.parent().unwrap()).unwrap();
+        fs::write(&precious, "precious").unwrap();
+        match Session::create(&place, world.meta(), &[world.manifest()]) {
+            Err(SessionError::NotEmpty { dir, names }) => {
+                assert_eq!(dir, place);
+                assert_eq!(names, [name.split('/').next().unwrap()]);
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
+        assert_eq!(mode(&place), 0o755);
+        fs::remove_dir_all(&place).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_was_there_stays_when_its_session_is_discarded() {
+    let (world, dir) = (world(), tempdir());
+    for there in [Some(0o755), Some(0o775), None] {
+        let place = dir.path().join("place");
+        if let Some(mode) = there {
+            fs::create_dir(&place).unwrap();
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let kernel = world.create(&place);
+        assert_eq!(mode(&place), 0o700);
+        drop(kernel);
+        Session::open(&place).unwrap().discard().unwrap();
+        match there {
+            Some(before) => {
+                assert_eq!(mode(&place), before);
+                fs::remove_dir(&place).unwrap();
+            }
+            None => assert!(!place.exists()),
+        }
+    }
+}
+
+#[test]
+fn a_session_that_cannot_be_made_whole_leaves_nothing() {
+    let (world, dir) = (world(), tempdir());
+    let (place, elsewhere) = (dir.path().join("place"), dir.path().join("file"));
+    fs::write(&elsewhere, "precious").unwrap();
+    let mut meta = world.meta();
+    meta.scratch_dir = Some(elsewhere.clone());
+    Session::create(&place, meta, &[world.manifest()]).unwrap_err();
+    assert!(!place.exists());
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"precious");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn distrusted<T: std::fmt::Debug>(result: Result<T, SessionError>) -> String {
+    match result {
+        Err(SessionError::Durable(error)) if error.doing == "trust" || error.doing == "open" => {
+            error.source.to_string()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_session_that_somebody_else_may_have_prepared_is_not_opened() {
+    let (world, dir) = (world(), tempdir());
+    let place = dir.path().join("place");
+    drop(world.create(&place));
+    let link = dir.path().join("link");
+    symlink(&place, &link).unwrap();
+    Session::open(&link).unwrap_err();
+    Session::open(&link.join("")).unwrap_err();
+
+    for (mode, part) in [
+        (0o770, ""),
+        (0o1777, ""),
+        (0o666, "session.json"),
+        (0o622, "lock"),
+    ] {
+        let part = place.join(part);
+        let before = fs::metadata(&part).unwrap().permissions();
+        fs::set_permissions(&part, fs::Permissions::from_mode(mode)).unwrap();
+        let reason = distrusted(Session::open(&place));
+        assert!(reason.contains("other users may write to it"), "{reason}");
+        fs::set_permissions(&part, before).unwrap();
+    }
+    Session::open(&place).unwrap();
+    for part in ["", "session.json", "lock"] {
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(place.join(part), Some(65534), None).is_err() {
+            return;
+        }
+        let reason = distrusted(Session::open(&place));
+        assert!(reason.contains("it belongs to user 65534"), "{reason}");
+        std::os::unix::fs::chown(place.join(part), Some(0), None).unwrap();
+    }
+    Session::open(&place).unwrap();
+}
+
+#[test]
+fn no_file_of_a_session_is_opened_through_a_link() {
+    let (world, dir) = (world(), tempdir());
+    let place = dir.path().join("place");
+    let victim = dir.path().join("victim");
+    for name in [
+        "session.json",
+        "lock",
+        "journal",
+        "base/0",
+        "scratch/4000000000000000",
+    ] {
+        let kernel = world.create(&place);
+        kernel.put("f", b"x");
+        drop(kernel);
+        let at = place.join(name);
+        fs::rename(&at, &victim).unwrap();
+        let before = fs::read(&victim).unwrap();
+        symlink(&victim, &at).unwrap();
+        let opened = Session::open(&place).and_then(|session| {
+            session.manifests()?;
+            Ok(())
+        });
+        match name {
+            "journal" => assert!(world.recover(&place).is_err()),
+            "scratch/4000000000000000" => {
+                let kernel = world.recover(&place).unwrap();
+                kernel.open("f", READ_WRITE, false).unwrap_err();
+            }
+            _ => assert_eq!(distrusted(opened), "it is a symbolic link", "{name}"),
+        }
+        assert_eq!(fs::read(&victim).unwrap(), before, "{name}");
+        fs::remove_dir_all(&place).unwrap();
+    }
+}
+
+#[test]
+fn a_scratch_file_is_never_written_into_what_stands_at_its_name() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let planted = dir.path().join("scratch/4000000000000000");
+    symlink(&victim, &planted).unwrap();
+    kernel.put("f", b"x");
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    assert!(fs::symlink_metadata(&planted).unwrap().is_file());
+    assert_eq!(kernel.cat("f"), b"x");
+}
+
+#[test]
+fn a_fifo_in_a_sessions_directory_keeps_nobody_waiting() {
+    let (world, dir) = (world(), tempdir());
+    for name in ["session.json", "lock", "journal", "base/0"] {
+        let place = dir.path().join("place");
+        drop(world.create(&place));
+        let at = place.join(name);
+        fs::remove_file(&at).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &at, fifo, 0o600.into(), 0).unwrap();
+        let opened = Session::open(&place).and_then(|session| session.manifests());
+        if name == "journal" {
+            world.recover(&place).unwrap_err();
+        } else {
+            assert_eq!(distrusted(opened), "it is no regular file", "{name}");
+        }
+        fs::remove_dir_all(&place).unwrap();
+    }
 }
 
 #[test]
@@ -125,12 +293,12 @@ fn no_session_an_unreadable_one_and_one_of_another_time_are_different_errors() {
     let description = dir.path().join("session.json");
     let sound = fs::read_to_string(&description).unwrap();
 
-    fs::write(&description, r#"{"format": 3, "all": "different"}"#).unwrap();
+    fs::write(&description, r#"{"format": 4, "all": "different"}"#).unwrap();
     match Session::open(dir.path()) {
-        Err(SessionError::Format { path, found: 3, .. }) => assert_eq!(path, dir.path()),
+        Err(SessionError::Format { path, found: 4, .. }) => assert_eq!(path, dir.path()),
         other => panic!("{other:?}"),
     }
-    for damaged in [&sound[..sound.len() / 2], "", "[]", r#"{"format": 2}"#] {
+    for damaged in [&sound[..sound.len() / 2], "", "[]", r#"{"format": 3}"#] {
         fs::write(&description, damaged).unwrap();
         match Session::open(dir.path()) {
             Err(SessionError::Description { path, .. }) => assert_eq!(path, description),
@@ -167,7 +335,7 @@ fn a_damaged_manifest_is_named_with_both_hashes() {
     }
     fs::remove_file(&base).unwrap();
     let error = Session::open(dir.path()).unwrap().manifests().unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot read {}", base.display()));
+    assert_eq!(error.to_string(), format!("cannot open {}", base.display()));
 }
 
 #[test]
@@ -190,7 +358,7 @@ fn a_session_whose_files_have_other_numbers_is_refused_with_the_program_that_mad
     assert_eq!(
         error.to_string(),
         format!(
-            "the session {} has format 1, this program reads 2: commit or discard it with the \
+            "the session {} has format 1, this program reads 3: commit or discard it with the \
              attachfs 0.0.9 that made it",
             dir.path().display()
         )
@@ -198,8 +366,15 @@ fn a_session_whose_files_have_other_numbers_is_refused_with_the_program_that_mad
     assert_eq!(fs::read(dir.path().join("journal")).unwrap(), journal);
 }
 
+fn names(dir: &Path) -> Vec<OsString> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
 #[test]
-fn discarding_deletes_what_is_the_sessions_and_leaves_the_rest() {
+fn discarding_deletes_what_is_the_sessions_and_nothing_beside_it() {
     let (world, dir) = (world(), tempdir());
     let (place, elsewhere) = (dir.path().join("session"), dir.path().join("fast"));
     let mut meta = world.meta();
@@ -209,21 +384,77 @@ fn discarding_deletes_what_is_the_sessions_and_leaves_the_rest() {
     let vfs = Vfs::create(session, world.tree.clone(), world.fetcher(), settings).unwrap();
     let kernel = crate::testing::Kernel::new(vfs);
     kernel.put("f", b"x");
-    fs::write(place.join("notes.txt"), "the user's").unwrap();
+    for name in [
+        "log",
+        "log.1",
+        "log.12",
+        ".staged-0123456789ab",
+        "base/.staged-0123456789ab",
+    ] {
+        fs::write(place.join(name), "").unwrap();
+    }
+    fs::create_dir(place.join("mnt")).unwrap();
     fs::write(elsewhere.join("other"), "another's").unwrap();
     let scratch = elsewhere.join(world.meta().id.as_str());
     assert_eq!(fs::read_dir(&scratch).unwrap().count(), 1);
 
     kernel.vfs.discard().unwrap();
     drop(kernel);
-    let left = |dir| {
-        let entries = fs::read_dir(dir).unwrap();
-        entries
-            .map(|entry| entry.unwrap().file_name())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(left(&place), ["notes.txt"]);
-    assert_eq!(left(&elsewhere), ["other"]);
+    assert_eq!(names(dir.path()), ["fast"]);
+    assert_eq!(names(&elsewhere), ["other"]);
+}
+
+#[test]
+fn a_session_that_holds_something_unknown_is_not_discarded_and_says_what_it_is() {
+    let (world, dir) = (world(), tempdir());
+    let elsewhere = dir.path().join("fast");
+    let outside = dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("4000000000000000"), "precious").unwrap();
+    for (name, is_link) in [
+        ("notes.txt", false),
+        ("log.old", false),
+        ("log", true),
+        ("journal", true),
+        ("base/0.bak", false),
+        ("base/1", true),
+        ("commits/1.manifest.orig", false),
+        ("commits/work", true),
+        ("mnt/frame", false),
+        ("scratch", true),
+        ("../fast/07070707070707070707070707070707/notes", false),
+    ] {
+        let place = dir.path().join("session");
+        let mut meta = world.meta();
+        meta.scratch_dir = name.starts_with("..").then(|| elsewhere.clone());
+        let session = Session::create(&place, meta, &[world.manifest()]).unwrap();
+        let at = place.join(name);
+        if is_link {
+            if fs::symlink_metadata(&at).is_ok() {
+                fs::remove_dir(&at).unwrap();
+            }
+            symlink(&outside, &at).unwrap();
+        } else {
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+            fs::write(&at, "precious").unwrap();
+        }
+        let before = names(&place);
+        let error = session.discard().unwrap_err();
+        if name != "mnt/frame" {
+            assert!(
+                matches!(error, SessionError::Foreign { .. }),
+                "{name}: {error}"
+            );
+            let shown = at.file_name().unwrap().to_str().unwrap();
+            assert!(error.to_string().contains(shown), "{name}: {error}");
+        }
+        assert_eq!(names(&place), before, "{name}");
+        assert_eq!(names(&outside), ["4000000000000000"], "{name}");
+        // Once it is out of the way, the same goes on.
+        fs::remove_file(&at).unwrap();
+        session.discard().unwrap();
+        assert!(!place.exists(), "{name}");
+    }
 }
 
 #[test]

@@ -1,0 +1,147 @@
+//! Deleting a session: what its layout names, and nothing else.
+//!
+//! First everything is looked at, through directories that are held open. If one thing is there that no
+//! session makes, or that is something else than what a session makes under that name, nothing is
+//! deleted. No link is followed, and no name is deleted that was not looked at.
+
+use std::path::PathBuf;
+
+use attachfs_durable::{Kind, OwnDir, is_staged_name};
+
+use super::{
+    ASIDE, BASE, COMMITS, DESCRIPTION, JOURNAL, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET,
+    SessionError, WORK,
+};
+use crate::overlay::Scratch;
+
+/// How many unknown names an error lists.
+const LISTED: usize = 8;
+
+/// A directory of a session, with what is to be deleted of it.
+#[derive(Debug)]
+pub(super) struct Part {
+    dir: OwnDir,
+    files: Vec<String>,
+    parts: Vec<(String, Part)>,
+}
+
+/// What a session makes in a directory of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Layout {
+    Session,
+    Base,
+    Commits,
+    Work,
+    Scratch,
+    Aside,
+}
+
+/// What a session makes under a name.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    File,
+    Socket,
+    Dir(Layout),
+    /// Empty, or something is mounted there: only removing it tells.
+    MountPoint,
+}
+
+impl Layout {
+    fn known(self, name: &str) -> Option<Known> {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let is_file = match self {
+            Self::Session => match name {
+                BASE => return Some(Known::Dir(Self::Base)),
+                COMMITS => return Some(Known::Dir(Self::Commits)),
+                SCRATCH => return Some(Known::Dir(Self::Scratch)),
+                MOUNT => return Some(Known::MountPoint),
+                SOCKET => return Some(Known::Socket),
+                DESCRIPTION | LOCK | JOURNAL | RESERVE | LOG => true,
+                // A log that became too long.
+                _ => name.strip_prefix("log.").is_some_and(is_number),
+            },
+            Self::Base => is_number(name),
+            Self::Commits => {
+                if name == WORK {
+                    return Some(Known::Dir(Self::Work));
+                }
+                let of = |ending| name.strip_suffix(ending).is_some_and(is_number);
+                of(".manifest") || of(".total")
+            }
+            Self::Scratch if name == ASIDE => return Some(Known::Dir(Self::Aside)),
+            Self::Work | Self::Scratch => Scratch::is_name(name),
+            Self::Aside => match name.split_once('.') {
+                Some((name, number)) => Scratch::is_name(name) && is_number(number),
+                None => Scratch::is_name(name),
+            },
+        };
+        (is_file || is_staged_name(name)).then_some(Known::File)
+    }
+}
+
+impl Part {
+    /// Looks at all that is in a directory, and below it. What no session makes is added to `unknown`.
+    pub(super) fn survey(
+        dir: OwnDir,
+        layout: Layout,
+        unknown: &mut Vec<PathBuf>,
+    ) -> Result<Self, SessionError> {
+        let (mut files, mut parts) = (Vec::new(), Vec::new());
+        for name in dir.names()? {
+            let known = name
+                .to_str()
+                .and_then(|text| Some((text.to_owned(), layout.known(text)?)));
+            let Some((text, known)) = known else {
+                unknown.push(dir.path().join(name));
+                continue;
+            };
+            if matches!(known, Known::MountPoint) {
+                // To ask what it is may ask the process that serves it.
+                continue;
+            }
+            match (known, dir.kind(&name)?) {
+                (_, None) => {}
+                (Known::File, Some(Kind::File)) | (Known::Socket, Some(Kind::Other)) => {
+                    files.push(text);
+                }
+                (Known::Dir(layout), Some(Kind::Dir)) => {
+                    let part = Self::survey(dir.dir(&text)?, layout, unknown)?;
+                    parts.push((text, part));
+                }
+                _ => unknown.push(dir.path().join(name)),
+            }
+        }
+        Ok(Self { dir, files, parts })
+    }
+
+    /// Deletes what was found, but for the files in `last`.
+    pub(super) fn delete(&self, last: &[&str]) -> Result<(), SessionError> {
+        for (name, part) in &self.parts {
+            part.delete(&[])?;
+            self.dir.remove_dir(name)?;
+        }
+        for name in &self.files {
+            if !last.contains(&name.as_str()) {
+                self.dir.remove_file(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory.
+    pub(super) fn dir(&self) -> &OwnDir {
+        &self.dir
+    }
+}
+
+/// Fails if there is something that no session makes.
+pub(super) fn nothing(unknown: Vec<PathBuf>, dir: PathBuf) -> Result<(), SessionError> {
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(SessionError::Foreign {
+        dir,
+        more: unknown.len().saturating_sub(LISTED),
+        names: unknown.into_iter().take(LISTED).collect(),
+    })
+}
