@@ -1,6 +1,7 @@
 //! `list`, `status`, `diff`, `commit`, `discard`.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use attachfs::session;
@@ -18,11 +19,13 @@ use crate::progress::Shown;
 struct ListedSession {
     session: String,
     state: &'static str,
-    mount_point: String,
+    #[serde(with = "attachfs::path_json")]
+    mount_point: PathBuf,
     store: String,
     created: i64,
     read_only: bool,
-    dir: String,
+    #[serde(with = "attachfs::path_json")]
+    dir: PathBuf,
 }
 
 pub(super) fn list(globals: &Globals) -> Result<(), Failure> {
@@ -35,11 +38,11 @@ pub(super) fn list(globals: &Globals) -> Result<(), Failure> {
                     SessionState::InUse => "mounted",
                     SessionState::Left => "left",
                 },
-                mount_point: found.meta.mount_point.display().to_string(),
+                mount_point: found.meta.mount_point,
                 store: found.meta.store.address,
                 created: found.meta.created.seconds,
                 read_only: found.meta.read_only,
-                dir: found.dir.display().to_string(),
+                dir: found.dir,
             }),
             Err(error) => remark(&crate::exit::chain(&error.into())),
         }
@@ -59,7 +62,9 @@ pub(super) fn list(globals: &Globals) -> Result<(), Failure> {
         };
         text += &format!(
             "{} {:8} {}{read_only}\n",
-            session.session, session.state, session.mount_point
+            session.session,
+            session.state,
+            session.mount_point.display()
         );
     }
     Ok(output::print(&text)?)
