@@ -22,6 +22,7 @@ pub use control::{
 };
 pub use inherit::pass_on_standard_files_only;
 pub use lifecycle::{
-    ActiveMount, Copies, Copy, End, FuseMount, Holder, MountError, MountOf, MountOptions, Mounted,
-    Place, Process, Unmount, UnmountError, Use, active_mounts, detach_dead, mount, take_away,
+    ActiveMount, Copies, Elsewhere, End, FuseMount, Holder, MountError, MountOf, MountOptions,
+    Mounted, Place, Process, Unmount, UnmountError, Use, active_mounts, detach_dead, mount,
+    take_away,
 };

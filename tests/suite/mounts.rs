@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::machine::{Machine, Mount, args, skipped, until};
-use crate::process::{Running, Said, has_ended, kill, said};
+use crate::process::{Running, Said, has_ended, kill, kill_and_wait, said};
 
 /// A small folder's manifest.
 fn base(machine: &Machine) -> PathBuf {
@@ -131,7 +131,8 @@ fn no_verb_waits_for_a_process_that_is_stopped() {
                 scope.spawn(move || {
                     let said = machine.says(verb).with_code(code);
                     if code == 14 {
-                        said.saying(&format!("process {pid} (attachfs, stopped)"));
+                        said.saying(&format!("process {pid} ("))
+                            .saying(", stopped)");
                     }
                 });
             }
@@ -149,7 +150,8 @@ fn no_verb_waits_for_a_process_that_is_stopped() {
         let read = reader.wait();
         assert_ne!(read.code, 0, "{read:?}");
         let busy = machine.says(args!["commit", &mount.session]).with_code(14);
-        busy.saying(&format!("process {pid} (attachfs, stopped)"));
+        busy.saying(&format!("process {pid} ("))
+            .saying(", stopped)");
         drop(stopped);
         until("the process ends", || has_ended(mount.pid));
         let diff = machine.ok(args!["diff", &mount.session]);
@@ -162,7 +164,13 @@ fn a_mount_whose_parent_was_renamed_is_taken_away_where_it_is() {
     Machine::mounting_from_directory(|machine| {
         let manifest = base(machine);
         let ends: [&dyn Fn(&Path, &Mount); 4] = [
-            &|at, _| drop(machine.ok(args!["umount", at])),
+            &|at, _| {
+                drop(
+                    machine
+                        .ok(args!["umount", at])
+                        .printing(at.to_str().unwrap()),
+                )
+            },
             &|at, _| drop(machine.ok(args!["umount", "--force", at])),
             &|_, mount| drop(machine.ok(args!["umount", &mount.session])),
             &|_, mount| kill(mount.pid, Signal::TERM),
@@ -182,15 +190,25 @@ fn a_mount_whose_parent_was_renamed_is_taken_away_where_it_is() {
     });
 }
 
-/// A shell in a mount namespace of its own, which has copies of all mounts that there are.
-fn in_a_namespace(machine: &Machine, script: &str) -> Option<Running> {
+/// Leaves no copy but that of one mount: the others are mounts of other tests.
+const KEEP_ONE: &str = "table=$(cat /proc/self/mountinfo)
+    echo \"$table\" | while read -r _ _ _ _ at rest; do
+        case \"$rest\" in *' - fuse.attachfs '*) test \"$at\" = \"$KEEP\" || umount -l \"$at\";; esac
+    done
+    ";
+
+/// A shell in a mount namespace of its own, which has a copy of this mount.
+fn in_a_namespace(machine: &Machine, mount: &Mount, script: &str) -> Option<Running> {
     let works = Command::new("unshare").args(["-m", "true"]).output();
     if !works.is_ok_and(|output| output.status.success()) {
         skipped("no mount namespace can be made here");
         return None;
     }
     let mut shell = machine.command("unshare");
-    shell.args(["-m", "sh", "-c"]).arg(script);
+    shell
+        .args(["-m", "sh", "-c"])
+        .arg(format!("{KEEP_ONE}{script}"));
+    shell.env("KEEP", &mount.dir);
     let mut shell = machine.start(shell);
     shell.wait_for_output("here");
     Some(shell)
@@ -200,7 +218,7 @@ fn in_a_namespace(machine: &Machine, script: &str) -> Option<Running> {
 fn a_mount_that_another_namespace_has_too_is_unmounted_and_that_is_said() {
     Machine::mounting_from_directory(|machine| {
         let mount = machine.mount(args![base(machine)], "mnt");
-        let Some(other) = in_a_namespace(machine, "echo here; exec sleep 1000") else {
+        let Some(other) = in_a_namespace(machine, &mount, "echo here; exec sleep 1000") else {
             return;
         };
         let unmounted = machine.ok(args!["umount", &mount.dir]);
@@ -221,7 +239,7 @@ fn what_another_namespace_has_open_is_not_cut_off_unless_it_is_forced() {
             "exec 3> {0}/new; echo new >&3; cd /; echo here; exec sleep 1000",
             mount.dir.display()
         );
-        let Some(other) = in_a_namespace(machine, &script) else {
+        let Some(other) = in_a_namespace(machine, &mount, &script) else {
             return;
         };
         let busy = machine.says(args!["umount", &mount.dir]).with_code(14);
@@ -254,6 +272,39 @@ fn a_bind_mount_of_a_mount_is_in_its_way_and_goes_with_it_if_that_is_forced() {
         machine.ok(args!["umount", "--force", &bound]);
         assert_eq!(machine.mounts(), NOTHING);
         until("the process ends", || has_ended(mount.pid));
+    });
+}
+
+#[test]
+fn a_dead_mount_in_the_way_is_named_with_how_to_remove_it() {
+    Machine::mounting_from_directory(|machine| {
+        let manifest = base(machine);
+        let mount = machine.mount(args![&manifest], "mnt");
+        fs::write(mount.dir.join("new"), "new").unwrap();
+        kill_and_wait(mount.pid);
+        let store = machine.store();
+        let other = args!["mount", "--store", store, &manifest, &mount.dir];
+        let refused = machine.says(&other).with_code(10);
+        refused.saying(&format!("`attachfs umount {}`", mount.session));
+        assert_eq!(machine.mounts(), [mount.dir.clone()]);
+        machine.ok(args!["umount", &mount.dir]).printing("detached");
+        let other =
+            Mount::of(&machine.says(args!["--json"].into_iter().chain(other).collect::<Vec<_>>()));
+        machine.ok(args!["umount", &other.dir]);
+        machine.ok(args!["diff", &mount.session]).printing("+ new");
+    });
+}
+
+#[test]
+fn a_closed_terminal_unmounts_in_order() {
+    Machine::mounting_from_directory(|machine| {
+        let mut mount = machine.start(machine.mounting(args!["-f", base(machine)], "mnt"));
+        mount.wait_for_output("\n");
+        fs::write(machine.path("mnt/new"), "new").unwrap();
+        mount.signal(Signal::HUP);
+        mount.wait().with_code(0);
+        assert_eq!(machine.mounts(), NOTHING);
+        assert_eq!(machine.sessions().len(), 1);
     });
 }
 

@@ -221,9 +221,8 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     observer: Option<&dyn Observer>,
 ) -> Result<T, Error> {
     let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let client = connect(found)?.ok_or_else(|| no_answer(found, None))?;
+    let mut client = connect(found)?.ok_or_else(|| no_answer(found, None))?;
     let hang_up = client.hang_up()?;
-    let mut client = client;
     let asked = tokio::task::spawn_blocking(move || {
         let answer = client.request(&request, |event| {
             // Whoever listened has gone; the answer still counts.

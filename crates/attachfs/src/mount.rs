@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use attachfs_commit::Observer;
 use attachfs_mount::{
@@ -337,10 +337,16 @@ fn place(mount_point: &MountPoint, session: &Path, places: &Places) -> Result<Pa
                     });
                 }
             }
+            // If it cannot be found, mounting fails of the same and says so.
             path.canonicalize().or(Ok(place.path))
         }
         _ => Ok(place.path),
     }
+}
+
+/// Whether there is a session in a directory, and no process has it.
+fn is_left(dir: &Path) -> bool {
+    Session::read_meta(dir).is_ok() && matches!(Session::is_in_use(dir), Ok(false))
 }
 
 /// Why a session was not mounted. A mount of a session that no process has is dead.
@@ -350,13 +356,7 @@ fn not_mounted(error: MountError, places: &Places) -> Error {
             mount_point,
             session: Some(id),
             ..
-        } if matches!(
-            Session::is_in_use(&places.sessions().join(id.as_str())),
-            Ok(false)
-        ) =>
-        {
-            Error::DeadMount { mount_point, id }
-        }
+        } if is_left(&places.sessions().join(id.as_str())) => Error::DeadMount { mount_point, id },
         error => error.into(),
     }
 }
@@ -498,12 +498,14 @@ impl Active {
         observer: &dyn Observer,
     ) -> Result<UnmountReport, Error> {
         let mut ended = self.ended.lock().await;
+        let mount_point = self.mounted.mount_point();
         let held = self.let_go(detach).await?;
         self.live.vfs.seal()?;
         let ended = ended.get_or_insert_default();
         let status = self.live.status(false).await?;
         let mut report = UnmountReport {
             session: status.session,
+            mount_point,
             kept: true,
             was_dead: false,
             uncommitted: status.uncommitted,
@@ -549,6 +551,7 @@ impl Active {
         } else {
             (Unmount::IfUnused, LINGER)
         };
+        let since = Instant::now();
         let mut patience = first;
         loop {
             let copies = match self.try_unmount(how, patience).await {
@@ -559,6 +562,7 @@ impl Active {
                     copies
                 }
                 // What was closed may not have been told yet.
+                Err(UnmountError::StillUsed { .. }) if since.elapsed() < LINGER => continue,
                 Err(UnmountError::StillUsed { copies, .. })
                     if copies.found.is_empty() && patience < PATIENCE =>
                 {

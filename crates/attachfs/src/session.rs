@@ -1,6 +1,6 @@
 //! Verbs on a session, whether a process has it or not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
@@ -120,6 +120,9 @@ pub async fn commit(
 pub struct UnmountReport {
     /// The session.
     pub session: String,
+    /// Where it was mounted.
+    #[serde(default, with = "attachfs_vfs::path_json")]
+    pub mount_point: PathBuf,
     /// Whether the session is kept, with what was not committed.
     pub kept: bool,
     /// Whether its process had died, and only the dead mount was removed.
@@ -160,15 +163,16 @@ pub async fn unmount(
 
 /// Takes the mount of a process away that does not answer, which is why it comes to this.
 fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
-    if attachfs_mount::take_away(&found.meta.id)?.is_empty() {
+    let Some(mount_point) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
         return Err(why);
-    }
+    };
     let process = match why {
         Error::NoAnswer { process, .. } => process.map(|process| process.pid),
         _ => None,
     };
     Ok(UnmountReport {
         session: found.meta.id.to_string(),
+        mount_point,
         kept: true,
         was_dead: false,
         uncommitted: 0,
@@ -204,6 +208,7 @@ async fn try_unmount(
             }
             Ok(UnmountReport {
                 session: found.meta.id.to_string(),
+                mount_point: found.meta.mount_point.clone(),
                 kept,
                 was_dead,
                 uncommitted: 0,

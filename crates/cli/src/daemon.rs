@@ -17,8 +17,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -57,14 +58,7 @@ pub(crate) fn start() -> Result<Ready, Failure> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let (mut child, socket) = spawn()?;
-        let errors = child.stderr.take().map(|mut stderr| {
-            std::thread::spawn(move || {
-                let mut text = Vec::new();
-                // Until the process ends or redirects it; what came so far counts in any case.
-                let _ = stderr.read_to_end(&mut text);
-                text
-            })
-        });
+        let errors = child.stderr.take().map(Errors::listen);
         let reading = socket.try_clone().context(CANNOT_HEAR)?;
         let read = tokio::task::spawn_blocking(move || {
             let mut line = Vec::new();
@@ -140,8 +134,40 @@ fn cancel(mut child: Child, socket: &UnixStream) -> Failure {
     Failure::Code(CANCELLED)
 }
 
-fn pass_on(errors: Option<std::thread::JoinHandle<Vec<u8>>>) -> anyhow::Result<()> {
-    if let Some(Ok(text)) = errors.map(std::thread::JoinHandle::join) {
+/// What the background process says on standard error, until it ends or that becomes the log.
+struct Errors {
+    text: Arc<Mutex<Vec<u8>>>,
+    ended: Receiver<()>,
+}
+
+impl Errors {
+    fn listen(mut from: ChildStderr) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let (end, ended) = channel();
+        std::thread::spawn({
+            let text = text.clone();
+            move || {
+                let mut bytes = [0; 4096];
+                while let Ok(read @ 1..) = from.read(&mut bytes) {
+                    let mut text = text.lock().unwrap_or_else(PoisonError::into_inner);
+                    text.extend_from_slice(&bytes[..read]);
+                }
+                // Nobody may wait for it any more.
+                let _ = end.send(());
+            }
+        });
+        Self { text, ended }
+    }
+}
+
+/// Programs that the background process started may have the same standard error, and keep it open.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+fn pass_on(errors: Option<Errors>) -> anyhow::Result<()> {
+    if let Some(Errors { text, ended }) = errors {
+        // What came so far counts in any case.
+        let _ = ended.recv_timeout(LAST_WORDS);
+        let text = text.lock().unwrap_or_else(PoisonError::into_inner);
         std::io::stderr()
             .write_all(&text)
             .context("cannot write to standard error")?;

@@ -20,11 +20,11 @@ const LONGEST_SEARCH: Duration = Duration::from_secs(2);
 
 /// A place where a mount is still, after it was unmounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Copy {
+pub enum Elsewhere {
     /// A mount of the same in this mount namespace, or one that shows it as one of its layers.
     Here(PathBuf),
     /// In the mount namespace of another process.
-    Elsewhere {
+    Namespace {
         /// One of the processes in it.
         process: Process,
         /// The path there.
@@ -32,11 +32,11 @@ pub enum Copy {
     },
 }
 
-impl fmt::Display for Copy {
+impl fmt::Display for Elsewhere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Here(path) => write!(f, "at {}", escaped(path)),
-            Self::Elsewhere {
+            Self::Namespace {
                 process,
                 mount_point,
             } => write!(
@@ -52,7 +52,7 @@ impl fmt::Display for Copy {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Copies {
     /// The places.
-    pub found: Vec<Copy>,
+    pub found: Vec<Elsewhere>,
     /// Whether there are namespaces that this user may not look at.
     pub unseen: bool,
 }
@@ -99,7 +99,10 @@ pub(super) fn find(mount: &MountEntry) -> Copies {
     let until = Instant::now() + LONGEST_SEARCH;
     let mut copies = Copies::default();
     if let Ok(table) = mountinfo::read() {
-        copies.found = here(mount, &table).into_iter().map(Copy::Here).collect();
+        copies.found = here(mount, &table)
+            .into_iter()
+            .map(Elsewhere::Here)
+            .collect();
     }
     let Ok(processes) = fs::read_dir("/proc") else {
         return copies;
@@ -133,7 +136,7 @@ pub(super) fn find(mount: &MountEntry) -> Copies {
         };
         let of_it = mountinfo::parse(&table);
         let first = of_it.into_iter().find(|entry| entry.is_copy_of(mount));
-        copies.found.extend(first.map(|entry| Copy::Elsewhere {
+        copies.found.extend(first.map(|entry| Elsewhere::Namespace {
             process: Process::of(pid),
             mount_point: entry.mount_point,
         }));
@@ -167,8 +170,8 @@ mod tests {
         };
         let copies = Copies {
             found: vec![
-                Copy::Here("/b".into()),
-                Copy::Elsewhere {
+                Elsewhere::Here("/b".into()),
+                Elsewhere::Namespace {
                     process,
                     mount_point: "/m".into(),
                 },

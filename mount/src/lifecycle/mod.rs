@@ -31,7 +31,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-pub use self::copies::{Copies, Copy};
+pub use self::copies::{Copies, Elsewhere};
 use self::device::DeviceOptions;
 pub use self::error::{MountError, UnmountError};
 pub use self::holders::{Holder, Use};
@@ -251,11 +251,6 @@ impl Mounted {
             mount_point,
             copies,
         })
-    }
-
-    /// Who uses it, as far as can be found out in a short time.
-    pub fn holders(&self) -> Vec<Holder> {
-        holders::find(&self.mount_point(), &self.shared.entry.device)
     }
 
     /// How it ended, if it has.

@@ -2,8 +2,8 @@
 //! stopped would not answer, and what it shows is another's word.
 //!
 //! The path is walked name by name with readlink(2). Before a name is looked at, the kernel's table of
-//! mounts says whether something is mounted there. A mount of ours ends the walk. In one of another
-//! program nothing is looked at: the rest of the path is taken as it is written.
+//! mounts says whether something is mounted there. In a mount that a process serves nothing is looked
+//! at: the rest of the path is taken as it is written.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -103,9 +103,7 @@ impl Walked {
         while let Some(name) = names.pop_front() {
             if name == ".." {
                 path.pop();
-                // Back in what is above, unless that is inside of the same mount.
-                inside = inside_of(table, &path);
-                fuse = fuse.filter(|mount| path.starts_with(&mount.mount_point));
+                (inside, fuse) = mounts_on_the_way(table, &path);
                 continue;
             }
             path.push(&name);
@@ -118,10 +116,6 @@ impl Walked {
                 inside = Some(entry);
                 if entry.is_fuse() {
                     fuse = Some(entry);
-                    if Source::parse(entry).is_some() {
-                        path.extend(names);
-                        break;
-                    }
                 }
                 continue;
             }
@@ -138,7 +132,7 @@ impl Walked {
                 } else {
                     path.pop();
                 }
-                inside = inside_of(table, &path);
+                (inside, fuse) = mounts_on_the_way(table, &path);
                 let rest = std::mem::take(&mut names);
                 push(&mut names, &target);
                 names.extend(rest);
@@ -159,15 +153,29 @@ impl Walked {
 
 /// The mount that the directory `path`, without links, is in.
 pub(super) fn inside_of<'a>(table: &'a [MountEntry], path: &Path) -> Option<&'a MountEntry> {
-    let mut inside = mountinfo::root(table)?;
+    mounts_on_the_way(table, path).0
+}
+
+/// The same, and the last FUSE mount that whoever walks there comes through.
+fn mounts_on_the_way<'a>(
+    table: &'a [MountEntry],
+    path: &Path,
+) -> (Option<&'a MountEntry>, Option<&'a MountEntry>) {
+    let Some(mut inside) = mountinfo::root(table) else {
+        return (None, None);
+    };
+    let mut fuse = None;
     let mut here = PathBuf::new();
     for component in path.components() {
         here.push(component);
-        if here != Path::new("/") {
-            inside = mountinfo::entered(table, inside, &here).unwrap_or(inside);
+        if here != Path::new("/")
+            && let Some(entry) = mountinfo::entered(table, inside, &here)
+        {
+            inside = entry;
+            fuse = Some(entry).filter(|entry| entry.is_fuse()).or(fuse);
         }
     }
-    Some(inside)
+    (Some(inside), fuse)
 }
 
 fn push(names: &mut VecDeque<OsString>, path: &Path) {
@@ -227,19 +235,19 @@ mod tests {
     }
 
     #[test]
-    fn the_walk_ends_in_a_mount_of_ours() {
+    fn in_a_mount_the_path_is_taken_as_it_is_written() {
         for path in ["/no/such/ours", "/no/such/ours/a/b"] {
             assert_eq!(walked(path), (PathBuf::from(path), Some(2)));
         }
-        let place = Walked::along(Path::new("/no/such/ours/.."), &table()).unwrap();
-        assert_eq!(place.fuse.map(|entry| entry.id), Some(2));
-        assert_eq!(walked("/no/such").1, None);
+        assert_eq!(walked("/no/such/ours/a/../b").1, Some(2));
+        assert_eq!(walked("/no/such/ours/.."), ("/no/such".into(), None));
     }
 
     #[test]
     fn a_mount_of_ours_in_one_of_another_program_is_found() {
         assert_eq!(walked("/no/such/foreign/x").1, Some(3));
         assert_eq!(walked("/no/such/foreign/x/ours/y").1, Some(4));
+        assert_eq!(walked("/no/such/foreign/x/ours/../y").1, Some(3));
         assert_eq!(walked("/no/such/foreign/../z"), ("/no/such/z".into(), None));
     }
 }

@@ -19,6 +19,7 @@ use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
 use crate::progress::Shown;
+use crate::signals::HangUp;
 
 /// Starts the background process, waits until the mount answers, and says so.
 pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
@@ -145,6 +146,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     // Before the mount, so that no signal in between leaves a dead one.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = HangUp::new()?;
     let mount = attachfs::Mount::start(request)?;
     let ready = Ready {
         session: mount.session_id().to_string(),
@@ -172,6 +174,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         () = mount.ended() => {}
         _ = interrupt.recv() => stop(&mount).await?,
         _ = terminate.recv() => stop(&mount).await?,
+        () = hang_up.recv() => stop(&mount).await?,
     }
     Ok(mount.finish().await?)
 }
@@ -230,7 +233,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     if globals.json {
         output::print_json(&report)?;
     } else {
-        output::print(&unmounted(&found.meta.mount_point, &report))?;
+        output::print(&unmounted(&report))?;
     }
     match report.commit_failure {
         None => Ok(()),
@@ -238,7 +241,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     }
 }
 
-fn unmounted(mount_point: &Path, report: &UnmountReport) -> String {
+fn unmounted(report: &UnmountReport) -> String {
     let mut text = String::new();
     if let Some(process) = report.process {
         text += &format!(
@@ -248,7 +251,7 @@ fn unmounted(mount_point: &Path, report: &UnmountReport) -> String {
     } else if report.was_dead {
         text += "detached   a mount whose process had died; nothing that had returned success is lost\n";
     } else {
-        text += &format!("unmounted  {}\n", mount_point.display());
+        text += &format!("unmounted  {}\n", report.mount_point.display());
     }
     for held in &report.held {
         text += &format!("           it was also {held}: it does not answer there any more\n");

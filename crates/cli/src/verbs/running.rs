@@ -15,6 +15,7 @@ use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
 use crate::progress::Shown;
+use crate::signals::HangUp;
 
 pub(super) async fn run(
     globals: &Globals,
@@ -33,6 +34,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     // before the command.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = HangUp::new()?;
     for dir in &args.output_dir {
         attachfs::parse_path(dir)?;
     }
@@ -41,6 +43,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         prepared = prepare(globals, &args, &places, &shown) => prepared?,
         _ = interrupt.recv() => return Err(Failure::Code(130)),
         _ = terminate.recv() => return Err(Failure::Code(143)),
+        () = hang_up.recv() => return Err(Failure::Code(129)),
     };
     shown.clear();
     if let Some(report) = &snapshot
@@ -68,6 +71,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => break,
+                () = hang_up.recv() => break,
             }
         }
     };
