@@ -11,6 +11,7 @@
 
 mod control;
 mod fuse;
+mod inherit;
 mod lifecycle;
 #[cfg(test)]
 mod testing;
@@ -19,7 +20,9 @@ pub use control::{
     ControlClient, ControlError, ControlServer, ControlService, EventSink, Failure, FailureKind,
     HangUp, PROTOCOL_VERSION, Peer, Request, Response, ServiceFuture,
 };
+pub use inherit::pass_on_standard_files_only;
 pub use lifecycle::{
-    ActiveMount, End, Holder, MountError, MountOptions, Mounted, Unmount, UnmountError, Use,
-    active_mounts, detach_dead, mount,
+    ActiveMount, Copies, Elsewhere, End, FuseMount, Holder, MountError, MountOf, MountOptions,
+    Mounted, Place, Process, Unmount, UnmountError, Use, active_mounts, detach_dead, mount,
+    take_away,
 };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use attachfs_fetch::{FetchOptions, Fetcher};
@@ -76,8 +77,15 @@ pub(crate) fn path(text: &str) -> ManifestPath {
     ManifestPath::new(text.as_bytes()).unwrap()
 }
 
-pub(crate) fn session_id() -> SessionId {
-    SessionId::from_random(std::array::from_fn(|at| at as u8))
+/// A session of its own for each fixture: mounts are known by it.
+fn new_session_id() -> SessionId {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    let process = u64::from(std::process::id());
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&process.to_be_bytes());
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    SessionId::from_random(bytes)
 }
 
 fn settings() -> Settings {
@@ -161,7 +169,7 @@ impl Fixture {
         let vfs = if writable {
             let meta = SessionMeta {
                 format: SessionMeta::FORMAT,
-                id: session_id(),
+                id: new_session_id(),
                 program: "test".to_owned(),
                 created: Timestamp {
                     seconds: CREATED,
@@ -218,6 +226,11 @@ impl Fixture {
     pub(crate) fn mount(&mut self) -> Result<(), MountError> {
         self.mounted = Some(mount(self.vfs.clone(), &self.options())?);
         Ok(())
+    }
+
+    /// The session's id.
+    pub(crate) fn id(&self) -> SessionId {
+        self.vfs.session().unwrap().meta().id.clone()
     }
 
     pub(crate) fn mount_handle(&self) -> &Mounted {

@@ -420,11 +420,12 @@ fn end_processes_of(folder: &Path) {
 }
 
 fn mounts_below(folder: &Path) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
     table
-        .lines()
+        .split(|&byte| byte == b'\n')
         // The machine's own paths have nothing that is escaped in the table.
-        .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+        .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
+        .map(|path| PathBuf::from(OsStr::from_bytes(path)))
         .filter(|path| path.starts_with(folder))
         .collect()
 }

@@ -1,13 +1,14 @@
 //! Both ends of the control socket: the verbs of a session, through the process that has it mounted.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use attachfs_commit::{Observer, Step};
 use attachfs_mount::{
-    ControlClient, ControlService, EventSink, Failure, FailureKind, Peer, Request, Response,
-    ServiceFuture,
+    ControlClient, ControlError, ControlService, EventSink, Failure, FailureKind, Peer, Process,
+    Request, Response, ServiceFuture,
 };
 use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent, TransferError};
 use serde::de::DeserializeOwned;
@@ -41,7 +42,11 @@ impl Service {
         let news = News::new(events, self.hook, cancellable);
         let live = &self.active.live;
         match request {
-            Request::Status => value(&live.status(true).await?),
+            Request::Status => {
+                let mut status = live.status(true).await?;
+                status.mount_point = self.active.mounted.mount_point();
+                value(&status)
+            }
             Request::Diff { .. } => value(&live.diff(&news).await?),
             Request::Commit { options } => {
                 let arguments = match options {
@@ -179,6 +184,35 @@ impl Observer for News {
     }
 }
 
+/// Connects to the process that has a session; `None` if nobody listens. Does not wait.
+pub(crate) fn connect(found: &Found) -> Result<Option<ControlClient>, Error> {
+    ControlClient::connect(&found.dir).map_err(|error| control_failed(found, error))
+}
+
+fn control_failed(found: &Found, error: ControlError) -> Error {
+    match error {
+        ControlError::Silent { pid, .. } => no_answer(found, pid),
+        error => error.into(),
+    }
+}
+
+/// Says which process has a session and does not answer; `listening` is the one that has its socket.
+pub(crate) fn no_answer(found: &Found, listening: Option<u32>) -> Error {
+    let id = Some(&found.meta.id);
+    // What cannot be found out is missing in the message only.
+    let mounts = attachfs_mount::active_mounts().unwrap_or_default();
+    Error::NoAnswer {
+        dir: found.dir.clone(),
+        process: listening.map(Process::of).or_else(|| holder(&found.dir)),
+        mounted: mounts.iter().any(|mount| mount.session.as_ref() == id),
+    }
+}
+
+/// The process that has the session in a directory.
+pub(crate) fn holder(dir: &Path) -> Option<Process> {
+    Process::that_locks(&dir.join("lock"))
+}
+
 /// Asks the process that has a session. If the observer has had enough, the connection is closed:
 /// that cancels a commit which has not recorded its intent, and nothing else.
 pub(crate) async fn ask<T: DeserializeOwned>(
@@ -187,24 +221,14 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     observer: Option<&dyn Observer>,
 ) -> Result<T, Error> {
     let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let dir = found.dir.clone();
-    let connected = tokio::task::spawn_blocking(move || {
-        let Some(client) = ControlClient::connect(&dir)? else {
-            return Err(Error::NoAnswer(dir));
-        };
-        let hang_up = client.hang_up()?;
-        Ok((client, hang_up))
-    });
-    let (mut client, hang_up) = match connected.await {
-        Ok(connected) => connected?,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    };
+    let mut client = connect(found)?.ok_or_else(|| no_answer(found, None))?;
+    let hang_up = client.hang_up()?;
     let asked = tokio::task::spawn_blocking(move || {
         let answer = client.request(&request, |event| {
             // Whoever listened has gone; the answer still counts.
             let _ = events.send(event);
         });
-        answer?.map_err(Error::Remote)
+        answer.map(|answer| answer.map_err(Error::Remote))
     });
     while let Some(event) = heard.recv().await {
         if let (Some(observer), Ok(event)) = (observer, serde_json::from_value::<Event>(event)) {
@@ -217,7 +241,7 @@ pub(crate) async fn ask<T: DeserializeOwned>(
         }
     }
     let answer = match asked.await {
-        Ok(answer) => answer?,
+        Ok(answer) => answer.map_err(|error| control_failed(found, error))??,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     serde_json::from_value(answer).map_err(|error| {

@@ -7,13 +7,13 @@ use attachfs_durable::DurableError;
 use attachfs_fetch::{CacheError, FetchError};
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{ManifestPath, PathError};
-use attachfs_mount::{ControlError, Failure, FailureKind, MountError, UnmountError};
+use attachfs_mount::{ControlError, Failure, FailureKind, MountError, Process, UnmountError};
 use attachfs_scan::ScanError;
 use attachfs_store::{ParseAddressError, StoreError};
 use attachfs_transfer::{DownloadError, PublishError, Summary, TransferError};
 use attachfs_tree::{BuildError, LayerError, RootError};
 use attachfs_vfs::overlay::{JournalError, RecoveryError};
-use attachfs_vfs::{FsError, OpenError, SessionError};
+use attachfs_vfs::{FsError, OpenError, SessionError, SessionId};
 
 use crate::download::Downloads;
 
@@ -219,9 +219,52 @@ pub enum Error {
         /// The session that is there.
         found: attachfs_vfs::SessionId,
     },
-    /// A session that is in use and does not answer.
-    #[error("the session {} is in use by a process that does not answer; it may be committing it", .0.display())]
-    NoAnswer(PathBuf),
+    /// A session whose process does not answer.
+    #[error("the session {} is in use by {}, which does not answer; {}", dir.display(), named(process.as_ref()), if *mounted { MOUNTED } else { COMMITTING })]
+    NoAnswer {
+        /// Its directory.
+        dir: PathBuf,
+        /// The process, if it can be told.
+        process: Option<Process>,
+        /// Whether the session is mounted.
+        mounted: bool,
+    },
+    /// A session that another process has.
+    #[error("the session {} is in use by {}", dir.display(), named(process.as_ref()))]
+    InUse {
+        /// Its directory.
+        dir: PathBuf,
+        /// The process, if it can be told.
+        process: Option<Process>,
+    },
+    /// A path in the mount of another program, or of another user.
+    #[error("{} is in the mount {} of {source_name}, which is not a mount of this user's sessions; name a session by its id", path.display(), mount_point.display())]
+    ForeignMount {
+        /// What was given.
+        path: PathBuf,
+        /// Where that is mounted.
+        mount_point: PathBuf,
+        /// What is mounted there.
+        source_name: String,
+    },
+    /// A mount of a session that is not known.
+    #[error("{} is the mount of session {id}, which is not among the sessions in {}; `fusermount3 -u` removes the mount", mount_point.display(), sessions.display())]
+    UnknownMount {
+        /// Where it is mounted.
+        mount_point: PathBuf,
+        /// The session.
+        id: SessionId,
+        /// Where it was looked for.
+        sessions: PathBuf,
+    },
+    /// The mount point has a mount whose process is gone.
+    #[error("the process that served {} is gone; `attachfs umount {}` removes its mount, the session is kept", mount_point.display(), id)]
+    DeadMount {
+        /// The mount point.
+        mount_point: PathBuf,
+        /// The session.
+        id: SessionId,
+    },
     /// The process that has a session did not do it.
     #[error("{}", with_causes(.0))]
     Remote(Failure),
@@ -299,6 +342,13 @@ fn replaced(
     }
 }
 
+const MOUNTED: &str = "`attachfs umount --force` takes its mount away and keeps the session";
+const COMMITTING: &str = "it may be committing it";
+
+fn named(process: Option<&Process>) -> String {
+    process.map_or_else(|| "another process".to_owned(), Process::to_string)
+}
+
 fn unhashed(first: &ManifestPath, count: usize) -> String {
     match count - 1 {
         0 => format!("the file \"{first}\" has no hash and cannot be read"),
@@ -350,6 +400,7 @@ impl Error {
                 source: StoreError::Setting { .. },
                 ..
             }
+            | Self::ForeignMount { .. }
             | Self::ReadOnly => Class::Usage,
             Self::Decode { .. }
             | Self::Layers(_)
@@ -376,15 +427,13 @@ impl Error {
                 OpenError::Journal(error) => class_of_journal(error),
                 OpenError::Thread(_) => Class::Other,
             },
-            Self::NoAnswer(_) => Class::Busy,
-            Self::Mount(_) => Class::Mount,
+            Self::NoAnswer { .. } | Self::InUse { .. } => Class::Busy,
+            Self::Mount(_) | Self::UnknownMount { .. } | Self::DeadMount { .. } => Class::Mount,
             Self::Unmount(error) => match error {
-                UnmountError::Busy { .. } => Class::Busy,
+                UnmountError::Busy { .. } | UnmountError::StillUsed { .. } => Class::Busy,
                 UnmountError::Covered { .. }
-                | UnmountError::StillUsed { .. }
                 | UnmountError::NoHelper(_)
                 | UnmountError::Helper { .. }
-                | UnmountError::NotDead { .. }
                 | UnmountError::Io { .. } => Class::Mount,
             },
             Self::Control(error) => match error {
@@ -392,7 +441,7 @@ impl Error {
                 ControlError::Closed | ControlError::Connection(_) => Class::Incomplete,
                 ControlError::Connect { .. }
                 | ControlError::NotTrusted { .. }
-                | ControlError::Silent(_)
+                | ControlError::Silent { .. }
                 | ControlError::Version(_)
                 | ControlError::Malformed(_) => Class::Other,
             },

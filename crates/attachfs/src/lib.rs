@@ -46,6 +46,7 @@ pub use attachfs_manifest::{
     ManifestPath, PathFilter,
 };
 pub use attachfs_scan::CrossMounts;
+pub use attachfs_mount::pass_on_standard_files_only;
 pub use attachfs_scan::{FileList, SymlinkPolicy};
 pub use attachfs_store::{
     AccountId, Addressing, Encryption, KmsKey, ManifestAddress, ManifestKey, Metadata,
@@ -57,7 +58,7 @@ pub use attachfs_transfer::{
     Silent, Summary, Tally, error_chain,
 };
 pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
-pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings};
+pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings, path_json};
 pub use control::StepHook;
 pub use download::{
     DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests, real_folder,
@@ -70,7 +71,7 @@ pub use limits::{OpenFiles, raise_open_files};
 pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};
 pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;
-pub use registry::{Found, Pruned, SessionState, find, forget, prune, sessions};
+pub use registry::{Found, Pruned, SessionState, find, forget, prune, session_in, sessions};
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffReport, Fetched, PublishedManifest,
     StatusReport,

@@ -131,7 +131,7 @@ impl Live {
         let published = |step: &&CommitRecord| matches!(step, CommitRecord::Published { .. });
         Ok(StatusReport {
             session: self.meta.id.to_string(),
-            mount_point: self.meta.mount_point.display().to_string(),
+            mount_point: self.meta.mount_point.clone(),
             mounted,
             pid: mounted.then(std::process::id),
             read_only: self.meta.read_only,

@@ -2,25 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use attachfs_commit::Observer;
 use attachfs_mount::{
-    ControlServer, Failure, FailureKind, MountError, MountOptions, Mounted, Unmount, UnmountError,
+    ControlServer, Failure, FailureKind, MountError, MountOf, MountOptions, Mounted, Place,
+    Unmount, UnmountError,
 };
 use attachfs_tree::{BaseTree, LayerOptions, Timestamp};
-use attachfs_vfs::{Counters, Session, SessionId, SessionMeta, Settings, Vfs};
+use attachfs_vfs::{Counters, Session, SessionError, SessionId, SessionMeta, Settings, Vfs};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
-use crate::control::{Service, StepHook};
+use crate::control::{Service, StepHook, holder};
 use crate::ended::remember;
 use crate::index::{ground, ground_of};
 use crate::live::{Live, fetcher};
 use crate::manifests::ManifestBytes;
 use crate::registry::{register, unregister};
 use crate::remote::{CommitArguments, CommitReport, Fetched, StatusReport};
-use crate::session::{UnmountReport, detach_dead};
+use crate::session::{UnmountReport, take};
 use crate::store::OpenStore;
 use crate::{Error, Places};
 
@@ -90,6 +91,8 @@ pub struct MountRequest {
     pub places: Places,
     /// Called at each step of a commit that is asked for through the control socket.
     pub step_hook: Option<StepHook>,
+    /// Called when everything is read and nothing is made yet. Until then the process may simply end.
+    pub before_making: Option<fn()>,
 }
 
 /// A mount of this process. Dropping it without [`finish`](Self::finish) leaves the session to be
@@ -103,6 +106,7 @@ pub struct Mount {
     /// Of a read-only mount; a writable file system has it itself.
     session: Option<Session>,
     had_died: bool,
+    fresh: bool,
 }
 
 /// What the control socket and the process's own end share.
@@ -125,6 +129,8 @@ pub(crate) struct Ended {
 
 /// How long the kernel may take to let go.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take if nothing is open.
+const LINGER: Duration = Duration::from_secs(3);
 /// How long those who use a mount that is detached have before they are cut off.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
@@ -144,10 +150,7 @@ impl Mount {
         };
         // The working directory may change, and others are told of it.
         let dir = absolute(&dir)?;
-        let mount_point = place(&request.mount_point, &dir)?;
-        if let (MountPoint::At(path), true) = (&request.mount_point, fresh) {
-            is_there(path)?;
-        }
+        let mount_point = place(&request.mount_point, &dir, &request.places)?;
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
@@ -155,12 +158,18 @@ impl Mount {
             places: request.places,
             step_hook: request.step_hook,
         };
+        let before_making = || {
+            if let Some(hook) = request.before_making {
+                hook();
+            }
+        };
         let mut had_died = false;
         let (session, mut ground) = match request.what {
             What::Resume { .. } => {
-                let mut session = Session::open(&dir)?;
-                had_died = detach_dead(session.meta())?;
+                let mut session = take(&dir)?;
                 let ground = ground_of(&session, &parts.places)?;
+                before_making();
+                had_died = attachfs_mount::detach_dead(&session)?;
                 session.move_to(&mount_point)?;
                 (session, ground)
             }
@@ -196,14 +205,16 @@ impl Mount {
                     .into_iter()
                     .map(|manifest| manifest.bytes)
                     .collect();
+                before_making();
                 (Session::create(&dir, meta, &bytes)?, ground)
             }
         };
         let started = parts.mount(session, ground.tree.clone(), mount_point, fresh);
         if started.is_err() && fresh {
             // Nobody wrote to it.
-            if let Err(error) = Session::open(&dir).and_then(|session| session.discard()) {
-                tracing::warn!(%error, "an unused session stays behind");
+            match Session::open(&dir).and_then(|session| session.discard()) {
+                Ok(()) | Err(SessionError::Missing(_)) => {}
+                Err(error) => tracing::warn!(%error, "an unused session stays behind"),
             }
         }
         let mount = started?;
@@ -229,7 +240,7 @@ impl Mount {
     }
 
     /// Where it is mounted.
-    pub fn mount_point(&self) -> &Path {
+    pub fn mount_point(&self) -> PathBuf {
         self.active.mounted.mount_point()
     }
 
@@ -254,9 +265,20 @@ impl Mount {
         }
     }
 
-    /// Unmounts and seals. Fails if it is in use, unless `detach`.
-    pub async fn unmount(&self, detach: bool) -> Result<(), Error> {
+    /// Unmounts and seals, and says where else the mount still was. Fails if it is in use, unless
+    /// `detach`.
+    pub async fn unmount(&self, detach: bool) -> Result<Vec<String>, Error> {
         self.active.unmount(detach).await
+    }
+
+    /// Takes the mount away, as if it had never been: a session that was made for it goes too, one that was
+    /// taken up is kept.
+    pub async fn undo(self) -> Result<(), Error> {
+        self.active.unmount(true).await?;
+        if self.fresh {
+            self.mark_done().await;
+        }
+        self.finish().await
     }
 
     /// Commits what was written. The mount may be in use.
@@ -296,21 +318,59 @@ impl Mount {
     }
 }
 
-/// Where to mount: absolute, and without symbolic links if it can be looked at.
-fn place(mount_point: &MountPoint, session: &Path) -> Result<PathBuf, Error> {
-    match mount_point {
-        MountPoint::At(path) => path.canonicalize().or_else(|_| absolute(path)),
-        MountPoint::InSession => Ok(session.join("mnt")),
+/// Where to mount: absolute, and without symbolic links as far as no mount has to be asked for them.
+fn place(mount_point: &MountPoint, session: &Path, places: &Places) -> Result<PathBuf, Error> {
+    let path = match mount_point {
+        MountPoint::At(path) => path,
+        MountPoint::InSession => return Ok(session.join("mnt")),
+    };
+    let failed = |source| Error::Io {
+        doing: "find",
+        path: path.clone(),
+        source,
+    };
+    let place = Place::of(path).map_err(failed)?;
+    match place.mount {
+        Some(mount) if mount.mount_point != place.path => {
+            // The kernel will ask whoever serves that mount. One that is stopped never answers.
+            if let MountOf::Session(id) = &mount.of {
+                let dir = places.sessions().join(id.as_str());
+                if let Some(process) = holder(&dir).filter(|process| process.stopped) {
+                    return Err(Error::NoAnswer {
+                        dir,
+                        process: Some(process),
+                        mounted: true,
+                    });
+                }
+            }
+            // If it cannot be found, mounting fails of the same and says so.
+            path.canonicalize().or(Ok(place.path))
+        }
+        Some(_) => Ok(place.path),
+        None => match place.path.symlink_metadata() {
+            // Before a session is made for it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(MountError::Missing(path.clone()).into())
+            }
+            _ => Ok(place.path),
+        },
     }
 }
 
-/// Fails if there is no such mount point: better said before anything is made for it.
-fn is_there(mount_point: &Path) -> Result<(), Error> {
-    match mount_point.canonicalize() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(MountError::Missing(mount_point.to_owned()).into())
-        }
-        _ => Ok(()),
+/// Whether there is a session in a directory, and no process has it.
+fn is_left(dir: &Path) -> bool {
+    Session::read_meta(dir).is_ok() && matches!(Session::is_in_use(dir), Ok(false))
+}
+
+/// Why a session was not mounted. A mount of a session that no process has is dead.
+fn not_mounted(error: MountError, places: &Places) -> Error {
+    match error {
+        MountError::AlreadyMounted {
+            mount_point,
+            session: Some(id),
+            ..
+        } if is_left(&places.sessions().join(id.as_str())) => Error::DeadMount { mount_point, id },
+        error => error.into(),
     }
 }
 
@@ -391,7 +451,8 @@ impl Parts {
             runtime: runtime.clone(),
             session: session_id,
         };
-        let mounted = attachfs_mount::mount(vfs.clone(), &options)?;
+        let mounted = attachfs_mount::mount(vfs.clone(), &options)
+            .map_err(|error| not_mounted(error, &places))?;
         let live = Live { vfs, meta, store };
         let active = Arc::new(Active {
             live,
@@ -405,8 +466,20 @@ impl Parts {
             path: dir.clone(),
             source,
         };
-        let control = ControlServer::start(&dir, &runtime, service).map_err(listening)?;
-        register(&places, &active.live.meta.id, &dir)?;
+        let control = ControlServer::start(&dir, &runtime, service).map_err(listening);
+        let control = control.and_then(|control| {
+            register(&places, &active.live.meta.id, &dir)?;
+            Ok(control)
+        });
+        let control = match control {
+            Ok(control) => control,
+            Err(error) => {
+                if let Err(left) = active.mounted.unmount(Unmount::Detach, PATIENCE) {
+                    tracing::warn!(error = %left, "after a failure to mount");
+                }
+                return Err(error);
+            }
+        };
         Ok(Mount {
             active,
             control,
@@ -414,6 +487,7 @@ impl Parts {
             dir,
             session,
             had_died: false,
+            fresh,
         })
     }
 }
@@ -421,12 +495,12 @@ impl Parts {
 impl Active {
     /// Unmounts in order: the kernel lets go, then the journal says so, durably. Nothing is written
     /// after that, even by those who still use a mount that was detached.
-    pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<(), Error> {
+    pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
         let mut ended = self.ended.lock().await;
-        self.let_go(detach).await?;
+        let held = self.let_go(detach).await?;
         self.live.vfs.seal()?;
         ended.get_or_insert_default();
-        Ok(())
+        Ok(held)
     }
 
     /// Unmounts, and commits if the mount was made so. The session is not needed any more if all of
@@ -437,17 +511,21 @@ impl Active {
         observer: &dyn Observer,
     ) -> Result<UnmountReport, Error> {
         let mut ended = self.ended.lock().await;
-        self.let_go(detach).await?;
+        let mount_point = self.mounted.mount_point();
+        let held = self.let_go(detach).await?;
         self.live.vfs.seal()?;
         let ended = ended.get_or_insert_default();
         let status = self.live.status(false).await?;
         let mut report = UnmountReport {
             session: status.session,
+            mount_point,
             kept: true,
             was_dead: false,
             uncommitted: status.uncommitted,
             commit: None,
             commit_failure: None,
+            held,
+            process: None,
         };
         if self.live.meta.commit_on_unmount {
             let arguments = CommitArguments::default();
@@ -478,29 +556,66 @@ impl Active {
         Ok(())
     }
 
-    async fn let_go(self: &Arc<Self>, detach: bool) -> Result<(), Error> {
-        let (how, patience) = if detach {
+    /// Unmounts, and says where else the mount still is: in other mount namespaces, where nobody can end
+    /// it from here. Where nothing of it is open, it is cut off there.
+    async fn let_go(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
+        let (how, first) = if detach {
             (Unmount::Detach, LAST_CALL)
         } else {
-            (Unmount::IfUnused, PATIENCE)
+            (Unmount::IfUnused, LINGER)
         };
+        let since = Instant::now();
+        let mut patience = first;
+        loop {
+            let copies = match self.try_unmount(how, patience).await {
+                Ok(()) => return Ok(Vec::new()),
+                Err(UnmountError::StillUsed { copies, .. })
+                    if detach || !self.live.vfs.is_open() =>
+                {
+                    copies
+                }
+                // What was closed may not have been told yet.
+                Err(UnmountError::StillUsed { .. }) if since.elapsed() < LINGER => continue,
+                Err(UnmountError::StillUsed { copies, .. })
+                    if copies.found.is_empty() && patience < PATIENCE =>
+                {
+                    patience = PATIENCE;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            // Its users can write nothing from here on, and are cut off when this process ends; what
+            // they wrote is in the session.
+            let vfs = self.live.vfs.clone();
+            // Waits for the changes that are under way.
+            let ended = tokio::task::spawn_blocking(move || vfs.end_writing()).await;
+            if let Err(panic) = ended {
+                std::panic::resume_unwind(panic.into_panic());
+            }
+            self.cut_off.send_replace(true);
+            let unknown = copies.found.is_empty() && !detach;
+            let held: Vec<String> = if unknown {
+                vec![copies.to_string()]
+            } else {
+                copies.found.iter().map(ToString::to_string).collect()
+            };
+            for held in &held {
+                tracing::warn!("the mount was also {held}, where it does not answer any more");
+            }
+            return Ok(held);
+        }
+    }
+
+    async fn try_unmount(
+        self: &Arc<Self>,
+        how: Unmount,
+        patience: Duration,
+    ) -> Result<(), UnmountError> {
         let active = self.clone();
         let unmounted =
             tokio::task::spawn_blocking(move || active.mounted.unmount(how, patience)).await;
         match unmounted {
-            // Its users can write nothing from here on, and are cut off when this process ends; what
-            // they wrote is in the session.
-            Ok(Err(UnmountError::StillUsed { .. })) if detach => {
-                let vfs = self.live.vfs.clone();
-                // Waits for the changes that are under way.
-                let ended = tokio::task::spawn_blocking(move || vfs.end_writing()).await;
-                if let Err(panic) = ended {
-                    std::panic::resume_unwind(panic.into_panic());
-                }
-                self.cut_off.send_replace(true);
-                Ok(())
-            }
-            Ok(result) => Ok(result?),
+            Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
     }

@@ -10,6 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use attachfs_durable::{DurableError, OwnDir};
+use attachfs_mount::{FuseMount, MountOf, Place};
 use attachfs_vfs::{Session, SessionError, SessionId, SessionMeta};
 use serde::Serialize;
 
@@ -155,12 +156,25 @@ fn look(path: &Path) -> Result<Found, Error> {
     Ok(Found { dir, meta, state })
 }
 
-/// The session that a person means: by mount point, id, the beginning of an id (four digits at
-/// least), or the session's own directory.
+/// The session that a person means: by its mount point or a path in the mount, by id, the beginning of an
+/// id (four digits at least), or the session's own directory.
+///
+/// What is in a mount is never looked at: it is somebody's input, and whoever serves it may be stopped. The
+/// kernel's table of mounts says which session it is of.
 pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
     let shown = name.display().to_string();
-    if name.join("session.json").is_file() {
-        return look(name);
+    // A path that leads nowhere may still be an id.
+    let place = Place::of(name).ok();
+    let mut foreign = None;
+    match place.as_ref().map(|place| (place, &place.mount)) {
+        Some((_, Some(mount))) => match of_mount(places, mount)? {
+            Some(found) => return Ok(found),
+            None => foreign = Some(mount),
+        },
+        Some((place, None)) if place.path.join("session.json").is_file() => {
+            return look(&place.path);
+        }
+        _ => {}
     }
     let mut all = Vec::new();
     let mut unreadable = Vec::new();
@@ -170,11 +184,10 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
             Err(error) => unreadable.push(error),
         }
     }
-    // Not canonicalize alone: it fails on a mount whose process died.
-    let absolute = std::path::absolute(name).unwrap_or_else(|_| name.to_owned());
-    let real = name.canonicalize().unwrap_or_else(|_| absolute.clone());
-    let is_there =
-        |found: &&Found| found.meta.mount_point == real || found.meta.mount_point == absolute;
+    let is_there = |found: &&Found| {
+        let at = place.as_ref().map(|place| &place.path);
+        at.is_some_and(|path| found.meta.mount_point == *path)
+    };
     let mut by_place: Vec<&Found> = all.iter().filter(is_there).collect();
     if let Some(mounted) = by_place
         .iter()
@@ -188,18 +201,17 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
             .filter(|found| found.meta.id.as_str().starts_with(&shown))
             .collect();
     }
-    if by_place.len() > 1
-        && let Some(id) = session_mounted_at(&[&real, &absolute])
-        && let Some(dead) = by_place.iter().find(|found| found.meta.id == id)
-    {
-        return Ok((*dead).clone());
-    }
     match by_place[..] {
         // It may be one of those that cannot be read: then this is the better answer.
         [] => {
             let is_id = |error: &Error| is_of(error, &places.sessions().join(&shown));
             let meant = unreadable.into_iter().find(is_id);
-            Err(meant.unwrap_or(Error::NoSession(shown)))
+            let foreign = foreign.map(|mount| Error::ForeignMount {
+                path: name.to_owned(),
+                mount_point: mount.mount_point.clone(),
+                source_name: mount.source.clone(),
+            });
+            Err(meant.or(foreign).unwrap_or(Error::NoSession(shown)))
         }
         [found] => Ok(found.clone()),
         _ => {
@@ -212,6 +224,45 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
                 ids: ids.join(", "),
             })
         }
+    }
+}
+
+/// The session in a directory, if there is one. What is in a mount of attachfs is never looked at.
+pub fn session_in(dir: &Path) -> Result<Option<Found>, Error> {
+    let place = Place::of(dir).map_err(|source| Error::Io {
+        doing: "find",
+        path: dir.to_owned(),
+        source,
+    })?;
+    if let Some(mount) = place.mount.filter(|mount| mount.of != MountOf::Other) {
+        return Err(Error::Usage(format!(
+            "{} is in the mount {} of attachfs: a session cannot be there",
+            dir.display(),
+            mount.mount_point.display()
+        )));
+    }
+    match look(&place.path) {
+        Err(Error::Session(SessionError::Missing(_))) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// The session that a mount is of; `None` if it is no mount of this user's sessions. Whoever mounts
+/// chooses what the table of mounts calls the mount, but not the user that it names.
+fn of_mount(places: &Places, mount: &FuseMount) -> Result<Option<Found>, Error> {
+    let MountOf::Session(id) = &mount.of else {
+        return Ok(None);
+    };
+    if mount.user != Some(rustix::process::getuid().as_raw()) {
+        return Ok(None);
+    }
+    match look(&places.sessions().join(id.as_str())) {
+        Err(Error::Session(SessionError::Missing(_))) => Err(Error::UnknownMount {
+            mount_point: mount.mount_point.clone(),
+            id: id.clone(),
+            sessions: places.sessions(),
+        }),
+        found => found.map(Some),
     }
 }
 
@@ -229,18 +280,6 @@ fn is_of(error: &Error, dir: &Path) -> bool {
         Error::Session(SessionError::Description { path, .. }) => path.parent() == Some(dir),
         _ => false,
     }
-}
-
-/// The session whose mount is at one of these places, even if its process has died.
-fn session_mounted_at(places: &[&Path]) -> Option<SessionId> {
-    // Without the table of mounts the sessions are told apart by their ids.
-    let mounts = attachfs_mount::active_mounts().unwrap_or_default();
-    let at = |place: &&Path| {
-        let mut mounts = mounts.iter().rev();
-        let mount = mounts.find(|mount| mount.mount_point == **place);
-        mount.and_then(|mount| mount.session.clone())
-    };
-    places.iter().find_map(at)
 }
 
 /// Makes a session that lies elsewhere findable, durably.

@@ -4,6 +4,7 @@ use attachfs_commit::{Account, CommitOptions, Links, Outcome, Preview, Published
 use attachfs_store::{ManifestAddress, StoreAddress};
 use attachfs_vfs::{Counters, SessionMeta};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How a person asks for a commit.
@@ -103,7 +104,8 @@ pub struct StatusReport {
     /// Its id.
     pub session: String,
     /// Where it is or was mounted.
-    pub mount_point: String,
+    #[serde(with = "attachfs_vfs::path_json")]
+    pub mount_point: PathBuf,
     /// Whether it is mounted now.
     pub mounted: bool,
     /// The process that has it.

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use attachfs_commit::{CommitError, Observer};
+use attachfs_mount::UnmountError;
 use attachfs_transfer::{Cancelled, Phase, ProgressEvent};
 use attachfs_tree::LayerOptions;
 use attachfs_vfs::{Counters, SessionId};
@@ -55,6 +56,9 @@ pub struct Ran {
     pub fetched: Fetched,
     /// What was committed; `None` if the command failed.
     pub commit: Option<CommitReport>,
+    /// Who still used the mount when the command had ended, and was cut off. Files that they had open for
+    /// writing are not committed.
+    pub held: Vec<String>,
 }
 
 /// Why a run did not come to its end. A session that was begun is kept, and named.
@@ -116,6 +120,7 @@ pub async fn run(
         store,
         places,
         step_hook: None,
+        before_making: None,
     };
     let mount = Mount::start(mount).map_err(before)?;
     let session = mount.session_id().clone();
@@ -123,7 +128,7 @@ pub async fn run(
         session: Some(session.clone()),
         source,
     };
-    let root = mount.mount_point().to_owned();
+    let root = mount.mount_point();
     let started = make_dirs(&root, &output_dirs).await.and_then(|()| {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&root);
@@ -138,7 +143,7 @@ pub async fn run(
         Ok(child) => child,
         Err(error) => {
             // Nothing was written: nothing is kept.
-            unmount(&mount).await.map_err(failed)?;
+            let_go(&mount).await.map_err(failed)?;
             mount.mark_done().await;
             mount.finish().await.map_err(failed)?;
             return Err(before(error));
@@ -156,7 +161,7 @@ pub async fn run(
             child.wait().await.map_err(waiting).map_err(failed)?
         }
     };
-    unmount(&mount).await.map_err(failed)?;
+    let held = let_go(&mount).await.map_err(failed)?;
     let (counters, fetched) = mount.counters();
     let mut ran = Ran {
         status,
@@ -165,9 +170,14 @@ pub async fn run(
         counters,
         fetched,
         commit: None,
+        held,
     };
     if status.success() {
-        let arguments = CommitArguments::default();
+        let arguments = CommitArguments {
+            // Nobody can close them any more: what was written to them may be half of something.
+            skip_open: true,
+            ..CommitArguments::default()
+        };
         let committed = tokio::select! {
             committed = mount.commit(&arguments, observer) => committed,
             // A commit may be interrupted anywhere.
@@ -219,18 +229,27 @@ fn terminate(child: &tokio::process::Child) {
     }
 }
 
-/// Unmounts; what the command left running may take a moment to end.
-async fn unmount(mount: &Mount) -> Result<(), Error> {
+/// Unmounts, and says who still used the mount. What the command left running may take a moment to end;
+/// what does not is cut off: it would be when this process ends, and until then it could change what is
+/// being committed.
+async fn let_go(mount: &Mount) -> Result<Vec<String>, Error> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        match mount.unmount(false).await {
-            Err(error)
-                if error.class() == crate::Class::Busy
-                    && tokio::time::Instant::now() < deadline =>
-            {
-                tokio::time::sleep(TRY_AGAIN).await;
-            }
-            result => return result,
+        let error = match mount.unmount(false).await {
+            Ok(held) => return Ok(held),
+            Err(error) => error,
+        };
+        let Error::Unmount(
+            UnmountError::Busy { holders, .. } | UnmountError::StillUsed { holders, .. },
+        ) = error
+        else {
+            return Err(error);
+        };
+        if tokio::time::Instant::now() >= deadline {
+            let copies = mount.unmount(true).await?;
+            let holders = holders.iter().map(ToString::to_string);
+            return Ok(holders.chain(copies).collect());
         }
+        tokio::time::sleep(TRY_AGAIN).await;
     }
 }

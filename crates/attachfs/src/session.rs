@@ -1,15 +1,16 @@
 //! Verbs on a session, whether a process has it or not.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
-use attachfs_mount::{ControlClient, ControlError, Failure, Request};
+use attachfs_mount::{ControlError, Failure, Request};
 use attachfs_store::S3Access;
-use attachfs_vfs::{Session, SessionMeta, Settings};
+use attachfs_vfs::{Session, SessionError, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::control::ask;
+use crate::control::{ask, connect, holder, no_answer};
 use crate::ended::remember_left;
 use crate::live::Live;
 use crate::registry::{Found, SessionState, unregister};
@@ -22,11 +23,11 @@ use crate::{Error, Places};
 async fn state(found: &Found) -> Result<SessionState, Error> {
     let deadline = Instant::now() + BEGINS_WITHIN;
     while Session::is_in_use(&found.dir)? {
-        if ControlClient::connect(&found.dir)?.is_some() {
+        if connect(found)?.is_some() {
             return Ok(SessionState::InUse);
         }
         if Instant::now() >= deadline {
-            return Err(Error::NoAnswer(found.dir.clone()));
+            return Err(no_answer(found, None));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
@@ -49,7 +50,7 @@ pub async fn status(
 fn left_read_only(found: &Found) -> StatusReport {
     StatusReport {
         session: found.meta.id.to_string(),
-        mount_point: found.meta.mount_point.display().to_string(),
+        mount_point: found.meta.mount_point.clone(),
         mounted: false,
         pid: None,
         read_only: true,
@@ -120,6 +121,9 @@ pub async fn commit(
 pub struct UnmountReport {
     /// The session.
     pub session: String,
+    /// Where it was mounted.
+    #[serde(default, with = "attachfs_vfs::path_json")]
+    pub mount_point: PathBuf,
     /// Whether the session is kept, with what was not committed.
     pub kept: bool,
     /// Whether its process had died, and only the dead mount was removed.
@@ -131,10 +135,18 @@ pub struct UnmountReport {
     /// Why that commit stopped. The session is kept then.
     #[serde(default)]
     pub commit_failure: Option<Failure>,
+    /// Where else the mount was at that moment, for people: it does not answer there any more.
+    #[serde(default)]
+    pub held: Vec<String>,
+    /// The process that did not answer, so that its mount was taken away. It still has the session,
+    /// and it is not known what is uncommitted.
+    #[serde(default)]
+    pub process: Option<u32>,
 }
 
 /// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
-/// someone uses the mount. Goes on to its end whatever `observer` says.
+/// someone uses the mount, and takes the mount of a process away that does not answer. Goes on to its
+/// end whatever `observer` says.
 pub async fn unmount(
     found: &Found,
     places: &Places,
@@ -146,8 +158,31 @@ pub async fn unmount(
         Err(Error::Control(ControlError::Closed | ControlError::Connection(_))) => {
             try_unmount(found, places, detach, observer).await
         }
+        Err(error @ Error::NoAnswer { .. }) if detach => take_away(found, error),
         result => result,
     }
+}
+
+/// Takes the mount of a process away that does not answer, which is why it comes to this.
+fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
+    let Some(mount_point) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
+        return Err(why);
+    };
+    let process = match why {
+        Error::NoAnswer { process, .. } => process.map(|process| process.pid),
+        _ => None,
+    };
+    Ok(UnmountReport {
+        session: found.meta.id.to_string(),
+        mount_point,
+        kept: true,
+        was_dead: false,
+        uncommitted: 0,
+        commit: None,
+        commit_failure: None,
+        held: Vec::new(),
+        process,
+    })
 }
 
 async fn try_unmount(
@@ -165,8 +200,8 @@ async fn try_unmount(
             Ok(report)
         }
         SessionState::Left => {
-            let session = Session::open(&found.dir)?;
-            let was_dead = detach_dead(&found.meta)?;
+            let session = take(&found.dir)?;
+            let was_dead = attachfs_mount::detach_dead(&session)?;
             if !was_dead {
                 return Err(Error::NotMounted(found.meta.id.to_string()));
             }
@@ -177,11 +212,14 @@ async fn try_unmount(
             }
             Ok(UnmountReport {
                 session: found.meta.id.to_string(),
+                mount_point: found.meta.mount_point.clone(),
                 kept,
                 was_dead,
                 uncommitted: 0,
                 commit: None,
                 commit_failure: None,
+                held: Vec::new(),
+                process: None,
             })
         }
     }
@@ -199,21 +237,22 @@ async fn wait_until_left(found: &Found) -> Result<(), Error> {
     let deadline = Instant::now() + ENDS_WITHIN;
     while found.dir.exists() && Session::is_in_use(&found.dir)? {
         if Instant::now() >= deadline {
-            return Err(Error::NoAnswer(found.dir.clone()));
+            return Err(no_answer(found, None));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     Ok(())
 }
 
-/// Removes the mount that a session's process left when it died. Whether there was one.
-pub(crate) fn detach_dead(meta: &SessionMeta) -> Result<bool, Error> {
-    use attachfs_mount::UnmountError;
-    match attachfs_mount::detach_dead(&meta.mount_point, &meta.id) {
-        Ok(()) => Ok(true),
-        Err(UnmountError::NotDead { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+/// Takes over a session that no process has. If one has it, that is named.
+pub(crate) fn take(dir: &Path) -> Result<Session, Error> {
+    Session::open(dir).map_err(|error| match error {
+        SessionError::InUse(dir) => {
+            let process = holder(&dir);
+            Error::InUse { dir, process }
+        }
+        error => error.into(),
+    })
 }
 
 /// Deletes a session and everything in it that was not committed. One that is mounted is unmounted
@@ -226,8 +265,8 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
             wait_until_left(found).await
         }
         SessionState::Left => {
-            let session = Session::open(&found.dir)?;
-            detach_dead(&found.meta)?;
+            let session = take(&found.dir)?;
+            attachfs_mount::detach_dead(&session)?;
             // That it cannot be written down, on a full disk for example, must not keep the session.
             if let Err(error) = remember_left(places, &session) {
                 tracing::warn!(
@@ -243,7 +282,7 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
 }
 
 async fn open(found: &Found, places: &Places, access: &S3Access) -> Result<Live, Error> {
-    let session = Session::open(&found.dir)?;
+    let session = take(&found.dir)?;
     let store = open_store(&found.meta.store.with(access)).await?;
     // Nobody sees owner and modes of an unmounted session.
     let settings = Settings {

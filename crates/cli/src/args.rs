@@ -18,8 +18,9 @@ After 13 the same command goes on with what is left: an upload, a download or a 
 or files that failed, which are listed. One whose object is damaged in the store fails again until the \
 object is replaced. `store verify` and `manifest check` exit with 12 if something is damaged, and with 13 \
 if things are only missing.
-`run` passes on the exit code of its command; its own failures are 125, a command killed by signal n \
-is 128+n.";
+`run` passes on the exit code of its command; its own failures are 125, as is a commit that had to leave \
+files out which something the command left behind had open for writing; a command that cannot be run is \
+126, one that does not exist 127, one killed by signal n 128+n.";
 
 /// Mounts AWS Deadline Cloud job-attachment manifests as file systems.
 ///
@@ -90,7 +91,8 @@ pub(crate) enum Verb {
 ///
 /// The folder is snapshotted into the store, mounted, and COMMAND runs in the mount. When it
 /// succeeds, what it wrote is uploaded and published as a diff manifest. When it fails, what it
-/// wrote is kept in a session, to be committed or discarded.
+/// wrote is kept in a session, to be committed or discarded. What COMMAND leaves running in the mount is
+/// given 5 seconds and then cut off; files that it still had open for writing are not committed.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Example:\n  attachfs run --input ./scene --output-dir frames -- render scene.json frames"
@@ -283,10 +285,11 @@ pub(crate) struct Mount {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Umount {
-    /// The mount point, or the session's id.
+    /// The mount point, a path in the mount, or the session's id.
     #[arg(value_name = "MOUNTPOINT|SESSION")]
     pub(crate) session: PathBuf,
-    /// Even if someone uses it: they are cut off. What they had written is kept.
+    /// Even if someone uses it: they are cut off. What they had written is kept. The mount of a process
+    /// that does not answer is taken away; the process keeps the session.
     #[arg(long)]
     pub(crate) force: bool,
 }

@@ -3,100 +3,257 @@
 //! ```text
 //!     attachfs mount ...            starts   attachfs mount --daemon ...   in a session of its own
 //!         reads one line    <------ standard output     {"ready":{..}} or nothing
+//!         says that it has it ----> the same socket
 //!         passes on         <------ standard error      until ready
 //!         exits                     goes on, its standard error now the log
 //! ```
+//!
+//! Whoever is gone before it has said that it has the line gets no mount: until something is made, the
+//! background process ends at once; after that, it undoes what it made.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::exit::Failure;
+use crate::exit::{CANCELLED, Failure};
 
 /// What the background process says once the mount answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ready {
     pub(crate) session: String,
-    pub(crate) session_dir: String,
-    pub(crate) mount_point: String,
+    #[serde(with = "attachfs::path_json")]
+    pub(crate) session_dir: PathBuf,
+    #[serde(with = "attachfs::path_json")]
+    pub(crate) mount_point: PathBuf,
     pub(crate) pid: u32,
     /// Whether it takes the place of a process that had died.
     pub(crate) had_died: bool,
 }
 
-/// Starts the background process with the same arguments, and waits until it is ready.
+/// What whoever started the background process says when it has its line.
+const HEARD: &[u8] = b"heard\n";
+/// How long the background process may take to undo what it made.
+const UNDONE_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Starts the background process with the same arguments, and waits until it is ready. SIGINT and
+/// SIGTERM end both, and nothing is mounted then.
 pub(crate) fn start() -> Result<Ready, Failure> {
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let mut child = Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .arg("--daemon")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start the background process")?;
-    let errors = child.stderr.take().map(|mut stderr| {
-        std::thread::spawn(move || {
-            let mut text = Vec::new();
-            // Until the process ends or redirects it; what came so far counts in any case.
-            let _ = stderr.read_to_end(&mut text);
-            text
-        })
-    });
-    let mut line = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .context("cannot hear the background process")?;
-    }
-    if line.is_empty() {
-        let status = child
-            .wait()
-            .context("cannot wait for the background process")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (mut child, socket) = spawn()?;
+        let errors = child.stderr.take().map(Errors::listen);
+        let reading = socket.try_clone().context(CANNOT_HEAR)?;
+        let read = tokio::task::spawn_blocking(move || {
+            let mut line = Vec::new();
+            BufReader::new(reading)
+                .read_until(b'\n', &mut line)
+                .map(|_| line)
+        });
+        let line = tokio::select! {
+            line = read => line.context(CANNOT_HEAR)?.context(CANNOT_HEAR)?,
+            _ = interrupt.recv() => return Err(cancel(child, &socket)),
+            _ = terminate.recv() => return Err(cancel(child, &socket)),
+        };
+        if line.is_empty() {
+            let status = child
+                .wait()
+                .context("cannot wait for the background process")?;
+            pass_on(errors)?;
+            let code = status
+                .code()
+                .and_then(|code| u8::try_from(code).ok())
+                .unwrap_or(1);
+            return Err(Failure::Code(code));
+        }
+        let ready = serde_json::from_slice(&line)
+            .context("the background process says something strange")?;
+        (&socket)
+            .write_all(HEARD)
+            .context("the background process has ended")?;
         pass_on(errors)?;
-        let code = status
-            .code()
-            .and_then(|code| u8::try_from(code).ok())
-            .unwrap_or(1);
-        return Err(Failure::Code(code));
-    }
-    pass_on(errors)?;
-    Ok(serde_json::from_str(&line).context("the background process says something strange")?)
+        Ok(ready)
+    });
+    // A thread that still reads must not keep the program from ending.
+    runtime.shutdown_background();
+    result
 }
 
-fn pass_on(errors: Option<std::thread::JoinHandle<Vec<u8>>>) -> anyhow::Result<()> {
-    if let Some(Ok(text)) = errors.map(std::thread::JoinHandle::join) {
-        std::io::Write::write_all(&mut std::io::stderr(), &text)
+const CANNOT_HEAR: &str = "cannot hear the background process";
+
+fn spawn() -> anyhow::Result<(Child, UnixStream)> {
+    const CANNOT: &str = "cannot start the background process";
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let (ours, theirs) = UnixStream::pair().context(CANNOT)?;
+    // A lock that a shell holds on a descriptor would stay as long as the mount.
+    attachfs::pass_on_standard_files_only().context(CANNOT)?;
+    let child = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .arg("--daemon")
+        .stdout(Stdio::from(OwnedFd::from(theirs)))
+        .stderr(Stdio::piped())
+        .spawn()
+        .context(CANNOT)?;
+    Ok((child, ours))
+}
+
+/// Lets the background process undo what it made, and waits for that.
+fn cancel(mut child: Child, socket: &UnixStream) -> Failure {
+    // It may have ended already.
+    let _ = socket.shutdown(std::net::Shutdown::Both);
+    let until = Instant::now() + UNDONE_WITHIN;
+    let text = loop {
+        match child.try_wait() {
+            Ok(Some(_)) => break "cancelled: nothing is mounted".to_owned(),
+            Ok(None) if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
+            Ok(None) | Err(_) => {
+                break format!(
+                    "cancelled; process {} still undoes what it began",
+                    child.id()
+                );
+            }
+        }
+    };
+    crate::exit::report(&anyhow::Error::msg(text));
+    Failure::Code(CANCELLED)
+}
+
+/// What the background process says on standard error, until it ends or that becomes the log.
+struct Errors {
+    text: Arc<Mutex<Vec<u8>>>,
+    ended: Receiver<()>,
+}
+
+impl Errors {
+    fn listen(mut from: ChildStderr) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let (end, ended) = channel();
+        std::thread::spawn({
+            let text = text.clone();
+            move || {
+                let mut bytes = [0; 4096];
+                while let Ok(read @ 1..) = from.read(&mut bytes) {
+                    let mut text = text.lock().unwrap_or_else(PoisonError::into_inner);
+                    text.extend_from_slice(&bytes[..read]);
+                }
+                // Nobody may wait for it any more.
+                let _ = end.send(());
+            }
+        });
+        Self { text, ended }
+    }
+}
+
+/// Programs that the background process started may have the same standard error, and keep it open.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+fn pass_on(errors: Option<Errors>) -> anyhow::Result<()> {
+    if let Some(Errors { text, ended }) = errors {
+        // What came so far counts in any case.
+        let _ = ended.recv_timeout(LAST_WORDS);
+        let text = text.lock().unwrap_or_else(PoisonError::into_inner);
+        std::io::stderr()
+            .write_all(&text)
             .context("cannot write to standard error")?;
     }
     Ok(())
 }
 
-/// In the background process: away from the terminal.
-pub(crate) fn detach_from_terminal() -> anyhow::Result<()> {
-    // The leader of a session already: nothing to leave.
-    match rustix::process::setsid() {
-        Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
-        Err(error) => Err(error).context("cannot leave the terminal"),
+/// Whether something was made that has to be undone. Held while the process ends for lack of it.
+static MADE: Mutex<bool> = Mutex::new(false);
+
+/// Says that from now on there is something to be undone.
+pub(crate) fn before_making() {
+    *MADE.lock().unwrap_or_else(PoisonError::into_inner) = true;
+}
+
+/// What the background process has of whoever started it.
+#[derive(Debug)]
+pub(crate) struct Starter(UnixStream);
+
+impl Starter {
+    /// In the background process, first of all: away from the terminal and from what whoever started it
+    /// happens to have set. From here on, until [`before_making`], it ends when they do.
+    pub(crate) fn leave() -> anyhow::Result<Self> {
+        // The leader of a session already: nothing to leave.
+        match rustix::process::setsid() {
+            Ok(_) | Err(rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(error).context("cannot leave the terminal"),
+        }
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+        // A write that a limit forbids is an error of that write, and not the end of the process.
+        drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
+        for resource in [Resource::Fsize, Resource::Cpu] {
+            lift(resource);
+        }
+        let socket = std::io::stdout().as_fd().try_clone_to_owned();
+        let socket = UnixStream::from(socket.context("there is no standard output")?);
+        let watched = socket.try_clone().context("cannot hear the starter")?;
+        std::thread::Builder::new()
+            .name("starter".to_owned())
+            .spawn(move || end_with(&watched))
+            .context("cannot start a thread")?;
+        Ok(Self(socket))
+    }
+
+    /// Says that the mount is ready, and waits until that was heard. Fails if whoever was to hear it
+    /// is gone. From then on standard error is the log.
+    pub(crate) fn ready(self, ready: &Ready, log: &File) -> anyhow::Result<()> {
+        const GONE: &str = "whoever started this mount is gone";
+        let null = open_null()?;
+        // A mount must not keep the directory it was started in from being unmounted.
+        std::env::set_current_dir("/").context("cannot leave the working directory")?;
+        rustix::stdio::dup2_stdin(&null).context("cannot redirect standard input")?;
+        let mut line = serde_json::to_vec(ready)?;
+        line.push(b'\n');
+        (&self.0).write_all(&line).context(GONE)?;
+        let mut heard = [0; HEARD.len()];
+        (&self.0).read_exact(&mut heard).context(GONE)?;
+        rustix::stdio::dup2_stdout(&null).context("cannot redirect standard output")?;
+        rustix::stdio::dup2_stderr(log).context("cannot redirect standard error")
     }
 }
 
-/// In the background process: says that it is ready, and from now on writes to the log only.
-pub(crate) fn ready(ready: &Ready, log: Option<&Path>) -> anyhow::Result<()> {
-    let log = match log {
-        Some(path) => open_log(path)?,
-        None => open_null()?,
+/// Ends the process when whoever started it goes, unless something has been made by then.
+fn end_with(starter: &UnixStream) {
+    let mut byte = [0];
+    let peeked = rustix::io::retry_on_intr(|| {
+        rustix::net::recv(starter, &mut byte, rustix::net::RecvFlags::PEEK)
+    });
+    // Something comes only when the mount is ready.
+    if !matches!(peeked, Ok((_, 1..))) {
+        let made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*made {
+            std::process::exit(i32::from(CANCELLED));
+        }
+    }
+}
+
+/// As much as is allowed at all: what a shell limits is not meant for a process in the background.
+fn lift(resource: Resource) {
+    let Rlimit { maximum, .. } = getrlimit(resource);
+    let all = Rlimit {
+        current: maximum,
+        maximum,
     };
-    rustix::stdio::dup2_stderr(&log).context("cannot redirect standard error")?;
-    crate::output::print_json(ready)?;
-    let null = open_null()?;
-    rustix::stdio::dup2_stdout(&null).context("cannot redirect standard output")?;
-    rustix::stdio::dup2_stdin(&null).context("cannot redirect standard input")?;
-    // A mount must not keep the directory it was started in from being unmounted.
-    std::env::set_current_dir("/").context("cannot leave the working directory")
+    if let Err(error) = setrlimit(resource, all) {
+        tracing::warn!(%error, "the limit {resource:?} stays what it is");
+    }
 }
 
 /// Opens a log to append to: never through a link, and never what another user may have prepared.
@@ -105,7 +262,7 @@ pub(crate) fn open_log(path: &Path) -> anyhow::Result<File> {
     opened.with_context(|| format!("cannot open the log {}", path.display()))
 }
 
-fn open_null() -> anyhow::Result<File> {
+pub(crate) fn open_null() -> anyhow::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)

@@ -22,6 +22,12 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// What `run` exits with if it failed itself.
 pub(crate) const RUN_FAILED: u8 = 125;
 
+/// What `run` exits with if its command cannot be run.
+pub(crate) const NOT_RUNNABLE: u8 = 126;
+
+/// What `run` exits with if there is no such command.
+pub(crate) const NO_COMMAND: u8 = 127;
+
 /// What a verb exits with that found bytes which are not what they should be.
 pub(crate) const INTEGRITY: u8 = 12;
 

@@ -8,6 +8,7 @@ mod logging;
 mod output;
 mod places;
 mod progress;
+mod signals;
 mod verbs;
 
 use std::process::ExitCode;

@@ -217,10 +217,11 @@ pub(crate) fn ended(ended: &EndedSession) -> String {
 
 pub(crate) fn status(report: &StatusReport) -> String {
     let mut text = format!("session    {}\n", report.session);
+    let at = report.mount_point.display();
     let state = match (report.mounted, report.pid) {
-        (true, Some(pid)) => format!("mounted at {} by process {pid}", report.mount_point),
-        (true, None) => format!("mounted at {}", report.mount_point),
-        (false, _) => format!("not mounted; was at {}", report.mount_point),
+        (true, Some(pid)) => format!("mounted at {at} by process {pid}"),
+        (true, None) => format!("mounted at {at}"),
+        (false, _) => format!("not mounted; was at {at}"),
     };
     text += &format!(
         "state      {state}{}\n",

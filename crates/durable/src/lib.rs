@@ -48,4 +48,6 @@ pub use staged::{
 };
 pub use stamp::FileStamp;
 
+pub use unix::{path_bytes, path_of_bytes};
+
 use unix as platform;

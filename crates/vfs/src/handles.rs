@@ -146,6 +146,10 @@ impl Handles {
             .is_some_and(|open| open.writers > 0)
     }
 
+    pub(crate) fn has_open(&self) -> bool {
+        !self.files.read().is_empty() || !self.dirs.read().is_empty()
+    }
+
     pub(crate) fn all_files(&self) -> Vec<HandleId> {
         self.files.read().keys().copied().collect()
     }

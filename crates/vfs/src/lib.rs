@@ -19,6 +19,7 @@ mod freeze;
 mod handles;
 mod ops;
 pub mod overlay;
+pub mod path_json;
 mod session;
 #[cfg(test)]
 mod testing;

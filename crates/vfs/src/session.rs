@@ -171,6 +171,7 @@ pub struct SessionMeta {
     /// When it began; also the time of directories that nobody changed.
     pub created: Timestamp,
     /// Where it is mounted.
+    #[serde(with = "crate::path_json")]
     pub mount_point: PathBuf,
     /// The uid of who mounted it.
     pub owner: u32,
@@ -184,7 +185,7 @@ pub struct SessionMeta {
     /// Where chunks come from and go to.
     pub store: StoreSettings,
     /// Where scratch files are, if not in the session.
-    #[serde(default)]
+    #[serde(default, with = "crate::path_json::option")]
     pub scratch_dir: Option<PathBuf>,
     /// The directories whose changes are committed, relative to the root; all if empty.
     #[serde(default)]

@@ -232,6 +232,11 @@ impl Vfs {
         }
     }
 
+    /// Whether someone has a file or directory of it open.
+    pub fn is_open(&self) -> bool {
+        self.handles.has_open()
+    }
+
     /// Ends writing: when this returns, all changes that were under way are done, and none succeeds any
     /// more. They answer [`Ended`](FsErrorKind::Ended).
     pub fn end_writing(&self) {

@@ -11,10 +11,13 @@ use serde_json::Value;
 use super::LONGEST_LINE;
 use super::protocol::{DecodeError, Message, Request, Response, decode, encode};
 use super::server::ALIVE;
-use super::socket::{SocketDir, peer_uid};
+use super::socket::{SocketDir, peer};
 
 /// How long a server may be silent. It says every [`ALIVE`] that it is there.
 const LONGEST_SILENCE: Duration = ALIVE.saturating_mul(6);
+/// How long the first sign of life may take: a server gives one at once. A process that is stopped
+/// accepts connections, and never answers.
+const FIRST_SIGN: Duration = ALIVE.saturating_mul(2);
 /// How long it may take to read a request.
 const SLOWEST_READER: Duration = Duration::from_secs(10);
 
@@ -45,8 +48,13 @@ pub enum ControlError {
     #[error("the session's process ended before it answered")]
     Closed,
     /// The process is stopped or stuck.
-    #[error("the session's process has not said anything for {} s", .0.as_secs())]
-    Silent(Duration),
+    #[error("the session's process has not said anything for {} s", after.as_secs())]
+    Silent {
+        /// How long it was listened to.
+        after: Duration,
+        /// Its number, if it is known.
+        pid: Option<u32>,
+    },
     /// The process is of another version.
     #[error(
         "the session was mounted by another version of the program: it speaks version {0} of the control protocol"
@@ -61,6 +69,8 @@ pub enum ControlError {
 #[derive(Debug)]
 pub struct ControlClient {
     reader: BufReader<UnixStream>,
+    pid: Option<u32>,
+    patience: Duration,
 }
 
 impl ControlClient {
@@ -75,24 +85,31 @@ impl ControlClient {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let Some(stream) = socket_dir.connect().map_err(failed)? else {
-            return Ok(None);
+        let stream = match socket_dir.connect() {
+            Ok(Some(stream)) => stream,
+            Ok(None) => return Ok(None),
+            // So many wait already: it has accepted nobody for long.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let after = Duration::ZERO;
+                return Err(ControlError::Silent { after, pid: None });
+            }
+            Err(error) => return Err(failed(error)),
         };
-        let uid = peer_uid(&stream).map_err(failed)?;
+        let (uid, pid) = peer(&stream).map_err(failed)?;
         if uid != 0 && uid != socket_dir.owner() {
             return Err(ControlError::NotTrusted {
                 dir: dir.to_owned(),
                 uid,
             });
         }
-        stream
-            .set_read_timeout(Some(LONGEST_SILENCE))
-            .map_err(failed)?;
+        stream.set_read_timeout(Some(FIRST_SIGN)).map_err(failed)?;
         stream
             .set_write_timeout(Some(SLOWEST_READER))
             .map_err(failed)?;
         Ok(Some(Self {
             reader: BufReader::new(stream),
+            pid,
+            patience: FIRST_SIGN,
         }))
     }
 
@@ -110,10 +127,8 @@ impl ControlClient {
         mut on_event: impl FnMut(Value),
     ) -> Result<Response, ControlError> {
         let line = encode(request).map_err(|error| ControlError::Malformed(error.into()))?;
-        self.reader
-            .get_mut()
-            .write_all(&line)
-            .map_err(connection_error)?;
+        let written = self.reader.get_mut().write_all(&line);
+        written.map_err(|error| self.connection_error(error, SLOWEST_READER))?;
         loop {
             match self.read()? {
                 Message::Alive => {}
@@ -127,9 +142,9 @@ impl ControlClient {
     fn read(&mut self) -> Result<Message, ControlError> {
         let mut line = Vec::new();
         let mut bounded = (&mut self.reader).take(LONGEST_LINE);
-        bounded
-            .read_until(b'\n', &mut line)
-            .map_err(connection_error)?;
+        let read = bounded.read_until(b'\n', &mut line);
+        read.map_err(|error| self.connection_error(error, self.patience))?;
+        self.is_alive()?;
         match line.pop() {
             None => Err(ControlError::Closed),
             Some(b'\n') => decode(&line).map_err(|error| match error {
@@ -145,6 +160,33 @@ impl ControlClient {
     }
 }
 
+impl ControlClient {
+    /// From its first sign of life on, it may be silent for longer.
+    fn is_alive(&mut self) -> Result<(), ControlError> {
+        if self.patience != LONGEST_SILENCE {
+            self.patience = LONGEST_SILENCE;
+            let set = self
+                .reader
+                .get_ref()
+                .set_read_timeout(Some(LONGEST_SILENCE));
+            set.map_err(ControlError::Connection)?;
+        }
+        Ok(())
+    }
+
+    fn connection_error(&self, error: io::Error, after: Duration) -> ControlError {
+        match error.kind() {
+            // A timeout on a socket is EAGAIN.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ControlError::Silent {
+                after,
+                pid: self.pid,
+            },
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ControlError::Closed,
+            _ => ControlError::Connection(error),
+        }
+    }
+}
+
 /// Closes the connection of a [`ControlClient`].
 #[derive(Debug)]
 pub struct HangUp(UnixStream);
@@ -154,16 +196,5 @@ impl HangUp {
     pub fn now(self) {
         // Not connected any more: what was wanted.
         let _ = self.0.shutdown(Shutdown::Both);
-    }
-}
-
-fn connection_error(error: io::Error) -> ControlError {
-    match error.kind() {
-        // A timeout on a socket is EAGAIN.
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            ControlError::Silent(LONGEST_SILENCE)
-        }
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ControlError::Closed,
-        _ => ControlError::Connection(error),
     }
 }

@@ -5,7 +5,7 @@
 //!
 //!     client  {"v":1,"request":"commit","options":{..}}\n
 //!     server  {"v":1,"message":"event","event":{..}}\n         any number of these,
-//!             {"v":1,"message":"alive"}\n                      and of these while there is no news
+//!             {"v":1,"message":"alive"}\n                      and of these: at once, and while there is no news
 //!             {"v":1,"message":"done","result":{..}}\n         then exactly one of these
 //!             {"v":1,"message":"failed","kind":"busy","text":..,"causes":[..]}\n
 //! ```

@@ -253,8 +253,8 @@ async fn perform(
     let mut work = tokio::spawn(async move { service.handle(request, peer, sink).await });
     let mut listening = true;
     let mut alive = interval(ALIVE);
+    // The first tick comes at once: whoever asks is to know soon that someone is there.
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    alive.reset();
     let mut gone: io::Result<()> = Ok(());
     let response = loop {
         let message = tokio::select! {

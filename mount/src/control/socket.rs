@@ -101,9 +101,9 @@ fn socket() -> io::Result<std::os::fd::OwnedFd> {
     )?)
 }
 
-/// The uid of the other end, when it connected or began to listen.
-pub(super) fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
-    Ok(rustix::net::sockopt::socket_peercred(stream.as_fd())?
-        .uid
-        .as_raw())
+/// The user and the process of the other end, when it connected or began to listen.
+pub(super) fn peer(stream: &UnixStream) -> io::Result<(u32, Option<u32>)> {
+    let peer = rustix::net::sockopt::socket_peercred(stream.as_fd())?;
+    let pid = peer.pid.as_raw_nonzero().get();
+    Ok((peer.uid.as_raw(), u32::try_from(pid).ok()))
 }

@@ -220,6 +220,30 @@ fn a_service_sees_that_its_client_has_hung_up() {
 }
 
 #[test]
+fn a_server_that_never_answers_is_given_up_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    // As a process that is stopped: the kernel accepts connections for it.
+    let listener = std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
+    let mut client = ControlClient::connect(dir.path()).unwrap().unwrap();
+    let silent = client.request(&Request::Status, |_| {});
+    let me = std::process::id();
+    assert!(
+        matches!(silent, Err(ControlError::Silent { pid: Some(pid), .. }) if pid == me),
+        "{silent:?}"
+    );
+    // When no more can wait, it says so at once.
+    let mut waiting = Vec::new();
+    let full = loop {
+        match ControlClient::connect(dir.path()) {
+            Ok(client) => waiting.push(client),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, ControlError::Silent { .. }), "{full:?}");
+    drop(listener);
+}
+
+#[test]
 fn a_path_longer_than_a_sockets_address_is_no_obstacle() {
     let part = Path::new("session").join("a-rather-long-name".repeat(10));
     let fixture = Fixture::below(&part);

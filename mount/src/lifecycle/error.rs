@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use attachfs_vfs::SessionId;
 
+use super::copies::Copies;
 use super::holders::Holder;
 
 /// Why a file system was not mounted. Nothing is mounted then.
@@ -22,22 +23,14 @@ pub enum MountError {
     #[error("the mount point {} is not empty, and mounting would hide what is in it; use an empty directory", .0.display())]
     NotEmpty(PathBuf),
     /// Something else that a process serves is mounted there.
-    #[error("{} is already the mount point of {source_name}; unmount it or use another directory", mount_point.display())]
+    #[error("{} is already the mount point of {source_name}; unmount it (if its process is gone, with `fusermount3 -u`) or use another directory", mount_point.display())]
     AlreadyMounted {
         /// The mount point.
         mount_point: PathBuf,
         /// What is mounted, as mountinfo says it.
         source_name: String,
-    },
-    /// The process that served the mount point is gone and the mount is not ours to remove.
-    #[error("the process that served {} ({source_name}) is gone; remove its mount with `fusermount3 -u {}` or, as root, `umount {}`", mount_point.display(), mount_point.display(), mount_point.display())]
-    Dead {
-        /// The mount point.
-        mount_point: PathBuf,
-        /// What was mounted, as mountinfo says it.
-        source_name: String,
-        /// The session it belonged to, if it was ours. If no process has that session,
-        /// [`detach_dead`](crate::detach_dead) removes the mount.
+        /// The session that it is of, if it is ours. If no process has that session, the mount is
+        /// dead, and [`detach_dead`](crate::detach_dead) removes it.
         session: Option<SessionId>,
     },
     /// The kernel has no FUSE, or the container does not show it.
@@ -98,8 +91,8 @@ pub enum UnmountError {
         /// What covers it.
         source_name: String,
     },
-    /// It has no name any more, and is still used.
-    #[error("{} was detached, but is still used after {} s{}", mount_point.display(), after.as_secs(), Held(holders))]
+    /// It has no name here any more, and is still used, or held elsewhere.
+    #[error("{} was unmounted, but {}", mount_point.display(), Still { copies, holders, after: *after })]
     StillUsed {
         /// The mount point.
         mount_point: PathBuf,
@@ -107,6 +100,8 @@ pub enum UnmountError {
         after: Duration,
         /// By whom, as far as that could be found out.
         holders: Vec<Holder>,
+        /// Where it still is.
+        copies: Copies,
     },
     /// Users other than root need the helper.
     #[error(
@@ -120,14 +115,6 @@ pub enum UnmountError {
         mount_point: PathBuf,
         /// What it said.
         message: String,
-    },
-    /// The mount is none that was left behind by the named session.
-    #[error("{} is not a dead mount of session {session}", mount_point.display())]
-    NotDead {
-        /// The mount point.
-        mount_point: PathBuf,
-        /// The session.
-        session: SessionId,
     },
     /// The operating system refused.
     #[error("cannot {doing} {}", mount_point.display())]
@@ -151,5 +138,26 @@ impl fmt::Display for Held<'_> {
             write!(f, "{} {holder}", if position == 0 { " by" } else { "," })?;
         }
         Ok(())
+    }
+}
+
+/// What keeps a mount that has no name any more.
+struct Still<'a> {
+    copies: &'a Copies,
+    holders: &'a [Holder],
+    after: Duration,
+}
+
+impl fmt::Display for Still<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.holders.is_empty() {
+            return write!(f, "it is also mounted {}", self.copies);
+        }
+        let (seconds, held) = (self.after.as_secs(), Held(self.holders));
+        write!(f, "is still used after {seconds} s{held}")?;
+        if self.copies.found.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; it is also mounted {}", self.copies)
     }
 }

@@ -70,7 +70,7 @@ impl fmt::Display for Use {
 }
 
 /// A path that a job chose, fit for a terminal.
-fn escaped(path: &Path) -> String {
+pub(super) fn escaped(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
 }
 

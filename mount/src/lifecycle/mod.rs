@@ -9,11 +9,14 @@
 //! nothing is open, however it came about. What fuser does for unmounting is not used: it cannot tell
 //! its own mount from another at the same place.
 
+mod copies;
 mod device;
 mod error;
 mod holders;
 mod mountinfo;
+mod place;
 mod point;
+mod process;
 mod read_ahead;
 mod source;
 mod unmount;
@@ -28,20 +31,27 @@ use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+pub use self::copies::{Copies, Elsewhere};
 use self::device::DeviceOptions;
 pub use self::error::{MountError, UnmountError};
 pub use self::holders::{Holder, Use};
 use self::mountinfo::MountEntry;
-use self::point::Finding;
+pub use self::place::{FuseMount, MountOf, Place};
+use self::point::{Finding, MountPoint};
+pub use self::process::Process;
 use self::source::Source;
 use self::unmount::Refusal;
-pub use self::unmount::{ActiveMount, Unmount, active_mounts, detach_dead};
+pub use self::unmount::{ActiveMount, Unmount, active_mounts, detach_dead, take_away};
 use crate::fuse::{Connection, chain};
 
 /// How long a mount may be found busy before that is believed: a process that is just ending, or
 /// starting another, still has what it had open.
 const GRACE: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(20);
+/// How long the kernel may take to let go before it is looked for what keeps it from that.
+const NOTICE: Duration = Duration::from_secs(1);
+/// As many dead mounts may lie one over the other.
+const MOST_DEAD: usize = 16;
 
 /// How to mount.
 #[derive(Debug, Clone)]
@@ -82,26 +92,7 @@ struct Shared {
 /// Mounts a file system. When it returns, the mount answers.
 pub fn mount(vfs: Arc<Vfs>, options: &MountOptions) -> Result<Mounted, MountError> {
     let session = options.session.as_ref();
-    let mut finding = point::look(&options.mount_point, session)?;
-    if let Finding::OwnDead(entry) = &finding {
-        unmount::detach(entry).map_err(|error| MountError::Io {
-            doing: "remove the dead mount at",
-            mount_point: entry.mount_point.clone(),
-            source: io::Error::other(error),
-        })?;
-        finding = point::look(&options.mount_point, session)?;
-    }
-    let point = match finding {
-        Finding::Free(point) => point,
-        // Several of them, one over the other.
-        Finding::OwnDead(entry) => {
-            return Err(MountError::Dead {
-                mount_point: entry.mount_point,
-                source_name: Source::display(&entry.source),
-                session: options.session.clone(),
-            });
-        }
-    };
+    let point = free_point(&options.mount_point, session)?;
     let device_options = DeviceOptions {
         source: Source::new(session),
         read_only: vfs.is_read_only(),
@@ -130,6 +121,31 @@ pub fn mount(vfs: Arc<Vfs>, options: &MountOptions) -> Result<Mounted, MountErro
     }
     read_ahead::raise(&mounted.shared.entry.device);
     Ok(mounted)
+}
+
+/// The directory to mount on. Dead mounts of the session there go.
+fn free_point(given: &Path, session: Option<&SessionId>) -> Result<MountPoint, MountError> {
+    let mut dead = 0;
+    loop {
+        match point::look(given, session)? {
+            Finding::Free(point) => return Ok(point),
+            Finding::OwnDead(entry) if dead < MOST_DEAD => {
+                dead += 1;
+                unmount::detach(&entry).map_err(|error| MountError::Io {
+                    doing: "remove the dead mount at",
+                    mount_point: entry.mount_point,
+                    source: io::Error::other(error),
+                })?;
+            }
+            Finding::OwnDead(entry) => {
+                return Err(MountError::AlreadyMounted {
+                    mount_point: entry.mount_point,
+                    source_name: Source::display(&entry.source),
+                    session: session.cloned(),
+                });
+            }
+        }
+    }
 }
 
 /// Takes the name of a mount away that did not come about.
@@ -161,10 +177,10 @@ fn serve(connection: Connection, entry: MountEntry) -> io::Result<Mounted> {
     std::thread::Builder::new().name("mount".to_owned()).spawn({
         let shared = shared.clone();
         move || {
-            let ended = connection.serve().and_then(|()| match shared.is_mounted() {
+            let ended = connection.serve().and_then(|()| match shared.current() {
                 // It still has its name: someone aborted the connection.
-                Ok(true) => Err(io::ErrorKind::ConnectionAborted.into()),
-                Ok(false) | Err(_) => Ok(()),
+                Ok(Some(_)) => Err(io::ErrorKind::ConnectionAborted.into()),
+                Ok(None) | Err(_) => Ok(()),
             });
             let end = match ended {
                 Ok(()) => End::Unmounted,
@@ -183,47 +199,58 @@ fn serve(connection: Connection, entry: MountEntry) -> io::Result<Mounted> {
 }
 
 impl Mounted {
-    /// Where it is: absolute, without symbolic links.
-    pub fn mount_point(&self) -> &Path {
-        &self.shared.entry.mount_point
+    /// Where it is: absolute, without symbolic links. Where it was, if it is not mounted any more.
+    pub fn mount_point(&self) -> PathBuf {
+        match self.shared.current() {
+            Ok(Some(entry)) => entry.mount_point,
+            Ok(None) | Err(_) => self.shared.entry.mount_point.clone(),
+        }
     }
 
-    /// Unmounts and waits until the kernel has let go: nothing is open then, and the session can be
-    /// sealed. Waits for `patience` at most, which matters where another mount namespace has a copy
-    /// of the mount, or for [`Unmount::Detach`]. Success if it has ended already.
+    /// Unmounts, wherever it is now, and waits until the kernel has let go: nothing is open then, and the
+    /// session can be sealed. Waits for `patience` at most, and no longer than it takes to find out that
+    /// another mount namespace has a copy of the mount. Bind mounts and overlays of it here are in its
+    /// way; [`Unmount::Detach`] takes the bind mounts with it. Success if it has ended already.
     pub fn unmount(&self, how: Unmount, patience: Duration) -> Result<(), UnmountError> {
-        let path = &self.shared.entry.mount_point;
         if self.shared.end.lock().is_some() {
             return Ok(());
         }
-        let until = Instant::now() + GRACE;
-        while self.shared.is_mounted()? {
-            match unmount::unmount(path, how) {
+        let since = Instant::now();
+        let mut mount_point = self.shared.entry.mount_point.clone();
+        while let Some(entry) = self.shared.current()? {
+            mount_point.clone_from(&entry.mount_point);
+            let refusal = match self.shared.unmount(&entry, how) {
                 Ok(()) => break,
-                Err(Refusal::Busy) if Instant::now() < until => std::thread::sleep(RETRY),
-                Err(Refusal::Busy) => {
-                    let (mount_point, holders) = (path.clone(), self.holders());
+                Err(refusal) => refusal,
+            };
+            let again = refusal.may_pass() && since.elapsed() < GRACE;
+            match refusal {
+                _ if again => std::thread::sleep(RETRY),
+                Refusal::Busy => {
+                    let holders = holders::find(&mount_point, &entry.device);
+                    let holders = self.shared.and_copies_here(holders);
                     return Err(UnmountError::Busy {
                         mount_point,
                         holders,
                     });
                 }
-                Err(refusal) => return Err(refusal.at(path)),
+                refusal => return Err(refusal.at(&mount_point)),
             }
         }
-        match self.wait_for(patience) {
-            Some(_) => Ok(()),
-            None => Err(UnmountError::StillUsed {
-                mount_point: path.clone(),
-                after: patience,
-                holders: self.holders(),
-            }),
+        if self.wait_for(patience.min(NOTICE)).is_some() {
+            return Ok(());
         }
-    }
-
-    /// Who uses it, as far as can be found out in a short time.
-    pub fn holders(&self) -> Vec<Holder> {
-        holders::find(&self.shared.entry.mount_point, &self.shared.entry.device)
+        let copies = copies::find(&self.shared.entry);
+        let rest = patience.saturating_sub(NOTICE);
+        if copies.found.is_empty() && self.wait_for(rest).is_some() {
+            return Ok(());
+        }
+        Err(UnmountError::StillUsed {
+            after: since.elapsed(),
+            holders: holders::find(&mount_point, &self.shared.entry.device),
+            mount_point,
+            copies,
+        })
     }
 
     /// How it ended, if it has.
@@ -270,33 +297,67 @@ impl Drop for Mounted {
 }
 
 impl Shared {
-    /// Whether the mount still has its name in this process's mount namespace, and nothing covers it.
-    fn is_mounted(&self) -> Result<bool, UnmountError> {
-        let path = &self.entry.mount_point;
-        let table = mountinfo::read().map_err(|source| UnmountError::Io {
-            doing: "see what is mounted at",
-            mount_point: path.clone(),
-            source,
-        })?;
-        if !table.contains(&self.entry) {
-            return Ok(false);
-        }
-        match table.into_iter().rfind(|entry| entry.mount_point == *path) {
-            Some(entry) if entry != self.entry => Err(UnmountError::Covered {
-                mount_point: path.clone(),
-                source_name: Source::display(&entry.source),
+    /// The mount as the table has it now, if it still has a name in this process's mount namespace and
+    /// nothing covers it. It is known by its number, since its path may have changed.
+    fn current(&self) -> Result<Option<MountEntry>, UnmountError> {
+        let table = self.table()?;
+        let Some(entry) = table.iter().find(|entry| entry.is(&self.entry)) else {
+            return Ok(None);
+        };
+        match place::inside_of(&table, &entry.mount_point) {
+            Some(other) if other.id != entry.id => Err(UnmountError::Covered {
+                mount_point: entry.mount_point.clone(),
+                source_name: Source::display(&other.source),
             }),
-            _ => Ok(true),
+            _ => Ok(Some(entry.clone())),
         }
     }
 
+    fn table(&self) -> Result<Vec<MountEntry>, UnmountError> {
+        mountinfo::read().map_err(|source| UnmountError::Io {
+            doing: "see what is mounted at",
+            mount_point: self.entry.mount_point.clone(),
+            source,
+        })
+    }
+
+    /// Takes the name away, and with [`Unmount::Detach`] those of what is bound to it.
+    fn unmount(&self, entry: &MountEntry, how: Unmount) -> Result<(), Refusal> {
+        let table = mountinfo::read().map_err(Refusal::Io)?;
+        let others = copies::here(entry, &table);
+        if how == Unmount::IfUnused && !others.is_empty() {
+            return Err(Refusal::Busy);
+        }
+        unmount::unmount(&entry.mount_point, how)?;
+        for bound in table
+            .iter()
+            .filter(|other| other.id != entry.id && other.is_copy_of(entry))
+        {
+            if let Err(refusal) = unmount::unmount(&bound.mount_point, Unmount::Detach) {
+                tracing::warn!(
+                    "a bind mount stays behind: {}",
+                    chain(&refusal.at(&bound.mount_point))
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn and_copies_here(&self, mut holders: Vec<Holder>) -> Vec<Holder> {
+        // What cannot be read is missing in the message only.
+        let table = mountinfo::read().unwrap_or_default();
+        let copies = copies::here(&self.entry, &table).into_iter();
+        holders.extend(copies.map(Holder::Mount));
+        holders
+    }
+
     fn detach(&self) {
-        let path = &self.entry.mount_point;
-        let detached = match self.is_mounted() {
-            Ok(true) => unmount::unmount(path, Unmount::Detach).map_err(|refusal| refusal.at(path)),
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
-        };
+        let detached = self.current().and_then(|entry| match entry {
+            Some(entry) => self
+                .unmount(&entry, Unmount::Detach)
+                .map_err(|refusal| refusal.at(&entry.mount_point)),
+            None => Ok(()),
+        });
         if let Err(error) = detached {
             tracing::warn!("a mount stays behind: {}", chain(&error));
         }
@@ -305,21 +366,8 @@ impl Shared {
     /// Gives up a connection that broke: its name goes, and whoever waits for an answer gets an error
     /// instead of waiting for ever.
     fn abandon(&self) {
-        if matches!(self.is_mounted(), Ok(true)) && unmount::abort(&self.entry.mount_point).is_ok()
-        {
-            return;
-        }
         self.detach();
-        let Some((_, minor)) = self.entry.device.split_once(':') else {
-            return;
-        };
-        let abort = Path::new("/sys/fs/fuse/connections")
-            .join(minor)
-            .join("abort");
-        if let Err(error) = std::fs::write(&abort, "1") {
-            // It has ended by itself, or this user may not: closing the device ends it as well.
-            tracing::debug!(%error, path = %abort.display(), "the connection was not aborted");
-        }
+        unmount::abort_connection(&self.entry);
     }
 }
 

@@ -8,6 +8,7 @@ use attachfs_vfs::SessionId;
 
 use super::error::MountError;
 use super::mountinfo::{self, MountEntry};
+use super::place::Walked;
 use super::source::Source;
 
 /// A directory that can be mounted on.
@@ -28,37 +29,33 @@ pub(super) enum Finding {
     OwnDead(MountEntry),
 }
 
-/// Looks at a mount point on behalf of a session.
+/// Looks at a mount point on behalf of a session, whose lock this process has.
 pub(super) fn look(given: &Path, session: Option<&SessionId>) -> Result<Finding, MountError> {
-    let path = resolve(given)?;
-    let failed = |doing, source| MountError::Io {
-        doing,
-        mount_point: path.clone(),
-        source,
-    };
-    let there = mountinfo::at(&path).map_err(|error| failed("see what is mounted at", error))?;
-    let metadata = match fs::metadata(&path) {
-        Ok(metadata) => metadata,
-        Err(error) if is_dead(&error) => return dead(path, there, session),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(MountError::Missing(path));
+    let cannot = |doing, path: &Path| {
+        let mount_point = path.to_owned();
+        move |source| MountError::Io {
+            doing,
+            mount_point,
+            source,
         }
-        Err(error) => return Err(failed("look at", error)),
     };
-    if there.is_some() && is_dead_at(&path) {
-        return dead(path, there, session);
+    let table = mountinfo::read().map_err(cannot("see what is mounted at", given))?;
+    let walked = Walked::along(given, &table).map_err(cannot("find", given))?;
+    if let Some(entry) = walked.mounted_here() {
+        return occupied(entry, session);
     }
-    if let Some(entry) = there.filter(MountEntry::is_fuse) {
-        let source_name = Source::display(&entry.source);
-        return Err(MountError::AlreadyMounted {
-            mount_point: path,
-            source_name,
-        });
-    }
+    // In a mount that a process serves: the kernel asks that process too when it mounts.
+    let path = if walked.fuse.is_some() {
+        given.canonicalize()
+    } else {
+        Ok(walked.path)
+    };
+    let path = path.map_err(|error| refused(error, given))?;
+    let metadata = fs::metadata(&path).map_err(|error| refused(error, &path))?;
     if !metadata.is_dir() {
         return Err(MountError::NotADirectory(path));
     }
-    let mut entries = fs::read_dir(&path).map_err(|error| failed("read", error))?;
+    let mut entries = fs::read_dir(&path).map_err(cannot("read", &path))?;
     if entries.next().is_some() {
         return Err(MountError::NotEmpty(path));
     }
@@ -66,75 +63,31 @@ pub(super) fn look(given: &Path, session: Option<&SessionId>) -> Result<Finding,
     Ok(Finding::Free(MountPoint { path, mode }))
 }
 
-/// Whatever the kernel cannot answer by itself fails so when a mount's process has gone.
-fn is_dead(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotConnected
-}
-
-/// Whether whoever served the mount at `path` is gone. The kernel remembers the attributes of a root, so
-/// it is asked for the free space, which it never remembers.
-pub(super) fn is_dead_at(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_err_and(|error| is_dead(&error.into()))
-}
-
-/// What a dead mount leaves behind can be removed without asking if it is ours for sure: nobody else
-/// can have this session, and a mount without a session has nothing to lose.
-fn dead(
-    path: PathBuf,
-    there: Option<MountEntry>,
-    session: Option<&SessionId>,
-) -> Result<Finding, MountError> {
-    let Some(entry) = there else {
-        let source = io::ErrorKind::NotConnected.into();
-        return Err(MountError::Io {
-            doing: "look at",
-            mount_point: path,
-            source,
-        });
-    };
-    match Source::parse(&entry) {
-        Some(Source::ReadOnly) => Ok(Finding::OwnDead(entry)),
-        Some(Source::Session(id)) if Some(&id) == session => Ok(Finding::OwnDead(entry)),
-        Some(Source::Session(id)) => Err(MountError::Dead {
-            mount_point: path,
+/// What a session's earlier process left behind can be removed without asking: nobody else can have
+/// this session now. Anything else may be alive, and asking it might take for ever.
+fn occupied(entry: &MountEntry, session: Option<&SessionId>) -> Result<Finding, MountError> {
+    match Source::parse(entry) {
+        Some(Source::Session(id)) if Some(&id) == session => Ok(Finding::OwnDead(entry.clone())),
+        source => Err(MountError::AlreadyMounted {
+            mount_point: entry.mount_point.clone(),
             source_name: Source::display(&entry.source),
-            session: Some(id),
-        }),
-        None => Err(MountError::Dead {
-            mount_point: path,
-            source_name: Source::display(&entry.source),
-            session: None,
+            session: match source {
+                Some(Source::Session(id)) => Some(id),
+                Some(Source::ReadOnly) | None => None,
+            },
         }),
     }
 }
 
-/// The path as the table of mounts has it. Not even a dead mount's own directory can be resolved,
-/// the directory above it can.
-pub(super) fn resolve(given: &Path) -> Result<PathBuf, MountError> {
-    let error = match given.canonicalize() {
-        Ok(path) => return Ok(path),
-        Err(error) => error,
-    };
-    if is_dead(&error) {
-        let absolute = std::path::absolute(given);
-        if let Ok(absolute) = &absolute
-            && let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name())
-            && let Ok(parent) = parent.canonicalize()
-        {
-            return Ok(parent.join(name));
-        }
-    }
+fn refused(error: io::Error, path: &Path) -> MountError {
     match error.kind() {
-        io::ErrorKind::NotFound => Err(MountError::Missing(given.to_owned())),
-        io::ErrorKind::NotADirectory => Err(MountError::NotADirectory(given.to_owned())),
-        _ => {
-            let mount_point = given.to_owned();
-            Err(MountError::Io {
-                doing: "find",
-                mount_point,
-                source: error,
-            })
-        }
+        io::ErrorKind::NotFound => MountError::Missing(path.to_owned()),
+        io::ErrorKind::NotADirectory => MountError::NotADirectory(path.to_owned()),
+        _ => MountError::Io {
+            doing: "find",
+            mount_point: path.to_owned(),
+            source: error,
+        },
     }
 }
 

@@ -57,10 +57,12 @@ mod tests {
     fn entry(fs_type: &str, source: &str) -> MountEntry {
         MountEntry {
             id: 1,
+            parent: 0,
             device: "0:1".to_owned(),
             mount_point: "/mnt".into(),
             fs_type: fs_type.to_owned(),
             source: source.into(),
+            options: std::ffi::OsString::new(),
         }
     }
 

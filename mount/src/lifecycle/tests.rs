@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::process::Command;
 
 use super::*;
-use crate::testing::{Fixture, PATIENCE, can_mount, file, run, session_id};
+use crate::testing::{Fixture, PATIENCE, can_mount, file, run};
 
 fn is_mounted(path: &Path) -> bool {
     mountinfo::at(path).unwrap().is_some()
@@ -44,7 +44,7 @@ fn the_kernels_table_shows_the_session() {
     };
     let expected = ActiveMount {
         mount_point: fixture.root(),
-        session: Some(session_id()),
+        session: Some(fixture.id()),
     };
     assert!(active_mounts().unwrap().contains(&expected));
     assert_eq!(
@@ -61,10 +61,13 @@ fn a_second_mount_on_the_same_directory_is_refused_and_says_who_is_there() {
     let Some(mut fixture) = Fixture::mounted([("a", file("a"))]) else {
         return;
     };
-    let options = fixture.options();
+    let options = MountOptions {
+        session: Some(SessionId::from_random([8; 16])),
+        ..fixture.options()
+    };
     match mount(fixture.vfs.clone(), &options) {
         Err(MountError::AlreadyMounted { source_name, .. }) => {
-            assert_eq!(source_name, format!("attachfs:{}", session_id()));
+            assert_eq!(source_name, format!("attachfs:{}", fixture.id()));
         }
         other => panic!("{other:?}"),
     }
@@ -108,7 +111,7 @@ fn a_detached_mount_ends_with_its_last_user() {
         Err(UnmountError::StillUsed { .. }) => {}
         other => panic!("{other:?}"),
     }
-    assert!(!is_mounted(mounted.mount_point()));
+    assert!(!is_mounted(&mounted.mount_point()));
     std::io::Write::write_all(&mut &held, b"to the end").unwrap();
     drop(held);
     let end = mounted.wait_for(PATIENCE);
@@ -146,7 +149,7 @@ fn an_aborted_connection_is_an_end_and_no_dead_mount_stays() {
     assert_eq!(aborted, Err(rustix::io::Errno::BUSY));
     assert!(matches!(mounted.wait_for(PATIENCE), Some(End::Broken(_))));
     drop(held);
-    assert!(!is_mounted(mounted.mount_point()));
+    assert!(!is_mounted(&mounted.mount_point()));
 }
 
 #[test]
@@ -226,7 +229,7 @@ fn a_dead_mount_of_the_same_session_is_replaced() {
     let Some(mut fixture) = Fixture::new([("a", file("a"))]) else {
         return;
     };
-    dead_mount(&fixture.root(), &Source::Session(session_id()));
+    dead_mount(&fixture.root(), &Source::Session(fixture.id()));
     fixture.mount().unwrap();
     assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
     fixture.unmount();
@@ -234,42 +237,45 @@ fn a_dead_mount_of_the_same_session_is_replaced() {
 }
 
 #[test]
-fn a_dead_mount_of_another_session_stays_until_it_is_removed_by_name() {
+fn a_mount_of_another_session_stays_until_that_session_removes_it() {
     let Some(mut fixture) = Fixture::new([("a", file("a"))]) else {
         return;
     };
-    let other = SessionId::from_random([9; 16]);
+    let Some(second) = Fixture::new([("a", file("a"))]) else {
+        return;
+    };
+    let other = second.id();
     dead_mount(&fixture.root(), &Source::Session(other.clone()));
     match fixture.mount() {
-        Err(MountError::Dead { session, .. }) => assert_eq!(session, Some(other.clone())),
+        Err(MountError::AlreadyMounted { session, .. }) => assert_eq!(session, Some(other.clone())),
         other => panic!("{other:?}"),
     }
-    let wrong = detach_dead(&fixture.root(), &session_id());
-    assert!(
-        matches!(wrong, Err(UnmountError::NotDead { .. })),
-        "{wrong:?}"
-    );
-    detach_dead(&fixture.root(), &other).unwrap();
+    // Not even by a session that was mounted there.
+    assert!(!detach_dead(fixture.vfs.session().unwrap()).unwrap());
+    assert!(is_mounted(&fixture.root()));
+    assert_eq!(take_away(&other).unwrap(), [fixture.root()]);
     fixture.mount().unwrap();
     fixture.unmount();
 }
 
 #[test]
-fn a_living_mount_is_not_taken_for_a_dead_one() {
-    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+fn all_dead_mounts_of_a_session_are_removed_wherever_they_are() {
+    let Some(fixture) = Fixture::new([("a", file("a"))]) else {
         return;
     };
-    let refused = detach_dead(&fixture.root(), &session_id());
-    assert!(
-        matches!(refused, Err(UnmountError::NotDead { .. })),
-        "{refused:?}"
-    );
-    assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
-    fixture.unmount();
+    let elsewhere = fixture.dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for at in [&elsewhere, &fixture.root()] {
+        dead_mount(at, &Source::Session(fixture.id()));
+    }
+    let session = fixture.vfs.session().unwrap();
+    assert!(detach_dead(session).unwrap());
+    assert!(!is_mounted(&elsewhere) && !is_mounted(&fixture.root()));
+    assert!(!detach_dead(session).unwrap());
 }
 
 #[test]
-fn a_dead_mount_of_another_program_is_left_alone() {
+fn a_mount_of_another_program_is_left_alone() {
     let Some(mut fixture) = Fixture::new([("a", file("a"))]) else {
         return;
     };
@@ -289,15 +295,60 @@ fn a_dead_mount_of_another_program_is_left_alone() {
     let data = std::ffi::CString::new(data).unwrap();
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount("sshfs", &root, "fuse", flags, data.as_c_str()).unwrap();
-    drop(device);
+    // Nobody serves it: whoever asked it would wait for ever.
     match fixture.mount() {
-        Err(error @ MountError::Dead { session: None, .. }) => {
+        Err(error @ MountError::AlreadyMounted { session: None, .. }) => {
             assert!(error.to_string().contains("fusermount3 -u"), "{error}");
         }
         other => panic!("{other:?}"),
     }
     assert!(is_mounted(&root));
+    drop(device);
     rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn a_mount_whose_parent_was_renamed_is_unmounted_where_it_is() {
+    for how in [Unmount::IfUnused, Unmount::Detach] {
+        let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+            return;
+        };
+        let parent = fixture.dir.path().with_extension("renamed");
+        fs::rename(fixture.dir.path(), &parent).unwrap();
+        let mounted = fixture.mount_handle();
+        let now = parent.join("mnt");
+        assert_eq!(mounted.mount_point(), now);
+        let unmounted = mounted.unmount(how, PATIENCE);
+        let is_left = is_mounted(&now);
+        fs::rename(&parent, fixture.dir.path()).unwrap();
+        unmounted.unwrap();
+        assert!(!is_left);
+        assert!(mounted.end().is_some());
+    }
+}
+
+#[test]
+fn a_bind_mount_is_in_the_way_and_goes_with_a_mount_that_is_detached() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    if !is_root() {
+        return;
+    }
+    let bound = fixture.dir.path().join("bound");
+    fs::create_dir(&bound).unwrap();
+    rustix::mount::mount_bind(fixture.root(), &bound).unwrap();
+    let mounted = fixture.mount_handle();
+    match mounted.unmount(Unmount::IfUnused, PATIENCE) {
+        Err(error @ UnmountError::Busy { .. }) => {
+            let named = format!("the mount {}", bound.display());
+            assert!(error.to_string().contains(&named), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
+    mounted.unmount(Unmount::Detach, PATIENCE).unwrap();
+    assert!(!is_mounted(&bound) && !is_mounted(&fixture.root()));
 }
 
 #[test]
@@ -310,7 +361,7 @@ fn the_helper_mounts_and_unmounts_as_the_system_call_does() {
         return;
     }
     let options = DeviceOptions {
-        source: Source::Session(session_id()),
+        source: Source::Session(fixture.id()),
         read_only: false,
         allow_other: false,
     };

@@ -4,14 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use attachfs_vfs::SessionId;
+use attachfs_vfs::{Session, SessionId};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::device::HELPER;
 use super::error::UnmountError;
 use super::mountinfo::{self, MountEntry};
-use super::point::is_dead_at;
 use super::source::Source;
 
 /// How to unmount.
@@ -33,6 +32,19 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it may be otherwise in a moment: who is just ending still uses it, and a directory above
+    /// was renamed after the table was read.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            Self::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidInput
+            ),
+            Self::NoHelper(_) | Self::Helper(_) => false,
+        }
+    }
+
     pub(super) fn at(self, mount_point: &Path) -> UnmountError {
         let mount_point = mount_point.to_owned();
         match self {
@@ -100,25 +112,63 @@ pub(super) fn unmount_by_helper(path: &Path, how: Unmount) -> Result<(), Refusal
     Err(Refusal::Helper(said.trim().escape_debug().to_string()))
 }
 
-/// Removes the mount that a session's process left behind when it died. Only to be called by whoever
-/// knows that no process has the session.
-pub fn detach_dead(mount_point: &Path, session: &SessionId) -> Result<(), UnmountError> {
-    let failed = |doing, source| UnmountError::Io {
-        doing,
-        mount_point: mount_point.to_owned(),
-        source,
-    };
-    let not_dead = || UnmountError::NotDead {
-        mount_point: mount_point.to_owned(),
-        session: session.clone(),
-    };
-    let path = super::point::resolve(mount_point).map_err(|_| not_dead())?;
-    let there = mountinfo::at(&path).map_err(|error| failed("see what is mounted at", error))?;
-    let entry = there.ok_or_else(not_dead)?;
-    if Source::parse(&entry) != Some(Source::Session(session.clone())) || !is_dead_at(&path) {
-        return Err(not_dead());
+/// Removes the mounts that a session's process left behind when it died, wherever they are, and says
+/// whether there were any. Whoever has the session knows that no other process serves them.
+pub fn detach_dead(session: &Session) -> Result<bool, UnmountError> {
+    let left = of_session(&session.meta().id, session.dir())?;
+    for entry in left.iter().rev() {
+        detach(entry)?;
     }
-    detach(&entry)
+    Ok(!left.is_empty())
+}
+
+/// Takes a session's mounts away although its process may live, and says where they were. Nothing
+/// is asked of that process: whatever waits for it gets an error. It keeps the session.
+pub fn take_away(session: &SessionId) -> Result<Vec<PathBuf>, UnmountError> {
+    let mut taken = Vec::new();
+    for entry in of_session(session, Path::new("/"))?.iter().rev() {
+        abort_connection(entry);
+        match abort(&entry.mount_point) {
+            Ok(()) => {}
+            Err(Errno::PERM) => unmount_by_helper(&entry.mount_point, Unmount::Detach)
+                .map_err(|refusal| refusal.at(&entry.mount_point))?,
+            Err(error) => return Err(Refusal::Io(error.into()).at(&entry.mount_point)),
+        }
+        taken.push(entry.mount_point.clone());
+    }
+    Ok(taken)
+}
+
+/// The mounts of a session, those that lie on others last.
+fn of_session(session: &SessionId, place: &Path) -> Result<Vec<MountEntry>, UnmountError> {
+    let mut table = mountinfo::read().map_err(|source| UnmountError::Io {
+        doing: "see the mounts of the session in",
+        mount_point: place.to_owned(),
+        source,
+    })?;
+    let source = Source::Session(session.clone());
+    table.retain(|entry| Source::parse(entry).as_ref() == Some(&source) && is_own(entry));
+    Ok(table)
+}
+
+/// Whether this user mounted it: anyone can call a mount of theirs by the id of a session.
+fn is_own(entry: &MountEntry) -> bool {
+    entry.user() == Some(rustix::process::getuid().as_raw())
+}
+
+/// Ends the connection of a mount, so that whoever waits for an answer gets an error. The kernel lets
+/// root do that, and who mounted it.
+pub(super) fn abort_connection(entry: &MountEntry) {
+    let Some((_, minor)) = entry.device.split_once(':') else {
+        return;
+    };
+    let abort = Path::new("/sys/fs/fuse/connections")
+        .join(minor)
+        .join("abort");
+    if let Err(error) = std::fs::write(&abort, "1") {
+        // It has ended by itself, or this user may not: closing the device ends it as well.
+        tracing::debug!(%error, path = %abort.display(), "the connection was not aborted");
+    }
 }
 
 /// Takes a mount's name away.

@@ -250,15 +250,6 @@ fn a_run_exits_as_its_command_does_and_with_125_if_it_is_not_the_command_that_fa
         of(&no_input).saying("no/such/input");
         let no_manifest = args!["--manifest", "no.manifest", "--store", &store, "--", "true"];
         of(&no_manifest).saying("no.manifest");
-        let no_program = args![
-            "--input",
-            &input,
-            "--store",
-            &store,
-            "--",
-            "no-such-program"
-        ];
-        of(&no_program).saying("no-such-program");
         let output_outside = args![
             "--input",
             &input,

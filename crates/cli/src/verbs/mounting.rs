@@ -1,6 +1,7 @@
 //! `mount`, `umount`.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -13,11 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{me, read, remark, source, store_of};
 use crate::args::{Globals, Mount, Umount};
-use crate::daemon::{self, Ready};
+use crate::daemon::{self, Ready, Starter};
 use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
 use crate::progress::Shown;
+use crate::signals::HangUp;
 
 /// Starts the background process, waits until the mount answers, and says so.
 pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
@@ -28,7 +30,8 @@ pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
     }
     Ok(output::print(&format!(
         "mounted    {}\nsession    {}\n",
-        ready.mount_point, ready.session
+        ready.mount_point.display(),
+        ready.session
     ))?)
 }
 
@@ -50,17 +53,23 @@ fn absolute(dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
 
 /// Mounts and serves until it is unmounted.
 pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure> {
-    if args.daemon {
-        daemon::detach_from_terminal()?;
-    }
+    let starter = args.daemon.then(Starter::leave).transpose()?;
+    // Before anything is made: a log that cannot be written is no reason to leave something behind.
+    let log = match args.log.as_deref() {
+        Some(path) if args.daemon && path == Path::new(crate::logging::JOURNALD) => {
+            Some(daemon::open_null()?)
+        }
+        Some(path) if args.daemon => Some(daemon::open_log(path)?),
+        _ => None,
+    };
     let places = places(absolute(args.cache_dir.clone())?);
     let Some((mount_point, manifests)) = args.paths.split_last() else {
         return Err(attachfs::Error::Usage("there is no mount point".to_owned()).into());
     };
-    let resume = args
-        .session
-        .as_ref()
-        .filter(|dir| dir.join("session.json").exists());
+    let resume = match &args.session {
+        Some(dir) => attachfs::session_in(dir)?,
+        None => None,
+    };
     let layers = LayerOptions::from(args.layering);
     let (what, store) = match (resume, manifests) {
         (Some(_), []) if layers != LayerOptions::default() => {
@@ -68,16 +77,15 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
                 "a session goes on with the `--root` and `--ignore-parent` that it began with";
             return Err(attachfs::Error::Usage(text.to_owned()).into());
         }
-        (Some(dir), []) => {
-            let found = attachfs::find(&places, dir)?;
+        (Some(found), []) => {
             let settings = found.meta.store.with(&globals.s3.access()?);
             let store = attachfs::open_store(&settings).await?;
             (What::Resume { dir: found.dir }, store)
         }
-        (Some(dir), _) => {
+        (Some(found), _) => {
             let text = format!(
                 "there is a session in {} already: name no manifests to take it up, or another directory",
-                dir.display()
+                found.dir.display()
             );
             return Err(attachfs::Error::Usage(text).into());
         }
@@ -133,40 +141,51 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         store,
         places,
         step_hook: Some(crate::halt::halt_at),
+        before_making: Some(daemon::before_making),
     };
     // Before the mount, so that no signal in between leaves a dead one.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = HangUp::new()?;
     let mount = attachfs::Mount::start(request)?;
     let ready = Ready {
         session: mount.session_id().to_string(),
-        session_dir: mount.session_dir().display().to_string(),
-        mount_point: mount.mount_point().display().to_string(),
+        session_dir: mount.session_dir().to_owned(),
+        mount_point: mount.mount_point(),
         pid: std::process::id(),
         had_died: mount.had_died(),
     };
-    if args.daemon {
-        let log = match args.log {
-            Some(path) if path == Path::new(crate::logging::JOURNALD) => None,
-            Some(path) => Some(path),
-            None => Some(mount.session_dir().join("log")),
-        };
-        daemon::ready(&ready, log.as_deref())?;
+    if let Some(starter) = starter {
+        if let Err(error) = hand_over(starter, &ready, log) {
+            mount.undo().await?;
+            return Err(error.into());
+        }
     } else if globals.json {
         output::print_json(&ready)?;
     } else {
         remark_on(&ready);
         output::print(&format!(
             "mounted    {}; Ctrl-C unmounts\nsession    {}\n",
-            ready.mount_point, ready.session
+            ready.mount_point.display(),
+            ready.session
         ))?;
     }
     tokio::select! {
         () = mount.ended() => {}
         _ = interrupt.recv() => stop(&mount).await?,
         _ = terminate.recv() => stop(&mount).await?,
+        () = hang_up.recv() => stop(&mount).await?,
     }
     Ok(mount.finish().await?)
+}
+
+/// Leaves whoever started the background process, whose standard error goes to the log from now on.
+fn hand_over(starter: Starter, ready: &Ready, log: Option<File>) -> anyhow::Result<()> {
+    let log = match log {
+        Some(log) => log,
+        None => daemon::open_log(&ready.session_dir.join("log"))?,
+    };
+    starter.ready(ready, &log)
 }
 
 /// Unmounts in order; who still uses the mount is cut off. What was written is in the session.
@@ -177,9 +196,9 @@ async fn stop(mount: &attachfs::Mount) -> Result<(), attachfs::Error> {
                 error = crate::exit::chain(&error.into()),
                 "the mount is detached"
             );
-            mount.unmount(true).await
+            mount.unmount(true).await.map(drop)
         }
-        result => result,
+        result => result.map(drop),
     }
 }
 
@@ -214,7 +233,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     if globals.json {
         output::print_json(&report)?;
     } else {
-        output::print(&unmounted(&found.meta.mount_point, &report))?;
+        output::print(&unmounted(&report))?;
     }
     match report.commit_failure {
         None => Ok(()),
@@ -222,12 +241,20 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     }
 }
 
-fn unmounted(mount_point: &Path, report: &UnmountReport) -> String {
+fn unmounted(report: &UnmountReport) -> String {
     let mut text = String::new();
-    if report.was_dead {
+    if let Some(process) = report.process {
+        text += &format!(
+            "detached   the mount of process {process}, which does not answer; whatever waited for it got an \
+             error\n           the process still has the session: nobody can commit it before it ends\n"
+        );
+    } else if report.was_dead {
         text += "detached   a mount whose process had died; nothing that had returned success is lost\n";
     } else {
-        text += &format!("unmounted  {}\n", mount_point.display());
+        text += &format!("unmounted  {}\n", report.mount_point.display());
+    }
+    for held in &report.held {
+        text += &format!("           it was also {held}: it does not answer there any more\n");
     }
     if let Some(commit) = &report.commit {
         text += &output::commit(commit);

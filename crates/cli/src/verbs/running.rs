@@ -14,6 +14,7 @@ use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
 use crate::progress::Shown;
+use crate::signals::HangUp;
 
 pub(super) async fn run(
     globals: &Globals,
@@ -32,6 +33,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     // before the command.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = HangUp::new()?;
     for dir in &args.output_dir {
         attachfs::parse_path(dir)?;
     }
@@ -40,6 +42,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         prepared = prepare(globals, &args, &places, &shown) => prepared?,
         _ = interrupt.recv() => return Err(Failure::Code(130)),
         _ = terminate.recv() => return Err(Failure::Code(143)),
+        () = hang_up.recv() => return Err(Failure::Code(129)),
     };
     shown.clear();
     if let Some(report) = &snapshot
@@ -67,6 +70,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => break,
+                () = hang_up.recv() => break,
             }
         }
     };
@@ -87,15 +91,23 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     let ran = match attachfs::run(request, &shown, signals, give_up).await {
         Ok(ran) => ran,
         Err(failed) => {
+            let code = code_of(&failed.source);
             crate::exit::report(&failed.source.into());
             if let Some(session) = failed.session {
                 remark(&advice(session.as_str()));
             }
-            return Err(Failure::Code(crate::exit::RUN_FAILED));
+            return Err(Failure::Code(code));
         }
     };
     shown.clear();
     report(globals, snapshot.as_ref(), &names, &ran)?;
+    if ran
+        .commit
+        .as_ref()
+        .is_some_and(|commit| !commit.account.open.is_empty())
+    {
+        return Err(Failure::Code(crate::exit::RUN_FAILED));
+    }
     let code = match (ran.status.code(), ran.status.signal()) {
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,
@@ -105,6 +117,17 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         Ok(0) => Ok(()),
         Ok(code) => Err(Failure::Code(code)),
         Err(_) => Err(Failure::Code(crate::exit::RUN_FAILED)),
+    }
+}
+
+/// As env(1), nice(1) and shells have it.
+fn code_of(error: &attachfs::Error) -> u8 {
+    match error {
+        attachfs::Error::Command { source, .. } => match source.kind() {
+            std::io::ErrorKind::NotFound => crate::exit::NO_COMMAND,
+            _ => crate::exit::NOT_RUNNABLE,
+        },
+        _ => crate::exit::RUN_FAILED,
     }
 }
 
@@ -192,12 +215,18 @@ fn report(
             "counters": ran.counters,
             "fetched": ran.fetched,
             "commit": ran.commit,
+            "held": ran.held,
         }));
     }
     remark_lines(&output::read(ran.counters, Some(ran.fetched)));
     match &ran.commit {
         Some(commit) => remark_lines(&output::commit(commit)),
         None => remark(&format!("the command failed ({})", ran.status)),
+    }
+    for held in &ran.held {
+        remark(&format!(
+            "still used when the command had ended, and cut off: {held}"
+        ));
     }
     if ran.kept {
         remark(&advice(ran.session.as_str()));

@@ -1,7 +1,7 @@
 //! `list`, `status`, `diff`, `commit`, `discard`.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attachfs::session;
@@ -20,11 +20,13 @@ use crate::progress::Shown;
 struct ListedSession {
     session: String,
     state: &'static str,
-    mount_point: Option<String>,
+    #[serde(with = "attachfs::path_json::option")]
+    mount_point: Option<PathBuf>,
     store: Option<String>,
     created: Option<i64>,
     read_only: Option<bool>,
-    dir: String,
+    #[serde(with = "attachfs::path_json")]
+    dir: PathBuf,
 }
 
 impl ListedSession {
@@ -35,11 +37,11 @@ impl ListedSession {
                 SessionState::InUse => "mounted",
                 SessionState::Left => "left",
             },
-            mount_point: Some(found.meta.mount_point.display().to_string()),
+            mount_point: Some(found.meta.mount_point),
             store: Some(found.meta.store.address),
             created: Some(found.meta.created.seconds),
             read_only: Some(found.meta.read_only),
-            dir: found.dir.display().to_string(),
+            dir: found.dir,
         }
     }
 
@@ -51,7 +53,7 @@ impl ListedSession {
             store: None,
             created: None,
             read_only: None,
-            dir: dir.display().to_string(),
+            dir: dir.to_owned(),
         }
     }
 
@@ -63,9 +65,9 @@ impl ListedSession {
             ..
         } = self;
         match (&self.mount_point, self.read_only) {
-            (Some(at), Some(true)) => format!("{session} {state:8} {at} (read-only)\n"),
-            (Some(at), _) => format!("{session} {state:8} {at}\n"),
-            (None, _) => format!("{session} {state:8} in {dir}\n"),
+            (Some(at), Some(true)) => format!("{session} {state:8} {} (read-only)\n", at.display()),
+            (Some(at), _) => format!("{session} {state:8} {}\n", at.display()),
+            (None, _) => format!("{session} {state:8} in {}\n", dir.display()),
         }
     }
 }
