@@ -24,6 +24,7 @@ mod error;
 mod group;
 mod held;
 mod lock;
+mod log;
 mod own;
 mod space;
 mod staged;
@@ -37,6 +38,7 @@ pub use error::DurableError;
 pub use group::GroupSync;
 pub use held::{Facts, Follow, HeldDir, Kind, reserve, set_modified, share_file};
 pub use lock::FileLock;
+pub use log::{create_log, is_file_at};
 pub use own::{OwnFile, check_own_dir};
 pub use space::{Space, space};
 pub use staged::{

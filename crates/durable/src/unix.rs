@@ -92,6 +92,16 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Fails if anything has the name: a link there is not followed.
+pub(crate) fn create_to_append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create_new(true).mode(0o600).open(path)
+}
+
+pub(crate) fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
 /// Whether it is a directory or a regular file that this user alone may write to.
 pub(crate) fn is_own(meta: &Metadata, dir: bool) -> bool {
     let is_kind = if dir { meta.is_dir() } else { meta.is_file() };
