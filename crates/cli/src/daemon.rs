@@ -85,13 +85,17 @@ pub(crate) fn detach_from_terminal() -> anyhow::Result<()> {
     }
 }
 
-/// In the background process: says that it is ready, and from now on writes to the log only.
-pub(crate) fn ready(ready: &Ready, log: Option<&Path>) -> anyhow::Result<()> {
-    let log = match log {
+/// In the background process: says that it is ready, and from now on writes to the log only. One that is
+/// the session's own is kept within bounds.
+pub(crate) fn ready(ready: &Ready, log: Option<&Path>, is_own: bool) -> anyhow::Result<()> {
+    let file = match log {
         Some(path) => open_log(path)?,
         None => open_null()?,
     };
-    rustix::stdio::dup2_stderr(&log).context("cannot redirect standard error")?;
+    rustix::stdio::dup2_stderr(&file).context("cannot redirect standard error")?;
+    if let Some(path) = log.filter(|_| is_own) {
+        crate::logging::bound(path.to_owned(), file);
+    }
     crate::output::print_json(ready)?;
     let null = open_null()?;
     rustix::stdio::dup2_stdout(&null).context("cannot redirect standard output")?;

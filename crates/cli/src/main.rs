@@ -17,5 +17,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let args = args::Args::parse();
     logging::start(args.globals.verbose, args.log());
-    exit::code(verbs::dispatch(args))
+    let code = exit::code(verbs::dispatch(args));
+    logging::finish();
+    code
 }

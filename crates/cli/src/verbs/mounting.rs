@@ -146,12 +146,13 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         had_died: mount.had_died(),
     };
     if args.daemon {
+        let is_own = args.log.is_none();
         let log = match args.log {
             Some(path) if path == Path::new(crate::logging::JOURNALD) => None,
             Some(path) => Some(path),
             None => Some(mount.session_dir().join("log")),
         };
-        daemon::ready(&ready, log.as_deref())?;
+        daemon::ready(&ready, log.as_deref(), is_own)?;
     } else if globals.json {
         output::print_json(&ready)?;
     } else {
