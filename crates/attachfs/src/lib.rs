@@ -20,10 +20,12 @@ mod index;
 mod inspect;
 mod limits;
 mod live;
+mod logs;
 pub mod manifest;
 mod manifests;
 mod mount;
 mod places;
+mod probe;
 mod registry;
 mod remote;
 mod run;
@@ -62,12 +64,13 @@ pub use download::{
 pub use error::{Class, Error};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use limits::{OpenFiles, raise_open_files};
+pub use logs::LogPlace;
 pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};
 pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;
 pub use registry::{Found, SessionState, find, sessions};
 pub use remote::{
-    ChangedLine, CommitArguments, CommitReport, DiffReport, Fetched, PublishedManifest,
+    ChangedLine, CommitArguments, CommitReport, DiffReport, Fetched, LastError, PublishedManifest,
     StatusReport,
 };
 pub use run::{Ran, RunError, RunRequest, run};

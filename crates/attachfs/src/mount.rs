@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use attachfs_commit::Observer;
+use attachfs_fetch::Fetcher;
 use attachfs_mount::{
     ControlServer, Failure, FailureKind, MountOptions, Mounted, Unmount, UnmountError,
 };
+use attachfs_transfer::error_chain;
 use attachfs_tree::{BaseTree, LayerOptions, Timestamp};
 use attachfs_vfs::{Counters, Session, SessionId, SessionMeta, Settings, Vfs};
 use tokio::runtime::Handle;
@@ -16,9 +18,11 @@ use tokio::sync::{Mutex, watch};
 use crate::control::{Service, StepHook};
 use crate::index::{ground, ground_of};
 use crate::live::{Live, fetcher};
+use crate::logs::{self, LogPlace};
 use crate::manifests::ManifestBytes;
+use crate::probe::{Probed, probe};
 use crate::registry::{register, unregister};
-use crate::remote::{CommitArguments, CommitReport, Fetched, StatusReport};
+use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
 use crate::session::{UnmountReport, detach_dead};
 use crate::store::OpenStore;
 use crate::{Error, Places};
@@ -85,6 +89,10 @@ pub struct MountRequest {
     pub allow_other: bool,
     /// The store.
     pub store: OpenStore,
+    /// Prove first that the store can be read.
+    pub probe: bool,
+    /// Where the caller lets the log go.
+    pub log: LogPlace,
     /// This machine.
     pub places: Places,
     /// Called at each step of a commit that is asked for through the control socket.
@@ -102,6 +110,7 @@ pub struct Mount {
     /// Of a read-only mount; a writable file system has it itself.
     session: Option<Session>,
     had_died: bool,
+    without_store: Option<String>,
 }
 
 /// What the control socket and the process's own end share.
@@ -113,6 +122,9 @@ pub(crate) struct Active {
     ended: Mutex<Option<Ended>>,
     /// Set when the process is to end although someone still uses the mount.
     cut_off: watch::Sender<bool>,
+    places: Places,
+    dir: PathBuf,
+    own_log: bool,
 }
 
 /// How a mount's session ended.
@@ -120,6 +132,8 @@ pub(crate) struct Active {
 pub(crate) struct Ended {
     /// Nothing of it is needed any more.
     done: bool,
+    /// Its user wants nothing of it to be kept.
+    discarded: bool,
 }
 
 /// How long the kernel may take to let go.
@@ -128,8 +142,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 impl Mount {
-    /// Mounts. When it returns, the mount answers. Runs on a tokio runtime, which then serves it.
-    pub fn start(request: MountRequest) -> Result<Self, Error> {
+    /// Mounts. When it returns, the mount answers. Runs on a tokio runtime, which then serves it. Until the
+    /// store has answered it can be dropped, and leaves nothing.
+    pub async fn start(request: MountRequest) -> Result<Self, Error> {
         let id = SessionId::from_random(random()?);
         let (dir, fresh) = match &request.what {
             What::Resume { dir } => (dir.clone(), false),
@@ -147,16 +162,22 @@ impl Mount {
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
+            fetcher: fetcher(&request.store, &request.places)?,
             store: request.store,
+            log: request.log,
             places: request.places,
             step_hook: request.step_hook,
         };
         let mut had_died = false;
+        let mut probed = None;
         let (session, mut ground) = match request.what {
             What::Resume { .. } => {
                 let mut session = Session::open(&dir)?;
                 had_died = detach_dead(session.meta())?;
                 let ground = ground_of(&session, &parts.places)?;
+                if request.probe {
+                    probed = Some(probe(&parts.store, &parts.fetcher, &ground.tree).await?);
+                }
                 session.move_to(&mount_point)?;
                 (session, ground)
             }
@@ -172,6 +193,9 @@ impl Mount {
                 check_output_dirs(&output_dirs)?;
                 let described: Vec<_> = manifests.iter().map(ManifestBytes::describe).collect();
                 let ground = ground(&described, &layers, || Ok(&manifests), &dir, &parts.places)?;
+                if request.probe {
+                    probed = Some(probe(&parts.store, &parts.fetcher, &ground.tree).await?);
+                }
                 let meta = SessionMeta {
                     format: SessionMeta::FORMAT,
                     id,
@@ -205,7 +229,21 @@ impl Mount {
         let mount = started?;
         // Nobody waits for it.
         drop(ground.save_later());
-        Ok(Self { had_died, ..mount })
+        let without_store = match probed {
+            Some(Probed::AllCached(why)) => Some(error_chain(&why)),
+            Some(Probed::Answered) | None => None,
+        };
+        Ok(Self {
+            had_died,
+            without_store,
+            ..mount
+        })
+    }
+
+    /// Why the store cannot be read, if the mount was made all the same, because all objects are in the
+    /// disk cache.
+    pub fn without_store(&self) -> Option<&str> {
+        self.without_store.as_deref()
     }
 
     /// Whether the process that had the session before had died, and left a dead mount, which was taken
@@ -237,6 +275,11 @@ impl Mount {
     /// What was read and written, and what was asked of the store for it.
     pub fn counters(&self) -> (Counters, Fetched) {
         (self.active.live.vfs.counters(), self.active.live.fetched())
+    }
+
+    /// The last read that failed.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.active.live.last_error()
     }
 
     /// Waits until it is unmounted, by whomever. If someone still uses a mount that was detached, they
@@ -272,6 +315,10 @@ impl Mount {
             self.active.live.vfs.seal()?;
         }
         self.control.shut_down().await;
+        let is_deleted = self.session.is_some() || ended.as_ref().is_some_and(|ended| ended.done);
+        if is_deleted && !ended.as_ref().is_some_and(|ended| ended.discarded) {
+            self.active.keep_log();
+        }
         match self.session {
             Some(session) => session.discard()?,
             None if ended.is_some_and(|ended| ended.done) => self.active.live.vfs.discard()?,
@@ -283,7 +330,10 @@ impl Mount {
 
     /// Says that nothing of the session is needed any more: [`finish`](Self::finish) deletes it.
     pub async fn mark_done(&self) {
-        *self.active.ended.lock().await = Some(Ended { done: true });
+        *self.active.ended.lock().await = Some(Ended {
+            done: true,
+            discarded: false,
+        });
     }
 }
 
@@ -317,6 +367,8 @@ struct Parts {
     owner: Owner,
     allow_other: bool,
     store: OpenStore,
+    fetcher: Arc<Fetcher>,
+    log: LogPlace,
     places: Places,
     step_hook: Option<StepHook>,
 }
@@ -333,6 +385,8 @@ impl Parts {
             owner,
             allow_other,
             store,
+            fetcher,
+            log,
             places,
             step_hook,
         } = self;
@@ -354,7 +408,6 @@ impl Parts {
             dir_mode,
             created: meta.created,
         };
-        let fetcher = fetcher(&store, &places)?;
         if mount_point.starts_with(&dir) {
             attachfs_durable::create_private_dir(&mount_point)?;
         }
@@ -373,12 +426,25 @@ impl Parts {
             session: session_id,
         };
         let mounted = attachfs_mount::mount(vfs.clone(), &options)?;
-        let live = Live { vfs, meta, store };
+        let own_log = log == LogPlace::Session;
+        let log = match log {
+            LogPlace::Session => dir.join("log").display().to_string(),
+            LogPlace::Elsewhere(place) => place,
+        };
+        let live = Live {
+            vfs,
+            meta,
+            store,
+            log: Some(log),
+        };
         let active = Arc::new(Active {
             live,
             mounted,
             ended: Mutex::new(None),
             cut_off: watch::Sender::new(false),
+            places: places.clone(),
+            dir: dir.clone(),
+            own_log,
         });
         let service = Arc::new(Service::new(active.clone(), step_hook));
         let listening = |source| Error::Io {
@@ -395,6 +461,7 @@ impl Parts {
             dir,
             session,
             had_died: false,
+            without_store: None,
         })
     }
 }
@@ -429,6 +496,9 @@ impl Active {
             uncommitted: status.uncommitted,
             commit: None,
             commit_failure: None,
+            reads_failed: self.live.vfs.counters().reads_failed,
+            last_error: status.last_error,
+            log: None,
         };
         if self.live.meta.commit_on_unmount {
             let arguments = CommitArguments::default();
@@ -448,14 +518,36 @@ impl Active {
         // What nothing was written to, or is all in the store, is not needed any more.
         ended.done = report.uncommitted == 0 && report.commit_failure.is_none();
         report.kept = !ended.done;
+        if report.reads_failed > 0 && self.own_log {
+            report.log = if ended.done {
+                self.keep_log()
+            } else {
+                logs::of_session(&self.dir)
+            };
+        }
         Ok(report)
+    }
+
+    /// Keeps the log of a session that is about to be deleted, if reads failed in it, and says where.
+    fn keep_log(&self) -> Option<PathBuf> {
+        if !self.own_log || self.live.vfs.counters().reads_failed == 0 {
+            return None;
+        }
+        let kept = logs::keep(&self.places, &self.dir, &self.live.meta.id);
+        kept.unwrap_or_else(|error| {
+            tracing::warn!(error = error_chain(&error), "the log is not kept");
+            None
+        })
     }
 
     /// Unmounts, and gives up what was not committed: the process deletes it when it ends.
     pub(crate) async fn unmount_and_discard(self: &Arc<Self>) -> Result<(), Error> {
         let mut ended = self.ended.lock().await;
         self.let_go(false).await?;
-        *ended = Some(Ended { done: true });
+        *ended = Some(Ended {
+            done: true,
+            discarded: true,
+        });
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Verbs on a session, whether a process has it or not.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::control::ask;
 use crate::live::Live;
 use crate::registry::{Found, SessionState, unregister};
-use crate::remote::{CommitArguments, CommitReport, DiffReport, StatusReport};
+use crate::remote::{CommitArguments, CommitReport, DiffReport, LastError, StatusReport};
 use crate::store::open_store;
 use crate::{Error, Places};
 
@@ -65,6 +66,8 @@ fn left_read_only(found: &Found) -> StatusReport {
         commit_unfinished: false,
         counters: None,
         fetched: None,
+        last_error: None,
+        log: crate::logs::of_session(&found.dir).map(|log| log.display().to_string()),
     }
 }
 
@@ -130,6 +133,15 @@ pub struct UnmountReport {
     /// Why that commit stopped. The session is kept then.
     #[serde(default)]
     pub commit_failure: Option<Failure>,
+    /// Reads that failed while it was mounted.
+    #[serde(default)]
+    pub reads_failed: u64,
+    /// The last of them.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+    /// Where its log is now, if reads failed and it is in a file of its own.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
 }
 
 /// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
@@ -178,6 +190,9 @@ async fn try_unmount(
                 uncommitted: 0,
                 commit: None,
                 commit_failure: None,
+                reads_failed: 0,
+                last_error: None,
+                log: None,
             })
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Ready {
     pub(crate) pid: u32,
     /// Whether it takes the place of a process that had died.
     pub(crate) had_died: bool,
+    /// Why the store cannot be read, if it is mounted all the same.
+    pub(crate) without_store: Option<String>,
 }
 
 /// Starts the background process with the same arguments, and waits until it is ready.

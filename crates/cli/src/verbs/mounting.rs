@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attachfs::session::UnmountReport;
 use attachfs::{
-    LayerOptions, ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What, session,
+    LayerOptions, LogPlace, ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What,
+    session,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,6 +40,16 @@ fn remark_on(ready: &Ready) {
              files that were open then are closed",
         );
     }
+    if let Some(why) = &ready.without_store {
+        remark_without_store(why);
+    }
+}
+
+/// Says that a mount was made although its store cannot be read.
+pub(super) fn remark_without_store(why: &str) {
+    remark(&format!(
+        "mounted from the cache, which has all objects: the store cannot be read ({why})"
+    ));
 }
 
 /// The background process leaves the working directory.
@@ -131,19 +142,26 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         owner,
         allow_other: args.allow_other,
         store,
+        probe: !args.probing.no_probe,
+        log: log_place(args.daemon, args.log.as_deref()),
         places,
         step_hook: Some(crate::halt::halt_at),
     };
     // Before the mount, so that no signal in between leaves a dead one.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mount = attachfs::Mount::start(request)?;
+    let mount = tokio::select! {
+        mount = attachfs::Mount::start(request) => mount?,
+        _ = interrupt.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
+        _ = terminate.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
+    };
     let ready = Ready {
         session: mount.session_id().to_string(),
         session_dir: mount.session_dir().display().to_string(),
         mount_point: mount.mount_point().display().to_string(),
         pid: std::process::id(),
         had_died: mount.had_died(),
+        without_store: mount.without_store().map(str::to_owned),
     };
     if args.daemon {
         let is_own = args.log.is_none();
@@ -168,6 +186,18 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         _ = terminate.recv() => stop(&mount).await?,
     }
     Ok(mount.finish().await?)
+}
+
+/// Where the log goes.
+fn log_place(daemon: bool, log: Option<&Path>) -> LogPlace {
+    match log {
+        Some(path) if path == Path::new(crate::logging::JOURNALD) => {
+            LogPlace::Elsewhere("the system's journal".to_owned())
+        }
+        Some(path) if daemon => LogPlace::Elsewhere(path.display().to_string()),
+        None if daemon => LogPlace::Session,
+        _ => LogPlace::Elsewhere("standard error".to_owned()),
+    }
 }
 
 /// Unmounts in order; who still uses the mount is cut off. What was written is in the session.
@@ -232,6 +262,10 @@ fn unmounted(mount_point: &Path, report: &UnmountReport) -> String {
     }
     if let Some(commit) = &report.commit {
         text += &output::commit(commit);
+    }
+    text += &output::failed_reads(report.reads_failed, report.last_error.as_ref());
+    if let Some(log) = &report.log {
+        text += &format!("log        {}\n", log.display());
     }
     if report.kept {
         let id = &report.session;

@@ -4,11 +4,12 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use attachfs::{
-    Announce, ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions,
+    Announce, Class, ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions,
     SnapshotReport,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::mounting::remark_without_store;
 use super::{open_store, read, remark, run_failed, source, store_of, usual_owner};
 use crate::args::{Globals, Run};
 use crate::exit::Failure;
@@ -60,6 +61,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         command: args.command,
         owner: usual_owner(),
         store,
+        probe: !args.probing.no_probe,
         places,
         open_files,
     };
@@ -71,8 +73,8 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
             }
         }
     };
-    // Made when the command has ended: what it was sent is not meant for the commit.
-    let give_up = async {
+    // Made anew when the command has ended: what it was sent is not meant for the commit.
+    let give_up = async || {
         let signals = (
             signal(SignalKind::interrupt()),
             signal(SignalKind::terminate()),
@@ -87,6 +89,9 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     };
     let ran = match attachfs::run(request, &shown, signals, give_up).await {
         Ok(ran) => ran,
+        Err(failed) if failed.session.is_none() && failed.source.class() == Class::Cancelled => {
+            return Err(Failure::Code(130));
+        }
         Err(failed) => {
             crate::exit::report(&failed.source.into());
             if let Some(session) = failed.session {
@@ -200,10 +205,19 @@ fn report(
             "manifests": manifests,
             "counters": ran.counters,
             "fetched": ran.fetched,
+            "last_error": ran.last_error,
+            "without_store": ran.without_store,
             "commit": ran.commit,
         }));
     }
+    if let Some(why) = &ran.without_store {
+        remark_without_store(why);
+    }
     remark_lines(&output::read(ran.counters, Some(ran.fetched)));
+    remark_lines(&output::failed_reads(
+        ran.counters.reads_failed,
+        ran.last_error.as_ref(),
+    ));
     match &ran.commit {
         Some(commit) => remark_lines(&output::commit(commit)),
         None => remark(&format!("the command failed ({})", ran.status)),
