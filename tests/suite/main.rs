@@ -32,4 +32,5 @@ mod semantics;
 mod server;
 mod stores;
 mod tree;
+mod trouble;
 mod uploading;
