@@ -383,6 +383,32 @@ fn a_store_that_is_away_is_one_line_and_its_return_is_another(machine: &Machine)
 }
 
 #[test]
+fn the_log_of_a_mount_begins_anew_when_it_is_full() {
+    Machine::mounting_from_directory(|machine| {
+        let manifest = base(machine);
+        let mount = machine.mount(args![&manifest], "mnt");
+        let log = mount.session_dir.join("log");
+        let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
+        file.set_len(16 << 20).unwrap();
+        for number in [5, 6] {
+            fs::remove_file(object(machine, number)).unwrap();
+            fs::read(mount.dir.join(format!("dir/{number}"))).unwrap_err();
+        }
+        assert_eq!(
+            fs::metadata(log.with_extension("1")).unwrap().len(),
+            16 << 20
+        );
+        assert_eq!(mount.log().lines().count(), 2, "{}", mount.log());
+        let standard_error = fs::read_link(format!("/proc/{}/fd/2", mount.pid)).unwrap();
+        assert_eq!(standard_error, log);
+        let report = machine.json(args!["umount", &mount.dir]);
+        let kept = PathBuf::from(report["log"].as_str().unwrap());
+        assert!(kept.with_extension("log.1").exists());
+        until("the session is gone", || !mount.session_dir.exists());
+    });
+}
+
+#[test]
 fn readers_that_go_away_are_no_errors() {
     Machine::mounting_from_s3(|machine| {
         let manifest = base(machine);

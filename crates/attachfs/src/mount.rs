@@ -169,16 +169,11 @@ impl Mount {
             step_hook: request.step_hook,
         };
         let mut had_died = false;
-        let mut probed = None;
         let (session, mut ground) = match request.what {
             What::Resume { .. } => {
-                let mut session = Session::open(&dir)?;
+                let session = Session::open(&dir)?;
                 had_died = detach_dead(session.meta())?;
                 let ground = ground_of(&session, &parts.places)?;
-                if request.probe {
-                    probed = Some(probe(&parts.store, &parts.fetcher, &ground.tree).await?);
-                }
-                session.move_to(&mount_point)?;
                 (session, ground)
             }
             What::New {
@@ -193,9 +188,6 @@ impl Mount {
                 check_output_dirs(&output_dirs)?;
                 let described: Vec<_> = manifests.iter().map(ManifestBytes::describe).collect();
                 let ground = ground(&described, &layers, || Ok(&manifests), &dir, &parts.places)?;
-                if request.probe {
-                    probed = Some(probe(&parts.store, &parts.fetcher, &ground.tree).await?);
-                }
                 let meta = SessionMeta {
                     format: SessionMeta::FORMAT,
                     id,
@@ -219,14 +211,19 @@ impl Mount {
                 (Session::create(&dir, meta, &bytes)?, ground)
             }
         };
-        let started = parts.mount(session, ground.tree.clone(), mount_point, fresh);
-        if started.is_err() && fresh {
-            // Nobody wrote to it.
-            if let Err(error) = Session::open(&dir).and_then(|session| session.discard()) {
-                tracing::warn!(%error, "an unused session stays behind");
-            }
+        // A tree that turns out to be damaged is built again from the session: it has to be there.
+        // Dropped after the session, which one process has at a time.
+        let mut unused = Unused(fresh.then_some(dir));
+        let mut session = session;
+        let mut probed = None;
+        if request.probe {
+            probed = Some(probe(&parts.store, &parts.fetcher, &ground.tree).await?);
         }
-        let mount = started?;
+        if !fresh {
+            session.move_to(&mount_point)?;
+        }
+        let mount = parts.mount(session, ground.tree.clone(), mount_point, fresh)?;
+        unused.0 = None;
         // Nobody waits for it.
         drop(ground.save_later());
         let without_store = match probed {
@@ -334,6 +331,20 @@ impl Mount {
             done: true,
             discarded: false,
         });
+    }
+}
+
+/// The directory of a new session that nothing was written to yet. If nothing comes of it, it is deleted.
+#[derive(Debug)]
+struct Unused(Option<PathBuf>);
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.0
+            && let Err(error) = Session::open(dir).and_then(|session| session.discard())
+        {
+            tracing::warn!(%error, "an unused session stays behind");
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //!         commits/1.manifest   what commit 1 published or is about to publish
 //!         commits/1.total      everything committed up to 1, relative to the base
 //!         control.sock         while it is mounted
-//!         log
+//!         log, log.1           what happened, and before that
 //! ```
 //!
 //! Nothing here is deleted but by `discard`.
@@ -445,7 +445,7 @@ impl Session {
         for part in ["base", "commits", "scratch"] {
             remove_tree(&self.dir.join(part))?;
         }
-        for part in ["control.sock", "log", "session.json", "lock"] {
+        for part in ["control.sock", "log", "log.1", "session.json", "lock"] {
             remove_file(&self.dir.join(part))?;
         }
         // Empty, unless something of the user's is in it.
