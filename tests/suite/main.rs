@@ -36,4 +36,5 @@ mod server;
 mod sessions;
 mod stores;
 mod tree;
+mod trouble;
 mod uploading;

@@ -133,6 +133,28 @@ pub enum Error {
         #[source]
         source: StoreError,
     },
+    /// The store of a mount cannot be read.
+    #[error("the store {address} cannot be read")]
+    Probe {
+        /// Which.
+        address: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The store of a mount has none of the objects that were looked for.
+    #[error(
+        "the store {address} has none of {tried} objects of the manifest that were looked for, {what} is one of \
+             them; check that the files were uploaded to this store and prefix"
+    )]
+    ProbeMissing {
+        /// Which.
+        address: String,
+        /// How many.
+        tried: usize,
+        /// The key or path of one.
+        what: String,
+    },
     /// A store does not say what is in it.
     #[error("cannot list the store {address}")]
     ListStore {
@@ -410,6 +432,8 @@ impl Error {
             }
             Self::FetchManifest { .. }
             | Self::ListStore { .. }
+            | Self::Probe { .. }
+            | Self::ProbeMissing { .. }
             | Self::Publish(PublishError::Store { .. })
             | Self::OpenStore { .. }
             | Self::NoRoom { .. } => Class::Store,

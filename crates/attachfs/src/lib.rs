@@ -22,10 +22,12 @@ mod index;
 mod inspect;
 mod limits;
 mod live;
+mod logs;
 pub mod manifest;
 mod manifests;
 mod mount;
 mod places;
+mod probe;
 mod registry;
 mod remote;
 mod run;
@@ -35,7 +37,7 @@ mod store;
 mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
-pub use attachfs_durable::open_to_append;
+pub use attachfs_durable::{create_log, is_file_at, open_to_append};
 pub use attachfs_jobs::{
     ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
     StepId, TaskId,
@@ -68,12 +70,13 @@ pub use error::{Class, Error};
 pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use limits::{OpenFiles, raise_open_files};
+pub use logs::LogPlace;
 pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};
 pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;
 pub use registry::{Found, Pruned, SessionState, find, forget, prune, session_in, sessions};
 pub use remote::{
-    ChangedLine, CommitArguments, CommitReport, DiffReport, Fetched, PublishedManifest,
+    ChangedLine, CommitArguments, CommitReport, DiffReport, Fetched, LastError, PublishedManifest,
     StatusReport,
 };
 pub use run::{Ran, RunError, RunRequest, run};

@@ -10,9 +10,9 @@ use attachfs_transfer::UploadOptions;
 use attachfs_vfs::{Frozen, Session, SessionMeta, Settings, Vfs};
 
 use crate::index::ground_of;
-use crate::remote::{CommitArguments, CommitReport, DiffReport, Fetched, StatusReport};
+use crate::remote::{CommitArguments, CommitReport, DiffReport, Fetched, LastError, StatusReport};
 use crate::store::OpenStore;
-use crate::{Error, Places};
+use crate::{Error, Places, logs};
 
 /// A file system and the store behind it.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Live {
     pub(crate) vfs: Arc<Vfs>,
     pub(crate) meta: SessionMeta,
     pub(crate) store: OpenStore,
+    /// Where the log is, for people.
+    pub(crate) log: Option<String>,
 }
 
 /// The read side. What is in a directory on this machine needs no cache on this machine.
@@ -58,12 +60,14 @@ impl Live {
         if meta.read_only {
             return Err(Error::ReadOnly);
         }
+        let log = logs::of_session(session.dir()).map(|log| log.display().to_string());
         let tree = ground_of(&session, places)?.tree;
         let vfs = Vfs::recover(session, tree, fetcher(&store, places)?, settings)?;
         Ok(Self {
             vfs: Arc::new(vfs),
             meta,
             store,
+            log,
         })
     }
 
@@ -108,7 +112,13 @@ impl Live {
             disk_hits: counters.disk_hits,
             damaged: counters.damaged + counters.wrong_length,
             missing: counters.missing,
+            failed: counters.failed + counters.timed_out,
         }
+    }
+
+    /// The last read that failed since the mount.
+    pub(crate) fn last_error(&self) -> Option<LastError> {
+        self.vfs.last_failed_read().as_ref().map(LastError::from)
     }
 
     pub(crate) async fn status(&self, mounted: bool) -> Result<StatusReport, Error> {
@@ -148,6 +158,8 @@ impl Live {
             commit_unfinished: matches!(commits.last(), Some(CommitRecord::Intent { .. })),
             counters: Some(self.vfs.counters()),
             fetched: Some(self.fetched()),
+            last_error: self.last_error(),
+            log: self.log.clone(),
         })
     }
 }

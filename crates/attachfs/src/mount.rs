@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use attachfs_commit::Observer;
+use attachfs_fetch::Fetcher;
 use attachfs_mount::{
     ControlServer, Failure, FailureKind, MountError, MountOf, MountOptions, Mounted, Place,
     Unmount, UnmountError,
 };
+use attachfs_transfer::error_chain;
 use attachfs_tree::{BaseTree, LayerOptions, Timestamp};
 use attachfs_vfs::{Counters, Session, SessionError, SessionId, SessionMeta, Settings, Vfs};
 use tokio::runtime::Handle;
@@ -18,9 +20,11 @@ use crate::control::{Service, StepHook, holder};
 use crate::ended::remember;
 use crate::index::{ground, ground_of};
 use crate::live::{Live, fetcher};
+use crate::logs::{self, LogPlace};
 use crate::manifests::ManifestBytes;
+use crate::probe::{Probed, probe};
 use crate::registry::{register, unregister};
-use crate::remote::{CommitArguments, CommitReport, Fetched, StatusReport};
+use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
 use crate::session::{UnmountReport, take};
 use crate::store::OpenStore;
 use crate::{Error, Places};
@@ -87,6 +91,10 @@ pub struct MountRequest {
     pub allow_other: bool,
     /// The store.
     pub store: OpenStore,
+    /// Prove first that the store can be read.
+    pub probe: bool,
+    /// Where the caller lets the log go.
+    pub log: LogPlace,
     /// This machine.
     pub places: Places,
     /// Called at each step of a commit that is asked for through the control socket.
@@ -107,6 +115,7 @@ pub struct Mount {
     session: Option<Session>,
     had_died: bool,
     fresh: bool,
+    without_store: Option<String>,
 }
 
 /// What the control socket and the process's own end share.
@@ -118,6 +127,9 @@ pub(crate) struct Active {
     ended: Mutex<Option<Ended>>,
     /// Set when the process is to end although someone still uses the mount.
     cut_off: watch::Sender<bool>,
+    places: Places,
+    dir: PathBuf,
+    own_log: bool,
 }
 
 /// How a mount's session ended.
@@ -125,6 +137,8 @@ pub(crate) struct Active {
 pub(crate) struct Ended {
     /// Nothing of it is needed any more.
     done: bool,
+    /// Its user wants nothing of it to be kept.
+    discarded: bool,
 }
 
 /// How long the kernel may take to let go.
@@ -135,8 +149,9 @@ const LINGER: Duration = Duration::from_secs(3);
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 impl Mount {
-    /// Mounts. When it returns, the mount answers. Runs on a tokio runtime, which then serves it.
-    pub fn start(request: MountRequest) -> Result<Self, Error> {
+    /// Mounts. When it returns, the mount answers. Runs on a tokio runtime, which then serves it. Until the
+    /// store has answered it can be dropped, and leaves nothing.
+    pub async fn start(request: MountRequest) -> Result<Self, Error> {
         let id = SessionId::from_random(random()?);
         let (dir, fresh) = match &request.what {
             What::Resume { dir } => (dir.clone(), false),
@@ -154,7 +169,9 @@ impl Mount {
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
+            fetcher: fetcher(&request.store, &request.places)?,
             store: request.store,
+            log: request.log,
             places: request.places,
             step_hook: request.step_hook,
         };
@@ -166,11 +183,10 @@ impl Mount {
         let mut had_died = false;
         let (session, mut ground) = match request.what {
             What::Resume { .. } => {
-                let mut session = take(&dir)?;
+                let session = take(&dir)?;
                 let ground = ground_of(&session, &parts.places)?;
                 before_making();
                 had_died = attachfs_mount::detach_dead(&session)?;
-                session.move_to(&mount_point)?;
                 (session, ground)
             }
             What::New {
@@ -209,18 +225,36 @@ impl Mount {
                 (Session::create(&dir, meta, &bytes)?, ground)
             }
         };
-        let started = parts.mount(session, ground.tree.clone(), mount_point, fresh);
-        if started.is_err() && fresh {
-            // Nobody wrote to it.
-            match Session::open(&dir).and_then(|session| session.discard()) {
-                Ok(()) | Err(SessionError::Missing(_)) => {}
-                Err(error) => tracing::warn!(%error, "an unused session stays behind"),
-            }
+        // A tree that turns out to be damaged is built again from the session: it has to be there.
+        // Dropped after the session, which one process has at a time.
+        let mut unused = Unused(fresh.then_some(dir));
+        let mut session = session;
+        let mut probed = None;
+        if request.probe {
+            probed = Some(probe(&parts.store, &parts.fetcher, &ground.tree).await?);
         }
-        let mount = started?;
+        if !fresh {
+            session.move_to(&mount_point)?;
+        }
+        let mount = parts.mount(session, ground.tree.clone(), mount_point, fresh)?;
+        unused.0 = None;
         // Nobody waits for it.
         drop(ground.save_later());
-        Ok(Self { had_died, ..mount })
+        let without_store = match probed {
+            Some(Probed::AllCached(why)) => Some(error_chain(&why)),
+            Some(Probed::Answered) | None => None,
+        };
+        Ok(Self {
+            had_died,
+            without_store,
+            ..mount
+        })
+    }
+
+    /// Why the store cannot be read, if the mount was made all the same, because all objects are in the
+    /// disk cache.
+    pub fn without_store(&self) -> Option<&str> {
+        self.without_store.as_deref()
     }
 
     /// Whether the process that had the session before had died, and left a dead mount, which was taken
@@ -252,6 +286,11 @@ impl Mount {
     /// What was read and written, and what was asked of the store for it.
     pub fn counters(&self) -> (Counters, Fetched) {
         (self.active.live.vfs.counters(), self.active.live.fetched())
+    }
+
+    /// The last read that failed.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.active.live.last_error()
     }
 
     /// Waits until it is unmounted, by whomever. If someone still uses a mount that was detached, they
@@ -298,6 +337,10 @@ impl Mount {
             self.active.live.vfs.seal()?;
         }
         self.control.shut_down().await;
+        let is_deleted = self.session.is_some() || ended.as_ref().is_some_and(|ended| ended.done);
+        if is_deleted && !ended.as_ref().is_some_and(|ended| ended.discarded) {
+            self.active.keep_log();
+        }
         match self.session {
             Some(session) => session.discard()?,
             None if ended.is_some_and(|ended| ended.done) => {
@@ -314,7 +357,26 @@ impl Mount {
 
     /// Says that nothing of the session is needed any more: [`finish`](Self::finish) deletes it.
     pub async fn mark_done(&self) {
-        *self.active.ended.lock().await = Some(Ended { done: true });
+        *self.active.ended.lock().await = Some(Ended {
+            done: true,
+            discarded: false,
+        });
+    }
+}
+
+/// The directory of a new session that nothing was written to yet. If nothing comes of it, it is deleted.
+#[derive(Debug)]
+struct Unused(Option<PathBuf>);
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        let Some(dir) = &self.0 else {
+            return;
+        };
+        match Session::open(dir).and_then(|session| session.discard()) {
+            Ok(()) | Err(SessionError::Missing(_)) => {}
+            Err(error) => tracing::warn!(%error, "an unused session stays behind"),
+        }
     }
 }
 
@@ -396,6 +458,8 @@ struct Parts {
     owner: Owner,
     allow_other: bool,
     store: OpenStore,
+    fetcher: Arc<Fetcher>,
+    log: LogPlace,
     places: Places,
     step_hook: Option<StepHook>,
 }
@@ -412,6 +476,8 @@ impl Parts {
             owner,
             allow_other,
             store,
+            fetcher,
+            log,
             places,
             step_hook,
         } = self;
@@ -433,7 +499,6 @@ impl Parts {
             dir_mode,
             created: meta.created,
         };
-        let fetcher = fetcher(&store, &places)?;
         if mount_point.starts_with(&dir) {
             attachfs_durable::create_private_dir(&mount_point)?;
         }
@@ -453,12 +518,25 @@ impl Parts {
         };
         let mounted = attachfs_mount::mount(vfs.clone(), &options)
             .map_err(|error| not_mounted(error, &places))?;
-        let live = Live { vfs, meta, store };
+        let own_log = log == LogPlace::Session;
+        let log = match log {
+            LogPlace::Session => dir.join("log").display().to_string(),
+            LogPlace::Elsewhere(place) => place,
+        };
+        let live = Live {
+            vfs,
+            meta,
+            store,
+            log: Some(log),
+        };
         let active = Arc::new(Active {
             live,
             mounted,
             ended: Mutex::new(None),
             cut_off: watch::Sender::new(false),
+            places: places.clone(),
+            dir: dir.clone(),
+            own_log,
         });
         let service = Arc::new(Service::new(active.clone(), step_hook));
         let listening = |source| Error::Io {
@@ -488,6 +566,7 @@ impl Parts {
             session,
             had_died: false,
             fresh,
+            without_store: None,
         })
     }
 }
@@ -526,6 +605,9 @@ impl Active {
             commit_failure: None,
             held,
             process: None,
+            reads_failed: self.live.vfs.counters().reads_failed,
+            last_error: status.last_error,
+            log: None,
         };
         if self.live.meta.commit_on_unmount {
             let arguments = CommitArguments::default();
@@ -545,14 +627,36 @@ impl Active {
         // What nothing was written to, or is all in the store, is not needed any more.
         ended.done = report.uncommitted == 0 && report.commit_failure.is_none();
         report.kept = !ended.done;
+        if report.reads_failed > 0 && self.own_log {
+            report.log = if ended.done {
+                self.keep_log()
+            } else {
+                logs::of_session(&self.dir)
+            };
+        }
         Ok(report)
+    }
+
+    /// Keeps the log of a session that is about to be deleted, if reads failed in it, and says where.
+    fn keep_log(&self) -> Option<PathBuf> {
+        if !self.own_log || self.live.vfs.counters().reads_failed == 0 {
+            return None;
+        }
+        let kept = logs::keep(&self.places, &self.dir, &self.live.meta.id);
+        kept.unwrap_or_else(|error| {
+            tracing::warn!(error = error_chain(&error), "the log is not kept");
+            None
+        })
     }
 
     /// Unmounts, and gives up what was not committed: the process deletes it when it ends.
     pub(crate) async fn unmount_and_discard(self: &Arc<Self>) -> Result<(), Error> {
         let mut ended = self.ended.lock().await;
         self.let_go(false).await?;
-        *ended = Some(Ended { done: true });
+        *ended = Some(Ended {
+            done: true,
+            discarded: true,
+        });
         Ok(())
     }
 

@@ -2,10 +2,11 @@
 
 use attachfs_commit::{Account, CommitOptions, Links, Outcome, Preview, Published};
 use attachfs_store::{ManifestAddress, StoreAddress};
-use attachfs_vfs::{Counters, SessionMeta};
+use attachfs_transfer::error_chain;
+use attachfs_vfs::{Blame, Counters, FailedRead, SessionMeta};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How a person asks for a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +129,41 @@ pub struct StatusReport {
     pub counters: Option<Counters>,
     /// What was asked of the store since the mount.
     pub fetched: Option<Fetched>,
+    /// The last read that failed since the mount.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+    /// Where the log is: a file, or what else the mount was made with.
+    #[serde(default)]
+    pub log: Option<String>,
+}
+
+/// A read that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// The file.
+    pub path: String,
+    /// The key of the object, if it is this one's trouble and not the whole store's.
+    pub object: Option<String>,
+    /// Why, with all causes.
+    pub text: String,
+    /// When, in seconds since 1970.
+    pub at: u64,
+}
+
+impl From<&FailedRead> for LastError {
+    fn from(failed: &FailedRead) -> Self {
+        let object = match failed.error.blame() {
+            Some(Blame::Object(key)) => Some(key.to_string()),
+            Some(Blame::Store) | None => None,
+        };
+        let since = failed.at.duration_since(SystemTime::UNIX_EPOCH);
+        Self {
+            path: failed.path.clone(),
+            object,
+            text: error_chain(&failed.error),
+            at: since.unwrap_or_default().as_secs(),
+        }
+    }
 }
 
 /// What was asked of the store.
@@ -143,6 +179,9 @@ pub struct Fetched {
     pub damaged: u64,
     /// Objects that are not in the store.
     pub missing: u64,
+    /// Requests that failed otherwise, or took too long.
+    #[serde(default)]
+    pub failed: u64,
 }
 
 /// A changed path.

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use attachfs_commit::{CommitError, Observer};
 use attachfs_mount::UnmountError;
-use attachfs_transfer::{Cancelled, Phase, ProgressEvent};
+use attachfs_transfer::{Cancelled, Phase, ProgressEvent, TransferError};
 use attachfs_tree::LayerOptions;
 use attachfs_vfs::{Counters, SessionId};
 use tokio::process::Command;
 
 use crate::limits::OpenFiles;
+use crate::logs::LogPlace;
 use crate::mount::{Mount, MountPoint, MountRequest, Owner, What};
-use crate::remote::{CommitArguments, CommitReport, Fetched};
+use crate::remote::{CommitArguments, CommitReport, Fetched, LastError};
 use crate::store::OpenStore;
 use crate::{Error, ManifestBytes, Places};
 
@@ -35,6 +36,8 @@ pub struct RunRequest {
     pub owner: Owner,
     /// The store.
     pub store: OpenStore,
+    /// Prove first that the store can be read.
+    pub probe: bool,
     /// This machine.
     pub places: Places,
     /// The limit that the command has.
@@ -54,6 +57,10 @@ pub struct Ran {
     pub counters: Counters,
     /// What was asked of the store.
     pub fetched: Fetched,
+    /// The last read that failed.
+    pub last_error: Option<LastError>,
+    /// Why the store cannot be read, if all that was needed of it is in the disk cache.
+    pub without_store: Option<String>,
     /// What was committed; `None` if the command failed.
     pub commit: Option<CommitReport>,
     /// Who still used the mount when the command had ended, and was cut off. Files that they had open for
@@ -75,13 +82,14 @@ pub struct RunError {
 const PATIENCE: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
-/// Mounts, runs, unmounts, commits. `signals` ends when the command is to be told to stop; `give_up`,
-/// which nobody looks at before, when the commit is to be left to later.
-pub async fn run(
+/// Mounts, runs, unmounts, commits. `signals` ends when the command is to be told to stop; what `give_up`
+/// makes, when to stop before the command was started, or to leave the commit to later. It is asked at
+/// the beginning of both.
+pub async fn run<G: Future<Output = ()>>(
     request: RunRequest,
     observer: &dyn Observer,
     signals: impl Future<Output = ()>,
-    give_up: impl Future<Output = ()>,
+    give_up: impl Fn() -> G,
 ) -> Result<Ran, RunError> {
     let before = |source| RunError {
         session: None,
@@ -94,6 +102,7 @@ pub async fn run(
         command,
         owner,
         store,
+        probe,
         places,
         open_files,
     } = request;
@@ -118,11 +127,17 @@ pub async fn run(
         owner,
         allow_other: false,
         store,
+        probe,
+        log: LogPlace::Elsewhere("standard error".to_owned()),
         places,
         step_hook: None,
         before_making: None,
     };
-    let mount = Mount::start(mount).map_err(before)?;
+    let cancelled = || TransferError::from(Cancelled::after(ProgressEvent::of(Phase::Commit)));
+    let mount = tokio::select! {
+        mount = Mount::start(mount) => mount.map_err(before)?,
+        () = give_up() => return Err(before(Error::Transfer(cancelled()))),
+    };
     let session = mount.session_id().clone();
     let failed = |source| RunError {
         session: Some(session.clone()),
@@ -169,6 +184,8 @@ pub async fn run(
         kept: true,
         counters,
         fetched,
+        last_error: mount.last_error(),
+        without_store: mount.without_store().map(str::to_owned),
         commit: None,
         held,
     };
@@ -181,10 +198,7 @@ pub async fn run(
         let committed = tokio::select! {
             committed = mount.commit(&arguments, observer) => committed,
             // A commit may be interrupted anywhere.
-            () = give_up => {
-                let cancelled = Cancelled::after(ProgressEvent::of(Phase::Commit));
-                Err(CommitError::Transfer(cancelled.into()).into())
-            }
+            () = give_up() => Err(CommitError::Transfer(cancelled()).into()),
         };
         let report = committed.map_err(failed)?;
         if !report.account.is_partial() {

@@ -14,7 +14,7 @@ use crate::control::{ask, connect, holder, no_answer};
 use crate::ended::remember_left;
 use crate::live::Live;
 use crate::registry::{Found, SessionState, unregister};
-use crate::remote::{CommitArguments, CommitReport, DiffReport, StatusReport};
+use crate::remote::{CommitArguments, CommitReport, DiffReport, LastError, StatusReport};
 use crate::store::open_store;
 use crate::{Error, Places};
 
@@ -67,6 +67,8 @@ fn left_read_only(found: &Found) -> StatusReport {
         commit_unfinished: false,
         counters: None,
         fetched: None,
+        last_error: None,
+        log: crate::logs::of_session(&found.dir).map(|log| log.display().to_string()),
     }
 }
 
@@ -142,6 +144,15 @@ pub struct UnmountReport {
     /// and it is not known what is uncommitted.
     #[serde(default)]
     pub process: Option<u32>,
+    /// Reads that failed while it was mounted.
+    #[serde(default)]
+    pub reads_failed: u64,
+    /// The last of them.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+    /// Where its log is now, if reads failed and it is in a file of its own.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
 }
 
 /// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
@@ -182,6 +193,9 @@ fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
         commit_failure: None,
         held: Vec::new(),
         process,
+        reads_failed: 0,
+        last_error: None,
+        log: None,
     })
 }
 
@@ -220,6 +234,9 @@ async fn try_unmount(
                 commit_failure: None,
                 held: Vec::new(),
                 process: None,
+                reads_failed: 0,
+                last_error: None,
+                log: None,
             })
         }
     }

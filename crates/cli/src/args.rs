@@ -121,10 +121,21 @@ pub(crate) struct Run {
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
     #[command(flatten)]
+    pub(crate) probing: Probing,
+    #[command(flatten)]
     pub(crate) extent: manifest::Extent,
     /// The command and its arguments. Its working directory is the mount.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// What is asked of the store before the mount is made.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Probing {
+    /// Mount without asking the store first. Default: a byte of one object is read, and if the store cannot be
+    /// reached, refuses, or has none of three objects, nothing is mounted, unless the cache has all objects.
+    #[arg(long)]
+    pub(crate) no_probe: bool,
 }
 
 /// How manifests are put together.
@@ -259,8 +270,11 @@ pub(crate) struct Mount {
     /// Stay in the foreground; Ctrl-C unmounts.
     #[arg(short, long)]
     pub(crate) foreground: bool,
+    #[command(flatten)]
+    pub(crate) probing: Probing,
     /// Where the log goes: a file, `journald`, or by default the session's own `log`. In the
-    /// foreground by default to standard error.
+    /// foreground by default to standard error. The session's own is kept below 32 MiB (`log` and
+    /// `log.1`); a file of yours is only appended to (for logrotate: copytruncate).
     #[arg(long, value_name = "FILE|journald")]
     pub(crate) log: Option<PathBuf>,
     /// Owner of what is shown. Default: who mounts.

@@ -25,6 +25,7 @@ use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::exit::{CANCELLED, Failure};
 
@@ -39,6 +40,8 @@ pub(crate) struct Ready {
     pub(crate) pid: u32,
     /// Whether it takes the place of a process that had died.
     pub(crate) had_died: bool,
+    /// Why the store cannot be read, if it is mounted all the same.
+    pub(crate) without_store: Option<String>,
 }
 
 /// What whoever started the background process says when it has its line.
@@ -177,6 +180,15 @@ fn pass_on(errors: Option<Errors>) -> anyhow::Result<()> {
 /// Whether something was made that has to be undone. Held while the process ends for lack of it.
 static MADE: Mutex<bool> = Mutex::new(false);
 
+/// Told when whoever started this process goes after something was made, and before the mount is ready.
+static STARTER_GONE: Notify = Notify::const_new();
+
+/// Waits until whoever started this process has gone, and something that was made has to be undone for it.
+/// For ever in a process that nobody started in the background, and once the mount is ready.
+pub(crate) async fn starter_gone() {
+    STARTER_GONE.notified().await;
+}
+
 /// Says that from now on there is something to be undone.
 pub(crate) fn before_making() {
     *MADE.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -241,6 +253,7 @@ fn end_with(starter: &UnixStream) {
         if !*made {
             std::process::exit(i32::from(CANCELLED));
         }
+        STARTER_GONE.notify_one();
     }
 }
 

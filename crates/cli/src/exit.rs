@@ -1,5 +1,6 @@
 //! Exit codes, and the last line that a failure prints.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use attachfs::Class;
@@ -48,13 +49,9 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Prints an error with its causes.
-#[expect(
-    clippy::print_stderr,
-    reason = "this is where the program says why it failed"
-)]
+/// Prints an error with its causes. Where nobody can hear of it any more, as on a full disk, the exit code still tells.
 pub(crate) fn report(error: &anyhow::Error) {
-    eprintln!("attachfs: {}", chain(error));
+    let _ = writeln!(std::io::stderr(), "attachfs: {}", chain(error));
 }
 
 /// An error and its causes in one line.

@@ -1,10 +1,28 @@
 //! The log goes to standard error, which for a mount in the background is a file.
+//!
+//! ```text
+//!     tracing::warn!(..)  ->  filter    what is wanted (-v, ATTACHFS_LOG)
+//!                         ->  Floods    one line about one thing a minute, then counts
+//!                         ->  Lines     one event is one line, whatever is in it
+//!                         ->  Rolling   the file has a bound: `log`, before that `log.1`
+//! ```
+//!
+//! So nobody who writes to the log has to ask how often. Writing to it never fails: on a full disk lines are
+//! lost, and nothing else. What panics and libraries print goes to the same file, past all this.
 
-use std::path::Path;
+mod flood;
+mod lines;
+mod rolling;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use self::flood::Floods;
+use self::lines::Lines;
 
 const VARIABLE: &str = "ATTACHFS_LOG";
 
@@ -33,10 +51,13 @@ pub(crate) const JOURNALD: &str = "journald";
 /// Starts logging to standard error, or to the journal if that is asked for and there. `ATTACHFS_LOG`
 /// overrides `-v`, in the syntax of `RUST_LOG`; what is wrong with it is the error.
 pub(crate) fn start(verbose: u8, to: Option<&Path>) -> Result<(), String> {
-    let registry = tracing_subscriber::registry().with(filter(verbose)?);
+    let registry = tracing_subscriber::registry()
+        .with(filter(verbose)?)
+        .with(Floods);
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(move || Lines { is_terminal })
+        .with_ansi(is_terminal)
         .with_target(false);
     if to == Some(Path::new(JOURNALD)) {
         match tracing_journald::layer() {
@@ -53,4 +74,15 @@ pub(crate) fn start(verbose: u8, to: Option<&Path>) -> Result<(), String> {
     }
     registry.with(lines).init();
     Ok(())
+}
+
+/// Bounds the log. Standard error is the file `log` at `path`, which is this program's own: when it is
+/// full, it becomes `log.1`, in the place of an older one.
+pub(crate) fn bound(path: PathBuf, log: File) {
+    rolling::start(path, log);
+}
+
+/// Says what was counted and not said yet. For the end of the program.
+pub(crate) fn finish() {
+    flood::tell_all();
 }

@@ -20,5 +20,7 @@ fn main() -> ExitCode {
     if let Err(text) = logging::start(args.globals.verbose, args.log()) {
         return exit::code(Err(attachfs::Error::Usage(text).into()));
     }
-    exit::code(verbs::dispatch(args))
+    let code = exit::code(verbs::dispatch(args));
+    logging::finish();
+    code
 }

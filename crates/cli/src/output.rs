@@ -1,13 +1,14 @@
 //! What is printed: sentences for people, one JSON object for programs.
 
 use std::io::Write;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use attachfs::{
-    Account, CommitReport, Counters, EndedSession, Fetched, SnapshotReport, StatusReport, Summary,
-    Tally,
+    Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, LastError,
+    SnapshotReport, StatusReport, Summary, Tally,
 };
-use indicatif::{DecimalBytes, HumanCount};
+use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use serde::Serialize;
 
 /// Writes to standard output. A reader that has gone away is no failure.
@@ -118,8 +119,30 @@ pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {
         if fetched.damaged + fetched.missing > 0 {
             text += &format!("; {} damaged, {} missing", fetched.damaged, fetched.missing);
         }
+        if fetched.failed > 0 {
+            text += &format!("; {} failed", count(fetched.failed, "request"));
+        }
     }
     text += "\n";
+    text
+}
+
+/// Reads that failed, and the last of them with its time; nothing if there was none.
+pub(crate) fn failed_reads(failed: u64, last: Option<&LastError>) -> String {
+    if failed == 0 {
+        return String::new();
+    }
+    let mut text = format!("failed     {}\n", count(failed, "read"));
+    if let Some(last) = last {
+        let at = UNIX_EPOCH + Duration::from_secs(last.at);
+        let ago = at.elapsed().unwrap_or_default();
+        // Whole seconds, which is what the time was told in.
+        let ago = HumanDuration(Duration::from_secs(ago.as_secs()));
+        text += &format!(
+            "           the last {ago} ago: {}\n",
+            EscapedBytes(last.text.as_bytes())
+        );
+    }
     text
 }
 
@@ -233,6 +256,10 @@ pub(crate) fn status(report: &StatusReport) -> String {
     }
     if let Some(counters) = report.counters.filter(|_| report.mounted) {
         text += &read(counters, report.fetched);
+        text += &failed_reads(counters.reads_failed, report.last_error.as_ref());
+    }
+    if let Some(log) = &report.log {
+        text += &format!("log        {log}\n");
     }
     if !report.read_only {
         text += &format!(

@@ -155,6 +155,16 @@ pub(crate) fn random_name() -> io::Result<[u8; 12]> {
     Ok(name.map(|byte| LETTERS[usize::from(byte & 63)]))
 }
 
+/// Fails if anything has the name: a link there is not followed.
+pub(crate) fn create_to_append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create_new(true).mode(0o600).open(path)
+}
+
+pub(crate) fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
 pub(crate) fn is_unlinked(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.nlink() == 0)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_manifest::ContentHash;
-use attachfs_store::StoreError;
+use attachfs_store::{Reach, StoreError};
 
 /// Why a read failed. Every reader that waited for the same bytes gets the same error; nothing of it
 /// is kept, so the next read tries again.
@@ -54,4 +54,34 @@ pub enum FetchError {
         /// The deadline.
         after: Duration,
     },
+}
+
+impl FetchError {
+    /// The object.
+    pub fn object(&self) -> ContentHash {
+        match self {
+            Self::Missing { hash, .. }
+            | Self::Damaged { hash, .. }
+            | Self::WrongLength { hash, .. }
+            | Self::Store { hash, .. }
+            | Self::TimedOut { hash, .. } => *hash,
+        }
+    }
+
+    /// Whether it is the store that failed, so that other objects cannot be read either, as far as the
+    /// failure tells.
+    pub fn is_of_the_store(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::Damaged { .. } | Self::WrongLength { .. } => false,
+            Self::Store { source, .. } => matches!(
+                **source,
+                StoreError::Unreachable { .. }
+                    | StoreError::Denied {
+                        reach: Reach::Everything,
+                        ..
+                    }
+            ),
+            Self::TimedOut { .. } => true,
+        }
+    }
 }

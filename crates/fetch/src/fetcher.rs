@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::counters::Counts;
 use crate::memory::Memory;
+use crate::outage::Outage;
 use crate::overdue::Overdue;
 use crate::ranged::Versions;
 use crate::whole::Loading;
@@ -25,6 +26,7 @@ pub struct Fetcher {
     pub(crate) versions: Versions,
     pub(crate) loading: Loading,
     pub(crate) overdue: Overdue,
+    pub(crate) outage: Outage,
 }
 
 impl Fetcher {
@@ -39,6 +41,7 @@ impl Fetcher {
             versions: Versions::default(),
             loading: Loading::default(),
             overdue: Overdue::default(),
+            outage: Outage::default(),
             options,
         }
     }
@@ -81,8 +84,9 @@ impl Fetcher {
             let hash = piece.hash;
             self.overdue.note(piece);
             self.counts.timed_out.add(1);
-            tracing::error!(key = %data_key(hash), ?after, "the store did not answer in time");
-            return Err(FetchError::TimedOut { hash, after });
+            let error = FetchError::TimedOut { hash, after };
+            self.outage.note(&error);
+            return Err(error);
         };
         outcome
     }
@@ -119,24 +123,30 @@ impl Fetcher {
         piece.object_len <= self.options.whole_object_limit
     }
 
-    /// Counts and logs a failure of the store.
+    /// Whether a file of the disk cache has the name and the length of the piece's object. Nobody has
+    /// looked at its bytes. Blocks.
+    pub fn is_on_disk(&self, piece: &Piece) -> bool {
+        let disk = self.disk.as_ref().filter(|_| self.is_whole(piece));
+        disk.is_some_and(|disk| disk.file(piece.hash, piece.object_len).is_some())
+    }
+
+    /// Counts a failure of the store. Whoever reads says what could not be read, and why.
     pub(crate) fn store_failed(&self, hash: ContentHash, error: StoreError) -> FetchError {
-        let key = data_key(hash);
         let source = Arc::new(error);
         if let StoreError::NotFound { .. } = *source {
             self.counts.missing.add(1);
-            tracing::error!(%key, error = &*source as &dyn std::error::Error, "an object is missing");
+            self.outage.over();
             return FetchError::Missing { hash, source };
         }
         self.counts.failed.add(1);
-        tracing::error!(%key, error = &*source as &dyn std::error::Error, "an object cannot be read");
-        FetchError::Store { hash, source }
+        let error = FetchError::Store { hash, source };
+        self.outage.note(&error);
+        error
     }
 
-    /// Counts and logs an object of another length than the manifest says.
+    /// Counts an object of another length than the manifest says.
     pub(crate) fn wrong_length(&self, hash: ContentHash, expected: u64, found: u64) -> FetchError {
         self.counts.wrong_length.add(1);
-        tracing::error!(key = %data_key(hash), expected, found, "an object has the wrong length");
         FetchError::WrongLength {
             hash,
             expected,

@@ -22,6 +22,7 @@ mod error;
 mod fetcher;
 mod memory;
 mod options;
+mod outage;
 mod overdue;
 mod ranged;
 mod whole;

@@ -120,6 +120,7 @@ impl Fetcher {
             .get(hash, range)
             .await
             .map_err(|error| self.store_failed(hash, error))?;
+        self.outage.over();
         if part.object_len != object_len {
             return Err(self.wrong_length(hash, object_len, part.object_len));
         }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use attachfs_manifest::{ContentHash, Piece};
-use attachfs_store::data_key;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -62,6 +61,7 @@ impl Fetcher {
             .get(hash, 0..len)
             .await
             .map_err(|error| self.store_failed(hash, error))?;
+        self.outage.over();
         if part.object_len != len {
             return Err(self.wrong_length(hash, len, part.object_len));
         }
@@ -71,7 +71,6 @@ impl Fetcher {
         let found = ContentHash::of(&part.bytes);
         if found != hash {
             self.counts.damaged.add(1);
-            tracing::error!(key = %data_key(hash), expected = %hash, %found, "an object is damaged");
             return Err(FetchError::Damaged { hash, found });
         }
         self.counts.objects_from_store.add(1);

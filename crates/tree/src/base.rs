@@ -150,6 +150,11 @@ impl BaseTree {
         ChunkLayout::from_hashes(record.size, self.chunk_size, hashes).ok()
     }
 
+    /// The layouts of all files, in the order of their numbers.
+    pub fn layouts(&self) -> impl Iterator<Item = ChunkLayout<'_>> {
+        (0..self.len).filter_map(|index| self.layout(Ino::from_base(index)))
+    }
+
     /// A file's content, as a manifest says it.
     pub fn content(&self, ino: Ino) -> Option<Content> {
         let layout = self.layout(ino)?;

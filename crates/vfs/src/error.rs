@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use attachfs_durable::DurableError;
 use attachfs_tree::MutationError;
@@ -49,11 +50,31 @@ pub enum FsErrorKind {
 
 /// A failed operation. For [`Io`](FsErrorKind::Io) and [`NoSpace`](FsErrorKind::NoSpace) it keeps
 /// what was being done and why it failed, for the log.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FsError {
     kind: FsErrorKind,
     doing: Option<Box<str>>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    blame: Option<Blame>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// What has to be mended before a read can succeed. Failures that have the same to blame are of one
+/// cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blame {
+    /// The store as a whole.
+    Store,
+    /// The object with this key.
+    Object(Box<str>),
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Store => "the store",
+            Self::Object(key) => key,
+        })
+    }
 }
 
 impl FsError {
@@ -62,6 +83,7 @@ impl FsError {
         Self {
             kind,
             doing: None,
+            blame: None,
             source: None,
         }
     }
@@ -75,7 +97,17 @@ impl FsError {
         Self {
             kind,
             doing: Some(doing.into()),
-            source: Some(source.into()),
+            blame: None,
+            source: Some(source.into().into()),
+        }
+    }
+
+    /// The same failure, with what is to blame for it.
+    #[must_use]
+    pub fn blaming(self, blame: Blame) -> Self {
+        Self {
+            blame: Some(blame),
+            ..self
         }
     }
 
@@ -87,6 +119,11 @@ impl FsError {
     /// What the caller is told.
     pub fn kind(&self) -> FsErrorKind {
         self.kind
+    }
+
+    /// What is to blame, if it is known.
+    pub fn blame(&self) -> Option<&Blame> {
+        self.blame.as_ref()
     }
 
     /// Whether the error has a cause that belongs into the log.

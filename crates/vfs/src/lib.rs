@@ -15,6 +15,7 @@
 
 mod attr;
 mod error;
+mod failed;
 mod freeze;
 mod handles;
 mod ops;
@@ -28,7 +29,8 @@ mod tests;
 mod vfs;
 
 pub use attr::{FileAttr, Settings};
-pub use error::{FsError, FsErrorKind};
+pub use error::{Blame, FsError, FsErrorKind};
+pub use failed::FailedRead;
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};
 pub use ops::attributes::{SetAttr, SetTime};

@@ -12,7 +12,7 @@
 //!         commits/1.manifest   what commit 1 published or is about to publish
 //!         commits/1.total      everything committed up to 1, relative to the base
 //!         control.sock         while it is mounted
-//!         log, log.1 ...
+//!         log, log.1           what happened, and before that
 //!         mnt/                 where it is mounted, if nowhere else
 //! ```
 //!

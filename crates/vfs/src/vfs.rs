@@ -10,11 +10,12 @@ use attachfs_manifest::Name;
 use attachfs_tree::{BaseTree, Ino, Mutation, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use crate::failed::FailedReads;
 use crate::handles::Handles;
 use crate::overlay::{
     CommitRecord, Journal, JournalError, Reaper, Record, RecoveryError, Scratch, recover,
 };
-use crate::{FsError, FsErrorKind, Session, SessionError, Settings};
+use crate::{FailedRead, FsError, FsErrorKind, Session, SessionError, Settings};
 
 /// A cached name that no longer means what it meant, to be told to the kernel. Sent with no lock
 /// held; whoever receives it must not be on a thread that answers the kernel.
@@ -35,9 +36,9 @@ const LISTING_ARRIVES: Duration = Duration::from_secs(1);
 /// What was done since the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
-    /// Base files of which something was read.
+    /// Base files of which something was read, successfully.
     pub files_read: u64,
-    /// Bytes of base files that were read.
+    /// Bytes of base files that were read, successfully.
     pub bytes_read: u64,
     /// Reads that failed.
     pub reads_failed: u64,
@@ -49,7 +50,7 @@ pub struct Counters {
 pub(crate) struct Tally {
     pub(crate) files_read: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
-    pub(crate) reads_failed: AtomicU64,
+    pub(crate) failed: FailedReads,
     pub(crate) bytes_written: AtomicU64,
 }
 
@@ -227,7 +228,7 @@ impl Vfs {
         Counters {
             files_read: self.tally.files_read.load(Ordering::Relaxed),
             bytes_read: self.tally.bytes_read.load(Ordering::Relaxed),
-            reads_failed: self.tally.reads_failed.load(Ordering::Relaxed),
+            reads_failed: self.tally.failed.count(),
             bytes_written: self.tally.bytes_written.load(Ordering::Relaxed),
         }
     }
@@ -235,6 +236,11 @@ impl Vfs {
     /// Whether someone has a file or directory of it open.
     pub fn is_open(&self) -> bool {
         self.handles.has_open()
+    }
+
+    /// The last read that failed since the mount.
+    pub fn last_failed_read(&self) -> Option<FailedRead> {
+        self.tally.failed.last()
     }
 
     /// Ends writing: when this returns, all changes that were under way are done, and none succeeds any

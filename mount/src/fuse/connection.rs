@@ -9,7 +9,6 @@ use fuser::{Config, Session, SessionACL};
 use tokio::runtime::Handle;
 
 use super::invalidate::Invalidator;
-use super::report::Report;
 use super::{Adapter, chain};
 
 /// Event loops: each answers one request at a time, and each has a buffer of 16 MiB of address space.
@@ -33,7 +32,6 @@ impl Connection {
         let adapter = Adapter {
             vfs: vfs.clone(),
             runtime,
-            report: Arc::new(Report::new()),
         };
         // The kernel checks who may use the mount (allow_other). fuser's own check would also refuse
         // what the kernel does on its own behalf.

@@ -31,14 +31,12 @@ use self::answer::Answer;
 use self::attr::ino;
 pub(crate) use self::connection::Connection;
 use self::errno::errno;
-use self::report::Report;
 pub(crate) use self::report::chain;
 
 #[derive(Debug)]
 struct Adapter {
     vfs: Arc<Vfs>,
     runtime: Handle,
-    report: Arc<Report>,
 }
 
 impl Adapter {
@@ -57,7 +55,7 @@ impl Adapter {
     }
 
     fn failed(&self, operation: &'static str, ino: Ino, error: &FsError) -> Errno {
-        self.report.failed(&self.vfs, operation, ino, error);
+        report::failed(&self.vfs, operation, ino, error);
         errno(error.kind())
     }
 }
@@ -67,7 +65,7 @@ fn guarded(operation: &'static str, number: INodeNo, perform: impl FnOnce()) {
     // What a panic left half done is what another thread could have seen at that moment too: shared
     // state is behind locks, and mutations are checked before they are applied.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(perform)) {
-        Report::panicked(operation, ino(number), &*panic);
+        report::panicked(operation, ino(number), &*panic);
     }
 }
 

@@ -20,7 +20,7 @@ use rustix::fs::{FileType as ModeType, OFlags};
 use super::answer::{FileSystemSize, GENERATION, TTL};
 use super::attr::{file_type, ino, kernel_attr, set_time};
 use super::errno::errno;
-use super::{Adapter, guarded};
+use super::{Adapter, guarded, report};
 
 /// Requests that the kernel may have under way in the background (read-ahead, for one). Its default
 /// of 12 is too few for a store that takes tens of milliseconds.
@@ -61,6 +61,18 @@ fn access(flags: OpenFlags) -> Access {
 
 fn owner(request: &Request) -> (u32, u32) {
     (request.uid(), request.gid())
+}
+
+/// The reply to a read that waits for the store. If the program ends before, which is no failure of the read's,
+/// it is answered as one that failed.
+struct Waiting(Option<ReplyData>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            reply.error(Errno::EIO);
+        }
+    }
 }
 
 impl Filesystem for Adapter {
@@ -261,16 +273,17 @@ impl Filesystem for Adapter {
                 Ok(ReadOutcome::Ready(bytes)) => reply.data(&bytes),
                 Ok(ReadOutcome::Pending(bytes)) => {
                     // Weak: who unmounts may want the file system for itself, whatever the store does.
-                    let (vfs, report) = (Arc::downgrade(&self.vfs), self.report.clone());
+                    let vfs = Arc::downgrade(&self.vfs);
+                    let mut reply = Waiting(Some(reply));
                     self.runtime.spawn(async move {
-                        match bytes.await {
-                            Ok(bytes) => reply.data(&bytes),
-                            Err(error) => {
-                                if let Some(vfs) = vfs.upgrade() {
-                                    report.failed(&vfs, "read", ino(number), &error);
-                                }
-                                reply.error(errno(error.kind()));
-                            }
+                        let read = bytes.await;
+                        if let (Err(error), Some(vfs)) = (&read, vfs.upgrade()) {
+                            report::failed(&vfs, "read", ino(number), error);
+                        }
+                        match (read, reply.0.take()) {
+                            (Ok(bytes), Some(reply)) => reply.data(&bytes),
+                            (Err(error), Some(reply)) => reply.error(errno(error.kind())),
+                            (_, None) => {}
                         }
                     });
                 }

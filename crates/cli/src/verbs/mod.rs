@@ -15,6 +15,7 @@ use attachfs::{
     ManifestAddress, ManifestBytes, ManifestPath, ManifestSource, OpenStore, Owner, StoreSettings,
 };
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::time::Duration;
 
 use crate::args::{Args, Globals, Verb};
@@ -150,12 +151,9 @@ fn usual_owner() -> Owner {
 }
 
 /// Prints a remark that is no failure.
-#[expect(
-    clippy::print_stderr,
-    reason = "remarks go where they do not mix with results"
-)]
 fn remark(text: &str) {
-    eprintln!("attachfs: {text}");
+    // Nobody reads it where it cannot be written.
+    let _ = writeln!(std::io::stderr(), "attachfs: {text}");
 }
 
 fn remark_lines(text: &str) {

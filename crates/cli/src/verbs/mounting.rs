@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attachfs::session::UnmountReport;
 use attachfs::{
-    LayerOptions, ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What, session,
+    LayerOptions, LogPlace, ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What,
+    session,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,6 +43,16 @@ fn remark_on(ready: &Ready) {
              files that were open then are closed",
         );
     }
+    if let Some(why) = &ready.without_store {
+        remark_without_store(why);
+    }
+}
+
+/// Says that a mount was made although its store cannot be read.
+pub(super) fn remark_without_store(why: &str) {
+    remark(&format!(
+        "mounted from the cache, which has all objects: the store cannot be read ({why})"
+    ));
 }
 
 /// The background process leaves the working directory.
@@ -139,6 +150,8 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         owner,
         allow_other: args.allow_other,
         store,
+        probe: !args.probing.no_probe,
+        log: log_place(args.daemon, args.log.as_deref()),
         places,
         step_hook: Some(crate::halt::halt_at),
         before_making: Some(daemon::before_making),
@@ -147,13 +160,20 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = HangUp::new()?;
-    let mount = attachfs::Mount::start(request)?;
+    let mount = tokio::select! {
+        mount = attachfs::Mount::start(request) => mount?,
+        _ = interrupt.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
+        _ = terminate.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
+        () = hang_up.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
+        () = daemon::starter_gone() => return Err(Failure::Code(crate::exit::CANCELLED)),
+    };
     let ready = Ready {
         session: mount.session_id().to_string(),
         session_dir: mount.session_dir().to_owned(),
         mount_point: mount.mount_point(),
         pid: std::process::id(),
         had_died: mount.had_died(),
+        without_store: mount.without_store().map(str::to_owned),
     };
     if let Some(starter) = starter {
         if let Err(error) = hand_over(starter, &ready, log) {
@@ -179,13 +199,29 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     Ok(mount.finish().await?)
 }
 
-/// Leaves whoever started the background process, whose standard error goes to the log from now on.
+/// Leaves whoever started the background process, whose standard error goes to the log from now on. The
+/// session's own log is kept within bounds.
 fn hand_over(starter: Starter, ready: &Ready, log: Option<File>) -> anyhow::Result<()> {
-    let log = match log {
-        Some(log) => log,
-        None => daemon::open_log(&ready.session_dir.join("log"))?,
-    };
-    starter.ready(ready, &log)
+    if let Some(log) = log {
+        return starter.ready(ready, &log);
+    }
+    let path = ready.session_dir.join("log");
+    let log = daemon::open_log(&path)?;
+    starter.ready(ready, &log)?;
+    crate::logging::bound(path, log);
+    Ok(())
+}
+
+/// Where the log goes.
+fn log_place(daemon: bool, log: Option<&Path>) -> LogPlace {
+    match log {
+        Some(path) if path == Path::new(crate::logging::JOURNALD) => {
+            LogPlace::Elsewhere("the system's journal".to_owned())
+        }
+        Some(path) if daemon => LogPlace::Elsewhere(path.display().to_string()),
+        None if daemon => LogPlace::Session,
+        _ => LogPlace::Elsewhere("standard error".to_owned()),
+    }
 }
 
 /// Unmounts in order; who still uses the mount is cut off. What was written is in the session.
@@ -258,6 +294,10 @@ fn unmounted(report: &UnmountReport) -> String {
     }
     if let Some(commit) = &report.commit {
         text += &output::commit(commit);
+    }
+    text += &output::failed_reads(report.reads_failed, report.last_error.as_ref());
+    if let Some(log) = &report.log {
+        text += &format!("log        {}\n", log.display());
     }
     if report.kept {
         let id = &report.session;

@@ -3,10 +3,12 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use attachfs::{
-    ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions, SnapshotReport,
+    Class, ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions,
+    SnapshotReport,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::mounting::remark_without_store;
 use super::snapshotting::Aloud;
 use super::{open_store, read, remark, remark_lines, run_failed, source, store_of, usual_owner};
 use crate::args::{Globals, Run};
@@ -62,6 +64,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         command: args.command,
         owner: usual_owner(),
         store,
+        probe: !args.probing.no_probe,
         places,
         open_files,
     };
@@ -74,8 +77,8 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
             }
         }
     };
-    // Made when the command has ended: what it was sent is not meant for the commit.
-    let give_up = async {
+    // Made anew when the command has ended: what it was sent is not meant for the commit.
+    let give_up = async || {
         let signals = (
             signal(SignalKind::interrupt()),
             signal(SignalKind::terminate()),
@@ -90,6 +93,9 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     };
     let ran = match attachfs::run(request, &shown, signals, give_up).await {
         Ok(ran) => ran,
+        Err(failed) if failed.session.is_none() && failed.source.class() == Class::Cancelled => {
+            return Err(Failure::Code(130));
+        }
         Err(failed) => {
             let code = code_of(&failed.source);
             crate::exit::report(&failed.source.into());
@@ -214,11 +220,20 @@ fn report(
             "manifests": manifests,
             "counters": ran.counters,
             "fetched": ran.fetched,
+            "last_error": ran.last_error,
+            "without_store": ran.without_store,
             "commit": ran.commit,
             "held": ran.held,
         }));
     }
+    if let Some(why) = &ran.without_store {
+        remark_without_store(why);
+    }
     remark_lines(&output::read(ran.counters, Some(ran.fetched)));
+    remark_lines(&output::failed_reads(
+        ran.counters.reads_failed,
+        ran.last_error.as_ref(),
+    ));
     match &ran.commit {
         Some(commit) => remark_lines(&output::commit(commit)),
         None => remark(&format!("the command failed ({})", ran.status)),

@@ -10,11 +10,13 @@ use std::sync::atomic::Ordering;
 
 use attachfs_fetch::{FetchError, Fetcher};
 use attachfs_manifest::Piece;
+use attachfs_store::data_key;
 use attachfs_tree::{BaseTree, FileContent, Ino, Source};
 use bytes::{Bytes, BytesMut};
 
+use crate::handles::OpenFile;
 use crate::vfs::Tally;
-use crate::{FsError, FsErrorKind, HandleId, Vfs};
+use crate::{Blame, FsError, FsErrorKind, HandleId, Vfs};
 
 /// The answer to a read.
 pub enum ReadOutcome {
@@ -43,6 +45,21 @@ impl Vfs {
     /// Reads from an open file.
     pub fn read(&self, handle: HandleId, offset: u64, len: u32) -> Result<ReadOutcome, FsError> {
         let open = self.handles.file(handle)?;
+        let outcome = self.read_open(&open, offset, len);
+        if let Err(error) = &outcome
+            && error.has_cause()
+        {
+            self.tally.failed.note(self.describe(open.ino), error);
+        }
+        outcome
+    }
+
+    fn read_open(
+        &self,
+        open: &Arc<OpenFile>,
+        offset: u64,
+        len: u32,
+    ) -> Result<ReadOutcome, FsError> {
         let range = offset..offset.saturating_add(u64::from(len));
         let plan = {
             let namespace = self.namespace.read();
@@ -64,12 +81,6 @@ impl Vfs {
             }
         };
         let from_base: u64 = plan.iter().map(Planned::base_len).sum();
-        if from_base > 0 && !open.counted.swap(true, Ordering::Relaxed) {
-            self.tally.files_read.fetch_add(1, Ordering::Relaxed);
-        }
-        self.tally
-            .bytes_read
-            .fetch_add(from_base, Ordering::Relaxed);
         let mut parts = Vec::with_capacity(plan.len());
         let mut missing = false;
         for part in plan {
@@ -85,6 +96,7 @@ impl Vfs {
             });
         }
         if !missing {
+            self.tally.read(open, from_base);
             return Ok(ReadOutcome::Ready(join(parts.into_iter().filter_map(
                 |part| match part {
                     Part::Here(bytes) => Some(bytes),
@@ -93,10 +105,15 @@ impl Vfs {
             ))));
         }
         let path = self.describe(open.ino);
-        let (fetcher, tally) = (self.fetcher.clone(), self.tally.clone());
-        Ok(ReadOutcome::Pending(Box::pin(fetch(
-            fetcher, tally, parts, path,
-        ))))
+        let (fetcher, tally, open) = (self.fetcher.clone(), self.tally.clone(), open.clone());
+        Ok(ReadOutcome::Pending(Box::pin(async move {
+            let read = fetch(&fetcher, parts, &path).await;
+            match &read {
+                Ok(_) => tally.read(&open, from_base),
+                Err(error) => tally.failed.note(path, error),
+            }
+            read
+        })))
     }
 
     /// An inode as messages name it.
@@ -107,27 +124,37 @@ impl Vfs {
     }
 }
 
-async fn fetch(
-    fetcher: Arc<Fetcher>,
-    tally: Arc<Tally>,
-    parts: Vec<Part>,
-    path: String,
-) -> Result<Bytes, FsError> {
+impl Tally {
+    /// Counts what was read of the base through a handle.
+    fn read(&self, open: &OpenFile, from_base: u64) {
+        if from_base > 0 && !open.counted.swap(true, Ordering::Relaxed) {
+            self.files_read.fetch_add(1, Ordering::Relaxed);
+        }
+        self.bytes_read.fetch_add(from_base, Ordering::Relaxed);
+    }
+}
+
+async fn fetch(fetcher: &Fetcher, parts: Vec<Part>, path: &str) -> Result<Bytes, FsError> {
     let mut done = Vec::with_capacity(parts.len());
     for part in parts {
         done.push(match part {
             Part::Here(bytes) => bytes,
-            Part::Fetch(piece) => fetcher.read(&piece).await.map_err(|error| {
-                tally.reads_failed.fetch_add(1, Ordering::Relaxed);
-                read_failed(&path, error)
-            })?,
+            Part::Fetch(piece) => fetcher
+                .read(&piece)
+                .await
+                .map_err(|error| read_failed(path, error))?,
         });
     }
     Ok(join(done))
 }
 
 fn read_failed(path: &str, error: FetchError) -> FsError {
-    FsError::caused(FsErrorKind::Io, format!("read \"{path}\""), error)
+    let blame = if error.is_of_the_store() {
+        Blame::Store
+    } else {
+        Blame::Object(data_key(error.object()).into())
+    };
+    FsError::caused(FsErrorKind::Io, format!("read \"{path}\""), error).blaming(blame)
 }
 
 enum Planned {

@@ -6,7 +6,7 @@ use attachfs_store::{Call, CallKind};
 use attachfs_tree::{Ino, Timestamp};
 
 use crate::testing::{CHUNK, Given, READ, READ_WRITE, World, bytes, path, settings, tempdir};
-use crate::{Access, FsErrorKind, Invalidation, SetAttr, SetTime, Vfs};
+use crate::{Access, Blame, FsErrorKind, Invalidation, SetAttr, SetTime, Vfs};
 
 fn big() -> World {
     World::new(&[("d/big", Given::File(bytes(5 * CHUNK as usize)))])
@@ -323,9 +323,18 @@ fn a_failing_store_fails_the_read_and_says_of_what() {
     assert_eq!(error.kind(), FsErrorKind::Io);
     assert_eq!(error.to_string(), "read \"d/big\": Io");
     assert!(error.has_cause());
-    assert_eq!(kernel.vfs.counters().reads_failed, 1);
+    let counters = kernel.vfs.counters();
+    assert_eq!(counters.reads_failed, 1);
+    assert_eq!((counters.files_read, counters.bytes_read), (0, 0));
+    let last = kernel.vfs.last_failed_read().unwrap();
+    assert_eq!(
+        (last.path.as_str(), last.error.blame()),
+        ("d/big", Some(&Blame::Store))
+    );
     world.fault.heal();
     assert_eq!(kernel.read(handle, 0, 10).unwrap(), bytes(10));
+    let counters = kernel.vfs.counters();
+    assert_eq!((counters.files_read, counters.bytes_read), (1, 10));
     world.memory.remove(world.memory.objects()[0]);
 }
 

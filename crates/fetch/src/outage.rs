@@ -1,0 +1,86 @@
+//! From the first request that a store failed as a whole to the first one that it answers again.
+//!
+//! Whoever reads hears of each failure. That it is over is said here, once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::FetchError;
+
+/// Whether the store fails at the moment.
+#[derive(Debug, Default)]
+pub(crate) struct Outage {
+    /// Whether `going` is something, for those who only want to know that there is none.
+    is_going: AtomicBool,
+    going: Mutex<Option<Going>>,
+}
+
+/// What is told at the end.
+#[derive(Debug)]
+pub(crate) struct Going {
+    since: Instant,
+    /// Requests and reads that failed.
+    pub(crate) failed: u64,
+}
+
+impl Outage {
+    /// Takes note of a failure, if it is one of the store.
+    pub(crate) fn note(&self, error: &FetchError) {
+        if error.is_of_the_store() {
+            let mut going = self.going.lock();
+            let since = Instant::now();
+            going.get_or_insert(Going { since, failed: 0 }).failed += 1;
+            self.is_going.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The store answered. Says so if it did not before, and gives what was told.
+    pub(crate) fn over(&self) -> Option<Going> {
+        if !self.is_going.load(Ordering::Relaxed) {
+            return None;
+        }
+        let ended = {
+            let mut going = self.going.lock();
+            self.is_going.store(false, Ordering::Relaxed);
+            going.take()?
+        };
+        tracing::warn!(
+            failed = ended.failed,
+            seconds = ended.since.elapsed().as_secs(),
+            "the store answers again"
+        );
+        Some(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use attachfs_manifest::ContentHash;
+    use attachfs_store::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn that_the_store_answers_again_is_said_once_and_only_after_it_failed() {
+        let hash = ContentHash::of(b"object");
+        let outage = Outage::default();
+        assert!(outage.over().is_none());
+        let missing = StoreError::NotFound { what: "a".into() };
+        outage.note(&FetchError::Missing {
+            hash,
+            source: Arc::new(missing),
+        });
+        assert!(outage.over().is_none(), "one object says nothing of others");
+        let after = Duration::from_secs(60);
+        for _ in 0..3 {
+            outage.note(&FetchError::TimedOut { hash, after });
+        }
+        assert_eq!(outage.over().unwrap().failed, 3);
+        assert!(outage.over().is_none());
+    }
+}

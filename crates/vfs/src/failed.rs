@@ -1,0 +1,45 @@
+//! Reads that failed: how many there were, and the last of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use crate::FsError;
+
+/// A read that failed.
+#[derive(Debug, Clone)]
+pub struct FailedRead {
+    /// The file, as messages name it.
+    pub path: String,
+    /// Why.
+    pub error: FsError,
+    /// When, by this machine's clock.
+    pub at: SystemTime,
+}
+
+/// What is remembered of those since the mount.
+#[derive(Debug, Default)]
+pub(crate) struct FailedReads {
+    count: AtomicU64,
+    last: Mutex<Option<FailedRead>>,
+}
+
+impl FailedReads {
+    pub(crate) fn note(&self, path: String, error: &FsError) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        *self.last.lock() = Some(FailedRead {
+            path,
+            error: error.clone(),
+            at: SystemTime::now(),
+        });
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn last(&self) -> Option<FailedRead> {
+        self.last.lock().clone()
+    }
+}
