@@ -1,7 +1,7 @@
 //! The suites across crates, in one program so that they are linked once.
 //!
 //! `architecture` holds the borders between crates. The others drive the real programs: `example` the renderer in a plain folder;
-//! `manifests` the operations on manifests; `uploading` and `downloading` folders and manifests into stores and back; `stores` and `moto` whole stores; `peers` asks the reference implementations, where they are there;
+//! `manifests` the operations on manifests; `scanning` what is taken of a folder; `uploading` and `downloading` folders and manifests into stores and back; `stores` and `moto` whole stores; `peers` asks the reference implementations, where they are there;
 //! `journey`, `everyday`, `crash` and `failure` drive `attachfs` over real mounts on a [`machine::Machine`] made for each test.
 
 #![allow(
@@ -28,6 +28,7 @@ mod peers;
 mod process;
 mod programs;
 mod random;
+mod scanning;
 mod semantics;
 mod server;
 mod stores;

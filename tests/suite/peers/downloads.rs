@@ -69,3 +69,54 @@ fn what_openjd_uploads_the_program_downloads() {
         assert_same_files(&root, &placed, 0);
     });
 }
+
+#[test]
+fn a_folder_that_openjd_made_keeps_its_links_when_the_program_downloads_over_it() {
+    let Some(openjd) = openjd() else { return };
+    Machine::with_s3(|machine| {
+        let (root, placed) = (machine.dir("root"), machine.dir("placed"));
+        make_files(&root);
+        for (link, text) in [
+            ("l", "d/same"),
+            ("d/up", "../a"),
+            ("d/here", "."),
+            ("dir", "d"),
+        ] {
+            std::os::unix::fs::symlink(text, root.join(link)).unwrap();
+        }
+        let request = json!({ "op": "upload", "folders": [&root] });
+        let told = openjd.told(&in_bucket(machine, &prefix(machine), request));
+        let request = json!({
+            "op": "subtree", "manifest": told["manifest"], "root": &root, "policy": "collapse_escaping",
+        });
+        let told = openjd.told(&request);
+        let request = json!({ "op": "download", "manifest": told["manifest"], "root": &placed });
+        openjd.told(&in_bucket(machine, &prefix(machine), request));
+        let texts = || {
+            ["l", "d/up", "d/here", "dir"]
+                .map(|link| std::fs::read_link(placed.join(link)).unwrap())
+        };
+        let theirs = texts();
+        let account = our_download(machine, &bytes_of(&told["manifest"]), &placed);
+        assert_eq!(account["copied"], json!([]), "{account}");
+        assert_eq!(texts(), theirs);
+    });
+}
+
+#[test]
+fn times_that_the_client_missed_by_a_microsecond_are_corrected() {
+    let Some(python) = python() else { return };
+    Machine::with_s3(|machine| {
+        let (root, placed) = (machine.dir("root"), machine.dir("placed"));
+        make_files(&root);
+        let cache = machine.dir("cache");
+        let told = their_upload(&python, machine, &prefix(machine), &root, &cache);
+        let request = json!({
+            "op": "download", "manifest": told["manifest"], "root": super::transfers::path(&placed),
+        });
+        python.told(&in_bucket(machine, &prefix(machine), request));
+        let account = our_download(machine, &bytes_of(&told["manifest"]), &placed);
+        assert_eq!(account["copied"], json!([]), "{account}");
+        assert_same_files(&root, &placed, 0);
+    });
+}

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use attachfs_manifest::wire::{Format, Manifest, decode, encode, encode_diff, encode_snapshot};
+use attachfs_manifest::wire::{
+    Format, Manifest, decode, decode_noted, encode, encode_diff, encode_snapshot,
+};
 use attachfs_manifest::{Change, ChunkSize, Content, ContentHash, LinkTarget, Node, Snapshot};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -353,4 +355,31 @@ fn any_two_snapshots_have_one_diff() {
             }
         }
     });
+}
+
+#[test]
+fn what_is_composed_of_absolute_manifests_is_read_and_its_root_entry_noted() {
+    let Some(openjd) = openjd() else { return };
+    let file = |path: &str| json!({ "path": path, "hash": ABC_HASH, "size": 3, "mtime": 5 });
+    let encoded = |kind: &str, files: Value| {
+        let request = json!({ "op": "encode", "kind": kind, "dirs": [], "files": files });
+        openjd.told(&request)["manifest"].clone()
+    };
+    let base = encoded("abs_snapshot", json!([file("/home/u/a"), file("/top")]));
+    let link = json!({ "path": "/home/l", "symlink_target": "/home/u/a" });
+    let diff = encoded("abs_diff", json!([file("/home/u/b"), link]));
+    for request in [
+        json!({ "op": "compose", "base": base, "diffs": [diff] }),
+        json!({ "op": "compose", "diffs": [diff, diff] }),
+    ] {
+        let text = text_of(&openjd.told(&request)["manifest"]);
+        assert!(text.contains("{\"name\":\"/\"}"), "{text}");
+        let read = decode_noted(text.as_bytes()).unwrap();
+        assert!(read.note.is_some());
+        // Without the entry it is what is written for the same.
+        let again = encode(&read.manifest, read.format).unwrap();
+        let told = openjd.told(&json!({ "op": "decode", "manifest": base64(&again) }));
+        let theirs = openjd.told(&json!({ "op": "decode", "manifest": base64(&text) }));
+        assert_eq!(told["decoded"]["files"], theirs["decoded"]["files"]);
+    }
 }

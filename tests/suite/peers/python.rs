@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::entries::{any_name, files_only};
 use super::{Peer, Refusal, base64, bytes_of, python, text_of};
 use crate::golden::{build, cases, content, set_mtime};
+use crate::machine::{Machine, args};
 
 fn path(path: &Path) -> String {
     base64(path.as_os_str().as_bytes())
@@ -384,6 +385,46 @@ fn any_folder_has_one_manifest() {
         let told = python.told(&json!({ "op": "snapshot", "root": path(&root) }));
         let ours = encode_snapshot(&tree, Format::V2023_03_03).unwrap();
         prop_assert_eq!(text_of(&told["manifest"]), String::from_utf8(ours).unwrap());
+    });
+}
+
+#[test]
+fn any_folder_has_one_manifest_without_hidden_names() {
+    let Some(python) = python() else { return };
+    proptest!(ProptestConfig { cases: cases_of_folders(), ..ProptestConfig::default() },
+        |(any in super::folders::folder())| {
+        // "folders that links lead back into" of "Operations" in docs/formats.md.
+        let tree = super::folders::with_links(&any, |folder, path, target| {
+            target != "root"
+                && target != "out"
+                && !super::folders::is_below(path, target)
+                && !super::folders::leads_through_a_link(folder, target)
+                && (!super::folders::is_dir(folder, target) || super::folders::is_plain(folder, target))
+        });
+        Machine::with_directory(|machine| {
+            let top = machine.dir("top");
+            super::folders::build(&tree, &top);
+            let root = top.join("root");
+            let told = python.told(&json!({ "op": "snapshot", "root": path(&root) }));
+            let out = machine.path("ours");
+            machine.ok(args![
+                "snapshot", &root, "--format", "2023-03-03", "--hidden", "no", "-o", &out,
+            ]);
+            let ours = fs::read_to_string(out).unwrap();
+            if told["manifest"].is_null() {
+                assert!(ours.contains("\"paths\":[]"), "{ours}");
+                return;
+            }
+            assert_eq!(text_of(&told["manifest"]), ours);
+            let diff = args!["manifest", "diff", machine.path("ours"), "--root", &root, "--hidden", "no"];
+            let ours = machine.json(diff);
+            let theirs = python.told(&json!({
+                "op": "diff", "root": path(&root), "manifest": told["manifest"],
+            }));
+            for list in ["new", "modified", "deleted"] {
+                assert_eq!((&ours[list], &theirs[list]), (&json!([]), &json!([])), "{list}");
+            }
+        });
     });
 }
 
