@@ -21,6 +21,12 @@ fn with_link_above(machine: &Machine) -> PathBuf {
     machine.path("t")
 }
 
+/// Arguments, and more of them.
+fn with(first: impl AsRef<[OsString]>, more: &[&str]) -> Vec<OsString> {
+    let more = more.iter().map(OsString::from);
+    first.as_ref().iter().cloned().chain(more).collect()
+}
+
 fn manifest(said: &Said) -> Value {
     serde_json::from_str(&said.out).unwrap()
 }
@@ -46,13 +52,8 @@ fn left_out(account: &Value) -> Vec<(&str, &str)> {
 /// The paths of the files, and of directories with a slash, that a snapshot of a folder takes.
 fn taken(machine: &Machine, folder: &Path, more: &[&str]) -> (Vec<String>, Value) {
     let out = machine.path("taken.manifest");
-    let mut arguments = args!["snapshot", folder, "-o", &out, "--json"];
-    arguments.extend(more.iter().map(OsString::from));
-    let account = machine.json(&arguments);
-    let listed = machine.ok(args![
-        "manifest", "filter", &out, "-i", "**", "-i", "**/.*", "-o", "-"
-    ]);
-    let manifest = manifest(&listed);
+    let account = machine.json(with(args!["snapshot", folder, "-o", &out], more));
+    let manifest: Value = serde_json::from_slice(&fs::read(out).unwrap()).unwrap();
     let names = |list: &str| manifest[list].as_array().unwrap().clone();
     let dirs = names("dirs");
     let mut full: Vec<String> = Vec::new();
@@ -84,9 +85,8 @@ fn a_file_behind_a_link_to_a_directory_above_is_in_the_manifest_when_it_is_liste
         let folder = with_link_above(machine);
         let list = machine.file("list", "root/up/s\n");
         let snapshot = |more: &[&str]| {
-            let mut arguments = args!["snapshot", &folder, "--files-from", &list, "-o", "-"];
-            arguments.extend(more.iter().map(OsString::from));
-            machine.ok(&arguments)
+            let arguments = args!["snapshot", &folder, "--files-from", &list, "-o", "-"];
+            machine.ok(with(arguments, more))
         };
         let old = snapshot(&["--format", "2023-03-03"]);
         assert_eq!(paths(&manifest(&old)), ["root/up/s"]);
@@ -346,9 +346,8 @@ fn names_that_begin_with_a_dot_are_taken_unless_they_are_left_out() {
             &["--hidden", "no", "--globs", "{}"],
             &["--hidden", "perhaps"],
         ] {
-            let mut arguments = args!["snapshot", &folder, "-o", "-"];
-            arguments.extend(more.iter().map(OsString::from));
-            machine.says(&arguments).with_code(2);
+            let arguments = with(args!["snapshot", &folder, "-o", "-"], more);
+            machine.says(arguments).with_code(2);
         }
         let run = args!["run", "--manifest", "m", "--hidden", "no", "--", "true"];
         machine.says(run).saying("--input");
@@ -398,14 +397,12 @@ fn what_may_be_secret_is_named_before_it_is_uploaded_unless_it_was_said_to_be_me
         }
         let folder = machine.path("in");
         let upload = |more: &[&str]| {
-            let mut arguments = args!["snapshot", &folder, "--json", "--store", machine.store()];
-            arguments.extend(args!["-o", machine.path("m")]);
-            arguments.extend(more.iter().map(OsString::from));
-            machine.ok(&arguments)
+            let (store, out) = (machine.store(), machine.path("m"));
+            let arguments = args!["snapshot", &folder, "--json", "--store", store, "-o", out];
+            machine.ok(with(arguments, more))
         };
-        let said = upload(&[]);
-        said.saying("4 files: .env, .git/, keys/id_rsa")
-            .saying("--hidden yes");
+        let said = upload(&[]).saying("4 files: .env, .git/, keys/id_rsa");
+        let said = said.saying("--hidden yes");
         assert_eq!(said.json()["exposed"]["files"], 4);
         let said = upload(&["--hidden", "no"]);
         said.saying("1 file: keys/id_rsa");

@@ -47,9 +47,8 @@ pub use attachfs_manifest::{
     By, Changes, ChunkSize, ContentHash, DiffOptions, EscapedBytes, GlobConfig, Losses, Lost,
     ManifestPath, PathFilter,
 };
-pub use attachfs_scan::CrossMounts;
 pub use attachfs_mount::pass_on_standard_files_only;
-pub use attachfs_scan::{FileList, SymlinkPolicy};
+pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
 pub use attachfs_store::{
     AccountId, Addressing, Encryption, KmsKey, ManifestAddress, ManifestKey, Metadata,
     ParseKeyError, S3Access, StoreAddress,
