@@ -23,6 +23,6 @@ pub use control::{
 pub use inherit::pass_on_standard_files_only;
 pub use lifecycle::{
     ActiveMount, Copies, Elsewhere, End, FuseMount, Holder, MountError, MountOf, MountOptions,
-    Mounted, Place, Process, Unmount, UnmountError, Use, active_mounts, detach_dead, mount,
-    take_away,
+    Mounted, Place, Process, TakenAway, Unmount, UnmountError, Use, active_mounts, detach_dead,
+    mount, take_away,
 };

@@ -513,6 +513,7 @@ impl Active {
             commit_failure: None,
             held,
             process: None,
+            still_waiting: false,
         };
         if self.live.meta.commit_on_unmount {
             let arguments = CommitArguments::default();

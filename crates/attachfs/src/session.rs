@@ -141,6 +141,9 @@ pub struct UnmountReport {
     /// and it is not known what is uncommitted.
     #[serde(default)]
     pub process: Option<u32>,
+    /// Whether what waited for that process goes on waiting until it ends.
+    #[serde(default)]
+    pub still_waiting: bool,
 }
 
 /// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
@@ -163,7 +166,7 @@ pub async fn unmount(
 
 /// Takes the mount of a process away that does not answer, which is why it comes to this.
 fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
-    let Some(mount_point) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
+    let Some(taken) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
         return Err(why);
     };
     let process = match why {
@@ -172,7 +175,7 @@ fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
     };
     Ok(UnmountReport {
         session: found.meta.id.to_string(),
-        mount_point,
+        mount_point: taken.mount_point,
         kept: true,
         was_dead: false,
         uncommitted: 0,
@@ -180,6 +183,7 @@ fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
         commit_failure: None,
         held: Vec::new(),
         process,
+        still_waiting: !taken.aborted,
     })
 }
 
@@ -216,6 +220,7 @@ async fn try_unmount(
                 commit_failure: None,
                 held: Vec::new(),
                 process: None,
+                still_waiting: false,
             })
         }
     }
