@@ -4,6 +4,7 @@
 //!     lifecycle   mount points, mounting, unmounting, the end
 //!     fuse        the kernel's requests as operations; the only code that knows fuser and errno
 //!     control     how other programs talk to the process that has a session mounted
+//!     inherit     what a program that is started gets of the files that are open here
 //! ```
 //!
 //! What a mount is *for*, when to commit and what to report, is its user's: this crate knows no
