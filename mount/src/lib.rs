@@ -4,6 +4,7 @@
 //!     lifecycle   mount points, mounting, unmounting, the end
 //!     fuse        the kernel's requests as operations; the only code that knows fuser and errno
 //!     control     how other programs talk to the process that has a session mounted
+//!     inherit     what a program that is started gets of the files that are open here
 //! ```
 //!
 //! What a mount is *for*, when to commit and what to report, is its user's: this crate knows no
@@ -23,6 +24,6 @@ pub use control::{
 pub use inherit::pass_on_standard_files_only;
 pub use lifecycle::{
     ActiveMount, Copies, Elsewhere, End, FuseMount, Holder, MountError, MountOf, MountOptions,
-    Mounted, Place, Process, Unmount, UnmountError, Use, active_mounts, detach_dead, mount,
-    take_away,
+    Mounted, Place, Process, TakenAway, Unmount, UnmountError, Use, active_mounts, detach_dead,
+    mount, take_away,
 };

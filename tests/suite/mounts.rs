@@ -1,10 +1,10 @@
 //! What a mount is found by and how it ends: what is in it tells nothing of it, its process may be stopped, its path may change, others
 //! may have a copy of it; and what whoever starts it, or `run`, leaves behind.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -73,6 +73,34 @@ fn a_mount_of_a_session_that_is_not_known_is_named() {
             .saying("is not among the sessions");
         fs::rename(&hidden, &mount.session_dir).unwrap();
         machine.ok(args!["umount", &mount.dir]);
+    });
+}
+
+#[test]
+fn a_mount_that_another_user_calls_by_the_id_of_a_session_is_not_taken_for_its_mount() {
+    if !rustix::process::geteuid().is_root() {
+        skipped("only root can mount in the name of another user");
+        return;
+    }
+    Machine::mounting_from_directory(|machine| {
+        let mount = machine.mount(args![base(machine)], "mnt");
+        let spoofed = machine.dir("spoofed");
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        let device = device.unwrap();
+        let options = format!(
+            "fd={},rootmode=40000,user_id=65534,group_id=65534",
+            device.as_raw_fd()
+        );
+        let options = CString::new(options).unwrap();
+        let source = format!("attachfs:{}", mount.session);
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount(source, &spoofed, "fuse.attachfs", flags, &*options).unwrap();
+        for verb in ["status", "commit", "umount"] {
+            let refused = machine.says(args![verb, &spoofed]).with_code(2);
+            refused.saying("not a mount of this user's sessions");
+        }
+        machine.ok(args!["umount", &mount.dir]);
+        assert_eq!(machine.mounts(), [spoofed]);
     });
 }
 
@@ -308,11 +336,10 @@ fn a_closed_terminal_unmounts_in_order() {
     });
 }
 
-/// Whether a process waits for what comes through a pipe.
-fn is_read(pipe: &Path) -> bool {
-    // Without a reader this fails.
-    let opened = rustix::fs::open(pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
-    opened.is_ok()
+/// An end of a pipe to write to, if a process has the other end open. As long as it is held, that
+/// process waits for more.
+fn writer(pipe: &Path) -> Option<OwnedFd> {
+    rustix::fs::open(pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).ok()
 }
 
 #[test]
@@ -323,14 +350,21 @@ fn a_mount_whose_starter_goes_before_it_is_ready_never_appears() {
         rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
         for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
             let starter = machine.start(machine.mounting(args![&pipe], "mnt"));
-            until("the manifest is read", || is_read(&pipe));
+            let mut held = None;
+            until("the manifest is read", || {
+                held = writer(&pipe);
+                held.is_some()
+            });
             starter.signal(signal);
             let ended = starter.wait();
             if signal != Signal::KILL {
                 assert_eq!(ended.code, 15, "{ended:?}");
-                assert!(!is_read(&pipe), "{signal:?}: the process is still there");
+                assert!(writer(&pipe).is_none(), "{signal:?}: it is still there");
             }
-            until("nobody reads the manifest any more", || !is_read(&pipe));
+            until("nobody reads the manifest any more", || {
+                writer(&pipe).is_none()
+            });
+            drop(held);
             assert_eq!(machine.mounts(), NOTHING);
             assert_eq!(machine.sessions(), NOTHING);
         }

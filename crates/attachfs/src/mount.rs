@@ -608,6 +608,7 @@ impl Active {
             reads_failed: self.live.vfs.counters().reads_failed,
             last_error: status.last_error,
             log: None,
+            still_waiting: false,
         };
         if self.live.meta.commit_on_unmount {
             let arguments = CommitArguments::default();

@@ -153,6 +153,9 @@ pub struct UnmountReport {
     /// Where its log is now, if reads failed and it is in a file of its own.
     #[serde(default)]
     pub log: Option<PathBuf>,
+    /// Whether what waited for that process goes on waiting until it ends.
+    #[serde(default)]
+    pub still_waiting: bool,
 }
 
 /// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
@@ -176,7 +179,7 @@ pub async fn unmount(
 
 /// Takes the mount of a process away that does not answer, which is why it comes to this.
 fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
-    let Some(mount_point) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
+    let Some(taken) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
         return Err(why);
     };
     let process = match why {
@@ -185,7 +188,7 @@ fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
     };
     Ok(UnmountReport {
         session: found.meta.id.to_string(),
-        mount_point,
+        mount_point: taken.mount_point,
         kept: true,
         was_dead: false,
         uncommitted: 0,
@@ -196,6 +199,7 @@ fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
         reads_failed: 0,
         last_error: None,
         log: None,
+        still_waiting: !taken.aborted,
     })
 }
 
@@ -237,6 +241,7 @@ async fn try_unmount(
                 reads_failed: 0,
                 last_error: None,
                 log: None,
+                still_waiting: false,
             })
         }
     }

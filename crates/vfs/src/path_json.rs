@@ -60,7 +60,6 @@ pub mod option {
     struct Owned(#[serde(with = "super")] PathBuf);
 
     /// Writes a path.
-    #[expect(clippy::ref_option, reason = "serde gives the field by reference")]
     pub fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
         path.as_deref().map(Borrowed).serialize(to)
     }

@@ -235,7 +235,8 @@ async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<V
     }
 }
 
-/// Does a request, however long it takes and whether or not the client stays, and answers it.
+/// Does a request, however long it takes and whether or not the client stays, and answers it. A client
+/// that went before it was begun, because this process was stopped, has been told that it was not done.
 async fn perform(
     service: Arc<dyn ControlService>,
     request: Request,
@@ -243,6 +244,8 @@ async fn perform(
     reader: &mut BufReader<OwnedReadHalf>,
     writer: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
+    // Whoever asks is to know soon that someone is there.
+    write(writer, &Message::Alive).await?;
     let (sender, mut events) = mpsc::channel(EVENTS);
     let client_gone = Arc::new(AtomicBool::new(false));
     let sink = EventSink {
@@ -253,8 +256,8 @@ async fn perform(
     let mut work = tokio::spawn(async move { service.handle(request, peer, sink).await });
     let mut listening = true;
     let mut alive = interval(ALIVE);
-    // The first tick comes at once: whoever asks is to know soon that someone is there.
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    alive.reset();
     let mut gone: io::Result<()> = Ok(());
     let response = loop {
         let message = tokio::select! {

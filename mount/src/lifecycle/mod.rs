@@ -41,7 +41,7 @@ use self::point::{Finding, MountPoint};
 pub use self::process::Process;
 use self::source::Source;
 use self::unmount::Refusal;
-pub use self::unmount::{ActiveMount, Unmount, active_mounts, detach_dead, take_away};
+pub use self::unmount::{ActiveMount, TakenAway, Unmount, active_mounts, detach_dead, take_away};
 use crate::fuse::{Connection, chain};
 
 /// How long a mount may be found busy before that is believed: a process that is just ending, or

@@ -122,19 +122,32 @@ pub fn detach_dead(session: &Session) -> Result<bool, UnmountError> {
     Ok(!left.is_empty())
 }
 
-/// Takes a session's mounts away although its process may live, and says where they were. Nothing
-/// is asked of that process: whatever waits for it gets an error. It keeps the session.
-pub fn take_away(session: &SessionId) -> Result<Vec<PathBuf>, UnmountError> {
+/// A mount that was taken away from its process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenAway {
+    /// Where it was.
+    pub mount_point: PathBuf,
+    /// Whether what waited for an answer of the process got an error. Otherwise it waits until the
+    /// process ends: users other than root need `/sys/fs/fuse/connections` for more.
+    pub aborted: bool,
+}
+
+/// Takes a session's mounts away although its process may live. Nothing is asked of that process,
+/// which keeps the session.
+pub fn take_away(session: &SessionId) -> Result<Vec<TakenAway>, UnmountError> {
     let mut taken = Vec::new();
     for entry in of_session(session, Path::new("/"))?.iter().rev() {
-        abort_connection(entry);
+        let mut aborted = abort_connection(entry);
         match abort(&entry.mount_point) {
-            Ok(()) => {}
+            Ok(()) => aborted = true,
             Err(Errno::PERM) => unmount_by_helper(&entry.mount_point, Unmount::Detach)
                 .map_err(|refusal| refusal.at(&entry.mount_point))?,
             Err(error) => return Err(Refusal::Io(error.into()).at(&entry.mount_point)),
         }
-        taken.push(entry.mount_point.clone());
+        taken.push(TakenAway {
+            mount_point: entry.mount_point.clone(),
+            aborted,
+        });
     }
     Ok(taken)
 }
@@ -157,10 +170,10 @@ fn is_own(entry: &MountEntry) -> bool {
 }
 
 /// Ends the connection of a mount, so that whoever waits for an answer gets an error. The kernel lets
-/// root do that, and who mounted it.
-pub(super) fn abort_connection(entry: &MountEntry) {
+/// root do that, and who mounted it. Whether it was done.
+pub(super) fn abort_connection(entry: &MountEntry) -> bool {
     let Some((_, minor)) = entry.device.split_once(':') else {
-        return;
+        return false;
     };
     let abort = Path::new("/sys/fs/fuse/connections")
         .join(minor)
@@ -168,7 +181,9 @@ pub(super) fn abort_connection(entry: &MountEntry) {
     if let Err(error) = std::fs::write(&abort, "1") {
         // It has ended by itself, or this user may not: closing the device ends it as well.
         tracing::debug!(%error, path = %abort.display(), "the connection was not aborted");
+        return false;
     }
+    true
 }
 
 /// Takes a mount's name away.

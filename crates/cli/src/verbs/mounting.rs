@@ -280,9 +280,14 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
 fn unmounted(report: &UnmountReport) -> String {
     let mut text = String::new();
     if let Some(process) = report.process {
+        let waiting = if report.still_waiting {
+            "whatever waits for it does so until it ends"
+        } else {
+            "whatever waited for it got an error"
+        };
         text += &format!(
-            "detached   the mount of process {process}, which does not answer; whatever waited for it got an \
-             error\n           the process still has the session: nobody can commit it before it ends\n"
+            "detached   the mount of process {process}, which does not answer; {waiting}\n           \
+             the process still has the session: nobody can commit it before it ends\n"
         );
     } else if report.was_dead {
         text += "detached   a mount whose process had died; nothing that had returned success is lost\n";
