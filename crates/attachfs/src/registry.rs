@@ -6,8 +6,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use attachfs_durable::{DurableError, OwnDir};
 use attachfs_mount::{FuseMount, MountOf, Place};
@@ -48,13 +48,25 @@ pub fn sessions(places: &Places) -> Result<Vec<Result<Found, Error>>, Error> {
     let Some(dir) = open(places)? else {
         return Ok(Vec::new());
     };
-    let mut found = Vec::new();
+    let mut looking = Vec::new();
     for name in dir.names()? {
         let path = dir.path().join(&name);
         let id = name
             .to_str()
             .and_then(|name| name.parse::<SessionId>().ok());
-        found.extend(entry(&path, id));
+        let link = path.read_link().ok();
+        // All at once, so that one disk that does not answer costs as much time as many.
+        let look = match &link {
+            Some(_) => Look::Asked(ask(&path)),
+            None => Look::Done(look(&path)),
+        };
+        looking.push((path, id, link, look));
+    }
+    let deadline = Instant::now() + DISK_ANSWERS_WITHIN;
+    let mut found = Vec::new();
+    for (path, id, link, look) in looking {
+        let look = look.by(deadline, &path);
+        found.extend(entry(path, id, link, look));
     }
     found.sort_by_key(|session| match session {
         Ok(found) => std::cmp::Reverse(Some(found.meta.created)),
@@ -72,16 +84,16 @@ fn open(places: &Places) -> Result<Option<OwnDir>, Error> {
 
 /// What an entry stands for; nothing if no session was ever whole there: one is being made, or was half
 /// deleted.
-fn entry(path: &Path, id: Option<SessionId>) -> Option<Result<Found, Error>> {
-    let link = path.read_link().ok();
-    let found = match &link {
-        Some(_) => look_in_time(path),
-        None => look(path),
-    };
+fn entry(
+    path: PathBuf,
+    id: Option<SessionId>,
+    link: Option<PathBuf>,
+    found: Result<Found, Error>,
+) -> Option<Result<Found, Error>> {
     match (found, id, link) {
         (Ok(found), Some(id), _) if found.meta.id == id => Some(Ok(found)),
         (Ok(found), id, _) => Some(Err(Error::Replaced {
-            entry: path.to_owned(),
+            entry: path,
             id,
             dir: found.dir,
             found: found.meta.id,
@@ -111,35 +123,55 @@ fn is_absence(error: &Error) -> bool {
     )
 }
 
-/// As [`look`], of a session on a disk that may not answer.
-fn look_in_time(path: &Path) -> Result<Found, Error> {
-    let failed = |source: io::Error| Error::Io {
-        doing: "look at",
-        path: path.to_owned(),
-        source,
-    };
-    let (answer, asked) = channel();
-    let of = path.to_owned();
-    let thread = std::thread::Builder::new().name("attachfs-look".to_owned());
-    // One that is never answered stays behind, which ends with the process.
-    let looking = thread.spawn(move || {
-        // Nobody waits any more if it took too long.
-        let _ = answer.send(look(&of));
-    });
-    looking.map_err(failed)?;
-    match asked.recv_timeout(DISK_ANSWERS_WITHIN) {
-        Ok(found) => found,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(failed(io::ErrorKind::TimedOut.into()))
+/// A look at a session.
+enum Look {
+    Done(Result<Found, Error>),
+    /// On a thread of its own.
+    Asked(io::Result<Receiver<Result<Found, Error>>>),
+}
+
+impl Look {
+    /// What was found by the deadline.
+    fn by(self, deadline: Instant, path: &Path) -> Result<Found, Error> {
+        let failed = |source: io::Error| Error::Io {
+            doing: "look at",
+            path: path.to_owned(),
+            source,
+        };
+        match self {
+            Self::Done(found) => found,
+            Self::Asked(asked) => {
+                let patience = deadline.saturating_duration_since(Instant::now());
+                match asked.map_err(failed)?.recv_timeout(patience) {
+                    Ok(found) => found,
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                        Err(failed(io::ErrorKind::TimedOut.into()))
+                    }
+                }
+            }
         }
     }
+}
+
+/// Looks at a session on a disk that may not answer.
+fn ask(path: &Path) -> io::Result<Receiver<Result<Found, Error>>> {
+    let (answer, asked) = channel();
+    let path = path.to_owned();
+    let thread = std::thread::Builder::new().name("attachfs-look".to_owned());
+    // A thread that is never answered ends with the process.
+    thread.spawn(move || {
+        // Nobody waits any more if it took too long.
+        let _ = answer.send(look(&path));
+    })?;
+    Ok(asked)
 }
 
 /// The session in a directory, or where a link leads.
 fn look(path: &Path) -> Result<Found, Error> {
     let dir = match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(SessionError::Missing(path.to_owned()).into());
+            let missing = path.read_link().unwrap_or_else(|_| path.to_owned());
+            return Err(SessionError::Missing(missing).into());
         }
         dir => dir.map_err(|source| Error::Io {
             doing: "find",

@@ -5,7 +5,7 @@
 //! else. No name is ever followed if it is a symbolic link, and nothing waits for the other end of a
 //! pipe; what is created is created at a name that is free.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -76,11 +76,11 @@ impl OwnDir {
     pub fn claim(path: &Path) -> Result<Option<(Self, Found)>, DurableError> {
         const DOING: &str = "create the directory";
         let path: PathBuf = path.components().collect();
-        let (above, name) = match (parent_of(&path), path.file_name()) {
-            (above, Some(name)) => (above, name.as_bytes()),
-            // `/` or `..`, which nobody makes.
-            (_, None) => return Ok(None),
+        // `/` and `..` are nobody's to make.
+        let Some(name) = path.file_name() else {
+            return Ok(None);
         };
+        let (above, name) = (parent_of(&path), name.as_bytes());
         if !above.is_dir() {
             create_private_dir(above)?;
         }
@@ -90,9 +90,9 @@ impl OwnDir {
                 parent.sync().at("sync the directory", above)?;
                 let held = parent.dir(name).at("open the directory", &path)?;
                 let dir = Self { path, held };
-                // In a directory that others can write to they may have put one of theirs there since.
+                // In a directory that others can write to they may have put another one there since.
                 dir.check()?;
-                return Ok(Some((dir, Found::Nothing)));
+                return Ok(dir.names()?.is_empty().then_some((dir, Found::Nothing)));
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(DurableError::new(DOING, &path, error)),
@@ -176,7 +176,7 @@ impl OwnDir {
     }
 
     /// What stands at a name; `None` if nothing does.
-    pub fn kind(&self, name: &OsString) -> Result<Option<Kind>, DurableError> {
+    pub fn kind(&self, name: &OsStr) -> Result<Option<Kind>, DurableError> {
         let facts = self.held.look(name.as_bytes());
         let facts = facts.at("look at", &self.path.join(name))?;
         Ok(facts.map(|facts| facts.kind))
