@@ -99,7 +99,7 @@ async fn warn_of_slashes(store: &S3Store, options: S3Options) {
             "cannot see whether the slashes in the address were meant"
         ),
         Err(late) => {
-            tracing::debug!(%late, "cannot see whether the slashes in the address were meant")
+            tracing::debug!(%late, "cannot see whether the slashes in the address were meant");
         }
     }
 }

@@ -29,8 +29,9 @@ const VARIABLE: &str = "ATTACHFS_LOG";
 /// What is logged. Fails if the variable for it makes no sense; empty is unset.
 fn filter(verbose: u8) -> Result<EnvFilter, String> {
     if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
+        let shown = text.to_string_lossy();
         let wrong = |why: &dyn std::fmt::Display| {
-            format!("{VARIABLE} is {text:?}, which cannot be used: {why}")
+            format!("{VARIABLE} is {shown:?}, which cannot be used: {why}")
         };
         let text = text
             .to_str()

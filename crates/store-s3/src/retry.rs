@@ -142,14 +142,13 @@ impl Retries {
     ) -> Option<Duration> {
         match again {
             Again::NewKeys | Again::OtherTime => Some(Duration::ZERO),
-            // Who looked found none.
-            Again::ChangedKeys => None,
             Again::Slower if self.attempts > 1 => Some(self.back_off(throttled)),
             Again::Connected if self.attempts > 1 => {
                 let wait = self.back_off(failed);
                 (failed < self.attempts || outage + wait < OUTAGE).then_some(wait)
             }
-            Again::Never | Again::Slower | Again::Connected => None,
+            // Who looked for other keys found none.
+            Again::Never | Again::ChangedKeys | Again::Slower | Again::Connected => None,
             Again::Later => {
                 if failed >= self.attempts {
                     return None;

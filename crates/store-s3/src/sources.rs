@@ -60,7 +60,7 @@ impl KeySource for Given {
 /// The standard places.
 #[derive(Debug)]
 pub(crate) struct Places {
-    places: KeyPlaces,
+    beside: KeyPlaces,
     profile: String,
     how: ProviderConfig,
     /// What the files said when keys were last asked for. Held for a few instructions.
@@ -90,14 +90,14 @@ impl Places {
                 .with_use_dual_stack(Some(settings.dual_stack))
                 .with_use_fips(Some(settings.fips))
                 .with_retry_config(retry),
-            places,
+            beside: places,
             seen: Mutex::default(),
         }
     }
 
     /// The places that there are, in their order.
     async fn chain(&self, files: &Files) -> Result<CredentialsProviderChain, CredentialsError> {
-        let places = &self.places;
+        let places = &self.beside;
         let selected = Profile::select(self.profile.clone(), files).await;
         let selected = selected.map_err(CredentialsError::invalid_configuration)?;
         let of_variables = {
@@ -161,7 +161,7 @@ impl Places {
     fn metadata(&self) -> Result<ImdsCredentialsProvider, CredentialsError> {
         let client = imds::Client::builder()
             .configure(&self.how)
-            .endpoint(&self.places.metadata)
+            .endpoint(&self.beside.metadata)
             .map_err(CredentialsError::invalid_configuration)?
             .build();
         Ok(ImdsCredentialsProvider::builder()
@@ -171,7 +171,7 @@ impl Places {
     }
 
     fn files(&self) -> Result<Files, CredentialsError> {
-        Files::read(&self.places.variables).map_err(CredentialsError::invalid_configuration)
+        Files::read(&self.beside.variables).map_err(CredentialsError::invalid_configuration)
     }
 }
 
@@ -199,7 +199,7 @@ impl KeySource for Places {
             | CredentialsError::Unhandled(_) => self.is_served,
             // The service that was named says so when it is away, too.
             CredentialsError::CredentialsNotLoaded(_) => {
-                self.places.metadata_was_named && !self.places.metadata_is_off
+                self.beside.metadata_was_named && !self.beside.metadata_is_off
             }
             // There is nobody to wait for.
             _ => false,

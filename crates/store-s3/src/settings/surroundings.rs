@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
@@ -116,7 +117,13 @@ impl fmt::Debug for File {
 impl File {
     /// A file that is not there is empty, as for the AWS tools.
     fn read(path: PathBuf) -> Result<Self, SettingError> {
-        let bytes = match std::fs::read(&path) {
+        let bytes = match read_some(&path) {
+            Ok(bytes) if bytes.len() as u64 > LONGEST => {
+                return Err(SettingError::NotAConfiguration {
+                    path,
+                    why: "it is longer than 4 MiB".to_owned(),
+                });
+            }
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Vec::new(),
@@ -130,6 +137,17 @@ impl File {
             }),
         }
     }
+}
+
+/// No configuration is longer; a device that is named by mistake has no end.
+const LONGEST: u64 = 4 << 20;
+
+/// Reads a file, and not much more than may be of one.
+fn read_some(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Files {

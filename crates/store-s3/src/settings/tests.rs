@@ -141,6 +141,8 @@ async fn a_file_that_is_no_configuration_is_an_error_that_names_it_and_the_line(
     std::fs::write(home.path().join(".aws/config"), b"\xff").unwrap();
     let said = read(home.path(), &[]).await.unwrap_err().to_string();
     assert!(said.contains("utf-8"), "{said}");
+    let endless = read(home.path(), &[("AWS_CONFIG_FILE", "/dev/zero")]).await;
+    assert!(endless.unwrap_err().to_string().contains("longer than"));
     let dir = home.path().to_str().unwrap();
     let error = read(home.path(), &[("AWS_CONFIG_FILE", dir)]).await;
     assert!(error.unwrap_err().to_string().contains("cannot be read"));
