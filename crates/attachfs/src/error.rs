@@ -474,16 +474,21 @@ fn class_of_recovery(error: &RecoveryError) -> Class {
         RecoveryError::Mutation { .. }
         | RecoveryError::MissingJournal { .. }
         | RecoveryError::MissingScratch { .. } => Class::Integrity,
-        RecoveryError::Scratch(_) | RecoveryError::Durable(_) => Class::Other,
+        RecoveryError::Scratch(_) | RecoveryError::Durable(_) | RecoveryError::Sync(_) => {
+            Class::Other
+        }
     }
 }
 
 fn class_of_journal(error: &JournalError) -> Class {
     match error {
-        JournalError::Damaged { .. } | JournalError::NotAJournal(_) => Class::Integrity,
+        JournalError::Damaged { .. }
+        | JournalError::CutOff { .. }
+        | JournalError::NotAJournal(_) => Class::Integrity,
         JournalError::Io { .. }
         | JournalError::TooLong(_)
         | JournalError::NotDurable
+        | JournalError::LookedAt
         | JournalError::Poisoned
         | JournalError::Durable(_) => Class::Other,
     }
@@ -541,6 +546,7 @@ mod tests {
 
     use attachfs_manifest::ContentHash;
     use attachfs_vfs::FsErrorKind;
+    use attachfs_vfs::overlay::Damage;
 
     use super::*;
 
@@ -622,6 +628,7 @@ mod tests {
             path: path(),
             record: 1,
             offset: 20,
+            cause: Damage::HeaderSum,
         };
         let base = || SessionError::DamagedBase {
             path: path(),

@@ -6,6 +6,7 @@
 //!         lock
 //!         base/0, base/1 ...   the manifests, as they were given
 //!         journal              see overlay::Journal
+//!         reserve              room on the disk for a commit, see overlay::Reserve
 //!         scratch/             bytes; elsewhere if asked for
 //!         commits/1.manifest   what commit 1 published or is about to publish
 //!         commits/1.total      everything committed up to 1, relative to the base
@@ -401,13 +402,26 @@ impl Session {
         self.dir.join("journal")
     }
 
+    /// The file that holds room for a commit.
+    pub(crate) fn reserve_path(&self) -> PathBuf {
+        self.dir.join("reserve")
+    }
+
     /// The scratch directory, made if need be.
     pub fn scratch(&self) -> Result<Scratch, SessionError> {
-        let dir = match &self.meta.scratch_dir {
+        Ok(Scratch::open(&self.scratch_dir())?)
+    }
+
+    /// The scratch directory as it is, even if it is missing.
+    pub(crate) fn scratch_to_look_at(&self) -> Scratch {
+        Scratch::at(&self.scratch_dir())
+    }
+
+    fn scratch_dir(&self) -> PathBuf {
+        match &self.meta.scratch_dir {
             Some(dir) => dir.join(self.meta.id.as_str()),
             None => self.dir.join("scratch"),
-        };
-        Ok(Scratch::open(&dir)?)
+        }
     }
 
     /// Where a commit keeps the bytes of its manifest.
@@ -439,6 +453,7 @@ impl Session {
     /// deleted again.
     pub fn discard(&self) -> Result<(), SessionError> {
         remove_file(&self.journal_path())?;
+        remove_file(&self.reserve_path())?;
         if let Some(scratch) = &self.meta.scratch_dir {
             remove_tree(&scratch.join(self.meta.id.as_str()))?;
         }

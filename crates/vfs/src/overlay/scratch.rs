@@ -1,4 +1,10 @@
 //! Scratch files: the bytes that a job wrote, one file an inode, at the offsets of the file.
+//!
+//! ```text
+//!     <scratch>/4000000000000000          one for each inode: 16 hexadecimal digits
+//!     <scratch>/aside/4000000000000001    what nothing is known of, kept for a person to look at
+//!     <scratch>/aside/4000000000000001.1
+//! ```
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,6 +27,13 @@ impl Scratch {
         Ok(Self {
             dir: dir.to_owned(),
         })
+    }
+
+    /// Uses a directory as it is, even if it is missing.
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+        }
     }
 
     /// The directory.
@@ -76,10 +89,44 @@ impl Scratch {
         space(&self.dir)
     }
 
+    /// Where [`set_aside`](Self::set_aside) puts files.
+    pub fn aside(&self) -> PathBuf {
+        self.dir.join("aside")
+    }
+
+    /// Moves a scratch file out of the way, durably, and says where it is now.
+    pub(crate) fn set_aside(&self, ino: Ino) -> Result<PathBuf, DurableError> {
+        let aside = self.aside();
+        create_private_dir(&aside)?;
+        let to = free_name(&aside.join(format!("{:016x}", ino.raw())));
+        let from = self.path(ino);
+        std::fs::rename(&from, &to).map_err(|source| DurableError {
+            doing: "move aside",
+            path: from,
+            source,
+        })?;
+        sync_dir(&aside)?;
+        sync_dir(&self.dir)?;
+        Ok(to)
+    }
+
+    /// How many files were set aside.
+    pub fn count_aside(&self) -> io::Result<u64> {
+        match std::fs::read_dir(self.aside()) {
+            Ok(entries) => Ok(entries.count() as u64),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The inodes that have a scratch file. Files with other names are not this session's.
     pub fn inodes(&self) -> io::Result<Vec<Ino>> {
         let mut inodes = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)? {
+        let entries = match std::fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(inodes),
+            entries => entries?,
+        };
+        for entry in entries {
             let name = entry?.file_name();
             let number = name
                 .to_str()
@@ -92,4 +139,13 @@ impl Scratch {
         }
         Ok(inodes)
     }
+}
+
+/// This path, or the first with a number behind it that nothing has. One process has the directory.
+fn free_name(path: &Path) -> PathBuf {
+    let numbered = (1..).map(|number| path.with_extension(number.to_string()));
+    std::iter::once(path.to_owned())
+        .chain(numbered)
+        .find(|path| path.symlink_metadata().is_err())
+        .unwrap_or_else(|| path.to_owned())
 }
