@@ -361,7 +361,7 @@ impl Error {
 
 fn class_of_commit(error: &CommitError) -> Class {
     match error {
-        CommitError::Busy(_) => Class::Busy,
+        CommitError::Busy(_) | CommitError::LeftOpen(_) => Class::Busy,
         CommitError::Transfer(error) => class_of_transfer(error, Class::Incomplete),
         CommitError::Base { source, .. } => class_of_fetch(source, Class::Incomplete),
         CommitError::Overlay(error) => class_of_overlay(error, Class::Incomplete),

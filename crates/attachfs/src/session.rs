@@ -41,7 +41,7 @@ pub async fn status(
     match state(found).await? {
         SessionState::InUse => ask(found, Request::Status, None).await,
         SessionState::Left if found.meta.read_only => Ok(left_read_only(found)),
-        SessionState::Left => open(found, places, access).await?.status(false).await,
+        SessionState::Left => look(found, places, access).await?.status(false).await,
     }
 }
 
@@ -61,6 +61,9 @@ fn left_read_only(found: &Found) -> StatusReport {
             .collect(),
         uncommitted: 0,
         open: Vec::new(),
+        left_open: Vec::new(),
+        set_aside: 0,
+        set_aside_in: None,
         commits: 0,
         commit_unfinished: false,
         counters: None,
@@ -86,7 +89,7 @@ pub async fn diff(
             )
             .await
         }
-        SessionState::Left => open(found, places, access).await?.diff(observer).await,
+        SessionState::Left => look(found, places, access).await?.diff(observer).await,
     }
 }
 
@@ -234,13 +237,22 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
 async fn open(found: &Found, places: &Places, access: &S3Access) -> Result<Live, Error> {
     let session = Session::open(&found.dir)?;
     let store = open_store(&found.meta.store.with(access)).await?;
-    // Nobody sees owner and modes of an unmounted session.
-    let settings = Settings {
-        uid: found.meta.owner,
+    Live::take_over(session, store, places, unseen(&found.meta))
+}
+
+async fn look(found: &Found, places: &Places, access: &S3Access) -> Result<Live, Error> {
+    let session = Session::open(&found.dir)?;
+    let store = open_store(&found.meta.store.with(access)).await?;
+    Live::look(session, store, places, unseen(&found.meta))
+}
+
+/// Nobody sees owner and modes of an unmounted session.
+fn unseen(meta: &SessionMeta) -> Settings {
+    Settings {
+        uid: meta.owner,
         gid: 0,
         file_mode: 0o644,
         dir_mode: 0o755,
-        created: found.meta.created,
-    };
-    Live::take_over(session, store, places, settings)
+        created: meta.created,
+    }
 }
