@@ -19,8 +19,10 @@ fn world() -> World {
     ])
 }
 
+type Operation = fn(&Kernel);
+
 /// Operations, each with which of the records that it appends makes it seen.
-fn steps() -> Vec<(usize, fn(&Kernel))> {
+fn steps() -> Vec<(usize, Operation)> {
     vec![
         (1, |kernel| kernel.mkdir("new").unwrap()),
         (1, |kernel| kernel.put("new/f", b"12345")),
@@ -184,7 +186,9 @@ fn looking_at_a_session_changes_nothing() {
     // Killed before the reaper came, with an unrecorded file and a torn record.
     let scratch = dir.path().join("scratch");
     let left = [ino.raw(), (1 << 62) + 100].map(|ino| scratch.join(format!("{ino:016x}")));
-    left.iter().for_each(|path| fs::write(path, "y").unwrap());
+    for path in &left {
+        fs::write(path, "y").unwrap();
+    }
     let journal = dir.path().join("journal");
     let mut torn = fs::read(&journal).unwrap();
     torn.extend([1; 7]);
