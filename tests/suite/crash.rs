@@ -224,7 +224,7 @@ fn what_had_returned_success_survives_a_kill_while_writing(machine: &Machine) {
         fs::remove_file(root.join("log")).unwrap();
     }
     machine.ok(args!["umount", &mount.dir]);
-    let commit = machine.json(args!["commit", &mount.session]);
+    let commit = machine.json(args!["commit", "--accept-open", &mount.session]);
     let diff = commit["manifest"]["address"].as_str().unwrap();
     let both = machine.mount(args!["--read-only", &manifest, diff], "both");
     Tree::read(&both.dir, Detail::Committed).assert_is(&Tree::read(&plain, Detail::Committed));
@@ -431,7 +431,7 @@ fn a_run_that_is_killed_leaves_a_session_to_be_committed(machine: &Machine) {
     let listed = machine.json(args!["list"]);
     assert_eq!(listed[0]["state"], "left");
     let session = listed[0]["session"].as_str().unwrap();
-    let commit = machine.json(args!["commit", session]);
+    let commit = machine.json(args!["commit", "--accept-open", session]);
     assert_eq!(commit["account"]["added"], 1);
     // Its mount is dead, and goes with it.
     assert_eq!(machine.mounts().len(), 1);

@@ -257,7 +257,7 @@ fn work(machine: &Machine, seed: u64) {
             same();
         }
         let commit = |machine: &Machine, mount: &Mount, layers: &mut Vec<OsString>| {
-            let commit = machine.json(args!["commit", &mount.session]);
+            let commit = machine.json(args!["commit", "--accept-open", &mount.session]);
             layers.extend(commit["manifest"]["address"].as_str().map(Into::into));
         };
         match random.below(5) {
@@ -278,7 +278,7 @@ fn work(machine: &Machine, seed: u64) {
             }
         }
     }
-    let commit = machine.json(args!["commit", &mount.session]);
+    let commit = machine.json(args!["commit", "--accept-open", &mount.session]);
     layers.extend(commit["manifest"]["address"].as_str().map(Into::into));
     machine
         .ok(args!["commit", &mount.session])

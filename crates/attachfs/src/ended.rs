@@ -118,10 +118,10 @@ pub(crate) fn remember(
 
 /// As [`remember`], for a session that no process has mounted.
 pub(crate) fn remember_left(places: &Places, session: &Session) -> Result<(), Error> {
-    let records = match Journal::open(&session.journal_path()) {
+    let records = match Journal::read(&session.journal_path()) {
         // A read-only one has none, and half a session has none any more.
         Err(JournalError::Durable(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        opened => opened.map_err(attachfs_vfs::OpenError::from)?.1,
+        read => read.map_err(attachfs_vfs::OpenError::from)?.take_records(),
     };
     let steps = records.into_iter().filter_map(|record| match record {
         Record::Commit(step) => Some(step),

@@ -485,7 +485,7 @@ impl Error {
 
 fn class_of_commit(error: &CommitError) -> Class {
     match error {
-        CommitError::Busy(_) => Class::Busy,
+        CommitError::Busy(_) | CommitError::LeftOpen(_) => Class::Busy,
         CommitError::Transfer(error) => class_of_transfer(error, Class::Incomplete),
         CommitError::Base { source, .. } => class_of_fetch(source, Class::Incomplete),
         CommitError::Overlay(error) => class_of_overlay(error, Class::Incomplete),
@@ -601,16 +601,21 @@ fn class_of_recovery(error: &RecoveryError) -> Class {
         RecoveryError::Mutation { .. }
         | RecoveryError::MissingJournal { .. }
         | RecoveryError::MissingScratch { .. } => Class::Integrity,
-        RecoveryError::Scratch(_) | RecoveryError::Durable(_) => Class::Other,
+        RecoveryError::Scratch(_) | RecoveryError::Durable(_) | RecoveryError::Sync(_) => {
+            Class::Other
+        }
     }
 }
 
 fn class_of_journal(error: &JournalError) -> Class {
     match error {
-        JournalError::Damaged { .. } | JournalError::NotAJournal(_) => Class::Integrity,
+        JournalError::Damaged { .. }
+        | JournalError::CutOff { .. }
+        | JournalError::NotAJournal(_) => Class::Integrity,
         JournalError::Io { .. }
         | JournalError::TooLong(_)
         | JournalError::NotDurable
+        | JournalError::LookedAt
         | JournalError::Poisoned
         | JournalError::Durable(_) => Class::Other,
     }
@@ -668,6 +673,7 @@ mod tests {
 
     use attachfs_manifest::ContentHash;
     use attachfs_vfs::FsErrorKind;
+    use attachfs_vfs::overlay::Damage;
 
     use super::*;
 
@@ -749,6 +755,7 @@ mod tests {
             path: path(),
             record: 1,
             offset: 20,
+            cause: Damage::HeaderSum,
         };
         let base = || SessionError::DamagedBase {
             path: path(),

@@ -7,7 +7,8 @@ use attachfs_commit::{CommitOptions, Observer, commit, preview};
 use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
-use attachfs_vfs::{Frozen, Session, SessionMeta, Settings, Vfs};
+use attachfs_tree::{BaseTree, Ino};
+use attachfs_vfs::{Frozen, OpenError, OpenWriters, Session, SessionMeta, Settings, Vfs};
 
 use crate::index::ground_of;
 use crate::remote::{CommitArguments, CommitReport, DiffReport, Fetched, LastError, StatusReport};
@@ -56,13 +57,33 @@ impl Live {
         places: &Places,
         settings: Settings,
     ) -> Result<Self, Error> {
+        Self::open(session, store, places, settings, Vfs::recover)
+    }
+
+    /// Looks at a session that no process has. Nothing of it changes.
+    pub(crate) fn look(
+        session: Session,
+        store: OpenStore,
+        places: &Places,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        Self::open(session, store, places, settings, Vfs::look)
+    }
+
+    fn open(
+        session: Session,
+        store: OpenStore,
+        places: &Places,
+        settings: Settings,
+        open: impl FnOnce(Session, Arc<BaseTree>, Arc<Fetcher>, Settings) -> Result<Vfs, OpenError>,
+    ) -> Result<Self, Error> {
         let meta = session.meta().clone();
         if meta.read_only {
             return Err(Error::ReadOnly);
         }
         let log = logs::of_session(session.dir()).map(|log| log.display().to_string());
         let tree = ground_of(&session, places)?.tree;
-        let vfs = Vfs::recover(session, tree, fetcher(&store, places)?, settings)?;
+        let vfs = open(session, tree, fetcher(&store, places)?, settings)?;
         Ok(Self {
             vfs: Arc::new(vfs),
             meta,
@@ -130,13 +151,24 @@ impl Live {
         };
         let frozen = self.vfs.freeze();
         let namespace = frozen.as_ref().map(Frozen::namespace);
-        let open = frozen.iter().flat_map(Frozen::writers).map(|&ino| {
+        let name = |&ino: &Ino| {
             let path = namespace.and_then(|namespace| namespace.path(ino));
             path.map_or_else(
                 || format!("a deleted file ({ino})"),
                 |path| path.to_string(),
             )
-        });
+        };
+        let named = |inos: fn(&Frozen) -> &OpenWriters| {
+            let mut names: Vec<String> = frozen.iter().flat_map(inos).map(name).collect();
+            names.sort();
+            names
+        };
+        let (set_aside, aside) = if self.meta.read_only {
+            (0, None)
+        } else {
+            let (count, dir) = self.vfs.set_aside()?;
+            (count, (count > 0).then(|| dir.display().to_string()))
+        };
         let commits = self.vfs.commits();
         let published = |step: &&CommitRecord| matches!(step, CommitRecord::Published { .. });
         Ok(StatusReport {
@@ -153,7 +185,10 @@ impl Live {
                 .map(|manifest| manifest.source.clone())
                 .collect(),
             uncommitted,
-            open: open.collect(),
+            open: named(Frozen::writers),
+            left_open: named(Frozen::left_open),
+            set_aside,
+            set_aside_in: aside,
             commits: commits.iter().filter(published).count() as u64,
             commit_unfinished: matches!(commits.last(), Some(CommitRecord::Intent { .. })),
             counters: Some(self.vfs.counters()),

@@ -333,10 +333,14 @@ impl Mount {
     /// being given, and deletes the session if nothing of it is needed any more.
     pub async fn finish(self) -> Result<(), Error> {
         let ended = self.active.ended.lock().await.clone();
-        if ended.is_none() && self.active.mounted.end().is_some() {
-            self.active.live.vfs.seal()?;
-        }
+        let sealed = if ended.is_none() && self.active.mounted.end().is_some() {
+            self.active.live.vfs.seal()
+        } else {
+            Ok(())
+        };
+        // Whoever asked for the end is told why it failed before this process goes.
         self.control.shut_down().await;
+        sealed?;
         let is_deleted = self.session.is_some() || ended.as_ref().is_some_and(|ended| ended.done);
         if is_deleted && !ended.as_ref().is_some_and(|ended| ended.discarded) {
             self.active.keep_log();

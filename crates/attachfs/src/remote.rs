@@ -16,6 +16,8 @@ pub struct CommitArguments {
     pub wait_ms: u64,
     /// Leave out files that are open for writing.
     pub skip_open: bool,
+    /// Publish files that were open for writing when an earlier process of the session died.
+    pub accept_open: bool,
     /// Leave out symbolic links that lead out of the mount.
     pub skip_links: bool,
     /// Commit changes outside of the session's output directories too.
@@ -41,6 +43,7 @@ impl CommitArguments {
         Ok(CommitOptions {
             wait: Duration::from_millis(self.wait_ms).max(GRACE),
             skip_open: self.skip_open,
+            accept_open: self.accept_open,
             links: if self.skip_links {
                 Links::Skip
             } else {
@@ -121,6 +124,16 @@ pub struct StatusReport {
     pub uncommitted: u64,
     /// Files that are open for writing.
     pub open: Vec<String>,
+    /// Files that were open for writing when an earlier process of the session died, or cut its users
+    /// off: they may be half written.
+    #[serde(default)]
+    pub left_open: Vec<String>,
+    /// Scratch files that no record speaks of, and that were set aside.
+    #[serde(default)]
+    pub set_aside: u64,
+    /// The directory they are in, if there are any.
+    #[serde(default)]
+    pub set_aside_in: Option<String>,
     /// Commits that were published.
     pub commits: u64,
     /// Whether a commit was begun and not finished.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use attachfs_commit::Observer;
 use attachfs_mount::{ControlError, Failure, Request};
 use attachfs_store::S3Access;
-use attachfs_vfs::{Session, SessionError, Settings};
+use attachfs_vfs::{Session, SessionError, SessionMeta, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ pub async fn status(
     match state(found).await? {
         SessionState::InUse => ask(found, Request::Status, None).await,
         SessionState::Left if found.meta.read_only => Ok(left_read_only(found)),
-        SessionState::Left => open(found, places, access).await?.status(false).await,
+        SessionState::Left => look(found, places, access).await?.status(false).await,
     }
 }
 
@@ -63,6 +63,9 @@ fn left_read_only(found: &Found) -> StatusReport {
             .collect(),
         uncommitted: 0,
         open: Vec::new(),
+        left_open: Vec::new(),
+        set_aside: 0,
+        set_aside_in: None,
         commits: 0,
         commit_unfinished: false,
         counters: None,
@@ -90,7 +93,7 @@ pub async fn diff(
             )
             .await
         }
-        SessionState::Left => open(found, places, access).await?.diff(observer).await,
+        SessionState::Left => look(found, places, access).await?.diff(observer).await,
     }
 }
 
@@ -306,13 +309,22 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
 async fn open(found: &Found, places: &Places, access: &S3Access) -> Result<Live, Error> {
     let session = take(&found.dir)?;
     let store = open_store(&found.meta.store.with(access)).await?;
-    // Nobody sees owner and modes of an unmounted session.
-    let settings = Settings {
-        uid: found.meta.owner,
+    Live::take_over(session, store, places, unseen(&found.meta))
+}
+
+async fn look(found: &Found, places: &Places, access: &S3Access) -> Result<Live, Error> {
+    let session = Session::open(&found.dir)?;
+    let store = open_store(&found.meta.store.with(access)).await?;
+    Live::look(session, store, places, unseen(&found.meta))
+}
+
+/// Nobody sees owner and modes of an unmounted session.
+fn unseen(meta: &SessionMeta) -> Settings {
+    Settings {
+        uid: meta.owner,
         gid: 0,
         file_mode: 0o644,
         dir_mode: 0o755,
-        created: found.meta.created,
-    };
-    Live::take_over(session, store, places, settings)
+        created: meta.created,
+    }
 }

@@ -330,8 +330,16 @@ pub(crate) struct Commit {
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) wait: u64,
     /// Leave out files that are open for writing, instead of stopping.
+    ///
+    /// Also those that were open when the process of the mount died.
     #[arg(long)]
     pub(crate) skip_open: bool,
+    /// Publish files that were open for writing when the process of the mount died.
+    ///
+    /// They may be half written: look at them first. `attachfs status` lists them. Files that are open
+    /// now still stop the commit.
+    #[arg(long, conflicts_with = "skip_open")]
+    pub(crate) accept_open: bool,
     /// What to do with symbolic links that lead out of the mount.
     #[arg(long, value_enum, default_value = "stop")]
     pub(crate) symlinks: OutgoingLinks,

@@ -274,5 +274,16 @@ pub(crate) fn status(report: &StatusReport) -> String {
     for path in &report.open {
         text += &format!("open       {path}\n");
     }
+    for path in &report.left_open {
+        text += &format!("left open  {path}\n");
+    }
+    if !report.left_open.is_empty() {
+        text += "           their process died, or cut off who wrote to them: perhaps half written;\n           \
+                 `attachfs commit --accept-open` publishes them, `--skip-open` leaves them out\n";
+    }
+    if let Some(dir) = &report.set_aside_in {
+        let files = count(report.set_aside, "file");
+        text += &format!("set aside  {files} that no record speaks of, in {dir}\n");
+    }
     text
 }

@@ -26,6 +26,10 @@ pub struct Account {
     pub left_out: Vec<String>,
     /// Files left out because they were open for writing; they stay in the session.
     pub open: Vec<String>,
+    /// Files published as they are, although they were open for writing when an earlier process of the
+    /// session ended.
+    #[serde(default)]
+    pub accepted: Vec<String>,
     /// Links left out because they lead out of the mount.
     pub links: Vec<String>,
 }

@@ -38,6 +38,15 @@ pub enum CommitError {
     /// Files are open for writing, or were written to while they were being committed.
     #[error("open for writing: {}", list(.0, |file| format!("\"{}\"", file.path)))]
     Busy(Vec<OpenFile>),
+    /// Files were open for writing when an earlier process of the session ended: what is in them may be
+    /// half of what was to be.
+    #[error(
+        "open for writing when the process that had the session died, or cut its users off, and perhaps half \
+         written: {}; look at them, then --accept-open publishes them as they are, --skip-open \
+         leaves them out, and closing them again after writing makes them whole",
+        list(.0, |file| format!("\"{}\"", file.path))
+    )]
+    LeftOpen(Vec<OpenFile>),
     /// Links lead out of the mount.
     #[error("symbolic links lead out of the mount: {}", list(.0, |link| format!("\"{}\" -> \"{}\"", link.path, attachfs_manifest::EscapedBytes(&link.text))))]
     OutgoingLinks(Vec<OutgoingLink>),
@@ -103,4 +112,22 @@ pub enum CommitError {
     /// What the session keeps contradicts itself.
     #[error("the session is damaged: {0}")]
     Damaged(String),
+}
+
+impl CommitError {
+    /// Whether something did not fit on a disk.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let full = error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded));
+            if full {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
 }

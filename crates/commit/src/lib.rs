@@ -45,6 +45,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attachfs_transfer::Progress;
+use attachfs_tree::Ino;
 use attachfs_vfs::{Frozen, Vfs};
 
 /// The steps of a commit, as an [`Observer`] hears of them.
@@ -85,6 +86,8 @@ pub struct Commit<S> {
 struct Terms {
     options: CommitOptions,
     begun: Instant,
+    /// What is published although it was open when an earlier process ended.
+    accepted: Vec<Ino>,
 }
 
 impl Terms {
@@ -92,6 +95,7 @@ impl Terms {
         Self {
             options: options.clone(),
             begun: Instant::now(),
+            accepted: Vec::new(),
         }
     }
 

@@ -29,8 +29,12 @@ pub enum Links {
 pub struct CommitOptions {
     /// How long to wait for files that are open for writing.
     pub wait: Duration,
-    /// Leave out files that are still open then, instead of stopping.
+    /// Leave out files that are still open then, instead of stopping, and those that were open when an
+    /// earlier process of the session ended.
     pub skip_open: bool,
+    /// Publish files that were open for writing when an earlier process of the session ended, as they
+    /// are.
+    pub accept_open: bool,
     /// Symbolic links that lead out.
     pub links: Links,
     /// Only what is in or below these, and the directories that lead there; everything if empty.
@@ -117,6 +121,18 @@ impl Commit<Planned> {
                 .namespace()
                 .changes()
                 .map_err(|(path, source)| CommitError::Path { path, source })?;
+            let left: Vec<OpenFile> = changed
+                .iter()
+                .filter(|changed| is_in(&options.output_dirs, &changed.path))
+                .filter(|changed| left_ino(&frozen, changed).is_some())
+                .map(|changed| OpenFile {
+                    path: changed.path.clone(),
+                })
+                .collect();
+            if !(left.is_empty() || options.skip_open || options.accept_open) {
+                // Waiting for nobody would not help.
+                return Err(CommitError::LeftOpen(left));
+            }
             let (inos, open): (Vec<Ino>, Vec<OpenFile>) = changed
                 .iter()
                 .filter(|changed| is_in(&options.output_dirs, &changed.path))
@@ -139,6 +155,7 @@ impl Commit<Planned> {
         let (published, clean) = last_published(&vfs.commits());
         let generation = published + 1;
         let clean = clean.into_iter().map(|file| (file.ino, file)).collect();
+        let mut accepted = Vec::new();
         let mut account = Account::default();
         account
             .open
@@ -170,6 +187,17 @@ impl Commit<Planned> {
             if planned.left.is_outside(&changed.path) && !leads() {
                 planned.account.left_out.push(Account::name(&changed.path));
             } else if open_ino(&frozen, &changed).is_none() {
+                match left_ino(&frozen, &changed) {
+                    Some(_) if !options.accept_open => {
+                        leave_out(vec![changed.path], &mut planned.left, &mut planned.account);
+                        continue;
+                    }
+                    Some(ino) => {
+                        planned.account.accepted.push(Account::name(&changed.path));
+                        accepted.push(ino);
+                    }
+                    None => {}
+                }
                 plan.add(changed, &mut planned);
             }
         }
@@ -191,7 +219,10 @@ impl Commit<Planned> {
             vfs,
             frozen,
             generation,
-            terms: terms.clone(),
+            terms: Terms {
+                accepted,
+                ..terms.clone()
+            },
             state: planned,
         })
     }
@@ -219,6 +250,18 @@ fn leading_there(output_dirs: &[ManifestPath], changed: &[ChangedPath]) -> HashS
 fn open_ino(frozen: &Frozen, changed: &ChangedPath) -> Option<Ino> {
     match changed.change {
         PathChange::Put { ino, .. } => frozen.writers().contains(&ino).then_some(ino),
+        PathChange::Delete { .. } => None,
+    }
+}
+
+/// The inode that is put at a path, if someone had it open for writing when an earlier process ended, and
+/// nobody has now.
+fn left_ino(frozen: &Frozen, changed: &ChangedPath) -> Option<Ino> {
+    match changed.change {
+        PathChange::Put { ino, .. } => {
+            let left = frozen.left_open().contains(&ino) && !frozen.writers().contains(&ino);
+            left.then_some(ino)
+        }
         PathChange::Delete { .. } => None,
     }
 }

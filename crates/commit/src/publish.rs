@@ -43,8 +43,8 @@ impl Commit<Uploaded> {
             vfs,
             frozen,
             generation,
+            terms,
             state,
-            ..
         } = self;
         let Uploaded {
             steps,
@@ -58,10 +58,13 @@ impl Commit<Uploaded> {
             account.count(step.before.as_ref(), step.after.as_ref());
         }
         if steps.is_empty() {
+            vfs.accept(&terms.accepted)?;
             return Ok((None, account));
         }
         let parent = parent_hash(session, tree, generation)?;
         let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?, Format::V2025_12)?;
+        // This is what the room is held for.
+        vfs.release_reserve();
         Session::write_durably(&session.commit_total(generation), &encode_total(&total))?;
         Session::write_durably(&session.commit_manifest(generation), &bytes)?;
         let hash = ContentHash::of(&bytes);
@@ -73,9 +76,11 @@ impl Commit<Uploaded> {
             clean,
         };
         vfs.record_commit(intent)?;
+        vfs.refill_reserve();
         observer.step(Step::Intended);
         send(store, &key, bytes.into()).await?;
         observer.step(Step::Sent);
+        vfs.accept(&terms.accepted)?;
         vfs.record_commit(CommitRecord::Published { generation })?;
         Ok((
             Some(Published {

@@ -31,6 +31,7 @@ pub async fn commit(
     observer: &dyn Observer,
 ) -> Result<Outcome, CommitError> {
     let _turn = vfs.commit_turn().await?;
+    let _held = Held(vfs);
     let resumed = match Unfinished::find(vfs) {
         Some(unfinished) => Some(unfinished.finish(vfs, store.as_ref(), observer).await?),
         None => None,
@@ -41,6 +42,8 @@ pub async fn commit(
     let uploaded = loop {
         match upload_all(vfs, &terms, &uploader, observer).await {
             Err(error) if may_pass(&error, &terms) => pause(&terms).await,
+            // It fits, perhaps, into the room that is held for it.
+            Err(error) if error.is_full_disk() && vfs.release_reserve() => {}
             ended => break ended?,
         }
     };
@@ -65,6 +68,15 @@ pub async fn commit(
             }
         }
     })
+}
+
+/// Holds room on the session's disk again when the commit has ended, however it ended.
+struct Held<'a>(&'a Vfs);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.refill_reserve();
+    }
 }
 
 /// Asks once more whether to go on: from the intent on a commit is finished, whoever loses interest.

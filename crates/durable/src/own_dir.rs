@@ -247,6 +247,12 @@ impl OwnDir {
         self.sync()
     }
 
+    /// Moves what has a name in it into another directory, replacing the file that has the name there.
+    pub fn rename_into(&self, name: &str, to: &Self, new: &str) -> Result<(), DurableError> {
+        let moved = self.held.rename(name.as_bytes(), &to.held, new.as_bytes());
+        moved.at("move", &self.at(name))
+    }
+
     /// Removes a file or link. That there is none is fine.
     pub fn remove_file(&self, name: &str) -> Result<(), DurableError> {
         gone(self.held.remove_file(name.as_bytes())).at("remove", &self.at(name))

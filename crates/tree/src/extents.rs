@@ -61,6 +61,11 @@ impl ExtentSet {
                 .is_some_and(|(_, &end)| end >= range.end)
     }
 
+    /// Behind its last offset; 0 if it is empty.
+    pub fn end(&self) -> u64 {
+        self.ranges.last_key_value().map_or(0, |(_, &end)| end)
+    }
+
     /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -114,6 +119,8 @@ mod tests {
             for at in query.clone() {
                 prop_assert_eq!(found[at as usize], model[at as usize], "offset {}", at);
             }
+            let end = model.iter().rposition(|&is_in| is_in).map_or(0, |last| last as u64 + 1);
+            prop_assert_eq!(extents.end(), end);
             prop_assert_eq!(extents.covers(query.clone()), query.clone().all(|at| model[at as usize]));
         }
     }

@@ -113,7 +113,7 @@ pub enum Kind {
 /// settings decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Attributes {
-    /// Permission bits, without setuid and setgid.
+    /// Permission bits, without setuid, and without setgid of what is no directory.
     pub mode: Option<u32>,
     /// Where the settings decide the mode: whether it has execute bits.
     pub runnable: bool,

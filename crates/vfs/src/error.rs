@@ -132,7 +132,7 @@ impl FsError {
     }
 }
 
-fn kind_of_io(error: &io::Error) -> FsErrorKind {
+pub(crate) fn kind_of_io(error: &io::Error) -> FsErrorKind {
     let errno = Errno::from_io_error(error);
     if matches!(errno, Some(Errno::MFILE | Errno::NFILE)) {
         return FsErrorKind::TooManyOpenFiles;

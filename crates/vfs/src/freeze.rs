@@ -8,7 +8,7 @@ use std::sync::Arc;
 use attachfs_tree::{FileContent, Ino, Namespace};
 
 use crate::overlay::{CommitRecord, Pin, Record};
-use crate::vfs::journal_failed;
+use crate::vfs::{journal_failed, sync_failed};
 use crate::{FsError, Vfs};
 
 /// The inodes that someone had open for writing.
@@ -19,6 +19,7 @@ pub type OpenWriters = HashSet<Ino>;
 pub struct Frozen {
     namespace: Namespace,
     writers: OpenWriters,
+    left_open: OpenWriters,
     _pin: Pin,
 }
 
@@ -31,6 +32,12 @@ impl Frozen {
     /// Who had what open for writing.
     pub fn writers(&self) -> &OpenWriters {
         &self.writers
+    }
+
+    /// What someone had open for writing when an earlier process of the session ended: nobody knows whether
+    /// it is whole.
+    pub fn left_open(&self) -> &OpenWriters {
+        &self.left_open
     }
 }
 
@@ -45,6 +52,7 @@ impl Vfs {
         Some(Frozen {
             namespace: namespace.clone(),
             writers,
+            left_open: overlay.left_open.lock().clone(),
             _pin: pin,
         })
     }
@@ -63,11 +71,48 @@ impl Vfs {
     /// Opens an inode's scratch file for reading, and says what it is called.
     pub fn open_scratch(&self, ino: Ino) -> Result<(Arc<File>, PathBuf), FsError> {
         let overlay = self.writable()?;
-        let path = overlay.scratch.path(ino);
-        let file = overlay.scratch.open_to_read(ino).map_err(|error| {
+        let path = overlay.disk.scratch.path(ino);
+        let file = overlay.disk.scratch.open_to_read(ino).map_err(|error| {
             FsError::io(format!("open the scratch file {}", path.display()), error)
         })?;
         Ok((Arc::new(file), path))
+    }
+
+    /// Takes files that were [left open](Frozen::left_open) as they are, as if they had been closed.
+    pub fn accept(&self, files: &[Ino]) -> Result<(), FsError> {
+        let overlay = self.writable()?;
+        for ino in files {
+            if overlay.left_open.lock().remove(ino) {
+                overlay
+                    .append(&Record::Closed(*ino))
+                    .map_err(journal_failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many scratch files were set aside because no record speaks of them, and where they are.
+    pub fn set_aside(&self) -> Result<(u64, PathBuf), FsError> {
+        let scratch = &self.writable()?.disk.scratch;
+        let path = scratch.aside();
+        let count = scratch.count_aside().map_err(|error| {
+            FsError::io(format!("read the directory {}", path.display()), error)
+        })?;
+        Ok((count, path))
+    }
+
+    /// Gives back the room that is held on the session's disk for a commit, which is about to write
+    /// there. Whether there was any.
+    pub fn release_reserve(&self) -> bool {
+        let overlay = self.overlay.as_ref();
+        overlay.is_some_and(|overlay| overlay.reserve.release())
+    }
+
+    /// Holds room for the next commit.
+    pub fn refill_reserve(&self) {
+        if let Some(overlay) = &self.overlay {
+            overlay.reserve.refill();
+        }
     }
 
     /// Waits until nobody else commits this session, and keeps others from it until the guard is
@@ -88,11 +133,9 @@ impl Vfs {
     pub fn record_commit(&self, step: CommitRecord) -> Result<(), FsError> {
         let overlay = self.writable()?;
         overlay
-            .journal
             .append(&Record::Commit(step.clone()))
             .map_err(journal_failed)?;
-        overlay.scratch.sync_names()?;
-        overlay.journal.sync().map_err(journal_failed)?;
+        overlay.disk.sync().map_err(sync_failed)?;
         overlay.commits.lock().push(step);
         Ok(())
     }

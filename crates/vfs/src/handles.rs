@@ -34,6 +34,9 @@ pub(crate) struct OpenFile {
     pub(crate) scratch: Option<Arc<File>>,
     /// Whether this handle was counted as a lazily read file.
     pub(crate) counted: AtomicBool,
+    /// Whether the journal says that the file is written to. It goes on saying so as long as this
+    /// handle, which can write, is open.
+    recorded: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +44,16 @@ struct OpenInode {
     scratch: Option<Arc<File>>,
     handles: usize,
     writers: usize,
+    /// The journal says that it is written to.
+    recorded: bool,
+}
+
+/// A file that was closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClosedFile {
+    pub(crate) ino: Ino,
+    /// This was its last handle.
+    pub(crate) last: bool,
 }
 
 /// All open handles, and for each open inode how often it is open.
@@ -65,6 +78,26 @@ impl Handles {
         access: Access,
         scratch: impl FnOnce() -> Result<Option<File>, FsError>,
     ) -> Result<HandleId, FsError> {
+        self.open(ino, access, false, scratch)
+    }
+
+    /// As [`open_file`](Self::open_file), of a file that was just made: the journal says so.
+    pub(crate) fn open_made(
+        &self,
+        ino: Ino,
+        access: Access,
+        scratch: File,
+    ) -> Result<HandleId, FsError> {
+        self.open(ino, access, true, || Ok(Some(scratch)))
+    }
+
+    fn open(
+        &self,
+        ino: Ino,
+        access: Access,
+        recorded: bool,
+        scratch: impl FnOnce() -> Result<Option<File>, FsError>,
+    ) -> Result<HandleId, FsError> {
         let scratch = {
             let mut inodes = self.inodes.lock();
             let shared = inodes.get(&ino).and_then(|open| open.scratch.clone());
@@ -76,6 +109,7 @@ impl Handles {
             open.scratch.clone_from(&scratch);
             open.handles += 1;
             open.writers += usize::from(access.write);
+            open.recorded |= recorded;
             scratch
         };
         let id = self.next_id();
@@ -84,6 +118,7 @@ impl Handles {
             access,
             scratch,
             counted: AtomicBool::new(false),
+            recorded: AtomicBool::new(false),
         };
         self.files.write().insert(id, Arc::new(file));
         Ok(id)
@@ -97,24 +132,65 @@ impl Handles {
             .ok_or(FsError::plain(FsErrorKind::BadHandle))
     }
 
-    /// Closes a file. Returns its inode, and whether this was the last handle of it.
-    pub(crate) fn close_file(&self, id: HandleId) -> Result<(Ino, bool), FsError> {
+    /// Says that a file is about to be written to through this handle: with `record`, unless the
+    /// journal says so already.
+    pub(crate) fn begin_writing<E>(
+        &self,
+        file: &OpenFile,
+        record: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !file.recorded.load(Ordering::Relaxed) {
+            self.record_writing(file.ino, record)?;
+            file.recorded.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// As [`begin_writing`](Self::begin_writing), of a file whose length is set while someone has it open for
+    /// writing.
+    pub(crate) fn record_writing<E>(
+        &self,
+        ino: Ino,
+        record: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut inodes = self.inodes.lock();
+        if let Some(open) = inodes.get_mut(&ino)
+            && open.writers > 0
+            && !open.recorded
+        {
+            record()?;
+            open.recorded = true;
+        }
+        Ok(())
+    }
+
+    /// Closes a file. If nobody can write to it any more, `settled` hears of it, and whether the journal
+    /// says that it is written to; whoever opens it meanwhile waits.
+    pub(crate) fn close_file(
+        &self,
+        id: HandleId,
+        settled: impl FnOnce(&OpenFile, bool),
+    ) -> Result<ClosedFile, FsError> {
         let file = self
             .files
             .write()
             .remove(&id)
             .ok_or(FsError::plain(FsErrorKind::BadHandle))?;
+        let ino = file.ino;
         let mut inodes = self.inodes.lock();
-        let Some(open) = inodes.get_mut(&file.ino) else {
-            return Ok((file.ino, true));
+        let Some(open) = inodes.get_mut(&ino) else {
+            return Ok(ClosedFile { ino, last: true });
         };
         open.handles -= 1;
         open.writers -= usize::from(file.access.write);
+        if open.writers == 0 {
+            settled(&file, std::mem::take(&mut open.recorded));
+        }
         let last = open.handles == 0;
         if last {
-            inodes.remove(&file.ino);
+            inodes.remove(&ino);
         }
-        Ok((file.ino, last))
+        Ok(ClosedFile { ino, last })
     }
 
     /// The scratch file of an inode that is open.

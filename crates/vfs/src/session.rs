@@ -6,7 +6,7 @@
 //!         lock
 //!         base/0, base/1 ...   the manifests, as they were given
 //!         journal              see overlay::Journal
-//!         reserve              room on the disk for a commit
+//!         reserve              room on the disk for a commit, see overlay::Reserve
 //!         scratch/             bytes; elsewhere if asked for
 //!         scratch/aside/       bytes of which nobody knows what they are
 //!         commits/1.manifest   what commit 1 published or is about to publish
@@ -55,8 +55,6 @@ const JOURNAL: &str = "journal";
 /// Room on the disk for a commit.
 const RESERVE: &str = "reserve";
 const SCRATCH: &str = "scratch";
-/// In the scratch directory: files that no record of the journal speaks of.
-const ASIDE: &str = "aside";
 const COMMITS: &str = "commits";
 const WORK: &str = "work";
 const SOCKET: &str = "control.sock";
@@ -433,13 +431,34 @@ impl Session {
         self.dir().join(JOURNAL)
     }
 
+    /// The file that holds room for a commit.
+    pub(crate) fn reserve_path(&self) -> PathBuf {
+        self.dir().join(RESERVE)
+    }
+
     /// The scratch directory. One that is not there is made: who made the session may have died before.
     pub fn scratch(&self) -> Result<Scratch, SessionError> {
         let dir = match &self.meta.scratch_dir {
-            Some(dir) => OwnDir::create(&dir.join(self.meta.id.as_str()))?,
+            Some(_) => OwnDir::create(&self.scratch_dir())?,
             None => self.dir.make_dir(SCRATCH)?,
         };
         Ok(Scratch::new(dir))
+    }
+
+    /// The scratch directory as it is, even if it is missing.
+    pub(crate) fn scratch_to_look_at(&self) -> Result<Scratch, SessionError> {
+        let place = self.scratch_dir();
+        match OwnDir::open(&place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Scratch::missing(place)),
+            dir => Ok(Scratch::new(dir?)),
+        }
+    }
+
+    fn scratch_dir(&self) -> PathBuf {
+        match &self.meta.scratch_dir {
+            Some(dir) => dir.join(self.meta.id.as_str()),
+            None => self.dir().join(SCRATCH),
+        }
     }
 
     /// Where a commit keeps the bytes of its manifest.

@@ -155,6 +155,13 @@ impl World {
         Ok(Kernel::new(vfs))
     }
 
+    /// Looks at a session.
+    pub(crate) fn look(&self, dir: &Path) -> Result<Kernel, crate::OpenError> {
+        let session = Session::open(dir)?;
+        let vfs = Vfs::look(session, self.tree.clone(), self.fetcher(), settings())?;
+        Ok(Kernel::new(vfs))
+    }
+
     /// What another process would find if the one that has `dir` were killed now.
     pub(crate) fn after_kill(&self, dir: &Path) -> (TempDir, Kernel) {
         let copy = tempdir();

@@ -2,7 +2,10 @@
 
 mod ending;
 mod full;
+mod groups;
+mod left_open;
 mod oracle;
+mod ordering;
 mod racing;
 mod recovering;
 mod sessions;

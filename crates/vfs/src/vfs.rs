@@ -1,5 +1,6 @@
 //! The file system's state, and how it is made from a session.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,8 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use crate::failed::FailedReads;
 use crate::handles::Handles;
 use crate::overlay::{
-    CommitRecord, Journal, JournalError, Reaper, Record, RecoveryError, Scratch, recover,
+    CommitRecord, Disk, Journal, JournalError, Reaper, Record, RecoveryError, Reserve, Step,
+    SyncError, look,
 };
 use crate::{FailedRead, FsError, FsErrorKind, Session, SessionError, Settings};
 
@@ -75,10 +77,14 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(crate) struct Overlay {
     pub(crate) session: Session,
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) scratch: Arc<Scratch>,
+    pub(crate) disk: Arc<Disk>,
     pub(crate) reaper: Reaper,
+    pub(crate) reserve: Reserve,
     pub(crate) commits: Mutex<Vec<CommitRecord>>,
+    /// Files that were open for writing when an earlier process ended, and were not closed since.
+    pub(crate) left_open: Mutex<HashSet<Ino>>,
+    /// Files that lost all of their content, which is not written again and closed yet.
+    pub(crate) emptied: Mutex<HashSet<Ino>>,
     /// Held by whoever commits.
     pub(crate) committing: tokio::sync::Mutex<()>,
 }
@@ -126,7 +132,8 @@ impl Vfs {
     ) -> Result<Self, OpenError> {
         let scratch = session.scratch()?;
         let journal = Journal::create(&session.journal_path())?;
-        let overlay = Overlay::new(session, journal, scratch, Vec::new())?;
+        let disk = Disk::new(journal, scratch, HashSet::new());
+        let overlay = Overlay::new(session, disk, 0)?;
         Ok(Self::with(
             Namespace::new(base),
             Some(overlay),
@@ -143,15 +150,45 @@ impl Vfs {
         fetcher: Arc<Fetcher>,
         settings: Settings,
     ) -> Result<Self, OpenError> {
+        let seen = look(
+            &session.journal_path(),
+            &session.scratch_to_look_at()?,
+            base,
+        )?;
         let scratch = session.scratch()?;
-        let recovered = recover(&session.journal_path(), &scratch, base)?;
-        let overlay = Overlay::new(session, recovered.journal, scratch, recovered.commits)?;
-        Ok(Self::with(
-            recovered.namespace,
-            Some(overlay),
-            fetcher,
-            settings,
-        ))
+        let disk = seen.take_over(scratch)?;
+        let overlay = Overlay {
+            commits: Mutex::new(seen.commits),
+            left_open: Mutex::new(seen.left_open),
+            ..Overlay::new(session, disk, seen.namespace.touched().count() as u64)?
+        };
+        Ok(Self::with(seen.namespace, Some(overlay), fetcher, settings))
+    }
+
+    /// The file system of a session that another process left, to be looked at: nothing in it can be
+    /// changed, and nothing of it changes on disk.
+    pub fn look(
+        session: Session,
+        base: Arc<BaseTree>,
+        fetcher: Arc<Fetcher>,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        let path = session.journal_path();
+        let scratch = session.scratch_to_look_at()?;
+        let seen = look(&path, &scratch, base)?;
+        let overlay = Overlay {
+            session,
+            disk: Disk::new(Journal::looked_at(&path), scratch, HashSet::new()),
+            reaper: Reaper::idle(),
+            reserve: Reserve::none(),
+            commits: Mutex::new(seen.commits),
+            left_open: Mutex::new(seen.left_open),
+            emptied: Mutex::default(),
+            committing: tokio::sync::Mutex::default(),
+        };
+        let looked_at = Self::with(seen.namespace, Some(overlay), fetcher, settings);
+        looked_at.end_writing();
+        Ok(looked_at)
     }
 
     fn with(
@@ -260,6 +297,12 @@ impl Vfs {
         Ok((overlay, ended))
     }
 
+    /// Whether writing has ended; it does not while this lives. Whoever has it, or changes something, does
+    /// not ask for another.
+    pub(crate) fn has_ended(&self) -> RwLockReadGuard<'_, bool> {
+        self.ended.read()
+    }
+
     pub(crate) fn writable(&self) -> Result<&Overlay, FsError> {
         self.overlay
             .as_ref()
@@ -277,10 +320,13 @@ impl Vfs {
     ) -> Result<(), FsError> {
         namespace.check(&mutation)?;
         let record = Record::Mutation(mutation);
-        overlay.journal.append(&record).map_err(journal_failed)?;
+        overlay.append(&record).map_err(journal_failed)?;
         let Record::Mutation(mutation) = record else {
             return Ok(());
         };
+        if let Some(len) = changed_path(namespace, &mutation) {
+            overlay.reserve.grow(len);
+        }
         let orphan = namespace.apply(&mutation)?;
         if let Some(ino) = orphan
             && !self.handles.is_open(ino)
@@ -291,20 +337,22 @@ impl Vfs {
     }
 
     /// As [`mutate`](Self::mutate) for a mutation that makes the inode `ino` with a scratch file. If
-    /// it fails, the scratch file goes at once: the next new inode gets the same number.
+    /// it fails, the scratch file goes at once: the next new inode gets the same number. Both are in one
+    /// step, so that no sync makes the record durable without the file's name.
     pub(crate) fn mutate_making(
         &self,
         namespace: &mut Namespace,
         overlay: &Overlay,
         ino: Ino,
         mutation: Mutation,
+        _: &Step<'_>,
     ) -> Result<(), FsError> {
         let made = self.mutate(namespace, overlay, mutation);
         if made.is_err()
-            && let Err(error) = overlay.scratch.remove(ino)
+            && let Err(error) = overlay.disk.scratch.remove(ino)
         {
             // Recovery removes it, or the next inode's creation empties it.
-            tracing::warn!(%error, path = %overlay.scratch.path(ino).display(), "cannot remove a scratch file");
+            tracing::warn!(%error, path = %overlay.disk.scratch.path(ino).display(), "cannot remove a scratch file");
         }
         made
     }
@@ -325,7 +373,7 @@ impl Vfs {
         match self.handles.scratch(ino) {
             Some(file) => Ok(file),
             None => {
-                let opened = overlay.scratch.open_file(ino);
+                let opened = overlay.disk.scratch.open_file(ino);
                 let opened = opened.map_err(|error| FsError::io("open a scratch file", error))?;
                 Ok(Arc::new(opened))
             }
@@ -334,30 +382,63 @@ impl Vfs {
 }
 
 impl Overlay {
-    fn new(
-        session: Session,
-        journal: Journal,
-        scratch: Scratch,
-        commits: Vec<CommitRecord>,
-    ) -> Result<Self, OpenError> {
-        let (journal, scratch) = (Arc::new(journal), Arc::new(scratch));
-        let reaper = Reaper::start(journal.clone(), scratch.clone()).map_err(OpenError::Thread)?;
+    fn new(session: Session, disk: Arc<Disk>, changed: u64) -> Result<Self, OpenError> {
+        let reaper = Reaper::start(disk.clone()).map_err(OpenError::Thread)?;
+        let reserve = Reserve::hold(&session.reserve_path(), changed);
         Ok(Self {
             session,
-            journal,
-            scratch,
+            disk,
             reaper,
-            commits: Mutex::new(commits),
+            reserve,
+            commits: Mutex::default(),
+            left_open: Mutex::default(),
+            emptied: Mutex::default(),
             committing: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Appends a record, which then outlives this process, and a power loss before long.
+    pub(crate) fn append(&self, record: &Record) -> Result<(), JournalError> {
+        self.disk.append(record)?;
+        self.reaper.note_change();
+        Ok(())
+    }
+}
+
+/// The length of the path that a mutation changes, if it is one more.
+fn changed_path(namespace: &Namespace, mutation: &Mutation) -> Option<u64> {
+    let (parent, name) = match mutation {
+        Mutation::CreateFile { parent, name, .. }
+        | Mutation::CreateDir { parent, name, .. }
+        | Mutation::CreateSymlink { parent, name, .. }
+        | Mutation::Link { parent, name, .. }
+        | Mutation::Unlink { parent, name, .. }
+        | Mutation::RemoveDir { parent, name, .. } => (*parent, name.as_bytes().len()),
+        Mutation::Rename {
+            to_parent, to_name, ..
+        } => (*to_parent, to_name.as_bytes().len()),
+        Mutation::CopyUp { from, .. } => (*from, 0),
+        Mutation::SetAttributes { .. } | Mutation::Write { .. } | Mutation::Resize { .. } => {
+            return None;
+        }
+    };
+    let above = namespace.path(parent);
+    Some((above.map_or(0, |path| path.as_bytes().len()) + 1 + name) as u64)
+}
+
+pub(crate) fn sync_failed(error: SyncError) -> FsError {
+    match error {
+        SyncError::Journal(error) => journal_failed(error),
+        SyncError::Names(error) => error.into(),
+        SyncError::Bytes { path, source } => {
+            FsError::io(format!("sync the scratch file {}", path.display()), source)
+        }
     }
 }
 
 pub(crate) fn journal_failed(error: JournalError) -> FsError {
     let kind = match &error {
-        JournalError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            FsErrorKind::NoSpace
-        }
+        JournalError::Io { source, .. } => crate::error::kind_of_io(source),
         _ => FsErrorKind::Io,
     };
     FsError::caused(kind, "record a change", error)

@@ -26,7 +26,7 @@ fn what_returned_success_before_a_forced_unmount_is_committed_or_kept() {
         let written = writer.wait().out.lines().count();
         if !machine.sessions().is_empty() {
             // A file was open in the last moment: the session has what is not in the manifest.
-            machine.ok(args!["commit", &mount.session]);
+            machine.ok(args!["commit", "--accept-open", &mount.session]);
         }
         let diffs = machine
             .store_files()

@@ -176,7 +176,7 @@ fn a_commit_that_hangs_is_cancelled_by_its_user() {
 fn small_disk(machine: &Machine, name: &str) -> Option<PathBuf> {
     let at = machine.dir(name);
     let mount = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=4m,mode=700", "small"])
+        .args(["-t", "tmpfs", "-o", "size=6m,mode=700", "small"])
         .arg(&at)
         .output()
         .unwrap();

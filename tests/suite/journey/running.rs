@@ -111,7 +111,7 @@ fn a_run_tells_programs_what_it_did(machine: &Machine) {
         json!({
             "added": 1, "changed": 0, "deleted": 1, "bytes": 12,
             "uploaded_objects": 0, "uploaded_bytes": 0, "present_objects": 1, "present_bytes": 12,
-            "left_out": [], "links": [], "open": [],
+            "left_out": [], "links": [], "open": [], "accepted": [],
         })
     );
     let inspected = machine.json(args!["inspect", text(&commit["manifest"]["address"])]);

@@ -195,6 +195,7 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
     let arguments = CommitArguments {
         wait_ms: args.wait.saturating_mul(1000),
         skip_open: args.skip_open,
+        accept_open: args.accept_open,
         skip_links: args.symlinks == OutgoingLinks::Skip,
         everything: args.everything,
     };

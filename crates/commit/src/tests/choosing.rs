@@ -8,7 +8,7 @@ use attachfs_manifest::{LinkTarget, Node};
 use attachfs_store::MemoryStore;
 use tempfile::TempDir;
 
-use crate::testing::{CUT, Fs, Given, World, bytes, committed, path, tempdir, watched};
+use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, path, tempdir, watched};
 use crate::{CommitError, CommitOptions, Links, OpenFile, OutgoingLink, Step};
 
 async fn world() -> (Arc<MemoryStore>, World) {
@@ -387,6 +387,55 @@ async fn a_commit_that_waits_is_planned_again_when_a_file_changes_under_it() {
             "{step:?}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_open_at_a_kill_stops_the_commit_at_once_and_is_named() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.write("out/done", 0, b"x").unwrap();
+    fs.write("in/half", 0, b"x").unwrap();
+    for at in ["in/half", "in/a"] {
+        let handle = fs.open(at).unwrap();
+        fs.0.write(handle, 0, b"half").unwrap();
+    }
+    let copy = tempdir();
+    copy_dir(dir.path(), copy.path());
+    let fs = world.recover(copy.path());
+    // Waiting for nobody would never end.
+    let waiting = CommitOptions {
+        wait: Duration::MAX,
+        ..CommitOptions::default()
+    };
+    match committed(&world, &fs, &waiting).await {
+        Err(CommitError::LeftOpen(left)) => {
+            let paths: Vec<_> = left.into_iter().map(|file| file.path).collect();
+            assert_eq!(paths, [path("in/a"), path("in/half")]);
+        }
+        other => panic!("{other:?}"),
+    }
+    committed(&world, &fs, &only(&["out"])).await.unwrap();
+    assert_eq!(changes(&world, 1).await, ["+out/done"]);
+    let left_out = committed(&world, &fs, &skipping()).await.unwrap();
+    assert_eq!(left_out.account.open, ["in/a", "in/half"]);
+    assert_eq!(left_out.published, None);
+    let accepting = CommitOptions {
+        accept_open: true,
+        ..CommitOptions::default()
+    };
+    let accepted = committed(&world, &fs, &accepting).await.unwrap();
+    assert_eq!(accepted.account.accepted, ["in/a", "in/half"]);
+    assert_eq!(changes(&world, 2).await, ["+in/a", "+in/half"]);
+    // They are as if they had been closed, in the next process too.
+    drop(fs);
+    let fs = world.recover(copy.path());
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    let handle = fs.open("in/half").unwrap();
+    let error = committed(&world, &fs, &accepting).await.unwrap_err();
+    assert!(matches!(error, CommitError::Busy(_)), "{error}");
+    fs.0.release(handle).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use attachfs_tree::{
     AttributeChange, BaseKind, FileContent, Ino, Kind, Mutation, Namespace, Timestamp,
 };
 
-use super::directory::checked;
+use super::directory::{checked, kept_mode};
 use crate::vfs::{Overlay, now};
 use crate::{FileAttr, FsError, FsErrorKind, Invalidation, Vfs};
 
@@ -26,7 +26,7 @@ pub enum SetTime {
 pub struct SetAttr {
     /// The length of a file in bytes.
     pub size: Option<u64>,
-    /// Permission bits; setuid and setgid are dropped.
+    /// Permission bits; setuid is dropped, and setgid of what is no directory.
     pub mode: Option<u32>,
     /// Owner.
     pub uid: Option<u32>,
@@ -87,7 +87,7 @@ impl Vfs {
                     let overlay = self.writable()?;
                     let metadata = match self.handles.scratch(ino) {
                         Some(file) => file.metadata(),
-                        None => std::fs::metadata(overlay.scratch.path(ino)),
+                        None => overlay.disk.scratch.metadata(ino),
                     };
                     let metadata =
                         metadata.map_err(|error| FsError::io("look at a scratch file", error))?;
@@ -121,7 +121,7 @@ impl Vfs {
         let mut namespace = self.namespace.write();
         let time = now();
         let change = AttributeChange {
-            mode: set.mode.map(|mode| mode & 0o1777),
+            mode: set.mode.map(|mode| kept_mode(namespace.kind(ino), mode)),
             uid: set.uid,
             gid: set.gid,
             mtime: set.mtime.map(|to| match to {
@@ -188,7 +188,7 @@ impl Vfs {
     /// The room for writing: that of the scratch directory. `None` if nobody can write.
     pub fn space(&self) -> Result<Option<Space>, FsError> {
         match &self.overlay {
-            Some(overlay) => Ok(Some(overlay.scratch.space()?)),
+            Some(overlay) => Ok(Some(overlay.disk.scratch.space()?)),
             None => Ok(None),
         }
     }

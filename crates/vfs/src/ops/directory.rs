@@ -1,7 +1,7 @@
 //! opendir, readdir, mkdir, rmdir.
 
 use attachfs_manifest::Name;
-use attachfs_tree::{Attributes, DirEntry, Ino, Kind, Listing, Mutation};
+use attachfs_tree::{Attributes, DirEntry, Ino, Kind, Listing, Mutation, Namespace};
 
 use crate::vfs::now;
 use crate::{FileAttr, FsError, FsErrorKind, HandleId, Vfs};
@@ -86,7 +86,7 @@ impl Vfs {
         let name = checked(name)?;
         let mut namespace = self.namespace.write();
         let ino = namespace.next_ino();
-        let attributes = attributes(mode, owner);
+        let attributes = new_attributes(&namespace, parent, Kind::Dir, mode, owner);
         let create = Mutation::CreateDir {
             parent,
             name,
@@ -115,11 +115,34 @@ impl Vfs {
     }
 }
 
-pub(crate) fn attributes(mode: u32, (uid, gid): (u32, u32)) -> Attributes {
+/// Set-group-id: of a directory, that what is made in it gets its group.
+const SET_GROUP_ID: u32 = 0o2000;
+
+/// The permission bits that are kept of a mode: without setuid, and without setgid of what is no directory.
+pub(crate) fn kept_mode(kind: Option<Kind>, mode: u32) -> u32 {
+    match kind {
+        Some(Kind::Dir) => mode & (0o1777 | SET_GROUP_ID),
+        _ => mode & 0o1777,
+    }
+}
+
+/// The attributes of what is made in a directory. It gets the group of a directory with set-group-id, and a
+/// directory gets the bit, too.
+pub(crate) fn new_attributes(
+    namespace: &Namespace,
+    parent: Ino,
+    kind: Kind,
+    mode: u32,
+    (uid, gid): (u32, u32),
+) -> Attributes {
+    let above = namespace.attributes(parent);
+    let passes_on = above.mode.is_some_and(|mode| mode & SET_GROUP_ID != 0);
+    let mode = if passes_on { mode | SET_GROUP_ID } else { mode };
     Attributes {
-        mode: Some(mode & 0o1777),
+        mode: Some(kept_mode(Some(kind), mode)),
         uid: Some(uid),
-        gid: Some(gid),
+        // A directory that never was given a group has the mount's, which is nobody's here.
+        gid: if passes_on { above.gid } else { Some(gid) },
         ..Attributes::default()
     }
 }

@@ -1,8 +1,9 @@
 //! symlink, link, unlink, rename.
 
-use attachfs_tree::{Attributes, Ino, Mutation};
+use attachfs_tree::{Attributes, Ino, Kind, Mutation};
 
-use super::directory::checked;
+use super::directory::{checked, new_attributes};
+use crate::overlay::replacing;
 use crate::vfs::now;
 use crate::{FileAttr, FsError, FsErrorKind, Vfs};
 
@@ -16,7 +17,7 @@ impl Vfs {
         parent: Ino,
         name: &[u8],
         text: &[u8],
-        (uid, gid): (u32, u32),
+        owner: (u32, u32),
     ) -> Result<FileAttr, FsError> {
         let (overlay, _changing) = self.begin_change()?;
         if text.len() > LONGEST_TEXT {
@@ -29,9 +30,8 @@ impl Vfs {
         let mut namespace = self.namespace.write();
         let ino = namespace.next_ino();
         let attributes = Attributes {
-            uid: Some(uid),
-            gid: Some(gid),
-            ..Attributes::default()
+            mode: None,
+            ..new_attributes(&namespace, parent, Kind::Symlink, 0, owner)
         };
         let text = text.into();
         let create = Mutation::CreateSymlink {
@@ -95,6 +95,7 @@ impl Vfs {
     ) -> Result<(), FsError> {
         let (overlay, _changing) = self.begin_change()?;
         let (from_name, to_name) = (checked(from_name)?, checked(to_name)?);
+        let step = overlay.disk.step();
         let mut namespace = self.namespace.write();
         if no_replace && namespace.lookup(to_parent, to_name.as_bytes()).is_some() {
             return Err(FsErrorKind::Exists.into());
@@ -107,6 +108,9 @@ impl Vfs {
             to_name,
             time,
         };
+        if let Some(ino) = replacing(&namespace, &rename) {
+            overlay.disk.bytes_first(&step, ino);
+        }
         self.mutate(&mut namespace, overlay, rename)
     }
 }

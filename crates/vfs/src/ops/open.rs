@@ -1,11 +1,14 @@
 //! open, create, release, and the copy-up of a base file that is to be written.
 
+use std::fs::File;
 use std::time::Duration;
 
 use attachfs_tree::{FileContent, Ino, Kind, Mutation};
 
-use super::directory::{attributes, checked};
-use crate::vfs::now;
+use super::directory::{checked, new_attributes};
+use crate::handles::OpenFile;
+use crate::overlay::Record;
+use crate::vfs::{Overlay, journal_failed, now};
 use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Invalidation, Vfs};
 
 /// An opened file.
@@ -41,6 +44,7 @@ impl Vfs {
         if !changes {
             let scratch = || match &self.overlay {
                 Some(overlay) if in_scratch => overlay
+                    .disk
                     .scratch
                     .open_file(ino)
                     .map(Some)
@@ -57,7 +61,7 @@ impl Vfs {
             return Err(FsErrorKind::Stale.into());
         }
         let scratch = || {
-            let opened = overlay.scratch.open_file(ino);
+            let opened = overlay.disk.scratch.open_file(ino);
             opened
                 .map(Some)
                 .map_err(|error| FsError::io("open a scratch file", error))
@@ -65,7 +69,7 @@ impl Vfs {
         let handle = self.handles.open_file(ino, access, scratch)?;
         drop(namespace);
         if truncate && let Err(error) = self.truncate(ino, 0) {
-            self.release(handle)?;
+            self.close(handle, true)?;
             return Err(error);
         }
         Ok(Opened { handle })
@@ -75,6 +79,7 @@ impl Vfs {
     /// bytes. Does nothing if someone else did so meanwhile.
     pub(crate) fn copy_up(&self, from: Ino, keep: u64) -> Result<(), FsError> {
         let overlay = self.writable()?;
+        let step = overlay.disk.step();
         let mut namespace = self.namespace.write();
         if namespace.copied_up(from).is_some() {
             return Ok(());
@@ -89,10 +94,15 @@ impl Vfs {
         };
         namespace.check(&copy)?;
         overlay
+            .disk
             .scratch
             .create(to)
             .map_err(|error| FsError::io("create a scratch file", error))?;
-        self.mutate_making(&mut namespace, overlay, to, copy)?;
+        self.mutate_making(&mut namespace, overlay, to, copy, &step)?;
+        if keep == 0 {
+            overlay.emptied.lock().insert(to);
+        }
+        drop(step);
         let settle = self.listings_settle();
         drop(namespace);
         // The name in this call is looked up again by itself; the others must be told.
@@ -119,9 +129,10 @@ impl Vfs {
     ) -> Result<(FileAttr, Opened), FsError> {
         let (overlay, _changing) = self.begin_change()?;
         let name = checked(name)?;
+        let step = overlay.disk.step();
         let mut namespace = self.namespace.write();
         let ino = namespace.next_ino();
-        let attributes = attributes(mode, owner);
+        let attributes = new_attributes(&namespace, parent, Kind::File, mode, owner);
         let create = Mutation::CreateFile {
             parent,
             name,
@@ -131,22 +142,35 @@ impl Vfs {
         };
         namespace.check(&create)?;
         let file = overlay
+            .disk
             .scratch
             .create(ino)
             .map_err(|error| FsError::io("create a scratch file", error))?;
-        self.mutate_making(&mut namespace, overlay, ino, create)?;
-        let handle = self.handles.open_file(ino, access, || Ok(Some(file)))?;
+        self.mutate_making(&mut namespace, overlay, ino, create, &step)?;
+        let handle = self.handles.open_made(ino, access, file)?;
         let attr = self.attr_in(&namespace, ino)?;
         Ok((attr, Opened { handle }))
     }
 
     /// Closes a file. What was unlinked while it was open goes with its last handle.
     pub fn release(&self, handle: HandleId) -> Result<(), FsError> {
-        let (ino, last) = self.handles.close_file(handle)?;
+        let ended = self.has_ended();
+        // Who was cut off did not close what it wrote.
+        self.close(handle, !*ended)
+    }
+
+    /// Closes a file, and records that nobody writes to it any more unless `whole` is false.
+    fn close(&self, handle: HandleId, whole: bool) -> Result<(), FsError> {
+        let closed = self.handles.close_file(handle, |file, recorded| {
+            if let Some(overlay) = self.overlay.as_ref().filter(|_| whole) {
+                settle(overlay, file, recorded);
+            }
+        })?;
         let Some(overlay) = &self.overlay else {
             return Ok(());
         };
-        if last && self.namespace.read().link_count(ino) == 0 {
+        let ino = closed.ino;
+        if closed.last && self.namespace.read().link_count(ino) == 0 {
             let mut namespace = self.namespace.write();
             if namespace.link_count(ino) == 0 && !self.handles.is_open(ino) {
                 Self::drop_inode(&mut namespace, overlay, ino);
@@ -189,6 +213,11 @@ impl Vfs {
             FileContent::Scratch => None,
             FileContent::Mapped(mapping) => Some(mapping.size),
         };
+        let opened = || overlay.append(&Record::Opened(ino)).map_err(journal_failed);
+        self.handles.record_writing(ino, opened)?;
+        if size == 0 {
+            overlay.emptied.lock().insert(ino);
+        }
         let file = self.scratch_file(overlay, ino)?;
         let set_len = || {
             file.set_len(size)
@@ -210,13 +239,49 @@ impl Vfs {
                 time: now(),
             },
         )?;
-        if size < old_size
-            && let Err(error) = file.set_len(size)
-        {
-            // Only after the record: until then what is cut off still counts. From then on it does
-            // not, wherever it is.
-            tracing::warn!(%error, path = %overlay.scratch.path(ino).display(), "cannot shorten a scratch file");
+        drop(namespace);
+        if size < old_size {
+            self.give_back(overlay, ino, &file, size);
         }
         Ok(())
+    }
+
+    /// Gives back the room of what was cut off a mapped file. What is cut off counts as long as the
+    /// record is not durable; from then on it does not, wherever it is.
+    fn give_back(&self, overlay: &Overlay, ino: Ino, file: &File, size: u64) {
+        let kept = match file.metadata() {
+            Ok(metadata) => metadata.len() <= size,
+            Err(_) => false,
+        };
+        if kept {
+            return;
+        }
+        if let Err(error) = overlay.disk.sync() {
+            tracing::warn!(%error, "a scratch file is not shortened");
+            return;
+        }
+        let namespace = self.namespace.write();
+        // It may have grown again.
+        if let Some(FileContent::Mapped(mapping)) = namespace.content(ino)
+            && mapping.size == size
+        {
+            overlay.disk.shorten(ino, file, size);
+        }
+    }
+}
+
+/// Says of a file that nobody can write to any more what is known of it from now on.
+fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool) {
+    let ino = file.ino;
+    if overlay.emptied.lock().remove(&ino) {
+        // What it had before may be gone for good.
+        overlay.disk.bytes_too(ino);
+    }
+    let was_left = file.access.write && overlay.left_open.lock().remove(&ino);
+    if (recorded || was_left)
+        && let Err(error) = overlay.append(&Record::Closed(ino))
+    {
+        // A commit after a crash asks about it.
+        tracing::warn!(%error, %ino, "cannot record that a file was closed");
     }
 }

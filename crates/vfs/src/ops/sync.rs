@@ -1,8 +1,8 @@
 //! fsync, fsyncdir, seal.
 
 use crate::overlay::Record;
-use crate::vfs::{journal_failed, now};
-use crate::{FsError, HandleId, Vfs};
+use crate::vfs::{journal_failed, now, sync_failed};
+use crate::{FsError, FsErrorKind, HandleId, Vfs};
 
 impl Vfs {
     /// Makes an open file durable: its bytes, its scratch file's name, and the journal with all the
@@ -18,32 +18,40 @@ impl Vfs {
             scratch.sync_all()
         };
         synced.map_err(|error| FsError::io("sync a scratch file", error))?;
-        overlay.scratch.sync_names()?;
-        overlay.journal.sync().map_err(journal_failed)
+        overlay.disk.sync().map_err(sync_failed)
     }
 
     /// Makes all names durable, and the scratch files they lead to. What is in those files is
     /// `fsync`'s.
     pub fn fsyncdir(&self) -> Result<(), FsError> {
         match &self.overlay {
-            Some(overlay) => {
-                overlay.scratch.sync_names()?;
-                overlay.journal.sync().map_err(journal_failed)
-            }
+            Some(overlay) => overlay.disk.sync().map_err(sync_failed),
             None => Ok(()),
         }
     }
 
-    /// Records that the mount ended in order, durably.
+    /// Records that the mount ended in order, durably. On a full disk it takes the room that is held for
+    /// a commit.
     pub fn seal(&self) -> Result<(), FsError> {
-        if let Some(overlay) = &self.overlay {
-            overlay.scratch.sync_names()?;
-            overlay
-                .journal
-                .append(&Record::Sealed { time: now() })
-                .map_err(journal_failed)?;
-            overlay.journal.sync().map_err(journal_failed)?;
-        }
-        Ok(())
+        let Some(overlay) = &self.overlay else {
+            return Ok(());
+        };
+        let seal = || {
+            let sealed = Record::Sealed { time: now() };
+            overlay.append(&sealed).map_err(journal_failed)?;
+            overlay.disk.sync().map_err(sync_failed)
+        };
+        let sealed = match seal() {
+            Err(error) if error.kind() == FsErrorKind::NoSpace && overlay.reserve.release() => {
+                let again = seal();
+                overlay.reserve.refill();
+                again
+            }
+            sealed => sealed,
+        };
+        sealed.map_err(|error| {
+            let doing = format!("seal the session {}", overlay.session.dir().display());
+            FsError::caused(error.kind(), doing, error)
+        })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use attachfs_tree::{FileContent, Mutation};
 
-use crate::vfs::now;
+use crate::overlay::Record;
+use crate::vfs::{journal_failed, now};
 use crate::{FsError, FsErrorKind, HandleId, Vfs};
 
 impl Vfs {
@@ -21,6 +22,10 @@ impl Vfs {
             .scratch
             .as_ref()
             .ok_or(FsError::plain(FsErrorKind::BadHandle))?;
+        let opened = || overlay.append(&Record::Opened(open.ino));
+        self.handles
+            .begin_writing(&open, opened)
+            .map_err(journal_failed)?;
         let written = loop {
             match scratch.write_at(data, offset) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -36,6 +41,9 @@ impl Vfs {
             Some(FileContent::Mapped(_))
         );
         if mapped && written > 0 {
+            // Other bytes were there.
+            let step = overlay.disk.step();
+            overlay.disk.bytes_first(&step, open.ino);
             let mut namespace = self.namespace.write();
             let len = written as u64;
             let write = Mutation::Write {

@@ -1,10 +1,4 @@
-//! The journal: an append-only file of records.
-//!
-//! ```text
-//!     "attachfs journal 1\n"
-//!     | length, u32 | number, u64 | XXH3-64, u64 | payload, postcard | ...     little-endian
-//!                     0, 1, 2 ...   of the payload, seeded with the number
-//! ```
+//! The journal: an append-only file of records, as `format` says.
 //!
 //! A record is in the kernel when `append` returns, so it outlives the process; `sync` makes
 //! everything appended so far outlive a power loss, one fdatasync for all that wait. Space is
@@ -14,20 +8,16 @@
 //! that failed the kernel no longer knows what it did not write, so no later one counts.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::{DurableError, create_own_file, open_own_file, sync_dir};
+use attachfs_durable::{DurableError, Staged, open_own_file, read_own_file};
 use parking_lot::Mutex;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Record;
+use super::format::{Contents, Damage, MAGIC, Torn, encode, read};
 
-const MAGIC: &[u8] = b"attachfs journal 1\n";
-const HEADER: usize = 20;
-/// Longer than any record can be that we write: a commit's list of clean files is the longest.
-const LONGEST_RECORD: usize = 1 << 30;
 /// Reserved ahead of the end; at least half of it is kept. Room for some ten thousand deletions.
 const RESERVE: u64 = 1 << 20;
 
@@ -48,8 +38,15 @@ pub enum JournalError {
     /// The file does not begin as a journal does.
     #[error("{} is not a journal of this version of attachfs", .0.display())]
     NotAJournal(PathBuf),
-    /// A record in the middle is damaged: what follows it cannot be trusted, and nothing is dropped
-    /// silently.
+    /// The file is shorter than a journal is from its beginning on.
+    #[error("the journal {} has only {len} bytes: what it said is lost", path.display())]
+    CutOff {
+        /// The journal.
+        path: PathBuf,
+        /// Its length.
+        len: usize,
+    },
+    /// A record is damaged: what follows it cannot be trusted, and nothing is dropped silently.
     #[error("record {record} of the journal {} (at byte {offset}) is damaged", path.display())]
     Damaged {
         /// The journal.
@@ -58,16 +55,24 @@ pub enum JournalError {
         record: u64,
         /// Where it starts.
         offset: u64,
+        /// What is wrong with it.
+        #[source]
+        cause: Damage,
     },
     /// A record that `open` would not read back.
     #[error("a record of {0} bytes is too long for the journal")]
     TooLong(usize),
     /// An earlier sync failed.
-    #[error("an earlier sync of the journal failed: what it holds may not survive a power loss")]
+    #[error(
+        "an earlier sync of the session's files failed: what they hold may not survive a power loss"
+    )]
     NotDurable,
     /// An earlier failure left the journal in an unknown state.
     #[error("the journal takes no more records after an earlier failure")]
     Poisoned,
+    /// It was opened to be looked at.
+    #[error("the journal is only looked at")]
+    LookedAt,
     /// The file cannot be used, or its directory: the system refused, or it is not this user's alone.
     #[error(transparent)]
     Durable(#[from] DurableError),
@@ -77,7 +82,8 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    /// None if it is only looked at.
+    file: Option<File>,
     tail: Mutex<Tail>,
     /// Held while syncing, so that one sync serves all who wait.
     synced: Mutex<Synced>,
@@ -90,7 +96,7 @@ struct Synced {
     failed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Tail {
     end: u64,
     /// The number of the next record.
@@ -101,14 +107,17 @@ struct Tail {
 }
 
 impl Journal {
-    /// Creates an empty journal, durably.
+    /// Creates an empty journal, durably and with its first line: one that is there is never
+    /// unfinished.
     pub fn create(path: &Path) -> Result<Self, JournalError> {
-        let file = create_own_file(path)?;
-        file.write_all_at(MAGIC, 0).map_err(failed("write", path))?;
-        file.sync_all().map_err(failed("sync", path))?;
-        if let Some(dir) = path.parent() {
-            sync_dir(dir)?;
-        }
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let staged = Staged::create_in(dir)?;
+        staged
+            .file()
+            .write_all_at(MAGIC, 0)
+            .map_err(failed("write", path))?;
+        let exists = || failed("create", path)(io::ErrorKind::AlreadyExists.into());
+        let file = staged.publish_if_absent(path)?.ok_or_else(exists)?;
         Ok(Self::at_end(path, file, MAGIC.len() as u64, 0))
     }
 
@@ -123,50 +132,31 @@ impl Journal {
         tail.reserve(&file, 0);
         Self {
             path: path.to_owned(),
-            file,
+            file: Some(file),
             tail: Mutex::new(tail),
             synced: Mutex::default(),
         }
     }
 
-    /// Opens a journal and reads its records. A last record that was not written whole is cut off:
-    /// its operation never returned.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), JournalError> {
-        let mut file = open_own_file(path)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed("read", path))?;
-        if bytes.len() < MAGIC.len() && MAGIC.starts_with(&bytes) {
-            // Its process died while it created it.
-            file.write_all_at(MAGIC, 0).map_err(failed("write", path))?;
-            return Ok((Self::at_end(path, file, MAGIC.len() as u64, 0), Vec::new()));
+    /// Reads the records of a journal, and changes nothing.
+    pub fn read(path: &Path) -> Result<ReadJournal, JournalError> {
+        let bytes = read_own_file(path)?;
+        let contents = read(&bytes, path)?;
+        Ok(ReadJournal {
+            path: path.to_owned(),
+            number: contents.records.len() as u64,
+            contents,
+        })
+    }
+
+    /// A journal that takes no records.
+    pub(crate) fn looked_at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            file: None,
+            tail: Mutex::default(),
+            synced: Mutex::default(),
         }
-        let mut rest = bytes
-            .strip_prefix(MAGIC)
-            .ok_or_else(|| JournalError::NotAJournal(path.to_owned()))?;
-        let mut records = Vec::new();
-        let mut end = MAGIC.len() as u64;
-        while let Some((payload, after)) = record_at(rest, records.len() as u64) {
-            let record = postcard::from_bytes(payload).map_err(|_| JournalError::Damaged {
-                path: path.to_owned(),
-                record: records.len() as u64 + 1,
-                offset: end,
-            })?;
-            records.push(record);
-            end += (rest.len() - after.len()) as u64;
-            rest = after;
-        }
-        if contains_later_record(rest, records.len() as u64) {
-            return Err(JournalError::Damaged {
-                path: path.to_owned(),
-                record: records.len() as u64 + 1,
-                offset: end,
-            });
-        }
-        if !rest.is_empty() {
-            file.set_len(end)
-                .map_err(failed("cut off an unfinished record of", path))?;
-        }
-        Ok((Self::at_end(path, file, end, records.len() as u64), records))
     }
 
     /// Appends a record. When it returns, the record outlives this process.
@@ -175,23 +165,13 @@ impl Journal {
         if tail.poisoned {
             return Err(JournalError::Poisoned);
         }
+        let file = self.file.as_ref().ok_or(JournalError::LookedAt)?;
         let tail = &mut *tail;
-        tail.buffer.clear();
-        tail.buffer.resize(HEADER, 0);
-        let buffer = std::mem::take(&mut tail.buffer);
-        tail.buffer = postcard::to_extend(record, buffer)
-            .expect("a record is made of plain data, which postcard can always write");
-        let (header, payload) = tail.buffer.split_at_mut(HEADER);
-        if payload.len() > LONGEST_RECORD {
-            return Err(JournalError::TooLong(payload.len()));
-        }
-        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        header[4..12].copy_from_slice(&tail.number.to_le_bytes());
-        header[12..].copy_from_slice(&xxh3_64_with_seed(payload, tail.number).to_le_bytes());
+        encode(record, tail.number, &mut tail.buffer)?;
         let len = tail.buffer.len() as u64;
-        tail.reserve(&self.file, len);
-        if let Err(source) = self.file.write_all_at(&tail.buffer, tail.end) {
-            tail.poisoned = self.file.set_len(tail.end).is_err();
+        tail.reserve(file, len);
+        if let Err(source) = file.write_all_at(&tail.buffer, tail.end) {
+            tail.poisoned = file.set_len(tail.end).is_err();
             tail.reserved = tail.end;
             return Err(failed("append to", &self.path)(source));
         }
@@ -200,16 +180,35 @@ impl Journal {
         Ok(())
     }
 
+    /// How long it is. What was appended up to now ends here or before.
+    pub(crate) fn end(&self) -> u64 {
+        self.tail.lock().end
+    }
+
+    /// Whether everything up to an end is durable already.
+    pub(crate) fn is_synced(&self, end: u64) -> bool {
+        let synced = self.synced.lock();
+        !synced.failed && synced.upto >= end
+    }
+
+    /// From now on no sync counts: what a record speaks of is lost.
+    pub(crate) fn fail(&self) {
+        self.synced.lock().failed = true;
+    }
+
     /// Makes everything appended before this call durable.
     pub fn sync(&self) -> Result<(), JournalError> {
-        let wanted = self.tail.lock().end;
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let wanted = self.end();
         let mut synced = self.synced.lock();
         if synced.failed {
             return Err(JournalError::NotDurable);
         }
         if synced.upto < wanted {
-            let end = self.tail.lock().end;
-            if let Err(source) = self.file.sync_data() {
+            let end = self.end();
+            if let Err(source) = file.sync_data() {
                 synced.failed = true;
                 return Err(failed("sync", &self.path)(source));
             }
@@ -244,31 +243,38 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> JournalErro
     }
 }
 
-fn number_of(header: &[u8]) -> u64 {
-    u64::from_le_bytes(header[4..12].try_into().expect("eight bytes"))
+/// What a journal said when it was read.
+#[derive(Debug)]
+pub struct ReadJournal {
+    path: PathBuf,
+    contents: Contents,
+    /// The number of the next record.
+    number: u64,
 }
 
-/// The payload of the record with this number and what follows it, if `bytes` begin with it whole
-/// and sound.
-fn record_at(bytes: &[u8], number: u64) -> Option<(&[u8], &[u8])> {
-    let (header, rest) = bytes.split_at_checked(HEADER)?;
-    let len = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;
-    let sum = u64::from_le_bytes(header[12..].try_into().ok()?);
-    if number_of(header) != number || len == 0 || len > LONGEST_RECORD {
-        return None;
+impl ReadJournal {
+    /// Takes the records out.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.contents.records)
     }
-    let (payload, after) = rest.split_at_checked(len)?;
-    (xxh3_64_with_seed(payload, number) == sum).then_some((payload, after))
-}
 
-/// Whether a sound record of a later number starts anywhere behind a damaged one. A torn tail has
-/// none. Numbers make this quick: hardly any other bytes look like one that can be there.
-fn contains_later_record(bytes: &[u8], damaged: u64) -> bool {
-    let possible = damaged + 1..=damaged + 1 + (bytes.len() / HEADER) as u64;
-    bytes.windows(HEADER).enumerate().any(|(start, header)| {
-        let number = number_of(header);
-        possible.contains(&number) && record_at(&bytes[start..], number).is_some()
-    })
+    /// What is behind the last of them.
+    pub fn torn(&self) -> Option<Torn> {
+        self.contents.torn
+    }
+
+    /// Opens the journal for more records. A torn end is cut off: its operation never returned, or was
+    /// lost with the power.
+    pub fn go_on(&self) -> Result<Journal, JournalError> {
+        let path = &self.path;
+        let file = open_own_file(path)?;
+        if let Some(Torn { offset, len }) = self.contents.torn {
+            tracing::warn!(path = %path.display(), offset, len, "the last record of the journal is torn and is cut off");
+            file.set_len(offset)
+                .map_err(failed("cut off an unfinished record of", path))?;
+        }
+        Ok(Journal::at_end(path, file, self.contents.end, self.number))
+    }
 }
 
 #[cfg(test)]
@@ -295,63 +301,151 @@ mod tests {
         (dir, path)
     }
 
+    fn reopen(path: &Path) -> (Journal, Vec<Record>) {
+        let mut read = Journal::read(path).unwrap();
+        let records = read.take_records();
+        (read.go_on().unwrap(), records)
+    }
+
+    /// The bytes of a journal of these records, and where the last one starts.
+    fn bytes_of(records: &[Record]) -> (Vec<u8>, usize) {
+        let (_dir, path) = journal_of(records);
+        let (_before, before) = journal_of(&records[..records.len() - 1]);
+        let len = std::fs::read(before).unwrap().len();
+        (std::fs::read(path).unwrap(), len)
+    }
+
+    /// A record of at least this many bytes, without zeros in it.
+    fn long(len: usize) -> Record {
+        Record::Commit(super::super::CommitRecord::Intent {
+            generation: 1,
+            key: "k".repeat(len),
+            hash: attachfs_manifest::ContentHash::from_bytes([7; 16]),
+            clean: Vec::new(),
+        })
+    }
+
+    fn torn(bytes: &[u8]) -> Option<Torn> {
+        read(bytes, Path::new("j")).unwrap().torn
+    }
+
     #[test]
     fn records_come_back_in_order_after_reopening() {
         let (_dir, path) = journal_of(&[record(1), record(2)]);
-        let (journal, records) = Journal::open(&path).unwrap();
+        let (journal, records) = reopen(&path);
         assert_eq!(records, [record(1), record(2)]);
         journal.append(&record(3)).unwrap();
         drop(journal);
-        assert_eq!(
-            Journal::open(&path).unwrap().1,
-            [record(1), record(2), record(3)]
-        );
+        assert_eq!(reopen(&path).1, [record(1), record(2), record(3)]);
     }
 
     #[test]
     fn a_record_torn_at_any_byte_is_cut_off_and_the_others_stay() {
-        let (_dir, path) = journal_of(&[record(1), record(2_000_000)]);
-        let whole = std::fs::read(&path).unwrap();
-        let (_one, one_path) = journal_of(&[record(1)]);
-        let first_end = std::fs::read(&one_path).unwrap().len();
+        let (whole, first_end) = bytes_of(&[record(1), record(2_000_000)]);
+        let (_dir, path) = journal_of(&[]);
         for cut in first_end..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let (journal, records) = Journal::open(&path).unwrap();
+            let (journal, records) = reopen(&path);
             assert_eq!(records, [record(1)], "cut at {cut}");
             journal.append(&record(7)).unwrap();
             drop(journal);
-            assert_eq!(
-                Journal::open(&path).unwrap().1,
-                [record(1), record(7)],
-                "cut at {cut}"
-            );
+            assert_eq!(reopen(&path).1, [record(1), record(7)], "cut at {cut}");
         }
     }
 
     #[test]
-    fn damage_before_a_sound_record_is_an_error_that_names_the_record() {
-        let (_dir, path) = journal_of(&[record(1), record(2), record(3)]);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let (_one, one_path) = journal_of(&[record(1)]);
-        let second = std::fs::read(&one_path).unwrap().len();
-        bytes[second + HEADER] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        match Journal::open(&path) {
-            Err(JournalError::Damaged {
-                record: 2, offset, ..
-            }) => assert_eq!(offset, second as u64),
-            other => panic!("{other:?}"),
+    fn reading_a_torn_journal_changes_nothing() {
+        let (whole, _) = bytes_of(&[record(1), record(2)]);
+        let (_dir, path) = journal_of(&[]);
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(Journal::read(&path).unwrap().torn().is_some());
+        assert_eq!(std::fs::read(&path).unwrap(), whole[..whole.len() - 1]);
+    }
+
+    #[test]
+    fn a_wrong_bit_anywhere_in_a_whole_record_is_damage_that_names_it() {
+        let (sound, start) = bytes_of(&[record(1), record(2)]);
+        for bit in start * 8..sound.len() * 8 {
+            let mut bytes = sound.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match read(&bytes, Path::new("j")) {
+                Err(JournalError::Damaged {
+                    record: 2, offset, ..
+                }) => assert_eq!(offset, start as u64),
+                other => panic!("bit {bit}: {other:?}"),
+            }
         }
     }
 
     #[test]
-    fn another_file_is_not_taken_for_a_journal() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
-        std::fs::write(&path, b"something else").unwrap();
-        assert!(matches!(
-            Journal::open(&path),
-            Err(JournalError::NotAJournal(_))
-        ));
+    fn several_damaged_records_at_the_end_are_damage() {
+        let records: Vec<Record> = (0..8).map(record).collect();
+        let (_, start) = bytes_of(&records[..4]);
+        let (mut bytes, _) = bytes_of(&records);
+        for byte in &mut bytes[start..] {
+            *byte ^= 0x55;
+        }
+        let error = read(&bytes, Path::new("j")).unwrap_err();
+        assert!(matches!(error, JournalError::Damaged { record: 4, .. }));
+    }
+
+    #[test]
+    fn what_a_power_loss_left_unwritten_is_a_torn_tail() {
+        let (sound, start) = bytes_of(&[record(1), long(3000)]);
+        // All of the record, and more.
+        for len in [1, HEADER_LEN - 1, HEADER_LEN, 500, 9000] {
+            let mut bytes = sound[..start].to_vec();
+            bytes.resize(start + len, 0);
+            let expected = Torn {
+                offset: start as u64,
+                len: len as u64,
+            };
+            assert_eq!(torn(&bytes), Some(expected), "{len} zeros");
+        }
+        // From a block of it on.
+        for block in [512, 1024, 2560] {
+            for more in [0, 4096] {
+                let mut bytes = sound.clone();
+                bytes[block..].fill(0);
+                bytes.resize(sound.len() + more, 0);
+                assert!(torn(&bytes).is_some(), "from {block} on");
+            }
+        }
+    }
+
+    const HEADER_LEN: usize = 28;
+
+    #[test]
+    fn zeros_that_no_power_loss_leaves_are_damage() {
+        let (sound, start) = bytes_of(&[record(1), long(3000), record(3)]);
+        let (_, second) = bytes_of(&[record(1), long(3000)]);
+        assert!(second < 100 && start > 3000);
+        let zeroed = |range: std::ops::Range<usize>| {
+            let mut bytes = sound.clone();
+            bytes[range].fill(0);
+            read(&bytes, Path::new("j"))
+        };
+        // Something is behind them, or they begin where no block does.
+        zeroed(second..start).unwrap_err();
+        zeroed(1024..start).unwrap_err();
+        zeroed(start + 10..sound.len()).unwrap_err();
+        zeroed(sound.len() - 1..sound.len()).unwrap_err();
+    }
+
+    #[test]
+    fn a_journal_without_its_first_line_is_an_error_that_says_how_much_there_is() {
+        for len in [0, 5, 18] {
+            let error = read(&MAGIC[..len], Path::new("j")).unwrap_err();
+            assert!(matches!(error, JournalError::CutOff { len: said, .. } if said == len));
+        }
+        let error = read(b"something else entirely", Path::new("j")).unwrap_err();
+        assert!(matches!(error, JournalError::NotAJournal(_)));
+    }
+
+    #[test]
+    fn a_journal_is_not_made_over_another_file() {
+        let (_dir, path) = journal_of(&[record(1)]);
+        Journal::create(&path).unwrap_err();
+        assert_eq!(reopen(&path).1, [record(1)]);
     }
 }

@@ -3,16 +3,26 @@
 //! The promise: an operation that returned success is found again after the daemon died. Its
 //! record is in the journal (by `write(2)`, so in the kernel) before its reply; the bytes of a
 //! write are in the scratch file before the record that speaks of them. `fsync` makes both durable
-//! against a power loss.
+//! against a power loss, and no sync destroys what was durable before: see `disk`.
 
+mod disk;
+mod format;
 mod journal;
 mod reaper;
 mod record;
 mod recovery;
+mod reserve;
 mod scratch;
 
-pub use journal::{Journal, JournalError};
+#[cfg(test)]
+pub(crate) use disk::Done;
+pub use disk::SyncError;
+pub(crate) use disk::{Disk, Step};
+pub use format::{Damage, Torn};
+pub use journal::{Journal, JournalError, ReadJournal};
 pub(crate) use reaper::{Pin, Reaper};
 pub use record::{CleanFile, CommitRecord, Record, ScratchStamp};
-pub use recovery::{Recovered, RecoveryError, recover};
+pub(crate) use recovery::replacing;
+pub use recovery::{RecoveryError, Seen, look};
+pub(crate) use reserve::Reserve;
 pub use scratch::Scratch;

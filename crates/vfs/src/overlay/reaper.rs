@@ -1,23 +1,33 @@
-//! Removes scratch files of deleted files, after the record of the deletion is durable.
+//! Syncs by itself what nobody syncs, and removes scratch files of deleted files, after the record of
+//! the deletion is durable.
 //!
-//! Were a scratch file removed earlier, a power loss could bring back the name without the bytes.
-//! One thread collects what is to go, syncs the journal once for all of it, and removes.
+//! Were a scratch file removed earlier, a power loss could bring back the name without the bytes. And
+//! were the journal left to the kernel, it could come to the disk before bytes that [`Disk`] puts before
+//! it. One thread collects what is to go, syncs once for all of it, and removes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use attachfs_tree::Ino;
 use parking_lot::{Condvar, Mutex};
 
-use super::{Journal, JournalError, Scratch};
+use super::disk::Disk;
 
 /// How long deletions are collected before one sync serves them all.
 const COLLECT: Duration = Duration::from_millis(500);
+/// How long a change waits for a sync that nobody asks for. ext4 has the same measure (`commit=5`); the kernel would
+/// write the journal after 30 seconds.
+const LONGEST_UNSYNCED: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct Queue {
     doomed: Vec<Ino>,
+    /// When the first of them came.
+    doomed_since: Option<Instant>,
+    /// When the first change came that is not synced.
+    changed_since: Option<Instant>,
     /// While a commit reads scratch files, none of them goes.
     pins: usize,
     closing: bool,
@@ -25,10 +35,28 @@ struct Queue {
     abandoned: bool,
 }
 
+impl Queue {
+    fn may_remove(&self) -> bool {
+        !self.doomed.is_empty() && self.pins == 0
+    }
+
+    /// When there is something to do.
+    fn due(&self) -> Option<Instant> {
+        let removing = self.doomed_since.filter(|_| self.may_remove());
+        let times = [
+            removing.map(|since| since + COLLECT),
+            self.changed_since.map(|since| since + LONGEST_UNSYNCED),
+        ];
+        times.into_iter().flatten().min()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// Whether the thread knows that something changed.
+    told: AtomicBool,
 }
 
 /// Owns the thread; dropping it removes what is still to go.
@@ -43,13 +71,13 @@ pub(crate) struct Reaper {
 pub(crate) struct Pin(Arc<Shared>);
 
 impl Reaper {
-    pub(crate) fn start(journal: Arc<Journal>, scratch: Arc<Scratch>) -> std::io::Result<Self> {
+    pub(crate) fn start(disk: Arc<Disk>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new()
             .name("reaper".to_owned())
             .spawn({
                 let shared = shared.clone();
-                move || run(&shared, &journal, &scratch)
+                move || run(&shared, &disk)
             })?;
         Ok(Self {
             shared,
@@ -57,8 +85,27 @@ impl Reaper {
         })
     }
 
+    /// One that does nothing, for a session that is only looked at.
+    pub(crate) fn idle() -> Self {
+        Self {
+            shared: Arc::default(),
+            thread: None,
+        }
+    }
+
+    /// A record was appended.
+    pub(crate) fn note_change(&self) {
+        if !self.shared.told.swap(true, Ordering::AcqRel) {
+            self.shared.queue.lock().changed_since = Some(Instant::now());
+            self.shared.changed.notify_one();
+        }
+    }
+
     pub(crate) fn remove_later(&self, ino: Ino) {
-        self.shared.queue.lock().doomed.push(ino);
+        let mut queue = self.shared.queue.lock();
+        queue.doomed.push(ino);
+        queue.doomed_since.get_or_insert_with(Instant::now);
+        drop(queue);
         self.shared.changed.notify_one();
     }
 
@@ -94,22 +141,32 @@ impl Drop for Reaper {
     }
 }
 
-fn run(shared: &Shared, journal: &Journal, scratch: &Scratch) {
+fn run(shared: &Shared, disk: &Disk) {
     loop {
         let (doomed, closing) = {
             let mut queue = shared.queue.lock();
-            while !queue.closing && (queue.doomed.is_empty() || queue.pins > 0) {
-                shared.changed.wait(&mut queue);
+            while !queue.closing {
+                match queue.due() {
+                    None => shared.changed.wait(&mut queue),
+                    Some(due) if due <= Instant::now() => break,
+                    Some(due) => {
+                        shared.changed.wait_until(&mut queue, due);
+                    }
+                }
             }
-            let until = Instant::now() + COLLECT;
-            while !queue.closing && !shared.changed.wait_until(&mut queue, until).timed_out() {}
-            if queue.pins > 0 && !queue.closing {
-                continue;
-            }
-            (std::mem::take(&mut queue.doomed), queue.closing)
+            queue.changed_since = None;
+            // Before the sync: what changes from here on is told again.
+            shared.told.store(false, Ordering::Release);
+            let doomed = if queue.may_remove() || queue.closing {
+                queue.doomed_since = None;
+                std::mem::take(&mut queue.doomed)
+            } else {
+                Vec::new()
+            };
+            (doomed, queue.closing)
         };
-        if !doomed.is_empty() {
-            remove(&doomed, shared, journal, scratch);
+        if !doomed.is_empty() || (!closing && !disk.is_synced()) {
+            sync_and_remove(&doomed, shared, disk);
         }
         if closing {
             return;
@@ -117,18 +174,15 @@ fn run(shared: &Shared, journal: &Journal, scratch: &Scratch) {
     }
 }
 
-fn remove(doomed: &[Ino], shared: &Shared, journal: &Journal, scratch: &Scratch) {
-    let synced = scratch.sync_names().map_err(JournalError::from);
-    if let Err(error) = synced.and_then(|()| journal.sync()) {
+fn sync_and_remove(doomed: &[Ino], shared: &Shared, disk: &Disk) {
+    if let Err(error) = disk.sync() {
         // The scratch files stay; recovery or discard removes them.
         if !shared.queue.lock().abandoned {
-            tracing::error!(%error, files = doomed.len(), "scratch files of deleted files are kept");
+            tracing::error!(%error, files = doomed.len(), "what was written may not survive a power loss; scratch files of deleted files are kept");
         }
         return;
     }
     for &ino in doomed {
-        if let Err(error) = scratch.remove(ino) {
-            tracing::warn!(%error, path = %scratch.path(ino).display(), "cannot remove a scratch file");
-        }
+        disk.remove(ino);
     }
 }

@@ -17,6 +17,11 @@ pub enum Record {
         /// When.
         time: Timestamp,
     },
+    /// Someone who has a file open begins to write to it. The creation of a file says so by itself.
+    Opened(Ino),
+    /// Nobody has the file open for writing any more; or what it is was accepted although that was
+    /// never said.
+    Closed(Ino),
 }
 
 /// How far a commit has come. Between the two records the outcome of the manifest's PUT is unknown,

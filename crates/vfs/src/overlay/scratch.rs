@@ -1,6 +1,12 @@
 //! Scratch files: the bytes that a job wrote, one file an inode, at the offsets of the file.
+//!
+//! ```text
+//!     <scratch>/4000000000000000          one for each inode: 16 hexadecimal digits
+//!     <scratch>/aside/4000000000000001    what nothing is known of, kept for a person to look at
+//!     <scratch>/aside/4000000000000001.1
+//! ```
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,18 +17,39 @@ use attachfs_tree::Ino;
 /// alone.
 #[derive(Debug)]
 pub struct Scratch {
-    dir: OwnDir,
+    place: PathBuf,
+    /// None if it is missing, and nothing but looked at.
+    dir: Option<OwnDir>,
 }
 
 impl Scratch {
+    /// In the scratch directory: files that no record of the journal speaks of.
+    pub(crate) const ASIDE: &str = "aside";
+
     /// Uses a directory.
     pub fn new(dir: OwnDir) -> Self {
-        Self { dir }
+        Self {
+            place: dir.path().to_owned(),
+            dir: Some(dir),
+        }
+    }
+
+    /// A directory that is missing: it has no files, and none can be made.
+    pub(crate) fn missing(place: PathBuf) -> Self {
+        Self { place, dir: None }
     }
 
     /// The directory.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.place
+    }
+
+    fn held(&self) -> Result<&OwnDir, DurableError> {
+        self.dir.as_ref().ok_or_else(|| DurableError {
+            doing: "open",
+            path: self.place.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        })
     }
 
     /// The name of an inode's scratch file.
@@ -43,48 +70,90 @@ impl Scratch {
     /// A new, empty scratch file. One that is there was left by a process that died before it
     /// recorded it, and is removed; what is written never goes into something that was there.
     pub fn create(&self, ino: Ino) -> io::Result<File> {
+        let dir = self.held().map_err(|error| error.source)?;
         let name = Self::name(ino);
-        let mut created = self.dir.create_file(&name);
+        let mut created = dir.create_file(&name);
         if let Err(error) = &created
             && error.kind() == io::ErrorKind::AlreadyExists
         {
             self.remove(ino)?;
-            created = self.dir.create_file(&name);
+            created = dir.create_file(&name);
         }
         created.map_err(|error| error.source)
     }
 
     /// Opens a scratch file for reading and writing.
     pub fn open_file(&self, ino: Ino) -> io::Result<File> {
-        let opened = self.dir.open_file_to_write(&Self::name(ino));
+        let opened = self
+            .held()
+            .and_then(|dir| dir.open_file_to_write(&Self::name(ino)));
         opened.map_err(|error| error.source)
     }
 
     /// Opens a scratch file for reading.
     pub fn open_to_read(&self, ino: Ino) -> io::Result<File> {
-        let opened = self.dir.open_file(&Self::name(ino));
+        let opened = self.held().and_then(|dir| dir.open_file(&Self::name(ino)));
         opened.map_err(|error| error.source)
+    }
+
+    /// How a scratch file is: a file of this user's alone.
+    pub(crate) fn metadata(&self, ino: Ino) -> io::Result<Metadata> {
+        self.open_to_read(ino)?.metadata()
     }
 
     /// Removes a scratch file; that there is none is fine.
     pub fn remove(&self, ino: Ino) -> io::Result<()> {
-        let removed = self.dir.remove_file(&Self::name(ino));
+        let removed = self
+            .held()
+            .and_then(|dir| dir.remove_file(&Self::name(ino)));
         removed.map_err(|error| error.source)
     }
 
     /// Makes the names of new scratch files durable.
     pub fn sync_names(&self) -> Result<(), DurableError> {
-        self.dir.sync()
+        self.held()?.sync()
     }
 
     /// The room for more.
     pub fn space(&self) -> Result<Space, DurableError> {
-        self.dir.space()
+        self.held()?.space()
+    }
+
+    /// Where [`set_aside`](Self::set_aside) puts files.
+    pub fn aside(&self) -> PathBuf {
+        self.place.join(Self::ASIDE)
+    }
+
+    /// Moves a scratch file out of the way, durably, and says where it is now.
+    pub(crate) fn set_aside(&self, ino: Ino) -> Result<PathBuf, DurableError> {
+        let dir = self.held()?;
+        let aside = dir.make_dir(Self::ASIDE)?;
+        let name = Self::name(ino);
+        let to = free_name(&aside, &name)?;
+        dir.rename_into(&name, &aside, &to)?;
+        aside.sync()?;
+        dir.sync()?;
+        Ok(aside.path().join(to))
+    }
+
+    /// How many files were set aside.
+    pub fn count_aside(&self) -> io::Result<u64> {
+        let Some(dir) = &self.dir else {
+            return Ok(0);
+        };
+        match dir.dir(Self::ASIDE).and_then(|aside| aside.names()) {
+            Ok(names) => Ok(names.len() as u64),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error.source),
+        }
     }
 
     /// The inodes that have a scratch file. Files with other names are not this session's.
     pub fn inodes(&self) -> io::Result<Vec<Ino>> {
-        let names = self.dir.names().map_err(|error| error.source)?;
+        let Some(dir) = &self.dir else {
+            return Ok(Vec::new());
+        };
+        let names = dir.names().map_err(|error| error.source)?;
         let mut inodes = Vec::new();
         for name in names.iter().filter_map(|name| name.to_str()) {
             if Self::is_name(name)
@@ -95,4 +164,15 @@ impl Scratch {
         }
         Ok(inodes)
     }
+}
+
+/// This name, or the first with a number behind it that nothing has. One process has the directory.
+fn free_name(dir: &OwnDir, name: &str) -> Result<String, DurableError> {
+    let mut free = name.to_owned();
+    let mut number = 0;
+    while dir.kind(free.as_ref())?.is_some() {
+        number += 1;
+        free = format!("{name}.{number}");
+    }
+    Ok(free)
 }

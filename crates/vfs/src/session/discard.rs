@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use attachfs_durable::{Kind, OwnDir, is_staged_name};
 
 use super::{
-    ASIDE, BASE, COMMITS, DESCRIPTION, JOURNAL, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET,
-    SessionError, WORK,
+    BASE, COMMITS, DESCRIPTION, JOURNAL, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET, SessionError,
+    WORK,
 };
 use crate::overlay::Scratch;
 
@@ -68,7 +68,7 @@ impl Layout {
                 let of = |ending| name.strip_suffix(ending).is_some_and(is_number);
                 of(".manifest") || of(".total")
             }
-            Self::Scratch if name == ASIDE => return Some(Known::Dir(Self::Aside)),
+            Self::Scratch if name == Scratch::ASIDE => return Some(Known::Dir(Self::Aside)),
             Self::Work | Self::Scratch => Scratch::is_name(name),
             Self::Aside => match name.split_once('.') {
                 Some((name, number)) => Scratch::is_name(name) && is_number(number),

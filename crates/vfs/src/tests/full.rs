@@ -1,5 +1,7 @@
 //! A full disk: the writer is told, everything before is sound, and deleting works.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -58,7 +60,7 @@ fn fill(kernel: &crate::testing::Kernel, at: &str) -> u64 {
 
 #[test]
 fn a_full_disk_is_told_to_the_writer_and_harms_nothing() {
-    let Some(disk) = SmallDisk::new(c"size=4m") else {
+    let Some(disk) = SmallDisk::new(c"size=8m") else {
         return;
     };
     let world = world();
@@ -90,7 +92,7 @@ fn a_full_disk_is_told_to_the_writer_and_harms_nothing() {
 
 #[test]
 fn a_file_that_could_not_be_recorded_leaves_nothing_that_its_successor_could_lose() {
-    let Some(disk) = SmallDisk::new(c"size=4m") else {
+    let Some(disk) = SmallDisk::new(c"size=8m") else {
         return;
     };
     // The journal has a disk of its own, which gets full; scratch files have room.
@@ -135,4 +137,50 @@ fn a_file_that_could_not_be_recorded_leaves_nothing_that_its_successor_could_los
     let kernel = world.recover(&dir).unwrap();
     assert_eq!(kernel.cat("next"), b"has the number of what failed");
     assert_eq!(kernel.cat("a"), bytes(2500));
+}
+
+#[test]
+fn a_full_disk_has_room_for_a_commit_and_for_the_end() {
+    let Some(disk) = SmallDisk::new(c"size=8m") else {
+        return;
+    };
+    let world = world();
+    let dir = disk.path().join("session");
+    let kernel = world.create(&dir);
+    fill(&kernel, "large");
+    let write = |len: usize| fs::write(dir.join("commits/total"), vec![1; len]);
+    assert_eq!(write(1).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert!(kernel.vfs.release_reserve());
+    write(1 << 20).unwrap();
+    kernel.vfs.refill_reserve();
+    fill(&kernel, "more");
+    // Records take what was reserved for them.
+    while kernel.chmod("a", 0o600).is_ok() {}
+    kernel.vfs.seal().unwrap();
+}
+
+#[test]
+fn a_session_that_cannot_be_sealed_says_why() {
+    let Some(disk) = SmallDisk::new(c"size=8m") else {
+        return;
+    };
+    let world = world();
+    let dir = disk.path().join("session");
+    let kernel = world.create(&dir);
+    kernel.vfs.release_reserve();
+    kernel.put("small", b"x");
+    fill(&kernel, "large");
+    while kernel.chmod("a", 0o600).is_ok() {}
+    // That it is open for writing again is the shortest of records.
+    let write = || {
+        let handle = kernel.open("small", READ_WRITE, false).unwrap();
+        let written = kernel.write(handle, 0, b"x");
+        kernel.close(handle);
+        written
+    };
+    while write().is_ok() {}
+    let error = kernel.vfs.seal().unwrap_err();
+    assert_eq!(error.kind(), FsErrorKind::NoSpace);
+    let doing = format!("seal the session {}", dir.display());
+    assert!(error.to_string().starts_with(&doing), "{error}");
 }

@@ -1,15 +1,16 @@
 //! What is found again after the process died, and what is refused rather than guessed.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use attachfs_tree::Ino;
 
 use super::writing::scratch_files;
 use crate::overlay::{JournalError, RecoveryError};
 use crate::testing::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
-use crate::{OpenError, SetAttr};
+use crate::{FsErrorKind, OpenError, SetAttr};
 
 fn world() -> World {
     World::new(&[
@@ -18,26 +19,40 @@ fn world() -> World {
     ])
 }
 
-/// Operations that each append one record.
-fn steps() -> Vec<fn(&Kernel)> {
+type Operation = fn(&Kernel);
+
+/// Operations, each with which of the records that it appends makes it seen.
+fn steps() -> Vec<(usize, Operation)> {
     vec![
-        |kernel| kernel.mkdir("new").unwrap(),
-        |kernel| kernel.put("new/f", b"12345"),
-        |kernel| {
+        (1, |kernel| kernel.mkdir("new").unwrap()),
+        (1, |kernel| kernel.put("new/f", b"12345")),
+        (1, |kernel| {
             let handle = kernel.open("a", READ_WRITE, false).unwrap();
             kernel.close(handle);
-        },
-        |kernel| kernel.patch("a", 990, &[7; 20]),
-        |kernel| kernel.truncate("a", 2000).map(drop).unwrap(),
-        |kernel| kernel.truncate("a", 3000).map(drop).unwrap(),
-        |kernel| kernel.symlink("new/l", "f").unwrap(),
-        |kernel| kernel.rename("d", "new/d").unwrap(),
-        |kernel| kernel.link("new/f", "second").unwrap(),
-        |kernel| kernel.chmod("new/d/b", 0o755).map(drop).unwrap(),
-        |kernel| kernel.unlink("new/f").unwrap(),
-        |kernel| kernel.unlink("new/d/b").unwrap(),
-        |kernel| kernel.rmdir("new/d").unwrap(),
+        }),
+        (2, |kernel| kernel.patch("a", 990, &[7; 20])),
+        (1, |kernel| kernel.truncate("a", 2000).map(drop).unwrap()),
+        (1, |kernel| kernel.truncate("a", 3000).map(drop).unwrap()),
+        (1, |kernel| kernel.symlink("new/l", "f").unwrap()),
+        (1, |kernel| kernel.rename("d", "new/d").unwrap()),
+        (1, |kernel| kernel.link("new/f", "second").unwrap()),
+        (1, |kernel| {
+            kernel.chmod("new/d/b", 0o755).map(drop).unwrap();
+        }),
+        (1, |kernel| kernel.unlink("new/f").unwrap()),
+        (1, |kernel| kernel.unlink("new/d/b").unwrap()),
+        (1, |kernel| kernel.rmdir("new/d").unwrap()),
     ]
+}
+
+/// Where each record of a journal ends, after where its first line does.
+fn record_ends(journal: &[u8]) -> Vec<u64> {
+    let mut ends = vec![b"attachfs journal 2\n".len()];
+    while let Some(&at) = ends.last().filter(|&&at| at < journal.len()) {
+        let len = u32::from_le_bytes(journal[at..at + 4].try_into().unwrap());
+        ends.push(at + 28 + len as usize + 1);
+    }
+    ends.into_iter().map(|end| end as u64).collect()
 }
 
 #[test]
@@ -45,16 +60,16 @@ fn a_journal_cut_anywhere_is_a_prefix_of_the_operations() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     let journal = dir.path().join("journal");
-    let len = || fs::metadata(&journal).unwrap().len();
-    let mut prefixes = vec![(len(), kernel.dump(), tempdir())];
-    for step in steps() {
+    let ends = || record_ends(&fs::read(&journal).unwrap());
+    let mut prefixes = vec![(ends()[0], kernel.dump(), tempdir())];
+    for (seen_by, step) in steps() {
+        let before = ends().len();
         step(&kernel);
         let scratch = tempdir();
         copy_dir(&dir.path().join("scratch"), scratch.path());
-        prefixes.push((len(), kernel.dump(), scratch));
+        prefixes.push((ends()[before - 1 + seen_by], kernel.dump(), scratch));
     }
-    let ends: Vec<u64> = prefixes.iter().map(|prefix| prefix.0).collect();
-    assert!(ends.is_sorted_by(|a, b| a < b), "one record each: {ends:?}");
+    let ends = ends();
     let whole = fs::read(&journal).unwrap();
     for cut in ends[0]..=whole.len() as u64 {
         if cut % 7 != 0 && !ends.contains(&cut) {
@@ -117,22 +132,84 @@ fn what_was_unlinked_and_open_goes_with_its_process() {
     assert_eq!(scratch_files(dir.path()), 2);
 }
 
+/// Everything in a directory, with its bytes.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+            found.insert(path, Vec::new());
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
 #[test]
-fn scratch_files_that_no_record_speaks_of_are_removed_and_foreign_files_stay() {
+fn scratch_files_that_no_record_speaks_of_are_set_aside_and_foreign_files_stay() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.put("f", b"x");
     drop(kernel);
     let scratch = dir.path().join("scratch");
-    let unrecorded = scratch.join(format!("{:016x}", (1_u64 << 62) + 1));
-    fs::write(&unrecorded, "died before its record").unwrap();
+    let name = format!("{:016x}", (1_u64 << 62) + 1);
     for foreign in ["abc", "README", "00", "400000000000000A"] {
         fs::write(scratch.join(foreign), "mine").unwrap();
     }
-    let kernel = world.recover(dir.path()).unwrap();
-    assert!(!unrecorded.exists());
-    assert_eq!(scratch_files(dir.path()), 1 + 4);
-    assert_eq!(kernel.cat("f"), b"x");
+    for (number, aside) in [(0, name.clone()), (1, format!("{name}.1"))] {
+        fs::write(scratch.join(&name), "died before its record").unwrap();
+        let kernel = world.recover(dir.path()).unwrap();
+        assert!(!scratch.join(&name).exists());
+        let aside = scratch.join("aside").join(aside);
+        assert_eq!(fs::read(aside).unwrap(), b"died before its record");
+        let told = kernel.vfs.set_aside().unwrap();
+        assert_eq!(told, (number + 1, scratch.join("aside")));
+        assert_eq!(kernel.cat("f"), b"x");
+    }
+    assert_eq!(scratch_files(dir.path()), 1 + 4 + 1);
+}
+
+#[test]
+fn looking_at_a_session_changes_nothing() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("f", b"x");
+    kernel.put("gone", b"y");
+    kernel.patch("a", 10, b"z");
+    let before = kernel.dump();
+    let ino = kernel.stat("gone").unwrap().ino;
+    kernel.unlink("gone").unwrap();
+    drop(kernel);
+    // Killed before the reaper came, with an unrecorded file and a torn record.
+    let scratch = dir.path().join("scratch");
+    let left = [ino.raw(), (1 << 62) + 100].map(|ino| scratch.join(format!("{ino:016x}")));
+    for path in &left {
+        fs::write(path, "y").unwrap();
+    }
+    let journal = dir.path().join("journal");
+    let mut torn = fs::read(&journal).unwrap();
+    torn.extend([1; 7]);
+    fs::write(&journal, torn).unwrap();
+    let found = files(dir.path());
+
+    let kernel = world.look(dir.path()).unwrap();
+    let mut shown = kernel.dump();
+    shown.insert("gone".to_owned(), before["gone"].clone());
+    assert_eq!(shown, before);
+    assert_eq!(kernel.mkdir("d2"), Err(FsErrorKind::Ended));
+    drop(kernel);
+    assert_eq!(files(dir.path()), found);
+
+    drop(world.recover(dir.path()).unwrap());
+    assert!(!left[0].exists(), "a record says that it was deleted");
+    assert!(!left[1].exists() && scratch.join("aside").exists());
+
+    fs::remove_dir_all(&scratch).unwrap();
+    world.look(dir.path()).unwrap_err();
+    assert!(!scratch.exists());
 }
 
 fn refused(world: &World, dir: &Path) -> RecoveryError {
@@ -162,9 +239,10 @@ fn a_damaged_record_is_named_and_nothing_is_deleted() {
         fs::write(&journal, bytes).unwrap();
         match refused(&world, dir.path()) {
             RecoveryError::Journal(JournalError::Damaged {
-                record: 2,
+                record: 3,
                 offset: named,
                 path,
+                ..
             }) => assert_eq!((named, path), (at, journal.clone())),
             other => panic!("{other:?}"),
         }
@@ -183,7 +261,7 @@ fn a_record_that_does_not_apply_is_named_and_nothing_is_deleted() {
     drop(kernel);
     let other = World::new(&[("a", Given::File(bytes(2500)))]);
     match refused(&other, dir.path()) {
-        RecoveryError::Mutation { record: 2, .. } => {}
+        RecoveryError::Mutation { record: 3, .. } => {}
         other => panic!("{other:?}"),
     }
 }
@@ -216,13 +294,6 @@ fn a_lost_journal_is_an_error_only_if_something_was_written() {
     let journal = dir.path().join("journal");
     let kernel = world.create(dir.path());
     drop(kernel);
-    for torn in ["", "attachfs jour"] {
-        fs::write(&journal, torn).unwrap();
-        let kernel = world.recover(dir.path()).unwrap();
-        kernel.mkdir("x").unwrap();
-        drop(kernel);
-        assert!(world.recover(dir.path()).unwrap().stat("x").is_ok());
-    }
     fs::remove_file(&journal).unwrap();
     let kernel = world.recover(dir.path()).unwrap();
     kernel.put("f", b"x");
@@ -233,6 +304,33 @@ fn a_lost_journal_is_an_error_only_if_something_was_written() {
         other => panic!("{other:?}"),
     }
     assert!(!journal.exists());
+}
+
+#[test]
+fn a_journal_that_was_cut_off_is_refused_and_nothing_is_deleted() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.mkdir("x").unwrap();
+    for scratch in [0, 1] {
+        for len in [0, 5, 18] {
+            let copy = tempdir();
+            copy_dir(dir.path(), copy.path());
+            let journal = copy.path().join("journal");
+            let whole = fs::read(&journal).unwrap();
+            fs::write(&journal, &whole[..len]).unwrap();
+            assert_eq!(scratch_files(copy.path()), scratch);
+            match refused(&world, copy.path()) {
+                RecoveryError::Journal(JournalError::CutOff { path, len: said }) => {
+                    assert_eq!((path, said), (journal.clone(), len));
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(fs::read(&journal).unwrap(), whole[..len]);
+        }
+        if scratch == 0 {
+            kernel.put("f", b"x");
+        }
+    }
 }
 
 #[test]

@@ -72,7 +72,14 @@ fn what_a_session_holds_is_for_its_owner_only() {
         assert_eq!(mode(part), 0o700, "{part}");
     }
     let scratch = format!("scratch/{:016x}", ino.raw());
-    for part in ["session.json", "base/0", "journal", "lock", &scratch] {
+    for part in [
+        "session.json",
+        "base/0",
+        "journal",
+        "reserve",
+        "lock",
+        &scratch,
+    ] {
         assert_eq!(mode(part), 0o600, "{part}");
     }
 }

@@ -1,0 +1,120 @@
+//! Files that someone had open for writing when the process of their session ended.
+
+use std::fs;
+
+use attachfs_tree::Ino;
+
+use crate::testing::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
+
+fn world() -> World {
+    World::new(&[
+        ("a", Given::File(bytes(2500))),
+        ("b", Given::File(bytes(10))),
+    ])
+}
+
+/// The names of what was left open.
+fn left(kernel: &Kernel) -> Vec<String> {
+    let frozen = kernel.vfs.freeze().unwrap();
+    let names = frozen.left_open().iter();
+    let mut names: Vec<_> = names.map(|&ino| kernel.vfs.describe(ino)).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_was_written_and_not_closed_is_known_after_a_kill() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("closed", b"1");
+    kernel.put("again", b"1");
+    kernel.put("twice", b"1");
+    kernel.patch("b", 0, b"1");
+    let half = kernel.create("half").unwrap();
+    kernel.write(half, 0, b"half of").unwrap();
+    kernel.create("empty").unwrap();
+    let again = kernel.open("again", READ_WRITE, false).unwrap();
+    kernel.write(again, 0, b"2").unwrap();
+    kernel.open("closed", READ_WRITE, false).unwrap();
+    let input = kernel.open("a", READ_WRITE, false).unwrap();
+    kernel.write(input, 5, b"part").unwrap();
+    let emptied = kernel.open("b", READ_WRITE, true).unwrap();
+    // Of two who have it open one closes it.
+    let first = kernel.open("twice", READ_WRITE, false).unwrap();
+    let second = kernel.open("twice", READ_WRITE, false).unwrap();
+    kernel.write(first, 0, b"2").unwrap();
+    kernel.close(first);
+    let gone = kernel.create("gone").unwrap();
+    kernel.unlink("gone").unwrap();
+    let (_copy, recovered) = world.after_kill(dir.path());
+    let open = ["a", "again", "b", "empty", "half", "twice"];
+    assert_eq!(left(&recovered), open);
+    for handle in [half, again, input, emptied, second, gone] {
+        kernel.close(handle);
+    }
+    assert!(left(&kernel).is_empty());
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(left(&recovered), ["empty"]);
+}
+
+#[test]
+fn a_file_stays_left_open_until_it_is_closed_again_deleted_or_accepted() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    for name in ["closed", "deleted", "accepted", "read", "replaced"] {
+        kernel.create(name).unwrap();
+    }
+    kernel.vfs.end_writing();
+    kernel.vfs.close_all().unwrap();
+    kernel.vfs.seal().unwrap();
+    drop(kernel);
+    let kernel = world.recover(dir.path()).unwrap();
+    assert_eq!(left(&kernel).len(), 5, "those who wrote were cut off");
+    let handle = kernel.open("closed", READ_WRITE, false).unwrap();
+    assert_eq!(left(&kernel).len(), 5);
+    kernel.close(handle);
+    let handle = kernel.open("read", READ, false).unwrap();
+    kernel.close(handle);
+    kernel.unlink("deleted").unwrap();
+    kernel.put("new", b"whole");
+    kernel.rename("new", "replaced").unwrap();
+    kernel
+        .vfs
+        .accept(&[kernel.stat("accepted").unwrap().ino])
+        .unwrap();
+    drop(kernel);
+    let kernel = world.recover(dir.path()).unwrap();
+    assert_eq!(left(&kernel), ["read"]);
+}
+
+#[test]
+fn what_the_kernel_did_not_say_was_closed_before_a_mount_ended_in_order_is_whole() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let handle = kernel.create("f").unwrap();
+    kernel.write(handle, 0, b"whole").unwrap();
+    kernel.vfs.close_all().unwrap();
+    kernel.vfs.seal().unwrap();
+    drop(kernel);
+    assert!(left(&world.recover(dir.path()).unwrap()).is_empty());
+}
+
+#[test]
+fn an_input_whose_last_bytes_went_with_the_power_is_one_of_which_nobody_knows() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.patch("a", 2000, &[7; 600]);
+    let ino: Ino = kernel.stat("a").unwrap().ino;
+    drop(kernel);
+    let scratch = dir.path().join(format!("scratch/{:016x}", ino.raw()));
+    let file = fs::File::options().write(true).open(&scratch).unwrap();
+    file.set_len(2100).unwrap();
+    assert_eq!(left(&world.look(dir.path()).unwrap()), ["a"]);
+    assert_eq!(file.metadata().unwrap().len(), 2100);
+    let kernel = world.recover(dir.path()).unwrap();
+    assert_eq!(left(&kernel), ["a"]);
+    let mut expected = bytes(2000);
+    expected.extend([7; 100]);
+    expected.extend([0; 500]);
+    assert_eq!(kernel.cat("a"), expected);
+}
