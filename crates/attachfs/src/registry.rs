@@ -58,7 +58,7 @@ pub fn sessions(places: &Places) -> Result<Vec<Result<Found, Error>>, Error> {
         // All at once, so that one disk that does not answer costs as much time as many.
         let look = match &link {
             Some(_) => Look::Asked(ask(&path)),
-            None => Look::Done(look(&path)),
+            None => Look::Done(Box::new(look(&path))),
         };
         looking.push((path, id, link, look));
     }
@@ -125,7 +125,7 @@ fn is_absence(error: &Error) -> bool {
 
 /// A look at a session.
 enum Look {
-    Done(Result<Found, Error>),
+    Done(Box<Result<Found, Error>>),
     /// On a thread of its own.
     Asked(io::Result<Receiver<Result<Found, Error>>>),
 }
@@ -139,7 +139,7 @@ impl Look {
             source,
         };
         match self {
-            Self::Done(found) => found,
+            Self::Done(found) => *found,
             Self::Asked(asked) => {
                 let patience = deadline.saturating_duration_since(Instant::now());
                 match asked.map_err(failed)?.recv_timeout(patience) {
