@@ -66,8 +66,8 @@ pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;
 pub use registry::{Found, SessionState, find, sessions};
 pub use remote::{
-    ChangedLine, CommitArguments, CommitReport, DiffReport, Fetched, PublishedManifest,
-    StatusReport,
+    ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched,
+    PublishedManifest, StatusReport, UnmountArguments,
 };
 pub use run::{Ran, RunError, RunRequest, run};
 pub use snapshot::{

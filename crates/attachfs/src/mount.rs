@@ -18,7 +18,7 @@ use crate::index::{ground, ground_of};
 use crate::live::{Live, fetcher};
 use crate::manifests::ManifestBytes;
 use crate::registry::{register, unregister};
-use crate::remote::{CommitArguments, CommitReport, Fetched, StatusReport};
+use crate::remote::{CommitArguments, CommitReport, Fetched, StatusReport, UnmountArguments};
 use crate::session::{UnmountReport, detach_dead};
 use crate::store::OpenStore;
 use crate::{Error, Places};
@@ -415,6 +415,7 @@ impl Active {
     pub(crate) async fn unmount_and_commit(
         self: &Arc<Self>,
         detach: bool,
+        arguments: UnmountArguments,
         observer: &dyn Observer,
     ) -> Result<UnmountReport, Error> {
         let mut ended = self.ended.lock().await;
@@ -430,8 +431,11 @@ impl Active {
             commit: None,
             commit_failure: None,
         };
-        if self.live.meta.commit_on_unmount {
-            let arguments = CommitArguments::default();
+        let is_default = self.live.meta.commit_on_unmount;
+        let commit = arguments
+            .commit
+            .or_else(|| is_default.then(CommitArguments::default));
+        if let Some(arguments) = commit {
             match self.live.commit(&arguments, observer).await {
                 Ok(commit) => {
                     let left = commit.account.left_out.len() + commit.account.open.len();
@@ -446,7 +450,7 @@ impl Active {
             }
         }
         // What nothing was written to, or is all in the store, is not needed any more.
-        ended.done = report.uncommitted == 0 && report.commit_failure.is_none();
+        ended.done = !arguments.keep && report.uncommitted == 0 && report.commit_failure.is_none();
         report.kept = !ended.done;
         Ok(report)
     }

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use attachfs_commit::{CommitError, Observer};
+use attachfs_store::ManifestKey;
 use attachfs_transfer::{Cancelled, Phase, ProgressEvent};
 use attachfs_tree::LayerOptions;
 use attachfs_vfs::{Counters, SessionId};
@@ -36,6 +37,10 @@ pub struct RunRequest {
     pub store: OpenStore,
     /// This machine.
     pub places: Places,
+    /// Where the manifest of what was committed is put, too.
+    pub publish: Option<ManifestKey>,
+    /// The file that gets the manifest's bytes.
+    pub output: Option<PathBuf>,
     /// The limit that the command has.
     pub open_files: OpenFiles,
 }
@@ -91,6 +96,8 @@ pub async fn run(
         owner,
         store,
         places,
+        publish,
+        output,
         open_files,
     } = request;
     let Some((program, arguments)) = command.split_first() else {
@@ -167,7 +174,10 @@ pub async fn run(
         commit: None,
     };
     if status.success() {
-        let arguments = CommitArguments::default();
+        let arguments = CommitArguments {
+            publish,
+            ..CommitArguments::default()
+        };
         let committed = tokio::select! {
             committed = mount.commit(&arguments, observer) => committed,
             // A commit may be interrupted anywhere.
@@ -177,6 +187,12 @@ pub async fn run(
             }
         };
         let report = committed.map_err(failed)?;
+        if let (Some(output), Some(manifest)) = (&output, &report.manifest) {
+            // Before the session goes.
+            let bytes = crate::session::committed_bytes(mount.session_dir(), manifest);
+            let written = bytes.and_then(|bytes| crate::write_manifest(output, &bytes));
+            written.map_err(failed)?;
+        }
         if !report.account.is_partial() {
             mount.mark_done().await;
             ran.kept = false;

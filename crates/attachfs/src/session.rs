@@ -1,5 +1,6 @@
 //! Verbs on a session, whether a process has it or not.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
@@ -9,10 +10,13 @@ use attachfs_vfs::{Session, SessionMeta, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::control::ask;
+use crate::control::{ask, value};
 use crate::live::Live;
 use crate::registry::{Found, SessionState, unregister};
-use crate::remote::{CommitArguments, CommitReport, DiffReport, StatusReport};
+use crate::remote::{
+    CommitArguments, CommitReport, DiffArguments, DiffReport, PublishedManifest, StatusReport,
+    UnmountArguments,
+};
 use crate::store::open_store;
 use crate::{Error, Places};
 
@@ -62,6 +66,7 @@ fn left_read_only(found: &Found) -> StatusReport {
         uncommitted: 0,
         open: Vec::new(),
         commits: 0,
+        committed: Vec::new(),
         commit_unfinished: false,
         counters: None,
         fetched: None,
@@ -73,21 +78,45 @@ pub async fn diff(
     found: &Found,
     places: &Places,
     access: &S3Access,
+    how: DiffArguments,
     observer: &dyn Observer,
 ) -> Result<DiffReport, Error> {
     match state(found).await? {
         SessionState::InUse => {
-            ask(
-                found,
-                Request::Diff {
-                    options: Value::Null,
-                },
-                Some(observer),
-            )
-            .await
+            let options = value(&how)?;
+            ask(found, Request::Diff { options }, Some(observer)).await
         }
-        SessionState::Left => open(found, places, access).await?.diff(observer).await,
+        SessionState::Left => {
+            let live = open(found, places, access).await?;
+            live.diff(how, observer).await
+        }
     }
+}
+
+/// The bytes of a manifest that a session published, as they are kept in it.
+pub fn committed_bytes(dir: &Path, manifest: &PublishedManifest) -> Result<Vec<u8>, Error> {
+    let hash = manifest.hash.parse().map_err(|error| {
+        Error::Usage(format!(
+            "the hash of a manifest, {}: {error}",
+            manifest.hash
+        ))
+    })?;
+    Ok(Session::read_commit(dir, manifest.generation, hash)?)
+}
+
+/// Deletes a session that nobody has and all of which is committed; says whether it did.
+pub async fn discard_committed(
+    found: &Found,
+    places: &Places,
+    access: &S3Access,
+) -> Result<bool, Error> {
+    let live = open(found, places, access).await?;
+    if live.status(false).await?.uncommitted > 0 {
+        return Ok(false);
+    }
+    live.vfs.discard()?;
+    unregister(places, &found.meta.id);
+    Ok(true)
 }
 
 /// Commits a session. It stays until it is discarded; committing it again publishes what changed
@@ -101,8 +130,7 @@ pub async fn commit(
 ) -> Result<CommitReport, Error> {
     match state(found).await? {
         SessionState::InUse => {
-            let options = serde_json::to_value(arguments);
-            let options = options.map_err(|error| Error::Usage(error.to_string()))?;
+            let options = value(arguments)?;
             ask(found, Request::Commit { options }, Some(observer)).await
         }
         SessionState::Left => {
@@ -132,17 +160,19 @@ pub struct UnmountReport {
     pub commit_failure: Option<Failure>,
 }
 
-/// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
-/// someone uses the mount. Goes on to its end whatever `observer` says.
+/// Unmounts a session: waits, seals, and commits if it was mounted so or `arguments` say so. `detach`
+/// does so even if someone uses the mount. Goes on to its end whatever `observer` says. Where the
+/// process had died, nothing is committed.
 pub async fn unmount(
     found: &Found,
     detach: bool,
+    arguments: &UnmountArguments,
     observer: &dyn Observer,
 ) -> Result<UnmountReport, Error> {
-    match try_unmount(found, detach, observer).await {
+    match try_unmount(found, detach, arguments, observer).await {
         // A process that was killed a moment ago may still have had its socket: look again.
         Err(Error::Control(ControlError::Closed | ControlError::Connection(_))) => {
-            try_unmount(found, detach, observer).await
+            try_unmount(found, detach, arguments, observer).await
         }
         result => result,
     }
@@ -151,11 +181,12 @@ pub async fn unmount(
 async fn try_unmount(
     found: &Found,
     detach: bool,
+    arguments: &UnmountArguments,
     observer: &dyn Observer,
 ) -> Result<UnmountReport, Error> {
     match state(found).await? {
         SessionState::InUse => {
-            let options = Value::Null;
+            let options = value(arguments)?;
             let request = Request::Unmount { detach, options };
             let report = ask(found, request, Some(observer)).await?;
             wait_until_left(found).await?;

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use anyhow::Context as _;
 use attachfs::{
-    Account, CommitReport, Counters, Fetched, SnapshotReport, StatusReport, Summary, Tally,
+    Account, CommitReport, Counters, Fetched, PublishedManifest, SnapshotReport, StatusReport,
+    Summary, Tally,
 };
 use indicatif::{DecimalBytes, HumanCount};
 use serde::Serialize;
@@ -169,6 +170,13 @@ pub(crate) fn commit(report: &CommitReport) -> String {
     }
     match &report.manifest {
         None => text += "outputs    nothing changed; no manifest was written\n",
+        Some(manifest) if report.unchanged => {
+            text += &format!(
+                "outputs    nothing changed since commit {}\n",
+                manifest.generation
+            );
+            text += &diff(manifest);
+        }
         Some(manifest) => {
             text += &format!(
                 "outputs    {}, {}\n",
@@ -182,13 +190,23 @@ pub(crate) fn commit(report: &CommitReport) -> String {
                 HumanCount(account.present_objects),
                 bytes(account.present_bytes)
             );
-            text += &format!(
-                "diff       {}\n           {}\n",
-                manifest.hash, manifest.address
-            );
+            text += &diff(manifest);
         }
     }
-    text + &left(account)
+    text + &published(report.published.as_deref()) + &left(account)
+}
+
+/// A time in seconds since 1970 as text.
+fn utc(seconds: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_second(seconds).ok()?;
+    Some(time.to_string())
+}
+
+fn diff(manifest: &PublishedManifest) -> String {
+    format!(
+        "diff       {}\n           {}\n",
+        manifest.hash, manifest.address
+    )
 }
 
 pub(crate) fn dry_run(account: &Account) -> String {
@@ -223,6 +241,14 @@ pub(crate) fn status(report: &StatusReport) -> String {
             count(report.uncommitted, "path")
         );
         text += &format!("committed  {}\n", count(report.commits, "time"));
+        for manifest in &report.committed {
+            let time = manifest.time.and_then(utc);
+            let time = time.map_or_else(String::new, |time| format!(" {time}"));
+            text += &format!(
+                "           {}{time} {}\n           {}\n",
+                manifest.generation, manifest.hash, manifest.address
+            );
+        }
     }
     if report.commit_unfinished {
         text += "           a commit was interrupted: `attachfs commit` finishes it\n";

@@ -380,18 +380,7 @@ impl Session {
     /// As [`manifests`](Self::manifests), of a session that may be in use: they never change.
     pub fn read_manifests(dir: &Path, meta: &SessionMeta) -> Result<Vec<Vec<u8>>, SessionError> {
         let read = |(number, manifest): (usize, &BaseManifest)| {
-            let path = Self::base_path(dir, number);
-            let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
-            let found = ContentHash::of(&bytes);
-            if found == manifest.hash {
-                Ok(bytes)
-            } else {
-                Err(SessionError::DamagedBase {
-                    path,
-                    expected: manifest.hash,
-                    found,
-                })
-            }
+            read_checked(Self::base_path(dir, number), manifest.hash)
         };
         meta.manifests.iter().enumerate().map(read).collect()
     }
@@ -412,9 +401,21 @@ impl Session {
 
     /// Where a commit keeps the bytes of its manifest.
     pub fn commit_manifest(&self, generation: u32) -> PathBuf {
-        self.dir
-            .join("commits")
-            .join(format!("{generation}.manifest"))
+        Self::commit_path(&self.dir, generation)
+    }
+
+    fn commit_path(dir: &Path, generation: u32) -> PathBuf {
+        dir.join("commits").join(format!("{generation}.manifest"))
+    }
+
+    /// The bytes of a commit's manifest, which have this hash, out of a session that may be in use: they
+    /// never change.
+    pub fn read_commit(
+        dir: &Path,
+        generation: u32,
+        hash: ContentHash,
+    ) -> Result<Vec<u8>, SessionError> {
+        read_checked(Self::commit_path(dir, generation), hash)
     }
 
     /// Where a commit keeps all changes up to it, as one diff against the base.
@@ -464,6 +465,20 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+fn read_checked(path: PathBuf, expected: ContentHash) -> Result<Vec<u8>, SessionError> {
+    let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
+    let found = ContentHash::of(&bytes);
+    if found == expected {
+        Ok(bytes)
+    } else {
+        Err(SessionError::DamagedBase {
+            path,
+            expected,
+            found,
+        })
     }
 }
 

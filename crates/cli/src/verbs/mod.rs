@@ -45,7 +45,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Umount(umount) => mounting::umount(&globals, umount).await,
             Verb::List => sessions::list(&globals),
             Verb::Status(session) => sessions::status(&globals, session).await,
-            Verb::Diff(session) => sessions::diff(&globals, session).await,
+            Verb::Diff(diff) => sessions::diff(&globals, diff).await,
             Verb::Commit(commit) => sessions::commit(&globals, commit).await,
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
             Verb::Download(download) => downloading::download(&globals, download).await,

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attachfs::session::UnmountReport;
 use attachfs::{
-    LayerOptions, ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What, session,
+    CommitArguments, Found, LayerOptions, ManifestPath, ManifestSource, MountPoint, MountRequest,
+    Owner, Places, UnmountArguments, What, session,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::sessions::{is_piped, write_manifest};
 use super::{me, read, remark, source, store_of};
-use crate::args::{Globals, Mount, Umount};
+use crate::args::{Globals, ManifestTo, Mount, Umount};
 use crate::daemon::{self, Ready};
 use crate::exit::Failure;
 use crate::output;
@@ -209,17 +211,55 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     let places = places(None);
     let found = attachfs::find(&places, &args.session)?;
     let shown = Shown::new(globals.json);
-    let report = session::unmount(&found, args.force, &shown).await?;
+    let ManifestTo { output, publish } = args.manifest_to;
+    let wants_commit = args.commit || output.is_some() || publish.is_some();
+    let arguments = UnmountArguments {
+        commit: wants_commit.then(|| CommitArguments {
+            publish,
+            ..CommitArguments::default()
+        }),
+        // The session has the manifest's bytes until they are where they were wanted.
+        keep: output.is_some(),
+    };
+    let mut report = session::unmount(&found, args.force, &arguments, &shown).await?;
+    if let (true, Some(commit)) = (report.was_dead, &arguments.commit) {
+        let access = globals.s3.access()?;
+        report.commit = Some(session::commit(&found, &places, &access, commit, &shown).await?);
+    }
     shown.clear();
-    if globals.json {
+    let written = match (&output, &report.commit) {
+        (Some(output), Some(commit)) => {
+            let written = write_manifest(Some(output), &found.dir, commit);
+            match written {
+                Ok(()) if !report.was_dead => discard(globals, &found, &places, &mut report).await,
+                written => written,
+            }
+        }
+        _ => Ok(()),
+    };
+    if is_piped(output.as_deref()) {
+        // Standard output has the manifest.
+    } else if globals.json {
         output::print_json(&report)?;
     } else {
         output::print(&unmounted(&found.meta.mount_point, &report))?;
     }
     match report.commit_failure {
-        None => Ok(()),
+        None => written,
         Some(failure) => Err(attachfs::Error::Remote(failure).into()),
     }
+}
+
+/// Deletes a session that was kept for its manifest only.
+async fn discard(
+    globals: &Globals,
+    found: &Found,
+    places: &Places,
+    report: &mut UnmountReport,
+) -> Result<(), Failure> {
+    let access = globals.s3.access()?;
+    report.kept = !session::discard_committed(found, places, &access).await?;
+    Ok(())
 }
 
 fn unmounted(mount_point: &Path, report: &UnmountReport) -> String {
