@@ -47,25 +47,32 @@ impl Service {
                 status.mount_point = self.active.mounted.mount_point();
                 value(&status)
             }
-            Request::Diff { .. } => value(&live.diff(&news).await?),
+            Request::Diff { options } => value(&live.diff(read(options)?, &news).await?),
             Request::Commit { options } => {
-                let arguments = match options {
-                    Value::Null => CommitArguments::default(),
-                    options => serde_json::from_value(options).map_err(|error| {
-                        Error::Usage(format!("the options of a commit: {error}"))
-                    })?,
-                };
+                let arguments: CommitArguments = read(options)?;
                 value(&live.commit(&arguments, &news).await?)
             }
-            Request::Unmount { detach, .. } => {
-                value(&self.active.unmount_and_commit(detach, &news).await?)
+            Request::Unmount { detach, options } => {
+                let arguments = read(options)?;
+                let unmounted = self.active.unmount_and_commit(detach, arguments, &news);
+                value(&unmounted.await?)
             }
             Request::Discard { .. } => value(&self.active.unmount_and_discard().await?),
         }
     }
 }
 
-fn value<T: Serialize>(result: &T) -> Result<Value, Error> {
+/// The options of a request; the default ones if it has none.
+fn read<T: DeserializeOwned + Default>(options: Value) -> Result<T, Error> {
+    match options {
+        Value::Null => Ok(T::default()),
+        options => serde_json::from_value(options)
+            .map_err(|error| Error::Usage(format!("the options of the request: {error}"))),
+    }
+}
+
+/// Results and options as they travel.
+pub(crate) fn value<T: Serialize>(result: &T) -> Result<Value, Error> {
     serde_json::to_value(result).map_err(|error| Error::Usage(error.to_string()))
 }
 

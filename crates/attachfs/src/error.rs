@@ -496,7 +496,9 @@ fn class_of_commit(error: &CommitError) -> Class {
         )
         | CommitError::Damaged(_)
         | CommitError::Decode(_)
-        | CommitError::Layers(_) => Class::Integrity,
+        | CommitError::Layers(_)
+        | CommitError::Unreadable(_)
+        | CommitError::Differs(_) => Class::Integrity,
         CommitError::OutgoingLinks(_)
         | CommitError::Path { .. }
         | CommitError::ReadOnly

@@ -75,8 +75,8 @@ pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;
 pub use registry::{Found, Pruned, SessionState, find, forget, prune, session_in, sessions};
 pub use remote::{
-    ChangedLine, CommitArguments, CommitReport, DiffReport, Fetched, LastError, PublishedManifest,
-    StatusReport,
+    ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
+    PublishedManifest, StatusReport, UnmountArguments,
 };
 pub use run::{Ran, RunError, RunRequest, run};
 pub use snapshot::{

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachfs_commit::{CommitOptions, Observer, commit, preview};
+use attachfs_commit::{CommitOptions, Observer, commit, commits, preview, touched};
 use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
@@ -11,7 +11,10 @@ use attachfs_tree::{BaseTree, Ino};
 use attachfs_vfs::{Frozen, OpenError, OpenWriters, Session, SessionMeta, Settings, Vfs};
 
 use crate::index::ground_of;
-use crate::remote::{CommitArguments, CommitReport, DiffReport, Fetched, LastError, StatusReport};
+use crate::remote::{
+    CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
+    PublishedManifest, StatusReport,
+};
 use crate::store::OpenStore;
 use crate::{Error, Places, logs};
 
@@ -104,10 +107,34 @@ impl Live {
         let store = &self.store.store;
         let upload = UploadOptions::default();
         let outcome = commit(&self.vfs, store, &options, upload, observer).await?;
-        Ok(CommitReport::new(&self.meta, &outcome, &store.address()))
+        let publish = arguments.publish.as_ref();
+        let session = self.vfs.session().ok_or(Error::ReadOnly)?;
+        Ok(CommitReport::new(
+            session,
+            &outcome,
+            publish,
+            &store.address(),
+        ))
     }
 
-    pub(crate) async fn diff(&self, observer: &dyn Observer) -> Result<DiffReport, Error> {
+    /// What was committed so far.
+    fn committed(&self) -> Result<Vec<PublishedManifest>, Error> {
+        let Some(session) = self.vfs.session() else {
+            return Ok(Vec::new());
+        };
+        let store = self.store.store.address();
+        let commits = commits(&self.vfs)?;
+        let shown = commits
+            .iter()
+            .map(|one| PublishedManifest::new(one, session, &store));
+        Ok(shown.collect())
+    }
+
+    pub(crate) async fn diff(
+        &self,
+        how: DiffArguments,
+        observer: &dyn Observer,
+    ) -> Result<DiffReport, Error> {
         if self.meta.read_only {
             return Err(Error::ReadOnly);
         }
@@ -120,8 +147,12 @@ impl Live {
             wait: Duration::ZERO,
             ..arguments.options(&self.meta)?
         };
-        let preview = preview(&self.vfs, &options, observer).await?;
-        Ok(DiffReport::new(&self.meta, &preview))
+        let preview = if how.hash {
+            preview(&self.vfs, &options, observer).await?
+        } else {
+            touched(&self.vfs, &options).await?
+        };
+        Ok(DiffReport::new(&self.meta, &preview, how.hash))
     }
 
     /// What was asked of the store since the mount.
@@ -169,8 +200,8 @@ impl Live {
             let (count, dir) = self.vfs.set_aside()?;
             (count, (count > 0).then(|| dir.display().to_string()))
         };
-        let commits = self.vfs.commits();
-        let published = |step: &&CommitRecord| matches!(step, CommitRecord::Published { .. });
+        let unfinished = matches!(self.vfs.commits().last(), Some(CommitRecord::Intent { .. }));
+        let committed = self.committed()?;
         Ok(StatusReport {
             session: self.meta.id.to_string(),
             mount_point: self.meta.mount_point.clone(),
@@ -189,8 +220,9 @@ impl Live {
             left_open: named(Frozen::left_open),
             set_aside,
             set_aside_in: aside,
-            commits: commits.iter().filter(published).count() as u64,
-            commit_unfinished: matches!(commits.last(), Some(CommitRecord::Intent { .. })),
+            commits: committed.len() as u64,
+            committed,
+            commit_unfinished: unfinished,
             counters: Some(self.vfs.counters()),
             fetched: Some(self.fetched()),
             last_error: self.last_error(),

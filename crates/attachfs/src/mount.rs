@@ -24,7 +24,9 @@ use crate::logs::{self, LogPlace};
 use crate::manifests::ManifestBytes;
 use crate::probe::{Probed, probe};
 use crate::registry::{register, unregister};
-use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
+use crate::remote::{
+    CommitArguments, CommitReport, Fetched, LastError, StatusReport, UnmountArguments,
+};
 use crate::session::{UnmountReport, take};
 use crate::store::OpenStore;
 use crate::{Error, Places};
@@ -591,6 +593,7 @@ impl Active {
     pub(crate) async fn unmount_and_commit(
         self: &Arc<Self>,
         detach: bool,
+        arguments: UnmountArguments,
         observer: &dyn Observer,
     ) -> Result<UnmountReport, Error> {
         let mut ended = self.ended.lock().await;
@@ -614,8 +617,11 @@ impl Active {
             log: None,
             still_waiting: false,
         };
-        if self.live.meta.commit_on_unmount {
-            let arguments = CommitArguments::default();
+        let is_default = self.live.meta.commit_on_unmount;
+        let commit = arguments
+            .commit
+            .or_else(|| is_default.then(CommitArguments::default));
+        if let Some(arguments) = commit {
             match self.live.commit(&arguments, observer).await {
                 Ok(commit) => {
                     let left = commit.account.left_out.len() + commit.account.open.len();
@@ -630,7 +636,7 @@ impl Active {
             }
         }
         // What nothing was written to, or is all in the store, is not needed any more.
-        ended.done = report.uncommitted == 0 && report.commit_failure.is_none();
+        ended.done = !arguments.keep && report.uncommitted == 0 && report.commit_failure.is_none();
         report.kept = !ended.done;
         if report.reads_failed > 0 && self.own_log {
             report.log = if ended.done {

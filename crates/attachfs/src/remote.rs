@@ -1,12 +1,13 @@
 //! What travels through the control socket, and what the same verbs give without one.
 
-use attachfs_commit::{Account, CommitOptions, Links, Outcome, Preview, Published};
-use attachfs_store::{ManifestAddress, StoreAddress};
+use attachfs_commit::{Account, CommitOptions, Committed, Links, Outcome, Preview};
+use attachfs_manifest::{Content, Node};
+use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
 use attachfs_transfer::error_chain;
-use attachfs_vfs::{Blame, Counters, FailedRead, SessionMeta};
+use attachfs_vfs::{Blame, Counters, FailedRead, Session, SessionMeta};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How a person asks for a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,26 @@ pub struct CommitArguments {
     pub skip_links: bool,
     /// Commit changes outside of the session's output directories too.
     pub everything: bool,
+    /// Put the manifest into the store under this key, too.
+    pub publish: Option<ManifestKey>,
+}
+
+/// How a person asks what a commit would publish.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiffArguments {
+    /// Read and hash what was written to, so that what has the same bytes as before is left out.
+    pub hash: bool,
+}
+
+/// How a person asks for the end of a mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnmountArguments {
+    /// Commit, also if it was not mounted so.
+    pub commit: Option<CommitArguments>,
+    /// Leave the session where it is, also if all of it is committed.
+    pub keep: bool,
 }
 
 /// The kernel says that a file was closed a moment after close(2) returned: whoever commits right
@@ -51,6 +72,7 @@ impl CommitArguments {
             },
             output_dirs,
             mount_point: Some(meta.mount_point.clone()),
+            publish_as: self.publish.clone(),
         })
     }
 }
@@ -62,19 +84,42 @@ pub struct PublishedManifest {
     pub hash: String,
     /// Where it is: a file, or an `s3://` address.
     pub address: String,
+    /// Its key in the store, below `Manifests/`.
+    #[serde(default)]
+    pub key: String,
+    /// Which commit of the session it is of; 1 for the first.
+    #[serde(default)]
+    pub generation: u32,
+    /// When it was made, in seconds since 1970, if that is known.
+    #[serde(default)]
+    pub time: Option<i64>,
 }
 
 impl PublishedManifest {
-    fn new(published: &Published, store: &StoreAddress) -> Self {
-        let address = ManifestAddress {
-            store: store.clone(),
-            key: published.key.clone(),
-        };
+    pub(crate) fn new(committed: &Committed, session: &Session, store: &StoreAddress) -> Self {
+        let Committed {
+            generation,
+            key,
+            hash,
+        } = committed;
+        let kept = session.commit_manifest(*generation);
+        let made = std::fs::metadata(kept).and_then(|meta| meta.modified());
+        let since = made
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Self {
-            hash: published.hash.to_string(),
-            address: address.to_string(),
+            hash: hash.to_string(),
+            address: address_of(store, key),
+            key: key.to_string(),
+            generation: *generation,
+            time: since.and_then(|since| i64::try_from(since.as_secs()).ok()),
         }
     }
+}
+
+fn address_of(store: &StoreAddress, key: &ManifestKey) -> String {
+    let (store, key) = (store.clone(), key.clone());
+    ManifestAddress { store, key }.to_string()
 }
 
 /// How a commit ended.
@@ -82,8 +127,15 @@ impl PublishedManifest {
 pub struct CommitReport {
     /// The session.
     pub session: String,
-    /// What was published; `None` if nothing had changed.
+    /// The session's last manifest: what was published now, or earlier if nothing had changed since.
+    /// `None` if nothing was ever committed.
     pub manifest: Option<PublishedManifest>,
+    /// Whether nothing had changed since the last commit, or since the mount if there was none.
+    #[serde(default)]
+    pub unchanged: bool,
+    /// Where the manifest was put as well, if that was asked for.
+    #[serde(default)]
+    pub published: Option<String>,
     /// What an earlier, interrupted commit published at last.
     pub resumed: Option<PublishedManifest>,
     /// The counts.
@@ -91,12 +143,21 @@ pub struct CommitReport {
 }
 
 impl CommitReport {
-    pub(crate) fn new(meta: &SessionMeta, outcome: &Outcome, store: &StoreAddress) -> Self {
-        let shown = |published: &Published| PublishedManifest::new(published, store);
+    pub(crate) fn new(
+        session: &Session,
+        outcome: &Outcome,
+        publish: Option<&ManifestKey>,
+        store: &StoreAddress,
+    ) -> Self {
+        let shown = |committed: &Committed| PublishedManifest::new(committed, session, store);
+        let resumed = outcome.resumed.as_ref().map(|resumed| &resumed.committed);
+        let last = outcome.last.as_ref();
         Self {
-            session: meta.id.to_string(),
-            manifest: outcome.published.as_ref().map(shown),
-            resumed: outcome.resumed.as_ref().map(shown),
+            session: session.meta().id.to_string(),
+            manifest: last.map(shown),
+            unchanged: outcome.published.is_none(),
+            published: last.and(publish).map(|key| address_of(store, key)),
+            resumed: resumed.map(shown),
             account: outcome.account.clone(),
         }
     }
@@ -136,6 +197,9 @@ pub struct StatusReport {
     pub set_aside_in: Option<String>,
     /// Commits that were published.
     pub commits: u64,
+    /// Their manifests, the first one first.
+    #[serde(default)]
+    pub committed: Vec<PublishedManifest>,
     /// Whether a commit was begun and not finished.
     pub commit_unfinished: bool,
     /// What was done since the mount.
@@ -208,6 +272,9 @@ pub struct ChangedLine {
     pub path: String,
     /// Length of a file in bytes, of what is there or, deleted, was there.
     pub size: Option<u64>,
+    /// The file was written to, and nobody compared its bytes: they may be what they were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub maybe_same: bool,
 }
 
 /// What a commit would publish.
@@ -219,11 +286,17 @@ pub struct DiffReport {
     pub changes: Vec<ChangedLine>,
     /// The counts.
     pub account: Account,
+    /// Whether what was written to was read and hashed.
+    #[serde(default)]
+    pub hashed: bool,
 }
 
 impl DiffReport {
-    pub(crate) fn new(meta: &SessionMeta, preview: &Preview) -> Self {
-        use attachfs_manifest::Node;
+    pub(crate) fn new(meta: &SessionMeta, preview: &Preview, hashed: bool) -> Self {
+        let is_unhashed = |node: &Node| {
+            node.as_file()
+                .is_some_and(|file| file.content == Content::Unhashed)
+        };
         let line = |changed: &attachfs_commit::Changed| {
             let (kind, size) = match changed.after.as_ref().or(changed.before.as_ref()) {
                 Some(Node::Dir) | None => ("dir", None),
@@ -240,12 +313,18 @@ impl DiffReport {
                 kind: kind.to_owned(),
                 path: changed.path.to_string(),
                 size,
+                maybe_same: changed
+                    .before
+                    .as_ref()
+                    .is_some_and(|before| before.as_file().is_some())
+                    && changed.after.as_ref().is_some_and(is_unhashed),
             }
         };
         Self {
             session: meta.id.to_string(),
             changes: preview.changes.iter().map(line).collect(),
             account: preview.account.clone(),
+            hashed,
         }
     }
 }

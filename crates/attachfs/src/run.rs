@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use attachfs_commit::{CommitError, Observer};
 use attachfs_mount::UnmountError;
+use attachfs_store::ManifestKey;
 use attachfs_transfer::{Cancelled, Phase, ProgressEvent, TransferError};
 use attachfs_tree::LayerOptions;
 use attachfs_vfs::{Counters, SessionId};
@@ -40,6 +41,10 @@ pub struct RunRequest {
     pub probe: bool,
     /// This machine.
     pub places: Places,
+    /// Where the manifest of what was committed is put, too.
+    pub publish: Option<ManifestKey>,
+    /// The file that gets the manifest's bytes.
+    pub output: Option<PathBuf>,
     /// The limit that the command has.
     pub open_files: OpenFiles,
 }
@@ -104,6 +109,8 @@ pub async fn run<G: Future<Output = ()>>(
         store,
         probe,
         places,
+        publish,
+        output,
         open_files,
     } = request;
     let Some((program, arguments)) = command.split_first() else {
@@ -193,6 +200,7 @@ pub async fn run<G: Future<Output = ()>>(
         let arguments = CommitArguments {
             // Nobody can close them any more: what was written to them may be half of something.
             skip_open: true,
+            publish,
             ..CommitArguments::default()
         };
         let committed = tokio::select! {
@@ -201,6 +209,12 @@ pub async fn run<G: Future<Output = ()>>(
             () = give_up() => Err(CommitError::Transfer(cancelled()).into()),
         };
         let report = committed.map_err(failed)?;
+        if let (Some(output), Some(manifest)) = (&output, &report.manifest) {
+            // Before the session goes.
+            let bytes = crate::session::committed_bytes(mount.session_dir(), manifest);
+            let written = bytes.and_then(|bytes| crate::write_manifest(output, &bytes));
+            written.map_err(failed)?;
+        }
         if !report.account.is_partial() {
             mount.mark_done().await;
             ran.kept = false;

@@ -10,11 +10,14 @@ use attachfs_vfs::{Session, SessionError, SessionMeta, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::control::{ask, connect, holder, no_answer};
-use crate::ended::remember_left;
+use crate::control::{ask, connect, holder, no_answer, value};
+use crate::ended::{remember, remember_left};
 use crate::live::Live;
 use crate::registry::{Found, SessionState, unregister};
-use crate::remote::{CommitArguments, CommitReport, DiffReport, LastError, StatusReport};
+use crate::remote::{
+    CommitArguments, CommitReport, DiffArguments, DiffReport, LastError, PublishedManifest,
+    StatusReport, UnmountArguments,
+};
 use crate::store::open_store;
 use crate::{Error, Places};
 
@@ -67,6 +70,7 @@ fn left_read_only(found: &Found) -> StatusReport {
         set_aside: 0,
         set_aside_in: None,
         commits: 0,
+        committed: Vec::new(),
         commit_unfinished: false,
         counters: None,
         fetched: None,
@@ -80,21 +84,47 @@ pub async fn diff(
     found: &Found,
     places: &Places,
     access: &S3Access,
+    how: DiffArguments,
     observer: &dyn Observer,
 ) -> Result<DiffReport, Error> {
     match state(found).await? {
         SessionState::InUse => {
-            ask(
-                found,
-                Request::Diff {
-                    options: Value::Null,
-                },
-                Some(observer),
-            )
-            .await
+            let options = value(&how)?;
+            ask(found, Request::Diff { options }, Some(observer)).await
         }
-        SessionState::Left => look(found, places, access).await?.diff(observer).await,
+        SessionState::Left => {
+            let live = look(found, places, access).await?;
+            live.diff(how, observer).await
+        }
     }
+}
+
+/// The bytes of a manifest that a session published, as they are kept in it.
+pub fn committed_bytes(dir: &Path, manifest: &PublishedManifest) -> Result<Vec<u8>, Error> {
+    let hash = manifest.hash.parse().map_err(|error| {
+        Error::Usage(format!(
+            "the hash of a manifest, {}: {error}",
+            manifest.hash
+        ))
+    })?;
+    Ok(Session::read_commit(dir, manifest.generation, hash)?)
+}
+
+/// Deletes a session that nobody has and all of which is committed; says whether it did.
+pub async fn discard_committed(
+    found: &Found,
+    places: &Places,
+    access: &S3Access,
+) -> Result<bool, Error> {
+    let live = open(found, places, access).await?;
+    if live.status(false).await?.uncommitted > 0 {
+        return Ok(false);
+    }
+    // What it published is known from here on without it.
+    remember(places, &live.meta, &live.vfs.commits())?;
+    live.vfs.discard()?;
+    unregister(places, &found.meta.id);
+    Ok(true)
 }
 
 /// Commits a session. It stays until it is discarded; committing it again publishes what changed
@@ -108,8 +138,7 @@ pub async fn commit(
 ) -> Result<CommitReport, Error> {
     match state(found).await? {
         SessionState::InUse => {
-            let options = serde_json::to_value(arguments);
-            let options = options.map_err(|error| Error::Usage(error.to_string()))?;
+            let options = value(arguments)?;
             ask(found, Request::Commit { options }, Some(observer)).await
         }
         SessionState::Left => {
@@ -161,19 +190,20 @@ pub struct UnmountReport {
     pub still_waiting: bool,
 }
 
-/// Unmounts a session: waits, seals, and commits if it was mounted so. `detach` does so even if
-/// someone uses the mount, and takes the mount of a process away that does not answer. Goes on to its
-/// end whatever `observer` says.
+/// Unmounts a session: waits, seals, and commits if it was mounted so or `arguments` say so. `detach`
+/// does so even if someone uses the mount, and takes the mount of a process away that does not answer.
+/// Goes on to its end whatever `observer` says. Where the process had died, nothing is committed.
 pub async fn unmount(
     found: &Found,
     places: &Places,
     detach: bool,
+    arguments: &UnmountArguments,
     observer: &dyn Observer,
 ) -> Result<UnmountReport, Error> {
-    match try_unmount(found, places, detach, observer).await {
+    match try_unmount(found, places, detach, arguments, observer).await {
         // A process that was killed a moment ago may still have had its socket: look again.
         Err(Error::Control(ControlError::Closed | ControlError::Connection(_))) => {
-            try_unmount(found, places, detach, observer).await
+            try_unmount(found, places, detach, arguments, observer).await
         }
         Err(error @ Error::NoAnswer { .. }) if detach => take_away(found, error),
         result => result,
@@ -210,11 +240,12 @@ async fn try_unmount(
     found: &Found,
     places: &Places,
     detach: bool,
+    arguments: &UnmountArguments,
     observer: &dyn Observer,
 ) -> Result<UnmountReport, Error> {
     match state(found).await? {
         SessionState::InUse => {
-            let options = Value::Null;
+            let options = value(arguments)?;
             let request = Request::Unmount { detach, options };
             let report = ask(found, request, Some(observer)).await?;
             wait_until_left(found).await?;

@@ -73,8 +73,7 @@ pub(crate) enum Verb {
     List(List),
     /// Show how a session is.
     Status(Session),
-    /// Show what a commit of a session would publish.
-    Diff(Session),
+    Diff(Diff),
     Commit(Commit),
     Discard(Discard),
     /// List the files of a manifest.
@@ -124,6 +123,8 @@ pub(crate) struct Run {
     pub(crate) probing: Probing,
     #[command(flatten)]
     pub(crate) extent: manifest::Extent,
+    #[command(flatten)]
+    pub(crate) manifest_to: ManifestTo,
     /// The command and its arguments. Its working directory is the mount.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -306,6 +307,41 @@ pub(crate) struct Umount {
     /// that does not answer is taken away; the process keeps the session.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Commit what was written, also if it was not mounted with --commit. --output and --publish imply
+    /// this.
+    #[arg(long)]
+    pub(crate) commit: bool,
+    #[command(flatten)]
+    pub(crate) manifest_to: ManifestTo,
+}
+
+/// Where the manifest of a commit goes, beside its own place in the store.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ManifestTo {
+    /// Write the manifest to this file, too, in place of what is there; `-` is standard output, which has
+    /// nothing else then. If nothing changed since the last commit, it is that one's manifest; if there was
+    /// none, nothing is written.
+    #[arg(short, long, value_name = "MANIFEST")]
+    pub(crate) output: Option<PathBuf>,
+    /// Put the manifest into the store as Manifests/KEY, too. The same manifest may be there already;
+    /// another one is an error, and stays. After an interruption the same command goes on.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) publish: Option<attachfs::ManifestKey>,
+}
+
+/// Show what changed in a session and is not committed.
+///
+/// Names, lengths and times tell what changed; nothing is read. So a file that was written to is listed as
+/// changed also if its bytes are what they were. What is open for writing is left out, as in a commit with
+/// --skip-open.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) session: Session,
+    /// Read and hash what was written to, and list only what is different: exactly what a commit would
+    /// publish.
+    #[arg(long)]
+    pub(crate) hash: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -318,13 +354,15 @@ pub(crate) struct Session {
 /// Publish what a session changed as a diff manifest.
 ///
 /// All or nothing: objects first, the manifest last. If it is interrupted, the same command goes on.
-/// The session stays until it is discarded.
+/// The session stays until it is discarded. If nothing changed since the last commit, it says where the
+/// manifest of that is.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Commit {
     #[command(flatten)]
     pub(crate) session: Session,
-    /// Only show what would be published.
-    #[arg(long)]
+    /// Only show what would be published. What was written is read and hashed, as by `diff --hash`;
+    /// nothing is sent, and nothing written.
+    #[arg(long, conflicts_with_all = ["output", "publish"])]
     pub(crate) dry_run: bool,
     /// Wait so many seconds for files that are open for writing.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
@@ -346,6 +384,8 @@ pub(crate) struct Commit {
     /// Commit what was written outside of the output directories too.
     #[arg(long)]
     pub(crate) everything: bool,
+    #[command(flatten)]
+    pub(crate) manifest_to: ManifestTo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context as _;
 use attachfs::{
     Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, LastError,
-    SnapshotReport, StatusReport, Summary, Tally,
+    PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
 };
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use serde::Serialize;
@@ -193,6 +193,13 @@ pub(crate) fn commit(report: &CommitReport) -> String {
     }
     match &report.manifest {
         None => text += "outputs    nothing changed; no manifest was written\n",
+        Some(manifest) if report.unchanged => {
+            text += &format!(
+                "outputs    nothing changed since commit {}\n",
+                manifest.generation
+            );
+            text += &diff(manifest);
+        }
         Some(manifest) => {
             text += &format!(
                 "outputs    {}, {}\n",
@@ -206,13 +213,23 @@ pub(crate) fn commit(report: &CommitReport) -> String {
                 HumanCount(account.present_objects),
                 bytes(account.present_bytes)
             );
-            text += &format!(
-                "diff       {}\n           {}\n",
-                manifest.hash, manifest.address
-            );
+            text += &diff(manifest);
         }
     }
-    text + &left(account)
+    text + &published(report.published.as_deref()) + &left(account)
+}
+
+/// A time in seconds since 1970 as text.
+fn utc(seconds: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_second(seconds).ok()?;
+    Some(time.to_string())
+}
+
+fn diff(manifest: &PublishedManifest) -> String {
+    format!(
+        "diff       {}\n           {}\n",
+        manifest.hash, manifest.address
+    )
 }
 
 pub(crate) fn dry_run(account: &Account) -> String {
@@ -267,6 +284,14 @@ pub(crate) fn status(report: &StatusReport) -> String {
             count(report.uncommitted, "path")
         );
         text += &format!("committed  {}\n", count(report.commits, "time"));
+        for manifest in &report.committed {
+            let time = manifest.time.and_then(utc);
+            let time = time.map_or_else(String::new, |time| format!(" {time}"));
+            text += &format!(
+                "           {}{time} {}\n           {}\n",
+                manifest.generation, manifest.hash, manifest.address
+            );
+        }
     }
     if report.commit_unfinished {
         text += "           a commit was interrupted: `attachfs commit` finishes it\n";

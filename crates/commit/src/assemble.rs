@@ -4,8 +4,12 @@
 //! No byte of the base comes under a new hash unverified. A base object that the fetcher verifies is
 //! read where it is needed. Any other is read once from its beginning to its end and laid into the
 //! file while it is hashed; what was written goes over it afterwards.
+//!
+//! Where the file was made longer and nothing was written, the file that is put together has a hole. Who
+//! only wants the hashes, to show what a commit would say, gets them without any file: the objects of the
+//! base are then read as they come, since nothing is made of what they turn out to be.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -14,9 +18,9 @@ use std::path::PathBuf;
 use attachfs_durable::{FileStamp, read_range};
 use attachfs_fetch::{FetchError, Fetcher};
 use attachfs_manifest::{ContentHash, Hasher, ManifestPath, Piece};
-use attachfs_transfer::{Source, SourceFile};
+use attachfs_transfer::{Source, SourceFile, hash_of_zeros};
 use attachfs_tree::{BaseTree, FileContent, Ino, Mapping};
-use attachfs_vfs::{Vfs, read_content};
+use attachfs_vfs::{Session, Vfs, read_content};
 use bytes::Bytes;
 
 use crate::CommitError;
@@ -24,11 +28,24 @@ use crate::plan::Unhashed;
 
 /// How much is read at once.
 const STEP: u64 = 8 << 20;
+/// Up to this many zeros are hashed in one go.
+const FEW_ZEROS: u64 = 512 << 20;
 
 /// A file with the touched chunks of another at their offsets. Removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Assembly {
     path: PathBuf,
+}
+
+impl Assembly {
+    fn failed(&self, doing: &'static str) -> impl FnOnce(std::io::Error) -> CommitError + use<> {
+        let path = self.path.display().to_string();
+        move |source| CommitError::Io {
+            doing,
+            path,
+            source,
+        }
+    }
 }
 
 impl Drop for Assembly {
@@ -49,10 +66,10 @@ pub(crate) struct Building<'a> {
     scratch: &'a File,
     ino: Ino,
     name: ManifestPath,
-    file: File,
-    assembly: Assembly,
-    /// Where base objects begin that were laid down.
-    laid: HashSet<u64>,
+    /// Where the bytes go; nowhere if only their hashes are wanted.
+    into: Option<(File, Assembly)>,
+    /// Where base objects begin and end that were laid down.
+    laid: BTreeMap<u64, u64>,
 }
 
 /// A part of a chunk.
@@ -61,23 +78,29 @@ enum Part {
     Laid(Range<u64>),
     /// Bytes that are read from where they are.
     Read(Range<u64>),
+    /// Zeros, which are nowhere.
+    Zero(Range<u64>),
 }
 
 impl<'a> Building<'a> {
+    /// Begins. Only the hashes are wanted if there is no session to keep the bytes in.
     pub(crate) fn new(
         vfs: &'a Vfs,
+        session: Option<&Session>,
         tree: &'a BaseTree,
         mapping: &'a Mapping,
         scratch: &'a File,
         unhashed: &Unhashed,
     ) -> Result<Self, CommitError> {
         let ino = unhashed.ino;
-        let session = vfs.session().ok_or(CommitError::ReadOnly)?;
         let name = unhashed
             .paths()
             .next()
             .ok_or_else(|| CommitError::Damaged(format!("inode {ino} has no name")))?;
-        let (file, path) = session.create_work_file(ino)?;
+        let into = match session {
+            Some(session) => Some(create(session, ino, mapping.size)?),
+            None => None,
+        };
         Ok(Self {
             fetcher: vfs.fetcher(),
             tree,
@@ -86,19 +109,9 @@ impl<'a> Building<'a> {
             scratch,
             ino,
             name,
-            file,
-            assembly: Assembly { path },
-            laid: HashSet::new(),
+            into,
+            laid: BTreeMap::new(),
         })
-    }
-
-    fn failed(&self, doing: &'static str) -> impl FnOnce(std::io::Error) -> CommitError {
-        let path = self.assembly.path.display().to_string();
-        move |source| CommitError::Io {
-            doing,
-            path,
-            source,
-        }
     }
 
     /// The pieces of base objects of which a range of the file has bytes, and where these are in it.
@@ -122,9 +135,13 @@ impl<'a> Building<'a> {
 
     /// Lays down the base objects of which a chunk has bytes and that the fetcher does not verify.
     pub(crate) async fn lay_base(&mut self, chunk: Range<u64>) -> Result<(), CommitError> {
+        if self.into.is_none() {
+            return Ok(());
+        }
         for (at, piece) in self.base_pieces(chunk) {
             let start = at - piece.range.start;
-            if !self.fetcher.verifies(&piece) && self.laid.insert(start) {
+            if !self.fetcher.verifies(&piece) && !self.laid.contains_key(&start) {
+                self.laid.insert(start, start + piece.object_len);
                 self.lay(start, &piece).await?;
             }
         }
@@ -160,38 +177,73 @@ impl<'a> Building<'a> {
 
     fn put(&self, at: u64, bytes: &[u8], expected: u64) -> Result<(), CommitError> {
         if bytes.len() as u64 != expected {
-            let short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-            return Err(self.failed("fill")(short));
+            let (ino, found) = (self.ino, bytes.len());
+            return Err(CommitError::Damaged(format!(
+                "inode {ino} has {found} bytes at {at}, not {expected}"
+            )));
         }
-        self.file
-            .write_all_at(bytes, at)
-            .map_err(self.failed("fill"))
+        match &self.into {
+            Some((file, assembly)) => file
+                .write_all_at(bytes, at)
+                .map_err(assembly.failed("fill")),
+            None => Ok(()),
+        }
     }
 
     /// Adds a chunk and hashes it on the way. The base objects it needs are laid down.
     pub(crate) async fn add(&self, chunk: Range<u64>) -> Result<ContentHash, CommitError> {
+        let len = chunk.end - chunk.start;
+        if len <= FEW_ZEROS && matches!(self.parts(chunk.clone())[..], [Part::Zero(_)]) {
+            self.blank(&chunk)?;
+            return Ok(hash_of_zeros(len));
+        }
         let mut hasher = Hasher::new();
         let mut at = chunk.start;
         while at < chunk.end {
             let end = chunk.end.min(at + STEP);
             for part in self.parts(at..end) {
-                let bytes = match part {
-                    Part::Laid(range) => {
-                        let bytes = read_range(&self.file, range.clone())
-                            .map_err(self.failed("read back"))?;
-                        if bytes.len() as u64 != range.end - range.start {
-                            let short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-                            return Err(self.failed("read back")(short));
-                        }
-                        bytes
+                match part {
+                    Part::Laid(range) => hasher.update(&self.read_back(range)?),
+                    Part::Read(range) => hasher.update(&self.read(range).await?),
+                    Part::Zero(range) => {
+                        self.blank(&range)?;
+                        hasher.update_zeros(range.end - range.start);
                     }
-                    Part::Read(range) => self.read(range).await?,
-                };
-                hasher.update(&bytes);
+                }
             }
             at = end;
+            // A terabyte of zeros takes its time, and waits for nothing.
+            tokio::task::yield_now().await;
         }
         Ok(hasher.finish())
+    }
+
+    /// Writes zeros where an object of the base was laid down that the file no longer has there. Anywhere
+    /// else is a hole.
+    fn blank(&self, range: &Range<u64>) -> Result<(), CommitError> {
+        for (&start, &end) in self.laid.range(..range.end) {
+            let (mut at, end) = (start.max(range.start), end.min(range.end));
+            while at < end {
+                let len = (end - at).min(STEP);
+                self.put(at, &vec![0; len as usize], len)?;
+                at += len;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was laid down.
+    fn read_back(&self, range: Range<u64>) -> Result<Bytes, CommitError> {
+        let (file, assembly) = self.into.as_ref().ok_or_else(|| {
+            CommitError::Damaged(format!("nothing was laid down of inode {}", self.ino))
+        })?;
+        let len = range.end - range.start;
+        let bytes = read_range(file, range).map_err(assembly.failed("read back"))?;
+        if bytes.len() as u64 != len {
+            let short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            return Err(assembly.failed("read back")(short));
+        }
+        Ok(bytes)
     }
 
     /// Reads what is not laid down, into the file.
@@ -217,31 +269,54 @@ impl<'a> Building<'a> {
         let mut parts = Vec::new();
         let mut at = range.start;
         for (start, piece) in self.base_pieces(range.clone()) {
-            if !self.laid.contains(&(start - piece.range.start)) {
+            if !self.laid.contains_key(&(start - piece.range.start)) {
                 continue;
             }
             let end = start + (piece.range.end - piece.range.start);
-            if at < start {
-                parts.push(Part::Read(at..start));
-            }
+            self.add_unlaid(at..start, &mut parts);
             parts.push(Part::Laid(start..end));
             at = end;
         }
-        if at < range.end {
-            parts.push(Part::Read(at..range.end));
-        }
+        self.add_unlaid(at..range.end, &mut parts);
         parts
     }
 
-    /// The file, complete.
-    pub(crate) fn finish(self) -> Result<(Source, Assembly), CommitError> {
-        let stamp = FileStamp::of(&self.file).map_err(self.failed("look at"))?;
+    /// Adds the parts of a range of which nothing is laid down.
+    fn add_unlaid(&self, range: Range<u64>, parts: &mut Vec<Part>) {
+        let mut read: Option<Range<u64>> = None;
+        for segment in self.mapping.plan_read(range) {
+            let Range { start, end } = segment.range;
+            if segment.source == attachfs_tree::Source::Zero {
+                parts.extend(read.take().map(Part::Read));
+                parts.push(Part::Zero(start..end));
+            } else {
+                let start = read.map_or(start, |before| before.start);
+                read = Some(start..end);
+            }
+        }
+        parts.extend(read.map(Part::Read));
+    }
+
+    /// The file, complete, if there is one.
+    pub(crate) fn finish(self) -> Result<Option<(Source, Assembly)>, CommitError> {
+        let Some((file, assembly)) = self.into else {
+            return Ok(None);
+        };
+        let stamp = FileStamp::of(&file).map_err(assembly.failed("look at"))?;
         let source = Source {
-            path: self.assembly.path.clone(),
+            path: assembly.path.clone(),
             file: SourceFile::AtPath,
             stamp,
             size: stamp.size,
         };
-        Ok((source, self.assembly))
+        Ok(Some((source, assembly)))
     }
+}
+
+/// A new file of the session, as long as the one that is put together: all of it is a hole.
+fn create(session: &Session, ino: Ino, size: u64) -> Result<(File, Assembly), CommitError> {
+    let (file, path) = session.create_work_file(ino)?;
+    let assembly = Assembly { path };
+    file.set_len(size).map_err(assembly.failed("lengthen"))?;
+    Ok((file, assembly))
 }

@@ -109,6 +109,18 @@ pub enum CommitError {
     /// The manifests that the session keeps do not fit together.
     #[error("the session's manifests make no tree")]
     Layers(#[from] LayerError),
+    /// The manifest does not go over those below it: nobody could use it.
+    #[error(
+        "nothing was published and the session is kept: the manifest that was made cannot be read \
+         over those below it"
+    )]
+    Unreadable(#[source] LayerError),
+    /// The manifest does not give what was to be committed at these paths.
+    #[error(
+        "nothing was published and the session is kept: whoever reads the manifest that was made would \
+         have something else than this session at {}", list(.0, |path| format!("\"{path}\""))
+    )]
+    Differs(Vec<ManifestPath>),
     /// What the session keeps contradicts itself.
     #[error("the session is damaged: {0}")]
     Damaged(String),

@@ -1,10 +1,10 @@
 //! Several commits of one session: what the second says is relative to what the first left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use attachfs_durable::read_own_file;
 use attachfs_manifest::wire::{Format, encode_snapshot};
-use attachfs_manifest::{Change, ContentHash, Diff, ManifestPath, Node};
+use attachfs_manifest::{Change, ContentHash, Diff, LinkTarget, ManifestPath, Node};
 use attachfs_tree::{BaseTree, Composed, Layer, LayerOptions, compose};
 use attachfs_vfs::{Session, SessionError};
 
@@ -77,9 +77,11 @@ impl Before {
         }
     }
 
-    /// These changes relative to the base, where what is left out stays as it is here.
+    /// These changes relative to the base, where what is left out stays as it is here, and with the
+    /// directories that the manifest will list for the sake of its links.
     pub(crate) fn keep(
         &self,
+        tree: &BaseTree,
         changes: impl IntoIterator<Item = (ManifestPath, Option<Node>)>,
         left: &Left,
     ) -> Changes {
@@ -89,11 +91,16 @@ impl Before {
                 now.insert(path.clone(), node.clone());
             }
         }
+        let put = now.iter().filter(|(_, node)| node.is_some());
+        let leading: HashSet<_> = put.flat_map(|(path, _)| path.ancestors()).collect();
         for (path, node) in &self.total {
-            if left.is_outside(path) && !now.contains_key(path) {
+            // Where a directory of the base stands again and something is put into it, it is back.
+            let is_back = !matches!(node, Some(Node::Dir)) && leading.contains(path);
+            if left.is_outside(path) && !now.contains_key(path) && !is_back {
                 now.insert(path.clone(), node.clone());
             }
         }
+        add_above_targets(tree, &mut now);
         now
     }
 
@@ -116,9 +123,37 @@ impl Before {
     }
 }
 
+/// Adds the directories above the targets of links, where nothing is. A manifest lists them, because
+/// that is how it names a target, and whoever reads it makes them: what the session remembers must be
+/// what readers have.
+fn add_above_targets(tree: &BaseTree, now: &mut Changes) {
+    let targets = now.values().filter_map(|node| match node {
+        Some(Node::Symlink(LinkTarget::Below(target))) => Some(target),
+        _ => None,
+    });
+    let above: BTreeSet<ManifestPath> = targets.flat_map(ManifestPath::ancestors).collect();
+    // In order, so that what lies above a path is known when it is looked at.
+    let mut no_directory: HashSet<ManifestPath> = HashSet::new();
+    for path in above {
+        let found = match now.get(&path) {
+            Some(node) => node.clone(),
+            None => base_at(tree, &path),
+        };
+        let is_below_a_file = path.parent().is_some_and(|dir| no_directory.contains(&dir));
+        match found {
+            Some(Node::Dir) => {}
+            None if !is_below_a_file => {
+                now.insert(path, Some(Node::Dir));
+            }
+            None | Some(Node::File(_) | Node::Symlink(_)) => {
+                no_directory.insert(path);
+            }
+        }
+    }
+}
+
 /// Changes relative to the base as a file of the session: the hash of what follows, then a list of
-/// path and node. Not a manifest: those list directories that lead to the targets of links, whether
-/// they are there or not.
+/// path and node.
 pub(crate) fn encode_total(total: &Changes) -> Vec<u8> {
     let list: Vec<_> = total.iter().collect();
     let payload = postcard::to_stdvec(&list)

@@ -48,6 +48,15 @@ pub(crate) struct HashedFile {
 /// ticks of up to 10 ms.
 const TICK: Duration = Duration::from_millis(20);
 
+/// What a file is hashed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be sent afterwards.
+    Commit,
+    /// To be shown. Nothing is written to the session.
+    Preview,
+}
+
 /// How hashing a file ended.
 enum Ended {
     Done(Box<Done>),
@@ -67,8 +76,12 @@ struct Done {
 
 impl Commit<Planned> {
     /// Hashes what was written. A file that changes meanwhile stops the commit as busy, or is left
-    /// out if open files are.
-    pub async fn hash(self, observer: &dyn Observer) -> Result<Commit<Hashed>, CommitError> {
+    /// out if open files are. `purpose` says whether there will be anything to send.
+    pub(crate) async fn hash(
+        self,
+        purpose: Purpose,
+        observer: &dyn Observer,
+    ) -> Result<Commit<Hashed>, CommitError> {
         let Self {
             vfs,
             frozen,
@@ -102,6 +115,7 @@ impl Commit<Planned> {
             let work = Work {
                 vfs: &vfs,
                 namespace: frozen.namespace(),
+                purpose,
             };
             let mut done = futures::stream::iter(files)
                 .map(|file| work.hash(file))
@@ -169,6 +183,7 @@ impl Commit<Planned> {
 struct Work<'a> {
     vfs: &'a attachfs_vfs::Vfs,
     namespace: &'a attachfs_tree::Namespace,
+    purpose: Purpose,
 }
 
 impl Work<'_> {
@@ -284,7 +299,11 @@ impl Work<'_> {
         let touched = || chunks.iter().filter(|(_, kept)| kept.is_none());
         let (mut new, mut written, mut assembly) = (Vec::new(), Vec::new(), None);
         if touched().next().is_some() {
-            let mut building = Building::new(self.vfs, tree, mapping, scratch, file)?;
+            let session = match self.purpose {
+                Purpose::Commit => Some(self.vfs.session().ok_or(CommitError::ReadOnly)?),
+                Purpose::Preview => None,
+            };
+            let mut building = Building::new(self.vfs, session, tree, mapping, scratch, file)?;
             // Before anything else: laying a base object down covers what is there.
             for (range, _) in touched() {
                 building.lay_base(range.clone()).await?;
@@ -292,14 +311,15 @@ impl Work<'_> {
             for (range, _) in touched() {
                 new.push(building.add(range.clone()).await?);
             }
-            let (source, built) = building.finish()?;
-            let chunk = |(&hash, (range, _)): (_, &(Range<u64>, _))| ChunkSource {
-                hash,
-                source: source.clone(),
-                range: range.clone(),
-            };
-            written = new.iter().zip(touched()).map(chunk).collect();
-            assembly = Some(built);
+            if let Some((source, built)) = building.finish()? {
+                let chunk = |(&hash, (range, _)): (_, &(Range<u64>, _))| ChunkSource {
+                    hash,
+                    source: source.clone(),
+                    range: range.clone(),
+                };
+                written = new.iter().zip(touched()).map(chunk).collect();
+                assembly = Some(built);
+            }
         }
         let mut new = new.into_iter();
         let hashes = chunks

@@ -1,8 +1,8 @@
 //! A commit: what a session wrote becomes a diff manifest in the store, all or nothing.
 //!
 //! ```text
-//!     freeze -> plan -> hash -> upload and confirm -> record the intent -> PUT -> record the end
-//!               Planned  Hashed  Uploaded                                         Published
+//!     freeze -> plan -> hash -> upload and confirm -> read back -> record the intent -> PUT -> record the end
+//!               Planned  Hashed  Uploaded                                                      Published
 //! ```
 //!
 //! Publishing exists only on [`Uploaded`], so no manifest is in the store before every chunk it
@@ -23,6 +23,7 @@ mod node;
 mod plan;
 mod preview;
 mod publish;
+mod readback;
 mod run;
 #[cfg(test)]
 mod testing;
@@ -36,9 +37,9 @@ pub use error::{CommitError, OpenFile, OutgoingLink};
 pub use hash::Hashed;
 pub use plan::{CommitOptions, Links, Planned};
 pub use preview::{Changed, Preview};
-pub use publish::Published;
+pub use publish::{Committed, Published, commits};
 pub use run::{Outcome, commit, preview};
-pub use uncommitted::uncommitted;
+pub use uncommitted::{touched, uncommitted};
 pub use upload::Uploaded;
 
 use std::sync::Arc;

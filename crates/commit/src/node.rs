@@ -21,10 +21,13 @@ pub(crate) fn base_node(tree: &BaseTree, ino: Ino) -> Option<Node> {
     })
 }
 
+/// The number of what the base has at a path.
+pub(crate) fn base_ino(tree: &BaseTree, path: &ManifestPath) -> Option<Ino> {
+    path.components()
+        .try_fold(Ino::ROOT, |dir, name| tree.child(dir, name))
+}
+
 /// What the base has at a path.
 pub(crate) fn base_at(tree: &BaseTree, path: &ManifestPath) -> Option<Node> {
-    let ino = path
-        .components()
-        .try_fold(Ino::ROOT, |dir, name| tree.child(dir, name))?;
-    base_node(tree, ino)
+    base_node(tree, base_ino(tree, path)?)
 }

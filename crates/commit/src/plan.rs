@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_manifest::{Content, File, LinkTarget, ManifestPath, Mtime, Node};
+use attachfs_store::ManifestKey;
 use attachfs_tree::{ChangedPath, FileContent, Ino, Kind, Namespace, PathChange, Timestamp};
 use attachfs_vfs::overlay::{CleanFile, ScratchStamp};
 use attachfs_vfs::{Frozen, Vfs};
@@ -41,6 +42,9 @@ pub struct CommitOptions {
     pub output_dirs: Vec<ManifestPath>,
     /// Absolute links into this directory count as links below the root.
     pub mount_point: Option<PathBuf>,
+    /// Where the manifest is put in the store beside its own key. The same manifest may be there
+    /// already; another one stops the commit.
+    pub publish_as: Option<ManifestKey>,
 }
 
 /// How often a file that is open for writing is looked at again.

@@ -1,8 +1,10 @@
 //! What changed since the last commit, without a store.
 
 use attachfs_manifest::{ManifestPath, Node};
+use attachfs_vfs::{Frozen, Vfs};
 
 use crate::generations::{Before, Step};
+use crate::plan::Left;
 use crate::{Account, Commit, CommitError, Hashed};
 
 /// A path whose node is not what it was.
@@ -28,25 +30,49 @@ pub struct Preview {
 impl Commit<Hashed> {
     /// What this commit would publish.
     pub fn preview(self) -> Result<Preview, CommitError> {
-        let session = self.vfs.session().ok_or(CommitError::ReadOnly)?;
-        let tree = self.frozen.namespace().base();
-        let before = Before::load(session, self.generation - 1)?;
-        let now = before.keep(self.state.changes, &self.state.left);
-        let mut account = self.state.account.clone();
-        let mut changes = Vec::new();
-        for Step {
+        let Hashed {
+            changes,
+            left,
+            account,
+            ..
+        } = self.state;
+        preview_of(
+            &self.vfs,
+            &self.frozen,
+            self.generation,
+            changes,
+            &left,
+            account,
+        )
+    }
+}
+
+/// What lies between the commit before `generation` and these changes relative to the base.
+pub(crate) fn preview_of(
+    vfs: &Vfs,
+    frozen: &Frozen,
+    generation: u32,
+    changes: Vec<(ManifestPath, Option<Node>)>,
+    left: &Left,
+    mut account: Account,
+) -> Result<Preview, CommitError> {
+    let session = vfs.session().ok_or(CommitError::ReadOnly)?;
+    let tree = frozen.namespace().base();
+    let before = Before::load(session, generation - 1)?;
+    let now = before.keep(tree, changes, left);
+    let mut changes = Vec::new();
+    for Step {
+        path,
+        before,
+        after,
+    } in before.steps(tree, &now)
+    {
+        account.count(before.as_ref(), after.as_ref());
+        changes.push(Changed {
             path,
             before,
             after,
-        } in before.steps(tree, &now)
-        {
-            account.count(before.as_ref(), after.as_ref());
-            changes.push(Changed {
-                path,
-                before,
-                after,
-            });
-        }
-        Ok(Preview { changes, account })
+        });
     }
+    Ok(Preview { changes, account })
 }

@@ -2,34 +2,76 @@
 
 use std::sync::Arc;
 
-use attachfs_durable::read_own_file;
 use attachfs_manifest::ContentHash;
 use attachfs_manifest::wire::{Format, encode_diff};
-use attachfs_store::{ManifestKey, ManifestStore, Metadata};
-use attachfs_transfer::publish_manifest;
+use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
+use attachfs_transfer::{PublishError, publish_manifest};
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
-use attachfs_vfs::{Session, SessionError, Vfs};
+use attachfs_vfs::{Session, Vfs};
 use bytes::Bytes;
 
 use crate::generations::{Before, diff_of, encode_total, parent_hash};
+use crate::readback::read_back;
 use crate::{Account, Commit, CommitError, Observer, Step, Uploaded};
 
 /// A manifest that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// Where.
-    pub key: ManifestKey,
-    /// The hash of its bytes.
-    pub hash: ContentHash,
+    /// Which, and where.
+    pub committed: Committed,
     /// What it says; of a commit that was resumed after its uploads, only the counts of changes.
     pub account: Account,
 }
 
+/// A commit of a session that came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// 1 for the first of the session.
+    pub generation: u32,
+    /// Where its manifest is.
+    pub key: ManifestKey,
+    /// The hash of the manifest's bytes.
+    pub hash: ContentHash,
+}
+
+/// The commits of a session, the first one first.
+pub fn commits(vfs: &Vfs) -> Result<Vec<Committed>, CommitError> {
+    let mut commits = Vec::new();
+    let mut intended = None;
+    for record in vfs.commits() {
+        match record {
+            CommitRecord::Intent {
+                generation,
+                key,
+                hash,
+                ..
+            } => intended = Some((generation, key, hash)),
+            CommitRecord::Published { .. } => {
+                if let Some((generation, key, hash)) = intended.take() {
+                    let key = parse_key(&key)?;
+                    commits.push(Committed {
+                        generation,
+                        key,
+                        hash,
+                    });
+                }
+            }
+        }
+    }
+    Ok(commits)
+}
+
+fn parse_key(key: &str) -> Result<ManifestKey, CommitError> {
+    key.parse()
+        .map_err(|error| CommitError::Damaged(format!("\"{key}\" is no key: {error}")))
+}
+
 /// The key of a session's commit.
 fn key_of(session: &Session, generation: u32) -> Result<ManifestKey, CommitError> {
-    let key = format!("attachfs/{}/{generation}.manifest", session.meta().id);
-    key.parse()
-        .map_err(|_| CommitError::Damaged(format!("\"{key}\" is no key")))
+    parse_key(&format!(
+        "attachfs/{}/{generation}.manifest",
+        session.meta().id
+    ))
 }
 
 impl Commit<Uploaded> {
@@ -63,6 +105,14 @@ impl Commit<Uploaded> {
         }
         let parent = parent_hash(session, tree, generation)?;
         let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?, Format::V2025_12)?;
+        let earlier = commits(&vfs)?;
+        let earlier = earlier.iter().map(|commit| manifest_of(session, commit));
+        let earlier: Vec<_> = earlier.collect::<Result<_, _>>()?;
+        read_back(tree, &earlier, &bytes, &total)?;
+        if let Some(key) = &terms.options.publish_as {
+            // Before anything is published, so that another key can be given.
+            check_free(store, key, ContentHash::of(&bytes)).await?;
+        }
         // This is what the room is held for.
         vfs.release_reserve();
         Session::write_durably(&session.commit_total(generation), &encode_total(&total))?;
@@ -84,13 +134,62 @@ impl Commit<Uploaded> {
         vfs.record_commit(CommitRecord::Published { generation })?;
         Ok((
             Some(Published {
-                key,
-                hash,
+                committed: Committed {
+                    generation,
+                    key,
+                    hash,
+                },
                 account: account.clone(),
             }),
             account,
         ))
     }
+}
+
+/// The bytes of a commit's manifest.
+pub(crate) fn manifest_of(session: &Session, commit: &Committed) -> Result<Vec<u8>, CommitError> {
+    let Committed {
+        generation, hash, ..
+    } = commit;
+    Ok(Session::read_commit(session.dir(), *generation, *hash)?)
+}
+
+/// Fails if a manifest with another hash is under a key.
+async fn check_free(
+    store: &dyn ManifestStore,
+    key: &ManifestKey,
+    expected: ContentHash,
+) -> Result<(), CommitError> {
+    let found = match store.get_manifest(key).await {
+        Ok(stored) => ContentHash::of(&stored.bytes),
+        Err(StoreError::NotFound { .. }) => return Ok(()),
+        Err(source) => {
+            let key = key.clone();
+            return Err(PublishError::Store { key, source }.into());
+        }
+    };
+    if found == expected {
+        return Ok(());
+    }
+    let key = key.clone();
+    Err(PublishError::Conflict {
+        key,
+        expected,
+        found,
+    }
+    .into())
+}
+
+/// Puts the manifest of a finished commit under another key, too.
+pub(crate) async fn publish_as(
+    vfs: &Vfs,
+    store: &dyn ManifestStore,
+    commit: &Committed,
+    key: &ManifestKey,
+) -> Result<(), CommitError> {
+    let session = vfs.session().ok_or(CommitError::ReadOnly)?;
+    let bytes = manifest_of(session, commit)?;
+    send(store, key, bytes.into()).await
 }
 
 /// Sends a manifest to a key that is its own.
@@ -142,22 +241,18 @@ impl Unfinished {
             hash,
         } = self;
         let session = vfs.session().ok_or(CommitError::ReadOnly)?;
-        let path = session.commit_manifest(generation);
-        let bytes = read_own_file(&path).map_err(SessionError::from)?;
-        if ContentHash::of(&bytes) != hash {
-            return Err(CommitError::Damaged(format!(
-                "{} is not what was recorded",
-                path.display()
-            )));
-        }
-        let key: ManifestKey = key
-            .parse()
-            .map_err(|_| CommitError::Damaged(format!("\"{key}\" is no key")))?;
+        let bytes = Session::read_commit(session.dir(), generation, hash)?;
+        let key = parse_key(&key)?;
         let account = account_of(vfs, session, generation)?;
         send(store, &key, bytes.into()).await?;
         observer.step(Step::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;
-        Ok(Published { key, hash, account })
+        let committed = Committed {
+            generation,
+            key,
+            hash,
+        };
+        Ok(Published { committed, account })
     }
 }
 

@@ -7,8 +7,9 @@ use attachfs_store::Store;
 use attachfs_transfer::{Phase, ProgressEvent, Reporter, TransferError, UploadOptions, Uploader};
 use attachfs_vfs::Vfs;
 
+use crate::hash::Purpose;
 use crate::plan::LOOK_AGAIN;
-use crate::publish::{Published, Unfinished};
+use crate::publish::{Committed, Published, Unfinished, commits, publish_as};
 use crate::{Account, Commit, CommitError, CommitOptions, Hashed, Observer, Step, Terms, Uploaded};
 
 /// How a commit ended.
@@ -16,6 +17,9 @@ use crate::{Account, Commit, CommitError, CommitOptions, Hashed, Observer, Step,
 pub struct Outcome {
     /// What was published; `None` if nothing had changed.
     pub published: Option<Published>,
+    /// The session's last commit: this one, or if nothing had changed an earlier one. `None` if nothing
+    /// ever was committed.
+    pub last: Option<Committed>,
     /// A commit of an earlier run that was finished first, if this one published one more.
     pub resumed: Option<Published>,
     /// What this commit found.
@@ -51,9 +55,14 @@ pub async fn commit(
     last_call(observer)?;
     let (published, account) = uploaded.publish(store.as_ref(), observer).await?;
     observer.step(Step::Published);
+    let last = commits(vfs)?.pop();
+    if let (Some(key), Some(last)) = (&options.publish_as, &last) {
+        publish_as(vfs, store.as_ref(), last, key).await?;
+    }
     Ok(match published {
         Some(published) => Outcome {
             published: Some(published),
+            last,
             resumed,
             account,
         },
@@ -63,6 +72,7 @@ pub async fn commit(
                 .map_or(account, |done| done.account.clone());
             Outcome {
                 published: resumed,
+                last,
                 resumed: None,
                 account,
             }
@@ -86,7 +96,8 @@ fn last_call(observer: &dyn Observer) -> Result<(), CommitError> {
     asked.map_err(|cancelled| TransferError::from(cancelled).into())
 }
 
-/// What a commit would say, without sending anything: the changes since the last commit, hashed.
+/// What a commit would say, without sending anything: the changes since the last commit, hashed. Nothing
+/// is written to the session's disk.
 pub async fn preview(
     vfs: &Arc<Vfs>,
     options: &CommitOptions,
@@ -95,7 +106,7 @@ pub async fn preview(
     let _turn = vfs.commit_turn().await?;
     let terms = Terms::new(options);
     loop {
-        match hash_all(vfs, &terms, observer).await {
+        match hash_all(vfs, &terms, Purpose::Preview, observer).await {
             Err(error) if may_pass(&error, &terms) => pause(&terms).await,
             hashed => return hashed?.preview(),
         }
@@ -105,11 +116,12 @@ pub async fn preview(
 async fn hash_all(
     vfs: &Arc<Vfs>,
     terms: &Terms,
+    purpose: Purpose,
     observer: &dyn Observer,
 ) -> Result<Commit<Hashed>, CommitError> {
     let planned = Commit::plan_on(vfs.clone(), terms).await?;
     observer.step(Step::Planned);
-    planned.hash(observer).await
+    planned.hash(purpose, observer).await
 }
 
 async fn upload_all(
@@ -118,7 +130,7 @@ async fn upload_all(
     uploader: &Uploader,
     observer: &dyn Observer,
 ) -> Result<Commit<Uploaded>, CommitError> {
-    let hashed = hash_all(vfs, terms, observer).await?;
+    let hashed = hash_all(vfs, terms, Purpose::Commit, observer).await?;
     observer.step(Step::Hashed);
     hashed.upload(uploader, observer).await
 }

@@ -1,16 +1,16 @@
-//! How much is not committed, without hashing anything.
+//! What is not committed, told without reading the content of any file.
 
 use std::sync::Arc;
 
 use attachfs_durable::FileStamp;
-use attachfs_manifest::{File, Mtime, Node};
+use attachfs_manifest::{Content, File, Mtime, Node};
 use attachfs_tree::FileContent;
 use attachfs_vfs::Vfs;
 
-use crate::generations::Before;
 use crate::hash::micros;
 use crate::plan::Unhashed;
-use crate::{Commit, CommitError, CommitOptions, Links};
+use crate::preview::preview_of;
+use crate::{Commit, CommitError, CommitOptions, Links, Preview};
 
 /// How many paths differ from what the last commit left, or from the base if there was none. A file
 /// that was written to since counts, even if its bytes should be the same.
@@ -22,45 +22,31 @@ pub async fn uncommitted(vfs: &Arc<Vfs>) -> Result<u64, CommitError> {
         mount_point: Some(session.meta().mount_point.clone()),
         ..CommitOptions::default()
     };
+    let Preview { changes, account } = touched(vfs, &options).await?;
+    Ok((changes.len() + account.open.len() + account.links.len()) as u64)
+}
+
+/// What changed since the last commit, as far as names, lengths and times tell: nothing is read, and nothing
+/// written. A file that was written to has [`Content::Unhashed`]; its bytes may be what they were.
+pub async fn touched(vfs: &Arc<Vfs>, options: &CommitOptions) -> Result<Preview, CommitError> {
     let Commit {
         vfs,
         frozen,
         generation,
         state,
         ..
-    } = Commit::plan(vfs.clone(), &options).await?;
-    let session = vfs.session().ok_or(CommitError::ReadOnly)?;
-    let tree = frozen.namespace().base();
-    let before = Before::load(session, generation - 1)?;
+    } = Commit::plan(vfs.clone(), options).await?;
     let mut known = state.changes;
-    let mut left = state.left;
-    let mut unknown = state.account.open.len() + state.account.links.len();
     for file in state.files {
-        match clean_node(&vfs, &file)? {
-            Some(node) => {
-                known.extend(
-                    file.paths
-                        .into_iter()
-                        .map(|(path, _)| (path, Some(node.clone()))),
-                );
-            }
-            None => {
-                unknown += file.paths.len();
-                left.paths
-                    .extend(file.paths.into_iter().map(|(path, _)| path));
-            }
-        }
+        let node = Node::File(as_far_as_known(&vfs, &file)?);
+        let paths = file.paths.into_iter();
+        known.extend(paths.map(|(path, _)| (path, Some(node.clone()))));
     }
-    // What is counted already must not count again as being gone.
-    let now = before.keep(known, &left);
-    Ok((before.steps(tree, &now).len() + unknown) as u64)
+    preview_of(&vfs, &frozen, generation, known, &state.left, state.account)
 }
 
-/// The file as an earlier commit hashed it, if it was not written to since.
-fn clean_node(vfs: &Vfs, file: &Unhashed) -> Result<Option<Node>, CommitError> {
-    if file.clean.is_none() {
-        return Ok(None);
-    }
+/// The file with the hashes of an earlier commit, if it was not written to since.
+fn as_far_as_known(vfs: &Vfs, file: &Unhashed) -> Result<File, CommitError> {
     let (scratch, path) = vfs.open_scratch(file.ino)?;
     let failed = |source| CommitError::Io {
         doing: "look at",
@@ -68,17 +54,15 @@ fn clean_node(vfs: &Vfs, file: &Unhashed) -> Result<Option<Node>, CommitError> {
         source,
     };
     let stamp = FileStamp::of(&scratch).map_err(failed)?;
-    let Some(content) = file.known(stamp.into()).cloned() else {
-        return Ok(None);
-    };
+    let content = file.known(stamp.into()).cloned();
     let (size, mtime) = match &file.content {
         FileContent::Mapped(mapping) => (mapping.size, file.mtime.unwrap_or(Mtime(0))),
         FileContent::Base | FileContent::Scratch => (stamp.size, Mtime(micros(stamp.mtime_ns))),
     };
-    Ok(Some(Node::File(File {
+    Ok(File {
         size,
         mtime,
         runnable: file.runnable,
-        content,
-    })))
+        content: content.unwrap_or(Content::Unhashed),
+    })
 }

@@ -51,7 +51,7 @@ impl Commit<Hashed> {
         let chunk_size = tree.chunk_size();
         let before = Before::load(session, generation - 1)?;
         let (total, steps, named, sent, report) = loop {
-            let total = before.keep(changes.clone(), &left);
+            let total = before.keep(tree, changes.clone(), &left);
             let steps = before.steps(tree, &total);
             let mut named: HashMap<ContentHash, u64> = HashMap::new();
             for step in &steps {

@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::error::At as _;
-use crate::{DurableError, Staged, buffer, platform};
+use crate::{DurableError, Staged, buffer, data_in, platform};
 
 /// How bytes came into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +39,30 @@ pub fn reflink(source: &File, range: Range<u64>, target: &File) -> bool {
     !range.is_empty() && platform::reflink(source, range, target)
 }
 
-/// Copies `range` of `source` to `offset` of `target`, within the kernel where it can.
+/// Copies `range` of `source` to `offset` of `target`, within the kernel where it can. A hole at the end
+/// of what `target` has by then stays a hole. Nobody else may be writing to `target`.
 /// Fails as [`clone_or_copy`] does.
 pub fn copy_range(source: &File, range: Range<u64>, target: &File, offset: u64) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let data = data_in(source, at..range.end)?;
+        let to = offset + (data.start - range.start);
+        if data.start > at {
+            let from = offset + (at - range.start);
+            if target.metadata()?.len() <= from {
+                target.set_len(to)?;
+            } else {
+                copy_data(source, at..data.start, target, from)?;
+            }
+        }
+        copy_data(source, data.clone(), target, to)?;
+        at = data.end;
+    }
+    Ok(())
+}
+
+/// [`copy_range`], holes as zeros.
+fn copy_data(source: &File, range: Range<u64>, target: &File, offset: u64) -> io::Result<()> {
     const BLOCK: u64 = 256 << 10;
     let mut at = range.start + platform::copy_in_kernel(source, range.clone(), target, offset);
     while at < range.end {
@@ -131,6 +152,26 @@ mod tests {
         let target = file_of(b"abc");
         copy_range(&source, 2..5, &target, 3).unwrap();
         assert_eq!(all_of(&target), "abc234");
+    }
+
+    #[test]
+    fn holes_stay_holes_in_a_copy() {
+        use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+        let source = file_of(b"begin");
+        source.write_all_at(b"end", 100 << 20).unwrap();
+        source.set_len(200 << 20).unwrap();
+        let target = file_of(b"abc");
+        copy_range(&source, 0..150 << 20, &target, 3).unwrap();
+        assert_eq!(target.metadata().unwrap().len(), 3 + (150 << 20));
+        assert_eq!(read_range(&target, 0..8).unwrap(), "abcbegin");
+        let end = (100 << 20) + 3;
+        assert_eq!(read_range(&target, end..end + 5).unwrap(), "end\0\0");
+        target.sync_all().unwrap();
+        assert!(target.metadata().unwrap().blocks() * 512 < 1 << 20);
+        // Over something that is there, zeros are zeros.
+        let over = file_of(b"0123456789");
+        copy_range(&source, 10..15, &over, 2).unwrap();
+        assert_eq!(all_of(&over), "01\0\0\0\0\0789");
     }
 
     #[test]

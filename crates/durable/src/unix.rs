@@ -13,7 +13,7 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{OFlags, copy_file_range};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, copy_file_range};
 use rustix::io::Errno;
 
 use crate::{FileStamp, Mounted, Space};
@@ -218,6 +218,35 @@ pub(crate) fn copy_in_kernel(source: &File, range: Range<u64>, target: &File, of
         }
     }
     from - range.start
+}
+
+/// The first run of data in a range that is not empty; an empty one at its end if all of it is a hole. What
+/// lies behind the end of the file counts as data: reading it tells that there is nothing.
+pub(crate) fn data_in(file: &File, range: Range<u64>) -> io::Result<Range<u64>> {
+    match rustix::fs::seek(file, SeekFrom::Data(range.start)) {
+        Ok(start) if start < range.end => {
+            let hole = rustix::fs::seek(file, SeekFrom::Hole(start));
+            Ok(start..hole.unwrap_or(range.end).min(range.end))
+        }
+        // No data up to the end of the file, or none in the range.
+        Ok(_) | Err(Errno::NXIO) => {
+            let len = file.metadata()?.len();
+            Ok(len.clamp(range.start, range.end)..range.end)
+        }
+        // The file system, or what stands here for a file, does not tell holes.
+        Err(_) => Ok(range),
+    }
+}
+
+/// Gives back the blocks of a range, which reads as zeros from then on. The file keeps its length.
+pub(crate) fn punch_hole(file: &File, range: Range<u64>) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(rustix::fs::fallocate(
+        file,
+        flags,
+        range.start,
+        range.end - range.start,
+    )?)
 }
 
 /// The argument of `FICLONERANGE`, `struct file_clone_range` in `linux/fs.h`.

@@ -129,6 +129,16 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// Adds so many bytes that are zero.
+    pub fn update_zeros(&mut self, mut len: u64) {
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        while len > 0 {
+            let part = len.min(ZEROS.len() as u64);
+            self.update(&ZEROS[..part as usize]);
+            len -= part;
+        }
+    }
+
     /// The hash of everything added so far.
     pub fn finish(&self) -> ContentHash {
         ContentHash(self.0.digest128().to_be_bytes())
@@ -159,6 +169,15 @@ mod tests {
         hasher.update(b"hello ");
         hasher.update(b"world\n");
         assert_eq!(hasher.finish(), ContentHash::of(b"hello world\n"));
+    }
+
+    #[test]
+    fn zeros_that_are_only_counted_have_the_hash_of_zeros() {
+        for len in [0, 1, 65_536, 200_000] {
+            let mut hasher = Hasher::new();
+            hasher.update_zeros(len);
+            assert_eq!(hasher.finish(), ContentHash::of(&vec![0; len as usize]));
+        }
     }
 
     #[test]

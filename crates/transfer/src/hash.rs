@@ -1,18 +1,24 @@
 //! Hashing files, as a whole or in chunks.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use attachfs_durable::ReadBuffer;
+use attachfs_durable::{ReadBuffer, data_in};
 use attachfs_manifest::{ChunkSize, Content, ContentHash, Hasher};
+
+use parking_lot::Mutex;
 
 use crate::meter::Meter;
 use crate::run::blocking;
 use crate::{Phase, Source, TransferError};
+
+/// How many zeros are hashed between two looks at whether to go on.
+const ZEROS_AT_ONCE: u64 = 64 << 20;
 
 /// How much is read at once: long enough to make calls cheap, short enough to stay in the cache.
 const BUFFER_LEN: usize = 1 << 20;
@@ -22,7 +28,7 @@ thread_local! {
     static BUFFER: RefCell<ReadBuffer> = RefCell::default();
 }
 
-/// Hashes a file as a manifest of this chunk size names it. Blocks; reads each byte once.
+/// Hashes a file as a manifest of this chunk size names it. Blocks; reads each byte once, and none of holes.
 ///
 /// Fails with [`TransferError::Changed`] if the file is not what its stamp says, before or after.
 pub fn hash_file(source: &Source, chunk_size: ChunkSize) -> Result<Content, TransferError> {
@@ -62,10 +68,19 @@ pub(crate) fn hash_range(
     range: Range<u64>,
     meter: &Meter,
 ) -> Result<ContentHash, TransferError> {
+    // To ask is not worth it for what is read at once.
+    let data = if range.end - range.start <= BUFFER_LEN as u64 {
+        range.clone()
+    } else {
+        data_in(file, range.clone()).map_err(|error| TransferError::read(&source.path, error))?
+    };
+    if data.is_empty() && !range.is_empty() {
+        return hash_zeros(range.end - range.start, meter);
+    }
     BUFFER.with_borrow_mut(|buffer| {
         // A thread that only ever sees small files needs no more than they do.
         buffer.grow(BUFFER_LEN.min((range.end - range.start) as usize));
-        hash_through(buffer.as_mut(), source, file, range, meter)
+        hash_through(buffer.as_mut(), source, file, (range, data), meter)
     })
 }
 
@@ -73,14 +88,25 @@ fn hash_through(
     buffer: &mut [u8],
     source: &Source,
     file: &File,
-    range: Range<u64>,
+    (range, mut data): (Range<u64>, Range<u64>),
     meter: &Meter,
 ) -> Result<ContentHash, TransferError> {
     let mut hasher = Hasher::new();
     let mut at = range.start;
     while at < range.end {
         meter.go_on()?;
-        let want = buffer.len().min((range.end - at) as usize);
+        if at == data.end {
+            data = data_in(file, at..range.end)
+                .map_err(|error| TransferError::read(&source.path, error))?;
+        }
+        if at < data.start {
+            let hole = (data.start - at).min(ZEROS_AT_ONCE);
+            hasher.update_zeros(hole);
+            meter.add_bytes(hole);
+            at += hole;
+            continue;
+        }
+        let want = buffer.len().min((data.end - at) as usize);
         match file.read_at(&mut buffer[..want], at) {
             // Shorter than it was.
             Ok(0) => return Err(TransferError::changed(&source.path)),
@@ -96,10 +122,115 @@ fn hash_through(
     Ok(hasher.finish())
 }
 
+/// The hash of so many zeros. Chunks of a file with large holes are the same zeros again and again: those
+/// that were asked for last are remembered.
+fn hash_zeros(len: u64, meter: &Meter) -> Result<ContentHash, TransferError> {
+    const REMEMBERED: usize = 8;
+    static KNOWN: Mutex<VecDeque<(u64, ContentHash)>> = Mutex::new(VecDeque::new());
+    meter.go_on()?;
+    let known = KNOWN.lock().iter().find(|(of, _)| *of == len).copied();
+    if let Some((_, hash)) = known {
+        meter.add_bytes(len);
+        return Ok(hash);
+    }
+    let mut hasher = Hasher::new();
+    let mut left = len;
+    while left > 0 {
+        meter.go_on()?;
+        let part = left.min(ZEROS_AT_ONCE);
+        hasher.update_zeros(part);
+        meter.add_bytes(part);
+        left -= part;
+    }
+    let hash = hasher.finish();
+    let mut known = KNOWN.lock();
+    known.truncate(REMEMBERED - 1);
+    known.push_front((len, hash));
+    Ok(hash)
+}
+
+/// The hash of so many zeros, which are not there to be read. Blocks, for a second or so for 10 GB.
+pub fn hash_of_zeros(len: u64) -> ContentHash {
+    let meter = Meter::new(Phase::Hash, 1, len);
+    hash_zeros(len, &meter).expect("nobody stops what nobody listens to")
+}
+
 /// What a manifest says of a file whose chunks have these hashes.
 pub(crate) fn content_of(hashes: Vec<ContentHash>) -> Content {
     match hashes[..] {
         [whole] => Content::Whole(whole),
         _ => Content::Chunks(hashes.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use attachfs_durable::FileStamp;
+
+    use super::*;
+    use crate::SourceFile;
+
+    const MIB: u64 = 1 << 20;
+
+    fn source(file: File) -> Source {
+        let stamp = FileStamp::of(&file).unwrap();
+        Source {
+            path: "sparse".into(),
+            file: SourceFile::Open(Arc::new(file)),
+            stamp,
+            size: stamp.size,
+        }
+    }
+
+    #[test]
+    fn a_file_with_holes_has_the_hashes_of_its_bytes() {
+        let file = tempfile::tempfile().unwrap();
+        let size = 40 * MIB + 5;
+        file.set_len(size).unwrap();
+        for (bytes, at) in [("begin", 0), ("middle", 17 * MIB - 3), ("end", size - 3)] {
+            file.write_all_at(bytes.as_bytes(), at).unwrap();
+        }
+        let bytes = attachfs_durable::read_range(&file, 0..size).unwrap();
+        let cut = ChunkSize::Bytes(NonZeroU64::new(8 * MIB).unwrap());
+        for cut in [cut, ChunkSize::WholeFile] {
+            let pieces = cut.ranges(size);
+            let pieces = pieces.map(|range| &bytes[range.start as usize..range.end as usize]);
+            let expected = pieces.map(ContentHash::of).collect();
+            let hashed = hash_file(&source(file.try_clone().unwrap()), cut).unwrap();
+            assert_eq!(hashed, content_of(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_read_is_hashed_if_it_is_a_hole() {
+        let file = tempfile::tempfile().unwrap();
+        // A day's reading.
+        let size = 8 << 40;
+        file.set_len(size).unwrap();
+        let cut = ChunkSize::Bytes(NonZeroU64::new(256 * MIB).unwrap());
+        let hashed = hash_file(&source(file), cut).unwrap();
+        let Content::Chunks(hashes) = &hashed else {
+            panic!("{hashed:?}")
+        };
+        assert_eq!(hashes.len(), 8 << 12);
+        let zeros = hash_of_zeros(256 * MIB);
+        assert!(hashes.iter().all(|&hash| hash == zeros));
+    }
+
+    #[test]
+    fn a_file_that_ends_before_its_hole_has_changed() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4 * MIB).unwrap();
+        let longer = Source {
+            size: 8 * MIB,
+            ..source(file)
+        };
+        let hashed = hash_file(&longer, ChunkSize::WholeFile);
+        assert!(
+            matches!(hashed, Err(TransferError::Changed { .. })),
+            "{hashed:?}"
+        );
     }
 }

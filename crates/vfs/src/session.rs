@@ -463,9 +463,18 @@ impl Session {
 
     /// Where a commit keeps the bytes of its manifest.
     pub fn commit_manifest(&self, generation: u32) -> PathBuf {
-        self.dir()
-            .join(COMMITS)
-            .join(format!("{generation}.manifest"))
+        self.dir().join(COMMITS).join(manifest_name(generation))
+    }
+
+    /// The bytes of a commit's manifest, which have this hash, out of a session that may be in use: they
+    /// never change.
+    pub fn read_commit(
+        dir: &Path,
+        generation: u32,
+        hash: ContentHash,
+    ) -> Result<Vec<u8>, SessionError> {
+        let commits = Self::hold(dir)?.dir(COMMITS)?;
+        read_checked(&commits, &manifest_name(generation), hash)
     }
 
     /// Where a commit keeps all changes up to it, as one diff against the base.
@@ -522,24 +531,32 @@ impl Session {
     }
 }
 
+fn manifest_name(generation: u32) -> String {
+    format!("{generation}.manifest")
+}
+
+/// The content of a file whose bytes must have this hash.
+fn read_checked(dir: &OwnDir, name: &str, expected: ContentHash) -> Result<Vec<u8>, SessionError> {
+    let bytes = dir.read(name)?;
+    let found = ContentHash::of(&bytes);
+    if found == expected {
+        Ok(bytes)
+    } else {
+        Err(SessionError::DamagedBase {
+            path: dir.path().join(name),
+            expected,
+            found,
+        })
+    }
+}
+
 fn manifests_in(dir: &OwnDir, meta: &SessionMeta) -> Result<Vec<Vec<u8>>, SessionError> {
     if meta.manifests.is_empty() {
         return Ok(Vec::new());
     }
     let base = dir.dir(BASE)?;
     let read = |(number, manifest): (usize, &BaseManifest)| {
-        let name = number.to_string();
-        let bytes = base.read(&name)?;
-        let found = ContentHash::of(&bytes);
-        if found == manifest.hash {
-            Ok(bytes)
-        } else {
-            Err(SessionError::DamagedBase {
-                path: base.path().join(name),
-                expected: manifest.hash,
-                found,
-            })
-        }
+        read_checked(&base, &number.to_string(), manifest.hash)
     };
     meta.manifests.iter().enumerate().map(read).collect()
 }

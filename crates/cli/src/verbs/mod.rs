@@ -46,7 +46,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Umount(umount) => mounting::umount(&globals, umount).await,
             Verb::List(list) => sessions::list(&globals, &list),
             Verb::Status(session) => sessions::status(&globals, session).await,
-            Verb::Diff(session) => sessions::diff(&globals, session).await,
+            Verb::Diff(diff) => sessions::diff(&globals, diff).await,
             Verb::Commit(commit) => sessions::commit(&globals, commit).await,
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
             Verb::Download(download) => downloading::download(&globals, download).await,

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attachfs::session::UnmountReport;
 use attachfs::{
-    LayerOptions, LogPlace, ManifestPath, ManifestSource, MountPoint, MountRequest, Owner, What,
-    session,
+    CommitArguments, Found, LayerOptions, LogPlace, ManifestPath, ManifestSource, MountPoint,
+    MountRequest, Owner, Places, UnmountArguments, What, session,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::sessions::{is_piped, write_manifest};
 use super::{me, read, remark, source, store_of};
-use crate::args::{Globals, Mount, Umount};
+use crate::args::{Globals, ManifestTo, Mount, Umount};
 use crate::daemon::{self, Ready, Starter};
 use crate::exit::Failure;
 use crate::output;
@@ -264,17 +265,55 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     let places = places(None);
     let found = attachfs::find(&places, &args.session)?;
     let shown = Shown::new(globals.json);
-    let report = session::unmount(&found, &places, args.force, &shown).await?;
+    let ManifestTo { output, publish } = args.manifest_to;
+    let wants_commit = args.commit || output.is_some() || publish.is_some();
+    let arguments = UnmountArguments {
+        commit: wants_commit.then(|| CommitArguments {
+            publish,
+            ..CommitArguments::default()
+        }),
+        // The session has the manifest's bytes until they are where they were wanted.
+        keep: output.is_some(),
+    };
+    let mut report = session::unmount(&found, &places, args.force, &arguments, &shown).await?;
+    if let (true, Some(commit)) = (report.was_dead, &arguments.commit) {
+        let access = globals.s3.access()?;
+        report.commit = Some(session::commit(&found, &places, &access, commit, &shown).await?);
+    }
     shown.clear();
-    if globals.json {
+    let written = match (&output, &report.commit) {
+        (Some(output), Some(commit)) => {
+            let written = write_manifest(Some(output), &found.dir, commit);
+            match written {
+                Ok(()) if !report.was_dead => discard(globals, &found, &places, &mut report).await,
+                written => written,
+            }
+        }
+        _ => Ok(()),
+    };
+    if is_piped(output.as_deref()) {
+        // Standard output has the manifest.
+    } else if globals.json {
         output::print_json(&report)?;
     } else {
         output::print(&unmounted(&report))?;
     }
     match report.commit_failure {
-        None => Ok(()),
+        None => written,
         Some(failure) => Err(attachfs::Error::Remote(failure).into()),
     }
+}
+
+/// Deletes a session that was kept for its manifest only.
+async fn discard(
+    globals: &Globals,
+    found: &Found,
+    places: &Places,
+    report: &mut UnmountReport,
+) -> Result<(), Failure> {
+    let access = globals.s3.access()?;
+    report.kept = !session::discard_committed(found, places, &access).await?;
+    Ok(())
 }
 
 fn unmounted(report: &UnmountReport) -> String {

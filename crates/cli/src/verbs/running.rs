@@ -9,6 +9,7 @@ use attachfs::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::mounting::remark_without_store;
+use super::sessions::is_piped;
 use super::snapshotting::Aloud;
 use super::{open_store, read, remark, remark_lines, run_failed, source, store_of, usual_owner};
 use crate::args::{Globals, Run};
@@ -39,6 +40,10 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     for dir in &args.output_dir {
         attachfs::parse_path(dir)?;
     }
+    if is_piped(args.manifest_to.output.as_deref()) {
+        let reason = "standard output is the command's: name a file for the manifest";
+        return Err(attachfs::Error::Usage(reason.to_owned()).into());
+    }
     let shown = Shown::new(globals.json);
     let (manifests, store, snapshot) = tokio::select! {
         prepared = prepare(globals, &args, &places, &shown) => prepared?,
@@ -66,6 +71,8 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         store,
         probe: !args.probing.no_probe,
         places,
+        publish: args.manifest_to.publish,
+        output: args.manifest_to.output,
         open_files,
     };
     let signals = async {

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attachfs::session;
-use attachfs::{CommitArguments, Found, Places, SessionId, SessionState};
+use attachfs::{
+    CommitArguments, CommitReport, DiffArguments, Found, Places, SessionId, SessionState,
+};
 use serde::Serialize;
 
 use super::remark;
-use crate::args::{Commit, Discard, Globals, List, OutgoingLinks, Session};
+use crate::args::{Commit, Diff, Discard, Globals, List, OutgoingLinks, Session};
 use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
@@ -159,11 +161,12 @@ pub(super) async fn status(globals: &Globals, args: Session) -> Result<(), Failu
     Ok(output::print(&output::status(&report))?)
 }
 
-pub(super) async fn diff(globals: &Globals, args: Session) -> Result<(), Failure> {
+pub(super) async fn diff(globals: &Globals, args: Diff) -> Result<(), Failure> {
     let places = places(None);
-    let found = attachfs::find(&places, &args.session)?;
+    let found = attachfs::find(&places, &args.session.session)?;
     let shown = Shown::cancellable(globals.json);
-    let report = session::diff(&found, &places, &globals.s3.access()?, &shown).await?;
+    let how = DiffArguments { hash: args.hash };
+    let report = session::diff(&found, &places, &globals.s3.access()?, how, &shown).await?;
     shown.clear();
     if globals.json {
         return Ok(output::print_json(&report)?);
@@ -179,8 +182,13 @@ pub(super) async fn diff(globals: &Globals, args: Session) -> Result<(), Failure
             .size
             .map(|size| format!("  ({})", output::bytes(size)))
             .unwrap_or_default();
+        let maybe = if line.maybe_same {
+            "  written to; maybe the same bytes"
+        } else {
+            ""
+        };
         let slash = if line.kind == "dir" { "/" } else { "" };
-        text += &format!("{mark} {}{slash}{size}\n", line.path);
+        text += &format!("{mark} {}{slash}{size}{maybe}\n", line.path);
     }
     text += &output::dry_run(&report.account);
     Ok(output::print(&text)?)
@@ -188,7 +196,8 @@ pub(super) async fn diff(globals: &Globals, args: Session) -> Result<(), Failure
 
 pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failure> {
     if args.dry_run {
-        return diff(globals, args.session).await;
+        let (session, hash) = (args.session, true);
+        return diff(globals, Diff { session, hash }).await;
     }
     let places = places(None);
     let found = attachfs::find(&places, &args.session.session)?;
@@ -198,15 +207,49 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
         accept_open: args.accept_open,
         skip_links: args.symlinks == OutgoingLinks::Skip,
         everything: args.everything,
+        publish: args.manifest_to.publish,
     };
     let shown = Shown::cancellable(globals.json);
     let report =
         session::commit(&found, &places, &globals.s3.access()?, &arguments, &shown).await?;
     shown.clear();
-    if globals.json {
-        return Ok(output::print_json(&report)?);
+    let output = args.manifest_to.output.as_deref();
+    let written = write_manifest(output, &found.dir, &report);
+    // What was published is told also if it could not be written here.
+    if !is_piped(output) {
+        told(globals, &report)?;
     }
-    Ok(output::print(&output::commit(&report))?)
+    written
+}
+
+/// Whether the manifest goes to standard output.
+pub(super) fn is_piped(output: Option<&Path>) -> bool {
+    output == Some(Path::new("-"))
+}
+
+/// Writes the manifest of a commit to the file that was named, if there is one.
+pub(super) fn write_manifest(
+    output: Option<&Path>,
+    session_dir: &Path,
+    report: &CommitReport,
+) -> Result<(), Failure> {
+    if let (Some(path), Some(manifest)) = (output, &report.manifest) {
+        let bytes = session::committed_bytes(session_dir, manifest)?;
+        if is_piped(output) {
+            let written = std::io::stdout().write_all(&bytes);
+            written.context("cannot write to standard output")?;
+        } else {
+            attachfs::write_manifest(path, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn told(globals: &Globals, report: &CommitReport) -> Result<(), Failure> {
+    if globals.json {
+        return Ok(output::print_json(report)?);
+    }
+    Ok(output::print(&output::commit(report))?)
 }
 
 pub(super) async fn discard(globals: &Globals, args: Discard) -> Result<(), Failure> {

@@ -64,7 +64,7 @@ async fn a_commit_that_is_killed_at_any_step_is_finished_by_the_next_one() {
     let outcome = outcome.await.unwrap();
     let expected = manifests(&place("store"));
     assert_eq!(expected.len(), 1);
-    let hash = outcome.published.unwrap().hash;
+    let hash = outcome.published.unwrap().committed.hash;
 
     for step in [
         Step::Planned,
@@ -86,7 +86,7 @@ async fn a_commit_that_is_killed_at_any_step_is_finished_by_the_next_one() {
             Step::Published => assert_eq!(again.published, None),
             _ => {
                 let published = again.published.unwrap();
-                assert_eq!(published.hash, hash, "{step:?}");
+                assert_eq!(published.committed.hash, hash, "{step:?}");
                 assert_eq!(published.account.added, outcome.account.added);
                 assert_eq!(published.account.changed, outcome.account.changed);
                 assert_eq!(published.account.deleted, outcome.account.deleted);
@@ -98,7 +98,10 @@ async fn a_commit_that_is_killed_at_any_step_is_finished_by_the_next_one() {
         // And the session goes on from there.
         fs.write("later", 0, b"x").unwrap();
         let later = committed(&world, &fs, &CommitOptions::default()).await;
-        assert_eq!(later.unwrap().published.unwrap().key, World::key(2));
+        assert_eq!(
+            later.unwrap().published.unwrap().committed.key,
+            World::key(2)
+        );
         assert_eq!(manifests(&store).len(), 2);
     }
 }
@@ -125,8 +128,8 @@ async fn what_was_written_after_the_intent_goes_into_a_commit_of_its_own() {
     let outcome = committed(&world, &fs, &CommitOptions::default()).await;
     let outcome = outcome.unwrap();
     let resumed = outcome.resumed.unwrap();
-    assert_eq!((resumed.key, resumed.hash), (expected.key, expected.hash));
-    assert_eq!(outcome.published.unwrap().key, World::key(2));
+    assert_eq!(resumed.committed, expected.committed);
+    assert_eq!(outcome.published.unwrap().committed.key, World::key(2));
     assert_eq!(outcome.account.changed, 1);
 }
 
@@ -202,7 +205,10 @@ async fn a_manifest_of_which_nothing_is_known_is_looked_for_by_the_next_commit()
     drop(fs);
     let fs = world.recover(dir.path());
     let again = committed(&world, &fs, &CommitOptions::default()).await;
-    assert_eq!(again.unwrap().published.unwrap().key, World::key(1));
+    assert_eq!(
+        again.unwrap().published.unwrap().committed.key,
+        World::key(1)
+    );
     assert_eq!(memory.manifests().len(), 1);
     let stored = memory.get_manifest(&World::key(1)).await.unwrap();
     assert_eq!(stored.bytes, expected);
@@ -282,7 +288,8 @@ async fn a_manifest_that_was_damaged_here_is_not_sent() {
     let sound = std::fs::read(&kept).unwrap();
     std::fs::write(&kept, b"damaged").unwrap();
     let error = committed(&world, &fs, &CommitOptions::default()).await;
-    assert!(matches!(error, Err(CommitError::Damaged(_))), "{error:?}");
+    let error = error.unwrap_err();
+    assert!(matches!(error, CommitError::Session(_)), "{error:?}");
     assert!(memory.manifests().is_empty());
     std::fs::write(&kept, sound).unwrap();
     committed(&world, &fs, &CommitOptions::default())

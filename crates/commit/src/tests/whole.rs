@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use attachfs_fetch::FetchError;
-use attachfs_manifest::{Change, ChunkSize, Content, ContentHash, LinkTarget, Node};
+use attachfs_manifest::{Change, ChunkSize, Content, ContentHash, Hasher, LinkTarget, Node};
 use attachfs_store::record::RecordStore;
 use attachfs_store::{Call, CallKind, DirectoryStore, MemoryStore, Store};
 
+use crate::hash::Purpose;
 use crate::testing::{CHUNK, CUT, Fs, Given, World, bytes, committed, path, tempdir};
-use crate::{Account, CommitError, CommitOptions, preview};
+use crate::{Account, Commit, CommitError, CommitOptions, Preview, preview, touched};
 
 fn base() -> Vec<(&'static str, Given)> {
     vec![
@@ -46,10 +47,14 @@ async fn assert_committed_as_shown(store: Arc<dyn Store>, cut: ChunkSize) {
     let shown = fs.show(cut).await;
     let outcome = committed(&world, &fs, &CommitOptions::default()).await;
     let published = outcome.unwrap().published.unwrap();
-    assert_eq!(published.key, World::key(1));
-    let stored = world.store.get_manifest(&published.key).await.unwrap();
-    assert_eq!(ContentHash::of(&stored.bytes), published.hash);
-    let diff = world.diff(&published.key).await;
+    assert_eq!(published.committed.key, World::key(1));
+    let stored = world
+        .store
+        .get_manifest(&published.committed.key)
+        .await
+        .unwrap();
+    assert_eq!(ContentHash::of(&stored.bytes), published.committed.hash);
+    let diff = world.diff(&published.committed.key).await;
     assert_eq!(diff.parent(), Some(ContentHash::of(&world.manifest())));
     let applied = world.snapshot.apply(&diff).unwrap();
     assert_eq!(applied, shown);
@@ -82,7 +87,7 @@ async fn a_touched_file_of_a_base_of_whole_files_is_one_object() {
     let published = outcome.unwrap().published.unwrap();
     assert_eq!(published.account.uploaded_objects, 2);
     assert_eq!(published.account.uploaded_bytes, 5 * CHUNK as u64 + 10);
-    let diff = world.diff(&published.key).await;
+    let diff = world.diff(&published.committed.key).await;
     assert_eq!(diff.chunk_size(), ChunkSize::WholeFile);
     assert_eq!(world.snapshot.apply(&diff).unwrap(), shown);
     world.assert_readable(&shown).await;
@@ -337,7 +342,7 @@ async fn a_preview_says_what_a_commit_would_and_sends_nothing() {
     assert_eq!(store.count(CallKind::Put), 0);
     assert_eq!(store.count(CallKind::Head), 0);
     let work_dir = dir.path().join("commits/work");
-    assert_eq!(std::fs::read_dir(&work_dir).unwrap().count(), 0);
+    assert!(!work_dir.exists(), "nothing is put together for it");
     let account = committed(&world, &fs, &options).await.unwrap().account;
     assert_eq!(preview.account.added, account.added);
     assert_eq!(preview.account.changed, account.changed);
@@ -350,6 +355,72 @@ async fn a_preview_says_what_a_commit_would_and_sends_nothing() {
         assert_eq!(after, changed.after, "{}", changed.path);
     }
     assert_eq!(std::fs::read_dir(&work_dir).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_is_told_without_reading() {
+    let (store, _, world) = recorded(&base()).await;
+    let dir = tempdir();
+    let fs = world.create(dir.path());
+    work(&fs);
+    let options = CommitOptions::default();
+    let observer = crate::testing::At(|_| {});
+    let hashed = preview(&fs.0, &options, &observer).await.unwrap();
+    store.clear();
+    let seen = touched(&fs.0, &options).await.unwrap();
+    let shown = |preview: &Preview| -> Vec<_> {
+        let kind = |node: &Node| (node.kind(), node.as_file().map(|file| file.size));
+        let changes = preview.changes.iter();
+        changes
+            .map(|changed| (changed.path.clone(), changed.after.as_ref().map(kind)))
+            .collect()
+    };
+    assert_eq!(shown(&seen), shown(&hashed));
+    assert_eq!(seen.account, hashed.account);
+    // What would take days to read.
+    fs.write("huge", 0, b"x").unwrap();
+    fs.truncate("huge", 1 << 42).unwrap();
+    let seen = touched(&fs.0, &options).await.unwrap();
+    let huge = seen
+        .changes
+        .iter()
+        .find(|changed| changed.path == path("huge"));
+    let huge = huge.unwrap().after.as_ref().unwrap().as_file().unwrap();
+    assert_eq!((huge.size, &huge.content), (1 << 42, &Content::Unhashed));
+    assert_eq!(store.calls(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_together_has_holes_where_nothing_was_written() {
+    use std::os::unix::fs::MetadataExt as _;
+    const LONG: u64 = 1 << 30;
+    let base = [("a", Given::File(bytes(1, 5000)))];
+    let world = World::new(Arc::new(MemoryStore::new()), ChunkSize::WholeFile, &base).await;
+    // What is read in blocks is laid down, and the cut has to show.
+    for world in [world.clone(), world.with_whole_objects_up_to(100)] {
+        let dir = tempdir();
+        let fs = world.create(dir.path());
+        fs.truncate("a", 3000).unwrap();
+        fs.truncate("a", LONG).unwrap();
+        let options = CommitOptions::default();
+        let observer = crate::testing::At(|_| {});
+        let planned = Commit::plan(fs.0.clone(), &options).await.unwrap();
+        let hashed = planned.hash(Purpose::Commit, &observer).await.unwrap();
+        let work = std::fs::read_dir(dir.path().join("commits/work")).unwrap();
+        let files: Vec<_> = work.map(|file| file.unwrap().metadata().unwrap()).collect();
+        let [file] = &files[..] else {
+            panic!("{files:?}")
+        };
+        assert_eq!(file.len(), LONG);
+        assert!(file.blocks() * 512 < 1 << 20, "{}", file.blocks());
+        let mut hasher = Hasher::new();
+        hasher.update(&bytes(1, 3000));
+        hasher.update_zeros(LONG - 3000);
+        let [(_, Some(Node::File(file)))] = &hashed.state.changes[..] else {
+            panic!("{:?}", hashed.state.changes)
+        };
+        assert_eq!(file.content, Content::Whole(hasher.finish()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

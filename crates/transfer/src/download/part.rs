@@ -22,9 +22,8 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 
-use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, read_range, reserve};
+use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, read_range, reserve, write_with_holes};
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -164,8 +163,9 @@ impl Part {
         reserve(&self.file, self.size)
     }
 
+    /// Writes bytes of the file. Long runs of zeros take no room.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        write_with_holes(&self.file, bytes, offset)
     }
 
     /// Writes block `index` and notes that it is there.

@@ -1,0 +1,89 @@
+//! A commit is read back before anyone else can read it.
+//!
+//! What was planned and what the manifest says are two calculations; a mistake in either makes a
+//! manifest that nobody can use, of a session that is gone. So the bytes that are about to be
+//! published are decoded, put over the base and the session's earlier manifests by the very code that
+//! mounts, composes and downloads, and what comes out is compared with the plan. That takes only the
+//! part of the base that the manifests speak of: layers go over one another path by path, and what one
+//! does to a path depends on what lies above it and, of a directory that it deletes, directly in it.
+
+use std::collections::BTreeSet;
+
+use attachfs_manifest::wire::{Format, Manifest, decode};
+use attachfs_manifest::{Change, ContentHash, ManifestPath, Name, Snapshot};
+use attachfs_tree::{BaseTree, Ino, Layer, LayerOptions, compose};
+
+use crate::CommitError;
+use crate::generations::Changes;
+use crate::node::{base_at, base_ino};
+
+/// Fails unless the base, the manifests that the session published and then these bytes make what
+/// `total` says, changed relative to the base.
+pub(crate) fn read_back(
+    tree: &BaseTree,
+    earlier: &[Vec<u8>],
+    bytes: &[u8],
+    total: &Changes,
+) -> Result<(), CommitError> {
+    let mut touched: BTreeSet<ManifestPath> = total.keys().cloned().collect();
+    let mut layers = Vec::new();
+    for bytes in earlier.iter().map(Vec::as_slice).chain([bytes]) {
+        let (format, manifest) = decode(bytes)?;
+        if let Manifest::Diff(diff) = &manifest {
+            for (path, change) in diff.changes() {
+                let path = path.to_owned();
+                if change == Change::DeleteDir {
+                    touched.extend(children(tree, &path)?);
+                }
+                touched.insert(path);
+            }
+        }
+        layers.push(Layer::new(manifest, ContentHash::of(bytes), format));
+    }
+    let above: Vec<_> = touched.iter().flat_map(ManifestPath::ancestors).collect();
+    touched.extend(above);
+
+    let base = touched
+        .iter()
+        .filter_map(|path| Some((path.clone(), base_at(tree, path)?)));
+    let base = Manifest::Snapshot(Snapshot::new(tree.chunk_size(), None, base)?);
+    // No manifest has this hash: it is a part of one.
+    layers.insert(0, Layer::new(base, ContentHash::of(&[]), Format::V2025_12));
+    let options = LayerOptions {
+        root: None,
+        ignore_parent: true,
+    };
+    let made = compose(layers, &options).map_err(CommitError::Unreadable)?;
+
+    let planned = |path: &ManifestPath| match total.get(path) {
+        Some(node) => node.clone(),
+        None => base_at(tree, path),
+    };
+    let made = made.snapshot;
+    let paths = made.entries().map(|(path, _)| path.to_owned());
+    touched.extend(paths);
+    let differs = |path: &ManifestPath| made.get(path) != planned(path);
+    let differing: Vec<ManifestPath> = touched.into_iter().filter(differs).collect();
+    if differing.is_empty() {
+        Ok(())
+    } else {
+        Err(CommitError::Differs(differing))
+    }
+}
+
+/// What lies directly in a directory of the base.
+fn children(tree: &BaseTree, dir: &ManifestPath) -> Result<Vec<ManifestPath>, CommitError> {
+    let Some(ino) = base_ino(tree, dir) else {
+        return Ok(Vec::new());
+    };
+    let path = |child: Ino| {
+        let damaged = || CommitError::Damaged(format!("what is in \"{dir}\" has no name"));
+        let name = tree.name(child).ok_or_else(damaged)?;
+        let joined = Name::new(name).and_then(|name| dir.join(&name));
+        joined.map_err(|source| CommitError::Path {
+            path: [dir.as_bytes(), b"/", name].concat(),
+            source,
+        })
+    };
+    tree.children(ino).map(path).collect()
+}

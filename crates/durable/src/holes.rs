@@ -1,0 +1,155 @@
+//! Files with holes: ranges that read as zeros and take no room on the disk.
+//!
+//! A renderer's cache or a disk image may be a terabyte long and hold a few megabytes. Whoever reads
+//! such a file asks where its data is, and whoever writes one leaves out what is zero.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use crate::platform;
+
+/// A run of zeros that is shorter is written: a hole costs a call and cuts the file in pieces on the disk.
+const SHORTEST_HOLE: u64 = 1 << 20;
+/// What is looked at as one. A multiple of the blocks that file systems have.
+const GRAIN: u64 = 64 << 10;
+
+/// The first run of data in `range` of a file; an empty one, at its end, if all of the range is a hole. A
+/// file system that does not know holes says that everything is data, and so counts what lies behind the
+/// end of the file: reading it tells that there is nothing.
+pub fn data_in(file: &File, range: Range<u64>) -> io::Result<Range<u64>> {
+    if range.is_empty() {
+        return Ok(range);
+    }
+    platform::data_in(file, range)
+}
+
+/// Writes bytes at `offset` of a file. Where a megabyte or more of them is zero, the file has a hole
+/// afterwards, if the file system can; what had been reserved there is given back.
+pub fn write_with_holes(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut written = 0;
+    for zeros in zero_runs(bytes, offset) {
+        let at = |index: usize| offset + index as u64;
+        if platform::punch_hole(file, at(zeros.start)..at(zeros.end)).is_ok() {
+            platform::write_all_at(file, &bytes[written..zeros.start], at(written))?;
+            written = zeros.end;
+        }
+    }
+    let end = offset + bytes.len() as u64;
+    if written == bytes.len() && written > 0 && file.metadata()?.len() < end {
+        // Not by its length: others may be writing behind this.
+        written -= 1;
+    }
+    platform::write_all_at(file, &bytes[written..], offset + written as u64)
+}
+
+/// The runs of zeros that become holes.
+fn zero_runs(bytes: &[u8], offset: u64) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    if (bytes.len() as u64) < SHORTEST_HOLE {
+        return runs;
+    }
+    let mut start = (offset.next_multiple_of(GRAIN) - offset) as usize;
+    while let Some(grain) = bytes.get(start..start + GRAIN as usize) {
+        let end = start + grain.len();
+        if is_zero(grain) {
+            match runs.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => runs.push(start..end),
+            }
+        }
+        start = end;
+    }
+    runs.retain(|run| (run.end - run.start) as u64 >= SHORTEST_HOLE);
+    runs
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
+    // Most of what is not zero shows it in its first bytes, where the comparison ends.
+    bytes == &ZEROS[..bytes.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+    use super::*;
+    use crate::read_range;
+
+    const MIB: usize = 1 << 20;
+
+    fn allocated(file: &File) -> u64 {
+        file.metadata().unwrap().blocks() * 512
+    }
+
+    #[test]
+    fn runs_of_data_are_found_between_holes() {
+        let file = tempfile::tempfile().unwrap();
+        let size = 64 * MIB as u64;
+        file.set_len(size).unwrap();
+        assert_eq!(data_in(&file, 0..size).unwrap(), size..size);
+        file.write_all_at(b"x", 32 * MIB as u64).unwrap();
+        let data = data_in(&file, 0..size).unwrap();
+        assert!(data.contains(&(32 * MIB as u64)), "{data:?}");
+        assert!(data.end - data.start <= MIB as u64, "{data:?}");
+        assert_eq!(data_in(&file, data.end..size).unwrap(), size..size);
+        assert_eq!(
+            data_in(&file, 0..data.start).unwrap(),
+            data.start..data.start
+        );
+    }
+
+    #[test]
+    fn what_lies_behind_the_end_counts_as_data() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(MIB as u64).unwrap();
+        let more = 3 * MIB as u64;
+        assert_eq!(data_in(&file, 0..more).unwrap(), MIB as u64..more);
+        assert_eq!(data_in(&file, more..more).unwrap(), more..more);
+    }
+
+    #[test]
+    fn what_is_no_file_is_all_data() {
+        let file = File::open("/proc/self/maps").unwrap();
+        assert_eq!(data_in(&file, 0..64).unwrap(), 0..64);
+    }
+
+    #[test]
+    fn long_runs_of_zeros_take_no_room_and_everything_reads_as_it_was_written() {
+        let mut bytes = vec![0; 16 * MIB];
+        bytes[..10].fill(1);
+        bytes[9 * MIB + 5] = 2;
+        let file = tempfile::tempfile().unwrap();
+        // What was there before, and what had been reserved, is gone.
+        file.write_all_at(&vec![7; 20 * MIB], 0).unwrap();
+        write_with_holes(&file, &bytes, 3).unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(read_range(&file, 3..3 + 16 * MIB as u64).unwrap(), bytes);
+        assert_eq!(read_range(&file, 0..3).unwrap(), &[7; 3][..]);
+        let rest = 4 * MIB as u64;
+        assert!(
+            allocated(&file) < rest + 4 * MIB as u64,
+            "{}",
+            allocated(&file)
+        );
+    }
+
+    #[test]
+    fn an_empty_file_becomes_as_long_as_what_is_written() {
+        let file = tempfile::tempfile().unwrap();
+        write_with_holes(&file, &vec![0; 5 * MIB], 0).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 5 * MIB as u64);
+        file.sync_all().unwrap();
+        assert!(allocated(&file) < MIB as u64);
+    }
+
+    #[test]
+    fn short_runs_of_zeros_are_written() {
+        let mut bytes = vec![1; 4 * MIB];
+        bytes[MIB..2 * MIB - 1].fill(0);
+        assert_eq!(zero_runs(&bytes, 0), []);
+        bytes[MIB..2 * MIB].fill(0);
+        assert_eq!(zero_runs(&bytes, 0), [MIB..2 * MIB]);
+    }
+}
