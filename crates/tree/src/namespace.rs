@@ -185,6 +185,13 @@ impl Namespace {
         self.inodes.iter().map(|(&ino, inode)| (ino, inode))
     }
 
+    /// How many names and inodes mutations made or changed, and did not take back: at least as many as paths
+    /// differ from the base, but for what lies in a directory of the base that was moved.
+    pub fn changed(&self) -> u64 {
+        let names: usize = self.entries.values().map(BTreeMap::len).sum();
+        (names + self.inodes.len()) as u64
+    }
+
     /// The changed names of every directory; `None` hides a base name.
     pub(crate) fn changed_entries(&self) -> &HashMap<Ino, BTreeMap<Name, Option<Ino>>> {
         &self.entries

@@ -160,7 +160,7 @@ impl Vfs {
         let overlay = Overlay {
             commits: Mutex::new(seen.commits),
             left_open: Mutex::new(seen.left_open),
-            ..Overlay::new(session, disk, seen.namespace.touched().count() as u64)?
+            ..Overlay::new(session, disk, seen.namespace.changed())?
         };
         Ok(Self::with(seen.namespace, Some(overlay), fetcher, settings))
     }
@@ -325,7 +325,7 @@ impl Vfs {
             return Ok(());
         };
         if let Some(len) = changed_path(namespace, &mutation) {
-            overlay.reserve.grow(len);
+            overlay.reserve.grow(len, || namespace.changed());
         }
         let orphan = namespace.apply(&mutation)?;
         if let Some(ino) = orphan

@@ -2,7 +2,8 @@
 //!
 //! A job may fill the disk. What a commit writes into the session (its manifest, the total of its changes, its records)
 //! needs little room, but needs it then: so a file holds it. It grows with what there is to be committed, and
-//! is emptied when a commit writes, or when the disk is full and the session is to be sealed.
+//! is emptied when a commit writes, or when the disk is full and the session is to be sealed. What was made and
+//! deleted again needs none: a job with a million temporary files does not fill the disk by that.
 //!
 //! Not held: room for the chunks of partly written inputs that a commit puts together, which are as
 //! long as chunks are. A commit that lacks it names the file that it could not fill.
@@ -36,8 +37,11 @@ pub(crate) struct Reserve {
 #[derive(Debug, Default)]
 struct State {
     file: Option<File>,
-    /// What is needed.
+    /// What is needed, at most.
     needed: u64,
+    /// The paths that were told of, and how long they are together.
+    paths: u64,
+    lengths: u64,
     /// What it has.
     held: u64,
     /// The disk had no more; it is not asked again before so much is needed.
@@ -70,13 +74,20 @@ impl Reserve {
         }
     }
 
-    /// One more path changed, which has so many bytes.
-    pub(crate) fn grow(&self, path_len: u64) {
+    /// One more path changed, which has so many bytes. `changed` counts those that are changed now: some may
+    /// be gone again.
+    pub(crate) fn grow(&self, path_len: u64, changed: impl FnOnce() -> u64) {
         let mut state = self.state.lock();
-        // In the manifest and in the total.
-        state.needed += EACH + 2 * path_len;
+        state.paths += 1;
+        state.lengths += path_len;
+        state.needed += cost(path_len);
         if state.needed > state.held && state.needed >= state.ask_from {
-            state.fill(&self.path);
+            let usual = cost(state.lengths.div_ceil(state.paths));
+            state.needed = state.needed.min(ANYWAY + changed().saturating_mul(usual));
+            // Not asked again before much more changed.
+            if state.needed + PIECE / 2 > state.held {
+                state.fill(&self.path);
+            }
         }
     }
 
@@ -106,6 +117,11 @@ impl Reserve {
     }
 }
 
+/// What a changed path of this length needs, in the manifest and in the total.
+fn cost(path_len: u64) -> u64 {
+    EACH + 2 * path_len
+}
+
 impl State {
     fn fill(&mut self, path: &Path) {
         self.ask_from = 0;
@@ -123,7 +139,7 @@ impl State {
                 none.insert(staged.place(path)?)
             }
         };
-        let wanted = self.needed.next_multiple_of(PIECE).max(FIRST);
+        let wanted = (self.needed + PIECE / 2).next_multiple_of(PIECE).max(FIRST);
         let mut refused = None;
         let mut more = wanted.saturating_sub(self.held);
         while more >= LEAST {
@@ -156,7 +172,7 @@ mod tests {
         let reserve = Reserve::hold(&path, 0);
         assert_eq!(len(&path), FIRST);
         for _ in 0..10_000 {
-            reserve.grow(100);
+            reserve.grow(100, || 10_000);
         }
         assert!(len(&path) >= 10_000 * (EACH + 200));
         assert!(reserve.release());
@@ -164,6 +180,17 @@ mod tests {
         assert!(!reserve.release());
         reserve.refill();
         assert!(len(&path) >= 10_000 * (EACH + 200));
+    }
+
+    #[test]
+    fn what_was_made_and_deleted_again_needs_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("reserve");
+        let reserve = Reserve::hold(&path, 0);
+        for _ in 0..100_000 {
+            reserve.grow(100, || 20);
+        }
+        assert_eq!(len(&path), FIRST);
     }
 
     #[test]
