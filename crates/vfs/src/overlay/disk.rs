@@ -144,19 +144,30 @@ impl Disk {
     }
 
     fn sync_bytes(&self) -> Result<(), SyncError> {
-        let first = std::mem::take(&mut *self.first.lock());
-        for ino in first {
+        let mut first: Vec<Ino> = std::mem::take(&mut *self.first.lock())
+            .into_iter()
+            .collect();
+        while let Some(ino) = first.pop() {
             self.note(Done::Bytes(ino));
-            let synced = match self.scratch.open_to_read(ino) {
+            let failed = |source| {
+                let path = self.scratch.path(ino);
+                SyncError::Bytes { path, source }
+            };
+            let file = match self.scratch.open_to_read(ino) {
+                Ok(file) => file,
                 // It was deleted since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                file => file.and_then(|file| file.sync_data()),
+                // Nothing is lost by that, when too many files are open for example: the next sync tries again.
+                Err(error) => {
+                    first.push(ino);
+                    self.first.lock().extend(first);
+                    return Err(failed(error));
+                }
             };
-            if let Err(source) = synced {
+            if let Err(error) = file.sync_data() {
                 // The kernel does not say twice that it lost something.
                 self.journal.fail();
-                let path = self.scratch.path(ino);
-                return Err(SyncError::Bytes { path, source });
+                return Err(failed(error));
             }
         }
         Ok(())

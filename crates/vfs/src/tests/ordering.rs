@@ -73,6 +73,23 @@ fn what_took_the_place_of_a_file_before_a_kill_is_durable_before_the_old_one_goe
 }
 
 #[test]
+fn a_file_that_cannot_be_opened_for_a_moment_is_synced_by_the_next_sync() {
+    let (_world, dir, kernel) = kernel();
+    kernel.put("f", b"old");
+    kernel.put("tmp", b"new");
+    let new = ino(&kernel, "tmp");
+    let (scratch, away) = (disk(&kernel).scratch.path(new), dir.path().join("away"));
+    std::fs::rename(&scratch, &away).unwrap();
+    std::fs::create_dir(&scratch).unwrap();
+    kernel.rename("tmp", "f").unwrap();
+    kernel.vfs.fsyncdir().unwrap_err();
+    std::fs::remove_dir(&scratch).unwrap();
+    std::fs::rename(&away, &scratch).unwrap();
+    kernel.vfs.fsyncdir().unwrap();
+    assert!(place(&disk(&kernel), Done::Bytes(new)) < place(&disk(&kernel), Done::Journal));
+}
+
+#[test]
 fn what_takes_the_place_of_an_input_is_durable_before_the_journal() {
     let (_world, _dir, kernel) = kernel();
     kernel.put("tmp", b"new");
