@@ -10,6 +10,7 @@ use super::error::MountError;
 use super::mountinfo::{self, MountEntry};
 use super::place::Walked;
 use super::source::Source;
+use super::unmount::is_own;
 
 /// A directory that can be mounted on.
 #[derive(Debug)]
@@ -67,7 +68,9 @@ pub(super) fn look(given: &Path, session: Option<&SessionId>) -> Result<Finding,
 /// this session now. Anything else may be alive, and asking it might take for ever.
 fn occupied(entry: &MountEntry, session: Option<&SessionId>) -> Result<Finding, MountError> {
     match Source::parse(entry) {
-        Some(Source::Session(id)) if Some(&id) == session => Ok(Finding::OwnDead(entry.clone())),
+        Some(Source::Session(id)) if Some(&id) == session && is_own(entry) => {
+            Ok(Finding::OwnDead(entry.clone()))
+        }
         source => Err(MountError::AlreadyMounted {
             mount_point: entry.mount_point.clone(),
             source_name: Source::display(&entry.source),
@@ -103,6 +106,23 @@ mod tests {
             Err(MountError::Missing(path)) => assert_eq!(path, missing),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_mount_of_the_session_is_removed_only_if_this_user_made_it() {
+        let id = "00112233445566778899aabbccddeeff";
+        let me = rustix::process::getuid().as_raw();
+        let found = |user: u32| {
+            let line =
+                format!("2 1 0:40 / /m rw - fuse.attachfs attachfs:{id} rw,user_id={user}\n");
+            let session: SessionId = id.parse().unwrap();
+            occupied(&mountinfo::parse(line.as_bytes())[0], Some(&session))
+        };
+        assert!(matches!(found(me), Ok(Finding::OwnDead(_))));
+        assert!(matches!(
+            found(me + 1),
+            Err(MountError::AlreadyMounted { .. })
+        ));
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn of_session(session: &SessionId, place: &Path) -> Result<Vec<MountEntry>, Unmo
 }
 
 /// Whether this user mounted it: anyone can call a mount of theirs by the id of a session.
-fn is_own(entry: &MountEntry) -> bool {
+pub(super) fn is_own(entry: &MountEntry) -> bool {
     entry.user() == Some(rustix::process::getuid().as_raw())
 }
 
