@@ -377,6 +377,47 @@ fn a_full_disk_that_was_not_committed_is_unmounted_committed_and_discarded() {
 }
 
 #[test]
+fn a_session_on_a_full_disk_with_all_that_attachfs_keeps_is_deleted_and_what_it_published_is_known()
+{
+    Machine::mounting_from_directory(|machine| {
+        let Some(disk) = small_disk(machine, c"size=16m,mode=0700") else {
+            return;
+        };
+        fs::create_dir_all(machine.path("state")).unwrap();
+        std::os::unix::fs::symlink(&disk, machine.path("state/attachfs")).unwrap();
+        let manifest = base(machine);
+        let filled = || {
+            let mount = machine.mount(args![&manifest], "mnt");
+            fs::write(mount.dir.join("new"), "new").unwrap();
+            machine.ok(args!["commit", &mount.dir]);
+            fill(&mount.dir.join("large"));
+            mount
+        };
+        let mount = filled();
+        machine.ok(args!["discard", "--yes", &mount.dir]);
+        assert!(!mount.session_dir.exists());
+        machine
+            .ok(args!["list", "--ended"])
+            .printing(&mount.session);
+
+        let mount = filled();
+        machine.ok(args!["umount", &mount.dir]);
+        machine.ok(args!["discard", "--yes", &mount.session]);
+        assert!(!mount.session_dir.exists());
+        machine
+            .ok(args!["list", "--ended"])
+            .printing(&mount.session);
+
+        let mount = filled();
+        machine.ok(args!["umount", "--commit", &mount.dir]);
+        assert!(!mount.session_dir.exists());
+        machine
+            .ok(args!["list", "--ended"])
+            .printing(&mount.session);
+    });
+}
+
+#[test]
 fn an_unmount_that_cannot_be_recorded_on_a_full_disk_says_so() {
     Machine::mounting_from_directory(|machine| {
         let Some(disk) = small_disk(machine, c"size=8m") else {

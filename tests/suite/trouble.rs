@@ -298,12 +298,20 @@ fn the_log_of_a_session_with_failed_reads_outlives_it(machine: &Machine) {
         assert!(log.contains("dir/5"), "{log}");
     }
     // However it is unmounted.
+    let mount = machine.mount(args![&manifest], "mnt");
+    fs::read(mount.dir.join("dir/5")).unwrap_err();
+    fs::write(mount.dir.join("new"), "new").unwrap();
+    let out = machine.path("out.manifest");
+    let report = machine.json(args!["umount", &mount.dir, "-o", &out]);
+    let kept = logs.join(format!("{}.log", mount.session));
+    assert_eq!(report["log"], kept.to_str().unwrap());
+    assert!(kept.exists() && !mount.session_dir.exists());
     let mount = machine.mount(args!["--read-only", &manifest], "mnt");
     fs::read(mount.dir.join("dir/5")).unwrap_err();
     crate::process::kill(mount.pid, Signal::TERM);
     until("the session is gone", || !mount.session_dir.exists());
     assert!(logs.join(format!("{}.log", mount.session)).exists());
-    assert_eq!(fs::read_dir(&logs).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(&logs).unwrap().count(), 4);
 }
 
 fn the_log_of_a_session_that_is_discarded_goes_with_it(machine: &Machine) {

@@ -9,6 +9,7 @@
 //! because the connection broke, finds it here after the session is gone, until [`prune`](crate::prune).
 
 use std::io;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use attachfs_durable::OwnDir;
@@ -29,7 +30,8 @@ pub struct EndedSession {
     /// Its id.
     pub session: SessionId,
     /// Where it was mounted.
-    pub mount_point: String,
+    #[serde(with = "attachfs_vfs::path_json")]
+    pub mount_point: PathBuf,
     /// The store's address.
     pub store: String,
     /// When it began, in seconds since 1970.
@@ -104,7 +106,7 @@ pub(crate) fn remember(
     let ended = EndedSession {
         format: FORMAT,
         session: meta.id.clone(),
-        mount_point: meta.mount_point.display().to_string(),
+        mount_point: meta.mount_point.clone(),
         store: meta.store.address.clone(),
         created: meta.created.seconds,
         ended: now.map_or(0, |since| since.as_secs() as i64),
@@ -114,6 +116,15 @@ pub(crate) fn remember(
         .map_err(|error| Error::Usage(format!("the account of an ended session: {error}")))?;
     let dir = OwnDir::create(&places.ended_sessions())?;
     Ok(dir.publish(&file_name(&meta.id), &bytes)?)
+}
+
+/// Says that what a session published could not be written down, on a full disk for example. That must not
+/// keep a session that its user gives up.
+pub(crate) fn not_remembered(error: &Error) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "what the session published is not kept in the list of ended sessions"
+    );
 }
 
 /// As [`remember`], for a session that no process has mounted.

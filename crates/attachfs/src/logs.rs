@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use attachfs_durable::{check_own_dir, create_private_dir, publish_if_absent, sync_dir};
+use attachfs_transfer::error_chain;
 use attachfs_vfs::SessionId;
 
 use crate::{Error, Places};
@@ -32,13 +33,15 @@ pub(crate) fn of_session(session: &Path) -> Option<PathBuf> {
     Some(session.join("log")).filter(|log| is_file(log))
 }
 
-/// Moves a session's log to where logs are kept, and says where that is. `None` if it has none.
+/// Moves a session's log to where logs are kept, and says where that is. `None` if it has none, or nothing is
+/// in it.
 pub(crate) fn keep(
     places: &Places,
     session: &Path,
     id: &SessionId,
 ) -> Result<Option<PathBuf>, Error> {
-    let Some(log) = of_session(session) else {
+    let is_written = |log: &PathBuf| log.metadata().is_ok_and(|meta| meta.len() > 0);
+    let Some(log) = of_session(session).filter(is_written) else {
         return Ok(None);
     };
     let dir = places.state.join("logs");
@@ -55,6 +58,14 @@ pub(crate) fn keep(
         tracing::warn!(%error, path = %dir.display(), "old logs stay");
     }
     Ok(Some(kept))
+}
+
+/// As [`keep`]. A log that cannot be kept is no reason to keep its session: that is told, and nothing kept.
+pub(crate) fn keep_if_possible(places: &Places, session: &Path, id: &SessionId) -> Option<PathBuf> {
+    keep(places, session, id).unwrap_or_else(|error| {
+        tracing::warn!(error = error_chain(&error), "the log is not kept");
+        None
+    })
 }
 
 /// Gives a log another name, which is free. It is copied to another file system; there it ends with what it

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
 use crate::control::{Service, StepHook, holder};
-use crate::ended::remember;
+use crate::ended::{not_remembered, remember};
 use crate::index::{ground, ground_of};
 use crate::live::{Live, fetcher};
 use crate::logs::{self, LogPlace};
@@ -349,13 +349,20 @@ impl Mount {
         }
         match self.session {
             Some(session) => session.discard()?,
-            None if ended.is_some_and(|ended| ended.done) => {
+            None => {
+                let Some(Ended { discarded, .. }) = ended.filter(|ended| ended.done) else {
+                    return Ok(());
+                };
                 let Live { vfs, meta, .. } = &self.active.live;
+                // No commit needs the room any more, and on a full disk what comes next does.
+                vfs.release_reserve();
                 // What it published is known from here on without it.
-                remember(&self.places, meta, &vfs.commits())?;
+                match remember(&self.places, meta, &vfs.commits()) {
+                    Err(error) if discarded => not_remembered(&error),
+                    remembered => remembered?,
+                }
                 vfs.discard()?;
             }
-            None => return Ok(()),
         }
         unregister(&self.places, &self.active.live.meta.id);
         Ok(())
@@ -653,11 +660,7 @@ impl Active {
         if !self.own_log || self.live.vfs.counters().reads_failed == 0 {
             return None;
         }
-        let kept = logs::keep(&self.places, &self.dir, &self.live.meta.id);
-        kept.unwrap_or_else(|error| {
-            tracing::warn!(error = error_chain(&error), "the log is not kept");
-            None
-        })
+        logs::keep_if_possible(&self.places, &self.dir, &self.live.meta.id)
     }
 
     /// Unmounts, and gives up what was not committed: the process deletes it when it ends.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::control::{ask, connect, holder, no_answer, value};
-use crate::ended::{remember, remember_left};
+use crate::ended::{not_remembered, remember, remember_left};
 use crate::live::Live;
 use crate::registry::{Found, SessionState, unregister};
 use crate::remote::{
@@ -19,7 +19,7 @@ use crate::remote::{
     StatusReport, UnmountArguments,
 };
 use crate::store::open_store;
-use crate::{Error, Places};
+use crate::{Error, Places, logs};
 
 /// Whether a process has the session, which then answers. One that is just beginning or ending is
 /// given a moment.
@@ -75,7 +75,7 @@ fn left_read_only(found: &Found) -> StatusReport {
         counters: None,
         fetched: None,
         last_error: None,
-        log: crate::logs::of_session(&found.dir).map(|log| log.display().to_string()),
+        log: logs::of_session(&found.dir).map(|log| log.display().to_string()),
     }
 }
 
@@ -110,21 +110,29 @@ pub fn committed_bytes(dir: &Path, manifest: &PublishedManifest) -> Result<Vec<u
     Ok(Session::read_commit(dir, manifest.generation, hash)?)
 }
 
-/// Deletes a session that nobody has and all of which is committed; says whether it did.
+/// Deletes a session that was unmounted and kept for its manifest, if all of it is committed. `report`, of
+/// that unmount, says afterwards whether it is kept and where its log is.
 pub async fn discard_committed(
     found: &Found,
     places: &Places,
     access: &S3Access,
-) -> Result<bool, Error> {
+    report: &mut UnmountReport,
+) -> Result<(), Error> {
     let live = open(found, places, access).await?;
     if live.status(false).await?.uncommitted > 0 {
-        return Ok(false);
+        return Ok(());
     }
+    // No commit needs the room any more, and on a full disk what comes next does.
+    live.vfs.release_reserve();
     // What it published is known from here on without it.
     remember(places, &live.meta, &live.vfs.commits())?;
+    if report.log.is_some() {
+        report.log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
+    }
     live.vfs.discard()?;
     unregister(places, &found.meta.id);
-    Ok(true)
+    report.kept = false;
+    Ok(())
 }
 
 /// Commits a session. It stays until it is discarded; committing it again publishes what changed
@@ -247,8 +255,10 @@ async fn try_unmount(
         SessionState::InUse => {
             let options = value(arguments)?;
             let request = Request::Unmount { detach, options };
-            let report = ask(found, request, Some(observer)).await?;
+            let mut report: UnmountReport = ask(found, request, Some(observer)).await?;
             wait_until_left(found).await?;
+            // It answered before it deleted the session.
+            report.kept |= is_there(found);
             Ok(report)
         }
         SessionState::Left => {
@@ -258,7 +268,10 @@ async fn try_unmount(
                 return Err(Error::NotMounted(found.meta.id.to_string()));
             }
             let kept = !found.meta.read_only;
+            let mut log = None;
             if !kept {
+                // Nobody knows any more how many reads failed.
+                log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
                 session.discard()?;
                 unregister(places, &found.meta.id);
             }
@@ -274,7 +287,7 @@ async fn try_unmount(
                 process: None,
                 reads_failed: 0,
                 last_error: None,
-                log: None,
+                log,
                 still_waiting: false,
             })
         }
@@ -318,23 +331,33 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
         SessionState::InUse => {
             let options = Value::Null;
             ask::<()>(found, Request::Discard { options }, None).await?;
-            wait_until_left(found).await
-        }
-        SessionState::Left => {
-            let session = take(&found.dir)?;
-            attachfs_mount::detach_dead(&session)?;
-            // That it cannot be written down, on a full disk for example, must not keep the session.
-            if let Err(error) = remember_left(places, &session) {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "what the session published is not kept in the list of ended sessions"
-                );
+            wait_until_left(found).await?;
+            if is_there(found) {
+                // It answered before it deleted the session: what kept it from that is told here.
+                discard_left(found, places)?;
             }
-            session.discard()?;
-            unregister(places, &found.meta.id);
             Ok(())
         }
+        SessionState::Left => discard_left(found, places),
     }
+}
+
+fn discard_left(found: &Found, places: &Places) -> Result<(), Error> {
+    let session = take(&found.dir)?;
+    attachfs_mount::detach_dead(&session)?;
+    // No commit needs the room any more, and on a full disk what comes next does.
+    session.release_reserve()?;
+    if let Err(error) = remember_left(places, &session) {
+        not_remembered(&error);
+    }
+    session.discard()?;
+    unregister(places, &found.meta.id);
+    Ok(())
+}
+
+/// Whether the session is still in its directory.
+fn is_there(found: &Found) -> bool {
+    Session::read_meta(&found.dir).is_ok_and(|meta| meta.id == found.meta.id)
 }
 
 async fn open(found: &Found, places: &Places, access: &S3Access) -> Result<Live, Error> {

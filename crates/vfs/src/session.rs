@@ -436,6 +436,11 @@ impl Session {
         self.dir().join(RESERVE)
     }
 
+    /// Gives back the room on the disk that is held for a commit, of a session that is about to be deleted.
+    pub fn release_reserve(&self) -> Result<(), SessionError> {
+        Ok(self.dir.remove_file(RESERVE)?)
+    }
+
     /// The scratch directory. One that is not there is made: who made the session may have died before.
     pub fn scratch(&self) -> Result<Scratch, SessionError> {
         let dir = match &self.meta.scratch_dir {

@@ -312,8 +312,7 @@ async fn discard(
     report: &mut UnmountReport,
 ) -> Result<(), Failure> {
     let access = globals.s3.access()?;
-    report.kept = !session::discard_committed(found, places, &access).await?;
-    Ok(())
+    Ok(session::discard_committed(found, places, &access, report).await?)
 }
 
 fn unmounted(report: &UnmountReport) -> String {
