@@ -377,8 +377,7 @@ fn a_full_disk_that_was_not_committed_is_unmounted_committed_and_discarded() {
 }
 
 #[test]
-fn a_session_on_a_full_disk_with_all_that_attachfs_keeps_is_deleted_and_what_it_published_is_known()
-{
+fn a_session_on_a_full_disk_is_deleted_and_what_it_published_is_known() {
     Machine::mounting_from_directory(|machine| {
         let Some(disk) = small_disk(machine, c"size=16m,mode=0700") else {
             return;
