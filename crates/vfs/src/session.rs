@@ -23,12 +23,11 @@
 
 mod discard;
 mod error;
+mod id;
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use attachfs_durable::{FileLock, Found, OwnDir, create_private_dir, publish_own_file};
@@ -39,6 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use self::discard::{Layout, Part, nothing};
 pub use self::error::SessionError;
+pub use self::id::{ParseSessionIdError, SessionId};
 use crate::overlay::Scratch;
 
 /// The version of the directory that this code writes and reads. It changes when the same manifests get
@@ -64,64 +64,6 @@ const MOUNT: &str = "mnt";
 /// How often and how quickly a lock is tried that someone else has.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
-
-/// A session's name: 32 hexadecimal digits, random.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SessionId(String);
-
-/// The text is no session id.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a session id has 32 hexadecimal digits")]
-pub struct ParseSessionIdError;
-
-impl SessionId {
-    /// The id made of these random bytes.
-    pub fn from_random(bytes: [u8; 16]) -> Self {
-        Self(ContentHash::from_bytes(bytes).to_string())
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for SessionId {
-    type Err = ParseSessionIdError;
-
-    fn from_str(text: &str) -> Result<Self, ParseSessionIdError> {
-        text.parse::<ContentHash>()
-            .map(|_| Self(text.to_owned()))
-            .map_err(|_| ParseSessionIdError)
-    }
-}
-
-impl TryFrom<String> for SessionId {
-    type Error = ParseSessionIdError;
-
-    fn try_from(text: String) -> Result<Self, ParseSessionIdError> {
-        text.parse()
-    }
-}
-
-impl From<SessionId> for String {
-    fn from(id: SessionId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
 
 /// One of the manifests that are mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
