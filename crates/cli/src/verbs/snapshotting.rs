@@ -93,7 +93,7 @@ impl Announce for Aloud {
             ""
         };
         remark(&format!(
-            "uploading what may be meant for nobody else, {}: {}{more}; leave it out with --exclude, or all that \
+            "uploading what may hold keys, passwords or history, {}: {}{more}; leave it out with --exclude, or all that \
              begins with a dot with --hidden no; if it is meant, say so with --hidden yes or --include",
             output::count(exposed.files, "file"),
             exposed.paths.join(", ")
