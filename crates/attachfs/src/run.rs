@@ -88,8 +88,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// Mounts, runs, unmounts, commits. `signals` ends when the command is to be told to stop; what `give_up`
-/// makes, when to stop before the command was started, or to leave the commit to later. It is asked at
-/// the beginning of both.
+/// makes, when to stop before the command was started, or to leave the commit to later. It is called at
+/// the beginning of both, and hears of what comes from its call on.
 pub async fn run<G: Future<Output = ()>>(
     request: RunRequest,
     observer: &dyn Observer,
@@ -141,9 +141,11 @@ pub async fn run<G: Future<Output = ()>>(
         before_making: None,
     };
     let cancelled = || TransferError::from(Cancelled::after(ProgressEvent::of(Phase::Commit)));
+    // Heard before anything waits.
+    let given_up = give_up();
     let mount = tokio::select! {
         mount = Mount::start(mount) => mount.map_err(before)?,
-        () = give_up() => return Err(before(Error::Transfer(cancelled()))),
+        () = given_up => return Err(before(Error::Transfer(cancelled()))),
     };
     let session = mount.session_id().clone();
     let failed = |source| RunError {

@@ -85,17 +85,19 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         }
     };
     // Made anew when the command has ended: what it was sent is not meant for the commit.
-    let give_up = async || {
+    let give_up = || {
         let signals = (
             signal(SignalKind::interrupt()),
             signal(SignalKind::terminate()),
         );
-        let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        async move {
+            let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+                return std::future::pending().await;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
         }
     };
     let ran = match attachfs::run(request, &shown, signals, give_up).await {
