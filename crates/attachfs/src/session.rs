@@ -345,9 +345,12 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
 fn discard_left(found: &Found, places: &Places) -> Result<(), Error> {
     let session = take(&found.dir)?;
     attachfs_mount::detach_dead(&session)?;
-    // No commit needs the room any more, and on a full disk what comes next does.
-    session.release_reserve()?;
-    if let Err(error) = remember_left(places, &session) {
+    let remembered = remember_left(places, &session).or_else(|_| {
+        // On a full disk there is the room that is held for a commit.
+        session.release_reserve()?;
+        remember_left(places, &session)
+    });
+    if let Err(error) = remembered {
         not_remembered(&error);
     }
     session.discard()?;
