@@ -269,7 +269,7 @@ fn an_unmount_commits_and_hands_over_the_manifest(machine: &Machine) {
     // The process died: the dead mount goes, and what it had is committed.
     let mount = machine.mount(args![&manifest], "mnt");
     fs::write(mount.dir.join("new"), "newest").unwrap();
-    kill_and_wait(mount.pid);
+    mount.kill_when_all_is_closed(machine);
     let said = machine.json(args!["umount", &mount.dir, "--commit", "-o", &out]);
     assert_eq!(said["was_dead"], true);
     assert_eq!(

@@ -460,6 +460,20 @@ impl Mount {
         }
     }
 
+    /// Waits until the process knows that all files are closed, which is a moment after close(2).
+    pub(crate) fn until_all_is_closed(&self, machine: &Machine) {
+        until("all files are closed", || {
+            let status = machine.json(args!["status", &self.session]);
+            status["open"].as_array().unwrap().is_empty()
+        });
+    }
+
+    /// Kills the process when all files are closed: a commit would ask about the others.
+    pub(crate) fn kill_when_all_is_closed(&self, machine: &Machine) {
+        self.until_all_is_closed(machine);
+        crate::process::kill_and_wait(self.pid);
+    }
+
     /// The mount's log so far.
     pub(crate) fn log(&self) -> String {
         let log = fs::read(self.session_dir.join("log")).unwrap_or_default();

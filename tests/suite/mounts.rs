@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::machine::{Machine, Mount, args, skipped, until};
-use crate::process::{Running, Said, has_ended, kill, kill_and_wait, said};
+use crate::process::{Running, Said, has_ended, kill, said};
 
 /// A small folder's manifest.
 fn base(machine: &Machine) -> PathBuf {
@@ -131,6 +131,7 @@ fn no_verb_waits_for_a_process_that_is_stopped() {
         let manifest = base(machine);
         let mount = machine.mount(args![&manifest], "mnt");
         fs::write(mount.dir.join("new"), "new").unwrap();
+        mount.until_all_is_closed(machine);
         let stopped = Stopped::new(mount.pid);
         let over = args!["mount", "--store", machine.store(), &manifest, &mount.dir];
         let inside = mount.dir.join("dir");
@@ -278,7 +279,8 @@ fn what_another_namespace_has_open_is_not_cut_off_unless_it_is_forced() {
         let forced = machine.json(args!["umount", "--force", &mount.session]);
         assert!(forced["held"][0].as_str().unwrap().contains(&named));
         until("the process ends", || has_ended(mount.pid));
-        machine.ok(args!["diff", &mount.session]).printing("+ new");
+        let diff = machine.ok(args!["diff", &mount.session]);
+        diff.printing("1 path open for writing: new");
         other.signal(Signal::KILL);
         other.wait();
     });
@@ -309,7 +311,7 @@ fn a_dead_mount_in_the_way_is_named_with_how_to_remove_it() {
         let manifest = base(machine);
         let mount = machine.mount(args![&manifest], "mnt");
         fs::write(mount.dir.join("new"), "new").unwrap();
-        kill_and_wait(mount.pid);
+        mount.kill_when_all_is_closed(machine);
         let store = machine.store();
         let other = args!["mount", "--store", store, &manifest, &mount.dir];
         let refused = machine.says(&other).with_code(10);
@@ -453,7 +455,7 @@ fn a_run_leaves_out_what_is_still_being_written_and_says_so() {
             panic!("the session is kept");
         };
         let diff = machine.ok(args!["diff", session]);
-        let diff = diff.printing("+ half  (2 B)");
+        let diff = diff.printing("1 path open for writing: half");
         assert!(!diff.out.contains("+ f"), "{diff:?}");
     });
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::machine::{Machine, args, mounting_from_both_stores};
-use crate::process::kill_and_wait;
 
 mounting_from_both_stores![
     what_was_in_a_directory_survives_an_attempt_to_make_a_session_in_it,
@@ -191,7 +190,7 @@ fn nothing_that_another_user_prepared_is_opened_or_written(machine: &Machine) {
     let place = machine.path("session");
     let left = machine.mount(args!["--session", &place, &manifest], "mnt");
     fs::write(left.dir.join("new"), "new").unwrap();
-    kill_and_wait(left.pid);
+    left.kill_when_all_is_closed(machine);
     chown(&place, Some(NOBODY), None).unwrap();
     for verb in ["status", "diff", "commit", "umount"] {
         let said = machine.says(args![verb, &place]);
@@ -324,7 +323,7 @@ fn what_an_ended_session_published_is_told_until_it_is_pruned(machine: &Machine)
     // One that was committed without a mount, and then discarded.
     let left = machine.mount(args![&manifest], "mnt");
     fs::write(left.dir.join("other"), "other").unwrap();
-    kill_and_wait(left.pid);
+    left.kill_when_all_is_closed(machine);
     let report = machine.json(args!["commit", &left.session]);
     let address = report["manifest"]["address"].as_str().unwrap();
     machine.ok(args!["discard", "--yes", &left.session]);
