@@ -69,6 +69,8 @@ fn left_read_only(found: &Found) -> StatusReport {
         left_open: Vec::new(),
         set_aside: 0,
         set_aside_in: None,
+        unknown: 0,
+        unknown_in: None,
         commits: 0,
         committed: Vec::new(),
         commit_unfinished: false,
@@ -110,14 +112,16 @@ pub fn committed_bytes(dir: &Path, manifest: &PublishedManifest) -> Result<Vec<u
     Ok(Session::read_commit(dir, manifest.generation, hash)?)
 }
 
-/// Deletes a session that nobody has and all of which is committed; says whether it did.
+/// Deletes a session that nobody has, all of which is committed and in which nothing was set aside; says
+/// whether it did.
 pub async fn discard_committed(
     found: &Found,
     places: &Places,
     access: &S3Access,
 ) -> Result<bool, Error> {
     let live = open(found, places, access).await?;
-    if live.status(false).await?.uncommitted > 0 {
+    let status = live.status(false).await?;
+    if status.uncommitted > 0 || status.set_aside > 0 {
         return Ok(false);
     }
     // What it published is known from here on without it.
@@ -164,6 +168,12 @@ pub struct UnmountReport {
     pub was_dead: bool,
     /// Paths that changed and were not committed.
     pub uncommitted: u64,
+    /// Scratch files that no record speaks of. The session is kept for them.
+    #[serde(default)]
+    pub set_aside: u64,
+    /// The directory they are in, if there are any.
+    #[serde(default)]
+    pub set_aside_in: Option<String>,
     /// What was committed, if the mount was made with that.
     pub commit: Option<CommitReport>,
     /// Why that commit stopped. The session is kept then.
@@ -225,6 +235,8 @@ fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
         kept: true,
         was_dead: false,
         uncommitted: 0,
+        set_aside: 0,
+        set_aside_in: None,
         commit: None,
         commit_failure: None,
         held: Vec::new(),
@@ -247,8 +259,13 @@ async fn try_unmount(
         SessionState::InUse => {
             let options = value(arguments)?;
             let request = Request::Unmount { detach, options };
-            let report = ask(found, request, Some(observer)).await?;
+            let mut report: UnmountReport = ask(found, request, Some(observer)).await?;
             wait_until_left(found).await?;
+            // Its process said what it was going to do. It deletes nothing of a session that holds what
+            // attachfs did not make, or that it cannot delete.
+            let is_there =
+                Session::read_meta(&found.dir).is_ok_and(|meta| meta.id == found.meta.id);
+            report.kept |= is_there;
             Ok(report)
         }
         SessionState::Left => {
@@ -268,6 +285,8 @@ async fn try_unmount(
                 kept,
                 was_dead,
                 uncommitted: 0,
+                set_aside: 0,
+                set_aside_in: None,
                 commit: None,
                 commit_failure: None,
                 held: Vec::new(),
