@@ -194,11 +194,17 @@ impl Live {
             names.sort();
             names
         };
-        let (set_aside, aside) = if self.meta.read_only {
-            (0, None)
+        let (set_aside, aside, unknown, unknown_in) = if self.meta.read_only {
+            (0, None, 0, None)
         } else {
+            let shown = |count, dir: std::path::PathBuf| {
+                (count, (count > 0).then(|| dir.display().to_string()))
+            };
             let (count, dir) = self.vfs.set_aside()?;
-            (count, (count > 0).then(|| dir.display().to_string()))
+            let (set_aside, aside) = shown(count, dir);
+            let (count, dir) = self.vfs.unknown()?;
+            let (unknown, unknown_in) = shown(count, dir);
+            (set_aside, aside, unknown, unknown_in)
         };
         let unfinished = matches!(self.vfs.commits().last(), Some(CommitRecord::Intent { .. }));
         let committed = self.committed()?;
@@ -220,6 +226,8 @@ impl Live {
             left_open: named(Frozen::left_open),
             set_aside,
             set_aside_in: aside,
+            unknown,
+            unknown_in,
             commits: committed.len() as u64,
             committed,
             commit_unfinished: unfinished,

@@ -615,6 +615,8 @@ impl Active {
             kept: true,
             was_dead: false,
             uncommitted: status.uncommitted,
+            set_aside: status.set_aside,
+            set_aside_in: status.set_aside_in,
             commit: None,
             commit_failure: None,
             held,
@@ -642,8 +644,12 @@ impl Active {
                 }
             }
         }
-        // What nothing was written to, or is all in the store, is not needed any more.
-        ended.done = !arguments.keep && report.uncommitted == 0 && report.commit_failure.is_none();
+        // What nothing was written to, or is all in the store, is not needed any more. Of what was set aside
+        // nobody knows what it is.
+        ended.done = !arguments.keep
+            && report.uncommitted == 0
+            && report.set_aside == 0
+            && report.commit_failure.is_none();
         report.kept = !ended.done;
         if report.reads_failed > 0 && self.own_log {
             report.log = if ended.done {

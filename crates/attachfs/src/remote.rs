@@ -195,6 +195,12 @@ pub struct StatusReport {
     /// The directory they are in, if there are any.
     #[serde(default)]
     pub set_aside_in: Option<String>,
+    /// Scratch files that no record speaks of, and that will be set aside when the session is taken up.
+    #[serde(default)]
+    pub unknown: u64,
+    /// The directory they are in, if there are any.
+    #[serde(default)]
+    pub unknown_in: Option<String>,
     /// Commits that were published.
     pub commits: u64,
     /// Their manifests, the first one first.

@@ -69,6 +69,8 @@ fn left_read_only(found: &Found) -> StatusReport {
         left_open: Vec::new(),
         set_aside: 0,
         set_aside_in: None,
+        unknown: 0,
+        unknown_in: None,
         commits: 0,
         committed: Vec::new(),
         commit_unfinished: false,
@@ -110,8 +112,8 @@ pub fn committed_bytes(dir: &Path, manifest: &PublishedManifest) -> Result<Vec<u
     Ok(Session::read_commit(dir, manifest.generation, hash)?)
 }
 
-/// Deletes a session that was unmounted and kept for its manifest, if all of it is committed. `report`, of
-/// that unmount, says afterwards whether it is kept and where its log is.
+/// Deletes a session that was unmounted and kept for its manifest, if all of it is committed and nothing was
+/// set aside. `report`, of that unmount, says afterwards whether it is kept and where its log is.
 pub async fn discard_committed(
     found: &Found,
     places: &Places,
@@ -119,7 +121,8 @@ pub async fn discard_committed(
     report: &mut UnmountReport,
 ) -> Result<(), Error> {
     let live = open(found, places, access).await?;
-    if live.status(false).await?.uncommitted > 0 {
+    let status = live.status(false).await?;
+    if status.uncommitted > 0 || status.set_aside > 0 {
         return Ok(());
     }
     // No commit needs the room any more, and on a full disk what comes next does.
@@ -172,6 +175,12 @@ pub struct UnmountReport {
     pub was_dead: bool,
     /// Paths that changed and were not committed.
     pub uncommitted: u64,
+    /// Scratch files that no record speaks of. The session is kept for them.
+    #[serde(default)]
+    pub set_aside: u64,
+    /// The directory they are in, if there are any.
+    #[serde(default)]
+    pub set_aside_in: Option<String>,
     /// What was committed, if the mount was made with that.
     pub commit: Option<CommitReport>,
     /// Why that commit stopped. The session is kept then.
@@ -233,6 +242,8 @@ fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
         kept: true,
         was_dead: false,
         uncommitted: 0,
+        set_aside: 0,
+        set_aside_in: None,
         commit: None,
         commit_failure: None,
         held: Vec::new(),
@@ -281,6 +292,8 @@ async fn try_unmount(
                 kept,
                 was_dead,
                 uncommitted: 0,
+                set_aside: 0,
+                set_aside_in: None,
                 commit: None,
                 commit_failure: None,
                 held: Vec::new(),

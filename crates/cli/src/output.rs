@@ -312,5 +312,12 @@ pub(crate) fn status(report: &StatusReport) -> String {
         let files = count(report.set_aside, "file");
         text += &format!("set aside  {files} that no record speaks of, in {dir}\n");
     }
+    if let Some(dir) = &report.unknown_in {
+        let files = count(report.unknown, "file");
+        text += &format!(
+            "unknown    {files} that no record speaks of, in {dir}:\n           \
+             the journal may have lost its end; they are set aside when the session is taken up\n"
+        );
+    }
     text
 }

@@ -4,7 +4,7 @@
 //! that its process holds while it lives. Dropping it removes it; what a killed process left
 //! behind has no lock any more and is found by [`sweep_abandoned`].
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::dir::{Sharing, parent_of, sync_parent};
 use crate::error::At as _;
+use crate::own::{Distrust, Wanted, open_to_append};
 use crate::{DurableError, GroupSync, platform};
 
 pub(crate) const PREFIX: &str = ".staged-";
@@ -144,13 +145,34 @@ pub fn publish(
 }
 
 /// As [`publish`], for a file that a person asked for by name: others can use it as the process's umask lets
-/// them.
+/// them. A character device such as `/dev/null` is written to, and never replaced. Fails for what else is no
+/// file, and for links to such things, `/dev/stdout` among them.
 pub fn publish_shared(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), DurableError> {
+    if let Ok(meta) = path.symlink_metadata() {
+        if platform::is_character_device(&meta) {
+            let mut device = open_to_append(path)?;
+            return write(&mut device).at("write", path);
+        }
+        if !is_replaceable(path, &meta) {
+            let why = Distrust::Kind(Wanted::File);
+            return Err(DurableError::new("replace", path, why));
+        }
+    }
     let staged = Staged::create_shared_in(parent_of(path))?;
     written(staged, path, write)?.publish(path).map(drop)
+}
+
+/// Whether what is at a path is a file, or a link to a file or to nothing. What leads to `/proc` stands for
+/// something that is open, whatever that is.
+fn is_replaceable(path: &Path, meta: &Metadata) -> bool {
+    if !meta.is_symlink() {
+        return meta.is_file();
+    }
+    let is_open_file = path.read_link().is_ok_and(|to| to.starts_with("/proc"));
+    !is_open_file && path.metadata().map_or(true, |to| to.is_file())
 }
 
 /// Writes a whole file (0600) durably under `path` unless something is there. Says whether it did.

@@ -101,6 +101,13 @@ impl Vfs {
         Ok((count, path))
     }
 
+    /// How many scratch files no record speaks of, and where they are, in a session that is only looked at.
+    pub fn unknown(&self) -> Result<(u64, PathBuf), FsError> {
+        let overlay = self.writable()?;
+        let path = overlay.disk.scratch.dir().to_owned();
+        Ok((overlay.unknown, path))
+    }
+
     /// Gives back the room that is held on the session's disk for a commit, which is about to write
     /// there. Whether there was any.
     pub fn release_reserve(&self) -> bool {

@@ -85,6 +85,9 @@ pub(crate) struct Overlay {
     pub(crate) left_open: Mutex<HashSet<Ino>>,
     /// Files that lost all of their content, which is not written again and closed yet.
     pub(crate) emptied: Mutex<HashSet<Ino>>,
+    /// Scratch files that no record speaks of, of a session that is only looked at: they are set aside when
+    /// it is taken over.
+    pub(crate) unknown: u64,
     /// Held by whoever commits.
     pub(crate) committing: tokio::sync::Mutex<()>,
 }
@@ -184,6 +187,7 @@ impl Vfs {
             commits: Mutex::new(seen.commits),
             left_open: Mutex::new(seen.left_open),
             emptied: Mutex::default(),
+            unknown: seen.unknown.len() as u64,
             committing: tokio::sync::Mutex::default(),
         };
         let looked_at = Self::with(seen.namespace, Some(overlay), fetcher, settings);
@@ -393,6 +397,7 @@ impl Overlay {
             commits: Mutex::default(),
             left_open: Mutex::default(),
             emptied: Mutex::default(),
+            unknown: 0,
             committing: tokio::sync::Mutex::default(),
         })
     }

@@ -351,6 +351,12 @@ fn unmounted(report: &UnmountReport) -> String {
                 output::count(report.uncommitted, "changed path")
             );
         }
+        if let Some(dir) = &report.set_aside_in {
+            text += &format!(
+                "\n           {} that no record speaks of in {dir}",
+                output::count(report.set_aside, "file")
+            );
+        }
         text += &format!(
             "\n           attachfs commit {0}\n           attachfs discard {0}\n",
             &id[..8]

@@ -31,7 +31,7 @@ pub struct Seen {
     /// Scratch files of files that were deleted.
     deleted: Vec<Ino>,
     /// Scratch files that no record speaks of.
-    unknown: Vec<Ino>,
+    pub(crate) unknown: Vec<Ino>,
     /// Files of which the last bytes are missing, and how long they should be.
     short: Vec<(Ino, u64)>,
     /// Files whose bytes are perhaps not durable, and come before the records.
