@@ -9,6 +9,7 @@
 //! because the connection broke, finds it here after the session is gone, until [`prune`](crate::prune).
 
 use std::io;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use attachfs_durable::OwnDir;
@@ -29,7 +30,8 @@ pub struct EndedSession {
     /// Its id.
     pub session: SessionId,
     /// Where it was mounted.
-    pub mount_point: String,
+    #[serde(with = "attachfs_vfs::path_json")]
+    pub mount_point: PathBuf,
     /// The store's address.
     pub store: String,
     /// When it began, in seconds since 1970.
@@ -104,7 +106,7 @@ pub(crate) fn remember(
     let ended = EndedSession {
         format: FORMAT,
         session: meta.id.clone(),
-        mount_point: meta.mount_point.display().to_string(),
+        mount_point: meta.mount_point.clone(),
         store: meta.store.address.clone(),
         created: meta.created.seconds,
         ended: now.map_or(0, |since| since.as_secs() as i64),

@@ -244,7 +244,9 @@ pub(crate) fn dry_run(account: &Account) -> String {
 pub(crate) fn ended(ended: &EndedSession) -> String {
     let mut text = format!(
         "session    {}, ended; it was mounted at {}\nstore      {}\n",
-        ended.session, ended.mount_point, ended.store
+        ended.session,
+        ended.mount_point.display(),
+        ended.store
     );
     for commit in &ended.commits {
         text += &format!(
