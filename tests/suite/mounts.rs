@@ -564,5 +564,31 @@ fn a_mount_point_that_is_not_utf_8_works_like_any_other() {
         // The session, taken up there again.
         let session = mounted["session_dir"].as_str().unwrap();
         assert!(!Path::new(session).exists());
+        is_at(&machine.json(args!["list", "--ended"])[0]);
+        machine.ok(args!["list", "--ended"]);
+    });
+}
+
+#[test]
+fn a_mount_that_cannot_be_told_of_is_not_made() {
+    Machine::mounting_from_directory(|machine| {
+        let manifest = base(machine);
+        for more in [args![].to_vec(), args!["--foreground"].to_vec()] {
+            let mut mount = machine.mounting([&more[..], &args![&manifest]].concat(), "mnt");
+            let full = File::options().write(true).open("/dev/full").unwrap();
+            let mut child = mount.stdout(full).stderr(Stdio::null()).spawn().unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(1), "{more:?}");
+            assert_eq!(machine.mounts(), NOTHING, "{more:?}");
+            assert_eq!(machine.sessions(), NOTHING, "{more:?}");
+        }
+    });
+}
+
+#[test]
+fn a_run_outlives_what_a_terminal_sends_to_quit() {
+    Machine::mounting_from_directory(|machine| {
+        let said = run(machine, "kill -QUIT $PPID; echo x > new");
+        said.with_code(0).saying("1 added");
+        assert_eq!(machine.mounts(), NOTHING);
     });
 }

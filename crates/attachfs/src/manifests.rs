@@ -1,12 +1,13 @@
 //! Reading manifests, wherever they are.
 
 use std::fmt;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{ContentHash, ManifestPath};
-use attachfs_store::{ManifestAddress, ManifestKey, StoredManifest};
+use attachfs_store::{LARGEST_MANIFEST, ManifestAddress, ManifestKey, StoredManifest};
 use attachfs_tree::{Layer, Root, RootError};
 use attachfs_vfs::{BaseManifest, StoreSettings};
 
@@ -96,13 +97,13 @@ pub async fn read_manifest(
 ) -> Result<ManifestBytes, Error> {
     let failed = |path: PathBuf| |source| Error::ReadManifest { path, source };
     let bytes = match source {
-        ManifestSource::File(path) => std::fs::read(path).map_err(failed(path.clone()))?,
+        ManifestSource::File(path) => {
+            let file = File::open(path).map_err(failed(path.clone()))?;
+            read_all(file, LARGEST_MANIFEST).map_err(failed(path.clone()))?
+        }
         ManifestSource::Stdin => {
-            let mut bytes = Vec::new();
-            std::io::stdin()
-                .lock()
-                .read_to_end(&mut bytes)
-                .map_err(failed("-".into()))?;
+            let stdin = std::io::stdin().lock();
+            let bytes = read_all(stdin, LARGEST_MANIFEST).map_err(failed("-".into()))?;
             if bytes.is_empty() {
                 return Err(Error::Usage(
                     "there is no manifest on standard input: it is empty, or `-` was given twice"
@@ -125,6 +126,18 @@ pub async fn read_manifest(
         bytes,
         at,
     })
+}
+
+/// Reads all that there is, unless it is longer than a manifest may be: a device or a file of another kind that is
+/// named by mistake must not take all memory.
+fn read_all(from: impl Read, longest: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(longest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > longest {
+        let text = format!("it is longer than a manifest may be, {longest} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(bytes)
 }
 
 /// What a store has under a key.
@@ -160,4 +173,16 @@ pub fn parse_path(text: &str) -> Result<Option<ManifestPath>, Error> {
     ManifestPath::new(trimmed.as_bytes())
         .map(Some)
         .map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_end_is_no_manifest() {
+        let error = read_all(io::repeat(0), 1000).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_all(&[7; 1000][..], 1000).unwrap(), [7; 1000]);
+    }
 }

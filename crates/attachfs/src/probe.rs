@@ -67,6 +67,18 @@ pub(crate) async fn probe(
     })
 }
 
+/// An answer that is not the object's: of a proxy that wants a login, for example.
+fn wrong_length(piece: &Piece, found: u64) -> StoreError {
+    StoreError::Other {
+        what: format!("reading {}", data_key(piece.hash)),
+        source: format!(
+            "it should have {} bytes, but has {found}; check that the endpoint is that of the store",
+            piece.object_len
+        )
+        .into(),
+    }
+}
+
 fn late(hash: ContentHash) -> StoreError {
     StoreError::Unreachable {
         what: format!("reading {}", data_key(hash)),
@@ -102,28 +114,24 @@ async fn ask(store: &OpenStore, chosen: &[Piece]) -> Result<(), StoreError> {
     }
     let mut failure = None;
     for piece in chosen {
-        match store.store.get(piece.hash, piece.range.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(error) => {
-                let is_of_the_object = matches!(
-                    error,
-                    StoreError::NotFound { .. }
-                        | StoreError::Denied {
-                            reach: Reach::Unknown,
-                            ..
-                        }
-                );
-                if !is_of_the_object {
-                    return Err(error);
-                }
-                // What is refused says more than what is missing.
-                if failure
-                    .as_ref()
-                    .is_none_or(|known| matches!(known, StoreError::NotFound { .. }))
-                {
-                    failure = Some(error);
-                }
-            }
+        let error = match store.store.get(piece.hash, piece.range.clone()).await {
+            Ok(part) if part.object_len == piece.object_len => return Ok(()),
+            Ok(part) => wrong_length(piece, part.object_len),
+            Err(
+                error @ (StoreError::NotFound { .. }
+                | StoreError::Denied {
+                    reach: Reach::Unknown,
+                    ..
+                }),
+            ) => error,
+            Err(error) => return Err(error),
+        };
+        // It may be the object's alone. What is refused or of another length says more than what is missing.
+        if failure
+            .as_ref()
+            .is_none_or(|known| matches!(known, StoreError::NotFound { .. }))
+        {
+            failure = Some(error);
         }
     }
     failure.map_or(Ok(()), Err)
@@ -262,6 +270,19 @@ mod tests {
             "{error}"
         );
         assert_eq!(error.class(), Class::Store);
+    }
+
+    #[tokio::test]
+    async fn a_store_whose_answers_have_other_lengths_cannot_be_read() {
+        let setup = setup(&[10, 20]);
+        for hash in &setup.hashes {
+            let shorter = Rule::on(CallKind::Get, Fault::Shorten(1));
+            setup.fault.add(shorter.of(*hash));
+        }
+        let error = setup.probe().await.unwrap_err();
+        assert_eq!(error.class(), Class::Store);
+        let text = crate::error_chain(&error);
+        assert!(text.contains("should have 10 bytes, but has"), "{text}");
     }
 
     #[tokio::test]

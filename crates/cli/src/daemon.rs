@@ -3,9 +3,10 @@
 //! ```text
 //!     attachfs mount ...            starts   attachfs mount --daemon ...   in a session of its own
 //!         reads one line    <------ standard output     {"ready":{..}} or nothing
-//!         says that it has it ----> the same socket
-//!         passes on         <------ standard error      until ready
-//!         exits                     goes on, its standard error now the log
+//!         passes on         <------ standard error      until ready, then that is the log
+//!         prints that it is mounted
+//!         says that it has the line ----> the same socket
+//!         exits                     goes on
 //! ```
 //!
 //! Whoever is gone before it has said that it has the line gets no mount: until something is made, the
@@ -50,9 +51,9 @@ const HEARD: &[u8] = b"heard\n";
 const UNDONE_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Starts the background process with the same arguments, and waits until it is ready. SIGINT and
-/// SIGTERM end both, and nothing is mounted then.
-pub(crate) fn start() -> Result<Ready, Failure> {
+/// Starts the background process with the same arguments, waits until it is ready, and tells of that with
+/// `tell`. SIGINT and SIGTERM end both, and nothing is mounted then; nor is it if nobody can be told.
+pub(crate) fn start(tell: impl FnOnce(&Ready) -> anyhow::Result<()>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -86,11 +87,15 @@ pub(crate) fn start() -> Result<Ready, Failure> {
         }
         let ready = serde_json::from_slice(&line)
             .context("the background process says something strange")?;
+        // Until this process says that it has the line, its end is the end of the mount: whoever does not get
+        // to know of a mount does not have one.
+        pass_on(errors)
+            .and_then(|()| tell(&ready))
+            .map_err(|error| undo(error, child, &socket))?;
         (&socket)
             .write_all(HEARD)
             .context("the background process has ended")?;
-        pass_on(errors)?;
-        Ok(ready)
+        Ok(())
     });
     // A thread that still reads must not keep the program from ending.
     runtime.shutdown_background();
@@ -115,25 +120,31 @@ fn spawn() -> anyhow::Result<(Child, UnixStream)> {
     Ok((child, ours))
 }
 
-/// Lets the background process undo what it made, and waits for that.
-fn cancel(mut child: Child, socket: &UnixStream) -> Failure {
+/// What the user cancelled.
+fn cancel(child: Child, socket: &UnixStream) -> Failure {
+    let error = undo(anyhow::Error::msg("cancelled"), child, socket);
+    crate::exit::report(&error);
+    Failure::Code(CANCELLED)
+}
+
+/// Lets the background process undo what it made, waits for that, and says so beside the reason.
+fn undo(reason: anyhow::Error, mut child: Child, socket: &UnixStream) -> anyhow::Error {
     // It may have ended already.
     let _ = socket.shutdown(std::net::Shutdown::Both);
     let until = Instant::now() + UNDONE_WITHIN;
-    let text = loop {
+    loop {
         match child.try_wait() {
-            Ok(Some(_)) => break "cancelled: nothing is mounted".to_owned(),
+            Ok(Some(_)) => {
+                return anyhow::anyhow!("{}: nothing is mounted", crate::exit::chain(&reason));
+            }
             Ok(None) if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
             Ok(None) | Err(_) => {
-                break format!(
-                    "cancelled; process {} still undoes what it began",
-                    child.id()
-                );
+                let reason = crate::exit::chain(&reason);
+                let process = child.id();
+                return anyhow::anyhow!("{reason}; process {process} still undoes what it began");
             }
         }
-    };
-    crate::exit::report(&anyhow::Error::msg(text));
-    Failure::Code(CANCELLED)
+    }
 }
 
 /// What the background process says on standard error, until it ends or that becomes the log.
@@ -224,7 +235,8 @@ impl Starter {
     }
 
     /// Says that the mount is ready, and waits until that was heard. Fails if whoever was to hear it
-    /// is gone. From then on standard error is the log.
+    /// is gone. Standard error is the log from before that: whoever started this process passes on the rest of
+    /// what came before it says that it has heard.
     pub(crate) fn ready(self, ready: &Ready, log: &File) -> anyhow::Result<()> {
         const GONE: &str = "whoever started this mount is gone";
         let null = open_null()?;
@@ -233,11 +245,11 @@ impl Starter {
         rustix::stdio::dup2_stdin(&null).context("cannot redirect standard input")?;
         let mut line = serde_json::to_vec(ready)?;
         line.push(b'\n');
+        rustix::stdio::dup2_stderr(log).context("cannot redirect standard error")?;
         (&self.0).write_all(&line).context(GONE)?;
         let mut heard = [0; HEARD.len()];
         (&self.0).read_exact(&mut heard).context(GONE)?;
-        rustix::stdio::dup2_stdout(&null).context("cannot redirect standard output")?;
-        rustix::stdio::dup2_stderr(log).context("cannot redirect standard error")
+        rustix::stdio::dup2_stdout(&null).context("cannot redirect standard output")
     }
 }
 

@@ -28,7 +28,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::error::NoAnswer;
-use crate::settings::{Proxies, Way};
+use crate::settings::{Proxies, Way, read_some};
 
 /// How long a connection is kept that nobody uses. S3 closes it earlier.
 const IDLE: Duration = Duration::from_mins(1);
@@ -70,7 +70,7 @@ impl Connections {
         proxies: Proxies,
     ) -> Result<Self, StoreError> {
         let trusted = match ca_bundle {
-            None => TrustStore::default(),
+            None => of_the_system().await,
             Some(path) => {
                 let pem = read_bundle(path)
                     .await
@@ -138,6 +138,40 @@ impl HttpClient for Connections {
     }
 }
 
+/// How long it may take to find what the system trusts.
+const FOUND_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the system trusts. The SDK would look for it where it makes a connection: without end if a pipe is named,
+/// and it takes for granted that there is something.
+async fn of_the_system() -> TrustStore {
+    let looking = tokio::task::spawn_blocking(|| {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        let mut pem = String::new();
+        for certificate in found.certs {
+            // Systems hold certificates that no one could use any more.
+            if roots.add(certificate.clone()).is_ok() {
+                push_pem(&certificate, &mut pem);
+            }
+        }
+        (pem, found.errors.first().map(ToString::to_string))
+    });
+    let (pem, error) = match tokio::time::timeout(FOUND_WITHIN, looking).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(ended)) => (String::new(), Some(ended.to_string())),
+        Err(late) => (String::new(), Some(late.to_string())),
+    };
+    if pem.is_empty() {
+        tracing::warn!(
+            error = error.unwrap_or_default(),
+            "this system has no certificates to trust in TLS: --ca-bundle names some; SSL_CERT_FILE and \
+             SSL_CERT_DIR, if they are set, have to name what is there"
+        );
+        return TrustStore::empty();
+    }
+    TrustStore::empty().with_pem_certificate(pem)
+}
+
 /// Reads a bundle and keeps what TLS can use: the SDK would panic at the rest. Bundles of systems
 /// hold certificates that no one could use any more.
 async fn read_bundle(path: &Path) -> Result<String, NoAnswer> {
@@ -145,7 +179,12 @@ async fn read_bundle(path: &Path) -> Result<String, NoAnswer> {
                            in PEM (-----BEGIN CERTIFICATE-----)";
     let unreadable =
         "the file given by --ca-bundle, AWS_CA_BUNDLE or ca_bundle in a profile cannot be read";
-    let pem = tokio::fs::read(path).await;
+    let read = {
+        let path = path.to_owned();
+        move || read_some(&path)
+    };
+    let pem = tokio::task::spawn_blocking(read).await;
+    let pem = pem.unwrap_or_else(|ended| Err(ended.into()));
     let pem = pem.map_err(|error| NoAnswer::because(unreadable, &error))?;
     let mut usable = String::new();
     let mut roots = RootCertStore::empty();

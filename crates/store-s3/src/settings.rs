@@ -22,7 +22,7 @@ use attachfs_store::{Addressing, StoreError};
 
 pub(crate) use keys::KeyPlaces;
 pub(crate) use proxies::{Proxies, Way};
-pub(crate) use surroundings::{Files, Profile, Variables};
+pub(crate) use surroundings::{Files, Profile, Variables, read_some};
 pub use value::SettingError;
 use value::Value;
 

@@ -3,11 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::machine::{Machine, args};
 use crate::process::{Said, said};
 
 /// Variables that this program, what it is made of, or the SDK reads.
-const VARIABLES: [&str; 56] = [
+const VARIABLES: [&str; 59] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -64,6 +66,9 @@ const VARIABLES: [&str; 56] = [
     "TZ",
     "COLUMNS",
     "NO_COLOR",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TOKIO_WORKER_THREADS",
 ];
 
 /// What they are set to.
@@ -192,6 +197,33 @@ fn a_malformed_variable_is_a_usage_error_that_names_it_with_every_verb() {
         ] {
             says(machine, line, name, value).with_code(2).saying(text);
         }
+    });
+}
+
+#[test]
+fn a_file_of_the_configuration_that_never_comes_is_not_waited_for() {
+    Machine::with_s3(|machine| {
+        prepared(machine);
+        let pipe = machine.path("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let line = &lines(machine)[0];
+        std::thread::scope(|scope| {
+            for (name, code) in [
+                ("AWS_CONFIG_FILE", 2),
+                ("AWS_SHARED_CREDENTIALS_FILE", 2),
+                ("AWS_CA_BUNDLE", 11),
+            ] {
+                let pipe = pipe.as_os_str().as_bytes();
+                scope.spawn(move || {
+                    let said = says(machine, line, name, pipe).with_code(code);
+                    said.saying("pipe").saying("nothing came of it");
+                });
+            }
+            // What there is to trust is not needed here.
+            scope.spawn(|| {
+                says(machine, line, "SSL_CERT_FILE", pipe.as_os_str().as_bytes()).with_code(0)
+            });
+        });
     });
 }
 

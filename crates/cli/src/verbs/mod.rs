@@ -16,6 +16,7 @@ use attachfs::{
 };
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::num::NonZero;
 use std::time::Duration;
 
 use crate::args::{Args, Globals, Verb};
@@ -34,7 +35,10 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
     {
         return mounting::in_background(&globals);
     }
+    // Said here, because the library would panic at a TOKIO_WORKER_THREADS that is no number.
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {

@@ -25,16 +25,20 @@ use crate::signals::HangUp;
 
 /// Starts the background process, waits until the mount answers, and says so.
 pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
-    let ready = daemon::start()?;
-    remark_on(&ready);
+    daemon::start(|ready| tell(globals, ready, ""))
+}
+
+/// Says that it is mounted.
+fn tell(globals: &Globals, ready: &Ready, note: &str) -> anyhow::Result<()> {
+    remark_on(ready);
     if globals.json {
-        return Ok(output::print_json(&ready)?);
+        return output::print_json(ready);
     }
-    Ok(output::print(&format!(
-        "mounted    {}\nsession    {}\n",
+    output::print(&format!(
+        "mounted    {}{note}\nsession    {}\n",
         ready.mount_point.display(),
         ready.session
-    ))?)
+    ))
 }
 
 fn remark_on(ready: &Ready) {
@@ -176,20 +180,13 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         had_died: mount.had_died(),
         without_store: mount.without_store().map(str::to_owned),
     };
-    if let Some(starter) = starter {
-        if let Err(error) = hand_over(starter, &ready, log) {
-            mount.undo().await?;
-            return Err(error.into());
-        }
-    } else if globals.json {
-        output::print_json(&ready)?;
-    } else {
-        remark_on(&ready);
-        output::print(&format!(
-            "mounted    {}; Ctrl-C unmounts\nsession    {}\n",
-            ready.mount_point.display(),
-            ready.session
-        ))?;
+    let told = match starter {
+        Some(starter) => hand_over(starter, &ready, log),
+        None => tell(globals, &ready, "; Ctrl-C unmounts"),
+    };
+    if let Err(error) = told {
+        mount.undo().await?;
+        return Err(error.into());
     }
     tokio::select! {
         () = mount.ended() => {}

@@ -32,9 +32,10 @@ pub(super) async fn run(
 
 async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(), Failure> {
     let places = places(None);
-    // The command shares the terminal and gets Ctrl-C itself: here it only must not end this program
-    // before the command.
+    // The command shares the terminal and gets Ctrl-C and Ctrl-\ itself: here they only must not end this
+    // program before the command.
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = HangUp::new()?;
     for dir in &args.output_dir {
@@ -48,6 +49,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     let (manifests, store, snapshot) = tokio::select! {
         prepared = prepare(globals, &args, &places, &shown) => prepared?,
         _ = interrupt.recv() => return Err(Failure::Code(130)),
+        _ = quit.recv() => return Err(Failure::Code(131)),
         _ = terminate.recv() => return Err(Failure::Code(143)),
         () = hang_up.recv() => return Err(Failure::Code(129)),
     };
@@ -79,6 +81,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
+                _ = quit.recv() => {}
                 _ = terminate.recv() => break,
                 () = hang_up.recv() => break,
             }
@@ -88,14 +91,16 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     let give_up = || {
         let signals = (
             signal(SignalKind::interrupt()),
+            signal(SignalKind::quit()),
             signal(SignalKind::terminate()),
         );
         async move {
-            let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+            let (Ok(mut interrupt), Ok(mut quit), Ok(mut terminate)) = signals else {
                 return std::future::pending().await;
             };
             tokio::select! {
                 _ = interrupt.recv() => {}
+                _ = quit.recv() => {}
                 _ = terminate.recv() => {}
             }
         }

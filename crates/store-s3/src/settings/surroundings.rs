@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 use std::{fmt, io};
 
 use aws_config::profile::{ProfileSet, load};
@@ -118,13 +120,13 @@ impl File {
     /// A file that is not there is empty, as for the AWS tools.
     fn read(path: PathBuf) -> Result<Self, SettingError> {
         let bytes = match read_some(&path) {
-            Ok(bytes) if bytes.len() as u64 > LONGEST => {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 return Err(SettingError::NotAConfiguration {
                     path,
-                    why: "it is longer than 4 MiB".to_owned(),
+                    why: error.to_string(),
                 });
             }
-            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Vec::new(),
             Err(source) => return Err(SettingError::File { path, source }),
@@ -142,11 +144,31 @@ impl File {
 /// No configuration is longer; a device that is named by mistake has no end.
 const LONGEST: u64 = 4 << 20;
 
-/// Reads a file, and not much more than may be of one.
-fn read_some(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+/// How long a file may take. A pipe that nobody writes to and a disk that hangs take for ever.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Reads a file that is part of a configuration. Fails if it is longer than one may be, or does not come in time.
+pub(crate) fn read_some(path: &Path) -> io::Result<Vec<u8>> {
+    let (tell, told) = channel();
+    let path = path.to_owned();
+    let thread = std::thread::Builder::new().name("configuration".to_owned());
+    thread.spawn(move || {
+        let read = std::fs::File::open(path).and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        });
+        // Nobody may wait for it any more.
+        let _ = tell.send(read);
+    })?;
+    let bytes = told.recv_timeout(WITHIN).unwrap_or_else(|_late| {
+        let text = format!("nothing came of it within {} s", WITHIN.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    })?;
+    if bytes.len() as u64 > LONGEST {
+        let text = format!("it is longer than {} MiB", LONGEST >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
     Ok(bytes)
 }
 
