@@ -18,6 +18,8 @@ mounting_from_both_stores![
     a_manifest_is_not_put_over_another_one,
     the_manifest_is_published_by_the_same_command_after_a_kill,
     an_unmount_commits_and_hands_over_the_manifest,
+    nothing_is_done_if_the_manifest_has_nowhere_to_go,
+    a_read_only_mount_that_is_to_be_committed_stays,
     a_run_hands_over_its_manifest,
     holes_stay_holes_all_the_way,
 ];
@@ -253,8 +255,8 @@ fn an_unmount_commits_and_hands_over_the_manifest(machine: &Machine) {
     // A file that cannot be written loses nothing.
     let mount = machine.mount(args![&manifest], "mnt");
     fs::write(mount.dir.join("new"), "newer").unwrap();
-    let nowhere = machine.path("no/such/dir/out");
-    let said = machine.says(args!["umount", &mount.dir, "-o", &nowhere]);
+    let too_long = machine.path("n".repeat(300));
+    let said = machine.says(args!["umount", &mount.dir, "-o", &too_long]);
     assert_ne!(said.code, 0);
     assert_eq!(machine.mounts(), [] as [PathBuf; 0]);
     until("the process ends", || has_ended(mount.pid));
@@ -276,6 +278,46 @@ fn an_unmount_commits_and_hands_over_the_manifest(machine: &Machine) {
         fs::read(&out).unwrap(),
         machine.published(&mount.session)[0].1
     );
+}
+
+fn nothing_is_done_if_the_manifest_has_nowhere_to_go(machine: &Machine) {
+    let manifest = base(machine);
+    let mount = machine.mount(args![&manifest], "mnt");
+    let session = mount.session.as_str();
+    fs::write(mount.dir.join("new"), "new").unwrap();
+    fs::write(machine.path("scene/more"), "more").unwrap();
+    let (scene, store) = (machine.path("scene"), machine.store());
+    let objects = machine.objects();
+    let ran = machine.path("ran");
+    for out in [machine.path("no/such/dir/out"), machine.dir("taken")] {
+        let said = |arguments: Vec<_>| {
+            let said = machine.says(arguments);
+            assert_ne!(said.code, 0, "{said:#?}");
+            said.saying("cannot write the manifest to");
+        };
+        said(args!["umount", &mount.dir, "-o", &out].to_vec());
+        said(args!["commit", &mount.dir, "-o", &out].to_vec());
+        said(args!["snapshot", &scene, "--store", &store, "-o", &out].to_vec());
+        let run = args!["run", "--input", &scene, "--store", &store, "-o", &out];
+        said([run.to_vec(), args!["--", "touch", &ran].to_vec()].concat());
+    }
+    assert_eq!(machine.mounts(), [mount.dir.clone()]);
+    assert_eq!(machine.published(session), []);
+    assert_eq!(machine.objects(), objects);
+    assert!(!ran.exists());
+}
+
+fn a_read_only_mount_that_is_to_be_committed_stays(machine: &Machine) {
+    let manifest = base(machine);
+    let mount = machine.mount(args!["--read-only", &manifest], "mnt");
+    let out = machine.path("out.manifest");
+    for how in [args!["--commit"].to_vec(), args!["-o", &out].to_vec()] {
+        let umount = [args!["umount", &mount.dir].to_vec(), how].concat();
+        machine.says(umount).with_code(2).saying("read-only");
+        assert_eq!(machine.mounts(), [mount.dir.clone()]);
+    }
+    machine.ok(args!["umount", &mount.dir]);
+    assert_eq!(machine.sessions(), [] as [PathBuf; 0]);
 }
 
 fn a_run_hands_over_its_manifest(machine: &Machine) {

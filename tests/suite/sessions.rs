@@ -319,6 +319,14 @@ fn what_an_ended_session_published_is_told_until_it_is_pruned(machine: &Machine)
         assert_eq!(commit["address"], address.as_str());
     }
     machine.ok(args!["status", &id]).printing(&addresses[1]);
+    // Who asks for anything else, with the id or where it was mounted, hears where to look.
+    let at = mount.dir.display().to_string();
+    for verb in ["commit", "umount", "diff", "discard"] {
+        for name in [&id[..8], id.as_str(), at.as_str()] {
+            let said = machine.says(args![verb, name]).with_code(2);
+            said.saying(&format!("session {id} has ended; `attachfs status {id}`"));
+        }
+    }
 
     // One that was committed without a mount, and then discarded.
     let left = machine.mount(args![&manifest], "mnt");

@@ -207,6 +207,14 @@ pub enum Error {
     /// No such session.
     #[error("there is no session and no mount \"{0}\"; `attachfs list` shows what there is")]
     NoSession(String),
+    /// A session that has ended, and published something before.
+    #[error(
+        "session {id} has ended; `attachfs status {id}` shows what it published, and where that is"
+    )]
+    Ended {
+        /// The session.
+        id: SessionId,
+    },
     /// Several sessions fit.
     #[error("\"{name}\" means several sessions: {ids}")]
     Ambiguous {
@@ -294,7 +302,7 @@ pub enum Error {
     #[error("session {0} is not mounted; commit or discard it")]
     NotMounted(String),
     /// A session of a mount that nobody could write to.
-    #[error("the mount is read-only: there is nothing to commit")]
+    #[error("the session is read-only: there is nothing to commit")]
     ReadOnly,
     /// Mounting.
     #[error(transparent)]
@@ -416,6 +424,7 @@ impl Error {
             | Self::Layers(LayerError::Root(_) | LayerError::PlacedAbsolute(_))
             | Self::Unhashed { .. }
             | Self::NoSession(_)
+            | Self::Ended { .. }
             | Self::Ambiguous { .. }
             | Self::NotMounted(_)
             | Self::OpenStore {

@@ -70,7 +70,10 @@ pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use limits::{OpenFiles, raise_open_files};
 pub use logs::LogPlace;
-pub use manifests::{ManifestBytes, ManifestSource, parse_path, read_manifest, write_manifest};
+pub use manifests::{
+    ManifestBytes, ManifestSource, check_place_of_manifest, parse_path, read_manifest,
+    write_manifest,
+};
 pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
 pub use places::Places;
 pub use registry::{Found, Pruned, SessionState, find, forget, prune, session_in, sessions};

@@ -158,6 +158,32 @@ pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     })?)
 }
 
+/// Fails if no manifest can be written to `path` because its directory is not there, or a directory is in its
+/// place: to be asked before hours of work, not after them. That the disk is full then is not foreseen.
+pub fn check_place_of_manifest(path: &Path) -> Result<(), Error> {
+    let io = |doing, path: &Path, source| Error::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    };
+    if path.is_dir() {
+        let source = std::io::ErrorKind::IsADirectory.into();
+        return Err(io("write the manifest to", path, source));
+    }
+    let dir = match path.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => return Ok(()),
+    };
+    match std::fs::metadata(dir) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => {
+            let source = std::io::ErrorKind::NotADirectory.into();
+            Err(io("write the manifest to a file in", dir, source))
+        }
+        Err(source) => Err(io("write the manifest to a file in", dir, source)),
+    }
+}
+
 /// A path in a manifest, as a person writes it: a leading `./` or a slash at the end do not matter.
 /// `None` is the root.
 pub fn parse_path(text: &str) -> Result<Option<ManifestPath>, Error> {

@@ -14,7 +14,7 @@ use attachfs_mount::{FuseMount, MountOf, Place};
 use attachfs_vfs::{Session, SessionError, SessionId, SessionMeta};
 use serde::Serialize;
 
-use crate::ended::forget_ended;
+use crate::ended::{ended_sessions, find_ended, forget_ended};
 use crate::{Error, Places};
 
 /// How long a disk may take to say what is on it.
@@ -243,7 +243,14 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
                 mount_point: mount.mount_point.clone(),
                 source_name: mount.source.clone(),
             });
-            Err(meant.or(foreign).unwrap_or(Error::NoSession(shown)))
+            if let Some(error) = meant.or(foreign) {
+                return Err(error);
+            }
+            let at = place.as_ref().map(|place| place.path.as_path());
+            Err(match ended(places, &shown, at)? {
+                Some(id) => Error::Ended { id },
+                None => Error::NoSession(shown),
+            })
         }
         [found] => Ok(found.clone()),
         _ => {
@@ -257,6 +264,19 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
             })
         }
     }
+}
+
+/// The session that ended and is meant: by its id, or as the last one that was mounted at `at`.
+fn ended(places: &Places, name: &str, at: Option<&Path>) -> Result<Option<SessionId>, Error> {
+    let ended = match find_ended(places, name)? {
+        None => {
+            let at = at.map(|path| path.display().to_string());
+            let mut all = ended_sessions(places)?.into_iter();
+            all.find(|ended| at.as_deref() == Some(ended.mount_point.as_str()))
+        }
+        by_id => by_id,
+    };
+    Ok(ended.map(|ended| ended.session))
 }
 
 /// The session in a directory, if there is one. What is in a mount of attachfs is never looked at.

@@ -217,6 +217,10 @@ pub async fn unmount(
     arguments: &UnmountArguments,
     observer: &dyn Observer,
 ) -> Result<UnmountReport, Error> {
+    if found.meta.read_only && arguments.commit.is_some() {
+        // Before anything is done: what was asked for cannot be had.
+        return Err(Error::ReadOnly);
+    }
     match try_unmount(found, places, detach, arguments, observer).await {
         // A process that was killed a moment ago may still have had its socket: look again.
         Err(Error::Control(ControlError::Closed | ControlError::Connection(_))) => {

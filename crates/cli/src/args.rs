@@ -50,6 +50,9 @@ impl Args {
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Globals {
     /// Print results as JSON, for programs.
+    ///
+    /// In paths of manifests, control characters, backslashes and bytes that are not UTF-8 are escaped in the text
+    /// itself: `\n`, `\\`, `\xff`. Errors are text on standard error.
     #[arg(long, global = true, overrides_with = "json")]
     pub(crate) json: bool,
     /// Say more about what is going on; twice for everything.
@@ -233,7 +236,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 /// Mount manifests, or take up a session that was left.
 ///
 /// Returns when the mount answers; a process stays in the background. Writes go to a session, which
-/// survives everything but `discard`.
+/// survives everything but `discard`. It ends when it is unmounted with all of it committed, or nothing written.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   attachfs mount --store s3://bucket/DeadlineCloud scene.manifest /mnt/scene
@@ -300,7 +303,7 @@ pub(crate) struct Mount {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Umount {
-    /// The mount point, a path in the mount, or the session's id.
+    /// The mount point, a path in the mount, or the session's id (four digits of it will do) or directory.
     #[arg(value_name = "MOUNTPOINT|SESSION")]
     pub(crate) session: PathBuf,
     /// Even if someone uses it: they are cut off. What they had written is kept. The mount of a process
@@ -319,7 +322,7 @@ pub(crate) struct Umount {
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct ManifestTo {
     /// Write the manifest to this file, too, in place of what is there; `-` is standard output, which has
-    /// nothing else then. If nothing changed since the last commit, it is that one's manifest; if there was
+    /// nothing else then (not with `run`, whose command has it). If nothing changed since the last commit, it is that one's manifest; if there was
     /// none, nothing is written.
     #[arg(short, long, value_name = "MANIFEST")]
     pub(crate) output: Option<PathBuf>,
@@ -354,7 +357,8 @@ pub(crate) struct Session {
 /// Publish what a session changed as a diff manifest.
 ///
 /// All or nothing: objects first, the manifest last. If it is interrupted, the same command goes on.
-/// The session stays until it is discarded. If nothing changed since the last commit, it says where the
+/// A session that is mounted ends when it is unmounted with all of it committed; one that is not stays until it
+/// is discarded. `list --ended` has the addresses of what ended ones published. If nothing changed since the last commit, it says where the
 /// manifest of that is.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Commit {
@@ -436,7 +440,7 @@ pub(crate) struct Ls {
     #[command(flatten)]
     pub(crate) shown: Showing,
     /// A path in it. Default: the root.
-    #[arg(value_name = "PATH", default_value = "")]
+    #[arg(value_name = "PATH", default_value = "", hide_default_value = true)]
     pub(crate) path: String,
     /// Sizes, times and hashes too.
     #[arg(short)]

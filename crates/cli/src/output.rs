@@ -179,7 +179,19 @@ fn left(account: &Account) -> String {
             count(paths.len() as u64, "path")
         );
     }
+    if !account.left_out.is_empty() {
+        text += "           `attachfs commit --everything` publishes what is outside, too\n";
+    }
     text
+}
+
+/// The verb that commits what a commit left: what lies outside of the output directories is left again
+/// without `--everything`.
+pub(crate) fn how_to_commit(left: Option<&Account>) -> &'static str {
+    match left {
+        Some(account) if !account.left_out.is_empty() => "commit --everything",
+        _ => "commit",
+    }
 }
 
 pub(crate) fn commit(report: &CommitReport) -> String {

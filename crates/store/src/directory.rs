@@ -71,11 +71,6 @@ impl DirectoryStore {
                 let error = io::Error::from(io::ErrorKind::NotADirectory);
                 return Err(failed(doing(), error));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StoreError::NotFound {
-                    what: format!("the directory {}", root.display()),
-                });
-            }
             Err(error) => return Err(failed(doing(), error)),
         }
         let data = absolute.join("Data");
@@ -425,11 +420,15 @@ mod tests {
     }
 
     #[test]
-    fn opening_a_directory_that_is_not_there_is_not_found_and_creates_nothing() {
+    fn opening_a_directory_that_is_not_there_fails_as_the_system_says_and_creates_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("typo");
         let error = DirectoryStore::open(&root).unwrap_err();
-        assert!(matches!(error, StoreError::NotFound { .. }));
+        let StoreError::Other { source, .. } = error else {
+            panic!("{error:?}");
+        };
+        let source = source.downcast_ref::<io::Error>().unwrap();
+        assert_eq!(source.kind(), io::ErrorKind::NotFound);
         assert!(!root.exists());
     }
 

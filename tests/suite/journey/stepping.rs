@@ -211,9 +211,26 @@ fn only_the_output_directories_are_committed_and_the_rest_is_kept() {
         assert_eq!(unmounted["uncommitted"], 1);
         assert_eq!(unmounted["commit"]["account"]["added"], 2);
         assert_eq!(unmounted["commit"]["account"]["left_out"], json!(["in"]));
+        // Committing it as before would leave it again: the advice has the option that it takes.
+        let again = machine.ok(args!["commit", &mount.session]);
+        again.printing("`attachfs commit --everything` publishes what is outside");
         let rest = machine.json(args!["commit", "--everything", &mount.session]);
         assert_eq!(rest["account"]["changed"], 1);
         assert_eq!(rest["account"]["added"], 0);
+
+        let mount = machine.mount(args!["--output-dir", "out", "--commit", &manifest], "mnt");
+        fs::write(mount.dir.join("in"), "aside").unwrap();
+        let umount = machine.ok(args!["umount", &mount.dir]);
+        let id = &mount.session[..8];
+        umount.printing(&format!("attachfs commit --everything {id}"));
+        let script = "echo 1 > in; echo 1 > out/x";
+        let run = args!["run", "--input", &input, "--store", machine.store()].to_vec();
+        let what = args!["--output-dir", "out", "--", "sh", "-c", script].to_vec();
+        let ran = machine.ok([run, what].concat());
+        ran.saying("`attachfs commit --everything ");
+
+        let nothing = machine.says(args!["mount", "--session", "none", machine.dir("at")]);
+        nothing.with_code(2).saying("there is no session in none");
     });
 }
 

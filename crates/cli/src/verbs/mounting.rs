@@ -13,7 +13,7 @@ use attachfs::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::sessions::{is_piped, write_manifest};
+use super::sessions::{check_place, is_piped, write_manifest};
 use super::{me, read, remark, source, store_of};
 use crate::args::{Globals, ManifestTo, Mount, Umount};
 use crate::daemon::{self, Ready, Starter};
@@ -102,6 +102,15 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             let text = format!(
                 "there is a session in {} already: name no manifests to take it up, or another directory",
                 found.dir.display()
+            );
+            return Err(attachfs::Error::Usage(text).into());
+        }
+        (None, []) if args.session.is_some() => {
+            let dir = args.session.unwrap_or_default();
+            let text = format!(
+                "there is no session in {} to take up, and no manifest for a new one; `attachfs list --json` \
+                 says in which directories the sessions are",
+                dir.display()
             );
             return Err(attachfs::Error::Usage(text).into());
         }
@@ -263,6 +272,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     let found = attachfs::find(&places, &args.session)?;
     let shown = Shown::new(globals.json);
     let ManifestTo { output, publish } = args.manifest_to;
+    check_place(output.as_deref())?;
     let wants_commit = args.commit || output.is_some() || publish.is_some();
     let arguments = UnmountArguments {
         commit: wants_commit.then(|| CommitArguments {
@@ -355,8 +365,9 @@ fn unmounted(report: &UnmountReport) -> String {
             );
         }
         text += &format!(
-            "\n           attachfs commit {0}\n           attachfs discard {0}\n",
-            &id[..8]
+            "\n           attachfs {1} {0}\n           attachfs discard {0}\n",
+            &id[..8],
+            output::how_to_commit(report.commit.as_ref().map(|commit| &commit.account))
         );
     }
     text

@@ -9,7 +9,7 @@ use attachfs::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::mounting::remark_without_store;
-use super::sessions::is_piped;
+use super::sessions::{check_place, is_piped};
 use super::snapshotting::Aloud;
 use super::{open_store, read, remark, remark_lines, run_failed, source, store_of, usual_owner};
 use crate::args::{Globals, Run};
@@ -45,6 +45,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         let reason = "standard output is the command's: name a file for the manifest";
         return Err(attachfs::Error::Usage(reason.to_owned()).into());
     }
+    check_place(args.manifest_to.output.as_deref())?;
     let shown = Shown::new(globals.json);
     let (manifests, store, snapshot) = tokio::select! {
         prepared = prepare(globals, &args, &places, &shown) => prepared?,
@@ -114,7 +115,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
             let code = code_of(&failed.source);
             crate::exit::report(&failed.source.into());
             if let Some(session) = failed.session {
-                remark(&advice(session.as_str()));
+                remark(&advice(session.as_str(), "commit"));
             }
             return Err(Failure::Code(code));
         }
@@ -210,10 +211,11 @@ async fn prepare(
     Ok((vec![manifest], store, Some(taken.report)))
 }
 
-fn advice(session: &str) -> String {
+/// What to do with a session that is kept; `commit` is how it is committed.
+fn advice(session: &str, commit: &str) -> String {
     let id = session.get(..8).unwrap_or(session);
     format!(
-        "what was written is kept: `attachfs diff {id}` shows it, `attachfs commit {id}` publishes it, `attachfs discard {id}` deletes it"
+        "what was written is kept: `attachfs diff {id}` shows it, `attachfs {commit} {id}` publishes it, `attachfs discard {id}` deletes it"
     )
 }
 
@@ -258,7 +260,11 @@ fn report(
         ));
     }
     if ran.kept {
-        remark(&advice(ran.session.as_str()));
+        let account = ran.commit.as_ref().map(|commit| &commit.account);
+        remark(&advice(
+            ran.session.as_str(),
+            output::how_to_commit(account),
+        ));
     }
     Ok(())
 }

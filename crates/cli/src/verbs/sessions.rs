@@ -145,7 +145,7 @@ fn prune(globals: &Globals, places: &Places) -> Result<(), Failure> {
 pub(super) async fn status(globals: &Globals, args: Session) -> Result<(), Failure> {
     let places = places(None);
     let found = match attachfs::find(&places, &args.session) {
-        Err(error @ attachfs::Error::NoSession(_)) => {
+        Err(error @ attachfs::Error::Ended { .. }) => {
             return match attachfs::find_ended(&places, &args.session.to_string_lossy())? {
                 Some(ended) if globals.json => Ok(output::print_json(&ended)?),
                 Some(ended) => Ok(output::print(&output::ended(&ended))?),
@@ -201,6 +201,7 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
     }
     let places = places(None);
     let found = attachfs::find(&places, &args.session.session)?;
+    check_place(args.manifest_to.output.as_deref())?;
     let arguments = CommitArguments {
         wait_ms: args.wait.saturating_mul(1000),
         skip_open: args.skip_open,
@@ -225,6 +226,14 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
 /// Whether the manifest goes to standard output.
 pub(super) fn is_piped(output: Option<&Path>) -> bool {
     output == Some(Path::new("-"))
+}
+
+/// Fails if the manifest cannot be written where it was wanted, before anything is done.
+pub(super) fn check_place(output: Option<&Path>) -> Result<(), attachfs::Error> {
+    match output {
+        Some(path) if !is_piped(output) => attachfs::check_place_of_manifest(path),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the manifest of a commit to the file that was named, if there is one.

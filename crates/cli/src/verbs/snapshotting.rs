@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use attachfs::{Announce, ChunkSize, Exposed, Format, SnapshotOptions, Taken};
 
 use super::manifest::{hashing, policy, selection, skipped};
+use super::sessions::check_place;
 use super::uploading::{published, unfinished, uploading};
 use super::{open_store, remark, remark_lines};
 use crate::args::{FormatName, Globals, Snapshot};
@@ -28,6 +29,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
         hashing: hashing(&args.hashing)?,
         uploading: uploading(&args.publishing, &args.hashing.remembering)?,
     };
+    check_place(args.output.as_deref())?;
     let store = match &args.store {
         Some(address) => Some(create_or_open(globals, address).await?),
         None => None,
