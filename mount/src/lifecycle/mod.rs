@@ -219,7 +219,7 @@ impl Mounted {
         let mut mount_point = self.shared.entry.mount_point.clone();
         while let Some(entry) = self.shared.current()? {
             mount_point.clone_from(&entry.mount_point);
-            let refusal = match self.shared.unmount(&entry, how) {
+            let refusal = match Shared::unmount(&entry, how) {
                 Ok(()) => break,
                 Err(refusal) => refusal,
             };
@@ -322,7 +322,7 @@ impl Shared {
     }
 
     /// Takes the name away, and with [`Unmount::Detach`] those of what is bound to it.
-    fn unmount(&self, entry: &MountEntry, how: Unmount) -> Result<(), Refusal> {
+    fn unmount(entry: &MountEntry, how: Unmount) -> Result<(), Refusal> {
         let table = mountinfo::read().map_err(Refusal::Io)?;
         let others = copies::here(entry, &table);
         if how == Unmount::IfUnused && !others.is_empty() {
@@ -353,8 +353,7 @@ impl Shared {
 
     fn detach(&self) {
         let detached = self.current().and_then(|entry| match entry {
-            Some(entry) => self
-                .unmount(&entry, Unmount::Detach)
+            Some(entry) => Self::unmount(&entry, Unmount::Detach)
                 .map_err(|refusal| refusal.at(&entry.mount_point)),
             None => Ok(()),
         });
