@@ -192,26 +192,22 @@ fn no_verb_waits_for_a_process_that_is_stopped() {
 fn a_mount_whose_parent_was_renamed_is_taken_away_where_it_is() {
     Machine::mounting_from_directory(|machine| {
         let manifest = base(machine);
-        let ends: [&dyn Fn(&Path, &Mount); 4] = [
-            &|at, _| {
-                drop(
-                    machine
-                        .ok(args!["umount", at])
-                        .printing(at.to_str().unwrap()),
-                )
-            },
-            &|at, _| drop(machine.ok(args!["umount", "--force", at])),
-            &|_, mount| drop(machine.ok(args!["umount", &mount.session])),
-            &|_, mount| kill(mount.pid, Signal::TERM),
-        ];
-        for (number, end) in ends.into_iter().enumerate() {
+        for number in 0..4 {
             let mount = machine.mount(args![&manifest], format!("parent{number}/mnt"));
             let parent = machine.path(format!("other{number}"));
             fs::rename(mount.dir.parent().unwrap(), &parent).unwrap();
             let now = parent.join("mnt");
             let status = machine.json(args!["status", &now]);
             assert_eq!(status["mount_point"], now.to_str().unwrap());
-            end(&now, &mount);
+            match number {
+                0 => {
+                    let unmounted = machine.ok(args!["umount", &now]);
+                    unmounted.printing(now.to_str().unwrap());
+                }
+                1 => drop(machine.ok(args!["umount", "--force", &now])),
+                2 => drop(machine.ok(args!["umount", &mount.session])),
+                _ => kill(mount.pid, Signal::TERM),
+            }
             until("the process ends", || has_ended(mount.pid));
             assert_eq!(machine.mounts(), NOTHING, "{number}");
             assert_eq!(fs::read_dir(&now).unwrap().count(), 0);
@@ -316,7 +312,7 @@ fn a_dead_mount_in_the_way_is_named_with_how_to_remove_it() {
         let other = args!["mount", "--store", store, &manifest, &mount.dir];
         let refused = machine.says(&other).with_code(10);
         refused.saying(&format!("`attachfs umount {}`", mount.session));
-        assert_eq!(machine.mounts(), [mount.dir.clone()]);
+        assert_eq!(machine.mounts(), std::slice::from_ref(&mount.dir));
         machine.ok(args!["umount", &mount.dir]).printing("detached");
         let other =
             Mount::of(&machine.says(args!["--json"].into_iter().chain(other).collect::<Vec<_>>()));
@@ -541,18 +537,14 @@ fn a_mount_point_that_is_not_utf_8_works_like_any_other() {
     Machine::mounting_from_directory(|machine| {
         let manifest = base(machine);
         let at = machine.path(OsStr::from_bytes(b"m\xff"));
-        let hex: String = at
-            .as_os_str()
-            .as_bytes()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let is_at = |value: &Value| assert_eq!(value["mount_point"]["hex"], *hex, "{value}");
+        let bytes = at.as_os_str().as_bytes().iter();
+        let hex = bytes.fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let is_at = |value: &Value| assert_eq!(value["mount_point"]["hex"], hex, "{value}");
         let mounted = said(&mut machine.mounting(args![&manifest], &at))
             .with_code(0)
             .json();
         is_at(&mounted);
-        assert_eq!(machine.mounts(), [at.clone()]);
+        assert_eq!(machine.mounts(), std::slice::from_ref(&at));
         fs::write(at.join("new"), "new").unwrap();
         is_at(&machine.json(args!["status", &at]));
         machine.ok(args!["status", &at]);

@@ -112,7 +112,7 @@ fn an_input_that_was_shortened_can_be_committed_after_a_power_loss() {
             .write(true)
             .open(mount.dir.join("big"))
             .unwrap();
-        big.write_all_at(&[b'n'; 200_000], 0).unwrap();
+        big.write_all_at(&vec![b'n'; 200_000], 0).unwrap();
         big.sync_all().unwrap();
         big.set_len(1000).unwrap();
         drop(big);
@@ -327,7 +327,8 @@ fn small_disk(machine: &Machine, size: &std::ffi::CStr) -> Option<PathBuf> {
 /// Writes until the disk is full.
 fn fill(path: &Path) {
     let mut file = File::create(path).unwrap();
-    while file.write_all(&[7; 64 << 10]).is_ok() {}
+    let block = vec![7; 64 << 10];
+    while file.write_all(&block).is_ok() {}
     while file.write_all(&[7; 512]).is_ok() {}
 }
 

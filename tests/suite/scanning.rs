@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::machine::{Machine, args, skipped, until};
-use crate::process::{Said, kill};
+use crate::process::{Running, Said, kill};
 
 /// A folder `t` with a file `s`, and a link to it in `t/root`.
 fn with_link_above(machine: &Machine) -> PathBuf {
@@ -281,10 +281,10 @@ fn a_mount_that_does_not_answer_holds_up_no_scan_that_leaves_it_alone() {
         };
         let mut all = [scan(&[]), scan(&["--one-file-system"])];
         until("both have ended", || {
-            !all.iter_mut().any(|one| one.is_running())
+            !all.iter_mut().any(Running::is_running)
         });
         kill(mount.pid, Signal::CONT);
-        let [stopped, left] = all.map(|one| one.wait());
+        let [stopped, left] = all.map(Running::wait);
         stopped.with_code(2).saying("project/out");
         left.with_code(0).printing("scene");
     });

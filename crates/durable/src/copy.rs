@@ -171,7 +171,7 @@ mod tests {
         // Over something that is there, zeros are zeros.
         let over = file_of(b"0123456789");
         copy_range(&source, 10..15, &over, 2).unwrap();
-        assert_eq!(all_of(&over), "01\0\0\0\0\0789");
+        assert_eq!(all_of(&over), "01\0\0\0\0\x00789");
     }
 
     #[test]

@@ -150,6 +150,6 @@ mod tests {
         bytes[MIB..2 * MIB - 1].fill(0);
         assert_eq!(zero_runs(&bytes, 0), []);
         bytes[MIB..2 * MIB].fill(0);
-        assert_eq!(zero_runs(&bytes, 0), [MIB..2 * MIB]);
+        assert_eq!(zero_runs(&bytes, 0), vec![MIB..2 * MIB]);
     }
 }

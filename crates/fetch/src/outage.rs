@@ -76,7 +76,7 @@ mod tests {
             source: Arc::new(missing),
         });
         assert!(outage.over().is_none(), "one object says nothing of others");
-        let after = Duration::from_secs(60);
+        let after = Duration::from_mins(1);
         for _ in 0..3 {
             outage.note(&FetchError::TimedOut { hash, after });
         }

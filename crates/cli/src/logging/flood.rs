@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
@@ -176,6 +177,9 @@ impl<S: Subscriber> Layer<S> for Floods {
     }
 }
 
+/// The thread that waits for the end of the period.
+static WAITING: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+
 /// Says what was counted when the period is over, even if nothing is told after that.
 fn tell_later() {
     let wait = || {
@@ -183,9 +187,8 @@ fn tell_later() {
         let counted = end_period(&mut told(), Instant::now());
         tell(counted);
     };
-    static WAITING: Mutex<Option<std::thread::JoinHandle<()>>> = Mutex::new(None);
     let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-    if waiting.as_ref().is_none_or(|thread| thread.is_finished()) {
+    if waiting.as_ref().is_none_or(JoinHandle::is_finished) {
         let thread = std::thread::Builder::new().name("log".to_owned());
         // Without it the next event of the kind says it.
         *waiting = thread.spawn(wait).ok();
