@@ -301,7 +301,7 @@ fn nothing_is_done_if_the_manifest_has_nowhere_to_go(machine: &Machine) {
         let run = args!["run", "--input", &scene, "--store", &store, "-o", &out];
         said([run.to_vec(), args!["--", "touch", &ran].to_vec()].concat());
     }
-    assert_eq!(machine.mounts(), [mount.dir.clone()]);
+    assert_eq!(machine.mounts(), std::slice::from_ref(&mount.dir));
     assert_eq!(machine.published(session), []);
     assert_eq!(machine.objects(), objects);
     assert!(!ran.exists());
@@ -314,7 +314,7 @@ fn a_read_only_mount_that_is_to_be_committed_stays(machine: &Machine) {
     for how in [args!["--commit"].to_vec(), args!["-o", &out].to_vec()] {
         let umount = [args!["umount", &mount.dir].to_vec(), how].concat();
         machine.says(umount).with_code(2).saying("read-only");
-        assert_eq!(machine.mounts(), [mount.dir.clone()]);
+        assert_eq!(machine.mounts(), std::slice::from_ref(&mount.dir));
     }
     machine.ok(args!["umount", &mount.dir]);
     assert_eq!(machine.sessions(), [] as [PathBuf; 0]);

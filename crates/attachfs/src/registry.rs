@@ -270,9 +270,8 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
 fn ended(places: &Places, name: &str, at: Option<&Path>) -> Result<Option<SessionId>, Error> {
     let ended = match find_ended(places, name)? {
         None => {
-            let at = at.map(|path| path.display().to_string());
             let mut all = ended_sessions(places)?.into_iter();
-            all.find(|ended| at.as_deref() == Some(ended.mount_point.as_str()))
+            all.find(|ended| at == Some(ended.mount_point.as_path()))
         }
         by_id => by_id,
     };

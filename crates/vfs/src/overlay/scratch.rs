@@ -119,7 +119,7 @@ impl Scratch {
         self.held()?.space()
     }
 
-    /// Where [`set_aside`](Self::set_aside) puts files.
+    /// Where files are that were set aside.
     pub fn aside(&self) -> PathBuf {
         self.place.join(Self::ASIDE)
     }
