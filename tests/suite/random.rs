@@ -257,8 +257,7 @@ fn work(machine: &Machine, seed: u64) {
             same();
         }
         let commit = |machine: &Machine, mount: &Mount, layers: &mut Vec<OsString>| {
-            let commit = machine.json(args!["commit", "--accept-open", &mount.session]);
-            layers.extend(commit["manifest"]["address"].as_str().map(Into::into));
+            layers.extend(new_manifest(machine, mount));
         };
         match random.below(5) {
             0 => same(),
@@ -278,11 +277,18 @@ fn work(machine: &Machine, seed: u64) {
             }
         }
     }
-    let commit = machine.json(args!["commit", "--accept-open", &mount.session]);
-    layers.extend(commit["manifest"]["address"].as_str().map(Into::into));
+    layers.extend(new_manifest(machine, &mount));
     machine
         .ok(args!["commit", &mount.session])
         .printing("nothing changed");
     let all = machine.mount(&layers, at("all"));
     Tree::read(&all.dir, Detail::Committed).assert_is(&Tree::read(&plain, Detail::Committed));
+}
+
+/// Commits; the address of the manifest, unless nothing changed and it is that of the commit before.
+fn new_manifest(machine: &Machine, mount: &Mount) -> Option<OsString> {
+    let commit = machine.json(args!["commit", "--accept-open", &mount.session]);
+    let is_new = commit["unchanged"] == false;
+    let address = commit["manifest"]["address"].as_str();
+    address.filter(|_| is_new).map(Into::into)
 }
