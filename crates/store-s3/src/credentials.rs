@@ -233,6 +233,21 @@ impl KeyRing {
         self.0.source.has_changed()
     }
 
+    /// Asks the sources once, on a thread that may wait: some read files where they should not block, and a pipe or
+    /// a disk that hangs would keep the time limit from being seen.
+    async fn ask_once(&self, deadline: Instant) -> Result<Credentials, CredentialsError> {
+        let source = Arc::clone(&self.0.source);
+        let runtime = tokio::runtime::Handle::current();
+        let asked = tokio::task::spawn_blocking(move || {
+            // One that does not block ends in time, and the thread with it.
+            let asked = async { tokio::time::timeout_at(deadline, source.ask()).await };
+            let late = |_| Err(CredentialsError::provider_timed_out(PATIENCE));
+            runtime.block_on(asked).unwrap_or_else(late)
+        });
+        let ended = |error| Err(CredentialsError::unhandled(error));
+        asked.await.unwrap_or_else(ended)
+    }
+
     /// Asks the sources, again if it may help. What they give is what is signed with from then on, except for the
     /// same keys once more.
     async fn ask(
@@ -243,7 +258,8 @@ impl KeyRing {
         let began = Instant::now();
         let mut wait = FIRST_WAIT;
         let credentials = loop {
-            let asked = tokio::time::timeout_at(began + PATIENCE, self.0.source.ask()).await;
+            let deadline = began + PATIENCE;
+            let asked = tokio::time::timeout_at(deadline, self.ask_once(deadline)).await;
             let error = match asked {
                 Err(_late) => return Err(CredentialsError::provider_timed_out(PATIENCE)),
                 Ok(Ok(credentials)) => break credentials,
@@ -372,6 +388,51 @@ mod tests {
         }
     }
 
+    /// Keeps the thread that asks until the other end of the channel goes.
+    #[derive(Debug)]
+    struct Hanging {
+        asked: AtomicBool,
+        end: parking_lot::Mutex<std::sync::mpsc::Receiver<()>>,
+    }
+
+    #[async_trait]
+    impl KeySource for Hanging {
+        async fn ask(&self) -> Result<Credentials, CredentialsError> {
+            self.asked.store(true, Ordering::Relaxed);
+            let _ended = self.end.lock().recv();
+            Err(CredentialsError::not_loaded("nothing came"))
+        }
+
+        fn has_changed(&self) -> bool {
+            false
+        }
+
+        fn may_pass(&self, _error: &CredentialsError) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_blocks_its_thread_is_given_up_in_time() {
+        let (end, hanging) = std::sync::mpsc::channel();
+        let source = Arc::new(Hanging {
+            asked: AtomicBool::new(false),
+            end: parking_lot::Mutex::new(hanging),
+        });
+        let ring = KeyRing::new(Arc::clone(&source) as Arc<dyn KeySource>, Arc::default());
+        let asking = tokio::spawn(get(ring));
+        while !source.asked.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::advance(PATIENCE).await;
+        let error = asking.await.unwrap().unwrap_err();
+        assert!(
+            matches!(*error, CredentialsError::ProviderTimedOut(_)),
+            "{error:?}"
+        );
+        drop(end);
+    }
+
     #[tokio::test]
     async fn keys_without_an_end_are_asked_for_once() {
         let (ring, source) = Source::default().ring();
@@ -466,17 +527,32 @@ mod tests {
         }
     }
 
+    async fn get(ring: KeyRing) -> Result<(), Arc<CredentialsError>> {
+        ring.get().await.map(drop)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn many_that_wait_for_keys_wait_once() {
         let source = Arc::new(Silent::default());
         let ring = KeyRing::new(Arc::clone(&source) as Arc<dyn KeySource>, Arc::default());
-        let began = Instant::now();
-        let all = futures::future::join_all((0..10).map(|_| ring.get())).await;
-        assert!(all.iter().all(Result::is_err));
-        assert_eq!(began.elapsed(), PATIENCE);
-        assert_eq!(source.0.load(Ordering::Relaxed), 1);
-        ring.get().await.unwrap_err();
-        assert_eq!(source.0.load(Ordering::Relaxed), 2);
+        let asked = || source.0.load(Ordering::Relaxed);
+        for (times, callers) in [(1, 10), (2, 1)] {
+            let waiting: Vec<_> = (0..callers)
+                .map(|_| tokio::spawn(get(ring.clone())))
+                .collect();
+            while asked() < times {
+                tokio::task::yield_now().await;
+            }
+            // Those who come later wait for the same answer.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::advance(PATIENCE).await;
+            for one in waiting {
+                one.await.unwrap().unwrap_err();
+            }
+            assert_eq!(asked(), times);
+        }
     }
 
     #[tokio::test(start_paused = true)]
