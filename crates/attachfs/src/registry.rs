@@ -153,6 +153,11 @@ impl Look {
     }
 }
 
+/// Looks at one session, whose disk may not answer.
+fn look_in_time(path: &Path) -> Result<Found, Error> {
+    Look::Asked(ask(path)).by(Instant::now() + DISK_ANSWERS_WITHIN, path)
+}
+
 /// Looks at a session on a disk that may not answer.
 fn ask(path: &Path) -> io::Result<Receiver<Result<Found, Error>>> {
     let (answer, asked) = channel();
@@ -204,7 +209,7 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
             None => foreign = Some(mount),
         },
         Some((place, None)) if place.path.join("session.json").is_file() => {
-            return look(&place.path);
+            return look_in_time(&place.path);
         }
         _ => {}
     }
@@ -292,7 +297,7 @@ pub fn session_in(dir: &Path) -> Result<Option<Found>, Error> {
             mount.mount_point.display()
         )));
     }
-    match look(&place.path) {
+    match look_in_time(&place.path) {
         Err(Error::Session(SessionError::Missing(_))) => Ok(None),
         found => found.map(Some),
     }
@@ -307,7 +312,7 @@ fn of_mount(places: &Places, mount: &FuseMount) -> Result<Option<Found>, Error> 
     if mount.user != Some(rustix::process::getuid().as_raw()) {
         return Ok(None);
     }
-    match look(&places.sessions().join(id.as_str())) {
+    match look_in_time(&places.sessions().join(id.as_str())) {
         Err(Error::Session(SessionError::Missing(_))) => Err(Error::UnknownMount {
             mount_point: mount.mount_point.clone(),
             id: id.clone(),
