@@ -53,7 +53,7 @@ const LOCK: &str = "lock";
 const BASE: &str = "base";
 const JOURNAL: &str = "journal";
 /// Room on the disk for a commit.
-const RESERVE: &str = "reserve";
+pub(crate) const RESERVE: &str = "reserve";
 const SCRATCH: &str = "scratch";
 const COMMITS: &str = "commits";
 const WORK: &str = "work";

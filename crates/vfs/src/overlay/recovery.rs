@@ -12,6 +12,8 @@ use std::sync::Arc;
 use attachfs_durable::DurableError;
 use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, Mutation, MutationError, Namespace};
 
+use crate::session::RESERVE;
+
 use super::journal::ReadJournal;
 use super::{CommitRecord, Disk, Journal, JournalError, Record, Scratch, SyncError};
 
@@ -64,13 +66,13 @@ pub enum RecoveryError {
     /// What was left cannot be made durable.
     #[error(transparent)]
     Sync(#[from] SyncError),
-    /// There are scratch files, but nothing that says what they are.
-    #[error("the journal {} is missing, but {} holds files of this session", journal.display(), scratch.display())]
+    /// The session was begun, but nothing says what was done in it.
+    #[error("the journal {} is missing, but {} shows that the session had one: what it said is lost", journal.display(), trace.display())]
     MissingJournal {
         /// Where it should be.
         journal: PathBuf,
-        /// The scratch directory.
-        scratch: PathBuf,
+        /// What is made after the journal: the scratch directory with files in it, or the reserve.
+        trace: PathBuf,
     },
     /// A file's bytes are gone.
     #[error("the scratch file {} of \"{name}\" is missing", scratch.display())]
@@ -175,10 +177,16 @@ pub fn look(path: &Path, scratch: &Scratch, base: Arc<BaseTree>) -> Result<Seen,
         .collect();
     let mut journal = match Journal::read(path) {
         Err(JournalError::Durable(error)) if error.kind() == io::ErrorKind::NotFound => {
-            if !found.is_empty() {
+            let reserve = path.with_file_name(RESERVE);
+            let trace = if found.is_empty() {
+                reserve.symlink_metadata().is_ok().then_some(reserve)
+            } else {
+                Some(scratch.dir().to_owned())
+            };
+            if let Some(trace) = trace {
                 return Err(RecoveryError::MissingJournal {
                     journal: path.to_owned(),
-                    scratch: scratch.dir().to_owned(),
+                    trace,
                 });
             }
             // Its process died before it made one: nothing was written.

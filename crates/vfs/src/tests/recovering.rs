@@ -289,20 +289,25 @@ fn a_lost_scratch_file_is_named_with_the_file_it_belongs_to() {
 }
 
 #[test]
-fn a_lost_journal_is_an_error_only_if_something_was_written() {
+fn a_lost_journal_is_an_error_once_the_session_had_one() {
     let (world, dir) = (world(), tempdir());
     let journal = dir.path().join("journal");
-    let kernel = world.create(dir.path());
-    drop(kernel);
+    let lost = || match refused(&world, dir.path()) {
+        RecoveryError::MissingJournal { journal: named, .. } => assert_eq!(named, journal),
+        other => panic!("{other:?}"),
+    };
+    // A deletion leaves no scratch file.
+    drop(world.create(dir.path()));
     fs::remove_file(&journal).unwrap();
+    lost();
+    // Its process died before it made one.
+    fs::remove_file(dir.path().join("reserve")).unwrap();
     let kernel = world.recover(dir.path()).unwrap();
     kernel.put("f", b"x");
     drop(kernel);
     fs::remove_file(&journal).unwrap();
-    match refused(&world, dir.path()) {
-        RecoveryError::MissingJournal { journal: named, .. } => assert_eq!(named, journal),
-        other => panic!("{other:?}"),
-    }
+    fs::remove_file(dir.path().join("reserve")).unwrap();
+    lost();
     assert!(!journal.exists());
 }
 
