@@ -21,6 +21,7 @@ mod failure;
 mod foreign;
 mod garage;
 mod golden;
+mod identity;
 mod journey;
 mod layers;
 mod machine;

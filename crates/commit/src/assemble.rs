@@ -14,6 +14,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use attachfs_durable::{FileStamp, read_range};
 use attachfs_fetch::{FetchError, Fetcher};
@@ -61,7 +62,7 @@ impl Drop for Assembly {
 pub(crate) struct Building<'a> {
     fetcher: &'a Fetcher,
     tree: &'a BaseTree,
-    mapping: &'a Mapping,
+    mapping: &'a Arc<Mapping>,
     content: FileContent,
     scratch: &'a File,
     ino: Ino,
@@ -88,7 +89,7 @@ impl<'a> Building<'a> {
         vfs: &'a Vfs,
         session: Option<&Session>,
         tree: &'a BaseTree,
-        mapping: &'a Mapping,
+        mapping: &'a Arc<Mapping>,
         scratch: &'a File,
         unhashed: &Unhashed,
     ) -> Result<Self, CommitError> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use attachfs_durable::FileStamp;
@@ -267,7 +268,7 @@ impl Work<'_> {
     async fn hash_mapped(
         &self,
         file: &Unhashed,
-        mapping: &Mapping,
+        mapping: &Arc<Mapping>,
         scratch: &fs::File,
         known: Option<Content>,
     ) -> Result<(Content, Vec<ChunkSource>, Option<Assembly>), CommitError> {

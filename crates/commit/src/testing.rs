@@ -15,8 +15,8 @@ use attachfs_store::{ManifestKey, Payload, Store};
 use attachfs_transfer::{Progress, ProgressEvent, UploadOptions};
 use attachfs_tree::{BaseTree, Ino, Kind, LayerOptions, Timestamp};
 use attachfs_vfs::{
-    Access, BaseManifest, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, Session,
-    SessionId, SessionMeta, SetAttr, Settings, StoreSettings, Vfs,
+    Access, BaseManifest, FileAttr, FsError, HandleId, ReadOutcome, Session, SessionId,
+    SessionMeta, SetAttr, Settings, StoreSettings, Vfs,
 };
 use tempfile::TempDir;
 
@@ -259,20 +259,14 @@ impl Fs {
 
     /// Opens for writing what is there, or a new file.
     pub(crate) fn open(&self, text: &str) -> Result<HandleId, FsError> {
-        loop {
-            let opened = match self.find(text) {
-                Ok(attr) => self.0.open(attr.ino, READ_WRITE, false),
-                Err(_) => {
-                    let (dir, name) = self.parent(text)?;
-                    let created = self.0.create_file(dir, name, 0o644, (0, 0), READ_WRITE);
-                    created.map(|(_, opened)| opened)
-                }
-            };
-            match opened {
-                Err(error) if error.kind() == FsErrorKind::Stale => {}
-                opened => return Ok(opened?.handle),
+        let opened = match self.find(text) {
+            Ok(attr) => self.0.open(attr.ino, READ_WRITE, false)?,
+            Err(_) => {
+                let (dir, name) = self.parent(text)?;
+                self.0.create_file(dir, name, 0o644, (0, 0), READ_WRITE)?.1
             }
-        }
+        };
+        Ok(opened.handle)
     }
 
     pub(crate) fn write(&self, text: &str, offset: u64, data: &[u8]) -> Result<(), FsError> {
@@ -282,12 +276,7 @@ impl Fs {
     }
 
     fn set(&self, text: &str, set: SetAttr) -> Result<(), FsError> {
-        loop {
-            match self.0.setattr(self.find(text)?.ino, set) {
-                Err(error) if error.kind() == FsErrorKind::Stale => {}
-                answer => return answer.map(drop),
-            }
-        }
+        self.0.setattr(self.find(text)?.ino, set).map(drop)
     }
 
     pub(crate) fn truncate(&self, text: &str, size: u64) -> Result<(), FsError> {

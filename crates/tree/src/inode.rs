@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use attachfs_manifest::Mtime;
 use serde::{Deserialize, Serialize};
@@ -150,7 +151,7 @@ pub enum FileContent {
     /// of the scratch file.
     Scratch,
     /// In both.
-    Mapped(Mapping),
+    Mapped(Arc<Mapping>),
 }
 
 /// What an inode is.
@@ -275,10 +276,9 @@ mod tests {
             query in (0..200u64, 0..200u64),
         ) {
             let base = tree(&snapshot([("f", file(100))]));
-            let from = at(&base, "f");
+            let ino = at(&base, "f");
             let mut namespace = Namespace::new(base);
-            let to = namespace.next_ino();
-            namespace.apply(&Mutation::CopyUp { from, to, keep, time: time(0) }).unwrap();
+            namespace.apply(&Mutation::CopyUp { ino, keep, time: time(0) }).unwrap();
             let mut model = vec![BASE; keep.min(100) as usize];
             // Longer than the file ever was: what is cut off stays in a scratch file.
             let mut scratch = vec![0; 300];
@@ -290,15 +290,15 @@ mod tests {
                         scratch[start..end].fill(written(number));
                         model.resize(model.len().max(end), 0);
                         model[start..end].fill(written(number));
-                        namespace.apply(&Mutation::Write { ino: to, offset, len, time }).unwrap();
+                        namespace.apply(&Mutation::Write { ino, offset, len, time }).unwrap();
                     }
                     Op::Resize(size) => {
                         model.resize(size as usize, 0);
-                        namespace.apply(&Mutation::Resize { ino: to, size, time }).unwrap();
+                        namespace.apply(&Mutation::Resize { ino, size, time }).unwrap();
                     }
                 }
             }
-            let mapping = mapped(&namespace, to);
+            let mapping = mapped(&namespace, ino);
             prop_assert_eq!(mapping.size, model.len() as u64);
             let range = query.0..query.0 + query.1;
             let mut read = Vec::new();

@@ -102,13 +102,12 @@ pub enum Mutation {
         /// When.
         time: Timestamp,
     },
-    /// All names of the base file `from` go to the new inode `to`, whose content can be written:
-    /// the first `keep` bytes are the base's. With `keep == 0` all of the content is scratch.
+    /// The content of a base file can be written from now on: the first `keep` bytes are the base's, the
+    /// rest is in its scratch file. With `keep == 0` all of the content is scratch. The file keeps its number
+    /// and its names.
     CopyUp {
         /// The base file.
-        from: Ino,
-        /// The new number.
-        to: Ino,
+        ino: Ino,
         /// How many bytes of the base file still count.
         keep: u64,
         /// When.

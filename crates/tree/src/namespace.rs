@@ -8,6 +8,8 @@ mod check;
 #[cfg(test)]
 mod tests;
 
+pub use check::Checked;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -28,8 +30,6 @@ pub struct Namespace {
     /// The names of each inode whose names are not just its base name. A directory has one, or none
     /// once it is removed.
     names: HashMap<Ino, Vec<(Ino, Name)>>,
-    /// Base files whose names went to a copy.
-    copied_up: HashMap<Ino, Ino>,
     next: u64,
 }
 
@@ -41,7 +41,6 @@ impl Namespace {
             inodes: HashMap::new(),
             entries: HashMap::new(),
             names: HashMap::new(),
-            copied_up: HashMap::new(),
             next: 0,
         }
     }
@@ -77,8 +76,15 @@ impl Namespace {
                 InodeKind::File(_) => Kind::File,
                 InodeKind::Symlink(_) => Kind::Symlink,
             }),
+            None if self.is_forgotten(ino) => None,
             None => self.base.plain_kind(ino),
         }
+    }
+
+    /// Whether a base inode lost its last name and nobody has it open: its record goes, and that it has no
+    /// name stays.
+    fn is_forgotten(&self, ino: Ino) -> bool {
+        self.names.get(&ino).is_some_and(Vec::is_empty) && !self.inodes.contains_key(&ino)
     }
 
     /// The attributes that mutations set, the base's where they set none.
@@ -106,7 +112,7 @@ impl Namespace {
                 ..
             }) => Some(content),
             Some(_) => None,
-            None => (self.base.plain_kind(ino)? == Kind::File).then_some(&FileContent::Base),
+            None => (self.kind(ino)? == Kind::File).then_some(&FileContent::Base),
         }
     }
 
@@ -123,11 +129,6 @@ impl Namespace {
             BaseKind::Symlink(target) => Some(target.relative_to(&self.base.path(ino)?)),
             _ => None,
         }
-    }
-
-    /// The copy that took over the names of a base file.
-    pub fn copied_up(&self, ino: Ino) -> Option<Ino> {
-        self.copied_up.get(&ino).copied()
     }
 
     /// Every name of an inode, as directory and name there. None for the root and for what was

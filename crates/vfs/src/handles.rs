@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock};
@@ -28,10 +28,9 @@ pub struct Access {
 /// A file that someone has open.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    pub(crate) ino: Ino,
     pub(crate) access: Access,
-    /// The scratch file, if the inode has one.
-    pub(crate) scratch: Option<Arc<File>>,
+    /// What all handles of the inode share.
+    pub(crate) inode: Arc<OpenInode>,
     /// Whether this handle was counted as a lazily read file.
     pub(crate) counted: AtomicBool,
     /// Whether the journal says that the file is written to. It goes on saying so as long as this
@@ -39,13 +38,56 @@ pub(crate) struct OpenFile {
     recorded: AtomicBool,
 }
 
-#[derive(Debug, Default)]
-struct OpenInode {
-    scratch: Option<Arc<File>>,
+impl OpenFile {
+    pub(crate) fn ino(&self) -> Ino {
+        self.inode.ino
+    }
+}
+
+/// An inode that someone has open.
+#[derive(Debug)]
+pub(crate) struct OpenInode {
+    ino: Ino,
+    /// Its scratch file, once somebody needed it.
+    scratch: OnceLock<Arc<File>>,
+    /// How many handles can write. Changes while `recorded` is held.
+    writers: AtomicUsize,
+    /// Whether the journal says that it is written to. Held while the journal is told.
+    recorded: Mutex<bool>,
+}
+
+impl OpenInode {
+    fn new(ino: Ino) -> Arc<Self> {
+        Arc::new(Self {
+            ino,
+            scratch: OnceLock::new(),
+            writers: AtomicUsize::new(0),
+            recorded: Mutex::new(false),
+        })
+    }
+
+    fn has_writer(&self) -> bool {
+        self.writers.load(Ordering::Acquire) > 0
+    }
+
+    /// The scratch file, opened with `open` if nobody needed it yet.
+    pub(crate) fn scratch_or<E>(
+        &self,
+        open: impl FnOnce() -> Result<File, E>,
+    ) -> Result<&Arc<File>, E> {
+        if let Some(file) = self.scratch.get() {
+            return Ok(file);
+        }
+        let file = Arc::new(open()?);
+        // Two who need it at the same moment both open it, and use the same one.
+        Ok(self.scratch.get_or_init(|| file))
+    }
+}
+
+#[derive(Debug)]
+struct Counted {
+    inode: Arc<OpenInode>,
     handles: usize,
-    writers: usize,
-    /// The journal says that it is written to.
-    recorded: bool,
 }
 
 /// A file that was closed.
@@ -56,13 +98,14 @@ pub(crate) struct ClosedFile {
     pub(crate) last: bool,
 }
 
-/// All open handles, and for each open inode how often it is open.
+/// All open handles, and for each open inode how often it is open. No lock is held during I/O but that of the
+/// one inode.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     next: AtomicU64,
     files: RwLock<HashMap<HandleId, Arc<OpenFile>>>,
     dirs: RwLock<HashMap<HandleId, Arc<DirView>>>,
-    inodes: Mutex<HashMap<Ino, OpenInode>>,
+    inodes: Mutex<HashMap<Ino, Counted>>,
 }
 
 impl Handles {
@@ -71,57 +114,44 @@ impl Handles {
         HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Opens an inode, sharing its scratch file with those who have it open already.
-    pub(crate) fn open_file(
-        &self,
-        ino: Ino,
-        access: Access,
-        scratch: impl FnOnce() -> Result<Option<File>, FsError>,
-    ) -> Result<HandleId, FsError> {
-        self.open(ino, access, false, scratch)
+    /// Opens an inode. From now on it is not dropped; whether it was there is to be asked after this.
+    pub(crate) fn open_file(&self, ino: Ino, access: Access) -> (HandleId, Arc<OpenFile>) {
+        self.open(ino, access, None)
     }
 
-    /// As [`open_file`](Self::open_file), of a file that was just made: the journal says so.
-    pub(crate) fn open_made(
-        &self,
-        ino: Ino,
-        access: Access,
-        scratch: File,
-    ) -> Result<HandleId, FsError> {
-        self.open(ino, access, true, || Ok(Some(scratch)))
+    /// As [`open_file`](Self::open_file), of a file that was just made: the journal says that it is written to.
+    pub(crate) fn open_made(&self, ino: Ino, access: Access, scratch: File) -> HandleId {
+        self.open(ino, access, Some(scratch)).0
     }
 
-    fn open(
-        &self,
-        ino: Ino,
-        access: Access,
-        recorded: bool,
-        scratch: impl FnOnce() -> Result<Option<File>, FsError>,
-    ) -> Result<HandleId, FsError> {
-        let scratch = {
+    fn open(&self, ino: Ino, access: Access, made: Option<File>) -> (HandleId, Arc<OpenFile>) {
+        let inode = {
             let mut inodes = self.inodes.lock();
-            let shared = inodes.get(&ino).and_then(|open| open.scratch.clone());
-            let scratch = match shared {
-                Some(file) => Some(file),
-                None => scratch()?.map(Arc::new),
-            };
-            let open = inodes.entry(ino).or_default();
-            open.scratch.clone_from(&scratch);
-            open.handles += 1;
-            open.writers += usize::from(access.write);
-            open.recorded |= recorded;
-            scratch
+            let counted = inodes.entry(ino).or_insert_with(|| Counted {
+                inode: OpenInode::new(ino),
+                handles: 0,
+            });
+            counted.handles += 1;
+            counted.inode.clone()
         };
+        if access.write || made.is_some() {
+            let mut recorded = inode.recorded.lock();
+            *recorded |= made.is_some();
+            let writers = usize::from(access.write);
+            inode.writers.fetch_add(writers, Ordering::Release);
+        }
+        if let Some(scratch) = made {
+            inode.scratch.get_or_init(|| Arc::new(scratch));
+        }
         let id = self.next_id();
-        let file = OpenFile {
-            ino,
+        let file = Arc::new(OpenFile {
             access,
-            scratch,
+            inode,
             counted: AtomicBool::new(false),
             recorded: AtomicBool::new(false),
-        };
-        self.files.write().insert(id, Arc::new(file));
-        Ok(id)
+        });
+        self.files.write().insert(id, file.clone());
+        (id, file)
     }
 
     pub(crate) fn file(&self, id: HandleId) -> Result<Arc<OpenFile>, FsError> {
@@ -135,12 +165,11 @@ impl Handles {
     /// Says that a file is about to be written to through this handle: with `record`, unless the
     /// journal says so already.
     pub(crate) fn begin_writing<E>(
-        &self,
         file: &OpenFile,
         record: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
         if !file.recorded.load(Ordering::Relaxed) {
-            self.record_writing(file.ino, record)?;
+            Self::record_open(&file.inode, record)?;
             file.recorded.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -153,19 +182,23 @@ impl Handles {
         ino: Ino,
         record: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut inodes = self.inodes.lock();
-        if let Some(open) = inodes.get_mut(&ino)
-            && open.writers > 0
-            && !open.recorded
-        {
+        match self.inode(ino) {
+            Some(inode) => Self::record_open(&inode, record),
+            None => Ok(()),
+        }
+    }
+
+    fn record_open<E>(inode: &OpenInode, record: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let mut recorded = inode.recorded.lock();
+        if inode.has_writer() && !*recorded {
             record()?;
-            open.recorded = true;
+            *recorded = true;
         }
         Ok(())
     }
 
     /// Closes a file. If nobody can write to it any more, `settled` hears of it, and whether the journal
-    /// says that it is written to; whoever opens it meanwhile waits.
+    /// says that it is written to; whoever opens it for writing meanwhile waits.
     pub(crate) fn close_file(
         &self,
         id: HandleId,
@@ -176,29 +209,33 @@ impl Handles {
             .write()
             .remove(&id)
             .ok_or(FsError::plain(FsErrorKind::BadHandle))?;
-        let ino = file.ino;
+        let ino = file.ino();
+        {
+            let mut recorded = file.inode.recorded.lock();
+            let writers = usize::from(file.access.write);
+            if file.inode.writers.load(Ordering::Acquire) == writers {
+                settled(&file, std::mem::take(&mut *recorded));
+            }
+            file.inode.writers.fetch_sub(writers, Ordering::Release);
+        }
         let mut inodes = self.inodes.lock();
-        let Some(open) = inodes.get_mut(&ino) else {
-            return Ok(ClosedFile { ino, last: true });
+        let last = match inodes.get_mut(&ino) {
+            Some(counted) if counted.handles > 1 => {
+                counted.handles -= 1;
+                false
+            }
+            _ => {
+                inodes.remove(&ino);
+                true
+            }
         };
-        open.handles -= 1;
-        open.writers -= usize::from(file.access.write);
-        if open.writers == 0 {
-            settled(&file, std::mem::take(&mut open.recorded));
-        }
-        let last = open.handles == 0;
-        if last {
-            inodes.remove(&ino);
-        }
         Ok(ClosedFile { ino, last })
     }
 
-    /// The scratch file of an inode that is open.
-    pub(crate) fn scratch(&self, ino: Ino) -> Option<Arc<File>> {
-        self.inodes
-            .lock()
-            .get(&ino)
-            .and_then(|open| open.scratch.clone())
+    /// An inode, if it is open.
+    pub(crate) fn inode(&self, ino: Ino) -> Option<Arc<OpenInode>> {
+        let inodes = self.inodes.lock();
+        inodes.get(&ino).map(|counted| counted.inode.clone())
     }
 
     pub(crate) fn is_open(&self, ino: Ino) -> bool {
@@ -207,19 +244,15 @@ impl Handles {
 
     /// The inodes that someone may write to.
     pub(crate) fn writers(&self) -> Vec<Ino> {
-        self.inodes
-            .lock()
+        let inodes = self.inodes.lock();
+        let written = inodes
             .iter()
-            .filter(|(_, open)| open.writers > 0)
-            .map(|(&ino, _)| ino)
-            .collect()
+            .filter(|(_, counted)| counted.inode.has_writer());
+        written.map(|(&ino, _)| ino).collect()
     }
 
     pub(crate) fn has_writer(&self, ino: Ino) -> bool {
-        self.inodes
-            .lock()
-            .get(&ino)
-            .is_some_and(|open| open.writers > 0)
+        self.inode(ino).is_some_and(|inode| inode.has_writer())
     }
 
     pub(crate) fn has_open(&self) -> bool {

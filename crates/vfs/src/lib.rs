@@ -10,10 +10,21 @@
 //! ```
 //!
 //! Every operation answers on the thread that asked, from memory and local files; only a read whose
-//! bytes are not here yet gives a future instead. Locks, outer first: whether writing ended, the order of
-//! what becomes durable, namespace, open files, journal. None is held while a store is asked.
+//! bytes are not here yet gives a future instead. None of the locks is held while a store is asked:
+//!
+//! ```text
+//!     outer first       protects                                          held during I/O
+//!     ended             whether writing has ended                         yes (reading)
+//!     Disk::order       what becomes durable together: a Step             yes (reading)
+//!     changing          that one mutation follows the other: a Turn       yes: the record's write
+//!     OpenInode         whether the journal says that it is written to    yes: the record's write
+//!     namespace         what is at each name                              no
+//!     Handles           what is open                                      no
+//!     journal's tail    where the next record goes                        yes
+//! ```
 
 mod attr;
+mod change;
 mod error;
 mod failed;
 mod freeze;

@@ -218,7 +218,7 @@ pub(crate) enum Shown {
     Link(Vec<u8>),
 }
 
-/// Walks paths and answers ESTALE by looking again, as a kernel does; caches nothing.
+/// Walks paths as a kernel does; caches nothing.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) vfs: Vfs,
@@ -267,16 +267,13 @@ impl Kernel {
         Ok((dir.ino, name))
     }
 
-    /// Does something at a path's inode, again with a new one if it has moved on.
-    fn retry<T>(&self, text: &str, act: impl Fn(Ino) -> Result<T, FsError>) -> Answer<T> {
-        match act(self.stat(text)?.ino).map_err(kind) {
-            Err(FsErrorKind::Stale) => act(self.stat(text)?.ino).map_err(kind),
-            answer => answer,
-        }
+    /// Does something at a path's inode.
+    fn at<T>(&self, text: &str, act: impl Fn(Ino) -> Result<T, FsError>) -> Answer<T> {
+        act(self.stat(text)?.ino).map_err(kind)
     }
 
     pub(crate) fn open(&self, text: &str, access: Access, truncate: bool) -> Answer<HandleId> {
-        self.retry(text, |ino| Ok(self.vfs.open(ino, access, truncate)?.handle))
+        self.at(text, |ino| Ok(self.vfs.open(ino, access, truncate)?.handle))
     }
 
     pub(crate) fn create(&self, text: &str) -> Answer<HandleId> {
@@ -308,7 +305,7 @@ impl Kernel {
             size: Some(size),
             ..SetAttr::default()
         };
-        self.retry(text, |ino| self.vfs.setattr(ino, set))
+        self.at(text, |ino| self.vfs.setattr(ino, set))
     }
 
     pub(crate) fn chmod(&self, text: &str, mode: u32) -> Answer<FileAttr> {
@@ -316,7 +313,7 @@ impl Kernel {
             mode: Some(mode),
             ..SetAttr::default()
         };
-        self.retry(text, |ino| self.vfs.setattr(ino, set))
+        self.at(text, |ino| self.vfs.setattr(ino, set))
     }
 
     pub(crate) fn mkdir(&self, text: &str) -> Answer<()> {
@@ -342,7 +339,7 @@ impl Kernel {
 
     pub(crate) fn link(&self, from: &str, to: &str) -> Answer<()> {
         let (dir, name) = self.parent(to)?;
-        self.retry(from, |ino| self.vfs.link(ino, dir, name).map(drop))
+        self.at(from, |ino| self.vfs.link(ino, dir, name).map(drop))
     }
 
     pub(crate) fn symlink(&self, text: &str, target: &str) -> Answer<()> {

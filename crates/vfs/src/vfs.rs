@@ -4,18 +4,18 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use attachfs_fetch::Fetcher;
 use attachfs_manifest::Name;
-use attachfs_tree::{BaseTree, Ino, Mutation, Namespace, Timestamp};
+use attachfs_tree::{BaseTree, Ino, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::failed::FailedReads;
-use crate::handles::Handles;
+use crate::handles::{Handles, OpenFile};
 use crate::overlay::{
-    CommitRecord, Disk, Journal, JournalError, Reaper, Record, RecoveryError, Reserve, Step,
-    SyncError, look,
+    CommitRecord, Disk, Journal, JournalError, Reaper, Record, RecoveryError, Reserve, SyncError,
+    look,
 };
 use crate::{FailedRead, FsError, FsErrorKind, Session, SessionError, Settings};
 
@@ -31,9 +31,6 @@ pub struct Invalidation {
     /// meaning can bring the old one back.
     pub after: Duration,
 }
-
-/// A listing reaches the kernel well within this time.
-const LISTING_ARRIVES: Duration = Duration::from_secs(1);
 
 /// What was done since the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -104,10 +101,9 @@ pub struct Vfs {
     /// Whether writing has ended. Held for reading by whoever changes something, taken before all
     /// other locks.
     ended: RwLock<bool>,
+    /// Held by whoever changes the namespace, see [`Turn`](crate::change::Turn).
+    pub(crate) changing: Mutex<()>,
     invalidations: Mutex<Option<std::sync::mpsc::Sender<Invalidation>>>,
-    /// When attributes were last given out with a listing, in milliseconds since `begun`.
-    listed: AtomicU64,
-    begun: Instant,
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -209,32 +205,14 @@ impl Vfs {
             fetcher,
             tally: Arc::default(),
             ended: RwLock::new(false),
+            changing: Mutex::new(()),
             invalidations: Mutex::new(None),
-            listed: AtomicU64::new(0),
-            begun: Instant::now(),
         }
     }
 
     /// Where to send names that the kernel must forget.
     pub fn send_invalidations(&self, to: std::sync::mpsc::Sender<Invalidation>) {
         *self.invalidations.lock() = Some(to);
-    }
-
-    /// Remembers that attributes are on their way to the kernel with a listing.
-    pub(crate) fn note_listing(&self) {
-        self.listed.store(
-            self.begun.elapsed().as_millis() as u64 + 1,
-            Ordering::Relaxed,
-        );
-    }
-
-    /// How long the kernel may still get attributes from before this moment; `None` if it has them
-    /// all.
-    pub(crate) fn listings_settle(&self) -> Option<Duration> {
-        let listed = self.listed.load(Ordering::Relaxed);
-        let now = self.begun.elapsed().as_millis() as u64;
-        let recent = listed > 0 && now < listed + LISTING_ARRIVES.as_millis() as u64;
-        recent.then_some(LISTING_ARRIVES)
     }
 
     pub(crate) fn invalidate(&self, names: impl IntoIterator<Item = Invalidation>) {
@@ -290,17 +268,6 @@ impl Vfs {
         *self.ended.write() = true;
     }
 
-    /// Fails if nobody can write, any more or at all. The guard keeps [`end_writing`](Self::end_writing)
-    /// waiting: whoever has it does not ask for another.
-    pub(crate) fn begin_change(&self) -> Result<(&Overlay, RwLockReadGuard<'_, bool>), FsError> {
-        let overlay = self.writable()?;
-        let ended = self.ended.read();
-        if *ended {
-            return Err(FsErrorKind::Ended.into());
-        }
-        Ok((overlay, ended))
-    }
-
     /// Whether writing has ended; it does not while this lives. Whoever has it, or changes something, does
     /// not ask for another.
     pub(crate) fn has_ended(&self) -> RwLockReadGuard<'_, bool> {
@@ -313,76 +280,25 @@ impl Vfs {
             .ok_or(FsError::plain(FsErrorKind::ReadOnly))
     }
 
-    /// Records a mutation and applies it: first the check, then the journal, then memory, so that
-    /// what is in memory is always in the journal. Cleans up after an inode that lost its last
-    /// name.
-    pub(crate) fn mutate(
-        &self,
-        namespace: &mut Namespace,
-        overlay: &Overlay,
-        mutation: Mutation,
-    ) -> Result<(), FsError> {
-        namespace.check(&mutation)?;
-        let record = Record::Mutation(mutation);
-        overlay.append(&record).map_err(journal_failed)?;
-        let Record::Mutation(mutation) = record else {
-            return Ok(());
-        };
-        if let Some(len) = changed_path(namespace, &mutation) {
-            overlay.reserve.grow(len, || namespace.changed());
-        }
-        let orphan = namespace.apply(&mutation)?;
-        if let Some(ino) = orphan
-            && !self.handles.is_open(ino)
-        {
-            Self::drop_inode(namespace, overlay, ino);
-        }
-        Ok(())
-    }
-
-    /// As [`mutate`](Self::mutate) for a mutation that makes the inode `ino` with a scratch file. If
-    /// it fails, the scratch file goes at once: the next new inode gets the same number. Both are in one
-    /// step, so that no sync makes the record durable without the file's name.
-    pub(crate) fn mutate_making(
-        &self,
-        namespace: &mut Namespace,
-        overlay: &Overlay,
-        ino: Ino,
-        mutation: Mutation,
-        _: &Step<'_>,
-    ) -> Result<(), FsError> {
-        let made = self.mutate(namespace, overlay, mutation);
-        if made.is_err()
-            && let Err(error) = overlay.disk.scratch.remove(ino)
-        {
-            // Recovery removes it, or the next inode's creation empties it.
-            tracing::warn!(%error, path = %overlay.disk.scratch.path(ino).display(), "cannot remove a scratch file");
-        }
-        made
-    }
-
-    /// Forgets an inode that has no name and no handle.
-    pub(crate) fn drop_inode(namespace: &mut Namespace, overlay: &Overlay, ino: Ino) {
-        let has_scratch = namespace
-            .content(ino)
-            .is_some_and(|content| *content != attachfs_tree::FileContent::Base);
-        namespace.forget(ino);
-        if has_scratch {
-            overlay.reaper.remove_later(ino);
-        }
-    }
-
     /// The scratch file of an inode: the one that is open, or opened for this call.
     pub(crate) fn scratch_file(&self, overlay: &Overlay, ino: Ino) -> Result<Arc<File>, FsError> {
-        match self.handles.scratch(ino) {
-            Some(file) => Ok(file),
-            None => {
-                let opened = overlay.disk.scratch.open_file(ino);
-                let opened = opened.map_err(|error| FsError::io("open a scratch file", error))?;
-                Ok(Arc::new(opened))
-            }
+        let open = || open_scratch(overlay, ino);
+        match self.handles.inode(ino) {
+            Some(inode) => inode.scratch_or(open).cloned(),
+            None => open().map(Arc::new),
         }
     }
+
+    /// The scratch file of an open file, which has one.
+    pub(crate) fn open_scratch_of<'a>(&self, open: &'a OpenFile) -> Result<&'a Arc<File>, FsError> {
+        let overlay = self.writable()?;
+        open.inode.scratch_or(|| open_scratch(overlay, open.ino()))
+    }
+}
+
+fn open_scratch(overlay: &Overlay, ino: Ino) -> Result<File, FsError> {
+    let opened = overlay.disk.scratch.open_file(ino);
+    opened.map_err(|error| FsError::io("open a scratch file", error))
 }
 
 impl Overlay {
@@ -408,27 +324,6 @@ impl Overlay {
         self.reaper.note_change();
         Ok(())
     }
-}
-
-/// The length of the path that a mutation changes, if it is one more.
-fn changed_path(namespace: &Namespace, mutation: &Mutation) -> Option<u64> {
-    let (parent, name) = match mutation {
-        Mutation::CreateFile { parent, name, .. }
-        | Mutation::CreateDir { parent, name, .. }
-        | Mutation::CreateSymlink { parent, name, .. }
-        | Mutation::Link { parent, name, .. }
-        | Mutation::Unlink { parent, name, .. }
-        | Mutation::RemoveDir { parent, name, .. } => (*parent, name.as_bytes().len()),
-        Mutation::Rename {
-            to_parent, to_name, ..
-        } => (*to_parent, to_name.as_bytes().len()),
-        Mutation::CopyUp { from, .. } => (*from, 0),
-        Mutation::SetAttributes { .. } | Mutation::Write { .. } | Mutation::Resize { .. } => {
-            return None;
-        }
-    };
-    let above = namespace.path(parent);
-    Some((above.map_or(0, |path| path.as_bytes().len()) + 1 + name) as u64)
 }
 
 pub(crate) fn sync_failed(error: SyncError) -> FsError {

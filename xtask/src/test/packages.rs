@@ -10,7 +10,7 @@ use super::steps::Outcome;
 use crate::cargo::{program, succeed};
 
 /// A program that the tests start, and the package that has it.
-const NEEDED: [(&str, &str); 1] = [("fusermount3", "fuse3")];
+const NEEDED: [(&str, &str); 3] = [("fusermount3", "fuse3"), ("rsync", "rsync"), ("vim", "vim")];
 
 /// Installs what is missing if this is root on a Debian system, else says what is missing.
 pub(super) fn install() -> Result<Outcome> {

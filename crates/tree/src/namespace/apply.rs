@@ -1,10 +1,11 @@
 //! What a mutation does to the namespace, once it was checked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use attachfs_manifest::Name;
 
-use super::Namespace;
+use super::{Checked, Namespace};
 use crate::mutation::AttributeChange;
 use crate::{
     Attributes, BaseKind, ExtentSet, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Mutation,
@@ -15,8 +16,14 @@ impl Namespace {
     /// Applies a mutation, or changes nothing. Returns the inode that lost its last name by it, if
     /// one did: whoever has it open may go on, then it is to be [forgotten](Self::forget).
     pub fn apply(&mut self, mutation: &Mutation) -> Result<Option<Ino>, MutationError> {
-        self.check(mutation)?;
-        match mutation.clone() {
+        let checked = self.check(mutation.clone())?;
+        Ok(self.apply_checked(checked))
+    }
+
+    /// As [`apply`](Self::apply), of a mutation that was checked against the namespace as it is now: whoever
+    /// checks lets nobody change it until it is applied.
+    pub fn apply_checked(&mut self, checked: Checked) -> Option<Ino> {
+        match checked.into_mutation() {
             Mutation::CreateFile {
                 parent,
                 name,
@@ -69,7 +76,7 @@ impl Namespace {
                 let ino = self.lookup(parent, name.as_bytes());
                 self.touch_dir(parent, time);
                 if let Some(ino) = ino {
-                    return Ok(self.remove_name(ino, parent, &name, time));
+                    return self.remove_name(ino, parent, &name, time);
                 }
             }
             Mutation::Rename {
@@ -83,7 +90,7 @@ impl Namespace {
                 let target = self.lookup(to_parent, to_name.as_bytes());
                 if ino == target {
                     // Two names of one file: rename(2) does nothing.
-                    return Ok(None);
+                    return None;
                 }
                 let mut orphan = None;
                 if let Some(target) = target {
@@ -95,15 +102,10 @@ impl Namespace {
                 }
                 self.touch_dir(from_parent, time);
                 self.touch_dir(to_parent, time);
-                return Ok(orphan);
+                return orphan;
             }
             Mutation::SetAttributes { ino, change, time } => self.set_attributes(ino, change, time),
-            Mutation::CopyUp {
-                from,
-                to,
-                keep,
-                time,
-            } => self.copy_up(from, to, keep, time),
+            Mutation::CopyUp { ino, keep, time } => self.copy_up(ino, keep, time),
             Mutation::Write {
                 ino,
                 offset,
@@ -124,7 +126,7 @@ impl Namespace {
                 }
             }
         }
-        Ok(None)
+        None
     }
 
     fn create(
@@ -215,45 +217,27 @@ impl Namespace {
         attributes.ctime = Some(time);
     }
 
-    fn copy_up(&mut self, from: Ino, to: Ino, keep: u64, time: Timestamp) {
-        let Some(BaseKind::File { size, .. }) = self.base.kind(from) else {
+    fn copy_up(&mut self, ino: Ino, keep: u64, time: Timestamp) {
+        let Some(BaseKind::File { size, .. }) = self.base.kind(ino) else {
             return;
         };
-        let mut attributes = self.attributes(from);
-        attributes.ctime = Some(time);
         let keep = keep.min(size);
         let content = if keep == 0 && size > 0 {
             FileContent::Scratch
         } else {
-            if keep < size {
-                attributes.mtime = Some(time);
-            }
-            let written = ExtentSet::default();
-            FileContent::Mapped(Mapping {
-                base: from,
+            FileContent::Mapped(Arc::new(Mapping {
+                base: ino,
                 base_limit: keep,
                 size: keep,
-                written,
-            })
+                written: ExtentSet::default(),
+            }))
         };
-        self.take_number(to);
-        let names = self.names(from);
-        for (parent, name) in &names {
-            self.entries
-                .entry(*parent)
-                .or_default()
-                .insert(name.clone(), Some(to));
+        let inode = self.record(ino);
+        inode.kind = InodeKind::File(content);
+        if keep < size {
+            inode.attributes.mtime = Some(time);
+            inode.attributes.ctime = Some(time);
         }
-        self.names.insert(from, Vec::new());
-        self.names.insert(to, names);
-        self.copied_up.insert(from, to);
-        self.inodes.insert(
-            to,
-            Inode {
-                kind: InodeKind::File(content),
-                attributes,
-            },
-        );
     }
 
     fn mapping(&mut self, ino: Ino, time: Timestamp) -> Option<&mut Mapping> {
@@ -261,17 +245,20 @@ impl Namespace {
         inode.attributes.mtime = Some(time);
         inode.attributes.ctime = Some(time);
         match &mut inode.kind {
-            InodeKind::File(FileContent::Mapped(mapping)) => Some(mapping),
+            // A commit that goes on keeps the one that it froze.
+            InodeKind::File(FileContent::Mapped(mapping)) => Some(Arc::make_mut(mapping)),
             _ => None,
         }
     }
 
     /// Drops the record of an inode that has no name and that nobody has open any more.
     pub fn forget(&mut self, ino: Ino) {
-        if self.names.get(&ino).is_some_and(Vec::is_empty) && !self.base.contains(ino) {
+        if self.names.get(&ino).is_some_and(Vec::is_empty) {
             self.inodes.remove(&ino);
-            self.names.remove(&ino);
             self.entries.remove(&ino);
+            if !self.base.contains(ino) {
+                self.names.remove(&ino);
+            }
         }
     }
 }

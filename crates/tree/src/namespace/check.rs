@@ -5,9 +5,30 @@ use attachfs_manifest::Name;
 use super::Namespace;
 use crate::{FileContent, Ino, Kind, Mutation, MutationError};
 
+/// A mutation that applies to the namespace that checked it, as long as that does not change.
+#[derive(Debug)]
+pub struct Checked(Mutation);
+
+impl Checked {
+    /// The mutation.
+    pub fn mutation(&self) -> &Mutation {
+        &self.0
+    }
+
+    /// The mutation, which is to be checked again.
+    pub fn into_mutation(self) -> Mutation {
+        self.0
+    }
+}
+
 impl Namespace {
     /// Checks that a mutation applies, without applying it.
-    pub fn check(&self, mutation: &Mutation) -> Result<(), MutationError> {
+    pub fn check(&self, mutation: Mutation) -> Result<Checked, MutationError> {
+        self.check_rules(&mutation)?;
+        Ok(Checked(mutation))
+    }
+
+    fn check_rules(&self, mutation: &Mutation) -> Result<(), MutationError> {
         match mutation {
             Mutation::CreateFile {
                 parent, name, ino, ..
@@ -72,13 +93,10 @@ impl Namespace {
                 .kind(*ino)
                 .map(|_| ())
                 .ok_or(MutationError::NoInode(*ino)),
-            Mutation::CopyUp { from, to, .. } => {
-                self.check_new(*to)?;
-                match self.content(*from) {
-                    Some(FileContent::Base) => self.check_named(*from),
-                    _ => Err(MutationError::WrongContent(*from)),
-                }
-            }
+            Mutation::CopyUp { ino, .. } => match self.content(*ino) {
+                Some(FileContent::Base) => Ok(()),
+                _ => Err(MutationError::WrongContent(*ino)),
+            },
             Mutation::Write { ino, .. } | Mutation::Resize { ino, .. } => {
                 match self.content(*ino) {
                     Some(FileContent::Mapped(_)) => Ok(()),

@@ -212,15 +212,14 @@ impl Session {
     }
 
     fn copy_up(&mut self, text: &str) -> Ino {
-        let (from, to) = (self.at(text), self.namespace.next_ino());
+        let ino = self.at(text);
         let copy = Mutation::CopyUp {
-            from,
-            to,
+            ino,
             keep: u64::MAX,
             time: time(self.clock),
         };
         self.apply(copy).unwrap();
-        to
+        ino
     }
 
     /// Path by path: `+` for what is put, `-` for what is gone.
@@ -288,30 +287,51 @@ fn a_file_in_the_place_of_a_directory_deletes_what_was_in_it() {
 }
 
 #[test]
-fn copying_up_moves_every_name_and_leaves_the_base_inode_without_one() {
+fn a_copied_up_file_keeps_its_number_and_its_names() {
     let mut session = Session::new([("f", file(20)), ("d", Node::Dir)]);
-    let (from, dir) = (session.at("f"), session.at("d"));
+    let (ino, dir) = (session.at("f"), session.at("d"));
     let link = Mutation::Link {
-        ino: from,
+        ino,
         parent: dir,
         name: name("second"),
         time: time(0),
     };
     session.apply(link).unwrap();
-    let to = session.copy_up("f");
-    assert_eq!((session.at("f"), session.at("d/second")), (to, to));
-    assert_eq!(session.namespace.link_count(to), 2);
-    assert_eq!(session.namespace.link_count(from), 0);
-    assert_eq!(session.namespace.content(from), Some(&FileContent::Base));
+    session.copy_up("f");
+    assert_eq!((session.at("f"), session.at("d/second")), (ino, ino));
+    assert_eq!(session.namespace.link_count(ino), 2);
     let again = Mutation::CopyUp {
-        from,
-        to: session.namespace.next_ino(),
+        ino,
         keep: 0,
         time: time(0),
     };
-    assert_eq!(session.apply(again), Err(MutationError::NoInode(from)));
+    assert_eq!(session.apply(again), Err(MutationError::WrongContent(ino)));
     assert_eq!(session.unlink("f"), None);
-    assert_eq!(session.unlink("d/second"), Some(to));
+    assert_eq!(session.unlink("d/second"), Some(ino));
+}
+
+#[test]
+fn a_base_file_without_names_is_gone_once_it_is_forgotten() {
+    let mut session = Session::new([("f", file(20))]);
+    let ino = session.copy_up("f");
+    assert_eq!(session.unlink("f"), Some(ino));
+    assert_eq!(
+        session.namespace.kind(ino),
+        Some(Kind::File),
+        "somebody may have it open"
+    );
+    session.namespace.forget(ino);
+    assert_eq!(session.namespace.kind(ino), None);
+    assert_eq!(session.namespace.content(ino), None);
+    assert_eq!(
+        session
+            .namespace
+            .touched()
+            .filter(|(touched, _)| *touched == ino)
+            .count(),
+        0
+    );
+    assert_eq!(session.diff(), ["-f"]);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! lookup, getattr, setattr, readlink, statfs.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::time::Duration;
 
 use attachfs_durable::Space;
 use attachfs_tree::{
@@ -9,8 +8,8 @@ use attachfs_tree::{
 };
 
 use super::directory::{checked, kept_mode};
-use crate::vfs::{Overlay, now};
-use crate::{FileAttr, FsError, FsErrorKind, Invalidation, Vfs};
+use crate::vfs::now;
+use crate::{FileAttr, FsError, FsErrorKind, Vfs};
 
 /// A new time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,29 +35,41 @@ pub struct SetAttr {
     pub mtime: Option<SetTime>,
 }
 
+/// What the namespace knows of an inode's attributes.
+pub(crate) enum Shown {
+    All(FileAttr),
+    /// Length and times are those of the scratch file.
+    InScratch(FileAttr),
+}
+
 impl Vfs {
     /// What is at a name.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
-        let namespace = self.namespace.read();
-        match namespace.lookup(parent, name) {
-            Some(ino) => self.attr_in(&namespace, ino),
-            None => match namespace.kind(parent) {
-                Some(Kind::Dir) => {
-                    checked(name)?;
-                    Err(FsErrorKind::NotFound.into())
-                }
-                Some(_) => Err(FsErrorKind::NotADirectory.into()),
-                None => Err(FsErrorKind::NotFound.into()),
-            },
-        }
+        let shown = {
+            let namespace = self.namespace.read();
+            match namespace.lookup(parent, name) {
+                Some(ino) => self.shown(&namespace, ino)?,
+                None => match namespace.kind(parent) {
+                    Some(Kind::Dir) => {
+                        checked(name)?;
+                        return Err(FsErrorKind::NotFound.into());
+                    }
+                    Some(_) => return Err(FsErrorKind::NotADirectory.into()),
+                    None => return Err(FsErrorKind::NotFound.into()),
+                },
+            }
+        };
+        self.complete(shown)
     }
 
     /// The attributes of an inode.
     pub fn getattr(&self, ino: Ino) -> Result<FileAttr, FsError> {
-        self.attr_in(&self.namespace.read(), ino)
+        let shown = self.shown(&self.namespace.read(), ino)?;
+        self.complete(shown)
     }
 
-    pub(crate) fn attr_in(&self, namespace: &Namespace, ino: Ino) -> Result<FileAttr, FsError> {
+    /// What the namespace knows of an inode's attributes.
+    pub(crate) fn shown(&self, namespace: &Namespace, ino: Ino) -> Result<Shown, FsError> {
         let kind = namespace
             .kind(ino)
             .ok_or(FsError::plain(FsErrorKind::NotFound))?;
@@ -83,21 +94,7 @@ impl Vfs {
             }
             Kind::File => match namespace.content(ino) {
                 Some(FileContent::Mapped(mapping)) => attr.size = mapping.size,
-                Some(FileContent::Scratch) => {
-                    let overlay = self.writable()?;
-                    let metadata = match self.handles.scratch(ino) {
-                        Some(file) => file.metadata(),
-                        None => overlay.disk.scratch.metadata(ino),
-                    };
-                    let metadata =
-                        metadata.map_err(|error| FsError::io("look at a scratch file", error))?;
-                    let changed = timestamp(metadata.ctime(), metadata.ctime_nsec());
-                    attr.size = metadata.size();
-                    attr.blocks = metadata.blocks();
-                    attr.mtime = timestamp(metadata.mtime(), metadata.mtime_nsec());
-                    attr.ctime = attr.ctime.max(changed);
-                    return Ok(attr);
-                }
+                Some(FileContent::Scratch) => return Ok(Shown::InScratch(attr)),
                 Some(FileContent::Base) | None => {
                     if let Some(BaseKind::File { size, .. }) = namespace.base().kind(ino) {
                         attr.size = size;
@@ -106,22 +103,41 @@ impl Vfs {
             },
         }
         attr.blocks = attr.size.div_ceil(512);
+        Ok(Shown::All(attr))
+    }
+
+    /// Adds what the scratch file knows. To be called without a lock of the namespace.
+    pub(crate) fn complete(&self, shown: Shown) -> Result<FileAttr, FsError> {
+        let mut attr = match shown {
+            Shown::All(attr) => return Ok(attr),
+            Shown::InScratch(attr) => attr,
+        };
+        let file = self.scratch_file(self.writable()?, attr.ino)?;
+        let metadata = file.metadata();
+        let metadata = metadata.map_err(|error| FsError::io("look at a scratch file", error))?;
+        let changed = timestamp(metadata.ctime(), metadata.ctime_nsec());
+        attr.size = metadata.size();
+        attr.blocks = metadata.blocks();
+        attr.mtime = timestamp(metadata.mtime(), metadata.mtime_nsec());
+        attr.ctime = attr.ctime.max(changed);
         Ok(attr)
     }
 
-    /// Changes attributes. A new size for a base file answers [`Stale`](FsErrorKind::Stale): the
-    /// name has moved to an inode that can be written, and the call is to be made again there. Other
-    /// attributes of a base file whose names have moved go to where they are now, and the kernel is told
-    /// to look those names up again.
+    /// Changes attributes. A base file that gets another length is copied up.
     pub fn setattr(&self, ino: Ino, set: SetAttr) -> Result<FileAttr, FsError> {
-        let (overlay, _changing) = self.begin_change()?;
+        let change = self.begin_change()?;
         if let Some(size) = set.size {
-            self.truncate(ino, size)?;
+            self.truncate(&change, ino, size)?;
         }
-        let mut namespace = self.namespace.write();
+        let turn = self.turn(change.overlay);
         let time = now();
-        let change = AttributeChange {
-            mode: set.mode.map(|mode| kept_mode(namespace.kind(ino), mode)),
+        let (is_scratch, kind) = {
+            let namespace = turn.namespace();
+            let is_scratch = namespace.content(ino) == Some(&FileContent::Scratch);
+            (is_scratch, namespace.kind(ino))
+        };
+        let mut to = AttributeChange {
+            mode: set.mode.map(|mode| kept_mode(kind, mode)),
             uid: set.uid,
             gid: set.gid,
             mtime: set.mtime.map(|to| match to {
@@ -129,52 +145,19 @@ impl Vfs {
                 SetTime::To(time) => time,
             }),
         };
-        self.change(&mut namespace, overlay, ino, change, time)?;
-        let mut names = Vec::new();
-        if let Some(copy) = namespace.copied_up(ino)
-            && namespace.kind(copy).is_some()
-        {
-            // Whoever still has the old number means the file.
-            self.change(&mut namespace, overlay, copy, change, time)?;
-            names = namespace.names(copy);
-        }
-        let attr = self.attr_in(&namespace, ino);
-        let settle = self.listings_settle();
-        drop(namespace);
-        // The answer is about the old number: what the kernel has of the new one is out of date.
-        for after in std::iter::once(Duration::ZERO).chain(settle) {
-            let told = names.iter().cloned();
-            self.invalidate(told.map(|(parent, name)| Invalidation {
-                parent,
-                name,
-                after,
-            }));
-        }
-        attr
-    }
-
-    fn change(
-        &self,
-        namespace: &mut Namespace,
-        overlay: &Overlay,
-        ino: Ino,
-        mut change: AttributeChange,
-        time: Timestamp,
-    ) -> Result<(), FsError> {
-        if namespace.content(ino) == Some(&FileContent::Scratch)
-            && let Some(mtime) = change.mtime.take()
-        {
+        if is_scratch && let Some(mtime) = to.mtime.take() {
             // The scratch file's time is the file's.
-            let file = self.scratch_file(overlay, ino)?;
+            let file = self.scratch_file(change.overlay, ino)?;
             let times = std::fs::FileTimes::new().set_modified(system_time(mtime)?);
             file.set_times(times)
                 .map_err(|error| FsError::io("set the time of a file", error))?;
         }
-        if change == AttributeChange::default() {
-            return Ok(());
+        if to != AttributeChange::default() {
+            let change = to;
+            turn.mutate(Mutation::SetAttributes { ino, change, time })?;
         }
-        let set = Mutation::SetAttributes { ino, change, time };
-        self.mutate(namespace, overlay, set)
+        drop(turn);
+        self.getattr(ino)
     }
 
     /// The text of a symbolic link.

@@ -57,16 +57,18 @@ impl Vfs {
         self.handles.dir(handle)
     }
 
-    /// The attributes of what an entry's name means now, which after a copy-up is another inode than
-    /// the view has; `None` if the name has gone.
+    /// The attributes of what an entry's name means now, which may be another inode than the view has; `None` if
+    /// the name has gone.
     pub fn entry_attr(&self, view: &DirView, entry: &DirEntry<'_>) -> Option<FileAttr> {
-        self.note_listing();
-        let namespace = self.namespace.read();
-        let ino = match entry.name {
-            b"." | b".." => entry.ino,
-            name => namespace.lookup(view.dir, name)?,
+        let shown = {
+            let namespace = self.namespace.read();
+            let ino = match entry.name {
+                b"." | b".." => entry.ino,
+                name => namespace.lookup(view.dir, name)?,
+            };
+            self.shown(&namespace, ino).ok()?
         };
-        self.attr_in(&namespace, ino).ok()
+        self.complete(shown).ok()
     }
 
     /// Closes a directory.
@@ -82,36 +84,34 @@ impl Vfs {
         mode: u32,
         owner: (u32, u32),
     ) -> Result<FileAttr, FsError> {
-        let (overlay, _changing) = self.begin_change()?;
+        let change = self.begin_change()?;
         let name = checked(name)?;
-        let mut namespace = self.namespace.write();
-        let ino = namespace.next_ino();
-        let attributes = new_attributes(&namespace, parent, Kind::Dir, mode, owner);
-        let create = Mutation::CreateDir {
+        let turn = self.turn(change.overlay);
+        let (ino, attributes) = {
+            let namespace = turn.namespace();
+            let attributes = new_attributes(&namespace, parent, Kind::Dir, mode, owner);
+            (namespace.next_ino(), attributes)
+        };
+        turn.mutate(Mutation::CreateDir {
             parent,
             name,
             ino,
             attributes,
             time: now(),
-        };
-        self.mutate(&mut namespace, overlay, create)?;
-        self.attr_in(&namespace, ino)
+        })?;
+        drop(turn);
+        self.getattr(ino)
     }
 
     /// Removes an empty directory.
     pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        let (overlay, _changing) = self.begin_change()?;
+        let change = self.begin_change()?;
         let name = checked(name)?;
-        let mut namespace = self.namespace.write();
-        self.mutate(
-            &mut namespace,
-            overlay,
-            Mutation::RemoveDir {
-                parent,
-                name,
-                time: now(),
-            },
-        )
+        self.turn(change.overlay).mutate(Mutation::RemoveDir {
+            parent,
+            name,
+            time: now(),
+        })
     }
 }
 

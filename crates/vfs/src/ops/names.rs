@@ -19,7 +19,7 @@ impl Vfs {
         text: &[u8],
         owner: (u32, u32),
     ) -> Result<FileAttr, FsError> {
-        let (overlay, _changing) = self.begin_change()?;
+        let change = self.begin_change()?;
         if text.len() > LONGEST_TEXT {
             return Err(FsErrorKind::NameTooLong.into());
         }
@@ -27,63 +27,54 @@ impl Vfs {
             return Err(FsErrorKind::Invalid.into());
         }
         let name = checked(name)?;
-        let mut namespace = self.namespace.write();
-        let ino = namespace.next_ino();
-        let attributes = Attributes {
-            mode: None,
-            ..new_attributes(&namespace, parent, Kind::Symlink, 0, owner)
+        let turn = self.turn(change.overlay);
+        let (ino, attributes) = {
+            let namespace = turn.namespace();
+            let attributes = new_attributes(&namespace, parent, Kind::Symlink, 0, owner);
+            (namespace.next_ino(), attributes)
         };
-        let text = text.into();
-        let create = Mutation::CreateSymlink {
+        turn.mutate(Mutation::CreateSymlink {
             parent,
             name,
             ino,
-            text,
-            attributes,
+            text: text.into(),
+            attributes: Attributes {
+                mode: None,
+                ..attributes
+            },
             time: now(),
-        };
-        self.mutate(&mut namespace, overlay, create)?;
-        self.attr_in(&namespace, ino)
+        })?;
+        drop(turn);
+        self.getattr(ino)
     }
 
     /// Gives a file one more name.
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
-        let (overlay, _changing) = self.begin_change()?;
+        let change = self.begin_change()?;
         let name = checked(name)?;
-        let mut namespace = self.namespace.write();
-        if namespace.copied_up(ino).is_some() {
-            return Err(FsErrorKind::Stale.into());
-        }
-        if namespace.link_count(ino) == 0 {
+        let turn = self.turn(change.overlay);
+        if turn.namespace().link_count(ino) == 0 {
             return Err(FsErrorKind::NotFound.into());
         }
-        self.mutate(
-            &mut namespace,
-            overlay,
-            Mutation::Link {
-                ino,
-                parent,
-                name,
-                time: now(),
-            },
-        )?;
-        self.attr_in(&namespace, ino)
+        turn.mutate(Mutation::Link {
+            ino,
+            parent,
+            name,
+            time: now(),
+        })?;
+        drop(turn);
+        self.getattr(ino)
     }
 
     /// Removes a name of a file or symbolic link.
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        let (overlay, _changing) = self.begin_change()?;
+        let change = self.begin_change()?;
         let name = checked(name)?;
-        let mut namespace = self.namespace.write();
-        self.mutate(
-            &mut namespace,
-            overlay,
-            Mutation::Unlink {
-                parent,
-                name,
-                time: now(),
-            },
-        )
+        self.turn(change.overlay).mutate(Mutation::Unlink {
+            parent,
+            name,
+            time: now(),
+        })
     }
 
     /// Moves a name, replacing what has the new one unless `no_replace`.
@@ -93,24 +84,29 @@ impl Vfs {
         (to_parent, to_name): (Ino, &[u8]),
         no_replace: bool,
     ) -> Result<(), FsError> {
-        let (overlay, _changing) = self.begin_change()?;
+        let change = self.begin_change()?;
         let (from_name, to_name) = (checked(from_name)?, checked(to_name)?);
+        let overlay = change.overlay;
         let step = overlay.disk.step();
-        let mut namespace = self.namespace.write();
-        if no_replace && namespace.lookup(to_parent, to_name.as_bytes()).is_some() {
+        let turn = self.turn(overlay);
+        let (taken, replacing, rename) = {
+            let namespace = turn.namespace();
+            let taken = namespace.lookup(to_parent, to_name.as_bytes()).is_some();
+            let rename = Mutation::Rename {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                time: now(),
+            };
+            (taken, replacing(&namespace, &rename), rename)
+        };
+        if no_replace && taken {
             return Err(FsErrorKind::Exists.into());
         }
-        let time = now();
-        let rename = Mutation::Rename {
-            from_parent,
-            from_name,
-            to_parent,
-            to_name,
-            time,
-        };
-        if let Some(ino) = replacing(&namespace, &rename) {
+        if let Some(ino) = replacing {
             overlay.disk.bytes_first(&step, ino);
         }
-        self.mutate(&mut namespace, overlay, rename)
+        turn.mutate(rename)
     }
 }

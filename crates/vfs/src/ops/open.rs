@@ -1,15 +1,15 @@
 //! open, create, release, and the copy-up of a base file that is to be written.
 
 use std::fs::File;
-use std::time::Duration;
 
 use attachfs_tree::{FileContent, Ino, Kind, Mutation};
 
 use super::directory::{checked, new_attributes};
+use crate::change::Change;
 use crate::handles::OpenFile;
 use crate::overlay::Record;
 use crate::vfs::{Overlay, journal_failed, now};
-use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Invalidation, Vfs};
+use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Vfs};
 
 /// An opened file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,99 +21,82 @@ pub struct Opened {
 impl Vfs {
     /// Opens a file.
     ///
-    /// A base file that is opened for writing moves all its names to a new inode and answers
-    /// [`Stale`](FsErrorKind::Stale): the kernel looks the name up again and opens the new inode.
-    /// Who has the base file open goes on reading the old content. Nothing is fetched for it.
+    /// A base file that is opened for writing is copied up in its place: it keeps its number, and who has it open
+    /// sees what is written. Nothing is fetched for it.
     pub fn open(&self, ino: Ino, access: Access, truncate: bool) -> Result<Opened, FsError> {
         let changes = access.write || truncate;
-        let _changing = match &self.overlay {
+        let change = match &self.overlay {
             Some(_) if changes => Some(self.begin_change()?),
             _ => None,
         };
-        let namespace = self.namespace.read();
-        match namespace.kind(ino) {
-            None => return Err(FsErrorKind::NotFound.into()),
-            Some(Kind::File) => {}
-            Some(Kind::Dir) => return Err(FsErrorKind::IsADirectory.into()),
-            Some(Kind::Symlink) => return Err(FsErrorKind::Invalid.into()),
-        }
-        if namespace.copied_up(ino).is_some() {
-            return Err(FsErrorKind::Stale.into());
-        }
-        let in_scratch = namespace.content(ino) != Some(&FileContent::Base);
-        if !changes {
-            let scratch = || match &self.overlay {
-                Some(overlay) if in_scratch => overlay
-                    .disk
-                    .scratch
-                    .open_file(ino)
-                    .map(Some)
-                    .map_err(|error| FsError::io("open a scratch file", error)),
-                _ => Ok(None),
-            };
-            let handle = self.handles.open_file(ino, access, scratch)?;
-            return Ok(Opened { handle });
-        }
-        let overlay = self.writable()?;
-        if !in_scratch {
-            drop(namespace);
-            self.copy_up(ino, if truncate { 0 } else { u64::MAX })?;
-            return Err(FsErrorKind::Stale.into());
-        }
-        let scratch = || {
-            let opened = overlay.disk.scratch.open_file(ino);
-            opened
-                .map(Some)
-                .map_err(|error| FsError::io("open a scratch file", error))
-        };
-        let handle = self.handles.open_file(ino, access, scratch)?;
-        drop(namespace);
-        if truncate && let Err(error) = self.truncate(ino, 0) {
-            self.close(handle, true)?;
+        let (handle, open) = self.handles.open_file(ino, access);
+        let prepared = self.prepare(&open, change.as_ref(), truncate);
+        if let Err(error) = prepared {
+            self.close(handle, Closing::Failed)?;
             return Err(error);
         }
         Ok(Opened { handle })
     }
 
-    /// Moves the names of a base file to a new inode that can be written, keeping the first `keep`
-    /// bytes. Does nothing if someone else did so meanwhile.
-    pub(crate) fn copy_up(&self, from: Ino, keep: u64) -> Result<(), FsError> {
-        let overlay = self.writable()?;
+    /// Makes an open file ready for reading, or for writing.
+    fn prepare(
+        &self,
+        open: &OpenFile,
+        change: Option<&Change<'_>>,
+        truncate: bool,
+    ) -> Result<(), FsError> {
+        let ino = open.ino();
+        let is_base = {
+            let namespace = self.namespace.read();
+            match namespace.kind(ino) {
+                None => return Err(FsErrorKind::NotFound.into()),
+                Some(Kind::File) => {}
+                Some(Kind::Dir) => return Err(FsErrorKind::IsADirectory.into()),
+                Some(Kind::Symlink) => return Err(FsErrorKind::Invalid.into()),
+            }
+            namespace.content(ino) == Some(&FileContent::Base)
+        };
+        let Some(change) = change else {
+            if open.access.write || truncate {
+                return Err(FsErrorKind::ReadOnly.into());
+            }
+            if !is_base {
+                self.open_scratch_of(open)?;
+            }
+            return Ok(());
+        };
+        if is_base {
+            self.copy_up(change, ino, if truncate { 0 } else { u64::MAX })?;
+        }
+        self.open_scratch_of(open)?;
+        if truncate {
+            self.truncate(change, ino, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a base file one that can be written, keeping its first `keep` bytes. Does nothing if someone else
+    /// did so meanwhile.
+    pub(crate) fn copy_up(&self, change: &Change<'_>, ino: Ino, keep: u64) -> Result<(), FsError> {
+        let overlay = change.overlay;
         let step = overlay.disk.step();
-        let mut namespace = self.namespace.write();
-        if namespace.copied_up(from).is_some() {
+        let turn = self.turn(overlay);
+        if turn.namespace().content(ino) != Some(&FileContent::Base) {
             return Ok(());
         }
-        let to = namespace.next_ino();
-        let names = namespace.names(from);
-        let copy = Mutation::CopyUp {
-            from,
-            to,
-            keep,
-            time: now(),
-        };
-        namespace.check(&copy)?;
         overlay
             .disk
             .scratch
-            .create(to)
+            .create(ino)
             .map_err(|error| FsError::io("create a scratch file", error))?;
-        self.mutate_making(&mut namespace, overlay, to, copy, &step)?;
+        let copy = Mutation::CopyUp {
+            ino,
+            keep,
+            time: now(),
+        };
+        turn.mutate_making(ino, copy, &step)?;
         if keep == 0 {
-            overlay.emptied.lock().insert(to);
-        }
-        drop(step);
-        let settle = self.listings_settle();
-        drop(namespace);
-        // The name in this call is looked up again by itself; the others must be told.
-        let now = (names.len() > 1).then_some(Duration::ZERO);
-        for after in now.into_iter().chain(settle) {
-            let told = names.iter().cloned();
-            self.invalidate(told.map(|(parent, name)| Invalidation {
-                parent,
-                name,
-                after,
-            }));
+            overlay.emptied.lock().insert(ino);
         }
         Ok(())
     }
@@ -127,54 +110,60 @@ impl Vfs {
         owner: (u32, u32),
         access: Access,
     ) -> Result<(FileAttr, Opened), FsError> {
-        let (overlay, _changing) = self.begin_change()?;
+        let change = self.begin_change()?;
+        let overlay = change.overlay;
         let name = checked(name)?;
         let step = overlay.disk.step();
-        let mut namespace = self.namespace.write();
-        let ino = namespace.next_ino();
-        let attributes = new_attributes(&namespace, parent, Kind::File, mode, owner);
-        let create = Mutation::CreateFile {
-            parent,
-            name,
-            ino,
-            attributes,
-            time: now(),
+        let turn = self.turn(overlay);
+        let (ino, create) = {
+            let namespace = turn.namespace();
+            let ino = namespace.next_ino();
+            let attributes = new_attributes(&namespace, parent, Kind::File, mode, owner);
+            let create = Mutation::CreateFile {
+                parent,
+                name,
+                ino,
+                attributes,
+                time: now(),
+            };
+            // Before a scratch file is made for nothing.
+            (ino, namespace.check(create)?.into_mutation())
         };
-        namespace.check(&create)?;
         let file = overlay
             .disk
             .scratch
             .create(ino)
             .map_err(|error| FsError::io("create a scratch file", error))?;
-        self.mutate_making(&mut namespace, overlay, ino, create, &step)?;
-        let handle = self.handles.open_made(ino, access, file)?;
-        let attr = self.attr_in(&namespace, ino)?;
-        Ok((attr, Opened { handle }))
+        turn.mutate_making(ino, create, &step)?;
+        let handle = self.handles.open_made(ino, access, file);
+        drop(turn);
+        Ok((self.getattr(ino)?, Opened { handle }))
     }
 
     /// Closes a file. What was unlinked while it was open goes with its last handle.
     pub fn release(&self, handle: HandleId) -> Result<(), FsError> {
         let ended = self.has_ended();
         // Who was cut off did not close what it wrote.
-        self.close(handle, !*ended)
+        let closing = if *ended {
+            Closing::CutOff
+        } else {
+            Closing::Whole
+        };
+        self.close(handle, closing)
     }
 
-    /// Closes a file, and records that nobody writes to it any more unless `whole` is false.
-    fn close(&self, handle: HandleId, whole: bool) -> Result<(), FsError> {
+    /// Closes a file, and records what is known of it then.
+    fn close(&self, handle: HandleId, closing: Closing) -> Result<(), FsError> {
         let closed = self.handles.close_file(handle, |file, recorded| {
-            if let Some(overlay) = self.overlay.as_ref().filter(|_| whole) {
-                settle(overlay, file, recorded);
+            if let Some(overlay) = &self.overlay {
+                settle(overlay, file, recorded, closing);
             }
         })?;
         let Some(overlay) = &self.overlay else {
             return Ok(());
         };
-        let ino = closed.ino;
-        if closed.last && self.namespace.read().link_count(ino) == 0 {
-            let mut namespace = self.namespace.write();
-            if namespace.link_count(ino) == 0 && !self.handles.is_open(ino) {
-                Self::drop_inode(&mut namespace, overlay, ino);
-            }
+        if closed.last && self.namespace.read().link_count(closed.ino) == 0 {
+            self.turn(overlay).drop_unused(closed.ino);
         }
         Ok(())
     }
@@ -191,28 +180,24 @@ impl Vfs {
         Ok(())
     }
 
-    /// Sets the length of a file. See [`setattr`](Self::setattr) for base files.
-    pub(crate) fn truncate(&self, ino: Ino, size: u64) -> Result<(), FsError> {
-        let overlay = self.writable()?;
-        let namespace = self.namespace.upgradable_read();
-        if namespace.kind(ino) == Some(Kind::Dir) {
-            return Err(FsErrorKind::IsADirectory.into());
-        }
-        if namespace.copied_up(ino).is_some() {
-            return Err(FsErrorKind::Stale.into());
-        }
-        let content = namespace
-            .content(ino)
-            .ok_or(FsError::plain(FsErrorKind::NotFound))?;
-        let old_size = match content {
-            FileContent::Base => {
-                drop(namespace);
-                self.copy_up(ino, size)?;
-                return Err(FsErrorKind::Stale.into());
+    /// Sets the length of a file.
+    pub(crate) fn truncate(&self, change: &Change<'_>, ino: Ino, size: u64) -> Result<(), FsError> {
+        let overlay = change.overlay;
+        let content = {
+            let namespace = self.namespace.read();
+            match namespace.kind(ino) {
+                Some(Kind::Dir) => return Err(FsErrorKind::IsADirectory.into()),
+                Some(Kind::Symlink) => return Err(FsErrorKind::Invalid.into()),
+                Some(Kind::File) | None => {}
             }
-            FileContent::Scratch => None,
-            FileContent::Mapped(mapping) => Some(mapping.size),
+            let content = namespace.content(ino);
+            content
+                .ok_or(FsError::plain(FsErrorKind::NotFound))?
+                .clone()
         };
+        if content == FileContent::Base {
+            self.copy_up(change, ino, size)?;
+        }
         let opened = || overlay.append(&Record::Opened(ino)).map_err(journal_failed);
         self.handles.record_writing(ino, opened)?;
         if size == 0 {
@@ -223,23 +208,23 @@ impl Vfs {
             file.set_len(size)
                 .map_err(|error| FsError::io("set the length of a file", error))
         };
+        let turn = self.turn(overlay);
+        let old_size = match turn.namespace().content(ino) {
+            Some(FileContent::Mapped(mapping)) => Some(mapping.size),
+            _ => None,
+        };
         let Some(old_size) = old_size else {
             return set_len();
         };
-        let mut namespace = parking_lot::RwLockUpgradableReadGuard::upgrade(namespace);
         if size >= old_size {
             set_len()?;
         }
-        self.mutate(
-            &mut namespace,
-            overlay,
-            Mutation::Resize {
-                ino,
-                size,
-                time: now(),
-            },
-        )?;
-        drop(namespace);
+        turn.mutate(Mutation::Resize {
+            ino,
+            size,
+            time: now(),
+        })?;
+        drop(turn);
         if size < old_size {
             self.give_back(overlay, ino, &file, size);
         }
@@ -260,27 +245,45 @@ impl Vfs {
             tracing::warn!(%error, "a scratch file is not shortened");
             return;
         }
-        let namespace = self.namespace.write();
-        // It may have grown again.
-        if let Some(FileContent::Mapped(mapping)) = namespace.content(ino)
-            && mapping.size == size
-        {
+        let turn = self.turn(overlay);
+        let has_grown = match turn.namespace().content(ino) {
+            Some(FileContent::Mapped(mapping)) => mapping.size != size,
+            _ => true,
+        };
+        if !has_grown {
             overlay.disk.shorten(ino, file, size);
         }
     }
 }
 
-/// Says of a file that nobody can write to any more what is known of it from now on.
-fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool) {
-    let ino = file.ino;
+/// Why a handle is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// Whoever had it closed it.
+    Whole,
+    /// The mount ended under whoever had it.
+    CutOff,
+    /// It could not be opened.
+    Failed,
+}
+
+/// Says of a file that nobody can write to any more what is known of it from now on. `recorded`: the journal says
+/// that it is written to.
+fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool, closing: Closing) {
+    let ino = file.ino();
+    let closed = match closing {
+        Closing::CutOff => return,
+        Closing::Failed => recorded && !overlay.left_open.lock().contains(&ino),
+        Closing::Whole => {
+            let was_left = file.access.write && overlay.left_open.lock().remove(&ino);
+            recorded || was_left
+        }
+    };
     if overlay.emptied.lock().remove(&ino) {
         // What it had before may be gone for good.
         overlay.disk.bytes_too(ino);
     }
-    let was_left = file.access.write && overlay.left_open.lock().remove(&ino);
-    if (recorded || was_left)
-        && let Err(error) = overlay.append(&Record::Closed(ino))
-    {
+    if closed && let Err(error) = overlay.append(&Record::Closed(ino)) {
         // A commit after a crash asks about it.
         tracing::warn!(%error, %ino, "cannot record that a file was closed");
     }

@@ -49,7 +49,7 @@ impl Vfs {
         if let Err(error) = &outcome
             && error.has_cause()
         {
-            self.tally.failed.note(self.describe(open.ino), error);
+            self.tally.failed.note(self.describe(open.ino()), error);
         }
         outcome
     }
@@ -61,24 +61,27 @@ impl Vfs {
         len: u32,
     ) -> Result<ReadOutcome, FsError> {
         let range = offset..offset.saturating_add(u64::from(len));
-        let plan = {
+        let (content, tree) = {
             let namespace = self.namespace.read();
-            let content = namespace.content(open.ino);
-            match (content, &open.scratch) {
-                (Some(FileContent::Scratch), Some(scratch)) => {
-                    drop(namespace);
-                    let bytes = read_scratch(scratch, range)?;
-                    return Ok(ReadOutcome::Ready(bytes));
-                }
-                (Some(content), scratch) => plan(
-                    namespace.base(),
-                    open.ino,
-                    content,
-                    range,
-                    scratch.as_deref(),
-                )?,
-                (None, _) => return Err(FsErrorKind::BadHandle.into()),
+            let content = namespace.content(open.ino()).cloned();
+            let content = content.ok_or(FsError::plain(FsErrorKind::BadHandle))?;
+            (content, namespace.base().clone())
+        };
+        let scratch = match content {
+            FileContent::Base => None,
+            FileContent::Scratch | FileContent::Mapped(_) => Some(self.open_scratch_of(open)?),
+        };
+        if let (FileContent::Scratch, Some(scratch)) = (&content, scratch) {
+            return Ok(ReadOutcome::Ready(read_scratch(scratch, range)?));
+        }
+        let scratch = scratch.map(Arc::as_ref);
+        let plan = plan(&tree, open.ino(), &content, range.clone(), scratch);
+        let plan = match plan {
+            // It was cut meanwhile, and what was cut off is gone.
+            Err(_) if self.namespace.read().content(open.ino()) != Some(&content) => {
+                return self.read_open(open, offset, len);
             }
+            plan => plan?,
         };
         let from_base: u64 = plan.iter().map(Planned::base_len).sum();
         let mut parts = Vec::with_capacity(plan.len());
@@ -104,7 +107,7 @@ impl Vfs {
                 },
             ))));
         }
-        let path = self.describe(open.ino);
+        let path = self.describe(open.ino());
         let (fetcher, tally, open) = (self.fetcher.clone(), self.tally.clone(), open.clone());
         Ok(ReadOutcome::Pending(Box::pin(async move {
             let read = fetch(&fetcher, parts, &path).await;

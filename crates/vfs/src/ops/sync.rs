@@ -1,5 +1,7 @@
 //! fsync, fsyncdir, seal.
 
+use attachfs_tree::FileContent;
+
 use crate::overlay::Record;
 use crate::vfs::{journal_failed, now, sync_failed};
 use crate::{FsError, FsErrorKind, HandleId, Vfs};
@@ -9,9 +11,14 @@ impl Vfs {
     /// names that lead to it.
     pub fn fsync(&self, handle: HandleId, data_only: bool) -> Result<(), FsError> {
         let open = self.handles.file(handle)?;
-        let (Some(overlay), Some(scratch)) = (&self.overlay, &open.scratch) else {
+        let Some(overlay) = &self.overlay else {
             return Ok(());
         };
+        let is_base = self.namespace.read().content(open.ino()) == Some(&FileContent::Base);
+        if is_base {
+            return Ok(());
+        }
+        let scratch = self.open_scratch_of(&open)?;
         let synced = if data_only {
             scratch.sync_data()
         } else {

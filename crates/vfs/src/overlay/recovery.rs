@@ -103,10 +103,10 @@ impl Replay {
                 self.made.insert(ino);
                 self.open.insert(ino);
             }
-            Mutation::CopyUp { to, keep, .. } => {
-                self.made.insert(to);
+            Mutation::CopyUp { ino, keep, .. } => {
+                self.made.insert(ino);
                 if keep == 0 {
-                    self.first.insert(to);
+                    self.first.insert(ino);
                 }
             }
             Mutation::Write { ino, .. } => {

@@ -1,7 +1,7 @@
 //! The end of writing, while someone goes on.
 
+use crate::FsErrorKind;
 use crate::testing::{Given, READ, READ_WRITE, World, bytes, tempdir};
-use crate::{FsErrorKind, SetAttr};
 
 #[test]
 fn nothing_changes_after_the_end_and_everything_can_be_read() {
@@ -54,25 +54,4 @@ fn what_returned_success_was_there_when_writing_had_ended() {
         (writer.join().unwrap(), size)
     });
     assert_eq!(succeeded, size);
-}
-
-#[test]
-fn attributes_set_through_an_old_number_are_told_to_the_kernel() {
-    let world = World::new(&[("input", Given::File(bytes(100)))]);
-    let dir = tempdir();
-    let kernel = world.create(dir.path());
-    let old = kernel.stat("input").unwrap().ino;
-    let reader = kernel.open("input", READ, false).unwrap();
-    kernel.patch("input", 0, b"new");
-    let (sender, told) = std::sync::mpsc::channel();
-    kernel.vfs.send_invalidations(sender);
-    let mode = SetAttr {
-        mode: Some(0o600),
-        ..SetAttr::default()
-    };
-    kernel.vfs.setattr(old, mode).unwrap();
-    assert_eq!(kernel.stat("input").unwrap().perm, 0o600);
-    let names: Vec<_> = told.try_iter().map(|told| told.name.to_string()).collect();
-    assert_eq!(names, ["input"]);
-    kernel.close(reader);
 }

@@ -121,7 +121,7 @@ impl Op {
             },
             Self::Cut(slot, size) => match slots[slot] {
                 Some(handle) => {
-                    let ino = kernel.vfs.handles.file(handle).unwrap().ino;
+                    let ino = kernel.vfs.handles.file(handle).unwrap().ino();
                     let set = SetAttr {
                         size: Some(size),
                         ..SetAttr::default()

@@ -5,8 +5,10 @@ use attachfs_store::fault::{Failure, Fault, Rule};
 use attachfs_store::{Call, CallKind};
 use attachfs_tree::{Ino, Timestamp};
 
-use crate::testing::{CHUNK, Given, READ, READ_WRITE, World, bytes, path, settings, tempdir};
-use crate::{Access, Blame, FsErrorKind, Invalidation, SetAttr, SetTime, Vfs};
+use crate::testing::{
+    CHUNK, Given, Kernel, READ, READ_WRITE, World, bytes, path, settings, tempdir,
+};
+use crate::{Access, Blame, FsErrorKind, SetAttr, SetTime, Vfs};
 
 fn big() -> World {
     World::new(&[("d/big", Given::File(bytes(5 * CHUNK as usize)))])
@@ -83,50 +85,76 @@ fn base_ino(world: &World, text: &str) -> Ino {
 }
 
 #[test]
-fn who_has_an_input_open_goes_on_reading_it_as_it_was() {
+fn a_reader_of_an_input_sees_what_is_written_to_it() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());
     let reader = kernel.open("d/big", READ, false).unwrap();
-    kernel.truncate("d/big", 0).unwrap();
-    kernel.unlink("d/big").unwrap();
+    let read = |offset, len| kernel.read(reader, offset, len).unwrap();
+    assert_eq!(read(990, 20), bytes(5000)[990..1010]);
+    kernel.patch("d/big", 1000, b"new");
     assert_eq!(
-        kernel.read(reader, 990, 20).unwrap(),
-        bytes(5000)[990..1010]
+        read(998, 7),
+        [&bytes(5000)[998..1000], b"new", &bytes(5000)[1003..1005]].concat()
     );
+    kernel.truncate("d/big", 1001).unwrap();
+    assert_eq!(read(1000, 7), b"n");
+    kernel.truncate("d/big", 0).unwrap();
+    assert_eq!(read(0, 7), b"");
+    kernel.patch("d/big", 0, b"again");
+    kernel.unlink("d/big").unwrap();
+    assert_eq!(read(0, 7), b"again");
     kernel.close(reader);
 }
 
 #[test]
-fn the_old_number_of_a_written_input_is_stale_for_opening_and_cutting() {
+fn an_input_keeps_its_number_when_it_is_written_or_cut() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());
-    let old = kernel.stat("d/big").unwrap();
-    kernel.patch("d/big", 0, b"x");
-    let cut = SetAttr {
-        size: Some(1),
-        ..SetAttr::default()
+    let ino = kernel.stat("d/big").unwrap().ino;
+    let same = |kernel: &Kernel| {
+        let attr = kernel.stat("d/big").unwrap();
+        assert_eq!((attr.ino, attr.nlink), (ino, 1));
+        attr
     };
-    for access in [READ, READ_WRITE] {
-        let error = kernel.vfs.open(old.ino, access, false).unwrap_err();
-        assert_eq!(error.kind(), FsErrorKind::Stale);
-    }
-    let error = kernel.vfs.setattr(old.ino, cut).unwrap_err();
-    assert_eq!(error.kind(), FsErrorKind::Stale);
+    let before = same(&kernel);
+    let handle = kernel.open("d/big", READ_WRITE, false).unwrap();
+    assert_eq!(same(&kernel), before, "who opens it changes nothing");
+    kernel.write(handle, 0, b"x").unwrap();
+    kernel.close(handle);
+    assert!(same(&kernel).mtime > before.mtime);
+    kernel.truncate("d/big", 7).unwrap();
+    assert_eq!(same(&kernel).size, 7);
+    let emptied = kernel.open("d/big", READ_WRITE, true).unwrap();
+    kernel.close(emptied);
     let mode = SetAttr {
         mode: Some(0o700),
         mtime: Some(SetTime::To(time(5))),
         ..SetAttr::default()
     };
-    assert_eq!(kernel.vfs.setattr(old.ino, mode).unwrap().perm, 0o700);
-    let new = kernel.stat("d/big").unwrap();
-    assert_ne!(new.ino, old.ino);
-    assert_eq!(
-        (new.perm, new.mtime),
-        (0o700, time(5)),
-        "it is the same file"
-    );
-    let nobody = kernel.vfs.getattr(old.ino).unwrap();
-    assert_eq!(nobody.nlink, 0);
+    kernel.vfs.setattr(ino, mode).unwrap();
+    let attr = same(&kernel);
+    assert_eq!((attr.size, attr.perm, attr.mtime), (0, 0o700, time(5)));
+    kernel.rename("d/big", "elsewhere").unwrap();
+    kernel.rename("elsewhere", "d/big").unwrap();
+    drop(kernel);
+    same(&world.recover(dir.path()).unwrap());
+}
+
+#[test]
+fn a_written_input_that_was_deleted_leaves_nothing() {
+    let (world, dir) = (big(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.patch("d/big", 0, b"x");
+    let ino = kernel.stat("d/big").unwrap().ino;
+    kernel.unlink("d/big").unwrap();
+    let gone = kernel.vfs.getattr(ino).unwrap_err();
+    assert_eq!(gone.kind(), FsErrorKind::NotFound);
+    let open = kernel.vfs.open(ino, READ, false).unwrap_err();
+    assert_eq!(open.kind(), FsErrorKind::NotFound);
+    drop(kernel);
+    let kernel = world.recover(dir.path()).unwrap();
+    assert_eq!(kernel.stat("d/big"), Err(FsErrorKind::NotFound));
+    assert_eq!(scratch_files(dir.path()), 0);
 }
 
 fn time(seconds: i64) -> Timestamp {
@@ -162,17 +190,19 @@ fn an_unlinked_file_lives_until_its_last_handle_is_closed() {
 }
 
 #[test]
-fn an_unlinked_input_that_someone_reads_does_not_become_writable() {
+fn an_unlinked_input_that_someone_has_open_can_be_written_and_goes_with_its_last_handle() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());
     let reader = kernel.open("d/big", READ, false).unwrap();
     let ino = kernel.stat("d/big").unwrap().ino;
     kernel.unlink("d/big").unwrap();
-    for truncate in [true, false] {
-        let error = kernel.vfs.open(ino, READ_WRITE, truncate).unwrap_err();
-        assert_eq!(error.kind(), FsErrorKind::NotFound);
-    }
-    assert_eq!(kernel.read(reader, 0, 5).unwrap(), bytes(5));
+    // As through /proc/self/fd.
+    let writer = kernel.vfs.open(ino, READ_WRITE, false).unwrap().handle;
+    kernel.write(writer, 0, b"x").unwrap();
+    assert_eq!(kernel.read(reader, 0, 5).unwrap()[..2], [b'x', bytes(5)[1]]);
+    kernel.close(writer);
+    kernel.close(reader);
+    drop(kernel);
     assert_eq!(scratch_files(dir.path()), 0);
 }
 
@@ -257,26 +287,6 @@ fn times_are_the_manifests_then_the_calls_then_what_was_asked_for() {
     for at in ["d/big", "new", "d"] {
         assert_eq!(recovered.stat(at).unwrap().mtime, time(-5), "{at}");
     }
-}
-
-#[test]
-fn the_other_names_of_a_written_input_are_told_to_the_kernel() {
-    let (world, dir) = (big(), tempdir());
-    let kernel = world.create(dir.path());
-    kernel.link("d/big", "second").unwrap();
-    let (sender, told) = std::sync::mpsc::channel();
-    kernel.vfs.send_invalidations(sender);
-    kernel.patch("d/big", 0, b"new");
-    let names: Vec<_> = told
-        .try_iter()
-        .map(|Invalidation { parent, name, .. }| (parent, name.to_string()))
-        .collect();
-    let dir = kernel.stat("d").unwrap().ino;
-    assert_eq!(
-        names,
-        [(dir, "big".to_owned()), (Ino::ROOT, "second".to_owned())]
-    );
-    assert_eq!(kernel.cat("second")[..3], *b"new");
 }
 
 #[test]

@@ -35,7 +35,6 @@ struct Entry {
 #[derive(Debug, Clone)]
 struct Model {
     entries: BTreeMap<Ino, Entry>,
-    copied_up: BTreeMap<Ino, Ino>,
     next: u64,
 }
 
@@ -43,7 +42,6 @@ impl Model {
     fn new(base: &BaseTree) -> Self {
         let mut model = Self {
             entries: BTreeMap::new(),
-            copied_up: BTreeMap::new(),
             next: 0,
         };
         model.add(base, Ino::ROOT);
@@ -170,11 +168,9 @@ impl Model {
                 }
             }
             Mutation::SetAttributes { ino, .. } => self.entries.contains_key(ino),
-            Mutation::CopyUp { from, to, .. } => {
+            Mutation::CopyUp { ino, .. } => {
                 let is_base = |entry: &Entry| matches!(entry.thing, Thing::Base(_));
-                self.is_new(*to)
-                    && self.entries.get(from).is_some_and(is_base)
-                    && !self.names(*from).is_empty()
+                self.entries.get(ino).is_some_and(is_base)
             }
             Mutation::Write { ino, .. } | Mutation::Resize { ino, .. } => self
                 .entries
@@ -301,38 +297,20 @@ impl Model {
                 attributes.mtime = change.mtime.or(attributes.mtime);
                 attributes.ctime = Some(time);
             }
-            Mutation::CopyUp {
-                from,
-                to,
-                keep,
-                time,
-            } => {
-                let Entry {
-                    thing,
-                    mut attributes,
-                } = self.entries[&from].clone();
-                let Thing::Base(size) = thing else {
+            Mutation::CopyUp { ino, keep, time } => {
+                let Entry { thing, attributes } = self.entries.get_mut(&ino).unwrap();
+                let &mut Thing::Base(size) = thing else {
                     panic!("{thing:?}")
                 };
-                attributes.ctime = Some(time);
-                let thing = if keep == 0 && size > 0 {
+                if keep < size {
+                    attributes.mtime = Some(time);
+                    attributes.ctime = Some(time);
+                }
+                *thing = if keep == 0 && size > 0 {
                     Thing::Scratch
                 } else {
-                    if keep < size {
-                        attributes.mtime = Some(time);
-                    }
-                    Thing::Mapped(from, vec![Byte::Base; keep.min(size) as usize])
+                    Thing::Mapped(ino, vec![Byte::Base; keep.min(size) as usize])
                 };
-                for (dir, name) in self.names(from) {
-                    let entry = self.entries.get_mut(&dir).unwrap();
-                    match &mut entry.thing {
-                        Thing::Dir(children) => children.insert(name, to),
-                        other => panic!("{other:?}"),
-                    };
-                }
-                self.entries.insert(to, Entry { thing, attributes });
-                self.copied_up.insert(from, to);
-                self.next = to.overlay_counter().unwrap() + 1;
             }
             Mutation::Write {
                 ino,
@@ -352,8 +330,8 @@ impl Model {
         None
     }
 
-    fn forget(&mut self, ino: Ino, base: &BaseTree) {
-        if !base.contains(ino) && self.names(ino).is_empty() {
+    fn forget(&mut self, ino: Ino) {
+        if self.names(ino).is_empty() {
             self.entries.remove(&ino);
         }
     }
@@ -470,11 +448,10 @@ impl Op {
                 time,
             },
             10 => Mutation::CopyUp {
-                from: like(
+                ino: like(
                     &|entry: &Entry| matches!(entry.thing, Thing::Base(_)),
                     self.which[1],
                 ),
-                to: ino,
                 keep: match self.numbers[1] {
                     0..5 => u64::MAX,
                     5..8 => 0,
@@ -523,7 +500,6 @@ fn bytes_of(mapping: &Mapping) -> Vec<Byte> {
 fn assert_same(namespace: &Namespace, model: &Model) {
     for (&ino, Entry { thing, attributes }) in &model.entries {
         assert_eq!(namespace.attributes(ino), *attributes, "{ino:?}");
-        assert_eq!(namespace.copied_up(ino), model.copied_up.get(&ino).copied());
         let names = model.names(ino);
         assert_eq!(
             BTreeSet::from_iter(namespace.names(ino)),
@@ -590,10 +566,9 @@ fn state(namespace: &Namespace) -> impl PartialEq + std::fmt::Debug + use<> {
         inodes,
         entries,
         names,
-        copied_up,
         next,
     } = namespace.clone();
-    (inodes, entries, names, copied_up, next)
+    (inodes, entries, names, next)
 }
 
 proptest! {
@@ -620,7 +595,7 @@ proptest! {
                     prop_assert_eq!(orphan, model.apply(&mutation));
                     if let (Some(orphan), true) = (orphan, forget) {
                         namespace.forget(orphan);
-                        model.forget(orphan, &tree);
+                        model.forget(orphan);
                         forgotten.push(orphan);
                     }
                     journal.push(mutation);

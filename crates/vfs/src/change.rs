@@ -1,0 +1,144 @@
+//! How the namespace changes: one mutation at a time, in the journal before in memory.
+//!
+//! ```text
+//!     Change     nobody ends writing meanwhile
+//!       `- Turn      nobody else changes the namespace meanwhile
+//!            check (namespace, reading) -> journal (no lock of the namespace) -> apply (namespace, writing)
+//! ```
+//!
+//! What is in memory is always in the journal, in the same order, because both happen within one [`Turn`]. The
+//! namespace itself is locked for moments in memory only: who looks something up never waits for a disk.
+
+use attachfs_tree::{FileContent, Ino, Mutation, Namespace};
+use parking_lot::{MutexGuard, RwLockReadGuard};
+
+use crate::overlay::{Record, Step};
+use crate::vfs::{Overlay, journal_failed};
+use crate::{FsError, FsErrorKind, Vfs};
+
+/// Something that is about to change. Whoever has it does not ask for another.
+#[derive(Debug)]
+pub(crate) struct Change<'a> {
+    pub(crate) overlay: &'a Overlay,
+    _going_on: RwLockReadGuard<'a, bool>,
+}
+
+/// The right to change the namespace. Taken after a [`Step`], before anything else but that; whoever has it does not sync.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    vfs: &'a Vfs,
+    overlay: &'a Overlay,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Vfs {
+    /// Fails if nobody can write, any more or at all. The guard keeps [`end_writing`](Self::end_writing)
+    /// waiting.
+    pub(crate) fn begin_change(&self) -> Result<Change<'_>, FsError> {
+        let overlay = self.writable()?;
+        let going_on = self.has_ended();
+        if *going_on {
+            return Err(FsErrorKind::Ended.into());
+        }
+        Ok(Change {
+            overlay,
+            _going_on: going_on,
+        })
+    }
+
+    /// Waits until nobody else changes the namespace.
+    pub(crate) fn turn<'a>(&'a self, overlay: &'a Overlay) -> Turn<'a> {
+        Turn {
+            vfs: self,
+            overlay,
+            _turn: self.changing.lock(),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// The namespace, which stays as it is until the next mutation of this turn. Whoever has the guard does no I/O.
+    pub(crate) fn namespace(&self) -> RwLockReadGuard<'_, Namespace> {
+        self.vfs.namespace.read()
+    }
+
+    /// Records a mutation and applies it. Cleans up after an inode that lost its last name.
+    pub(crate) fn mutate(&self, mutation: Mutation) -> Result<(), FsError> {
+        let (checked, path_len) = {
+            let namespace = self.namespace();
+            let checked = namespace.check(mutation)?;
+            let path_len = changed_path(&namespace, checked.mutation());
+            (checked, path_len)
+        };
+        let record = Record::Mutation(checked.mutation().clone());
+        self.overlay.append(&record).map_err(journal_failed)?;
+        if let Some(len) = path_len {
+            let changed = || self.namespace().changed();
+            self.overlay.reserve.grow(len, changed);
+        }
+        let orphan = self.vfs.namespace.write().apply_checked(checked);
+        if let Some(ino) = orphan {
+            self.drop_unused(ino);
+        }
+        Ok(())
+    }
+
+    /// As [`mutate`](Self::mutate) for a mutation that gives the inode `ino` a scratch file. If it fails, the
+    /// scratch file goes at once: the next new inode may get the same number. Both are in one step, so that
+    /// no sync makes the record durable without the file's name.
+    pub(crate) fn mutate_making(
+        &self,
+        ino: Ino,
+        mutation: Mutation,
+        _: &Step<'_>,
+    ) -> Result<(), FsError> {
+        let made = self.mutate(mutation);
+        if made.is_err()
+            && let Err(error) = self.overlay.disk.scratch.remove(ino)
+        {
+            // Recovery removes it, or the next inode's creation empties it.
+            let path = self.overlay.disk.scratch.path(ino);
+            tracing::warn!(%error, path = %path.display(), "cannot remove a scratch file");
+        }
+        made
+    }
+
+    /// Forgets an inode if it has no name and no handle. Its scratch file goes once that is durable.
+    pub(crate) fn drop_unused(&self, ino: Ino) {
+        let had_scratch = {
+            let mut namespace = self.vfs.namespace.write();
+            // Whoever opens it counts as having it open before looking whether it is there.
+            if namespace.link_count(ino) > 0 || self.vfs.handles.is_open(ino) {
+                return;
+            }
+            let content = namespace.content(ino);
+            let had_scratch = content.is_some_and(|content| *content != FileContent::Base);
+            namespace.forget(ino);
+            had_scratch
+        };
+        if had_scratch {
+            self.overlay.reaper.remove_later(ino);
+        }
+    }
+}
+
+/// The length of the path that a mutation changes, if it is one more.
+fn changed_path(namespace: &Namespace, mutation: &Mutation) -> Option<u64> {
+    let (parent, name) = match mutation {
+        Mutation::CreateFile { parent, name, .. }
+        | Mutation::CreateDir { parent, name, .. }
+        | Mutation::CreateSymlink { parent, name, .. }
+        | Mutation::Link { parent, name, .. }
+        | Mutation::Unlink { parent, name, .. }
+        | Mutation::RemoveDir { parent, name, .. } => (*parent, name.as_bytes().len()),
+        Mutation::Rename {
+            to_parent, to_name, ..
+        } => (*to_parent, to_name.as_bytes().len()),
+        Mutation::CopyUp { ino, .. } => (*ino, 0),
+        Mutation::SetAttributes { .. } | Mutation::Write { .. } | Mutation::Resize { .. } => {
+            return None;
+        }
+    };
+    let above = namespace.path(parent);
+    Some((above.map_or(0, |path| path.as_bytes().len()) + 1 + name) as u64)
+}
