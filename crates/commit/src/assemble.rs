@@ -20,7 +20,7 @@ use attachfs_durable::{FileStamp, read_range};
 use attachfs_fetch::{FetchError, Fetcher};
 use attachfs_manifest::{ContentHash, Hasher, ManifestPath, Piece};
 use attachfs_transfer::{Source, SourceFile, hash_of_zeros};
-use attachfs_tree::{BaseTree, FileContent, Ino, Mapping};
+use attachfs_tree::{FileContent, Ino, LayeredBase, Mapping};
 use attachfs_vfs::{Session, Vfs, read_content};
 use bytes::Bytes;
 
@@ -61,7 +61,7 @@ impl Drop for Assembly {
 /// An assembly that is not complete.
 pub(crate) struct Building<'a> {
     fetcher: &'a Fetcher,
-    tree: &'a BaseTree,
+    tree: &'a LayeredBase,
     mapping: &'a Arc<Mapping>,
     content: FileContent,
     scratch: &'a File,
@@ -88,7 +88,7 @@ impl<'a> Building<'a> {
     pub(crate) fn new(
         vfs: &'a Vfs,
         session: Option<&Session>,
-        tree: &'a BaseTree,
+        tree: &'a LayeredBase,
         mapping: &'a Arc<Mapping>,
         scratch: &'a File,
         unhashed: &Unhashed,

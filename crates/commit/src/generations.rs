@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use attachfs_durable::read_own_file;
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{Change, ContentHash, Diff, LinkTarget, ManifestPath, Node};
-use attachfs_tree::{BaseTree, Composed, Layer, LayerOptions, compose};
+use attachfs_tree::{Composed, Layer, LayerOptions, LayeredBase, compose};
 use attachfs_vfs::{Session, SessionError};
 
 use crate::CommitError;
@@ -70,7 +70,7 @@ impl Before {
     }
 
     /// What stands at a path.
-    fn at(&self, tree: &BaseTree, path: &ManifestPath) -> Option<Node> {
+    fn at(&self, tree: &LayeredBase, path: &ManifestPath) -> Option<Node> {
         match self.total.get(path) {
             Some(node) => node.clone(),
             None => base_at(tree, path),
@@ -81,7 +81,7 @@ impl Before {
     /// directories that the manifest will list for the sake of its links.
     pub(crate) fn keep(
         &self,
-        tree: &BaseTree,
+        tree: &LayeredBase,
         changes: impl IntoIterator<Item = (ManifestPath, Option<Node>)>,
         left: &Left,
     ) -> Changes {
@@ -105,7 +105,7 @@ impl Before {
     }
 
     /// From what was here to what changes relative to the base make of it.
-    pub(crate) fn steps(&self, tree: &BaseTree, now: &Changes) -> Vec<Step> {
+    pub(crate) fn steps(&self, tree: &LayeredBase, now: &Changes) -> Vec<Step> {
         let paths: BTreeSet<&ManifestPath> = self.total.keys().chain(now.keys()).collect();
         let step = |path: &ManifestPath| Step {
             path: path.clone(),
@@ -126,7 +126,7 @@ impl Before {
 /// Adds the directories above the targets of links, where nothing is. A manifest lists them, because
 /// that is how it names a target, and whoever reads it makes them: what the session remembers must be
 /// what readers have.
-fn add_above_targets(tree: &BaseTree, now: &mut Changes) {
+fn add_above_targets(tree: &LayeredBase, now: &mut Changes) {
     let targets = now.values().filter_map(|node| match node {
         Some(Node::Symlink(LinkTarget::Below(target))) => Some(target),
         _ => None,
@@ -178,7 +178,7 @@ fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError
 
 /// Steps as the diff of a manifest.
 pub(crate) fn diff_of(
-    tree: &BaseTree,
+    tree: &LayeredBase,
     steps: &[Step],
     parent: Option<ContentHash>,
 ) -> Result<Diff, CommitError> {
@@ -190,7 +190,7 @@ pub(crate) fn diff_of(
 /// mounted, with what earlier commits made of them.
 pub(crate) fn parent_hash(
     session: &Session,
-    tree: &BaseTree,
+    tree: &LayeredBase,
     generation: u32,
 ) -> Result<ContentHash, CommitError> {
     if generation <= 1 {

@@ -1,10 +1,10 @@
 //! Nodes of the base as a manifest says them.
 
 use attachfs_manifest::{File, ManifestPath, Node};
-use attachfs_tree::{BaseKind, BaseTree, Ino};
+use attachfs_tree::{BaseKind, Ino, LayeredBase};
 
 /// What the base has under this number.
-pub(crate) fn base_node(tree: &BaseTree, ino: Ino) -> Option<Node> {
+pub(crate) fn base_node(tree: &LayeredBase, ino: Ino) -> Option<Node> {
     Some(match tree.kind(ino)? {
         BaseKind::Dir => Node::Dir,
         BaseKind::Symlink(target) => Node::Symlink(target.clone()),
@@ -22,12 +22,12 @@ pub(crate) fn base_node(tree: &BaseTree, ino: Ino) -> Option<Node> {
 }
 
 /// The number of what the base has at a path.
-pub(crate) fn base_ino(tree: &BaseTree, path: &ManifestPath) -> Option<Ino> {
+pub(crate) fn base_ino(tree: &LayeredBase, path: &ManifestPath) -> Option<Ino> {
     path.components()
         .try_fold(Ino::ROOT, |dir, name| tree.child(dir, name))
 }
 
 /// What the base has at a path.
-pub(crate) fn base_at(tree: &BaseTree, path: &ManifestPath) -> Option<Node> {
+pub(crate) fn base_at(tree: &LayeredBase, path: &ManifestPath) -> Option<Node> {
     base_node(tree, base_ino(tree, path)?)
 }

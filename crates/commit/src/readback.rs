@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{Change, ContentHash, ManifestPath, Name, Snapshot};
-use attachfs_tree::{BaseTree, Ino, Layer, LayerOptions, compose};
+use attachfs_tree::{Ino, Layer, LayerOptions, LayeredBase, compose};
 
 use crate::CommitError;
 use crate::generations::Changes;
@@ -20,7 +20,7 @@ use crate::node::{base_at, base_ino};
 /// Fails unless the base, the manifests that the session published and then these bytes make what
 /// `total` says, changed relative to the base.
 pub(crate) fn read_back(
-    tree: &BaseTree,
+    tree: &LayeredBase,
     earlier: &[Vec<u8>],
     bytes: &[u8],
     total: &Changes,
@@ -72,7 +72,7 @@ pub(crate) fn read_back(
 }
 
 /// What lies directly in a directory of the base.
-fn children(tree: &BaseTree, dir: &ManifestPath) -> Result<Vec<ManifestPath>, CommitError> {
+fn children(tree: &LayeredBase, dir: &ManifestPath) -> Result<Vec<ManifestPath>, CommitError> {
     let Some(ino) = base_ino(tree, dir) else {
         return Ok(Vec::new());
     };

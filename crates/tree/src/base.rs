@@ -19,6 +19,7 @@
 
 mod build;
 mod index;
+mod layered;
 mod names;
 mod paged;
 mod record;
@@ -37,12 +38,15 @@ use crate::{Ino, Kind};
 pub use build::BuildError;
 use index::Opened;
 pub use index::{Index, IndexError, IndexIdentity, IndexSource, Rebuild};
+pub use layered::{AddLayerError, DiffLayer, Flip, LayeredBase};
 use paged::{Cell, Paged};
 use record::Record;
 
 /// An immutable tree. Shared by everything that reads it.
 #[derive(Debug)]
 pub struct BaseTree {
+    /// Which layer of the base it is: part of its nodes' numbers.
+    layer: u32,
     chunk_size: ChunkSize,
     /// How many nodes there are.
     len: u32,
@@ -113,12 +117,33 @@ impl BaseTree {
     }
 
     fn record(&self, ino: Ino) -> Option<&Record> {
-        self.cell(ino.base_index()?)
+        self.cell(self.index_of(ino)?)
+    }
+
+    /// The tree as another layer of a base. It is layer 0 as long as nobody says so.
+    #[must_use]
+    pub(crate) fn in_layer(mut self, layer: u32) -> Self {
+        self.layer = layer;
+        self
+    }
+
+    /// The root.
+    pub(crate) fn root(&self) -> Ino {
+        self.ino(0)
+    }
+
+    fn ino(&self, index: u32) -> Ino {
+        Ino::from_base(self.layer, index)
+    }
+
+    fn index_of(&self, ino: Ino) -> Option<u32> {
+        let (layer, index) = ino.in_base()?;
+        (layer == self.layer).then_some(index)
     }
 
     /// Whether the number is one of this tree's.
     pub fn contains(&self, ino: Ino) -> bool {
-        ino.base_index().is_some_and(|index| index < self.len)
+        self.index_of(ino).is_some_and(|index| index < self.len)
     }
 
     /// What a node is.
@@ -152,7 +177,7 @@ impl BaseTree {
 
     /// The layouts of all files, in the order of their numbers.
     pub fn layouts(&self) -> impl Iterator<Item = ChunkLayout<'_>> {
-        (0..self.len).filter_map(|index| self.layout(Ino::from_base(index)))
+        (0..self.len).filter_map(|index| self.layout(self.ino(index)))
     }
 
     /// A file's content, as a manifest says it.
@@ -175,7 +200,7 @@ impl BaseTree {
 
     /// The directory a node is in; the root's is the root.
     pub fn parent(&self, ino: Ino) -> Option<Ino> {
-        self.record(ino).map(|record| Ino::from_base(record.parent))
+        self.record(ino).map(|record| self.ino(record.parent))
     }
 
     fn children_range(&self, dir: Ino) -> Range<u32> {
@@ -190,14 +215,16 @@ impl BaseTree {
         &self,
         dir: Ino,
     ) -> impl ExactSizeIterator<Item = Ino> + DoubleEndedIterator + use<> {
-        self.children_range(dir).map(Ino::from_base)
+        let layer = self.layer;
+        self.children_range(dir)
+            .map(move |index| Ino::from_base(layer, index))
     }
 
     /// The child of a directory at a position of [`children`](Self::children).
     pub fn child_at(&self, dir: Ino, position: usize) -> Option<Ino> {
         let range = self.children_range(dir);
         let index = range.start.checked_add(u32::try_from(position).ok()?)?;
-        range.contains(&index).then(|| Ino::from_base(index))
+        range.contains(&index).then(|| self.ino(index))
     }
 
     /// The child of a directory with this name.
@@ -207,7 +234,7 @@ impl BaseTree {
             let middle = start + (end - start) / 2;
             match self.name_of(self.cell(middle)?)?.cmp(name) {
                 Ordering::Less => start = middle + 1,
-                Ordering::Equal => return Some(Ino::from_base(middle)),
+                Ordering::Equal => return Some(self.ino(middle)),
                 Ordering::Greater => end = middle,
             }
         }
@@ -218,7 +245,7 @@ impl BaseTree {
     pub fn path(&self, ino: Ino) -> Option<ManifestPath> {
         let mut parts = Vec::new();
         let mut at = ino;
-        while at != Ino::ROOT {
+        while at != self.root() {
             parts.push(self.name(at)?);
             // Above a node there is always one of a smaller number.
             at = self.parent(at)?;

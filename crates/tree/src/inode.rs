@@ -12,13 +12,15 @@ use crate::ExtentSet;
 /// An inode number, never reused within a session.
 ///
 /// ```text
-///     1              the root
-///     1 + index      the base tree's node `index`
-///     2^62 + n       the overlay's n-th inode; the counter is rebuilt from the journal
+///     1                          the root
+///     layer * 2^33 + 1 + index   node `index` of the base's layer `layer`; layer 0 is what the mount began with
+///     2^62 + n                   the overlay's n-th inode; the counter is rebuilt from the journal
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ino(u64);
 
+/// A layer has 2^32 nodes at most, and no number is 0.
+const LAYER_BITS: u32 = 33;
 const FIRST_OVERLAY: u64 = 1 << 62;
 /// Numbers from here on are nobody's: file systems use some of them as marks.
 const BEYOND_OVERLAY: u64 = 1 << 63;
@@ -27,8 +29,11 @@ impl Ino {
     /// The root directory, in every tree.
     pub const ROOT: Self = Self(1);
 
-    pub(crate) fn from_base(index: u32) -> Self {
-        Self(u64::from(index) + 1)
+    /// How many layers a base can have.
+    pub(crate) const MOST_LAYERS: u32 = 1 << (62 - LAYER_BITS);
+
+    pub(crate) fn from_base(layer: u32, index: u32) -> Self {
+        Self((u64::from(layer) << LAYER_BITS) + u64::from(index) + 1)
     }
 
     pub(crate) fn from_overlay(counter: u64) -> Self {
@@ -45,9 +50,15 @@ impl Ino {
         self.0
     }
 
-    /// The index in the base tree this number stands for, if it is a base number.
-    pub(crate) fn base_index(self) -> Option<u32> {
-        u32::try_from(self.0.checked_sub(1)?).ok()
+    /// The layer of the base that this number belongs to, and the index in its tree; `None` if it is no base
+    /// number.
+    pub(crate) fn in_base(self) -> Option<(u32, u32)> {
+        if self.0 >= FIRST_OVERLAY {
+            return None;
+        }
+        let layer = (self.0 >> LAYER_BITS) as u32;
+        let index = (self.0 & ((1 << LAYER_BITS) - 1)).checked_sub(1)?;
+        Some((layer, u32::try_from(index).ok()?))
     }
 
     pub(crate) fn overlay_counter(self) -> Option<u64> {
@@ -340,11 +351,18 @@ mod tests {
 
     #[test]
     fn numbers_of_the_base_and_of_the_overlay_never_meet() {
-        assert_eq!(Ino::from_base(0), Ino::ROOT);
-        assert_eq!(Ino::from_base(u32::MAX).base_index(), Some(u32::MAX));
-        assert_eq!(Ino::from_base(u32::MAX).overlay_counter(), None);
-        assert_eq!(Ino::from_overlay(0).base_index(), None);
+        assert_eq!(Ino::from_base(0, 0), Ino::ROOT);
+        for layer in [0, 1, Ino::MOST_LAYERS - 1] {
+            for index in [0, 7, u32::MAX] {
+                let ino = Ino::from_base(layer, index);
+                assert_eq!(ino.in_base(), Some((layer, index)));
+                assert_eq!(ino.overlay_counter(), None);
+            }
+        }
+        assert_eq!(Ino::from_overlay(0).in_base(), None);
         assert_eq!(Ino::from_overlay(5).overlay_counter(), Some(5));
-        assert_eq!(Ino::from_raw(0).base_index(), None);
+        for raw in [0, (1 << 32) + 1, 1 << 33] {
+            assert_eq!(Ino::from_raw(raw).in_base(), None, "{raw}");
+        }
     }
 }

@@ -25,7 +25,8 @@ mod root;
 mod testing;
 
 pub use base::{
-    BaseKind, BaseTree, BuildError, Index, IndexError, IndexIdentity, IndexSource, Rebuild,
+    AddLayerError, BaseKind, BaseTree, BuildError, DiffLayer, Flip, Index, IndexError,
+    IndexIdentity, IndexSource, LayeredBase, Rebuild,
 };
 pub use changes::{ChangedPath, PathChange};
 pub use extents::ExtentSet;

@@ -33,7 +33,7 @@ enum Inner {
 }
 
 impl Listing {
-    pub(crate) fn base(tree: Arc<BaseTree>, dir: Ino) -> Self {
+    pub(crate) fn of_tree(tree: Arc<BaseTree>, dir: Ino) -> Self {
         Self(Inner::Base { tree, dir })
     }
 

@@ -5,6 +5,7 @@
 
 mod apply;
 mod check;
+mod layer;
 #[cfg(test)]
 mod tests;
 
@@ -15,14 +16,16 @@ use std::sync::Arc;
 
 use attachfs_manifest::{ManifestPath, Name};
 
-use crate::{Attributes, BaseKind, BaseTree, FileContent, Ino, Inode, InodeKind, Kind, Listing};
+use crate::{
+    Attributes, BaseKind, BaseTree, FileContent, Ino, Inode, InodeKind, Kind, LayeredBase, Listing,
+};
 
 /// Directories, names and inodes, as the base and all mutations so far make them.
 ///
 /// Cloning copies what the mutations made, not the base.
 #[derive(Debug, Clone)]
 pub struct Namespace {
-    base: Arc<BaseTree>,
+    base: LayeredBase,
     /// Inodes that mutations made, and base inodes whose attributes they changed.
     inodes: HashMap<Ino, Inode>,
     /// For each directory whose entries changed: the changed names; `None` hides a base name.
@@ -37,7 +40,7 @@ impl Namespace {
     /// The base, unchanged.
     pub fn new(base: Arc<BaseTree>) -> Self {
         Self {
-            base,
+            base: base.into(),
             inodes: HashMap::new(),
             entries: HashMap::new(),
             names: HashMap::new(),
@@ -46,7 +49,7 @@ impl Namespace {
     }
 
     /// The base under this namespace.
-    pub fn base(&self) -> &Arc<BaseTree> {
+    pub fn base(&self) -> &LayeredBase {
         &self.base
     }
 
@@ -63,6 +66,7 @@ impl Namespace {
             .and_then(|entries| entries.get(name))
         {
             Some(entry) => *entry,
+            None if self.is_removed(parent) => None,
             None => self.base.child(parent, name),
         }
     }
@@ -81,10 +85,16 @@ impl Namespace {
         }
     }
 
+    /// Whether an inode lost its last name. In a directory that did there is nothing, whatever a later layer of the
+    /// base has there.
+    fn is_removed(&self, ino: Ino) -> bool {
+        self.names.get(&ino).is_some_and(Vec::is_empty)
+    }
+
     /// Whether a base inode lost its last name and nobody has it open: its record goes, and that it has no
     /// name stays.
     fn is_forgotten(&self, ino: Ino) -> bool {
-        self.names.get(&ino).is_some_and(Vec::is_empty) && !self.inodes.contains_key(&ino)
+        self.is_removed(ino) && !self.inodes.contains_key(&ino)
     }
 
     /// The attributes that mutations set, the base's where they set none.
@@ -141,11 +151,8 @@ impl Namespace {
     }
 
     fn base_name(&self, ino: Ino) -> Option<(Ino, Name)> {
-        if ino == Ino::ROOT {
-            return None;
-        }
-        let name = Name::new(self.base.name(ino)?).ok()?;
-        Some((self.base.parent(ino)?, name))
+        let (parent, name) = self.base.place(ino)?;
+        Some((parent, Name::new(name).ok()?))
     }
 
     /// How many names an inode has; 1 for a directory that is there, whatever lies in it.
@@ -153,7 +160,10 @@ impl Namespace {
         if ino == Ino::ROOT {
             return 1;
         }
-        self.names.get(&ino).map_or(1, |names| names.len() as u32)
+        match self.names.get(&ino) {
+            Some(names) => names.len() as u32,
+            None => u32::from(self.base.place(ino).is_some()),
+        }
     }
 
     /// The directory a directory is in; the root's is the root. `None` once it is removed.
@@ -163,15 +173,20 @@ impl Namespace {
         }
         match self.names.get(&dir) {
             Some(names) => names.first().map(|&(parent, _)| parent),
-            None => self.base.parent(dir),
+            None => self.base.place(dir).map(|(parent, _)| parent),
         }
     }
 
-    /// The path of an inode, by its first name. `None` for the root and for what has no name, and
-    /// for a path that no manifest can hold.
+    /// The path of an inode, by the first of its names that leads to it. `None` for the root and for what has
+    /// no such name, and for a path that no manifest can hold.
     pub fn path(&self, ino: Ino) -> Option<ManifestPath> {
-        let mut parts = Vec::new();
-        let mut at = ino;
+        let mut names = self.names(ino).into_iter();
+        names.find_map(|(parent, name)| self.path_in(parent, name))
+    }
+
+    fn path_in(&self, dir: Ino, name: Name) -> Option<ManifestPath> {
+        let mut parts = vec![name];
+        let mut at = dir;
         while at != Ino::ROOT {
             let (parent, name) = self.names(at).into_iter().next()?;
             parts.push(name);
@@ -200,11 +215,14 @@ impl Namespace {
 
     /// What a directory holds now, as far as the base can be read.
     pub fn list(&self, dir: Ino) -> Listing {
+        if self.is_removed(dir) {
+            return Listing::merged(Vec::new());
+        }
         let Some(changed) = self.entries.get(&dir) else {
-            return Listing::base(self.base.clone(), dir);
+            return self.base.list(dir);
         };
         let entry = |name: &Name, ino| Some((name.clone(), ino, self.kind(ino)?));
-        let mut merged = Vec::with_capacity(self.base.children(dir).len() + changed.len());
+        let mut merged = Vec::new();
         let mut changed = changed.iter().peekable();
         for child in self.base.children(dir) {
             let Some(name) = self.base.name(child) else {
@@ -232,7 +250,7 @@ impl Namespace {
 
     fn is_empty_dir(&self, dir: Ino) -> bool {
         let Some(changed) = self.entries.get(&dir) else {
-            return self.base.children(dir).len() == 0;
+            return !self.base.has_children(dir);
         };
         changed.values().all(Option::is_none)
             && self.base.children(dir).all(|child| {

@@ -16,7 +16,7 @@ use std::borrow::Borrow;
 
 use attachfs_manifest::{
     ChunkLayout, ChunkSize, ContentHash, LayoutError, LinkTarget, ManifestPath, Mtime, Node,
-    Snapshot,
+    Snapshot, SnapshotError,
 };
 
 use super::BaseTree;
@@ -37,6 +37,9 @@ pub enum BuildError {
         #[source]
         source: LayoutError,
     },
+    /// What a diff puts is no tree.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// More than 2^32 nodes, or names or hashes beyond that.
     #[error("the manifest is too large for a tree: more than 2^32 {0}")]
     TooLarge(&'static str),
@@ -193,6 +196,7 @@ impl Builder {
         let mut to = self.lay_out();
         self.nodes.permute(&mut to);
         BaseTree {
+            layer: 0,
             chunk_size: self.chunk_size,
             len: self.len,
             nodes: self.nodes.finish(),

@@ -331,6 +331,7 @@ impl BaseTree {
             return Err(IndexError::Header);
         }
         Ok(Self {
+            layer: 0,
             chunk_size: NonZeroU64::new(fixed.chunk_size)
                 .map_or(ChunkSize::WholeFile, ChunkSize::Bytes),
             len: fixed.nodes,

@@ -253,7 +253,7 @@ impl Namespace {
 
     /// Drops the record of an inode that has no name and that nobody has open any more.
     pub fn forget(&mut self, ino: Ino) {
-        if self.names.get(&ino).is_some_and(Vec::is_empty) {
+        if self.is_removed(ino) {
             self.inodes.remove(&ino);
             self.entries.remove(&ino);
             if !self.base.contains(ino) {

@@ -108,10 +108,20 @@ impl Namespace {
 
     fn check_dir(&self, dir: Ino) -> Result<(), MutationError> {
         match self.kind(dir).ok_or(MutationError::NoInode(dir))? {
-            Kind::Dir if self.parent(dir).is_some() => Ok(()),
+            Kind::Dir if self.leads_to(dir) => Ok(()),
             Kind::Dir => Err(MutationError::NoInode(dir)),
             _ => Err(MutationError::NotDir(dir)),
         }
+    }
+
+    /// Whether names lead to a directory. One that was removed has none, and was empty; one that a layer of
+    /// the base hides may have others in it.
+    fn leads_to(&self, dir: Ino) -> bool {
+        if self.base.layers() == 1 {
+            return self.parent(dir).is_some();
+        }
+        let above = |dir: &Ino| self.parent(*dir).filter(|_| *dir != Ino::ROOT);
+        std::iter::successors(Some(dir), above).last() == Some(Ino::ROOT)
     }
 
     /// What has lost its last name does not get one again.

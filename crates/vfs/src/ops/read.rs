@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use attachfs_fetch::{FetchError, Fetcher};
 use attachfs_manifest::Piece;
 use attachfs_store::data_key;
-use attachfs_tree::{BaseTree, FileContent, Ino, Source};
+use attachfs_tree::{FileContent, Ino, LayeredBase, Source};
 use bytes::{Bytes, BytesMut};
 
 use crate::handles::OpenFile;
@@ -176,7 +176,7 @@ impl Planned {
 
 /// Where the bytes of a range of a file are; what is in scratch is read at once.
 fn plan(
-    tree: &BaseTree,
+    tree: &LayeredBase,
     ino: Ino,
     content: &FileContent,
     range: Range<u64>,
@@ -251,7 +251,7 @@ fn join(parts: impl IntoIterator<Item = Bytes>) -> Bytes {
 /// partly written and partly the base's. `path` is what messages call the file.
 pub async fn read_content(
     fetcher: &Fetcher,
-    tree: &BaseTree,
+    tree: &LayeredBase,
     ino: Ino,
     content: &FileContent,
     scratch: Option<&File>,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{NAMES, any_snapshot, name, time, tree};
-use crate::{AttributeChange, Mapping, Mutation, Source, Timestamp};
+use crate::{AttributeChange, DiffLayer, Mapping, Mutation, Source, Timestamp};
 
 /// Where one byte of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,20 +35,24 @@ struct Entry {
 #[derive(Debug, Clone)]
 struct Model {
     entries: BTreeMap<Ino, Entry>,
+    /// What the base has at each path.
+    base: BTreeMap<ManifestPath, Ino>,
     next: u64,
 }
 
 impl Model {
-    fn new(base: &BaseTree) -> Self {
+    fn new(base: &LayeredBase) -> Self {
         let mut model = Self {
             entries: BTreeMap::new(),
+            base: BTreeMap::new(),
             next: 0,
         };
         model.add(base, Ino::ROOT);
+        model.base = paths(base);
         model
     }
 
-    fn add(&mut self, base: &BaseTree, ino: Ino) {
+    fn add(&mut self, base: &LayeredBase, ino: Ino) {
         let mut attributes = Attributes::default();
         let thing = match base.kind(ino).unwrap() {
             BaseKind::Dir => {
@@ -97,10 +101,10 @@ impl Model {
         names
     }
 
-    /// A directory that things can be put in: there, and not removed.
+    /// A directory that things can be put in: names lead there.
     fn usable(&self, dir: Ino) -> Option<&BTreeMap<Name, Ino>> {
         let children = self.dir(dir)?;
-        (dir == Ino::ROOT || !self.names(dir).is_empty()).then_some(children)
+        self.is_within(dir, Ino::ROOT).then_some(children)
     }
 
     fn is_within(&self, dir: Ino, ancestor: Ino) -> bool {
@@ -337,6 +341,105 @@ impl Model {
     }
 }
 
+/// What a base shows at each path.
+fn paths(base: &LayeredBase) -> BTreeMap<ManifestPath, Ino> {
+    let mut paths = BTreeMap::new();
+    let mut open = vec![Ino::ROOT];
+    while let Some(dir) = open.pop() {
+        for child in base.children(dir) {
+            paths.insert(base.path(child).unwrap(), child);
+            open.push(child);
+        }
+    }
+    paths
+}
+
+impl Model {
+    /// The names of directories that mean something else than before.
+    fn flipped(&self, before: &Self) -> Vec<(Ino, Name)> {
+        let mut flipped = Vec::new();
+        for (&dir, entry) in &before.entries {
+            let (Thing::Dir(was), Some(is)) = (&entry.thing, self.dir(dir)) else {
+                continue;
+            };
+            let names: BTreeSet<_> = was.keys().chain(is.keys()).collect();
+            let differing = names
+                .into_iter()
+                .filter(|name| was.get(*name) != is.get(*name));
+            flipped.extend(differing.map(|name| (dir, name.clone())));
+        }
+        flipped
+    }
+
+    /// Whether the job changed something, or something in it.
+    fn is_kept(&self, ino: Ino) -> bool {
+        let Some(Entry { thing, attributes }) = self.entries.get(&ino) else {
+            return false;
+        };
+        attributes.ctime.is_some()
+            || match thing {
+                Thing::Dir(children) => children.values().any(|&child| self.is_kept(child)),
+                Thing::Base(_) | Thing::Symlink(_) => false,
+                Thing::Scratch | Thing::Mapped(..) => true,
+            }
+    }
+
+    /// The base is now another one.
+    fn lay(&mut self, base: &LayeredBase) {
+        let now = paths(base);
+        let all: BTreeSet<_> = self.base.keys().chain(now.keys()).cloned().collect();
+        let mut hidden = BTreeSet::new();
+        let mut changes = Vec::new();
+        for path in all {
+            if path.ancestors().any(|dir| hidden.contains(&dir)) {
+                continue;
+            }
+            let (was, is) = (self.base.get(&path).copied(), now.get(&path).copied());
+            if was == is {
+                continue;
+            }
+            let parent = match path.parent() {
+                None => Some(Ino::ROOT),
+                Some(parent) => self.base.get(&parent).copied(),
+            };
+            // What is in a new directory comes with it, and what was in one that goes stays in it.
+            hidden.insert(path.clone());
+            if let Some(parent) = parent {
+                changes.push((parent, path.name(), was, is));
+            }
+        }
+        let kept: Vec<bool> = changes
+            .iter()
+            .map(|(_, _, was, _)| was.is_some_and(|was| self.is_kept(was)))
+            .collect();
+        for ((parent, name, was, is), kept) in changes.into_iter().zip(kept) {
+            if parent != Ino::ROOT && self.names(parent).is_empty() {
+                continue;
+            }
+            let Some(Entry {
+                thing: Thing::Dir(children),
+                ..
+            }) = self.entries.get_mut(&parent)
+            else {
+                continue;
+            };
+            if children.get(&name).copied() != was || kept {
+                continue;
+            }
+            match is {
+                Some(is) => {
+                    children.insert(name, is);
+                    self.add(base, is);
+                }
+                None => {
+                    children.remove(&name);
+                }
+            }
+        }
+        self.base = now;
+    }
+}
+
 /// A mutation that names things by choice among what there is, so that most of them are possible.
 #[derive(Debug, Clone)]
 struct Op {
@@ -509,7 +612,8 @@ fn assert_same(namespace: &Namespace, model: &Model) {
         let links = if ino == Ino::ROOT { 1 } else { names.len() };
         assert_eq!(namespace.link_count(ino) as usize, links, "{ino:?}");
         let path = namespace.path(ino);
-        assert_eq!(path.is_some(), ino != Ino::ROOT && links > 0);
+        let is_there = ino != Ino::ROOT && model.is_within(ino, Ino::ROOT);
+        assert_eq!(path.is_some(), is_there, "path of {ino:?}");
         let found = path.map(|path| {
             path.components().fold(Ino::ROOT, |dir, name| {
                 namespace.lookup(dir, name).expect("a path leads somewhere")
@@ -571,43 +675,104 @@ fn state(namespace: &Namespace) -> impl PartialEq + std::fmt::Debug + use<> {
     (inodes, entries, names, next)
 }
 
+/// The base is what a snapshot says, path by path.
+fn assert_base_is(base: &LayeredBase, snapshot: &Snapshot) {
+    let paths = paths(base);
+    assert_eq!(paths.len(), snapshot.len());
+    for (path, node) in snapshot.entries() {
+        let ino = paths[&path.to_owned()];
+        assert_eq!(
+            base.place(ino).map(|(_, name)| name.to_vec()),
+            Some(path.name().to_vec())
+        );
+        match (base.kind(ino).unwrap(), node) {
+            (BaseKind::Dir, Node::Dir) => {}
+            (
+                BaseKind::File {
+                    size,
+                    mtime,
+                    runnable,
+                },
+                Node::File(file),
+            ) => {
+                assert_eq!(
+                    (size, mtime, runnable),
+                    (file.size, file.mtime, file.runnable)
+                );
+                assert_eq!(base.content(ino), Some(file.content));
+            }
+            (BaseKind::Symlink(target), Node::Symlink(expected)) => assert_eq!(*target, expected),
+            (found, expected) => panic!("{path:?}: {found:?}, not {expected:?}"),
+        }
+    }
+}
+
+/// What happens to a namespace.
+#[derive(Debug, Clone)]
+enum Event {
+    Op(Op, bool),
+    /// The base becomes this.
+    Layer(Snapshot),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        12 => (any_op(), any::<bool>()).prop_map(|(op, forget)| Event::Op(op, forget)),
+        1 => any_snapshot().prop_map(Event::Layer),
+    ]
+}
+
+fn layer(from: &Snapshot, to: &Snapshot) -> DiffLayer {
+    DiffLayer::new(&to.diff(from, None)).unwrap()
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn a_namespace_is_what_a_naive_model_of_it_is(
         base in any_snapshot(),
-        ops in prop::collection::vec((any_op(), any::<bool>()), 0..60),
+        events in prop::collection::vec(any_event(), 0..60),
     ) {
-        let tree = tree(&base);
-        let mut namespace = Namespace::new(tree.clone());
-        let mut model = Model::new(&tree);
-        let mut journal = Vec::new();
+        let mut now = base.clone();
+        let mut namespace = Namespace::new(tree(&base));
+        let mut model = Model::new(namespace.base());
+        let mut replayed = Namespace::new(tree(&base));
         let mut forgotten = Vec::new();
-        for (number, (op, forget)) in ops.into_iter().enumerate() {
-            let mutation = op.mutation(&model, time(number as i64));
-            let before = state(&namespace);
-            let applied = namespace.apply(&mutation);
-            prop_assert_eq!(applied.is_ok(), model.allows(&mutation), "{:?}: {:?}", mutation, applied);
-            match applied {
-                Err(_) => prop_assert!(before == state(&namespace), "a refused mutation changes nothing"),
-                Ok(orphan) => {
+        for (number, event) in events.into_iter().enumerate() {
+            match event {
+                Event::Op(op, forget) => {
+                    let mutation = op.mutation(&model, time(number as i64));
+                    let before = state(&namespace);
+                    let applied = namespace.apply(&mutation);
+                    prop_assert_eq!(applied.is_ok(), model.allows(&mutation), "{:?}: {:?}", mutation, applied);
+                    let Ok(orphan) = applied else {
+                        prop_assert!(before == state(&namespace), "a refused mutation changes nothing");
+                        continue;
+                    };
                     prop_assert_eq!(orphan, model.apply(&mutation));
+                    prop_assert_eq!(replayed.apply(&mutation), Ok(orphan));
                     if let (Some(orphan), true) = (orphan, forget) {
                         namespace.forget(orphan);
                         model.forget(orphan);
                         forgotten.push(orphan);
                     }
-                    journal.push(mutation);
+                }
+                Event::Layer(to) => {
+                    let told = namespace.add_layer(layer(&now, &to)).unwrap();
+                    let before = model.clone();
+                    model.lay(namespace.base());
+                    for (parent, name) in model.flipped(&before) {
+                        prop_assert!(told.contains(&(parent, name.clone())), "{parent:?} {name:?} is not told");
+                    }
+                    replayed.add_layer(layer(&now, &to)).unwrap();
+                    now = to;
                 }
             }
             assert_same(&namespace, &model);
+            assert_base_is(namespace.base(), &now);
         }
-        assert_changes_make_the_difference(&namespace, &base);
-        let mut replayed = Namespace::new(tree);
-        for mutation in &journal {
-            replayed.apply(mutation).unwrap();
-        }
+        assert_changes_make_the_difference(&namespace, &now);
         for ino in forgotten {
             replayed.forget(ino);
         }
