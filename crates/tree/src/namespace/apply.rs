@@ -1,9 +1,9 @@
 //! What a mutation does to the namespace, once it was checked.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attachfs_manifest::Name;
+use imbl::OrdMap;
 
 use super::{Checked, Namespace};
 use crate::mutation::AttributeChange;
@@ -42,7 +42,7 @@ impl Namespace {
                 time,
             } => {
                 self.create(parent, name, ino, InodeKind::Dir, attributes, time);
-                self.entries.insert(ino, BTreeMap::new());
+                self.entries.insert(ino, OrdMap::new());
             }
             Mutation::CreateSymlink {
                 parent,

@@ -470,3 +470,20 @@ fn what_changed_is_found_without_looking_at_the_rest() {
     let paths: Vec<_> = changes.iter().map(|c| c.path.to_string()).collect();
     assert_eq!(paths, ["d/77", "d/new"]);
 }
+
+#[test]
+fn a_copy_shares_everything_until_one_of_both_changes() {
+    let mut session = Session::new([("d/f", file(1))]);
+    session.create("d/new");
+    session.copy_up("d/f");
+    let frozen = session.namespace.clone();
+    let shares = |live: &Namespace| {
+        live.inodes.ptr_eq(&frozen.inodes)
+            && live.entries.ptr_eq(&frozen.entries)
+            && live.names.ptr_eq(&frozen.names)
+    };
+    assert!(shares(&session.namespace));
+    session.unlink("d/new");
+    assert!(!shares(&session.namespace));
+    assert!(frozen.lookup(session.at("d"), b"new").is_some());
+}
