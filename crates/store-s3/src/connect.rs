@@ -1,4 +1,4 @@
-//! From options to a store: settings are read once, and the SDK and the lean way share what they say.
+//! From options to a store: settings are read once, and the SDK and the direct way share what they say.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,17 +20,17 @@ use tokio::sync::OnceCell;
 
 use crate::bandwidth::Bandwidth;
 use crate::buffers::Buffers;
+use crate::common_headers::CommonHeaders;
+use crate::concurrency::{Concurrency, Memory};
 use crate::connections::Connections;
 use crate::credentials::KeyRing;
+use crate::direct::Direct;
 use crate::endpoint::{BucketUrl, Place};
-use crate::flights::{Flights, Memory};
-use crate::lean::Lean;
 use crate::pace::{Slowest, USUAL_RATE};
 use crate::retry::Retries;
 use crate::settings::{Settings, Variables};
 use crate::sign::{Clock, ServerTime};
 use crate::sources::{Given, KeySource, Places};
-use crate::terms::Terms;
 use crate::{S3Options, S3Store};
 
 /// For servers that have no regions, and for a bucket whose region nobody named.
@@ -61,7 +61,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         key_source(&options, &settings, region.clone(), connections.client()),
         Arc::clone(&clock),
     );
-    let terms = Terms::new(access);
+    let common_headers = CommonHeaders::new(access);
     let most = access.max_connections.map_or(MAX_CONNECTIONS, |most| {
         usize::try_from(most.get()).unwrap_or(usize::MAX)
     });
@@ -76,17 +76,17 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         .region(region)
         .http_client(connections.client())
         .credentials_provider(keys.clone())
-        .interceptor(terms.clone())
+        .interceptor(common_headers.clone())
         .time_source(ServerTime(Arc::clone(&clock)))
         .build();
-    let lean = Lean {
+    let direct = Direct {
         connector: connections.within(options.connect_timeout),
         bucket,
         keys,
         clock,
-        terms,
+        common_headers,
         retries: Retries::new(&retry.with_initial_backoff(options.first_wait), most),
-        flights: Flights::new(most),
+        concurrency: Concurrency::new(most),
         memory: Memory::new(),
         buffers: Buffers::default(),
         bandwidth: Arc::new(Bandwidth::new(access.max_bandwidth)),
@@ -107,7 +107,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         client: Client::from_conf(client),
         bucket: options.bucket,
         prefix: options.prefix,
-        lean: Arc::new(lean),
+        direct: Arc::new(direct),
     })
 }
 

@@ -1,7 +1,7 @@
 //! A store in an S3 bucket. No other crate knows the AWS SDK.
 //!
-//! Objects go the lean way (`lean.rs`): signed requests over the HTTP client below the SDK. The SDK
-//! finds credentials and configuration, knows where a bucket is, and makes the rare requests:
+//! Objects go the direct way (`direct.rs`): signed requests over the HTTP client below the SDK. The SDK
+//! finds credentials and configuration, knows where a bucket is, and makes the less frequent requests:
 //! manifests, listings, and the beginning and end of uploads in parts. Both keep these promises:
 //!
 //! - An answer whose body breaks off or stops is asked for again; it is never short data.
@@ -21,30 +21,30 @@
 //! without TLS too. Checksums of answers are asked for with manifests only: whoever reads an object
 //! knows its hash.
 
+mod attempts;
 mod bandwidth;
 mod body;
 mod buffers;
+mod common_headers;
+mod concurrency;
 mod connect;
 mod connections;
 mod credentials;
+mod direct;
 mod endpoint;
 mod error;
-mod flights;
-mod lean;
 mod list;
 mod manifest;
 mod options;
 mod pace;
-mod rare;
 mod read;
 mod refusal;
 mod retry;
 mod settings;
 mod sign;
 mod sources;
-mod terms;
-mod tries;
 mod upload;
+mod via_sdk;
 
 use std::fmt;
 use std::ops::Range;
@@ -70,7 +70,7 @@ pub struct S3Store {
     client: Client,
     bucket: BucketName,
     prefix: RootPrefix,
-    lean: Arc<lean::Lean>,
+    direct: Arc<direct::Direct>,
 }
 
 impl fmt::Debug for S3Store {
@@ -92,7 +92,7 @@ impl S3Store {
 
     /// Where the bucket turned out to be, as a URL: two buckets of one name on two servers differ in it.
     pub fn bucket_url(&self) -> &str {
-        self.lean.bucket.as_str()
+        self.direct.bucket.as_str()
     }
 
     fn url(&self, key: &str) -> String {

@@ -7,7 +7,7 @@ use attachfs_store::{Folder, Listed, Page, StoreError};
 use crate::S3Store;
 use crate::error::NoAnswer;
 use crate::manifest::time;
-use crate::rare::Purpose;
+use crate::via_sdk::Purpose;
 
 impl S3Store {
     /// One request. A page begins after a key and not at a token, so that a listing can be taken up
@@ -28,7 +28,7 @@ impl S3Store {
             url: &self.url(&start),
         };
         let send = || request.clone().send();
-        let answer = self.lean.call(purpose, Duration::ZERO, send).await;
+        let answer = self.direct.call(purpose, Duration::ZERO, send).await;
         let answer = answer.map_err(|failure| failure.error)?;
         let strange = |what| StoreError::Other {
             what: format!("listing {}", self.url(&start)),

@@ -16,11 +16,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::S3Store;
+use crate::attempts::Trouble;
 use crate::error::{Failure, NoAnswer, unreachable};
-use crate::rare::Purpose;
 use crate::refusal::Refusal;
 use crate::retry::Again;
-use crate::tries::Trouble;
+use crate::via_sdk::Purpose;
 
 /// The slowest transfer that is waited for, in bytes a second: a manifest adds its length divided by
 /// this to its request's time.
@@ -31,7 +31,7 @@ impl S3Store {
     pub(crate) async fn read_manifest(&self, key: &str) -> Result<StoredManifest, StoreError> {
         let request = self.client.get_object().bucket(self.bucket.as_str());
         // Nobody knows the hash of a manifest, so the server's checksum is held against its bytes.
-        let checked = self.lean.checked_answers;
+        let checked = self.direct.checked_answers;
         let request = request
             .key(key)
             .set_checksum_mode(checked.then_some(ChecksumMode::Enabled));
@@ -43,7 +43,7 @@ impl S3Store {
             let sent = request.clone().send();
             async move {
                 let begun = Instant::now();
-                let answer = self.lean.answer_of(purpose, left, sent).await;
+                let answer = self.direct.answer_of(purpose, left, sent).await;
                 let took = begun.elapsed();
                 match answer {
                     Ok(answer) => (took, self.receive_manifest(purpose, answer).await),
@@ -51,7 +51,7 @@ impl S3Store {
                 }
             }
         };
-        let read = self.lean.persist(purpose, Duration::ZERO, attempt).await;
+        let read = self.direct.persist(purpose, Duration::ZERO, attempt).await;
         read.map_err(|failure| failure.error)
     }
 
@@ -72,7 +72,7 @@ impl S3Store {
         let metadata =
             Metadata::of_foreign(said.map(|(name, value)| (name.as_str(), value.as_str())));
         let modified = answer.last_modified().and_then(time);
-        let time = self.lean.operation + transfer_time(len);
+        let time = self.direct.operation + transfer_time(len);
         let broke = |source| {
             let error = unreachable(purpose.what(), source);
             Trouble::without_answer(Again::Later, error)
@@ -101,7 +101,7 @@ impl S3Store {
         if self.is_taken(key).await? {
             return Ok(PutOutcome::Exists);
         }
-        let is_conditional = !self.lean.unconditional.load(Ordering::Relaxed);
+        let is_conditional = !self.direct.unconditional.load(Ordering::Relaxed);
         let mut written = self
             .write_manifest(key, bytes.clone(), metadata, is_conditional)
             .await;
@@ -113,7 +113,7 @@ impl S3Store {
             written = self.write_manifest(key, bytes, metadata, false).await;
             if written.is_ok() {
                 tracing::debug!("the server does not know conditional writes");
-                self.lean.unconditional.store(true, Ordering::Relaxed);
+                self.direct.unconditional.store(true, Ordering::Relaxed);
             }
         }
         match written {
@@ -171,13 +171,13 @@ impl S3Store {
                 request = request.metadata(name, value);
             }
             let mut request = request.customize();
-            if !self.lean.signed_bodies {
+            if !self.direct.signed_bodies {
                 request = request.disable_payload_signing();
             }
             let request = request.config_override(self.with_more_time(time));
             async move { request.send().await }
         };
-        self.lean.call(purpose, time, send).await?;
+        self.direct.call(purpose, time, send).await?;
         Ok(())
     }
 
@@ -188,8 +188,8 @@ impl S3Store {
         }
         config.timeout_config(
             aws_config::timeout::TimeoutConfig::builder()
-                .operation_attempt_timeout(self.lean.attempt + time)
-                .operation_timeout(self.lean.operation + time)
+                .operation_attempt_timeout(self.direct.attempt + time)
+                .operation_timeout(self.direct.operation + time)
                 .build(),
         )
     }

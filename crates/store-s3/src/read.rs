@@ -7,8 +7,8 @@ use attachfs_store::{ObjectPart, Reach, StoreError};
 use bytes::Bytes;
 
 use crate::S3Store;
+use crate::direct::{Answer, Request};
 use crate::error::{Failure, NoAnswer};
-use crate::lean::{Answer, Request};
 
 /// A server that does not know ranges may send so much of a small object; it counts with no limit of memory.
 const SLACK: u64 = 1 << 20;
@@ -31,7 +31,7 @@ impl S3Store {
             doing: "looking for",
             name: &self.url(key),
         };
-        let answer = match self.lean.send(&request).await {
+        let answer = match self.direct.send(&request).await {
             Ok(answer) => answer,
             Err(failure) => return Err(self.explained(key, failure).await),
         };
@@ -60,7 +60,7 @@ impl S3Store {
                 doing: "looking for",
                 name: &self.url(key),
             };
-            match self.lean.send(&request).await {
+            match self.direct.send(&request).await {
                 Err(Failure {
                     error:
                         error @ StoreError::Denied {
@@ -77,7 +77,7 @@ impl S3Store {
                 _ => Ok(()),
             }
         };
-        match self.lean.answered.get_or_try_init(ask).await {
+        match self.direct.answered.get_or_try_init(ask).await {
             Err(Some(of_everything)) => of_everything,
             Ok(()) | Err(None) => error,
         }
@@ -92,7 +92,7 @@ impl S3Store {
         if range.is_empty() {
             return self.nothing_of(key).await;
         }
-        let _memory = self.lean.memory.take(range.end - range.start).await;
+        let _memory = self.direct.memory.take(range.end - range.start).await;
         let first = range.start;
         let wanted = match range.end {
             u64::MAX => format!("bytes={first}-"),
@@ -108,7 +108,7 @@ impl S3Store {
             doing: "reading",
             name: &self.url(key),
         };
-        match self.lean.send(&request).await {
+        match self.direct.send(&request).await {
             Ok(answer) => self.part_of(key, &range, answer),
             // The range begins at the end or after it; an empty object has no other.
             Err(Failure {

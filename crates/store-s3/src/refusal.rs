@@ -44,15 +44,15 @@ impl Refusal {
     /// Reads S3's text, as far as it can be read: what stands in front of S3 answers in HTML, or
     /// not at all.
     pub(crate) fn read(status: u16, text: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(&text[..text.len().min(LONGEST)]);
-        let (code, message, request_id, region) = match text.find("<Error>") {
-            None => (None, None, None, None),
-            Some(_) => (
-                element(&text, "Code"),
-                element(&text, "Message"),
-                element(&text, "RequestId"),
-                element(&text, "Region"),
-            ),
+        let text = &text[..text.len().min(LONGEST)];
+        let Body {
+            code,
+            message,
+            request_id,
+            region,
+        } = match quick_xml::de::from_reader(text) {
+            Ok(Answer::Error(body)) => body,
+            Err(_) => Body::default(),
         };
         Self {
             status,
@@ -167,27 +167,21 @@ const DENIED: &str = "check that the credentials may s3:GetObject, s3:PutObject 
                       account given by --expected-bucket-owner, and whether the bucket wants \
                       --request-payer";
 
-/// The text of the first element of this name, entities resolved. Elements of S3's errors have no
-/// attributes and are not nested.
-fn element(text: &str, name: &str) -> Option<String> {
-    let (_, rest) = text.split_once(&format!("<{name}>"))?;
-    let (inner, _) = rest.split_once(&format!("</{name}>"))?;
-    if inner.is_empty() || inner.contains('<') {
-        return None;
-    }
-    let mut plain = inner.to_owned();
-    // The ampersand last, so that nothing is resolved twice.
-    for (entity, character) in [
-        ("&lt;", "<"),
-        ("&gt;", ">"),
-        ("&quot;", "\""),
-        ("&apos;", "'"),
-        ("&#39;", "'"),
-        ("&amp;", "&"),
-    ] {
-        plain = plain.replace(entity, character);
-    }
-    Some(plain)
+/// What S3 answers instead of what was asked for. The root element tells that it is an error of S3's.
+#[derive(Debug, serde::Deserialize)]
+enum Answer {
+    Error(Body),
+}
+
+/// What S3 says of an error:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#RESTErrorResponses>.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Body {
+    code: Option<String>,
+    message: Option<String>,
+    request_id: Option<String>,
+    region: Option<String>,
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! What is tried again, how often, and after which wait. Decided here; done in [`crate::lean`].
+//! What is tried again, how often, and after which wait. Decided here; done in [`crate::direct`].
 //!
 //! The rules are those of the SDK's standard mode, with its budget of tokens: each retry costs
 //! some, a success gives them back, and a store against which everything fails soon stops asking
 //! twice. One thing differs: *slow down* is not a failure but a request, which
-//! [`crate::flights`] grants. It costs no tokens and no attempts, only time. And where there is no
+//! [`crate::concurrency`] grants. It costs no tokens and no attempts, only time. And where there is no
 //! connection for a moment, attempts are over before the moment is: they go on for [`OUTAGE`].
 
 use std::time::Duration;

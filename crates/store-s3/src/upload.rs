@@ -13,10 +13,10 @@ use tokio::sync::watch;
 
 use crate::S3Store;
 use crate::buffers::{self, Buffers};
+use crate::direct::{Answer, Request, crc32};
 use crate::endpoint::query_value;
 use crate::error::{Failure, NoAnswer};
-use crate::lean::{Answer, Request, crc32};
-use crate::rare::Purpose;
+use crate::via_sdk::Purpose;
 
 /// The largest object that is sent in one request.
 const LARGEST_SINGLE: u64 = 16 << 20;
@@ -39,8 +39,8 @@ impl S3Store {
         if len > LARGEST_SINGLE {
             return self.put_parts(key, payload).await;
         }
-        let _memory = self.lean.memory.take(len).await;
-        let bytes = read(&payload, 0..len, &self.lean.buffers).await?;
+        let _memory = self.direct.memory.take(len).await;
+        let bytes = read(&payload, 0..len, &self.direct.buffers).await?;
         // What was read is what will be sent.
         check_unchanged(&payload).await?;
         self.put_bytes(key, "", bytes).await?;
@@ -54,7 +54,7 @@ impl S3Store {
             method: "PUT",
             key,
             query,
-            headers: if self.lean.checksums {
+            headers: if self.direct.checksums {
                 vec![
                     ("x-amz-sdk-checksum-algorithm", "CRC32".to_owned()),
                     ("x-amz-checksum-crc32", crc32(&bytes)),
@@ -67,7 +67,7 @@ impl S3Store {
             doing: "storing",
             name: &self.url(key),
         };
-        let sent = self.lean.send(&request).await;
+        let sent = self.direct.send(&request).await;
         sent.map_err(|failure| failure.error)
     }
 
@@ -149,13 +149,13 @@ impl Upload {
             .create_multipart_upload()
             .bucket(store.bucket.as_str())
             .key(key)
-            .set_checksum_algorithm(store.lean.checksums.then_some(ChecksumAlgorithm::Crc32));
+            .set_checksum_algorithm(store.direct.checksums.then_some(ChecksumAlgorithm::Crc32));
         let purpose = Purpose {
             doing: "storing",
             url: &url,
         };
         let send = || request.clone().send();
-        let begun = store.lean.call(purpose, Duration::ZERO, send).await;
+        let begun = store.direct.call(purpose, Duration::ZERO, send).await;
         let begun = begun.map_err(|failure| failure.error)?;
         let id = begun.upload_id.ok_or_else(|| StoreError::Other {
             what: format!("storing {url}"),
@@ -177,9 +177,9 @@ impl Upload {
         number: i32,
     ) -> Result<CompletedPart, StoreError> {
         let store = &self.store;
-        let _memory = store.lean.memory.take(range.end - range.start).await;
-        let bytes = read(payload, range, &store.lean.buffers).await?;
-        let checksum = store.lean.checksums.then(|| crc32(&bytes));
+        let _memory = store.direct.memory.take(range.end - range.start).await;
+        let bytes = read(payload, range, &store.direct.buffers).await?;
+        let checksum = store.direct.checksums.then(|| crc32(&bytes));
         let id = query_value(&self.id);
         let query = format!("partNumber={number}&uploadId={id}");
         let sent = store.put_bytes(&self.key, &query, bytes).await?;
@@ -219,7 +219,7 @@ impl Upload {
             doing: "storing",
             url: &self.url,
         };
-        let completed = store.lean.call(purpose, COMPLETE_TIME, send).await;
+        let completed = store.direct.call(purpose, COMPLETE_TIME, send).await;
         let Err(Failure { status, error }) = completed else {
             return Ok(());
         };
@@ -263,7 +263,7 @@ impl Upload {
                 url: &url,
             };
             let send = || request.clone().send();
-            let aborted = store.lean.call(purpose, Duration::ZERO, send).await;
+            let aborted = store.direct.call(purpose, Duration::ZERO, send).await;
             if let Err(Failure { error, .. }) = aborted {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

@@ -33,7 +33,7 @@ async fn a_storm_of_slow_down_fails_nothing_and_makes_requests_fewer() {
         put.unwrap();
     }
     assert_eq!(bench.count("PUT", ""), 120 + 32);
-    assert!(store.lean.flights.limit() < 16);
+    assert!(store.direct.concurrency.limit() < 16);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +153,7 @@ async fn a_short_outage_fails_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rare_requests_bear_a_storm_and_an_outage_too() {
+async fn requests_via_the_sdk_bear_a_storm_and_an_outage_too() {
     let bench = Bench::new().await;
     let options = S3Options {
         first_wait: Duration::from_millis(2),
@@ -188,7 +188,7 @@ async fn the_rare_requests_bear_a_storm_and_an_outage_too() {
             bench.count("POST", "uploadId="),
             if is_storm { 7 } else { 14 }
         );
-        assert_eq!(store.lean.flights.limit() < 16, is_storm);
+        assert_eq!(store.direct.concurrency.limit() < 16, is_storm);
     }
 }
 

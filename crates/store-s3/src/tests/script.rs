@@ -158,7 +158,7 @@ async fn a_manifest_that_is_not_what_its_checksum_says_is_an_error() {
     let bench = Bench::new().await;
     let answer = format!(
         "200 OK\r\nconnection: close\r\nx-amz-checksum-crc32: {}\r\ncontent-length: 1\r\n\r\n2",
-        lean::crc32(b"1")
+        direct::crc32(b"1")
     );
     let script = Script::of(&[&answer], None).await;
     let store = S3Store::connect(script.options(&bench)).await.unwrap();
@@ -230,7 +230,7 @@ async fn manifests_follow_the_clock_of_a_server_whose_time_is_another() {
     let store = S3Store::connect(script.options(&bench)).await.unwrap();
     let key: ManifestKey = "farm/m".parse().unwrap();
     assert_eq!(store.get_manifest(&key).await.unwrap().bytes, "1");
-    let ahead = store.lean.clock.now().duration_since(hour_ago).unwrap();
+    let ahead = store.direct.clock.now().duration_since(hour_ago).unwrap();
     assert!(ahead < Duration::from_mins(10), "{ahead:?}");
 }
 

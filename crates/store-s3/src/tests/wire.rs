@@ -79,7 +79,7 @@ async fn bodies_go_with_a_checksum_that_is_signed() {
     let request = &requests[0];
     assert_eq!(
         request.header("x-amz-checksum-crc32"),
-        Some(&*lean::crc32(&bytes))
+        Some(&*direct::crc32(&bytes))
     );
     assert_eq!(
         request.header("x-amz-content-sha256"),
@@ -93,7 +93,7 @@ async fn bodies_go_with_a_checksum_that_is_signed() {
 #[test]
 fn the_checksum_is_the_crc_of_the_standards() {
     // CRC-32/ISO-HDLC of "123456789" is cbf43926.
-    assert_eq!(lean::crc32(b"123456789"), "y/Q5Jg==");
+    assert_eq!(direct::crc32(b"123456789"), "y/Q5Jg==");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! One request, made as often as it may help. Lean requests and the SDK's go through the same loop:
+//! One request, made as often as it may help. Direct requests and the SDK's go through the same loop:
 //!
 //! ```text
 //!     place --> attempt --> answer
@@ -12,9 +12,9 @@ use std::time::Duration;
 use attachfs_store::StoreError;
 use tokio::time::Instant;
 
+use crate::concurrency::Slot;
 use crate::credentials::{KeyRing, Keys};
 use crate::error::Failure;
-use crate::flights::Flight;
 use crate::retry::{Again, Retries};
 
 /// A failed attempt.
@@ -36,7 +36,7 @@ impl Trouble {
 
 /// How a request went until now.
 #[derive(Debug)]
-pub(crate) struct Tries<'a> {
+pub(crate) struct Attempts<'a> {
     retries: &'a Retries,
     /// How much time is left for all further attempts and waits.
     pub(crate) left: Duration,
@@ -47,7 +47,7 @@ pub(crate) struct Tries<'a> {
     unconnected: Option<Instant>,
 }
 
-impl<'a> Tries<'a> {
+impl<'a> Attempts<'a> {
     pub(crate) fn new(retries: &'a Retries, time: Duration) -> Self {
         Self {
             retries,
@@ -80,14 +80,14 @@ impl<'a> Tries<'a> {
     }
 
     /// The request succeeded.
-    pub(crate) fn succeeded(&self, flight: &Flight) {
-        flight.succeeded();
+    pub(crate) fn succeeded(&self, slot: &Slot) {
+        slot.succeeded();
         self.retries.succeeded(self.failed);
     }
 
     /// An attempt failed: waits until it is time for the next, or gives the failure that the request
     /// ends with.
-    pub(crate) async fn failed(&mut self, flight: Flight, trouble: Trouble) -> Result<(), Failure> {
+    pub(crate) async fn failed(&mut self, slot: Slot, trouble: Trouble) -> Result<(), Failure> {
         let again = match trouble.again {
             Again::NewKeys if self.renewed => Again::Never,
             Again::OtherTime if self.reset => Again::Never,
@@ -96,7 +96,7 @@ impl<'a> Tries<'a> {
         match again {
             // The server is well, it only has nothing else to say.
             Again::Never | Again::ChangedKeys if trouble.failure.status.is_some() => {
-                flight.succeeded();
+                slot.succeeded();
             }
             Again::Never | Again::ChangedKeys => {}
             Again::Later => self.failed += 1,
@@ -108,10 +108,10 @@ impl<'a> Tries<'a> {
             Again::OtherTime => self.reset = true,
             Again::Slower => {
                 self.throttled += 1;
-                flight.was_too_much();
+                slot.was_too_much();
             }
         }
-        drop(flight);
+        drop(slot);
         let outage = self
             .unconnected
             .map_or(Duration::ZERO, |since| since.elapsed());

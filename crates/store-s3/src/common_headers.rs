@@ -10,13 +10,13 @@ use aws_sdk_s3::error::BoxError;
 
 /// What is said with every request.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Terms {
+pub(crate) struct CommonHeaders {
     owner: Option<AccountId>,
     requester_pays: bool,
     encryption: Option<Encryption>,
 }
 
-impl Terms {
+impl CommonHeaders {
     pub(crate) fn new(access: &S3Access) -> Self {
         Self {
             owner: access.expected_bucket_owner,
@@ -64,9 +64,9 @@ fn begins(method: &str, query: &str) -> bool {
 }
 
 #[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
-impl Intercept for Terms {
+impl Intercept for CommonHeaders {
     fn name(&self) -> &'static str {
-        "Terms"
+        "CommonHeaders"
     }
 
     fn modify_before_signing(
@@ -90,8 +90,8 @@ mod tests {
     use super::*;
 
     fn said(access: &S3Access, method: &str, query: &str) -> Vec<String> {
-        let terms = Terms::new(access);
-        let headers = terms.headers(method, query);
+        let common_headers = CommonHeaders::new(access);
+        let headers = common_headers.headers(method, query);
         headers
             .map(|(name, value)| format!("{name}: {value}"))
             .collect()

@@ -30,31 +30,31 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 use tokio::sync::OnceCell;
 
+use crate::attempts::{Attempts, Trouble};
 use crate::bandwidth::Bandwidth;
 use crate::body::{self, Broken, Progress, Watch};
 use crate::buffers::Buffers;
+use crate::common_headers::CommonHeaders;
+use crate::concurrency::{Concurrency, Memory};
 use crate::credentials::{KeyRing, Keys};
 use crate::endpoint::BucketUrl;
 use crate::error::unreachable;
 use crate::error::{Failure, NOT_IN_TIME, NoAnswer, is_final, no_connection, no_credentials};
-use crate::flights::{Flights, Memory};
 use crate::pace::Slowest;
 use crate::refusal::{LONGEST, Refusal};
 use crate::retry::{Again, Retries};
 use crate::sign::{self, Clock, Headers};
-use crate::terms::Terms;
-use crate::tries::{Tries, Trouble};
 
 /// What all requests of a store share.
 #[derive(Debug)]
-pub(crate) struct Lean {
+pub(crate) struct Direct {
     pub(crate) connector: SharedHttpConnector,
     pub(crate) bucket: BucketUrl,
     pub(crate) keys: KeyRing,
     pub(crate) clock: Arc<Clock>,
-    pub(crate) terms: Terms,
+    pub(crate) common_headers: CommonHeaders,
     pub(crate) retries: Retries,
-    pub(crate) flights: Flights,
+    pub(crate) concurrency: Concurrency,
     pub(crate) memory: Memory,
     pub(crate) buffers: Buffers,
     pub(crate) bandwidth: Arc<Bandwidth>,
@@ -119,20 +119,20 @@ pub(crate) fn crc32(bytes: &[u8]) -> String {
     BASE64.encode(checksum.to_be_bytes())
 }
 
-impl Lean {
+impl Direct {
     /// Makes a request as often as it may help.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, Failure> {
-        let mut tries = Tries::new(&self.retries, self.operation);
+        let mut attempts = Attempts::new(&self.retries, self.operation);
         loop {
-            let flight = self.flights.take().await;
-            match self.attempt(request, &mut tries).await {
+            let slot = self.concurrency.take().await;
+            match self.attempt(request, &mut attempts).await {
                 Ok(answer) => {
-                    tries.succeeded(&flight);
+                    attempts.succeeded(&slot);
                     // Somebody may be finding it out at this moment.
                     let _same = self.answered.set(());
                     return Ok(answer);
                 }
-                Err(trouble) => tries.failed(flight, trouble).await?,
+                Err(trouble) => attempts.failed(slot, trouble).await?,
             }
         }
     }
@@ -141,7 +141,7 @@ impl Lean {
     async fn attempt(
         &self,
         request: &Request<'_>,
-        tries: &mut Tries<'_>,
+        attempts: &mut Attempts<'_>,
     ) -> Result<Answer, Trouble> {
         let keys = self.keys.get().await.map_err(|error| {
             Trouble::without_answer(Again::Never, no_credentials(request.what(), &error))
@@ -161,11 +161,11 @@ impl Lean {
                 request,
                 http,
                 &progress,
-                self.attempt.min(tries.left) + drain,
+                self.attempt.min(attempts.left) + drain,
             )
             .await;
         let took = progress.since_sent().saturating_sub(drain);
-        tries.left = tries.left.saturating_sub(took);
+        attempts.left = attempts.left.saturating_sub(took);
         let answer = answered?;
         let status = answer.status();
         if status.is_success() {
@@ -173,7 +173,7 @@ impl Lean {
             return self.complete(request, answer).await;
         }
         let mut trouble = self.refused(request, answer, signed).await;
-        trouble.again = tries
+        trouble.again = attempts
             .with_other_keys(trouble.again, &self.keys, &keys)
             .await;
         Err(trouble)
@@ -188,8 +188,8 @@ impl Lean {
     ) -> Result<(HttpRequest, Progress), NoAnswer> {
         let url = self.bucket.of(request.key, request.query);
         let mut headers = request.headers.clone();
-        let terms = self.terms.headers(request.method, request.query);
-        headers.extend(terms.map(|(name, value)| (name, value.to_owned())));
+        let common = self.common_headers.headers(request.method, request.query);
+        headers.extend(common.map(|(name, value)| (name, value.to_owned())));
         sign::add_signature(
             &mut headers,
             request.method,

@@ -1,4 +1,4 @@
-//! The rare requests, made by the SDK: once each time, and again by the same rules as the lean ones.
+//! The less frequent requests, made by the SDK: once each time, and again by the same rules as the direct ones.
 //!
 //! The SDK's own retries are switched off. It would try three times within seconds, know nothing of the pace that
 //! the server has asked of this store, and sign with its own clock.
@@ -11,12 +11,12 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::Instant;
 
+use crate::attempts::{Attempts, Trouble};
+use crate::direct::Direct;
 use crate::error::{
     Failure, NOT_IN_TIME, NoAnswer, failure, is_final, no_credentials, unreachable,
 };
-use crate::lean::Lean;
 use crate::retry::Again;
-use crate::tries::{Tries, Trouble};
 
 /// What a request is for, in messages.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ impl Purpose<'_> {
     }
 }
 
-impl Lean {
+impl Direct {
     /// Makes a request of the SDK's as often as it may help. `extra` is how much longer than others it
     /// may take; the SDK has to be told the same of each attempt.
     pub(crate) async fn call<T, E, F>(
@@ -68,28 +68,28 @@ impl Lean {
     where
         F: Future<Output = (Duration, Result<T, Trouble>)>,
     {
-        let mut tries = Tries::new(&self.retries, self.operation + extra);
+        let mut attempts = Attempts::new(&self.retries, self.operation + extra);
         loop {
-            let flight = self.flights.take().await;
+            let slot = self.concurrency.take().await;
             let keys = self.keys.get().await.map_err(|error| Failure {
                 status: None,
                 error: no_credentials(purpose.what(), &error),
             })?;
             // The SDK's futures take tens of kilobytes, which every caller would have to carry.
-            let (took, done) = Box::pin(attempt(tries.left)).await;
-            tries.left = tries.left.saturating_sub(took);
+            let (took, done) = Box::pin(attempt(attempts.left)).await;
+            attempts.left = attempts.left.saturating_sub(took);
             let mut trouble = match done {
                 Ok(answer) => {
                     keys.work();
-                    tries.succeeded(&flight);
+                    attempts.succeeded(&slot);
                     return Ok(answer);
                 }
                 Err(trouble) => trouble,
             };
-            trouble.again = tries
+            trouble.again = attempts
                 .with_other_keys(trouble.again, &self.keys, &keys)
                 .await;
-            tries.failed(flight, trouble).await?;
+            attempts.failed(slot, trouble).await?;
         }
     }
 

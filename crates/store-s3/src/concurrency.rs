@@ -18,13 +18,13 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The places for requests.
+/// The slots for requests.
 #[derive(Debug, Clone)]
-pub(crate) struct Flights(Arc<Shared>);
+pub(crate) struct Concurrency(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    places: Semaphore,
+    slots: Semaphore,
     /// The inner lock of nothing: it is held for a few instructions.
     state: Mutex<State>,
 }
@@ -33,19 +33,19 @@ struct Shared {
 struct State {
     most: usize,
     limit: usize,
-    /// Places that are to go, but whose requests are under way.
+    /// Slots that are to go, but whose requests are under way.
     owed: usize,
     /// Successes since the limit was last changed.
     successes: usize,
     cut: Option<Instant>,
 }
 
-impl Flights {
+impl Concurrency {
     /// Room for at most so many requests, and at least one.
     pub(crate) fn new(most: usize) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
         Self(Arc::new(Shared {
-            places: Semaphore::new(most),
+            slots: Semaphore::new(most),
             state: Mutex::new(State {
                 most,
                 limit: most,
@@ -56,14 +56,14 @@ impl Flights {
         }))
     }
 
-    /// Waits for a place, in the order of arrival.
-    pub(crate) async fn take(&self) -> Flight {
+    /// Waits for a slot, in the order of arrival.
+    pub(crate) async fn take(&self) -> Slot {
         // Fails only when closed, which nobody does; then there is no limit.
-        if let Ok(place) = self.0.places.acquire().await {
+        if let Ok(place) = self.0.slots.acquire().await {
             place.forget();
         }
-        Flight {
-            flights: self.clone(),
+        Slot {
+            concurrency: self.clone(),
             begun: Instant::now(),
         }
     }
@@ -77,15 +77,15 @@ impl Flights {
 
 /// A request under way. Its place is free again when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Flight {
-    flights: Flights,
+pub(crate) struct Slot {
+    concurrency: Concurrency,
     begun: Instant,
 }
 
-impl Flight {
+impl Slot {
     /// The server did what it was asked.
     pub(crate) fn succeeded(&self) {
-        let shared = &self.flights.0;
+        let shared = &self.concurrency.0;
         let mut state = shared.state.lock();
         if state.limit == state.most {
             return;
@@ -99,13 +99,13 @@ impl Flight {
         if state.owed > 0 {
             state.owed -= 1;
         } else {
-            shared.places.add_permits(1);
+            shared.slots.add_permits(1);
         }
     }
 
     /// The server asked for slower requests.
     pub(crate) fn was_too_much(&self) {
-        let shared = &self.flights.0;
+        let shared = &self.concurrency.0;
         let mut state = shared.state.lock();
         if state.cut.is_some_and(|cut| self.begun <= cut) {
             return;
@@ -115,7 +115,7 @@ impl Flight {
         state.limit = limit;
         state.successes = 0;
         state.cut = Some(Instant::now());
-        state.owed += gone - shared.places.forget_permits(gone);
+        state.owed += gone - shared.slots.forget_permits(gone);
         tracing::debug!(
             limit,
             "the server asks for slower requests; fewer are made at a time"
@@ -123,14 +123,14 @@ impl Flight {
     }
 }
 
-impl Drop for Flight {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let shared = &self.flights.0;
+        let shared = &self.concurrency.0;
         let mut state = shared.state.lock();
         if state.owed > 0 {
             state.owed -= 1;
         } else {
-            shared.places.add_permits(1);
+            shared.slots.add_permits(1);
         }
     }
 }
@@ -165,46 +165,46 @@ mod tests {
 
     #[tokio::test]
     async fn a_storm_halves_the_limit_once() {
-        let flights = Flights::new(8);
+        let concurrency = Concurrency::new(8);
         let mut under_way = Vec::new();
         for _ in 0..8 {
-            under_way.push(flights.take().await);
+            under_way.push(concurrency.take().await);
         }
-        for flight in &under_way {
-            flight.was_too_much();
+        for slot in &under_way {
+            slot.was_too_much();
         }
-        assert_eq!(flights.limit(), 4);
+        assert_eq!(concurrency.limit(), 4);
         under_way.truncate(4);
-        assert_eq!(flights.0.places.available_permits(), 0);
+        assert_eq!(concurrency.0.slots.available_permits(), 0);
         under_way.clear();
-        assert_eq!(flights.0.places.available_permits(), 4);
+        assert_eq!(concurrency.0.slots.available_permits(), 4);
     }
 
     #[tokio::test]
     async fn each_round_of_successes_gives_one_place_back() {
-        let flights = Flights::new(4);
-        flights.take().await.was_too_much();
-        assert_eq!(flights.limit(), 2);
+        let concurrency = Concurrency::new(4);
+        concurrency.take().await.was_too_much();
+        assert_eq!(concurrency.limit(), 2);
         for _ in 0..2 {
-            flights.take().await.succeeded();
+            concurrency.take().await.succeeded();
         }
-        assert_eq!(flights.limit(), 3);
+        assert_eq!(concurrency.limit(), 3);
         for _ in 0..100 {
-            flights.take().await.succeeded();
+            concurrency.take().await.succeeded();
         }
-        assert_eq!(flights.limit(), 4);
-        assert_eq!(flights.0.places.available_permits(), 4);
+        assert_eq!(concurrency.limit(), 4);
+        assert_eq!(concurrency.0.slots.available_permits(), 4);
     }
 
     #[tokio::test]
     async fn one_request_is_always_possible() {
-        let flights = Flights::new(2);
+        let concurrency = Concurrency::new(2);
         for _ in 0..5 {
-            flights.take().await.was_too_much();
+            concurrency.take().await.was_too_much();
         }
-        assert_eq!(flights.limit(), 1);
-        drop(flights.take().await);
-        assert_eq!(flights.0.places.available_permits(), 1);
+        assert_eq!(concurrency.limit(), 1);
+        drop(concurrency.take().await);
+        assert_eq!(concurrency.0.slots.available_permits(), 1);
     }
 
     #[tokio::test]
