@@ -1,26 +1,20 @@
-//! Mounts: the FUSE adapter over [`attachfs_vfs::Vfs`], the mount's life, and the control socket.
+//! Mounts: the FUSE adapter over [`attachfs_vfs::Vfs`], and the mount's life.
 //!
 //! ```text
 //!     lifecycle   mount points, mounting, unmounting, the end
 //!     fuse        the kernel's requests as operations; the only code that knows fuser and errno
-//!     control     how other programs talk to the process that has a session mounted
 //!     inherit     what a program that is started gets of the files that are open here
 //! ```
 //!
 //! What a mount is *for*, when to commit and what to report, is its user's: this crate knows no
 //! manifests and no stores.
 
-mod control;
 mod fuse;
 mod inherit;
 mod lifecycle;
 #[cfg(test)]
 mod testing;
 
-pub use control::{
-    ControlClient, ControlError, ControlServer, ControlService, EventSink, Failure, FailureKind,
-    HangUp, PROTOCOL_VERSION, Peer, Request, Response, ServiceFuture,
-};
 pub use inherit::pass_on_standard_files_only;
 pub use lifecycle::{
     ActiveMount, Copies, Elsewhere, End, FuseMount, Holder, MountError, MountOf, MountOptions,

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use attachfs_commit::OpenSession;
 use attachfs_fetch::{FetchOptions, Fetcher};
 use attachfs_manifest::{
     ChunkSize, Content, ContentHash, File, LinkTarget, ManifestPath, Mtime, Node, Snapshot,
 };
+use attachfs_session::{Session, SessionId, SessionMeta, StoreSettings};
 use attachfs_store::{ChunkStore, MemoryStore};
 use attachfs_tree::{BaseTree, LayerOptions, Timestamp};
-use attachfs_vfs::{Session, SessionId, SessionMeta, Settings, StoreSettings, Vfs};
+use attachfs_vfs::{Settings, Vfs};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -69,6 +71,7 @@ pub(crate) struct Fixture {
     pub(crate) dir: TempDir,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) vfs: Arc<Vfs>,
+    open: Option<OpenSession>,
     pub(crate) runtime: Runtime,
     mounted: Option<Mounted>,
 }
@@ -166,7 +169,7 @@ impl Fixture {
         let fetcher = Arc::new(Fetcher::new(chunks, None, options));
         let mount_point = dir.path().join("mnt");
         std::fs::create_dir(&mount_point).unwrap();
-        let vfs = if writable {
+        let (vfs, open) = if writable {
             let meta = SessionMeta {
                 format: SessionMeta::FORMAT,
                 id: new_session_id(),
@@ -187,9 +190,11 @@ impl Fixture {
                 commit_on_unmount: false,
             };
             let session = Session::create(&dir.path().join("session"), meta, &[]).unwrap();
-            Vfs::create(session, base, fetcher, settings()).unwrap()
+            let open = OpenSession::create(session, base, fetcher, settings()).unwrap();
+            (open.vfs().clone(), Some(open))
         } else {
-            Vfs::read_only(base, fetcher, settings())
+            let vfs = Vfs::read_only(base, fetcher, settings());
+            (Arc::new(vfs), None)
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -199,7 +204,8 @@ impl Fixture {
         Some(Self {
             dir,
             store,
-            vfs: Arc::new(vfs),
+            vfs,
+            open,
             runtime,
             mounted: None,
         })
@@ -219,7 +225,10 @@ impl Fixture {
             mount_point: self.root(),
             allow_other: false,
             runtime: self.runtime.handle().clone(),
-            session: self.vfs.session().map(|session| session.meta().id.clone()),
+            session: self
+                .open
+                .as_ref()
+                .map(|open| open.session().meta().id.clone()),
         }
     }
 
@@ -230,7 +239,11 @@ impl Fixture {
 
     /// The session's id.
     pub(crate) fn id(&self) -> SessionId {
-        self.vfs.session().unwrap().meta().id.clone()
+        self.session().meta().id.clone()
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        self.open.as_ref().unwrap().session()
     }
 
     pub(crate) fn mount_handle(&self) -> &Mounted {

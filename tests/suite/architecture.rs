@@ -35,7 +35,7 @@ const fn border(
     }
 }
 
-const BORDERS: [Border; 14] = [
+const BORDERS: [Border; 15] = [
     border("manifest", &[], &[]),
     border("paths", &["manifest"], &[]),
     border("tree", &["manifest"], &[]),
@@ -50,13 +50,14 @@ const BORDERS: [Border; 14] = [
         &[],
     ),
     border("vfs", &["tree", "fetch", "durable"], &["manifest", "store"]),
+    border("session", &["durable", "tree", "store"], &["manifest"]),
     border(
         "commit",
-        &["vfs", "transfer", "store", "durable"],
+        &["vfs", "session", "transfer", "store", "durable"],
         &["tree", "fetch", "manifest"],
     ),
     border("jobs", &["manifest", "paths", "store"], &[]),
-    border("mount", &["vfs"], &["tree"]),
+    border("mount", &["vfs", "session"], &["tree"]),
     border("cli", &["attachfs"], &[]),
 ];
 

@@ -61,10 +61,15 @@ fn a_function_that_is_no_test_holds_no_promise() {
     let mut found = BTreeSet::new();
     tests_in(
         "fn of_a_fixture() {}\n#[test]\n#[ignore]\nfn with_an_attribute() {}\nfn behind_a_test() {}\n\
-         on_both_stores![\n    in_a_list,\n];\nlet text = \"fn in_a_text\";\non_s3![in_a_short_list];\n",
+         on_both_stores![\n    in_a_list, also_in_it,\n];\nlet text = \"fn in_a_text\";\non_s3![in_a_short_list];\n",
         &mut found,
     );
-    for name in ["with_an_attribute", "in_a_list", "in_a_short_list"] {
+    for name in [
+        "with_an_attribute",
+        "in_a_list",
+        "also_in_it",
+        "in_a_short_list",
+    ] {
         assert!(found.contains(name), "{name}: {found:?}");
     }
     for name in ["of_a_fixture", "behind_a_test", "in_a_text"] {

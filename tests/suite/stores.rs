@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::machine::{Machine, args, on_both_stores};
 use crate::tree::set_modified;
 
-on_both_stores!(
+on_both_stores![
     a_store_is_counted,
     damage_is_found_by_reading_and_a_loss_by_asking,
     another_store_is_filled_by_a_manifest_and_only_once,
@@ -21,7 +21,7 @@ on_both_stores!(
     a_bad_manifest_does_not_keep_the_good_ones_from_coming_over,
     a_manifest_without_its_objects_is_not_uploaded,
     a_manifest_comes_back_with_what_is_said_of_it,
-);
+];
 
 /// A folder in the store: its manifest.
 fn scene(machine: &Machine) -> PathBuf {

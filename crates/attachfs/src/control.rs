@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use attachfs_commit::{Observer, Step};
-use attachfs_mount::{
-    ControlClient, ControlError, ControlService, EventSink, Failure, FailureKind, Peer, Process,
-    Request, Response, ServiceFuture,
+use attachfs_mount::Process;
+use attachfs_session::{
+    ControlClient, ControlError, ControlService, EventSink, Failure, Peer, Request, Response,
+    ServiceFuture,
 };
 use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent, TransferError};
 use serde::de::DeserializeOwned;
@@ -80,8 +81,7 @@ impl ControlService for Service {
     fn handle(&self, request: Request, _peer: Peer, events: EventSink) -> ServiceFuture<'_> {
         Box::pin(async move {
             let answer = self.answer(request, events).await;
-            answer.map_err(|error| Failure::new(FailureKind::from(error.class()), &error))
-                as Response
+            answer.map_err(|error| Failure::new(error.class(), &error)) as Response
         })
     }
 }

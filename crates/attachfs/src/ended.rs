@@ -12,10 +12,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use attachfs_commit::finished;
 use attachfs_durable::OwnDir;
+use attachfs_session::{Session, SessionId, SessionMeta};
 use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
 use attachfs_vfs::overlay::{CommitRecord, Journal, JournalError, Record};
-use attachfs_vfs::{Session, SessionId, SessionMeta};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Places};
@@ -30,7 +31,7 @@ pub struct EndedSession {
     /// Its id.
     pub session: SessionId,
     /// Where it was mounted.
-    #[serde(with = "attachfs_vfs::path_json")]
+    #[serde(with = "attachfs_session::path_json")]
     pub mount_point: PathBuf,
     /// The store's address.
     pub store: String,
@@ -55,40 +56,23 @@ pub struct EndedCommit {
     pub hash: String,
 }
 
-/// What the steps of commits say was published.
-fn published(steps: &[CommitRecord], store: &str) -> Vec<EndedCommit> {
+/// What the records of commits say was published.
+fn published(records: &[CommitRecord], store: &str) -> Vec<EndedCommit> {
     let store: Option<StoreAddress> = store.parse().ok();
-    let of = |generation: u32| {
-        steps.iter().rev().find_map(|step| match step {
-            CommitRecord::Intent {
-                generation: of,
-                key,
-                hash,
-                ..
-            } if *of == generation => Some((key.clone(), *hash)),
-            _ => None,
-        })
-    };
-    let mut commits = Vec::new();
-    for step in steps {
-        let CommitRecord::Published { generation } = *step else {
-            continue;
-        };
-        if let Some((key, hash)) = of(generation) {
-            let manifest: Option<ManifestKey> = key.parse().ok();
-            let address = store.clone().zip(manifest);
-            commits.push(EndedCommit {
-                generation,
-                address: address.map_or_else(
-                    || key.clone(),
-                    |(store, key)| ManifestAddress { store, key }.to_string(),
-                ),
-                key,
-                hash: hash.to_string(),
-            });
+    let commits = finished(records).map(|commit| {
+        let manifest: Option<ManifestKey> = commit.key.parse().ok();
+        let address = store.clone().zip(manifest);
+        EndedCommit {
+            generation: commit.generation,
+            address: address.map_or_else(
+                || commit.key.to_owned(),
+                |(store, key)| ManifestAddress { store, key }.to_string(),
+            ),
+            key: commit.key.to_owned(),
+            hash: commit.hash.to_string(),
         }
-    }
-    commits
+    });
+    commits.collect()
 }
 
 /// Writes down, durably, what a session published that is about to be deleted; nothing if it published

@@ -2,41 +2,21 @@
 
 use std::path::PathBuf;
 
-use attachfs_commit::CommitError;
+use attachfs_commit::{CommitError, OpenSessionError};
 use attachfs_durable::DurableError;
 use attachfs_fetch::{CacheError, FetchError};
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{ManifestPath, PathError};
-use attachfs_mount::{ControlError, Failure, FailureKind, MountError, Process, UnmountError};
+use attachfs_mount::{MountError, Process, UnmountError};
 use attachfs_scan::ScanError;
+use attachfs_session::{ControlError, Failure, FailureClass, SessionError, SessionId};
 use attachfs_store::{ParseAddressError, StoreError};
 use attachfs_transfer::{DownloadError, PublishError, Summary, TransferError};
 use attachfs_tree::{BuildError, LayerError, RootError};
 use attachfs_vfs::overlay::{JournalError, RecoveryError};
-use attachfs_vfs::{FsError, OpenError, SessionError, SessionId};
+use attachfs_vfs::{FsError, OpenError};
 
 use crate::download::Downloads;
-
-/// What kind of failure it is: what a script would tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// What was asked makes no sense.
-    Usage,
-    /// Mounting or unmounting.
-    Mount,
-    /// The store.
-    Store,
-    /// Bytes are not what they should be.
-    Integrity,
-    /// Some of it is done; the same command goes on.
-    Incomplete,
-    /// Something is in use.
-    Busy,
-    /// Cancelled by its user.
-    Cancelled,
-    /// Anything else.
-    Other,
-}
 
 /// A failed use case.
 #[derive(Debug, thiserror::Error)]
@@ -230,7 +210,7 @@ pub enum Error {
     )]
     Unreachable {
         /// The session.
-        id: attachfs_vfs::SessionId,
+        id: attachfs_session::SessionId,
         /// Where it should be.
         dir: PathBuf,
         /// Why.
@@ -243,11 +223,11 @@ pub enum Error {
         /// What the list knows it by.
         entry: PathBuf,
         /// The session that is lost, if the list's name is one of a session.
-        id: Option<attachfs_vfs::SessionId>,
+        id: Option<attachfs_session::SessionId>,
         /// Where it was.
         dir: PathBuf,
         /// The session that is there.
-        found: attachfs_vfs::SessionId,
+        found: attachfs_session::SessionId,
     },
     /// A session whose process does not answer.
     #[error("the session {} is in use by {}, which does not answer; {}", dir.display(), named(process.as_ref()), if *mounted { MOUNTED } else { COMMITTING })]
@@ -354,10 +334,10 @@ pub enum Error {
 }
 
 fn replaced(
-    id: Option<&attachfs_vfs::SessionId>,
+    id: Option<&attachfs_session::SessionId>,
     entry: &std::path::Path,
     dir: &std::path::Path,
-    found: &attachfs_vfs::SessionId,
+    found: &attachfs_session::SessionId,
 ) -> String {
     let dir = dir.display();
     match id {
@@ -394,6 +374,15 @@ fn with_causes(failure: &Failure) -> String {
         .join(": ")
 }
 
+impl From<OpenSessionError> for Error {
+    fn from(error: OpenSessionError) -> Self {
+        match error {
+            OpenSessionError::Session(error) => error.into(),
+            OpenSessionError::Overlay(error) => error.into(),
+        }
+    }
+}
+
 impl From<CommitError> for Error {
     fn from(error: CommitError) -> Self {
         Self::Commit(error)
@@ -410,7 +399,7 @@ impl Error {
     }
 
     /// What kind of failure it is.
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> FailureClass {
         match self {
             Self::Usage(_)
             | Self::Glob(_)
@@ -432,12 +421,12 @@ impl Error {
                 ..
             }
             | Self::ForeignMount { .. }
-            | Self::ReadOnly => Class::Usage,
+            | Self::ReadOnly => FailureClass::Usage,
             Self::Decode { .. }
             | Self::Layers(_)
             | Self::Build(_)
             | Self::Publish(PublishError::Conflict { .. } | PublishError::OtherMetadata { .. }) => {
-                Class::Integrity
+                FailureClass::Integrity
             }
             Self::FetchManifest { .. }
             | Self::ListStore { .. }
@@ -445,40 +434,41 @@ impl Error {
             | Self::ProbeMissing { .. }
             | Self::Publish(PublishError::Store { .. })
             | Self::OpenStore { .. }
-            | Self::NoRoom { .. } => Class::Store,
+            | Self::NoRoom { .. } => FailureClass::Store,
             Self::Operation { source, .. } => class_of_operation(source),
             Self::Scan(error) => class_of_scan(error),
             Self::Transfer(error) | Self::DownloadStopped { source: error, .. } => {
-                class_of_transfer(error, Class::Store)
+                class_of_transfer(error, FailureClass::Store)
             }
-            Self::Fetch { source, .. } => class_of_fetch(source, Class::Store),
-            Self::Remote(failure) => failure.kind.into(),
+            Self::Fetch { source, .. } => class_of_fetch(source, FailureClass::Store),
+            Self::Remote(failure) => failure.class,
             Self::Session(error) => class_of_session(error),
             Self::Open(error) => match error {
-                OpenError::Session(error) => class_of_session(error),
                 OpenError::Recovery(error) => class_of_recovery(error),
                 OpenError::Journal(error) => class_of_journal(error),
-                OpenError::Thread(_) => Class::Other,
+                OpenError::Scratch(_) | OpenError::Thread(_) => FailureClass::Other,
             },
-            Self::NoAnswer { .. } | Self::InUse { .. } => Class::Busy,
-            Self::Mount(_) | Self::UnknownMount { .. } | Self::DeadMount { .. } => Class::Mount,
+            Self::NoAnswer { .. } | Self::InUse { .. } => FailureClass::Busy,
+            Self::Mount(_) | Self::UnknownMount { .. } | Self::DeadMount { .. } => {
+                FailureClass::Mount
+            }
             Self::Unmount(error) => match error {
-                UnmountError::Busy { .. } | UnmountError::StillUsed { .. } => Class::Busy,
+                UnmountError::Busy { .. } | UnmountError::StillUsed { .. } => FailureClass::Busy,
                 UnmountError::Covered { .. }
                 | UnmountError::NoHelper(_)
                 | UnmountError::Helper { .. }
-                | UnmountError::Io { .. } => Class::Mount,
+                | UnmountError::Io { .. } => FailureClass::Mount,
             },
             Self::Control(error) => match error {
                 // What it had done is in the session.
-                ControlError::Closed | ControlError::Connection(_) => Class::Incomplete,
+                ControlError::Closed | ControlError::Connection(_) => FailureClass::Incomplete,
                 ControlError::Connect { .. }
                 | ControlError::NotTrusted { .. }
                 | ControlError::Silent { .. }
                 | ControlError::Version(_)
-                | ControlError::Malformed(_) => Class::Other,
+                | ControlError::Malformed(_) => FailureClass::Other,
             },
-            Self::Overlay(error) => class_of_overlay(error, Class::Store),
+            Self::Overlay(error) => class_of_overlay(error, FailureClass::Store),
             Self::Commit(error) => class_of_commit(error),
             Self::ReadManifest { .. }
             | Self::Encode(_)
@@ -487,19 +477,19 @@ impl Error {
             | Self::Replaced { .. }
             | Self::Command { .. }
             | Self::Durable(_)
-            | Self::Io { .. } => Class::Other,
+            | Self::Io { .. } => FailureClass::Other,
         }
     }
 }
 
-fn class_of_commit(error: &CommitError) -> Class {
+fn class_of_commit(error: &CommitError) -> FailureClass {
     match error {
-        CommitError::Busy(_) | CommitError::LeftOpen(_) => Class::Busy,
-        CommitError::Transfer(error) => class_of_transfer(error, Class::Incomplete),
-        CommitError::Base { source, .. } => class_of_fetch(source, Class::Incomplete),
-        CommitError::Overlay(error) => class_of_overlay(error, Class::Incomplete),
+        CommitError::Busy(_) | CommitError::LeftOpen(_) => FailureClass::Busy,
+        CommitError::Transfer(error) => class_of_transfer(error, FailureClass::Incomplete),
+        CommitError::Base { source, .. } => class_of_fetch(source, FailureClass::Incomplete),
+        CommitError::Overlay(error) => class_of_overlay(error, FailureClass::Incomplete),
         CommitError::Session(error) => class_of_session(error),
-        CommitError::Publish(PublishError::Store { .. }) => Class::Incomplete,
+        CommitError::Publish(PublishError::Store { .. }) => FailureClass::Incomplete,
         CommitError::Publish(
             PublishError::Conflict { .. } | PublishError::OtherMetadata { .. },
         )
@@ -507,44 +497,44 @@ fn class_of_commit(error: &CommitError) -> Class {
         | CommitError::Decode(_)
         | CommitError::Layers(_)
         | CommitError::Unreadable(_)
-        | CommitError::Differs(_) => Class::Integrity,
+        | CommitError::Differs(_) => FailureClass::Integrity,
         CommitError::OutgoingLinks(_)
         | CommitError::Path { .. }
         | CommitError::ReadOnly
         | CommitError::Io { .. }
         | CommitError::Diff(_)
         | CommitError::Snapshot(_)
-        | CommitError::Encode(_) => Class::Other,
+        | CommitError::Encode(_) => FailureClass::Other,
     }
 }
 
 /// A transfer that failed for reasons outside of it can be repeated: `unfinished` says what that
 /// means to who asked for it.
-fn class_of_transfer(error: &TransferError, unfinished: Class) -> Class {
+fn class_of_transfer(error: &TransferError, unfinished: FailureClass) -> FailureClass {
     match error {
-        TransferError::Cancelled(_) => Class::Cancelled,
-        TransferError::Changed { .. } | TransferError::Differs { .. } => Class::Busy,
-        TransferError::Unfinished(_) => Class::Incomplete,
+        TransferError::Cancelled(_) => FailureClass::Cancelled,
+        TransferError::Changed { .. } | TransferError::Differs { .. } => FailureClass::Busy,
+        TransferError::Unfinished(_) => FailureClass::Incomplete,
         TransferError::Scan(error) => class_of_scan(error),
         TransferError::Store { .. }
         | TransferError::Ask { .. }
         | TransferError::Copy { .. }
         | TransferError::Unconfirmed { .. } => unfinished,
         TransferError::Download(error) => match error {
-            DownloadError::Store { .. } => Class::Store,
-            DownloadError::TooLong { .. } => Class::Usage,
-            DownloadError::Disk { .. } | DownloadError::Sync { .. } => Class::Incomplete,
+            DownloadError::Store { .. } => FailureClass::Store,
+            DownloadError::TooLong { .. } => FailureClass::Usage,
+            DownloadError::Disk { .. } | DownloadError::Sync { .. } => FailureClass::Incomplete,
             DownloadError::Root { .. } | DownloadError::Space(_) | DownloadError::NoRoom { .. } => {
-                Class::Other
+                FailureClass::Other
             }
         },
         TransferError::Read { .. } | TransferError::Scratch { .. } | TransferError::Snapshot(_) => {
-            Class::Other
+            FailureClass::Other
         }
     }
 }
 
-fn class_of_operation(error: &crate::manifest::OperationError) -> Class {
+fn class_of_operation(error: &crate::manifest::OperationError) -> FailureClass {
     use crate::manifest::OperationError as Operation;
     match error {
         Operation::NotASnapshot
@@ -558,82 +548,84 @@ fn class_of_operation(error: &crate::manifest::OperationError) -> Class {
         | Operation::Subtree(_)
         | Operation::Join(_)
         | Operation::Downgrade(_)
-        | Operation::Encode(_) => Class::Usage,
-        Operation::Changed { .. } | Operation::NoFile(_) => Class::Busy,
+        | Operation::Encode(_) => FailureClass::Usage,
+        Operation::Changed { .. } | Operation::NoFile(_) => FailureClass::Busy,
         Operation::Diff(_)
         | Operation::Layers(_)
         | Operation::Merge(_)
-        | Operation::Snapshot(_) => Class::Integrity,
+        | Operation::Snapshot(_) => FailureClass::Integrity,
     }
 }
 
-fn class_of_scan(error: &ScanError) -> Class {
+fn class_of_scan(error: &ScanError) -> FailureClass {
     match error {
-        ScanError::Cancelled(_) => Class::Cancelled,
-        ScanError::Replaced(_) => Class::Busy,
+        ScanError::Cancelled(_) => FailureClass::Cancelled,
+        ScanError::Replaced(_) => FailureClass::Busy,
         ScanError::Outside { .. }
         | ScanError::BelowNoDirectory { .. }
         | ScanError::NeedsAbsolute(_)
         | ScanError::TooManyLinks(_)
-        | ScanError::OwnMount(_) => Class::Usage,
+        | ScanError::OwnMount(_) => FailureClass::Usage,
         ScanError::NotADirectory(_)
         | ScanError::NotTaken { .. }
         | ScanError::Io { .. }
-        | ScanError::Unrepresentable { .. } => Class::Other,
+        | ScanError::Unrepresentable { .. } => FailureClass::Other,
     }
 }
 
 /// `unfinished` says what it means that bytes could not be had, now or at all.
-fn class_of_fetch(error: &FetchError, unfinished: Class) -> Class {
+fn class_of_fetch(error: &FetchError, unfinished: FailureClass) -> FailureClass {
     match error {
-        FetchError::Damaged { .. } | FetchError::WrongLength { .. } => Class::Integrity,
+        FetchError::Damaged { .. } | FetchError::WrongLength { .. } => FailureClass::Integrity,
         FetchError::Missing { .. } | FetchError::Store { .. } | FetchError::TimedOut { .. } => {
             unfinished
         }
     }
 }
 
-fn class_of_session(error: &SessionError) -> Class {
+fn class_of_session(error: &SessionError) -> FailureClass {
     match error {
-        SessionError::InUse(_) => Class::Busy,
-        SessionError::NotEmpty { .. } => Class::Usage,
-        SessionError::DamagedBase { .. } | SessionError::Description { .. } => Class::Integrity,
+        SessionError::InUse(_) => FailureClass::Busy,
+        SessionError::NotEmpty { .. } => FailureClass::Usage,
+        SessionError::DamagedBase { .. } | SessionError::Description { .. } => {
+            FailureClass::Integrity
+        }
         SessionError::Exists(_)
         | SessionError::Missing(_)
         | SessionError::Format { .. }
         | SessionError::Foreign { .. }
-        | SessionError::Durable(_) => Class::Other,
+        | SessionError::Durable(_) => FailureClass::Other,
     }
 }
 
-fn class_of_recovery(error: &RecoveryError) -> Class {
+fn class_of_recovery(error: &RecoveryError) -> FailureClass {
     match error {
         RecoveryError::Journal(error) => class_of_journal(error),
         RecoveryError::Mutation { .. }
         | RecoveryError::MissingJournal { .. }
-        | RecoveryError::MissingScratch { .. } => Class::Integrity,
+        | RecoveryError::MissingScratch { .. } => FailureClass::Integrity,
         RecoveryError::Scratch(_) | RecoveryError::Durable(_) | RecoveryError::Sync(_) => {
-            Class::Other
+            FailureClass::Other
         }
     }
 }
 
-fn class_of_journal(error: &JournalError) -> Class {
+fn class_of_journal(error: &JournalError) -> FailureClass {
     match error {
         JournalError::Damaged { .. }
         | JournalError::CutOff { .. }
-        | JournalError::NotAJournal(_) => Class::Integrity,
+        | JournalError::NotAJournal(_) => FailureClass::Integrity,
         JournalError::Io { .. }
         | JournalError::TooLong(_)
         | JournalError::NotDurable
         | JournalError::LookedAt
         | JournalError::Poisoned
-        | JournalError::Durable(_) => Class::Other,
+        | JournalError::Durable(_) => FailureClass::Other,
     }
 }
 
 /// What an operation of the file system failed of, which its causes tell.
-fn class_of_overlay(error: &FsError, unfinished: Class) -> Class {
+fn class_of_overlay(error: &FsError, unfinished: FailureClass) -> FailureClass {
     let first = std::error::Error::source(error);
     std::iter::successors(first, |cause| cause.source())
         .find_map(|cause| {
@@ -643,37 +635,7 @@ fn class_of_overlay(error: &FsError, unfinished: Class) -> Class {
                 cause.downcast_ref::<JournalError>().map(class_of_journal)
             }
         })
-        .unwrap_or(Class::Other)
-}
-
-impl From<FailureKind> for Class {
-    fn from(kind: FailureKind) -> Self {
-        match kind {
-            FailureKind::Usage => Self::Usage,
-            FailureKind::Mount => Self::Mount,
-            FailureKind::Store => Self::Store,
-            FailureKind::Integrity => Self::Integrity,
-            FailureKind::Incomplete => Self::Incomplete,
-            FailureKind::Busy => Self::Busy,
-            FailureKind::Cancelled => Self::Cancelled,
-            FailureKind::Internal => Self::Other,
-        }
-    }
-}
-
-impl From<Class> for FailureKind {
-    fn from(class: Class) -> Self {
-        match class {
-            Class::Usage => Self::Usage,
-            Class::Mount => Self::Mount,
-            Class::Store => Self::Store,
-            Class::Integrity => Self::Integrity,
-            Class::Incomplete => Self::Incomplete,
-            Class::Busy => Self::Busy,
-            Class::Cancelled => Self::Cancelled,
-            Class::Other => Self::Internal,
-        }
-    }
+        .unwrap_or(FailureClass::Other)
 }
 
 #[cfg(test)]
@@ -727,9 +689,9 @@ mod tests {
     fn bytes_that_a_commit_cannot_have_leave_it_incomplete_and_wrong_ones_are_damage() {
         for (error, is_damage) in fetch_errors() {
             let expected = if is_damage {
-                Class::Integrity
+                FailureClass::Integrity
             } else {
-                Class::Incomplete
+                FailureClass::Incomplete
             };
             let path = ManifestPath::new(b"a").unwrap();
             let source = error.clone();
@@ -750,9 +712,9 @@ mod tests {
     fn bytes_that_a_reader_cannot_have_are_the_stores_failure() {
         for (error, is_damage) in fetch_errors() {
             let expected = if is_damage {
-                Class::Integrity
+                FailureClass::Integrity
             } else {
-                Class::Store
+                FailureClass::Store
             };
             let overlay = Error::Overlay(in_overlay(error.clone()));
             assert_eq!(overlay.class(), expected, "{error}");
@@ -780,7 +742,7 @@ mod tests {
         let decode = attachfs_manifest::wire::decode(b"{").unwrap_err();
         let errors = [
             Error::Session(base()),
-            Error::Open(OpenError::Session(base())),
+            Error::from(OpenSessionError::Session(base())),
             Error::Open(OpenError::Journal(journal())),
             Error::Open(OpenError::Recovery(RecoveryError::Journal(journal()))),
             Error::Open(OpenError::Recovery(missing)),
@@ -790,7 +752,7 @@ mod tests {
             Error::from(CommitError::Decode(decode)),
         ];
         for error in errors {
-            assert_eq!(error.class(), Class::Integrity, "{error:?}");
+            assert_eq!(error.class(), FailureClass::Integrity, "{error:?}");
         }
     }
 
@@ -798,14 +760,14 @@ mod tests {
     fn a_file_that_changes_is_busy_and_a_failure_of_the_disk_is_neither() {
         let changed = || TransferError::Changed { path: "a".into() };
         let full = in_overlay(io::Error::from(io::ErrorKind::StorageFull));
-        assert_eq!(Error::Transfer(changed()).class(), Class::Busy);
+        assert_eq!(Error::Transfer(changed()).class(), FailureClass::Busy);
         assert_eq!(
             Error::from(CommitError::Transfer(changed())).class(),
-            Class::Busy
+            FailureClass::Busy
         );
         assert_eq!(
             Error::from(CommitError::Overlay(full)).class(),
-            Class::Other
+            FailureClass::Other
         );
     }
 }

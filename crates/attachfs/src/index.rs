@@ -20,10 +20,10 @@ use std::time::SystemTime;
 
 use attachfs_durable::{OwnFile, check_own_dir, create_private_dir, publish, sweep_abandoned};
 use attachfs_manifest::{Content, ContentHash, Node, Snapshot};
+use attachfs_session::{BaseManifest, Session, SessionMeta};
 use attachfs_tree::{
     BaseTree, Composed, IndexError, IndexIdentity, IndexSource, LayerOptions, Root, compose,
 };
-use attachfs_vfs::{BaseManifest, Session, SessionMeta};
 
 use crate::manifests::ManifestBytes;
 use crate::{Error, Places};
@@ -331,8 +331,8 @@ mod tests {
 
     use attachfs_manifest::wire::{Format, encode_snapshot};
     use attachfs_manifest::{ChunkSize, File as ManifestFile, ManifestPath, Mtime};
+    use attachfs_session::{SessionId, StoreSettings};
     use attachfs_tree::{Ino, Timestamp};
-    use attachfs_vfs::{SessionId, StoreSettings};
     use tempfile::TempDir;
 
     use super::*;

@@ -49,6 +49,9 @@ pub use attachfs_manifest::{
 };
 pub use attachfs_mount::pass_on_standard_files_only;
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
+pub use attachfs_session::{
+    Failure, FailureClass, SessionId, SessionMeta, StoreSettings, path_json,
+};
 pub use attachfs_store::{
     AccountId, Addressing, Encryption, KmsKey, ManifestAddress, ManifestKey, Metadata,
     ParseKeyError, S3Access, StoreAddress,
@@ -59,13 +62,13 @@ pub use attachfs_transfer::{
     Silent, Summary, Tally, error_chain,
 };
 pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
-pub use attachfs_vfs::{Counters, SessionId, SessionMeta, StoreSettings, path_json};
+pub use attachfs_vfs::Counters;
 pub use control::StepHook;
 pub use download::{
     DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests, real_folder,
 };
 pub use ended::{EndedCommit, EndedSession, ended_sessions, find_ended};
-pub use error::{Class, Error};
+pub use error::Error;
 pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use limits::{OpenFiles, raise_open_files};

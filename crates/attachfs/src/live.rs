@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachfs_commit::{CommitOptions, Observer, commit, commits, preview, touched};
+use attachfs_commit::{
+    CommitOptions, Observer, OpenSession, OpenSessionError, commit, commits, preview, touched,
+};
 use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
+use attachfs_session::{Session, SessionMeta};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
 use attachfs_tree::{BaseTree, Ino};
-use attachfs_vfs::{Frozen, OpenError, OpenWriters, Session, SessionMeta, Settings, Vfs};
+use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
 
 use crate::index::ground_of;
 use crate::remote::{
@@ -21,7 +24,7 @@ use crate::{Error, Places, logs};
 /// A file system and the store behind it.
 #[derive(Debug)]
 pub(crate) struct Live {
-    pub(crate) vfs: Arc<Vfs>,
+    pub(crate) session: OpenSession,
     pub(crate) meta: SessionMeta,
     pub(crate) store: OpenStore,
     /// Where the log is, for people.
@@ -60,7 +63,7 @@ impl Live {
         places: &Places,
         settings: Settings,
     ) -> Result<Self, Error> {
-        Self::open(session, store, places, settings, Vfs::recover)
+        Self::open(session, store, places, settings, OpenSession::recover)
     }
 
     /// Looks at a session that no process has. Nothing of it changes.
@@ -70,7 +73,7 @@ impl Live {
         places: &Places,
         settings: Settings,
     ) -> Result<Self, Error> {
-        Self::open(session, store, places, settings, Vfs::look)
+        Self::open(session, store, places, settings, OpenSession::look)
     }
 
     fn open(
@@ -78,7 +81,12 @@ impl Live {
         store: OpenStore,
         places: &Places,
         settings: Settings,
-        open: impl FnOnce(Session, Arc<BaseTree>, Arc<Fetcher>, Settings) -> Result<Vfs, OpenError>,
+        open: impl FnOnce(
+            Session,
+            Arc<BaseTree>,
+            Arc<Fetcher>,
+            Settings,
+        ) -> Result<OpenSession, OpenSessionError>,
     ) -> Result<Self, Error> {
         let meta = session.meta().clone();
         if meta.read_only {
@@ -86,13 +94,18 @@ impl Live {
         }
         let log = logs::of_session(session.dir()).map(|log| log.display().to_string());
         let tree = ground_of(&session, places)?.tree;
-        let vfs = open(session, tree, fetcher(&store, places)?, settings)?;
+        let session = open(session, tree, fetcher(&store, places)?, settings)?;
         Ok(Self {
-            vfs: Arc::new(vfs),
+            session,
             meta,
             store,
             log,
         })
+    }
+
+    /// The file system.
+    pub(crate) fn vfs(&self) -> &Arc<Vfs> {
+        self.session.vfs()
     }
 
     pub(crate) async fn commit(
@@ -106,11 +119,10 @@ impl Live {
         let options = arguments.options(&self.meta)?;
         let store = &self.store.store;
         let upload = UploadOptions::default();
-        let outcome = commit(&self.vfs, store, &options, upload, observer).await?;
+        let outcome = commit(&self.session, store, &options, upload, observer).await?;
         let publish = arguments.publish.as_ref();
-        let session = self.vfs.session().ok_or(Error::ReadOnly)?;
         Ok(CommitReport::new(
-            session,
+            self.session.session(),
             &outcome,
             publish,
             &store.address(),
@@ -119,11 +131,9 @@ impl Live {
 
     /// What was committed so far.
     fn committed(&self) -> Result<Vec<PublishedManifest>, Error> {
-        let Some(session) = self.vfs.session() else {
-            return Ok(Vec::new());
-        };
+        let session = self.session.session();
         let store = self.store.store.address();
-        let commits = commits(&self.vfs)?;
+        let commits = commits(self.vfs())?;
         let shown = commits
             .iter()
             .map(|one| PublishedManifest::new(one, session, &store));
@@ -148,16 +158,16 @@ impl Live {
             ..arguments.options(&self.meta)?
         };
         let preview = if how.hash {
-            preview(&self.vfs, &options, observer).await?
+            preview(&self.session, &options, observer).await?
         } else {
-            touched(&self.vfs, &options).await?
+            touched(&self.session, &options).await?
         };
         Ok(DiffReport::new(&self.meta, &preview, how.hash))
     }
 
     /// What was asked of the store since the mount.
     pub(crate) fn fetched(&self) -> Fetched {
-        let counters = self.vfs.fetcher().counters();
+        let counters = self.vfs().fetcher().counters();
         Fetched {
             requests: counters.objects_from_store + counters.blocks_from_store,
             bytes: counters.bytes_from_store,
@@ -170,7 +180,7 @@ impl Live {
 
     /// The last read that failed since the mount.
     pub(crate) fn last_error(&self) -> Option<LastError> {
-        self.vfs.last_failed_read().as_ref().map(LastError::from)
+        self.vfs().last_failed_read().as_ref().map(LastError::from)
     }
 
     pub(crate) async fn status(&self, mounted: bool) -> Result<StatusReport, Error> {
@@ -178,9 +188,9 @@ impl Live {
         let uncommitted = if self.meta.read_only {
             0
         } else {
-            attachfs_commit::uncommitted(&self.vfs).await?
+            attachfs_commit::uncommitted(&self.session).await?
         };
-        let frozen = self.vfs.freeze();
+        let frozen = self.vfs().freeze();
         let namespace = frozen.as_ref().map(Frozen::namespace);
         let name = |&ino: &Ino| {
             let path = namespace.and_then(|namespace| namespace.path(ino));
@@ -200,13 +210,16 @@ impl Live {
             let shown = |count, dir: std::path::PathBuf| {
                 (count, (count > 0).then(|| dir.display().to_string()))
             };
-            let (count, dir) = self.vfs.set_aside()?;
+            let (count, dir) = self.vfs().set_aside()?;
             let (set_aside, aside) = shown(count, dir);
-            let (count, dir) = self.vfs.unknown()?;
+            let (count, dir) = self.vfs().unknown()?;
             let (unknown, unknown_in) = shown(count, dir);
             (set_aside, aside, unknown, unknown_in)
         };
-        let unfinished = matches!(self.vfs.commits().last(), Some(CommitRecord::Intent { .. }));
+        let unfinished = matches!(
+            self.vfs().commits().last(),
+            Some(CommitRecord::Intent { .. })
+        );
         let committed = self.committed()?;
         Ok(StatusReport {
             session: self.meta.id.to_string(),
@@ -231,7 +244,7 @@ impl Live {
             commits: committed.len() as u64,
             committed,
             commit_unfinished: unfinished,
-            counters: Some(self.vfs.counters()),
+            counters: Some(self.vfs().counters()),
             fetched: Some(self.fetched()),
             last_error: self.last_error(),
             log: self.log.clone(),

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use attachfs_durable::{check_own_dir, create_private_dir, publish_if_absent, sync_dir};
+use attachfs_session::SessionId;
 use attachfs_transfer::error_chain;
-use attachfs_vfs::SessionId;
 
 use crate::{Error, Places};
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{ContentHash, ManifestPath};
+use attachfs_session::{BaseManifest, StoreSettings};
 use attachfs_store::{LARGEST_MANIFEST, ManifestAddress, ManifestKey, StoredManifest};
 use attachfs_tree::{Layer, Root, RootError};
-use attachfs_vfs::{BaseManifest, StoreSettings};
 
 use crate::Error;
 use crate::store::{OpenStore, open_store};

@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use attachfs_commit::Observer;
+use attachfs_commit::{Observer, OpenSession};
 use attachfs_fetch::Fetcher;
-use attachfs_mount::{
-    ControlServer, Failure, FailureKind, MountError, MountOf, MountOptions, Mounted, Place,
-    Unmount, UnmountError,
-};
+use attachfs_mount::{MountError, MountOf, MountOptions, Mounted, Place, Unmount, UnmountError};
+use attachfs_session::{ControlServer, Failure, Session, SessionError, SessionId, SessionMeta};
 use attachfs_transfer::error_chain;
 use attachfs_tree::{BaseTree, LayerOptions, Timestamp};
-use attachfs_vfs::{Counters, Session, SessionError, SessionId, SessionMeta, Settings, Vfs};
+use attachfs_vfs::{Counters, Settings};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
@@ -113,8 +111,6 @@ pub struct Mount {
     control: ControlServer,
     places: Places,
     dir: PathBuf,
-    /// Of a read-only mount; a writable file system has it itself.
-    session: Option<Session>,
     had_died: bool,
     fresh: bool,
     without_store: Option<String>,
@@ -287,7 +283,10 @@ impl Mount {
 
     /// What was read and written, and what was asked of the store for it.
     pub fn counters(&self) -> (Counters, Fetched) {
-        (self.active.live.vfs.counters(), self.active.live.fetched())
+        (
+            self.active.live.vfs().counters(),
+            self.active.live.fetched(),
+        )
     }
 
     /// The last read that failed.
@@ -336,34 +335,32 @@ impl Mount {
     pub async fn finish(self) -> Result<(), Error> {
         let ended = self.active.ended.lock().await.clone();
         let sealed = if ended.is_none() && self.active.mounted.end().is_some() {
-            self.active.live.vfs.seal()
+            self.active.live.vfs().seal()
         } else {
             Ok(())
         };
         // Whoever asked for the end is told why it failed before this process goes.
         self.control.shut_down().await;
         sealed?;
-        let is_deleted = self.session.is_some() || ended.as_ref().is_some_and(|ended| ended.done);
+        let is_read_only = self.active.live.meta.read_only;
+        let is_deleted = is_read_only || ended.as_ref().is_some_and(|ended| ended.done);
         if is_deleted && !ended.as_ref().is_some_and(|ended| ended.discarded) {
             self.active.keep_log();
         }
-        match self.session {
-            Some(session) => session.discard()?,
-            None => {
-                let Some(Ended { discarded, .. }) = ended.filter(|ended| ended.done) else {
-                    return Ok(());
-                };
-                let Live { vfs, meta, .. } = &self.active.live;
-                // No commit needs the room any more, and on a full disk what comes next does.
-                vfs.release_reserve();
-                // What it published is known from here on without it.
-                match remember(&self.places, meta, &vfs.commits()) {
-                    Err(error) if discarded => not_remembered(&error),
-                    remembered => remembered?,
-                }
-                vfs.discard()?;
+        let Live { session, meta, .. } = &self.active.live;
+        if !is_read_only {
+            let Some(Ended { discarded, .. }) = ended.filter(|ended| ended.done) else {
+                return Ok(());
+            };
+            // No commit needs the room any more, and on a full disk what comes next does.
+            session.vfs().release_reserve();
+            // What it published is known from here on without it.
+            match remember(&self.places, meta, &session.vfs().commits()) {
+                Err(error) if discarded => not_remembered(&error),
+                remembered => remembered?,
             }
         }
+        session.discard()?;
         unregister(&self.places, &self.active.live.meta.id);
         Ok(())
     }
@@ -515,12 +512,11 @@ impl Parts {
         if mount_point.starts_with(&dir) {
             attachfs_durable::create_private_dir(&mount_point)?;
         }
-        let (vfs, session) = match (meta.read_only, fresh) {
-            (true, _) => (Vfs::read_only(tree, fetcher, settings), Some(session)),
-            (false, true) => (Vfs::create(session, tree, fetcher, settings)?, None),
-            (false, false) => (Vfs::recover(session, tree, fetcher, settings)?, None),
+        let session = if fresh {
+            OpenSession::create(session, tree, fetcher, settings)?
+        } else {
+            OpenSession::recover(session, tree, fetcher, settings)?
         };
-        let vfs = Arc::new(vfs);
         let runtime = Handle::current();
         let session_id = Some(meta.id.clone());
         let options = MountOptions {
@@ -529,7 +525,7 @@ impl Parts {
             runtime: runtime.clone(),
             session: session_id,
         };
-        let mounted = attachfs_mount::mount(vfs.clone(), &options)
+        let mounted = attachfs_mount::mount(session.vfs().clone(), &options)
             .map_err(|error| not_mounted(error, &places))?;
         let own_log = log == LogPlace::Session;
         let log = match log {
@@ -537,7 +533,7 @@ impl Parts {
             LogPlace::Elsewhere(place) => place,
         };
         let live = Live {
-            vfs,
+            session,
             meta,
             store,
             log: Some(log),
@@ -576,7 +572,6 @@ impl Parts {
             control,
             places,
             dir,
-            session,
             had_died: false,
             fresh,
             without_store: None,
@@ -590,7 +585,7 @@ impl Active {
     pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
         let mut ended = self.ended.lock().await;
         let held = self.let_go(detach).await?;
-        self.live.vfs.seal()?;
+        self.live.vfs().seal()?;
         ended.get_or_insert_default();
         Ok(held)
     }
@@ -606,25 +601,17 @@ impl Active {
         let mut ended = self.ended.lock().await;
         let mount_point = self.mounted.mount_point();
         let held = self.let_go(detach).await?;
-        self.live.vfs.seal()?;
+        self.live.vfs().seal()?;
         let ended = ended.get_or_insert_default();
         let status = self.live.status(false).await?;
         let mut report = UnmountReport {
-            session: status.session,
-            mount_point,
-            kept: true,
-            was_dead: false,
             uncommitted: status.uncommitted,
             set_aside: status.set_aside,
             set_aside_in: status.set_aside_in,
-            commit: None,
-            commit_failure: None,
             held,
-            process: None,
-            reads_failed: self.live.vfs.counters().reads_failed,
+            reads_failed: self.live.vfs().counters().reads_failed,
             last_error: status.last_error,
-            log: None,
-            still_waiting: false,
+            ..UnmountReport::of(&self.live.meta.id, mount_point)
         };
         let is_default = self.live.meta.commit_on_unmount;
         let commit = arguments
@@ -639,8 +626,7 @@ impl Active {
                 }
                 // It is unmounted all the same, and whoever asked should hear of both.
                 Err(error) => {
-                    let kind = FailureKind::from(error.class());
-                    report.commit_failure = Some(Failure::new(kind, &error));
+                    report.commit_failure = Some(Failure::new(error.class(), &error));
                 }
             }
         }
@@ -663,7 +649,7 @@ impl Active {
 
     /// Keeps the log of a session that is about to be deleted, if reads failed in it, and says where.
     fn keep_log(&self) -> Option<PathBuf> {
-        if !self.own_log || self.live.vfs.counters().reads_failed == 0 {
+        if !self.own_log || self.live.vfs().counters().reads_failed == 0 {
             return None;
         }
         logs::keep_if_possible(&self.places, &self.dir, &self.live.meta.id)
@@ -694,7 +680,7 @@ impl Active {
             let copies = match self.try_unmount(how, patience).await {
                 Ok(()) => return Ok(Vec::new()),
                 Err(UnmountError::StillUsed { copies, .. })
-                    if detach || !self.live.vfs.is_open() =>
+                    if detach || !self.live.vfs().is_open() =>
                 {
                     copies
                 }
@@ -710,7 +696,7 @@ impl Active {
             };
             // Its users can write nothing from here on, and are cut off when this process ends; what
             // they wrote is in the session.
-            let vfs = self.live.vfs.clone();
+            let vfs = self.live.vfs().clone();
             // Waits for the changes that are under way.
             let ended = tokio::task::spawn_blocking(move || vfs.end_writing()).await;
             if let Err(panic) = ended {

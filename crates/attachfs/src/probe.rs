@@ -163,7 +163,7 @@ mod tests {
     use attachfs_store::{CallKind, MemoryStore};
 
     use super::*;
-    use crate::{Class, StoreSettings};
+    use crate::{FailureClass, StoreSettings};
 
     struct Setup {
         record: Arc<RecordStore>,
@@ -269,7 +269,7 @@ mod tests {
             matches!(error, Error::ProbeMissing { tried: 3, .. }),
             "{error}"
         );
-        assert_eq!(error.class(), Class::Store);
+        assert_eq!(error.class(), FailureClass::Store);
     }
 
     #[tokio::test]
@@ -280,7 +280,7 @@ mod tests {
             setup.fault.add(shorter.of(*hash));
         }
         let error = setup.probe().await.unwrap_err();
-        assert_eq!(error.class(), Class::Store);
+        assert_eq!(error.class(), FailureClass::Store);
         let text = crate::error_chain(&error);
         assert!(text.contains("should have 10 bytes, but has"), "{text}");
     }
@@ -306,7 +306,7 @@ mod tests {
         let setup = setup(&[10, 20]);
         setup.fail(0, Failure::Unreachable);
         let error = setup.probe().await.unwrap_err();
-        assert_eq!(error.class(), Class::Store);
+        assert_eq!(error.class(), FailureClass::Store);
         assert_eq!(setup.record.count(CallKind::Get), 1);
     }
 
@@ -329,7 +329,10 @@ mod tests {
             setup
                 .fault
                 .add(Rule::always(Fault::Before(Failure::Denied)));
-            assert_eq!(setup.probe().await.unwrap_err().class(), Class::Store);
+            assert_eq!(
+                setup.probe().await.unwrap_err().class(),
+                FailureClass::Store
+            );
         }
     }
 

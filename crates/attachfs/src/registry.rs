@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use attachfs_durable::{DurableError, OwnDir};
 use attachfs_mount::{FuseMount, MountOf, Place};
-use attachfs_vfs::{Session, SessionError, SessionId, SessionMeta};
+use attachfs_session::{Session, SessionError, SessionId, SessionMeta};
 use serde::Serialize;
 
 use crate::ended::{ended_sessions, find_ended, forget_ended};

@@ -2,9 +2,10 @@
 
 use attachfs_commit::{Account, CommitOptions, Committed, Links, Outcome, Preview};
 use attachfs_manifest::{Content, Node};
+use attachfs_session::{Session, SessionMeta};
 use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
 use attachfs_transfer::error_chain;
-use attachfs_vfs::{Blame, Counters, FailedRead, Session, SessionMeta};
+use attachfs_vfs::{Blame, Counters, FailedRead};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -169,7 +170,7 @@ pub struct StatusReport {
     /// Its id.
     pub session: String,
     /// Where it is or was mounted.
-    #[serde(with = "attachfs_vfs::path_json")]
+    #[serde(with = "attachfs_session::path_json")]
     pub mount_point: PathBuf,
     /// Whether it is mounted now.
     pub mounted: bool,

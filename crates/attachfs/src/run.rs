@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use attachfs_commit::{CommitError, Observer};
 use attachfs_mount::UnmountError;
+use attachfs_session::SessionId;
 use attachfs_store::ManifestKey;
 use attachfs_transfer::{Cancelled, Phase, ProgressEvent, TransferError};
 use attachfs_tree::LayerOptions;
-use attachfs_vfs::{Counters, SessionId};
+use attachfs_vfs::Counters;
 use tokio::process::Command;
 
 use crate::limits::OpenFiles;

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
-use attachfs_mount::{ControlError, Failure, Request};
+use attachfs_session::{
+    ControlError, Failure, Request, Session, SessionError, SessionId, SessionMeta,
+};
 use attachfs_store::S3Access;
-use attachfs_vfs::{Session, SessionError, SessionMeta, Settings};
+use attachfs_vfs::Settings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -126,13 +128,13 @@ pub async fn discard_committed(
         return Ok(());
     }
     // No commit needs the room any more, and on a full disk what comes next does.
-    live.vfs.release_reserve();
+    live.vfs().release_reserve();
     // What it published is known from here on without it.
-    remember(places, &live.meta, &live.vfs.commits())?;
+    remember(places, &live.meta, &live.vfs().commits())?;
     if report.log.is_some() {
         report.log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
     }
-    live.vfs.discard()?;
+    live.session.discard()?;
     unregister(places, &found.meta.id);
     report.kept = false;
     Ok(())
@@ -167,7 +169,7 @@ pub struct UnmountReport {
     /// The session.
     pub session: String,
     /// Where it was mounted.
-    #[serde(default, with = "attachfs_vfs::path_json")]
+    #[serde(default, with = "attachfs_session::path_json")]
     pub mount_point: PathBuf,
     /// Whether the session is kept, with what was not committed.
     pub kept: bool,
@@ -207,6 +209,29 @@ pub struct UnmountReport {
     pub still_waiting: bool,
 }
 
+impl UnmountReport {
+    /// Of a session that was unmounted and is kept, with nothing else to tell.
+    pub(crate) fn of(session: &SessionId, mount_point: PathBuf) -> Self {
+        Self {
+            session: session.to_string(),
+            mount_point,
+            kept: true,
+            was_dead: false,
+            uncommitted: 0,
+            set_aside: 0,
+            set_aside_in: None,
+            commit: None,
+            commit_failure: None,
+            held: Vec::new(),
+            process: None,
+            reads_failed: 0,
+            last_error: None,
+            log: None,
+            still_waiting: false,
+        }
+    }
+}
+
 /// Unmounts a session: waits, seals, and commits if it was mounted so or `arguments` say so. `detach`
 /// does so even if someone uses the mount, and takes the mount of a process away that does not answer.
 /// Goes on to its end whatever `observer` says. Where the process had died, nothing is committed.
@@ -241,21 +266,9 @@ fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
         _ => None,
     };
     Ok(UnmountReport {
-        session: found.meta.id.to_string(),
-        mount_point: taken.mount_point,
-        kept: true,
-        was_dead: false,
-        uncommitted: 0,
-        set_aside: 0,
-        set_aside_in: None,
-        commit: None,
-        commit_failure: None,
-        held: Vec::new(),
         process,
-        reads_failed: 0,
-        last_error: None,
-        log: None,
         still_waiting: !taken.aborted,
+        ..UnmountReport::of(&found.meta.id, taken.mount_point)
     })
 }
 
@@ -291,21 +304,10 @@ async fn try_unmount(
                 unregister(places, &found.meta.id);
             }
             Ok(UnmountReport {
-                session: found.meta.id.to_string(),
-                mount_point: found.meta.mount_point.clone(),
                 kept,
                 was_dead,
-                uncommitted: 0,
-                set_aside: 0,
-                set_aside_in: None,
-                commit: None,
-                commit_failure: None,
-                held: Vec::new(),
-                process: None,
-                reads_failed: 0,
-                last_error: None,
                 log,
-                still_waiting: false,
+                ..UnmountReport::of(&found.meta.id, found.meta.mount_point.clone())
             })
         }
     }

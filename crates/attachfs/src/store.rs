@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attachfs_session::StoreSettings;
 use attachfs_store::{
     DirectoryStore, Folder, KeyPrefix, ListStore as _, ManifestAddress, ManifestKey, Store,
     StoreAddress, StoreError,
 };
 use attachfs_store_s3::{S3Options, S3Store};
-use attachfs_vfs::StoreSettings;
 
 use crate::Error;
 

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use attachfs::Class;
+use attachfs::FailureClass;
 
 /// How a verb failed, where the class alone does not say it.
 #[derive(Debug)]
@@ -73,13 +73,13 @@ fn code_of(error: &anyhow::Error) -> u8 {
         .downcast_ref::<attachfs::Error>()
         .map(attachfs::Error::class)
     {
-        Some(Class::Usage) => 2,
-        Some(Class::Mount) => 10,
-        Some(Class::Store) => 11,
-        Some(Class::Integrity) => INTEGRITY,
-        Some(Class::Incomplete) => INCOMPLETE,
-        Some(Class::Busy) => 14,
-        Some(Class::Cancelled) => CANCELLED,
-        Some(Class::Other) | None => 1,
+        Some(FailureClass::Usage) => 2,
+        Some(FailureClass::Mount) => 10,
+        Some(FailureClass::Store) => 11,
+        Some(FailureClass::Integrity) => INTEGRITY,
+        Some(FailureClass::Incomplete) => INCOMPLETE,
+        Some(FailureClass::Busy) => 14,
+        Some(FailureClass::Cancelled) => CANCELLED,
+        Some(FailureClass::Other) | None => 1,
     }
 }

@@ -19,9 +19,10 @@ use std::sync::Arc;
 use attachfs_durable::{FileStamp, read_range};
 use attachfs_fetch::{FetchError, Fetcher};
 use attachfs_manifest::{ContentHash, Hasher, ManifestPath, Piece};
+use attachfs_session::Session;
 use attachfs_transfer::{Source, SourceFile, hash_of_zeros};
 use attachfs_tree::{FileContent, Ino, LayeredBase, Mapping};
-use attachfs_vfs::{Session, Vfs, read_content};
+use attachfs_vfs::{Vfs, read_content};
 use bytes::Bytes;
 
 use crate::CommitError;

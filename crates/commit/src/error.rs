@@ -3,9 +3,10 @@
 use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{DiffError, ManifestPath, PathError, SnapshotError};
+use attachfs_session::SessionError;
 use attachfs_transfer::{PublishError, TransferError};
 use attachfs_tree::LayerError;
-use attachfs_vfs::{FsError, SessionError};
+use attachfs_vfs::FsError;
 
 /// A file that someone had open for writing.
 #[derive(Debug, Clone, PartialEq, Eq)]

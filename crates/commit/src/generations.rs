@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use attachfs_durable::read_own_file;
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{Change, ContentHash, Diff, LinkTarget, ManifestPath, Node};
+use attachfs_session::{Session, SessionError};
 use attachfs_tree::{Composed, Layer, LayerOptions, LayeredBase, compose};
-use attachfs_vfs::{Session, SessionError};
 
 use crate::CommitError;
 use crate::node::base_at;

@@ -18,7 +18,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::assemble::{Assembly, Building};
 use crate::plan::{Left, Planned, Unhashed, leave_out, put};
-use crate::{Account, Commit, CommitError, Observer, OpenFile};
+use crate::{Account, Commit, CommitError, Observer, OpenFile, OpenSession};
 
 /// Files hashed at once.
 const AT_ONCE: usize = 4;
@@ -84,7 +84,7 @@ impl Commit<Planned> {
         observer: &dyn Observer,
     ) -> Result<Commit<Hashed>, CommitError> {
         let Self {
-            vfs,
+            session,
             frozen,
             generation,
             terms,
@@ -114,7 +114,7 @@ impl Commit<Planned> {
         };
         {
             let work = Work {
-                vfs: &vfs,
+                session: &session,
                 namespace: frozen.namespace(),
                 purpose,
             };
@@ -172,7 +172,7 @@ impl Commit<Planned> {
         hashed.left = planned.left;
         hashed.account = planned.account;
         Ok(Commit {
-            vfs,
+            session,
             frozen,
             generation,
             terms,
@@ -182,14 +182,14 @@ impl Commit<Planned> {
 }
 
 struct Work<'a> {
-    vfs: &'a attachfs_vfs::Vfs,
+    session: &'a OpenSession,
     namespace: &'a attachfs_tree::Namespace,
     purpose: Purpose,
 }
 
 impl Work<'_> {
     async fn hash(&self, file: Unhashed) -> Result<Ended, CommitError> {
-        let (scratch, path) = self.vfs.open_scratch(file.ino)?;
+        let (scratch, path) = self.session.vfs().open_scratch(file.ino)?;
         let failed = |source| CommitError::Io {
             doing: "look at",
             path: path.display().to_string(),
@@ -203,8 +203,8 @@ impl Work<'_> {
         // A file that is partly the base's may have been written to since it was frozen: its scratch
         // file then goes with another map.
         let is_mapped = matches!(file.content, FileContent::Mapped(_));
-        if self.vfs.has_writer(file.ino)
-            || (is_mapped && !self.vfs.has_content(file.ino, &file.content))
+        if self.session.vfs().has_writer(file.ino)
+            || (is_mapped && !self.session.vfs().has_content(file.ino, &file.content))
         {
             return Ok(Ended::Busy(file.paths().collect()));
         }
@@ -234,7 +234,7 @@ impl Work<'_> {
         };
         // Whoever opened it since may have written: then these are not the bytes of one moment.
         let now = FileStamp::of(&scratch).map_err(failed)?;
-        if now != stamp || self.vfs.has_writer(file.ino) {
+        if now != stamp || self.session.vfs().has_writer(file.ino) {
             return Ok(Ended::Busy(file.paths().collect()));
         }
         let (content, written, assembly) = hashed?;
@@ -301,10 +301,11 @@ impl Work<'_> {
         let (mut new, mut written, mut assembly) = (Vec::new(), Vec::new(), None);
         if touched().next().is_some() {
             let session = match self.purpose {
-                Purpose::Commit => Some(self.vfs.session().ok_or(CommitError::ReadOnly)?),
+                Purpose::Commit => Some(self.session.session()),
                 Purpose::Preview => None,
             };
-            let mut building = Building::new(self.vfs, session, tree, mapping, scratch, file)?;
+            let mut building =
+                Building::new(self.session.vfs(), session, tree, mapping, scratch, file)?;
             // Before anything else: laying a base object down covers what is there.
             for (range, _) in touched() {
                 building.lay_base(range.clone()).await?;

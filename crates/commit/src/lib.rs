@@ -20,6 +20,7 @@ mod error;
 mod generations;
 mod hash;
 mod node;
+mod open;
 mod plan;
 mod preview;
 mod publish;
@@ -35,19 +36,19 @@ mod upload;
 pub use account::Account;
 pub use error::{CommitError, OpenFile, OutgoingLink};
 pub use hash::Hashed;
+pub use open::{OpenSession, OpenSessionError};
 pub use plan::{CommitOptions, Links, Planned};
 pub use preview::{Changed, Preview};
-pub use publish::{Committed, Published, commits};
+pub use publish::{Committed, Finished, Published, commits, finished};
 pub use run::{Outcome, commit, preview};
 pub use uncommitted::{touched, uncommitted};
 pub use upload::Uploaded;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attachfs_transfer::Progress;
 use attachfs_tree::Ino;
-use attachfs_vfs::{Frozen, Vfs};
+use attachfs_vfs::Frozen;
 
 /// The steps of a commit, as an [`Observer`] hears of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,7 +76,7 @@ pub trait Observer: Progress {
 /// A commit in one of its states.
 #[derive(Debug)]
 pub struct Commit<S> {
-    vfs: Arc<Vfs>,
+    session: OpenSession,
     frozen: Frozen,
     generation: u32,
     terms: Terms,

@@ -2,18 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_manifest::{Content, File, LinkTarget, ManifestPath, Mtime, Node};
 use attachfs_store::ManifestKey;
 use attachfs_tree::{ChangedPath, FileContent, Ino, Kind, Namespace, PathChange, Timestamp};
+use attachfs_vfs::Frozen;
 use attachfs_vfs::overlay::{CleanFile, ScratchStamp};
-use attachfs_vfs::{Frozen, Vfs};
 
 use crate::node::base_node;
 use crate::publish::last_published;
-use crate::{Account, Commit, CommitError, OpenFile, OutgoingLink, Terms};
+use crate::{Account, Commit, CommitError, OpenFile, OpenSession, OutgoingLink, Terms};
 
 /// What to do with symbolic links that lead out of the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,12 +111,13 @@ pub struct Planned {
 
 impl Commit<Planned> {
     /// Freezes the session and finds out what changed since its base.
-    pub async fn plan(vfs: Arc<Vfs>, options: &CommitOptions) -> Result<Self, CommitError> {
-        Self::plan_on(vfs, &Terms::new(options)).await
+    pub async fn plan(session: OpenSession, options: &CommitOptions) -> Result<Self, CommitError> {
+        Self::plan_on(session, &Terms::new(options)).await
     }
 
     /// Plans, and waits for open files as long as is left.
-    pub(crate) async fn plan_on(vfs: Arc<Vfs>, terms: &Terms) -> Result<Self, CommitError> {
+    pub(crate) async fn plan_on(session: OpenSession, terms: &Terms) -> Result<Self, CommitError> {
+        let vfs = session.vfs();
         let options = &terms.options;
         let (frozen, changed, open) = loop {
             let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
@@ -220,7 +220,7 @@ impl Commit<Planned> {
             }
         }
         Ok(Self {
-            vfs,
+            session,
             frozen,
             generation,
             terms: Terms {

@@ -1,7 +1,8 @@
 //! What changed since the last commit, without a store.
 
 use attachfs_manifest::{ManifestPath, Node};
-use attachfs_vfs::{Frozen, Vfs};
+use attachfs_session::Session;
+use attachfs_vfs::Frozen;
 
 use crate::generations::{Before, Step};
 use crate::plan::Left;
@@ -37,7 +38,7 @@ impl Commit<Hashed> {
             ..
         } = self.state;
         preview_of(
-            &self.vfs,
+            self.session.session(),
             &self.frozen,
             self.generation,
             changes,
@@ -49,14 +50,13 @@ impl Commit<Hashed> {
 
 /// What lies between the commit before `generation` and these changes relative to the base.
 pub(crate) fn preview_of(
-    vfs: &Vfs,
+    session: &Session,
     frozen: &Frozen,
     generation: u32,
     changes: Vec<(ManifestPath, Option<Node>)>,
     left: &Left,
     mut account: Account,
 ) -> Result<Preview, CommitError> {
-    let session = vfs.session().ok_or(CommitError::ReadOnly)?;
     let tree = frozen.namespace().base();
     let before = Before::load(session, generation - 1)?;
     let now = before.keep(tree, changes, left);

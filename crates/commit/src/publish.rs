@@ -1,18 +1,17 @@
 //! The one step that others see.
 
-use std::sync::Arc;
-
 use attachfs_manifest::ContentHash;
 use attachfs_manifest::wire::{Format, encode_diff};
+use attachfs_session::Session;
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
 use attachfs_transfer::{PublishError, publish_manifest};
+use attachfs_vfs::Vfs;
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
-use attachfs_vfs::{Session, Vfs};
 use bytes::Bytes;
 
 use crate::generations::{Before, diff_of, encode_total, parent_hash};
 use crate::readback::read_back;
-use crate::{Account, Commit, CommitError, Observer, Step, Uploaded};
+use crate::{Account, Commit, CommitError, Observer, OpenSession, Step, Uploaded};
 
 /// A manifest that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,29 +35,51 @@ pub struct Committed {
 
 /// The commits of a session, the first one first.
 pub fn commits(vfs: &Vfs) -> Result<Vec<Committed>, CommitError> {
-    let mut commits = Vec::new();
+    finished(&vfs.commits())
+        .map(|commit| {
+            Ok(Committed {
+                generation: commit.generation,
+                key: parse_key(commit.key)?,
+                hash: commit.hash,
+            })
+        })
+        .collect()
+}
+
+/// A commit that came to its end, as the journal has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished<'a> {
+    /// 1 for the first of the session.
+    pub generation: u32,
+    /// The key of its manifest.
+    pub key: &'a str,
+    /// The hash of the manifest's bytes.
+    pub hash: ContentHash,
+    clean: &'a [CleanFile],
+}
+
+/// The commits that came to their end, in order: each has an intent, and a record that its manifest was published.
+pub fn finished(records: &[CommitRecord]) -> impl Iterator<Item = Finished<'_>> {
     let mut intended = None;
-    for record in vfs.commits() {
-        match record {
-            CommitRecord::Intent {
-                generation,
+    records.iter().filter_map(move |record| match record {
+        CommitRecord::Intent {
+            generation,
+            key,
+            hash,
+            clean,
+        } => {
+            intended = Some(Finished {
+                generation: *generation,
                 key,
-                hash,
-                ..
-            } => intended = Some((generation, key, hash)),
-            CommitRecord::Published { .. } => {
-                if let Some((generation, key, hash)) = intended.take() {
-                    let key = parse_key(&key)?;
-                    commits.push(Committed {
-                        generation,
-                        key,
-                        hash,
-                    });
-                }
-            }
+                hash: *hash,
+                clean,
+            });
+            None
         }
-    }
-    Ok(commits)
+        CommitRecord::Published { generation } => intended
+            .take()
+            .filter(|commit| commit.generation == *generation),
+    })
 }
 
 fn parse_key(key: &str) -> Result<ManifestKey, CommitError> {
@@ -82,7 +103,7 @@ impl Commit<Uploaded> {
         observer: &dyn Observer,
     ) -> Result<(Option<Published>, Account), CommitError> {
         let Self {
-            vfs,
+            session: open,
             frozen,
             generation,
             terms,
@@ -94,7 +115,7 @@ impl Commit<Uploaded> {
             mut account,
             clean,
         } = state;
-        let session = vfs.session().ok_or(CommitError::ReadOnly)?;
+        let (session, vfs) = (open.session(), open.vfs());
         let tree = frozen.namespace().base();
         for step in &steps {
             account.count(step.before.as_ref(), step.after.as_ref());
@@ -105,7 +126,7 @@ impl Commit<Uploaded> {
         }
         let parent = parent_hash(session, tree, generation)?;
         let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?, Format::V2025_12)?;
-        let earlier = commits(&vfs)?;
+        let earlier = commits(vfs)?;
         let earlier = earlier.iter().map(|commit| manifest_of(session, commit));
         let earlier: Vec<_> = earlier.collect::<Result<_, _>>()?;
         read_back(tree, &earlier, &bytes, &total)?;
@@ -182,12 +203,11 @@ async fn check_free(
 
 /// Puts the manifest of a finished commit under another key, too.
 pub(crate) async fn publish_as(
-    vfs: &Vfs,
+    session: &Session,
     store: &dyn ManifestStore,
     commit: &Committed,
     key: &ManifestKey,
 ) -> Result<(), CommitError> {
-    let session = vfs.session().ok_or(CommitError::ReadOnly)?;
     let bytes = manifest_of(session, commit)?;
     send(store, key, bytes.into()).await
 }
@@ -231,7 +251,7 @@ impl Unfinished {
     /// Finishes it. Its chunks were confirmed before the intent was recorded.
     pub(crate) async fn finish(
         self,
-        vfs: &Arc<Vfs>,
+        open: &OpenSession,
         store: &dyn ManifestStore,
         observer: &dyn Observer,
     ) -> Result<Published, CommitError> {
@@ -240,7 +260,7 @@ impl Unfinished {
             key,
             hash,
         } = self;
-        let session = vfs.session().ok_or(CommitError::ReadOnly)?;
+        let (session, vfs) = (open.session(), open.vfs());
         let bytes = Session::read_commit(session.dir(), generation, hash)?;
         let key = parse_key(&key)?;
         let account = account_of(vfs, session, generation)?;
@@ -268,16 +288,9 @@ fn account_of(vfs: &Vfs, session: &Session, generation: u32) -> Result<Account, 
 }
 
 /// The files that the last finished commit found clean, and its generation.
-pub(crate) fn last_published(commits: &[CommitRecord]) -> (u32, Vec<CleanFile>) {
-    let mut intended = Vec::new();
-    let mut last = (0, Vec::new());
-    for step in commits {
-        match step {
-            CommitRecord::Intent { clean, .. } => intended.clone_from(clean),
-            CommitRecord::Published { generation } => {
-                last = (*generation, std::mem::take(&mut intended));
-            }
-        }
-    }
-    last
+pub(crate) fn last_published(records: &[CommitRecord]) -> (u32, Vec<CleanFile>) {
+    let last = finished(records).last();
+    last.map_or_else(Default::default, |commit| {
+        (commit.generation, commit.clean.to_vec())
+    })
 }

@@ -10,7 +10,10 @@ use attachfs_vfs::Vfs;
 use crate::hash::Purpose;
 use crate::plan::LOOK_AGAIN;
 use crate::publish::{Committed, Published, Unfinished, commits, publish_as};
-use crate::{Account, Commit, CommitError, CommitOptions, Hashed, Observer, Step, Terms, Uploaded};
+use crate::{
+    Account, Commit, CommitError, CommitOptions, Hashed, Observer, OpenSession, Step, Terms,
+    Uploaded,
+};
 
 /// How a commit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,23 +31,24 @@ pub struct Outcome {
 
 /// Commits a session: finishes what an earlier run began, then commits what changed since.
 pub async fn commit(
-    vfs: &Arc<Vfs>,
+    session: &OpenSession,
     store: &Arc<dyn Store>,
     options: &CommitOptions,
     upload: UploadOptions,
     observer: &dyn Observer,
 ) -> Result<Outcome, CommitError> {
+    let vfs = session.vfs();
     let _turn = vfs.commit_turn().await?;
     let _held = Held(vfs);
     let resumed = match Unfinished::find(vfs) {
-        Some(unfinished) => Some(unfinished.finish(vfs, store.as_ref(), observer).await?),
+        Some(unfinished) => Some(unfinished.finish(session, store.as_ref(), observer).await?),
         None => None,
     };
     let chunks: Arc<dyn attachfs_store::ChunkStore> = store.clone();
     let uploader = Uploader::new(chunks, upload);
     let terms = Terms::new(options);
     let uploaded = loop {
-        match upload_all(vfs, &terms, &uploader, observer).await {
+        match upload_all(session, &terms, &uploader, observer).await {
             Err(error) if may_pass(&error, &terms) => pause(&terms).await,
             // It fits, perhaps, into the room that is held for it.
             Err(error) if error.is_full_disk() && vfs.release_reserve() => {}
@@ -57,7 +61,7 @@ pub async fn commit(
     observer.step(Step::Published);
     let last = commits(vfs)?.pop();
     if let (Some(key), Some(last)) = (&options.publish_as, &last) {
-        publish_as(vfs, store.as_ref(), last, key).await?;
+        publish_as(session.session(), store.as_ref(), last, key).await?;
     }
     Ok(match published {
         Some(published) => Outcome {
@@ -99,14 +103,14 @@ fn last_call(observer: &dyn Observer) -> Result<(), CommitError> {
 /// What a commit would say, without sending anything: the changes since the last commit, hashed. Nothing
 /// is written to the session's disk.
 pub async fn preview(
-    vfs: &Arc<Vfs>,
+    session: &OpenSession,
     options: &CommitOptions,
     observer: &dyn Observer,
 ) -> Result<crate::Preview, CommitError> {
-    let _turn = vfs.commit_turn().await?;
+    let _turn = session.vfs().commit_turn().await?;
     let terms = Terms::new(options);
     loop {
-        match hash_all(vfs, &terms, Purpose::Preview, observer).await {
+        match hash_all(session, &terms, Purpose::Preview, observer).await {
             Err(error) if may_pass(&error, &terms) => pause(&terms).await,
             hashed => return hashed?.preview(),
         }
@@ -114,23 +118,23 @@ pub async fn preview(
 }
 
 async fn hash_all(
-    vfs: &Arc<Vfs>,
+    session: &OpenSession,
     terms: &Terms,
     purpose: Purpose,
     observer: &dyn Observer,
 ) -> Result<Commit<Hashed>, CommitError> {
-    let planned = Commit::plan_on(vfs.clone(), terms).await?;
+    let planned = Commit::plan_on(session.clone(), terms).await?;
     observer.step(Step::Planned);
     planned.hash(purpose, observer).await
 }
 
 async fn upload_all(
-    vfs: &Arc<Vfs>,
+    session: &OpenSession,
     terms: &Terms,
     uploader: &Uploader,
     observer: &dyn Observer,
 ) -> Result<Commit<Uploaded>, CommitError> {
-    let hashed = hash_all(vfs, terms, Purpose::Commit, observer).await?;
+    let hashed = hash_all(session, terms, Purpose::Commit, observer).await?;
     observer.step(Step::Hashed);
     hashed.upload(uploader, observer).await
 }

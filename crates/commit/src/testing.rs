@@ -11,16 +11,14 @@ use attachfs_manifest::wire::{Format, Manifest, decode, encode_snapshot};
 use attachfs_manifest::{
     ChunkSize, Content, ContentHash, Diff, File, LinkTarget, ManifestPath, Mtime, Node, Snapshot,
 };
+use attachfs_session::{BaseManifest, Session, SessionId, SessionMeta, StoreSettings};
 use attachfs_store::{ManifestKey, Payload, Store};
 use attachfs_transfer::{Progress, ProgressEvent, UploadOptions};
 use attachfs_tree::{BaseTree, Ino, Kind, LayerOptions, Timestamp};
-use attachfs_vfs::{
-    Access, BaseManifest, FileAttr, FsError, HandleId, ReadOutcome, Session, SessionId,
-    SessionMeta, SetAttr, Settings, StoreSettings, Vfs,
-};
+use attachfs_vfs::{Access, FileAttr, FsError, HandleId, ReadOutcome, SetAttr, Settings, Vfs};
 use tempfile::TempDir;
 
-use crate::{CommitError, CommitOptions, Observer, Outcome, Step, commit};
+use crate::{CommitError, CommitOptions, Observer, OpenSession, Outcome, Step, commit};
 
 pub(crate) const CHUNK: usize = 1000;
 pub(crate) const CUT: ChunkSize = ChunkSize::Bytes(NonZeroU64::new(CHUNK as u64).unwrap());
@@ -140,6 +138,10 @@ impl World {
     }
 
     pub(crate) fn create(&self, dir: &Path) -> Fs {
+        self.create_with(dir, false)
+    }
+
+    fn create_with(&self, dir: &Path, read_only: bool) -> Fs {
         let hash = ContentHash::of(&self.manifest());
         let meta = SessionMeta {
             format: SessionMeta::FORMAT,
@@ -159,17 +161,15 @@ impl World {
             scratch_dir: None,
             output_dirs: Vec::new(),
             commit_on_unmount: false,
-            read_only: false,
+            read_only,
         };
         let session = Session::create(dir, meta, &[self.manifest()]).unwrap();
-        let vfs = Vfs::create(session, self.tree(), self.fetcher(), SETTINGS).unwrap();
-        Fs(Arc::new(vfs))
+        Fs(OpenSession::create(session, self.tree(), self.fetcher(), SETTINGS).unwrap())
     }
 
     pub(crate) fn recover(&self, dir: &Path) -> Fs {
         let session = Session::open(dir).unwrap();
-        let vfs = Vfs::recover(session, self.tree(), self.fetcher(), SETTINGS).unwrap();
-        Fs(Arc::new(vfs))
+        Fs(OpenSession::recover(session, self.tree(), self.fetcher(), SETTINGS).unwrap())
     }
 
     /// A diff that is in the store.
@@ -197,11 +197,9 @@ impl World {
             snapshot: snapshot.clone(),
             ..self.clone()
         };
-        let vfs = Vfs::read_only(world.tree(), world.fetcher(), SETTINGS);
-        assert_eq!(
-            Fs(Arc::new(vfs)).show(snapshot.chunk_size()).await,
-            *snapshot
-        );
+        let dir = tempfile::tempdir().unwrap();
+        let fs = world.create_with(dir.path(), true);
+        assert_eq!(fs.show(snapshot.chunk_size()).await, *snapshot);
     }
 }
 
@@ -241,13 +239,17 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
 
 /// A file system used by paths.
 #[derive(Debug, Clone)]
-pub(crate) struct Fs(pub(crate) Arc<Vfs>);
+pub(crate) struct Fs(pub(crate) OpenSession);
 
 impl Fs {
+    pub(crate) fn vfs(&self) -> &Vfs {
+        self.0.vfs()
+    }
+
     pub(crate) fn find(&self, text: &str) -> Result<FileAttr, FsError> {
-        let mut at = self.0.getattr(Ino::ROOT)?;
+        let mut at = self.vfs().getattr(Ino::ROOT)?;
         for name in text.split('/').filter(|name| !name.is_empty()) {
-            at = self.0.lookup(at.ino, name.as_bytes())?;
+            at = self.vfs().lookup(at.ino, name.as_bytes())?;
         }
         Ok(at)
     }
@@ -260,10 +262,12 @@ impl Fs {
     /// Opens for writing what is there, or a new file.
     pub(crate) fn open(&self, text: &str) -> Result<HandleId, FsError> {
         let opened = match self.find(text) {
-            Ok(attr) => self.0.open(attr.ino, READ_WRITE, false)?,
+            Ok(attr) => self.vfs().open(attr.ino, READ_WRITE, false)?,
             Err(_) => {
                 let (dir, name) = self.parent(text)?;
-                self.0.create_file(dir, name, 0o644, (0, 0), READ_WRITE)?.1
+                self.vfs()
+                    .create_file(dir, name, 0o644, (0, 0), READ_WRITE)?
+                    .1
             }
         };
         Ok(opened.handle)
@@ -271,12 +275,12 @@ impl Fs {
 
     pub(crate) fn write(&self, text: &str, offset: u64, data: &[u8]) -> Result<(), FsError> {
         let handle = self.open(text)?;
-        self.0.write(handle, offset, data)?;
-        self.0.release(handle)
+        self.vfs().write(handle, offset, data)?;
+        self.vfs().release(handle)
     }
 
     fn set(&self, text: &str, set: SetAttr) -> Result<(), FsError> {
-        self.0.setattr(self.find(text)?.ino, set).map(drop)
+        self.vfs().setattr(self.find(text)?.ino, set).map(drop)
     }
 
     pub(crate) fn truncate(&self, text: &str, size: u64) -> Result<(), FsError> {
@@ -303,31 +307,32 @@ impl Fs {
 
     pub(crate) fn mkdir(&self, text: &str) -> Result<(), FsError> {
         let (dir, name) = self.parent(text)?;
-        self.0.mkdir(dir, name, 0o755, (0, 0)).map(drop)
+        self.vfs().mkdir(dir, name, 0o755, (0, 0)).map(drop)
     }
 
     pub(crate) fn rmdir(&self, text: &str) -> Result<(), FsError> {
         let (dir, name) = self.parent(text)?;
-        self.0.rmdir(dir, name)
+        self.vfs().rmdir(dir, name)
     }
 
     pub(crate) fn unlink(&self, text: &str) -> Result<(), FsError> {
         let (dir, name) = self.parent(text)?;
-        self.0.unlink(dir, name)
+        self.vfs().unlink(dir, name)
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
-        self.0.rename(self.parent(from)?, self.parent(to)?, false)
+        self.vfs()
+            .rename(self.parent(from)?, self.parent(to)?, false)
     }
 
     pub(crate) fn link(&self, from: &str, to: &str) -> Result<(), FsError> {
         let (dir, name) = self.parent(to)?;
-        self.0.link(self.find(from)?.ino, dir, name).map(drop)
+        self.vfs().link(self.find(from)?.ino, dir, name).map(drop)
     }
 
     pub(crate) fn symlink(&self, text: &str, target: &str) -> Result<(), FsError> {
         let (dir, name) = self.parent(text)?;
-        let made = self.0.symlink(dir, name, target.as_bytes(), (0, 0));
+        let made = self.vfs().symlink(dir, name, target.as_bytes(), (0, 0));
         made.map(drop)
     }
 
@@ -336,10 +341,13 @@ impl Fs {
             read: true,
             write: false,
         };
-        let handle = self.0.open(ino, access, false).unwrap().handle;
+        let handle = self.vfs().open(ino, access, false).unwrap().handle;
         let mut bytes = Vec::new();
         loop {
-            let outcome = self.0.read(handle, bytes.len() as u64, 1 << 20).unwrap();
+            let outcome = self
+                .vfs()
+                .read(handle, bytes.len() as u64, 1 << 20)
+                .unwrap();
             let more = match outcome {
                 ReadOutcome::Ready(more) => more,
                 ReadOutcome::Pending(more) => more.await.unwrap(),
@@ -349,7 +357,7 @@ impl Fs {
             }
             bytes.extend(more);
         }
-        self.0.release(handle).unwrap();
+        self.vfs().release(handle).unwrap();
         bytes
     }
 
@@ -358,8 +366,8 @@ impl Fs {
         let mut entries = Vec::new();
         let mut open = vec![(String::new(), Ino::ROOT)];
         while let Some((above, dir)) = open.pop() {
-            let handle = self.0.opendir(dir).unwrap();
-            let view = self.0.dir_view(handle).unwrap();
+            let handle = self.vfs().opendir(dir).unwrap();
+            let view = self.vfs().dir_view(handle).unwrap();
             for entry in (2..).map_while(|offset| view.entry(offset)) {
                 let name = std::str::from_utf8(entry.name).unwrap();
                 let at = format!("{above}{name}");
@@ -369,12 +377,12 @@ impl Fs {
                         Node::Dir
                     }
                     Kind::Symlink => {
-                        let text = self.0.readlink(entry.ino).unwrap();
+                        let text = self.vfs().readlink(entry.ino).unwrap();
                         Node::Symlink(LinkTarget::resolve(&path(&at), &text).unwrap())
                     }
                     Kind::File => {
                         let bytes = self.read(entry.ino).await;
-                        let attr = self.0.getattr(entry.ino).unwrap();
+                        let attr = self.vfs().getattr(entry.ino).unwrap();
                         Node::File(File {
                             size: attr.size,
                             mtime: attr.mtime.into(),
@@ -385,7 +393,7 @@ impl Fs {
                 };
                 entries.push((path(&at), node));
             }
-            self.0.releasedir(handle).unwrap();
+            self.vfs().releasedir(handle).unwrap();
         }
         Snapshot::new(cut, None, entries).unwrap()
     }

@@ -1,7 +1,5 @@
 //! What is not committed, told without reading the content of any file.
 
-use std::sync::Arc;
-
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{Content, File, Mtime, Node};
 use attachfs_tree::FileContent;
@@ -10,39 +8,48 @@ use attachfs_vfs::Vfs;
 use crate::hash::micros;
 use crate::plan::Unhashed;
 use crate::preview::preview_of;
-use crate::{Commit, CommitError, CommitOptions, Links, Preview};
+use crate::{Commit, CommitError, CommitOptions, Links, OpenSession, Preview};
 
 /// How many paths differ from what the last commit left, or from the base if there was none. A file
 /// that was written to since counts, even if its bytes should be the same.
-pub async fn uncommitted(vfs: &Arc<Vfs>) -> Result<u64, CommitError> {
-    let session = vfs.session().ok_or(CommitError::ReadOnly)?;
+pub async fn uncommitted(session: &OpenSession) -> Result<u64, CommitError> {
     let options = CommitOptions {
         skip_open: true,
         links: Links::Skip,
-        mount_point: Some(session.meta().mount_point.clone()),
+        mount_point: Some(session.session().meta().mount_point.clone()),
         ..CommitOptions::default()
     };
-    let Preview { changes, account } = touched(vfs, &options).await?;
+    let Preview { changes, account } = touched(session, &options).await?;
     Ok((changes.len() + account.open.len() + account.links.len()) as u64)
 }
 
 /// What changed since the last commit, as far as names, lengths and times tell: nothing is read, and nothing
 /// written. A file that was written to has [`Content::Unhashed`]; its bytes may be what they were.
-pub async fn touched(vfs: &Arc<Vfs>, options: &CommitOptions) -> Result<Preview, CommitError> {
+pub async fn touched(
+    session: &OpenSession,
+    options: &CommitOptions,
+) -> Result<Preview, CommitError> {
     let Commit {
-        vfs,
+        session,
         frozen,
         generation,
         state,
         ..
-    } = Commit::plan(vfs.clone(), options).await?;
+    } = Commit::plan(session.clone(), options).await?;
     let mut known = state.changes;
     for file in state.files {
-        let node = Node::File(as_far_as_known(&vfs, &file)?);
+        let node = Node::File(as_far_as_known(session.vfs(), &file)?);
         let paths = file.paths.into_iter();
         known.extend(paths.map(|(path, _)| (path, Some(node.clone()))));
     }
-    preview_of(&vfs, &frozen, generation, known, &state.left, state.account)
+    preview_of(
+        session.session(),
+        &frozen,
+        generation,
+        known,
+        &state.left,
+        state.account,
+    )
 }
 
 /// The file with the hashes of an earlier commit, if it was not written to since.

@@ -31,7 +31,7 @@ impl Commit<Hashed> {
         observer: &dyn Observer,
     ) -> Result<Commit<Uploaded>, CommitError> {
         let Self {
-            vfs,
+            session,
             frozen,
             generation,
             terms,
@@ -46,10 +46,9 @@ impl Commit<Hashed> {
             mut scratch,
             assemblies,
         } = state;
-        let session = vfs.session().ok_or(CommitError::ReadOnly)?;
         let tree = frozen.namespace().base();
         let chunk_size = tree.chunk_size();
-        let before = Before::load(session, generation - 1)?;
+        let before = Before::load(session.session(), generation - 1)?;
         let (total, steps, named, sent, report) = loop {
             let total = before.keep(tree, changes.clone(), &left);
             let steps = before.steps(tree, &total);
@@ -91,7 +90,7 @@ impl Commit<Hashed> {
         account.present_bytes =
             report.already_there.bytes + kept.iter().map(|&(_, len)| len).sum::<u64>();
         Ok(Commit {
-            vfs,
+            session,
             frozen,
             generation,
             terms,

@@ -37,6 +37,9 @@ pub enum Found {
 }
 
 impl OwnDir {
+    /// The directory in which things are put aside of which nobody knows what they are.
+    pub const ASIDE: &str = "aside";
+
     /// Opens a directory. Links on the way to it are followed, one at its name is refused, and so is a
     /// directory of another user or one that others may write to, with
     /// [`io::ErrorKind::PermissionDenied`].

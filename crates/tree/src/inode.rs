@@ -68,6 +68,19 @@ impl Ino {
     }
 }
 
+impl Ino {
+    /// The number as the name of a file that is kept for the inode: 16 hexadecimal digits.
+    pub fn digits(self) -> String {
+        format!("{:016x}", self.0)
+    }
+
+    /// The inode of a file that is called so; `None` if that is no name which [`digits`](Self::digits) gives.
+    pub fn from_digits(name: &str) -> Option<Self> {
+        let ino = Self(u64::from_str_radix(name, 16).ok()?);
+        (ino.digits() == name).then_some(ino)
+    }
+}
+
 impl fmt::Debug for Ino {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.overlay_counter() {

@@ -147,15 +147,11 @@ impl Vfs {
         Ok(())
     }
 
-    /// Deletes the session and everything in it that was not committed. What still goes on with
-    /// this file system afterwards fails.
-    pub fn discard(&self) -> Result<(), crate::SessionError> {
-        match &self.overlay {
-            Some(overlay) => {
-                overlay.reaper.abandon();
-                overlay.session.discard()
-            }
-            None => Ok(()),
+    /// Says that nothing of the overlay is needed any more, before its files are deleted. What still goes on
+    /// with this file system afterwards fails.
+    pub fn abandon(&self) {
+        if let Some(overlay) = &self.overlay {
+            overlay.reaper.abandon();
         }
     }
 }

@@ -31,8 +31,6 @@ mod freeze;
 mod handles;
 mod ops;
 pub mod overlay;
-pub mod path_json;
-mod session;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -48,7 +46,4 @@ pub use ops::attributes::{SetAttr, SetTime};
 pub use ops::directory::DirView;
 pub use ops::open::Opened;
 pub use ops::read::{ReadOutcome, read_content};
-pub use session::{
-    BaseManifest, ParseSessionIdError, Session, SessionError, SessionId, SessionMeta, StoreSettings,
-};
 pub use vfs::{Counters, Invalidation, OpenError, Vfs};

@@ -11,15 +11,16 @@ use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{
     ChunkSize, Content, ContentHash, File, LinkTarget, ManifestPath, Mtime, Node, Snapshot,
 };
+use attachfs_session::{BaseManifest, Session, SessionId, SessionMeta, StoreSettings};
 use attachfs_store::MemoryStore;
 use attachfs_store::fault::FaultStore;
 use attachfs_store::record::RecordStore;
 use attachfs_tree::{BaseTree, Ino, Kind, LayerOptions, Timestamp};
 use tempfile::TempDir;
 
+use crate::overlay::{OverlayFiles, ScratchDir};
 use crate::{
-    Access, BaseManifest, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, Session,
-    SessionId, SessionMeta, SetAttr, Settings, StoreSettings, Vfs,
+    Access, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Settings, Vfs,
 };
 
 pub(crate) const CHUNK: u64 = 1000;
@@ -145,20 +146,21 @@ impl World {
 
     pub(crate) fn create(&self, dir: &Path) -> Kernel {
         let session = Session::create(dir, self.meta(), &[self.manifest()]).unwrap();
-        let vfs = Vfs::create(session, self.tree.clone(), self.fetcher(), settings());
+        let files = files(&session);
+        let vfs = Vfs::create(files, self.tree.clone(), self.fetcher(), settings());
         Kernel::new(vfs.unwrap())
     }
 
     pub(crate) fn recover(&self, dir: &Path) -> Result<Kernel, crate::OpenError> {
-        let session = Session::open(dir)?;
-        let vfs = Vfs::recover(session, self.tree.clone(), self.fetcher(), settings())?;
+        let files = files(&Session::open(dir).unwrap());
+        let vfs = Vfs::recover(files, self.tree.clone(), self.fetcher(), settings())?;
         Ok(Kernel::new(vfs))
     }
 
     /// Looks at a session.
     pub(crate) fn look(&self, dir: &Path) -> Result<Kernel, crate::OpenError> {
-        let session = Session::open(dir)?;
-        let vfs = Vfs::look(session, self.tree.clone(), self.fetcher(), settings())?;
+        let files = files(&Session::open(dir).unwrap());
+        let vfs = Vfs::look(files, self.tree.clone(), self.fetcher(), settings())?;
         Ok(Kernel::new(vfs))
     }
 
@@ -168,6 +170,19 @@ impl World {
         copy_dir(dir, copy.path());
         let kernel = self.recover(copy.path()).unwrap();
         (copy, kernel)
+    }
+}
+
+/// The files of a session's overlay.
+pub(crate) fn files(session: &Session) -> OverlayFiles {
+    OverlayFiles {
+        journal: session.journal_path(),
+        scratch: match session.scratch_dir().unwrap() {
+            Some(dir) => ScratchDir::Held(dir),
+            None => ScratchDir::Missing(session.scratch_path()),
+        },
+        reserve: session.reserve_path(),
+        lock: session.lock(),
     }
 }
 

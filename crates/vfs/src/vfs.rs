@@ -1,11 +1,13 @@
-//! The file system's state, and how it is made from a session.
+//! The file system's state, and how it is made from the files of an overlay.
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use attachfs_durable::{DurableError, FileLock};
 use attachfs_fetch::Fetcher;
 use attachfs_manifest::Name;
 use attachfs_tree::{BaseTree, Ino, Namespace, Timestamp};
@@ -14,10 +16,10 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use crate::failed::FailedReads;
 use crate::handles::{Handles, OpenFile};
 use crate::overlay::{
-    CommitRecord, Disk, Journal, JournalError, Reaper, Record, RecoveryError, Reserve, SyncError,
-    look,
+    CommitRecord, Disk, Journal, JournalError, OverlayFiles, Reaper, Record, RecoveryError,
+    Reserve, SyncError, look,
 };
-use crate::{FailedRead, FsError, FsErrorKind, Session, SessionError, Settings};
+use crate::{FailedRead, FsError, FsErrorKind, Settings};
 
 /// A cached name that no longer means what it meant, to be told to the kernel. Sent with no lock
 /// held; whoever receives it must not be on a thread that answers the kernel.
@@ -53,13 +55,13 @@ pub(crate) struct Tally {
     pub(crate) bytes_written: AtomicU64,
 }
 
-/// Why a session cannot be opened as a file system.
+/// Why a writable file system cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The session's directory.
+    /// The scratch directory.
     #[error(transparent)]
-    Session(#[from] SessionError),
-    /// What it holds.
+    Scratch(#[from] DurableError),
+    /// What the files hold.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     /// The journal.
@@ -73,7 +75,10 @@ pub enum OpenError {
 /// What makes a file system writable.
 #[derive(Debug)]
 pub(crate) struct Overlay {
-    pub(crate) session: Session,
+    /// Keeps other processes from its files as long as this lives.
+    _lock: Arc<FileLock>,
+    /// Where the journal is, for messages.
+    pub(crate) journal: PathBuf,
     pub(crate) disk: Arc<Disk>,
     pub(crate) reaper: Reaper,
     pub(crate) reserve: Reserve,
@@ -122,17 +127,22 @@ impl Vfs {
         Self::with(Namespace::new(base), None, fetcher, settings)
     }
 
-    /// A new session's file system, with nothing written yet.
+    /// A file system with a new journal: nothing is written yet.
     pub fn create(
-        session: Session,
+        files: OverlayFiles,
         base: Arc<BaseTree>,
         fetcher: Arc<Fetcher>,
         settings: Settings,
     ) -> Result<Self, OpenError> {
-        let scratch = session.scratch()?;
-        let journal = Journal::create(&session.journal_path())?;
-        let disk = Disk::new(journal, scratch, HashSet::new());
-        let overlay = Overlay::new(session, disk, 0)?;
+        let OverlayFiles {
+            journal,
+            scratch,
+            reserve,
+            lock,
+        } = files;
+        let scratch = scratch.make()?;
+        let disk = Disk::new(Journal::create(&journal)?, scratch, HashSet::new());
+        let overlay = Overlay::new(lock, journal, disk, &reserve, 0)?;
         Ok(Self::with(
             Namespace::new(base),
             Some(overlay),
@@ -141,43 +151,50 @@ impl Vfs {
         ))
     }
 
-    /// The file system of a session that another process left, with all that had returned success.
-    /// Handles that were open then are gone.
+    /// The file system that another process left, with all that had returned success. Handles that were
+    /// open then are gone.
     pub fn recover(
-        session: Session,
+        files: OverlayFiles,
         base: Arc<BaseTree>,
         fetcher: Arc<Fetcher>,
         settings: Settings,
     ) -> Result<Self, OpenError> {
-        let seen = look(
-            &session.journal_path(),
-            &session.scratch_to_look_at()?,
-            base,
-        )?;
-        let scratch = session.scratch()?;
-        let disk = seen.take_over(scratch)?;
+        let OverlayFiles {
+            journal,
+            scratch,
+            reserve,
+            lock,
+        } = files;
+        let seen = look(&journal, &reserve, &scratch.as_it_is()?, base)?;
+        let disk = seen.take_over(scratch.make()?)?;
         let overlay = Overlay {
             commits: Mutex::new(seen.commits),
             left_open: Mutex::new(seen.left_open),
-            ..Overlay::new(session, disk, seen.namespace.changed())?
+            ..Overlay::new(lock, journal, disk, &reserve, seen.namespace.changed())?
         };
         Ok(Self::with(seen.namespace, Some(overlay), fetcher, settings))
     }
 
-    /// The file system of a session that another process left, to be looked at: nothing in it can be
-    /// changed, and nothing of it changes on disk.
+    /// The file system that another process left, to be looked at: nothing in it can be changed, and nothing
+    /// of it changes on disk.
     pub fn look(
-        session: Session,
+        files: OverlayFiles,
         base: Arc<BaseTree>,
         fetcher: Arc<Fetcher>,
         settings: Settings,
     ) -> Result<Self, OpenError> {
-        let path = session.journal_path();
-        let scratch = session.scratch_to_look_at()?;
-        let seen = look(&path, &scratch, base)?;
+        let OverlayFiles {
+            journal,
+            scratch,
+            reserve,
+            lock,
+        } = files;
+        let scratch = scratch.as_it_is()?;
+        let seen = look(&journal, &reserve, &scratch, base)?;
         let overlay = Overlay {
-            session,
-            disk: Disk::new(Journal::looked_at(&path), scratch, HashSet::new()),
+            _lock: lock,
+            disk: Disk::new(Journal::looked_at(&journal), scratch, HashSet::new()),
+            journal,
             reaper: Reaper::idle(),
             reserve: Reserve::none(),
             commits: Mutex::new(seen.commits),
@@ -230,11 +247,6 @@ impl Vfs {
     /// Whether nobody can write to it.
     pub fn is_read_only(&self) -> bool {
         self.overlay.is_none()
-    }
-
-    /// The session, unless it is read-only.
-    pub fn session(&self) -> Option<&Session> {
-        self.overlay.as_ref().map(|overlay| &overlay.session)
     }
 
     /// The read side.
@@ -302,11 +314,18 @@ fn open_scratch(overlay: &Overlay, ino: Ino) -> Result<File, FsError> {
 }
 
 impl Overlay {
-    fn new(session: Session, disk: Arc<Disk>, changed: u64) -> Result<Self, OpenError> {
+    fn new(
+        lock: Arc<FileLock>,
+        journal: PathBuf,
+        disk: Arc<Disk>,
+        reserve: &Path,
+        changed: u64,
+    ) -> Result<Self, OpenError> {
         let reaper = Reaper::start(disk.clone()).map_err(OpenError::Thread)?;
-        let reserve = Reserve::hold(&session.reserve_path(), changed);
+        let reserve = Reserve::hold(reserve, changed);
         Ok(Self {
-            session,
+            _lock: lock,
+            journal,
             disk,
             reaper,
             reserve,

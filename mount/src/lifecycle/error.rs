@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use attachfs_vfs::SessionId;
+use attachfs_session::SessionId;
 
 use super::copies::Copies;
 use super::holders::Holder;

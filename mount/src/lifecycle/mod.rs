@@ -26,7 +26,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attachfs_vfs::{SessionId, Vfs};
+use attachfs_session::SessionId;
+use attachfs_vfs::Vfs;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::watch;

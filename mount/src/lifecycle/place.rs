@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use attachfs_vfs::SessionId;
+use attachfs_session::SessionId;
 
 use super::mountinfo::{self, MountEntry};
 use super::source::Source;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use attachfs_vfs::SessionId;
+use attachfs_session::SessionId;
 
 use super::error::MountError;
 use super::mountinfo::{self, MountEntry};

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use attachfs_vfs::SessionId;
+use attachfs_session::SessionId;
 
 use super::mountinfo::MountEntry;
 

@@ -251,7 +251,7 @@ fn a_mount_of_another_session_stays_until_that_session_removes_it() {
         other => panic!("{other:?}"),
     }
     // Not even by a session that was mounted there.
-    assert!(!detach_dead(fixture.vfs.session().unwrap()).unwrap());
+    assert!(!detach_dead(fixture.session()).unwrap());
     assert!(is_mounted(&fixture.root()));
     let taken = take_away(&other).unwrap();
     assert_eq!(taken.len(), 1);
@@ -270,7 +270,7 @@ fn all_dead_mounts_of_a_session_are_removed_wherever_they_are() {
     for at in [&elsewhere, &fixture.root()] {
         dead_mount(at, &Source::Session(fixture.id()));
     }
-    let session = fixture.vfs.session().unwrap();
+    let session = fixture.session();
     assert!(detach_dead(session).unwrap());
     assert!(!is_mounted(&elsewhere) && !is_mounted(&fixture.root()));
     assert!(!detach_dead(session).unwrap());

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use attachfs_vfs::{Session, SessionId};
+use attachfs_session::{Session, SessionId};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 

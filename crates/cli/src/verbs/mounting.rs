@@ -234,7 +234,7 @@ fn log_place(daemon: bool, log: Option<&Path>) -> LogPlace {
 /// Unmounts in order; who still uses the mount is cut off. What was written is in the session.
 async fn stop(mount: &attachfs::Mount) -> Result<(), attachfs::Error> {
     match mount.unmount(false).await {
-        Err(error) if error.class() == attachfs::Class::Busy => {
+        Err(error) if error.class() == attachfs::FailureClass::Busy => {
             tracing::warn!(
                 error = crate::exit::chain(&error.into()),
                 "the mount is detached"

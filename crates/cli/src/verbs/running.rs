@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use attachfs::{
-    Class, ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions,
+    FailureClass, ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions,
     SnapshotReport,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -108,7 +108,9 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     };
     let ran = match attachfs::run(request, &shown, signals, give_up).await {
         Ok(ran) => ran,
-        Err(failed) if failed.session.is_none() && failed.source.class() == Class::Cancelled => {
+        Err(failed)
+            if failed.session.is_none() && failed.source.class() == FailureClass::Cancelled =>
+        {
             return Err(Failure::Code(130));
         }
         Err(failed) => {

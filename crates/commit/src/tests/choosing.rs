@@ -64,7 +64,7 @@ async fn a_file_that_is_open_for_writing_stops_the_commit_and_is_named() {
     assert_eq!(open, named);
     assert!(memory.manifests().is_empty());
     for writer in writers {
-        fs.0.release(writer).unwrap();
+        fs.vfs().release(writer).unwrap();
     }
     committed(&world, &fs, &CommitOptions::default())
         .await
@@ -86,8 +86,8 @@ async fn a_commit_waits_for_the_last_close_and_then_has_all_of_it() {
         async move { committed(&world, &fs, &options).await }
     });
     tokio::task::yield_now().await;
-    fs.0.write(writer, 0, b"all of it").unwrap();
-    fs.0.release(writer).unwrap();
+    fs.vfs().write(writer, 0, b"all of it").unwrap();
+    fs.vfs().release(writer).unwrap();
     committing.await.unwrap().unwrap();
     let shown = fs.show(CUT).await;
     let diff = world.diff(&World::key(1)).await;
@@ -104,7 +104,7 @@ async fn open_files_can_be_left_out_and_come_with_the_next_commit() {
     assert_eq!(account.open, ["new"]);
     assert!(account.is_partial());
     assert_eq!(changes(&world, 1).await, ["+done"]);
-    fs.0.release(writer).unwrap();
+    fs.vfs().release(writer).unwrap();
     let account = committed(&world, &fs, &skipping()).await.unwrap().account;
     assert!(!account.is_partial());
     assert_eq!(changes(&world, 2).await, ["+new"]);
@@ -117,11 +117,11 @@ async fn an_open_file_stays_what_the_commit_before_made_of_it() {
     fs.write("new", 0, b"first").unwrap();
     committed(&world, &fs, &skipping()).await.unwrap();
     let writer = fs.open("new").unwrap();
-    fs.0.write(writer, 0, b"second").unwrap();
+    fs.vfs().write(writer, 0, b"second").unwrap();
     fs.write("other", 0, b"x").unwrap();
     committed(&world, &fs, &skipping()).await.unwrap();
     assert_eq!(changes(&world, 2).await, ["+other"]);
-    fs.0.release(writer).unwrap();
+    fs.vfs().release(writer).unwrap();
     committed(&world, &fs, &skipping()).await.unwrap();
     assert_eq!(changes(&world, 3).await, ["+new"]);
 }
@@ -258,15 +258,15 @@ async fn written_at(
     let ended = watched(&world, &fs, &options, |now| {
         if now == step {
             let handle = fs.open(at).unwrap();
-            fs.0.write(handle, 2000, b"late").unwrap();
+            fs.vfs().write(handle, 2000, b"late").unwrap();
             if !keep_open {
-                fs.0.release(handle).unwrap();
+                fs.vfs().release(handle).unwrap();
             }
         }
     });
     let error = ended.await.unwrap_err();
     assert!(memory.manifests().is_empty());
-    assert!(fs.0.commits().is_empty());
+    assert!(fs.vfs().commits().is_empty());
     (error, fs, world, dir)
 }
 
@@ -324,10 +324,10 @@ async fn a_file_that_is_written_to_during_the_commit_is_left_out_if_open_files_a
         let ended = watched(&world, &fs, &options, |now| {
             if now == step {
                 let handle = fs.open(at).unwrap();
-                fs.0.write(handle, 2000, b"late").unwrap();
+                fs.vfs().write(handle, 2000, b"late").unwrap();
                 *open.lock().unwrap() = Some(handle);
                 if !keep_open {
-                    fs.0.release(handle).unwrap();
+                    fs.vfs().release(handle).unwrap();
                 }
             }
         });
@@ -342,7 +342,7 @@ async fn a_file_that_is_written_to_during_the_commit_is_left_out_if_open_files_a
         );
         let handle = open.lock().unwrap().take().unwrap();
         if keep_open {
-            fs.0.release(handle).unwrap();
+            fs.vfs().release(handle).unwrap();
         }
         committed(&world, &fs, &skipping()).await.unwrap();
         assert_eq!(changes(&world, 2).await, [format!("+{at}")], "{step:?}");
@@ -367,12 +367,12 @@ async fn a_commit_that_waits_is_planned_again_when_a_file_changes_under_it() {
         let ended = watched(&world, &fs, &options, |now| {
             if now == step && rounds.fetch_add(1, Ordering::Relaxed) == 0 {
                 let handle = fs.open("new").unwrap();
-                fs.0.write(handle, 2000, b"late").unwrap();
+                fs.vfs().write(handle, 2000, b"late").unwrap();
                 let fs = fs.clone();
                 *writer.lock().unwrap() = Some(tokio::spawn(async move {
                     tokio::task::yield_now().await;
-                    fs.0.write(handle, 2400, b"later").unwrap();
-                    fs.0.release(handle).unwrap();
+                    fs.vfs().write(handle, 2400, b"later").unwrap();
+                    fs.vfs().release(handle).unwrap();
                 }));
             }
         });
@@ -397,7 +397,7 @@ async fn a_file_that_was_open_at_a_kill_stops_the_commit_at_once_and_is_named() 
     fs.write("in/half", 0, b"x").unwrap();
     for at in ["in/half", "in/a"] {
         let handle = fs.open(at).unwrap();
-        fs.0.write(handle, 0, b"half").unwrap();
+        fs.vfs().write(handle, 0, b"half").unwrap();
     }
     let copy = tempdir();
     copy_dir(dir.path(), copy.path());
@@ -435,7 +435,7 @@ async fn a_file_that_was_open_at_a_kill_stops_the_commit_at_once_and_is_named() 
     let handle = fs.open("in/half").unwrap();
     let error = committed(&world, &fs, &accepting).await.unwrap_err();
     assert!(matches!(error, CommitError::Busy(_)), "{error}");
-    fs.0.release(handle).unwrap();
+    fs.vfs().release(handle).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -299,7 +299,7 @@ async fn commits_at_the_same_time_are_one_after_the_other() {
     );
     let published = [one, two].map(|outcome| outcome.unwrap().published.is_some());
     assert_eq!(published.iter().filter(|&&published| published).count(), 1);
-    assert_eq!(fs.0.commits().len(), 2, "one intent, one end");
+    assert_eq!(fs.vfs().commits().len(), 2, "one intent, one end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -363,14 +363,14 @@ async fn a_manifest_that_readers_could_not_use_is_not_published() {
     std::fs::write(dir.path().join("commits/1.total"), total).unwrap();
     fs.unlink("l").unwrap();
     fs.write("new", 0, b"f").unwrap();
-    let before = fs.0.commits();
+    let before = fs.vfs().commits();
     let error = committed(&world, &fs, &CommitOptions::default()).await;
     let Err(CommitError::Unreadable(source)) = error else {
         panic!("{error:?}")
     };
     let why = source.source().unwrap().to_string();
     assert!(why.contains("\"new\""), "{why}");
-    assert_eq!((fs.0.commits(), memory.manifests().len()), (before, 1));
+    assert_eq!((fs.vfs().commits(), memory.manifests().len()), (before, 1));
 
     // Readers would have a file that the session takes for gone.
     let total = encode_total(&[(path("b"), None)].into());

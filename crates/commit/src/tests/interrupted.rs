@@ -176,7 +176,7 @@ async fn a_manifest_whose_sending_failed_is_sent_again_and_one_that_arrived_is_f
             };
             assert_eq!(key, World::key(1));
             assert!(matches!(
-                fs.0.commits()[..],
+                fs.vfs().commits()[..],
                 [CommitRecord::Intent { generation: 1, .. }]
             ));
             let again = committed(&world, &fs, &CommitOptions::default()).await;
@@ -237,7 +237,7 @@ async fn an_upload_that_fails_anywhere_publishes_nothing_and_is_taken_up_again()
             failed += 1;
             ended.unwrap_err();
             assert!(memory.manifests().is_empty(), "{kind:?} {number}");
-            assert!(fs.0.commits().is_empty());
+            assert!(fs.vfs().commits().is_empty());
             committed(&world, &fs, &CommitOptions::default())
                 .await
                 .unwrap();

@@ -285,14 +285,14 @@ async fn what_turns_out_to_be_the_same_is_no_change() {
     fs.rename("d", "e").unwrap();
     fs.rename("e", "d").unwrap();
     fs.chmod("big", 0o600).unwrap();
-    drop(fs.open("big").map(|handle| fs.0.release(handle)));
+    drop(fs.open("big").map(|handle| fs.vfs().release(handle)));
     let outcome = committed(&world, &fs, &CommitOptions::default()).await;
     let outcome = outcome.unwrap();
     assert_eq!(outcome.published, None);
     assert_eq!(outcome.account, Account::default());
     assert!(memory.manifests().is_empty());
     assert_eq!(store.count(CallKind::Put), 0);
-    assert!(fs.0.commits().is_empty());
+    assert!(fs.vfs().commits().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,7 +323,7 @@ async fn a_missing_chunk_that_is_kept_stops_the_commit_before_anything_is_publis
     let error = committed(&world, &fs, &CommitOptions::default()).await;
     assert!(matches!(error, Err(CommitError::Transfer(_))), "{error:?}");
     assert!(memory.manifests().is_empty());
-    assert!(fs.0.commits().is_empty());
+    assert!(fs.vfs().commits().is_empty());
     memory.insert(bytes(1, 5 * CHUNK)[4000..].to_vec());
     committed(&world, &fs, &CommitOptions::default())
         .await

@@ -57,7 +57,7 @@ impl Vfs {
             sealed => sealed,
         };
         sealed.map_err(|error| {
-            let doing = format!("seal the session {}", overlay.session.dir().display());
+            let doing = format!("seal the journal {}", overlay.journal.display());
             FsError::caused(error.kind(), doing, error)
         })
     }

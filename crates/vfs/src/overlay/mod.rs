@@ -6,6 +6,7 @@
 //! against a power loss, and no sync destroys what was durable before: see `disk`.
 
 mod disk;
+mod files;
 mod format;
 mod journal;
 mod reaper;
@@ -18,6 +19,7 @@ mod scratch;
 pub(crate) use disk::Done;
 pub use disk::SyncError;
 pub(crate) use disk::{Disk, Step};
+pub use files::{OverlayFiles, ScratchDir};
 pub use format::{Damage, Torn};
 pub use journal::{Journal, JournalError, ReadJournal};
 pub(crate) use reaper::{Pin, Reaper};

@@ -12,8 +12,6 @@ use std::sync::Arc;
 use attachfs_durable::DurableError;
 use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, Mutation, MutationError, Namespace};
 
-use crate::session::RESERVE;
-
 use super::journal::ReadJournal;
 use super::{CommitRecord, Disk, Journal, JournalError, Record, Scratch, SyncError};
 
@@ -168,8 +166,14 @@ pub(crate) fn replacing(namespace: &Namespace, mutation: &Mutation) -> Option<In
     (replaced != ino && *content != FileContent::Base).then_some(ino)
 }
 
-/// Replays a journal over a base. Changes nothing.
-pub fn look(path: &Path, scratch: &Scratch, base: Arc<BaseTree>) -> Result<Seen, RecoveryError> {
+/// Replays a journal over a base. Changes nothing. Where there is no journal, the file at `reserve` tells that
+/// there was one.
+pub fn look(
+    path: &Path,
+    reserve: &Path,
+    scratch: &Scratch,
+    base: Arc<BaseTree>,
+) -> Result<Seen, RecoveryError> {
     let found: HashSet<Ino> = scratch
         .inodes()
         .map_err(RecoveryError::Scratch)?
@@ -177,9 +181,11 @@ pub fn look(path: &Path, scratch: &Scratch, base: Arc<BaseTree>) -> Result<Seen,
         .collect();
     let mut journal = match Journal::read(path) {
         Err(JournalError::Durable(error)) if error.kind() == io::ErrorKind::NotFound => {
-            let reserve = path.with_file_name(RESERVE);
             let trace = if found.is_empty() {
-                reserve.symlink_metadata().is_ok().then_some(reserve)
+                reserve
+                    .symlink_metadata()
+                    .is_ok()
+                    .then(|| reserve.to_owned())
             } else {
                 Some(scratch.dir().to_owned())
             };

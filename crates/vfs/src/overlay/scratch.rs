@@ -23,9 +23,6 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// In the scratch directory: files that no record of the journal speaks of.
-    pub(crate) const ASIDE: &str = "aside";
-
     /// Uses a directory.
     pub fn new(dir: OwnDir) -> Self {
         Self {
@@ -52,26 +49,16 @@ impl Scratch {
         })
     }
 
-    /// The name of an inode's scratch file.
-    fn name(ino: Ino) -> String {
-        format!("{:016x}", ino.raw())
-    }
-
-    /// Whether a name is that of a scratch file.
-    pub(crate) fn is_name(name: &str) -> bool {
-        u64::from_str_radix(name, 16).is_ok_and(|raw| Self::name(Ino::from_raw(raw)) == name)
-    }
-
     /// Where an inode's scratch file is, whether or not it has one.
     pub fn path(&self, ino: Ino) -> PathBuf {
-        self.dir().join(Self::name(ino))
+        self.dir().join(ino.digits())
     }
 
     /// A new, empty scratch file. One that is there was left by a process that died before it
     /// recorded it, and is removed; what is written never goes into something that was there.
     pub fn create(&self, ino: Ino) -> io::Result<File> {
         let dir = self.held().map_err(|error| error.source)?;
-        let name = Self::name(ino);
+        let name = ino.digits();
         let mut created = dir.create_file(&name);
         if let Err(error) = &created
             && error.kind() == io::ErrorKind::AlreadyExists
@@ -86,13 +73,13 @@ impl Scratch {
     pub fn open_file(&self, ino: Ino) -> io::Result<File> {
         let opened = self
             .held()
-            .and_then(|dir| dir.open_file_to_write(&Self::name(ino)));
+            .and_then(|dir| dir.open_file_to_write(&ino.digits()));
         opened.map_err(|error| error.source)
     }
 
     /// Opens a scratch file for reading.
     pub fn open_to_read(&self, ino: Ino) -> io::Result<File> {
-        let opened = self.held().and_then(|dir| dir.open_file(&Self::name(ino)));
+        let opened = self.held().and_then(|dir| dir.open_file(&ino.digits()));
         opened.map_err(|error| error.source)
     }
 
@@ -103,9 +90,7 @@ impl Scratch {
 
     /// Removes a scratch file; that there is none is fine.
     pub fn remove(&self, ino: Ino) -> io::Result<()> {
-        let removed = self
-            .held()
-            .and_then(|dir| dir.remove_file(&Self::name(ino)));
+        let removed = self.held().and_then(|dir| dir.remove_file(&ino.digits()));
         removed.map_err(|error| error.source)
     }
 
@@ -121,14 +106,14 @@ impl Scratch {
 
     /// Where files are that were set aside.
     pub fn aside(&self) -> PathBuf {
-        self.place.join(Self::ASIDE)
+        self.place.join(OwnDir::ASIDE)
     }
 
     /// Moves a scratch file out of the way, durably, and says where it is now.
     pub(crate) fn set_aside(&self, ino: Ino) -> Result<PathBuf, DurableError> {
         let dir = self.held()?;
-        let aside = dir.make_dir(Self::ASIDE)?;
-        let name = Self::name(ino);
+        let aside = dir.make_dir(OwnDir::ASIDE)?;
+        let name = ino.digits();
         let to = free_name(&aside, &name)?;
         dir.rename_into(&name, &aside, &to)?;
         aside.sync()?;
@@ -141,7 +126,7 @@ impl Scratch {
         let Some(dir) = &self.dir else {
             return Ok(0);
         };
-        match dir.dir(Self::ASIDE).and_then(|aside| aside.names()) {
+        match dir.dir(OwnDir::ASIDE).and_then(|aside| aside.names()) {
             Ok(names) => Ok(names.len() as u64),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(error.source),
@@ -156,11 +141,7 @@ impl Scratch {
         let names = dir.names().map_err(|error| error.source)?;
         let mut inodes = Vec::new();
         for name in names.iter().filter_map(|name| name.to_str()) {
-            if Self::is_name(name)
-                && let Ok(raw) = u64::from_str_radix(name, 16)
-            {
-                inodes.push(Ino::from_raw(raw));
-            }
+            inodes.extend(Ino::from_digits(name));
         }
         Ok(inodes)
     }

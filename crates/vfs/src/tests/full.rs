@@ -4,12 +4,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use attachfs_session::Session;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
 use super::writing::scratch_files;
 use crate::testing::{Given, READ_WRITE, World, bytes};
-use crate::{FsErrorKind, Session, Vfs};
+use crate::{FsErrorKind, Vfs};
 
 /// A disk of a few MiB, while it lives. Takes root.
 struct SmallDisk(TempDir);
@@ -103,7 +104,8 @@ fn a_file_that_could_not_be_recorded_leaves_nothing_that_its_successor_could_los
     let dir = disk.path().join("session");
     let session = Session::create(&dir, meta, &[world.manifest()]).unwrap();
     let settings = crate::testing::settings();
-    let vfs = Vfs::create(session, world.tree.clone(), world.fetcher(), settings).unwrap();
+    let files = crate::testing::files(&session);
+    let vfs = Vfs::create(files, world.tree.clone(), world.fetcher(), settings).unwrap();
     let kernel = crate::testing::Kernel::new(vfs);
     let ballast = disk.path().join("ballast");
     let mut filled = std::fs::File::create(&ballast).unwrap();
@@ -181,6 +183,6 @@ fn a_session_that_cannot_be_sealed_says_why() {
     while write().is_ok() {}
     let error = kernel.vfs.seal().unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::NoSpace);
-    let doing = format!("seal the session {}", dir.display());
+    let doing = format!("seal the journal {}", dir.join("journal").display());
     assert!(error.to_string().starts_with(&doing), "{error}");
 }

@@ -1,63 +1,17 @@
-//! A session's directory: made once, used by one process, deleted only with what is its own.
+//! The overlay in a session's directory: nobody else prepares its files, uses them or loses something in them.
 
 use std::ffi::OsString;
 use std::fs;
-use std::num::NonZeroU64;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use attachfs_manifest::ContentHash;
-use attachfs_store::{Encryption, S3Access};
+use attachfs_session::{Session, SessionError};
 
-use crate::testing::{Given, READ_WRITE, World, bytes, path, tempdir};
-use crate::{BaseManifest, Session, SessionError, SessionId, StoreSettings, Vfs};
+use crate::Vfs;
+use crate::testing::{Given, READ_WRITE, World, bytes, files, settings, tempdir};
 
 fn world() -> World {
     World::new(&[("a", Given::File(bytes(10)))])
-}
-
-#[test]
-fn a_session_is_found_again_as_it_was_made() {
-    let (world, dir) = (world(), tempdir());
-    let mut meta = world.meta();
-    meta.manifests.push(BaseManifest {
-        source: "s3://bucket/x".to_owned(),
-        hash: ContentHash::of(b"second"),
-        at: Some(path("sub/\u{e9}")),
-    });
-    meta.store = StoreSettings {
-        address: "s3://bucket/prefix".to_owned(),
-        s3: S3Access {
-            region: Some("eu-west-1".to_owned()),
-            max_bandwidth: NonZeroU64::new(1_000_000),
-            expected_bucket_owner: Some("111122223333".parse().unwrap()),
-            encryption: Some(Encryption::Kms {
-                key: Some("alias/key".parse().unwrap()),
-            }),
-            ..S3Access::default()
-        },
-    };
-    let manifests = [world.manifest(), b"second".to_vec()];
-    drop(Session::create(dir.path(), meta.clone(), &manifests).unwrap());
-    let session = Session::open(dir.path()).unwrap();
-    assert_eq!(*session.meta(), meta);
-    assert_eq!(session.manifests().unwrap(), manifests);
-    assert_eq!(Session::read_meta(dir.path()).unwrap(), meta);
-}
-
-#[test]
-fn the_settings_of_an_older_session_are_read() {
-    let old = r#"{"address":"s3://b/p","endpoint_url":"http://h","region":null,"profile":"p"}"#;
-    let settings: StoreSettings = serde_json::from_str(old).unwrap();
-    let expected = StoreSettings {
-        address: "s3://b/p".to_owned(),
-        s3: S3Access {
-            endpoint_url: Some("http://h".to_owned()),
-            profile: Some("p".to_owned()),
-            ..S3Access::default()
-        },
-    };
-    assert_eq!(settings, expected);
 }
 
 #[test]
@@ -99,80 +53,6 @@ fn a_session_has_one_process_at_a_time() {
     Session::open(dir.path()).unwrap();
 }
 
-#[test]
-fn a_session_is_not_made_over_another_one() {
-    let (world, dir) = (world(), tempdir());
-    let kernel = world.create(dir.path());
-    kernel.put("f", b"x");
-    drop(kernel);
-    match Session::create(dir.path(), world.meta(), &[world.manifest()]) {
-        Err(SessionError::Exists(named)) => assert_eq!(named, dir.path()),
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(world.recover(dir.path()).unwrap().cat("f"), b"x");
-}
-
-#[test]
-fn a_session_is_made_only_in_an_empty_directory() {
-    let (world, dir) = (world(), tempdir());
-    for name in ["journal", "lock", "notes.txt", "scratch/work"] {
-        let place = dir.path().join("place");
-        let precious = place.join(name);
-        fs::create_dir_all(precious.parent().unwrap()).unwrap();
-        fs::write(&precious, "precious").unwrap();
-        match Session::create(&place, world.meta(), &[world.manifest()]) {
-            Err(SessionError::NotEmpty { dir, names }) => {
-                assert_eq!(dir, place);
-                assert_eq!(names, [name.split('/').next().unwrap()]);
-            }
-            other => panic!("{name}: {other:?}"),
-        }
-        assert_eq!(fs::read(&precious).unwrap(), b"precious");
-        assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
-        assert_eq!(mode(&place), 0o755);
-        fs::remove_dir_all(&place).unwrap();
-    }
-}
-
-#[test]
-fn a_directory_that_was_there_stays_when_its_session_is_discarded() {
-    let (world, dir) = (world(), tempdir());
-    for there in [Some(0o755), Some(0o775), None] {
-        let place = dir.path().join("place");
-        if let Some(mode) = there {
-            fs::create_dir(&place).unwrap();
-            fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
-        }
-        let kernel = world.create(&place);
-        assert_eq!(mode(&place), 0o700);
-        drop(kernel);
-        Session::open(&place).unwrap().discard().unwrap();
-        match there {
-            Some(before) => {
-                assert_eq!(mode(&place), before);
-                fs::remove_dir(&place).unwrap();
-            }
-            None => assert!(!place.exists()),
-        }
-    }
-}
-
-#[test]
-fn a_session_that_cannot_be_made_whole_leaves_nothing() {
-    let (world, dir) = (world(), tempdir());
-    let (place, elsewhere) = (dir.path().join("place"), dir.path().join("file"));
-    fs::write(&elsewhere, "precious").unwrap();
-    let mut meta = world.meta();
-    meta.scratch_dir = Some(elsewhere.clone());
-    Session::create(&place, meta, &[world.manifest()]).unwrap_err();
-    assert!(!place.exists());
-    assert_eq!(fs::read(&elsewhere).unwrap(), b"precious");
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o7777
-}
-
 fn distrusted<T: std::fmt::Debug>(result: Result<T, SessionError>) -> String {
     match result {
         Err(SessionError::Durable(error)) if error.doing == "trust" || error.doing == "open" => {
@@ -180,42 +60,6 @@ fn distrusted<T: std::fmt::Debug>(result: Result<T, SessionError>) -> String {
         }
         other => panic!("{other:?}"),
     }
-}
-
-#[test]
-fn a_session_that_somebody_else_may_have_prepared_is_not_opened() {
-    let (world, dir) = (world(), tempdir());
-    let place = dir.path().join("place");
-    drop(world.create(&place));
-    let link = dir.path().join("link");
-    symlink(&place, &link).unwrap();
-    Session::open(&link).unwrap_err();
-    Session::open(&link.join("")).unwrap_err();
-
-    for (mode, part) in [
-        (0o770, ""),
-        (0o1777, ""),
-        (0o666, "session.json"),
-        (0o622, "lock"),
-    ] {
-        let part = place.join(part);
-        let before = fs::metadata(&part).unwrap().permissions();
-        fs::set_permissions(&part, fs::Permissions::from_mode(mode)).unwrap();
-        let reason = distrusted(Session::open(&place));
-        assert!(reason.contains("other users may write to it"), "{reason}");
-        fs::set_permissions(&part, before).unwrap();
-    }
-    Session::open(&place).unwrap();
-    for part in ["", "session.json", "lock"] {
-        // Only root can give a file away.
-        if std::os::unix::fs::chown(place.join(part), Some(65534), None).is_err() {
-            return;
-        }
-        let reason = distrusted(Session::open(&place));
-        assert!(reason.contains("it belongs to user 65534"), "{reason}");
-        std::os::unix::fs::chown(place.join(part), Some(0), None).unwrap();
-    }
-    Session::open(&place).unwrap();
 }
 
 #[test]
@@ -268,111 +112,6 @@ fn a_scratch_file_is_never_written_into_what_stands_at_its_name() {
     assert_eq!(kernel.cat("f"), b"x");
 }
 
-#[test]
-fn a_fifo_in_a_sessions_directory_keeps_nobody_waiting() {
-    let (world, dir) = (world(), tempdir());
-    for name in ["session.json", "lock", "journal", "base/0"] {
-        let place = dir.path().join("place");
-        drop(world.create(&place));
-        let at = place.join(name);
-        fs::remove_file(&at).unwrap();
-        let fifo = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, &at, fifo, 0o600.into(), 0).unwrap();
-        let opened = Session::open(&place).and_then(|session| session.manifests());
-        if name == "journal" {
-            world.recover(&place).unwrap_err();
-        } else {
-            assert_eq!(distrusted(opened), "it is no regular file", "{name}");
-        }
-        fs::remove_dir_all(&place).unwrap();
-    }
-}
-
-#[test]
-fn no_session_an_unreadable_one_and_one_of_another_time_are_different_errors() {
-    let (world, dir) = (world(), tempdir());
-    match Session::open(dir.path()) {
-        Err(SessionError::Missing(named)) => assert_eq!(named, dir.path()),
-        other => panic!("{other:?}"),
-    }
-    assert!(!dir.path().join("lock").exists(), "asking leaves no trace");
-    drop(world.create(dir.path()));
-    let description = dir.path().join("session.json");
-    let sound = fs::read_to_string(&description).unwrap();
-
-    fs::write(&description, r#"{"format": 4, "all": "different"}"#).unwrap();
-    match Session::open(dir.path()) {
-        Err(SessionError::Format { path, found: 4, .. }) => assert_eq!(path, dir.path()),
-        other => panic!("{other:?}"),
-    }
-    for damaged in [&sound[..sound.len() / 2], "", "[]", r#"{"format": 3}"#] {
-        fs::write(&description, damaged).unwrap();
-        match Session::open(dir.path()) {
-            Err(SessionError::Description { path, .. }) => assert_eq!(path, description),
-            other => panic!("{damaged}: {other:?}"),
-        }
-    }
-    let hash = world.meta().parent.to_string();
-    fs::write(&description, sound.replace(&hash, "../../../etc")).unwrap();
-    assert!(matches!(
-        Session::open(dir.path()),
-        Err(SessionError::Description { .. })
-    ));
-    fs::write(&description, sound).unwrap();
-    Session::open(dir.path()).unwrap();
-}
-
-#[test]
-fn a_damaged_manifest_is_named_with_both_hashes() {
-    let (world, dir) = (world(), tempdir());
-    drop(world.create(dir.path()));
-    let base = dir.path().join("base/0");
-    fs::write(&base, "damaged").unwrap();
-    match Session::open(dir.path()).unwrap().manifests() {
-        Err(SessionError::DamagedBase {
-            path,
-            expected,
-            found,
-        }) => {
-            assert_eq!(path, base);
-            assert_eq!(expected, world.meta().parent);
-            assert_eq!(found, ContentHash::of(b"damaged"));
-        }
-        other => panic!("{other:?}"),
-    }
-    fs::remove_file(&base).unwrap();
-    let error = Session::open(dir.path()).unwrap().manifests().unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot open {}", base.display()));
-}
-
-#[test]
-fn a_session_whose_files_have_other_numbers_is_refused_with_the_program_that_made_it() {
-    let (world, dir) = (world(), tempdir());
-    let kernel = world.create(dir.path());
-    kernel.put("f", b"precious");
-    drop(kernel);
-    let description = dir.path().join("session.json");
-    let text = fs::read_to_string(&description).unwrap();
-    let mut meta: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let parts = meta.as_object_mut().unwrap();
-    parts.insert("format".to_owned(), 1.into());
-    parts.insert("program".to_owned(), "0.0.9".into());
-    parts.remove("layers").unwrap();
-    fs::write(&description, serde_json::to_vec(&meta).unwrap()).unwrap();
-    let journal = fs::read(dir.path().join("journal")).unwrap();
-    let error = Session::open(dir.path()).unwrap_err();
-    assert!(matches!(error, SessionError::Format { found: 1, .. }));
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "the session {} has format 1, this program reads 3: commit or discard it with the \
-             attachfs 0.0.9 that made it",
-            dir.path().display()
-        )
-    );
-    assert_eq!(fs::read(dir.path().join("journal")).unwrap(), journal);
-}
-
 fn names(dir: &Path) -> Vec<OsString> {
     let entries = fs::read_dir(dir).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
@@ -387,8 +126,8 @@ fn discarding_deletes_what_is_the_sessions_and_nothing_beside_it() {
     let mut meta = world.meta();
     meta.scratch_dir = Some(elsewhere.clone());
     let session = Session::create(&place, meta, &[world.manifest()]).unwrap();
-    let settings = crate::testing::settings();
-    let vfs = Vfs::create(session, world.tree.clone(), world.fetcher(), settings).unwrap();
+    let opened = files(&session);
+    let vfs = Vfs::create(opened, world.tree.clone(), world.fetcher(), settings()).unwrap();
     let kernel = crate::testing::Kernel::new(vfs);
     kernel.put("f", b"x");
     for name in [
@@ -405,63 +144,11 @@ fn discarding_deletes_what_is_the_sessions_and_nothing_beside_it() {
     let scratch = elsewhere.join(world.meta().id.as_str());
     assert_eq!(fs::read_dir(&scratch).unwrap().count(), 1);
 
-    kernel.vfs.discard().unwrap();
+    kernel.vfs.abandon();
+    session.discard().unwrap();
     drop(kernel);
     assert_eq!(names(dir.path()), ["fast"]);
     assert_eq!(names(&elsewhere), ["other"]);
-}
-
-#[test]
-fn a_session_that_holds_something_unknown_is_not_discarded_and_says_what_it_is() {
-    let (world, dir) = (world(), tempdir());
-    let elsewhere = dir.path().join("fast");
-    let outside = dir.path().join("outside");
-    fs::create_dir(&outside).unwrap();
-    fs::write(outside.join("4000000000000000"), "precious").unwrap();
-    for (name, is_link) in [
-        ("notes.txt", false),
-        ("log.old", false),
-        ("log", true),
-        ("journal", true),
-        ("base/0.bak", false),
-        ("base/1", true),
-        ("commits/1.manifest.orig", false),
-        ("commits/work", true),
-        ("mnt/frame", false),
-        ("scratch", true),
-        ("../fast/07070707070707070707070707070707/notes", false),
-    ] {
-        let place = dir.path().join("session");
-        let mut meta = world.meta();
-        meta.scratch_dir = name.starts_with("..").then(|| elsewhere.clone());
-        let session = Session::create(&place, meta, &[world.manifest()]).unwrap();
-        let at = place.join(name);
-        if is_link {
-            if fs::symlink_metadata(&at).is_ok() {
-                fs::remove_dir(&at).unwrap();
-            }
-            symlink(&outside, &at).unwrap();
-        } else {
-            fs::create_dir_all(at.parent().unwrap()).unwrap();
-            fs::write(&at, "precious").unwrap();
-        }
-        let before = names(&place);
-        let error = session.discard().unwrap_err();
-        if name != "mnt/frame" {
-            assert!(
-                matches!(error, SessionError::Foreign { .. }),
-                "{name}: {error}"
-            );
-            let shown = at.file_name().unwrap().to_str().unwrap();
-            assert!(error.to_string().contains(shown), "{name}: {error}");
-        }
-        assert_eq!(names(&place), before, "{name}");
-        assert_eq!(names(&outside), ["4000000000000000"], "{name}");
-        // Once it is out of the way, the same goes on.
-        fs::remove_file(&at).unwrap();
-        session.discard().unwrap();
-        assert!(!place.exists(), "{name}");
-    }
 }
 
 #[test]
@@ -478,15 +165,12 @@ fn a_session_that_was_deleted_halfway_is_not_taken_for_whole_and_can_be_deleted_
 }
 
 #[test]
-fn a_session_id_is_32_digits_and_nothing_else() {
-    let id = SessionId::from_random([0xab; 16]);
-    assert_eq!(id.as_str().parse(), Ok(id.clone()));
-    for text in [
-        "",
-        "ab",
-        "../../../../../../../../etc/pass",
-        &"g".repeat(32),
-    ] {
-        text.parse::<SessionId>().unwrap_err();
-    }
+fn a_fifo_in_place_of_the_journal_keeps_nobody_waiting() {
+    let (world, dir) = (world(), tempdir());
+    drop(world.create(dir.path()));
+    let journal = dir.path().join("journal");
+    fs::remove_file(&journal).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &journal, fifo, 0o600.into(), 0).unwrap();
+    world.recover(dir.path()).unwrap_err();
 }

@@ -4,12 +4,17 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::{Failure, FailureClass};
+
+/// Longer than any test takes unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers with what it was asked, after two events.
 #[derive(Debug)]
@@ -27,7 +32,7 @@ impl ControlService for Echo {
                 }
                 Request::Status => panic!("a bug"),
                 Request::Diff { .. } => Ok(Value::String("x".repeat(LONGEST_LINE as usize))),
-                _ => Err(Failure::plain(FailureKind::Busy, "in use")),
+                _ => Err(Failure::plain(FailureClass::Busy, "in use")),
             }
         })
     }
@@ -88,9 +93,7 @@ impl Fixture {
     /// Sends bytes and returns the lines that come back until the server closes.
     fn raw(&self, bytes: &[u8]) -> Vec<Value> {
         let mut stream = UnixStream::connect(self.dir.path().join("session/control.sock")).unwrap();
-        stream
-            .set_read_timeout(Some(crate::testing::PATIENCE))
-            .unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // The server may have closed before it read everything.
         let _ = stream.write_all(bytes);
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -126,7 +129,7 @@ fn a_failure_arrives_as_it_was_given() {
         options: Value::Null,
     };
     let answer = Fixture::new().client().request(&request, |_| {}).unwrap();
-    assert_eq!(answer, Err(Failure::plain(FailureKind::Busy, "in use")));
+    assert_eq!(answer, Err(Failure::plain(FailureClass::Busy, "in use")));
 }
 
 #[test]
@@ -134,7 +137,7 @@ fn a_panic_in_the_service_is_an_answer_and_the_next_request_is_served() {
     let fixture = Fixture::new();
     let mut client = fixture.client();
     let answer = client.request(&Request::Status, |_| {}).unwrap();
-    assert_eq!(answer.unwrap_err().kind, FailureKind::Internal);
+    assert_eq!(answer.unwrap_err().class, FailureClass::Other);
     let commit = Request::Commit {
         options: Value::Null,
     };
@@ -216,7 +219,7 @@ fn a_service_sees_that_its_client_has_hung_up() {
         }
     });
     assert!(matches!(answer, Err(ControlError::Closed)), "{answer:?}");
-    noticed.recv_timeout(crate::testing::PATIENCE).unwrap();
+    noticed.recv_timeout(PATIENCE).unwrap();
 }
 
 #[test]

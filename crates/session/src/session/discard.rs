@@ -7,12 +7,12 @@
 use std::path::PathBuf;
 
 use attachfs_durable::{Kind, OwnDir, is_staged_name};
+use attachfs_tree::Ino;
 
 use super::{
     BASE, COMMITS, DESCRIPTION, JOURNAL, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET, SessionError,
     WORK,
 };
-use crate::overlay::Scratch;
 
 /// How many unknown names an error lists.
 const LISTED: usize = 8;
@@ -68,15 +68,20 @@ impl Layout {
                 let of = |ending| name.strip_suffix(ending).is_some_and(is_number);
                 of(".manifest") || of(".total")
             }
-            Self::Scratch if name == Scratch::ASIDE => return Some(Known::Dir(Self::Aside)),
-            Self::Work | Self::Scratch => Scratch::is_name(name),
+            Self::Scratch if name == OwnDir::ASIDE => return Some(Known::Dir(Self::Aside)),
+            Self::Work | Self::Scratch => is_of_an_inode(name),
             Self::Aside => match name.split_once('.') {
-                Some((name, number)) => Scratch::is_name(name) && is_number(number),
-                None => Scratch::is_name(name),
+                Some((name, number)) => is_of_an_inode(name) && is_number(number),
+                None => is_of_an_inode(name),
             },
         };
         (is_file || is_staged_name(name)).then_some(Known::File)
     }
+}
+
+/// Whether a name is that of a scratch file.
+fn is_of_an_inode(name: &str) -> bool {
+    Ino::from_digits(name).is_some()
 }
 
 impl Part {

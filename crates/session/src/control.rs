@@ -19,7 +19,7 @@ mod server;
 mod socket;
 
 pub use client::{ControlClient, ControlError, HangUp};
-pub use protocol::{Failure, FailureKind, PROTOCOL_VERSION, Request, Response};
+pub use protocol::{PROTOCOL_VERSION, Request, Response};
 pub use server::{ControlServer, ControlService, EventSink, Peer, ServiceFuture};
 
 /// The longest line that either end reads, in bytes.

@@ -4,6 +4,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Failure;
+
 /// The version of the messages that this code writes and understands.
 pub const PROTOCOL_VERSION: u32 = 1;
 
@@ -44,72 +46,6 @@ pub enum Request {
 
 /// What a request comes to in the end.
 pub type Response = Result<Value, Failure>;
-
-/// Why a request was not done, with its causes, for people and for exit codes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
-#[error("{text}")]
-pub struct Failure {
-    /// Which sort of failure it is.
-    pub kind: FailureKind,
-    /// What failed.
-    pub text: String,
-    /// Why, from the outermost cause to the innermost.
-    #[serde(default)]
-    pub causes: Vec<String>,
-    /// Whatever else programs may want to know.
-    #[serde(default)]
-    pub details: Value,
-}
-
-/// The sorts of failure that programs tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureKind {
-    /// The request or its options make no sense.
-    Usage,
-    /// Mounting, unmounting or the file system.
-    Mount,
-    /// The store.
-    Store,
-    /// Data is not what its hash says.
-    Integrity,
-    /// Not finished; asking again goes on.
-    Incomplete,
-    /// Someone uses what was to be changed.
-    Busy,
-    /// It was called off.
-    Cancelled,
-    /// A bug or a failure that fits nowhere else.
-    Internal,
-}
-
-impl Failure {
-    /// A failure with an error's causes.
-    pub fn new(kind: FailureKind, error: &dyn std::error::Error) -> Self {
-        let mut causes = Vec::new();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            causes.push(error.to_string());
-            cause = error.source();
-        }
-        Self {
-            kind,
-            text: error.to_string(),
-            causes,
-            details: Value::Null,
-        }
-    }
-
-    /// A failure without causes.
-    pub fn plain(kind: FailureKind, text: impl Into<String>) -> Self {
-        Self {
-            kind,
-            text: text.into(),
-            causes: Vec::new(),
-            details: Value::Null,
-        }
-    }
-}
 
 /// What a server says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -174,8 +110,12 @@ pub(super) fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, DecodeError>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use attachfs_durable::DurableError;
+
+    use super::*;
+    use crate::{FailureClass, SessionError};
 
     fn text(line: Vec<u8>) -> String {
         String::from_utf8(line).unwrap()
@@ -196,7 +136,7 @@ mod tests {
             ),
             "{\"v\":1,\"request\":\"commit\",\"options\":{\"dry_run\":true}}\n"
         );
-        let failed = Message::Failed(Failure::plain(FailureKind::Busy, "it is in use"));
+        let failed = Message::Failed(Failure::plain(FailureClass::Busy, "it is in use"));
         assert_eq!(
             text(encode(&failed).unwrap()),
             "{\"v\":1,\"message\":\"failed\",\"kind\":\"busy\",\"text\":\"it is in use\",\"causes\":[],\"details\":null}\n"
@@ -246,9 +186,12 @@ mod tests {
 
     #[test]
     fn a_failure_keeps_the_causes_of_its_error() {
-        let inner = std::io::Error::other("no route to host");
-        let error = attachfs_vfs::FsError::io("read a file", inner);
-        let failure = Failure::new(FailureKind::Store, &error);
+        let error = SessionError::Durable(DurableError {
+            doing: "open",
+            path: "journal".into(),
+            source: std::io::Error::other("no route to host"),
+        });
+        let failure = Failure::new(FailureClass::Store, &error);
         assert_eq!(failure.causes, ["no route to host"]);
     }
 }

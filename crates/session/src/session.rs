@@ -5,8 +5,8 @@
 //!         session.json         what is mounted where, from which store
 //!         lock
 //!         base/0, base/1 ...   the manifests, as they were given
-//!         journal              see overlay::Journal
-//!         reserve              room on the disk for a commit, see overlay::Reserve
+//!         journal              what was done, in order
+//!         reserve              room on the disk for a commit
 //!         scratch/             bytes; elsewhere if asked for
 //!         scratch/aside/       bytes of which nobody knows what they are
 //!         commits/1.manifest   what commit 1 published or is about to publish
@@ -24,22 +24,25 @@
 mod discard;
 mod error;
 mod id;
+mod meta;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_durable::{FileLock, Found, OwnDir, create_private_dir, publish_own_file};
-use attachfs_manifest::{ContentHash, ManifestPath};
-use attachfs_store::S3Access;
-use attachfs_tree::{Ino, LayerOptions, Timestamp};
+use attachfs_manifest::ContentHash;
+use attachfs_tree::Ino;
 use serde::{Deserialize, Serialize};
 
 use self::discard::{Layout, Part, nothing};
 pub use self::error::SessionError;
 pub use self::id::{ParseSessionIdError, SessionId};
-use crate::overlay::Scratch;
+pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
 
 /// The version of the directory that this code writes and reads. It changes when the same manifests get
 /// other inode numbers, too: a journal names files by them.
@@ -53,7 +56,7 @@ const LOCK: &str = "lock";
 const BASE: &str = "base";
 const JOURNAL: &str = "journal";
 /// Room on the disk for a commit.
-pub(crate) const RESERVE: &str = "reserve";
+const RESERVE: &str = "reserve";
 const SCRATCH: &str = "scratch";
 const COMMITS: &str = "commits";
 const WORK: &str = "work";
@@ -64,84 +67,6 @@ const MOUNT: &str = "mnt";
 /// How often and how quickly a lock is tried that someone else has.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
-
-/// One of the manifests that are mounted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BaseManifest {
-    /// Where it came from, for people.
-    pub source: String,
-    /// The hash of its bytes.
-    #[serde(with = "hex")]
-    pub hash: ContentHash,
-    /// The directory it is placed in; the root if `None`.
-    #[serde(default, with = "path_text")]
-    pub at: Option<ManifestPath>,
-}
-
-/// How to reach the store. No credentials: those come from the environment of whoever resumes.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct StoreSettings {
-    /// A directory or `s3://bucket/prefix`.
-    pub address: String,
-    /// How to reach it if it is in S3.
-    #[serde(flatten)]
-    pub s3: S3Access,
-}
-
-impl StoreSettings {
-    /// These settings, with what is said here instead.
-    #[must_use]
-    pub fn with(&self, access: &S3Access) -> Self {
-        Self {
-            address: self.address.clone(),
-            s3: access.over(&self.s3),
-        }
-    }
-}
-
-/// What is written down of a session when it begins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionMeta {
-    /// The version of the session's directory.
-    pub format: u32,
-    /// Its name.
-    pub id: SessionId,
-    /// The version of the program that made it.
-    pub program: String,
-    /// When it began; also the time of directories that nobody changed.
-    pub created: Timestamp,
-    /// Where it is mounted.
-    #[serde(with = "crate::path_json")]
-    pub mount_point: PathBuf,
-    /// The uid of who mounted it.
-    pub owner: u32,
-    /// The manifests, the lowest first.
-    pub manifests: Vec<BaseManifest>,
-    /// The hash that the first diff names as its parent.
-    #[serde(with = "hex")]
-    pub parent: ContentHash,
-    /// How the manifests are put together.
-    pub layers: LayerOptions,
-    /// Where chunks come from and go to.
-    pub store: StoreSettings,
-    /// Where scratch files are, if not in the session.
-    #[serde(default, with = "crate::path_json::option")]
-    pub scratch_dir: Option<PathBuf>,
-    /// The directories whose changes are committed, relative to the root; all if empty.
-    #[serde(default)]
-    pub output_dirs: Vec<String>,
-    /// Whether to commit when it is unmounted.
-    #[serde(default)]
-    pub commit_on_unmount: bool,
-    /// Whether nobody can write to it. Then it has no journal, and goes with its mount.
-    #[serde(default)]
-    pub read_only: bool,
-}
-
-impl SessionMeta {
-    /// The version to write in [`format`](Self::format).
-    pub const FORMAT: u32 = FORMAT;
-}
 
 /// What every version of the description has.
 #[derive(Deserialize)]
@@ -168,7 +93,7 @@ pub struct Session {
     dir: OwnDir,
     meta: SessionMeta,
     found_mode: Option<u32>,
-    _lock: FileLock,
+    lock: Arc<FileLock>,
 }
 
 impl Session {
@@ -204,12 +129,12 @@ impl Session {
                 return Err(error.into());
             }
         }
-        let lock = Self::lock(&claimed)?;
+        let lock = Self::take_lock(&claimed)?;
         let session = Self {
             dir: claimed,
             meta,
             found_mode,
-            _lock: lock,
+            lock: Arc::new(lock),
         };
         match session.fill(manifests) {
             Ok(()) => Ok(session),
@@ -264,13 +189,13 @@ impl Session {
         let held = Self::hold(dir)?;
         // Not locked before it is known to be a session: asking leaves no trace.
         Self::read_description(&held, dir)?;
-        let lock = Self::lock(&held)?;
+        let lock = Self::take_lock(&held)?;
         let Description { meta, found_mode } = Self::read_description(&held, dir)?;
         Ok(Self {
             dir: held,
             meta,
             found_mode,
-            _lock: lock,
+            lock: Arc::new(lock),
         })
     }
 
@@ -315,7 +240,7 @@ impl Session {
         }
     }
 
-    fn lock(dir: &OwnDir) -> Result<FileLock, SessionError> {
+    fn take_lock(dir: &OwnDir) -> Result<FileLock, SessionError> {
         for _ in 0..LOCK_TRIES {
             if let Some(lock) = dir.lock(LOCK)? {
                 return Ok(lock);
@@ -373,9 +298,14 @@ impl Session {
         self.dir().join(JOURNAL)
     }
 
-    /// The file that holds room for a commit.
-    pub(crate) fn reserve_path(&self) -> PathBuf {
+    /// The file that holds room on the disk for a commit.
+    pub fn reserve_path(&self) -> PathBuf {
         self.dir().join(RESERVE)
+    }
+
+    /// The lock, which is held as long as anybody has this.
+    pub fn lock(&self) -> Arc<FileLock> {
+        self.lock.clone()
     }
 
     /// Gives back the room on the disk that is held for a commit, of a session that is about to be deleted.
@@ -383,25 +313,20 @@ impl Session {
         Ok(self.dir.remove_file(RESERVE)?)
     }
 
-    /// The scratch directory. One that is not there is made: who made the session may have died before.
-    pub fn scratch(&self) -> Result<Scratch, SessionError> {
-        let dir = match &self.meta.scratch_dir {
-            Some(_) => OwnDir::create(&self.scratch_dir())?,
-            None => self.dir.make_dir(SCRATCH)?,
+    /// The scratch directory, held open; `None` if it is missing.
+    pub fn scratch_dir(&self) -> Result<Option<OwnDir>, SessionError> {
+        let opened = match &self.meta.scratch_dir {
+            Some(_) => OwnDir::open(&self.scratch_path()),
+            None => self.dir.dir(SCRATCH),
         };
-        Ok(Scratch::new(dir))
-    }
-
-    /// The scratch directory as it is, even if it is missing.
-    pub(crate) fn scratch_to_look_at(&self) -> Result<Scratch, SessionError> {
-        let place = self.scratch_dir();
-        match OwnDir::open(&place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Scratch::missing(place)),
-            dir => Ok(Scratch::new(dir?)),
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            dir => Ok(Some(dir?)),
         }
     }
 
-    fn scratch_dir(&self) -> PathBuf {
+    /// Where the scratch directory is, or should be.
+    pub fn scratch_path(&self) -> PathBuf {
         match &self.meta.scratch_dir {
             Some(dir) => dir.join(self.meta.id.as_str()),
             None => self.dir().join(SCRATCH),
@@ -433,7 +358,7 @@ impl Session {
     /// is. One that a process left which died is removed.
     pub fn create_work_file(&self, ino: Ino) -> Result<(File, PathBuf), SessionError> {
         let work = self.dir.dir(COMMITS)?.make_dir(WORK)?;
-        let name = format!("{:016x}", ino.raw());
+        let name = ino.digits();
         work.remove_file(&name)?;
         Ok((work.create_file(&name)?, work.path().join(name)))
     }
@@ -506,46 +431,4 @@ fn manifests_in(dir: &OwnDir, meta: &SessionMeta) -> Result<Vec<Vec<u8>>, Sessio
         read_checked(&base, &number.to_string(), manifest.hash)
     };
     meta.manifests.iter().enumerate().map(read).collect()
-}
-
-mod hex {
-    use attachfs_manifest::ContentHash;
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(hash: &ContentHash, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(hash)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ContentHash, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// Paths in JSON as lists of bytes would be unreadable, and as text would lose bytes: text where it
-/// is UTF-8, which a directory that a person names always is.
-mod path_text {
-    use attachfs_manifest::ManifestPath;
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _, ser};
-
-    #[expect(clippy::ref_option, reason = "serde gives the field by reference")]
-    pub(super) fn serialize<S: Serializer>(
-        path: &Option<ManifestPath>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let text = path
-            .as_ref()
-            .map(|path| std::str::from_utf8(path.as_bytes()))
-            .transpose();
-        text.map_err(<S::Error as ser::Error>::custom)?
-            .serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<ManifestPath>, D::Error> {
-        let text = Option::<String>::deserialize(from)?;
-        text.map(|text| ManifestPath::new(text.as_bytes()))
-            .transpose()
-            .map_err(D::Error::custom)
-    }
 }

@@ -18,8 +18,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::LONGEST_LINE;
-use super::protocol::{Failure, FailureKind, Message, Request, Response, decode, encode};
+use super::protocol::{Message, Request, Response, decode, encode};
 use super::socket::SocketDir;
+use crate::{Failure, FailureClass};
 
 /// Clients at the same time; more wait.
 const MOST_CLIENTS: usize = 64;
@@ -195,9 +196,9 @@ async fn serve(
         let request = match line {
             Ok(None) => return,
             Ok(Some(line)) => {
-                decode(&line).map_err(|error| Failure::new(FailureKind::Usage, &error))
+                decode(&line).map_err(|error| Failure::new(FailureClass::Usage, &error))
             }
-            Err(error) => Err(Failure::new(FailureKind::Usage, &error)),
+            Err(error) => Err(Failure::new(FailureClass::Usage, &error)),
         };
         let written = match request {
             Ok(request) => perform(service.clone(), request, peer, &mut reader, &mut writer).await,
@@ -290,7 +291,7 @@ async fn perform(
     let response = response.unwrap_or_else(|error| {
         tracing::error!(%error, "a request of the control socket failed");
         Err(Failure::plain(
-            FailureKind::Internal,
+            FailureClass::Other,
             "the request failed inside; the log says more",
         ))
     });
@@ -301,7 +302,7 @@ async fn write(writer: &mut OwnedWriteHalf, message: &Message) -> io::Result<()>
     let mut line = encode(message)?;
     if line.len() as u64 > LONGEST_LINE {
         let failure = Failure::plain(
-            FailureKind::Internal,
+            FailureClass::Other,
             format!("the answer is longer than {LONGEST_LINE} bytes"),
         );
         line = match message {

@@ -1,0 +1,112 @@
+//! A session and its file system, which belong together.
+
+use std::sync::Arc;
+
+use attachfs_fetch::Fetcher;
+use attachfs_session::{Session, SessionError};
+use attachfs_tree::BaseTree;
+use attachfs_vfs::overlay::{OverlayFiles, ScratchDir};
+use attachfs_vfs::{OpenError, Settings, Vfs};
+
+/// A session whose file system is open: what is mounted, and what is committed.
+#[derive(Debug, Clone)]
+pub struct OpenSession {
+    session: Arc<Session>,
+    vfs: Arc<Vfs>,
+}
+
+/// Why a session's file system cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenSessionError {
+    /// The session's directory.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The files in it.
+    #[error(transparent)]
+    Overlay(#[from] OpenError),
+}
+
+/// How a file system is made of the files of an overlay.
+type Open = fn(OverlayFiles, Arc<BaseTree>, Arc<Fetcher>, Settings) -> Result<Vfs, OpenError>;
+
+impl OpenSession {
+    /// A new session's file system, with nothing written yet. Nobody can write to that of a session that is
+    /// read-only.
+    pub fn create(
+        session: Session,
+        base: Arc<BaseTree>,
+        fetcher: Arc<Fetcher>,
+        settings: Settings,
+    ) -> Result<Self, OpenSessionError> {
+        Self::open(session, base, fetcher, settings, Vfs::create)
+    }
+
+    /// The file system of a session that another process left, with all that had returned success.
+    pub fn recover(
+        session: Session,
+        base: Arc<BaseTree>,
+        fetcher: Arc<Fetcher>,
+        settings: Settings,
+    ) -> Result<Self, OpenSessionError> {
+        Self::open(session, base, fetcher, settings, Vfs::recover)
+    }
+
+    /// The file system of a session that another process left, to be looked at: nothing of it changes, in
+    /// memory or on disk.
+    pub fn look(
+        session: Session,
+        base: Arc<BaseTree>,
+        fetcher: Arc<Fetcher>,
+        settings: Settings,
+    ) -> Result<Self, OpenSessionError> {
+        Self::open(session, base, fetcher, settings, Vfs::look)
+    }
+
+    fn open(
+        session: Session,
+        base: Arc<BaseTree>,
+        fetcher: Arc<Fetcher>,
+        settings: Settings,
+        open: Open,
+    ) -> Result<Self, OpenSessionError> {
+        let vfs = if session.meta().read_only {
+            Vfs::read_only(base, fetcher, settings)
+        } else {
+            open(files_of(&session)?, base, fetcher, settings)?
+        };
+        Ok(Self {
+            session: Arc::new(session),
+            vfs: Arc::new(vfs),
+        })
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The file system.
+    pub fn vfs(&self) -> &Arc<Vfs> {
+        &self.vfs
+    }
+
+    /// Deletes the session and everything in it that was not committed. What still goes on with the file
+    /// system afterwards fails.
+    pub fn discard(&self) -> Result<(), SessionError> {
+        self.vfs.abandon();
+        self.session.discard()
+    }
+}
+
+/// The files of a session's overlay.
+fn files_of(session: &Session) -> Result<OverlayFiles, SessionError> {
+    Ok(OverlayFiles {
+        journal: session.journal_path(),
+        scratch: match session.scratch_dir()? {
+            Some(dir) => ScratchDir::Held(dir),
+            None => ScratchDir::Missing(session.scratch_path()),
+        },
+        reserve: session.reserve_path(),
+        lock: session.lock(),
+    })
+}
