@@ -1,5 +1,7 @@
 //! fsync, fsyncdir, seal.
 
+use attachfs_durable::steps::{Step, perform};
+
 use crate::overlay::Record;
 use crate::vfs::{journal_failed, now, sync_failed};
 use crate::{FsError, FsErrorKind, HandleId, Vfs};
@@ -12,12 +14,16 @@ impl Vfs {
         let (Some(overlay), Some(scratch)) = (&self.overlay, &open.scratch) else {
             return Ok(());
         };
-        let synced = if data_only {
-            scratch.sync_data()
-        } else {
-            scratch.sync_all()
+        let sync = || {
+            if data_only {
+                scratch.sync_data()
+            } else {
+                scratch.sync_all()
+            }
         };
-        synced.map_err(|error| FsError::io("sync a scratch file", error))?;
+        let path = || overlay.disk.scratch.path(open.ino);
+        perform(Step::ScratchSync, path, sync)
+            .map_err(|error| FsError::io("sync a scratch file", error))?;
         overlay.disk.sync().map_err(sync_failed)
     }
 

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use attachfs_durable::DurableError;
+use attachfs_durable::steps::{Step as DurableStep, perform};
 use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -40,8 +41,6 @@ pub(crate) struct Disk {
     order: RwLock<()>,
     /// Held by whoever syncs, from the beginning. Taken before `order`.
     turn: Mutex<()>,
-    #[cfg(test)]
-    done: Mutex<Vec<Done>>,
 }
 
 /// Why something is not durable.
@@ -67,16 +66,6 @@ pub enum SyncError {
 /// While it lives, nothing is synced. Whoever has one does not sync and does not ask for another.
 pub(crate) type Step<'a> = RwLockReadGuard<'a, ()>;
 
-/// A step towards the disk, for the log and for tests of the order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Done {
-    Bytes(Ino),
-    Names,
-    Journal,
-    Remove(Ino),
-    Shorten(Ino),
-}
-
 impl Disk {
     /// `first`: whose bytes come before what the journal says already.
     pub(crate) fn new(journal: Journal, scratch: Scratch, first: HashSet<Ino>) -> Arc<Self> {
@@ -86,8 +75,6 @@ impl Disk {
             first: Mutex::new(first),
             order: RwLock::default(),
             turn: Mutex::default(),
-            #[cfg(test)]
-            done: Mutex::default(),
         })
     }
 
@@ -116,6 +103,11 @@ impl Disk {
         self.journal.is_synced(self.journal.end())
     }
 
+    /// How long the journal is.
+    pub(crate) fn journal_end(&self) -> u64 {
+        self.journal.end()
+    }
+
     /// Makes everything appended so far durable, and before it what it speaks of.
     pub(crate) fn sync(&self) -> Result<(), SyncError> {
         let end = self.journal.end();
@@ -129,18 +121,12 @@ impl Disk {
         }
         // The long part, while others go on.
         self.sync_bytes()?;
-        self.sync_names()?;
+        self.scratch.sync_names()?;
         let _order = self.order.write();
         // What came meanwhile.
         self.sync_bytes()?;
-        self.sync_names()?;
-        self.note(Done::Journal);
+        self.scratch.sync_names()?;
         Ok(self.journal.sync()?)
-    }
-
-    fn sync_names(&self) -> Result<(), DurableError> {
-        self.note(Done::Names);
-        self.scratch.sync_names()
     }
 
     fn sync_bytes(&self) -> Result<(), SyncError> {
@@ -148,7 +134,6 @@ impl Disk {
             .into_iter()
             .collect();
         while let Some(ino) = first.pop() {
-            self.note(Done::Bytes(ino));
             let failed = |source| {
                 let path = self.scratch.path(ino);
                 SyncError::Bytes { path, source }
@@ -164,7 +149,9 @@ impl Disk {
                     return Err(failed(error));
                 }
             };
-            if let Err(error) = file.sync_data() {
+            let sync = || file.sync_data();
+            if let Err(error) = perform(DurableStep::ScratchFirst, || self.scratch.path(ino), sync)
+            {
                 // The kernel does not say twice that it lost something.
                 self.journal.fail();
                 return Err(failed(error));
@@ -175,7 +162,6 @@ impl Disk {
 
     /// Removes a scratch file of a deleted file. The deletion was synced.
     pub(crate) fn remove(&self, ino: Ino) {
-        self.note(Done::Remove(ino));
         if let Err(error) = self.scratch.remove(ino) {
             tracing::warn!(%error, path = %self.scratch.path(ino).display(), "cannot remove a scratch file");
         }
@@ -183,28 +169,14 @@ impl Disk {
 
     /// Shortens a scratch file to what still counts of it. The record that says so was synced.
     pub(crate) fn shorten(&self, ino: Ino, file: &std::fs::File, len: u64) {
-        self.note(Done::Shorten(ino));
-        if let Err(error) = file.set_len(len) {
+        let shorten = || file.set_len(len);
+        if let Err(error) = perform(
+            DurableStep::ScratchShorten,
+            || self.scratch.path(ino),
+            shorten,
+        ) {
             // What is cut off does not count, wherever it is.
             tracing::warn!(%error, path = %self.scratch.path(ino).display(), "cannot shorten a scratch file");
         }
-    }
-
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unused_self, reason = "tests keep what was done")
-    )]
-    fn note(&self, done: Done) {
-        #[cfg(test)]
-        self.done.lock().push(done);
-        tracing::trace!(?done);
-    }
-
-    /// What was done so far; what was done twice in a row once.
-    #[cfg(test)]
-    pub(crate) fn done(&self) -> Vec<Done> {
-        let mut done = self.done.lock().clone();
-        done.dedup();
-        done
     }
 }

@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use attachfs_durable::steps::{Step, perform};
 use attachfs_durable::{DurableError, Staged, open_own_file, read_own_file};
 use parking_lot::Mutex;
 
@@ -170,8 +171,10 @@ impl Journal {
         encode(record, tail.number, &mut tail.buffer)?;
         let len = tail.buffer.len() as u64;
         tail.reserve(file, len);
-        if let Err(source) = file.write_all_at(&tail.buffer, tail.end) {
-            tail.poisoned = file.set_len(tail.end).is_err();
+        let append = || file.write_all_at(&tail.buffer, tail.end);
+        if let Err(source) = perform(Step::JournalAppend, || self.path.clone(), append) {
+            let undo = || file.set_len(tail.end);
+            tail.poisoned = perform(Step::JournalUndo, || self.path.clone(), undo).is_err();
             tail.reserved = tail.end;
             return Err(failed("append to", &self.path)(source));
         }
@@ -208,7 +211,8 @@ impl Journal {
         }
         if synced.upto < wanted {
             let end = self.end();
-            if let Err(source) = file.sync_data() {
+            let sync = || file.sync_data();
+            if let Err(source) = perform(Step::JournalSync, || self.path.clone(), sync) {
                 synced.failed = true;
                 return Err(failed("sync", &self.path)(source));
             }
@@ -270,7 +274,8 @@ impl ReadJournal {
         let file = open_own_file(path)?;
         if let Some(Torn { offset, len }) = self.contents.torn {
             tracing::warn!(path = %path.display(), offset, len, "the last record of the journal is torn and is cut off");
-            file.set_len(offset)
+            let cut = || file.set_len(offset);
+            perform(Step::JournalCut, || path.clone(), cut)
                 .map_err(failed("cut off an unfinished record of", path))?;
         }
         Ok(Journal::at_end(path, file, self.contents.end, self.number))

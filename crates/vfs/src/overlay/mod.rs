@@ -14,8 +14,6 @@ mod recovery;
 mod reserve;
 mod scratch;
 
-#[cfg(test)]
-pub(crate) use disk::Done;
 pub use disk::SyncError;
 pub(crate) use disk::{Disk, Step};
 pub use format::{Damage, Torn};

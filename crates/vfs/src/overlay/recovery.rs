@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use attachfs_durable::DurableError;
+use attachfs_durable::steps::{Step, perform};
 use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, Mutation, MutationError, Namespace};
 
 use crate::session::RESERVE;
@@ -270,7 +271,9 @@ impl Seen {
             // the file is one of those of which nobody knows whether they are whole.
             tracing::warn!(path = %scratch.path(ino).display(), "a scratch file has lost its last bytes");
             let file = scratch.open_file(ino).map_err(RecoveryError::Scratch)?;
-            file.set_len(len).map_err(RecoveryError::Scratch)?;
+            let lengthen = || file.set_len(len);
+            perform(Step::ScratchLengthen, || scratch.path(ino), lengthen)
+                .map_err(RecoveryError::Scratch)?;
         }
         for &ino in &self.unknown {
             let aside = scratch.set_aside(ino)?;
