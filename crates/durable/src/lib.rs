@@ -46,7 +46,10 @@ pub use lock::FileLock;
 pub use log::{create_log, is_file_at};
 pub use mounted::{Mounted, mounted};
 pub use own::{OwnFile, check_own_dir, check_own_file, open_to_append};
-pub use own_dir::{Found, OwnDir, create_own_file, open_own_file, publish_own_file, read_own_file};
+pub use own_dir::{
+    Found, OwnDir, create_own_file, open_own_file, open_own_file_to_read, publish_own_file,
+    read_own_file,
+};
 pub use space::{Space, space};
 pub use staged::{
     Staged, is_staged_name, publish, publish_if_absent, publish_shared, sweep_abandoned,

@@ -342,6 +342,12 @@ pub fn open_own_file(path: &Path) -> Result<File, DurableError> {
     dir.open_file_to_write(&name)
 }
 
+/// Opens a file that is this user's alone, in a directory of this user's own, for reading.
+pub fn open_own_file_to_read(path: &Path) -> Result<File, DurableError> {
+    let (dir, name) = split(path)?;
+    dir.open_file(&name)
+}
+
 /// The content of a file that is this user's alone, in a directory of this user's own.
 pub fn read_own_file(path: &Path) -> Result<Vec<u8>, DurableError> {
     let (dir, name) = split(path)?;

@@ -91,6 +91,12 @@ steps! {
     JournalCut: Write,
     /// All records up to now.
     JournalSync: SyncFile,
+    /// A compacted journal, with all that can be durable in the one whose place it takes.
+    CompactedContent: SyncFile,
+    /// What was appended before it took the place.
+    CompactedRest: SyncFile,
+    /// That it took the place.
+    CompactedName: SyncDir,
     /// A job's bytes.
     ScratchWrite: Write,
     /// A job sets the length of a file.

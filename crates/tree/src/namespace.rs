@@ -5,6 +5,7 @@
 
 mod apply;
 mod check;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use attachfs_manifest::{ManifestPath, Name};
+
+pub use state::NamespacePart;
 
 use crate::{Attributes, BaseKind, BaseTree, FileContent, Ino, Inode, InodeKind, Kind, Listing};
 
@@ -178,6 +181,11 @@ impl Namespace {
         }
         let parts: Vec<&[u8]> = parts.iter().rev().map(Name::as_bytes).collect();
         ManifestPath::new(&parts.join(&b'/')).ok()
+    }
+
+    /// The record of an inode that mutations made or changed.
+    pub fn inode(&self, ino: Ino) -> Option<&Inode> {
+        self.inodes.get(&ino)
     }
 
     /// Every inode that mutations made or changed.

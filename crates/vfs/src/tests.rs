@@ -1,5 +1,6 @@
 //! The file system as its callers see it, against a local disk, and across the death of its process.
 
+mod compacting;
 mod ending;
 mod full;
 mod groups;

@@ -135,7 +135,7 @@ impl Vfs {
     ) -> Result<Self, OpenError> {
         let scratch = session.scratch()?;
         let journal = Journal::create(&session.journal_path())?;
-        let disk = Disk::new(journal, scratch, HashSet::new());
+        let disk = Disk::new(journal, scratch, base.clone(), HashSet::new());
         let overlay = Overlay::new(session, disk, 0)?;
         Ok(Self::with(
             Namespace::new(base),
@@ -181,7 +181,12 @@ impl Vfs {
         let seen = look(&path, &scratch, base)?;
         let overlay = Overlay {
             session,
-            disk: Disk::new(Journal::looked_at(&path), scratch, HashSet::new()),
+            disk: Disk::new(
+                Journal::looked_at(&path),
+                scratch,
+                seen.namespace.base().clone(),
+                HashSet::new(),
+            ),
             reaper: Reaper::idle(),
             reserve: Reserve::none(),
             commits: Mutex::new(seen.commits),
@@ -367,6 +372,7 @@ impl Vfs {
             .content(ino)
             .is_some_and(|content| *content != attachfs_tree::FileContent::Base);
         namespace.forget(ino);
+        overlay.disk.forgot([ino]);
         if has_scratch {
             overlay.reaper.remove_later(ino);
         }

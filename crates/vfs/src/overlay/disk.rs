@@ -22,13 +22,20 @@ use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use attachfs_durable::DurableError;
 use attachfs_durable::steps::{Step as DurableStep, perform};
-use attachfs_tree::Ino;
+use attachfs_tree::{BaseTree, Ino};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::compaction::{CompactionError, summarize};
 use super::{Journal, JournalError, Record, Scratch};
+
+/// A journal that is shorter is not compacted.
+const LARGE: u64 = 4 << 20;
+/// Nor one that is not so many times as long as it was when it was compacted last.
+const TIMES: u64 = 4;
 
 /// A session's journal and scratch files, as far as a disk is concerned.
 #[derive(Debug)]
@@ -41,6 +48,15 @@ pub(crate) struct Disk {
     order: RwLock<()>,
     /// Held by whoever syncs, from the beginning. Taken before `order`.
     turn: Mutex<()>,
+    /// What the journal begins from.
+    base: Arc<BaseTree>,
+    /// Inodes that nobody can ask for any more, since the journal was compacted.
+    forgotten: Mutex<HashSet<Ino>>,
+    /// How long the journal was when it was compacted last, or that was tried.
+    compacted: AtomicU64,
+    /// Held by whoever compacts. Taken before `turn`.
+    compacting: Mutex<()>,
+    stopped: AtomicBool,
 }
 
 /// Why something is not durable.
@@ -68,13 +84,23 @@ pub(crate) type Step<'a> = RwLockReadGuard<'a, ()>;
 
 impl Disk {
     /// `first`: whose bytes come before what the journal says already.
-    pub(crate) fn new(journal: Journal, scratch: Scratch, first: HashSet<Ino>) -> Arc<Self> {
+    pub(crate) fn new(
+        journal: Journal,
+        scratch: Scratch,
+        base: Arc<BaseTree>,
+        first: HashSet<Ino>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             scratch,
             journal,
             first: Mutex::new(first),
             order: RwLock::default(),
             turn: Mutex::default(),
+            base,
+            forgotten: Mutex::default(),
+            compacted: AtomicU64::new(0),
+            compacting: Mutex::default(),
+            stopped: AtomicBool::new(false),
         })
     }
 
@@ -100,25 +126,28 @@ impl Disk {
 
     /// Whether everything that was appended is durable.
     pub(crate) fn is_synced(&self) -> bool {
-        self.journal.is_synced(self.journal.end())
-    }
-
-    /// How long the journal is.
-    pub(crate) fn journal_end(&self) -> u64 {
-        self.journal.end()
+        self.journal.is_synced(self.journal.appended())
     }
 
     /// Makes everything appended so far durable, and before it what it speaks of.
     pub(crate) fn sync(&self) -> Result<(), SyncError> {
-        let end = self.journal.end();
-        if self.journal.is_synced(end) {
+        let appended = self.journal.appended();
+        if self.journal.is_synced(appended) {
             return Ok(());
         }
         // One at a time: what another one is still syncing is not durable.
         let _turn = self.turn.lock();
-        if self.journal.is_synced(end) {
+        if self.journal.is_synced(appended) {
             return Ok(());
         }
+        self.after_all_else(Journal::sync)
+    }
+
+    /// Makes records durable, when what they speak of is. Whoever calls this has the turn.
+    fn after_all_else(
+        &self,
+        records: impl FnOnce(&Journal) -> Result<(), JournalError>,
+    ) -> Result<(), SyncError> {
         // The long part, while others go on.
         self.sync_bytes()?;
         self.scratch.sync_names()?;
@@ -126,7 +155,73 @@ impl Disk {
         // What came meanwhile.
         self.sync_bytes()?;
         self.scratch.sync_names()?;
-        Ok(self.journal.sync()?)
+        Ok(records(&self.journal)?)
+    }
+
+    /// Nobody has these inodes open any more, and they have no name.
+    pub(crate) fn forgot(&self, inodes: impl IntoIterator<Item = Ino>) {
+        self.forgotten.lock().extend(inodes);
+    }
+
+    /// Compacts the journal if it is large, and much larger than it would be then.
+    pub(crate) fn compact_if_large(&self) {
+        let before = self.journal.len();
+        if before < LARGE || before / TIMES < self.compacted.load(Ordering::Relaxed) {
+            return;
+        }
+        let compacted = self.compact();
+        // If it failed it is not tried again soon.
+        self.compacted.store(self.journal.len(), Ordering::Relaxed);
+        match compacted {
+            Ok(()) => tracing::debug!(
+                before,
+                after = self.journal.len(),
+                "the journal was compacted"
+            ),
+            Err(CompactionError::Stopped) => {}
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                path = %self.journal.path().display(),
+                "the journal is not compacted"
+            ),
+        }
+    }
+
+    /// Replaces the journal by a shorter one that says the same. Who writes goes on meanwhile, but for a moment
+    /// that is as long as the last part of a sync.
+    pub(crate) fn compact(&self) -> Result<(), CompactionError> {
+        let _compacting = self.compacting.lock();
+        let closed = std::mem::take(&mut *self.forgotten.lock());
+        let compacted = self.try_compact(&closed);
+        if compacted.is_err() {
+            self.forgotten.lock().extend(closed);
+        }
+        compacted
+    }
+
+    fn try_compact(&self, closed: &HashSet<Ino>) -> Result<(), CompactionError> {
+        let len = self.journal.len();
+        // A state does not say which bytes come before it: all of them are durable first.
+        self.sync()?;
+        let (successor, mut from) = summarize(
+            &self.journal,
+            len,
+            &self.base,
+            &self.scratch,
+            closed,
+            &self.stopped,
+        )?;
+        let _turn = self.turn.lock();
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(CompactionError::Stopped);
+        }
+        Ok(self.after_all_else(|journal| journal.give_way(successor, &mut from))?)
+    }
+
+    /// Ends a compaction that is under way, and has none begin: when this returns, none makes a file.
+    pub(crate) fn stop_compacting(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        drop(self.compacting.lock());
     }
 
     fn sync_bytes(&self) -> Result<(), SyncError> {

@@ -1,8 +1,8 @@
 //! The journal: an append-only file of records, as `format` says.
 //!
 //! A record is in the kernel when `append` returns, so it outlives the process; `sync` makes
-//! everything appended so far outlive a power loss, one fdatasync for all that wait. Space is
-//! reserved ahead, so that deleting things works on a full disk, until records have used it up. A
+//! everything appended so far outlive a power loss, one fdatasync for all that wait. When it is compacted a
+//! shorter one takes its place ([`Journal::give_way`]). Space is reserved ahead, so that deleting things works on a full disk, until records have used it up. A
 //! record that could not be written
 //! whole is cut off again; if not even that works, the journal takes no more records. After a sync
 //! that failed the kernel no longer knows what it did not write, so no later one counts.
@@ -11,13 +11,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use attachfs_durable::steps::{Step, perform};
-use attachfs_durable::{DurableError, Staged, open_own_file, read_own_file};
+use attachfs_durable::{DurableError, Staged, open_own_file, open_own_file_to_read, sync_dir};
 use parking_lot::Mutex;
 
 use super::Record;
-use super::format::{Contents, Damage, MAGIC, Torn, encode, read};
+use super::compaction::Successor;
+use super::format::{Damage, MAGIC, Reader, Torn, encode};
 
 /// Reserved ahead of the end; at least half of it is kept. Room for some ten thousand deletions.
 const RESERVE: u64 = 1 << 20;
@@ -83,25 +85,27 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    /// None if it is only looked at.
-    file: Option<File>,
-    tail: Mutex<Tail>,
-    /// Held while syncing, so that one sync serves all who wait.
+    /// Held while syncing, so that one sync serves all who wait. Taken before `tail`.
     synced: Mutex<Synced>,
+    tail: Mutex<Tail>,
 }
 
 #[derive(Debug, Default)]
 struct Synced {
-    /// How far everything is durable.
+    /// So many of the appended records are durable.
     upto: u64,
     failed: bool,
 }
 
 #[derive(Debug, Default)]
 struct Tail {
+    /// None if it is only looked at.
+    file: Option<Arc<File>>,
     end: u64,
     /// The number of the next record.
     number: u64,
+    /// How often something was appended. What was there when it was opened counts as one.
+    appended: u64,
     reserved: u64,
     poisoned: bool,
     buffer: Vec<u8>,
@@ -111,8 +115,7 @@ impl Journal {
     /// Creates an empty journal, durably and with its first line: one that is there is never
     /// unfinished.
     pub fn create(path: &Path) -> Result<Self, JournalError> {
-        let dir = path.parent().unwrap_or(Path::new("."));
-        let staged = Staged::create_in(dir)?;
+        let staged = Staged::create_in(dir_of(path))?;
         staged
             .file()
             .write_all_at(MAGIC, 0)
@@ -124,40 +127,45 @@ impl Journal {
 
     fn at_end(path: &Path, file: File, end: u64, number: u64) -> Self {
         let mut tail = Tail {
+            file: Some(Arc::new(file)),
             end,
             number,
+            appended: 1,
             reserved: end,
-            poisoned: false,
-            buffer: Vec::new(),
+            ..Tail::default()
         };
-        tail.reserve(&file, 0);
+        tail.reserve(0);
         Self {
             path: path.to_owned(),
-            file: Some(file),
             tail: Mutex::new(tail),
             synced: Mutex::default(),
         }
     }
 
-    /// Reads the records of a journal, and changes nothing.
+    /// Begins to read the records of a journal; nothing is changed.
     pub fn read(path: &Path) -> Result<ReadJournal, JournalError> {
-        let bytes = read_own_file(path)?;
-        let contents = read(&bytes, path)?;
-        Ok(ReadJournal {
-            path: path.to_owned(),
-            number: contents.records.len() as u64,
-            contents,
-        })
+        let file = open_own_file_to_read(path)?;
+        let len = file.metadata().map_err(failed("look at", path))?.len();
+        ReadJournal::new(file, len, path)
+    }
+
+    /// Begins to read the first `len` bytes of this journal.
+    pub(super) fn read_to(&self, len: u64) -> Result<ReadJournal, JournalError> {
+        ReadJournal::new(open_own_file_to_read(&self.path)?, len, &self.path)
     }
 
     /// A journal that takes no records.
     pub(crate) fn looked_at(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            file: None,
             tail: Mutex::default(),
             synced: Mutex::default(),
         }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Appends a record. When it returns, the record outlives this process.
@@ -166,11 +174,11 @@ impl Journal {
         if tail.poisoned {
             return Err(JournalError::Poisoned);
         }
-        let file = self.file.as_ref().ok_or(JournalError::LookedAt)?;
+        let file = tail.file.clone().ok_or(JournalError::LookedAt)?;
         let tail = &mut *tail;
         encode(record, tail.number, &mut tail.buffer)?;
         let len = tail.buffer.len() as u64;
-        tail.reserve(file, len);
+        tail.reserve(len);
         let append = || file.write_all_at(&tail.buffer, tail.end);
         if let Err(source) = perform(Step::JournalAppend, || self.path.clone(), append) {
             let undo = || file.set_len(tail.end);
@@ -180,18 +188,24 @@ impl Journal {
         }
         tail.end += len;
         tail.number += 1;
+        tail.appended += 1;
         Ok(())
     }
 
-    /// How long it is. What was appended up to now ends here or before.
-    pub(crate) fn end(&self) -> u64 {
+    /// How much was appended up to now.
+    pub(crate) fn appended(&self) -> u64 {
+        self.tail.lock().appended
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> u64 {
         self.tail.lock().end
     }
 
-    /// Whether everything up to an end is durable already.
-    pub(crate) fn is_synced(&self, end: u64) -> bool {
+    /// Whether everything up to there is durable already.
+    pub(crate) fn is_synced(&self, appended: u64) -> bool {
         let synced = self.synced.lock();
-        !synced.failed && synced.upto >= end
+        !synced.failed && synced.upto >= appended
     }
 
     /// From now on no sync counts: what a record speaks of is lost.
@@ -201,23 +215,68 @@ impl Journal {
 
     /// Makes everything appended before this call durable.
     pub fn sync(&self) -> Result<(), JournalError> {
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        let wanted = self.end();
+        let wanted = self.appended();
         let mut synced = self.synced.lock();
         if synced.failed {
             return Err(JournalError::NotDurable);
         }
         if synced.upto < wanted {
-            let end = self.end();
-            let sync = || file.sync_data();
-            if let Err(source) = perform(Step::JournalSync, || self.path.clone(), sync) {
-                synced.failed = true;
-                return Err(failed("sync", &self.path)(source));
+            let (file, appended) = {
+                let tail = self.tail.lock();
+                (tail.file.clone(), tail.appended)
+            };
+            if let Some(file) = file {
+                self.sync_file(&file, Step::JournalSync, &mut synced)?;
             }
-            synced.upto = end;
+            synced.upto = appended;
         }
+        Ok(())
+    }
+
+    fn sync_file(&self, file: &File, step: Step, synced: &mut Synced) -> Result<(), JournalError> {
+        let result = perform(step, || self.path.clone(), || file.sync_data());
+        synced.failed |= result.is_err();
+        result.map_err(failed("sync", &self.path))
+    }
+
+    /// Lets a successor take its place, which has what `from` read up to now, and gets the rest from it. After
+    /// an error before that the journal goes on as it was.
+    ///
+    /// No record that is durable is ever without one of the two names: first the successor durably gets what
+    /// can be durable here, for no sync happens meanwhile; then it gets the name, within the kernel. What is
+    /// appended from then on goes to it, and counts as durable after a sync that comes after that of the name.
+    pub(super) fn give_way(
+        &self,
+        mut successor: Successor,
+        from: &mut ReadJournal,
+    ) -> Result<(), JournalError> {
+        let mut synced = self.synced.lock();
+        if synced.failed {
+            return Err(JournalError::NotDurable);
+        }
+        successor.take_rest(from, self.len())?;
+        successor.sync(&self.path)?;
+        let (file, appended) = {
+            let mut tail = self.tail.lock();
+            if tail.poisoned {
+                return Err(JournalError::Poisoned);
+            }
+            successor.take_rest(from, tail.end)?;
+            let (file, end, number) = successor.place(&self.path)?;
+            let file = Arc::new(file);
+            tail.file = Some(file.clone());
+            tail.end = end;
+            tail.number = number;
+            tail.reserved = end;
+            tail.reserve(0);
+            (file, tail.appended)
+        };
+        self.sync_file(&file, Step::CompactedRest, &mut synced)?;
+        if let Err(error) = sync_dir(dir_of(&self.path), Step::CompactedName) {
+            synced.failed = true;
+            return Err(error.into());
+        }
+        synced.upto = appended;
         Ok(())
     }
 }
@@ -225,8 +284,11 @@ impl Journal {
 impl Tail {
     /// Asks for space for `len` more bytes and those after them. That it is not granted is no
     /// failure: the write will say so.
-    fn reserve(&mut self, file: &File, len: u64) {
+    fn reserve(&mut self, len: u64) {
         use rustix::fs::{FallocateFlags, fallocate};
+        let Some(file) = &self.file else {
+            return;
+        };
         if self.end + len + RESERVE / 2 <= self.reserved {
             return;
         }
@@ -238,7 +300,15 @@ impl Tail {
     }
 }
 
-fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> JournalError {
+/// The directory of a journal.
+pub(super) fn dir_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+pub(super) fn failed(
+    doing: &'static str,
+    path: &Path,
+) -> impl Fn(io::Error) -> JournalError + use<> {
     let path = path.to_owned();
     move |source| JournalError::Io {
         doing,
@@ -247,24 +317,61 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> JournalErro
     }
 }
 
-/// What a journal said when it was read.
+/// A journal that is being read, record by record.
 #[derive(Debug)]
 pub struct ReadJournal {
     path: PathBuf,
-    contents: Contents,
+    reader: Reader<File>,
+}
+
+/// Where a journal ends.
+#[derive(Debug)]
+pub struct JournalEnd {
+    path: PathBuf,
+    end: u64,
     /// The number of the next record.
     number: u64,
+    torn: Option<Torn>,
 }
 
 impl ReadJournal {
-    /// Takes the records out.
-    pub fn take_records(&mut self) -> Vec<Record> {
-        std::mem::take(&mut self.contents.records)
+    fn new(file: File, len: u64, path: &Path) -> Result<Self, JournalError> {
+        Ok(Self {
+            path: path.to_owned(),
+            reader: Reader::new(file, len, path)?,
+        })
     }
 
-    /// What is behind the last of them.
+    /// The next record; `None` after the last one.
+    pub fn next_record(&mut self) -> Result<Option<Record>, JournalError> {
+        self.reader.next()
+    }
+
+    /// How many records were read.
+    pub fn count(&self) -> u64 {
+        self.reader.number
+    }
+
+    /// Reads on to what is in the first `len` bytes by now.
+    pub(super) fn read_on_to(&mut self, len: u64) {
+        self.reader.read_on_to(len);
+    }
+
+    /// Where it ends, once all records were read.
+    pub fn end(self) -> JournalEnd {
+        JournalEnd {
+            path: self.path,
+            end: self.reader.end,
+            number: self.reader.number,
+            torn: self.reader.torn,
+        }
+    }
+}
+
+impl JournalEnd {
+    /// What is behind the last record.
     pub fn torn(&self) -> Option<Torn> {
-        self.contents.torn
+        self.torn
     }
 
     /// Opens the journal for more records. A torn end is cut off: its operation never returned, or was
@@ -272,13 +379,13 @@ impl ReadJournal {
     pub fn go_on(&self) -> Result<Journal, JournalError> {
         let path = &self.path;
         let file = open_own_file(path)?;
-        if let Some(Torn { offset, len }) = self.contents.torn {
+        if let Some(Torn { offset, len }) = self.torn {
             tracing::warn!(path = %path.display(), offset, len, "the last record of the journal is torn and is cut off");
             let cut = || file.set_len(offset);
             perform(Step::JournalCut, || path.clone(), cut)
                 .map_err(failed("cut off an unfinished record of", path))?;
         }
-        Ok(Journal::at_end(path, file, self.contents.end, self.number))
+        Ok(Journal::at_end(path, file, self.end, self.number))
     }
 }
 
@@ -308,8 +415,11 @@ mod tests {
 
     fn reopen(path: &Path) -> (Journal, Vec<Record>) {
         let mut read = Journal::read(path).unwrap();
-        let records = read.take_records();
-        (read.go_on().unwrap(), records)
+        let mut records = Vec::new();
+        while let Some(record) = read.next_record().unwrap() {
+            records.push(record);
+        }
+        (read.end().go_on().unwrap(), records)
     }
 
     /// The bytes of a journal of these records, and where the last one starts.
@@ -330,8 +440,15 @@ mod tests {
         })
     }
 
+    /// Reads a journal to its end, and says what is behind the last record.
+    fn read(bytes: &[u8], path: &Path) -> Result<Option<Torn>, JournalError> {
+        let mut reader = Reader::new(std::io::Cursor::new(bytes), bytes.len() as u64, path)?;
+        while reader.next()?.is_some() {}
+        Ok(reader.torn)
+    }
+
     fn torn(bytes: &[u8]) -> Option<Torn> {
-        read(bytes, Path::new("j")).unwrap().torn
+        read(bytes, Path::new("j")).unwrap()
     }
 
     #[test]
@@ -363,7 +480,9 @@ mod tests {
         let (whole, _) = bytes_of(&[record(1), record(2)]);
         let (_dir, path) = journal_of(&[]);
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        assert!(Journal::read(&path).unwrap().torn().is_some());
+        let mut read = Journal::read(&path).unwrap();
+        while read.next_record().unwrap().is_some() {}
+        assert!(read.end().torn().is_some());
         assert_eq!(std::fs::read(&path).unwrap(), whole[..whole.len() - 1]);
     }
 

@@ -5,22 +5,24 @@
 //! write are in the scratch file before the record that speaks of them. `fsync` makes both durable
 //! against a power loss, and no sync destroys what was durable before: see `disk`.
 
+mod compaction;
 mod disk;
 mod format;
 mod journal;
 mod reaper;
 mod record;
 mod recovery;
+mod replay;
 mod reserve;
 mod scratch;
 
 pub use disk::SyncError;
 pub(crate) use disk::{Disk, Step};
 pub use format::{Damage, Torn};
-pub use journal::{Journal, JournalError, ReadJournal};
+pub use journal::{Journal, JournalEnd, JournalError, ReadJournal};
 pub(crate) use reaper::{Pin, Reaper};
 pub use record::{CleanFile, CommitRecord, Record, ScratchStamp};
-pub(crate) use recovery::replacing;
 pub use recovery::{RecoveryError, Seen, look};
+pub(crate) use replay::replacing;
 pub(crate) use reserve::Reserve;
 pub use scratch::Scratch;

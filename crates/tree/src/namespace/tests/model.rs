@@ -629,6 +629,11 @@ proptest! {
             assert_same(&namespace, &model);
         }
         assert_changes_make_the_difference(&namespace, &base);
+        let mut restored = Namespace::new(tree.clone());
+        for part in namespace.state() {
+            restored.restore(part);
+        }
+        prop_assert!(state(&restored) == state(&namespace), "so does restoring its state");
         let mut replayed = Namespace::new(tree);
         for mutation in &journal {
             replayed.apply(mutation).unwrap();
