@@ -112,6 +112,15 @@ impl Reaper {
         self.shared.changed.notify_one();
     }
 
+    /// Does at once, on this thread, what is to be done later.
+    #[cfg(test)]
+    pub(crate) fn reap_now(&self) {
+        let doomed = std::mem::take(&mut self.shared.queue.lock().doomed);
+        if let Some(disk) = &self.disk {
+            sync_and_remove(&doomed, &self.shared, disk);
+        }
+    }
+
     /// From now on leaves scratch files to whoever deletes all of them.
     pub(crate) fn abandon(&self) {
         let mut queue = self.shared.queue.lock();
