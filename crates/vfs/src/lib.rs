@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Every operation answers on the thread that asked, from memory and local files; only a read whose
-//! bytes are not here yet gives a future instead. Locks, outer first: whether writing ended, the order of
-//! what becomes durable, namespace, open files, journal. None is held while a store is asked.
+//! bytes are not here yet gives a future instead. Locks, outer first: whether writing ended, who compacts the
+//! journal, who syncs, the order of what becomes durable, namespace, open files, journal. None is held while a store is asked.
 
 mod attr;
 mod error;

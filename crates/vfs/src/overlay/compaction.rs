@@ -13,25 +13,17 @@
 //! whole ([`Journal::give_way`](super::Journal)).
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use attachfs_durable::Staged;
-use attachfs_durable::steps::{Step, perform};
 use attachfs_tree::{BaseTree, Ino};
 
-use super::format::{MAGIC, encode};
-use super::journal::{dir_of, failed};
 use super::replay::{Replay, has_scratch};
+use super::successor::Successor;
 use super::{
     CommitRecord, Journal, JournalError, ReadJournal, Record, RecoveryError, Scratch, SyncError,
 };
 
-/// Written at once.
-const BUFFER: usize = 256 << 10;
 /// At most so many inodes are in a record.
 const MOST: usize = 1024;
 
@@ -52,75 +44,6 @@ pub(crate) enum CompactionError {
 impl From<JournalError> for CompactionError {
     fn from(error: JournalError) -> Self {
         Self::Replay(error.into())
-    }
-}
-
-/// A journal that is being filled and has no name of its own yet.
-#[derive(Debug)]
-pub(super) struct Successor {
-    staged: Staged,
-    written: u64,
-    number: u64,
-    record: Vec<u8>,
-    pending: Vec<u8>,
-}
-
-impl Successor {
-    fn new(dir: &Path) -> Result<Self, JournalError> {
-        Ok(Self {
-            staged: Staged::create_in(dir)?,
-            written: 0,
-            number: 0,
-            record: Vec::new(),
-            pending: MAGIC.to_vec(),
-        })
-    }
-
-    fn put(&mut self, record: &Record) -> Result<(), JournalError> {
-        encode(record, self.number, &mut self.record)?;
-        self.number += 1;
-        self.pending.extend_from_slice(&self.record);
-        if self.pending.len() >= BUFFER {
-            self.write()?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> Result<(), JournalError> {
-        let written = self.staged.file().write_all_at(&self.pending, self.written);
-        written.map_err(failed("write", self.staged.path()))?;
-        self.written += self.pending.len() as u64;
-        self.pending.clear();
-        Ok(())
-    }
-
-    /// Takes what is in the first `len` bytes of the journal before, and was not read yet.
-    pub(super) fn take_rest(
-        &mut self,
-        from: &mut ReadJournal,
-        len: u64,
-    ) -> Result<(), JournalError> {
-        from.read_on_to(len);
-        while let Some(record) = from.next_record()? {
-            self.put(&record)?;
-        }
-        self.write()
-    }
-
-    /// Makes what it has durable.
-    pub(super) fn sync(&self, path: &Path) -> Result<(), JournalError> {
-        let sync = || self.staged.file().sync_data();
-        let synced = perform(
-            Step::CompactedContent,
-            || self.staged.path().to_owned(),
-            sync,
-        );
-        synced.map_err(failed("sync what is to replace", path))
-    }
-
-    /// Gives it the name: its file, its length and the number of its next record.
-    pub(super) fn place(self, path: &Path) -> Result<(File, u64, u64), JournalError> {
-        Ok((self.staged.place(path)?, self.written, self.number))
     }
 }
 
@@ -146,7 +69,7 @@ pub(super) fn summarize(
         go_on()?;
     }
     replay.forget(|ino| closed.contains(ino));
-    let mut successor = Successor::new(dir_of(journal.path()))?;
+    let mut successor = Successor::new(journal.path())?;
     for part in replay.namespace.state() {
         go_on()?;
         successor.put(&Record::State(part))?;

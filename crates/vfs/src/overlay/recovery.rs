@@ -15,8 +15,9 @@ use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, MutationError, Namesp
 
 use crate::session::RESERVE;
 
-use super::journal::{JournalEnd, dir_of};
+use super::journal::JournalEnd;
 use super::replay::Replay;
+use super::successor::dir_of;
 use super::{CommitRecord, Disk, Journal, JournalError, ReadJournal, Scratch, SyncError};
 
 /// What a session held when its process ended.

@@ -94,7 +94,7 @@ impl Op {
             Self::Unlink(at) => drop(kernel.unlink(at)),
             Self::Fsync(at) => {
                 if let Ok(handle) = kernel.open(at, READ_WRITE, false) {
-                    kernel.vfs.fsync(handle, number % 2 == 0).unwrap();
+                    kernel.vfs.fsync(handle, number.is_multiple_of(2)).unwrap();
                     kernel.close(handle);
                 }
             }
