@@ -102,6 +102,67 @@ fn a_file_that_was_replaced_has_its_new_content_after_a_power_loss() {
 }
 
 #[test]
+fn what_was_synced_is_there_after_a_power_loss() {
+    Machine::mounting_from_directory(|machine| {
+        let Some(disk) = Disk::new(machine) else {
+            return;
+        };
+        let mount = mount_on(machine, &disk);
+        let dir = mount.dir.join("dir");
+        fs::create_dir(&dir).unwrap();
+        let new = File::create(dir.join("new")).unwrap();
+        new.write_all_at(&[b'n'; 100_000], 0).unwrap();
+        new.sync_all().unwrap();
+        let big = OpenOptions::new().write(true).open(mount.dir.join("big"));
+        let big = big.unwrap();
+        big.write_all_at(b"changed", 1000).unwrap();
+        big.sync_data().unwrap();
+        fs::rename(mount.dir.join("a"), mount.dir.join("moved")).unwrap();
+        File::open(&mount.dir).unwrap().sync_all().unwrap();
+        disk.lose_power(machine, &mount);
+        let mount = machine.resume(&mount.session_dir, &machine.dir("again"));
+        let new = fs::read(mount.dir.join("dir/new")).unwrap();
+        assert!(new == [b'n'; 100_000], "{} bytes", new.len());
+        let big = fs::read(mount.dir.join("big")).unwrap();
+        assert_eq!(&big[999..1008], b"bchangedb");
+        assert_eq!(big.len(), 300_000);
+        let moved = fs::read_to_string(mount.dir.join("moved")).unwrap();
+        assert_eq!(moved, "a of the input\n");
+        assert!(!mount.dir.join("a").exists());
+    });
+}
+
+#[test]
+fn the_journal_of_a_mount_becomes_short_again_and_says_the_same_after_a_kill() {
+    Machine::mounting_from_directory(|machine| {
+        let mount = machine.mount(args![base(machine)], "mnt");
+        let journal = mount.session_dir.join("journal");
+        let len = || fs::metadata(&journal).unwrap().len();
+        fs::write(mount.dir.join("kept"), "kept").unwrap();
+        let link = mount.dir.join("link");
+        while len() < 5 << 20 {
+            std::os::unix::fs::symlink("x".repeat(4000), &link).unwrap();
+            fs::remove_file(&link).unwrap();
+        }
+        until("the journal is short", || len() < 100_000);
+        fs::write(mount.dir.join("later"), "later").unwrap();
+        fs::remove_file(mount.dir.join("a")).unwrap();
+        until("they are closed", || open(machine, &mount).is_empty());
+        kill_and_wait(mount.pid);
+        detach(&mount.dir);
+        let mount = machine.resume(&mount.session_dir, &machine.dir("again"));
+        let read = |name: &str| fs::read_to_string(mount.dir.join(name));
+        assert_eq!(read("kept").unwrap(), "kept");
+        assert_eq!(read("later").unwrap(), "later");
+        assert_eq!(read("big").unwrap().len(), 300_000);
+        read("a").unwrap_err();
+        machine
+            .ok(args!["commit", &mount.session])
+            .printing("2 added");
+    });
+}
+
+#[test]
 fn an_input_that_was_shortened_can_be_committed_after_a_power_loss() {
     Machine::mounting_from_directory(|machine| {
         let Some(disk) = Disk::new(machine) else {

@@ -1,10 +1,12 @@
 //! `cargo xtask soak`: all tests in rounds, property tests with many more cases and new seeds each round.
 //!
 //! It finds what fails once in a hundred runs. The first failure ends it; its output is on the terminal and the seed of a failed
-//! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead, with `--garage` stores on three nodes of Garage.
+//! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead, with `--garage` stores on three nodes of Garage,
+//! with `--mutants` it shows for each durable step which test notices that it is left out.
 
 mod fuzz;
 mod garage;
+mod mutants;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -25,6 +27,9 @@ pub(crate) struct Options {
     /// Run stores on Garage, a distributed S3 server, which is built first
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "filter"])]
     garage: bool,
+    /// Leave out each durable step in turn, and name the tests that notice
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage"])]
+    mutants: bool,
     /// Cases of each property in each round
     #[arg(long, default_value_t = 4096)]
     cases: u32,
@@ -42,6 +47,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.fuzz {
         return fuzz::run(options.minutes, options.filter.as_deref());
+    }
+    if options.mutants {
+        return mutants::run(options.filter.as_deref());
     }
     let end = Instant::now() + Duration::from_secs(60 * options.minutes);
     let mut rounds = 0_u64;

@@ -9,7 +9,7 @@
 //! because the connection broke, finds it here after the session is gone, until [`prune`](crate::prune).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use attachfs_commit::finished;
@@ -113,16 +113,24 @@ pub(crate) fn not_remembered(error: &Error) {
 
 /// As [`remember`], for a session that no process has mounted.
 pub(crate) fn remember_left(places: &Places, session: &Session) -> Result<(), Error> {
-    let records = match Journal::read(&session.journal_path()) {
+    let steps = match steps_in(&session.journal_path()) {
         // A read-only one has none, and half a session has none any more.
         Err(JournalError::Durable(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        read => read.map_err(attachfs_vfs::OpenError::from)?.take_records(),
+        steps => steps.map_err(attachfs_vfs::OpenError::from)?,
     };
-    let steps = records.into_iter().filter_map(|record| match record {
-        Record::Commit(step) => Some(step),
-        _ => None,
-    });
-    remember(places, session.meta(), &steps.collect::<Vec<_>>())
+    remember(places, session.meta(), &steps)
+}
+
+/// The steps of commits that a journal has.
+fn steps_in(journal: &Path) -> Result<Vec<CommitRecord>, JournalError> {
+    let mut journal = Journal::read(journal)?;
+    let mut steps = Vec::new();
+    while let Some(record) = journal.next_record()? {
+        if let Record::Commit(step) = record {
+            steps.push(step);
+        }
+    }
+    Ok(steps)
 }
 
 fn file_name(id: &SessionId) -> String {

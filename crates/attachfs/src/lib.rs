@@ -26,6 +26,8 @@ mod logs;
 pub mod manifest;
 mod manifests;
 mod mount;
+#[cfg(test)]
+mod ordering;
 mod places;
 mod probe;
 mod registry;

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use attachfs_durable::steps::Step;
 use attachfs_durable::{check_own_dir, create_private_dir, publish_if_absent, sync_dir};
 use attachfs_session::SessionId;
 use attachfs_transfer::error_chain;
@@ -53,7 +54,7 @@ pub(crate) fn keep(
         place(&older, &dir.join(format!("{id}.log.1")))?;
     }
     place(&log, &kept)?;
-    sync_dir(&dir)?;
+    sync_dir(&dir, Step::LogNames)?;
     if let Err(error) = remove_old(&dir) {
         tracing::warn!(%error, path = %dir.display(), "old logs stay");
     }

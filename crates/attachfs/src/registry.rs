@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use attachfs_durable::steps::{Step, perform};
 use attachfs_durable::{DurableError, OwnDir};
 use attachfs_mount::{FuseMount, MountOf, Place};
 use attachfs_session::{Session, SessionError, SessionId, SessionMeta};
@@ -355,8 +356,13 @@ pub(crate) fn register(places: &Places, id: &SessionId, dir: &Path) -> Result<()
         Err(_) if link.exists() => return Ok(()),
         Err(_) => {}
     }
-    std::os::unix::fs::symlink(dir, &link).map_err(failed)?;
-    Ok(sessions.sync()?)
+    let made = perform(
+        Step::RegistryLink,
+        || link.clone(),
+        || std::os::unix::fs::symlink(dir, &link),
+    );
+    made.map_err(failed)?;
+    Ok(sessions.sync(Step::RegistryName)?)
 }
 
 /// Takes away what [`register`] made, when its session was discarded.
@@ -371,7 +377,7 @@ fn forget_link(places: &Places, id: &SessionId) -> Result<(), Error> {
         && sessions.path().join(id.as_str()).is_symlink()
     {
         sessions.remove_file(id.as_str())?;
-        sessions.sync()?;
+        sessions.sync(Step::RegistryGone)?;
     }
     Ok(())
 }

@@ -3,4 +3,5 @@
 mod choosing;
 mod generations;
 mod interrupted;
+mod ordering;
 mod whole;

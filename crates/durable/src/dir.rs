@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::error::At as _;
+use crate::steps::{Step, perform};
 use crate::{DurableError, platform};
 
 /// Who besides its owner may use what is created.
@@ -46,20 +47,21 @@ pub fn create_dir(path: &Path, sharing: Sharing) -> Result<(), DurableError> {
         created = platform::create_dir(path, sharing.dir_mode);
     }
     match created {
-        Ok(()) => sync_parent(path),
+        Ok(()) => sync_parent(path, Step::DirName),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(DurableError::new(DOING, path, error)),
     }
 }
 
 /// Makes the names in a directory durable: what was created, renamed or removed in it stays so.
-pub fn sync_dir(path: &Path) -> Result<(), DurableError> {
-    platform::sync_dir(path).at("sync the directory", path)
+pub fn sync_dir(path: &Path, step: Step) -> Result<(), DurableError> {
+    let synced = perform(step, || path.to_owned(), || platform::sync_dir(path));
+    synced.at("sync the directory", path)
 }
 
 /// [`sync_dir`] for the directory that holds `path`.
-pub(crate) fn sync_parent(path: &Path) -> Result<(), DurableError> {
-    sync_dir(parent_of(path))
+pub(crate) fn sync_parent(path: &Path, step: Step) -> Result<(), DurableError> {
+    sync_dir(parent_of(path), step)
 }
 
 /// The directory that holds `path`, as something that can be opened.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::steps::Step;
 use crate::{DurableError, sync_dir};
 
 /// The syncs of one directory.
@@ -47,7 +48,7 @@ impl GroupSync {
 
     /// Returns when a sync that began after this call has ended.
     pub fn sync(&self) -> Result<(), DurableError> {
-        self.sync_with(sync_dir)
+        self.sync_with(|dir| sync_dir(dir, Step::GroupNames))
     }
 
     fn sync_with(

@@ -10,7 +10,7 @@
 //!
 //! A reader therefore sees the whole file or none of it, before and after a power loss. What is
 //! created here belongs to its owner alone (directories 0700, files 0600) unless [`Sharing`] says
-//! otherwise.
+//! otherwise. Every such step has a name and is taken in one place, see [`steps`].
 //!
 //! Functions that are given a path fail with [`DurableError`], which names it. Functions that are
 //! given an open file fail with [`std::io::Error`]: their caller knows what the file is called.
@@ -32,6 +32,7 @@ mod own_dir;
 mod space;
 mod staged;
 mod stamp;
+pub mod steps;
 mod unix;
 
 pub use buffer::ReadBuffer;
@@ -45,7 +46,10 @@ pub use lock::FileLock;
 pub use log::{create_log, is_file_at};
 pub use mounted::{Mounted, mounted};
 pub use own::{OwnFile, check_own_dir, check_own_file, open_to_append};
-pub use own_dir::{Found, OwnDir, create_own_file, open_own_file, publish_own_file, read_own_file};
+pub use own_dir::{
+    Found, OwnDir, create_own_file, open_own_file, open_own_file_to_read, publish_own_file,
+    read_own_file,
+};
 pub use space::{Space, space};
 pub use staged::{
     Staged, is_staged_name, publish, publish_if_absent, publish_shared, sweep_abandoned,

@@ -15,6 +15,7 @@ use crate::dir::parent_of;
 use crate::error::At as _;
 use crate::own::{Distrust, Wanted, because, check};
 use crate::staged::PREFIX;
+use crate::steps::{Step, perform};
 use crate::{DurableError, FileLock, HeldDir, Kind, create_private_dir, platform};
 
 /// A directory of this user's own, held open.
@@ -90,7 +91,8 @@ impl OwnDir {
         let parent = HeldDir::open_following_links(above).at("open the directory", above)?;
         match parent.create_dir(name, 0o700) {
             Ok(()) => {
-                parent.sync().at("sync the directory", above)?;
+                let synced = perform(Step::ClaimName, || above.to_owned(), || parent.sync());
+                synced.at("sync the directory", above)?;
                 let held = parent.dir(name).at("open the directory", &path)?;
                 let dir = Self { path, held };
                 // In a directory that others can write to they may have put another one there since.
@@ -158,7 +160,7 @@ impl OwnDir {
     pub fn create_dir(&self, name: &str) -> Result<Self, DurableError> {
         let made = self.held.create_dir(name.as_bytes(), 0o700);
         made.at("create the directory", &self.at(name))?;
-        self.sync()?;
+        self.sync(Step::OwnDirName)?;
         self.dir(name)
     }
 
@@ -237,28 +239,39 @@ impl OwnDir {
         let random = platform::random_name().at("name", &path)?;
         let staged = format!("{PREFIX}{}", String::from_utf8_lossy(&random));
         let mut file = self.create_file(&staged)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        let placed = written.and_then(|()| {
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| perform(Step::OwnContent, || self.at(&staged), || file.sync_all()));
+        let rename = || {
             self.held
                 .rename(staged.as_bytes(), &self.held, name.as_bytes())
-        });
+        };
+        let placed = written.and_then(|()| perform(Step::OwnRename, || path.clone(), rename));
         if let Err(error) = placed {
             // The first error is what counts; what stays behind is known by its name.
             let _ = self.held.remove_file(staged.as_bytes());
             return Err(DurableError::new("write", &path, error));
         }
-        self.sync()
+        self.sync(Step::OwnName)
     }
 
     /// Moves what has a name in it into another directory, replacing the file that has the name there.
-    pub fn rename_into(&self, name: &str, to: &Self, new: &str) -> Result<(), DurableError> {
-        let moved = self.held.rename(name.as_bytes(), &to.held, new.as_bytes());
+    pub fn rename_into(
+        &self,
+        name: &str,
+        to: &Self,
+        new: &str,
+        step: Step,
+    ) -> Result<(), DurableError> {
+        let rename = || self.held.rename(name.as_bytes(), &to.held, new.as_bytes());
+        let moved = perform(step, || to.at(new), rename);
         moved.at("move", &self.at(name))
     }
 
     /// Removes a file or link. That there is none is fine.
     pub fn remove_file(&self, name: &str) -> Result<(), DurableError> {
-        gone(self.held.remove_file(name.as_bytes())).at("remove", &self.at(name))
+        let remove = || self.held.remove_file(name.as_bytes());
+        gone(perform(Step::OwnRemove, || self.at(name), remove)).at("remove", &self.at(name))
     }
 
     /// Removes an empty directory. That there is none is fine.
@@ -301,8 +314,9 @@ impl OwnDir {
     }
 
     /// The names in it are durable when this returns.
-    pub fn sync(&self) -> Result<(), DurableError> {
-        self.held.sync().at("sync the directory", &self.path)
+    pub fn sync(&self, step: Step) -> Result<(), DurableError> {
+        let synced = perform(step, || self.path.clone(), || self.held.sync());
+        synced.at("sync the directory", &self.path)
     }
 
     /// The room for more on its file system.
@@ -329,6 +343,12 @@ pub fn create_own_file(path: &Path) -> Result<File, DurableError> {
 pub fn open_own_file(path: &Path) -> Result<File, DurableError> {
     let (dir, name) = split(path)?;
     dir.open_file_to_write(&name)
+}
+
+/// Opens a file that is this user's alone, in a directory of this user's own, for reading.
+pub fn open_own_file_to_read(path: &Path) -> Result<File, DurableError> {
+    let (dir, name) = split(path)?;
+    dir.open_file(&name)
 }
 
 /// The content of a file that is this user's alone, in a directory of this user's own.

@@ -13,6 +13,7 @@ use tempfile::NamedTempFile;
 use crate::dir::{Sharing, parent_of, sync_parent};
 use crate::error::At as _;
 use crate::own::{Distrust, Wanted, open_to_append};
+use crate::steps::{Step, perform};
 use crate::{DurableError, GroupSync, platform};
 
 pub(crate) const PREFIX: &str = ".staged-";
@@ -88,7 +89,7 @@ impl Staged {
     pub fn publish(self, to: &Path) -> Result<File, DurableError> {
         self.sync()?;
         let file = self.place(to)?;
-        sync_parent(to)?;
+        sync_parent(to, Step::StagedName)?;
         Ok(file)
     }
 
@@ -105,26 +106,41 @@ impl Staged {
     /// that alone, drops this file and gives `None`. The name is durable in both cases.
     pub fn publish_if_absent(self, to: &Path) -> Result<Option<File>, DurableError> {
         self.sync()?;
-        let placed = match self.inner.persist_noclobber(to) {
-            Ok(file) => Some(unlocked(file)),
-            Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => None,
-            Err(failed) => return Err(DurableError::new("create", to, failed.error)),
+        let (file, name) = self.inner.into_parts();
+        let placed = perform(
+            Step::StagedLink,
+            || to.to_owned(),
+            || name.persist_noclobber(to).map_err(|failed| failed.error),
+        );
+        let placed = match placed {
+            Ok(()) => Some(unlocked(file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+            Err(error) => return Err(DurableError::new("create", to, error)),
         };
-        sync_parent(to)?;
+        sync_parent(to, Step::StagedName)?;
         Ok(placed)
     }
 
     /// Gives the file its name atomically, but not durably: after a power loss the name may be
     /// missing, or have only part of the content. For what can be checked and made again.
     pub fn place(self, to: &Path) -> Result<File, DurableError> {
-        match self.inner.persist(to) {
-            Ok(file) => Ok(unlocked(file)),
-            Err(failed) => Err(DurableError::new("rename a new file to", to, failed.error)),
-        }
+        let (file, name) = self.inner.into_parts();
+        let placed = perform(
+            Step::StagedRename,
+            || to.to_owned(),
+            || name.persist(to).map_err(|failed| failed.error),
+        );
+        placed.at("rename a new file to", to)?;
+        Ok(unlocked(file))
     }
 
     fn sync(&self) -> Result<(), DurableError> {
-        self.file().sync_all().at("sync", self.path())
+        let synced = perform(
+            Step::StagedContent,
+            || self.path().to_owned(),
+            || self.file().sync_all(),
+        );
+        synced.at("sync", self.path())
     }
 }
 

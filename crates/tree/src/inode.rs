@@ -154,7 +154,7 @@ pub struct Attributes {
 }
 
 /// A file whose content is partly the base's and partly written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapping {
     /// The base file.
     pub base: Ino,
@@ -167,7 +167,7 @@ pub struct Mapping {
 }
 
 /// Where a file's bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileContent {
     /// In the store, as the base tree says.
     Base,
@@ -179,7 +179,7 @@ pub enum FileContent {
 }
 
 /// What an inode is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InodeKind {
     /// A directory.
     Dir,
@@ -190,7 +190,7 @@ pub enum InodeKind {
 }
 
 /// The overlay's record of an inode: one that it made, or a base inode that it changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inode {
     /// What it is.
     pub kind: InodeKind,

@@ -36,5 +36,5 @@ pub use inode::{
 pub use layers::{Composed, Layer, LayerError, LayerOptions, compose};
 pub use list::{DirEntry, Listing};
 pub use mutation::{AttributeChange, Mutation, MutationError};
-pub use namespace::{Checked, Namespace};
+pub use namespace::{Checked, Namespace, NamespacePart};
 pub use root::{ParseRootError, Root, RootError};

@@ -6,6 +6,7 @@
 mod apply;
 mod check;
 mod layer;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use std::sync::Arc;
 
 use attachfs_manifest::{ManifestPath, Name};
 use imbl::{HashMap, OrdMap};
+
+pub use state::NamespacePart;
 
 use crate::{
     Attributes, BaseKind, BaseTree, FileContent, Ino, Inode, InodeKind, Kind, LayeredBase, Listing,
@@ -195,6 +198,11 @@ impl Namespace {
         }
         let parts: Vec<&[u8]> = parts.iter().rev().map(Name::as_bytes).collect();
         ManifestPath::new(&parts.join(&b'/')).ok()
+    }
+
+    /// The record of an inode that mutations made or changed.
+    pub fn inode(&self, ino: Ino) -> Option<&Inode> {
+        self.inodes.get(&ino)
     }
 
     /// Every inode that mutations made or changed.

@@ -116,6 +116,7 @@ impl Turn<'_> {
             namespace.forget(ino);
             had_scratch
         };
+        self.overlay.disk.forgot([ino]);
         if had_scratch {
             self.overlay.reaper.remove_later(ino);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
@@ -208,9 +209,13 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_dir(&entry.path(), &to);
         } else {
-            fs::copy(entry.path(), &to).unwrap();
-            let times =
-                fs::FileTimes::new().set_modified(entry.metadata().unwrap().modified().unwrap());
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            match fs::copy(entry.path(), &to) {
+                // A scratch file of a deleted file.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                copied => copied.unwrap(),
+            };
+            let times = fs::FileTimes::new().set_modified(modified.unwrap());
             fs::File::options()
                 .write(true)
                 .open(&to)

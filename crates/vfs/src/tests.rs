@@ -1,5 +1,7 @@
 //! The file system as its callers see it, against a local disk, and across the death of its process.
 
+mod compacting;
+mod crashing;
 mod ending;
 mod full;
 mod groups;

@@ -141,7 +141,12 @@ impl Vfs {
             lock,
         } = files;
         let scratch = scratch.make()?;
-        let disk = Disk::new(Journal::create(&journal)?, scratch, HashSet::new());
+        let disk = Disk::new(
+            Journal::create(&journal)?,
+            scratch,
+            base.clone(),
+            HashSet::new(),
+        );
         let overlay = Overlay::new(lock, journal, disk, &reserve, 0)?;
         Ok(Self::with(
             Namespace::new(base),
@@ -193,7 +198,12 @@ impl Vfs {
         let seen = look(&journal, &reserve, &scratch, base)?;
         let overlay = Overlay {
             _lock: lock,
-            disk: Disk::new(Journal::looked_at(&journal), scratch, HashSet::new()),
+            disk: Disk::new(
+                Journal::looked_at(&journal),
+                scratch,
+                seen.namespace.base().first().clone(),
+                HashSet::new(),
+            ),
             journal,
             reaper: Reaper::idle(),
             reserve: Reserve::none(),

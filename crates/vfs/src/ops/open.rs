@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use attachfs_durable::steps::{Step, perform};
 use attachfs_tree::{FileContent, Ino, Kind, Mutation};
 
 use super::directory::{checked, new_attributes};
@@ -205,7 +206,8 @@ impl Vfs {
         }
         let file = self.scratch_file(overlay, ino)?;
         let set_len = || {
-            file.set_len(size)
+            let path = || overlay.disk.scratch.path(ino);
+            perform(Step::ScratchLength, path, || file.set_len(size))
                 .map_err(|error| FsError::io("set the length of a file", error))
         };
         let turn = self.turn(overlay);

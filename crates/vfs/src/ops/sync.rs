@@ -1,5 +1,6 @@
 //! fsync, fsyncdir, seal.
 
+use attachfs_durable::steps::{Step, perform};
 use attachfs_tree::FileContent;
 
 use crate::overlay::Record;
@@ -19,12 +20,16 @@ impl Vfs {
             return Ok(());
         }
         let scratch = self.open_scratch_of(&open)?;
-        let synced = if data_only {
-            scratch.sync_data()
-        } else {
-            scratch.sync_all()
+        let sync = || {
+            if data_only {
+                scratch.sync_data()
+            } else {
+                scratch.sync_all()
+            }
         };
-        synced.map_err(|error| FsError::io("sync a scratch file", error))?;
+        let path = || overlay.disk.scratch.path(open.ino());
+        perform(Step::ScratchSync, path, sync)
+            .map_err(|error| FsError::io("sync a scratch file", error))?;
         overlay.disk.sync().map_err(sync_failed)
     }
 

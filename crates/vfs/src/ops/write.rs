@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
+use attachfs_durable::steps::{Step, perform};
 use attachfs_tree::{FileContent, Mutation};
 
 use crate::handles::Handles;
@@ -23,13 +24,19 @@ impl Vfs {
         let scratch = self.open_scratch_of(&open)?;
         let opened = || overlay.append(&Record::Opened(open.ino()));
         Handles::begin_writing(&open, opened).map_err(journal_failed)?;
-        let written = loop {
+        let mut written = data.len();
+        let write = || loop {
             match scratch.write_at(data, offset) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(FsError::io("write to a scratch file", error)),
-                Ok(written) => break written,
+                result => {
+                    written = result?;
+                    return Ok(());
+                }
             }
         };
+        let path = || overlay.disk.scratch.path(open.ino());
+        perform(Step::ScratchWrite, path, write)
+            .map_err(|error| FsError::io("write to a scratch file", error))?;
         self.tally
             .bytes_written
             .fetch_add(written as u64, Ordering::Relaxed);

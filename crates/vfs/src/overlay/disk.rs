@@ -22,12 +22,20 @@ use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use attachfs_durable::DurableError;
-use attachfs_tree::Ino;
+use attachfs_durable::steps::{Step as DurableStep, perform};
+use attachfs_tree::{BaseTree, Ino};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::compaction::{CompactionError, summarize};
 use super::{Journal, JournalError, Record, Scratch};
+
+/// A journal that is shorter is not compacted.
+const LARGE: u64 = 4 << 20;
+/// Nor one that is not so many times as long as it was when it was compacted last.
+const TIMES: u64 = 4;
 
 /// A session's journal and scratch files, as far as a disk is concerned.
 #[derive(Debug)]
@@ -40,8 +48,15 @@ pub(crate) struct Disk {
     order: RwLock<()>,
     /// Held by whoever syncs, from the beginning. Taken before `order`.
     turn: Mutex<()>,
-    #[cfg(test)]
-    done: Mutex<Vec<Done>>,
+    /// What the journal begins from.
+    base: Arc<BaseTree>,
+    /// Inodes that nobody can ask for any more, since the journal was compacted.
+    forgotten: Mutex<HashSet<Ino>>,
+    /// How long the journal was when it was compacted last, or that was tried.
+    compacted: AtomicU64,
+    /// Held by whoever compacts. Taken before `turn`.
+    compacting: Mutex<()>,
+    stopped: AtomicBool,
 }
 
 /// Why something is not durable.
@@ -67,27 +82,25 @@ pub enum SyncError {
 /// While it lives, nothing is synced. Whoever has one does not sync and does not ask for another.
 pub(crate) type Step<'a> = RwLockReadGuard<'a, ()>;
 
-/// A step towards the disk, for the log and for tests of the order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Done {
-    Bytes(Ino),
-    Names,
-    Journal,
-    Remove(Ino),
-    Shorten(Ino),
-}
-
 impl Disk {
     /// `first`: whose bytes come before what the journal says already.
-    pub(crate) fn new(journal: Journal, scratch: Scratch, first: HashSet<Ino>) -> Arc<Self> {
+    pub(crate) fn new(
+        journal: Journal,
+        scratch: Scratch,
+        base: Arc<BaseTree>,
+        first: HashSet<Ino>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             scratch,
             journal,
             first: Mutex::new(first),
             order: RwLock::default(),
             turn: Mutex::default(),
-            #[cfg(test)]
-            done: Mutex::default(),
+            base,
+            forgotten: Mutex::default(),
+            compacted: AtomicU64::new(0),
+            compacting: Mutex::default(),
+            stopped: AtomicBool::new(false),
         })
     }
 
@@ -113,34 +126,102 @@ impl Disk {
 
     /// Whether everything that was appended is durable.
     pub(crate) fn is_synced(&self) -> bool {
-        self.journal.is_synced(self.journal.end())
+        self.journal.is_synced(self.journal.appended())
     }
 
     /// Makes everything appended so far durable, and before it what it speaks of.
     pub(crate) fn sync(&self) -> Result<(), SyncError> {
-        let end = self.journal.end();
-        if self.journal.is_synced(end) {
+        let appended = self.journal.appended();
+        if self.journal.is_synced(appended) {
             return Ok(());
         }
         // One at a time: what another one is still syncing is not durable.
         let _turn = self.turn.lock();
-        if self.journal.is_synced(end) {
+        if self.journal.is_synced(appended) {
             return Ok(());
         }
+        self.after_all_else(Journal::sync)
+    }
+
+    /// Makes records durable, when what they speak of is. Whoever calls this has the turn.
+    fn after_all_else(
+        &self,
+        records: impl FnOnce(&Journal) -> Result<(), JournalError>,
+    ) -> Result<(), SyncError> {
         // The long part, while others go on.
         self.sync_bytes()?;
-        self.sync_names()?;
+        self.scratch.sync_names()?;
         let _order = self.order.write();
         // What came meanwhile.
         self.sync_bytes()?;
-        self.sync_names()?;
-        self.note(Done::Journal);
-        Ok(self.journal.sync()?)
+        self.scratch.sync_names()?;
+        Ok(records(&self.journal)?)
     }
 
-    fn sync_names(&self) -> Result<(), DurableError> {
-        self.note(Done::Names);
-        self.scratch.sync_names()
+    /// Nobody has these inodes open any more, and they have no name.
+    pub(crate) fn forgot(&self, inodes: impl IntoIterator<Item = Ino>) {
+        self.forgotten.lock().extend(inodes);
+    }
+
+    /// Compacts the journal if it is large, and much larger than it would be then.
+    pub(crate) fn compact_if_large(&self) {
+        let before = self.journal.len();
+        if before < LARGE || before / TIMES < self.compacted.load(Ordering::Relaxed) {
+            return;
+        }
+        let compacted = self.compact();
+        // If it failed it is not tried again soon.
+        self.compacted.store(self.journal.len(), Ordering::Relaxed);
+        match compacted {
+            Ok(()) => tracing::debug!(
+                before,
+                after = self.journal.len(),
+                "the journal was compacted"
+            ),
+            Err(CompactionError::Stopped) => {}
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                path = %self.journal.path().display(),
+                "the journal is not compacted"
+            ),
+        }
+    }
+
+    /// Replaces the journal by a shorter one that says the same. Who writes goes on meanwhile, but for a moment
+    /// that is as long as the last part of a sync.
+    pub(crate) fn compact(&self) -> Result<(), CompactionError> {
+        let _compacting = self.compacting.lock();
+        let closed = std::mem::take(&mut *self.forgotten.lock());
+        let compacted = self.try_compact(&closed);
+        if compacted.is_err() {
+            self.forgotten.lock().extend(closed);
+        }
+        compacted
+    }
+
+    fn try_compact(&self, closed: &HashSet<Ino>) -> Result<(), CompactionError> {
+        let len = self.journal.len();
+        // A state does not say which bytes come before it: all of them are durable first.
+        self.sync()?;
+        let (successor, mut from) = summarize(
+            &self.journal,
+            len,
+            &self.base,
+            &self.scratch,
+            closed,
+            &self.stopped,
+        )?;
+        let _turn = self.turn.lock();
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(CompactionError::Stopped);
+        }
+        Ok(self.after_all_else(|journal| journal.give_way(successor, &mut from))?)
+    }
+
+    /// Ends a compaction that is under way, and has none begin: when this returns, none makes a file.
+    pub(crate) fn stop_compacting(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        drop(self.compacting.lock());
     }
 
     fn sync_bytes(&self) -> Result<(), SyncError> {
@@ -148,7 +229,6 @@ impl Disk {
             .into_iter()
             .collect();
         while let Some(ino) = first.pop() {
-            self.note(Done::Bytes(ino));
             let failed = |source| {
                 let path = self.scratch.path(ino);
                 SyncError::Bytes { path, source }
@@ -164,7 +244,9 @@ impl Disk {
                     return Err(failed(error));
                 }
             };
-            if let Err(error) = file.sync_data() {
+            let sync = || file.sync_data();
+            if let Err(error) = perform(DurableStep::ScratchFirst, || self.scratch.path(ino), sync)
+            {
                 // The kernel does not say twice that it lost something.
                 self.journal.fail();
                 return Err(failed(error));
@@ -175,7 +257,6 @@ impl Disk {
 
     /// Removes a scratch file of a deleted file. The deletion was synced.
     pub(crate) fn remove(&self, ino: Ino) {
-        self.note(Done::Remove(ino));
         if let Err(error) = self.scratch.remove(ino) {
             tracing::warn!(%error, path = %self.scratch.path(ino).display(), "cannot remove a scratch file");
         }
@@ -183,28 +264,14 @@ impl Disk {
 
     /// Shortens a scratch file to what still counts of it. The record that says so was synced.
     pub(crate) fn shorten(&self, ino: Ino, file: &std::fs::File, len: u64) {
-        self.note(Done::Shorten(ino));
-        if let Err(error) = file.set_len(len) {
+        let shorten = || file.set_len(len);
+        if let Err(error) = perform(
+            DurableStep::ScratchShorten,
+            || self.scratch.path(ino),
+            shorten,
+        ) {
             // What is cut off does not count, wherever it is.
             tracing::warn!(%error, path = %self.scratch.path(ino).display(), "cannot shorten a scratch file");
         }
-    }
-
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unused_self, reason = "tests keep what was done")
-    )]
-    fn note(&self, done: Done) {
-        #[cfg(test)]
-        self.done.lock().push(done);
-        tracing::trace!(?done);
-    }
-
-    /// What was done so far; what was done twice in a row once.
-    #[cfg(test)]
-    pub(crate) fn done(&self) -> Vec<Done> {
-        let mut done = self.done.lock().clone();
-        done.dedup();
-        done
     }
 }

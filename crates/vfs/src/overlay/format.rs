@@ -19,7 +19,8 @@
 //!
 //! *Damaged* is everything else. Nothing is dropped then.
 
-use std::path::Path;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
+use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -35,6 +36,8 @@ const END: u8 = 0xE5;
 const LONGEST_RECORD: usize = 1 << 30;
 /// The smallest block of a file system or disk: what was not written is zero from a multiple of it on.
 const BLOCK: u64 = 512;
+/// Read at once.
+const BUFFER: usize = 64 << 10;
 
 /// What is behind the last sound record, and is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +46,6 @@ pub struct Torn {
     pub offset: u64,
     /// How many bytes it has.
     pub len: u64,
-}
-
-/// What a journal says.
-#[derive(Debug)]
-pub(super) struct Contents {
-    pub(super) records: Vec<Record>,
-    /// Where the next record goes.
-    pub(super) end: u64,
-    pub(super) torn: Option<Torn>,
 }
 
 /// Puts a record into `buffer`, replacing what is there.
@@ -77,53 +71,6 @@ pub(super) fn encode(
     Ok(())
 }
 
-/// Reads a whole journal.
-pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Contents, JournalError> {
-    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
-        // A journal appears complete with its first line, so a shorter one lost its end.
-        return Err(if MAGIC.starts_with(bytes) {
-            JournalError::CutOff {
-                path: path.to_owned(),
-                len: bytes.len(),
-            }
-        } else {
-            JournalError::NotAJournal(path.to_owned())
-        });
-    };
-    let mut contents = Contents {
-        records: Vec::new(),
-        end: MAGIC.len() as u64,
-        torn: None,
-    };
-    while !rest.is_empty() {
-        let number = contents.records.len() as u64;
-        let damaged = |cause| JournalError::Damaged {
-            path: path.to_owned(),
-            record: number + 1,
-            offset: contents.end,
-            cause,
-        };
-        match next(rest, contents.end, number) {
-            Next::Payload(payload, after) => {
-                let record = postcard::from_bytes(payload)
-                    .map_err(|error| damaged(Damage::Payload(error)))?;
-                contents.records.push(record);
-                contents.end += (rest.len() - after.len()) as u64;
-                rest = after;
-            }
-            Next::Torn => {
-                contents.torn = Some(Torn {
-                    offset: contents.end,
-                    len: rest.len() as u64,
-                });
-                break;
-            }
-            Next::Damaged(cause) => return Err(damaged(cause)),
-        }
-    }
-    Ok(contents)
-}
-
 /// What is wrong with a record.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
@@ -144,60 +91,173 @@ pub enum Damage {
     Payload(#[source] postcard::Error),
 }
 
-enum Next<'a> {
-    /// A sound record's payload, and what follows the record.
-    Payload(&'a [u8], &'a [u8]),
-    Torn,
-    Damaged(Damage),
+/// Reads a journal record by record, in bounded memory.
+#[derive(Debug)]
+pub(super) struct Reader<R> {
+    input: BufReader<Take<R>>,
+    path: PathBuf,
+    /// How far it is read.
+    len: u64,
+    /// Where the next record starts.
+    pub(super) end: u64,
+    /// The number of the next record.
+    pub(super) number: u64,
+    /// What is behind the last record.
+    pub(super) torn: Option<Torn>,
+    payload: Vec<u8>,
 }
 
-/// What `bytes`, which are at `offset` and not empty, begin with: the record of this number?
-fn next(bytes: &[u8], offset: u64, number: u64) -> Next<'_> {
-    let Some((header, rest)) = bytes.split_at_checked(HEADER) else {
-        return Next::Torn;
-    };
-    let u64_at = |at: usize| {
-        let bytes = header[at..at + 8].try_into();
-        u64::from_le_bytes(bytes.expect("eight bytes"))
-    };
-    if xxh3_64(&header[..SUMMED]) != u64_at(SUMMED) {
-        return if is_unwritten_within(bytes, offset, HEADER) {
-            Next::Torn
-        } else {
-            Next::Damaged(Damage::HeaderSum)
+impl<R: Read + Seek> Reader<R> {
+    /// Reads what is in the first `len` bytes.
+    pub(super) fn new(input: R, len: u64, path: &Path) -> Result<Self, JournalError> {
+        let mut reader = Self {
+            input: BufReader::with_capacity(BUFFER, input.take(len)),
+            path: path.to_owned(),
+            len,
+            end: MAGIC.len() as u64,
+            number: 0,
+            torn: None,
+            payload: Vec::new(),
         };
+        let mut first = Vec::new();
+        let read = Read::by_ref(&mut reader.input)
+            .take(MAGIC.len() as u64)
+            .read_to_end(&mut first);
+        read.map_err(reader.unreadable())?;
+        if first == MAGIC {
+            Ok(reader)
+        } else if MAGIC.starts_with(&first) {
+            // A journal appears complete with its first line, so a shorter one lost its end.
+            Err(JournalError::CutOff {
+                path: path.to_owned(),
+                len: first.len(),
+            })
+        } else {
+            Err(JournalError::NotAJournal(path.to_owned()))
+        }
     }
-    if u64_at(4) != number {
-        return Next::Damaged(Damage::Number(u64_at(4)));
-    }
-    let len = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
-    if len == 0 || len > LONGEST_RECORD {
-        return Next::Damaged(Damage::Length(len));
-    }
-    let Some((payload, after)) = rest.split_at_checked(len) else {
-        return Next::Torn;
-    };
-    let Some((&end, after)) = after.split_first() else {
-        return Next::Torn;
-    };
-    if end == END && xxh3_64_with_seed(payload, number) == u64_at(12) {
-        Next::Payload(payload, after)
-    } else if is_unwritten_within(bytes, offset, HEADER + len + 1) {
-        Next::Torn
-    } else {
-        Next::Damaged(Damage::Sum)
-    }
-}
 
-/// Whether all of `bytes` from their beginning, or from a block boundary in the first `len` of them, is
-/// zero.
-fn is_unwritten_within(bytes: &[u8], offset: u64, len: usize) -> bool {
-    let written = bytes.iter().rposition(|&byte| byte != 0);
-    match written {
-        None => true,
-        Some(last) => {
-            let zero_from = offset + last as u64 + 1;
-            zero_from.next_multiple_of(BLOCK) < offset + len as u64
+    /// Reads on to what is in the first `len` bytes by now.
+    pub(super) fn read_on_to(&mut self, len: u64) {
+        let more = len.saturating_sub(self.len);
+        let input = self.input.get_mut();
+        input.set_limit(input.limit() + more);
+        self.len += more;
+    }
+
+    /// The next record; `None` after the last sound one.
+    pub(super) fn next(&mut self) -> Result<Option<Record>, JournalError> {
+        let rest = self.len - self.end;
+        if self.torn.is_some() || rest == 0 {
+            return Ok(None);
+        }
+        if rest < HEADER as u64 {
+            return Ok(self.tear());
+        }
+        let mut header = [0; HEADER];
+        self.fill(&mut header)?;
+        let u64_at = |at: usize| {
+            let bytes = header[at..at + 8].try_into();
+            u64::from_le_bytes(bytes.expect("eight bytes"))
+        };
+        if xxh3_64(&header[..SUMMED]) != u64_at(SUMMED) {
+            return self.tear_if_unwritten(HEADER as u64, Damage::HeaderSum);
+        }
+        if u64_at(4) != self.number {
+            return Err(self.damaged(Damage::Number(u64_at(4))));
+        }
+        let len = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
+        if len == 0 || len > LONGEST_RECORD {
+            return Err(self.damaged(Damage::Length(len)));
+        }
+        let whole = (HEADER + len + 1) as u64;
+        if rest < whole {
+            return Ok(self.tear());
+        }
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.resize(len + 1, 0);
+        let filled = self.fill(&mut payload);
+        self.payload = payload;
+        filled?;
+        let (sound, end) = (&self.payload[..len], self.payload[len]);
+        if end != END || xxh3_64_with_seed(sound, self.number) != u64_at(12) {
+            return self.tear_if_unwritten(whole, Damage::Sum);
+        }
+        let record =
+            postcard::from_bytes(sound).map_err(|error| self.damaged(Damage::Payload(error)))?;
+        self.end += whole;
+        self.number += 1;
+        Ok(Some(record))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), JournalError> {
+        self.input.read_exact(bytes).map_err(self.unreadable())
+    }
+
+    /// What is left is torn.
+    fn tear(&mut self) -> Option<Record> {
+        self.torn = Some(Torn {
+            offset: self.end,
+            len: self.len - self.end,
+        });
+        None
+    }
+
+    /// The next record, which has so many bytes, is unsound: torn, if all from its beginning, or from a block
+    /// boundary in it, is zero.
+    fn tear_if_unwritten(
+        &mut self,
+        record: u64,
+        damage: Damage,
+    ) -> Result<Option<Record>, JournalError> {
+        let written = self.last_written().map_err(self.unreadable())?;
+        let is_unwritten =
+            written.is_none_or(|last| (last + 1).next_multiple_of(BLOCK) < self.end + record);
+        if is_unwritten {
+            Ok(self.tear())
+        } else {
+            Err(self.damaged(damage))
+        }
+    }
+
+    /// Where the last byte is, from the next record on, that is not zero.
+    fn last_written(&mut self) -> io::Result<Option<u64>> {
+        let input = self.input.get_mut().get_mut();
+        input.seek(SeekFrom::Start(self.end))?;
+        let mut block = vec![0; BUFFER];
+        let (mut at, mut last) = (self.end, None);
+        while at < self.len {
+            let most = (self.len - at).min(BUFFER as u64) as usize;
+            let read = match input.read(&mut block[..most]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            if read == 0 {
+                break;
+            }
+            if let Some(found) = block[..read].iter().rposition(|&byte| byte != 0) {
+                last = Some(at + found as u64);
+            }
+            at += read as u64;
+        }
+        Ok(last)
+    }
+
+    fn damaged(&self, cause: Damage) -> JournalError {
+        JournalError::Damaged {
+            path: self.path.clone(),
+            record: self.number + 1,
+            offset: self.end,
+            cause,
+        }
+    }
+
+    fn unreadable(&self) -> impl Fn(io::Error) -> JournalError + use<R> {
+        let path = self.path.clone();
+        move |source| JournalError::Io {
+            doing: "read",
+            path: path.clone(),
+            source,
         }
     }
 }

@@ -3,28 +3,32 @@
 //! The promise: an operation that returned success is found again after the daemon died. Its
 //! record is in the journal (by `write(2)`, so in the kernel) before its reply; the bytes of a
 //! write are in the scratch file before the record that speaks of them. `fsync` makes both durable
-//! against a power loss, and no sync destroys what was durable before: see `disk`.
+//! against a power loss, and no sync destroys what was durable before: see `disk`. A journal that became
+//! long is replaced by a shorter one: see `compaction`.
 
+mod compaction;
 mod disk;
+mod error;
 mod files;
 mod format;
 mod journal;
 mod reaper;
 mod record;
 mod recovery;
+mod replay;
 mod reserve;
 mod scratch;
+mod successor;
 
-#[cfg(test)]
-pub(crate) use disk::Done;
 pub use disk::SyncError;
 pub(crate) use disk::{Disk, Step};
+pub use error::JournalError;
 pub use files::{OverlayFiles, ScratchDir};
 pub use format::{Damage, Torn};
-pub use journal::{Journal, JournalError, ReadJournal};
+pub use journal::{Journal, JournalEnd, ReadJournal};
 pub(crate) use reaper::{Pin, Reaper};
 pub use record::{CleanFile, CommitRecord, Record, ScratchStamp};
-pub(crate) use recovery::replacing;
 pub use recovery::{RecoveryError, Seen, look};
+pub(crate) use replay::replacing;
 pub(crate) use reserve::Reserve;
 pub use scratch::Scratch;

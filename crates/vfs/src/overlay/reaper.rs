@@ -3,7 +3,7 @@
 //!
 //! Were a scratch file removed earlier, a power loss could bring back the name without the bytes. And
 //! were the journal left to the kernel, it could come to the disk before bytes that [`Disk`] puts before
-//! it. One thread collects what is to go, syncs once for all of it, and removes.
+//! it. One thread collects what is to go, syncs once for all of it, and removes. It also compacts the journal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +64,7 @@ struct Shared {
 pub(crate) struct Reaper {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    disk: Option<Arc<Disk>>,
 }
 
 /// Keeps all scratch files as long as it lives.
@@ -76,12 +77,13 @@ impl Reaper {
         let thread = std::thread::Builder::new()
             .name("reaper".to_owned())
             .spawn({
-                let shared = shared.clone();
+                let (shared, disk) = (shared.clone(), disk.clone());
                 move || run(&shared, &disk)
             })?;
         Ok(Self {
             shared,
             thread: Some(thread),
+            disk: Some(disk),
         })
     }
 
@@ -90,6 +92,7 @@ impl Reaper {
         Self {
             shared: Arc::default(),
             thread: None,
+            disk: None,
         }
     }
 
@@ -109,11 +112,28 @@ impl Reaper {
         self.shared.changed.notify_one();
     }
 
+    /// Does at once, on this thread, what is to be done later.
+    #[cfg(test)]
+    pub(crate) fn reap_now(&self) {
+        let doomed = std::mem::take(&mut self.shared.queue.lock().doomed);
+        if let Some(disk) = &self.disk {
+            sync_and_remove(&doomed, &self.shared, disk);
+        }
+    }
+
     /// From now on leaves scratch files to whoever deletes all of them.
     pub(crate) fn abandon(&self) {
         let mut queue = self.shared.queue.lock();
         queue.abandoned = true;
         queue.doomed.clear();
+        drop(queue);
+        self.stop_compacting();
+    }
+
+    fn stop_compacting(&self) {
+        if let Some(disk) = &self.disk {
+            disk.stop_compacting();
+        }
     }
 
     pub(crate) fn pin(&self) -> Pin {
@@ -131,6 +151,7 @@ impl Drop for Pin {
 
 impl Drop for Reaper {
     fn drop(&mut self) {
+        self.stop_compacting();
         self.shared.queue.lock().closing = true;
         self.shared.changed.notify_one();
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
@@ -171,6 +192,7 @@ fn run(shared: &Shared, disk: &Disk) {
         if closing {
             return;
         }
+        disk.compact_if_large();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{Content, ContentHash};
-use attachfs_tree::{Ino, Mutation, Timestamp};
+use attachfs_tree::{Ino, Mutation, NamespacePart, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One record of the journal.
@@ -22,6 +22,10 @@ pub enum Record {
     /// Nobody has the file open for writing any more; or what it is was accepted although that was
     /// never said.
     Closed(Ino),
+    /// A part of the namespace as it was when the journal was compacted. They come before all mutations.
+    State(NamespacePart),
+    /// When the journal was compacted: deleted files whose scratch files may be there still.
+    Deleted(Vec<Ino>),
 }
 
 /// How far a commit has come. Between the two records the outcome of the manifest's PUT is unknown,

@@ -1,7 +1,7 @@
 //! Rebuilds a namespace from its journal.
 //!
 //! [`look`] reads, and changes nothing on disk. [`Seen::take_over`] makes the session ready for more:
-//! it cuts off a torn record, removes the scratch files of which the records say that they are deleted,
+//! it cuts off a torn record, removes what a compaction left unfinished and the scratch files of which the records say that they are deleted,
 //! and moves aside those that no record speaks of.
 
 use std::collections::HashSet;
@@ -9,11 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use attachfs_durable::DurableError;
-use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, Mutation, MutationError, Namespace};
+use attachfs_durable::steps::{Step, perform};
+use attachfs_durable::{DurableError, sweep_abandoned};
+use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, MutationError, Namespace};
 
-use super::journal::ReadJournal;
-use super::{CommitRecord, Disk, Journal, JournalError, Record, Scratch, SyncError};
+use super::journal::JournalEnd;
+use super::replay::Replay;
+use super::successor::dir_of;
+use super::{CommitRecord, Disk, Journal, JournalError, ReadJournal, Scratch, SyncError};
 
 /// What a session held when its process ended.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub struct Seen {
     /// ended, and those that lost bytes with the power.
     pub left_open: HashSet<Ino>,
     /// `None` if there is none.
-    journal: Option<ReadJournal>,
+    journal: Option<JournalEnd>,
     path: PathBuf,
     /// Scratch files of files that were deleted.
     deleted: Vec<Ino>,
@@ -36,6 +39,8 @@ pub struct Seen {
     short: Vec<(Ino, u64)>,
     /// Files whose bytes are perhaps not durable, and come before the records.
     first: HashSet<Ino>,
+    /// Inodes that lost their last name.
+    forgotten: HashSet<Ino>,
 }
 
 /// Why a session cannot be recovered.
@@ -50,7 +55,7 @@ pub enum RecoveryError {
         /// The journal.
         path: PathBuf,
         /// 1 for the first.
-        record: usize,
+        record: u64,
         /// Why.
         #[source]
         source: MutationError,
@@ -80,90 +85,6 @@ pub enum RecoveryError {
         /// The file it belongs to.
         name: String,
     },
-}
-
-/// What the records say, one after the other.
-struct Replay {
-    namespace: Namespace,
-    commits: Vec<CommitRecord>,
-    open: HashSet<Ino>,
-    /// Every inode that was given a scratch file.
-    made: HashSet<Ino>,
-    /// Files whose bytes come before the records that speak of them, see [`Disk`].
-    first: HashSet<Ino>,
-}
-
-impl Replay {
-    /// What a mutation says beside what it does.
-    fn note(&mut self, mutation: &Mutation) {
-        match *mutation {
-            Mutation::CreateFile { ino, .. } => {
-                self.made.insert(ino);
-                self.open.insert(ino);
-            }
-            Mutation::CopyUp { ino, keep, .. } => {
-                self.made.insert(ino);
-                if keep == 0 {
-                    self.first.insert(ino);
-                }
-            }
-            Mutation::Write { ino, .. } => {
-                self.first.insert(ino);
-            }
-            _ => self.first.extend(replacing(&self.namespace, mutation)),
-        }
-    }
-
-    fn records(&mut self, records: Vec<Record>, path: &Path) -> Result<(), RecoveryError> {
-        let mut orphans = HashSet::new();
-        for (number, record) in records.into_iter().enumerate() {
-            match record {
-                Record::Mutation(mutation) => {
-                    self.note(&mutation);
-                    let orphan = self.namespace.apply(&mutation).map_err(|source| {
-                        RecoveryError::Mutation {
-                            path: path.to_owned(),
-                            record: number + 1,
-                            source,
-                        }
-                    })?;
-                    orphans.extend(orphan);
-                }
-                Record::Commit(step) => self.commits.push(step),
-                Record::Sealed { .. } => {}
-                Record::Opened(ino) => {
-                    self.open.insert(ino);
-                }
-                Record::Closed(ino) => {
-                    self.open.remove(&ino);
-                }
-            }
-        }
-        for orphan in orphans {
-            if self.namespace.link_count(orphan) == 0 {
-                self.namespace.forget(orphan);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The file that takes the place of another one in a mutation that is not applied yet.
-pub(crate) fn replacing(namespace: &Namespace, mutation: &Mutation) -> Option<Ino> {
-    let Mutation::Rename {
-        from_parent,
-        from_name,
-        to_parent,
-        to_name,
-        ..
-    } = mutation
-    else {
-        return None;
-    };
-    let ino = namespace.lookup(*from_parent, from_name.as_bytes())?;
-    let replaced = namespace.lookup(*to_parent, to_name.as_bytes())?;
-    let content = namespace.content(ino)?;
-    (replaced != ino && *content != FileContent::Base).then_some(ino)
 }
 
 /// Replays a journal over a base. Changes nothing. Where there is no journal, the file at `reserve` tells that
@@ -200,16 +121,12 @@ pub fn look(
         }
         journal => Some(journal?),
     };
-    let mut replay = Replay {
-        namespace: Namespace::new(base),
-        commits: Vec::new(),
-        open: HashSet::new(),
-        made: HashSet::new(),
-        first: HashSet::new(),
-    };
+    let mut replay = Replay::new(base);
     if let Some(journal) = &mut journal {
-        replay.records(journal.take_records(), path)?;
+        while replay.next(journal, path)? {}
     }
+    // Nobody has anything open any more.
+    let forgotten = replay.forget(|_| true);
     let Replay {
         namespace,
         commits,
@@ -254,12 +171,13 @@ pub fn look(
         namespace,
         commits,
         left_open,
-        journal,
+        journal: journal.map(ReadJournal::end),
         path: path.to_owned(),
         deleted,
         unknown,
         short,
         first: &first & &wanted,
+        forgotten,
     })
 }
 
@@ -267,6 +185,7 @@ impl Seen {
     /// Makes the session ready for more. Whoever calls this has the session for itself since before
     /// [`look`].
     pub(crate) fn take_over(&self, scratch: Scratch) -> Result<Arc<Disk>, RecoveryError> {
+        sweep_abandoned(dir_of(&self.path))?;
         let journal = match &self.journal {
             Some(read) => read.go_on()?,
             None => Journal::create(&self.path)?,
@@ -276,13 +195,21 @@ impl Seen {
             // the file is one of those of which nobody knows whether they are whole.
             tracing::warn!(path = %scratch.path(ino).display(), "a scratch file has lost its last bytes");
             let file = scratch.open_file(ino).map_err(RecoveryError::Scratch)?;
-            file.set_len(len).map_err(RecoveryError::Scratch)?;
+            let lengthen = || file.set_len(len);
+            perform(Step::ScratchLengthen, || scratch.path(ino), lengthen)
+                .map_err(RecoveryError::Scratch)?;
         }
         for &ino in &self.unknown {
             let aside = scratch.set_aside(ino)?;
             tracing::warn!(path = %aside.display(), "a scratch file that no record speaks of was set aside");
         }
-        let disk = Disk::new(journal, scratch, self.first.clone());
+        let disk = Disk::new(
+            journal,
+            scratch,
+            self.namespace.base().first().clone(),
+            self.first.clone(),
+        );
+        disk.forgot(self.forgotten.iter().copied());
         if !self.deleted.is_empty() {
             // The records that deleted them may be in the kernel only, and so may be the bytes of what took
             // their place.

@@ -10,6 +10,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use attachfs_durable::steps::Step;
 use attachfs_durable::{DurableError, OwnDir, Space};
 use attachfs_tree::Ino;
 
@@ -96,7 +97,7 @@ impl Scratch {
 
     /// Makes the names of new scratch files durable.
     pub fn sync_names(&self) -> Result<(), DurableError> {
-        self.held()?.sync()
+        self.held()?.sync(Step::ScratchNames)
     }
 
     /// The room for more.
@@ -115,9 +116,9 @@ impl Scratch {
         let aside = dir.make_dir(OwnDir::ASIDE)?;
         let name = ino.digits();
         let to = free_name(&aside, &name)?;
-        dir.rename_into(&name, &aside, &to)?;
-        aside.sync()?;
-        dir.sync()?;
+        dir.rename_into(&name, &aside, &to, Step::AsideRename)?;
+        aside.sync(Step::AsideName)?;
+        dir.sync(Step::AsideGone)?;
         Ok(aside.path().join(to))
     }
 

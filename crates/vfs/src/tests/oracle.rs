@@ -45,6 +45,8 @@ enum Op {
     Symlink(&'static str),
     /// The process is killed and its session taken over.
     Kill,
+    /// The journal is compacted.
+    Compact,
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
@@ -71,6 +73,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => (file(), file()).prop_map(|(from, to)| Op::Link(from, to)),
         1 => link().prop_map(Op::Symlink),
         1 => Just(Op::Kill),
+        1 => Just(Op::Compact),
     ]
 }
 
@@ -150,6 +153,10 @@ impl Op {
             Self::Link(from, to) => nothing(kernel.link(from, to)),
             Self::Symlink(at) => nothing(kernel.symlink(at, "nowhere")),
             Self::Kill => Ok(Vec::new()),
+            Self::Compact => {
+                kernel.vfs.overlay.as_ref().unwrap().disk.compact().unwrap();
+                Ok(Vec::new())
+            }
         };
         answer.map_err(disk_kind)
     }
@@ -202,6 +209,7 @@ impl Op {
             Self::Rename(from, to) => nothing(fs::rename(root.join(from), root.join(to))),
             Self::Link(from, to) => nothing(fs::hard_link(root.join(from), root.join(to))),
             Self::Symlink(at) => nothing(std::os::unix::fs::symlink("nowhere", root.join(at))),
+            Self::Compact => Ok(Vec::new()),
             Self::Kill => {
                 *slots = [const { None }; SLOTS];
                 Ok(Vec::new())

@@ -3,82 +3,153 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use attachfs_durable::steps::{Act, Recorder, Step};
+use attachfs_session::Session;
 use attachfs_tree::Ino;
 use tempfile::TempDir;
 
-use crate::overlay::{Disk, Done};
-use crate::testing::{Given, Kernel, World, bytes, tempdir};
+use crate::overlay::{CommitRecord, Disk};
+use crate::testing::{Given, Kernel, READ_WRITE, World, bytes, tempdir};
+use crate::{FsErrorKind, Vfs};
 
-fn kernel() -> (World, TempDir, Kernel) {
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// A session with two inputs, and who records its steps from now on.
+struct Bench {
+    world: World,
+    dir: TempDir,
+    steps: Recorder,
+    kernel: Kernel,
+}
+
+fn bench() -> Bench {
     let world = World::new(&[
         ("a", Given::File(bytes(2500))),
         ("b", Given::File(bytes(10))),
     ]);
     let dir = tempdir();
     let kernel = world.create(dir.path());
-    (world, dir, kernel)
+    let steps = Recorder::on(dir.path());
+    Bench {
+        world,
+        dir,
+        steps,
+        kernel,
+    }
 }
 
-fn disk(kernel: &Kernel) -> Arc<Disk> {
-    kernel.vfs.overlay.as_ref().unwrap().disk.clone()
+type Seen = (Step, String);
+
+fn about(step: Step, name: &str) -> Seen {
+    (step, name.to_owned())
 }
 
-fn ino(kernel: &Kernel, at: &str) -> Ino {
-    kernel.stat(at).unwrap().ino
+const NAMES: Step = Step::ScratchNames;
+const SYNC: Step = Step::JournalSync;
+
+/// Everything that was recorded, what was done twice in a row once; random names as `staged`.
+fn all(steps: &Recorder) -> Vec<Seen> {
+    let mut order = steps.order();
+    for (_, name) in &mut order {
+        if name.starts_with(".staged-") {
+            "staged".clone_into(name);
+        }
+    }
+    order.dedup();
+    order
+}
+
+/// As [`all`], without what a job and the journal write.
+fn durable(steps: &Recorder) -> Vec<Seen> {
+    let mut order = all(steps);
+    order.retain(|(step, _)| step.act() != Act::Write || *step == Step::ScratchShorten);
+    order.dedup();
+    order
 }
 
 /// Where in the order something was done first.
 #[track_caller]
-fn place(disk: &Disk, done: Done) -> usize {
-    let all = disk.done();
-    let place = all.iter().position(|&step| step == done);
-    place.unwrap_or_else(|| panic!("{done:?} is not in {all:?}"))
+fn place(steps: &Recorder, step: Step, name: &str) -> usize {
+    let all = all(steps);
+    let wanted = about(step, name);
+    let place = all.iter().position(|seen| *seen == wanted);
+    place.unwrap_or_else(|| panic!("{wanted:?} is not in {all:?}"))
+}
+
+impl Bench {
+    /// The name of a file's scratch file.
+    fn scratch(&self, at: &str) -> String {
+        scratch_name(&self.kernel, at)
+    }
+
+    fn disk(&self) -> Arc<Disk> {
+        self.kernel.vfs.overlay.as_ref().unwrap().disk.clone()
+    }
+
+    fn place(&self, step: Step, name: &str) -> usize {
+        place(&self.steps, step, name)
+    }
+}
+
+fn scratch_name(kernel: &Kernel, at: &str) -> String {
+    format!("{:016x}", kernel.stat(at).unwrap().ino.raw())
 }
 
 #[test]
 fn what_takes_the_place_of_a_file_is_durable_before_the_journal_and_then_the_old_one_goes() {
-    let (_world, _dir, kernel) = kernel();
+    let Bench {
+        kernel,
+        steps,
+        dir: _dir,
+        world: _world,
+    } = bench();
     kernel.put("f", b"old");
-    let old = ino(&kernel, "f");
+    let old = scratch_name(&kernel, "f");
     kernel.put("tmp", b"new");
-    let new = ino(&kernel, "tmp");
+    let new = scratch_name(&kernel, "tmp");
     kernel.rename("tmp", "f").unwrap();
-    let disk = disk(&kernel);
     drop(kernel);
-    let done = [
-        Done::Bytes(new),
-        Done::Names,
-        Done::Journal,
-        Done::Remove(old),
+    let expected = [
+        about(Step::ScratchFirst, &new),
+        about(NAMES, "scratch"),
+        about(SYNC, "journal"),
+        about(Step::OwnRemove, &old),
     ];
-    assert_eq!(disk.done(), done);
+    assert_eq!(durable(&steps), expected);
 }
 
 #[test]
 fn what_took_the_place_of_a_file_before_a_kill_is_durable_before_the_old_one_goes() {
-    let (world, dir, kernel) = kernel();
+    let bench = bench();
+    let kernel = &bench.kernel;
     // Keeps the old one, however slow this is.
     let _pin = kernel.vfs.freeze();
     kernel.put("f", b"old");
-    let old = ino(&kernel, "f");
+    let old = bench.scratch("f");
     kernel.put("tmp", b"new");
     kernel.rename("tmp", "f").unwrap();
     kernel.patch("a", 0, b"new");
-    let (_copy, recovered) = world.after_kill(dir.path());
-    let disk = disk(&recovered);
+    let copy = tempdir();
+    crate::testing::copy_dir(bench.dir.path(), copy.path());
+    let steps = Recorder::on(copy.path());
+    let _recovered = bench.world.recover(copy.path()).unwrap();
+    let synced = place(&steps, SYNC, "journal");
     for at in ["f", "a"] {
-        assert!(place(&disk, Done::Bytes(ino(&kernel, at))) < place(&disk, Done::Journal));
+        assert!(place(&steps, Step::ScratchFirst, &bench.scratch(at)) < synced);
     }
-    assert!(place(&disk, Done::Journal) < place(&disk, Done::Remove(old)));
+    assert!(synced < place(&steps, Step::OwnRemove, &old));
 }
 
 #[test]
 fn a_file_that_cannot_be_opened_for_a_moment_is_synced_by_the_next_sync() {
-    let (_world, dir, kernel) = kernel();
+    let bench = bench();
+    let kernel = &bench.kernel;
     kernel.put("f", b"old");
     kernel.put("tmp", b"new");
-    let new = ino(&kernel, "tmp");
-    let (scratch, away) = (disk(&kernel).scratch.path(new), dir.path().join("away"));
+    let new = bench.scratch("tmp");
+    let scratch = bench.dir.path().join("scratch").join(&new);
+    let away = bench.dir.path().join("away");
     std::fs::rename(&scratch, &away).unwrap();
     std::fs::create_dir(&scratch).unwrap();
     kernel.rename("tmp", "f").unwrap();
@@ -86,97 +157,345 @@ fn a_file_that_cannot_be_opened_for_a_moment_is_synced_by_the_next_sync() {
     std::fs::remove_dir(&scratch).unwrap();
     std::fs::rename(&away, &scratch).unwrap();
     kernel.vfs.fsyncdir().unwrap();
-    assert!(place(&disk(&kernel), Done::Bytes(new)) < place(&disk(&kernel), Done::Journal));
+    assert!(bench.place(Step::ScratchFirst, &new) < bench.place(SYNC, "journal"));
 }
 
 #[test]
 fn what_takes_the_place_of_an_input_is_durable_before_the_journal() {
-    let (_world, _dir, kernel) = kernel();
-    kernel.put("tmp", b"new");
-    let new = ino(&kernel, "tmp");
-    kernel.rename("tmp", "b").unwrap();
+    let bench = bench();
+    bench.kernel.put("tmp", b"new");
+    let new = bench.scratch("tmp");
+    bench.kernel.rename("tmp", "b").unwrap();
     // Whoever syncs, and whatever for.
-    kernel.vfs.fsyncdir().unwrap();
-    assert!(place(&disk(&kernel), Done::Bytes(new)) < place(&disk(&kernel), Done::Journal));
+    bench.kernel.vfs.fsyncdir().unwrap();
+    assert!(bench.place(Step::ScratchFirst, &new) < bench.place(SYNC, "journal"));
 }
 
 #[test]
 fn what_is_overwritten_in_an_input_is_durable_before_the_journal() {
-    let (_world, _dir, kernel) = kernel();
-    kernel.patch("a", 100, b"new");
-    kernel.vfs.fsyncdir().unwrap();
-    let written = Done::Bytes(ino(&kernel, "a"));
-    assert!(place(&disk(&kernel), written) < place(&disk(&kernel), Done::Journal));
+    let bench = bench();
+    bench.kernel.patch("a", 100, b"new");
+    bench.kernel.vfs.fsyncdir().unwrap();
+    let first = bench.place(Step::ScratchFirst, &bench.scratch("a"));
+    assert!(first < bench.place(SYNC, "journal"));
 }
 
 #[test]
 fn what_is_written_to_an_emptied_file_is_durable_before_the_journal_once_it_is_closed() {
-    let (_world, _dir, kernel) = kernel();
+    let bench = bench();
+    let kernel = &bench.kernel;
     for at in ["b", "f"] {
         if at == "f" {
             kernel.put("f", b"old");
         }
-        let handle = kernel.open(at, crate::testing::READ_WRITE, true).unwrap();
+        let handle = kernel.open(at, READ_WRITE, true).unwrap();
         kernel.write(handle, 0, b"new").unwrap();
         kernel.close(handle);
+        bench.steps.clear();
         kernel.vfs.fsyncdir().unwrap();
-        let written = place(&disk(&kernel), Done::Bytes(ino(&kernel, at)));
-        assert_eq!(
-            disk(&kernel).done()[written + 1..],
-            [Done::Names, Done::Journal]
-        );
+        let expected = [
+            about(Step::ScratchFirst, &bench.scratch(at)),
+            about(NAMES, "scratch"),
+            about(SYNC, "journal"),
+        ];
+        assert_eq!(durable(&bench.steps), expected);
     }
 }
 
 #[test]
 fn new_files_are_not_synced_by_whoever_syncs_another() {
-    let (_world, _dir, kernel) = kernel();
+    let bench = bench();
+    let kernel = &bench.kernel;
     kernel.put("f", b"new");
     kernel.put("g", b"new");
     kernel.rename("g", "h").unwrap();
     kernel.vfs.fsyncdir().unwrap();
-    assert_eq!(disk(&kernel).done(), [Done::Names, Done::Journal]);
+    let expected = [about(NAMES, "scratch"), about(SYNC, "journal")];
+    assert_eq!(durable(&bench.steps), expected);
     kernel.vfs.fsyncdir().unwrap();
-    assert_eq!(disk(&kernel).done().len(), 2, "there was nothing new");
+    let again = durable(&bench.steps);
+    assert_eq!(again, expected, "there was nothing new");
 }
 
 #[test]
 fn a_scratch_file_is_shortened_after_the_record_that_says_so_is_durable() {
-    let (_world, _dir, kernel) = kernel();
+    let bench = bench();
+    let kernel = &bench.kernel;
     kernel.patch("a", 2400, &[9; 600]);
     kernel.truncate("a", 1000).unwrap();
-    let shortened = Done::Shorten(ino(&kernel, "a"));
-    let disk = disk(&kernel);
-    assert!(place(&disk, Done::Journal) < place(&disk, shortened));
+    let shortened = bench.place(Step::ScratchShorten, &bench.scratch("a"));
+    assert!(bench.place(SYNC, "journal") < shortened);
     // Growing waits for nothing.
-    let before = disk.done();
+    let before = durable(&bench.steps);
     kernel.truncate("a", 1500).unwrap();
-    assert_eq!(disk.done(), before);
+    assert_eq!(durable(&bench.steps), before);
 }
 
 #[test]
 fn what_nobody_syncs_is_synced_before_the_kernel_writes_it_by_itself() {
-    let (_world, _dir, kernel) = kernel();
-    kernel.mkdir("d").unwrap();
-    let disk = disk(&kernel);
+    let bench = bench();
+    bench.kernel.mkdir("d").unwrap();
+    let disk = bench.disk();
     let begun = Instant::now();
     while !disk.is_synced() {
         assert!(begun.elapsed() < Duration::from_mins(1), "never synced");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(disk.done(), [Done::Names, Done::Journal]);
+    let expected = [about(NAMES, "scratch"), about(SYNC, "journal")];
+    assert_eq!(durable(&bench.steps), expected);
+}
+
+#[test]
+fn fsync_makes_the_bytes_durable_then_the_name_and_then_the_journal() {
+    let bench = bench();
+    let kernel = &bench.kernel;
+    for data_only in [false, true] {
+        let handle = kernel.create(&format!("f{data_only}")).unwrap();
+        kernel.write(handle, 0, b"new").unwrap();
+        bench.steps.clear();
+        kernel.vfs.fsync(handle, data_only).unwrap();
+        let expected = [
+            about(Step::ScratchSync, &bench.scratch(&format!("f{data_only}"))),
+            about(NAMES, "scratch"),
+            about(SYNC, "journal"),
+        ];
+        assert_eq!(durable(&bench.steps), expected);
+    }
+}
+
+#[test]
+fn fsyncdir_and_sealing_make_the_journal_durable() {
+    let bench = bench();
+    let expected = [about(NAMES, "scratch"), about(SYNC, "journal")];
+    bench.kernel.mkdir("d").unwrap();
+    bench.kernel.vfs.fsyncdir().unwrap();
+    assert_eq!(durable(&bench.steps), expected);
+    bench.steps.clear();
+    bench.kernel.vfs.seal().unwrap();
+    assert_eq!(durable(&bench.steps), expected);
+    assert_eq!(
+        all(&bench.steps)[0],
+        about(Step::JournalAppend, "journal"),
+        "the record is under the sync"
+    );
+}
+
+#[test]
+fn a_step_of_a_commit_is_durable_before_it_counts_as_recorded() {
+    let bench = bench();
+    bench.kernel.put("f", b"old");
+    let step = || CommitRecord::Published { generation: 1 };
+    for failing in [NAMES, SYNC] {
+        bench.steps.fail(failing, EIO);
+        bench.kernel.vfs.record_commit(step()).unwrap_err();
+        assert_eq!(bench.kernel.vfs.commits(), [], "{failing:?}");
+    }
+    let bench = self::bench();
+    bench.kernel.vfs.record_commit(step()).unwrap();
+    let expected = [
+        about(Step::JournalAppend, "journal"),
+        about(NAMES, "scratch"),
+        about(SYNC, "journal"),
+    ];
+    assert_eq!(all(&bench.steps), expected);
+}
+
+#[test]
+fn the_bytes_of_a_write_are_in_their_file_before_the_record_that_speaks_of_them() {
+    let bench = bench();
+    let kernel = &bench.kernel;
+    let handle = kernel.open("a", READ_WRITE, false).unwrap();
+    kernel.write(handle, 0, b"x").unwrap();
+    bench.steps.clear();
+    kernel.write(handle, 100, b"new").unwrap();
+    let expected = [
+        about(Step::ScratchWrite, &bench.scratch("a")),
+        about(Step::JournalAppend, "journal"),
+    ];
+    assert_eq!(all(&bench.steps), expected);
+    kernel.close(handle);
+    assert_eq!(kernel.cat("a")[100..103], *b"new");
+}
+
+#[test]
+fn the_length_that_a_job_sets_is_that_of_its_scratch_file() {
+    let bench = bench();
+    bench.kernel.put("f", b"longer");
+    bench.steps.clear();
+    bench.kernel.truncate("f", 3).unwrap();
+    let expected = about(Step::ScratchLength, &bench.scratch("f"));
+    assert!(all(&bench.steps).contains(&expected));
+    assert_eq!(bench.kernel.cat("f"), b"lon");
+}
+
+#[test]
+fn a_record_that_could_not_be_appended_is_cut_off_and_nothing_of_it_is_done() {
+    let bench = bench();
+    bench.steps.fail(Step::JournalAppend, ENOSPC);
+    assert_eq!(bench.kernel.mkdir("d"), Err(FsErrorKind::NoSpace));
+    assert_eq!(
+        all(&bench.steps),
+        [about(Step::JournalUndo, "journal")],
+        "the failed step is not in the list"
+    );
+    assert_eq!(bench.kernel.stat("d"), Err(FsErrorKind::NotFound));
+    bench.kernel.mkdir("e").unwrap();
+    let (_copy, recovered) = bench.world.after_kill(bench.dir.path());
+    assert_eq!(recovered.dump(), bench.kernel.dump());
+}
+
+#[test]
+fn after_bytes_that_could_not_be_synced_the_journal_never_counts_as_durable() {
+    for failing in [Step::ScratchFirst, SYNC] {
+        let Bench {
+            kernel,
+            steps,
+            dir: _dir,
+            world: _world,
+        } = bench();
+        kernel.put("f", b"old");
+        kernel.put("tmp", b"new");
+        kernel.rename("tmp", "f").unwrap();
+        steps.fail(failing, EIO);
+        kernel.vfs.fsyncdir().unwrap_err();
+        kernel.vfs.fsyncdir().unwrap_err();
+        drop(kernel);
+        let done = durable(&steps);
+        assert!(!done.contains(&about(SYNC, "journal")), "{done:?}");
+        let removed = done.iter().any(|(step, _)| *step == Step::OwnRemove);
+        assert!(!removed, "the old bytes stay: {done:?}");
+    }
+}
+
+#[test]
+fn names_that_could_not_be_synced_keep_the_journal_from_its_sync_until_they_are() {
+    let bench = bench();
+    bench.kernel.put("f", b"new");
+    bench.steps.fail(NAMES, EIO);
+    bench.kernel.vfs.fsyncdir().unwrap_err();
+    assert_eq!(durable(&bench.steps), []);
+    bench.kernel.vfs.fsyncdir().unwrap();
+    let expected = [about(NAMES, "scratch"), about(SYNC, "journal")];
+    assert_eq!(durable(&bench.steps), expected);
+}
+
+#[test]
+fn a_new_session_is_durable_before_its_description_and_its_journal_after_that() {
+    let world = World::new(&[]);
+    let dir = tempdir();
+    let steps = Recorder::on(dir.path());
+    let place = dir.path().join("session");
+    let above = dir.path().file_name().unwrap().to_str().unwrap();
+    let session = Session::create(&place, world.meta(), &[world.manifest()]).unwrap();
+    let written = |name, dir| {
+        [
+            about(Step::OwnContent, "staged"),
+            about(Step::OwnRename, name),
+            about(Step::OwnName, dir),
+        ]
+    };
+    let mut expected = vec![
+        about(Step::ClaimName, above),
+        about(Step::OwnDirName, "session"),
+    ];
+    expected.extend(written("0", "base"));
+    expected.push(about(Step::OwnDirName, "session"));
+    expected.extend(written("session.json", "session"));
+    assert_eq!(all(&steps), expected);
+    steps.clear();
+    let (tree, fetcher) = (world.tree.clone(), world.fetcher());
+    let vfs = Vfs::create(
+        crate::testing::files(&session),
+        tree,
+        fetcher,
+        crate::testing::settings(),
+    )
+    .unwrap();
+    let journal = [
+        about(Step::StagedContent, "staged"),
+        about(Step::StagedLink, "journal"),
+        about(Step::StagedName, "session"),
+    ];
+    assert_eq!(all(&steps)[..3], journal);
+    drop(vfs);
+}
+
+#[test]
+fn taking_over_a_session_cuts_off_a_torn_record_and_lengthens_what_lost_its_end() {
+    let bench = bench();
+    bench.kernel.patch("a", 2400, &[9; 600]);
+    let copy = tempdir();
+    crate::testing::copy_dir(bench.dir.path(), copy.path());
+    let journal = copy.path().join("journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes.extend([0; 40]);
+    std::fs::write(&journal, &bytes).unwrap();
+    let scratch = bench.scratch("a");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(copy.path().join("scratch").join(&scratch));
+    file.unwrap().set_len(2500).unwrap();
+    let steps = Recorder::on(copy.path());
+    let recovered = bench.world.recover(copy.path()).unwrap();
+    let expected = [
+        about(Step::JournalCut, "journal"),
+        about(Step::ScratchLengthen, &scratch),
+    ];
+    assert_eq!(all(&steps)[..2], expected);
+    assert_eq!(recovered.cat("a").len(), 3000);
+    assert_eq!(std::fs::read(journal).unwrap(), bytes[..bytes.len() - 40]);
+}
+
+#[test]
+fn a_scratch_file_is_set_aside_durably_in_both_directories() {
+    let bench = bench();
+    let copy = tempdir();
+    crate::testing::copy_dir(bench.dir.path(), copy.path());
+    let unknown = format!("{:016x}", (1_u64 << 62) + 99);
+    let at = copy.path().join("scratch").join(&unknown);
+    std::fs::write(&at, "whose?").unwrap();
+    let steps = Recorder::on(copy.path());
+    let _recovered = bench.world.recover(copy.path()).unwrap();
+    let expected = [
+        about(Step::OwnDirName, "scratch"),
+        about(Step::AsideRename, &unknown),
+        about(Step::AsideName, attachfs_durable::OwnDir::ASIDE),
+        about(Step::AsideGone, "scratch"),
+    ];
+    assert_eq!(durable(&steps)[..4], expected);
+}
+
+#[test]
+fn discarding_a_session_removes_its_journal_first_and_its_description_and_lock_last() {
+    let bench = bench();
+    bench.kernel.put("f", b"new");
+    let Bench {
+        kernel, steps, dir, ..
+    } = bench;
+    drop(kernel);
+    steps.clear();
+    Session::open(dir.path()).unwrap().discard().unwrap();
+    let mut order = durable(&steps);
+    order.retain(|(step, _)| *step == Step::OwnRemove);
+    assert_eq!(order[0], about(Step::OwnRemove, "journal"));
+    let end = [
+        about(Step::OwnRemove, "session.json"),
+        about(Step::OwnRemove, "lock"),
+    ];
+    assert_eq!(order[order.len() - 2..], end);
 }
 
 #[test]
 fn those_who_create_and_those_who_sync_do_not_wait_for_each_other_for_ever() {
-    let (_world, _dir, kernel) = kernel();
+    let bench = bench();
+    let kernel = &bench.kernel;
     let vfs = &kernel.vfs;
     std::thread::scope(|scope| {
         for thread in 0..4 {
             scope.spawn(move || {
                 for number in 0..200 {
                     let name = format!("{thread}.{number}");
-                    let access = crate::testing::READ_WRITE;
+                    let access = READ_WRITE;
                     let made = vfs.create_file(Ino::ROOT, name.as_bytes(), 0o644, (0, 0), access);
                     let handle = made.unwrap().1.handle;
                     vfs.write(handle, 0, b"x").unwrap();

@@ -739,6 +739,7 @@ proptest! {
         let mut model = Model::new(namespace.base());
         let mut replayed = Namespace::new(tree(&base));
         let mut forgotten = Vec::new();
+        let mut layers = Vec::new();
         for (number, event) in events.into_iter().enumerate() {
             match event {
                 Event::Op(op, forget) => {
@@ -766,6 +767,7 @@ proptest! {
                         prop_assert!(told.contains(&(parent, name.clone())), "{parent:?} {name:?} is not told");
                     }
                     replayed.add_layer(layer(&now, &to)).unwrap();
+                    layers.push(layer(&now, &to));
                     now = to;
                 }
             }
@@ -773,6 +775,14 @@ proptest! {
             assert_base_is(namespace.base(), &now);
         }
         assert_changes_make_the_difference(&namespace, &now);
+        let mut restored = Namespace::new(tree(&base));
+        for layer in layers {
+            restored.add_layer(layer).unwrap();
+        }
+        for part in namespace.state() {
+            restored.restore(part);
+        }
+        prop_assert!(state(&restored) == state(&namespace), "so does restoring its state");
         for ino in forgotten {
             replayed.forget(ino);
         }

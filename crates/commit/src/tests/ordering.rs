@@ -1,0 +1,101 @@
+//! What of a commit is durable before others see it.
+
+use std::sync::{Arc, Mutex};
+
+use attachfs_durable::steps::{Recorder, Step as Durable};
+use attachfs_store::MemoryStore;
+
+use crate::testing::{CUT, Given, World, bytes, committed, tempdir, watched};
+use crate::{CommitOptions, Step};
+
+const EIO: i32 = 5;
+
+fn about(step: Durable, name: &str) -> (Durable, String) {
+    (step, name.to_owned())
+}
+
+/// The record of a commit's step, made durable.
+fn recorded() -> [(Durable, String); 3] {
+    [
+        about(Durable::JournalAppend, "journal"),
+        about(Durable::ScratchNames, "scratch"),
+        about(Durable::JournalSync, "journal"),
+    ]
+}
+
+/// A whole file of a commit, made durable.
+fn written(name: &str) -> [(Durable, String); 3] {
+    [
+        about(Durable::OwnContent, "staged"),
+        about(Durable::OwnRename, name),
+        about(Durable::OwnName, "commits"),
+    ]
+}
+
+/// What was recorded, what was done twice in a row once; random names as `staged`.
+fn order(steps: &Recorder) -> Vec<(Durable, String)> {
+    let mut order = steps.order();
+    for (_, name) in &mut order {
+        if name.starts_with(".staged-") {
+            "staged".clone_into(name);
+        }
+    }
+    order.dedup();
+    order
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_is_sent_when_its_total_its_bytes_and_then_its_intent_are_durable() {
+    let (memory, dir) = (Arc::new(MemoryStore::new()), tempdir());
+    let world = World::new(memory.clone(), CUT, &[("a", Given::File(bytes(1, 10)))]).await;
+    let fs = world.create(dir.path());
+    fs.write("new", 0, &bytes(9, 2500)).unwrap();
+    fs.0.fsyncdir().unwrap();
+    let steps = Recorder::on(dir.path());
+    let (intended, sent) = (Mutex::default(), Mutex::default());
+    let options = CommitOptions::default();
+    let outcome = watched(&world, &fs, &options, |step| match step {
+        Step::Intended => {
+            assert_eq!(memory.manifests(), []);
+            *intended.lock().unwrap() = order(&steps);
+            steps.clear();
+        }
+        Step::Sent => {
+            assert_eq!(memory.manifests().len(), 1);
+            *sent.lock().unwrap() = order(&steps);
+            steps.clear();
+        }
+        _ => {}
+    });
+    outcome.await.unwrap();
+    let mut expected = written("1.total").to_vec();
+    expected.extend(written("1.manifest"));
+    expected.extend(recorded());
+    let mut intended = intended.into_inner().unwrap();
+    let begin = intended.iter().position(|seen| *seen == expected[0]);
+    assert_eq!(intended.split_off(begin.unwrap()), expected);
+    assert_eq!(sent.into_inner().unwrap(), []);
+    assert_eq!(order(&steps), recorded(), "the end is durable, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_when_what_comes_before_cannot_be_made_durable() {
+    let failing = [
+        Durable::OwnContent,
+        Durable::OwnRename,
+        Durable::OwnName,
+        Durable::ScratchNames,
+        Durable::JournalSync,
+    ];
+    for step in failing {
+        let (memory, dir) = (Arc::new(MemoryStore::new()), tempdir());
+        let world = World::new(memory.clone(), CUT, &[]).await;
+        let fs = world.create(dir.path());
+        fs.write("new", 0, &bytes(9, 2500)).unwrap();
+        let steps = Recorder::on(dir.path());
+        steps.fail(step, EIO);
+        let ended = committed(&world, &fs, &CommitOptions::default()).await;
+        assert!(ended.is_err(), "{step:?}");
+        assert_eq!(memory.manifests(), [], "{step:?}");
+    }
+}

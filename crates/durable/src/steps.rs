@@ -1,0 +1,149 @@
+//! The durable steps: everything that decides what is on a disk after the power was lost.
+//!
+//! Each has a name in one table and is taken by one function, [`perform`]. With the feature `testing` a test
+//! sees the steps below a directory in their order, lets one fail, or stops at one ([`Recorder`]), and
+//! [`LEFT_OUT`] leaves out the step of that name, so that it can be shown that a test notices. Without
+//! the feature `perform` is its closure.
+//!
+//! What is written to files that are still being filled is no step: it counts from the sync on.
+
+#[cfg(test)]
+mod ordering;
+#[cfg(any(test, feature = "testing"))]
+mod recorder;
+
+use std::io;
+use std::path::PathBuf;
+
+#[cfg(any(test, feature = "testing"))]
+pub use recorder::{Recorder, Taken, When};
+
+/// The variable that names a step which test builds leave out.
+pub const LEFT_OUT: &str = "ATTACHFS_SKIP_STEP";
+
+/// What a step does to the file or directory that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Writes bytes, or sets the length.
+    Write,
+    /// Makes the bytes of a file durable.
+    SyncFile,
+    /// Makes the names in a directory durable.
+    SyncDir,
+    /// Gives a file a name. The step is about the new name.
+    Name,
+    /// Takes a name away.
+    Remove,
+}
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $name:ident: $act:ident,)*) => {
+        /// The name of a durable step.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Step {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Step {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// What it does.
+            pub fn act(self) -> Act {
+                match self {
+                    $(Self::$name => Act::$act,)*
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    /// The content of a file that is about to get its name.
+    StagedContent: SyncFile,
+    /// That file gets its name, replacing what had it.
+    StagedRename: Name,
+    /// That file gets its name, if nothing has it.
+    StagedLink: Name,
+    /// That name.
+    StagedName: SyncDir,
+    /// The names that several callers gave at the same time.
+    GroupNames: SyncDir,
+    /// The name of a directory that was made by its path.
+    DirName: SyncDir,
+    /// The content of a file in a directory of this user's own, before it gets its name.
+    OwnContent: SyncFile,
+    /// That file gets its name, replacing what had it.
+    OwnRename: Name,
+    /// That name.
+    OwnName: SyncDir,
+    /// The name of a directory in one of this user's own.
+    OwnDirName: SyncDir,
+    /// The name of a directory that was made for a session.
+    ClaimName: SyncDir,
+    /// A file in a directory of this user's own is removed.
+    OwnRemove: Remove,
+    /// A record goes behind the others.
+    JournalAppend: Write,
+    /// What could not be appended as a whole is cut off.
+    JournalUndo: Write,
+    /// A torn record is cut off when a session is taken over.
+    JournalCut: Write,
+    /// All records up to now.
+    JournalSync: SyncFile,
+    /// A compacted journal, with all that can be durable in the one whose place it takes.
+    CompactedContent: SyncFile,
+    /// What was appended before it took the place.
+    CompactedRest: SyncFile,
+    /// That it took the place.
+    CompactedName: SyncDir,
+    /// A job's bytes.
+    ScratchWrite: Write,
+    /// A job sets the length of a file.
+    ScratchLength: Write,
+    /// What a job's own fsync is about.
+    ScratchSync: SyncFile,
+    /// Bytes that come before the records which speak of them.
+    ScratchFirst: SyncFile,
+    /// The names of scratch files.
+    ScratchNames: SyncDir,
+    /// A scratch file loses what does not count any more.
+    ScratchShorten: Write,
+    /// A scratch file that lost its last bytes with the power gets its length back.
+    ScratchLengthen: Write,
+    /// A scratch file that no record speaks of goes to where such files are kept.
+    AsideRename: Name,
+    /// Its name there.
+    AsideName: SyncDir,
+    /// That it is gone from where it was.
+    AsideGone: SyncDir,
+    /// The entry of a session that lies elsewhere.
+    RegistryLink: Name,
+    /// That entry's name.
+    RegistryName: SyncDir,
+    /// That the entry of a session is gone.
+    RegistryGone: SyncDir,
+    /// The names of logs.
+    LogNames: SyncDir,
+}
+
+/// Takes a step. `about` is the file or directory.
+#[cfg(not(any(test, feature = "testing")))]
+#[inline]
+pub fn perform(
+    _step: Step,
+    _about: impl FnOnce() -> PathBuf,
+    act: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    act()
+}
+
+/// Takes a step, if no recorder says otherwise. `about` is the file or directory.
+#[cfg(any(test, feature = "testing"))]
+pub fn perform(
+    step: Step,
+    about: impl FnOnce() -> PathBuf,
+    act: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    recorder::perform(step, about, act)
+}

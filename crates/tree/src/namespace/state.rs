@@ -1,0 +1,89 @@
+//! A namespace as data: what mutations made of the base, in parts of bounded size.
+//!
+//! A journal is compacted into these instead of the mutations. Restored over the same base they give the
+//! same namespace, inodes without a name included: somebody may have them open.
+
+use attachfs_manifest::Name;
+use serde::{Deserialize, Serialize};
+
+use super::Namespace;
+use crate::{Ino, Inode};
+
+/// At most so many inodes, names or entries are in a part.
+const MOST: usize = 256;
+
+/// A part of a namespace's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespacePart {
+    /// Inodes that mutations made or changed.
+    Inodes(Vec<(Ino, Inode)>),
+    /// Changed names of a directory; `None` hides a name of the base. There may be more of them in other parts.
+    Entries {
+        /// The directory.
+        dir: Ino,
+        /// Its changed names, none of a new directory that is empty.
+        entries: Vec<(Name, Option<Ino>)>,
+    },
+    /// All names of inodes whose names are not just those of the base.
+    Names(Vec<(Ino, Vec<(Ino, Name)>)>),
+    /// How many inodes were made.
+    Made(u64),
+}
+
+/// Parts of what an iterator gives.
+fn parts<T>(
+    mut items: impl Iterator<Item = T>,
+    part: impl Fn(Vec<T>) -> NamespacePart,
+) -> impl Iterator<Item = NamespacePart> {
+    std::iter::from_fn(move || {
+        let some: Vec<T> = items.by_ref().take(MOST).collect();
+        (!some.is_empty()).then(|| part(some))
+    })
+}
+
+impl Namespace {
+    /// What mutations made of the base.
+    pub fn state(&self) -> impl Iterator<Item = NamespacePart> {
+        let inodes = self.inodes.iter();
+        let inodes = inodes.map(|(&ino, inode)| (ino, inode.clone()));
+        let entries = self.entries.iter().flat_map(|(&dir, entries)| {
+            let empty = entries.is_empty().then(|| NamespacePart::Entries {
+                dir,
+                entries: Vec::new(),
+            });
+            let changed = entries.iter().map(|(name, ino)| (name.clone(), *ino));
+            let changed = parts(changed, move |entries| NamespacePart::Entries {
+                dir,
+                entries,
+            });
+            empty.into_iter().chain(changed)
+        });
+        let names = self.names.iter();
+        let names = names.map(|(&ino, names)| (ino, names.clone()));
+        parts(inodes, NamespacePart::Inodes)
+            .chain(entries)
+            .chain(parts(names, NamespacePart::Names))
+            .chain(std::iter::once(NamespacePart::Made(self.next)))
+    }
+
+    /// Takes a part of a state that had the same base, with the same layers. All of them are to be restored, in any order, before
+    /// anything else is done.
+    pub fn restore(&mut self, part: NamespacePart) {
+        match part {
+            NamespacePart::Inodes(inodes) => self.inodes.extend(inodes),
+            NamespacePart::Entries { dir, entries } => {
+                self.entries.entry(dir).or_default().extend(entries);
+            }
+            NamespacePart::Names(names) => self.names.extend(names),
+            NamespacePart::Made(next) => self.next = self.next.max(next),
+        }
+    }
+
+    /// The inodes that have no name any more and are not [forgotten](Self::forget).
+    pub fn nameless(&self) -> impl Iterator<Item = Ino> {
+        let nameless = self.names.iter().filter(|(_, names)| names.is_empty());
+        nameless
+            .map(|(&ino, _)| ino)
+            .filter(|ino| self.inodes.contains_key(ino))
+    }
+}

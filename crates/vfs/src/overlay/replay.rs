@@ -1,0 +1,125 @@
+//! What the records of a journal say, one after the other.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, Mutation, Namespace, NamespacePart};
+
+use super::{CommitRecord, ReadJournal, Record, RecoveryError};
+
+/// What a journal says.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub(super) namespace: Namespace,
+    pub(super) commits: Vec<CommitRecord>,
+    /// Files that someone writes to.
+    pub(super) open: HashSet<Ino>,
+    /// Every inode that was given a scratch file.
+    pub(super) made: HashSet<Ino>,
+    /// Files whose bytes come before the records that speak of them, see [`Disk`](super::Disk).
+    pub(super) first: HashSet<Ino>,
+}
+
+impl Replay {
+    pub(super) fn new(base: Arc<BaseTree>) -> Self {
+        Self {
+            namespace: Namespace::new(base),
+            commits: Vec::new(),
+            open: HashSet::new(),
+            made: HashSet::new(),
+            first: HashSet::new(),
+        }
+    }
+
+    /// What a mutation says beside what it does.
+    fn note(&mut self, mutation: &Mutation) {
+        match *mutation {
+            Mutation::CreateFile { ino, .. } => {
+                self.made.insert(ino);
+                self.open.insert(ino);
+            }
+            Mutation::CopyUp { ino, keep, .. } => {
+                self.made.insert(ino);
+                if keep == 0 {
+                    self.first.insert(ino);
+                }
+            }
+            Mutation::Write { ino, .. } => {
+                self.first.insert(ino);
+            }
+            _ => self.first.extend(replacing(&self.namespace, mutation)),
+        }
+    }
+
+    /// Takes the next record of a journal; `false` after the last one.
+    pub(super) fn next(
+        &mut self,
+        journal: &mut ReadJournal,
+        path: &Path,
+    ) -> Result<bool, RecoveryError> {
+        let Some(record) = journal.next_record()? else {
+            return Ok(false);
+        };
+        match record {
+            Record::Mutation(mutation) => {
+                self.note(&mutation);
+                let applied = self.namespace.apply(&mutation);
+                applied.map_err(|source| RecoveryError::Mutation {
+                    path: path.to_owned(),
+                    record: journal.count(),
+                    source,
+                })?;
+            }
+            Record::Commit(step) => self.commits.push(step),
+            Record::Sealed { .. } => {}
+            Record::Opened(ino) => {
+                self.open.insert(ino);
+            }
+            Record::Closed(ino) => {
+                self.open.remove(&ino);
+            }
+            Record::State(part) => {
+                if let NamespacePart::Inodes(inodes) = &part {
+                    let files = inodes.iter().filter(|(_, inode)| has_scratch(&inode.kind));
+                    self.made.extend(files.map(|(ino, _)| ino));
+                }
+                self.namespace.restore(part);
+            }
+            Record::Deleted(scratch) => self.made.extend(scratch),
+        }
+        Ok(true)
+    }
+
+    /// Forgets inodes that lost their last name, if nobody has them open, and says which.
+    pub(super) fn forget(&mut self, is_closed: impl Fn(&Ino) -> bool) -> HashSet<Ino> {
+        let closed: HashSet<Ino> = self.namespace.nameless().filter(is_closed).collect();
+        for &ino in &closed {
+            self.namespace.forget(ino);
+        }
+        closed
+    }
+}
+
+/// Whether something has a scratch file.
+pub(super) fn has_scratch(kind: &InodeKind) -> bool {
+    matches!(kind, InodeKind::File(content) if *content != FileContent::Base)
+}
+
+/// The file that takes the place of another one in a mutation that is not applied yet.
+pub(crate) fn replacing(namespace: &Namespace, mutation: &Mutation) -> Option<Ino> {
+    let Mutation::Rename {
+        from_parent,
+        from_name,
+        to_parent,
+        to_name,
+        ..
+    } = mutation
+    else {
+        return None;
+    };
+    let ino = namespace.lookup(*from_parent, from_name.as_bytes())?;
+    let replaced = namespace.lookup(*to_parent, to_name.as_bytes())?;
+    let content = namespace.content(ino)?;
+    (replaced != ino && *content != FileContent::Base).then_some(ino)
+}

@@ -1,0 +1,359 @@
+//! The journal made shorter: it says the same, whatever goes on meanwhile and wherever it is stopped.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use attachfs_durable::steps::{Recorder, Step};
+use attachfs_manifest::{Content, ContentHash};
+use attachfs_tree::Ino;
+
+use crate::SetAttr;
+use crate::overlay::{CleanFile, CommitRecord, Disk};
+use crate::testing::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
+
+fn world() -> World {
+    World::new(&[
+        ("a", Given::File(bytes(2500))),
+        ("b", Given::File(bytes(10))),
+        ("d/b", Given::File(bytes(10))),
+    ])
+}
+
+fn disk(kernel: &Kernel) -> Arc<Disk> {
+    kernel.vfs.overlay.as_ref().unwrap().disk.clone()
+}
+
+fn compact(kernel: &Kernel) {
+    disk(kernel).compact().unwrap();
+}
+
+fn journal_len(session: &Path) -> u64 {
+    session.join("journal").metadata().unwrap().len()
+}
+
+/// Some of everything.
+fn work(kernel: &Kernel) {
+    kernel.put("f", b"old");
+    kernel.put("tmp", b"new");
+    kernel.rename("tmp", "f").unwrap();
+    kernel.patch("a", 990, &[7; 20]);
+    kernel.truncate("a", 1200).unwrap();
+    kernel.mkdir("n").unwrap();
+    kernel.rename("d", "n/d").unwrap();
+    kernel.unlink("b").unwrap();
+    kernel.link("f", "n/second").unwrap();
+    kernel.symlink("l", "f").unwrap();
+    kernel.chmod("n/d/b", 0o755).unwrap();
+    kernel.mkdir("empty").unwrap();
+}
+
+/// Changes a file's times so often.
+fn change(kernel: &Kernel, at: &str, times: usize) {
+    for mode in 0..times {
+        let mode = if mode % 2 == 0 { 0o644 } else { 0o600 };
+        kernel.chmod(at, mode).unwrap();
+    }
+}
+
+#[test]
+fn a_compacted_journal_is_as_long_as_what_there_is_and_says_the_same() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    work(&kernel);
+    for number in 0..500 {
+        let at = format!("temporary.{number}");
+        kernel.put(&at, b"x");
+        kernel.unlink(&at).unwrap();
+    }
+    change(&kernel, "f", 500);
+    let (before, expected) = (journal_len(dir.path()), kernel.dump());
+    compact(&kernel);
+    assert!(journal_len(dir.path()) < before / 20);
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(recovered.dump(), expected);
+    // And it goes on from there.
+    work_on(&kernel);
+    let (copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(recovered.dump(), kernel.dump());
+    compact(&recovered);
+    work_on_again(&recovered);
+    let (_copy, again) = world.after_kill(copy.path());
+    assert_eq!(again.dump(), recovered.dump());
+}
+
+fn work_on(kernel: &Kernel) {
+    kernel.patch("a", 100, &[8; 20]);
+    kernel.rename("n/second", "f").unwrap();
+    kernel.put("later", b"later");
+    kernel.rmdir("empty").unwrap();
+}
+
+fn work_on_again(kernel: &Kernel) {
+    kernel.patch("a", 1100, &[9; 200]);
+    kernel.rename("later", "f").unwrap();
+}
+
+#[test]
+fn a_journal_that_is_large_for_what_there_is_is_compacted_and_no_other() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("f", b"x");
+    change(&kernel, "f", 1000);
+    let small = journal_len(dir.path());
+    disk(&kernel).compact_if_large();
+    assert_eq!(journal_len(dir.path()), small);
+    while journal_len(dir.path()) < 4 << 20 {
+        change(&kernel, "f", 10_000);
+    }
+    disk(&kernel).compact_if_large();
+    assert!(journal_len(dir.path()) < 10_000);
+}
+
+#[test]
+fn what_is_open_and_has_no_name_can_be_written_after_a_compaction() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let handle = kernel.open("a", READ_WRITE, false).unwrap();
+    let ino = kernel.stat("a").unwrap().ino;
+    kernel.unlink("a").unwrap();
+    compact(&kernel);
+    kernel.write(handle, 100, b"new").unwrap();
+    let set = SetAttr {
+        mode: Some(0o600),
+        ..SetAttr::default()
+    };
+    kernel.vfs.setattr(ino, set).unwrap();
+    assert_eq!(kernel.read(handle, 100, 3).unwrap(), b"new");
+    let (copy, recovered) = world.after_kill(dir.path());
+    recovered.stat("a").unwrap_err();
+    assert_eq!(
+        fs::read_dir(copy.path().join("scratch")).unwrap().count(),
+        0
+    );
+    kernel.close(handle);
+    compact(&kernel);
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(recovered.dump(), kernel.dump());
+}
+
+#[test]
+fn scratch_files_of_deleted_files_are_removed_and_not_set_aside_after_a_compaction() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    // Nothing is removed as long as a commit reads.
+    let pin = kernel.vfs.freeze();
+    kernel.put("f", b"x");
+    kernel.unlink("f").unwrap();
+    compact(&kernel);
+    let (copy, _recovered) = world.after_kill(dir.path());
+    assert_eq!(
+        fs::read_dir(copy.path().join("scratch")).unwrap().count(),
+        0
+    );
+    drop(pin);
+}
+
+#[test]
+fn who_was_writing_at_a_kill_is_known_after_a_compaction() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("closed", b"x");
+    let handle = kernel.create("open").unwrap();
+    kernel.write(handle, 0, b"half").unwrap();
+    compact(&kernel);
+    let (_copy, recovered) = world.after_kill(dir.path());
+    let frozen = recovered.vfs.freeze().unwrap();
+    let left: Vec<Ino> = frozen.left_open().iter().copied().collect();
+    assert_eq!(left, [recovered.stat("open").unwrap().ino]);
+}
+
+#[test]
+fn commits_survive_a_compaction_and_what_is_clean_by_the_last_ones() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("f", b"x");
+    let ino = kernel.stat("f").unwrap().ino;
+    let file = kernel.vfs.open_scratch(ino).unwrap().0;
+    let stamp = attachfs_durable::FileStamp::of(&file).unwrap();
+    let hash = ContentHash::of(b"x");
+    let intent = |generation| CommitRecord::Intent {
+        generation,
+        key: format!("{generation}.manifest"),
+        hash,
+        clean: vec![CleanFile {
+            ino,
+            stamp: stamp.into(),
+            changed: None,
+            content: Content::Whole(hash),
+        }],
+    };
+    for generation in 1..=3 {
+        kernel.vfs.record_commit(intent(generation)).unwrap();
+        if generation < 3 {
+            let end = CommitRecord::Published { generation };
+            kernel.vfs.record_commit(end).unwrap();
+        }
+    }
+    compact(&kernel);
+    let (_copy, recovered) = world.after_kill(dir.path());
+    let mut expected = kernel.vfs.commits();
+    let CommitRecord::Intent { clean, .. } = &mut expected[0] else {
+        panic!("{expected:?}")
+    };
+    clean.clear();
+    assert_eq!(recovered.vfs.commits(), expected);
+}
+
+#[test]
+fn those_who_write_while_it_is_compacted_lose_nothing() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let (vfs, disk) = (&kernel.vfs, disk(&kernel));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|thread| {
+                scope.spawn(move || {
+                    for number in 0..150 {
+                        let name = format!("{thread}.{number}");
+                        let made =
+                            vfs.create_file(Ino::ROOT, name.as_bytes(), 0o644, (0, 0), READ_WRITE);
+                        let handle = made.unwrap().1.handle;
+                        vfs.write(handle, 0, name.as_bytes()).unwrap();
+                        if number % 10 == 0 {
+                            vfs.fsync(handle, true).unwrap();
+                        }
+                        vfs.release(handle).unwrap();
+                        if number % 3 == 0 {
+                            vfs.unlink(Ino::ROOT, name.as_bytes()).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let compacting = scope.spawn(|| {
+            let mut times = 0;
+            while !done.load(Ordering::Relaxed) || times == 0 {
+                disk.compact().unwrap();
+                times += 1;
+            }
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        compacting.join().unwrap();
+    });
+    let expected = kernel.dump();
+    assert_eq!(expected.len(), 3 * 100 + 4);
+    drop((disk, kernel));
+    assert_eq!(world.recover(dir.path()).unwrap().dump(), expected);
+}
+
+#[test]
+fn a_process_that_dies_at_any_step_of_a_compaction_leaves_a_journal_that_says_the_same() {
+    let world = world();
+    let mut stopped = 0;
+    loop {
+        let dir = tempdir();
+        let kernel = world.create(dir.path());
+        work(&kernel);
+        kernel.vfs.fsyncdir().unwrap();
+        let expected = kernel.dump();
+        let steps = Recorder::on(dir.path());
+        steps.stop_after(stopped);
+        let compacted = disk(&kernel).compact();
+        // As it is at this moment: what is dropped cleans up.
+        let copy = tempdir();
+        copy_dir(dir.path(), copy.path());
+        let recovered = world.recover(copy.path()).unwrap();
+        assert_eq!(recovered.dump(), expected, "stopped after {stopped} steps");
+        if compacted.is_ok() {
+            break;
+        }
+        stopped += 1;
+    }
+    // Content, name, rest, and the name's directory; names of scratch files before the first and twice after it.
+    assert!(stopped >= 4, "{stopped}");
+}
+
+#[test]
+fn a_compacted_journal_is_durable_before_it_gets_the_name_and_counts_after_the_name_is() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    work(&kernel);
+    kernel.vfs.fsyncdir().unwrap();
+    let steps = Recorder::on(dir.path());
+    compact(&kernel);
+    let mut order: Vec<Step> = steps.order().into_iter().map(|(step, _)| step).collect();
+    order.dedup();
+    let expected = [
+        Step::CompactedContent,
+        Step::ScratchNames,
+        Step::CompactedContent,
+        Step::StagedRename,
+        Step::CompactedRest,
+        Step::CompactedName,
+    ];
+    assert_eq!(order, expected);
+    for failing in &expected[4..] {
+        let dir = tempdir();
+        let kernel = world.create(dir.path());
+        work(&kernel);
+        kernel.vfs.fsyncdir().unwrap();
+        let steps = Recorder::on(dir.path());
+        steps.fail(*failing, 5);
+        disk(&kernel).compact().unwrap_err();
+        kernel.mkdir("more").unwrap();
+        kernel.vfs.fsyncdir().unwrap_err();
+    }
+}
+
+#[test]
+fn a_compaction_that_fails_before_its_name_leaves_the_journal_as_it_was() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    work(&kernel);
+    for failing in [Step::CompactedContent, Step::StagedRename] {
+        let steps = Recorder::on(dir.path());
+        steps.fail(failing, 28);
+        let before = fs::read(dir.path().join("journal")).unwrap();
+        disk(&kernel).compact().unwrap_err();
+        assert_eq!(fs::read(dir.path().join("journal")).unwrap(), before);
+        let names = fs::read_dir(dir.path()).unwrap();
+        let staged = names.filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().starts_with(".staged-")
+        });
+        assert_eq!(staged.count(), 0, "{failing:?}");
+        kernel.vfs.fsyncdir().unwrap();
+    }
+    compact(&kernel);
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(recovered.dump(), kernel.dump());
+}
+
+#[test]
+fn what_a_killed_compaction_left_goes_when_the_session_is_taken_over() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    work(&kernel);
+    let copy = tempdir();
+    copy_dir(dir.path(), copy.path());
+    let left = copy.path().join(".staged-abcdefghijkl");
+    fs::write(&left, "half of a journal").unwrap();
+    let recovered = world.recover(copy.path()).unwrap();
+    assert!(!left.exists());
+    assert_eq!(recovered.dump(), kernel.dump());
+}
+
+#[test]
+fn an_overlay_whose_files_are_deleted_is_not_compacted_any_more() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    work(&kernel);
+    kernel.vfs.abandon();
+    disk(&kernel).compact().unwrap_err();
+}
