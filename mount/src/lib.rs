@@ -1,4 +1,4 @@
-//! Mounts: the FUSE adapter over [`attachfs_vfs::Vfs`], the mount's life, and the control socket.
+//! Mounts: the FUSE adapter over any [`FileSystem`](attachfs_vfs::FileSystem), the mount's life, and the control socket.
 //!
 //! ```text
 //!     lifecycle   mount points, mounting, unmounting, the end

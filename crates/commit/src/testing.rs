@@ -269,7 +269,7 @@ impl Fs {
                 }
             };
             match opened {
-                Err(error) if error.kind() == FsErrorKind::Stale => {}
+                Err(error) if error.kind() == FsErrorKind::Moved => {}
                 opened => return Ok(opened?.handle),
             }
         }
@@ -278,13 +278,13 @@ impl Fs {
     pub(crate) fn write(&self, text: &str, offset: u64, data: &[u8]) -> Result<(), FsError> {
         let handle = self.open(text)?;
         self.0.write(handle, offset, data)?;
-        self.0.release(handle)
+        self.0.release(handle).map(drop)
     }
 
     fn set(&self, text: &str, set: SetAttr) -> Result<(), FsError> {
         loop {
             match self.0.setattr(self.find(text)?.ino, set) {
-                Err(error) if error.kind() == FsErrorKind::Stale => {}
+                Err(error) if error.kind() == FsErrorKind::Moved => {}
                 answer => return answer.map(drop),
             }
         }

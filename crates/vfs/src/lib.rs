@@ -16,11 +16,14 @@
 mod attr;
 mod error;
 mod failed;
+mod filesystem;
 mod freeze;
 mod handles;
 mod ops;
 pub mod overlay;
 pub mod path_json;
+mod references;
+mod serving;
 mod session;
 #[cfg(test)]
 mod testing;
@@ -31,6 +34,10 @@ mod vfs;
 pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
+pub use filesystem::{
+    Attachment, Created, DataReply, Entry, FileSystem, Invalidation, ListReply, Listed, ListedName,
+    ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+};
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};
 pub use ops::attributes::{SetAttr, SetTime};
@@ -40,4 +47,4 @@ pub use ops::read::{ReadOutcome, read_content};
 pub use session::{
     BaseManifest, ParseSessionIdError, Session, SessionError, SessionId, SessionMeta, StoreSettings,
 };
-pub use vfs::{Counters, Invalidation, OpenError, Vfs};
+pub use vfs::{Counters, OpenError, Vfs};

@@ -5,6 +5,7 @@ use std::fs;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use attachfs_fetch::{FetchOptions, Fetcher};
 use attachfs_manifest::wire::{Format, encode_snapshot};
@@ -18,8 +19,9 @@ use attachfs_tree::{BaseTree, Ino, Kind, LayerOptions, Timestamp};
 use tempfile::TempDir;
 
 use crate::{
-    Access, BaseManifest, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, Session,
-    SessionId, SessionMeta, SetAttr, Settings, StoreSettings, Vfs,
+    Access, Attachment, BaseManifest, FileAttr, FileSystem, FsError, FsErrorKind, HandleId,
+    Invalidation, NodeId, ReadOutcome, Session, SessionId, SessionMeta, SetAttr, Settings,
+    StoreSettings, Vfs,
 };
 
 pub(crate) const CHUNK: u64 = 1000;
@@ -247,6 +249,26 @@ impl Kernel {
         Self { vfs, runtime }
     }
 
+    /// As a mount begins: invalidations come out of the channel.
+    pub(crate) fn attach(&self) -> Receiver<Invalidation> {
+        let (invalidations, received) = channel();
+        let runtime = self.runtime.handle().clone();
+        self.vfs.attach(Attachment {
+            invalidations,
+            runtime,
+        });
+        received
+    }
+
+    /// The directories and names that were told since.
+    pub(crate) fn told(received: &Receiver<Invalidation>) -> Vec<(NodeId, String)> {
+        let told = received.try_iter().filter_map(|told| match told {
+            Invalidation::Name { parent, name, .. } => Some((parent, name.to_string())),
+            Invalidation::Pages { .. } => None,
+        });
+        told.collect()
+    }
+
     pub(crate) fn stat(&self, text: &str) -> Answer<FileAttr> {
         let mut at = self.vfs.getattr(Ino::ROOT).map_err(kind)?;
         for name in text.split('/').filter(|name| !name.is_empty()) {
@@ -270,7 +292,7 @@ impl Kernel {
     /// Does something at a path's inode, again with a new one if it has moved on.
     fn retry<T>(&self, text: &str, act: impl Fn(Ino) -> Result<T, FsError>) -> Answer<T> {
         match act(self.stat(text)?.ino).map_err(kind) {
-            Err(FsErrorKind::Stale) => act(self.stat(text)?.ino).map_err(kind),
+            Err(FsErrorKind::Moved) => act(self.stat(text)?.ino).map_err(kind),
             answer => answer,
         }
     }

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use attachfs_fetch::Fetcher;
-use attachfs_manifest::Name;
 use attachfs_tree::{BaseTree, Ino, Mutation, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -17,20 +16,8 @@ use crate::overlay::{
     CommitRecord, Disk, Journal, JournalError, Reaper, Record, RecoveryError, Reserve, Step,
     SyncError, look,
 };
-use crate::{FailedRead, FsError, FsErrorKind, Session, SessionError, Settings};
-
-/// A cached name that no longer means what it meant, to be told to the kernel. Sent with no lock
-/// held; whoever receives it must not be on a thread that answers the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Invalidation {
-    /// The directory.
-    pub parent: Ino,
-    /// The name in it.
-    pub name: Name,
-    /// How long to wait before telling: a listing that was on its way when the name got its new
-    /// meaning can bring the old one back.
-    pub after: Duration,
-}
+use crate::references::References;
+use crate::{Attachment, FailedRead, FsError, FsErrorKind, Session, SessionError, Settings};
 
 /// A listing reaches the kernel well within this time.
 const LISTING_ARRIVES: Duration = Duration::from_secs(1);
@@ -104,7 +91,9 @@ pub struct Vfs {
     /// Whether writing has ended. Held for reading by whoever changes something, taken before all
     /// other locks.
     ended: RwLock<bool>,
-    invalidations: Mutex<Option<std::sync::mpsc::Sender<Invalidation>>>,
+    /// What the adapter that serves it gave it.
+    pub(crate) adapter: Mutex<Option<Attachment>>,
+    pub(crate) references: References,
     /// When attributes were last given out with a listing, in milliseconds since `begun`.
     listed: AtomicU64,
     begun: Instant,
@@ -209,15 +198,11 @@ impl Vfs {
             fetcher,
             tally: Arc::default(),
             ended: RwLock::new(false),
-            invalidations: Mutex::new(None),
+            adapter: Mutex::new(None),
+            references: References::default(),
             listed: AtomicU64::new(0),
             begun: Instant::now(),
         }
-    }
-
-    /// Where to send names that the kernel must forget.
-    pub fn send_invalidations(&self, to: std::sync::mpsc::Sender<Invalidation>) {
-        *self.invalidations.lock() = Some(to);
     }
 
     /// Remembers that attributes are on their way to the kernel with a listing.
@@ -235,18 +220,6 @@ impl Vfs {
         let now = self.begun.elapsed().as_millis() as u64;
         let recent = listed > 0 && now < listed + LISTING_ARRIVES.as_millis() as u64;
         recent.then_some(LISTING_ARRIVES)
-    }
-
-    pub(crate) fn invalidate(&self, names: impl IntoIterator<Item = Invalidation>) {
-        let sender = self.invalidations.lock().clone();
-        if let Some(sender) = sender {
-            for name in names {
-                if sender.send(name).is_err() {
-                    // The mount is going away, and all that the kernel knows with it.
-                    return;
-                }
-            }
-        }
     }
 
     /// Whether nobody can write to it.
@@ -333,7 +306,7 @@ impl Vfs {
         }
         let orphan = namespace.apply(&mutation)?;
         if let Some(ino) = orphan
-            && !self.handles.is_open(ino)
+            && !self.is_used(ino)
         {
             Self::drop_inode(namespace, overlay, ino);
         }
@@ -361,7 +334,7 @@ impl Vfs {
         made
     }
 
-    /// Forgets an inode that has no name and no handle.
+    /// Forgets an inode that has no name and that nobody uses.
     pub(crate) fn drop_inode(namespace: &mut Namespace, overlay: &Overlay, ino: Ino) {
         let has_scratch = namespace
             .content(ino)

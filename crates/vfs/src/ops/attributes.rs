@@ -32,6 +32,8 @@ pub struct SetAttr {
     pub uid: Option<u32>,
     /// Group.
     pub gid: Option<u32>,
+    /// Access time. None is kept, but setting it changes the file.
+    pub atime: Option<SetTime>,
     /// Modification time.
     pub mtime: Option<SetTime>,
 }
@@ -41,7 +43,7 @@ impl Vfs {
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
         let namespace = self.namespace.read();
         match namespace.lookup(parent, name) {
-            Some(ino) => self.attr_in(&namespace, ino),
+            Some(ino) => self.entry_in(&namespace, ino),
             None => match namespace.kind(parent) {
                 Some(Kind::Dir) => {
                     checked(name)?;
@@ -109,7 +111,7 @@ impl Vfs {
         Ok(attr)
     }
 
-    /// Changes attributes. A new size for a base file answers [`Stale`](FsErrorKind::Stale): the
+    /// Changes attributes. A new size for a base file answers [`Moved`](FsErrorKind::Moved): the
     /// name has moved to an inode that can be written, and the call is to be made again there. Other
     /// attributes of a base file whose names have moved go to where they are now, and the kernel is told
     /// to look those names up again.
@@ -129,13 +131,14 @@ impl Vfs {
                 SetTime::To(time) => time,
             }),
         };
-        self.change(&mut namespace, overlay, ino, change, time)?;
+        let accessed = set.atime.is_some() && set.mtime.is_none();
+        self.change(&mut namespace, overlay, ino, change, accessed, time)?;
         let mut names = Vec::new();
         if let Some(copy) = namespace.copied_up(ino)
             && namespace.kind(copy).is_some()
         {
             // Whoever still has the old number means the file.
-            self.change(&mut namespace, overlay, copy, change, time)?;
+            self.change(&mut namespace, overlay, copy, change, accessed, time)?;
             names = namespace.names(copy);
         }
         let attr = self.attr_in(&namespace, ino);
@@ -144,8 +147,8 @@ impl Vfs {
         // The answer is about the old number: what the kernel has of the new one is out of date.
         for after in std::iter::once(Duration::ZERO).chain(settle) {
             let told = names.iter().cloned();
-            self.invalidate(told.map(|(parent, name)| Invalidation {
-                parent,
+            self.invalidate(told.map(|(parent, name)| Invalidation::Name {
+                parent: parent.into(),
                 name,
                 after,
             }));
@@ -153,12 +156,14 @@ impl Vfs {
         attr
     }
 
+    /// Changes attributes, or only says when they were, if `accessed`.
     fn change(
         &self,
         namespace: &mut Namespace,
         overlay: &Overlay,
         ino: Ino,
         mut change: AttributeChange,
+        accessed: bool,
         time: Timestamp,
     ) -> Result<(), FsError> {
         if namespace.content(ino) == Some(&FileContent::Scratch)
@@ -170,7 +175,7 @@ impl Vfs {
             file.set_times(times)
                 .map_err(|error| FsError::io("set the time of a file", error))?;
         }
-        if change == AttributeChange::default() {
+        if change == AttributeChange::default() && !accessed {
             return Ok(());
         }
         let set = Mutation::SetAttributes { ino, change, time };

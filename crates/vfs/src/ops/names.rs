@@ -43,7 +43,7 @@ impl Vfs {
             time: now(),
         };
         self.mutate(&mut namespace, overlay, create)?;
-        self.attr_in(&namespace, ino)
+        self.entry_in(&namespace, ino)
     }
 
     /// Gives a file one more name.
@@ -52,7 +52,7 @@ impl Vfs {
         let name = checked(name)?;
         let mut namespace = self.namespace.write();
         if namespace.copied_up(ino).is_some() {
-            return Err(FsErrorKind::Stale.into());
+            return Err(FsErrorKind::Moved.into());
         }
         if namespace.link_count(ino) == 0 {
             return Err(FsErrorKind::NotFound.into());
@@ -67,7 +67,7 @@ impl Vfs {
                 time: now(),
             },
         )?;
-        self.attr_in(&namespace, ino)
+        self.entry_in(&namespace, ino)
     }
 
     /// Removes a name of a file or symbolic link.

@@ -9,7 +9,7 @@ use super::directory::{checked, new_attributes};
 use crate::handles::OpenFile;
 use crate::overlay::Record;
 use crate::vfs::{Overlay, journal_failed, now};
-use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Invalidation, Vfs};
+use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Invalidation, Released, Vfs};
 
 /// An opened file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Vfs {
     /// Opens a file.
     ///
     /// A base file that is opened for writing moves all its names to a new inode and answers
-    /// [`Stale`](FsErrorKind::Stale): the kernel looks the name up again and opens the new inode.
+    /// [`Moved`](FsErrorKind::Moved): the kernel looks the name up again and opens the new inode.
     /// Who has the base file open goes on reading the old content. Nothing is fetched for it.
     pub fn open(&self, ino: Ino, access: Access, truncate: bool) -> Result<Opened, FsError> {
         let changes = access.write || truncate;
@@ -38,7 +38,7 @@ impl Vfs {
             Some(Kind::Symlink) => return Err(FsErrorKind::Invalid.into()),
         }
         if namespace.copied_up(ino).is_some() {
-            return Err(FsErrorKind::Stale.into());
+            return Err(FsErrorKind::Moved.into());
         }
         let in_scratch = namespace.content(ino) != Some(&FileContent::Base);
         if !changes {
@@ -58,7 +58,7 @@ impl Vfs {
         if !in_scratch {
             drop(namespace);
             self.copy_up(ino, if truncate { 0 } else { u64::MAX })?;
-            return Err(FsErrorKind::Stale.into());
+            return Err(FsErrorKind::Moved.into());
         }
         let scratch = || {
             let opened = overlay.disk.scratch.open_file(ino);
@@ -109,8 +109,8 @@ impl Vfs {
         let now = (names.len() > 1).then_some(Duration::ZERO);
         for after in now.into_iter().chain(settle) {
             let told = names.iter().cloned();
-            self.invalidate(told.map(|(parent, name)| Invalidation {
-                parent,
+            self.invalidate(told.map(|(parent, name)| Invalidation::Name {
+                parent: parent.into(),
                 name,
                 after,
             }));
@@ -148,35 +148,28 @@ impl Vfs {
             .map_err(|error| FsError::io("create a scratch file", error))?;
         self.mutate_making(&mut namespace, overlay, ino, create, &step)?;
         let handle = self.handles.open_made(ino, access, file)?;
-        let attr = self.attr_in(&namespace, ino)?;
+        let attr = self.entry_in(&namespace, ino)?;
         Ok((attr, Opened { handle }))
     }
 
     /// Closes a file. What was unlinked while it was open goes with its last handle.
-    pub fn release(&self, handle: HandleId) -> Result<(), FsError> {
+    pub fn release(&self, handle: HandleId) -> Result<Released, FsError> {
         let ended = self.has_ended();
         // Who was cut off did not close what it wrote.
         self.close(handle, !*ended)
     }
 
     /// Closes a file, and records that nobody writes to it any more unless `whole` is false.
-    fn close(&self, handle: HandleId, whole: bool) -> Result<(), FsError> {
+    fn close(&self, handle: HandleId, whole: bool) -> Result<Released, FsError> {
         let closed = self.handles.close_file(handle, |file, recorded| {
             if let Some(overlay) = self.overlay.as_ref().filter(|_| whole) {
                 settle(overlay, file, recorded);
             }
         })?;
-        let Some(overlay) = &self.overlay else {
-            return Ok(());
-        };
-        let ino = closed.ino;
-        if closed.last && self.namespace.read().link_count(ino) == 0 {
-            let mut namespace = self.namespace.write();
-            if namespace.link_count(ino) == 0 && !self.handles.is_open(ino) {
-                Self::drop_inode(&mut namespace, overlay, ino);
-            }
+        if closed.last {
+            self.drop_if_unused(closed.ino);
         }
-        Ok(())
+        Ok(Released { last: closed.last })
     }
 
     /// Closes all files and directories: the mount has ended, and a kernel that gave up its connection
@@ -199,7 +192,7 @@ impl Vfs {
             return Err(FsErrorKind::IsADirectory.into());
         }
         if namespace.copied_up(ino).is_some() {
-            return Err(FsErrorKind::Stale.into());
+            return Err(FsErrorKind::Moved.into());
         }
         let content = namespace
             .content(ino)
@@ -208,7 +201,7 @@ impl Vfs {
             FileContent::Base => {
                 drop(namespace);
                 self.copy_up(ino, size)?;
-                return Err(FsErrorKind::Stale.into());
+                return Err(FsErrorKind::Moved.into());
             }
             FileContent::Scratch => None,
             FileContent::Mapped(mapping) => Some(mapping.size),

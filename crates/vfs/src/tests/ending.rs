@@ -1,7 +1,7 @@
 //! The end of writing, while someone goes on.
 
-use crate::testing::{Given, READ, READ_WRITE, World, bytes, tempdir};
-use crate::{FsErrorKind, SetAttr};
+use crate::testing::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
+use crate::{FsErrorKind, NodeId, SetAttr};
 
 #[test]
 fn nothing_changes_after_the_end_and_everything_can_be_read() {
@@ -64,15 +64,13 @@ fn attributes_set_through_an_old_number_are_told_to_the_kernel() {
     let old = kernel.stat("input").unwrap().ino;
     let reader = kernel.open("input", READ, false).unwrap();
     kernel.patch("input", 0, b"new");
-    let (sender, told) = std::sync::mpsc::channel();
-    kernel.vfs.send_invalidations(sender);
+    let told = kernel.attach();
     let mode = SetAttr {
         mode: Some(0o600),
         ..SetAttr::default()
     };
     kernel.vfs.setattr(old, mode).unwrap();
     assert_eq!(kernel.stat("input").unwrap().perm, 0o600);
-    let names: Vec<_> = told.try_iter().map(|told| told.name.to_string()).collect();
-    assert_eq!(names, ["input"]);
+    assert_eq!(Kernel::told(&told), [(NodeId::ROOT, "input".to_owned())]);
     kernel.close(reader);
 }

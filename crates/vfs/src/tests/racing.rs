@@ -79,7 +79,7 @@ fn threads_that_race_for_the_same_names_leave_a_sound_session() {
         FsErrorKind::IsADirectory,
         FsErrorKind::NotEmpty,
         FsErrorKind::Invalid,
-        FsErrorKind::Stale,
+        FsErrorKind::Moved,
     ]);
     std::thread::scope(|scope| {
         for seed in 0..4 {

@@ -5,8 +5,10 @@ use attachfs_store::fault::{Failure, Fault, Rule};
 use attachfs_store::{Call, CallKind};
 use attachfs_tree::{Ino, Timestamp};
 
-use crate::testing::{CHUNK, Given, READ, READ_WRITE, World, bytes, path, settings, tempdir};
-use crate::{Access, Blame, FsErrorKind, Invalidation, SetAttr, SetTime, Vfs};
+use crate::testing::{
+    CHUNK, Given, Kernel, READ, READ_WRITE, World, bytes, path, settings, tempdir,
+};
+use crate::{Access, Blame, FsErrorKind, NodeId, SetAttr, SetTime, Vfs};
 
 fn big() -> World {
     World::new(&[("d/big", Given::File(bytes(5 * CHUNK as usize)))])
@@ -108,10 +110,10 @@ fn the_old_number_of_a_written_input_is_stale_for_opening_and_cutting() {
     };
     for access in [READ, READ_WRITE] {
         let error = kernel.vfs.open(old.ino, access, false).unwrap_err();
-        assert_eq!(error.kind(), FsErrorKind::Stale);
+        assert_eq!(error.kind(), FsErrorKind::Moved);
     }
     let error = kernel.vfs.setattr(old.ino, cut).unwrap_err();
-    assert_eq!(error.kind(), FsErrorKind::Stale);
+    assert_eq!(error.kind(), FsErrorKind::Moved);
     let mode = SetAttr {
         mode: Some(0o700),
         mtime: Some(SetTime::To(time(5))),
@@ -264,17 +266,12 @@ fn the_other_names_of_a_written_input_are_told_to_the_kernel() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());
     kernel.link("d/big", "second").unwrap();
-    let (sender, told) = std::sync::mpsc::channel();
-    kernel.vfs.send_invalidations(sender);
+    let told = kernel.attach();
     kernel.patch("d/big", 0, b"new");
-    let names: Vec<_> = told
-        .try_iter()
-        .map(|Invalidation { parent, name, .. }| (parent, name.to_string()))
-        .collect();
-    let dir = kernel.stat("d").unwrap().ino;
+    let dir = kernel.stat("d").unwrap().ino.into();
     assert_eq!(
-        names,
-        [(dir, "big".to_owned()), (Ino::ROOT, "second".to_owned())]
+        Kernel::told(&told),
+        [(dir, "big".to_owned()), (NodeId::ROOT, "second".to_owned())]
     );
     assert_eq!(kernel.cat("second")[..3], *b"new");
 }
