@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!     adapter (FUSE, WinFsp)
-//!        |  ops: one method an operation, plain arguments, FsError
+//!        |  FileSystem: one method an operation, the answer to a completion object
 //!     Vfs ---- Namespace        what is at each name             (attachfs-tree)
 //!        |---- handles          open files and directories
+//!        |---- references       what the adapter knows, named or not
 //!        |---- overlay          scratch files, journal, recovery
 //!        `---- Fetcher          bytes of the base                 (attachfs-fetch)
 //! ```
 //!
 //! Every operation answers on the thread that asked, from memory and local files; only a read whose
 //! bytes are not here yet gives a future instead. Locks, outer first: whether writing ended, the order of
-//! what becomes durable, namespace, open files, journal. None is held while a store is asked.
+//! what becomes durable, namespace, open files, the adapter's references, journal. None is held while a store is asked.
 
 mod attr;
 mod error;

@@ -6,11 +6,14 @@ use std::thread::ThreadId;
 
 use attachfs_store::CallKind;
 use attachfs_store::fault::{Failure, Fault, Rule};
-
+use attachfs_tree::Ino;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::testing::{Given, READ, READ_WRITE, World, bytes, tempdir};
-use crate::{Attachment, Entry, FileSystem, FsError, FsErrorKind, NodeId, OpenedFile, Reply, Vfs};
+use crate::{
+    Attachment, Entry, FileSystem, FsError, FsErrorKind, ListReply, Listed, NodeId, OpenedFile,
+    Reply, Vfs,
+};
 
 /// An answer, and the thread that gave it.
 type Answer<T> = (Result<T, FsError>, ThreadId);
@@ -136,6 +139,75 @@ fn a_file_without_a_name_is_there_until_every_reference_was_given_back() {
     // `create` and one look-up.
     assert_eq!(references, 2);
     assert_eq!(attr().unwrap_err().kind(), FsErrorKind::NotFound);
+}
+
+/// Takes entries until it has as many as it wants.
+struct Entries {
+    found: Vec<(Vec<u8>, Entry)>,
+    most: usize,
+    reply: Here<Vec<(Vec<u8>, Entry)>>,
+}
+
+impl Reply<()> for Entries {
+    fn ok(self, (): ()) {
+        self.reply.ok(self.found);
+    }
+
+    fn fail(self, error: FsError) {
+        Reply::<Vec<(Vec<u8>, Entry)>>::fail(self.reply, error);
+    }
+}
+
+impl ListReply<Listed<'_>> for Entries {
+    fn add(&mut self, Listed { name, entry }: Listed<'_>, _: u64) -> bool {
+        let room = self.found.len() < self.most;
+        if room {
+            self.found.push((name.to_vec(), entry));
+        }
+        room
+    }
+}
+
+#[test]
+fn a_name_that_is_listed_with_attributes_is_a_reference_if_it_is_in_the_answer() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("a", b"a");
+    kernel.put("b", b"b");
+    let _told = kernel.attach();
+    let root = now(|reply| FileSystem::opendir(&kernel.vfs, NodeId::ROOT, reply)).unwrap();
+    let listed = now(|reply| {
+        let (found, most) = (Vec::new(), 3);
+        let entries = Entries { found, most, reply };
+        FileSystem::readdirplus(&kernel.vfs, root, 0, entries);
+    });
+    let listed = listed.unwrap();
+    let names: Vec<_> = listed.iter().map(|(name, _)| &name[..]).collect();
+    assert_eq!(names, [&b"."[..], b"..", b"a"]);
+    let a = listed[2].1.node;
+    let b = kernel.vfs.namespace.read().lookup(Ino::ROOT, b"b").unwrap();
+    kernel.vfs.unlink(Ino::ROOT, b"a").unwrap();
+    kernel.vfs.unlink(Ino::ROOT, b"b").unwrap();
+    let attr = |node| now(|reply| FileSystem::getattr(&kernel.vfs, node, reply));
+    assert_eq!(attr(a).unwrap().nlink, 0);
+    assert_eq!(attr(b.into()).unwrap_err().kind(), FsErrorKind::NotFound);
+    FileSystem::forget(&kernel.vfs, a, 1);
+    assert_eq!(attr(a).unwrap_err().kind(), FsErrorKind::NotFound);
+}
+
+#[test]
+fn what_the_adapter_refers_to_when_it_ends_is_dropped_if_it_has_no_name() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let _told = kernel.attach();
+    kernel.put("own", b"own");
+    kernel.put("named", b"named");
+    let [own, named] = ["own", "named"].map(|name| lookup(&kernel.vfs, name).unwrap().node);
+    kernel.unlink("own").unwrap();
+    kernel.vfs.detach().unwrap();
+    let attr = |node| now(|reply| FileSystem::getattr(&kernel.vfs, node, reply));
+    assert_eq!(attr(own).unwrap_err().kind(), FsErrorKind::NotFound);
+    assert_eq!(attr(named).unwrap().size, 5);
 }
 
 #[test]

@@ -137,25 +137,6 @@ fn the_bytes_of_an_unlinked_file_go_when_nobody_refers_to_it_any_more() {
 }
 
 #[test]
-fn what_was_referred_to_when_the_mount_ended_is_dropped() {
-    let Some(fixture) = Fixture::mounted([("input", file("input"))]) else {
-        return;
-    };
-    let scratch = fixture.vfs.session().unwrap().dir().join("scratch");
-    let empty = fs::read_dir(&scratch).unwrap().count();
-    fs::write(fixture.at("own"), b"own").unwrap();
-    let held = refer_to(&fixture.at("own"));
-    fs::remove_file(fixture.at("own")).unwrap();
-    let mounted = fixture.mount_handle();
-    mounted.unmount(crate::Unmount::Detach, Duration::ZERO).ok();
-    drop(held);
-    mounted.wait_for(PATIENCE).unwrap();
-    until("the scratch file is gone", || {
-        fs::read_dir(&scratch).unwrap().count() == empty
-    });
-}
-
-#[test]
 fn a_time_set_after_a_write_to_a_mapping_stays() {
     let Some(fixture) = Fixture::mounted([("input", file(vec![b'.'; 10_000]))]) else {
         return;
