@@ -1,4 +1,4 @@
-//! Mounts: the FUSE adapter over [`attachfs_vfs::Vfs`], and the mount's life.
+//! Mounts: the FUSE adapter over any [`FileSystem`](attachfs_vfs::FileSystem), and the mount's life.
 //!
 //! ```text
 //!     lifecycle   mount points, mounting, unmounting, the end

@@ -1,5 +1,7 @@
 //! A real mount of a small tree, for the tests of this crate.
 
+pub(crate) mod lazy;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;

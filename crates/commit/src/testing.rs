@@ -276,7 +276,7 @@ impl Fs {
     pub(crate) fn write(&self, text: &str, offset: u64, data: &[u8]) -> Result<(), FsError> {
         let handle = self.open(text)?;
         self.vfs().write(handle, offset, data)?;
-        self.vfs().release(handle)
+        self.vfs().release(handle).map(drop)
     }
 
     fn set(&self, text: &str, set: SetAttr) -> Result<(), FsError> {

@@ -103,12 +103,12 @@ impl Turn<'_> {
         made
     }
 
-    /// Forgets an inode if it has no name and no handle. Its scratch file goes once that is durable.
+    /// Forgets an inode if it has no name and nobody uses it. Its scratch file goes once that is durable.
     pub(crate) fn drop_unused(&self, ino: Ino) {
         let had_scratch = {
             let mut namespace = self.vfs.namespace.write();
             // Whoever opens it counts as having it open before looking whether it is there.
-            if namespace.link_count(ino) > 0 || self.vfs.handles.is_open(ino) {
+            if namespace.link_count(ino) > 0 || self.vfs.is_used(ino) {
                 return;
             }
             let content = namespace.content(ino);

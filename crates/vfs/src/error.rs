@@ -32,8 +32,8 @@ pub enum FsErrorKind {
     NoSpace,
     /// The file is larger than the scratch file system can hold.
     TooLarge,
-    /// The name has moved on to another inode: look it up again.
-    Stale,
+    /// The file's names have moved to another node: the request is to be repeated with what they lead to now.
+    Moved,
     /// The handle is not open, or not for this.
     BadHandle,
     /// Not permitted to anyone here.
@@ -55,6 +55,7 @@ pub struct FsError {
     kind: FsErrorKind,
     doing: Option<Box<str>>,
     blame: Option<Blame>,
+    path: Option<Box<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -84,6 +85,7 @@ impl FsError {
             kind,
             doing: None,
             blame: None,
+            path: None,
             source: None,
         }
     }
@@ -98,6 +100,7 @@ impl FsError {
             kind,
             doing: Some(doing.into()),
             blame: None,
+            path: None,
             source: Some(source.into().into()),
         }
     }
@@ -107,6 +110,15 @@ impl FsError {
     pub fn blaming(self, blame: Blame) -> Self {
         Self {
             blame: Some(blame),
+            ..self
+        }
+    }
+
+    /// The same failure, with the path of the file that was asked for, for the log.
+    #[must_use]
+    pub fn at(self, path: impl Into<Box<str>>) -> Self {
+        Self {
+            path: Some(path.into()),
             ..self
         }
     }
@@ -124,6 +136,11 @@ impl FsError {
     /// What is to blame, if it is known.
     pub fn blame(&self) -> Option<&Blame> {
         self.blame.as_ref()
+    }
+
+    /// The path of the file that was asked for, if it was said.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
     }
 
     /// Whether the error has a cause that belongs into the log.

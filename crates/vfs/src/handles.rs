@@ -281,6 +281,22 @@ impl Handles {
             .ok_or(FsError::plain(FsErrorKind::BadHandle))
     }
 
+    /// Puts a newer view of the same directory behind a handle.
+    pub(crate) fn renew_dir(&self, id: HandleId, view: DirView) -> Result<Arc<DirView>, FsError> {
+        let view = Arc::new(view);
+        match self.dirs.write().get_mut(&id) {
+            Some(old) => *old = view.clone(),
+            None => return Err(FsErrorKind::BadHandle.into()),
+        }
+        Ok(view)
+    }
+
+    /// The inode behind a handle.
+    pub(crate) fn ino(&self, id: HandleId) -> Option<Ino> {
+        let file = self.files.read().get(&id).map(|file| file.ino());
+        file.or_else(|| self.dirs.read().get(&id).map(|view| view.dir()))
+    }
+
     pub(crate) fn close_dir(&self, id: HandleId) -> Result<(), FsError> {
         self.dirs
             .write()

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!     adapter (FUSE, WinFsp)
-//!        |  ops: one method an operation, plain arguments, FsError
+//!        |  FileSystem: one method an operation, the answer to a completion object
 //!     Vfs ---- Namespace        what is at each name             (attachfs-tree)
 //!        |---- handles          open files and directories
+//!        |---- references       what the adapter knows, named or not
 //!        |---- overlay          scratch files, journal, recovery
 //!        `---- Fetcher          bytes of the base                 (attachfs-fetch)
 //! ```
@@ -22,6 +23,7 @@
 //!     OpenInode         whether the journal says that it is written to    yes: the record's write
 //!     namespace         what is at each name                              no
 //!     Handles           what is open                                      no
+//!     References        what the adapter was given                        no
 //!     journal's tail    where the next record goes                        yes
 //! ```
 
@@ -29,10 +31,13 @@ mod attr;
 mod change;
 mod error;
 mod failed;
+mod filesystem;
 mod freeze;
 mod handles;
 mod ops;
 pub mod overlay;
+mod references;
+mod serving;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -42,10 +47,14 @@ mod vfs;
 pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
+pub use filesystem::{
+    Attachment, Created, DataReply, Entry, FileSystem, Invalidation, ListReply, Listed, ListedName,
+    ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+};
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};
 pub use ops::attributes::{SetAttr, SetTime};
 pub use ops::directory::DirView;
 pub use ops::open::Opened;
 pub use ops::read::{ReadOutcome, read_content};
-pub use vfs::{Counters, Invalidation, OpenError, Vfs};
+pub use vfs::{Counters, OpenError, Vfs};

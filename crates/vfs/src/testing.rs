@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use attachfs_fetch::{FetchOptions, Fetcher};
 use attachfs_manifest::wire::{Format, encode_snapshot};
@@ -21,7 +22,8 @@ use tempfile::TempDir;
 
 use crate::overlay::{OverlayFiles, ScratchDir};
 use crate::{
-    Access, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Settings, Vfs,
+    Access, Attachment, FileAttr, FileSystem, FsError, FsErrorKind, HandleId, Invalidation, NodeId,
+    ReadOutcome, SetAttr, Settings, Vfs,
 };
 
 pub(crate) const CHUNK: u64 = 1000;
@@ -265,6 +267,26 @@ impl Kernel {
             .build()
             .unwrap();
         Self { vfs, runtime }
+    }
+
+    /// As a mount begins: invalidations come out of the channel.
+    pub(crate) fn attach(&self) -> Receiver<Invalidation> {
+        let (invalidations, received) = channel();
+        let runtime = self.runtime.handle().clone();
+        self.vfs.attach(Attachment {
+            invalidations,
+            runtime,
+        });
+        received
+    }
+
+    /// The directories and names that were told since.
+    pub(crate) fn told(received: &Receiver<Invalidation>) -> Vec<(NodeId, String)> {
+        let told = received.try_iter().filter_map(|told| match told {
+            Invalidation::Name { parent, name, .. } => Some((parent, name.to_string())),
+            Invalidation::Pages { .. } => None,
+        });
+        told.collect()
     }
 
     pub(crate) fn stat(&self, text: &str) -> Answer<FileAttr> {

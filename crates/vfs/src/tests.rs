@@ -10,5 +10,6 @@ mod oracle;
 mod ordering;
 mod racing;
 mod recovering;
+mod serving;
 mod sessions;
 mod writing;

@@ -5,11 +5,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use attachfs_durable::{DurableError, FileLock};
 use attachfs_fetch::Fetcher;
-use attachfs_manifest::Name;
 use attachfs_tree::{BaseTree, Ino, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -19,20 +18,8 @@ use crate::overlay::{
     CommitRecord, Disk, Journal, JournalError, OverlayFiles, Reaper, Record, RecoveryError,
     Reserve, SyncError, look,
 };
-use crate::{FailedRead, FsError, FsErrorKind, Settings};
-
-/// A cached name that no longer means what it meant, to be told to the kernel. Sent with no lock
-/// held; whoever receives it must not be on a thread that answers the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Invalidation {
-    /// The directory.
-    pub parent: Ino,
-    /// The name in it.
-    pub name: Name,
-    /// How long to wait before telling: a listing that was on its way when the name got its new
-    /// meaning can bring the old one back.
-    pub after: Duration,
-}
+use crate::references::References;
+use crate::{Attachment, FailedRead, FsError, FsErrorKind, Settings};
 
 /// What was done since the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -108,7 +95,9 @@ pub struct Vfs {
     ended: RwLock<bool>,
     /// Held by whoever changes the namespace, see [`Turn`](crate::change::Turn).
     pub(crate) changing: Mutex<()>,
-    invalidations: Mutex<Option<std::sync::mpsc::Sender<Invalidation>>>,
+    /// What the adapter that serves it gave it.
+    pub(crate) adapter: Mutex<Option<Attachment>>,
+    pub(crate) references: References,
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -233,24 +222,8 @@ impl Vfs {
             tally: Arc::default(),
             ended: RwLock::new(false),
             changing: Mutex::new(()),
-            invalidations: Mutex::new(None),
-        }
-    }
-
-    /// Where to send names that the kernel must forget.
-    pub fn send_invalidations(&self, to: std::sync::mpsc::Sender<Invalidation>) {
-        *self.invalidations.lock() = Some(to);
-    }
-
-    pub(crate) fn invalidate(&self, names: impl IntoIterator<Item = Invalidation>) {
-        let sender = self.invalidations.lock().clone();
-        if let Some(sender) = sender {
-            for name in names {
-                if sender.send(name).is_err() {
-                    // The mount is going away, and all that the kernel knows with it.
-                    return;
-                }
-            }
+            adapter: Mutex::new(None),
+            references: References::default(),
         }
     }
 

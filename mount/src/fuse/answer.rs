@@ -1,94 +1,192 @@
-//! What a successful operation replies, one reply type at a time.
+//! How fuser's replies take the answers of a file system.
 //!
 //! All changes go through this mount, so the kernel may remember names, attributes and the absence
 //! of names for as long as it likes; what changes behind its back is invalidated explicitly.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use attachfs_vfs::{FileAttr, Opened};
+use attachfs_vfs::{
+    Created, Entry, FileAttr, FsError, HandleId, ListReply, Listed, ListedName, NodeId, OpenedFile,
+    Released, Reply, Usage,
+};
 use fuser::{
-    Errno, FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
 };
 
-use super::attr::{kernel_attr, nothing};
+use super::attr::{entry_attr, file_type, kernel_attr, nothing};
+use super::errno::errno;
+use super::report;
 
 /// How long the kernel may remember what it was told.
-pub(super) const TTL: Duration = Duration::from_hours(24);
+const TTL: Duration = Duration::from_hours(24);
 /// Inode numbers are never used twice, so one generation does.
-pub(super) const GENERATION: Generation = Generation(0);
+const GENERATION: Generation = Generation(0);
+
+/// The answer to one request, on its way. Dropped, it answers EIO.
+#[derive(Debug)]
+pub(super) struct Completion<R: Refuse> {
+    reply: Option<R>,
+    operation: &'static str,
+    node: NodeId,
+}
+
+impl<R: Refuse> Completion<R> {
+    pub(super) fn new(operation: &'static str, number: INodeNo, reply: R) -> Self {
+        Self {
+            reply: Some(reply),
+            operation,
+            node: NodeId(number.0),
+        }
+    }
+
+    /// The node that the request is about.
+    pub(super) fn number(&self) -> INodeNo {
+        INodeNo(self.node.0)
+    }
+}
+
+impl<R: Refuse> Drop for Completion<R> {
+    fn drop(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            tracing::debug!(operation = self.operation, node = %self.node, "a request was given up");
+            reply.refuse(Errno::EIO);
+        }
+    }
+}
+
+impl<T, R: Answer<T>> Reply<T> for Completion<R> {
+    fn ok(mut self, value: T) {
+        if let Some(reply) = self.reply.take() {
+            reply.answer(value);
+        }
+    }
+
+    fn fail(mut self, error: FsError) {
+        report::failed(self.operation, self.node, &error);
+        if let Some(reply) = self.reply.take() {
+            reply.refuse(errno(error.kind()));
+        }
+    }
+}
+
+/// A reply that can say that something failed.
+pub(super) trait Refuse: Send + 'static {
+    fn refuse(self, errno: Errno);
+}
 
 /// A reply that can say `T`.
-pub(super) trait Answer<T> {
-    fn success(self, value: T);
-    fn failure(self, errno: Errno);
+pub(super) trait Answer<T>: Refuse {
+    fn answer(self, value: T);
 }
+
+macro_rules! refuse {
+    ($($reply:ty),*) => {$(
+        impl Refuse for $reply {
+            fn refuse(self, errno: Errno) {
+                self.error(errno);
+            }
+        }
+    )*};
+}
+
+refuse!(
+    ReplyAttr,
+    ReplyCreate,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyOpen,
+    ReplyStatfs,
+    ReplyWrite
+);
 
 macro_rules! answer {
     ($reply:ty, $value:ty, |$this:ident, $it:ident| $success:expr) => {
         impl Answer<$value> for $reply {
-            fn success(self, $it: $value) {
+            fn answer(self, $it: $value) {
                 let $this = self;
                 $success;
-            }
-
-            fn failure(self, errno: Errno) {
-                self.error(errno);
             }
         }
     };
 }
 
 answer!(ReplyEmpty, (), |reply, _done| reply.ok());
+answer!(ReplyEmpty, Released, |reply, _released| reply.ok());
 answer!(ReplyAttr, FileAttr, |reply, attr| reply
     .attr(&TTL, &kernel_attr(&attr)));
-answer!(ReplyEntry, FileAttr, |reply, attr| reply.entry(
-    &TTL,
-    &kernel_attr(&attr),
-    GENERATION
-));
-answer!(ReplyEntry, Option<FileAttr>, |reply, found| {
-    let attr = found.map_or_else(nothing, |attr| kernel_attr(&attr));
-    reply.entry(&TTL, &attr, GENERATION);
+answer!(ReplyEntry, Entry, |reply, entry| {
+    let attr = entry_attr(&entry);
+    reply.entry_with_ttls(&attr_ttl(&entry), &TTL, &attr, GENERATION);
 });
-answer!(ReplyData, Vec<u8>, |reply, bytes| reply.data(&bytes));
+answer!(ReplyEntry, Option<Entry>, |reply, found| match found {
+    Some(entry) => reply.answer(entry),
+    None => reply.entry(&TTL, &nothing(), GENERATION),
+});
+answer!(ReplyData, &[u8], |reply, bytes| reply.data(bytes));
 answer!(ReplyWrite, usize, |reply, written| reply
     .written(written as u32));
-answer!(ReplyOpen, (FileHandle, FopenFlags), |reply, opened| reply
-    .opened(opened.0, opened.1));
-answer!(ReplyCreate, (FileAttr, Opened), |reply, created| {
-    let (attr, opened) = created;
-    let handle = FileHandle(opened.handle.0);
+answer!(ReplyOpen, HandleId, |reply, opened| reply
+    .opened(FileHandle(opened.0), FopenFlags::empty()));
+answer!(ReplyOpen, (OpenedFile, FopenFlags), |reply, opened| {
+    let (file, flags) = opened;
+    reply.opened(FileHandle(file.handle.0), flags);
+});
+answer!(ReplyCreate, (Created, FopenFlags), |reply, created| {
+    let (created, flags) = created;
+    let (entry, handle) = (created.entry, FileHandle(created.opened.handle.0));
     reply.created(
-        &TTL,
-        &kernel_attr(&attr),
+        &attr_ttl(&entry),
+        &entry_attr(&entry),
         GENERATION,
         handle,
-        FopenFlags::FOPEN_KEEP_CACHE,
+        flags,
     );
 });
-answer!(ReplyStatfs, FileSystemSize, |reply, size| {
-    let block = u64::from(size.block_size);
+answer!(ReplyStatfs, Usage, |reply, usage| {
+    let block = u64::from(usage.block_size);
     reply.statfs(
-        size.total / block,
-        size.free / block,
-        size.available / block,
-        size.files_total,
-        size.files_free,
-        size.block_size,
+        usage.total / block,
+        usage.free / block,
+        usage.available / block,
+        usage.files_total,
+        usage.files_free,
+        usage.block_size,
         255,
-        size.block_size,
+        usage.block_size,
     );
 });
+answer!(ReplyDirectory, (), |reply, _done| reply.ok());
+answer!(ReplyDirectoryPlus, (), |reply, _done| reply.ok());
 
-/// What statfs says, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FileSystemSize {
-    pub(super) total: u64,
-    pub(super) free: u64,
-    pub(super) available: u64,
-    pub(super) files_total: u64,
-    pub(super) files_free: u64,
-    /// Not 0.
-    pub(super) block_size: u32,
+impl ListReply<ListedName<'_>> for Completion<ReplyDirectory> {
+    fn add(&mut self, entry: ListedName<'_>, next: u64) -> bool {
+        let (number, name) = (INodeNo(entry.ino.raw()), OsStr::from_bytes(entry.name));
+        let reply = self.reply.as_mut();
+        reply.is_some_and(|reply| !reply.add(number, next, file_type(entry.kind), name))
+    }
+}
+
+impl ListReply<Listed<'_>> for Completion<ReplyDirectoryPlus> {
+    fn add(&mut self, Listed { name, entry }: Listed<'_>, next: u64) -> bool {
+        let (name, attr) = (OsStr::from_bytes(name), entry_attr(&entry));
+        let ttl = attr_ttl(&entry);
+        let reply = self.reply.as_mut();
+        reply.is_some_and(|reply| !reply.add(attr.ino, next, name, &ttl, &attr, GENERATION))
+    }
+}
+
+/// How long the attributes of an entry are good. fuser 0.18 takes the node from the inode number that they show: where
+/// that is another, they are good for nothing but the node, and the kernel asks for the attributes themselves.
+fn attr_ttl(entry: &Entry) -> Duration {
+    if entry.node == entry.attr.ino.into() {
+        TTL
+    } else {
+        Duration::ZERO
+    }
 }

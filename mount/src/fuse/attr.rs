@@ -1,17 +1,46 @@
-//! Attributes and times, in the kernel's words and in ours.
+//! What goes with requests and answers, in the kernel's words and in ours.
 
 use std::time::{Duration, SystemTime};
 
-use attachfs_tree::{Ino, Kind, Timestamp};
-use attachfs_vfs::{FileAttr, SetTime};
-use fuser::{FileType, INodeNo, TimeOrNow};
+use attachfs_tree::{Kind, Timestamp};
+use attachfs_vfs::{Access, Entry, FileAttr, NewNode, NodeId, SetTime};
+use fuser::{FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow};
+use rustix::fs::{FileType as ModeType, OFlags};
 
 /// The unit in which programs are told to read and write, in bytes: a page.
 const BLOCK_SIZE: u32 = 4096;
 
-/// An inode number, which is the kernel's node id as it is.
-pub(super) fn ino(number: INodeNo) -> Ino {
-    Ino::from_raw(number.0)
+/// The node that the kernel means.
+pub(super) fn node(number: INodeNo) -> NodeId {
+    NodeId(number.0)
+}
+
+/// What a file is opened for.
+pub(super) fn access(flags: OpenFlags) -> Access {
+    let mode = flags.acc_mode();
+    Access {
+        read: mode != OpenAccMode::O_WRONLY,
+        write: mode != OpenAccMode::O_RDONLY,
+    }
+}
+
+/// Whether a file is cut to length 0 as it is opened.
+pub(super) fn truncates(flags: OpenFlags) -> bool {
+    flags.0 & OFlags::TRUNC.bits() as i32 != 0
+}
+
+/// Whether mknod(2) is asked for a regular file, which 0 means too.
+pub(super) fn is_regular(mode: u32) -> bool {
+    mode & 0o170_000 == 0 || ModeType::from_raw_mode(mode) == ModeType::RegularFile
+}
+
+/// What is made with these permission bits by whoever asks.
+pub(super) fn new_node(request: &Request, mode: u32) -> NewNode {
+    NewNode {
+        mode,
+        uid: request.uid(),
+        gid: request.gid(),
+    }
 }
 
 pub(super) fn file_type(kind: Kind) -> FileType {
@@ -42,6 +71,14 @@ pub(super) fn kernel_attr(attr: &FileAttr) -> fuser::FileAttr {
         rdev: 0,
         blksize: BLOCK_SIZE,
         flags: 0,
+    }
+}
+
+/// The attributes of an entry, as fuser 0.18 takes them: with the node in the place of the inode number.
+pub(super) fn entry_attr(entry: &Entry) -> fuser::FileAttr {
+    fuser::FileAttr {
+        ino: INodeNo(entry.node.0),
+        ..kernel_attr(&entry.attr)
     }
 }
 

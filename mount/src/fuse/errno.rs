@@ -17,7 +17,8 @@ pub(super) fn errno(kind: FsErrorKind) -> Errno {
         FsErrorKind::ReadOnly => Errno::EROFS,
         FsErrorKind::NoSpace => Errno::ENOSPC,
         FsErrorKind::TooLarge => Errno::EFBIG,
-        FsErrorKind::Stale => Errno::ESTALE,
+        // The kernel looks the name up again and repeats the request with the node that it finds.
+        FsErrorKind::Moved => Errno::ESTALE,
         FsErrorKind::BadHandle => Errno::EBADF,
         FsErrorKind::NotPermitted => Errno::EPERM,
         FsErrorKind::NotSupported => Errno::EOPNOTSUPP,
@@ -42,7 +43,7 @@ pub(super) fn level(kind: FsErrorKind) -> Level {
         | FsErrorKind::NameTooLong
         | FsErrorKind::Invalid
         | FsErrorKind::ReadOnly
-        | FsErrorKind::Stale
+        | FsErrorKind::Moved
         | FsErrorKind::BadHandle
         | FsErrorKind::NotPermitted
         | FsErrorKind::NotSupported

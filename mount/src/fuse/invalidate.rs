@@ -1,74 +1,124 @@
-//! Tells the kernel which names it must look up again.
+//! Tells the kernel what it must forget: names, and pages of files.
 //!
-//! Never on an event loop: the kernel takes the directory's lock for it, and whoever has that lock may
+//! Never on an event loop: the kernel takes the directory's or the page's lock for it, and whoever has that lock may
 //! be waiting for an event loop's answer.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use attachfs_vfs::{Invalidation, Vfs};
+use attachfs_vfs::Invalidation;
 use fuser::{INodeNo, Notifier};
 
-/// The thread that tells. It ends when the file system sends its names elsewhere.
+/// The thread that tells. It ends when there is nobody left who could send something.
 #[derive(Debug)]
 pub(super) struct Invalidator {
     thread: JoinHandle<()>,
 }
 
+/// What is to be told, and when; earlier before later, and in the order in which it came.
+#[derive(Debug, PartialEq, Eq)]
+struct Waiting {
+    due: Instant,
+    number: u64,
+    what: Invalidation,
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.due, self.number).cmp(&(other.due, other.number))
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Invalidator {
-    pub(super) fn start(vfs: &Vfs, kernel: Notifier) -> io::Result<Self> {
-        let (sender, names) = channel();
+    pub(super) fn start(kernel: Notifier) -> io::Result<(Self, Sender<Invalidation>)> {
+        let (sender, told) = channel();
         let thread = std::thread::Builder::new()
             .name("invalidate".to_owned())
-            .spawn(move || run(&names, &kernel))?;
-        vfs.send_invalidations(sender);
-        Ok(Self { thread })
+            .spawn(move || run(&told, &kernel))?;
+        Ok((Self { thread }, sender))
     }
 
-    /// Ends the thread: the mount has ended, and the kernel remembers nothing.
-    pub(super) fn stop(self, vfs: &Vfs) {
-        let (nobody, _) = channel();
-        vfs.send_invalidations(nobody);
+    /// Waits for the thread to end: the file system was detached, and the kernel remembers nothing.
+    pub(super) fn join(self) {
         if self.thread.join().is_err() {
-            tracing::error!("the thread that invalidates names panicked");
+            tracing::error!("the thread that invalidates names and pages panicked");
         }
     }
 }
 
-fn run(names: &Receiver<Invalidation>, kernel: &Notifier) {
-    let mut waiting: BinaryHeap<Reverse<(Instant, Invalidation)>> = BinaryHeap::new();
-    loop {
+fn run(told: &Receiver<Invalidation>, kernel: &Notifier) {
+    let mut waiting: BinaryHeap<Reverse<Waiting>> = BinaryHeap::new();
+    for number in 0.. {
         let next = match waiting.peek() {
-            None => names.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(Reverse((due, ..))) => {
-                names.recv_timeout(due.saturating_duration_since(Instant::now()))
+            None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(Reverse(Waiting { due, .. })) => {
+                told.recv_timeout(due.saturating_duration_since(Instant::now()))
             }
         };
         match next {
-            Ok(name) => waiting.push(Reverse((Instant::now() + name.after, name))),
+            Ok(what) => {
+                let due = Instant::now() + what.after();
+                waiting.push(Reverse(Waiting { due, number, what }));
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        while let Some(Reverse((due, ..))) = waiting.peek()
+        while let Some(Reverse(Waiting { due, .. })) = waiting.peek()
             && *due <= Instant::now()
-            && let Some(Reverse((_, name))) = waiting.pop()
+            && let Some(Reverse(Waiting { what, .. })) = waiting.pop()
         {
-            tell(kernel, &name);
+            tell(kernel, &what);
         }
     }
 }
 
-fn tell(kernel: &Notifier, Invalidation { parent, name, .. }: &Invalidation) {
-    let told = kernel.inval_entry(INodeNo(parent.raw()), OsStr::from_bytes(name.as_bytes()));
+fn tell(kernel: &Notifier, what: &Invalidation) {
+    let told = match what {
+        Invalidation::Name { parent, name, .. } => {
+            kernel.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name.as_bytes()))
+        }
+        Invalidation::Pages { node, range } => {
+            let (offset, len) = extent(range);
+            kernel.inval_inode(INodeNo(node.0), offset, len)
+        }
+    };
     if let Err(error) = told {
-        // The connection has ended, or the kernel does not know the name: either way it
+        // The connection has ended, or the kernel does not know the name or the file: either way it
         // remembers nothing of it.
-        tracing::debug!(%error, directory = %parent, "a name was not invalidated");
+        tracing::debug!(%error, ?what, "not invalidated");
+    }
+}
+
+/// A range as the kernel takes it: length 0 means to the end.
+fn extent(range: &Range<u64>) -> (i64, i64) {
+    let offset = i64::try_from(range.start).unwrap_or(i64::MAX);
+    let len = match range.end {
+        u64::MAX => 0,
+        end => i64::try_from(end.saturating_sub(range.start)).unwrap_or(0),
+    };
+    (offset, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_to_the_end_has_no_length() {
+        assert_eq!(extent(&(4096..u64::MAX)), (4096, 0));
+        assert_eq!(extent(&(0..10)), (0, 10));
     }
 }

@@ -1,15 +1,14 @@
-//! The FUSE adapter: the kernel's requests as operations of [`Vfs`].
+//! The FUSE adapter: the kernel's requests as operations of a [`FileSystem`].
 //!
 //! ```text
-//!     /dev/fuse --> event loops --> one method an operation --> Vfs
-//!                                         | a read that needs the store
-//!                                         +--> a task on the runtime, which replies when it can
+//!     /dev/fuse --> event loops --> one method an operation --> FileSystem
+//!         ^                                                         |
+//!         +------------- Completion (fuser's reply, errno) <--------+  on any thread
 //! ```
 //!
-//! Nothing of fuser is visible outside this module. Every method answers on the thread that asked,
-//! from memory and local files; only reads that need the store are moved away, so that a slow store
-//! never blocks another request. A panic is caught, logged and answered EIO: it would end the event
-//! loop otherwise.
+//! Nothing of fuser is visible outside this module, and nothing outside knows an errno. An event loop is free again when
+//! the file system's method returns, whether or not the answer was given by then. A panic is caught, logged and answered
+//! EIO: it would end the event loop otherwise.
 
 mod answer;
 mod attr;
@@ -17,46 +16,39 @@ mod connection;
 mod errno;
 mod invalidate;
 mod operations;
+mod pages;
 mod report;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use attachfs_tree::Ino;
-use attachfs_vfs::{FsError, Vfs};
-use fuser::{Errno, INodeNo};
+use attachfs_vfs::{FileSystem, NodeId};
+use fuser::INodeNo;
 use tokio::runtime::Handle;
 
-use self::answer::Answer;
-use self::attr::ino;
+use self::answer::{Completion, Refuse};
 pub(crate) use self::connection::Connection;
-use self::errno::errno;
+use self::pages::Pages;
 pub(crate) use self::report::chain;
 
 #[derive(Debug)]
-struct Adapter {
-    vfs: Arc<Vfs>,
+struct Adapter<F> {
+    fs: Arc<F>,
+    pages: Arc<Pages>,
     runtime: Handle,
 }
 
-impl Adapter {
-    /// Does an operation and replies with what came of it.
-    fn answer<T, A: Answer<T>>(
+impl<F: FileSystem> Adapter<F> {
+    /// Hands a request to the file system. Nothing is lost by a panic but the answer.
+    fn ask<R: Refuse>(
         &self,
         operation: &'static str,
         number: INodeNo,
-        reply: A,
-        perform: impl FnOnce(&Vfs) -> Result<T, FsError>,
+        reply: R,
+        perform: impl FnOnce(&F, Completion<R>),
     ) {
-        guarded(operation, number, || match perform(&self.vfs) {
-            Ok(value) => reply.success(value),
-            Err(error) => reply.failure(self.failed(operation, ino(number), &error)),
-        });
-    }
-
-    fn failed(&self, operation: &'static str, ino: Ino, error: &FsError) -> Errno {
-        report::failed(&self.vfs, operation, ino, error);
-        errno(error.kind())
+        let completion = Completion::new(operation, number, reply);
+        guarded(operation, number, || perform(&self.fs, completion));
     }
 }
 
@@ -65,7 +57,7 @@ fn guarded(operation: &'static str, number: INodeNo, perform: impl FnOnce()) {
     // What a panic left half done is what another thread could have seen at that moment too: shared
     // state is behind locks, and mutations are checked before they are applied.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(perform)) {
-        report::panicked(operation, ino(number), &*panic);
+        report::panicked(operation, NodeId(number.0), &*panic);
     }
 }
 

@@ -7,20 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_vfs::{Access, FsErrorKind, HandleId, ReadOutcome, SetAttr, Vfs};
+use attachfs_vfs::{FileSystem, FsErrorKind, HandleId, Reply, SetAttr};
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents,
-    PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek,
-    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use rustix::fs::{FileType as ModeType, OFlags};
 
-use super::answer::{FileSystemSize, GENERATION, TTL};
-use super::attr::{file_type, ino, kernel_attr, set_time};
-use super::errno::errno;
-use super::{Adapter, guarded, report};
+use super::attr::{access, is_regular, new_node, node, set_time, truncates};
+use super::pages::OpenReply;
+use super::{Adapter, Completion, guarded};
 
 /// Requests that the kernel may have under way in the background (read-ahead, for one). Its default
 /// of 12 is too few for a store that takes tens of milliseconds.
@@ -42,40 +40,18 @@ fn handle(fh: FileHandle) -> HandleId {
     HandleId(fh.0)
 }
 
-fn access(flags: OpenFlags) -> Access {
-    match flags.acc_mode() {
-        OpenAccMode::O_RDONLY => Access {
-            read: true,
-            write: false,
-        },
-        OpenAccMode::O_WRONLY => Access {
-            read: false,
-            write: true,
-        },
-        OpenAccMode::O_RDWR => Access {
-            read: true,
-            write: true,
-        },
-    }
-}
-
-fn owner(request: &Request) -> (u32, u32) {
-    (request.uid(), request.gid())
-}
-
-/// The reply to a read that waits for the store. If the program ends before, which is no failure of the read's,
-/// it is answered as one that failed.
-struct Waiting(Option<ReplyData>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if let Some(reply) = self.0.take() {
-            reply.error(Errno::EIO);
+/// Requests that are refused without asking anyone. ENOSYS tells the kernel not to ask again: it has a way of its own (poll, lseek,
+/// copy_file_range), or answers EOPNOTSUPP from then on.
+macro_rules! refused {
+    ($($(#[$why:meta])* $name:ident($($argument:ty),*) $reply:ty, $errno:ident;)*) => {$(
+        $(#[$why])*
+        fn $name(&self, _: &Request, $(_: $argument,)* reply: $reply) {
+            reply.error(Errno::$errno);
         }
-    }
+    )*};
 }
 
-impl Filesystem for Adapter {
+impl<F: FileSystem> Filesystem for Adapter<F> {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // fuser already asks for the longest writes and the most read-ahead that the kernel offers.
         for capability in CAPABILITIES {
@@ -90,17 +66,19 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.answer("lookup", parent, reply, |vfs| {
-            match vfs.lookup(ino(parent), name.as_bytes()) {
-                Ok(attr) => Ok(Some(attr)),
-                Err(error) if error.kind() == FsErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
-            }
+        self.ask("lookup", parent, reply, |fs, reply| {
+            fs.lookup(node(parent), name.as_bytes(), reply);
         });
     }
 
+    fn forget(&self, _: &Request, number: INodeNo, lookups: u64) {
+        guarded("forget", number, || self.fs.forget(node(number), lookups));
+    }
+
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.answer("getattr", number, reply, |vfs| vfs.getattr(ino(number)));
+        self.ask("getattr", number, reply, |fs, reply| {
+            fs.getattr(node(number), reply);
+        });
     }
 
     fn setattr(
@@ -111,7 +89,7 @@ impl Filesystem for Adapter {
         uid: Option<u32>,
         gid: Option<u32>,
         size: Option<u64>,
-        _atime: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
         _fh: Option<FileHandle>,
@@ -126,15 +104,23 @@ impl Filesystem for Adapter {
             mode,
             uid,
             gid,
+            atime: atime.map(set_time),
             mtime: mtime.map(set_time),
         };
-        self.answer("setattr", number, reply, |vfs| {
-            vfs.setattr(ino(number), set)
+        self.ask("setattr", number, reply, |fs, reply| {
+            // While the kernel changes a length, it writes no pages back.
+            if set.mtime.is_some() && set.size.is_none() && self.pages.may_be_unseen(number) {
+                self.set_after_write_back(number, set, reply);
+            } else {
+                fs.setattr(node(number), set, reply);
+            }
         });
     }
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
-        self.answer("readlink", number, reply, |vfs| vfs.readlink(ino(number)));
+        self.ask("readlink", number, reply, |fs, reply| {
+            fs.readlink(node(number), reply);
+        });
     }
 
     fn mknod(
@@ -147,21 +133,12 @@ impl Filesystem for Adapter {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.answer("mknod", parent, reply, |vfs| {
-            // 0 means a regular file too (mknod(2)).
-            let kind = ModeType::from_raw_mode(mode);
-            if kind != ModeType::RegularFile && mode & 0o170_000 != 0 {
-                return Err(FsErrorKind::NotPermitted.into());
-            }
-            let access = Access {
-                read: false,
-                write: false,
-            };
-            let name = name.as_bytes();
-            let (attr, opened) =
-                vfs.create_file(ino(parent), name, mode & !umask, owner(request), access)?;
-            vfs.release(opened.handle)?;
-            Ok(attr)
+        if !is_regular(mode) {
+            return reply.error(Errno::EPERM);
+        }
+        let new = new_node(request, mode & !umask);
+        self.ask("mknod", parent, reply, |fs, reply| {
+            fs.make_file(node(parent), name.as_bytes(), new, reply);
         });
     }
 
@@ -174,20 +151,21 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        self.answer("mkdir", parent, reply, |vfs| {
-            vfs.mkdir(ino(parent), name.as_bytes(), mode & !umask, owner(request))
+        let new = new_node(request, mode & !umask);
+        self.ask("mkdir", parent, reply, |fs, reply| {
+            fs.mkdir(node(parent), name.as_bytes(), new, reply);
         });
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.answer("unlink", parent, reply, |vfs| {
-            vfs.unlink(ino(parent), name.as_bytes())
+        self.ask("unlink", parent, reply, |fs, reply| {
+            fs.unlink(node(parent), name.as_bytes(), reply);
         });
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.answer("rmdir", parent, reply, |vfs| {
-            vfs.rmdir(ino(parent), name.as_bytes())
+        self.ask("rmdir", parent, reply, |fs, reply| {
+            fs.rmdir(node(parent), name.as_bytes(), reply);
         });
     }
 
@@ -199,9 +177,9 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let text = target.as_os_str().as_bytes();
-        self.answer("symlink", parent, reply, |vfs| {
-            vfs.symlink(ino(parent), name.as_bytes(), text, owner(request))
+        let (text, new) = (target.as_os_str().as_bytes(), new_node(request, 0o777));
+        self.ask("symlink", parent, reply, |fs, reply| {
+            fs.symlink(node(parent), name.as_bytes(), text, new, reply);
         });
     }
 
@@ -215,17 +193,18 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.answer("rename", parent, reply, |vfs| {
-            let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
-            if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
-                return Err(FsErrorKind::Invalid.into());
-            }
-            let (from, to) = ((ino(parent), name), (ino(newparent), newname));
-            vfs.rename(
-                (from.0, from.1.as_bytes()),
-                (to.0, to.1.as_bytes()),
+        let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
+        if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        let (from, to) = (name.as_bytes(), newname.as_bytes());
+        self.ask("rename", parent, reply, |fs, reply| {
+            fs.rename(
+                (node(parent), from),
+                (node(newparent), to),
                 no_replace,
-            )
+                reply,
+            );
         });
     }
 
@@ -237,23 +216,16 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.answer("link", number, reply, |vfs| {
-            vfs.link(ino(number), ino(newparent), newname.as_bytes())
+        self.ask("link", number, reply, |fs, reply| {
+            fs.link(node(number), node(newparent), newname.as_bytes(), reply);
         });
     }
 
     fn open(&self, _: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.answer("open", number, reply, |vfs| {
+        self.ask("open", number, reply, |fs, reply| {
             let access = access(flags);
-            let truncate = flags.0 & OFlags::TRUNC.bits() as i32 != 0;
-            let opened = vfs.open(ino(number), access, truncate)?;
-            // What is in scratch changes only through this kernel's own cache, and an input not at
-            // all, so pages stay good from one open to the next.
-            let mut keep = FopenFlags::FOPEN_KEEP_CACHE;
-            if !access.write {
-                keep |= FopenFlags::FOPEN_NOFLUSH;
-            }
-            Ok((FileHandle(opened.handle.0), keep))
+            let reply = OpenReply::new(reply, access, &self.pages);
+            fs.open(node(number), access, truncates(flags), reply);
         });
     }
 
@@ -268,27 +240,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        guarded("read", number, || {
-            match self.vfs.read(handle(fh), offset, size) {
-                Ok(ReadOutcome::Ready(bytes)) => reply.data(&bytes),
-                Ok(ReadOutcome::Pending(bytes)) => {
-                    // Weak: who unmounts may want the file system for itself, whatever the store does.
-                    let vfs = Arc::downgrade(&self.vfs);
-                    let mut reply = Waiting(Some(reply));
-                    self.runtime.spawn(async move {
-                        let read = bytes.await;
-                        if let (Err(error), Some(vfs)) = (&read, vfs.upgrade()) {
-                            report::failed(&vfs, "read", ino(number), error);
-                        }
-                        match (read, reply.0.take()) {
-                            (Ok(bytes), Some(reply)) => reply.data(&bytes),
-                            (Err(error), Some(reply)) => reply.error(errno(error.kind())),
-                            (_, None) => {}
-                        }
-                    });
-                }
-                Err(error) => reply.error(self.failed("read", ino(number), &error)),
-            }
+        self.ask("read", number, reply, |fs, reply| {
+            fs.read(handle(fh), offset, size, reply);
         });
     }
 
@@ -304,15 +257,9 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.answer("write", number, reply, |vfs| {
-            vfs.write(handle(fh), offset, data)
+        self.ask("write", number, reply, |fs, reply| {
+            fs.write(handle(fh), offset, data, reply);
         });
-    }
-
-    /// Writes are in scratch when they return, so there is nothing left to flush: ENOSYS makes the
-    /// kernel, which still writes mapped pages back on close, ask no more.
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
     }
 
     fn release(
@@ -320,12 +267,15 @@ impl Filesystem for Adapter {
         _: &Request,
         number: INodeNo,
         fh: FileHandle,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer("release", number, reply, |vfs| vfs.release(handle(fh)));
+        self.pages.closed(number, access(flags));
+        self.ask("release", number, reply, |fs, reply| {
+            fs.release(handle(fh), reply);
+        });
     }
 
     fn fsync(
@@ -336,15 +286,14 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer("fsync", number, reply, |vfs| {
-            vfs.fsync(handle(fh), datasync)
+        self.ask("fsync", number, reply, |fs, reply| {
+            fs.fsync(handle(fh), datasync, reply);
         });
     }
 
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.answer("opendir", number, reply, |vfs| {
-            let opened = vfs.opendir(ino(number))?;
-            Ok((FileHandle(opened.0), FopenFlags::empty()))
+        self.ask("opendir", number, reply, |fs, reply| {
+            fs.opendir(node(number), reply);
         });
     }
 
@@ -354,21 +303,10 @@ impl Filesystem for Adapter {
         number: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        guarded("readdir", number, || match self.vfs.dir_view(handle(fh)) {
-            Err(error) => reply.error(self.failed("readdir", ino(number), &error)),
-            Ok(view) => {
-                let mut next = offset;
-                while let Some(entry) = view.entry(next) {
-                    next += 1;
-                    let (name, kind) = (OsStr::from_bytes(entry.name), file_type(entry.kind));
-                    if reply.add(INodeNo(entry.ino.raw()), next, kind, name) {
-                        break;
-                    }
-                }
-                reply.ok();
-            }
+        self.ask("readdir", number, reply, |fs, reply| {
+            fs.readdir(handle(fh), offset, reply);
         });
     }
 
@@ -378,27 +316,10 @@ impl Filesystem for Adapter {
         number: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        guarded("readdirplus", number, || {
-            match self.vfs.dir_view(handle(fh)) {
-                Err(error) => reply.error(self.failed("readdirplus", ino(number), &error)),
-                Ok(view) => {
-                    let mut next = offset;
-                    while let Some(entry) = view.entry(next) {
-                        next += 1;
-                        // A name that has gone since is left out; what follows it is not.
-                        let Some(attr) = self.vfs.entry_attr(&view, &entry) else {
-                            continue;
-                        };
-                        let (name, attr) = (OsStr::from_bytes(entry.name), kernel_attr(&attr));
-                        if reply.add(attr.ino, next, name, &TTL, &attr, GENERATION) {
-                            break;
-                        }
-                    }
-                    reply.ok();
-                }
-            }
+        self.ask("readdirplus", number, reply, |fs, reply| {
+            fs.readdirplus(handle(fh), offset, reply);
         });
     }
 
@@ -410,8 +331,8 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.answer("releasedir", number, reply, |vfs| {
-            vfs.releasedir(handle(fh))
+        self.ask("releasedir", number, reply, |fs, reply| {
+            fs.releasedir(handle(fh), reply);
         });
     }
 
@@ -419,35 +340,17 @@ impl Filesystem for Adapter {
         &self,
         _: &Request,
         number: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer("fsyncdir", number, reply, Vfs::fsyncdir);
+        self.ask("fsyncdir", number, reply, |fs, reply| {
+            fs.fsyncdir(handle(fh), reply);
+        });
     }
 
     fn statfs(&self, _: &Request, number: INodeNo, reply: ReplyStatfs) {
-        self.answer("statfs", number, reply, |vfs| {
-            let files = vfs.base_len();
-            Ok(match vfs.space()? {
-                Some(space) => FileSystemSize {
-                    total: space.total,
-                    free: space.free,
-                    available: space.available,
-                    files_total: space.files_total.saturating_add(files),
-                    files_free: space.files_free,
-                    block_size: u32::try_from(space.block_size).unwrap_or(4096).max(512),
-                },
-                None => FileSystemSize {
-                    total: 0,
-                    free: 0,
-                    available: 0,
-                    files_total: files,
-                    files_free: 0,
-                    block_size: 4096,
-                },
-            })
-        });
+        self.ask("statfs", number, reply, F::statfs);
     }
 
     fn create(
@@ -460,143 +363,45 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.answer("create", parent, reply, |vfs| {
-            let access = access(OpenFlags(flags));
-            vfs.create_file(
-                ino(parent),
-                name.as_bytes(),
-                mode & !umask,
-                owner(request),
-                access,
-            )
+        let (access, new) = (access(OpenFlags(flags)), new_node(request, mode & !umask));
+        self.ask("create", parent, reply, |fs, reply| {
+            let reply = OpenReply::new(reply, access, &self.pages);
+            fs.create(node(parent), name.as_bytes(), new, access, reply);
         });
     }
 
-    // What this file system does not do. ENOSYS tells the kernel not to ask again: it has a way of
-    // its own (poll, lseek, copy_file_range) or answers EOPNOTSUPP from then on.
-
-    fn setxattr(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: &OsStr,
-        _: &[u8],
-        _: i32,
-        _: u32,
-        reply: ReplyEmpty,
-    ) {
-        reply.error(Errno::ENOSYS);
+    refused! {
+        /// Writes are in the file system when they return, so there is nothing left to flush. The kernel still writes
+        /// mapped pages back on close.
+        flush(INodeNo, FileHandle, LockOwner) ReplyEmpty, ENOSYS;
+        setxattr(INodeNo, &OsStr, &[u8], i32, u32) ReplyEmpty, ENOSYS;
+        getxattr(INodeNo, &OsStr, u32) ReplyXattr, ENOSYS;
+        listxattr(INodeNo, u32) ReplyXattr, ENOSYS;
+        removexattr(INodeNo, &OsStr) ReplyEmpty, ENOSYS;
+        /// The kernel checks permissions itself (default_permissions).
+        access(INodeNo, AccessFlags) ReplyEmpty, ENOSYS;
+        getlk(INodeNo, FileHandle, LockOwner, u64, u64, i32, u32) ReplyLock, ENOSYS;
+        setlk(INodeNo, FileHandle, LockOwner, u64, u64, i32, u32, bool) ReplyEmpty, ENOSYS;
+        bmap(INodeNo, u32, u64) ReplyBmap, ENOSYS;
+        ioctl(INodeNo, FileHandle, IoctlFlags, u32, &[u8], u32) ReplyIoctl, ENOTTY;
+        poll(INodeNo, FileHandle, PollNotifier, PollEvents, PollFlags) ReplyPoll, ENOSYS;
+        fallocate(INodeNo, FileHandle, u64, u64, i32) ReplyEmpty, ENOSYS;
+        lseek(INodeNo, FileHandle, i64, i32) ReplyLseek, ENOSYS;
+        copy_file_range(INodeNo, FileHandle, u64, INodeNo, FileHandle, u64, u64, CopyFileRangeFlags) ReplyWrite, ENOSYS;
     }
+}
 
-    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
-        // The kernel checks permissions itself (default_permissions).
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn getlk(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: LockOwner,
-        _: u64,
-        _: u64,
-        _: i32,
-        _: u32,
-        reply: ReplyLock,
-    ) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn setlk(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: LockOwner,
-        _: u64,
-        _: u64,
-        _: i32,
-        _: u32,
-        _: bool,
-        reply: ReplyEmpty,
-    ) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn bmap(&self, _: &Request, _: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn ioctl(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: IoctlFlags,
-        _: u32,
-        _: &[u8],
-        _: u32,
-        reply: ReplyIoctl,
-    ) {
-        reply.error(Errno::ENOTTY);
-    }
-
-    fn poll(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: PollNotifier,
-        _: PollEvents,
-        _: PollFlags,
-        reply: ReplyPoll,
-    ) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn fallocate(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: u64,
-        _: i32,
-        reply: ReplyEmpty,
-    ) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn copy_file_range(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: u64,
-        _: CopyFileRangeFlags,
-        reply: ReplyWrite,
-    ) {
-        reply.error(Errno::ENOSYS);
+impl<F: FileSystem> Adapter<F> {
+    /// Changes the attributes of a file after the kernel wrote back what is mapped of it.
+    fn set_after_write_back(&self, number: INodeNo, set: SetAttr, reply: Completion<ReplyAttr>) {
+        // Weak: who unmounts may want the file system for itself.
+        let (fs, pages) = (Arc::downgrade(&self.fs), Arc::clone(&self.pages));
+        self.runtime.spawn_blocking(move || {
+            pages.write_back(number);
+            match fs.upgrade() {
+                Some(fs) => guarded("setattr", number, || fs.setattr(node(number), set, reply)),
+                None => reply.fail(FsErrorKind::Ended.into()),
+            }
+        });
     }
 }

@@ -6,25 +6,24 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-use attachfs_tree::Ino;
-use attachfs_vfs::{Blame, FsError, FsErrorKind, Vfs};
+use attachfs_vfs::{Blame, FsError, FsErrorKind, NodeId};
 use tracing::Level;
 
 use super::errno::level;
 
 /// Logs an error that has a cause; one without is the answer to what was asked.
-pub(super) fn failed(vfs: &Vfs, operation: &'static str, ino: Ino, error: &FsError) {
+pub(super) fn failed(operation: &'static str, node: NodeId, error: &FsError) {
     let level = level(error.kind());
     if !error.has_cause() || (level == Level::DEBUG && !tracing::enabled!(Level::DEBUG)) {
         return;
     }
-    let (path, cause) = (vfs.describe(ino), chain(error));
+    let (path, cause) = (error.path(), chain(error));
     let about = about(error);
     let about = about.as_deref();
     match level {
-        Level::ERROR => tracing::error!(operation, inode = %ino, path, about, "{cause}"),
-        Level::WARN => tracing::warn!(operation, inode = %ino, path, about, "{cause}"),
-        _ => tracing::debug!(operation, inode = %ino, path, about, "{cause}"),
+        Level::ERROR => tracing::error!(operation, inode = %node, path, about, "{cause}"),
+        Level::WARN => tracing::warn!(operation, inode = %node, path, about, "{cause}"),
+        _ => tracing::debug!(operation, inode = %node, path, about, "{cause}"),
     }
 }
 
@@ -38,13 +37,13 @@ fn about(error: &FsError) -> Option<String> {
 }
 
 /// Logs a panic, which is a bug here; the caller was answered EIO.
-pub(super) fn panicked(operation: &'static str, ino: Ino, panic: &(dyn std::any::Any + Send)) {
+pub(super) fn panicked(operation: &'static str, node: NodeId, panic: &(dyn std::any::Any + Send)) {
     let text = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    tracing::error!(operation, inode = %ino, "the operation panicked: {text}");
+    tracing::error!(operation, inode = %node, "the operation panicked: {text}");
 }
 
 /// An error and its causes in one line.

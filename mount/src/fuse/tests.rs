@@ -1,5 +1,8 @@
 //! Real mounts, used through the kernel.
 
+mod lazy;
+mod posix;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attachfs_session::SessionId;
-use attachfs_vfs::Vfs;
+use attachfs_vfs::FileSystem;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -61,7 +61,7 @@ pub struct MountOptions {
     pub mount_point: PathBuf,
     /// Whether other users may use the mount, as far as permissions let them.
     pub allow_other: bool,
-    /// Where reads that need the store run; with time enabled.
+    /// Where answers are worked out that have to wait; with time enabled.
     pub runtime: Handle,
     /// The session, which the kernel's table of mounts then shows. This process has its lock.
     pub session: Option<SessionId>,
@@ -91,12 +91,12 @@ struct Shared {
 }
 
 /// Mounts a file system. When it returns, the mount answers.
-pub fn mount(vfs: Arc<Vfs>, options: &MountOptions) -> Result<Mounted, MountError> {
+pub fn mount<F: FileSystem>(fs: Arc<F>, options: &MountOptions) -> Result<Mounted, MountError> {
     let session = options.session.as_ref();
     let point = free_point(&options.mount_point, session)?;
     let device_options = DeviceOptions {
         source: Source::new(session),
-        read_only: vfs.is_read_only(),
+        read_only: fs.is_read_only(),
         allow_other: options.allow_other,
     };
     let device = device::mount(&point, &device_options)?;
@@ -106,7 +106,7 @@ pub fn mount(vfs: Arc<Vfs>, options: &MountOptions) -> Result<Mounted, MountErro
         mount_point: point.path.clone(),
         source,
     };
-    let connection = Connection::greet(vfs, device, options.runtime.clone())
+    let connection = Connection::greet(fs, device, options.runtime.clone())
         .map_err(|error| failed("greet the kernel at", error))?;
     let entry = mountinfo::at(&point.path)
         .and_then(|entry| entry.ok_or_else(|| io::ErrorKind::NotFound.into()))
@@ -168,7 +168,7 @@ impl Drop for DetachOnDrop<'_> {
     }
 }
 
-fn serve(connection: Connection, entry: MountEntry) -> io::Result<Mounted> {
+fn serve<F: FileSystem>(connection: Connection<F>, entry: MountEntry) -> io::Result<Mounted> {
     let shared = Arc::new(Shared {
         entry,
         end: Mutex::new(None),

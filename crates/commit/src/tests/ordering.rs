@@ -50,7 +50,7 @@ async fn a_manifest_is_sent_when_its_total_its_bytes_and_then_its_intent_are_dur
     let world = World::new(memory.clone(), CUT, &[("a", Given::File(bytes(1, 10)))]).await;
     let fs = world.create(dir.path());
     fs.write("new", 0, &bytes(9, 2500)).unwrap();
-    fs.0.fsyncdir().unwrap();
+    fs.vfs().fsyncdir().unwrap();
     let steps = Recorder::on(dir.path());
     let (intended, sent) = (Mutex::default(), Mutex::default());
     let options = CommitOptions::default();

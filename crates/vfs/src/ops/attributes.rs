@@ -31,6 +31,8 @@ pub struct SetAttr {
     pub uid: Option<u32>,
     /// Group.
     pub gid: Option<u32>,
+    /// Access time. None is kept, but setting it changes the file.
+    pub atime: Option<SetTime>,
     /// Modification time.
     pub mtime: Option<SetTime>,
 }
@@ -42,13 +44,25 @@ pub(crate) enum Shown {
     InScratch(FileAttr),
 }
 
+impl Shown {
+    pub(crate) fn ino(&self) -> Ino {
+        match self {
+            Self::All(attr) | Self::InScratch(attr) => attr.ino,
+        }
+    }
+}
+
 impl Vfs {
     /// What is at a name.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
         let shown = {
             let namespace = self.namespace.read();
             match namespace.lookup(parent, name) {
-                Some(ino) => self.shown(&namespace, ino)?,
+                Some(ino) => {
+                    let shown = self.shown(&namespace, ino)?;
+                    self.note_reference(ino);
+                    shown
+                }
                 None => match namespace.kind(parent) {
                     Some(Kind::Dir) => {
                         checked(name)?;
@@ -59,7 +73,7 @@ impl Vfs {
                 },
             }
         };
-        self.complete(shown)
+        self.complete_entry(shown)
     }
 
     /// The attributes of an inode.
@@ -145,6 +159,7 @@ impl Vfs {
                 SetTime::To(time) => time,
             }),
         };
+        let accessed = set.atime.is_some() && set.mtime.is_none();
         if is_scratch && let Some(mtime) = to.mtime.take() {
             // The scratch file's time is the file's.
             let file = self.scratch_file(change.overlay, ino)?;
@@ -152,7 +167,7 @@ impl Vfs {
             file.set_times(times)
                 .map_err(|error| FsError::io("set the time of a file", error))?;
         }
-        if to != AttributeChange::default() {
+        if to != AttributeChange::default() || accessed {
             let change = to;
             turn.mutate(Mutation::SetAttributes { ino, change, time })?;
         }

@@ -1,21 +1,40 @@
 //! opendir, readdir, mkdir, rmdir.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use attachfs_manifest::Name;
 use attachfs_tree::{Attributes, DirEntry, Ino, Kind, Listing, Mutation, Namespace};
 
 use crate::vfs::now;
 use crate::{FileAttr, FsError, FsErrorKind, HandleId, Vfs};
 
-/// A directory as it was when it was opened. Offset 0 is `.`, 1 is `..`, the rest are the entries:
+/// A directory as it was when it was opened, or when reading it began again. Offset 0 is `.`, 1 is `..`, the rest are the entries:
 /// one that is there throughout is met exactly once, whatever else comes and goes.
 #[derive(Debug)]
 pub struct DirView {
     dir: Ino,
     parent: Ino,
     listing: Listing,
+    /// Whether it was read from the beginning.
+    begun: AtomicBool,
 }
 
 impl DirView {
+    fn of(namespace: &Namespace, dir: Ino) -> Self {
+        Self {
+            dir,
+            parent: namespace.parent(dir).unwrap_or(dir),
+            listing: namespace.list(dir),
+            begun: AtomicBool::new(false),
+        }
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> Ino {
+        self.dir
+    }
+
     /// The entry at an offset; `None` behind the last.
     pub fn entry(&self, offset: u64) -> Option<DirEntry<'_>> {
         match offset {
@@ -43,18 +62,27 @@ impl Vfs {
             Some(Kind::Dir) => {}
             Some(_) => return Err(FsErrorKind::NotADirectory.into()),
         }
-        let parent = namespace.parent(dir).unwrap_or(dir);
-        let view = DirView {
-            dir,
-            parent,
-            listing: namespace.list(dir),
-        };
-        Ok(self.handles.open_dir(view))
+        Ok(self.handles.open_dir(DirView::of(&namespace, dir)))
     }
 
     /// The directory behind a handle.
-    pub fn dir_view(&self, handle: HandleId) -> Result<std::sync::Arc<DirView>, FsError> {
+    pub fn dir_view(&self, handle: HandleId) -> Result<Arc<DirView>, FsError> {
         self.handles.dir(handle)
+    }
+
+    /// The directory to be read from an offset: the one behind the handle, unless reading begins again.
+    pub(crate) fn dir_view_from(
+        &self,
+        handle: HandleId,
+        offset: u64,
+    ) -> Result<Arc<DirView>, FsError> {
+        let view = self.handles.dir(handle)?;
+        if offset > 0 || !view.begun.swap(true, Ordering::Relaxed) {
+            return Ok(view);
+        }
+        let renewed = DirView::of(&self.namespace.read(), view.dir);
+        renewed.begun.store(true, Ordering::Relaxed);
+        self.handles.renew_dir(handle, renewed)
     }
 
     /// The attributes of what an entry's name means now, which may be another inode than the view has; `None` if
@@ -99,8 +127,7 @@ impl Vfs {
             attributes,
             time: now(),
         })?;
-        drop(turn);
-        self.getattr(ino)
+        self.entry_made(turn, ino)
     }
 
     /// Removes an empty directory.

@@ -44,8 +44,7 @@ impl Vfs {
             },
             time: now(),
         })?;
-        drop(turn);
-        self.getattr(ino)
+        self.entry_made(turn, ino)
     }
 
     /// Gives a file one more name.
@@ -62,8 +61,7 @@ impl Vfs {
             name,
             time: now(),
         })?;
-        drop(turn);
-        self.getattr(ino)
+        self.entry_made(turn, ino)
     }
 
     /// Removes a name of a file or symbolic link.

@@ -10,7 +10,7 @@ use crate::change::Change;
 use crate::handles::OpenFile;
 use crate::overlay::Record;
 use crate::vfs::{Overlay, journal_failed, now};
-use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Vfs};
+use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Released, Vfs};
 
 /// An opened file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,12 +137,11 @@ impl Vfs {
             .map_err(|error| FsError::io("create a scratch file", error))?;
         turn.mutate_making(ino, create, &step)?;
         let handle = self.handles.open_made(ino, access, file);
-        drop(turn);
-        Ok((self.getattr(ino)?, Opened { handle }))
+        Ok((self.entry_made(turn, ino)?, Opened { handle }))
     }
 
     /// Closes a file. What was unlinked while it was open goes with its last handle.
-    pub fn release(&self, handle: HandleId) -> Result<(), FsError> {
+    pub fn release(&self, handle: HandleId) -> Result<Released, FsError> {
         let ended = self.has_ended();
         // Who was cut off did not close what it wrote.
         let closing = if *ended {
@@ -154,19 +153,16 @@ impl Vfs {
     }
 
     /// Closes a file, and records what is known of it then.
-    fn close(&self, handle: HandleId, closing: Closing) -> Result<(), FsError> {
+    fn close(&self, handle: HandleId, closing: Closing) -> Result<Released, FsError> {
         let closed = self.handles.close_file(handle, |file, recorded| {
             if let Some(overlay) = &self.overlay {
                 settle(overlay, file, recorded, closing);
             }
         })?;
-        let Some(overlay) = &self.overlay else {
-            return Ok(());
-        };
-        if closed.last && self.namespace.read().link_count(closed.ino) == 0 {
-            self.turn(overlay).drop_unused(closed.ino);
+        if closed.last {
+            self.drop_if_unused(closed.ino);
         }
-        Ok(())
+        Ok(Released { last: closed.last })
     }
 
     /// Closes all files and directories: the mount has ended, and a kernel that gave up its connection

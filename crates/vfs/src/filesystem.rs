@@ -1,0 +1,148 @@
+//! What a kernel adapter asks of a file system, in words of no platform.
+//!
+//! ```text
+//!     FUSE adapter, WinFsp adapter
+//!        |  one method an operation; the answer goes to a completion object (`reply`)
+//!     FileSystem <-- Vfs, a lazily listed tree, ...
+//!        |  Invalidation: what the adapter's cache has to forget
+//!        v
+//!     Attachment
+//! ```
+//!
+//! **Answers.** A method gives its answer to the [`Reply`] that the adapter passes in, before it returns or later, on any
+//! thread. An answer from memory is given at once and costs no allocation; what has to wait for a store or a
+//! network is moved to a task ([`Attachment::runtime`]), so that it never keeps the adapter's thread.
+//!
+//! **Nodes.** A file is known to the adapter by its [`NodeId`]. Each [`Entry`] that is given out counts as one reference to its
+//! node; until [`forget`](FileSystem::forget) has given back as many, the node answers, whether or not it still has a name.
+//! The number that `stat` shows ([`FileAttr::ino`]) is another thing: a file may get a new node and keep its number.
+//!
+//! **Caches.** The adapter may remember names, attributes and pages for as long as it likes. What changes other than by a
+//! request of this adapter is told with an [`Invalidation`].
+//!
+//! **Moved files.** A file system that cannot let a node be written answers [`Moved`](crate::FsErrorKind::Moved) after it gave the
+//! file's names to another node: the adapter looks the name up again and repeats the request there.
+
+mod invalidation;
+mod reply;
+mod types;
+mod vfs;
+
+use std::fmt;
+
+pub use self::invalidation::Invalidation;
+pub use self::reply::{DataReply, ListReply, ListedReply, NameReply, Reply};
+pub use self::types::{
+    Attachment, Created, Entry, Listed, ListedName, NewNode, NodeId, OpenedFile, Released, Usage,
+};
+use crate::{Access, FileAttr, FsError, HandleId, SetAttr};
+
+/// A tree of files that an adapter can serve. All methods may be called from any thread.
+///
+/// A request that fails answers an [`FsError`]; one that is about something on a disk or in a store carries the cause, and the
+/// path if there is one ([`FsError::at`]). A reply that is dropped answers an I/O error.
+pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
+    /// Whether nobody can write to it. It does not change.
+    fn is_read_only(&self) -> bool;
+
+    /// An adapter begins to serve it. One adapter at a time.
+    fn attach(&self, adapter: Attachment);
+
+    /// The adapter has ended, and with it everything that was open and every reference to a node.
+    fn detach(&self) -> Result<(), FsError>;
+
+    /// What is at a name; `None` if nothing is, which the adapter may remember too.
+    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Option<Entry>>);
+
+    /// Gives back references to a node: as many as there were entries with it.
+    fn forget(&self, node: NodeId, references: u64);
+
+    /// The attributes of a node.
+    fn getattr(&self, node: NodeId, reply: impl Reply<FileAttr>);
+
+    /// Changes attributes, and answers with those after the change.
+    fn setattr(&self, node: NodeId, set: SetAttr, reply: impl Reply<FileAttr>);
+
+    /// The text of a symbolic link.
+    fn readlink(&self, node: NodeId, reply: impl DataReply);
+
+    /// Makes an empty file.
+    fn make_file(&self, parent: NodeId, name: &[u8], new: NewNode, reply: impl Reply<Entry>);
+
+    /// Makes a file and opens it.
+    fn create(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        new: NewNode,
+        access: Access,
+        reply: impl Reply<Created>,
+    );
+
+    /// Makes a directory.
+    fn mkdir(&self, parent: NodeId, name: &[u8], new: NewNode, reply: impl Reply<Entry>);
+
+    /// Makes a symbolic link. It has no mode of its own: only the owner of `new` counts.
+    fn symlink(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        text: &[u8],
+        new: NewNode,
+        reply: impl Reply<Entry>,
+    );
+
+    /// Gives a file one more name.
+    fn link(&self, node: NodeId, parent: NodeId, name: &[u8], reply: impl Reply<Entry>);
+
+    /// Removes a name of a file or symbolic link.
+    fn unlink(&self, parent: NodeId, name: &[u8], reply: impl Reply<()>);
+
+    /// Removes an empty directory.
+    fn rmdir(&self, parent: NodeId, name: &[u8], reply: impl Reply<()>);
+
+    /// Moves a name, replacing what has the new one unless `no_replace`.
+    fn rename(
+        &self,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        no_replace: bool,
+        reply: impl Reply<()>,
+    );
+
+    /// Opens a file, after cutting it to length 0 if `truncate`.
+    fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>);
+
+    /// Reads from an open file. Fewer bytes than asked for only at the end of the file.
+    fn read(&self, handle: HandleId, offset: u64, len: u32, reply: impl DataReply);
+
+    /// Writes to an open file, and answers how many bytes.
+    fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>);
+
+    /// Makes an open file durable; with `data_only`, attributes only as far as its bytes need them.
+    fn fsync(&self, handle: HandleId, data_only: bool, reply: impl Reply<()>);
+
+    /// Closes a file.
+    fn release(&self, handle: HandleId, reply: impl Reply<Released>);
+
+    /// Opens a directory.
+    fn opendir(&self, node: NodeId, reply: impl Reply<HandleId>);
+
+    /// Fills a buffer with the names in an open directory, from an offset on. Offset 0 is the beginning, others are those
+    /// that came with an entry. An entry that is there from the first reading to the last is met exactly once; reading from
+    /// the beginning again shows the directory as it is then.
+    fn readdir(&self, handle: HandleId, offset: u64, reply: impl NameReply);
+
+    /// As [`readdir`](Self::readdir), with what each name leads to. Each entry but `.` and `..` counts as a
+    /// reference to its node.
+    fn readdirplus(&self, handle: HandleId, offset: u64, reply: impl ListedReply);
+
+    /// Closes a directory.
+    fn releasedir(&self, handle: HandleId, reply: impl Reply<()>);
+
+    /// Makes the names in an open directory durable.
+    fn fsyncdir(&self, handle: HandleId, reply: impl Reply<()>);
+
+    /// The room for writing, and what is in use.
+    fn statfs(&self, reply: impl Reply<Usage>);
+}

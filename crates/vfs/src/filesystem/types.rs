@@ -1,0 +1,142 @@
+//! What goes with requests and answers.
+
+use std::fmt;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use attachfs_tree::{Ino, Kind};
+use tokio::runtime::Handle;
+
+use super::Invalidation;
+use crate::{FileAttr, HandleId};
+
+/// The number by which an adapter and a file system know a node. Never 0; the root's is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// The root directory.
+    pub const ROOT: Self = Self(1);
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// In a [`Vfs`](crate::Vfs) a node is an inode.
+impl From<Ino> for NodeId {
+    fn from(ino: Ino) -> Self {
+        Self(ino.raw())
+    }
+}
+
+impl From<NodeId> for Ino {
+    fn from(node: NodeId) -> Self {
+        Self::from_raw(node.0)
+    }
+}
+
+/// What a file system gets of the adapter that serves it.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// Where to send what the adapter must forget.
+    pub invalidations: Sender<Invalidation>,
+    /// Where answers that have to wait are worked out; with time enabled.
+    pub runtime: Handle,
+}
+
+/// What is at a name: one reference to a node, and its attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The node.
+    pub node: NodeId,
+    /// Its attributes.
+    pub attr: FileAttr,
+}
+
+/// In a [`Vfs`](crate::Vfs) the node has the number that is shown.
+impl From<FileAttr> for Entry {
+    fn from(attr: FileAttr) -> Self {
+        Self {
+            node: attr.ino.into(),
+            attr,
+        }
+    }
+}
+
+/// What something new gets from whoever makes it.
+#[derive(Debug, Clone, Copy)]
+pub struct NewNode {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// An opened file.
+#[derive(Debug, Clone)]
+pub struct OpenedFile {
+    /// To be given to `read`, `write`, `fsync` and `release`.
+    pub handle: HandleId,
+    /// A local file with exactly the bytes of this one, which an adapter may let the kernel read and write by itself. As long
+    /// as a node has an open handle it offers the same file, and takes its length and times from it.
+    pub backing: Option<Arc<File>>,
+}
+
+/// A file that was made and opened.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The file.
+    pub entry: Entry,
+    /// Its first handle.
+    pub opened: OpenedFile,
+}
+
+/// A file that was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// It was the last handle of its node: whatever an adapter keeps for an open node can go.
+    pub last: bool,
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedName<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The inode number that is shown.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// A name in a directory, and what it leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// What is there.
+    pub entry: Entry,
+}
+
+/// The size of a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Of its disk.
+    pub total: u64,
+    /// Not in use.
+    pub free: u64,
+    /// What of `free` may be used by anyone.
+    pub available: u64,
+    /// Files, those in use and those that can be made.
+    pub files_total: u64,
+    /// Files that can be made.
+    pub files_free: u64,
+    /// The unit in which room is given out. Not 0.
+    pub block_size: u32,
+}

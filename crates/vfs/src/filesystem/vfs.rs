@@ -1,0 +1,293 @@
+//! [`Vfs`] as a file system that adapters serve: each operation of its own, with the answer handed on.
+
+use attachfs_tree::{DirEntry, Ino};
+
+use super::{
+    Attachment, Created, DataReply, Entry, FileSystem, Listed, ListedName, ListedReply, NameReply,
+    NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+};
+use crate::{Access, DirView, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Vfs};
+
+/// What is told where there is no disk to ask.
+const BLOCK_SIZE: u32 = 4096;
+
+impl Vfs {
+    /// Hands on an answer. A failure that has a cause is told with the path that it is about.
+    fn answer<T>(&self, ino: Ino, result: Result<T, FsError>, reply: impl Reply<T>) {
+        reply.done(result.map_err(|error| self.located(ino, error)));
+    }
+
+    fn located(&self, ino: Ino, error: FsError) -> FsError {
+        if error.has_cause() {
+            error.at(self.describe(ino))
+        } else {
+            error
+        }
+    }
+
+    /// As [`answer`](Self::answer), of an open file or directory.
+    fn answer_of<T>(&self, handle: HandleId, result: Result<T, FsError>, reply: impl Reply<T>) {
+        reply.done(result.map_err(|error| self.located_of(handle, error)));
+    }
+
+    fn located_of(&self, handle: HandleId, error: FsError) -> FsError {
+        match self.handles.ino(handle) {
+            Some(ino) => self.located(ino, error),
+            None => error,
+        }
+    }
+
+    fn opened(&self, handle: HandleId) -> OpenedFile {
+        OpenedFile {
+            handle,
+            backing: self.backing(handle),
+        }
+    }
+
+    /// Adds entries from an offset on, until `add` says that the reply is full.
+    fn list<R: Reply<()>>(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        mut reply: R,
+        add: impl Fn(&mut R, &DirView, DirEntry<'_>, u64) -> bool,
+    ) {
+        let view = match self.dir_view_from(handle, offset) {
+            Ok(view) => view,
+            Err(error) => return self.answer_of(handle, Err(error), reply),
+        };
+        let mut next = offset;
+        while let Some(entry) = view.entry(next) {
+            next += 1;
+            if !add(&mut reply, &view, entry, next) {
+                break;
+            }
+        }
+        reply.ok(());
+    }
+}
+
+impl FileSystem for Vfs {
+    fn is_read_only(&self) -> bool {
+        Self::is_read_only(self)
+    }
+
+    fn attach(&self, adapter: Attachment) {
+        self.begin_serving(adapter);
+    }
+
+    fn detach(&self) -> Result<(), FsError> {
+        self.end_serving()
+    }
+
+    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Option<Entry>>) {
+        let found = match Self::lookup(self, parent.into(), name) {
+            Ok(attr) => Ok(Some(attr.into())),
+            Err(error) if error.kind() == FsErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.answer(parent.into(), found, reply);
+    }
+
+    fn forget(&self, node: NodeId, references: u64) {
+        Self::forget(self, node.into(), references);
+    }
+
+    fn getattr(&self, node: NodeId, reply: impl Reply<FileAttr>) {
+        self.answer(node.into(), Self::getattr(self, node.into()), reply);
+    }
+
+    fn setattr(&self, node: NodeId, set: SetAttr, reply: impl Reply<FileAttr>) {
+        self.answer(node.into(), Self::setattr(self, node.into(), set), reply);
+    }
+
+    fn readlink(&self, node: NodeId, reply: impl DataReply) {
+        match Self::readlink(self, node.into()) {
+            Ok(text) => reply.ok(&text[..]),
+            Err(error) => Reply::<&[u8]>::fail(reply, self.located(node.into(), error)),
+        }
+    }
+
+    fn make_file(&self, parent: NodeId, name: &[u8], new: NewNode, reply: impl Reply<Entry>) {
+        let access = Access {
+            read: false,
+            write: false,
+        };
+        let owner = (new.uid, new.gid);
+        let made = Self::create_file(self, parent.into(), name, new.mode, owner, access);
+        let made = made.and_then(|(attr, opened)| {
+            Self::release(self, opened.handle)?;
+            Ok(attr.into())
+        });
+        self.answer(parent.into(), made, reply);
+    }
+
+    fn create(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        new: NewNode,
+        access: Access,
+        reply: impl Reply<Created>,
+    ) {
+        let owner = (new.uid, new.gid);
+        let made = Self::create_file(self, parent.into(), name, new.mode, owner, access);
+        let made = made.map(|(attr, opened)| Created {
+            entry: attr.into(),
+            opened: self.opened(opened.handle),
+        });
+        self.answer(parent.into(), made, reply);
+    }
+
+    fn mkdir(&self, parent: NodeId, name: &[u8], new: NewNode, reply: impl Reply<Entry>) {
+        let made = Self::mkdir(self, parent.into(), name, new.mode, (new.uid, new.gid));
+        self.answer(parent.into(), made.map(Entry::from), reply);
+    }
+
+    fn symlink(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        text: &[u8],
+        new: NewNode,
+        reply: impl Reply<Entry>,
+    ) {
+        let made = Self::symlink(self, parent.into(), name, text, (new.uid, new.gid));
+        self.answer(parent.into(), made.map(Entry::from), reply);
+    }
+
+    fn link(&self, node: NodeId, parent: NodeId, name: &[u8], reply: impl Reply<Entry>) {
+        let linked = Self::link(self, node.into(), parent.into(), name);
+        self.answer(node.into(), linked.map(Entry::from), reply);
+    }
+
+    fn unlink(&self, parent: NodeId, name: &[u8], reply: impl Reply<()>) {
+        self.answer(
+            parent.into(),
+            Self::unlink(self, parent.into(), name),
+            reply,
+        );
+    }
+
+    fn rmdir(&self, parent: NodeId, name: &[u8], reply: impl Reply<()>) {
+        self.answer(parent.into(), Self::rmdir(self, parent.into(), name), reply);
+    }
+
+    fn rename(
+        &self,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        no_replace: bool,
+        reply: impl Reply<()>,
+    ) {
+        let parent = from.0.into();
+        let renamed = Self::rename(self, (parent, from.1), (to.0.into(), to.1), no_replace);
+        self.answer(parent, renamed, reply);
+    }
+
+    fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
+        let opened = Self::open(self, node.into(), access, truncate);
+        let opened = opened.map(|opened| self.opened(opened.handle));
+        self.answer(node.into(), opened, reply);
+    }
+
+    fn read(&self, handle: HandleId, offset: u64, len: u32, reply: impl DataReply) {
+        let bytes = match Self::read(self, handle, offset, len) {
+            Ok(ReadOutcome::Ready(bytes)) => return reply.ok(&bytes[..]),
+            Err(error) => {
+                return Reply::<&[u8]>::fail(reply, self.located_of(handle, error));
+            }
+            Ok(ReadOutcome::Pending(bytes)) => bytes,
+        };
+        // It is not held open by its reads: who unmounts may want it for itself, whatever the store does.
+        let path = self.handles.ino(handle).map(|ino| self.describe(ino));
+        let Some(runtime) = self.runtime() else {
+            return Reply::<&[u8]>::fail(reply, FsErrorKind::Ended.into());
+        };
+        runtime.spawn(async move {
+            match (bytes.await, path) {
+                (Ok(bytes), _) => reply.ok(&bytes[..]),
+                (Err(error), Some(path)) => Reply::<&[u8]>::fail(reply, error.at(path)),
+                (Err(error), None) => Reply::<&[u8]>::fail(reply, error),
+            }
+        });
+    }
+
+    fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>) {
+        self.answer_of(handle, Self::write(self, handle, offset, data), reply);
+    }
+
+    fn fsync(&self, handle: HandleId, data_only: bool, reply: impl Reply<()>) {
+        self.answer_of(handle, Self::fsync(self, handle, data_only), reply);
+    }
+
+    fn release(&self, handle: HandleId, reply: impl Reply<Released>) {
+        self.answer_of(handle, Self::release(self, handle), reply);
+    }
+
+    fn opendir(&self, node: NodeId, reply: impl Reply<HandleId>) {
+        self.answer(node.into(), Self::opendir(self, node.into()), reply);
+    }
+
+    fn readdir(&self, handle: HandleId, offset: u64, reply: impl NameReply) {
+        self.list(handle, offset, reply, |reply, _, entry, next| {
+            let named = ListedName {
+                name: entry.name,
+                ino: entry.ino,
+                kind: entry.kind,
+            };
+            reply.add(named, next)
+        });
+    }
+
+    fn readdirplus(&self, handle: HandleId, offset: u64, reply: impl ListedReply) {
+        self.list(handle, offset, reply, |reply, view, entry, next| {
+            // A name that has gone since is left out; what follows it is not.
+            let Some(attr) = self.entry_attr(view, &entry) else {
+                return true;
+            };
+            let listed = Listed {
+                name: entry.name,
+                entry: attr.into(),
+            };
+            let taken = reply.add(listed, next);
+            if taken && !matches!(entry.name, b"." | b"..") {
+                self.note_reference(attr.ino);
+            }
+            taken
+        });
+    }
+
+    fn releasedir(&self, handle: HandleId, reply: impl Reply<()>) {
+        self.answer_of(handle, Self::releasedir(self, handle), reply);
+    }
+
+    fn fsyncdir(&self, handle: HandleId, reply: impl Reply<()>) {
+        self.answer_of(handle, Self::fsyncdir(self), reply);
+    }
+
+    fn statfs(&self, reply: impl Reply<Usage>) {
+        let files = self.base_len();
+        let usage = self.space().map(|space| match space {
+            Some(space) => Usage {
+                total: space.total,
+                free: space.free,
+                available: space.available,
+                files_total: space.files_total.saturating_add(files),
+                files_free: space.files_free,
+                block_size: u32::try_from(space.block_size)
+                    .unwrap_or(BLOCK_SIZE)
+                    .max(512),
+            },
+            None => Usage {
+                total: 0,
+                free: 0,
+                available: 0,
+                files_total: files,
+                files_free: 0,
+                block_size: BLOCK_SIZE,
+            },
+        });
+        self.answer(Ino::ROOT, usage, reply);
+    }
+}

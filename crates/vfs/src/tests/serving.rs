@@ -1,0 +1,246 @@
+//! A `Vfs` as an adapter sees it: completions, references, what goes with open and release.
+
+use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::ThreadId;
+
+use attachfs_store::CallKind;
+use attachfs_store::fault::{Failure, Fault, Rule};
+use attachfs_tree::Ino;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::testing::{Given, READ, READ_WRITE, World, bytes, tempdir};
+use crate::{
+    Attachment, Entry, FileSystem, FsError, FsErrorKind, ListReply, Listed, NodeId, OpenedFile,
+    Reply, Vfs,
+};
+
+/// An answer, and the thread that gave it.
+type Answer<T> = (Result<T, FsError>, ThreadId);
+
+/// Sends an answer here.
+struct Here<T>(Sender<Answer<T>>);
+
+impl<T: Send + 'static> Reply<T> for Here<T> {
+    fn ok(self, value: T) {
+        self.0
+            .send((Ok(value), std::thread::current().id()))
+            .unwrap();
+    }
+
+    fn fail(self, error: FsError) {
+        self.0
+            .send((Err(error), std::thread::current().id()))
+            .unwrap();
+    }
+}
+
+impl Reply<&[u8]> for Here<Vec<u8>> {
+    fn ok(self, value: &[u8]) {
+        Reply::<Vec<u8>>::ok(self, value.to_vec());
+    }
+
+    fn fail(self, error: FsError) {
+        Reply::<Vec<u8>>::fail(self, error);
+    }
+}
+
+fn here<T>() -> (Here<T>, Receiver<Answer<T>>) {
+    let (sender, receiver) = channel();
+    (Here(sender), receiver)
+}
+
+/// The answer that is given at once.
+fn now<T>(ask: impl FnOnce(Here<T>)) -> Result<T, FsError> {
+    let (reply, answers) = here();
+    ask(reply);
+    answers.try_recv().unwrap().0
+}
+
+fn lookup(vfs: &Vfs, name: &str) -> Option<Entry> {
+    let lookup = |reply| FileSystem::lookup(vfs, NodeId::ROOT, name.as_bytes(), reply);
+    now(lookup).unwrap()
+}
+
+fn open(vfs: &Vfs, node: NodeId, write: bool) -> OpenedFile {
+    let access = if write { READ_WRITE } else { READ };
+    now(|reply| FileSystem::open(vfs, node, access, false, reply)).unwrap()
+}
+
+/// Serves it with a thread for what has to wait.
+fn serve(vfs: &Vfs) -> Runtime {
+    let mut runtime = Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_time().build().unwrap();
+    vfs.attach(Attachment {
+        invalidations: channel().0,
+        runtime: runtime.handle().clone(),
+    });
+    runtime
+}
+
+fn world() -> World {
+    World::new(&[("input", Given::File(bytes(2500)))])
+}
+
+#[test]
+fn a_file_that_is_all_in_scratch_is_offered_as_it_is_and_an_input_is_not() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("own", b"own bytes");
+    let own = lookup(&kernel.vfs, "own").unwrap().node;
+    let (first, second) = (open(&kernel.vfs, own, true), open(&kernel.vfs, own, false));
+    let offered = [first.backing.unwrap(), second.backing.unwrap()];
+    assert!(std::sync::Arc::ptr_eq(&offered[0], &offered[1]));
+    let mut found = [0; 9];
+    offered[0].read_exact_at(&mut found, 0).unwrap();
+    assert_eq!(&found, b"own bytes");
+    let input = lookup(&kernel.vfs, "input").unwrap().node;
+    assert!(open(&kernel.vfs, input, false).backing.is_none());
+    kernel.patch("input", 5, b"part");
+    let partly = lookup(&kernel.vfs, "input").unwrap().node;
+    assert!(open(&kernel.vfs, partly, true).backing.is_none());
+}
+
+#[test]
+fn the_last_close_of_a_file_is_told() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("own", b"own");
+    let own = lookup(&kernel.vfs, "own").unwrap().node;
+    let (first, second) = (open(&kernel.vfs, own, true), open(&kernel.vfs, own, false));
+    let mut last = [first, second].map(|opened| {
+        let released = now(|reply| FileSystem::release(&kernel.vfs, opened.handle, reply));
+        released.unwrap().last
+    });
+    assert_eq!(last, [false, true]);
+    let again = open(&kernel.vfs, own, false);
+    last[0] = now(|reply| FileSystem::release(&kernel.vfs, again.handle, reply))
+        .unwrap()
+        .last;
+    assert!(last[0]);
+}
+
+#[test]
+fn a_file_without_a_name_is_there_until_every_reference_was_given_back() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let _told = kernel.attach();
+    kernel.put("own", b"own");
+    let own = lookup(&kernel.vfs, "own").unwrap().node;
+    kernel.unlink("own").unwrap();
+    assert!(lookup(&kernel.vfs, "own").is_none());
+    let attr = || now(|reply| FileSystem::getattr(&kernel.vfs, own, reply));
+    let mut references = 0;
+    while let Ok(attr) = attr() {
+        assert_eq!((attr.size, attr.nlink), (3, 0));
+        FileSystem::forget(&kernel.vfs, own, 1);
+        references += 1;
+    }
+    // `create` and one look-up.
+    assert_eq!(references, 2);
+    assert_eq!(attr().unwrap_err().kind(), FsErrorKind::NotFound);
+}
+
+/// Takes entries until it has as many as it wants.
+struct Entries {
+    found: Vec<(Vec<u8>, Entry)>,
+    most: usize,
+    reply: Here<Vec<(Vec<u8>, Entry)>>,
+}
+
+impl Reply<()> for Entries {
+    fn ok(self, (): ()) {
+        self.reply.ok(self.found);
+    }
+
+    fn fail(self, error: FsError) {
+        Reply::<Vec<(Vec<u8>, Entry)>>::fail(self.reply, error);
+    }
+}
+
+impl ListReply<Listed<'_>> for Entries {
+    fn add(&mut self, Listed { name, entry }: Listed<'_>, _: u64) -> bool {
+        let room = self.found.len() < self.most;
+        if room {
+            self.found.push((name.to_vec(), entry));
+        }
+        room
+    }
+}
+
+#[test]
+fn a_name_that_is_listed_with_attributes_is_a_reference_if_it_is_in_the_answer() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("a", b"a");
+    kernel.put("b", b"b");
+    let _told = kernel.attach();
+    let root = now(|reply| FileSystem::opendir(&kernel.vfs, NodeId::ROOT, reply)).unwrap();
+    let listed = now(|reply| {
+        let (found, most) = (Vec::new(), 3);
+        let entries = Entries { found, most, reply };
+        FileSystem::readdirplus(&kernel.vfs, root, 0, entries);
+    });
+    let listed = listed.unwrap();
+    let names: Vec<_> = listed.iter().map(|(name, _)| &name[..]).collect();
+    assert_eq!(names, [&b"."[..], b"..", b"a"]);
+    let a = listed[2].1.node;
+    let b = kernel.vfs.namespace.read().lookup(Ino::ROOT, b"b").unwrap();
+    kernel.vfs.unlink(Ino::ROOT, b"a").unwrap();
+    kernel.vfs.unlink(Ino::ROOT, b"b").unwrap();
+    let attr = |node| now(|reply| FileSystem::getattr(&kernel.vfs, node, reply));
+    assert_eq!(attr(a).unwrap().nlink, 0);
+    assert_eq!(attr(b.into()).unwrap_err().kind(), FsErrorKind::NotFound);
+    FileSystem::forget(&kernel.vfs, a, 1);
+    assert_eq!(attr(a).unwrap_err().kind(), FsErrorKind::NotFound);
+}
+
+#[test]
+fn what_the_adapter_refers_to_when_it_ends_is_dropped_if_it_has_no_name() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let _told = kernel.attach();
+    kernel.put("own", b"own");
+    kernel.put("named", b"named");
+    let [own, named] = ["own", "named"].map(|name| lookup(&kernel.vfs, name).unwrap().node);
+    kernel.unlink("own").unwrap();
+    kernel.vfs.detach().unwrap();
+    let attr = |node| now(|reply| FileSystem::getattr(&kernel.vfs, node, reply));
+    assert_eq!(attr(own).unwrap_err().kind(), FsErrorKind::NotFound);
+    assert_eq!(attr(named).unwrap().size, 5);
+}
+
+#[test]
+fn a_read_of_what_is_here_is_answered_at_once_and_any_other_on_another_thread() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let _runtime = serve(&kernel.vfs);
+    let input = lookup(&kernel.vfs, "input").unwrap().node;
+    let handle = open(&kernel.vfs, input, false).handle;
+    let read = || {
+        let (reply, answers) = here::<Vec<u8>>();
+        FileSystem::read(&kernel.vfs, handle, 0, 10, reply);
+        let (read, thread) = answers.recv().unwrap();
+        assert_eq!(read.unwrap(), bytes(2500)[..10]);
+        thread
+    };
+    assert_ne!(read(), std::thread::current().id());
+    assert_eq!(read(), std::thread::current().id());
+}
+
+#[test]
+fn a_read_that_fails_says_of_which_file() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let _runtime = serve(&kernel.vfs);
+    world
+        .fault
+        .add(Rule::on(CallKind::Get, Fault::Before(Failure::Unreachable)));
+    let input = lookup(&kernel.vfs, "input").unwrap().node;
+    let handle = open(&kernel.vfs, input, false).handle;
+    let (reply, answers) = here::<Vec<u8>>();
+    FileSystem::read(&kernel.vfs, handle, 0, 10, reply);
+    let error = answers.recv().unwrap().0.unwrap_err();
+    assert_eq!(error.path(), Some("input"));
+    assert_eq!(error.kind(), FsErrorKind::Io);
+}

@@ -1,0 +1,123 @@
+//! Pages of files that the kernel holds, and what it may have in them that the file system has not seen.
+//!
+//! A program that has a file open for reading and writing can map it. What it stores there reaches the file system when the kernel
+//! writes the page back, perhaps long after, and then looks like a write of that moment. So before the time of such a
+//! file is set, the kernel is made to write its pages back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use attachfs_vfs::{Access, Created, FsError, OpenedFile, Reply};
+use fuser::{FopenFlags, INodeNo, Notifier, ReplyCreate, ReplyOpen};
+use parking_lot::Mutex;
+
+use super::answer::Completion;
+
+/// Which files may be mapped for writing, and the way to the kernel's pages.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    /// How often each file is open for reading and writing.
+    mappable: Mutex<HashMap<INodeNo, usize>>,
+    kernel: OnceLock<Notifier>,
+}
+
+fn can_map(access: Access) -> bool {
+    access.read && access.write
+}
+
+impl Pages {
+    /// The connection that the pages are of.
+    pub(super) fn connect(&self, kernel: Notifier) {
+        // There is one connection in the life of an adapter.
+        let _ = self.kernel.set(kernel);
+    }
+
+    /// A file was closed that was open for this. The kernel keeps a handle as long as a mapping made through it.
+    pub(super) fn closed(&self, number: INodeNo, access: Access) {
+        if !can_map(access) {
+            return;
+        }
+        let mut mappable = self.mappable.lock();
+        if let Some(count) = mappable.get_mut(&number) {
+            *count -= 1;
+            if *count == 0 {
+                mappable.remove(&number);
+            }
+        }
+    }
+
+    /// Whether the kernel may hold what was written to a mapping of a file.
+    pub(super) fn may_be_unseen(&self, number: INodeNo) -> bool {
+        self.mappable.lock().contains_key(&number)
+    }
+
+    /// Makes the kernel write back its pages of a file, and waits until it has: not to be called by an event loop, one of which
+    /// has to answer these writes. Whoever asks holds the kernel's lock of the file, and its length must not be changing.
+    pub(super) fn write_back(&self, number: INodeNo) {
+        let Some(kernel) = self.kernel.get() else {
+            return;
+        };
+        if let Err(error) = kernel.inval_inode(number, 0, 0) {
+            // The connection has ended, or a page could not be written: that is the writer's error, not this request's.
+            tracing::debug!(%error, inode = %number, "pages were not written back");
+        }
+    }
+}
+
+/// The answer to an open, of which [`Pages`] take note.
+#[derive(Debug)]
+pub(super) struct OpenReply<R: super::Refuse> {
+    pub(super) completion: Completion<R>,
+    pub(super) access: Access,
+    /// `None` if it cannot be mapped for writing.
+    pages: Option<Arc<Pages>>,
+}
+
+impl<R: super::Refuse> OpenReply<R> {
+    pub(super) fn new(completion: Completion<R>, access: Access, pages: &Arc<Pages>) -> Self {
+        Self {
+            completion,
+            access,
+            pages: can_map(access).then(|| pages.clone()),
+        }
+    }
+
+    fn note(&self, number: INodeNo) {
+        if let Some(pages) = &self.pages {
+            *pages.mappable.lock().entry(number).or_default() += 1;
+        }
+    }
+
+    /// What changes other than through this kernel is invalidated, so pages stay good from one open to the next.
+    fn flags(&self) -> FopenFlags {
+        if self.access.write {
+            FopenFlags::FOPEN_KEEP_CACHE
+        } else {
+            FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
+        }
+    }
+}
+
+impl Reply<OpenedFile> for OpenReply<ReplyOpen> {
+    fn ok(self, opened: OpenedFile) {
+        self.note(self.completion.number());
+        let flags = self.flags();
+        self.completion.ok((opened, flags));
+    }
+
+    fn fail(self, error: FsError) {
+        Reply::<(OpenedFile, FopenFlags)>::fail(self.completion, error);
+    }
+}
+
+impl Reply<Created> for OpenReply<ReplyCreate> {
+    fn ok(self, created: Created) {
+        self.note(INodeNo(created.entry.node.0));
+        let flags = self.flags();
+        self.completion.ok((created, flags));
+    }
+
+    fn fail(self, error: FsError) {
+        Reply::<(Created, FopenFlags)>::fail(self.completion, error);
+    }
+}
