@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use attachfs_commit::CommitError;
+use attachfs_durable::CacheDirError;
 use attachfs_durable::DurableError;
-use attachfs_fetch::{CacheError, FetchError};
+use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{ManifestPath, PathError};
 use attachfs_mount::{ControlError, Failure, FailureKind, MountError, Process, UnmountError};
@@ -188,7 +189,7 @@ pub enum Error {
     Transfer(#[from] TransferError),
     /// The local cache.
     #[error("cannot use the cache")]
-    Cache(#[from] CacheError),
+    Cache(#[from] CacheDirError),
     /// Reading a file's bytes.
     #[error("cannot read \"{path}\"")]
     Fetch {

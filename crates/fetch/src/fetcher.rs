@@ -127,7 +127,7 @@ impl Fetcher {
     /// looked at its bytes. Blocks.
     pub fn is_on_disk(&self, piece: &Piece) -> bool {
         let disk = self.disk.as_ref().filter(|_| self.is_whole(piece));
-        disk.is_some_and(|disk| disk.file(piece.hash, piece.object_len).is_some())
+        disk.is_some_and(|disk| disk.may_have(piece.hash, piece.object_len))
     }
 
     /// Counts a failure of the store. Whoever reads says what could not be read, and why.

@@ -16,8 +16,8 @@
 //! ([`FetchOptions::in_flight_bytes`]).
 
 mod budget;
-mod cache;
 mod counters;
+mod disk;
 mod error;
 mod fetcher;
 mod memory;
@@ -28,8 +28,8 @@ mod ranged;
 mod whole;
 
 pub use budget::{ByteBudget, HeldBytes};
-pub use cache::{CacheError, DiskCache};
 pub use counters::FetchCounters;
+pub use disk::DiskCache;
 pub use error::FetchError;
 pub use fetcher::Fetcher;
 pub use options::FetchOptions;

@@ -84,9 +84,6 @@ impl Fetcher {
     /// From the disk cache, off the runtime's own threads.
     async fn load(&self, hash: ContentHash, len: u64) -> Option<Bytes> {
         let disk = self.disk.as_ref()?;
-        if !disk.may_have(hash) {
-            return None;
-        }
         let disk = Arc::clone(disk);
         let loaded = tokio::task::spawn_blocking(move || disk.get(hash, len)).await;
         // The task ends early only when the runtime shuts down or the cache has a bug; in both cases
