@@ -118,6 +118,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::testing::cached;
     use crate::{FetchOptions, Fetcher};
 
     const TEXT: &[u8] = b"worth keeping";
@@ -175,7 +176,7 @@ mod tests {
         setup.read(&first).await;
         drop(first);
         let second = setup.fetcher(1);
-        assert_eq!(second.read_cached(&setup.piece).unwrap(), TEXT);
+        assert_eq!(cached(&second, &setup.piece).unwrap(), TEXT);
         setup.read(&setup.fetcher(1)).await;
         assert_eq!(setup.store.count(CallKind::Get), 1);
         assert_eq!(second.counters().disk_hits, 1);
@@ -185,7 +186,7 @@ mod tests {
     async fn partitions_do_not_see_each_other() {
         let setup = Setup::new();
         setup.read(&setup.fetcher(1)).await;
-        assert!(setup.fetcher(2).read_cached(&setup.piece).is_none());
+        assert!(cached(&setup.fetcher(2), &setup.piece).is_none());
     }
 
     #[tokio::test]
@@ -195,7 +196,7 @@ mod tests {
         for damaged in [&b"worth keepinG"[..], b"worth", b"", b"worth keeping?"] {
             std::fs::write(setup.file(), damaged).unwrap();
             let fetcher = setup.fetcher(1);
-            assert!(fetcher.read_cached(&setup.piece).is_none());
+            assert!(cached(&fetcher, &setup.piece).is_none());
             assert!(!setup.file().exists());
             setup.store.clear();
             setup.read(&fetcher).await;
@@ -213,7 +214,7 @@ mod tests {
         let outside = setup.temp.path().join("outside");
         std::fs::rename(setup.file(), &outside).unwrap();
         std::os::unix::fs::symlink(&outside, setup.file()).unwrap();
-        assert!(setup.fetcher(1).read_cached(&setup.piece).is_none());
+        assert!(cached(&setup.fetcher(1), &setup.piece).is_none());
         assert!(outside.exists());
     }
 
@@ -233,7 +234,7 @@ mod tests {
                 })
                 .await
                 .unwrap();
-            fetcher.disk.as_ref().unwrap().flush();
+            fetcher.core().disk.as_ref().unwrap().flush();
         };
         read(hashes[0]).await;
         std::fs::remove_dir_all(setup.objects(1).dir()).unwrap();

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use attachfs_fetch::FileReader;
 use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock};
 
@@ -32,6 +33,8 @@ pub(crate) struct OpenFile {
     pub(crate) access: Access,
     /// The scratch file, if the inode has one.
     pub(crate) scratch: Option<Arc<File>>,
+    /// Reads what the base has of it: made by the first read, with the inode of the base.
+    pub(crate) reader: OnceLock<(Ino, Arc<FileReader>)>,
     /// Whether this handle was counted as a lazily read file.
     pub(crate) counted: AtomicBool,
     /// Whether the journal says that the file is written to. It goes on saying so as long as this
@@ -117,6 +120,7 @@ impl Handles {
             ino,
             access,
             scratch,
+            reader: OnceLock::new(),
             counted: AtomicBool::new(false),
             recorded: AtomicBool::new(false),
         };
