@@ -587,7 +587,9 @@ fn class_of_scan(error: &ScanError) -> Class {
 /// `unfinished` says what it means that bytes could not be had, now or at all.
 fn class_of_fetch(error: &FetchError, unfinished: Class) -> Class {
     match error {
-        FetchError::Damaged { .. } | FetchError::WrongLength { .. } => Class::Integrity,
+        FetchError::Damaged { .. }
+        | FetchError::WrongLength { .. }
+        | FetchError::Replaced { .. } => Class::Integrity,
         FetchError::Missing { .. } | FetchError::Store { .. } | FetchError::TimedOut { .. } => {
             unfinished
         }

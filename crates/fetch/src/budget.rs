@@ -39,7 +39,10 @@ impl SharedPriority {
     }
 }
 
-/// Bounds the bytes that are in use at once.
+/// What is counted: small takers cost more than their bytes.
+const UNIT: u64 = 1024;
+
+/// Bounds the bytes that are in use at once, in KiB.
 #[derive(Debug, Clone)]
 pub struct ByteBudget(Arc<Shared>);
 
@@ -125,6 +128,12 @@ impl Drop for Queued {
 }
 
 impl Shared {
+    fn counted(&self, bytes: u64) -> u64 {
+        bytes
+            .checked_next_multiple_of(UNIT)
+            .map_or(self.total, |bytes| bytes.min(self.total))
+    }
+
     fn held(self: &Arc<Self>, bytes: u64) -> HeldBytes {
         HeldBytes {
             budget: Arc::clone(self),
@@ -172,15 +181,16 @@ fn send(grants: Vec<(Taker, HeldBytes)>) {
 }
 
 impl ByteBudget {
-    /// A budget of this many bytes.
+    /// A budget of `bytes`, rounded down to KiB, at least one.
     pub fn new(bytes: u64) -> Self {
+        let total = (bytes / UNIT).max(1) * UNIT;
         let state = State {
-            free: bytes.max(1),
+            free: total,
             waiting: Vec::new(),
             next: 0,
         };
         Self(Arc::new(Shared {
-            total: bytes.max(1),
+            total,
             state: Mutex::new(state),
         }))
     }
@@ -194,7 +204,7 @@ impl ByteBudget {
 
     /// [`take`](Self::take) if so many bytes are free now and nobody waits for them.
     pub fn try_take(&self, bytes: u64) -> Option<HeldBytes> {
-        let bytes = bytes.min(self.0.total);
+        let bytes = self.0.counted(bytes);
         let mut state = self.0.state.lock();
         if !state.waiting.is_empty() || state.free < bytes {
             return None;
@@ -212,7 +222,7 @@ impl ByteBudget {
             state.next += 1;
             state.waiting.push(Taker {
                 number,
-                bytes: bytes.min(self.0.total),
+                bytes: self.0.counted(bytes),
                 priority: priority.clone(),
                 grant,
             });
@@ -224,6 +234,11 @@ impl ByteBudget {
             number,
             granted,
         }
+    }
+
+    /// All of it, in bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.total
     }
 
     /// Whether somebody waits who could go on if more was given back.
@@ -240,22 +255,22 @@ mod tests {
 
     #[test]
     fn bytes_come_back_when_their_holder_is_dropped() {
-        let budget = ByteBudget::new(10);
-        let first = budget.take(6).now_or_never().unwrap();
-        assert!(budget.take(6).now_or_never().is_none());
-        assert!(budget.try_take(6).is_none());
-        assert!(budget.try_take(4).is_some());
+        let budget = ByteBudget::new(10 * UNIT);
+        let first = budget.take(6 * UNIT).now_or_never().unwrap();
+        assert!(budget.take(6 * UNIT).now_or_never().is_none());
+        assert!(budget.try_take(6 * UNIT).is_none());
+        assert!(budget.try_take(4 * UNIT).is_some());
         drop(first);
-        assert!(budget.take(6).now_or_never().is_some());
+        assert!(budget.take(6 * UNIT).now_or_never().is_some());
     }
 
     #[test]
     fn one_that_wants_more_than_there_is_gets_all_of_it() {
-        let budget = ByteBudget::new(10);
+        let budget = ByteBudget::new(10 * UNIT);
         let all = budget.take(u64::MAX).now_or_never().unwrap();
-        assert!(budget.take(1).now_or_never().is_none());
+        assert!(budget.take(1 * UNIT).now_or_never().is_none());
         drop(all);
-        assert!(budget.take(1).now_or_never().is_some());
+        assert!(budget.take(1 * UNIT).now_or_never().is_some());
     }
 
     /// A taker in line, and whether it has its bytes.
@@ -270,11 +285,11 @@ mod tests {
 
     #[test]
     fn a_read_gets_its_bytes_before_read_ahead_and_that_before_prefetch() {
-        let budget = ByteBudget::new(10);
-        let all = budget.try_take(10).unwrap();
-        let (mut prefetch, _) = waiting(&budget, 10, Priority::Prefetch);
-        let (mut ahead, _) = waiting(&budget, 10, Priority::ReadAhead);
-        let (mut read, _) = waiting(&budget, 10, Priority::Read);
+        let budget = ByteBudget::new(10 * UNIT);
+        let all = budget.try_take(10 * UNIT).unwrap();
+        let (mut prefetch, _) = waiting(&budget, 10 * UNIT, Priority::Prefetch);
+        let (mut ahead, _) = waiting(&budget, 10 * UNIT, Priority::ReadAhead);
+        let (mut read, _) = waiting(&budget, 10 * UNIT, Priority::Read);
         drop(all);
         let held = has(&mut read).unwrap();
         assert!(has(&mut ahead).is_none());
@@ -287,10 +302,10 @@ mod tests {
 
     #[test]
     fn what_is_fetched_ahead_comes_first_once_a_read_waits_for_it() {
-        let budget = ByteBudget::new(10);
-        let all = budget.try_take(10).unwrap();
-        let (mut other, _) = waiting(&budget, 10, Priority::ReadAhead);
-        let (mut wanted, priority) = waiting(&budget, 10, Priority::Prefetch);
+        let budget = ByteBudget::new(10 * UNIT);
+        let all = budget.try_take(10 * UNIT).unwrap();
+        let (mut other, _) = waiting(&budget, 10 * UNIT, Priority::ReadAhead);
+        let (mut wanted, priority) = waiting(&budget, 10 * UNIT, Priority::Prefetch);
         priority.raise(Priority::Read);
         drop(all);
         assert!(has(&mut wanted).is_some());
@@ -299,14 +314,14 @@ mod tests {
 
     #[test]
     fn who_goes_away_lets_the_next_one_through() {
-        let budget = ByteBudget::new(10);
-        let some = budget.try_take(6).unwrap();
-        let (large, _) = waiting(&budget, 10, Priority::Read);
-        let (mut small, _) = waiting(&budget, 4, Priority::Read);
+        let budget = ByteBudget::new(10 * UNIT);
+        let some = budget.try_take(6 * UNIT).unwrap();
+        let (large, _) = waiting(&budget, 10 * UNIT, Priority::Read);
+        let (mut small, _) = waiting(&budget, 4 * UNIT, Priority::Read);
         assert!(has(&mut small).is_none(), "it has to wait for its turn");
         drop(large);
         drop(has(&mut small).unwrap());
         drop(some);
-        assert!(budget.try_take(10).is_some());
+        assert!(budget.try_take(10 * UNIT).is_some());
     }
 }

@@ -1,18 +1,20 @@
 //! [`Fetcher`]: where a read goes, and what is counted and logged on its way.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use attachfs_manifest::{ChunkLayout, ContentHash, Piece};
-use attachfs_store::{ChunkStore, StoreError};
+use attachfs_store::{ChunkStore, ObjectPart, StoreError};
 use bytes::Bytes;
 
+use crate::budget::SharedPriority;
 use crate::counters::Counts;
 use crate::large_objects::Versions;
 use crate::outage::Outage;
 use crate::overdue::Overdue;
 use crate::pending::Reading;
 use crate::scheduler::Scheduler;
-use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, Priority};
+use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority};
 
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
 #[derive(Debug, Clone)]
@@ -63,6 +65,28 @@ impl Fetcher {
             Reading::Ready(bytes) => Ok(bytes),
             Reading::Pending(pending) => pending.bytes().await,
         }
+    }
+
+    /// Waits for room for bytes that are fetched and not kept.
+    pub async fn room(&self, bytes: u64) -> HeldBytes {
+        let priority = SharedPriority::new(Priority::Read);
+        self.core.scheduler.room(bytes, &priority).await
+    }
+
+    /// [`room`](Self::room), if there is some now.
+    pub fn room_now(&self, bytes: u64) -> Option<HeldBytes> {
+        self.core.scheduler.room_now(bytes)
+    }
+
+    /// Fetches a piece from the store for somebody who has room for it, takes it once and verifies it. Nobody shares
+    /// it, and nothing is kept. Only its length and that of the object are checked. It takes as long as the
+    /// store does.
+    pub async fn fetch(&self, piece: &Piece, _room: &HeldBytes) -> Result<ObjectPart, FetchError> {
+        let core = &self.core;
+        let part = core.request(piece.hash, piece.range.clone(), piece.object_len);
+        let part = part.await?;
+        core.counts.bytes_from_store.add(part.bytes.len() as u64);
+        Ok(part)
     }
 
     /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
@@ -138,6 +162,27 @@ impl Core {
         } else {
             self.begin_large(piece, priority)
         }
+    }
+
+    /// Asks the store for part of an object whose length is known.
+    pub(crate) async fn request(
+        &self,
+        hash: ContentHash,
+        range: Range<u64>,
+        object_len: u64,
+    ) -> Result<ObjectPart, FetchError> {
+        let (start, len) = (range.start, range.end - range.start);
+        let part = match self.store.get(hash, range).await {
+            Ok(part) => part,
+            Err(error) => return Err(self.store_failed(hash, error)),
+        };
+        self.outage.over();
+        let found = match part.bytes.len() as u64 {
+            _ if part.object_len != object_len => part.object_len,
+            got if got != len => start + got,
+            _ => return Ok(part),
+        };
+        Err(self.wrong_length(hash, object_len, found))
     }
 
     /// Counts a failure of the store. Whoever reads says what could not be read, and why.

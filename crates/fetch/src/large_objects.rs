@@ -122,18 +122,7 @@ impl Core {
         let range = start..(start + self.block_len()).min(object_len);
         let len = range.end - range.start;
         let held = self.scheduler.room(len, &priority).await;
-        let part = self
-            .store
-            .get(hash, range)
-            .await
-            .map_err(|error| self.store_failed(hash, error))?;
-        self.outage.over();
-        if part.object_len != object_len {
-            return Err(self.wrong_length(hash, object_len, part.object_len));
-        }
-        if part.bytes.len() as u64 != len {
-            return Err(self.wrong_length(hash, object_len, start + part.bytes.len() as u64));
-        }
+        let part = self.request(hash, range, object_len).await?;
         if part
             .version
             .is_some_and(|version| self.versions.saw(hash, version))

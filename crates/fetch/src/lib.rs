@@ -12,6 +12,9 @@
 //! still holds the same version of it. Verifying a long object once all of it has arrived belongs into
 //! [`FileReader`], which sees every read.
 //!
+//! Who takes all bytes of an object in order, as a download does, takes room of the budget ([`Fetcher::room`]), fetches
+//! ranges that are not kept ([`Fetcher::fetch`]) and verifies them with a [`Verifier`].
+//!
 //! However many readers want the same object or block at the same time, it is looked for and fetched once. One
 //! budget ([`FetchOptions::memory_bytes`]) bounds what is kept and what is under way together.
 
@@ -30,6 +33,7 @@ mod scheduler;
 mod small_objects;
 #[cfg(test)]
 mod testing;
+mod verifier;
 
 pub use budget::{ByteBudget, HeldBytes, Priority};
 pub use counters::FetchCounters;
@@ -38,3 +42,4 @@ pub use error::FetchError;
 pub use fetcher::Fetcher;
 pub use options::FetchOptions;
 pub use reader::{FileRead, FileReader, PendingRead};
+pub use verifier::Verifier;

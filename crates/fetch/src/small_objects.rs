@@ -86,18 +86,7 @@ impl Core {
             return Ok(object);
         }
         let held = self.scheduler.room(len + ENTRY_OVERHEAD, &priority).await;
-        let part = self
-            .store
-            .get(hash, 0..len)
-            .await
-            .map_err(|error| self.store_failed(hash, error))?;
-        self.outage.over();
-        if part.object_len != len {
-            return Err(self.wrong_length(hash, len, part.object_len));
-        }
-        if part.bytes.len() as u64 != len {
-            return Err(self.wrong_length(hash, len, part.bytes.len() as u64));
-        }
+        let part = self.request(hash, 0..len, len).await?;
         let found = ContentHash::of(&part.bytes);
         if found != hash {
             self.counts.damaged.add(1);
@@ -419,7 +408,7 @@ mod tests {
         let objects: Vec<_> = (0..8_u8).map(|i| memory.insert(vec![i; 10_240])).collect();
         let store = Arc::new(RecordStore::new(Arc::new(memory)));
         let options = FetchOptions {
-            memory_bytes: 2 * (10_240 + ENTRY_OVERHEAD),
+            memory_bytes: 22 << 10,
             ..FetchOptions::default()
         };
         let fetcher = Arc::new(Fetcher::new(Arc::clone(&store) as _, None, options));

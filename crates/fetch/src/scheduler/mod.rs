@@ -111,19 +111,18 @@ pub(crate) struct Scheduler {
     kept: AtomicU64,
     /// How many stay kept although somebody waits for room.
     always_kept: u64,
-    total: u64,
     budget: ByteBudget,
 }
 
 impl Scheduler {
     pub(crate) fn new(bytes: u64) -> Arc<Self> {
+        let budget = ByteBudget::new(bytes);
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             uses: AtomicU64::new(0),
             kept: AtomicU64::new(0),
-            always_kept: bytes / 4,
-            total: bytes,
-            budget: ByteBudget::new(bytes),
+            always_kept: budget.total() / 4,
+            budget,
         })
     }
 
@@ -144,7 +143,7 @@ impl Scheduler {
     pub(crate) async fn room(&self, bytes: u64, priority: &SharedPriority) -> HeldBytes {
         let queued = self
             .budget
-            .queue(bytes.min(self.total - self.always_kept), priority);
+            .queue(bytes.min(self.budget.total() - self.always_kept), priority);
         self.relieve();
         queued.granted().await
     }
@@ -256,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_was_used_last_is_kept_longest_whichever_lock_it_is_under() {
-        let scheduler = Scheduler::new(300);
+        let scheduler = Scheduler::new(3 * 1024);
         (0..3).for_each(|number| keep(&scheduler, number));
         assert!(is_here(&scheduler, 0));
         keep(&scheduler, 3);
@@ -268,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_there_is_no_room_to_keep_is_given_out_all_the_same() {
-        let scheduler = Scheduler::new(150);
+        let scheduler = Scheduler::new(1024);
         let _under_way = scheduler.room_now(100);
         let leading = lead(&scheduler, 1);
         let Lookup::Join(waiting) = scheduler.look_up(&key(1), Priority::Read) else {
@@ -284,11 +283,11 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_room_has_kept_parts_forgotten_but_for_a_quarter() {
-        let scheduler = Scheduler::new(400);
+        let scheduler = Scheduler::new(4 * 1024);
         (0..4).for_each(|number| keep(&scheduler, number));
         let priority = SharedPriority::new(Priority::Read);
-        let under_way = scheduler.room(1000, &priority).await;
-        assert_eq!((scheduler.kept_bytes(), under_way.bytes()), (100, 300));
+        let under_way = scheduler.room(100_000, &priority).await;
+        assert_eq!((scheduler.kept_bytes(), under_way.bytes()), (100, 3 * 1024));
         assert!(is_here(&scheduler, 3));
         // What comes now takes the place of what was kept.
         let mut next = std::pin::pin!(scheduler.room(100, &priority));
@@ -298,6 +297,6 @@ mod tests {
             held: Some(under_way),
         }));
         let _room = next.await;
-        assert!(scheduler.kept_bytes() <= 300);
+        assert!(!is_here(&scheduler, 3) && is_here(&scheduler, 9));
     }
 }

@@ -3,23 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use attachfs_durable::{Facts, FileStamp, HeldDir};
-use attachfs_fetch::ByteBudget;
-use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, PathRef};
+use attachfs_fetch::{FetchError, FetchOptions, Fetcher, HeldBytes};
+use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, PathRef, Piece};
 use attachfs_scan::Ground;
 use attachfs_scan::cache::SETTLED;
-use attachfs_store::{ObjectPart, StoreError};
+use attachfs_store::ObjectPart;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::acts::AllWaiting;
-use super::error::{Attempt, FileError, Trouble};
+use super::error::Attempt;
 use super::file::cut_of;
 use super::leading::RootNames;
 use super::leftovers::Leftovers;
@@ -27,7 +26,7 @@ use super::names::copy_name;
 use super::part::Part;
 use super::plan::{FileStep, Place};
 use super::survey::{joined, parent_bytes};
-use super::{DownloadError, DownloadOptions, DownloadReport, Opened, Sources};
+use super::{DownloadError, DownloadOptions, DownloadReport, Nearby, Opened, Sources};
 use crate::TransferError;
 use crate::meter::Meter;
 use crate::refusals::{Refusals, Request};
@@ -50,12 +49,11 @@ pub(super) struct Run {
     pub(super) real: PathBuf,
     pub(super) names: RootNames,
     pub(super) ground: Ground,
-    pub(super) from: Sources,
+    pub(super) fetcher: Fetcher,
+    nearby: Option<Arc<dyn Nearby>>,
     pub(super) options: DownloadOptions,
     pub(super) chunk_size: ChunkSize,
     pub(super) meter: Arc<Meter>,
-    /// Bytes that were fetched and are not written yet, or are on their way.
-    pub(super) memory: ByteBudget,
     pub(super) requests: Semaphore,
     /// Files that are longer than a block.
     pub(super) large: Semaphore,
@@ -104,17 +102,21 @@ impl Run {
         meter: Arc<Meter>,
     ) -> Self {
         let longest = place.dir.longest_name().unwrap_or(LONGEST_NAME);
+        let fetching = FetchOptions {
+            memory_bytes: options.memory_bytes,
+            ..FetchOptions::default()
+        };
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             root: place.dir,
             real: place.real,
             names: place.names,
             ground: place.ground,
-            from,
+            fetcher: Fetcher::new(from.store, None, fetching),
+            nearby: from.nearby,
             options: options.clone(),
             chunk_size,
             meter,
-            memory: ByteBudget::new(options.memory_bytes),
             requests: Semaphore::new(options.max_in_flight.max(1)),
             large: Semaphore::new(options.max_large_in_flight.max(1)),
             writers: Semaphore::new(2 * threads),
@@ -152,45 +154,31 @@ impl Run {
         let _ = self.acting.acquire_many(MOST_ACTS).await;
     }
 
-    /// Asks the store for part of an object whose length is known.
-    pub(super) async fn get(
-        &self,
-        hash: ContentHash,
-        range: Range<u64>,
-        expected: u64,
-    ) -> Attempt<ObjectPart> {
-        let want = range.end - range.start;
-        let part = match self.from.store.get(hash, range).await {
-            Ok(part) => part,
-            Err(error) => return Err(self.refused(hash, error)),
-        };
-        self.refusals.answered(Request::Read);
-        let (expected, found) = match part.bytes.len() as u64 {
-            _ if part.object_len != expected => (expected, part.object_len),
-            len if len != want => (want, len),
-            _ => return Ok(part),
-        };
-        Err(FileError::Length {
-            hash,
-            expected,
-            found,
+    /// Fetches part of an object, for which there is room.
+    pub(super) async fn get(&self, piece: &Piece, room: &HeldBytes) -> Attempt<ObjectPart> {
+        let fetched = self.fetcher.fetch(piece, room).await;
+        match &fetched {
+            Err(FetchError::Missing { hash, source } | FetchError::Store { hash, source }) => {
+                self.refusals.refused(Request::Read, *hash, source);
+                if !self.refusals.others_may_pass(Request::Read, source) {
+                    let (hash, source) = (*hash, Arc::clone(source));
+                    let stopped = DownloadError::Store { hash, source };
+                    return Err(TransferError::from(stopped).into());
+                }
+            }
+            // An answer, though not the one that should be.
+            Ok(_) | Err(_) => self.refusals.answered(Request::Read),
         }
-        .into())
+        Ok(fetched?)
     }
 
-    /// What it means that an object could not be had.
-    fn refused(&self, hash: ContentHash, source: StoreError) -> Trouble {
-        self.refusals.refused(Request::Read, hash, &source);
-        if self.refusals.others_may_pass(Request::Read, &source) {
-            Trouble::File(FileError::Store { hash, source })
-        } else {
-            Trouble::Stop(DownloadError::Store { hash, source }.into())
-        }
+    pub(super) fn has_nearby(&self) -> bool {
+        self.nearby.is_some()
     }
 
     /// A file on this machine that should hold an object and nothing else.
     pub(super) fn nearby(&self, hash: ContentHash, len: u64) -> Option<File> {
-        self.from.nearby.as_ref()?.find(hash, len)
+        self.nearby.as_ref()?.find(hash, len)
     }
 
     /// Makes a part share the blocks of a file, as long as the file system does that at all.

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use attachfs_manifest::ContentHash;
+use attachfs_fetch::{HeldBytes, Verifier};
+use attachfs_manifest::{ContentHash, Piece};
 use bytes::Bytes;
 
-use super::error::{Attempt, FileError, Trouble, disk};
+use super::error::{Attempt, Trouble, disk};
 use super::file::{Outcome, Target};
 use super::part::Part;
 use super::plan::FileStep;
@@ -31,17 +32,17 @@ impl Run {
             return Ok((outcome, size));
         }
         // For its bytes, wherever they come from: they are never here twice.
-        let _held = self.memory.take(size).await;
-        if self.from.nearby.is_some()
+        let room = self.fetcher.room(size).await;
+        if self.has_nearby()
             && let Some(outcome) = self.small_nearby(step, object, target).await?
         {
             return Ok((outcome, 0));
         }
-        let fetched = match self.small_once(step, object, target).await {
+        let fetched = match self.small_once(step, object, target, &room).await {
             Err(Trouble::File(error)) if error.is_about_bytes() => {
                 tracing::warn!(path = %step.path, error = &error as &dyn std::error::Error,
                     "an object is fetched again");
-                self.small_once(step, object, target).await
+                self.small_once(step, object, target, &room).await
             }
             outcome => outcome,
         };
@@ -76,11 +77,17 @@ impl Run {
         step: &Arc<FileStep>,
         object: ContentHash,
         target: Target,
+        room: &HeldBytes,
     ) -> Attempt<Outcome> {
         let size = step.file.size;
+        let whole = Piece {
+            hash: object,
+            object_len: size,
+            range: 0..size,
+        };
         let part = {
             let _slot = acquired(&self.requests).await?;
-            self.get(object, 0..size, size).await?
+            self.get(&whole, room).await?
         };
         let outcome = self.write(step, object, part.bytes, target).await?;
         self.meter.add_bytes(size);
@@ -147,11 +154,8 @@ impl Run {
 }
 
 fn check(expected: ContentHash, bytes: &[u8]) -> Attempt<()> {
-    let found = ContentHash::of(bytes);
-    if found == expected {
-        return Ok(());
-    }
-    Err(FileError::Damaged { expected, found }.into())
+    let mut verifier = Verifier::new(expected, bytes.len() as u64);
+    Ok(verifier.add(bytes, None)?)
 }
 
 /// A permit of a semaphore that is never closed.
