@@ -27,7 +27,6 @@ use super::plan::FileStep;
 use super::run::Run;
 use super::small::acquired;
 use crate::meter::Meter;
-use crate::refusals::Request;
 
 /// Part of an object, and where in the file it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +135,7 @@ impl Run {
     ) -> Attempt<(Outcome, u64)> {
         let _alone = acquired(&self.large).await?;
         if let [object] = step.file.content.hashes()
-            && self.has_nearby()
+            && self.supply.has_nearby()
             && let Some(outcome) = self.large_nearby(step, *object, target).await?
         {
             return Ok((outcome, 0));
@@ -196,9 +195,9 @@ impl Run {
             while next < blocks.len() {
                 let len = blocks[next].len();
                 let held = if window.0.is_empty() {
-                    self.fetcher.room(len).await
+                    self.supply.fetcher.room(len).await
                 } else {
-                    match self.fetcher.room_now(len) {
+                    match self.supply.fetcher.room_now(len) {
                         Some(held) => held,
                         None => break,
                     }
@@ -298,7 +297,7 @@ impl Run {
                 });
             }
         }
-        let got = self.get(&block.piece, &held).await?;
+        let got = self.supply.get(&block.piece, &held).await?;
         let (bytes, offset) = (got.bytes.clone(), block.offset);
         let _writer = acquired(&self.writers).await?;
         self.blocking(move || {
@@ -323,16 +322,16 @@ impl Run {
     ) -> Attempt<Option<Outcome>> {
         self.in_place(step, move |run, dir, step| {
             let size = step.file.size;
-            let Some(near) = run.nearby(object, size) else {
+            let Some(near) = run.supply.nearby(object, size) else {
                 return Ok(None);
             };
             let failed = |error| disk(&step.path, "write it", error);
             let key = step.part_key(object);
             let part = Part::create(dir, key, size, step.file.runnable).map_err(failed)?;
-            if !run.reflink(&near, &part, size) || !run.has_bytes(part.file(), step)? {
+            if !run.supply.reflink(&near, &part, size) || !run.has_bytes(part.file(), step)? {
                 return Ok(None);
             }
-            run.refusals.answered(Request::Read);
+            run.supply.had_nearby();
             run.meter.add_bytes(size);
             run.finish(&part, step, target, 0).map(Some)
         })

@@ -13,7 +13,6 @@ use super::part::Part;
 use super::plan::FileStep;
 use super::run::Run;
 use crate::TransferError;
-use crate::refusals::Request;
 
 impl Run {
     /// Says how many bytes were left by an earlier run, too.
@@ -32,8 +31,8 @@ impl Run {
             return Ok((outcome, size));
         }
         // For its bytes, wherever they come from: they are never here twice.
-        let room = self.fetcher.room(size).await;
-        if self.has_nearby()
+        let room = self.supply.fetcher.room(size).await;
+        if self.supply.has_nearby()
             && let Some(outcome) = self.small_nearby(step, object, target).await?
         {
             return Ok((outcome, 0));
@@ -86,8 +85,8 @@ impl Run {
             range: 0..size,
         };
         let part = {
-            let _slot = acquired(&self.requests).await?;
-            self.get(&whole, room).await?
+            let _slot = acquired(&self.supply.requests).await?;
+            self.supply.get(&whole, room).await?
         };
         let outcome = self.write(step, object, part.bytes, target).await?;
         self.meter.add_bytes(size);
@@ -124,7 +123,7 @@ impl Run {
         let _writer = acquired(&self.writers).await?;
         self.in_place(step, move |run, dir, step| {
             let size = step.file.size;
-            let Some(near) = run.nearby(object, size) else {
+            let Some(near) = run.supply.nearby(object, size) else {
                 return Ok(None);
             };
             // What cannot be read, or is something else, the store has.
@@ -137,7 +136,7 @@ impl Run {
             let failed = |error| disk(&step.path, "write it", error);
             let key = step.part_key(object);
             let part = Part::create(dir, key, size, step.file.runnable).map_err(failed)?;
-            if run.reflink(&near, &part, size) {
+            if run.supply.reflink(&near, &part, size) {
                 drop(bytes);
                 // Somebody may have written to it since it was read.
                 let shared = attachfs_durable::read_range(part.file(), 0..size).map_err(failed)?;
@@ -145,7 +144,7 @@ impl Run {
             } else {
                 part.write(&bytes, 0).map_err(failed)?;
             }
-            run.refusals.answered(Request::Read);
+            run.supply.had_nearby();
             run.meter.add_bytes(size);
             run.finish(&part, step, target, 0).map(Some)
         })
