@@ -144,7 +144,7 @@ impl Vfs {
             return self.pending(open, parts);
         }
         self.tally
-            .read(open, parts.iter().map(Part::from_base).sum());
+            .read(open, parts.iter().map(Part::base_len).sum());
         let here = parts.into_iter().filter_map(|part| match part {
             Part::Written(bytes) | Part::Base(FileRead::Ready(bytes), _) => Some(bytes),
             Part::Base(FileRead::Pending(_), _) => None,
@@ -157,7 +157,7 @@ impl Vfs {
         let path = self.describe(open.ino);
         let (tally, open) = (self.tally.clone(), open.clone());
         ReadOutcome::Pending(Box::pin(async move {
-            let from_base = parts.iter().map(Part::from_base).sum();
+            let from_base = parts.iter().map(Part::base_len).sum();
             let read = fetched(parts, &path).await;
             match &read {
                 Ok(_) => tally.read(&open, from_base),
@@ -187,7 +187,7 @@ impl Tally {
 
 impl Part {
     /// How many bytes of it are the base's.
-    fn from_base(&self) -> u64 {
+    fn base_len(&self) -> u64 {
         match self {
             Self::Written(_) => 0,
             Self::Base(_, len) => *len,
