@@ -303,6 +303,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_cold_object_is_looked_for_once_in_memory_and_once_on_disk() {
+        let (store, hash) = one_object();
+        let temp = tempfile::tempdir().unwrap();
+        let dir = attachfs_durable::CacheDir::new(temp.path().join("cache"));
+        let objects = dir.objects([1; 16]).unwrap();
+        let disk = crate::DiskCache::start(objects.clone()).unwrap();
+        let options = FetchOptions::default();
+        let fetcher = Fetcher::new(Arc::clone(&store) as _, Some(disk), options);
+        let all = piece(hash, TEXT.len(), 0..TEXT.len() as u64);
+        let Reading::Pending(pending) = fetcher.begin(all, Priority::Read) else {
+            panic!("it is nowhere yet");
+        };
+        // Whoever looks again finds it.
+        objects.writer().write(*hash.as_bytes(), TEXT).unwrap();
+        assert_eq!(pending.bytes().await.unwrap(), TEXT);
+        assert_eq!(store.count(CallKind::Get), 1);
+        assert_eq!(fetcher.counters().disk_hits, 0);
+        // One look-up, and the landing of what was fetched.
+        assert_eq!(fetcher.core().scheduler.uses(), 2);
+    }
+
+    #[tokio::test]
     async fn an_altered_object_is_damaged() {
         let (read, counters, hash) = with_fault(Fault::Corrupt).await;
         match read.unwrap_err() {

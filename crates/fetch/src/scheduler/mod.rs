@@ -209,6 +209,12 @@ impl Scheduler {
         }
     }
 
+    /// How often something was looked for or landed.
+    #[cfg(test)]
+    pub(crate) fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
     #[cfg(test)]
     pub(crate) fn kept_bytes(&self) -> u64 {
         self.shards
