@@ -116,7 +116,8 @@ fn check_mode(path: &Path, meta: &Metadata) -> Result<(), CacheDirError> {
     })
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
