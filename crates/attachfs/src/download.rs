@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use attachfs_fetch::DiskCache;
+use attachfs_durable::ObjectFiles;
 use attachfs_manifest::wire::Manifest;
 use attachfs_manifest::{
     Change, ContentHash, Diff, DownloadFilter, EscapedBytes, ManifestPath, PathRef,
@@ -282,13 +282,13 @@ pub fn real_folder(folder: &Path) -> Result<PathBuf, Error> {
 #[derive(Debug)]
 enum Near {
     Store(PathBuf),
-    Cache(DiskCache),
+    Cache(ObjectFiles),
 }
 
 impl Nearby for Near {
     fn find(&self, object: ContentHash, len: u64) -> Option<File> {
         match self {
-            Self::Cache(cache) => cache.file(object, len),
+            Self::Cache(cache) => cache.find(*object.as_bytes(), len),
             Self::Store(root) => {
                 // Whatever is there, opening it does not wait and leads nowhere else.
                 let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
@@ -308,20 +308,15 @@ impl Nearby for Near {
 fn nearby(store: &OpenStore, places: &Places) -> Option<Arc<dyn Nearby>> {
     match store.store.address() {
         StoreAddress::Directory(root) => Some(Arc::new(Near::Store(root))),
-        StoreAddress::S3 { .. } => {
-            if !places.cache.exists() {
-                return None;
+        StoreAddress::S3 { .. } => match places.cache.objects_there(partition(store)) {
+            Ok(objects) => Some(Arc::new(Near::Cache(objects?))),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "going on without the disk cache"
+                );
+                None
             }
-            match DiskCache::open(&places.cache, &partition(store)) {
-                Ok(cache) => Some(Arc::new(Near::Cache(cache))),
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "going on without the disk cache"
-                    );
-                    None
-                }
-            }
-        }
+        },
     }
 }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use attachfs_commit::{CommitError, OpenSessionError};
+use attachfs_durable::CacheDirError;
 use attachfs_durable::DurableError;
-use attachfs_fetch::{CacheError, FetchError};
+use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{ManifestPath, PathError};
 use attachfs_mount::{MountError, Process, UnmountError};
@@ -168,7 +169,7 @@ pub enum Error {
     Transfer(#[from] TransferError),
     /// The local cache.
     #[error("cannot use the cache")]
-    Cache(#[from] CacheError),
+    Cache(#[from] CacheDirError),
     /// Reading a file's bytes.
     #[error("cannot read \"{path}\"")]
     Fetch {
@@ -576,7 +577,9 @@ fn class_of_scan(error: &ScanError) -> FailureClass {
 /// `unfinished` says what it means that bytes could not be had, now or at all.
 fn class_of_fetch(error: &FetchError, unfinished: FailureClass) -> FailureClass {
     match error {
-        FetchError::Damaged { .. } | FetchError::WrongLength { .. } => FailureClass::Integrity,
+        FetchError::Damaged { .. }
+        | FetchError::WrongLength { .. }
+        | FetchError::Replaced { .. } => FailureClass::Integrity,
         FetchError::Missing { .. } | FetchError::Store { .. } | FetchError::TimedOut { .. } => {
             unfinished
         }

@@ -1,24 +1,19 @@
 //! Trees that were built once and are opened from then on.
 //!
-//! ```text
-//!     <cache>/index/                  this user's alone; at most 64 files, at most 1 GiB
-//!         <hash of the layers>.tree   an index of a tree; changed last when it was used last
-//! ```
-//!
 //! A manifest of a million entries takes a good part of a second to decode; the index of its tree is opened
-//! in no time, and is small enough to be kept for the next mount of the same manifests. It is a cache in
+//! in no time, and is small enough to be kept for the next mount of the same manifests
+//! ([`TreeFiles`](attachfs_durable::TreeFiles)). It is a cache in
 //! every respect: one that is missing, damaged, someone else's or in a place that cannot be written
 //! to costs the time it would have saved. The session keeps the manifests, so what is found to be damaged
 //! while it is mounted is built from them, and the file is replaced.
 
-use std::fs::DirEntry;
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
 
-use attachfs_durable::{OwnFile, check_own_dir, create_private_dir, publish, sweep_abandoned};
+use attachfs_durable::{OwnFile, TreeFiles};
 use attachfs_manifest::{Content, ContentHash, Node, Snapshot};
 use attachfs_session::{BaseManifest, Session, SessionMeta};
 use attachfs_tree::{
@@ -30,9 +25,6 @@ use crate::{Error, Places};
 
 /// A tree of fewer nodes is built about as quickly as it is opened.
 const WORTH_KEEPING: usize = 10_000;
-const MOST_FILES: usize = 64;
-const MOST_BYTES: u64 = 1 << 30;
-const SUFFIX: &str = "tree";
 /// To be changed when the same layers make another tree than before; a change of the format of an index
 /// has a number of its own.
 const TREE_VERSION: u8 = 2;
@@ -49,7 +41,7 @@ pub(crate) struct Ground {
 
 #[derive(Debug)]
 struct Unsaved {
-    shelf: Shelf,
+    saved: SavedTrees,
     tree: Arc<BaseTree>,
     identity: IndexIdentity,
 }
@@ -64,8 +56,8 @@ pub(crate) fn ground<M: AsRef<[ManifestBytes]>>(
     places: &Places,
 ) -> Result<Ground, Error> {
     let layers = key(described, options);
-    let shelf = Shelf::of(places);
-    if let Some(tree) = shelf.open(layers, session)
+    let saved = SavedTrees::of(places);
+    if let Some(tree) = saved.open(layers, session)
         && let Some(&IndexIdentity { composed, .. }) = tree.identity()
     {
         return Ok(Ground {
@@ -80,7 +72,7 @@ pub(crate) fn ground<M: AsRef<[ManifestBytes]>>(
         composed: parent,
     };
     let unsaved = (tree.len() >= WORTH_KEEPING).then(|| Unsaved {
-        shelf,
+        saved,
         tree: tree.clone(),
         identity,
     });
@@ -181,39 +173,27 @@ impl IndexSource for Source {
     }
 }
 
-/// The directory of saved trees.
+/// The trees that were saved.
 #[derive(Debug, Clone)]
-struct Shelf {
-    dir: PathBuf,
-}
+struct SavedTrees(TreeFiles);
 
-impl Shelf {
+impl SavedTrees {
     fn of(places: &Places) -> Self {
-        Self {
-            dir: places.cache.join("index"),
-        }
-    }
-
-    fn path(&self, layers: ContentHash) -> PathBuf {
-        self.dir.join(layers.to_string()).with_extension(SUFFIX)
+        Self(places.cache.trees())
     }
 
     fn open(&self, layers: ContentHash, session: &Path) -> Option<BaseTree> {
-        let path = self.path(layers);
-        let file = match check_own_dir(&self.dir).and_then(|()| OwnFile::open(&path)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        let path = self.0.path(*layers.as_bytes());
+        let file = match self.0.open(*layers.as_bytes()) {
+            Ok(file) => file?,
             Err(error) => {
                 let error = with_causes(&error);
                 tracing::info!(%error, "a saved tree is not used");
                 return None;
             }
         };
-        if let Err(error) = file.touch() {
-            tracing::debug!(path = %path.display(), %error, "a saved tree will count as unused");
-        }
-        let (shelf, session) = (self.clone(), session.to_owned());
-        let rebuild = move |error| shelf.rebuild(layers, &session, &error);
+        let (saved, session) = (self.clone(), session.to_owned());
+        let rebuild = move |error| saved.rebuild(layers, &session, &error);
         match BaseTree::open(Box::new(Source(file)), layers, Box::new(rebuild)) {
             Ok(tree) => Some(tree),
             Err(error) => {
@@ -231,7 +211,7 @@ impl Shelf {
         session: &Path,
         error: &IndexError,
     ) -> Option<Arc<BaseTree>> {
-        let path = self.path(layers);
+        let path = self.0.path(*layers.as_bytes());
         let error = with_causes(error);
         tracing::info!(path = %path.display(), %error, "a saved tree is damaged; it is built again");
         let built = Session::read_meta(session)
@@ -240,7 +220,7 @@ impl Shelf {
         match built {
             Ok((tree, composed)) => {
                 let unsaved = Unsaved {
-                    shelf: self.clone(),
+                    saved: self.clone(),
                     tree: tree.clone(),
                     identity: IndexIdentity { layers, composed },
                 };
@@ -255,29 +235,6 @@ impl Shelf {
             }
         }
     }
-
-    /// Removes what was not used for longest, until the rest is within the bounds.
-    fn trim(&self) -> io::Result<()> {
-        let entries = self.dir.read_dir()?.collect::<io::Result<Vec<_>>>()?;
-        let mut kept: Vec<_> = entries.iter().filter_map(saved).collect();
-        kept.sort_unstable_by(|a, b| b.cmp(a));
-        let mut bytes = 0;
-        for (number, (_, len, path)) in kept.into_iter().enumerate() {
-            bytes += len;
-            if number >= MOST_FILES || bytes > MOST_BYTES {
-                std::fs::remove_file(&path)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// When a saved tree was last used, its length and its path; nothing for any other file.
-fn saved(entry: &DirEntry) -> Option<(SystemTime, u64, PathBuf)> {
-    let path = entry.path();
-    let meta = entry.metadata().ok()?;
-    let is_tree = meta.is_file() && path.extension().is_some_and(|suffix| suffix == SUFFIX);
-    is_tree.then_some((meta.modified().ok()?, meta.len(), path))
 }
 
 impl Unsaved {
@@ -293,26 +250,22 @@ impl Unsaved {
     }
 
     fn save(&self) {
-        let path = self.shelf.path(self.identity.layers);
-        if let Err(error) = self.try_save(&path) {
+        if let Err(error) = self.try_save() {
+            let path = self.saved.0.path(*self.identity.layers.as_bytes());
             let error = with_causes(&error);
             tracing::info!(path = %path.display(), %error, "a tree is not kept");
         }
     }
 
-    fn try_save(&self, path: &Path) -> io::Result<()> {
+    fn try_save(&self) -> io::Result<()> {
         let Some(index) = self.tree.index(&self.identity) else {
             return Err(io::Error::other("a part of it cannot be read any more"));
         };
-        if index.size() > MOST_BYTES {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        create_private_dir(&self.shelf.dir)?;
-        check_own_dir(&self.shelf.dir)?;
-        sweep_abandoned(&self.shelf.dir)?;
-        publish(path, |file| index.write(|part| file.write_all(part)))?;
-        tracing::debug!(path = %path.display(), bytes = index.size(), "kept a tree");
-        self.shelf.trim()
+        let layers = *self.identity.layers.as_bytes();
+        let write = |file: &mut File| index.write(|part| file.write_all(part));
+        self.saved.0.save(layers, index.size(), write)?;
+        tracing::debug!(layers = %self.identity.layers, bytes = index.size(), "kept a tree");
+        Ok(())
     }
 }
 
@@ -325,15 +278,18 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File, Permissions};
+    use std::fs::{self, Permissions};
     use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
     use std::time::Duration;
 
+    use attachfs_durable::CacheDir;
     use attachfs_manifest::wire::{Format, encode_snapshot};
     use attachfs_manifest::{ChunkSize, File as ManifestFile, ManifestPath, Mtime};
     use attachfs_session::{SessionId, StoreSettings};
     use attachfs_tree::{Ino, Timestamp};
     use tempfile::TempDir;
+
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -399,18 +355,19 @@ mod tests {
             let place = |name: &str| self.temp.path().join(name);
             Places {
                 state: place("state"),
-                cache: place("cache"),
+                cache: CacheDir::new(place("cache")),
                 data: place("data"),
             }
         }
 
-        fn shelf(&self) -> Shelf {
-            Shelf::of(&self.places())
+        fn saved(&self) -> TreeFiles {
+            self.places().cache.trees()
         }
 
         fn file(&self) -> PathBuf {
             let described = [self.manifest.describe()];
-            self.shelf().path(key(&described, &LayerOptions::default()))
+            let layers = key(&described, &LayerOptions::default());
+            self.saved().path(*layers.as_bytes())
         }
 
         /// Begins as a mount does, and ends when the tree is saved. Whether it had to be built.
@@ -462,7 +419,7 @@ mod tests {
         let setup = Setup::new(10);
         setup.begin();
         assert!(setup.begin().1);
-        assert!(!setup.shelf().dir.exists());
+        assert!(!setup.saved().dir().exists());
     }
 
     #[test]
@@ -497,7 +454,7 @@ mod tests {
     fn what_others_can_change_is_neither_used_nor_written() {
         let setup = Setup::new(WORTH_KEEPING);
         setup.begin();
-        let dir = setup.shelf().dir;
+        let dir = setup.saved().dir().to_owned();
         fs::set_permissions(&dir, Permissions::from_mode(0o770)).unwrap();
         fs::remove_file(setup.file()).unwrap();
         assert!(setup.begin().1);
@@ -511,38 +468,9 @@ mod tests {
     #[test]
     fn a_cache_that_cannot_be_made_costs_a_build() {
         let setup = Setup::new(WORTH_KEEPING);
-        fs::write(setup.places().cache, "a file").unwrap();
+        fs::write(setup.places().cache.path(), "a file").unwrap();
         assert!(setup.begin().1);
         assert!(setup.begin().1);
-    }
-
-    #[test]
-    fn what_was_used_last_is_kept_and_nothing_else_is_touched() {
-        let setup = Setup::new(WORTH_KEEPING);
-        setup.begin();
-        let dir = setup.shelf().dir;
-        let old = |number: usize| dir.join(format!("{number}.tree"));
-        for number in 1..=MOST_FILES {
-            let file = File::create(old(number)).unwrap();
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(number as u64);
-            file.set_modified(time).unwrap();
-        }
-        fs::write(dir.join("other"), "").unwrap();
-        setup.shelf().trim().unwrap();
-        assert!(!old(1).exists() && old(2).exists());
-        // Longer than all that may be kept, and used before the tree was.
-        File::options()
-            .write(true)
-            .open(old(3))
-            .unwrap()
-            .set_len(MOST_BYTES)
-            .unwrap();
-        File::open(old(3))
-            .unwrap()
-            .set_modified(SystemTime::UNIX_EPOCH)
-            .unwrap();
-        setup.shelf().trim().unwrap();
-        assert!(!old(3).exists() && setup.file().exists() && dir.join("other").exists());
     }
 
     #[test]

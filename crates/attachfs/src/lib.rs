@@ -39,7 +39,7 @@ mod store;
 mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
-pub use attachfs_durable::{create_log, is_file_at, open_to_append};
+pub use attachfs_durable::{CacheDir, create_log, is_file_at, open_to_append};
 pub use attachfs_jobs::{
     ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
     StepId, TaskId,

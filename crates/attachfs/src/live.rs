@@ -6,7 +6,9 @@ use std::time::Duration;
 use attachfs_commit::{
     CommitOptions, Observer, OpenSession, OpenSessionError, commit, commits, preview, touched,
 };
+use attachfs_durable::HashBytes;
 use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
+use attachfs_manifest::ContentHash;
 use attachfs_session::{Session, SessionMeta};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
@@ -35,7 +37,7 @@ pub(crate) struct Live {
 pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>, Error> {
     let cache = match store.store.address() {
         StoreAddress::Directory(_) => None,
-        StoreAddress::S3 { .. } => Some(DiskCache::open(&places.cache, &partition(store))?),
+        StoreAddress::S3 { .. } => Some(DiskCache::start(places.cache.objects(partition(store))?)?),
     };
     let chunks: Arc<dyn ChunkStore> = store.store.clone();
     Ok(Arc::new(Fetcher::new(
@@ -45,14 +47,15 @@ pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>
     )))
 }
 
-/// What tells stores apart that may hold different bytes under one hash: the server, whichever place named it,
-/// and the exact address.
-pub(crate) fn partition(store: &OpenStore) -> String {
-    format!(
+/// The partition of the disk cache for a store: what tells stores apart that may hold different bytes under one
+/// hash is the server, whichever place named it, and the exact address.
+pub(crate) fn partition(store: &OpenStore) -> HashBytes {
+    let name = format!(
         "{}|{}",
         store.bucket_url.as_deref().unwrap_or_default(),
         store.store.address()
-    )
+    );
+    *ContentHash::of(name.as_bytes()).as_bytes()
 }
 
 impl Live {

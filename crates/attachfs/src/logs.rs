@@ -144,7 +144,7 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         let places = Places {
             state: at("state"),
-            cache: at("cache"),
+            cache: attachfs_durable::CacheDir::new(at("cache")),
             data: at("data"),
         };
         fs::create_dir(at("session")).unwrap();

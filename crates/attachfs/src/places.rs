@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use attachfs_durable::CacheDir;
+
 /// The directories of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
     /// Sessions, until they are committed or discarded.
     pub state: PathBuf,
     /// Chunks that were fetched, and trees of manifests; may be deleted at any time.
-    pub cache: PathBuf,
+    pub cache: CacheDir,
     /// The embedded store, where no other is named.
     pub data: PathBuf,
 }

@@ -156,6 +156,7 @@ async fn are_cached(fetcher: &Arc<Fetcher>, tree: &Arc<BaseTree>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use attachfs_durable::CacheDir;
     use attachfs_fetch::{DiskCache, FetchOptions};
     use attachfs_manifest::{ChunkSize, Content, File, ManifestPath, Mtime, Node, Snapshot};
     use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
@@ -178,7 +179,8 @@ mod tests {
 
     impl Cache {
         fn fetcher(&self, chunks: Arc<RecordStore>) -> Fetcher {
-            let disk = DiskCache::open(&self.0.path().join("c"), "a").unwrap();
+            let cache = CacheDir::new(self.0.path().join("c"));
+            let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
             Fetcher::new(chunks, Some(disk), FetchOptions::default())
         }
     }

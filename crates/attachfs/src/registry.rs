@@ -444,7 +444,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let places = Places {
             state: dir.path().join("state"),
-            cache: dir.path().join("cache"),
+            cache: attachfs_durable::CacheDir::new(dir.path().join("cache")),
             data: dir.path().join("data"),
         };
         let id = "0123456789abcdef0123456789abcdef";

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use attachfs_durable::CacheDir;
 use attachfs_manifest::{Content, ContentHash, ManifestPath, Node, PathRef};
 use attachfs_scan::Below;
 use attachfs_scan::cache::{BUSY_TIMEOUT, S3CheckCache};
@@ -29,7 +30,7 @@ pub struct Uploading {
 #[derive(Debug, Clone)]
 pub struct SeenPlaces {
     /// Our own cache directory.
-    pub cache: PathBuf,
+    pub cache: CacheDir,
     /// The directory of the deadline client's caches, if they are to be shared. The client does not write
     /// down which server a bucket was on, so this is used for AWS's only.
     pub deadline: Option<PathBuf>,
@@ -38,10 +39,15 @@ pub struct SeenPlaces {
 impl SeenPlaces {
     /// The directory for a bucket. Buckets of the same name on two servers are kept apart.
     fn directory(&self, bucket_url: Option<&str>) -> PathBuf {
-        let seen = self.cache.join("seen");
         match bucket_url {
-            Some(url) if !is_of_aws(url) => seen.join(ContentHash::of(url.as_bytes()).to_string()),
-            _ => self.deadline.clone().unwrap_or_else(|| seen.join("aws")),
+            Some(url) if !is_of_aws(url) => {
+                let server = ContentHash::of(url.as_bytes());
+                self.cache.seen_objects(Some(*server.as_bytes()))
+            }
+            _ => {
+                let shared = self.deadline.clone();
+                shared.unwrap_or_else(|| self.cache.seen_objects(None))
+            }
         }
     }
 }
@@ -170,7 +176,7 @@ mod tests {
     fn what_was_seen_on_one_server_is_not_believed_of_another() {
         let shared = |deadline: Option<&str>, url: &str| {
             let places = SeenPlaces {
-                cache: "/cache".into(),
+                cache: CacheDir::new("/cache"),
                 deadline: deadline.map(PathBuf::from),
             };
             places.directory(Some(url))

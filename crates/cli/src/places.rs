@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use attachfs::Places;
+use attachfs::{CacheDir, Places};
 
 /// The XDG directories; for a user without a home, as services are, those of the system.
 pub(crate) fn places(cache_dir: Option<PathBuf>) -> Places {
@@ -24,8 +24,9 @@ pub(crate) fn places(cache_dir: Option<PathBuf>) -> Places {
     };
     Places {
         state: place("XDG_STATE_HOME", ".local/state", "/var/lib/attachfs"),
-        cache: cache_dir
-            .unwrap_or_else(|| place("XDG_CACHE_HOME", ".cache", "/var/cache/attachfs")),
+        cache: CacheDir::new(
+            cache_dir.unwrap_or_else(|| place("XDG_CACHE_HOME", ".cache", "/var/cache/attachfs")),
+        ),
         data: place("XDG_DATA_HOME", ".local/share", "/var/lib/attachfs"),
     }
 }

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use attachfs_durable::{FileStamp, read_range};
-use attachfs_fetch::{FetchError, Fetcher};
+use attachfs_fetch::{Fetcher, Verifier};
 use attachfs_manifest::{ContentHash, Hasher, ManifestPath, Piece};
 use attachfs_session::Session;
 use attachfs_transfer::{Source, SourceFile, hash_of_zeros};
@@ -156,7 +156,7 @@ impl<'a> Building<'a> {
             path: self.name.clone(),
             source,
         };
-        let mut hasher = Hasher::new();
+        let mut verifier = Verifier::new(object.hash, object.object_len);
         let mut at = 0;
         while at < object.object_len {
             let end = object.object_len.min(at + STEP);
@@ -165,16 +165,11 @@ impl<'a> Building<'a> {
                 ..object.clone()
             };
             let bytes = self.fetcher.read(&piece).await.map_err(failed)?;
-            hasher.update(&bytes);
+            verifier.add(&bytes, None).map_err(failed)?;
             self.put(start + at, &bytes, end - at)?;
             at = end;
         }
-        let (hash, found) = (object.hash, hasher.finish());
-        if found == hash {
-            Ok(())
-        } else {
-            Err(failed(FetchError::Damaged { hash, found }))
-        }
+        Ok(())
     }
 
     fn put(&self, at: u64, bytes: &[u8], expected: u64) -> Result<(), CommitError> {

@@ -18,6 +18,7 @@
 //! platforms is in one file for each.
 
 mod buffer;
+mod cache_dir;
 mod copy;
 mod dir;
 mod error;
@@ -36,6 +37,9 @@ pub mod steps;
 mod unix;
 
 pub use buffer::ReadBuffer;
+pub use cache_dir::{
+    CacheDir, CacheDirError, HashBytes, ObjectFiles, ObjectWriter, TreeFiles, check_database,
+};
 pub use copy::{Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_range, reflink};
 pub use dir::{Sharing, create_dir, create_private_dir, sync_dir};
 pub use error::DurableError;

@@ -37,6 +37,12 @@ pub enum FetchError {
         /// What the store says, or gave.
         found: u64,
     },
+    /// The store gave parts of two versions of it.
+    #[error("object {hash} was replaced while it was being read")]
+    Replaced {
+        /// The object.
+        hash: ContentHash,
+    },
     /// The store failed.
     #[error("object {hash} could not be read")]
     Store {
@@ -63,16 +69,28 @@ impl FetchError {
             Self::Missing { hash, .. }
             | Self::Damaged { hash, .. }
             | Self::WrongLength { hash, .. }
+            | Self::Replaced { hash }
             | Self::Store { hash, .. }
             | Self::TimedOut { hash, .. } => *hash,
         }
+    }
+
+    /// Whether the store gave something else than it should have: it may do better if asked again.
+    pub fn is_about_bytes(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::WrongLength { .. } | Self::Replaced { .. }
+        )
     }
 
     /// Whether it is the store that failed, so that other objects cannot be read either, as far as the
     /// failure tells.
     pub fn is_of_the_store(&self) -> bool {
         match self {
-            Self::Missing { .. } | Self::Damaged { .. } | Self::WrongLength { .. } => false,
+            Self::Missing { .. }
+            | Self::Damaged { .. }
+            | Self::WrongLength { .. }
+            | Self::Replaced { .. } => false,
             Self::Store { source, .. } => matches!(
                 **source,
                 StoreError::Unreachable { .. }

@@ -1,30 +1,36 @@
 //! [`Fetcher`]: where a read goes, and what is counted and logged on its way.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use attachfs_manifest::{ContentHash, Piece};
-use attachfs_store::{ChunkStore, StoreError, data_key};
+use attachfs_manifest::{ChunkLayout, ContentHash, Piece};
+use attachfs_store::{ChunkStore, ObjectPart, StoreError};
 use bytes::Bytes;
 
+use crate::budget::SharedPriority;
 use crate::counters::Counts;
-use crate::memory::Memory;
+use crate::large_objects::Versions;
 use crate::outage::Outage;
 use crate::overdue::Overdue;
-use crate::ranged::Versions;
-use crate::whole::Loading;
-use crate::{ByteBudget, DiskCache, FetchCounters, FetchError, FetchOptions};
+use crate::pending::Reading;
+use crate::scheduler::Scheduler;
+use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority};
 
-/// Gives the bytes of stored objects. One for each mount, shared by all its readers.
-#[derive(Debug)]
+/// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
+#[derive(Debug, Clone)]
 pub struct Fetcher {
+    core: Arc<Core>,
+}
+
+/// What all reads share.
+#[derive(Debug)]
+pub(crate) struct Core {
     pub(crate) store: Arc<dyn ChunkStore>,
     pub(crate) disk: Option<Arc<DiskCache>>,
     pub(crate) options: FetchOptions,
-    pub(crate) memory: Memory,
-    pub(crate) in_flight: ByteBudget,
+    pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) counts: Counts,
     pub(crate) versions: Versions,
-    pub(crate) loading: Loading,
     pub(crate) overdue: Overdue,
     pub(crate) outage: Outage,
 }
@@ -32,69 +38,75 @@ pub struct Fetcher {
 impl Fetcher {
     /// A fetcher that has read nothing yet.
     pub fn new(store: Arc<dyn ChunkStore>, disk: Option<DiskCache>, options: FetchOptions) -> Self {
-        Self {
+        let core = Core {
             store,
             disk: disk.map(Arc::new),
-            memory: Memory::new(options.memory_bytes),
-            in_flight: ByteBudget::new(options.in_flight_bytes),
+            scheduler: Scheduler::new(options.memory_bytes),
             counts: Counts::default(),
             versions: Versions::default(),
-            loading: Loading::default(),
             overdue: Overdue::default(),
             outage: Outage::default(),
             options,
+        };
+        Self {
+            core: Arc::new(core),
         }
     }
 
-    /// The bytes of `piece`, exactly as many as its range asks for, if that needs no store: from memory,
-    /// or from the disk cache. `None` means that [`Fetcher::read`] has to be asked. Can be called on
-    /// any thread.
-    pub fn read_cached(&self, piece: &Piece) -> Option<Bytes> {
-        if piece.range.is_empty() {
-            return Some(Bytes::new());
-        }
-        if self.is_whole(piece) {
-            self.whole_cached(piece).map(|object| cut(&object, piece))
-        } else {
-            self.range_cached(piece)
-        }
+    /// Opens a file whose bytes lie in objects like this. Asks for nothing.
+    pub fn open(&self, layout: &ChunkLayout<'_>) -> FileReader {
+        FileReader::new(Arc::clone(&self.core), layout)
     }
 
     /// The bytes of `piece`, exactly as many as its range asks for. What timed out a moment ago is not
-    /// waited for again: it fails at once.
+    /// waited for again: it fails at once. Needs a tokio runtime with time enabled.
     pub async fn read(&self, piece: &Piece) -> Result<Bytes, FetchError> {
-        if piece.range.is_empty() {
-            return Ok(Bytes::new());
+        match self.core.look_up(piece.clone(), Priority::Read) {
+            Reading::Ready(bytes) => Ok(bytes),
+            Reading::Pending(pending) => pending.bytes().await,
         }
-        let after = self.options.deadline;
-        if self.overdue.has(piece) {
-            let hash = piece.hash;
-            tracing::debug!(key = %data_key(hash), "the store did not answer a moment ago");
-            return Err(FetchError::TimedOut { hash, after });
-        }
-        let read = async {
-            if self.is_whole(piece) {
-                let object = self.whole(piece).await?;
-                Ok(cut(&object, piece))
-            } else {
-                self.range(piece).await
-            }
-        };
-        let Ok(outcome) = tokio::time::timeout(after, read).await else {
-            let hash = piece.hash;
-            self.overdue.note(piece);
-            self.counts.timed_out.add(1);
-            let error = FetchError::TimedOut { hash, after };
-            self.outage.note(&error);
-            return Err(error);
-        };
-        outcome
+    }
+
+    /// Waits for room for bytes that are fetched and not kept.
+    pub async fn room(&self, bytes: u64) -> HeldBytes {
+        let priority = SharedPriority::new(Priority::Read);
+        self.core.scheduler.room(bytes, &priority).await
+    }
+
+    /// [`room`](Self::room), if there is some now.
+    pub fn room_now(&self, bytes: u64) -> Option<HeldBytes> {
+        self.core.scheduler.room_now(bytes)
+    }
+
+    /// Fetches a piece from the store for somebody who has room for it, takes it once and verifies it. Nobody shares
+    /// it, and nothing is kept. Only its length and that of the object are checked. It takes as long as the
+    /// store does.
+    pub async fn fetch(&self, piece: &Piece, _room: &HeldBytes) -> Result<ObjectPart, FetchError> {
+        let core = &self.core;
+        let part = core.request(piece.hash, piece.range.clone(), piece.object_len);
+        let part = part.await?;
+        core.counts.bytes_from_store.add(part.bytes.len() as u64);
+        Ok(part)
+    }
+
+    /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
+    /// is read in blocks, and whoever needs to know that they are right has to hash all of it.
+    pub fn verifies(&self, piece: &Piece) -> bool {
+        self.core.verifies(piece)
+    }
+
+    /// Whether a file of the disk cache has the name and the length of the piece's object. Nobody has
+    /// looked at its bytes. Blocks.
+    pub fn is_on_disk(&self, piece: &Piece) -> bool {
+        let core = &self.core;
+        let disk = core.disk.as_ref().filter(|_| core.verifies(piece));
+        disk.is_some_and(|disk| disk.may_have(piece.hash, piece.object_len))
     }
 
     /// What has been done so far.
     pub fn counters(&self) -> FetchCounters {
-        let counts = &self.counts;
-        let disk = self.disk.as_ref().map(|disk| disk.counts());
+        let counts = &self.core.counts;
+        let disk = self.core.disk.as_ref().map(|disk| disk.counts());
         FetchCounters {
             objects_from_store: counts.objects_from_store.get(),
             blocks_from_store: counts.blocks_from_store.get(),
@@ -113,21 +125,64 @@ impl Fetcher {
         }
     }
 
-    /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
-    /// is read in blocks, and whoever needs to know that they are right has to hash all of it.
-    pub fn verifies(&self, piece: &Piece) -> bool {
-        self.is_whole(piece)
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
     }
 
-    fn is_whole(&self, piece: &Piece) -> bool {
+    #[cfg(test)]
+    pub(crate) fn begin(&self, piece: Piece, priority: Priority) -> Reading {
+        self.core.begin(piece, priority)
+    }
+}
+
+impl Core {
+    pub(crate) fn verifies(&self, piece: &Piece) -> bool {
         piece.object_len <= self.options.whole_object_limit
     }
 
-    /// Whether a file of the disk cache has the name and the length of the piece's object. Nobody has
-    /// looked at its bytes. Blocks.
-    pub fn is_on_disk(&self, piece: &Piece) -> bool {
-        let disk = self.disk.as_ref().filter(|_| self.is_whole(piece));
-        disk.is_some_and(|disk| disk.file(piece.hash, piece.object_len).is_some())
+    /// Begins to read a piece: looks in memory and, for a small object, in the disk cache. Can be called on any
+    /// thread; blocks for a local file at most.
+    pub(crate) fn begin(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
+        if piece.range.is_empty() {
+            Reading::Ready(Bytes::new())
+        } else if self.verifies(&piece) {
+            self.begin_small(piece, priority)
+        } else {
+            self.begin_large(piece, priority)
+        }
+    }
+
+    /// As [`begin`](Self::begin), without a look at the disk.
+    fn look_up(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
+        if piece.range.is_empty() {
+            Reading::Ready(Bytes::new())
+        } else if self.verifies(&piece) {
+            self.look_up_small(piece, priority)
+        } else {
+            self.begin_large(piece, priority)
+        }
+    }
+
+    /// Asks the store for part of an object whose length is known.
+    pub(crate) async fn request(
+        &self,
+        hash: ContentHash,
+        range: Range<u64>,
+        object_len: u64,
+    ) -> Result<ObjectPart, FetchError> {
+        let (start, len) = (range.start, range.end - range.start);
+        let part = match self.store.get(hash, range).await {
+            Ok(part) => part,
+            Err(error) => return Err(self.store_failed(hash, error)),
+        };
+        self.outage.over();
+        let found = match part.bytes.len() as u64 {
+            _ if part.object_len != object_len => part.object_len,
+            got if got != len => start + got,
+            _ => return Ok(part),
+        };
+        Err(self.wrong_length(hash, object_len, found))
     }
 
     /// Counts a failure of the store. Whoever reads says what could not be read, and why.
@@ -153,10 +208,4 @@ impl Fetcher {
             found,
         }
     }
-}
-
-/// `piece` out of its whole object. The range lies in the object: the layout that made the piece
-/// says so, and the object's length was compared with it.
-fn cut(object: &Bytes, piece: &Piece) -> Bytes {
-    object.slice(piece.range.start as usize..piece.range.end as usize)
 }

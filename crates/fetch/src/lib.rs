@@ -1,35 +1,45 @@
 //! The read side: bytes of stored objects, from memory, from the disk cache, or from the store.
 //!
 //! ```text
-//!     read_cached   memory -> disk cache                      on any thread, never waits for the store
-//!     read          memory -> in flight? -> disk cache -> store        on the runtime
+//!     FileReader::read     memory, or under way already?         on any thread, never waits for the store
+//!                          disk cache
+//!     PendingRead::bytes   store                                 on the runtime, as a task of the scheduler
 //! ```
 //!
 //! An object of up to [`FetchOptions::whole_object_limit`] bytes is fetched whole, and its length and
 //! hash are verified before the first byte is given. A longer one is fetched in aligned blocks of
 //! [`FetchOptions::block_len`]; of these only the length of the object is checked, and that the store
 //! still holds the same version of it. Verifying a long object once all of it has arrived belongs into
-//! [`Fetcher`]'s module `ranged`, which sees every block.
+//! [`FileReader`], which sees every read.
 //!
-//! However many readers want the same object or block at the same time, it is fetched once. Memory is
-//! bounded twice: what is kept ([`FetchOptions::memory_bytes`]) and what is under way
-//! ([`FetchOptions::in_flight_bytes`]).
+//! Who takes all bytes of an object in order, as a download does, takes room of the budget ([`Fetcher::room`]), fetches
+//! ranges that are not kept ([`Fetcher::fetch`]) and verifies them with a [`Verifier`].
+//!
+//! However many readers want the same object or block at the same time, it is looked for and fetched once. One
+//! budget ([`FetchOptions::memory_bytes`]) bounds what is kept and what is under way together.
 
 mod budget;
-mod cache;
 mod counters;
+mod disk;
 mod error;
 mod fetcher;
-mod memory;
+mod large_objects;
 mod options;
 mod outage;
 mod overdue;
-mod ranged;
-mod whole;
+mod pending;
+mod reader;
+mod scheduler;
+mod small_objects;
+#[cfg(test)]
+mod testing;
+mod verifier;
 
-pub use budget::{ByteBudget, HeldBytes};
-pub use cache::{CacheError, DiskCache};
+pub use budget::{ByteBudget, HeldBytes, Priority};
 pub use counters::FetchCounters;
+pub use disk::DiskCache;
 pub use error::FetchError;
 pub use fetcher::Fetcher;
 pub use options::FetchOptions;
+pub use reader::{FileRead, FileReader, PendingRead};
+pub use verifier::Verifier;

@@ -12,10 +12,9 @@ pub struct FetchOptions {
     /// and there cheaper (each read pulls a block). 4 MiB at 30 ms and 1 Gbit/s spends as long
     /// waiting as receiving.
     pub block_len: u64,
-    /// Bytes of objects and blocks to keep in memory.
+    /// Bytes of objects and blocks in memory, kept or under way. A read that finds no room has kept ones
+    /// forgotten, or waits for its turn.
     pub memory_bytes: u64,
-    /// Bytes that may be under way from the store at once; further reads wait for their turn.
-    pub in_flight_bytes: u64,
     /// The longest that one read may take, waiting for its turn included.
     pub deadline: Duration,
 }
@@ -25,8 +24,7 @@ impl Default for FetchOptions {
         Self {
             whole_object_limit: 8 << 20,
             block_len: 4 << 20,
-            memory_bytes: 128 << 20,
-            in_flight_bytes: 128 << 20,
+            memory_bytes: 192 << 20,
             deadline: Duration::from_mins(1),
         }
     }

@@ -222,6 +222,36 @@ impl<'a> ChunkLayout<'a> {
     }
 }
 
+/// A [`ChunkLayout`] that has its own hashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedChunkLayout {
+    size: u64,
+    chunk_len: u64,
+    hashes: Box<[ContentHash]>,
+}
+
+impl ChunkLayout<'_> {
+    /// The same layout, for longer.
+    pub fn to_owned(&self) -> OwnedChunkLayout {
+        OwnedChunkLayout {
+            size: self.size,
+            chunk_len: self.chunk_len,
+            hashes: self.hashes.into(),
+        }
+    }
+}
+
+impl OwnedChunkLayout {
+    /// The layout.
+    pub fn borrowed(&self) -> ChunkLayout<'_> {
+        ChunkLayout {
+            size: self.size,
+            chunk_len: self.chunk_len,
+            hashes: &self.hashes,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,7 @@ pub use builder::SnapshotBuilder;
 pub use diff::{Diff, DiffError};
 pub use glob::{DownloadFilter, FilterState, GlobConfig, GlobError, PathFilter};
 pub use hash::{ContentHash, Hasher, ParseHashError};
-pub use layout::{ChunkLayout, ChunkSize, LayoutError, Piece};
+pub use layout::{ChunkLayout, ChunkSize, LayoutError, OwnedChunkLayout, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
 pub use ops::{
     By, CaseOptions, Changes, DiffOptions, DowngradeError, Finding, JoinError, Losses, Lost,

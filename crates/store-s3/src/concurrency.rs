@@ -135,7 +135,7 @@ impl Drop for Slot {
     }
 }
 
-/// Memory for bodies that are sent or received.
+/// Memory for bodies that are sent. Whoever reads has room for what it asks for.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory(Arc<Semaphore>);
 

@@ -92,7 +92,6 @@ impl S3Store {
         if range.is_empty() {
             return self.nothing_of(key).await;
         }
-        let _memory = self.direct.memory.take(range.end - range.start).await;
         let first = range.start;
         let wanted = match range.end {
             u64::MAX => format!("bytes={first}-"),

@@ -84,7 +84,8 @@ pub enum PutOutcome {
 pub trait ChunkStore: Send + Sync + Debug {
     /// Reads `range` of an object. The range is not empty unless the object may be (`0..0` asks for
     /// its length only). A range that starts at or after the object's end gives no bytes and the
-    /// object's true length: it is the caller who knows how long the object should be.
+    /// object's true length: it is the caller who knows how long the object should be, and who bounds the bytes
+    /// that it asks for at once: all of them are in memory.
     async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError>;
 
     /// Asks for the length of what stands under the name that [`put`](Self::put) gives an object. One that

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use attachfs_fetch::FileReader;
 use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock};
 
@@ -31,6 +32,8 @@ pub(crate) struct OpenFile {
     pub(crate) access: Access,
     /// What all handles of the inode share.
     pub(crate) inode: Arc<OpenInode>,
+    /// Reads what the base has of it: made by the first read, with the inode of the base.
+    pub(crate) reader: OnceLock<(Ino, Arc<FileReader>)>,
     /// Whether this handle was counted as a lazily read file.
     pub(crate) counted: AtomicBool,
     /// Whether the journal says that the file is written to. It goes on saying so as long as this
@@ -147,6 +150,7 @@ impl Handles {
         let file = Arc::new(OpenFile {
             access,
             inode,
+            reader: OnceLock::new(),
             counted: AtomicBool::new(false),
             recorded: AtomicBool::new(false),
         });

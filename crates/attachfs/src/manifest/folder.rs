@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use attachfs_durable::CacheDir;
 use attachfs_manifest::wire::{Format, Manifest};
 use attachfs_manifest::{
     By, Changes, ChunkSize, Content, DiffOptions, File, GlobConfig, ManifestPath, Node, PathFilter,
@@ -197,7 +198,7 @@ pub struct Hashing {
 #[derive(Debug, Clone)]
 pub struct HashingPlaces {
     /// The directory of our own cache, made if it is missing.
-    pub cache: PathBuf,
+    pub cache: CacheDir,
     /// What tells this machine from others that share the directory.
     pub machine: String,
     /// The directory of the deadline client's caches, if it is to be shared.
@@ -207,7 +208,7 @@ pub struct HashingPlaces {
 /// Opens the caches of hashes. One that cannot be used is left out with a warning: it costs time only.
 pub fn open_hash_caches(places: &HashingPlaces) -> Arc<HashCaches> {
     let own = HashCacheOptions::new(
-        places.cache.join("hashes.db"),
+        places.cache.hashes(),
         places.machine.clone(),
         Day::of(SystemTime::now()),
     );

@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use attachfs_durable::{DurableError, FileLock, check_own_dir, check_own_file, create_private_dir};
+use attachfs_durable::{FileLock, check_database, create_private_dir};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 /// How long a cache that somebody else has locked is waited for.
@@ -256,18 +256,9 @@ pub(super) fn inode(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|found| found.ino())
 }
 
-/// Whoever can write to the cache can say what is in the files: only this user may. SQLite opens the file
-/// and what it keeps beside it by name, so nobody else may be able to put anything into the directory
-/// either, a link or a log of their own for example.
+/// Whoever can write to the cache can say what is in the files: only this user may.
 fn check_own(path: &Path) -> Result<(), CacheError> {
-    let untrusted = |error: DurableError| CacheError::new("trust", path, error);
-    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        check_own_dir(dir).map_err(untrusted)?;
-    }
-    for ending in ["", "-wal", "-shm", "-journal"] {
-        check_own_file(&with_ending(path, ending)).map_err(untrusted)?;
-    }
-    Ok(())
+    check_database(path).map_err(|error| CacheError::new("trust", path, error))
 }
 
 /// Whether the file itself is to blame.

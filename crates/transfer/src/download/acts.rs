@@ -9,17 +9,16 @@
 //! So what a diff deletes is there until everything that it puts is on this disk. Whoever watches can end
 //! it between any two steps.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use attachfs_durable::{FileStamp, HeldDir};
+use attachfs_durable::HeldDir;
 use attachfs_manifest::ManifestPath;
 
 use super::error::Trouble;
 use super::file::{Done, Outcome, failed_by};
-use super::part::let_go;
 use super::plan::{Deletion, FileStep, LinkStep, Plan, Swap};
-use super::run::{Run, look_up};
+use super::run::Run;
 use super::survey::parent_bytes;
 use super::tree::{Dirs, Linked};
 use super::{Copied, DownloadError, DownloadReport, Remark};
@@ -30,20 +29,6 @@ use crate::{Failed, Progress, TransferError};
 const NOT_ALL_IS_THERE: &str = "it is not deleted, since not everything could be placed";
 /// Why nothing is put in the place of what is not deleted.
 const PLACE_IS_KEPT: &str = "what is in its place is kept, since not everything could be placed";
-
-/// A file that was fetched and waits for its place.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) step: FileStep,
-    /// In the directory where it was fetched.
-    pub(super) name: Vec<u8>,
-    pub(super) stamp: FileStamp,
-    /// How many of its bytes an earlier run had fetched.
-    pub(super) resumed: u64,
-}
-
-/// The files that wait for each swap.
-pub(super) type AllWaiting = HashMap<ManifestPath, Vec<Waiting>>;
 
 impl DownloadReport {
     fn fail(&mut self, path: &ManifestPath, error: String) {
@@ -111,8 +96,8 @@ impl Run {
         let last = Arc::clone(&run);
         let meter = Arc::clone(&run.meter);
         let let_go = blocking(&meter, move || {
-            last.let_go();
-            last.remember_placed();
+            last.waitlist.let_go(&last.root);
+            last.remembered.write(&last.root);
             Ok(())
         });
         let let_go = let_go.await;
@@ -144,9 +129,9 @@ impl Run {
         // The long ones first: they end last.
         files.sort_by_key(|step| step.file.size <= self.options.block_bytes);
         let before = self.watched(progress, move |run| {
-            let known = look_up(run, &files)?;
-            // It is set here only.
-            let _ = run.known.set(known);
+            if !run.options.force_rehash {
+                run.remembered.look_up(&files, &run.meter)?;
+            }
             run.make_dirs(&dirs)?;
             Ok(files)
         });
@@ -269,28 +254,24 @@ impl Run {
 
     /// Fails files that waited and are not what was fetched any more.
     fn fail_changed(&self) {
-        let mut all = std::mem::take(&mut *self.waiting.lock());
-        for waiting in all.values_mut() {
-            waiting.retain(|file| {
-                // Nothing comes of it when it is to stop.
-                if self.meter.go_on().is_err() {
-                    return true;
-                }
-                let Err(error) = self.take_up(file) else {
-                    return true;
-                };
-                let why = format!("what was fetched of it cannot be given its name: {error}");
-                self.report.lock().fail(&file.step.path, why);
-                self.meter.finished(|| file.step.path.to_string());
-                false
-            });
-        }
-        *self.waiting.lock() = all;
+        self.waitlist.retain(|file| {
+            // Nothing comes of it when it is to stop.
+            if self.meter.go_on().is_err() {
+                return true;
+            }
+            let Err(error) = file.take_up(&self.root) else {
+                return true;
+            };
+            let why = format!("what was fetched of it cannot be given its name: {error}");
+            self.report.lock().fail(&file.step.path, why);
+            self.meter.finished(|| file.step.path.to_string());
+            false
+        });
     }
 
     /// Once it has begun to delete it puts what there is to put, whatever happens to the first of it.
     pub(super) fn make_swap(&self, path: &ManifestPath, swap: &Swap) -> Result<(), TransferError> {
-        let waiting = self.waiting.lock().remove(path).unwrap_or_default();
+        let waiting = self.waitlist.take(path);
         let mut stopped = None;
         let mut open = Dirs::new(&self.root);
         for deletion in &swap.deletions {
@@ -314,8 +295,7 @@ impl Run {
                         }
                         Trouble::File(error) => Some(failed_by(&file.step.path, &error)),
                     };
-                    let mut waiting = self.waiting.lock();
-                    waiting.entry(path.clone()).or_default().push(file);
+                    self.waitlist.add(path, file);
                     let Some(failed) = failed else { continue };
                     failed
                 }
@@ -336,10 +316,9 @@ impl Run {
         for dir in &swap.dirs {
             report.fail(dir, PLACE_IS_KEPT.to_owned());
         }
-        let waiting = self.waiting.lock();
-        let files = waiting.get(path).into_iter().flatten();
+        let files = self.waitlist.paths(path);
         let links = swap.links.iter().map(|link| &link.path);
-        for path in files.map(|file| &file.step.path).chain(links) {
+        for path in files.iter().chain(links) {
             report.fail(path, PLACE_IS_KEPT.to_owned());
             self.meter.finished(|| path.to_string());
         }
@@ -370,19 +349,6 @@ impl Run {
             Ok(Some(why)) => report.leave(&deletion.path, why),
             Err(error) => report.fail(&deletion.path, format!("cannot delete it: {error}")),
         }
-    }
-
-    /// Leaves files that did not get their names for another run, or removes them where none could take them
-    /// over.
-    fn let_go(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        for file in waiting.into_values().flatten() {
-            let dir = self.root.dir(file.step.fetched_in());
-            if let Err(error) = dir.and_then(|dir| let_go(&dir, &file.name, &file.stamp)) {
-                tracing::debug!(path = %file.step.path, %error, "a file that was not placed stays behind");
-            }
-        }
-        self.marks.lock().clear();
     }
 
     /// Writes everything to the disk: the file system of the folder, and those that are mounted below it

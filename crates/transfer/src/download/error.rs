@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use attachfs_durable::DurableError;
+use attachfs_fetch::FetchError;
 use attachfs_manifest::{ContentHash, EscapedBytes, ManifestPath};
 use attachfs_store::StoreError;
 
@@ -67,7 +69,7 @@ pub enum DownloadError {
         hash: ContentHash,
         /// What the store says.
         #[source]
-        source: StoreError,
+        source: Arc<StoreError>,
     },
     /// The disk takes nothing more.
     #[error("cannot write \"{path}\"")]
@@ -92,25 +94,8 @@ fn listed(paths: &[ManifestPath]) -> String {
 /// Why one file was not placed. Whose it is, the account says.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    #[error("object {hash} cannot be read")]
-    Store {
-        hash: ContentHash,
-        #[source]
-        source: StoreError,
-    },
-    #[error("the bytes of object {expected} are not what they should be: their hash is {found}")]
-    Damaged {
-        expected: ContentHash,
-        found: ContentHash,
-    },
-    #[error("object {hash} should have {expected} bytes and has {found}")]
-    Length {
-        hash: ContentHash,
-        expected: u64,
-        found: u64,
-    },
-    #[error("object {hash} was replaced while it was being read")]
-    Replaced { hash: ContentHash },
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     #[error("cannot {doing}")]
     Io {
         doing: &'static str,
@@ -124,10 +109,7 @@ pub(super) enum FileError {
 impl FileError {
     /// Whether the store gave something else than it should have: it may do better if asked again.
     pub(super) fn is_about_bytes(&self) -> bool {
-        matches!(
-            self,
-            Self::Damaged { .. } | Self::Length { .. } | Self::Replaced { .. }
-        )
+        matches!(self, Self::Fetch(error) if error.is_about_bytes())
     }
 }
 
@@ -141,6 +123,12 @@ pub(super) enum Trouble {
 impl From<FileError> for Trouble {
     fn from(error: FileError) -> Self {
         Self::File(error)
+    }
+}
+
+impl From<FetchError> for Trouble {
+    fn from(error: FetchError) -> Self {
+        Self::File(error.into())
     }
 }
 

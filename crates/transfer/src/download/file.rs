@@ -17,14 +17,12 @@ use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, set_modified, share_file
 use attachfs_manifest::{ChunkLayout, ChunkSize, Content, Hasher, ManifestPath, PathRef};
 use attachfs_scan::mtime_of;
 
-use super::acts::Waiting;
 use super::error::{Attempt, FileError, Trouble, disk};
-use super::part::{Part, mark};
+use super::naming::{NAMING, NAMING_COPY};
+use super::part::Part;
 use super::plan::{FileStep, Occupant, Place, Resolution, is_near, resolve};
 use super::run::Run;
 use super::small::acquired;
-use super::survey::parent_bytes;
-use super::tree::occupant_of;
 use super::{Copied, Remark, may_give};
 use crate::{Failed, TransferError};
 
@@ -32,9 +30,7 @@ use crate::{Failed, TransferError};
 const BUFFER_LEN: u64 = 1 << 20;
 
 const READING: &str = "read what is there";
-const NAMING: &str = "give it its name";
-const NAMING_COPY: &str = "give a copy its name";
-const SETTING_TIME: &str = "set its time";
+pub(super) const SETTING_TIME: &str = "set its time";
 
 /// What became of a file.
 #[derive(Debug)]
@@ -63,7 +59,7 @@ pub(super) enum Target {
 
 /// What a file that is there is to one that is wanted.
 #[derive(Debug)]
-enum Likeness {
+pub(super) enum Likeness {
     Other,
     Same,
     /// The same, but for something that cannot be set.
@@ -210,7 +206,12 @@ impl Run {
     }
 
     /// What came to `path` since it was looked at: another download of the same may have been faster.
-    fn came(&self, dir: &HeldDir, path: PathRef<'_>, step: &FileStep) -> Attempt<Likeness> {
+    pub(super) fn came(
+        &self,
+        dir: &HeldDir,
+        path: PathRef<'_>,
+        step: &FileStep,
+    ) -> Attempt<Likeness> {
         let looked = dir.look(path.name());
         let looked = looked.map_err(|error| disk(&step.path, NAMING, error))?;
         match looked {
@@ -230,7 +231,7 @@ impl Run {
     ) -> Attempt<Likeness> {
         let failed = |error| disk(&step.path, READING, error);
         let is_in_time = |stamp: &FileStamp| mtime_of(stamp) == step.file.mtime;
-        let is_known = known.is_some_and(|stamp| self.is_known(path, stamp, step));
+        let is_known = known.is_some_and(|stamp| self.remembered.is_known(path, stamp, step));
         if is_known && !step.file.runnable && known.as_ref().is_some_and(is_in_time) {
             return Ok(Likeness::Same);
         }
@@ -255,12 +256,8 @@ impl Run {
             return Ok(Likeness::Other);
         }
         let remember = || {
-            if let Some(caches) = &self.options.caches
-                && !is_known
-            {
-                let cut = cut_of(step, self.chunk_size);
-                let scanned = self.ground.file(path, facts.stamp, facts.mode & 0o111 != 0);
-                caches.remember(&scanned, cut, step.file.content.hashes(), seen);
+            if !is_known {
+                self.remembered.keep(path, &facts, step, seen);
             }
         };
         let wants_execute = step.file.runnable && facts.mode & 0o111 == 0;
@@ -279,7 +276,8 @@ impl Run {
         Ok(match set(&file, &facts, step, wants_execute, wants_time) {
             Ok(()) if wants => {
                 let now = FileStamp::of(&file).map_err(failed)?;
-                self.placed(&file, path.to_owned(), step, now.mtime_ns);
+                self.remembered
+                    .placed(&file, path.to_owned(), step, now.mtime_ns);
                 Likeness::Same
             }
             Ok(()) => {
@@ -352,136 +350,6 @@ impl Run {
         }
         Ok(is_whole)
     }
-
-    /// Gives a whole and verified part its times, permissions and name; if it has to wait for that, notes
-    /// that it does. `resumed` bytes of it were left by an earlier run. Blocks.
-    pub(super) fn finish(
-        &self,
-        part: &Part,
-        step: &FileStep,
-        target: Target,
-        resumed: u64,
-    ) -> Attempt<Outcome> {
-        let failed = |doing| move |error| disk(&step.path, doing, error);
-        let share = self.options.permissions;
-        if share.add_file_mode != 0 || share.group.is_some() {
-            share_file(part.file(), share.add_file_mode, share.group)
-                .map_err(failed("set its permissions"))?;
-        }
-        part.cut().map_err(failed("write it"))?;
-        let (seconds, nanoseconds) = step.file.mtime.to_unix();
-        set_modified(part.file(), seconds, nanoseconds).map_err(failed(SETTING_TIME))?;
-        let stamp = FileStamp::of(part.file()).map_err(failed(SETTING_TIME))?;
-        let Some(swap) = &step.swap else {
-            let outcome = self.name(part, part.dir(), step, target, stamp.mtime_ns)?;
-            part.discard();
-            return Ok(outcome);
-        };
-        self.mark(step.fetched_in()).map_err(failed("keep it"))?;
-        part.put_by();
-        let mut waiting = self.waiting.lock();
-        waiting.entry(swap.clone()).or_default().push(Waiting {
-            step: step.clone(),
-            name: part.name().to_vec(),
-            stamp,
-            resumed,
-        });
-        Ok(Outcome::Waits)
-    }
-
-    /// Has other downloads know that something waits in a directory of this path.
-    fn mark(&self, dir: &[u8]) -> io::Result<()> {
-        let mut marks = self.marks.lock();
-        if !marks.contains_key(dir) {
-            marks.insert(dir.to_vec(), mark(self.root.dir(dir)?)?);
-        }
-        Ok(())
-    }
-
-    /// Takes up a file that waits. Fails if somebody has changed it. Blocks.
-    pub(super) fn take_up(&self, waiting: &Waiting) -> io::Result<Part> {
-        let dir = self.root.dir(waiting.step.fetched_in())?;
-        Part::take_up(dir, &waiting.name, waiting.step.file.size, waiting.stamp)
-    }
-
-    /// Gives a file its place that has waited for it. If that fails it still waits. Blocks.
-    pub(super) fn place_waiting(&self, waiting: &Waiting) -> Attempt<Outcome> {
-        let step = &waiting.step;
-        let failed = |error| disk(&step.path, NAMING, error);
-        let part = self.take_up(waiting).map_err(failed)?;
-        let dir = self.root.dir(parent_bytes(step.path.borrowed()));
-        let dir = dir.map_err(failed)?;
-        let outcome = self.name(&part, &dir, step, Target::Free, waiting.stamp.mtime_ns)?;
-        part.discard();
-        Ok(outcome)
-    }
-
-    /// Gives a part a name in `dir`. `time` is the one that was set, as the file system holds it.
-    fn name(
-        &self,
-        part: &Part,
-        dir: &HeldDir,
-        step: &FileStep,
-        target: Target,
-        time: i128,
-    ) -> Attempt<Outcome> {
-        let failed = |doing| move |error| disk(&step.path, doing, error);
-        let name = step.path.borrowed().name();
-        let mut target = target;
-        loop {
-            match target {
-                Target::Free => {
-                    if part.place_if_free(dir, name).map_err(failed(NAMING))? {
-                        self.placed(part.file(), step.path.clone(), step, time);
-                        return Ok(Outcome::Fetched);
-                    }
-                    let came = self.came(dir, step.path.borrowed(), step)?;
-                    if let Some(outcome) = came.outcome(step) {
-                        return Ok(outcome);
-                    }
-                    let occupant = occupant_of(dir, name).map_err(failed(NAMING))?;
-                    let occupant = occupant.unwrap_or(Occupant::Other);
-                    target = match resolve(self.options.conflict, occupant) {
-                        Resolution::Leave(why) => return Ok(left(step, why)),
-                        Resolution::Replace => Target::Replace,
-                        Resolution::Copy => Target::Copy,
-                        Resolution::Refuse(why) => {
-                            return Err(FileError::InTheWay(why.to_owned()).into());
-                        }
-                    };
-                }
-                Target::Replace => {
-                    part.place_over(dir, name).map_err(failed(NAMING))?;
-                    self.placed(part.file(), step.path.clone(), step, time);
-                    return Ok(Outcome::Fetched);
-                }
-                Target::Copy => return self.finish_copy(part, dir, step, time),
-            }
-        }
-    }
-
-    fn finish_copy(
-        &self,
-        part: &Part,
-        dir: &HeldDir,
-        step: &FileStep,
-        time: i128,
-    ) -> Attempt<Outcome> {
-        let failed = |error| disk(&step.path, NAMING_COPY, error);
-        for copy in self.copies(&step.path) {
-            let (name, path) = copy.map_err(failed)?;
-            if part.place_if_free(dir, &name).map_err(failed)? {
-                tracing::info!(path = %step.path, copy = %path, "made a copy");
-                self.placed(part.file(), path, step, time);
-                return Ok(Outcome::Copied(Copied::new(&step.path, &name)));
-            }
-            let came = self.came(dir, path.borrowed(), step)?;
-            if let Some(outcome) = came.outcome(step) {
-                return Ok(outcome);
-            }
-        }
-        Err(failed(io::ErrorKind::AlreadyExists.into()))
-    }
 }
 
 impl Likeness {
@@ -495,7 +363,7 @@ impl Likeness {
     }
 
     /// What becomes of a file for which this is there, if it is not another.
-    fn outcome(self, step: &FileStep) -> Option<Outcome> {
+    pub(super) fn outcome(self, step: &FileStep) -> Option<Outcome> {
         match self {
             Self::Other => None,
             Self::Same => Some(Outcome::Skipped),
@@ -528,7 +396,7 @@ fn may_be(facts: &Facts, step: &FileStep) -> bool {
     facts.kind == Kind::File && facts.stamp.size == step.file.size
 }
 
-fn left(step: &FileStep, why: &str) -> Outcome {
+pub(super) fn left(step: &FileStep, why: &str) -> Outcome {
     Outcome::Left(Remark::new(&step.path, why))
 }
 

@@ -15,27 +15,23 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use attachfs_fetch::HeldBytes;
-use attachfs_manifest::{ContentHash, Hasher};
+use attachfs_fetch::{HeldBytes, Verifier};
+use attachfs_manifest::{ContentHash, Hasher, Piece};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::error::{Attempt, FileError, Trouble, disk};
+use super::error::{Attempt, Trouble, disk};
 use super::file::{Outcome, Target, layout_of};
 use super::part::Part;
 use super::plan::FileStep;
 use super::run::Run;
 use super::small::acquired;
 use crate::meter::Meter;
-use crate::refusals::Request;
 
 /// Part of an object, and where in the file it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Block {
-    object: ContentHash,
-    object_len: u64,
-    /// Of the object.
-    range: Range<u64>,
+    piece: Piece,
     /// In the file.
     offset: u64,
 }
@@ -46,11 +42,15 @@ impl Block {
     }
 
     fn len(&self) -> u64 {
-        self.range.end - self.range.start
+        self.piece.range.end - self.piece.range.start
+    }
+
+    fn is_first(&self) -> bool {
+        self.piece.range.start == 0
     }
 
     fn is_last(&self) -> bool {
-        self.range.end == self.object_len
+        self.piece.range.end == self.piece.object_len
     }
 }
 
@@ -135,7 +135,7 @@ impl Run {
     ) -> Attempt<(Outcome, u64)> {
         let _alone = acquired(&self.large).await?;
         if let [object] = step.file.content.hashes()
-            && self.from.nearby.is_some()
+            && self.supply.has_nearby()
             && let Some(outcome) = self.large_nearby(step, *object, target).await?
         {
             return Ok((outcome, 0));
@@ -185,17 +185,19 @@ impl Run {
         let mut counted = Counted::new(blocks.len());
         let mut window = Window::default();
         let (mut at, mut next) = (0, 0);
-        let mut hasher = Hasher::new();
-        let mut version: Option<Arc<str>> = None;
+        let Some(first) = blocks.first() else {
+            return Ok(0);
+        };
+        let mut verifier = verifier_of(first);
         // Where the object begins that is being fetched again.
         let mut again: Option<usize> = None;
         while at < blocks.len() {
             while next < blocks.len() {
                 let len = blocks[next].len();
                 let held = if window.0.is_empty() {
-                    self.memory.take(len).await
+                    self.supply.fetcher.room(len).await
                 } else {
-                    match self.memory.try_take(len) {
+                    match self.supply.fetcher.room_now(len) {
                         Some(held) => held,
                         None => break,
                     }
@@ -217,9 +219,8 @@ impl Run {
             let arrived = task.await;
             window.0.pop_front();
             let block = &blocks[at];
-            let is_first = block.range.start == 0;
-            if is_first {
-                (hasher, version) = (Hasher::new(), None);
+            if block.is_first() {
+                verifier = verifier_of(block);
             }
             let arrived = match arrived {
                 Ok(arrived) => arrived,
@@ -229,22 +230,9 @@ impl Run {
                 },
             };
             let checked = arrived.and_then(|arrived| {
-                if arrived.version.is_some() {
-                    if version.is_some() && version != arrived.version {
-                        let hash = block.object;
-                        return Err(FileError::Replaced { hash }.into());
-                    }
-                    version.clone_from(&arrived.version);
-                }
-                hasher.update(&arrived.bytes);
                 counted.add(at, block, arrived.is_fetched, &self.meter);
-                if !block.is_last() {
-                    return Ok(());
-                }
-                match (block.object, hasher.finish()) {
-                    (expected, found) if found == expected => Ok(()),
-                    (expected, found) => Err(FileError::Damaged { expected, found }.into()),
-                }
+                let verified = verifier.add(&arrived.bytes, arrived.version.as_ref());
+                verified.map_err(Trouble::from)
             });
             match checked {
                 Ok(()) => at += 1,
@@ -309,9 +297,7 @@ impl Run {
                 });
             }
         }
-        let got = self
-            .get(block.object, block.range.clone(), block.object_len)
-            .await?;
+        let got = self.supply.get(&block.piece, &held).await?;
         let (bytes, offset) = (got.bytes.clone(), block.offset);
         let _writer = acquired(&self.writers).await?;
         self.blocking(move || {
@@ -336,16 +322,16 @@ impl Run {
     ) -> Attempt<Option<Outcome>> {
         self.in_place(step, move |run, dir, step| {
             let size = step.file.size;
-            let Some(near) = run.nearby(object, size) else {
+            let Some(near) = run.supply.nearby(object, size) else {
                 return Ok(None);
             };
             let failed = |error| disk(&step.path, "write it", error);
             let key = step.part_key(object);
             let part = Part::create(dir, key, size, step.file.runnable).map_err(failed)?;
-            if !run.reflink(&near, &part, size) || !run.has_bytes(part.file(), step)? {
+            if !run.supply.reflink(&near, &part, size) || !run.has_bytes(part.file(), step)? {
                 return Ok(None);
             }
-            run.refusals.answered(Request::Read);
+            run.supply.had_nearby();
             run.meter.add_bytes(size);
             run.finish(&part, step, target, 0).map(Some)
         })
@@ -364,9 +350,10 @@ fn blocks(step: &FileStep, run: &Run) -> Attempt<Vec<Block>> {
         while at < piece.object_len {
             let end = piece.object_len.min(at + block_bytes);
             blocks.push(Block {
-                object: piece.hash,
-                object_len: piece.object_len,
-                range: at..end,
+                piece: Piece {
+                    range: at..end,
+                    ..piece.clone()
+                },
                 offset: start + at,
             });
             at = end;
@@ -376,9 +363,14 @@ fn blocks(step: &FileStep, run: &Run) -> Attempt<Vec<Block>> {
     Ok(blocks)
 }
 
+/// Of the object that a block is part of.
+fn verifier_of(block: &Block) -> Verifier {
+    Verifier::new(block.piece.hash, block.piece.object_len)
+}
+
 /// The blocks of the object that block `at` belongs to.
 fn object_around(blocks: &[Block], at: usize) -> Range<usize> {
-    let start = (0..=at).rev().find(|&i| blocks[i].range.start == 0);
+    let start = (0..=at).rev().find(|&i| blocks[i].is_first());
     let end = (at..blocks.len()).find(|&i| blocks[i].is_last());
     start.unwrap_or(0)..end.map_or(blocks.len(), |end| end + 1)
 }

@@ -24,14 +24,18 @@ mod large;
 mod leading;
 mod leftovers;
 mod names;
+mod naming;
 mod part;
 mod plan;
+mod remembered;
 mod run;
 mod small;
+mod supply;
 mod survey;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod waiting;
 mod wanted;
 
 use std::collections::HashSet;

@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use attachfs_manifest::ContentHash;
+use attachfs_fetch::{HeldBytes, Verifier};
+use attachfs_manifest::{ContentHash, Piece};
 use bytes::Bytes;
 
-use super::error::{Attempt, FileError, Trouble, disk};
+use super::error::{Attempt, Trouble, disk};
 use super::file::{Outcome, Target};
 use super::part::Part;
 use super::plan::FileStep;
 use super::run::Run;
 use crate::TransferError;
-use crate::refusals::Request;
 
 impl Run {
     /// Says how many bytes were left by an earlier run, too.
@@ -31,17 +31,17 @@ impl Run {
             return Ok((outcome, size));
         }
         // For its bytes, wherever they come from: they are never here twice.
-        let _held = self.memory.take(size).await;
-        if self.from.nearby.is_some()
+        let room = self.supply.fetcher.room(size).await;
+        if self.supply.has_nearby()
             && let Some(outcome) = self.small_nearby(step, object, target).await?
         {
             return Ok((outcome, 0));
         }
-        let fetched = match self.small_once(step, object, target).await {
+        let fetched = match self.small_once(step, object, target, &room).await {
             Err(Trouble::File(error)) if error.is_about_bytes() => {
                 tracing::warn!(path = %step.path, error = &error as &dyn std::error::Error,
                     "an object is fetched again");
-                self.small_once(step, object, target).await
+                self.small_once(step, object, target, &room).await
             }
             outcome => outcome,
         };
@@ -76,11 +76,17 @@ impl Run {
         step: &Arc<FileStep>,
         object: ContentHash,
         target: Target,
+        room: &HeldBytes,
     ) -> Attempt<Outcome> {
         let size = step.file.size;
+        let whole = Piece {
+            hash: object,
+            object_len: size,
+            range: 0..size,
+        };
         let part = {
-            let _slot = acquired(&self.requests).await?;
-            self.get(object, 0..size, size).await?
+            let _slot = acquired(&self.supply.requests).await?;
+            self.supply.get(&whole, room).await?
         };
         let outcome = self.write(step, object, part.bytes, target).await?;
         self.meter.add_bytes(size);
@@ -117,7 +123,7 @@ impl Run {
         let _writer = acquired(&self.writers).await?;
         self.in_place(step, move |run, dir, step| {
             let size = step.file.size;
-            let Some(near) = run.nearby(object, size) else {
+            let Some(near) = run.supply.nearby(object, size) else {
                 return Ok(None);
             };
             // What cannot be read, or is something else, the store has.
@@ -130,7 +136,7 @@ impl Run {
             let failed = |error| disk(&step.path, "write it", error);
             let key = step.part_key(object);
             let part = Part::create(dir, key, size, step.file.runnable).map_err(failed)?;
-            if run.reflink(&near, &part, size) {
+            if run.supply.reflink(&near, &part, size) {
                 drop(bytes);
                 // Somebody may have written to it since it was read.
                 let shared = attachfs_durable::read_range(part.file(), 0..size).map_err(failed)?;
@@ -138,7 +144,7 @@ impl Run {
             } else {
                 part.write(&bytes, 0).map_err(failed)?;
             }
-            run.refusals.answered(Request::Read);
+            run.supply.had_nearby();
             run.meter.add_bytes(size);
             run.finish(&part, step, target, 0).map(Some)
         })
@@ -147,11 +153,8 @@ impl Run {
 }
 
 fn check(expected: ContentHash, bytes: &[u8]) -> Attempt<()> {
-    let found = ContentHash::of(bytes);
-    if found == expected {
-        return Ok(());
-    }
-    Err(FileError::Damaged { expected, found }.into())
+    let mut verifier = Verifier::new(expected, bytes.len() as u64);
+    Ok(verifier.add(bytes, None)?)
 }
 
 /// A permit of a semaphore that is never closed.

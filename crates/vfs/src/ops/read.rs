@@ -1,4 +1,5 @@
-//! read: from scratch, from what was fetched, or as a future from the store.
+//! read: from scratch, from what was fetched, or as a future from the store. What the base has of an open file is
+//! read by its handle's [`FileReader`].
 
 use std::fs::File;
 use std::future::Future;
@@ -8,8 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use attachfs_fetch::{FetchError, Fetcher};
-use attachfs_manifest::Piece;
+use attachfs_fetch::{FetchError, Fetcher, FileRead, FileReader};
 use attachfs_store::data_key;
 use attachfs_tree::{FileContent, Ino, LayeredBase, Source};
 use bytes::{Bytes, BytesMut};
@@ -35,11 +35,23 @@ impl std::fmt::Debug for ReadOutcome {
     }
 }
 
-/// One part of an answer, in order.
-enum Part {
-    Here(Bytes),
-    Fetch(Piece),
+/// Where one part of a range of an open file is.
+enum Planned {
+    Scratch(Range<u64>),
+    Zero(u64),
+    Base(Arc<FileReader>, Range<u64>),
 }
+
+/// One part of an answer.
+enum Part {
+    /// From scratch, or zeros.
+    Written(Bytes),
+    /// From the base: bytes that are here or come, and how many.
+    Base(FileRead, u64),
+}
+
+/// How often a read is planned again because the scratch file was shortened meanwhile.
+const MOST_PLANS: u32 = 3;
 
 impl Vfs {
     /// Reads from an open file.
@@ -61,62 +73,101 @@ impl Vfs {
         len: u32,
     ) -> Result<ReadOutcome, FsError> {
         let range = offset..offset.saturating_add(u64::from(len));
-        let (content, tree) = {
-            let namespace = self.namespace.read();
-            let content = namespace.content(open.ino()).cloned();
-            let content = content.ok_or(FsError::plain(FsErrorKind::BadHandle))?;
-            (content, namespace.base().clone())
-        };
-        let scratch = match content {
-            FileContent::Base => None,
-            FileContent::Scratch | FileContent::Mapped(_) => Some(self.open_scratch_of(open)?),
-        };
-        if let (FileContent::Scratch, Some(scratch)) = (&content, scratch) {
-            return Ok(ReadOutcome::Ready(read_scratch(scratch, range)?));
-        }
-        let scratch = scratch.map(Arc::as_ref);
-        let plan = plan(&tree, open.ino(), &content, range.clone(), scratch);
-        let plan = match plan {
-            // It was cut meanwhile, and what was cut off is gone.
-            Err(_) if self.namespace.read().content(open.ino()) != Some(&content) => {
-                return self.read_open(open, offset, len);
+        for _ in 0..MOST_PLANS {
+            let (content, base) = {
+                let namespace = self.namespace.read();
+                let content = namespace.content(open.ino()).cloned();
+                let content = content.ok_or(FsError::plain(FsErrorKind::BadHandle))?;
+                (content, namespace.base().clone())
+            };
+            let scratch = match content {
+                FileContent::Base => {
+                    let reader = self.reader(open, &base, open.ino())?;
+                    return Ok(self.read_base(open, &reader, range));
+                }
+                FileContent::Scratch => {
+                    let bytes = read_scratch(self.open_scratch_of(open)?, range)?;
+                    return Ok(ReadOutcome::Ready(bytes));
+                }
+                FileContent::Mapped(_) => self.open_scratch_of(open)?,
+            };
+            let plan = plan(open.ino(), &content, range.clone(), |ino| {
+                self.reader(open, &base, ino)
+            })?;
+            // The scratch file may be cut meanwhile, and then the plan is not that of the file any more.
+            if let Some(parts) = begin(plan, Some(scratch))? {
+                return Ok(self.answer(open, parts));
             }
-            plan => plan?,
-        };
-        let from_base: u64 = plan.iter().map(Planned::base_len).sum();
-        let mut parts = Vec::with_capacity(plan.len());
-        let mut missing = false;
-        for part in plan {
-            parts.push(match part {
-                Planned::Here(bytes) => Part::Here(bytes),
-                Planned::Base(piece) => match self.fetcher.read_cached(&piece) {
-                    Some(bytes) => Part::Here(bytes),
-                    None => {
-                        missing = true;
-                        Part::Fetch(piece)
-                    }
-                },
-            });
         }
-        if !missing {
-            self.tally.read(open, from_base);
-            return Ok(ReadOutcome::Ready(join(parts.into_iter().filter_map(
-                |part| match part {
-                    Part::Here(bytes) => Some(bytes),
-                    Part::Fetch(_) => None,
-                },
-            ))));
+        Err(short_scratch())
+    }
+
+    /// The reader of a handle for the file of the base that it stands on.
+    fn reader(
+        &self,
+        open: &OpenFile,
+        tree: &LayeredBase,
+        base: Ino,
+    ) -> Result<Arc<FileReader>, FsError> {
+        if let Some((ino, reader)) = open.reader.get()
+            && *ino == base
+        {
+            return Ok(Arc::clone(reader));
         }
+        let layout = tree.layout(base).ok_or(FsError::plain(FsErrorKind::Io))?;
+        let reader = Arc::new(self.fetcher.open(&layout));
+        // A second reader, should it ever be needed, is for this read alone.
+        let (ino, kept) = open.reader.get_or_init(|| (base, Arc::clone(&reader)));
+        Ok(if *ino == base {
+            Arc::clone(kept)
+        } else {
+            reader
+        })
+    }
+
+    /// Reads what is all the base's.
+    fn read_base(
+        &self,
+        open: &Arc<OpenFile>,
+        reader: &FileReader,
+        range: Range<u64>,
+    ) -> ReadOutcome {
+        let len = len_of(reader, &range);
+        match reader.read(range) {
+            FileRead::Ready(bytes) => {
+                self.tally.read(open, len);
+                ReadOutcome::Ready(bytes)
+            }
+            pending @ FileRead::Pending(_) => self.pending(open, vec![Part::Base(pending, len)]),
+        }
+    }
+
+    fn answer(&self, open: &Arc<OpenFile>, parts: Vec<Part>) -> ReadOutcome {
+        if parts.iter().any(Part::is_pending) {
+            return self.pending(open, parts);
+        }
+        self.tally
+            .read(open, parts.iter().map(Part::base_len).sum());
+        let here = parts.into_iter().filter_map(|part| match part {
+            Part::Written(bytes) | Part::Base(FileRead::Ready(bytes), _) => Some(bytes),
+            Part::Base(FileRead::Pending(_), _) => None,
+        });
+        ReadOutcome::Ready(join(here))
+    }
+
+    /// A read of which something has to come from the store.
+    fn pending(&self, open: &Arc<OpenFile>, parts: Vec<Part>) -> ReadOutcome {
         let path = self.describe(open.ino());
-        let (fetcher, tally, open) = (self.fetcher.clone(), self.tally.clone(), open.clone());
-        Ok(ReadOutcome::Pending(Box::pin(async move {
-            let read = fetch(&fetcher, parts, &path).await;
+        let (tally, open) = (self.tally.clone(), open.clone());
+        ReadOutcome::Pending(Box::pin(async move {
+            let from_base = parts.iter().map(Part::base_len).sum();
+            let read = fetched(parts, &path).await;
             match &read {
                 Ok(_) => tally.read(&open, from_base),
                 Err(error) => tally.failed.note(path, error),
             }
             read
-        })))
+        }))
     }
 
     /// An inode as messages name it.
@@ -137,13 +188,33 @@ impl Tally {
     }
 }
 
-async fn fetch(fetcher: &Fetcher, parts: Vec<Part>, path: &str) -> Result<Bytes, FsError> {
+impl Part {
+    /// How many bytes of it are the base's.
+    fn base_len(&self) -> u64 {
+        match self {
+            Self::Written(_) => 0,
+            Self::Base(_, len) => *len,
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        matches!(self, Self::Base(FileRead::Pending(_), _))
+    }
+}
+
+/// How many bytes of a range the file has.
+fn len_of(reader: &FileReader, range: &Range<u64>) -> u64 {
+    range.end.min(reader.size()).saturating_sub(range.start)
+}
+
+/// Waits for what has to come from the store.
+async fn fetched(parts: Vec<Part>, path: &str) -> Result<Bytes, FsError> {
     let mut done = Vec::with_capacity(parts.len());
     for part in parts {
         done.push(match part {
-            Part::Here(bytes) => bytes,
-            Part::Fetch(piece) => fetcher
-                .read(&piece)
+            Part::Written(bytes) | Part::Base(FileRead::Ready(bytes), _) => bytes,
+            Part::Base(FileRead::Pending(read), _) => read
+                .bytes()
                 .await
                 .map_err(|error| read_failed(path, error))?,
         });
@@ -160,59 +231,59 @@ fn read_failed(path: &str, error: FetchError) -> FsError {
     FsError::caused(FsErrorKind::Io, format!("read \"{path}\""), error).blaming(blame)
 }
 
-enum Planned {
-    Here(Bytes),
-    Base(Piece),
-}
-
-impl Planned {
-    fn base_len(&self) -> u64 {
-        match self {
-            Self::Here(_) => 0,
-            Self::Base(piece) => piece.range.end - piece.range.start,
-        }
-    }
-}
-
-/// Where the bytes of a range of a file are; what is in scratch is read at once.
+/// Where the bytes of a range of a file are. Reads nothing.
 fn plan(
-    tree: &LayeredBase,
     ino: Ino,
     content: &FileContent,
     range: Range<u64>,
-    scratch: Option<&File>,
+    reader: impl Fn(Ino) -> Result<Arc<FileReader>, FsError>,
 ) -> Result<Vec<Planned>, FsError> {
-    let pieces = |base: Ino, range: Range<u64>| {
-        let layout = tree.layout(base).ok_or(FsError::plain(FsErrorKind::Io))?;
-        Ok::<_, FsError>(layout.pieces(range).map(Planned::Base))
-    };
     match content {
-        FileContent::Base => Ok(pieces(ino, range)?.collect()),
-        FileContent::Scratch => {
-            let scratch = scratch.ok_or(FsError::plain(FsErrorKind::Io))?;
-            Ok(vec![Planned::Here(read_scratch(scratch, range)?)])
-        }
-        FileContent::Mapped(mapping) => {
-            let scratch = scratch.ok_or(FsError::plain(FsErrorKind::Io))?;
-            let mut plan = Vec::new();
-            for segment in mapping.plan_read(range) {
-                let len = (segment.range.end - segment.range.start) as usize;
-                match segment.source {
-                    Source::Scratch => {
-                        let bytes = read_scratch(scratch, segment.range)?;
-                        if bytes.len() != len {
-                            let short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-                            return Err(FsError::io("read a scratch file", short));
-                        }
-                        plan.push(Planned::Here(bytes));
-                    }
-                    Source::Zero => plan.push(Planned::Here(Bytes::from(vec![0; len]))),
-                    Source::Base => plan.extend(pieces(mapping.base, segment.range)?),
-                }
-            }
-            Ok(plan)
-        }
+        FileContent::Base => Ok(vec![Planned::Base(reader(ino)?, range)]),
+        FileContent::Scratch => Ok(vec![Planned::Scratch(range)]),
+        FileContent::Mapped(mapping) => mapping
+            .plan_read(range)
+            .into_iter()
+            .map(|segment| {
+                Ok(match segment.source {
+                    Source::Scratch => Planned::Scratch(segment.range),
+                    Source::Zero => Planned::Zero(segment.range.end - segment.range.start),
+                    Source::Base => Planned::Base(reader(mapping.base)?, segment.range),
+                })
+            })
+            .collect(),
     }
+}
+
+/// Reads what is in scratch, and begins to read what is the base's. `None` if the scratch file is shorter than when
+/// it was planned.
+fn begin(plan: Vec<Planned>, scratch: Option<&File>) -> Result<Option<Vec<Part>>, FsError> {
+    let mut parts = Vec::with_capacity(plan.len());
+    for part in plan {
+        parts.push(match part {
+            Planned::Scratch(range) => {
+                let scratch = scratch.ok_or(FsError::plain(FsErrorKind::Io))?;
+                let bytes = read_scratch(scratch, range.clone())?;
+                if bytes.len() as u64 != range.end - range.start {
+                    return Ok(None);
+                }
+                Part::Written(bytes)
+            }
+            Planned::Zero(len) => Part::Written(Bytes::from(vec![0; len as usize])),
+            Planned::Base(reader, range) => {
+                let len = len_of(&reader, &range);
+                Part::Base(reader.read(range), len)
+            }
+        });
+    }
+    Ok(Some(parts))
+}
+
+fn short_scratch() -> FsError {
+    FsError::io(
+        "read a scratch file",
+        std::io::ErrorKind::UnexpectedEof.into(),
+    )
 }
 
 fn read_scratch(file: &File, range: Range<u64>) -> Result<Bytes, FsError> {
@@ -247,7 +318,7 @@ fn join(parts: impl IntoIterator<Item = Bytes>) -> Bytes {
     joined.freeze()
 }
 
-/// Reads a range of a frozen file, wherever its bytes are: for a commit that puts together what is
+/// Reads a range of a frozen file up to its end, wherever its bytes are: for a commit that puts together what is
 /// partly written and partly the base's. `path` is what messages call the file.
 pub async fn read_content(
     fetcher: &Fetcher,
@@ -258,15 +329,11 @@ pub async fn read_content(
     range: Range<u64>,
     path: &str,
 ) -> Result<Bytes, FsError> {
-    let mut done = Vec::new();
-    for part in plan(tree, ino, content, range, scratch)? {
-        done.push(match part {
-            Planned::Here(bytes) => bytes,
-            Planned::Base(piece) => fetcher
-                .read(&piece)
-                .await
-                .map_err(|error| read_failed(path, error))?,
-        });
-    }
-    Ok(join(done))
+    let reader = |base| {
+        let layout = tree.layout(base).ok_or(FsError::plain(FsErrorKind::Io))?;
+        Ok(Arc::new(fetcher.open(&layout)))
+    };
+    let plan = plan(ino, content, range, reader)?;
+    let parts = begin(plan, scratch)?.ok_or_else(short_scratch)?;
+    fetched(parts, path).await
 }

@@ -223,7 +223,7 @@ fn who_stops_after_the_deletion_still_places_what_can_be_placed() {
     run.make_swap(&path("f"), &swap).unwrap_err();
     assert_eq!(setup.text("f/b"), "f/b");
     assert_eq!(run.report.lock().summary.processed.count, 1);
-    assert_eq!(run.waiting.lock().len(), 1, "the other still waits");
+    assert_eq!(run.waitlist.len(), 1, "the other still waits");
 }
 
 #[test]
@@ -237,6 +237,6 @@ fn permissions_that_cannot_be_given_are_told_before_anything_is_cleared_away() {
         let part = Part::create(run.root.dir(b"").unwrap(), key, 3, false).unwrap();
         part.write(b"f/g", 0).unwrap();
         run.finish(&part, &step, Target::Free, 0).unwrap_err();
-        assert!(run.waiting.lock().is_empty());
+        assert!(run.waitlist.len() == 0);
     });
 }

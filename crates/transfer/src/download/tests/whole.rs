@@ -376,8 +376,9 @@ fn a_new_file_that_was_changed_at_once_is_not_remembered() {
     };
     let run = setup.run(place);
     run.finish(&part, &step, Target::Free, 0).unwrap();
-    assert_eq!(run.written.lock().len(), 1);
+    assert_eq!(run.remembered.placed_count(), 1);
     part.write(b"abcd", 0).unwrap();
-    run.placed(part.file(), path("f"), &step, i128::from(TIME) * 1000);
-    assert_eq!(run.written.lock().len(), 1);
+    run.remembered
+        .placed(part.file(), path("f"), &step, i128::from(TIME) * 1000);
+    assert_eq!(run.remembered.placed_count(), 1);
 }

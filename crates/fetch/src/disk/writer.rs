@@ -1,20 +1,17 @@
 //! The thread that writes the files, so that no read waits for the disk.
 
 use std::fmt;
-use std::fs::DirBuilder;
-use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use attachfs_durable::{DurableError, Space, Staged, space, sweep_abandoned};
+use attachfs_durable::{CacheDirError, DurableError, ObjectFiles, ObjectWriter, Space};
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 
-use super::{CacheError, Shelf};
+use super::DiskCounts;
 
 /// Bytes that may wait to be written. They are mostly in memory anyway, as what was read last.
 const QUEUE_BYTES: u64 = 64 << 20;
@@ -33,7 +30,8 @@ enum Order {
 
 /// The handle on the thread. Dropping it lets the thread finish its queue.
 pub(super) struct Writer {
-    shelf: Arc<Shelf>,
+    objects: ObjectFiles,
+    counts: Arc<DiskCounts>,
     orders: Option<Sender<Order>>,
     queued: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
@@ -42,30 +40,36 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(shelf: Arc<Shelf>) -> Result<Self, CacheError> {
+    pub(super) fn start(
+        objects: ObjectFiles,
+        counts: Arc<DiskCounts>,
+    ) -> Result<Self, DurableError> {
         let (orders, receiver) = mpsc::channel();
         let (ending, ended) = mpsc::channel();
         let queued = Arc::new(AtomicU64::new(0));
-        let writing = Writing {
-            shelf: Arc::clone(&shelf),
-            fanout: [false; 256],
-            room: true,
-            room_asked: None,
-        };
+        let (thread_objects, thread_counts) = (objects.clone(), Arc::clone(&counts));
         let thread_queued = Arc::clone(&queued);
         let thread = std::thread::Builder::new()
             .name("attachfs-cache".to_owned())
             .spawn(move || {
                 let _ending: Sender<()> = ending;
+                let writing = Writing {
+                    writer: thread_objects.writer(),
+                    objects: thread_objects,
+                    counts: thread_counts,
+                    room: true,
+                    room_asked: None,
+                };
                 writing.run(&receiver, &thread_queued);
             })
             .map_err(|source| DurableError {
                 doing: "start the writing thread of",
-                path: shelf.dir.clone(),
+                path: objects.dir().to_owned(),
                 source,
             })?;
         Ok(Self {
-            shelf,
+            objects,
+            counts,
             orders: Some(orders),
             queued,
             thread: Some(thread),
@@ -77,7 +81,7 @@ impl Writer {
         let len = object.len() as u64;
         if self.queued.fetch_add(len, Ordering::Relaxed) + len > QUEUE_BYTES {
             self.queued.fetch_sub(len, Ordering::Relaxed);
-            self.shelf.counts.dropped.add(1);
+            self.counts.dropped.add(1);
             return;
         }
         self.order(Order::Write(hash, object));
@@ -98,7 +102,7 @@ impl Writer {
             .as_ref()
             .is_none_or(|orders| orders.send(order).is_err())
         {
-            self.shelf.counts.dropped.add(1);
+            self.counts.dropped.add(1);
         }
     }
 }
@@ -107,7 +111,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.orders = None;
         if let Err(RecvTimeoutError::Timeout) = self.ended.get_mut().recv_timeout(DRAIN) {
-            tracing::warn!(dir = %self.shelf.dir.display(), "the disk cache is too slow; it is left unfinished");
+            tracing::warn!(dir = %self.objects.dir().display(), "the disk cache is too slow; it is left unfinished");
             return;
         }
         if let Some(thread) = self.thread.take() {
@@ -127,23 +131,15 @@ impl fmt::Debug for Writer {
 
 /// What the thread knows.
 struct Writing {
-    shelf: Arc<Shelf>,
-    /// Which of the 256 directories are known to exist.
-    fanout: [bool; 256],
+    objects: ObjectFiles,
+    writer: ObjectWriter,
+    counts: Arc<DiskCounts>,
     room: bool,
     room_asked: Option<Instant>,
 }
 
 impl Writing {
     fn run(mut self, orders: &Receiver<Order>, queued: &AtomicU64) {
-        match sweep_abandoned(&self.shelf.incoming()) {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(count, "removed unfinished files from the disk cache"),
-            Err(error) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "cannot remove unfinished files from the disk cache"
-            ),
-        }
         while let Ok(order) = orders.recv() {
             let Order::Write(hash, object) = order else {
                 continue;
@@ -151,78 +147,34 @@ impl Writing {
             if self.has_room() {
                 self.write(hash, &object);
             } else {
-                self.shelf.counts.dropped.add(1);
+                self.counts.dropped.add(1);
             }
             queued.fetch_sub(object.len() as u64, Ordering::Relaxed);
         }
     }
 
     fn write(&mut self, hash: ContentHash, object: &[u8]) {
-        let mut written = self.place(hash, object);
-        if written
-            .as_ref()
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-        {
-            // The cache was deleted under us: begin a new one.
-            self.fanout = [false; 256];
-            written = match self.shelf.prepare() {
-                Ok(()) => self.place(hash, object),
-                Err(CacheError::Io(error)) => Err(error),
-                Err(refused) => {
-                    tracing::warn!(
-                        error = &refused as &dyn std::error::Error,
-                        "the disk cache was replaced; nothing more is written to it"
-                    );
-                    self.shelf.counts.dropped.add(1);
-                    return;
-                }
-            };
+        match self.writer.write(*hash.as_bytes(), object) {
+            Ok(()) => return self.counts.written.add(1),
+            Err(CacheDirError::Io(error)) => tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "an object is not cached"
+            ),
+            Err(refused) => tracing::warn!(
+                error = &refused as &dyn std::error::Error,
+                "the disk cache was replaced; an object is not cached"
+            ),
         }
-        match written {
-            Ok(()) => self.shelf.counts.written.add(1),
-            Err(error) => {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "an object is not cached"
-                );
-                self.shelf.counts.dropped.add(1);
-            }
-        }
-    }
-
-    fn place(&mut self, hash: ContentHash, object: &[u8]) -> Result<(), DurableError> {
-        let path = self.shelf.path(hash);
-        let fanout = usize::from(hash.as_bytes()[0]);
-        if !self.fanout[fanout] {
-            let dir = path.parent().expect("a cache file is in a directory");
-            match DirBuilder::new().mode(0o700).create(dir) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(DurableError {
-                        doing: "create",
-                        path: dir.to_owned(),
-                        source: error,
-                    });
-                }
-                Ok(()) | Err(_) => self.fanout[fanout] = true,
-            }
-        }
-        let staged = Staged::create_in(&self.shelf.incoming())?;
-        let written = staged.file().write_all(object);
-        written.map_err(|source| DurableError {
-            doing: "write",
-            path: path.clone(),
-            source,
-        })?;
-        staged.place(&path).map(drop)
+        self.counts.dropped.add(1);
     }
 
     fn has_room(&mut self) -> bool {
         if self.room_asked.is_none_or(|at| at.elapsed() > SPACE_AGE) {
             // A directory that is gone is made again by the write; until then there is room.
-            let room = space(&self.shelf.partition).is_ok_and(|space| enough(&space))
-                || !self.shelf.partition.exists();
+            let space = self.objects.space();
+            let room = space.is_none_or(|space| space.is_ok_and(|space| enough(&space)));
             if self.room && !room {
-                tracing::warn!(dir = %self.shelf.dir.display(),
+                tracing::warn!(dir = %self.objects.dir().display(),
                     "the disk is nearly full; nothing more is written to the disk cache for now");
             }
             self.room = room;

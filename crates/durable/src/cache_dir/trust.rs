@@ -1,16 +1,19 @@
-//! Whether a directory is a safe place: what is in a cache is served as a mount's bytes, so nobody else
-//! may be able to put something there.
+//! Whether a directory is a safe place for objects: what is in a cache is served as a mount's bytes, so
+//! nobody else may be able to put something there.
 
-use std::fs::{self, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::{DurableError, create_private_dir};
+use crate::error::At as _;
+use crate::{DurableError, create_private_dir, platform};
 
-/// Why a directory cannot hold a cache. Every text says what to do about it.
+const LOOKING: &str = "look at";
+/// In a directory with this bit everyone renames and deletes only what is theirs.
+const STICKY: u32 = 0o1000;
+
+/// Why a directory cannot hold objects. Every text says what to do about it.
 #[derive(Debug, thiserror::Error)]
-pub enum CacheError {
+pub enum CacheDirError {
     /// A symbolic link where a directory should be.
     #[error("the cache directory {} is a symbolic link; name the directory itself", .0.display())]
     Symlink(PathBuf),
@@ -45,32 +48,27 @@ pub enum CacheError {
     Io(#[from] DurableError),
 }
 
-/// Creates `dir` (0700, also what is missing above it) if it is not there, and checks that only this
-/// user and root can change what is in it.
-pub(super) fn own(dir: &Path) -> Result<(), CacheError> {
-    const DOING: &str = "look at";
+/// Creates `dir` (0700, also what is missing above it) if it is not there, and checks it.
+pub(super) fn own(dir: &Path) -> Result<(), CacheDirError> {
     create_private_dir(dir)?;
-    let failed = |path: &Path, source: io::Error| DurableError {
-        doing: DOING,
-        path: path.to_owned(),
-        source,
-    };
-    let look = |path: &Path| fs::symlink_metadata(path).map_err(|error| failed(path, error));
-    let dir = std::path::absolute(dir).map_err(|error| failed(dir, error))?;
+    check(dir)
+}
+
+/// Checks that only this user and root can change what is in `dir`.
+pub(super) fn check(dir: &Path) -> Result<(), CacheDirError> {
+    let look = |path: &Path| path.symlink_metadata().at(LOOKING, path);
+    let dir = std::path::absolute(dir).at(LOOKING, dir)?;
 
     let meta = look(&dir)?;
     if meta.is_symlink() {
-        return Err(CacheError::Symlink(dir));
+        return Err(CacheDirError::Symlink(dir));
     }
     if !meta.is_dir() {
-        return Err(CacheError::NotADirectory(dir));
+        return Err(CacheDirError::NotADirectory(dir));
     }
-    let me = rustix::process::geteuid().as_raw();
-    if meta.uid() != me {
-        return Err(CacheError::ForeignOwner {
-            owner: meta.uid(),
-            path: dir,
-        });
+    let (owner, me) = (platform::owner(&meta), platform::me());
+    if owner != me {
+        return Err(CacheDirError::ForeignOwner { path: dir, owner });
     }
     check_mode(&dir, &meta)?;
 
@@ -84,46 +82,45 @@ pub(super) fn own(dir: &Path) -> Result<(), CacheError> {
             check_owner(above, &meta, me)?;
         }
     }
-    // The place itself: whoever can write to a directory can replace what is in it, except where the
-    // sticky bit lets everyone rename and delete only what is theirs.
-    let parent = parent
-        .canonicalize()
-        .map_err(|error| failed(parent, error))?;
+    // The place itself: whoever can write to a directory can replace what is in it.
+    let parent = parent.canonicalize().at(LOOKING, parent)?;
     for above in parent.ancestors() {
         let meta = look(above)?;
         check_owner(above, &meta, me)?;
-        if meta.mode() & 0o1000 == 0 {
+        if platform::mode(&meta) & STICKY == 0 {
             check_mode(above, &meta)?;
         }
     }
     Ok(())
 }
 
-fn check_owner(path: &Path, meta: &Metadata, me: u32) -> Result<(), CacheError> {
-    match meta.uid() {
+fn check_owner(path: &Path, meta: &Metadata, me: u32) -> Result<(), CacheDirError> {
+    match platform::owner(meta) {
         0 => Ok(()),
         owner if owner == me => Ok(()),
-        owner => Err(CacheError::ForeignOwner {
+        owner => Err(CacheDirError::ForeignOwner {
             path: path.to_owned(),
             owner,
         }),
     }
 }
 
-fn check_mode(path: &Path, meta: &Metadata) -> Result<(), CacheError> {
-    let mode = meta.mode() & 0o7777;
+fn check_mode(path: &Path, meta: &Metadata) -> Result<(), CacheDirError> {
+    let mode = platform::mode(meta);
     if mode & 0o022 == 0 {
         return Ok(());
     }
-    Err(CacheError::WritableByOthers {
+    Err(CacheDirError::WritableByOthers {
         path: path.to_owned(),
         mode,
     })
 }
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     use tempfile::TempDir;
 
@@ -148,7 +145,7 @@ mod tests {
         fs::create_dir(temp.path().join("real")).unwrap();
         symlink("real", temp.path().join("link")).unwrap();
         let error = own(&temp.path().join("link")).unwrap_err();
-        assert!(matches!(error, CacheError::Symlink(_)), "{error}");
+        assert!(matches!(error, CacheDirError::Symlink(_)), "{error}");
     }
 
     #[test]
@@ -166,7 +163,7 @@ mod tests {
         set_mode(&dir, 0o770);
         let error = own(&dir).unwrap_err();
         assert!(
-            matches!(&error, CacheError::WritableByOthers { path, .. } if *path == dir),
+            matches!(&error, CacheDirError::WritableByOthers { path, .. } if *path == dir),
             "{error}"
         );
     }
@@ -194,12 +191,12 @@ mod tests {
         }
         let error = own(&dir).unwrap_err();
         assert!(
-            matches!(error, CacheError::ForeignOwner { owner: 12345, .. }),
+            matches!(error, CacheDirError::ForeignOwner { owner: 12345, .. }),
             "{error}"
         );
         let error = own(&dir.join("below")).unwrap_err();
         assert!(
-            matches!(error, CacheError::ForeignOwner { owner: 12345, .. }),
+            matches!(error, CacheDirError::ForeignOwner { owner: 12345, .. }),
             "{error}"
         );
     }

@@ -5,7 +5,7 @@
 //! token is remembered from the first answer on. When another one comes, the blocks of the older
 //! version are forgotten (they carry a generation in their key, which nobody asks for any more) and
 //! the read that noticed starts over. Hashing an object once all its blocks have passed through
-//! [`Fetcher::fetch_block`] is the place for verification.
+//! [`Core::fetch_block`] is the place for verification.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,11 +18,14 @@ use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
 use parking_lot::Mutex;
 
-use crate::memory::PartKey;
-use crate::{FetchError, Fetcher};
+use crate::budget::SharedPriority;
+use crate::fetcher::Core;
+use crate::pending::{PendingPart, PendingPiece, Reading};
+use crate::scheduler::{Fetched, Lookup, PartKey};
+use crate::{FetchError, Priority};
 
 /// How often a read starts over because the object was replaced.
-const MOST_TRIES: u32 = 3;
+const MOST_ATTEMPTS: u32 = 3;
 
 /// Which version of each long object was seen last. Grows with the number of long objects that were
 /// read; held for single look-ups, with no other lock.
@@ -63,70 +66,63 @@ impl Versions {
     }
 }
 
-impl Fetcher {
-    pub(crate) fn range_cached(&self, piece: &Piece) -> Option<Bytes> {
+impl Core {
+    /// Looks for the blocks of a piece in memory.
+    pub(crate) fn begin_large(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
         let generation = self.versions.generation(piece.hash);
-        let blocks = self.blocks(piece);
-        let count = blocks.end - blocks.start;
-        let parts: Option<Vec<Bytes>> = blocks
-            .map(|index| self.memory.get(&PartKey::block(piece, generation, index)))
-            .collect();
-        let parts = parts?;
-        self.counts.memory_hits.add(count);
-        Some(self.assemble(piece, &parts))
-    }
-
-    pub(crate) async fn range(&self, piece: &Piece) -> Result<Bytes, FetchError> {
-        let hash = piece.hash;
-        for _ in 0..MOST_TRIES {
-            let generation = self.versions.generation(hash);
-            let blocks = self.blocks(piece);
-            let parts = try_join_all(blocks.map(|index| self.block(piece, generation, index)));
-            let parts = parts.await?;
-            if self.versions.generation(hash) == generation {
-                return Ok(self.assemble(piece, &parts));
-            }
-        }
-        let error = StoreError::Other {
-            what: format!("reading {}", data_key(hash)),
-            source: "the object is being replaced again and again".into(),
+        let blocks = self.blocks(&piece);
+        let look_up = |index| {
+            let key = PartKey::block(&piece, generation, index);
+            self.scheduler.look_up(&key, priority)
         };
-        Err(self.store_failed(hash, error))
+        if blocks.end - blocks.start == 1 {
+            return match look_up(blocks.start) {
+                Lookup::Here(block) => {
+                    self.counts.memory_hits.add(1);
+                    Reading::Ready(self.assemble(&piece, &[block]))
+                }
+                found => self.pending_blocks(piece, priority, vec![found.into()], generation),
+            };
+        }
+        let count = blocks.end - blocks.start;
+        let parts: Vec<PendingPart> = blocks.map(|index| look_up(index).into()).collect();
+        match here(&parts) {
+            Some(blocks) => {
+                self.counts.memory_hits.add(count);
+                Reading::Ready(self.assemble(&piece, &blocks))
+            }
+            None => self.pending_blocks(piece, priority, parts, generation),
+        }
     }
 
-    async fn block(&self, piece: &Piece, generation: u32, index: u64) -> Result<Bytes, FetchError> {
-        let key = PartKey::block(piece, generation, index);
-        if let Some(block) = self.memory.get(&key) {
-            self.counts.memory_hits.add(1);
-            return Ok(block);
-        }
-        self.memory
-            .get_or_fetch(key, self.fetch_block(piece.hash, piece.object_len, index))
-            .await
+    fn pending_blocks(
+        self: &Arc<Self>,
+        piece: Piece,
+        priority: Priority,
+        parts: Vec<PendingPart>,
+        generation: u32,
+    ) -> Reading {
+        Reading::Pending(Box::new(PendingPiece {
+            core: Arc::clone(self),
+            piece,
+            priority,
+            parts,
+            generation,
+        }))
     }
 
     async fn fetch_block(
-        &self,
+        self: Arc<Self>,
         hash: ContentHash,
         object_len: u64,
         index: u64,
-    ) -> Result<Bytes, FetchError> {
+        priority: SharedPriority,
+    ) -> Result<Fetched, FetchError> {
         let start = index * self.block_len();
         let range = start..(start + self.block_len()).min(object_len);
         let len = range.end - range.start;
-        let _held = self.in_flight.take(len).await;
-        let part = self
-            .store
-            .get(hash, range)
-            .await
-            .map_err(|error| self.store_failed(hash, error))?;
-        self.outage.over();
-        if part.object_len != object_len {
-            return Err(self.wrong_length(hash, object_len, part.object_len));
-        }
-        if part.bytes.len() as u64 != len {
-            return Err(self.wrong_length(hash, object_len, start + part.bytes.len() as u64));
-        }
+        let held = self.scheduler.room(len, &priority).await;
+        let part = self.request(hash, range, object_len).await?;
         if part
             .version
             .is_some_and(|version| self.versions.saw(hash, version))
@@ -136,7 +132,10 @@ impl Fetcher {
         }
         self.counts.blocks_from_store.add(1);
         self.counts.bytes_from_store.add(len);
-        Ok(part.bytes)
+        Ok(Fetched {
+            bytes: part.bytes,
+            held: Some(held),
+        })
     }
 
     fn block_len(&self) -> u64 {
@@ -164,13 +163,83 @@ impl Fetcher {
     }
 }
 
+impl PendingPiece {
+    /// Waits for the blocks, and fetches those that nobody else does, all at once. Starts over if the object was
+    /// replaced meanwhile.
+    pub(crate) async fn blocks(mut self: Box<Self>) -> Result<Bytes, FetchError> {
+        let (core, hash) = (Arc::clone(&self.core), self.piece.hash);
+        for _ in 0..MOST_ATTEMPTS {
+            let generation = self.generation;
+            let parts = std::mem::take(&mut self.parts);
+            let indexes = core.blocks(&self.piece);
+            let blocks = indexes
+                .zip(parts)
+                .map(|(index, part)| self.block(generation, index, part));
+            let blocks = try_join_all(blocks).await?;
+            self.generation = core.versions.generation(hash);
+            if self.generation == generation {
+                return Ok(core.assemble(&self.piece, &blocks));
+            }
+            let key = |index| PartKey::block(&self.piece, self.generation, index);
+            let look_up = |index| core.scheduler.look_up(&key(index), self.priority).into();
+            self.parts = core.blocks(&self.piece).map(look_up).collect();
+        }
+        let error = StoreError::Other {
+            what: format!("reading {}", data_key(hash)),
+            source: "the object is being replaced again and again".into(),
+        };
+        Err(core.store_failed(hash, error))
+    }
+
+    async fn block(
+        &self,
+        generation: u32,
+        index: u64,
+        part: PendingPart,
+    ) -> Result<Bytes, FetchError> {
+        let key = PartKey::block(&self.piece, generation, index);
+        let mut next = Some(part);
+        loop {
+            let part = next
+                .take()
+                .unwrap_or_else(|| self.core.scheduler.look_up(&key, self.priority).into());
+            let waiting = match part {
+                PendingPart::Here(block) => {
+                    self.core.counts.memory_hits.add(1);
+                    return Ok(block);
+                }
+                PendingPart::Join(waiting) => waiting,
+                // Only small objects are in the disk cache.
+                PendingPart::Fetch(lead) | PendingPart::Find(lead) => {
+                    let (core, hash) = (Arc::clone(&self.core), self.piece.hash);
+                    let len = self.piece.object_len;
+                    lead.start(move |priority| core.fetch_block(hash, len, index, priority))
+                }
+            };
+            if let Some(outcome) = waiting.ended().await {
+                return outcome;
+            }
+        }
+    }
+}
+
+/// The blocks, if all are here.
+fn here(parts: &[PendingPart]) -> Option<Vec<Bytes>> {
+    let block = |part: &PendingPart| match part {
+        PendingPart::Here(block) => Some(block.clone()),
+        _ => None,
+    };
+    parts.iter().map(block).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use attachfs_store::record::RecordStore;
     use attachfs_store::{Call, CallKind, MemoryStore};
 
     use super::*;
-    use crate::FetchOptions;
+    use crate::testing::cached;
+    use crate::{FetchOptions, Fetcher};
 
     const BLOCK: u64 = 4096;
     const LEN: u64 = 3 * BLOCK + 100;
@@ -236,7 +305,7 @@ mod tests {
             for end in edges.into_iter().filter(|end| *end >= start) {
                 let expected = &all[start as usize..end as usize];
                 assert_eq!(long.read(start..end).await, expected, "{start}..{end}");
-                let cached = long.fetcher.read_cached(&long.piece(start..end)).unwrap();
+                let cached = cached(&long.fetcher, &long.piece(start..end)).unwrap();
                 assert_eq!(cached, expected, "{start}..{end} from memory");
             }
         }
@@ -255,16 +324,8 @@ mod tests {
                 range: BLOCK..2 * BLOCK
             }]
         );
-        assert!(
-            long.fetcher
-                .read_cached(&long.piece(BLOCK..BLOCK + 1))
-                .is_some()
-        );
-        assert!(
-            long.fetcher
-                .read_cached(&long.piece(BLOCK - 1..BLOCK + 1))
-                .is_none()
-        );
+        assert!(cached(&long.fetcher, &long.piece(BLOCK..BLOCK + 1)).is_some());
+        assert!(cached(&long.fetcher, &long.piece(BLOCK - 1..BLOCK + 1)).is_none());
     }
 
     #[tokio::test]

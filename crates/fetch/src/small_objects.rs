@@ -4,70 +4,89 @@ use std::sync::Arc;
 
 use attachfs_manifest::{ContentHash, Piece};
 use bytes::Bytes;
-use parking_lot::Mutex;
 
-use crate::memory::PartKey;
-use crate::{FetchError, Fetcher};
+use crate::budget::SharedPriority;
+use crate::fetcher::Core;
+use crate::pending::{PendingPart, PendingPiece, Reading};
+use crate::scheduler::{Fetched, Lookup, PartKey, Waiting};
+use crate::{FetchError, Priority};
 
-/// Lets one thread at a time load an object from the disk cache, so that many that ask for it at once
-/// read it once. Objects share locks; taken with no other lock held, and none is taken inside.
-#[derive(Debug, Default)]
-pub(crate) struct Loading([Mutex<()>; 32]);
+/// What an object in memory costs beside its bytes, roughly. Of blocks it does not matter.
+const ENTRY_OVERHEAD: u64 = 256;
 
-impl Loading {
-    fn of(&self, hash: ContentHash) -> &Mutex<()> {
-        &self.0[usize::from(hash.as_bytes()[0]) % self.0.len()]
+impl Core {
+    /// Looks for the object in memory and, if nobody else does, in the disk cache.
+    pub(crate) fn begin_small(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
+        let lead = match self.scheduler.look_up(&PartKey::whole(&piece), priority) {
+            Lookup::Here(object) => return self.hit(&object, &piece),
+            Lookup::Join(waiting) => {
+                return self.pending(piece, priority, PendingPart::Join(waiting));
+            }
+            Lookup::Lead(lead) => lead,
+        };
+        let Some(fetched) = self.load(piece.hash, piece.object_len) else {
+            return self.pending(piece, priority, PendingPart::Fetch(lead));
+        };
+        let read = cut(&fetched.bytes, &piece);
+        lead.land(Ok(fetched));
+        Reading::Ready(read)
     }
-}
 
-impl Fetcher {
-    pub(crate) fn whole_cached(&self, piece: &Piece) -> Option<Bytes> {
-        let key = PartKey::whole(piece);
-        if let Some(object) = self.memory.get(&key) {
-            self.counts.memory_hits.add(1);
-            return Some(object);
+    pub(crate) fn look_up_small(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
+        match self.scheduler.look_up(&PartKey::whole(&piece), priority) {
+            Lookup::Here(object) => self.hit(&object, &piece),
+            found => self.pending(piece, priority, found.into()),
         }
-        let disk = self.disk.as_ref()?;
-        let _alone = self.loading.of(piece.hash).lock();
-        if let Some(object) = self.memory.get(&key) {
-            self.counts.memory_hits.add(1);
-            return Some(object);
-        }
-        let object = disk.get(piece.hash, piece.object_len)?;
+    }
+
+    fn hit(&self, object: &Bytes, piece: &Piece) -> Reading {
+        self.counts.memory_hits.add(1);
+        Reading::Ready(cut(object, piece))
+    }
+
+    fn pending(self: &Arc<Self>, piece: Piece, priority: Priority, part: PendingPart) -> Reading {
+        Reading::Pending(Box::new(PendingPiece {
+            core: Arc::clone(self),
+            piece,
+            priority,
+            parts: vec![part],
+            generation: 0,
+        }))
+    }
+
+    /// From the disk cache. Blocks.
+    fn load(&self, hash: ContentHash, len: u64) -> Option<Fetched> {
+        let bytes = self.disk.as_ref()?.get(hash, len)?;
         self.counts.disk_hits.add(1);
-        self.memory.insert(key, object.clone());
-        Some(object)
+        let held = self.scheduler.room_now(len + ENTRY_OVERHEAD);
+        Some(Fetched { bytes, held })
     }
 
-    pub(crate) async fn whole(&self, piece: &Piece) -> Result<Bytes, FetchError> {
-        let key = PartKey::whole(piece);
-        if let Some(object) = self.memory.get(&key) {
-            self.counts.memory_hits.add(1);
-            return Ok(object);
-        }
-        self.memory
-            .get_or_fetch(key, self.fetch_whole(piece.hash, piece.object_len))
-            .await
+    /// From the disk cache, off the runtime's own threads.
+    async fn load_later(self: &Arc<Self>, hash: ContentHash, len: u64) -> Option<Fetched> {
+        self.disk.as_ref()?;
+        let core = Arc::clone(self);
+        let loaded = tokio::task::spawn_blocking(move || core.load(hash, len)).await;
+        // The task ends early only when the runtime shuts down or the cache has a bug; in both cases
+        // the store still has the object.
+        loaded.unwrap_or_else(|error| {
+            tracing::error!(%hash, %error, "reading the disk cache ended early");
+            None
+        })
     }
 
-    async fn fetch_whole(&self, hash: ContentHash, len: u64) -> Result<Bytes, FetchError> {
-        if let Some(object) = self.load(hash, len).await {
-            self.counts.disk_hits.add(1);
+    async fn fetch_whole(
+        self: Arc<Self>,
+        hash: ContentHash,
+        len: u64,
+        priority: SharedPriority,
+        is_on_disk: bool,
+    ) -> Result<Fetched, FetchError> {
+        if is_on_disk && let Some(object) = self.load_later(hash, len).await {
             return Ok(object);
         }
-        let _held = self.in_flight.take(len).await;
-        let part = self
-            .store
-            .get(hash, 0..len)
-            .await
-            .map_err(|error| self.store_failed(hash, error))?;
-        self.outage.over();
-        if part.object_len != len {
-            return Err(self.wrong_length(hash, len, part.object_len));
-        }
-        if part.bytes.len() as u64 != len {
-            return Err(self.wrong_length(hash, len, part.bytes.len() as u64));
-        }
+        let held = self.scheduler.room(len + ENTRY_OVERHEAD, &priority).await;
+        let part = self.request(hash, 0..len, len).await?;
         let found = ContentHash::of(&part.bytes);
         if found != hash {
             self.counts.damaged.add(1);
@@ -78,24 +97,44 @@ impl Fetcher {
         if let Some(disk) = &self.disk {
             disk.insert(hash, part.bytes.clone());
         }
-        Ok(part.bytes)
-    }
-
-    /// From the disk cache, off the runtime's own threads.
-    async fn load(&self, hash: ContentHash, len: u64) -> Option<Bytes> {
-        let disk = self.disk.as_ref()?;
-        if !disk.may_have(hash) {
-            return None;
-        }
-        let disk = Arc::clone(disk);
-        let loaded = tokio::task::spawn_blocking(move || disk.get(hash, len)).await;
-        // The task ends early only when the runtime shuts down or the cache has a bug; in both cases
-        // the store still has the object.
-        loaded.unwrap_or_else(|error| {
-            tracing::error!(%hash, %error, "reading the disk cache ended early");
-            None
+        Ok(Fetched {
+            bytes: part.bytes,
+            held: Some(held),
         })
     }
+}
+
+impl PendingPiece {
+    /// Waits for the object, and fetches it if nobody else does.
+    pub(crate) async fn whole(mut self: Box<Self>) -> Result<Bytes, FetchError> {
+        let key = PartKey::whole(&self.piece);
+        let mut next = self.parts.pop();
+        loop {
+            let part = next
+                .take()
+                .unwrap_or_else(|| self.core.scheduler.look_up(&key, self.priority).into());
+            let fetch = |is_on_disk| {
+                let (core, piece) = (Arc::clone(&self.core), &self.piece);
+                let (hash, len) = (piece.hash, piece.object_len);
+                move |priority| core.fetch_whole(hash, len, priority, is_on_disk)
+            };
+            let waiting: Waiting = match part {
+                PendingPart::Here(object) => return Ok(cut(&object, &self.piece)),
+                PendingPart::Join(waiting) => waiting,
+                PendingPart::Fetch(lead) => lead.start(fetch(false)),
+                PendingPart::Find(lead) => lead.start(fetch(true)),
+            };
+            if let Some(outcome) = waiting.ended().await {
+                return outcome.map(|object| cut(&object, &self.piece));
+            }
+        }
+    }
+}
+
+/// `piece` out of its whole object. The range lies in the object: the layout that made the piece
+/// says so, and the object's length was compared with it.
+fn cut(object: &Bytes, piece: &Piece) -> Bytes {
+    object.slice(piece.range.start as usize..piece.range.end as usize)
 }
 
 #[cfg(test)]
@@ -107,7 +146,8 @@ mod tests {
     use attachfs_store::{CallKind, MemoryStore, StoreError};
 
     use super::*;
-    use crate::{FetchCounters, FetchOptions};
+    use crate::testing::cached;
+    use crate::{FetchCounters, FetchOptions, Fetcher};
 
     const TEXT: &[u8] = b"what the manifest promises";
 
@@ -150,11 +190,11 @@ mod tests {
         let (store, hash) = one_object();
         let fetcher = fetcher(&store);
         let some = piece(hash, TEXT.len(), 5..8);
-        assert!(fetcher.read_cached(&some).is_none());
+        assert!(cached(&fetcher, &some).is_none());
         assert_eq!(fetcher.read(&some).await.unwrap(), "the");
         let others = piece(hash, TEXT.len(), 0..TEXT.len() as u64);
         assert_eq!(fetcher.read(&others).await.unwrap(), TEXT);
-        assert_eq!(fetcher.read_cached(&some).unwrap(), "the");
+        assert_eq!(cached(&fetcher, &some).unwrap(), "the");
         assert_eq!(store.count(CallKind::Get), 1);
         let counters = fetcher.counters();
         assert_eq!((counters.objects_from_store, counters.memory_hits), (1, 2));
@@ -183,7 +223,7 @@ mod tests {
             .unwrap();
         runtime.block_on(fetcher.read(&all)).unwrap();
         drop(runtime);
-        assert_eq!(fetcher.read_cached(&all).unwrap(), TEXT);
+        assert_eq!(cached(&fetcher, &all).unwrap(), TEXT);
     }
 
     #[tokio::test]
@@ -206,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_the_first_reader_goes_away_another_one_fetches() {
+    async fn a_fetch_goes_on_for_those_who_still_wait() {
         let (store, hash) = one_object();
         let fetcher = fetcher(&store);
         let all = piece(hash, TEXT.len(), 0..TEXT.len() as u64);
@@ -223,7 +263,65 @@ mod tests {
         assert!(first.await.unwrap_err().is_cancelled());
         drop(hold);
         assert_eq!(second.await.unwrap().unwrap(), TEXT);
-        assert_eq!(store.count(CallKind::Get), 2);
+        assert_eq!(store.count(CallKind::Get), 1);
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_nobody_waits_for_ends_and_gives_its_room_back() {
+        let (store, hash) = one_object();
+        let fetcher = fetcher(&store);
+        let all = piece(hash, TEXT.len(), 0..TEXT.len() as u64);
+        let _hold = store.hold(CallKind::Get);
+        let reader = {
+            let (fetcher, all) = (Arc::clone(&fetcher), all.clone());
+            tokio::spawn(async move { fetcher.read(&all).await })
+        };
+        store.wait_in_flight(CallKind::Get, 1).await;
+        reader.abort();
+        assert!(reader.await.unwrap_err().is_cancelled());
+        while store.in_flight(CallKind::Get) > 0 {
+            tokio::task::yield_now().await;
+        }
+        let whole = FetchOptions::default().memory_bytes;
+        assert!(fetcher.core().scheduler.room_now(whole).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_given_up_before_it_fetches_lets_another_one_fetch() {
+        let (store, hash) = one_object();
+        let fetcher = fetcher(&store);
+        let all = piece(hash, TEXT.len(), 0..TEXT.len() as u64);
+        let begun = fetcher.begin(all.clone(), Priority::Read);
+        let second = {
+            let (fetcher, all) = (Arc::clone(&fetcher), all.clone());
+            tokio::spawn(async move { fetcher.read(&all).await })
+        };
+        tokio::task::yield_now().await;
+        assert_eq!(store.calls(), [], "the first one is to fetch it");
+        drop(begun);
+        assert_eq!(second.await.unwrap().unwrap(), TEXT);
+    }
+
+    #[tokio::test]
+    async fn a_cold_object_is_looked_for_once_in_memory_and_once_on_disk() {
+        let (store, hash) = one_object();
+        let temp = tempfile::tempdir().unwrap();
+        let dir = attachfs_durable::CacheDir::new(temp.path().join("cache"));
+        let objects = dir.objects([1; 16]).unwrap();
+        let disk = crate::DiskCache::start(objects.clone()).unwrap();
+        let options = FetchOptions::default();
+        let fetcher = Fetcher::new(Arc::clone(&store) as _, Some(disk), options);
+        let all = piece(hash, TEXT.len(), 0..TEXT.len() as u64);
+        let Reading::Pending(pending) = fetcher.begin(all, Priority::Read) else {
+            panic!("it is nowhere yet");
+        };
+        // Whoever looks again finds it.
+        objects.writer().write(*hash.as_bytes(), TEXT).unwrap();
+        assert_eq!(pending.bytes().await.unwrap(), TEXT);
+        assert_eq!(store.count(CallKind::Get), 1);
+        assert_eq!(fetcher.counters().disk_hits, 0);
+        // One look-up, and the landing of what was fetched.
+        assert_eq!(fetcher.core().scheduler.uses(), 2);
     }
 
     #[tokio::test]
@@ -320,14 +418,10 @@ mod tests {
         for hash in &objects {
             fetcher.read(&piece(*hash, 10_000, 0..1)).await.unwrap();
         }
-        let kept = fetcher.memory.bytes().await;
+        let kept = fetcher.core().scheduler.kept_bytes();
         assert!((100_000..=200_000).contains(&kept), "{kept}");
         // The newest is kept, however little it was asked for.
-        assert!(
-            fetcher
-                .read_cached(&piece(objects[99], 10_000, 0..1))
-                .is_some()
-        );
+        assert!(cached(&fetcher, &piece(objects[99], 10_000, 0..1)).is_some());
     }
 
     #[tokio::test]
@@ -336,7 +430,7 @@ mod tests {
         let objects: Vec<_> = (0..8_u8).map(|i| memory.insert(vec![i; 10_240])).collect();
         let store = Arc::new(RecordStore::new(Arc::new(memory)));
         let options = FetchOptions {
-            in_flight_bytes: 20_480,
+            memory_bytes: 22 << 10,
             ..FetchOptions::default()
         };
         let fetcher = Arc::new(Fetcher::new(Arc::clone(&store) as _, None, options));

@@ -1,0 +1,107 @@
+//! The cache directory of one user: what lies in it, and by which rules.
+//!
+//! ```text
+//!     <dir>/
+//!       v1/<partition>/               objects of one store          objects.rs
+//!         incoming/                   files that are being written
+//!         00/ .. ff/<32 hex digits>   the bytes of the object with that hash
+//!       index/<32 hex digits>.tree    indexes of trees              trees.rs
+//!       hashes.db                     hashes of local files         database.rs
+//!       seen/aws, seen/<server>/      objects seen in buckets       database.rs
+//!       sync/                         scratch space of copies between stores
+//! ```
+//!
+//! Everything in it can be deleted at any time: that costs requests and time, never correctness.
+//!
+//! Two rules say what is trusted. What is in the directory decides which bytes a mount shows, so whatever is
+//! used belongs to this user and no other user may write to it ([`check_own_dir`](crate::check_own_dir)). Objects
+//! are opened by path for as long as a mount lives; for them nobody else may be able to replace a directory on
+//! the way there either ([`trust`]). Files in the wrong hands are refused, never repaired or removed.
+//!
+//! A *partition* keeps stores apart that may hold different bytes under one hash: its name is a hash of endpoint,
+//! bucket and prefix. Nobody who only looks makes a directory or a thread.
+
+mod database;
+mod objects;
+mod trees;
+mod trust;
+
+use std::path::{Path, PathBuf};
+
+pub use database::check_database;
+pub use objects::{ObjectFiles, ObjectWriter};
+pub use trees::TreeFiles;
+pub use trust::CacheDirError;
+
+/// The version of the layout of objects.
+const OBJECTS: &str = "v1";
+
+/// A hash, as names of files say it. What it is a hash of, the caller knows.
+pub type HashBytes = [u8; 16];
+
+/// The cache directory of one user. Naming it makes and checks nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheDir {
+    path: PathBuf,
+}
+
+impl CacheDir {
+    /// The cache directory at this path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The objects of a partition, which is made if it is missing. Refuses a directory that is a symbolic
+    /// link, belongs to another user, or can be changed by another user, itself or through one above it.
+    pub fn objects(&self, partition: HashBytes) -> Result<ObjectFiles, CacheDirError> {
+        ObjectFiles::create(&self.path, self.partition(partition))
+    }
+
+    /// As [`objects`](Self::objects), to look at what is there. `None` if the partition is missing; nothing is
+    /// made.
+    pub fn objects_there(
+        &self,
+        partition: HashBytes,
+    ) -> Result<Option<ObjectFiles>, CacheDirError> {
+        ObjectFiles::there(&self.path, self.partition(partition))
+    }
+
+    fn partition(&self, name: HashBytes) -> PathBuf {
+        self.path.join(OBJECTS).join(hex(name))
+    }
+
+    /// The saved indexes of trees.
+    pub fn trees(&self) -> TreeFiles {
+        TreeFiles::new(self.path.join("index"))
+    }
+
+    /// The database of hashes of local files.
+    pub fn hashes(&self) -> PathBuf {
+        self.path.join("hashes.db")
+    }
+
+    /// The directory of the database of objects that were seen in the buckets of a server; of AWS's own if
+    /// none is named.
+    pub fn seen_objects(&self, server: Option<HashBytes>) -> PathBuf {
+        let name = server.map_or_else(|| "aws".to_owned(), hex);
+        self.path.join("seen").join(name)
+    }
+
+    /// Where copies between stores keep what they are working on.
+    pub fn sync_scratch(&self) -> PathBuf {
+        self.path.join("sync")
+    }
+}
+
+fn hex(name: HashBytes) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let nibbles = name.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles
+        .map(|nibble| DIGITS[usize::from(nibble)] as char)
+        .collect()
+}

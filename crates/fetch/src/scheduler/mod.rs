@@ -1,0 +1,308 @@
+//! What is in memory, what is under way, and the one budget of bytes for both.
+//!
+//! ```text
+//!     look_up --> Here      the bytes
+//!             --> Join      somebody fetches them: wait
+//!             --> Lead      nobody does: the caller is to find or fetch them, and everybody else waits for it
+//! ```
+//!
+//! One look-up says which, so a part is fetched once however many want it, and it is looked for in memory once. A
+//! [`Lead`] that is dropped without an answer wakes those who wait for it; they look again, and one of them leads. A
+//! fetch is a task that goes on as long as anybody waits for it and ends with the last one who does.
+//!
+//! Bytes are taken from the budget before a request and stay taken as long as they are kept in memory. Whoever
+//! waits for bytes has kept ones forgotten, the least recently used first, but not the last quarter: what came just
+//! now would be gone before its readers had it all.
+
+mod flight;
+mod kept;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use attachfs_manifest::{ContentHash, Piece};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::budget::SharedPriority;
+use crate::{ByteBudget, FetchError, HeldBytes, Priority};
+
+use flight::Flights;
+pub(crate) use flight::{Lead, Waiting};
+use kept::Kept;
+
+/// How many locks the parts share.
+const SHARDS: usize = 16;
+
+/// Names a part of an object: what is fetched with one request. The object's length is part of the name: two
+/// manifests that disagree about it never share bytes, and the store has to say which of them is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PartKey {
+    pub(crate) hash: ContentHash,
+    pub(crate) object_len: u64,
+    pub(crate) part: Part,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    Whole,
+    /// Blocks of different generations come from different versions of the object.
+    Block {
+        generation: u32,
+        index: u64,
+    },
+}
+
+impl PartKey {
+    pub(crate) fn whole(piece: &Piece) -> Self {
+        Self {
+            hash: piece.hash,
+            object_len: piece.object_len,
+            part: Part::Whole,
+        }
+    }
+
+    pub(crate) fn block(piece: &Piece, generation: u32, index: u64) -> Self {
+        Self {
+            hash: piece.hash,
+            object_len: piece.object_len,
+            part: Part::Block { generation, index },
+        }
+    }
+
+    fn shard(&self) -> usize {
+        let block = match self.part {
+            Part::Whole => 0,
+            Part::Block { index, .. } => index as usize,
+        };
+        (usize::from(self.hash.as_bytes()[0]) + block) % SHARDS
+    }
+}
+
+/// What a look-up found.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    Here(Bytes),
+    Join(Waiting),
+    Lead(Lead),
+}
+
+/// Bytes and what they take of the budget. Bytes that there was no room for are given out, and not kept.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) bytes: Bytes,
+    pub(crate) held: Option<HeldBytes>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    kept: Kept,
+    flights: Flights,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    /// Each is locked for single look-ups and changes. The budget's lock may be taken under it.
+    shards: [Mutex<Shard>; SHARDS],
+    /// Counts uses of what is kept.
+    uses: AtomicU64,
+    /// Bytes that are kept.
+    kept: AtomicU64,
+    /// How many stay kept although somebody waits for room.
+    always_kept: u64,
+    budget: ByteBudget,
+}
+
+impl Scheduler {
+    pub(crate) fn new(bytes: u64) -> Arc<Self> {
+        let budget = ByteBudget::new(bytes);
+        Arc::new(Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            uses: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
+            always_kept: budget.total() / 4,
+            budget,
+        })
+    }
+
+    /// What there is of a part. Never waits and needs no runtime.
+    pub(crate) fn look_up(self: &Arc<Self>, key: &PartKey, priority: Priority) -> Lookup {
+        let used = self.uses.fetch_add(1, Ordering::Relaxed);
+        let mut shard = self.shards[key.shard()].lock();
+        if let Some(bytes) = shard.kept.get(key, used) {
+            return Lookup::Here(bytes);
+        }
+        match shard.flights.join(key, priority) {
+            Some(waiting) => Lookup::Join(waiting),
+            None => Lookup::Lead(shard.flights.lead(key, priority, self)),
+        }
+    }
+
+    /// Waits for bytes of the budget.
+    pub(crate) async fn room(&self, bytes: u64, priority: &SharedPriority) -> HeldBytes {
+        let queued = self
+            .budget
+            .queue(bytes.min(self.budget.total() - self.always_kept), priority);
+        self.relieve();
+        queued.granted().await
+    }
+
+    /// Bytes of the budget, if there are some that nobody uses or that are merely kept.
+    pub(crate) fn room_now(&self, bytes: u64) -> Option<HeldBytes> {
+        loop {
+            match self.budget.try_take(bytes) {
+                Some(held) => return Some(held),
+                None if self.budget.is_short() || !self.forget_one() => return None,
+                None => {}
+            }
+        }
+    }
+
+    /// Forgets what is kept as long as somebody waits for room.
+    fn relieve(&self) {
+        while self.budget.is_short()
+            && self.kept.load(Ordering::Relaxed) > self.always_kept
+            && self.forget_one()
+        {}
+    }
+
+    /// Forgets the least recently used part. `false` if nothing is kept.
+    fn forget_one(&self) -> bool {
+        let age = |at: &usize| self.shards[*at].lock().kept.oldest_use();
+        let ages = (0..SHARDS).filter_map(|at| Some((age(&at)?, at)));
+        let Some((_, oldest)) = ages.min() else {
+            return false;
+        };
+        let forgotten = self.shards[oldest].lock().kept.forget_oldest();
+        if let Some(forgotten) = &forgotten {
+            self.kept.fetch_sub(forgotten.held(), Ordering::Relaxed);
+        }
+        // Not under the lock: giving its bytes back wakes those who wait for them.
+        drop(forgotten);
+        true
+    }
+
+    /// Ends a flight, and keeps what it brought.
+    fn land(&self, key: &PartKey, outcome: Option<Result<Fetched, FetchError>>) {
+        let mut kept = false;
+        let ended = {
+            let used = self.uses.fetch_add(1, Ordering::Relaxed);
+            let mut shard = self.shards[key.shard()].lock();
+            let ended = shard.flights.end(key);
+            let told = outcome.map(|fetched| {
+                let Fetched { bytes, held } = fetched?;
+                if let Some(held) = held {
+                    self.kept.fetch_add(held.bytes(), Ordering::Relaxed);
+                    shard.kept.insert(*key, bytes.clone(), held, used);
+                    kept = true;
+                }
+                Ok(bytes)
+            });
+            (ended, told)
+        };
+        if let (Some(flight), told) = ended {
+            flight.tell(told);
+        }
+        if kept {
+            self.relieve();
+        }
+    }
+
+    /// How often something was looked for or landed.
+    #[cfg(test)]
+    pub(crate) fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().kept.bytes())
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> PartKey {
+        PartKey {
+            hash: ContentHash::from_bytes([number; 16]),
+            object_len: 100,
+            part: Part::Whole,
+        }
+    }
+
+    fn lead(scheduler: &Arc<Scheduler>, number: u8) -> Lead {
+        match scheduler.look_up(&key(number), Priority::Read) {
+            Lookup::Lead(lead) => lead,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_here(scheduler: &Arc<Scheduler>, number: u8) -> bool {
+        matches!(
+            scheduler.look_up(&key(number), Priority::Read),
+            Lookup::Here(_)
+        )
+    }
+
+    /// Has a part of 100 bytes kept.
+    fn keep(scheduler: &Arc<Scheduler>, number: u8) {
+        let held = scheduler.room_now(100);
+        lead(scheduler, number).land(Ok(Fetched {
+            bytes: Bytes::from(vec![number; 100]),
+            held,
+        }));
+    }
+
+    #[test]
+    fn what_was_used_last_is_kept_longest_whichever_lock_it_is_under() {
+        let scheduler = Scheduler::new(3 * 1024);
+        (0..3).for_each(|number| keep(&scheduler, number));
+        assert!(is_here(&scheduler, 0));
+        keep(&scheduler, 3);
+        let kept: Vec<u8> = (0..4)
+            .filter(|&number| is_here(&scheduler, number))
+            .collect();
+        assert_eq!(kept, [0, 2, 3]);
+    }
+
+    #[test]
+    fn what_there_is_no_room_to_keep_is_given_out_all_the_same() {
+        let scheduler = Scheduler::new(1024);
+        let _under_way = scheduler.room_now(100);
+        let leading = lead(&scheduler, 1);
+        let Lookup::Join(waiting) = scheduler.look_up(&key(1), Priority::Read) else {
+            panic!("one leads");
+        };
+        let (bytes, held) = (Bytes::from_static(b"x"), scheduler.room_now(100));
+        assert!(held.is_none());
+        leading.land(Ok(Fetched { bytes, held }));
+        let told = futures::FutureExt::now_or_never(waiting.ended());
+        assert_eq!(told.unwrap().unwrap().unwrap(), "x");
+        assert!(!is_here(&scheduler, 1));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_has_kept_parts_forgotten_but_for_a_quarter() {
+        let scheduler = Scheduler::new(4 * 1024);
+        (0..4).for_each(|number| keep(&scheduler, number));
+        let priority = SharedPriority::new(Priority::Read);
+        let under_way = scheduler.room(100_000, &priority).await;
+        assert_eq!((scheduler.kept_bytes(), under_way.bytes()), (100, 3 * 1024));
+        assert!(is_here(&scheduler, 3));
+        // What comes now takes the place of what was kept.
+        let mut next = std::pin::pin!(scheduler.room(100, &priority));
+        assert!(futures::poll!(&mut next).is_pending());
+        lead(&scheduler, 9).land(Ok(Fetched {
+            bytes: Bytes::from(vec![9; 300]),
+            held: Some(under_way),
+        }));
+        let _room = next.await;
+        assert!(!is_here(&scheduler, 3) && is_here(&scheduler, 9));
+    }
+}
