@@ -74,12 +74,12 @@ pub(crate) fn parent_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
+    #[cfg(unix)]
     fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
+        crate::Facts::at(path).unwrap().mode & 0o777
     }
 
     #[test]
@@ -88,8 +88,11 @@ mod tests {
         let path = dir.path().join("a/b/c");
         create_private_dir(&path).unwrap();
         create_private_dir(&path).unwrap();
-        assert_eq!(mode(&path), 0o700);
-        assert_eq!(mode(&dir.path().join("a")), 0o700);
+        for made in [path, dir.path().join("a")] {
+            #[cfg(unix)]
+            assert_eq!(mode(&made), 0o700);
+            crate::check_own_dir(&made).unwrap();
+        }
     }
 
     #[test]
@@ -101,8 +104,11 @@ mod tests {
         create_private_dir(&path.join("below")).unwrap_err();
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_directory_can_be_shared_like_another_one() {
+        use std::os::unix::fs::PermissionsExt as _;
+
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
         let sharing = Sharing::of_dir(dir.path()).unwrap();

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
-use crate::platform;
+use crate::Facts;
 
 /// A file's identity, size and times at one moment.
 ///
@@ -28,6 +29,16 @@ pub struct FileStamp {
 impl FileStamp {
     /// The stamp of an open file.
     pub fn of(file: &File) -> io::Result<Self> {
-        platform::stamp(file)
+        Ok(Facts::of(file)?.stamp)
+    }
+
+    /// The stamp of what has a path. A link there is not followed.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        Ok(Facts::at(path)?.stamp)
+    }
+
+    /// Whether both are of one file, whatever its names are and whatever became of it in between.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
     }
 }

@@ -5,14 +5,11 @@
 //! is none of them: whoever names a place in a mount means it.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::{Mounted, mounted};
+use attachfs_durable::{Mounted, mounted, path_bytes, path_of_bytes};
 
 use crate::ScanError;
-use crate::os::path_bytes;
 use crate::place::Place;
 
 /// What kind of file system a mount of attachfs is.
@@ -132,14 +129,16 @@ impl Mounts {
         if self.borders.is_empty() {
             return None;
         }
-        let full = place.real().join(OsStr::from_bytes(text));
+        let full = place.real().join(path_of_bytes(text));
         let full = crate::links::normalize(path_bytes(&full));
-        self.around(Path::new(OsStr::from_bytes(&full)))
+        self.around(&path_of_bytes(full))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     fn mount(point: &str, device: &str, kind: &str) -> Mounted {
@@ -147,6 +146,10 @@ mod tests {
             point: point.into(),
             device: device.to_owned(),
             kind: kind.to_owned(),
+            id: 0,
+            parent: 0,
+            source: OsString::new(),
+            options: OsString::new(),
         }
     }
 
