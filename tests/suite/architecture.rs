@@ -57,7 +57,7 @@ const BORDERS: [Border; 14] = [
         &["tree", "fetch", "manifest"],
     ),
     border("jobs", &["manifest", "paths", "store"], &[]),
-    border("mount", &["vfs"], &["tree"]),
+    border("mount", &["vfs"], &["durable", "tree"]),
     border("cli", &["attachfs"], &[]),
 ];
 
@@ -98,7 +98,7 @@ const OUTSIDE_WORLD: [&str; 11] = [
 const PLATFORM_LIBRARIES: [&str; 5] = ["libc", "nix", "rustix", "winapi", "windows_sys"];
 
 /// Crates that still tell platforms apart by themselves.
-const NOT_ON_THE_FLOOR_YET: [&str; 6] = ["attachfs", "cli", "commit", "fetch", "transfer", "vfs"];
+const NOT_ON_THE_FLOOR_YET: [&str; 2] = ["attachfs", "cli"];
 
 /// What the crate may depend on in this workspace, or nothing if the table does not know it.
 fn allowed(name: &str) -> Option<BTreeSet<&'static str>> {

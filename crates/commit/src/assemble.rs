@@ -12,10 +12,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use attachfs_durable::{FileStamp, read_range};
+use attachfs_durable::{FileStamp, read_range, write_all_at};
 use attachfs_fetch::{FetchError, Fetcher};
 use attachfs_manifest::{ContentHash, Hasher, ManifestPath, Piece};
 use attachfs_transfer::{Source, SourceFile, hash_of_zeros};
@@ -183,9 +182,9 @@ impl<'a> Building<'a> {
             )));
         }
         match &self.into {
-            Some((file, assembly)) => file
-                .write_all_at(bytes, at)
-                .map_err(assembly.failed("fill")),
+            Some((file, assembly)) => {
+                write_all_at(file, bytes, at).map_err(assembly.failed("fill"))
+            }
             None => Ok(()),
         }
     }

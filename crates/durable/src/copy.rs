@@ -73,7 +73,7 @@ fn copy_data(source: &File, range: Range<u64>, target: &File, offset: u64) -> io
                 format!("the source ends at byte {at}, before byte {}", range.end),
             ));
         }
-        platform::write_all_at(target, &bytes, offset + (at - range.start))?;
+        write_all_at(target, &bytes, offset + (at - range.start))?;
         at += bytes.len() as u64;
     }
     Ok(())
@@ -105,7 +105,25 @@ pub fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<(
 
 /// Writes all bytes at `offset` of a file. On Windows that moves the file's own position.
 pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    platform::write_all_at(file, bytes, offset)
+    let mut written = 0;
+    while written < bytes.len() {
+        match write_at(file, &bytes[written..], offset + written as u64)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            more => written += more,
+        }
+    }
+    Ok(())
+}
+
+/// Writes at `offset` of a file as many of the bytes as fit, and says how many that were. On Windows that moves the
+/// file's own position.
+pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match platform::write_at(file, bytes, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            written => return written,
+        }
+    }
 }
 
 /// Whether files in `dir` can share the blocks of `source`.

@@ -34,6 +34,12 @@ pub fn create_private_dir(path: &Path) -> Result<(), DurableError> {
     create_dir(path, Sharing::PRIVATE)
 }
 
+/// Creates one directory for the owner only (0700). Fails with [`io::ErrorKind::AlreadyExists`] if anything has the name.
+/// Not made durable: for what can be made again.
+pub fn make_private_dir(path: &Path) -> Result<(), DurableError> {
+    platform::create_dir(path, Sharing::PRIVATE.dir_mode).at("create the directory", path)
+}
+
 /// As [`create_private_dir`], for more than the owner.
 pub fn create_dir(path: &Path, sharing: Sharing) -> Result<(), DurableError> {
     const DOING: &str = "create the directory";

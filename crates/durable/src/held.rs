@@ -51,9 +51,9 @@ pub enum Kind {
     Dir,
     /// A regular file.
     File,
-    /// A symbolic link.
+    /// A symbolic link; on Windows a junction, too.
     Link,
-    /// A FIFO, a socket, a device; on Windows a mount point or another kind of reparse point.
+    /// A FIFO, a socket, a device.
     Other,
 }
 
@@ -110,7 +110,7 @@ impl HeldDir {
         self.dir.again().map(Self::of)
     }
 
-    /// The directory's own metadata.
+    /// The directory's own metadata. On Windows its mode is 0755 if its access control list is inherited.
     pub fn facts(&self) -> io::Result<Facts> {
         self.dir.facts()
     }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use crate::platform;
+use crate::{platform, write_all_at};
 
 /// A run of zeros that is shorter is written: a hole costs a call and cuts the file in pieces on the disk.
 const SHORTEST_HOLE: u64 = 1 << 20;
@@ -31,7 +31,7 @@ pub fn write_with_holes(file: &File, bytes: &[u8], offset: u64) -> io::Result<()
     for zeros in zero_runs(bytes, offset) {
         let at = |index: usize| offset + index as u64;
         if platform::punch_hole(file, at(zeros.start)..at(zeros.end)).is_ok() {
-            platform::write_all_at(file, &bytes[written..zeros.start], at(written))?;
+            write_all_at(file, &bytes[written..zeros.start], at(written))?;
             written = zeros.end;
         }
     }
@@ -40,7 +40,7 @@ pub fn write_with_holes(file: &File, bytes: &[u8], offset: u64) -> io::Result<()
         // Not by its length: others may be writing behind this.
         written -= 1;
     }
-    platform::write_all_at(file, &bytes[written..], offset + written as u64)
+    write_all_at(file, &bytes[written..], offset + written as u64)
 }
 
 /// The runs of zeros that become holes.
@@ -73,7 +73,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Facts, read_range, write_all_at};
+    use crate::{Facts, read_range};
 
     const MIB: usize = 1 << 20;
 

@@ -47,9 +47,9 @@ mod windows;
 pub use buffer::ReadBuffer;
 pub use copy::{
     Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_exact_at, read_range, reflink,
-    write_all_at,
+    write_all_at, write_at,
 };
-pub use dir::{Sharing, create_dir, create_private_dir, sync_dir};
+pub use dir::{Sharing, create_dir, create_private_dir, make_private_dir, sync_dir};
 pub use error::DurableError;
 pub use group::GroupSync;
 pub use held::{

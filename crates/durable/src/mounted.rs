@@ -16,14 +16,47 @@ pub struct Mounted {
     /// the device.
     pub device: String,
     /// Where it is.
-    pub point: PathBuf,
+    pub mount_point: PathBuf,
     /// The kind of file system; of FUSE with its subtype (`fuse.sshfs`). Empty on Windows, where only the file
     /// system itself could tell.
-    pub kind: String,
+    pub fs_type: String,
     /// What is mounted; empty on Windows.
     pub source: OsString,
     /// What was said when it was mounted (`rw,user_id=0,group_id=0`); empty on Windows.
     pub options: OsString,
+}
+
+impl Mounted {
+    /// Whether a process, not the kernel, serves it.
+    pub fn is_fuse(&self) -> bool {
+        self.fs_type == "fuse" || self.fs_type.starts_with("fuse.")
+    }
+
+    /// Whether it is this mount, wherever it is now: its path changes when a directory above it is
+    /// renamed.
+    pub fn is(&self, other: &Self) -> bool {
+        self.id == other.id && self.is_copy_of(other)
+    }
+
+    /// Whether the same process serves both: one is a bind mount of the other, or its copy in another
+    /// mount namespace.
+    pub fn is_copy_of(&self, other: &Self) -> bool {
+        self.is_fuse() && self.device == other.device && self.source == other.source
+    }
+
+    /// The values of an option: `lowerdir` may be there several times.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let options = self.options.as_encoded_bytes().split(|&byte| byte == b',');
+        options.filter_map(move |option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    }
+
+    /// The user who mounted it, of a FUSE mount. The kernel says so, not whoever chose the source.
+    pub fn user(&self) -> Option<u32> {
+        str::from_utf8(self.values("user_id").next()?)
+            .ok()?
+            .parse()
+            .ok()
+    }
 }
 
 /// All mounts, in the order in which they were made: what is later covers what is earlier at the same place. On

@@ -93,8 +93,8 @@ impl Standing {
         self.writers.as_deref()
     }
 
-    /// Whether others who may write to a directory can only rename and remove what is theirs (the sticky bit). On
-    /// Windows that has to be said of each file.
+    /// Whether others who may write to a directory can only rename and remove what is theirs: the sticky bit; on
+    /// Windows, that they have no right to more.
     pub fn keeps_names(&self) -> bool {
         self.keeps_names
     }

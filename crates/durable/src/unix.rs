@@ -276,8 +276,8 @@ pub(crate) fn persist(staged: NamedTempFile, to: &Path) -> io::Result<File> {
     staged.persist(to).map_err(|failed| failed.error)
 }
 
-pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    file.write_all_at(bytes, offset)
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    file.write_at(bytes, offset)
 }
 
 /// Appends up to `len` bytes from `offset` on to `bytes`, which has room for them.

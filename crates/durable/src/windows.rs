@@ -130,7 +130,7 @@ pub(crate) fn standing(file: &File) -> io::Result<Standing> {
         owner: protection.owner,
         me,
         writers: (!writers.is_empty()).then(|| format!("({writers})")),
-        keeps_names: false,
+        keeps_names: protection.keeps_names,
         names: facts.names,
     })
 }
@@ -367,17 +367,8 @@ pub(crate) fn persist(staged: NamedTempFile, to: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match file.seek_write(&bytes[written..], offset + written as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(more) => written += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    file.seek_write(bytes, offset)
 }
 
 /// Appends up to `len` bytes from `offset` on to `bytes`, which has room for them.
@@ -419,8 +410,8 @@ pub(crate) fn mounted() -> io::Result<Vec<Mounted>> {
             id: mounts.len() as u64,
             parent: 0,
             device: String::from_utf16_lossy(&device),
-            point: format!("{letter}:\\").into(),
-            kind: String::new(),
+            mount_point: format!("{letter}:\\").into(),
+            fs_type: String::new(),
             source: OsString::new(),
             options: OsString::new(),
         });

@@ -1,12 +1,18 @@
 //! The file system as its callers see it, against a local disk, and across the death of its process.
 
 mod ending;
+// Mounts a small file system to fill.
+#[cfg(unix)]
 mod full;
 mod groups;
 mod left_open;
+// Does the same in a directory of Linux.
+#[cfg(unix)]
 mod oracle;
 mod ordering;
 mod racing;
 mod recovering;
+// Permission bits, owners and links.
+#[cfg(unix)]
 mod sessions;
 mod writing;

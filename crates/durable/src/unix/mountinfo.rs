@@ -26,19 +26,19 @@ fn mount_of_line(line: &[u8]) -> Option<Mounted> {
     let parent = number(fields.next()?)?;
     let device = text(fields.next()?);
     let _root = fields.next()?;
-    let point = PathBuf::from(unescaped(fields.next()?));
+    let mount_point = PathBuf::from(unescaped(fields.next()?));
     let _options = fields.next()?;
     // Any number of optional fields, up to a hyphen.
     fields.find(|field| *field == b"-")?;
-    let kind = text(unescaped(fields.next()?).as_bytes());
+    let fs_type = text(unescaped(fields.next()?).as_bytes());
     let source = unescaped(fields.next()?);
     let options = unescaped(fields.next().unwrap_or_default());
     Some(Mounted {
         id,
         parent,
         device,
-        point,
-        kind,
+        mount_point,
+        fs_type,
         source,
         options,
     })
@@ -86,8 +86,8 @@ mod tests {
             id: 36,
             parent: 35,
             device: "98:0".to_owned(),
-            point: PathBuf::from("/mnt2"),
-            kind: "fuse.sshfs".to_owned(),
+            mount_point: PathBuf::from("/mnt2"),
+            fs_type: "fuse.sshfs".to_owned(),
             source: OsString::from("me@host:"),
             options: OsString::from("rw,a=b"),
         };
@@ -98,7 +98,10 @@ mod tests {
     fn odd_bytes_of_a_mount_point_come_back_and_hide_no_other_mount() {
         let table = b"1 2 0:45 / /a\\040b\\134c\\011\\012\xff rw - ext4 /dev/a rw\n3 1 0:46 / /d rw - tmpfs none rw";
         let mounts = mounts_of_table(table);
-        let points: Vec<_> = mounts.iter().map(|mount| mount.point.as_path()).collect();
+        let points: Vec<_> = mounts
+            .iter()
+            .map(|mount| mount.mount_point.as_path())
+            .collect();
         let odd = OsStr::from_bytes(b"/a b\\c\t\n\xff");
         assert_eq!(points, [Path::new(odd), Path::new("/d")]);
     }
@@ -117,6 +120,14 @@ mod tests {
     #[test]
     fn the_mount_table_has_the_root() {
         let all = mounted().unwrap();
-        assert!(all.iter().any(|one| one.point == Path::new("/")));
+        assert!(all.iter().any(|one| one.mount_point == Path::new("/")));
+    }
+
+    #[test]
+    fn the_user_who_mounted_is_an_option() {
+        let table = b"1 2 0:45 / /a rw - fuse.attachfs attachfs rw,user_id=1000,group_id=7\n\
+            1 2 0:45 / /a rw - ext4 /dev/sda rw,errors=continue";
+        let users = mounts_of_table(table).into_iter().map(|mount| mount.user());
+        assert_eq!(users.collect::<Vec<_>>(), [Some(1000), None]);
     }
 }

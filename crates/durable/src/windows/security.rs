@@ -43,6 +43,10 @@ const WRITING: u32 = FILE_WRITE_DATA
     | GENERIC_WRITE
     | GENERIC_ALL;
 
+/// Those with which somebody can remove or rename what others have put into a directory.
+const REMOVING: u32 =
+    FILE_DELETE_CHILD | DELETE | WRITE_DAC | WRITE_OWNER | GENERIC_WRITE | GENERIC_ALL;
+
 /// The system, the administrators and the installer of Windows's own files.
 const SYSTEM: [&str; 3] = [
     "S-1-5-18",
@@ -118,6 +122,8 @@ pub(super) struct Protection {
     pub(super) owner: Owner,
     /// Who else may write to it.
     pub(super) writers: Vec<String>,
+    /// Whether none of them may remove what is in it, if it is a directory.
+    pub(super) keeps_names: bool,
     /// Whether it takes nothing from the directory above.
     pub(super) is_protected: bool,
 }
@@ -150,17 +156,20 @@ pub(super) fn protection(file: &File) -> io::Result<Protection> {
     if owner == token_user(TokenOwner)? {
         me()?.clone_into(&mut owner);
     }
+    let writers = writers(list, &owner)?;
     Ok(Protection {
-        writers: writers(list, &owner)?,
+        keeps_names: writers.iter().all(|(_, mask)| mask & REMOVING == 0),
+        writers: writers.into_iter().map(|(who, _)| who).collect(),
         owner: Owner(owner),
         is_protected: control & SE_DACL_PROTECTED != 0,
     })
 }
 
-/// Who may write, beside the owner and those who may do everything.
-fn writers(list: *const ACL, owner: &str) -> io::Result<Vec<String>> {
+/// Who may write, beside the owner and those who may do everything, and with which rights.
+fn writers(list: *const ACL, owner: &str) -> io::Result<Vec<(String, u32)>> {
     if list.is_null() {
-        return Ok(vec!["everybody: it has no access control list".to_owned()]);
+        let everybody = "everybody: it has no access control list".to_owned();
+        return Ok(vec![(everybody, GENERIC_ALL)]);
     }
     let mut writers = Vec::new();
     // SAFETY: the list came from Windows and lives as long as its descriptor, which the caller holds. `GetAce` gives a
@@ -188,7 +197,7 @@ fn writers(list: *const ACL, owner: &str) -> io::Result<Vec<String>> {
                 && !SYSTEM.contains(&who.as_str())
                 && !OWNERS.contains(&who.as_str())
             {
-                writers.push(who);
+                writers.push((who, (*entry).Mask));
             }
         }
     }

@@ -24,8 +24,6 @@ use std::sync::Arc;
 
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 
 use crate::counters::Count;
 pub use place::CacheError;
@@ -109,7 +107,7 @@ impl DiskCache {
 
     /// Whether a file of this name is there. Says nothing about what is in it.
     pub(crate) fn may_have(&self, hash: ContentHash) -> bool {
-        rustix::fs::lstat(self.shelf.path(hash)).is_ok()
+        attachfs_durable::Facts::at(&self.shelf.path(hash)).is_ok()
     }
 
     /// An object, if it is there and sound. A file that is not the object is deleted.
@@ -166,14 +164,9 @@ fn read(path: &Path) -> io::Result<Bytes> {
 
 /// A file and its length.
 fn open(path: &Path) -> io::Result<(std::fs::File, u64)> {
-    // NONBLOCK: whatever is there, opening it does not wait.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(Errno::INVAL.into());
-    }
-    Ok((file, meta.len()))
+    let file = attachfs_durable::open_file(path)?;
+    let len = file.metadata()?.len();
+    Ok((file, len))
 }
 
 #[cfg(test)]

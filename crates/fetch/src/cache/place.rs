@@ -1,12 +1,10 @@
 //! Whether a directory is a safe place: what is in a cache is served as a mount's bytes, so nobody else
 //! may be able to put something there.
 
-use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::{DurableError, create_private_dir};
+use attachfs_durable::{DurableError, Kind, Standing, create_private_dir};
 
 /// Why a directory cannot hold a cache. Every text says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -25,20 +23,20 @@ pub enum CacheError {
     ForeignOwner {
         /// The cache's directory, or one above it.
         path: PathBuf,
-        /// The user id.
-        owner: u32,
+        /// The user.
+        owner: String,
     },
     /// Others may create, rename or delete in it.
     #[error(
-        "others may write to {} (mode {mode:04o}) and could change the cache; \
-         take that away (chmod go-w) or choose another directory",
+        "others could change the cache: they may write to {} {writers}; \
+         choose another directory if they have to",
         path.display()
     )]
     WritableByOthers {
         /// The cache's directory, or one above it.
         path: PathBuf,
-        /// Its permissions.
-        mode: u32,
+        /// Who they are, and what can be done about it.
+        writers: String,
     },
     /// The system refused.
     #[error(transparent)]
@@ -55,33 +53,32 @@ pub(super) fn own(dir: &Path) -> Result<(), CacheError> {
         path: path.to_owned(),
         source,
     };
-    let look = |path: &Path| fs::symlink_metadata(path).map_err(|error| failed(path, error));
+    let look = |path: &Path| Standing::at(path).map_err(|error| failed(path, error));
     let dir = std::path::absolute(dir).map_err(|error| failed(dir, error))?;
 
-    let meta = look(&dir)?;
-    if meta.is_symlink() {
+    let standing = look(&dir)?;
+    if standing.kind() == Kind::Link {
         return Err(CacheError::Symlink(dir));
     }
-    if !meta.is_dir() {
+    if standing.kind() != Kind::Dir {
         return Err(CacheError::NotADirectory(dir));
     }
-    let me = rustix::process::geteuid().as_raw();
-    if meta.uid() != me {
+    if !standing.is_mine() {
         return Err(CacheError::ForeignOwner {
-            owner: meta.uid(),
+            owner: standing.owner(),
             path: dir,
         });
     }
-    check_mode(&dir, &meta)?;
+    check_writers(&dir, &standing)?;
 
     let Some(parent) = dir.parent() else {
         return Ok(());
     };
     // On the way there: a link of somebody else could be turned elsewhere.
     for above in parent.ancestors() {
-        let meta = look(above)?;
-        if meta.is_symlink() {
-            check_owner(above, &meta, me)?;
+        let standing = look(above)?;
+        if standing.kind() == Kind::Link {
+            check_owner(above, &standing)?;
         }
     }
     // The place itself: whoever can write to a directory can replace what is in it, except where the
@@ -90,40 +87,39 @@ pub(super) fn own(dir: &Path) -> Result<(), CacheError> {
         .canonicalize()
         .map_err(|error| failed(parent, error))?;
     for above in parent.ancestors() {
-        let meta = look(above)?;
-        check_owner(above, &meta, me)?;
-        if meta.mode() & 0o1000 == 0 {
-            check_mode(above, &meta)?;
+        let standing = look(above)?;
+        check_owner(above, &standing)?;
+        if !standing.keeps_names() {
+            check_writers(above, &standing)?;
         }
     }
     Ok(())
 }
 
-fn check_owner(path: &Path, meta: &Metadata, me: u32) -> Result<(), CacheError> {
-    match meta.uid() {
-        0 => Ok(()),
-        owner if owner == me => Ok(()),
-        owner => Err(CacheError::ForeignOwner {
+fn check_owner(path: &Path, standing: &Standing) -> Result<(), CacheError> {
+    if standing.is_mine() || standing.is_of_system() {
+        return Ok(());
+    }
+    Err(CacheError::ForeignOwner {
+        path: path.to_owned(),
+        owner: standing.owner(),
+    })
+}
+
+fn check_writers(path: &Path, standing: &Standing) -> Result<(), CacheError> {
+    match standing.writers() {
+        None => Ok(()),
+        Some(writers) => Err(CacheError::WritableByOthers {
             path: path.to_owned(),
-            owner,
+            writers: writers.to_owned(),
         }),
     }
 }
 
-fn check_mode(path: &Path, meta: &Metadata) -> Result<(), CacheError> {
-    let mode = meta.mode() & 0o7777;
-    if mode & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(CacheError::WritableByOthers {
-        path: path.to_owned(),
-        mode,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use tempfile::TempDir;
 
@@ -194,12 +190,12 @@ mod tests {
         }
         let error = own(&dir).unwrap_err();
         assert!(
-            matches!(error, CacheError::ForeignOwner { owner: 12345, .. }),
+            matches!(&error, CacheError::ForeignOwner { owner, .. } if owner == "12345"),
             "{error}"
         );
         let error = own(&dir.join("below")).unwrap_err();
         assert!(
-            matches!(error, CacheError::ForeignOwner { owner: 12345, .. }),
+            matches!(&error, CacheError::ForeignOwner { owner, .. } if owner == "12345"),
             "{error}"
         );
     }

@@ -1,16 +1,14 @@
 //! The thread that writes the files, so that no read waits for the disk.
 
 use std::fmt;
-use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use attachfs_durable::{DurableError, Space, Staged, space, sweep_abandoned};
+use attachfs_durable::{DurableError, Space, Staged, make_private_dir, space, sweep_abandoned};
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 
@@ -195,14 +193,8 @@ impl Writing {
         let fanout = usize::from(hash.as_bytes()[0]);
         if !self.fanout[fanout] {
             let dir = path.parent().expect("a cache file is in a directory");
-            match DirBuilder::new().mode(0o700).create(dir) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(DurableError {
-                        doing: "create",
-                        path: dir.to_owned(),
-                        source: error,
-                    });
-                }
+            match make_private_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 Ok(()) | Err(_) => self.fanout[fanout] = true,
             }
         }

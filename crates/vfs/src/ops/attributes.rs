@@ -1,9 +1,8 @@
 //! lookup, getattr, setattr, readlink, statfs.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use attachfs_durable::Space;
+use attachfs_durable::{Facts, Space};
 use attachfs_tree::{
     AttributeChange, BaseKind, FileContent, Ino, Kind, Mutation, Namespace, Timestamp,
 };
@@ -85,16 +84,16 @@ impl Vfs {
                 Some(FileContent::Mapped(mapping)) => attr.size = mapping.size,
                 Some(FileContent::Scratch) => {
                     let overlay = self.writable()?;
-                    let metadata = match self.handles.scratch(ino) {
-                        Some(file) => file.metadata(),
-                        None => overlay.disk.scratch.metadata(ino),
+                    let facts = match self.handles.scratch(ino) {
+                        Some(file) => Facts::of(&file),
+                        None => overlay.disk.scratch.facts(ino),
                     };
-                    let metadata =
-                        metadata.map_err(|error| FsError::io("look at a scratch file", error))?;
-                    let changed = timestamp(metadata.ctime(), metadata.ctime_nsec());
-                    attr.size = metadata.size();
-                    attr.blocks = metadata.blocks();
-                    attr.mtime = timestamp(metadata.mtime(), metadata.mtime_nsec());
+                    let facts =
+                        facts.map_err(|error| FsError::io("look at a scratch file", error))?;
+                    let changed = timestamp(facts.stamp.changed());
+                    attr.size = facts.stamp.size;
+                    attr.blocks = facts.allocated / 512;
+                    attr.mtime = timestamp(facts.stamp.modified());
                     attr.ctime = attr.ctime.max(changed);
                     return Ok(attr);
                 }
@@ -199,10 +198,10 @@ impl Vfs {
     }
 }
 
-pub(crate) fn timestamp(seconds: i64, nanoseconds: i64) -> Timestamp {
+pub(crate) fn timestamp((seconds, nanoseconds): (i64, u32)) -> Timestamp {
     Timestamp {
         seconds,
-        nanoseconds: u32::try_from(nanoseconds).unwrap_or_default(),
+        nanoseconds,
     }
 }
 

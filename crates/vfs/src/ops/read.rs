@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::future::Future;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use attachfs_durable::read_range;
 use attachfs_fetch::{FetchError, Fetcher};
 use attachfs_manifest::Piece;
 use attachfs_store::data_key;
@@ -213,19 +213,7 @@ fn plan(
 }
 
 fn read_scratch(file: &File, range: Range<u64>) -> Result<Bytes, FsError> {
-    let wanted = (range.end - range.start) as usize;
-    let mut buffer = vec![0; wanted];
-    let mut filled = 0;
-    while filled < wanted {
-        match file.read_at(&mut buffer[filled..], range.start + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(FsError::io("read a scratch file", error)),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer.into())
+    read_range(file, range).map_err(|error| FsError::io("read a scratch file", error))
 }
 
 fn join(parts: impl IntoIterator<Item = Bytes>) -> Bytes {

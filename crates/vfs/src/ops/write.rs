@@ -1,8 +1,8 @@
 //! write.
 
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
+use attachfs_durable::write_at;
 use attachfs_tree::{FileContent, Mutation};
 
 use crate::overlay::Record;
@@ -26,13 +26,8 @@ impl Vfs {
         self.handles
             .begin_writing(&open, opened)
             .map_err(journal_failed)?;
-        let written = loop {
-            match scratch.write_at(data, offset) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(FsError::io("write to a scratch file", error)),
-                Ok(written) => break written,
-            }
-        };
+        let written = write_at(scratch, data, offset)
+            .map_err(|error| FsError::io("write to a scratch file", error))?;
         self.tally
             .bytes_written
             .fetch_add(written as u64, Ordering::Relaxed);

@@ -9,10 +9,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::{DurableError, Staged, open_own_file, read_own_file};
+use attachfs_durable::{
+    DurableError, Staged, open_own_file, read_own_file, reserve_beyond, write_all_at,
+};
 use parking_lot::Mutex;
 
 use super::Record;
@@ -112,10 +113,7 @@ impl Journal {
     pub fn create(path: &Path) -> Result<Self, JournalError> {
         let dir = path.parent().unwrap_or(Path::new("."));
         let staged = Staged::create_in(dir)?;
-        staged
-            .file()
-            .write_all_at(MAGIC, 0)
-            .map_err(failed("write", path))?;
+        write_all_at(staged.file(), MAGIC, 0).map_err(failed("write", path))?;
         let exists = || failed("create", path)(io::ErrorKind::AlreadyExists.into());
         let file = staged.publish_if_absent(path)?.ok_or_else(exists)?;
         Ok(Self::at_end(path, file, MAGIC.len() as u64, 0))
@@ -170,7 +168,7 @@ impl Journal {
         encode(record, tail.number, &mut tail.buffer)?;
         let len = tail.buffer.len() as u64;
         tail.reserve(file, len);
-        if let Err(source) = file.write_all_at(&tail.buffer, tail.end) {
+        if let Err(source) = write_all_at(file, &tail.buffer, tail.end) {
             tail.poisoned = file.set_len(tail.end).is_err();
             tail.reserved = tail.end;
             return Err(failed("append to", &self.path)(source));
@@ -222,12 +220,11 @@ impl Tail {
     /// Asks for space for `len` more bytes and those after them. That it is not granted is no
     /// failure: the write will say so.
     fn reserve(&mut self, file: &File, len: u64) {
-        use rustix::fs::{FallocateFlags, fallocate};
         if self.end + len + RESERVE / 2 <= self.reserved {
             return;
         }
         let wanted = len + RESERVE;
-        match fallocate(file, FallocateFlags::KEEP_SIZE, self.end, wanted) {
+        match reserve_beyond(file, self.end, wanted) {
             Ok(()) => self.reserved = self.end + wanted,
             Err(error) => tracing::debug!(%error, "no space is reserved for the journal"),
         }

@@ -230,8 +230,8 @@ pub fn look(path: &Path, scratch: &Scratch, base: Arc<BaseTree>) -> Result<Seen,
         wanted.insert(ino);
         if let FileContent::Mapped(mapping) = content {
             let written = mapping.written.end();
-            let metadata = scratch.metadata(ino);
-            if metadata.map_err(RecoveryError::Scratch)?.len() < written {
+            let facts = scratch.facts(ino).map_err(RecoveryError::Scratch)?;
+            if facts.stamp.size < written {
                 short.push((ino, written));
             }
         }
