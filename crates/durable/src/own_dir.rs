@@ -479,6 +479,7 @@ mod tests {
         let path = temp.path().join("d");
         fs::create_dir(&path).unwrap();
         let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
+        crate::check_own_dir(&path).unwrap();
         dir.set_mode(match found {
             Found::Empty { mode } => mode,
             Found::Nothing => panic!("it was there"),
