@@ -1,13 +1,14 @@
 //! The borders between crates, held against `cargo metadata` and the source text.
 //!
 //! What is checked here is what the compiler does not: which way dependencies point, which one crate knows a heavy library, that
-//! the pure crates stay pure, and that `unsafe`, fuser and errno stay below `mount/`. *Product* crates are those in `crates/` and
+//! the pure crates stay pure, that fuser stays below `mount/`, and that what differs between platforms (`std::os`, errno, the
+//! system's own libraries, `unsafe`) stays on the platform floor: `mount/`, and the platform files of `durable`. *Product* crates are those in `crates/` and
 //! `mount/`; the suites, the example's renderer and `xtask` may use what they need.
 
 mod sources;
 mod workspace;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use sources::SourceFile;
 use workspace::{Package, Workspace};
@@ -57,7 +58,7 @@ const BORDERS: [Border; 15] = [
         &["tree", "fetch", "manifest"],
     ),
     border("jobs", &["manifest", "paths", "store"], &[]),
-    border("mount", &["vfs", "session"], &["tree"]),
+    border("mount", &["vfs", "session"], &["durable", "tree"]),
     border("cli", &["attachfs"], &[]),
 ];
 
@@ -93,6 +94,12 @@ const OUTSIDE_WORLD: [&str; 11] = [
     "std::time::SystemTime",
     "tokio",
 ];
+
+/// The system's own libraries: `Errno`, flags, structures and calls come from them.
+const PLATFORM_LIBRARIES: [&str; 5] = ["libc", "nix", "rustix", "winapi", "windows_sys"];
+
+/// Crates that still tell platforms apart by themselves.
+const NOT_ON_THE_FLOOR_YET: [&str; 2] = ["attachfs", "cli"];
 
 /// What the crate may depend on in this workspace, or nothing if the table does not know it.
 fn allowed(name: &str) -> Option<BTreeSet<&'static str>> {
@@ -264,30 +271,100 @@ fn pure_crates_name_nothing_of_the_outside_world() {
 }
 
 #[test]
-fn unsafe_is_written_in_mount_and_in_one_file_of_durable_only() {
+fn unsafe_is_written_on_the_platform_floor_only() {
     let workspace = Workspace::read();
     let mut broken = Vec::new();
-    let mut in_durable = BTreeMap::new();
     for package in &workspace.packages {
         for file in sources::read(&package.folder) {
-            for line in file.whole.lines_with("unsafe") {
-                match package.short_name() {
-                    "mount" => {}
-                    "durable" => {
-                        in_durable.insert(file.path.clone(), file.place(line));
-                    }
-                    _ => broken.push(format!("{}: unsafe", file.place(line))),
-                }
+            if !is_on_the_floor(package, &file) {
+                let lines = file.whole.lines_with("unsafe").into_iter();
+                broken.extend(lines.map(|line| format!("{}: unsafe", file.place(line))));
             }
         }
     }
-    if in_durable.len() > 1 {
+    assert_none(&broken);
+}
+
+#[test]
+fn only_the_platform_floor_names_platforms() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    let mut unfinished: BTreeSet<_> = NOT_ON_THE_FLOOR_YET.into();
+    for (package, file) in product_sources(&workspace) {
+        if is_on_the_floor(package, &file) {
+            continue;
+        }
+        for found in file.shipped.paths() {
+            let Some(named) = platform_name(&found) else {
+                continue;
+            };
+            if NOT_ON_THE_FLOOR_YET.contains(&package.short_name()) {
+                unfinished.remove(package.short_name());
+            } else {
+                broken.push(format!(
+                    "{}: {named} outside mount/ and the platform files of durable",
+                    file.place(found.line)
+                ));
+            }
+        }
+    }
+    for name in unfinished {
         broken.push(format!(
-            "unsafe in more than one file of attachfs-durable: {}",
-            in_durable.into_values().collect::<Vec<_>>().join(", ")
+            "{name} names no platform any more: take it off the list of those that do"
         ));
     }
     assert_none(&broken);
+}
+
+#[test]
+fn only_the_platform_floor_depends_on_the_systems_libraries() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for package in workspace.product() {
+        let name = package.short_name();
+        if ["durable", "mount"].contains(&name) || NOT_ON_THE_FLOOR_YET.contains(&name) {
+            continue;
+        }
+        for needed in package.shipped_dependencies() {
+            let library = needed.name.replace('-', "_");
+            if PLATFORM_LIBRARIES.contains(&library.as_str()) || library.starts_with("windows") {
+                broken.push(format!("{} depends on {}", package.name, needed.name));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+/// What a path names that differs between platforms.
+fn platform_name(found: &sources::NamedPath) -> Option<&'static str> {
+    let first = found.segments.first()?;
+    let mut libraries = PLATFORM_LIBRARIES.into_iter();
+    if let Some(library) = libraries.find(|library| first == library) {
+        return Some(library);
+    }
+    let is_std = ["std", "core"].contains(&first.as_str());
+    if found.reaches("std::os") {
+        Some("std::os")
+    } else if is_std && found.segments.len() == 1 {
+        // The crate itself, under another name perhaps.
+        Some("all of std")
+    } else if found.segments.iter().any(|segment| segment == "Errno") {
+        Some("errno")
+    } else {
+        None
+    }
+}
+
+/// Whether a file is where platforms may be told apart.
+fn is_on_the_floor(package: &Package, file: &SourceFile) -> bool {
+    let begins = |platform| file.module.starts_with(platform);
+    match package.short_name() {
+        "mount" => true,
+        "durable" => ["unix", "unix.rs", "windows", "windows.rs"]
+            .into_iter()
+            .any(begins),
+        _ => false,
+    }
 }
 
 #[test]
@@ -295,15 +372,6 @@ fn fuser_is_named_below_mount_only() {
     assert_none(&named_outside_mount("fuser", |found| {
         found.reaches("fuser")
     }));
-}
-
-#[test]
-fn errno_constants_are_named_below_mount_only() {
-    let broken = named_outside_mount("an errno constant", |found| {
-        found.segments.first().is_some_and(|first| first == "libc")
-            && found.segments.get(1).is_some_and(|name| is_errno(name))
-    });
-    assert_none(&broken);
 }
 
 fn named_outside_mount(what: &str, is_it: impl Fn(&sources::NamedPath) -> bool) -> Vec<String> {
@@ -318,17 +386,6 @@ fn named_outside_mount(what: &str, is_it: impl Fn(&sources::NamedPath) -> bool) 
         }
     }
     broken
-}
-
-/// `ENOENT`, `E2BIG`, and a glob that brings them all; not `EFD_CLOEXEC` or `EPOLLIN`, which are flags.
-fn is_errno(name: &str) -> bool {
-    name == "*"
-        || (name.starts_with('E')
-            && name.len() > 2
-            && !name.starts_with("EPOLL")
-            && name
-                .chars()
-                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()))
 }
 
 fn is_pure(package: &Package) -> bool {

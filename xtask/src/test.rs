@@ -7,6 +7,7 @@ mod deny;
 mod packages;
 mod peers;
 mod steps;
+mod windows;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ enum Step {
     Peers,
     /// All tests
     Tests,
+    /// Lints for Windows, and the tests that run under Wine
+    Windows,
 }
 
 /// The exit code is that of a failure if any step failed.
@@ -77,6 +80,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
             ])),
             Step::Peers => peers::set_up(),
             Step::Tests => tests(&mut count),
+            Step::Windows => windows::check(),
         });
     }
     println!("\n{summary}");

@@ -12,11 +12,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use attachfs_durable::{FileStamp, read_range};
+use attachfs_durable::{FileStamp, read_range, write_all_at};
 use attachfs_fetch::{Fetcher, Verifier};
 use attachfs_manifest::{ContentHash, Hasher, ManifestPath, Piece};
 use attachfs_session::Session;
@@ -180,9 +179,9 @@ impl<'a> Building<'a> {
             )));
         }
         match &self.into {
-            Some((file, assembly)) => file
-                .write_all_at(bytes, at)
-                .map_err(assembly.failed("fill")),
+            Some((file, assembly)) => {
+                write_all_at(file, bytes, at).map_err(assembly.failed("fill"))
+            }
             None => Ok(()),
         }
     }

@@ -35,6 +35,12 @@ pub fn create_private_dir(path: &Path) -> Result<(), DurableError> {
     create_dir(path, Sharing::PRIVATE)
 }
 
+/// Creates one directory for the owner only (0700). Fails with [`io::ErrorKind::AlreadyExists`] if anything has the name.
+/// Not made durable: for what can be made again.
+pub fn make_private_dir(path: &Path) -> Result<(), DurableError> {
+    platform::create_dir(path, Sharing::PRIVATE.dir_mode).at("create the directory", path)
+}
+
 /// As [`create_private_dir`], for more than the owner.
 pub fn create_dir(path: &Path, sharing: Sharing) -> Result<(), DurableError> {
     const DOING: &str = "create the directory";
@@ -76,12 +82,12 @@ pub(crate) fn parent_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
+    #[cfg(unix)]
     fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
+        crate::Facts::at(path).unwrap().mode & 0o777
     }
 
     #[test]
@@ -90,8 +96,11 @@ mod tests {
         let path = dir.path().join("a/b/c");
         create_private_dir(&path).unwrap();
         create_private_dir(&path).unwrap();
-        assert_eq!(mode(&path), 0o700);
-        assert_eq!(mode(&dir.path().join("a")), 0o700);
+        for made in [path, dir.path().join("a")] {
+            #[cfg(unix)]
+            assert_eq!(mode(&made), 0o700);
+            crate::check_own_dir(&made).unwrap();
+        }
     }
 
     #[test]
@@ -103,8 +112,11 @@ mod tests {
         create_private_dir(&path.join("below")).unwrap_err();
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_directory_can_be_shared_like_another_one() {
+        use std::os::unix::fs::PermissionsExt as _;
+
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
         let sharing = Sharing::of_dir(dir.path()).unwrap();

@@ -1,42 +1,47 @@
 //! A directory that is held open, and what lies below it.
 //!
-//! Everything is reached from the open directory, with openat2's `RESOLVE_BENEATH` and
+//! Everything is reached from the open directory. On Linux that is openat2 with `RESOLVE_BENEATH` and
 //! `RESOLVE_NO_SYMLINKS`: a symbolic link on the way is refused by the kernel, wherever it leads and
-//! whenever it was put there. Where there is no openat2 (Linux before 5.6, some sandboxes) a path is
-//! opened component by component, each without following links.
+//! whenever it was put there. Where there is no openat2 (Linux before 5.6, some sandboxes), and on Windows
+//! always, a path is opened component by component, each without following links.
 //!
 //! Whoever works on a name opens the directory that holds it first ([`HeldDir::dir`]) and then uses the
-//! methods that take a single name. None of those follows a link at that name.
+//! methods that take a single name. None of those follows a link at that name. Names are bytes, and `/`
+//! separates those of a path. On Windows a name that the system does not allow is refused with the rule that it
+//! breaks ([`NameError`](crate::NameError)).
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec,
-};
-use rustix::io::Errno;
-
-use crate::FileStamp;
-
-/// How often the kernel is asked again when it says that a rename came between (`EAGAIN`).
-const TRIES: u32 = 16;
+use crate::own::Standing;
+use crate::{FileStamp, Names, platform};
 
 /// A directory that is held open.
 #[derive(Debug)]
 pub struct HeldDir {
-    fd: OwnedFd,
+    dir: platform::Dir,
 }
 
 /// Which links on the way to a file are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follow {
-    /// Those that stay below the directory.
+    /// None: one on the way is an error ([`Refusal::Link`](crate::Refusal::Link), or that something on the way is
+    /// no directory).
+    None,
+    /// Those that stay below the directory. On Windows none.
     Below,
-    /// All, as if the directory were `/`: for the directory `/` itself.
+    /// All, as if the directory were `/`: for the directory `/` itself. On Windows none.
     FromRoot,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// To ask what it is ([`Facts::of`]). Its content cannot be read.
+    Look,
+    /// To read its content. Never waits for the other end of a pipe.
+    Read,
 }
 
 /// What stands at a name.
@@ -46,7 +51,7 @@ pub enum Kind {
     Dir,
     /// A regular file.
     File,
-    /// A symbolic link.
+    /// A symbolic link; on Windows a junction, too.
     Link,
     /// A FIFO, a socket, a device.
     Other,
@@ -57,10 +62,9 @@ pub enum Kind {
 pub struct Facts {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits, those for setuid, setgid and the sticky bit too.
+    /// Permission bits, those for setuid, setgid and the sticky bit too. On Windows 0700 for a directory, and
+    /// 0600 for a file: its access control list says more than nine bits can.
     pub mode: u32,
-    /// Its owner.
-    pub uid: u32,
     /// How many names it has.
     pub names: u64,
     /// Bytes that it takes on the disk: less than its size where it has holes.
@@ -72,364 +76,225 @@ pub struct Facts {
 impl Facts {
     /// The metadata of an open file.
     pub fn of(file: &File) -> io::Result<Self> {
-        Ok(Self::from_stat(&rustix::fs::fstat(file)?))
+        platform::facts(file)
     }
 
-    fn from_stat(stat: &Stat) -> Self {
-        let ns = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Self {
-            kind: match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => Kind::Dir,
-                FileType::RegularFile => Kind::File,
-                FileType::Symlink => Kind::Link,
-                _ => Kind::Other,
-            },
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            names: stat.st_nlink,
-            // In units of 512 bytes, whatever the file system's block is (`stat(3type)`).
-            allocated: (stat.st_blocks as u64).saturating_mul(512),
-            stamp: FileStamp {
-                dev: stat.st_dev,
-                ino: stat.st_ino,
-                size: stat.st_size as u64,
-                mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec as i64),
-                ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec as i64),
-            },
-        }
+    /// The metadata of what has a path. A link there is not followed.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        platform::facts_at(path)
     }
 }
 
 impl HeldDir {
     /// Opens a directory. Fails if any component of its path is a symbolic link.
-    pub fn open(path: &Path) -> Result<Self, Errno> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let bytes = path.as_os_str().as_bytes();
-        let fd = match resolved(CWD, bytes, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            Err(Errno::NOSYS | Errno::PERM) => {
-                rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
-            }
-            other => other,
-        }?;
-        Ok(Self { fd })
+    pub fn open(path: &Path) -> io::Result<Self> {
+        platform::Dir::open(path).map(Self::of)
     }
 
     /// Opens a directory. Links on the way to it are followed, one at its name is not.
     pub(crate) fn open_last(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { fd })
+        platform::Dir::open_last(path).map(Self::of)
     }
 
     /// Opens a directory as any program does: links are followed.
     pub(crate) fn open_following_links(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { fd })
+        platform::Dir::open_following_links(path).map(Self::of)
+    }
+
+    fn of(dir: platform::Dir) -> Self {
+        Self { dir }
     }
 
     /// The same directory once more.
     pub(crate) fn again(&self) -> io::Result<Self> {
-        let fd = self.fd.try_clone()?;
-        Ok(Self { fd })
+        self.dir.again().map(Self::of)
     }
 
-    /// The directory's own metadata.
-    pub(crate) fn metadata(&self) -> io::Result<std::fs::Metadata> {
-        File::from(self.again()?.fd).metadata()
+    /// The directory's own metadata. On Windows its mode is 0755 if its access control list is inherited.
+    pub fn facts(&self) -> io::Result<Facts> {
+        self.dir.facts()
+    }
+
+    /// Whose it is.
+    pub(crate) fn standing(&self) -> io::Result<Standing> {
+        self.dir.standing()
     }
 
     /// Whether `other` is what stands at a name.
     pub(crate) fn is_at(&self, name: &[u8], other: &Self) -> io::Result<bool> {
-        let held = rustix::fs::fstat(&other.fd)?;
-        let found = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok((held.st_dev, held.st_ino) == (found.st_dev, found.st_ino))
+        let (held, found) = (other.facts()?.stamp, self.facts_at(name)?.stamp);
+        Ok(held.is_same_file(&found))
     }
 
-    /// Gives the directory these permission bits.
+    /// Gives the directory these permission bits. On Windows only whether others have any counts: without, the access
+    /// control list names its owner alone; with, it is inherited from the directory above.
     pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
-        let readable = self.open_below(b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(rustix::fs::fchmod(readable, Mode::from_raw_mode(mode))?)
+        self.dir.set_mode(mode)
     }
 
     /// The names in the directory are durable when this returns.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let readable = self.open_below(b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        match rustix::fs::fsync(readable) {
-            // The file system does not know what syncing a directory is (some network ones).
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.dir.sync()
     }
 
     /// The room on its file system.
     pub(crate) fn space(&self) -> io::Result<crate::Space> {
-        Ok(crate::platform::space_of(&rustix::fs::fstatvfs(&self.fd)?))
+        self.dir.space()
     }
 
-    /// Opens what lies at `below`, a path relative to this directory; empty means the directory. Fails
-    /// with `ELOOP` if a component is a symbolic link, with `ENOTDIR` if one on the way is no directory.
-    pub fn open_below(&self, below: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let below = if below.is_empty() { b"." } else { below };
-        let flags = flags | OFlags::NOFOLLOW;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        match resolved(self.fd.as_fd(), below, flags, Mode::empty(), resolve) {
-            Err(Errno::NOSYS | Errno::PERM) => step_by_step(self.fd.as_fd(), below, flags),
-            other => other,
-        }
+    /// Opens what lies at `below`, a path relative to this directory; empty means the directory.
+    pub fn open_below(&self, below: &[u8], opening: Opening, follow: Follow) -> io::Result<File> {
+        self.dir.open_below(below, opening, follow)
     }
 
-    /// As [`open_below`](Self::open_below), but follows links as far as `follow` says. Without openat2 none is
-    /// followed.
-    pub fn open_following(
-        &self,
-        below: &[u8],
-        flags: OFlags,
-        follow: Follow,
-    ) -> Result<OwnedFd, Errno> {
-        let below = if below.is_empty() { b"." } else { below };
-        let resolve = match follow {
-            Follow::Below => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
-            Follow::FromRoot => ResolveFlags::IN_ROOT,
-        };
-        match resolved(self.fd.as_fd(), below, flags, Mode::empty(), resolve) {
-            Err(Errno::NOSYS | Errno::PERM) => step_by_step(self.fd.as_fd(), below, flags),
-            other => other,
-        }
-    }
-
-    /// The directory at `below`, a path relative to this one; empty means this one.
+    /// The directory at `below`, a path relative to this one; empty means this one. No link is followed.
     pub fn dir(&self, below: &[u8]) -> io::Result<Self> {
-        let fd = self.open_below(below, OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(Self { fd })
+        self.dir.dir(below).map(Self::of)
+    }
+
+    /// As [`dir`](Self::dir), ready to be listed: [`list`](Self::list) opens nothing more then.
+    pub fn dir_to_list(&self, below: &[u8], follow: Follow) -> io::Result<Self> {
+        self.dir.dir_to_list(below, follow).map(Self::of)
     }
 
     /// What stands at a name; `None` if nothing does.
     pub fn look(&self, name: &[u8]) -> io::Result<Option<Facts>> {
-        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Facts::from_stat(&stat))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
+        match self.facts_at(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            facts => facts.map(Some),
         }
+    }
+
+    /// What stands at a name; [`io::ErrorKind::NotFound`] if nothing does.
+    pub fn facts_at(&self, name: &[u8]) -> io::Result<Facts> {
+        self.dir.facts_at(name)
+    }
+
+    /// Whether what stands at a name belongs to this process's user.
+    pub fn is_mine(&self, name: &[u8]) -> io::Result<bool> {
+        Ok(self.dir.standing_at(name)?.is_mine())
+    }
+
+    /// All names in the directory, with what the file system says of each beside its name.
+    pub fn list(&self) -> io::Result<Names> {
+        self.dir.list()
     }
 
     /// All names in the directory.
     pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
-        let readable = self.open_below(b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&readable)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                names.push(name.to_vec());
-            }
-        }
-        Ok(names)
+        let names = self.list()?;
+        Ok(names.iter().map(|(name, _)| name.to_vec()).collect())
     }
 
     /// Opens the regular file at a name for reading. Never waits for the other end of a pipe.
     pub fn open_file(&self, name: &[u8]) -> io::Result<File> {
-        self.open_regular(name, OFlags::RDONLY)
+        self.dir.open_file(name)
     }
 
     /// Opens the regular file at a name for reading and writing.
     pub fn open_file_to_write(&self, name: &[u8]) -> io::Result<File> {
-        self.open_regular(name, OFlags::RDWR)
-    }
-
-    fn open_regular(&self, name: &[u8], flags: OFlags) -> io::Result<File> {
-        let file = File::from(self.open_below(name, flags | OFlags::NONBLOCK)?);
-        match Facts::of(&file)?.kind {
-            Kind::File => Ok(file),
-            Kind::Dir => Err(Errno::ISDIR.into()),
-            Kind::Link | Kind::Other => Err(Errno::INVAL.into()),
-        }
+        self.dir.open_file_to_write(name)
     }
 
     /// Creates a file at a name that is free, open for reading and writing. The umask takes bits from
-    /// `mode`.
+    /// `mode`. On Windows a mode without bits for others makes a file that only its owner can use; any other one
+    /// what the directory hands down.
     pub fn create_file(&self, name: &[u8], mode: u32) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let mode = Mode::from_raw_mode(mode);
-        let fd = rustix::fs::openat(&self.fd, name, flags | OFlags::CLOEXEC, mode)?;
-        Ok(File::from(fd))
+        self.dir.create_file(name, mode)
     }
 
-    /// Creates a directory at a name that is free. The umask takes bits from `mode`.
+    /// Creates a directory at a name that is free. `mode` means what it does for a file.
     pub fn create_dir(&self, name: &[u8], mode: u32) -> io::Result<()> {
-        Ok(rustix::fs::mkdirat(
-            &self.fd,
-            name,
-            Mode::from_raw_mode(mode),
-        )?)
+        self.dir.create_dir(name, mode)
     }
 
-    /// Creates a symbolic link at a name that is free.
+    /// Creates a symbolic link at a name that is free. On Windows a link says what kind of thing it leads to: a
+    /// directory if there is one at that place now.
     pub fn create_link(&self, name: &[u8], target: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::symlinkat(target, &self.fd, name)?)
+        self.dir.create_link(name, target)
     }
 
     /// What a symbolic link says.
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
-        let target = rustix::fs::readlinkat(&self.fd, name, Vec::new())?;
-        Ok(target.into_bytes())
+        self.dir.read_link(name)
     }
 
     /// Renames a file or link to a name in `directory`, which is on the same file system. A file or link
     /// that has the new name is replaced, a directory is not.
     pub fn rename(&self, from: &[u8], directory: &Self, to: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.fd, from, &directory.fd, to)?)
+        self.dir.rename(from, &directory.dir, to)
     }
 
     /// Renames to a name in `directory`, which is on the same file system, if that name is free; says
     /// whether it was. Nothing is ever replaced; atomic.
     pub fn rename_to_free(&self, from: &[u8], directory: &Self, to: &[u8]) -> io::Result<bool> {
-        let flags = RenameFlags::NOREPLACE;
-        let renamed = match rustix::fs::renameat_with(&self.fd, from, &directory.fd, to, flags) {
-            // A file system or kernel that knows no such flag.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                self.rename_without_flags(from, directory, to)
-            }
-            renamed => renamed,
-        };
-        match renamed {
-            Ok(()) => Ok(true),
-            Err(Errno::EXIST) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn rename_without_flags(&self, from: &[u8], directory: &Self, to: &[u8]) -> Result<(), Errno> {
-        let stat = rustix::fs::statat(&self.fd, from, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            // It has no second name; a rename puts it over an empty directory at most.
-            return match rustix::fs::statat(&directory.fd, to, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => Err(Errno::EXIST),
-                Err(Errno::NOENT) => rustix::fs::renameat(&self.fd, from, &directory.fd, to),
-                Err(error) => Err(error),
-            };
-        }
-        // A second name is never put over another.
-        rustix::fs::linkat(&self.fd, from, &directory.fd, to, AtFlags::empty())?;
-        rustix::fs::unlinkat(&self.fd, from, AtFlags::empty())
+        self.dir.rename_to_free(from, &directory.dir, to)
     }
 
     /// Removes a file or link. Fails for a directory.
     pub fn remove_file(&self, name: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+        self.dir.remove_file(name)
     }
 
     /// Removes a directory that is empty. Fails for anything else.
     pub fn remove_dir(&self, name: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+        self.dir.remove_dir(name)
     }
 
-    /// Gives the directory these permission bits beside its own, and a group.
+    /// Gives the directory these permission bits beside its own, and a group. Windows has neither: nothing is done.
     pub fn share(&self, add_mode: u32, group: Option<u32>) -> io::Result<()> {
-        let readable = self.open_below(b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        share(readable.as_fd(), add_mode, group)
+        self.dir.share(add_mode, group)
     }
 
-    /// The longest name that a file in this directory can have, in bytes.
+    /// The longest name that a file in this directory can have, in bytes; on Windows in UTF-16 units.
     pub fn longest_name(&self) -> io::Result<u64> {
-        Ok(rustix::fs::fstatvfs(&self.fd)?.f_namemax)
+        self.dir.longest_name()
     }
 
-    /// Writes everything of this file system to the disk, names too.
+    /// Writes everything of this file system to the disk, names too. On Windows, where only an administrator can,
+    /// this directory's.
     pub fn sync_file_system(&self) -> io::Result<()> {
-        let readable = self.open_below(b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(rustix::fs::syncfs(readable)?)
+        self.dir.sync_file_system()
     }
 }
 
-/// Gives an open file these permission bits beside its own, and a group.
+/// Gives an open file these permission bits beside its own, and a group. Windows has neither: nothing is done.
 pub fn share_file(file: &File, add_mode: u32, group: Option<u32>) -> io::Result<()> {
-    share(file.as_fd(), add_mode, group)
+    platform::share_file(file, add_mode, group)
 }
 
-fn share(fd: BorrowedFd<'_>, add_mode: u32, group: Option<u32>) -> io::Result<()> {
-    if let Some(group) = group {
-        rustix::fs::fchown(fd, None, Some(rustix::fs::Gid::from_raw(group)))?;
-    }
-    if add_mode != 0 {
-        let mode = rustix::fs::fstat(fd)?.st_mode & 0o7777 | add_mode;
-        rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))?;
-    }
-    Ok(())
+/// Whether an open file belongs to this process's user.
+pub fn is_mine(file: &File) -> io::Result<bool> {
+    Ok(platform::standing(file)?.is_mine())
 }
 
-/// Sets the modification time of an open file: seconds since 1970, and nanoseconds beyond them.
+/// Sets the modification time of an open file: seconds since 1970, and nanoseconds beyond them. Windows keeps
+/// units of 100 nanoseconds, and no time before 1601.
 pub fn set_modified(file: &File, seconds: i64, nanoseconds: u32) -> io::Result<()> {
-    let times = rustix::fs::Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: seconds,
-            tv_nsec: nanoseconds.into(),
-        },
-    };
-    Ok(rustix::fs::futimens(file, &times)?)
+    platform::set_modified(file, seconds, nanoseconds)
 }
 
 /// Takes room on the disk for the first `len` bytes of a file, which becomes that long. A file system
 /// that cannot only makes it that long.
 pub fn reserve(file: &File, len: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len),
-        Err(error) => Err(error.into()),
-    }
+    platform::reserve(file, len)
 }
 
-fn resolved(
-    directory: BorrowedFd<'_>,
-    path: &[u8],
-    flags: OFlags,
-    mode: Mode,
-    resolve: ResolveFlags,
-) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::CLOEXEC;
-    let mut tries = 0;
-    loop {
-        match rustix::fs::openat2(directory, path, flags, mode, resolve) {
-            Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => tries += 1,
-            other => return other,
-        }
-    }
-}
-
-/// Opens a path whose components are not links, without openat2.
-fn step_by_step(directory: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let always = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut current: Option<OwnedFd> = None;
-    let mut rest = path;
-    while let Some(slash) = rest.iter().position(|&byte| byte == b'/') {
-        let from = current.as_ref().map_or(directory, AsFd::as_fd);
-        let through = OFlags::PATH | OFlags::DIRECTORY | always;
-        current = Some(rustix::fs::openat(
-            from,
-            &rest[..slash],
-            through,
-            Mode::empty(),
-        )?);
-        rest = &rest[slash + 1..];
-    }
-    let from = current.as_ref().map_or(directory, AsFd::as_fd);
-    rustix::fs::openat(from, rest, flags | always, Mode::empty())
+/// Takes room on the disk for bytes of a file that are to be written later. The file stays as long as it is. A file
+/// system that cannot does nothing.
+pub fn reserve_beyond(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    platform::reserve_beyond(file, offset, len)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
 
     use tempfile::TempDir;
 
     use super::*;
-
-    type Open = fn(&HeldDir, &[u8]) -> Result<OwnedFd, Errno>;
+    #[cfg(unix)]
+    use crate::Refusal;
 
     fn held() -> (TempDir, HeldDir) {
         let temp = TempDir::new().unwrap();
@@ -437,37 +302,16 @@ mod tests {
         (temp, held)
     }
 
-    #[test]
-    fn both_ways_of_opening_refuse_links_and_find_the_rest() {
-        let (temp, held) = held();
-        fs::create_dir_all(temp.path().join("d/e")).unwrap();
-        fs::write(temp.path().join("d/e/f"), "f").unwrap();
-        symlink("d", temp.path().join("link")).unwrap();
-        symlink("f", temp.path().join("d/e/link")).unwrap();
-        let ways: [Open; 2] = [
-            |held, path| held.open_below(path, OFlags::RDONLY),
-            |held, path| step_by_step(held.fd.as_fd(), path, OFlags::RDONLY),
-        ];
-        for open in ways {
-            assert!(open(&held, b"d/e/f").is_ok());
-            assert!(open(&held, b"d").is_ok());
-            assert_eq!(open(&held, b"d/e/link").unwrap_err(), Errno::LOOP);
-            let through = open(&held, b"link/e/f").unwrap_err();
-            assert!(matches!(through, Errno::LOOP | Errno::NOTDIR), "{through}");
-            assert_eq!(open(&held, b"d/none").unwrap_err(), Errno::NOENT);
-        }
-    }
-
+    #[cfg(unix)]
     #[test]
     fn a_directory_is_not_reached_through_a_link() {
+        use std::os::unix::fs::symlink;
         let (temp, _) = held();
         let real = temp.path().canonicalize().unwrap();
         fs::create_dir_all(real.join("d/e")).unwrap();
         symlink("d", real.join("link")).unwrap();
-        assert_eq!(
-            HeldDir::open(&real.join("link/e")).unwrap_err(),
-            Errno::LOOP
-        );
+        let error = HeldDir::open(&real.join("link/e")).unwrap_err();
+        assert_eq!(Refusal::of(&error), Some(Refusal::Link));
     }
 
     #[test]
@@ -489,30 +333,10 @@ mod tests {
         );
     }
 
-    #[test]
-    fn without_the_flag_nothing_is_replaced_either() {
-        let (temp, held) = held();
-        for name in ["new/in", "taken/in"] {
-            let at = temp.path().join(name);
-            fs::create_dir_all(at.parent().unwrap()).unwrap();
-            fs::write(at, name).unwrap();
-        }
-        let (new, taken) = (held.dir(b"new").unwrap(), held.dir(b"taken").unwrap());
-        let rename =
-            |from: &HeldDir, name: &[u8], to: &[u8]| from.rename_without_flags(name, &held, to);
-        assert_eq!(rename(&held, b"new", b"taken"), Err(Errno::EXIST));
-        rename(&new, b"in", b"file").unwrap();
-        assert_eq!(rename(&taken, b"in", b"file"), Err(Errno::EXIST));
-        rename(&held, b"new", b"moved").unwrap();
-        assert_eq!(held.names().unwrap().len(), 3);
-        assert_eq!(
-            fs::read_to_string(temp.path().join("file")).unwrap(),
-            "new/in"
-        );
-    }
-
+    #[cfg(unix)]
     #[test]
     fn a_link_at_a_name_is_replaced_or_removed_and_not_what_it_points_to() {
+        use std::os::unix::fs::symlink;
         let (temp, held) = held();
         let outside = TempDir::new().unwrap();
         let target = outside.path().join("kept");
@@ -538,5 +362,80 @@ mod tests {
             let set = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
             assert_eq!(Facts::of(&file).unwrap().stamp.mtime_ns, set);
         }
+    }
+
+    #[test]
+    fn what_is_below_a_directory_is_reached_by_names() {
+        let (temp, held) = held();
+        fs::create_dir_all(temp.path().join("d/e")).unwrap();
+        fs::write(temp.path().join("d/e/f"), "text").unwrap();
+        for follow in [Follow::None, Follow::Below] {
+            let file = held.open_below(b"d/e/f", Opening::Read, follow).unwrap();
+            assert_eq!(crate::read_range(&file, 0..9).unwrap(), "text");
+            let looked = held.open_below(b"d/e", Opening::Look, follow).unwrap();
+            assert_eq!(Facts::of(&looked).unwrap().kind, Kind::Dir);
+            let listed = held.dir_to_list(b"d/e", follow).unwrap();
+            assert_eq!(listed.names().unwrap(), [b"f"]);
+            assert_eq!(listed.names().unwrap(), [b"f"]);
+        }
+        let through = held.dir(b"d/e/f/g").unwrap_err();
+        assert_eq!(through.kind(), io::ErrorKind::NotADirectory);
+        assert!(held.look(b"none").unwrap().is_none());
+        assert_eq!(
+            held.dir(b"d/e")
+                .unwrap()
+                .look(b"f")
+                .unwrap()
+                .unwrap()
+                .stamp
+                .size,
+            4
+        );
+        assert!(held.is_mine(b"d").unwrap());
+    }
+
+    #[test]
+    #[cfg_attr(
+        windows,
+        ignore = "Windows replaces a file that is open, Wine does not"
+    )]
+    fn a_file_is_replaced_by_a_rename_while_others_read_it() {
+        let (temp, held) = held();
+        for name in ["new", "old"] {
+            fs::write(temp.path().join(name), name).unwrap();
+        }
+        let read = held.open_file(b"old").unwrap();
+        held.rename(b"new", &held, b"old").unwrap();
+        assert_eq!(crate::read_range(&read, 0..9).unwrap(), "old");
+        assert_eq!(fs::read(temp.path().join("old")).unwrap(), b"new");
+        assert_eq!(held.names().unwrap(), [b"old"]);
+    }
+
+    #[test]
+    fn only_what_is_a_file_is_opened_as_one_and_removed_as_one() {
+        let (temp, held) = held();
+        held.create_dir(b"d", 0o777).unwrap();
+        held.create_file(b"f", 0o666).unwrap();
+        let taken = held.create_file(b"f", 0o666).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        for wrong in [held.open_file(b"d"), held.open_file_to_write(b"d")] {
+            assert_eq!(wrong.unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        }
+        held.remove_file(b"d").unwrap_err();
+        held.remove_dir(b"f").unwrap_err();
+        held.remove_file(b"f").unwrap();
+        held.remove_dir(b"d").unwrap();
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn reserved_room_changes_what_is_said_of_the_length_only_if_asked_for() {
+        let (_temp, held) = held();
+        let file = held.create_file(b"f", 0o600).unwrap();
+        reserve_beyond(&file, 0, 1 << 20).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        reserve(&file, 1 << 20).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 1 << 20);
+        assert!(Facts::of(&file).unwrap().names == 1);
     }
 }

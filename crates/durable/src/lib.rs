@@ -14,8 +14,11 @@
 //!
 //! Functions that are given a path fail with [`DurableError`], which names it. Functions that are
 //! given an open file fail with [`std::io::Error`]: their caller knows what the file is called.
-//! All of them block; callers keep them off the threads that must not. What differs between
-//! platforms is in one file for each.
+//! All of them block; callers keep them off the threads that must not.
+//!
+//! This is the platform floor: `std::os`, rustix and windows-sys are named in `unix.rs` and `windows.rs`, what lies below
+//! those, and in `mount/`, and nowhere else. Both files have the same functions; each has a caller here that says what
+//! it guarantees, and where Windows differs.
 
 mod buffer;
 mod cache_dir;
@@ -28,38 +31,57 @@ mod holes;
 mod lock;
 mod log;
 mod mounted;
+mod names;
+mod open;
 mod own;
 mod own_dir;
+mod random;
+mod refusal;
 mod space;
 mod staged;
 mod stamp;
 pub mod steps;
+#[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 pub use buffer::ReadBuffer;
 pub use cache_dir::{
     CacheDir, CacheDirError, HashBytes, ObjectFiles, ObjectWriter, TreeFiles, check_database,
 };
-pub use copy::{Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_range, reflink};
-pub use dir::{Sharing, create_dir, create_private_dir, sync_dir};
+pub use copy::{
+    Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_exact_at, read_range, reflink,
+    write_all_at, write_at,
+};
+pub use dir::{Sharing, create_dir, create_private_dir, make_private_dir, sync_dir};
 pub use error::DurableError;
 pub use group::GroupSync;
-pub use held::{Facts, Follow, HeldDir, Kind, reserve, set_modified, share_file};
+pub use held::{
+    Facts, Follow, HeldDir, Kind, Opening, is_mine, reserve, reserve_beyond, set_modified,
+    share_file,
+};
 pub use holes::{data_in, write_with_holes};
 pub use lock::FileLock;
 pub use log::{create_log, is_file_at};
-pub use mounted::{Mounted, mounted};
-pub use own::{OwnFile, check_own_dir, check_own_file, open_to_append};
+pub use mounted::{Mounted, mounted, mounts_of_table};
+pub use names::{NameError, Names, path_bytes, path_of_bytes, windows_name};
+pub use open::{make_private, open_file};
+pub use own::{OwnFile, Standing, check_own_dir, check_own_file, open_to_append};
 pub use own_dir::{
     Found, OwnDir, create_own_file, open_own_file, open_own_file_to_read, publish_own_file,
     read_own_file,
 };
+pub use random::random_bytes;
+pub use refusal::Refusal;
 pub use space::{Space, space};
 pub use staged::{
     Staged, is_staged_name, publish, publish_if_absent, publish_shared, sweep_abandoned,
 };
 pub use stamp::FileStamp;
 
-pub use unix::{path_bytes, path_of_bytes};
-
+use random::random_name;
+#[cfg(unix)]
 use unix as platform;
+#[cfg(windows)]
+use windows as platform;

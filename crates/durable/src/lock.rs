@@ -29,7 +29,11 @@ impl FileLock {
 
     /// Takes the lock on an open file, which `path` names.
     pub(crate) fn take(path: &Path, file: File) -> Result<Option<Self>, DurableError> {
-        check(&file.metadata().at("look at", path)?, Wanted::File).at("trust", path)?;
+        check(
+            &platform::standing(&file).at("look at", path)?,
+            Wanted::File,
+        )
+        .at("trust", path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self {
                 path: path.to_owned(),
@@ -54,7 +58,7 @@ impl FileLock {
 
     /// Whether someone has the lock on an open file, which `path` names.
     pub(crate) fn is_taken(path: &Path, file: &File) -> Result<bool, DurableError> {
-        check(&file.metadata().at("look at", path)?, Wanted::File).at("trust", path)?;
+        check(&platform::standing(file).at("look at", path)?, Wanted::File).at("trust", path)?;
         match file.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
@@ -98,6 +102,7 @@ mod tests {
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_lock_is_not_taken_through_a_symbolic_link() {
         let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::platform;
+use crate::{Facts, platform};
 
 /// Creates a file to append to, for its owner only (0600). Fails with [`io::ErrorKind::AlreadyExists`] if
 /// anything has the name, a symbolic link included. Not made durable.
@@ -15,16 +15,13 @@ pub fn create_log(path: &Path) -> io::Result<File> {
 /// Whether a name is that of an open file. Links are not followed. [`io::ErrorKind::NotFound`] if nothing
 /// has the name.
 pub fn is_file_at(file: &File, path: &Path) -> io::Result<bool> {
-    Ok(platform::is_same(
-        &file.metadata()?,
-        &path.symlink_metadata()?,
-    ))
+    let (open, named) = (Facts::of(file)?.stamp, Facts::at(path)?.stamp);
+    Ok(open.is_same_file(&named))
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -34,9 +31,17 @@ mod tests {
         let path = dir.path().join("log");
         let mut log = create_log(&path).unwrap();
         log.write_all(b"a line\n").unwrap();
-        assert_eq!(log.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        #[cfg(unix)]
+        assert_eq!(Facts::of(&log).unwrap().mode, 0o600);
+        crate::check_own_file(&path).unwrap();
         let again = create_log(&path).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_log_is_not_made_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
         create_log(&link).unwrap_err();
@@ -44,6 +49,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        windows,
+        ignore = "Wine forgets the volume of an open file that is renamed"
+    )]
     fn a_file_is_known_by_itself_and_not_by_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
@@ -54,7 +63,17 @@ mod tests {
         assert!(is_file_at(&log, &moved).unwrap());
         let gone = is_file_at(&log, &path).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
-        std::os::unix::fs::symlink(&moved, &path).unwrap();
+        std::fs::write(&path, "another").unwrap();
         assert!(!is_file_at(&log, &path).unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_file_is_not_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("log"), dir.path().join("link"));
+        let log = create_log(&path).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(!is_file_at(&log, &link).unwrap());
     }
 }

@@ -4,7 +4,7 @@
 //! link to one; it belongs to this process's user; no other user may write to it. Whatever breaks the
 //! rule is refused with [`io::ErrorKind::PermissionDenied`] and the reason.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::copy::read_range;
 use crate::error::At as _;
-use crate::{DurableError, platform};
+use crate::{DurableError, Facts, Kind, platform};
 
 /// What something should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +33,10 @@ pub(crate) enum Distrust {
     Kind(Wanted),
     /// Its owner may change it at any time.
     #[error("it belongs to user {0}, not to user {1} who runs this program")]
-    Owner(u32, u32),
+    Owner(String, String),
     /// So may they.
-    #[error("other users may write to it (mode {0:04o}); `chmod go-w` takes that away")]
-    Mode(u32),
+    #[error("other users may write to it {0}")]
+    Writers(String),
     /// It may have another name, in a place of another user.
     #[error("it has {0} names, and should have one")]
     Names(u64),
@@ -48,24 +48,79 @@ impl From<Distrust> for io::Error {
     }
 }
 
-/// Fails unless what this is the metadata of is this user's alone. The metadata was not got through a link.
-pub(crate) fn check(meta: &Metadata, wanted: Wanted) -> Result<(), Distrust> {
-    let is_wanted = match wanted {
-        Wanted::Dir => meta.is_dir(),
-        Wanted::File => meta.is_file(),
+/// Whose a file or directory is, and who else may change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub(crate) kind: Kind,
+    /// Bytes go in and out of it, and nothing is kept (`/dev/null`).
+    pub(crate) is_device: bool,
+    pub(crate) owner: platform::Owner,
+    pub(crate) me: platform::Owner,
+    /// Who else may write to it, and what could be done about it, in brackets.
+    pub(crate) writers: Option<String>,
+    pub(crate) keeps_names: bool,
+    pub(crate) names: u64,
+}
+
+impl Standing {
+    /// Of what has a path. A link there is not followed.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        platform::standing_at(path)
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether it belongs to this process's user.
+    pub fn is_mine(&self) -> bool {
+        self.owner == self.me
+    }
+
+    /// Whether it belongs to the system: root; on Windows also the administrators.
+    pub fn is_of_system(&self) -> bool {
+        self.owner.is_system()
+    }
+
+    /// Its owner, for messages.
+    pub fn owner(&self) -> String {
+        self.owner.to_string()
+    }
+
+    /// That others than its owner may write to it: how that is, for messages.
+    pub fn writers(&self) -> Option<&str> {
+        self.writers.as_deref()
+    }
+
+    /// Whether others who may write to a directory can only rename and remove what is theirs: the sticky bit; on
+    /// Windows, that they have no right to more.
+    pub fn keeps_names(&self) -> bool {
+        self.keeps_names
+    }
+}
+
+/// Fails unless what stands so is this user's alone. It was not asked for through a link.
+pub(crate) fn check(standing: &Standing, wanted: Wanted) -> Result<(), Distrust> {
+    let kind = match wanted {
+        Wanted::Dir => Kind::Dir,
+        Wanted::File => Kind::File,
     };
-    let (owner, me, mode) = (platform::owner(meta), platform::me(), platform::mode(meta));
-    if meta.is_symlink() {
+    if standing.kind == Kind::Link {
         Err(Distrust::Link)
-    } else if !is_wanted {
+    } else if standing.kind != kind {
         Err(Distrust::Kind(wanted))
-    } else if owner != me {
-        Err(Distrust::Owner(owner, me))
-    } else if mode & 0o022 != 0 {
-        Err(Distrust::Mode(mode))
+    } else if !standing.is_mine() {
+        Err(foreign(standing))
+    } else if let Some(writers) = &standing.writers {
+        Err(Distrust::Writers(writers.clone()))
     } else {
         Ok(())
     }
+}
+
+fn foreign(standing: &Standing) -> Distrust {
+    Distrust::Owner(standing.owner.to_string(), standing.me.to_string())
 }
 
 /// A regular file that belongs to this process's user and that no other user may write to, open for
@@ -78,7 +133,11 @@ impl OwnFile {
     /// a pipe. Fails with [`io::ErrorKind::PermissionDenied`] for a file that is not this user's alone.
     pub fn open(path: &Path) -> Result<Self, DurableError> {
         let file = platform::open_to_read(path).at("open", path)?;
-        check(&file.metadata().at("look at", path)?, Wanted::File).at("trust", path)?;
+        check(
+            &platform::standing(&file).at("look at", path)?,
+            Wanted::File,
+        )
+        .at("trust", path)?;
         Ok(Self(file))
     }
 
@@ -107,15 +166,14 @@ impl OwnFile {
 /// Fails unless `path` is a directory, not a link to one, that belongs to this process's user and that
 /// no other user may write to: with [`io::ErrorKind::PermissionDenied`] if it is something else.
 pub fn check_own_dir(path: &Path) -> Result<(), DurableError> {
-    let meta = path.symlink_metadata().at("look at", path)?;
-    check(&meta, Wanted::Dir).at("trust", path)
+    check(&Standing::at(path).at("look at", path)?, Wanted::Dir).at("trust", path)
 }
 
 /// As [`check_own_dir`], for a regular file. That there is none is fine.
 pub fn check_own_file(path: &Path) -> Result<(), DurableError> {
-    match path.symlink_metadata() {
+    match Standing::at(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        meta => check(&meta.at("look at", path)?, Wanted::File).at("trust", path),
+        standing => check(&standing.at("look at", path)?, Wanted::File).at("trust", path),
     }
 }
 
@@ -126,21 +184,18 @@ pub fn check_own_file(path: &Path) -> Result<(), DurableError> {
 pub fn open_to_append(path: &Path) -> Result<File, DurableError> {
     let file = platform::open_to_append(path).map_err(|error| because(path, Wanted::File, error));
     let file = file.at("open", path)?;
-    let meta = file.metadata().at("look at", path)?;
-    if platform::is_character_device(&meta) {
+    let standing = platform::standing(&file).at("look at", path)?;
+    if standing.is_device {
         return Ok(file);
     }
-    let (owner, me, names) = (
-        platform::owner(&meta),
-        platform::me(),
-        platform::names(&meta),
-    );
-    let distrust = if !meta.is_file() {
+    let distrust = if standing.kind == Kind::Link {
+        Distrust::Link
+    } else if standing.kind != Kind::File {
         Distrust::Kind(Wanted::File)
-    } else if owner != me {
-        Distrust::Owner(owner, me)
-    } else if names > 1 {
-        Distrust::Names(names)
+    } else if !standing.is_mine() {
+        foreign(&standing)
+    } else if standing.names > 1 {
+        Distrust::Names(standing.names)
     } else {
         return Ok(file);
     };
@@ -149,21 +204,32 @@ pub fn open_to_append(path: &Path) -> Result<File, DurableError> {
 
 /// Says what stands in the way, if that is why something could not be opened.
 pub(crate) fn because(path: &Path, wanted: Wanted, error: io::Error) -> io::Error {
-    match (path.symlink_metadata(), wanted) {
-        (Ok(meta), _) if meta.is_symlink() => Distrust::Link.into(),
-        (Ok(meta), Wanted::Dir) if !meta.is_dir() => Distrust::Kind(wanted).into(),
-        (Ok(meta), Wanted::File) if !meta.is_file() => Distrust::Kind(wanted).into(),
-        _ => error,
+    let why = Facts::at(path)
+        .ok()
+        .and_then(|facts| why_not(facts.kind, wanted));
+    why.map_or(error, io::Error::from)
+}
+
+/// Why something of this kind is not what was wanted.
+pub(crate) fn why_not(kind: Kind, wanted: Wanted) -> Option<Distrust> {
+    match (kind, wanted) {
+        (Kind::Link, _) => Some(Distrust::Link),
+        (Kind::Dir, Wanted::Dir) | (Kind::File, Wanted::File) => None,
+        _ => Some(Distrust::Kind(wanted)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs;
+    #[cfg(unix)]
+    use std::fs::Permissions;
+    #[cfg(unix)]
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
+    #[cfg(unix)]
     fn refused<T: std::fmt::Debug>(result: Result<T, DurableError>) -> io::ErrorKind {
         result.unwrap_err().kind()
     }
@@ -198,6 +264,7 @@ mod tests {
         assert_ne!(modified, SystemTime::UNIX_EPOCH);
     }
 
+    #[cfg(unix)]
     #[test]
     fn what_others_could_have_written_is_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -227,6 +294,7 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_directory_that_others_can_change_is_not_own() {
         let dir = tempfile::tempdir().unwrap();
@@ -246,6 +314,7 @@ mod tests {
         );
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_log_is_not_opened_through_what_somebody_may_have_prepared() {
         let dir = tempfile::tempdir().unwrap();
@@ -285,5 +354,28 @@ mod tests {
         );
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         open_to_append(Path::new("/dev/null")).unwrap();
+    }
+
+    #[test]
+    fn what_is_appended_to_is_made_for_its_owner_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        for text in ["one", "two"] {
+            io::Write::write_all(&mut open_to_append(&log).unwrap(), text.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read(&log).unwrap(), b"onetwo");
+        check_own_file(&log).unwrap();
+        open_to_append(dir.path()).unwrap_err();
+    }
+
+    #[test]
+    fn whose_a_file_is_can_be_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        crate::publish(&path, |_| Ok(())).unwrap();
+        let standing = Standing::at(&path).unwrap();
+        assert_eq!((standing.kind(), standing.writers()), (Kind::File, None));
+        assert!(standing.is_mine() && crate::is_mine(&File::open(&path).unwrap()).unwrap());
+        assert!(!standing.owner().is_empty());
     }
 }

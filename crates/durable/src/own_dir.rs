@@ -8,15 +8,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::dir::parent_of;
 use crate::error::At as _;
-use crate::own::{Distrust, Wanted, because, check};
+use crate::own::{Distrust, Wanted, because, check, why_not};
 use crate::staged::PREFIX;
 use crate::steps::{Step, perform};
-use crate::{DurableError, FileLock, HeldDir, Kind, create_private_dir, platform};
+use crate::{
+    DurableError, FileLock, HeldDir, Kind, create_private_dir, path_of_bytes, platform, random_name,
+};
 
 /// A directory of this user's own, held open.
 #[derive(Debug)]
@@ -59,8 +60,8 @@ impl OwnDir {
     }
 
     fn check(&self) -> Result<(), DurableError> {
-        let meta = self.held.metadata().at("look at", &self.path)?;
-        check(&meta, Wanted::Dir).at("trust", &self.path)
+        let standing = self.held.standing().at("look at", &self.path)?;
+        check(&standing, Wanted::Dir).at("trust", &self.path)
     }
 
     /// Opens a directory and creates it (0700) if need be, with its missing parents.
@@ -84,7 +85,7 @@ impl OwnDir {
         let Some(name) = path.file_name() else {
             return Ok(None);
         };
-        let (above, name) = (parent_of(&path), name.as_bytes());
+        let (above, name) = (parent_of(&path), name.as_encoded_bytes());
         if !above.is_dir() {
             create_private_dir(above)?;
         }
@@ -103,15 +104,15 @@ impl OwnDir {
             Err(error) => return Err(DurableError::new(DOING, &path, error)),
         }
         let dir = Self::open_any(&path)?;
-        let meta = dir.held.metadata().at("look at", &path)?;
-        match check(&meta, Wanted::Dir) {
-            Ok(()) | Err(Distrust::Mode(_)) => {}
+        let standing = dir.held.standing().at("look at", &path)?;
+        match check(&standing, Wanted::Dir) {
+            Ok(()) | Err(Distrust::Writers(_)) => {}
             distrusted => distrusted.at("trust", &path)?,
         }
         if !dir.names()?.is_empty() {
             return Ok(None);
         }
-        let mode = platform::mode(&meta);
+        let mode = dir.held.facts().at("look at", &path)?.mode;
         dir.set_mode(0o700)?;
         // Others could write to it until now.
         if !dir.names()?.is_empty() {
@@ -175,14 +176,17 @@ impl OwnDir {
     /// All names in it, in order.
     pub fn names(&self) -> Result<Vec<OsString>, DurableError> {
         let names = self.held.names().at("read the directory", &self.path)?;
-        let mut names: Vec<_> = names.into_iter().map(OsString::from_vec).collect();
+        let mut names: Vec<_> = names
+            .into_iter()
+            .map(|name| path_of_bytes(name).into())
+            .collect();
         names.sort();
         Ok(names)
     }
 
     /// What stands at a name; `None` if nothing does.
     pub fn kind(&self, name: &OsStr) -> Result<Option<Kind>, DurableError> {
-        let facts = self.held.look(name.as_bytes());
+        let facts = self.held.look(name.as_encoded_bytes());
         let facts = facts.at("look at", &self.path.join(name))?;
         Ok(facts.map(|facts| facts.kind))
     }
@@ -209,22 +213,19 @@ impl OwnDir {
         let path = self.at(name);
         let opened = opened.map_err(|error| self.because(name, Wanted::File, error));
         let file = opened.at("open", &path)?;
-        check(&file.metadata().at("look at", &path)?, Wanted::File).at("trust", &path)?;
+        check(
+            &platform::standing(&file).at("look at", &path)?,
+            Wanted::File,
+        )
+        .at("trust", &path)?;
         Ok(file)
     }
 
     /// Says what stands in the way, if that is why a name could not be opened.
     fn because(&self, name: &str, wanted: Wanted, error: io::Error) -> io::Error {
-        match (self.held.look(name.as_bytes()), wanted) {
-            (Ok(Some(facts)), _) if facts.kind == Kind::Link => Distrust::Link.into(),
-            (Ok(Some(facts)), Wanted::Dir) if facts.kind != Kind::Dir => {
-                Distrust::Kind(wanted).into()
-            }
-            (Ok(Some(facts)), Wanted::File) if facts.kind != Kind::File => {
-                Distrust::Kind(wanted).into()
-            }
-            _ => error,
-        }
+        let facts = self.held.look(name.as_bytes()).ok().flatten();
+        let why = facts.and_then(|facts| why_not(facts.kind, wanted));
+        why.map_or(error, io::Error::from)
     }
 
     /// Creates a file (0600), open for reading and writing. Fails if the name is taken, by whatever.
@@ -236,8 +237,7 @@ impl OwnDir {
     /// Writes a whole file (0600) durably, replacing the file or link that had the name.
     pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), DurableError> {
         let path = self.at(name);
-        let random = platform::random_name().at("name", &path)?;
-        let staged = format!("{PREFIX}{}", String::from_utf8_lossy(&random));
+        let staged = format!("{PREFIX}{}", random_name().at("name", &path)?);
         let mut file = self.create_file(&staged)?;
         let written = file
             .write_all(bytes)
@@ -286,8 +286,8 @@ impl OwnDir {
         };
         let removed = || -> io::Result<()> {
             let parent = HeldDir::open_following_links(parent_of(&self.path))?;
-            if parent.is_at(name.as_bytes(), &self.held)? {
-                parent.remove_dir(name.as_bytes())?;
+            if parent.is_at(name.as_encoded_bytes(), &self.held)? {
+                parent.remove_dir(name.as_encoded_bytes())?;
             }
             Ok(())
         };
@@ -372,15 +372,20 @@ fn split(path: &Path) -> Result<(OwnDir, String), DurableError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs;
+    #[cfg(unix)]
+    use std::fs::Permissions;
+    #[cfg(unix)]
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
+    #[cfg(unix)]
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_directory_is_claimed_if_it_is_missing_or_empty_and_left_alone_otherwise() {
         let temp = tempfile::tempdir().unwrap();
@@ -406,6 +411,7 @@ mod tests {
         assert!(!temp.path().join("elsewhere").exists());
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_directory_that_is_held_stays_the_same_when_another_takes_its_name() {
         let temp = tempfile::tempdir().unwrap();
@@ -426,6 +432,7 @@ mod tests {
         assert!(path.is_symlink() && moved.exists());
     }
 
+    #[cfg(unix)]
     #[test]
     fn nothing_in_a_directory_is_reached_through_a_link_or_waited_for() {
         let temp = tempfile::tempdir().unwrap();
@@ -457,5 +464,50 @@ mod tests {
         dir.publish("link", b"text").unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         assert_eq!(dir.read("link").unwrap(), b"text");
+    }
+
+    #[test]
+    fn what_is_put_into_an_own_directory_can_be_read_locked_and_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a/d");
+        let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
+        assert_eq!(found, Found::Nothing);
+        for text in ["one", "two"] {
+            dir.publish("f", text.as_bytes()).unwrap();
+        }
+        assert_eq!(dir.read("f").unwrap(), b"two");
+        let below = dir.make_dir("below").unwrap();
+        dir.rename_into("f", &below, "g").unwrap();
+        assert_eq!(dir.names().unwrap(), ["below"]);
+        assert!(OwnDir::claim(&path).unwrap().is_none());
+        let held = below.lock("lock").unwrap().unwrap();
+        assert!(below.lock("lock").unwrap().is_none());
+        assert!(below.is_locked("lock").unwrap());
+        drop(held);
+        assert!(!below.is_locked("lock").unwrap());
+        for name in ["g", "lock", "none"] {
+            below.remove_file(name).unwrap();
+        }
+        // Wine keeps the name of what is open.
+        drop(below);
+        dir.remove_dir("below").unwrap();
+        dir.remove().unwrap();
+        drop(dir);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_empty_directory_is_claimed_and_given_back_as_it_was() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("d");
+        fs::create_dir(&path).unwrap();
+        let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
+        crate::check_own_dir(&path).unwrap();
+        dir.set_mode(match found {
+            Found::Empty { mode } => mode,
+            Found::Nothing => panic!("it was there"),
+        })
+        .unwrap();
+        assert!(dir.names().unwrap().is_empty());
     }
 }

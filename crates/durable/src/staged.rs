@@ -4,7 +4,7 @@
 //! that its process holds while it lives. Dropping it removes it; what a killed process left
 //! behind has no lock any more and is found by [`sweep_abandoned`].
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -12,9 +12,9 @@ use tempfile::NamedTempFile;
 
 use crate::dir::{Sharing, parent_of, sync_parent};
 use crate::error::At as _;
-use crate::own::{Distrust, Wanted, open_to_append};
+use crate::own::{Distrust, Standing, Wanted, open_to_append};
 use crate::steps::{Step, perform};
-use crate::{DurableError, GroupSync, platform};
+use crate::{DurableError, GroupSync, Kind, platform};
 
 pub(crate) const PREFIX: &str = ".staged-";
 /// How many random characters follow.
@@ -53,8 +53,7 @@ impl Staged {
             let inner = tempfile::Builder::new()
                 .prefix(PREFIX)
                 .rand_bytes(RANDOM)
-                .permissions(platform::permissions(mode))
-                .tempfile_in(dir)
+                .make_in(dir, |path| platform::create_new(path, mode))
                 .at(DOING, dir)?;
             // A file system without locks has no sweeping either, so failing to lock is no harm.
             let locked = inner.as_file().try_lock();
@@ -68,8 +67,7 @@ impl Staged {
 
     /// Lets others read the file as far as `sharing` says.
     pub fn share(&self, sharing: Sharing) -> Result<(), DurableError> {
-        self.file()
-            .set_permissions(platform::permissions(sharing.file_mode()))
+        platform::set_mode(self.file(), sharing.file_mode())
             .at("set the permissions of", self.path())
     }
 
@@ -128,7 +126,7 @@ impl Staged {
         let placed = perform(
             Step::StagedRename,
             || to.to_owned(),
-            || name.persist(to).map_err(|failed| failed.error),
+            || platform::persist(name, to),
         );
         placed.at("rename a new file to", to)?;
         Ok(unlocked(file))
@@ -167,12 +165,12 @@ pub fn publish_shared(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), DurableError> {
-    if let Ok(meta) = path.symlink_metadata() {
-        if platform::is_character_device(&meta) {
+    if let Ok(standing) = Standing::at(path) {
+        if standing.is_device {
             let mut device = open_to_append(path)?;
             return write(&mut device).at("write", path);
         }
-        if !is_replaceable(path, &meta) {
+        if !is_replaceable(path, standing.kind) {
             let why = Distrust::Kind(Wanted::File);
             return Err(DurableError::new("replace", path, why));
         }
@@ -183,9 +181,9 @@ pub fn publish_shared(
 
 /// Whether what is at a path is a file, or a link to a file or to nothing. What leads to `/proc` stands for
 /// something that is open, whatever that is.
-fn is_replaceable(path: &Path, meta: &Metadata) -> bool {
-    if !meta.is_symlink() {
-        return meta.is_file();
+fn is_replaceable(path: &Path, kind: Kind) -> bool {
+    if kind != Kind::Link {
+        return kind == Kind::File;
     }
     let is_open_file = path.read_link().is_ok_and(|to| to.starts_with("/proc"));
     !is_open_file && path.metadata().map_or(true, |to| to.is_file())
@@ -248,7 +246,6 @@ pub fn sweep_abandoned(dir: &Path) -> Result<usize, DurableError> {
 mod tests {
     use std::fs;
     use std::io::Write as _;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -269,10 +266,9 @@ mod tests {
         publish(&path, |file| file.write_all(b"one")).unwrap();
         publish(&path, |file| file.write_all(b"two")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        #[cfg(unix)]
+        assert_eq!(crate::Facts::at(&path).unwrap().mode, 0o600);
+        crate::check_own_file(&path).unwrap();
         assert_eq!(names(dir.path()), ["f"]);
     }
 

@@ -1,33 +1,105 @@
 //! What Unix (that is, Linux) does for this crate. Everything here has a plain-Rust caller that
 //! documents the guarantee; this file only makes the system calls.
 
+mod dir;
+mod mountinfo;
+
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
-    PermissionsExt as _,
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, copy_file_range};
+use rustix::fs::{FallocateFlags, FileType, OFlags, SeekFrom, Stat, Timespec, copy_file_range};
 use rustix::io::Errno;
 
-use crate::{FileStamp, Mounted, Space};
+use tempfile::TempPath;
 
-pub(crate) fn stamp(file: &File) -> io::Result<FileStamp> {
-    let meta = file.metadata()?;
-    let nanoseconds = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
-    Ok(FileStamp {
-        dev: meta.dev(),
-        ino: meta.ino(),
-        size: meta.size(),
-        mtime_ns: nanoseconds(meta.mtime(), meta.mtime_nsec()),
-        ctime_ns: nanoseconds(meta.ctime(), meta.ctime_nsec()),
-    })
+use crate::own::Standing;
+use crate::{Facts, FileStamp, Kind, Refusal, Space};
+
+pub(crate) use dir::{Dir, share_file};
+pub(crate) use mountinfo::{mounted, mounts_of_table};
+
+pub(crate) fn facts(file: &File) -> io::Result<Facts> {
+    Ok(facts_of(&rustix::fs::fstat(file)?))
+}
+
+pub(crate) fn facts_at(path: &Path) -> io::Result<Facts> {
+    Ok(facts_of(&rustix::fs::lstat(path)?))
+}
+
+fn facts_of(stat: &Stat) -> Facts {
+    let ns = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    Facts {
+        kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
+        mode: stat.st_mode & 0o7777,
+        names: stat.st_nlink,
+        // In units of 512 bytes, whatever the file system's block is (`stat(3type)`).
+        allocated: (stat.st_blocks as u64).saturating_mul(512),
+        stamp: FileStamp {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            size: stat.st_size as u64,
+            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec as i64),
+            ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec as i64),
+        },
+    }
+}
+
+/// The number of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner(u32);
+
+impl Owner {
+    /// Who may do everything anyway.
+    pub(crate) fn is_system(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn kind_of(kind: FileType) -> Kind {
+    match kind {
+        FileType::Directory => Kind::Dir,
+        FileType::RegularFile => Kind::File,
+        FileType::Symlink => Kind::Link,
+        _ => Kind::Other,
+    }
+}
+
+pub(crate) fn standing(file: &File) -> io::Result<Standing> {
+    Ok(standing_of(&rustix::fs::fstat(file)?))
+}
+
+/// Of what the path names, a link itself.
+pub(crate) fn standing_at(path: &Path) -> io::Result<Standing> {
+    Ok(standing_of(&rustix::fs::lstat(path)?))
+}
+
+fn standing_of(stat: &Stat) -> Standing {
+    let mode = stat.st_mode & 0o7777;
+    let writers = format!("(mode {mode:04o}); `chmod go-w` takes that away");
+    Standing {
+        kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
+        is_device: FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice,
+        owner: Owner(stat.st_uid),
+        me: Owner(rustix::process::geteuid().as_raw()),
+        writers: (mode & 0o022 != 0).then_some(writers),
+        keeps_names: mode & 0o1000 != 0,
+        names: stat.st_nlink,
+    }
 }
 
 pub(crate) fn space(path: &Path) -> io::Result<Space> {
@@ -46,8 +118,19 @@ pub(crate) fn space_of(stat: &rustix::fs::StatVfs) -> Space {
     }
 }
 
-pub(crate) fn permissions(mode: u32) -> Permissions {
-    Permissions::from_mode(mode)
+pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+pub(crate) fn set_mode_at(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Fails if anything has the name. Open for reading and writing.
+pub(crate) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    options.mode(mode).open(path)
 }
 
 pub(crate) fn dir_mode(path: &Path) -> io::Result<u32> {
@@ -63,7 +146,7 @@ pub(crate) fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     options.read(true).custom_flags(flags.bits() as i32);
     let created = options.open(path)?;
     let meta = created.metadata()?;
-    if meta.mode() & 0o777 != mode && meta.uid() == me() {
+    if meta.mode() & 0o777 != mode && meta.uid() == rustix::process::geteuid().as_raw() {
         created.set_permissions(Permissions::from_mode(mode))?;
     }
     Ok(())
@@ -77,13 +160,7 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The bytes of a path, which need not be text.
-pub fn path_bytes(path: &Path) -> &[u8] {
-    path.as_os_str().as_bytes()
-}
-
-/// The path with these bytes.
-pub fn path_of_bytes(bytes: Vec<u8>) -> PathBuf {
+pub(crate) fn path_of_bytes(bytes: Vec<u8>) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
@@ -125,52 +202,82 @@ pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// This process's user.
-pub(crate) fn me() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-pub(crate) fn owner(meta: &Metadata) -> u32 {
-    meta.uid()
-}
-
-pub(crate) fn mode(meta: &Metadata) -> u32 {
-    meta.mode() & 0o7777
-}
-
-/// How many names it has.
-pub(crate) fn names(meta: &Metadata) -> u64 {
-    meta.nlink()
-}
-
-pub(crate) fn is_character_device(meta: &Metadata) -> bool {
-    meta.file_type().is_char_device()
-}
-
-/// Twelve random letters and digits.
-pub(crate) fn random_name() -> io::Result<[u8; 12]> {
-    const LETTERS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZab";
-    let mut name = [0; 12];
-    rustix::rand::getrandom(&mut name, rustix::rand::GetRandomFlags::empty())?;
-    Ok(name.map(|byte| LETTERS[usize::from(byte & 63)]))
-}
-
 /// Fails if anything has the name: a link there is not followed.
 pub(crate) fn create_to_append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create_new(true).mode(0o600).open(path)
 }
 
-pub(crate) fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
-}
-
 pub(crate) fn is_unlinked(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.nlink() == 0)
 }
 
-pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    file.write_all_at(bytes, offset)
+pub(crate) fn set_modified(file: &File, seconds: i64, nanoseconds: u32) -> io::Result<()> {
+    let times = rustix::fs::Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanoseconds.into(),
+        },
+    };
+    Ok(rustix::fs::futimens(file, &times)?)
+}
+
+pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn reserve_beyond(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn refusal(code: i32) -> Refusal {
+    match Errno::from_raw_os_error(code) {
+        Errno::NOENT => Refusal::NotThere,
+        Errno::NOTDIR => Refusal::NotADirectory,
+        Errno::LOOP => Refusal::Link,
+        Errno::XDEV => Refusal::Outside,
+        Errno::NXIO => Refusal::NoPeer,
+        Errno::STALE => Refusal::Stale,
+        Errno::NAMETOOLONG => Refusal::NameTooLong,
+        Errno::MFILE | Errno::NFILE => Refusal::TooManyOpenFiles,
+        Errno::NOMEM => Refusal::NoMemory,
+        _ => Refusal::Other,
+    }
+}
+
+pub(crate) fn code_of(refusal: Refusal) -> i32 {
+    let errno = match refusal {
+        Refusal::NotThere => Errno::NOENT,
+        Refusal::NotADirectory => Errno::NOTDIR,
+        Refusal::Link => Errno::LOOP,
+        Refusal::Outside => Errno::XDEV,
+        Refusal::NoPeer => Errno::NXIO,
+        Refusal::Stale => Errno::STALE,
+        Refusal::NameTooLong => Errno::NAMETOOLONG,
+        Refusal::TooManyOpenFiles => Errno::MFILE,
+        Refusal::NoMemory => Errno::NOMEM,
+        Refusal::Other => Errno::IO,
+    };
+    errno.raw_os_error()
+}
+
+pub(crate) fn persist(name: TempPath, to: &Path) -> io::Result<()> {
+    name.persist(to).map_err(|failed| failed.error)
+}
+
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    file.write_at(bytes, offset)
 }
 
 /// Appends up to `len` bytes from `offset` on to `bytes`, which has room for them.
@@ -249,6 +356,11 @@ pub(crate) fn punch_hole(file: &File, range: Range<u64>) -> io::Result<()> {
     )?)
 }
 
+/// Makes a file longer, by a hole.
+pub(crate) fn lengthen(file: &File, len: u64) -> io::Result<()> {
+    file.set_len(len)
+}
+
 /// The argument of `FICLONERANGE`, `struct file_clone_range` in `linux/fs.h`.
 #[repr(C)]
 #[derive(Debug)]
@@ -282,65 +394,8 @@ pub(crate) fn reflink(source: &File, range: Range<u64>, target: &File) -> bool {
     cloned.is_ok()
 }
 
-/// See proc_pid_mountinfo(5).
-pub(crate) fn mounted() -> io::Result<Vec<Mounted>> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
-    let lines = table.split(|&byte| byte == b'\n');
-    // The kernel writes no line that is not understood, but for the empty one at the end.
-    Ok(lines.filter_map(mount_of_line).collect())
-}
-
-fn mount_of_line(line: &[u8]) -> Option<Mounted> {
-    let mut fields = line.split(|&byte| byte == b' ').skip(2);
-    let device = String::from_utf8_lossy(fields.next()?).into_owned();
-    let point = unescaped(fields.nth(1)?).into();
-    // Any number of optional fields, up to a hyphen.
-    fields.find(|field| *field == b"-")?;
-    let kind = unescaped(fields.next()?).to_string_lossy().into_owned();
-    Some(Mounted {
-        point,
-        device,
-        kind,
-    })
-}
-
-/// Turns `\ooo` back into the byte that it stands for.
-fn unescaped(field: &[u8]) -> OsString {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|_| first == b'\\');
-        let byte =
-            digits.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(byte.unwrap_or(first));
-        rest = if byte.is_some() { &after[3..] } else { after };
-    }
-    OsString::from_vec(bytes)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_the_mount_table_is_understood() {
-        let line =
-            br"36 35 98:0 /mnt1 /a\040b\134c rw,noatime master:1 shared:7 - fuse.sshfs me@host: rw";
-        let expected = Mounted {
-            point: "/a b\\c".into(),
-            device: "98:0".to_owned(),
-            kind: "fuse.sshfs".to_owned(),
-        };
-        assert_eq!(mount_of_line(line), Some(expected));
-        assert_eq!(mount_of_line(b""), None);
-    }
-
-    #[test]
-    fn the_mount_table_has_the_root() {
-        let all = mounted().unwrap();
-        assert!(all.iter().any(|one| one.point == Path::new("/")));
-    }
-
     #[test]
     fn the_clone_call_has_the_number_that_the_kernel_knows() {
         assert_eq!(super::FICLONERANGE, 0x4020_940D);

@@ -5,18 +5,15 @@
 //! folder does not show in the manifest; where the bytes are is found out with all links resolved.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use attachfs_durable::{Kind, path_bytes, path_of_bytes};
 use attachfs_manifest::{FilterState, ManifestPath, PathFilter};
-use rustix::fs::FileType;
 
 use crate::finish::finish;
 use crate::links::{Base, Collected, Reach, normalize};
 use crate::listed::Picker;
-use crate::os::path_bytes;
 use crate::place::{Inside, Place, below_slash, look};
 use crate::transitive::pull_in;
 use crate::walk::{Found, Walk};
@@ -101,7 +98,7 @@ fn place_of(path: &Path) -> Result<Option<ManifestPath>, ScanError> {
 /// The path that a place of an absolute manifest stands for.
 pub(crate) fn path_of(place: Option<&ManifestPath>) -> PathBuf {
     let below = place.map_or(&b""[..], ManifestPath::as_bytes);
-    Path::new("/").join(OsStr::from_bytes(below))
+    Path::new("/").join(path_of_bytes(below))
 }
 
 /// The same without links. `named` is for messages.
@@ -141,7 +138,7 @@ impl Source<'_, '_> {
     ) -> Result<Place, ScanError> {
         let real = real_path(place.as_ref(), named)?;
         let (kind, identity) = look(&real)?;
-        if kind != FileType::Directory {
+        if kind != Kind::Dir {
             return Err(ScanError::NotADirectory(named.to_owned()));
         }
         let filter = self.walk.filter();

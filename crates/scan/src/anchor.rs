@@ -3,17 +3,13 @@
 //! Everything is opened relative to a directory that is held open ([`HeldDir`]): a link that took the
 //! place of a file or of a directory above it since is refused, wherever it leads.
 
-use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use attachfs_durable::{Follow, HeldDir};
+use attachfs_durable::{Follow, HeldDir, Kind, Opening, Refusal, path_of_bytes};
 use attachfs_manifest::PathRef;
-use rustix::fs::{FileType, OFlags};
-use rustix::io::Errno;
 
 use crate::os::Facts;
 use crate::{ScanError, ScannedFile};
@@ -23,7 +19,7 @@ use crate::{ScanError, ScannedFile};
 pub(crate) struct Anchor {
     real: PathBuf,
     dir: HeldDir,
-    follow: Option<Follow>,
+    follow: Follow,
 }
 
 impl Anchor {
@@ -34,7 +30,7 @@ impl Anchor {
         Ok(Self {
             real,
             dir,
-            follow: None,
+            follow: Follow::None,
         })
     }
 
@@ -47,7 +43,7 @@ impl Anchor {
             Follow::Below
         };
         Ok(Self {
-            follow: Some(follow),
+            follow,
             ..Self::new(real)?
         })
     }
@@ -56,26 +52,28 @@ impl Anchor {
     pub(crate) fn path(&self, below: &[u8]) -> PathBuf {
         match below {
             b"" => self.real.clone(),
-            _ => self.real.join(OsStr::from_bytes(below)),
+            _ => self.real.join(path_of_bytes(below)),
         }
     }
 
     /// Opens what lies at `below`, a path relative to this directory; empty means the directory.
-    pub(crate) fn open(&self, below: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        match self.follow {
-            None => self.dir.open_below(below, flags),
-            Some(follow) => self.dir.open_following(below, flags, follow),
-        }
+    pub(crate) fn open(&self, below: &[u8], opening: Opening) -> io::Result<File> {
+        self.dir.open_below(below, opening, self.follow)
+    }
+
+    /// Opens the directory at `below`, to be listed.
+    pub(crate) fn dir_to_list(&self, below: &[u8]) -> io::Result<HeldDir> {
+        self.dir.dir_to_list(below, self.follow)
     }
 }
 
 /// What a failed opening means: something else is there by now, or the system refuses.
-pub(crate) fn opening_failed(action: &'static str, path: &Path, error: Errno) -> ScanError {
-    match error {
-        Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::XDEV => {
+pub(crate) fn opening_failed(action: &'static str, path: &Path, error: io::Error) -> ScanError {
+    match Refusal::of(&error) {
+        Some(Refusal::Link | Refusal::NotADirectory | Refusal::NoPeer | Refusal::Outside) => {
             ScanError::Replaced(path.to_owned())
         }
-        other => ScanError::io(action, path, other),
+        _ => ScanError::io(action, path, error),
     }
 }
 
@@ -131,17 +129,12 @@ impl ScannedFile {
     /// file is no regular file.
     pub fn open(&self) -> Result<(File, Self), ScanError> {
         let failed = |error| opening_failed("open", &self.source(), error);
-        // NONBLOCK: a FIFO in the file's place must not make this wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let fd = self
-            .folder
-            .anchor
-            .open(&self.below(), flags)
-            .map_err(failed)?;
-        let stat = rustix::fs::fstat(&fd).map_err(failed)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        let anchor = &self.folder.anchor;
+        let file = anchor.open(&self.below(), Opening::Read).map_err(failed)?;
+        let found = attachfs_durable::Facts::of(&file).map_err(failed)?;
+        if found.kind != Kind::File {
             return Err(ScanError::Replaced(self.source()));
         }
-        Ok((File::from(fd), self.with(&Facts::of(&stat))))
+        Ok((file, self.with(&Facts::of(&found))))
     }
 }

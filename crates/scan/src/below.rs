@@ -7,9 +7,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use attachfs_durable::{Kind, Opening, Refusal};
 use attachfs_manifest::ManifestPath;
-use rustix::fs::{FileType, OFlags};
-use rustix::io::Errno;
 
 use crate::anchor::{Anchor, Folder, opening_failed};
 use crate::os::Facts;
@@ -39,21 +38,23 @@ impl Below {
     pub fn find(&self, path: &ManifestPath) -> Result<ScannedFile, ScanError> {
         let bytes = path.as_bytes();
         let place = || self.anchor.path(bytes);
-        let fd = match self.anchor.open(bytes, OFlags::PATH) {
-            Err(Errno::XDEV | Errno::LOOP) => {
-                return Err(ScanError::Outside {
-                    path: place(),
-                    root: self.anchor.path(b""),
-                });
-            }
-            opened => opened.map_err(|error| opening_failed("open", &place(), error))?,
-        };
-        let stat = rustix::fs::fstat(&fd).map_err(|e| ScanError::io("look at", &place(), e))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        let opened =
+            self.anchor
+                .open(bytes, Opening::Look)
+                .map_err(|error| match Refusal::of(&error) {
+                    Some(Refusal::Outside | Refusal::Link) => ScanError::Outside {
+                        path: place(),
+                        root: self.anchor.path(b""),
+                    },
+                    _ => opening_failed("open", &place(), error),
+                })?;
+        let found = attachfs_durable::Facts::of(&opened)
+            .map_err(|error| ScanError::io("look at", &place(), error))?;
+        if found.kind != Kind::File {
             return Err(ScanError::Replaced(place()));
         }
         let (folder, name) = Folder::of_one(&self.anchor, path.borrowed());
-        Ok(ScannedFile::new(folder, name, &Facts::of(&stat)))
+        Ok(ScannedFile::new(folder, name, &Facts::of(&found)))
     }
 }
 

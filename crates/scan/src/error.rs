@@ -3,11 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use attachfs_durable::{Refusal, path_bytes};
 use attachfs_manifest::{EscapedBytes, ManifestPath, PathError};
-use rustix::io::Errno;
 
 use crate::Cancelled;
-use crate::os::path_bytes;
 use crate::{SkipReason, SymlinkPolicy};
 
 /// Why a scan, or opening a scanned file, failed. Every text names the path.
@@ -108,9 +107,11 @@ impl ScanError {
             Self::Replaced(_) => Some(SkipReason::Replaced),
             Self::NotTaken { reason, .. } => Some(*reason),
             Self::Unrepresentable { .. } => Some(SkipReason::Unrepresentable),
-            Self::Io { source, .. } => match Errno::from_io_error(source) {
-                None | Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => None,
-                Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Some(SkipReason::Vanished),
+            Self::Io { source, .. } => match Refusal::of(source) {
+                None | Some(Refusal::TooManyOpenFiles | Refusal::NoMemory) => None,
+                Some(Refusal::NotThere | Refusal::NotADirectory | Refusal::Stale) => {
+                    Some(SkipReason::Vanished)
+                }
                 Some(_) => Some(SkipReason::Unreadable(source.kind())),
             },
             Self::NotADirectory(_)

@@ -6,17 +6,15 @@
 //! file behind a link to a directory above is found however often its path goes round.
 
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use attachfs_durable::{Kind, Refusal, path_bytes};
 use attachfs_manifest::{LinkTarget, ManifestPath};
-use rustix::fs::FileType;
-use rustix::io::Errno;
 
 use crate::finish::finish;
 use crate::links::normalize;
-use crate::os::{Identity, path_bytes};
+use crate::os::Identity;
 use crate::place::{Inside, Place, Reading, Root};
 use crate::walk::{Fate, Followed, Found, Walk};
 use crate::{EntryKind, Progress, Scan, ScanError, ScanOptions, SkipReason};
@@ -100,10 +98,9 @@ impl<'a, 'w> Picker<'a, 'w> {
     /// the policy for links says so, or an error.
     pub(crate) fn pick(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<(), ScanError> {
         let walk = self.walk;
-        let c_name = c_name(place, name)?;
         let reading = self.reading(place)?;
-        let kind = FileType::from_raw_mode(reading.stat(&c_name)?.st_mode);
-        if kind == FileType::Directory {
+        let kind = reading.facts_at(name)?.kind;
+        if kind == Kind::Dir {
             let path = reading.path(name)?;
             if walk.filter().takes_dir(&place.state, name) {
                 self.found.add(path, EntryKind::Dir);
@@ -114,7 +111,7 @@ impl<'a, 'w> Picker<'a, 'w> {
             return Ok(());
         };
         let told = self.found.skipped.len();
-        walk.entry(reading, &c_name, kind, &mut self.found, &mut self.more)?;
+        walk.entry(reading, name, Some(kind), &mut self.found, &mut self.more)?;
         match self.found.skipped.get(told) {
             Some(skipped) if !skipped.reason.is_as_asked() => {
                 let reason = skipped.reason;
@@ -155,16 +152,12 @@ fn why_missing(error: &ScanError) -> Option<SkipReason> {
         // What should hold the file is no directory.
         ScanError::NotADirectory(_) => Some(SkipReason::Missing),
         ScanError::NotTaken { reason, .. } => Some(*reason),
-        ScanError::Io { source, .. } => match Errno::from_io_error(source) {
-            Some(Errno::NOENT | Errno::NOTDIR) => Some(SkipReason::Missing),
+        ScanError::Io { source, .. } => match Refusal::of(source) {
+            Some(Refusal::NotThere | Refusal::NotADirectory) => Some(SkipReason::Missing),
             _ => None,
         },
         _ => None,
     }
-}
-
-fn c_name(place: &Place, name: &[u8]) -> Result<CString, ScanError> {
-    CString::new(name).map_err(|error| ScanError::io("look at", &place.real(), error))
 }
 
 /// What a name on the way to a file is.
@@ -274,24 +267,23 @@ impl Lister<'_, '_> {
         path: &ManifestPath,
     ) -> Result<Step, ScanError> {
         let walk = self.picker.walk;
-        let c_name = c_name(place, name)?;
         let reading = self.picker.reading(place)?;
-        let stat = reading.stat(&c_name)?;
+        let facts = reading.facts_at(name)?;
         let no_directory = || {
             let real = place.anchor.path(&place.child_below(name));
-            ScanError::io("look into", &real, Errno::NOTDIR)
+            ScanError::io("look into", &real, Refusal::NotADirectory)
         };
-        let inner = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Place {
+        let inner = match facts.kind {
+            Kind::Dir => Place {
                 anchor: Arc::clone(&place.anchor),
                 below: place.child_below(name),
                 path: Some(path.clone()),
                 base: Arc::clone(&place.base),
-                inside: Inside::first(Identity::of(&stat)),
+                inside: Inside::first(Identity::of(&facts)),
                 state: walk.filter().enter(&place.state, name),
                 is_taken: false,
             },
-            FileType::Symlink => match walk.fate(reading, &c_name)? {
+            Kind::Link => match walk.fate(reading, name)? {
                 Fate::Kept(target) => {
                     if walk.filter().takes_file(&place.state, name) {
                         let kind = EntryKind::Symlink(target.clone());
@@ -313,7 +305,7 @@ impl Lister<'_, '_> {
                     Followed::File(_) | Followed::Nothing(_) => return Err(no_directory()),
                 },
             },
-            _ => return Err(no_directory()),
+            Kind::File | Kind::Other => return Err(no_directory()),
         };
         Ok(Step::Dir(Arc::new(inner)))
     }

@@ -5,14 +5,11 @@
 //! is none of them: whoever names a place in a mount means it.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::{Mounted, mounted};
+use attachfs_durable::{Mounted, mounted, path_bytes, path_of_bytes};
 
 use crate::ScanError;
-use crate::os::path_bytes;
 use crate::place::Place;
 
 /// What kind of file system a mount of attachfs is.
@@ -73,31 +70,33 @@ impl Mounts {
 
     fn of(cross: CrossMounts, roots: &[&Path], table: &[Mounted]) -> Self {
         let device_of = |root: &Path| {
-            let holding = |mount: &&Mounted| root.starts_with(&mount.point);
+            let holding = |mount: &&Mounted| root.starts_with(&mount.mount_point);
             // Of several at one place the last one counts.
             let mount = table
                 .iter()
                 .filter(holding)
-                .max_by_key(|mount| mount.point.components().count());
+                .max_by_key(|mount| mount.mount_point.components().count());
             mount.map(|mount| mount.device.as_str())
         };
         let devices: Vec<_> = roots.iter().filter_map(|root| device_of(root)).collect();
         let mut borders = HashMap::new();
         for mount in table {
             let border = match cross {
-                CrossMounts::Foreign => (mount.kind == OWN_KIND).then_some(Border::Own),
+                CrossMounts::Foreign => (mount.fs_type == OWN_KIND).then_some(Border::Own),
                 CrossMounts::None => {
                     (!devices.contains(&mount.device.as_str())).then_some(Border::Other)
                 }
                 CrossMounts::All => None,
             };
             // What is mounted there later covers it.
-            borders.remove(&mount.point);
-            let is_meant = roots.iter().any(|root| root.starts_with(&mount.point));
+            borders.remove(&mount.mount_point);
+            let is_meant = roots
+                .iter()
+                .any(|root| root.starts_with(&mount.mount_point));
             if let Some(border) = border
                 && !is_meant
             {
-                borders.insert(mount.point.clone(), border);
+                borders.insert(mount.mount_point.clone(), border);
             }
         }
         Self { borders }
@@ -132,21 +131,27 @@ impl Mounts {
         if self.borders.is_empty() {
             return None;
         }
-        let full = place.real().join(OsStr::from_bytes(text));
+        let full = place.real().join(path_of_bytes(text));
         let full = crate::links::normalize(path_bytes(&full));
-        self.around(Path::new(OsStr::from_bytes(&full)))
+        self.around(&path_of_bytes(full))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     fn mount(point: &str, device: &str, kind: &str) -> Mounted {
         Mounted {
-            point: point.into(),
+            mount_point: point.into(),
             device: device.to_owned(),
-            kind: kind.to_owned(),
+            fs_type: kind.to_owned(),
+            id: 0,
+            parent: 0,
+            source: OsString::new(),
+            options: OsString::new(),
         }
     }
 

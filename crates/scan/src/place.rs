@@ -1,17 +1,14 @@
 //! A directory that is to be read, and one that is being read.
 
-use std::ffi::{CStr, OsStr};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use attachfs_durable::{HeldDir, Kind, path_bytes, path_of_bytes};
 use attachfs_manifest::{FilterState, ManifestPath, Name, PathError};
-use rustix::fs::{FileType, OFlags, Stat};
 
 use crate::anchor::{Anchor, Folder, opening_failed};
 use crate::links::{Base, Reach, normalize};
-use crate::os::{Facts, Identity, path_bytes, stat_at};
+use crate::os::{Facts, Identity};
 use crate::walk::Found;
 use crate::{EntryKind, ScanError, ScanOptions, ScannedFile};
 
@@ -35,7 +32,7 @@ impl Root {
             .canonicalize()
             .map_err(|e| ScanError::io("find", root, e))?;
         let (kind, identity) = look(&real)?;
-        if kind != FileType::Directory {
+        if kind != Kind::Dir {
             return Err(ScanError::NotADirectory(root.to_owned()));
         }
         let base = Base {
@@ -60,13 +57,13 @@ impl Root {
 }
 
 /// What stands at a path that has no link in it.
-pub(crate) fn look(path: &Path) -> Result<(FileType, Identity), ScanError> {
-    let stat = lstat(path)?;
-    Ok((FileType::from_raw_mode(stat.st_mode), Identity::of(&stat)))
+pub(crate) fn look(path: &Path) -> Result<(Kind, Identity), ScanError> {
+    let found = facts_at(path)?;
+    Ok((found.kind, Identity::of(&found)))
 }
 
-pub(crate) fn lstat(path: &Path) -> Result<Stat, ScanError> {
-    rustix::fs::lstat(path).map_err(|error| ScanError::io("look at", path, error))
+pub(crate) fn facts_at(path: &Path) -> Result<attachfs_durable::Facts, ScanError> {
+    attachfs_durable::Facts::at(path).map_err(|error| ScanError::io("look at", path, error))
 }
 
 /// A directory that is to be read.
@@ -91,7 +88,7 @@ impl Place {
 
     /// The path of something in it, for messages and for links to be followed.
     pub(crate) fn real_child(&self, name: &[u8]) -> PathBuf {
-        self.real().join(OsStr::from_bytes(name))
+        self.real().join(path_of_bytes(name))
     }
 
     pub(crate) fn child_path(&self, name: &[u8]) -> Result<ManifestPath, PathError> {
@@ -120,13 +117,12 @@ impl Place {
     }
 
     /// Opens it, if it still is the directory that was meant.
-    fn open(&self) -> Result<OwnedFd, ScanError> {
+    fn open(&self) -> Result<HeldDir, ScanError> {
         let failed = |error| opening_failed("read the folder", &self.real(), error);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let fd = self.anchor.open(&self.below, flags).map_err(failed)?;
-        let stat = rustix::fs::fstat(&fd).map_err(failed)?;
-        if Identity::of(&stat) == self.inside.identity {
-            Ok(fd)
+        let dir = self.anchor.dir_to_list(&self.below).map_err(failed)?;
+        let found = dir.facts().map_err(failed)?;
+        if Identity::of(&found) == self.inside.identity {
+            Ok(dir)
         } else {
             Err(ScanError::Replaced(self.real()))
         }
@@ -182,7 +178,7 @@ pub(crate) fn below_slash(path: &Path) -> &[u8] {
 /// A directory while names in it are looked at.
 pub(crate) struct Reading {
     pub(crate) place: Arc<Place>,
-    pub(crate) fd: OwnedFd,
+    pub(crate) dir: HeldDir,
     files: Vec<(ManifestPath, Facts, (usize, u8))>,
     names: Vec<u8>,
     /// The path of the directory with its slash, and room for a name.
@@ -199,7 +195,7 @@ impl Reading {
         }
         Ok(Self {
             place: Arc::clone(place),
-            fd: place.open()?,
+            dir: place.open()?,
             files: Vec::new(),
             names: Vec::new(),
             prefix: path.len(),
@@ -207,10 +203,10 @@ impl Reading {
         })
     }
 
-    pub(crate) fn stat(&self, name: &CStr) -> Result<Stat, ScanError> {
-        stat_at(&self.fd, name).map_err(|error| {
-            ScanError::io("look at", &self.place.real_child(name.to_bytes()), error)
-        })
+    /// What stands at a name in it.
+    pub(crate) fn facts_at(&self, name: &[u8]) -> Result<attachfs_durable::Facts, ScanError> {
+        let failed = |error| ScanError::io("look at", &self.place.real_child(name), error);
+        self.dir.facts_at(name).map_err(failed)
     }
 
     /// The path of a name in the manifest.

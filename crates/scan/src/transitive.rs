@@ -8,9 +8,8 @@
 
 use std::collections::HashMap;
 
+use attachfs_durable::{Kind, Refusal};
 use attachfs_manifest::{LinkTarget, ManifestPath};
-use rustix::fs::FileType;
-use rustix::io::Errno;
 
 use crate::absolute::{Files, Source, path_of};
 use crate::mounts::Border;
@@ -158,7 +157,7 @@ impl Pull<'_, '_> {
         let outcome = match look(&path_of(Some(path))) {
             Err(ScanError::Io { source, .. }) if leads_nowhere(&source) => return Ok(()),
             Err(error) => Err(error),
-            Ok((FileType::Directory, _)) => return self.directory(path),
+            Ok((Kind::Dir, _)) => return self.directory(path),
             Ok(_) if is_above => return self.directory(path),
             Ok(_) => Files::new(self.source).one(path),
         };
@@ -192,7 +191,7 @@ impl Pull<'_, '_> {
 
 fn leads_nowhere(error: &std::io::Error) -> bool {
     matches!(
-        Errno::from_io_error(error),
-        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+        Refusal::of(error),
+        Some(Refusal::NotThere | Refusal::NotADirectory | Refusal::Link)
     )
 }

@@ -5,25 +5,22 @@
 //! the walk elsewhere. And a link that is replaced by a directory is not followed where the walk would
 //! only repeat itself ([`Inside::repeats`]), so the walk ends.
 
-use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use attachfs_durable::{Kind, Refusal, path_bytes};
 use attachfs_manifest::{EscapedBytes, LinkTarget, ManifestPath, Name, PathError, PathFilter};
 use parking_lot::Mutex;
-use rustix::fs::FileType;
-use rustix::io::Errno;
 
 use crate::anchor::{Anchor, Folder};
 use crate::finish::finish;
 use crate::links::{Base, Reach};
 use crate::mounts::{Border, Mounts};
-use crate::os::{Facts, Identity, Names, path_bytes};
-use crate::place::{Inside, Place, Reading, Root, below_slash, lstat};
+use crate::os::{Facts, Identity};
+use crate::place::{Inside, Place, Reading, Root, below_slash, facts_at};
 use crate::{
     EntryKind, Phase, Progress, ProgressEvent, Reporter, Scan, ScanError, ScanOptions,
     ScannedEntry, ScannedFile, SkipReason, Skipped, SymlinkPolicy, queue,
@@ -77,9 +74,9 @@ pub(crate) enum Followed {
 }
 
 /// The text of a link in a directory.
-fn link_text(reading: &Reading, name: &CStr) -> Result<CString, ScanError> {
-    rustix::fs::readlinkat(reading.fd.as_fd(), name, Vec::new()).map_err(|error| {
-        let link = reading.place.real_child(name.to_bytes());
+fn link_text(reading: &Reading, name: &[u8]) -> Result<Vec<u8>, ScanError> {
+    reading.dir.read_link(name).map_err(|error| {
+        let link = reading.place.real_child(name);
         ScanError::io("read the symbolic link", &link, error)
     })
 }
@@ -88,7 +85,7 @@ fn link_text(reading: &Reading, name: &CStr) -> Result<CString, ScanError> {
 fn names_too_much(link: &Path) -> bool {
     let text = std::fs::read_link(link).unwrap_or_default();
     let too_long = |name| matches!(Name::new(name), Err(PathError::ComponentTooLong(_)));
-    text.iter().map(OsStr::as_bytes).any(too_long)
+    text.iter().map(OsStr::as_encoded_bytes).any(too_long)
 }
 
 /// How many links one walk replaces by directories.
@@ -188,20 +185,21 @@ impl<'a> Walk<'a> {
         more: &mut Vec<Place>,
     ) -> Result<(), ScanError> {
         let mut reading = Reading::open(place)?;
-        let names = Names::read(reading.fd.as_fd())
-            .map_err(|error| ScanError::io("read the folder", &place.real(), error))?;
+        let names = reading.dir.list();
+        let names =
+            names.map_err(|error| ScanError::io("read the folder", &place.real(), error))?;
         if let Some(path) = place.path.as_ref().filter(|_| place.is_taken) {
             found.add(path.clone(), EntryKind::Dir);
         }
         found.entries.reserve(names.len());
         for (name, kind) in names.iter() {
-            let taken = match self.mounts.at(place, name.to_bytes()) {
+            let taken = match self.mounts.at(place, name) {
                 Some(border) => self.border(&mut reading, name, kind, border, found),
                 None => self.entry(&mut reading, name, kind, found, more),
             };
             if let Err(error) = taken {
                 // What has no path in a manifest is told by its directory's.
-                let path = reading.path(name.to_bytes()).ok();
+                let path = reading.path(name).ok();
                 self.excuse(error, path.as_ref().or(place.path.as_ref()), found)?;
             }
         }
@@ -213,21 +211,20 @@ impl<'a> Walk<'a> {
     fn border(
         &self,
         reading: &mut Reading,
-        name: &CStr,
-        kind: FileType,
+        name: &[u8],
+        kind: Option<Kind>,
         border: Border,
         found: &mut Found,
     ) -> Result<(), ScanError> {
-        let bytes = name.to_bytes();
         let place = Arc::clone(&reading.place);
-        if kind != FileType::Unknown && !self.wants(&place, bytes, kind) {
+        if kind.is_some_and(|kind| !self.wants(&place, name, kind)) {
             return Ok(());
         }
         match border {
-            Border::Own => Err(ScanError::OwnMount(place.real_child(bytes))),
+            Border::Own => Err(ScanError::OwnMount(place.real_child(name))),
             Border::Other => {
-                let path = reading.path(bytes)?;
-                if kind == FileType::Directory && self.filter().takes_dir(&place.state, bytes) {
+                let path = reading.path(name)?;
+                if kind == Some(Kind::Dir) && self.filter().takes_dir(&place.state, name) {
                     found.add(path.clone(), EntryKind::Dir);
                 }
                 found.skip(path, SkipReason::OtherFileSystem);
@@ -237,13 +234,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether something of this kind, or anything below it, may be chosen.
-    fn wants(&self, place: &Place, name: &[u8], kind: FileType) -> bool {
+    fn wants(&self, place: &Place, name: &[u8], kind: Kind) -> bool {
         let filter = self.filter();
         if filter.is_everything() {
             return true;
         }
-        let as_file = kind != FileType::Directory && filter.takes_file(&place.state, name);
-        let as_dir = matches!(kind, FileType::Directory | FileType::Symlink)
+        let as_file = kind != Kind::Dir && filter.takes_file(&place.state, name);
+        let as_dir = matches!(kind, Kind::Dir | Kind::Link)
             && (filter.takes_dir(&place.state, name)
                 || filter.may_take_below(&filter.enter(&place.state, name)));
         as_file || as_dir
@@ -253,39 +250,38 @@ impl<'a> Walk<'a> {
     pub(crate) fn entry(
         &self,
         reading: &mut Reading,
-        name: &CStr,
-        kind: FileType,
+        name: &[u8],
+        kind: Option<Kind>,
         found: &mut Found,
         more: &mut Vec<Place>,
     ) -> Result<(), ScanError> {
-        let bytes = name.to_bytes();
         let place = Arc::clone(&reading.place);
-        if kind != FileType::Unknown && !self.wants(&place, bytes, kind) {
+        if kind.is_some_and(|kind| !self.wants(&place, name, kind)) {
             return Ok(());
         }
-        let stat = reading.stat(name)?;
-        let kind_now = FileType::from_raw_mode(stat.st_mode);
-        if kind_now != kind && !self.wants(&place, bytes, kind_now) {
+        let facts = reading.facts_at(name)?;
+        let kind_now = facts.kind;
+        if Some(kind_now) != kind && !self.wants(&place, name, kind_now) {
             return Ok(());
         }
         match kind_now {
-            FileType::RegularFile => reading.file(bytes, &Facts::of(&stat))?,
-            FileType::Directory => {
+            Kind::File => reading.file(name, &Facts::of(&facts))?,
+            Kind::Dir => {
                 let inner = Place {
                     anchor: Arc::clone(&place.anchor),
-                    below: place.child_below(bytes),
-                    path: Some(reading.path(bytes)?),
+                    below: place.child_below(name),
+                    path: Some(reading.path(name)?),
                     base: Arc::clone(&place.base),
-                    inside: place.inside.enter(Identity::of(&stat), None),
-                    state: self.filter().enter(&place.state, bytes),
-                    is_taken: self.filter().takes_dir(&place.state, bytes),
+                    inside: place.inside.enter(Identity::of(&facts), None),
+                    state: self.filter().enter(&place.state, name),
+                    is_taken: self.filter().takes_dir(&place.state, name),
                 };
                 self.enter(inner, found, more);
             }
-            FileType::Symlink => {
-                self.link(reading, name, Identity::of(&stat), found, more)?;
+            Kind::Link => {
+                self.link(reading, name, Identity::of(&facts), found, more)?;
             }
-            _ => found.skip(reading.path(bytes)?, SkipReason::Special),
+            Kind::Other => found.skip(reading.path(name)?, SkipReason::Special),
         }
         Ok(())
     }
@@ -302,29 +298,28 @@ impl<'a> Walk<'a> {
     fn link(
         &self,
         reading: &mut Reading,
-        name: &CStr,
+        name: &[u8],
         link: Identity,
         found: &mut Found,
         more: &mut Vec<Place>,
     ) -> Result<(), ScanError> {
-        let bytes = name.to_bytes();
-        let path = reading.path(bytes)?;
+        let path = reading.path(name)?;
         let place = &reading.place;
-        let is_chosen = self.filter().takes_file(&place.state, bytes);
+        let is_chosen = self.filter().takes_file(&place.state, name);
         match self.fate(reading, name)? {
             Fate::Kept(target) if is_chosen => found.add(path, EntryKind::Symlink(target)),
             Fate::LeftOut(reason) if is_chosen => found.skip(path, reason),
             Fate::Kept(_) | Fate::LeftOut(_) => {}
             Fate::Replaced => match self.follow_within(reading, name)? {
                 Followed::Dir(identity, _) if place.inside.repeats(identity, link) => {
-                    let state = self.filter().enter(&place.state, bytes);
+                    let state = self.filter().enter(&place.state, name);
                     if is_chosen || self.filter().may_take_below(&state) {
                         found.skip(path, SkipReason::LinkCycle);
                     }
                 }
                 Followed::Dir(identity, real) => {
                     let inside = place.inside.enter(identity, Some(link));
-                    let inner = self.replacing(place, bytes, path, inside, &real)?;
+                    let inner = self.replacing(place, name, path, inside, &real)?;
                     self.enter(inner, found, more);
                 }
                 Followed::File(file) if is_chosen => found.add(path, EntryKind::File(file)),
@@ -336,7 +331,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What the policy says of a link.
-    pub(crate) fn fate(&self, reading: &Reading, name: &CStr) -> Result<Fate, ScanError> {
+    pub(crate) fn fate(&self, reading: &Reading, name: &[u8]) -> Result<Fate, ScanError> {
         let if_escaping = match self.options.symlinks {
             SymlinkPolicy::ExcludeAll => return Ok(Fate::LeftOut(SkipReason::LinkExcluded)),
             SymlinkPolicy::CollapseAll => return Ok(Fate::Replaced),
@@ -348,28 +343,28 @@ impl<'a> Walk<'a> {
         };
         let place = &reading.place;
         let text = link_text(reading, name)?;
-        match place.base.target(&place.origin_of_links(), text.as_bytes()) {
+        match place.base.target(&place.origin_of_links(), &text) {
             Ok(target) => Ok(target.map_or(if_escaping, Fate::Kept)),
             // Nothing that a manifest could hold has such a name, so nothing is lost with the link.
             Err(PathError::ComponentTooLong(_)) => Ok(Fate::LeftOut(SkipReason::LinkTooLong)),
             Err(error) => {
-                let link = place.real_child(name.to_bytes());
+                let link = place.real_child(name);
                 Err(ScanError::unrepresentable(&link, error))
             }
         }
     }
 
     /// What a link points to in the end, if that is nothing in a mount that the walk does not go into.
-    fn follow_within(&self, reading: &Reading, name: &CStr) -> Result<Followed, ScanError> {
+    fn follow_within(&self, reading: &Reading, name: &[u8]) -> Result<Followed, ScanError> {
         let place = &reading.place;
         if self.mounts.is_empty() {
-            return self.follow(place, name.to_bytes());
+            return self.follow(place, name);
         }
         let text = link_text(reading, name)?;
-        let mut around = self.mounts.around_link(place, text.as_bytes());
+        let mut around = self.mounts.around_link(place, &text);
         let mut followed = Followed::Nothing(SkipReason::OtherFileSystem);
         if around.is_none() {
-            followed = self.follow(place, name.to_bytes())?;
+            followed = self.follow(place, name)?;
             around = match &followed {
                 Followed::Dir(_, real) => self.mounts.around(real),
                 Followed::File(file) => self.mounts.around(&file.source()),
@@ -388,23 +383,23 @@ impl<'a> Walk<'a> {
         let link = place.real_child(name);
         let target = match link.canonicalize() {
             Ok(target) => target,
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::NOENT | Errno::NOTDIR) => {
+            Err(error) => match Refusal::of(&error) {
+                Some(Refusal::NotThere | Refusal::NotADirectory) => {
                     return Ok(Followed::Nothing(SkipReason::LinkBroken));
                 }
-                Some(Errno::LOOP) => return Ok(Followed::Nothing(SkipReason::LinkCycle)),
-                Some(Errno::NAMETOOLONG) if names_too_much(&link) => {
+                Some(Refusal::Link) => return Ok(Followed::Nothing(SkipReason::LinkCycle)),
+                Some(Refusal::NameTooLong) if names_too_much(&link) => {
                     return Ok(Followed::Nothing(SkipReason::LinkTooLong));
                 }
                 _ => return Err(ScanError::io("follow the symbolic link", &link, error)),
             },
         };
-        let stat = lstat(&target)?;
-        Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Followed::Dir(Identity::of(&stat), target),
-            FileType::RegularFile => Followed::File(self.lone_file(&target, &Facts::of(&stat))),
-            FileType::Symlink => return Err(ScanError::Replaced(target)),
-            _ => Followed::Nothing(SkipReason::Special),
+        let facts = facts_at(&target)?;
+        Ok(match facts.kind {
+            Kind::Dir => Followed::Dir(Identity::of(&facts), target),
+            Kind::File => Followed::File(self.lone_file(&target, &Facts::of(&facts))),
+            Kind::Link => return Err(ScanError::Replaced(target)),
+            Kind::Other => Followed::Nothing(SkipReason::Special),
         })
     }
 
@@ -443,7 +438,7 @@ impl<'a> Walk<'a> {
 
     /// A file whose absolute path has no links in it.
     fn lone_file(&self, real: &Path, facts: &Facts) -> ScannedFile {
-        let name = real.file_name().map_or(&b""[..], OsStr::as_bytes);
+        let name = real.file_name().map_or(&b""[..], OsStr::as_encoded_bytes);
         let folder = Folder {
             anchor: Arc::clone(&self.slash),
             below: real.parent().map_or(&b""[..], below_slash).into(),

@@ -7,12 +7,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use attachfs_durable::FileStamp;
+use attachfs_durable::{FileStamp, write_all_at};
 use attachfs_manifest::{ContentHash, Hasher};
 use attachfs_store::{ChunkStore, ObjectPart, Payload, SourceStamp, StoreError};
 use tokio::sync::Semaphore;
@@ -276,7 +275,7 @@ impl Way {
             let part = self.get(hash, at, end, len).await?;
             hasher.update(&part.bytes);
             let file = Arc::clone(&file);
-            let written = tokio::task::spawn_blocking(move || file.write_all_at(&part.bytes, at));
+            let written = tokio::task::spawn_blocking(move || write_all_at(&file, &part.bytes, at));
             written
                 .await
                 .map_err(io::Error::other)

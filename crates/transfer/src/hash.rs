@@ -3,12 +3,10 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use attachfs_durable::{ReadBuffer, data_in};
+use attachfs_durable::{ReadBuffer, data_in, fill_at};
 use attachfs_manifest::{ChunkSize, Content, ContentHash, Hasher};
 
 use parking_lot::Mutex;
@@ -107,17 +105,15 @@ fn hash_through(
             continue;
         }
         let want = buffer.len().min((data.end - at) as usize);
-        match file.read_at(&mut buffer[..want], at) {
+        let read = fill_at(file, &mut buffer[..want], at);
+        let read = read.map_err(|error| TransferError::read(&source.path, error))?;
+        if read == 0 {
             // Shorter than it was.
-            Ok(0) => return Err(TransferError::changed(&source.path)),
-            Ok(read) => {
-                hasher.update(&buffer[..read]);
-                meter.add_bytes(read as u64);
-                at += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(TransferError::read(&source.path, error)),
+            return Err(TransferError::changed(&source.path));
         }
+        hasher.update(&buffer[..read]);
+        meter.add_bytes(read as u64);
+        at += read as u64;
     }
     Ok(hasher.finish())
 }
@@ -190,7 +186,7 @@ mod tests {
         let size = 40 * MIB + 5;
         file.set_len(size).unwrap();
         for (bytes, at) in [("begin", 0), ("middle", 17 * MIB - 3), ("end", size - 3)] {
-            file.write_all_at(bytes.as_bytes(), at).unwrap();
+            attachfs_durable::write_all_at(&file, bytes.as_bytes(), at).unwrap();
         }
         let bytes = attachfs_durable::read_range(&file, 0..size).unwrap();
         let cut = ChunkSize::Bytes(NonZeroU64::new(8 * MIB).unwrap());

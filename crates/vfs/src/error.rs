@@ -5,9 +5,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use attachfs_durable::DurableError;
+use attachfs_durable::{DurableError, Refusal};
 use attachfs_tree::MutationError;
-use rustix::io::Errno;
 
 /// What the caller is told. The adapters turn it into an errno or an NTSTATUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -150,8 +149,7 @@ impl FsError {
 }
 
 pub(crate) fn kind_of_io(error: &io::Error) -> FsErrorKind {
-    let errno = Errno::from_io_error(error);
-    if matches!(errno, Some(Errno::MFILE | Errno::NFILE)) {
+    if Refusal::of(error) == Some(Refusal::TooManyOpenFiles) {
         return FsErrorKind::TooManyOpenFiles;
     }
     match error.kind() {

@@ -3,13 +3,19 @@
 mod compacting;
 mod crashing;
 mod ending;
+// Mounts a small file system to fill.
+#[cfg(unix)]
 mod full;
 mod groups;
 mod left_open;
+// Does the same in a directory of Linux.
+#[cfg(unix)]
 mod oracle;
 mod ordering;
 mod racing;
 mod recovering;
 mod serving;
+// Permission bits, owners and links.
+#[cfg(unix)]
 mod sessions;
 mod writing;

@@ -1,16 +1,12 @@
 //! Whether a directory is a safe place for objects: what is in a cache is served as a mount's bytes, so
 //! nobody else may be able to put something there.
 
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use crate::error::At as _;
-use crate::{DurableError, create_private_dir, platform};
+use crate::{DurableError, Kind, Standing, create_private_dir};
 
 const LOOKING: &str = "look at";
-/// In a directory with this bit everyone renames and deletes only what is theirs.
-const STICKY: u32 = 0o1000;
-
 /// Why a directory cannot hold objects. Every text says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheDirError {
@@ -28,20 +24,20 @@ pub enum CacheDirError {
     ForeignOwner {
         /// The cache's directory, or one above it.
         path: PathBuf,
-        /// The user id.
-        owner: u32,
+        /// The user.
+        owner: String,
     },
     /// Others may create, rename or delete in it.
     #[error(
-        "others may write to {} (mode {mode:04o}) and could change the cache; \
-         take that away (chmod go-w) or choose another directory",
+        "others could change the cache: they may write to {} {writers}; \
+         choose another directory if they have to",
         path.display()
     )]
     WritableByOthers {
         /// The cache's directory, or one above it.
         path: PathBuf,
-        /// Its permissions.
-        mode: u32,
+        /// Who they are, and what can be done about it.
+        writers: String,
     },
     /// The system refused.
     #[error(transparent)]
@@ -56,64 +52,64 @@ pub(super) fn own(dir: &Path) -> Result<(), CacheDirError> {
 
 /// Checks that only this user and root can change what is in `dir`.
 pub(super) fn check(dir: &Path) -> Result<(), CacheDirError> {
-    let look = |path: &Path| path.symlink_metadata().at(LOOKING, path);
+    let look = |path: &Path| Standing::at(path).at(LOOKING, path);
     let dir = std::path::absolute(dir).at(LOOKING, dir)?;
 
-    let meta = look(&dir)?;
-    if meta.is_symlink() {
+    let standing = look(&dir)?;
+    if standing.kind() == Kind::Link {
         return Err(CacheDirError::Symlink(dir));
     }
-    if !meta.is_dir() {
+    if standing.kind() != Kind::Dir {
         return Err(CacheDirError::NotADirectory(dir));
     }
-    let (owner, me) = (platform::owner(&meta), platform::me());
-    if owner != me {
-        return Err(CacheDirError::ForeignOwner { path: dir, owner });
+    if !standing.is_mine() {
+        return Err(CacheDirError::ForeignOwner {
+            owner: standing.owner(),
+            path: dir,
+        });
     }
-    check_mode(&dir, &meta)?;
+    check_writers(&dir, &standing)?;
 
     let Some(parent) = dir.parent() else {
         return Ok(());
     };
     // On the way there: a link of somebody else could be turned elsewhere.
     for above in parent.ancestors() {
-        let meta = look(above)?;
-        if meta.is_symlink() {
-            check_owner(above, &meta, me)?;
+        let standing = look(above)?;
+        if standing.kind() == Kind::Link {
+            check_owner(above, &standing)?;
         }
     }
     // The place itself: whoever can write to a directory can replace what is in it.
     let parent = parent.canonicalize().at(LOOKING, parent)?;
     for above in parent.ancestors() {
-        let meta = look(above)?;
-        check_owner(above, &meta, me)?;
-        if platform::mode(&meta) & STICKY == 0 {
-            check_mode(above, &meta)?;
+        let standing = look(above)?;
+        check_owner(above, &standing)?;
+        if !standing.keeps_names() {
+            check_writers(above, &standing)?;
         }
     }
     Ok(())
 }
 
-fn check_owner(path: &Path, meta: &Metadata, me: u32) -> Result<(), CacheDirError> {
-    match platform::owner(meta) {
-        0 => Ok(()),
-        owner if owner == me => Ok(()),
-        owner => Err(CacheDirError::ForeignOwner {
-            path: path.to_owned(),
-            owner,
-        }),
-    }
-}
-
-fn check_mode(path: &Path, meta: &Metadata) -> Result<(), CacheDirError> {
-    let mode = platform::mode(meta);
-    if mode & 0o022 == 0 {
+fn check_owner(path: &Path, standing: &Standing) -> Result<(), CacheDirError> {
+    if standing.is_mine() || standing.is_of_system() {
         return Ok(());
     }
-    Err(CacheDirError::WritableByOthers {
+    Err(CacheDirError::ForeignOwner {
         path: path.to_owned(),
-        mode,
+        owner: standing.owner(),
     })
+}
+
+fn check_writers(path: &Path, standing: &Standing) -> Result<(), CacheDirError> {
+    match standing.writers() {
+        None => Ok(()),
+        Some(writers) => Err(CacheDirError::WritableByOthers {
+            path: path.to_owned(),
+            writers: writers.to_owned(),
+        }),
+    }
 }
 
 #[cfg(unix)]
@@ -191,12 +187,12 @@ mod tests {
         }
         let error = own(&dir).unwrap_err();
         assert!(
-            matches!(error, CacheDirError::ForeignOwner { owner: 12345, .. }),
+            matches!(&error, CacheDirError::ForeignOwner { owner, .. } if owner == "12345"),
             "{error}"
         );
         let error = own(&dir.join("below")).unwrap_err();
         assert!(
-            matches!(error, CacheDirError::ForeignOwner { owner: 12345, .. }),
+            matches!(&error, CacheDirError::ForeignOwner { owner, .. } if owner == "12345"),
             "{error}"
         );
     }

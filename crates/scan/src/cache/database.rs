@@ -9,11 +9,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use attachfs_durable::{FileLock, check_database, create_private_dir};
+use attachfs_durable::{FileLock, FileStamp, check_database, create_private_dir, make_private};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 /// How long a cache that somebody else has locked is waited for.
@@ -134,7 +133,7 @@ pub(super) fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connectio
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    if is_new && let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(0o600)) {
+    if is_new && let Err(error) = make_private(path) {
         tracing::warn!(cache = %path.display(), %error, "cannot make the cache private");
     }
     connection.busy_timeout(busy)?;
@@ -253,7 +252,7 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 
 /// Which file stands at the path, if one does.
 pub(super) fn inode(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|found| found.ino())
+    FileStamp::at(path).ok().map(|found| found.ino)
 }
 
 /// Whoever can write to the cache can say what is in the files: only this user may.

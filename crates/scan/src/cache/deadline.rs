@@ -8,7 +8,6 @@
 //! is decided by [`HashCaches`](super::HashCaches).
 
 use std::fmt;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -216,7 +215,7 @@ fn ranges(chunk_size: ChunkSize, size: u64) -> impl Iterator<Item = (i64, i64)> 
 /// `os.fsdecode(path).encode("utf-8", "surrogatepass")`: a byte that is not UTF-8 becomes the three
 /// bytes of the lone surrogate that stands for it (U+DC80 to U+DCFF).
 pub(super) fn python_bytes(path: &Path) -> Vec<u8> {
-    let path = path.as_os_str().as_bytes();
+    let path = path.as_os_str().as_encoded_bytes();
     let mut bytes = Vec::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         bytes.extend_from_slice(chunk.valid().as_bytes());

@@ -10,7 +10,6 @@
 //! A row carries a checksum, its seal: a damaged one is a miss.
 
 use std::fmt;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -213,7 +212,7 @@ impl HashCache {
         found: &mut [Found],
     ) -> rusqlite::Result<Vec<Pending>> {
         let sources: Vec<PathBuf> = files.iter().map(|file| file.source()).collect();
-        let path = |at: usize| sources[at].as_os_str().as_bytes();
+        let path = |at: usize| sources[at].as_os_str().as_encoded_bytes();
         let mut order: Vec<usize> = (0..files.len()).collect();
         order.sort_by(|&a, &b| path(a).cmp(path(b)));
         let mut used = Vec::new();
@@ -295,7 +294,7 @@ impl HashCache {
             return Ok(Found::Unknown);
         };
         let source = file.source();
-        let path = source.as_os_str().as_bytes();
+        let path = source.as_os_str().as_encoded_bytes();
         let seal = self.seal(path, chunk_key(chunk_size, file.size), known, bytes);
         let (hashes, rest) = bytes.as_chunks::<16>();
         let fits = rest.is_empty() && hashes.len() as u64 == chunk_size.count(file.size);
@@ -317,7 +316,7 @@ impl HashCache {
         let Some(state) = State::of(&file.stamp) else {
             return;
         };
-        let path = file.source().into_os_string().into_vec();
+        let path = file.source().into_os_string().into_encoded_bytes();
         let chunk = chunk_key(chunk_size, file.size);
         let hashes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
         let entry = Entry {

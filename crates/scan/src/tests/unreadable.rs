@@ -2,14 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 
 use rustix::process::{Uid, geteuid};
 
 use super::{During, folder, lines, skipped};
-use crate::os::Names;
 use crate::place::{Reading, Root};
 use crate::walk::{Found, Walk};
 use crate::{
@@ -64,19 +62,16 @@ fn a_file_that_vanishes_after_its_name_was_read_is_an_error_or_listed() {
         let place = Arc::new(Root::open(&root, &options).unwrap().place);
         let walk = Walk::new(&options, &[&root], &Silent).unwrap();
         let mut reading = Reading::open(&place).unwrap();
-        let names = Names::read(reading.fd.as_fd()).unwrap();
+        let names = reading.dir.list().unwrap();
         fs::remove_file(root.join("gone")).unwrap();
 
-        let (name, kind) = names
-            .iter()
-            .find(|(name, _)| name.to_bytes() == b"gone")
-            .unwrap();
+        let (name, kind) = names.iter().find(|(name, _)| name == b"gone").unwrap();
         let (mut found, mut more) = (Found::default(), Vec::new());
         let error = walk
             .entry(&mut reading, name, kind, &mut found, &mut more)
             .unwrap_err();
         assert!(error.to_string().contains("gone"), "{error}");
-        let path = reading.path(name.to_bytes()).unwrap();
+        let path = reading.path(name).unwrap();
         let outcome = walk.excuse(error, Some(&path), &mut found);
         assert_eq!(outcome.is_ok(), options.skip_unreadable);
         assert_eq!(found.skipped.len(), usize::from(options.skip_unreadable));

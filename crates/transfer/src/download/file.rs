@@ -9,11 +9,10 @@
 
 use std::fs::File as OsFile;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, set_modified, share_file};
+use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, fill_at, set_modified, share_file};
 use attachfs_manifest::{ChunkLayout, ChunkSize, Content, Hasher, ManifestPath, PathRef};
 use attachfs_scan::mtime_of;
 
@@ -302,15 +301,13 @@ impl Run {
             while at < range.end {
                 self.meter.go_on()?;
                 let want = buffer.len().min((range.end - at) as usize);
-                match file.read_at(&mut buffer[..want], at) {
-                    Ok(0) => return Ok(false),
-                    Ok(read) => {
-                        hasher.update(&buffer[..read]);
-                        at += read as u64;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(disk(&step.path, READING, error)),
+                let read = fill_at(file, &mut buffer[..want], at);
+                let read = read.map_err(|error| disk(&step.path, READING, error))?;
+                if read == 0 {
+                    return Ok(false);
                 }
+                hasher.update(&buffer[..read]);
+                at += read as u64;
             }
             if hasher.finish() != *expected {
                 return Ok(false);

@@ -4,10 +4,9 @@
 //! that. `..` undoes a name only where that is a directory and no link, so this is where the kernel goes too.
 //! The names that remain are not looked at: like the target in a manifest they may lead through other links.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use attachfs_durable::HeldDir;
+use attachfs_durable::{HeldDir, path_bytes};
 use attachfs_manifest::{LinkTarget, ManifestPath};
 
 /// The absolute paths of a root.
@@ -45,7 +44,7 @@ impl RootNames {
         if text.starts_with(b"/") {
             at.clear();
             let below = |name: &PathBuf| {
-                let all: Vec<&[u8]> = names_of(name.as_os_str().as_bytes()).collect();
+                let all: Vec<&[u8]> = names_of(path_bytes(name)).collect();
                 rest.starts_with(&all).then(|| rest[all.len()..].to_vec())
             };
             rest = self.0.iter().find_map(below)?;

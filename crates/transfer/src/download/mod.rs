@@ -42,7 +42,6 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -308,7 +307,7 @@ impl Opened {
             make_root(root, share).map_err(failed("make"))?;
         }
         let real = root.canonicalize().map_err(failed("find"))?;
-        let dir = HeldDir::open(&real).map_err(|error| failed("open")(error.into()))?;
+        let dir = HeldDir::open(&real).map_err(failed("open"))?;
         let ground = Ground::open(real.clone())?;
         let names = RootNames::new(&real, root);
         Ok(Self {
@@ -352,7 +351,7 @@ fn make_root(root: &Path, share: Permissions) -> io::Result<()> {
     };
     std::fs::create_dir_all(above)?;
     let holding = HeldDir::open(&above.canonicalize()?)?;
-    let name = name.as_bytes();
+    let name = name.as_encoded_bytes();
     match holding.create_dir(name, 0o777) {
         // Another download was faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),

@@ -23,7 +23,9 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, read_range, reserve, write_with_holes};
+use attachfs_durable::{
+    Facts, FileStamp, HeldDir, Kind, is_mine, random_bytes, read_range, reserve, write_with_holes,
+};
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -282,9 +284,7 @@ impl Drop for Part {
 
 /// A name of something unfinished that nobody can guess.
 pub(super) fn new_name(key: ContentHash) -> io::Result<Vec<u8>> {
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(part_name(key, u64::from_le_bytes(bytes)))
+    Ok(part_name(key, u64::from_le_bytes(random_bytes()?)))
 }
 
 /// Makes what says, as long as it is held, that something waits in `dir`. Blocks.
@@ -333,9 +333,7 @@ fn lock_left(dir: &HeldDir, name: &[u8]) -> io::Result<Option<File>> {
         Err(error) => return Err(error),
     };
     let facts = Facts::of(&file)?;
-    let is_ours = facts.kind == Kind::File
-        && facts.names == 1
-        && facts.uid == rustix::process::geteuid().as_raw();
+    let is_ours = facts.kind == Kind::File && facts.names == 1 && is_mine(&file)?;
     if !is_ours || file.try_lock().is_err() {
         return Ok(None);
     }
@@ -368,7 +366,7 @@ pub(super) fn remove_left(dir: &HeldDir, name: &[u8]) -> io::Result<()> {
     let Some(facts) = dir.look(name)? else {
         return Ok(());
     };
-    let is_ours = facts.uid == rustix::process::geteuid().as_raw();
+    let is_ours = dir.is_mine(name)?;
     match facts.kind {
         Kind::Link if is_ours => dir.remove_file(name),
         Kind::Dir if is_ours => dir.remove_dir(name),

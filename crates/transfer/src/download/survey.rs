@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::io;
 
-use attachfs_durable::{HeldDir, Kind};
+use attachfs_durable::{HeldDir, Kind, Refusal};
 use attachfs_manifest::{Change, LinkTarget, ManifestPath, PathRef};
-use rustix::io::Errno;
 
 use super::leading::RootNames;
 use super::leftovers::Leftovers;
@@ -90,9 +89,9 @@ pub(super) fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
 fn look(root: &HeldDir, dir: &[u8]) -> Looked {
     match root.dir(dir) {
         Ok(dir) => Looked::Open(dir),
-        Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::NOENT) => Looked::Not(Found::Nothing),
-            Some(Errno::LOOP | Errno::NOTDIR) => Looked::Not(barrier(root, dir)),
+        Err(error) => match Refusal::of(&error) {
+            Some(Refusal::NotThere) => Looked::Not(Found::Nothing),
+            Some(Refusal::Link | Refusal::NotADirectory) => Looked::Not(barrier(root, dir)),
             _ => Looked::Not(Found::Unreachable(unreadable(&error))),
         },
     }
@@ -139,9 +138,9 @@ fn found(
             },
         })
     });
-    looked.unwrap_or_else(|error| match Errno::from_io_error(&error) {
+    looked.unwrap_or_else(|error| match Refusal::of(&error) {
         // No file here can have such a name; it is reported as too long.
-        Some(Errno::NAMETOOLONG) => Found::Nothing,
+        Some(Refusal::NameTooLong) => Found::Nothing,
         _ => Found::Unreachable(unreadable(&error)),
     })
 }

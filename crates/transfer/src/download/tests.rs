@@ -176,7 +176,7 @@ impl Setup {
                 let entry = entry.unwrap();
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     add(&entry.path(), parts);
-                } else if names::key_of_part(entry.file_name().as_bytes()).is_some() {
+                } else if names::key_of_part(entry.file_name().as_encoded_bytes()).is_some() {
                     parts.push(entry.path());
                 }
             }

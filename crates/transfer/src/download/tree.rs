@@ -2,9 +2,8 @@
 
 use std::io;
 
-use attachfs_durable::{FileStamp, HeldDir, Kind};
+use attachfs_durable::{FileStamp, HeldDir, Kind, Refusal};
 use attachfs_manifest::{ContentHash, ManifestPath, PathRef};
-use rustix::io::Errno;
 
 use super::Permissions;
 use super::leading::RootNames;
@@ -34,7 +33,7 @@ impl<'a> Dirs<'a> {
         }
         match &self.open {
             Some((_, dir)) => Ok(dir),
-            None => Err(Errno::NOENT.into()),
+            None => Err(Refusal::NotThere.into()),
         }
     }
 
@@ -97,12 +96,14 @@ impl<'a> Dirs<'a> {
             .and_then(|holding| delete_at(holding, name, deletion));
         match deleted {
             Ok(left) => Ok(left),
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::NOENT) => Ok(None),
-                Some(Errno::NOTEMPTY | Errno::EXIST) => Ok(Some(
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound => Ok(None),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => Ok(Some(
                     "there is something in it that the manifest does not know",
                 )),
-                Some(Errno::NOTDIR | Errno::ISDIR) => Ok(Some(SOMETHING_ELSE)),
+                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+                    Ok(Some(SOMETHING_ELSE))
+                }
                 _ => Err(error),
             },
         }
@@ -170,7 +171,7 @@ fn make_shared(holding: &HeldDir, other: &[u8], name: &[u8], share: Permissions)
         .and_then(|()| holding.rename_to_free(other, holding, name));
     let error = match named {
         Ok(true) => return Ok(()),
-        Ok(false) => Errno::EXIST.into(),
+        Ok(false) => io::ErrorKind::AlreadyExists.into(),
         Err(error) => error,
     };
     removed(holding.remove_dir(other));
@@ -248,5 +249,5 @@ fn copy_link(
             made => return made.map(|()| Linked::Copied(name)),
         }
     }
-    Err(Errno::EXIST.into())
+    Err(io::ErrorKind::AlreadyExists.into())
 }

@@ -1,8 +1,6 @@
 //! lookup, getattr, setattr, readlink, statfs.
 
-use std::os::unix::fs::MetadataExt as _;
-
-use attachfs_durable::Space;
+use attachfs_durable::{Facts, Space};
 use attachfs_tree::{
     AttributeChange, BaseKind, FileContent, Ino, Kind, Mutation, Namespace, Timestamp,
 };
@@ -127,13 +125,12 @@ impl Vfs {
             Shown::InScratch(attr) => attr,
         };
         let file = self.scratch_file(self.writable()?, attr.ino)?;
-        let metadata = file.metadata();
-        let metadata = metadata.map_err(|error| FsError::io("look at a scratch file", error))?;
-        let changed = timestamp(metadata.ctime(), metadata.ctime_nsec());
-        attr.size = metadata.size();
-        attr.blocks = metadata.blocks();
-        attr.mtime = timestamp(metadata.mtime(), metadata.mtime_nsec());
-        attr.ctime = attr.ctime.max(changed);
+        let facts = Facts::of(&file);
+        let facts = facts.map_err(|error| FsError::io("look at a scratch file", error))?;
+        attr.size = facts.stamp.size;
+        attr.blocks = facts.allocated / 512;
+        attr.mtime = timestamp(facts.stamp.modified());
+        attr.ctime = attr.ctime.max(timestamp(facts.stamp.changed()));
         Ok(attr)
     }
 
@@ -197,10 +194,10 @@ impl Vfs {
     }
 }
 
-pub(crate) fn timestamp(seconds: i64, nanoseconds: i64) -> Timestamp {
+pub(crate) fn timestamp((seconds, nanoseconds): (i64, u32)) -> Timestamp {
     Timestamp {
         seconds,
-        nanoseconds: u32::try_from(nanoseconds).unwrap_or_default(),
+        nanoseconds,
     }
 }
 

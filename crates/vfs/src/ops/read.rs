@@ -4,11 +4,11 @@
 use std::fs::File;
 use std::future::Future;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use attachfs_durable::read_range;
 use attachfs_fetch::{FetchError, Fetcher, FileRead, FileReader};
 use attachfs_store::data_key;
 use attachfs_tree::{FileContent, Ino, LayeredBase, Source};
@@ -96,7 +96,7 @@ impl Vfs {
             })?;
             // The scratch file may be cut meanwhile, and then the plan is not that of the file any more.
             if let Some(parts) = begin(plan, Some(scratch))? {
-                return Ok(self.answer(open, parts));
+                return Ok(self.outcome(open, parts));
             }
         }
         Err(short_scratch())
@@ -142,7 +142,7 @@ impl Vfs {
         }
     }
 
-    fn answer(&self, open: &Arc<OpenFile>, parts: Vec<Part>) -> ReadOutcome {
+    fn outcome(&self, open: &Arc<OpenFile>, parts: Vec<Part>) -> ReadOutcome {
         if parts.iter().any(Part::is_pending) {
             return self.pending(open, parts);
         }
@@ -287,19 +287,7 @@ fn short_scratch() -> FsError {
 }
 
 fn read_scratch(file: &File, range: Range<u64>) -> Result<Bytes, FsError> {
-    let wanted = (range.end - range.start) as usize;
-    let mut buffer = vec![0; wanted];
-    let mut filled = 0;
-    while filled < wanted {
-        match file.read_at(&mut buffer[filled..], range.start + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(FsError::io("read a scratch file", error)),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer.into())
+    read_range(file, range).map_err(|error| FsError::io("read a scratch file", error))
 }
 
 fn join(parts: impl IntoIterator<Item = Bytes>) -> Bytes {

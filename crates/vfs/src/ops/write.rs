@@ -1,9 +1,9 @@
 //! write.
 
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use attachfs_durable::steps::{Step, perform};
+use attachfs_durable::write_at;
 use attachfs_tree::{FileContent, Mutation};
 
 use crate::handles::Handles;
@@ -24,17 +24,12 @@ impl Vfs {
         let scratch = self.open_scratch_of(&open)?;
         let opened = || overlay.append(&Record::Opened(open.ino()));
         Handles::begin_writing(&open, opened).map_err(journal_failed)?;
-        let mut written = data.len();
-        let write = || loop {
-            match scratch.write_at(data, offset) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                result => {
-                    written = result?;
-                    return Ok(());
-                }
-            }
-        };
         let path = || overlay.disk.scratch.path(open.ino());
+        let mut written = data.len();
+        let write = || {
+            written = write_at(scratch, data, offset)?;
+            Ok(())
+        };
         perform(Step::ScratchWrite, path, write)
             .map_err(|error| FsError::io("write to a scratch file", error))?;
         self.tally

@@ -233,7 +233,8 @@ impl Disk {
                 let path = self.scratch.path(ino);
                 SyncError::Bytes { path, source }
             };
-            let file = match self.scratch.open_to_read(ino) {
+            // Windows syncs only what is open for writing.
+            let file = match self.scratch.open_file(ino) {
                 Ok(file) => file,
                 // It was deleted since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

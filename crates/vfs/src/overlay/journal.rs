@@ -12,12 +12,13 @@ mod tests;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use attachfs_durable::steps::{Step, perform};
-use attachfs_durable::{Staged, open_own_file, open_own_file_to_read, sync_dir};
+use attachfs_durable::{
+    Staged, open_own_file, open_own_file_to_read, reserve_beyond, sync_dir, write_all_at,
+};
 use parking_lot::Mutex;
 
 use super::error::failed;
@@ -63,10 +64,7 @@ impl Journal {
     /// unfinished.
     pub fn create(path: &Path) -> Result<Self, JournalError> {
         let staged = Staged::create_in(dir_of(path))?;
-        staged
-            .file()
-            .write_all_at(MAGIC, 0)
-            .map_err(failed("write", path))?;
+        write_all_at(staged.file(), MAGIC, 0).map_err(failed("write", path))?;
         let exists = || failed("create", path)(io::ErrorKind::AlreadyExists.into());
         let file = staged.publish_if_absent(path)?.ok_or_else(exists)?;
         Ok(Self::at_end(path, file, MAGIC.len() as u64, 0))
@@ -126,7 +124,7 @@ impl Journal {
         encode(record, tail.number, &mut tail.buffer)?;
         let len = tail.buffer.len() as u64;
         tail.reserve(len);
-        let append = || file.write_all_at(&tail.buffer, tail.end);
+        let append = || write_all_at(&file, &tail.buffer, tail.end);
         if let Err(source) = perform(Step::JournalAppend, || self.path.clone(), append) {
             let undo = || file.set_len(tail.end);
             tail.poisoned = perform(Step::JournalUndo, || self.path.clone(), undo).is_err();
@@ -232,7 +230,6 @@ impl Tail {
     /// Asks for space for `len` more bytes and those after them. That it is not granted is no
     /// failure: the write will say so.
     fn reserve(&mut self, len: u64) {
-        use rustix::fs::{FallocateFlags, fallocate};
         let Some(file) = &self.file else {
             return;
         };
@@ -240,7 +237,7 @@ impl Tail {
             return;
         }
         let wanted = len + RESERVE;
-        match fallocate(file, FallocateFlags::KEEP_SIZE, self.end, wanted) {
+        match reserve_beyond(file, self.end, wanted) {
             Ok(()) => self.reserved = self.end + wanted,
             Err(error) => tracing::debug!(%error, "no space is reserved for the journal"),
         }

@@ -153,8 +153,8 @@ pub fn look(
         wanted.insert(ino);
         if let FileContent::Mapped(mapping) = content {
             let written = mapping.written.end();
-            let metadata = scratch.metadata(ino);
-            if metadata.map_err(RecoveryError::Scratch)?.len() < written {
+            let facts = scratch.facts(ino).map_err(RecoveryError::Scratch)?;
+            if facts.stamp.size < written {
                 short.push((ino, written));
             }
         }

@@ -6,12 +6,12 @@
 //!     <scratch>/aside/4000000000000001.1
 //! ```
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use attachfs_durable::steps::Step;
-use attachfs_durable::{DurableError, OwnDir, Space};
+use attachfs_durable::{DurableError, Facts, OwnDir, Space};
 use attachfs_tree::Ino;
 
 /// The directory of scratch files: `<dir>/<inode number, 16 hex digits>`. It is held open, and this user's
@@ -85,8 +85,8 @@ impl Scratch {
     }
 
     /// How a scratch file is: a file of this user's alone.
-    pub(crate) fn metadata(&self, ino: Ino) -> io::Result<Metadata> {
-        self.open_to_read(ino)?.metadata()
+    pub(crate) fn facts(&self, ino: Ino) -> io::Result<Facts> {
+        Facts::of(&self.open_to_read(ino)?)
     }
 
     /// Removes a scratch file; that there is none is fine.

@@ -374,7 +374,7 @@ fn cutting_a_file_short_loses_nothing_that_came_before_wherever_it_is_killed() {
         .join("scratch")
         .join(format!("{:016x}", ino.raw()));
     let file = fs::File::options().write(true).open(&scratch).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, &[9; 600], 2400).unwrap();
+    attachfs_durable::write_all_at(&file, &[9; 600], 2400).unwrap();
     let recovered = world.recover(copy.path()).unwrap();
     recovered.truncate("a", 3000).unwrap();
     assert_eq!(recovered.cat("a"), [&expected[..1000], &[0; 2000]].concat());
