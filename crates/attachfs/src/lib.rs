@@ -13,11 +13,12 @@
 //! ([`Places`]) and hears of progress ([`Progress`]).
 
 pub mod bulk;
-mod control;
+mod client;
 mod download;
 mod ended;
 mod error;
 mod exposed;
+mod holder;
 mod index;
 mod inspect;
 mod limits;
@@ -25,12 +26,15 @@ mod live;
 mod logs;
 pub mod manifest;
 mod manifests;
+mod message;
 mod mount;
 mod places;
 mod probe;
 mod registry;
 mod remote;
 mod run;
+mod served;
+mod service;
 pub mod session;
 mod snapshot;
 mod store;
@@ -63,7 +67,6 @@ pub use attachfs_transfer::{
 };
 pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
 pub use attachfs_vfs::Counters;
-pub use control::StepHook;
 pub use download::{
     DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests, real_folder,
 };
@@ -77,16 +80,17 @@ pub use manifests::{
     ManifestBytes, ManifestSource, check_place_of_manifest, parse_path, read_manifest,
     write_manifest,
 };
-pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
+pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
-pub use registry::{Found, Pruned, SessionState, find, forget, prune, session_in, sessions};
+pub use registry::{Pruned, SessionEntry, SessionState, find, forget, prune, session_in, sessions};
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
-    PublishedManifest, StatusReport, UnmountArguments,
+    PublishedManifest, StatusReport, UnmountArguments, UnmountReport,
 };
-pub use run::{Ran, RunError, RunRequest, run};
+pub use run::{RunError, RunReport, RunRequest, run};
+pub use service::StepHook;
 pub use snapshot::{
-    Announce, SkippedPath, SnapshotOptions, SnapshotReport, Taken, publish_snapshot,
+    Announce, SkippedPath, SnapshotOptions, SnapshotReport, TakenSnapshot, publish_snapshot,
     take_embedded_snapshot, take_snapshot,
 };
 pub use store::{OpenStore, create_directory_store, open_store};

@@ -35,4 +35,4 @@ pub use ops::attributes::{SetAttr, SetTime};
 pub use ops::directory::DirView;
 pub use ops::open::Opened;
 pub use ops::read::{ReadOutcome, read_content};
-pub use vfs::{Counters, Invalidation, OpenError, Vfs};
+pub use vfs::{Counters, Invalidation, OpenError, Vfs, now};
