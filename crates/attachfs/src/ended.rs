@@ -10,7 +10,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use attachfs_commit::finished;
 use attachfs_durable::OwnDir;
@@ -86,14 +85,13 @@ pub(crate) fn remember(
     if commits.is_empty() {
         return Ok(());
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let ended = EndedSession {
         format: FORMAT,
         session: meta.id.clone(),
         mount_point: meta.mount_point.clone(),
         store: meta.store.address.clone(),
         created: meta.created.seconds,
-        ended: now.map_or(0, |since| since.as_secs() as i64),
+        ended: attachfs_vfs::now().seconds,
         commits,
     };
     let bytes = serde_json::to_vec_pretty(&ended)

@@ -13,11 +13,12 @@
 //! ([`Places`]) and hears of progress ([`Progress`]).
 
 pub mod bulk;
-mod control;
+mod client;
 mod download;
 mod ended;
 mod error;
 mod exposed;
+mod holder;
 mod index;
 mod inspect;
 mod limits;
@@ -25,6 +26,7 @@ mod live;
 mod logs;
 pub mod manifest;
 mod manifests;
+mod message;
 mod mount;
 #[cfg(test)]
 mod ordering;
@@ -33,6 +35,8 @@ mod probe;
 mod registry;
 mod remote;
 mod run;
+mod served;
+mod service;
 pub mod session;
 mod snapshot;
 mod store;
@@ -65,7 +69,6 @@ pub use attachfs_transfer::{
 };
 pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
 pub use attachfs_vfs::Counters;
-pub use control::StepHook;
 pub use download::{
     DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests, real_folder,
 };
@@ -79,16 +82,17 @@ pub use manifests::{
     ManifestBytes, ManifestSource, check_place_of_manifest, parse_path, read_manifest,
     write_manifest,
 };
-pub use mount::{Mount, MountPoint, MountRequest, Owner, What};
+pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
-pub use registry::{Found, Pruned, SessionState, find, forget, prune, session_in, sessions};
+pub use registry::{Pruned, SessionEntry, SessionState, find, forget, prune, session_in, sessions};
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
-    PublishedManifest, StatusReport, UnmountArguments,
+    PublishedManifest, StatusReport, UnmountArguments, UnmountReport,
 };
-pub use run::{Ran, RunError, RunRequest, run};
+pub use run::{RunError, RunReport, RunRequest, run};
+pub use service::StepHook;
 pub use snapshot::{
-    Announce, SkippedPath, SnapshotOptions, SnapshotReport, Taken, publish_snapshot,
+    Announce, SkippedPath, SnapshotOptions, SnapshotReport, TakenSnapshot, publish_snapshot,
     take_embedded_snapshot, take_snapshot,
 };
 pub use store::{OpenStore, create_directory_store, open_store};

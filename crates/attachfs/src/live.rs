@@ -15,7 +15,7 @@ use attachfs_transfer::UploadOptions;
 use attachfs_tree::{BaseTree, Ino};
 use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
 
-use crate::index::ground_of;
+use crate::index::base_of;
 use crate::remote::{
     CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
     PublishedManifest, StatusReport,
@@ -96,7 +96,7 @@ impl Live {
             return Err(Error::ReadOnly);
         }
         let log = logs::of_session(session.dir()).map(|log| log.display().to_string());
-        let tree = ground_of(&session, places)?.tree;
+        let tree = base_of(&session, places)?.tree;
         let session = open(session, tree, fetcher(&store, places)?, settings)?;
         Ok(Self {
             session,

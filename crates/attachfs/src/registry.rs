@@ -33,7 +33,7 @@ pub enum SessionState {
 
 /// A session that was found.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct SessionEntry {
     /// Its directory.
     pub dir: PathBuf,
     /// What it is.
@@ -45,7 +45,7 @@ pub struct Found {
 /// All sessions, the newest first. One that cannot be read is given as its error: it is not to be
 /// forgotten. That is [`Error::Unreachable`] for one whose directory is not there now, and
 /// [`Error::Replaced`] for one in whose place there is another.
-pub fn sessions(places: &Places) -> Result<Vec<Result<Found, Error>>, Error> {
+pub fn sessions(places: &Places) -> Result<Vec<Result<SessionEntry, Error>>, Error> {
     let Some(dir) = open(places)? else {
         return Ok(Vec::new());
     };
@@ -89,8 +89,8 @@ fn entry(
     path: PathBuf,
     id: Option<SessionId>,
     link: Option<PathBuf>,
-    found: Result<Found, Error>,
-) -> Option<Result<Found, Error>> {
+    found: Result<SessionEntry, Error>,
+) -> Option<Result<SessionEntry, Error>> {
     match (found, id, link) {
         (Ok(found), Some(id), _) if found.meta.id == id => Some(Ok(found)),
         (Ok(found), id, _) => Some(Err(Error::Replaced {
@@ -126,14 +126,14 @@ fn is_absence(error: &Error) -> bool {
 
 /// A look at a session.
 enum Look {
-    Done(Box<Result<Found, Error>>),
+    Done(Box<Result<SessionEntry, Error>>),
     /// On a thread of its own.
-    Asked(io::Result<Receiver<Result<Found, Error>>>),
+    Asked(io::Result<Receiver<Result<SessionEntry, Error>>>),
 }
 
 impl Look {
     /// What was found by the deadline.
-    fn by(self, deadline: Instant, path: &Path) -> Result<Found, Error> {
+    fn by(self, deadline: Instant, path: &Path) -> Result<SessionEntry, Error> {
         let failed = |source: io::Error| Error::Io {
             doing: "look at",
             path: path.to_owned(),
@@ -155,12 +155,12 @@ impl Look {
 }
 
 /// Looks at one session, whose disk may not answer.
-fn look_in_time(path: &Path) -> Result<Found, Error> {
+fn look_in_time(path: &Path) -> Result<SessionEntry, Error> {
     Look::Asked(ask(path)).by(Instant::now() + DISK_ANSWERS_WITHIN, path)
 }
 
 /// Looks at a session on a disk that may not answer.
-fn ask(path: &Path) -> io::Result<Receiver<Result<Found, Error>>> {
+fn ask(path: &Path) -> io::Result<Receiver<Result<SessionEntry, Error>>> {
     let (answer, asked) = channel();
     let path = path.to_owned();
     let thread = std::thread::Builder::new().name("attachfs-look".to_owned());
@@ -173,7 +173,7 @@ fn ask(path: &Path) -> io::Result<Receiver<Result<Found, Error>>> {
 }
 
 /// The session in a directory, or where a link leads.
-fn look(path: &Path) -> Result<Found, Error> {
+fn look(path: &Path) -> Result<SessionEntry, Error> {
     let dir = match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let missing = path.read_link().unwrap_or_else(|_| path.to_owned());
@@ -191,7 +191,7 @@ fn look(path: &Path) -> Result<Found, Error> {
     } else {
         SessionState::Left
     };
-    Ok(Found { dir, meta, state })
+    Ok(SessionEntry { dir, meta, state })
 }
 
 /// The session that a person means: by its mount point or a path in the mount, by id, the beginning of an
@@ -199,7 +199,7 @@ fn look(path: &Path) -> Result<Found, Error> {
 ///
 /// What is in a mount is never looked at: it is somebody's input, and whoever serves it may be stopped. The
 /// kernel's table of mounts says which session it is of.
-pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
+pub fn find(places: &Places, name: &Path) -> Result<SessionEntry, Error> {
     let shown = name.display().to_string();
     // A path that leads nowhere may still be an id.
     let place = Place::of(name).ok();
@@ -222,11 +222,11 @@ pub fn find(places: &Places, name: &Path) -> Result<Found, Error> {
             Err(error) => unreadable.push(error),
         }
     }
-    let is_there = |found: &&Found| {
+    let is_there = |found: &&SessionEntry| {
         let at = place.as_ref().map(|place| &place.path);
         at.is_some_and(|path| found.meta.mount_point == *path)
     };
-    let mut by_place: Vec<&Found> = all.iter().filter(is_there).collect();
+    let mut by_place: Vec<&SessionEntry> = all.iter().filter(is_there).collect();
     if let Some(mounted) = by_place
         .iter()
         .find(|found| found.state == SessionState::InUse)
@@ -285,7 +285,7 @@ fn ended(places: &Places, name: &str, at: Option<&Path>) -> Result<Option<Sessio
 }
 
 /// The session in a directory, if there is one. What is in a mount of attachfs is never looked at.
-pub fn session_in(dir: &Path) -> Result<Option<Found>, Error> {
+pub fn session_in(dir: &Path) -> Result<Option<SessionEntry>, Error> {
     let place = Place::of(dir).map_err(|source| Error::Io {
         doing: "find",
         path: dir.to_owned(),
@@ -306,7 +306,7 @@ pub fn session_in(dir: &Path) -> Result<Option<Found>, Error> {
 
 /// The session that a mount is of; `None` if it is no mount of this user's sessions. Whoever mounts
 /// chooses what the table of mounts calls the mount, but not the user that it names.
-fn of_mount(places: &Places, mount: &FuseMount) -> Result<Option<Found>, Error> {
+fn of_mount(places: &Places, mount: &FuseMount) -> Result<Option<SessionEntry>, Error> {
     let MountOf::Session(id) = &mount.of else {
         return Ok(None);
     };

@@ -2,7 +2,7 @@
 
 use attachfs_commit::{Account, CommitOptions, Committed, Links, Outcome, Preview};
 use attachfs_manifest::{Content, Node};
-use attachfs_session::{Session, SessionMeta};
+use attachfs_session::{Failure, Session, SessionId, SessionMeta};
 use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
 use attachfs_transfer::error_chain;
 use attachfs_vfs::{Blame, Counters, FailedRead};
@@ -332,6 +332,75 @@ impl DiffReport {
             changes: preview.changes.iter().map(line).collect(),
             account: preview.account.clone(),
             hashed,
+        }
+    }
+}
+
+/// What unmounting did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnmountReport {
+    /// The session.
+    pub session: String,
+    /// Where it was mounted.
+    #[serde(default, with = "attachfs_session::path_json")]
+    pub mount_point: PathBuf,
+    /// Whether the session is kept, with what was not committed.
+    pub kept: bool,
+    /// Whether its process had died, and only the dead mount was removed.
+    pub was_dead: bool,
+    /// Paths that changed and were not committed.
+    pub uncommitted: u64,
+    /// Scratch files that no record speaks of. The session is kept for them.
+    #[serde(default)]
+    pub set_aside: u64,
+    /// The directory they are in, if there are any.
+    #[serde(default)]
+    pub set_aside_in: Option<String>,
+    /// What was committed, if the mount was made with that.
+    pub commit: Option<CommitReport>,
+    /// Why that commit stopped. The session is kept then.
+    #[serde(default)]
+    pub commit_failure: Option<Failure>,
+    /// Where else the mount was at that moment, for people: it does not answer there any more.
+    #[serde(default)]
+    pub held: Vec<String>,
+    /// The process that did not answer, so that its mount was taken away. It still has the session,
+    /// and it is not known what is uncommitted.
+    #[serde(default)]
+    pub process: Option<u32>,
+    /// Reads that failed while it was mounted.
+    #[serde(default)]
+    pub reads_failed: u64,
+    /// The last of them.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+    /// Where its log is now, if reads failed and it is in a file of its own.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
+    /// Whether what waited for that process goes on waiting until it ends.
+    #[serde(default)]
+    pub still_waiting: bool,
+}
+
+impl UnmountReport {
+    /// Of a session that was unmounted and is kept, with nothing else to tell.
+    pub(crate) fn of(session: &SessionId, mount_point: PathBuf) -> Self {
+        Self {
+            session: session.to_string(),
+            mount_point,
+            kept: true,
+            was_dead: false,
+            uncommitted: 0,
+            set_aside: 0,
+            set_aside_in: None,
+            commit: None,
+            commit_failure: None,
+            held: Vec::new(),
+            process: None,
+            reads_failed: 0,
+            last_error: None,
+            log: None,
+            still_waiting: false,
         }
     }
 }

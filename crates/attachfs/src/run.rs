@@ -17,7 +17,7 @@ use tokio::process::Command;
 
 use crate::limits::OpenFiles;
 use crate::logs::LogPlace;
-use crate::mount::{Mount, MountPoint, MountRequest, Owner, What};
+use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError};
 use crate::store::OpenStore;
 use crate::{Error, ManifestBytes, Places};
@@ -52,7 +52,7 @@ pub struct RunRequest {
 
 /// How it went.
 #[derive(Debug)]
-pub struct Ran {
+pub struct RunReport {
     /// How the command ended.
     pub status: ExitStatus,
     /// The session.
@@ -96,7 +96,7 @@ pub async fn run<G: Future<Output = ()>>(
     observer: &dyn Observer,
     signals: impl Future<Output = ()>,
     give_up: impl Fn() -> G,
-) -> Result<Ran, RunError> {
+) -> Result<RunReport, RunError> {
     let before = |source| RunError {
         session: None,
         source,
@@ -119,7 +119,7 @@ pub async fn run<G: Future<Output = ()>>(
             "there is no command to run".to_owned(),
         )));
     };
-    let what = What::New {
+    let what = MountSession::New {
         manifests,
         layers,
         read_only: false,
@@ -130,7 +130,7 @@ pub async fn run<G: Future<Output = ()>>(
     };
     let mount_point = MountPoint::InSession;
     let mount = MountRequest {
-        what,
+        session: what,
         mount_point,
         owner,
         allow_other: false,
@@ -188,7 +188,7 @@ pub async fn run<G: Future<Output = ()>>(
     };
     let held = let_go(&mount).await.map_err(failed)?;
     let (counters, fetched) = mount.counters();
-    let mut ran = Ran {
+    let mut ran = RunReport {
         status,
         session: session.clone(),
         kept: true,

@@ -1,31 +1,30 @@
 //! Verbs on a session, whether a process has it or not.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
-use attachfs_session::{
-    ControlError, Failure, Request, Session, SessionError, SessionId, SessionMeta,
-};
+use attachfs_session::{ControlError, Request, Session, SessionMeta};
 use attachfs_store::S3Access;
 use attachfs_vfs::Settings;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::control::{ask, connect, holder, no_answer, value};
+use crate::client::{ask, connect};
 use crate::ended::{not_remembered, remember, remember_left};
+use crate::holder::{no_answer, take};
 use crate::live::Live;
-use crate::registry::{Found, SessionState, unregister};
+use crate::message::value;
+use crate::registry::{SessionEntry, SessionState, unregister};
 use crate::remote::{
-    CommitArguments, CommitReport, DiffArguments, DiffReport, LastError, PublishedManifest,
-    StatusReport, UnmountArguments,
+    CommitArguments, CommitReport, DiffArguments, DiffReport, PublishedManifest, StatusReport,
+    UnmountArguments, UnmountReport,
 };
 use crate::store::open_store;
 use crate::{Error, Places, logs};
 
 /// Whether a process has the session, which then answers. One that is just beginning or ending is
 /// given a moment.
-async fn state(found: &Found) -> Result<SessionState, Error> {
+async fn state(found: &SessionEntry) -> Result<SessionState, Error> {
     let deadline = Instant::now() + BEGINS_WITHIN;
     while Session::is_in_use(&found.dir)? {
         if connect(found)?.is_some() {
@@ -41,7 +40,7 @@ async fn state(found: &Found) -> Result<SessionState, Error> {
 
 /// How a session is.
 pub async fn status(
-    found: &Found,
+    found: &SessionEntry,
     places: &Places,
     access: &S3Access,
 ) -> Result<StatusReport, Error> {
@@ -52,7 +51,7 @@ pub async fn status(
     }
 }
 
-fn left_read_only(found: &Found) -> StatusReport {
+fn left_read_only(found: &SessionEntry) -> StatusReport {
     StatusReport {
         session: found.meta.id.to_string(),
         mount_point: found.meta.mount_point.clone(),
@@ -85,7 +84,7 @@ fn left_read_only(found: &Found) -> StatusReport {
 
 /// What a commit would publish.
 pub async fn diff(
-    found: &Found,
+    found: &SessionEntry,
     places: &Places,
     access: &S3Access,
     how: DiffArguments,
@@ -117,7 +116,7 @@ pub fn committed_bytes(dir: &Path, manifest: &PublishedManifest) -> Result<Vec<u
 /// Deletes a session that was unmounted and kept for its manifest, if all of it is committed and nothing was
 /// set aside. `report`, of that unmount, says afterwards whether it is kept and where its log is.
 pub async fn discard_committed(
-    found: &Found,
+    found: &SessionEntry,
     places: &Places,
     access: &S3Access,
     report: &mut UnmountReport,
@@ -143,7 +142,7 @@ pub async fn discard_committed(
 /// Commits a session. It stays until it is discarded; committing it again publishes what changed
 /// since, or says that nothing did.
 pub async fn commit(
-    found: &Found,
+    found: &SessionEntry,
     places: &Places,
     access: &S3Access,
     arguments: &CommitArguments,
@@ -163,80 +162,11 @@ pub async fn commit(
     }
 }
 
-/// What unmounting did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct UnmountReport {
-    /// The session.
-    pub session: String,
-    /// Where it was mounted.
-    #[serde(default, with = "attachfs_session::path_json")]
-    pub mount_point: PathBuf,
-    /// Whether the session is kept, with what was not committed.
-    pub kept: bool,
-    /// Whether its process had died, and only the dead mount was removed.
-    pub was_dead: bool,
-    /// Paths that changed and were not committed.
-    pub uncommitted: u64,
-    /// Scratch files that no record speaks of. The session is kept for them.
-    #[serde(default)]
-    pub set_aside: u64,
-    /// The directory they are in, if there are any.
-    #[serde(default)]
-    pub set_aside_in: Option<String>,
-    /// What was committed, if the mount was made with that.
-    pub commit: Option<CommitReport>,
-    /// Why that commit stopped. The session is kept then.
-    #[serde(default)]
-    pub commit_failure: Option<Failure>,
-    /// Where else the mount was at that moment, for people: it does not answer there any more.
-    #[serde(default)]
-    pub held: Vec<String>,
-    /// The process that did not answer, so that its mount was taken away. It still has the session,
-    /// and it is not known what is uncommitted.
-    #[serde(default)]
-    pub process: Option<u32>,
-    /// Reads that failed while it was mounted.
-    #[serde(default)]
-    pub reads_failed: u64,
-    /// The last of them.
-    #[serde(default)]
-    pub last_error: Option<LastError>,
-    /// Where its log is now, if reads failed and it is in a file of its own.
-    #[serde(default)]
-    pub log: Option<PathBuf>,
-    /// Whether what waited for that process goes on waiting until it ends.
-    #[serde(default)]
-    pub still_waiting: bool,
-}
-
-impl UnmountReport {
-    /// Of a session that was unmounted and is kept, with nothing else to tell.
-    pub(crate) fn of(session: &SessionId, mount_point: PathBuf) -> Self {
-        Self {
-            session: session.to_string(),
-            mount_point,
-            kept: true,
-            was_dead: false,
-            uncommitted: 0,
-            set_aside: 0,
-            set_aside_in: None,
-            commit: None,
-            commit_failure: None,
-            held: Vec::new(),
-            process: None,
-            reads_failed: 0,
-            last_error: None,
-            log: None,
-            still_waiting: false,
-        }
-    }
-}
-
 /// Unmounts a session: waits, seals, and commits if it was mounted so or `arguments` say so. `detach`
 /// does so even if someone uses the mount, and takes the mount of a process away that does not answer.
 /// Goes on to its end whatever `observer` says. Where the process had died, nothing is committed.
 pub async fn unmount(
-    found: &Found,
+    found: &SessionEntry,
     places: &Places,
     detach: bool,
     arguments: &UnmountArguments,
@@ -257,7 +187,7 @@ pub async fn unmount(
 }
 
 /// Takes the mount of a process away that does not answer, which is why it comes to this.
-fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
+fn take_away(found: &SessionEntry, why: Error) -> Result<UnmountReport, Error> {
     let Some(taken) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
         return Err(why);
     };
@@ -273,7 +203,7 @@ fn take_away(found: &Found, why: Error) -> Result<UnmountReport, Error> {
 }
 
 async fn try_unmount(
-    found: &Found,
+    found: &SessionEntry,
     places: &Places,
     detach: bool,
     arguments: &UnmountArguments,
@@ -321,7 +251,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Waits until the process that had the session is done with it, so that whoever asked can go on
 /// with the session at once.
-async fn wait_until_left(found: &Found) -> Result<(), Error> {
+async fn wait_until_left(found: &SessionEntry) -> Result<(), Error> {
     let deadline = Instant::now() + ENDS_WITHIN;
     while found.dir.exists() && Session::is_in_use(&found.dir)? {
         if Instant::now() >= deadline {
@@ -332,20 +262,9 @@ async fn wait_until_left(found: &Found) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes over a session that no process has. If one has it, that is named.
-pub(crate) fn take(dir: &Path) -> Result<Session, Error> {
-    Session::open(dir).map_err(|error| match error {
-        SessionError::InUse(dir) => {
-            let process = holder(&dir);
-            Error::InUse { dir, process }
-        }
-        error => error.into(),
-    })
-}
-
 /// Deletes a session and everything in it that was not committed. One that is mounted is unmounted
 /// first, unless someone uses it.
-pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
+pub async fn discard(found: &SessionEntry, places: &Places) -> Result<(), Error> {
     match state(found).await? {
         SessionState::InUse => {
             let options = Value::Null;
@@ -361,7 +280,7 @@ pub async fn discard(found: &Found, places: &Places) -> Result<(), Error> {
     }
 }
 
-fn discard_left(found: &Found, places: &Places) -> Result<(), Error> {
+fn discard_left(found: &SessionEntry, places: &Places) -> Result<(), Error> {
     let session = take(&found.dir)?;
     attachfs_mount::detach_dead(&session)?;
     let remembered = remember_left(places, &session).or_else(|_| {
@@ -378,17 +297,17 @@ fn discard_left(found: &Found, places: &Places) -> Result<(), Error> {
 }
 
 /// Whether the session is still in its directory.
-fn is_there(found: &Found) -> bool {
+fn is_there(found: &SessionEntry) -> bool {
     Session::read_meta(&found.dir).is_ok_and(|meta| meta.id == found.meta.id)
 }
 
-async fn open(found: &Found, places: &Places, access: &S3Access) -> Result<Live, Error> {
+async fn open(found: &SessionEntry, places: &Places, access: &S3Access) -> Result<Live, Error> {
     let session = take(&found.dir)?;
     let store = open_store(&found.meta.store.with(access)).await?;
     Live::take_over(session, store, places, unseen(&found.meta))
 }
 
-async fn look(found: &Found, places: &Places, access: &S3Access) -> Result<Live, Error> {
+async fn look(found: &SessionEntry, places: &Places, access: &S3Access) -> Result<Live, Error> {
     let session = Session::open(&found.dir)?;
     let store = open_store(&found.meta.store.with(access)).await?;
     Live::look(session, store, places, unseen(&found.meta))

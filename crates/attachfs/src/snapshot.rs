@@ -93,7 +93,7 @@ pub(crate) fn as_text<S: serde::Serializer>(hash: &ContentHash, to: S) -> Result
 
 /// A finished snapshot.
 #[derive(Debug, Clone)]
-pub struct Taken {
+pub struct TakenSnapshot {
     /// What was found.
     pub snapshot: Snapshot,
     /// The manifest.
@@ -119,7 +119,7 @@ pub async fn take_snapshot(
     announce: &dyn Announce,
     options: &SnapshotOptions,
     progress: &dyn Progress,
-) -> Result<Taken, Error> {
+) -> Result<TakenSnapshot, Error> {
     take(root, (store, None), announce, options, progress).await
 }
 
@@ -131,7 +131,7 @@ pub async fn take_embedded_snapshot(
     announce: &dyn Announce,
     options: &SnapshotOptions,
     progress: &dyn Progress,
-) -> Result<Taken, Error> {
+) -> Result<TakenSnapshot, Error> {
     let store = (Some(store.1), Some(store.0));
     take(root, store, announce, options, progress).await
 }
@@ -142,7 +142,7 @@ async fn take(
     announce: &dyn Announce,
     options: &SnapshotOptions,
     progress: &dyn Progress,
-) -> Result<Taken, Error> {
+) -> Result<TakenSnapshot, Error> {
     let (chunk_size, symlinks) = match options.format {
         Format::V2023_03_03 => (ChunkSize::WholeFile, SymlinkPolicy::CollapseAll),
         Format::V2025_12 | Format::V2025_12Absolute | Format::Draft2025_12_04 => {
@@ -194,7 +194,7 @@ async fn take(
         exposed,
         upload: store.is_some().then_some(hashed.summary),
     };
-    Ok(Taken {
+    Ok(TakenSnapshot {
         snapshot,
         bytes,
         report,

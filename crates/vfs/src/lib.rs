@@ -57,4 +57,4 @@ pub use ops::attributes::{SetAttr, SetTime};
 pub use ops::directory::DirView;
 pub use ops::open::Opened;
 pub use ops::read::{ReadOutcome, read_content};
-pub use vfs::{Counters, OpenError, Vfs};
+pub use vfs::{Counters, OpenError, Vfs, now};

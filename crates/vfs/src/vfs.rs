@@ -100,7 +100,8 @@ pub struct Vfs {
     pub(crate) references: References,
 }
 
-pub(crate) fn now() -> Timestamp {
+/// This moment, by the clock of this machine; the beginning of 1970 if that is before it.
+pub fn now() -> Timestamp {
     match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => Timestamp {
             seconds: since.as_secs() as i64,

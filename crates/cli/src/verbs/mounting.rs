@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use attachfs::session::UnmountReport;
+use attachfs::UnmountReport;
 use attachfs::{
-    CommitArguments, Found, LayerOptions, LogPlace, ManifestPath, ManifestSource, MountPoint,
-    MountRequest, Owner, Places, UnmountArguments, What, session,
+    CommitArguments, LayerOptions, LogPlace, ManifestPath, ManifestSource, MountPoint,
+    MountRequest, MountSession, Owner, Places, SessionEntry, UnmountArguments, session,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -96,7 +96,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         (Some(found), []) => {
             let settings = found.meta.store.with(&globals.s3.access()?);
             let store = attachfs::open_store(&settings).await?;
-            (What::Resume { dir: found.dir }, store)
+            (MountSession::Resume { dir: found.dir }, store)
         }
         (Some(found), _) => {
             let text = format!(
@@ -139,7 +139,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             for (source, at) in sources {
                 manifests.push(read(globals, &source, at).await?);
             }
-            let what = What::New {
+            let what = MountSession::New {
                 manifests,
                 layers,
                 read_only: args.read_only,
@@ -159,7 +159,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         dir_mode: args.dir_mode,
     };
     let request = MountRequest {
-        what,
+        session: what,
         mount_point: MountPoint::At(PathBuf::from(mount_point)),
         owner,
         allow_other: args.allow_other,
@@ -314,7 +314,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
 /// Deletes a session that was kept for its manifest only.
 async fn discard(
     globals: &Globals,
-    found: &Found,
+    found: &SessionEntry,
     places: &Places,
     report: &mut UnmountReport,
 ) -> Result<(), Failure> {

@@ -3,8 +3,8 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use attachfs::{
-    FailureClass, ManifestBytes, OpenFiles, OpenStore, Places, Ran, RunRequest, SnapshotOptions,
-    SnapshotReport,
+    FailureClass, ManifestBytes, OpenFiles, OpenStore, Places, RunReport, RunRequest,
+    SnapshotOptions, SnapshotReport,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -226,7 +226,7 @@ fn report(
     globals: &Globals,
     snapshot: Option<&SnapshotReport>,
     manifests: &[String],
-    ran: &Ran,
+    ran: &RunReport,
 ) -> anyhow::Result<()> {
     if globals.json {
         return output::print_json(&serde_json::json!({

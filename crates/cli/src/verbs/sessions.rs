@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attachfs::session;
 use attachfs::{
-    CommitArguments, CommitReport, DiffArguments, Found, Places, SessionId, SessionState,
+    CommitArguments, CommitReport, DiffArguments, Places, SessionEntry, SessionId, SessionState,
 };
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ struct ListedSession {
 }
 
 impl ListedSession {
-    fn found(found: Found) -> Self {
+    fn found(found: SessionEntry) -> Self {
         Self {
             session: found.meta.id.to_string(),
             state: match found.state {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use attachfs::{Announce, ChunkSize, Exposed, Format, SnapshotOptions, Taken};
+use attachfs::{Announce, ChunkSize, Exposed, Format, SnapshotOptions, TakenSnapshot};
 
 use super::manifest::{hashing, policy, selection, skipped};
 use super::sessions::check_place;
@@ -38,7 +38,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     let shown = Shown::cancellable(globals.json);
     let taken = attachfs::take_snapshot(&args.dir, store.as_ref(), &Aloud, &options, &shown).await;
     shown.clear();
-    let Taken { bytes, report, .. } = match taken {
+    let TakenSnapshot { bytes, report, .. } = match taken {
         Ok(taken) => taken,
         // A pipe that waits for the manifest gets nothing.
         Err(error) if is_piped => return unfinished(globals, error, output::print_beside),

@@ -107,6 +107,7 @@ fn a_file_that_could_not_be_recorded_leaves_nothing_that_its_successor_could_los
     let files = crate::testing::files(&session);
     drop(session);
     let vfs = Vfs::create(files, world.tree.clone(), world.fetcher(), settings).unwrap();
+    drop(session);
     let kernel = crate::testing::Kernel::new(vfs);
     let ballast = disk.path().join("ballast");
     let mut filled = std::fs::File::create(&ballast).unwrap();

@@ -1,0 +1,79 @@
+//! Where a mount goes, and why it could not.
+
+use std::path::{Path, PathBuf};
+
+use attachfs_mount::{MountError, MountOf, Place};
+use attachfs_session::Session;
+
+use super::MountPoint;
+use crate::holder::holder;
+use crate::{Error, Places};
+
+/// Where to mount: absolute, and without symbolic links as far as no mount has to be asked for them.
+pub(super) fn place(
+    mount_point: &MountPoint,
+    session: &Path,
+    places: &Places,
+) -> Result<PathBuf, Error> {
+    let path = match mount_point {
+        MountPoint::At(path) => path,
+        MountPoint::InSession => return Ok(session.join("mnt")),
+    };
+    let failed = |source| Error::Io {
+        doing: "find",
+        path: path.clone(),
+        source,
+    };
+    let place = Place::of(path).map_err(failed)?;
+    match place.mount {
+        Some(mount) if mount.mount_point != place.path => {
+            // The kernel will ask whoever serves that mount. One that is stopped never answers.
+            if let MountOf::Session(id) = &mount.of {
+                let dir = places.sessions().join(id.as_str());
+                if let Some(process) = holder(&dir).filter(|process| process.stopped) {
+                    return Err(Error::NoAnswer {
+                        dir,
+                        process: Some(process),
+                        mounted: true,
+                    });
+                }
+            }
+            // If it cannot be found, mounting fails of the same and says so.
+            path.canonicalize().or(Ok(place.path))
+        }
+        Some(_) => Ok(place.path),
+        None => match place.path.symlink_metadata() {
+            // Before a session is made for it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(MountError::Missing(path.clone()).into())
+            }
+            _ => Ok(place.path),
+        },
+    }
+}
+
+/// Whether there is a session in a directory, and no process has it.
+fn is_left(dir: &Path) -> bool {
+    Session::read_meta(dir).is_ok() && matches!(Session::is_in_use(dir), Ok(false))
+}
+
+/// Why a session was not mounted. A mount of a session that no process has is dead.
+pub(super) fn not_mounted(error: MountError, places: &Places) -> Error {
+    match error {
+        MountError::AlreadyMounted {
+            mount_point,
+            session: Some(id),
+            ..
+        } if is_left(&places.sessions().join(id.as_str())) => Error::DeadMount { mount_point, id },
+        error => error.into(),
+    }
+}
+
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    let failed = |source| Error::Io {
+        doing: "find",
+        path: path.to_owned(),
+        source,
+    };
+    std::path::absolute(path).map_err(failed)
+}

@@ -1,0 +1,85 @@
+//! What is mounted, where and how.
+
+use std::path::PathBuf;
+
+use attachfs_tree::LayerOptions;
+
+use crate::Places;
+use crate::logs::LogPlace;
+use crate::manifests::ManifestBytes;
+use crate::service::StepHook;
+use crate::store::OpenStore;
+
+/// Who owns what a mount shows, and with which permissions.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    /// Owner of what was not given to someone else.
+    pub uid: u32,
+    /// Group likewise.
+    pub gid: u32,
+    /// Permission bits of files.
+    pub file_mode: u32,
+    /// Permission bits of directories.
+    pub dir_mode: u32,
+}
+
+/// The session that is mounted.
+#[derive(Debug, Clone)]
+pub enum MountSession {
+    /// Manifests, in a new session.
+    New {
+        /// The lowest first.
+        manifests: Vec<ManifestBytes>,
+        /// How they are put together.
+        layers: LayerOptions,
+        /// Nobody can write.
+        read_only: bool,
+        /// The session's directory; below [`Places::sessions`] if `None`.
+        session_dir: Option<PathBuf>,
+        /// Where scratch files go; into the session if `None`.
+        scratch_dir: Option<PathBuf>,
+        /// Commit when it is unmounted.
+        commit: bool,
+        /// Commit only what is in or below these, and make them.
+        output_dirs: Vec<String>,
+    },
+    /// A session that another process left.
+    Resume {
+        /// Its directory.
+        dir: PathBuf,
+    },
+}
+
+/// Where a new mount goes.
+#[derive(Debug, Clone)]
+pub enum MountPoint {
+    /// An empty directory.
+    At(PathBuf),
+    /// A directory in the session's own.
+    InSession,
+}
+
+/// How to mount.
+#[derive(Debug, Clone)]
+pub struct MountRequest {
+    /// The session that is mounted.
+    pub session: MountSession,
+    /// Where.
+    pub mount_point: MountPoint,
+    /// Owner and modes.
+    pub owner: Owner,
+    /// Whether other users may use it.
+    pub allow_other: bool,
+    /// The store.
+    pub store: OpenStore,
+    /// Prove first that the store can be read.
+    pub probe: bool,
+    /// Where the caller lets the log go.
+    pub log: LogPlace,
+    /// This machine.
+    pub places: Places,
+    /// Called at each step of a commit that is asked for through the control socket.
+    pub step_hook: Option<StepHook>,
+    /// Called when everything is read and nothing is made yet. Until then the process may simply end.
+    pub before_making: Option<fn()>,
+}

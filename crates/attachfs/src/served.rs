@@ -1,0 +1,197 @@
+//! A mount that this process serves: what its owner and the control socket can do with it, and how it ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use attachfs_commit::Observer;
+use attachfs_mount::{Mounted, Unmount, UnmountError};
+use attachfs_session::Failure;
+use tokio::sync::{Mutex, watch};
+
+use crate::live::Live;
+use crate::logs;
+use crate::remote::{CommitArguments, UnmountArguments, UnmountReport};
+use crate::{Error, Places};
+
+/// What the control socket and the process's own end share.
+#[derive(Debug)]
+pub(crate) struct ServedMount {
+    pub(crate) live: Live,
+    pub(crate) mounted: Mounted,
+    /// Held by whoever ends the mount; says what became of the session.
+    pub(crate) ended: Mutex<Option<Ended>>,
+    /// Set when the process is to end although someone still uses the mount.
+    pub(crate) cut_off: watch::Sender<bool>,
+    pub(crate) places: Places,
+    pub(crate) dir: PathBuf,
+    pub(crate) own_log: bool,
+}
+
+/// How a mount's session ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ended {
+    /// Nothing of it is needed any more.
+    pub(crate) done: bool,
+    /// Its user wants nothing of it to be kept.
+    pub(crate) discarded: bool,
+}
+
+/// How long the kernel may take to let go.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take if nothing is open.
+const LINGER: Duration = Duration::from_secs(3);
+/// How long those who use a mount that is detached have before they are cut off.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+impl ServedMount {
+    /// Unmounts in order: the kernel lets go, then the journal says so, durably. Nothing is written
+    /// after that, even by those who still use a mount that was detached.
+    pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
+        let mut ended = self.ended.lock().await;
+        let held = self.let_go(detach).await?;
+        self.live.vfs().seal()?;
+        ended.get_or_insert_default();
+        Ok(held)
+    }
+
+    /// Unmounts, and commits if the mount was made so. The session is not needed any more if all of
+    /// it was committed.
+    pub(crate) async fn unmount_and_commit(
+        self: &Arc<Self>,
+        detach: bool,
+        arguments: UnmountArguments,
+        observer: &dyn Observer,
+    ) -> Result<UnmountReport, Error> {
+        let mut ended = self.ended.lock().await;
+        let mount_point = self.mounted.mount_point();
+        let held = self.let_go(detach).await?;
+        self.live.vfs().seal()?;
+        let ended = ended.get_or_insert_default();
+        let status = self.live.status(false).await?;
+        let mut report = UnmountReport {
+            uncommitted: status.uncommitted,
+            set_aside: status.set_aside,
+            set_aside_in: status.set_aside_in,
+            held,
+            reads_failed: self.live.vfs().counters().reads_failed,
+            last_error: status.last_error,
+            ..UnmountReport::of(&self.live.meta.id, mount_point)
+        };
+        let is_default = self.live.meta.commit_on_unmount;
+        let commit = arguments
+            .commit
+            .or_else(|| is_default.then(CommitArguments::default));
+        if let Some(arguments) = commit {
+            match self.live.commit(&arguments, observer).await {
+                Ok(commit) => {
+                    let left = commit.account.left_out.len() + commit.account.open.len();
+                    report.uncommitted = left as u64;
+                    report.commit = Some(commit);
+                }
+                // It is unmounted all the same, and whoever asked should hear of both.
+                Err(error) => {
+                    report.commit_failure = Some(Failure::new(error.class(), &error));
+                }
+            }
+        }
+        // What nothing was written to, or is all in the store, is not needed any more. Of what was set aside
+        // nobody knows what it is.
+        ended.done = !arguments.keep
+            && report.uncommitted == 0
+            && report.set_aside == 0
+            && report.commit_failure.is_none();
+        report.kept = !ended.done;
+        if report.reads_failed > 0 && self.own_log {
+            report.log = if ended.done {
+                self.keep_log()
+            } else {
+                logs::of_session(&self.dir)
+            };
+        }
+        Ok(report)
+    }
+
+    /// Keeps the log of a session that is about to be deleted, if reads failed in it, and says where.
+    pub(crate) fn keep_log(&self) -> Option<PathBuf> {
+        if !self.own_log || self.live.vfs().counters().reads_failed == 0 {
+            return None;
+        }
+        logs::keep_if_possible(&self.places, &self.dir, &self.live.meta.id)
+    }
+
+    /// Unmounts, and gives up what was not committed: the process deletes it when it ends.
+    pub(crate) async fn unmount_and_discard(self: &Arc<Self>) -> Result<(), Error> {
+        let mut ended = self.ended.lock().await;
+        self.let_go(false).await?;
+        *ended = Some(Ended {
+            done: true,
+            discarded: true,
+        });
+        Ok(())
+    }
+
+    /// Unmounts, and says where else the mount still is: in other mount namespaces, where nobody can end
+    /// it from here. Where nothing of it is open, it is cut off there.
+    async fn let_go(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
+        let (how, first) = if detach {
+            (Unmount::Detach, LAST_CALL)
+        } else {
+            (Unmount::IfUnused, LINGER)
+        };
+        let since = Instant::now();
+        let mut patience = first;
+        loop {
+            let copies = match self.try_unmount(how, patience).await {
+                Ok(()) => return Ok(Vec::new()),
+                Err(UnmountError::StillUsed { copies, .. })
+                    if detach || !self.live.vfs().is_open() =>
+                {
+                    copies
+                }
+                // What was closed may not have been told yet.
+                Err(UnmountError::StillUsed { .. }) if since.elapsed() < LINGER => continue,
+                Err(UnmountError::StillUsed { copies, .. })
+                    if copies.found.is_empty() && patience < PATIENCE =>
+                {
+                    patience = PATIENCE;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            // Its users can write nothing from here on, and are cut off when this process ends; what
+            // they wrote is in the session.
+            let vfs = self.live.vfs().clone();
+            // Waits for the changes that are under way.
+            let ended = tokio::task::spawn_blocking(move || vfs.end_writing()).await;
+            if let Err(panic) = ended {
+                std::panic::resume_unwind(panic.into_panic());
+            }
+            self.cut_off.send_replace(true);
+            let unknown = copies.found.is_empty() && !detach;
+            let held: Vec<String> = if unknown {
+                vec![copies.to_string()]
+            } else {
+                copies.found.iter().map(ToString::to_string).collect()
+            };
+            for held in &held {
+                tracing::warn!("the mount was also {held}, where it does not answer any more");
+            }
+            return Ok(held);
+        }
+    }
+
+    async fn try_unmount(
+        self: &Arc<Self>,
+        how: Unmount,
+        patience: Duration,
+    ) -> Result<(), UnmountError> {
+        let active = self.clone();
+        let unmounted =
+            tokio::task::spawn_blocking(move || active.mounted.unmount(how, patience)).await;
+        match unmounted {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The side of the control socket that serves: the verbs of a session, for other processes.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use attachfs_commit::{Observer, Step};
+use attachfs_session::{
+    ControlService, EventSink, Failure, Peer, Request, Response, ServiceFuture,
+};
+use attachfs_transfer::{Progress, ProgressEvent};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::Error;
+use crate::message::{ProgressMessage, value};
+use crate::remote::CommitArguments;
+use crate::served::ServedMount;
+
+/// Answers for a mount of this process.
+#[derive(Debug)]
+pub(crate) struct Service {
+    active: Arc<ServedMount>,
+    hook: Option<StepHook>,
+}
+
+/// Called at each step of a commit, before it goes on.
+pub type StepHook = fn(Step);
+
+impl Service {
+    pub(crate) fn new(active: Arc<ServedMount>, hook: Option<StepHook>) -> Self {
+        Self { active, hook }
+    }
+
+    async fn answer(&self, request: Request, events: EventSink) -> Result<Value, Error> {
+        // Whoever goes away while the mount is being taken down gets it taken down all the same: half
+        // of that helps nobody.
+        let cancellable = !matches!(request, Request::Unmount { .. } | Request::Discard { .. });
+        let news = News::new(events, self.hook, cancellable);
+        let live = &self.active.live;
+        match request {
+            Request::Status => {
+                let mut status = live.status(true).await?;
+                status.mount_point = self.active.mounted.mount_point();
+                value(&status)
+            }
+            Request::Diff { options } => value(&live.diff(read(options)?, &news).await?),
+            Request::Commit { options } => {
+                let arguments: CommitArguments = read(options)?;
+                value(&live.commit(&arguments, &news).await?)
+            }
+            Request::Unmount { detach, options } => {
+                let arguments = read(options)?;
+                let unmounted = self.active.unmount_and_commit(detach, arguments, &news);
+                value(&unmounted.await?)
+            }
+            Request::Discard { .. } => value(&self.active.unmount_and_discard().await?),
+        }
+    }
+}
+
+/// The options of a request; the default ones if it has none.
+fn read<T: DeserializeOwned + Default>(options: Value) -> Result<T, Error> {
+    match options {
+        Value::Null => Ok(T::default()),
+        options => serde_json::from_value(options)
+            .map_err(|error| Error::Usage(format!("the options of the request: {error}"))),
+    }
+}
+
+impl ControlService for Service {
+    fn handle(&self, request: Request, _peer: Peer, events: EventSink) -> ServiceFuture<'_> {
+        Box::pin(async move {
+            let answer = self.answer(request, events).await;
+            answer.map_err(|error| Failure::new(error.class(), &error)) as Response
+        })
+    }
+}
+
+/// Passes progress on. What is `cancellable` ends when its client goes away, up to a commit's
+/// intent: from there on it is quicker to finish than to resume.
+struct News {
+    events: EventSink,
+    hook: Option<StepHook>,
+    cancellable: bool,
+    intended: AtomicBool,
+}
+
+impl News {
+    fn new(events: EventSink, hook: Option<StepHook>, cancellable: bool) -> Self {
+        Self {
+            events,
+            hook,
+            cancellable,
+            intended: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Progress for News {
+    fn update(&self, event: &ProgressEvent) -> ControlFlow<()> {
+        if self.cancellable && !self.intended.load(Ordering::Relaxed) && self.events.is_gone() {
+            return ControlFlow::Break(());
+        }
+        if let Ok(event) = serde_json::to_value(ProgressMessage::from(event)) {
+            self.events.send(event);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Observer for News {
+    fn step(&self, step: Step) {
+        if step == Step::Intended {
+            self.intended.store(true, Ordering::Relaxed);
+        }
+        if let Some(hook) = self.hook {
+            hook(step);
+        }
+    }
+}
