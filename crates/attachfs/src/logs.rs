@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use attachfs_durable::steps::Step;
+use attachfs_durable::steps::{Step, perform};
 use attachfs_durable::{check_own_dir, create_private_dir, publish_if_absent, sync_dir};
 use attachfs_session::SessionId;
 use attachfs_transfer::error_chain;
@@ -81,7 +81,8 @@ fn place(log: &Path, kept: &Path) -> Result<(), Error> {
     if kept.symlink_metadata().is_ok() {
         return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
-    match std::fs::rename(log, kept) {
+    let rename = || std::fs::rename(log, kept);
+    match perform(Step::LogRename, || kept.to_owned(), rename) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             let from = File::open(log).map_err(failed)?;
             publish_if_absent(kept, |file| {

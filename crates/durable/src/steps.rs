@@ -123,6 +123,8 @@ steps! {
     RegistryName: SyncDir,
     /// That the entry of a session is gone.
     RegistryGone: SyncDir,
+    /// The log of a session that is deleted goes to where logs are kept.
+    LogRename: Name,
     /// The names of logs.
     LogNames: SyncDir,
 }

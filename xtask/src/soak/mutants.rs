@@ -23,7 +23,7 @@ const PACKAGES: [&str; 4] = [
 ];
 
 /// Such tests are in modules of these names.
-const MODULES: [&str; 3] = ["ordering::", "compacting::", "crashing::"];
+const MODULES: [&str; 2] = ["ordering::", "compacting::"];
 
 /// Leaves out each step whose name contains the filter, if there is one. Fails if a step survives.
 pub(super) fn run(filter: Option<&str>) -> Result<ExitCode> {

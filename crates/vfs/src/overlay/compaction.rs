@@ -37,7 +37,7 @@ pub(crate) enum CompactionError {
     #[error(transparent)]
     Sync(#[from] SyncError),
     /// The session is being closed or deleted.
-    #[error("there is no time for it")]
+    #[error("the session is being closed or deleted")]
     Stopped,
 }
 

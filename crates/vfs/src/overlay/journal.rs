@@ -184,12 +184,12 @@ impl Journal {
         result.map_err(failed("sync", &self.path))
     }
 
-    /// Lets a successor take its place, which has what `from` read up to now, and gets the rest from it. After
-    /// an error before that the journal goes on as it was.
+    /// Lets a successor take its place. The successor has what `from` has read so far, and gets the rest from
+    /// it. After an error before the rename the journal goes on as it was.
     ///
-    /// No record that is durable is ever without one of the two names: first the successor durably gets what
-    /// can be durable here, for no sync happens meanwhile; then it gets the name, within the kernel. What is
-    /// appended from then on goes to it, and counts as durable after a sync that comes after that of the name.
+    /// A durable record is always under the journal's name, in the old file or in the new one: first everything
+    /// that can be durable in the old file is made so in the new one, and no sync happens meanwhile; then the new
+    /// one is renamed. What is appended from then on goes to it, and is durable at the earliest when the rename is.
     pub(super) fn give_way(
         &self,
         mut successor: Successor,
