@@ -105,7 +105,6 @@ fn a_file_that_could_not_be_recorded_leaves_nothing_that_its_successor_could_los
     let session = Session::create(&dir, meta, &[world.manifest()]).unwrap();
     let settings = crate::testing::settings();
     let files = crate::testing::files(&session);
-    drop(session);
     let vfs = Vfs::create(files, world.tree.clone(), world.fetcher(), settings).unwrap();
     drop(session);
     let kernel = crate::testing::Kernel::new(vfs);
