@@ -7,6 +7,7 @@ use attachfs_session::SessionError;
 use attachfs_transfer::{PublishError, TransferError};
 use attachfs_tree::LayerError;
 use attachfs_vfs::FsError;
+use attachfs_vfs::overlay::LayerFileError;
 
 /// A file that someone had open for writing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,9 @@ pub enum CommitError {
     /// The session's directory could not be used.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// What was laid over the base is not what it was.
+    #[error(transparent)]
+    Layer(#[from] LayerFileError),
     /// A file of the session could not be used.
     #[error("cannot {doing} {path}")]
     Io {

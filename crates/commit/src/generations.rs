@@ -190,15 +190,19 @@ pub(crate) fn diff_of(
 /// mounted, with what earlier commits made of them.
 pub(crate) fn parent_hash(
     session: &Session,
+    layers: &[Vec<u8>],
     tree: &LayeredBase,
     generation: u32,
 ) -> Result<ContentHash, CommitError> {
-    if generation <= 1 {
+    if generation <= 1 && layers.is_empty() {
         return Ok(session.meta().parent);
     }
-    let total = read_total(session, generation - 1)?;
+    let total = match generation {
+        0 | 1 => Changes::default(),
+        later => read_total(session, later - 1)?,
+    };
     let steps = Before::default().steps(tree, &total);
-    let snapshot = compose_base(session)?.snapshot;
+    let snapshot = compose_base(session, layers)?.snapshot;
     let snapshot = snapshot.apply(&diff_of(tree, &steps, None)?)?;
     Ok(ContentHash::of(&encode_snapshot(
         &snapshot,
@@ -206,11 +210,13 @@ pub(crate) fn parent_hash(
     )?))
 }
 
-/// The session's manifests as one.
-pub(crate) fn compose_base(session: &Session) -> Result<Composed, CommitError> {
+/// The session's manifests as one, with what was laid over them since.
+pub(crate) fn compose_base(session: &Session, layers: &[Vec<u8>]) -> Result<Composed, CommitError> {
     let manifests = session.manifests()?;
-    let layers = manifests.iter().zip(&session.meta().manifests);
-    let layers = layers.map(|(bytes, manifest)| Layer::decode(bytes, manifest.at.clone()));
+    let mounted = manifests.iter().zip(&session.meta().manifests);
+    let mounted = mounted.map(|(bytes, manifest)| Layer::decode(bytes, manifest.at.clone()));
+    let added = layers.iter().map(|bytes| Layer::decode(bytes, None));
+    let layers = mounted.chain(added);
     let options = LayerOptions {
         // They were looked at when they were mounted.
         ignore_parent: true,

@@ -106,6 +106,7 @@ fn files_of(session: &Session) -> Result<OverlayFiles, SessionError> {
             Some(dir) => ScratchDir::Held(dir),
             None => ScratchDir::Missing(session.scratch_path()),
         },
+        layers: session.layers_path(),
         reserve: session.reserve_path(),
         lock: session.lock(),
     })

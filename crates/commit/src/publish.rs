@@ -124,7 +124,10 @@ impl Commit<Uploaded> {
             vfs.accept(&terms.accepted)?;
             return Ok((None, account));
         }
-        let parent = parent_hash(session, tree, generation)?;
+        let mut layers = vfs.layers()?;
+        // One that was added since is not in what was frozen.
+        layers.truncate(tree.layers() as usize - 1);
+        let parent = parent_hash(session, &layers, tree, generation)?;
         let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?, Format::V2025_12)?;
         let earlier = commits(vfs)?;
         let earlier = earlier.iter().map(|commit| manifest_of(session, commit));

@@ -49,7 +49,7 @@ pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
 ///
 /// 1 numbered the nodes of the base by depth and path, and did not say how layers were put together;
 /// 2 numbers them directory by directory; 3 has another journal, which tells a torn end from a damaged one.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 const DESCRIPTION: &str = "session.json";
 const LOCK: &str = "lock";
@@ -60,6 +60,7 @@ const RESERVE: &str = "reserve";
 const SCRATCH: &str = "scratch";
 const COMMITS: &str = "commits";
 const WORK: &str = "work";
+const LAYERS: &str = "layers";
 const SOCKET: &str = "control.sock";
 const LOG: &str = "log";
 const MOUNT: &str = "mnt";
@@ -361,6 +362,11 @@ impl Session {
         let name = ino.digits();
         work.remove_file(&name)?;
         Ok((work.create_file(&name)?, work.path().join(name)))
+    }
+
+    /// Where the diffs are that are laid over the base while it is mounted. It is made with the first.
+    pub fn layers_path(&self) -> PathBuf {
+        self.dir().join(LAYERS)
     }
 
     /// Writes a file of a commit, durably.

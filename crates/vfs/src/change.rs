@@ -62,6 +62,11 @@ impl Turn<'_> {
         self.vfs.namespace.read()
     }
 
+    /// Puts another namespace in the place of this one, which was made of it in this turn and is in the journal.
+    pub(crate) fn replace(&self, namespace: Namespace) {
+        *self.vfs.namespace.write() = namespace;
+    }
+
     /// Records a mutation and applies it. Cleans up after an inode that lost its last name.
     pub(crate) fn mutate(&self, mutation: Mutation) -> Result<(), FsError> {
         let (checked, path_len) = {

@@ -34,6 +34,7 @@ mod failed;
 mod filesystem;
 mod freeze;
 mod handles;
+mod layers;
 mod ops;
 pub mod overlay;
 mod references;

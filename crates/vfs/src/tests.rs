@@ -7,6 +7,7 @@ mod ending;
 #[cfg(unix)]
 mod full;
 mod groups;
+mod layering;
 mod left_open;
 // Does the same in a directory of Linux.
 #[cfg(unix)]

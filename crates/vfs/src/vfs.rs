@@ -9,14 +9,15 @@ use std::time::SystemTime;
 
 use attachfs_durable::{DurableError, FileLock};
 use attachfs_fetch::Fetcher;
+use attachfs_manifest::ContentHash;
 use attachfs_tree::{BaseTree, Ino, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::failed::FailedReads;
 use crate::handles::{Handles, OpenFile};
 use crate::overlay::{
-    CommitRecord, Disk, Journal, JournalError, OverlayFiles, Reaper, Record, RecoveryError,
-    Reserve, SyncError, look,
+    BaseSource, CommitRecord, Disk, Journal, JournalError, LayerFiles, OverlayFiles, Reaper,
+    Record, RecoveryError, Reserve, SyncError, look,
 };
 use crate::references::References;
 use crate::{Attachment, FailedRead, FsError, FsErrorKind, Settings};
@@ -69,6 +70,9 @@ pub(crate) struct Overlay {
     pub(crate) disk: Arc<Disk>,
     pub(crate) reaper: Reaper,
     pub(crate) reserve: Reserve,
+    pub(crate) layer_files: LayerFiles,
+    /// The hashes of the layers over the base, in their order.
+    pub(crate) layers: Mutex<Vec<ContentHash>>,
     pub(crate) commits: Mutex<Vec<CommitRecord>>,
     /// Files that were open for writing when an earlier process ended, and were not closed since.
     pub(crate) left_open: Mutex<HashSet<Ino>>,
@@ -127,9 +131,14 @@ impl Vfs {
         let OverlayFiles {
             journal,
             scratch,
+            layers,
             reserve,
             lock,
         } = files;
+        let base = BaseSource {
+            first: base,
+            layers: LayerFiles(layers),
+        };
         let scratch = scratch.make()?;
         let disk = Disk::new(
             Journal::create(&journal)?,
@@ -137,13 +146,9 @@ impl Vfs {
             base.clone(),
             HashSet::new(),
         );
-        let overlay = Overlay::new(lock, journal, disk, &reserve, 0)?;
-        Ok(Self::with(
-            Namespace::new(base),
-            Some(overlay),
-            fetcher,
-            settings,
-        ))
+        let namespace = Namespace::new(base.first.clone());
+        let overlay = Overlay::new(lock, journal, disk, base.layers, &reserve, 0)?;
+        Ok(Self::with(namespace, Some(overlay), fetcher, settings))
     }
 
     /// The file system that another process left, with all that had returned success. Handles that were
@@ -157,15 +162,28 @@ impl Vfs {
         let OverlayFiles {
             journal,
             scratch,
+            layers,
             reserve,
             lock,
         } = files;
-        let seen = look(&journal, &reserve, &scratch.as_it_is()?, base)?;
+        let base = BaseSource {
+            first: base,
+            layers: LayerFiles(layers),
+        };
+        let seen = look(&journal, &reserve, &scratch.as_it_is()?, base.clone())?;
         let disk = seen.take_over(scratch.make()?)?;
         let overlay = Overlay {
             commits: Mutex::new(seen.commits),
             left_open: Mutex::new(seen.left_open),
-            ..Overlay::new(lock, journal, disk, &reserve, seen.namespace.changed())?
+            layers: Mutex::new(seen.layers),
+            ..Overlay::new(
+                lock,
+                journal,
+                disk,
+                base.layers,
+                &reserve,
+                seen.namespace.changed(),
+            )?
         };
         Ok(Self::with(seen.namespace, Some(overlay), fetcher, settings))
     }
@@ -181,22 +199,29 @@ impl Vfs {
         let OverlayFiles {
             journal,
             scratch,
+            layers,
             reserve,
             lock,
         } = files;
+        let base = BaseSource {
+            first: base,
+            layers: LayerFiles(layers),
+        };
         let scratch = scratch.as_it_is()?;
-        let seen = look(&journal, &reserve, &scratch, base)?;
+        let seen = look(&journal, &reserve, &scratch, base.clone())?;
         let overlay = Overlay {
             _lock: lock,
             disk: Disk::new(
                 Journal::looked_at(&journal),
                 scratch,
-                seen.namespace.base().first().clone(),
+                base.clone(),
                 HashSet::new(),
             ),
             journal,
             reaper: Reaper::idle(),
             reserve: Reserve::none(),
+            layer_files: base.layers,
+            layers: Mutex::new(seen.layers),
             commits: Mutex::new(seen.commits),
             left_open: Mutex::new(seen.left_open),
             emptied: Mutex::default(),
@@ -302,6 +327,7 @@ impl Overlay {
         lock: Arc<FileLock>,
         journal: PathBuf,
         disk: Arc<Disk>,
+        layer_files: LayerFiles,
         reserve: &Path,
         changed: u64,
     ) -> Result<Self, OpenError> {
@@ -313,6 +339,8 @@ impl Overlay {
             disk,
             reaper,
             reserve,
+            layer_files,
+            layers: Mutex::default(),
             commits: Mutex::default(),
             left_open: Mutex::default(),
             emptied: Mutex::default(),

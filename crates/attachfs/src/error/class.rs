@@ -111,6 +111,7 @@ fn class_of_commit(error: &CommitError) -> FailureClass {
         )
         | CommitError::Damaged(_)
         | CommitError::Decode(_)
+        | CommitError::Layer(_)
         | CommitError::Layers(_)
         | CommitError::Unreadable(_)
         | CommitError::Differs(_) => FailureClass::Integrity,
@@ -220,6 +221,7 @@ fn class_of_recovery(error: &RecoveryError) -> FailureClass {
     match error {
         RecoveryError::Journal(error) => class_of_journal(error),
         RecoveryError::Mutation { .. }
+        | RecoveryError::Layer { .. }
         | RecoveryError::MissingJournal { .. }
         | RecoveryError::MissingScratch { .. } => FailureClass::Integrity,
         RecoveryError::Scratch(_) | RecoveryError::Durable(_) | RecoveryError::Sync(_) => {

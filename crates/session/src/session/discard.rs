@@ -10,8 +10,8 @@ use attachfs_durable::{Kind, OwnDir, is_staged_name};
 use attachfs_tree::Ino;
 
 use super::{
-    BASE, COMMITS, DESCRIPTION, JOURNAL, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET, SessionError,
-    WORK,
+    BASE, COMMITS, DESCRIPTION, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET,
+    SessionError, WORK,
 };
 
 /// How many unknown names an error lists.
@@ -30,6 +30,7 @@ pub(super) struct Part {
 pub(super) enum Layout {
     Session,
     Base,
+    Layers,
     Commits,
     Work,
     Scratch,
@@ -53,6 +54,7 @@ impl Layout {
             Self::Session => match name {
                 BASE => return Some(Known::Dir(Self::Base)),
                 COMMITS => return Some(Known::Dir(Self::Commits)),
+                LAYERS => return Some(Known::Dir(Self::Layers)),
                 SCRATCH => return Some(Known::Dir(Self::Scratch)),
                 MOUNT => return Some(Known::MountPoint),
                 SOCKET => return Some(Known::Socket),
@@ -60,7 +62,7 @@ impl Layout {
                 // A log that became too long.
                 _ => name.strip_prefix("log.").is_some_and(is_number),
             },
-            Self::Base => is_number(name),
+            Self::Base | Self::Layers => is_number(name),
             Self::Commits => {
                 if name == WORK {
                     return Some(Known::Dir(Self::Work));

@@ -235,12 +235,12 @@ fn no_session_an_unreadable_one_and_one_of_another_time_are_different_errors() {
     let description = dir.path().join("session.json");
     let sound = fs::read_to_string(&description).unwrap();
 
-    fs::write(&description, r#"{"format": 4, "all": "different"}"#).unwrap();
+    fs::write(&description, r#"{"format": 5, "all": "different"}"#).unwrap();
     match Session::open(dir.path()) {
-        Err(SessionError::Format { path, found: 4, .. }) => assert_eq!(path, dir.path()),
+        Err(SessionError::Format { path, found: 5, .. }) => assert_eq!(path, dir.path()),
         other => panic!("{other:?}"),
     }
-    for damaged in [&sound[..sound.len() / 2], "", "[]", r#"{"format": 3}"#] {
+    for damaged in [&sound[..sound.len() / 2], "", "[]", r#"{"format": 4}"#] {
         fs::write(&description, damaged).unwrap();
         match Session::open(dir.path()) {
             Err(SessionError::Description { path, .. }) => assert_eq!(path, description),
@@ -299,7 +299,7 @@ fn a_session_whose_files_have_other_numbers_is_refused_with_the_program_that_mad
     assert_eq!(
         error.to_string(),
         format!(
-            "the session {} has format 1, this program reads 3: commit or discard it with the \
+            "the session {} has format 1, this program reads 4: commit or discard it with the \
              attachfs 0.0.9 that made it",
             dir.path().display()
         )

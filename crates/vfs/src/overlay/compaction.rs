@@ -13,15 +13,15 @@
 //! whole ([`Journal::give_way`](super::Journal)).
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use attachfs_tree::{BaseTree, Ino};
+use attachfs_tree::Ino;
 
 use super::replay::{Replay, has_scratch};
 use super::successor::Successor;
 use super::{
-    CommitRecord, Journal, JournalError, ReadJournal, Record, RecoveryError, Scratch, SyncError,
+    BaseSource, CommitRecord, Journal, JournalError, ReadJournal, Record, RecoveryError, Scratch,
+    SyncError,
 };
 
 /// At most so many inodes are in a record.
@@ -52,7 +52,7 @@ impl From<JournalError> for CompactionError {
 pub(super) fn summarize(
     journal: &Journal,
     len: u64,
-    base: &Arc<BaseTree>,
+    base: &BaseSource,
     scratch: &Scratch,
     closed: &HashSet<Ino>,
     stopped: &AtomicBool,
@@ -70,6 +70,9 @@ pub(super) fn summarize(
     }
     replay.forget(|ino| closed.contains(ino));
     let mut successor = Successor::new(journal.path())?;
+    for (number, &diff) in (1..).zip(&replay.layers) {
+        successor.put(&Record::Layer { number, diff })?;
+    }
     for part in replay.namespace.state() {
         go_on()?;
         successor.put(&Record::State(part))?;

@@ -26,11 +26,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use attachfs_durable::DurableError;
 use attachfs_durable::steps::{Step as DurableStep, perform};
-use attachfs_tree::{BaseTree, Ino};
+use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::compaction::{CompactionError, summarize};
-use super::{Journal, JournalError, Record, Scratch};
+use super::{BaseSource, Journal, JournalError, Record, Scratch};
 
 /// A journal that is shorter is not compacted.
 const LARGE: u64 = 4 << 20;
@@ -49,7 +49,7 @@ pub(crate) struct Disk {
     /// Held by whoever syncs, from the beginning. Taken before `order`.
     turn: Mutex<()>,
     /// What the journal begins from.
-    base: Arc<BaseTree>,
+    base: BaseSource,
     /// Inodes that nobody can ask for any more, since the journal was compacted.
     forgotten: Mutex<HashSet<Ino>>,
     /// How long the journal was when it was compacted last, or that was tried.
@@ -87,7 +87,7 @@ impl Disk {
     pub(crate) fn new(
         journal: Journal,
         scratch: Scratch,
-        base: Arc<BaseTree>,
+        base: BaseSource,
         first: HashSet<Ino>,
     ) -> Arc<Self> {
         Arc::new(Self {

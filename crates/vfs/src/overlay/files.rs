@@ -14,6 +14,8 @@ pub struct OverlayFiles {
     pub journal: PathBuf,
     /// The directory of scratch files.
     pub scratch: ScratchDir,
+    /// The directory of what is laid over the base while it is mounted. It may be missing.
+    pub layers: PathBuf,
     /// The file that holds room on the disk for a commit. It is on the disk that the commit writes to.
     pub reserve: PathBuf,
     /// The lock that keeps other processes from these files. The overlay holds it as long as it lives: a request

@@ -1,7 +1,7 @@
 //! The journal's bytes.
 //!
 //! ```text
-//!     "attachfs journal 2\n"
+//!     "attachfs journal 3\n"
 //!     | length, u32 | number, u64 | sum, u64 | sum, u64   | payload, postcard | 0xE5 | ...     little-endian
 //!                     0, 1, 2 ...   of the     of the 20
 //!                                   payload    bytes before
@@ -26,7 +26,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{JournalError, Record};
 
-pub(super) const MAGIC: &[u8] = b"attachfs journal 2\n";
+pub(super) const MAGIC: &[u8] = b"attachfs journal 3\n";
 /// Length, number and the payload's sum.
 const SUMMED: usize = 20;
 const HEADER: usize = SUMMED + 8;

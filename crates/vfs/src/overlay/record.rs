@@ -22,6 +22,13 @@ pub enum Record {
     /// Nobody has the file open for writing any more; or what it is was accepted although that was
     /// never said.
     Closed(Ino),
+    /// A diff was laid over the base.
+    Layer {
+        /// 1 for the first.
+        number: u32,
+        /// The hash of its bytes, which are in the layer's file.
+        diff: ContentHash,
+    },
     /// A part of the namespace as it was when the journal was compacted. They come before all mutations.
     State(NamespacePart),
     /// When the journal was compacted: deleted files whose scratch files may be there still.

@@ -11,23 +11,30 @@ use std::sync::Arc;
 
 use attachfs_durable::steps::{Step, perform};
 use attachfs_durable::{DurableError, sweep_abandoned};
-use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, MutationError, Namespace};
+use attachfs_manifest::ContentHash;
+use attachfs_tree::{FileContent, Ino, InodeKind, MutationError, Namespace};
 
 use super::journal::JournalEnd;
 use super::replay::Replay;
 use super::successor::dir_of;
-use super::{CommitRecord, Disk, Journal, JournalError, ReadJournal, Scratch, SyncError};
+use super::{
+    BaseSource, CommitRecord, Disk, Journal, JournalError, LayerFileError, ReadJournal, Scratch,
+    SyncError,
+};
 
 /// What a session held when its process ended.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Everything that had returned success.
-    pub namespace: Namespace,
+    pub(crate) namespace: Namespace,
+    base: BaseSource,
+    /// The hashes of the layers over the base, in their order.
+    pub(crate) layers: Vec<ContentHash>,
     /// The steps of commits, in order.
-    pub commits: Vec<CommitRecord>,
+    pub(crate) commits: Vec<CommitRecord>,
     /// The files of which nobody knows whether they are whole: those that were open and written to when the process
     /// ended, and those that lost bytes with the power.
-    pub left_open: HashSet<Ino>,
+    pub(crate) left_open: HashSet<Ino>,
     /// `None` if there is none.
     journal: Option<JournalEnd>,
     path: PathBuf,
@@ -60,6 +67,17 @@ pub enum RecoveryError {
         #[source]
         source: MutationError,
     },
+    /// A layer of the base is not what it was.
+    #[error("record {record} of the journal {} adds a layer that cannot be used", path.display())]
+    Layer {
+        /// The journal.
+        path: PathBuf,
+        /// 1 for the first.
+        record: u64,
+        /// Why.
+        #[source]
+        source: LayerFileError,
+    },
     /// The scratch directory cannot be read.
     #[error("cannot read the scratch directory")]
     Scratch(#[source] io::Error),
@@ -89,11 +107,11 @@ pub enum RecoveryError {
 
 /// Replays a journal over a base. Changes nothing. Where there is no journal, the file at `reserve` tells that
 /// there was one.
-pub fn look(
+pub(crate) fn look(
     path: &Path,
     reserve: &Path,
     scratch: &Scratch,
-    base: Arc<BaseTree>,
+    base: BaseSource,
 ) -> Result<Seen, RecoveryError> {
     let found: HashSet<Ino> = scratch
         .inodes()
@@ -121,7 +139,7 @@ pub fn look(
         }
         journal => Some(journal?),
     };
-    let mut replay = Replay::new(base);
+    let mut replay = Replay::new(base.clone());
     if let Some(journal) = &mut journal {
         while replay.next(journal, path)? {}
     }
@@ -129,10 +147,12 @@ pub fn look(
     let forgotten = replay.forget(|_| true);
     let Replay {
         namespace,
+        layers,
         commits,
         open,
         made,
         first,
+        ..
     } = replay;
     let mut wanted = HashSet::new();
     let mut short = Vec::new();
@@ -169,6 +189,8 @@ pub fn look(
         .partition(|ino| made.contains(ino));
     Ok(Seen {
         namespace,
+        base,
+        layers,
         commits,
         left_open,
         journal: journal.map(ReadJournal::end),
@@ -203,12 +225,7 @@ impl Seen {
             let aside = scratch.set_aside(ino)?;
             tracing::warn!(path = %aside.display(), "a scratch file that no record speaks of was set aside");
         }
-        let disk = Disk::new(
-            journal,
-            scratch,
-            self.namespace.base().first().clone(),
-            self.first.clone(),
-        );
+        let disk = Disk::new(journal, scratch, self.base.clone(), self.first.clone());
         disk.forgot(self.forgotten.iter().copied());
         if !self.deleted.is_empty() {
             // The records that deleted them may be in the kernel only, and so may be the bytes of what took

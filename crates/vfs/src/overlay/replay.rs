@@ -2,16 +2,19 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 
-use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, Mutation, Namespace, NamespacePart};
+use attachfs_manifest::ContentHash;
+use attachfs_tree::{FileContent, Ino, InodeKind, Mutation, Namespace, NamespacePart};
 
-use super::{CommitRecord, ReadJournal, Record, RecoveryError};
+use super::{BaseSource, CommitRecord, LayerFiles, ReadJournal, Record, RecoveryError};
 
 /// What a journal says.
 #[derive(Debug)]
 pub(super) struct Replay {
     pub(super) namespace: Namespace,
+    layer_files: LayerFiles,
+    /// The hashes of the layers over the base, in their order.
+    pub(super) layers: Vec<ContentHash>,
     pub(super) commits: Vec<CommitRecord>,
     /// Files that someone writes to.
     pub(super) open: HashSet<Ino>,
@@ -22,9 +25,11 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn new(base: Arc<BaseTree>) -> Self {
+    pub(super) fn new(base: BaseSource) -> Self {
         Self {
-            namespace: Namespace::new(base),
+            namespace: Namespace::new(base.first),
+            layer_files: base.layers,
+            layers: Vec::new(),
             commits: Vec::new(),
             open: HashSet::new(),
             made: HashSet::new(),
@@ -78,6 +83,17 @@ impl Replay {
             }
             Record::Closed(ino) => {
                 self.open.remove(&ino);
+            }
+            Record::Layer { number, diff } => {
+                let failed = |source| RecoveryError::Layer {
+                    path: path.to_owned(),
+                    record: journal.count(),
+                    source,
+                };
+                let layer = self.layer_files.read(number, diff).map_err(failed)?;
+                let added = self.namespace.add_layer(layer);
+                added.map_err(|error| failed(error.into()))?;
+                self.layers.push(diff);
             }
             Record::State(part) => {
                 if let NamespacePart::Inodes(inodes) = &part {

@@ -47,7 +47,7 @@ fn steps() -> Vec<(usize, Operation)> {
 
 /// Where each record of a journal ends, after where its first line does.
 fn record_ends(journal: &[u8]) -> Vec<u64> {
-    let mut ends = vec![b"attachfs journal 2\n".len()];
+    let mut ends = vec![b"attachfs journal 3\n".len()];
     while let Some(&at) = ends.last().filter(|&&at| at < journal.len()) {
         let len = u32::from_le_bytes(journal[at..at + 4].try_into().unwrap());
         ends.push(at + 28 + len as usize + 1);

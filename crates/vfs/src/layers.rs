@@ -1,0 +1,65 @@
+//! Another layer of the base, while the file system is used.
+
+use std::time::Duration;
+
+use attachfs_manifest::wire::{Format, encode_diff};
+use attachfs_manifest::{ContentHash, Diff};
+use attachfs_tree::DiffLayer;
+
+use crate::overlay::{LayerFileError, Record};
+use crate::vfs::{journal_failed, sync_failed};
+use crate::{FsError, FsErrorKind, Invalidation, Vfs};
+
+/// A listing that was on its way when a name got its new meaning reaches the kernel well within this time.
+const LISTING_ARRIVES: Duration = Duration::from_secs(1);
+
+impl Vfs {
+    /// Lays a diff over the base: the difference between what the base is and what it is to be. When this returns, every
+    /// look-up sees the new base, also of names that were missing, and it survives a power loss. What the job changed
+    /// stays as it is; no inode gets another number.
+    pub fn add_layer(&self, diff: &Diff) -> Result<(), FsError> {
+        let change = self.begin_change()?;
+        let overlay = change.overlay;
+        let failed = |error: LayerFileError| FsError::caused(FsErrorKind::Io, "add a layer", error);
+        let layer = DiffLayer::new(diff)
+            .map_err(|error| FsError::caused(FsErrorKind::Invalid, "add a layer", error))?;
+        let bytes = encode_diff(diff, Format::V2025_12)
+            .map_err(|error| FsError::caused(FsErrorKind::Invalid, "add a layer", error))?;
+        let hash = ContentHash::of(&bytes);
+        let told = {
+            let turn = self.turn(overlay);
+            let mut added = turn.namespace().clone();
+            let number = added.base().layers();
+            let told = added.add_layer(layer);
+            let told = told.map_err(|error| failed(error.into()))?;
+            let written = overlay.layer_files.write(number, &bytes);
+            written.map_err(|error| failed(error.into()))?;
+            let record = Record::Layer { number, diff: hash };
+            overlay.append(&record).map_err(journal_failed)?;
+            overlay.layers.lock().push(hash);
+            turn.replace(added);
+            told
+        };
+        let synced = overlay.disk.sync().map_err(sync_failed);
+        for after in [Duration::ZERO, LISTING_ARRIVES] {
+            self.invalidate(told.iter().map(|(parent, name)| Invalidation::Name {
+                parent: (*parent).into(),
+                name: name.clone(),
+                after,
+            }));
+        }
+        synced
+    }
+
+    /// The diffs that were laid over the base while it was mounted, in their order: their bytes.
+    pub fn layers(&self) -> Result<Vec<Vec<u8>>, LayerFileError> {
+        let Some(overlay) = &self.overlay else {
+            return Ok(Vec::new());
+        };
+        let layers = overlay.layers.lock().clone();
+        (1..)
+            .zip(layers)
+            .map(|(number, hash)| overlay.layer_files.bytes(number, hash))
+            .collect()
+    }
+}

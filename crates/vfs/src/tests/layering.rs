@@ -1,0 +1,153 @@
+//! Manifests that are added to a file system in use.
+
+use attachfs_manifest::{Change, ChunkSize, Content, Diff, File, Mtime, Node};
+
+use crate::FsErrorKind;
+use crate::testing::{Given, Kernel, READ, READ_WRITE, World, bytes, path, tempdir};
+
+fn world() -> World {
+    World::new(&[
+        ("d/kept", Given::File(bytes(100))),
+        ("d/other", Given::File(bytes(200))),
+        ("d/written", Given::File(bytes(300))),
+        ("gone", Given::File(bytes(400))),
+    ])
+}
+
+/// A file whose bytes are those of `d/kept`, which the store has.
+fn file(world: &World) -> Node {
+    let kept = ["d", "kept"]
+        .iter()
+        .fold(attachfs_tree::Ino::ROOT, |dir, name| {
+            world.tree.child(dir, name.as_bytes()).unwrap()
+        });
+    Node::File(File {
+        size: 100,
+        mtime: Mtime(7_000_000),
+        runnable: false,
+        content: world.tree.content(kept).unwrap(),
+    })
+}
+
+fn diff(world: &World, chunk_size: ChunkSize) -> Diff {
+    let put = |at: &str, node: Node| (path(at), Change::Put(node));
+    let changes = [
+        put("d/other", file(world)),
+        put("d/written", file(world)),
+        put("new", Node::Dir),
+        put("new/file", file(world)),
+        (path("gone"), Change::DeleteFile),
+    ];
+    Diff::new(chunk_size, None, changes).unwrap()
+}
+
+fn assert_laid(kernel: &Kernel) {
+    let old = bytes(100);
+    assert_eq!(kernel.cat("new/file"), old);
+    assert_eq!(kernel.cat("d/other"), old);
+    assert_eq!(kernel.stat("gone"), Err(FsErrorKind::NotFound));
+    let written = [b"job".as_slice(), &bytes(300)[3..]].concat();
+    assert_eq!(kernel.cat("d/written"), written, "what the job wrote stays");
+}
+
+#[test]
+fn a_layer_that_is_added_shows_at_once_and_after_a_kill_and_renumbers_nothing() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.patch("d/written", 0, b"job");
+    let told = kernel.attach();
+    let before = ["d", "d/kept", "d/written"].map(|at| kernel.stat(at).unwrap().ino);
+    let reader = kernel.open("d/other", READ, false).unwrap();
+    kernel
+        .vfs
+        .add_layer(&diff(&world, world.tree.chunk_size()))
+        .unwrap();
+    assert_laid(&kernel);
+    let after = ["d", "d/kept", "d/written"].map(|at| kernel.stat(at).unwrap().ino);
+    assert_eq!(before, after);
+    assert_eq!(
+        kernel.read(reader, 0, 200).unwrap(),
+        bytes(200),
+        "who has it open goes on"
+    );
+    let mut names: Vec<_> = Kernel::told(&told)
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names, ["gone", "new", "other"]);
+    kernel.patch("new/file", 0, b"2");
+    let shown = kernel.dump();
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(recovered.dump(), shown);
+    assert_eq!(recovered.stat("d/written").unwrap().ino, before[2]);
+}
+
+#[test]
+fn a_compacted_journal_still_knows_its_layers() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.patch("d/written", 0, b"job");
+    kernel
+        .vfs
+        .add_layer(&diff(&world, world.tree.chunk_size()))
+        .unwrap();
+    kernel.vfs.writable().unwrap().disk.compact().unwrap();
+    let handle = kernel.open("new/file", READ_WRITE, false).unwrap();
+    kernel.close(handle);
+    drop(kernel);
+    let recovered = world.recover(dir.path()).unwrap();
+    assert_laid(&recovered);
+    assert_eq!(recovered.vfs.layers().unwrap().len(), 1);
+}
+
+#[test]
+fn a_layer_that_was_altered_is_an_error_that_names_its_file() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel
+        .vfs
+        .add_layer(&diff(&world, world.tree.chunk_size()))
+        .unwrap();
+    drop(kernel);
+    let file = dir.path().join("layers/1");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.push(b' ');
+    std::fs::write(&file, bytes).unwrap();
+    let error = world.recover(dir.path()).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        cause.contains("layers/1 has been altered"),
+        "{error}: {cause}"
+    );
+}
+
+#[test]
+fn a_layer_that_cannot_be_laid_over_the_base_changes_nothing() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let shown = kernel.dump();
+    kernel
+        .vfs
+        .add_layer(&diff(&world, ChunkSize::WholeFile))
+        .unwrap_err();
+    assert_eq!(kernel.dump(), shown);
+    assert!(!dir.path().join("layers").exists());
+}
+
+#[test]
+fn an_unhashed_file_in_a_layer_is_refused() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let unhashed = Node::File(File {
+        size: 1,
+        mtime: Mtime(0),
+        runnable: false,
+        content: Content::Unhashed,
+    });
+    let changes = [(path("x"), Change::Put(unhashed))];
+    let diff = Diff::new(world.tree.chunk_size(), None, changes).unwrap();
+    let error = kernel.vfs.add_layer(&diff).unwrap_err();
+    assert_eq!(error.kind(), FsErrorKind::Invalid);
+}
