@@ -111,7 +111,7 @@ fn what_was_synced_is_there_after_a_power_loss() {
         let dir = mount.dir.join("dir");
         fs::create_dir(&dir).unwrap();
         let new = File::create(dir.join("new")).unwrap();
-        new.write_all_at(&[b'n'; 100_000], 0).unwrap();
+        new.write_all_at(&vec![b'n'; 100_000], 0).unwrap();
         new.sync_all().unwrap();
         let big = OpenOptions::new().write(true).open(mount.dir.join("big"));
         let big = big.unwrap();
@@ -122,7 +122,7 @@ fn what_was_synced_is_there_after_a_power_loss() {
         disk.lose_power(machine, &mount);
         let mount = machine.resume(&mount.session_dir, &machine.dir("again"));
         let new = fs::read(mount.dir.join("dir/new")).unwrap();
-        assert!(new == [b'n'; 100_000], "{} bytes", new.len());
+        assert!(new == vec![b'n'; 100_000], "{} bytes", new.len());
         let big = fs::read(mount.dir.join("big")).unwrap();
         assert_eq!(&big[999..1008], b"bchangedb");
         assert_eq!(big.len(), 300_000);

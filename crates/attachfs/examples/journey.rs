@@ -39,17 +39,17 @@ impl Announce for Quiet {
 
 /// What the journey saw.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The input, as the mount showed it.
-    pub read: Vec<u8>,
+    pub(crate) read: Vec<u8>,
     /// The output, as it was read back from the store.
-    pub read_back: Vec<u8>,
+    pub(crate) read_back: Vec<u8>,
     /// Where it was mounted.
-    pub mount_point: PathBuf,
+    pub(crate) mount_point: PathBuf,
 }
 
 /// Makes the journey in a directory that is empty or not there yet.
-pub async fn journey(dir: &Path) -> Result<Seen, Box<dyn Error>> {
+pub(crate) async fn journey(dir: &Path) -> Result<Seen, Box<dyn Error>> {
     let folder = dir.join("scene");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("input.txt"), "what the job reads")?;
@@ -134,5 +134,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seen = journey(Path::new(&dir)).await?;
     assert_eq!(seen.read, b"what the job reads");
     assert_eq!(seen.read_back, b"what the job wrote");
+    assert!(seen.mount_point.is_absolute());
     Ok(())
 }

@@ -158,6 +158,7 @@ pub async fn download_manifests(
             Some(source) if downloads.is_nothing() => return Err(source.into()),
             Some(source) => {
                 let downloads = Box::new(downloads);
+                let source = Box::new(source);
                 return Err(Error::DownloadStopped { downloads, source });
             }
         }

@@ -319,7 +319,7 @@ pub enum Error {
         downloads: Box<Downloads>,
         /// Why.
         #[source]
-        source: TransferError,
+        source: Box<TransferError>,
     },
     /// A durable file.
     #[error(transparent)]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use attachfs_durable::steps::{Recorder, Step};
-use attachfs_vfs::SessionId;
+use attachfs_session::SessionId;
 
 use crate::Places;
 use crate::logs::keep;
@@ -14,7 +14,7 @@ const ID: &str = "0123456789abcdef0123456789abcdef";
 fn places(dir: &std::path::Path) -> Places {
     Places {
         state: dir.join("state"),
-        cache: dir.join("cache"),
+        cache: attachfs_durable::CacheDir::new(dir.join("cache")),
         data: dir.join("data"),
     }
 }

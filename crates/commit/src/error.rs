@@ -81,7 +81,7 @@ pub enum CommitError {
     Session(#[from] SessionError),
     /// What was laid over the base is not what it was.
     #[error(transparent)]
-    Layer(#[from] LayerFileError),
+    Layer(#[from] Box<LayerFileError>),
     /// A file of the session could not be used.
     #[error("cannot {doing} {path}")]
     Io {

@@ -124,7 +124,7 @@ impl Commit<Uploaded> {
             vfs.accept(&terms.accepted)?;
             return Ok((None, account));
         }
-        let mut layers = vfs.layers()?;
+        let mut layers = vfs.layers().map_err(Box::new)?;
         // One that was added since is not in what was frozen.
         layers.truncate(tree.layers() as usize - 1);
         let parent = parent_hash(session, &layers, tree, generation)?;

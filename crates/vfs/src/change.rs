@@ -28,7 +28,7 @@ pub(crate) struct Change<'a> {
 pub(crate) struct Turn<'a> {
     vfs: &'a Vfs,
     overlay: &'a Overlay,
-    _turn: MutexGuard<'a, ()>,
+    _alone: MutexGuard<'a, ()>,
 }
 
 impl Vfs {
@@ -51,7 +51,7 @@ impl Vfs {
         Turn {
             vfs: self,
             overlay,
-            _turn: self.changing.lock(),
+            _alone: self.changing.lock(),
         }
     }
 }

@@ -288,13 +288,12 @@ fn words(tokens: TokenStream, told: &mut impl FnMut(&str, usize)) {
 
 /// Reads the paths in some tokens, all of which lie below `before` in a `use` tree.
 fn paths(tokens: TokenStream, before: &[String], found: &mut Vec<NamedPath>) {
-    let mut tokens = tokens.into_iter().peekable();
     let mut segments = before.to_vec();
     let mut line = 0;
     let mut goes_on = false;
     // `::` is two tokens.
     let mut colons = 0;
-    while let Some(token) = tokens.next() {
+    for token in tokens {
         match token {
             TokenTree::Punct(mark) if mark.as_char() == ':' => {
                 colons += 1;

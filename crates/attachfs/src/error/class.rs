@@ -53,9 +53,8 @@ impl Error {
             | Self::NoRoom { .. } => FailureClass::Store,
             Self::Operation { source, .. } => class_of_operation(source),
             Self::Scan(error) => class_of_scan(error),
-            Self::Transfer(error) | Self::DownloadStopped { source: error, .. } => {
-                class_of_transfer(error, FailureClass::Store)
-            }
+            Self::DownloadStopped { source, .. } => class_of_transfer(source, FailureClass::Store),
+            Self::Transfer(error) => class_of_transfer(error, FailureClass::Store),
             Self::Fetch { source, .. } => class_of_fetch(source, FailureClass::Store),
             Self::Remote(failure) => failure.class,
             Self::Session(error) => class_of_session(error),

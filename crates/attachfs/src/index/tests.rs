@@ -101,12 +101,12 @@ impl Setup {
         };
         let described = [self.manifest.describe()];
         let (options, places) = (LayerOptions::default(), self.places());
-        let mut ground =
-            ground(&described, &options, manifests, self.session.dir(), &places).unwrap();
-        if let Some(saving) = ground.save_later() {
+        let mut base =
+            open_base(&described, &options, manifests, self.session.dir(), &places).unwrap();
+        if let Some(saving) = base.save_later() {
             saving.join().unwrap();
         }
-        (ground, asked)
+        (base, asked)
     }
 }
 
@@ -129,7 +129,7 @@ fn a_tree_is_built_once_and_opened_from_then_on() {
     assert_eq!(opened.parent, built.parent);
     assert_same(&opened.tree, &built.tree);
     assert!(
-        !ground_of(&setup.session, &setup.places())
+        !base_of(&setup.session, &setup.places())
             .unwrap()
             .tree
             .is_empty()

@@ -76,7 +76,7 @@ pub enum RecoveryError {
         record: u64,
         /// Why.
         #[source]
-        source: LayerFileError,
+        source: Box<LayerFileError>,
     },
     /// The scratch directory cannot be read.
     #[error("cannot read the scratch directory")]

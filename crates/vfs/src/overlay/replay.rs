@@ -6,7 +6,9 @@ use std::path::Path;
 use attachfs_manifest::ContentHash;
 use attachfs_tree::{FileContent, Ino, InodeKind, Mutation, Namespace, NamespacePart};
 
-use super::{BaseSource, CommitRecord, LayerFiles, ReadJournal, Record, RecoveryError};
+use super::{
+    BaseSource, CommitRecord, LayerFileError, LayerFiles, ReadJournal, Record, RecoveryError,
+};
 
 /// What a journal says.
 #[derive(Debug)]
@@ -85,10 +87,10 @@ impl Replay {
                 self.open.remove(&ino);
             }
             Record::Layer { number, diff } => {
-                let failed = |source| RecoveryError::Layer {
+                let failed = |source: LayerFileError| RecoveryError::Layer {
                     path: path.to_owned(),
                     record: journal.count(),
-                    source,
+                    source: source.into(),
                 };
                 let layer = self.layer_files.read(number, diff).map_err(failed)?;
                 let added = self.namespace.add_layer(layer);
