@@ -477,7 +477,8 @@ mod tests {
         }
         assert_eq!(dir.read("f").unwrap(), b"two");
         let below = dir.make_dir("below").unwrap();
-        dir.rename_into("f", &below, "g", Step::AsideRename).unwrap();
+        dir.rename_into("f", &below, "g", Step::AsideRename)
+            .unwrap();
         assert_eq!(dir.names().unwrap(), ["below"]);
         assert!(OwnDir::claim(&path).unwrap().is_none());
         let held = below.lock("lock").unwrap().unwrap();
