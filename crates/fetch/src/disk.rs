@@ -234,7 +234,7 @@ mod tests {
                 })
                 .await
                 .unwrap();
-            fetcher.core().disk.as_ref().unwrap().flush();
+            fetcher.shared().disk.as_ref().unwrap().flush();
         };
         read(hashes[0]).await;
         std::fs::remove_dir_all(setup.objects(1).dir()).unwrap();

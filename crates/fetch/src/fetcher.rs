@@ -19,7 +19,7 @@ use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, Held
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    core: Arc<Core>,
+    shared: Arc<Core>,
 }
 
 /// What all reads share.
@@ -38,7 +38,7 @@ pub(crate) struct Core {
 impl Fetcher {
     /// A fetcher that has read nothing yet.
     pub fn new(store: Arc<dyn ChunkStore>, disk: Option<DiskCache>, options: FetchOptions) -> Self {
-        let core = Core {
+        let shared = Core {
             store,
             disk: disk.map(Arc::new),
             scheduler: Scheduler::new(options.memory_bytes),
@@ -49,19 +49,19 @@ impl Fetcher {
             options,
         };
         Self {
-            core: Arc::new(core),
+            shared: Arc::new(shared),
         }
     }
 
     /// Opens a file whose bytes lie in objects like this. Asks for nothing.
     pub fn open(&self, layout: &ChunkLayout<'_>) -> FileReader {
-        FileReader::new(Arc::clone(&self.core), layout)
+        FileReader::new(Arc::clone(&self.shared), layout)
     }
 
     /// The bytes of `piece`, exactly as many as its range asks for. What timed out a moment ago is not
     /// waited for again: it fails at once. Needs a tokio runtime with time enabled.
     pub async fn read(&self, piece: &Piece) -> Result<Bytes, FetchError> {
-        match self.core.look_up(piece.clone(), Priority::Read) {
+        match self.shared.look_up(piece.clone(), Priority::Read) {
             Reading::Ready(bytes) => Ok(bytes),
             Reading::Pending(pending) => pending.bytes().await,
         }
@@ -70,43 +70,43 @@ impl Fetcher {
     /// Waits for room for bytes that are fetched and not kept.
     pub async fn room(&self, bytes: u64) -> HeldBytes {
         let priority = SharedPriority::new(Priority::Read);
-        self.core.scheduler.room(bytes, &priority).await
+        self.shared.scheduler.room(bytes, &priority).await
     }
 
     /// [`room`](Self::room), if there is some now.
     pub fn room_now(&self, bytes: u64) -> Option<HeldBytes> {
-        self.core.scheduler.room_now(bytes)
+        self.shared.scheduler.room_now(bytes)
     }
 
     /// Fetches a piece from the store for somebody who has room for it, takes it once and verifies it. Nobody shares
     /// it, and nothing is kept. Only its length and that of the object are checked. It takes as long as the
     /// store does.
     pub async fn fetch(&self, piece: &Piece, _room: &HeldBytes) -> Result<ObjectPart, FetchError> {
-        let core = &self.core;
-        let part = core.request(piece.hash, piece.range.clone(), piece.object_len);
+        let shared = &self.shared;
+        let part = shared.request(piece.hash, piece.range.clone(), piece.object_len);
         let part = part.await?;
-        core.counts.bytes_from_store.add(part.bytes.len() as u64);
+        shared.counts.bytes_from_store.add(part.bytes.len() as u64);
         Ok(part)
     }
 
     /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
     /// is read in blocks, and whoever needs to know that they are right has to hash all of it.
     pub fn verifies(&self, piece: &Piece) -> bool {
-        self.core.verifies(piece)
+        self.shared.verifies(piece)
     }
 
     /// Whether a file of the disk cache has the name and the length of the piece's object. Nobody has
     /// looked at its bytes. Blocks.
     pub fn is_on_disk(&self, piece: &Piece) -> bool {
-        let core = &self.core;
-        let disk = core.disk.as_ref().filter(|_| core.verifies(piece));
+        let shared = &self.shared;
+        let disk = shared.disk.as_ref().filter(|_| shared.verifies(piece));
         disk.is_some_and(|disk| disk.may_have(piece.hash, piece.object_len))
     }
 
     /// What has been done so far.
     pub fn counters(&self) -> FetchCounters {
-        let counts = &self.core.counts;
-        let disk = self.core.disk.as_ref().map(|disk| disk.counts());
+        let counts = &self.shared.counts;
+        let disk = self.shared.disk.as_ref().map(|disk| disk.counts());
         FetchCounters {
             objects_from_store: counts.objects_from_store.get(),
             blocks_from_store: counts.blocks_from_store.get(),
@@ -126,13 +126,13 @@ impl Fetcher {
     }
 
     #[cfg(test)]
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
+    pub(crate) fn shared(&self) -> &Core {
+        &self.shared
     }
 
     #[cfg(test)]
     pub(crate) fn begin(&self, piece: Piece, priority: Priority) -> Reading {
-        self.core.begin(piece, priority)
+        self.shared.begin(piece, priority)
     }
 }
 

@@ -103,7 +103,7 @@ impl Core {
         generation: u32,
     ) -> Reading {
         Reading::Pending(Box::new(PendingPiece {
-            core: Arc::clone(self),
+            shared: Arc::clone(self),
             piece,
             priority,
             parts,
@@ -167,28 +167,28 @@ impl PendingPiece {
     /// Waits for the blocks, and fetches those that nobody else does, all at once. Starts over if the object was
     /// replaced meanwhile.
     pub(crate) async fn blocks(mut self: Box<Self>) -> Result<Bytes, FetchError> {
-        let (core, hash) = (Arc::clone(&self.core), self.piece.hash);
+        let (shared, hash) = (Arc::clone(&self.shared), self.piece.hash);
         for _ in 0..MOST_ATTEMPTS {
             let generation = self.generation;
             let parts = std::mem::take(&mut self.parts);
-            let indexes = core.blocks(&self.piece);
+            let indexes = shared.blocks(&self.piece);
             let blocks = indexes
                 .zip(parts)
                 .map(|(index, part)| self.block(generation, index, part));
             let blocks = try_join_all(blocks).await?;
-            self.generation = core.versions.generation(hash);
+            self.generation = shared.versions.generation(hash);
             if self.generation == generation {
-                return Ok(core.assemble(&self.piece, &blocks));
+                return Ok(shared.assemble(&self.piece, &blocks));
             }
             let key = |index| PartKey::block(&self.piece, self.generation, index);
-            let look_up = |index| core.scheduler.look_up(&key(index), self.priority).into();
-            self.parts = core.blocks(&self.piece).map(look_up).collect();
+            let look_up = |index| shared.scheduler.look_up(&key(index), self.priority).into();
+            self.parts = shared.blocks(&self.piece).map(look_up).collect();
         }
         let error = StoreError::Other {
             what: format!("reading {}", data_key(hash)),
             source: "the object is being replaced again and again".into(),
         };
-        Err(core.store_failed(hash, error))
+        Err(shared.store_failed(hash, error))
     }
 
     async fn block(
@@ -202,18 +202,18 @@ impl PendingPiece {
         loop {
             let part = next
                 .take()
-                .unwrap_or_else(|| self.core.scheduler.look_up(&key, self.priority).into());
+                .unwrap_or_else(|| self.shared.scheduler.look_up(&key, self.priority).into());
             let waiting = match part {
                 PendingPart::Here(block) => {
-                    self.core.counts.memory_hits.add(1);
+                    self.shared.counts.memory_hits.add(1);
                     return Ok(block);
                 }
                 PendingPart::Join(waiting) => waiting,
                 // Only small objects are in the disk cache.
                 PendingPart::Fetch(lead) | PendingPart::Find(lead) => {
-                    let (core, hash) = (Arc::clone(&self.core), self.piece.hash);
+                    let (shared, hash) = (Arc::clone(&self.shared), self.piece.hash);
                     let len = self.piece.object_len;
-                    lead.start(move |priority| core.fetch_block(hash, len, index, priority))
+                    lead.start(move |priority| shared.fetch_block(hash, len, index, priority))
                 }
             };
             if let Some(outcome) = waiting.ended().await {

@@ -20,7 +20,7 @@ pub(crate) enum Reading {
 /// A piece that waits for the store.
 #[derive(Debug)]
 pub(crate) struct PendingPiece {
-    pub(crate) core: Arc<Core>,
+    pub(crate) shared: Arc<Core>,
     pub(crate) piece: Piece,
     pub(crate) priority: Priority,
     pub(crate) parts: Vec<PendingPart>,
@@ -54,24 +54,24 @@ impl PendingPiece {
     /// The bytes, exactly as many as the piece's range asks for. What timed out a moment ago is not waited for
     /// again: it fails at once.
     pub(crate) async fn bytes(self: Box<Self>) -> Result<Bytes, FetchError> {
-        let (core, piece) = (Arc::clone(&self.core), self.piece.clone());
-        let (hash, after) = (piece.hash, core.options.deadline);
-        if core.overdue.has(&piece) {
+        let (shared, piece) = (Arc::clone(&self.shared), self.piece.clone());
+        let (hash, after) = (piece.hash, shared.options.deadline);
+        if shared.overdue.has(&piece) {
             tracing::debug!(key = %data_key(hash), "the store did not answer a moment ago");
             return Err(FetchError::TimedOut { hash, after });
         }
         let read = async {
-            if core.verifies(&piece) {
+            if shared.verifies(&piece) {
                 self.whole().await
             } else {
                 self.blocks().await
             }
         };
         let Ok(outcome) = tokio::time::timeout(after, read).await else {
-            core.overdue.note(&piece);
-            core.counts.timed_out.add(1);
+            shared.overdue.note(&piece);
+            shared.counts.timed_out.add(1);
             let error = FetchError::TimedOut { hash, after };
-            core.outage.note(&error);
+            shared.outage.note(&error);
             return Err(error);
         };
         outcome

@@ -18,7 +18,7 @@ use crate::{FetchError, Priority};
 /// here: [`History`] sees every read, and [`Core::begin`] takes a [`Priority`].
 #[derive(Debug)]
 pub struct FileReader {
-    core: Arc<Core>,
+    shared: Arc<Core>,
     layout: OwnedChunkLayout,
     history: History,
 }
@@ -59,9 +59,9 @@ pub enum FileRead {
 pub struct PendingRead(Vec<Reading>);
 
 impl FileReader {
-    pub(crate) fn new(core: Arc<Core>, layout: &ChunkLayout<'_>) -> Self {
+    pub(crate) fn new(shared: Arc<Core>, layout: &ChunkLayout<'_>) -> Self {
         Self {
-            core,
+            shared,
             layout: layout.to_owned(),
             history: History::default(),
         }
@@ -97,11 +97,11 @@ impl FileReader {
     }
 
     fn begin(&self, piece: Piece) -> Reading {
-        if !self.core.verifies(&piece) {
+        if !self.shared.verifies(&piece) {
             let len = piece.range.end - piece.range.start;
             self.history.unverified.fetch_add(len, Ordering::Relaxed);
         }
-        self.core.begin(piece, Priority::Read)
+        self.shared.begin(piece, Priority::Read)
     }
 }
 

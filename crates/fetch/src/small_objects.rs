@@ -46,7 +46,7 @@ impl Core {
 
     fn pending(self: &Arc<Self>, piece: Piece, priority: Priority, part: PendingPart) -> Reading {
         Reading::Pending(Box::new(PendingPiece {
-            core: Arc::clone(self),
+            shared: Arc::clone(self),
             piece,
             priority,
             parts: vec![part],
@@ -65,8 +65,8 @@ impl Core {
     /// From the disk cache, off the runtime's own threads.
     async fn load_later(self: &Arc<Self>, hash: ContentHash, len: u64) -> Option<Fetched> {
         self.disk.as_ref()?;
-        let core = Arc::clone(self);
-        let loaded = tokio::task::spawn_blocking(move || core.load(hash, len)).await;
+        let shared = Arc::clone(self);
+        let loaded = tokio::task::spawn_blocking(move || shared.load(hash, len)).await;
         // The task ends early only when the runtime shuts down or the cache has a bug; in both cases
         // the store still has the object.
         loaded.unwrap_or_else(|error| {
@@ -112,11 +112,11 @@ impl PendingPiece {
         loop {
             let part = next
                 .take()
-                .unwrap_or_else(|| self.core.scheduler.look_up(&key, self.priority).into());
+                .unwrap_or_else(|| self.shared.scheduler.look_up(&key, self.priority).into());
             let fetch = |is_on_disk| {
-                let (core, piece) = (Arc::clone(&self.core), &self.piece);
+                let (shared, piece) = (Arc::clone(&self.shared), &self.piece);
                 let (hash, len) = (piece.hash, piece.object_len);
-                move |priority| core.fetch_whole(hash, len, priority, is_on_disk)
+                move |priority| shared.fetch_whole(hash, len, priority, is_on_disk)
             };
             let waiting: Waiting = match part {
                 PendingPart::Here(object) => return Ok(cut(&object, &self.piece)),
@@ -283,7 +283,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let whole = FetchOptions::default().memory_bytes;
-        assert!(fetcher.core().scheduler.room_now(whole).is_some());
+        assert!(fetcher.shared().scheduler.room_now(whole).is_some());
     }
 
     #[tokio::test]
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(store.count(CallKind::Get), 1);
         assert_eq!(fetcher.counters().disk_hits, 0);
         // One look-up, and the landing of what was fetched.
-        assert_eq!(fetcher.core().scheduler.uses(), 2);
+        assert_eq!(fetcher.shared().scheduler.uses(), 2);
     }
 
     #[tokio::test]
@@ -418,7 +418,7 @@ mod tests {
         for hash in &objects {
             fetcher.read(&piece(*hash, 10_000, 0..1)).await.unwrap();
         }
-        let kept = fetcher.core().scheduler.kept_bytes();
+        let kept = fetcher.shared().scheduler.kept_bytes();
         assert!((100_000..=200_000).contains(&kept), "{kept}");
         // The newest is kept, however little it was asked for.
         assert!(cached(&fetcher, &piece(objects[99], 10_000, 0..1)).is_some());

@@ -17,9 +17,8 @@ use crate::cargo::{TestCount, cargo, count_tests, succeed, target};
 /// What the product is built for.
 const TARGET: &str = "x86_64-pc-windows-gnu";
 
-/// The crates whose code is checked.
-const CHECKED: [&str; 11] = [
-    "attachfs-commit",
+/// The crates whose code is checked. `session` and what stands on it has sockets, which have no Windows form yet.
+const CHECKED: [&str; 10] = [
     "attachfs-durable",
     "attachfs-fetch",
     "attachfs-jobs",

@@ -52,7 +52,7 @@ pub enum LayerFileError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: DecodeError,
+        source: Box<DecodeError>,
     },
     /// It is a manifest, but no diff.
     #[error("the layer {} is not a diff", .0.display())]
@@ -107,7 +107,10 @@ impl LayerFiles {
         let diff = match decode(&bytes) {
             Ok((_, Manifest::Diff(diff))) => diff,
             Ok(_) => return Err(LayerFileError::NotADiff(path)),
-            Err(source) => return Err(LayerFileError::Decode { path, source }),
+            Err(error) => {
+                let source = Box::new(error);
+                return Err(LayerFileError::Decode { path, source });
+            }
         };
         DiffLayer::new(&diff).map_err(|source| LayerFileError::Build { path, source })
     }
