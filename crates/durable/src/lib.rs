@@ -74,7 +74,7 @@ pub use own_dir::{
 };
 pub use random::random_bytes;
 pub use refusal::Refusal;
-pub use space::{Space, space};
+pub use space::{Space, open_files_limit, space};
 pub use staged::{
     Staged, is_staged_name, publish, publish_if_absent, publish_shared, sweep_abandoned,
 };

@@ -22,6 +22,11 @@ pub struct Space {
     pub block_size: u64,
 }
 
+/// How many files this process may have open; `None` where nothing bounds them.
+pub fn open_files_limit() -> Option<u64> {
+    platform::open_files_limit()
+}
+
 /// The room on the file system that `path` (which must exist) is on.
 pub fn space(path: &Path) -> Result<Space, DurableError> {
     platform::space(path).at("find the free space of", path)

@@ -272,6 +272,10 @@ pub(crate) fn code_of(refusal: Refusal) -> i32 {
     errno.raw_os_error()
 }
 
+pub(crate) fn open_files_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
 pub(crate) fn persist(name: TempPath, to: &Path) -> io::Result<()> {
     name.persist(to).map_err(|failed| failed.error)
 }

@@ -359,6 +359,11 @@ pub(crate) fn code_of(refusal: Refusal) -> i32 {
     code.cast_signed()
 }
 
+/// Handles are bounded by memory alone.
+pub(crate) fn open_files_limit() -> Option<u64> {
+    None
+}
+
 /// The standard library's rename replaces a file that others have open, which the one of tempfile does not.
 pub(crate) fn persist(mut name: TempPath, to: &Path) -> io::Result<()> {
     std::fs::rename(&name, to)?;

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use attachfs_durable::open_files_limit;
 use attachfs_fetch::ByteBudget;
 use attachfs_manifest::{ContentHash, EscapedBytes};
 use attachfs_store::{ChunkStore, Payload, StoreError, data_key};
@@ -57,11 +58,21 @@ pub struct UploadOptions {
     pub memory_bytes: u64,
 }
 
+/// An object on its way has its file open, the one that it goes to or a connection, and a directory; others of this process have
+/// some, too.
+const FILES_FOR_EACH: u64 = 5;
+
+/// So many objects at once, or fewer where this process may open few files.
+fn within_limit(most: usize) -> usize {
+    let fit = open_files_limit().map_or(u64::MAX, |limit| limit / FILES_FOR_EACH);
+    most.min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
+}
+
 impl Default for UploadOptions {
     fn default() -> Self {
         Self {
-            max_in_flight: 32,
-            max_in_flight_far: 128,
+            max_in_flight: within_limit(32),
+            max_in_flight_far: within_limit(128),
             max_large_in_flight: 4,
             unasked: 64 << 10,
             small_file: 4 << 20,

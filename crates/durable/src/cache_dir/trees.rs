@@ -117,6 +117,7 @@ mod tests {
         let file = File::options().write(true).open(old(3)).unwrap();
         file.set_len(MOST_BYTES).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        drop(file);
         save().unwrap();
         assert!(!old(3).exists() && trees.dir().join("other").exists());
         assert_eq!(fs::read(trees.path([0xab; 16])).unwrap(), b"tree");
