@@ -15,7 +15,7 @@ use crate::{FetchError, Priority};
 /// through the handle, and how much of that was verified.
 ///
 /// A read is answered at once, on any thread, if its bytes are in memory or in the disk cache. Read-ahead belongs
-/// here: [`History`] sees every read, and [`Core::begin`] takes a [`Priority`].
+/// here: `History` sees every read, and `Core::begin` takes a `Priority`.
 #[derive(Debug)]
 pub struct FileReader {
     shared: Arc<Core>,
