@@ -1,7 +1,7 @@
 //! The durable steps: everything that decides what is on a disk after the power was lost.
 //!
 //! Each has a name in one table and is taken by one function, [`perform`]. With the feature `testing` a test
-//! sees the steps below a directory in their order, lets one fail, or stops at one ([`Recorder`]), and
+//! sees the steps below a directory in their order, lets one fail, or stops at one (`Recorder`), and
 //! [`LEFT_OUT`] leaves out the step of that name, so that it can be shown that a test notices. Without
 //! the feature `perform` is its closure.
 //!
