@@ -9,7 +9,7 @@
 //! What is in memory is always in the journal, in the same order, because both happen within one [`Turn`]. The
 //! namespace itself is locked for moments in memory only: who looks something up never waits for a disk.
 
-use attachfs_tree::{FileContent, Ino, Mutation, Namespace};
+use attachfs_tree::{Checked, FileContent, Ino, Mutation, Namespace};
 use parking_lot::{MutexGuard, RwLockReadGuard};
 
 use crate::overlay::{Record, Step};
@@ -69,12 +69,13 @@ impl Turn<'_> {
 
     /// Records a mutation and applies it. Cleans up after an inode that lost its last name.
     pub(crate) fn mutate(&self, mutation: Mutation) -> Result<(), FsError> {
-        let (checked, path_len) = {
-            let namespace = self.namespace();
-            let checked = namespace.check(mutation)?;
-            let path_len = changed_path(&namespace, checked.mutation());
-            (checked, path_len)
-        };
+        let checked = self.namespace().check(mutation)?;
+        self.take(checked)
+    }
+
+    /// As [`mutate`](Self::mutate), of a mutation that was checked in this turn.
+    fn take(&self, checked: Checked) -> Result<(), FsError> {
+        let path_len = changed_path(&self.namespace(), checked.mutation());
         let record = Record::Mutation(checked.mutation().clone());
         self.overlay.append(&record).map_err(journal_failed)?;
         if let Some(len) = path_len {
@@ -88,16 +89,16 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// As [`mutate`](Self::mutate) for a mutation that gives the inode `ino` a scratch file. If it fails, the
+    /// As [`mutate`](Self::mutate) for a mutation, checked in this turn, that gives the inode `ino` a scratch file. If it fails, the
     /// scratch file goes at once: the next new inode may get the same number. Both are in one step, so that
     /// no sync makes the record durable without the file's name.
     pub(crate) fn mutate_making(
         &self,
         ino: Ino,
-        mutation: Mutation,
+        checked: Checked,
         _: &Step<'_>,
     ) -> Result<(), FsError> {
-        let made = self.mutate(mutation);
+        let made = self.take(checked);
         if made.is_err()
             && let Err(error) = self.overlay.disk.scratch.remove(ino)
         {

@@ -15,8 +15,7 @@ impl Checked {
         &self.0
     }
 
-    /// The mutation, which is to be checked again.
-    pub fn into_mutation(self) -> Mutation {
+    pub(super) fn into_mutation(self) -> Mutation {
         self.0
     }
 }

@@ -85,16 +85,17 @@ impl Vfs {
         if turn.namespace().content(ino) != Some(&FileContent::Base) {
             return Ok(());
         }
-        overlay
-            .disk
-            .scratch
-            .create(ino)
-            .map_err(|error| FsError::io("create a scratch file", error))?;
         let copy = Mutation::CopyUp {
             ino,
             keep,
             time: now(),
         };
+        let copy = turn.namespace().check(copy)?;
+        overlay
+            .disk
+            .scratch
+            .create(ino)
+            .map_err(|error| FsError::io("create a scratch file", error))?;
         turn.mutate_making(ino, copy, &step)?;
         if keep == 0 {
             overlay.emptied.lock().insert(ino);
@@ -128,7 +129,7 @@ impl Vfs {
                 time: now(),
             };
             // Before a scratch file is made for nothing.
-            (ino, namespace.check(create)?.into_mutation())
+            (ino, namespace.check(create)?)
         };
         let file = overlay
             .disk
