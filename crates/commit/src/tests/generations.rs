@@ -169,6 +169,34 @@ proptest! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_parent_of_a_diff_knows_the_layer_that_was_added_before_it() {
+    for commits_before in [false, true] {
+        let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+        let dir = tempdir();
+        let fs = world.create(dir.path());
+        if commits_before {
+            fs.write("new", 0, b"1").unwrap();
+            let first = committed(&world, &fs, &CommitOptions::default()).await;
+            assert!(first.unwrap().published.is_some());
+        }
+        let (_, file) = owned(&world.snapshot)
+            .find(|(_, node)| matches!(node, Node::File(_)))
+            .unwrap();
+        let with_added = owned(&world.snapshot).chain([(path("added"), file)]);
+        let with_added = Snapshot::new(CUT, None, with_added).unwrap();
+        let layer = with_added.diff(&world.snapshot, None);
+        fs.vfs().add_layer(&layer).unwrap();
+        let before = encode_snapshot(&fs.show(CUT).await, Format::V2025_12).unwrap();
+        fs.write("more", 0, b"2").unwrap();
+        let second = committed(&world, &fs, &CommitOptions::default()).await;
+        assert!(second.unwrap().published.is_some());
+        let diff = world.diff(&World::key(1 + u32::from(commits_before))).await;
+        assert_eq!(diff.parent(), Some(ContentHash::of(&before)));
+        assert_eq!(diff.len(), 1, "what was added is no change of the job's");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_parent_of_a_second_diff_is_the_hash_of_what_the_first_made() {
     let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
     let dir = tempdir();
