@@ -16,8 +16,8 @@
 //! ```text
 //!     outer first       protects                                          held during I/O
 //!     ended             whether writing has ended                         yes (reading)
-//!     compacting    who compacts the journal                              yes
-//!     Disk::turn    who syncs                                             yes
+//!     Disk::compacting  who compacts the journal                          yes
+//!     Disk::turn        who syncs                                         yes
 //!     Disk::order       what becomes durable together: a Step             yes (reading)
 //!     changing          that one mutation follows the other: a Turn       yes: the record's write
 //!     OpenInode         whether the journal says that it is written to    yes: the record's write
