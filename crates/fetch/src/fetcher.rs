@@ -122,6 +122,10 @@ impl Fetcher {
             disk_written: disk.map_or(0, |disk| disk.written.get()),
             disk_dropped: disk.map_or(0, |disk| disk.dropped.get()),
             disk_damaged: disk.map_or(0, |disk| disk.damaged.get()),
+            disk_failed: disk.map_or(0, |disk| disk.failed.get()),
+            disk_evicted: disk.map_or(0, |disk| disk.evicted.get()),
+            disk_verified: disk.map_or(0, |disk| disk.verified.get()),
+            disk_wrong: disk.map_or(0, |disk| disk.wrong.get()),
         }
     }
 

@@ -37,7 +37,7 @@ mod verifier;
 
 pub use budget::{ByteBudget, HeldBytes, Priority};
 pub use counters::FetchCounters;
-pub use disk::DiskCache;
+pub use disk::{DiskCache, LargeFile, UNIT, WrongObject};
 pub use error::FetchError;
 pub use fetcher::Fetcher;
 pub use options::FetchOptions;
