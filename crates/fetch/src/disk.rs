@@ -19,6 +19,7 @@ mod keeper;
 mod large;
 mod shared;
 mod units;
+mod upkeep;
 mod writer;
 
 use std::collections::HashMap;
@@ -39,6 +40,7 @@ use shared::{Duty, Order, Shared};
 
 pub use large::LargeFile;
 pub use units::UNIT;
+pub use upkeep::{Collected, Found, Goal, Survey, Upkeep};
 
 /// How long a dropped cache waits for its threads.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -131,16 +133,16 @@ impl DiskCache {
     }
 
     /// Whether a file has the name and the length of an object. Nobody has looked at its bytes. Blocks.
-    pub(crate) fn may_have(&self, hash: ContentHash, len: u64) -> bool {
+    pub fn may_have(&self, hash: ContentHash, len: u64) -> bool {
         self.shared.objects.find(*hash.as_bytes(), len).is_some()
     }
 
     /// An object, if it is there and sound. A file that is not the object is removed. Blocks.
     pub(crate) fn get(&self, hash: ContentHash, len: u64) -> Option<Bytes> {
         match self.read(hash, len) {
-            Ok(Found::Object(bytes)) => Some(bytes),
-            Ok(Found::Other) => None,
-            Ok(Found::Damaged(found)) => {
+            Ok(Read::Object(bytes)) => Some(bytes),
+            Ok(Read::Other) => None,
+            Ok(Read::Damaged(found)) => {
                 let path = self.shared.objects.path(*hash.as_bytes());
                 tracing::warn!(path = %path.display(), expected = %hash, %found,
                     "a file of the disk cache is damaged; it is deleted and fetched again");
@@ -155,35 +157,35 @@ impl DiskCache {
         }
     }
 
-    fn read(&self, hash: ContentHash, len: u64) -> io::Result<Found> {
+    fn read(&self, hash: ContentHash, len: u64) -> io::Result<Read> {
         let objects = &self.shared.objects;
         let (file, facts) = objects.open_known(*hash.as_bytes())?;
         let size = facts.stamp.size;
         if size > len.max(HASHED_AT_ONCE) {
             // Whatever it is, it is not read into memory.
-            return Ok(Found::Other);
+            return Ok(Read::Other);
         }
         let bytes = read_range(&file, 0..size)?;
         let found = ContentHash::of(&bytes);
         Ok(if found != hash {
-            Found::Damaged(found)
+            Read::Damaged(found)
         } else if bytes.len() as u64 != len {
             // The store may hold an object of another length than this reader expects. The file is sound then:
             // the reader has to hear of it from the store.
-            Found::Other
+            Read::Other
         } else {
             if let Err(error) = objects.use_file(&file, &facts) {
                 tracing::debug!(%hash, %error, "a file of the disk cache will count as unused");
             }
-            Found::Object(bytes)
+            Read::Object(bytes)
         })
     }
 
     /// Has an object written some time later, unless the cache is busy or the disk is full. The caller
-    /// has verified it.
-    pub(crate) fn insert(&self, hash: ContentHash, object: Bytes) {
+    /// has verified it. `false` if too much waits already.
+    pub(crate) fn insert(&self, hash: ContentHash, object: Bytes) -> bool {
         let len = object.len() as u64;
-        self.shared.write(Order::Object(hash, object), len);
+        self.shared.write(Order::Object(hash, object), len)
     }
 
     /// What there is of a large object, now and later. `None` if it is empty or too long to be kept. Blocks for local
@@ -250,7 +252,7 @@ impl DiskCache {
 }
 
 /// What the file of an object is.
-enum Found {
+enum Read {
     Object(Bytes),
     /// Sound, but not what was asked for; or too long to tell.
     Other,

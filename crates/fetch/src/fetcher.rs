@@ -103,6 +103,11 @@ impl Fetcher {
         disk.is_some_and(|disk| disk.may_have(piece.hash, piece.object_len))
     }
 
+    /// The disk cache, if it has one.
+    pub fn disk(&self) -> Option<Arc<DiskCache>> {
+        self.shared.disk.clone()
+    }
+
     /// What has been done so far.
     pub fn counters(&self) -> FetchCounters {
         let counts = &self.shared.counts;

@@ -6,8 +6,9 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::objects::check_replaceable;
+use super::objects::check_is;
 use crate::error::At as _;
+use crate::own::Wanted;
 use crate::staged::PREFIX;
 use crate::steps::Step;
 use crate::{DurableError, OwnDir, is_staged_name, platform, random_name};
@@ -96,7 +97,7 @@ impl StagedIn<'_> {
 
     /// Gives it a name in a directory, replacing the file that had it, and nothing else: atomically and not durably.
     pub(super) fn place(mut self, to: &OwnDir, new: &str) -> Result<(), DurableError> {
-        check_replaceable(to, new)?;
+        check_is(to, new, Wanted::File)?;
         if let Some(name) = &self.name {
             self.dir.rename_into(name, to, new, Step::StagedRename)?;
         }

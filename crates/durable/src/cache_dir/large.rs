@@ -43,7 +43,8 @@ pub struct LargeFiles {
 }
 
 impl ObjectFiles {
-    /// Opens the files of a large object, if they are there. Not to be removed from then on. Blocks.
+    /// Opens the files of a large object, if they are there. They are not removed to make room as long as they are
+    /// open, and do not count as used by that. Blocks.
     pub fn open_large(&self, object: HashBytes) -> io::Result<Option<(LargeFiles, LargeForm)>> {
         let found = |opened: io::Result<Option<File>>| match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -58,7 +59,6 @@ impl ObjectFiles {
         let Some(units) = open(UNITS)? else {
             return Ok(None);
         };
-        touch(&units, &Facts::of(&units)?)?;
         for (ending, form) in [("", LargeForm::Whole), (PART, LargeForm::Part)] {
             if let Some(data) = open(ending)? {
                 return Ok(Some((LargeFiles { data, units }, form)));

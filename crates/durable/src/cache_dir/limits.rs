@@ -22,7 +22,7 @@ pub struct CacheLimits {
 /// The bounds on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The most bytes that the cache may take.
+    /// The most bytes that the cache may take; not more than the file system has.
     pub max_bytes: u64,
     /// Bytes that stay free.
     pub min_free: u64,
@@ -35,7 +35,7 @@ impl CacheLimits {
             .min(10 * GIB)
             .max((space.total / 20).min(50 * GIB));
         Bounds {
-            max_bytes: self.max_bytes.unwrap_or(space.total / 2),
+            max_bytes: self.max_bytes.unwrap_or(space.total / 2).min(space.total),
             min_free: self.min_free.unwrap_or(default_free),
         }
     }

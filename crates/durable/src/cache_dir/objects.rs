@@ -135,6 +135,10 @@ impl ObjectFiles {
                 }
                 held.dir(&name)
             }
+            Err(error) => {
+                check_is(&held, &name, Wanted::Dir)?;
+                Err(error)
+            }
             opened => opened,
         }
     }
@@ -203,14 +207,18 @@ fn may_pass(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Fails if something has a name that is no regular file: attachfs did not make it, and does not replace it.
-pub(super) fn check_replaceable(shelf: &OwnDir, name: &str) -> Result<(), DurableError> {
+/// Fails with [`io::ErrorKind::AlreadyExists`] if something else than is wanted has a name: attachfs did not make it,
+/// and does not replace it.
+pub(super) fn check_is(dir: &OwnDir, name: &str, wanted: Wanted) -> Result<(), DurableError> {
     const DOING: &str = "replace";
-    let path = shelf.path().join(name);
-    let there = shelf.held().look(name.as_bytes()).at(DOING, &path)?;
-    match there.and_then(|facts| why_not(facts.kind, Wanted::File)) {
+    let path = dir.path().join(name);
+    let there = dir.held().look(name.as_bytes()).at(DOING, &path)?;
+    match there.and_then(|facts| why_not(facts.kind, wanted)) {
         None => Ok(()),
-        Some(why) => Err(DurableError::new(DOING, &path, why)),
+        Some(why) => {
+            let why = io::Error::new(io::ErrorKind::AlreadyExists, why);
+            Err(DurableError::new(DOING, &path, why))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::objects::names;
-use super::{CacheDir, HashBytes, Pins, hex, incoming, large, parse_hex};
+use super::{CacheDir, CacheDirError, HashBytes, Pins, hex, incoming, large, parse_hex, trust};
 use crate::error::At as _;
 use crate::{DurableError, Facts, FileLock, Kind, OwnDir, Space, is_mine};
 
@@ -59,6 +59,14 @@ pub enum Removal {
 }
 
 impl CacheDir {
+    /// Fails if others than this user could change what is in it; what is missing is fine.
+    pub fn check(&self) -> Result<(), CacheDirError> {
+        if self.path.try_exists().at("look at", &self.path)? {
+            trust::check(&self.path)?;
+        }
+        Ok(())
+    }
+
     /// All objects. `None` if there are none yet. Refuses a directory that is not this user's alone.
     pub fn stock(&self) -> Result<Option<Stock>, DurableError> {
         match OwnDir::open(&self.path.join(super::OBJECTS)) {
@@ -120,34 +128,44 @@ impl Stock {
 
     /// Removes an object, unless somebody has it open. That it is gone already is fine. Blocks.
     pub fn remove(&self, stored: &Stored) -> Result<Removal, DurableError> {
-        let (shelf, name) = names(stored.object);
-        let Some(dir) = usable(self.shelf_of(stored.partition, &shelf))? else {
+        let Some((dir, files)) = self.files(stored)? else {
             return Ok(Removal::Removed);
         };
-        let all = [
-            name.clone(),
-            name.clone() + large::PART,
-            name + large::UNITS,
-        ];
-        let mut locked: Vec<(&str, File)> = Vec::with_capacity(1);
-        for name in &all {
-            // What is missing, a link, or of another kind is not removed.
+        // A file system without locks cannot tell.
+        let is_used = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        if files.iter().any(|(_, file)| is_used(file)) {
+            return Ok(Removal::InUse);
+        }
+        unlink(&dir, &files)?;
+        Ok(Removal::Removed)
+    }
+
+    /// Removes an object that is damaged, whoever has it open. Blocks.
+    pub fn discard(&self, stored: &Stored) -> Result<(), DurableError> {
+        match self.files(stored)? {
+            Some((dir, files)) => unlink(&dir, &files),
+            None => Ok(()),
+        }
+    }
+
+    /// The files of an object that are there and were made here, open, in their directory. What is a link, or of
+    /// another kind or user, is left out.
+    fn files(&self, stored: &Stored) -> Result<Option<Files>, DurableError> {
+        let (shelf, name) = names(stored.object);
+        let Some(dir) = usable(self.shelf_of(stored.partition, &shelf))? else {
+            return Ok(None);
+        };
+        let mut files = Vec::with_capacity(1);
+        for ending in ["", large::PART, large::UNITS] {
+            let name = format!("{name}{ending}");
             let Ok(file) = dir.held().open_file(name.as_bytes()) else {
                 continue;
             };
-            if !is_mine(&file).at("look at", dir.path())? {
-                continue;
+            if is_mine(&file).at("look at", dir.path())? {
+                files.push((name, file));
             }
-            // A file system without locks cannot tell.
-            if let Err(TryLockError::WouldBlock) = file.try_lock() {
-                return Ok(Removal::InUse);
-            }
-            locked.push((name, file));
         }
-        for (name, _) in &locked {
-            dir.remove_file(name)?;
-        }
-        Ok(Removal::Removed)
+        Ok(Some((dir, files)))
     }
 
     /// Bytes of files that are being written, or that writers left which have ended.
@@ -164,6 +182,12 @@ impl Stock {
         }
         Ok(bytes)
     }
+}
+
+type Files = (OwnDir, Vec<(String, File)>);
+
+fn unlink(dir: &OwnDir, files: &[(String, File)]) -> Result<(), DurableError> {
+    files.iter().try_for_each(|(name, _)| dir.remove_file(name))
 }
 
 fn list(dir: &OwnDir, partition: HashBytes, shelf: u8) -> Result<(Vec<Stored>, u64), DurableError> {

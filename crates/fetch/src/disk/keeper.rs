@@ -46,7 +46,7 @@ pub(super) fn look(shared: &Shared) {
         // The write that comes next tells what is wrong.
         Ok(None) | Err(_) => Sums::unknown(),
     };
-    let used = sums.total().bytes + shared.fresh_bytes();
+    let used = sums.total().bytes;
     let room = space(shared).map_or(0, |(space, bounds)| bounds.room(used, &space));
     shared.set_room(room);
 }

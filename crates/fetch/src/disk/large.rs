@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use attachfs_durable::{
-    CacheDirError, FileStamp, LargeFiles, LargeForm, ObjectWriter, boot_id, read_range,
+    CacheDirError, Facts, FileStamp, LargeFiles, LargeForm, ObjectWriter, boot_id, read_range,
     write_all_at,
 };
 use attachfs_manifest::{ContentHash, Hasher};
@@ -71,6 +71,7 @@ impl LargeFile {
         let mut is_verified = false;
         let mut is_all = false;
         if let State::Open(open) = &state {
+            open.use_now(&shared);
             is_verified = open.form == LargeForm::Whole && open.is_stamped();
             is_all = open.missing.load(Ordering::Relaxed) == 0;
         }
@@ -411,6 +412,14 @@ impl Open {
             about,
             missing,
         }))
+    }
+
+    fn use_now(&self, shared: &Shared) {
+        let units = &self.files.units;
+        let used = Facts::of(units).and_then(|facts| shared.objects.use_file(units, &facts));
+        if let Err(error) = used {
+            tracing::debug!(hash = %self.about.hash, %error, "a large object will count as unused");
+        }
     }
 
     /// Whether the data file is what it was when it was found right.

@@ -96,7 +96,8 @@ impl Shared {
     /// Has something written, unless too much waits already. Never blocks.
     pub(super) fn write(&self, order: Order, bytes: u64) -> bool {
         let waits = self.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if waits <= QUEUE_BYTES && self.order(order) {
+        // What is longer than the queue goes alone.
+        if (waits <= QUEUE_BYTES || waits == bytes) && self.order(order) {
             return true;
         }
         self.done(bytes);
@@ -166,9 +167,12 @@ impl Shared {
         self.is_asked.swap(false, Ordering::Relaxed)
     }
 
+    /// Sets how much may be written by what was written down; what came since takes of it.
     pub(super) fn set_room(&self, room: i64) {
+        let fresh = i64::try_from(self.fresh_bytes()).unwrap_or(i64::MAX);
         self.written.store(0, Ordering::Relaxed);
-        self.room.store(room, Ordering::Relaxed);
+        self.room
+            .store(room.saturating_sub(fresh), Ordering::Relaxed);
     }
 
     /// Counts what came to a shelf.
@@ -188,7 +192,7 @@ impl Shared {
     }
 
     /// Bytes that came and are not written down.
-    pub(super) fn fresh_bytes(&self) -> u64 {
+    fn fresh_bytes(&self) -> u64 {
         self.fresh.lock().iter().map(|sum| sum.bytes).sum()
     }
 

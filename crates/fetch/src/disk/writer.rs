@@ -1,6 +1,7 @@
 //! The thread that writes the files, so that no read waits for the disk.
 
 use std::error::Error;
+use std::io;
 use std::sync::mpsc::Receiver;
 
 use attachfs_durable::{CacheDirError, ObjectWriter};
@@ -65,6 +66,15 @@ fn told(shared: &Shared, written: Result<(), CacheDirError>) {
         Err(error) => error,
     };
     shared.counts.dropped.add(1);
+    if let CacheDirError::Io(error) = &error
+        && error.kind() == io::ErrorKind::AlreadyExists
+    {
+        // Only what would be at that name is not kept.
+        return tracing::warn!(
+            error = error as &(dyn Error + 'static),
+            "something that attachfs did not make is in the disk cache; an object is not kept"
+        );
+    }
     shared.counts.failed.add(1);
     shared.health.failed(&error as &(dyn Error + 'static));
 }
