@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod cache;
 mod committing;
 mod corpus;
 mod crash;

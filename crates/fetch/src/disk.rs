@@ -347,7 +347,7 @@ mod tests {
         }
 
         fn objects(&self, partition: u8) -> ObjectFiles {
-            let dir = CacheDir::new(self.temp.path().join("cache"));
+            let dir = crate::testing::unbounded(self.temp.path().join("cache"));
             dir.objects([partition; 16]).unwrap()
         }
 

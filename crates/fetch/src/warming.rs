@@ -129,7 +129,6 @@ fn missing(large: &LargeFile) -> Vec<Range<u64>> {
 
 #[cfg(test)]
 mod tests {
-    use attachfs_durable::CacheDir;
     use attachfs_store::record::RecordStore;
     use attachfs_store::{CallKind, MemoryStore};
 
@@ -149,7 +148,7 @@ mod tests {
             [&small, &large].map(|bytes| (memory.insert(bytes.clone()), bytes.len() as u64));
         let store = Arc::new(RecordStore::new(Arc::new(memory)));
         let fetcher = || {
-            let cache = CacheDir::new(temp.path().join("cache"));
+            let cache = crate::testing::unbounded(temp.path().join("cache"));
             let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
             Fetcher::new(Arc::clone(&store) as _, Some(disk), options.clone())
         };
@@ -171,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn an_object_that_the_store_has_wrong_is_an_error() {
         let temp = tempfile::tempdir().unwrap();
-        let cache = CacheDir::new(temp.path().join("cache"));
+        let cache = crate::testing::unbounded(temp.path().join("cache"));
         let options = FetchOptions {
             whole_object_limit: 1000,
             ..FetchOptions::default()

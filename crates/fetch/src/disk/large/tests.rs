@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use attachfs_durable::{CacheDir, ObjectFiles};
+use attachfs_durable::ObjectFiles;
 use tempfile::TempDir;
 
 use super::*;
@@ -30,7 +30,7 @@ impl Setup {
     }
 
     fn objects(&self) -> ObjectFiles {
-        let dir = CacheDir::new(self.temp.path().join("cache"));
+        let dir = crate::testing::unbounded(self.temp.path().join("cache"));
         dir.objects([1; 16]).unwrap()
     }
 
