@@ -161,8 +161,11 @@ impl Stage {
             // Only read over S3.
             Set::TwoGib => self.make_files(set)?,
             _ => {
+                let store = self.store();
+                fs::create_dir_all(&store)
+                    .with_context(|| format!("cannot make {}", store.display()))?;
                 self.make_files(set)?;
-                self.snapshot(set, &self.store())?;
+                self.snapshot(set, &store)?;
             }
         }
         self.prepared.borrow_mut().push(set);
@@ -275,11 +278,13 @@ impl Stage {
     /// Starts to mount a set whose objects are in `store`, with a new session in `session`.
     pub(super) fn start_mount(&self, set: Set, store: &Path, session: &Path) -> Result<Mount<'_>> {
         let manifest = self.manifest(set);
+        // The objects of that set are nowhere, which a mount would find out and refuse.
+        let no_probe = set == Set::Many;
         let what = What {
             manifest: &manifest,
             store: store.as_os_str(),
             bucket: None,
-            options: &[],
+            options: if no_probe { &["--no-probe"] } else { &[] },
             session,
         };
         self.program.start_mount(&what, self.mount_point())
