@@ -114,6 +114,8 @@ fn rclone(bucket: &Bucket, prefix: &str, point: &Path, cache: &Path) -> Command 
         .env("RCLONE_CONFIG_B_TYPE", "s3")
         .env("RCLONE_CONFIG_B_PROVIDER", "Other")
         .env("RCLONE_CONFIG_B_ENV_AUTH", "true")
+        // The server has no other lists.
+        .env("RCLONE_CONFIG_B_LIST_VERSION", "2")
         .env(
             "RCLONE_CONFIG_B_ENDPOINT",
             format!("http://{}", bucket.host()),
@@ -129,7 +131,7 @@ fn s3fs(bucket: &Bucket, prefix: &str, point: &Path, cache: &Path) -> Result<Com
     command
         .arg(format!("{}:/{prefix}", Bucket::NAME))
         .arg(point)
-        .args(["-f", "-o", "ro,use_path_request_style,compat_dir"])
+        .args(["-f", "-o", "ro,use_path_request_style,listobjectsv2"])
         .arg("-o")
         .arg(format!("url=http://{}", bucket.host()))
         .arg("-o")
