@@ -112,7 +112,7 @@ fn build(
 }
 
 /// Fails if a file has no hash: nobody could read it.
-fn check_hashed(snapshot: &Snapshot) -> Result<(), Error> {
+pub(crate) fn check_hashed(snapshot: &Snapshot) -> Result<(), Error> {
     let is_unhashed = |node: &Node| {
         node.as_file()
             .is_some_and(|file| matches!(file.content, Content::Unhashed))

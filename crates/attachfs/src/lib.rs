@@ -4,6 +4,7 @@
 //! - [`take_snapshot`] makes a manifest of a folder and fills a store;
 //! - [`upload_manifests`] uploads the files of manifests that there are;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
+//! - [`add`] shows more manifests in a mount that is used; [`layers`] lists them;
 //! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
 //! - [`download_manifests`] places the files of manifests in folders;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount;
@@ -21,6 +22,7 @@ mod exposed;
 mod holder;
 mod index;
 mod inspect;
+mod layering;
 mod limits;
 mod live;
 mod logs;
@@ -76,6 +78,7 @@ pub use ended::{EndedCommit, EndedSession, ended_sessions, find_ended};
 pub use error::Error;
 pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
+pub use layering::{AddReport, LayersReport, ShownManifest, add, layers};
 pub use limits::{OpenFiles, raise_open_files};
 pub use logs::LogPlace;
 pub use manifests::{

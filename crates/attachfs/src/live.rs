@@ -232,10 +232,10 @@ impl Live {
             read_only: self.meta.read_only,
             store: self.meta.store.address.clone(),
             manifests: self
-                .meta
+                .stack()?
                 .manifests
-                .iter()
-                .map(|manifest| manifest.source.clone())
+                .into_iter()
+                .map(|stacked| stacked.manifest.source)
                 .collect(),
             uncommitted,
             open: named(Frozen::writers),

@@ -380,6 +380,7 @@ impl Parts {
             places: places.clone(),
             dir: dir.clone(),
             own_log,
+            adding: Mutex::default(),
         });
         let service = Arc::new(Service::new(active.clone(), step_hook));
         let listening = |source| Error::Io {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_fetch::Fetcher;
-use attachfs_manifest::{ContentHash, Piece};
+use attachfs_manifest::{ChunkLayout, ContentHash, OwnedChunkLayout, Piece};
 use attachfs_store::{Reach, StoreError, data_key, run_blocking};
 use attachfs_tree::BaseTree;
 use tokio::time::Instant;
@@ -36,14 +36,32 @@ pub(crate) enum Probed {
     AllCached(StoreError),
 }
 
+/// Files, some of which a store is asked for.
+pub(crate) trait ProbedFiles: Send + Sync + 'static {
+    /// Where their bytes are.
+    fn layouts(&self) -> impl Iterator<Item = ChunkLayout<'_>>;
+}
+
+impl ProbedFiles for BaseTree {
+    fn layouts(&self) -> impl Iterator<Item = ChunkLayout<'_>> {
+        self.layouts()
+    }
+}
+
+impl ProbedFiles for Vec<OwnedChunkLayout> {
+    fn layouts(&self) -> impl Iterator<Item = ChunkLayout<'_>> {
+        self.iter().map(OwnedChunkLayout::borrowed)
+    }
+}
+
 /// Fails if the store cannot be read. Nothing is changed by it, and it can be dropped at any time.
 pub(crate) async fn probe(
     store: &OpenStore,
     fetcher: &Arc<Fetcher>,
-    tree: &Arc<BaseTree>,
+    files: &Arc<impl ProbedFiles>,
 ) -> Result<Probed, Error> {
     let until = Instant::now() + WITHIN;
-    let chosen = choose(tree);
+    let chosen = choose(&**files);
     // Of the store itself, if there is nothing to read: that an object is missing is an answer.
     let first = chosen
         .first()
@@ -53,7 +71,7 @@ pub(crate) async fn probe(
         Ok(()) => return Ok(Probed::Answered),
         Err(failure) => failure,
     };
-    if !chosen.is_empty() && are_cached(fetcher, tree).await {
+    if !chosen.is_empty() && are_cached(fetcher, files).await {
         return Ok(Probed::AllCached(failure));
     }
     let address = store.settings.address.clone();
@@ -87,9 +105,9 @@ fn late(hash: ContentHash) -> StoreError {
 }
 
 /// The first byte of the smallest objects, of different ones.
-fn choose(tree: &BaseTree) -> Vec<Piece> {
+fn choose(files: &impl ProbedFiles) -> Vec<Piece> {
     let mut chosen: Vec<Piece> = Vec::new();
-    for (position, layout) in tree.layouts().enumerate() {
+    for (position, layout) in files.layouts().enumerate() {
         if position >= LOOKED_AT && !chosen.is_empty() {
             break;
         }
@@ -137,13 +155,13 @@ async fn ask(store: &OpenStore, chosen: &[Piece]) -> Result<(), StoreError> {
     failure.map_or(Ok(()), Err)
 }
 
-/// Whether the disk cache has all objects of a tree, as far as names and lengths tell. Not if that cannot be said
+/// Whether the disk cache has all objects of these files, as far as names and lengths tell. Not if that cannot be said
 /// soon.
-async fn are_cached(fetcher: &Arc<Fetcher>, tree: &Arc<BaseTree>) -> bool {
-    let (fetcher, tree) = (fetcher.clone(), tree.clone());
+async fn are_cached(fetcher: &Arc<Fetcher>, files: &Arc<impl ProbedFiles>) -> bool {
+    let (fetcher, files) = (fetcher.clone(), files.clone());
     let until = Instant::now() + CACHE_WITHIN;
     let looked = run_blocking(move || {
-        Ok(tree.layouts().all(|layout| {
+        Ok(files.layouts().all(|layout| {
             Instant::now() < until
                 && layout
                     .pieces(0..layout.size())

@@ -26,6 +26,8 @@ pub(crate) struct ServedMount {
     pub(crate) places: Places,
     pub(crate) dir: PathBuf,
     pub(crate) own_log: bool,
+    /// Held by whoever adds manifests.
+    pub(crate) adding: Mutex<()>,
 }
 
 /// How a mount's session ended.

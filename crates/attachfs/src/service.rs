@@ -49,6 +49,8 @@ impl Service {
                 let arguments: CommitArguments = read(options)?;
                 value(&live.commit(&arguments, &news).await?)
             }
+            Request::Add { options } => value(&self.active.add(read(options)?).await?),
+            Request::Layers => value(&live.layers()?),
             Request::Unmount { detach, options } => {
                 let arguments = read(options)?;
                 let unmounted = self.active.unmount_and_commit(detach, arguments, &news);

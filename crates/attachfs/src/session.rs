@@ -24,7 +24,7 @@ use crate::{Error, Places, logs};
 
 /// Whether a process has the session, which then answers. One that is just beginning or ending is
 /// given a moment.
-async fn state(found: &SessionEntry) -> Result<SessionState, Error> {
+pub(crate) async fn state(found: &SessionEntry) -> Result<SessionState, Error> {
     let deadline = Instant::now() + BEGINS_WITHIN;
     while Session::is_in_use(&found.dir)? {
         if connect(found)?.is_some() {
@@ -307,7 +307,11 @@ async fn open(found: &SessionEntry, places: &Places, access: &S3Access) -> Resul
     Live::take_over(session, store, places, unseen(&found.meta))
 }
 
-async fn look(found: &SessionEntry, places: &Places, access: &S3Access) -> Result<Live, Error> {
+pub(crate) async fn look(
+    found: &SessionEntry,
+    places: &Places,
+    access: &S3Access,
+) -> Result<Live, Error> {
     let session = Session::open(&found.dir)?;
     let store = open_store(&found.meta.store.with(access)).await?;
     Live::look(session, store, places, unseen(&found.meta))

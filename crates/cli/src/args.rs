@@ -1,6 +1,7 @@
 //! The command line, as typed. What an option means when it is not given is said here.
 
 pub(crate) mod download;
+pub(crate) mod layering;
 pub(crate) mod manifest;
 pub(crate) mod publishing;
 pub(crate) mod s3;
@@ -73,6 +74,9 @@ pub(crate) enum Verb {
     Mount(Mount),
     /// Unmount: wait, seal the session, commit if it was mounted with --commit.
     Umount(Umount),
+    Add(layering::Add),
+    /// List the manifests of a mount, the lowest first.
+    Layers(Session),
     List(List),
     /// Show how a session is.
     Status(Session),

@@ -20,5 +20,6 @@ pub use control::{
 };
 pub use failure::{Failure, FailureClass};
 pub use session::{
-    BaseManifest, ParseSessionIdError, Session, SessionError, SessionId, SessionMeta, StoreSettings,
+    BaseManifest, ParseSessionIdError, Session, SessionError, SessionId, SessionMeta, Stack,
+    StackedManifest, StoreSettings,
 };

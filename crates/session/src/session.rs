@@ -10,6 +10,7 @@
 //!         scratch/             bytes; elsewhere if asked for
 //!         scratch/aside/       bytes of which nobody knows what they are
 //!         commits/1.manifest   what commit 1 published or is about to publish
+//!         layers/1             what the first manifest that was added while it was mounted changed, see [`Stack`]
 //!         commits/1.total      everything committed up to 1, relative to the base
 //!         control.sock         while it is mounted
 //!         log, log.1           what happened, and before that
@@ -25,6 +26,7 @@ mod discard;
 mod error;
 mod id;
 mod meta;
+mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +45,7 @@ use self::discard::{Layout, Part, nothing};
 pub use self::error::SessionError;
 pub use self::id::{ParseSessionIdError, SessionId};
 pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
+pub use self::stack::{Stack, StackedManifest};
 
 /// The version of the directory that this code writes and reads. It changes when the same manifests get
 /// other inode numbers, too: a journal names files by them.

@@ -1,6 +1,7 @@
 //! The verbs, one family a file.
 
 mod downloading;
+mod layering;
 mod looking;
 mod manifest;
 mod mounting;
@@ -48,6 +49,8 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Upload(upload) => uploading::upload(&globals, upload).await,
             Verb::Mount(mount) => mounting::mount(&globals, mount).await,
             Verb::Umount(umount) => mounting::umount(&globals, umount).await,
+            Verb::Add(add) => layering::add(&globals, add).await,
+            Verb::Layers(session) => layering::layers(&globals, session).await,
             Verb::List(list) => sessions::list(&globals, &list),
             Verb::Status(session) => sessions::status(&globals, session).await,
             Verb::Diff(diff) => sessions::diff(&globals, diff).await,

@@ -119,21 +119,8 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             return Err(attachfs::Error::Usage(text.to_owned()).into());
         }
         (None, manifests) => {
-            let mut sources = Vec::new();
-            for manifest in manifests {
-                sources.push(placed(manifest)?);
-            }
+            let sources = placed_all(manifests)?;
             let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
-            if plain
-                .iter()
-                .filter(|source| **source == ManifestSource::Stdin)
-                .count()
-                > 1
-            {
-                return Err(
-                    attachfs::Error::Usage("standard input is named twice".to_owned()).into(),
-                );
-            }
             let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
             let mut manifests = Vec::new();
             for (source, at) in sources {
@@ -243,6 +230,19 @@ async fn stop(mount: &attachfs::Mount) -> Result<(), attachfs::Error> {
         }
         result => result.map(drop),
     }
+}
+
+/// Manifests and where they are placed; one of them may be standard input.
+pub(super) fn placed_all(
+    manifests: &[OsString],
+) -> Result<Vec<(ManifestSource, Option<ManifestPath>)>, attachfs::Error> {
+    let sources: Vec<_> = manifests.iter().map(placed).collect::<Result<_, _>>()?;
+    let is_stdin = |(source, _): &&(ManifestSource, _)| *source == ManifestSource::Stdin;
+    if sources.iter().filter(is_stdin).count() > 1 {
+        let text = "standard input is named twice";
+        return Err(attachfs::Error::Usage(text.to_owned()));
+    }
+    Ok(sources)
 }
 
 /// `MANIFEST` or `MANIFEST=SUBDIR`. A file whose name has a `=` is meant if it is there.

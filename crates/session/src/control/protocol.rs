@@ -27,6 +27,13 @@ pub enum Request {
         #[serde(default)]
         options: Value,
     },
+    /// Lay manifests over those that are shown, or put them in one's place.
+    Add {
+        /// Which.
+        options: Value,
+    },
+    /// The manifests that are shown.
+    Layers,
     /// Unmount, and then do what was agreed at the mount.
     Unmount {
         /// Even if someone uses the mount.

@@ -13,6 +13,7 @@ use super::{
     BASE, COMMITS, DESCRIPTION, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET,
     SessionError, WORK,
 };
+use crate::session::stack::is_of_a_stack;
 
 /// How many unknown names an error lists.
 const LISTED: usize = 8;
@@ -62,7 +63,8 @@ impl Layout {
                 // A log that became too long.
                 _ => name.strip_prefix("log.").is_some_and(is_number),
             },
-            Self::Base | Self::Layers => is_number(name),
+            Self::Base => is_number(name),
+            Self::Layers => is_number(name) || is_of_a_stack(name),
             Self::Commits => {
                 if name == WORK {
                     return Some(Known::Dir(Self::Work));
