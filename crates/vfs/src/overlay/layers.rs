@@ -103,8 +103,14 @@ impl LayerFiles {
         expected: ContentHash,
     ) -> Result<DiffLayer, LayerFileError> {
         let bytes = self.bytes(number, expected)?;
+        self.decode(number, &bytes)
+    }
+
+    /// The layer that these bytes are. Encoding adds the directories above each path, which have numbers too, so a
+    /// layer is always made from bytes: in a file system in use as after a kill.
+    pub(crate) fn decode(&self, number: u32, bytes: &[u8]) -> Result<DiffLayer, LayerFileError> {
         let path = self.0.join(number.to_string());
-        let diff = match decode(&bytes) {
+        let diff = match decode(bytes) {
             Ok((_, Manifest::Diff(diff))) => diff,
             Ok(_) => return Err(LayerFileError::NotADiff(path)),
             Err(error) => {
