@@ -78,14 +78,16 @@ impl Vfs {
         Ok((Arc::new(file), path))
     }
 
-    /// Takes files that were [left open](Frozen::left_open) as they are, as if they had been closed.
+    /// Takes files that were [left open](Frozen::left_open) as they are, as if they had been closed. One that
+    /// somebody writes to again is not closed before they close it.
     pub fn accept(&self, files: &[Ino]) -> Result<(), FsError> {
         let overlay = self.writable()?;
-        for ino in files {
-            if overlay.left_open.lock().remove(ino) {
-                overlay
-                    .append(&Record::Closed(*ino))
-                    .map_err(journal_failed)?;
+        for &ino in files {
+            if overlay.left_open.lock().remove(&ino) {
+                let closed = || overlay.append(&Record::Closed(ino)).map_err(journal_failed);
+                let accepted = self.handles.unless_written(ino, closed);
+                self.drop_if_unused(ino);
+                accepted?;
             }
         }
         Ok(())

@@ -201,6 +201,32 @@ impl Handles {
         Ok(())
     }
 
+    /// Does something while nobody has the file open for writing and nobody can open it so; nothing if somebody has.
+    /// Whoever calls this looks afterwards whether the inode is still used.
+    pub(crate) fn unless_written<E>(
+        &self,
+        ino: Ino,
+        work: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let access = Access {
+            read: false,
+            write: false,
+        };
+        // As long as this handle is there, everybody else has the same inode.
+        let (id, file) = self.open_file(ino, access);
+        let done = {
+            let _recorded = file.inode.recorded.lock();
+            if file.inode.has_writer() {
+                Ok(())
+            } else {
+                work()
+            }
+        };
+        // It was opened just now.
+        let _ = self.close_file(id, |_, _| ());
+        done
+    }
+
     /// Closes a file. If nobody can write to it any more, `settled` hears of it, and whether the journal
     /// says that it is written to; whoever opens it for writing meanwhile waits.
     pub(crate) fn close_file(

@@ -202,21 +202,27 @@ impl Vfs {
             overlay.emptied.lock().insert(ino);
         }
         let file = self.scratch_file(overlay, ino)?;
-        let set_len = || {
+        let set_len = |len| {
             let path = || overlay.disk.scratch.path(ino);
-            perform(Step::ScratchLength, path, || file.set_len(size))
+            perform(Step::ScratchLength, path, || file.set_len(len))
                 .map_err(|error| FsError::io("set the length of a file", error))
         };
+        let is_mapped = matches!(
+            self.namespace.read().content(ino),
+            Some(FileContent::Mapped(_))
+        );
+        // No bytes are written that the mapping does not know yet.
+        let alone = is_mapped.then(|| overlay.disk.alone());
         let turn = self.turn(overlay);
         let old_size = match turn.namespace().content(ino) {
             Some(FileContent::Mapped(mapping)) => Some(mapping.size),
             _ => None,
         };
         let Some(old_size) = old_size else {
-            return set_len();
+            return set_len(size);
         };
         if size >= old_size {
-            set_len()?;
+            set_len(size)?;
         }
         turn.mutate(Mutation::Resize {
             ino,
@@ -224,6 +230,7 @@ impl Vfs {
             time: now(),
         })?;
         drop(turn);
+        drop(alone);
         if size < old_size {
             self.give_back(overlay, ino, &file, size);
         }
@@ -244,6 +251,7 @@ impl Vfs {
             tracing::warn!(%error, "a scratch file is not shortened");
             return;
         }
+        let _alone = overlay.disk.alone();
         let turn = self.turn(overlay);
         let has_grown = match turn.namespace().content(ino) {
             Some(FileContent::Mapped(mapping)) => mapping.size != size,

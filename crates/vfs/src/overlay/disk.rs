@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use attachfs_durable::DurableError;
 use attachfs_durable::steps::{Step as DurableStep, perform};
 use attachfs_tree::Ino;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::compaction::{CompactionError, summarize};
 use super::{BaseSource, Journal, JournalError, Record, Scratch};
@@ -107,6 +107,12 @@ impl Disk {
     /// Begins a step that no sync may divide.
     pub(crate) fn step(&self) -> Step<'_> {
         self.order.read()
+    }
+
+    /// Waits until no step is under way, and lets none begin. Taken before the namespace. For whoever shortens a scratch file: bytes
+    /// that a step has written and not yet recorded would go.
+    pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.order.write()
     }
 
     /// The bytes of this file are to be durable before the record that is appended next in this step.

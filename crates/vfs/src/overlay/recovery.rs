@@ -18,8 +18,8 @@ use super::journal::JournalEnd;
 use super::replay::Replay;
 use super::successor::dir_of;
 use super::{
-    BaseSource, CommitRecord, Disk, Journal, JournalError, LayerFileError, ReadJournal, Scratch,
-    SyncError,
+    BaseSource, CommitRecord, Disk, Journal, JournalError, LayerFileError, ReadJournal, Record,
+    Scratch, SyncError,
 };
 
 /// What a session held when its process ended.
@@ -212,6 +212,13 @@ impl Seen {
             Some(read) => read.go_on()?,
             None => Journal::create(&self.path)?,
         };
+        for &(ino, _) in &self.short {
+            // The length is all that shows it, and is mended below.
+            journal.append(&Record::Opened(ino))?;
+        }
+        if !self.short.is_empty() {
+            journal.sync()?;
+        }
         for &(ino, len) in &self.short {
             // The power was lost between the record and the bytes. What is missing reads as zeros, and
             // the file is one of those of which nobody knows whether they are whole.

@@ -118,3 +118,41 @@ fn an_input_whose_last_bytes_went_with_the_power_is_one_of_which_nobody_knows() 
     expected.extend([0; 500]);
     assert_eq!(kernel.cat("a"), expected);
 }
+
+#[test]
+fn a_file_that_is_written_again_is_not_closed_by_accepting_it() {
+    let (world, dir) = (World::new(&[]), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.create("a").unwrap();
+    let (first, kernel) = world.after_kill(dir.path());
+    assert_eq!(left(&kernel), ["a"]);
+    let ino = kernel.stat("a").unwrap().ino;
+    let again = kernel.open("a", READ_WRITE, false).unwrap();
+    assert_eq!(kernel.write(again, 0, b"half"), Ok(4));
+    kernel.vfs.accept(&[ino]).unwrap();
+    let (_second, kernel) = world.after_kill(first.path());
+    assert_eq!(left(&kernel), ["a"]);
+}
+
+#[test]
+fn a_file_that_lost_its_end_is_left_open_until_somebody_says_otherwise() {
+    let (world, dir) = (
+        World::new(&[("input", Given::File(bytes(2500)))]),
+        tempdir(),
+    );
+    let kernel = world.create(dir.path());
+    kernel.patch("input", 2000, b"written at the end");
+    let ino = kernel.stat("input").unwrap().ino;
+    let scratch = kernel.vfs.writable().unwrap().disk.scratch.path(ino);
+    drop(kernel);
+    std::fs::File::options()
+        .write(true)
+        .open(scratch)
+        .unwrap()
+        .set_len(1000)
+        .unwrap();
+    for _ in 0..2 {
+        let kernel = world.recover(dir.path()).unwrap();
+        assert_eq!(left(&kernel), ["input"]);
+    }
+}

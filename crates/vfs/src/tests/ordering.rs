@@ -439,11 +439,15 @@ fn taking_over_a_session_cuts_off_a_torn_record_and_lengthens_what_lost_its_end(
     let recovered = bench.world.recover(copy.path()).unwrap();
     let expected = [
         about(Step::JournalCut, "journal"),
+        // The next to take it over has to know, too, that the file lost something.
+        about(Step::JournalAppend, "journal"),
+        about(Step::JournalSync, "journal"),
         about(Step::ScratchLengthen, &scratch),
     ];
-    assert_eq!(all(&steps)[..2], expected);
+    assert_eq!(all(&steps)[..4], expected);
     assert_eq!(recovered.cat("a").len(), 3000);
-    assert_eq!(std::fs::read(journal).unwrap(), bytes[..bytes.len() - 40]);
+    let journal = std::fs::read(journal).unwrap();
+    assert!(journal.starts_with(&bytes[..bytes.len() - 40]));
 }
 
 #[test]

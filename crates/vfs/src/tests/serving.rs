@@ -9,10 +9,10 @@ use attachfs_store::fault::{Failure, Fault, Rule};
 use attachfs_tree::Ino;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::testing::{Given, READ, READ_WRITE, World, bytes, tempdir};
+use crate::testing::{CHUNK, Given, READ, READ_WRITE, World, bytes, tempdir};
 use crate::{
     Attachment, Entry, FileSystem, FsError, FsErrorKind, ListReply, Listed, NodeId, OpenedFile,
-    Reply, Vfs,
+    ReadOutcome, Reply, Vfs,
 };
 
 /// An answer, and the thread that gave it.
@@ -243,4 +243,36 @@ fn a_read_that_fails_says_of_which_file() {
     let error = answers.recv().unwrap().0.unwrap_err();
     assert_eq!(error.path(), Some("input"));
     assert_eq!(error.kind(), FsErrorKind::Io);
+}
+
+#[test]
+fn a_read_that_waits_for_one_object_holds_no_other_up() {
+    let world = World::new(&[
+        ("two", Given::File(bytes(2 * CHUNK as usize))),
+        (
+            "second",
+            Given::File(bytes(2 * CHUNK as usize)[CHUNK as usize..].to_vec()),
+        ),
+    ]);
+    let dir = tempdir();
+    let kernel = world.create(dir.path());
+    // A part of the file is written, so that a read of the rest is one of several parts.
+    let two = kernel.open("two", READ_WRITE, false).unwrap();
+    kernel.write(two, CHUNK - 2, b"xxxx").unwrap();
+    world
+        .fault
+        .add(Rule::on(CallKind::Get, Fault::Hang).times(1));
+    let pending = |handle| match kernel.vfs.read(handle, 0, 2 * CHUNK as u32) {
+        Ok(ReadOutcome::Pending(read)) => read,
+        other => panic!("{other:?}"),
+    };
+    let hanging = pending(two);
+    let second = pending(kernel.open("second", READ, false).unwrap());
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let hanging = tokio::spawn(hanging);
+        tokio::task::yield_now().await;
+        assert_eq!(second.await.unwrap().len() as u64, CHUNK);
+        assert!(!hanging.is_finished());
+    });
 }
