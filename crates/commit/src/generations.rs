@@ -1,6 +1,11 @@
 //! Several commits of one session: what the second says is relative to what the first left.
+//!
+//! Manifests that were added to the mount meanwhile change what lies below. As long as the earlier diffs can be laid over that, the next
+//! one goes on from them. Where they cannot (a diff puts a file into a directory, and the added manifest has a file in that one's place), the next one starts over: it
+//! says everything that the session changed, relative to the manifests that are shown, and whoever reads it leaves the
+//! earlier ones out.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use attachfs_durable::read_own_file;
 use attachfs_manifest::wire::{Format, encode_snapshot};
@@ -9,11 +14,9 @@ use attachfs_session::{Session, SessionError};
 use attachfs_tree::{Composed, Layer, LayerOptions, LayeredBase, compose};
 
 use crate::CommitError;
-use crate::node::base_at;
+use crate::node::{Changes, base_at};
 use crate::plan::Left;
-
-/// What stands at each changed path afterwards; `None` where nothing does.
-pub(crate) type Changes = BTreeMap<ManifestPath, Option<Node>>;
+use crate::readback::read_back;
 
 /// A path whose node is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,29 +54,44 @@ impl Step {
 #[derive(Debug, Default)]
 pub(crate) struct Before {
     total: Changes,
+    /// The first of the commits that the next one goes on from. `None`: it says everything.
+    since: Option<u32>,
 }
 
 impl Before {
-    /// The changes themselves.
-    pub(crate) fn into_total(self) -> Changes {
-        self.total
-    }
-
     /// What commit `generation` left; nothing for 0.
-    pub(crate) fn load(session: &Session, generation: u32) -> Result<Self, CommitError> {
+    pub(crate) fn load(
+        session: &Session,
+        generation: u32,
+        tree: &LayeredBase,
+    ) -> Result<Self, CommitError> {
         if generation == 0 {
             return Ok(Self::default());
         }
-        Ok(Self {
-            total: read_total(session, generation)?,
-        })
+        let total = read_total(session, generation)?;
+        let since = goes_on_since(session, generation, tree, &total)?;
+        Ok(Self { total, since })
     }
 
-    /// What stands at a path.
+    /// The first of the commits that the next one goes on from.
+    pub(crate) fn since(&self) -> Option<u32> {
+        self.since
+    }
+
+    /// What readers have at a path.
     fn at(&self, tree: &LayeredBase, path: &ManifestPath) -> Option<Node> {
-        match self.total.get(path) {
+        match self.read().get(path) {
             Some(node) => node.clone(),
             None => base_at(tree, path),
+        }
+    }
+
+    /// What readers have of the earlier commits, relative to the base.
+    fn read(&self) -> &Changes {
+        const NOTHING: &Changes = &Changes::new();
+        match self.since {
+            Some(_) => &self.total,
+            None => NOTHING,
         }
     }
 
@@ -106,7 +124,7 @@ impl Before {
 
     /// From what was here to what changes relative to the base make of it.
     pub(crate) fn steps(&self, tree: &LayeredBase, now: &Changes) -> Vec<Step> {
-        let paths: BTreeSet<&ManifestPath> = self.total.keys().chain(now.keys()).collect();
+        let paths: BTreeSet<&ManifestPath> = self.read().keys().chain(now.keys()).collect();
         let step = |path: &ManifestPath| Step {
             path: path.clone(),
             before: self.at(tree, path),
@@ -163,7 +181,7 @@ pub(crate) fn encode_total(total: &Changes) -> Vec<u8> {
     bytes
 }
 
-fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError> {
+pub(crate) fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError> {
     let path = session.commit_total(generation);
     let bytes = read_own_file(&path).map_err(SessionError::from)?;
     let damaged = || CommitError::Damaged(format!("{} is not what was written", path.display()));
@@ -186,22 +204,46 @@ pub(crate) fn diff_of(
     Ok(Diff::new(tree.chunk_size(), parent, changes)?)
 }
 
-/// The hash that the diff of commit `generation` names as its parent: of the manifests that are
-/// mounted, with what earlier commits made of them.
+/// The first commit from which the diffs up to `generation` can be laid over what is shown, and make `total`
+/// of it.
+fn goes_on_since(
+    session: &Session,
+    generation: u32,
+    tree: &LayeredBase,
+    total: &Changes,
+) -> Result<Option<u32>, CommitError> {
+    if tree.layers() == 1 {
+        return Ok(Some(1));
+    }
+    let read = |number: u32| read_own_file(&session.commit_manifest(number));
+    let manifests: Result<Vec<_>, _> = (1..=generation).map(read).collect();
+    let manifests = manifests.map_err(SessionError::from)?;
+    // Usually all can; where not, the last that started over is not long ago.
+    for first in std::iter::once(1).chain((2..=generation).rev()) {
+        let from = &manifests[first as usize - 1..];
+        if let Some((last, earlier)) = from.split_last() {
+            match read_back(tree, earlier, last, total) {
+                Ok(()) => return Ok(Some(first)),
+                Err(CommitError::Unreadable(_) | CommitError::Differs(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The hash that the next diff names as its parent: of the manifests that are mounted, with what the earlier commits
+/// that it goes on from made of them.
 pub(crate) fn parent_hash(
     session: &Session,
     layers: &[Vec<u8>],
     tree: &LayeredBase,
-    generation: u32,
+    before: &Before,
 ) -> Result<ContentHash, CommitError> {
-    if generation <= 1 && layers.is_empty() {
+    if before.since.is_none() && layers.is_empty() {
         return Ok(session.meta().parent);
     }
-    let total = match generation {
-        0 | 1 => Changes::default(),
-        later => read_total(session, later - 1)?,
-    };
-    let steps = Before::default().steps(tree, &total);
+    let steps = Before::default().steps(tree, before.read());
     let snapshot = compose_base(session, layers)?.snapshot;
     let snapshot = snapshot.apply(&diff_of(tree, &steps, None)?)?;
     Ok(ContentHash::of(&encode_snapshot(

@@ -1,7 +1,12 @@
 //! Nodes of the base as a manifest says them.
 
+use std::collections::BTreeMap;
+
 use attachfs_manifest::{File, ManifestPath, Node};
 use attachfs_tree::{BaseKind, Ino, LayeredBase};
+
+/// What stands at each changed path afterwards; `None` where nothing does.
+pub(crate) type Changes = BTreeMap<ManifestPath, Option<Node>>;
 
 /// What the base has under this number.
 pub(crate) fn base_node(tree: &LayeredBase, ino: Ino) -> Option<Node> {

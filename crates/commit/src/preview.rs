@@ -58,7 +58,7 @@ pub(crate) fn preview_of(
     mut account: Account,
 ) -> Result<Preview, CommitError> {
     let tree = frozen.namespace().base();
-    let before = Before::load(session, generation - 1)?;
+    let before = Before::load(session, generation - 1, tree)?;
     let now = before.keep(tree, changes, left);
     let mut changes = Vec::new();
     for Step {

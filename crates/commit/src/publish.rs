@@ -9,7 +9,7 @@ use attachfs_vfs::Vfs;
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use bytes::Bytes;
 
-use crate::generations::{Before, diff_of, encode_total, parent_hash};
+use crate::generations::{Before, diff_of, encode_total, parent_hash, read_total};
 use crate::readback::read_back;
 use crate::{Account, Commit, CommitError, Observer, OpenSession, Step, Uploaded};
 
@@ -110,6 +110,7 @@ impl Commit<Uploaded> {
             state,
         } = self;
         let Uploaded {
+            before,
             steps,
             total,
             mut account,
@@ -127,10 +128,16 @@ impl Commit<Uploaded> {
         let mut layers = vfs.layers().map_err(Box::new)?;
         // One that was added since is not in what was frozen.
         layers.truncate(tree.layers() as usize - 1);
-        let parent = parent_hash(session, &layers, tree, generation)?;
+        let parent = parent_hash(session, &layers, tree, &before)?;
         let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?, Format::V2025_12)?;
         let earlier = commits(vfs)?;
-        let earlier = earlier.iter().map(|commit| manifest_of(session, commit));
+        let goes_on = |commit: &&Committed| {
+            before
+                .since()
+                .is_some_and(|first| first <= commit.generation)
+        };
+        let earlier = earlier.iter().filter(goes_on);
+        let earlier = earlier.map(|commit| manifest_of(session, commit));
         let earlier: Vec<_> = earlier.collect::<Result<_, _>>()?;
         read_back(tree, &earlier, &bytes, &total)?;
         if let Some(key) = &terms.options.publish_as {
@@ -281,10 +288,11 @@ impl Unfinished {
 
 fn account_of(vfs: &Vfs, session: &Session, generation: u32) -> Result<Account, CommitError> {
     let mut account = Account::default();
-    let before = Before::load(session, generation - 1)?;
-    let after = Before::load(session, generation)?.into_total();
     let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
-    for step in before.steps(frozen.namespace().base(), &after) {
+    let tree = frozen.namespace().base();
+    let before = Before::load(session, generation - 1, tree)?;
+    let after = read_total(session, generation)?;
+    for step in before.steps(tree, &after) {
         account.count(step.before.as_ref(), step.after.as_ref());
     }
     Ok(account)

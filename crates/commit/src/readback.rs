@@ -14,8 +14,7 @@ use attachfs_manifest::{Change, ContentHash, ManifestPath, Name, Snapshot};
 use attachfs_tree::{Ino, Layer, LayerOptions, LayeredBase, compose};
 
 use crate::CommitError;
-use crate::generations::Changes;
-use crate::node::{base_at, base_ino};
+use crate::node::{Changes, base_at, base_ino};
 
 /// Fails unless the base, the manifests that the session published and then these bytes make what
 /// `total` says, changed relative to the base.

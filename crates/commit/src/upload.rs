@@ -6,7 +6,8 @@ use attachfs_manifest::{ChunkSize, ContentHash, Node};
 use attachfs_transfer::{ChunkSource, TransferError, Uploader};
 use attachfs_vfs::overlay::CleanFile;
 
-use crate::generations::{Before, Changes, Step};
+use crate::generations::{Before, Step};
+use crate::node::Changes;
 use crate::plan::leave_out;
 use crate::{Account, Commit, CommitError, Hashed, Observer, OpenFile};
 
@@ -14,6 +15,8 @@ use crate::{Account, Commit, CommitError, Hashed, Observer, OpenFile};
 /// published.
 #[derive(Debug)]
 pub struct Uploaded {
+    /// What the commits before left.
+    pub(crate) before: Before,
     /// Since the commit before.
     pub(crate) steps: Vec<Step>,
     /// All changes relative to the base.
@@ -48,7 +51,7 @@ impl Commit<Hashed> {
         } = state;
         let tree = frozen.namespace().base();
         let chunk_size = tree.chunk_size();
-        let before = Before::load(session.session(), generation - 1)?;
+        let before = Before::load(session.session(), generation - 1, tree)?;
         let (total, steps, named, sent, report) = loop {
             let total = before.keep(tree, changes.clone(), &left);
             let steps = before.steps(tree, &total);
@@ -95,6 +98,7 @@ impl Commit<Hashed> {
             generation,
             terms,
             state: Uploaded {
+                before,
                 steps,
                 total,
                 account,

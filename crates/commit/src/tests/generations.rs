@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::Arc;
 
-use attachfs_manifest::wire::{Format, encode_snapshot};
+use attachfs_manifest::wire::{Format, encode_diff, encode_snapshot};
 use attachfs_manifest::{ContentHash, LinkTarget, ManifestPath, Node, Snapshot};
 use attachfs_store::record::RecordStore;
 use attachfs_store::{CallKind, MemoryStore};
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::generations::encode_total;
 use crate::testing::{CHUNK, CUT, Fs, Given, World, bytes, committed, path, tempdir};
-use crate::{CommitError, CommitOptions, uncommitted};
+use crate::{CommitError, CommitOptions, Committed, uncommitted};
 
 const NAMES: [&str; 9] = ["a", "b", "d", "e", "d/a", "d/b", "d/e", "d/e/a", "e/a"];
 /// Of links. Some lead into directories that come, go, or never are there.
@@ -459,4 +459,60 @@ async fn a_directory_that_is_back_under_an_output_directory_is_back_for_readers(
     committed(&world, &fs, &only).await.unwrap();
     let (made, _) = composed(&world, 2).await;
     assert_eq!(made, fs.show(CUT).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_go_on_after_a_layer_was_added_that_does_not_fit_the_earlier_ones() {
+    for starts_over in [false, true] {
+        let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+        let mut added: BTreeMap<_, _> = owned(&world.snapshot).collect();
+        // The layer deletes what the job deleted, too; or it has a file where the job's file lies in a directory.
+        let file = added.remove(&path("a")).unwrap();
+        if starts_over {
+            added.insert(path("e"), file);
+        }
+        let added = Snapshot::new(CUT, None, added).unwrap();
+        let dir = tempdir();
+        let fs = world.create(dir.path());
+        fs.unlink("a").unwrap();
+        fs.write("e/file", 0, b"1").unwrap();
+        let commit = async || {
+            let outcome = committed(&world, &fs, &CommitOptions::default()).await;
+            outcome.unwrap().published.unwrap().committed
+        };
+        let first = commit().await;
+        let layer = added.diff(&world.snapshot, None);
+        fs.vfs().add_layer(&layer).unwrap();
+        fs.write("more", 0, b"2").unwrap();
+        let second = commit().await;
+        fs.write("e/file", 0, b"3").unwrap();
+        let third = commit().await;
+        let published = async |commit: &Committed| {
+            let manifest = world.store.get_manifest(&commit.key).await;
+            manifest.unwrap().bytes.to_vec()
+        };
+        let layer = encode_diff(&layer, Format::V2025_12).unwrap();
+        let composed = |manifests: &[&Vec<u8>]| {
+            let below = [&world.manifest(), &layer];
+            let all = below.iter().chain(manifests);
+            let layers = all.map(|bytes| Layer::decode(bytes, None).unwrap());
+            let options = LayerOptions {
+                ignore_parent: true,
+                ..LayerOptions::default()
+            };
+            compose(layers.collect(), &options).unwrap()
+        };
+        let [first, second, third] = [
+            published(&first).await,
+            published(&second).await,
+            published(&third).await,
+        ];
+        let parent = world.diff(&World::key(2)).await.parent();
+        let earlier: &[&Vec<u8>] = if starts_over { &[] } else { &[&first] };
+        assert_eq!(parent, Some(composed(earlier).hash));
+        let read = composed(&[earlier, &[&second, &third]].concat()).snapshot;
+        let shown = fs.show(CUT).await;
+        assert!(owned(&read).eq(owned(&shown)), "{read:?} {shown:?}");
+        assert_eq!(uncommitted(&fs.0).await.unwrap(), 0);
+    }
 }
