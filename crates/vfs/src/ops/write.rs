@@ -40,9 +40,9 @@ impl Vfs {
             Some(FileContent::Mapped(_))
         );
         if mapped && written > 0 {
-            // Other bytes were there.
-            let step = overlay.disk.step();
-            overlay.disk.bytes_first(&step, open.ino());
+            // The write replaces earlier bytes.
+            let no_sync = overlay.disk.hold_sync();
+            overlay.disk.bytes_first(&no_sync, open.ino());
             self.turn(overlay).mutate(Mutation::Write {
                 ino: open.ino(),
                 offset,
