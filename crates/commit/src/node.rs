@@ -1,9 +1,9 @@
-//! Nodes of the base as a manifest says them.
+//! Nodes of the base in the form that manifests use.
 
 use attachfs_manifest::{File, ManifestPath, Node};
 use attachfs_tree::{BaseKind, Ino, LayeredBase};
 
-/// What the base has under this number.
+/// The node of the base with this inode number.
 pub(crate) fn base_node(tree: &LayeredBase, ino: Ino) -> Option<Node> {
     Some(match tree.kind(ino)? {
         BaseKind::Dir => Node::Dir,
@@ -21,13 +21,13 @@ pub(crate) fn base_node(tree: &LayeredBase, ino: Ino) -> Option<Node> {
     })
 }
 
-/// The number of what the base has at a path.
+/// The inode number of the base at a path.
 pub(crate) fn base_ino(tree: &LayeredBase, path: &ManifestPath) -> Option<Ino> {
     path.components()
         .try_fold(Ino::ROOT, |dir, name| tree.child(dir, name))
 }
 
-/// What the base has at a path.
+/// The node of the base at a path.
 pub(crate) fn base_at(tree: &LayeredBase, path: &ManifestPath) -> Option<Node> {
     base_node(tree, base_ino(tree, path)?)
 }
