@@ -243,17 +243,26 @@ impl BaseTree {
 
     /// A node's path; `None` for the root.
     pub fn path(&self, ino: Ino) -> Option<ManifestPath> {
-        let mut parts = Vec::new();
-        let mut at = ino;
-        while at != self.root() {
-            parts.push(self.name(at)?);
-            // Above a node there is always one of a smaller number.
-            at = self.parent(at)?;
-        }
-        if parts.is_empty() {
-            return None;
-        }
-        parts.reverse();
-        ManifestPath::new(&parts.join(&b'/')).ok()
+        // Above a node there is always one of a smaller number, so this ends.
+        path_below(self.root(), ino, |ino| {
+            Some((self.name(ino)?, self.parent(ino)?))
+        })
     }
+}
+
+/// The path from `root` to a node, where `place` gives a node's name and parent. `None` for the root.
+fn path_below<'a>(
+    root: Ino,
+    ino: Ino,
+    place: impl Fn(Ino) -> Option<(&'a [u8], Ino)>,
+) -> Option<ManifestPath> {
+    let mut names = Vec::new();
+    let mut at = ino;
+    while at != root {
+        let (name, parent) = place(at)?;
+        names.push(name);
+        at = parent;
+    }
+    names.reverse();
+    ManifestPath::new(&names.join(&b'/')).ok()
 }

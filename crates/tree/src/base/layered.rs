@@ -22,7 +22,7 @@ use attachfs_manifest::{
     Change, ChunkLayout, ChunkSize, Content, Diff, ManifestPath, Name, Snapshot,
 };
 
-use super::{BaseKind, BaseTree, BuildError};
+use super::{BaseKind, BaseTree, BuildError, path_below};
 use crate::{Ino, Kind, Listing};
 
 /// A diff that can be laid over a base.
@@ -251,17 +251,9 @@ impl LayeredBase {
 
     /// A node's path; `None` for the root.
     pub fn path(&self, ino: Ino) -> Option<ManifestPath> {
-        let mut parts = Vec::new();
-        let mut at = ino;
-        while at != Ino::ROOT {
-            parts.push(self.name(at)?);
-            at = self.parent(at)?;
-        }
-        if parts.is_empty() {
-            return None;
-        }
-        parts.reverse();
-        ManifestPath::new(&parts.join(&b'/')).ok()
+        path_below(Ino::ROOT, ino, |ino| {
+            Some((self.name(ino)?, self.parent(ino)?))
+        })
     }
 }
 
