@@ -335,6 +335,36 @@ fn only_the_platform_floor_depends_on_the_systems_libraries() {
     assert_none(&broken);
 }
 
+#[test]
+fn no_release_has_the_feature_testing() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for package in workspace.product() {
+        for needed in package.shipped_dependencies() {
+            if needed.features.iter().any(|feature| feature == "testing") {
+                broken.push(format!(
+                    "{} depends on {} with the feature testing outside of its tests",
+                    package.name, needed.name
+                ));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn no_product_module_has_more_than_500_lines() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for (_, file) in product_sources(&workspace) {
+        let lines = file.shipped.last_line();
+        if lines > 500 {
+            broken.push(format!("{}: cut it along its subjects", file.place(lines)));
+        }
+    }
+    assert_none(&broken);
+}
+
 /// What a path names that differs between platforms.
 fn platform_name(found: &sources::NamedPath) -> Option<&'static str> {
     let first = found.segments.first()?;

@@ -18,16 +18,16 @@ use crate::node::{Changes, base_at};
 use crate::plan::Left;
 use crate::readback::read_back;
 
-/// A path whose node is not what it was.
+/// A path whose node changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct NodeChange {
     pub(crate) path: ManifestPath,
     pub(crate) before: Option<Node>,
     pub(crate) after: Option<Node>,
 }
 
-impl Step {
-    /// The same as a diff says it: a change of kind is a deletion and a new node.
+impl NodeChange {
+    /// The changes of a diff for this: a change of kind is a deletion and a new node.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (ManifestPath, Change)> {
         let stays_dir = |before: &Node| {
             self.after
@@ -50,7 +50,7 @@ impl Step {
     }
 }
 
-/// What an earlier commit of the session left, relative to the base.
+/// The result of an earlier commit of the session, relative to the base.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
     total: Changes,
@@ -112,7 +112,8 @@ impl Before {
         let put = now.iter().filter(|(_, node)| node.is_some());
         let leading: HashSet<_> = put.flat_map(|(path, _)| path.ancestors()).collect();
         for (path, node) in &self.total {
-            // Where a directory of the base stands again and something is put into it, it is back.
+            // If something is put into a directory of the base that exists again, the directory is
+            // no change any more.
             let is_back = !matches!(node, Some(Node::Dir)) && leading.contains(path);
             if left.is_outside(path) && !now.contains_key(path) && !is_back {
                 now.insert(path.clone(), node.clone());
@@ -123,9 +124,9 @@ impl Before {
     }
 
     /// From what was here to what changes relative to the base make of it.
-    pub(crate) fn steps(&self, tree: &LayeredBase, now: &Changes) -> Vec<Step> {
+    pub(crate) fn node_changes(&self, tree: &LayeredBase, now: &Changes) -> Vec<NodeChange> {
         let paths: BTreeSet<&ManifestPath> = self.read().keys().chain(now.keys()).collect();
-        let step = |path: &ManifestPath| Step {
+        let change = |path: &ManifestPath| NodeChange {
             path: path.clone(),
             before: self.at(tree, path),
             after: now
@@ -135,22 +136,21 @@ impl Before {
         };
         paths
             .into_iter()
-            .map(step)
-            .filter(|step| step.before != step.after)
+            .map(change)
+            .filter(|change| change.before != change.after)
             .collect()
     }
 }
 
-/// Adds the directories above the targets of links, where nothing is. A manifest lists them, because
-/// that is how it names a target, and whoever reads it makes them: what the session remembers must be
-/// what readers have.
+/// Adds the missing directories above the targets of links. A manifest names a target by listing its
+/// directories, and every reader makes them, so the session has to remember them too.
 fn add_above_targets(tree: &LayeredBase, now: &mut Changes) {
     let targets = now.values().filter_map(|node| match node {
         Some(Node::Symlink(LinkTarget::Below(target))) => Some(target),
         _ => None,
     });
     let above: BTreeSet<ManifestPath> = targets.flat_map(ManifestPath::ancestors).collect();
-    // In order, so that what lies above a path is known when it is looked at.
+    // In order, so that everything above a path is decided before the path.
     let mut no_directory: HashSet<ManifestPath> = HashSet::new();
     for path in above {
         let found = match now.get(&path) {
@@ -170,8 +170,8 @@ fn add_above_targets(tree: &LayeredBase, now: &mut Changes) {
     }
 }
 
-/// Changes relative to the base as a file of the session: the hash of what follows, then a list of
-/// path and node.
+/// Encodes changes relative to the base as a file of the session: a hash of the rest, then a list
+/// of paths and nodes.
 pub(crate) fn encode_total(total: &Changes) -> Vec<u8> {
     let list: Vec<_> = total.iter().collect();
     let payload = postcard::to_stdvec(&list)
@@ -197,10 +197,10 @@ pub(crate) fn read_total(session: &Session, generation: u32) -> Result<Changes, 
 /// Steps as the diff of a manifest.
 pub(crate) fn diff_of(
     tree: &LayeredBase,
-    steps: &[Step],
+    node_changes: &[NodeChange],
     parent: Option<ContentHash>,
 ) -> Result<Diff, CommitError> {
-    let changes = steps.iter().flat_map(Step::changes);
+    let changes = node_changes.iter().flat_map(NodeChange::changes);
     Ok(Diff::new(tree.chunk_size(), parent, changes)?)
 }
 
@@ -243,16 +243,16 @@ pub(crate) fn parent_hash(
     if before.since.is_none() && layers.is_empty() {
         return Ok(session.meta().parent);
     }
-    let steps = Before::default().steps(tree, before.read());
+    let node_changes = Before::default().node_changes(tree, before.read());
     let snapshot = compose_base(session, layers)?.snapshot;
-    let snapshot = snapshot.apply(&diff_of(tree, &steps, None)?)?;
+    let snapshot = snapshot.apply(&diff_of(tree, &node_changes, None)?)?;
     Ok(ContentHash::of(&encode_snapshot(
         &snapshot,
         Format::V2025_12,
     )?))
 }
 
-/// The session's manifests as one, with what was laid over them since.
+/// The session's manifests as one, with the layers that were added since.
 pub(crate) fn compose_base(session: &Session, layers: &[Vec<u8>]) -> Result<Composed, CommitError> {
     let manifests = session.manifests()?;
     let mounted = manifests.iter().zip(&session.meta().manifests);
@@ -260,7 +260,7 @@ pub(crate) fn compose_base(session: &Session, layers: &[Vec<u8>]) -> Result<Comp
     let added = layers.iter().map(|bytes| Layer::decode(bytes, None));
     let layers = mounted.chain(added);
     let options = LayerOptions {
-        // They were looked at when they were mounted.
+        // The parents were checked when they were mounted.
         ignore_parent: true,
         ..session.meta().layers.clone()
     };

@@ -1,4 +1,4 @@
-//! The one step that others see.
+//! Publishing: the one step that other readers see.
 
 use attachfs_manifest::ContentHash;
 use attachfs_manifest::wire::{Format, encode_diff};
@@ -16,9 +16,9 @@ use crate::{Account, Commit, CommitError, Observer, OpenSession, Step, Uploaded}
 /// A manifest that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// Which, and where.
+    /// Generation, key and hash.
     pub committed: Committed,
-    /// What it says; of a commit that was resumed after its uploads, only the counts of changes.
+    /// The numbers of the commit; only those of changes if it was resumed after its uploads.
     pub account: Account,
 }
 
@@ -96,7 +96,7 @@ fn key_of(session: &Session, generation: u32) -> Result<ManifestKey, CommitError
 }
 
 impl Commit<Uploaded> {
-    /// Publishes the manifest; `None` if nothing changed since the commit before.
+    /// Publishes the manifest; `None` if there are no changes since the commit before.
     pub async fn publish(
         self,
         store: &dyn ManifestStore,
@@ -111,25 +111,28 @@ impl Commit<Uploaded> {
         } = self;
         let Uploaded {
             before,
-            steps,
+            node_changes,
             total,
             mut account,
             clean,
         } = state;
         let (session, vfs) = (open.session(), open.vfs());
         let tree = frozen.namespace().base();
-        for step in &steps {
-            account.count(step.before.as_ref(), step.after.as_ref());
+        for change in &node_changes {
+            account.count(change.before.as_ref(), change.after.as_ref());
         }
-        if steps.is_empty() {
+        if node_changes.is_empty() {
             vfs.accept(&terms.accepted)?;
             return Ok((None, account));
         }
         let mut layers = vfs.layers().map_err(Box::new)?;
-        // One that was added since is not in what was frozen.
+        // A layer that was added later is not in the frozen copy.
         layers.truncate(tree.layers() as usize - 1);
         let parent = parent_hash(session, &layers, tree, &before)?;
-        let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?, Format::V2025_12)?;
+        let bytes = encode_diff(
+            &diff_of(tree, &node_changes, Some(parent))?,
+            Format::V2025_12,
+        )?;
         let earlier = commits(vfs)?;
         let goes_on = |commit: &&Committed| {
             before
@@ -141,10 +144,10 @@ impl Commit<Uploaded> {
         let earlier: Vec<_> = earlier.collect::<Result<_, _>>()?;
         read_back(tree, &earlier, &bytes, &total)?;
         if let Some(key) = &terms.options.publish_as {
-            // Before anything is published, so that another key can be given.
+            // Checked before anything is published, so that another key can be given.
             check_free(store, key, ContentHash::of(&bytes)).await?;
         }
-        // This is what the room is held for.
+        // The reserve is for these writes.
         vfs.release_reserve();
         Session::write_durably(&session.commit_total(generation), &encode_total(&total))?;
         Session::write_durably(&session.commit_manifest(generation), &bytes)?;
@@ -211,7 +214,7 @@ async fn check_free(
     .into())
 }
 
-/// Puts the manifest of a finished commit under another key, too.
+/// Puts the manifest of a finished commit under another key too.
 pub(crate) async fn publish_as(
     session: &Session,
     store: &dyn ManifestStore,
@@ -222,7 +225,7 @@ pub(crate) async fn publish_as(
     send(store, key, bytes.into()).await
 }
 
-/// Sends a manifest to a key that is its own.
+/// Sends a manifest to the session's own key.
 async fn send(
     store: &dyn ManifestStore,
     key: &ManifestKey,
@@ -232,7 +235,7 @@ async fn send(
     Ok(())
 }
 
-/// A commit whose intent is recorded and whose end is not.
+/// A commit with a recorded intent and no recorded end.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
     generation: u32,
@@ -292,8 +295,8 @@ fn account_of(vfs: &Vfs, session: &Session, generation: u32) -> Result<Account, 
     let tree = frozen.namespace().base();
     let before = Before::load(session, generation - 1, tree)?;
     let after = read_total(session, generation)?;
-    for step in before.steps(tree, &after) {
-        account.count(step.before.as_ref(), step.after.as_ref());
+    for change in before.node_changes(tree, &after) {
+        account.count(change.before.as_ref(), change.after.as_ref());
     }
     Ok(account)
 }

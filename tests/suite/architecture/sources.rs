@@ -216,6 +216,11 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
 fn holds_without_tests(condition: &Meta) -> Option<bool> {
     match condition {
         Meta::Path(path) if path.is_ident("test") => Some(false),
+        // No release has this feature; another test holds that.
+        Meta::NameValue(named) if named.path.is_ident("feature") => {
+            let is_for_tests = named.value.to_token_stream().to_string() == "\"testing\"";
+            is_for_tests.then_some(false)
+        }
         Meta::List(list) => {
             let inner = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
             let inner: Vec<_> = inner.ok()?.iter().map(holds_without_tests).collect();
@@ -267,6 +272,13 @@ impl Code {
             }
         });
         lines
+    }
+
+    /// The line of the last token; 0 without any.
+    pub(super) fn last_line(&self) -> usize {
+        let lines = self.tokens.clone().into_iter();
+        let lines = lines.map(|token| token.span().end().line);
+        lines.max().unwrap_or_default()
     }
 
     pub(super) fn paths(&self) -> Vec<NamedPath> {

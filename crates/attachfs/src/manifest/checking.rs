@@ -160,7 +160,7 @@ fn troubles(snapshot: &Snapshot) -> Vec<NameTrouble> {
     let found = case_report(snapshot, CaseOptions::default());
     let found = found.into_iter().map(|finding| NameTrouble {
         path: finding.path.to_string(),
-        reason: finding.trouble.to_string(),
+        reason: finding.problem.to_string(),
     });
     found.collect()
 }

@@ -29,7 +29,7 @@ impl Vfs {
             Some(FileContent::Mapped(_))
         );
         // From before the bytes until they are recorded nobody shortens the scratch file.
-        let step = mapped.then(|| overlay.disk.step());
+        let no_sync = mapped.then(|| overlay.disk.hold_sync());
         let path = || overlay.disk.scratch.path(open.ino());
         let mut written = data.len();
         let write = || {
@@ -41,11 +41,11 @@ impl Vfs {
         self.tally
             .bytes_written
             .fetch_add(written as u64, Ordering::Relaxed);
-        if let Some(step) = step
+        if let Some(no_sync) = no_sync
             && written > 0
         {
             // Other bytes were there.
-            overlay.disk.bytes_first(&step, open.ino());
+            overlay.disk.bytes_first(&no_sync, open.ino());
             self.turn(overlay).mutate(Mutation::Write {
                 ino: open.ino(),
                 offset,

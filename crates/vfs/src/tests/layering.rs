@@ -2,8 +2,8 @@
 
 use attachfs_manifest::{Change, ChunkSize, Content, Diff, File, Mtime, Node};
 
+use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, path, tempdir};
 use crate::FsErrorKind;
-use crate::testing::{Given, Kernel, READ, READ_WRITE, World, bytes, path, tempdir};
 
 fn world() -> World {
     World::new(&[

@@ -1,13 +1,13 @@
-//! Many threads at the same few names: no operation fails for a reason of ours, and what is left is
-//! what the journal says.
+//! Many threads use the same few names: no operation fails for an internal reason, and the final
+//! state is that of the journal.
 
 use std::collections::HashSet;
 
+use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
 use super::writing::scratch_files;
 use crate::FsErrorKind;
-use crate::testing::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
 
-/// Numbers that look random; the same ones for the same seed.
+/// Pseudo-random numbers from a seed.
 struct Draw(u64);
 
 impl Draw {

@@ -1,4 +1,4 @@
-//! One call to a store, as data: what the decorators decide by and write down.
+//! One call to a store, as data: what the recording and the failing store decide by and write down.
 
 use std::ops::Range;
 
@@ -39,7 +39,7 @@ pub enum Call {
         key: ManifestKey,
         /// Its length in bytes.
         len: u64,
-        /// What is said beside it.
+        /// Its metadata.
         metadata: Metadata,
     },
     /// [`ListStore::list`](crate::ListStore::list).

@@ -229,13 +229,13 @@ mod tests {
     use crate::MemoryStore;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn it_conforms() {
+    async fn the_recording_store_conforms() {
         let store = RecordStore::new(Arc::new(MemoryStore::new()));
         crate::conformance::run(Arc::new(store)).await;
     }
 
     #[tokio::test]
-    async fn it_says_what_was_asked() {
+    async fn calls_are_recorded_in_their_order() {
         let memory = MemoryStore::new();
         let chunk = memory.insert(&b"0123456789"[..]);
         let store = RecordStore::new(Arc::new(memory));

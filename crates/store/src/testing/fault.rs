@@ -1,4 +1,4 @@
-//! A store that fails on purpose, for tests of everything that stands on a store.
+//! A store that fails on purpose, for tests of everything that uses a store.
 //!
 //! Faults are scripted by [`Rule`]s ("the second `put` of this object is made and then reported as
 //! failed") or drawn from a seed. A drawn fault depends on the seed, the call and how often that
@@ -43,7 +43,7 @@ pub enum Fault {
     Hang,
 }
 
-/// As what a failed call is reported.
+/// The error that a failed call reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are the variants of StoreError")]
 pub enum Failure {
@@ -114,10 +114,10 @@ impl Rule {
     }
 }
 
-/// A fault that is drawn, and how often.
+/// A fault that strikes at random, and how often.
 #[derive(Debug, Clone)]
 pub struct Chance {
-    /// Of which method's calls.
+    /// The method whose calls it strikes.
     pub kind: CallKind,
     /// In how many of 1000 calls.
     pub per_mille: u32,
@@ -125,7 +125,7 @@ pub struct Chance {
     pub fault: Fault,
 }
 
-/// A store whose calls fail as told, over one that works.
+/// A store whose calls fail as the test asks, over one that works.
 #[derive(Debug)]
 pub struct FaultStore {
     inner: Arc<dyn Store>,
@@ -137,7 +137,7 @@ struct Plan {
     rules: Vec<Rule>,
     seed: u64,
     chances: Vec<Chance>,
-    /// How often each drawn-for call was made.
+    /// How often each call was made that may be struck at random.
     made: HashMap<u64, u64>,
     struck: usize,
 }
@@ -177,7 +177,8 @@ impl FaultStore {
         self.plan.lock().struck
     }
 
-    /// Decides on a call, acts as far as that is before it, and leaves the rest to the caller.
+    /// Decides whether a fault strikes a call, and applies a fault that comes before the call.
+    /// Returns one that comes after it.
     async fn begin(&self, call: &Call) -> Result<Option<Fault>, StoreError> {
         let fault = self.plan.lock().decide(call);
         match fault {
@@ -260,7 +261,7 @@ impl Failure {
 }
 
 impl Fault {
-    /// What follows a call that was made.
+    /// Applies a fault that comes after the call.
     fn end<T>(fault: Option<Self>, call: &Call, result: T) -> Result<T, StoreError> {
         match fault {
             Some(Self::After(failure)) => Err(failure.of(call)),
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn without_faults_it_conforms() {
+    async fn the_store_conforms_without_faults() {
         let store = FaultStore::new(Arc::new(MemoryStore::new()));
         crate::conformance::run(Arc::new(store)).await;
     }

@@ -1,4 +1,4 @@
-//! A store in memory, for tests and for what need not outlive the process.
+//! A store in memory.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,7 +23,7 @@ const PAGE: usize = 100;
 /// Objects and manifests in two maps.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    /// Held for single map operations only.
+    /// Locked for single map operations only.
     state: RwLock<State>,
 }
 
@@ -55,7 +55,7 @@ impl MemoryStore {
         hash
     }
 
-    /// Stores bytes under a hash that need not be theirs: a damaged object.
+    /// Stores bytes under any hash: a damaged object, if the hash is not theirs.
     pub fn insert_as(&self, hash: ContentHash, bytes: impl Into<Bytes>) {
         let mut state = self.state.write();
         state.puts += 1;
