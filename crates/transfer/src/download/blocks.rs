@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use attachfs_manifest::{ChunkSize, Piece};
 
+use super::failure::FileResult;
 use super::step::FileStep;
-use super::trouble::Attempt;
 use crate::meter::Meter;
 
 /// Part of an object, and where in the file it belongs.
@@ -39,7 +39,7 @@ pub(super) fn blocks_of(
     step: &FileStep,
     chunk_size: ChunkSize,
     block_bytes: u64,
-) -> Attempt<Vec<Block>> {
+) -> FileResult<Vec<Block>> {
     let block_bytes = block_bytes.max(1);
     let size = step.file.size;
     let mut blocks = Vec::new();

@@ -9,15 +9,13 @@ use attachfs_durable::{Facts, FileStamp, HeldDir, Kind, set_modified, share_file
 use attachfs_manifest::{ChunkSize, PathRef};
 use attachfs_scan::mtime_of;
 
+use super::failure::{FileResult, disk};
 use super::remembered::Remembered;
 use super::report::Outcome;
 use super::stamps::is_near;
-use super::states::{Proof, SETTING_TIME};
+use super::states::{Proof, READING, SETTING_TIME};
 use super::step::FileStep;
-use super::trouble::{Attempt, disk};
 use crate::meter::Meter;
-
-const READING: &str = "read what is there";
 
 /// What a file that is there is to one that is wanted.
 #[derive(Debug)]
@@ -56,7 +54,7 @@ impl Comparison {
         path: PathRef<'_>,
         step: &FileStep,
         known: Option<FileStamp>,
-    ) -> Attempt<Likeness> {
+    ) -> FileResult<Likeness> {
         let failed = |error| disk(&step.path, READING, error);
         let is_in_time = |stamp: &FileStamp| mtime_of(stamp) == step.file.mtime;
         let is_known = known.is_some_and(|stamp| self.remembered.is_known(path, stamp, step));
@@ -127,7 +125,7 @@ impl Comparison {
         dir: &HeldDir,
         path: PathRef<'_>,
         step: &FileStep,
-    ) -> Attempt<Likeness> {
+    ) -> FileResult<Likeness> {
         if facts.kind == Kind::File && facts.stamp.size == step.file.size {
             self.likeness(dir, path, step, None)
         } else {
@@ -136,7 +134,7 @@ impl Comparison {
     }
 
     /// Reads a file. Gives the proof that it has all bytes that a step wants, if it has. Blocks.
-    pub(super) fn proof_of(&self, file: &File, step: &FileStep) -> Attempt<Option<Proof>> {
+    pub(super) fn proof_of(&self, file: &File, step: &FileStep) -> FileResult<Option<Proof>> {
         Proof::of_file(file, step, self.chunk_size, &self.meter)
     }
 }

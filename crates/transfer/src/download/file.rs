@@ -14,13 +14,13 @@ use attachfs_manifest::Content;
 
 use super::compare::Likeness;
 use super::conflict::{Occupant, Resolution, resolve};
+use super::failure::{Failure, FileError, FileResult};
 use super::large::large;
 use super::naming::Target;
 use super::report::Outcome;
 use super::shared::Shared;
 use super::small::small;
 use super::step::{FileStep, Place};
-use super::trouble::{Attempt, FileError, Trouble};
 use crate::error::TransferError;
 
 /// A file that nothing is left to do for by now.
@@ -56,8 +56,8 @@ pub(super) async fn file(shared: Arc<Shared>, step: FileStep) -> Result<Done, Tr
     let step = Arc::new(step);
     let (outcome, resumed) = match attempt(&shared, &step).await {
         Ok(done) => done,
-        Err(Trouble::Stop(error)) => return Err(error),
-        Err(Trouble::File(error)) => (Outcome::failed(&step.path, &error), None),
+        Err(Failure::Stop(error)) => return Err(error),
+        Err(Failure::File(error)) => (Outcome::failed(&step.path, &error), None),
     };
     match (&outcome, resumed) {
         (Outcome::Waits, _) => {}
@@ -73,7 +73,7 @@ pub(super) async fn file(shared: Arc<Shared>, step: FileStep) -> Result<Done, Tr
 }
 
 /// Says what became of it and, if it was fetched, how many bytes of it were left by an earlier run.
-async fn attempt(shared: &Arc<Shared>, step: &Arc<FileStep>) -> Attempt<(Outcome, Option<u64>)> {
+async fn attempt(shared: &Arc<Shared>, step: &Arc<FileStep>) -> FileResult<(Outcome, Option<u64>)> {
     let then = match step.place {
         Place::Free => Then::Fetch(Target::Free),
         Place::Taken(occupant) => at_conflict(shared, step, occupant).await?,
@@ -108,7 +108,7 @@ async fn at_conflict(
     shared: &Arc<Shared>,
     step: &Arc<FileStep>,
     occupant: Occupant,
-) -> Attempt<Then> {
+) -> FileResult<Then> {
     Ok(match resolve(shared.naming.conflict, occupant) {
         Resolution::Leave(why) => Then::Leave(why.to_owned()),
         Resolution::Replace => Then::Fetch(Target::Replace),
@@ -127,7 +127,7 @@ async fn fetch(
     shared: &Arc<Shared>,
     step: &Arc<FileStep>,
     target: Target,
-) -> Attempt<(Outcome, u64)> {
+) -> FileResult<(Outcome, u64)> {
     match &step.file.content {
         Content::Whole(object) if step.file.size <= shared.supply.block_bytes => {
             small(shared, step, *object, target).await
@@ -141,14 +141,14 @@ async fn fetch(
 async fn reading<T: Send + 'static>(
     shared: &Arc<Shared>,
     step: &Arc<FileStep>,
-    work: impl FnOnce(&Shared, HeldDir, &FileStep) -> Attempt<T> + Send + 'static,
-) -> Attempt<T> {
+    work: impl FnOnce(&Shared, HeldDir, &FileStep) -> FileResult<T> + Send + 'static,
+) -> FileResult<T> {
     let _turn = shared.threads.turn().await;
     shared.in_place(step, work).await
 }
 
 /// Of files that might be the same nobody has asked before.
-async fn ask_for_group(shared: &Arc<Shared>) -> Attempt<()> {
+async fn ask_for_group(shared: &Arc<Shared>) -> FileResult<()> {
     let share = shared.permissions;
     if share.group.is_some() {
         let asking = Arc::clone(shared);

@@ -21,12 +21,12 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::blocks::{Block, Counted, blocks_of, object_around};
+use super::failure::{Failure, FileError, FileResult, disk};
 use super::naming::Target;
 use super::report::Outcome;
-use super::shared::{Left, Shared};
+use super::shared::{Resumed, Shared};
 use super::states::{InOrder, Partial, Proof};
 use super::step::FileStep;
-use super::trouble::{Attempt, FileError, Trouble, disk};
 use crate::error::TransferError;
 
 /// What there is of a file before any of it is fetched.
@@ -41,7 +41,7 @@ pub(super) async fn large(
     shared: &Arc<Shared>,
     step: &Arc<FileStep>,
     target: Target,
-) -> Attempt<(Outcome, u64)> {
+) -> FileResult<(Outcome, u64)> {
     let _turn = shared.supply.large_turn().await;
     if let [object] = step.file.content.hashes()
         && shared.supply.has_nearby()
@@ -70,15 +70,15 @@ async fn begin(
     step: &Arc<FileStep>,
     target: Target,
     blocks: &[Block],
-) -> Attempt<Begun> {
+) -> FileResult<Begun> {
     let ranges: Vec<_> = blocks.iter().map(Block::in_file).collect();
     shared
         .in_place(step, move |shared, dir, step| {
             let failed = |error| disk(&step.path, "make room for it", error);
-            let partial = match shared.take_left(step)? {
-                Left::Nothing => Partial::of(step, dir, step.key()).map_err(failed)?,
-                Left::Some(partial) => partial,
-                Left::All(verified) => {
+            let partial = match shared.resume(step)? {
+                Resumed::Nothing => Partial::of(step, dir, step.key()).map_err(failed)?,
+                Resumed::Some(partial) => partial,
+                Resumed::All(verified) => {
                     let size = step.file.size;
                     shared.meter.skip_bytes(size);
                     let finished = shared.finish(verified, step, target, size);
@@ -94,7 +94,7 @@ async fn begin(
 
 /// Blocks that are under way, the first one first. Dropping it ends them.
 #[derive(Default)]
-struct Window(VecDeque<JoinHandle<Attempt<Arrived>>>);
+struct Window(VecDeque<JoinHandle<FileResult<Arrived>>>);
 
 impl Window {
     /// Waits for all of them. They are still ended if nobody waits to the end.
@@ -131,7 +131,7 @@ async fn fetch(
     partial: &Arc<Partial>,
     blocks: &Arc<[Block]>,
     mut records: Vec<Option<ContentHash>>,
-) -> Attempt<(Proof, u64)> {
+) -> FileResult<(Proof, u64)> {
     let meter = &shared.meter;
     let mut counted = Counted::new(blocks.len());
     let mut window = Window::default();
@@ -180,11 +180,11 @@ async fn fetch(
             counted.add(at, block, arrived.is_fetched, meter);
             let version = arrived.version.as_ref();
             let verified = verifying.add(&block.piece, block.offset, &arrived.bytes, version);
-            verified.map_err(Trouble::from)
+            verified.map_err(Failure::from)
         });
         match checked {
             Ok(()) => at += 1,
-            Err(Trouble::File(error)) if error.is_about_bytes() => {
+            Err(Failure::File(error)) if error.is_about_bytes() => {
                 // One that is being written must be neither recorded nor written over what comes.
                 window.end().await;
                 let object = object_around(blocks, at);
@@ -215,7 +215,7 @@ async fn forget(
     partial: &Arc<Partial>,
     blocks: &[Block],
     object: Range<usize>,
-) -> Attempt<()> {
+) -> FileResult<()> {
     let partial = Arc::clone(partial);
     let ranges: Vec<_> = blocks.iter().map(Block::in_file).collect();
     shared
@@ -236,7 +236,7 @@ async fn block(
     (index, blocks): (usize, Arc<[Block]>),
     record: Option<ContentHash>,
     held: HeldBytes,
-) -> Attempt<Arrived> {
+) -> FileResult<Arrived> {
     let block = &blocks[index];
     if let Some(hash) = record {
         let (partial, range) = (Arc::clone(&partial), block.in_file());
@@ -276,7 +276,7 @@ async fn take_nearby(
     step: &Arc<FileStep>,
     object: ContentHash,
     target: Target,
-) -> Attempt<Option<Outcome>> {
+) -> FileResult<Option<Outcome>> {
     shared
         .in_place(step, move |shared, dir, step| {
             let size = step.file.size;

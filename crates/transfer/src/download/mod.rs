@@ -30,6 +30,7 @@ mod compare;
 mod conflict;
 mod copies;
 pub(crate) mod error;
+mod failure;
 mod file;
 mod folder;
 mod large;
@@ -56,7 +57,6 @@ mod sync;
 mod tests;
 mod threads;
 mod tree;
-mod trouble;
 mod wanted;
 
 use std::path::Path;

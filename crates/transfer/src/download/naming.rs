@@ -8,10 +8,10 @@ use attachfs_manifest::PathRef;
 use super::compare::{Comparison, Likeness};
 use super::conflict::{Conflict, Occupant, Resolution, occupant_of, resolve};
 use super::copies::CopyNames;
+use super::failure::{FileError, FileResult, disk};
 use super::report::{Copied, Outcome};
 use super::states::{Named, Verified};
 use super::step::FileStep;
-use super::trouble::{Attempt, FileError, disk};
 
 pub(super) const NAMING: &str = "give it its name";
 const NAMING_COPY: &str = "give a copy its name";
@@ -44,7 +44,7 @@ impl Naming {
         step: &FileStep,
         target: Target,
         time: i128,
-    ) -> Attempt<Outcome> {
+    ) -> FileResult<Outcome> {
         let failed = |error| disk(&step.path, NAMING, error);
         let name = step.path.borrowed().name();
         let remembered = &self.comparison.remembered;
@@ -88,7 +88,7 @@ impl Naming {
         }
     }
 
-    fn place_copy(&self, verified: Verified, step: &FileStep, time: i128) -> Attempt<Outcome> {
+    fn place_copy(&self, verified: Verified, step: &FileStep, time: i128) -> FileResult<Outcome> {
         let failed = |error| disk(&step.path, NAMING_COPY, error);
         let mut verified = verified;
         for copy in self.copies.of(&step.path) {
@@ -112,7 +112,7 @@ impl Naming {
     }
 
     /// What came to `path` since it was looked at: another download of the same may have been faster.
-    fn came(&self, dir: &HeldDir, path: PathRef<'_>, step: &FileStep) -> Attempt<Likeness> {
+    fn came(&self, dir: &HeldDir, path: PathRef<'_>, step: &FileStep) -> FileResult<Likeness> {
         let looked = dir.look(path.name());
         match looked.map_err(|error| disk(&step.path, NAMING, error))? {
             Some(facts) => self.comparison.likeness_of(&facts, dir, path, step),
@@ -121,7 +121,7 @@ impl Naming {
     }
 
     /// Looks among the copies before the first free name for what the file should be. Blocks.
-    pub(super) fn copied_before(&self, dir: &HeldDir, step: &FileStep) -> Attempt<Likeness> {
+    pub(super) fn copied_before(&self, dir: &HeldDir, step: &FileStep) -> FileResult<Likeness> {
         for copy in self.copies.of(&step.path) {
             let (name, path) = copy.map_err(|error| disk(&step.path, NAMING_COPY, error))?;
             let looked = dir.look(&name);

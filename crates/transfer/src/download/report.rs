@@ -2,7 +2,7 @@
 
 use attachfs_manifest::{EscapedBytes, ManifestPath};
 
-use super::trouble::FileError;
+use super::failure::FileError;
 use crate::error::TransferError;
 use crate::summary::{Failed, Summary, error_chain};
 

@@ -69,7 +69,7 @@ impl Run {
         let not_deleted = std::mem::take(&mut plan.not_deleted);
         *run.report.lock() = std::mem::take(report);
         let ended = run.carry_out(plan, progress).await;
-        shared.threads.rest().await;
+        shared.threads.wait_idle().await;
         let last = Arc::clone(shared);
         let let_go = blocking(&shared.meter, move || {
             let root = &last.folder.dir;
@@ -114,7 +114,7 @@ impl Run {
             Ok(files)
         });
         let files = before.await?;
-        self.bring(files, progress).await?;
+        self.place_files(files, progress).await?;
         let after = self.watched(progress, move |run| {
             run.shared.leftovers.remove_unused(&run.shared.folder.dir);
             run.acts().make_links(&links)?;
@@ -135,7 +135,7 @@ impl Run {
     }
 
     /// Fetches and compares files.
-    async fn bring(
+    async fn place_files(
         self: &Arc<Self>,
         files: Vec<FileStep>,
         progress: &dyn Progress,

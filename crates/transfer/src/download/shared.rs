@@ -8,6 +8,7 @@ use attachfs_manifest::ChunkSize;
 
 use super::compare::Comparison;
 use super::copies::CopyNames;
+use super::failure::{Failure, FileResult, disk};
 use super::folder::Folder;
 use super::leftovers::Leftovers;
 use super::naming::{Naming, Target};
@@ -18,7 +19,6 @@ use super::states::{Partial, Verified, Waitlist};
 use super::step::FileStep;
 use super::supply::Supply;
 use super::threads::Threads;
-use super::trouble::{Attempt, Trouble, disk};
 use crate::meter::Meter;
 
 /// What all files of a download share.
@@ -35,8 +35,8 @@ pub(super) struct Shared {
     pub(super) waitlist: Waitlist,
 }
 
-/// What an interrupted run left of a file.
-pub(super) enum Left {
+/// What there is of a file that an interrupted run began.
+pub(super) enum Resumed {
     Nothing,
     Some(Partial),
     All(Verified),
@@ -78,8 +78,8 @@ impl Shared {
     pub(super) async fn in_place<T: Send + 'static>(
         self: &Arc<Self>,
         step: &Arc<FileStep>,
-        work: impl FnOnce(&Self, HeldDir, &FileStep) -> Attempt<T> + Send + 'static,
-    ) -> Attempt<T> {
+        work: impl FnOnce(&Self, HeldDir, &FileStep) -> FileResult<T> + Send + 'static,
+    ) -> FileResult<T> {
         let (shared, step) = (Arc::clone(self), Arc::clone(step));
         self.threads
             .blocking(move || {
@@ -91,24 +91,24 @@ impl Shared {
     }
 
     /// Takes over what was left of a file. Blocks.
-    pub(super) fn take_left(&self, step: &FileStep) -> Attempt<Left> {
+    pub(super) fn resume(&self, step: &FileStep) -> FileResult<Resumed> {
         let Some(partial) = self.leftovers.take(&self.folder.dir, step) else {
-            return Ok(Left::Nothing);
+            return Ok(Resumed::Nothing);
         };
         if !partial.is_cut().unwrap_or(false) {
-            return Ok(Left::Some(partial));
+            return Ok(Resumed::Some(partial));
         }
         // Who is told to stop knows nothing of it.
         partial.keep();
         let proof = match self.naming.comparison.proof_of(partial.file(), step) {
-            Err(Trouble::File(_)) => None,
+            Err(Failure::File(_)) => None,
             read => read?,
         };
         Ok(match proof {
-            Some(proof) => Left::All(partial.verified(proof)),
+            Some(proof) => Resumed::All(partial.verified(proof)),
             None => {
                 partial.discard();
-                Left::Some(partial)
+                Resumed::Some(partial)
             }
         })
     }
@@ -121,8 +121,8 @@ impl Shared {
         step: &FileStep,
         target: Target,
         resumed: u64,
-    ) -> Attempt<Outcome> {
-        let stamp = verified.dress(&step.path, self.permissions, step.file.mtime)?;
+    ) -> FileResult<Outcome> {
+        let stamp = verified.set_attributes(&step.path, self.permissions, step.file.mtime)?;
         let Some(swap) = &step.swap else {
             return self.naming.place(verified, step, target, stamp.mtime_ns);
         };

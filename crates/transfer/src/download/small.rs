@@ -8,12 +8,12 @@ use attachfs_fetch::HeldBytes;
 use attachfs_manifest::{ContentHash, Piece};
 use bytes::Bytes;
 
+use super::failure::{Failure, FileResult, disk};
 use super::naming::Target;
 use super::report::Outcome;
-use super::shared::{Left, Shared};
+use super::shared::{Resumed, Shared};
 use super::states::{Partial, Proof};
 use super::step::FileStep;
-use super::trouble::{Attempt, Trouble, disk};
 
 /// Brings the file. Says how many bytes were left by an earlier run, too.
 pub(super) async fn small(
@@ -21,7 +21,7 @@ pub(super) async fn small(
     step: &Arc<FileStep>,
     object: ContentHash,
     target: Target,
-) -> Attempt<(Outcome, u64)> {
+) -> FileResult<(Outcome, u64)> {
     let size = step.file.size;
     if size == 0 {
         let made = write(shared, step, object, Bytes::new(), target).await?;
@@ -38,7 +38,7 @@ pub(super) async fn small(
         return Ok((outcome, 0));
     }
     let fetched = match fetch(shared, step, object, target, &room).await {
-        Err(Trouble::File(error)) if error.is_about_bytes() => {
+        Err(Failure::File(error)) if error.is_about_bytes() => {
             tracing::warn!(path = %step.path, error = &error as &dyn std::error::Error,
                 "an object is fetched again");
             fetch(shared, step, object, target, &room).await
@@ -53,14 +53,14 @@ async fn resume(
     shared: &Arc<Shared>,
     step: &Arc<FileStep>,
     target: Target,
-) -> Attempt<Option<Outcome>> {
+) -> FileResult<Option<Outcome>> {
     if !shared.leftovers.has(step) {
         return Ok(None);
     }
     let _turn = shared.threads.turn().await;
     shared
         .in_place(step, move |shared, _, step| {
-            let Left::All(verified) = shared.take_left(step)? else {
+            let Resumed::All(verified) = shared.resume(step)? else {
                 return Ok(None);
             };
             let size = step.file.size;
@@ -77,7 +77,7 @@ async fn fetch(
     object: ContentHash,
     target: Target,
     room: &HeldBytes,
-) -> Attempt<Outcome> {
+) -> FileResult<Outcome> {
     let size = step.file.size;
     let whole = Piece {
         hash: object,
@@ -100,7 +100,7 @@ async fn write(
     object: ContentHash,
     bytes: Bytes,
     target: Target,
-) -> Attempt<Outcome> {
+) -> FileResult<Outcome> {
     let _turn = shared.threads.turn().await;
     shared
         .in_place(step, move |shared, dir, step| {
@@ -119,7 +119,7 @@ async fn take_nearby(
     step: &Arc<FileStep>,
     object: ContentHash,
     target: Target,
-) -> Attempt<Option<Outcome>> {
+) -> FileResult<Option<Outcome>> {
     let _turn = shared.threads.turn().await;
     shared
         .in_place(step, move |shared, dir, step| {

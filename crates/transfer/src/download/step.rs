@@ -6,8 +6,8 @@ use attachfs_manifest::{
 };
 
 use super::conflict::Occupant;
+use super::failure::{FileError, FileResult};
 use super::paths::parent_bytes;
-use super::trouble::{Attempt, FileError};
 
 /// What the place of a file is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl FileStep {
     }
 
     /// How the file's bytes lie in objects.
-    pub(super) fn layout(&self, chunk_size: ChunkSize) -> Attempt<ChunkLayout<'_>> {
+    pub(super) fn layout(&self, chunk_size: ChunkSize) -> FileResult<ChunkLayout<'_>> {
         ChunkLayout::new(self.file.size, chunk_size, &self.file.content)
             .map_err(|error| FileError::InTheWay(error.to_string()).into())
     }

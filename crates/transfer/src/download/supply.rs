@@ -10,9 +10,9 @@ use attachfs_store::ObjectPart;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::DownloadError;
+use super::failure::FileResult;
 use super::options::{DownloadOptions, Nearby, Sources};
 use super::threads::acquired;
-use super::trouble::Attempt;
 use crate::error::TransferError;
 use crate::refusals::{Refusals, Request};
 
@@ -59,7 +59,7 @@ impl Supply {
     }
 
     /// Fetches part of an object, for which there is room.
-    pub(super) async fn get(&self, piece: &Piece, room: &HeldBytes) -> Attempt<ObjectPart> {
+    pub(super) async fn get(&self, piece: &Piece, room: &HeldBytes) -> FileResult<ObjectPart> {
         let fetched = self.fetcher.fetch(piece, room).await;
         match &fetched {
             Err(FetchError::Missing { hash, source } | FetchError::Store { hash, source }) => {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use attachfs_manifest::ManifestPath;
 
 use super::acts::{Acts, NOT_ALL_IS_THERE};
+use super::failure::{Failure, FileResult, disk};
 use super::naming::{NAMING, Naming, Target};
 use super::paths::parent_bytes;
 use super::report::Outcome;
 use super::states::{Waiting, Waitlist};
 use super::step::Swap;
-use super::trouble::{Attempt, Trouble, disk};
 use crate::error::TransferError;
 
 /// Why nothing is put in the place of what is not deleted.
@@ -84,13 +84,13 @@ impl Swaps<'_> {
             acts.meter.finished(|| file.step.path.to_string());
             let outcome = match placed {
                 Ok(outcome) => outcome,
-                Err(trouble) => {
-                    let failed = match trouble {
-                        Trouble::Stop(error) => {
+                Err(failure) => {
+                    let failed = match failure {
+                        Failure::Stop(error) => {
                             stopped.get_or_insert(error);
                             None
                         }
-                        Trouble::File(error) => Some(Outcome::failed(&file.step.path, &error)),
+                        Failure::File(error) => Some(Outcome::failed(&file.step.path, &error)),
                     };
                     self.waitlist.add(path, file);
                     let Some(failed) = failed else { continue };
@@ -106,7 +106,7 @@ impl Swaps<'_> {
     }
 
     /// Gives a file its place that has waited for it.
-    fn place(&self, waiting: &Waiting) -> Attempt<Outcome> {
+    fn place(&self, waiting: &Waiting) -> FileResult<Outcome> {
         let (root, step) = (self.acts.root, &waiting.step);
         let failed = |error| disk(&step.path, NAMING, error);
         let verified = waiting.take_up(root).map_err(failed)?;

@@ -51,7 +51,7 @@ impl Threads {
     }
 
     /// Waits until no step that blocks is running.
-    pub(super) async fn rest(&self) {
+    pub(super) async fn wait_idle(&self) {
         // The semaphore is never closed.
         let _ = self.running.acquire_many(MOST_STEPS).await;
     }

@@ -25,6 +25,6 @@ mod waiting;
 
 pub(super) use left::{left_in, remove_left, room_of_left};
 pub(super) use partial::Partial;
-pub(super) use proof::{InOrder, Proof};
+pub(super) use proof::{InOrder, Proof, READING};
 pub(super) use verified::{Named, SETTING_TIME, Verified};
 pub(super) use waiting::{Waiting, Waitlist};

@@ -8,12 +8,14 @@ use attachfs_durable::fill_at;
 use attachfs_fetch::{FetchError, Verifier};
 use attachfs_manifest::{ChunkSize, ContentHash, Hasher, Piece};
 
+use crate::download::failure::{FileResult, disk};
 use crate::download::step::FileStep;
-use crate::download::trouble::{Attempt, disk};
 use crate::meter::Meter;
 
 /// How much is read at once.
 const BUFFER_LEN: u64 = 1 << 20;
+
+pub(in crate::download) const READING: &str = "read what is there";
 
 /// All bytes of one file were hashed and are right. Only the functions here make one.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Proof {
         step: &FileStep,
         chunk_size: ChunkSize,
         meter: &Meter,
-    ) -> Attempt<Option<Self>> {
+    ) -> FileResult<Option<Self>> {
         let size = step.file.size;
         let mut buffer = vec![0; BUFFER_LEN.min(size) as usize];
         let ranges = step.cut(chunk_size).ranges(size);
@@ -67,8 +69,6 @@ impl Proof {
         Ok(Some(Self(())))
     }
 }
-
-const READING: &str = "read what is there";
 
 /// Hashes the bytes of a file as they come, in their order, object by object.
 #[derive(Default)]

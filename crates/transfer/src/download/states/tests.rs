@@ -58,7 +58,7 @@ fn a_block_counts_if_it_is_what_its_record_says() {
     let whole = ManifestPath::new(b"whole").unwrap();
     let verified = again.verified(Proof::of_bytes(ContentHash::of(b""), b"").unwrap());
     let share = Permissions::default();
-    verified.dress(&whole, share, Mtime(0)).unwrap();
+    verified.set_attributes(&whole, share, Mtime(0)).unwrap();
     let named = verified.place_if_free(b"whole").unwrap();
     assert!(matches!(named, Named::Placed(_)));
     assert_eq!(fs::metadata(temp.path().join("whole")).unwrap().len(), 7);

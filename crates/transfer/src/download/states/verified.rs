@@ -7,8 +7,8 @@ use attachfs_durable::{FileStamp, HeldDir, set_modified, share_file};
 use attachfs_manifest::{ManifestPath, Mtime};
 
 use super::staged::{Fate, Staged};
+use crate::download::failure::{FileResult, disk};
 use crate::download::options::Permissions;
-use crate::download::trouble::{Attempt, disk};
 
 pub(in crate::download) const SETTING_TIME: &str = "set its time";
 
@@ -56,12 +56,12 @@ impl Verified {
 
     /// Gives it its permissions and its time, the last things before its name. `path` is for messages. Gives its
     /// stamp then.
-    pub(in crate::download) fn dress(
+    pub(in crate::download) fn set_attributes(
         &self,
         path: &ManifestPath,
         share: Permissions,
         mtime: Mtime,
-    ) -> Attempt<FileStamp> {
+    ) -> FileResult<FileStamp> {
         let failed = |doing| move |error| disk(path, doing, error);
         let file = &self.staged.file;
         if share.add_file_mode != 0 || share.group.is_some() {

@@ -32,43 +32,43 @@ impl FileError {
 
 /// Why an attempt at one file failed: because of the file, or of everything.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum Failure {
     File(FileError),
     Stop(TransferError),
 }
 
-impl From<FileError> for Trouble {
+impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         Self::File(error)
     }
 }
 
-impl From<FetchError> for Trouble {
+impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
         Self::File(error.into())
     }
 }
 
-impl From<TransferError> for Trouble {
+impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Self {
         Self::Stop(error)
     }
 }
 
-pub(super) type Attempt<T> = Result<T, Trouble>;
+pub(super) type FileResult<T> = Result<T, Failure>;
 
 /// A failure of the local disk at `path`.
-pub(super) fn disk(path: &ManifestPath, doing: &'static str, source: io::Error) -> Trouble {
+pub(super) fn disk(path: &ManifestPath, doing: &'static str, source: io::Error) -> Failure {
     match source.kind() {
         io::ErrorKind::StorageFull
         | io::ErrorKind::QuotaExceeded
-        | io::ErrorKind::ReadOnlyFilesystem => Trouble::Stop(
+        | io::ErrorKind::ReadOnlyFilesystem => Failure::Stop(
             DownloadError::Disk {
                 path: path.clone(),
                 source,
             }
             .into(),
         ),
-        _ => Trouble::File(FileError::Io { doing, source }),
+        _ => Failure::File(FileError::Io { doing, source }),
     }
 }
