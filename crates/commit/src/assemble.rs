@@ -24,7 +24,7 @@ use attachfs_tree::{FileContent, Ino, LayeredBase, Mapping};
 use attachfs_vfs::{Vfs, read_content};
 use bytes::Bytes;
 
-use crate::CommitError;
+use crate::error::CommitError;
 use crate::plan::Unhashed;
 
 /// How many bytes are read at once.

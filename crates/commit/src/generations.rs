@@ -13,7 +13,7 @@ use attachfs_manifest::{Change, ContentHash, Diff, LinkTarget, ManifestPath, Nod
 use attachfs_session::{Session, SessionError};
 use attachfs_tree::{Composed, Layer, LayerOptions, LayeredBase, compose};
 
-use crate::CommitError;
+use crate::error::CommitError;
 use crate::node::{Changes, base_at};
 use crate::plan::Left;
 use crate::readback::read_back;

@@ -16,9 +16,12 @@ use attachfs_tree::{FileContent, Ino, Mapping};
 use attachfs_vfs::overlay::CleanFile;
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use crate::account::Account;
 use crate::assemble::{Assembly, Building};
+use crate::error::{CommitError, OpenFile};
+use crate::open::OpenSession;
 use crate::plan::{Left, Planned, Unhashed, leave_out, put};
-use crate::{Account, Commit, CommitError, Observer, OpenFile, OpenSession};
+use crate::states::{Commit, Observer};
 
 /// Files hashed at once.
 const AT_ONCE: usize = 4;

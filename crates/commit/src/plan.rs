@@ -1,50 +1,19 @@
 //! Planning a commit: everything except the hashes of the written files.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use attachfs_manifest::{Content, File, LinkTarget, ManifestPath, Mtime, Node};
-use attachfs_store::ManifestKey;
 use attachfs_tree::{ChangedPath, FileContent, Ino, Kind, Namespace, PathChange, Timestamp};
 use attachfs_vfs::Frozen;
 use attachfs_vfs::overlay::{CleanFile, ScratchStamp};
 
+use crate::account::Account;
+use crate::error::{CommitError, OpenFile, OutgoingLink};
+use crate::history::last_published;
 use crate::node::base_node;
-use crate::publish::last_published;
-use crate::{Account, Commit, CommitError, OpenFile, OpenSession, OutgoingLink, Terms};
-
-/// What to do with symbolic links that lead out of the mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Links {
-    /// Stop and list them.
-    #[default]
-    Stop,
-    /// Leave them out.
-    Skip,
-}
-
-/// How to commit.
-#[derive(Debug, Clone, Default)]
-pub struct CommitOptions {
-    /// How long to wait for files that are open for writing.
-    pub wait: Duration,
-    /// Leave out files that are still open then, instead of stopping, and those that were open when an
-    /// earlier process of the session ended.
-    pub skip_open: bool,
-    /// Publish files that were open for writing when an earlier process of the session ended, as they
-    /// are.
-    pub accept_open: bool,
-    /// Symbolic links that lead out.
-    pub links: Links,
-    /// Only what is in or below these, and the directories that lead there; everything if empty.
-    pub output_dirs: Vec<ManifestPath>,
-    /// Absolute links into this directory count as links below the root.
-    pub mount_point: Option<PathBuf>,
-    /// Where the manifest is put in the store beside its own key. The same manifest may be there
-    /// already; another one stops the commit.
-    pub publish_as: Option<ManifestKey>,
-}
+use crate::open::OpenSession;
+use crate::states::{Commit, CommitOptions, Links, Terms};
 
 /// The interval for checking files that are open for writing.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -223,10 +192,7 @@ impl Commit<Planned> {
             session,
             frozen,
             generation,
-            terms: Terms {
-                accepted,
-                ..terms.clone()
-            },
+            terms: terms.clone().accepting(accepted),
             state: planned,
         })
     }

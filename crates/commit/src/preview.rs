@@ -4,9 +4,12 @@ use attachfs_manifest::{ManifestPath, Node};
 use attachfs_session::Session;
 use attachfs_vfs::Frozen;
 
+use crate::account::Account;
+use crate::error::CommitError;
 use crate::generations::{Before, NodeChange};
+use crate::hash::Hashed;
 use crate::plan::Left;
-use crate::{Account, Commit, CommitError, Hashed};
+use crate::states::Commit;
 
 /// A path whose node changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,12 +6,17 @@ use attachfs_session::Session;
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
 use attachfs_transfer::{PublishError, publish_manifest};
 use attachfs_vfs::Vfs;
-use attachfs_vfs::overlay::{CleanFile, CommitRecord};
+use attachfs_vfs::overlay::CommitRecord;
 use bytes::Bytes;
 
+use crate::account::Account;
+use crate::error::CommitError;
 use crate::generations::{Before, diff_of, encode_total, parent_hash, read_total};
+use crate::history::{Committed, commits, manifest_of, parse_key};
+use crate::open::OpenSession;
 use crate::readback::read_back;
-use crate::{Account, Commit, CommitError, Observer, OpenSession, Step, Uploaded};
+use crate::states::{Commit, Observer, Step};
+use crate::upload::Uploaded;
 
 /// A manifest that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,71 +25,6 @@ pub struct Published {
     pub committed: Committed,
     /// The numbers of the commit; only those of changes if it was resumed after its uploads.
     pub account: Account,
-}
-
-/// A commit of a session that came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    /// 1 for the first of the session.
-    pub generation: u32,
-    /// Where its manifest is.
-    pub key: ManifestKey,
-    /// The hash of the manifest's bytes.
-    pub hash: ContentHash,
-}
-
-/// The commits of a session, the first one first.
-pub fn commits(vfs: &Vfs) -> Result<Vec<Committed>, CommitError> {
-    finished(&vfs.commits())
-        .map(|commit| {
-            Ok(Committed {
-                generation: commit.generation,
-                key: parse_key(commit.key)?,
-                hash: commit.hash,
-            })
-        })
-        .collect()
-}
-
-/// A commit that came to its end, as the journal has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Finished<'a> {
-    /// 1 for the first of the session.
-    pub generation: u32,
-    /// The key of its manifest.
-    pub key: &'a str,
-    /// The hash of the manifest's bytes.
-    pub hash: ContentHash,
-    clean: &'a [CleanFile],
-}
-
-/// The commits that came to their end, in order: each has an intent, and a record that its manifest was published.
-pub fn finished(records: &[CommitRecord]) -> impl Iterator<Item = Finished<'_>> {
-    let mut intended = None;
-    records.iter().filter_map(move |record| match record {
-        CommitRecord::Intent {
-            generation,
-            key,
-            hash,
-            clean,
-        } => {
-            intended = Some(Finished {
-                generation: *generation,
-                key,
-                hash: *hash,
-                clean,
-            });
-            None
-        }
-        CommitRecord::Published { generation } => intended
-            .take()
-            .filter(|commit| commit.generation == *generation),
-    })
-}
-
-fn parse_key(key: &str) -> Result<ManifestKey, CommitError> {
-    key.parse()
-        .map_err(|error| CommitError::Damaged(format!("\"{key}\" is no key: {error}")))
 }
 
 /// The key of a session's commit.
@@ -178,14 +118,6 @@ impl Commit<Uploaded> {
             account,
         ))
     }
-}
-
-/// The bytes of a commit's manifest.
-pub(crate) fn manifest_of(session: &Session, commit: &Committed) -> Result<Vec<u8>, CommitError> {
-    let Committed {
-        generation, hash, ..
-    } = commit;
-    Ok(Session::read_commit(session.dir(), *generation, *hash)?)
 }
 
 /// Fails if a manifest with another hash is under a key.
@@ -299,12 +231,4 @@ fn account_of(vfs: &Vfs, session: &Session, generation: u32) -> Result<Account, 
         account.count(change.before.as_ref(), change.after.as_ref());
     }
     Ok(account)
-}
-
-/// The files that the last finished commit found clean, and its generation.
-pub(crate) fn last_published(records: &[CommitRecord]) -> (u32, Vec<CleanFile>) {
-    let last = finished(records).last();
-    last.map_or_else(Default::default, |commit| {
-        (commit.generation, commit.clean.to_vec())
-    })
 }

@@ -13,7 +13,7 @@ use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{Change, ContentHash, ManifestPath, Name, Snapshot};
 use attachfs_tree::{Ino, Layer, LayerOptions, LayeredBase, compose};
 
-use crate::CommitError;
+use crate::error::CommitError;
 use crate::node::{Changes, base_at, base_ino};
 
 /// Fails unless the base, the manifests that the session published and these bytes together give

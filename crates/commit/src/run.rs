@@ -7,13 +7,16 @@ use attachfs_store::Store;
 use attachfs_transfer::{Phase, ProgressEvent, Reporter, TransferError, UploadOptions, Uploader};
 use attachfs_vfs::Vfs;
 
-use crate::hash::Purpose;
+use crate::account::Account;
+use crate::error::CommitError;
+use crate::hash::{Hashed, Purpose};
+use crate::history::{Committed, commits};
+use crate::open::OpenSession;
 use crate::plan::LOOK_AGAIN;
-use crate::publish::{Committed, Published, Unfinished, commits, publish_as};
-use crate::{
-    Account, Commit, CommitError, CommitOptions, Hashed, Observer, OpenSession, Step, Terms,
-    Uploaded,
-};
+use crate::preview::Preview;
+use crate::publish::{Published, Unfinished, publish_as};
+use crate::states::{Commit, CommitOptions, Observer, Step, Terms};
+use crate::upload::Uploaded;
 
 /// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +110,7 @@ pub async fn preview(
     session: &OpenSession,
     options: &CommitOptions,
     observer: &dyn Observer,
-) -> Result<crate::Preview, CommitError> {
+) -> Result<Preview, CommitError> {
     let _turn = session.vfs().commit_turn().await?;
     let terms = Terms::new(options);
     loop {

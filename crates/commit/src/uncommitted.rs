@@ -5,10 +5,12 @@ use attachfs_manifest::{Content, File, Mtime, Node};
 use attachfs_tree::FileContent;
 use attachfs_vfs::Vfs;
 
+use crate::error::CommitError;
 use crate::hash::micros;
+use crate::open::OpenSession;
 use crate::plan::Unhashed;
-use crate::preview::preview_of;
-use crate::{Commit, CommitError, CommitOptions, Links, OpenSession, Preview};
+use crate::preview::{Preview, preview_of};
+use crate::states::{Commit, CommitOptions, Links};
 
 /// How many paths differ from the result of the last commit, or from the base if there was none. A
 /// file that was written to since counts, even if its bytes may be the same.

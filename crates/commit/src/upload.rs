@@ -6,10 +6,13 @@ use attachfs_manifest::{ChunkSize, ContentHash, Node};
 use attachfs_transfer::{ChunkSource, TransferError, Uploader};
 use attachfs_vfs::overlay::CleanFile;
 
+use crate::account::Account;
+use crate::error::{CommitError, OpenFile};
 use crate::generations::{Before, NodeChange};
+use crate::hash::Hashed;
 use crate::node::Changes;
 use crate::plan::leave_out;
-use crate::{Account, Commit, CommitError, Hashed, Observer, OpenFile};
+use crate::states::{Commit, Observer};
 
 /// The state of a commit all of whose chunks are confirmed to be in the store. Only this can be
 /// published.
