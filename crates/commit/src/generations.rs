@@ -172,7 +172,10 @@ fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError
         return Err(damaged());
     }
     let list: Vec<(ManifestPath, Option<Node>)> =
-        postcard::from_bytes(payload).map_err(|_| damaged())?;
+        postcard::from_bytes(payload).map_err(|source| CommitError::Total {
+            path: path.display().to_string(),
+            source,
+        })?;
     Ok(list.into_iter().collect())
 }
 

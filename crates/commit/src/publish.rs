@@ -83,8 +83,10 @@ pub fn finished(records: &[CommitRecord]) -> impl Iterator<Item = Finished<'_>> 
 }
 
 fn parse_key(key: &str) -> Result<ManifestKey, CommitError> {
-    key.parse()
-        .map_err(|error| CommitError::Damaged(format!("\"{key}\" is no key: {error}")))
+    key.parse().map_err(|source| CommitError::Key {
+        key: key.to_owned(),
+        source,
+    })
 }
 
 /// The key of a session's commit.
