@@ -6,21 +6,25 @@
 use std::sync::Arc;
 
 use attachfs_manifest::{Change, ChunkLayout, Diff, Node, OwnedChunkLayout};
-use attachfs_session::{BaseManifest, Request, Session, Stack, StackedManifest};
+use attachfs_session::{
+    BaseManifest, Request, Session, SessionEntry, SessionState, Stack, StackedManifest,
+};
 use attachfs_store::S3Access;
 use attachfs_tree::{Composed, compose};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
+use crate::cancel::unless_cancelled;
 use crate::client::ask;
+use crate::error::Error;
 use crate::index::check_hashed;
-use crate::live::Live;
 use crate::manifests::ManifestBytes;
 use crate::message::value;
+use crate::opened::OpenedSession;
+use crate::places::Places;
 use crate::probe::probe;
-use crate::registry::{SessionEntry, SessionState};
 use crate::served::ServedMount;
 use crate::session::{look, state};
-use crate::{Error, Places};
 
 /// Files of an added manifest that may be asked for before it is shown.
 const PROBED: usize = 4096;
@@ -92,9 +96,19 @@ pub async fn add(
     manifests: &[ManifestBytes],
     replace: Option<&str>,
     probe: bool,
+    cancel: &CancellationToken,
+) -> Result<AddReport, Error> {
+    unless_cancelled(cancel, try_to_add(found, manifests, replace, probe)).await
+}
+
+async fn try_to_add(
+    found: &SessionEntry,
+    manifests: &[ManifestBytes],
+    replace: Option<&str>,
+    probe: bool,
 ) -> Result<AddReport, Error> {
     if let SessionState::Left = state(found).await? {
-        return Err(Error::NotMounted(found.meta.id.to_string()));
+        return Err(not_mounted(found));
     }
     for manifest in manifests {
         Session::keep_added(&found.dir, &manifest.bytes)?;
@@ -112,16 +126,20 @@ pub async fn layers(
     found: &SessionEntry,
     places: &Places,
     access: &S3Access,
+    cancel: &CancellationToken,
 ) -> Result<LayersReport, Error> {
-    match state(found).await? {
-        SessionState::InUse => ask(found, Request::Layers, None).await,
-        // What was added to a mount that nobody could write to went with it.
-        SessionState::Left if found.meta.read_only => Ok(report(
-            found.meta.id.as_str(),
-            &Stack::first(&found.meta.manifests),
-        )),
-        SessionState::Left => look(found, places, access).await?.layers(),
-    }
+    unless_cancelled(cancel, async {
+        match state(found).await? {
+            SessionState::InUse => ask(found, Request::Layers, None).await,
+            // What was added to a mount that nobody could write to went with it.
+            SessionState::Left if found.meta.read_only => Ok(report(
+                found.meta.id.as_str(),
+                &Stack::first(&found.meta.manifests),
+            )),
+            SessionState::Left => look(found, places, access, cancel).await?.layers(),
+        }
+    })
+    .await
 }
 
 fn report(session: &str, stack: &Stack) -> LayersReport {
@@ -131,7 +149,7 @@ fn report(session: &str, stack: &Stack) -> LayersReport {
     }
 }
 
-impl Live {
+impl OpenedSession {
     /// The manifests that are shown now.
     pub(crate) fn stack(&self) -> Result<Stack, Error> {
         Ok(self.session.session().stack(self.vfs().layer_count())?)
@@ -160,7 +178,7 @@ impl Live {
     fn addition(&self, arguments: &AddArguments) -> Result<Addition, Error> {
         let before = self.stack()?;
         let replaced = arguments.replace.as_deref().map(|named| {
-            let missing = || Error::Usage(format!(
+            let missing = || Error::usage(format!(
                 "there is no manifest {named} in the mount, or several have this name; `attachfs layers` lists them"
             ));
             before.find(named).ok_or_else(missing)
@@ -210,19 +228,19 @@ impl ServedMount {
     pub(crate) async fn add(self: &Arc<Self>, arguments: AddArguments) -> Result<AddReport, Error> {
         let _alone = self.adding.lock().await;
         let (mount, is_probed) = (Arc::clone(self), arguments.probe);
-        let addition = blocking(move || mount.live.addition(&arguments)).await?;
+        let addition = blocking(move || mount.session.addition(&arguments)).await?;
         if is_probed {
             let files = addition.files();
             if !files.is_empty() {
-                probe(&self.live.store, self.live.vfs().fetcher(), &files).await?;
+                probe(&self.session.store, self.session.vfs().fetcher(), &files).await?;
             }
         }
         let mount = Arc::clone(self);
         blocking(move || {
-            let Live { session, meta, .. } = &mount.live;
+            let OpenedSession { session, meta, .. } = &mount.session;
             let session = session.session();
             session.keep_stack(addition.number, &addition.after)?;
-            mount.live.vfs().add_layer(&addition.diff)?;
+            mount.session.vfs().add_layer(&addition.diff)?;
             let stack = &addition.after.manifests;
             let added = stack.iter().filter(|one| one.layer == addition.number);
             Ok(AddReport {

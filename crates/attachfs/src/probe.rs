@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use attachfs_fetch::Fetcher;
 use attachfs_manifest::{ChunkLayout, ContentHash, OwnedChunkLayout, Piece};
+use attachfs_session::FailureClass;
 use attachfs_store::{Reach, StoreError, data_key, run_blocking};
 use attachfs_tree::BaseTree;
 use tokio::time::Instant;
 
-use crate::Error;
+use crate::error::Error;
 use crate::store::OpenStore;
 
 /// How long the store may take altogether, whatever it does. Credentials that do not come have 30 seconds of
@@ -76,12 +77,19 @@ pub(crate) async fn probe(
     }
     let address = store.settings.address.clone();
     Err(match failure {
-        StoreError::NotFound { what } => Error::ProbeMissing {
-            address,
-            tried: chosen.len(),
-            what,
-        },
-        source => Error::Probe { address, source },
+        StoreError::NotFound { what } => {
+            let sentence = format!(
+                "the store {address} has none of {} objects of the manifest that were looked for, {what} is one of them",
+                chosen.len()
+            );
+            Error::new(FailureClass::Store, sentence)
+                .advise("check that the files were uploaded to this store and prefix")
+        }
+        failure => Error::new(
+            FailureClass::Store,
+            format!("the store {address} cannot be read"),
+        )
+        .because(failure),
     })
 }
 
@@ -182,7 +190,7 @@ mod tests {
     use attachfs_store::{CallKind, MemoryStore};
 
     use super::*;
-    use crate::{FailureClass, StoreSettings};
+    use crate::StoreSettings;
 
     struct Setup {
         record: Arc<RecordStore>,
@@ -285,10 +293,7 @@ mod tests {
             setup.fail(number, Failure::NotFound);
         }
         let error = setup.probe().await.unwrap_err();
-        assert!(
-            matches!(error, Error::ProbeMissing { tried: 3, .. }),
-            "{error}"
-        );
+        assert!(error.to_string().contains("none of 3 objects"), "{error}");
         assert_eq!(error.class(), FailureClass::Store);
     }
 
@@ -311,14 +316,8 @@ mod tests {
         setup.fail(0, Failure::NotFound);
         setup.fail(1, Failure::Denied);
         let error = setup.probe().await.unwrap_err();
-        let is_refusal = matches!(
-            &error,
-            Error::Probe {
-                source: StoreError::Denied { .. },
-                ..
-            }
-        );
-        assert!(is_refusal, "{error}");
+        let is_refusal = matches!(error.cause(), Some(StoreError::Denied { .. }));
+        assert!(is_refusal, "{error:?}");
     }
 
     #[tokio::test]

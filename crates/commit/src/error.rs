@@ -4,6 +4,7 @@ use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{DiffError, ManifestPath, PathError, SnapshotError};
 use attachfs_session::SessionError;
+use attachfs_store::ParseKeyError;
 use attachfs_transfer::{PublishError, TransferError};
 use attachfs_tree::LayerError;
 use attachfs_vfs::FsError;
@@ -127,6 +128,24 @@ pub enum CommitError {
          have something else than this session at {}", list(.0, |path| format!("\"{path}\""))
     )]
     Differs(Vec<ManifestPath>),
+    /// The account of an earlier commit is not what was written.
+    #[error("the session is damaged: {path} is not what was written")]
+    Total {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: postcard::Error,
+    },
+    /// The key of an earlier commit makes no sense.
+    #[error("the session is damaged: \"{key}\" is no key")]
+    Key {
+        /// The text.
+        key: String,
+        /// Why.
+        #[source]
+        source: ParseKeyError,
+    },
     /// What the session keeps contradicts itself.
     #[error("the session is damaged: {0}")]
     Damaged(String),

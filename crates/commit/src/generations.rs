@@ -190,7 +190,10 @@ pub(crate) fn read_total(session: &Session, generation: u32) -> Result<Changes, 
         return Err(damaged());
     }
     let list: Vec<(ManifestPath, Option<Node>)> =
-        postcard::from_bytes(payload).map_err(|_| damaged())?;
+        postcard::from_bytes(payload).map_err(|source| CommitError::Total {
+            path: path.display().to_string(),
+            source,
+        })?;
     Ok(list.into_iter().collect())
 }
 

@@ -69,8 +69,10 @@ pub fn finished(records: &[CommitRecord]) -> impl Iterator<Item = Finished<'_>> 
 }
 
 pub(crate) fn parse_key(key: &str) -> Result<ManifestKey, CommitError> {
-    key.parse()
-        .map_err(|error| CommitError::Damaged(format!("\"{key}\" is no key: {error}")))
+    key.parse().map_err(|source| CommitError::Key {
+        key: key.to_owned(),
+        source,
+    })
 }
 
 /// The bytes of a commit's manifest.

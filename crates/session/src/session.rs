@@ -25,6 +25,7 @@
 mod discard;
 mod error;
 mod id;
+mod layout;
 mod meta;
 mod stack;
 #[cfg(test)]
@@ -44,29 +45,11 @@ use serde::{Deserialize, Serialize};
 use self::discard::{Layout, Part, nothing};
 pub use self::error::SessionError;
 pub use self::id::{ParseSessionIdError, SessionId};
+use self::layout::{
+    BASE, COMMITS, DESCRIPTION, FORMAT, JOURNAL, LAYERS, LOCK, MOUNT, RESERVE, SCRATCH, WORK,
+};
 pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
 pub use self::stack::{Stack, StackedManifest};
-
-/// The version of the directory that this code writes and reads. It changes when the same manifests get
-/// other inode numbers, too: a journal names files by them.
-///
-/// 1 numbered the nodes of the base by depth and path, and did not say how layers were put together;
-/// 2 numbers them directory by directory; 3 has another journal, which tells a torn end from a damaged one.
-const FORMAT: u32 = 4;
-
-const DESCRIPTION: &str = "session.json";
-const LOCK: &str = "lock";
-const BASE: &str = "base";
-const JOURNAL: &str = "journal";
-/// Room on the disk for a commit.
-const RESERVE: &str = "reserve";
-const SCRATCH: &str = "scratch";
-const COMMITS: &str = "commits";
-const WORK: &str = "work";
-const LAYERS: &str = "layers";
-const SOCKET: &str = "control.sock";
-const LOG: &str = "log";
-const MOUNT: &str = "mnt";
 
 /// How often and how quickly a lock is tried that someone else has.
 const LOCK_TRIES: u32 = 20;
@@ -102,7 +85,7 @@ pub struct Session {
 
 impl Session {
     /// Makes a new session in `dir`, which is made too, or is an empty directory of this user. The
-    /// manifests are kept in it, so that it can be resumed without whoever gave them. After an error
+    /// manifests are kept in it, so that it can be resumed when the files that they came from are gone. After an error
     /// everything is as it was.
     pub fn create(
         dir: &Path,
@@ -116,7 +99,7 @@ impl Session {
             Found::Nothing => None,
             Found::Empty { mode } => Some(mode),
         };
-        // Whoever else found the directory empty at this moment makes this file first, or not at all.
+        // Of several processes that found the directory empty, one makes this file; the others find that it is there.
         match claimed.create_file(LOCK) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -128,7 +111,8 @@ impl Session {
                     Found::Empty { mode } => claimed.set_mode(mode),
                 };
                 if let Err(failure) = undone {
-                    tracing::warn!(error = %failure, "a directory for a session stays behind");
+                    let error = &failure as &dyn std::error::Error;
+                    tracing::warn!(error, "a directory for a session stays behind");
                 }
                 return Err(error.into());
             }
@@ -144,7 +128,8 @@ impl Session {
             Ok(()) => Ok(session),
             Err(error) => {
                 if let Err(failure) = session.discard() {
-                    tracing::warn!(error = %failure, "what was made of a session stays behind");
+                    let error = &failure as &dyn std::error::Error;
+                    tracing::warn!(error, "what was made of a session stays behind");
                 }
                 Err(error)
             }
@@ -210,7 +195,12 @@ impl Session {
         })
     }
 
-    /// What a session is, whoever has it.
+    /// Whether a directory has the description of a session.
+    pub(crate) fn is_described_in(dir: &Path) -> bool {
+        dir.join(DESCRIPTION).is_file()
+    }
+
+    /// What a session is. It can be read while another process has the session.
     pub fn read_meta(dir: &Path) -> Result<SessionMeta, SessionError> {
         Ok(Self::read_description(&Self::hold(dir)?, dir)?.meta)
     }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use attachfs::ShownManifest;
+use attachfs::{CancellationToken, ShownManifest};
 
 use super::mounting::placed_all;
-use super::read;
+use super::reading::read;
 use crate::args::layering::Add;
 use crate::args::{Globals, Session};
 use crate::exit::Failure;
@@ -14,15 +14,15 @@ use crate::places::places;
 
 pub(super) async fn add(globals: &Globals, args: Add) -> Result<(), Failure> {
     let Some((mount_point, manifests)) = args.paths.split_last() else {
-        return Err(attachfs::Error::Usage("there is no mount point".to_owned()).into());
+        return Err(attachfs::Error::usage("there is no mount point").into());
     };
     let found = attachfs::find(&places(None), Path::new(mount_point))?;
     let mut added = Vec::new();
     for (source, at) in placed_all(manifests)? {
         added.push(read(globals, &source, at).await?);
     }
-    let probe = !args.probing.no_probe;
-    let report = attachfs::add(&found, &added, args.replace.as_deref(), probe).await?;
+    let (probe, cancel) = (!args.probing.no_probe, CancellationToken::new());
+    let report = attachfs::add(&found, &added, args.replace.as_deref(), probe, &cancel).await?;
     if globals.json {
         return Ok(output::print_json(&report)?);
     }
@@ -40,7 +40,13 @@ pub(super) async fn add(globals: &Globals, args: Add) -> Result<(), Failure> {
 pub(super) async fn layers(globals: &Globals, args: Session) -> Result<(), Failure> {
     let places = places(None);
     let found = attachfs::find(&places, &args.session)?;
-    let report = attachfs::layers(&found, &places, &globals.s3.access()?).await?;
+    let report = attachfs::layers(
+        &found,
+        &places,
+        &globals.s3.access()?,
+        &CancellationToken::new(),
+    )
+    .await?;
     if globals.json {
         return Ok(output::print_json(&report)?);
     }

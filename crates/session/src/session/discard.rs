@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use attachfs_durable::{Kind, OwnDir, is_staged_name};
 use attachfs_tree::Ino;
 
-use super::{
-    BASE, COMMITS, DESCRIPTION, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET,
-    SessionError, WORK,
+use super::error::SessionError;
+use super::layout::{
+    BASE, COMMITS, DESCRIPTION, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET, WORK,
 };
 use crate::session::stack::is_of_a_stack;
 

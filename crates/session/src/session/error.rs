@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use attachfs_durable::DurableError;
 use attachfs_manifest::ContentHash;
 
-use super::FORMAT;
+use super::layout::FORMAT;
 
 /// How many names an error lists.
 const LISTED: usize = 4;

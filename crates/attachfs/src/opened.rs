@@ -1,4 +1,5 @@
-//! A session that this process has: mounted, or opened for a commit.
+//! A session that this process has open, with the store behind it: what can be done with one whether it is mounted, or
+//! was only opened for a commit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +16,29 @@ use attachfs_transfer::UploadOptions;
 use attachfs_tree::{BaseTree, Ino};
 use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
 
+use crate::error::Error;
 use crate::index::base_of;
+use crate::logs;
+use crate::places::Places;
 use crate::remote::{
     CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
     PublishedManifest, StatusReport,
 };
 use crate::store::OpenStore;
-use crate::{Error, Places, logs};
 
-/// A file system and the store behind it.
+/// An open session with its store.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct OpenedSession {
     pub(crate) session: OpenSession,
     pub(crate) meta: SessionMeta,
     pub(crate) store: OpenStore,
     /// Where the log is, for people.
     pub(crate) log: Option<String>,
+}
+
+/// A session that nobody could write to has nothing to commit.
+pub(crate) fn read_only() -> Error {
+    Error::usage("the session is read-only: there is nothing to commit")
 }
 
 /// The read side. What is in a directory on this machine needs no cache on this machine.
@@ -48,7 +56,7 @@ pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>
 }
 
 /// The partition of the disk cache for a store: what tells stores apart that may hold different bytes under one
-/// hash is the server, whichever place named it, and the exact address.
+/// hash is the server (from the command line or a configuration file) and the exact address.
 pub(crate) fn partition(store: &OpenStore) -> HashBytes {
     let name = format!(
         "{}|{}",
@@ -58,7 +66,7 @@ pub(crate) fn partition(store: &OpenStore) -> HashBytes {
     *ContentHash::of(name.as_bytes()).as_bytes()
 }
 
-impl Live {
+impl OpenedSession {
     /// Takes over a session that no process has, to commit it.
     pub(crate) fn take_over(
         session: Session,
@@ -93,7 +101,7 @@ impl Live {
     ) -> Result<Self, Error> {
         let meta = session.meta().clone();
         if meta.read_only {
-            return Err(Error::ReadOnly);
+            return Err(read_only());
         }
         let log = logs::of_session(session.dir()).map(|log| log.display().to_string());
         let tree = base_of(&session, places)?.tree;
@@ -117,7 +125,7 @@ impl Live {
         observer: &dyn Observer,
     ) -> Result<CommitReport, Error> {
         if self.meta.read_only {
-            return Err(Error::ReadOnly);
+            return Err(read_only());
         }
         let options = arguments.options(&self.meta)?;
         let store = &self.store.store;
@@ -149,7 +157,7 @@ impl Live {
         observer: &dyn Observer,
     ) -> Result<DiffReport, Error> {
         if self.meta.read_only {
-            return Err(Error::ReadOnly);
+            return Err(read_only());
         }
         let arguments = CommitArguments {
             skip_open: true,
