@@ -108,7 +108,8 @@ async fn try_to_add(
     probe: bool,
 ) -> Result<AddReport, Error> {
     if let SessionState::Left = state(found).await? {
-        return Err(not_mounted(found));
+        let sentence = format!("session {} is not mounted", found.meta.id);
+        return Err(Error::usage(sentence).advise("mount it first, with `mount --session`"));
     }
     for manifest in manifests {
         Session::keep_added(&found.dir, &manifest.bytes)?;
