@@ -482,7 +482,7 @@ async fn commits_go_on_after_a_layer_was_added_that_does_not_fit_the_earlier_one
         };
         let first = commit().await;
         let layer = added.diff(&world.snapshot, None);
-        fs.vfs().add_layer(&layer).unwrap();
+        fs.vfs.add_layer(&layer).unwrap();
         fs.write("more", 0, b"2").unwrap();
         let second = commit().await;
         fs.write("e/file", 0, b"3").unwrap();
@@ -513,6 +513,6 @@ async fn commits_go_on_after_a_layer_was_added_that_does_not_fit_the_earlier_one
         let read = composed(&[earlier, &[&second, &third]].concat()).snapshot;
         let shown = fs.show(CUT).await;
         assert!(owned(&read).eq(owned(&shown)), "{read:?} {shown:?}");
-        assert_eq!(uncommitted(&fs.0).await.unwrap(), 0);
+        assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
     }
 }
