@@ -50,7 +50,7 @@ pub(super) fn among(files: &[SourceFile]) -> Vec<String> {
             let of_circle = needs[module]
                 .iter()
                 .filter(|other| reached[other].contains(module));
-            let others: Vec<_> = of_circle.map(|other| shown(other)).collect();
+            let others: Vec<_> = of_circle.map(shown).collect();
             format!("{} needs {}", shown(module), others.join(", "))
         })
         .collect()
