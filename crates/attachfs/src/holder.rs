@@ -61,7 +61,16 @@ pub(crate) fn holder(dir: &Path) -> Option<Process> {
 
 /// Takes over a session that no process has. If one has it, that is named.
 pub(crate) fn take(dir: &Path) -> Result<Session, Error> {
-    Session::open(dir).map_err(|error| match error {
+    or_busy(Session::open(dir))
+}
+
+/// As [`take`], to delete it: a deletion that was interrupted is finished.
+pub(crate) fn take_to_discard(dir: &Path) -> Result<Session, Error> {
+    or_busy(Session::open_to_discard(dir))
+}
+
+fn or_busy(opened: Result<Session, SessionError>) -> Result<Session, Error> {
+    opened.map_err(|error| match error {
         SessionError::InUse(dir) => {
             let process = holder(&dir);
             let sentence = format!(

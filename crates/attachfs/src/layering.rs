@@ -137,7 +137,9 @@ pub async fn layers(
                 found.meta.id.as_str(),
                 &Stack::first(&found.meta.manifests),
             )),
-            SessionState::Left => look(found, places, access, cancel).await?.layers(),
+            SessionState::Left | SessionState::Ending => {
+                look(found, places, access, cancel).await?.layers()
+            }
         }
     })
     .await

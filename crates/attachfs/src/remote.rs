@@ -381,6 +381,9 @@ pub struct UnmountReport {
     /// Where its log is now, if reads failed and it is in a file of its own.
     #[serde(default)]
     pub log: Option<PathBuf>,
+    /// Whether the process goes on deleting the session; then nothing of it is needed any more unless it is `kept`.
+    #[serde(default)]
+    pub still_deleting: bool,
     /// Whether what waited for that process goes on waiting until it ends.
     #[serde(default)]
     pub still_waiting: bool,
@@ -404,6 +407,7 @@ impl UnmountReport {
             reads_failed: 0,
             last_error: None,
             log: None,
+            still_deleting: false,
             still_waiting: false,
         }
     }

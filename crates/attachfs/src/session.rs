@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cancel::{Cancellable, unless_cancelled};
 use crate::client::{ask, connect};
 use crate::error::Error;
-use crate::holder::{NoAnswer, no_answer, take};
+use crate::holder::{NoAnswer, no_answer, take, take_to_discard};
 use crate::logs;
 use crate::message::value;
 use crate::opened::{OpenedSession, read_only};
@@ -53,7 +53,7 @@ pub async fn status(
         match state(found).await? {
             SessionState::InUse => ask(found, Request::Status, None).await,
             SessionState::Left if found.meta.read_only => Ok(left_read_only(found)),
-            SessionState::Left => {
+            SessionState::Left | SessionState::Ending => {
                 let session = look(found, places, access, cancel).await?;
                 session.status(false).await
             }
@@ -109,7 +109,7 @@ pub async fn diff(
                 let options = value(&how)?;
                 ask(found, Request::Diff { options }, Some(&observer)).await
             }
-            SessionState::Left => {
+            SessionState::Left | SessionState::Ending => {
                 let session = look(found, places, access, cancel).await?;
                 session.diff(how, &observer).await
             }
@@ -170,7 +170,7 @@ pub async fn commit(
                 let options = value(arguments)?;
                 ask(found, Request::Commit { options }, Some(&observer)).await
             }
-            SessionState::Left => {
+            SessionState::Left | SessionState::Ending => {
                 let session = open(found, places, access, cancel).await?;
                 session.commit(arguments, &observer).await
             }
@@ -237,12 +237,12 @@ async fn try_unmount(
             let options = value(arguments)?;
             let request = Request::Unmount { detach, options };
             let mut report: UnmountReport = ask(found, request, Some(observer)).await?;
-            wait_until_left(found).await?;
-            // It answered before it deleted the session.
-            report.kept |= is_there(found);
+            // It answered before it deleted the session. That may take long, and changes nothing of what it said.
+            report.still_deleting = !is_left_soon(found).await?;
+            report.kept |= !report.still_deleting && is_there(found);
             Ok(report)
         }
-        SessionState::Left => {
+        SessionState::Left | SessionState::Ending => {
             let session = take(&found.dir)?;
             let was_dead = attachfs_mount::detach_dead(&session)?;
             if !was_dead {
@@ -274,16 +274,16 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Waits until the process that had the session is done with it, so that the caller can go on with the session at
-/// once.
-async fn wait_until_left(found: &SessionEntry) -> Result<(), Error> {
+/// once. `false` if it takes long: a session with many files is not deleted in a moment.
+async fn is_left_soon(found: &SessionEntry) -> Result<bool, Error> {
     let deadline = Instant::now() + ENDS_WITHIN;
     while found.dir.exists() && Session::is_in_use(&found.dir)? {
         if Instant::now() >= deadline {
-            return Err(no_answer(found, None));
+            return Ok(false);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Deletes a session and everything in it that was not committed. One that is mounted is unmounted
@@ -301,27 +301,29 @@ async fn discard_in_any_state(found: &SessionEntry, places: &Places) -> Result<(
         SessionState::InUse => {
             let options = Value::Null;
             ask::<()>(found, Request::Discard { options }, None).await?;
-            wait_until_left(found).await?;
-            if is_there(found) {
+            if is_left_soon(found).await? && is_there(found) {
                 // It answered before it deleted the session: what kept it from that is told here.
                 discard_left(found, places)?;
             }
             Ok(())
         }
-        SessionState::Left => discard_left(found, places),
+        SessionState::Left | SessionState::Ending => discard_left(found, places),
     }
 }
 
 fn discard_left(found: &SessionEntry, places: &Places) -> Result<(), Error> {
-    let session = take(&found.dir)?;
+    let session = take_to_discard(&found.dir)?;
     attachfs_mount::detach_dead(&session)?;
-    let remembered = remember_left(places, &session).or_else(|_| {
-        // On a full disk there is the room that is held for a commit.
-        session.release_reserve()?;
-        remember_left(places, &session)
-    });
-    if let Err(error) = remembered {
-        not_remembered(&error);
+    // Whoever began to delete it has remembered it.
+    if !Session::is_ending(&found.dir)? {
+        let remembered = remember_left(places, &session).or_else(|_| {
+            // On a full disk there is the room that is held for a commit.
+            session.release_reserve()?;
+            remember_left(places, &session)
+        });
+        if let Err(error) = remembered {
+            not_remembered(&error);
+        }
     }
     session.discard()?;
     places.sessions().remove(&found.meta.id);

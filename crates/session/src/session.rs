@@ -46,7 +46,8 @@ use self::discard::{Layout, Part, nothing};
 pub use self::error::SessionError;
 pub use self::id::{ParseSessionIdError, SessionId};
 use self::layout::{
-    BASE, COMMITS, DESCRIPTION, FORMAT, JOURNAL, LAYERS, LOCK, MOUNT, RESERVE, SCRATCH, WORK,
+    BASE, COMMITS, DESCRIPTION, ENDING, FORMAT, JOURNAL, LAYERS, LOCK, MOUNT, RESERVE, SCRATCH,
+    WORK,
 };
 pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
 pub use self::stack::{Stack, StackedManifest};
@@ -173,8 +174,17 @@ impl Session {
         })
     }
 
-    /// Opens a session that another process left.
+    /// Opens a session that another process left. Fails with [`SessionError::Ending`] if that one was deleting it.
     pub fn open(dir: &Path) -> Result<Self, SessionError> {
+        let session = Self::open_to_discard(dir)?;
+        if session.dir.kind(ENDING.as_ref())?.is_some() {
+            return Err(SessionError::Ending(dir.to_owned()));
+        }
+        Ok(session)
+    }
+
+    /// Opens a session that another process left, to [discard](Self::discard) it: it may be half deleted.
+    pub fn open_to_discard(dir: &Path) -> Result<Self, SessionError> {
         let held = Self::hold(dir)?;
         // Not locked before it is known to be a session: asking leaves no trace.
         Self::read_description(&held, dir)?;
@@ -232,6 +242,11 @@ impl Session {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             held => Ok(held?.is_locked(LOCK)?),
         }
+    }
+
+    /// Whether a process began to delete the session.
+    pub fn is_ending(dir: &Path) -> Result<bool, SessionError> {
+        Ok(Self::hold(dir)?.kind(ENDING.as_ref())?.is_some())
     }
 
     fn take_lock(dir: &OwnDir) -> Result<FileLock, SessionError> {
@@ -386,14 +401,21 @@ impl Session {
         // It goes only if it is empty and nothing is mounted on it.
         session.dir().remove_dir(MOUNT)?;
 
+        // From here on nobody takes what is left for a session with something in it.
+        if let Err(error) = session.dir().publish(ENDING, b"") {
+            // A full disk is no reason to keep what would make room.
+            tracing::warn!(%error, "a session is deleted without a mark");
+        }
+
         session.dir().remove_file(JOURNAL)?;
         if let Some(scratch) = elsewhere {
             scratch.delete(&[])?;
             scratch.dir().remove()?;
         }
-        session.delete(&[DESCRIPTION, LOCK])?;
+        session.delete(&[DESCRIPTION, LOCK, ENDING])?;
         session.dir().remove_file(DESCRIPTION)?;
         session.dir().remove_file(LOCK)?;
+        session.dir().remove_file(ENDING)?;
         match self.found_mode {
             Some(mode) => session.dir().set_mode(mode)?,
             None => session.dir().remove()?,

@@ -299,6 +299,7 @@ fn of_session(error: &SessionError) -> FailureClass {
             FailureClass::Integrity
         }
         SessionError::Exists(_)
+        | SessionError::Ending(_)
         | SessionError::Missing(_)
         | SessionError::Format { .. }
         | SessionError::Foreign { .. }

@@ -372,6 +372,12 @@ fn unmounted(report: &UnmountReport) -> String {
     if let Some(log) = &report.log {
         text += &format!("log        {}\n", log.display());
     }
+    if report.still_deleting && !report.kept {
+        text += &format!(
+            "session    {} is still being deleted by its process\n",
+            report.session
+        );
+    }
     if report.kept {
         let id = &report.session;
         text += &format!("session    {id} is kept");

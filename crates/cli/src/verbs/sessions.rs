@@ -39,6 +39,7 @@ impl ListedSession {
             state: match found.state {
                 SessionState::InUse => "mounted",
                 SessionState::Left => "left",
+                SessionState::Ending => "ending",
             },
             mount_point: Some(found.meta.mount_point),
             store: Some(found.meta.store.address),

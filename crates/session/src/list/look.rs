@@ -22,6 +22,8 @@ pub enum SessionState {
     InUse,
     /// No process has it. What was written is there.
     Left,
+    /// No process has it, and the last one was interrupted while it deleted it. Nothing in it is needed any more.
+    Ending,
 }
 
 /// A session of the list.
@@ -110,6 +112,8 @@ fn look(path: &Path) -> Result<SessionEntry, SessionListError> {
     let meta = Session::read_meta(&dir)?;
     let state = if Session::is_in_use(&dir)? {
         SessionState::InUse
+    } else if Session::is_ending(&dir)? {
+        SessionState::Ending
     } else {
         SessionState::Left
     };

@@ -11,7 +11,8 @@ use attachfs_tree::Ino;
 
 use super::error::SessionError;
 use super::layout::{
-    BASE, COMMITS, DESCRIPTION, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET, WORK,
+    BASE, COMMITS, DESCRIPTION, ENDING, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH,
+    SOCKET, WORK,
 };
 use crate::session::stack::is_of_a_stack;
 
@@ -59,7 +60,7 @@ impl Layout {
                 SCRATCH => return Some(Known::Dir(Self::Scratch)),
                 MOUNT => return Some(Known::MountPoint),
                 SOCKET => return Some(Known::Socket),
-                DESCRIPTION | LOCK | JOURNAL | RESERVE | LOG => true,
+                DESCRIPTION | ENDING | LOCK | JOURNAL | RESERVE | LOG => true,
                 // A log that became too long.
                 _ => name.strip_prefix("log.").is_some_and(is_number),
             },

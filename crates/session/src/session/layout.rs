@@ -20,3 +20,5 @@ pub(super) const LAYERS: &str = "layers";
 pub(super) const SOCKET: &str = "control.sock";
 pub(super) const LOG: &str = "log";
 pub(super) const MOUNT: &str = "mnt";
+/// An empty file: the session is being deleted, and nothing in it is needed any more.
+pub(super) const ENDING: &str = "ending";

@@ -480,13 +480,19 @@ fn discarding_a_session_removes_its_journal_first_and_its_description_and_lock_l
     steps.clear();
     Session::open(dir.path()).unwrap().discard().unwrap();
     let mut order = durable(&steps);
+    // That it is being deleted is durable before anything is missing.
+    let place = |wanted: &dyn Fn(&(Step, String)) -> bool| order.iter().position(wanted);
+    let marked = place(&|(step, about)| *step == Step::OwnRename && about == "ending");
+    let removed = place(&|(step, _)| *step == Step::OwnRemove);
+    assert!(marked.is_some() && marked < removed, "{order:?}");
     order.retain(|(step, _)| *step == Step::OwnRemove);
     assert_eq!(order[0], about(Step::OwnRemove, "journal"));
     let end = [
         about(Step::OwnRemove, "session.json"),
         about(Step::OwnRemove, "lock"),
+        about(Step::OwnRemove, "ending"),
     ];
-    assert_eq!(order[order.len() - 2..], end);
+    assert_eq!(order[order.len() - 3..], end);
 }
 
 #[test]
