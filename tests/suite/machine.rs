@@ -259,7 +259,9 @@ impl Machine {
     pub(crate) fn attachfs(&self, arguments: impl AsRef<[OsString]>) -> Command {
         let arguments = arguments.as_ref();
         let mut command = self.command(program("attachfs"));
-        let session_verbs = ["umount", "list", "status", "diff", "commit", "discard"];
+        let session_verbs = [
+            "umount", "list", "status", "diff", "commit", "discard", "layers",
+        ];
         let knows_it = arguments
             .first()
             .is_some_and(|verb| session_verbs.iter().any(|of| verb == of));

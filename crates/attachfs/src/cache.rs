@@ -16,9 +16,10 @@ use std::collections::HashMap;
 use attachfs_manifest::{ContentHash, DownloadFilter};
 use attachfs_store::StoreAddress;
 
+use crate::error::Error;
 use crate::manifest::{needed, open_manifest};
+use crate::manifests::ManifestBytes;
 use crate::store::OpenStore;
-use crate::{Error, ManifestBytes};
 
 /// The objects of what patterns choose of a manifest, with their lengths.
 fn objects_of(
@@ -58,7 +59,7 @@ fn chosen(
 fn check_cached(store: &OpenStore) -> Result<(), Error> {
     match store.store.address() {
         StoreAddress::S3 { .. } => Ok(()),
-        StoreAddress::Directory(dir) => Err(Error::Usage(format!(
+        StoreAddress::Directory(dir) => Err(Error::usage(format!(
             "{} is a directory on this machine: its objects are read where they are, without the cache",
             dir.display()
         ))),

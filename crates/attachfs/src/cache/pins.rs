@@ -5,9 +5,11 @@ use attachfs_manifest::ContentHash;
 use serde::{Deserialize, Serialize};
 
 use super::{WarmRequest, check_cached, objects_of};
-use crate::live::partition;
+use crate::error::{Doing as _, Error};
+use crate::manifests::ManifestBytes;
+use crate::opened::partition;
+use crate::places::Places;
 use crate::store::OpenStore;
-use crate::{Error, ManifestBytes, Places};
 
 /// A pin, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,11 +77,7 @@ pub fn pin_manifests(
             name: *ContentHash::of(&name).as_bytes(),
             about: serde_json::to_string(&about)
                 .map_err(std::io::Error::other)
-                .map_err(|source| Error::Io {
-                    doing: "describe the pin of",
-                    path: manifest.name.clone().into(),
-                    source,
-                })?,
+                .doing(|| format!("cannot describe the pin of {}", manifest.name))?,
             partition,
             objects,
         };

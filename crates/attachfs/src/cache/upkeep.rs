@@ -13,7 +13,7 @@ use attachfs_transfer::{
 use serde::Serialize;
 
 use super::pins::{CachePin, shown_pins};
-use crate::Error;
+use crate::error::Error;
 
 /// What is in a cache.
 #[derive(Debug, Clone, Serialize)]

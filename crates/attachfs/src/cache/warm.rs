@@ -13,9 +13,11 @@ use serde::Serialize;
 
 use super::upkeep::{CacheTrouble, Reporting};
 use super::{check_cached, objects_of};
-use crate::live::disk_cache;
+use crate::error::Error;
+use crate::manifests::ManifestBytes;
+use crate::opened::disk_cache;
+use crate::places::Places;
 use crate::store::OpenStore;
-use crate::{Error, ManifestBytes, Places};
 
 /// Objects that are fetched at once.
 const AT_ONCE: usize = 32;
@@ -97,7 +99,7 @@ pub async fn warm_cache(
         all.extend(objects_of(manifest, &filter)?);
     }
     // The room that there is, is told before hours of work.
-    places.cache.objects(crate::live::partition(store))?;
+    places.cache.objects(crate::opened::partition(store))?;
     let disk = disk_cache(store, places)?;
     let chunks: Arc<dyn ChunkStore> = store.store.clone();
     let fetcher = Fetcher::new(chunks, Some(disk), FetchOptions::default());

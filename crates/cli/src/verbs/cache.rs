@@ -12,7 +12,8 @@ use attachfs::{CacheLimits, ContentHash, ManifestBytes, OpenStore, Places};
 use indicatif::HumanDuration;
 use serde_json::json;
 
-use super::{read, source, store_of};
+use super::reading::{read, source};
+use super::stores::store_of;
 use crate::args::Globals;
 use crate::args::cache::{
     CacheBounds, CachePlace, CacheVerb, Cached, Gc, Info, Pin, Unpin, Verify, Warm,
@@ -328,7 +329,7 @@ async fn unpinned(globals: &Globals, args: &Unpin) -> Result<(), Failure> {
                 "{} is not pinned; `attachfs cache info` lists what is",
                 shown(&pin)
             );
-            Err(attachfs::Error::Usage(text).into())
+            Err(attachfs::Error::usage(text).into())
         }
     }
 }
