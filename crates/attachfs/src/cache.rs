@@ -1,13 +1,14 @@
 //! The disk cache as a whole: what is in it, making room, verifying it, filling it ahead of a job, and what stays.
 
 mod pins;
+mod reporting;
 mod upkeep;
 mod warm;
 
 pub use pins::{CachePin, PinnedManifest, pin_manifests, unpin};
+pub use reporting::CacheTrouble;
 pub use upkeep::{
-    CacheCollected, CacheGoal, CacheInfo, CacheTrouble, CacheVerified, cache_info, collect_cache,
-    verify_cache,
+    CacheCollected, CacheGoal, CacheInfo, CacheVerified, cache_info, collect_cache, verify_cache,
 };
 pub use warm::{WarmReport, WarmRequest, warm_cache};
 

@@ -1,18 +1,16 @@
 //! What is in the cache, what can go, and whether it is sound.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use attachfs_durable::{Bounds, CacheDir, DurableError, Held, Stored};
 use attachfs_fetch::{Found, Goal, Survey, Upkeep};
 use attachfs_manifest::ContentHash;
-use attachfs_transfer::{
-    Cancelled, Phase, Progress, ProgressEvent, Reporter, TransferError, error_chain,
-};
+use attachfs_transfer::{Phase, Progress, error_chain};
 use serde::Serialize;
 
 use super::pins::{CachePin, shown_pins};
+use super::reporting::{CacheTrouble, Reporting};
 use crate::error::Error;
 
 /// What is in a cache.
@@ -92,15 +90,6 @@ pub struct CacheVerified {
     pub damaged: Vec<CacheTrouble>,
     /// Objects that could not be read. They are still there.
     pub unread: Vec<CacheTrouble>,
-}
-
-/// An object in a cache that is not as it should be.
-#[derive(Debug, Clone, Serialize)]
-pub struct CacheTrouble {
-    /// Its hash.
-    pub object: String,
-    /// What is wrong.
-    pub reason: String,
 }
 
 /// Says what is in a cache. Looks at all of it. Blocks.
@@ -256,52 +245,4 @@ fn surveyed(upkeep: &Upkeep, progress: &dyn Progress) -> Result<Survey, Error> {
     let survey = upkeep.survey(&mut |objects| reporting.at(objects, None, 0, None))?;
     reporting.ended()?;
     Ok(survey)
-}
-
-/// Passes counts on to whoever listens, and remembers that they had enough.
-pub(super) struct Reporting<'a> {
-    phase: Phase,
-    reporter: Reporter<'a>,
-    cancelled: Option<Cancelled>,
-}
-
-impl<'a> Reporting<'a> {
-    pub(super) fn new(phase: Phase, progress: &'a dyn Progress) -> Self {
-        Self {
-            phase,
-            reporter: Reporter::new(progress, Instant::now()),
-            cancelled: None,
-        }
-    }
-
-    pub(super) fn at(
-        &mut self,
-        items: u64,
-        items_total: Option<u64>,
-        bytes: u64,
-        bytes_total: Option<u64>,
-    ) -> ControlFlow<()> {
-        let event = || ProgressEvent {
-            items_done: items,
-            items_total,
-            bytes_done: bytes,
-            bytes_total,
-            ..ProgressEvent::of(self.phase)
-        };
-        match self.reporter.poll(Instant::now(), items, event) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(cancelled) => {
-                self.cancelled = Some(cancelled);
-                ControlFlow::Break(())
-            }
-        }
-    }
-
-    /// Fails if they had enough.
-    pub(super) fn ended(&mut self) -> Result<(), Error> {
-        match self.cancelled.take() {
-            None => Ok(()),
-            Some(cancelled) => Err(TransferError::from(cancelled).into()),
-        }
-    }
 }

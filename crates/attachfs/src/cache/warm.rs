@@ -11,7 +11,7 @@ use attachfs_transfer::{Phase, Progress, error_chain};
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 
-use super::upkeep::{CacheTrouble, Reporting};
+use super::reporting::{CacheTrouble, Reporting};
 use super::{check_cached, objects_of};
 use crate::error::Error;
 use crate::manifests::ManifestBytes;
