@@ -17,7 +17,6 @@ impl Namespace {
         let (base, flips) = self.base.with(layer)?;
         let touched = self.touched_and_above();
         let mut changed = Vec::new();
-        let mut replaced = Vec::new();
         for Flip {
             parent,
             name,
@@ -44,9 +43,8 @@ impl Namespace {
                     let names = self.names.entry(was);
                     names.or_insert_with(|| vec![(parent, name)]);
                 }
-                (None, was, _) => {
+                (None, ..) => {
                     changed.push((parent, name));
-                    replaced.extend(was);
                     continue;
                 }
             }
@@ -55,12 +53,6 @@ impl Namespace {
             }
         }
         self.base = base;
-        for ino in replaced {
-            // Its record, of a time that changed, goes with the last who has it open.
-            if self.inodes.contains_key(&ino) && self.base.place(ino).is_none() {
-                self.names.entry(ino).or_default();
-            }
-        }
         Ok(changed)
     }
 
