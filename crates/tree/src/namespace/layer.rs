@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use attachfs_manifest::Name;
 
 use super::Namespace;
-use crate::{AddLayerError, Attributes, DiffLayer, Flip, Ino, Inode, InodeKind};
+use crate::{AddLayerError, DiffLayer, Flip, Ino};
 
 impl Namespace {
     /// Adds a diff as a layer of the base. Returns the names that lead to another inode now: caches have
@@ -56,21 +56,10 @@ impl Namespace {
         Ok(changed)
     }
 
-    /// What mutations changed, and the directories that lead there. A directory of the base in which something was made and
-    /// deleted again has other times, and is as it was.
+    /// What mutations changed, and the directories that lead there.
     fn touched_and_above(&self) -> HashSet<Ino> {
         let mut touched = HashSet::new();
-        let is_changed = |&(ino, inode): &(&Ino, &Inode)| {
-            let Attributes { mode, uid, gid, .. } = inode.attributes;
-            inode.kind != InodeKind::Dir
-                || !self.base.contains(*ino)
-                || self.entries.get(ino).is_some_and(|names| !names.is_empty())
-                || mode.is_some()
-                || uid.is_some()
-                || gid.is_some()
-        };
-        let changed = self.inodes.iter().filter(is_changed);
-        let mut open: Vec<Ino> = changed.map(|(&ino, _)| ino).collect();
+        let mut open: Vec<Ino> = self.inodes.keys().copied().collect();
         while let Some(ino) = open.pop() {
             if touched.insert(ino) {
                 open.extend(self.names(ino).into_iter().map(|(parent, _)| parent));

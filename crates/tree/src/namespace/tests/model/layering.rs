@@ -37,28 +37,12 @@ impl Model {
         let Some(Entry { thing, attributes }) = self.entries.get(&ino) else {
             return false;
         };
-        match thing {
-            // Other times alone are what is left of a name that came and went.
-            Thing::Dir(children) => {
-                let is_set = attributes.mode.is_some()
-                    || attributes.uid.is_some()
-                    || attributes.gid.is_some();
-                is_set
-                    || *children != self.names_in_base(ino)
-                    || children.values().any(|&child| self.is_kept(child))
+        attributes.ctime.is_some()
+            || match thing {
+                Thing::Dir(children) => children.values().any(|&child| self.is_kept(child)),
+                Thing::Base(_) | Thing::Symlink(_) => false,
+                Thing::Scratch | Thing::Mapped(..) => true,
             }
-            Thing::Base(_) | Thing::Symlink(_) => attributes.ctime.is_some(),
-            Thing::Scratch | Thing::Mapped(..) => true,
-        }
-    }
-
-    /// What a directory holds in the base.
-    fn names_in_base(&self, dir: Ino) -> BTreeMap<Name, Ino> {
-        let children = self.base.iter().filter(|(path, _)| {
-            let parent = path.parent();
-            parent.map_or(Some(Ino::ROOT), |parent| self.base.get(&parent).copied()) == Some(dir)
-        });
-        children.map(|(path, &ino)| (path.name(), ino)).collect()
     }
 
     /// The base is now another one.
