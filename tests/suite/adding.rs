@@ -197,16 +197,10 @@ fn what_cannot_be_added_changes_nothing(machine: &Machine) {
     refused(&args!["add", &half, &mount.dir], INTEGRITY, "half.manifest");
     // A diff over something else.
     let other = manifest(machine, "other", &[("a", "a\n")]);
-    machine.file("other/b", "b\n");
+    let newer = [("a", "a\n"), ("b", "b\n")];
+    let newer = manifest(machine, "newer", &newer);
     let diff = machine.path("other-diff.manifest");
-    machine.ok(args![
-        "manifest",
-        "diff",
-        &other,
-        machine.path("other"),
-        "-o",
-        &diff
-    ]);
+    machine.ok(args!["manifest", "diff", &other, &newer, "-o", &diff]);
     refused(&args!["add", &diff, &mount.dir], USAGE, "parent");
     for object in machine.objects() {
         fs::remove_file(object).unwrap();

@@ -21,7 +21,7 @@ pub(super) async fn add(globals: &Globals, args: Add) -> Result<(), Failure> {
     for (source, at) in placed_all(manifests)? {
         added.push(read(globals, &source, at).await?);
     }
-    let (probe, cancel) = (!args.probing.no_probe, CancellationToken::new());
+    let (probe, cancel) = (!args.no_probe, CancellationToken::new());
     let report = attachfs::add(&found, &added, args.replace.as_deref(), probe, &cancel).await?;
     if globals.json {
         return Ok(output::print_json(&report)?);
