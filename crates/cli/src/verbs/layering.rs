@@ -33,7 +33,7 @@ pub(super) async fn add(globals: &Globals, args: Add) -> Result<(), Failure> {
     for manifest in &report.added {
         text += &format!("added      {}", line(manifest));
     }
-    text += &format!("changed    {} paths\n", report.changed);
+    text += &format!("changed    {}\n", output::count(report.changed, "path"));
     Ok(output::print(&text)?)
 }
 
