@@ -197,23 +197,23 @@ fn what_cannot_be_added_changes_nothing(machine: &Machine) {
     refused(&args!["add", &half, &mount.dir], INTEGRITY, "half.manifest");
     // A diff over something else.
     let other = manifest(machine, "other", &[("a", "a\n")]);
-    machine.file("other/b", "b\n");
+    let newer = [("a", "a\n"), ("b", "b\n")];
+    let newer = manifest(machine, "newer", &newer);
     let diff = machine.path("other-diff.manifest");
-    machine.ok(args![
-        "manifest",
-        "diff",
-        &other,
-        machine.path("other"),
-        "-o",
-        &diff
-    ]);
-    refused(&args!["add", &diff, &mount.dir], USAGE, "parent");
+    machine.ok(args!["manifest", "diff", &other, &newer, "-o", &diff]);
+    refused(
+        &args!["add", &diff, &mount.dir],
+        INTEGRITY,
+        "was made from a manifest",
+    );
     for object in machine.objects() {
         fs::remove_file(object).unwrap();
     }
     refused(&args!["add", &second, &mount.dir], STORE, "has none of");
     machine.ok(args!["add", "--no-probe", &second, &mount.dir]);
     assert!(mount.dir.join("frames/2").exists());
+    // What is not committed keeps the session.
+    fs::write(mount.dir.join("written"), "by the job").unwrap();
     machine.ok(args!["umount", "--force", &mount.dir]);
     let said = machine.says(args!["add", &second, &mount.session]);
     said.with_code(USAGE).saying("is not mounted");

@@ -1,5 +1,7 @@
 //! How use cases are called: from blocking code, from a runtime, on any thread; and how they are stopped.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails a test")]
+
 mod folders;
 
 use std::ops::ControlFlow;

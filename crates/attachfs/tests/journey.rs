@@ -6,6 +6,10 @@ mod journey;
 use journey::Seen;
 
 /// Whether a file system can be mounted here. It must be where all tests are wanted.
+#[expect(
+    clippy::print_stdout,
+    reason = "a word to whoever reads the test's output"
+)]
 fn can_mount() -> bool {
     let fuse = std::fs::File::options()
         .read(true)

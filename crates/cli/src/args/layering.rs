@@ -4,8 +4,6 @@ use std::ffi::OsString;
 
 use clap::Args as ClapArgs;
 
-use super::Probing;
-
 /// Show more manifests in a mount that is used, or another one in the place of one.
 ///
 /// What a later step needs is added while the job runs: nothing is remounted, open files stay open, and what the job wrote
@@ -25,6 +23,7 @@ pub(crate) struct Add {
     /// Default: they lie over all others.
     #[arg(long, value_name = "LAYER")]
     pub(crate) replace: Option<String>,
-    #[command(flatten)]
-    pub(crate) probing: Probing,
+    /// Show them without asking the store first whether it has an object of theirs.
+    #[arg(long)]
+    pub(crate) no_probe: bool,
 }

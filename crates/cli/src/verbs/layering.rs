@@ -21,7 +21,7 @@ pub(super) async fn add(globals: &Globals, args: Add) -> Result<(), Failure> {
     for (source, at) in placed_all(manifests)? {
         added.push(read(globals, &source, at).await?);
     }
-    let (probe, cancel) = (!args.probing.no_probe, CancellationToken::new());
+    let (probe, cancel) = (!args.no_probe, CancellationToken::new());
     let report = attachfs::add(&found, &added, args.replace.as_deref(), probe, &cancel).await?;
     if globals.json {
         return Ok(output::print_json(&report)?);
@@ -33,7 +33,7 @@ pub(super) async fn add(globals: &Globals, args: Add) -> Result<(), Failure> {
     for manifest in &report.added {
         text += &format!("added      {}", line(manifest));
     }
-    text += &format!("changed    {} paths\n", report.changed);
+    text += &format!("changed    {}\n", output::count(report.changed, "path"));
     Ok(output::print(&text)?)
 }
 

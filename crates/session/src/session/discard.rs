@@ -12,9 +12,8 @@ use attachfs_tree::Ino;
 use super::error::SessionError;
 use super::layout::{
     BASE, COMMITS, DESCRIPTION, ENDING, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH,
-    SOCKET, WORK,
+    SOCKET, WORK, is_of_a_stack,
 };
-use crate::session::stack::is_of_a_stack;
 
 /// How many unknown names an error lists.
 const LISTED: usize = 8;

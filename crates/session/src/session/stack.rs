@@ -14,7 +14,8 @@ use std::path::Path;
 use attachfs_manifest::ContentHash;
 use serde::{Deserialize, Serialize};
 
-use super::{BASE, BaseManifest, LAYERS, Session, SessionError, read_checked};
+use super::layout::{BASE, LAYERS, stack_name, stacked_manifest_name};
+use super::{BaseManifest, Session, SessionError, read_checked};
 
 /// One manifest of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,35 +91,19 @@ impl Stack {
     }
 }
 
-fn description(layer: u32) -> String {
-    format!("{layer}.json")
-}
-
-fn manifest_name(hash: ContentHash) -> String {
-    format!("{hash}.manifest")
-}
-
-/// Whether a file in the directory of layers is one of a stack.
-pub(super) fn is_of_a_stack(name: &str) -> bool {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let is_hash = |text: &str| text.parse::<ContentHash>().is_ok();
-    name.strip_suffix(".json").is_some_and(is_number)
-        || name.strip_suffix(".manifest").is_some_and(is_hash)
-}
-
 impl Session {
     /// Keeps the bytes of a manifest that is about to be added, of a session that may be in use. They are durable when this
     /// returns.
     pub fn keep_added(dir: &Path, bytes: &[u8]) -> Result<ContentHash, SessionError> {
         let hash = ContentHash::of(bytes);
         let layers = Self::hold(dir)?.make_dir(LAYERS)?;
-        layers.publish(&manifest_name(hash), bytes)?;
+        layers.publish(&stacked_manifest_name(hash), bytes)?;
         Ok(hash)
     }
 
     /// Writes the stack that counts from this layer on, durably.
     pub fn keep_stack(&self, layer: u32, stack: &Stack) -> Result<(), SessionError> {
-        let name = description(layer);
+        let name = stack_name(layer);
         let failed = |source| SessionError::Description {
             path: self.layers_path().join(&name),
             source,
@@ -132,7 +117,7 @@ impl Session {
         if layers == 0 {
             return Ok(Stack::first(&self.meta.manifests));
         }
-        let name = description(layers);
+        let name = stack_name(layers);
         let failed = |source| SessionError::Description {
             path: self.layers_path().join(&name),
             source,
@@ -145,7 +130,7 @@ impl Session {
     pub fn stacked_bytes(&self, stacked: &StackedManifest) -> Result<Vec<u8>, SessionError> {
         let hash = stacked.manifest.hash;
         if stacked.layer > 0 {
-            return read_checked(&self.dir.dir(LAYERS)?, &manifest_name(hash), hash);
+            return read_checked(&self.dir.dir(LAYERS)?, &stacked_manifest_name(hash), hash);
         }
         // Those that the mount began with are numbered from 1, their files from 0.
         let name = (stacked.number - 1).to_string();

@@ -189,7 +189,10 @@ impl Namespace {
 
     /// The overlay's record of an inode, made now if it has none.
     fn record(&mut self, ino: Ino) -> &mut Inode {
-        if ino != Ino::ROOT && !self.inodes.contains_key(&ino) && self.base.place(ino).is_none() {
+        if !self.inodes.contains_key(&ino)
+            && self.base.plain_kind(ino) == Some(Kind::File)
+            && self.base.place(ino).is_none()
+        {
             // A layer took its name while somebody had it open: the record goes with the last who does.
             self.names.entry(ino).or_default();
         }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use attachfs_manifest::Name;
 
 use super::Namespace;
-use crate::{AddLayerError, Attributes, DiffLayer, Flip, Ino, Inode, InodeKind};
+use crate::{AddLayerError, DiffLayer, Flip, Ino};
 
 impl Namespace {
     /// Adds a diff as a layer of the base. Returns the names that lead to another inode now: caches have
@@ -17,7 +17,6 @@ impl Namespace {
         let (base, flips) = self.base.with(layer)?;
         let touched = self.touched_and_above();
         let mut changed = Vec::new();
-        let mut replaced = Vec::new();
         for Flip {
             parent,
             name,
@@ -44,9 +43,8 @@ impl Namespace {
                     let names = self.names.entry(was);
                     names.or_insert_with(|| vec![(parent, name)]);
                 }
-                (None, was, _) => {
+                (None, ..) => {
                     changed.push((parent, name));
-                    replaced.extend(was);
                     continue;
                 }
             }
@@ -55,30 +53,13 @@ impl Namespace {
             }
         }
         self.base = base;
-        for ino in replaced {
-            // Its record, of a time that changed, goes with the last who has it open.
-            if self.inodes.contains_key(&ino) && self.base.place(ino).is_none() {
-                self.names.entry(ino).or_default();
-            }
-        }
         Ok(changed)
     }
 
-    /// What mutations changed, and the directories that lead there. A directory of the base in which something was made and
-    /// deleted again has other times, and is as it was.
+    /// What mutations changed, and the directories that lead there.
     fn touched_and_above(&self) -> HashSet<Ino> {
         let mut touched = HashSet::new();
-        let is_changed = |&(ino, inode): &(&Ino, &Inode)| {
-            let Attributes { mode, uid, gid, .. } = inode.attributes;
-            inode.kind != InodeKind::Dir
-                || !self.base.contains(*ino)
-                || self.entries.get(ino).is_some_and(|names| !names.is_empty())
-                || mode.is_some()
-                || uid.is_some()
-                || gid.is_some()
-        };
-        let changed = self.inodes.iter().filter(is_changed);
-        let mut open: Vec<Ino> = changed.map(|(&ino, _)| ino).collect();
+        let mut open: Vec<Ino> = self.inodes.keys().copied().collect();
         while let Some(ino) = open.pop() {
             if touched.insert(ino) {
                 open.extend(self.names(ino).into_iter().map(|(parent, _)| parent));

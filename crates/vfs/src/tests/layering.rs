@@ -190,19 +190,3 @@ fn an_input_that_a_layer_deleted_can_be_written_by_who_has_it_open_and_goes_with
     let recovered = world.recover(dir.path()).unwrap();
     assert_eq!(recovered.dump(), shown);
 }
-
-#[test]
-fn what_was_made_and_deleted_again_keeps_no_directory_that_a_layer_deletes() {
-    let (world, dir) = (world(), tempdir());
-    let kernel = world.create(dir.path());
-    kernel.put("d/tmp", b"for a moment");
-    kernel.unlink("d/tmp").unwrap();
-    let deleted =
-        ["kept", "other", "written"].map(|name| (path(&format!("d/{name}")), Change::DeleteFile));
-    let changes = deleted.into_iter().chain([(path("d"), Change::DeleteDir)]);
-    lay(&world, &kernel, changes.collect());
-    assert_eq!(kernel.stat("d"), Err(FsErrorKind::NotFound));
-    let shown = kernel.dump();
-    let (_copy, recovered) = world.after_kill(dir.path());
-    assert_eq!(recovered.dump(), shown);
-}
