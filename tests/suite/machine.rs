@@ -394,7 +394,7 @@ fn can_mount() -> bool {
 /// Says why a test did nothing, or not all.
 #[expect(
     clippy::print_stdout,
-    reason = "a word to whoever reads the test's output"
+    reason = "the test's output says why it was skipped"
 )]
 pub(crate) fn skipped(reason: &str) {
     println!("skipped: {reason}");

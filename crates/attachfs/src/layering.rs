@@ -1,7 +1,7 @@
 //! Manifests that are added to a mount while it is used, or take the place of one that it shows.
 //!
-//! Whoever adds a manifest puts its bytes into the session and asks the process that serves the mount. That puts the manifests
-//! together as a new mount would, and lays the difference over what it shows.
+//! The verb `add` writes the manifest's bytes into the session and asks the process that serves the mount. That process composes the
+//! manifests as a new mount would, and lays the difference over what it shows.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub struct ShownManifest {
     pub source: String,
     /// The hash of its bytes.
     pub hash: String,
-    /// The directory that it is placed in; the root if there is none.
+    /// The directory that it is placed in; `None` is the root.
     pub at: Option<String>,
     /// Whether it was added while the mount was used.
     pub added: bool,
@@ -257,7 +257,7 @@ impl ServedMount {
     }
 }
 
-/// Does work that reads and writes files on a thread where nobody waits for it.
+/// Runs work that reads and writes files on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

@@ -87,7 +87,7 @@ impl ManifestBytes {
     }
 }
 
-/// What is said of a manifest that makes no sense.
+/// The error message for a manifest that cannot be decoded or composed.
 pub(crate) fn unusable(name: &str) -> String {
     format!("{name} is no manifest that can be used")
 }

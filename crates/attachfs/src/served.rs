@@ -29,7 +29,7 @@ pub(crate) struct ServedMount {
     pub(crate) places: Places,
     pub(crate) dir: PathBuf,
     pub(crate) own_log: bool,
-    /// Held by whoever adds manifests.
+    /// Held while manifests are added: one addition at a time.
     pub(crate) adding: Mutex<()>,
 }
 

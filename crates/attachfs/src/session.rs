@@ -314,7 +314,7 @@ async fn discard_in_any_state(found: &SessionEntry, places: &Places) -> Result<(
 fn discard_left(found: &SessionEntry, places: &Places) -> Result<(), Error> {
     let session = take_to_discard(&found.dir)?;
     attachfs_mount::detach_dead(&session)?;
-    // Whoever began to delete it has remembered it.
+    // The interrupted deletion has already recorded what the session published.
     if !Session::is_ending(&found.dir)? {
         let remembered = remember_left(places, &session).or_else(|_| {
             // On a full disk there is the room that is held for a commit.

@@ -8,7 +8,7 @@ use journey::Seen;
 /// Whether a file system can be mounted here. It must be where all tests are wanted.
 #[expect(
     clippy::print_stdout,
-    reason = "a word to whoever reads the test's output"
+    reason = "the test's output says why it was skipped"
 )]
 fn can_mount() -> bool {
     let fuse = std::fs::File::options()

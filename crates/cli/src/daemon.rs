@@ -253,7 +253,7 @@ impl Starter {
     }
 }
 
-/// Ends the process when its starter ends, unless something has been made by then.
+/// Ends this process when its starter ends, unless this process has already made a session.
 fn end_with(starter: &UnixStream) {
     let mut byte = [0];
     let peeked = rustix::io::retry_on_intr(|| {

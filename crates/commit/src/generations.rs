@@ -2,8 +2,8 @@
 //!
 //! Manifests that were added to the mount meanwhile change what lies below. As long as the earlier diffs can be laid over that, the next
 //! one goes on from them. Where they cannot (a diff puts a file into a directory, and the added manifest has a file in that one's place), the next one starts over: it
-//! says everything that the session changed, relative to the manifests that are shown, and whoever reads it leaves the
-//! earlier ones out.
+//! says everything that the session changed, relative to the manifests that are shown. Readers then leave the
+//! earlier diffs out.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -39,8 +39,8 @@ pub fn reflink(source: &File, range: Range<u64>, target: &File) -> bool {
     !range.is_empty() && platform::reflink(source, range, target)
 }
 
-/// Copies `range` of `source` to `offset` of `target`, within the kernel where it can. A hole at the end
-/// of what `target` has by then stays a hole. The caller is the only writer of `target`. Fails as
+/// Copies `range` of `source` to `offset` of `target`, within the kernel where it can. A hole at the
+/// current end of `target` stays a hole. The caller is the only writer of `target`. Fails as
 /// [`clone_or_copy`] does.
 pub fn copy_range(source: &File, range: Range<u64>, target: &File, offset: u64) -> io::Result<()> {
     let mut at = range.start;

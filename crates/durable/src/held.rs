@@ -157,7 +157,7 @@ impl HeldDir {
         self.dir.dir_to_list(below, follow).map(Self::of)
     }
 
-    /// The metadata of the entry at a name; `None` if there is none.
+    /// The metadata of the entry with this name; `None` if no entry has it.
     pub fn look(&self, name: &[u8]) -> io::Result<Option<Facts>> {
         match self.facts_at(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -165,7 +165,7 @@ impl HeldDir {
         }
     }
 
-    /// The metadata of the entry at a name; [`io::ErrorKind::NotFound`] if there is none.
+    /// The metadata of the entry with this name; [`io::ErrorKind::NotFound`] if no entry has it.
     pub fn facts_at(&self, name: &[u8]) -> io::Result<Facts> {
         self.dir.facts_at(name)
     }

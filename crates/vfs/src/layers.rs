@@ -46,11 +46,15 @@ impl Vfs {
         let bytes = encode_diff(diff, Format::V2025_12)
             .map_err(|error| FsError::caused(FsErrorKind::Invalid, "add a layer", error))?;
         let hash = ContentHash::of(&bytes);
+        // Before the turn: nobody waits for a large layer to be built.
+        let layer = overlay
+            .layer_files
+            .decode(self.layer_count() + 1, &bytes)
+            .map_err(failed)?;
         let told = {
             let turn = self.turn(overlay);
             let mut added = turn.namespace().clone();
             let number = added.base().layers();
-            let layer = overlay.layer_files.decode(number, &bytes).map_err(failed)?;
             let told = added.add_layer(layer);
             let told = told.map_err(|error| failed(error.into()))?;
             let written = overlay.layer_files.write(number, &bytes);

@@ -77,6 +77,8 @@ impl PeerMount {
     fn end(&mut self) -> Result<()> {
         if is_mounted(&self.point)? {
             succeed(program("fusermount3", ["-u"]).arg(&self.point))?;
+        } else {
+            self.process.kill().context("cannot end a mount")?;
         }
         self.process.wait().context("cannot wait for a mount")?;
         Ok(())

@@ -4,7 +4,7 @@
 //! The server keeps everything on tmpfs and shares the machine's cores with its clients. *Near* it answers as fast as it can. *Far* it
 //! answers after 20 ms and sends 90 MB a second on each connection, as S3 does to a host in its region.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -186,12 +186,12 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
             ));
         }
     }
-    let ground = Rc::new(Ground::default());
+    let server = Rc::new(FilledServer::default());
     let rows = list.into_iter();
     rows.map(|(reading, distance, cache, other, bar)| {
         row(
             stage,
-            &ground,
+            &server,
             Case {
                 reading,
                 distance,
@@ -211,7 +211,13 @@ struct Case {
     cache: DiskCache,
 }
 
-fn row(stage: &Rc<Stage>, ground: &Rc<Ground>, case: Case, other: Other, bar: Option<f64>) -> Row {
+fn row(
+    stage: &Rc<Stage>,
+    server: &Rc<FilledServer>,
+    case: Case,
+    other: Other,
+    bar: Option<f64>,
+) -> Row {
     let Case {
         reading,
         distance,
@@ -249,8 +255,8 @@ fn row(stage: &Rc<Stage>, ground: &Rc<Ground>, case: Case, other: Other, bar: Op
             Other::Mounter(mounter) => Some(Rival::Mounter(mounter)),
             _ => None,
         },
-        ours: ours(stage, ground, case),
-        other: theirs(stage, ground, case, other),
+        ours: ours(stage, server, case),
+        other: theirs(stage, server, case, other),
         bar,
         memory,
     }
@@ -258,23 +264,23 @@ fn row(stage: &Rc<Stage>, ground: &Rc<Ground>, case: Case, other: Other, bar: Op
 
 /// The server and what is in it, of all rows.
 #[derive(Debug, Default)]
-struct Ground {
+struct FilledServer {
     bucket: OnceCell<Bucket>,
     filled: RefCell<Vec<Set>>,
     /// A directory of a full disk cache for each set.
     full: RefCell<Vec<(Set, PathBuf)>>,
-    prepared: Cell<bool>,
 }
 
-impl Ground {
+impl FilledServer {
     /// The server with the set in it, twice: as files, and as objects with the set's manifest.
     fn bucket(&self, stage: &Stage, set: Set) -> Result<&Bucket> {
-        if !self.prepared.get() {
-            let bucket = Bucket::start(0)?;
-            let _ = self.bucket.set(bucket);
-            self.prepared.set(true);
-        }
-        let bucket = self.bucket.get().context("the server was started")?;
+        let bucket = match self.bucket.get() {
+            Some(bucket) => bucket,
+            None => {
+                let bucket = Bucket::start(0)?;
+                self.bucket.get_or_init(|| bucket)
+            }
+        };
         bucket.set_pace(0, 0)?;
         if !self.filled.borrow().contains(&set) {
             copy_tree(&stage.dir(set), &bucket.object(&tree(set)))?;
@@ -293,7 +299,7 @@ impl Ground {
     }
 }
 
-impl Ground {
+impl FilledServer {
     /// A disk cache that has all of what is read.
     fn full_cache(&self, stage: &Stage, bucket: &Bucket, case: Case) -> Result<PathBuf> {
         let set = case.reading.set();
@@ -313,18 +319,18 @@ impl Ground {
     }
 }
 
-fn ours(stage: &Rc<Stage>, ground: &Rc<Ground>, case: Case) -> Side {
-    let (stage, ground) = (Rc::clone(stage), Rc::clone(ground));
+fn ours(stage: &Rc<Stage>, server: &Rc<FilledServer>, case: Case) -> Side {
+    let (stage, server) = (Rc::clone(stage), Rc::clone(server));
     Box::new(move || {
-        let bucket = ground.bucket(&stage, case.reading.set())?;
+        let bucket = server.bucket(&stage, case.reading.set())?;
         if case.cache == DiskCache::Full {
-            let cache = ground.full_cache(&stage, bucket, case)?;
+            let cache = server.full_cache(&stage, bucket, case)?;
             // What filling it brought into the page cache.
             drop_caches()?;
             return in_our_mount(&stage, bucket, case, &cache);
         }
         let cache = stage.fresh()?;
-        Ground::pace(bucket, case.distance)?;
+        FilledServer::pace(bucket, case.distance)?;
         let run = in_our_mount(&stage, bucket, case, &cache)?;
         remove(&cache)?;
         Ok(run)
@@ -349,23 +355,23 @@ fn in_our_mount(stage: &Stage, bucket: &Bucket, case: Case, cache: &Path) -> Res
     })
 }
 
-fn theirs(stage: &Rc<Stage>, ground: &Rc<Ground>, case: Case, other: Other) -> Side {
-    let (stage, ground) = (Rc::clone(stage), Rc::clone(ground));
+fn theirs(stage: &Rc<Stage>, server: &Rc<FilledServer>, case: Case, other: Other) -> Side {
+    let (stage, server) = (Rc::clone(stage), Rc::clone(server));
     Box::new(move || {
         let set = case.reading.set();
         match other {
             Other::Time(time) => Ok(Run { time, memory: 0 }),
             Other::LocalDisk => process::run(&mut case.reading.command(&stage.dir(set))),
             Other::Connections(number) => {
-                let bucket = ground.bucket(&stage, set)?;
-                Ground::pace(bucket, case.distance)?;
+                let bucket = server.bucket(&stage, set)?;
+                FilledServer::pace(bucket, case.distance)?;
                 let key = format!("/{}/{}/large", Bucket::NAME, tree(set));
                 let words = ["get", bucket.host(), &key, &TWO_GIB.to_string(), number];
                 process::run(&mut work::command(words, &[]))
             }
             Other::Mounter(mounter) => {
-                let bucket = ground.bucket(&stage, set)?;
-                Ground::pace(bucket, case.distance)?;
+                let bucket = server.bucket(&stage, set)?;
+                FilledServer::pace(bucket, case.distance)?;
                 let (point, cache) = (stage.mount_point(), stage.fresh()?);
                 let mount = PeerMount::start(mounter, bucket, &tree(set), &point, &cache)?;
                 let work = &mut case.reading.command(&point);

@@ -130,7 +130,7 @@ impl From<SessionListError> for Error {
         let (class, advice) = match &error {
             SessionListError::Unknown(_) => (
                 FailureClass::Usage,
-                Some("`attachfs list` shows what there is".to_owned()),
+                Some("`attachfs list` shows all sessions".to_owned()),
             ),
             SessionListError::Ended { id } => (
                 FailureClass::Usage,

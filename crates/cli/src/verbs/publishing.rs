@@ -132,7 +132,7 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
     {
         tracing::info!(
             error = error as &dyn std::error::Error,
-            "what is said of the manifest is not what is said of outputs"
+            "the manifest's metadata is not that of a job's outputs"
         );
     }
     let output = output.ok();

@@ -6,7 +6,8 @@ use attachfs_manifest::ContentHash;
 /// other inode numbers, too: a journal names files by them.
 ///
 /// 1 numbered the nodes of the base by depth and path, and did not say how layers were put together;
-/// 2 numbers them directory by directory; 3 has another journal, which tells a torn end from a damaged one.
+/// 2 numbers them directory by directory; 3 has another journal, which tells a torn end from a damaged one;
+/// 4 numbers inodes by layer and index, and its journal has layers and is compacted.
 pub(super) const FORMAT: u32 = 4;
 
 pub(super) const DESCRIPTION: &str = "session.json";
