@@ -44,10 +44,6 @@ fn read_all(machine: &Machine, options: &[&str]) -> String {
     let number = fs::read_dir(machine.dir("logs")).unwrap().count();
     let log = machine.path(format!("logs/{number}"));
     let mut arguments = args![machine.path("base.manifest"), "--read-only", "--log", &log].to_vec();
-    if !options.contains(&"--cache-min-free") {
-        // Whether objects are kept must not depend on the disk that the tests run on.
-        arguments.extend(args!["--cache-min-free", "0"]);
-    }
     arguments.extend(options.iter().map(Into::into));
     let mount = machine.mount(arguments, "mnt");
     read(&mount, 0..FILES);
@@ -91,7 +87,7 @@ fn what_mounts_fetched_is_shown_and_goes_when_it_is_told_to() {
             .printing("24 objects")
             .printing("limits");
         let gc = |options: &[&str]| {
-            let mut all = args!["cache", "gc", "--cache-min-free", "0"].to_vec();
+            let mut all = args!["cache", "gc"].to_vec();
             all.extend(options.iter().map(Into::into));
             machine.json(all)
         };
@@ -138,16 +134,7 @@ fn what_is_warmed_is_read_without_the_store() {
         let folder = machine.path("input");
         let manifest = machine.snapshot_in_pieces(&folder, "base.manifest", 1 << 30);
         let warm = |more: &[&str]| {
-            let mut all = args![
-                "cache",
-                "warm",
-                "--cache-min-free",
-                "0",
-                "--store",
-                machine.store(),
-                &manifest
-            ]
-            .to_vec();
+            let mut all = args!["cache", "warm", "--store", machine.store(), &manifest].to_vec();
             all.extend(more.iter().map(Into::into));
             machine.json(all)
         };
@@ -175,15 +162,7 @@ fn what_is_warmed_is_read_without_the_store() {
 fn what_the_store_has_wrong_or_lacks_is_told_and_the_rest_is_warmed() {
     Machine::with_s3(|machine| {
         let manifest = base(machine);
-        let warm = args![
-            "cache",
-            "warm",
-            "--cache-min-free",
-            "0",
-            "--store",
-            machine.store(),
-            &manifest
-        ];
+        let warm = args!["cache", "warm", "--store", machine.store(), &manifest];
         fs::remove_file(machine.object(&object_name(5))).unwrap();
         machine.says(&warm).with_code(13).printing(&object_name(5));
         fs::write(machine.object(&object_name(7)), vec![0; LEN]).unwrap();
@@ -203,8 +182,6 @@ fn what_the_store_has_wrong_or_lacks_is_told_and_the_rest_is_warmed() {
         let small = args![
             "cache",
             "warm",
-            "--cache-min-free",
-            "0",
             "--store",
             machine.store(),
             &manifest,
@@ -224,8 +201,6 @@ fn what_is_damaged_in_the_cache_is_found_and_removed_by_verify() {
         machine.ok(args![
             "cache",
             "warm",
-            "--cache-min-free",
-            "0",
             "--store",
             machine.store(),
             &manifest
@@ -261,8 +236,6 @@ fn what_is_pinned_stays_until_it_is_unpinned() {
         machine.ok(args![
             "cache",
             "warm",
-            "--cache-min-free",
-            "0",
             "--store",
             machine.store(),
             &manifest
@@ -321,12 +294,7 @@ fn a_full_disk_under_the_cache_costs_requests_and_is_said_once() {
         let Some(disk) = small_disk(machine, "disk", 512 << 10) else {
             return;
         };
-        let at = [
-            "--cache-dir",
-            disk.to_str().unwrap(),
-            "--cache-min-free",
-            "0",
-        ];
+        let at = ["--cache-dir", disk.to_str().unwrap()];
         let options = [&at[..], &["--max-cache-size", "1T"]].concat();
         // Somebody else fills it, and leaves room for some objects.
         fs::write(disk.join("others"), vec![7; 256 << 10]).unwrap();
@@ -383,15 +351,7 @@ fn a_read_only_disk_under_the_cache_is_no_reason_not_to_mount_or_read() {
 fn what_was_put_into_a_cache_is_neither_followed_nor_waited_for_nor_removed() {
     Machine::mounting_from_s3(|machine| {
         let manifest = base(machine);
-        let warm = args![
-            "cache",
-            "warm",
-            "--cache-min-free",
-            "0",
-            "--store",
-            machine.store(),
-            &manifest
-        ];
+        let warm = args!["cache", "warm", "--store", machine.store(), &manifest];
         machine.ok(&warm);
         let fifo =
             |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
@@ -437,15 +397,7 @@ fn what_was_put_into_a_cache_is_neither_followed_nor_waited_for_nor_removed() {
 fn a_cache_that_others_can_change_is_refused_by_all_verbs() {
     Machine::with_s3(|machine| {
         let manifest = base(machine);
-        let warm = args![
-            "cache",
-            "warm",
-            "--cache-min-free",
-            "0",
-            "--store",
-            machine.store(),
-            &manifest
-        ];
+        let warm = args!["cache", "warm", "--store", machine.store(), &manifest];
         machine.ok(&warm);
         let dir = machine.path("cache/attachfs");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o770)).unwrap();

@@ -7,16 +7,29 @@ use std::time::Duration;
 use attachfs::CacheLimits;
 use clap::{Args, Subcommand};
 
-/// How much room the cache may take.
+/// How much room the cache may take. From the environment too, so that a machine's administrator says it once for all
+/// mounts that share the cache.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CacheBounds {
     /// The most that the cache may take, of all stores together: bytes, or with K, M, G or T (of 1024). What was
     /// used longest ago goes first, but nothing that is open or pinned. Default: half of its disk.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Cache")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = parse_size,
+        env = "ATTACHFS_MAX_CACHE_SIZE",
+        help_heading = "Cache"
+    )]
     pub(crate) max_cache_size: Option<u64>,
     /// What stays free on the cache's disk, whatever the cache could use. Default: a tenth of the disk, at most
     /// 10G; on disks over 200G a twentieth, at most 50G.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Cache")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = parse_size,
+        env = "ATTACHFS_CACHE_MIN_FREE",
+        help_heading = "Cache"
+    )]
     pub(crate) cache_min_free: Option<u64>,
 }
 
