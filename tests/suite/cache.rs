@@ -1,6 +1,8 @@
 //! `attachfs cache`, and what mounts do with the cache: bounds, disks that are full or read-only, damage, and what
 //! somebody put there.
 
+mod adversity;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -115,6 +117,7 @@ fn a_mount_keeps_the_cache_within_the_bound_that_it_was_given() {
         read_all(machine, &["--max-cache-size", "400K"]);
         let shown = info(machine);
         assert!(shown["objects"].as_u64().unwrap() >= 1, "{shown}");
+        assert!(shown["bytes"].as_u64().unwrap() <= 400 << 10, "{shown}");
         // Nothing is kept where all of the disk is to stay free, and everything is read.
         machine.ok(args!["cache", "gc", "--max-size", "0"]);
         read_all(machine, &["--cache-min-free", "1000T"]);

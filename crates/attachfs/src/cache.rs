@@ -1,5 +1,6 @@
 //! The disk cache as a whole: what is in it, making room, verifying it, filling it ahead of a job, and what stays.
 
+mod answering;
 mod pins;
 mod reporting;
 mod upkeep;

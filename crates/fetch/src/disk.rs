@@ -25,6 +25,7 @@ mod writer;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -47,6 +48,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// The longest object that is hashed whenever it is asked for, if nothing says that it was.
 const HASHED_AT_ONCE: u64 = 8 << 20;
 
+/// How long a disk may take for one step, before it counts as one that does not answer.
+pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a disk that failed is left alone at first.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -70,6 +73,7 @@ pub struct DiskCache {
     large: Mutex<HashMap<(ContentHash, u64), Weak<LargeFile>>>,
     writer: Option<Worker>,
     keeper: Option<Worker>,
+    hangs: AtomicBool,
 }
 
 /// What a disk cache has done.
@@ -111,6 +115,7 @@ impl DiskCache {
             large: Mutex::default(),
             writer: Some(writer.map_err(failed)?),
             keeper: Some(keeper.map_err(failed)?),
+            hangs: AtomicBool::new(false),
         })
     }
 
@@ -121,15 +126,48 @@ impl DiskCache {
         let _ = self.shared.on_wrong.set(Box::new(tell));
     }
 
-    /// Waits until everything inserted so far is written or dropped, and all that is complete verified.
-    pub fn flush(&self) {
-        let (done, wait) = mpsc::channel();
+    /// Waits until everything inserted so far is written or dropped, and all that is complete verified, as long as that
+    /// goes on. `false` if the disk does not answer.
+    pub fn flush(&self) -> bool {
+        let (done, written) = mpsc::channel();
         self.shared.order(Order::Flush(done));
-        // An error is the answer: the sender was dropped.
-        let _ = wait.recv();
-        let (done, wait) = mpsc::channel();
+        if !self.is_dropped(&written) {
+            return false;
+        }
+        let (done, kept) = mpsc::channel();
         self.shared.duty(Duty::Flush(done));
-        let _ = wait.recv();
+        self.is_dropped(&kept)
+    }
+
+    /// Waits until the sender is dropped, as long as the threads do anything.
+    fn is_dropped(&self, wait: &Receiver<()>) -> bool {
+        let mut steps = self.shared.steps();
+        while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(ANSWERS_WITHIN) {
+            let now = self.shared.steps();
+            if now == steps {
+                self.does_not_answer();
+                return false;
+            }
+            steps = now;
+        }
+        true
+    }
+
+    /// Whether the disk answered when it was asked last.
+    pub fn answers(&self) -> bool {
+        !self.hangs.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn answered(&self) {
+        self.hangs.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that the disk does not answer. It is said once.
+    pub(crate) fn does_not_answer(&self) {
+        if !self.hangs.swap(true, Ordering::Relaxed) {
+            let dir = self.shared.objects.dir();
+            tracing::warn!(dir = %dir.display(), "the disk of the cache does not answer");
+        }
     }
 
     /// Whether a file has the name and the length of an object. Nobody has looked at its bytes. Blocks.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use attachfs_manifest::{ContentHash, Piece};
 
-use crate::disk::UNIT;
+use crate::disk::{ANSWERS_WITHIN, UNIT};
 use crate::{DiskCache, FetchError, Fetcher, LargeFile, Verifier};
 
 /// How much of a large object is asked for at once.
@@ -42,13 +42,15 @@ impl Fetcher {
             return Ok(Warmed::Present);
         }
         if !self.verifies(&piece) {
-            return match disk.large(hash, len) {
-                Some(large) => self.warm_large(&disk, &large, hash, len).await,
-                None => Ok(Warmed::NotKept),
+            return match on_disk(&disk, move |disk| disk.large(hash, len)).await {
+                Some(Some(large)) => self.warm_large(&disk, &large, hash, len).await,
+                Some(None) | None => Ok(Warmed::NotKept),
             };
         }
-        if disk.may_have(hash, len) {
-            return Ok(Warmed::Present);
+        match self.may_be_on_disk(hash, len).await {
+            Some(false) => {}
+            Some(true) => return Ok(Warmed::Present),
+            None => return Ok(Warmed::NotKept),
         }
         let room = self.room(len).await;
         let part = self.fetch(&piece, &room).await?;
@@ -57,9 +59,27 @@ impl Fetcher {
             if disk.insert(hash, part.bytes.clone()) {
                 return Ok(Warmed::Fetched(len));
             }
-            flush(&disk).await;
+            if !flush(&disk).await {
+                break;
+            }
         }
         Ok(Warmed::NotKept)
+    }
+
+    /// Whether a file of the disk cache has the name and the length of an object; nobody has looked at its bytes. `None`
+    /// if the disk does not answer.
+    pub async fn may_be_on_disk(&self, hash: ContentHash, len: u64) -> Option<bool> {
+        let Some(disk) = self.disk() else {
+            return Some(false);
+        };
+        on_disk(&disk, move |disk| disk.may_have(hash, len)).await
+    }
+
+    /// Waits until the disk cache has written and verified what it was given, as long as the disk answers.
+    pub async fn flush_disk(&self) {
+        if let Some(disk) = self.disk() {
+            flush(&disk).await;
+        }
     }
 
     async fn warm_large(
@@ -74,7 +94,11 @@ impl Fetcher {
             if large.is_verified() {
                 break;
             }
-            for units in missing(large) {
+            let of_disk = Arc::clone(large);
+            let Some(missing) = on_disk(disk, move |_| missing(&of_disk)).await else {
+                break;
+            };
+            for units in missing {
                 let range = units.start * UNIT..(units.end * UNIT).min(len);
                 let bytes = range.end - range.start;
                 let room = self.room(bytes).await;
@@ -86,10 +110,14 @@ impl Fetcher {
                 let part = self.fetch(&piece, &room).await?;
                 fetched += bytes;
                 for _ in 0..MOST_TRIES {
-                    if large.write(units.start, part.bytes.clone(), part.version.clone()) {
+                    if large.write(units.start, part.bytes.clone(), part.version.clone())
+                        || !flush(disk).await
+                    {
                         break;
                     }
-                    flush(disk).await;
+                }
+                if !disk.answers() {
+                    return Ok(Warmed::NotKept);
                 }
             }
             flush(disk).await;
@@ -105,12 +133,41 @@ impl Fetcher {
     }
 }
 
-/// Waits until the cache has written what waits. It blocks, so not on the runtime's own threads.
-async fn flush(disk: &Arc<DiskCache>) {
-    let disk = Arc::clone(disk);
-    let flushed = tokio::task::spawn_blocking(move || disk.flush()).await;
-    if let Err(error) = flushed {
+/// Waits until the cache has written what waits, off the runtime's own threads. `false` if the disk does not answer.
+async fn flush(disk: &Arc<DiskCache>) -> bool {
+    let waiting = Arc::clone(disk);
+    let flushed = tokio::task::spawn_blocking(move || waiting.flush()).await;
+    flushed.unwrap_or_else(|error| {
         tracing::error!(%error, "waiting for the disk cache ended early");
+        false
+    })
+}
+
+/// Does something that blocks, off the runtime's own threads. `None` if the disk does not answer; then it is not asked again
+/// until it does.
+async fn on_disk<T: Send + 'static>(
+    disk: &Arc<DiskCache>,
+    work: impl FnOnce(&DiskCache) -> T + Send + 'static,
+) -> Option<T> {
+    if !disk.answers() {
+        return None;
+    }
+    let (asked, asking) = (Arc::clone(disk), Arc::clone(disk));
+    let work = tokio::task::spawn_blocking(move || {
+        let done = work(&asking);
+        asking.answered();
+        done
+    });
+    match tokio::time::timeout(ANSWERS_WITHIN, work).await {
+        Ok(Ok(done)) => Some(done),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "reading the disk cache ended early");
+            None
+        }
+        Err(_elapsed) => {
+            asked.does_not_answer();
+            None
+        }
     }
 }
 

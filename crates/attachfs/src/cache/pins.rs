@@ -1,9 +1,12 @@
 //! What stays in the cache although room is needed.
 
-use attachfs_durable::{Pin, Stock};
+use attachfs_durable::{CacheDir, Pin, Stock};
 use attachfs_manifest::ContentHash;
+use attachfs_transfer::{Progress, Silent};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
+use super::answering::on_disk;
 use super::{WarmRequest, check_cached, objects_of};
 use crate::error::{Doing as _, Error};
 use crate::manifests::ManifestBytes;
@@ -26,6 +29,13 @@ pub struct CachePin {
     pub objects: u64,
 }
 
+impl CachePin {
+    /// Whether this is its name, or the hash of its manifest.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.hash == name
+    }
+}
+
 /// What a pin says of itself.
 #[derive(Debug, Serialize, Deserialize)]
 struct About {
@@ -45,22 +55,18 @@ pub struct PinnedManifest {
 }
 
 /// Keeps the objects of manifests in the cache until they are unpinned: those that are there, and those that come. A
-/// pin of the same manifest and store is replaced. Blocks.
-pub fn pin_manifests(
+/// pin of the same manifest and store is replaced. Needs a tokio runtime with time enabled.
+pub async fn pin_manifests(
     manifests: &[ManifestBytes],
     request: &WarmRequest,
     store: &OpenStore,
     places: &Places,
+    cancel: &CancellationToken,
 ) -> Result<Vec<PinnedManifest>, Error> {
     check_cached(store)?;
     let filter = request.filter();
     let partition = partition(store);
-    // The directories, if they are missing.
-    places.cache.objects(partition)?;
-    let Some(stock) = places.cache.stock()? else {
-        return Ok(Vec::new());
-    };
-    let mut pinned = Vec::with_capacity(manifests.len());
+    let mut pins = Vec::with_capacity(manifests.len());
     for manifest in manifests {
         let needed = objects_of(manifest, &filter)?;
         let bytes = needed.values().sum();
@@ -81,34 +87,50 @@ pub fn pin_manifests(
             partition,
             objects,
         };
-        stock.pins().pin(&pin)?;
-        pinned.push(PinnedManifest {
-            pin: shown(&pin),
-            bytes,
-        });
+        pins.push((pin, bytes));
     }
-    Ok(pinned)
+    let pin = move |cache: &CacheDir, _: &dyn Progress| {
+        // The directories, if they are missing.
+        cache.objects(partition)?;
+        let Some(stock) = cache.stock()? else {
+            return Ok(Vec::new());
+        };
+        let mut pinned = Vec::with_capacity(pins.len());
+        for (pin, bytes) in &pins {
+            stock.pins().pin(pin)?;
+            pinned.push(PinnedManifest {
+                pin: shown(pin),
+                bytes: *bytes,
+            });
+        }
+        Ok(pinned)
+    };
+    on_disk(&places.cache, &Silent, cancel, pin).await
 }
 
-/// Keeps no longer what these manifests pinned, in whichever store, and says which pins that were. `wanted` is asked
-/// for each pin with its name and the hash of its manifest. Blocks.
-pub fn unpin(
+/// Keeps no longer what was pinned under these names, which are those of pins or the hashes of manifests, in whichever
+/// store, and says which pins that were. Needs a tokio runtime with time enabled.
+pub async fn unpin(
+    names: Vec<String>,
     places: &Places,
-    mut wanted: impl FnMut(&CachePin) -> bool,
+    cancel: &CancellationToken,
 ) -> Result<Vec<CachePin>, Error> {
-    places.cache.check()?;
-    let Some(stock) = places.cache.stock()? else {
-        return Ok(Vec::new());
-    };
-    let mut gone = Vec::new();
-    for pin in stock.pins().all()? {
-        let shown = shown(&pin);
-        if wanted(&shown) {
-            stock.pins().unpin(pin.name)?;
-            gone.push(shown);
+    let unpin = move |cache: &CacheDir, _: &dyn Progress| {
+        cache.check()?;
+        let Some(stock) = cache.stock()? else {
+            return Ok(Vec::new());
+        };
+        let mut gone = Vec::new();
+        for pin in stock.pins().all()? {
+            let shown = shown(&pin);
+            if names.iter().any(|name| shown.is_called(name)) {
+                stock.pins().unpin(pin.name)?;
+                gone.push(shown);
+            }
         }
-    }
-    Ok(gone)
+        Ok(gone)
+    };
+    on_disk(&places.cache, &Silent, cancel, unpin).await
 }
 
 pub(super) fn shown_pins(stock: &Stock) -> Result<Vec<CachePin>, Error> {

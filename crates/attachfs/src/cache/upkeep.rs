@@ -8,7 +8,9 @@ use attachfs_fetch::{Found, Goal, Survey, Upkeep};
 use attachfs_manifest::ContentHash;
 use attachfs_transfer::{Phase, Progress, error_chain};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
+use super::answering::on_disk;
 use super::pins::{CachePin, shown_pins};
 use super::reporting::{CacheTrouble, Reporting};
 use crate::error::Error;
@@ -92,8 +94,16 @@ pub struct CacheVerified {
     pub unread: Vec<CacheTrouble>,
 }
 
-/// Says what is in a cache. Looks at all of it. Blocks.
-pub fn cache_info(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheInfo, Error> {
+/// Says what is in a cache. Looks at all of it. Needs a tokio runtime with time enabled, as all of these.
+pub async fn cache_info(
+    cache: &CacheDir,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<CacheInfo, Error> {
+    on_disk(cache, progress, cancel, info).await
+}
+
+fn info(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheInfo, Error> {
     let upkeep = Upkeep::open(cache)?;
     let mut info = CacheInfo {
         path: cache.path().to_owned(),
@@ -148,8 +158,18 @@ fn bounds(cache: &CacheDir) -> Result<(Bounds, attachfs_durable::Space), Durable
     Ok((cache.limits().on(&space), space))
 }
 
-/// Removes what is to go. Blocks.
-pub fn collect_cache(
+/// Removes what is to go.
+pub async fn collect_cache(
+    cache: &CacheDir,
+    goal: CacheGoal,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<CacheCollected, Error> {
+    let work = move |cache: &CacheDir, progress: &dyn Progress| collect(cache, goal, progress);
+    on_disk(cache, progress, cancel, work).await
+}
+
+fn collect(
     cache: &CacheDir,
     goal: CacheGoal,
     progress: &dyn Progress,
@@ -199,8 +219,16 @@ fn seconds(time: SystemTime) -> i64 {
         .map_or(0, |since| since.as_secs() as i64)
 }
 
-/// Reads and hashes all of a cache, and removes what is damaged. Blocks.
-pub fn verify_cache(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheVerified, Error> {
+/// Reads and hashes all of a cache, and removes what is damaged.
+pub async fn verify_cache(
+    cache: &CacheDir,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<CacheVerified, Error> {
+    on_disk(cache, progress, cancel, verify).await
+}
+
+fn verify(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheVerified, Error> {
     let mut verified = CacheVerified::default();
     let Some(upkeep) = Upkeep::open(cache)? else {
         return Ok(verified);

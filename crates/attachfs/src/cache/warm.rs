@@ -1,7 +1,6 @@
 //! Filling the cache before anybody reads.
 
 use std::collections::HashMap;
-
 use std::sync::Arc;
 
 use attachfs_fetch::{FetchError, FetchOptions, Fetcher, Warmed};
@@ -10,12 +9,15 @@ use attachfs_store::ChunkStore;
 use attachfs_transfer::{Phase, Progress, error_chain};
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
+use super::answering::{answered, does_not_answer};
 use super::reporting::{CacheTrouble, Reporting};
 use super::{check_cached, objects_of};
+use crate::cancel::Cancellable;
 use crate::error::Error;
 use crate::manifests::ManifestBytes;
-use crate::opened::disk_cache;
+use crate::opened::{disk_cache, partition};
 use crate::places::Places;
 use crate::store::OpenStore;
 
@@ -84,8 +86,23 @@ impl WarmReport {
     }
 }
 
-/// Fetches what the cache lacks of manifests. What fails is listed, and the rest goes on. Needs a tokio runtime.
+/// Fetches what the cache lacks of manifests. What fails is listed, and the rest goes on. Needs a tokio runtime with time
+/// enabled.
 pub async fn warm_cache(
+    manifests: &[ManifestBytes],
+    request: &WarmRequest,
+    store: &OpenStore,
+    places: &Places,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<WarmReport, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress
+        .run(warm(manifests, request, store, places, &progress))
+        .await
+}
+
+async fn warm(
     manifests: &[ManifestBytes],
     request: &WarmRequest,
     store: &OpenStore,
@@ -98,8 +115,13 @@ pub async fn warm_cache(
     for manifest in manifests {
         all.extend(objects_of(manifest, &filter)?);
     }
-    // The room that there is, is told before hours of work.
-    places.cache.objects(crate::opened::partition(store))?;
+    // Whether the cache can be written to, is told before hours of work.
+    let partition = partition(store);
+    answered(&places.cache, progress, move |cache, _| {
+        cache.objects(partition)?;
+        Ok(())
+    })
+    .await?;
     let disk = disk_cache(store, places)?;
     let chunks: Arc<dyn ChunkStore> = store.store.clone();
     let fetcher = Fetcher::new(chunks, Some(disk), FetchOptions::default());
@@ -131,6 +153,9 @@ pub async fn warm_cache(
             {
                 break;
             }
+            if !fetcher.disk().is_some_and(|disk| disk.answers()) {
+                return Err(does_not_answer(&places.cache));
+            }
             let failed = report.failed.len() as u64;
             if failed >= MOST_FAILURES && report.fetched == 0 {
                 break;
@@ -138,28 +163,28 @@ pub async fn warm_cache(
         }
     }
     reporting.ended()?;
-    count_not_kept(&fetcher, &fetched, &mut report).await;
+    if !count_not_kept(&fetcher, &fetched, &mut report).await {
+        return Err(does_not_answer(&places.cache));
+    }
     Ok(report)
 }
 
-/// What was fetched may not have found room.
+/// What was fetched may not have found room. `false` if the disk does not answer.
 async fn count_not_kept(
     fetcher: &Fetcher,
     fetched: &[(ContentHash, u64)],
     report: &mut WarmReport,
-) {
-    let Some(disk) = fetcher.disk() else { return };
-    let all = fetched.to_vec();
-    let looked = tokio::task::spawn_blocking(move || {
-        disk.flush();
-        let kept = all.iter().filter(|&&(hash, len)| disk.may_have(hash, len));
-        (all.len() - kept.count()) as u64
-    });
-    match looked.await {
-        Ok(lost) => {
-            report.not_kept += lost;
-            report.fetched -= lost;
+) -> bool {
+    fetcher.flush_disk().await;
+    for &(hash, len) in fetched {
+        match fetcher.may_be_on_disk(hash, len).await {
+            Some(true) => {}
+            Some(false) => {
+                report.not_kept += 1;
+                report.fetched -= 1;
+            }
+            None => return false,
         }
-        Err(error) => tracing::error!(%error, "looking at the disk cache ended early"),
     }
+    true
 }

@@ -25,9 +25,9 @@ use crate::progress::Shown;
 
 pub(super) async fn cache(globals: &Globals, verb: CacheVerb) -> Result<(), Failure> {
     match verb {
-        CacheVerb::Info(args) => info(globals, &args),
-        CacheVerb::Gc(args) => gc(globals, &args),
-        CacheVerb::Verify(args) => verify(globals, &args),
+        CacheVerb::Info(args) => info(globals, &args).await,
+        CacheVerb::Gc(args) => gc(globals, &args).await,
+        CacheVerb::Verify(args) => verify(globals, &args).await,
         CacheVerb::Warm(args) => warm(globals, args).await,
         CacheVerb::Pin(args) => pin(globals, args).await,
         CacheVerb::Unpin(args) => unpinned(globals, &args).await,
@@ -49,10 +49,10 @@ fn shown(text: &str) -> attachfs::EscapedBytes<'_> {
     attachfs::EscapedBytes(text.as_bytes())
 }
 
-fn info(globals: &Globals, args: &Info) -> Result<(), Failure> {
+async fn info(globals: &Globals, args: &Info) -> Result<(), Failure> {
     let places = bounded(&args.place, Some(&args.bounds));
     let progress = Shown::cancellable(globals.json);
-    let info = cache_info(&places.cache, &progress);
+    let info = cache_info(&places.cache, &progress, progress.cancel()).await;
     progress.clear();
     let info = info?;
     if globals.json {
@@ -119,7 +119,7 @@ fn pin_line(word: &str, pin: &CachePin) -> String {
     )
 }
 
-fn gc(globals: &Globals, args: &Gc) -> Result<(), Failure> {
+async fn gc(globals: &Globals, args: &Gc) -> Result<(), Failure> {
     let places = bounded(&args.place, Some(&args.bounds));
     let goal = CacheGoal {
         max_bytes: args.max_size,
@@ -127,7 +127,7 @@ fn gc(globals: &Globals, args: &Gc) -> Result<(), Failure> {
         dry_run: args.dry_run,
     };
     let progress = Shown::cancellable(globals.json);
-    let collected = collect_cache(&places.cache, goal, &progress);
+    let collected = collect_cache(&places.cache, goal, &progress, progress.cancel()).await;
     progress.clear();
     let collected = collected?;
     if globals.json {
@@ -160,10 +160,10 @@ fn gc_text(collected: &CacheCollected) -> String {
     text
 }
 
-fn verify(globals: &Globals, args: &Verify) -> Result<(), Failure> {
+async fn verify(globals: &Globals, args: &Verify) -> Result<(), Failure> {
     let places = bounded(&args.place, None);
     let progress = Shown::cancellable(globals.json);
-    let verified = verify_cache(&places.cache, &progress);
+    let verified = verify_cache(&places.cache, &progress, progress.cancel()).await;
     progress.clear();
     let verified = verified?;
     if globals.json {
@@ -234,7 +234,8 @@ async fn warm(globals: &Globals, args: Warm) -> Result<(), Failure> {
     let (manifests, store) = opened(globals, &args.cached, &places).await?;
     let request = patterns(args.cached);
     let progress = Shown::cancellable(globals.json);
-    let report = warm_cache(&manifests, &request, &store, &places, &progress).await;
+    let cancel = progress.cancel();
+    let report = warm_cache(&manifests, &request, &store, &places, &progress, cancel).await;
     progress.clear();
     let report = report?;
     if globals.json {
@@ -274,7 +275,8 @@ async fn pin(globals: &Globals, args: Pin) -> Result<(), Failure> {
     let places = bounded(&args.place, None);
     let (manifests, store) = opened(globals, &args.cached, &places).await?;
     let request = patterns(args.cached);
-    let pinned = pin_manifests(&manifests, &request, &store, &places)?;
+    let progress = Shown::cancellable(globals.json);
+    let pinned = pin_manifests(&manifests, &request, &store, &places, progress.cancel()).await?;
     if globals.json {
         return Ok(output::print_json(&json!({ "pinned": pinned }))?);
     }
@@ -304,26 +306,19 @@ async fn unpinned(globals: &Globals, args: &Unpin) -> Result<(), Failure> {
         };
         names.push((name, pin));
     }
-    let mut found = vec![false; names.len()];
-    let gone = unpin(&places, |pin| {
-        let mut wanted = false;
-        for (at, (name, _)) in names.iter().enumerate() {
-            if *name == pin.id || *name == pin.hash {
-                found[at] = true;
-                wanted = true;
-            }
-        }
-        wanted
-    })?;
+    let wanted = names.iter().map(|(name, _)| name.clone()).collect();
+    let progress = Shown::cancellable(globals.json);
+    let gone = unpin(wanted, &places, progress.cancel()).await?;
     if globals.json {
         output::print_json(&json!({ "unpinned": gone }))?;
     } else {
         let text: String = gone.iter().map(|pin| pin_line("unpinned", pin)).collect();
         output::print(&text)?;
     }
-    match names.iter().zip(&found).find(|(_, found)| !**found) {
+    let is_gone = |name: &str| gone.iter().any(|pin| pin.is_called(name));
+    match names.iter().find(|(name, _)| !is_gone(name)) {
         None => Ok(()),
-        Some(((_, pin), _)) => {
+        Some((_, pin)) => {
             let pin = pin.to_string_lossy();
             let text = format!(
                 "{} is not pinned; `attachfs cache info` lists what is",

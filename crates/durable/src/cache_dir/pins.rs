@@ -14,8 +14,8 @@ use crate::{DurableError, OwnDir};
 
 const DIR: &str = "pins";
 const SUFFIX: &str = ".pin";
-/// 256 million objects.
-const LONGEST: u64 = 4 << 30;
+/// 64 million objects.
+const LONGEST: u64 = 1 << 30;
 
 /// The pins of a cache directory.
 #[derive(Debug)]
@@ -95,11 +95,21 @@ impl<'a> Pins<'a> {
         Ok(all)
     }
 
-    /// Keeps these objects until they are unpinned, durably. Replaces the pin of that name. Blocks.
+    /// Keeps these objects until they are unpinned, durably. Replaces the pin of that name. More than 64 million objects
+    /// are too many for a pin. Blocks.
     pub fn pin(&self, pin: &Pin) -> Result<(), DurableError> {
         debug_assert!(pin.objects.is_sorted());
         let dir = self.objects.make_dir(DIR)?;
-        dir.publish(&file_name(pin.name), &pin.encode())
+        let (name, bytes) = (file_name(pin.name), pin.encode());
+        if bytes.len() as u64 > LONGEST {
+            let too_many = io::ErrorKind::FileTooLarge;
+            return Err(DurableError::new(
+                "write the pin",
+                &dir.path().join(name),
+                too_many,
+            ));
+        }
+        dir.publish(&name, &bytes)
     }
 
     /// Keeps them no longer. Says whether there was such a pin. Blocks.
@@ -128,7 +138,10 @@ fn read(dir: &OwnDir, name: HashBytes) -> Result<Option<Pin>, DurableError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    let len = file.metadata().at(DOING, &path)?.len().min(LONGEST);
+    let len = file.metadata().at(DOING, &path)?.len();
+    if len > LONGEST {
+        return Err(DurableError::new(DOING, &path, io::ErrorKind::FileTooLarge));
+    }
     let bytes = crate::read_range(&file, 0..len).at(DOING, &path)?;
     let pin = Pin::decode(name, &bytes);
     let pin = pin.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData));

@@ -28,6 +28,7 @@ pub(super) fn run(shared: &Shared, duties: &Receiver<Duty>) {
             Ok(Duty::Look) | Err(RecvTimeoutError::Timeout) => keeper.keep(),
             Ok(Duty::Flush(_done)) => keeper.keep(),
             Ok(Duty::Verify(large)) => large.verify(&mut || {
+                shared.step();
                 if shared.was_asked() {
                     keeper.keep();
                 }
@@ -35,6 +36,7 @@ pub(super) fn run(shared: &Shared, duties: &Receiver<Duty>) {
             }),
             Err(RecvTimeoutError::Disconnected) => break,
         }
+        shared.step();
     }
     keeper.note();
 }
@@ -110,7 +112,10 @@ impl Keeper<'_> {
         let need = bounds.to_free(room);
         let mut evicted = eviction::Evicted::default();
         if need > 0 {
-            let stop = || shared.is_ending();
+            let stop = || {
+                shared.step();
+                shared.is_ending()
+            };
             evicted = eviction::make_room(&stock, need, self.next_shelf, &mut sums, &stop)?;
             self.next_shelf = self.next_shelf.wrapping_add(61);
             shared.counts.evicted.add(evicted.objects);

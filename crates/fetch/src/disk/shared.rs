@@ -60,6 +60,8 @@ pub(super) struct Shared {
     /// What came to the shelves and is not written down yet. Held for single changes.
     fresh: Mutex<Vec<Sum>>,
     queued: AtomicU64,
+    /// What the threads did so far: it tells a slow disk from one that does not answer.
+    steps: AtomicU64,
     /// Nothing once the cache ends. Held to send.
     orders: RwLock<Option<Sender<Order>>>,
     duties: RwLock<Option<Sender<Duty>>>,
@@ -85,6 +87,7 @@ impl Shared {
             is_asked: AtomicBool::new(false),
             fresh: Mutex::new(vec![Sum::default(); SHELVES]),
             queued: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
             orders: RwLock::new(Some(orders)),
             duties: RwLock::new(Some(duties)),
             is_ending: AtomicBool::new(false),
@@ -103,6 +106,15 @@ impl Shared {
         self.done(bytes);
         self.counts.dropped.add(1);
         false
+    }
+
+    /// Counts something that a thread did.
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
     }
 
     /// Notes that bytes wait no longer.

@@ -149,19 +149,22 @@ impl Upkeep {
             }
         }
         if !only_look {
-            self.write_down()?;
+            self.write_down(&mut || {
+                let _ = go_on(done.removed);
+            })?;
         }
         Ok(done)
     }
 
-    /// Writes down how much is on each shelf, unless somebody else does that now.
-    fn write_down(&self) -> Result<(), DurableError> {
+    /// Writes down how much is on each shelf, unless somebody else does that now. Says `alive` after each one.
+    fn write_down(&self, alive: &mut dyn FnMut()) -> Result<(), DurableError> {
         let Some(_lock) = self.stock.lock()? else {
             return Ok(());
         };
         let mut sums = Sums::unknown();
         for shelf in 0..=u8::MAX {
             list(&self.stock, shelf, &mut sums)?;
+            alive();
         }
         self.stock.set_sums(&sums)
     }

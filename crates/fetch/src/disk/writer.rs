@@ -18,7 +18,7 @@ pub(super) fn run(shared: &Shared, orders: &Receiver<Order>) {
             Order::Flush(_) => {}
             Order::Object(hash, object) => {
                 let len = object.len() as u64;
-                if may_write(shared, len) {
+                if may_write(shared, on_disk(len)) {
                     write(shared, &mut writer, hash, &object);
                 }
                 shared.done(len);
@@ -37,7 +37,13 @@ pub(super) fn run(shared: &Shared, orders: &Receiver<Order>) {
                 shared.done(len);
             }
         }
+        shared.step();
     }
+}
+
+/// How much most file systems take for so many bytes.
+fn on_disk(len: u64) -> u64 {
+    len.next_multiple_of(4096)
 }
 
 /// Whether the disk works and has room. What is not written is counted.
@@ -52,8 +58,7 @@ fn may_write(shared: &Shared, len: u64) -> bool {
 fn write(shared: &Shared, writer: &mut ObjectWriter, hash: ContentHash, object: &[u8]) {
     let written = writer.write(*hash.as_bytes(), object);
     if written.is_ok() {
-        // As much as most file systems take for it.
-        shared.came(hash, (object.len() as u64).next_multiple_of(4096), 1);
+        shared.came(hash, on_disk(object.len() as u64), 1);
         shared.counts.written.add(1);
     }
     told(shared, written);
