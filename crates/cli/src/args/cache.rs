@@ -84,6 +84,9 @@ fn parse_age(text: &str) -> Result<Duration, String> {
 ///
 /// Mounts keep what they fetch from S3 here, and all mounts of one user share it. It can be deleted at any
 /// time: that costs requests, never correctness. Mounts keep it within its bounds by themselves.
+///
+/// A disk under it that says nothing for 20 seconds ends these verbs with exit code 14. A mount goes on without it when it is
+/// full or failing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   attachfs cache info
