@@ -153,6 +153,32 @@ fn an_aborted_connection_is_an_end_and_no_dead_mount_stays() {
 }
 
 #[test]
+fn a_connection_is_not_aborted_by_a_number_that_is_another_mounts_now() {
+    let file = || [("a", file("a"))];
+    let (Some(gone), Some(other)) = (Fixture::mounted(file()), Fixture::mounted(file())) else {
+        return;
+    };
+    let gone_entry = mountinfo::at(&gone.root()).unwrap().unwrap();
+    let other_entry = mountinfo::at(&other.root()).unwrap().unwrap();
+    gone.unmount();
+    // The kernel gives the numbers of a mount that has gone to the next.
+    let numbered_like_other = MountEntry {
+        id: other_entry.id,
+        device: other_entry.device,
+        ..gone_entry
+    };
+    assert!(!unmount::abort_connection(&numbered_like_other));
+    assert_eq!(fs::read(other.at("a")).unwrap(), b"a");
+    other.unmount();
+}
+
+#[test]
+fn no_two_mounts_are_the_same_whatever_their_numbers() {
+    let read_only = || Source::new(None).unwrap().to_string();
+    assert_ne!(read_only(), read_only());
+}
+
+#[test]
 fn whoever_unmounted_has_the_file_system_for_itself() {
     let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
         return;
@@ -396,7 +422,7 @@ fn the_helpers_refusal_is_passed_on() {
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     let options = DeviceOptions {
-        source: Source::ReadOnly,
+        source: Source::ReadOnly(7),
         read_only: true,
         allow_other: false,
     };
