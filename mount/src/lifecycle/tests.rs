@@ -153,7 +153,7 @@ fn an_aborted_connection_is_an_end_and_no_dead_mount_stays() {
 }
 
 #[test]
-fn a_connection_is_not_aborted_by_a_number_that_is_another_mounts_now() {
+fn only_a_mount_that_is_still_there_is_kept() {
     let file = || [("a", file("a"))];
     let (Some(gone), Some(other)) = (Fixture::mounted(file()), Fixture::mounted(file())) else {
         return;
@@ -161,14 +161,19 @@ fn a_connection_is_not_aborted_by_a_number_that_is_another_mounts_now() {
     let gone_entry = mountinfo::at(&gone.root()).unwrap().unwrap();
     let other_entry = mountinfo::at(&other.root()).unwrap().unwrap();
     gone.unmount();
-    // The kernel gives the numbers of a mount that has gone to the next.
+    assert!(unmount::kept(&gone_entry).unwrap().is_none());
+    // The kernel gives the numbers of a mount that has gone to the next, wherever that is.
     let numbered_like_other = MountEntry {
         id: other_entry.id,
-        device: other_entry.device,
+        device: other_entry.device.clone(),
         ..gone_entry
     };
-    assert!(!unmount::abort_connection(&numbered_like_other));
-    assert_eq!(fs::read(other.at("a")).unwrap(), b"a");
+    assert!(unmount::kept(&numbered_like_other).unwrap().is_none());
+    let kept = unmount::kept(&other_entry).unwrap();
+    assert!(kept.is_some());
+    let busy = rustix::mount::unmount(other.root(), rustix::mount::UnmountFlags::empty());
+    assert_eq!(busy, Err(rustix::io::Errno::BUSY));
+    drop(kept);
     other.unmount();
 }
 

@@ -200,7 +200,7 @@ pub(super) fn abort_connection(entry: &MountEntry) -> bool {
 
 /// A descriptor that keeps a mount from going; `None` if it has gone, or something else is at its place. The file
 /// system is not asked.
-fn kept(entry: &MountEntry) -> io::Result<Option<OwnedFd>> {
+pub(super) fn kept(entry: &MountEntry) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let kept = match rustix::fs::open(&entry.mount_point, flags, Mode::empty()) {
         Ok(kept) => kept,
