@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use attachfs_session::SessionId;
 
@@ -63,6 +65,22 @@ impl From<&MountEntry> for FuseMount {
             },
             user: entry.user(),
         }
+    }
+}
+
+impl FuseMount {
+    /// Whether its process answers within `patience`, be it with an error.
+    pub fn answers(&self, patience: Duration) -> bool {
+        let (answered, answer) = mpsc::channel();
+        let mount_point = self.mount_point.clone();
+        // It may never come back: the kernel waits for the answer until this process ends.
+        let asked = std::thread::Builder::new()
+            .name("ask a mount".to_owned())
+            .spawn(move || {
+                let _ = rustix::fs::statvfs(&mount_point);
+                let _ = answered.send(());
+            });
+        asked.is_ok() && answer.recv_timeout(patience).is_ok()
     }
 }
 
