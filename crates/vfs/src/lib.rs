@@ -51,8 +51,9 @@ pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
 pub use filesystem::{
-    Attachment, Created, DataReply, Entry, FileSystem, Invalidation, ListReply, Listed, ListedName,
-    ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+    Acknowledgement, Attachment, Created, DataReply, Entry, FileSystem, Invalidation, ListReply,
+    Listed, ListedName, ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply,
+    Usage,
 };
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};
