@@ -24,6 +24,7 @@ mod metadata;
 mod payload;
 pub mod record;
 mod s3_access;
+mod stream;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -47,6 +48,7 @@ pub use memory::MemoryStore;
 pub use metadata::{Metadata, MetadataError};
 pub use payload::{Payload, SourceStamp};
 pub use s3_access::{AccountId, Addressing, Encryption, KmsKey, ParseAccessError, S3Access};
+pub use stream::ObjectStream;
 
 /// Some bytes of an object, and what the store said of the whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +89,17 @@ pub trait ChunkStore: Send + Sync + Debug {
     /// object's true length: it is the caller who knows how long the object should be, and who bounds the bytes
     /// that it asks for at once: all of them are in memory.
     async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError>;
+
+    /// As [`get`](Self::get), but gives the bytes as they arrive. Returns when the store has begun to answer.
+    /// A body that breaks off is not asked for again here: whoever has what came of it asks for the rest. A
+    /// store that has all bytes at once gives them as one piece.
+    async fn stream(
+        &self,
+        chunk: ContentHash,
+        range: Range<u64>,
+    ) -> Result<ObjectStream, StoreError> {
+        Ok(self.get(chunk, range).await?.into())
+    }
 
     /// Asks for the length of what stands under the name that [`put`](Self::put) gives an object. One that
     /// old clients named otherwise is found by [`get`](Self::get) only: looking for both would cost an
