@@ -172,7 +172,7 @@ impl Live {
     pub(crate) fn fetched(&self) -> Fetched {
         let counters = self.vfs().fetcher().counters();
         Fetched {
-            requests: counters.objects_from_store + counters.blocks_from_store,
+            requests: counters.objects_from_store + counters.ranges_from_store,
             bytes: counters.bytes_from_store,
             disk_hits: counters.disk_hits,
             damaged: counters.damaged + counters.wrong_length,

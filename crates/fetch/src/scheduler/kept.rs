@@ -1,7 +1,7 @@
 //! Parts that are kept in memory.
 
 use bytes::Bytes;
-use hashlink::LruCache;
+use hashlink::LinkedHashMap;
 
 use super::PartKey;
 use crate::HeldBytes;
@@ -9,20 +9,14 @@ use crate::HeldBytes;
 #[derive(Debug)]
 struct Entry {
     bytes: Bytes,
-    /// When it was used last, by the scheduler's count.
+    /// When it was used last, by the scheduler's count; 0 if it is not expected to be used again.
     used: u64,
     held: HeldBytes,
 }
 
-/// Some of the parts that are kept, in the order of their last uses.
-pub(super) struct Kept(LruCache<PartKey, Entry>);
-
-impl Default for Kept {
-    fn default() -> Self {
-        // The budget is the bound.
-        Self(LruCache::new_unbounded())
-    }
-}
+/// Some of the parts that are kept, in the order in which they are to be forgotten.
+#[derive(Default)]
+pub(super) struct Kept(LinkedHashMap<PartKey, Entry>);
 
 impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,7 +37,7 @@ impl Forgotten {
 
 impl Kept {
     pub(super) fn get(&mut self, key: &PartKey, used: u64) -> Option<Bytes> {
-        let entry = self.0.get_mut(key)?;
+        let entry = self.0.to_back(key)?;
         entry.used = used;
         Some(entry.bytes.clone())
     }
@@ -53,13 +47,20 @@ impl Kept {
         self.0.insert(key, entry);
     }
 
-    /// When the part was used that was not used for longest.
+    /// Has a part forgotten before all others.
+    pub(super) fn forget_first(&mut self, key: &PartKey) {
+        if let Some(entry) = self.0.to_front(key) {
+            entry.used = 0;
+        }
+    }
+
+    /// When the part was used that is to be forgotten next.
     pub(super) fn oldest_use(&self) -> Option<u64> {
-        self.0.iter().next().map(|(_, entry)| entry.used)
+        self.0.front().map(|(_, entry)| entry.used)
     }
 
     pub(super) fn forget_oldest(&mut self) -> Option<Forgotten> {
-        Some(Forgotten(self.0.remove_lru()?.1))
+        Some(Forgotten(self.0.pop_front()?.1))
     }
 
     #[cfg(test)]
