@@ -34,6 +34,8 @@ pub(crate) struct OpenFile {
     pub(crate) inode: Arc<OpenInode>,
     /// Reads what the base has of it: made by the first read, with the inode of the base.
     pub(crate) reader: OnceLock<(Ino, Arc<FileReader>)>,
+    /// Whether something of the base was read through this handle.
+    pub(crate) begun: AtomicBool,
     /// Whether this handle was counted as a lazily read file.
     pub(crate) counted: AtomicBool,
     /// Whether the journal says that the file is written to. It goes on saying so as long as this
@@ -151,6 +153,7 @@ impl Handles {
             access,
             inode,
             reader: OnceLock::new(),
+            begun: AtomicBool::new(false),
             counted: AtomicBool::new(false),
             recorded: AtomicBool::new(false),
         });

@@ -21,6 +21,7 @@
 //!     Disk::order       what becomes durable together: a Step             yes (reading)
 //!     changing          that one mutation follows the other: a Turn       yes: the record's write
 //!     OpenInode         whether the journal says that it is written to    yes: the record's write
+//!     Siblings          which files are read one after the other          no
 //!     namespace         what is at each name                              no
 //!     Handles           what is open                                      no
 //!     References        what the adapter was given                        no
@@ -39,6 +40,7 @@ mod ops;
 pub mod overlay;
 mod references;
 mod serving;
+mod siblings;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

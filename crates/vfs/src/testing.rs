@@ -335,6 +335,22 @@ impl Kernel {
         }
     }
 
+    /// Waits for what a read began to wait for.
+    pub(crate) fn wait<T>(&self, read: impl Future<Output = T>) -> T {
+        self.runtime.block_on(read)
+    }
+
+    /// Waits until the store is asked for nothing any more.
+    pub(crate) fn idle(&self, record: &RecordStore) {
+        self.runtime.block_on(async {
+            // What was begun asks first.
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+            record.wait_idle(attachfs_store::CallKind::Get).await;
+        });
+    }
+
     pub(crate) fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Answer<usize> {
         self.vfs.write(handle, offset, data).map_err(kind)
     }

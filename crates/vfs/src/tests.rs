@@ -19,4 +19,5 @@ mod serving;
 // Permission bits, owners and links.
 #[cfg(unix)]
 mod sessions;
+mod siblings;
 mod writing;

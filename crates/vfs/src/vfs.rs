@@ -20,6 +20,7 @@ use crate::overlay::{
     Record, RecoveryError, Reserve, SyncError, look,
 };
 use crate::references::References;
+use crate::siblings::Siblings;
 use crate::{Attachment, FailedRead, FsError, FsErrorKind, Settings};
 
 /// What was done since the mount.
@@ -102,6 +103,7 @@ pub struct Vfs {
     /// What the adapter that serves it gave it.
     pub(crate) adapter: Mutex<Option<Attachment>>,
     pub(crate) references: References,
+    pub(crate) siblings: Siblings,
 }
 
 /// This moment, by the clock of this machine; the beginning of 1970 if that is before it.
@@ -250,6 +252,7 @@ impl Vfs {
             changing: Mutex::new(()),
             adapter: Mutex::new(None),
             references: References::default(),
+            siblings: Siblings::default(),
         }
     }
 
