@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use attachfs::{
     Announce, CommitArguments, Exposed, LayerOptions, LogPlace, ManifestBytes, ManifestSource,
     Mount, MountPoint, MountRequest, MountSession, Observer, Owner, Places, Progress,
-    ProgressEvent, SnapshotOptions, Step, cat, create_directory_store, parse_path, read_manifest,
-    take_snapshot,
+    ProgressEvent, ReadOptions, SnapshotOptions, Step, cat, create_directory_store, parse_path,
+    read_manifest, take_snapshot,
 };
 
 /// What a commit reports while it runs. `Break` would cancel it.
@@ -88,6 +88,7 @@ pub(crate) async fn journey(dir: &Path) -> Result<Seen, Box<dyn Error>> {
         allow_other: false,
         store: store.clone(),
         probe: true,
+        reading: ReadOptions::default(),
         log: LogPlace::Elsewhere("nowhere".to_owned()),
         places,
         step_hook: None,

@@ -32,6 +32,7 @@ mod mount;
 mod ordering;
 mod places;
 mod probe;
+mod reading;
 mod registry;
 mod remote;
 mod run;
@@ -44,6 +45,7 @@ mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
 pub use attachfs_durable::{CacheDir, create_log, is_file_at, open_to_append};
+pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
     ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
     StepId, TaskId,
@@ -84,6 +86,7 @@ pub use manifests::{
 };
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
+pub use reading::ReadOptions;
 pub use registry::{Pruned, SessionEntry, SessionState, find, forget, prune, session_in, sessions};
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,

@@ -7,7 +7,7 @@ use attachfs_commit::{
     CommitOptions, Observer, OpenSession, OpenSessionError, commit, commits, preview, touched,
 };
 use attachfs_durable::HashBytes;
-use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
+use attachfs_fetch::{DiskCache, Fetcher};
 use attachfs_manifest::ContentHash;
 use attachfs_session::{Session, SessionMeta};
 use attachfs_store::{ChunkStore, StoreAddress};
@@ -21,7 +21,7 @@ use crate::remote::{
     PublishedManifest, StatusReport,
 };
 use crate::store::OpenStore;
-use crate::{Error, Places, logs};
+use crate::{Error, Places, ReadOptions, logs};
 
 /// A file system and the store behind it.
 #[derive(Debug)]
@@ -34,17 +34,17 @@ pub(crate) struct Live {
 }
 
 /// The read side. What is in a directory on this machine needs no cache on this machine.
-pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>, Error> {
+pub(crate) fn fetcher(
+    store: &OpenStore,
+    places: &Places,
+    reading: ReadOptions,
+) -> Result<Arc<Fetcher>, Error> {
     let cache = match store.store.address() {
         StoreAddress::Directory(_) => None,
         StoreAddress::S3 { .. } => Some(DiskCache::start(places.cache.objects(partition(store))?)?),
     };
     let chunks: Arc<dyn ChunkStore> = store.store.clone();
-    Ok(Arc::new(Fetcher::new(
-        chunks,
-        cache,
-        FetchOptions::default(),
-    )))
+    Ok(Arc::new(Fetcher::new(chunks, cache, reading.of(store))))
 }
 
 /// The partition of the disk cache for a store: what tells stores apart that may hold different bytes under one
@@ -97,7 +97,12 @@ impl Live {
         }
         let log = logs::of_session(session.dir()).map(|log| log.display().to_string());
         let tree = base_of(&session, places)?.tree;
-        let session = open(session, tree, fetcher(&store, places)?, settings)?;
+        let session = open(
+            session,
+            tree,
+            fetcher(&store, places, ReadOptions::default())?,
+            settings,
+        )?;
         Ok(Self {
             session,
             meta,

@@ -20,7 +20,7 @@ use crate::logs::LogPlace;
 use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError};
 use crate::store::OpenStore;
-use crate::{Error, ManifestBytes, Places};
+use crate::{Error, ManifestBytes, Places, ReadOptions};
 
 /// What to run where.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub struct RunRequest {
     pub store: OpenStore,
     /// Prove first that the store can be read.
     pub probe: bool,
+    /// How it is read.
+    pub reading: ReadOptions,
     /// This machine.
     pub places: Places,
     /// Where the manifest of what was committed is put, too.
@@ -109,6 +111,7 @@ pub async fn run<G: Future<Output = ()>>(
         owner,
         store,
         probe,
+        reading,
         places,
         publish,
         output,
@@ -136,6 +139,7 @@ pub async fn run<G: Future<Output = ()>>(
         allow_other: false,
         store,
         probe,
+        reading,
         log: LogPlace::Elsewhere("standard error".to_owned()),
         places,
         step_hook: None,
