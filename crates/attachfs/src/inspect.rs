@@ -216,22 +216,21 @@ pub async fn cat(
         .map_err(|error| Error::Usage(format!("\"{path}\": {error}")))?;
     let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = store.store.clone();
     let fetcher = Fetcher::new(chunks, None, FetchOptions::default());
+    let reader = fetcher.open(&layout);
     let mut at = 0;
     while at < file.size {
         let end = file.size.min(at + STEP);
-        for piece in layout.pieces(at..end) {
-            let read = fetcher.read(&piece).await;
-            let bytes = read.map_err(|source| Error::Fetch {
-                path: path.clone(),
-                source,
-            })?;
-            let out = |source| Error::Io {
-                doing: "write to",
-                path: "standard output".into(),
-                source,
-            };
-            write(&bytes).map_err(out)?;
-        }
+        let read = reader.read(at..end).bytes().await;
+        let bytes = read.map_err(|source| Error::Fetch {
+            path: path.clone(),
+            source,
+        })?;
+        let out = |source| Error::Io {
+            doing: "write to",
+            path: "standard output".into(),
+            source,
+        };
+        write(&bytes).map_err(out)?;
         at = end;
     }
     Ok(())

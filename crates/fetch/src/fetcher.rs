@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use attachfs_manifest::{ChunkLayout, ContentHash, Piece};
+use attachfs_manifest::{ChunkLayout, ChunkSize, ContentHash, Piece};
 use attachfs_store::{ChunkStore, ObjectPart, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -83,6 +83,13 @@ impl Fetcher {
     /// Opens a file whose bytes lie in objects like this. Asks for nothing.
     pub fn open(&self, layout: &ChunkLayout<'_>) -> FileReader {
         FileReader::new(Arc::clone(&self.shared), layout)
+    }
+
+    /// Opens a whole object as if it was a file, for somebody who reads all of it in order.
+    pub fn open_object(&self, object: &Piece) -> FileReader {
+        let hashes = [object.hash];
+        let layout = ChunkLayout::from_hashes(object.object_len, ChunkSize::WholeFile, &hashes);
+        self.open(&layout.expect("one hash is right for any length"))
     }
 
     /// The bytes of `piece`, exactly as many as its range asks for. What timed out a moment ago is not

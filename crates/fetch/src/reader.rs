@@ -118,6 +118,16 @@ impl Drop for FileReader {
     }
 }
 
+impl FileRead {
+    /// The bytes. Needs a tokio runtime with time enabled if they are not here.
+    pub async fn bytes(self) -> Result<Bytes, FetchError> {
+        match self {
+            Self::Ready(bytes) => Ok(bytes),
+            Self::Pending(read) => read.bytes().await,
+        }
+    }
+}
+
 impl PendingRead {
     /// The bytes. Needs a tokio runtime with time enabled.
     pub async fn bytes(self) -> Result<Bytes, FetchError> {
