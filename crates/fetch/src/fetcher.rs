@@ -172,9 +172,9 @@ impl Fetcher {
 /// How long an answer is at most that is put together in memory that is used again: what a kernel asks for at once.
 const ANSWER: u64 = 1 << 20;
 /// Memory for answers that is kept unused, in bytes.
-const IDLE_ANSWERS: u64 = 8 << 20;
+const IDLE_ANSWERS: u64 = 4 << 20;
 /// Memory for units that is kept unused, in bytes: beside the budget.
-const IDLE_UNITS: u64 = 16 << 20;
+const IDLE_UNITS: u64 = 4 << 20;
 
 /// The shortest unit, in bytes.
 const LEAST_UNIT: u64 = 4096;
