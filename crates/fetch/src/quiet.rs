@@ -1,4 +1,4 @@
-//! Memory given back when nobody reads.
+//! What is kept, forgotten when nobody reads.
 //!
 //! A mount that is used all day is quiet most of it. Some seconds after the last read of a file what was fetched ahead
 //! of it is given up, so that other readers can have its share; some time after the last read of all, what is kept
