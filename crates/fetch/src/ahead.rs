@@ -80,10 +80,11 @@ struct Steps {
 struct UnderWay(VecDeque<Interest>);
 
 impl UnderWay {
-    fn add(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, range: Range<u64>) {
+    fn add(&mut self, shared: &Arc<Core>, layout: &ChunkLayout<'_>, range: Range<u64>) {
         self.0.retain(|interest| !interest.has_ended());
         for piece in layout.pieces(range) {
-            self.0.extend(core.fetch_ahead(&piece, Priority::ReadAhead));
+            self.0
+                .extend(shared.fetch_ahead(&piece, Priority::ReadAhead));
         }
     }
 }
@@ -127,27 +128,27 @@ impl Ahead {
     /// Fetches ahead of a read that was looked for. `missed`: it has to wait.
     pub(crate) fn go_on(
         &mut self,
-        core: &Arc<Core>,
+        shared: &Arc<Core>,
         layout: &ChunkLayout<'_>,
         range: &Range<u64>,
         seen: &Seen,
         missed: bool,
     ) {
-        if core.options.prefetch == Prefetch::Off {
+        if shared.options.prefetch == Prefetch::Off {
             return;
         }
         match seen.course {
-            Course::Stream { number, .. } => self.stream(core, layout, range, number, missed),
+            Course::Stream { number, .. } => self.stream(shared, layout, range, number, missed),
             Course::Steps { step, len } => {
                 let at = range.start.cast_signed();
-                self.steps.go_on(core, layout, at, step, len);
+                self.steps.go_on(shared, layout, at, step, len);
             }
         }
     }
 
     fn stream(
         &mut self,
-        core: &Arc<Core>,
+        shared: &Arc<Core>,
         layout: &ChunkLayout<'_>,
         range: &Range<u64>,
         number: usize,
@@ -162,13 +163,13 @@ impl Ahead {
         if missed || before == 0 {
             window.len = (before * 2).max(range.end - range.start);
         }
-        let fast = core.link.rate().unwrap_or(UNKNOWN_RATE).max(LEAST_WINDOW);
+        let fast = shared.link.rate().unwrap_or(UNKNOWN_RATE).max(LEAST_WINDOW);
         let most = (stream.bytes * MOST_PER_READ).min(fast);
         window.len = window.len.min(most);
-        window.len = window.share.resize(&core.ahead, window.len);
+        window.len = window.share.resize(&shared.ahead, window.len);
         match stream.way() {
-            Way::Forward => window.forward(core, layout, stream.read.end),
-            Way::Backward => window.backward(core, layout, stream.read.start),
+            Way::Forward => window.forward(shared, layout, stream.read.end),
+            Way::Backward => window.backward(shared, layout, stream.read.start),
             Way::Unknown => {}
         }
         if missed || before == 0 {
@@ -176,8 +177,8 @@ impl Ahead {
         }
         // It was here, so it was fetched for this stream, and has been passed.
         for piece in layout.pieces(range.clone()) {
-            if !core.verifies(&piece) {
-                core.forget_passed(&piece);
+            if !shared.verifies(&piece) {
+                shared.forget_passed(&piece);
             }
         }
     }
@@ -198,34 +199,34 @@ impl Ahead {
 
 impl Window {
     /// How long the parts are that a window of this length is cut into.
-    fn part(&self, core: &Core) -> u64 {
-        let unit = core.unit_len();
-        let most = core.options.part_len.max(unit);
+    fn part(&self, shared: &Core) -> u64 {
+        let unit = shared.unit_len();
+        let most = shared.options.part_len.max(unit);
         let least = LEAST_PART.clamp(unit, most).min(self.len.max(unit));
         let part = (self.len / PARTS).clamp(least, most);
         part.next_multiple_of(unit)
     }
 
-    fn forward(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, read_to: u64) {
+    fn forward(&mut self, shared: &Arc<Core>, layout: &ChunkLayout<'_>, read_to: u64) {
         let size = layout.size();
-        let part = self.part(core);
+        let part = self.part(shared);
         let until = read_to.saturating_add(self.len).min(size);
         let asked = self.asked.as_ref().map_or(0, |asked| asked.end);
-        let mut from = asked.max(read_to.next_multiple_of(core.unit_len()));
+        let mut from = asked.max(read_to.next_multiple_of(shared.unit_len()));
         while from < until {
             let to = (from + 1).next_multiple_of(part).min(size);
-            if to > until && from > read_to.next_multiple_of(core.unit_len()) {
+            if to > until && from > read_to.next_multiple_of(shared.unit_len()) {
                 break;
             }
-            self.under_way.add(core, layout, from..to);
+            self.under_way.add(shared, layout, from..to);
             from = to;
         }
         self.asked = Some(read_to..from);
     }
 
-    fn backward(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, read_from: u64) {
-        let unit = core.unit_len();
-        let part = self.part(core);
+    fn backward(&mut self, shared: &Arc<Core>, layout: &ChunkLayout<'_>, read_from: u64) {
+        let unit = shared.unit_len();
+        let part = self.part(shared);
         let until = read_from.saturating_sub(self.len);
         let asked = self.asked.as_ref().map_or(u64::MAX, |asked| asked.start);
         let first = read_from - read_from % unit;
@@ -235,7 +236,7 @@ impl Window {
             if from < until && to < first {
                 break;
             }
-            self.under_way.add(core, layout, from..to);
+            self.under_way.add(shared, layout, from..to);
             to = from;
         }
         self.asked = Some(to..read_from);
@@ -243,9 +244,16 @@ impl Window {
 }
 
 impl Steps {
-    fn go_on(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, at: i64, step: i64, len: u64) {
+    fn go_on(
+        &mut self,
+        shared: &Arc<Core>,
+        layout: &ChunkLayout<'_>,
+        at: i64,
+        step: i64,
+        len: u64,
+    ) {
         self.count = (self.count * 2).clamp(1, MOST_STEPS);
-        let most = core.ahead.most_of_one() / len.next_multiple_of(core.unit_len()).max(1);
+        let most = shared.ahead.most_of_one() / len.next_multiple_of(shared.unit_len()).max(1);
         let count = i64::from(self.count).min(most.cast_signed());
         let asked = self.asked.unwrap_or(at);
         for ahead in 1..=count {
@@ -264,7 +272,7 @@ impl Steps {
             if start >= layout.size() {
                 break;
             }
-            self.under_way.add(core, layout, start..start + len);
+            self.under_way.add(shared, layout, start..start + len);
             self.asked = Some(next);
         }
     }

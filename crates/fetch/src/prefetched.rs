@@ -24,10 +24,10 @@ impl Fetcher {
     /// cache is left there, and so is an object that is too long to be fetched whole. Nothing is fetched before
     /// the first read that waited for the store.
     pub fn prefetch(&self, layout: &ChunkLayout<'_>) -> Prefetched {
-        let core = self.shared();
+        let shared = self.shared();
         let pieces = layout.pieces(0..layout.size());
-        let whole = pieces.filter(|piece| core.verifies(piece));
-        let fetch = |piece: Piece| core.fetch_ahead(&piece, Priority::Prefetch);
+        let whole = pieces.filter(|piece| shared.verifies(piece));
+        let fetch = |piece: Piece| shared.fetch_ahead(&piece, Priority::Prefetch);
         Prefetched(whole.flat_map(fetch).collect())
     }
 }

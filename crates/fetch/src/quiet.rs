@@ -75,11 +75,11 @@ impl Quiet {
 }
 
 /// Looks after the memory, from the first read that waits for the store on.
-pub(crate) fn look_after(core: &Arc<Core>, runtime: &Handle) {
-    if core.quiet.is_looked_after.swap(true, Ordering::AcqRel) {
+pub(crate) fn look_after(shared: &Arc<Core>, runtime: &Handle) {
+    if shared.quiet.is_looked_after.swap(true, Ordering::AcqRel) {
         return;
     }
-    let keeper = Keeper(Arc::downgrade(core));
+    let keeper = Keeper(Arc::downgrade(shared));
     runtime.spawn(keeper.look());
 }
 
@@ -90,13 +90,15 @@ impl Keeper {
     async fn look(self) {
         loop {
             tokio::time::sleep(LOOK).await;
-            let Some(core) = self.0.upgrade() else { return };
-            core.quiet.pause_readers();
-            if core.quiet.lasts() >= QUIET {
-                let stays = STAYS.min(core.options.memory_bytes / 8);
-                core.scheduler.forget_to(stays);
-                core.landed.free();
-                core.answers.free();
+            let Some(shared) = self.0.upgrade() else {
+                return;
+            };
+            shared.quiet.pause_readers();
+            if shared.quiet.lasts() >= QUIET {
+                let stays = STAYS.min(shared.options.memory_bytes / 8);
+                shared.scheduler.forget_to(stays);
+                shared.landed.free();
+                shared.answers.free();
                 return;
             }
         }
@@ -105,8 +107,8 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(core) = self.0.upgrade() {
-            core.quiet.is_looked_after.store(false, Ordering::Release);
+        if let Some(shared) = self.0.upgrade() {
+            shared.quiet.is_looked_after.store(false, Ordering::Release);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{FetchError, HeldBytes};
 
 /// A run of units that is coming in.
 pub(super) struct Landing<'a> {
-    core: &'a Core,
+    shared: &'a Core,
     lead: Lead,
     /// For the units that have not landed.
     held: HeldBytes,
@@ -30,14 +30,14 @@ pub(super) struct Landing<'a> {
 
 impl<'a> Landing<'a> {
     pub(super) fn new(
-        core: &'a Core,
+        shared: &'a Core,
         lead: Lead,
         held: HeldBytes,
         wanted: &Wanted,
         generation: u32,
     ) -> Self {
         Self {
-            core,
+            shared,
             lead,
             held,
             hash: wanted.hash,
@@ -62,9 +62,9 @@ impl<'a> Landing<'a> {
 impl Taker for Landing<'_> {
     /// Units of another version than those that are here already belong to nobody who waits for these.
     fn begins(&mut self, version: Option<Arc<str>>) -> bool {
-        let versions = &self.core.versions;
+        let versions = &self.shared.versions;
         if version.is_some_and(|version| versions.saw(self.hash, version)) {
-            self.core.counts.versions_changed.add(1);
+            self.shared.counts.versions_changed.add(1);
             tracing::warn!(key = %data_key(self.hash), "an object was replaced while it was being read");
         }
         versions.generation(self.hash) == self.generation
@@ -72,11 +72,11 @@ impl Taker for Landing<'_> {
 
     fn take(&mut self, mut bytes: Bytes) {
         while !bytes.is_empty() {
-            let unit_len = self.core.unit_len();
+            let unit_len = self.shared.unit_len();
             let (mut unit, filled) = self
                 .unit
                 .take()
-                .unwrap_or_else(|| (self.core.landed.take(), 0));
+                .unwrap_or_else(|| (self.shared.landed.take(), 0));
             let unit_end = (self.at + 1).next_multiple_of(unit_len).min(self.end);
             let part = bytes.split_to(bytes.len().min((unit_end - self.at) as usize));
             let now = filled + part.len();
