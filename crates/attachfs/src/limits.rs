@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How many files this process may have open as whoever started it said.
+/// How many files this process may have open, by the limit that it was started with.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenFiles {
     given: Rlimit,

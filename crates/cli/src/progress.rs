@@ -1,35 +1,34 @@
 //! Progress on a terminal, nothing elsewhere, and Ctrl-C as a cancel.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use attachfs::{Observer, Phase, Progress, ProgressEvent, Step};
+use attachfs::{CancellationToken, Observer, Phase, Progress, ProgressEvent, Step};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Shows what is being done, and says when its user has had enough.
+/// Shows what is being done, and cancels it when its user says so.
 #[derive(Debug)]
 pub(crate) struct Shown {
     bar: Mutex<Option<(Phase, ProgressBar)>>,
     show: bool,
-    cancelled: Arc<AtomicBool>,
+    cancel: CancellationToken,
 }
 
 impl Shown {
     /// On a terminal, unless programs read along. The first Ctrl-C cancels, the second ends the
-    /// program: nothing that it does here minds.
+    /// program, which leaves nothing that the same command could not go on from.
     pub(crate) fn cancellable(json: bool) -> Self {
         let shown = Self::new(json);
-        // From here on, not from when the task first runs: what comes before would end the program.
+        // Registered here and not in the task: until then Ctrl-C ends the program at once.
         let Ok(mut interrupts) = signal(SignalKind::interrupt()) else {
             return shown;
         };
-        let cancelled = shown.cancelled.clone();
+        let cancel = shown.cancel.clone();
         tokio::spawn(async move {
             if interrupts.recv().await.is_some() {
-                cancelled.store(true, Ordering::Relaxed);
+                cancel.cancel();
             }
             // What hangs does not look.
             if interrupts.recv().await.is_some() {
@@ -45,8 +44,13 @@ impl Shown {
         Self {
             bar: Mutex::new(None),
             show,
-            cancelled: Arc::default(),
+            cancel: CancellationToken::new(),
         }
+    }
+
+    /// What cancels the work that is shown.
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
     }
 
     /// Takes the bar away.
@@ -119,11 +123,7 @@ impl Progress for Shown {
         if self.show {
             self.draw(event);
         }
-        if self.cancelled.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Hears of SIGHUP, unless whoever started the program asked for it to be ignored, as nohup(1) does.
+/// Hears of SIGHUP, unless the program was started with that signal ignored, as nohup(1) does.
 #[derive(Debug)]
 pub(crate) struct HangUp(Option<Signal>);
 

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Both ends check who the other is: only the owner of the session and root are served and trusted.
-//! No credentials pass. A line has at most [`LONGEST_LINE`] bytes.
+//! No credentials pass. A line has at most a mebibyte.
 
 mod client;
 mod protocol;
@@ -21,9 +21,6 @@ mod socket;
 pub use client::{ControlClient, ControlError, HangUp};
 pub use protocol::{PROTOCOL_VERSION, Request, Response};
 pub use server::{ControlServer, ControlService, EventSink, Peer, ServiceFuture};
-
-/// The longest line that either end reads, in bytes.
-const LONGEST_LINE: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 use tokio::sync::OnceCell;
 
-use crate::attempts::{Attempts, Trouble};
+use crate::attempts::{Attempts, FailedAttempt};
 use crate::bandwidth::Bandwidth;
 use crate::body::{self, Broken, Incoming, Progress, Watch};
 use crate::buffers::Buffers;
@@ -195,9 +195,9 @@ impl Direct {
         &self,
         request: &Request<'_>,
         attempts: &mut Attempts<'_>,
-    ) -> Result<HttpResponse, Trouble> {
+    ) -> Result<HttpResponse, FailedAttempt> {
         let keys = self.keys.get().await.map_err(|error| {
-            Trouble::without_answer(Again::Never, no_credentials(request.what(), &error))
+            FailedAttempt::without_answer(Again::Never, no_credentials(request.what(), &error))
         })?;
         let signed = self.clock.now();
         let (http, progress) = self.prepare(request, &keys, signed).map_err(|source| {
@@ -205,7 +205,7 @@ impl Direct {
                 what: request.what(),
                 source: Box::new(source),
             };
-            Trouble::without_answer(Again::Never, error)
+            FailedAttempt::without_answer(Again::Never, error)
         })?;
         // That the connection took the body does not mean that the server has it.
         let drain = self.slowest.to_drain(request.body.len() as u64);
@@ -278,9 +278,10 @@ impl Direct {
         http: HttpRequest,
         progress: &Progress,
         time: Duration,
-    ) -> Result<HttpResponse, Trouble> {
-        let late =
-            |again, source| Trouble::without_answer(again, unreachable(request.what(), source));
+    ) -> Result<HttpResponse, FailedAttempt> {
+        let late = |again, source| {
+            FailedAttempt::without_answer(again, unreachable(request.what(), source))
+        };
         let mut answer = std::pin::pin!(self.connector.call(http));
         loop {
             let watch = progress.watch().map_err(|slow| {
@@ -307,7 +308,7 @@ impl Direct {
         &self,
         request: &Request<'_>,
         answer: HttpResponse,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, FailedAttempt> {
         let len = content_length(&answer);
         let mut answer = answer;
         let body = answer.take_body();
@@ -320,7 +321,7 @@ impl Direct {
                     .await
                     .map_err(|broken| {
                         let (again, source) = of_broken(broken);
-                        Trouble::without_answer(again, unreachable(request.what(), source))
+                        FailedAttempt::without_answer(again, unreachable(request.what(), source))
                     })?
             }
             _ => body::receive_some(body, LONGEST, self.slowest).await,
@@ -338,7 +339,7 @@ impl Direct {
         request: &Request<'_>,
         answer: HttpResponse,
         signed: SystemTime,
-    ) -> Trouble {
+    ) -> FailedAttempt {
         let status = answer.status().as_u16();
         let header = |name| answer.headers().get(name).map(str::to_owned);
         let id = header("x-amz-request-id");
@@ -373,7 +374,7 @@ impl Direct {
             Again::OtherTime if !self.clock.set(date.as_deref()) => Again::Never,
             again => again,
         };
-        Trouble {
+        FailedAttempt {
             again,
             failure: Failure {
                 status: Some(status),
@@ -387,25 +388,25 @@ fn content_length(answer: &HttpResponse) -> Option<u64> {
     answer.headers().get("content-length")?.parse().ok()
 }
 
-fn sends_too_much(request: &Request<'_>) -> Trouble {
+fn sends_too_much(request: &Request<'_>) -> FailedAttempt {
     let error = StoreError::Other {
         what: request.what(),
         source: Box::new(NoAnswer::new(
             "the server sends much more than the range that it was asked for",
         )),
     };
-    Trouble::without_answer(Again::Never, error)
+    FailedAttempt::without_answer(Again::Never, error)
 }
 
 const USER_AGENT: &str = concat!("attachfs/", env!("CARGO_PKG_VERSION"));
 
-fn no_answer(request: &Request<'_>, error: &ConnectorError) -> Trouble {
+fn no_answer(request: &Request<'_>, error: &ConnectorError) -> FailedAttempt {
     let again = if is_final(error) {
         Again::Never
     } else {
         Again::Connected
     };
-    Trouble::without_answer(again, no_connection(request.what(), error))
+    FailedAttempt::without_answer(again, no_connection(request.what(), error))
 }
 
 /// The error of a request whose body did not come.

@@ -1,4 +1,5 @@
-//! The file system as its callers see it, against a local disk, and across the death of its process.
+//! Tests of the file system: as its callers see it, compared with a local disk, and across the death
+//! of its process.
 
 mod compacting;
 mod crashing;
@@ -9,7 +10,7 @@ mod full;
 mod groups;
 mod layering;
 mod left_open;
-// Does the same in a directory of Linux.
+// Compares with a directory on Linux.
 #[cfg(unix)]
 mod oracle;
 mod ordering;
@@ -20,4 +21,5 @@ mod serving;
 #[cfg(unix)]
 mod sessions;
 mod siblings;
+mod world;
 mod writing;

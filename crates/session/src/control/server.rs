@@ -1,4 +1,4 @@
-//! The end in the process that has the session mounted.
+//! The server: the end in the process that has the session mounted.
 
 use std::future::Future;
 use std::io;
@@ -17,8 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::LONGEST_LINE;
-use super::protocol::{Message, Request, Response, decode, encode};
+use super::protocol::{ALIVE, LONGEST_LINE, Message, Request, Response, decode, encode};
 use super::socket::SocketDir;
 use crate::{Failure, FailureClass};
 
@@ -26,8 +25,6 @@ use crate::{Failure, FailureClass};
 const MOST_CLIENTS: usize = 64;
 /// Events that may wait for a slow client before further ones are dropped.
 const EVENTS: usize = 64;
-/// How often a client hears that its request is still being worked on.
-pub(super) const ALIVE: Duration = Duration::from_secs(5);
 /// How long a client may take to read a line before it is given up.
 const SLOWEST_READER: Duration = Duration::from_secs(10);
 /// After a failure to accept (no descriptors left, for one), the pause before the next attempt.
@@ -245,7 +242,7 @@ async fn perform(
     reader: &mut BufReader<OwnedReadHalf>,
     writer: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
-    // Whoever asks is to know soon that someone is there.
+    // The client is to know soon that its request was heard.
     write(writer, &Message::Alive).await?;
     let (sender, mut events) = mpsc::channel(EVENTS);
     let client_gone = Arc::new(AtomicBool::new(false));

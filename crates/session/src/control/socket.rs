@@ -26,7 +26,7 @@ pub(super) struct SocketDir {
 
 impl SocketDir {
     /// Opens it. Fails with [`io::ErrorKind::PermissionDenied`] if it is not this user's, or others may
-    /// write to it: whoever can put a socket there is not the session's process.
+    /// write to it: then another user could listen there in place of the session's process.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = (OFlags::PATH | OFlags::DIRECTORY).bits() as i32;
         let dir = File::options().read(true).custom_flags(flags).open(path)?;

@@ -2,7 +2,7 @@
 
 use attachfs_store::{Call, CallKind};
 
-use crate::testing::{Given, Kernel, READ, World, bytes, tempdir};
+use super::world::{Given, Kernel, READ, World, bytes, tempdir};
 
 /// Directories of files of one chunk, with the names that a listing has them in.
 fn world(dirs: usize, files: usize) -> (World, Vec<String>) {
