@@ -1,13 +1,14 @@
 //! Memory that bytes land in, used again and again.
 //!
-//! A buffer of the length of a unit is its own mapping in glibc's allocator: its pages are given back when it is
-//! freed, and faulted in one by one, each filled with zeros, when the next one is made. That costs more than copying
-//! what lands in it. So buffers come back here, and are freed when nothing was read for a while.
+//! Each buffer is a mapping of its own, which begins with a page: an allocator keeps for itself what it is given
+//! back in between, and a mount that has read once would stay as large as its budget. The pages of a new mapping are faulted in
+//! one by one, each filled with zeros, which costs more than copying what lands in it. So buffers come
+//! back here, and are unmapped when nothing was read for a while.
 
 use std::sync::Arc;
 
-use attachfs_durable::ReadBuffer;
 use bytes::Bytes;
+use memmap2::MmapMut;
 use parking_lot::Mutex;
 
 /// Buffers of one length.
@@ -19,13 +20,22 @@ struct Shared {
     len: usize,
     /// How many are kept that nobody uses.
     most: usize,
-    idle: Mutex<Vec<ReadBuffer>>,
+    idle: Mutex<Vec<Memory>>,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Mapped(MmapMut),
+    /// Where the system maps no more.
+    Allocated(Vec<u8>),
+    /// Nothing: it went back.
+    Gone,
 }
 
 /// A buffer. It goes back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    memory: ReadBuffer,
+    memory: Memory,
     home: Arc<Shared>,
 }
 
@@ -43,7 +53,7 @@ impl Buffers {
     pub(crate) fn take(&self) -> Buffer {
         let idle = self.0.idle.lock().pop();
         Buffer {
-            memory: idle.unwrap_or_else(|| ReadBuffer::new(self.0.len)),
+            memory: idle.unwrap_or_else(|| Memory::new(self.0.len)),
             home: Arc::clone(&self.0),
         }
     }
@@ -60,9 +70,25 @@ impl Buffers {
     }
 }
 
+impl Memory {
+    fn new(len: usize) -> Self {
+        match MmapMut::map_anon(len) {
+            Ok(mapped) => Self::Mapped(mapped),
+            Err(error) => {
+                tracing::debug!(%error, len, "the system maps no more memory; it is allocated");
+                Self::Allocated(vec![0; len])
+            }
+        }
+    }
+}
+
 impl Buffer {
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
-        self.memory.as_mut()
+        match &mut self.memory {
+            Memory::Mapped(mapped) => mapped,
+            Memory::Allocated(allocated) => allocated,
+            Memory::Gone => &mut [],
+        }
     }
 
     /// Its first bytes, to be shared. It goes back when the last of them is dropped.
@@ -73,15 +99,20 @@ impl Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        self.memory.as_ref()
+        match &self.memory {
+            Memory::Mapped(mapped) => mapped,
+            Memory::Allocated(allocated) => allocated,
+            Memory::Gone => &[],
+        }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        let memory = std::mem::replace(&mut self.memory, Memory::Gone);
         let mut idle = self.home.idle.lock();
         if idle.len() < self.home.most {
-            idle.push(std::mem::take(&mut self.memory));
+            idle.push(memory);
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::overdue::Overdue;
 use crate::patience::Pulse;
 use crate::pending::Reading;
 use crate::quiet::{self, Quiet};
-use crate::scheduler::{Interest, Scheduler};
+use crate::scheduler::{Interest, Scheduler, TOGETHER};
 use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority};
 
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
@@ -41,6 +41,8 @@ pub(crate) struct Core {
     pub(crate) ahead: AheadBytes,
     /// Memory for units.
     pub(crate) landed: Buffers,
+    /// Memory for units that land together.
+    pub(crate) landed_together: Buffers,
     /// Memory for answers that are put together from several units.
     pub(crate) answers: Buffers,
     /// Where fetches run that nobody waits for: where the last one did that somebody waited for.
@@ -57,13 +59,15 @@ pub(crate) struct Core {
 impl Fetcher {
     /// A fetcher that has read nothing yet.
     pub fn new(store: Arc<dyn ChunkStore>, disk: Option<DiskCache>, options: FetchOptions) -> Self {
+        let idle = IDLE_UNITS.min(options.memory_bytes / 8);
         let shared = Core {
             store,
             disk: disk.map(Arc::new),
             scheduler: Scheduler::new(options.memory_bytes),
             turns: Turns::new(options.max_requests),
             ahead: AheadBytes::new(options.memory_bytes / 2),
-            landed: Buffers::new(unit_len(&options), IDLE_UNITS.min(options.memory_bytes / 8)),
+            landed: Buffers::new(unit_len(&options), idle),
+            landed_together: Buffers::new(unit_len(&options) * TOGETHER, idle),
             answers: Buffers::new(ANSWER, IDLE_ANSWERS),
             runtime: Mutex::new(None),
             counts: Counts::default(),
@@ -173,7 +177,7 @@ impl Fetcher {
 const ANSWER: u64 = 1 << 20;
 /// Memory for answers that is kept unused, in bytes.
 const IDLE_ANSWERS: u64 = 4 << 20;
-/// Memory for units that is kept unused, in bytes: beside the budget.
+/// Memory of each kind for units that is kept unused, in bytes: beside the budget.
 const IDLE_UNITS: u64 = 4 << 20;
 
 /// The shortest unit, in bytes.

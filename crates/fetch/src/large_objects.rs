@@ -6,6 +6,9 @@
 //!     a run         |=======|                consecutive ones that nobody has: one request, each lands by itself
 //! ```
 //!
+//! Where bytes come fast, [`TOGETHER`](crate::scheduler::TOGETHER) units that one run brings land in one buffer, and a read of several of them is
+//! answered with a slice of it. They cost one copy between the connection and the answer.
+//!
 //! A unit cannot be verified by itself: the hash is over the whole object. Checked here are the
 //! object's length, with every answer, and that the store has not replaced it in between: its version
 //! token is remembered from the first answer on. When another one comes, the units of the older
@@ -30,6 +33,7 @@ use tokio::runtime::Handle;
 
 use crate::bringing::{Brought, Wanted};
 use crate::fetcher::{Core, unit_len};
+use crate::landed::Landed;
 use crate::patience::TooLate;
 use crate::pending::{PendingPiece, Reading};
 use crate::scheduler::{Found, FoundPart, Interest, Lead, Part, PartKey};
@@ -107,7 +111,13 @@ impl Core {
     }
 
     /// Brings a run of units.
-    async fn fetch_units(&self, lead: Lead, hash: ContentHash, object_len: u64, generation: u32) {
+    async fn fetch_units(
+        &self,
+        mut lead: Lead,
+        hash: ContentHash,
+        object_len: u64,
+        generation: u32,
+    ) {
         let Some(Part::Unit { index, .. }) = lead.next().map(|key| key.part) else {
             return;
         };
@@ -147,15 +157,16 @@ impl Core {
         piece.range.start / self.unit_len()..piece.range.end.div_ceil(self.unit_len())
     }
 
-    /// `piece` out of the units that it lies in.
-    fn assemble(&self, piece: &Piece, units: &[Bytes]) -> Bytes {
+    /// `piece` out of the units that it lies in. They are copied only if they did not land together.
+    fn assemble(&self, piece: &Piece, units: &[Landed]) -> Bytes {
         let skip = (piece.range.start % self.unit_len()) as usize;
         let len = (piece.range.end - piece.range.start) as usize;
-        if let [only] = units {
-            return only.slice(skip..skip + len);
+        if let Some(bytes) = Landed::slice(units, &(skip..skip + len)) {
+            return bytes;
         }
         let parts = units.iter().enumerate().scan(len, |left, (i, unit)| {
-            let part = if i == 0 { &unit[skip..] } else { &unit[..] };
+            let unit = unit.as_ref();
+            let part = if i == 0 { &unit[skip..] } else { unit };
             let part = &part[..part.len().min(*left)];
             *left -= part.len();
             Some(part)
@@ -198,7 +209,7 @@ impl PendingPiece {
     }
 
     /// The units, or nothing if the object was replaced meanwhile.
-    async fn arrived(&self, found: Found) -> Result<Option<Vec<Bytes>>, FetchError> {
+    async fn arrived(&self, found: Found) -> Result<Option<Vec<Landed>>, FetchError> {
         let shared = &self.shared;
         let runtime = shared.note_runtime();
         let start = |leads: Vec<Lead>| {
@@ -238,7 +249,7 @@ impl PendingPiece {
 }
 
 /// The units, if all are here.
-fn here(found: &Found) -> Option<Vec<Bytes>> {
+fn here(found: &Found) -> Option<Vec<Landed>> {
     let unit = |part: &FoundPart| match part {
         FoundPart::Here(unit) => Some(unit.clone()),
         FoundPart::Coming(_) => None,

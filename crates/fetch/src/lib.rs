@@ -27,6 +27,7 @@ mod counters;
 mod disk;
 mod error;
 mod fetcher;
+mod landed;
 mod large_objects;
 mod link;
 mod options;

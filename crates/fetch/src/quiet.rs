@@ -98,6 +98,7 @@ impl Keeper {
                 let stays = STAYS.min(shared.options.memory_bytes / 8);
                 shared.scheduler.forget_to(stays);
                 shared.landed.free();
+                shared.landed_together.free();
                 shared.answers.free();
                 return;
             }

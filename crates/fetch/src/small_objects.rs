@@ -31,7 +31,7 @@ impl Core {
             found.leads.push(lead);
             return self.pending(piece, priority, found, false);
         };
-        let read = cut(&fetched.bytes, &piece);
+        let read = cut(&fetched.bytes.bytes(), &piece);
         lead.land(fetched);
         Reading::Ready(read)
     }
@@ -67,7 +67,7 @@ impl Core {
     fn find_small(self: &Arc<Self>, piece: &Piece, priority: Priority) -> Result<Bytes, Found> {
         let mut found = self.scheduler.look_up([PartKey::whole(piece)], priority);
         match found.parts.pop() {
-            Some(FoundPart::Here(object)) => Ok(object),
+            Some(FoundPart::Here(object)) => Ok(object.bytes()),
             other => {
                 found.parts.extend(other);
                 Err(found)
@@ -102,7 +102,10 @@ impl Core {
         let bytes = self.disk.as_ref()?.get(hash, len)?;
         self.counts.disk_hits.add(1);
         let held = self.scheduler.room_now(len + ENTRY_OVERHEAD);
-        Some(Fetched { bytes, held })
+        Some(Fetched {
+            bytes: bytes.into(),
+            held,
+        })
     }
 
     /// From the disk cache, off the runtime's own threads.
@@ -195,7 +198,7 @@ impl Core {
             disk.insert(hash, bytes.clone());
         }
         Ok(Fetched {
-            bytes,
+            bytes: bytes.into(),
             held: Some(held),
         })
     }
@@ -263,10 +266,10 @@ impl PendingPiece {
             }
             for part in found.parts {
                 match part {
-                    FoundPart::Here(object) => return Ok(cut(&object, &self.piece)),
+                    FoundPart::Here(object) => return Ok(cut(&object.bytes(), &self.piece)),
                     FoundPart::Coming(waiting) => {
                         if let Some(outcome) = waiting.ended().await {
-                            return outcome.map(|object| cut(&object, &self.piece));
+                            return outcome.map(|object| cut(&object.bytes(), &self.piece));
                         }
                     }
                 }

@@ -1,4 +1,4 @@
-//! Where units of long objects land, one by one as their bytes come.
+//! Where units of long objects land, as their bytes come.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use bytes::Bytes;
 use crate::bringing::{Taker, Wanted};
 use crate::buffers::Buffer;
 use crate::fetcher::Core;
-use crate::scheduler::{Fetched, Lead};
+use crate::landed::Landed;
+use crate::scheduler::{Fetched, Lead, TOGETHER};
 use crate::{FetchError, HeldBytes};
 
 /// A run of units that is coming in.
@@ -24,9 +25,19 @@ pub(super) struct Landing<'a> {
     at: u64,
     /// Where the last one does.
     end: u64,
-    /// The unit that is being filled, and how much of it is.
-    unit: Option<(Buffer, usize)>,
+    filling: Option<Filling>,
 }
+
+/// A buffer that is being filled.
+struct Filling {
+    buffer: Buffer,
+    filled: usize,
+    /// Where its last byte belongs in the object.
+    end: u64,
+}
+
+/// A store that gives so many bytes a second fills a buffer of several units in a moment.
+const FAST: u64 = 64 << 20;
 
 impl<'a> Landing<'a> {
     pub(super) fn new(
@@ -44,18 +55,57 @@ impl<'a> Landing<'a> {
             generation,
             at: wanted.range.start,
             end: wanted.range.end,
-            unit: None,
+            filling: None,
         }
     }
 
     /// Tells everybody who waits for what has not landed that it failed.
-    pub(super) fn fail(self, error: &FetchError) {
+    pub(super) fn fail(mut self, error: &FetchError) {
+        self.land();
         self.lead.fail(error);
     }
 
-    fn land(&mut self, bytes: Bytes) {
-        let held = self.held.split(bytes.len() as u64);
-        self.lead.land(Fetched { bytes, held });
+    /// What the next byte is filled into.
+    fn next(&self) -> Filling {
+        let unit_len = self.shared.unit_len();
+        let together = unit_len * TOGETHER;
+        let is_fast = self.shared.link.rate().is_some_and(|rate| rate >= FAST);
+        let has_all = self.at.is_multiple_of(together) && self.end - self.at >= together;
+        let (buffers, len) = if is_fast && has_all {
+            (&self.shared.landed_together, together)
+        } else {
+            (&self.shared.landed, unit_len)
+        };
+        Filling {
+            buffer: buffers.take(),
+            filled: 0,
+            end: (self.at + 1).next_multiple_of(len).min(self.end),
+        }
+    }
+
+    /// Gives the units to everybody that are here.
+    fn land(&mut self) {
+        let Some(Filling { buffer, filled, .. }) = self.filling.take() else {
+            return;
+        };
+        let unit_len = self.shared.unit_len() as usize;
+        let is_last = self.at == self.end;
+        let buffer = buffer.freeze(filled);
+        let mut from = 0;
+        while from < filled && (filled - from >= unit_len || is_last) {
+            let to = filled.min(from + unit_len);
+            let held = self.held.split((to - from) as u64);
+            let bytes = Landed::part(&buffer, from..to);
+            self.lead.land(Fetched { bytes, held });
+            from = to;
+        }
+    }
+}
+
+/// What is here is kept, also if nobody wants the rest any more.
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.land();
     }
 }
 
@@ -72,20 +122,16 @@ impl Taker for Landing<'_> {
 
     fn take(&mut self, mut bytes: Bytes) {
         while !bytes.is_empty() {
-            let unit_len = self.shared.unit_len();
-            let (mut unit, filled) = self
-                .unit
-                .take()
-                .unwrap_or_else(|| (self.shared.landed.take(), 0));
-            let unit_end = (self.at + 1).next_multiple_of(unit_len).min(self.end);
-            let part = bytes.split_to(bytes.len().min((unit_end - self.at) as usize));
-            let now = filled + part.len();
-            unit.as_mut()[filled..now].copy_from_slice(&part);
+            let mut filling = self.filling.take().unwrap_or_else(|| self.next());
+            let part = bytes.split_to(bytes.len().min((filling.end - self.at) as usize));
+            let now = filling.filled + part.len();
+            filling.buffer.as_mut()[filling.filled..now].copy_from_slice(&part);
+            filling.filled = now;
             self.at += part.len() as u64;
-            if self.at == unit_end {
-                self.land(unit.freeze(now));
-            } else {
-                self.unit = Some((unit, now));
+            let is_full = self.at == filling.end;
+            self.filling = Some(filling);
+            if is_full {
+                self.land();
             }
         }
     }

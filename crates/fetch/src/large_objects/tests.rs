@@ -7,6 +7,7 @@ use attachfs_store::record::RecordStore;
 use attachfs_store::{Call, CallKind, MemoryStore};
 
 use super::*;
+use crate::scheduler::TOGETHER;
 use crate::testing::cached;
 use crate::{FetchOptions, Fetcher};
 
@@ -328,4 +329,66 @@ async fn reads_in_line_behind_a_store_that_hangs_time_out_with_it() {
         assert!(matches!(read, Err(FetchError::TimedOut { .. })));
     }
     assert_eq!(begun.elapsed(), deadline);
+}
+
+/// Units of an object that is as long as two buffers in which units land together, and a bit longer, over a store that
+/// is known to be fast.
+async fn fast(rules: impl IntoIterator<Item = Rule>) -> (Long, Arc<FaultStore>, Vec<u8>) {
+    let (mut long, faults) = with_faults(rules);
+    let object: Vec<u8> = (0..2 * TOGETHER * UNIT + 100)
+        .map(|i| (i / 5) as u8)
+        .collect();
+    long.hash = long.memory.insert(object.clone());
+    let link = &long.fetcher.shared().link;
+    link.came(1 << 30);
+    tokio::time::advance(Duration::from_millis(100)).await;
+    link.came(1 << 30);
+    (long, faults, object)
+}
+
+fn of(long: &Long, object: &[u8], range: Range<u64>) -> Piece {
+    Piece {
+        hash: long.hash,
+        object_len: object.len() as u64,
+        range,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_fast_lands_together_and_is_given_out_without_a_copy() {
+    let (long, _, object) = fast([]).await;
+    let all = of(&long, &object, 0..object.len() as u64);
+    assert_eq!(long.fetcher.read(&all).await.unwrap(), object);
+    let cached = |range: Range<u64>| {
+        let bytes = cached(&long.fetcher, &of(&long, &object, range.clone())).unwrap();
+        assert_eq!(bytes, object[range.start as usize..range.end as usize]);
+        bytes
+    };
+    let buffer = TOGETHER * UNIT;
+    let first = cached(0..1);
+    assert_eq!(cached(0..buffer).as_ptr(), first.as_ptr());
+    let within = cached(UNIT + 5..3 * UNIT + 7);
+    assert_eq!(
+        within.as_ptr().addr(),
+        first.as_ptr().addr() + UNIT as usize + 5
+    );
+    // From two buffers, and with the units at the end that land alone.
+    cached(buffer - 10..buffer + 10);
+    cached(2 * buffer - 10..object.len() as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn units_of_a_buffer_that_was_not_filled_are_kept() {
+    let came = (TOGETHER + 3) * UNIT + 50;
+    let (long, faults, object) = fast([
+        Rule::on(CallKind::Get, Fault::Break(came as usize)).times(1),
+        Rule::on(CallKind::Get, Fault::Before(Failure::Unreachable)),
+    ])
+    .await;
+    let len = object.len() as u64;
+    let all = of(&long, &object, 0..len);
+    long.fetcher.read(&all).await.unwrap_err();
+    faults.heal();
+    assert_eq!(long.fetcher.read(&all).await.unwrap(), object);
+    assert_eq!(asked(&long).pop().unwrap(), (TOGETHER + 3) * UNIT..len);
 }

@@ -11,7 +11,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -19,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::{Fetched, PartKey, Scheduler};
 use crate::budget::SharedPriority;
+use crate::landed::Landed;
 use crate::{FetchError, Priority};
 
 /// The fetches of some parts.
@@ -51,7 +51,7 @@ pub(super) struct Flight {
 
 #[derive(Debug, Clone)]
 enum Outcome {
-    Fetched(Result<Bytes, FetchError>),
+    Fetched(Result<Landed, FetchError>),
     /// Nobody leads it any more.
     GivenUp,
 }
@@ -83,7 +83,7 @@ impl Flights {
 
 impl Flight {
     /// Tells everybody who waits how it ended; `None` if it was given up.
-    pub(super) fn tell(&self, outcome: Option<Result<Bytes, FetchError>>) {
+    pub(super) fn tell(&self, outcome: Option<Result<Landed, FetchError>>) {
         let outcome = outcome.map_or(Outcome::GivenUp, Outcome::Fetched);
         *self.outcome.lock() = Some(outcome);
         self.ended.notify_waiters();
@@ -138,7 +138,7 @@ impl Lead {
     }
 
     /// Tells everybody who waits for the rest that it failed.
-    pub(crate) fn fail(mut self, error: &FetchError) {
+    pub(crate) fn fail(&mut self, error: &FetchError) {
         for (key, flight) in std::mem::take(&mut self.flights) {
             self.scheduler.land(&key, &flight, Some(Err(error.clone())));
         }
@@ -219,7 +219,7 @@ impl Waiting {
     }
 
     /// How the flight ended; `None` if it was given up, so that it is to be looked for again.
-    pub(crate) async fn ended(&self) -> Option<Result<Bytes, FetchError>> {
+    pub(crate) async fn ended(&self) -> Option<Result<Landed, FetchError>> {
         loop {
             let mut ended = std::pin::pin!(self.flight.ended.notified());
             // From now on it is told of what comes.

@@ -23,21 +23,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use attachfs_manifest::{ContentHash, Piece};
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::budget::SharedPriority;
+use crate::landed::Landed;
 use crate::{ByteBudget, FetchError, HeldBytes, Priority};
 
 use flight::{Flight, Flights};
 pub(crate) use flight::{Interest, Lead, Waiting};
-use kept::Kept;
+use kept::Shelf;
 
 /// How many locks the parts share.
 const SHARDS: usize = 16;
 
 /// Consecutive units that share a lock: a read takes one or two.
 const NEIGHBOURS: u64 = 64;
+
+/// So many consecutive units may land in one buffer, and are forgotten together.
+pub(crate) const TOGETHER: u64 = 8;
 
 /// Names a part of an object: what lands at once. The object's length is part of the name: two
 /// manifests that disagree about it never share bytes, and the store has to say which of them is right.
@@ -75,6 +78,18 @@ impl PartKey {
         }
     }
 
+    /// Names what is forgotten together with it: the first of the units that it may have landed with.
+    fn together(&self) -> Self {
+        let part = match self.part {
+            Part::Whole => Part::Whole,
+            Part::Unit { generation, index } => Part::Unit {
+                generation,
+                index: index / TOGETHER * TOGETHER,
+            },
+        };
+        Self { part, ..*self }
+    }
+
     fn shard(&self) -> usize {
         let unit = match self.part {
             Part::Whole => 0,
@@ -95,20 +110,20 @@ pub(crate) struct Found {
 
 #[derive(Debug)]
 pub(crate) enum FoundPart {
-    Here(Bytes),
+    Here(Landed),
     Coming(Waiting),
 }
 
 /// Bytes and what they take of the budget. Bytes that there was no room for are given out, and not kept.
 #[derive(Debug)]
 pub(crate) struct Fetched {
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: Landed,
     pub(crate) held: Option<HeldBytes>,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    kept: Kept,
+    kept: Shelf,
     flights: Flights,
 }
 
@@ -204,7 +219,7 @@ impl Scheduler {
         {}
     }
 
-    /// Forgets the least recently used part. `false` if nothing is kept.
+    /// Forgets the least recently used part, and what landed with it. `false` if nothing is kept.
     fn forget_one(&self) -> bool {
         let age = |at: &usize| self.shards[*at].lock().kept.oldest_use();
         let ages = (0..SHARDS).filter_map(|at| Some((age(&at)?, at)));
@@ -267,6 +282,10 @@ impl Scheduler {
 mod tests {
     use super::*;
 
+    fn landed(bytes: &[u8]) -> Landed {
+        bytes::Bytes::copy_from_slice(bytes).into()
+    }
+
     fn key(number: u8) -> PartKey {
         PartKey {
             hash: ContentHash::from_bytes([number; 16]),
@@ -289,7 +308,7 @@ mod tests {
     fn keep(scheduler: &Arc<Scheduler>, number: u8) {
         let held = scheduler.room_now(100);
         lead(scheduler, number).land(Fetched {
-            bytes: Bytes::from(vec![number; 100]),
+            bytes: landed(&[number; 100]),
             held,
         });
     }
@@ -315,11 +334,11 @@ mod tests {
         let [FoundPart::Coming(waiting)] = &joined.parts[..] else {
             panic!("one leads");
         };
-        let (bytes, held) = (Bytes::from_static(b"x"), scheduler.room_now(100));
+        let (bytes, held) = (landed(&[7]), scheduler.room_now(100));
         assert!(held.is_none());
         leading.land(Fetched { bytes, held });
         let told = futures::FutureExt::now_or_never(waiting.ended());
-        assert_eq!(told.unwrap().unwrap().unwrap(), "x");
+        assert_eq!(told.unwrap().unwrap().unwrap().as_ref(), [7]);
         assert!(!is_here(&scheduler, 1));
     }
 
@@ -335,7 +354,7 @@ mod tests {
         let mut next = std::pin::pin!(scheduler.room(100, &priority));
         assert!(futures::poll!(&mut next).is_pending());
         lead(&scheduler, 9).land(Fetched {
-            bytes: Bytes::from(vec![9; 300]),
+            bytes: landed(&[9; 300]),
             held: Some(under_way),
         });
         let _room = next.await;
@@ -365,6 +384,34 @@ mod tests {
         drop(found);
         let again = scheduler.look_up((0..5).map(unit), Priority::Read);
         assert_eq!(again.leads[0].left(), 5, "all was given up");
+    }
+
+    #[test]
+    fn units_that_landed_together_are_forgotten_together_and_not_before_all_were_passed() {
+        let scheduler = Scheduler::new(2 * TOGETHER * 1024);
+        let keep = |index| {
+            let mut found = scheduler.look_up([unit(index)], Priority::Read);
+            let lead = found.leads.pop();
+            lead.expect("it is nowhere yet").land(Fetched {
+                bytes: landed(&[1; 100]),
+                held: scheduler.room_now(100),
+            });
+        };
+        let is_here = |index| {
+            let found = scheduler.look_up([unit(index)], Priority::Read);
+            matches!(found.parts[..], [FoundPart::Here(_)])
+        };
+        let [first, second] = [0..TOGETHER, TOGETHER..2 * TOGETHER];
+        first.clone().chain(second.clone()).for_each(keep);
+        let (passed, left) = (TOGETHER..TOGETHER + 3, TOGETHER + 3..2 * TOGETHER);
+        scheduler.forget_first(passed.map(unit));
+        // There is room for what comes next where the oldest was.
+        keep(100);
+        assert!(!first.clone().any(is_here) && second.clone().all(is_here));
+        (101..100 + TOGETHER).for_each(keep);
+        scheduler.forget_first(left.map(unit));
+        keep(200);
+        assert!(!second.clone().any(is_here) && is_here(100));
     }
 
     #[test]
