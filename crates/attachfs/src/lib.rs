@@ -47,6 +47,7 @@ mod opened;
 mod ordering;
 mod places;
 mod probe;
+mod reachable;
 mod reading;
 mod remembering;
 mod remote;
@@ -106,6 +107,7 @@ pub use manifests::{
 };
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
+pub use reachable::require_answers;
 pub use reading::ReadOptions;
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,

@@ -94,18 +94,19 @@ struct Shared {
 pub fn mount<F: FileSystem>(fs: Arc<F>, options: &MountOptions) -> Result<Mounted, MountError> {
     let session = options.session.as_ref();
     let point = free_point(&options.mount_point, session)?;
-    let device_options = DeviceOptions {
-        source: Source::new(session),
-        read_only: fs.is_read_only(),
-        allow_other: options.allow_other,
-    };
-    let device = device::mount(&point, &device_options)?;
-    let guard = DetachOnDrop(Some(&point.path));
     let failed = |doing, source| MountError::Io {
         doing,
         mount_point: point.path.clone(),
         source,
     };
+    let source = Source::new(session).map_err(|error| failed("name what is mounted on", error))?;
+    let device_options = DeviceOptions {
+        source,
+        read_only: fs.is_read_only(),
+        allow_other: options.allow_other,
+    };
+    let device = device::mount(&point, &device_options)?;
+    let guard = DetachOnDrop(Some(&point.path));
     let connection = Connection::greet(fs, device, options.runtime.clone())
         .map_err(|error| failed("greet the kernel at", error))?;
     let entry = mountinfo::at(&point.path)
@@ -363,11 +364,12 @@ impl Shared {
         }
     }
 
-    /// Gives up a connection that broke: its name goes, and whoever waits for an answer gets an error
-    /// instead of waiting for ever.
+    /// Gives up a connection that broke: whoever waits for an answer gets an error instead of waiting for ever, and
+    /// its name goes.
     fn abandon(&self) {
-        self.detach();
+        // First, since afterwards the number of the device may be another mount's.
         unmount::abort_connection(&self.entry);
+        self.detach();
     }
 }
 

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use attachfs_session::SessionId;
 
@@ -58,11 +60,27 @@ impl From<&MountEntry> for FuseMount {
             source: Source::display(&entry.source),
             of: match Source::parse(entry) {
                 Some(Source::Session(id)) => MountOf::Session(id),
-                Some(Source::ReadOnly) => MountOf::NoSession,
+                Some(Source::ReadOnly(_)) => MountOf::NoSession,
                 None => MountOf::Other,
             },
             user: entry.user(),
         }
+    }
+}
+
+impl FuseMount {
+    /// Whether its process answers within `patience`, be it with an error.
+    pub fn answers(&self, patience: Duration) -> bool {
+        let (answered, answer) = mpsc::channel();
+        let mount_point = self.mount_point.clone();
+        // It may never come back: the kernel waits for the answer until this process ends.
+        let asked = std::thread::Builder::new()
+            .name("ask a mount".to_owned())
+            .spawn(move || {
+                let _ = rustix::fs::statvfs(&mount_point);
+                let _ = answered.send(());
+            });
+        asked.is_ok() && answer.recv_timeout(patience).is_ok()
     }
 }
 
@@ -224,7 +242,7 @@ mod tests {
             "1 0 8:1 / / rw - ext4 /dev/sda rw\n\
              2 1 0:40 / /no/such/ours rw - fuse.attachfs attachfs:{id} rw,user_id=5\n\
              3 1 0:41 / /no/such/foreign rw - fuse.sshfs host:/ rw,user_id=6\n\
-             4 3 0:42 / /no/such/foreign/x/ours rw - fuse.attachfs attachfs rw,user_id=7\n"
+             4 3 0:42 / /no/such/foreign/x/ours rw - fuse.attachfs attachfs:read-only:7 rw,user_id=7\n"
         );
         mountinfo::parse(table.as_bytes())
     }

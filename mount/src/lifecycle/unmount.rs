@@ -1,10 +1,12 @@
 //! Unmounting: umount2(2), or fusermount3 for users who may not.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use attachfs_session::{Session, SessionId};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -169,9 +171,18 @@ pub(super) fn is_own(entry: &MountEntry) -> bool {
     entry.user() == Some(rustix::process::getuid().as_raw())
 }
 
-/// Ends the connection of a mount, so that whoever waits for an answer gets an error. The kernel lets
-/// root do that, and who mounted it. Whether it was done.
+/// Ends the connection of a mount that is still there, so that whoever waits for an answer gets an error. The kernel
+/// lets root do that, and who mounted it. Whether it was done.
 pub(super) fn abort_connection(entry: &MountEntry) -> bool {
+    // While this is open, the number of the device is of this mount and cannot become another's.
+    let kept = match kept(entry) {
+        Ok(Some(kept)) => kept,
+        Ok(None) => return false,
+        Err(error) => {
+            tracing::debug!(%error, mount_point = %entry.mount_point.display(), "the connection was not aborted");
+            return false;
+        }
+    };
     let Some((_, minor)) = entry.device.split_once(':') else {
         return false;
     };
@@ -183,7 +194,27 @@ pub(super) fn abort_connection(entry: &MountEntry) -> bool {
         tracing::debug!(%error, path = %abort.display(), "the connection was not aborted");
         return false;
     }
+    drop(kept);
     true
+}
+
+/// A descriptor that keeps a mount from going; `None` if it has gone, or something else is at its place. The file
+/// system is not asked.
+pub(super) fn kept(entry: &MountEntry) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let kept = match rustix::fs::open(&entry.mount_point, flags, Mode::empty()) {
+        Ok(kept) => kept,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", kept.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    let id = id.and_then(|id| id.trim().parse().ok());
+    // The table is read after the mount was opened: what it says of this number is of what is open.
+    let is_it = mountinfo::read()?
+        .iter()
+        .any(|now| Some(now.id) == id && now.is(entry));
+    Ok(is_it.then_some(kept))
 }
 
 /// Takes a mount's name away.
@@ -208,7 +239,7 @@ pub fn active_mounts() -> io::Result<Vec<ActiveMount>> {
     let ours = |entry: MountEntry| {
         let session = match Source::parse(&entry)? {
             Source::Session(id) => Some(id),
-            Source::ReadOnly => None,
+            Source::ReadOnly(_) => None,
         };
         Some(ActiveMount {
             mount_point: entry.mount_point,
