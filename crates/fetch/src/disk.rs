@@ -41,6 +41,7 @@ use shared::{Duty, Order, Shared};
 
 pub use large::LargeFile;
 pub use units::UNIT;
+pub(crate) use units::VersionId;
 pub use upkeep::{Collected, Found, Goal, Survey, Upkeep};
 
 /// How long a dropped cache waits for its threads.
@@ -49,7 +50,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const HASHED_AT_ONCE: u64 = 8 << 20;
 
 /// How long a disk may take for one step, before it counts as one that does not answer.
-pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a disk that failed is left alone at first.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -153,17 +154,45 @@ impl DiskCache {
         true
     }
 
+    /// Does something that blocks, off the runtime's own threads. `None` if the disk does not answer; then it is not asked
+    /// again until it does.
+    pub(crate) async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        if !self.answers() {
+            return None;
+        }
+        let asked = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let done = work(&asked);
+            asked.answered();
+            done
+        });
+        match tokio::time::timeout(ANSWERS_WITHIN, work).await {
+            Ok(Ok(done)) => Some(done),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "reading the disk cache ended early");
+                None
+            }
+            Err(_elapsed) => {
+                self.does_not_answer();
+                None
+            }
+        }
+    }
+
     /// Whether the disk answered when it was asked last.
     pub fn answers(&self) -> bool {
         !self.hangs.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn answered(&self) {
+    fn answered(&self) {
         self.hangs.store(false, Ordering::Relaxed);
     }
 
     /// Notes that the disk does not answer. It is said once.
-    pub(crate) fn does_not_answer(&self) {
+    fn does_not_answer(&self) {
         if !self.hangs.swap(true, Ordering::Relaxed) {
             let dir = self.shared.objects.dir();
             tracing::warn!(dir = %dir.display(), "the disk of the cache does not answer");

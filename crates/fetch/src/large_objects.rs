@@ -16,9 +16,11 @@
 //! the reads that wait start over.
 //!
 //! [`Core::fetch_units`] is the one place where a run of units begins, and [`Landing`] the one where each of
-//! them lands.
+//! them lands that the store gives. What is in the disk cache lands from there (`on_disk.rs`), and what the store gives is
+//! kept there, unit by unit.
 
 mod landing;
+mod on_disk;
 #[cfg(test)]
 mod tests;
 mod versions;
@@ -39,6 +41,7 @@ use crate::pending::{PendingPiece, Reading};
 use crate::scheduler::{Found, FoundPart, Interest, Lead, Part, PartKey};
 use crate::{FetchError, Priority};
 use landing::Landing;
+use on_disk::Front;
 pub(crate) use versions::Versions;
 
 /// How often a read starts over because the object was replaced.
@@ -118,32 +121,46 @@ impl Core {
         object_len: u64,
         generation: u32,
     ) {
-        let Some(Part::Unit { index, .. }) = lead.next().map(|key| key.part) else {
-            return;
-        };
-        let start = index * self.unit_len();
-        let end = (index + lead.left() as u64) * self.unit_len();
-        let wanted = Wanted {
-            hash,
-            object_len,
-            range: start..end.min(object_len),
-        };
+        let on_disk = self.on_disk(hash, object_len).await;
+        if let Some(found) = on_disk.as_ref().and_then(|large| large.wrong()) {
+            return lead.fail(&FetchError::Damaged { hash, found });
+        }
         let priority = lead.priority();
         let mut patience = self.patience();
-        let room = self.scheduler.room(wanted.range.end - start, &priority);
-        let held = match patience.in_line(room).await {
-            Ok(held) => held,
-            Err(TooLate) => return lead.fail(&self.late(hash)),
-        };
-        self.counts.ranges_from_store.add(1);
-        let mut landing = Landing::new(self, lead, held, &wanted, generation);
-        let brought = self
-            .bring(&wanted, &priority, &mut patience, &mut landing)
-            .await;
-        match brought {
-            // Who waits for what did not land starts over.
-            Ok(Brought::All | Brought::Stopped) => {}
-            Err(error) => landing.fail(&error),
+        while let Some(Part::Unit { index, .. }) = lead.next().map(|key| key.part) {
+            let start = index * self.unit_len();
+            let range = |units: u64| start..((index + units) * self.unit_len()).min(object_len);
+            let mut units = lead.left() as u64;
+            let all = range(units);
+            let room = self.scheduler.room(all.end - all.start, &priority);
+            let mut held = match patience.in_line(room).await {
+                Ok(held) => held,
+                Err(TooLate) => return lead.fail(&self.late(hash)),
+            };
+            if let Some(large) = &on_disk {
+                let front = self.land_from_disk(large, &mut lead, &mut held, index, units);
+                match front.await {
+                    Front::Landed => continue,
+                    Front::Missing(missing) => units = missing,
+                }
+            }
+            let wanted = Wanted {
+                hash,
+                object_len,
+                range: range(units),
+            };
+            self.counts.ranges_from_store.add(1);
+            let mut landing =
+                Landing::new(self, &mut lead, held, &wanted, generation, on_disk.clone());
+            let brought = self
+                .bring(&wanted, &priority, &mut patience, &mut landing)
+                .await;
+            match brought {
+                Ok(Brought::All) => {}
+                // Who waits for what did not land starts over.
+                Ok(Brought::Stopped) => return,
+                Err(error) => return landing.fail(&error),
+            }
         }
     }
 

@@ -90,6 +90,50 @@ fn the_next_process_goes_on_with_a_large_object_where_a_killed_one_was() {
 }
 
 #[test]
+fn a_mount_does_not_fetch_again_what_a_killed_one_read_of_a_large_object() {
+    Machine::mounting_from_s3(|machine| {
+        let long = Long::new(machine);
+        let gets = || super::gets(machine);
+        let asked = |mount: &Mount, from: usize, len: usize| {
+            let file = fs::File::open(mount.dir.join("file")).unwrap();
+            let mut read = vec![0; len];
+            file.read_exact_at(&mut read, from as u64).unwrap();
+            assert!(
+                read == long.bytes[from..from + len],
+                "{len} bytes at {from}"
+            );
+        };
+        let mount = machine.mount(args!["--prefetch", "off", &long.manifest], "first");
+        asked(&mount, 4 * MIB, 8 * MIB);
+        until("it is in the cache", || {
+            info(machine)["partial_bytes"].as_u64().unwrap() as usize >= 8 * MIB
+        });
+        crate::process::kill_and_wait(mount.pid);
+        crate::machine::detach(&mount.dir);
+        let mount = machine.mount(
+            args!["--prefetch", "off", "--read-only", &long.manifest],
+            "second",
+        );
+        let before = gets();
+        asked(&mount, 4 * MIB, 8 * MIB);
+        assert_eq!(gets(), before, "nothing of it is fetched");
+        asked(&mount, 0, long.bytes.len());
+        machine.ok(args!["umount", &mount.dir]);
+        let shown = info(machine);
+        assert_eq!(
+            (&shown["objects"], &shown["partial_objects"]),
+            (&1.into(), &0.into())
+        );
+        // All of it is there now.
+        let mount = machine.mount(args!["--read-only", &long.manifest], "third");
+        machine.server().stop();
+        asked(&mount, 0, long.bytes.len());
+        machine.server().start_again();
+        machine.ok(args!["umount", &mount.dir]);
+    });
+}
+
+#[test]
 fn an_altered_byte_in_a_part_of_a_large_object_costs_its_unit() {
     Machine::with_s3(|machine| {
         let long = Long::new(machine);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::bringing::{Taker, Wanted};
 use crate::buffers::Buffer;
+use crate::disk::{LargeFile, VersionId};
 use crate::fetcher::Core;
 use crate::landed::Landed;
 use crate::scheduler::{Fetched, Lead, TOGETHER};
@@ -16,7 +17,7 @@ use crate::{FetchError, HeldBytes};
 /// A run of units that is coming in.
 pub(super) struct Landing<'a> {
     shared: &'a Core,
-    lead: Lead,
+    lead: &'a mut Lead,
     /// For the units that have not landed.
     held: HeldBytes,
     hash: ContentHash,
@@ -26,6 +27,9 @@ pub(super) struct Landing<'a> {
     /// Where the last one does.
     end: u64,
     filling: Option<Filling>,
+    /// Where they are kept on the disk, and the version that comes.
+    on_disk: Option<Arc<LargeFile>>,
+    version: Option<Arc<str>>,
 }
 
 /// A buffer that is being filled.
@@ -42,10 +46,11 @@ const FAST: u64 = 64 << 20;
 impl<'a> Landing<'a> {
     pub(super) fn new(
         shared: &'a Core,
-        lead: Lead,
+        lead: &'a mut Lead,
         held: HeldBytes,
         wanted: &Wanted,
         generation: u32,
+        on_disk: Option<Arc<LargeFile>>,
     ) -> Self {
         Self {
             shared,
@@ -56,6 +61,8 @@ impl<'a> Landing<'a> {
             at: wanted.range.start,
             end: wanted.range.end,
             filling: None,
+            on_disk,
+            version: None,
         }
     }
 
@@ -99,6 +106,13 @@ impl<'a> Landing<'a> {
             self.lead.land(Fetched { bytes, held });
             from = to;
         }
+        if let Some(large) = &self.on_disk
+            && from > 0
+        {
+            let first = (self.at - filled as u64) / self.shared.unit_len();
+            // What is not written is fetched again another time; the cache counts it.
+            large.write(first, buffer.slice(..from), self.version.clone());
+        }
     }
 }
 
@@ -113,7 +127,9 @@ impl Taker for Landing<'_> {
     /// Units of another version than those that are here already belong to nobody who waits for these.
     fn begins(&mut self, version: Option<Arc<str>>) -> bool {
         let versions = &self.shared.versions;
-        if version.is_some_and(|version| versions.saw(self.hash, version)) {
+        let id = version.as_deref().map(VersionId::of);
+        self.version = version;
+        if id.is_some_and(|id| versions.saw(self.hash, id)) {
             self.shared.counts.versions_changed.add(1);
             tracing::warn!(key = %data_key(self.hash), "an object was replaced while it was being read");
         }
