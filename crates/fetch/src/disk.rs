@@ -25,7 +25,7 @@ mod writer;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -51,6 +51,9 @@ const HASHED_AT_ONCE: u64 = 8 << 20;
 
 /// How long a disk may take for one step, before it counts as one that does not answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+/// How many threads that serve requests may be in the disk at once. An adapter has four at least: so one of them goes on
+/// if the disk does not answer.
+const MOST_SERVING: u32 = 3;
 /// How long a disk that failed is left alone at first.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -75,6 +78,24 @@ pub struct DiskCache {
     writer: Option<Worker>,
     keeper: Option<Worker>,
     hangs: AtomicBool,
+    /// Threads that serve requests and are in the disk now.
+    serving: AtomicU32,
+}
+
+/// A thread that serves requests is in the disk.
+struct Serving<'a>(&'a AtomicU32);
+
+impl<'a> Serving<'a> {
+    fn begin(count: &'a AtomicU32) -> Option<Self> {
+        let serving = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) < MOST_SERVING).then_some(serving)
+    }
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a disk cache has done.
@@ -117,6 +138,7 @@ impl DiskCache {
             writer: Some(writer.map_err(failed)?),
             keeper: Some(keeper.map_err(failed)?),
             hangs: AtomicBool::new(false),
+            serving: AtomicU32::new(0),
         })
     }
 
@@ -222,6 +244,15 @@ impl DiskCache {
                 None
             }
         }
+    }
+
+    /// As [`get`](Self::get), on a thread that serves requests. `None` if as many of them are in the disk as may wait for it.
+    pub(crate) fn get_at_once(&self, hash: ContentHash, len: u64) -> Option<Option<Bytes>> {
+        if !self.answers() {
+            return Some(None);
+        }
+        let _serving = Serving::begin(&self.serving)?;
+        Some(self.get(hash, len))
     }
 
     fn read(&self, hash: ContentHash, len: u64) -> io::Result<Read> {

@@ -27,9 +27,12 @@ impl Core {
         let Some(mut lead) = found.leads.pop() else {
             return self.pending(piece, priority, found, false);
         };
-        let Some(fetched) = self.load(piece.hash, piece.object_len) else {
-            found.leads.push(lead);
-            return self.pending(piece, priority, found, false);
+        let fetched = match self.load_at_once(piece.hash, piece.object_len) {
+            Some(Some(fetched)) => fetched,
+            looked => {
+                found.leads.push(lead);
+                return self.pending(piece, priority, found, looked.is_none());
+            }
         };
         let read = cut(&fetched.bytes.bytes(), &piece);
         lead.land(fetched);
@@ -97,42 +100,37 @@ impl Core {
         }))
     }
 
-    /// From the disk cache. Blocks.
-    fn load(&self, hash: ContentHash, len: u64) -> Option<Fetched> {
-        let bytes = self.disk.as_ref()?.get(hash, len)?;
-        self.counts.disk_hits.add(1);
-        let held = self.scheduler.room_now(len + ENTRY_OVERHEAD);
-        Some(Fetched {
-            bytes: bytes.into(),
-            held,
-        })
+    /// From the disk cache, on this thread. `None` if too many threads wait for the disk to look for it now. Blocks.
+    fn load_at_once(&self, hash: ContentHash, len: u64) -> Option<Option<Fetched>> {
+        let Some(disk) = &self.disk else {
+            return Some(None);
+        };
+        Some(disk.get_at_once(hash, len)?.map(|bytes| self.loaded(bytes)))
     }
 
-    /// From the disk cache, off the runtime's own threads.
-    async fn load_later(self: &Arc<Self>, hash: ContentHash, len: u64) -> Option<Fetched> {
-        self.disk.as_ref()?;
-        let shared = Arc::clone(self);
-        let loaded = tokio::task::spawn_blocking(move || shared.load(hash, len)).await;
-        // The task ends early only when the runtime shuts down or the cache has a bug; in both cases
-        // the store still has the object.
-        loaded.unwrap_or_else(|error| {
-            tracing::error!(%hash, %error, "reading the disk cache ended early");
-            None
-        })
+    /// From the disk cache, off the runtime's own threads, as long as the disk answers.
+    async fn load_later(&self, hash: ContentHash, len: u64) -> Option<Fetched> {
+        let disk = self.disk.as_ref()?;
+        let bytes = disk.ask(move |disk| disk.get(hash, len)).await??;
+        Some(self.loaded(bytes))
+    }
+
+    fn loaded(&self, bytes: Bytes) -> Fetched {
+        self.counts.disk_hits.add(1);
+        let held = self.scheduler.room_now(bytes.len() as u64 + ENTRY_OVERHEAD);
+        Fetched {
+            bytes: bytes.into(),
+            held,
+        }
     }
 
     /// Whether a file of the disk cache has the name and the length of an object.
-    async fn may_be_on_disk(self: &Arc<Self>, hash: ContentHash, len: u64) -> bool {
-        if self.disk.is_none() {
+    async fn may_be_on_disk(&self, hash: ContentHash, len: u64) -> bool {
+        let Some(disk) = &self.disk else {
             return false;
-        }
-        let shared = Arc::clone(self);
-        let looked = tokio::task::spawn_blocking(move || {
-            let disk = shared.disk.as_ref();
-            disk.is_some_and(|disk| disk.may_have(hash, len))
-        });
-        // As above; whoever wants it looks for itself.
-        looked.await.unwrap_or(true)
+        };
+        let looked = disk.ask(move |disk| disk.may_have(hash, len)).await;
+        looked.unwrap_or(false)
     }
 
     async fn fetch_whole(
