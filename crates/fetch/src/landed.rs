@@ -21,10 +21,6 @@ impl Landed {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.range.end - self.range.start
-    }
-
     pub(crate) fn bytes(&self) -> Bytes {
         self.buffer.slice(self.range.clone())
     }
@@ -75,6 +71,6 @@ mod tests {
         assert!(Landed::slice(&gap, &(0..4)).is_none());
         let other = [first, Bytes::from(b"def".to_vec()).into()];
         assert!(Landed::slice(&other, &(0..4)).is_none());
-        assert_eq!((second.bytes(), second.len()), ("def".into(), 3));
+        assert_eq!(second.bytes(), "def");
     }
 }

@@ -49,6 +49,7 @@ fn small_reads_over_slow_connections_all_succeed_and_fetch_little() {
             }
         });
         machine.server().heal();
+        drop(file);
         let fetched = machine.json(args!["status", &mount.dir])["fetched"].clone();
         let fetched = fetched["bytes"].as_u64().unwrap();
         assert!(fetched <= 2 * 24 * (128 << 10), "{fetched}");

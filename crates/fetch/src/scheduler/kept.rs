@@ -79,8 +79,9 @@ impl Shelf {
         let Some(entry) = self.0.get_mut(&together) else {
             return;
         };
-        let passed = entry.parts.iter_mut().find(|part| part.key == *key);
-        passed.into_iter().for_each(|part| part.is_passed = true);
+        if let Some(part) = entry.parts.iter_mut().find(|part| part.key == *key) {
+            part.is_passed = true;
+        }
         if entry.parts.iter().all(|part| part.is_passed) {
             entry.used = 0;
             self.0.to_front(&together);
@@ -99,6 +100,6 @@ impl Shelf {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
         let parts = self.0.iter().flat_map(|(_, entry)| &entry.parts);
-        parts.map(|part| part.bytes.len() as u64).sum()
+        parts.map(|part| part.bytes.as_ref().len() as u64).sum()
     }
 }
