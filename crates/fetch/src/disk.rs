@@ -82,6 +82,14 @@ pub struct DiskCache {
     serving: AtomicU32,
 }
 
+/// What a thread that serves requests is told of an object.
+pub(crate) enum AtOnce {
+    Here(Bytes),
+    Absent,
+    /// Nobody looked: as many of these threads are in the disk as may wait for it.
+    Busy,
+}
+
 /// A thread that serves requests is in the disk.
 struct Serving<'a>(&'a AtomicU32);
 
@@ -246,13 +254,15 @@ impl DiskCache {
         }
     }
 
-    /// As [`get`](Self::get), on a thread that serves requests. `None` if as many of them are in the disk as may wait for it.
-    pub(crate) fn get_at_once(&self, hash: ContentHash, len: u64) -> Option<Option<Bytes>> {
+    /// As [`get`](Self::get), on a thread that serves requests.
+    pub(crate) fn get_at_once(&self, hash: ContentHash, len: u64) -> AtOnce {
         if !self.answers() {
-            return Some(None);
+            return AtOnce::Absent;
         }
-        let _serving = Serving::begin(&self.serving)?;
-        Some(self.get(hash, len))
+        let Some(_serving) = Serving::begin(&self.serving) else {
+            return AtOnce::Busy;
+        };
+        self.get(hash, len).map_or(AtOnce::Absent, AtOnce::Here)
     }
 
     fn read(&self, hash: ContentHash, len: u64) -> io::Result<Read> {

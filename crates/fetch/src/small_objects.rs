@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::bringing::{Brought, Taker, Wanted};
 use crate::budget::SharedPriority;
+use crate::disk::AtOnce;
 use crate::fetcher::Core;
 use crate::patience::TooLate;
 use crate::pending::{PendingPiece, Reading};
@@ -27,13 +28,16 @@ impl Core {
         let Some(mut lead) = found.leads.pop() else {
             return self.pending(piece, priority, found, false);
         };
-        let fetched = match self.load_at_once(piece.hash, piece.object_len) {
-            Some(Some(fetched)) => fetched,
-            looked => {
-                found.leads.push(lead);
-                return self.pending(piece, priority, found, looked.is_none());
-            }
+        let disk = self.disk.as_ref();
+        let looked = disk.map_or(AtOnce::Absent, |disk| {
+            disk.get_at_once(piece.hash, piece.object_len)
+        });
+        let AtOnce::Here(bytes) = looked else {
+            found.leads.push(lead);
+            let is_on_disk = matches!(looked, AtOnce::Busy);
+            return self.pending(piece, priority, found, is_on_disk);
         };
+        let fetched = self.loaded(bytes);
         let read = cut(&fetched.bytes.bytes(), &piece);
         lead.land(fetched);
         Reading::Ready(read)
@@ -98,14 +102,6 @@ impl Core {
             is_on_disk,
             generation: 0,
         }))
-    }
-
-    /// From the disk cache, on this thread. `None` if too many threads wait for the disk to look for it now. Blocks.
-    fn load_at_once(&self, hash: ContentHash, len: u64) -> Option<Option<Fetched>> {
-        let Some(disk) = &self.disk else {
-            return Some(None);
-        };
-        Some(disk.get_at_once(hash, len)?.map(|bytes| self.loaded(bytes)))
     }
 
     /// From the disk cache, off the runtime's own threads, as long as the disk answers.
