@@ -3,6 +3,7 @@
 mod limits;
 mod mounts;
 mod reads;
+mod slow;
 mod writes;
 
 use std::fs;

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use attachfs::{
     Announce, CacheDir, CancellationToken, CommitArguments, CommitReport, Exposed, LayerOptions,
     LogPlace, ManifestBytes, ManifestPath, ManifestSource, Mount, MountPoint, MountRequest,
-    MountSession, Observer, OpenStore, Owner, Places, Progress, ProgressEvent, Runtime,
-    SnapshotOptions, Step, cat, create_directory_store, parse_path, read_manifest, take_snapshot,
+    MountSession, Observer, OpenStore, Owner, Places, Progress, ProgressEvent, ReadOptions,
+    Runtime, SnapshotOptions, Step, cat, create_directory_store, parse_path, read_manifest,
+    take_snapshot,
 };
 
 /// Hears how far a use case is, and says nothing. A program with a window would draw it.
@@ -161,6 +162,7 @@ fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places) -> MountR
         allow_other: false,
         store: store.clone(),
         probe: true,
+        reading: ReadOptions::default(),
         log: LogPlace::Elsewhere("nowhere".to_owned()),
         places,
         step_hook: None,

@@ -223,17 +223,16 @@ pub async fn cat(
         .doing(|| format!("cannot read \"{path}\""))?;
     let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = store.store.clone();
     let fetcher = Fetcher::new(chunks, None, FetchOptions::default());
+    let reader = fetcher.open(&layout);
     let mut at = 0;
     while at < file.size {
         let end = file.size.min(at + STEP);
-        for piece in layout.pieces(at..end) {
-            let read = unless_cancelled(cancel, async {
-                let read = fetcher.read(&piece).await;
-                read.doing(|| format!("cannot read \"{path}\""))
-            });
-            let bytes = read.await?;
-            write(&bytes).doing(|| format!("cannot write what \"{path}\" holds"))?;
-        }
+        let read = unless_cancelled(cancel, async {
+            let read = reader.read(at..end).bytes().await;
+            read.doing(|| format!("cannot read \"{path}\""))
+        });
+        let bytes = read.await?;
+        write(&bytes).doing(|| format!("cannot write what \"{path}\" holds"))?;
         at = end;
     }
     Ok(())

@@ -49,6 +49,7 @@ mod ordering;
 mod places;
 mod probe;
 mod reachable;
+mod reading;
 mod remembering;
 mod remote;
 mod run;
@@ -62,6 +63,7 @@ mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
 pub use attachfs_durable::{CacheDir, CacheLimits, create_log, is_file_at, open_to_append};
+pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
     ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
     StepId, TaskId,
@@ -107,6 +109,7 @@ pub use manifests::{
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
 pub use reachable::require_answers;
+pub use reading::ReadOptions;
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
     PublishedManifest, StatusReport, UnmountArguments, UnmountReport,

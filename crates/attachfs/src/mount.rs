@@ -72,7 +72,7 @@ impl Mount {
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
-            fetcher: fetcher(&request.store, &request.places)?,
+            fetcher: fetcher(&request.store, &request.places, request.reading)?,
             store: request.store,
             log: request.log,
             places: request.places,

@@ -8,7 +8,7 @@ use attachfs_commit::{
     CommitOptions, Observer, OpenSession, OpenSessionError, commit, commits, preview, touched,
 };
 use attachfs_durable::HashBytes;
-use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
+use attachfs_fetch::{DiskCache, Fetcher};
 use attachfs_manifest::ContentHash;
 use attachfs_session::{Session, SessionMeta};
 use attachfs_store::{ChunkStore, StoreAddress};
@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::index::base_of;
 use crate::logs;
 use crate::places::Places;
+use crate::reading::ReadOptions;
 use crate::remote::{
     CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
     PublishedManifest, StatusReport,
@@ -42,17 +43,17 @@ pub(crate) fn read_only() -> Error {
 }
 
 /// The read side. What is in a directory on this machine needs no cache on this machine.
-pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>, Error> {
+pub(crate) fn fetcher(
+    store: &OpenStore,
+    places: &Places,
+    reading: ReadOptions,
+) -> Result<Arc<Fetcher>, Error> {
     let cache = match store.store.address() {
         StoreAddress::Directory(_) => None,
         StoreAddress::S3 { .. } => Some(disk_cache(store, places)?),
     };
     let chunks: Arc<dyn ChunkStore> = store.store.clone();
-    Ok(Arc::new(Fetcher::new(
-        chunks,
-        cache,
-        FetchOptions::default(),
-    )))
+    Ok(Arc::new(Fetcher::new(chunks, cache, reading.of(store))))
 }
 
 /// The disk cache for what is in a store. A disk that is full, read-only or failing is no reason not to mount.
@@ -117,7 +118,12 @@ impl OpenedSession {
         }
         let log = logs::of_session(session.dir()).map(|log| log.display().to_string());
         let tree = base_of(&session, places)?.tree;
-        let session = open(session, tree, fetcher(&store, places)?, settings)?;
+        let session = open(
+            session,
+            tree,
+            fetcher(&store, places, ReadOptions::default())?,
+            settings,
+        )?;
         Ok(Self {
             session,
             meta,
@@ -192,7 +198,7 @@ impl OpenedSession {
     pub(crate) fn fetched(&self) -> Fetched {
         let counters = self.vfs().fetcher().counters();
         Fetched {
-            requests: counters.objects_from_store + counters.blocks_from_store,
+            requests: counters.objects_from_store + counters.ranges_from_store,
             bytes: counters.bytes_from_store,
             disk_hits: counters.disk_hits,
             damaged: counters.damaged + counters.wrong_length,

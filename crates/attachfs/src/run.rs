@@ -21,6 +21,7 @@ use crate::logs::LogPlace;
 use crate::manifests::{ManifestBytes, parse_path, write_manifest};
 use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 use crate::places::Places;
+use crate::reading::ReadOptions;
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError};
 use crate::store::OpenStore;
 
@@ -42,6 +43,8 @@ pub struct RunRequest {
     pub store: OpenStore,
     /// Prove first that the store can be read.
     pub probe: bool,
+    /// How it is read.
+    pub reading: ReadOptions,
     /// This machine.
     pub places: Places,
     /// Where the manifest of what was committed is put, too.
@@ -133,6 +136,7 @@ pub async fn run(
         owner,
         store,
         probe,
+        reading,
         places,
         publish,
         output,
@@ -158,6 +162,7 @@ pub async fn run(
         allow_other: false,
         store,
         probe,
+        reading,
         log: LogPlace::Elsewhere("standard error".to_owned()),
         places,
         step_hook: None,

@@ -5,6 +5,7 @@ pub(crate) mod download;
 pub(crate) mod layering;
 pub(crate) mod manifest;
 pub(crate) mod publishing;
+pub(crate) mod reading;
 pub(crate) mod s3;
 pub(crate) mod store;
 pub(crate) mod upload;
@@ -136,6 +137,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) probing: Probing,
     #[command(flatten)]
+    pub(crate) reading: reading::Reading,
+    #[command(flatten)]
     pub(crate) extent: manifest::Extent,
     #[command(flatten)]
     pub(crate) manifest_to: ManifestTo,
@@ -260,6 +263,8 @@ pub(crate) struct Mount {
     pub(crate) foreground: bool,
     #[command(flatten)]
     pub(crate) probing: Probing,
+    #[command(flatten)]
+    pub(crate) reading: reading::Reading,
     /// Where the log goes: a file, `journald`, or by default the session's own `log`. In the
     /// foreground by default to standard error. The session's own is kept below 32 MiB (`log` and
     /// `log.1`); a file of yours is only appended to (for logrotate: copytruncate).

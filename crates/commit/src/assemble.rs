@@ -157,14 +157,11 @@ impl<'a> Building<'a> {
             source,
         };
         let mut verifier = Verifier::new(object.hash, object.object_len);
+        let reader = self.fetcher.open_object(object);
         let mut at = 0;
         while at < object.object_len {
             let end = object.object_len.min(at + STEP);
-            let piece = Piece {
-                range: at..end,
-                ..object.clone()
-            };
-            let bytes = self.fetcher.read(&piece).await.map_err(failed)?;
+            let bytes = reader.read(at..end).bytes().await.map_err(failed)?;
             verifier.add(&bytes, None).map_err(failed)?;
             self.put(start + at, &bytes, end - at)?;
             at = end;

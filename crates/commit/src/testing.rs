@@ -48,11 +48,11 @@ impl World {
         }
     }
 
-    /// The same world, in which objects above this length are read in blocks.
+    /// The same world, in which objects above this length are read in units.
     pub(crate) fn with_whole_objects_up_to(self, limit: u64) -> Self {
         let fetch = FetchOptions {
             whole_object_limit: limit,
-            block_len: 300,
+            unit_len: 300,
             ..self.fetch
         };
         Self { fetch, ..self }

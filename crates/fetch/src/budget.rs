@@ -91,11 +91,59 @@ impl HeldBytes {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Takes so many out of them, or all if there are not so many; `None` if there are none left.
+    pub(crate) fn split(&mut self, bytes: u64) -> Option<Self> {
+        let bytes = self.budget.counted(bytes).min(self.bytes);
+        self.bytes -= bytes;
+        (bytes > 0).then(|| self.budget.held(bytes))
+    }
 }
 
 impl Drop for HeldBytes {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes);
+    }
+}
+
+/// How many requests may be under way at once. Those that nobody waits for leave some to those that somebody does.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    all: ByteBudget,
+    ahead: ByteBudget,
+}
+
+/// One request under way.
+#[derive(Debug)]
+#[must_use = "the turn is over at once"]
+pub(crate) struct Turn {
+    _ahead: Option<HeldBytes>,
+    _place: HeldBytes,
+}
+
+impl Turns {
+    /// At most so many, at least two.
+    pub(crate) fn new(most: u32) -> Self {
+        // A request is counted as the least that a budget counts.
+        let of = |requests: u32| ByteBudget::new(u64::from(requests) * UNIT);
+        let most = most.max(2);
+        Self {
+            all: of(most),
+            ahead: of(most - most.div_ceil(8)),
+        }
+    }
+
+    /// Waits for its turn, which comes in the order of priority.
+    pub(crate) async fn take(&self, priority: &SharedPriority) -> Turn {
+        let ahead = if priority.get() == Priority::Read as u8 {
+            None
+        } else {
+            Some(self.ahead.queue(UNIT, priority).granted().await)
+        };
+        Turn {
+            _ahead: ahead,
+            _place: self.all.queue(UNIT, priority).granted().await,
+        }
     }
 }
 
@@ -323,5 +371,31 @@ mod tests {
         drop(has(&mut small).unwrap());
         drop(some);
         assert!(budget.try_take(10 * UNIT).is_some());
+    }
+
+    #[test]
+    fn requests_that_nobody_waits_for_leave_turns_to_those_that_somebody_does() {
+        let turns = Turns::new(8);
+        let [read, ahead] = [Priority::Read, Priority::ReadAhead].map(SharedPriority::new);
+        let taken: Vec<_> = (0..8)
+            .map_while(|_| turns.take(&ahead).now_or_never())
+            .collect();
+        assert_eq!(taken.len(), 7);
+        let last = turns.take(&read).now_or_never();
+        assert!(last.is_some());
+        assert!(turns.take(&read).now_or_never().is_none());
+    }
+
+    #[test]
+    fn held_bytes_can_be_given_back_one_by_one() {
+        let budget = ByteBudget::new(3 * UNIT);
+        let mut held = budget.try_take(3 * UNIT).unwrap();
+        let first = held.split(UNIT).unwrap();
+        let rest = held.split(u64::MAX).unwrap();
+        assert_eq!((first.bytes(), rest.bytes()), (UNIT, 2 * UNIT));
+        assert!(held.split(1).is_none());
+        drop(rest);
+        assert!(budget.try_take(2 * UNIT).is_some());
+        assert!(budget.try_take(3 * UNIT).is_none());
     }
 }

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct FetchCounters {
     /// Objects fetched whole and found sound.
     pub objects_from_store: u64,
-    /// Blocks of longer objects fetched.
-    pub blocks_from_store: u64,
-    /// Bytes of both.
+    /// Runs of units of longer objects asked for.
+    pub ranges_from_store: u64,
+    /// Bytes of both that came, also of requests that failed.
     pub bytes_from_store: u64,
-    /// Objects and blocks that were in memory when a read asked for them.
+    /// Objects and units that were in memory when a read asked for them.
     pub memory_hits: u64,
     /// Objects found in the disk cache, and sound.
     pub disk_hits: u64,
@@ -61,7 +61,7 @@ impl Count {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) objects_from_store: Count,
-    pub(crate) blocks_from_store: Count,
+    pub(crate) ranges_from_store: Count,
     pub(crate) bytes_from_store: Count,
     pub(crate) memory_hits: Count,
     pub(crate) disk_hits: Count,

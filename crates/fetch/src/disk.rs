@@ -25,7 +25,7 @@ mod writer;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -41,6 +41,7 @@ use shared::{Duty, Order, Shared};
 
 pub use large::LargeFile;
 pub use units::UNIT;
+pub(crate) use units::VersionId;
 pub use upkeep::{Collected, Found, Goal, Survey, Upkeep};
 
 /// How long a dropped cache waits for its threads.
@@ -49,7 +50,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 const HASHED_AT_ONCE: u64 = 8 << 20;
 
 /// How long a disk may take for one step, before it counts as one that does not answer.
-pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+/// How many threads that serve requests may be in the disk at once. An adapter has four at least: so one of them goes on
+/// if the disk does not answer.
+const MOST_SERVING: u32 = 3;
 /// How long a disk that failed is left alone at first.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -74,6 +78,32 @@ pub struct DiskCache {
     writer: Option<Worker>,
     keeper: Option<Worker>,
     hangs: AtomicBool,
+    /// Threads that serve requests and are in the disk now.
+    serving: AtomicU32,
+}
+
+/// What a thread that serves requests is told of an object.
+pub(crate) enum AtOnce {
+    Here(Bytes),
+    Absent,
+    /// Nobody looked: as many of these threads are in the disk as may wait for it.
+    Busy,
+}
+
+/// A thread that serves requests is in the disk.
+struct Serving<'a>(&'a AtomicU32);
+
+impl<'a> Serving<'a> {
+    fn begin(count: &'a AtomicU32) -> Option<Self> {
+        let serving = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) < MOST_SERVING).then_some(serving)
+    }
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a disk cache has done.
@@ -116,6 +146,7 @@ impl DiskCache {
             writer: Some(writer.map_err(failed)?),
             keeper: Some(keeper.map_err(failed)?),
             hangs: AtomicBool::new(false),
+            serving: AtomicU32::new(0),
         })
     }
 
@@ -153,17 +184,45 @@ impl DiskCache {
         true
     }
 
+    /// Does something that blocks, off the runtime's own threads. `None` if the disk does not answer; then it is not asked
+    /// again until it does.
+    pub(crate) async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        if !self.answers() {
+            return None;
+        }
+        let asked = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let done = work(&asked);
+            asked.answered();
+            done
+        });
+        match tokio::time::timeout(ANSWERS_WITHIN, work).await {
+            Ok(Ok(done)) => Some(done),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "reading the disk cache ended early");
+                None
+            }
+            Err(_elapsed) => {
+                self.does_not_answer();
+                None
+            }
+        }
+    }
+
     /// Whether the disk answered when it was asked last.
     pub fn answers(&self) -> bool {
         !self.hangs.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn answered(&self) {
+    fn answered(&self) {
         self.hangs.store(false, Ordering::Relaxed);
     }
 
     /// Notes that the disk does not answer. It is said once.
-    pub(crate) fn does_not_answer(&self) {
+    fn does_not_answer(&self) {
         if !self.hangs.swap(true, Ordering::Relaxed) {
             let dir = self.shared.objects.dir();
             tracing::warn!(dir = %dir.display(), "the disk of the cache does not answer");
@@ -193,6 +252,17 @@ impl DiskCache {
                 None
             }
         }
+    }
+
+    /// As [`get`](Self::get), on a thread that serves requests.
+    pub(crate) fn get_at_once(&self, hash: ContentHash, len: u64) -> AtOnce {
+        if !self.answers() {
+            return AtOnce::Absent;
+        }
+        let Some(_serving) = Serving::begin(&self.serving) else {
+            return AtOnce::Busy;
+        };
+        self.get(hash, len).map_or(AtOnce::Absent, AtOnce::Here)
     }
 
     fn read(&self, hash: ContentHash, len: u64) -> io::Result<Read> {

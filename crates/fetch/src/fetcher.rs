@@ -3,17 +3,24 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use attachfs_manifest::{ChunkLayout, ContentHash, Piece};
+use attachfs_manifest::{ChunkLayout, ChunkSize, ContentHash, Piece};
 use attachfs_store::{ChunkStore, ObjectPart, StoreError};
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
-use crate::budget::SharedPriority;
+use crate::ahead::AheadBytes;
+use crate::budget::{SharedPriority, Turns};
+use crate::buffers::Buffers;
 use crate::counters::Counts;
 use crate::large_objects::Versions;
+use crate::link::Link;
 use crate::outage::Outage;
 use crate::overdue::Overdue;
+use crate::patience::Pulse;
 use crate::pending::Reading;
-use crate::scheduler::Scheduler;
+use crate::quiet::{self, Quiet};
+use crate::scheduler::{Interest, Scheduler, TOGETHER};
 use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority};
 
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
@@ -29,7 +36,21 @@ pub(crate) struct Core {
     pub(crate) disk: Option<Arc<DiskCache>>,
     pub(crate) options: FetchOptions,
     pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) turns: Turns,
+    /// How much may be fetched ahead.
+    pub(crate) ahead: AheadBytes,
+    /// Memory for units.
+    pub(crate) landed: Buffers,
+    /// Memory for units that land together.
+    pub(crate) landed_together: Buffers,
+    /// Memory for answers that are put together from several units.
+    pub(crate) answers: Buffers,
+    /// Where fetches run that nobody waits for: where the last one did that somebody waited for.
+    runtime: Mutex<Option<Handle>>,
     pub(crate) counts: Counts,
+    pub(crate) pulse: Pulse,
+    pub(crate) link: Link,
+    pub(crate) quiet: Quiet,
     pub(crate) versions: Versions,
     pub(crate) overdue: Overdue,
     pub(crate) outage: Outage,
@@ -38,11 +59,21 @@ pub(crate) struct Core {
 impl Fetcher {
     /// A fetcher that has read nothing yet.
     pub fn new(store: Arc<dyn ChunkStore>, disk: Option<DiskCache>, options: FetchOptions) -> Self {
+        let idle = IDLE_UNITS.min(options.memory_bytes / 8);
         let shared = Core {
             store,
             disk: disk.map(Arc::new),
             scheduler: Scheduler::new(options.memory_bytes),
+            turns: Turns::new(options.max_requests),
+            ahead: AheadBytes::new(options.memory_bytes / 2),
+            landed: Buffers::new(unit_len(&options), idle),
+            landed_together: Buffers::new(unit_len(&options) * TOGETHER, idle),
+            answers: Buffers::new(ANSWER, IDLE_ANSWERS),
+            runtime: Mutex::new(None),
             counts: Counts::default(),
+            pulse: Pulse::default(),
+            link: Link::default(),
+            quiet: Quiet::new(),
             versions: Versions::default(),
             overdue: Overdue::default(),
             outage: Outage::default(),
@@ -56,6 +87,13 @@ impl Fetcher {
     /// Opens a file whose bytes lie in objects like this. Asks for nothing.
     pub fn open(&self, layout: &ChunkLayout<'_>) -> FileReader {
         FileReader::new(Arc::clone(&self.shared), layout)
+    }
+
+    /// Opens a whole object as if it was a file, for somebody who reads all of it in order.
+    pub fn open_object(&self, object: &Piece) -> FileReader {
+        let hashes = [object.hash];
+        let layout = ChunkLayout::from_hashes(object.object_len, ChunkSize::WholeFile, &hashes);
+        self.open(&layout.expect("one hash is right for any length"))
     }
 
     /// The bytes of `piece`, exactly as many as its range asks for. What timed out a moment ago is not
@@ -90,7 +128,7 @@ impl Fetcher {
     }
 
     /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
-    /// is read in blocks, and whoever needs to know that they are right has to hash all of it.
+    /// is read in units, and whoever needs to know that they are right has to hash all of it.
     pub fn verifies(&self, piece: &Piece) -> bool {
         self.shared.verifies(piece)
     }
@@ -114,7 +152,7 @@ impl Fetcher {
         let disk = self.shared.disk.as_ref().map(|disk| disk.counts());
         FetchCounters {
             objects_from_store: counts.objects_from_store.get(),
-            blocks_from_store: counts.blocks_from_store.get(),
+            ranges_from_store: counts.ranges_from_store.get(),
             bytes_from_store: counts.bytes_from_store.get(),
             memory_hits: counts.memory_hits.get(),
             disk_hits: counts.disk_hits.get(),
@@ -134,8 +172,7 @@ impl Fetcher {
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn shared(&self) -> &Core {
+    pub(crate) fn shared(&self) -> &Arc<Core> {
         &self.shared
     }
 
@@ -145,7 +182,54 @@ impl Fetcher {
     }
 }
 
+/// How long an answer is at most that is put together in memory that is used again: what a kernel asks for at once.
+const ANSWER: u64 = 1 << 20;
+/// Memory for answers that is kept unused, in bytes.
+const IDLE_ANSWERS: u64 = 4 << 20;
+/// Memory of each kind for units that is kept unused, in bytes: beside the budget.
+const IDLE_UNITS: u64 = 4 << 20;
+
+/// The shortest unit, in bytes.
+const LEAST_UNIT: u64 = 4096;
+
+/// How long a unit is, but for an object's last.
+pub(crate) fn unit_len(options: &FetchOptions) -> u64 {
+    options.unit_len.max(LEAST_UNIT)
+}
+
 impl Core {
+    /// The runtime of whoever waited for the store last.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        self.runtime.lock().clone()
+    }
+
+    /// Takes note of the runtime that somebody waits on, and gives it. Needs one.
+    pub(crate) fn note_runtime(self: &Arc<Self>) -> Handle {
+        let runtime = Handle::current();
+        let before = self.runtime.lock().replace(runtime.clone());
+        drop(before);
+        quiet::look_after(self, &runtime);
+        runtime
+    }
+
+    /// Begins to fetch what nobody has of a piece that nobody waits for yet. It goes on as long as what is
+    /// returned lives.
+    pub(crate) fn fetch_ahead(
+        self: &Arc<Self>,
+        piece: &Piece,
+        priority: Priority,
+    ) -> Vec<Interest> {
+        let Some(runtime) = self.runtime() else {
+            return Vec::new();
+        };
+        if self.verifies(piece) {
+            let interest = self.fetch_small_ahead(&runtime, piece, priority);
+            interest.into_iter().collect()
+        } else {
+            self.fetch_large_ahead(&runtime, piece, priority)
+        }
+    }
+
     pub(crate) fn verifies(&self, piece: &Piece) -> bool {
         piece.object_len <= self.options.whole_object_limit
     }
@@ -153,6 +237,7 @@ impl Core {
     /// Begins to read a piece: looks in memory and, for a small object, in the disk cache. Can be called on any
     /// thread; blocks for a local file at most.
     pub(crate) fn begin(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
+        self.quiet.end();
         if piece.range.is_empty() {
             Reading::Ready(Bytes::new())
         } else if self.verifies(&piece) {
@@ -164,6 +249,7 @@ impl Core {
 
     /// As [`begin`](Self::begin), without a look at the disk.
     fn look_up(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
+        self.quiet.end();
         if piece.range.is_empty() {
             Reading::Ready(Bytes::new())
         } else if self.verifies(&piece) {

@@ -1,188 +1,222 @@
-//! Long objects: fetched in aligned blocks, as they are read.
+//! Long objects: fetched in runs of aligned units, as they are read.
 //!
-//! A block cannot be verified by itself: the hash is over the whole object. Checked here are the
+//! ```text
+//!     a read      |----|                     of the reader
+//!     units     |   |   |   |   |   |        what is kept, shared and waited for
+//!     a run         |=======|                consecutive ones that nobody has: one request, each lands by itself
+//! ```
+//!
+//! Where bytes come fast, [`TOGETHER`](crate::scheduler::TOGETHER) units that one run brings land in one buffer, and a read of several of them is
+//! answered with a slice of it. They cost one copy between the connection and the answer.
+//!
+//! A unit cannot be verified by itself: the hash is over the whole object. Checked here are the
 //! object's length, with every answer, and that the store has not replaced it in between: its version
-//! token is remembered from the first answer on. When another one comes, the blocks of the older
+//! token is remembered from the first answer on. When another one comes, the units of the older
 //! version are forgotten (they carry a generation in their key, which nobody asks for any more) and
-//! the read that noticed starts over. Hashing an object once all its blocks have passed through
-//! [`Core::fetch_block`] is the place for verification.
+//! the reads that wait start over.
+//!
+//! [`Core::fetch_units`] is the one place where a run of units begins, and [`Landing`] the one where each of
+//! them lands that the store gives. What is in the disk cache lands from there (`on_disk.rs`), and what the store gives is
+//! kept there, unit by unit.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod landing;
+mod on_disk;
+#[cfg(test)]
+mod tests;
+mod versions;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use attachfs_manifest::{ContentHash, Piece};
 use attachfs_store::{StoreError, data_key};
 use bytes::{Bytes, BytesMut};
-use futures::future::try_join_all;
-use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
-use crate::budget::SharedPriority;
-use crate::fetcher::Core;
-use crate::pending::{PendingPart, PendingPiece, Reading};
-use crate::scheduler::{Fetched, Lookup, PartKey};
+use crate::bringing::{Brought, Wanted};
+use crate::fetcher::{Core, unit_len};
+use crate::landed::Landed;
+use crate::patience::TooLate;
+use crate::pending::{PendingPiece, Reading};
+use crate::scheduler::{Found, FoundPart, Interest, Lead, Part, PartKey};
 use crate::{FetchError, Priority};
+use landing::Landing;
+use on_disk::Front;
+pub(crate) use versions::Versions;
 
 /// How often a read starts over because the object was replaced.
 const MOST_ATTEMPTS: u32 = 3;
 
-/// Which version of each long object was seen last. Grows with the number of long objects that were
-/// read; held for single look-ups, with no other lock.
-#[derive(Debug, Default)]
-pub(crate) struct Versions(Mutex<HashMap<ContentHash, Seen>>);
-
-#[derive(Debug)]
-struct Seen {
-    version: Arc<str>,
-    generation: u32,
-}
-
-impl Versions {
-    fn generation(&self, hash: ContentHash) -> u32 {
-        self.0.lock().get(&hash).map_or(0, |seen| seen.generation)
-    }
-
-    /// Takes note of a version, and says whether it replaces another one.
-    fn saw(&self, hash: ContentHash, version: Arc<str>) -> bool {
-        match self.0.lock().entry(hash) {
-            Entry::Vacant(entry) => {
-                entry.insert(Seen {
-                    version,
-                    generation: 0,
-                });
-                false
-            }
-            Entry::Occupied(mut entry) => {
-                let seen = entry.get_mut();
-                let changed = seen.version != version;
-                if changed {
-                    seen.version = version;
-                    seen.generation += 1;
-                }
-                changed
-            }
-        }
-    }
-}
-
 impl Core {
-    /// Looks for the blocks of a piece in memory.
+    /// Looks for the units of a piece in memory.
     pub(crate) fn begin_large(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
-        let generation = self.versions.generation(piece.hash);
-        let blocks = self.blocks(&piece);
-        let look_up = |index| {
-            let key = PartKey::block(&piece, generation, index);
-            self.scheduler.look_up(&key, priority)
-        };
-        if blocks.end - blocks.start == 1 {
-            return match look_up(blocks.start) {
-                Lookup::Here(block) => {
-                    self.counts.memory_hits.add(1);
-                    Reading::Ready(self.assemble(&piece, &[block]))
-                }
-                found => self.pending_blocks(piece, priority, vec![found.into()], generation),
-            };
-        }
-        let count = blocks.end - blocks.start;
-        let parts: Vec<PendingPart> = blocks.map(|index| look_up(index).into()).collect();
-        match here(&parts) {
-            Some(blocks) => {
-                self.counts.memory_hits.add(count);
-                Reading::Ready(self.assemble(&piece, &blocks))
+        let (generation, found) = self.look_up_units(&piece, priority);
+        match here(&found) {
+            Some(units) => {
+                self.counts.memory_hits.add(units.len() as u64);
+                Reading::Ready(self.assemble(&piece, &units))
             }
-            None => self.pending_blocks(piece, priority, parts, generation),
+            None => Reading::Pending(Box::new(PendingPiece {
+                shared: Arc::clone(self),
+                piece,
+                priority,
+                found,
+                is_on_disk: false,
+                generation,
+            })),
         }
     }
 
-    fn pending_blocks(
-        self: &Arc<Self>,
-        piece: Piece,
-        priority: Priority,
-        parts: Vec<PendingPart>,
-        generation: u32,
-    ) -> Reading {
-        Reading::Pending(Box::new(PendingPiece {
-            shared: Arc::clone(self),
-            piece,
-            priority,
-            parts,
-            generation,
-        }))
+    fn look_up_units(self: &Arc<Self>, piece: &Piece, priority: Priority) -> (u32, Found) {
+        let generation = self.versions.generation(piece.hash);
+        let keys = self.units(piece);
+        let keys = keys.map(|index| PartKey::unit(piece, generation, index));
+        (generation, self.scheduler.look_up(keys, priority))
     }
 
-    async fn fetch_block(
-        self: Arc<Self>,
+    /// Begins to fetch what nobody has of a piece that nobody waits for yet. It goes on as long as what is
+    /// returned lives.
+    pub(crate) fn fetch_large_ahead(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        piece: &Piece,
+        priority: Priority,
+    ) -> Vec<Interest> {
+        let (generation, found) = self.look_up_units(piece, priority);
+        let Found { parts, leads } = found;
+        let interests = leads.iter().map(Lead::interest).collect();
+        drop(parts);
+        for lead in leads {
+            self.start_units(runtime, lead, piece, generation);
+        }
+        interests
+    }
+
+    /// Has units forgotten first that a reader in order has passed.
+    pub(crate) fn forget_passed(&self, piece: &Piece) {
+        let generation = self.versions.generation(piece.hash);
+        let (start, end) = (piece.range.start, piece.range.end);
+        let last = if end == piece.object_len {
+            end.div_ceil(self.unit_len())
+        } else {
+            end / self.unit_len()
+        };
+        let passed = start / self.unit_len()..last;
+        let keys = passed.map(|index| PartKey::unit(piece, generation, index));
+        self.scheduler.forget_first(keys);
+    }
+
+    fn start_units(self: &Arc<Self>, runtime: &Handle, lead: Lead, piece: &Piece, generation: u32) {
+        let (shared, hash, object_len) = (Arc::clone(self), piece.hash, piece.object_len);
+        lead.start(runtime, async move |lead| {
+            shared.fetch_units(lead, hash, object_len, generation).await;
+        });
+    }
+
+    /// Brings a run of units.
+    async fn fetch_units(
+        &self,
+        mut lead: Lead,
         hash: ContentHash,
         object_len: u64,
-        index: u64,
-        priority: SharedPriority,
-    ) -> Result<Fetched, FetchError> {
-        let start = index * self.block_len();
-        let range = start..(start + self.block_len()).min(object_len);
-        let len = range.end - range.start;
-        let held = self.scheduler.room(len, &priority).await;
-        let part = self.request(hash, range, object_len).await?;
-        if part
-            .version
-            .is_some_and(|version| self.versions.saw(hash, version))
-        {
-            self.counts.versions_changed.add(1);
-            tracing::warn!(key = %data_key(hash), "an object was replaced while it was being read");
+        generation: u32,
+    ) {
+        let on_disk = self.on_disk(hash, object_len).await;
+        if let Some(found) = on_disk.as_ref().and_then(|large| large.wrong()) {
+            return lead.fail(&FetchError::Damaged { hash, found });
         }
-        self.counts.blocks_from_store.add(1);
-        self.counts.bytes_from_store.add(len);
-        Ok(Fetched {
-            bytes: part.bytes,
-            held: Some(held),
-        })
+        let priority = lead.priority();
+        let mut patience = self.patience();
+        while let Some(Part::Unit { index, .. }) = lead.next().map(|key| key.part) {
+            let start = index * self.unit_len();
+            let range = |units: u64| start..((index + units) * self.unit_len()).min(object_len);
+            let mut units = lead.left() as u64;
+            let all = range(units);
+            let room = self.scheduler.room(all.end - all.start, &priority);
+            let mut held = match patience.in_line(room).await {
+                Ok(held) => held,
+                Err(TooLate) => return lead.fail(&self.late(hash)),
+            };
+            if let Some(large) = &on_disk {
+                let front = self.land_from_disk(large, &mut lead, &mut held, index, units);
+                match front.await {
+                    Front::Landed => continue,
+                    Front::Missing(missing) => units = missing,
+                }
+            }
+            let wanted = Wanted {
+                hash,
+                object_len,
+                range: range(units),
+            };
+            self.counts.ranges_from_store.add(1);
+            let mut landing =
+                Landing::new(self, &mut lead, held, &wanted, generation, on_disk.clone());
+            let brought = self
+                .bring(&wanted, &priority, &mut patience, &mut landing)
+                .await;
+            match brought {
+                Ok(Brought::All) => {}
+                // Who waits for what did not land starts over.
+                Ok(Brought::Stopped) => return,
+                Err(error) => return landing.fail(&error),
+            }
+        }
     }
 
-    fn block_len(&self) -> u64 {
-        self.options.block_len.max(4096)
+    /// How long a unit is, but for an object's last.
+    pub(crate) fn unit_len(&self) -> u64 {
+        unit_len(&self.options)
     }
 
-    /// The numbers of the blocks that `piece` lies in.
-    fn blocks(&self, piece: &Piece) -> Range<u64> {
-        piece.range.start / self.block_len()..piece.range.end.div_ceil(self.block_len())
+    /// The numbers of the units that `piece` lies in.
+    fn units(&self, piece: &Piece) -> Range<u64> {
+        piece.range.start / self.unit_len()..piece.range.end.div_ceil(self.unit_len())
     }
 
-    /// `piece` out of the blocks that it lies in.
-    fn assemble(&self, piece: &Piece, parts: &[Bytes]) -> Bytes {
-        let skip = (piece.range.start % self.block_len()) as usize;
+    /// `piece` out of the units that it lies in. They are copied only if they did not land together.
+    fn assemble(&self, piece: &Piece, units: &[Landed]) -> Bytes {
+        let skip = (piece.range.start % self.unit_len()) as usize;
         let len = (piece.range.end - piece.range.start) as usize;
-        if let [only] = parts {
-            return only.slice(skip..skip + len);
+        if let Some(bytes) = Landed::slice(units, &(skip..skip + len)) {
+            return bytes;
         }
-        let mut all = BytesMut::with_capacity(len);
-        for (i, part) in parts.iter().enumerate() {
-            let part = if i == 0 { &part[skip..] } else { &part[..] };
-            all.extend_from_slice(&part[..part.len().min(len - all.len())]);
+        let parts = units.iter().enumerate().scan(len, |left, (i, unit)| {
+            let unit = unit.as_ref();
+            let part = if i == 0 { &unit[skip..] } else { unit };
+            let part = &part[..part.len().min(*left)];
+            *left -= part.len();
+            Some(part)
+        });
+        if len > self.answers.len() {
+            let mut all = BytesMut::with_capacity(len);
+            parts.for_each(|part| all.extend_from_slice(part));
+            return all.freeze();
         }
-        all.freeze()
+        let mut answer = self.answers.take();
+        let mut at = 0;
+        for part in parts {
+            answer.as_mut()[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        answer.freeze(len)
     }
 }
 
 impl PendingPiece {
-    /// Waits for the blocks, and fetches those that nobody else does, all at once. Starts over if the object was
-    /// replaced meanwhile.
-    pub(crate) async fn blocks(mut self: Box<Self>) -> Result<Bytes, FetchError> {
+    /// Waits for the units, and fetches those that nobody else does. Starts over if the object was replaced
+    /// meanwhile.
+    pub(crate) async fn units(mut self: Box<Self>) -> Result<Bytes, FetchError> {
         let (shared, hash) = (Arc::clone(&self.shared), self.piece.hash);
         for _ in 0..MOST_ATTEMPTS {
-            let generation = self.generation;
-            let parts = std::mem::take(&mut self.parts);
-            let indexes = shared.blocks(&self.piece);
-            let blocks = indexes
-                .zip(parts)
-                .map(|(index, part)| self.block(generation, index, part));
-            let blocks = try_join_all(blocks).await?;
-            self.generation = shared.versions.generation(hash);
-            if self.generation == generation {
-                return Ok(shared.assemble(&self.piece, &blocks));
+            let found = std::mem::take(&mut self.found);
+            let arrived = self.arrived(found).await?;
+            if let Some(units) = arrived
+                && shared.versions.generation(hash) == self.generation
+            {
+                return Ok(shared.assemble(&self.piece, &units));
             }
-            let key = |index| PartKey::block(&self.piece, self.generation, index);
-            let look_up = |index| shared.scheduler.look_up(&key(index), self.priority).into();
-            self.parts = shared.blocks(&self.piece).map(look_up).collect();
+            (self.generation, self.found) = shared.look_up_units(&self.piece, self.priority);
         }
         let error = StoreError::Other {
             what: format!("reading {}", data_key(hash)),
@@ -191,185 +225,51 @@ impl PendingPiece {
         Err(shared.store_failed(hash, error))
     }
 
-    async fn block(
-        &self,
-        generation: u32,
-        index: u64,
-        part: PendingPart,
-    ) -> Result<Bytes, FetchError> {
-        let key = PartKey::block(&self.piece, generation, index);
-        let mut next = Some(part);
-        loop {
-            let part = next
-                .take()
-                .unwrap_or_else(|| self.shared.scheduler.look_up(&key, self.priority).into());
-            let waiting = match part {
-                PendingPart::Here(block) => {
-                    self.shared.counts.memory_hits.add(1);
-                    return Ok(block);
-                }
-                PendingPart::Join(waiting) => waiting,
-                // Only small objects are in the disk cache.
-                PendingPart::Fetch(lead) | PendingPart::Find(lead) => {
-                    let (shared, hash) = (Arc::clone(&self.shared), self.piece.hash);
-                    let len = self.piece.object_len;
-                    lead.start(move |priority| shared.fetch_block(hash, len, index, priority))
-                }
-            };
-            if let Some(outcome) = waiting.ended().await {
-                return outcome;
+    /// The units, or nothing if the object was replaced meanwhile.
+    async fn arrived(&self, found: Found) -> Result<Option<Vec<Landed>>, FetchError> {
+        let shared = &self.shared;
+        let runtime = shared.note_runtime();
+        let start = |leads: Vec<Lead>| {
+            for lead in leads {
+                shared.start_units(&runtime, lead, &self.piece, self.generation);
             }
+        };
+        start(found.leads);
+        let mut units = Vec::with_capacity(found.parts.len());
+        for (index, part) in shared.units(&self.piece).zip(found.parts) {
+            let mut part = part;
+            units.push(loop {
+                let waiting = match part {
+                    FoundPart::Here(unit) => {
+                        shared.counts.memory_hits.add(1);
+                        break unit;
+                    }
+                    FoundPart::Coming(waiting) => waiting,
+                };
+                if let Some(outcome) = waiting.ended().await {
+                    break outcome?;
+                }
+                if shared.versions.generation(self.piece.hash) != self.generation {
+                    return Ok(None);
+                }
+                let key = PartKey::unit(&self.piece, self.generation, index);
+                let mut again = shared.scheduler.look_up([key], self.priority);
+                start(std::mem::take(&mut again.leads));
+                match again.parts.pop() {
+                    Some(again) => part = again,
+                    None => return Ok(None),
+                }
+            });
         }
+        Ok(Some(units))
     }
 }
 
-/// The blocks, if all are here.
-fn here(parts: &[PendingPart]) -> Option<Vec<Bytes>> {
-    let block = |part: &PendingPart| match part {
-        PendingPart::Here(block) => Some(block.clone()),
-        _ => None,
+/// The units, if all are here.
+fn here(found: &Found) -> Option<Vec<Landed>> {
+    let unit = |part: &FoundPart| match part {
+        FoundPart::Here(unit) => Some(unit.clone()),
+        FoundPart::Coming(_) => None,
     };
-    parts.iter().map(block).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use attachfs_store::record::RecordStore;
-    use attachfs_store::{Call, CallKind, MemoryStore};
-
-    use super::*;
-    use crate::testing::cached;
-    use crate::{FetchOptions, Fetcher};
-
-    const BLOCK: u64 = 4096;
-    const LEN: u64 = 3 * BLOCK + 100;
-
-    fn bytes() -> Vec<u8> {
-        (0..LEN).map(|i| (i / 7) as u8).collect()
-    }
-
-    struct Long {
-        memory: Arc<MemoryStore>,
-        store: Arc<RecordStore>,
-        fetcher: Arc<Fetcher>,
-        hash: ContentHash,
-    }
-
-    impl Long {
-        fn new() -> Self {
-            let memory = Arc::new(MemoryStore::new());
-            let hash = memory.insert(bytes());
-            let store = Arc::new(RecordStore::new(Arc::clone(&memory) as _));
-            let options = FetchOptions {
-                whole_object_limit: 1000,
-                block_len: BLOCK,
-                ..FetchOptions::default()
-            };
-            let fetcher = Arc::new(Fetcher::new(Arc::clone(&store) as _, None, options));
-            Self {
-                memory,
-                store,
-                fetcher,
-                hash,
-            }
-        }
-
-        fn piece(&self, range: Range<u64>) -> Piece {
-            Piece {
-                hash: self.hash,
-                object_len: LEN,
-                range,
-            }
-        }
-
-        async fn read(&self, range: Range<u64>) -> Bytes {
-            self.fetcher.read(&self.piece(range)).await.unwrap()
-        }
-    }
-
-    #[tokio::test]
-    async fn any_range_is_what_the_object_has_there() {
-        let (long, all) = (Long::new(), bytes());
-        let edges = [
-            0,
-            1,
-            BLOCK - 1,
-            BLOCK,
-            BLOCK + 1,
-            2 * BLOCK,
-            3 * BLOCK,
-            LEN - 1,
-            LEN,
-        ];
-        for start in edges {
-            for end in edges.into_iter().filter(|end| *end >= start) {
-                let expected = &all[start as usize..end as usize];
-                assert_eq!(long.read(start..end).await, expected, "{start}..{end}");
-                let cached = cached(&long.fetcher, &long.piece(start..end)).unwrap();
-                assert_eq!(cached, expected, "{start}..{end} from memory");
-            }
-        }
-        assert_eq!(long.store.count(CallKind::Get), 4);
-        assert_eq!(long.store.bytes_read(), LEN);
-    }
-
-    #[tokio::test]
-    async fn a_small_read_fetches_one_aligned_block() {
-        let long = Long::new();
-        long.read(BLOCK + 10..BLOCK + 20).await;
-        assert_eq!(
-            long.store.calls(),
-            [Call::Get {
-                chunk: long.hash,
-                range: BLOCK..2 * BLOCK
-            }]
-        );
-        assert!(cached(&long.fetcher, &long.piece(BLOCK..BLOCK + 1)).is_some());
-        assert!(cached(&long.fetcher, &long.piece(BLOCK - 1..BLOCK + 1)).is_none());
-    }
-
-    #[tokio::test]
-    async fn many_readers_of_a_block_share_one_request() {
-        let long = Long::new();
-        let hold = long.store.hold(CallKind::Get);
-        let readers: Vec<_> = (0..8)
-            .map(|i| {
-                let (fetcher, piece) =
-                    (Arc::clone(&long.fetcher), long.piece(i * 100..i * 100 + 1));
-                tokio::spawn(async move { fetcher.read(&piece).await })
-            })
-            .collect();
-        long.store.wait_in_flight(CallKind::Get, 1).await;
-        drop(hold);
-        for reader in readers {
-            reader.await.unwrap().unwrap();
-        }
-        assert_eq!(long.store.count(CallKind::Get), 1);
-    }
-
-    #[tokio::test]
-    async fn an_object_of_another_length_is_refused() {
-        for wrong in [LEN - 1, LEN + 1] {
-            let long = Long::new();
-            let mut object = bytes();
-            object.resize(wrong as usize, 0);
-            long.memory.insert_as(long.hash, object);
-            let error = long.fetcher.read(&long.piece(0..1)).await.unwrap_err();
-            assert!(
-                matches!(error, FetchError::WrongLength { expected: LEN, found, .. } if found == wrong),
-                "{error}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn blocks_of_a_replaced_object_are_forgotten() {
-        let long = Long::new();
-        long.read(0..1).await;
-        long.memory.insert_as(long.hash, vec![9; LEN as usize]);
-        // This read sees the first block from memory and the second one from the new version.
-        assert_eq!(long.read(BLOCK - 1..BLOCK + 1).await, [9, 9].as_slice());
-        assert_eq!(long.read(0..1).await, [9].as_slice());
-        assert_eq!(long.fetcher.counters().versions_changed, 1);
-    }
+    found.parts.iter().map(unit).collect()
 }

@@ -7,27 +7,36 @@
 //! ```
 //!
 //! An object of up to [`FetchOptions::whole_object_limit`] bytes is fetched whole, and its length and
-//! hash are verified before the first byte is given. A longer one is fetched in aligned blocks of
-//! [`FetchOptions::block_len`]; of these only the length of the object is checked, and that the store
-//! still holds the same version of it. Verifying a long object once all of it has arrived belongs into
+//! hash are verified before the first byte is given. A longer one is fetched in aligned units of
+//! [`FetchOptions::unit_len`]; of these only the length of the object is checked, and that the store
+//! still holds the same version of it. A reader that goes on in a way that can be foreseen has what follows
+//! fetched ahead ([`Prefetch`]). Verifying a long object once all of it has arrived belongs into
 //! [`FileReader`], which sees every read.
 //!
 //! Who takes all bytes of an object in order, as a download does, takes room of the budget ([`Fetcher::room`]), fetches
 //! ranges that are not kept ([`Fetcher::fetch`]) and verifies them with a [`Verifier`].
 //!
-//! However many readers want the same object or block at the same time, it is looked for and fetched once. One
+//! However many readers want the same object or unit at the same time, it is looked for and fetched once. One
 //! budget ([`FetchOptions::memory_bytes`]) bounds what is kept and what is under way together.
 
+mod ahead;
+mod bringing;
 mod budget;
+mod buffers;
 mod counters;
 mod disk;
 mod error;
 mod fetcher;
+mod landed;
 mod large_objects;
+mod link;
 mod options;
 mod outage;
 mod overdue;
+mod patience;
 mod pending;
+mod prefetched;
+mod quiet;
 mod reader;
 mod scheduler;
 mod small_objects;
@@ -43,7 +52,8 @@ pub use disk::{
 };
 pub use error::FetchError;
 pub use fetcher::Fetcher;
-pub use options::FetchOptions;
+pub use options::{FetchOptions, Prefetch};
+pub use prefetched::Prefetched;
 pub use reader::{FileRead, FileReader, PendingRead};
 pub use verifier::Verifier;
 pub use warming::Warmed;

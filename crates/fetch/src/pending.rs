@@ -7,7 +7,7 @@ use attachfs_store::data_key;
 use bytes::Bytes;
 
 use crate::fetcher::Core;
-use crate::scheduler::{Lead, Lookup, Waiting};
+use crate::scheduler::Found;
 use crate::{FetchError, Priority};
 
 /// The beginning of a read of a piece.
@@ -23,31 +23,12 @@ pub(crate) struct PendingPiece {
     pub(crate) shared: Arc<Core>,
     pub(crate) piece: Piece,
     pub(crate) priority: Priority,
-    pub(crate) parts: Vec<PendingPart>,
+    /// Its parts, when they were looked up.
+    pub(crate) found: Found,
+    /// Whether nobody has looked into the disk cache for what is to be fetched.
+    pub(crate) is_on_disk: bool,
     /// Of the object, when the parts were looked up.
     pub(crate) generation: u32,
-}
-
-/// One part of an object, which one request fetches.
-#[derive(Debug)]
-pub(crate) enum PendingPart {
-    Here(Bytes),
-    /// Somebody fetches it.
-    Join(Waiting),
-    /// It is neither in memory nor in the disk cache.
-    Fetch(Lead),
-    /// It is not in memory; nobody has looked into the disk cache.
-    Find(Lead),
-}
-
-impl From<Lookup> for PendingPart {
-    fn from(found: Lookup) -> Self {
-        match found {
-            Lookup::Here(bytes) => Self::Here(bytes),
-            Lookup::Join(waiting) => Self::Join(waiting),
-            Lookup::Lead(lead) => Self::Find(lead),
-        }
-    }
 }
 
 impl PendingPiece {
@@ -55,25 +36,20 @@ impl PendingPiece {
     /// again: it fails at once.
     pub(crate) async fn bytes(self: Box<Self>) -> Result<Bytes, FetchError> {
         let (shared, piece) = (Arc::clone(&self.shared), self.piece.clone());
-        let (hash, after) = (piece.hash, shared.options.deadline);
         if shared.overdue.has(&piece) {
-            tracing::debug!(key = %data_key(hash), "the store did not answer a moment ago");
-            return Err(FetchError::TimedOut { hash, after });
+            tracing::debug!(key = %data_key(piece.hash), "the store did not answer a moment ago");
+            return Err(shared.late(piece.hash));
         }
-        let read = async {
-            if shared.verifies(&piece) {
-                self.whole().await
-            } else {
-                self.blocks().await
-            }
+        let read = if shared.verifies(&piece) {
+            self.whole().await
+        } else {
+            self.units().await
         };
-        let Ok(outcome) = tokio::time::timeout(after, read).await else {
+        if let Err(error @ FetchError::TimedOut { .. }) = &read {
             shared.overdue.note(&piece);
             shared.counts.timed_out.add(1);
-            let error = FetchError::TimedOut { hash, after };
-            shared.outage.note(&error);
-            return Err(error);
-        };
-        outcome
+            shared.outage.note(error);
+        }
+        read
     }
 }

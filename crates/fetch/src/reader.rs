@@ -6,42 +6,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use attachfs_manifest::{ChunkLayout, OwnedChunkLayout, Piece};
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 
+use crate::ahead::Ahead;
 use crate::fetcher::Core;
 use crate::pending::{PendingPiece, Reading};
 use crate::{FetchError, Priority};
 
 /// Reads one open file. Belongs to its handle: it knows which objects the file's bytes lie in, what was asked for
-/// through the handle, and how much of that was verified.
+/// through the handle, what is fetched ahead of that, and how much of it was verified. Dropping it cancels what
+/// was fetched ahead.
 ///
-/// A read is answered at once, on any thread, if its bytes are in memory or in the disk cache. Read-ahead belongs
-/// here: `History` sees every read, and `Core::begin` takes a `Priority`.
+/// A read is answered at once, on any thread, if its bytes are in memory or in the disk cache.
 #[derive(Debug)]
 pub struct FileReader {
     shared: Arc<Core>,
     layout: OwnedChunkLayout,
-    history: History,
-}
-
-/// What a reader was asked for.
-#[derive(Debug, Default)]
-struct History {
-    /// Where the last read ended.
-    last_end: AtomicU64,
-    reads: AtomicU64,
-    /// Reads that began where the one before ended.
-    in_order: AtomicU64,
+    /// Of a file that is longer than what is fetched whole. Taken before the locks of the scheduler.
+    ahead: Option<Arc<Mutex<Ahead>>>,
     /// Bytes of objects that are too long to be verified before they are given out.
     unverified: AtomicU64,
-}
-
-impl History {
-    fn note(&self, range: &Range<u64>) {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        if self.last_end.swap(range.end, Ordering::Relaxed) == range.start {
-            self.in_order.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }
 
 /// The answer to a read of a file.
@@ -60,10 +44,16 @@ pub struct PendingRead(Vec<Reading>);
 
 impl FileReader {
     pub(crate) fn new(shared: Arc<Core>, layout: &ChunkLayout<'_>) -> Self {
+        let is_long = layout.size() > shared.options.whole_object_limit;
+        let ahead = is_long.then(|| Arc::new(Mutex::new(Ahead::new())));
+        if let Some(ahead) = &ahead {
+            shared.quiet.add_reader(ahead);
+        }
         Self {
             shared,
             layout: layout.to_owned(),
-            history: History::default(),
+            ahead,
+            unverified: AtomicU64::new(0),
         }
     }
 
@@ -75,8 +65,24 @@ impl FileReader {
     /// Reads a range; what lies beyond the end of the file is left out. Never waits for the store, and can be
     /// called on any thread.
     pub fn read(&self, range: Range<u64>) -> FileRead {
-        self.history.note(&range);
         let layout = self.layout.borrowed();
+        let range = range.start..range.end.min(layout.size());
+        if range.is_empty() {
+            return FileRead::Ready(Bytes::new());
+        }
+        let seen = self.ahead.as_ref().map(|ahead| ahead.lock().note(&range));
+        let read = self.look(&layout, range.clone());
+        // Only now: what is waited for comes first.
+        if let (Some(ahead), Some(seen)) = (&self.ahead, seen) {
+            let missed = matches!(read, FileRead::Pending(_));
+            ahead
+                .lock()
+                .go_on(&self.shared, &layout, &range, &seen, missed);
+        }
+        read
+    }
+
+    fn look(&self, layout: &ChunkLayout<'_>, range: Range<u64>) -> FileRead {
         let mut pieces = layout.pieces(range);
         let Some(first) = pieces.next() else {
             return FileRead::Ready(Bytes::new());
@@ -99,7 +105,7 @@ impl FileReader {
     fn begin(&self, piece: Piece) -> Reading {
         if !self.shared.verifies(&piece) {
             let len = piece.range.end - piece.range.start;
-            self.history.unverified.fetch_add(len, Ordering::Relaxed);
+            self.unverified.fetch_add(len, Ordering::Relaxed);
         }
         self.shared.begin(piece, Priority::Read)
     }
@@ -107,19 +113,18 @@ impl FileReader {
 
 impl Drop for FileReader {
     fn drop(&mut self) {
-        let History {
-            reads,
-            in_order,
-            unverified,
-            ..
-        } = &self.history;
-        tracing::trace!(
-            size = self.size(),
-            reads = reads.load(Ordering::Relaxed),
-            in_order = in_order.load(Ordering::Relaxed),
-            unverified = unverified.load(Ordering::Relaxed),
-            "done reading a file"
-        );
+        let unverified = self.unverified.load(Ordering::Relaxed);
+        tracing::trace!(size = self.size(), unverified, "done reading a file");
+    }
+}
+
+impl FileRead {
+    /// The bytes. Needs a tokio runtime with time enabled if they are not here.
+    pub async fn bytes(self) -> Result<Bytes, FetchError> {
+        match self {
+            Self::Ready(bytes) => Ok(bytes),
+            Self::Pending(read) => read.bytes().await,
+        }
     }
 }
 

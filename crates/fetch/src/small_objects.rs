@@ -3,39 +3,82 @@
 use std::sync::Arc;
 
 use attachfs_manifest::{ContentHash, Piece};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
 
+use crate::bringing::{Brought, Taker, Wanted};
 use crate::budget::SharedPriority;
+use crate::disk::AtOnce;
 use crate::fetcher::Core;
-use crate::pending::{PendingPart, PendingPiece, Reading};
-use crate::scheduler::{Fetched, Lookup, PartKey, Waiting};
+use crate::patience::TooLate;
+use crate::pending::{PendingPiece, Reading};
+use crate::scheduler::{Fetched, Found, FoundPart, Interest, Lead, PartKey};
 use crate::{FetchError, Priority};
 
-/// What an object in memory costs beside its bytes, roughly. Of blocks it does not matter.
+/// What an object in memory costs beside its bytes, roughly. Of units it does not matter.
 const ENTRY_OVERHEAD: u64 = 256;
 
 impl Core {
     /// Looks for the object in memory and, if nobody else does, in the disk cache.
     pub(crate) fn begin_small(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
-        let lead = match self.scheduler.look_up(&PartKey::whole(&piece), priority) {
-            Lookup::Here(object) => return self.hit(&object, &piece),
-            Lookup::Join(waiting) => {
-                return self.pending(piece, priority, PendingPart::Join(waiting));
-            }
-            Lookup::Lead(lead) => lead,
+        let mut found = match self.find_small(&piece, priority) {
+            Ok(object) => return self.hit(&object, &piece),
+            Err(found) => found,
         };
-        let Some(fetched) = self.load(piece.hash, piece.object_len) else {
-            return self.pending(piece, priority, PendingPart::Fetch(lead));
+        let Some(mut lead) = found.leads.pop() else {
+            return self.pending(piece, priority, found, false);
         };
-        let read = cut(&fetched.bytes, &piece);
-        lead.land(Ok(fetched));
+        let disk = self.disk.as_ref();
+        let looked = disk.map_or(AtOnce::Absent, |disk| {
+            disk.get_at_once(piece.hash, piece.object_len)
+        });
+        let AtOnce::Here(bytes) = looked else {
+            found.leads.push(lead);
+            let is_on_disk = matches!(looked, AtOnce::Busy);
+            return self.pending(piece, priority, found, is_on_disk);
+        };
+        let fetched = self.loaded(bytes);
+        let read = cut(&fetched.bytes.bytes(), &piece);
+        lead.land(fetched);
         Reading::Ready(read)
     }
 
     pub(crate) fn look_up_small(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
-        match self.scheduler.look_up(&PartKey::whole(&piece), priority) {
-            Lookup::Here(object) => self.hit(&object, &piece),
-            found => self.pending(piece, priority, found.into()),
+        match self.find_small(&piece, priority) {
+            Ok(object) => self.hit(&object, &piece),
+            Err(found) => self.pending(piece, priority, found, true),
+        }
+    }
+
+    /// Begins to fetch an object that nobody waits for yet, unless it is here or in the disk cache. That goes on as
+    /// long as what is returned lives.
+    pub(crate) fn fetch_small_ahead(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        piece: &Piece,
+        priority: Priority,
+    ) -> Option<Interest> {
+        let mut found = self.find_small(piece, priority).err()?;
+        let lead = found.leads.pop()?;
+        let interest = lead.interest();
+        let (shared, hash, len) = (Arc::clone(self), piece.hash, piece.object_len);
+        lead.start(runtime, async move |lead| {
+            if !shared.may_be_on_disk(hash, len).await {
+                shared.fetch_whole(lead, hash, len, false).await;
+            }
+        });
+        Some(interest)
+    }
+
+    /// The object, or who brings it.
+    fn find_small(self: &Arc<Self>, piece: &Piece, priority: Priority) -> Result<Bytes, Found> {
+        let mut found = self.scheduler.look_up([PartKey::whole(piece)], priority);
+        match found.parts.pop() {
+            Some(FoundPart::Here(object)) => Ok(object.bytes()),
+            other => {
+                found.parts.extend(other);
+                Err(found)
+            }
         }
     }
 
@@ -44,89 +87,190 @@ impl Core {
         Reading::Ready(cut(object, piece))
     }
 
-    fn pending(self: &Arc<Self>, piece: Piece, priority: Priority, part: PendingPart) -> Reading {
+    fn pending(
+        self: &Arc<Self>,
+        piece: Piece,
+        priority: Priority,
+        found: Found,
+        is_on_disk: bool,
+    ) -> Reading {
         Reading::Pending(Box::new(PendingPiece {
             shared: Arc::clone(self),
             piece,
             priority,
-            parts: vec![part],
+            found,
+            is_on_disk,
             generation: 0,
         }))
     }
 
-    /// From the disk cache. Blocks.
-    fn load(&self, hash: ContentHash, len: u64) -> Option<Fetched> {
-        let bytes = self.disk.as_ref()?.get(hash, len)?;
-        self.counts.disk_hits.add(1);
-        let held = self.scheduler.room_now(len + ENTRY_OVERHEAD);
-        Some(Fetched { bytes, held })
+    /// From the disk cache, off the runtime's own threads, as long as the disk answers.
+    async fn load_later(&self, hash: ContentHash, len: u64) -> Option<Fetched> {
+        let disk = self.disk.as_ref()?;
+        let bytes = disk.ask(move |disk| disk.get(hash, len)).await??;
+        Some(self.loaded(bytes))
     }
 
-    /// From the disk cache, off the runtime's own threads.
-    async fn load_later(self: &Arc<Self>, hash: ContentHash, len: u64) -> Option<Fetched> {
-        self.disk.as_ref()?;
-        let shared = Arc::clone(self);
-        let loaded = tokio::task::spawn_blocking(move || shared.load(hash, len)).await;
-        // The task ends early only when the runtime shuts down or the cache has a bug; in both cases
-        // the store still has the object.
-        loaded.unwrap_or_else(|error| {
-            tracing::error!(%hash, %error, "reading the disk cache ended early");
-            None
-        })
+    fn loaded(&self, bytes: Bytes) -> Fetched {
+        self.counts.disk_hits.add(1);
+        let held = self.scheduler.room_now(bytes.len() as u64 + ENTRY_OVERHEAD);
+        Fetched {
+            bytes: bytes.into(),
+            held,
+        }
+    }
+
+    /// Whether a file of the disk cache has the name and the length of an object.
+    async fn may_be_on_disk(&self, hash: ContentHash, len: u64) -> bool {
+        let Some(disk) = &self.disk else {
+            return false;
+        };
+        let looked = disk.ask(move |disk| disk.may_have(hash, len)).await;
+        looked.unwrap_or(false)
     }
 
     async fn fetch_whole(
-        self: Arc<Self>,
+        self: &Arc<Self>,
+        mut lead: Lead,
         hash: ContentHash,
         len: u64,
-        priority: SharedPriority,
+        is_on_disk: bool,
+    ) {
+        match self
+            .whole_object(&lead.priority(), hash, len, is_on_disk)
+            .await
+        {
+            Ok(fetched) => lead.land(fetched),
+            Err(error) => lead.fail(&error),
+        }
+    }
+
+    async fn whole_object(
+        self: &Arc<Self>,
+        priority: &SharedPriority,
+        hash: ContentHash,
+        len: u64,
         is_on_disk: bool,
     ) -> Result<Fetched, FetchError> {
-        if is_on_disk && let Some(object) = self.load_later(hash, len).await {
-            return Ok(object);
+        let late = |_: TooLate| self.late(hash);
+        let mut patience = self.patience();
+        if is_on_disk {
+            let loaded = patience.on_its_way(self.load_later(hash, len)).await;
+            if let Some(object) = loaded.map_err(late)? {
+                return Ok(object);
+            }
         }
-        let held = self.scheduler.room(len + ENTRY_OVERHEAD, &priority).await;
-        let part = self.request(hash, 0..len, len).await?;
-        let found = ContentHash::of(&part.bytes);
+        let room = self.scheduler.room(len + ENTRY_OVERHEAD, priority);
+        let held = patience.in_line(room).await.map_err(late)?;
+        let wanted = Wanted {
+            hash,
+            object_len: len,
+            range: 0..len,
+        };
+        let mut whole = Whole {
+            len: len as usize,
+            ..Whole::default()
+        };
+        loop {
+            let brought = self.bring(&wanted, priority, &mut patience, &mut whole);
+            match brought.await? {
+                Brought::All => break,
+                Brought::Stopped if whole.restarts > MOST_RESTARTS => {
+                    return Err(FetchError::Replaced { hash });
+                }
+                Brought::Stopped => whole = whole.again(),
+            }
+        }
+        let bytes = whole.bytes();
+        let found = ContentHash::of(&bytes);
         if found != hash {
             self.counts.damaged.add(1);
             return Err(FetchError::Damaged { hash, found });
         }
         self.counts.objects_from_store.add(1);
-        self.counts.bytes_from_store.add(len);
         if let Some(disk) = &self.disk {
-            disk.insert(hash, part.bytes.clone());
+            disk.insert(hash, bytes.clone());
         }
         Ok(Fetched {
-            bytes: part.bytes,
+            bytes: bytes.into(),
             held: Some(held),
         })
+    }
+}
+
+/// How often an object is begun again because it was replaced between two parts of it.
+const MOST_RESTARTS: u32 = 3;
+
+/// An object that is coming in.
+#[derive(Default)]
+struct Whole {
+    len: usize,
+    version: Option<Arc<str>>,
+    /// All that came, if it came in one piece.
+    first: Option<Bytes>,
+    rest: BytesMut,
+    restarts: u32,
+}
+
+impl Whole {
+    fn again(self) -> Self {
+        Self {
+            len: self.len,
+            restarts: self.restarts + 1,
+            ..Self::default()
+        }
+    }
+
+    fn bytes(self) -> Bytes {
+        self.first.unwrap_or_else(|| self.rest.freeze())
+    }
+}
+
+impl Taker for Whole {
+    fn begins(&mut self, version: Option<Arc<str>>) -> bool {
+        let goes_on = self.version.is_none() || self.version == version;
+        self.version = version;
+        goes_on
+    }
+
+    fn take(&mut self, bytes: Bytes) {
+        if bytes.len() == self.len {
+            self.first = Some(bytes);
+            return;
+        }
+        if self.rest.is_empty() {
+            self.rest.reserve(self.len);
+        }
+        self.rest.extend_from_slice(&bytes);
     }
 }
 
 impl PendingPiece {
     /// Waits for the object, and fetches it if nobody else does.
     pub(crate) async fn whole(mut self: Box<Self>) -> Result<Bytes, FetchError> {
-        let key = PartKey::whole(&self.piece);
-        let mut next = self.parts.pop();
+        let (hash, len) = (self.piece.hash, self.piece.object_len);
+        let runtime = self.shared.note_runtime();
         loop {
-            let part = next
-                .take()
-                .unwrap_or_else(|| self.shared.scheduler.look_up(&key, self.priority).into());
-            let fetch = |is_on_disk| {
-                let (shared, piece) = (Arc::clone(&self.shared), &self.piece);
-                let (hash, len) = (piece.hash, piece.object_len);
-                move |priority| shared.fetch_whole(hash, len, priority, is_on_disk)
-            };
-            let waiting: Waiting = match part {
-                PendingPart::Here(object) => return Ok(cut(&object, &self.piece)),
-                PendingPart::Join(waiting) => waiting,
-                PendingPart::Fetch(lead) => lead.start(fetch(false)),
-                PendingPart::Find(lead) => lead.start(fetch(true)),
-            };
-            if let Some(outcome) = waiting.ended().await {
-                return outcome.map(|object| cut(&object, &self.piece));
+            let found = std::mem::take(&mut self.found);
+            for lead in found.leads {
+                let (shared, is_on_disk) = (Arc::clone(&self.shared), self.is_on_disk);
+                lead.start(&runtime, async move |lead| {
+                    shared.fetch_whole(lead, hash, len, is_on_disk).await;
+                });
             }
+            for part in found.parts {
+                match part {
+                    FoundPart::Here(object) => return Ok(cut(&object.bytes(), &self.piece)),
+                    FoundPart::Coming(waiting) => {
+                        if let Some(outcome) = waiting.ended().await {
+                            return outcome.map(|object| cut(&object.bytes(), &self.piece));
+                        }
+                    }
+                }
+            }
+            self.is_on_disk = true;
+            let key = PartKey::whole(&self.piece);
+            self.found = self.shared.scheduler.look_up([key], self.priority);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use attachfs_manifest::{ContentHash, Piece};
 
-use crate::disk::{ANSWERS_WITHIN, UNIT};
+use crate::disk::UNIT;
 use crate::{DiskCache, FetchError, Fetcher, LargeFile, Verifier};
 
 /// How much of a large object is asked for at once.
@@ -42,7 +42,7 @@ impl Fetcher {
             return Ok(Warmed::Present);
         }
         if !self.verifies(&piece) {
-            return match on_disk(&disk, move |disk| disk.large(hash, len)).await {
+            return match disk.ask(move |disk| disk.large(hash, len)).await {
                 Some(Some(large)) => self.warm_large(&disk, &large, hash, len).await,
                 Some(None) | None => Ok(Warmed::NotKept),
             };
@@ -72,7 +72,7 @@ impl Fetcher {
         let Some(disk) = self.disk() else {
             return Some(false);
         };
-        on_disk(&disk, move |disk| disk.may_have(hash, len)).await
+        disk.ask(move |disk| disk.may_have(hash, len)).await
     }
 
     /// Waits until the disk cache has written and verified what it was given, as long as the disk answers.
@@ -95,7 +95,7 @@ impl Fetcher {
                 break;
             }
             let of_disk = Arc::clone(large);
-            let Some(missing) = on_disk(disk, move |_| missing(&of_disk)).await else {
+            let Some(missing) = disk.ask(move |_| missing(&of_disk)).await else {
                 break;
             };
             for units in missing {
@@ -141,34 +141,6 @@ async fn flush(disk: &Arc<DiskCache>) -> bool {
         tracing::error!(%error, "waiting for the disk cache ended early");
         false
     })
-}
-
-/// Does something that blocks, off the runtime's own threads. `None` if the disk does not answer; then it is not asked again
-/// until it does.
-async fn on_disk<T: Send + 'static>(
-    disk: &Arc<DiskCache>,
-    work: impl FnOnce(&DiskCache) -> T + Send + 'static,
-) -> Option<T> {
-    if !disk.answers() {
-        return None;
-    }
-    let (asked, asking) = (Arc::clone(disk), Arc::clone(disk));
-    let work = tokio::task::spawn_blocking(move || {
-        let done = work(&asking);
-        asking.answered();
-        done
-    });
-    match tokio::time::timeout(ANSWERS_WITHIN, work).await {
-        Ok(Ok(done)) => Some(done),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "reading the disk cache ended early");
-            None
-        }
-        Err(_elapsed) => {
-            asked.does_not_answer();
-            None
-        }
-    }
 }
 
 /// Runs of units that are not there, none longer than is asked for at once.

@@ -1,4 +1,4 @@
-//! Bodies on their way: sent in steps that are counted, received into one buffer.
+//! Bodies on their way: sent in steps that are counted, received into one buffer or as they come.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::bandwidth::Bandwidth;
 use crate::buffers::{Buffers, Room};
+use crate::concurrency::Slot;
 use crate::error::NoAnswer;
 use crate::pace::{Pace, Slowest, TooSlow};
 
@@ -140,6 +141,48 @@ impl Body for Sending {
 pub(crate) enum Broken {
     TooSlow(TooSlow),
     Broke(NoAnswer),
+}
+
+/// A body that is taken as it comes. It has its place among the requests as long as it lives.
+pub(crate) struct Incoming {
+    body: SdkBody,
+    /// What has not come yet.
+    left: u64,
+    pace: Pace,
+    bandwidth: Arc<Bandwidth>,
+    _slot: Slot,
+}
+
+impl Incoming {
+    pub(crate) fn new(
+        body: SdkBody,
+        len: u64,
+        bandwidth: Arc<Bandwidth>,
+        slowest: Slowest,
+        slot: Slot,
+    ) -> Self {
+        Self {
+            body,
+            left: len,
+            pace: Pace::new(slowest),
+            bandwidth,
+            _slot: slot,
+        }
+    }
+
+    /// What comes next; `None` after all of it has come.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let Some(frame) = next(&mut self.body, &mut self.pace).await? else {
+            return Err(broke("the body is shorter than its length"));
+        };
+        let left = self.left.checked_sub(frame.len() as u64);
+        self.left = left.ok_or_else(|| broke("the body is longer than its length"))?;
+        wait_for(&self.bandwidth, &frame, &mut self.pace).await;
+        Ok(Some(frame))
+    }
 }
 
 /// All of a body of this length, without copying it if it comes in one piece.

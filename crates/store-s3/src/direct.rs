@@ -13,7 +13,7 @@
 //! ```
 //!
 //! An answer is complete when it is given: a body that broke or stopped is asked for again here, and
-//! is never short data.
+//! is never short data. Where bytes are given as they arrive ([`Direct::open`]), whoever has them asks for the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,10 +32,10 @@ use tokio::sync::OnceCell;
 
 use crate::attempts::{Attempts, FailedAttempt};
 use crate::bandwidth::Bandwidth;
-use crate::body::{self, Broken, Progress, Watch};
+use crate::body::{self, Broken, Incoming, Progress, Watch};
 use crate::buffers::Buffers;
 use crate::common_headers::CommonHeaders;
-use crate::concurrency::{Concurrency, Memory};
+use crate::concurrency::{Concurrency, Memory, Slot};
 use crate::credentials::{KeyRing, Keys};
 use crate::endpoint::BucketUrl;
 use crate::error::unreachable;
@@ -106,6 +106,20 @@ impl Answer {
     }
 }
 
+/// An answer that says that all is well, and its body on its way.
+pub(crate) struct Opened {
+    headers: AnswerHeaders,
+    /// What `Content-Length` says.
+    pub(crate) len: Option<u64>,
+    pub(crate) body: Incoming,
+}
+
+impl Opened {
+    pub(crate) fn header(&self, name: &'static str) -> Option<&str> {
+        self.headers.get(name)
+    }
+}
+
 impl Request<'_> {
     /// `reading s3://bucket/key`.
     fn what(&self) -> String {
@@ -124,14 +138,53 @@ impl Direct {
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, Failure> {
         let mut attempts = Attempts::new(&self.retries, self.operation);
         loop {
-            let slot = self.concurrency.take().await;
-            match self.attempt(request, &mut attempts).await {
+            let (slot, answer) = self.begin(request, &mut attempts).await?;
+            match self.complete(request, answer).await {
                 Ok(answer) => {
-                    attempts.succeeded(&slot);
-                    // Somebody may be finding it out at this moment.
-                    let _same = self.answered.set(());
+                    self.succeeded(&attempts, &slot);
                     return Ok(answer);
                 }
+                Err(trouble) => attempts.failed(slot, trouble).await?,
+            }
+        }
+    }
+
+    /// As [`send`](Self::send), but gives the answer when its body begins. One that breaks off is not asked for
+    /// again.
+    pub(crate) async fn open(&self, request: &Request<'_>) -> Result<Opened, Failure> {
+        let mut attempts = Attempts::new(&self.retries, self.operation);
+        let (slot, mut answer) = self.begin(request, &mut attempts).await?;
+        let len = content_length(&answer);
+        if len.is_some_and(|len| len > request.most) {
+            return Err(sends_too_much(request).failure);
+        }
+        self.succeeded(&attempts, &slot);
+        let body = answer.take_body();
+        let (bandwidth, slowest) = (Arc::clone(&self.bandwidth), self.slowest);
+        let body = Incoming::new(body, len.unwrap_or_default(), bandwidth, slowest, slot);
+        Ok(Opened {
+            headers: answer.headers().clone(),
+            len,
+            body,
+        })
+    }
+
+    fn succeeded(&self, attempts: &Attempts<'_>, slot: &Slot) {
+        attempts.succeeded(slot);
+        // Somebody may be finding it out at this moment.
+        let _same = self.answered.set(());
+    }
+
+    /// Makes a request as often as it may help, until the body of a good answer begins.
+    async fn begin(
+        &self,
+        request: &Request<'_>,
+        attempts: &mut Attempts<'_>,
+    ) -> Result<(Slot, HttpResponse), Failure> {
+        loop {
+            let slot = self.concurrency.take().await;
+            match self.attempt(request, attempts).await {
+                Ok(answer) => return Ok((slot, answer)),
                 Err(trouble) => attempts.failed(slot, trouble).await?,
             }
         }
@@ -142,7 +195,7 @@ impl Direct {
         &self,
         request: &Request<'_>,
         attempts: &mut Attempts<'_>,
-    ) -> Result<Answer, FailedAttempt> {
+    ) -> Result<HttpResponse, FailedAttempt> {
         let keys = self.keys.get().await.map_err(|error| {
             FailedAttempt::without_answer(Again::Never, no_credentials(request.what(), &error))
         })?;
@@ -170,7 +223,7 @@ impl Direct {
         let status = answer.status();
         if status.is_success() {
             keys.work();
-            return self.complete(request, answer).await;
+            return Ok(answer);
         }
         let mut trouble = self.refused(request, answer, signed).await;
         trouble.again = attempts
@@ -256,21 +309,12 @@ impl Direct {
         request: &Request<'_>,
         answer: HttpResponse,
     ) -> Result<Answer, FailedAttempt> {
-        let len = answer.headers().get("content-length");
-        let len: Option<u64> = len.and_then(|len| len.parse().ok());
+        let len = content_length(&answer);
         let mut answer = answer;
         let body = answer.take_body();
         let body = match (request.method, len) {
             ("HEAD", _) | (_, Some(0)) => Bytes::new(),
-            ("GET", Some(len)) if len > request.most => {
-                let error = StoreError::Other {
-                    what: request.what(),
-                    source: Box::new(NoAnswer::new(
-                        "the server sends much more than the range that it was asked for",
-                    )),
-                };
-                return Err(FailedAttempt::without_answer(Again::Never, error));
-            }
+            ("GET", Some(len)) if len > request.most => return Err(sends_too_much(request)),
             ("GET", Some(len)) => {
                 let (buffers, bandwidth) = (&self.buffers, &self.bandwidth);
                 body::receive(body, len, buffers, bandwidth, self.slowest)
@@ -340,6 +384,20 @@ impl Direct {
     }
 }
 
+fn content_length(answer: &HttpResponse) -> Option<u64> {
+    answer.headers().get("content-length")?.parse().ok()
+}
+
+fn sends_too_much(request: &Request<'_>) -> FailedAttempt {
+    let error = StoreError::Other {
+        what: request.what(),
+        source: Box::new(NoAnswer::new(
+            "the server sends much more than the range that it was asked for",
+        )),
+    };
+    FailedAttempt::without_answer(Again::Never, error)
+}
+
 const USER_AGENT: &str = concat!("attachfs/", env!("CARGO_PKG_VERSION"));
 
 fn no_answer(request: &Request<'_>, error: &ConnectorError) -> FailedAttempt {
@@ -349,6 +407,11 @@ fn no_answer(request: &Request<'_>, error: &ConnectorError) -> FailedAttempt {
         Again::Connected
     };
     FailedAttempt::without_answer(again, no_connection(request.what(), error))
+}
+
+/// The error of a request whose body did not come.
+pub(crate) fn broken_off(what: &str, broken: Broken) -> StoreError {
+    unreachable(what.to_owned(), of_broken(broken).1)
 }
 
 /// What can be done about a body that did not come: the next connection may be better than one that

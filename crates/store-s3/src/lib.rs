@@ -4,7 +4,8 @@
 //! finds credentials and configuration, knows where a bucket is, and makes the less frequent requests:
 //! manifests, listings, and the beginning and end of uploads in parts. Both keep these promises:
 //!
-//! - An answer whose body breaks off or stops is asked for again; it is never short data.
+//! - An answer whose body breaks off or stops is asked for again; it is never short data. A stream ends in an error
+//!   then, and whoever reads it asks for the rest.
 //! - Every call ends: [`S3Options::operation_timeout`] bounds it. Bodies take the time that they
 //!   need as long as they move ([`S3Options::stall_timeout`]) and do not crawl
 //!   ([`S3Access::min_rate`](attachfs_store::S3Access::min_rate)).
@@ -54,8 +55,8 @@ use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
 use attachfs_store::{
     BucketName, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta,
-    ObjectPart, Page, Payload, PutOutcome, RootPrefix, Store, StoreAddress, StoreError,
-    StoredManifest, data_key, old_data_key,
+    ObjectPart, ObjectStream, Page, Payload, PutOutcome, RootPrefix, Store, StoreAddress,
+    StoreError, StoredManifest, data_key, old_data_key,
 };
 use aws_sdk_s3::Client;
 use bytes::Bytes;
@@ -110,6 +111,23 @@ impl ChunkStore for S3Store {
             Err(StoreError::NotFound { what }) => {
                 let key = self.prefix.join(&old_data_key(chunk));
                 self.get_part(&key, range)
+                    .await
+                    .map_err(|error| named(error, what))
+            }
+            found => found,
+        }
+    }
+
+    async fn stream(
+        &self,
+        chunk: ContentHash,
+        range: Range<u64>,
+    ) -> Result<ObjectStream, StoreError> {
+        let key = self.prefix.join(&data_key(chunk));
+        match self.stream_part(&key, range.clone()).await {
+            Err(StoreError::NotFound { what }) => {
+                let key = self.prefix.join(&old_data_key(chunk));
+                self.stream_part(&key, range)
                     .await
                     .map_err(|error| named(error, what))
             }

@@ -3,11 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use attachfs_store::{ObjectPart, Reach, StoreError};
+use attachfs_store::{ObjectPart, ObjectStream, Reach, StoreError};
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
 
 use crate::S3Store;
-use crate::direct::{Answer, Request};
+use crate::body::Incoming;
+use crate::direct::{Answer, Request, broken_off};
 use crate::error::{Failure, NoAnswer};
 
 /// A server that does not know ranges may send so much of a small object; it counts with no limit of memory.
@@ -92,21 +95,8 @@ impl S3Store {
         if range.is_empty() {
             return self.nothing_of(key).await;
         }
-        let first = range.start;
-        let wanted = match range.end {
-            u64::MAX => format!("bytes={first}-"),
-            end => format!("bytes={first}-{}", end - 1),
-        };
-        let request = Request {
-            method: "GET",
-            key,
-            query: "",
-            headers: vec![("range", wanted)],
-            body: Bytes::new(),
-            most: (range.end - range.start).max(SLACK),
-            doing: "reading",
-            name: &self.url(key),
-        };
+        let name = self.url(key);
+        let request = reading(key, &name, &range);
         match self.direct.send(&request).await {
             Ok(answer) => self.part_of(key, &range, answer),
             // The range begins at the end or after it; an empty object has no other.
@@ -115,6 +105,40 @@ impl S3Store {
             }) => self.nothing_of(key).await,
             Err(failure) => Err(failure.error),
         }
+    }
+
+    /// As [`get_part`](Self::get_part), with the bytes as they come.
+    pub(crate) async fn stream_part(
+        &self,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<ObjectStream, StoreError> {
+        if range.is_empty() {
+            return Ok(self.nothing_of(key).await?.into());
+        }
+        let name = self.url(key);
+        let request = reading(key, &name, &range);
+        let answer = match self.direct.open(&request).await {
+            Ok(answer) => answer,
+            Err(Failure {
+                status: Some(416), ..
+            }) => return Ok(self.nothing_of(key).await?.into()),
+            Err(failure) => return Err(failure.error),
+        };
+        let len = answer.len.ok_or_else(|| self.without_length(key))?;
+        let place = self.place_of(key, &range, len, answer.header("content-range"))?;
+        let version = answer.header("etag").map(Into::into);
+        let coming = Coming {
+            body: answer.body,
+            skip: place.skip,
+            left: place.wanted,
+            what: format!("reading {}", self.url(key)),
+        };
+        Ok(ObjectStream {
+            object_len: place.object_len,
+            version,
+            pieces: stream::try_unfold(coming, Coming::next).boxed(),
+        })
     }
 
     async fn nothing_of(&self, key: &str) -> Result<ObjectPart, StoreError> {
@@ -134,35 +158,53 @@ impl S3Store {
         answer: Answer,
     ) -> Result<ObjectPart, StoreError> {
         let len = self.len_of(key, &answer)?;
-        let (start, object_len) = match answer.header("content-range") {
-            Some(text) => content_range(text)
-                .ok_or_else(|| self.strange(key, "the answer's Content-Range is none"))?,
-            // A server that does not know ranges sends everything.
-            None => (0, len),
-        };
+        let place = self.place_of(key, range, len, answer.header("content-range"))?;
         let version = answer.header("etag").map(Into::into);
         let mut bytes = answer.body;
-        let skip = range
-            .start
-            .checked_sub(start)
-            .ok_or_else(|| self.strange(key, "the answer is another range"))?;
-        bytes = bytes.split_off(skip.min(len) as usize);
-        bytes.truncate(usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
-        let wanted = range.end.min(object_len).saturating_sub(range.start);
-        if bytes.len() as u64 != wanted {
-            return Err(self.strange(key, "the answer is not all of the range"));
-        }
+        bytes = bytes.split_off(place.skip.min(len) as usize);
+        bytes.truncate(usize::try_from(place.wanted).unwrap_or(usize::MAX));
         Ok(ObjectPart {
             bytes,
-            object_len,
+            object_len: place.object_len,
             version,
         })
     }
 
+    /// Where what was asked for is in a body of `len` bytes.
+    fn place_of(
+        &self,
+        key: &str,
+        range: &Range<u64>,
+        len: u64,
+        content_range: Option<&str>,
+    ) -> Result<Place, StoreError> {
+        let (start, object_len) = match content_range {
+            Some(text) => self::content_range(text)
+                .ok_or_else(|| self.strange(key, "the answer's Content-Range is none"))?,
+            // A server that does not know ranges sends everything.
+            None => (0, len),
+        };
+        let skip = range
+            .start
+            .checked_sub(start)
+            .ok_or_else(|| self.strange(key, "the answer is another range"))?;
+        let wanted = range.end.min(object_len).saturating_sub(range.start);
+        if len.saturating_sub(skip).min(range.end - range.start) != wanted {
+            return Err(self.strange(key, "the answer is not all of the range"));
+        }
+        Ok(Place {
+            skip,
+            wanted,
+            object_len,
+        })
+    }
+
     fn len_of(&self, key: &str, answer: &Answer) -> Result<u64, StoreError> {
-        answer
-            .len
-            .ok_or_else(|| self.strange(key, "the answer has no length"))
+        answer.len.ok_or_else(|| self.without_length(key))
+    }
+
+    fn without_length(&self, key: &str) -> StoreError {
+        self.strange(key, "the answer has no length")
     }
 
     /// An answer that S3 would not give.
@@ -171,6 +213,62 @@ impl S3Store {
             what: format!("reading {}", self.url(key)),
             source: Box::new(NoAnswer::new(what)),
         }
+    }
+}
+
+/// A request for a range of an object.
+fn reading<'a>(key: &'a str, name: &'a str, range: &Range<u64>) -> Request<'a> {
+    let wanted = match range.end {
+        u64::MAX => format!("bytes={}-", range.start),
+        end => format!("bytes={}-{}", range.start, end - 1),
+    };
+    Request {
+        method: "GET",
+        key,
+        query: "",
+        headers: vec![("range", wanted)],
+        body: Bytes::new(),
+        most: (range.end - range.start).max(SLACK),
+        doing: "reading",
+        name,
+    }
+}
+
+/// Where in a body the bytes are that were asked for.
+struct Place {
+    skip: u64,
+    wanted: u64,
+    object_len: u64,
+}
+
+/// A body of which some bytes are wanted.
+struct Coming {
+    body: Incoming,
+    /// So many come first that nobody asked for.
+    skip: u64,
+    left: u64,
+    /// For messages.
+    what: String,
+}
+
+impl Coming {
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
+        while self.left > 0 {
+            let next = self.body.next().await;
+            let next = next.map_err(|broken| broken_off(&self.what, broken))?;
+            let Some(mut bytes) = next else {
+                break;
+            };
+            let skipped = self.skip.min(bytes.len() as u64);
+            self.skip -= skipped;
+            bytes = bytes.split_off(skipped as usize);
+            bytes.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+            self.left -= bytes.len() as u64;
+            if !bytes.is_empty() {
+                return Ok(Some((bytes, self)));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -35,16 +35,21 @@ use attachfs_durable::{
 };
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
 use parking_lot::Mutex;
 
 use crate::{
     ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta, ObjectPart,
-    Page, Payload, PutOutcome, Reach, Store, StoreAddress, StoreError, StoredManifest, data_key,
-    old_data_key, run_blocking,
+    ObjectStream, Page, Payload, PutOutcome, Reach, Store, StoreAddress, StoreError,
+    StoredManifest, data_key, old_data_key, run_blocking,
 };
 
 /// How much is copied before a cancelled `put` notices.
 const COPY_BLOCK: u64 = 32 << 20;
+
+/// How much of a stream is read at once.
+const STREAM_BLOCK: u64 = 1 << 20;
 
 /// Objects and manifests as files below one directory.
 #[derive(Debug, Clone)]
@@ -177,16 +182,39 @@ impl Files {
     }
 
     fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError> {
+        let mut reading = self.begin(chunk, range)?;
+        Ok(ObjectPart {
+            bytes: self.read(&mut reading, u64::MAX)?,
+            object_len: reading.object_len,
+            version: reading.version,
+        })
+    }
+
+    /// Opens an object to read a range of it.
+    fn begin(&self, chunk: ContentHash, range: Range<u64>) -> Result<Reading, StoreError> {
         let (file, stamp) = self.open(chunk)?;
         let start = range.start.min(stamp.size);
-        let end = range.end.clamp(start, stamp.size);
-        let bytes = read_range(&file, start..end)
-            .map_err(|error| failed(self.what("reading", &data_key(chunk)), error))?;
-        Ok(ObjectPart {
-            bytes,
+        Ok(Reading {
+            file,
+            chunk,
+            rest: start..range.end.clamp(start, stamp.size),
             object_len: stamp.size,
             version: Some(format!("{:x}-{:x}", stamp.ino, stamp.mtime_ns).into()),
         })
+    }
+
+    /// Reads the next bytes, at most so many. A file that became shorter gives no more.
+    fn read(&self, reading: &mut Reading, most: u64) -> Result<Bytes, StoreError> {
+        let Range { start, end } = reading.rest;
+        let part = start..end.min(start.saturating_add(most));
+        let bytes = read_range(&reading.file, part.clone())
+            .map_err(|error| failed(self.what("reading", &data_key(reading.chunk)), error))?;
+        reading.rest.start = if bytes.len() as u64 == part.end - part.start {
+            part.end
+        } else {
+            end
+        };
+        Ok(bytes)
     }
 
     fn put(
@@ -248,6 +276,17 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// An object that is being read.
+#[derive(Debug)]
+struct Reading {
+    file: File,
+    chunk: ContentHash,
+    /// What is still to be read.
+    rest: Range<u64>,
+    object_len: u64,
+    version: Option<Arc<str>>,
 }
 
 /// Opens a regular file and says what it is.
@@ -338,6 +377,39 @@ impl Drop for CancelOnDrop {
 impl ChunkStore for DirectoryStore {
     async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError> {
         self.run(move |files| files.get(chunk, range)).await
+    }
+
+    async fn stream(
+        &self,
+        chunk: ContentHash,
+        range: Range<u64>,
+    ) -> Result<ObjectStream, StoreError> {
+        let begun = self.run(move |files| {
+            let mut reading = files.begin(chunk, range)?;
+            let first = files.read(&mut reading, STREAM_BLOCK)?;
+            Ok((first, reading))
+        });
+        let (first, reading) = begun.await?;
+        let (object_len, version) = (reading.object_len, reading.version.clone());
+        let store = self.clone();
+        let rest = stream::try_unfold(reading, move |mut reading| {
+            let store = store.clone();
+            async move {
+                if reading.rest.is_empty() {
+                    return Ok(None);
+                }
+                let read = store.run(move |files| {
+                    let bytes = files.read(&mut reading, STREAM_BLOCK)?;
+                    Ok((bytes, reading))
+                });
+                read.await.map(Some)
+            }
+        });
+        Ok(ObjectStream {
+            object_len,
+            version,
+            pieces: stream::iter([Ok(first)]).chain(rest).boxed(),
+        })
     }
 
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {

@@ -20,6 +20,7 @@ mod list;
 mod metadata;
 mod payload;
 mod s3_access;
+mod stream;
 #[cfg(any(test, feature = "testing"))]
 mod testing;
 
@@ -43,6 +44,7 @@ pub use list::{Folder, Listed, ListedName, Page};
 pub use metadata::{Metadata, MetadataError};
 pub use payload::{Payload, SourceStamp};
 pub use s3_access::{AccountId, Addressing, Encryption, KmsKey, ParseAccessError, S3Access};
+pub use stream::ObjectStream;
 #[cfg(any(test, feature = "testing"))]
 pub use testing::{Call, CallKind, MemoryStore, conformance, fault, record};
 
@@ -85,6 +87,17 @@ pub trait ChunkStore: Send + Sync + Debug {
     /// caller knows how long the object should be. All the bytes are held in memory, so the caller also bounds
     /// the range.
     async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError>;
+
+    /// As [`get`](Self::get), but gives the bytes as they arrive. Returns when the store has begun to answer.
+    /// A body that breaks off is not asked for again here: whoever has what came of it asks for the rest. A
+    /// store that has all bytes at once gives them as one piece.
+    async fn stream(
+        &self,
+        chunk: ContentHash,
+        range: Range<u64>,
+    ) -> Result<ObjectStream, StoreError> {
+        Ok(self.get(chunk, range).await?.into())
+    }
 
     /// Asks for the length of an object under the name that [`put`](Self::put) gives it. The names that
     /// old clients gave are tried by [`get`](Self::get) only: here they would cost an upload a second

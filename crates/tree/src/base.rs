@@ -78,6 +78,9 @@ pub enum BaseKind<'a> {
 
 /// Every answer is `None` (or nothing) also where a page of an index is damaged and the tree cannot be
 /// built again.
+/// How many nodes that are no files are passed over on the way to the next one.
+const MOST_PASSED: usize = 1000;
+
 impl BaseTree {
     /// How many directories, files and links there are, the root included.
     pub fn len(&self) -> usize {
@@ -225,6 +228,38 @@ impl BaseTree {
         let range = self.children_range(dir);
         let index = range.start.checked_add(u32::try_from(position).ok()?)?;
         range.contains(&index).then(|| self.ino(index))
+    }
+
+    /// The file that follows a node in the order of a manifest: entries in the order of their names, and what is in a
+    /// directory before what follows it. Empty directories and links between the two are passed over, if there are
+    /// not too many.
+    pub fn next_file(&self, ino: Ino) -> Option<Ino> {
+        let mut at = ino;
+        for _ in 0..MOST_PASSED {
+            at = self.next(at)?;
+            if self.plain_kind(at)? == Kind::File {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The node that follows in that order.
+    fn next(&self, ino: Ino) -> Option<Ino> {
+        let first = self.children_range(ino).next();
+        if let Some(first) = first {
+            return Some(self.ino(first));
+        }
+        let mut at = ino;
+        while at != self.root() {
+            let parent = self.parent(at)?;
+            let index = self.index_of(at)?.checked_add(1)?;
+            if self.children_range(parent).contains(&index) {
+                return Some(self.ino(index));
+            }
+            at = parent;
+        }
+        None
     }
 
     /// The child of a directory with this name.

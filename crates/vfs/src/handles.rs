@@ -35,6 +35,8 @@ pub(crate) struct OpenFile {
     /// Reads the part of the file that the base has. Made by the first read, together with the
     /// inode of the base.
     pub(crate) reader: OnceLock<(Ino, Arc<FileReader>)>,
+    /// Whether something of the base was read through this handle.
+    pub(crate) begun: AtomicBool,
     /// Whether this handle was counted as a lazily read file.
     pub(crate) counted: AtomicBool,
     /// Whether the journal says that the file is being written to. That stays true as long as this
@@ -153,6 +155,7 @@ impl Handles {
             access,
             inode,
             reader: OnceLock::new(),
+            begun: AtomicBool::new(false),
             counted: AtomicBool::new(false),
             recorded: AtomicBool::new(false),
         });

@@ -26,6 +26,7 @@ mod ops;
 pub mod overlay;
 mod references;
 mod serving;
+mod siblings;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]

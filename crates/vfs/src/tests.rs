@@ -20,5 +20,6 @@ mod serving;
 // Permission bits, owners and links.
 #[cfg(unix)]
 mod sessions;
+mod siblings;
 mod world;
 mod writing;

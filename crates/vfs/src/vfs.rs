@@ -20,6 +20,7 @@ use crate::overlay::{
     RecoveryError, Reserve, SyncError, look,
 };
 use crate::references::References;
+use crate::siblings::Siblings;
 use crate::{Attachment, FailedRead, FsError, FsErrorKind, Settings};
 
 /// Counts of operations since the mount.
@@ -102,6 +103,7 @@ pub struct Vfs {
     /// The connection to the adapter that serves it.
     pub(crate) adapter: Mutex<Option<Attachment>>,
     pub(crate) references: References,
+    pub(crate) siblings: Siblings,
 }
 
 /// The present time by this machine's clock; the beginning of 1970 if the clock is before that.
@@ -189,6 +191,7 @@ impl Vfs {
             changing: Mutex::new(()),
             adapter: Mutex::new(None),
             references: References::default(),
+            siblings: Siblings::default(),
         }
     }
 

@@ -1,12 +1,12 @@
 //! How far the kernel reads ahead of a program that reads a file from its start to its end.
 //!
-//! A FUSE mount begins with 128 KiB: whoever reads waits for each block of a large object in turn.
+//! A FUSE mount begins with 128 KiB: each of these requests costs a way to the daemon and back.
 //! More has to be asked for in `/sys`, which is for root; for others it stays as it is.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// As much as is fetched from a store at once: the next block is asked for while this one is read.
+/// Four of the longest requests: while one is read, others are answered.
 /// More gains little, and a page fault in a mapped file reads as much.
 const KIB: u64 = 4096;
 

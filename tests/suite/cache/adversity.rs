@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use attachfs_manifest::ContentHash;
@@ -86,6 +87,48 @@ fn the_next_process_goes_on_with_a_large_object_where_a_killed_one_was() {
         assert_eq!(report["fetched_bytes"], 8 * MIB - 5);
         assert!(fs::read(long.cached(machine, "")).unwrap() == long.bytes);
         assert_eq!(machine.json(long.warm(machine))["present"], 1);
+    });
+}
+
+#[test]
+fn a_mount_does_not_fetch_again_what_a_killed_one_read_of_a_large_object() {
+    Machine::mounting_from_s3(|machine| {
+        let long = Long::new(machine);
+        let gets = || super::gets(machine);
+        let asked = |mount: &Mount, from: usize, len: usize| {
+            let file = fs::File::open(mount.dir.join("file")).unwrap();
+            let mut read = vec![0; len];
+            file.read_exact_at(&mut read, from as u64).unwrap();
+            assert!(
+                read == long.bytes[from..from + len],
+                "{len} bytes at {from}"
+            );
+        };
+        let mount = machine.mount(args!["--prefetch", "off", &long.manifest], "first");
+        asked(&mount, 4 * MIB, 8 * MIB);
+        until("it is in the cache", || {
+            info(machine)["partial_bytes"].as_u64().unwrap() as usize >= 8 * MIB
+        });
+        crate::process::kill_and_wait(mount.pid);
+        crate::machine::detach(&mount.dir);
+        let mount = machine.mount(
+            args!["--prefetch", "off", "--read-only", &long.manifest],
+            "second",
+        );
+        let before = gets();
+        asked(&mount, 4 * MIB, 8 * MIB);
+        assert_eq!(gets(), before, "nothing of it is fetched");
+        asked(&mount, 0, long.bytes.len());
+        machine.ok(args!["umount", &mount.dir]);
+        // All of it is there now.
+        let mount = machine.mount(args!["--read-only", &long.manifest], "third");
+        machine.server().stop();
+        asked(&mount, 0, long.bytes.len());
+        machine.server().start_again();
+        until("all of it is verified", || {
+            info(machine)["partial_objects"] == 0
+        });
+        machine.ok(args!["umount", &mount.dir]);
     });
 }
 
@@ -231,6 +274,37 @@ fn every_verb_ends_although_the_disk_of_the_cache_does_not_answer() {
             stuck.wait().with_code(14).saying("does not answer");
         }
         kill(disk.pid, Signal::CONT);
+        machine.ok(args!["umount", &disk.dir]);
+    });
+}
+
+#[test]
+fn a_mount_reads_from_the_store_while_the_disk_of_the_cache_does_not_answer() {
+    Machine::mounting_from_s3(|machine| {
+        let manifest = base(machine);
+        let disk = disk(machine);
+        let cache = disk.dir.join("cache");
+        read_all(machine, &["--cache-dir", cache.to_str().unwrap()]);
+        let options = args!["--read-only", "--cache-dir", &cache, &manifest];
+        let mount = machine.mount(options, "mnt");
+        read(&mount, 0..1);
+        kill(disk.pid, Signal::STOP);
+        let done = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for number in 0..FILES {
+                let (done, mount) = (&done, &mount);
+                scope.spawn(move || {
+                    read(mount, number..number + 1);
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            // Three threads of the mount at most wait for the disk.
+            until("most files are read", || {
+                done.load(Ordering::Relaxed) >= FILES - 3
+            });
+            kill(disk.pid, Signal::CONT);
+        });
+        machine.ok(args!["umount", &mount.dir]);
         machine.ok(args!["umount", &disk.dir]);
     });
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use attachfs_tree::LayerOptions;
 
 use crate::Places;
+use crate::ReadOptions;
 use crate::logs::LogPlace;
 use crate::manifests::ManifestBytes;
 use crate::service::StepHook;
@@ -74,6 +75,8 @@ pub struct MountRequest {
     pub store: OpenStore,
     /// Prove first that the store can be read.
     pub probe: bool,
+    /// How it is read.
+    pub reading: ReadOptions,
     /// Where the caller lets the log go.
     pub log: LogPlace,
     /// This machine.

@@ -134,7 +134,7 @@ impl S3 {
 const NO_BYTES: &str = "not a number of bytes, such as 500, 10MB (10,000,000) or 1GiB (2^30)";
 
 /// A number of bytes: plain, or with a suffix in tens (kB, MB, GB, TB) or twos (KiB, MiB, GiB, TiB).
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = text[digits.len()..].trim();

@@ -173,6 +173,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         allow_other: args.allow_other,
         store,
         probe: !args.probing.no_probe,
+        reading: args.reading.into(),
         log: log_place(args.daemon, args.log.as_deref()),
         places,
         step_hook: Some(crate::halt::halt_at),

@@ -76,6 +76,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         owner: usual_owner(),
         store,
         probe: !args.probing.no_probe,
+        reading: args.reading.into(),
         places,
         publish: args.manifest_to.publish,
         output: args.manifest_to.output,

@@ -36,6 +36,8 @@ pub struct Stored {
     pub bytes: u64,
     /// When it was used last, or written if it was not used; seconds since 1970. To the minute.
     pub used: i64,
+    /// Nanoseconds of that second, which tell in what order objects were written.
+    pub nanos: u32,
     /// What there is of it.
     pub held: Held,
 }
@@ -225,7 +227,7 @@ impl Stored {
     /// Counts another file of the same object.
     fn add(&mut self, other: &Self) {
         self.bytes += other.bytes;
-        self.used = self.used.max(other.used);
+        (self.used, self.nanos) = (self.used, self.nanos).max((other.used, other.nanos));
         self.held = self.held.min(other.held);
     }
 }
@@ -273,12 +275,14 @@ fn own_name(name: &[u8], shelf: u8) -> Option<(HashBytes, Form)> {
 }
 
 fn stored(partition: HashBytes, object: HashBytes, form: Form, facts: &Facts) -> Stored {
+    let (used, nanos) = facts.stamp.modified();
     Stored {
         partition,
         object,
         // A file of a few bytes may take none beside its inode.
         bytes: facts.allocated,
-        used: facts.stamp.modified().0,
+        used,
+        nanos,
         held: match form {
             Form::Whole => Held::Whole(facts.stamp.size),
             Form::Part | Form::Units => Held::Part,

@@ -146,7 +146,7 @@ pub(crate) fn list(stock: &Stock, shelf: u8, sums: &mut Sums) -> Result<Vec<Stor
 
 /// What was used longest ago comes first.
 pub(crate) fn in_order_of_use(mut pool: Vec<Stored>) -> Vec<Stored> {
-    pool.sort_unstable_by_key(|stored| (stored.used, stored.object));
+    pool.sort_unstable_by_key(|stored| (stored.used, stored.nanos, stored.object));
     pool
 }
 

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 
 use super::WrongObject;
 use super::shared::{Duty, Order, Shared};
-use super::units::{self, About, Stamp, UNIT};
+use super::units::{self, About, Stamp, UNIT, VersionId};
 
 /// Bytes that are hashed at once when all of an object is verified.
 const STEP: u64 = 8 * UNIT;
@@ -88,6 +88,11 @@ impl LargeFile {
         large
     }
 
+    /// The object's hash.
+    pub fn hash(&self) -> ContentHash {
+        self.hash
+    }
+
     /// The object's length.
     pub fn size(&self) -> u64 {
         self.len
@@ -131,9 +136,7 @@ impl LargeFile {
             Ok(None) => None,
             Err(Damage::Units) => {
                 self.shared.counts.damaged.add(1);
-                tracing::warn!(path = %self.shared.objects.path(*self.hash.as_bytes()).display(), ?units,
-                    "units of a large object in the disk cache are damaged; they are fetched again");
-                self.forget_units(&open, &units);
+                self.forget_bad_units(&open, units);
                 None
             }
             Err(Damage::Disk(error)) => {
@@ -181,19 +184,9 @@ impl LargeFile {
         self.shared.write(order, len)
     }
 
-    /// Forgets units of any other version than this one, which the store has now. Says whether there were some. What
-    /// is verified stays: its bytes are right whatever the store has.
-    pub fn begin_version(&self, version: &str) -> bool {
-        let about = About::new(self.hash, self.len, Some(version));
-        let mut state = self.state.write();
-        let is_other = match &*state {
-            State::Open(open) => open.about.version != about.version && !self.is_verified(),
-            State::Absent | State::Wrong(_) => false,
-        };
-        if is_other {
-            *state = State::Absent;
-        }
-        is_other
+    /// Of which version in the store the units are that are there; `None` if there are none.
+    pub(crate) fn version(&self) -> Option<VersionId> {
+        self.now().map(|open| open.about.version)
     }
 
     /// Writes units. On the thread that writes.
@@ -335,7 +328,7 @@ impl LargeFile {
             }
             Err(Damage::Units) => {
                 self.shared.counts.damaged.add(1);
-                self.forget_bad_units(&open);
+                self.forget_bad_units(&open, 0..self.units());
             }
             Err(Damage::Disk(error)) => self.shared.read_failed(self.hash, &error),
         }
@@ -365,9 +358,9 @@ impl LargeFile {
         Ok(())
     }
 
-    fn forget_bad_units(&self, open: &Open) {
+    fn forget_bad_units(&self, open: &Open, units: Range<u64>) {
         let bad = |&unit: &u64| !matches!(open.read(&(unit..unit + 1)), Ok(Some(_)));
-        for unit in (0..open.about.units()).filter(bad) {
+        for unit in units.filter(bad) {
             tracing::warn!(path = %self.shared.objects.path(*self.hash.as_bytes()).display(), unit,
                 "a unit of a large object in the disk cache is damaged; it is fetched again");
             self.forget_units(open, &(unit..unit + 1));

@@ -38,12 +38,22 @@ const SUM: u64 = 8;
 /// Checksums that are read at once when all are looked through.
 const AT_ONCE: u64 = 8192;
 
+/// Tells versions of an object apart: a hash of the token that the store gave; zeros if it gave none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct VersionId([u8; 16]);
+
+impl VersionId {
+    pub(crate) fn of(token: &str) -> Self {
+        Self(*ContentHash::of(token.as_bytes()).as_bytes())
+    }
+}
+
 /// Which object the file is about, and which version of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct About {
     pub(super) hash: ContentHash,
     pub(super) len: u64,
-    pub(super) version: [u8; 16],
+    pub(super) version: VersionId,
 }
 
 impl About {
@@ -51,9 +61,7 @@ impl About {
         Self {
             hash,
             len,
-            version: version.map_or([0; 16], |version| {
-                *ContentHash::of(version.as_bytes()).as_bytes()
-            }),
+            version: version.map(VersionId::of).unwrap_or_default(),
         }
     }
 
@@ -78,7 +86,7 @@ impl About {
         bytes.extend_from_slice(self.hash.as_bytes());
         bytes.extend_from_slice(&self.len.to_le_bytes());
         bytes.extend_from_slice(&UNIT.to_le_bytes());
-        bytes.extend_from_slice(&self.version);
+        bytes.extend_from_slice(&self.version.0);
         sealed(bytes)
     }
 
@@ -86,7 +94,11 @@ impl About {
     pub(super) fn read(file: &File, hash: ContentHash, len: u64) -> io::Result<Option<Self>> {
         let bytes = read_range(file, 0..HEADER as u64 + 8)?;
         let version = bytes.get(48..64).and_then(|bytes| bytes.try_into().ok());
-        let about = version.map(|version| Self { hash, len, version });
+        let about = version.map(|version| Self {
+            hash,
+            len,
+            version: VersionId(version),
+        });
         Ok(about.filter(|about| bytes == about.encode()))
     }
 }

@@ -1,41 +1,57 @@
 //! Fetches under way: who leads one, and who waits for it.
+//!
+//! ```text
+//!     Run       one task that brings consecutive parts      ends with the last one who is interested in it
+//!      `- Flight   one of these parts                        ends when it has landed, failed or was given up
+//!          `- Waiting   somebody who wants it: interested in the run
+//! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::{Fetched, PartKey, Scheduler};
 use crate::budget::SharedPriority;
+use crate::landed::Landed;
 use crate::{FetchError, Priority};
 
 /// The fetches of some parts.
 #[derive(Debug, Default)]
 pub(super) struct Flights(HashMap<PartKey, Arc<Flight>>);
 
-/// One fetch.
+/// Consecutive parts that one task brings.
 #[derive(Debug)]
-pub(super) struct Flight {
+struct Run {
     priority: SharedPriority,
     /// Short and innermost.
-    state: Mutex<State>,
-    ended: Notify,
+    state: Mutex<Crew>,
+    has_ended: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    waiting: usize,
+struct Crew {
+    interested: usize,
     task: Option<AbortHandle>,
-    outcome: Option<Outcome>,
+}
+
+/// One part of a run.
+#[derive(Debug)]
+pub(super) struct Flight {
+    run: Arc<Run>,
+    /// Short and innermost.
+    outcome: Mutex<Option<Outcome>>,
+    ended: Notify,
 }
 
 #[derive(Debug, Clone)]
 enum Outcome {
-    Fetched(Result<Bytes, FetchError>),
+    Fetched(Result<Landed, FetchError>),
     /// Nobody leads it any more.
     GivenUp,
 }
@@ -43,124 +59,139 @@ enum Outcome {
 impl Flights {
     pub(super) fn join(&self, key: &PartKey, priority: Priority) -> Option<Waiting> {
         let flight = self.0.get(key)?;
-        flight.priority.raise(priority);
+        flight.run.priority.raise(priority);
         Some(Waiting::on(flight))
     }
 
-    pub(super) fn lead(
-        &mut self,
-        key: &PartKey,
-        priority: Priority,
-        scheduler: &Arc<Scheduler>,
-    ) -> Lead {
+    /// Begins the flight of a part as the next one of a run, and waits for it.
+    pub(super) fn begin(&mut self, key: PartKey, lead: &mut Lead) -> Waiting {
         let flight = Arc::new(Flight {
-            priority: SharedPriority::new(priority),
-            state: Mutex::default(),
+            run: Arc::clone(&lead.run),
+            outcome: Mutex::default(),
             ended: Notify::new(),
         });
-        self.0.insert(*key, Arc::clone(&flight));
-        Lead {
-            key: *key,
-            flight,
-            scheduler: Arc::clone(scheduler),
-            landed: false,
-        }
+        self.0.insert(key, Arc::clone(&flight));
+        let waiting = Waiting::on(&flight);
+        lead.flights.push_back((key, flight));
+        waiting
     }
 
-    pub(super) fn end(&mut self, key: &PartKey) -> Option<Arc<Flight>> {
-        self.0.remove(key)
+    pub(super) fn end(&mut self, key: &PartKey) {
+        self.0.remove(key);
     }
 }
 
 impl Flight {
     /// Tells everybody who waits how it ended; `None` if it was given up.
-    pub(super) fn tell(&self, outcome: Option<Result<Bytes, FetchError>>) {
+    pub(super) fn tell(&self, outcome: Option<Result<Landed, FetchError>>) {
         let outcome = outcome.map_or(Outcome::GivenUp, Outcome::Fetched);
-        self.state.lock().outcome = Some(outcome);
+        *self.outcome.lock() = Some(outcome);
         self.ended.notify_waiters();
     }
 }
 
-/// Leads a flight: has to find the bytes, or to fetch them. Dropping it gives the flight up; whoever waits for
-/// it looks again.
+/// Leads a run: has to find the bytes of its parts, or to fetch them. Dropping it gives up what has not landed;
+/// whoever waits for that looks again.
 #[derive(Debug)]
-#[must_use = "the flight is given up at once"]
+#[must_use = "the run is given up at once"]
 pub(crate) struct Lead {
-    key: PartKey,
-    flight: Arc<Flight>,
+    run: Arc<Run>,
+    /// Those that have not landed.
+    flights: VecDeque<(PartKey, Arc<Flight>)>,
     scheduler: Arc<Scheduler>,
-    landed: bool,
 }
 
 impl Lead {
-    /// Gives what was found to everybody.
-    pub(crate) fn land(mut self, outcome: Result<Fetched, FetchError>) {
-        self.landed = true;
-        self.scheduler.land(&self.key, Some(outcome));
+    pub(super) fn new(scheduler: &Arc<Scheduler>, priority: Priority) -> Self {
+        let run = Arc::new(Run {
+            priority: SharedPriority::new(priority),
+            state: Mutex::default(),
+            has_ended: AtomicBool::new(false),
+        });
+        Self {
+            run,
+            flights: VecDeque::new(),
+            scheduler: Arc::clone(scheduler),
+        }
     }
 
-    /// Fetches in a task of its own, which ends when nobody waits for it any more. Needs a tokio runtime.
-    pub(crate) fn start<F>(self, fetch: impl FnOnce(SharedPriority) -> F) -> Waiting
+    /// How urgent it is; that may change.
+    pub(crate) fn priority(&self) -> SharedPriority {
+        self.run.priority.clone()
+    }
+
+    /// The part that is to land next.
+    pub(crate) fn next(&self) -> Option<PartKey> {
+        self.flights.front().map(|(key, _)| *key)
+    }
+
+    /// How many parts are still to land.
+    pub(crate) fn left(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Gives the next part to everybody.
+    pub(crate) fn land(&mut self, fetched: Fetched) {
+        if let Some((key, flight)) = self.flights.pop_front() {
+            self.scheduler.land(&key, &flight, Some(Ok(fetched)));
+        }
+    }
+
+    /// Tells everybody who waits for the rest that it failed.
+    pub(crate) fn fail(&mut self, error: &FetchError) {
+        for (key, flight) in std::mem::take(&mut self.flights) {
+            self.scheduler.land(&key, &flight, Some(Err(error.clone())));
+        }
+    }
+
+    /// Keeps the run going.
+    pub(crate) fn interest(&self) -> Interest {
+        Interest::of(&self.run)
+    }
+
+    /// Brings the parts in a task of its own, which ends when nobody is interested any more.
+    pub(crate) fn start<F>(self, runtime: &Handle, bring: impl FnOnce(Self) -> F)
     where
-        F: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
     {
-        let flight = Arc::clone(&self.flight);
-        let waiting = Waiting::on(&flight);
-        let fetch = fetch(flight.priority.clone());
-        let task = tokio::spawn(async move {
-            let outcome = fetch.await;
-            self.land(outcome);
-        });
-        flight.state.lock().task = Some(task.abort_handle());
-        waiting
+        let run = Arc::clone(&self.run);
+        let task = runtime.spawn(bring(self));
+        run.state.lock().task = Some(task.abort_handle());
     }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        if !self.landed {
-            self.scheduler.land(&self.key, None);
+        self.run.has_ended.store(true, Ordering::Release);
+        for (key, flight) in std::mem::take(&mut self.flights) {
+            self.scheduler.land(&key, &flight, None);
         }
     }
 }
 
-/// Somebody who waits for a flight. When the last one is dropped, the flight's task ends.
+/// Somebody who wants a run to go on. When the last one is dropped, the run's task ends.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    flight: Arc<Flight>,
-}
+pub(crate) struct Interest(Arc<Run>);
 
-impl Waiting {
-    fn on(flight: &Arc<Flight>) -> Self {
-        flight.state.lock().waiting += 1;
-        Self {
-            flight: Arc::clone(flight),
-        }
+impl Interest {
+    fn of(run: &Arc<Run>) -> Self {
+        run.state.lock().interested += 1;
+        Self(Arc::clone(run))
     }
 
-    /// How the flight ended; `None` if it was given up, so that it is to be looked for again.
-    pub(crate) async fn ended(&self) -> Option<Result<Bytes, FetchError>> {
-        loop {
-            let mut ended = std::pin::pin!(self.flight.ended.notified());
-            // From now on it is told of what comes.
-            ended.as_mut().enable();
-            match &self.flight.state.lock().outcome {
-                Some(Outcome::Fetched(outcome)) => return Some(outcome.clone()),
-                Some(Outcome::GivenUp) => return None,
-                None => {}
-            }
-            ended.await;
-        }
+    /// Whether the run has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.has_ended.load(Ordering::Acquire)
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Interest {
     fn drop(&mut self) {
         let task = {
-            let mut state = self.flight.state.lock();
-            state.waiting -= 1;
-            if state.waiting == 0 {
-                state.task.take()
+            let mut crew = self.0.state.lock();
+            crew.interested -= 1;
+            if crew.interested == 0 {
+                crew.task.take()
             } else {
                 None
             }
@@ -168,6 +199,37 @@ impl Drop for Waiting {
         if let Some(task) = task {
             // Of one that has ended this does nothing.
             task.abort();
+        }
+    }
+}
+
+/// Somebody who waits for a part, and is interested in its run.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    flight: Arc<Flight>,
+    _interest: Interest,
+}
+
+impl Waiting {
+    fn on(flight: &Arc<Flight>) -> Self {
+        Self {
+            flight: Arc::clone(flight),
+            _interest: Interest::of(&flight.run),
+        }
+    }
+
+    /// How the flight ended; `None` if it was given up, so that it is to be looked for again.
+    pub(crate) async fn ended(&self) -> Option<Result<Landed, FetchError>> {
+        loop {
+            let mut ended = std::pin::pin!(self.flight.ended.notified());
+            // From now on it is told of what comes.
+            ended.as_mut().enable();
+            match &*self.flight.outcome.lock() {
+                Some(Outcome::Fetched(outcome)) => return Some(outcome.clone()),
+                Some(Outcome::GivenUp) => return None,
+                None => {}
+            }
+            ended.await;
         }
     }
 }

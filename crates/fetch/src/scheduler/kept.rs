@@ -1,72 +1,105 @@
 //! Parts that are kept in memory.
+//!
+//! Units of a long object that may have landed together are forgotten together: the memory of the one is that of the others.
 
-use bytes::Bytes;
-use hashlink::LruCache;
+use hashlink::LinkedHashMap;
 
 use super::PartKey;
 use crate::HeldBytes;
+use crate::landed::Landed;
 
+/// What is forgotten together.
 #[derive(Debug)]
 struct Entry {
-    bytes: Bytes,
-    /// When it was used last, by the scheduler's count.
+    parts: Vec<Kept>,
+    /// When one of it was used last, by the scheduler's count; 0 if it is not expected to be used again.
     used: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    key: PartKey,
+    bytes: Landed,
     held: HeldBytes,
+    /// A reader in order has had it.
+    is_passed: bool,
 }
 
-/// Some of the parts that are kept, in the order of their last uses.
-pub(super) struct Kept(LruCache<PartKey, Entry>);
+/// Some of the parts that are kept, in the order in which they are to be forgotten.
+#[derive(Default)]
+pub(super) struct Shelf(LinkedHashMap<PartKey, Entry>);
 
-impl Default for Kept {
-    fn default() -> Self {
-        // The budget is the bound.
-        Self(LruCache::new_unbounded())
-    }
-}
-
-impl std::fmt::Debug for Kept {
+impl std::fmt::Debug for Shelf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Kept({} parts)", self.0.len())
+        write!(f, "Shelf({} entries)", self.0.len())
     }
 }
 
-/// A part that is not kept any more. Its bytes of the budget are given back when it is dropped.
+/// Parts that are not kept any more. Their bytes of the budget are given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Forgotten(Entry);
 
 impl Forgotten {
-    /// What it takes of the budget.
+    /// What they take of the budget.
     pub(super) fn held(&self) -> u64 {
-        self.0.held.bytes()
+        self.0.parts.iter().map(|part| part.held.bytes()).sum()
     }
 }
 
-impl Kept {
-    pub(super) fn get(&mut self, key: &PartKey, used: u64) -> Option<Bytes> {
-        let entry = self.0.get_mut(key)?;
-        entry.used = used;
-        Some(entry.bytes.clone())
+impl Shelf {
+    pub(super) fn get(&mut self, key: &PartKey, used: u64) -> Option<Landed> {
+        let together = key.together();
+        let entry = self.0.get(&together)?;
+        let part = entry.parts.iter().find(|part| part.key == *key)?;
+        let bytes = part.bytes.clone();
+        self.0.to_back(&together)?.used = used;
+        Some(bytes)
     }
 
-    pub(super) fn insert(&mut self, key: PartKey, bytes: Bytes, held: HeldBytes, used: u64) {
-        let entry = Entry { bytes, used, held };
-        self.0.insert(key, entry);
+    pub(super) fn insert(&mut self, key: PartKey, bytes: Landed, held: HeldBytes, used: u64) {
+        let part = Kept {
+            key,
+            bytes,
+            held,
+            is_passed: false,
+        };
+        let together = key.together();
+        if let Some(entry) = self.0.to_back(&together) {
+            entry.used = used;
+            entry.parts.push(part);
+            return;
+        }
+        let parts = vec![part];
+        self.0.insert(together, Entry { parts, used });
     }
 
-    /// When the part was used that was not used for longest.
+    /// Has a part forgotten before all others, once all that would go with it are to be.
+    pub(super) fn forget_first(&mut self, key: &PartKey) {
+        let together = key.together();
+        let Some(entry) = self.0.get_mut(&together) else {
+            return;
+        };
+        if let Some(part) = entry.parts.iter_mut().find(|part| part.key == *key) {
+            part.is_passed = true;
+        }
+        if entry.parts.iter().all(|part| part.is_passed) {
+            entry.used = 0;
+            self.0.to_front(&together);
+        }
+    }
+
+    /// When what is to be forgotten next was used.
     pub(super) fn oldest_use(&self) -> Option<u64> {
-        self.0.iter().next().map(|(_, entry)| entry.used)
+        self.0.front().map(|(_, entry)| entry.used)
     }
 
     pub(super) fn forget_oldest(&mut self) -> Option<Forgotten> {
-        Some(Forgotten(self.0.remove_lru()?.1))
+        Some(Forgotten(self.0.pop_front()?.1))
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
-        self.0
-            .iter()
-            .map(|(_, entry)| entry.bytes.len() as u64)
-            .sum()
+        let parts = self.0.iter().flat_map(|(_, entry)| &entry.parts);
+        parts.map(|part| part.bytes.as_ref().len() as u64).sum()
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! ```text
 //!     look_up --> Here      the bytes
-//!             --> Join      somebody fetches them: wait
-//!             --> Lead      nobody does: the caller is to find or fetch them, and everybody else waits for it
+//!             --> Coming    somebody fetches them: wait
+//!             --> a Lead    nobody does: the caller is to find or fetch them, and everybody else waits for it
 //! ```
 //!
-//! One look-up says which, so a part is fetched once however many want it, and it is looked for in memory once. A
-//! [`Lead`] that is dropped without an answer wakes those who wait for it; they look again, and one of them leads. A
-//! fetch is a task that goes on as long as anybody waits for it and ends with the last one who does.
+//! One look-up says which, so a part is fetched once however many want it, and it is looked for in memory once.
+//! Consecutive parts that nobody has get one [`Lead`], which brings them with one request, and each lands as soon as
+//! its own bytes are here. A lead that is dropped without an answer wakes those who wait for it; they look again, and
+//! one of them leads. A fetch is a task that goes on as long as anybody is interested in it and ends with the last one who
+//! is; what has landed until then is kept.
 //!
 //! Bytes are taken from the budget before a request and stay taken as long as they are kept in memory. Whoever
-//! waits for bytes has kept ones forgotten, the least recently used first, but not the last quarter: what came just
-//! now would be gone before its readers had it all.
+//! waits for bytes has kept ones forgotten: those first that a reader in order has passed, then the least recently
+//! used, but not the last quarter: what came just now would be gone before its readers had it all.
 
 mod flight;
 mod kept;
@@ -21,20 +23,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use attachfs_manifest::{ContentHash, Piece};
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::budget::SharedPriority;
+use crate::landed::Landed;
 use crate::{ByteBudget, FetchError, HeldBytes, Priority};
 
-use flight::Flights;
-pub(crate) use flight::{Lead, Waiting};
-use kept::Kept;
+use flight::{Flight, Flights};
+pub(crate) use flight::{Interest, Lead, Waiting};
+use kept::Shelf;
 
 /// How many locks the parts share.
 const SHARDS: usize = 16;
 
-/// Names a part of an object: what is fetched with one request. The object's length is part of the name: two
+/// Consecutive units that share a lock: a read takes one or two.
+const NEIGHBOURS: u64 = 64;
+
+/// So many consecutive units may land in one buffer, and are forgotten together.
+pub(crate) const TOGETHER: u64 = 8;
+
+/// Names a part of an object: what lands at once. The object's length is part of the name: two
 /// manifests that disagree about it never share bytes, and the store has to say which of them is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PartKey {
@@ -46,8 +54,8 @@ pub(crate) struct PartKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Part {
     Whole,
-    /// Blocks of different generations come from different versions of the object.
-    Block {
+    /// Units of different generations come from different versions of the object.
+    Unit {
         generation: u32,
         index: u64,
     },
@@ -62,41 +70,60 @@ impl PartKey {
         }
     }
 
-    pub(crate) fn block(piece: &Piece, generation: u32, index: u64) -> Self {
+    pub(crate) fn unit(piece: &Piece, generation: u32, index: u64) -> Self {
         Self {
             hash: piece.hash,
             object_len: piece.object_len,
-            part: Part::Block { generation, index },
+            part: Part::Unit { generation, index },
         }
     }
 
-    fn shard(&self) -> usize {
-        let block = match self.part {
-            Part::Whole => 0,
-            Part::Block { index, .. } => index as usize,
+    /// Names what is forgotten together with it: the first of the units that it may have landed with.
+    fn together(&self) -> Self {
+        let part = match self.part {
+            Part::Whole => Part::Whole,
+            Part::Unit { generation, index } => Part::Unit {
+                generation,
+                index: index / TOGETHER * TOGETHER,
+            },
         };
-        (usize::from(self.hash.as_bytes()[0]) + block) % SHARDS
+        Self { part, ..*self }
+    }
+
+    fn shard(&self) -> usize {
+        let unit = match self.part {
+            Part::Whole => 0,
+            Part::Unit { index, .. } => (index / NEIGHBOURS) as usize,
+        };
+        (usize::from(self.hash.as_bytes()[0]) + unit) % SHARDS
     }
 }
 
 /// What a look-up found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// In the order in which they were looked for.
+    pub(crate) parts: Vec<FoundPart>,
+    /// What is to be brought by whoever looked.
+    pub(crate) leads: Vec<Lead>,
+}
+
 #[derive(Debug)]
-pub(crate) enum Lookup {
-    Here(Bytes),
-    Join(Waiting),
-    Lead(Lead),
+pub(crate) enum FoundPart {
+    Here(Landed),
+    Coming(Waiting),
 }
 
 /// Bytes and what they take of the budget. Bytes that there was no room for are given out, and not kept.
 #[derive(Debug)]
 pub(crate) struct Fetched {
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: Landed,
     pub(crate) held: Option<HeldBytes>,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    kept: Kept,
+    kept: Shelf,
     flights: Flights,
 }
 
@@ -126,16 +153,41 @@ impl Scheduler {
         })
     }
 
-    /// What there is of a part. Never waits and needs no runtime.
-    pub(crate) fn look_up(self: &Arc<Self>, key: &PartKey, priority: Priority) -> Lookup {
-        let used = self.uses.fetch_add(1, Ordering::Relaxed);
-        let mut shard = self.shards[key.shard()].lock();
-        if let Some(bytes) = shard.kept.get(key, used) {
-            return Lookup::Here(bytes);
+    /// What there is of some parts. Never waits and needs no runtime.
+    pub(crate) fn look_up(
+        self: &Arc<Self>,
+        keys: impl IntoIterator<Item = PartKey>,
+        priority: Priority,
+    ) -> Found {
+        let mut found = Found::default();
+        let mut lead = None;
+        for key in keys {
+            let used = self.uses.fetch_add(1, Ordering::Relaxed) + 1;
+            let mut shard = self.shards[key.shard()].lock();
+            let Shard { kept, flights } = &mut *shard;
+            let there = match kept.get(&key, used) {
+                Some(bytes) => Some(FoundPart::Here(bytes)),
+                None => flights.join(&key, priority).map(FoundPart::Coming),
+            };
+            found.parts.push(match there {
+                Some(there) => {
+                    found.leads.extend(lead.take());
+                    there
+                }
+                None => {
+                    let lead = lead.get_or_insert_with(|| Lead::new(self, priority));
+                    FoundPart::Coming(flights.begin(key, lead))
+                }
+            });
         }
-        match shard.flights.join(key, priority) {
-            Some(waiting) => Lookup::Join(waiting),
-            None => Lookup::Lead(shard.flights.lead(key, priority, self)),
+        found.leads.extend(lead);
+        found
+    }
+
+    /// Has parts forgotten before others when room is needed.
+    pub(crate) fn forget_first(&self, keys: impl IntoIterator<Item = PartKey>) {
+        for key in keys {
+            self.shards[key.shard()].lock().kept.forget_first(&key);
         }
     }
 
@@ -167,7 +219,7 @@ impl Scheduler {
         {}
     }
 
-    /// Forgets the least recently used part. `false` if nothing is kept.
+    /// Forgets the least recently used part, and what landed with it. `false` if nothing is kept.
     fn forget_one(&self) -> bool {
         let age = |at: &usize| self.shards[*at].lock().kept.oldest_use();
         let ages = (0..SHARDS).filter_map(|at| Some((age(&at)?, at)));
@@ -183,14 +235,19 @@ impl Scheduler {
         true
     }
 
+    /// Forgets what is kept down to so many bytes.
+    pub(crate) fn forget_to(&self, bytes: u64) {
+        while self.kept.load(Ordering::Relaxed) > bytes && self.forget_one() {}
+    }
+
     /// Ends a flight, and keeps what it brought.
-    fn land(&self, key: &PartKey, outcome: Option<Result<Fetched, FetchError>>) {
+    fn land(&self, key: &PartKey, flight: &Flight, outcome: Option<Result<Fetched, FetchError>>) {
         let mut kept = false;
-        let ended = {
-            let used = self.uses.fetch_add(1, Ordering::Relaxed);
+        let told = {
+            let used = self.uses.fetch_add(1, Ordering::Relaxed) + 1;
             let mut shard = self.shards[key.shard()].lock();
-            let ended = shard.flights.end(key);
-            let told = outcome.map(|fetched| {
+            shard.flights.end(key);
+            outcome.map(|fetched| {
                 let Fetched { bytes, held } = fetched?;
                 if let Some(held) = held {
                     self.kept.fetch_add(held.bytes(), Ordering::Relaxed);
@@ -198,12 +255,9 @@ impl Scheduler {
                     kept = true;
                 }
                 Ok(bytes)
-            });
-            (ended, told)
+            })
         };
-        if let (Some(flight), told) = ended {
-            flight.tell(told);
-        }
+        flight.tell(told);
         if kept {
             self.relieve();
         }
@@ -228,6 +282,10 @@ impl Scheduler {
 mod tests {
     use super::*;
 
+    fn landed(bytes: &[u8]) -> Landed {
+        bytes::Bytes::copy_from_slice(bytes).into()
+    }
+
     fn key(number: u8) -> PartKey {
         PartKey {
             hash: ContentHash::from_bytes([number; 16]),
@@ -237,26 +295,22 @@ mod tests {
     }
 
     fn lead(scheduler: &Arc<Scheduler>, number: u8) -> Lead {
-        match scheduler.look_up(&key(number), Priority::Read) {
-            Lookup::Lead(lead) => lead,
-            other => panic!("{other:?}"),
-        }
+        let mut found = scheduler.look_up([key(number)], Priority::Read);
+        found.leads.pop().expect("it is nowhere yet")
     }
 
     fn is_here(scheduler: &Arc<Scheduler>, number: u8) -> bool {
-        matches!(
-            scheduler.look_up(&key(number), Priority::Read),
-            Lookup::Here(_)
-        )
+        let found = scheduler.look_up([key(number)], Priority::Read);
+        matches!(found.parts[..], [FoundPart::Here(_)])
     }
 
     /// Has a part of 100 bytes kept.
     fn keep(scheduler: &Arc<Scheduler>, number: u8) {
         let held = scheduler.room_now(100);
-        lead(scheduler, number).land(Ok(Fetched {
-            bytes: Bytes::from(vec![number; 100]),
+        lead(scheduler, number).land(Fetched {
+            bytes: landed(&[number; 100]),
             held,
-        }));
+        });
     }
 
     #[test]
@@ -275,15 +329,16 @@ mod tests {
     fn what_there_is_no_room_to_keep_is_given_out_all_the_same() {
         let scheduler = Scheduler::new(1024);
         let _under_way = scheduler.room_now(100);
-        let leading = lead(&scheduler, 1);
-        let Lookup::Join(waiting) = scheduler.look_up(&key(1), Priority::Read) else {
+        let mut leading = lead(&scheduler, 1);
+        let joined = scheduler.look_up([key(1)], Priority::Read);
+        let [FoundPart::Coming(waiting)] = &joined.parts[..] else {
             panic!("one leads");
         };
-        let (bytes, held) = (Bytes::from_static(b"x"), scheduler.room_now(100));
+        let (bytes, held) = (landed(&[7]), scheduler.room_now(100));
         assert!(held.is_none());
-        leading.land(Ok(Fetched { bytes, held }));
+        leading.land(Fetched { bytes, held });
         let told = futures::FutureExt::now_or_never(waiting.ended());
-        assert_eq!(told.unwrap().unwrap().unwrap(), "x");
+        assert_eq!(told.unwrap().unwrap().unwrap().as_ref(), [7]);
         assert!(!is_here(&scheduler, 1));
     }
 
@@ -298,11 +353,77 @@ mod tests {
         // What comes now takes the place of what was kept.
         let mut next = std::pin::pin!(scheduler.room(100, &priority));
         assert!(futures::poll!(&mut next).is_pending());
-        lead(&scheduler, 9).land(Ok(Fetched {
-            bytes: Bytes::from(vec![9; 300]),
+        lead(&scheduler, 9).land(Fetched {
+            bytes: landed(&[9; 300]),
             held: Some(under_way),
-        }));
+        });
         let _room = next.await;
         assert!(!is_here(&scheduler, 3) && is_here(&scheduler, 9));
+    }
+
+    fn unit(index: u64) -> PartKey {
+        let part = Part::Unit {
+            generation: 0,
+            index,
+        };
+        PartKey { part, ..key(1) }
+    }
+
+    #[test]
+    fn parts_that_nobody_has_get_one_lead_for_each_gap() {
+        let scheduler = Scheduler::new(1 << 20);
+        let middle = scheduler.look_up([unit(2)], Priority::ReadAhead);
+        let found = scheduler.look_up((0..5).map(unit), Priority::Read);
+        let leads: Vec<_> = found
+            .leads
+            .iter()
+            .map(|lead| (lead.next().unwrap(), lead.left()))
+            .collect();
+        assert_eq!(leads, [(unit(0), 2), (unit(3), 2)]);
+        drop(middle);
+        drop(found);
+        let again = scheduler.look_up((0..5).map(unit), Priority::Read);
+        assert_eq!(again.leads[0].left(), 5, "all was given up");
+    }
+
+    #[test]
+    fn units_that_landed_together_are_forgotten_together_and_not_before_all_were_passed() {
+        let scheduler = Scheduler::new(2 * TOGETHER * 1024);
+        let keep = |index| {
+            let mut found = scheduler.look_up([unit(index)], Priority::Read);
+            let lead = found.leads.pop();
+            lead.expect("it is nowhere yet").land(Fetched {
+                bytes: landed(&[1; 100]),
+                held: scheduler.room_now(100),
+            });
+        };
+        let is_here = |index| {
+            let found = scheduler.look_up([unit(index)], Priority::Read);
+            matches!(found.parts[..], [FoundPart::Here(_)])
+        };
+        let [first, second] = [0..TOGETHER, TOGETHER..2 * TOGETHER];
+        first.clone().chain(second.clone()).for_each(keep);
+        let (passed, left) = (TOGETHER..TOGETHER + 3, TOGETHER + 3..2 * TOGETHER);
+        scheduler.forget_first(passed.map(unit));
+        // There is room for what comes next where the oldest was.
+        keep(100);
+        assert!(!first.clone().any(is_here) && second.clone().all(is_here));
+        (101..100 + TOGETHER).for_each(keep);
+        scheduler.forget_first(left.map(unit));
+        keep(200);
+        assert!(!second.clone().any(is_here) && is_here(100));
+    }
+
+    #[test]
+    fn what_was_passed_is_forgotten_before_what_was_not_read() {
+        let scheduler = Scheduler::new(3 * 1024);
+        (0..3).for_each(|number| keep(&scheduler, number));
+        assert!(is_here(&scheduler, 1));
+        scheduler.forget_first([key(1)]);
+        keep(&scheduler, 3);
+        let kept: Vec<u8> = (0..4)
+            .filter(|&number| is_here(&scheduler, number))
+            .collect();
+        assert_eq!(kept, [0, 2, 3]);
     }
 }

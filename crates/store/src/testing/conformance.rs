@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 
 use crate::{ManifestKey, Payload, Store, StoreError};
 
@@ -125,6 +126,22 @@ impl<'a> Suite<'a> {
             }
             Err(error) => panic!("get of {range:?} failed: {error:?}"),
         }
+        let stream = match self.store.stream(hash, range.clone()).await {
+            Ok(stream) => stream,
+            Err(error) => panic!("the stream of {range:?} failed: {error:?}"),
+        };
+        assert_eq!(
+            stream.object_len, len,
+            "object_len in a stream of {range:?}"
+        );
+        let pieces: Result<Vec<Bytes>, _> = stream.pieces.try_collect().await;
+        match pieces {
+            Ok(pieces) => assert!(
+                pieces.concat() == want,
+                "a stream of {range:?} gives other bytes"
+            ),
+            Err(error) => panic!("the stream of {range:?} broke off: {error:?}"),
+        }
     }
 
     async fn check_whole(&self, hash: ContentHash, bytes: &Bytes) {
@@ -146,6 +163,11 @@ impl<'a> Suite<'a> {
         assert!(
             matches!(get, Err(StoreError::NotFound { .. })),
             "{when}, get gives {get:?}"
+        );
+        let stream = self.store.stream(hash, 0..1).await;
+        assert!(
+            matches!(stream, Err(StoreError::NotFound { .. })),
+            "{when}, stream gives {stream:?}"
         );
     }
 

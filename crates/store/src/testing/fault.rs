@@ -4,6 +4,8 @@
 //! failed") or drawn from a seed. A drawn fault depends on the seed, the call and how often that
 //! call was made before, not on which task ran first, so a seed that failed once fails again.
 
+mod pieces;
+
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
@@ -19,8 +21,8 @@ use parking_lot::Mutex;
 
 use crate::{
     Call, CallKind, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata,
-    ObjectMeta, ObjectPart, Page, Payload, PutOutcome, Reach, Store, StoreAddress, StoreError,
-    StoredManifest,
+    ObjectMeta, ObjectPart, ObjectStream, Page, Payload, PutOutcome, Reach, Store, StoreAddress,
+    StoreError, StoredManifest,
 };
 
 /// What goes wrong with a call.
@@ -33,6 +35,16 @@ pub enum Fault {
     /// A read gives only this many of its bytes, as if a connection had broken unnoticed. Other
     /// calls are made as usual.
     Truncate(usize),
+    /// A read gives this many of its bytes and then fails, as if a connection had broken. Other calls are made as
+    /// usual.
+    Break(usize),
+    /// The bytes of a stream come this many at a time, each as much later. Other calls are made as usual.
+    Trickle {
+        /// Bytes in a piece.
+        piece: usize,
+        /// Before each piece.
+        every: Duration,
+    },
     /// The object is this much shorter than it should be, and the store says so. Reads and `head`.
     Shorten(u64),
     /// A read gives the right number of bytes, one bit of them wrong.
@@ -298,7 +310,34 @@ impl ChunkStore for FaultStore {
             part.bytes.truncate(left as usize);
         }
         part.bytes = Fault::damage(fault, part.bytes);
+        if let Some(Fault::Break(_)) = fault {
+            return Err(Failure::Unreachable.of(&call));
+        }
         Fault::end(fault, &call, part)
+    }
+
+    async fn stream(
+        &self,
+        chunk: ContentHash,
+        range: Range<u64>,
+    ) -> Result<ObjectStream, StoreError> {
+        let call = Call::Get {
+            chunk,
+            range: range.clone(),
+        };
+        let fault = self.begin(&call).await?;
+        let start = range.start;
+        let mut stream = self.inner.stream(chunk, range).await?;
+        match fault {
+            Some(Fault::Shorten(by)) => {
+                stream.object_len = stream.object_len.saturating_sub(by);
+                let left = stream.object_len.saturating_sub(start);
+                stream.pieces = pieces::first(stream.pieces, left as usize);
+            }
+            Some(fault) => stream.pieces = fault.spoil(&call, stream.pieces),
+            None => {}
+        }
+        Fault::end(fault, &call, stream)
     }
 
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {
@@ -371,6 +410,8 @@ impl Store for FaultStore {
 
 #[cfg(test)]
 mod tests {
+    use futures::{StreamExt as _, TryStreamExt as _};
+
     use super::*;
     use crate::MemoryStore;
 
@@ -438,6 +479,25 @@ mod tests {
             (&wrong.bytes[..], wrong.object_len),
             (&b"0123446789"[..], 10)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_can_break_trickle_and_be_short() {
+        let (store, hash) = over_one_object();
+        let every = Duration::from_secs(1);
+        let trickle = Fault::Trickle { piece: 4, every };
+        for fault in [Fault::Break(4), Fault::Truncate(4), trickle] {
+            store.add(Rule::on(CallKind::Get, fault).times(1));
+        }
+        let read = async || store.stream(hash, 0..10).await.unwrap().pieces;
+        let broken: Vec<_> = read().await.collect().await;
+        assert!(matches!(&broken[..], [Ok(bytes), Err(_)] if bytes == "0123"));
+        let short: Vec<_> = read().await.try_collect().await.unwrap();
+        assert_eq!(short, ["0123"]);
+        let begun = tokio::time::Instant::now();
+        let slow: Vec<_> = read().await.try_collect().await.unwrap();
+        assert_eq!(slow, ["0123", "4567", "89"]);
+        assert_eq!(begun.elapsed(), 3 * every);
     }
 
     #[tokio::test]

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 
 use crate::{
     Call, CallKind, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata,
-    ObjectMeta, ObjectPart, Page, Payload, PutOutcome, Store, StoreAddress, StoreError,
-    StoredManifest,
+    ObjectMeta, ObjectPart, ObjectStream, Page, Payload, PutOutcome, Store, StoreAddress,
+    StoreError, StoredManifest,
 };
 
 /// A store that remembers its calls, over another one.
@@ -165,6 +166,29 @@ impl ChunkStore for RecordStore {
         self.log
             .send_modify(|log| log.bytes_read += part.bytes.len() as u64);
         Ok(part)
+    }
+
+    /// Written down as a [`Call::Get`], which is in flight until its stream ends or is dropped.
+    async fn stream(
+        &self,
+        chunk: ContentHash,
+        range: Range<u64>,
+    ) -> Result<ObjectStream, StoreError> {
+        let call = Call::Get {
+            chunk,
+            range: range.clone(),
+        };
+        let in_flight = self.begin(call).await;
+        let mut stream = self.inner.stream(chunk, range).await?;
+        let log = self.log.clone();
+        stream.pieces = stream
+            .pieces
+            .inspect_ok(move |piece| {
+                let _until_it_ends = &in_flight;
+                log.send_modify(|log| log.bytes_read += piece.len() as u64);
+            })
+            .boxed();
+        Ok(stream)
     }
 
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {

@@ -184,6 +184,11 @@ impl LayeredBase {
         self.tree(ino)?.content(ino)
     }
 
+    /// The file that follows a node in its layer, in the order of a manifest. Whether a name leads to it is not asked.
+    pub fn next_file(&self, ino: Ino) -> Option<Ino> {
+        self.tree(ino)?.next_file(ino)
+    }
+
     /// A node's name, whether or not it still leads to the node; empty for the root.
     pub fn name(&self, ino: Ino) -> Option<&[u8]> {
         self.0.name(ino)

@@ -62,6 +62,25 @@ proptest! {
     }
 }
 
+/// All files below a directory, in the order in which somebody meets them who descends into each directory.
+fn files_below(tree: &BaseTree, dir: Ino) -> Vec<Ino> {
+    let below = |child| match tree.plain_kind(child) {
+        Some(Kind::Dir) => files_below(tree, child),
+        Some(Kind::File) => vec![child],
+        _ => Vec::new(),
+    };
+    tree.children(dir).flat_map(below).collect()
+}
+
+proptest! {
+    #[test]
+    fn files_follow_each_other_as_in_a_listing(snapshot in any_snapshot_of(&NAMES)) {
+        let tree = BaseTree::build(&snapshot).unwrap();
+        let followed = std::iter::successors(Some(Ino::ROOT), |&ino| tree.next_file(ino));
+        prop_assert_eq!(followed.skip(1).collect::<Vec<_>>(), files_below(&tree, Ino::ROOT));
+    }
+}
+
 #[test]
 fn the_root_has_no_name_and_is_its_own_parent() {
     let tree = tree(&snapshot([]));

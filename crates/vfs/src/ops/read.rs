@@ -134,7 +134,13 @@ impl Vfs {
         range: Range<u64>,
     ) -> ReadOutcome {
         let len = len_of(reader, &range);
-        match reader.read(range) {
+        let read = reader.read(range);
+        if !open.begun.swap(true, Ordering::Relaxed) {
+            let missed = matches!(read, FileRead::Pending(_));
+            self.siblings
+                .note(open.ino(), missed, &self.namespace, &self.fetcher);
+        }
+        match read {
             FileRead::Ready(bytes) => {
                 self.tally.read(open, len);
                 ReadOutcome::Ready(bytes)

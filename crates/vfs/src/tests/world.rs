@@ -10,9 +10,9 @@ use attachfs_fetch::{FetchOptions, Fetcher};
 use attachfs_fixtures::{Base, CREATED, chunk_size, manifest, session_meta};
 use attachfs_manifest::Snapshot;
 use attachfs_session::{Session, SessionMeta};
-use attachfs_store::MemoryStore;
 use attachfs_store::fault::FaultStore;
 use attachfs_store::record::RecordStore;
+use attachfs_store::{CallKind, MemoryStore};
 use attachfs_tree::BaseTree;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -211,6 +211,22 @@ impl Kernel {
             ReadOutcome::Ready(bytes) => Ok(bytes.into()),
             ReadOutcome::Pending(bytes) => Ok(self.runtime.block_on(bytes)?.into()),
         }
+    }
+
+    /// Waits for what a read began to wait for.
+    pub(crate) fn wait<T>(&self, read: impl Future<Output = T>) -> T {
+        self.runtime.block_on(read)
+    }
+
+    /// Waits until the store is asked for nothing any more.
+    pub(crate) fn idle(&self, record: &RecordStore) {
+        self.runtime.block_on(async {
+            // What was begun asks first.
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+            record.wait_idle(CallKind::Get).await;
+        });
     }
 
     pub(crate) fn write(

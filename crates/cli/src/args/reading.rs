@@ -1,0 +1,63 @@
+//! How a mount reads from its store: options of `mount` and `run`.
+
+use std::num::NonZeroU64;
+
+use attachfs::{Prefetch, ReadOptions};
+use clap::{Args, ValueEnum};
+
+use super::s3::parse_bytes;
+
+/// How a mount reads. `--max-bandwidth` bounds what all of it takes.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Reading")]
+pub(crate) struct Reading {
+    /// Fetch what a program will probably read next: what follows in a file that is read in order, backward or in equal
+    /// steps, and the next files of a directory whose files are read one after the other. `off` fetches only
+    /// what is read, in units of 128 KiB of files longer than 8 MiB, and shorter ones whole.
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    prefetch: When,
+    /// Memory for what is fetched, kept or on its way, such as 500MB or 1GiB; at least 32MiB. Half of it, at most, has what
+    /// is fetched ahead: more helps where the store is far away and the network is fast. Default: 192MiB.
+    #[arg(long, value_name = "BYTES", value_parser = parse_target)]
+    memory_target: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum When {
+    Off,
+    Auto,
+}
+
+/// Two objects of 8 MiB on their way, and as much that is kept.
+const LEAST_MEMORY: u64 = 32 << 20;
+
+fn parse_target(text: &str) -> Result<NonZeroU64, String> {
+    let bytes = parse_bytes(text)?;
+    let enough = NonZeroU64::new(bytes).filter(|bytes| bytes.get() >= LEAST_MEMORY);
+    enough.ok_or_else(|| "at least 32MiB are needed".to_owned())
+}
+
+impl From<Reading> for ReadOptions {
+    fn from(said: Reading) -> Self {
+        Self {
+            prefetch: match said.prefetch {
+                When::Off => Prefetch::Off,
+                When::Auto => Prefetch::Auto,
+            },
+            memory_target: said.memory_target,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_is_refused() {
+        for bad in ["31MiB", "0", "much"] {
+            parse_target(bad).unwrap_err();
+        }
+        assert_eq!(parse_target("32MiB").unwrap().get(), LEAST_MEMORY);
+    }
+}

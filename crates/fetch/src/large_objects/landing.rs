@@ -1,0 +1,154 @@
+//! Where units of long objects land, as their bytes come.
+
+use std::sync::Arc;
+
+use attachfs_manifest::ContentHash;
+use attachfs_store::data_key;
+use bytes::Bytes;
+
+use crate::bringing::{Taker, Wanted};
+use crate::buffers::Buffer;
+use crate::disk::{LargeFile, VersionId};
+use crate::fetcher::Core;
+use crate::landed::Landed;
+use crate::scheduler::{Fetched, Lead, TOGETHER};
+use crate::{FetchError, HeldBytes};
+
+/// A run of units that is coming in.
+pub(super) struct Landing<'a> {
+    shared: &'a Core,
+    lead: &'a mut Lead,
+    /// For the units that have not landed.
+    held: HeldBytes,
+    hash: ContentHash,
+    generation: u32,
+    /// Where the next byte belongs in the object.
+    at: u64,
+    /// Where the last one does.
+    end: u64,
+    filling: Option<Filling>,
+    /// Where they are kept on the disk, and the version that comes.
+    on_disk: Option<Arc<LargeFile>>,
+    version: Option<Arc<str>>,
+}
+
+/// A buffer that is being filled.
+struct Filling {
+    buffer: Buffer,
+    filled: usize,
+    /// Where its last byte belongs in the object.
+    end: u64,
+}
+
+/// A store that gives so many bytes a second fills a buffer of several units in a moment.
+const FAST: u64 = 64 << 20;
+
+impl<'a> Landing<'a> {
+    pub(super) fn new(
+        shared: &'a Core,
+        lead: &'a mut Lead,
+        held: HeldBytes,
+        wanted: &Wanted,
+        generation: u32,
+        on_disk: Option<Arc<LargeFile>>,
+    ) -> Self {
+        Self {
+            shared,
+            lead,
+            held,
+            hash: wanted.hash,
+            generation,
+            at: wanted.range.start,
+            end: wanted.range.end,
+            filling: None,
+            on_disk,
+            version: None,
+        }
+    }
+
+    /// Tells everybody who waits for what has not landed that it failed.
+    pub(super) fn fail(mut self, error: &FetchError) {
+        self.land();
+        self.lead.fail(error);
+    }
+
+    /// What the next byte is filled into.
+    fn next(&self) -> Filling {
+        let unit_len = self.shared.unit_len();
+        let together = unit_len * TOGETHER;
+        let is_fast = self.shared.link.rate().is_some_and(|rate| rate >= FAST);
+        let has_all = self.at.is_multiple_of(together) && self.end - self.at >= together;
+        let (buffers, len) = if is_fast && has_all {
+            (&self.shared.landed_together, together)
+        } else {
+            (&self.shared.landed, unit_len)
+        };
+        Filling {
+            buffer: buffers.take(),
+            filled: 0,
+            end: (self.at + 1).next_multiple_of(len).min(self.end),
+        }
+    }
+
+    /// Gives the units to everybody that are here.
+    fn land(&mut self) {
+        let Some(Filling { buffer, filled, .. }) = self.filling.take() else {
+            return;
+        };
+        let unit_len = self.shared.unit_len() as usize;
+        let is_last = self.at == self.end;
+        let buffer = buffer.freeze(filled);
+        let mut from = 0;
+        while from < filled && (filled - from >= unit_len || is_last) {
+            let to = filled.min(from + unit_len);
+            let held = self.held.split((to - from) as u64);
+            let bytes = Landed::part(&buffer, from..to);
+            self.lead.land(Fetched { bytes, held });
+            from = to;
+        }
+        if let Some(large) = &self.on_disk
+            && from > 0
+        {
+            let first = (self.at - filled as u64) / self.shared.unit_len();
+            // What is not written is fetched again another time; the cache counts it.
+            large.write(first, buffer.slice(..from), self.version.clone());
+        }
+    }
+}
+
+/// What is here is kept, also if nobody wants the rest any more.
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.land();
+    }
+}
+
+impl Taker for Landing<'_> {
+    /// Units of another version than those that are here already belong to nobody who waits for these.
+    fn begins(&mut self, version: Option<Arc<str>>) -> bool {
+        let versions = &self.shared.versions;
+        let id = version.as_deref().map(VersionId::of);
+        self.version = version;
+        if id.is_some_and(|id| versions.saw(self.hash, id)) {
+            self.shared.counts.versions_changed.add(1);
+            tracing::warn!(key = %data_key(self.hash), "an object was replaced while it was being read");
+        }
+        versions.generation(self.hash) == self.generation
+    }
+
+    fn take(&mut self, mut bytes: Bytes) {
+        while !bytes.is_empty() {
+            let mut filling = self.filling.take().unwrap_or_else(|| self.next());
+            let part = bytes.split_to(bytes.len().min((filling.end - self.at) as usize));
+            let now = filling.filled + part.len();
+            filling.buffer.as_mut()[filling.filled..now].copy_from_slice(&part);
+            filling.filled = now;
+            self.at += part.len() as u64;
+            let is_full = self.at == filling.end;
+            self.filling = Some(filling);
+            if is_full {
+                self.land();
+            }
+        }
+    }
+}

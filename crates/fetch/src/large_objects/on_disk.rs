@@ -1,0 +1,237 @@
+//! Units of long objects in the disk cache: where a run looks before it asks the store, and where what landed is kept.
+
+use std::sync::Arc;
+
+use attachfs_manifest::ContentHash;
+use bytes::Bytes;
+
+use crate::HeldBytes;
+use crate::disk::{LargeFile, UNIT};
+use crate::fetcher::Core;
+use crate::landed::Landed;
+use crate::scheduler::{Fetched, Lead, TOGETHER};
+
+/// What the front of a run is.
+pub(super) enum Front {
+    /// Some units have landed: they were on the disk.
+    Landed,
+    /// So many are not there.
+    Missing(u64),
+}
+
+impl Core {
+    /// What the disk cache has, and will have, of an object. Nothing if there is none, if it keeps other units than are
+    /// read, or if its disk does not answer.
+    pub(super) async fn on_disk(&self, hash: ContentHash, len: u64) -> Option<Arc<LargeFile>> {
+        let disk = self.disk.as_ref().filter(|_| self.unit_len() == UNIT)?;
+        disk.ask(move |disk| disk.large(hash, len)).await?
+    }
+
+    /// Lands what is on the disk of the front of a run of `left` units that begins with `first`; `held` is for them. What
+    /// is there of another version than the store gave last is of no use.
+    pub(super) async fn land_from_disk(
+        &self,
+        large: &Arc<LargeFile>,
+        lead: &mut Lead,
+        held: &mut HeldBytes,
+        first: u64,
+        left: u64,
+    ) -> Front {
+        let Some(disk) = &self.disk else {
+            return Front::Missing(left);
+        };
+        // What is verified is right whatever the store has.
+        let version = large.version();
+        if version.is_none_or(|version| {
+            !self.versions.is_now(large.hash(), version) && !large.is_verified()
+        }) {
+            return Front::Missing(left);
+        }
+        let of_disk = Arc::clone(large);
+        let found = disk.ask(move |_| front(&of_disk, first, left));
+        match found.await {
+            Some((units, Some(bytes))) => {
+                self.counts.disk_hits.add(units);
+                for from in (0..bytes.len()).step_by(UNIT as usize) {
+                    let to = bytes.len().min(from + UNIT as usize);
+                    let held = held.split((to - from) as u64);
+                    let bytes = Landed::part(&bytes, from..to);
+                    lead.land(Fetched { bytes, held });
+                }
+                Front::Landed
+            }
+            Some((units, None)) => Front::Missing(units),
+            None => Front::Missing(left),
+        }
+    }
+}
+
+/// How many units, from `first` on, are there with these bytes; or are not there.
+fn front(large: &LargeFile, first: u64, left: u64) -> (u64, Option<Bytes>) {
+    // Units that turn out to be damaged are not there the second time.
+    for _ in 0..2 {
+        let there = large.there(first..first + left);
+        let is_there = there.first().copied().unwrap_or(false);
+        let alike = there.iter().take_while(|&&one| one == is_there).count() as u64;
+        if !is_there {
+            return (alike.max(1), None);
+        }
+        // What is forgotten together comes from one buffer.
+        let together = (first + 1).next_multiple_of(TOGETHER) - first;
+        let units = alike.min(together);
+        if let Some(bytes) = large.read(first..first + units) {
+            return (units, Some(bytes));
+        }
+    }
+    (1, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use attachfs_manifest::Piece;
+    use attachfs_store::record::RecordStore;
+    use attachfs_store::{Call, CallKind, MemoryStore};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{DiskCache, FetchError, FetchOptions, Fetcher, Prefetch};
+
+    const LEN: u64 = 20 * UNIT + 100;
+
+    struct Kept {
+        temp: TempDir,
+        memory: Arc<MemoryStore>,
+        store: Arc<RecordStore>,
+        hash: ContentHash,
+    }
+
+    fn bytes() -> Vec<u8> {
+        (0..LEN).map(|at| (at / 77) as u8).collect()
+    }
+
+    impl Kept {
+        fn new() -> Self {
+            let memory = Arc::new(MemoryStore::new());
+            let hash = memory.insert(bytes());
+            let store = Arc::new(RecordStore::new(Arc::clone(&memory) as _));
+            let temp = TempDir::new().unwrap();
+            Self {
+                temp,
+                memory,
+                store,
+                hash,
+            }
+        }
+
+        /// As a process that begins now.
+        fn fetcher(&self) -> Fetcher {
+            let cache = crate::testing::unbounded(self.temp.path().join("cache"));
+            let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
+            let options = FetchOptions {
+                whole_object_limit: 1000,
+                prefetch: Prefetch::Off,
+                ..FetchOptions::default()
+            };
+            Fetcher::new(Arc::clone(&self.store) as _, Some(disk), options)
+        }
+
+        fn piece(&self, range: std::ops::Range<u64>) -> Piece {
+            Piece {
+                hash: self.hash,
+                object_len: LEN,
+                range,
+            }
+        }
+
+        fn asked(&self) -> Vec<std::ops::Range<u64>> {
+            let calls = self.store.calls().into_iter();
+            let asked = calls.filter_map(|call| match call {
+                Call::Get { range, .. } => Some(range),
+                _ => None,
+            });
+            asked.collect()
+        }
+
+        /// The object's file in the cache.
+        fn file(&self, ending: &str) -> std::path::PathBuf {
+            let cache = crate::testing::unbounded(self.temp.path().join("cache"));
+            let path = cache.objects([1; 16]).unwrap().path(*self.hash.as_bytes());
+            path.with_extension(ending)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_process_read_of_a_large_object_the_next_one_does_not_fetch() {
+        let kept = Kept::new();
+        let first = kept.fetcher();
+        first
+            .read(&kept.piece(5 * UNIT + 1..9 * UNIT))
+            .await
+            .unwrap();
+        first.read(&kept.piece(LEN - 1..LEN)).await.unwrap();
+        drop(first);
+        let second = kept.fetcher();
+        assert_eq!(second.read(&kept.piece(0..LEN)).await.unwrap(), bytes());
+        let expected = [
+            5 * UNIT..9 * UNIT,
+            20 * UNIT..LEN,
+            0..5 * UNIT,
+            9 * UNIT..20 * UNIT,
+        ];
+        assert_eq!(kept.asked(), expected);
+        drop(second);
+        let third = kept.fetcher();
+        assert_eq!(third.read(&kept.piece(0..LEN)).await.unwrap(), bytes());
+        assert_eq!(
+            kept.store.count(CallKind::Get),
+            4,
+            "all of it is on the disk"
+        );
+        assert_eq!(third.counters().disk_hits, 21);
+    }
+
+    #[tokio::test]
+    async fn an_altered_unit_on_the_disk_is_fetched_again_and_its_neighbours_are_not() {
+        let kept = Kept::new();
+        let first = kept.fetcher();
+        first.read(&kept.piece(0..8 * UNIT)).await.unwrap();
+        drop(first);
+        let part = std::fs::File::options()
+            .write(true)
+            .open(kept.file("part"))
+            .unwrap();
+        attachfs_durable::write_all_at(&part, b"?", 3 * UNIT + 5).unwrap();
+        let second = kept.fetcher();
+        let read = second.read(&kept.piece(0..8 * UNIT)).await.unwrap();
+        assert_eq!(read, bytes()[..8 * UNIT as usize]);
+        assert_eq!(kept.asked(), [0..8 * UNIT, 3 * UNIT..4 * UNIT]);
+        assert_eq!(second.counters().disk_damaged, 1);
+    }
+
+    #[tokio::test]
+    async fn units_on_the_disk_of_a_version_that_was_replaced_are_not_put_together_with_new_ones() {
+        let kept = Kept::new();
+        let first = kept.fetcher();
+        first.read(&kept.piece(0..8 * UNIT)).await.unwrap();
+        drop(first);
+        let other = vec![9; LEN as usize];
+        kept.memory.insert_as(kept.hash, other.clone());
+        let second = kept.fetcher();
+        // Of the old version, which nobody can tell yet.
+        second.read(&kept.piece(0..UNIT)).await.unwrap();
+        assert_eq!(second.read(&kept.piece(0..LEN)).await.unwrap(), other);
+    }
+
+    #[tokio::test]
+    async fn a_large_object_that_the_store_has_wrong_is_an_error_once_all_of_it_was_read() {
+        let kept = Kept::new();
+        kept.memory.insert_as(kept.hash, vec![9; LEN as usize]);
+        let first = kept.fetcher();
+        first.read(&kept.piece(0..LEN)).await.unwrap();
+        first.flush_disk().await;
+        assert_eq!(first.counters().disk_wrong, 1);
+        first.shared().scheduler.forget_to(0);
+        let error = first.read(&kept.piece(0..1)).await.unwrap_err();
+        assert!(matches!(error, FetchError::Damaged { .. }), "{error}");
+    }
+}
