@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::At as _;
 use crate::steps::{Step, perform};
-use crate::{DurableError, platform};
+use crate::{DurableError, HeldDir, path_bytes, platform};
 
 /// Who besides its owner may use what is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,14 @@ pub fn create_private_dir(path: &Path) -> Result<(), DurableError> {
 /// Not made durable: for what can be made again.
 pub fn make_private_dir(path: &Path) -> Result<(), DurableError> {
     platform::create_dir(path, Sharing::PRIVATE.dir_mode).at("create the directory", path)
+}
+
+/// Makes a symbolic link at a free name. Windows has two kinds of links: what `target` is at the moment says which it
+/// becomes, and not every user may make one.
+pub fn create_link(at: &Path, target: &Path) -> io::Result<()> {
+    let name = at.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let dir = HeldDir::open_following_links(parent_of(at))?;
+    dir.create_link(name.as_encoded_bytes(), path_bytes(target))
 }
 
 /// As [`create_private_dir`], for more than the owner.

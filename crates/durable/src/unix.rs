@@ -3,6 +3,8 @@
 
 mod dir;
 mod mountinfo;
+mod process;
+mod socket;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -26,6 +28,12 @@ use crate::{Facts, FileStamp, Kind, Refusal, Space};
 
 pub(crate) use dir::{Dir, share_file};
 pub(crate) use mountinfo::{mounted, mounts_of_table};
+pub(crate) use process::{
+    OpenFiles, StopSignal, ask_to_stop, raise_open_files, signal_of, user_numbers,
+};
+pub(crate) use socket::{
+    Accepted, Connection, HangUp, Listener, SOCKET_KIND, SocketDir, accepted_from,
+};
 
 pub(crate) fn facts(file: &File) -> io::Result<Facts> {
     Ok(facts_of(&rustix::fs::fstat(file)?))

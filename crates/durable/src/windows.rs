@@ -5,7 +5,10 @@ mod blocks;
 mod calls;
 mod dir;
 mod link;
+mod pipe;
+mod process;
 mod security;
+mod socket;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -32,7 +35,12 @@ pub(crate) use blocks::{
     copy_in_kernel, data_in, lengthen, punch_hole, reflink, reserve, reserve_beyond,
 };
 pub(crate) use dir::Dir;
+pub(crate) use pipe::{Accepted, Connection, HangUp, accepted_from};
+pub(crate) use process::{
+    OpenFiles, StopSignal, ask_to_stop, raise_open_files, signal_of, user_numbers,
+};
 pub(crate) use security::Owner;
+pub(crate) use socket::{Listener, SOCKET_KIND, SocketDir};
 
 /// The 100 nanoseconds between 1601 and 1970.
 const UNIX_EPOCH: i64 = 116_444_736_000_000_000;
