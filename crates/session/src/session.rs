@@ -61,7 +61,7 @@ const SCRATCH: &str = "scratch";
 const COMMITS: &str = "commits";
 const WORK: &str = "work";
 const LAYERS: &str = "layers";
-const SOCKET: &str = "control.sock";
+pub(crate) const SOCKET: &str = "control.sock";
 const LOG: &str = "log";
 const MOUNT: &str = "mnt";
 
