@@ -21,7 +21,6 @@ mod exposed;
 mod holder;
 mod index;
 mod inspect;
-mod limits;
 mod live;
 mod logs;
 pub mod manifest;
@@ -43,7 +42,10 @@ mod store;
 mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
-pub use attachfs_durable::{CacheDir, create_log, is_file_at, open_to_append};
+pub use attachfs_durable::{
+    CacheDir, OpenFiles, Stop, StopSignal, create_log, is_file_at, open_to_append, path_bytes,
+    path_of_bytes, raise_open_files, signal_of, user_numbers,
+};
 pub use attachfs_jobs::{
     ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
     StepId, TaskId,
@@ -53,7 +55,7 @@ pub use attachfs_manifest::{
     By, Changes, ChunkSize, ContentHash, DiffOptions, EscapedBytes, GlobConfig, Losses, Lost,
     ManifestPath, PathFilter,
 };
-pub use attachfs_mount::pass_on_standard_files_only;
+pub use attachfs_mount::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
 pub use attachfs_session::{
     Failure, FailureClass, SessionId, SessionMeta, StoreSettings, path_json,
@@ -76,7 +78,6 @@ pub use ended::{EndedCommit, EndedSession, ended_sessions, find_ended};
 pub use error::Error;
 pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
-pub use limits::{OpenFiles, raise_open_files};
 pub use logs::LogPlace;
 pub use manifests::{
     ManifestBytes, ManifestSource, check_place_of_manifest, parse_path, read_manifest,

@@ -46,9 +46,15 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// Fails where the platform has no mounts.
+    pub fn supported() -> Result<(), Error> {
+        Ok(attachfs_mount::supported()?)
+    }
+
     /// Mounts. When it returns, the mount answers. Runs on a tokio runtime, which then serves it. Until the
     /// store has answered it can be dropped, and leaves nothing.
     pub async fn start(request: MountRequest) -> Result<Self, Error> {
+        Self::supported()?;
         let id = SessionId::from_random(random()?);
         let (dir, fresh) = match &request.session {
             MountSession::Resume { dir } => (dir.clone(), false),
@@ -414,12 +420,9 @@ impl Parts {
 }
 
 fn random() -> Result<[u8; 16], Error> {
-    let mut bytes = [0; 16];
-    let failed = |source: rustix::io::Errno| Error::Io {
+    attachfs_durable::random_bytes().map_err(|source| Error::Io {
         doing: "get random bytes from",
         path: "the operating system".into(),
-        source: source.into(),
-    };
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(failed)?;
-    Ok(bytes)
+        source,
+    })
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use attachfs_durable::steps::{Step, perform};
-use attachfs_durable::{DurableError, OwnDir};
+use attachfs_durable::{DurableError, OwnDir, create_link};
 use attachfs_mount::{FuseMount, MountOf, Place};
 use attachfs_session::{Session, SessionError, SessionId, SessionMeta};
 use serde::Serialize;
@@ -310,7 +310,7 @@ fn of_mount(places: &Places, mount: &FuseMount) -> Result<Option<SessionEntry>, 
     let MountOf::Session(id) = &mount.of else {
         return Ok(None);
     };
-    if mount.user != Some(rustix::process::getuid().as_raw()) {
+    if mount.user != Some(attachfs_durable::user_numbers().0) {
         return Ok(None);
     }
     match look_in_time(&places.sessions().join(id.as_str())) {
@@ -359,7 +359,7 @@ pub(crate) fn register(places: &Places, id: &SessionId, dir: &Path) -> Result<()
     let made = perform(
         Step::RegistryLink,
         || link.clone(),
-        || std::os::unix::fs::symlink(dir, &link),
+        || create_link(&link, &dir),
     );
     made.map_err(failed)?;
     Ok(sessions.sync(Step::RegistryName)?)

@@ -8,7 +8,6 @@ mod logging;
 mod output;
 mod places;
 mod progress;
-mod signals;
 mod verbs;
 
 use std::process::ExitCode;

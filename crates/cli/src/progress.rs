@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use attachfs::{Observer, Phase, Progress, ProgressEvent, Step};
+use attachfs::{Observer, Phase, Progress, ProgressEvent, Step, Stop, StopSignal};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Shows what is being done, and says when its user has had enough.
 #[derive(Debug)]
@@ -23,18 +22,16 @@ impl Shown {
     pub(crate) fn cancellable(json: bool) -> Self {
         let shown = Self::new(json);
         // From here on, not from when the task first runs: what comes before would end the program.
-        let Ok(mut interrupts) = signal(SignalKind::interrupt()) else {
+        let Ok(mut interrupts) = StopSignal::listen(Stop::Interrupt) else {
             return shown;
         };
         let cancelled = shown.cancelled.clone();
         tokio::spawn(async move {
-            if interrupts.recv().await.is_some() {
-                cancelled.store(true, Ordering::Relaxed);
-            }
+            interrupts.recv().await;
+            cancelled.store(true, Ordering::Relaxed);
             // What hangs does not look.
-            if interrupts.recv().await.is_some() {
-                std::process::exit(crate::exit::CANCELLED.into());
-            }
+            interrupts.recv().await;
+            std::process::exit(crate::exit::CANCELLED.into());
         });
         shown
     }

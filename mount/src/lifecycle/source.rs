@@ -20,6 +20,7 @@ pub(super) enum Source {
 }
 
 impl Source {
+    #[cfg(unix)]
     pub(super) fn new(session: Option<&SessionId>) -> Self {
         session.map_or(Self::ReadOnly, |id| Self::Session(id.clone()))
     }

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::Command;
 
+use super::device::DeviceOptions;
+use super::point::Finding;
 use super::*;
 use crate::testing::{Fixture, PATIENCE, can_mount, file, run};
 
@@ -370,18 +373,18 @@ fn the_helper_mounts_and_unmounts_as_the_system_call_does() {
     };
     let device = device::mount_by_helper(&fixture.root(), &options).unwrap();
     let runtime = fixture.runtime.handle().clone();
-    let connection = Connection::greet(fixture.vfs.clone(), device, runtime).unwrap();
+    let connection = kernel::Connection::greet(fixture.vfs.clone(), device, runtime).unwrap();
     let entry = mountinfo::at(&fixture.root()).unwrap().unwrap();
     assert_eq!(Source::parse(&entry), Some(options.source));
     let mounted = serve(connection, entry).unwrap();
     assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
     let held = fs::File::open(fixture.at("a")).unwrap();
-    let busy = unmount::unmount_by_helper(&fixture.root(), Unmount::IfUnused);
+    let busy = kernel::unmount_by_helper(&fixture.root(), Unmount::IfUnused);
     assert!(matches!(busy, Err(unmount::Refusal::Busy)), "{busy:?}");
     drop(held);
     // Programs that other tests start have what is open here for a moment.
     let until = Instant::now() + PATIENCE;
-    while let Err(refusal) = unmount::unmount_by_helper(&fixture.root(), Unmount::IfUnused) {
+    while let Err(refusal) = kernel::unmount_by_helper(&fixture.root(), Unmount::IfUnused) {
         assert!(matches!(refusal, Refusal::Busy), "{refusal:?}");
         assert!(Instant::now() < until, "busy for too long");
     }

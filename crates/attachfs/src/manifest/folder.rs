@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_durable::CacheDir;
+use attachfs_durable::{CacheDir, path_of_bytes, slashed_bytes};
 use attachfs_manifest::wire::{Format, Manifest};
 use attachfs_manifest::{
     By, Changes, ChunkSize, Content, DiffOptions, File, GlobConfig, ManifestPath, Node, PathFilter,
@@ -45,7 +45,6 @@ impl Selection {
     }
 
     pub(crate) fn filter(&self, root: &Path) -> Result<PathFilter, Error> {
-        use std::os::unix::ffi::OsStrExt as _;
         let visible = GlobConfig::default();
         let globs = match (&self.globs, self.hidden) {
             (Some(globs), _) => globs,
@@ -57,8 +56,11 @@ impl Selection {
             path: root.to_owned(),
             source,
         })?;
-        let root = root.as_os_str().as_bytes();
-        Ok(PathFilter::for_root(root, &globs.include, &globs.exclude)?)
+        Ok(PathFilter::for_root(
+            &slashed_bytes(&root),
+            &globs.include,
+            &globs.exclude,
+        )?)
     }
 }
 
@@ -302,8 +304,7 @@ pub async fn hash_manifest(
 }
 
 fn os_path(path: PathRef<'_>) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    std::ffi::OsStr::from_bytes(path.as_bytes()).into()
+    path_of_bytes(path.as_bytes())
 }
 
 /// The node with the hashes that were found for it. What could not be read is left without, and told.

@@ -33,6 +33,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
         && !mount.foreground
         && !mount.daemon
     {
+        attachfs::Mount::supported()?;
         return mounting::in_background(&globals);
     }
     // Said here, because the library would panic at a TOKIO_WORKER_THREADS that is no number.
@@ -136,16 +137,8 @@ async fn read(
     attachfs::read_manifest(source, at, &access(globals)?).await
 }
 
-/// Who runs this program.
-fn me() -> (u32, u32) {
-    (
-        rustix::process::getuid().as_raw(),
-        rustix::process::getgid().as_raw(),
-    )
-}
-
 fn usual_owner() -> Owner {
-    let (uid, gid) = me();
+    let (uid, gid) = attachfs::user_numbers();
     Owner {
         uid,
         gid,

@@ -1,27 +1,25 @@
 //! `mount`, `umount`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attachfs::UnmountReport;
 use attachfs::{
     CommitArguments, LayerOptions, LogPlace, ManifestPath, ManifestSource, MountPoint,
-    MountRequest, MountSession, Owner, Places, SessionEntry, UnmountArguments, session,
+    MountRequest, MountSession, Owner, Places, SessionEntry, Stop, StopSignal, UnmountArguments,
+    session,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::sessions::{check_place, is_piped, write_manifest};
-use super::{me, read, remark, source, store_of};
+use super::{read, remark, source, store_of};
 use crate::args::{Globals, ManifestTo, Mount, Umount};
 use crate::daemon::{self, Ready, Starter};
 use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
 use crate::progress::Shown;
-use crate::signals::HangUp;
 
 /// Starts the background process, waits until the mount answers, and says so.
 pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
@@ -69,6 +67,7 @@ fn absolute(dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
 
 /// Mounts and serves until it is unmounted.
 pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure> {
+    attachfs::Mount::supported()?;
     let starter = args.daemon.then(Starter::leave).transpose()?;
     // Before anything is made: a log that cannot be written is no reason to leave something behind.
     let log = match args.log.as_deref() {
@@ -151,7 +150,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             (what, store)
         }
     };
-    let (uid, gid) = me();
+    let (uid, gid) = attachfs::user_numbers();
     let owner = Owner {
         uid: args.uid.unwrap_or(uid),
         gid: args.gid.unwrap_or(gid),
@@ -171,13 +170,13 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         before_making: Some(daemon::before_making),
     };
     // Before the mount, so that no signal in between leaves a dead one.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = HangUp::new()?;
+    let mut interrupt = StopSignal::listen(Stop::Interrupt)?;
+    let mut terminate = StopSignal::listen(Stop::Terminate)?;
+    let mut hang_up = StopSignal::listen(Stop::HangUp)?;
     let mount = tokio::select! {
         mount = attachfs::Mount::start(request) => mount?,
-        _ = interrupt.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
-        _ = terminate.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
+        () = interrupt.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
+        () = terminate.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
         () = hang_up.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
         () = daemon::starter_gone() => return Err(Failure::Code(crate::exit::CANCELLED)),
     };
@@ -199,8 +198,8 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     }
     tokio::select! {
         () = mount.ended() => {}
-        _ = interrupt.recv() => stop(&mount).await?,
-        _ = terminate.recv() => stop(&mount).await?,
+        () = interrupt.recv() => stop(&mount).await?,
+        () = terminate.recv() => stop(&mount).await?,
         () = hang_up.recv() => stop(&mount).await?,
     }
     Ok(mount.finish().await?)
@@ -250,11 +249,11 @@ fn placed(text: &OsString) -> Result<(ManifestSource, Option<ManifestPath>), att
     if Path::new(text).exists() {
         return Ok((source(text)?, None));
     }
-    let bytes = text.as_bytes();
+    let bytes = text.as_encoded_bytes();
     let Some(equals) = bytes.iter().rposition(|&b| b == b'=') else {
         return Ok((source(text)?, None));
     };
-    let at = OsStr::from_bytes(&bytes[equals + 1..]);
+    let at = attachfs::path_of_bytes(&bytes[equals + 1..]);
     let at = at.to_str().ok_or_else(|| {
         attachfs::Error::Usage(format!(
             "the directory in {} is not UTF-8 text",
@@ -262,7 +261,7 @@ fn placed(text: &OsString) -> Result<(ManifestSource, Option<ManifestPath>), att
         ))
     })?;
     Ok((
-        source(OsStr::from_bytes(&bytes[..equals]))?,
+        source(attachfs::path_of_bytes(&bytes[..equals]).as_os_str())?,
         attachfs::parse_path(at)?,
     ))
 }

@@ -1,12 +1,9 @@
 //! `run`.
 
-use std::os::unix::process::ExitStatusExt as _;
-
 use attachfs::{
     FailureClass, ManifestBytes, OpenFiles, OpenStore, Places, RunReport, RunRequest,
-    SnapshotOptions, SnapshotReport,
+    SnapshotOptions, SnapshotReport, Stop, StopSignal,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::mounting::remark_without_store;
 use super::sessions::{check_place, is_piped};
@@ -17,7 +14,6 @@ use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
 use crate::progress::Shown;
-use crate::signals::HangUp;
 
 pub(super) async fn run(
     globals: &Globals,
@@ -31,13 +27,14 @@ pub(super) async fn run(
 }
 
 async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(), Failure> {
+    attachfs::Mount::supported()?;
     let places = places(None);
     // The command shares the terminal and gets Ctrl-C and Ctrl-\ itself: here they only must not end this
     // program before the command.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = HangUp::new()?;
+    let mut interrupt = StopSignal::listen(Stop::Interrupt)?;
+    let mut quit = StopSignal::listen(Stop::Quit)?;
+    let mut terminate = StopSignal::listen(Stop::Terminate)?;
+    let mut hang_up = StopSignal::listen(Stop::HangUp)?;
     for dir in &args.output_dir {
         attachfs::parse_path(dir)?;
     }
@@ -49,9 +46,9 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     let shown = Shown::new(globals.json);
     let (manifests, store, snapshot) = tokio::select! {
         prepared = prepare(globals, &args, &places, &shown) => prepared?,
-        _ = interrupt.recv() => return Err(Failure::Code(130)),
-        _ = quit.recv() => return Err(Failure::Code(131)),
-        _ = terminate.recv() => return Err(Failure::Code(143)),
+        () = interrupt.recv() => return Err(Failure::Code(130)),
+        () = quit.recv() => return Err(Failure::Code(131)),
+        () = terminate.recv() => return Err(Failure::Code(143)),
         () = hang_up.recv() => return Err(Failure::Code(129)),
     };
     shown.clear();
@@ -81,9 +78,9 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     let signals = async {
         loop {
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = quit.recv() => {}
-                _ = terminate.recv() => break,
+                () = interrupt.recv() => {}
+                () = quit.recv() => {}
+                () = terminate.recv() => break,
                 () = hang_up.recv() => break,
             }
         }
@@ -91,18 +88,18 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     // Made anew when the command has ended: what it was sent is not meant for the commit.
     let give_up = || {
         let signals = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::quit()),
-            signal(SignalKind::terminate()),
+            StopSignal::listen(Stop::Interrupt),
+            StopSignal::listen(Stop::Quit),
+            StopSignal::listen(Stop::Terminate),
         );
         async move {
             let (Ok(mut interrupt), Ok(mut quit), Ok(mut terminate)) = signals else {
                 return std::future::pending().await;
             };
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = quit.recv() => {}
-                _ = terminate.recv() => {}
+                () = interrupt.recv() => {}
+                () = quit.recv() => {}
+                () = terminate.recv() => {}
             }
         }
     };
@@ -131,7 +128,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     {
         return Err(Failure::Code(crate::exit::RUN_FAILED));
     }
-    let code = match (ran.status.code(), ran.status.signal()) {
+    let code = match (ran.status.code(), attachfs::signal_of(ran.status)) {
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,
         (None, None) => i32::from(crate::exit::RUN_FAILED),
@@ -233,7 +230,7 @@ fn report(
             "session": ran.session,
             "kept": ran.kept,
             "exit_code": ran.status.code(),
-            "signal": ran.status.signal(),
+            "signal": attachfs::signal_of(ran.status),
             "snapshot": snapshot,
             "manifests": manifests,
             "counters": ran.counters,
