@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
+use attachfs_durable::{create_private_dir, make_private};
 use attachfs_fetch::{FetchOptions, Fetcher};
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{
@@ -48,9 +49,12 @@ pub(crate) enum Given {
 /// A directory in memory where there is one: these tests kill processes, they do not cut power, and
 /// syncing to a disk is slow.
 pub(crate) fn tempdir() -> TempDir {
-    TempDir::new_in("/dev/shm")
-        .or_else(|_| TempDir::new())
-        .unwrap()
+    let dir = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
+    let dir = dir.unwrap();
+    // Else it would take what the directory above hands down.
+    #[cfg(windows)]
+    make_private(dir.path()).unwrap();
+    dir
 }
 
 /// Bytes of which no two chunks are the same.
@@ -205,7 +209,7 @@ pub(crate) fn settings() -> Settings {
 
 /// Copies a directory with the times of its files.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
+    create_private_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
@@ -218,6 +222,7 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 copied => copied.unwrap(),
             };
+            make_private(&to).unwrap();
             let times = fs::FileTimes::new().set_modified(modified.unwrap());
             fs::File::options()
                 .write(true)

@@ -1,6 +1,8 @@
 //! The file system as its callers see it, against a local disk, and across the death of its process.
 
 mod compacting;
+// Holds files open that are replaced, which Wine does not do.
+#[cfg(unix)]
 mod crashing;
 mod ending;
 // Mounts a small file system to fill.
