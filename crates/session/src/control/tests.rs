@@ -73,9 +73,10 @@ fn private_dir() -> TempDir {
 }
 
 struct Fixture {
-    dir: TempDir,
-    runtime: Runtime,
     server: Option<ControlServer>,
+    runtime: Runtime,
+    // Removed last: what holds it open keeps it there on Windows.
+    dir: TempDir,
 }
 
 impl Fixture {
@@ -90,9 +91,9 @@ impl Fixture {
         let session = dir.path().join(part);
         let server = ControlServer::start(&session, runtime.handle(), Arc::new(Echo)).unwrap();
         Self {
-            dir,
-            runtime,
             server: Some(server),
+            runtime,
+            dir,
         }
     }
 
