@@ -8,6 +8,9 @@
 //! The end is what the kernel says it is: when [`End`] is known, no request is being answered and
 //! nothing is open, however it came about. What fuser does for unmounting is not used: it cannot tell
 //! its own mount from another at the same place.
+//!
+//! What all this asks of the system is in `kernel`; on a platform without mounts that is `absent.rs`, which makes none and
+//! finds none.
 
 mod copies;
 #[cfg(unix)]
