@@ -17,10 +17,11 @@ const ENOSPC: i32 = 28;
 
 /// A session with two inputs, and who records its steps from now on.
 struct Bench {
-    world: World,
-    dir: TempDir,
-    steps: Recorder,
     kernel: Kernel,
+    steps: Recorder,
+    // Removed after the kernel: what holds it open keeps it there on Windows.
+    dir: TempDir,
+    world: World,
 }
 
 fn bench() -> Bench {
