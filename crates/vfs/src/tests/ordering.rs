@@ -33,10 +33,10 @@ fn bench() -> Bench {
     let kernel = world.create(dir.path());
     let steps = Recorder::on(dir.path());
     Bench {
-        world,
-        dir,
-        steps,
         kernel,
+        steps,
+        dir,
+        world,
     }
 }
 
