@@ -113,7 +113,7 @@ impl Reaper {
     }
 
     /// Does at once, on this thread, what is to be done later.
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     pub(crate) fn reap_now(&self) {
         let doomed = std::mem::take(&mut self.shared.queue.lock().doomed);
         if let Some(disk) = &self.disk {

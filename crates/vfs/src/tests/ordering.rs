@@ -12,8 +12,9 @@ use crate::overlay::{CommitRecord, Disk};
 use crate::testing::{Given, Kernel, READ_WRITE, World, bytes, tempdir};
 use crate::{FsErrorKind, Vfs};
 
-const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
+/// That a device failed, and that a disk is full.
+const EIO: i32 = if cfg!(windows) { 1117 } else { 5 };
+const ENOSPC: i32 = if cfg!(windows) { 112 } else { 28 };
 
 /// A session with two inputs, and who records its steps from now on.
 struct Bench {
