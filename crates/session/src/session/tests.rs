@@ -151,6 +151,10 @@ fn a_directory_that_was_there_stays_when_its_session_is_discarded() {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "Windows removes a directory with an open file in it, Wine does not"
+)]
 fn a_session_that_cannot_be_made_whole_leaves_nothing() {
     let dir = tempdir().unwrap();
     let (place, elsewhere) = (dir.path().join("place"), dir.path().join("file"));
@@ -269,7 +273,7 @@ fn no_session_an_unreadable_one_and_one_of_another_time_are_different_errors() {
 fn a_damaged_manifest_is_named_with_both_hashes() {
     let dir = tempdir().unwrap();
     drop(create(dir.path()));
-    let base = dir.path().join("base/0");
+    let base = dir.path().join("base").join("0");
     fs::write(&base, "damaged").unwrap();
     match Session::open(dir.path()).unwrap().manifests() {
         Err(SessionError::DamagedBase {
