@@ -22,12 +22,11 @@ const TARGET: &str = "x86_64-pc-windows-gnu";
 const PROGRAM: &str = "attachfs-cli";
 
 /// Those whose tests are checked and run, too.
-const TESTED: [&str; 5] = [
+const TESTED: [&str; 4] = [
     "attachfs-durable",
     "attachfs-manifest",
     "attachfs-session",
     "attachfs-tree",
-    "attachfs-vfs",
 ];
 
 /// Lints and tests, or why there were none.
