@@ -10,27 +10,23 @@ use std::time::Duration;
 
 use attachfs_commit::OpenSession;
 use attachfs_fetch::{FetchOptions, Fetcher};
-use attachfs_manifest::{
-    ChunkSize, Content, ContentHash, File, LinkTarget, ManifestPath, Mtime, Node, Snapshot,
-};
-use attachfs_session::{Session, SessionId, SessionMeta, StoreSettings};
+use attachfs_fixtures::{Base, CREATED, chunk_size, session_meta};
+use attachfs_session::{Session, SessionId, SessionMeta};
 use attachfs_store::{ChunkStore, MemoryStore};
-use attachfs_tree::{BaseTree, LayerOptions, Timestamp};
 use attachfs_vfs::{Settings, Vfs};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+pub(crate) use attachfs_fixtures::Given;
 
 use crate::{MountError, MountOptions, Mounted, Unmount, mount};
 
 /// Longer than any test takes unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const CHUNK: u64 = 1 << 16;
-/// The modification time of every input, in microseconds.
-pub(crate) const MTIME: i64 = 1_700_000_000_123_456;
-pub(crate) const CREATED: i64 = 1_710_000_000;
 
-/// Whether this machine can mount. Where it cannot, tests that need it say so and pass, but not where
-/// CI vouches for it.
+/// Whether this machine can mount. Where it cannot, tests that need a mount print that and pass,
+/// except in CI.
 pub(crate) fn can_mount() -> bool {
     match std::fs::File::options()
         .read(true)
@@ -49,16 +45,8 @@ pub(crate) fn can_mount() -> bool {
     }
 }
 
-/// What a test's tree holds.
-pub(crate) enum Input {
-    File(Vec<u8>),
-    Runnable(Vec<u8>),
-    Link(&'static str),
-    Dir,
-}
-
-pub(crate) fn file(bytes: impl Into<Vec<u8>>) -> Input {
-    Input::File(bytes.into())
+pub(crate) fn file(bytes: impl Into<Vec<u8>>) -> Given {
+    Given::File(bytes.into())
 }
 
 /// Bytes that differ from chunk to chunk.
@@ -78,10 +66,6 @@ pub(crate) struct Fixture {
     mounted: Option<Mounted>,
 }
 
-pub(crate) fn path(text: &str) -> ManifestPath {
-    ManifestPath::new(text.as_bytes()).unwrap()
-}
-
 /// A session of its own for each fixture: mounts are known by it.
 fn new_session_id() -> SessionId {
     static LAST: AtomicU64 = AtomicU64::new(0);
@@ -99,57 +83,18 @@ fn settings() -> Settings {
         gid: rustix::process::getegid().as_raw(),
         file_mode: 0o644,
         dir_mode: 0o755,
-        created: Timestamp {
-            seconds: CREATED,
-            nanoseconds: 0,
-        },
+        created: CREATED,
     }
-}
-
-fn base(store: &MemoryStore, inputs: Vec<(String, Input)>) -> BaseTree {
-    let content = |bytes: &[u8]| match bytes.len() as u64 {
-        0..=CHUNK => Content::Whole(store.insert(bytes.to_vec())),
-        _ => Content::Chunks(
-            bytes
-                .chunks(CHUNK as usize)
-                .map(|chunk| store.insert(chunk.to_vec()))
-                .collect(),
-        ),
-    };
-    let node = |input| match input {
-        Input::File(bytes) => Node::File(File {
-            size: bytes.len() as u64,
-            mtime: Mtime(MTIME),
-            runnable: false,
-            content: content(&bytes),
-        }),
-        Input::Runnable(bytes) => Node::File(File {
-            size: bytes.len() as u64,
-            mtime: Mtime(MTIME),
-            runnable: true,
-            content: content(&bytes),
-        }),
-        Input::Link(target) => Node::Symlink(LinkTarget::Below(path(target))),
-        Input::Dir => Node::Dir,
-    };
-    let entries: Vec<_> = inputs
-        .into_iter()
-        .map(|(name, input)| (path(&name), node(input)))
-        .collect();
-    let chunk_size = ChunkSize::Bytes(std::num::NonZero::new(CHUNK).unwrap());
-    BaseTree::build(&Snapshot::new(chunk_size, None, entries).unwrap()).unwrap()
 }
 
 impl Fixture {
     /// A file system that can be written, not mounted yet. `None` where nothing can be mounted.
-    pub(crate) fn new<N: Into<String>>(
-        inputs: impl IntoIterator<Item = (N, Input)>,
-    ) -> Option<Self> {
+    pub(crate) fn new<N: AsRef<str>>(inputs: impl IntoIterator<Item = (N, Given)>) -> Option<Self> {
         Self::with(inputs, None, true)
     }
 
-    pub(crate) fn with<N: Into<String>>(
-        inputs: impl IntoIterator<Item = (N, Input)>,
+    pub(crate) fn with<N: AsRef<str>>(
+        inputs: impl IntoIterator<Item = (N, Given)>,
         scratch_dir: Option<PathBuf>,
         writable: bool,
     ) -> Option<Self> {
@@ -158,11 +103,11 @@ impl Fixture {
         }
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(MemoryStore::new());
-        let inputs = inputs
-            .into_iter()
-            .map(|(name, input)| (name.into(), input))
-            .collect();
-        let base = Arc::new(base(&store, inputs));
+        let base = Base::new(chunk_size(CHUNK), inputs);
+        for object in &base.objects {
+            store.insert(object.clone());
+        }
+        let base = Arc::new(base.tree());
         let chunks: Arc<dyn ChunkStore> = store.clone();
         let options = FetchOptions {
             deadline: PATIENCE,
@@ -173,23 +118,12 @@ impl Fixture {
         std::fs::create_dir(&mount_point).unwrap();
         let (vfs, open) = if writable {
             let meta = SessionMeta {
-                format: SessionMeta::FORMAT,
                 id: new_session_id(),
-                program: "test".to_owned(),
-                created: Timestamp {
-                    seconds: CREATED,
-                    nanoseconds: 0,
-                },
                 mount_point,
                 owner: settings().uid,
                 manifests: Vec::new(),
-                parent: ContentHash::of(b""),
-                layers: LayerOptions::default(),
-                store: StoreSettings::default(),
                 scratch_dir,
-                read_only: false,
-                output_dirs: Vec::new(),
-                commit_on_unmount: false,
+                ..session_meta(b"")
             };
             let session = Session::create(&dir.path().join("session"), meta, &[]).unwrap();
             let open = OpenSession::create(session, base, fetcher, settings()).unwrap();
@@ -214,8 +148,8 @@ impl Fixture {
     }
 
     /// The same, mounted.
-    pub(crate) fn mounted<N: Into<String>>(
-        inputs: impl IntoIterator<Item = (N, Input)>,
+    pub(crate) fn mounted<N: AsRef<str>>(
+        inputs: impl IntoIterator<Item = (N, Given)>,
     ) -> Option<Self> {
         let mut fixture = Self::new(inputs)?;
         fixture.mount().unwrap();

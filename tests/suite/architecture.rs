@@ -5,6 +5,7 @@
 //! system's own libraries, `unsafe`) stays on the platform floor: `mount/`, and the platform files of `durable`. *Product* crates are those in `crates/` and
 //! `mount/`; the suites, the example's renderer and `xtask` may use what they need.
 
+mod circles;
 mod sources;
 mod workspace;
 
@@ -109,6 +110,9 @@ const PLATFORM_PATHS: [&str; 7] = [
     "tokio::signal::windows",
 ];
 
+/// Crates in which no file needs another one that needs it.
+const WITHOUT_CIRCLES: [&str; 4] = ["attachfs", "cli", "jobs", "session"];
+
 /// What the crate may depend on in this workspace, or nothing if the table does not know it.
 fn allowed(name: &str) -> Option<BTreeSet<&'static str>> {
     if name == TOP {
@@ -189,6 +193,20 @@ fn no_crate_lies_below_itself() {
     for border in &BORDERS {
         assert!(!below(border.name).contains(border.name), "{}", border.name);
     }
+}
+
+#[test]
+fn files_do_not_need_each_other() {
+    let workspace = Workspace::read();
+    let packages = workspace.product();
+    let chosen = packages.filter(|package| WITHOUT_CIRCLES.contains(&package.short_name()));
+    let mut broken = Vec::new();
+    for package in chosen {
+        let files: Vec<_> = sources::read(&package.folder).collect();
+        let circles = circles::among(&files).into_iter();
+        broken.extend(circles.map(|circle| format!("{}: {circle}", package.name)));
+    }
+    assert_none(&broken);
 }
 
 #[test]
@@ -328,6 +346,36 @@ fn only_the_platform_floor_depends_on_the_systems_libraries() {
             if PLATFORM_LIBRARIES.contains(&library.as_str()) || library.starts_with("windows") {
                 broken.push(format!("{} depends on {}", package.name, needed.name));
             }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn no_release_has_the_feature_testing() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for package in workspace.product() {
+        for needed in package.shipped_dependencies() {
+            if needed.features.iter().any(|feature| feature == "testing") {
+                broken.push(format!(
+                    "{} depends on {} with the feature testing outside of its tests",
+                    package.name, needed.name
+                ));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn no_product_module_has_more_than_500_lines() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for (_, file) in product_sources(&workspace) {
+        let lines = file.shipped.last_line();
+        if lines > 500 {
+            broken.push(format!("{}: cut it along its subjects", file.place(lines)));
         }
     }
     assert_none(&broken);

@@ -11,7 +11,7 @@ use crate::process::{has_ended, kill_and_wait, said};
 use crate::tree::{Detail, Tree};
 
 mounting_from_both_stores![
-    a_file_may_stand_where_the_target_of_a_link_led_before,
+    a_file_may_replace_the_former_target_of_a_link,
     a_moved_link_and_what_comes_after_it_can_be_read,
     a_commit_whose_answer_was_lost_is_told_again,
     the_manifest_of_a_commit_is_put_where_it_is_wanted,
@@ -70,7 +70,7 @@ fn assert_reads(machine: &Machine, manifests: &[String], expected: &Tree) {
     }
 }
 
-fn a_file_may_stand_where_the_target_of_a_link_led_before(machine: &Machine) {
+fn a_file_may_replace_the_former_target_of_a_link(machine: &Machine) {
     let manifest = base(machine);
     let mount = machine.mount(args![&manifest], "mnt");
     symlink("new/x", mount.dir.join("l")).unwrap();

@@ -259,7 +259,9 @@ impl Machine {
     pub(crate) fn attachfs(&self, arguments: impl AsRef<[OsString]>) -> Command {
         let arguments = arguments.as_ref();
         let mut command = self.command(program("attachfs"));
-        let session_verbs = ["umount", "list", "status", "diff", "commit", "discard"];
+        let session_verbs = [
+            "umount", "list", "status", "diff", "commit", "discard", "layers",
+        ];
         let knows_it = arguments
             .first()
             .is_some_and(|verb| session_verbs.iter().any(|of| verb == of));
@@ -392,7 +394,7 @@ fn can_mount() -> bool {
 /// Says why a test did nothing, or not all.
 #[expect(
     clippy::print_stdout,
-    reason = "a word to whoever reads the test's output"
+    reason = "the test's output says why it was skipped"
 )]
 pub(crate) fn skipped(reason: &str) {
     println!("skipped: {reason}");

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, in the parts that its tests share too"
 )]
 
+mod adding;
 mod architecture;
 mod committing;
 mod corpus;

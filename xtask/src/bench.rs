@@ -3,8 +3,10 @@
 //! [`harness`] takes the pairs, [`process`] runs one program and watches its memory, [`machine`] puts the machine into a known
 //! state before each timed run, [`table`] prints. [`stage`] has the files and the program that is measured, [`mod@work`] is what other
 //! programs do with a file system; [`report`] runs what times itself, the library and the reference implementations among them.
-//! What is measured is data: each of the other modules gives a list of [`Row`]s.
+//! What is measured is data: each of the other modules gives a list of [`Row`]s. [`against`] takes these lists twice, to compare two
+//! builds of the program.
 
+mod against;
 mod bucket;
 mod calibration;
 mod disk;
@@ -18,6 +20,8 @@ mod process;
 mod program;
 mod reading;
 mod report;
+mod s3_mounts;
+mod s3_reading;
 mod sides;
 mod stage;
 mod table;
@@ -32,8 +36,8 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 
 use crate::cargo::target;
-use crate::peers::{Peer, SetUp};
-use harness::Row;
+use crate::peers::SetUp;
+use harness::{Rival, Row};
 use program::Program;
 use stage::Stage;
 pub(crate) use work::Work;
@@ -53,6 +57,9 @@ pub(crate) struct Options {
     /// Measures this attachfs instead of the one that is built from here
     #[arg(long)]
     program: Option<PathBuf>,
+    /// Compares with this earlier attachfs, and with nothing else: each row runs both programs in pairs, and may take 1.05 times as long
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "shrink")]
+    against: Option<PathBuf>,
     /// Only the rows of manifests and transfers, with data sets of this part of their size: to see that they run, their figures say nothing
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000), hide = true)]
     shrink: u16,
@@ -72,17 +79,33 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let folder = folder
         .canonicalize()
         .with_context(|| format!("cannot find {}", folder.display()))?;
-    let home = folder.join("runs/home");
+    let runs = folder.join("runs");
+    let home = runs.join("home");
     let program = match &options.program {
         Some(path) => Program::at(path, home)?,
         None => Program::build(home)?,
     };
-    report::build_library()?;
-    let stage = Rc::new(Stage::new(folder.clone(), program, options.shrink.into()));
+    let stage = Stage::new(&folder, &runs, program, options.shrink.into());
+    let stage = Rc::new(stage);
     // What a run left that was killed.
     stage.clean()?;
     let mut results = Vec::new();
-    let measured = measure(options, &stage, &mut results);
+    let measured = match &options.against {
+        None => {
+            report::build_library()?;
+            measure(options, &stage, rows(options, &stage), &mut results)
+        }
+        Some(earlier) => {
+            let runs = folder.join("earlier-runs");
+            let earlier = Program::at(earlier, runs.join("home"))?;
+            let earlier = Rc::new(Stage::new(&folder, &runs, earlier, 1));
+            earlier.clean()?;
+            let rows = against::rows(&stage, &earlier);
+            let measured = measure(options, &stage, rows, &mut results);
+            earlier.clean()?;
+            measured
+        }
+    };
     stage.clean()?;
     // What was measured is worth showing, also if a later row failed.
     println!("\n{}\n", machine::describe(&folder));
@@ -98,15 +121,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
-fn measure(
-    options: &Options,
-    stage: &Rc<Stage>,
-    results: &mut Vec<harness::Measured>,
-) -> Result<()> {
+fn rows(options: &Options, stage: &Rc<Stage>) -> Vec<Row> {
     let of_mounts = [
         calibration::rows(stage),
         mounting::rows(stage),
         reading::rows(stage),
+        s3_reading::rows(stage),
         writing::rows(stage),
     ];
     let others = [
@@ -115,15 +135,26 @@ fn measure(
         transfers::rows(stage),
     ];
     let of_mounts = of_mounts.into_iter().filter(|_| options.shrink == 1);
-    let groups = of_mounts.chain(others);
+    of_mounts.chain(others).flatten().collect()
+}
+
+fn measure(
+    options: &Options,
+    stage: &Rc<Stage>,
+    rows: Vec<Row>,
+    results: &mut Vec<harness::Measured>,
+) -> Result<()> {
     let wanted = |row: &Row| {
         let only = &options.only;
         only.is_empty() || only.iter().any(|part| row.name.contains(part.as_str()))
     };
-    let mut peers = Vec::new();
-    for row in groups.flatten().filter(wanted) {
+    let mut rivals = Vec::new();
+    for row in rows.into_iter().filter(wanted) {
         println!("{} ({}) ...", row.name, row.compared);
-        if let Some(reason) = row.peer.map_or(Ok(None), |peer| absent(peer, &mut peers))? {
+        if let Some(reason) = row
+            .rival
+            .map_or(Ok(None), |rival| absent(rival, &mut rivals))?
+        {
             println!("  left out: {reason}");
             continue;
         }
@@ -135,12 +166,12 @@ fn measure(
     Ok(())
 }
 
-/// Why a reference implementation cannot be had, if it cannot. Each is set up once.
-fn absent(peer: Peer, set_up: &mut Vec<(Peer, SetUp)>) -> Result<Option<String>> {
-    if !set_up.iter().any(|&(known, _)| known == peer) {
-        set_up.push((peer, peer.set_up()?));
+/// Why a program of others cannot be had, if it cannot. Each is set up once.
+fn absent(rival: Rival, set_up: &mut Vec<(Rival, SetUp)>) -> Result<Option<String>> {
+    if !set_up.iter().any(|&(known, _)| known == rival) {
+        set_up.push((rival, rival.set_up()?));
     }
-    let found = set_up.iter().find(|&&(known, _)| known == peer);
+    let found = set_up.iter().find(|&&(known, _)| known == rival);
     Ok(match found {
         Some((_, SetUp::Unavailable(reason))) => Some(reason.clone()),
         _ => None,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, program, root, succeed, target};
+use crate::test::packages::{Installed, install_missing};
 
 /// A reference implementation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,33 @@ impl Moto {
     /// Sets it up, or makes sure that it is.
     pub(crate) fn set_up() -> Result<SetUp> {
         Environment::of(Self::NAME).set_up()
+    }
+}
+
+/// A program that mounts buckets, from a Debian package of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mounter {
+    Rclone,
+    S3fs,
+}
+
+impl Mounter {
+    pub(crate) const ALL: [Self; 2] = [Self::Rclone, Self::S3fs];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rclone => "rclone",
+            Self::S3fs => "s3fs",
+        }
+    }
+
+    /// Installs it, or makes sure that it is there.
+    pub(crate) fn set_up(self) -> Result<SetUp> {
+        let name = self.name();
+        Ok(match install_missing(&[(name, name)])? {
+            Installed::All(_) => SetUp::Ready(name.into()),
+            Installed::Missing(reason) => SetUp::Unavailable(reason),
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! build, so that everything is compiled once.
 
 mod deny;
-mod packages;
+pub(crate) mod packages;
 mod peers;
 mod steps;
 mod windows;

@@ -1,29 +1,29 @@
-//! The whole journey through the library: a folder becomes a manifest, the manifest is mounted, a file is read and
-//! another one written in the mount, what was written is committed, and the commit is read back from the store.
+//! The whole journey through the library, twice: from blocking code, and on a runtime of the caller's. A folder becomes
+//! a manifest, the manifest is mounted, a file is read and another one written in the mount, what was written is
+//! committed, and the commit is read back from the store.
 //!
 //! ```text
 //!     cargo run -p attachfs --example journey -- /tmp/journey
 //! ```
 //!
-//! The directory is made. Everything is kept in it: the folder, the store, the session and the cache.
+//! The directory is made. Everything is kept in it: the folders, the stores, the sessions and the caches.
 
 use std::error::Error;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use attachfs::{
-    Announce, CommitArguments, Exposed, LayerOptions, LogPlace, ManifestBytes, ManifestSource,
-    Mount, MountPoint, MountRequest, MountSession, Observer, Owner, Places, Progress,
-    ProgressEvent, SnapshotOptions, Step, cat, create_directory_store, parse_path, read_manifest,
-    take_snapshot,
+    Announce, CacheDir, CancellationToken, CommitArguments, CommitReport, Exposed, LayerOptions,
+    LogPlace, ManifestBytes, ManifestPath, ManifestSource, Mount, MountPoint, MountRequest,
+    MountSession, Observer, OpenStore, Owner, Places, Progress, ProgressEvent, Runtime,
+    SnapshotOptions, Step, cat, create_directory_store, parse_path, read_manifest, take_snapshot,
 };
 
-/// What a commit reports while it runs. `Break` would cancel it.
+/// Hears how far a use case is, and says nothing. A program with a window would draw it.
 struct Quiet;
 
 impl Progress for Quiet {
-    fn update(&self, _: &ProgressEvent) -> ControlFlow<()> {
-        ControlFlow::Continue(())
+    fn update(&self, _: &ProgressEvent) -> std::ops::ControlFlow<()> {
+        std::ops::ControlFlow::Continue(())
     }
 }
 
@@ -48,27 +48,100 @@ pub(crate) struct Seen {
     pub(crate) mount_point: PathBuf,
 }
 
-/// Makes the journey in a directory that is empty or not there yet.
-pub(crate) async fn journey(dir: &Path) -> Result<Seen, Box<dyn Error>> {
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// The journey from blocking code: each use case is waited for, and the runtime serves the mount meanwhile.
+pub(crate) fn blocking(dir: &Path) -> Result<Seen> {
+    // A program keeps a clone of it where it hears of Ctrl-C, and cancels that.
+    let cancel = CancellationToken::new();
+    let runtime = Runtime::new()?;
+    let (folder, places, store) = prepare(dir)?;
+    let options = SnapshotOptions::default();
+    let taken = take_snapshot(&folder, Some(&store), &Quiet, &options, &Quiet, &cancel);
+    let snapshot = runtime.wait(taken)?;
+
+    let request = mount_request(snapshot.bytes, &store, places);
+    let mount = runtime.wait(Mount::start(request, &cancel))?;
+    let mount_point = mount.mount_point();
+    let read = work_in(&mount_point)?;
+    runtime.wait(mount.unmount(false))?;
+    let arguments = CommitArguments::default();
+    let report = runtime.wait(mount.commit(&arguments, &Quiet, &cancel))?;
+    runtime.wait(async {
+        mount.mark_done().await;
+        mount.finish().await
+    })?;
+
+    let (source, output) = published(report)?;
+    let diff = runtime.wait(read_manifest(&source, None, &store.settings, &cancel))?;
+    let mut read_back = Vec::new();
+    let keep = |bytes: &[u8]| {
+        read_back.extend_from_slice(bytes);
+        Ok(())
+    };
+    runtime.wait(cat(&diff, None, &output, &store, keep, &cancel))?;
+    Ok(Seen {
+        read,
+        read_back,
+        mount_point,
+    })
+}
+
+/// The journey on a runtime of the caller's, which serves the mount.
+pub(crate) async fn on_a_runtime(dir: &Path) -> Result<Seen> {
+    let cancel = CancellationToken::new();
+    let (folder, places, store) = prepare(dir)?;
+    let options = SnapshotOptions::default();
+    let snapshot = take_snapshot(&folder, Some(&store), &Quiet, &options, &Quiet, &cancel).await?;
+
+    let request = mount_request(snapshot.bytes, &store, places);
+    let mount = Mount::start(request, &cancel).await?;
+    let mount_point = mount.mount_point();
+    let at = mount_point.clone();
+    // The mount is served by this runtime: its own threads must not wait for files in it.
+    let read = tokio::task::spawn_blocking(move || work_in(&at)).await??;
+    mount.unmount(false).await?;
+    let arguments = CommitArguments::default();
+    let report = mount.commit(&arguments, &Quiet, &cancel).await?;
+    mount.mark_done().await;
+    mount.finish().await?;
+
+    let (source, output) = published(report)?;
+    let diff = read_manifest(&source, None, &store.settings, &cancel).await?;
+    let mut read_back = Vec::new();
+    let keep = |bytes: &[u8]| {
+        read_back.extend_from_slice(bytes);
+        Ok(())
+    };
+    cat(&diff, None, &output, &store, keep, &cancel).await?;
+    Ok(Seen {
+        read,
+        read_back,
+        mount_point,
+    })
+}
+
+/// The folder, where things are kept, and the store.
+fn prepare(dir: &Path) -> Result<(PathBuf, Places, OpenStore)> {
     let folder = dir.join("scene");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("input.txt"), "what the job reads")?;
     let places = Places {
         state: dir.join("state"),
-        cache: attachfs::CacheDir::new(dir.join("cache")),
+        cache: CacheDir::new(dir.join("cache")),
         data: dir.join("data"),
     };
     let (_, store) = create_directory_store(&places.embedded_store())?;
+    Ok((folder, places, store))
+}
 
-    let options = SnapshotOptions::default();
-    let snapshot = take_snapshot(&folder, Some(&store), &Quiet, &options, &Quiet).await?;
-
+fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places) -> MountRequest {
     let base = ManifestBytes {
         name: "scene".to_owned(),
-        bytes: snapshot.bytes,
+        bytes: manifest,
         at: None,
     };
-    let mount = Mount::start(MountRequest {
+    MountRequest {
         session: MountSession::New {
             manifests: vec![base],
             layers: LayerOptions::default(),
@@ -92,48 +165,35 @@ pub(crate) async fn journey(dir: &Path) -> Result<Seen, Box<dyn Error>> {
         places,
         step_hook: None,
         before_making: None,
-    })
-    .await?;
-    let mount_point = mount.mount_point();
-
-    let at = mount_point.clone();
-    // The mount is served by this runtime: its files are not to be waited for on the runtime's own threads.
-    let read = tokio::task::spawn_blocking(move || {
-        let read = std::fs::read(at.join("input.txt"))?;
-        std::fs::write(at.join("output.txt"), "what the job wrote")?;
-        std::io::Result::Ok(read)
-    })
-    .await??;
-
-    mount.unmount(false).await?;
-    let report = mount.commit(&CommitArguments::default(), &Quiet).await?;
-    mount.mark_done().await;
-    mount.finish().await?;
-
-    let published = report.manifest.ok_or("nothing was committed")?;
-    let source = ManifestSource::File(published.address.into());
-    let diff = read_manifest(&source, None, &store.settings).await?;
-    let mut read_back = Vec::new();
-    let output = parse_path("output.txt")?.ok_or("the root is no file")?;
-    let keep = |bytes: &[u8]| {
-        read_back.extend_from_slice(bytes);
-        Ok(())
-    };
-    cat(&diff, None, &output, &store, keep).await?;
-    Ok(Seen {
-        read,
-        read_back,
-        mount_point,
-    })
+    }
 }
 
-#[tokio::main]
+/// What a job does in a mount.
+fn work_in(mount: &Path) -> std::io::Result<Vec<u8>> {
+    let read = std::fs::read(mount.join("input.txt"))?;
+    std::fs::write(mount.join("output.txt"), "what the job wrote")?;
+    Ok(read)
+}
+
+/// Where a commit published its manifest, and the file in it that is wanted.
+fn published(report: CommitReport) -> Result<(ManifestSource, ManifestPath)> {
+    let published = report.manifest.ok_or("nothing was committed")?;
+    let output = parse_path("output.txt")?.ok_or("the root is no file")?;
+    Ok((ManifestSource::File(published.address.into()), output))
+}
+
 #[allow(dead_code, reason = "a test makes the journey without this")]
-async fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<()> {
     let dir = std::env::args_os().nth(1).ok_or("name a directory")?;
-    let seen = journey(Path::new(&dir)).await?;
-    assert_eq!(seen.read, b"what the job reads");
-    assert_eq!(seen.read_back, b"what the job wrote");
-    assert!(seen.mount_point.is_absolute());
+    let dir = Path::new(&dir);
+    let threads = tokio::runtime::Runtime::new()?;
+    for seen in [
+        blocking(&dir.join("blocking"))?,
+        threads.block_on(on_a_runtime(&dir.join("on-a-runtime")))?,
+    ] {
+        assert_eq!(seen.read, b"what the job reads");
+        assert_eq!(seen.read_back, b"what the job wrote");
+        assert!(seen.mount_point.is_absolute());
+    }
     Ok(())
 }

@@ -15,15 +15,19 @@ use attachfs_manifest::{
 use attachfs_store::{ChunkStore, StoreAddress, data_key};
 use attachfs_transfer::{
     Conflict, Copied, DownloadOptions, DownloadReport, Nearby, Permissions, Progress, Remark,
-    Sources, Summary, Wanted, download,
+    Sources, Summary, TransferError, Wanted, download,
 };
 use attachfs_tree::{LayerError, LayerOptions, RootError, compose};
 use serde::{Serialize, Serializer};
+use tokio_util::sync::CancellationToken;
 
-use crate::live::partition;
+use crate::cancel::Cancellable;
+use crate::error::{Classified, Doing as _, Error};
 use crate::manifest::{Hashing, OperationError};
+use crate::manifests::ManifestBytes;
+use crate::opened::partition;
+use crate::places::Places;
 use crate::store::OpenStore;
-use crate::{Error, ManifestBytes, Places};
 
 /// Manifests that are placed together in one folder.
 #[derive(Debug, Clone)]
@@ -104,9 +108,34 @@ impl Downloads {
     }
 }
 
+/// A download that stopped on its way: the cause of the [`Error`].
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+#[non_exhaustive]
+pub struct StoppedDownload {
+    /// What was done until then; the last folder is the one where it stopped.
+    pub downloads: Downloads,
+    /// Why.
+    pub source: TransferError,
+}
+
 /// Places manifests in folders, one folder after the other. Everything is read and checked before
-/// anything is placed. What was done before it stopped is in [`Error::DownloadStopped`].
+/// anything is placed. What was done before it stopped is in the error's cause, a [`StoppedDownload`].
 pub async fn download_manifests(
+    placed: Vec<PlacedManifests>,
+    request: &DownloadRequest,
+    store: &OpenStore,
+    places: &Places,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Downloads, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress
+        .run(place(placed, request, store, places, &progress))
+        .await
+}
+
+async fn place(
     placed: Vec<PlacedManifests>,
     request: &DownloadRequest,
     store: &OpenStore,
@@ -155,9 +184,8 @@ pub async fn download_manifests(
             None => {}
             Some(source) if downloads.is_nothing() => return Err(source.into()),
             Some(source) => {
-                let downloads = Box::new(downloads);
-                let source = Box::new(source);
-                return Err(Error::DownloadStopped { downloads, source });
+                let class = source.class();
+                return Err(Error::of(class, StoppedDownload { downloads, source }));
             }
         }
     }
@@ -167,7 +195,7 @@ pub async fn download_manifests(
 /// Manifests of one folder as one: layers, or diffs alone.
 fn together(manifests: Vec<ManifestBytes>, layers: &LayerOptions) -> Result<Manifest, Error> {
     let Some(first) = manifests.first() else {
-        return Err(Error::Usage("there is no manifest to download".to_owned()));
+        return Err(Error::usage("there is no manifest to download"));
     };
     let (_, kind) = first.decode()?;
     if let Manifest::Snapshot(_) = kind {
@@ -177,10 +205,7 @@ fn together(manifests: Vec<ManifestBytes>, layers: &LayerOptions) -> Result<Mani
     }
     let mut all: Option<Diff> = None;
     for next in &manifests {
-        let refused = |source: OperationError| Error::Operation {
-            name: next.name.clone(),
-            source: Box::new(source),
-        };
+        let refused = |source: OperationError| source.of(&next.name);
         let Manifest::Diff(diff) = next.decode_shown(layers.root.as_ref())? else {
             return Err(refused(OperationError::NotADiff));
         };
@@ -190,22 +215,22 @@ fn together(manifests: Vec<ManifestBytes>, layers: &LayerOptions) -> Result<Mani
         });
     }
     all.map(Manifest::Diff)
-        .ok_or_else(|| Error::Usage("there is no manifest to download".to_owned()))
+        .ok_or_else(|| Error::usage("there is no manifest to download"))
 }
 
 /// Here the option that names a directory in the manifest has another name than where it is mounted.
 fn for_download(error: Error) -> Error {
-    let (Error::Root(root) | Error::Layers(LayerError::Root(root))) = &error else {
+    let ((Some(LayerError::Root(root)), _) | (_, Some(root))) = (error.cause(), error.cause())
+    else {
         return error;
     };
     match root {
-        RootError::Missing(common) => Error::Usage(format!(
+        RootError::Missing(common) => Error::usage(format!(
             "the manifest has absolute paths; say which directory of them is to become the folder, with \
              `--from {common}`"
         )),
-        RootError::Relative => Error::Usage(
-            "`--from` is for manifests of absolute paths, and this one has relative ones"
-                .to_owned(),
+        RootError::Relative => Error::usage(
+            "`--from` is for manifests of absolute paths, and this one has relative ones",
         ),
         RootError::NoDirectory(_) | RootError::Outside { .. } | RootError::Link { .. } => error,
     }
@@ -256,13 +281,9 @@ fn in_the_way(diff: &Diff, mut keep: impl FnMut(PathRef<'_>) -> bool) -> HashSet
 
 /// The one name of a folder, however it is spelled: without `..` and links, as far as it is there.
 pub fn real_folder(folder: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::Io {
-        doing: "find",
-        path: folder.to_owned(),
-        source,
-    };
+    let doing = || format!("cannot find {}", folder.display());
     let mut real = PathBuf::new();
-    for step in std::path::absolute(folder).map_err(failed)?.components() {
+    for step in std::path::absolute(folder).doing(doing)?.components() {
         if step == Component::ParentDir {
             real.pop();
             continue;
@@ -271,7 +292,7 @@ pub fn real_folder(folder: &Path) -> Result<PathBuf, Error> {
         match real.canonicalize() {
             Ok(found) => real = found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(error).doing(doing),
         }
     }
     Ok(real)

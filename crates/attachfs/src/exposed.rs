@@ -1,4 +1,4 @@
-//! Files that are not meant for others as a rule, found among those that are about to be uploaded.
+//! Files that usually hold secrets, found among those that are about to be uploaded.
 
 use attachfs_scan::{EntryKind, Scan};
 use serde::Serialize;
@@ -26,7 +26,7 @@ const FILES: [&[u8]; 8] = [
 /// What the names of others end with.
 const ENDINGS: [&[u8]; 5] = [b".pem", b".key", b".p12", b".pfx", b".ppk"];
 
-/// What is about to be uploaded by default and may not be meant to be.
+/// Files that are about to be uploaded by default and may hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exposed {
     /// How many files.

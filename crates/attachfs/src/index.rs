@@ -3,7 +3,7 @@
 //! A manifest of a million entries takes a good part of a second to decode; the index of its tree is opened
 //! in no time, and is small enough to be kept for the next mount of the same manifests
 //! ([`TreeFiles`](attachfs_durable::TreeFiles)). It is a cache in
-//! every respect: one that is missing, damaged, someone else's or in a place that cannot be written
+//! every respect: one that is missing, damaged, another user's or in a place that cannot be written
 //! to costs the time it would have saved. The session keeps the manifests, so what is found to be damaged
 //! while it is mounted is built from them, and the file is replaced.
 
@@ -24,8 +24,10 @@ use attachfs_tree::{
     BaseTree, Composed, IndexError, IndexIdentity, IndexSource, LayerOptions, Root, compose,
 };
 
+use crate::error::Error;
+use crate::manifest::without_hash;
 use crate::manifests::ManifestBytes;
-use crate::{Error, Places};
+use crate::places::Places;
 
 /// A tree of fewer nodes is built about as quickly as it is opened.
 const WORTH_KEEPING: usize = 10_000;
@@ -112,7 +114,7 @@ fn build(
 }
 
 /// Fails if a file has no hash: nobody could read it.
-fn check_hashed(snapshot: &Snapshot) -> Result<(), Error> {
+pub(crate) fn check_hashed(snapshot: &Snapshot) -> Result<(), Error> {
     let is_unhashed = |node: &Node| {
         node.as_file()
             .is_some_and(|file| matches!(file.content, Content::Unhashed))
@@ -120,14 +122,11 @@ fn check_hashed(snapshot: &Snapshot) -> Result<(), Error> {
     let mut unhashed = snapshot.entries().filter(|(_, node)| is_unhashed(node));
     match unhashed.next() {
         None => Ok(()),
-        Some((first, _)) => Err(Error::Unhashed {
-            first: first.to_owned(),
-            count: 1 + unhashed.count(),
-        }),
+        Some((first, _)) => Err(without_hash(&first.to_owned(), 1 + unhashed.count())),
     }
 }
 
-/// The manifests that a session keeps, whoever has it.
+/// The manifests that a session keeps. They can be read while a process has it.
 fn manifests_in(session: &Path, meta: &SessionMeta) -> Result<Vec<ManifestBytes>, Error> {
     let bytes = Session::read_manifests(session, meta)?;
     let named = bytes.into_iter().zip(&meta.manifests);

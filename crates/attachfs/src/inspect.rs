@@ -5,8 +5,10 @@ use attachfs_manifest::wire::Manifest;
 use attachfs_manifest::{Change, ChunkLayout, ChunkSize, ContentHash, ManifestPath, Node, PathRef};
 use attachfs_tree::Root;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
-use crate::Error;
+use crate::cancel::unless_cancelled;
+use crate::error::{Doing as _, Error};
 use crate::manifests::ManifestBytes;
 use crate::store::OpenStore;
 
@@ -146,9 +148,13 @@ pub fn list(
         }
     });
     match at {
-        Some(at) if !found => Err(Error::NoSuchPath(at.clone())),
+        Some(at) if !found => Err(no_such_path(at)),
         _ => Ok(listed),
     }
+}
+
+fn no_such_path(path: &ManifestPath) -> Error {
+    Error::usage(format!("there is no \"{path}\" in the manifest"))
 }
 
 fn describe(path: PathRef<'_>, node: Option<Node>) -> ListedPath {
@@ -195,6 +201,7 @@ pub async fn cat(
     path: &ManifestPath,
     store: &OpenStore,
     mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
+    cancel: &CancellationToken,
 ) -> Result<(), Error> {
     let decoded = manifest.decode_shown(root)?;
     let node = match &decoded {
@@ -206,31 +213,26 @@ pub async fn cat(
     };
     let file = match node {
         Some(Node::File(file)) => file,
-        Some(Node::Dir) => return Err(Error::Usage(format!("\"{path}\" is a directory"))),
+        Some(Node::Dir) => return Err(Error::usage(format!("\"{path}\" is a directory"))),
         Some(Node::Symlink(_)) => {
-            return Err(Error::Usage(format!("\"{path}\" is a symbolic link")));
+            return Err(Error::usage(format!("\"{path}\" is a symbolic link")));
         }
-        None => return Err(Error::NoSuchPath(path.clone())),
+        None => return Err(no_such_path(path)),
     };
     let layout = ChunkLayout::new(file.size, decoded.chunk_size(), &file.content)
-        .map_err(|error| Error::Usage(format!("\"{path}\": {error}")))?;
+        .doing(|| format!("cannot read \"{path}\""))?;
     let chunks: std::sync::Arc<dyn attachfs_store::ChunkStore> = store.store.clone();
     let fetcher = Fetcher::new(chunks, None, FetchOptions::default());
     let mut at = 0;
     while at < file.size {
         let end = file.size.min(at + STEP);
         for piece in layout.pieces(at..end) {
-            let read = fetcher.read(&piece).await;
-            let bytes = read.map_err(|source| Error::Fetch {
-                path: path.clone(),
-                source,
-            })?;
-            let out = |source| Error::Io {
-                doing: "write to",
-                path: "standard output".into(),
-                source,
-            };
-            write(&bytes).map_err(out)?;
+            let read = unless_cancelled(cancel, async {
+                let read = fetcher.read(&piece).await;
+                read.doing(|| format!("cannot read \"{path}\""))
+            });
+            let bytes = read.await?;
+            write(&bytes).doing(|| format!("cannot write what \"{path}\" holds"))?;
         }
         at = end;
     }

@@ -4,36 +4,52 @@
 //! - [`take_snapshot`] makes a manifest of a folder and fills a store;
 //! - [`upload_manifests`] uploads the files of manifests that there are;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
+//! - [`add`] shows more manifests in a mount that is used; [`layers`] lists them;
 //! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
 //! - [`download_manifests`] places the files of manifests in folders;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount;
 //! - [`bulk`] looks after whole stores.
 //!
-//! Nothing here reads the environment or writes to a terminal: the caller says where things are
-//! ([`Places`]) and hears of progress ([`Progress`]).
+//! # Calling it
+//!
+//! What waits for a disk full of files, a store or another process is an `async` function; what only computes is a plain
+//! one. Code that has a tokio runtime (with its timers and I/O on) awaits the functions there; on a runtime with one
+//! thread, a walk through a folder keeps that busy. Code that blocks makes a [`Runtime`] and waits with that, which is
+//! also possible on a thread of somebody else's runtime. `examples/journey.rs` does the same work in both ways.
+//!
+//! Each of them can be awaited on any thread, takes plain data, and keeps nothing of the caller's when it has ended. It
+//! tells how far it is to a [`Progress`], and is stopped with a [`CancellationToken`]: then it ends within seconds, with
+//! an error of the class [`FailureClass::Cancelled`], and the same call goes on from there.
+//!
+//! Nothing here reads the environment or writes to a terminal: the caller says where things are ([`Places`]). A failure
+//! is an [`Error`] with its class, its causes and advice.
 
 pub mod bulk;
+mod cancel;
+pub mod causes;
 mod client;
 mod download;
-mod ended;
 mod error;
 mod exposed;
 mod holder;
 mod index;
 mod inspect;
-mod live;
+mod layering;
+mod list;
 mod logs;
 pub mod manifest;
 mod manifests;
 mod message;
 mod mount;
+mod opened;
 #[cfg(test)]
 mod ordering;
 mod places;
 mod probe;
-mod registry;
+mod remembering;
 mod remote;
 mod run;
+mod runtime;
 mod served;
 mod service;
 pub mod session;
@@ -50,34 +66,38 @@ pub use attachfs_jobs::{
     ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
     StepId, TaskId,
 };
-pub use attachfs_manifest::wire::{Format, decode_globs};
+pub use attachfs_manifest::wire::{Format, Manifest, Note, decode_globs};
 pub use attachfs_manifest::{
-    By, Changes, ChunkSize, ContentHash, DiffOptions, EscapedBytes, GlobConfig, Losses, Lost,
-    ManifestPath, PathFilter,
+    By, Changes, ChunkSize, ContentHash, Diff, DiffOptions, EscapedBytes, GlobConfig, Losses, Lost,
+    ManifestPath, PathFilter, Snapshot,
 };
 pub use attachfs_mount::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
+pub use attachfs_scan::cache::HashCaches;
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
 pub use attachfs_session::{
-    Failure, FailureClass, SessionId, SessionMeta, StoreSettings, path_json,
+    BaseManifest, EndedCommit, EndedSession, EndedSessions, Failure, FailureClass, Pruned,
+    SessionEntry, SessionId, SessionList, SessionMeta, SessionState, StoreSettings, path_json,
 };
 pub use attachfs_store::{
-    AccountId, Addressing, Encryption, KmsKey, ManifestAddress, ManifestKey, Metadata,
-    ParseKeyError, S3Access, StoreAddress,
+    AccountId, Addressing, DirectoryStore, Encryption, KmsKey, ManifestAddress, ManifestKey,
+    Metadata, S3Access, Store, StoreAddress,
 };
 pub use attachfs_store_s3::uploads_ended;
 pub use attachfs_transfer::{
     Cancelled, Conflict, Copied, Failed, Permissions, Phase, Progress, ProgressEvent, Remark,
     Silent, Summary, Tally, error_chain,
 };
-pub use attachfs_tree::{LayerOptions, ParseRootError, Root};
+pub use attachfs_tree::{LayerOptions, Root, Timestamp};
 pub use attachfs_vfs::Counters;
+pub use bytes::Bytes;
 pub use download::{
     DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests, real_folder,
 };
-pub use ended::{EndedCommit, EndedSession, ended_sessions, find_ended};
 pub use error::Error;
 pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
+pub use layering::{AddReport, LayersReport, ShownManifest, add, layers};
+pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};
 pub use logs::LogPlace;
 pub use manifests::{
     ManifestBytes, ManifestSource, check_place_of_manifest, parse_path, read_manifest,
@@ -85,16 +105,17 @@ pub use manifests::{
 };
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
-pub use registry::{Pruned, SessionEntry, SessionState, find, forget, prune, session_in, sessions};
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
     PublishedManifest, StatusReport, UnmountArguments, UnmountReport,
 };
 pub use run::{RunError, RunReport, RunRequest, run};
+pub use runtime::Runtime;
 pub use service::StepHook;
 pub use snapshot::{
-    Announce, SkippedPath, SnapshotOptions, SnapshotReport, TakenSnapshot, publish_snapshot,
+    Announce, SnapshotOptions, SnapshotReport, TakenSnapshot, publish_snapshot,
     take_embedded_snapshot, take_snapshot,
 };
 pub use store::{OpenStore, create_directory_store, open_store};
+pub use tokio_util::sync::CancellationToken;
 pub use uploading::{SeenPlaces, Uploading, upload_manifests};

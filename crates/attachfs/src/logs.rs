@@ -13,7 +13,8 @@ use attachfs_durable::{check_own_dir, create_private_dir, publish_if_absent, syn
 use attachfs_session::SessionId;
 use attachfs_transfer::error_chain;
 
-use crate::{Error, Places};
+use crate::error::{Doing as _, Error};
+use crate::places::Places;
 
 /// Sessions whose logs are kept.
 const MOST: usize = 32;
@@ -72,25 +73,21 @@ pub(crate) fn keep_if_possible(places: &Places, session: &Path, id: &SessionId) 
 /// Gives a log another name, which is free. It is copied to another file system; there it ends with what it
 /// holds now.
 fn place(log: &Path, kept: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Io {
-        doing: "keep the log",
-        path: log.to_owned(),
-        source,
-    };
-    // Ids are never used twice: whatever has the name is not of this session.
+    let doing = || format!("cannot keep the log {}", log.display());
+    // Ids are never used twice: what has the name is not of this session.
     if kept.symlink_metadata().is_ok() {
-        return Err(failed(io::ErrorKind::AlreadyExists.into()));
+        return Err(io::Error::from(io::ErrorKind::AlreadyExists)).doing(doing);
     }
     let rename = || std::fs::rename(log, kept);
     match perform(Step::LogRename, || kept.to_owned(), rename) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            let from = File::open(log).map_err(failed)?;
+            let from = File::open(log).doing(doing)?;
             publish_if_absent(kept, |file| {
                 io::copy(&mut io::Read::take(&from, LONGEST), file).map(drop)
             })?;
             Ok(())
         }
-        renamed => renamed.map_err(failed),
+        renamed => renamed.doing(doing),
     }
 }
 

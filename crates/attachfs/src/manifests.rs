@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{ContentHash, ManifestPath};
-use attachfs_session::{BaseManifest, StoreSettings};
-use attachfs_store::{LARGEST_MANIFEST, ManifestAddress, ManifestKey, StoredManifest};
-use attachfs_tree::{Layer, Root, RootError};
+use attachfs_session::{BaseManifest, FailureClass, StoreSettings};
+use attachfs_store::{LARGEST_MANIFEST, ManifestAddress, ManifestKey, StoreError, StoredManifest};
+use attachfs_tree::{Layer, LayerError, Root, RootError};
+use tokio_util::sync::CancellationToken;
 
-use crate::Error;
+use crate::cancel::unless_cancelled;
+use crate::error::{Classified as _, Doing as _, Error, classified};
 use crate::store::{OpenStore, open_store};
 
 /// Where a manifest is.
@@ -49,10 +51,7 @@ pub struct ManifestBytes {
 impl ManifestBytes {
     /// What the manifest says.
     pub fn decode(&self) -> Result<(Format, Manifest), Error> {
-        decode(&self.bytes).map_err(|source| Error::Decode {
-            name: self.name.clone(),
-            source,
-        })
+        decode(&self.bytes).doing(|| unusable(&self.name))
     }
 
     /// What is shown of the manifest: all of it, or what lies below `root` of a manifest of absolute
@@ -70,10 +69,9 @@ impl ManifestBytes {
     /// The manifest as a layer of a tree.
     pub(crate) fn layer(&self) -> Result<Layer, Error> {
         Layer::decode(&self.bytes, self.at.clone()).map_err(|error| match error {
-            attachfs_tree::LayerError::Decode(source) => Error::Decode {
-                name: self.name.clone(),
-                source,
-            },
+            LayerError::Decode(source) => {
+                Error::new(source.class(), unusable(&self.name)).because(source)
+            }
             error => error.into(),
         })
     }
@@ -89,13 +87,48 @@ impl ManifestBytes {
     }
 }
 
+/// The error message for a manifest that cannot be decoded or composed.
+pub(crate) fn unusable(name: &str) -> String {
+    format!("{name} is no manifest that can be used")
+}
+
+/// A manifest is not where it was said to be, or cannot be read from there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadManifestError {
+    /// A file.
+    #[error("cannot read the manifest {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A manifest in a store.
+    #[error("cannot fetch the manifest {address}")]
+    Store {
+        /// Where it should be.
+        address: String,
+        /// Why.
+        source: StoreError,
+    },
+}
+
+classified! {
+    ReadManifestError => |error| match error {
+        ReadManifestError::File { .. } => FailureClass::Other,
+        ReadManifestError::Store { source, .. } => source.class(),
+    };
+}
+
 /// Reads a manifest. `access` says how to reach S3; its address is not used.
 pub async fn read_manifest(
     source: &ManifestSource,
     at: Option<ManifestPath>,
     access: &StoreSettings,
+    cancel: &CancellationToken,
 ) -> Result<ManifestBytes, Error> {
-    let failed = |path: PathBuf| |source| Error::ReadManifest { path, source };
+    let failed = |path: PathBuf| |source| ReadManifestError::File { path, source };
     let bytes = match source {
         ManifestSource::File(path) => {
             let file = File::open(path).map_err(failed(path.clone()))?;
@@ -105,9 +138,8 @@ pub async fn read_manifest(
             let stdin = std::io::stdin().lock();
             let bytes = read_all(stdin, LARGEST_MANIFEST).map_err(failed("-".into()))?;
             if bytes.is_empty() {
-                return Err(Error::Usage(
-                    "there is no manifest on standard input: it is empty, or `-` was given twice"
-                        .to_owned(),
+                return Err(Error::usage(
+                    "there is no manifest on standard input: it is empty, or `-` was given twice",
                 ));
             }
             bytes
@@ -117,8 +149,9 @@ pub async fn read_manifest(
                 address: address.store.to_string(),
                 ..access.clone()
             };
-            let store = open_store(&settings).await?;
-            stored(&address.key, &store).await?.bytes.to_vec()
+            let store = open_store(&settings, cancel).await?;
+            let found = unless_cancelled(cancel, stored(&address.key, &store));
+            found.await?.bytes.to_vec()
         }
     };
     Ok(ManifestBytes {
@@ -142,11 +175,11 @@ fn read_all(from: impl Read, longest: u64) -> io::Result<Vec<u8>> {
 
 /// What a store has under a key.
 pub(crate) async fn stored(key: &ManifestKey, store: &OpenStore) -> Result<StoredManifest, Error> {
-    let failed = |source| Error::FetchManifest {
+    let failed = |source| ReadManifestError::Store {
         address: store.address_of(key),
         source,
     };
-    store.store.get_manifest(key).await.map_err(failed)
+    Ok(store.store.get_manifest(key).await.map_err(failed)?)
 }
 
 /// Writes a manifest to a file, durably; nobody ever sees half of it. Others can use it as the process's umask
@@ -161,27 +194,22 @@ pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// Fails if no manifest can be written to `path` because its directory is not there, or a directory is in its
 /// place: to be asked before hours of work, not after them. That the disk is full then is not foreseen.
 pub fn check_place_of_manifest(path: &Path) -> Result<(), Error> {
-    let io = |doing, path: &Path, source| Error::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    };
     if path.is_dir() {
-        let source = std::io::ErrorKind::IsADirectory.into();
-        return Err(io("write the manifest to", path, source));
+        let source = io::Error::from(io::ErrorKind::IsADirectory);
+        return Err(source).doing(|| format!("cannot write the manifest to {}", path.display()));
     }
     let dir = match path.parent() {
         Some(dir) if dir != Path::new("") => dir,
         _ => return Ok(()),
     };
-    match std::fs::metadata(dir) {
-        Ok(meta) if meta.is_dir() => Ok(()),
-        Ok(_) => {
-            let source = std::io::ErrorKind::NotADirectory.into();
-            Err(io("write the manifest to a file in", dir, source))
+    let is_dir = std::fs::metadata(dir).and_then(|meta| {
+        if meta.is_dir() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::NotADirectory.into())
         }
-        Err(source) => Err(io("write the manifest to a file in", dir, source)),
-    }
+    });
+    is_dir.doing(|| format!("cannot write the manifest to a file in {}", dir.display()))
 }
 
 /// A path in a manifest, as a person writes it: a leading `./` or a slash at the end do not matter.
@@ -192,13 +220,9 @@ pub fn parse_path(text: &str) -> Result<Option<ManifestPath>, Error> {
     if trimmed.is_empty() || trimmed == "." {
         return Ok(None);
     }
-    let failed = |source| Error::Path {
-        text: text.to_owned(),
-        source,
-    };
-    ManifestPath::new(trimmed.as_bytes())
-        .map(Some)
-        .map_err(failed)
+    let path = ManifestPath::new(trimmed.as_bytes());
+    path.map(Some)
+        .doing(|| format!("\"{text}\" is no path in a manifest"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What travels over the control socket, as JSON: options, results and progress.
 
 use attachfs_transfer::{Phase, ProgressEvent};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Error;
+use crate::error::{Doing as _, Error};
 
 /// Progress as it travels.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,5 +71,22 @@ impl From<ProgressMessage> for ProgressEvent {
 
 /// Results and options as they travel.
 pub(crate) fn value<T: Serialize>(result: &T) -> Result<Value, Error> {
-    serde_json::to_value(result).map_err(|error| Error::Usage(error.to_string()))
+    let value = serde_json::to_value(result);
+    value.doing(|| format!("cannot write {} as JSON", std::any::type_name::<T>()))
+}
+
+/// The options of a request; the default ones if it has none.
+pub(crate) fn options<T: DeserializeOwned + Default>(options: Value) -> Result<T, Error> {
+    match options {
+        Value::Null => Ok(T::default()),
+        options => serde_json::from_value(options).map_err(|error| {
+            Error::usage("the options of the request make no sense").because(error)
+        }),
+    }
+}
+
+/// The answer to a request.
+pub(crate) fn answer<T: DeserializeOwned>(answer: Value) -> Result<T, Error> {
+    serde_json::from_value(answer)
+        .doing(|| "the answer of the process that has the session makes no sense".to_owned())
 }

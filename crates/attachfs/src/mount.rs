@@ -15,28 +15,30 @@ use attachfs_tree::BaseTree;
 use attachfs_vfs::{Counters, Settings};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use self::point::{absolute, not_mounted, place};
 pub use self::request::{MountPoint, MountRequest, MountSession, Owner};
-use crate::ended::{not_remembered, remember};
+use crate::cancel::{Cancellable, unless_cancelled};
+use crate::error::{Doing as _, Error};
 use crate::holder::take;
 use crate::index::{base_of, open_base};
-use crate::live::{Live, fetcher};
 use crate::logs::LogPlace;
 use crate::manifests::ManifestBytes;
+use crate::opened::{OpenedSession, fetcher};
+use crate::places::Places;
 use crate::probe::{Probed, probe};
-use crate::registry::{register, unregister};
+use crate::remembering::{not_remembered, remember};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
 use crate::served::{Ended, PATIENCE, ServedMount};
 use crate::service::{Service, StepHook};
 use crate::store::OpenStore;
-use crate::{Error, Places};
 
-/// A mount of this process. Dropping it without [`finish`](Self::finish) leaves the session to be
+/// A manifest that this process has mounted. Dropping it without [`finish`](Self::finish) leaves the session to be
 /// resumed.
 #[derive(Debug)]
 pub struct Mount {
-    active: Arc<ServedMount>,
+    served: Arc<ServedMount>,
     control: ControlServer,
     places: Places,
     dir: PathBuf,
@@ -51,10 +53,14 @@ impl Mount {
         Ok(attachfs_mount::supported()?)
     }
 
-    /// Mounts. When it returns, the mount answers. Runs on a tokio runtime, which then serves it. Until the
-    /// store has answered it can be dropped, and leaves nothing.
-    pub async fn start(request: MountRequest) -> Result<Self, Error> {
+    /// Mounts. When it returns, the mount answers. The runtime that this is called on serves it from then on. Until the
+    /// store has answered it can be cancelled, or dropped, and leaves nothing.
+    pub async fn start(request: MountRequest, cancel: &CancellationToken) -> Result<Self, Error> {
         Self::supported()?;
+        unless_cancelled(cancel, Self::start_now(request)).await
+    }
+
+    async fn start_now(request: MountRequest) -> Result<Self, Error> {
         let id = SessionId::from_random(random()?);
         let (dir, fresh) = match &request.session {
             MountSession::Resume { dir } => (dir.clone(), false),
@@ -64,7 +70,7 @@ impl Mount {
             } => (dir.clone(), true),
             MountSession::New {
                 session_dir: None, ..
-            } => (request.places.sessions().join(id.as_str()), true),
+            } => (request.places.sessions().entry_of(&id), true),
         };
         // The working directory may change, and others are told of it.
         let dir = absolute(&dir)?;
@@ -168,7 +174,7 @@ impl Mount {
 
     /// The session's id.
     pub fn session_id(&self) -> &SessionId {
-        &self.active.live.meta.id
+        &self.served.session.meta.id
     }
 
     /// The session's directory.
@@ -178,33 +184,33 @@ impl Mount {
 
     /// Where it is mounted.
     pub fn mount_point(&self) -> PathBuf {
-        self.active.mounted.mount_point()
+        self.served.mounted.mount_point()
     }
 
     /// How it is.
     pub async fn status(&self) -> Result<StatusReport, Error> {
-        self.active.live.status(true).await
+        self.served.session.status(true).await
     }
 
     /// What was read and written, and what was asked of the store for it.
     pub fn counters(&self) -> (Counters, Fetched) {
         (
-            self.active.live.vfs().counters(),
-            self.active.live.fetched(),
+            self.served.session.vfs().counters(),
+            self.served.session.fetched(),
         )
     }
 
     /// The last read that failed.
     pub fn last_error(&self) -> Option<LastError> {
-        self.active.live.last_error()
+        self.served.session.last_error()
     }
 
-    /// Waits until it is unmounted, by whomever. If someone still uses a mount that was detached, they
-    /// are cut off when this process ends.
+    /// Waits until it is unmounted, here, through the control socket, or by umount(8). Processes that still use a mount
+    /// that was detached are cut off when this process ends.
     pub async fn ended(&self) {
-        let mut cut_off = self.active.cut_off.subscribe();
+        let mut cut_off = self.served.cut_off.subscribe();
         tokio::select! {
-            () = self.active.mounted.ended() => {}
+            () = self.served.mounted.ended() => {}
             // The sender is not dropped before this mount is.
             _ = cut_off.wait_for(|cut_off| *cut_off) => {}
         }
@@ -213,13 +219,13 @@ impl Mount {
     /// Unmounts and seals, and says where else the mount still was. Fails if it is in use, unless
     /// `detach`.
     pub async fn unmount(&self, detach: bool) -> Result<Vec<String>, Error> {
-        self.active.unmount(detach).await
+        self.served.unmount(detach).await
     }
 
     /// Takes the mount away, as if it had never been: a session that was made for it goes too, one that was
     /// taken up is kept.
     pub async fn undo(self) -> Result<(), Error> {
-        self.active.unmount(true).await?;
+        self.served.unmount(true).await?;
         if self.fresh {
             self.mark_done().await;
         }
@@ -231,28 +237,31 @@ impl Mount {
         &self,
         arguments: &CommitArguments,
         observer: &dyn Observer,
+        cancel: &CancellationToken,
     ) -> Result<CommitReport, Error> {
-        self.active.live.commit(arguments, observer).await
+        let observer = Cancellable::new(observer, cancel);
+        let commit = self.served.session.commit(arguments, &observer);
+        observer.run(commit).await
     }
 
     /// Ends the process's part: seals the session if that was not done, waits for answers that are
     /// being given, and deletes the session if nothing of it is needed any more.
     pub async fn finish(self) -> Result<(), Error> {
-        let ended = self.active.ended.lock().await.clone();
-        let sealed = if ended.is_none() && self.active.mounted.end().is_some() {
-            self.active.live.vfs().seal()
+        let ended = self.served.ended.lock().await.clone();
+        let sealed = if ended.is_none() && self.served.mounted.end().is_some() {
+            self.served.session.vfs().seal()
         } else {
             Ok(())
         };
-        // Whoever asked for the end is told why it failed before this process goes.
+        // A client that asked for the end is told why it failed before this process goes.
         self.control.shut_down().await;
         sealed?;
-        let is_read_only = self.active.live.meta.read_only;
+        let is_read_only = self.served.session.meta.read_only;
         let is_deleted = is_read_only || ended.as_ref().is_some_and(|ended| ended.done);
         if is_deleted && !ended.as_ref().is_some_and(|ended| ended.discarded) {
-            self.active.keep_log();
+            self.served.keep_log();
         }
-        let Live { session, meta, .. } = &self.active.live;
+        let OpenedSession { session, meta, .. } = &self.served.session;
         if !is_read_only {
             let Some(Ended { discarded, .. }) = ended.filter(|ended| ended.done) else {
                 return Ok(());
@@ -266,13 +275,13 @@ impl Mount {
             }
         }
         session.discard()?;
-        unregister(&self.places, &self.active.live.meta.id);
+        self.places.sessions().remove(&self.served.session.meta.id);
         Ok(())
     }
 
     /// Says that nothing of the session is needed any more: [`finish`](Self::finish) deletes it.
     pub async fn mark_done(&self) {
-        *self.active.ended.lock().await = Some(Ended {
+        *self.served.ended.lock().await = Some(Ended {
             done: true,
             discarded: false,
         });
@@ -290,7 +299,10 @@ impl Drop for Unused {
         };
         match Session::open(dir).and_then(|session| session.discard()) {
             Ok(()) | Err(SessionError::Missing(_)) => {}
-            Err(error) => tracing::warn!(%error, "an unused session stays behind"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "an unused session stays behind"
+            ),
         }
     }
 }
@@ -298,7 +310,7 @@ impl Drop for Unused {
 /// Fails unless all output directories are paths in a mount.
 pub(crate) fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
     for dir in dirs {
-        crate::parse_path(dir)?;
+        crate::manifests::parse_path(dir)?;
     }
     Ok(())
 }
@@ -372,43 +384,42 @@ impl Parts {
             LogPlace::Session => dir.join("log").display().to_string(),
             LogPlace::Elsewhere(place) => place,
         };
-        let live = Live {
+        let opened = OpenedSession {
             session,
             meta,
             store,
             log: Some(log),
         };
-        let active = Arc::new(ServedMount {
-            live,
+        let served = Arc::new(ServedMount {
+            session: opened,
             mounted,
             ended: Mutex::new(None),
             cut_off: watch::Sender::new(false),
             places: places.clone(),
             dir: dir.clone(),
             own_log,
+            adding: Mutex::default(),
         });
-        let service = Arc::new(Service::new(active.clone(), step_hook));
-        let listening = |source| Error::Io {
-            doing: "listen in",
-            path: dir.clone(),
-            source,
-        };
-        let control = ControlServer::start(&dir, &runtime, service).map_err(listening);
+        let service = Arc::new(Service::new(served.clone(), step_hook));
+        let control = ControlServer::start(&dir, &runtime, service)
+            .doing(|| format!("cannot listen in {}", dir.display()));
         let control = control.and_then(|control| {
-            register(&places, &active.live.meta.id, &dir)?;
+            let id = &served.session.meta.id;
+            places.sessions().add(id, &dir)?;
             Ok(control)
         });
         let control = match control {
             Ok(control) => control,
             Err(error) => {
-                if let Err(left) = active.mounted.unmount(Unmount::Detach, PATIENCE) {
-                    tracing::warn!(error = %left, "after a failure to mount");
+                if let Err(left) = served.mounted.unmount(Unmount::Detach, PATIENCE) {
+                    let error = &left as &dyn std::error::Error;
+                    tracing::warn!(error, "what was mounted stays after a failure");
                 }
                 return Err(error);
             }
         };
         Ok(Mount {
-            active,
+            served,
             control,
             places,
             dir,
@@ -420,9 +431,6 @@ impl Parts {
 }
 
 fn random() -> Result<[u8; 16], Error> {
-    attachfs_durable::random_bytes().map_err(|source| Error::Io {
-        doing: "get random bytes from",
-        path: "the operating system".into(),
-        source,
-    })
+    attachfs_durable::random_bytes()
+        .doing(|| "cannot get random bytes from the operating system".to_owned())
 }

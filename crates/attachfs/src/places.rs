@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use attachfs_durable::CacheDir;
+use attachfs_session::SessionList;
 
 /// The directories of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,14 +17,9 @@ pub struct Places {
 }
 
 impl Places {
-    /// The sessions: a directory each, or a symbolic link to one.
-    pub fn sessions(&self) -> PathBuf {
-        self.state.join("sessions")
-    }
-
-    /// What sessions published that are gone: a file each.
-    pub fn ended_sessions(&self) -> PathBuf {
-        self.state.join("sessions-ended")
+    /// The list of sessions, and of those that have ended.
+    pub fn sessions(&self) -> SessionList {
+        SessionList::in_state(&self.state)
     }
 
     /// The embedded store.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_fetch::Fetcher;
-use attachfs_manifest::{ContentHash, Piece};
+use attachfs_manifest::{ChunkLayout, ContentHash, OwnedChunkLayout, Piece};
+use attachfs_session::FailureClass;
 use attachfs_store::{Reach, StoreError, data_key, run_blocking};
 use attachfs_tree::BaseTree;
 use tokio::time::Instant;
 
-use crate::Error;
+use crate::error::Error;
 use crate::store::OpenStore;
 
 /// How long the store may take altogether, whatever it does. Credentials that do not come have 30 seconds of
@@ -36,14 +37,32 @@ pub(crate) enum Probed {
     AllCached(StoreError),
 }
 
+/// Files, some of which a store is asked for.
+pub(crate) trait ProbedFiles: Send + Sync + 'static {
+    /// Where their bytes are.
+    fn layouts(&self) -> impl Iterator<Item = ChunkLayout<'_>>;
+}
+
+impl ProbedFiles for BaseTree {
+    fn layouts(&self) -> impl Iterator<Item = ChunkLayout<'_>> {
+        self.layouts()
+    }
+}
+
+impl ProbedFiles for Vec<OwnedChunkLayout> {
+    fn layouts(&self) -> impl Iterator<Item = ChunkLayout<'_>> {
+        self.iter().map(OwnedChunkLayout::borrowed)
+    }
+}
+
 /// Fails if the store cannot be read. Nothing is changed by it, and it can be dropped at any time.
 pub(crate) async fn probe(
     store: &OpenStore,
     fetcher: &Arc<Fetcher>,
-    tree: &Arc<BaseTree>,
+    files: &Arc<impl ProbedFiles>,
 ) -> Result<Probed, Error> {
     let until = Instant::now() + WITHIN;
-    let chosen = choose(tree);
+    let chosen = choose(&**files);
     // Of the store itself, if there is nothing to read: that an object is missing is an answer.
     let first = chosen
         .first()
@@ -53,17 +72,24 @@ pub(crate) async fn probe(
         Ok(()) => return Ok(Probed::Answered),
         Err(failure) => failure,
     };
-    if !chosen.is_empty() && are_cached(fetcher, tree).await {
+    if !chosen.is_empty() && are_cached(fetcher, files).await {
         return Ok(Probed::AllCached(failure));
     }
     let address = store.settings.address.clone();
     Err(match failure {
-        StoreError::NotFound { what } => Error::ProbeMissing {
-            address,
-            tried: chosen.len(),
-            what,
-        },
-        source => Error::Probe { address, source },
+        StoreError::NotFound { what } => {
+            let sentence = format!(
+                "the store {address} has none of {} objects of the manifest that were looked for, {what} is one of them",
+                chosen.len()
+            );
+            Error::new(FailureClass::Store, sentence)
+                .advise("check that the files were uploaded to this store and prefix")
+        }
+        failure => Error::new(
+            FailureClass::Store,
+            format!("the store {address} cannot be read"),
+        )
+        .because(failure),
     })
 }
 
@@ -87,9 +113,9 @@ fn late(hash: ContentHash) -> StoreError {
 }
 
 /// The first byte of the smallest objects, of different ones.
-fn choose(tree: &BaseTree) -> Vec<Piece> {
+fn choose(files: &impl ProbedFiles) -> Vec<Piece> {
     let mut chosen: Vec<Piece> = Vec::new();
-    for (position, layout) in tree.layouts().enumerate() {
+    for (position, layout) in files.layouts().enumerate() {
         if position >= LOOKED_AT && !chosen.is_empty() {
             break;
         }
@@ -137,13 +163,13 @@ async fn ask(store: &OpenStore, chosen: &[Piece]) -> Result<(), StoreError> {
     failure.map_or(Ok(()), Err)
 }
 
-/// Whether the disk cache has all objects of a tree, as far as names and lengths tell. Not if that cannot be said
+/// Whether the disk cache has all objects of these files, as far as names and lengths tell. Not if that cannot be said
 /// soon.
-async fn are_cached(fetcher: &Arc<Fetcher>, tree: &Arc<BaseTree>) -> bool {
-    let (fetcher, tree) = (fetcher.clone(), tree.clone());
+async fn are_cached(fetcher: &Arc<Fetcher>, files: &Arc<impl ProbedFiles>) -> bool {
+    let (fetcher, files) = (fetcher.clone(), files.clone());
     let until = Instant::now() + CACHE_WITHIN;
     let looked = run_blocking(move || {
-        Ok(tree.layouts().all(|layout| {
+        Ok(files.layouts().all(|layout| {
             Instant::now() < until
                 && layout
                     .pieces(0..layout.size())
@@ -164,7 +190,7 @@ mod tests {
     use attachfs_store::{CallKind, MemoryStore};
 
     use super::*;
-    use crate::{FailureClass, StoreSettings};
+    use crate::StoreSettings;
 
     struct Setup {
         record: Arc<RecordStore>,
@@ -267,10 +293,7 @@ mod tests {
             setup.fail(number, Failure::NotFound);
         }
         let error = setup.probe().await.unwrap_err();
-        assert!(
-            matches!(error, Error::ProbeMissing { tried: 3, .. }),
-            "{error}"
-        );
+        assert!(error.to_string().contains("none of 3 objects"), "{error}");
         assert_eq!(error.class(), FailureClass::Store);
     }
 
@@ -293,14 +316,8 @@ mod tests {
         setup.fail(0, Failure::NotFound);
         setup.fail(1, Failure::Denied);
         let error = setup.probe().await.unwrap_err();
-        let is_refusal = matches!(
-            &error,
-            Error::Probe {
-                source: StoreError::Denied { .. },
-                ..
-            }
-        );
-        assert!(is_refusal, "{error}");
+        let is_refusal = matches!(error.cause(), Some(StoreError::Denied { .. }));
+        assert!(is_refusal, "{error:?}");
     }
 
     #[tokio::test]

@@ -1,5 +1,8 @@
 //! What travels through the control socket, and what the same verbs give without one.
 
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use attachfs_commit::{Account, CommitOptions, Committed, Links, Outcome, Preview};
 use attachfs_manifest::{Content, Node};
 use attachfs_session::{Failure, Session, SessionId, SessionMeta};
@@ -7,8 +10,9 @@ use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
 use attachfs_transfer::error_chain;
 use attachfs_vfs::{Blame, Counters, FailedRead};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::error::Error;
+use crate::manifests::parse_path;
 
 /// How a person asks for a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,16 +50,16 @@ pub struct UnmountArguments {
     pub keep: bool,
 }
 
-/// The kernel says that a file was closed a moment after close(2) returned: whoever commits right
-/// after that is not to be told that the file is open.
+/// The kernel says that a file was closed a moment after close(2) returned: a commit right after that must not be told
+/// that the file is open.
 const GRACE: Duration = Duration::from_millis(500);
 
 impl CommitArguments {
-    pub(crate) fn options(&self, meta: &SessionMeta) -> Result<CommitOptions, crate::Error> {
+    pub(crate) fn options(&self, meta: &SessionMeta) -> Result<CommitOptions, Error> {
         let mut output_dirs = Vec::new();
         if !self.everything {
             for dir in &meta.output_dirs {
-                output_dirs.extend(crate::parse_path(dir)?);
+                output_dirs.extend(parse_path(dir)?);
             }
             if output_dirs.len() < meta.output_dirs.len() {
                 // One of them is the root.
@@ -377,6 +381,9 @@ pub struct UnmountReport {
     /// Where its log is now, if reads failed and it is in a file of its own.
     #[serde(default)]
     pub log: Option<PathBuf>,
+    /// Whether the process goes on deleting the session; then nothing of it is needed any more unless it is `kept`.
+    #[serde(default)]
+    pub still_deleting: bool,
     /// Whether what waited for that process goes on waiting until it ends.
     #[serde(default)]
     pub still_waiting: bool,
@@ -400,6 +407,7 @@ impl UnmountReport {
             reads_failed: 0,
             last_error: None,
             log: None,
+            still_deleting: false,
             still_waiting: false,
         }
     }

@@ -1,26 +1,28 @@
-//! The whole journey in one call: a folder becomes a manifest, a command runs in the mount, what it
-//! wrote becomes a diff.
+//! The whole journey in one call: manifests are mounted, a command runs in the mount, what it wrote becomes a diff.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use attachfs_commit::{CommitError, Observer};
+use attachfs_commit::Observer;
 use attachfs_durable::OpenFiles;
 use attachfs_mount::UnmountError;
-use attachfs_session::SessionId;
+use attachfs_session::{FailureClass, SessionId};
 use attachfs_store::ManifestKey;
-use attachfs_transfer::{Cancelled, Phase, ProgressEvent, TransferError};
 use attachfs_tree::LayerOptions;
 use attachfs_vfs::Counters;
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
+use crate::error::{Doing as _, Error, classified};
 use crate::logs::LogPlace;
+use crate::manifests::{ManifestBytes, parse_path, write_manifest};
 use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
+use crate::places::Places;
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError};
 use crate::store::OpenStore;
-use crate::{Error, ManifestBytes, Places};
 
 /// What to run where.
 #[derive(Debug, Clone)]
@@ -77,6 +79,7 @@ pub struct RunReport {
 /// Why a run did not come to its end. A session that was begun is kept, and named.
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
+#[non_exhaustive]
 pub struct RunError {
     /// The session, if there is one to be committed or discarded.
     pub session: Option<SessionId>,
@@ -84,23 +87,44 @@ pub struct RunError {
     pub source: Error,
 }
 
+impl From<Error> for RunError {
+    fn from(source: Error) -> Self {
+        Self {
+            session: None,
+            source,
+        }
+    }
+}
+
+/// The command could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run {command}")]
+#[non_exhaustive]
+pub struct CommandError {
+    /// Which.
+    pub command: String,
+    /// Why.
+    pub source: io::Error,
+}
+
+classified! {
+    CommandError => |_| FailureClass::Other;
+}
+
 /// How long processes that the command left behind may keep the mount busy.
 const PATIENCE: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
-/// Mounts, runs, unmounts, commits. `signals` ends when the command is to be told to stop; what `give_up`
-/// makes, when to stop before the command was started, or to leave the commit to later. It is called at
-/// the beginning of both, and hears of what comes from its call on.
-pub async fn run<G: Future<Output = ()>>(
+/// Mounts, runs, unmounts, commits. Cancelling `stop` tells the command to stop. `cancel` is called before the mount and
+/// before the commit, and gives the token that cancels that: what is cancelled before the command was started leaves
+/// nothing behind, and a commit that is cancelled is left to later. Two tokens, because Ctrl-C on a terminal reaches the
+/// command as well: while that runs, it is not meant for the commit.
+pub async fn run(
     request: RunRequest,
     observer: &dyn Observer,
-    signals: impl Future<Output = ()>,
-    give_up: impl Fn() -> G,
+    stop: &CancellationToken,
+    cancel: &(dyn Fn() -> CancellationToken + Sync),
 ) -> Result<RunReport, RunError> {
-    let before = |source| RunError {
-        session: None,
-        source,
-    };
     let RunRequest {
         manifests,
         layers,
@@ -115,11 +139,9 @@ pub async fn run<G: Future<Output = ()>>(
         open_files,
     } = request;
     let Some((program, arguments)) = command.split_first() else {
-        return Err(before(Error::Usage(
-            "there is no command to run".to_owned(),
-        )));
+        return Err(Error::usage("there is no command to run").into());
     };
-    let what = MountSession::New {
+    let session = MountSession::New {
         manifests,
         layers,
         read_only: false,
@@ -130,7 +152,7 @@ pub async fn run<G: Future<Output = ()>>(
     };
     let mount_point = MountPoint::InSession;
     let mount = MountRequest {
-        session: what,
+        session,
         mount_point,
         owner,
         allow_other: false,
@@ -141,13 +163,7 @@ pub async fn run<G: Future<Output = ()>>(
         step_hook: None,
         before_making: None,
     };
-    let cancelled = || TransferError::from(Cancelled::after(ProgressEvent::of(Phase::Commit)));
-    // Heard before anything waits.
-    let given_up = give_up();
-    let mount = tokio::select! {
-        mount = Mount::start(mount) => mount.map_err(before)?,
-        () = given_up => return Err(before(Error::Transfer(cancelled()))),
-    };
+    let mount = Mount::start(mount, &cancel()).await?;
     let session = mount.session_id().clone();
     let failed = |source| RunError {
         session: Some(session.clone()),
@@ -157,12 +173,10 @@ pub async fn run<G: Future<Output = ()>>(
     let started = make_dirs(&root, &output_dirs).await.and_then(|()| {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&root);
-        open_files
-            .as_given(|| command.spawn())
-            .map_err(|source| Error::Command {
-                command: program.display().to_string(),
-                source,
-            })
+        open_files.as_given(|| command.spawn()).map_err(|source| {
+            let command = program.display().to_string();
+            CommandError { command, source }.into()
+        })
     });
     let mut child = match started {
         Ok(child) => child,
@@ -171,21 +185,18 @@ pub async fn run<G: Future<Output = ()>>(
             let_go(&mount).await.map_err(failed)?;
             mount.mark_done().await;
             mount.finish().await.map_err(failed)?;
-            return Err(before(error));
+            return Err(error.into());
         }
     };
-    let waiting = |source| Error::Io {
-        doing: "wait for",
-        path: PathBuf::from(program),
-        source,
-    };
-    let status = tokio::select! {
-        status = child.wait() => status.map_err(waiting).map_err(failed)?,
-        () = signals => {
+    let ended = tokio::select! {
+        ended = child.wait() => ended,
+        () = stop.cancelled() => {
             terminate(&child);
-            child.wait().await.map_err(waiting).map_err(failed)?
+            child.wait().await
         }
     };
+    let status = ended.doing(|| format!("cannot wait for {}", program.display()));
+    let status = status.map_err(failed)?;
     let held = let_go(&mount).await.map_err(failed)?;
     let (counters, fetched) = mount.counters();
     let mut ran = RunReport {
@@ -206,16 +217,12 @@ pub async fn run<G: Future<Output = ()>>(
             publish,
             ..CommitArguments::default()
         };
-        let committed = tokio::select! {
-            committed = mount.commit(&arguments, observer) => committed,
-            // A commit may be interrupted anywhere.
-            () = give_up() => Err(CommitError::Transfer(cancelled()).into()),
-        };
+        let committed = mount.commit(&arguments, observer, &cancel()).await;
         let report = committed.map_err(failed)?;
         if let (Some(output), Some(manifest)) = (&output, &report.manifest) {
             // Before the session goes.
             let bytes = crate::session::committed_bytes(mount.session_dir(), manifest);
-            let written = bytes.and_then(|bytes| crate::write_manifest(output, &bytes));
+            let written = bytes.and_then(|bytes| write_manifest(output, &bytes));
             written.map_err(failed)?;
         }
         if !report.account.is_partial() {
@@ -234,14 +241,10 @@ pub async fn run<G: Future<Output = ()>>(
 
 async fn make_dirs(root: &Path, dirs: &[String]) -> Result<(), Error> {
     for dir in dirs {
-        if let Some(path) = crate::parse_path(dir)? {
+        if let Some(path) = parse_path(dir)? {
             let path = root.join(String::from_utf8_lossy(path.as_bytes()).as_ref());
             let made = tokio::fs::create_dir_all(&path).await;
-            made.map_err(|source| Error::Io {
-                doing: "create",
-                path,
-                source,
-            })?;
+            made.doing(|| format!("cannot create {}", path.display()))?;
         }
     }
     Ok(())
@@ -267,9 +270,8 @@ async fn let_go(mount: &Mount) -> Result<Vec<String>, Error> {
             Ok(held) => return Ok(held),
             Err(error) => error,
         };
-        let Error::Unmount(
-            UnmountError::Busy { holders, .. } | UnmountError::StillUsed { holders, .. },
-        ) = error
+        let Some(UnmountError::Busy { holders, .. } | UnmountError::StillUsed { holders, .. }) =
+            error.cause()
         else {
             return Err(error);
         };

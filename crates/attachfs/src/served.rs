@@ -1,4 +1,6 @@
-//! A mount that this process serves: what its owner and the control socket can do with it, and how it ends.
+//! A mount that this process serves: the session, what the kernel has of it, and how both end.
+//!
+//! The public [`Mount`](crate::Mount) and the control socket share it, since either may end it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,23 +11,26 @@ use attachfs_mount::{Mounted, Unmount, UnmountError};
 use attachfs_session::Failure;
 use tokio::sync::{Mutex, watch};
 
-use crate::live::Live;
+use crate::error::Error;
 use crate::logs;
+use crate::opened::OpenedSession;
+use crate::places::Places;
 use crate::remote::{CommitArguments, UnmountArguments, UnmountReport};
-use crate::{Error, Places};
 
 /// What the control socket and the process's own end share.
 #[derive(Debug)]
 pub(crate) struct ServedMount {
-    pub(crate) live: Live,
+    pub(crate) session: OpenedSession,
     pub(crate) mounted: Mounted,
-    /// Held by whoever ends the mount; says what became of the session.
+    /// Held while the mount is being ended; says what became of the session.
     pub(crate) ended: Mutex<Option<Ended>>,
     /// Set when the process is to end although someone still uses the mount.
     pub(crate) cut_off: watch::Sender<bool>,
     pub(crate) places: Places,
     pub(crate) dir: PathBuf,
     pub(crate) own_log: bool,
+    /// Held while manifests are added: one addition at a time.
+    pub(crate) adding: Mutex<()>,
 }
 
 /// How a mount's session ended.
@@ -50,7 +55,7 @@ impl ServedMount {
     pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
         let mut ended = self.ended.lock().await;
         let held = self.let_go(detach).await?;
-        self.live.vfs().seal()?;
+        self.session.vfs().seal()?;
         ended.get_or_insert_default();
         Ok(held)
     }
@@ -66,36 +71,36 @@ impl ServedMount {
         let mut ended = self.ended.lock().await;
         let mount_point = self.mounted.mount_point();
         let held = self.let_go(detach).await?;
-        self.live.vfs().seal()?;
+        self.session.vfs().seal()?;
         let ended = ended.get_or_insert_default();
-        let status = self.live.status(false).await?;
+        let status = self.session.status(false).await?;
         let mut report = UnmountReport {
             uncommitted: status.uncommitted,
             set_aside: status.set_aside,
             set_aside_in: status.set_aside_in,
             held,
-            reads_failed: self.live.vfs().counters().reads_failed,
+            reads_failed: self.session.vfs().counters().reads_failed,
             last_error: status.last_error,
-            ..UnmountReport::of(&self.live.meta.id, mount_point)
+            ..UnmountReport::of(&self.session.meta.id, mount_point)
         };
-        let is_default = self.live.meta.commit_on_unmount;
+        let is_default = self.session.meta.commit_on_unmount;
         let commit = arguments
             .commit
             .or_else(|| is_default.then(CommitArguments::default));
         if let Some(arguments) = commit {
-            match self.live.commit(&arguments, observer).await {
+            match self.session.commit(&arguments, observer).await {
                 Ok(commit) => {
                     let left = commit.account.left_out.len() + commit.account.open.len();
                     report.uncommitted = left as u64;
                     report.commit = Some(commit);
                 }
-                // It is unmounted all the same, and whoever asked should hear of both.
+                // It is unmounted all the same, and the client should hear of both.
                 Err(error) => {
-                    report.commit_failure = Some(Failure::new(error.class(), &error));
+                    report.commit_failure = Some(Failure::from(&error));
                 }
             }
         }
-        // What nothing was written to, or is all in the store, is not needed any more. Of what was set aside
+        // A session to which nothing was written, or whose outputs are all in the store, is not needed any more. Of what was set aside
         // nobody knows what it is.
         ended.done = !arguments.keep
             && report.uncommitted == 0
@@ -114,10 +119,10 @@ impl ServedMount {
 
     /// Keeps the log of a session that is about to be deleted, if reads failed in it, and says where.
     pub(crate) fn keep_log(&self) -> Option<PathBuf> {
-        if !self.own_log || self.live.vfs().counters().reads_failed == 0 {
+        if !self.own_log || self.session.vfs().counters().reads_failed == 0 {
             return None;
         }
-        logs::keep_if_possible(&self.places, &self.dir, &self.live.meta.id)
+        logs::keep_if_possible(&self.places, &self.dir, &self.session.meta.id)
     }
 
     /// Unmounts, and gives up what was not committed: the process deletes it when it ends.
@@ -145,11 +150,11 @@ impl ServedMount {
             let copies = match self.try_unmount(how, patience).await {
                 Ok(()) => return Ok(Vec::new()),
                 Err(UnmountError::StillUsed { copies, .. })
-                    if detach || !self.live.vfs().is_open() =>
+                    if detach || !self.session.vfs().is_open() =>
                 {
                     copies
                 }
-                // What was closed may not have been told yet.
+                // The kernel may not have told yet that the last file was closed.
                 Err(UnmountError::StillUsed { .. }) if since.elapsed() < LINGER => continue,
                 Err(UnmountError::StillUsed { copies, .. })
                     if copies.found.is_empty() && patience < PATIENCE =>
@@ -161,7 +166,7 @@ impl ServedMount {
             };
             // Its users can write nothing from here on, and are cut off when this process ends; what
             // they wrote is in the session.
-            let vfs = self.live.vfs().clone();
+            let vfs = self.session.vfs().clone();
             // Waits for the changes that are under way.
             let ended = tokio::task::spawn_blocking(move || vfs.end_writing()).await;
             if let Err(panic) = ended {
@@ -186,9 +191,9 @@ impl ServedMount {
         how: Unmount,
         patience: Duration,
     ) -> Result<(), UnmountError> {
-        let active = self.clone();
+        let mount = self.clone();
         let unmounted =
-            tokio::task::spawn_blocking(move || active.mounted.unmount(how, patience)).await;
+            tokio::task::spawn_blocking(move || mount.mounted.unmount(how, patience)).await;
         match unmounted {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -9,18 +9,17 @@ use attachfs_session::{
     ControlService, EventSink, Failure, Peer, Request, Response, ServiceFuture,
 };
 use attachfs_transfer::{Progress, ProgressEvent};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::Error;
-use crate::message::{ProgressMessage, value};
+use crate::error::Error;
+use crate::message::{ProgressMessage, options, value};
 use crate::remote::CommitArguments;
 use crate::served::ServedMount;
 
 /// Answers for a mount of this process.
 #[derive(Debug)]
 pub(crate) struct Service {
-    active: Arc<ServedMount>,
+    mount: Arc<ServedMount>,
     hook: Option<StepHook>,
 }
 
@@ -28,43 +27,38 @@ pub(crate) struct Service {
 pub type StepHook = fn(Step);
 
 impl Service {
-    pub(crate) fn new(active: Arc<ServedMount>, hook: Option<StepHook>) -> Self {
-        Self { active, hook }
+    pub(crate) fn new(mount: Arc<ServedMount>, hook: Option<StepHook>) -> Self {
+        Self { mount, hook }
     }
 
     async fn answer(&self, request: Request, events: EventSink) -> Result<Value, Error> {
-        // Whoever goes away while the mount is being taken down gets it taken down all the same: half
+        // A client that goes away while the mount is being taken down gets it taken down all the same: half
         // of that helps nobody.
         let cancellable = !matches!(request, Request::Unmount { .. } | Request::Discard { .. });
         let news = News::new(events, self.hook, cancellable);
-        let live = &self.active.live;
+        let session = &self.mount.session;
         match request {
             Request::Status => {
-                let mut status = live.status(true).await?;
-                status.mount_point = self.active.mounted.mount_point();
+                let mut status = session.status(true).await?;
+                status.mount_point = self.mount.mounted.mount_point();
                 value(&status)
             }
-            Request::Diff { options } => value(&live.diff(read(options)?, &news).await?),
-            Request::Commit { options } => {
-                let arguments: CommitArguments = read(options)?;
-                value(&live.commit(&arguments, &news).await?)
+            Request::Diff { options: how } => value(&session.diff(options(how)?, &news).await?),
+            Request::Commit { options: how } => {
+                let arguments: CommitArguments = options(how)?;
+                value(&session.commit(&arguments, &news).await?)
             }
-            Request::Unmount { detach, options } => {
-                let arguments = read(options)?;
-                let unmounted = self.active.unmount_and_commit(detach, arguments, &news);
+            Request::Add { options: how } => value(&self.mount.add(options(how)?).await?),
+            Request::Layers => value(&session.layers()?),
+            Request::Unmount {
+                detach,
+                options: how,
+            } => {
+                let unmounted = self.mount.unmount_and_commit(detach, options(how)?, &news);
                 value(&unmounted.await?)
             }
-            Request::Discard { .. } => value(&self.active.unmount_and_discard().await?),
+            Request::Discard { .. } => value(&self.mount.unmount_and_discard().await?),
         }
-    }
-}
-
-/// The options of a request; the default ones if it has none.
-fn read<T: DeserializeOwned + Default>(options: Value) -> Result<T, Error> {
-    match options {
-        Value::Null => Ok(T::default()),
-        options => serde_json::from_value(options)
-            .map_err(|error| Error::Usage(format!("the options of the request: {error}"))),
     }
 }
 
@@ -72,7 +66,7 @@ impl ControlService for Service {
     fn handle(&self, request: Request, _peer: Peer, events: EventSink) -> ServiceFuture<'_> {
         Box::pin(async move {
             let answer = self.answer(request, events).await;
-            answer.map_err(|error| Failure::new(error.class(), &error)) as Response
+            answer.map_err(|error| Failure::from(&error)) as Response
         })
     }
 }

@@ -4,27 +4,31 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
-use attachfs_session::{ControlError, Request, Session, SessionMeta};
+use attachfs_manifest::ParseHashError;
+use attachfs_session::{ControlError, Request, Session, SessionEntry, SessionMeta, SessionState};
 use attachfs_store::S3Access;
 use attachfs_vfs::Settings;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
+use crate::cancel::{Cancellable, unless_cancelled};
 use crate::client::{ask, connect};
-use crate::ended::{not_remembered, remember, remember_left};
-use crate::holder::{no_answer, take};
-use crate::live::Live;
+use crate::error::Error;
+use crate::holder::{NoAnswer, no_answer, take, take_to_discard};
+use crate::logs;
 use crate::message::value;
-use crate::registry::{SessionEntry, SessionState, unregister};
+use crate::opened::{OpenedSession, read_only};
+use crate::places::Places;
+use crate::remembering::{not_remembered, remember, remember_left};
 use crate::remote::{
     CommitArguments, CommitReport, DiffArguments, DiffReport, PublishedManifest, StatusReport,
     UnmountArguments, UnmountReport,
 };
 use crate::store::open_store;
-use crate::{Error, Places, logs};
 
 /// Whether a process has the session, which then answers. One that is just beginning or ending is
 /// given a moment.
-async fn state(found: &SessionEntry) -> Result<SessionState, Error> {
+pub(crate) async fn state(found: &SessionEntry) -> Result<SessionState, Error> {
     let deadline = Instant::now() + BEGINS_WITHIN;
     while Session::is_in_use(&found.dir)? {
         if connect(found)?.is_some() {
@@ -43,12 +47,19 @@ pub async fn status(
     found: &SessionEntry,
     places: &Places,
     access: &S3Access,
+    cancel: &CancellationToken,
 ) -> Result<StatusReport, Error> {
-    match state(found).await? {
-        SessionState::InUse => ask(found, Request::Status, None).await,
-        SessionState::Left if found.meta.read_only => Ok(left_read_only(found)),
-        SessionState::Left => look(found, places, access).await?.status(false).await,
-    }
+    unless_cancelled(cancel, async {
+        match state(found).await? {
+            SessionState::InUse => ask(found, Request::Status, None).await,
+            SessionState::Left if found.meta.read_only => Ok(left_read_only(found)),
+            SessionState::Left | SessionState::Ending => {
+                let session = look(found, places, access, cancel).await?;
+                session.status(false).await
+            }
+        }
+    })
+    .await
 }
 
 fn left_read_only(found: &SessionEntry) -> StatusReport {
@@ -89,26 +100,28 @@ pub async fn diff(
     access: &S3Access,
     how: DiffArguments,
     observer: &dyn Observer,
+    cancel: &CancellationToken,
 ) -> Result<DiffReport, Error> {
-    match state(found).await? {
-        SessionState::InUse => {
-            let options = value(&how)?;
-            ask(found, Request::Diff { options }, Some(observer)).await
+    let observer = Cancellable::new(observer, cancel);
+    let diff = async {
+        match state(found).await? {
+            SessionState::InUse => {
+                let options = value(&how)?;
+                ask(found, Request::Diff { options }, Some(&observer)).await
+            }
+            SessionState::Left | SessionState::Ending => {
+                let session = look(found, places, access, cancel).await?;
+                session.diff(how, &observer).await
+            }
         }
-        SessionState::Left => {
-            let live = look(found, places, access).await?;
-            live.diff(how, observer).await
-        }
-    }
+    };
+    observer.run(diff).await
 }
 
 /// The bytes of a manifest that a session published, as they are kept in it.
 pub fn committed_bytes(dir: &Path, manifest: &PublishedManifest) -> Result<Vec<u8>, Error> {
-    let hash = manifest.hash.parse().map_err(|error| {
-        Error::Usage(format!(
-            "the hash of a manifest, {}: {error}",
-            manifest.hash
-        ))
+    let hash = manifest.hash.parse().map_err(|error: ParseHashError| {
+        Error::usage(format!("\"{}\" is no hash of a manifest", manifest.hash)).because(error)
     })?;
     Ok(Session::read_commit(dir, manifest.generation, hash)?)
 }
@@ -120,21 +133,22 @@ pub async fn discard_committed(
     places: &Places,
     access: &S3Access,
     report: &mut UnmountReport,
+    cancel: &CancellationToken,
 ) -> Result<(), Error> {
-    let live = open(found, places, access).await?;
-    let status = live.status(false).await?;
+    let opened = open(found, places, access, cancel).await?;
+    let status = opened.status(false).await?;
     if status.uncommitted > 0 || status.set_aside > 0 {
         return Ok(());
     }
     // No commit needs the room any more, and on a full disk what comes next does.
-    live.vfs().release_reserve();
+    opened.vfs().release_reserve();
     // What it published is known from here on without it.
-    remember(places, &live.meta, &live.vfs().commits())?;
+    remember(places, &opened.meta, &opened.vfs().commits())?;
     if report.log.is_some() {
         report.log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
     }
-    live.session.discard()?;
-    unregister(places, &found.meta.id);
+    opened.session.discard()?;
+    places.sessions().remove(&found.meta.id);
     report.kept = false;
     Ok(())
 }
@@ -147,43 +161,54 @@ pub async fn commit(
     access: &S3Access,
     arguments: &CommitArguments,
     observer: &dyn Observer,
+    cancel: &CancellationToken,
 ) -> Result<CommitReport, Error> {
-    match state(found).await? {
-        SessionState::InUse => {
-            let options = value(arguments)?;
-            ask(found, Request::Commit { options }, Some(observer)).await
+    let observer = Cancellable::new(observer, cancel);
+    let commit = async {
+        match state(found).await? {
+            SessionState::InUse => {
+                let options = value(arguments)?;
+                ask(found, Request::Commit { options }, Some(&observer)).await
+            }
+            SessionState::Left | SessionState::Ending => {
+                let session = open(found, places, access, cancel).await?;
+                session.commit(arguments, &observer).await
+            }
         }
-        SessionState::Left => {
-            open(found, places, access)
-                .await?
-                .commit(arguments, observer)
-                .await
-        }
-    }
+    };
+    observer.run(commit).await
 }
 
 /// Unmounts a session: waits, seals, and commits if it was mounted so or `arguments` say so. `detach`
 /// does so even if someone uses the mount, and takes the mount of a process away that does not answer.
-/// Goes on to its end whatever `observer` says. Where the process had died, nothing is committed.
+/// The process that has the session goes on to the end of it whatever `observer` says, and when this is cancelled:
+/// half an unmount helps nobody. Where the process had died, nothing is committed.
 pub async fn unmount(
     found: &SessionEntry,
     places: &Places,
     detach: bool,
     arguments: &UnmountArguments,
     observer: &dyn Observer,
+    cancel: &CancellationToken,
 ) -> Result<UnmountReport, Error> {
     if found.meta.read_only && arguments.commit.is_some() {
         // Before anything is done: what was asked for cannot be had.
-        return Err(Error::ReadOnly);
+        return Err(read_only());
     }
-    match try_unmount(found, places, detach, arguments, observer).await {
-        // A process that was killed a moment ago may still have had its socket: look again.
-        Err(Error::Control(ControlError::Closed | ControlError::Connection(_))) => {
-            try_unmount(found, places, detach, arguments, observer).await
+    let attempt = || try_unmount(found, places, detach, arguments, observer);
+    unless_cancelled(cancel, async {
+        let error = match attempt().await {
+            Ok(report) => return Ok(report),
+            Err(error) => error,
+        };
+        match error.cause() {
+            // A process that was killed a moment ago may still have had its socket: look again.
+            Some(ControlError::Closed | ControlError::Connection(_)) => attempt().await,
+            _ if detach && error.cause::<NoAnswer>().is_some() => take_away(found, error),
+            _ => Err(error),
         }
-        Err(error @ Error::NoAnswer { .. }) if detach => take_away(found, error),
-        result => result,
-    }
+    })
+    .await
 }
 
 /// Takes the mount of a process away that does not answer, which is why it comes to this.
@@ -191,12 +216,10 @@ fn take_away(found: &SessionEntry, why: Error) -> Result<UnmountReport, Error> {
     let Some(taken) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
         return Err(why);
     };
-    let process = match why {
-        Error::NoAnswer { process, .. } => process.map(|process| process.pid),
-        _ => None,
-    };
+    let process = why.cause::<NoAnswer>();
+    let process = process.and_then(|no_answer| no_answer.process.as_ref());
     Ok(UnmountReport {
-        process,
+        process: process.map(|process| process.pid),
         still_waiting: !taken.aborted,
         ..UnmountReport::of(&found.meta.id, taken.mount_point)
     })
@@ -214,16 +237,17 @@ async fn try_unmount(
             let options = value(arguments)?;
             let request = Request::Unmount { detach, options };
             let mut report: UnmountReport = ask(found, request, Some(observer)).await?;
-            wait_until_left(found).await?;
-            // It answered before it deleted the session.
-            report.kept |= is_there(found);
+            // It answered before it deleted the session. That may take long, and changes nothing of what it said.
+            report.still_deleting = !is_left_soon(found).await?;
+            report.kept |= !report.still_deleting && is_there(found);
             Ok(report)
         }
-        SessionState::Left => {
+        SessionState::Left | SessionState::Ending => {
             let session = take(&found.dir)?;
             let was_dead = attachfs_mount::detach_dead(&session)?;
             if !was_dead {
-                return Err(Error::NotMounted(found.meta.id.to_string()));
+                let sentence = format!("session {} is not mounted", found.meta.id);
+                return Err(Error::usage(sentence).advise("commit or discard it"));
             }
             let kept = !found.meta.read_only;
             let mut log = None;
@@ -231,7 +255,7 @@ async fn try_unmount(
                 // Nobody knows any more how many reads failed.
                 log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
                 session.discard()?;
-                unregister(places, &found.meta.id);
+                places.sessions().remove(&found.meta.id);
             }
             Ok(UnmountReport {
                 kept,
@@ -249,50 +273,60 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(3);
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Waits until the process that had the session is done with it, so that whoever asked can go on
-/// with the session at once.
-async fn wait_until_left(found: &SessionEntry) -> Result<(), Error> {
+/// Waits until the process that had the session is done with it, so that the caller can go on with the session at
+/// once. `false` if it takes long: a session with many files is not deleted in a moment.
+async fn is_left_soon(found: &SessionEntry) -> Result<bool, Error> {
     let deadline = Instant::now() + ENDS_WITHIN;
     while found.dir.exists() && Session::is_in_use(&found.dir)? {
         if Instant::now() >= deadline {
-            return Err(no_answer(found, None));
+            return Ok(false);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Deletes a session and everything in it that was not committed. One that is mounted is unmounted
-/// first, unless someone uses it.
-pub async fn discard(found: &SessionEntry, places: &Places) -> Result<(), Error> {
+/// first, unless someone uses it. As [`unmount`] it is cancelled only as far as this process waits for it.
+pub async fn discard(
+    found: &SessionEntry,
+    places: &Places,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    unless_cancelled(cancel, discard_in_any_state(found, places)).await
+}
+
+async fn discard_in_any_state(found: &SessionEntry, places: &Places) -> Result<(), Error> {
     match state(found).await? {
         SessionState::InUse => {
             let options = Value::Null;
             ask::<()>(found, Request::Discard { options }, None).await?;
-            wait_until_left(found).await?;
-            if is_there(found) {
+            if is_left_soon(found).await? && is_there(found) {
                 // It answered before it deleted the session: what kept it from that is told here.
                 discard_left(found, places)?;
             }
             Ok(())
         }
-        SessionState::Left => discard_left(found, places),
+        SessionState::Left | SessionState::Ending => discard_left(found, places),
     }
 }
 
 fn discard_left(found: &SessionEntry, places: &Places) -> Result<(), Error> {
-    let session = take(&found.dir)?;
+    let session = take_to_discard(&found.dir)?;
     attachfs_mount::detach_dead(&session)?;
-    let remembered = remember_left(places, &session).or_else(|_| {
-        // On a full disk there is the room that is held for a commit.
-        session.release_reserve()?;
-        remember_left(places, &session)
-    });
-    if let Err(error) = remembered {
-        not_remembered(&error);
+    // The interrupted deletion has already recorded what the session published.
+    if !Session::is_ending(&found.dir)? {
+        let remembered = remember_left(places, &session).or_else(|_| {
+            // On a full disk there is the room that is held for a commit.
+            session.release_reserve()?;
+            remember_left(places, &session)
+        });
+        if let Err(error) = remembered {
+            not_remembered(&error);
+        }
     }
     session.discard()?;
-    unregister(places, &found.meta.id);
+    places.sessions().remove(&found.meta.id);
     Ok(())
 }
 
@@ -301,16 +335,26 @@ fn is_there(found: &SessionEntry) -> bool {
     Session::read_meta(&found.dir).is_ok_and(|meta| meta.id == found.meta.id)
 }
 
-async fn open(found: &SessionEntry, places: &Places, access: &S3Access) -> Result<Live, Error> {
+async fn open(
+    found: &SessionEntry,
+    places: &Places,
+    access: &S3Access,
+    cancel: &CancellationToken,
+) -> Result<OpenedSession, Error> {
     let session = take(&found.dir)?;
-    let store = open_store(&found.meta.store.with(access)).await?;
-    Live::take_over(session, store, places, unseen(&found.meta))
+    let store = open_store(&found.meta.store.with(access), cancel).await?;
+    OpenedSession::take_over(session, store, places, unseen(&found.meta))
 }
 
-async fn look(found: &SessionEntry, places: &Places, access: &S3Access) -> Result<Live, Error> {
+pub(crate) async fn look(
+    found: &SessionEntry,
+    places: &Places,
+    access: &S3Access,
+    cancel: &CancellationToken,
+) -> Result<OpenedSession, Error> {
     let session = Session::open(&found.dir)?;
-    let store = open_store(&found.meta.store.with(access)).await?;
-    Live::look(session, store, places, unseen(&found.meta))
+    let store = open_store(&found.meta.store.with(access), cancel).await?;
+    OpenedSession::look(session, store, places, unseen(&found.meta))
 }
 
 /// Nobody sees owner and modes of an unmounted session.

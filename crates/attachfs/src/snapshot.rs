@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{ChunkSize, ContentHash, Snapshot};
 use attachfs_scan::SymlinkPolicy;
+use attachfs_session::FailureClass;
 use attachfs_store::{DirectoryStore, Metadata};
 use attachfs_transfer::{HashOptions, Progress, Summary, UploadOptions, snapshot};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
-use crate::Error;
+use crate::cancel::Cancellable;
+use crate::error::{Doing as _, Error};
 use crate::exposed::Exposed;
-use crate::manifest::{Hashing, PlacedManifest, Selection, find};
+use crate::manifest::{Hashing, PlacedManifest, Selection, SkippedPath, find};
 use crate::store::OpenStore;
 use crate::uploading::{Uploading, uploader};
 
@@ -70,21 +73,12 @@ pub struct SnapshotReport {
     pub present_bytes: u64,
     /// What a manifest cannot hold, and why.
     pub skipped: Vec<SkippedPath>,
-    /// Files that are not meant for others as a rule and were taken since nobody said otherwise; only where
+    /// Files that usually hold secrets, and were taken because nothing was said about them; only where
     /// there is a store.
     pub exposed: Option<Exposed>,
     /// The account of the files, if there was a store.
     #[serde(flatten)]
     pub upload: Option<Summary>,
-}
-
-/// Something that is not in the manifest.
-#[derive(Debug, Clone, Serialize)]
-pub struct SkippedPath {
-    /// Where.
-    pub path: String,
-    /// Why.
-    pub reason: String,
 }
 
 pub(crate) fn as_text<S: serde::Serializer>(hash: &ContentHash, to: S) -> Result<S::Ok, S::Error> {
@@ -103,12 +97,12 @@ pub struct TakenSnapshot {
 }
 
 /// Is told what is about to happen.
-pub trait Announce {
+pub trait Announce: Send + Sync {
     /// So many bytes are about to be copied into a store on the same machine, because the file system cannot
     /// share them.
     fn copying(&self, bytes: u64, store: &Path);
 
-    /// These files are about to be uploaded, and nobody said that they are meant.
+    /// These files usually hold secrets and are about to be uploaded, and nothing was said about them.
     fn exposing(&self, exposed: &Exposed);
 }
 
@@ -119,8 +113,11 @@ pub async fn take_snapshot(
     announce: &dyn Announce,
     options: &SnapshotOptions,
     progress: &dyn Progress,
+    cancel: &CancellationToken,
 ) -> Result<TakenSnapshot, Error> {
-    take(root, (store, None), announce, options, progress).await
+    let progress = Cancellable::new(progress, cancel);
+    let taken = take(root, (store, None), announce, options, &progress);
+    progress.run(taken).await
 }
 
 /// [`take_snapshot`] into the embedded store: shares the bytes where the file system can, else makes
@@ -131,9 +128,12 @@ pub async fn take_embedded_snapshot(
     announce: &dyn Announce,
     options: &SnapshotOptions,
     progress: &dyn Progress,
+    cancel: &CancellationToken,
 ) -> Result<TakenSnapshot, Error> {
     let store = (Some(store.1), Some(store.0));
-    take(root, store, announce, options, progress).await
+    let progress = Cancellable::new(progress, cancel);
+    let taken = take(root, store, announce, options, &progress);
+    progress.run(taken).await
 }
 
 async fn take(
@@ -201,7 +201,7 @@ async fn take(
     })
 }
 
-/// Room that a copy leaves free: a full disk harms more than this program.
+/// Room that a copy leaves free: a full disk harms other programs too.
 const LEAVE_FREE: u64 = 256 << 20;
 
 /// Whether the store can share the blocks of the folder's files. If not, makes sure that a copy fits.
@@ -213,11 +213,7 @@ async fn shares_blocks(
     progress: &dyn Progress,
 ) -> Result<bool, Error> {
     let mut needed = found.byte_count();
-    let failed = |source| Error::OpenStore {
-        address: store.root().display().to_string(),
-        source,
-    };
-    let staging = store.staging().map_err(failed)?;
+    let staging = store.staging().doing(|| unusable(store))?;
     let sample = found.entries.iter().find_map(|entry| match &entry.kind {
         attachfs_scan::EntryKind::File(file) if file.size > 0 => Some(file),
         _ => None,
@@ -235,27 +231,35 @@ async fn shares_blocks(
         needed = missing_bytes(found, chunk_size, store, progress).await?;
     }
     if needed > 0 && available < needed.saturating_add(LEAVE_FREE) {
-        return Err(Error::NoRoom {
-            store: store.root().to_owned(),
-            available,
-            needed,
-        });
+        let sentence = format!(
+            "the store {} has room for {available} bytes, {needed} are to be copied",
+            store.root().display()
+        );
+        return Err(Error::new(FailureClass::Store, sentence));
     }
     announce.copying(needed, store.root());
     Ok(false)
 }
 
 /// Publishes a snapshot's manifest in its store, under a key made of its hash, so that a diff made
-/// from it can be mounted again by whoever finds it. Gives its place.
-pub async fn publish_snapshot(bytes: &[u8], store: &OpenStore) -> Result<String, Error> {
+/// from it can be mounted again wherever it is found. Gives its place.
+pub async fn publish_snapshot(
+    bytes: &[u8],
+    store: &OpenStore,
+    cancel: &CancellationToken,
+) -> Result<String, Error> {
     let key = format!("attachfs/snapshots/{}.manifest", ContentHash::of(bytes));
     let manifest = PlacedManifest {
         key: key.parse()?,
         bytes: bytes.to_vec().into(),
         metadata: Metadata::new(),
     };
-    manifest.put(store).await?;
+    manifest.put(store, cancel).await?;
     Ok(store.address_of(&manifest.key))
+}
+
+fn unusable(store: &DirectoryStore) -> String {
+    format!("cannot use the store {}", store.root().display())
 }
 
 async fn missing_bytes(
@@ -269,10 +273,10 @@ async fn missing_bytes(
     let (hashed, _) = snapshot(found, &HashOptions::new(chunk_size), None, progress).await?;
     let mut seen = std::collections::HashSet::new();
     let mut missing = 0;
-    for (_, node) in hashed.entries() {
+    for (path, node) in hashed.entries() {
         let Node::File(file) = node else { continue };
         let layout = ChunkLayout::new(file.size, chunk_size, &file.content);
-        let layout = layout.map_err(|error| Error::Usage(error.to_string()))?;
+        let layout = layout.doing(|| format!("\"{path}\" cannot be cut into chunks"))?;
         for piece in layout
             .pieces(0..file.size)
             .filter(|piece| seen.insert(piece.hash))
@@ -280,10 +284,7 @@ async fn missing_bytes(
             match store.head(piece.hash).await {
                 Ok(meta) if meta.len == piece.object_len => {}
                 Ok(_) | Err(StoreError::NotFound { .. }) => missing += piece.object_len,
-                Err(source) => {
-                    let address = store.root().display().to_string();
-                    return Err(Error::OpenStore { address, source });
-                }
+                Err(error) => return Err(error).doing(|| unusable(store)),
             }
         }
     }

@@ -10,8 +10,10 @@ use attachfs_store::{
     StoreAddress, StoreError,
 };
 use attachfs_store_s3::{S3Options, S3Store};
+use tokio_util::sync::CancellationToken;
 
-use crate::Error;
+use crate::cancel::unless_cancelled;
+use crate::error::{Doing as _, Error};
 
 /// An open store and how to find it again.
 #[derive(Debug, Clone)]
@@ -36,17 +38,23 @@ impl OpenStore {
 }
 
 /// Opens a store that exists.
-pub async fn open_store(settings: &StoreSettings) -> Result<OpenStore, Error> {
+pub async fn open_store(
+    settings: &StoreSettings,
+    cancel: &CancellationToken,
+) -> Result<OpenStore, Error> {
+    // Connecting to S3 is a large future, which each use case that opens a store would have in it.
+    let opening = Box::pin(open(settings));
+    unless_cancelled(cancel, opening).await
+}
+
+async fn open(settings: &StoreSettings) -> Result<OpenStore, Error> {
     let address: StoreAddress = settings.address.parse()?;
-    let failed = |source| Error::OpenStore {
-        address: settings.address.clone(),
-        source,
-    };
-    let mut settings = settings.clone();
+    let doing = || format!("cannot use the store {}", settings.address);
+    let mut found = settings.clone();
     let (store, bucket_url): (Arc<dyn Store>, _) = match address {
         StoreAddress::Directory(root) => {
-            let store = DirectoryStore::open(&root).map_err(failed)?;
-            settings.address = text(store.root())?;
+            let store = DirectoryStore::open(&root).doing(doing)?;
+            found.address = text(store.root())?;
             (Arc::new(store), None)
         }
         StoreAddress::S3 { bucket, prefix } => {
@@ -54,7 +62,7 @@ pub async fn open_store(settings: &StoreSettings) -> Result<OpenStore, Error> {
                 access: settings.s3.clone(),
                 ..S3Options::new(bucket, prefix)
             };
-            let store = S3Store::connect(options.clone()).await.map_err(failed)?;
+            let store = S3Store::connect(options.clone()).await.doing(doing)?;
             warn_of_slashes(&store, options).await;
             let url = store.bucket_url().to_owned();
             (Arc::new(store), Some(url))
@@ -62,7 +70,7 @@ pub async fn open_store(settings: &StoreSettings) -> Result<OpenStore, Error> {
     };
     Ok(OpenStore {
         store,
-        settings,
+        settings: found,
         bucket_url,
     })
 }
@@ -71,7 +79,7 @@ pub async fn open_store(settings: &StoreSettings) -> Result<OpenStore, Error> {
 const WARNING_TIME: Duration = Duration::from_secs(10);
 
 /// An address is taken as it is written. If its root prefix has slashes that people write out of habit, and there
-/// is nothing below it, but something below the one without them, that is said: whoever uploads would do so where
+/// is nothing below it, but something below the one without them, a warning says so: an upload would go where
 /// nobody looks.
 async fn warn_of_slashes(store: &S3Store, options: S3Options) {
     let Some(prefix) = options.prefix.without_odd_slashes() else {
@@ -116,11 +124,8 @@ async fn is_used(store: &S3Store) -> Result<bool, StoreError> {
 
 /// Opens the store in a directory, creating it if need be.
 pub fn create_directory_store(root: &Path) -> Result<(DirectoryStore, OpenStore), Error> {
-    let failed = |source| Error::OpenStore {
-        address: root.display().to_string(),
-        source,
-    };
-    let store = DirectoryStore::create(root).map_err(failed)?;
+    let store = DirectoryStore::create(root)
+        .doing(|| format!("cannot use the store {}", root.display()))?;
     let settings = StoreSettings {
         address: text(store.root())?,
         ..StoreSettings::default()
@@ -137,7 +142,7 @@ pub fn create_directory_store(root: &Path) -> Result<(DirectoryStore, OpenStore)
 
 fn text(path: &Path) -> Result<String, Error> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
-        Error::Usage(format!(
+        Error::usage(format!(
             "the name of the store {} is not UTF-8 text",
             path.display()
         ))

@@ -12,9 +12,11 @@ use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::{
     NamedFile, Progress, SeenObjects, Summary, UploadOptions, Uploader, upload_named,
 };
+use tokio_util::sync::CancellationToken;
 
-use crate::Error;
-use crate::manifest::{OpenedManifest, each_put};
+use crate::cancel::Cancellable;
+use crate::error::Error;
+use crate::manifest::{OpenedManifest, each_put, without_hash};
 use crate::store::OpenStore;
 
 /// What is known of a store at an earlier time.
@@ -122,11 +124,12 @@ pub async fn upload_manifests(
     store: &OpenStore,
     uploading: &Uploading,
     progress: &dyn Progress,
+    cancel: &CancellationToken,
 ) -> Result<Summary, Error> {
     let mut files = Vec::new();
     for opened in manifests {
         if root.is_none() && !opened.format.is_absolute() {
-            return Err(Error::Usage(format!(
+            return Err(Error::usage(format!(
                 "{} has paths relative to a folder: say which with --root",
                 opened.name
             )));
@@ -135,8 +138,12 @@ pub async fn upload_manifests(
     }
     let below = Below::open(root.unwrap_or(Path::new("/")))?;
     let uploader = uploader(store, UploadOptions::default(), uploading);
-    let (_, summary) = upload_named(&below, files, &uploader, progress).await?;
-    Ok(summary)
+    let progress = Cancellable::new(progress, cancel);
+    let uploaded = async {
+        let (_, summary) = upload_named(&below, files, &uploader, &progress).await?;
+        Ok(summary)
+    };
+    progress.run(uploaded).await
 }
 
 /// The files of a manifest that have bytes.
@@ -161,10 +168,7 @@ fn named(opened: &OpenedManifest) -> Result<Vec<NamedFile>, Error> {
     each_put(&opened.manifest, add);
     match unhashed.first() {
         None => Ok(files),
-        Some(first) => Err(Error::Unhashed {
-            first: first.clone(),
-            count: unhashed.len(),
-        }),
+        Some(first) => Err(without_hash(first, unhashed.len())),
     }
 }
 

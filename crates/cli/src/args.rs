@@ -1,16 +1,20 @@
 //! The command line, as typed. What an option means when it is not given is said here.
 
 pub(crate) mod download;
+pub(crate) mod layering;
 pub(crate) mod manifest;
 pub(crate) mod publishing;
 pub(crate) mod s3;
 pub(crate) mod store;
 pub(crate) mod upload;
+pub(crate) mod values;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use self::values::FormatName;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \
 (bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled.
@@ -73,6 +77,9 @@ pub(crate) enum Verb {
     Mount(Mount),
     /// Unmount: wait, seal the session, commit if it was mounted with --commit.
     Umount(Umount),
+    Add(layering::Add),
+    /// List the manifests of a mount, the lowest first.
+    Layers(Session),
     List(List),
     /// Show how a session is.
     Status(Session),
@@ -170,16 +177,6 @@ pub(crate) struct Showing {
     pub(crate) root: Option<attachfs::Root>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum FormatName {
-    /// Directories, links, execute bits, large files in chunks.
-    #[value(name = "2025-12")]
-    V2025,
-    /// Files only; what every version of Deadline Cloud reads.
-    #[value(name = "2023-03-03")]
-    V2023,
-}
-
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Snapshot {
     /// The folder.
@@ -200,7 +197,7 @@ pub(crate) struct Snapshot {
     pub(crate) publishing: upload::Publishing,
     /// Cut files longer than this many bytes into objects of that length, or `none`. Default:
     /// 268435456 (256 MiB). 2023-03-03 cuts nothing.
-    #[arg(long, value_name = "BYTES|none", value_parser = parse_chunk_size)]
+    #[arg(long, value_name = "BYTES|none", value_parser = values::parse_chunk_size)]
     pub(crate) chunk_size: Option<attachfs::ChunkSize>,
     /// The format of the manifest.
     #[arg(long, value_enum, default_value = "2025-12")]
@@ -212,25 +209,6 @@ pub(crate) struct Snapshot {
     pub(crate) scanning: manifest::Scanning,
     #[command(flatten)]
     pub(crate) hashing: manifest::Hashing,
-}
-
-fn parse_chunk_size(text: &str) -> Result<attachfs::ChunkSize, String> {
-    if text == "none" {
-        return Ok(attachfs::ChunkSize::WholeFile);
-    }
-    let bytes = text.parse().ok().filter(|&bytes: &std::num::NonZeroU64| {
-        // What the formats can say, and what a file can have.
-        i64::try_from(bytes.get()).is_ok()
-    });
-    let bytes = bytes.ok_or("neither a number of bytes, 1 to 2^63 - 1, nor `none`")?;
-    Ok(attachfs::ChunkSize::Bytes(bytes))
-}
-
-fn parse_mode(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o777 => Ok(mode),
-        _ => Err("not permission bits in octal, such as 0644".to_owned()),
-    }
 }
 
 /// Mount manifests, or take up a session that was left.
@@ -281,17 +259,17 @@ pub(crate) struct Mount {
     /// `log.1`); a file of yours is only appended to (for logrotate: copytruncate).
     #[arg(long, value_name = "FILE|journald")]
     pub(crate) log: Option<PathBuf>,
-    /// Owner of what is shown. Default: who mounts.
+    /// Owner of what is shown. Default: the user who mounts.
     #[arg(long, value_name = "UID", help_heading = "What is shown")]
     pub(crate) uid: Option<u32>,
-    /// Group of what is shown. Default: that of who mounts.
+    /// Group of what is shown. Default: the group of the user who mounts.
     #[arg(long, value_name = "GID", help_heading = "What is shown")]
     pub(crate) gid: Option<u32>,
     /// Permission bits of files; runnable files get an execute bit for each read bit.
-    #[arg(long, value_name = "OCTAL", default_value = "0644", value_parser = parse_mode, help_heading = "What is shown")]
+    #[arg(long, value_name = "OCTAL", default_value = "0644", value_parser = values::parse_mode, help_heading = "What is shown")]
     pub(crate) file_mode: u32,
     /// Permission bits of directories.
-    #[arg(long, value_name = "OCTAL", default_value = "0755", value_parser = parse_mode, help_heading = "What is shown")]
+    #[arg(long, value_name = "OCTAL", default_value = "0755", value_parser = values::parse_mode, help_heading = "What is shown")]
     pub(crate) dir_mode: u32,
     /// Let other users use the mount, as far as permissions let them.
     #[arg(long, help_heading = "What is shown")]
@@ -306,7 +284,7 @@ pub(crate) struct Umount {
     /// The mount point, a path in the mount, or the session's id (four digits of it will do) or directory.
     #[arg(value_name = "MOUNTPOINT|SESSION")]
     pub(crate) session: PathBuf,
-    /// Even if someone uses it: they are cut off. What they had written is kept. The mount of a process
+    /// Unmount although programs use the mount: they are cut off, and what they had written is kept. The mount of a process
     /// that does not answer is taken away; the process keeps the session.
     #[arg(long)]
     pub(crate) force: bool,

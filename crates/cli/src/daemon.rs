@@ -9,7 +9,7 @@
 //!         exits                     goes on
 //! ```
 //!
-//! Whoever is gone before it has said that it has the line gets no mount: until something is made, the
+//! If the starter ends before it has said that it has the line, there is no mount: until something is made, the
 //! background process ends at once; after that, it undoes what it made.
 
 use std::fs::{File, OpenOptions};
@@ -42,7 +42,7 @@ pub(crate) struct Ready {
     pub(crate) without_store: Option<String>,
 }
 
-/// What whoever started the background process says when it has its line.
+/// What the starter says when it has the line.
 const HEARD: &[u8] = b"heard\n";
 /// How long the background process may take to undo what it made.
 const UNDONE_WITHIN: Duration = Duration::from_secs(20);
@@ -84,8 +84,8 @@ pub(crate) fn start(tell: impl FnOnce(&Ready) -> anyhow::Result<()>) -> Result<(
         }
         let ready = serde_json::from_slice(&line)
             .context("the background process says something strange")?;
-        // Until this process says that it has the line, its end is the end of the mount: whoever does not get
-        // to know of a mount does not have one.
+        // Until this process says that it has the line, its end is the end of the mount: nobody is left with a
+        // mount that was never told.
         pass_on(errors)
             .and_then(|()| tell(&ready))
             .map_err(|error| undo(error, child, &socket))?;
@@ -178,13 +178,13 @@ fn pass_on(errors: Option<Errors>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether something was made that has to be undone. Held while the process ends for lack of it.
+/// Whether something was made that has to be undone. Locked while the process ends because nothing was.
 static MADE: Mutex<bool> = Mutex::new(false);
 
-/// Told when whoever started this process goes after something was made, and before the mount is ready.
+/// Told when the starter ends after something was made, and before the mount is ready.
 static STARTER_GONE: Notify = Notify::const_new();
 
-/// Waits until whoever started this process has gone, and something that was made has to be undone for it.
+/// Waits until the starter has ended, and something that was made has to be undone for that.
 /// For ever in a process that nobody started in the background, and once the mount is ready.
 pub(crate) async fn starter_gone() {
     STARTER_GONE.notified().await;
@@ -195,13 +195,13 @@ pub(crate) fn before_making() {
     *MADE.lock().unwrap_or_else(PoisonError::into_inner) = true;
 }
 
-/// What the background process has of whoever started it.
+/// The process that started this one in the background.
 #[derive(Debug)]
 pub(crate) struct Starter(StarterLink);
 
 impl Starter {
-    /// In the background process, first of all: away from the terminal and from what whoever started it
-    /// happens to have set. From here on, until [`before_making`], it ends when they do.
+    /// In the background process, first of all: away from the terminal and from the limits that its starter
+    /// happens to have. From here on, until [`before_making`], it ends when they do.
     pub(crate) fn leave() -> anyhow::Result<Self> {
         attachfs::leave_terminal().context("cannot leave the terminal")?;
         let socket = StarterLink::of_this_process().context("there is no standard output")?;
@@ -213,11 +213,11 @@ impl Starter {
         Ok(Self(socket))
     }
 
-    /// Says that the mount is ready, and waits until that was heard. Fails if whoever was to hear it
-    /// is gone. Standard error is the log from before that: whoever started this process passes on the rest of
-    /// what came before it says that it has heard.
+    /// Says that the mount is ready, and waits until that was heard. Fails if the starter is
+    /// gone. Standard error is the log from before that: the starter passes on the rest of what came before it says
+    /// that it has heard.
     pub(crate) fn ready(self, ready: &Ready, log: &File) -> anyhow::Result<()> {
-        const GONE: &str = "whoever started this mount is gone";
+        const GONE: &str = "the program that started this mount is gone";
         let null = open_null()?;
         // A mount must not keep the directory it was started in from being unmounted.
         std::env::set_current_dir("/").context("cannot leave the working directory")?;
@@ -232,7 +232,7 @@ impl Starter {
     }
 }
 
-/// Ends the process when whoever started it goes, unless something has been made by then.
+/// Ends this process when its starter ends, unless this process has already made a session.
 fn end_with(starter: &StarterLink) {
     // Something comes only when the mount is ready.
     if !starter.wait_for_word() {

@@ -29,13 +29,13 @@ pub(crate) const NOT_RUNNABLE: u8 = 126;
 /// What `run` exits with if there is no such command.
 pub(crate) const NO_COMMAND: u8 = 127;
 
-/// What a verb exits with that found bytes which are not what they should be.
+/// The exit code of a verb that found damaged bytes.
 pub(crate) const INTEGRITY: u8 = 12;
 
-/// What a verb exits with that left something undone; the same command goes on.
+/// The exit code of a verb that left something undone; the same command goes on.
 pub(crate) const INCOMPLETE: u8 = 13;
 
-/// What a verb exits with that its user cancelled.
+/// The exit code of a verb that its user cancelled.
 pub(crate) const CANCELLED: u8 = 15;
 
 pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
@@ -49,14 +49,19 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Prints an error with its causes. Where nobody can hear of it any more, as on a full disk, the exit code still tells.
+/// Prints an error with its causes. Where that cannot be written, as on a full disk, the exit code still tells.
 pub(crate) fn report(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "attachfs: {}", chain(error));
 }
 
-/// An error and its causes in one line.
+/// An error, its causes and what to do about it, in one line.
 pub(crate) fn chain(error: &anyhow::Error) -> String {
-    attachfs::error_chain(error.as_ref())
+    let causes = attachfs::error_chain(error.as_ref());
+    let error: Option<&attachfs::Error> = error.downcast_ref();
+    match error.and_then(attachfs::Error::advice) {
+        Some(advice) => format!("{causes}; {advice}"),
+        None => causes,
+    }
 }
 
 /// Says of a transfer that some files failed, with the exit code for it.

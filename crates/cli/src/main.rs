@@ -17,7 +17,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let args = args::Args::parse();
     if let Err(text) = logging::start(args.globals.verbose, args.log()) {
-        return exit::code(Err(attachfs::Error::Usage(text).into()));
+        return exit::code(Err(attachfs::Error::usage(text).into()));
     }
     let code = exit::code(verbs::dispatch(args));
     logging::finish();

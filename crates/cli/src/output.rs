@@ -27,6 +27,19 @@ pub(crate) fn print_beside(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Prints a remark that is no failure.
+pub(crate) fn remark(text: &str) {
+    // Nobody reads it where it cannot be written.
+    let _ = writeln!(std::io::stderr(), "attachfs: {text}");
+}
+
+/// Prints each line as a remark.
+pub(crate) fn remark_lines(text: &str) {
+    for line in text.lines() {
+        remark(line);
+    }
+}
+
 /// One JSON object on one line.
 pub(crate) fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string(value)?))
@@ -136,7 +149,7 @@ pub(crate) fn failed_reads(failed: u64, last: Option<&LastError>) -> String {
     if let Some(last) = last {
         let at = UNIX_EPOCH + Duration::from_secs(last.at);
         let ago = at.elapsed().unwrap_or_default();
-        // Whole seconds, which is what the time was told in.
+        // Whole seconds, because the time of the read is known in seconds.
         let ago = HumanDuration(Duration::from_secs(ago.as_secs()));
         text += &format!(
             "           the last {ago} ago: {}\n",

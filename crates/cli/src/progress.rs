@@ -1,34 +1,35 @@
 //! Progress on a terminal, nothing elsewhere, and Ctrl-C as a cancel.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use attachfs::{Observer, Phase, Progress, ProgressEvent, Step, Stop, StopSignal};
+use attachfs::{
+    CancellationToken, Observer, Phase, Progress, ProgressEvent, Step, Stop, StopSignal,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Shows what is being done, and says when its user has had enough.
+/// Shows what is being done, and cancels it when its user says so.
 #[derive(Debug)]
 pub(crate) struct Shown {
     bar: Mutex<Option<(Phase, ProgressBar)>>,
     show: bool,
-    cancelled: Arc<AtomicBool>,
+    cancel: CancellationToken,
 }
 
 impl Shown {
     /// On a terminal, unless programs read along. The first Ctrl-C cancels, the second ends the
-    /// program: nothing that it does here minds.
+    /// program, which leaves nothing that the same command could not go on from.
     pub(crate) fn cancellable(json: bool) -> Self {
         let shown = Self::new(json);
-        // From here on, not from when the task first runs: what comes before would end the program.
+        // Registered here and not in the task: until then Ctrl-C ends the program at once.
         let Ok(mut interrupts) = StopSignal::listen(Stop::Interrupt) else {
             return shown;
         };
-        let cancelled = shown.cancelled.clone();
+        let cancel = shown.cancel.clone();
         tokio::spawn(async move {
             interrupts.recv().await;
-            cancelled.store(true, Ordering::Relaxed);
+            cancel.cancel();
             // What hangs does not look.
             interrupts.recv().await;
             std::process::exit(crate::exit::CANCELLED.into());
@@ -42,8 +43,13 @@ impl Shown {
         Self {
             bar: Mutex::new(None),
             show,
-            cancelled: Arc::default(),
+            cancel: CancellationToken::new(),
         }
+    }
+
+    /// What cancels the work that is shown.
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
     }
 
     /// Takes the bar away.
@@ -116,11 +122,7 @@ impl Progress for Shown {
         if self.show {
             self.draw(event);
         }
-        if self.cancelled.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        ControlFlow::Continue(())
     }
 }
 

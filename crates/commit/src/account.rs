@@ -1,4 +1,4 @@
-//! What a commit did, for people and programs.
+//! The numbers of a commit, for people and programs.
 
 use attachfs_manifest::{ManifestPath, Node};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Account {
     /// Paths that were not there before.
     pub added: u64,
-    /// Paths that are something else now.
+    /// Paths whose entry changed.
     pub changed: u64,
     /// Paths that are gone.
     pub deleted: u64,
@@ -26,7 +26,7 @@ pub struct Account {
     pub left_out: Vec<String>,
     /// Files left out because they were open for writing; they stay in the session.
     pub open: Vec<String>,
-    /// Files published as they are, although they were open for writing when an earlier process of the
+    /// Files that were published although they were open for writing when an earlier process of the
     /// session ended.
     #[serde(default)]
     pub accepted: Vec<String>,
@@ -35,7 +35,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether something that changed is not in the manifest.
+    /// Whether a change is missing in the manifest.
     pub fn is_partial(&self) -> bool {
         !(self.left_out.is_empty() && self.open.is_empty())
     }

@@ -1,13 +1,13 @@
-//! Puts together the chunks of a file that was partly written: what was written from scratch, the
-//! rest from the store, into a file of the session that lives as long as the commit.
+//! Assembles the chunks of a partly written file: written bytes from scratch, the rest from the
+//! store, into a file of the session that exists as long as the commit.
 //!
-//! No byte of the base comes under a new hash unverified. A base object that the fetcher verifies is
-//! read where it is needed. Any other is read once from its beginning to its end and laid into the
-//! file while it is hashed; what was written goes over it afterwards.
+//! No byte of the base gets a new hash without having been verified. A base object that the fetcher
+//! verifies is read where it is needed. Any other is read once from its beginning to its end and
+//! copied into the file while it is hashed; the written bytes are copied over it afterwards.
 //!
-//! Where the file was made longer and nothing was written, the file that is put together has a hole. Who
-//! only wants the hashes, to show what a commit would say, gets them without any file: the objects of the
-//! base are then read as they come, since nothing is made of what they turn out to be.
+//! Where the file was made longer and nothing was written, the assembled file has a hole. A preview needs
+//! only the hashes, and makes no file: then the objects of the base are read without that verification,
+//! since nothing is published.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,10 +24,10 @@ use attachfs_tree::{FileContent, Ino, LayeredBase, Mapping};
 use attachfs_vfs::{Vfs, read_content};
 use bytes::Bytes;
 
-use crate::CommitError;
+use crate::error::CommitError;
 use crate::plan::Unhashed;
 
-/// How much is read at once.
+/// How many bytes are read at once.
 const STEP: u64 = 8 << 20;
 /// Up to this many zeros are hashed in one go.
 const FEW_ZEROS: u64 = 512 << 20;
@@ -67,24 +67,24 @@ pub(crate) struct Building<'a> {
     scratch: &'a File,
     ino: Ino,
     name: ManifestPath,
-    /// Where the bytes go; nowhere if only their hashes are wanted.
+    /// The file for the bytes; `None` if only their hashes are wanted.
     into: Option<(File, Assembly)>,
-    /// Where base objects begin and end that were laid down.
+    /// The ranges of base objects that were copied into the file.
     laid: BTreeMap<u64, u64>,
 }
 
 /// A part of a chunk.
 enum Part {
-    /// Bytes of a base object that is laid down.
+    /// Bytes of a base object that was copied into the file.
     Laid(Range<u64>),
-    /// Bytes that are read from where they are.
+    /// Bytes that are read from scratch or through the fetcher.
     Read(Range<u64>),
-    /// Zeros, which are nowhere.
+    /// Zeros, which need not be read.
     Zero(Range<u64>),
 }
 
 impl<'a> Building<'a> {
-    /// Begins. Only the hashes are wanted if there is no session to keep the bytes in.
+    /// Begins an assembly. Without a session to keep the bytes in, only hashes are made.
     pub(crate) fn new(
         vfs: &'a Vfs,
         session: Option<&Session>,
@@ -115,7 +115,7 @@ impl<'a> Building<'a> {
         })
     }
 
-    /// The pieces of base objects of which a range of the file has bytes, and where these are in it.
+    /// The pieces of base objects in a range of the file, and their places in the file.
     fn base_pieces(&self, range: Range<u64>) -> Vec<(u64, Piece)> {
         let mut pieces = Vec::new();
         let Some(layout) = self.tree.layout(self.mapping.base) else {
@@ -134,7 +134,8 @@ impl<'a> Building<'a> {
         pieces
     }
 
-    /// Lays down the base objects of which a chunk has bytes and that the fetcher does not verify.
+    /// Copies the base objects into the file that a chunk has bytes of and that the fetcher does
+    /// not verify.
     pub(crate) async fn lay_base(&mut self, chunk: Range<u64>) -> Result<(), CommitError> {
         if self.into.is_none() {
             return Ok(());
@@ -149,7 +150,7 @@ impl<'a> Building<'a> {
         Ok(())
     }
 
-    /// Lays a whole base object into the file, and fails unless its bytes are what its name says.
+    /// Copies a whole base object into the file, and fails unless its bytes have the right hash.
     async fn lay(&self, start: u64, object: &Piece) -> Result<(), CommitError> {
         let failed = |source| CommitError::Base {
             path: self.name.clone(),
@@ -186,7 +187,8 @@ impl<'a> Building<'a> {
         }
     }
 
-    /// Adds a chunk and hashes it on the way. The base objects it needs are laid down.
+    /// Adds a chunk and hashes it on the way. The base objects that it needs have been copied into
+    /// the file.
     pub(crate) async fn add(&self, chunk: Range<u64>) -> Result<ContentHash, CommitError> {
         let len = chunk.end - chunk.start;
         if len <= FEW_ZEROS && matches!(self.parts(chunk.clone())[..], [Part::Zero(_)]) {
@@ -208,14 +210,15 @@ impl<'a> Building<'a> {
                 }
             }
             at = end;
-            // A terabyte of zeros takes its time, and waits for nothing.
+            // Hashing a terabyte of zeros takes long without ever waiting, so other tasks get a
+            // turn.
             tokio::task::yield_now().await;
         }
         Ok(hasher.finish())
     }
 
-    /// Writes zeros where an object of the base was laid down that the file no longer has there. Anywhere
-    /// else is a hole.
+    /// Writes zeros over bytes of a copied base object that the file no longer has. All other zeros are
+    /// holes.
     fn blank(&self, range: &Range<u64>) -> Result<(), CommitError> {
         for (&start, &end) in self.laid.range(..range.end) {
             let (mut at, end) = (start.max(range.start), end.min(range.end));
@@ -228,7 +231,7 @@ impl<'a> Building<'a> {
         Ok(())
     }
 
-    /// Reads what was laid down.
+    /// Reads bytes of a copied base object.
     fn read_back(&self, range: Range<u64>) -> Result<Bytes, CommitError> {
         let (file, assembly) = self.into.as_ref().ok_or_else(|| {
             CommitError::Damaged(format!("nothing was laid down of inode {}", self.ino))
@@ -242,7 +245,7 @@ impl<'a> Building<'a> {
         Ok(bytes)
     }
 
-    /// Reads what is not laid down, into the file.
+    /// Reads other bytes, into the file.
     async fn read(&self, range: Range<u64>) -> Result<Bytes, CommitError> {
         let name = self.name.to_string();
         let (start, len) = (range.start, range.end - range.start);
@@ -277,7 +280,7 @@ impl<'a> Building<'a> {
         parts
     }
 
-    /// Adds the parts of a range of which nothing is laid down.
+    /// Adds the parts of a range without copied base objects.
     fn add_unlaid(&self, range: Range<u64>, parts: &mut Vec<Part>) {
         let mut read: Option<Range<u64>> = None;
         for segment in self.mapping.plan_read(range) {
@@ -309,7 +312,7 @@ impl<'a> Building<'a> {
     }
 }
 
-/// A new file of the session, as long as the one that is put together: all of it is a hole.
+/// A new file of the session, as long as the assembled one: all of it is a hole.
 fn create(session: &Session, ino: Ino, size: u64) -> Result<(File, Assembly), CommitError> {
     let (file, path) = session.create_work_file(ino)?;
     let assembly = Assembly { path };

@@ -1,25 +1,26 @@
-//! What stops a commit. Nothing is published then, and nothing is lost.
+//! Why a commit stopped. Then nothing is published, and nothing is lost.
 
 use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{DiffError, ManifestPath, PathError, SnapshotError};
 use attachfs_session::SessionError;
+use attachfs_store::ParseKeyError;
 use attachfs_transfer::{PublishError, TransferError};
 use attachfs_tree::LayerError;
 use attachfs_vfs::FsError;
 use attachfs_vfs::overlay::LayerFileError;
 
-/// A file that someone had open for writing.
+/// A file that is or was open for writing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenFile {
-    /// Where.
+    /// Its path.
     pub path: ManifestPath,
 }
 
 /// A symbolic link that leads out of the mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutgoingLink {
-    /// Where.
+    /// Its path.
     pub path: ManifestPath,
     /// Its text.
     pub text: Vec<u8>,
@@ -40,8 +41,8 @@ pub enum CommitError {
     /// Files are open for writing, or were written to while they were being committed.
     #[error("open for writing: {}", list(.0, |file| format!("\"{}\"", file.path)))]
     Busy(Vec<OpenFile>),
-    /// Files were open for writing when an earlier process of the session ended: what is in them may be
-    /// half of what was to be.
+    /// Files were open for writing when an earlier process of the session ended: they may be
+    /// incomplete.
     #[error(
         "open for writing when the process that had the session died, or cut its users off, and perhaps half \
          written: {}; look at them, then --accept-open publishes them as they are, --skip-open \
@@ -67,7 +68,7 @@ pub enum CommitError {
     /// The overlay could not be read.
     #[error("cannot read what was written")]
     Overlay(#[from] FsError),
-    /// Bytes of the base that an output keeps could not be had.
+    /// Bytes of the base that an output keeps could not be read.
     #[error("cannot read what \"{path}\" keeps of the base")]
     Base {
         /// The output.
@@ -79,7 +80,7 @@ pub enum CommitError {
     /// The session's directory could not be used.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// What was laid over the base is not what it was.
+    /// A layer that was added to the base has been altered.
     #[error(transparent)]
     Layer(#[from] Box<LayerFileError>),
     /// A file of the session could not be used.
@@ -93,16 +94,17 @@ pub enum CommitError {
         #[source]
         source: std::io::Error,
     },
-    /// Hashing or uploading failed. Running the commit again goes on where it stopped.
+    /// Hashing or uploading failed. Running the commit again continues where it stopped.
     #[error("the outputs could not be uploaded")]
     Transfer(#[from] TransferError),
-    /// The manifest is not published. If the store could not be asked, running the commit again finds out.
+    /// The manifest could not be published, or its state in the store is unknown. Running the commit again
+    /// finds out.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// What changed makes no diff.
+    /// The changes make no diff.
     #[error("what changed makes no manifest")]
     Diff(#[from] DiffError),
-    /// What changed makes no snapshot.
+    /// The changes make no snapshot.
     #[error("what changed makes no snapshot")]
     Snapshot(#[from] SnapshotError),
     /// The diff cannot be written.
@@ -114,7 +116,7 @@ pub enum CommitError {
     /// The manifests that the session keeps do not fit together.
     #[error("the session's manifests make no tree")]
     Layers(#[from] LayerError),
-    /// The manifest does not go over those below it: nobody could use it.
+    /// The manifest does not apply to those below it, so no reader could use it.
     #[error(
         "nothing was published and the session is kept: the manifest that was made cannot be read \
          over those below it"
@@ -126,13 +128,31 @@ pub enum CommitError {
          have something else than this session at {}", list(.0, |path| format!("\"{path}\""))
     )]
     Differs(Vec<ManifestPath>),
+    /// The account of an earlier commit is not what was written.
+    #[error("the session is damaged: {path} is not what was written")]
+    Total {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: postcard::Error,
+    },
+    /// The key of an earlier commit makes no sense.
+    #[error("the session is damaged: \"{key}\" is no key")]
+    Key {
+        /// The text.
+        key: String,
+        /// Why.
+        #[source]
+        source: ParseKeyError,
+    },
     /// What the session keeps contradicts itself.
     #[error("the session is damaged: {0}")]
     Damaged(String),
 }
 
 impl CommitError {
-    /// Whether something did not fit on a disk.
+    /// Whether a disk was full.
     pub(crate) fn is_full_disk(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);

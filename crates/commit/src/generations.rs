@@ -1,6 +1,11 @@
 //! Several commits of one session: what the second says is relative to what the first left.
+//!
+//! Manifests that were added to the mount meanwhile change what lies below. As long as the earlier diffs can be laid over that, the next
+//! one goes on from them. Where they cannot (a diff puts a file into a directory, and the added manifest has a file in that one's place), the next one starts over: it
+//! says everything that the session changed, relative to the manifests that are shown. Readers then leave the
+//! earlier diffs out.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use attachfs_durable::read_own_file;
 use attachfs_manifest::wire::{Format, encode_snapshot};
@@ -8,23 +13,21 @@ use attachfs_manifest::{Change, ContentHash, Diff, LinkTarget, ManifestPath, Nod
 use attachfs_session::{Session, SessionError};
 use attachfs_tree::{Composed, Layer, LayerOptions, LayeredBase, compose};
 
-use crate::CommitError;
-use crate::node::base_at;
+use crate::error::CommitError;
+use crate::node::{Changes, base_at};
 use crate::plan::Left;
+use crate::readback::read_back;
 
-/// What stands at each changed path afterwards; `None` where nothing does.
-pub(crate) type Changes = BTreeMap<ManifestPath, Option<Node>>;
-
-/// A path whose node is not what it was.
+/// A path whose node changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct NodeChange {
     pub(crate) path: ManifestPath,
     pub(crate) before: Option<Node>,
     pub(crate) after: Option<Node>,
 }
 
-impl Step {
-    /// The same as a diff says it: a change of kind is a deletion and a new node.
+impl NodeChange {
+    /// The changes of a diff for this: a change of kind is a deletion and a new node.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (ManifestPath, Change)> {
         let stays_dir = |before: &Node| {
             self.after
@@ -47,33 +50,48 @@ impl Step {
     }
 }
 
-/// What an earlier commit of the session left, relative to the base.
+/// The result of an earlier commit of the session, relative to the base.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
     total: Changes,
+    /// The first of the commits that the next one goes on from. `None`: it says everything.
+    since: Option<u32>,
 }
 
 impl Before {
-    /// The changes themselves.
-    pub(crate) fn into_total(self) -> Changes {
-        self.total
-    }
-
     /// What commit `generation` left; nothing for 0.
-    pub(crate) fn load(session: &Session, generation: u32) -> Result<Self, CommitError> {
+    pub(crate) fn load(
+        session: &Session,
+        generation: u32,
+        tree: &LayeredBase,
+    ) -> Result<Self, CommitError> {
         if generation == 0 {
             return Ok(Self::default());
         }
-        Ok(Self {
-            total: read_total(session, generation)?,
-        })
+        let total = read_total(session, generation)?;
+        let since = goes_on_since(session, generation, tree, &total)?;
+        Ok(Self { total, since })
     }
 
-    /// What stands at a path.
+    /// The first of the commits that the next one goes on from.
+    pub(crate) fn since(&self) -> Option<u32> {
+        self.since
+    }
+
+    /// What readers have at a path.
     fn at(&self, tree: &LayeredBase, path: &ManifestPath) -> Option<Node> {
-        match self.total.get(path) {
+        match self.read().get(path) {
             Some(node) => node.clone(),
             None => base_at(tree, path),
+        }
+    }
+
+    /// What readers have of the earlier commits, relative to the base.
+    fn read(&self) -> &Changes {
+        const NOTHING: &Changes = &Changes::new();
+        match self.since {
+            Some(_) => &self.total,
+            None => NOTHING,
         }
     }
 
@@ -94,7 +112,8 @@ impl Before {
         let put = now.iter().filter(|(_, node)| node.is_some());
         let leading: HashSet<_> = put.flat_map(|(path, _)| path.ancestors()).collect();
         for (path, node) in &self.total {
-            // Where a directory of the base stands again and something is put into it, it is back.
+            // If something is put into a directory of the base that exists again, the directory is
+            // no change any more.
             let is_back = !matches!(node, Some(Node::Dir)) && leading.contains(path);
             if left.is_outside(path) && !now.contains_key(path) && !is_back {
                 now.insert(path.clone(), node.clone());
@@ -105,9 +124,9 @@ impl Before {
     }
 
     /// From what was here to what changes relative to the base make of it.
-    pub(crate) fn steps(&self, tree: &LayeredBase, now: &Changes) -> Vec<Step> {
-        let paths: BTreeSet<&ManifestPath> = self.total.keys().chain(now.keys()).collect();
-        let step = |path: &ManifestPath| Step {
+    pub(crate) fn node_changes(&self, tree: &LayeredBase, now: &Changes) -> Vec<NodeChange> {
+        let paths: BTreeSet<&ManifestPath> = self.read().keys().chain(now.keys()).collect();
+        let change = |path: &ManifestPath| NodeChange {
             path: path.clone(),
             before: self.at(tree, path),
             after: now
@@ -117,22 +136,21 @@ impl Before {
         };
         paths
             .into_iter()
-            .map(step)
-            .filter(|step| step.before != step.after)
+            .map(change)
+            .filter(|change| change.before != change.after)
             .collect()
     }
 }
 
-/// Adds the directories above the targets of links, where nothing is. A manifest lists them, because
-/// that is how it names a target, and whoever reads it makes them: what the session remembers must be
-/// what readers have.
+/// Adds the missing directories above the targets of links. A manifest names a target by listing its
+/// directories, and every reader makes them, so the session has to remember them too.
 fn add_above_targets(tree: &LayeredBase, now: &mut Changes) {
     let targets = now.values().filter_map(|node| match node {
         Some(Node::Symlink(LinkTarget::Below(target))) => Some(target),
         _ => None,
     });
     let above: BTreeSet<ManifestPath> = targets.flat_map(ManifestPath::ancestors).collect();
-    // In order, so that what lies above a path is known when it is looked at.
+    // In order, so that everything above a path is decided before the path.
     let mut no_directory: HashSet<ManifestPath> = HashSet::new();
     for path in above {
         let found = match now.get(&path) {
@@ -152,8 +170,8 @@ fn add_above_targets(tree: &LayeredBase, now: &mut Changes) {
     }
 }
 
-/// Changes relative to the base as a file of the session: the hash of what follows, then a list of
-/// path and node.
+/// Encodes changes relative to the base as a file of the session: a hash of the rest, then a list
+/// of paths and nodes.
 pub(crate) fn encode_total(total: &Changes) -> Vec<u8> {
     let list: Vec<_> = total.iter().collect();
     let payload = postcard::to_stdvec(&list)
@@ -163,7 +181,7 @@ pub(crate) fn encode_total(total: &Changes) -> Vec<u8> {
     bytes
 }
 
-fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError> {
+pub(crate) fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError> {
     let path = session.commit_total(generation);
     let bytes = read_own_file(&path).map_err(SessionError::from)?;
     let damaged = || CommitError::Damaged(format!("{} is not what was written", path.display()));
@@ -172,45 +190,72 @@ fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError
         return Err(damaged());
     }
     let list: Vec<(ManifestPath, Option<Node>)> =
-        postcard::from_bytes(payload).map_err(|_| damaged())?;
+        postcard::from_bytes(payload).map_err(|source| CommitError::Total {
+            path: path.display().to_string(),
+            source,
+        })?;
     Ok(list.into_iter().collect())
 }
 
 /// Steps as the diff of a manifest.
 pub(crate) fn diff_of(
     tree: &LayeredBase,
-    steps: &[Step],
+    node_changes: &[NodeChange],
     parent: Option<ContentHash>,
 ) -> Result<Diff, CommitError> {
-    let changes = steps.iter().flat_map(Step::changes);
+    let changes = node_changes.iter().flat_map(NodeChange::changes);
     Ok(Diff::new(tree.chunk_size(), parent, changes)?)
 }
 
-/// The hash that the diff of commit `generation` names as its parent: of the manifests that are
-/// mounted, with what earlier commits made of them.
+/// The first commit from which the diffs up to `generation` can be laid over what is shown, and make `total`
+/// of it.
+fn goes_on_since(
+    session: &Session,
+    generation: u32,
+    tree: &LayeredBase,
+    total: &Changes,
+) -> Result<Option<u32>, CommitError> {
+    if tree.layers() == 1 {
+        return Ok(Some(1));
+    }
+    let read = |number: u32| read_own_file(&session.commit_manifest(number));
+    let manifests: Result<Vec<_>, _> = (1..=generation).map(read).collect();
+    let manifests = manifests.map_err(SessionError::from)?;
+    // Usually all can; where not, the last that started over is not long ago.
+    for first in std::iter::once(1).chain((2..=generation).rev()) {
+        let from = &manifests[first as usize - 1..];
+        if let Some((last, earlier)) = from.split_last() {
+            match read_back(tree, earlier, last, total) {
+                Ok(()) => return Ok(Some(first)),
+                Err(CommitError::Unreadable(_) | CommitError::Differs(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The hash that the next diff names as its parent: of the manifests that are mounted, with what the earlier commits
+/// that it goes on from made of them.
 pub(crate) fn parent_hash(
     session: &Session,
     layers: &[Vec<u8>],
     tree: &LayeredBase,
-    generation: u32,
+    before: &Before,
 ) -> Result<ContentHash, CommitError> {
-    if generation <= 1 && layers.is_empty() {
+    if before.since.is_none() && layers.is_empty() {
         return Ok(session.meta().parent);
     }
-    let total = match generation {
-        0 | 1 => Changes::default(),
-        later => read_total(session, later - 1)?,
-    };
-    let steps = Before::default().steps(tree, &total);
+    let node_changes = Before::default().node_changes(tree, before.read());
     let snapshot = compose_base(session, layers)?.snapshot;
-    let snapshot = snapshot.apply(&diff_of(tree, &steps, None)?)?;
+    let snapshot = snapshot.apply(&diff_of(tree, &node_changes, None)?)?;
     Ok(ContentHash::of(&encode_snapshot(
         &snapshot,
         Format::V2025_12,
     )?))
 }
 
-/// The session's manifests as one, with what was laid over them since.
+/// The session's manifests as one, with the layers that were added since.
 pub(crate) fn compose_base(session: &Session, layers: &[Vec<u8>]) -> Result<Composed, CommitError> {
     let manifests = session.manifests()?;
     let mounted = manifests.iter().zip(&session.meta().manifests);
@@ -218,7 +263,7 @@ pub(crate) fn compose_base(session: &Session, layers: &[Vec<u8>]) -> Result<Comp
     let added = layers.iter().map(|bytes| Layer::decode(bytes, None));
     let layers = mounted.chain(added);
     let options = LayerOptions {
-        // They were looked at when they were mounted.
+        // The parents were checked when they were mounted.
         ignore_parent: true,
         ..session.meta().layers.clone()
     };

@@ -1,4 +1,4 @@
-//! Hashing what was written.
+//! Hashing the written files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,9 +16,12 @@ use attachfs_tree::{FileContent, Ino, Mapping};
 use attachfs_vfs::overlay::CleanFile;
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use crate::account::Account;
 use crate::assemble::{Assembly, Building};
+use crate::error::{CommitError, OpenFile};
+use crate::open::OpenSession;
 use crate::plan::{Left, Planned, Unhashed, leave_out, put};
-use crate::{Account, Commit, CommitError, Observer, OpenFile, OpenSession};
+use crate::states::{Commit, Observer};
 
 /// Files hashed at once.
 const AT_ONCE: usize = 4;
@@ -32,9 +35,9 @@ pub struct Hashed {
     pub(crate) clean: Vec<CleanFile>,
     /// Objects to be sent.
     pub(crate) written: Vec<ChunkSource>,
-    /// The files that were hashed, by their scratch files.
+    /// The hashed files, by their scratch files.
     pub(crate) scratch: HashMap<PathBuf, HashedFile>,
-    /// Files that were put together for it; they go when the commit ends.
+    /// Assembled files, which are removed when the commit ends.
     pub(crate) assemblies: Vec<Assembly>,
 }
 
@@ -45,23 +48,23 @@ pub(crate) struct HashedFile {
     pub(crate) paths: Vec<ManifestPath>,
 }
 
-/// A write this soon after another one may leave a file's times as they are: kernels count them in
-/// ticks of up to 10 ms.
+/// A write this soon after another one may not change a file's times: kernels count them in ticks
+/// of up to 10 ms.
 const TICK: Duration = Duration::from_millis(20);
 
-/// What a file is hashed for.
+/// The purpose of hashing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To be sent afterwards.
+    /// The file is sent afterwards.
     Commit,
-    /// To be shown. Nothing is written to the session.
+    /// The hash is only shown. Nothing is written to the session.
     Preview,
 }
 
 /// How hashing a file ended.
 enum Ended {
     Done(Box<Done>),
-    /// Someone writes to the file that has these names.
+    /// The file with these names is being written to.
     Busy(Vec<ManifestPath>),
 }
 
@@ -76,8 +79,8 @@ struct Done {
 }
 
 impl Commit<Planned> {
-    /// Hashes what was written. A file that changes meanwhile stops the commit as busy, or is left
-    /// out if open files are. `purpose` says whether there will be anything to send.
+    /// Hashes the written files. A file that changes meanwhile stops the commit as busy, or is left
+    /// out if open files are. `purpose` says whether the files will be sent.
     pub(crate) async fn hash(
         self,
         purpose: Purpose,
@@ -200,8 +203,8 @@ impl Work<'_> {
             tokio::time::sleep(TICK).await;
             stamp = FileStamp::of(&scratch).map_err(failed)?;
         }
-        // A file that is partly the base's may have been written to since it was frozen: its scratch
-        // file then goes with another map.
+        // A file that is partly the base's may have been written to since the freeze: then its
+        // scratch file belongs to another map.
         let is_mapped = matches!(file.content, FileContent::Mapped(_));
         if self.session.vfs().has_writer(file.ino)
             || (is_mapped && !self.session.vfs().has_content(file.ino, &file.content))
@@ -232,7 +235,8 @@ impl Work<'_> {
                 })
                 .map_err(CommitError::from),
         };
-        // Whoever opened it since may have written: then these are not the bytes of one moment.
+        // A program that opened it since may have written: then these are not the bytes of one
+        // moment.
         let now = FileStamp::of(&scratch).map_err(failed)?;
         if now != stamp || self.session.vfs().has_writer(file.ino) {
             return Ok(Ended::Busy(file.paths().collect()));
@@ -306,7 +310,7 @@ impl Work<'_> {
             };
             let mut building =
                 Building::new(self.session.vfs(), session, tree, mapping, scratch, file)?;
-            // Before anything else: laying a base object down covers what is there.
+            // Before anything else, because copying a base object overwrites bytes in the file.
             for (range, _) in touched() {
                 building.lay_base(range.clone()).await?;
             }
@@ -336,8 +340,8 @@ impl Work<'_> {
     }
 }
 
-/// Whether a file changed so lately that the next change may not show. One that changed far in the
-/// future did so before the clock was set back.
+/// Whether a file changed so recently that its times may not show the next change. A time far in
+/// the future was set before the clock was set back.
 fn is_recent(stamp: &FileStamp) -> bool {
     let tick = TICK.as_nanos() as i128;
     match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {

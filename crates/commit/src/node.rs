@@ -1,7 +1,12 @@
-//! Nodes of the base as a manifest says them.
+//! Nodes of the base in the form that manifests use.
+
+use std::collections::BTreeMap;
 
 use attachfs_manifest::{File, ManifestPath, Node};
 use attachfs_tree::{BaseKind, Ino, LayeredBase};
+
+/// What stands at each changed path afterwards; `None` where nothing does.
+pub(crate) type Changes = BTreeMap<ManifestPath, Option<Node>>;
 
 /// What the base has under this number.
 pub(crate) fn base_node(tree: &LayeredBase, ino: Ino) -> Option<Node> {
@@ -21,13 +26,13 @@ pub(crate) fn base_node(tree: &LayeredBase, ino: Ino) -> Option<Node> {
     })
 }
 
-/// The number of what the base has at a path.
+/// The inode number of the base at a path.
 pub(crate) fn base_ino(tree: &LayeredBase, path: &ManifestPath) -> Option<Ino> {
     path.components()
         .try_fold(Ino::ROOT, |dir, name| tree.child(dir, name))
 }
 
-/// What the base has at a path.
+/// The node of the base at a path.
 pub(crate) fn base_at(tree: &LayeredBase, path: &ManifestPath) -> Option<Node> {
     base_node(tree, base_ino(tree, path)?)
 }

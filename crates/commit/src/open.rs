@@ -1,4 +1,4 @@
-//! A session and its file system, which belong together.
+//! A session together with its open file system.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use attachfs_tree::BaseTree;
 use attachfs_vfs::overlay::{OverlayFiles, ScratchDir};
 use attachfs_vfs::{OpenError, Settings, Vfs};
 
-/// A session whose file system is open: what is mounted, and what is committed.
+/// A session whose file system is open, to be mounted or committed.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
     session: Arc<Session>,
@@ -26,12 +26,11 @@ pub enum OpenSessionError {
     Overlay(#[from] OpenError),
 }
 
-/// How a file system is made of the files of an overlay.
+/// How a file system is opened from the files of an overlay.
 type Open = fn(OverlayFiles, Arc<BaseTree>, Arc<Fetcher>, Settings) -> Result<Vfs, OpenError>;
 
 impl OpenSession {
-    /// A new session's file system, with nothing written yet. Nobody can write to that of a session that is
-    /// read-only.
+    /// Opens a new session, with nothing written yet. The file system of a read-only session is read-only.
     pub fn create(
         session: Session,
         base: Arc<BaseTree>,
@@ -41,7 +40,8 @@ impl OpenSession {
         Self::open(session, base, fetcher, settings, Vfs::create)
     }
 
-    /// The file system of a session that another process left, with all that had returned success.
+    /// Takes over the session of a process that has ended, with the result of all operations that
+    /// had returned success.
     pub fn recover(
         session: Session,
         base: Arc<BaseTree>,
@@ -51,8 +51,8 @@ impl OpenSession {
         Self::open(session, base, fetcher, settings, Vfs::recover)
     }
 
-    /// The file system of a session that another process left, to be looked at: nothing of it changes, in
-    /// memory or on disk.
+    /// Opens the session of a process that has ended, to look at: nothing of it changes, in memory or on
+    /// disk.
     pub fn look(
         session: Session,
         base: Arc<BaseTree>,
@@ -90,8 +90,8 @@ impl OpenSession {
         &self.vfs
     }
 
-    /// Deletes the session and everything in it that was not committed. What still goes on with the file
-    /// system afterwards fails.
+    /// Deletes the session and everything in it that was not committed. Later operations on the file
+    /// system fail.
     pub fn discard(&self) -> Result<(), SessionError> {
         self.vfs.abandon();
         self.session.discard()

@@ -1,52 +1,21 @@
-//! What is to be committed: everything but the hashes of what was written.
+//! Planning a commit: everything except the hashes of the written files.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use attachfs_manifest::{Content, File, LinkTarget, ManifestPath, Mtime, Node};
-use attachfs_store::ManifestKey;
 use attachfs_tree::{ChangedPath, FileContent, Ino, Kind, Namespace, PathChange, Timestamp};
 use attachfs_vfs::Frozen;
 use attachfs_vfs::overlay::{CleanFile, ScratchStamp};
 
+use crate::account::Account;
+use crate::error::{CommitError, OpenFile, OutgoingLink};
+use crate::history::last_published;
 use crate::node::base_node;
-use crate::publish::last_published;
-use crate::{Account, Commit, CommitError, OpenFile, OpenSession, OutgoingLink, Terms};
+use crate::open::OpenSession;
+use crate::states::{Commit, CommitOptions, Links, Terms};
 
-/// What to do with symbolic links that lead out of the mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Links {
-    /// Stop and list them.
-    #[default]
-    Stop,
-    /// Leave them out.
-    Skip,
-}
-
-/// How to commit.
-#[derive(Debug, Clone, Default)]
-pub struct CommitOptions {
-    /// How long to wait for files that are open for writing.
-    pub wait: Duration,
-    /// Leave out files that are still open then, instead of stopping, and those that were open when an
-    /// earlier process of the session ended.
-    pub skip_open: bool,
-    /// Publish files that were open for writing when an earlier process of the session ended, as they
-    /// are.
-    pub accept_open: bool,
-    /// Symbolic links that lead out.
-    pub links: Links,
-    /// Only what is in or below these, and the directories that lead there; everything if empty.
-    pub output_dirs: Vec<ManifestPath>,
-    /// Absolute links into this directory count as links below the root.
-    pub mount_point: Option<PathBuf>,
-    /// Where the manifest is put in the store beside its own key. The same manifest may be there
-    /// already; another one stops the commit.
-    pub publish_as: Option<ManifestKey>,
-}
-
-/// How often a file that is open for writing is looked at again.
+/// The interval for checking files that are open for writing.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A file whose hashes are not known yet.
@@ -55,12 +24,12 @@ pub(crate) struct Unhashed {
     pub(crate) paths: Vec<(ManifestPath, Option<Node>)>,
     pub(crate) ino: Ino,
     pub(crate) content: FileContent,
-    /// Of a mapped file; a scratch file has its own.
+    /// The time of a mapped file; a scratch file has its own.
     pub(crate) mtime: Option<Mtime>,
-    /// Of a mapped file: when its content or anything else of it changed last.
+    /// The last change of a mapped file, of any kind.
     pub(crate) changed: Option<Timestamp>,
     pub(crate) runnable: bool,
-    /// The hashes of an earlier commit, good if the scratch file is what it was then.
+    /// The hashes of an earlier commit, valid if the scratch file has not changed since.
     pub(crate) clean: Option<CleanFile>,
 }
 
@@ -70,19 +39,19 @@ impl Unhashed {
         self.paths.iter().map(|(path, _)| path.clone())
     }
 
-    /// What an earlier commit hashed, if nothing was written since.
+    /// The hashes of an earlier commit, if the file was not written to since.
     pub(crate) fn known(&self, stamp: ScratchStamp) -> Option<&Content> {
         let clean = self.clean.as_ref()?;
         (clean.stamp == stamp && clean.changed == self.changed).then_some(&clean.content)
     }
 }
 
-/// Changed paths that are not committed: they stay what the last commit made of them.
+/// Changed paths that are not committed: in the result they stay as the last commit left them.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     /// Single paths.
     pub(crate) paths: Vec<ManifestPath>,
-    /// If not empty, everything that is not in or below these.
+    /// If not empty, everything outside of these.
     output_dirs: Vec<ManifestPath>,
 }
 
@@ -93,16 +62,16 @@ impl Left {
     }
 }
 
-/// Leaves a file that is being written to out of a commit.
+/// Leaves out a file that is being written to.
 pub(crate) fn leave_out(paths: Vec<ManifestPath>, left: &mut Left, account: &mut Account) {
     account.open.extend(paths.iter().map(Account::name));
     left.paths.extend(paths);
 }
 
-/// The state of a commit that knows what changed.
+/// The state of a commit that knows the changes.
 #[derive(Debug)]
 pub struct Planned {
-    /// Changes that are complete.
+    /// Changes that need no hashing.
     pub(crate) changes: Vec<(ManifestPath, Option<Node>)>,
     pub(crate) files: Vec<Unhashed>,
     pub(crate) left: Left,
@@ -110,12 +79,12 @@ pub struct Planned {
 }
 
 impl Commit<Planned> {
-    /// Freezes the session and finds out what changed since its base.
+    /// Freezes the session and finds its changes since the base.
     pub async fn plan(session: OpenSession, options: &CommitOptions) -> Result<Self, CommitError> {
         Self::plan_on(session, &Terms::new(options)).await
     }
 
-    /// Plans, and waits for open files as long as is left.
+    /// Plans, and waits for open files for the remaining time.
     pub(crate) async fn plan_on(session: OpenSession, terms: &Terms) -> Result<Self, CommitError> {
         let vfs = session.vfs();
         let options = &terms.options;
@@ -134,7 +103,7 @@ impl Commit<Planned> {
                 })
                 .collect();
             if !(left.is_empty() || options.skip_open || options.accept_open) {
-                // Waiting for nobody would not help.
+                // No process has the file open, so waiting would not help.
                 return Err(CommitError::LeftOpen(left));
             }
             let (inos, open): (Vec<Ino>, Vec<OpenFile>) = changed
@@ -223,10 +192,7 @@ impl Commit<Planned> {
             session,
             frozen,
             generation,
-            terms: Terms {
-                accepted,
-                ..terms.clone()
-            },
+            terms: terms.clone().accepting(accepted),
             state: planned,
         })
     }
@@ -239,7 +205,7 @@ fn is_in(output_dirs: &[ManifestPath], path: &ManifestPath) -> bool {
             .any(|dir| path == dir || path.is_below(dir))
 }
 
-/// What lies above the output directories in which something is put.
+/// The directories above output directories in which something is put.
 fn leading_there(output_dirs: &[ManifestPath], changed: &[ChangedPath]) -> HashSet<ManifestPath> {
     let puts = |dir: &&ManifestPath| {
         changed.iter().any(|ChangedPath { path, change }| {
@@ -250,7 +216,7 @@ fn leading_there(output_dirs: &[ManifestPath], changed: &[ChangedPath]) -> HashS
     used.flat_map(ManifestPath::ancestors).collect()
 }
 
-/// The inode that is put at a path, if someone has it open for writing.
+/// The inode that is put at a path, if it is open for writing.
 fn open_ino(frozen: &Frozen, changed: &ChangedPath) -> Option<Ino> {
     match changed.change {
         PathChange::Put { ino, .. } => frozen.writers().contains(&ino).then_some(ino),
@@ -258,8 +224,8 @@ fn open_ino(frozen: &Frozen, changed: &ChangedPath) -> Option<Ino> {
     }
 }
 
-/// The inode that is put at a path, if someone had it open for writing when an earlier process ended, and
-/// nobody has now.
+/// The inode that is put at a path, if it was open for writing when an earlier process ended, and is not
+/// open now.
 fn left_ino(frozen: &Frozen, changed: &ChangedPath) -> Option<Ino> {
     match changed.change {
         PathChange::Put { ino, .. } => {
@@ -274,7 +240,7 @@ struct Planner<'a> {
     options: &'a CommitOptions,
     namespace: &'a Namespace,
     clean: HashMap<Ino, CleanFile>,
-    /// Files with several names, by where they are in the plan.
+    /// Files with several names, by their place in the plan.
     hard_linked: HashMap<Ino, usize>,
     links: Vec<OutgoingLink>,
 }
@@ -321,7 +287,7 @@ impl Planner<'_> {
         });
         match inside {
             Some(rest) => {
-                // As if it stood at the root.
+                // As if the link were in the root.
                 let at_root = ManifestPath::from_name(&link.name());
                 LinkTarget::resolve(&at_root, if rest.is_empty() { b"." } else { rest })
             }
@@ -396,7 +362,7 @@ impl Planner<'_> {
     }
 }
 
-/// Adds a node unless the base says the same.
+/// Adds a node unless the base has the same.
 pub(crate) fn put(planned: &mut Planned, path: ManifestPath, node: Node, base: Option<Node>) {
     if base.as_ref() != Some(&node) {
         planned.changes.push((path, Some(node)));

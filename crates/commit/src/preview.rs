@@ -1,21 +1,24 @@
-//! What changed since the last commit, without a store.
+//! The changes since the last commit, without a store.
 
 use attachfs_manifest::{ManifestPath, Node};
 use attachfs_session::Session;
 use attachfs_vfs::Frozen;
 
-use crate::generations::{Before, Step};
+use crate::account::Account;
+use crate::error::CommitError;
+use crate::generations::{Before, NodeChange};
+use crate::hash::Hashed;
 use crate::plan::Left;
-use crate::{Account, Commit, CommitError, Hashed};
+use crate::states::Commit;
 
-/// A path whose node is not what it was.
+/// A path whose node changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
-    /// Where.
+    /// The path.
     pub path: ManifestPath,
-    /// What was there.
+    /// Its node before.
     pub before: Option<Node>,
-    /// What is there.
+    /// Its node now.
     pub after: Option<Node>,
 }
 
@@ -24,7 +27,7 @@ pub struct Changed {
 pub struct Preview {
     /// Path by path.
     pub changes: Vec<Changed>,
-    /// The counts.
+    /// The numbers.
     pub account: Account,
 }
 
@@ -48,7 +51,7 @@ impl Commit<Hashed> {
     }
 }
 
-/// What lies between the commit before `generation` and these changes relative to the base.
+/// The changes since the commit before `generation`, of a state that is given relative to the base.
 pub(crate) fn preview_of(
     session: &Session,
     frozen: &Frozen,
@@ -58,14 +61,14 @@ pub(crate) fn preview_of(
     mut account: Account,
 ) -> Result<Preview, CommitError> {
     let tree = frozen.namespace().base();
-    let before = Before::load(session, generation - 1)?;
+    let before = Before::load(session, generation - 1, tree)?;
     let now = before.keep(tree, changes, left);
     let mut changes = Vec::new();
-    for Step {
+    for NodeChange {
         path,
         before,
         after,
-    } in before.steps(tree, &now)
+    } in before.node_changes(tree, &now)
     {
         account.count(before.as_ref(), after.as_ref());
         changes.push(Changed {

@@ -1,4 +1,4 @@
-//! The one step that others see.
+//! Publishing: the one step that other readers see.
 
 use attachfs_manifest::ContentHash;
 use attachfs_manifest::wire::{Format, encode_diff};
@@ -6,85 +6,25 @@ use attachfs_session::Session;
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
 use attachfs_transfer::{PublishError, publish_manifest};
 use attachfs_vfs::Vfs;
-use attachfs_vfs::overlay::{CleanFile, CommitRecord};
+use attachfs_vfs::overlay::CommitRecord;
 use bytes::Bytes;
 
-use crate::generations::{Before, diff_of, encode_total, parent_hash};
+use crate::account::Account;
+use crate::error::CommitError;
+use crate::generations::{Before, diff_of, encode_total, parent_hash, read_total};
+use crate::history::{Committed, commits, manifest_of, parse_key};
+use crate::open::OpenSession;
 use crate::readback::read_back;
-use crate::{Account, Commit, CommitError, Observer, OpenSession, Step, Uploaded};
+use crate::states::{Commit, Observer, Step};
+use crate::upload::Uploaded;
 
 /// A manifest that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// Which, and where.
+    /// Generation, key and hash.
     pub committed: Committed,
-    /// What it says; of a commit that was resumed after its uploads, only the counts of changes.
+    /// The numbers of the commit; only those of changes if it was resumed after its uploads.
     pub account: Account,
-}
-
-/// A commit of a session that came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    /// 1 for the first of the session.
-    pub generation: u32,
-    /// Where its manifest is.
-    pub key: ManifestKey,
-    /// The hash of the manifest's bytes.
-    pub hash: ContentHash,
-}
-
-/// The commits of a session, the first one first.
-pub fn commits(vfs: &Vfs) -> Result<Vec<Committed>, CommitError> {
-    finished(&vfs.commits())
-        .map(|commit| {
-            Ok(Committed {
-                generation: commit.generation,
-                key: parse_key(commit.key)?,
-                hash: commit.hash,
-            })
-        })
-        .collect()
-}
-
-/// A commit that came to its end, as the journal has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Finished<'a> {
-    /// 1 for the first of the session.
-    pub generation: u32,
-    /// The key of its manifest.
-    pub key: &'a str,
-    /// The hash of the manifest's bytes.
-    pub hash: ContentHash,
-    clean: &'a [CleanFile],
-}
-
-/// The commits that came to their end, in order: each has an intent, and a record that its manifest was published.
-pub fn finished(records: &[CommitRecord]) -> impl Iterator<Item = Finished<'_>> {
-    let mut intended = None;
-    records.iter().filter_map(move |record| match record {
-        CommitRecord::Intent {
-            generation,
-            key,
-            hash,
-            clean,
-        } => {
-            intended = Some(Finished {
-                generation: *generation,
-                key,
-                hash: *hash,
-                clean,
-            });
-            None
-        }
-        CommitRecord::Published { generation } => intended
-            .take()
-            .filter(|commit| commit.generation == *generation),
-    })
-}
-
-fn parse_key(key: &str) -> Result<ManifestKey, CommitError> {
-    key.parse()
-        .map_err(|error| CommitError::Damaged(format!("\"{key}\" is no key: {error}")))
 }
 
 /// The key of a session's commit.
@@ -96,7 +36,7 @@ fn key_of(session: &Session, generation: u32) -> Result<ManifestKey, CommitError
 }
 
 impl Commit<Uploaded> {
-    /// Publishes the manifest; `None` if nothing changed since the commit before.
+    /// Publishes the manifest; `None` if there are no changes since the commit before.
     pub async fn publish(
         self,
         store: &dyn ManifestStore,
@@ -110,34 +50,44 @@ impl Commit<Uploaded> {
             state,
         } = self;
         let Uploaded {
-            steps,
+            before,
+            node_changes,
             total,
             mut account,
             clean,
         } = state;
         let (session, vfs) = (open.session(), open.vfs());
         let tree = frozen.namespace().base();
-        for step in &steps {
-            account.count(step.before.as_ref(), step.after.as_ref());
+        for change in &node_changes {
+            account.count(change.before.as_ref(), change.after.as_ref());
         }
-        if steps.is_empty() {
+        if node_changes.is_empty() {
             vfs.accept(&terms.accepted)?;
             return Ok((None, account));
         }
         let mut layers = vfs.layers().map_err(Box::new)?;
-        // One that was added since is not in what was frozen.
+        // A layer that was added later is not in the frozen copy.
         layers.truncate(tree.layers() as usize - 1);
-        let parent = parent_hash(session, &layers, tree, generation)?;
-        let bytes = encode_diff(&diff_of(tree, &steps, Some(parent))?, Format::V2025_12)?;
+        let parent = parent_hash(session, &layers, tree, &before)?;
+        let bytes = encode_diff(
+            &diff_of(tree, &node_changes, Some(parent))?,
+            Format::V2025_12,
+        )?;
         let earlier = commits(vfs)?;
-        let earlier = earlier.iter().map(|commit| manifest_of(session, commit));
+        let goes_on = |commit: &&Committed| {
+            before
+                .since()
+                .is_some_and(|first| first <= commit.generation)
+        };
+        let earlier = earlier.iter().filter(goes_on);
+        let earlier = earlier.map(|commit| manifest_of(session, commit));
         let earlier: Vec<_> = earlier.collect::<Result<_, _>>()?;
         read_back(tree, &earlier, &bytes, &total)?;
         if let Some(key) = &terms.options.publish_as {
-            // Before anything is published, so that another key can be given.
+            // Checked before anything is published, so that another key can be given.
             check_free(store, key, ContentHash::of(&bytes)).await?;
         }
-        // This is what the room is held for.
+        // The reserve is for these writes.
         vfs.release_reserve();
         Session::write_durably(&session.commit_total(generation), &encode_total(&total))?;
         Session::write_durably(&session.commit_manifest(generation), &bytes)?;
@@ -170,14 +120,6 @@ impl Commit<Uploaded> {
     }
 }
 
-/// The bytes of a commit's manifest.
-pub(crate) fn manifest_of(session: &Session, commit: &Committed) -> Result<Vec<u8>, CommitError> {
-    let Committed {
-        generation, hash, ..
-    } = commit;
-    Ok(Session::read_commit(session.dir(), *generation, *hash)?)
-}
-
 /// Fails if a manifest with another hash is under a key.
 async fn check_free(
     store: &dyn ManifestStore,
@@ -204,7 +146,7 @@ async fn check_free(
     .into())
 }
 
-/// Puts the manifest of a finished commit under another key, too.
+/// Puts the manifest of a finished commit under another key too.
 pub(crate) async fn publish_as(
     session: &Session,
     store: &dyn ManifestStore,
@@ -215,7 +157,7 @@ pub(crate) async fn publish_as(
     send(store, key, bytes.into()).await
 }
 
-/// Sends a manifest to a key that is its own.
+/// Sends a manifest to the session's own key.
 async fn send(
     store: &dyn ManifestStore,
     key: &ManifestKey,
@@ -225,7 +167,7 @@ async fn send(
     Ok(())
 }
 
-/// A commit whose intent is recorded and whose end is not.
+/// A commit with a recorded intent and no recorded end.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
     generation: u32,
@@ -281,19 +223,12 @@ impl Unfinished {
 
 fn account_of(vfs: &Vfs, session: &Session, generation: u32) -> Result<Account, CommitError> {
     let mut account = Account::default();
-    let before = Before::load(session, generation - 1)?;
-    let after = Before::load(session, generation)?.into_total();
     let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
-    for step in before.steps(frozen.namespace().base(), &after) {
-        account.count(step.before.as_ref(), step.after.as_ref());
+    let tree = frozen.namespace().base();
+    let before = Before::load(session, generation - 1, tree)?;
+    let after = read_total(session, generation)?;
+    for change in before.node_changes(tree, &after) {
+        account.count(change.before.as_ref(), change.after.as_ref());
     }
     Ok(account)
-}
-
-/// The files that the last finished commit found clean, and its generation.
-pub(crate) fn last_published(records: &[CommitRecord]) -> (u32, Vec<CleanFile>) {
-    let last = finished(records).last();
-    last.map_or_else(Default::default, |commit| {
-        (commit.generation, commit.clean.to_vec())
-    })
 }

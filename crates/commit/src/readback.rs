@@ -1,11 +1,11 @@
-//! A commit is read back before anyone else can read it.
+//! Reading a commit back before other readers can see it.
 //!
-//! What was planned and what the manifest says are two calculations; a mistake in either makes a
-//! manifest that nobody can use, of a session that is gone. So the bytes that are about to be
-//! published are decoded, put over the base and the session's earlier manifests by the very code that
-//! mounts, composes and downloads, and what comes out is compared with the plan. That takes only the
-//! part of the base that the manifests speak of: layers go over one another path by path, and what one
-//! does to a path depends on what lies above it and, of a directory that it deletes, directly in it.
+//! The plan and the manifest are two calculations; a mistake in either would make an unusable manifest
+//! of a session that is deleted afterwards. So the bytes that are about to be published are decoded,
+//! put over the base and the session's earlier manifests by the same code that mounts, composes and
+//! downloads, and the result is compared with the plan. That needs only the part of the base that the
+//! manifests mention: layers are applied path by path, and the effect of one on a path depends on the
+//! entries above it and, for a deleted directory, directly in it.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,11 @@ use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{Change, ContentHash, ManifestPath, Name, Snapshot};
 use attachfs_tree::{Ino, Layer, LayerOptions, LayeredBase, compose};
 
-use crate::CommitError;
-use crate::generations::Changes;
-use crate::node::{base_at, base_ino};
+use crate::error::CommitError;
+use crate::node::{Changes, base_at, base_ino};
 
-/// Fails unless the base, the manifests that the session published and then these bytes make what
-/// `total` says, changed relative to the base.
+/// Fails unless the base, the manifests that the session published and these bytes together give
+/// `total`, which is relative to the base.
 pub(crate) fn read_back(
     tree: &LayeredBase,
     earlier: &[Vec<u8>],
@@ -47,7 +46,7 @@ pub(crate) fn read_back(
         .iter()
         .filter_map(|path| Some((path.clone(), base_at(tree, path)?)));
     let base = Manifest::Snapshot(Snapshot::new(tree.chunk_size(), None, base)?);
-    // No manifest has this hash: it is a part of one.
+    // No manifest has this hash, because only a part of one is composed.
     layers.insert(0, Layer::new(base, ContentHash::of(&[]), Format::V2025_12));
     let options = LayerOptions {
         root: None,
@@ -71,7 +70,7 @@ pub(crate) fn read_back(
     }
 }
 
-/// What lies directly in a directory of the base.
+/// The entries directly in a directory of the base.
 fn children(tree: &LayeredBase, dir: &ManifestPath) -> Result<Vec<ManifestPath>, CommitError> {
     let Some(ino) = base_ino(tree, dir) else {
         return Ok(Vec::new());

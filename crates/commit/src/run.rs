@@ -1,4 +1,4 @@
-//! The whole of a commit, new or resumed.
+//! A whole commit, new or resumed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,29 +7,33 @@ use attachfs_store::Store;
 use attachfs_transfer::{Phase, ProgressEvent, Reporter, TransferError, UploadOptions, Uploader};
 use attachfs_vfs::Vfs;
 
-use crate::hash::Purpose;
+use crate::account::Account;
+use crate::error::CommitError;
+use crate::hash::{Hashed, Purpose};
+use crate::history::{Committed, commits};
+use crate::open::OpenSession;
 use crate::plan::LOOK_AGAIN;
-use crate::publish::{Committed, Published, Unfinished, commits, publish_as};
-use crate::{
-    Account, Commit, CommitError, CommitOptions, Hashed, Observer, OpenSession, Step, Terms,
-    Uploaded,
-};
+use crate::preview::Preview;
+use crate::publish::{Published, Unfinished, publish_as};
+use crate::states::{Commit, CommitOptions, Observer, Step, Terms};
+use crate::upload::Uploaded;
 
-/// How a commit ended.
+/// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// What was published; `None` if nothing had changed.
     pub published: Option<Published>,
-    /// The session's last commit: this one, or if nothing had changed an earlier one. `None` if nothing
-    /// ever was committed.
+    /// The session's last commit: this one, or an earlier one if nothing had changed. `None` if there
+    /// was never a commit.
     pub last: Option<Committed>,
-    /// A commit of an earlier run that was finished first, if this one published one more.
+    /// An unfinished commit of an earlier run, which was finished first, if this run then published
+    /// another one.
     pub resumed: Option<Published>,
-    /// What this commit found.
+    /// The numbers of this commit.
     pub account: Account,
 }
 
-/// Commits a session: finishes what an earlier run began, then commits what changed since.
+/// Commits a session: finishes the commit of an earlier run, then commits the changes since.
 pub async fn commit(
     session: &OpenSession,
     store: &Arc<dyn Store>,
@@ -50,7 +54,7 @@ pub async fn commit(
     let uploaded = loop {
         match upload_all(session, &terms, &uploader, observer).await {
             Err(error) if may_pass(&error, &terms) => pause(&terms).await,
-            // It fits, perhaps, into the room that is held for it.
+            // It may fit into the reserve.
             Err(error) if error.is_full_disk() && vfs.release_reserve() => {}
             ended => break ended?,
         }
@@ -84,7 +88,7 @@ pub async fn commit(
     })
 }
 
-/// Holds room on the session's disk again when the commit has ended, however it ended.
+/// Fills the reserve again when the commit ends, however it ends.
 struct Held<'a>(&'a Vfs);
 
 impl Drop for Held<'_> {
@@ -93,20 +97,20 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Asks once more whether to go on: from the intent on a commit is finished, whoever loses interest.
+/// Asks the listener a last time: from the intent on a commit is always finished.
 fn last_call(observer: &dyn Observer) -> Result<(), CommitError> {
     let mut reporter = Reporter::new(observer, Instant::now());
     let asked = reporter.tell(Instant::now(), ProgressEvent::of(Phase::Commit));
     asked.map_err(|cancelled| TransferError::from(cancelled).into())
 }
 
-/// What a commit would say, without sending anything: the changes since the last commit, hashed. Nothing
-/// is written to the session's disk.
+/// A preview of a commit: hashes the changes since the last commit, and sends nothing. Nothing is
+/// written to the session's disk.
 pub async fn preview(
     session: &OpenSession,
     options: &CommitOptions,
     observer: &dyn Observer,
-) -> Result<crate::Preview, CommitError> {
+) -> Result<Preview, CommitError> {
     let _turn = session.vfs().commit_turn().await?;
     let terms = Terms::new(options);
     loop {
@@ -139,7 +143,7 @@ async fn upload_all(
     hashed.upload(uploader, observer).await
 }
 
-/// Whether a plan that is made again, a little later, may succeed in time.
+/// Whether planning again a little later may succeed in time.
 fn may_pass(error: &CommitError, terms: &Terms) -> bool {
     matches!(error, CommitError::Busy(_)) && !terms.remaining().is_zero()
 }

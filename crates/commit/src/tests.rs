@@ -1,4 +1,4 @@
-//! Commits over real stores: what is in them afterwards, and what is not after something went wrong.
+//! Commits over real stores: the content of the stores afterwards, also after failures.
 
 mod choosing;
 mod generations;

@@ -1,17 +1,19 @@
-//! What is not committed, told without reading the content of any file.
+//! Uncommitted changes, found without reading the content of any file.
 
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{Content, File, Mtime, Node};
 use attachfs_tree::FileContent;
 use attachfs_vfs::Vfs;
 
+use crate::error::CommitError;
 use crate::hash::micros;
+use crate::open::OpenSession;
 use crate::plan::Unhashed;
-use crate::preview::preview_of;
-use crate::{Commit, CommitError, CommitOptions, Links, OpenSession, Preview};
+use crate::preview::{Preview, preview_of};
+use crate::states::{Commit, CommitOptions, Links};
 
-/// How many paths differ from what the last commit left, or from the base if there was none. A file
-/// that was written to since counts, even if its bytes should be the same.
+/// How many paths differ from the result of the last commit, or from the base if there was none. A
+/// file that was written to since counts, even if its bytes may be the same.
 pub async fn uncommitted(session: &OpenSession) -> Result<u64, CommitError> {
     let options = CommitOptions {
         skip_open: true,
@@ -23,8 +25,8 @@ pub async fn uncommitted(session: &OpenSession) -> Result<u64, CommitError> {
     Ok((changes.len() + account.open.len() + account.links.len()) as u64)
 }
 
-/// What changed since the last commit, as far as names, lengths and times tell: nothing is read, and nothing
-/// written. A file that was written to has [`Content::Unhashed`]; its bytes may be what they were.
+/// The changes since the last commit, as far as names, lengths and times show them: no file is read or
+/// written. A file that was written to has [`Content::Unhashed`]; its bytes may be the same.
 pub async fn touched(
     session: &OpenSession,
     options: &CommitOptions,

@@ -1,4 +1,4 @@
-//! Sending what the store lacks, and confirming all of it.
+//! Sending missing objects, and confirming all of them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,16 +6,22 @@ use attachfs_manifest::{ChunkSize, ContentHash, Node};
 use attachfs_transfer::{ChunkSource, TransferError, Uploader};
 use attachfs_vfs::overlay::CleanFile;
 
-use crate::generations::{Before, Changes, Step};
+use crate::account::Account;
+use crate::error::{CommitError, OpenFile};
+use crate::generations::{Before, NodeChange};
+use crate::hash::Hashed;
+use crate::node::Changes;
 use crate::plan::leave_out;
-use crate::{Account, Commit, CommitError, Hashed, Observer, OpenFile};
+use crate::states::{Commit, Observer};
 
 /// The state of a commit all of whose chunks are confirmed to be in the store. Only this can be
 /// published.
 #[derive(Debug)]
 pub struct Uploaded {
+    /// What the commits before left.
+    pub(crate) before: Before,
     /// Since the commit before.
-    pub(crate) steps: Vec<Step>,
+    pub(crate) node_changes: Vec<NodeChange>,
     /// All changes relative to the base.
     pub(crate) total: Changes,
     pub(crate) account: Account,
@@ -23,8 +29,8 @@ pub struct Uploaded {
 }
 
 impl Commit<Hashed> {
-    /// Sends what was written and the store lacks, and confirms that what was kept from the base is
-    /// still there.
+    /// Sends written objects that the store lacks, and confirms that the kept objects of the base
+    /// are still there.
     pub async fn upload(
         self,
         uploader: &Uploader,
@@ -48,13 +54,13 @@ impl Commit<Hashed> {
         } = state;
         let tree = frozen.namespace().base();
         let chunk_size = tree.chunk_size();
-        let before = Before::load(session.session(), generation - 1)?;
-        let (total, steps, named, sent, report) = loop {
+        let before = Before::load(session.session(), generation - 1, tree)?;
+        let (total, node_changes, named, sent, report) = loop {
             let total = before.keep(tree, changes.clone(), &left);
-            let steps = before.steps(tree, &total);
+            let node_changes = before.node_changes(tree, &total);
             let mut named: HashMap<ContentHash, u64> = HashMap::new();
-            for step in &steps {
-                if let Some(Node::File(file)) = &step.after {
+            for change in &node_changes {
+                if let Some(Node::File(file)) = &change.after {
                     named.extend(objects(file, chunk_size));
                 }
             }
@@ -64,7 +70,7 @@ impl Commit<Hashed> {
             let wanted: Vec<ChunkSource> = wanted.cloned().collect();
             let sent: HashSet<ContentHash> = wanted.iter().map(|chunk| chunk.hash).collect();
             let (file, path) = match uploader.upload_missing(wanted, observer).await {
-                Ok(report) => break (total, steps, named, sent, report),
+                Ok(report) => break (total, node_changes, named, sent, report),
                 Err(TransferError::Changed { path }) => match scratch.remove(&path) {
                     Some(file) => (file, path),
                     None => return Err(TransferError::Changed { path }.into()),
@@ -95,7 +101,8 @@ impl Commit<Hashed> {
             generation,
             terms,
             state: Uploaded {
-                steps,
+                before,
+                node_changes,
                 total,
                 account,
                 clean,

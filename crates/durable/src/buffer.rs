@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-/// What memory for files is aligned to, in bytes: a line of the processor's cache.
+/// The alignment of memory for files, in bytes: a line of the processor's cache.
 const ALIGNMENT: usize = 64;
 
 /// How many bytes lie between this address and the next that is aligned.
@@ -29,12 +29,12 @@ impl ReadBuffer {
         buffer
     }
 
-    /// Where it begins in its memory, which there may be none of.
+    /// Where the buffer begins in its memory, which may be empty.
     fn start(&self) -> usize {
         padding(self.memory.as_ptr()).min(self.memory.len())
     }
 
-    /// Makes it at least so long. What it held is lost if it was shorter.
+    /// Makes it at least this long. Its content is lost if it was shorter.
     pub fn grow(&mut self, len: usize) {
         if self.len < len {
             self.memory = vec![0; len + ALIGNMENT];
@@ -56,7 +56,7 @@ impl AsRef<[u8]> for ReadBuffer {
     }
 }
 
-/// Memory for `len` bytes, which are appended to it, and how many bytes of it are to be left out.
+/// Memory to which `len` bytes can be appended, and how many bytes at its beginning are padding.
 pub(crate) fn reserve(len: usize) -> Result<(Vec<u8>, usize), std::collections::TryReserveError> {
     let mut memory = Vec::new();
     memory.try_reserve_exact(len + ALIGNMENT)?;
@@ -65,7 +65,7 @@ pub(crate) fn reserve(len: usize) -> Result<(Vec<u8>, usize), std::collections::
     Ok((memory, start))
 }
 
-/// What was appended to [`reserve`]d memory.
+/// The bytes that were appended to [`reserve`]d memory.
 pub(crate) fn appended((memory, start): (Vec<u8>, usize)) -> Bytes {
     Bytes::from(memory).slice(start..)
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::error::At as _;
 use crate::{DurableError, Staged, buffer, data_in, platform};
 
-/// How bytes came into a file.
+/// How bytes were put into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copied {
     /// Both files share the blocks until one of them is written to; no room was taken.
@@ -39,9 +39,9 @@ pub fn reflink(source: &File, range: Range<u64>, target: &File) -> bool {
     !range.is_empty() && platform::reflink(source, range, target)
 }
 
-/// Copies `range` of `source` to `offset` of `target`, within the kernel where it can. A hole at the end
-/// of what `target` has by then stays a hole. Nobody else may be writing to `target`.
-/// Fails as [`clone_or_copy`] does.
+/// Copies `range` of `source` to `offset` of `target`, within the kernel where it can. A hole at the
+/// current end of `target` stays a hole. The caller is the only writer of `target`. Fails as
+/// [`clone_or_copy`] does.
 pub fn copy_range(source: &File, range: Range<u64>, target: &File, offset: u64) -> io::Result<()> {
     let mut at = range.start;
     while at < range.end {

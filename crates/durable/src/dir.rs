@@ -17,8 +17,8 @@ impl Sharing {
     /// Nobody: directories 0700, files 0600.
     pub const PRIVATE: Self = Self { dir_mode: 0o700 };
 
-    /// Those who may use the directory `like`. Files that are created for them can be read by
-    /// them and written by the owner only.
+    /// The same users as those of the directory `like`. They can read the files that are created
+    /// with this; only the owner can write to them.
     pub fn of_dir(like: &Path) -> Result<Self, DurableError> {
         let dir_mode = platform::dir_mode(like).at("look at", like)? | 0o700;
         Ok(Self { dir_mode })
@@ -35,8 +35,8 @@ pub fn create_private_dir(path: &Path) -> Result<(), DurableError> {
     create_dir(path, Sharing::PRIVATE)
 }
 
-/// Creates one directory for the owner only (0700). Fails with [`io::ErrorKind::AlreadyExists`] if anything has the name.
-/// Not made durable: for what can be made again.
+/// Creates one directory for the owner only (0700). Fails with [`io::ErrorKind::AlreadyExists`] if anything has the
+/// name. Not made durable: for directories that can be made again.
 pub fn make_private_dir(path: &Path) -> Result<(), DurableError> {
     platform::create_dir(path, Sharing::PRIVATE.dir_mode).at("create the directory", path)
 }
@@ -67,7 +67,7 @@ pub fn create_dir(path: &Path, sharing: Sharing) -> Result<(), DurableError> {
     }
 }
 
-/// Makes the names in a directory durable: what was created, renamed or removed in it stays so.
+/// Makes the names in a directory durable: everything that was created, renamed or removed in it.
 pub fn sync_dir(path: &Path, step: Step) -> Result<(), DurableError> {
     let synced = perform(step, || path.to_owned(), || platform::sync_dir(path));
     synced.at("sync the directory", path)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct DurableError {
     /// What was being done, as it follows "cannot".
     pub doing: &'static str,
-    /// To what.
+    /// The path.
     pub path: PathBuf,
     /// The cause.
     #[source]
@@ -31,14 +31,14 @@ impl DurableError {
     }
 }
 
-/// For callers whose own functions give [`io::Error`]: the kind stays, the text names the path.
+/// For functions that return [`io::Error`]: the kind stays, and the text names the path.
 impl From<DurableError> for io::Error {
     fn from(error: DurableError) -> Self {
         Self::new(error.kind(), error)
     }
 }
 
-/// Gives results of single steps their place.
+/// Adds operation and path to the error of a single step.
 pub(crate) trait At<T> {
     fn at(self, doing: &'static str, path: &Path) -> Result<T, DurableError>;
 }

@@ -16,7 +16,7 @@ use crate::{DurableError, sync_dir};
 #[derive(Debug)]
 pub struct GroupSync {
     dir: PathBuf,
-    /// Held only to look and to change; never during a sync.
+    /// Locked for a few instructions; never during a sync.
     state: Mutex<State>,
     finished: Condvar,
 }
@@ -28,7 +28,7 @@ struct State {
     gathering: Arc<Mutex<Option<Outcome>>>,
 }
 
-/// What a sync ended with; an error's parts, because several callers get it.
+/// The outcome of a sync; the parts of an error, because several callers get it.
 type Outcome = Result<(), (std::io::ErrorKind, Option<i32>)>;
 
 impl GroupSync {
@@ -68,7 +68,8 @@ impl GroupSync {
                 });
             }
             if !state.running {
-                // Nobody took this batch (its taker would be running or have left an outcome).
+                // No other caller took this batch: then its sync would be running, or have left an
+                // outcome.
                 break;
             }
             self.finished.wait(&mut state);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_sync_is_everybodys_failure() {
+    fn a_failed_sync_fails_for_all_callers() {
         let dir = tempfile::tempdir().unwrap();
         let group = GroupSync::new(dir.path().join("gone"));
         std::thread::scope(|scope| {

@@ -1,14 +1,14 @@
-//! A directory that is held open, and what lies below it.
+//! A directory that is held open, and access to the files below it.
 //!
 //! Everything is reached from the open directory. On Linux that is openat2 with `RESOLVE_BENEATH` and
 //! `RESOLVE_NO_SYMLINKS`: a symbolic link on the way is refused by the kernel, wherever it leads and
 //! whenever it was put there. Where there is no openat2 (Linux before 5.6, some sandboxes), and on Windows
 //! always, a path is opened component by component, each without following links.
 //!
-//! Whoever works on a name opens the directory that holds it first ([`HeldDir::dir`]) and then uses the
-//! methods that take a single name. None of those follows a link at that name. Names are bytes, and `/`
-//! separates those of a path. On Windows a name that the system does not allow is refused with the rule that it
-//! breaks ([`NameError`](crate::NameError)).
+//! To work on a name, open the directory that holds it ([`HeldDir::dir`]), then use the methods that take a
+//! single name. None of those follows a link at that name. Names are bytes, and `/` separates those of a path.
+//! On Windows a name that the system does not allow is refused with the rule that it breaks
+//! ([`NameError`](crate::NameError)).
 
 use std::fs::File;
 use std::io;
@@ -35,16 +35,16 @@ pub enum Follow {
     FromRoot,
 }
 
-/// What a file is opened for.
+/// The purpose for which a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
-    /// To ask what it is ([`Facts::of`]). Its content cannot be read.
+    /// To read its metadata ([`Facts::of`]). Its content cannot be read.
     Look,
     /// To read its content. Never waits for the other end of a pipe.
     Read,
 }
 
-/// What stands at a name.
+/// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
@@ -57,10 +57,10 @@ pub enum Kind {
     Other,
 }
 
-/// The metadata of what stands at a name.
+/// The metadata of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Permission bits, those for setuid, setgid and the sticky bit too. On Windows 0700 for a directory, and
     /// 0600 for a file: its access control list says more than nine bits can.
@@ -79,7 +79,7 @@ impl Facts {
         platform::facts(file)
     }
 
-    /// The metadata of what has a path. A link there is not followed.
+    /// The metadata of the entry at a path. A link there is not followed.
     pub fn at(path: &Path) -> io::Result<Self> {
         platform::facts_at(path)
     }
@@ -115,12 +115,12 @@ impl HeldDir {
         self.dir.facts()
     }
 
-    /// Whose it is.
+    /// Its owner, and who may write to it.
     pub(crate) fn standing(&self) -> io::Result<Standing> {
         self.dir.standing()
     }
 
-    /// Whether `other` is what stands at a name.
+    /// Whether the entry at a name is the directory `other`.
     pub(crate) fn is_at(&self, name: &[u8], other: &Self) -> io::Result<bool> {
         let (held, found) = (other.facts()?.stamp, self.facts_at(name)?.stamp);
         Ok(held.is_same_file(&found))
@@ -152,12 +152,12 @@ impl HeldDir {
         self.dir.dir(below).map(Self::of)
     }
 
-    /// As [`dir`](Self::dir), ready to be listed: [`list`](Self::list) opens nothing more then.
+    /// As [`dir`](Self::dir), opened so that [`list`](Self::list) needs no further opening.
     pub fn dir_to_list(&self, below: &[u8], follow: Follow) -> io::Result<Self> {
         self.dir.dir_to_list(below, follow).map(Self::of)
     }
 
-    /// What stands at a name; `None` if nothing does.
+    /// The metadata of the entry with this name; `None` if no entry has it.
     pub fn look(&self, name: &[u8]) -> io::Result<Option<Facts>> {
         match self.facts_at(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -165,17 +165,17 @@ impl HeldDir {
         }
     }
 
-    /// What stands at a name; [`io::ErrorKind::NotFound`] if nothing does.
+    /// The metadata of the entry with this name; [`io::ErrorKind::NotFound`] if no entry has it.
     pub fn facts_at(&self, name: &[u8]) -> io::Result<Facts> {
         self.dir.facts_at(name)
     }
 
-    /// Whether what stands at a name belongs to this process's user.
+    /// Whether the entry at a name belongs to this process's user.
     pub fn is_mine(&self, name: &[u8]) -> io::Result<bool> {
         Ok(self.dir.standing_at(name)?.is_mine())
     }
 
-    /// All names in the directory, with what the file system says of each beside its name.
+    /// All names in the directory, with the kinds that the file system lists beside them.
     pub fn list(&self) -> io::Result<Names> {
         self.dir.list()
     }
@@ -214,7 +214,7 @@ impl HeldDir {
         self.dir.create_link(name, target)
     }
 
-    /// What a symbolic link says.
+    /// The text of a symbolic link.
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
         self.dir.read_link(name)
     }

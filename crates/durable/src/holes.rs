@@ -1,7 +1,7 @@
 //! Files with holes: ranges that read as zeros and take no room on the disk.
 //!
-//! A renderer's cache or a disk image may be a terabyte long and hold a few megabytes. Whoever reads
-//! such a file asks where its data is, and whoever writes one leaves out what is zero.
+//! A renderer's cache or a disk image may be a terabyte long and hold a few megabytes. To read such
+//! a file, ask where its data is; to write one, leave out the zeros.
 
 use std::fs::File;
 use std::io;
@@ -11,12 +11,12 @@ use crate::{platform, write_all_at};
 
 /// A run of zeros that is shorter is written: a hole costs a call and cuts the file in pieces on the disk.
 const SHORTEST_HOLE: u64 = 1 << 20;
-/// What is looked at as one. A multiple of the blocks that file systems have.
+/// The unit that is searched for zeros: a multiple of the block sizes of file systems.
 const GRAIN: u64 = 64 << 10;
 
 /// The first run of data in `range` of a file; an empty one, at its end, if all of the range is a hole. A
-/// file system that does not know holes says that everything is data, and so counts what lies behind the
-/// end of the file: reading it tells that there is nothing.
+/// file system without holes reports everything as data. The range after the end of the file is reported
+/// as data too: reading it shows that there is nothing.
 pub fn data_in(file: &File, range: Range<u64>) -> io::Result<Range<u64>> {
     if range.is_empty() {
         return Ok(range);
@@ -25,7 +25,7 @@ pub fn data_in(file: &File, range: Range<u64>) -> io::Result<Range<u64>> {
 }
 
 /// Writes bytes at `offset` of a file. Where a megabyte or more of them is zero, the file has a hole
-/// afterwards, if the file system can; what had been reserved there is given back.
+/// afterwards, if the file system supports that; room that was reserved there is given back.
 pub fn write_with_holes(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut written = 0;
     for zeros in zero_runs(bytes, offset) {
@@ -37,7 +37,7 @@ pub fn write_with_holes(file: &File, bytes: &[u8], offset: u64) -> io::Result<()
     }
     let end = offset + bytes.len() as u64;
     if written == bytes.len() && written > 0 && file.metadata()?.len() < end {
-        // Not by its length: others may be writing behind this.
+        // The length is not used, because other threads may be writing after this range.
         written -= 1;
     }
     write_all_at(file, &bytes[written..], offset + written as u64)
@@ -66,7 +66,7 @@ fn zero_runs(bytes: &[u8], offset: u64) -> Vec<Range<usize>> {
 
 fn is_zero(bytes: &[u8]) -> bool {
     static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
-    // Most of what is not zero shows it in its first bytes, where the comparison ends.
+    // Most blocks that are not zero differ in their first bytes, where the comparison ends.
     bytes == &ZEROS[..bytes.len()]
 }
 
@@ -111,7 +111,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_is_all_data() {
+    fn a_special_file_is_all_data() {
         let file = File::open("/proc/self/maps").unwrap();
         assert_eq!(data_in(&file, 0..64).unwrap(), 0..64);
     }
@@ -123,7 +123,7 @@ mod tests {
         bytes[..10].fill(1);
         bytes[9 * MIB + 5] = 2;
         let file = tempfile::tempfile().unwrap();
-        // What was there before, and what had been reserved, is gone.
+        // The earlier content and the reserved room are gone.
         write_all_at(&file, &vec![7; 20 * MIB], 0).unwrap();
         write_with_holes(&file, &bytes, 3).unwrap();
         file.sync_all().unwrap();

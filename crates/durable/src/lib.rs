@@ -1,4 +1,4 @@
-//! Files that survive a crash, and the few things the standard library does not say about files.
+//! Files that survive a crash, and operations on files that the standard library lacks.
 //!
 //! *Durable* means one order of steps, and this crate is its only home:
 //!

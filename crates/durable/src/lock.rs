@@ -18,8 +18,9 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock on `path`, creating the file (0600) if need be. `None` if someone has it. The file
-    /// is this user's alone, and no link: who else could open it could keep the lock for ever.
+    /// Takes the lock on `path`, creating the file (0600) if need be. `None` if another process has it.
+    /// The file is this user's alone, and no link: another user who could open it could keep the lock
+    /// for ever.
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>, DurableError> {
         const DOING: &str = "open the lock";
         let file =
@@ -44,8 +45,8 @@ impl FileLock {
         }
     }
 
-    /// Whether someone has the lock on `path`; nobody has one that does not exist. Looks with a
-    /// shared lock for a moment, so whoever takes the lock just then should try twice.
+    /// Whether a process has the lock on `path`; `false` if the file does not exist. Takes a shared
+    /// lock for a moment, so a process that takes the lock at that moment should try twice.
     pub fn is_held(path: &Path) -> Result<bool, DurableError> {
         let file = match platform::open_to_read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
@@ -56,7 +57,7 @@ impl FileLock {
         Self::is_taken(path, &file)
     }
 
-    /// Whether someone has the lock on an open file, which `path` names.
+    /// Whether a process has the lock on an open file, which `path` names.
     pub(crate) fn is_taken(path: &Path, file: &File) -> Result<bool, DurableError> {
         check(&platform::standing(file).at("look at", path)?, Wanted::File).at("trust", path)?;
         match file.try_lock_shared() {

@@ -1,5 +1,5 @@
-//! What is mounted where, as the system's own table says it: nothing is asked of the mounts themselves, since a dead or
-//! hanging one would not answer.
+//! The mounts, read from the system's own table: the mounts themselves are not accessed, since a dead or hanging one
+//! would not answer.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,7 +22,7 @@ pub struct Mounted {
     pub fs_type: String,
     /// What is mounted; empty on Windows.
     pub source: OsString,
-    /// What was said when it was mounted (`rw,user_id=0,group_id=0`); empty on Windows.
+    /// The options that it was mounted with (`rw,user_id=0,group_id=0`); empty on Windows.
     pub options: OsString,
 }
 
@@ -32,8 +32,8 @@ impl Mounted {
         self.fs_type == "fuse" || self.fs_type.starts_with("fuse.")
     }
 
-    /// Whether it is this mount, wherever it is now: its path changes when a directory above it is
-    /// renamed.
+    /// Whether both are the same mount, whatever their paths: the path changes when a directory
+    /// above it is renamed.
     pub fn is(&self, other: &Self) -> bool {
         self.id == other.id && self.is_copy_of(other)
     }
@@ -50,7 +50,7 @@ impl Mounted {
         options.filter_map(move |option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 
-    /// The user who mounted it, of a FUSE mount. The kernel says so, not whoever chose the source.
+    /// The user who mounted it, of a FUSE mount. The kernel sets this, unlike the source.
     pub fn user(&self) -> Option<u32> {
         str::from_utf8(self.values("user_id").next()?)
             .ok()?
@@ -59,7 +59,7 @@ impl Mounted {
     }
 }
 
-/// All mounts, in the order in which they were made: what is later covers what is earlier at the same place. On
+/// All mounts, in the order in which they were made: a later mount covers an earlier one at the same place. On
 /// Windows the drives.
 pub fn mounted() -> io::Result<Vec<Mounted>> {
     crate::platform::mounted()

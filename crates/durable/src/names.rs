@@ -1,4 +1,4 @@
-//! Names and paths between the bytes that manifests hold and what the system takes.
+//! Converts names and paths between the bytes in manifests and the system's form.
 //!
 //! On Unix a name is bytes. On Windows it is UTF-16 text with rules of its own, so turning bytes into a name is a step
 //! that can fail, and one that says why: a name that was silently changed would be another file's.
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::held::Kind;
 use crate::platform;
 
-/// A name that Windows cannot have. The name is shown with what cannot be printed escaped.
+/// A name that Windows cannot have. Characters that cannot be printed are shown escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Windows names are text.
@@ -28,7 +28,7 @@ pub enum NameError {
     /// A component of a path has at most 255 UTF-16 units.
     #[error("the name \"{0}\" is longer than the 255 UTF-16 units that Windows allows")]
     Length(String),
-    /// No name, or one that means a directory.
+    /// An empty name, `.` or `..`.
     #[error("\"{0}\" is no name of a file")]
     NoName(String),
 }
@@ -121,16 +121,16 @@ pub fn path_of_bytes(bytes: impl Into<Vec<u8>>) -> PathBuf {
     platform::path_of_bytes(bytes.into())
 }
 
-/// The names in a directory, read all at once: what is not there completely is not there at all.
+/// The names in a directory, read completely or not at all.
 #[derive(Debug, Default)]
 pub struct Names {
     bytes: Vec<u8>,
-    /// Where each name ends, and what the directory says it is.
+    /// Where each name ends, and the kind that the directory lists.
     ends: Vec<(usize, Option<Kind>)>,
 }
 
 impl Names {
-    /// Takes in a name unless it is `.` or `..`.
+    /// Adds a name unless it is `.` or `..`.
     pub(crate) fn add(&mut self, name: &[u8], kind: Option<Kind>) {
         if !matches!(name, b"." | b"..") {
             self.bytes.extend_from_slice(name);
@@ -148,7 +148,7 @@ impl Names {
         self.ends.is_empty()
     }
 
-    /// Each name, with what the directory says it is: `None` on file systems that do not say.
+    /// Each name with the kind that the directory lists: `None` on file systems that list none.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<Kind>)> {
         let mut start = 0;
         self.ends.iter().map(move |&(end, kind)| {

@@ -1,4 +1,4 @@
-//! Opening files that somebody else may have put there, and making own ones private.
+//! Opening files that another user may have put there, and making own ones private.
 
 use std::fs::File;
 use std::io;
@@ -21,7 +21,7 @@ pub fn open_file(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Takes a file, which a library has made, from everybody but its owner (0600).
+/// Makes a file private to its owner (0600): for files that a library has created.
 pub fn make_private(path: &Path) -> io::Result<()> {
     platform::set_mode_at(path, 0o600)
 }

@@ -1,8 +1,8 @@
-//! Files and directories that nobody but this user could have written.
+//! Files and directories that only this user could have written.
 //!
-//! One rule for all that a privileged process opens by name: it is a directory or a regular file, not a
-//! link to one; it belongs to this process's user; no other user may write to it. Whatever breaks the
-//! rule is refused with [`io::ErrorKind::PermissionDenied`] and the reason.
+//! One rule for everything that a privileged process opens by name: it is a directory or a regular
+//! file, not a link to one; it belongs to this process's user; no other user may write to it. Anything
+//! else is refused with [`io::ErrorKind::PermissionDenied`] and the reason.
 
 use std::fs::File;
 use std::io;
@@ -15,14 +15,14 @@ use crate::copy::read_range;
 use crate::error::At as _;
 use crate::{DurableError, Facts, Kind, platform};
 
-/// What something should be.
+/// What an entry should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Dir,
     File,
 }
 
-/// Why something may have been put there or changed by another user.
+/// Why another user may have put an entry there or changed it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Distrust {
     /// A link leads where its maker wants.
@@ -34,7 +34,7 @@ pub(crate) enum Distrust {
     /// Its owner may change it at any time.
     #[error("it belongs to user {0}, not to user {1} who runs this program")]
     Owner(String, String),
-    /// So may they.
+    /// Other users may change it.
     #[error("other users may write to it {0}")]
     Writers(String),
     /// It may have another name, in a place of another user.
@@ -48,11 +48,11 @@ impl From<Distrust> for io::Error {
     }
 }
 
-/// Whose a file or directory is, and who else may change it.
+/// The owner of a file or directory, and who else may change it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     pub(crate) kind: Kind,
-    /// Bytes go in and out of it, and nothing is kept (`/dev/null`).
+    /// A character device, which keeps no bytes (`/dev/null`).
     pub(crate) is_device: bool,
     pub(crate) owner: platform::Owner,
     pub(crate) me: platform::Owner,
@@ -63,7 +63,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Of what has a path. A link there is not followed.
+    /// That of the entry at a path. A link there is not followed.
     pub fn at(path: &Path) -> io::Result<Self> {
         platform::standing_at(path)
     }
@@ -88,19 +88,19 @@ impl Standing {
         self.owner.to_string()
     }
 
-    /// That others than its owner may write to it: how that is, for messages.
+    /// How other users than its owner may write to it, for messages; `None` if they may not.
     pub fn writers(&self) -> Option<&str> {
         self.writers.as_deref()
     }
 
-    /// Whether others who may write to a directory can only rename and remove what is theirs: the sticky bit; on
-    /// Windows, that they have no right to more.
+    /// Whether other users who may write to a directory can rename and remove only their own entries: the sticky
+    /// bit; on Windows the rights in the access control list.
     pub fn keeps_names(&self) -> bool {
         self.keeps_names
     }
 }
 
-/// Fails unless what stands so is this user's alone. It was not asked for through a link.
+/// Fails unless the entry is this user's alone. It must not have been opened through a link.
 pub(crate) fn check(standing: &Standing, wanted: Wanted) -> Result<(), Distrust> {
     let kind = match wanted {
         Wanted::Dir => Kind::Dir,
@@ -169,7 +169,7 @@ pub fn check_own_dir(path: &Path) -> Result<(), DurableError> {
     check(&Standing::at(path).at("look at", path)?, Wanted::Dir).at("trust", path)
 }
 
-/// As [`check_own_dir`], for a regular file. That there is none is fine.
+/// As [`check_own_dir`], for a regular file. A missing file is fine.
 pub fn check_own_file(path: &Path) -> Result<(), DurableError> {
     match Standing::at(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -178,9 +178,9 @@ pub fn check_own_file(path: &Path) -> Result<(), DurableError> {
 }
 
 /// Opens a file that a person named, to append to it, and creates it (0600) if it is not there. Fails for
-/// a symbolic link, for a file of another user and for one that has a second name: whoever may create
-/// files in its directory could have prepared them. Others may be allowed to write to it. A character
-/// device such as `/dev/null` is taken as it is. Never waits for the other end of a pipe.
+/// a symbolic link, for a file of another user and for one that has a second name: any user who may
+/// create files in its directory could have prepared them. Others may be allowed to write to it. A
+/// character device such as `/dev/null` is taken as it is. Never waits for the other end of a pipe.
 pub fn open_to_append(path: &Path) -> Result<File, DurableError> {
     let file = platform::open_to_append(path).map_err(|error| because(path, Wanted::File, error));
     let file = file.at("open", path)?;
@@ -202,7 +202,8 @@ pub fn open_to_append(path: &Path) -> Result<File, DurableError> {
     Err(DurableError::new("write to", path, distrust))
 }
 
-/// Says what stands in the way, if that is why something could not be opened.
+/// Replaces the error of a failed opening by the reason, if it failed because of the entry's kind
+/// or owner.
 pub(crate) fn because(path: &Path, wanted: Wanted, error: io::Error) -> io::Error {
     let why = Facts::at(path)
         .ok()
@@ -266,7 +267,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_others_could_have_written_is_refused() {
+    fn a_file_that_others_could_have_written_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, "").unwrap();
@@ -316,7 +317,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_log_is_not_opened_through_what_somebody_may_have_prepared() {
+    fn a_log_is_not_opened_through_a_file_that_another_user_prepared() {
         let dir = tempfile::tempdir().unwrap();
         let (victim, log) = (dir.path().join("victim"), dir.path().join("log"));
         fs::write(&victim, "precious").unwrap();
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_a_file_is_can_be_asked() {
+    fn the_owner_of_a_file_is_known() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         crate::publish(&path, |_| Ok(())).unwrap();

@@ -1,9 +1,12 @@
 //! A directory that belongs to this user alone, held open.
 //!
-//! What it holds is reached through the open directory and by single names, so nothing that happens to the
-//! path it was opened by (a parent that others can write to, a link put in its place) leads anywhere
-//! else. No name is ever followed if it is a symbolic link, and nothing waits for the other end of a
-//! pipe; what is created is created at a name that is free.
+//! Its entries are reached through the open directory and by single names, so changes to the path that it
+//! was opened by (a parent that others can write to, a link put in its place) do not lead anywhere else. A
+//! symbolic link at a name is never followed, and nothing waits for the other end of a pipe; new files are
+//! created only at free names.
+
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -26,7 +29,7 @@ pub struct OwnDir {
     held: HeldDir,
 }
 
-/// What [`OwnDir::claim`] found.
+/// What was at the path before [`OwnDir::claim`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// Nothing: the directory was made.
@@ -39,7 +42,7 @@ pub enum Found {
 }
 
 impl OwnDir {
-    /// The directory in which things are put aside of which nobody knows what they are.
+    /// The directory into which unknown files are moved.
     pub const ASIDE: &str = "aside";
 
     /// Opens a directory. Links on the way to it are followed, one at its name is refused, and so is a
@@ -52,7 +55,7 @@ impl OwnDir {
     }
 
     fn open_any(path: &Path) -> Result<Self, DurableError> {
-        // What ends in a slash would be followed.
+        // A link with a slash after it would be followed.
         let path: PathBuf = path.components().collect();
         let held = HeldDir::open_last(&path).map_err(|error| because(&path, Wanted::Dir, error));
         let held = held.at("open the directory", &path)?;
@@ -75,13 +78,13 @@ impl OwnDir {
         }
     }
 
-    /// Takes a directory for something new: one that is made, with its missing parents, or one of this
-    /// user's that is empty. Both are for this user alone (0700) from then on. `None`, with nothing
-    /// changed, if there is something in it.
+    /// Claims a directory for new content: makes it, with its missing parents, or takes an empty
+    /// directory of this user. It is for this user alone (0700) afterwards. `None`, with nothing
+    /// changed, if the directory is not empty.
     pub fn claim(path: &Path) -> Result<Option<(Self, Found)>, DurableError> {
         const DOING: &str = "create the directory";
         let path: PathBuf = path.components().collect();
-        // `/` and `..` are nobody's to make.
+        // `/` and `..` cannot be made.
         let Some(name) = path.file_name() else {
             return Ok(None);
         };
@@ -96,7 +99,8 @@ impl OwnDir {
                 synced.at("sync the directory", above)?;
                 let held = parent.dir(name).at("open the directory", &path)?;
                 let dir = Self { path, held };
-                // In a directory that others can write to they may have put another one there since.
+                // In a parent that others can write to, they may have replaced the new directory
+                // since.
                 dir.check()?;
                 return Ok(dir.names()?.is_empty().then_some((dir, Found::Nothing)));
             }
@@ -114,7 +118,7 @@ impl OwnDir {
         }
         let mode = dir.held.facts().at("look at", &path)?.mode;
         dir.set_mode(0o700)?;
-        // Others could write to it until now.
+        // Until now others could write to it, so it may not be empty any more.
         if !dir.names()?.is_empty() {
             dir.set_mode(mode)?;
             return Ok(None);
@@ -135,7 +139,7 @@ impl OwnDir {
         &self.path
     }
 
-    /// Where something in it is, for messages.
+    /// The path of an entry, for messages.
     fn at(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -184,7 +188,7 @@ impl OwnDir {
         Ok(names)
     }
 
-    /// What stands at a name; `None` if nothing does.
+    /// The kind of the entry at a name; `None` if there is none.
     pub fn kind(&self, name: &OsStr) -> Result<Option<Kind>, DurableError> {
         let facts = self.held.look(name.as_encoded_bytes());
         let facts = facts.at("look at", &self.path.join(name))?;
@@ -221,14 +225,15 @@ impl OwnDir {
         Ok(file)
     }
 
-    /// Says what stands in the way, if that is why a name could not be opened.
+    /// Replaces the error of a failed opening by the reason, if it failed because of the entry's
+    /// kind or owner.
     fn because(&self, name: &str, wanted: Wanted, error: io::Error) -> io::Error {
         let facts = self.held.look(name.as_bytes()).ok().flatten();
         let why = facts.and_then(|facts| why_not(facts.kind, wanted));
         why.map_or(error, io::Error::from)
     }
 
-    /// Creates a file (0600), open for reading and writing. Fails if the name is taken, by whatever.
+    /// Creates a file (0600), open for reading and writing. Fails if anything has the name.
     pub fn create_file(&self, name: &str) -> Result<File, DurableError> {
         let created = self.held.create_file(name.as_bytes(), 0o600);
         created.at("create", &self.at(name))
@@ -248,14 +253,14 @@ impl OwnDir {
         };
         let placed = written.and_then(|()| perform(Step::OwnRename, || path.clone(), rename));
         if let Err(error) = placed {
-            // The first error is what counts; what stays behind is known by its name.
+            // The first error counts; a staged file that stays behind is known by its name.
             let _ = self.held.remove_file(staged.as_bytes());
             return Err(DurableError::new("write", &path, error));
         }
         self.sync(Step::OwnName)
     }
 
-    /// Moves what has a name in it into another directory, replacing the file that has the name there.
+    /// Moves an entry into another directory, replacing a file of the same name there.
     pub fn rename_into(
         &self,
         name: &str,
@@ -268,13 +273,13 @@ impl OwnDir {
         moved.at("move", &self.at(name))
     }
 
-    /// Removes a file or link. That there is none is fine.
+    /// Removes a file or link. A missing one is fine.
     pub fn remove_file(&self, name: &str) -> Result<(), DurableError> {
         let remove = || self.held.remove_file(name.as_bytes());
         gone(perform(Step::OwnRemove, || self.at(name), remove)).at("remove", &self.at(name))
     }
 
-    /// Removes an empty directory. That there is none is fine.
+    /// Removes an empty directory. A missing one is fine.
     pub fn remove_dir(&self, name: &str) -> Result<(), DurableError> {
         gone(self.held.remove_dir(name.as_bytes())).at("remove", &self.at(name))
     }
@@ -294,7 +299,8 @@ impl OwnDir {
         gone(removed()).at("remove", &self.path)
     }
 
-    /// Takes the lock on a file in it, which is created (0600) if need be. `None` if someone has it.
+    /// Takes the lock on a file in it, which is created (0600) if need be. `None` if another process
+    /// has it.
     pub fn lock(&self, name: &str) -> Result<Option<FileLock>, DurableError> {
         let file = match self.held.create_file(name.as_bytes(), 0o600) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -305,7 +311,7 @@ impl OwnDir {
         FileLock::take(&self.at(name), file)
     }
 
-    /// Whether somebody has the lock on a file in it.
+    /// Whether a process has the lock on a file in it.
     pub fn is_locked(&self, name: &str) -> Result<bool, DurableError> {
         match self.open_file(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -332,8 +338,8 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Creates a file (0600), open for reading and writing, in a directory of this user's own. Fails if the
-/// name is taken, by whatever.
+/// Creates a file (0600), open for reading and writing, in a directory of this user's own. Fails if
+/// anything has the name.
 pub fn create_own_file(path: &Path) -> Result<File, DurableError> {
     let (dir, name) = split(path)?;
     dir.create_file(&name)
@@ -368,147 +374,4 @@ fn split(path: &Path) -> Result<(OwnDir, String), DurableError> {
     let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename));
     let name = name.at("open", path)?.to_owned();
     Ok((OwnDir::open(parent_of(path))?, name))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    #[cfg(unix)]
-    use std::fs::Permissions;
-    #[cfg(unix)]
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use super::*;
-
-    #[cfg(unix)]
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o7777
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_directory_is_claimed_if_it_is_missing_or_empty_and_left_alone_otherwise() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("a/b");
-        let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
-        assert_eq!((found, mode(&path)), (Found::Nothing, 0o700));
-        dir.remove().unwrap();
-        assert!(!path.exists());
-
-        fs::create_dir(&path).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o1777)).unwrap();
-        let (_, found) = OwnDir::claim(&path).unwrap().unwrap();
-        assert_eq!((found, mode(&path)), (Found::Empty { mode: 0o1777 }, 0o700));
-
-        fs::write(path.join("f"), "precious").unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-        assert!(OwnDir::claim(&path).unwrap().is_none());
-        assert_eq!(mode(&path), 0o755);
-
-        symlink(temp.path().join("elsewhere"), temp.path().join("link")).unwrap();
-        let error = OwnDir::claim(&temp.path().join("link")).unwrap_err();
-        assert_eq!(error.source.to_string(), "it is a symbolic link");
-        assert!(!temp.path().join("elsewhere").exists());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_directory_that_is_held_stays_the_same_when_another_takes_its_name() {
-        let temp = tempfile::tempdir().unwrap();
-        let (path, moved) = (temp.path().join("d"), temp.path().join("moved"));
-        let (dir, _) = OwnDir::claim(&path).unwrap().unwrap();
-        fs::rename(&path, &moved).unwrap();
-        symlink(temp.path(), &path).unwrap();
-        dir.publish("f", b"text").unwrap();
-        dir.create_dir("below").unwrap().create_file("g").unwrap();
-        assert_eq!(dir.names().unwrap(), ["below", "f"]);
-        assert!(moved.join("below/g").exists());
-        assert!(!temp.path().join("f").exists());
-        // What has the name now is not what is to be removed.
-        dir.dir("below").unwrap().remove_file("g").unwrap();
-        dir.remove_dir("below").unwrap();
-        dir.remove_file("f").unwrap();
-        dir.remove().unwrap();
-        assert!(path.is_symlink() && moved.exists());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn nothing_in_a_directory_is_reached_through_a_link_or_waited_for() {
-        let temp = tempfile::tempdir().unwrap();
-        let (dir, _) = OwnDir::claim(&temp.path().join("d")).unwrap().unwrap();
-        let victim = temp.path().join("victim");
-        fs::write(&victim, "precious").unwrap();
-        symlink(&victim, dir.at("link")).unwrap();
-        symlink(temp.path(), dir.at("dir")).unwrap();
-        let kind = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, dir.at("fifo"), kind, 0o600.into(), 0).unwrap();
-        fs::create_dir(dir.at("real")).unwrap();
-        let reason = |error: DurableError| error.source.to_string();
-        for (name, why) in [
-            ("link", "it is a symbolic link"),
-            ("fifo", "it is no regular file"),
-            ("real", "it is no regular file"),
-        ] {
-            assert_eq!(reason(dir.read(name).unwrap_err()), why);
-            assert_eq!(reason(dir.open_file_to_write(name).unwrap_err()), why);
-            assert_eq!(reason(dir.lock(name).unwrap_err()), why);
-            assert_eq!(reason(dir.is_locked(name).unwrap_err()), why);
-            dir.create_file(name).unwrap_err();
-        }
-        assert_eq!(reason(dir.dir("dir").unwrap_err()), "it is a symbolic link");
-        assert_eq!(
-            reason(dir.make_dir("fifo").unwrap_err()),
-            "it is no directory"
-        );
-        dir.publish("link", b"text").unwrap();
-        assert_eq!(fs::read(&victim).unwrap(), b"precious");
-        assert_eq!(dir.read("link").unwrap(), b"text");
-    }
-
-    #[test]
-    fn what_is_put_into_an_own_directory_can_be_read_locked_and_removed() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("a/d");
-        let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
-        assert_eq!(found, Found::Nothing);
-        for text in ["one", "two"] {
-            dir.publish("f", text.as_bytes()).unwrap();
-        }
-        assert_eq!(dir.read("f").unwrap(), b"two");
-        let below = dir.make_dir("below").unwrap();
-        dir.rename_into("f", &below, "g", Step::AsideRename)
-            .unwrap();
-        assert_eq!(dir.names().unwrap(), ["below"]);
-        assert!(OwnDir::claim(&path).unwrap().is_none());
-        let held = below.lock("lock").unwrap().unwrap();
-        assert!(below.lock("lock").unwrap().is_none());
-        assert!(below.is_locked("lock").unwrap());
-        drop(held);
-        assert!(!below.is_locked("lock").unwrap());
-        for name in ["g", "lock", "none"] {
-            below.remove_file(name).unwrap();
-        }
-        // Wine keeps the name of what is open.
-        drop(below);
-        dir.remove_dir("below").unwrap();
-        dir.remove().unwrap();
-        drop(dir);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn an_empty_directory_is_claimed_and_given_back_as_it_was() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("d");
-        fs::create_dir(&path).unwrap();
-        let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
-        crate::check_own_dir(&path).unwrap();
-        dir.set_mode(match found {
-            Found::Empty { mode } => mode,
-            Found::Nothing => panic!("it was there"),
-        })
-        .unwrap();
-        assert!(dir.names().unwrap().is_empty());
-    }
 }

@@ -20,7 +20,7 @@ pub enum Stop {
     Quit,
     /// SIGTERM; on Windows that the system shuts down.
     Terminate,
-    /// That the terminal ends, which may have been said to be ignored, as nohup(1) does; on Windows that the console is closed.
+    /// SIGHUP, unless the program was started with that signal ignored, as nohup(1) does; on Windows that the console is closed.
     HangUp,
 }
 
@@ -52,7 +52,7 @@ pub fn signal_of(status: ExitStatus) -> Option<i32> {
     platform::signal_of(status)
 }
 
-/// How many files this process may have open as whoever started it said.
+/// How many files this process may have open, by the limit that it was started with.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenFiles(platform::OpenFiles);
 

@@ -1,4 +1,4 @@
-//! Bytes that nobody can guess.
+//! Random bytes and names that cannot be guessed.
 
 use std::io;
 

@@ -1,10 +1,11 @@
-//! What it means that the system refused something, in words of no platform.
+//! Why the system refused an operation, in terms of no platform.
 
 use std::io;
 
 use crate::platform;
 
-/// Why the system refused, as far as anybody acts on it. More than [`io::ErrorKind`] tells.
+/// Why the system refused an operation, for the cases that a caller acts on. More precise than
+/// [`io::ErrorKind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Nothing has this name.
@@ -15,13 +16,13 @@ pub enum Refusal {
     Link,
     /// The path leads out of the directory that was to hold it, or to another file system.
     Outside,
-    /// A pipe that nobody reads or writes, a device that is not there.
+    /// A pipe without a reader or writer, or a missing device.
     NoPeer,
     /// The other side of a network file system does not know the file any more.
     Stale,
     /// The name, or the path, is too long.
     NameTooLong,
-    /// This process, or the machine, cannot have one more file open.
+    /// This process, or the machine, cannot open another file.
     TooManyOpenFiles,
     /// No memory.
     NoMemory,

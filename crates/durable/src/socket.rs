@@ -28,7 +28,7 @@ pub struct SocketDir(platform::SocketDir);
 
 impl SocketDir {
     /// Opens a directory whose socket has this name. Fails with [`io::ErrorKind::PermissionDenied`] if it is not
-    /// this user's, or others may write to it: whoever can put a socket there is not whom one wants to talk to.
+    /// this user's, or others may write to it: then another user could listen there.
     pub fn open(path: &Path, name: &'static str) -> io::Result<Self> {
         platform::SocketDir::open(path, name).map(Self)
     }

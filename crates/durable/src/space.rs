@@ -10,7 +10,7 @@ use crate::{DurableError, platform};
 pub struct Space {
     /// All bytes.
     pub total: u64,
-    /// Bytes that nobody uses.
+    /// Unused bytes.
     pub free: u64,
     /// Bytes that this user may still write.
     pub available: u64,

@@ -1,8 +1,8 @@
 //! Files that appear under their name complete, or not at all.
 //!
 //! A [`Staged`] file has an unpredictable name that begins with `.staged-` and an advisory lock
-//! that its process holds while it lives. Dropping it removes it; what a killed process left
-//! behind has no lock any more and is found by [`sweep_abandoned`].
+//! that its process holds while it lives. Dropping it removes it; the files of a killed process are
+//! not locked any more, and [`sweep_abandoned`] finds them.
 
 use std::fs::File;
 use std::io;
@@ -55,7 +55,7 @@ impl Staged {
                 .rand_bytes(RANDOM)
                 .make_in(dir, |path| platform::create_new(path, mode))
                 .at(DOING, dir)?;
-            // A file system without locks has no sweeping either, so failing to lock is no harm.
+            // On a file system without locks nothing is swept, so failing to lock does no harm.
             let locked = inner.as_file().try_lock();
             let swept = matches!(locked, Err(std::fs::TryLockError::WouldBlock))
                 || platform::is_unlinked(inner.as_file()).at(DOING, dir)?;
@@ -81,8 +81,8 @@ impl Staged {
         self.inner.path()
     }
 
-    /// Makes the content durable, gives the file its name, replacing what had it, and makes the
-    /// name durable. Gives back the open file. After an error either file may have the name; each
+    /// Makes the content durable, gives the file its name, replacing a file that has it, and makes
+    /// the name durable. Returns the open file. After an error either file may have the name; each
     /// is complete.
     pub fn publish(self, to: &Path) -> Result<File, DurableError> {
         self.sync()?;
@@ -100,8 +100,8 @@ impl Staged {
         Ok(file)
     }
 
-    /// As [`Staged::publish`] if nothing has the name yet, atomically. If something has it: leaves
-    /// that alone, drops this file and gives `None`. The name is durable in both cases.
+    /// As [`Staged::publish`] if nothing has the name yet, atomically. Otherwise leaves the
+    /// existing entry alone, drops this file and returns `None`. The name is durable in both cases.
     pub fn publish_if_absent(self, to: &Path) -> Result<Option<File>, DurableError> {
         self.sync()?;
         let (file, name) = self.inner.into_parts();
@@ -120,7 +120,7 @@ impl Staged {
     }
 
     /// Gives the file its name atomically, but not durably: after a power loss the name may be
-    /// missing, or have only part of the content. For what can be checked and made again.
+    /// missing, or have only part of the content. For files that can be checked and made again.
     pub fn place(self, to: &Path) -> Result<File, DurableError> {
         let (file, name) = self.inner.into_parts();
         let placed = perform(
@@ -149,7 +149,7 @@ fn unlocked(file: File) -> File {
     file
 }
 
-/// Writes a whole file (0600) durably under `path`, replacing what was there.
+/// Writes a whole file (0600) durably under `path`, replacing an existing file.
 pub fn publish(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -159,8 +159,8 @@ pub fn publish(
 }
 
 /// As [`publish`], for a file that a person asked for by name: others can use it as the process's umask lets
-/// them. A character device such as `/dev/null` is written to, and never replaced. Fails for what else is no
-/// file, and for links to such things, `/dev/stdout` among them.
+/// them. A character device such as `/dev/null` is written to, and never replaced. Fails for anything else
+/// that is no file, and for links to such things, `/dev/stdout` among them.
 pub fn publish_shared(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -179,8 +179,8 @@ pub fn publish_shared(
     written(staged, path, write)?.publish(path).map(drop)
 }
 
-/// Whether what is at a path is a file, or a link to a file or to nothing. What leads to `/proc` stands for
-/// something that is open, whatever that is.
+/// Whether the entry at a path is a file, or a link to a file or to nothing. A link into `/proc` stands for
+/// an open file of any kind.
 fn is_replaceable(path: &Path, kind: Kind) -> bool {
     if kind != Kind::Link {
         return kind == Kind::File;
@@ -189,7 +189,8 @@ fn is_replaceable(path: &Path, kind: Kind) -> bool {
     !is_open_file && path.metadata().map_or(true, |to| to.is_file())
 }
 
-/// Writes a whole file (0600) durably under `path` unless something is there. Says whether it did.
+/// Writes a whole file (0600) durably under `path` unless something has the name. Returns whether
+/// it wrote.
 pub fn publish_if_absent(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -209,7 +210,7 @@ fn written(
     Ok(staged)
 }
 
-/// Removes the staged files in `dir` whose process has ended, and says how many there were.
+/// Removes the staged files in `dir` whose process has ended, and returns their number.
 pub fn sweep_abandoned(dir: &Path) -> Result<usize, DurableError> {
     const DOING: &str = "remove abandoned files in";
     let mut removed = 0;

@@ -1,4 +1,4 @@
-//! What tells whether a file is still what it was.
+//! Tells whether a file has changed.
 
 use std::fs::File;
 use std::io;
@@ -8,10 +8,10 @@ use crate::Facts;
 
 /// A file's identity, size and times at one moment.
 ///
-/// Equal stamps mean that nobody wrote to the file in between, as far as the file system's clock
+/// Equal stamps mean that the file was not written to in between, as far as the file system's clock
 /// can tell: a write within the same tick as an earlier one (a few milliseconds at most) may keep
-/// the times. Anything that changes the inode changes the stamp too (mode, links), so a stamp
-/// errs to the side of "changed".
+/// the times. Anything that changes the inode changes the stamp too (mode, links), so a stamp may
+/// report a change that is none, and never the reverse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileStamp {
     /// The device the file is on.
@@ -32,7 +32,7 @@ impl FileStamp {
         Ok(Facts::of(file)?.stamp)
     }
 
-    /// The stamp of what has a path. A link there is not followed.
+    /// The stamp of the entry at a path. A link there is not followed.
     pub fn at(path: &Path) -> io::Result<Self> {
         Ok(Facts::at(path)?.stamp)
     }
@@ -47,7 +47,7 @@ impl FileStamp {
         seconds_and_nanoseconds(self.ctime_ns)
     }
 
-    /// Whether both are of one file, whatever its names are and whatever became of it in between.
+    /// Whether both are stamps of one file, whatever its names and its changes in between.
     pub fn is_same_file(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }

@@ -1,11 +1,11 @@
-//! The durable steps: everything that decides what is on a disk after the power was lost.
+//! The durable steps: every operation that decides what is on a disk after a power loss.
 //!
 //! Each has a name in one table and is taken by one function, [`perform`]. With the feature `testing` a test
 //! sees the steps below a directory in their order, lets one fail, or stops at one (`Recorder`), and
 //! [`LEFT_OUT`] leaves out the step of that name, so that it can be shown that a test notices. Without
 //! the feature `perform` is its closure.
 //!
-//! What is written to files that are still being filled is no step: it counts from the sync on.
+//! Writing to a file that is still being filled is no step: only its sync counts.
 
 #[cfg(test)]
 mod ordering;
@@ -21,7 +21,7 @@ pub use recorder::{Recorder, Taken, When};
 /// The variable that names a step which test builds leave out.
 pub const LEFT_OUT: &str = "ATTACHFS_SKIP_STEP";
 
-/// What a step does to the file or directory that it is about.
+/// What a step does to its file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// Writes bytes, or sets the length.
@@ -48,7 +48,7 @@ macro_rules! steps {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// What it does.
+            /// What the step does.
             pub fn act(self) -> Act {
                 match self {
                     $(Self::$name => Act::$act,)*
@@ -61,7 +61,7 @@ macro_rules! steps {
 steps! {
     /// The content of a file that is about to get its name.
     StagedContent: SyncFile,
-    /// That file gets its name, replacing what had it.
+    /// That file gets its name, replacing the file that had it.
     StagedRename: Name,
     /// That file gets its name, if nothing has it.
     StagedLink: Name,
@@ -73,7 +73,7 @@ steps! {
     DirName: SyncDir,
     /// The content of a file in a directory of this user's own, before it gets its name.
     OwnContent: SyncFile,
-    /// That file gets its name, replacing what had it.
+    /// That file gets its name, replacing the file that had it.
     OwnRename: Name,
     /// That name.
     OwnName: SyncDir,
@@ -83,39 +83,39 @@ steps! {
     ClaimName: SyncDir,
     /// A file in a directory of this user's own is removed.
     OwnRemove: Remove,
-    /// A record goes behind the others.
+    /// A record is appended.
     JournalAppend: Write,
-    /// What could not be appended as a whole is cut off.
+    /// A record that was appended only in part is cut off.
     JournalUndo: Write,
     /// A torn record is cut off when a session is taken over.
     JournalCut: Write,
     /// All records up to now.
     JournalSync: SyncFile,
-    /// A compacted journal, with all that can be durable in the one whose place it takes.
+    /// A compacted journal, with all records that can be durable in the journal that it replaces.
     CompactedContent: SyncFile,
-    /// What was appended before it took the place.
+    /// The records that were appended before it replaced the other one.
     CompactedRest: SyncFile,
-    /// That it took the place.
+    /// The name of the compacted journal.
     CompactedName: SyncDir,
-    /// A job's bytes.
+    /// The bytes that a job writes.
     ScratchWrite: Write,
     /// A job sets the length of a file.
     ScratchLength: Write,
-    /// What a job's own fsync is about.
+    /// The bytes of a file, at a job's own fsync.
     ScratchSync: SyncFile,
     /// Bytes that come before the records which speak of them.
     ScratchFirst: SyncFile,
     /// The names of scratch files.
     ScratchNames: SyncDir,
-    /// A scratch file loses what does not count any more.
+    /// A scratch file loses bytes that do not count any more.
     ScratchShorten: Write,
     /// A scratch file that lost its last bytes with the power gets its length back.
     ScratchLengthen: Write,
-    /// A scratch file that no record speaks of goes to where such files are kept.
+    /// A scratch file without a record is moved aside.
     AsideRename: Name,
     /// Its name there.
     AsideName: SyncDir,
-    /// That it is gone from where it was.
+    /// That its old name is gone.
     AsideGone: SyncDir,
     /// The entry of a session that lies elsewhere.
     RegistryLink: Name,
@@ -123,7 +123,7 @@ steps! {
     RegistryName: SyncDir,
     /// That the entry of a session is gone.
     RegistryGone: SyncDir,
-    /// The log of a session that is deleted goes to where logs are kept.
+    /// The log of a deleted session is moved to where logs are kept.
     LogRename: Name,
     /// The names of logs.
     LogNames: SyncDir,

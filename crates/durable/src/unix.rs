@@ -66,7 +66,7 @@ fn facts_of(stat: &Stat) -> Facts {
 pub(crate) struct Owner(u32);
 
 impl Owner {
-    /// Who may do everything anyway.
+    /// A user who may do everything anyway.
     pub(crate) fn is_system(&self) -> bool {
         self.0 == 0
     }
@@ -162,7 +162,7 @@ pub(crate) fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
 
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     match File::open(path)?.sync_all() {
-        // The file system does not know what syncing a directory is (some network ones).
+        // The file system does not support syncing a directory (some network ones).
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
         result => result,
     }
@@ -330,8 +330,9 @@ pub(crate) fn copy_in_kernel(source: &File, range: Range<u64>, target: &File, of
     while from < range.end {
         let want = (range.end - from).min(BLOCK) as usize;
         match copy_file_range(source, Some(&mut from), target, Some(&mut to), want) {
-            // Two file systems, one that cannot, the end of the source, a real failure: reading and
-            // writing goes on from here and meets what is wrong again, if anything is.
+            // Two file systems, a file system that cannot copy, the end of the source, or a real
+            // failure: the caller reads and writes the rest, and meets the same failure, if there
+            // is one.
             Ok(1..) | Err(Errno::INTR) => {}
             Ok(0) | Err(_) => break,
         }

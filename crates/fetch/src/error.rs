@@ -1,4 +1,4 @@
-//! Why bytes of an object could not be given.
+//! Why bytes of an object could not be read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use attachfs_manifest::ContentHash;
 use attachfs_store::{Reach, StoreError};
 
-/// Why a read failed. Every reader that waited for the same bytes gets the same error; nothing of it
-/// is kept, so the next read tries again.
+/// Why a read failed. Every reader that waited for the same bytes gets the same error; the error is
+/// not kept, so the next read tries again.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {
     /// The store does not have the object.
@@ -19,12 +19,12 @@ pub enum FetchError {
         #[source]
         source: Arc<StoreError>,
     },
-    /// The object's bytes are not those that its name promises.
+    /// The object's bytes do not have the hash in its name.
     #[error("object {hash} is damaged: its bytes have the hash {found}")]
     Damaged {
         /// The object.
         hash: ContentHash,
-        /// The hash of what the store gave.
+        /// The hash of the bytes that the store gave.
         found: ContentHash,
     },
     /// The object is shorter or longer than the manifest says.
@@ -32,9 +32,9 @@ pub enum FetchError {
     WrongLength {
         /// The object.
         hash: ContentHash,
-        /// What the manifest says.
+        /// Its length in the manifest.
         expected: u64,
-        /// What the store says, or gave.
+        /// Its length in the store, or the number of bytes that it gave.
         found: u64,
     },
     /// The store gave parts of two versions of it.
@@ -48,7 +48,7 @@ pub enum FetchError {
     Store {
         /// The object.
         hash: ContentHash,
-        /// What the store says.
+        /// The store's error.
         #[source]
         source: Arc<StoreError>,
     },
@@ -75,7 +75,7 @@ impl FetchError {
         }
     }
 
-    /// Whether the store gave something else than it should have: it may do better if asked again.
+    /// Whether the store gave wrong bytes: another request may give the right ones.
     pub fn is_about_bytes(&self) -> bool {
         matches!(
             self,
@@ -83,8 +83,7 @@ impl FetchError {
         )
     }
 
-    /// Whether it is the store that failed, so that other objects cannot be read either, as far as the
-    /// failure tells.
+    /// Whether the store as a whole failed, so that other objects probably cannot be read either.
     pub fn is_of_the_store(&self) -> bool {
         match self {
             Self::Missing { .. }

@@ -1,6 +1,6 @@
-//! From the first request that a store failed as a whole to the first one that it answers again.
+//! An outage of the store: from the first failed request to the first one that is answered again.
 //!
-//! Whoever reads hears of each failure. That it is over is said here, once.
+//! Each reader gets its own failure. The end of the outage is logged here, once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -12,12 +12,12 @@ use crate::FetchError;
 /// Whether the store fails at the moment.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
-    /// Whether `going` is something, for those who only want to know that there is none.
+    /// Whether `going` is set, for a quick check without the lock.
     is_going: AtomicBool,
     going: Mutex<Option<Going>>,
 }
 
-/// What is told at the end.
+/// The numbers for the log line at the end.
 #[derive(Debug)]
 pub(crate) struct Going {
     since: Instant,
@@ -26,7 +26,7 @@ pub(crate) struct Going {
 }
 
 impl Outage {
-    /// Takes note of a failure, if it is one of the store.
+    /// Notes a failure, if the store as a whole failed.
     pub(crate) fn note(&self, error: &FetchError) {
         if error.is_of_the_store() {
             let mut going = self.going.lock();
@@ -36,7 +36,7 @@ impl Outage {
         }
     }
 
-    /// The store answered. Says so if it did not before, and gives what was told.
+    /// The store answered. Ends an outage, logs that, and returns its numbers.
     pub(crate) fn over(&self) -> Option<Going> {
         if !self.is_going.load(Ordering::Relaxed) {
             return None;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn that_the_store_answers_again_is_said_once_and_only_after_it_failed() {
+    fn the_end_of_an_outage_is_logged_once() {
         let hash = ContentHash::of(b"object");
         let outage = Outage::default();
         assert!(outage.over().is_none());

@@ -1,7 +1,7 @@
-//! What did not come in time, for a moment.
+//! Remembers for a moment which ranges timed out.
 //!
-//! A kernel that has asked for many pages at once and did not get them asks again for the one that a
-//! reader waits for. Without a memory of the failure that reader would wait for the deadline twice.
+//! A kernel that asked for many pages at once and did not get them asks again for the one that a
+//! reader waits for. Without this memory the reader would wait for the deadline twice.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,10 +11,10 @@ use attachfs_manifest::{ContentHash, Piece};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long a read of what has just timed out fails at once. Longer than the kernel takes to ask
-/// again, shorter than a person who tries again.
+/// For how long a read of a range that timed out fails at once. Longer than the kernel takes to ask
+/// again, shorter than a person takes to try again.
 const REMEMBERED: Duration = Duration::from_secs(5);
-/// Ranges that are remembered; the oldest goes first, and is then waited for again.
+/// The most ranges that are remembered; the oldest is dropped first.
 const MOST: usize = 256;
 
 #[derive(Debug)]
@@ -24,12 +24,12 @@ struct Entry {
     until: Instant,
 }
 
-/// The ranges of objects that timed out last, in the order in which they did.
+/// The ranges of objects that timed out last, in order of time.
 #[derive(Debug, Default)]
 pub(crate) struct Overdue(Mutex<VecDeque<Entry>>);
 
 impl Overdue {
-    /// Remembers that `piece` did not come.
+    /// Remembers that `piece` timed out.
     pub(crate) fn note(&self, piece: &Piece) {
         let mut entries = self.0.lock();
         if entries.len() == MOST {
@@ -42,7 +42,7 @@ impl Overdue {
         });
     }
 
-    /// Whether all of `piece` has just not come.
+    /// Whether all of `piece` timed out a moment ago.
     pub(crate) fn has(&self, piece: &Piece) -> bool {
         let mut entries = self.0.lock();
         if entries.is_empty() {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_of_what_timed_out_is_not_waited_for_again() {
+    async fn a_part_of_a_range_that_timed_out_is_not_waited_for_again() {
         let (fetcher, piece) = hanging_once();
         fetcher.read(&piece(0..50)).await.unwrap_err();
         let again = Instant::now();
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_not_asked_for_before_is_fetched() {
+    async fn a_range_that_did_not_time_out_is_fetched() {
         let (fetcher, piece) = hanging_once();
         fetcher.read(&piece(0..50)).await.unwrap_err();
         assert_eq!(fetcher.read(&piece(40..60)).await.unwrap(), [7; 20][..]);

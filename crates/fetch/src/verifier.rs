@@ -1,4 +1,4 @@
-//! [`Verifier`]: an object verified while its bytes go by, in their order.
+//! [`Verifier`]: verifies an object while its bytes pass in order.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use attachfs_manifest::{ContentHash, Hasher};
 
 use crate::FetchError;
 
-/// Verifies an object of which all bytes pass, from the first to the last.
+/// Verifies an object whose bytes all pass, from the first to the last.
 #[derive(Debug)]
 pub struct Verifier {
     hash: ContentHash,
@@ -18,7 +18,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Of an object of `len` bytes, of which none has passed.
+    /// A verifier for an object of `len` bytes.
     pub fn new(hash: ContentHash, len: u64) -> Self {
         Self {
             hash,
@@ -29,9 +29,8 @@ impl Verifier {
         }
     }
 
-    /// Takes the next bytes, and the version of the object that they come from if the store told. Fails if the
-    /// object was replaced since the first of them, and at the last bytes if all of them are not what the hash
-    /// says.
+    /// Takes the next bytes, and the version of the object that they come from, if the store tells it. Fails
+    /// if the object was replaced since the first bytes, and at the last bytes if the hash is wrong.
     pub fn add(&mut self, bytes: &[u8], version: Option<&Arc<str>>) -> Result<(), FetchError> {
         if let Some(version) = version {
             if self.version.as_ref().is_some_and(|first| first != version) {

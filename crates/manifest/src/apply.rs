@@ -1,9 +1,10 @@
 //! Applying a diff to the snapshot it was made for.
 //!
-//! Base and diff are sorted alike, so this is one merge. It is strict: a diff that deletes what is
-//! not there, or leaves half of a deleted directory, was made for another base.
+//! Base and diff are sorted alike, so this is one merge. It is strict: a diff that deletes
+//! something the base does not have, or a directory without everything in it, was made for another
+//! base.
 //!
-//! Two things a diff may say that look like contradictions:
+//! Two changes that look like contradictions are allowed:
 //!
 //! * A directory is deleted and something is put into it. The directory stays.
 //! * A directory is put where the base has a file or link, or below one, and a link of the same diff
@@ -63,7 +64,7 @@ impl Snapshot {
     }
 }
 
-/// What a deletion means where there is nothing.
+/// What happens where a diff deletes something that the base does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
     IsAnError,
@@ -72,11 +73,12 @@ enum Missing {
 
 struct Merge<'a> {
     missing: Missing,
-    /// What is there afterwards, in order, as far as the merge has come.
+    /// The entries of the result so far, in order.
     result: Table,
     deleted: HashSet<&'a [u8]>,
     above_targets: HashSet<&'a [u8]>,
-    /// Directories that were not put because they only lead to a link's target.
+    /// Directories that the diff lists only because a link's target lies below them, and that were
+    /// left out.
     left_out: HashSet<&'a [u8]>,
 }
 

@@ -1,6 +1,6 @@
 //! A snapshot that is put together entry by entry.
 //!
-//! Each entry is packed as it comes, so whoever walks over other manifests keeps nothing but the
+//! Each entry is packed as it comes, so an operation that walks over other manifests keeps only its
 //! result. Entries that come in order are not moved again.
 
 use crate::path::PathRef;
@@ -14,7 +14,7 @@ pub struct SnapshotBuilder {
 }
 
 impl SnapshotBuilder {
-    /// Nothing yet, with room for so many entries.
+    /// An empty builder with room for this many entries.
     pub fn with_capacity(entries: usize) -> Self {
         Self {
             table: Table::with_capacity(entries),
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tree_is_refused_at_the_end() {
+    fn entries_that_make_no_tree_are_refused_at_the_end() {
         let mut builder = SnapshotBuilder::with_capacity(2);
         builder.push(path("l").borrowed(), link("x")).unwrap();
         builder.push(path("l/f").borrowed(), file(1)).unwrap();

@@ -182,7 +182,7 @@ impl Diff {
         places.map(|index| self.table.change(index))
     }
 
-    /// This diff as one that applies to the manifest with this hash, or does not say to which.
+    /// This diff with another parent: the hash of the manifest that it applies to, or `None`.
     #[must_use]
     pub fn with_parent(mut self, parent: Option<ContentHash>) -> Self {
         self.parent = parent;
@@ -230,10 +230,10 @@ impl PartialEq for Diff {
 
 impl Eq for Diff {}
 
-/// Checks that what lies above a put is not put as a file, and that what lies above a deletion was a
+/// Checks that nothing above a put becomes a file, and that everything above a deletion was a
 /// directory before.
 fn check_what_lies_above(table: &Table) -> Result<(), SnapshotError> {
-    // What was looked at, for puts or for deletions, with everything above it.
+    // The paths that were checked already, for puts and for deletions, with everything above them.
     let mut checked: HashSet<(&[u8], bool)> = HashSet::new();
     for index in 0..table.len() {
         let path = table.path(index).as_bytes();

@@ -1,8 +1,8 @@
-//! Which paths are meant, said with patterns.
+//! Patterns that choose paths.
 //!
 //! The dialect is the one of `deadline manifest snapshot -i/-e`: each pattern is what Python's
-//! `glob.glob(pattern, recursive=True)` finds below the root, what is excluded is taken from what is
-//! included (`deadline-job-attachments` 0.1.5, `_glob.py`; Python 3.11, `glob.py`):
+//! `glob.glob(pattern, recursive=True)` finds below the root, and excluded paths are taken out of
+//! the included ones (`deadline-job-attachments` 0.1.5, `_glob.py`; Python 3.11, `glob.py`):
 //!
 //! ```text
 //! *  ?  [a-z]  [!a-z]   within one name, as fnmatch reads them
@@ -13,11 +13,11 @@
 //! ```
 //!
 //! Nothing here touches a file system. Python follows links to directories while it looks, so a path
-//! through such a link is matched like any other; whether it exists is up to who walks.
+//! through such a link is matched like any other; whether it exists is for the walk to find out.
 //!
-//! A pattern is a small machine whose state is the set of components that may come next. A walk
-//! carries a [`FilterState`] down the tree, so a name is compared once, and a directory that no
-//! pattern leads into, or everything below which is excluded, need not be read.
+//! A list of patterns is a small machine whose state is the set of components that may come next. A
+//! walk carries a [`FilterState`] down the tree, so a name is compared once, and a directory that
+//! no pattern leads into, or everything below which is excluded, need not be read.
 
 mod download;
 mod fnmatch;
@@ -43,9 +43,9 @@ pub enum GlobError {
 /// Lists of patterns, as a user or a configuration gives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GlobConfig {
-    /// What is meant.
+    /// Patterns of the paths to choose.
     pub include: Vec<Vec<u8>>,
-    /// What is not meant all the same.
+    /// Patterns of the paths to take out of those.
     pub exclude: Vec<Vec<u8>>,
 }
 
@@ -93,7 +93,7 @@ impl PathFilter {
 
     /// [`PathFilter::new`] for a root whose absolute path is known, so that patterns may name it:
     /// `/data/scene/*.exr` and `../scene/*.exr` lead below the root `/data/scene`. `..` is resolved as
-    /// text; a wildcard in the root's own path is none.
+    /// text; in the root's own path `*`, `?` and `[` are ordinary characters.
     pub fn for_root<P: AsRef<[u8]>>(
         root: &[u8],
         include: &[P],
@@ -197,7 +197,8 @@ impl PathFilter {
         })
     }
 
-    /// Whether anything in this directory or below may be chosen. May say yes for nothing.
+    /// Whether anything in this directory or below may be chosen. A yes may turn out wrong, a no
+    /// never does.
     pub fn may_take_below(&self, state: &FilterState) -> bool {
         self.sides.as_ref().is_none_or(|sides| {
             let wants_hidden = sides.include.sees_hidden(&state.include);

@@ -29,8 +29,8 @@ pub use hash::{ContentHash, Hasher, ParseHashError};
 pub use layout::{ChunkLayout, ChunkSize, LayoutError, OwnedChunkLayout, Piece};
 pub use node::{Change, Content, File, LinkTarget, Mtime, Node};
 pub use ops::{
-    By, CaseOptions, Changes, DiffOptions, DowngradeError, Finding, JoinError, Losses, Lost,
-    MergeError, PartitionError, PartitionOptions, SubtreeError, Trouble, case_report, merge,
+    BadName, By, CaseOptions, Changes, DiffOptions, DowngradeError, JoinError, Losses, Lost,
+    MergeError, NameProblem, PartitionError, PartitionOptions, SubtreeError, case_report, merge,
     what_is_lost,
 };
 pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef, is_drive};

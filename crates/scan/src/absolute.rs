@@ -1,8 +1,8 @@
 //! Folders and files from anywhere, as paths below `/`.
 //!
-//! What the reference collects with `collect_abs_snapshot` (`openjd-snapshots` 0.3.2,
-//! `ops/collect.rs`). A path is made absolute as text, so a link in the path that leads to a given
-//! folder does not show in the manifest; where the bytes are is found out with all links resolved.
+//! The same as `collect_abs_snapshot` of the reference (`openjd-snapshots` 0.3.2,
+//! `ops/collect.rs`). A path is made absolute as text, so the manifest has the name under which a
+//! folder was given, even if that leads through a link. To open files, all links are resolved.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,15 +24,15 @@ use crate::{Progress, Scan, ScanError, ScanOptions, SymlinkPolicy};
 pub struct Collection {
     /// Folders, with everything below them.
     pub directories: Vec<PathBuf>,
-    /// Single files; it is an error if one does not exist. A directory here is taken without what is
-    /// in it.
+    /// Single files; it is an error if one does not exist. A directory in this list is taken without
+    /// its content.
     pub files: Vec<PathBuf>,
     /// Single files that need not exist: those that do not are listed in [`Scan::skipped`].
     pub optional_files: Vec<PathBuf>,
 }
 
-/// Finds everything that is to be collected and that the filter chooses. [`Scan::root`] is `/`, and so
-/// is what the patterns of the filter are relative to.
+/// Finds everything in the collection that the filter chooses. [`Scan::root`] is `/`, and the patterns
+/// of the filter are relative to `/`.
 ///
 /// A link escapes if its text leads neither to or below a given folder, nor to a given file. With
 /// [`SymlinkPolicy::TransitiveIncludeTargets`] what a link leads to is collected too, a folder with
@@ -58,15 +58,15 @@ pub fn scan_absolute(
     } else {
         Reach::Everywhere
     };
-    let source = Source {
+    let finder = DirectoryFinder {
         walk: &walk,
         base: Arc::new(Base { reach, outer: None }),
     };
     let mut directories = Vec::new();
     for (place, named) in places {
-        directories.push(source.directory(place, named)?);
+        directories.push(finder.directory(place, named)?);
     }
-    let mut files = Files::new(&source);
+    let mut files = Files::new(&finder);
     for file in &collection.files {
         files.take(file, false)?;
     }
@@ -78,7 +78,7 @@ pub fn scan_absolute(
     let mut all = walk.run(directories)?;
     all.push(found);
     if options.symlinks == SymlinkPolicy::TransitiveIncludeTargets {
-        all = vec![pull_in(&source, all)?];
+        all = vec![pull_in(&finder, all)?];
     }
     finish(PathBuf::from("/"), all, false)
 }
@@ -95,7 +95,7 @@ fn place_of(path: &Path) -> Result<Option<ManifestPath>, ScanError> {
     }
 }
 
-/// The path that a place of an absolute manifest stands for.
+/// The path on this machine of a path in an absolute manifest.
 pub(crate) fn path_of(place: Option<&ManifestPath>) -> PathBuf {
     let below = place.map_or(&b""[..], ManifestPath::as_bytes);
     Path::new("/").join(path_of_bytes(below))
@@ -123,13 +123,13 @@ fn collected(collection: &Collection) -> Result<Collected, ScanError> {
     Ok(collected)
 }
 
-/// Makes directories to be read out of paths.
-pub(crate) struct Source<'a, 'w> {
+/// Turns given paths into directories to read.
+pub(crate) struct DirectoryFinder<'a, 'w> {
     pub(crate) walk: &'a Walk<'w>,
     base: Arc<Base>,
 }
 
-impl Source<'_, '_> {
+impl DirectoryFinder<'_, '_> {
     /// The directory at a place, whatever links lead there. `named` is for messages.
     pub(crate) fn directory(
         &self,
@@ -161,18 +161,18 @@ fn state_in(filter: &PathFilter, place: Option<&ManifestPath>) -> FilterState {
     names.fold(filter.start(), |state, name| filter.enter(&state, name))
 }
 
-/// Takes up single files.
+/// Adds single files.
 pub(crate) struct Files<'a, 'w> {
-    source: &'a Source<'a, 'w>,
+    finder: &'a DirectoryFinder<'a, 'w>,
     picker: Picker<'a, 'w>,
     parents: HashMap<Option<ManifestPath>, Arc<Place>>,
 }
 
 impl<'a, 'w> Files<'a, 'w> {
-    pub(crate) fn new(source: &'a Source<'a, 'w>) -> Self {
+    pub(crate) fn new(finder: &'a DirectoryFinder<'a, 'w>) -> Self {
         Self {
-            source,
-            picker: Picker::new(source.walk),
+            finder,
+            picker: Picker::new(finder.walk),
             parents: HashMap::new(),
         }
     }
@@ -193,7 +193,7 @@ impl<'a, 'w> Files<'a, 'w> {
             Some(directory) => Arc::clone(directory),
             None => {
                 let named = path_of(parent.as_ref());
-                let directory = Arc::new(self.source.directory(parent.clone(), &named)?);
+                let directory = Arc::new(self.finder.directory(parent.clone(), &named)?);
                 self.parents.insert(parent, Arc::clone(&directory));
                 directory
             }
@@ -201,7 +201,7 @@ impl<'a, 'w> Files<'a, 'w> {
         self.picker.pick(&directory, place.name().as_bytes())
     }
 
-    /// What stands at one place alone. A directory is no entry of its own then.
+    /// Adds what is at one path. A directory does not become an entry.
     pub(crate) fn one(mut self, place: &ManifestPath) -> Result<Found, ScanError> {
         self.pick(place)?;
         Ok(self.picker.end().0)

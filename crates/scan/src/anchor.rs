@@ -1,7 +1,7 @@
-//! Opening what was found, and nothing else.
+//! Opening exactly the files that were found.
 //!
-//! Everything is opened relative to a directory that is held open ([`HeldDir`]): a link that took the
-//! place of a file or of a directory above it since is refused, wherever it leads.
+//! Everything is opened relative to a directory that is held open ([`HeldDir`]): if a file, or a
+//! directory above it, has been replaced by a link since, opening it fails, wherever the link leads.
 
 use std::fs::File;
 use std::io;
@@ -37,7 +37,7 @@ impl Anchor {
     /// The same, and links that stay below it are followed.
     pub(crate) fn following_below(real: PathBuf) -> Result<Self, ScanError> {
         let follow = if real == Path::new("/") {
-            // Below `/` is everything, and no link of the system leads out of it.
+            // No link leads out of `/`.
             Follow::FromRoot
         } else {
             Follow::Below
@@ -67,7 +67,7 @@ impl Anchor {
     }
 }
 
-/// What a failed opening means: something else is there by now, or the system refuses.
+/// The error for a failed opening: something else is at the path now, or the system refused.
 pub(crate) fn opening_failed(action: &'static str, path: &Path, error: io::Error) -> ScanError {
     match Refusal::of(&error) {
         Some(Refusal::Link | Refusal::NotADirectory | Refusal::NoPeer | Refusal::Outside) => {
@@ -77,7 +77,7 @@ pub(crate) fn opening_failed(action: &'static str, path: &Path, error: io::Error
     }
 }
 
-/// A directory as its files know it: where it is, and their names one after the other.
+/// The directory of some files: its path, and the names of the files one after the other.
 #[derive(Debug)]
 pub(crate) struct Folder {
     pub(crate) anchor: Arc<Anchor>,
@@ -104,8 +104,8 @@ impl Folder {
 }
 
 impl ScannedFile {
-    /// The file itself: absolute, no component of it is a symbolic link. Lies outside of the root if
-    /// a link was replaced by what it points to.
+    /// The path of the file: absolute, without symbolic links. It lies outside of the root if a link
+    /// was replaced by what it points to.
     pub fn source(&self) -> PathBuf {
         self.folder.anchor.path(&self.below())
     }
@@ -119,14 +119,14 @@ impl ScannedFile {
         }
     }
 
-    /// The file's own name, which is another than the manifest's where a link was replaced.
+    /// The file's own name. It differs from the name in the manifest where a link was replaced.
     pub(crate) fn name(&self) -> &[u8] {
         &self.folder.names[self.name_start..][..usize::from(self.name_len)]
     }
 
-    /// Opens the file for reading and says what it is now; compare [`ScannedFile::stamp`] to learn
-    /// whether it changed since. Fails if any component of the path is a symbolic link by now, or the
-    /// file is no regular file.
+    /// Opens the file for reading, and returns its current state; it has changed since the scan if
+    /// that differs from [`ScannedFile::stamp`]. Fails if a component of the path is a symbolic link
+    /// now, or the file is no regular file any more.
     pub fn open(&self) -> Result<(File, Self), ScanError> {
         let failed = |error| opening_failed("open", &self.source(), error);
         let anchor = &self.folder.anchor;

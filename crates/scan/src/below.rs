@@ -1,8 +1,10 @@
-//! Files that somebody else names, a manifest for example, found below a folder and nowhere else.
+//! Finds files by paths from outside, for example those of a manifest, below a folder and nowhere
+//! else.
 //!
 //! The kernel resolves each path from the open folder (`openat2`, `RESOLVE_BENEATH`): a link on the way is
 //! followed if it stays below the folder, since a manifest may name a file by the place of a link; one
-//! that leads out, or is absolute, is refused. Nothing between looking and opening can change that.
+//! that leads out, or is absolute, is refused. A change between the check and the opening cannot get round
+//! this.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_taken_for_one() {
+    fn a_directory_or_a_missing_file_is_an_error() {
         let temp = TempDir::new().unwrap();
         fs::create_dir(temp.path().join("d")).unwrap();
         let below = Below::open(temp.path()).unwrap();

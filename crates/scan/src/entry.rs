@@ -19,7 +19,7 @@ pub struct Scan {
     /// What a manifest can hold, in the order of [`ManifestPath`]. Every entry's directories are
     /// entries themselves, and nothing lies below a file or a link.
     pub entries: Vec<ScannedEntry>,
-    /// What was left out although it was meant, in the same order.
+    /// Chosen entries that were left out, in the same order.
     pub skipped: Vec<Skipped>,
 }
 
@@ -57,7 +57,7 @@ pub struct ScannedEntry {
     pub kind: EntryKind,
 }
 
-/// What stands at a path.
+/// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
     /// A directory.
@@ -68,8 +68,8 @@ pub enum EntryKind {
     Symlink(LinkTarget),
 }
 
-/// A regular file, as its metadata says. Where it is, [`ScannedFile::source`] says: all files of a
-/// directory share most of that.
+/// A regular file and its metadata. [`ScannedFile::source`] gives its path, most of which all files
+/// of a directory share.
 #[derive(Clone)]
 pub struct ScannedFile {
     pub(crate) folder: Arc<Folder>,
@@ -81,7 +81,7 @@ pub struct ScannedFile {
     pub size: u64,
     /// Modification time.
     pub mtime: Mtime,
-    /// Which file, and in what state: another state means that the bytes may be others.
+    /// Identity and state of the file: if it differs later, the bytes may have changed.
     pub stamp: FileStamp,
 }
 
@@ -162,13 +162,14 @@ pub enum SkipReason {
     Replaced,
     /// The system refused to read it.
     Unreadable(ErrorKind),
-    /// Its path, the path of something in it or where it leads is longer than a manifest can hold.
+    /// Its path, the path of something in it or the target of the link is longer than a manifest
+    /// can hold.
     Unrepresentable,
 }
 
 impl SkipReason {
-    /// Whether the reason is that it could not be read or has no place in a manifest, which is an error
-    /// unless [`skip_unreadable`](crate::ScanOptions::skip_unreadable) says otherwise.
+    /// Whether the entry could not be read, or cannot be in a manifest. That is an error without
+    /// [`skip_unreadable`](crate::ScanOptions::skip_unreadable).
     pub fn is_unreadable(self) -> bool {
         match self {
             Self::Vanished | Self::Replaced | Self::Unreadable(_) | Self::Unrepresentable => true,
@@ -184,7 +185,7 @@ impl SkipReason {
 }
 
 impl SkipReason {
-    /// Whether it was left out because the caller said what is to be left out.
+    /// Whether the entry was left out because the caller asked for that.
     pub(crate) fn is_as_asked(self) -> bool {
         matches!(self, Self::LinkExcluded | Self::OtherFileSystem)
     }
@@ -201,7 +202,7 @@ impl fmt::Display for SkipReason {
                 "the symbolic link leads to a name of more than 255 bytes, which cannot be in a manifest"
             }
             Self::OtherFileSystem => "it is on another file system, which is left out as asked",
-            Self::Missing => "it does not exist, and need not",
+            Self::Missing => "it does not exist, and is optional",
             Self::Vanished => "it vanished while the folder was being read",
             Self::Replaced => "it was replaced by something else while the folder was being read",
             Self::Unrepresentable => "a path there is longer than a manifest can hold",

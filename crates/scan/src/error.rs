@@ -23,7 +23,7 @@ pub enum ScanError {
         /// The folder.
         root: PathBuf,
     },
-    /// Something that is to be in the manifest whatever else is.
+    /// A file that was asked for cannot be in the manifest.
     #[error("\"{}\" was asked for and cannot be taken: {reason}", shown(.path))]
     NotTaken {
         /// Where it is.
@@ -31,8 +31,8 @@ pub enum ScanError {
         /// Why it cannot be.
         reason: SkipReason,
     },
-    /// Two things that were asked for exclude each other.
-    #[error("\"{path}\" cannot be taken: \"{above}\" is taken too, as something that is no folder")]
+    /// Two files that were asked for exclude each other.
+    #[error("\"{path}\" cannot be taken: \"{above}\" above it is taken too, as a file or link")]
     BelowNoDirectory {
         /// What lies below.
         path: ManifestPath,
@@ -49,7 +49,7 @@ pub enum ScanError {
         shown(.0)
     )]
     TooManyLinks(PathBuf),
-    /// There is a mount of attachfs in what is to be scanned, and nobody said whether it is meant.
+    /// A mount of attachfs lies in the folder, and no option says what to do with it.
     #[error(
         "attachfs has something mounted at \"{}\", in what is to be read: reading it would fetch all of it; \
          leave it out with --one-file-system, or take it with --cross-mounts",
@@ -100,8 +100,8 @@ impl ScanError {
         }
     }
 
-    /// As what this may be listed in place of failing, if it only says that one file, directory or link
-    /// cannot be read or taken. A lack of memory or of file descriptors says nothing about the file.
+    /// The reason under which this error can be listed instead of failing the scan, if it is about one
+    /// file, directory or link. A lack of memory or of file descriptors is not about a file.
     pub fn skip_reason(&self) -> Option<SkipReason> {
         match self {
             Self::Replaced(_) => Some(SkipReason::Replaced),

@@ -1,4 +1,4 @@
-//! From what the threads found to one ordered result.
+//! Merges what the threads found into one ordered result.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ use attachfs_manifest::ManifestPath;
 use crate::walk::Found;
 use crate::{EntryKind, Scan, ScanError, ScannedEntry};
 
-/// Puts everything in order. Unless `is_complete`, the same path may have been found more than once,
-/// and directories of what was found may be missing.
+/// Sorts all entries. Unless `is_complete`, the same path may have been found more than once, and
+/// directories above the entries may be missing.
 pub(crate) fn finish(
     root: PathBuf,
     found: Vec<Found>,

@@ -1,4 +1,4 @@
-//! Files that no scan found, as the caches know files.
+//! Files that no scan found, in the form that the caches take.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::anchor::{Anchor, Folder};
 use crate::os::Facts;
 use crate::{ScanError, ScannedFile};
 
-/// A folder whose files somebody else looks at or makes, and that wants to ask
-/// [`HashCaches`](crate::cache::HashCaches) about them.
+/// A folder whose files the caller finds or makes by itself, and looks up in
+/// [`HashCaches`](crate::cache::HashCaches).
 #[derive(Debug, Clone)]
 pub struct Ground(Arc<Anchor>);
 

@@ -1,4 +1,4 @@
-//! Walks a folder and says what a manifest can hold of it.
+//! Walks a folder and lists what a manifest can hold of it.
 //!
 //! [`scan`] reads names and metadata only. It yields directories, regular files and symbolic links
 //! in the order of the formats; what a manifest cannot hold (FIFOs, sockets, devices, links that lead
@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Reading the bytes is left to `transfer`, which opens each file through [`ScannedFile::open`]: that
-//! refuses a file that was swapped for a link since, and tells what the file is at that moment. What an
-//! earlier reading found is kept in [`cache`].
+//! refuses a file that was replaced by a link since the scan, and returns the file's current state.
+//! Hashes from earlier runs are in [`cache`].
 
 mod absolute;
 mod anchor;

@@ -1,21 +1,21 @@
 //! Where symbolic links lead, as text: nothing here touches the file system.
 //!
-//! A manifest says a link's target as a path from its root. Whether a link stays inside the root, and
-//! what that path is, is decided from the link's text alone, as the reference does
-//! (`openjd-snapshots` 0.3.2, `resolve_symlink_target`). Links on the way to the target are not looked
-//! at: `tool -> current/bin/tool` keeps its text when `current` is a link itself.
+//! A manifest has a link's target as a path from its root. Whether a link stays inside the root, and
+//! what that path is, is decided from the link's text alone, as the reference does (`openjd-snapshots`
+//! 0.3.2, `resolve_symlink_target`). Links on the way to the target are not looked at: `tool ->
+//! current/bin/tool` keeps its text when `current` is a link itself.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use attachfs_manifest::{LinkTarget, ManifestPath, PathError};
 
-/// What links may point into without leading out.
+/// The places that links may point into without leading out of the manifest.
 #[derive(Debug)]
 pub(crate) struct Base {
     pub(crate) reach: Reach,
-    /// The base that holds the link which this one took the place of. The root of the scan is no
-    /// base for what lies outside of it: the reference replaces links that lead back.
+    /// The base that holds the link that this directory replaces. Inside such a directory the root
+    /// of the scan does not count as a base: the reference replaces links that lead back.
     pub(crate) outer: Option<Arc<Base>>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Reach {
     Everywhere,
 }
 
-/// Directories and files by their paths below `/`.
+/// Collected directories and files, by their paths below `/`.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     pub(crate) paths: HashSet<Box<[u8]>>,
@@ -78,7 +78,8 @@ impl Base {
 }
 
 impl Reach {
-    /// Where an absolute path is in the manifest: below which place, and how it goes on.
+    /// Where an absolute path is in the manifest: the place that it lies below, and the rest of the
+    /// path.
     fn place_of<'a>(&self, full: &'a [u8]) -> Option<(Option<&ManifestPath>, &'a [u8])> {
         match self {
             Self::Folder { real, alias, place } => {

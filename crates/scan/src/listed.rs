@@ -1,9 +1,9 @@
 //! A list of files in place of a walk.
 //!
-//! Each path is followed from the root, name by name. A link on the way is treated as a walk would
-//! treat it: if it stays a link, it becomes an entry and the file one at the place where the link leads;
-//! if it is replaced, the file is an entry below it. A list has an end, so circles are no matter here: a
-//! file behind a link to a directory above is found however often its path goes round.
+//! Each path is followed from the root, name by name. A link on the way is treated as a walk would treat
+//! it: if it stays a link, it becomes an entry and the file one at the place where the link leads; if it
+//! is replaced, the file is an entry below it. A list is finite, so circles of links are not cut: a file
+//! behind a link to a directory above is found however often its path passes the link.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,7 @@ use crate::{EntryKind, Progress, Scan, ScanError, ScanOptions, SkipReason};
 /// Links that stay links on the way to one file; the kernel follows as many.
 const MOST_LINKS: u32 = 40;
 
-/// Files to be taken. A directory in the list is taken without what is in it, unless it takes the place
-/// of a link.
+/// A list of files. A directory in the list is taken without its content, unless it replaces a link.
 #[derive(Debug, Clone, Default)]
 pub struct FileList {
     /// It is an error if one of them does not exist.
@@ -63,7 +62,8 @@ pub fn scan_listed(
     finish(root.real, all, false)
 }
 
-/// Takes up single names of directories, keeping the directory open while the next name is in it too.
+/// Adds single entries of directories, keeping the directory open as long as the next name is in it
+/// too.
 pub(crate) struct Picker<'a, 'w> {
     pub(crate) walk: &'a Walk<'w>,
     pub(crate) found: Found,
@@ -94,8 +94,8 @@ impl<'a, 'w> Picker<'a, 'w> {
         Ok(self.reading.insert(reading))
     }
 
-    /// Takes up a name in a directory that was asked for: it is in the result, left out because the filter or
-    /// the policy for links says so, or an error.
+    /// Adds a name in a directory that was asked for. It is in the result afterwards, or left out because of
+    /// the filter or the policy for links, or an error.
     pub(crate) fn pick(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<(), ScanError> {
         let walk = self.walk;
         let reading = self.reading(place)?;
@@ -137,7 +137,7 @@ impl<'a, 'w> Picker<'a, 'w> {
         self.walk.excuse(error, Some(path), &mut self.found)
     }
 
-    /// What was found, and the directories that took the place of links.
+    /// Ends the picking, and returns the entries and the directories that replace links.
     pub(crate) fn end(mut self) -> (Found, Vec<Place>) {
         if let Some(last) = self.reading.take() {
             last.end(&mut self.found);
@@ -149,7 +149,7 @@ impl<'a, 'w> Picker<'a, 'w> {
 /// Why there is no such file, if there is none.
 fn why_missing(error: &ScanError) -> Option<SkipReason> {
     match error {
-        // What should hold the file is no directory.
+        // The parent of the file is no directory.
         ScanError::NotADirectory(_) => Some(SkipReason::Missing),
         ScanError::NotTaken { reason, .. } => Some(*reason),
         ScanError::Io { source, .. } => match Refusal::of(source) {
@@ -160,9 +160,9 @@ fn why_missing(error: &ScanError) -> Option<SkipReason> {
     }
 }
 
-/// What a name on the way to a file is.
+/// What a component of a path on the way to a file is.
 #[derive(Clone)]
-enum Step {
+enum Component {
     Dir(Arc<Place>),
     Link(LinkTarget),
     /// Nothing below it is taken.
@@ -172,9 +172,9 @@ enum Step {
 struct Lister<'a, 'w> {
     picker: Picker<'a, 'w>,
     root: Arc<Place>,
-    /// The absolute paths of the root: the real one, and as it was named.
+    /// The absolute paths of the root: without links, and as it was named.
     names: [Vec<u8>; 2],
-    steps: HashMap<ManifestPath, Step>,
+    steps: HashMap<ManifestPath, Component>,
 }
 
 impl Lister<'_, '_> {
@@ -222,17 +222,17 @@ impl Lister<'_, '_> {
                 return self.picker.pick(&place, &name);
             }
             match self.step(&place, &name)? {
-                Step::Dir(inner) => place = inner,
-                Step::LeftOut(SkipReason::LinkExcluded) => {
+                Component::Dir(inner) => place = inner,
+                Component::LeftOut(SkipReason::LinkExcluded) => {
                     let found = &mut self.picker.found;
                     found.skip(path.clone(), SkipReason::LinkExcluded);
                     return Ok(());
                 }
-                Step::LeftOut(reason) => return Err(self.not_taken(path, reason)),
-                Step::Link(_) if links == MOST_LINKS => {
+                Component::LeftOut(reason) => return Err(self.not_taken(path, reason)),
+                Component::Link(_) if links == MOST_LINKS => {
                     return Err(self.not_taken(path, SkipReason::LinkCycle));
                 }
-                Step::Link(target) => {
+                Component::Link(target) => {
                     links += 1;
                     place = Arc::clone(&self.root);
                     if let LinkTarget::Below(target) = target {
@@ -249,7 +249,7 @@ impl Lister<'_, '_> {
         ScanError::NotTaken { path, reason }
     }
 
-    fn step(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<Step, ScanError> {
+    fn step(&mut self, place: &Arc<Place>, name: &[u8]) -> Result<Component, ScanError> {
         let failed = |error| ScanError::unrepresentable(&place.real(), error);
         let path = place.child_path(name).map_err(failed)?;
         if let Some(step) = self.steps.get(&path) {
@@ -265,7 +265,7 @@ impl Lister<'_, '_> {
         place: &Arc<Place>,
         name: &[u8],
         path: &ManifestPath,
-    ) -> Result<Step, ScanError> {
+    ) -> Result<Component, ScanError> {
         let walk = self.picker.walk;
         let reading = self.picker.reading(place)?;
         let facts = reading.facts_at(name)?;
@@ -289,9 +289,9 @@ impl Lister<'_, '_> {
                         let kind = EntryKind::Symlink(target.clone());
                         self.picker.found.add(path.clone(), kind);
                     }
-                    return Ok(Step::Link(target));
+                    return Ok(Component::Link(target));
                 }
-                Fate::LeftOut(reason) => return Ok(Step::LeftOut(reason)),
+                Fate::LeftOut(reason) => return Ok(Component::LeftOut(reason)),
                 Fate::Replaced => match walk.follow(place, name)? {
                     Followed::Dir(identity, real) => {
                         let inside = Inside::first(identity);
@@ -300,13 +300,13 @@ impl Lister<'_, '_> {
                     Followed::Nothing(
                         reason @ (SkipReason::LinkCycle | SkipReason::LinkTooLong),
                     ) => {
-                        return Ok(Step::LeftOut(reason));
+                        return Ok(Component::LeftOut(reason));
                     }
                     Followed::File(_) | Followed::Nothing(_) => return Err(no_directory()),
                 },
             },
             Kind::File | Kind::Other => return Err(no_directory()),
         };
-        Ok(Step::Dir(Arc::new(inner)))
+        Ok(Component::Dir(Arc::new(inner)))
     }
 }

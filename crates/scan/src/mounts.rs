@@ -1,8 +1,8 @@
 //! Mounts below what is scanned, and which of them a scan goes into.
 //!
-//! They are known from the kernel's table, read once before anything else: a mount that hangs is left alone
-//! without having been asked, for a look at its directory would wait for it. A mount that the scan begins in
-//! is none of them: whoever names a place in a mount means it.
+//! The mounts come from the kernel's table, which is read before anything else: looking at the directory of
+//! a mount that hangs would block, so a mount that is left out is never looked at. A mount that the scan
+//! begins in does not count, because it was named.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,50 +12,50 @@ use attachfs_durable::{Mounted, mounted, path_bytes, path_of_bytes};
 use crate::ScanError;
 use crate::place::Place;
 
-/// What kind of file system a mount of attachfs is.
+/// The file system type of a mount of attachfs.
 const OWN_KIND: &str = "fuse.attachfs";
 
 /// Which mounts below its folders a scan goes into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CrossMounts {
-    /// Those of other file systems; one of attachfs is an error that names it
+    /// Mounts of other file systems; a mount of attachfs is an error that names it
     /// ([`ScanError::OwnMount`](crate::ScanError::OwnMount)). Its files would all be fetched, and are in a store
     /// already; left out silently, they would be missed.
     #[default]
     Foreign,
     /// All of them.
     All,
-    /// None that shows another file system than those of the folders. A directory where one is mounted is an
+    /// No mount of a file system other than those of the folders. A directory where one is mounted is an
     /// entry without what is in it; it and links that are to be replaced by something there are in
     /// [`Scan::skipped`](crate::Scan::skipped).
     None,
 }
 
-/// What becomes of a place where something is mounted.
+/// Why a scan does not go into a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Border {
-    /// It is attachfs's, and nobody said that it is meant.
+    /// It is a mount of attachfs, and no option includes it.
     Own,
     /// It is left out.
     Other,
 }
 
-/// The places that a scan does not go into.
+/// The mounts that a scan does not go into.
 #[derive(Debug, Default)]
 pub(crate) struct Mounts {
     borders: HashMap<PathBuf, Border>,
 }
 
 impl Mounts {
-    /// `roots` are where the scan begins: absolute, without links.
+    /// `roots` are the directories in which the scan begins: absolute, without links.
     pub(crate) fn read(cross: CrossMounts, roots: &[&Path]) -> Result<Self, ScanError> {
         if cross == CrossMounts::All {
             return Ok(Self::default());
         }
         let table = match mounted() {
             Ok(table) => table,
-            // Without /proc nobody can tell. Who asked for the border is told; everybody else gets what any
-            // other program would read.
+            // Without /proc the mounts are unknown. If a border was asked for, that is an error; otherwise
+            // the scan reads what any program would read.
             Err(error) if cross == CrossMounts::Foreign => {
                 tracing::warn!(%error, "mounts in the folder cannot be told from it");
                 return Ok(Self::default());
@@ -71,7 +71,7 @@ impl Mounts {
     fn of(cross: CrossMounts, roots: &[&Path], table: &[Mounted]) -> Self {
         let device_of = |root: &Path| {
             let holding = |mount: &&Mounted| root.starts_with(&mount.mount_point);
-            // Of several at one place the last one counts.
+            // Of several mounts at one place the last one counts.
             let mount = table
                 .iter()
                 .filter(holding)
@@ -88,7 +88,7 @@ impl Mounts {
                 }
                 CrossMounts::All => None,
             };
-            // What is mounted there later covers it.
+            // A later mount at the same place covers it.
             borders.remove(&mount.mount_point);
             let is_meant = roots
                 .iter()
@@ -125,8 +125,8 @@ impl Mounts {
         found.map(|(point, border)| (point.as_path(), *border))
     }
 
-    /// [`around`](Self::around) the place where the text of a link in a directory leads, before anybody looks
-    /// there.
+    /// The mount at or above the target of a link in a directory, found from its text without looking at the
+    /// target.
     pub(crate) fn around_link(&self, place: &Place, text: &[u8]) -> Option<(&Path, Border)> {
         if self.borders.is_empty() {
             return None;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_covers_a_mount_counts_in_its_place() {
+    fn a_mount_that_covers_another_counts_instead_of_it() {
         let table = [
             mount("/", "8:1", "ext4"),
             mount("/m", "0:50", OWN_KIND),

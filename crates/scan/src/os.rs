@@ -5,7 +5,7 @@ use attachfs_manifest::Mtime;
 
 use crate::mtime_of;
 
-/// Which file or directory something is, whatever it is called.
+/// The identity of a file or directory, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,

@@ -16,7 +16,7 @@ use crate::{EntryKind, ScanError, ScanOptions, ScannedFile};
 pub(crate) struct Root {
     /// Absolute, without links.
     pub(crate) real: PathBuf,
-    /// As it was named, made absolute as text.
+    /// The given name, made absolute as text.
     pub(crate) named: Vec<u8>,
     pub(crate) place: Place,
 }
@@ -56,7 +56,7 @@ impl Root {
     }
 }
 
-/// What stands at a path that has no link in it.
+/// What is at a path that has no link in it.
 pub(crate) fn look(path: &Path) -> Result<(Kind, Identity), ScanError> {
     let found = facts_at(path)?;
     Ok((found.kind, Identity::of(&found)))
@@ -86,7 +86,7 @@ impl Place {
         self.anchor.path(&self.below)
     }
 
-    /// The path of something in it, for messages and for links to be followed.
+    /// The path of an entry, for messages and for following links.
     pub(crate) fn real_child(&self, name: &[u8]) -> PathBuf {
         self.real().join(path_of_bytes(name))
     }
@@ -105,7 +105,7 @@ impl Place {
         }
     }
 
-    /// The directory from which the texts of its links lead.
+    /// The directory that the texts of its links are relative to.
     pub(crate) fn origin_of_links(&self) -> Vec<u8> {
         match (&self.base.reach, &self.path) {
             (Reach::Folder { .. }, _) => path_bytes(&self.real()).to_vec(),
@@ -116,7 +116,7 @@ impl Place {
         }
     }
 
-    /// Opens it, if it still is the directory that was meant.
+    /// Opens the directory, if it still is the same one.
     fn open(&self) -> Result<HeldDir, ScanError> {
         let failed = |error| opening_failed("read the folder", &self.real(), error);
         let dir = self.anchor.dir_to_list(&self.below).map_err(failed)?;
@@ -129,17 +129,17 @@ impl Place {
     }
 }
 
-/// The directories that the walk is inside of, the innermost first.
+/// The directories that the walk is in, the innermost first.
 #[derive(Debug)]
 pub(crate) struct Inside {
     identity: Identity,
-    /// The link whose place it took.
+    /// The link that the directory replaces.
     link: Option<Identity>,
     outer: Option<Arc<Inside>>,
 }
 
 impl Inside {
-    /// Where a walk begins, whatever lies above.
+    /// For the directory in which a walk begins.
     pub(crate) fn first(identity: Identity) -> Arc<Self> {
         Arc::new(Self {
             identity,
@@ -148,7 +148,7 @@ impl Inside {
         })
     }
 
-    /// A directory in this one, in the place of a link if there is one.
+    /// For a directory in this one, which may replace a link.
     pub(crate) fn enter(self: &Arc<Self>, identity: Identity, link: Option<Identity>) -> Arc<Self> {
         Arc::new(Self {
             identity,
@@ -157,9 +157,9 @@ impl Inside {
         })
     }
 
-    /// Whether a walk that follows this link to this directory would only repeat itself: it followed the same
-    /// link to get here, or is inside of the directory for the second time already. Each circle is gone
-    /// round once, so what is named behind a link to a directory above is found there.
+    /// Whether following this link to this directory would only repeat the walk: it followed the same link to
+    /// get here, or is in the directory for the second time already. Each circle is walked once, so files
+    /// that are named behind a link to a directory above are found.
     pub(crate) fn repeats(&self, directory: Identity, link: Identity) -> bool {
         let mut times = 0;
         std::iter::successors(Some(self), |inside| inside.outer.as_deref()).any(|inside| {
@@ -175,13 +175,13 @@ pub(crate) fn below_slash(path: &Path) -> &[u8] {
     bytes.strip_prefix(b"/").unwrap_or(bytes)
 }
 
-/// A directory while names in it are looked at.
+/// A directory while its entries are examined.
 pub(crate) struct Reading {
     pub(crate) place: Arc<Place>,
     pub(crate) dir: HeldDir,
     files: Vec<(ManifestPath, Facts, (usize, u8))>,
     names: Vec<u8>,
-    /// The path of the directory with its slash, and room for a name.
+    /// The path of the directory with a slash, and room for a name.
     path: Vec<u8>,
     prefix: usize,
 }
@@ -203,13 +203,13 @@ impl Reading {
         })
     }
 
-    /// What stands at a name in it.
+    /// The metadata of an entry.
     pub(crate) fn facts_at(&self, name: &[u8]) -> Result<attachfs_durable::Facts, ScanError> {
         let failed = |error| ScanError::io("look at", &self.place.real_child(name), error);
         self.dir.facts_at(name).map_err(failed)
     }
 
-    /// The path of a name in the manifest.
+    /// The path of an entry in the manifest.
     pub(crate) fn path(&mut self, name: &[u8]) -> Result<ManifestPath, ScanError> {
         self.path.truncate(self.prefix);
         self.path.extend_from_slice(name);
@@ -226,7 +226,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Hands over the files, now that all their names are known.
+    /// Hands over the files, once all their names are known.
     pub(crate) fn end(self, found: &mut Found) {
         let folder = Arc::new(Folder {
             anchor: Arc::clone(&self.place.anchor),

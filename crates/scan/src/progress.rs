@@ -1,14 +1,13 @@
-//! The one way in which long work tells how far it is, and is asked to stop.
+//! How long operations report their progress, and how they are cancelled.
 //!
-//! Whoever works counts, and shows the count to a [`Reporter`] as often as it likes. The reporter passes
-//! on what is worth passing on: the first look, then one event when [`EVERY_ITEMS`] more items are done or
-//! [`EVERY`] has gone by, and the last. The listener's answer comes back as a [`Cancelled`], which carries
-//! what was done until then.
+//! The operation counts, and shows the count to a [`Reporter`] as often as it likes. The reporter passes
+//! on a few events: the first, one for every [`EVERY_ITEMS`] items or whenever [`EVERY`] has gone by, and
+//! the last. If the listener cancels, the operation gets a [`Cancelled`] with what was done until then.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// What is being done.
+/// The phase of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Reading directories.
@@ -21,30 +20,30 @@ pub enum Phase {
     Upload,
     /// Fetching files from a store.
     Download,
-    /// Making the changes of a session a manifest.
+    /// Turning the changes of a session into a manifest.
     Commit,
 }
 
-/// How far the work is. Totals that are not known yet are `None`.
+/// The progress of an operation. Totals that are not known yet are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgressEvent {
-    /// What is being done.
+    /// The phase.
     pub phase: Phase,
     /// Entries, files or objects finished in this phase.
     pub items_done: u64,
-    /// How many of them there was nothing to do for: their hash was known, the store had them.
+    /// How many of them needed no work: their hash was known, or the store had them.
     pub items_skipped: u64,
     /// How many there are.
     pub items_total: Option<u64>,
     /// Bytes finished in this phase.
     pub bytes_done: u64,
-    /// How many of them there was nothing to do for.
+    /// How many of them needed no work.
     pub bytes_skipped: u64,
     /// How many there are.
     pub bytes_total: Option<u64>,
-    /// Bytes that there was something to do for, in a second, since the phase began. 0 at first.
+    /// Bytes a second since the phase began, without those that needed no work. 0 at first.
     pub bytes_per_second: u64,
-    /// What was finished last, as a person would call it; already escaped for a terminal.
+    /// The name of the last finished item, escaped for a terminal.
     pub item: Option<String>,
 }
 
@@ -90,13 +89,14 @@ impl ProgressEvent {
     }
 }
 
-/// Listens to long work. Called now and then (see [`Reporter`]): be quick.
+/// Listens to the progress of an operation. Calls come now and then (see [`Reporter`]), and should
+/// return quickly.
 pub trait Progress: Send + Sync {
-    /// Says how far the work is. `Break` cancels it.
+    /// Receives the progress. `Break` cancels the operation.
     fn update(&self, event: &ProgressEvent) -> ControlFlow<()>;
 }
 
-/// Listens to nothing and never cancels.
+/// Ignores all progress, and never cancels.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
@@ -106,7 +106,7 @@ impl Progress for Silent {
     }
 }
 
-/// The listener had enough.
+/// The listener cancelled the operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled after {}", so_far.account())]
 pub struct Cancelled {
@@ -123,14 +123,13 @@ impl Cancelled {
     }
 }
 
-/// How much longer the listener waits for an event at most, if there is somebody to look.
+/// The longest time between two events, as long as the operation polls.
 pub const EVERY: Duration = Duration::from_secs(1);
 
 /// After how many more items there is an event before [`EVERY`] has gone by.
 pub const EVERY_ITEMS: u64 = 50;
 
-/// Tells one listener of one phase, not more often than is of use. The only place that decides how
-/// often that is.
+/// Passes the progress of one phase to one listener. The only place that decides how often.
 pub struct Reporter<'a> {
     listener: &'a dyn Progress,
     began: Instant,
@@ -156,8 +155,8 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Tells the listener, if it is time to. `items_done` is the event's; `event` is made only if it is
-    /// told, and needs no rate.
+    /// Sends an event to the listener, if it is time for one. `items_done` is that of the event;
+    /// `event` is called only then, and need not set the rate.
     pub fn poll(
         &mut self,
         now: Instant,
@@ -171,7 +170,7 @@ impl<'a> Reporter<'a> {
         if due { self.tell(now, event()) } else { Ok(()) }
     }
 
-    /// Tells the listener of the end of the phase, or of anything else that it must hear of.
+    /// Sends an event to the listener in any case: the end of the phase, for example.
     pub fn tell(&mut self, now: Instant, mut event: ProgressEvent) -> Result<(), Cancelled> {
         self.told = Some((now, event.items_done));
         event.bytes_per_second = rate(
@@ -200,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// Hears everything, and has enough after a number of events.
+    /// Keeps all events, and cancels after a number of them.
     struct Heard(Mutex<Vec<ProgressEvent>>, usize);
 
     impl Heard {
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cancels_hears_how_far_it_came() {
+    fn a_cancelled_operation_says_how_far_it_came() {
         let so_far = ProgressEvent {
             items_done: 3,
             items_skipped: 1,
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_of_the_bytes_that_there_was_something_to_do_for() {
+    fn the_rate_counts_only_bytes_that_needed_work() {
         let (heard, began) = (Heard::patient(), Instant::now());
         let mut reporter = Reporter::new(&heard, began);
         let event = ProgressEvent {
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_has_enough_stops_the_work_which_says_how_far_it_was() {
+    fn a_listener_that_cancels_gets_the_progress_so_far() {
         let (heard, now) = (Heard(Mutex::default(), 2), Instant::now());
         let mut reporter = Reporter::new(&heard, now);
         reporter.poll(now, 0, || items(0)).unwrap();

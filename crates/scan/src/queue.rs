@@ -1,7 +1,7 @@
 //! Work that finds more work, done by all cores.
 //!
-//! The last thing found is done first, so what waits stays little: the walk goes down before it goes
-//! on. Which thread does what is left to chance; whoever wants an order sorts the results.
+//! The last item found is done first, so few items wait: the walk goes deep before it goes on. Which
+//! thread does which item is not determined; callers that need an order sort the results.
 
 use std::num::NonZero;
 
@@ -12,8 +12,8 @@ use crate::ScanError;
 /// Threads beyond this many would only wait for the kernel's locks.
 const MOST_THREADS: usize = 16;
 
-/// Does `first` and everything that `step` adds to its last argument. Gives what each thread made of
-/// it. The first error ends all of it.
+/// Does `first` and every item that `step` adds to its last argument. Returns the result of each
+/// thread. The first error ends the work.
 pub(crate) fn run<T, R, S>(first: Vec<T>, step: S) -> Result<Vec<R>, ScanError>
 where
     T: Send,
@@ -106,7 +106,8 @@ impl<T> Queue<T> {
     }
 }
 
-/// A thread that may add work. Dropped also if it panics, so that the others do not wait for it.
+/// Counts a thread that may add work. It is dropped even if the thread panics, so that the others
+/// do not wait for it.
 struct Busy<'a, T>(&'a Queue<T>);
 
 impl<T> Drop for Busy<'_, T> {

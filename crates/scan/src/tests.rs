@@ -76,7 +76,7 @@ fn folder() -> (TempDir, PathBuf) {
     (temp, root)
 }
 
-/// Does something once, as soon as the first directory was listed and before any other is opened.
+/// Runs a function once, after the first directory was listed and before any other is opened.
 struct During<F>(F, AtomicBool);
 
 impl<F: Fn() + Send + Sync> During<F> {

@@ -1,17 +1,17 @@
-//! What links lead to, and what the links in there lead to, until nothing is missing.
+//! Collects what links lead to, and what the links in that lead to, until nothing is missing.
 //!
-//! As the reference does it, a link's target is an entry at the path that the link's text names, even
-//! where another link leads there that is no entry itself. Two things differ, so that the result is
-//! a tree: below a link that is an entry nothing is collected, but the place where that link leads; and
-//! a link at a path that something was already collected below becomes a directory. The directories of
-//! a collected folder are entries here, so that an empty one is not lost.
+//! As in the reference, a link's target becomes an entry at the path that the link's text names, even
+//! if that path leads through another link that is no entry. Two things differ, so that the result is a
+//! tree: nothing is collected below a link that is an entry, but at the place where that link leads;
+//! and if something was already collected below a link's path, the link becomes a directory. The
+//! directories of a collected folder are entries, so that an empty one is not lost.
 
 use std::collections::HashMap;
 
 use attachfs_durable::{Kind, Refusal};
 use attachfs_manifest::{LinkTarget, ManifestPath};
 
-use crate::absolute::{Files, Source, path_of};
+use crate::absolute::{DirectoryFinder, Files, path_of};
 use crate::mounts::Border;
 use crate::place::look;
 use crate::walk::Found;
@@ -21,9 +21,12 @@ use crate::{EntryKind, ScanError, ScannedEntry, SkipReason};
 const MOST_LINKS: u32 = 40;
 
 /// Adds to what was found everything that its links lead to.
-pub(crate) fn pull_in(source: &Source<'_, '_>, found: Vec<Found>) -> Result<Found, ScanError> {
+pub(crate) fn pull_in(
+    finder: &DirectoryFinder<'_, '_>,
+    found: Vec<Found>,
+) -> Result<Found, ScanError> {
     let mut pull = Pull {
-        source,
+        finder,
         known: HashMap::new(),
         found: Found::default(),
         links: Vec::new(),
@@ -47,28 +50,28 @@ pub(crate) fn pull_in(source: &Source<'_, '_>, found: Vec<Found>) -> Result<Foun
     }
 }
 
-/// What is known of a path.
+/// What is at a path.
 enum Known {
-    /// It is an entry, and no link.
+    /// An entry that is no link.
     Entry,
-    /// It is a link that leads there.
+    /// A link that leads to this path.
     Link(LinkTarget),
     /// Something below it is an entry.
     Above,
 }
 
 struct Pull<'a, 'w> {
-    source: &'a Source<'a, 'w>,
+    finder: &'a DirectoryFinder<'a, 'w>,
     known: HashMap<ManifestPath, Known>,
     found: Found,
-    /// Where links lead that were not looked at yet.
+    /// Targets of links that were not examined yet.
     links: Vec<LinkTarget>,
-    /// Links whose places are directories, because something was collected below them.
+    /// Links that became directories, because something was collected below them.
     directories: Vec<ManifestPath>,
 }
 
 impl Pull<'_, '_> {
-    /// Takes up what is new. The order of the threads does not show in the result.
+    /// Adds new entries. The result does not depend on the order of the threads.
     fn admit(&mut self, found: Vec<Found>) {
         let mut entries = Vec::new();
         for mut found in found {
@@ -145,7 +148,7 @@ impl Pull<'_, '_> {
             Some(Known::Above) => true,
             Some(Known::Entry | Known::Link(_)) => return Ok(()),
         };
-        match self.source.walk.mounts.around(&path_of(Some(path))) {
+        match self.finder.walk.mounts.around(&path_of(Some(path))) {
             None => {}
             Some((point, Border::Own)) => return Err(ScanError::OwnMount(point.to_owned())),
             Some((_, Border::Other)) => {
@@ -159,7 +162,7 @@ impl Pull<'_, '_> {
             Err(error) => Err(error),
             Ok((Kind::Dir, _)) => return self.directory(path),
             Ok(_) if is_above => return self.directory(path),
-            Ok(_) => Files::new(self.source).one(path),
+            Ok(_) => Files::new(self.finder).one(path),
         };
         match outcome {
             Ok(found) => {
@@ -172,11 +175,11 @@ impl Pull<'_, '_> {
 
     fn directory(&mut self, path: &ManifestPath) -> Result<(), ScanError> {
         let place = self
-            .source
+            .finder
             .directory(Some(path.clone()), &path_of(Some(path)));
         match place {
             Ok(place) => {
-                let found = self.source.walk.run(vec![place])?;
+                let found = self.finder.walk.run(vec![place])?;
                 self.admit(found);
                 Ok(())
             }
@@ -185,7 +188,7 @@ impl Pull<'_, '_> {
     }
 
     fn excuse(&mut self, error: ScanError, path: &ManifestPath) -> Result<(), ScanError> {
-        self.source.walk.excuse(error, Some(path), &mut self.found)
+        self.finder.walk.excuse(error, Some(path), &mut self.found)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The walk: each directory is read as a whole by one thread, the directories by all cores.
 //!
-//! Two rules keep it honest. A directory is read only if it still is the one that its parent listed
-//! (device and inode are compared after opening), so nothing that is moved or replaced meanwhile leads
-//! the walk elsewhere. And a link that is replaced by a directory is not followed where the walk would
-//! only repeat itself ([`Inside::repeats`]), so the walk ends.
+//! Two rules keep the walk inside and finite. A directory is read only if it still is the one that its
+//! parent listed (device and inode are compared after opening), so a directory that is moved or
+//! replaced meanwhile does not lead the walk elsewhere. And a link is not replaced by a directory
+//! where the walk would only repeat itself ([`Inside::repeats`]).
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub fn scan(
     finish(root.real, found, options.filter.is_everything())
 }
 
-/// What one thread found.
+/// The entries that one thread found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) entries: Vec<ScannedEntry>,
@@ -66,7 +66,7 @@ pub(crate) enum Fate {
     LeftOut(SkipReason),
 }
 
-/// What takes a link's place.
+/// What replaces a link.
 pub(crate) enum Followed {
     Dir(Identity, PathBuf),
     File(ScannedFile),
@@ -81,31 +81,31 @@ fn link_text(reading: &Reading, name: &[u8]) -> Result<Vec<u8>, ScanError> {
     })
 }
 
-/// Whether the text of a link has a name that is longer than any in a manifest.
+/// Whether the text of a link has a name that is too long for a manifest.
 fn names_too_much(link: &Path) -> bool {
     let text = std::fs::read_link(link).unwrap_or_default();
     let too_long = |name| matches!(Name::new(name), Err(PathError::ComponentTooLong(_)));
     text.iter().map(OsStr::as_encoded_bytes).any(too_long)
 }
 
-/// How many links one walk replaces by directories.
+/// The most links that one walk replaces by directories.
 const MOST_REPLACED: u64 = 1 << 18;
 
-/// What all threads share.
+/// The state that all threads share.
 pub(crate) struct Walk<'a> {
     pub(crate) options: &'a ScanOptions,
     /// `/`, for what lies outside of the root.
     pub(crate) slash: Arc<Anchor>,
     pub(crate) mounts: Mounts,
     found: AtomicU64,
-    /// Links that were replaced by directories.
+    /// How many links were replaced by directories.
     replaced: AtomicU64,
-    /// Held by the thread that tells the listener; what others have to tell meanwhile, it hears later.
+    /// Locked by the thread that calls the listener; other threads skip their turn meanwhile.
     reporter: Mutex<Reporter<'a>>,
 }
 
 impl<'a> Walk<'a> {
-    /// `roots` are where it begins: absolute, without links.
+    /// `roots` are the directories in which the walk begins: absolute, without links.
     pub(crate) fn new(
         options: &'a ScanOptions,
         roots: &[&Path],
@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
         Ok(found)
     }
 
-    /// Lists an error in place of failing, if that is wanted and possible.
+    /// Lists an error instead of failing, if that was asked for and is possible.
     pub(crate) fn excuse(
         &self,
         error: ScanError,
@@ -169,7 +169,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Tells the listener that everything is found.
+    /// Tells the listener that the walk is done.
     fn tell_end(&self) -> Result<(), ScanError> {
         let event = ProgressEvent {
             items_done: self.found.load(Ordering::Relaxed),
@@ -198,7 +198,7 @@ impl<'a> Walk<'a> {
                 None => self.entry(&mut reading, name, kind, found, more),
             };
             if let Err(error) = taken {
-                // What has no path in a manifest is told by its directory's.
+                // An entry without a path in a manifest is reported under its directory's path.
                 let path = reading.path(name).ok();
                 self.excuse(error, path.as_ref().or(place.path.as_ref()), found)?;
             }
@@ -207,7 +207,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Takes up a name where something is mounted that the walk does not go into, without looking at it.
+    /// Handles a mount point that the walk does not go into, without looking at it.
     fn border(
         &self,
         reading: &mut Reading,
@@ -246,7 +246,7 @@ impl<'a> Walk<'a> {
         as_file || as_dir
     }
 
-    /// Takes up one name of a directory. `kind` is what the directory says of it.
+    /// Handles one name of a directory. `kind` is its kind as listed in the directory.
     pub(crate) fn entry(
         &self,
         reading: &mut Reading,
@@ -286,7 +286,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Lets a directory be read, unless nothing in it can be chosen.
+    /// Queues a directory for reading, unless nothing in it can be chosen.
     fn enter(&self, place: Place, found: &mut Found, more: &mut Vec<Place>) {
         if self.filter().may_take_below(&place.state) {
             more.push(place);
@@ -330,13 +330,13 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// What the policy says of a link.
+    /// What the policy does with a link.
     pub(crate) fn fate(&self, reading: &Reading, name: &[u8]) -> Result<Fate, ScanError> {
         let if_escaping = match self.options.symlinks {
             SymlinkPolicy::ExcludeAll => return Ok(Fate::LeftOut(SkipReason::LinkExcluded)),
             SymlinkPolicy::CollapseAll => return Ok(Fate::Replaced),
             SymlinkPolicy::CollapseEscaping => Fate::Replaced,
-            // No link escapes where all of them are kept: their base reaches everywhere.
+            // A policy that keeps all links has a base that reaches everywhere, so no link escapes.
             SymlinkPolicy::ExcludeEscaping
             | SymlinkPolicy::Preserve
             | SymlinkPolicy::TransitiveIncludeTargets => Fate::LeftOut(SkipReason::LinkExcluded),
@@ -345,7 +345,7 @@ impl<'a> Walk<'a> {
         let text = link_text(reading, name)?;
         match place.base.target(&place.origin_of_links(), &text) {
             Ok(target) => Ok(target.map_or(if_escaping, Fate::Kept)),
-            // Nothing that a manifest could hold has such a name, so nothing is lost with the link.
+            // No manifest can hold such a name, so nothing is lost with the link.
             Err(PathError::ComponentTooLong(_)) => Ok(Fate::LeftOut(SkipReason::LinkTooLong)),
             Err(error) => {
                 let link = place.real_child(name);
@@ -354,7 +354,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What a link points to in the end, if that is nothing in a mount that the walk does not go into.
+    /// What a link points to in the end. Targets in mounts that the walk does not go into are not
+    /// looked at.
     fn follow_within(&self, reading: &Reading, name: &[u8]) -> Result<Followed, ScanError> {
         let place = &reading.place;
         if self.mounts.is_empty() {
@@ -403,8 +404,8 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The directory `real` in the place of the link `name`. Folders with links to one another can have
-    /// more paths through them than there are stars, so their number has an end.
+    /// The directory `real` in the place of the link `name`. Folders that link to one another can have
+    /// an astronomical number of paths, so the number of such directories is limited.
     pub(crate) fn replacing(
         &self,
         place: &Place,

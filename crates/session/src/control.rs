@@ -12,7 +12,7 @@
 //!
 //! Both ends check who the other is: only the owner of the session and root are served and trusted. On Windows the socket
 //! is a named pipe ([`attachfs_durable::SocketDir`]), and the system's own account takes root's place.
-//! No credentials pass. A line has at most [`LONGEST_LINE`] bytes.
+//! No credentials pass. A line has at most a mebibyte.
 
 mod client;
 mod protocol;
@@ -22,9 +22,6 @@ pub use attachfs_durable::{HangUp, Peer};
 pub use client::{ControlClient, ControlError};
 pub use protocol::{PROTOCOL_VERSION, Request, Response};
 pub use server::{ControlServer, ControlService, EventSink, ServiceFuture};
-
-/// The longest line that either end reads, in bytes.
-const LONGEST_LINE: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -41,6 +41,9 @@ pub struct Failure {
     /// Why, from the outermost cause to the innermost.
     #[serde(default)]
     pub causes: Vec<String>,
+    /// What to do about it, if there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// Whatever else programs may want to know.
     #[serde(default)]
     pub details: Value,
@@ -55,6 +58,7 @@ impl Failure {
             class,
             text: error.to_string(),
             causes: causes.map(ToString::to_string).collect(),
+            advice: None,
             details: Value::Null,
         }
     }
@@ -65,6 +69,7 @@ impl Failure {
             class,
             text: text.into(),
             causes: Vec::new(),
+            advice: None,
             details: Value::Null,
         }
     }

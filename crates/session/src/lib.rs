@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!     session     a session's directory: its description, its lock, its manifests, what its commits keep
+//!     list        the sessions of a user, and those that have ended
 //!     control     the control socket in that directory: a server in the process that has the session, and its clients
 //!     failure     the classes of failure that scripts tell apart, and a failure as it travels
 //! ```
 //!
 //! What is mounted, written or committed is not known here: the file system gets the places of its files from
-//! [`Session`], and whoever serves the socket says what a request does ([`ControlService`]).
+//! [`Session`], and what a request to the socket does is said by its server's user ([`ControlService`]).
 
 mod control;
 mod failure;
+mod list;
 pub mod path_json;
 mod session;
 
@@ -19,6 +21,11 @@ pub use control::{
     PROTOCOL_VERSION, Peer, Request, Response, ServiceFuture,
 };
 pub use failure::{Failure, FailureClass};
+pub use list::{
+    EndedCommit, EndedSession, EndedSessions, Named, Pruned, SessionEntry, SessionList,
+    SessionListError, SessionState,
+};
 pub use session::{
-    BaseManifest, ParseSessionIdError, Session, SessionError, SessionId, SessionMeta, StoreSettings,
+    BaseManifest, ParseSessionIdError, Session, SessionError, SessionId, SessionMeta, Stack,
+    StackedManifest, StoreSettings,
 };

@@ -10,6 +10,7 @@
 //!         scratch/             bytes; elsewhere if asked for
 //!         scratch/aside/       bytes of which nobody knows what they are
 //!         commits/1.manifest   what commit 1 published or is about to publish
+//!         layers/1             what the first manifest that was added while it was mounted changed, see [`Stack`]
 //!         commits/1.total      everything committed up to 1, relative to the base
 //!         control.sock         while it is mounted
 //!         log, log.1           what happened, and before that
@@ -24,7 +25,9 @@
 mod discard;
 mod error;
 mod id;
+mod layout;
 mod meta;
+mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -42,28 +45,13 @@ use serde::{Deserialize, Serialize};
 use self::discard::{Layout, Part, nothing};
 pub use self::error::SessionError;
 pub use self::id::{ParseSessionIdError, SessionId};
+pub(crate) use self::layout::SOCKET;
+use self::layout::{
+    BASE, COMMITS, DESCRIPTION, ENDING, FORMAT, JOURNAL, LAYERS, LOCK, MOUNT, RESERVE, SCRATCH,
+    WORK,
+};
 pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
-
-/// The version of the directory that this code writes and reads. It changes when the same manifests get
-/// other inode numbers, too: a journal names files by them.
-///
-/// 1 numbered the nodes of the base by depth and path, and did not say how layers were put together;
-/// 2 numbers them directory by directory; 3 has another journal, which tells a torn end from a damaged one.
-const FORMAT: u32 = 4;
-
-const DESCRIPTION: &str = "session.json";
-const LOCK: &str = "lock";
-const BASE: &str = "base";
-const JOURNAL: &str = "journal";
-/// Room on the disk for a commit.
-const RESERVE: &str = "reserve";
-const SCRATCH: &str = "scratch";
-const COMMITS: &str = "commits";
-const WORK: &str = "work";
-const LAYERS: &str = "layers";
-pub(crate) const SOCKET: &str = "control.sock";
-const LOG: &str = "log";
-const MOUNT: &str = "mnt";
+pub use self::stack::{Stack, StackedManifest};
 
 /// How often and how quickly a lock is tried that someone else has.
 const LOCK_TRIES: u32 = 20;
@@ -99,7 +87,7 @@ pub struct Session {
 
 impl Session {
     /// Makes a new session in `dir`, which is made too, or is an empty directory of this user. The
-    /// manifests are kept in it, so that it can be resumed without whoever gave them. After an error
+    /// manifests are kept in it, so that it can be resumed when the files that they came from are gone. After an error
     /// everything is as it was.
     pub fn create(
         dir: &Path,
@@ -113,7 +101,7 @@ impl Session {
             Found::Nothing => None,
             Found::Empty { mode } => Some(mode),
         };
-        // Whoever else found the directory empty at this moment makes this file first, or not at all.
+        // Of several processes that found the directory empty, one makes this file; the others find that it is there.
         match claimed.create_file(LOCK) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -125,7 +113,8 @@ impl Session {
                     Found::Empty { mode } => claimed.set_mode(mode),
                 };
                 if let Err(failure) = undone {
-                    tracing::warn!(error = %failure, "a directory for a session stays behind");
+                    let error = &failure as &dyn std::error::Error;
+                    tracing::warn!(error, "a directory for a session stays behind");
                 }
                 return Err(error.into());
             }
@@ -141,7 +130,8 @@ impl Session {
             Ok(()) => Ok(session),
             Err(error) => {
                 if let Err(failure) = session.discard() {
-                    tracing::warn!(error = %failure, "what was made of a session stays behind");
+                    let error = &failure as &dyn std::error::Error;
+                    tracing::warn!(error, "what was made of a session stays behind");
                 }
                 Err(error)
             }
@@ -185,8 +175,17 @@ impl Session {
         })
     }
 
-    /// Opens a session that another process left.
+    /// Opens a session that another process left. Fails with [`SessionError::Ending`] if that one was deleting it.
     pub fn open(dir: &Path) -> Result<Self, SessionError> {
+        let session = Self::open_to_discard(dir)?;
+        if session.dir.kind(ENDING.as_ref())?.is_some() {
+            return Err(SessionError::Ending(dir.to_owned()));
+        }
+        Ok(session)
+    }
+
+    /// Opens a session that another process left, to [discard](Self::discard) it: it may be half deleted.
+    pub fn open_to_discard(dir: &Path) -> Result<Self, SessionError> {
         let held = Self::hold(dir)?;
         // Not locked before it is known to be a session: asking leaves no trace.
         Self::read_description(&held, dir)?;
@@ -207,7 +206,12 @@ impl Session {
         })
     }
 
-    /// What a session is, whoever has it.
+    /// Whether a directory has the description of a session.
+    pub(crate) fn is_described_in(dir: &Path) -> bool {
+        dir.join(DESCRIPTION).is_file()
+    }
+
+    /// What a session is. It can be read while another process has the session.
     pub fn read_meta(dir: &Path) -> Result<SessionMeta, SessionError> {
         Ok(Self::read_description(&Self::hold(dir)?, dir)?.meta)
     }
@@ -239,6 +243,11 @@ impl Session {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             held => Ok(held?.is_locked(LOCK)?),
         }
+    }
+
+    /// Whether a process began to delete the session.
+    pub fn is_ending(dir: &Path) -> Result<bool, SessionError> {
+        Ok(Self::hold(dir)?.kind(ENDING.as_ref())?.is_some())
     }
 
     fn take_lock(dir: &OwnDir) -> Result<FileLock, SessionError> {
@@ -393,14 +402,21 @@ impl Session {
         // It goes only if it is empty and nothing is mounted on it.
         session.dir().remove_dir(MOUNT)?;
 
+        // From here on nobody takes what is left for a session with something in it.
+        if let Err(error) = session.dir().publish(ENDING, b"") {
+            // A full disk is no reason to keep what would make room.
+            tracing::warn!(%error, "a session is deleted without a mark");
+        }
+
         session.dir().remove_file(JOURNAL)?;
         if let Some(scratch) = elsewhere {
             scratch.delete(&[])?;
             scratch.dir().remove()?;
         }
-        session.delete(&[DESCRIPTION, LOCK])?;
+        session.delete(&[DESCRIPTION, LOCK, ENDING])?;
         session.dir().remove_file(DESCRIPTION)?;
         session.dir().remove_file(LOCK)?;
+        session.dir().remove_file(ENDING)?;
         match self.found_mode {
             Some(mode) => session.dir().set_mode(mode)?,
             None => session.dir().remove()?,

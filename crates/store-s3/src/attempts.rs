@@ -1,8 +1,8 @@
-//! One request, made as often as it may help. Direct requests and the SDK's go through the same loop:
+//! One request and its retries. Direct requests and the SDK's go through the same loop:
 //!
 //! ```text
 //!     place --> attempt --> answer
-//!       ^          '--> Trouble --failed()--> wait, if retry.rs gives one --.
+//!       ^          '--> FailedAttempt --failed()--> wait, if retry.rs gives one --.
 //!       '-------------------------------------------------------------------'
 //! ```
 
@@ -19,12 +19,12 @@ use crate::retry::{Again, Retries};
 
 /// A failed attempt.
 #[derive(Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct FailedAttempt {
     pub(crate) again: Again,
     pub(crate) failure: Failure,
 }
 
-impl Trouble {
+impl FailedAttempt {
     pub(crate) fn without_answer(again: Again, error: StoreError) -> Self {
         let failure = Failure {
             status: None,
@@ -60,7 +60,8 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// What can be done about a failure with these keys: if others may help, they are looked for.
+    /// What can be done about a failure of a request that was signed with these keys. Asks for
+    /// other keys if those may help.
     pub(crate) async fn with_other_keys(
         &self,
         again: Again,
@@ -87,15 +88,19 @@ impl<'a> Attempts<'a> {
 
     /// An attempt failed: waits until it is time for the next, or gives the failure that the request
     /// ends with.
-    pub(crate) async fn failed(&mut self, slot: Slot, trouble: Trouble) -> Result<(), Failure> {
-        let again = match trouble.again {
+    pub(crate) async fn failed(
+        &mut self,
+        slot: Slot,
+        failed: FailedAttempt,
+    ) -> Result<(), Failure> {
+        let again = match failed.again {
             Again::NewKeys if self.renewed => Again::Never,
             Again::OtherTime if self.reset => Again::Never,
             again => again,
         };
         match again {
-            // The server is well, it only has nothing else to say.
-            Again::Never | Again::ChangedKeys if trouble.failure.status.is_some() => {
+            // The server works: this is its answer.
+            Again::Never | Again::ChangedKeys if failed.failure.status.is_some() => {
                 slot.succeeded();
             }
             Again::Never | Again::ChangedKeys => {}
@@ -119,11 +124,11 @@ impl<'a> Attempts<'a> {
             .retries
             .wait(again, self.failed, self.throttled, outage);
         let Some(wait) = wait.filter(|wait| *wait < self.left) else {
-            return Err(trouble.failure);
+            return Err(failed.failure);
         };
         self.left -= wait;
         tracing::debug!(
-            error = &trouble.failure.error as &dyn std::error::Error,
+            error = &failed.failure.error as &dyn std::error::Error,
             ?wait,
             "a request failed and is made again"
         );

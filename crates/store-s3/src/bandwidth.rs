@@ -1,8 +1,8 @@
 //! The limit on bytes a second that both directions share.
 //!
-//! Bytes are booked one after another on one line of time: who moves `n` bytes waits until those
-//! booked before have had their time. What was not used in the last [`BURST`] is not lost, so a
-//! connection may catch up a little, and no more.
+//! Bytes are booked one after another on one line of time: a transfer of `n` bytes waits until the
+//! bytes booked before it have had their time. Time that was not used during the last [`BURST`] can
+//! still be used, so a connection may catch up a little.
 
 use std::num::NonZeroU64;
 use std::time::Duration;

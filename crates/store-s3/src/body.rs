@@ -33,13 +33,13 @@ struct Sending {
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-/// How far a body is that is being sent.
+/// How much of a body has been sent.
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Mutex<Sent>>);
 
 struct Sent {
     pace: Pace,
-    /// When the connection had taken all of it.
+    /// When the connection had accepted all of it.
     done: Option<Instant>,
 }
 
@@ -62,7 +62,7 @@ impl Progress {
         Ok(Watch::Until(sent.pace.patience()))
     }
 
-    /// How long ago all of it was sent; nothing if that is still to come.
+    /// How long ago the last byte was sent; zero if it was not sent yet.
     pub(crate) fn since_sent(&self) -> Duration {
         let done = self.0.lock().done;
         done.map_or(Duration::ZERO, |done| done.elapsed())
@@ -115,7 +115,8 @@ impl Body for Sending {
         if done {
             sent.done = Some(Instant::now());
         } else if let Some(at) = free_at {
-            // Excused now: a connection that takes no more does not ask again when the time has come.
+            // The time is excused now, because a connection that accepts nothing more does not poll
+            // again at that moment.
             sent.pace
                 .excuse(at.saturating_duration_since(Instant::now()));
             drop(sent);
@@ -135,7 +136,7 @@ impl Body for Sending {
     }
 }
 
-/// A body that did not come.
+/// Why a body did not arrive.
 pub(crate) enum Broken {
     TooSlow(TooSlow),
     Broke(NoAnswer),
@@ -174,11 +175,11 @@ pub(crate) async fn receive(
     Ok(room.map(Room::freeze).unwrap_or_default())
 }
 
-/// At most so many bytes of a body that is not worth more.
+/// At most this many bytes of a body: the text of an error.
 pub(crate) async fn receive_some(mut body: SdkBody, most: usize, slowest: Slowest) -> Bytes {
     let mut pace = Pace::new(slowest);
     let mut all = BytesMut::new();
-    // What explains an error is read as far as it comes.
+    // The text of an error is used as far as it arrives.
     while let Ok(Some(frame)) = next(&mut body, &mut pace).await {
         all.extend_from_slice(&frame[..frame.len().min(most - all.len())]);
         if all.len() == most {
@@ -204,7 +205,7 @@ async fn next(body: &mut SdkBody, pace: &mut Pace) -> Result<Option<Bytes>, Brok
             .map_err(|error| Broken::Broke(NoAnswer::because("the body broke off", &*error)))?;
         if let Ok(bytes) = frame.into_data() {
             pace.moved(bytes.len() as u64);
-            // A steady trickle never reaches the end of its patience.
+            // A steady trickle would reset the time limit again and again.
             pace.check().map_err(Broken::TooSlow)?;
             return Ok(Some(bytes));
         }

@@ -17,7 +17,7 @@ pub(crate) const LEN: usize = 8 << 20;
 /// Buffers that are kept for later: as many as the memory for bodies fits.
 const MOST_IDLE: usize = 8;
 
-/// Buffers that nobody uses at the moment.
+/// Buffers that are not in use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Buffers(Arc<Mutex<Vec<ReadBuffer>>>);
 
@@ -75,7 +75,7 @@ pub(crate) enum Room {
 }
 
 impl Room {
-    /// For a body of `len` bytes, of which at most `reserve` are set aside before any came.
+    /// For a body of `len` bytes, of which at most `reserve` are allocated before any arrived.
     pub(crate) fn new(len: u64, reserve: u64, buffers: &Buffers) -> Self {
         if len == LEN as u64 {
             Self::Lent(buffers.take(), 0)

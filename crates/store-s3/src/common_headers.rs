@@ -1,4 +1,5 @@
-//! What is said with every request: whose bucket it should be, who pays, how S3 is to encrypt.
+//! Headers that go with every request: the expected owner of the bucket, who pays, how S3 is to
+//! encrypt.
 //!
 //! Headers are decided in one place for the requests that are made here and those that the SDK
 //! makes: there they are added before the SDK signs.
@@ -8,7 +9,7 @@ use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
-/// What is said with every request.
+/// The values of the headers that go with every request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CommonHeaders {
     owner: Option<AccountId>,
@@ -98,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_unasked() {
+    fn no_header_is_added_unasked() {
         assert!(said(&S3Access::default(), "PUT", "").is_empty());
     }
 
     #[test]
-    fn owner_and_payer_are_said_with_every_request() {
+    fn owner_and_payer_go_with_every_request() {
         let access = S3Access {
             expected_bucket_owner: Some("111122223333".parse().unwrap()),
             requester_pays: true,
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn encryption_is_said_where_an_object_begins() {
+    fn encryption_goes_with_requests_that_create_an_object() {
         let access = S3Access {
             encryption: Some(Encryption::Kms {
                 key: Some("alias/k".parse().unwrap()),

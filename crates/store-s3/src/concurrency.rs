@@ -1,8 +1,8 @@
 //! How many requests are under way at a time, and how many bytes of bodies in memory.
 //!
-//! A server that answers *slow down* is believed: the number of requests under way is halved, and
-//! grows again by one for each round of requests that succeed. So a store finds by itself what the
-//! server bears, and all callers share it. Nobody sets the number but the server's answers and
+//! When a server answers *slow down*, the number of requests under way is halved, and grows again
+//! by one for each round of requests that succeed. So a store finds by itself how many requests the
+//! server can take, and all callers share that number. Only the server's answers change it, and
 //! [`S3Access::max_connections`](attachfs_store::S3Access::max_connections), above which it never
 //! grows.
 //!
@@ -25,7 +25,7 @@ pub(crate) struct Concurrency(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     slots: Semaphore,
-    /// The inner lock of nothing: it is held for a few instructions.
+    /// No other lock is taken while this one is held.
     state: Mutex<State>,
 }
 
@@ -33,7 +33,7 @@ struct Shared {
 struct State {
     most: usize,
     limit: usize,
-    /// Slots that are to go, but whose requests are under way.
+    /// Slots that are to be removed as soon as their requests are done.
     owed: usize,
     /// Successes since the limit was last changed.
     successes: usize,
@@ -41,7 +41,7 @@ struct State {
 }
 
 impl Concurrency {
-    /// Room for at most so many requests, and at least one.
+    /// Slots for at most this many requests, and at least one.
     pub(crate) fn new(most: usize) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
         Self(Arc::new(Shared {
@@ -58,7 +58,7 @@ impl Concurrency {
 
     /// Waits for a slot, in the order of arrival.
     pub(crate) async fn take(&self) -> Slot {
-        // Fails only when closed, which nobody does; then there is no limit.
+        // Acquiring fails only if the semaphore is closed, which never happens.
         if let Ok(place) = self.0.slots.acquire().await {
             place.forget();
         }
@@ -75,7 +75,7 @@ impl Concurrency {
     }
 }
 
-/// A request under way. Its place is free again when it is dropped.
+/// A request under way. Its slot is free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     concurrency: Concurrency,
@@ -135,7 +135,7 @@ impl Drop for Slot {
     }
 }
 
-/// Memory for bodies that are sent. Whoever reads has room for what it asks for.
+/// Memory for bodies that are sent. Bodies that are received are accounted for by the caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory(Arc<Semaphore>);
 
@@ -154,7 +154,7 @@ impl Memory {
     /// gets all of it.
     pub(crate) async fn take(&self, len: u64) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(len.div_ceil(UNIT)).map_or(UNITS, |units| units.min(UNITS));
-        // Fails only when closed, which nobody does.
+        // Acquiring fails only if the semaphore is closed, which never happens.
         Arc::clone(&self.0).acquire_many_owned(units).await.ok()
     }
 }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_round_of_successes_gives_one_place_back() {
+    async fn each_round_of_successes_gives_one_slot_back() {
         let concurrency = Concurrency::new(4);
         concurrency.take().await.was_too_much();
         assert_eq!(concurrency.limit(), 2);

@@ -33,10 +33,11 @@ use crate::sign::{Clock, ServerTime};
 use crate::sources::{Given, KeySource, Places};
 use crate::{S3Options, S3Store};
 
-/// For servers that have no regions, and for a bucket whose region nobody named.
+/// For servers that have no regions, and for a bucket whose region is not configured.
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// Requests at a time: enough for small objects over a long way, and what a process may open.
+/// The most requests at a time: enough for small objects at a large distance, and few enough for a
+/// process's limit of open files.
 const MAX_CONNECTIONS: usize = 128;
 
 pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
@@ -111,7 +112,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
     })
 }
 
-/// What the SDK is told of S3. It is told everything, and looks for nothing itself.
+/// The SDK's configuration for S3. All of it is set, so that the SDK looks up nothing by itself.
 fn sdk(options: &S3Options, settings: &Settings) -> aws_sdk_s3::config::Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(options.connect_timeout)
@@ -131,7 +132,7 @@ fn sdk(options: &S3Options, settings: &Settings) -> aws_sdk_s3::config::Builder 
         } else {
             RequestChecksumCalculation::WhenRequired
         })
-        // Where checksums are wanted, the request says so.
+        // Requests that need a checksum ask for it themselves.
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .force_path_style(settings.path_style)
         .use_dual_stack(settings.dual_stack)
@@ -139,7 +140,7 @@ fn sdk(options: &S3Options, settings: &Settings) -> aws_sdk_s3::config::Builder 
         .disable_s3_express_session_auth(true)
         // The key ring is the cache.
         .identity_cache(IdentityCache::no_cache())
-        // What is tried again is decided in one place (retry.rs).
+        // `retry.rs` alone decides what is tried again.
         .retry_config(RetryConfig::disabled());
     config.set_endpoint_url(settings.endpoint.clone());
     config
@@ -164,8 +165,8 @@ fn key_source(
     }
 }
 
-/// The region that was named. Only without an endpoint is the machine asked: elsewhere than on AWS that takes
-/// seconds to fail.
+/// The configured region. The machine's metadata service is asked only without an endpoint: outside of AWS
+/// the question takes seconds to fail.
 async fn region(settings: &Settings, http: SharedHttpClient) -> Region {
     if let Some(region) = &settings.region {
         return Region::new(region.clone());

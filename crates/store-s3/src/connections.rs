@@ -1,10 +1,10 @@
 //! Connections: TLS, the certificates that are trusted, proxies.
 //!
-//! One set of them serves the requests that are made here and those that the SDK makes, because
-//! they go through the SDK's own HTTP client (hyper). What is below S3 is therefore the same for
-//! both: who trusts a certificate bundle or goes through a proxy does so for credentials too.
+//! One set of them serves the direct requests and those that the SDK makes, because both go through
+//! the SDK's own HTTP client (hyper). So a certificate bundle or a proxy counts for both, and for
+//! the services that give credentials.
 //!
-//! Which of them goes through which proxy is told from the URL of each request ([`Proxies::way`]).
+//! The URL of each request decides which proxy it takes ([`Proxies::way`]).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ use rustls::pki_types::pem::PemObject as _;
 use crate::error::NoAnswer;
 use crate::settings::{Proxies, Way, read_some};
 
-/// How long a connection is kept that nobody uses. S3 closes it earlier.
+/// How long an idle connection is kept. S3 closes it earlier.
 const IDLE: Duration = Duration::from_mins(1);
 
 /// Connections of a store. Clones share them.
@@ -41,14 +41,14 @@ pub(crate) struct Connections(Arc<Shared>);
 struct Shared {
     tls: TlsContext,
     proxies: Proxies,
-    /// By the way that they take, and the times that they are given to connect and to read. Some of the places
-    /// that credentials come from are asked with little patience. Held while a connector is made.
+    /// By the proxy that they use, and by their timeouts for connecting and reading: some services that give
+    /// credentials get short ones. Locked while a connector is made.
     connectors: Mutex<HashMap<(Way, Times), SharedHttpConnector>>,
 }
 
 type Times = (Option<Duration>, Option<Duration>);
 
-/// Takes the way that each request has to take.
+/// Sends each request through the proxy that it has to take, or none.
 #[derive(Debug)]
 struct Switch {
     connections: Connections,
@@ -64,7 +64,7 @@ impl HttpConnector for Switch {
 }
 
 impl Connections {
-    /// Connections that trust what the system trusts, or the bundle instead.
+    /// Connections that trust the system's certificates, or those of the bundle instead.
     pub(crate) async fn new(
         ca_bundle: Option<&Path>,
         proxies: Proxies,
@@ -93,7 +93,7 @@ impl Connections {
         })))
     }
 
-    /// What makes requests over connections that are made within a time.
+    /// A client whose connections are made within a time.
     pub(crate) fn within(&self, connect: Duration) -> SharedHttpConnector {
         let times = HttpConnectorSettings::builder().connect_timeout(connect);
         self.switch(times.build())
@@ -138,18 +138,18 @@ impl HttpClient for Connections {
     }
 }
 
-/// How long it may take to find what the system trusts.
+/// How long finding the system's certificates may take.
 const FOUND_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the system trusts. The SDK would look for it where it makes a connection: without end if a pipe is named,
-/// and it takes for granted that there is something.
+/// The system's certificates. The SDK would look for them while it makes a connection: it would wait for ever if
+/// a pipe is named, and it expects that there are some.
 async fn of_the_system() -> TrustStore {
     let looking = tokio::task::spawn_blocking(|| {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
         let mut pem = String::new();
         for certificate in found.certs {
-            // Systems hold certificates that no one could use any more.
+            // Systems have certificates that cannot be used any more.
             if roots.add(certificate.clone()).is_ok() {
                 push_pem(&certificate, &mut pem);
             }
@@ -172,8 +172,8 @@ async fn of_the_system() -> TrustStore {
     TrustStore::empty().with_pem_certificate(pem)
 }
 
-/// Reads a bundle and keeps what TLS can use: the SDK would panic at the rest. Bundles of systems
-/// hold certificates that no one could use any more.
+/// Reads a bundle and keeps what TLS can use: the SDK would panic at the rest. The bundles of
+/// systems have certificates that cannot be used any more.
 async fn read_bundle(path: &Path) -> Result<String, NoAnswer> {
     const NOT_PEM: &str = "the file given by --ca-bundle, AWS_CA_BUNDLE or ca_bundle has to hold certificates \
                            in PEM (-----BEGIN CERTIFICATE-----)";

@@ -1,15 +1,19 @@
 //! The keys that requests are signed with, asked for again before they expire.
 //!
-//! Where keys come from is the SDK's chain, which asks programs and services and is slow. What it
-//! gave is kept here for all requests of a store, those that the SDK makes included:
+//! Keys come from the SDK's chain, which asks programs and services and is slow. They are kept here
+//! for all requests of a store, including those that the SDK makes:
 //!
 //! - Keys with an end are renewed a little before it, by one caller at a time. The others sign with
 //!   the old ones meanwhile, and so does everyone if renewing fails, until they have really ended.
-//! - Keys that the server does not take any more are replaced by what the sources say now ([`KeyRing::replace`]),
-//!   whatever their own date says: somebody may have changed them in a file. Everyone whose request was refused
-//!   waits for the one who asks, and all together ask about the same keys once in [`AGAIN`].
-//! - A program or a service that gives keys and does not answer is waited for, [`PATIENCE`] long.
-//! - Who waited while somebody asked in vain gets the same answer, and does not ask once more.
+//! - Keys that the server refuses are read anew from the sources ([`KeyRing::replace`]), whatever their expiry
+//!   date is: they may have been changed in a file. All requests that were refused wait for one question to the
+//!   sources, and the same keys are asked about once in [`AGAIN`].
+//! - A program or service that gives keys and does not answer is waited for, for [`PATIENCE`].
+//! - A caller that waited for a question that failed gets the same error, and does not ask once
+//!   more.
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,17 +30,19 @@ use tokio::time::Instant;
 use crate::sign::Clock;
 use crate::sources::KeySource;
 
-/// How long the sources may take, together with being asked again. Some keys come from a program that asks a
-/// service and starts slowly; some services are away for a moment.
+/// How long the sources may take, retries included. Some keys come from a program that starts slowly and
+/// asks a service; some services fail for a moment.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a file may be without keys, or make no sense, that had some. Not everybody replaces a file at once.
+/// How long a file that had keys may be without them or malformed: not every program replaces a file
+/// atomically.
 const REWRITTEN: Duration = Duration::from_secs(3);
 
-/// For so long keys that were refused, and found to be the same still, are not asked for again.
+/// How long the sources are not asked again after they gave the refused keys once more.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// The waits between two questions: the first, which is doubled, and the longest.
+/// The wait before the sources are asked again: the first one, which is doubled each time, and the
+/// longest.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
@@ -44,12 +50,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// fifth of their life.
 const EARLY: Duration = Duration::from_mins(1);
 
-/// Keys, as signing wants them.
+/// Keys in the form that signing needs.
 pub(crate) struct Keys {
     pub(crate) identity: Identity,
     credentials: Credentials,
     renew_at: Option<SystemTime>,
-    /// Whether a server ever took them.
+    /// Whether a server ever accepted them.
     worked: AtomicBool,
 }
 
@@ -71,7 +77,7 @@ impl Keys {
         }
     }
 
-    /// A server took them.
+    /// A server accepted them.
     pub(crate) fn work(&self) {
         // Written once, so that requests do not fight for the line of memory.
         if !self.worked.load(Ordering::Relaxed) {
@@ -79,7 +85,7 @@ impl Keys {
         }
     }
 
-    /// Whether these are the same to a server.
+    /// Whether these credentials are the same keys for a server.
     fn are(&self, other: &Credentials) -> bool {
         let own = &self.credentials;
         own.access_key_id() == other.access_key_id()
@@ -108,15 +114,15 @@ pub(crate) struct KeyRing(Arc<Ring>);
 #[derive(Debug)]
 struct Ring {
     source: Arc<dyn KeySource>,
-    /// The time that ends go by.
+    /// The clock that expiry dates are compared with.
     clock: Arc<Clock>,
-    /// Held for a few instructions.
+    /// Locked for a few instructions.
     current: RwLock<Option<Arc<Keys>>>,
-    /// Held while the sources are asked.
+    /// Locked while the sources are asked.
     renewing: tokio::sync::Mutex<Asked>,
 }
 
-/// What became of questions.
+/// What came of the last questions to the sources.
 #[derive(Debug, Default)]
 struct Asked {
     in_vain: Option<InVain>,
@@ -149,7 +155,7 @@ impl KeyRing {
             Some(keys) if keys.are_fresh(now) => return Ok(keys),
             Some(keys) if !keys.have_ended(now) => match self.0.renewing.try_lock() {
                 Ok(asked) => asked,
-                // Someone else is at it.
+                // Another caller is asking.
                 Err(_) => return Ok(keys),
             },
             _ => self.0.renewing.lock().await,
@@ -160,7 +166,7 @@ impl KeyRing {
         {
             return Ok(Arc::clone(keys));
         }
-        // Who still has keys does not hold up a request for others.
+        // While the old keys are still valid, no request waits for new ones.
         let usable = current
             .as_ref()
             .is_some_and(|keys| !keys.have_ended(self.0.clock.now()));
@@ -197,9 +203,10 @@ impl KeyRing {
         }
     }
 
-    /// The server does not take these keys any more: the sources are read anew. Says whether there are others
-    /// now. Whoever comes while somebody asks waits for the answer; keys that are the same still are not asked
-    /// for again for a while, and neither are keys that were never taken, for a service may give others each time.
+    /// The server refused these keys: reads the sources anew, and returns whether they have other keys now.
+    /// Callers that come meanwhile wait for the same answer. The sources are not asked again for a while if they
+    /// gave the same keys once more, or keys that no server has accepted yet, because a service may give new keys
+    /// each time.
     pub(crate) async fn replace(&self, refused: &Arc<Keys>) -> bool {
         let mut asked = self.0.renewing.lock().await;
         let current = self.0.current.read().clone();
@@ -210,7 +217,7 @@ impl KeyRing {
             let is_recent = at.elapsed() < AGAIN;
             is_recent && (Arc::ptr_eq(keys, refused) || !refused.worked.load(Ordering::Relaxed))
         });
-        // Files that have changed are another matter, and looking at them costs little.
+        // Changed files are read at once, since looking at them costs little.
         if is_known && !self.may_be_old() {
             return false;
         }
@@ -221,7 +228,7 @@ impl KeyRing {
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "the server does not take the credentials any more, and there are no others"
+                    "the server refuses the credentials, and there are no others"
                 );
                 false
             }
@@ -233,13 +240,13 @@ impl KeyRing {
         self.0.source.has_changed()
     }
 
-    /// Asks the sources once, on a thread that may wait: some read files where they should not block, and a pipe or
-    /// a disk that hangs would keep the time limit from being seen.
+    /// Asks the sources once, on a thread that may block: some read files in async code, and a pipe or a disk that
+    /// hangs would block the timer.
     async fn ask_once(&self, deadline: Instant) -> Result<Credentials, CredentialsError> {
         let source = Arc::clone(&self.0.source);
         let runtime = tokio::runtime::Handle::current();
         let asked = tokio::task::spawn_blocking(move || {
-            // One that does not block ends in time, and the thread with it.
+            // A source that does not block ends in time, and the thread with it.
             let asked = async { tokio::time::timeout_at(deadline, source.ask()).await };
             let late = |_| Err(CredentialsError::provider_timed_out(PATIENCE));
             runtime.block_on(asked).unwrap_or_else(late)
@@ -248,8 +255,8 @@ impl KeyRing {
         asked.await.unwrap_or_else(ended)
     }
 
-    /// Asks the sources, again if it may help. What they give is what is signed with from then on, except for the
-    /// same keys once more.
+    /// Asks the sources, and again if that may help. Requests are signed with the new keys from then on; if they
+    /// are the refused ones once more, the old keys stay.
     async fn ask(
         &self,
         waiting: Waiting,
@@ -276,7 +283,7 @@ impl KeyRing {
             if wait == FIRST_WAIT {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "credentials do not come; they are asked for again, for {} seconds",
+                    "there are no credentials yet; trying again for {} seconds",
                     patience.as_secs()
                 );
             }
@@ -294,10 +301,10 @@ impl KeyRing {
     }
 }
 
-/// How long sources that fail are asked again.
+/// For how long sources that fail are asked again.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
-    /// Programs and services that may be back soon.
+    /// Programs and services, which may work again soon.
     for_services: Duration,
     /// Everything else: files.
     for_files: Duration,
@@ -328,252 +335,5 @@ impl ProvideCredentials for KeyRing {
             let keys = self.get().await.map_err(CredentialsError::provider_error)?;
             Ok(keys.credentials.clone())
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-
-    use async_trait::async_trait;
-
-    use super::*;
-
-    /// Gives keys that live so long, others each time if they rotate; none when it was asked so often before.
-    #[derive(Debug, Default)]
-    struct Source {
-        life: Option<Duration>,
-        rotates: bool,
-        changed: AtomicBool,
-        fails: std::ops::Range<usize>,
-        asked: AtomicUsize,
-    }
-
-    #[async_trait]
-    impl KeySource for Source {
-        async fn ask(&self) -> Result<Credentials, CredentialsError> {
-            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-            if self.fails.contains(&asked) {
-                return Err(CredentialsError::provider_error("broken"));
-            }
-            let end = self.life.map(|life| SystemTime::now() + life);
-            let id = if self.rotates { asked } else { 0 };
-            Ok(Credentials::new(
-                format!("id{id}"),
-                "secret",
-                None,
-                end,
-                "test",
-            ))
-        }
-
-        fn has_changed(&self) -> bool {
-            self.changed.load(Ordering::Relaxed)
-        }
-
-        fn may_pass(&self, error: &CredentialsError) -> bool {
-            matches!(error, CredentialsError::ProviderError(_))
-        }
-    }
-
-    impl Source {
-        fn asked(&self) -> usize {
-            self.asked.load(Ordering::Relaxed)
-        }
-
-        fn ring(self) -> (KeyRing, Arc<Self>) {
-            let source = Arc::new(self);
-            let ring = KeyRing::new(Arc::clone(&source) as Arc<dyn KeySource>, Arc::default());
-            (ring, source)
-        }
-    }
-
-    /// Keeps the thread that asks until the other end of the channel goes.
-    #[derive(Debug)]
-    struct Hanging {
-        asked: AtomicBool,
-        end: parking_lot::Mutex<std::sync::mpsc::Receiver<()>>,
-    }
-
-    #[async_trait]
-    impl KeySource for Hanging {
-        async fn ask(&self) -> Result<Credentials, CredentialsError> {
-            self.asked.store(true, Ordering::Relaxed);
-            let _ended = self.end.lock().recv();
-            Err(CredentialsError::not_loaded("nothing came"))
-        }
-
-        fn has_changed(&self) -> bool {
-            false
-        }
-
-        fn may_pass(&self, _error: &CredentialsError) -> bool {
-            false
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_source_that_blocks_its_thread_is_given_up_in_time() {
-        let (end, hanging) = std::sync::mpsc::channel();
-        let source = Arc::new(Hanging {
-            asked: AtomicBool::new(false),
-            end: parking_lot::Mutex::new(hanging),
-        });
-        let ring = KeyRing::new(Arc::clone(&source) as Arc<dyn KeySource>, Arc::default());
-        let asking = tokio::spawn(get(ring));
-        while !source.asked.load(Ordering::Relaxed) {
-            tokio::task::yield_now().await;
-        }
-        tokio::time::advance(PATIENCE).await;
-        let error = asking.await.unwrap().unwrap_err();
-        assert!(
-            matches!(*error, CredentialsError::ProviderTimedOut(_)),
-            "{error:?}"
-        );
-        drop(end);
-    }
-
-    #[tokio::test]
-    async fn keys_without_an_end_are_asked_for_once() {
-        let (ring, source) = Source::default().ring();
-        for _ in 0..10 {
-            ring.get().await.unwrap();
-        }
-        assert_eq!(source.asked(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn refused_keys_that_are_the_same_still_are_not_asked_for_again_for_a_while() {
-        let (ring, source) = Source::default().ring();
-        let keys = ring.get().await.unwrap();
-        keys.work();
-        for _ in 0..10 {
-            assert!(!ring.replace(&keys).await);
-        }
-        assert_eq!(source.asked(), 2);
-        assert!(Arc::ptr_eq(&ring.get().await.unwrap(), &keys));
-        tokio::time::sleep(AGAIN).await;
-        assert!(!ring.replace(&keys).await);
-        assert_eq!(source.asked(), 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_whose_keys_were_refused_together_ask_once_and_all_get_the_others() {
-        let (ring, source) = Source {
-            rotates: true,
-            ..Source::default()
-        }
-        .ring();
-        let keys = ring.get().await.unwrap();
-        let all = futures::future::join_all((0..10).map(|_| ring.replace(&keys))).await;
-        assert!(all.iter().all(|others| *others));
-        assert_eq!(source.asked(), 2);
-        // Keys that no server has taken yet are no reason to ask again at once; keys that worked are.
-        let other = ring.get().await.unwrap();
-        assert!(!ring.replace(&other).await);
-        assert_eq!(source.asked(), 2);
-        other.work();
-        assert!(ring.replace(&other).await);
-        assert_eq!(source.asked(), 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn files_that_have_changed_are_read_at_once() {
-        let (ring, source) = Source::default().ring();
-        let keys = ring.get().await.unwrap();
-        assert!(!ring.replace(&keys).await);
-        source.changed.store(true, Ordering::Relaxed);
-        assert!(!ring.replace(&keys).await);
-        assert_eq!(source.asked(), 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_source_that_fails_for_a_while_is_waited_for_and_one_that_goes_on_is_not() {
-        let (ring, source) = Source {
-            fails: 0..6,
-            ..Source::default()
-        }
-        .ring();
-        ring.get().await.unwrap();
-        assert_eq!(source.asked(), 7);
-        let (ring, source) = Source {
-            fails: 0..usize::MAX,
-            ..Source::default()
-        }
-        .ring();
-        let began = Instant::now();
-        ring.get().await.unwrap_err();
-        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
-        assert!(source.asked() > 6);
-    }
-
-    /// Never answers.
-    #[derive(Debug, Default)]
-    struct Silent(AtomicUsize);
-
-    #[async_trait]
-    impl KeySource for Silent {
-        async fn ask(&self) -> Result<Credentials, CredentialsError> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            std::future::pending().await
-        }
-
-        fn has_changed(&self) -> bool {
-            false
-        }
-
-        fn may_pass(&self, _: &CredentialsError) -> bool {
-            true
-        }
-    }
-
-    async fn get(ring: KeyRing) -> Result<(), Arc<CredentialsError>> {
-        ring.get().await.map(drop)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_that_wait_for_keys_wait_once() {
-        let source = Arc::new(Silent::default());
-        let ring = KeyRing::new(Arc::clone(&source) as Arc<dyn KeySource>, Arc::default());
-        let asked = || source.0.load(Ordering::Relaxed);
-        for (times, callers) in [(1, 10), (2, 1)] {
-            let waiting: Vec<_> = (0..callers)
-                .map(|_| tokio::spawn(get(ring.clone())))
-                .collect();
-            while asked() < times {
-                tokio::task::yield_now().await;
-            }
-            // Those who come later wait for the same answer.
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            tokio::time::advance(PATIENCE).await;
-            for one in waiting {
-                one.await.unwrap().unwrap_err();
-            }
-            assert_eq!(asked(), times);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn keys_that_have_ended_are_never_given() {
-        let (ring, source) = Source {
-            life: Some(Duration::ZERO),
-            fails: 1..usize::MAX,
-            ..Source::default()
-        }
-        .ring();
-        ring.get().await.unwrap();
-        ring.get().await.unwrap_err();
-        assert!(source.asked() >= 2);
-    }
-
-    #[test]
-    fn keys_are_renewed_a_minute_before_their_end_or_in_the_last_fifth() {
-        let now = SystemTime::now();
-        for (life, renewed) in [(3600, 3540), (600, 540), (100, 80), (10, 8)] {
-            let end = now + Duration::from_secs(life);
-            assert_eq!(renew_at(end, now), now + Duration::from_secs(renewed));
-        }
     }
 }

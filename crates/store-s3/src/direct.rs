@@ -30,7 +30,7 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 use tokio::sync::OnceCell;
 
-use crate::attempts::{Attempts, Trouble};
+use crate::attempts::{Attempts, FailedAttempt};
 use crate::bandwidth::Bandwidth;
 use crate::body::{self, Broken, Progress, Watch};
 use crate::buffers::Buffers;
@@ -142,9 +142,9 @@ impl Direct {
         &self,
         request: &Request<'_>,
         attempts: &mut Attempts<'_>,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, FailedAttempt> {
         let keys = self.keys.get().await.map_err(|error| {
-            Trouble::without_answer(Again::Never, no_credentials(request.what(), &error))
+            FailedAttempt::without_answer(Again::Never, no_credentials(request.what(), &error))
         })?;
         let signed = self.clock.now();
         let (http, progress) = self.prepare(request, &keys, signed).map_err(|source| {
@@ -152,7 +152,7 @@ impl Direct {
                 what: request.what(),
                 source: Box::new(source),
             };
-            Trouble::without_answer(Again::Never, error)
+            FailedAttempt::without_answer(Again::Never, error)
         })?;
         // That the connection took the body does not mean that the server has it.
         let drain = self.slowest.to_drain(request.body.len() as u64);
@@ -225,9 +225,10 @@ impl Direct {
         http: HttpRequest,
         progress: &Progress,
         time: Duration,
-    ) -> Result<HttpResponse, Trouble> {
-        let late =
-            |again, source| Trouble::without_answer(again, unreachable(request.what(), source));
+    ) -> Result<HttpResponse, FailedAttempt> {
+        let late = |again, source| {
+            FailedAttempt::without_answer(again, unreachable(request.what(), source))
+        };
         let mut answer = std::pin::pin!(self.connector.call(http));
         loop {
             let watch = progress.watch().map_err(|slow| {
@@ -254,7 +255,7 @@ impl Direct {
         &self,
         request: &Request<'_>,
         answer: HttpResponse,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, FailedAttempt> {
         let len = answer.headers().get("content-length");
         let len: Option<u64> = len.and_then(|len| len.parse().ok());
         let mut answer = answer;
@@ -268,7 +269,7 @@ impl Direct {
                         "the server sends much more than the range that it was asked for",
                     )),
                 };
-                return Err(Trouble::without_answer(Again::Never, error));
+                return Err(FailedAttempt::without_answer(Again::Never, error));
             }
             ("GET", Some(len)) => {
                 let (buffers, bandwidth) = (&self.buffers, &self.bandwidth);
@@ -276,7 +277,7 @@ impl Direct {
                     .await
                     .map_err(|broken| {
                         let (again, source) = of_broken(broken);
-                        Trouble::without_answer(again, unreachable(request.what(), source))
+                        FailedAttempt::without_answer(again, unreachable(request.what(), source))
                     })?
             }
             _ => body::receive_some(body, LONGEST, self.slowest).await,
@@ -294,7 +295,7 @@ impl Direct {
         request: &Request<'_>,
         answer: HttpResponse,
         signed: SystemTime,
-    ) -> Trouble {
+    ) -> FailedAttempt {
         let status = answer.status().as_u16();
         let header = |name| answer.headers().get(name).map(str::to_owned);
         let id = header("x-amz-request-id");
@@ -329,7 +330,7 @@ impl Direct {
             Again::OtherTime if !self.clock.set(date.as_deref()) => Again::Never,
             again => again,
         };
-        Trouble {
+        FailedAttempt {
             again,
             failure: Failure {
                 status: Some(status),
@@ -341,13 +342,13 @@ impl Direct {
 
 const USER_AGENT: &str = concat!("attachfs/", env!("CARGO_PKG_VERSION"));
 
-fn no_answer(request: &Request<'_>, error: &ConnectorError) -> Trouble {
+fn no_answer(request: &Request<'_>, error: &ConnectorError) -> FailedAttempt {
     let again = if is_final(error) {
         Again::Never
     } else {
         Again::Connected
     };
-    Trouble::without_answer(again, no_connection(request.what(), error))
+    FailedAttempt::without_answer(again, no_connection(request.what(), error))
 }
 
 /// What can be done about a body that did not come: the next connection may be better than one that

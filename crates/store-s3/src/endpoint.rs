@@ -1,8 +1,8 @@
 //! Where a bucket is, and the URLs of what is in it.
 //!
-//! The SDK's own rules are asked, once a store: they know virtual hosts and paths, dual stack and
-//! FIPS, aliases of access points, directory buckets, and endpoints of someone's choice. What they
-//! say (a URL, a region and a service to sign for) holds for every key.
+//! The SDK's own rules are asked once for each store: they know virtual hosts and paths, dual stack
+//! and FIPS, aliases of access points, directory buckets, and configured endpoints. Their answer (a
+//! URL, and the region and service to sign for) is the same for every key.
 
 use attachfs_store::BucketName;
 use aws_sdk_s3::config::endpoint::{DefaultResolver, Endpoint, Params, ResolveEndpoint as _};
@@ -33,13 +33,13 @@ pub(crate) struct BucketUrl {
 }
 
 impl BucketUrl {
-    /// As URLs of objects begin.
+    /// The beginning of the URLs of objects.
     pub(crate) fn as_str(&self) -> &str {
         &self.url
     }
 
-    /// Asks the SDK's rules. Their errors say what does not go together, such as FIPS and an
-    /// endpoint of someone's choice.
+    /// Asks the SDK's rules. Their errors name options that exclude each other, such as FIPS and a
+    /// configured endpoint.
     pub(crate) async fn resolve(bucket: &BucketName, place: &Place) -> Result<Self, NoAnswer> {
         let params = Params::builder()
             .bucket(bucket.as_str())
@@ -93,7 +93,8 @@ fn scope(endpoint: &Endpoint) -> (Option<String>, Option<String>) {
     (of("signingRegion"), of("signingName"))
 }
 
-/// What S3 signs as it is in a value of a query. All else is bytes in hexadecimal.
+/// The characters that S3 signs unescaped in a value of a query. All others are escaped as bytes in
+/// hexadecimal.
 const IN_VALUES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -118,7 +119,7 @@ mod tests {
 
     const KEY: &str = "a prefix/with+plus=and:colon/ünï/Data/0123.xxh128";
 
-    /// What the SDK itself would ask for, and sign for.
+    /// The URL and scope that the SDK itself would use.
     async fn of_the_sdk(bucket: &str, place: &Place) -> Option<(String, String)> {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_go_together_is_an_error() {
+    async fn options_that_exclude_each_other_are_an_error() {
         let place = Place {
             region: "us-west-2".to_owned(),
             endpoint_url: Some("http://127.0.0.1:9000".to_owned()),

@@ -1,7 +1,7 @@
-//! What S3 and the way to it answer, by what the caller can do about it.
+//! Failures of S3 and of the network, sorted by what the caller can do about them.
 //!
-//! The SDK's own errors carry whole answers. They are not passed on: a server's text may repeat
-//! what was signed. What is kept is S3's name for the error, its message, the status and the id
+//! The SDK's own errors carry whole answers. They are not passed on, because a server's text may
+//! repeat what was signed. Kept are S3's name for the error, its message, the status and the id
 //! under which AWS's support finds the request.
 
 use std::error::Error as StdError;
@@ -38,7 +38,7 @@ impl NoAnswer {
     }
 }
 
-/// What an error and its causes say of themselves, without what else they carry.
+/// The messages of an error and its causes, without the data that they carry.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 struct Told {
@@ -56,7 +56,7 @@ impl Told {
     }
 }
 
-/// What a request failed with.
+/// The failure of a request.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// The HTTP status, if there was an answer.
@@ -121,7 +121,7 @@ where
             source: Box::new(source),
         };
     }
-    // A timeout, a connection that broke, an answer that is not S3's.
+    // A timeout, a broken connection, or an answer that is not S3's.
     unreachable(what, source)
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn unreachable(what: String, source: NoAnswer) -> StoreError {
 /// There are no keys to sign `what` with.
 pub(crate) fn no_credentials(what: String, error: &CredentialsError) -> StoreError {
     let source = Box::new(NoAnswer::because("there are no credentials", error));
-    // The service that gives them out may be back soon.
+    // The service that gives them out may work again soon.
     if is_of_the_way(error) {
         return StoreError::Unreachable { what, source };
     }
@@ -153,14 +153,14 @@ pub(crate) fn no_credentials(what: String, error: &CredentialsError) -> StoreErr
     }
 }
 
-/// Whether a failure to get keys is one of the way to what gives them, and not its answer: a connection that
-/// breaks, a server that is not well. That nothing is there at all is no such failure: of the metadata service
-/// that is the usual thing on machines that are not AWS's.
+/// Whether keys are missing because of the network or a server error, and not because a source answered that
+/// it has none. A service that does not exist is no such failure: machines outside of AWS have no metadata
+/// service.
 pub(crate) fn is_of_the_way(error: &CredentialsError) -> bool {
     match error {
         CredentialsError::ProviderTimedOut(_) => true,
         CredentialsError::CredentialsNotLoaded(_) => {
-            // A chain in which nothing was found keeps what each place said.
+            // A chain that found nothing keeps the errors of all its sources.
             match cause_of::<ProviderChainError<CredentialsError>>(error) {
                 Some(chain) => chain.attempts().iter().any(|of| is_of_the_way(of.error())),
                 None => cause_of::<ConnectorError>(error).is_some_and(|error| {
@@ -210,12 +210,12 @@ pub(crate) fn no_connection(what: String, error: &ConnectorError) -> StoreError 
     unreachable(what, NoAnswer::because(why, error))
 }
 
-/// Whether another try can not help: the server is there, and is not who it should be.
+/// Whether another attempt cannot help: the server answers, but is not the right one.
 pub(crate) fn is_final(error: &ConnectorError) -> bool {
     error.is_user() || is_distrust(error)
 }
 
-/// Whether the two sides cannot agree on TLS. What else TLS complains of is a connection that broke.
+/// Whether the two sides cannot agree on TLS. All other TLS errors count as broken connections.
 fn is_distrust(error: &(dyn StdError + 'static)) -> bool {
     match cause_of::<rustls::Error>(error) {
         Some(
@@ -280,13 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_came_too_late_may_come_again() {
+    fn credentials_that_came_too_late_are_asked_for_again() {
         let late = CredentialsError::provider_timed_out(std::time::Duration::from_secs(1));
         assert!(of_credentials(late).is_transient());
     }
 
     #[test]
-    fn tls_that_breaks_is_no_distrust() {
+    fn a_broken_tls_connection_is_not_a_refused_certificate() {
         for (error, distrust) in [
             (rustls::Error::DecryptError, false),
             (alert(AlertDescription::InternalError), false),

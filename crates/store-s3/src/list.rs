@@ -38,7 +38,7 @@ impl S3Store {
         for object in answer.contents() {
             let key = object.key().and_then(|key| key.strip_prefix(&below));
             let key = key.ok_or_else(|| strange("the answer has a key that was not asked for"))?;
-            // Else the listing would begin anew with each page, and never end.
+            // Otherwise the listing could begin again with each page, and never end.
             if *key <= *last {
                 return Err(strange(
                     "the answer's keys are not in order behind the one that was named",

@@ -1,7 +1,7 @@
-//! Manifests: read whole with what is said of them, and written where nothing is.
+//! Manifests: read whole with their metadata, and written only under free keys.
 //!
-//! What is said travels as user metadata (`x-amz-meta-*`). These are few requests among many, so they go
-//! through the SDK.
+//! Their metadata is S3's user metadata (`x-amz-meta-*`). These requests are rare, so they go through
+//! the SDK.
 
 use std::error::Error as _;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::S3Store;
-use crate::attempts::Trouble;
+use crate::attempts::FailedAttempt;
 use crate::error::{Failure, NoAnswer, unreachable};
 use crate::refusal::Refusal;
 use crate::retry::Again;
@@ -30,7 +30,8 @@ impl S3Store {
     /// With its body: one that breaks off is asked for again.
     pub(crate) async fn read_manifest(&self, key: &str) -> Result<StoredManifest, StoreError> {
         let request = self.client.get_object().bucket(self.bucket.as_str());
-        // Nobody knows the hash of a manifest, so the server's checksum is held against its bytes.
+        // The reader does not know the hash of a manifest, so its bytes are compared with the
+        // server's checksum.
         let checked = self.direct.checked_answers;
         let request = request
             .key(key)
@@ -47,7 +48,7 @@ impl S3Store {
                 let took = begun.elapsed();
                 match answer {
                     Ok(answer) => (took, self.receive_manifest(purpose, answer).await),
-                    Err(trouble) => (took, Err(trouble)),
+                    Err(failed) => (took, Err(failed)),
                 }
             }
         };
@@ -59,14 +60,14 @@ impl S3Store {
         &self,
         purpose: Purpose<'_>,
         answer: GetObjectOutput,
-    ) -> Result<StoredManifest, Trouble> {
+    ) -> Result<StoredManifest, FailedAttempt> {
         let len = answer.content_length().and_then(|len| len.try_into().ok());
         let Some(len) = len.filter(|&len: &u64| len <= LARGEST_MANIFEST) else {
             let error = StoreError::Other {
                 what: purpose.what(),
                 source: Box::new(NoAnswer::new("the answer is longer than a manifest may be")),
             };
-            return Err(Trouble::without_answer(Again::Never, error));
+            return Err(FailedAttempt::without_answer(Again::Never, error));
         };
         let said = answer.metadata().into_iter().flatten();
         let metadata =
@@ -75,7 +76,7 @@ impl S3Store {
         let time = self.direct.operation + transfer_time(len);
         let broke = |source| {
             let error = unreachable(purpose.what(), source);
-            Trouble::without_answer(Again::Later, error)
+            FailedAttempt::without_answer(Again::Later, error)
         };
         let bytes = match tokio::time::timeout(time, answer.body.collect()).await {
             Ok(Ok(body)) => body.into_bytes(),
@@ -109,7 +110,8 @@ impl S3Store {
             && is_conditional
             && knows_no_conditions(failure)
         {
-            // What was asked first has to do, as with servers that take no notice of the condition.
+            // The check before the write has to be enough, as with servers that ignore the
+            // condition.
             written = self.write_manifest(key, bytes, metadata, false).await;
             if written.is_ok() {
                 tracing::debug!("the server does not know conditional writes");
@@ -121,7 +123,7 @@ impl S3Store {
             Err(Failure {
                 status: Some(412), ..
             }) => Ok(PutOutcome::Exists),
-            // Another writer was there at the same time; whether it won is not said.
+            // Another writer wrote at the same time; the answer does not say which one won.
             Err(Failure {
                 status: Some(409),
                 error,
@@ -138,7 +140,7 @@ impl S3Store {
         }
     }
 
-    /// Whether there is something under a key. Who may not ask learns it from the write itself.
+    /// Whether a key is taken. Without the permission to ask, the write itself tells.
     async fn is_taken(&self, key: &str) -> Result<bool, StoreError> {
         match self.head_object(key).await {
             Ok(_) => Ok(true),
@@ -195,8 +197,8 @@ impl S3Store {
     }
 }
 
-/// Whether a server refused a write because of its condition: S3's way to say so is 501; others call the header
-/// wrong.
+/// Whether a server refused a write because it does not support conditions: S3 answers 501, others reject the
+/// header.
 fn knows_no_conditions(failure: &Failure) -> bool {
     let Some(refusal) = failure
         .error

@@ -17,9 +17,9 @@ pub struct S3Options {
     pub access: S3Access,
     /// Keys that the caller has, instead of the standard places.
     pub credentials: Option<S3Credentials>,
-    /// How often a request is made in all. `None`: as the AWS configuration says, which is 3. A
-    /// server that asks for slower requests is asked more often, as long as time is left, and so is one
-    /// to which connections fail for a few seconds.
+    /// How many attempts a request has in all. `None`: as in the AWS configuration, or 3. Answers that
+    /// ask for slower requests and connections that fail for a few seconds do not count, as long as
+    /// time is left.
     pub max_attempts: Option<u32>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
@@ -33,12 +33,12 @@ pub struct S3Options {
     pub first_wait: Duration,
     /// How long a body may carry nothing.
     pub stall_timeout: Duration,
-    /// Over which time a body is held to [`S3Access::min_rate`].
+    /// The time over which the rate of a body is measured for [`S3Access::min_rate`].
     pub min_rate_window: Duration,
 }
 
 impl S3Options {
-    /// For a bucket, everything else as usual.
+    /// Options for a bucket with everything else as usual.
     pub fn new(bucket: BucketName, prefix: RootPrefix) -> Self {
         Self {
             bucket,

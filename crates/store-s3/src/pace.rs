@@ -1,9 +1,9 @@
 //! Whether a body moves fast enough to be waited for.
 //!
 //! Two things end a wait: nothing at all for the time of a stall, and fewer bytes over a window than
-//! the least rate. Time that this side spends waiting for its own limit of bandwidth does not
-//! count. Whoever moves bytes tells the [`Pace`] so; it says until when to wait, and what is wrong
-//! when that time has come.
+//! the least rate. Time that this side spends waiting for its own limit of bandwidth does not count.
+//! The code that moves bytes reports them to the [`Pace`], which says until when to wait, and what
+//! is wrong when that time has come.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// How slow a body may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slowest {
-    /// How long nothing may move.
+    /// How long a body may stand still.
     pub(crate) stall: Duration,
     /// Bytes a second.
     pub(crate) rate: u64,
@@ -32,10 +32,11 @@ impl Slowest {
     }
 }
 
-/// A body that moves fewer bytes a second is given up, if nobody says otherwise.
+/// The least rate by default, in bytes a second: a slower body is given up.
 pub(crate) const USUAL_RATE: u64 = 10_000;
 
-/// What is between this side and the network at most: what Linux gives to a connection's buffer.
+/// The most bytes between this side and the network: the largest buffer that Linux gives a
+/// connection.
 const MOST_BUFFERED: u64 = 4 << 20;
 
 /// A body that is too slow.
@@ -60,7 +61,7 @@ impl TooSlow {
     }
 }
 
-/// How a body moves.
+/// How fast a body moves.
 #[derive(Debug)]
 pub(crate) struct Pace {
     slowest: Slowest,
@@ -86,7 +87,7 @@ impl Pace {
         self.moved += bytes;
     }
 
-    /// This long nothing can or could move because this side waits for itself.
+    /// Excuses a time in which this side itself kept the body from moving.
     pub(crate) fn excuse(&mut self, waited: Duration) {
         self.last += waited;
         self.window_began += waited;

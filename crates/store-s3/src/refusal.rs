@@ -21,7 +21,7 @@ pub(crate) struct Refusal {
     pub(crate) region: Option<String>,
 }
 
-/// What the server says may be anything, and is shown safely.
+/// The server's text may be anything, so it is escaped.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server answered {}", self.status)?;
@@ -41,8 +41,8 @@ impl fmt::Display for Refusal {
 impl StdError for Refusal {}
 
 impl Refusal {
-    /// Reads S3's text, as far as it can be read: what stands in front of S3 answers in HTML, or
-    /// not at all.
+    /// Reads S3's text as far as possible: a proxy in front of S3 may answer in HTML, or without a
+    /// body.
     pub(crate) fn read(status: u16, text: &[u8]) -> Self {
         let text = &text[..text.len().min(LONGEST)];
         let Body {
@@ -76,11 +76,12 @@ impl Refusal {
             .is_some_and(|text| text.contains("kms:"))
     }
 
-    /// The failure of `what`, which was about `url`, as the store's: by what can be done about it.
+    /// The store's error for the failure of `what`, which was about `url`, sorted by what can be
+    /// done about it.
     pub(crate) fn explain(self, what: String, url: &str) -> StoreError {
         let code = self.code.as_deref().unwrap_or_default();
         let mut reach = Reach::Everything;
-        // Objects differ in their keys, and in who may read them.
+        // Objects may have different encryption keys and permissions.
         let mut of_object = |advice: &str| {
             reach = Reach::Unknown;
             advice.to_owned()
@@ -89,7 +90,7 @@ impl Refusal {
             (_, "NoSuchBucket") => {
                 "there is no such bucket; check its name, the region and the endpoint".to_owned()
             }
-            // HEAD is told without a name, but with the region.
+            // The answer to HEAD has no name of the error, but the region.
             (400, "") if self.region.is_some() => self.elsewhere(),
             (400, "") => {
                 "the server does not say why; if the credentials have expired, log in again"
@@ -111,13 +112,13 @@ impl Refusal {
                 "this machine's clock and the server's differ; set the clock".to_owned()
             }
             (_, code) if code.starts_with("KMS.") => of_object(KMS),
-            // Who may not use the key is not told so by the name.
+            // The name of the error does not tell that the KMS key is not permitted.
             (403, "AccessDenied") if self.is_about_kms() => of_object(KMS),
             (403, "InvalidObjectState") => of_object(
                 "the object was archived; restore it, and check the bucket's lifecycle rules",
             ),
             (401 | 403, _) => of_object(DENIED),
-            // Anything that speaks HTTP says 404; only S3 says what it is that is not there.
+            // Any HTTP server answers 404; only S3 names what is missing.
             (404, "NoSuchKey" | "NotFound") => {
                 return StoreError::NotFound {
                     what: url.to_owned(),
@@ -167,7 +168,7 @@ const DENIED: &str = "check that the credentials may s3:GetObject, s3:PutObject 
                       account given by --expected-bucket-owner, and whether the bucket wants \
                       --request-payer";
 
-/// What S3 answers instead of what was asked for. The root element tells that it is an error of S3's.
+/// The body of an error. The root element tells that it is S3's.
 #[derive(Debug, serde::Deserialize)]
 enum Answer {
     Error(Body),
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_error_of_s3_is_only_a_status() {
+    fn an_answer_that_is_not_from_s3_has_only_a_status() {
         for text in [
             &b""[..],
             b"<html><Code>x</Code></html>",

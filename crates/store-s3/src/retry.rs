@@ -1,10 +1,10 @@
 //! What is tried again, how often, and after which wait. Decided here; done in [`crate::direct`].
 //!
-//! The rules are those of the SDK's standard mode, with its budget of tokens: each retry costs
-//! some, a success gives them back, and a store against which everything fails soon stops asking
-//! twice. One thing differs: *slow down* is not a failure but a request, which
-//! [`crate::concurrency`] grants. It costs no tokens and no attempts, only time. And where there is no
-//! connection for a moment, attempts are over before the moment is: they go on for [`OUTAGE`].
+//! The rules are those of the SDK's standard mode, with its budget of tokens: each retry costs some, a
+//! success gives them back, and a store against which everything fails soon stops asking twice. One
+//! thing differs: *slow down* is not a failure but a request, which [`crate::concurrency`] grants. It
+//! costs no tokens and no attempts, only time. And a short outage would use up all attempts at once,
+//! so without a connection they go on for [`OUTAGE`].
 
 use std::time::Duration;
 
@@ -24,13 +24,14 @@ pub(crate) enum Again {
     Slower,
     /// The keys are not valid any more; others may be.
     NewKeys,
-    /// The keys may not do this, or are not valid: the server does not say which. Others may be there since.
+    /// The keys have no permission or are not valid, and the server does not say which. There may be new
+    /// ones.
     ChangedKeys,
-    /// The signature's time is not the server's.
+    /// The clocks differ too much.
     OtherTime,
 }
 
-/// S3's names for what passes when there are fewer requests.
+/// S3's names for errors that ask for fewer requests.
 const THROTTLING: [&str; 10] = [
     "SlowDown",
     "Throttling",
@@ -44,7 +45,7 @@ const THROTTLING: [&str; 10] = [
     "ReduceYourRequestRate",
 ];
 
-/// S3's names for keys that are not valid, or not any more, and those of servers that speak like it.
+/// The names of S3 and similar servers for keys that are invalid or expired.
 const INVALID: [&str; 10] = [
     "ExpiredToken",
     "ExpiredTokenException",
@@ -59,7 +60,7 @@ const INVALID: [&str; 10] = [
 ];
 
 impl Again {
-    /// What can be done about an answer that is an error. `code` is S3's name of it, or nothing.
+    /// What can be done about an answer that is an error. `code` is S3's name for it, or empty.
     pub(crate) fn after(status: u16, code: &str) -> Self {
         if THROTTLING.contains(&code) || status == 429 {
             return Self::Slower;
@@ -68,7 +69,7 @@ impl Again {
             return Self::NewKeys;
         }
         match (status, code) {
-            // The bucket's region and the server's ways do not change by asking.
+            // Asking again changes neither the bucket's region nor what the server supports.
             (501 | 505 | 507, _) => Self::Never,
             // 503 without a name is a proxy's or a server's way to say the same. The end of an upload in
             // parts is answered with 200 before it is known to fail.
@@ -82,14 +83,16 @@ impl Again {
             // The answer to HEAD has no body, and so no name; S3 says 400 to keys that have expired.
             (400, "") => Self::NewKeys,
             (_, "RequestTimeTooSkewed" | "RequestExpired") => Self::OtherTime,
-            // Some servers say no more to keys that they do not know; to HEAD nobody can say more.
+            // Some servers do not explain that they do not know the keys, and an answer to HEAD
+            // cannot.
             (401 | 403, "AccessDenied" | "") => Self::ChangedKeys,
             _ => Self::Never,
         }
     }
 }
 
-/// For this long a request is made again that finds no connection, or one that breaks, however often.
+/// How long a request is repeated that finds no connection, or whose connection breaks, whatever the
+/// number of attempts.
 const OUTAGE: Duration = Duration::from_secs(10);
 
 /// The tokens that the SDK begins with, and what they buy. It makes one request at a time; a store
@@ -99,7 +102,7 @@ const TOKENS_A_REQUEST: u32 = 3 * COST;
 const COST: u32 = 5;
 const REWARD: u32 = 1;
 
-/// How often and when a store's requests are made again.
+/// How often and after which wait a store's requests are repeated.
 #[derive(Debug)]
 pub(crate) struct Retries {
     attempts: u32,
@@ -111,7 +114,7 @@ pub(crate) struct Retries {
 }
 
 impl Retries {
-    /// For so many requests at a time.
+    /// For this many requests at a time.
     pub(crate) fn new(config: &RetryConfig, at_once: usize) -> Self {
         let at_once = u32::try_from(at_once).unwrap_or(u32::MAX);
         let most_tokens = TOKENS.max(at_once.saturating_mul(TOKENS_A_REQUEST));
@@ -124,15 +127,15 @@ impl Retries {
         }
     }
 
-    /// A request succeeded, after so many that had failed.
+    /// A request succeeded, after this many failed attempts.
     pub(crate) fn succeeded(&self, failed: u32) {
         let mut tokens = self.tokens.lock();
         let won = if failed > 0 { COST } else { REWARD };
         *tokens = tokens.saturating_add(won).min(self.most_tokens);
     }
 
-    /// How long to wait before a request is made again that failed so often, this time included, and
-    /// has been without a connection for so long; `None`: it is not made again.
+    /// How long to wait before the next attempt, after this many failures and this time without a
+    /// connection. `None`: there is no next attempt.
     pub(crate) fn wait(
         &self,
         again: Again,
@@ -147,7 +150,7 @@ impl Retries {
                 let wait = self.back_off(failed);
                 (failed < self.attempts || outage + wait < OUTAGE).then_some(wait)
             }
-            // Who looked for other keys found none.
+            // A search for other keys found none.
             Again::Never | Again::ChangedKeys | Again::Slower | Again::Connected => None,
             Again::Later => {
                 if failed >= self.attempts {
@@ -160,8 +163,8 @@ impl Retries {
         }
     }
 
-    /// Somewhere between the half and all of a time that doubles with each failure, so that those who
-    /// failed together do not come back together.
+    /// A random time between half and all of a wait that doubles with each failure, so that requests
+    /// that failed together are not repeated together.
     fn back_off(&self, failures: u32) -> Duration {
         let doubled = 1_u32.checked_shl(failures.saturating_sub(1).min(30));
         let most = self.first.saturating_mul(doubled.unwrap_or(u32::MAX));
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn where_everything_fails_nothing_is_tried_twice() {
+    fn a_store_where_everything_fails_is_not_asked_twice() {
         let retries = retries(3);
         let tried =
             (0..1000).filter(|_| retries.wait(Again::Later, 1, 0, Duration::ZERO).is_some());

@@ -1,4 +1,5 @@
-//! How S3 is to be reached, from options, variables and configuration files: the one door for all of them.
+//! How to reach S3, from options, environment variables and configuration files. All of them are read here
+//! and nowhere else.
 //!
 //! The SDK reads its environment itself, in many places, and panics at what it does not understand or goes on
 //! without it. So everything is read and checked here first, and the SDK is given values. What the SDK still
@@ -33,7 +34,7 @@ use crate::S3Options;
 pub(crate) struct Settings {
     /// `None` if no place names one.
     pub(crate) region: Option<String>,
-    /// A server of someone's choice. Its path ends with a slash, if it has one.
+    /// A configured server. Its path ends with a slash, if it has one.
     pub(crate) endpoint: Option<String>,
     pub(crate) path_style: bool,
     pub(crate) dual_stack: bool,
@@ -42,7 +43,7 @@ pub(crate) struct Settings {
     pub(crate) attempts: Option<u32>,
     /// Whether bodies go with a checksum. Some servers refuse the headers.
     pub(crate) checksums: bool,
-    /// Whether manifests are asked for with their checksum.
+    /// Whether manifests are requested with their checksum.
     pub(crate) checked_answers: bool,
     /// Whether bodies are signed although they have a checksum.
     pub(crate) signed_bodies: bool,
@@ -59,7 +60,7 @@ impl From<SettingError> for StoreError {
     }
 }
 
-/// Variables that the SDK reads where nothing else here does: text without control characters.
+/// Variables that only the SDK reads: text without control characters.
 const PLAIN: [&str; 9] = [
     "AWS_EXECUTION_ENV",
     "AWS_SDK_UA_APP_ID",
@@ -72,7 +73,8 @@ const PLAIN: [&str; 9] = [
     "_X_AMZN_TRACE_ID",
 ];
 
-/// The servers of the services that give keys, by variable, and those of others that nobody asks.
+/// Variables that name the servers of other AWS services: those that give keys, and some that are
+/// not used.
 const ENDPOINTS: [&str; 4] = [
     "AWS_ENDPOINT_URL_STS",
     "AWS_ENDPOINT_URL_SSO",
@@ -80,7 +82,7 @@ const ENDPOINTS: [&str; 4] = [
     "AWS_ENDPOINT_URL_SIGNIN",
 ];
 
-/// Switches that nothing here depends on, but that whoever sets them means something by.
+/// Switches that have no effect here, but are checked so that a malformed value is reported.
 const SWITCHES: [&str; 4] = [
     "AWS_S3_DISABLE_EXPRESS_SESSION_AUTH",
     "AWS_S3_USE_ARN_REGION",
@@ -160,7 +162,7 @@ impl Settings {
     }
 }
 
-/// What variables and the profile say.
+/// The environment variables and the profile.
 struct Said<'a> {
     variables: &'a Variables,
     profile: &'a Profile,
@@ -173,7 +175,7 @@ impl Said<'_> {
         Ok(found.or_else(|| self.profile.get(key)))
     }
 
-    /// The server of someone's choice for S3.
+    /// The configured server for S3.
     fn endpoint(&self) -> Result<Option<Value>, SettingError> {
         let ignored = self.any(
             &["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"],
@@ -202,7 +204,7 @@ impl Said<'_> {
         attempts.map(|value| value.attempts()).transpose()
     }
 
-    /// What only the SDK reads, while it makes requests.
+    /// Checks the settings that only the SDK reads, while it makes requests.
     fn check_the_rest(&self) -> Result<(), SettingError> {
         let variables = self.variables;
         for name in PLAIN {
@@ -224,8 +226,8 @@ impl Said<'_> {
     }
 }
 
-/// The profile that an option or a variable names. One that nobody has is an error, since the keys of another
-/// one would be taken instead.
+/// The profile that an option or a variable names. A profile that no file has is an error, since other keys
+/// would be used instead.
 async fn selected(
     option: Option<&str>,
     variables: &Variables,

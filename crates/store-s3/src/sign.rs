@@ -1,7 +1,7 @@
 //! Signatures (Signature Version 4), over everything but the body's bytes.
 //!
-//! Bodies are covered by a CRC32 in a header that is signed (`UNSIGNED-PAYLOAD`). Where a server takes no such
-//! header, or the configuration says so, the signature is over their SHA-256.
+//! Bodies are covered by a CRC32 in a header that is signed (`UNSIGNED-PAYLOAD`). Where a server does not
+//! support such a header, or the configuration asks for it, the signature covers their SHA-256.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,13 +21,13 @@ use crate::credentials::Keys;
 use crate::endpoint::BucketUrl;
 use crate::error::NoAnswer;
 
-/// Clocks that differ by less are not why a signature is refused.
+/// Signatures are not refused for clocks that differ by less than this.
 const FAR: Duration = Duration::from_mins(5);
 
-/// No clock is wrong by more: what says so is no time. Keeps times that are reckoned with in range.
+/// A larger difference is taken for a malformed date. It also keeps calculations in range.
 const FARTHEST: u64 = 50 * 365 * 24 * 3600;
 
-/// The time that the server goes by. It takes no signature that is 15 minutes off.
+/// The server's time. A server refuses signatures that are 15 minutes off.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     /// Seconds that the server is ahead of this machine.
@@ -46,8 +46,8 @@ impl Clock {
         }
     }
 
-    /// Whether the server's time (of a `Date` header) is so far from that of a signature that it may have
-    /// been refused for it.
+    /// Whether the server's time (of a `Date` header) differs so much from that of a signature that the
+    /// signature may have been refused for it.
     pub(crate) fn is_far(signed: SystemTime, date: Option<&str>) -> bool {
         let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
         match (date, signed.duration_since(UNIX_EPOCH)) {
@@ -58,7 +58,7 @@ impl Clock {
         }
     }
 
-    /// Goes by the server's time (of a `Date` header) from now on. Whether it could be read.
+    /// Uses the server's time (of a `Date` header) from now on. Returns whether it could be read.
     pub(crate) fn set(&self, date: Option<&str>) -> bool {
         let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
         let here = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -70,7 +70,7 @@ impl Clock {
             return false;
         }
         let before = self.ahead.swap(ahead, Ordering::Relaxed);
-        // Requests that were signed together learn it together.
+        // Other requests may have corrected the clock already.
         if before.abs_diff(ahead) > FAR.as_secs() {
             tracing::warn!(
                 seconds = ahead,
@@ -94,8 +94,7 @@ impl TimeSource for ServerTime {
 /// Headers and their values.
 pub(crate) type Headers = Vec<(&'static str, String)>;
 
-/// Adds the headers of a signature to those of a request. What is said of the body is that it is not signed,
-/// unless it is given.
+/// Adds the headers of a signature to those of a request. The body is marked as unsigned unless it is given.
 pub(crate) fn add_signature(
     headers: &mut Headers,
     method: &str,
@@ -133,7 +132,7 @@ pub(crate) fn add_signature(
 
 const CANNOT: &str = "the request cannot be signed";
 
-/// As S3 wants it: paths as they are on the wire, and what is said of the body in a header.
+/// The settings for S3: paths as they are on the wire, and the hash of the body in a header.
 fn settings() -> SigningSettings {
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -148,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_server_s_time_is_gone_by_from_its_first_complaint() {
+    fn the_servers_time_is_used_after_its_first_refusal() {
         let clock = Clock::default();
         assert!(!clock.set(None));
         assert!(!clock.set(Some("yesterday")));

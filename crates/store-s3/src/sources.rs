@@ -1,7 +1,7 @@
 //! Where keys come from: variables, the configuration files, programs and services, in the order of the AWS tools.
 //!
-//! Each time keys are asked for, the files are read anew and a new chain is made. A chain of the SDK's reads the
-//! files once, so that keys which were changed in them would never be seen.
+//! Each time keys are asked for, the files are read anew and a new chain is made. A chain of the SDK reads the
+//! files once, and would never see keys that were changed in them.
 
 use std::fmt::Debug;
 
@@ -31,10 +31,10 @@ pub(crate) trait KeySource: Debug + Send + Sync {
     /// Asks for keys, anew each time.
     async fn ask(&self) -> Result<Credentials, CredentialsError>;
 
-    /// Whether what the source reads is not what it was when keys were last asked for.
+    /// Whether the files of the source have changed since keys were last asked for.
     fn has_changed(&self) -> bool;
 
-    /// Whether the same question may be answered in a moment.
+    /// Whether asking again after this error may help.
     fn may_pass(&self, error: &CredentialsError) -> bool;
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Places {
     beside: KeyPlaces,
     profile: String,
     how: ProviderConfig,
-    /// What the files said when keys were last asked for. Held for a few instructions.
+    /// The text of the files when keys were last asked for. Locked for a few instructions.
     seen: Mutex<Option<Files>>,
     /// Whether a program or a service of this machine gives the keys.
     is_served: bool,
@@ -95,7 +95,7 @@ impl Places {
         }
     }
 
-    /// The places that there are, in their order.
+    /// The configured sources, in their order.
     async fn chain(&self, files: &Files) -> Result<CredentialsProviderChain, CredentialsError> {
         let places = &self.beside;
         let selected = Profile::select(self.profile.clone(), files).await;
@@ -126,7 +126,7 @@ impl Places {
             .with_custom_provider("EcsContainer", container())
             .with_custom_provider("Ec2InstanceMetadata", metadata()?)
             .build();
-        // Who chose a profile wants its keys, if it has any.
+        // If an option chose a profile, its keys count first.
         let profile_first = places.profile_was_chosen && selected.has_keys();
         let mut chain = if profile_first {
             CredentialsProviderChain::first_try("Profile", profile)
@@ -184,7 +184,7 @@ impl KeySource for Places {
     }
 
     fn has_changed(&self) -> bool {
-        // What cannot be read now gives no keys either.
+        // A file that cannot be read now gives no keys either.
         let now = self.files().ok();
         now.is_some() && now != *self.seen.lock()
     }
@@ -197,11 +197,11 @@ impl KeySource for Places {
             CredentialsError::ProviderTimedOut(_)
             | CredentialsError::ProviderError(_)
             | CredentialsError::Unhandled(_) => self.is_served,
-            // The service that was named says so when it is away, too.
+            // A configured service also fails with this error while it is down.
             CredentialsError::CredentialsNotLoaded(_) => {
                 self.beside.metadata_was_named && !self.beside.metadata_is_off
             }
-            // There is nobody to wait for.
+            // Other errors do not pass by themselves.
             _ => false,
         }
     }

@@ -86,7 +86,7 @@ async fn the_s3_store_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_top_of_a_bucket_it_conforms_too() {
+async fn a_store_at_the_top_of_a_bucket_conforms() {
     let bench = Bench::new().await;
     let options = S3Options {
         prefix: RootPrefix::default(),
@@ -138,7 +138,7 @@ async fn an_object_without_the_extension_is_found_by_reading() {
     bench.server.clear_requests();
     let head = store.head(hash).await.unwrap_err();
     assert!(matches!(head, StoreError::NotFound { .. }), "{head:?}");
-    // An upload of what is missing is not asked for twice.
+    // An upload asks only once for a missing object.
     assert_eq!(bench.server.requests().len(), 1);
 }
 
@@ -266,7 +266,7 @@ async fn errors_that_pass_are_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_with_another_time_is_asked_again_with_its_own() {
+async fn a_request_is_signed_again_with_the_servers_time() {
     let bench = Bench::new().await;
     let store = bench.store().await;
     let skewed = Mishap::Error {
@@ -483,7 +483,7 @@ async fn a_cancelled_upload_in_parts_is_aborted() {
 }
 
 #[tokio::test]
-async fn without_an_endpoint_a_store_of_aws_itself_is_meant() {
+async fn without_an_endpoint_the_store_is_at_aws() {
     let options = S3Options {
         access: S3Access {
             region: Some(REGION.to_owned()),
@@ -491,6 +491,6 @@ async fn without_an_endpoint_a_store_of_aws_itself_is_meant() {
         },
         ..S3Options::new("bucket".parse().unwrap(), "a/prefix".parse().unwrap())
     };
-    // That it can be made is all that can be seen without AWS.
+    // Without AWS only the making of the store can be tested.
     S3Store::connect(options).await.unwrap();
 }

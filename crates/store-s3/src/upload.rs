@@ -41,14 +41,14 @@ impl S3Store {
         }
         let _memory = self.direct.memory.take(len).await;
         let bytes = read(&payload, 0..len, &self.direct.buffers).await?;
-        // What was read is what will be sent.
+        // The bytes that were read are those that will be sent.
         check_unchanged(&payload).await?;
         self.put_bytes(key, "", bytes).await?;
         Ok(())
     }
 
-    /// Sends bytes with their checksum, which the server checks and keeps; where none is wanted, the signature
-    /// is over them.
+    /// Sends bytes with their checksum, which the server checks and keeps; without checksums the signature
+    /// covers the bytes.
     async fn put_bytes(&self, key: &str, query: &str, bytes: Bytes) -> Result<Answer, StoreError> {
         let request = Request {
             method: "PUT",
@@ -102,15 +102,15 @@ fn parts_of(len: u64) -> impl Iterator<Item = Range<u64>> {
     (0..len.div_ceil(size)).map(move |i| i * size..len.min((i + 1) * size))
 }
 
-/// How many uploads in parts of this process are neither completed nor aborted. Those that abort them have
-/// no store any more, so this belongs to the process.
+/// How many uploads in parts of this process are neither completed nor aborted. An aborting upload has no
+/// store any more, so the count belongs to the process.
 static UNDER_WAY: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
 
 /// Waits until no upload in parts is under way in this process: each was completed, or asked to be aborted
 /// and had its answer. For programs that end.
 pub async fn uploads_ended() {
     let mut count = UNDER_WAY.subscribe();
-    // Fails only when the sender is gone, which is never.
+    // Fails only if the sender is dropped, which never happens.
     let _ended = count.wait_for(|count| *count == 0).await;
 }
 
@@ -233,21 +233,21 @@ impl Upload {
         Err(error)
     }
 
-    /// There is nothing to abort any more.
+    /// The upload is completed or aborted.
     fn close(mut self) {
         self.open = None;
     }
 
-    /// Goes on if nobody waits for it any more.
+    /// Continues if the caller stops waiting.
     async fn abort(mut self) {
         let open = self.open.take();
         let aborting = tokio::spawn(self.request_abort(open));
-        // It says itself what fails; it panics only with the whole program.
+        // The task logs its own failures.
         let _ended = aborting.await;
     }
 
-    /// What stays behind is not an object and does no harm but its price, so a failure is only
-    /// noted; buckets have rules that remove such parts.
+    /// Parts that stay behind are no object and only cost money, so a failure is only logged;
+    /// lifecycle rules of the bucket can remove them.
     fn request_abort(&self, open: Option<UnderWay>) -> impl Future<Output = ()> + Send + use<> {
         let store = self.store.clone();
         let request = store
@@ -291,7 +291,7 @@ impl Drop for Upload {
     }
 }
 
-/// Reads a part of what is to be sent; files away from the threads that send.
+/// Reads a part of a payload; files are read on threads that may block.
 async fn read(payload: &Payload, part: Range<u64>, buffers: &Buffers) -> Result<Bytes, StoreError> {
     match payload {
         Payload::Bytes(_) => payload.read(part),

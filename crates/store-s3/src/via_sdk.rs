@@ -1,7 +1,8 @@
-//! The less frequent requests, made by the SDK: once each time, and again by the same rules as the direct ones.
+//! The less frequent requests, which the SDK makes: one attempt at a time, repeated by the same rules as direct
+//! requests.
 //!
-//! The SDK's own retries are switched off. It would try three times within seconds, know nothing of the pace that
-//! the server has asked of this store, and sign with its own clock.
+//! The SDK's own retries are switched off: it would try three times within seconds, ignore the pace that the
+//! server has asked for, and sign with its own clock.
 
 use std::error::Error;
 use std::future::Future;
@@ -11,7 +12,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::Instant;
 
-use crate::attempts::{Attempts, Trouble};
+use crate::attempts::{Attempts, FailedAttempt};
 use crate::direct::Direct;
 use crate::error::{
     Failure, NOT_IN_TIME, NoAnswer, failure, is_final, no_credentials, unreachable,
@@ -34,8 +35,8 @@ impl Purpose<'_> {
 }
 
 impl Direct {
-    /// Makes a request of the SDK's as often as it may help. `extra` is how much longer than others it
-    /// may take; the SDK has to be told the same of each attempt.
+    /// Makes a request of the SDK, and again as long as that may help. `extra` is how much longer it
+    /// may take than others; the SDK's own timeout for the attempt has to allow for it too.
     pub(crate) async fn call<T, E, F>(
         &self,
         purpose: Purpose<'_>,
@@ -57,8 +58,8 @@ impl Direct {
         self.persist(purpose, extra, attempt).await
     }
 
-    /// The same for what is more than a request. An attempt is told how much time is left, and says how
-    /// much it took, bodies left out.
+    /// The same for an operation that is more than one request. An attempt gets the time that is left,
+    /// and returns how much it used without its bodies.
     pub(crate) async fn persist<T, F>(
         &self,
         purpose: Purpose<'_>,
@@ -66,7 +67,7 @@ impl Direct {
         attempt: impl Fn(Duration) -> F,
     ) -> Result<T, Failure>
     where
-        F: Future<Output = (Duration, Result<T, Trouble>)>,
+        F: Future<Output = (Duration, Result<T, FailedAttempt>)>,
     {
         let mut attempts = Attempts::new(&self.retries, self.operation + extra);
         loop {
@@ -75,21 +76,21 @@ impl Direct {
                 status: None,
                 error: no_credentials(purpose.what(), &error),
             })?;
-            // The SDK's futures take tens of kilobytes, which every caller would have to carry.
+            // The SDK's futures take tens of kilobytes, so they are boxed.
             let (took, done) = Box::pin(attempt(attempts.left)).await;
             attempts.left = attempts.left.saturating_sub(took);
-            let mut trouble = match done {
+            let mut failed = match done {
                 Ok(answer) => {
                     keys.work();
                     attempts.succeeded(&slot);
                     return Ok(answer);
                 }
-                Err(trouble) => trouble,
+                Err(failed) => failed,
             };
-            trouble.again = attempts
-                .with_other_keys(trouble.again, &self.keys, &keys)
+            failed.again = attempts
+                .with_other_keys(failed.again, &self.keys, &keys)
                 .await;
-            attempts.failed(slot, trouble).await?;
+            attempts.failed(slot, failed).await?;
         }
     }
 
@@ -99,21 +100,21 @@ impl Direct {
         purpose: Purpose<'_>,
         time: Duration,
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<T, Trouble>
+    ) -> Result<T, FailedAttempt>
     where
         E: Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let Ok(answer) = tokio::time::timeout(time, request).await else {
             let error = unreachable(purpose.what(), NoAnswer::new(NOT_IN_TIME));
-            return Err(Trouble::without_answer(Again::Later, error));
+            return Err(FailedAttempt::without_answer(Again::Later, error));
         };
-        answer.map_err(|error| Trouble {
+        answer.map_err(|error| FailedAttempt {
             again: self.after(&error),
             failure: failure(purpose.doing, purpose.url, error),
         })
     }
 
-    /// What can be done about an error of the SDK's.
+    /// What can be done about an error of the SDK.
     fn after<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Again {
         match error {
             SdkError::ServiceError(answered) => {

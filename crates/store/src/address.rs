@@ -1,9 +1,8 @@
 //! What a person calls a store, or a manifest in one: a directory, or `s3://bucket/prefix`.
 //!
-//! An address in S3 says exactly where things are: what stands behind `bucket/` is the root prefix, slashes
-//! included, and the keys are `<prefix>/Data/…` and `<prefix>/Manifests/…`, as AWS's clients join them. So
-//! `s3://bucket/q/` is the store of a queue whose root prefix is `q/`, with keys `q//Data/…`. It is another one
-//! than `s3://bucket/q`.
+//! An address in S3 is exact: everything after `bucket/` is the root prefix, slashes included, and the keys are
+//! `<prefix>/Data/…` and `<prefix>/Manifests/…`, as AWS's clients join them. So `s3://bucket/q/` is the store
+//! of a queue whose root prefix is `q/`, with keys `q//Data/…`. It is not the store `s3://bucket/q`.
 
 mod meant;
 
@@ -23,7 +22,7 @@ const S3_SCHEME: &str = "s3://";
 pub enum StoreAddress {
     /// A directory on this machine.
     Directory(PathBuf),
-    /// Part of a bucket. Through which endpoint it is reached is not part of the address.
+    /// Part of a bucket. The endpoint is not part of the address.
     S3 {
         /// The bucket.
         bucket: BucketName,
@@ -35,13 +34,13 @@ pub enum StoreAddress {
 /// Why a text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseAddressError {
-    /// No text.
+    /// An empty text.
     #[error("the address of a store may not be empty")]
     Empty,
     /// A scheme that is not `s3`.
     #[error("{0:?} is neither a directory nor an s3:// address")]
     Scheme(String),
-    /// Nearly an address in S3.
+    /// A text that is almost an address in S3.
     #[error(
         "{given:?} is not the address of a store in S3: did you mean {meant:?}? A directory of that name is \
          {:?}",
@@ -50,10 +49,10 @@ pub enum ParseAddressError {
     Nearly {
         /// The whole text.
         given: String,
-        /// The address that it looks like.
+        /// The address that was probably meant.
         meant: String,
     },
-    /// Wrong bucket or key.
+    /// A bucket name or prefix that is not valid.
     #[error("{address:?} is not an address in S3")]
     S3 {
         /// The whole text.
@@ -62,13 +61,13 @@ pub enum ParseAddressError {
         #[source]
         source: ParseKeyError,
     },
-    /// Not below `Manifests/`.
+    /// The key has no folder `Manifests/`.
     #[error("{0:?} is not the address of a manifest: its key has no 'Manifests/'")]
     NotManifest(String),
 }
 
 impl StoreAddress {
-    /// As parsing, for what a shell passed: a directory's name need not be text.
+    /// Parses an argument of a command line, which need not be UTF-8 if it is a directory.
     pub fn from_os(text: &OsStr) -> Result<Self, ParseAddressError> {
         text.to_str()
             .map_or_else(|| Ok(Self::Directory(PathBuf::from(text))), str::parse)
@@ -101,7 +100,7 @@ impl FromStr for StoreAddress {
     }
 }
 
-/// Refuses what looks like an address in S3 and is none.
+/// Refuses a text that is almost an address in S3.
 fn refuse_nearly(text: &str) -> Result<(), ParseAddressError> {
     match meant::meant(text) {
         None => Ok(()),
@@ -134,7 +133,7 @@ impl fmt::Display for StoreAddress {
     }
 }
 
-/// As text. A directory whose name is not UTF-8 cannot be written down.
+/// As text. Fails for a directory whose name is not UTF-8.
 impl Serialize for StoreAddress {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -162,8 +161,8 @@ pub struct ManifestAddress {
 }
 
 impl ManifestAddress {
-    /// Whether a text means a place in S3 and not a file. Fails if it is nearly an address in S3: a file of
-    /// such a name is said with `./` before it.
+    /// Whether a text means a manifest in S3 and not a file. Fails if it is almost an address in S3: the
+    /// name of such a file needs `./` before it.
     pub fn is_s3(text: &str) -> Result<bool, ParseAddressError> {
         refuse_nearly(text)?;
         Ok(text.starts_with(S3_SCHEME))
@@ -173,8 +172,9 @@ impl ManifestAddress {
 impl FromStr for ManifestAddress {
     type Err = ParseAddressError;
 
-    /// Takes `s3://` addresses. Of several folders `Manifests` the last is the store's: prefixes
-    /// are chosen by people, keys of manifests are made by programs and have none.
+    /// Takes `s3://` addresses. Of several folders `Manifests` the last one is the store's: people
+    /// may choose a prefix with such a folder in it, but programs make the keys of manifests, and
+    /// never put one into them.
     fn from_str(text: &str) -> Result<Self, ParseAddressError> {
         const FOLDER: &str = "/Manifests/";
         if !Self::is_s3(text)? {
@@ -226,7 +226,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<StoreAddress>().unwrap().to_string(), text);
         }
-        // Nothing behind the slash is no prefix.
+        // A slash with nothing after it is no prefix.
         assert_eq!(
             "s3://bucket/".parse::<StoreAddress>().unwrap().to_string(),
             "s3://bucket"

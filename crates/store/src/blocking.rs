@@ -10,7 +10,7 @@ pub async fn run_blocking<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is going away and never started the work.
+            // The runtime is shutting down and never started the work.
             Err(error) => Err(StoreError::Unreachable {
                 what: "work on the store's files".to_owned(),
                 source: error.into(),

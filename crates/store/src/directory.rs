@@ -4,19 +4,21 @@
 //!     <root>/Data/<hash>.xxh128        one file an object, all in one directory
 //!     <root>/Data/.staging/            objects on their way in; swept when a process died
 //!     <root>/Manifests/<key>
-//!     <root>/Metadata/<key>/<hash>     what is said of a manifest
+//!     <root>/Metadata/<key>/<hash>     the metadata of a manifest
 //! ```
 //!
 //! An object's bytes are synced before it gets its name, and its name before `put` returns; puts
 //! that end at the same time share the sync of the directory. Files become objects as reflinks
 //! where the file system can, and never as hard links: a later write to the user's file must not
-//! reach the store. Who may use the root directory may read what is put into it.
+//! reach the store. Files are readable for everybody who can use the root directory.
 //!
 //! All file access is on the runtime's blocking threads. It cannot be interrupted there, so a
 //! cancelled `put` notices between two blocks.
 
 mod list;
 mod manifests;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
@@ -96,8 +98,8 @@ impl DirectoryStore {
         &self.files.root
     }
 
-    /// Where objects are put together: a reflink into it shows whether one into the store works.
-    /// Creates what is missing. Blocks.
+    /// The directory in which objects are assembled: if a reflink into it works, one into the store
+    /// does too. Creates what is missing. Blocks.
     pub fn staging(&self) -> Result<&Path, StoreError> {
         self.files
             .prepare()
@@ -237,7 +239,7 @@ impl Files {
                         at = end;
                     }
                 }
-                // Whatever the kernel's copy says, this is what the object will hold.
+                // The length of the new file counts, whatever the kernel's copy reported.
                 let len = staged.file().metadata().map_err(failed)?.len();
                 if len != payload.len() {
                     return Err(stamp.changed());
@@ -264,8 +266,8 @@ fn time_of(stamp: &FileStamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(since)
 }
 
-/// Whether this is how a file system says that a key has no file. In S3 a key can be the beginning
-/// of another one; here the one is a directory then, or the other one's directory a file.
+/// Whether the error means that a key has no file. In S3 a key can be a prefix of another key; in a
+/// directory store one of them is then a directory, or the other's directory is a file.
 fn is_missing(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
@@ -273,7 +275,8 @@ fn is_missing(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// The store's error for a failed write: a directory that is missing then was there before.
+/// The store's error for a failed write. If a directory is missing, the store itself has gone,
+/// because the directory was there before.
 fn unwritable(what: String, error: impl Into<io::Error>) -> StoreError {
     let error = error.into();
     if error.kind() == io::ErrorKind::NotFound {
@@ -322,7 +325,7 @@ fn failed(what: String, error: impl Into<io::Error>) -> StoreError {
     }
 }
 
-/// Tells the blocking half that nobody waits for it any more.
+/// Tells the blocking half that its caller has gone.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -386,150 +389,5 @@ impl ListStore for DirectoryStore {
 impl Store for DirectoryStore {
     fn address(&self) -> StoreAddress {
         StoreAddress::Directory(self.files.root.clone())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-
-    use super::*;
-    use crate::SourceStamp;
-
-    fn payload_of(path: &Path) -> Payload {
-        let file = File::open(path).unwrap();
-        let stamp = FileStamp::of(&file).unwrap();
-        Payload::File {
-            file: Arc::new(file),
-            range: 0..stamp.size,
-            stamp: SourceStamp {
-                path: path.to_owned(),
-                stamp,
-            },
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_directory_store_conforms() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = DirectoryStore::create(&dir.path().join("store")).unwrap();
-        crate::conformance::run(Arc::new(store)).await;
-        let staging = dir.path().join("store/Data/.staging");
-        assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn opening_a_directory_that_is_not_there_fails_as_the_system_says_and_creates_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("typo");
-        let error = DirectoryStore::open(&root).unwrap_err();
-        let StoreError::Other { source, .. } = error else {
-            panic!("{error:?}");
-        };
-        let source = source.downcast_ref::<io::Error>().unwrap();
-        assert_eq!(source.kind(), io::ErrorKind::NotFound);
-        assert!(!root.exists());
-    }
-
-    #[test]
-    fn a_file_is_no_store() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("f");
-        fs::write(&path, "").unwrap();
-        DirectoryStore::open(&path).unwrap_err();
-    }
-
-    #[tokio::test]
-    async fn an_object_is_a_file_of_its_own_named_as_in_s3() {
-        let dir = tempfile::tempdir().unwrap();
-        let source = dir.path().join("source");
-        fs::write(&source, "content").unwrap();
-        let store = DirectoryStore::create(&dir.path().join("store")).unwrap();
-        let hash = ContentHash::of(b"content");
-        store.put(hash, payload_of(&source)).await.unwrap();
-        let object = store.root().join(format!("Data/{hash}.xxh128"));
-        assert_eq!(fs::read(&object).unwrap(), b"content");
-        let (object, source) = (fs::metadata(object).unwrap(), fs::metadata(source).unwrap());
-        assert_ne!(object.ino(), source.ino());
-        assert_eq!(object.nlink(), 1);
-        assert_eq!(object.permissions().mode() & 0o777, 0o600);
-    }
-
-    #[tokio::test]
-    async fn who_may_use_the_root_may_read_the_objects() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
-        let store = DirectoryStore::open(dir.path()).unwrap();
-        let hash = ContentHash::of(b"x");
-        let payload = Payload::Bytes(Bytes::from_static(b"x"));
-        store.put(hash, payload).await.unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&dir.path().join("Data")), 0o750);
-        assert_eq!(mode(&dir.path().join(data_key(hash))), 0o640);
-    }
-
-    #[tokio::test]
-    async fn an_object_without_the_extension_is_found_by_reading() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = DirectoryStore::create(dir.path()).unwrap();
-        let hash = ContentHash::of(b"old");
-        fs::create_dir(dir.path().join("Data")).unwrap();
-        fs::write(dir.path().join(old_data_key(hash)), "old").unwrap();
-        assert_eq!(store.get(hash, 0..3).await.unwrap().bytes, "old");
-        let head = store.head(hash).await.unwrap_err();
-        assert!(matches!(head, StoreError::NotFound { .. }), "{head:?}");
-    }
-
-    #[tokio::test]
-    async fn a_store_whose_directory_went_away_is_unreachable_and_not_empty() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("store");
-        let store = DirectoryStore::create(&root).unwrap();
-        fs::remove_dir(&root).unwrap();
-        let hash = ContentHash::of(b"x");
-        let error = store.get(hash, 0..1).await.unwrap_err();
-        assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
-        let payload = Payload::Bytes(Bytes::from_static(b"x"));
-        let error = store.put(hash, payload).await.unwrap_err();
-        assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
-    }
-
-    #[tokio::test]
-    async fn what_a_killed_process_left_is_swept_at_the_first_put() {
-        let dir = tempfile::tempdir().unwrap();
-        let staging = dir.path().join("Data/.staging");
-        fs::create_dir_all(&staging).unwrap();
-        fs::write(staging.join(".staged-left"), "half").unwrap();
-        let store = DirectoryStore::open(dir.path()).unwrap();
-        let payload = Payload::Bytes(Bytes::new());
-        store.put(ContentHash::of(b""), payload).await.unwrap();
-        assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn errors_are_told_apart_by_what_can_be_done() {
-        let of = |kind: io::ErrorKind| failed("x".to_owned(), io::Error::from(kind));
-        assert!(matches!(
-            of(io::ErrorKind::StorageFull),
-            StoreError::Full { .. }
-        ));
-        assert!(matches!(
-            of(io::ErrorKind::QuotaExceeded),
-            StoreError::Full { .. }
-        ));
-        assert!(matches!(
-            of(io::ErrorKind::PermissionDenied),
-            StoreError::Denied { .. }
-        ));
-        assert!(matches!(
-            of(io::ErrorKind::ReadOnlyFilesystem),
-            StoreError::Denied { .. }
-        ));
-        assert!(of(io::ErrorKind::StaleNetworkFileHandle).is_transient());
-        assert!(matches!(
-            of(io::ErrorKind::InvalidData),
-            StoreError::Other { .. }
-        ));
     }
 }

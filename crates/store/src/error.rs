@@ -1,17 +1,17 @@
-//! What can go wrong in a store, by what the caller can do about it.
+//! Failures of a store, sorted by what the caller can do about them.
 
 use std::error::Error as StdError;
 
-/// What a refusal is about, as far as the answer tells.
+/// How much a store refuses, as far as its answer tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Whatever is asked: there are no credentials, or there is no such bucket.
+    /// Every request: there are no credentials, or there is no such bucket.
     Everything,
-    /// This operation on this object, or more.
+    /// At least this operation on this object.
     Unknown,
 }
 
-/// A store's failure. The text says what was being done, the source says why it failed.
+/// A store's failure. The message says what was being done, its source says why it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The object or manifest is not in the store.
@@ -28,7 +28,7 @@ pub enum StoreError {
         what: String,
         /// What to check.
         advice: String,
-        /// What else it refuses.
+        /// How much it refuses.
         reach: Reach,
         /// The store's own answer.
         #[source]
@@ -52,7 +52,7 @@ pub enum StoreError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The file that was being stored is not what it was when it was hashed.
+    /// The file that was being stored has changed since it was hashed.
     #[error("{what} changed while it was being stored")]
     SourceChanged {
         /// The file.
@@ -67,11 +67,10 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
-    /// An option, a variable of the environment or a key of a configuration file that cannot be used. The store
-    /// was asked for nothing.
+    /// An option, an environment variable or a key of a configuration file cannot be used. No request was made.
     #[error("the settings cannot be used")]
     Setting {
-        /// Which one, and what it has to be.
+        /// Which setting, and what it has to be.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
@@ -87,7 +86,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later without anyone doing anything.
+    /// Whether the same call may succeed later by itself.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }

@@ -18,7 +18,7 @@ const LONGEST_PART: usize = 480;
 /// The longest file name of the common file systems, for the directory store.
 const LONGEST_COMPONENT: usize = 255;
 
-/// What AWS's clients take, and what S3 once gave in one of its regions.
+/// What AWS's clients accept; S3 once allowed names of this length in one region.
 const LONGEST_BUCKET: usize = 255;
 
 /// Where objects are, below the store's prefix.
@@ -83,7 +83,7 @@ fn check_path(text: &str) -> Result<(), ParseKeyError> {
     Ok(())
 }
 
-/// Makes a checked text what text should be: readable, and checked again when it is read.
+/// The usual traits of a checked text; deserializing checks it again.
 macro_rules! text_type {
     ($name:ident) => {
         impl $name {
@@ -160,11 +160,11 @@ impl FromStr for KeyPrefix {
     }
 }
 
-/// Where in a bucket a store begins: a queue's root prefix, exactly. Slashes may stand anywhere and count as
-/// they stand, since S3 knows no folders: `q/` has the keys `q//Data/…`. Empty for the bucket's top.
+/// Where in a bucket a store begins: a queue's root prefix, exactly. Every slash counts, since S3 knows no
+/// folders: `q/` has the keys `q//Data/…`. Empty for the top of the bucket.
 ///
 /// The service allows letters, digits, `-`, `_` and `/`; other servers more. Only `.` and `..` between slashes
-/// are refused: on the way to a server they get lost.
+/// are refused: HTTP clients remove them from URLs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RootPrefix(String);
@@ -181,8 +181,8 @@ impl RootPrefix {
         }
     }
 
-    /// The prefix without slashes at its ends and doubled ones, which is another one: what people often mean
-    /// who write such slashes out of habit. `None` if there are none.
+    /// The prefix without doubled slashes and slashes at its ends, which is another prefix, but often the
+    /// one that was meant. `None` if there are no such slashes.
     pub fn without_odd_slashes(&self) -> Option<Self> {
         let parts = self.0.split('/').filter(|part| !part.is_empty());
         let plain = parts.collect::<Vec<_>>().join("/");

@@ -7,23 +7,21 @@
 //!     <root>/Manifests/<manifest key>
 //! ```
 //!
-//! Readers and writers see the traits [`ChunkStore`] and [`ManifestStore`], who looks after a store
-//! [`ListStore`]; every implementation passes the one suite in [`conformance`].
+//! Readers and writers see the traits [`ChunkStore`] and [`ManifestStore`]; verbs that list, check or clean a
+//! store see [`ListStore`]. Every implementation passes the one suite `conformance`. Tests of other crates get it, a
+//! store in memory and stores that record or fail calls with the feature `testing`.
 
 mod address;
 mod blocking;
-mod call;
-pub mod conformance;
 mod directory;
 mod error;
-pub mod fault;
 mod key;
 mod list;
-mod memory;
 mod metadata;
 mod payload;
-pub mod record;
 mod s3_access;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -36,19 +34,19 @@ use bytes::Bytes;
 
 pub use address::{ManifestAddress, ParseAddressError, StoreAddress};
 pub use blocking::run_blocking;
-pub use call::{Call, CallKind};
 pub use directory::DirectoryStore;
 pub use error::{Reach, StoreError};
 pub use key::{
     BucketName, KeyPrefix, ManifestKey, ParseKeyError, RootPrefix, data_key, old_data_key,
 };
 pub use list::{Folder, Listed, ListedName, Page};
-pub use memory::MemoryStore;
 pub use metadata::{Metadata, MetadataError};
 pub use payload::{Payload, SourceStamp};
 pub use s3_access::{AccountId, Addressing, Encryption, KmsKey, ParseAccessError, S3Access};
+#[cfg(any(test, feature = "testing"))]
+pub use testing::{Call, CallKind, MemoryStore, conformance, fault, record};
 
-/// Some bytes of an object, and what the store said of the whole.
+/// Some bytes of an object, and what the store told about the whole object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectPart {
     /// The bytes asked for. Shorter than the range only where the object ends.
@@ -59,7 +57,7 @@ pub struct ObjectPart {
     pub version: Option<Arc<str>>,
 }
 
-/// What a store says of an object without reading it.
+/// What a store tells about an object without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// The length of the object in bytes.
@@ -82,42 +80,42 @@ pub enum PutOutcome {
 /// not, and never leaves part of an object under its key.
 #[async_trait]
 pub trait ChunkStore: Send + Sync + Debug {
-    /// Reads `range` of an object. The range is not empty unless the object may be (`0..0` asks for
-    /// its length only). A range that starts at or after the object's end gives no bytes and the
-    /// object's true length: it is the caller who knows how long the object should be, and who bounds the bytes
-    /// that it asks for at once: all of them are in memory.
+    /// Reads `range` of an object. The range is not empty unless the object may be (`0..0` asks for its length
+    /// only). A range that starts at or after the object's end gives no bytes and the object's true length: the
+    /// caller knows how long the object should be. All the bytes are held in memory, so the caller also bounds
+    /// the range.
     async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError>;
 
-    /// Asks for the length of what stands under the name that [`put`](Self::put) gives an object. One that
-    /// old clients named otherwise is found by [`get`](Self::get) only: looking for both would cost an
-    /// upload a second request for each object that is missing.
+    /// Asks for the length of an object under the name that [`put`](Self::put) gives it. The names that
+    /// old clients gave are tried by [`get`](Self::get) only: here they would cost an upload a second
+    /// request for each missing object.
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError>;
 
     /// Stores an object, replacing one of the same name. Atomic (a reader sees the whole object or
     /// none of it) and idempotent. Returns once the object is as durable as the store makes things.
-    /// Fails with [`StoreError::SourceChanged`] if the payload's file is not what it was.
+    /// Fails with [`StoreError::SourceChanged`] if the payload's file has changed.
     async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError>;
 }
 
-/// The longest manifest that is read from a store, in bytes: more than 5,000,000 files. Whoever can write to
-/// a store could else make its readers take all memory.
+/// The longest manifest that is read from a store, in bytes: more than 5,000,000 files. Without a limit, a
+/// huge object in a store could fill its readers' memory.
 pub const LARGEST_MANIFEST: u64 = 1 << 30;
 
-/// A manifest, and what the store says of it.
+/// A manifest as a store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredManifest {
-    /// As they were written.
+    /// The bytes as they were written.
     pub bytes: Bytes,
-    /// What was said beside them.
+    /// The metadata that was written with them.
     pub metadata: Metadata,
     /// When it was written, by the store's clock, if the store tells.
     pub modified: Option<SystemTime>,
 }
 
 impl StoredManifest {
-    /// Whether this is what someone wrote who wrote these: the same bytes, and everything that was said
-    /// beside them. So a writer learns whether a write with an unknown outcome, or an earlier one, was
-    /// its own: the same bytes that are said to be someone else's are another manifest.
+    /// Whether this is what a writer of these bytes and this metadata wrote: the same bytes, and at
+    /// least this metadata. So a writer learns whether an earlier write, or one with an unknown
+    /// outcome, was its own: the same bytes with the metadata of another writer are another manifest.
     pub fn is(&self, bytes: &[u8], metadata: &Metadata) -> bool {
         self.bytes == bytes && self.metadata.includes(metadata)
     }
@@ -129,8 +127,8 @@ pub trait ManifestStore: Send + Sync + Debug {
     /// Reads a manifest.
     async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError>;
 
-    /// Writes a manifest and what is said of it under a key that is free, atomically
-    /// (`If-None-Match: *`). After an error the outcome is unknown: read the key to learn it, with
+    /// Writes a manifest and its metadata under a key that is free, atomically (`If-None-Match:
+    /// *`). After an error the outcome is unknown: read the key to learn it, with
     /// [`StoredManifest::is`].
     async fn put_manifest_if_absent(
         &self,
@@ -140,7 +138,7 @@ pub trait ManifestStore: Send + Sync + Debug {
     ) -> Result<PutOutcome, StoreError>;
 }
 
-/// A store that says what is in it.
+/// A store that lists what is in it.
 #[async_trait]
 pub trait ListStore: Send + Sync + Debug {
     /// The next page of what is in a folder: of the keys that come after `after`, which is a full key
@@ -152,6 +150,6 @@ pub trait ListStore: Send + Sync + Debug {
 
 /// All of a store.
 pub trait Store: ChunkStore + ManifestStore + ListStore {
-    /// What a person would call this store, and what a session writes down to find it again.
+    /// The address by which people and sessions name this store.
     fn address(&self) -> StoreAddress;
 }

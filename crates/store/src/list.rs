@@ -1,8 +1,8 @@
 //! Listing what a store holds: in pages, in the order of keys, from any key on.
 //!
-//! A page is what one request gives, so its length is the store's choice. The order is that of the bytes of
-//! keys, as in S3. Names that this program would not give are listed as [`ListedName::Foreign`]: who looks for
-//! garbage or damage has to know of them, and decides what they are.
+//! A page is what one request gives, so the store chooses its length. Keys are in the order of their bytes, as
+//! in S3. Names that this program would not give are listed as [`ListedName::Foreign`]: searches for garbage
+//! or damage need to know of them.
 
 use std::time::SystemTime;
 
@@ -21,7 +21,7 @@ pub enum Folder {
 }
 
 impl Folder {
-    /// What the keys of everything in it begin with, below the store's prefix.
+    /// The prefix of all keys in the folder, below the store's prefix.
     pub fn key_start(&self) -> String {
         match self {
             Self::Data => DATA_FOLDER.to_owned(),
@@ -45,7 +45,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// With the name that the key says.
+    /// An entry whose name is read from its key.
     pub fn new(key: String, len: u64, modified: Option<SystemTime>) -> Self {
         Self {
             name: ListedName::of(&key),
@@ -56,7 +56,7 @@ impl Listed {
     }
 }
 
-/// What a key says.
+/// What a key names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListedName {
     /// An object.
@@ -68,7 +68,7 @@ pub enum ListedName {
     },
     /// A manifest.
     Manifest(ManifestKey),
-    /// Something that this program would not name so.
+    /// Something that this program did not name.
     Foreign,
 }
 

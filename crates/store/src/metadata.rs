@@ -1,7 +1,7 @@
-//! What is said of a manifest beside its bytes: S3's user metadata, within the bounds that every store can keep.
+//! The metadata of a manifest: S3's user metadata, within bounds that every store can hold.
 //!
 //! Names are lower-case, because HTTP headers have no case; values are printable ASCII, because headers
-//! carry nothing else unharmed. Whoever has other text to say encodes it.
+//! carry nothing else unharmed. Other text has to be encoded by the caller.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,31 +23,31 @@ pub struct Metadata(BTreeMap<String, String>);
 /// Why something cannot be metadata.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
-    /// Not a name.
+    /// A text that cannot be a name.
     #[error("{0:?} cannot name metadata: lower-case letters, digits, '-', '_' and '.' can")]
     Name(String),
-    /// Not a value.
+    /// A text that cannot be a value.
     #[error(
         "the metadata {name} cannot be {value:?}: it has to be printable ASCII without a space at an end"
     )]
     Value {
-        /// Of what.
+        /// Its name.
         name: String,
         /// The value.
         value: String,
     },
-    /// Too much.
+    /// Too many bytes in all.
     #[error("metadata may have {LARGEST} bytes in all, this is {0}")]
     TooLong(usize),
 }
 
 impl Metadata {
-    /// Nothing to say.
+    /// No metadata.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Says one more thing, instead of what was said under that name.
+    /// Sets the value of a name, replacing an earlier one.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), MetadataError> {
         check(name, value)?;
         let replaced = self
@@ -62,8 +62,8 @@ impl Metadata {
         Ok(())
     }
 
-    /// What other programs said, as far as it can be metadata. The rest is left out with a word in the
-    /// log: a manifest is not lost for what someone wrote beside it.
+    /// Metadata that other programs wrote, as far as it fits these rules. The rest is left out and
+    /// logged: a manifest stays readable whatever was written beside it.
     pub fn of_foreign<'a>(said: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut metadata = Self::new();
         for (name, value) in said {
@@ -83,7 +83,7 @@ impl Metadata {
         self.0.get(name).map(String::as_str)
     }
 
-    /// All of it, in the order of names.
+    /// All names and values, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
@@ -95,7 +95,7 @@ impl Metadata {
         self.0.is_empty()
     }
 
-    /// Whether this says everything that `asked` does. A store may add something of its own.
+    /// Whether this has everything that `asked` has. A store may add something of its own.
     pub fn includes(&self, asked: &Self) -> bool {
         asked
             .iter()
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it_has_2_kib_and_a_value_that_is_replaced_does_not_count() {
+    fn metadata_has_2_kib_in_all_and_a_replaced_value_does_not_count() {
         let mut metadata = Metadata::new();
         metadata.set("a", &"x".repeat(2047)).unwrap();
         metadata.set("a", &"y".repeat(2047)).unwrap();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_others_said_the_usable_part_is_kept() {
+    fn metadata_of_other_programs_is_kept_as_far_as_it_is_usable() {
         let said = [("Asset-Root", "/proj"), ("name", "\u{e4}")];
         let metadata = Metadata::of_foreign(said);
         assert_eq!(metadata.to_string(), "asset-root: /proj");

@@ -1,4 +1,4 @@
-//! What is being stored: bytes in memory, or a range of a file that must not change meanwhile.
+//! The bytes that are being stored: in memory, or a range of a file that must not change meanwhile.
 
 use std::fs::File;
 use std::ops::Range;
@@ -22,12 +22,12 @@ pub enum Payload {
         file: Arc<File>,
         /// Which bytes of it.
         range: Range<u64>,
-        /// What the file was when these bytes were hashed.
+        /// The state of the file when these bytes were hashed.
         stamp: SourceStamp,
     },
 }
 
-/// What a file was when its bytes were hashed, and what it is called in messages.
+/// The state of a file when its bytes were hashed, and its name for messages.
 #[derive(Debug, Clone)]
 pub struct SourceStamp {
     /// For messages only.
@@ -89,8 +89,8 @@ impl Payload {
         }
     }
 
-    /// Fails with [`StoreError::SourceChanged`] if the file is not what it was when it was hashed.
-    /// To be asked after the bytes were read and before they get their name. Blocks.
+    /// Fails with [`StoreError::SourceChanged`] if the file has changed since it was hashed. A
+    /// store calls this after it read the bytes and before it gives them their name. Blocks.
     pub fn check_unchanged(&self) -> Result<(), StoreError> {
         match self {
             Self::Bytes(_) => Ok(()),

@@ -1,5 +1,5 @@
-//! How to reach a bucket, as people say it and sessions write it down: never a secret, and nothing
-//! that only one machine knows except the path of a certificate bundle.
+//! How to reach a bucket, as options give it and sessions keep it: never a secret, and nothing that
+//! is particular to one machine except the path of a certificate bundle.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How to reach S3. What is `None` (or false) is as the AWS configuration says, or as usual.
+/// How to reach S3. Fields that are `None` (or false) come from the AWS configuration, or are as
+/// usual.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct S3Access {
@@ -42,7 +43,7 @@ pub struct S3Access {
 }
 
 impl S3Access {
-    /// This access where it says something, else `below`'s.
+    /// This access, with the fields that it does not set taken from `below`.
     #[must_use]
     pub fn over(&self, below: &Self) -> Self {
         let Self {
@@ -85,7 +86,7 @@ impl S3Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Addressing {
-    /// In the path if there is an endpoint of someone's choice, else in the host.
+    /// In the path if an endpoint is configured, else in the host.
     #[default]
     Auto,
     /// `https://host/bucket/key`.
@@ -195,7 +196,7 @@ impl From<KmsKey> for String {
 /// The longest that KMS takes.
 const LONGEST_KMS_KEY: usize = 2048;
 
-/// Why a text does not say how to reach S3.
+/// Why a text is not an account or a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseAccessError {
     /// Not the number of an account.
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kms_key_has_nothing_that_a_header_could_not_have() {
+    fn a_kms_key_has_only_characters_that_a_header_can_have() {
         for good in [
             "alias/aws/s3",
             "arn:aws:kms:us-west-2:111122223333:key/1234abcd-12ab",
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_now_goes_over_what_was_written_down() {
+    fn given_fields_replace_stored_ones() {
         let written = S3Access {
             region: Some("a".to_owned()),
             profile: Some("b".to_owned()),

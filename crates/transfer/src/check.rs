@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use attachfs_manifest::{ContentHash, Hasher};
+use attachfs_scan::{Phase, Progress};
 use attachfs_store::{ChunkStore, StoreError};
 
+use crate::error::TransferError;
 use crate::meter::Meter;
 use crate::refusals::{Refusals, Request};
 use crate::run::run_all;
-use crate::{Phase, Progress, TransferError, error_chain};
+use crate::summary::error_chain;
 
 /// Requests at once.
 const AT_ONCE: usize = 32;

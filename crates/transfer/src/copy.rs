@@ -13,13 +13,15 @@ use std::time::Instant;
 
 use attachfs_durable::{FileStamp, write_all_at};
 use attachfs_manifest::{ContentHash, Hasher};
+use attachfs_scan::{Phase, Progress};
 use attachfs_store::{ChunkStore, ObjectPart, Payload, SourceStamp, StoreError};
 use tokio::sync::Semaphore;
 
+use crate::error::TransferError;
 use crate::meter::Meter;
 use crate::refusals::{Refusals, Request};
 use crate::run::run_all;
-use crate::{Failed, Phase, Progress, Summary, TransferError, error_chain};
+use crate::summary::{Failed, Summary, error_chain};
 
 /// The longest object that is held in memory.
 const SMALL: u64 = 1 << 20;

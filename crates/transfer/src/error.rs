@@ -8,7 +8,8 @@ use attachfs_manifest::{ContentHash, EscapedBytes, SnapshotError};
 use attachfs_scan::{Cancelled, ScanError};
 use attachfs_store::StoreError;
 
-use crate::{DownloadError, Summary};
+use crate::download::error::DownloadError;
+use crate::summary::Summary;
 
 /// Why hashing or uploading stopped. What concerns a file names it.
 #[derive(Debug, thiserror::Error)]

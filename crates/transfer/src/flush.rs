@@ -7,7 +7,7 @@ use std::time::Duration;
 use attachfs_scan::cache::HashCaches;
 use tokio::task::JoinHandle;
 
-use crate::SeenObjects;
+use crate::upload::SeenObjects;
 
 /// How long what is found out may wait.
 const EVERY: Duration = Duration::from_secs(1);

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use attachfs_durable::{ReadBuffer, data_in, fill_at};
 use attachfs_manifest::{ChunkSize, Content, ContentHash, Hasher};
+use attachfs_scan::Phase;
 
 use parking_lot::Mutex;
 
+use crate::error::TransferError;
 use crate::meter::Meter;
 use crate::run::blocking;
-use crate::{Phase, Source, TransferError};
+use crate::source::Source;
 
 /// How many zeros are hashed between two looks at whether to go on.
 const ZEROS_AT_ONCE: u64 = 64 << 20;

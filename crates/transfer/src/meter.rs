@@ -7,7 +7,7 @@ use std::time::Instant;
 use attachfs_scan::{Cancelled, Phase, ProgressEvent};
 use parking_lot::Mutex;
 
-use crate::TransferError;
+use crate::error::TransferError;
 
 /// Shared by everything that works on one call. The numbers are for a person to look at, so no order
 /// among them is kept.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use attachfs_scan::{Progress, Reporter};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::TransferError;
+use crate::error::TransferError;
 use crate::meter::Meter;
 
 /// How often the count is looked at when no job ends.

@@ -23,11 +23,14 @@
 
 mod batch;
 mod file;
+mod item;
 mod named;
 mod once;
 mod reading;
 mod report;
 mod sending;
+mod shared;
+mod slices;
 mod storing;
 #[cfg(test)]
 mod tests;
@@ -35,56 +38,21 @@ mod tests;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_manifest::{ChunkSize, ContentHash, File, ManifestPath, Node, Snapshot};
-use attachfs_scan::{EntryKind, Scan, ScannedFile};
+use attachfs_manifest::{Node, Snapshot};
+use attachfs_scan::{EntryKind, Phase, Progress, Scan};
 
-use crate::hash::content_of;
+use crate::error::TransferError;
 use crate::meter::Meter;
 use crate::run::{blocking, run_all};
-use crate::upload::Outcome;
-use crate::{Phase, Progress, Tally, TransferError, Uploader};
+use crate::summary::Tally;
+use crate::upload::Uploader;
 
-use file::Shared;
+use item::{Done, Item};
+use shared::Shared;
+use slices::in_slices;
 
 pub use named::{NamedFile, upload_named};
 pub use report::{HashOptions, HashReport, Unreadable};
-
-/// How many files are looked up in the caches at once.
-const LOOK_UP: usize = 4096;
-
-/// A file that is to be hashed or stored.
-#[derive(Debug, Clone)]
-struct Item {
-    path: ManifestPath,
-    scanned: ScannedFile,
-    /// Its hashes, if they are known from an earlier time.
-    known: Option<Vec<ContentHash>>,
-    /// How it is cut, if it is long enough.
-    chunk_size: ChunkSize,
-    /// What became of objects of it before.
-    stored: Vec<(Outcome, u64)>,
-}
-
-/// What became of it.
-#[derive(Debug)]
-enum Done {
-    File {
-        path: ManifestPath,
-        file: File,
-        was_known: bool,
-        stored: Vec<(Outcome, u64)>,
-        /// The file as it is, if something was seen in the store at an earlier time only.
-        relied: Option<Box<Item>>,
-    },
-    /// Left out, as was asked for. As long as the scan found it.
-    Unreadable { file: Unreadable, size: u64 },
-    /// It could not be stored, and others may be.
-    Failed {
-        path: ManifestPath,
-        stored: Vec<(Outcome, u64)>,
-        error: TransferError,
-    },
-}
 
 /// Hashes everything that was scanned, uploads what the store lacks if there is a store, and gives the
 /// manifest. With a store, files that cannot be read or stored are
@@ -126,7 +94,7 @@ pub async fn snapshot(
         };
         nodes.push((entry.path.clone(), node));
     }
-    let readers = shared.reader_count;
+    let readers = shared.reading.reader_count;
     let mut report = HashReport::default();
     let mut keep = |done: Done| match done {
         Done::File {
@@ -147,28 +115,28 @@ pub async fn snapshot(
     };
     if store.is_some() {
         let look_up = async {
-            let files = look_up(files, &shared, readers, progress).await?;
+            let files = look_up(files, &shared, progress).await?;
             Ok(files.into_iter().map(Ok).collect())
         };
         (report.upload, report.summary) =
             sending::store_all(&shared, total, look_up, progress, keep).await?;
     } else {
-        let files = look_up(files, &shared, readers, progress).await?;
+        let files = look_up(files, &shared, progress).await?;
         let (known, unknown): (Vec<_>, Vec<_>) =
             files.into_iter().partition(|item| item.known.is_some());
         for item in known {
-            shared.meter.known(item.scanned.size, 0);
+            shared.reading.meter.known(item.scanned.size, 0);
             keep(item.into_done());
         }
         let jobs = batch::jobs(unknown, options.chunk_size).map(|job| {
             let shared = Arc::clone(&shared);
             async move {
-                let meter = Arc::clone(&shared.meter);
+                let meter = Arc::clone(&shared.reading.meter);
                 blocking(&meter, move || job.run(&shared)).await
             }
         });
         let keep = |done: Vec<Done>| done.into_iter().for_each(&mut keep);
-        run_all(jobs, readers, &shared.meter, progress, keep).await?;
+        run_all(jobs, readers, &shared.reading.meter, progress, keep).await?;
     }
     report.unreadable.sort_by(|a, b| a.path.cmp(&b.path));
     let snapshot = Snapshot::new(options.chunk_size, None, nodes)?;
@@ -179,70 +147,24 @@ pub async fn snapshot(
 async fn look_up(
     files: Vec<Item>,
     shared: &Arc<Shared>,
-    threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<Item>, TransferError> {
-    let options = &shared.options;
+    let options = &shared.reading.options;
     let Some(caches) = options.caches.as_ref().filter(|_| !options.force_rehash) else {
         return Ok(files);
     };
+    let (caches, chunk_size) = (Arc::clone(caches), options.chunk_size);
     let now = SystemTime::now();
-    let mut found: Vec<Vec<Item>> = Vec::new();
-    found.resize_with(files.len().div_ceil(LOOK_UP), Vec::new);
-    let mut files = files.into_iter();
-    let slices = std::iter::from_fn(move || {
-        let slice: Vec<Item> = files.by_ref().take(LOOK_UP).collect();
-        (!slice.is_empty()).then_some(slice)
-    });
-    let jobs = slices.enumerate().map(|(at, mut slice)| {
-        let (caches, shared) = (Arc::clone(caches), Arc::clone(shared));
-        async move {
-            let meter = Arc::clone(&shared.meter);
-            blocking(&meter, move || {
-                let wanted: Vec<_> = slice.iter().map(|item| &item.scanned).collect();
-                let known = caches.look_up(&wanted, shared.options.chunk_size, now);
-                for (item, known) in slice.iter_mut().zip(known) {
-                    item.known = known;
-                }
-                let known = slice.iter().filter_map(|item| item.known.as_ref());
-                shared.look_up_seen(&known.flatten().copied().collect::<Vec<_>>());
-                Ok((at, slice))
-            })
-            .await
+    in_slices(files, shared, progress, move |shared, mut slice| {
+        let wanted: Vec<_> = slice.iter().map(|item| &item.scanned).collect();
+        let known = caches.look_up(&wanted, chunk_size, now);
+        for (item, known) in slice.iter_mut().zip(known) {
+            item.known = known;
         }
-    });
-    let meter = shared.meter.anew();
-    let keep = |(at, slice)| found[at] = slice;
-    run_all(jobs, threads, &meter, progress, keep).await?;
-    Ok(found.into_iter().flatten().collect())
-}
-
-impl Item {
-    /// A file that is what it was when its hashes were found.
-    fn into_done(self) -> Done {
-        let Self {
-            path,
-            scanned,
-            known,
-            stored,
-            ..
-        } = self;
-        Done::File {
-            path,
-            file: node_of(&scanned, known.unwrap_or_default()),
-            was_known: true,
-            stored,
-            relied: None,
-        }
-    }
-}
-
-/// What the manifest says of a file that is this and has these hashes.
-fn node_of(now: &ScannedFile, hashes: Vec<ContentHash>) -> File {
-    File {
-        size: now.size,
-        mtime: now.mtime,
-        runnable: now.runnable,
-        content: content_of(hashes),
-    }
+        let known = slice.iter().filter_map(|item| item.known.as_ref());
+        let hashes: Vec<_> = known.flatten().copied().collect();
+        shared.objects.look_up_seen(&hashes);
+        Ok(slice)
+    })
+    .await
 }

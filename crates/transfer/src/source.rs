@@ -10,7 +10,7 @@ use attachfs_durable::FileStamp;
 use attachfs_manifest::ContentHash;
 use attachfs_store::{Payload, SourceStamp};
 
-use crate::TransferError;
+use crate::error::TransferError;
 
 /// A regular file that is to stay as it is until it is stored.
 #[derive(Debug, Clone)]

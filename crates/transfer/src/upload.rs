@@ -23,15 +23,18 @@ use std::time::Instant;
 use attachfs_durable::open_files_limit;
 use attachfs_fetch::ByteBudget;
 use attachfs_manifest::{ContentHash, EscapedBytes};
+use attachfs_scan::{Phase, Progress};
 use attachfs_store::{ChunkStore, Payload, StoreError, data_key};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::check::readable_len;
+use crate::error::TransferError;
 use crate::meter::Meter;
 use crate::refusals::{Refusals, Request};
 use crate::run::{blocking, run_all};
-use crate::{ChunkSource, Phase, Progress, Tally, TransferError};
+use crate::source::ChunkSource;
+use crate::summary::Tally;
 
 use guess::Guess;
 use slots::Slots;

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The children of one directory lie side by side, sorted by the bytes of their names: a look-up is
-//! a binary search, a listing a range. Directories are laid out in the order in which they
-//! lie themselves, so nodes of depth n lie before those of depth n + 1. All of it is a function of
-//! the snapshot: whoever builds the tree again gets the same inode numbers.
+//! a binary search, a listing a range. Directories are laid out in the order in which they lie
+//! themselves, so nodes of depth n lie before those of depth n + 1. All of it is a function of the
+//! snapshot: a tree that is built again has the same inode numbers.
 //!
 //! Each column is kept in pages, and what belongs together (a name, the hashes of one file) never
 //! lies across two of them. A tree that was built has all its pages. One that was opened from a
@@ -54,7 +54,7 @@ pub struct BaseTree {
     names: Paged<u8>,
     hashes: Paged<ContentHash>,
     targets: Paged<LinkTarget>,
-    /// Where pages that are not here yet come from.
+    /// Where pages come from that are not in memory yet.
     opened: Option<Opened>,
 }
 
@@ -102,7 +102,7 @@ impl BaseTree {
         }
     }
 
-    /// Cells that were put side by side.
+    /// Cells that lie side by side in a column.
     fn run<T: Cell>(&self, first: u32, count: usize) -> Option<&[T]> {
         if count == 0 {
             return Some(&[]);
@@ -243,17 +243,26 @@ impl BaseTree {
 
     /// A node's path; `None` for the root.
     pub fn path(&self, ino: Ino) -> Option<ManifestPath> {
-        let mut parts = Vec::new();
-        let mut at = ino;
-        while at != self.root() {
-            parts.push(self.name(at)?);
-            // Above a node there is always one of a smaller number.
-            at = self.parent(at)?;
-        }
-        if parts.is_empty() {
-            return None;
-        }
-        parts.reverse();
-        ManifestPath::new(&parts.join(&b'/')).ok()
+        // Above a node there is always one of a smaller number, so this ends.
+        path_below(self.root(), ino, |ino| {
+            Some((self.name(ino)?, self.parent(ino)?))
+        })
     }
+}
+
+/// The path from `root` to a node, where `place` gives a node's name and parent. `None` for the root.
+fn path_below<'a>(
+    root: Ino,
+    ino: Ino,
+    place: impl Fn(Ino) -> Option<(&'a [u8], Ino)>,
+) -> Option<ManifestPath> {
+    let mut names = Vec::new();
+    let mut at = ino;
+    while at != root {
+        let (name, parent) = place(at)?;
+        names.push(name);
+        at = parent;
+    }
+    names.reverse();
+    ManifestPath::new(&names.join(&b'/')).ok()
 }

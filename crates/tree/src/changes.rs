@@ -9,16 +9,16 @@ use crate::{Ino, Kind, Namespace};
 /// A path that is not what the base says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangedPath {
-    /// Where.
+    /// The path.
     pub path: ManifestPath,
-    /// What changed there.
+    /// What changed.
     pub change: PathChange,
 }
 
 /// What changed at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathChange {
-    /// The path now is this inode, or the inode that stands there changed. `base` is the base node
+    /// This inode is at the path now, or it was there before and changed. `base` is the base node
     /// of the same path, if there is one: a file whose bytes turn out to be the same is no change.
     Put {
         /// What is there now.
@@ -68,7 +68,7 @@ struct Walk<'a> {
     found: Vec<ChangedPath>,
 }
 
-/// A path to look at.
+/// A path that is still to be compared.
 struct Step {
     path: ManifestPath,
     was: Option<Ino>,

@@ -22,7 +22,7 @@ pub struct Ino(u64);
 /// A layer has 2^32 nodes at most, and no number is 0.
 const LAYER_BITS: u32 = 33;
 const FIRST_OVERLAY: u64 = 1 << 62;
-/// Numbers from here on are nobody's: file systems use some of them as marks.
+/// Numbers from here on are not used: file systems use some of them as marks.
 const BEYOND_OVERLAY: u64 = 1 << 63;
 
 impl Ino {
@@ -146,8 +146,8 @@ pub struct Attributes {
     pub uid: Option<u32>,
     /// Group.
     pub gid: Option<u32>,
-    /// Last change of the content. Not the truth for [`FileContent::Scratch`], whose scratch file
-    /// has its own.
+    /// Last change of the content. Ignored for [`FileContent::Scratch`], where the time of the
+    /// scratch file counts.
     pub mtime: Option<Timestamp>,
     /// Last change of anything.
     pub ctime: Option<Timestamp>,
@@ -198,7 +198,7 @@ pub struct Inode {
     pub attributes: Attributes,
 }
 
-/// Where a part of a read comes from.
+/// Where a segment of a read comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The scratch file, at the same offset.
@@ -209,7 +209,7 @@ pub enum Source {
     Zero,
 }
 
-/// A part of a read.
+/// A piece of a read that comes from one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// Which bytes of the file.

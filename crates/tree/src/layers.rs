@@ -1,17 +1,17 @@
 //! Several manifests, one tree.
 //!
 //! ```text
-//!     diff           changes what all layers below it make, strictly
+//!     diff           changes the result of all layers below it, strictly
 //!     snapshot=sub   lies over them, moved into "sub" with its links
-//!     snapshot       lies over them: directories merge, anything else hides what it stands on
+//!     snapshot       lies over them: directories merge, anything else hides what is below it
 //!     snapshot       the lowest layer
 //! ```
 //!
-//! A diff deletes only what is there. One that names its parent may delete what is not: it can be several
-//! diffs in one ([`Diff::then`](attachfs_manifest::Diff::then)), and its parent is checked.
+//! A diff deletes only what the layers below it have. One that names its parent may delete more: it can
+//! be several diffs in one ([`Diff::then`](attachfs_manifest::Diff::then)), and its parent is checked.
 //!
-//! All layers are put together in one walk ([`merge`]). Only a diff whose parent cannot be told from the
-//! hashes of manifests takes another: then what lies below it is put together first, and encoded.
+//! All layers are put together in one walk ([`merge`]). Only a diff whose parent is not among the hashes
+//! of the manifests needs another walk: then the layers below it are put together first, and encoded.
 //!
 //! Layers with absolute paths come first. They are put together as they are, then one directory of them
 //! becomes the root, and layers with relative paths lie over that.
@@ -97,7 +97,7 @@ impl Layer {
 pub struct LayerOptions {
     /// The directory of absolute manifests that is shown.
     pub root: Option<Root>,
-    /// Do not check that what lies below a diff is what it says it was made from.
+    /// Do not check that the layers below a diff are the parent that it names.
     pub ignore_parent: bool,
 }
 
@@ -111,7 +111,7 @@ pub struct Composed {
     pub hash: ContentHash,
 }
 
-/// Why layers do not make one tree. Layers are counted from 1, the lowest.
+/// Why layers do not make one tree. Layers are counted from 1 for the lowest.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// No layer at all.
@@ -123,7 +123,7 @@ pub enum LayerError {
     /// A diff speaks of paths from the root.
     #[error("a diff cannot be placed in \"{0}\": it changes what lies at the root")]
     PlacedDiff(ManifestPath),
-    /// A manifest of absolute paths says itself where it goes.
+    /// A manifest of absolute paths cannot be placed in a directory.
     #[error(
         "a manifest of absolute paths cannot be placed in \"{0}\"; `attachfs manifest subtree` makes a \
          relative one of it"
@@ -135,7 +135,7 @@ pub enum LayerError {
     /// Paths of a whole machine over those of some directory.
     #[error("layer {0} has absolute paths, a layer below it relative ones")]
     AbsoluteOverRelative(usize),
-    /// What is shown of absolute manifests, or that none is there.
+    /// The directory that is shown of absolute manifests cannot be used.
     #[error(transparent)]
     Root(#[from] RootError),
     /// A diff was made from something else.
@@ -175,7 +175,7 @@ pub enum LayerError {
         source: PathError,
     },
     /// Layers contradict each other.
-    #[error("layer {layer} does not go with the layers below it")]
+    #[error("layer {layer} does not fit the layers below it")]
     Snapshot {
         /// The layer.
         layer: usize,
@@ -222,7 +222,8 @@ pub fn compose(layers: Vec<Layer>, options: &LayerOptions) -> Result<Composed, L
         (Some(root), Some(&(number, _))) => {
             let whole = flatten(stack(absolute, Format::V2025_12Absolute, options)?)?.snapshot;
             if let Manifest::Snapshot(shown) = root.show(Manifest::Snapshot(whole))? {
-                // No manifest has this hash if other layers come: what they name is what they see.
+                // No manifest has this hash once more layers follow: their diffs name the composed
+                // snapshot as their parent.
                 let hash = encoded_hash(&shown, Format::V2025_12)?;
                 relative.insert(0, (number, Layer::root_snapshot(shown, hash)));
             }
@@ -240,8 +241,8 @@ fn encoded_hash(snapshot: &Snapshot, format: Format) -> Result<ContentHash, Enco
     Ok(ContentHash::of(&encode_snapshot(snapshot, format)?))
 }
 
-/// Checks the parents of diffs. What lies below a diff that is not told by the hash of a manifest is
-/// put together; gives what is left to do.
+/// Checks the parents of diffs. Where a diff's parent is not the hash of a manifest, the layers
+/// below it are put together; returns the layers that are left to merge.
 fn stack(
     layers: Vec<(usize, Layer)>,
     format: Format,
@@ -253,7 +254,8 @@ fn stack(
             && let Some(said) = diff.parent()
             && !options.ignore_parent
             && let Some(&(below, Layer { hash, at: ref place, .. })) = lower.last()
-            // A chain names the manifest before, a diff of a placed snapshot what there is in all.
+            // A diff of a chain names the manifest before it; a diff over a placed snapshot names
+            // the composed snapshot.
             && !(place.is_none() && hash == said)
         {
             let flat = flatten(lower)?;
@@ -279,7 +281,7 @@ struct Flat {
     hash: Option<ContentHash>,
 }
 
-/// Puts layers together without a look at the parents of diffs.
+/// Puts layers together without checking the parents of diffs.
 fn flatten(mut layers: Vec<(usize, Layer)>) -> Result<Flat, LayerError> {
     let is_alone = layers.len() == 1 && layers[0].1.at.is_none();
     if is_alone
@@ -300,9 +302,9 @@ fn flatten(mut layers: Vec<(usize, Layer)>) -> Result<Flat, LayerError> {
     }
 }
 
-/// How files are cut in all layers together. If a layer does not go with that, or does not fit its
-/// place: how they are cut in those below it, how many those are, and what is wrong. One of those may
-/// still not go with the ones before.
+/// The chunk size that does for all layers. If a layer has no place in that, or does not fit its
+/// directory: the chunk size of the layers below it, their number, and the error. One of those may
+/// still fail by itself.
 fn check_each(layers: &[(usize, Layer)]) -> (usize, ChunkSize, Option<LayerError>) {
     let (mut fitting, mut chunk_size) = (layers.len(), layers[0].1.manifest.chunk_size());
     let mut wrong = None;
@@ -350,9 +352,9 @@ fn check_each(layers: &[(usize, Layer)]) -> (usize, ChunkSize, Option<LayerError
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     chunk_size: ChunkSize,
-    /// Whether a file is in several pieces.
+    /// Whether a file is stored in several chunks.
     in_chunks: bool,
-    /// The size of the longest file that is not.
+    /// The size of the longest file that is stored in one piece.
     longest_whole: u64,
 }
 

@@ -24,7 +24,7 @@ pub struct Listing(Inner);
 
 #[derive(Debug, Clone)]
 enum Inner {
-    /// A directory nobody changed: nothing is copied.
+    /// An unchanged directory of the base: nothing is copied.
     Base {
         tree: Arc<BaseTree>,
         dir: Ino,

@@ -170,10 +170,10 @@ pub enum MutationError {
         /// The taken name.
         name: Name,
     },
-    /// Something else than a directory is used as one.
+    /// Something that is no directory is used as one.
     #[error("inode {0} is not a directory")]
     NotDir(Ino),
-    /// A directory where there may be none.
+    /// A directory where none is allowed.
     #[error("inode {0} is a directory")]
     IsDir(Ino),
     /// A directory that should be empty is not.

@@ -1,4 +1,4 @@
-//! What stands at each name now: the base with the mutations on top.
+//! What is at each name now: the base with the mutations on top.
 //!
 //! This module keeps the state and answers questions; `check` says whether a mutation applies,
 //! `apply` does it.
@@ -89,14 +89,14 @@ impl Namespace {
         }
     }
 
-    /// Whether an inode lost its last name. In a directory that did there is nothing, whatever a later layer of the
-    /// base has there.
+    /// Whether an inode lost its last name. A directory that did is empty, whatever a later layer of the base has
+    /// in it.
     fn is_removed(&self, ino: Ino) -> bool {
         self.names.get(&ino).is_some_and(Vec::is_empty)
     }
 
-    /// Whether a base inode lost its last name and nobody has it open: its record goes, and that it has no
-    /// name stays.
+    /// Whether a base inode lost its last name and is not open: its record is dropped, and only the fact
+    /// that it has no name is kept.
     fn is_forgotten(&self, ino: Ino) -> bool {
         self.is_removed(ino) && !self.inodes.contains_key(&ino)
     }
@@ -210,8 +210,8 @@ impl Namespace {
         self.inodes.iter().map(|(&ino, inode)| (ino, inode))
     }
 
-    /// How many names and inodes mutations made or changed, and did not take back: at least as many as paths
-    /// differ from the base, but for what lies in a directory of the base that was moved.
+    /// How many names and inodes differ from the base by mutations. That is at least the number of paths
+    /// that differ, except that the content of a moved base directory is not counted.
     pub fn changed(&self) -> u64 {
         let names: usize = self.entries.values().map(OrdMap::len).sum();
         (names + self.inodes.len()) as u64

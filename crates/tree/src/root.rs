@@ -1,4 +1,4 @@
-//! Which directory of a machine is shown, where a manifest has the paths of a whole machine.
+//! Which directory is shown of a manifest that has the paths of a whole machine.
 //!
 //! An absolute manifest holds its paths from `/`, or from drives. One directory of it becomes the root
 //! of what is shown: everything in the manifest lies there, and its paths lose what leads to it.
@@ -14,7 +14,7 @@ use attachfs_manifest::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A directory of the machine that an absolute manifest is of.
+/// A directory in an absolute manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Root {
@@ -27,7 +27,7 @@ pub enum Root {
 /// Why a directory cannot be the root of what is shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RootError {
-    /// Nobody said which.
+    /// No directory was given.
     #[error(
         "the manifest has absolute paths; say which directory is the root of what is shown, with `--root {}`", quoted(.0)
     )]
@@ -113,8 +113,8 @@ impl TryFrom<String> for Root {
 }
 
 impl From<Root> for String {
-    /// What [`Root::from_str`] reads as the same directory, where [`Display`](fmt::Display) escapes what a
-    /// terminal should not see.
+    /// A text that [`Root::from_str`] reads as the same directory. [`Display`](fmt::Display) is for
+    /// people: it escapes control characters.
     fn from(root: Root) -> Self {
         let Root::Directory(path) = &root else {
             return root.to_string();
@@ -138,7 +138,7 @@ impl fmt::Display for Root {
     }
 }
 
-/// As a word of a shell.
+/// Quoted for a shell.
 fn quoted(root: &Root) -> String {
     let text = root.to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+:,@%".contains(c);
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_be_seen_is_refused() {
+    fn a_root_that_would_hide_entries_is_refused() {
         let whole = || snapshot([("p/f", file(1)), ("p/l", link("q")), ("q/a", file(1))]);
         let error = shown("/q", whole()).unwrap_err();
         let (root, first) = (root("/q"), root("/p"));
@@ -459,7 +459,7 @@ mod tests {
         ] {
             let found = Root::common([&Manifest::Snapshot(whole.clone())]);
             assert_eq!(found.to_string(), common);
-            // A target that no manifest has is a directory of the machine all the same.
+            // A link's target may be a directory that no manifest lists.
             found.show(Manifest::Snapshot(whole)).unwrap();
         }
         assert_eq!(quoted(&root("/it's/a b")), "'/it'\\''s/a b'");

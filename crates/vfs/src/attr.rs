@@ -1,19 +1,19 @@
-//! What `stat` shows.
+//! The attributes that `stat` shows.
 
 use attachfs_tree::{Attributes, Ino, Kind, Timestamp};
 
-/// What a mount shows where neither the manifest nor the job says anything.
+/// Owners, modes and times for everything that neither the manifest nor the job has set.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Owner of everything that was not given to someone else.
+    /// Owner of files whose owner was not changed.
     pub uid: u32,
-    /// Group likewise.
+    /// Group of files whose group was not changed.
     pub gid: u32,
     /// Permission bits of files; a runnable file has an execute bit for each of its read bits.
     pub file_mode: u32,
     /// Permission bits of directories.
     pub dir_mode: u32,
-    /// The time of directories that nobody changed.
+    /// The time of unchanged directories.
     pub created: Timestamp,
 }
 
@@ -22,7 +22,7 @@ pub struct Settings {
 pub struct FileAttr {
     /// Its number.
     pub ino: Ino,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Length in bytes; of the text for a symbolic link.
     pub size: u64,

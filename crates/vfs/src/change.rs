@@ -1,4 +1,4 @@
-//! How the namespace changes: one mutation at a time, in the journal before in memory.
+//! How the namespace changes: one mutation at a time, first in the journal, then in memory.
 //!
 //! ```text
 //!     Change     nobody ends writing meanwhile
@@ -6,24 +6,25 @@
 //!            check (namespace, reading) -> journal (no lock of the namespace) -> apply (namespace, writing)
 //! ```
 //!
-//! What is in memory is always in the journal, in the same order, because both happen within one [`Turn`]. The
-//! namespace itself is locked for moments in memory only: who looks something up never waits for a disk.
+//! Everything in memory is also in the journal, in the same order, because both happen within one [`Turn`].
+//! The namespace itself is locked only for operations in memory, so a look-up never waits for a disk.
 
 use attachfs_tree::{Checked, FileContent, Ino, Mutation, Namespace};
 use parking_lot::{MutexGuard, RwLockReadGuard};
 
-use crate::overlay::{Record, Step};
+use crate::overlay::{Record, SyncHold};
 use crate::vfs::{Overlay, journal_failed};
 use crate::{FsError, FsErrorKind, Vfs};
 
-/// Something that is about to change. Whoever has it does not ask for another.
+/// A change that is under way. A thread that has one must not begin another.
 #[derive(Debug)]
 pub(crate) struct Change<'a> {
     pub(crate) overlay: &'a Overlay,
     _going_on: RwLockReadGuard<'a, bool>,
 }
 
-/// The right to change the namespace. Taken after a [`Step`], before anything else but that; whoever has it does not sync.
+/// The right to change the namespace. Taken after a [`SyncHold`] and before all other locks; a thread that has it must
+/// not sync.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     vfs: &'a Vfs,
@@ -32,8 +33,8 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Vfs {
-    /// Fails if nobody can write, any more or at all. The guard keeps [`end_writing`](Self::end_writing)
-    /// waiting.
+    /// Fails if the file system is read-only, or writing has ended. [`end_writing`](Self::end_writing)
+    /// waits for the guard.
     pub(crate) fn begin_change(&self) -> Result<Change<'_>, FsError> {
         let overlay = self.writable()?;
         let going_on = self.has_ended();
@@ -46,7 +47,7 @@ impl Vfs {
         })
     }
 
-    /// Waits until nobody else changes the namespace.
+    /// Waits for other changes of the namespace to end.
     pub(crate) fn turn<'a>(&'a self, overlay: &'a Overlay) -> Turn<'a> {
         Turn {
             vfs: self,
@@ -57,12 +58,13 @@ impl Vfs {
 }
 
 impl Turn<'_> {
-    /// The namespace, which stays as it is until the next mutation of this turn. Whoever has the guard does no I/O.
+    /// The namespace, which does not change until the next mutation of this turn. Do no I/O while holding the
+    /// guard.
     pub(crate) fn namespace(&self) -> RwLockReadGuard<'_, Namespace> {
         self.vfs.namespace.read()
     }
 
-    /// Puts another namespace in the place of this one, which was made of it in this turn and is in the journal.
+    /// Replaces the namespace by one that was made from it in this turn and is in the journal.
     pub(crate) fn replace(&self, namespace: Namespace) {
         *self.vfs.namespace.write() = namespace;
     }
@@ -73,7 +75,7 @@ impl Turn<'_> {
         self.take(checked)
     }
 
-    /// As [`mutate`](Self::mutate), of a mutation that was checked in this turn.
+    /// As [`mutate`](Self::mutate), for a mutation that was checked in this turn.
     fn take(&self, checked: Checked) -> Result<(), FsError> {
         let path_len = changed_path(&self.namespace(), checked.mutation());
         let record = Record::Mutation(checked.mutation().clone());
@@ -89,14 +91,14 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// As [`mutate`](Self::mutate) for a mutation, checked in this turn, that gives the inode `ino` a scratch file. If it fails, the
-    /// scratch file goes at once: the next new inode may get the same number. Both are in one step, so that
-    /// no sync makes the record durable without the file's name.
+    /// As [`mutate`](Self::mutate) for a mutation, checked in this turn, that gives the inode `ino` a scratch file.
+    /// If it fails, the scratch file is removed at once, because the next new inode may get the same number. Both are
+    /// done under one [`SyncHold`], so that no sync makes the record durable without the file's name.
     pub(crate) fn mutate_making(
         &self,
         ino: Ino,
         checked: Checked,
-        _: &Step<'_>,
+        _: &SyncHold<'_>,
     ) -> Result<(), FsError> {
         let made = self.take(checked);
         if made.is_err()
@@ -109,11 +111,12 @@ impl Turn<'_> {
         made
     }
 
-    /// Forgets an inode if it has no name and nobody uses it. Its scratch file goes once that is durable.
+    /// Forgets an inode if it has no name and is not in use. Its scratch file is removed once that is
+    /// durable.
     pub(crate) fn drop_unused(&self, ino: Ino) {
         let had_scratch = {
             let mut namespace = self.vfs.namespace.write();
-            // Whoever opens it counts as having it open before looking whether it is there.
+            // Opening counts the inode as open first, and then checks that it exists.
             if namespace.link_count(ino) > 0 || self.vfs.is_used(ino) {
                 return;
             }
@@ -129,7 +132,7 @@ impl Turn<'_> {
     }
 }
 
-/// The length of the path that a mutation changes, if it is one more.
+/// The length of the path that a mutation adds to the changed ones, if it adds one.
 fn changed_path(namespace: &Namespace, mutation: &Mutation) -> Option<u64> {
     let (parent, name) = match mutation {
         Mutation::CreateFile { parent, name, .. }

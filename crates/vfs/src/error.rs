@@ -1,4 +1,4 @@
-//! What a file system operation can answer instead of a result, in words of no platform.
+//! The errors of file system operations, in terms of no platform.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use attachfs_durable::{DurableError, Refusal};
 use attachfs_tree::MutationError;
 
-/// What the caller is told. The adapters turn it into an errno or an NTSTATUS.
+/// The kind of error for the caller. The adapters turn it into an errno or an NTSTATUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FsErrorKind {
     /// Nothing has this name or number.
@@ -17,13 +17,13 @@ pub enum FsErrorKind {
     Exists,
     /// A directory was needed.
     NotADirectory,
-    /// A directory is in the way.
+    /// It is a directory, where a file was needed.
     IsADirectory,
-    /// The directory holds something.
+    /// The directory is not empty.
     NotEmpty,
     /// The name is too long.
     NameTooLong,
-    /// The request makes no sense.
+    /// The request is invalid.
     Invalid,
     /// The mount is read-only.
     ReadOnly,
@@ -35,15 +35,15 @@ pub enum FsErrorKind {
     Moved,
     /// The handle is not open, or not for this.
     BadHandle,
-    /// Not permitted to anyone here.
+    /// Never permitted in this file system.
     NotPermitted,
-    /// This file system does not do that.
+    /// This file system does not support the operation.
     NotSupported,
-    /// The process or the machine has no room for one more open file.
+    /// The process or the machine cannot open another file.
     TooManyOpenFiles,
-    /// The mount is being taken away: nothing is written any more.
+    /// The mount is ending: nothing is written any more.
     Ended,
-    /// The data could not be had or kept.
+    /// The data could not be read or kept.
     Io,
 }
 
@@ -58,8 +58,7 @@ pub struct FsError {
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// What has to be mended before a read can succeed. Failures that have the same to blame are of one
-/// cause.
+/// What has to be repaired before a read can succeed. Failures with equal blame have one cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blame {
     /// The store as a whole.
@@ -78,7 +77,7 @@ impl fmt::Display for Blame {
 }
 
 impl FsError {
-    /// An error whose cause is what the caller asked for, so there is nothing more to say.
+    /// An error that the request itself explains, without a cause.
     pub const fn plain(kind: FsErrorKind) -> Self {
         Self {
             kind,
@@ -104,7 +103,7 @@ impl FsError {
         }
     }
 
-    /// The same failure, with what is to blame for it.
+    /// The same failure, with its blame.
     #[must_use]
     pub fn blaming(self, blame: Blame) -> Self {
         Self {
@@ -127,17 +126,17 @@ impl FsError {
         Self::caused(kind_of_io(&source), doing, source)
     }
 
-    /// What the caller is told.
+    /// The kind of error for the caller.
     pub fn kind(&self) -> FsErrorKind {
         self.kind
     }
 
-    /// What is to blame, if it is known.
+    /// What has to be repaired, if it is known.
     pub fn blame(&self) -> Option<&Blame> {
         self.blame.as_ref()
     }
 
-    /// The path of the file that was asked for, if it was said.
+    /// The path of the file that was asked for, if it is known.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }

@@ -10,7 +10,7 @@ use crate::FsError;
 /// A read that failed.
 #[derive(Debug, Clone)]
 pub struct FailedRead {
-    /// The file, as messages name it.
+    /// The name of the file for messages.
     pub path: String,
     /// Why.
     pub error: FsError,
@@ -18,7 +18,7 @@ pub struct FailedRead {
     pub at: SystemTime,
 }
 
-/// What is remembered of those since the mount.
+/// The failed reads since the mount.
 #[derive(Debug, Default)]
 pub(crate) struct FailedReads {
     count: AtomicU64,

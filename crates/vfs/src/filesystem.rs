@@ -1,4 +1,4 @@
-//! What a kernel adapter asks of a file system, in words of no platform.
+//! The file system as kernel adapters use it, in terms of no platform.
 //!
 //! ```text
 //!     FUSE adapter, WinFsp adapter
@@ -13,12 +13,13 @@
 //! thread. An answer from memory is given at once and costs no allocation; what has to wait for a store or a
 //! network is moved to a task ([`Attachment::runtime`]), so that it never keeps the adapter's thread.
 //!
-//! **Nodes.** A file is known to the adapter by its [`NodeId`]. Each [`Entry`] that is given out counts as one reference to its
-//! node; until [`forget`](FileSystem::forget) has given back as many, the node answers, whether or not it still has a name.
-//! The number that `stat` shows ([`FileAttr::ino`]) is another thing: a file may get a new node and keep its number.
+//! **Nodes.** A file is known to the adapter by its [`NodeId`]. Each [`Entry`] that is given out counts as one
+//! reference to its node; until [`forget`](FileSystem::forget) has given back as many, the node answers, whether or
+//! not it still has a name. The number that `stat` shows ([`FileAttr::ino`]) is independent of it: a file may get a
+//! new node and keep its number.
 //!
-//! **Caches.** The adapter may remember names, attributes and pages for as long as it likes. What changes other than by a
-//! request of this adapter is told with an [`Invalidation`].
+//! **Caches.** The adapter may cache names, attributes and pages without limit. Changes that do not come from a
+//! request of this adapter are announced with an [`Invalidation`].
 //!
 //! **Moved files.** A file system that cannot let a node be written answers [`Moved`](crate::FsErrorKind::Moved) after it gave the
 //! file's names to another node: the adapter looks the name up again and repeats the request there.
@@ -39,10 +40,10 @@ use crate::{Access, FileAttr, FsError, HandleId, SetAttr};
 
 /// A tree of files that an adapter can serve. All methods may be called from any thread.
 ///
-/// A request that fails answers an [`FsError`]; one that is about something on a disk or in a store carries the cause, and the
-/// path if there is one ([`FsError::at`]). A reply that is dropped answers an I/O error.
+/// A request that fails answers an [`FsError`]; a failure of a disk or a store carries its cause, and the path if
+/// there is one ([`FsError::at`]). A reply that is dropped answers an I/O error.
 pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
-    /// Whether nobody can write to it. It does not change.
+    /// Whether it is read-only. This does not change.
     fn is_read_only(&self) -> bool;
 
     /// An adapter begins to serve it. One adapter at a time.
@@ -51,10 +52,10 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// The adapter has ended, and with it everything that was open and every reference to a node.
     fn detach(&self) -> Result<(), FsError>;
 
-    /// What is at a name; `None` if nothing is, which the adapter may remember too.
+    /// The entry at a name; `None` if there is none, which the adapter may cache too.
     fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Option<Entry>>);
 
-    /// Gives back references to a node: as many as there were entries with it.
+    /// Gives back references to a node: one for each entry that was given out.
     fn forget(&self, node: NodeId, references: u64);
 
     /// The attributes of a node.
@@ -101,7 +102,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// Removes an empty directory.
     fn rmdir(&self, parent: NodeId, name: &[u8], reply: impl Reply<()>);
 
-    /// Moves a name, replacing what has the new one unless `no_replace`.
+    /// Renames an entry, replacing one that has the new name unless `no_replace`.
     fn rename(
         &self,
         from: (NodeId, &[u8]),
@@ -128,12 +129,12 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// Opens a directory.
     fn opendir(&self, node: NodeId, reply: impl Reply<HandleId>);
 
-    /// Fills a buffer with the names in an open directory, from an offset on. Offset 0 is the beginning, others are those
-    /// that came with an entry. An entry that is there from the first reading to the last is met exactly once; reading from
-    /// the beginning again shows the directory as it is then.
+    /// Fills a buffer with the names in an open directory, from an offset on. Offset 0 is the beginning, others are
+    /// those that came with an entry. An entry that exists from the first call to the last is returned exactly once;
+    /// reading from the beginning again shows the current content.
     fn readdir(&self, handle: HandleId, offset: u64, reply: impl NameReply);
 
-    /// As [`readdir`](Self::readdir), with what each name leads to. Each entry but `.` and `..` counts as a
+    /// As [`readdir`](Self::readdir), with node and attributes. Each entry but `.` and `..` counts as a
     /// reference to its node.
     fn readdirplus(&self, handle: HandleId, offset: u64, reply: impl ListedReply);
 

@@ -1,4 +1,4 @@
-//! A file system at one moment, for a commit that runs while the job goes on.
+//! A copy of the file system at one moment, for a commit that runs while the job goes on.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,10 +11,10 @@ use crate::overlay::{CommitRecord, Pin, Record};
 use crate::vfs::{journal_failed, sync_failed};
 use crate::{FsError, Vfs};
 
-/// The inodes that someone had open for writing.
+/// The inodes that were open for writing.
 pub type OpenWriters = HashSet<Ino>;
 
-/// A copy of the namespace. As long as it lives, no scratch file is removed.
+/// A copy of the namespace. As long as it exists, no scratch file is removed.
 #[derive(Debug)]
 pub struct Frozen {
     namespace: Namespace,
@@ -24,25 +24,25 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// What was at each name.
+    /// The namespace at that moment.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// Who had what open for writing.
+    /// The files that were open for writing.
     pub fn writers(&self) -> &OpenWriters {
         &self.writers
     }
 
-    /// What someone had open for writing when an earlier process of the session ended: nobody knows whether
-    /// it is whole.
+    /// The files that were open for writing when an earlier process of the session ended: they may be
+    /// incomplete.
     pub fn left_open(&self) -> &OpenWriters {
         &self.left_open
     }
 }
 
 impl Vfs {
-    /// Takes a copy of the namespace. Blocks nobody for longer than the copying takes. `None` if it
+    /// Takes a copy of the namespace. Other operations wait only while it is copied. `None` if it
     /// is read-only.
     pub fn freeze(&self) -> Option<Frozen> {
         let overlay = self.overlay.as_ref()?;
@@ -57,18 +57,19 @@ impl Vfs {
         })
     }
 
-    /// Whether someone has an inode open for writing now. While nobody has, its scratch file does
-    /// not change: the kernel keeps a handle open as long as a mapping can write to it.
+    /// Whether an inode is open for writing now. While it is not, its scratch file does not change:
+    /// the kernel keeps a handle open as long as a mapping can write to it.
     pub fn has_writer(&self, ino: Ino) -> bool {
         self.handles.has_writer(ino)
     }
 
-    /// Whether a file's content is still this. Bytes that were overwritten since are not seen by it.
+    /// Whether a file's content still lies in the same places. Does not notice bytes that were
+    /// overwritten in place.
     pub fn has_content(&self, ino: Ino, content: &FileContent) -> bool {
         self.namespace.read().content(ino) == Some(content)
     }
 
-    /// Opens an inode's scratch file for reading, and says what it is called.
+    /// Opens an inode's scratch file for reading, and returns its path too.
     pub fn open_scratch(&self, ino: Ino) -> Result<(Arc<File>, PathBuf), FsError> {
         let overlay = self.writable()?;
         let path = overlay.disk.scratch.path(ino);
@@ -78,20 +79,22 @@ impl Vfs {
         Ok((Arc::new(file), path))
     }
 
-    /// Takes files that were [left open](Frozen::left_open) as they are, as if they had been closed.
+    /// Takes files that were [left open](Frozen::left_open) as they are, as if they had been closed. One that
+    /// somebody writes to again is not closed before they close it.
     pub fn accept(&self, files: &[Ino]) -> Result<(), FsError> {
         let overlay = self.writable()?;
-        for ino in files {
-            if overlay.left_open.lock().remove(ino) {
-                overlay
-                    .append(&Record::Closed(*ino))
-                    .map_err(journal_failed)?;
+        for &ino in files {
+            if overlay.left_open.lock().remove(&ino) {
+                let closed = || overlay.append(&Record::Closed(ino)).map_err(journal_failed);
+                let accepted = self.handles.unless_written(ino, closed);
+                self.drop_if_unused(ino);
+                accepted?;
             }
         }
         Ok(())
     }
 
-    /// How many scratch files were set aside because no record speaks of them, and where they are.
+    /// How many scratch files were set aside because no record mentions them, and their directory.
     pub fn set_aside(&self) -> Result<(u64, PathBuf), FsError> {
         let scratch = &self.writable()?.disk.scratch;
         let path = scratch.aside();
@@ -101,28 +104,28 @@ impl Vfs {
         Ok((count, path))
     }
 
-    /// How many scratch files no record speaks of, and where they are, in a session that is only looked at.
+    /// How many scratch files no record mentions, and their directory, in a session that is only looked at.
     pub fn unknown(&self) -> Result<(u64, PathBuf), FsError> {
         let overlay = self.writable()?;
         let path = overlay.disk.scratch.dir().to_owned();
         Ok((overlay.unknown, path))
     }
 
-    /// Gives back the room that is held on the session's disk for a commit, which is about to write
-    /// there. Whether there was any.
+    /// Frees the room that is reserved on the session's disk for a commit, which is about to write
+    /// there. Returns whether there was any.
     pub fn release_reserve(&self) -> bool {
         let overlay = self.overlay.as_ref();
         overlay.is_some_and(|overlay| overlay.reserve.release())
     }
 
-    /// Holds room for the next commit.
+    /// Reserves room for the next commit.
     pub fn refill_reserve(&self) {
         if let Some(overlay) = &self.overlay {
             overlay.reserve.refill();
         }
     }
 
-    /// Waits until nobody else commits this session, and keeps others from it until the guard is
+    /// Waits for other commits of this session to end, and prevents new ones until the guard is
     /// dropped.
     pub async fn commit_turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, FsError> {
         Ok(self.writable()?.committing.lock().await)
@@ -147,8 +150,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Says that nothing of the overlay is needed any more, before its files are deleted. What still goes on
-    /// with this file system afterwards fails.
+    /// Gives up the overlay before its files are deleted. Later operations on this file system fail.
     pub fn abandon(&self) {
         if let Some(overlay) = &self.overlay {
             overlay.reaper.abandon();

@@ -16,7 +16,7 @@ use crate::{FsError, FsErrorKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HandleId(pub u64);
 
-/// What an open file is open for.
+/// The access for which a file is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
     /// `read` is allowed. The kernel may read through a handle that is open for writing only, so
@@ -26,17 +26,18 @@ pub struct Access {
     pub write: bool,
 }
 
-/// A file that someone has open.
+/// An open file.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     pub(crate) access: Access,
-    /// What all handles of the inode share.
+    /// The state that all handles of the inode share.
     pub(crate) inode: Arc<OpenInode>,
-    /// Reads what the base has of it: made by the first read, with the inode of the base.
+    /// Reads the part of the file that the base has. Made by the first read, together with the
+    /// inode of the base.
     pub(crate) reader: OnceLock<(Ino, Arc<FileReader>)>,
     /// Whether this handle was counted as a lazily read file.
     pub(crate) counted: AtomicBool,
-    /// Whether the journal says that the file is written to. It goes on saying so as long as this
+    /// Whether the journal says that the file is being written to. That stays true as long as this
     /// handle, which can write, is open.
     recorded: AtomicBool,
 }
@@ -47,15 +48,15 @@ impl OpenFile {
     }
 }
 
-/// An inode that someone has open.
+/// An open inode.
 #[derive(Debug)]
 pub(crate) struct OpenInode {
     ino: Ino,
-    /// Its scratch file, once somebody needed it.
+    /// Its scratch file, opened when it is first needed.
     scratch: OnceLock<Arc<File>>,
-    /// How many handles can write. Changes while `recorded` is held.
+    /// How many handles can write. Changes only under the lock of `recorded`.
     writers: AtomicUsize,
-    /// Whether the journal says that it is written to. Held while the journal is told.
+    /// Whether the journal says that it is being written to. Locked while the record is appended.
     recorded: Mutex<bool>,
 }
 
@@ -73,7 +74,7 @@ impl OpenInode {
         self.writers.load(Ordering::Acquire) > 0
     }
 
-    /// The scratch file, opened with `open` if nobody needed it yet.
+    /// The scratch file, opened with `open` if it was not needed yet.
     pub(crate) fn scratch_or<E>(
         &self,
         open: impl FnOnce() -> Result<File, E>,
@@ -82,7 +83,7 @@ impl OpenInode {
             return Ok(file);
         }
         let file = Arc::new(open()?);
-        // Two who need it at the same moment both open it, and use the same one.
+        // Two threads may open it at the same moment; both use the same one afterwards.
         Ok(self.scratch.get_or_init(|| file))
     }
 }
@@ -101,8 +102,8 @@ pub(crate) struct ClosedFile {
     pub(crate) last: bool,
 }
 
-/// All open handles, and for each open inode how often it is open. No lock is held during I/O but that of the
-/// one inode.
+/// All open handles, and for each open inode how often it is open. During I/O only the lock of the one inode
+/// is held.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     next: AtomicU64,
@@ -113,16 +114,17 @@ pub(crate) struct Handles {
 
 impl Handles {
     fn next_id(&self) -> HandleId {
-        // 0 is what some kernels send when there is no handle.
+        // Some kernels send 0 for "no handle".
         HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Opens an inode. From now on it is not dropped; whether it was there is to be asked after this.
+    /// Opens an inode. It is not dropped from now on, so check that it exists after this call.
     pub(crate) fn open_file(&self, ino: Ino, access: Access) -> (HandleId, Arc<OpenFile>) {
         self.open(ino, access, None)
     }
 
-    /// As [`open_file`](Self::open_file), of a file that was just made: the journal says that it is written to.
+    /// As [`open_file`](Self::open_file), for a file that was just made: the journal already says that it is
+    /// being written to.
     pub(crate) fn open_made(&self, ino: Ino, access: Access, scratch: File) -> HandleId {
         self.open(ino, access, Some(scratch)).0
     }
@@ -166,7 +168,7 @@ impl Handles {
             .ok_or(FsError::plain(FsErrorKind::BadHandle))
     }
 
-    /// Says that a file is about to be written to through this handle: with `record`, unless the
+    /// Notes that a file is about to be written to through this handle. Calls `record`, unless the
     /// journal says so already.
     pub(crate) fn begin_writing<E>(
         file: &OpenFile,
@@ -179,7 +181,7 @@ impl Handles {
         Ok(())
     }
 
-    /// As [`begin_writing`](Self::begin_writing), of a file whose length is set while someone has it open for
+    /// As [`begin_writing`](Self::begin_writing), for a file whose length is set while it is open for
     /// writing.
     pub(crate) fn record_writing<E>(
         &self,
@@ -199,6 +201,32 @@ impl Handles {
             *recorded = true;
         }
         Ok(())
+    }
+
+    /// Does something while nobody has the file open for writing and nobody can open it so; nothing if somebody has.
+    /// Whoever calls this looks afterwards whether the inode is still used.
+    pub(crate) fn unless_written<E>(
+        &self,
+        ino: Ino,
+        work: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let access = Access {
+            read: false,
+            write: false,
+        };
+        // As long as this handle is there, everybody else has the same inode.
+        let (id, file) = self.open_file(ino, access);
+        let done = {
+            let _recorded = file.inode.recorded.lock();
+            if file.inode.has_writer() {
+                Ok(())
+            } else {
+                work()
+            }
+        };
+        // It was opened just now.
+        let _ = self.close_file(id, |_, _| ());
+        done
     }
 
     /// Closes a file. If nobody can write to it any more, `settled` hears of it, and whether the journal
@@ -246,7 +274,7 @@ impl Handles {
         self.inodes.lock().contains_key(&ino)
     }
 
-    /// The inodes that someone may write to.
+    /// The inodes that are open for writing.
     pub(crate) fn writers(&self) -> Vec<Ino> {
         let inodes = self.inodes.lock();
         let written = inodes

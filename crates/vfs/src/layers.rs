@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use attachfs_manifest::wire::{Format, encode_diff};
-use attachfs_manifest::{ContentHash, Diff};
-use attachfs_tree::DiffLayer;
+use attachfs_manifest::{ContentHash, Diff, Name};
+use attachfs_tree::{DiffLayer, Ino};
 
 use crate::overlay::{LayerFileError, Record};
 use crate::vfs::{journal_failed, sync_failed};
@@ -13,19 +13,44 @@ use crate::{FsError, FsErrorKind, Invalidation, Vfs};
 /// A listing that was on its way when a name got its new meaning reaches the kernel well within this time.
 const LISTING_ARRIVES: Duration = Duration::from_secs(1);
 
+fn failed(error: LayerFileError) -> FsError {
+    let kind = match error {
+        LayerFileError::Build { .. } => FsErrorKind::Invalid,
+        _ => FsErrorKind::Io,
+    };
+    FsError::caused(kind, "add a layer", error)
+}
+
 impl Vfs {
     /// Lays a diff over the base: the difference between what the base is and what it is to be. When this returns, every
     /// look-up sees the new base, also of names that were missing, and it survives a power loss. What the job changed
-    /// stays as it is; no inode gets another number.
+    /// stays as it is; no inode gets another number. Where nobody can write, it lasts as long as this file system.
     pub fn add_layer(&self, diff: &Diff) -> Result<(), FsError> {
+        if self.overlay.is_none() {
+            let layer = DiffLayer::new(diff)
+                .map_err(|error| FsError::caused(FsErrorKind::Invalid, "add a layer", error))?;
+            let told = {
+                let _alone = self.changing.lock();
+                let mut added = self.namespace.read().clone();
+                let told = added
+                    .add_layer(layer)
+                    .map_err(|error| failed(error.into()))?;
+                *self.namespace.write() = added;
+                told
+            };
+            self.tell_of_layer(&told);
+            return Ok(());
+        }
         let change = self.begin_change()?;
         let overlay = change.overlay;
-        let failed = |error: LayerFileError| FsError::caused(FsErrorKind::Io, "add a layer", error);
-        let layer = DiffLayer::new(diff)
-            .map_err(|error| FsError::caused(FsErrorKind::Invalid, "add a layer", error))?;
         let bytes = encode_diff(diff, Format::V2025_12)
             .map_err(|error| FsError::caused(FsErrorKind::Invalid, "add a layer", error))?;
         let hash = ContentHash::of(&bytes);
+        // Before the turn: nobody waits for a large layer to be built.
+        let layer = overlay
+            .layer_files
+            .decode(self.layer_count() + 1, &bytes)
+            .map_err(failed)?;
         let told = {
             let turn = self.turn(overlay);
             let mut added = turn.namespace().clone();
@@ -41,6 +66,12 @@ impl Vfs {
             told
         };
         let synced = overlay.disk.sync().map_err(sync_failed);
+        self.tell_of_layer(&told);
+        synced
+    }
+
+    /// Has the kernel forget these names, now and once more when no listing from before is on its way any more.
+    fn tell_of_layer(&self, told: &[(Ino, Name)]) {
         for after in [Duration::ZERO, LISTING_ARRIVES] {
             self.invalidate(told.iter().map(|(parent, name)| Invalidation::Name {
                 parent: (*parent).into(),
@@ -48,7 +79,11 @@ impl Vfs {
                 after,
             }));
         }
-        synced
+    }
+
+    /// How many diffs were laid over the base that it began with.
+    pub fn layer_count(&self) -> u32 {
+        self.namespace.read().base().layers() - 1
     }
 
     /// The diffs that were laid over the base while it was mounted, in their order: their bytes.

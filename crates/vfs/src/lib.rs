@@ -18,7 +18,9 @@
 //!     ended             whether writing has ended                         yes (reading)
 //!     Disk::compacting  who compacts the journal                          yes
 //!     Disk::turn        who syncs                                         yes
-//!     Disk::order       what becomes durable together: a Step             yes (reading)
+//!     Disk::order       what becomes durable together: a SyncHold         yes
+//!                       (reading); that no bytes wait for their record
+//!                       while a scratch file changes its length (writing)
 //!     changing          that one mutation follows the other: a Turn       yes: the record's write
 //!     OpenInode         whether the journal says that it is written to    yes: the record's write
 //!     namespace         what is at each name                              no
@@ -39,8 +41,8 @@ mod ops;
 pub mod overlay;
 mod references;
 mod serving;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod vfs;

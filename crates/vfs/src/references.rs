@@ -1,4 +1,5 @@
-//! How often an adapter was given each inode, so that it is known how long the adapter knows it.
+//! Counts how often an adapter was given each inode: the adapter knows the inode until it has given
+//! back as many references.
 //!
 //! A reference is counted for each entry that is answered and each name that is listed with attributes, a million of them when
 //! somebody walks a large tree: a count is one number in a page of neighbours, and costs no allocation of its own.
@@ -74,7 +75,7 @@ impl References {
         }
     }
 
-    /// Takes references back. Whether these were the last.
+    /// Takes references back. Returns whether these were the last.
     pub(crate) fn take_back(&self, ino: Ino, count: u64) -> bool {
         let number = ino.raw() / PAGE;
         let empty = {
@@ -94,7 +95,7 @@ impl References {
         };
         if empty {
             let mut pages = self.pages.write();
-            // Nobody counts while this lock is held.
+            // No reference is counted while this lock is held.
             if let Some(pages) = &mut *pages
                 && let Some(page) = pages.get(&number)
                 && page.used.load(Ordering::Relaxed) == 0
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_inode_is_referred_to_until_as_many_references_are_taken_back_as_were_given() {
+    fn an_inode_is_referred_to_until_all_references_are_given_back() {
         let references = References::default();
         references.begin();
         let (one, neighbour) = (Ino::from_raw(7), Ino::from_raw(8));

@@ -1,4 +1,5 @@
-//! What a [`Vfs`] knows of the adapter that serves it: where its cache is told, and which inodes it refers to.
+//! What a [`Vfs`] knows about the adapter that serves it: where to send invalidations, and which inodes it
+//! refers to.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ impl Vfs {
         *self.adapter.lock() = Some(adapter);
     }
 
-    /// The adapter has ended. A kernel that gave up its connection does not say what it closes and forgets.
+    /// The adapter has ended. A kernel that lost its connection does not close and forget one by one.
     pub(crate) fn end_serving(&self) -> Result<(), FsError> {
         *self.adapter.lock() = None;
         let closed = self.close_all();
@@ -35,7 +36,7 @@ impl Vfs {
         closed
     }
 
-    /// Where tasks run, while an adapter serves it.
+    /// The runtime for tasks, while an adapter serves it.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         let adapter = self.adapter.lock();
         adapter.as_ref().map(|adapter| adapter.runtime.clone())
@@ -50,29 +51,29 @@ impl Vfs {
         if let Some(to) = to {
             for what in what {
                 if to.send(what).is_err() {
-                    // The mount is going away, and all that the kernel knows with it.
+                    // The mount is ending, and the kernel's caches with it.
                     return;
                 }
             }
         }
     }
 
-    /// The attributes of an inode that was just made or named, which the adapter is given: a reference.
+    /// The attributes of an inode that was just made or named. Counts a reference for the adapter.
     pub(crate) fn entry_made(&self, turn: Turn<'_>, ino: Ino) -> Result<FileAttr, FsError> {
-        // Before anybody can take the name away again.
+        // Counted before another request can remove the name.
         self.note_reference(ino);
         drop(turn);
         let attr = self.getattr(ino);
         attr.inspect_err(|_| self.forget(ino, 1))
     }
 
-    /// As [`complete`](Self::complete), of an inode that the adapter has been given a reference to.
+    /// As [`complete`](Self::complete), for an inode to which the adapter just got a reference.
     pub(crate) fn complete_entry(&self, shown: Shown) -> Result<FileAttr, FsError> {
         let ino = shown.ino();
         self.complete(shown).inspect_err(|_| self.forget(ino, 1))
     }
 
-    /// Counts a reference that the adapter gets. The inode has a name as long as that takes.
+    /// Counts a reference that the adapter gets. The inode keeps its name meanwhile.
     pub(crate) fn note_reference(&self, ino: Ino) {
         self.references.add(ino);
     }
@@ -100,7 +101,7 @@ impl Vfs {
         self.turn(overlay).drop_unused(ino);
     }
 
-    /// The file that has exactly the bytes of an open file, if there is one.
+    /// The local file with exactly the bytes of an open file, if there is one.
     pub(crate) fn backing(&self, handle: HandleId) -> Option<Arc<File>> {
         let open = self.handles.file(handle).ok()?;
         let whole = self.namespace.read().content(open.ino()) == Some(&FileContent::Scratch);

@@ -1,7 +1,9 @@
-//! The file system as its callers see it, against a local disk, and across the death of its process.
+//! Tests of the file system: as its callers see it, compared with a local disk, and across the death
+//! of its process.
 
+// Both replace files that are open, which Wine does not do.
+#[cfg(unix)]
 mod compacting;
-// Holds files open that are replaced, which Wine does not do.
 #[cfg(unix)]
 mod crashing;
 mod ending;
@@ -11,7 +13,7 @@ mod full;
 mod groups;
 mod layering;
 mod left_open;
-// Does the same in a directory of Linux.
+// Compares with a directory on Linux.
 #[cfg(unix)]
 mod oracle;
 mod ordering;
@@ -21,4 +23,5 @@ mod serving;
 // Permission bits, owners and links.
 #[cfg(unix)]
 mod sessions;
+mod world;
 mod writing;

@@ -1,8 +1,8 @@
-//! The file system's state, and how it is made from the files of an overlay.
+//! The file system's state, and how it is opened from the files of an overlay.
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -16,18 +16,18 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use crate::failed::FailedReads;
 use crate::handles::{Handles, OpenFile};
 use crate::overlay::{
-    BaseSource, CommitRecord, Disk, Journal, JournalError, LayerFiles, OverlayFiles, Reaper,
-    Record, RecoveryError, Reserve, SyncError, look,
+    CommitRecord, Disk, Journal, JournalError, LayerFiles, OverlayFiles, Reaper, Record,
+    RecoveryError, Reserve, SyncError, look,
 };
 use crate::references::References;
 use crate::{Attachment, FailedRead, FsError, FsErrorKind, Settings};
 
-/// What was done since the mount.
+/// Counts of operations since the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
-    /// Base files of which something was read, successfully.
+    /// Base files that were read from successfully.
     pub files_read: u64,
-    /// Bytes of base files that were read, successfully.
+    /// Bytes of base files that were read successfully.
     pub bytes_read: u64,
     /// Reads that failed.
     pub reads_failed: u64,
@@ -49,7 +49,7 @@ pub enum OpenError {
     /// The scratch directory.
     #[error(transparent)]
     Scratch(#[from] DurableError),
-    /// What the files hold.
+    /// The session cannot be recovered.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     /// The journal.
@@ -60,10 +60,10 @@ pub enum OpenError {
     Thread(#[source] std::io::Error),
 }
 
-/// What makes a file system writable.
+/// The state that makes a file system writable.
 #[derive(Debug)]
 pub(crate) struct Overlay {
-    /// Keeps other processes from its files as long as this lives.
+    /// Keeps other processes from the files as long as this exists.
     _lock: Arc<FileLock>,
     /// Where the journal is, for messages.
     pub(crate) journal: PathBuf,
@@ -76,12 +76,12 @@ pub(crate) struct Overlay {
     pub(crate) commits: Mutex<Vec<CommitRecord>>,
     /// Files that were open for writing when an earlier process ended, and were not closed since.
     pub(crate) left_open: Mutex<HashSet<Ino>>,
-    /// Files that lost all of their content, which is not written again and closed yet.
+    /// Files that were emptied, and not yet closed after being written again.
     pub(crate) emptied: Mutex<HashSet<Ino>>,
-    /// Scratch files that no record speaks of, of a session that is only looked at: they are set aside when
-    /// it is taken over.
+    /// The number of scratch files that no record mentions, in a session that is only looked at: taking it
+    /// over would set them aside.
     pub(crate) unknown: u64,
-    /// Held by whoever commits.
+    /// Locked during a commit.
     pub(crate) committing: tokio::sync::Mutex<()>,
 }
 
@@ -94,17 +94,17 @@ pub struct Vfs {
     pub(crate) overlay: Option<Overlay>,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) tally: Arc<Tally>,
-    /// Whether writing has ended. Held for reading by whoever changes something, taken before all
-    /// other locks.
+    /// Whether writing has ended. Locked for reading during each change, and taken before all other
+    /// locks.
     ended: RwLock<bool>,
-    /// Held by whoever changes the namespace, see [`Turn`](crate::change::Turn).
+    /// Locked during a change of the namespace, see [`Turn`](crate::change::Turn).
     pub(crate) changing: Mutex<()>,
-    /// What the adapter that serves it gave it.
+    /// The connection to the adapter that serves it.
     pub(crate) adapter: Mutex<Option<Attachment>>,
     pub(crate) references: References,
 }
 
-/// This moment, by the clock of this machine; the beginning of 1970 if that is before it.
+/// The present time by this machine's clock; the beginning of 1970 if the clock is before that.
 pub fn now() -> Timestamp {
     match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => Timestamp {
@@ -116,7 +116,7 @@ pub fn now() -> Timestamp {
 }
 
 impl Vfs {
-    /// A file system that nobody can write to.
+    /// A read-only file system.
     pub fn read_only(base: Arc<BaseTree>, fetcher: Arc<Fetcher>, settings: Settings) -> Self {
         Self::with(Namespace::new(base), None, fetcher, settings)
     }
@@ -128,105 +128,44 @@ impl Vfs {
         fetcher: Arc<Fetcher>,
         settings: Settings,
     ) -> Result<Self, OpenError> {
-        let OverlayFiles {
-            journal,
-            scratch,
-            layers,
-            reserve,
-            lock,
-        } = files;
-        let base = BaseSource {
-            first: base,
-            layers: LayerFiles(layers),
-        };
-        let scratch = scratch.make()?;
-        let disk = Disk::new(
-            Journal::create(&journal)?,
-            scratch,
-            base.clone(),
-            HashSet::new(),
-        );
+        let base = files.over(base);
         let namespace = Namespace::new(base.first.clone());
-        let overlay = Overlay::new(lock, journal, disk, base.layers, &reserve, 0)?;
+        let scratch = files.scratch.make()?;
+        let journal = Journal::create(&files.journal)?;
+        let disk = Disk::new(journal, scratch, base, HashSet::new());
+        let overlay = Overlay::at_rest(&files, disk).start(&files, 0)?;
         Ok(Self::with(namespace, Some(overlay), fetcher, settings))
     }
 
-    /// The file system that another process left, with all that had returned success. Handles that were
-    /// open then are gone.
+    /// The file system of a process that has ended, with the result of all operations that had returned
+    /// success. Its handles are gone.
     pub fn recover(
         files: OverlayFiles,
         base: Arc<BaseTree>,
         fetcher: Arc<Fetcher>,
         settings: Settings,
     ) -> Result<Self, OpenError> {
-        let OverlayFiles {
-            journal,
-            scratch,
-            layers,
-            reserve,
-            lock,
-        } = files;
-        let base = BaseSource {
-            first: base,
-            layers: LayerFiles(layers),
-        };
-        let seen = look(&journal, &reserve, &scratch.as_it_is()?, base.clone())?;
-        let disk = seen.take_over(scratch.make()?)?;
-        let overlay = Overlay {
-            commits: Mutex::new(seen.commits),
-            left_open: Mutex::new(seen.left_open),
-            layers: Mutex::new(seen.layers),
-            ..Overlay::new(
-                lock,
-                journal,
-                disk,
-                base.layers,
-                &reserve,
-                seen.namespace.changed(),
-            )?
-        };
+        let seen = look(&files, base)?;
+        let disk = seen.take_over(files.scratch.make()?)?;
+        let overlay = Overlay::at_rest(&files, disk)
+            .with(seen.layers, seen.commits, seen.left_open)
+            .start(&files, seen.namespace.changed())?;
         Ok(Self::with(seen.namespace, Some(overlay), fetcher, settings))
     }
 
-    /// The file system that another process left, to be looked at: nothing in it can be changed, and nothing
-    /// of it changes on disk.
+    /// The file system of a process that has ended, to look at: it cannot be changed, and nothing changes on
+    /// disk.
     pub fn look(
         files: OverlayFiles,
         base: Arc<BaseTree>,
         fetcher: Arc<Fetcher>,
         settings: Settings,
     ) -> Result<Self, OpenError> {
-        let OverlayFiles {
-            journal,
-            scratch,
-            layers,
-            reserve,
-            lock,
-        } = files;
-        let base = BaseSource {
-            first: base,
-            layers: LayerFiles(layers),
-        };
-        let scratch = scratch.as_it_is()?;
-        let seen = look(&journal, &reserve, &scratch, base.clone())?;
+        let seen = look(&files, base)?;
+        let disk = seen.leave(files.scratch.as_it_is()?);
         let overlay = Overlay {
-            _lock: lock,
-            disk: Disk::new(
-                Journal::looked_at(&journal),
-                scratch,
-                base.clone(),
-                HashSet::new(),
-            ),
-            journal,
-            reaper: Reaper::idle(),
-            reserve: Reserve::none(),
-            layer_files: base.layers,
-            layers: Mutex::new(seen.layers),
-            commits: Mutex::new(seen.commits),
-            left_open: Mutex::new(seen.left_open),
-            emptied: Mutex::default(),
             unknown: seen.unknown.len() as u64,
-            committing: tokio::sync::Mutex::default(),
+            ..Overlay::at_rest(&files, disk).with(seen.layers, seen.commits, seen.left_open)
         };
         let looked_at = Self::with(seen.namespace, Some(overlay), fetcher, settings);
         looked_at.end_writing();
@@ -253,7 +192,7 @@ impl Vfs {
         }
     }
 
-    /// Whether nobody can write to it.
+    /// Whether it is read-only.
     pub fn is_read_only(&self) -> bool {
         self.overlay.is_none()
     }
@@ -263,7 +202,7 @@ impl Vfs {
         &self.fetcher
     }
 
-    /// What was done since the mount.
+    /// The counts since the mount.
     pub fn counters(&self) -> Counters {
         Counters {
             files_read: self.tally.files_read.load(Ordering::Relaxed),
@@ -273,7 +212,7 @@ impl Vfs {
         }
     }
 
-    /// Whether someone has a file or directory of it open.
+    /// Whether a file or directory is open.
     pub fn is_open(&self) -> bool {
         self.handles.has_open()
     }
@@ -283,14 +222,14 @@ impl Vfs {
         self.tally.failed.last()
     }
 
-    /// Ends writing: when this returns, all changes that were under way are done, and none succeeds any
-    /// more. They answer [`Ended`](FsErrorKind::Ended).
+    /// Ends writing: when this returns, all running changes are done, and later ones fail with
+    /// [`Ended`](FsErrorKind::Ended).
     pub fn end_writing(&self) {
         *self.ended.write() = true;
     }
 
-    /// Whether writing has ended; it does not while this lives. Whoever has it, or changes something, does
-    /// not ask for another.
+    /// Whether writing has ended; it does not end while the guard exists. A thread that has the guard, or
+    /// changes something, must not take another.
     pub(crate) fn has_ended(&self) -> RwLockReadGuard<'_, bool> {
         self.ended.read()
     }
@@ -301,7 +240,7 @@ impl Vfs {
             .ok_or(FsError::plain(FsErrorKind::ReadOnly))
     }
 
-    /// The scratch file of an inode: the one that is open, or opened for this call.
+    /// The scratch file of an inode: the open one, or one opened for this call.
     pub(crate) fn scratch_file(&self, overlay: &Overlay, ino: Ino) -> Result<Arc<File>, FsError> {
         let open = || open_scratch(overlay, ino);
         match self.handles.inode(ino) {
@@ -323,29 +262,46 @@ fn open_scratch(overlay: &Overlay, ino: Ino) -> Result<File, FsError> {
 }
 
 impl Overlay {
-    fn new(
-        lock: Arc<FileLock>,
-        journal: PathBuf,
-        disk: Arc<Disk>,
-        layer_files: LayerFiles,
-        reserve: &Path,
-        changed: u64,
-    ) -> Result<Self, OpenError> {
-        let reaper = Reaper::start(disk.clone()).map_err(OpenError::Thread)?;
-        let reserve = Reserve::hold(reserve, changed);
-        Ok(Self {
-            _lock: lock,
-            journal,
+    /// An overlay of these files without records. It has no thread and no reserve.
+    fn at_rest(files: &OverlayFiles, disk: Arc<Disk>) -> Self {
+        Self {
+            _lock: files.lock.clone(),
+            journal: files.journal.clone(),
             disk,
-            reaper,
-            reserve,
-            layer_files,
+            reaper: Reaper::idle(),
+            reserve: Reserve::none(),
+            layer_files: LayerFiles(files.layers.clone()),
             layers: Mutex::default(),
             commits: Mutex::default(),
             left_open: Mutex::default(),
             emptied: Mutex::default(),
             unknown: 0,
             committing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// With what the journal says of layers, commits and files that were left open.
+    fn with(
+        self,
+        layers: Vec<ContentHash>,
+        commits: Vec<CommitRecord>,
+        left_open: HashSet<Ino>,
+    ) -> Self {
+        Self {
+            layers: Mutex::new(layers),
+            commits: Mutex::new(commits),
+            left_open: Mutex::new(left_open),
+            ..self
+        }
+    }
+
+    /// Starts the thread that syncs, and reserves room for a commit of `changed` paths.
+    fn start(self, files: &OverlayFiles, changed: u64) -> Result<Self, OpenError> {
+        let reaper = Reaper::start(self.disk.clone()).map_err(OpenError::Thread)?;
+        Ok(Self {
+            reaper,
+            reserve: Reserve::hold(&files.reserve, changed),
+            ..self
         })
     }
 

@@ -1,7 +1,7 @@
 //! How fuser's replies take the answers of a file system.
 //!
-//! All changes go through this mount, so the kernel may remember names, attributes and the absence
-//! of names for as long as it likes; what changes behind its back is invalidated explicitly.
+//! All changes go through this mount, so the kernel may cache names, attributes and the absence of
+//! names without limit; other changes are invalidated explicitly.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,9 +20,9 @@ use super::attr::{entry_attr, file_type, kernel_attr, nothing};
 use super::errno::errno;
 use super::report;
 
-/// How long the kernel may remember what it was told.
+/// How long the kernel may cache answers.
 const TTL: Duration = Duration::from_hours(24);
-/// Inode numbers are never used twice, so one generation does.
+/// Inode numbers are never used twice, so one generation is enough.
 const GENERATION: Generation = Generation(0);
 
 /// The answer to one request, on its way. Dropped, it answers EIO.
@@ -72,12 +72,12 @@ impl<T, R: Answer<T>> Reply<T> for Completion<R> {
     }
 }
 
-/// A reply that can say that something failed.
+/// A reply that can answer an error.
 pub(super) trait Refuse: Send + 'static {
     fn refuse(self, errno: Errno);
 }
 
-/// A reply that can say `T`.
+/// A reply that can answer `T`.
 pub(super) trait Answer<T>: Refuse {
     fn answer(self, value: T);
 }
@@ -181,8 +181,8 @@ impl ListReply<Listed<'_>> for Completion<ReplyDirectoryPlus> {
     }
 }
 
-/// How long the attributes of an entry are good. fuser 0.18 takes the node from the inode number that they show: where
-/// that is another, they are good for nothing but the node, and the kernel asks for the attributes themselves.
+/// How long the attributes of an entry are valid. fuser 0.18 takes the node from the inode number in them: where the
+/// two differ, the attributes are valid for no time, and the kernel asks for them separately.
 fn attr_ttl(entry: &Entry) -> Duration {
     if entry.node == entry.attr.ino.into() {
         TTL

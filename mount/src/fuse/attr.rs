@@ -1,4 +1,4 @@
-//! What goes with requests and answers, in the kernel's words and in ours.
+//! Conversions between the kernel's types and those of a file system.
 
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +34,7 @@ pub(super) fn is_regular(mode: u32) -> bool {
     mode & 0o170_000 == 0 || ModeType::from_raw_mode(mode) == ModeType::RegularFile
 }
 
-/// What is made with these permission bits by whoever asks.
+/// Mode and owner for a new node that this request makes.
 pub(super) fn new_node(request: &Request, mode: u32) -> NewNode {
     NewNode {
         mode,
@@ -51,8 +51,8 @@ pub(super) fn file_type(kind: Kind) -> FileType {
     }
 }
 
-/// The attributes in the kernel's words. No access or birth time is kept: both show the
-/// modification.
+/// The attributes in the kernel's form. No access or birth time is kept: both show the modification
+/// time.
 pub(super) fn kernel_attr(attr: &FileAttr) -> fuser::FileAttr {
     let mtime = system_time(attr.mtime);
     fuser::FileAttr {
@@ -74,7 +74,7 @@ pub(super) fn kernel_attr(attr: &FileAttr) -> fuser::FileAttr {
     }
 }
 
-/// The attributes of an entry, as fuser 0.18 takes them: with the node in the place of the inode number.
+/// The attributes of an entry for fuser 0.18: with the node instead of the inode number.
 pub(super) fn entry_attr(entry: &Entry) -> fuser::FileAttr {
     fuser::FileAttr {
         ino: INodeNo(entry.node.0),
@@ -82,7 +82,7 @@ pub(super) fn entry_attr(entry: &Entry) -> fuser::FileAttr {
     }
 }
 
-/// The entry that says "nothing has this name", which the kernel may remember: inode number 0.
+/// The entry that means "nothing has this name", which the kernel may cache: inode number 0.
 pub(super) fn nothing() -> fuser::FileAttr {
     let epoch = SystemTime::UNIX_EPOCH;
     fuser::FileAttr {
@@ -125,8 +125,8 @@ pub(super) fn set_time(time: TimeOrNow) -> SetTime {
     }
 }
 
-/// A time as fuser 0.18 hands it over. Before 1970 it *subtracts* the nanoseconds that the kernel
-/// counts forward from the second, so they are taken back the same way.
+/// Corrects a time of fuser 0.18. Before 1970 it *subtracts* the nanoseconds that the kernel counts
+/// forward from the second, so they are added again here.
 fn requested_time(time: SystemTime) -> Timestamp {
     let (seconds, nanoseconds) = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => (

@@ -1,4 +1,4 @@
-//! What the kernel is told of an error, and how loudly the log is.
+//! The errno of an error, and its level in the log.
 
 use attachfs_vfs::FsErrorKind;
 use fuser::Errno;
@@ -22,15 +22,15 @@ pub(super) fn errno(kind: FsErrorKind) -> Errno {
         FsErrorKind::BadHandle => Errno::EBADF,
         FsErrorKind::NotPermitted => Errno::EPERM,
         FsErrorKind::NotSupported => Errno::EOPNOTSUPP,
-        // Of the machine as far as the caller can tell: it has not opened too many itself.
+        // ENFILE, as the caller itself has not opened too many files.
         FsErrorKind::TooManyOpenFiles => Errno::ENFILE,
         FsErrorKind::Ended => Errno::ENOTCONN,
         FsErrorKind::Io => Errno::EIO,
     }
 }
 
-/// How loudly an error that has a cause is logged: data that could not be had or kept is an error,
-/// a full disk is the user's to solve, the rest answers what was asked.
+/// The log level of an error that has a cause: data that could not be read or kept is an error, a
+/// full disk is for the user to solve, everything else answers the request.
 pub(super) fn level(kind: FsErrorKind) -> Level {
     match kind {
         FsErrorKind::Io => Level::ERROR,

@@ -1,7 +1,7 @@
-//! Tells the kernel what it must forget: names, and pages of files.
+//! Tells the kernel to drop names and pages of files from its caches.
 //!
-//! Never on an event loop: the kernel takes the directory's or the page's lock for it, and whoever has that lock may
-//! be waiting for an event loop's answer.
+//! Never on an event loop: the kernel takes the directory's or the page's lock for it, and the holder of that lock
+//! may be waiting for an event loop's answer.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -16,13 +16,13 @@ use std::time::Instant;
 use attachfs_vfs::Invalidation;
 use fuser::{INodeNo, Notifier};
 
-/// The thread that tells. It ends when there is nobody left who could send something.
+/// The thread that sends invalidations. It ends when all senders are dropped.
 #[derive(Debug)]
 pub(super) struct Invalidator {
     thread: JoinHandle<()>,
 }
 
-/// What is to be told, and when; earlier before later, and in the order in which it came.
+/// An invalidation and its time; ordered by time, then by arrival.
 #[derive(Debug, PartialEq, Eq)]
 struct Waiting {
     due: Instant,
@@ -51,7 +51,8 @@ impl Invalidator {
         Ok((Self { thread }, sender))
     }
 
-    /// Waits for the thread to end: the file system was detached, and the kernel remembers nothing.
+    /// Waits for the thread to end: the file system was detached, and the kernel has no caches of
+    /// it any more.
     pub(super) fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("the thread that invalidates names and pages panicked");
@@ -96,8 +97,8 @@ fn tell(kernel: &Notifier, what: &Invalidation) {
         }
     };
     if let Err(error) = told {
-        // The connection has ended, or the kernel does not know the name or the file: either way it
-        // remembers nothing of it.
+        // The connection has ended, or the kernel does not know the name or the file: either way
+        // nothing is cached.
         tracing::debug!(%error, ?what, "not invalidated");
     }
 }

@@ -51,10 +51,10 @@ impl<F: FileSystem> Adapter<F> {
     }
 }
 
-/// Runs what answers a request. If it panics, its reply is dropped, and that answers EIO.
+/// Runs the code that answers a request. If it panics, its reply is dropped, and that answers EIO.
 fn guarded(operation: &'static str, number: INodeNo, perform: impl FnOnce()) {
-    // What a panic left half done is what another thread could have seen at that moment too: shared
-    // state is behind locks, and mutations are checked before they are applied.
+    // A panic leaves no state that other threads could not have seen before: shared state is behind
+    // locks, and mutations are checked before they are applied.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(perform)) {
         report::panicked(operation, NodeId(number.0), &*panic);
     }

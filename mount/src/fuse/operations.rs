@@ -25,7 +25,7 @@ use super::{Adapter, Completion, guarded};
 const MAX_BACKGROUND: u16 = 64;
 
 /// The capabilities to ask for; each is used if the kernel has it. No write-back cache: it would
-/// keep the kernel from handing reads and writes through to local files.
+/// prevent passthrough of reads and writes to local files.
 const CAPABILITIES: [InitFlags; 5] = [
     // O_TRUNC comes with the open, so that truncating an input fetches none of it.
     InitFlags::FUSE_ATOMIC_O_TRUNC,
@@ -40,8 +40,8 @@ fn handle(fh: FileHandle) -> HandleId {
     HandleId(fh.0)
 }
 
-/// Requests that are refused without asking anyone. ENOSYS tells the kernel not to ask again: it has a way of its own (poll, lseek,
-/// copy_file_range), or answers EOPNOTSUPP from then on.
+/// Requests that are refused without asking the file system. ENOSYS tells the kernel not to ask again: it has its own
+/// implementation (poll, lseek, copy_file_range), or answers EOPNOTSUPP from then on.
 macro_rules! refused {
     ($($(#[$why:meta])* $name:ident($($argument:ty),*) $reply:ty, $errno:ident;)*) => {$(
         $(#[$why])*
@@ -392,9 +392,9 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
 }
 
 impl<F: FileSystem> Adapter<F> {
-    /// Changes the attributes of a file after the kernel wrote back what is mapped of it.
+    /// Changes the attributes of a file after the kernel has written back its mapped pages.
     fn set_after_write_back(&self, number: INodeNo, set: SetAttr, reply: Completion<ReplyAttr>) {
-        // Weak: who unmounts may want the file system for itself.
+        // Weak, so that this task does not keep the file system alive after an unmount.
         let (fs, pages) = (Arc::downgrade(&self.fs), Arc::clone(&self.pages));
         self.runtime.spawn_blocking(move || {
             pages.write_back(number);

@@ -1,8 +1,8 @@
-//! Pages of files that the kernel holds, and what it may have in them that the file system has not seen.
+//! Pages of files in the kernel that may have changes the file system has not seen yet.
 //!
-//! A program that has a file open for reading and writing can map it. What it stores there reaches the file system when the kernel
-//! writes the page back, perhaps long after, and then looks like a write of that moment. So before the time of such a
-//! file is set, the kernel is made to write its pages back.
+//! A program that has a file open for reading and writing can map it. Its changes reach the file system when the
+//! kernel writes the page back, perhaps much later, and then look like a write of that moment. So before the time of
+//! such a file is set, the kernel is made to write its pages back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::answer::Completion;
 
-/// Which files may be mapped for writing, and the way to the kernel's pages.
+/// The files that may be mapped for writing, and the connection for writing back their pages.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     /// How often each file is open for reading and writing.
@@ -26,13 +26,14 @@ fn can_map(access: Access) -> bool {
 }
 
 impl Pages {
-    /// The connection that the pages are of.
+    /// Sets the connection to the kernel.
     pub(super) fn connect(&self, kernel: Notifier) {
-        // There is one connection in the life of an adapter.
+        // An adapter has one connection in its life.
         let _ = self.kernel.set(kernel);
     }
 
-    /// A file was closed that was open for this. The kernel keeps a handle as long as a mapping made through it.
+    /// A file was closed that was open with this access. The kernel keeps a handle as long as a mapping that was
+    /// made through it.
     pub(super) fn closed(&self, number: INodeNo, access: Access) {
         if !can_map(access) {
             return;
@@ -46,13 +47,14 @@ impl Pages {
         }
     }
 
-    /// Whether the kernel may hold what was written to a mapping of a file.
+    /// Whether the kernel may have unwritten changes to a mapping of a file.
     pub(super) fn may_be_unseen(&self, number: INodeNo) -> bool {
         self.mappable.lock().contains_key(&number)
     }
 
-    /// Makes the kernel write back its pages of a file, and waits until it has: not to be called by an event loop, one of which
-    /// has to answer these writes. Whoever asks holds the kernel's lock of the file, and its length must not be changing.
+    /// Makes the kernel write back its pages of a file, and waits until it has: not to be called by an event loop,
+    /// one of which has to answer these writes. The request that causes this holds the kernel's lock of the file; the
+    /// file's length must not be changing.
     pub(super) fn write_back(&self, number: INodeNo) {
         let Some(kernel) = self.kernel.get() else {
             return;
@@ -64,7 +66,7 @@ impl Pages {
     }
 }
 
-/// The answer to an open, of which [`Pages`] take note.
+/// The answer to an open, which updates [`Pages`].
 #[derive(Debug)]
 pub(super) struct OpenReply<R: super::Refuse> {
     pub(super) completion: Completion<R>,
@@ -88,7 +90,8 @@ impl<R: super::Refuse> OpenReply<R> {
         }
     }
 
-    /// What changes other than through this kernel is invalidated, so pages stay good from one open to the next.
+    /// Changes that do not come through this kernel are invalidated, so pages stay valid from one open to the
+    /// next.
     fn flags(&self) -> FopenFlags {
         if self.access.write {
             FopenFlags::FOPEN_KEEP_CACHE

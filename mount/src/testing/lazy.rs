@@ -1,6 +1,6 @@
-//! A tree that is listed when somebody looks, one directory at a time, as a listing in a store would be: the second kind of
-//! file system that this crate's tests mount. It can be read only, its nodes are not its inode numbers, and it forgets what the
-//! kernel forgets.
+//! A tree that is listed when it is read, one directory at a time, like a listing in a store: the second kind of file
+//! system that this crate's tests mount. It is read-only, its nodes differ from its inode numbers, and it forgets
+//! nodes when the kernel does.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,24 +14,24 @@ use attachfs_vfs::{
 };
 use parking_lot::Mutex;
 
-/// What a directory is said to hold.
+/// An entry of a listed directory.
 #[derive(Debug, Clone)]
 pub(crate) enum Item {
     Dir,
     File(Vec<u8>),
-    /// A file of which no read is ever answered.
+    /// A file whose reads are never answered.
     Lost,
 }
 
 type Lister = Box<dyn Fn(&str) -> Result<Vec<(&'static str, Item)>, FsError> + Send + Sync>;
 type Names = Arc<Vec<(String, NodeId)>>;
 
-/// Handed to `mount`.
+/// The tree, to be handed to `mount`.
 #[derive(Debug)]
 pub(crate) struct LazyTree(Arc<Inner>);
 
 struct Inner {
-    /// What is in the directory with this path; may take long.
+    /// Lists the directory with this path; may take long.
     list: Lister,
     state: Mutex<State>,
     adapter: Mutex<Option<Attachment>>,
@@ -190,7 +190,8 @@ impl Inner {
         state.entry(node).map(Some)
     }
 
-    /// The names that a reading of a directory goes through; from the beginning they are those of now.
+    /// The names that a pass over a directory returns; a pass from the beginning takes the present
+    /// ones.
     fn view(&self, handle: HandleId, offset: u64) -> Result<Names, FsError> {
         let (node, names) = {
             let state = self.state.lock();
@@ -211,7 +212,7 @@ impl Inner {
 }
 
 impl LazyTree {
-    /// A tree whose directories hold what `list` says of their paths; the root's is empty.
+    /// A tree whose directories are listed by `list`; the root has the empty path.
     pub(crate) fn new(
         list: impl Fn(&str) -> Result<Vec<(&'static str, Item)>, FsError> + Send + Sync + 'static,
     ) -> Self {
@@ -224,7 +225,7 @@ impl LazyTree {
         }))
     }
 
-    /// Gives a file other bytes, behind the kernel's back.
+    /// Changes the bytes of a file without telling the kernel.
     pub(crate) fn change(&self, path: &str, bytes: &[u8]) -> NodeId {
         let mut state = self.0.state.lock();
         let node = state.find(path);
@@ -237,7 +238,7 @@ impl LazyTree {
         self.0.state.lock().find(path)
     }
 
-    /// Moves a file to a new node with other bytes; the number that it shows stays.
+    /// Moves a file to a new node with other bytes; the inode number that it shows stays.
     pub(crate) fn replace(&self, path: &str, bytes: &[u8]) {
         let mut state = self.0.state.lock();
         let old = state.find(path);

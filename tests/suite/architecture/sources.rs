@@ -12,7 +12,9 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::punctuated::Punctuated;
 use syn::visit_mut::{self, VisitMut};
-use syn::{Attribute, Expr, ImplItem, Item, ItemMod, Meta, Stmt, Token, TraitItem};
+use syn::{
+    Attribute, Expr, ImplItem, Item, ItemMod, Meta, Stmt, Token, TraitItem, UseTree, Visibility,
+};
 
 /// One file of a package.
 #[derive(Debug)]
@@ -216,6 +218,11 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
 fn holds_without_tests(condition: &Meta) -> Option<bool> {
     match condition {
         Meta::Path(path) if path.is_ident("test") => Some(false),
+        // No release has this feature; another test holds that.
+        Meta::NameValue(named) if named.path.is_ident("feature") => {
+            let is_for_tests = named.value.to_token_stream().to_string() == "\"testing\"";
+            is_for_tests.then_some(false)
+        }
         Meta::List(list) => {
             let inner = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
             let inner: Vec<_> = inner.ok()?.iter().map(holds_without_tests).collect();
@@ -238,6 +245,18 @@ fn holds_without_tests(condition: &Meta) -> Option<bool> {
 }
 
 impl SourceFile {
+    /// A file of a test.
+    #[cfg(test)]
+    pub(super) fn of_text(module: &str, text: &str) -> Self {
+        let (whole, shipped, _) = parse(text).expect("it is Rust");
+        Self {
+            path: module.into(),
+            module: module.into(),
+            whole,
+            shipped,
+        }
+    }
+
     pub(super) fn place(&self, line: usize) -> String {
         format!("{}:{line}", self.path.display())
     }
@@ -259,6 +278,24 @@ impl NamedPath {
 }
 
 impl Code {
+    /// The names that it passes on (`pub use`), each with the path that it stands for, and the code without these and
+    /// without the places to which visibility is restricted.
+    pub(super) fn passed_on(&self) -> (Vec<(String, Vec<String>)>, Self) {
+        let file = syn::parse2(self.tokens.clone());
+        let mut file: syn::File = file.expect("what was read as Rust is Rust");
+        let mut passed_on = Vec::new();
+        file.items.retain(|item| match item {
+            Item::Use(item) if !matches!(item.vis, Visibility::Inherited) => {
+                spread(&item.tree, &[], &mut passed_on);
+                false
+            }
+            _ => true,
+        });
+        CutVisibility.visit_file_mut(&mut file);
+        let tokens = file.to_token_stream();
+        (passed_on, Self { tokens })
+    }
+
     pub(super) fn lines_with(&self, word: &str) -> Vec<usize> {
         let mut lines = Vec::new();
         words(self.tokens.clone(), &mut |found, line| {
@@ -269,10 +306,53 @@ impl Code {
         lines
     }
 
+    /// The line of the last token; 0 without any.
+    pub(super) fn last_line(&self) -> usize {
+        let lines = self.tokens.clone().into_iter();
+        let lines = lines.map(|token| token.span().end().line);
+        lines.max().unwrap_or_default()
+    }
+
     pub(super) fn paths(&self) -> Vec<NamedPath> {
         let mut found = Vec::new();
         paths(self.tokens.clone(), &[], &mut found);
         found
+    }
+}
+
+struct CutVisibility;
+
+impl VisitMut for CutVisibility {
+    fn visit_visibility_mut(&mut self, visibility: &mut Visibility) {
+        *visibility = Visibility::Inherited;
+    }
+}
+
+/// The names that a `use` tree brings, with their paths.
+fn spread(tree: &UseTree, before: &[String], found: &mut Vec<(String, Vec<String>)>) {
+    let path = |name: &syn::Ident| {
+        let below = (name != "self").then(|| name.to_string());
+        before.iter().cloned().chain(below).collect::<Vec<_>>()
+    };
+    match tree {
+        UseTree::Path(part) => {
+            let mut before = before.to_vec();
+            before.push(part.ident.to_string());
+            spread(&part.tree, &before, found);
+        }
+        UseTree::Name(name) => {
+            let path = path(&name.ident);
+            found.extend(path.last().cloned().map(|name| (name, path)));
+        }
+        UseTree::Rename(renamed) => {
+            found.push((renamed.rename.to_string(), path(&renamed.ident)));
+        }
+        UseTree::Glob(_) => {}
+        UseTree::Group(group) => {
+            for tree in &group.items {
+                spread(tree, before, found);
+            }
+        }
     }
 }
 

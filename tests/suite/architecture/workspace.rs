@@ -26,6 +26,7 @@ pub(super) struct Dependency {
     pub(super) name: String,
     /// `dev`, `build`, or nothing for what is linked in.
     kind: Option<String>,
+    pub(super) features: Vec<String>,
 }
 
 impl Workspace {

@@ -216,7 +216,7 @@ fn a_file_of_the_configuration_that_never_comes_is_not_waited_for() {
                 let pipe = pipe.as_os_str().as_bytes();
                 scope.spawn(move || {
                     let said = says(machine, line, name, pipe).with_code(code);
-                    said.saying("pipe").saying("nothing came of it");
+                    said.saying("pipe").saying("could not be read within");
                 });
             }
             // What there is to trust is not needed here.

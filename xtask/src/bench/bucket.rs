@@ -3,11 +3,13 @@
 //! The server is a process of its own, so that its memory and its time are nobody else's. Each run has a prefix of its own in the
 //! bucket, which is deleted after it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
@@ -20,6 +22,8 @@ const REGION: &str = "us-west-2";
 /// Any keys do: the server does not check them.
 const KEY: &str = "bench-key";
 const SECRET: &str = "bench-secret";
+/// Servers of this process: each has objects of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A running server with one bucket; both end when dropped.
 #[derive(Debug)]
@@ -36,7 +40,8 @@ impl Bucket {
     pub(super) fn start(delay_ms: u32) -> Result<Self> {
         let words = ["--release", "--locked", "--package", "attachfs-fast-s3"];
         succeed(cargo(["build"]).args(words))?;
-        let root = in_memory(&format!("bucket-{delay_ms}"))?;
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let root = in_memory(&format!("bucket-{number}"))?;
         fs::create_dir_all(root.join(Self::NAME))
             .with_context(|| format!("cannot make {}", root.display()))?;
         let mut command = program(&target().join("release/attachfs-fast-s3"), []);
@@ -80,6 +85,11 @@ impl Bucket {
         ["--endpoint-url", &self.endpoint, "--region", REGION]
     }
 
+    /// A store in it.
+    pub(super) fn address(prefix: &str) -> String {
+        format!("s3://{}/{prefix}", Self::NAME)
+    }
+
     /// Fields of a request to the driver of `openjd-snapshots`.
     pub(super) fn fields(&self, prefix: &str) -> serde_json::Value {
         serde_json::json!({
@@ -94,7 +104,7 @@ impl Bucket {
 
     /// Fails unless so many objects are below the prefix.
     pub(super) fn check(&self, prefix: &str, objects: usize) -> Result<()> {
-        let dir = self.root.join(Self::NAME).join(prefix).join("Data");
+        let dir = self.object(prefix).join("Data");
         let found = fs::read_dir(&dir)
             .with_context(|| format!("cannot list {}", dir.display()))?
             .count();
@@ -104,11 +114,35 @@ impl Bucket {
 
     /// Deletes what is below the prefix; the server writes later objects over it.
     pub(super) fn delete(&self, prefix: &str) -> Result<()> {
-        let host = self.endpoint.trim_start_matches("http://");
+        let path = format!("recycle?bucket={}&prefix={prefix}", Self::NAME);
+        self.ask("POST", &path).map(drop)
+    }
+
+    /// From now on the server waits so long before each answer, and sends no connection more bytes a second; 0 is no limit.
+    pub(super) fn set_pace(&self, delay_ms: u32, bytes_per_s: u64) -> Result<()> {
+        let path = format!("pace?delay_ms={delay_ms}&bytes_per_s={bytes_per_s}");
+        self.ask("POST", &path).map(drop)
+    }
+
+    /// Counts from 0 again.
+    pub(super) fn reset_counters(&self) -> Result<()> {
+        self.ask("POST", "reset").map(drop)
+    }
+
+    /// The bytes of objects that were sent since the last [`Self::reset_counters`].
+    pub(super) fn sent(&self) -> Result<u64> {
+        let counters = self.ask("GET", "counters")?;
+        let counters: serde_json::Value =
+            serde_json::from_str(&counters).context("the server's counters are not JSON")?;
+        let sent = counters["sent"].as_u64();
+        sent.context("the server does not say what it sent")
+    }
+
+    /// Makes a request to the server itself, and gives the body of its answer.
+    fn ask(&self, method: &str, path: &str) -> Result<String> {
+        let host = self.host();
         let request = format!(
-            "POST /-/recycle?bucket={}&prefix={prefix} HTTP/1.1\r\nHost: {host}\r\n\
-             Content-Length: 0\r\nConnection: close\r\n\r\n",
-            Self::NAME
+            "{method} /-/{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
         let mut answer = String::new();
         TcpStream::connect(host)
@@ -116,19 +150,42 @@ impl Bucket {
                 server.write_all(request.as_bytes())?;
                 server.read_to_string(&mut answer)
             })
-            .context("cannot tell the server to delete")?;
-        let status = answer.lines().next().unwrap_or_default();
+            .with_context(|| format!("cannot ask the server: {path}"))?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        let status = head.lines().next().unwrap_or_default();
         ensure!(
-            status.contains(" 204 "),
-            "the server did not delete: {status}"
+            status.contains(" 200 ") || status.contains(" 204 "),
+            "the server refused {path}: {status}"
         );
-        Ok(())
+        Ok(body.to_owned())
+    }
+
+    /// Its address, as `127.0.0.1:PORT`.
+    pub(super) fn host(&self) -> &str {
+        self.endpoint.trim_start_matches("http://")
+    }
+
+    /// Writes the keys into a file that only its owner can read, as `KEY:SECRET`.
+    pub(super) fn write_keys(path: &Path) -> Result<()> {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .and_then(|mut file| write!(file, "{KEY}:{SECRET}"))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Where the server keeps the object of this key.
+    pub(super) fn object(&self, key: &str) -> PathBuf {
+        self.root.join(Self::NAME).join(key)
     }
 
     /// Gives the server files of these lengths to write over, so that the first run finds what later ones find.
     pub(super) fn prepare(&self, lengths: impl IntoIterator<Item = u64>) -> Result<()> {
         const NAME: &str = "prepared";
-        let dir = self.root.join(Self::NAME).join(NAME);
+        let dir = self.object(NAME);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         for (number, length) in lengths.into_iter().enumerate() {
             let path = dir.join(number.to_string());

@@ -21,7 +21,7 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
             page_cache,
             touches: LARGE,
             needs: vec![Set::LargeWhole],
-            peer: None,
+            rival: None,
             ours: reading(),
             other: reading(),
             bar: None,

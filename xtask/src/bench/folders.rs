@@ -13,7 +13,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::harness::{Amount, Memory, PageCache, Row, Run, Side};
+use super::harness::{Amount, Memory, PageCache, Rival, Row, Run, Side};
 use super::manifests::{OPENJD, PYTHON, once, text};
 use super::stage::{Set, Stage, remove};
 use super::{process, report};
@@ -55,7 +55,7 @@ fn row(name: &str, set: Set, peer: Peer, bar: f64, (ours, other): (Side, Side)) 
         page_cache: PageCache::Warm,
         touches: GIB,
         needs: vec![set],
-        peer: Some(peer),
+        rival: Some(Rival::Library(peer)),
         ours,
         other,
         bar,

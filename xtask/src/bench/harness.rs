@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use super::machine::{drop_caches, touch_and_free};
 use super::stage::Set;
 use super::{process, work};
-use crate::peers::Peer;
+use crate::peers::{Mounter, Peer, SetUp};
 
 /// One line of the table.
 pub(super) struct Row {
@@ -24,13 +24,29 @@ pub(super) struct Row {
     pub(super) touches: u64,
     /// What has to be there before the first run.
     pub(super) needs: Vec<Set>,
-    /// The reference implementation that the other side is; without it there is no row.
-    pub(super) peer: Option<Peer>,
+    /// What the other side needs; without it there is no row.
+    pub(super) rival: Option<Rival>,
     pub(super) ours: Side,
     pub(super) other: Side,
     /// The largest ratio of times, ours by the other's, that is good enough; nothing if there is no bar.
     pub(super) bar: Option<f64>,
     pub(super) memory: Memory,
+}
+
+/// A program that is not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rival {
+    Library(Peer),
+    Mounter(Mounter),
+}
+
+impl Rival {
+    pub(super) fn set_up(self) -> Result<SetUp> {
+        match self {
+            Self::Library(peer) => peer.set_up(),
+            Self::Mounter(mounter) => mounter.set_up(),
+        }
+    }
 }
 
 /// Which memory a row is about.
@@ -50,6 +66,8 @@ pub(super) enum Amount {
     OverText,
     /// What is kept of each entry when the work is done.
     EachEntry,
+    /// Not memory: the bytes that a server sent for the work.
+    Sent,
 }
 
 impl Memory {
@@ -225,7 +243,7 @@ mod tests {
             page_cache: PageCache::Warm,
             touches: 0,
             needs: Vec::new(),
-            peer: None,
+            rival: None,
             ours: side('a', ours, &order),
             other: side('b', other, &order),
             bar: Some(bar),

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::harness::{Amount, Memory, PageCache, Row, Side};
+use super::harness::{Amount, Memory, PageCache, Rival, Row, Side};
 use super::stage::{Set, Stage};
 use super::{entries, report};
 use crate::peers::Peer;
@@ -55,7 +55,7 @@ fn row(name: String, compared: String, needs: Set, (ours, other): (Side, Side)) 
         // What the hungriest side takes.
         touches: 3 * GIB,
         needs: vec![needs],
-        peer: None,
+        rival: None,
         ours,
         other,
         bar: None,
@@ -85,7 +85,7 @@ fn against_python(stage: &Rc<Stage>, word: &'static str, what: &str, amount: Amo
     let set = Set::Entries;
     let sides = (ours(stage, word, set, amount), python(stage, word, amount));
     Row {
-        peer: Some(Peer::Python),
+        rival: Some(Rival::Library(Peer::Python)),
         memory: Memory { amount, bar: None },
         ..row(
             named(what, set),
@@ -110,7 +110,7 @@ fn against_openjd(stage: &Rc<Stage>, word: &'static str, what: &str, set: Set) -
     });
     let sides = (ours(stage, word, set, amount), other);
     Row {
-        peer: Some(Peer::Openjd),
+        rival: Some(Rival::Library(Peer::Openjd)),
         memory: Memory { amount, bar: None },
         ..row(
             named(what, set),
@@ -130,7 +130,7 @@ fn tree(stage: &Rc<Stage>) -> Row {
         python(stage, "decode", amount),
     );
     Row {
-        peer: Some(Peer::Python),
+        rival: Some(Rival::Library(Peer::Python)),
         bar: Some(0.26),
         memory: Memory {
             amount,

@@ -17,7 +17,7 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
         page_cache: PageCache::Cold,
         touches: 1 << 30,
         needs: vec![Set::Many],
-        peer: None,
+        rival: None,
         ours: mounting(stage),
         other: making(stage),
         bar: None,

@@ -1,11 +1,13 @@
 //! The program that is measured: built for release, with its own state, cache and store below the bench's folder.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::bucket::{Bucket, reach};
 use crate::cargo::{cargo, shown, succeed, target};
 
 /// The built program.
@@ -49,14 +51,26 @@ impl Program {
         command
     }
 
+    /// A command line that reaches this bucket's server, up to its verb.
+    pub(super) fn over_s3(&self, bucket: &Bucket) -> Command {
+        let mut command = self.command(bucket.words());
+        reach(&mut command, bucket);
+        command
+    }
+
     /// Starts to mount; it answers after [`Mount::wait_until_ready`]. In the foreground, which differs
     /// only in that the process's number is known from the start and that it ends with this program.
     pub(super) fn start_mount(&self, what: &What<'_>, point: PathBuf) -> Result<Mount<'_>> {
         std::fs::create_dir_all(&point)
             .with_context(|| format!("cannot make {}", point.display()))?;
-        let mut command = self.command(["mount", "--json", "--foreground", "--store"]);
-        command.arg(what.store).arg("--session").arg(what.session);
-        command.arg(what.manifest).arg(&point);
+        let mut command = match what.bucket {
+            Some(bucket) => self.over_s3(bucket),
+            None => self.command([]),
+        };
+        command.args(["mount", "--json", "--foreground"]);
+        command.arg("--store").arg(what.store);
+        command.arg("--session").arg(what.session);
+        command.args(what.options).arg(what.manifest).arg(&point);
         let process = command
             .stdout(Stdio::piped())
             .spawn()
@@ -74,7 +88,12 @@ impl Program {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct What<'a> {
     pub(super) manifest: &'a Path,
-    pub(super) store: &'a Path,
+    /// A directory, or an `s3://` address.
+    pub(super) store: &'a OsStr,
+    /// Of the address.
+    pub(super) bucket: Option<&'a Bucket>,
+    /// More options of `mount`.
+    pub(super) options: &'a [&'a str],
     /// A directory that is not there: the session is new, and deleted if nothing is written to it.
     pub(super) session: &'a Path,
 }

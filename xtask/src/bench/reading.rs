@@ -48,7 +48,7 @@ fn walk(stage: &Rc<Stage>, page_cache: PageCache, state: &str) -> Row {
         page_cache,
         touches: GIB,
         needs: vec![Set::Many],
-        peer: None,
+        rival: None,
         ours: mounted(stage, Set::Many, page_cache, |mount| {
             work::command(["walk"], &[mount])
         }),
@@ -68,7 +68,7 @@ fn large(stage: &Rc<Stage>, page_cache: PageCache, set: Set, name: &str) -> Row 
         // The object and the mount's file in the page cache, and what the program keeps.
         touches: 2 * LARGE + GIB,
         needs: vec![set],
-        peer: None,
+        rival: None,
         ours: mounted(stage, set, page_cache, |mount| {
             work::command(["read-large"], &[&mount.join("large")])
         }),
@@ -88,7 +88,7 @@ fn small(stage: &Rc<Stage>, page_cache: PageCache, readers: &'static str, name: 
         page_cache,
         touches: 2 * GIB,
         needs: vec![Set::Small],
-        peer: None,
+        rival: None,
         ours: mounted(stage, Set::Small, page_cache, reading),
         other: local(stage, page_cache, move |stage| {
             reading(&stage.dir(Set::Small))

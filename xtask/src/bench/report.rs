@@ -48,7 +48,7 @@ impl Report {
         Run {
             time: Duration::from_secs_f64(self.seconds),
             memory: match amount {
-                Amount::Peak => self.peak_anon,
+                Amount::Peak | Amount::Sent => self.peak_anon,
                 Amount::OverText => self.peak_anon.saturating_sub(self.text),
                 Amount::EachEntry => self.kept.round() as u64,
             },

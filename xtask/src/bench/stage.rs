@@ -18,9 +18,10 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
+use super::bucket::Bucket;
 use super::disk::Disk;
 use super::program::{Mount, Program, What};
-use super::work::{End, LARGE, MANY, SMALL, Shape, TINY, write_large, write_numbered};
+use super::work::{End, LARGE, MANY, SMALL, Shape, TINY, TWO_GIB, write_large, write_numbered};
 use super::{entries, report};
 use crate::cargo::succeed;
 
@@ -29,6 +30,8 @@ use crate::cargo::succeed;
 pub(super) enum Set {
     /// One file of 1 GiB, as one object.
     LargeWhole,
+    /// One file of 2 GiB, as one object.
+    TwoGib,
     /// The same file in objects of 256 MiB.
     LargeInChunks,
     /// 5,000 files of 64 KiB.
@@ -54,6 +57,8 @@ pub(super) enum Set {
 pub(super) struct Stage {
     program: Program,
     folder: PathBuf,
+    /// What is written by runs of this stage, and by nobody else.
+    runs_dir: PathBuf,
     /// What sizes are divided by, to try things out.
     shrink: usize,
     prepared: RefCell<Vec<Set>>,
@@ -62,11 +67,12 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Nothing is made before it is needed.
-    pub(super) fn new(folder: PathBuf, program: Program, shrink: usize) -> Self {
+    /// Nothing is made before it is needed. Two stages may share a folder, each with its own `runs_dir`.
+    pub(super) fn new(folder: &Path, runs_dir: &Path, program: Program, shrink: usize) -> Self {
         Self {
             program,
-            folder,
+            folder: folder.to_owned(),
+            runs_dir: runs_dir.to_owned(),
             shrink,
             prepared: RefCell::default(),
             runs: Cell::new(0),
@@ -82,6 +88,7 @@ impl Stage {
     pub(super) fn dir(&self, set: Set) -> PathBuf {
         let name = match set {
             Set::LargeWhole | Set::LargeInChunks => "large",
+            Set::TwoGib => "two-gib",
             Set::Small => "small",
             Set::Many | Set::ManyOf2023 => "many",
             Set::Little => "little",
@@ -125,6 +132,7 @@ impl Stage {
     pub(super) fn manifest(&self, set: Set) -> PathBuf {
         let name = match set {
             Set::LargeWhole => "large-whole.manifest",
+            Set::TwoGib => "two-gib.manifest",
             Set::LargeInChunks => "large-in-chunks.manifest",
             Set::Small => "small.manifest",
             Set::Many => "many.manifest",
@@ -150,9 +158,14 @@ impl Stage {
         }
         match set {
             Set::Entries | Set::EntriesOf2025 => self.write_entries(set)?,
+            // Only read over S3.
+            Set::TwoGib => self.make_files(set)?,
             _ => {
+                let store = self.store();
+                fs::create_dir_all(&store)
+                    .with_context(|| format!("cannot make {}", store.display()))?;
                 self.make_files(set)?;
-                self.snapshot(set, &self.store())?;
+                self.snapshot(set, &store)?;
             }
         }
         self.prepared.borrow_mut().push(set);
@@ -165,6 +178,10 @@ impl Stage {
             match set {
                 Set::LargeWhole | Set::LargeInChunks => {
                     write_large(&dir.join("large"), LARGE, End::Sync)
+                }
+                Set::TwoGib => {
+                    // Other bytes than those of all other large files.
+                    write_numbered(&dir.join("large"), u32::MAX, TWO_GIB, End::Sync)
                 }
                 Set::Small => SMALL.make(dir),
                 Set::Tiny => self.tiny().make(dir),
@@ -204,7 +221,7 @@ impl Stage {
     /// Writes the set's manifest, and its objects into a store.
     pub(super) fn snapshot(&self, set: Set, store: &Path) -> Result<()> {
         let words: &[&str] = match set {
-            Set::LargeWhole => &["snapshot", "--chunk-size", "none"],
+            Set::LargeWhole | Set::TwoGib => &["snapshot", "--chunk-size", "none"],
             Set::ManyOf2023 => &["snapshot", "--format", "2023-03-03"],
             Set::Four | Set::Tiny => &["manifest", "collect", "--chunk-size", "none"],
             _ => &["snapshot"],
@@ -217,9 +234,25 @@ impl Stage {
         succeed(snapshot.arg(self.dir(set)).stdout(Stdio::null()))
     }
 
+    /// Writes the set's manifest, and its objects into a bucket.
+    pub(super) fn snapshot_to_s3(&self, set: Set, bucket: &Bucket, prefix: &str) -> Result<()> {
+        let mut snapshot = self.program.over_s3(bucket);
+        snapshot.args(["snapshot", "--chunk-size", "none"]);
+        snapshot.arg("--store").arg(Bucket::address(prefix));
+        // Another store's objects are none of this one's.
+        let cache = self.fresh()?;
+        snapshot.arg("--cache-dir").arg(&cache);
+        snapshot.arg("--output").arg(self.s3_manifest(set));
+        succeed(snapshot.arg(self.dir(set)).stdout(Stdio::null()))
+    }
+
+    fn s3_manifest(&self, set: Set) -> PathBuf {
+        self.runs_dir.join(format!("s3-{set:?}.manifest"))
+    }
+
     /// A path that no run had before, in a directory that is there.
     pub(super) fn fresh(&self) -> Result<PathBuf> {
-        self.fresh_in(&self.folder.join("runs"))
+        self.fresh_in(&self.runs_dir)
     }
 
     /// As [`Self::fresh`], on a file system where nothing was deleted.
@@ -245,13 +278,43 @@ impl Stage {
     /// Starts to mount a set whose objects are in `store`, with a new session in `session`.
     pub(super) fn start_mount(&self, set: Set, store: &Path, session: &Path) -> Result<Mount<'_>> {
         let manifest = self.manifest(set);
+        // The objects of that set are nowhere, which a mount would find out and refuse.
+        let no_probe = set == Set::Many;
         let what = What {
             manifest: &manifest,
-            store,
+            store: store.as_os_str(),
+            bucket: None,
+            options: if no_probe { &["--no-probe"] } else { &[] },
             session,
         };
-        let point = self.folder.join("runs/mount");
-        self.program.start_mount(&what, point)
+        self.program.start_mount(&what, self.mount_point())
+    }
+
+    /// Mounts a set from a bucket that [`Self::snapshot_to_s3`] filled, with these options.
+    pub(super) fn mount_over_s3(
+        &self,
+        set: Set,
+        bucket: &Bucket,
+        prefix: &str,
+        session: &Path,
+        options: &[&str],
+    ) -> Result<Mount<'_>> {
+        let address = Bucket::address(prefix);
+        let what = What {
+            manifest: &self.s3_manifest(set),
+            store: address.as_ref(),
+            bucket: Some(bucket),
+            options,
+            session,
+        };
+        let mut mount = self.program.start_mount(&what, self.mount_point())?;
+        mount.wait_until_ready()?;
+        Ok(mount)
+    }
+
+    /// Where all mounts of this stage are, one at a time.
+    pub(super) fn mount_point(&self) -> PathBuf {
+        self.runs_dir.join("mount")
     }
 
     /// Mounts a set from the store that [`Self::prepare`] fills.
@@ -264,7 +327,7 @@ impl Stage {
     /// Deletes what the runs left.
     pub(super) fn clean(&self) -> Result<()> {
         self.disk.take();
-        remove(&self.folder.join("runs"))
+        remove(&self.runs_dir)
     }
 }
 

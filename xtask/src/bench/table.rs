@@ -54,7 +54,9 @@ fn ratio(ratio: f64) -> String {
 
 fn memory(bytes: f64, amount: Amount) -> String {
     match amount {
-        Amount::Peak | Amount::OverText => format!("{:.1}", bytes / f64::from(1 << 20)),
+        Amount::Peak | Amount::OverText | Amount::Sent => {
+            format!("{:.1}", bytes / f64::from(1 << 20))
+        }
         Amount::EachEntry => format!("{bytes:.0} B"),
     }
 }
@@ -65,6 +67,7 @@ fn of_what(amount: Amount) -> &'static str {
         Amount::Peak => "",
         Amount::OverText => " over the text",
         Amount::EachEntry => " kept an entry",
+        Amount::Sent => " sent",
     }
 }
 

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::bucket::{Bucket, in_memory, reach};
-use super::harness::{Amount, Memory, PageCache, Row, Run, Side};
+use super::harness::{Amount, Memory, PageCache, Rival, Row, Run, Side};
 use super::manifests::{OPENJD, PYTHON, once, text};
 use super::stage::{Set, Stage, remove};
 use super::{process, report};
@@ -159,7 +159,7 @@ fn against(
         page_cache: PageCache::Warm,
         touches: if set == Set::Four { 8 * GIB } else { 2 * GIB },
         needs: vec![set],
-        peer: Some(peer),
+        rival: Some(Rival::Library(peer)),
         ours: side(stage, server, work, Who::Ours),
         other: side(stage, server, work, Who::Other(peer)),
         bar,
@@ -182,7 +182,7 @@ fn far_away(stage: &Rc<Stage>, server: &Rc<Server>) -> Row {
         page_cache: PageCache::Warm,
         touches: 2 * GIB,
         needs: vec![set],
-        peer: None,
+        rival: None,
         ours: side(stage, server, Work::Upload(set, Caches::Empty), Who::Ours),
         other: Box::new(|| {
             Ok(Run {
@@ -301,8 +301,7 @@ impl OneRun<'_> {
                 // Also of downloads no cache is left by the one before.
                 let cache = self.stage.fresh()?;
                 let mut command = self.ours(&["download", "--json"], &cache)?;
-                let store = format!("s3://{}/{prefix}", Bucket::NAME);
-                command.arg("--store").arg(store);
+                command.arg("--store").arg(Bucket::address(prefix));
                 command.arg(&manifest).arg("--root").arg(&root);
                 let run = process::run(&mut command)?;
                 remove(&cache)?;
@@ -344,7 +343,7 @@ impl OneRun<'_> {
         reach(&mut command, self.bucket);
         command.env("XDG_CACHE_HOME", cache);
         if verb[0] == "snapshot" {
-            let store = format!("s3://{}/{}", Bucket::NAME, prefix(cache)?);
+            let store = Bucket::address(prefix(cache)?);
             command
                 .arg("--cache-dir")
                 .arg(cache)

@@ -4,7 +4,10 @@
 //! disk. Work that found less than it should is an error: it would look fast.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +17,14 @@ use anyhow::{Context, Result, ensure};
 
 /// Length of the large file.
 pub(super) const LARGE: u64 = 1 << 30;
+/// Length of the file that is read over S3.
+pub(super) const TWO_GIB: u64 = 2 << 30;
+/// How often a file is read from at random.
+pub(super) const RANDOM_READS: u64 = 1000;
+/// One of these reads.
+const RANDOM_PIECE: usize = 4 << 10;
+/// One request of a plain connection.
+const REQUEST: u64 = 8 << 20;
 /// One read or write of the large file.
 const PIECE: usize = 1 << 20;
 
@@ -94,6 +105,19 @@ pub(crate) enum Work {
     Nothing,
     /// Reads the large file from its start to its end
     ReadLarge { file: PathBuf },
+    /// Reads a file of this length from its start to its end
+    ReadLength { file: PathBuf, length: u64 },
+    /// Reads 4 KiB of a file, at 1,000 places without an order
+    ReadRandom { file: PathBuf },
+    /// Reads the first 4 KiB of a file
+    ReadFirst { file: PathBuf },
+    /// Gets an object of this length from a server, by so many connections
+    Get {
+        server: String,
+        path: String,
+        length: u64,
+        connections: u64,
+    },
     /// Reads all small files, each opened by its name
     ReadSmall { dir: PathBuf, readers: usize },
     /// Looks at the attributes of all entries
@@ -135,6 +159,23 @@ pub(crate) fn run(work: &Work) -> Result<()> {
             let read = read(file, &mut vec![0; PIECE]).context("cannot read the large file")?;
             found(read, LARGE, "bytes")
         }
+        Work::ReadLength { file, length } => {
+            let read = read(file, &mut vec![0; PIECE]).context("cannot read the file")?;
+            found(read, *length, "bytes")
+        }
+        Work::ReadRandom { file } => read_random(file).context("cannot read the file"),
+        Work::ReadFirst { file } => File::open(file)
+            .and_then(|mut file| file.read_exact(&mut [0; RANDOM_PIECE]))
+            .context("cannot read the file"),
+        Work::Get {
+            server,
+            path,
+            length,
+            connections,
+        } => {
+            let got = get(server, path, *length, *connections).context("cannot get the object")?;
+            found(got, *length, "bytes")
+        }
         Work::ReadSmall { dir, readers } => {
             let read = read_small(dir, *readers).context("cannot read the small files")?;
             found(read, SMALL.bytes(), "bytes")
@@ -170,6 +211,73 @@ fn read(path: &Path, buffer: &mut [u8]) -> io::Result<u64> {
         match file.read(buffer)? {
             0 => return Ok(total),
             read => total += read as u64,
+        }
+    }
+}
+
+fn read_random(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    let places = file.metadata()?.len() / RANDOM_PIECE as u64;
+    let mut numbers = Numbers::new();
+    let mut piece = [0; RANDOM_PIECE];
+    for _ in 0..RANDOM_READS {
+        let place = numbers.next() % places;
+        file.read_exact_at(&mut piece, place * RANDOM_PIECE as u64)?;
+    }
+    Ok(())
+}
+
+/// Gets an object by ranges that lie side by side, one connection each; gives how many bytes came.
+fn get(server: &str, path: &str, length: u64, connections: u64) -> io::Result<u64> {
+    let next = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let receiver = || {
+            let mut connection = BufReader::new(TcpStream::connect(server)?);
+            let mut buffer = vec![0; PIECE];
+            let mut received = 0;
+            loop {
+                let start = next.fetch_add(REQUEST, Ordering::Relaxed);
+                if start >= length {
+                    return Ok(received);
+                }
+                let end = (start + REQUEST).min(length);
+                received += get_range(&mut connection, server, path, start..end, &mut buffer)?;
+            }
+        };
+        let threads: Vec<_> = (0..connections).map(|_| scope.spawn(receiver)).collect();
+        let received = threads.into_iter().map(|thread| {
+            let result: io::Result<u64> = thread.join().expect("a receiver does not panic");
+            result
+        });
+        received.sum()
+    })
+}
+
+fn get_range(
+    connection: &mut BufReader<TcpStream>,
+    server: &str,
+    path: &str,
+    range: Range<u64>,
+    buffer: &mut [u8],
+) -> io::Result<u64> {
+    let (first, last) = (range.start, range.end - 1);
+    write!(
+        connection.get_mut(),
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nRange: bytes={first}-{last}\r\n\r\n"
+    )?;
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        if connection.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let mut body = connection.take(range.end - range.start);
+    let mut received = 0;
+    loop {
+        match body.read(buffer)? {
+            0 => return Ok(received),
+            read => received += read as u64,
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
         page_cache: PageCache::Cold,
         touches,
         needs: vec![Set::Little],
-        peer: None,
+        rival: None,
         ours,
         other,
         bar: None,

@@ -15,9 +15,10 @@ use serde_json::Value;
 use crate::cargo::{cargo, program, shown};
 
 /// The packages whose tests say what is durable before what.
-const PACKAGES: [&str; 4] = [
+const PACKAGES: [&str; 5] = [
     "attachfs-durable",
     "attachfs-vfs",
+    "attachfs-session",
     "attachfs-commit",
     "attachfs",
 ];

@@ -13,7 +13,7 @@ use crate::cargo::{program, succeed};
 const NEEDED: [(&str, &str); 3] = [("fusermount3", "fuse3"), ("rsync", "rsync"), ("vim", "vim")];
 
 /// What became of packages that were missing.
-pub(super) enum Installed {
+pub(crate) enum Installed {
     /// All programs are there; these packages were installed for them.
     All(Vec<&'static str>),
     /// They are not, and this says why.
@@ -39,7 +39,7 @@ pub(super) fn install() -> Result<Outcome> {
 }
 
 /// Installs the packages of programs that are not there, as far as that can be done here.
-pub(super) fn install_missing(needed: &[(&str, &'static str)]) -> Result<Installed> {
+pub(crate) fn install_missing(needed: &[(&str, &'static str)]) -> Result<Installed> {
     let missing = || -> Vec<_> {
         let missing = needed.iter().filter(|(name, _)| !exists(name));
         missing

@@ -21,9 +21,11 @@ use attachfs_store::{Listed, ListedName, ManifestKey, StoreError};
 use attachfs_transfer::{Progress, error_chain};
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::listing::Listing;
-use crate::Error;
+use crate::cancel::Cancellable;
+use crate::error::Error;
 use crate::store::OpenStore;
 
 /// The youngest garbage, in days.
@@ -66,7 +68,7 @@ pub struct GcPlan {
     pub young: u64,
     /// Their bytes.
     pub young_bytes: u64,
-    /// What is among the objects and is none. It is left alone.
+    /// Files among the objects that are no objects. They are left alone.
     pub foreign: u64,
 }
 
@@ -128,9 +130,19 @@ pub async fn plan_gc(
     store: &OpenStore,
     options: GcOptions,
     progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<GcPlan, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress.run(plan(store, options, &progress)).await
+}
+
+async fn plan(
+    store: &OpenStore,
+    options: GcOptions,
+    progress: &dyn Progress,
 ) -> Result<GcPlan, Error> {
     if options.older_than_days < LEAST_DAYS {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "an object is garbage after {LEAST_DAYS} days at the earliest: what is younger may belong to \
              an upload that is not published yet"
         )));

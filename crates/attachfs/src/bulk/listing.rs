@@ -3,7 +3,7 @@
 use attachfs_store::{Folder, Listed};
 use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent};
 
-use crate::Error;
+use crate::error::{Doing as _, Error};
 use crate::store::OpenStore;
 
 /// A listing, and how far it has come.
@@ -47,10 +47,8 @@ impl<'a> Listing<'a> {
         }
         let from = self.from.as_deref();
         let listed = self.store.store.list(&self.folder, from).await;
-        let page = listed.map_err(|source| Error::ListStore {
-            address: self.store.store.address().to_string(),
-            source,
-        })?;
+        let page =
+            listed.doing(|| format!("cannot list the store {}", self.store.store.address()))?;
         self.done += page.entries.len() as u64;
         self.is_over = page.next.is_none();
         self.from = page.next;

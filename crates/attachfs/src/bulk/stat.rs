@@ -3,9 +3,11 @@
 use attachfs_store::ListedName;
 use attachfs_transfer::Progress;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::listing::Listing;
-use crate::Error;
+use crate::cancel::Cancellable;
+use crate::error::Error;
 use crate::store::OpenStore;
 
 /// Some are enough to find the others.
@@ -26,7 +28,7 @@ pub struct StoreStat {
     pub manifests: u64,
     /// Their bytes.
     pub manifest_bytes: u64,
-    /// What is among objects and manifests and is neither.
+    /// Files among objects and manifests that are neither.
     pub foreign: u64,
     /// Its bytes.
     pub foreign_bytes: u64,
@@ -35,7 +37,16 @@ pub struct StoreStat {
 }
 
 /// Counts what is in a store.
-pub async fn stat_store(store: &OpenStore, progress: &dyn Progress) -> Result<StoreStat, Error> {
+pub async fn stat_store(
+    store: &OpenStore,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<StoreStat, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress.run(stat(store, &progress)).await
+}
+
+async fn stat(store: &OpenStore, progress: &dyn Progress) -> Result<StoreStat, Error> {
     let mut stat = StoreStat::default();
     for mut listing in [
         Listing::of_objects(store, progress),

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use attachfs_manifest::ContentHash;
+use attachfs_manifest::wire::DecodeError;
 use attachfs_store::{ManifestKey, StoreError};
 use attachfs_transfer::{Failed, Progress, Summary, copy_objects, error_chain};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
-use crate::Error;
+use crate::cancel::Cancellable;
+use crate::error::{Doing as _, Error};
 use crate::manifest::{PlacedManifest, UNHASHED, needed, open_manifest, unhashed};
-use crate::manifests::ManifestBytes;
+use crate::manifests::{ManifestBytes, ReadManifestError};
 use crate::store::OpenStore;
 
 /// What to bring over.
@@ -40,15 +43,17 @@ impl SyncRequest {
 
 /// Whether an error concerns one manifest, and not the store or what was asked.
 fn is_of_one(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Decode { .. }
-            | Error::ReadManifest { .. }
-            | Error::FetchManifest {
-                source: StoreError::NotFound { .. },
-                ..
-            }
-    )
+    let is_missing = matches!(
+        error.cause(),
+        Some(
+            ReadManifestError::File { .. }
+                | ReadManifestError::Store {
+                    source: StoreError::NotFound { .. },
+                    ..
+                }
+        )
+    );
+    is_missing || error.cause::<DecodeError>().is_some()
 }
 
 /// A manifest whose objects are brought over.
@@ -74,6 +79,20 @@ pub struct SyncReport {
 /// which an object did not come over is not brought over: the same call goes on. `scratch` holds what is on
 /// its way.
 pub async fn sync_store(
+    from: &OpenStore,
+    to: &OpenStore,
+    request: &SyncRequest,
+    scratch: &Path,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<SyncReport, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress
+        .run(sync(from, to, request, scratch, &progress))
+        .await
+}
+
+async fn sync(
     from: &OpenStore,
     to: &OpenStore,
     request: &SyncRequest,
@@ -127,11 +146,7 @@ pub async fn sync_store(
     }
     let mut objects: Vec<_> = wanted.into_iter().collect();
     objects.sort_unstable();
-    std::fs::create_dir_all(scratch).map_err(|source| Error::Io {
-        doing: "create",
-        path: scratch.to_owned(),
-        source,
-    })?;
+    std::fs::create_dir_all(scratch).doing(|| format!("cannot create {}", scratch.display()))?;
     let (of, to_chunks) = (from.store.clone(), to.store.clone());
     let copied = copy_objects(of, to_chunks, objects, scratch, progress).await?;
     let mut report = SyncReport {
@@ -164,7 +179,7 @@ pub async fn sync_store(
             ));
             continue;
         }
-        match place.put(to).await {
+        match place.put_now(to).await {
             Ok(_) => report.manifests.push(place.key.clone()),
             Err(error) => failed(error_chain(&error)),
         }

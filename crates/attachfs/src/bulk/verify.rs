@@ -7,9 +7,11 @@ use attachfs_manifest::ContentHash;
 use attachfs_store::{ChunkStore, ListedName};
 use attachfs_transfer::{ObjectFault, Progress, check_objects};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::listing::Listing;
-use crate::Error;
+use crate::cancel::Cancellable;
+use crate::error::Error;
 use crate::manifest::{UNHASHED, needed, open_manifest, reason, unhashed};
 use crate::manifests::ManifestBytes;
 use crate::store::OpenStore;
@@ -60,6 +62,19 @@ impl VerifyReport {
 /// read and hashed; else a manifest's objects are asked for their lengths, and of a store on its own only
 /// empty objects that should not be are found.
 pub async fn verify_store(
+    store: &OpenStore,
+    manifests: &[ManifestBytes],
+    deep: bool,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<VerifyReport, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress
+        .run(verify(store, manifests, deep, &progress))
+        .await
+}
+
+async fn verify(
     store: &OpenStore,
     manifests: &[ManifestBytes],
     deep: bool,
@@ -120,7 +135,7 @@ async fn verify_all(
             faults.collect()
         };
         for (hash, fault) in faults {
-            // One that was removed since is not missed by anyone.
+            // One that was removed since it was listed: nobody said that it should be there.
             if fault != ObjectFault::Missing {
                 let trouble = StoreTrouble {
                     object: hash.to_string(),

@@ -1,114 +1,181 @@
-//! Which class of failure an error is of: what its user can do about it.
+//! The class of failure of each library's errors: what the caller can do about them.
 
-use attachfs_commit::CommitError;
+use std::error::Error as StdError;
+use std::io;
+
+use attachfs_commit::{CommitError, OpenSessionError};
+use attachfs_durable::{CacheDirError, DurableError};
 use attachfs_fetch::FetchError;
-use attachfs_mount::UnmountError;
+use attachfs_jobs::OutputMetadataError;
+use attachfs_manifest::wire::{DecodeError, EncodeError, GlobConfigError};
+use attachfs_manifest::{GlobError, LayoutError, PathError, SnapshotError};
+use attachfs_mount::{MountError, UnmountError};
 use attachfs_scan::ScanError;
-use attachfs_session::{ControlError, FailureClass, SessionError};
-use attachfs_store::StoreError;
+use attachfs_session::{ControlError, FailureClass, SessionError, SessionListError};
+use attachfs_store::{ParseAddressError, ParseKeyError, StoreError};
 use attachfs_transfer::{DownloadError, PublishError, TransferError};
-use attachfs_tree::LayerError;
+use attachfs_tree::{BuildError, LayerError, RootError};
 use attachfs_vfs::overlay::{JournalError, RecoveryError};
 use attachfs_vfs::{FsError, OpenError};
 
 use super::Error;
 
-impl Error {
-    /// What kind of failure it is.
-    pub fn class(&self) -> FailureClass {
-        match self {
-            Self::Usage(_)
-            | Self::Glob(_)
-            | Self::Globs(_)
-            | Self::Address(_)
-            | Self::Path { .. }
-            | Self::Key(_)
-            | Self::OutputMetadata(_)
-            | Self::NoSuchPath(_)
-            | Self::Root(_)
-            | Self::Layers(LayerError::Root(_) | LayerError::PlacedAbsolute(_))
-            | Self::Unhashed { .. }
-            | Self::NoSession(_)
-            | Self::Ended { .. }
-            | Self::Ambiguous { .. }
-            | Self::NotMounted(_)
-            | Self::OpenStore {
-                source: StoreError::Setting { .. },
-                ..
+/// An error that knows its class.
+pub(crate) trait Classified: StdError + Send + Sync + 'static {
+    /// Which it is, where nothing else is known of what was being done.
+    fn class(&self) -> FailureClass;
+}
+
+/// Says of errors which class they are of, and makes `?` turn them into an [`Error`] with the sentence that they have.
+macro_rules! classified {
+    ($($error:ty => $class:expr;)*) => {$(
+        impl $crate::error::Classified for $error {
+            fn class(&self) -> attachfs_session::FailureClass {
+                let class: fn(&Self) -> attachfs_session::FailureClass = $class;
+                class(self)
             }
-            | Self::ForeignMount { .. }
-            | Self::ReadOnly => FailureClass::Usage,
-            Self::Decode { .. }
-            | Self::Layers(_)
-            | Self::Build(_)
-            | Self::Publish(PublishError::Conflict { .. } | PublishError::OtherMetadata { .. }) => {
-                FailureClass::Integrity
+        }
+
+        impl From<$error> for $crate::error::Error {
+            fn from(error: $error) -> Self {
+                Self::of($crate::error::Classified::class(&error), error)
             }
-            Self::FetchManifest { .. }
-            | Self::ListStore { .. }
-            | Self::Probe { .. }
-            | Self::ProbeMissing { .. }
-            | Self::Publish(PublishError::Store { .. })
-            | Self::OpenStore { .. }
-            | Self::NoRoom { .. } => FailureClass::Store,
-            Self::Operation { source, .. } => class_of_operation(source),
-            Self::Scan(error) => class_of_scan(error),
-            Self::DownloadStopped { source, .. } => class_of_transfer(source, FailureClass::Store),
-            Self::Transfer(error) => class_of_transfer(error, FailureClass::Store),
-            Self::Fetch { source, .. } => class_of_fetch(source, FailureClass::Store),
-            Self::Remote(failure) => failure.class,
-            Self::Session(error) => class_of_session(error),
-            Self::Open(error) => match error {
-                OpenError::Recovery(error) => class_of_recovery(error),
-                OpenError::Journal(error) => class_of_journal(error),
-                OpenError::Scratch(_) | OpenError::Thread(_) => FailureClass::Other,
-            },
-            Self::NoAnswer { .. } | Self::InUse { .. } => FailureClass::Busy,
-            Self::Mount(_) | Self::UnknownMount { .. } | Self::DeadMount { .. } => {
-                FailureClass::Mount
+        }
+    )*};
+}
+pub(crate) use classified;
+
+classified! {
+    ControlError => of_control;
+    DurableError => |_| FailureClass::Other;
+    EncodeError => |_| FailureClass::Other;
+    GlobError => |_| FailureClass::Usage;
+    LayerError => of_layer;
+    MountError => |_| FailureClass::Mount;
+    OpenError => of_open;
+    OutputMetadataError => |_| FailureClass::Usage;
+    ParseAddressError => |_| FailureClass::Usage;
+    ParseKeyError => |_| FailureClass::Usage;
+    PublishError => |error| of_publish(error, FailureClass::Store);
+    RootError => |_| FailureClass::Usage;
+    ScanError => of_scan;
+    SessionError => of_session;
+    TransferError => |error| of_transfer(error, FailureClass::Store);
+    UnmountError => of_unmount;
+}
+
+/// Errors that do not say by themselves what they are about: only with [`doing`](super::Doing::doing).
+macro_rules! classified_only {
+    ($($error:ty => $class:expr;)*) => {$(
+        impl Classified for $error {
+            fn class(&self) -> FailureClass {
+                let class: fn(&Self) -> FailureClass = $class;
+                class(self)
             }
-            Self::Unmount(error) => match error {
-                UnmountError::Busy { .. } | UnmountError::StillUsed { .. } => FailureClass::Busy,
-                UnmountError::Covered { .. }
-                | UnmountError::NoHelper(_)
-                | UnmountError::Helper { .. }
-                | UnmountError::Io { .. } => FailureClass::Mount,
-            },
-            Self::Control(error) => match error {
-                // What it had done is in the session.
-                ControlError::Closed | ControlError::Connection(_) => FailureClass::Incomplete,
-                ControlError::Connect { .. }
-                | ControlError::NotTrusted { .. }
-                | ControlError::Silent { .. }
-                | ControlError::Version(_)
-                | ControlError::Malformed(_) => FailureClass::Other,
-            },
-            Self::Overlay(error) => class_of_overlay(error, FailureClass::Store),
-            Self::Commit(error) => class_of_commit(error),
-            Self::ReadManifest { .. }
-            | Self::Encode(_)
-            | Self::Cache(_)
-            | Self::Unreachable { .. }
-            | Self::Replaced { .. }
-            | Self::Command { .. }
-            | Self::Durable(_)
-            | Self::Io { .. } => FailureClass::Other,
+        }
+    )*};
+}
+
+classified_only! {
+    BuildError => |_| FailureClass::Integrity;
+    CacheDirError => |_| FailureClass::Other;
+    CommitError => of_commit;
+    DecodeError => |_| FailureClass::Integrity;
+    Error => Error::class;
+    FetchError => |error| of_fetch(error, FailureClass::Store);
+    FsError => |error| of_overlay(error, FailureClass::Store);
+    GlobConfigError => |_| FailureClass::Usage;
+    LayoutError => |error| match error {
+        LayoutError::Unhashed => FailureClass::Usage,
+        _ => FailureClass::Integrity,
+    };
+    PathError => |_| FailureClass::Usage;
+    SnapshotError => |_| FailureClass::Other;
+    StoreError => of_store;
+    io::Error => |_| FailureClass::Other;
+    serde_json::Error => |_| FailureClass::Other;
+}
+
+impl From<OpenSessionError> for Error {
+    fn from(error: OpenSessionError) -> Self {
+        match error {
+            OpenSessionError::Session(error) => error.into(),
+            OpenSessionError::Overlay(error) => error.into(),
         }
     }
 }
 
-fn class_of_commit(error: &CommitError) -> FailureClass {
+/// Errors that always mean the same to a caller.
+macro_rules! said {
+    ($($error:ty => $sentence:literal;)*) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::new(error.class(), $sentence).because(error)
+            }
+        }
+    )*};
+}
+
+said! {
+    BuildError => "the manifest cannot be mounted";
+    CacheDirError => "cannot use the cache";
+    CommitError => "the commit stopped";
+    FsError => "the overlay failed";
+    GlobConfigError => "the patterns cannot be read";
+}
+
+/// The list of sessions knows no verbs of a program: what its user can do is said here.
+impl From<SessionListError> for Error {
+    fn from(error: SessionListError) -> Self {
+        let (class, advice) = match &error {
+            SessionListError::Unknown(_) => (
+                FailureClass::Usage,
+                Some("`attachfs list` shows all sessions".to_owned()),
+            ),
+            SessionListError::Ended { id } => (
+                FailureClass::Usage,
+                Some(format!(
+                    "`attachfs status {id}` shows what it published, and where that is"
+                )),
+            ),
+            SessionListError::Ambiguous { .. } => (FailureClass::Usage, None),
+            SessionListError::Unreachable { id, .. } => (
+                FailureClass::Other,
+                Some(format!(
+                    "is its disk mounted? If it is gone for good, `attachfs discard --forget {id}` takes it from the \
+                     list"
+                )),
+            ),
+            SessionListError::Replaced { id: Some(_), .. } => (
+                FailureClass::Other,
+                Some("`attachfs list --prune` forgets it".to_owned()),
+            ),
+            SessionListError::Reachable { .. } => (
+                FailureClass::Usage,
+                Some("discard it, or take it away first".to_owned()),
+            ),
+            SessionListError::Session(error) => (of_session(error), None),
+            _ => (FailureClass::Other, None),
+        };
+        let error = Self::of(class, error);
+        match advice {
+            Some(advice) => error.advise(advice),
+            None => error,
+        }
+    }
+}
+
+fn of_commit(error: &CommitError) -> FailureClass {
     match error {
         CommitError::Busy(_) | CommitError::LeftOpen(_) => FailureClass::Busy,
-        CommitError::Transfer(error) => class_of_transfer(error, FailureClass::Incomplete),
-        CommitError::Base { source, .. } => class_of_fetch(source, FailureClass::Incomplete),
-        CommitError::Overlay(error) => class_of_overlay(error, FailureClass::Incomplete),
-        CommitError::Session(error) => class_of_session(error),
-        CommitError::Publish(PublishError::Store { .. }) => FailureClass::Incomplete,
-        CommitError::Publish(
-            PublishError::Conflict { .. } | PublishError::OtherMetadata { .. },
-        )
-        | CommitError::Damaged(_)
+        CommitError::Transfer(error) => of_transfer(error, FailureClass::Incomplete),
+        CommitError::Base { source, .. } => of_fetch(source, FailureClass::Incomplete),
+        CommitError::Overlay(error) => of_overlay(error, FailureClass::Incomplete),
+        CommitError::Session(error) => of_session(error),
+        CommitError::Publish(error) => of_publish(error, FailureClass::Incomplete),
+        CommitError::Damaged(_)
+        | CommitError::Total { .. }
+        | CommitError::Key { .. }
         | CommitError::Decode(_)
         | CommitError::Layer(_)
         | CommitError::Layers(_)
@@ -124,14 +191,24 @@ fn class_of_commit(error: &CommitError) -> FailureClass {
     }
 }
 
+/// `unfinished` says what it means that the store could not be asked.
+fn of_publish(error: &PublishError, unfinished: FailureClass) -> FailureClass {
+    match error {
+        PublishError::Conflict { .. } | PublishError::OtherMetadata { .. } => {
+            FailureClass::Integrity
+        }
+        PublishError::Store { .. } => unfinished,
+    }
+}
+
 /// A transfer that failed for reasons outside of it can be repeated: `unfinished` says what that
 /// means to who asked for it.
-fn class_of_transfer(error: &TransferError, unfinished: FailureClass) -> FailureClass {
+fn of_transfer(error: &TransferError, unfinished: FailureClass) -> FailureClass {
     match error {
         TransferError::Cancelled(_) => FailureClass::Cancelled,
         TransferError::Changed { .. } | TransferError::Differs { .. } => FailureClass::Busy,
         TransferError::Unfinished(_) => FailureClass::Incomplete,
-        TransferError::Scan(error) => class_of_scan(error),
+        TransferError::Scan(error) => of_scan(error),
         TransferError::Store { .. }
         | TransferError::Ask { .. }
         | TransferError::Copy { .. }
@@ -150,30 +227,7 @@ fn class_of_transfer(error: &TransferError, unfinished: FailureClass) -> Failure
     }
 }
 
-fn class_of_operation(error: &crate::manifest::OperationError) -> FailureClass {
-    use crate::manifest::OperationError as Operation;
-    match error {
-        Operation::NotASnapshot
-        | Operation::NotADiff
-        | Operation::Style { .. }
-        | Operation::ChunkSize { .. }
-        | Operation::NotAbsolute(_)
-        | Operation::NotRelative(_)
-        | Operation::Path { .. }
-        | Operation::Partition(_)
-        | Operation::Subtree(_)
-        | Operation::Join(_)
-        | Operation::Downgrade(_)
-        | Operation::Encode(_) => FailureClass::Usage,
-        Operation::Changed { .. } | Operation::NoFile(_) => FailureClass::Busy,
-        Operation::Diff(_)
-        | Operation::Layers(_)
-        | Operation::Merge(_)
-        | Operation::Snapshot(_) => FailureClass::Integrity,
-    }
-}
-
-fn class_of_scan(error: &ScanError) -> FailureClass {
+fn of_scan(error: &ScanError) -> FailureClass {
     match error {
         ScanError::Cancelled(_) => FailureClass::Cancelled,
         ScanError::Replaced(_) => FailureClass::Busy,
@@ -190,7 +244,7 @@ fn class_of_scan(error: &ScanError) -> FailureClass {
 }
 
 /// `unfinished` says what it means that bytes could not be had, now or at all.
-fn class_of_fetch(error: &FetchError, unfinished: FailureClass) -> FailureClass {
+fn of_fetch(error: &FetchError, unfinished: FailureClass) -> FailureClass {
     match error {
         FetchError::Damaged { .. }
         | FetchError::WrongLength { .. }
@@ -201,7 +255,43 @@ fn class_of_fetch(error: &FetchError, unfinished: FailureClass) -> FailureClass 
     }
 }
 
-fn class_of_session(error: &SessionError) -> FailureClass {
+fn of_store(error: &StoreError) -> FailureClass {
+    match error {
+        StoreError::Setting { .. } => FailureClass::Usage,
+        _ => FailureClass::Store,
+    }
+}
+
+fn of_layer(error: &LayerError) -> FailureClass {
+    match error {
+        LayerError::Root(_) | LayerError::PlacedAbsolute(_) => FailureClass::Usage,
+        _ => FailureClass::Integrity,
+    }
+}
+
+fn of_control(error: &ControlError) -> FailureClass {
+    match error {
+        // What it had done is in the session.
+        ControlError::Closed | ControlError::Connection(_) => FailureClass::Incomplete,
+        ControlError::Connect { .. }
+        | ControlError::NotTrusted { .. }
+        | ControlError::Silent { .. }
+        | ControlError::Version(_)
+        | ControlError::Malformed(_) => FailureClass::Other,
+    }
+}
+
+fn of_unmount(error: &UnmountError) -> FailureClass {
+    match error {
+        UnmountError::Busy { .. } | UnmountError::StillUsed { .. } => FailureClass::Busy,
+        UnmountError::Covered { .. }
+        | UnmountError::NoHelper(_)
+        | UnmountError::Helper { .. }
+        | UnmountError::Io { .. } => FailureClass::Mount,
+    }
+}
+
+fn of_session(error: &SessionError) -> FailureClass {
     match error {
         SessionError::InUse(_) => FailureClass::Busy,
         SessionError::NotEmpty { .. } => FailureClass::Usage,
@@ -209,6 +299,7 @@ fn class_of_session(error: &SessionError) -> FailureClass {
             FailureClass::Integrity
         }
         SessionError::Exists(_)
+        | SessionError::Ending(_)
         | SessionError::Missing(_)
         | SessionError::Format { .. }
         | SessionError::Foreign { .. }
@@ -216,9 +307,17 @@ fn class_of_session(error: &SessionError) -> FailureClass {
     }
 }
 
-fn class_of_recovery(error: &RecoveryError) -> FailureClass {
+fn of_open(error: &OpenError) -> FailureClass {
     match error {
-        RecoveryError::Journal(error) => class_of_journal(error),
+        OpenError::Recovery(error) => of_recovery(error),
+        OpenError::Journal(error) => of_journal(error),
+        OpenError::Scratch(_) | OpenError::Thread(_) => FailureClass::Other,
+    }
+}
+
+fn of_recovery(error: &RecoveryError) -> FailureClass {
+    match error {
+        RecoveryError::Journal(error) => of_journal(error),
         RecoveryError::Mutation { .. }
         | RecoveryError::Layer { .. }
         | RecoveryError::MissingJournal { .. }
@@ -229,7 +328,7 @@ fn class_of_recovery(error: &RecoveryError) -> FailureClass {
     }
 }
 
-fn class_of_journal(error: &JournalError) -> FailureClass {
+fn of_journal(error: &JournalError) -> FailureClass {
     match error {
         JournalError::Damaged { .. }
         | JournalError::CutOff { .. }
@@ -244,14 +343,14 @@ fn class_of_journal(error: &JournalError) -> FailureClass {
 }
 
 /// What an operation of the file system failed of, which its causes tell.
-fn class_of_overlay(error: &FsError, unfinished: FailureClass) -> FailureClass {
-    let first = std::error::Error::source(error);
-    std::iter::successors(first, |cause| cause.source())
+fn of_overlay(error: &FsError, unfinished: FailureClass) -> FailureClass {
+    let first = StdError::source(error);
+    std::iter::successors(first, |&cause| cause.source())
         .find_map(|cause| {
             if let Some(error) = cause.downcast_ref::<FetchError>() {
-                Some(class_of_fetch(error, unfinished))
+                Some(of_fetch(error, unfinished))
             } else {
-                cause.downcast_ref::<JournalError>().map(class_of_journal)
+                cause.downcast_ref::<JournalError>().map(of_journal)
             }
         })
         .unwrap_or(FailureClass::Other)

@@ -150,7 +150,7 @@ fn damage_that_is_found_later_is_made_good_from_the_session() {
     let built = setup.begin().0;
     let sound = fs::read(setup.file()).unwrap();
     let opened = setup.begin().0;
-    // All pages, and the header again under whoever has it open.
+    // All pages, and the header again under the tree that has it open.
     let file = File::options().write(true).open(setup.file()).unwrap();
     file.write_all_at(&vec![0xff; sound.len()], 0).unwrap();
     assert_same(&opened.tree, &built.tree);

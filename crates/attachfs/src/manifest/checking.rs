@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use attachfs_manifest::wire::Manifest;
 use attachfs_manifest::{
-    CaseOptions, Change, ChunkLayout, ContentHash, Diff, Node, PathRef, Snapshot, case_report,
+    CaseOptions, Change, ChunkLayout, ContentHash, Diff, ManifestPath, Node, PathRef, Snapshot,
+    case_report,
 };
 use attachfs_transfer::{ObjectFault, Progress, check_objects, error_chain};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::opened::OpenedManifest;
-use crate::Error;
+use crate::cancel::Cancellable;
+use crate::error::Error;
 use crate::store::OpenStore;
 
 /// What to check beside the manifest itself.
@@ -45,13 +48,13 @@ pub struct CheckReport {
     pub objects: u64,
     /// Those that are not as they should be.
     pub bad_objects: Vec<ObjectTrouble>,
-    /// Names that make trouble elsewhere.
+    /// Names that other systems cannot have, or take for the same.
     pub names: Vec<NameTrouble>,
 }
 
 impl CheckReport {
-    /// Whether everything is as it should be. Names are a warning only, and a file without a hash is in
-    /// the way only of who asks for its bytes.
+    /// Whether everything is as it should be. Names are a warning only, and a file without a hash is
+    /// a fault only where a store is asked for its bytes.
     pub fn is_sound(&self) -> bool {
         let all_asked = !self.asked || self.unhashed == 0;
         self.fault.is_none() && all_asked && self.bad_objects.is_empty()
@@ -72,11 +75,11 @@ pub struct ObjectTrouble {
     pub path: String,
     /// What is wrong.
     pub reason: String,
-    /// Whether it is that the store does not have it.
+    /// Whether the store does not have it, rather than has it damaged.
     pub missing: bool,
 }
 
-/// A name that makes trouble elsewhere.
+/// A name that another system cannot have, or takes for the same as another name.
 #[derive(Debug, Clone, Serialize)]
 pub struct NameTrouble {
     /// The path.
@@ -90,6 +93,16 @@ const SHOWN: usize = 10;
 
 /// Checks a manifest.
 pub async fn check_manifest(
+    opened: &OpenedManifest,
+    request: &CheckRequest<'_>,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<CheckReport, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress.run(check(opened, request, &progress)).await
+}
+
+async fn check(
     opened: &OpenedManifest,
     request: &CheckRequest<'_>,
     progress: &dyn Progress,
@@ -160,7 +173,7 @@ fn troubles(snapshot: &Snapshot) -> Vec<NameTrouble> {
     let found = case_report(snapshot, CaseOptions::default());
     let found = found.into_iter().map(|finding| NameTrouble {
         path: finding.path.to_string(),
-        reason: finding.trouble.to_string(),
+        reason: finding.problem.to_string(),
     });
     found.collect()
 }
@@ -177,6 +190,15 @@ fn puts(diff: &Diff) -> Result<Snapshot, Error> {
 
 /// What is said of a file without a hash, where objects are expected.
 pub(crate) const UNHASHED: &str = "it has no hash, so no store has its bytes";
+
+/// The error for files without a hash, of which `first` is one, where their bytes are needed.
+pub(crate) fn without_hash(first: &ManifestPath, count: usize) -> Error {
+    let sentence = match count.saturating_sub(1) {
+        0 => format!("the file \"{first}\" has no hash and cannot be read"),
+        others => format!("\"{first}\" and {others} more files have no hash and cannot be read"),
+    };
+    Error::usage(sentence).advise("`attachfs manifest hash` gives them one")
+}
 
 /// The files of a manifest that have no hash.
 pub(crate) fn unhashed(manifest: &Manifest) -> Vec<PathRef<'_>> {

@@ -5,7 +5,7 @@ use attachfs_manifest::{Changes, ChunkSize, DiffOptions, Snapshot, merge};
 use attachfs_tree::{Layer, LayerOptions, Root, compose};
 
 use super::opened::{MadeManifest, OpenedManifest, OperationError};
-use crate::Error;
+use crate::error::Error;
 
 /// What changed between two snapshots.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ fn check_style(first: &OpenedManifest, other: &OpenedManifest) -> Result<(), Err
 }
 
 fn first_of(manifests: &[OpenedManifest]) -> Result<&OpenedManifest, Error> {
-    let none = || Error::Usage("there is no manifest to work on".to_owned());
+    let none = || Error::usage("there is no manifest to work on");
     let first = manifests.first().ok_or_else(none)?;
     for other in manifests {
         check_style(first, other)?;
@@ -103,10 +103,7 @@ pub fn compose_manifests(
                 .into_iter()
                 .map(|one| Layer::new(one.manifest, one.hash, one.format));
             let composed = compose(layers.collect(), &options);
-            let composed = composed.map_err(|source| Error::Operation {
-                name,
-                source: Box::new(source.into()),
-            })?;
+            let composed = composed.map_err(|error| OperationError::from(error).of(&name))?;
             Manifest::Snapshot(composed.snapshot)
         }
     };
@@ -136,7 +133,7 @@ pub fn merge_manifests(manifests: &[OpenedManifest]) -> Result<MadeManifest, Err
     let snapshots = manifests.iter().map(OpenedManifest::snapshot);
     let snapshots: Vec<&Snapshot> = snapshots.collect::<Result<_, _>>()?;
     let merged = merge(&snapshots).map_err(|error| first.refused(error))?;
-    let merged = merged.ok_or_else(|| Error::Usage("there is nothing to merge".to_owned()))?;
+    let merged = merged.ok_or_else(|| Error::usage("there is nothing to merge"))?;
     let mut formats = manifests.iter().map(OpenedManifest::written_format);
     let format = formats
         .find(|&format| format != Format::V2023_03_03)

@@ -4,7 +4,7 @@ use attachfs_manifest::wire::{Format, Manifest};
 use attachfs_manifest::{Losses, PartitionOptions, PathFilter, SymlinkPolicy, what_is_lost};
 
 use super::opened::{MadeManifest, OpenedManifest, path_in};
-use crate::Error;
+use crate::error::Error;
 
 /// Keeps the files, links and empty directories that the filter chooses, and what lies above them.
 pub fn filter_manifest(
@@ -58,7 +58,7 @@ fn relative(opened: &OpenedManifest, manifest: Manifest) -> Result<MadeManifest,
 pub fn join_manifest(opened: &OpenedManifest, directory: &[u8]) -> Result<MadeManifest, Error> {
     let to_absolute = directory.starts_with(b"/") || super::opened::is_on_drive(directory);
     if opened.format.is_absolute() {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "{} has absolute paths already; take out a directory with `subtree` first",
             opened.name
         )));
@@ -89,7 +89,7 @@ pub struct Part {
     pub made: MadeManifest,
 }
 
-/// Splits a snapshot by root directories: those given, or those that suggest themselves.
+/// Splits a snapshot by root directories: those given, or else those that the snapshot's own directories suggest.
 pub fn partition_manifest(
     opened: &OpenedManifest,
     roots: &[Vec<u8>],
@@ -101,8 +101,8 @@ pub fn partition_manifest(
         match opened.path(root)? {
             Some(root) => below.push(root),
             None => {
-                return Err(Error::Usage(
-                    "the root of the manifest itself is no part of it".to_owned(),
+                return Err(Error::usage(
+                    "the root of the manifest itself is no part of it",
                 ));
             }
         }
@@ -138,7 +138,7 @@ pub fn convert_manifest(
     format: Format,
 ) -> Result<(MadeManifest, Losses), Error> {
     if opened.format.is_absolute() != format.is_absolute() {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "{} is of format {}: `join` puts it below an absolute path, `subtree` takes a directory out",
             opened.name, opened.format
         )));

@@ -1,4 +1,4 @@
-//! Folders as manifests, and manifests held against folders.
+//! Folders as manifests, and manifests compared with folders.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -17,17 +17,19 @@ use attachfs_scan::{
     scan_listed,
 };
 use attachfs_transfer::{HashOptions, Progress, Unreadable, error_chain, snapshot};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::opened::{MadeManifest, OpenedManifest, OperationError};
-use crate::Error;
-use crate::snapshot::SkippedPath;
+use crate::cancel::Cancellable;
+use crate::error::{Doing as _, Error};
 
 /// Which files of a folder are meant.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// By patterns.
     pub globs: Option<GlobConfig>,
-    /// Where there are no patterns: whether names that begin with a dot count. They do if nothing is said.
+    /// Where there are no patterns: whether names that begin with a dot are taken. They are by default.
     pub hidden: Option<bool>,
     /// Which mounts in the folder are gone into.
     pub cross_mounts: CrossMounts,
@@ -38,7 +40,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether it was said what is to be taken, beside the folder as a whole.
+    /// Whether the caller chose files, instead of taking the whole folder.
     pub(crate) fn is_said(&self) -> bool {
         let names = |globs: &GlobConfig| globs.include != GlobConfig::default().include;
         self.hidden == Some(true) || self.files.is_some() || self.globs.as_ref().is_some_and(names)
@@ -51,16 +53,9 @@ impl Selection {
             (None, Some(false)) => &visible,
             (None, None | Some(true)) => return Ok(PathFilter::everything()),
         };
-        let root = std::path::absolute(root).map_err(|source| Error::Io {
-            doing: "find",
-            path: root.to_owned(),
-            source,
-        })?;
-        Ok(PathFilter::for_root(
-            &slashed_bytes(&root),
-            &globs.include,
-            &globs.exclude,
-        )?)
+        let root = std::path::absolute(root).doing(|| format!("cannot find {}", root.display()))?;
+        let root = slashed_bytes(&root);
+        Ok(PathFilter::for_root(&root, &globs.include, &globs.exclude)?)
     }
 }
 
@@ -81,6 +76,15 @@ pub(crate) fn find(
         None => scan(root, &options, progress)?,
         Some(files) => scan_listed(root, files, &options, progress)?,
     })
+}
+
+/// Something that is not in the manifest.
+#[derive(Debug, Clone, Serialize)]
+pub struct SkippedPath {
+    /// Where.
+    pub path: String,
+    /// Why.
+    pub reason: String,
 }
 
 pub(crate) fn skipped(found: &Scan) -> Vec<SkippedPath> {
@@ -126,11 +130,16 @@ pub fn collect_manifest(
     symlinks: SymlinkPolicy,
     chunk_size: ChunkSize,
     progress: &dyn Progress,
+    cancel: &CancellationToken,
 ) -> Result<Collected, Error> {
+    let progress = Cancellable::new(progress, cancel);
     let (found, format) = match source {
-        Source::Folder(root) => (find(root, selection, symlinks, progress)?, Format::V2025_12),
+        Source::Folder(root) => (
+            find(root, selection, symlinks, &progress)?,
+            Format::V2025_12,
+        ),
         Source::Anywhere(paths) => (
-            find_anywhere(paths, selection, symlinks, progress)?,
+            find_anywhere(paths, selection, symlinks, &progress)?,
             Format::V2025_12Absolute,
         ),
     };
@@ -241,13 +250,27 @@ pub async fn hash_manifest(
     hashing: &Hashing,
     skip_unreadable: bool,
     progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Hashed, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress
+        .run(hash(opened, root, hashing, skip_unreadable, &progress))
+        .await
+}
+
+async fn hash(
+    opened: &OpenedManifest,
+    root: Option<&Path>,
+    hashing: &Hashing,
+    skip_unreadable: bool,
+    progress: &dyn Progress,
 ) -> Result<Hashed, Error> {
     let base = opened.snapshot()?;
     let root = match (root, opened.format.is_absolute()) {
         (Some(root), _) => root,
         (None, true) => Path::new("/"),
         (None, false) => {
-            return Err(Error::Usage(format!(
+            return Err(Error::usage(format!(
                 "{} has paths relative to a folder: say which with --root",
                 opened.name
             )));
@@ -266,7 +289,7 @@ pub async fn hash_manifest(
         required: wanted,
         optional: Vec::new(),
     };
-    // Files that took the place of links are found behind them.
+    // Where the manifest has a file, the folder may have a link to it.
     let selection = Selection {
         files: Some(list),
         skip_unreadable,
@@ -307,7 +330,7 @@ fn os_path(path: PathRef<'_>) -> PathBuf {
     path_of_bytes(path.as_bytes())
 }
 
-/// The node with the hashes that were found for it. What could not be read is left without, and told.
+/// The node with the hashes that were found for it. What could not be read stays without a hash, and is reported.
 fn filled(
     opened: &OpenedManifest,
     path: &ManifestPath,
@@ -339,7 +362,7 @@ fn filled(
     Ok(Node::File(file))
 }
 
-/// How a folder is held against its snapshot.
+/// How a folder is compared with its snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct FolderDiff {
     /// Which files of the folder count.
@@ -366,15 +389,26 @@ pub async fn diff_folder(
     root: &Path,
     options: &FolderDiff,
     progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<FolderChanges, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress.run(diff(opened, root, options, &progress)).await
+}
+
+async fn diff(
+    opened: &OpenedManifest,
+    root: &Path,
+    options: &FolderDiff,
+    progress: &dyn Progress,
 ) -> Result<FolderChanges, Error> {
     let base = opened.snapshot()?;
     if opened.format.is_absolute() {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "{} has absolute paths: take out the folder with `subtree` first",
             opened.name
         )));
     }
-    // What has no links was made by following them.
+    // A manifest of a format without links was made by following them.
     let symlinks = match opened.format {
         Format::V2023_03_03 => SymlinkPolicy::CollapseAll,
         _ => SymlinkPolicy::CollapseEscaping,

@@ -7,10 +7,11 @@ use attachfs_manifest::{
     ChunkSize, ContentHash, Diff, DiffError, DowngradeError, JoinError, ManifestPath, MergeError,
     PartitionError, PathError, Snapshot, SnapshotError, SubtreeError, is_drive,
 };
+use attachfs_session::FailureClass;
 use attachfs_tree::LayerError;
 
-use crate::Error;
-use crate::manifests::ManifestBytes;
+use crate::error::{Doing as _, Error};
+use crate::manifests::{ManifestBytes, unusable};
 
 /// A manifest that was read.
 #[derive(Debug, Clone)]
@@ -31,12 +32,9 @@ pub struct OpenedManifest {
 
 /// Reads a manifest; leniently as far as [`decode_lenient`] goes.
 pub fn open_manifest(bytes: &ManifestBytes, lenient: bool) -> Result<OpenedManifest, Error> {
-    let failed = |source| Error::Decode {
-        name: bytes.name.clone(),
-        source,
-    };
+    let doing = || unusable(&bytes.name);
     let (read, fault) = if lenient {
-        let read = decode_lenient(&bytes.bytes).map_err(failed)?;
+        let read = decode_lenient(&bytes.bytes).doing(doing)?;
         let (format, manifest, note) = (read.format, read.manifest, read.note);
         (
             Noted {
@@ -47,7 +45,7 @@ pub fn open_manifest(bytes: &ManifestBytes, lenient: bool) -> Result<OpenedManif
             read.fault,
         )
     } else {
-        (decode_noted(&bytes.bytes).map_err(failed)?, None)
+        (decode_noted(&bytes.bytes).doing(doing)?, None)
     };
     Ok(OpenedManifest {
         name: bytes.name.clone(),
@@ -85,10 +83,7 @@ impl OpenedManifest {
     }
 
     pub(crate) fn refused(&self, source: impl Into<OperationError>) -> Error {
-        Error::Operation {
-            name: self.name.clone(),
-            source: Box::new(source.into()),
-        }
+        source.into().of(&self.name)
     }
 
     /// A path in it as a person writes it: relative, or absolute if the manifest is. `None` is the root.
@@ -169,6 +164,7 @@ impl MadeManifest {
 
 /// Why an operation on a manifest is not possible.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OperationError {
     /// A diff was given where a snapshot is needed.
     #[error("it is a diff, and a snapshot is needed")]
@@ -255,6 +251,34 @@ pub enum OperationError {
     /// The result cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+}
+
+impl OperationError {
+    /// The error of an operation on the manifest that is called so.
+    pub(crate) fn of(self, name: &str) -> Error {
+        Error::new(self.class(), name).because(self)
+    }
+
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::NotASnapshot
+            | Self::NotADiff
+            | Self::Style { .. }
+            | Self::ChunkSize { .. }
+            | Self::NotAbsolute(_)
+            | Self::NotRelative(_)
+            | Self::Path { .. }
+            | Self::Partition(_)
+            | Self::Subtree(_)
+            | Self::Join(_)
+            | Self::Downgrade(_)
+            | Self::Encode(_) => FailureClass::Usage,
+            Self::Changed { .. } | Self::NoFile(_) => FailureClass::Busy,
+            Self::Diff(_) | Self::Layers(_) | Self::Merge(_) | Self::Snapshot(_) => {
+                FailureClass::Integrity
+            }
+        }
+    }
 }
 
 #[cfg(test)]

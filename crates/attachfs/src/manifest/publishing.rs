@@ -4,11 +4,13 @@ use attachfs_manifest::ContentHash;
 use attachfs_store::{ManifestKey, Metadata};
 use attachfs_transfer::{ObjectFault, Progress, check_objects};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::ObjectTrouble;
 use super::checking::{UNHASHED, needed, reason, unhashed};
 use super::opened::open_manifest;
-use crate::Error;
+use crate::cancel::{Cancellable, unless_cancelled};
+use crate::error::Error;
 use crate::manifests::{ManifestBytes, stored};
 use crate::store::OpenStore;
 
@@ -32,7 +34,7 @@ pub struct Publication {
     pub hash: String,
     /// What is said of it.
     pub metadata: Metadata,
-    /// Whether it was there already, just so.
+    /// Whether the same manifest with the same metadata was there already.
     pub existed: bool,
     /// Objects that the store does not have as they should be: then nothing was published.
     pub bad_objects: Vec<ObjectTrouble>,
@@ -45,6 +47,19 @@ pub async fn publish_manifest(
     store: &OpenStore,
     request: &PublishRequest,
     progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Publication, Error> {
+    let progress = Cancellable::new(progress, cancel);
+    progress
+        .run(publish(bytes, store, request, &progress))
+        .await
+}
+
+async fn publish(
+    bytes: &ManifestBytes,
+    store: &OpenStore,
+    request: &PublishRequest,
+    progress: &dyn Progress,
 ) -> Result<Publication, Error> {
     let mut publication = Publication {
         address: store.address_of(&request.key),
@@ -53,7 +68,7 @@ pub async fn publish_manifest(
         existed: false,
         bad_objects: Vec::new(),
     };
-    // What cannot be read by those who find it is not put there.
+    // A manifest that nobody could read is not published.
     let opened = open_manifest(bytes, false)?;
     if !request.unchecked {
         let (needed, contradictions) = needed(&opened.manifest);
@@ -87,7 +102,7 @@ pub async fn publish_manifest(
         bytes: bytes.bytes.clone().into(),
         metadata: request.metadata.clone(),
     };
-    publication.existed = manifest.put(store).await?;
+    publication.existed = manifest.put_now(store).await?;
     Ok(publication)
 }
 
@@ -105,7 +120,11 @@ pub struct PlacedManifest {
 impl PlacedManifest {
     /// Puts it into a store that has all of its objects, and says whether it was there already. What else has
     /// the key is an error, and stays.
-    pub async fn put(&self, store: &OpenStore) -> Result<bool, Error> {
+    pub async fn put(&self, store: &OpenStore, cancel: &CancellationToken) -> Result<bool, Error> {
+        unless_cancelled(cancel, self.put_now(store)).await
+    }
+
+    pub(crate) async fn put_now(&self, store: &OpenStore) -> Result<bool, Error> {
         let (bytes, metadata) = (self.bytes.clone(), &self.metadata);
         let put = attachfs_transfer::publish_manifest(&*store.store, &self.key, bytes, metadata);
         Ok(put.await?)
@@ -127,8 +146,9 @@ pub struct FetchedManifest {
 pub async fn fetch_manifest(
     key: &ManifestKey,
     store: &OpenStore,
+    cancel: &CancellationToken,
 ) -> Result<FetchedManifest, Error> {
-    let found = stored(key, store).await?;
+    let found = unless_cancelled(cancel, stored(key, store)).await?;
     let bytes = ManifestBytes {
         name: store.address_of(key),
         bytes: found.bytes.to_vec(),

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use attachfs_mount::{MountError, MountOf, Place};
-use attachfs_session::Session;
+use attachfs_session::{FailureClass, Session};
 
-use super::MountPoint;
-use crate::holder::holder;
-use crate::{Error, Places};
+use super::request::MountPoint;
+use crate::error::{Doing as _, Error};
+use crate::holder::{NoAnswer, holder};
+use crate::places::Places;
 
 /// Where to mount: absolute, and without symbolic links as far as no mount has to be asked for them.
 pub(super) fn place(
@@ -19,23 +20,15 @@ pub(super) fn place(
         MountPoint::At(path) => path,
         MountPoint::InSession => return Ok(session.join("mnt")),
     };
-    let failed = |source| Error::Io {
-        doing: "find",
-        path: path.clone(),
-        source,
-    };
-    let place = Place::of(path).map_err(failed)?;
+    let place = Place::of(path).doing(|| format!("cannot find {}", path.display()))?;
     match place.mount {
         Some(mount) if mount.mount_point != place.path => {
-            // The kernel will ask whoever serves that mount. One that is stopped never answers.
+            // The kernel will ask the process that serves that mount. One that is stopped never answers.
             if let MountOf::Session(id) = &mount.of {
-                let dir = places.sessions().join(id.as_str());
+                let dir = places.sessions().entry_of(id);
                 if let Some(process) = holder(&dir).filter(|process| process.stopped) {
-                    return Err(Error::NoAnswer {
-                        dir,
-                        process: Some(process),
-                        mounted: true,
-                    });
+                    let process = Some(process);
+                    return Err(NoAnswer { dir, process }.of_mount(true));
                 }
             }
             // If it cannot be found, mounting fails of the same and says so.
@@ -64,16 +57,16 @@ pub(super) fn not_mounted(error: MountError, places: &Places) -> Error {
             mount_point,
             session: Some(id),
             ..
-        } if is_left(&places.sessions().join(id.as_str())) => Error::DeadMount { mount_point, id },
+        } if is_left(&places.sessions().entry_of(&id)) => {
+            let sentence = format!("the process that served {} is gone", mount_point.display());
+            Error::new(FailureClass::Mount, sentence).advise(format!(
+                "`attachfs umount {id}` removes its mount, the session is kept"
+            ))
+        }
         error => error.into(),
     }
 }
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::Io {
-        doing: "find",
-        path: path.to_owned(),
-        source,
-    };
-    std::path::absolute(path).map_err(failed)
+    std::path::absolute(path).doing(|| format!("cannot find {}", path.display()))
 }

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::manifest::Hashing;
-use super::parse_mode;
+use super::values::parse_mode;
 
 /// Place the files of manifests in folders.
 ///
 /// A file appears under its name when all of it was fetched and verified. Files that are there and are what
 /// the manifest says are left alone, so the same command goes on after an interruption, and brings a folder up to
-/// date. What one file fails by is told at the end; the others are fetched.
+/// date. A file that fails is listed at the end, with the reason; the others are fetched.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   attachfs download --store s3://bucket/DeadlineCloud scene.manifest --root ./scene
@@ -51,7 +51,7 @@ pub(crate) struct Download {
     /// Apply diffs although they were not made from what lies below them.
     #[arg(long)]
     pub(crate) ignore_parent: bool,
-    /// What becomes of a file where something else is.
+    /// What to do with a file where something else is in its place.
     #[arg(long, value_enum, default_value = "create-copy")]
     pub(crate) conflict: OnConflict,
     /// Leave what a diff deletes.
@@ -72,7 +72,7 @@ pub(crate) struct Download {
     /// Permission bits that directories get in addition.
     #[arg(long, value_name = "OCTAL", default_value = "0", value_parser = parse_mode, help_heading = "Permissions")]
     pub(crate) add_dir_mode: u32,
-    /// Have everything on the disk before the end: without it, a power loss soon after may tear files,
+    /// Sync everything to the disk before the program ends: without it, a power loss soon after may tear files,
     /// which the same command with --force-rehash finds and fetches again.
     #[arg(long)]
     pub(crate) sync: bool,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::publishing::{Download, Upload};
-use super::{FormatName, parse_chunk_size};
+use super::values::{FormatName, parse_chunk_size};
 
 /// Operations on manifests: collect, hash, diff, compose, filter, check and more.
 ///

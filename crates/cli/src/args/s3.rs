@@ -1,7 +1,7 @@
 //! How S3 is reached: options of every verb.
 
 use std::ffi::OsString;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU32, NonZeroU64, ParseIntError};
 
 use attachfs::{AccountId, Addressing, Encryption, KmsKey, S3Access};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -93,7 +93,7 @@ impl S3 {
         let encryption = match (self.sse, &self.sse_kms_key_id) {
             (Some(Sse::Aes256), Some(_)) => {
                 let text = "--sse-kms-key-id goes with --sse aws:kms, not with AES256";
-                return Err(attachfs::Error::Usage(text.to_owned()));
+                return Err(attachfs::Error::usage(text));
             }
             (_, Some(key)) => Some(Encryption::Kms {
                 key: Some(key.clone()),
@@ -107,7 +107,7 @@ impl S3 {
         let bundle = bundle.filter(|path| !path.is_empty());
         let ca_bundle = bundle.map(std::path::absolute).transpose();
         let ca_bundle = ca_bundle.map_err(|error| {
-            attachfs::Error::Usage(format!("--ca-bundle cannot be made absolute: {error}"))
+            attachfs::Error::usage("--ca-bundle cannot be made absolute").because(error)
         })?;
         Ok(S3Access {
             endpoint_url: self.endpoint_url.clone(),
@@ -150,7 +150,9 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         "ti" | "tib" => 1 << 40,
         _ => return Err(NO_BYTES.to_owned()),
     };
-    let number: u64 = digits.parse().map_err(|_| NO_BYTES.to_owned())?;
+    let number: u64 = digits
+        .parse()
+        .map_err(|error: ParseIntError| format!("{NO_BYTES}: {error}"))?;
     number
         .checked_mul(factor)
         .ok_or_else(|| NO_BYTES.to_owned())

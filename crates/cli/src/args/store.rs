@@ -46,7 +46,7 @@ pub(crate) struct Verify {
     /// Check the objects of this manifest: a file, an s3:// address, or `-`. May be given more than once.
     #[arg(long, value_name = "MANIFEST")]
     pub(crate) manifest: Vec<OsString>,
-    /// Read and hash the objects. Without this and without manifests, only empty objects are found out.
+    /// Read and hash the objects. Without this and without manifests, the only damage that is found is an empty object.
     #[arg(long)]
     pub(crate) deep: bool,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Verify {
 /// Fill a store from another with the objects of manifests.
 ///
 /// Only what is missing is copied, and each object is hashed on its way. Manifests with a key are copied
-/// last, with what is said of them, once all their objects are there. What fails is listed, the rest goes on
+/// last, with their metadata, once all their objects are there. What fails is listed, the rest goes on
 /// (exit code 13); the same command takes it up again.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["manifest", "key"])))]
@@ -97,7 +97,7 @@ pub(crate) struct Gc {
     /// The store.
     #[arg(value_name = "STORE")]
     pub(crate) store: String,
-    /// Only list. There is nothing else: deleting is not offered.
+    /// Only list. Required, because deleting is not offered.
     #[arg(long)]
     pub(crate) plan: bool,
     /// List objects that are older than so many days, 31 at least. Age alone does not make it safe to delete

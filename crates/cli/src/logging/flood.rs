@@ -34,7 +34,7 @@ const TARGET: &str = "attachfs::flood";
 static TOLD: Mutex<Option<Told>> = Mutex::new(None);
 
 fn told() -> MutexGuard<'static, Option<Told>> {
-    // Whoever panicked here left numbers that are off by one at most.
+    // A panic here leaves numbers that are off by one at most.
     TOLD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::rolling;
 
-/// Where the lines go. Gets each event in one piece, and never fails: whoever logs could do nothing about
+/// Where the lines go. Gets each event in one piece, and never fails: the code that logs could do nothing about
 /// it.
 #[derive(Debug)]
 pub(super) struct Lines {

@@ -45,7 +45,7 @@ struct Rolling {
 
 impl Rolling {
     fn has_room(&mut self, redirect: impl FnOnce(&File) -> io::Result<()>) -> bool {
-        // What cannot be asked, cannot be told either.
+        // Where its length cannot be found out, there is no other place to write that to.
         let Ok(len) = self.log.metadata().map(|meta| meta.len()) else {
             return true;
         };

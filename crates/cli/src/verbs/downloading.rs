@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
+use attachfs::causes::StoppedDownload;
 use attachfs::{
     Conflict, DownloadRequest, DownloadedRoot, Downloads, Error, LayerOptions, ManifestSource,
     Permissions, PlacedManifests, Summary, download_manifests,
@@ -12,7 +13,8 @@ use attachfs::{
 use serde_json::json;
 
 use super::manifest::hashing;
-use super::{read, source, store_of};
+use super::reading::{read, source};
+use super::stores::store_of;
 use crate::args::Globals;
 use crate::args::download::{Download, OnConflict};
 use crate::exit::{self, Failure};
@@ -72,7 +74,8 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
         exclude: bytes(args.exclude),
     };
     let shown = Shown::cancellable(globals.json);
-    let downloads = download_manifests(placed, &request, &store, &places, &shown).await;
+    let downloads = download_manifests(placed, &request, &store, &places, &shown, shown.cancel());
+    let downloads = downloads.await;
     shown.clear();
     match downloads {
         Ok(downloads) => {
@@ -80,8 +83,8 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
             exit::of_summary(&downloads.total)
         }
         Err(error) => {
-            if let Error::DownloadStopped { downloads, .. } = &error {
-                print(globals, downloads)?;
+            if let Some(stopped) = error.cause::<StoppedDownload>() {
+                print(globals, &stopped.downloads)?;
             }
             Err(error.into())
         }
@@ -99,7 +102,7 @@ fn print(globals: &Globals, downloads: &Downloads) -> anyhow::Result<()> {
 }
 
 fn usage(text: &str) -> Failure {
-    Error::Usage(text.to_owned()).into()
+    Error::usage(text).into()
 }
 
 /// Each manifest, and the folder that it goes to.
@@ -126,7 +129,7 @@ fn named(args: &Download) -> Result<Vec<(ManifestSource, PathBuf)>, Failure> {
     Ok(named)
 }
 
-/// The number of a group, which the system's own tool looks up wherever groups are kept here.
+/// The number of a group. `getent` looks it up, because groups may be kept elsewhere than in /etc/group.
 fn group_id(name: &str) -> Result<u32, Failure> {
     let id = match name.parse() {
         Ok(id) => id,
@@ -173,7 +176,7 @@ fn text(downloads: &Downloads) -> String {
         text += &output::summary("fetched", &root.summary);
         text += &remarks(root);
     }
-    // What failed was told folder by folder.
+    // The files that failed were printed folder by folder.
     let total = Summary {
         errors: Vec::new(),
         ..downloads.total.clone()

@@ -2,9 +2,10 @@
 
 use std::io::Write as _;
 
-use attachfs::ListedPath;
+use attachfs::{CancellationToken, ListedPath};
 
-use super::{read, source, store_of};
+use super::reading::{read, source};
+use super::stores::store_of;
 use crate::args::{Cat, Globals, Inspect, Ls};
 use crate::exit::Failure;
 use crate::output;
@@ -65,43 +66,32 @@ fn long(path: &ListedPath) -> String {
     )
 }
 
-/// Microseconds since 1970 as UTC, to the second.
+/// Microseconds since 1970 as UTC, to the second; the number where no calendar goes that far.
 fn time(micros: i64) -> String {
-    let (days, seconds) = {
-        let seconds = micros.div_euclid(1_000_000);
-        (seconds.div_euclid(86_400), seconds.rem_euclid(86_400))
-    };
-    // The civil calendar from days, with years that begin in March, so that leap days come last.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    let time = jiff::Timestamp::from_second(micros.div_euclid(1_000_000));
+    time.map_or_else(|_| micros.to_string(), |time| time.to_string())
 }
 
 pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
     let source = source(&args.manifest)?;
     let manifest = read(globals, &source, None).await?;
     let Some(path) = attachfs::parse_path(&args.path)? else {
-        return Err(attachfs::Error::Usage("the root is a directory".to_owned()).into());
+        return Err(attachfs::Error::usage("the root is a directory").into());
     };
     let store = store_of(globals, args.store.as_deref(), &[source], &places(None)).await?;
     let mut out = std::io::stdout();
     let root = args.shown.root.as_ref();
-    match attachfs::cat(&manifest, root, &path, &store, |bytes| out.write_all(bytes)).await {
-        // Whoever read it has read enough.
-        Err(attachfs::Error::Io { source, .. })
-            if source.kind() == std::io::ErrorKind::BrokenPipe =>
-        {
-            Ok(())
-        }
+    let mut is_reader_gone = false;
+    let write = |bytes: &[u8]| {
+        let written = out.write_all(bytes);
+        written.inspect_err(|error| {
+            is_reader_gone = error.kind() == std::io::ErrorKind::BrokenPipe;
+        })
+    };
+    let never = CancellationToken::new();
+    match attachfs::cat(&manifest, root, &path, &store, write, &never).await {
+        // A reader that closes the pipe has read enough.
+        Err(_) if is_reader_gone => Ok(()),
         result => Ok(result?),
     }
 }

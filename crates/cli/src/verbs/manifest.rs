@@ -20,14 +20,17 @@ use serde_json::json;
 pub(super) use choosing::{deadline, hashing, only_of_a_folder, selection};
 pub(super) use reporting::skipped;
 
-use super::{open_store, publishing, read, remark, source};
+use super::publishing;
+use super::reading::{read, source};
+use super::stores::open_store;
+use crate::args::Globals;
 use crate::args::manifest::{
     By, Check, Collect, Combine, Compose, Convert, Diff, Filter, Hash, Input, Join, ManifestVerb,
     Partition, Reading, Subtree, Symlinks,
 };
-use crate::args::{FormatName, Globals};
+use crate::args::values::FormatName;
 use crate::exit::{Failure, INCOMPLETE, INTEGRITY};
-use crate::output;
+use crate::output::{self, remark};
 use crate::progress::Shown;
 
 pub(super) async fn manifest(globals: &Globals, verb: ManifestVerb) -> Result<(), Failure> {
@@ -48,7 +51,7 @@ pub(super) async fn manifest(globals: &Globals, verb: ManifestVerb) -> Result<()
     }
 }
 
-/// Reads a manifest. What is wrong with one that is read leniently is said.
+/// Reads a manifest. Prints what is wrong with one that is read leniently.
 async fn open(
     globals: &Globals,
     manifest: &OsStr,
@@ -146,8 +149,8 @@ fn collect(globals: &Globals, args: Collect) -> Result<(), Failure> {
     let source = match (args.absolute, <[_; 1]>::try_from(args.paths)) {
         (false, Ok([folder])) => Source::Folder(folder),
         (false, Err(_)) => {
-            return Err(attachfs::Error::Usage(
-                "several folders make an absolute manifest only: add --absolute".to_owned(),
+            return Err(attachfs::Error::usage(
+                "several folders make an absolute manifest only: add --absolute",
             )
             .into());
         }
@@ -157,7 +160,8 @@ fn collect(globals: &Globals, args: Collect) -> Result<(), Failure> {
     let chunk_size = args.chunk_size.unwrap_or(ChunkSize::DEFAULT);
     let shown = Shown::cancellable(globals.json);
     let symlinks = policy(args.symlinks);
-    let collected = collect_manifest(&source, &selection, symlinks, chunk_size, &shown);
+    let cancel = shown.cancel();
+    let collected = collect_manifest(&source, &selection, symlinks, chunk_size, &shown, cancel);
     shown.clear();
     let collected = collected?;
     let more = json!({ "files": collected.files, "skipped": collected.skipped });
@@ -170,7 +174,8 @@ async fn hash(globals: &Globals, args: Hash) -> Result<(), Failure> {
     let hashing = hashing(&args.hashing)?;
     let shown = Shown::cancellable(globals.json);
     let root = args.root.as_deref();
-    let hashed = hash_manifest(&opened, root, &hashing, args.skip_unreadable, &shown).await;
+    let (skip, cancel) = (args.skip_unreadable, shown.cancel());
+    let hashed = hash_manifest(&opened, root, &hashing, skip, &shown, cancel).await;
     shown.clear();
     let hashed = hashed?;
     let more = json!({ "hashed": hashed.files, "read": hashed.read, "skipped": hashed.skipped });
@@ -223,7 +228,7 @@ async fn diff_of_folder(
         hashing: attachfs::manifest::Hashing::default(),
     };
     let shown = Shown::cancellable(globals.json);
-    let found = diff_folder(old, &root, &options, &shown).await;
+    let found = diff_folder(old, &root, &options, &shown, shown.cancel()).await;
     shown.clear();
     let found = found?;
     let hidden = reporting::hidden(&found.changes.new);
@@ -252,8 +257,8 @@ async fn merge(globals: &Globals, args: Combine) -> Result<(), Failure> {
 async fn filter(globals: &Globals, args: Filter) -> Result<(), Failure> {
     let opened = open_input(globals, &args.input).await?;
     let Some(globs) = choosing::globs(&args.choice)? else {
-        return Err(attachfs::Error::Usage(
-            "there is nothing to choose by: give --include, --exclude or --globs".to_owned(),
+        return Err(attachfs::Error::usage(
+            "there is nothing to choose by: give --include, --exclude or --globs",
         )
         .into());
     };
@@ -328,7 +333,7 @@ async fn check(globals: &Globals, args: Check) -> Result<(), Failure> {
         names: args.case_report,
     };
     let shown = Shown::cancellable(globals.json);
-    let report = check_manifest(&opened, &request, &shown).await;
+    let report = check_manifest(&opened, &request, &shown, shown.cancel()).await;
     shown.clear();
     let report = report?;
     if globals.json {

@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attachfs::UnmountReport;
 use attachfs::{
-    CommitArguments, LayerOptions, LogPlace, ManifestPath, ManifestSource, MountPoint,
-    MountRequest, MountSession, Owner, Places, SessionEntry, Stop, StopSignal, UnmountArguments,
-    session,
+    CancellationToken, CommitArguments, LayerOptions, LogPlace, ManifestPath, ManifestSource,
+    MountPoint, MountRequest, MountSession, Owner, Places, SessionEntry, Stop, StopSignal,
+    UnmountArguments, session,
 };
 
+use super::reading::{read, source};
 use super::sessions::{check_place, is_piped, write_manifest};
-use super::{read, remark, source, store_of};
+use super::stores::{open, store_of};
 use crate::args::{Globals, ManifestTo, Mount, Umount};
 use crate::daemon::{self, Ready, Starter};
 use crate::exit::Failure;
-use crate::output;
+use crate::output::{self, remark};
 use crate::places::places;
 use crate::progress::Shown;
 
@@ -65,6 +66,17 @@ fn absolute(dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
         .context("cannot find the working directory")
 }
 
+/// What a mount shows belongs to the user of this process.
+pub(super) fn usual_owner() -> Owner {
+    let (uid, gid) = attachfs::user_numbers();
+    Owner {
+        uid,
+        gid,
+        file_mode: 0o644,
+        dir_mode: 0o755,
+    }
+}
+
 /// Mounts and serves until it is unmounted.
 pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure> {
     attachfs::Mount::supported()?;
@@ -79,7 +91,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     };
     let places = places(absolute(args.cache_dir.clone())?);
     let Some((mount_point, manifests)) = args.paths.split_last() else {
-        return Err(attachfs::Error::Usage("there is no mount point".to_owned()).into());
+        return Err(attachfs::Error::usage("there is no mount point").into());
     };
     let resume = match &args.session {
         Some(dir) => attachfs::session_in(dir)?,
@@ -90,11 +102,11 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         (Some(_), []) if layers != LayerOptions::default() => {
             let text =
                 "a session goes on with the `--root` and `--ignore-parent` that it began with";
-            return Err(attachfs::Error::Usage(text.to_owned()).into());
+            return Err(attachfs::Error::usage(text).into());
         }
         (Some(found), []) => {
             let settings = found.meta.store.with(&globals.s3.access()?);
-            let store = attachfs::open_store(&settings).await?;
+            let store = open(&settings).await?;
             (MountSession::Resume { dir: found.dir }, store)
         }
         (Some(found), _) => {
@@ -102,7 +114,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
                 "there is a session in {} already: name no manifests to take it up, or another directory",
                 found.dir.display()
             );
-            return Err(attachfs::Error::Usage(text).into());
+            return Err(attachfs::Error::usage(text).into());
         }
         (None, []) if args.session.is_some() => {
             let dir = args.session.unwrap_or_default();
@@ -111,28 +123,15 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
                  says in which directories the sessions are",
                 dir.display()
             );
-            return Err(attachfs::Error::Usage(text).into());
+            return Err(attachfs::Error::usage(text).into());
         }
         (None, []) => {
             let text = "there is no manifest to mount: the last of the paths is the mount point";
-            return Err(attachfs::Error::Usage(text.to_owned()).into());
+            return Err(attachfs::Error::usage(text).into());
         }
         (None, manifests) => {
-            let mut sources = Vec::new();
-            for manifest in manifests {
-                sources.push(placed(manifest)?);
-            }
+            let sources = placed_all(manifests)?;
             let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
-            if plain
-                .iter()
-                .filter(|source| **source == ManifestSource::Stdin)
-                .count()
-                > 1
-            {
-                return Err(
-                    attachfs::Error::Usage("standard input is named twice".to_owned()).into(),
-                );
-            }
             let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
             let mut manifests = Vec::new();
             for (source, at) in sources {
@@ -173,8 +172,9 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     let mut interrupt = StopSignal::listen(Stop::Interrupt)?;
     let mut terminate = StopSignal::listen(Stop::Terminate)?;
     let mut hang_up = StopSignal::listen(Stop::HangUp)?;
+    let never = CancellationToken::new();
     let mount = tokio::select! {
-        mount = attachfs::Mount::start(request) => mount?,
+        mount = attachfs::Mount::start(request, &never) => mount?,
         () = interrupt.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
         () = terminate.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
         () = hang_up.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
@@ -205,7 +205,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     Ok(mount.finish().await?)
 }
 
-/// Leaves whoever started the background process, whose standard error goes to the log from now on. The
+/// Parts from the process that started this one in the background: standard error goes to the log from now on. The
 /// session's own log is kept within bounds.
 fn hand_over(starter: Starter, ready: &Ready, log: Option<File>) -> anyhow::Result<()> {
     if let Some(log) = log {
@@ -230,7 +230,7 @@ fn log_place(daemon: bool, log: Option<&Path>) -> LogPlace {
     }
 }
 
-/// Unmounts in order; who still uses the mount is cut off. What was written is in the session.
+/// Unmounts in order; programs that still use the mount are cut off. What was written is in the session.
 async fn stop(mount: &attachfs::Mount) -> Result<(), attachfs::Error> {
     match mount.unmount(false).await {
         Err(error) if error.class() == attachfs::FailureClass::Busy => {
@@ -244,6 +244,18 @@ async fn stop(mount: &attachfs::Mount) -> Result<(), attachfs::Error> {
     }
 }
 
+/// Manifests and where they are placed; one of them may be standard input.
+pub(super) fn placed_all(
+    manifests: &[OsString],
+) -> Result<Vec<(ManifestSource, Option<ManifestPath>)>, attachfs::Error> {
+    let sources: Vec<_> = manifests.iter().map(placed).collect::<Result<_, _>>()?;
+    let is_stdin = |(source, _): &&(ManifestSource, _)| *source == ManifestSource::Stdin;
+    if sources.iter().filter(is_stdin).count() > 1 {
+        return Err(attachfs::Error::usage("standard input is named twice"));
+    }
+    Ok(sources)
+}
+
 /// `MANIFEST` or `MANIFEST=SUBDIR`. A file whose name has a `=` is meant if it is there.
 fn placed(text: &OsString) -> Result<(ManifestSource, Option<ManifestPath>), attachfs::Error> {
     if Path::new(text).exists() {
@@ -255,7 +267,7 @@ fn placed(text: &OsString) -> Result<(ManifestSource, Option<ManifestPath>), att
     };
     let at = attachfs::path_of_bytes(&bytes[equals + 1..]);
     let at = at.to_str().ok_or_else(|| {
-        attachfs::Error::Usage(format!(
+        attachfs::Error::usage(format!(
             "the directory in {} is not UTF-8 text",
             text.display()
         ))
@@ -278,13 +290,16 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
             publish,
             ..CommitArguments::default()
         }),
-        // The session has the manifest's bytes until they are where they were wanted.
+        // The session keeps the manifest's bytes until they are in the file that was named.
         keep: output.is_some(),
     };
-    let mut report = session::unmount(&found, &places, args.force, &arguments, &shown).await?;
+    let cancel = shown.cancel();
+    let ending = session::unmount(&found, &places, args.force, &arguments, &shown, cancel);
+    let mut report = ending.await?;
     if let (true, Some(commit)) = (report.was_dead, &arguments.commit) {
         let access = globals.s3.access()?;
-        report.commit = Some(session::commit(&found, &places, &access, commit, &shown).await?);
+        report.commit =
+            Some(session::commit(&found, &places, &access, commit, &shown, cancel).await?);
     }
     shown.clear();
     let written = match (&output, &report.commit) {
@@ -306,7 +321,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     }
     match report.commit_failure {
         None => written,
-        Some(failure) => Err(attachfs::Error::Remote(failure).into()),
+        Some(failure) => Err(attachfs::Error::from(failure).into()),
     }
 }
 
@@ -317,8 +332,8 @@ async fn discard(
     places: &Places,
     report: &mut UnmountReport,
 ) -> Result<(), Failure> {
-    let access = globals.s3.access()?;
-    Ok(session::discard_committed(found, places, &access, report).await?)
+    let (access, never) = (globals.s3.access()?, CancellationToken::new());
+    Ok(session::discard_committed(found, places, &access, report, &never).await?)
 }
 
 fn unmounted(report: &UnmountReport) -> String {
@@ -347,6 +362,12 @@ fn unmounted(report: &UnmountReport) -> String {
     text += &output::failed_reads(report.reads_failed, report.last_error.as_ref());
     if let Some(log) = &report.log {
         text += &format!("log        {}\n", log.display());
+    }
+    if report.still_deleting && !report.kept {
+        text += &format!(
+            "session    {} is still being deleted by its process\n",
+            report.session
+        );
     }
     if report.kept {
         let id = &report.session;

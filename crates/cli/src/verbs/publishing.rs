@@ -5,10 +5,14 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use attachfs::manifest::{Publication, PublishRequest, fetch_manifest, publish_manifest};
-use attachfs::{ManifestAddress, ManifestKey, Metadata, OutputKey, OutputMetadata, OutputPlace};
+use attachfs::{
+    CancellationToken, ManifestAddress, ManifestKey, Metadata, OutputKey, OutputMetadata,
+    OutputPlace,
+};
 use serde_json::json;
 
-use super::{open_store, read, source};
+use super::reading::{read, source};
+use super::stores::open_store;
 use crate::args::Globals;
 use crate::args::publishing::{Download, Upload};
 use crate::exit::{Failure, INCOMPLETE};
@@ -24,7 +28,7 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
         unchecked: args.unchecked,
     };
     let shown = Shown::cancellable(globals.json);
-    let published = publish_manifest(&bytes, &store, &request, &shown).await;
+    let published = publish_manifest(&bytes, &store, &request, &shown, shown.cancel()).await;
     shown.clear();
     let published = published?;
     if globals.json {
@@ -103,7 +107,7 @@ fn told(published: &Publication) -> String {
     text + &said(&published.metadata)
 }
 
-/// What is said of a manifest, a line each.
+/// The metadata of a manifest, a line each.
 fn said(metadata: &Metadata) -> String {
     let lines = metadata
         .iter()
@@ -114,7 +118,7 @@ fn said(metadata: &Metadata) -> String {
 pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Failure> {
     let (address, key) = place(&args)?;
     let store = open_store(globals, &address).await?;
-    let fetched = fetch_manifest(&key, &store).await?;
+    let fetched = fetch_manifest(&key, &store, &CancellationToken::new()).await?;
     if args.output == Path::new("-") {
         std::io::stdout()
             .write_all(&fetched.bytes.bytes)
@@ -122,7 +126,16 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
         return Ok(());
     }
     attachfs::write_manifest(&args.output, &fetched.bytes.bytes)?;
-    let output = OutputMetadata::decode(&fetched.metadata).ok();
+    let output = OutputMetadata::decode(&fetched.metadata);
+    if let Err(error) = &output
+        && !fetched.metadata.is_empty()
+    {
+        tracing::info!(
+            error = error as &dyn std::error::Error,
+            "the manifest's metadata is not that of a job's outputs"
+        );
+    }
+    let output = output.ok();
     let hash = attachfs::ContentHash::of(&fetched.bytes.bytes);
     if globals.json {
         return Ok(output::print_json(&json!({
@@ -158,7 +171,7 @@ fn place(args: &Download) -> Result<(String, ManifestKey), Failure> {
     }
     let key = args.key.parse().map_err(attachfs::Error::from)?;
     let Some(store) = args.store.clone() else {
-        return Err(attachfs::Error::Usage("a key needs --store".to_owned()).into());
+        return Err(attachfs::Error::usage("a key needs --store").into());
     };
     Ok((store, key))
 }

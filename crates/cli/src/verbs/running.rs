@@ -1,17 +1,19 @@
 //! `run`.
 
+use attachfs::causes::CommandError;
 use attachfs::{
-    FailureClass, ManifestBytes, OpenFiles, OpenStore, Places, RunReport, RunRequest,
-    SnapshotOptions, SnapshotReport, Stop, StopSignal,
+    CancellationToken, FailureClass, ManifestBytes, OpenFiles, OpenStore, Places, RunReport,
+    RunRequest, SnapshotOptions, SnapshotReport, Stop, StopSignal,
 };
 
-use super::mounting::remark_without_store;
+use super::mounting::{remark_without_store, usual_owner};
+use super::reading::{read, source};
 use super::sessions::{check_place, is_piped};
 use super::snapshotting::Aloud;
-use super::{open_store, read, remark, remark_lines, run_failed, source, store_of, usual_owner};
+use super::stores::{open_store, store_of};
 use crate::args::{Globals, Run};
-use crate::exit::Failure;
-use crate::output;
+use crate::exit::{self, Failure};
+use crate::output::{self, remark, remark_lines};
 use crate::places::places;
 use crate::progress::Shown;
 
@@ -40,7 +42,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     }
     if is_piped(args.manifest_to.output.as_deref()) {
         let reason = "standard output is the command's: name a file for the manifest";
-        return Err(attachfs::Error::Usage(reason.to_owned()).into());
+        return Err(attachfs::Error::usage(reason).into());
     }
     check_place(args.manifest_to.output.as_deref())?;
     let shown = Shown::new(globals.json);
@@ -75,35 +77,22 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         output: args.manifest_to.output,
         open_files,
     };
-    let signals = async {
-        loop {
-            tokio::select! {
-                () = interrupt.recv() => {}
-                () = quit.recv() => {}
-                () = terminate.recv() => break,
-                () = hang_up.recv() => break,
-            }
-        }
-    };
-    // Made anew when the command has ended: what it was sent is not meant for the commit.
-    let give_up = || {
-        let signals = (
-            StopSignal::listen(Stop::Interrupt),
-            StopSignal::listen(Stop::Quit),
-            StopSignal::listen(Stop::Terminate),
-        );
+    let stop = CancellationToken::new();
+    tokio::spawn({
+        let stop = stop.clone();
         async move {
-            let (Ok(mut interrupt), Ok(mut quit), Ok(mut terminate)) = signals else {
-                return std::future::pending().await;
-            };
-            tokio::select! {
-                () = interrupt.recv() => {}
-                () = quit.recv() => {}
-                () = terminate.recv() => {}
+            loop {
+                tokio::select! {
+                    () = interrupt.recv() => {}
+                    () = quit.recv() => {}
+                    () = terminate.recv() => break,
+                    () = hang_up.recv() => break,
+                }
             }
+            stop.cancel();
         }
-    };
-    let ran = match attachfs::run(request, &shown, signals, give_up).await {
+    });
+    let ran = match attachfs::run(request, &shown, &stop, &cancelled_by_signals).await {
         Ok(ran) => ran,
         Err(failed)
             if failed.session.is_none() && failed.source.class() == FailureClass::Cancelled =>
@@ -112,7 +101,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         }
         Err(failed) => {
             let code = code_of(&failed.source);
-            crate::exit::report(&failed.source.into());
+            exit::report(&failed.source.into());
             if let Some(session) = failed.session {
                 remark(&advice(session.as_str(), "commit"));
             }
@@ -126,29 +115,56 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         .as_ref()
         .is_some_and(|commit| !commit.account.open.is_empty())
     {
-        return Err(Failure::Code(crate::exit::RUN_FAILED));
+        return Err(Failure::Code(exit::RUN_FAILED));
     }
     let code = match (ran.status.code(), attachfs::signal_of(ran.status)) {
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,
-        (None, None) => i32::from(crate::exit::RUN_FAILED),
+        (None, None) => i32::from(exit::RUN_FAILED),
     };
     match u8::try_from(code) {
         Ok(0) => Ok(()),
         Ok(code) => Err(Failure::Code(code)),
-        Err(_) => Err(Failure::Code(crate::exit::RUN_FAILED)),
+        Err(_) => Err(Failure::Code(exit::RUN_FAILED)),
     }
 }
 
 /// As env(1), nice(1) and shells have it.
 fn code_of(error: &attachfs::Error) -> u8 {
-    match error {
-        attachfs::Error::Command { source, .. } => match source.kind() {
-            std::io::ErrorKind::NotFound => crate::exit::NO_COMMAND,
-            _ => crate::exit::NOT_RUNNABLE,
-        },
-        _ => crate::exit::RUN_FAILED,
+    match error.cause::<CommandError>() {
+        Some(error) if error.source.kind() == std::io::ErrorKind::NotFound => exit::NO_COMMAND,
+        Some(_) => exit::NOT_RUNNABLE,
+        None => exit::RUN_FAILED,
     }
+}
+
+/// A token that the next signal cancels. It is made anew when the command has ended: a signal that the command got is
+/// not meant for the commit.
+fn cancelled_by_signals() -> CancellationToken {
+    let cancel = CancellationToken::new();
+    let signals = (
+        StopSignal::listen(Stop::Interrupt),
+        StopSignal::listen(Stop::Quit),
+        StopSignal::listen(Stop::Terminate),
+    );
+    if let (Ok(mut interrupt), Ok(mut quit), Ok(mut terminate)) = signals {
+        let cancel = cancel.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = interrupt.recv() => {}
+                () = quit.recv() => {}
+                () = terminate.recv() => {}
+            }
+            cancel.cancel();
+        });
+    }
+    cancel
+}
+
+/// An error of `run` itself.
+fn run_failed(error: &anyhow::Error) -> Failure {
+    exit::report(error);
+    Failure::Code(exit::RUN_FAILED)
 }
 
 async fn prepare(
@@ -181,12 +197,14 @@ async fn prepare(
         },
         ..SnapshotOptions::default()
     };
+    let cancel = shown.cancel();
     let address = args.store.as_deref().map(str::parse).transpose()?;
     let (taken, store) = match address {
         Some(address @ attachfs::StoreAddress::S3 { .. }) => {
             let store = open_store(globals, &address.to_string()).await?;
             let taken =
-                attachfs::take_snapshot(input, Some(&store), &Aloud, &options, shown).await?;
+                attachfs::take_snapshot(input, Some(&store), &Aloud, &options, shown, cancel)
+                    .await?;
             (taken, store)
         }
         directory => {
@@ -197,11 +215,12 @@ async fn prepare(
             let (directory, store) = attachfs::create_directory_store(&root)?;
             let embedded = (&directory, &store);
             let taken =
-                attachfs::take_embedded_snapshot(input, embedded, &Aloud, &options, shown).await?;
+                attachfs::take_embedded_snapshot(input, embedded, &Aloud, &options, shown, cancel)
+                    .await?;
             (taken, store)
         }
     };
-    let name = attachfs::publish_snapshot(&taken.bytes, &store).await?;
+    let name = attachfs::publish_snapshot(&taken.bytes, &store, cancel).await?;
     let manifest = ManifestBytes {
         name,
         bytes: taken.bytes,

@@ -4,20 +4,21 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use attachfs::causes::SessionListError;
 use attachfs::session;
 use attachfs::{
-    CommitArguments, CommitReport, DiffArguments, Places, SessionEntry, SessionId, SessionState,
+    CancellationToken, CommitArguments, CommitReport, DiffArguments, Places, SessionEntry,
+    SessionId, SessionState,
 };
 use serde::Serialize;
 
-use super::remark;
 use crate::args::{Commit, Diff, Discard, Globals, List, OutgoingLinks, Session};
 use crate::exit::Failure;
-use crate::output;
+use crate::output::{self, remark};
 use crate::places::places;
 use crate::progress::Shown;
 
-/// What is listed of a session. What only its own directory tells is `null` if that cannot be reached.
+/// What is listed of a session. Fields that are kept in its own directory are `null` if that cannot be reached.
 #[derive(Serialize)]
 struct ListedSession {
     session: String,
@@ -38,6 +39,7 @@ impl ListedSession {
             state: match found.state {
                 SessionState::InUse => "mounted",
                 SessionState::Left => "left",
+                SessionState::Ending => "ending",
             },
             mount_point: Some(found.meta.mount_point),
             store: Some(found.meta.store.address),
@@ -88,15 +90,15 @@ pub(super) fn list(globals: &Globals, args: &List) -> Result<(), Failure> {
             Ok(found) => listed.push(ListedSession::found(found)),
             Err(error) => {
                 match &error {
-                    attachfs::Error::Unreachable { id, dir, .. } => {
+                    SessionListError::Unreachable { id, dir, .. } => {
                         listed.push(ListedSession::gone(id, "unreachable", dir));
                     }
-                    attachfs::Error::Replaced {
+                    SessionListError::Replaced {
                         id: Some(id), dir, ..
                     } => listed.push(ListedSession::gone(id, "lost", dir)),
                     _ => {}
                 }
-                remark(&crate::exit::chain(&error.into()));
+                remark(&crate::exit::chain(&attachfs::Error::from(error).into()));
             }
         }
     }
@@ -145,7 +147,7 @@ fn prune(globals: &Globals, places: &Places) -> Result<(), Failure> {
 pub(super) async fn status(globals: &Globals, args: Session) -> Result<(), Failure> {
     let places = places(None);
     let found = match attachfs::find(&places, &args.session) {
-        Err(error @ attachfs::Error::Ended { .. }) => {
+        Err(error) if is_ended(&error) => {
             return match attachfs::find_ended(&places, &args.session.to_string_lossy())? {
                 Some(ended) if globals.json => Ok(output::print_json(&ended)?),
                 Some(ended) => Ok(output::print(&output::ended(&ended))?),
@@ -154,11 +156,16 @@ pub(super) async fn status(globals: &Globals, args: Session) -> Result<(), Failu
         }
         found => found?,
     };
-    let report = session::status(&found, &places, &globals.s3.access()?).await?;
+    let access = globals.s3.access()?;
+    let report = session::status(&found, &places, &access, &CancellationToken::new()).await?;
     if globals.json {
         return Ok(output::print_json(&report)?);
     }
     Ok(output::print(&output::status(&report))?)
+}
+
+fn is_ended(error: &attachfs::Error) -> bool {
+    matches!(error.cause(), Some(SessionListError::Ended { .. }))
 }
 
 pub(super) async fn diff(globals: &Globals, args: Diff) -> Result<(), Failure> {
@@ -166,7 +173,8 @@ pub(super) async fn diff(globals: &Globals, args: Diff) -> Result<(), Failure> {
     let found = attachfs::find(&places, &args.session.session)?;
     let shown = Shown::cancellable(globals.json);
     let how = DiffArguments { hash: args.hash };
-    let report = session::diff(&found, &places, &globals.s3.access()?, how, &shown).await?;
+    let (access, cancel) = (globals.s3.access()?, shown.cancel());
+    let report = session::diff(&found, &places, &access, how, &shown, cancel).await?;
     shown.clear();
     if globals.json {
         return Ok(output::print_json(&report)?);
@@ -211,12 +219,12 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
         publish: args.manifest_to.publish,
     };
     let shown = Shown::cancellable(globals.json);
-    let report =
-        session::commit(&found, &places, &globals.s3.access()?, &arguments, &shown).await?;
+    let (access, cancel) = (globals.s3.access()?, shown.cancel());
+    let report = session::commit(&found, &places, &access, &arguments, &shown, cancel).await?;
     shown.clear();
     let output = args.manifest_to.output.as_deref();
     let written = write_manifest(output, &found.dir, &report);
-    // What was published is told also if it could not be written here.
+    // What was published is printed also if the manifest could not be written here.
     if !is_piped(output) {
         told(globals, &report)?;
     }
@@ -270,7 +278,7 @@ pub(super) async fn discard(globals: &Globals, args: Discard) -> Result<(), Fail
     if !args.yes {
         confirm(&found.meta.id.to_string())?;
     }
-    session::discard(&found, &places).await?;
+    session::discard(&found, &places, &CancellationToken::new()).await?;
     if globals.json {
         return Ok(output::print_json(
             &serde_json::json!({ "discarded": found.meta.id }),
@@ -289,12 +297,12 @@ fn forget(globals: &Globals, places: &Places, session: &Path) -> Result<(), Fail
     ))?)
 }
 
-/// What is deleted is gone: a person is asked, a script must say so.
+/// Asks a person before uncommitted work is deleted for good; a script must say `--yes`.
 #[expect(clippy::print_stderr, reason = "a question to a person")]
 fn confirm(id: &str) -> Result<(), Failure> {
     if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         let advice = "nobody can be asked here; say --yes to delete what was not committed";
-        return Err(attachfs::Error::Usage(advice.to_owned()).into());
+        return Err(attachfs::Error::usage(advice).into());
     }
     eprint!("Delete session {id} and everything in it that was not committed? [y/N] ");
     std::io::stderr().flush().context("cannot ask")?;

@@ -8,11 +8,12 @@ use attachfs::{Announce, ChunkSize, Exposed, Format, SnapshotOptions, TakenSnaps
 
 use super::manifest::{hashing, policy, selection, skipped};
 use super::sessions::check_place;
+use super::stores::create_or_open;
 use super::uploading::{published, unfinished, uploading};
-use super::{open_store, remark, remark_lines};
-use crate::args::{FormatName, Globals, Snapshot};
+use crate::args::values::FormatName;
+use crate::args::{Globals, Snapshot};
 use crate::exit::Failure;
-use crate::output;
+use crate::output::{self, remark, remark_lines};
 use crate::progress::Shown;
 
 pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Failure> {
@@ -36,7 +37,8 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     };
     let is_piped = args.output.as_deref() == Some(Path::new("-"));
     let shown = Shown::cancellable(globals.json);
-    let taken = attachfs::take_snapshot(&args.dir, store.as_ref(), &Aloud, &options, &shown).await;
+    let (to, cancel) = (store.as_ref(), shown.cancel());
+    let taken = attachfs::take_snapshot(&args.dir, to, &Aloud, &options, &shown, cancel).await;
     shown.clear();
     let TakenSnapshot { bytes, report, .. } = match taken {
         Ok(taken) => taken,
@@ -49,7 +51,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     {
         write(output, &bytes)?;
     }
-    let published = published(args.publishing.publish.as_ref(), &bytes, store.as_ref()).await;
+    let published = published(args.publishing.publish.as_ref(), &bytes, to, cancel).await;
     if is_piped {
         remark_lines(&skipped(&report.skipped));
         published?;
@@ -58,7 +60,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
             .context("cannot write to standard output")?;
         return Ok(());
     }
-    // What was done is told even if the manifest could not be published.
+    // What was done is printed even if the manifest could not be published.
     let address = published.as_ref().ok().and_then(Option::as_deref);
     if globals.json {
         let mut value = serde_json::to_value(&report)?;
@@ -76,7 +78,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     Ok(())
 }
 
-/// Says what is about to happen before it does.
+/// Prints what is about to be copied or uploaded.
 pub(super) struct Aloud;
 
 impl Announce for Aloud {
@@ -103,18 +105,7 @@ impl Announce for Aloud {
     }
 }
 
-/// A directory that is to be filled is made; a bucket is not.
-pub(super) async fn create_or_open(
-    globals: &Globals,
-    address: &str,
-) -> Result<attachfs::OpenStore, attachfs::Error> {
-    match address.parse()? {
-        attachfs::StoreAddress::Directory(dir) => Ok(attachfs::create_directory_store(&dir)?.1),
-        attachfs::StoreAddress::S3 { .. } => open_store(globals, address).await,
-    }
-}
-
-/// Beside the target first, so that nobody reads half a manifest.
+/// Writes a manifest as a whole: nobody reads half of it.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     attachfs::write_manifest(path, bytes)
         .with_context(|| format!("cannot write {}", path.display()))

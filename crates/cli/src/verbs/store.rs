@@ -8,10 +8,12 @@ use attachfs::bulk::{
 };
 use attachfs::manifest::{PlacedManifest, fetch_manifest};
 use attachfs::{
-    Addressing, ManifestKey, ManifestSource, OpenStore, S3Access, StoreAddress, StoreSettings,
+    Addressing, CancellationToken, ManifestKey, ManifestSource, OpenStore, S3Access, StoreAddress,
+    StoreSettings,
 };
 
-use super::{access, open_store, read, source};
+use super::reading::{read, source};
+use super::stores::{access, open, open_store};
 use crate::args::Globals;
 use crate::args::store::{Gc, Stat, StoreVerb, Sync, Verify};
 use crate::exit::{self, Failure, INCOMPLETE, INTEGRITY};
@@ -49,7 +51,7 @@ fn shown(key: &str) -> attachfs::EscapedBytes<'_> {
 async fn stat(globals: &Globals, args: Stat) -> Result<(), Failure> {
     let store = open_store(globals, &args.store).await?;
     let shown = Shown::cancellable(globals.json);
-    let stat = stat_store(&store, &shown).await;
+    let stat = stat_store(&store, &shown, shown.cancel()).await;
     shown.clear();
     Ok(print(globals, &stat?, stat_text)?)
 }
@@ -87,7 +89,8 @@ async fn verify(globals: &Globals, args: Verify) -> Result<(), Failure> {
         manifests.push(read(globals, &source(manifest)?, None).await?);
     }
     let shown = Shown::cancellable(globals.json);
-    let report = verify_store(&store, &manifests, args.deep, &shown).await;
+    let report = verify_store(&store, &manifests, args.deep, &shown, shown.cancel());
+    let report = report.await;
     shown.clear();
     let report = report?;
     print(globals, &report, verify_text)?;
@@ -156,7 +159,7 @@ async fn sync(globals: &Globals, args: Sync) -> Result<(), Failure> {
     }
     let scratch = places(None).cache.sync_scratch();
     let shown = Shown::cancellable(globals.json);
-    let report = sync_store(&from, &to, &request, &scratch, &shown).await;
+    let report = sync_store(&from, &to, &request, &scratch, &shown, shown.cancel()).await;
     shown.clear();
     let report = report?;
     print(globals, &report, |report| {
@@ -169,9 +172,9 @@ async fn sync(globals: &Globals, args: Sync) -> Result<(), Failure> {
     exit::of_summary(&report.summary)
 }
 
-/// A manifest that goes where it is to be found, and what is said of it.
+/// A manifest of a store with its key and its metadata, to be copied under the same key.
 async fn placed(store: &OpenStore, key: &ManifestKey) -> Result<SyncedManifest, attachfs::Error> {
-    let fetched = fetch_manifest(key, store).await?;
+    let fetched = fetch_manifest(key, store, &CancellationToken::new()).await?;
     Ok(SyncedManifest {
         place: Some(PlacedManifest {
             key: key.clone(),
@@ -190,11 +193,11 @@ async fn open_target(globals: &Globals, args: &Sync) -> Result<OpenStore, attach
         address: args.to.clone(),
         s3: target_access(access(globals)?.s3, args)?,
     };
-    attachfs::open_store(&settings).await
+    open(&settings).await
 }
 
-/// How TO is reached: as FROM, except for what is said of it, and without what is true of one account, bucket or
-/// server only if TO may have another one.
+/// How TO is reached: as FROM, except for what its own options say. Settings that belong to one account, bucket or
+/// server are dropped where TO may have another one.
 fn target_access(from: S3Access, args: &Sync) -> Result<S3Access, attachfs::Error> {
     let mut below = from;
     let is_same_server = args.to_endpoint_url.is_none();
@@ -229,7 +232,7 @@ async fn gc(globals: &Globals, args: Gc) -> Result<(), Failure> {
     if !args.plan {
         let text =
             "deleting is not offered: `attachfs store gc --plan` lists what could be deleted";
-        return Err(attachfs::Error::Usage(text.to_owned()).into());
+        return Err(attachfs::Error::usage(text).into());
     }
     let store = open_store(globals, &args.store).await?;
     let options = GcOptions {
@@ -237,7 +240,7 @@ async fn gc(globals: &Globals, args: Gc) -> Result<(), Failure> {
         now: SystemTime::now(),
     };
     let shown = Shown::cancellable(globals.json);
-    let plan = plan_gc(&store, options, &shown).await;
+    let plan = plan_gc(&store, options, &shown, shown.cancel()).await;
     shown.clear();
     let plan = plan?;
     print(globals, &plan, |plan| gc_text(plan, args.older_than))?;

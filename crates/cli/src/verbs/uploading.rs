@@ -1,11 +1,11 @@
 //! `upload`, and what `snapshot` does in the same way.
 
 use attachfs::manifest::{OpenedManifest, PlacedManifest, open_manifest};
-use attachfs::{Error, ManifestKey, Metadata, OpenStore, SeenPlaces, Uploading};
+use attachfs::{CancellationToken, Error, ManifestKey, Metadata, OpenStore, SeenPlaces, Uploading};
 
 use super::manifest::deadline;
-use super::snapshotting::create_or_open;
-use super::{read, source};
+use super::reading::{read, source};
+use super::stores::create_or_open;
 use crate::args::Globals;
 use crate::args::manifest::Remembering;
 use crate::args::upload::{Publishing, Upload};
@@ -17,7 +17,7 @@ use crate::progress::Shown;
 pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failure> {
     if args.publishing.publish.is_some() && args.manifests.len() > 1 {
         let why = "--publish names one key, for one manifest".to_owned();
-        return Err(Error::Usage(why).into());
+        return Err(Error::usage(why).into());
     }
     let mut manifests = Vec::new();
     for manifest in &args.manifests {
@@ -29,7 +29,9 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
     let uploading = uploading(&args.publishing, &args.remembering)?;
     let shown = Shown::cancellable(globals.json);
     let root = args.root.as_deref();
-    let uploaded = attachfs::upload_manifests(&opened, root, &store, &uploading, &shown).await;
+    let cancel = shown.cancel();
+    let uploaded =
+        attachfs::upload_manifests(&opened, root, &store, &uploading, &shown, cancel).await;
     shown.clear();
     let summary = match uploaded {
         Ok(summary) => summary,
@@ -40,9 +42,10 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
         args.publishing.publish.as_ref(),
         bytes.unwrap_or_default(),
         Some(&store),
+        cancel,
     )
     .await;
-    // What was uploaded is told even if the manifest could not be published.
+    // What was uploaded is printed even if the manifest could not be published.
     let address = published.as_ref().ok().and_then(Option::as_deref);
     if globals.json {
         let mut value = serde_json::to_value(&summary)?;
@@ -56,7 +59,7 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
     Ok(())
 }
 
-/// What is known of a store, and how much of it counts.
+/// Where it is remembered what a store has, and whether that is believed.
 pub(super) fn uploading(
     args: &Publishing,
     remembering: &Remembering,
@@ -76,6 +79,7 @@ pub(super) async fn published(
     key: Option<&ManifestKey>,
     bytes: &[u8],
     store: Option<&OpenStore>,
+    cancel: &CancellationToken,
 ) -> Result<Option<String>, Error> {
     match (key, store) {
         (Some(key), Some(store)) => {
@@ -84,7 +88,7 @@ pub(super) async fn published(
                 bytes: bytes.to_vec().into(),
                 metadata: Metadata::new(),
             };
-            manifest.put(store).await?;
+            manifest.put(store, cancel).await?;
             Ok(Some(store.address_of(key)))
         }
         _ => Ok(None),

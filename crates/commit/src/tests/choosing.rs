@@ -36,7 +36,7 @@ fn only(dirs: &[&str]) -> CommitOptions {
     }
 }
 
-/// What the diff of a commit changes, without the directories above that were there before.
+/// The changes in the diff of a commit, without directories that the base has.
 async fn changes(world: &World, generation: u32) -> Vec<String> {
     let diff = world.diff(&World::key(generation)).await;
     diff.changes()
@@ -64,7 +64,7 @@ async fn a_file_that_is_open_for_writing_stops_the_commit_and_is_named() {
     assert_eq!(open, named);
     assert!(memory.manifests().is_empty());
     for writer in writers {
-        fs.vfs().release(writer).unwrap();
+        fs.vfs.release(writer).unwrap();
     }
     committed(&world, &fs, &CommitOptions::default())
         .await
@@ -86,8 +86,8 @@ async fn a_commit_waits_for_the_last_close_and_then_has_all_of_it() {
         async move { committed(&world, &fs, &options).await }
     });
     tokio::task::yield_now().await;
-    fs.vfs().write(writer, 0, b"all of it").unwrap();
-    fs.vfs().release(writer).unwrap();
+    fs.vfs.write(writer, 0, b"all of it").unwrap();
+    fs.vfs.release(writer).unwrap();
     committing.await.unwrap().unwrap();
     let shown = fs.show(CUT).await;
     let diff = world.diff(&World::key(1)).await;
@@ -104,24 +104,24 @@ async fn open_files_can_be_left_out_and_come_with_the_next_commit() {
     assert_eq!(account.open, ["new"]);
     assert!(account.is_partial());
     assert_eq!(changes(&world, 1).await, ["+done"]);
-    fs.vfs().release(writer).unwrap();
+    fs.vfs.release(writer).unwrap();
     let account = committed(&world, &fs, &skipping()).await.unwrap().account;
     assert!(!account.is_partial());
     assert_eq!(changes(&world, 2).await, ["+new"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_file_stays_what_the_commit_before_made_of_it() {
+async fn a_left_out_open_file_stays_as_the_last_commit_left_it() {
     let ((_, world), dir) = (world().await, tempdir());
     let fs = world.create(dir.path());
     fs.write("new", 0, b"first").unwrap();
     committed(&world, &fs, &skipping()).await.unwrap();
     let writer = fs.open("new").unwrap();
-    fs.vfs().write(writer, 0, b"second").unwrap();
+    fs.vfs.write(writer, 0, b"second").unwrap();
     fs.write("other", 0, b"x").unwrap();
     committed(&world, &fs, &skipping()).await.unwrap();
     assert_eq!(changes(&world, 2).await, ["+other"]);
-    fs.vfs().release(writer).unwrap();
+    fs.vfs.release(writer).unwrap();
     committed(&world, &fs, &skipping()).await.unwrap();
     assert_eq!(changes(&world, 3).await, ["+new"]);
 }
@@ -199,7 +199,7 @@ async fn only_what_is_in_the_output_directories_is_committed() {
     let account = account.unwrap().account;
     assert_eq!(account.left_out, ["in/a", "in/b", "outside"]);
     assert_eq!(changes(&world, 1).await, ["+out/frame", "-out/old"]);
-    // Later everything is asked for.
+    // The next commit is of everything.
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
@@ -207,7 +207,7 @@ async fn only_what_is_in_the_output_directories_is_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_leads_to_an_output_directory_comes_with_it() {
+async fn directories_above_an_output_directory_are_committed_with_it() {
     let ((_, world), dir) = (world().await, tempdir());
     let fs = world.create(dir.path());
     fs.unlink("in/b").unwrap();
@@ -224,7 +224,7 @@ async fn what_leads_to_an_output_directory_comes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_committed_stays_when_it_is_left_out_later() {
+async fn committed_changes_stay_when_they_are_left_out_later() {
     let ((_, world), dir) = (world().await, tempdir());
     let fs = world.create(dir.path());
     fs.write("in/new", 0, b"x").unwrap();
@@ -232,7 +232,7 @@ async fn what_was_committed_stays_when_it_is_left_out_later() {
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
-    // As it was in the base, so that nothing shows that it changed.
+    // As in the base, so that the file itself shows no change.
     fs.unlink("in/new").unwrap();
     fs.unlink("in/b").unwrap();
     fs.write("out/frame", 0, b"x").unwrap();
@@ -244,7 +244,7 @@ async fn what_was_committed_stays_when_it_is_left_out_later() {
     assert_eq!(changes(&world, 3).await, ["-in/b", "-in/new"]);
 }
 
-/// Writes at a step, and says how the commit ended.
+/// Writes at a step, and returns the result of the commit.
 async fn written_at(
     step: Step,
     at: &'static str,
@@ -258,15 +258,15 @@ async fn written_at(
     let ended = watched(&world, &fs, &options, |now| {
         if now == step {
             let handle = fs.open(at).unwrap();
-            fs.vfs().write(handle, 2000, b"late").unwrap();
+            fs.vfs.write(handle, 2000, b"late").unwrap();
             if !keep_open {
-                fs.vfs().release(handle).unwrap();
+                fs.vfs.release(handle).unwrap();
             }
         }
     });
     let error = ended.await.unwrap_err();
     assert!(memory.manifests().is_empty());
-    assert!(fs.vfs().commits().is_empty());
+    assert!(fs.vfs.commits().is_empty());
     (error, fs, world, dir)
 }
 
@@ -324,10 +324,10 @@ async fn a_file_that_is_written_to_during_the_commit_is_left_out_if_open_files_a
         let ended = watched(&world, &fs, &options, |now| {
             if now == step {
                 let handle = fs.open(at).unwrap();
-                fs.vfs().write(handle, 2000, b"late").unwrap();
+                fs.vfs.write(handle, 2000, b"late").unwrap();
                 *open.lock().unwrap() = Some(handle);
                 if !keep_open {
-                    fs.vfs().release(handle).unwrap();
+                    fs.vfs.release(handle).unwrap();
                 }
             }
         });
@@ -342,7 +342,7 @@ async fn a_file_that_is_written_to_during_the_commit_is_left_out_if_open_files_a
         );
         let handle = open.lock().unwrap().take().unwrap();
         if keep_open {
-            fs.vfs().release(handle).unwrap();
+            fs.vfs.release(handle).unwrap();
         }
         committed(&world, &fs, &skipping()).await.unwrap();
         assert_eq!(changes(&world, 2).await, [format!("+{at}")], "{step:?}");
@@ -361,18 +361,18 @@ async fn a_commit_that_waits_is_planned_again_when_a_file_changes_under_it() {
             skip_open: true,
             ..CommitOptions::default()
         };
-        // In the first round a writer comes, and goes when it is over.
+        // In the first round a file is opened, and closed after the round.
         let writer = Mutex::new(None);
         let rounds = AtomicU32::new(0);
         let ended = watched(&world, &fs, &options, |now| {
             if now == step && rounds.fetch_add(1, Ordering::Relaxed) == 0 {
                 let handle = fs.open("new").unwrap();
-                fs.vfs().write(handle, 2000, b"late").unwrap();
+                fs.vfs.write(handle, 2000, b"late").unwrap();
                 let fs = fs.clone();
                 *writer.lock().unwrap() = Some(tokio::spawn(async move {
                     tokio::task::yield_now().await;
-                    fs.vfs().write(handle, 2400, b"later").unwrap();
-                    fs.vfs().release(handle).unwrap();
+                    fs.vfs.write(handle, 2400, b"later").unwrap();
+                    fs.vfs.release(handle).unwrap();
                 }));
             }
         });
@@ -397,12 +397,12 @@ async fn a_file_that_was_open_at_a_kill_stops_the_commit_at_once_and_is_named() 
     fs.write("in/half", 0, b"x").unwrap();
     for at in ["in/half", "in/a"] {
         let handle = fs.open(at).unwrap();
-        fs.vfs().write(handle, 0, b"half").unwrap();
+        fs.vfs.write(handle, 0, b"half").unwrap();
     }
     let copy = tempdir();
     copy_dir(dir.path(), copy.path());
     let fs = world.recover(copy.path());
-    // Waiting for nobody would never end.
+    // No process has the file open, so waiting would never end.
     let waiting = CommitOptions {
         wait: Duration::MAX,
         ..CommitOptions::default()
@@ -426,7 +426,7 @@ async fn a_file_that_was_open_at_a_kill_stops_the_commit_at_once_and_is_named() 
     let accepted = committed(&world, &fs, &accepting).await.unwrap();
     assert_eq!(accepted.account.accepted, ["in/a", "in/half"]);
     assert_eq!(changes(&world, 2).await, ["+in/a", "+in/half"]);
-    // They are as if they had been closed, in the next process too.
+    // The accepted files count as closed, in the next process too.
     drop(fs);
     let fs = world.recover(copy.path());
     committed(&world, &fs, &CommitOptions::default())
@@ -435,7 +435,7 @@ async fn a_file_that_was_open_at_a_kill_stops_the_commit_at_once_and_is_named() 
     let handle = fs.open("in/half").unwrap();
     let error = committed(&world, &fs, &accepting).await.unwrap_err();
     assert!(matches!(error, CommitError::Busy(_)), "{error}");
-    fs.vfs().release(handle).unwrap();
+    fs.vfs.release(handle).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
-//! Several commits of one session: each diff goes over the one before.
+//! Several commits of one session: each diff applies to the result of the one before.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::Arc;
 
-use attachfs_manifest::wire::{Format, encode_snapshot};
+use attachfs_manifest::wire::{Format, encode_diff, encode_snapshot};
 use attachfs_manifest::{ContentHash, LinkTarget, ManifestPath, Node, Snapshot};
 use attachfs_store::record::RecordStore;
 use attachfs_store::{CallKind, MemoryStore};
@@ -13,10 +13,10 @@ use proptest::prelude::*;
 
 use crate::generations::encode_total;
 use crate::testing::{CHUNK, CUT, Fs, Given, World, bytes, committed, path, tempdir};
-use crate::{CommitError, CommitOptions, uncommitted};
+use crate::{CommitError, CommitOptions, Committed, uncommitted};
 
 const NAMES: [&str; 9] = ["a", "b", "d", "e", "d/a", "d/b", "d/e", "d/e/a", "e/a"];
-/// Of links. Some lead into directories that come, go, or never are there.
+/// Targets of links. Some are in directories that appear, disappear, or never exist.
 const TARGETS: [&str; 7] = [".", "a", "b/x", "d/e/x", "e/x/y", "n/x", "a/b/e"];
 
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ enum Op {
     Rename(&'static str, &'static str),
     Link(&'static str, &'static str),
     Symlink(&'static str, &'static str),
-    /// Commit what there is.
+    /// Commit.
     Commit,
     /// The process is killed and its session taken over.
     Kill,
@@ -55,12 +55,12 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 impl Op {
-    /// Does it; that it is impossible now is fine.
+    /// Runs the operation, which may fail.
     fn apply(&self, fs: &Fs) {
         let done = match *self {
             Self::Write(at, offset, len, byte) => fs.write(at, offset, &vec![byte; len]),
             Self::Truncate(at, size) => fs.truncate(at, size),
-            Self::Chmod(at, mode) => match fs.find(at) {
+            Self::Chmod(at, mode) => match fs.stat(at) {
                 Ok(attr) if attr.kind == attachfs_tree::Kind::File => fs.chmod(at, mode),
                 _ => Ok(()),
             },
@@ -72,7 +72,7 @@ impl Op {
             Self::Symlink(at, to) => fs.symlink(at, to),
             Self::Commit | Self::Kill => Ok(()),
         };
-        drop(done);
+        let _ = done;
     }
 }
 
@@ -86,7 +86,7 @@ fn base() -> Vec<(&'static str, Given)> {
     ]
 }
 
-/// All that is published, put over the base as a reader of the manifests does it.
+/// All published manifests over the base, as a reader composes them.
 async fn composed(world: &World, generations: u32) -> (Snapshot, ContentHash) {
     let mut layers = vec![Layer::decode(&world.manifest(), None).unwrap()];
     for generation in 1..=generations {
@@ -97,8 +97,8 @@ async fn composed(world: &World, generations: u32) -> (Snapshot, ContentHash) {
     (composed.snapshot, composed.hash)
 }
 
-/// What readers of a manifest have of what a file system shows: the directories above the targets of
-/// links too, as far as they are in `made`.
+/// The file system as readers of its manifests have it: with the directories above the targets of
+/// links, as far as they are in `made`.
 fn as_read(shown: &Snapshot, made: &Snapshot) -> Snapshot {
     let mut entries: BTreeMap<_, _> = owned(shown).collect();
     for (_, node) in owned(shown) {
@@ -145,7 +145,7 @@ async fn check(ops: Vec<Op>) -> Result<(), TestCaseError> {
                     generations += 1;
                     let diff = world.diff(&World::key(generations)).await;
                     prop_assert_eq!(diff.parent(), Some(parent));
-                    prop_assert_eq!(uncommitted(&fs.0).await.unwrap(), 0);
+                    prop_assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
                 }
                 let (made, _) = composed(&world, generations).await;
                 prop_assert_eq!(&made, &as_read(&shown, &made));
@@ -185,7 +185,7 @@ async fn the_parent_of_a_diff_knows_the_layer_that_was_added_before_it() {
         let with_added = owned(&world.snapshot).chain([(path("added"), file)]);
         let with_added = Snapshot::new(CUT, None, with_added).unwrap();
         let layer = with_added.diff(&world.snapshot, None);
-        fs.vfs().add_layer(&layer).unwrap();
+        fs.vfs.add_layer(&layer).unwrap();
         let before = encode_snapshot(&fs.show(CUT).await, Format::V2025_12).unwrap();
         fs.write("more", 0, b"2").unwrap();
         let second = committed(&world, &fs, &CommitOptions::default()).await;
@@ -197,7 +197,7 @@ async fn the_parent_of_a_diff_knows_the_layer_that_was_added_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_parent_of_a_second_diff_is_the_hash_of_what_the_first_made() {
+async fn the_parent_of_a_second_diff_is_the_hash_of_the_first_result() {
     let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
@@ -228,7 +228,7 @@ async fn a_second_commit_looks_only_at_what_changed_since_the_first() {
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
-    assert_eq!(uncommitted(&fs.0).await.unwrap(), 0);
+    assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
     store.clear();
     let nothing = committed(&world, &fs, &CommitOptions::default()).await;
     assert_eq!(nothing.unwrap().published, None);
@@ -236,7 +236,7 @@ async fn a_second_commit_looks_only_at_what_changed_since_the_first() {
 
     fs.write("f7", 0, b"again").unwrap();
     fs.rename("f8", "moved").unwrap();
-    assert_eq!(uncommitted(&fs.0).await.unwrap(), 3);
+    assert_eq!(uncommitted(&fs.session).await.unwrap(), 3);
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
@@ -264,7 +264,7 @@ async fn a_file_that_the_store_lost_is_sent_again_with_its_next_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cut_that_leaves_the_scratch_file_as_it_is_is_still_a_change() {
+async fn a_truncation_that_did_not_reach_the_scratch_file_is_still_a_change() {
     let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
@@ -272,7 +272,7 @@ async fn a_cut_that_leaves_the_scratch_file_as_it_is_is_still_a_change() {
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
-    // Killed after the record of the cut and before the scratch file was cut.
+    // Killed after the record and before the scratch file was shortened.
     let scratch = std::fs::read_dir(dir.path().join("scratch"))
         .unwrap()
         .next()
@@ -290,7 +290,7 @@ async fn a_cut_that_leaves_the_scratch_file_as_it_is_is_still_a_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_earlier_commits_left_is_checked_when_it_is_read() {
+async fn the_recorded_result_of_a_commit_is_checked_when_it_is_read() {
     let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
@@ -315,7 +315,7 @@ async fn what_earlier_commits_left_is_checked_when_it_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commits_at_the_same_time_are_one_after_the_other() {
+async fn commits_at_the_same_time_run_one_after_the_other() {
     let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
@@ -327,11 +327,11 @@ async fn commits_at_the_same_time_are_one_after_the_other() {
     );
     let published = [one, two].map(|outcome| outcome.unwrap().published.is_some());
     assert_eq!(published.iter().filter(|&&published| published).count(), 1);
-    assert_eq!(fs.vfs().commits().len(), 2, "one intent, one end");
+    assert_eq!(fs.vfs.commits().len(), 2, "one intent, one end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_may_stand_where_the_target_of_a_link_led_before() {
+async fn a_file_may_replace_the_former_target_of_a_link() {
     let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
@@ -341,7 +341,7 @@ async fn a_file_may_stand_where_the_target_of_a_link_led_before() {
         .unwrap();
     let (made, _) = composed(&world, 1).await;
     assert_eq!(made.get(&path("new/sub")), Some(Node::Dir));
-    assert_eq!(uncommitted(&fs.0).await.unwrap(), 0);
+    assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
     fs.unlink("l").unwrap();
     fs.write("new", 0, b"f").unwrap();
     committed(&world, &fs, &CommitOptions::default())
@@ -352,7 +352,7 @@ async fn a_file_may_stand_where_the_target_of_a_link_led_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_that_is_moved_may_lead_into_nothing_and_a_file_may_come_there() {
+async fn a_moved_link_may_lead_nowhere_and_a_file_may_come_there() {
     let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
@@ -360,7 +360,7 @@ async fn a_link_that_is_moved_may_lead_into_nothing_and_a_file_may_come_there() 
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
-    // "e/a" of the root from now on, which is an empty directory that goes.
+    // The target is "e/a" from now on, below an empty directory that is removed.
     fs.rename("d/l", "l").unwrap();
     fs.rmdir("e").unwrap();
     committed(&world, &fs, &CommitOptions::default())
@@ -385,22 +385,22 @@ async fn a_manifest_that_readers_could_not_use_is_not_published() {
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
-    // The session has another opinion of what it published than readers do.
+    // The session's record of its commit differs from what readers have.
     let link = fs.show(CUT).await.get(&path("l"));
     let total = encode_total(&[(path("l"), link)].into());
     std::fs::write(dir.path().join("commits/1.total"), total).unwrap();
     fs.unlink("l").unwrap();
     fs.write("new", 0, b"f").unwrap();
-    let before = fs.vfs().commits();
+    let before = fs.vfs.commits();
     let error = committed(&world, &fs, &CommitOptions::default()).await;
     let Err(CommitError::Unreadable(source)) = error else {
         panic!("{error:?}")
     };
     let why = source.source().unwrap().to_string();
     assert!(why.contains("\"new\""), "{why}");
-    assert_eq!((fs.vfs().commits(), memory.manifests().len()), (before, 1));
+    assert_eq!((fs.vfs.commits(), memory.manifests().len()), (before, 1));
 
-    // Readers would have a file that the session takes for gone.
+    // Readers would have a file that the session takes for deleted.
     let total = encode_total(&[(path("b"), None)].into());
     std::fs::write(dir.path().join("commits/1.total"), total).unwrap();
     fs.unlink("new").unwrap();
@@ -415,7 +415,7 @@ async fn a_manifest_that_readers_could_not_use_is_not_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_earlier_manifest_that_was_damaged_here_stops_the_next_commit() {
+async fn a_damaged_earlier_manifest_stops_the_next_commit() {
     let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
@@ -431,7 +431,7 @@ async fn an_earlier_manifest_that_was_damaged_here_stops_the_next_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_is_back_under_an_output_directory_is_back_for_readers() {
+async fn a_directory_made_again_above_an_output_directory_exists_for_readers() {
     let base = [
         ("a/other", Given::File(bytes(1, 10))),
         ("a/out/old", Given::File(bytes(2, 10))),
@@ -459,4 +459,60 @@ async fn a_directory_that_is_back_under_an_output_directory_is_back_for_readers(
     committed(&world, &fs, &only).await.unwrap();
     let (made, _) = composed(&world, 2).await;
     assert_eq!(made, fs.show(CUT).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_go_on_after_a_layer_was_added_that_does_not_fit_the_earlier_ones() {
+    for starts_over in [false, true] {
+        let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+        let mut added: BTreeMap<_, _> = owned(&world.snapshot).collect();
+        // The layer deletes what the job deleted, too; or it has a file where the job's file lies in a directory.
+        let file = added.remove(&path("a")).unwrap();
+        if starts_over {
+            added.insert(path("e"), file);
+        }
+        let added = Snapshot::new(CUT, None, added).unwrap();
+        let dir = tempdir();
+        let fs = world.create(dir.path());
+        fs.unlink("a").unwrap();
+        fs.write("e/file", 0, b"1").unwrap();
+        let commit = async || {
+            let outcome = committed(&world, &fs, &CommitOptions::default()).await;
+            outcome.unwrap().published.unwrap().committed
+        };
+        let first = commit().await;
+        let layer = added.diff(&world.snapshot, None);
+        fs.vfs.add_layer(&layer).unwrap();
+        fs.write("more", 0, b"2").unwrap();
+        let second = commit().await;
+        fs.write("e/file", 0, b"3").unwrap();
+        let third = commit().await;
+        let published = async |commit: &Committed| {
+            let manifest = world.store.get_manifest(&commit.key).await;
+            manifest.unwrap().bytes.to_vec()
+        };
+        let layer = encode_diff(&layer, Format::V2025_12).unwrap();
+        let composed = |manifests: &[&Vec<u8>]| {
+            let below = [&world.manifest(), &layer];
+            let all = below.iter().chain(manifests);
+            let layers = all.map(|bytes| Layer::decode(bytes, None).unwrap());
+            let options = LayerOptions {
+                ignore_parent: true,
+                ..LayerOptions::default()
+            };
+            compose(layers.collect(), &options).unwrap()
+        };
+        let [first, second, third] = [
+            published(&first).await,
+            published(&second).await,
+            published(&third).await,
+        ];
+        let parent = world.diff(&World::key(2)).await.parent();
+        let earlier: &[&Vec<u8>] = if starts_over { &[] } else { &[&first] };
+        assert_eq!(parent, Some(composed(earlier).hash));
+        let read = composed(&[earlier, &[&second, &third]].concat()).snapshot;
+        let shown = fs.show(CUT).await;
+        assert!(owned(&read).eq(owned(&shown)), "{read:?} {shown:?}");
+        assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
+    }
 }

@@ -1,4 +1,4 @@
-//! Commits that die or fail on the way, and are done again: the same bytes under the same key, once.
+//! Commits that are killed or fail, and are run again: the same bytes under the same key, once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -55,7 +55,7 @@ async fn a_commit_that_is_killed_at_any_step_is_finished_by_the_next_one() {
     let world = World::new(directory("store"), CUT, &base()).await;
     let fs = world.create(&place("session"));
     work(&fs);
-    // What a process that was killed at this step leaves, here and in the store.
+    // Session and store as a process leaves them that is killed at this step.
     let options = CommitOptions::default();
     let outcome = watched(&world, &fs, &options, |step| {
         copy_dir(&place("session"), &place(&format!("session-{step:?}")));
@@ -95,7 +95,7 @@ async fn a_commit_that_is_killed_at_any_step_is_finished_by_the_next_one() {
         let diff = world.diff(&World::key(1)).await;
         let made = world.snapshot.apply(&diff).unwrap();
         world.assert_readable(&made).await;
-        // And the session goes on from there.
+        // And the session continues from there.
         fs.write("later", 0, b"x").unwrap();
         let later = committed(&world, &fs, &CommitOptions::default()).await;
         assert_eq!(
@@ -107,7 +107,7 @@ async fn a_commit_that_is_killed_at_any_step_is_finished_by_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_written_after_the_intent_goes_into_a_commit_of_its_own() {
+async fn writes_after_the_intent_go_into_the_next_commit() {
     let dir = tempdir();
     let place = |what: &str| dir.path().join(what);
     let memory = Arc::new(MemoryStore::new());
@@ -141,7 +141,7 @@ async fn faulty() -> (Arc<FaultStore>, Arc<MemoryStore>, World) {
     (store, memory, world.over(faulty))
 }
 
-/// What an undisturbed commit of a copy of the session publishes.
+/// The result of an undisturbed commit of a copy of the session.
 async fn undisturbed(world: &World, session: &Path) -> Vec<u8> {
     let copy = tempdir();
     copy_dir(session, copy.path());
@@ -176,7 +176,7 @@ async fn a_manifest_whose_sending_failed_is_sent_again_and_one_that_arrived_is_f
             };
             assert_eq!(key, World::key(1));
             assert!(matches!(
-                fs.vfs().commits()[..],
+                fs.vfs.commits()[..],
                 [CommitRecord::Intent { generation: 1, .. }]
             ));
             let again = committed(&world, &fs, &CommitOptions::default()).await;
@@ -189,7 +189,7 @@ async fn a_manifest_whose_sending_failed_is_sent_again_and_one_that_arrived_is_f
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_of_which_nothing_is_known_is_looked_for_by_the_next_commit() {
+async fn the_next_commit_looks_for_a_manifest_of_unknown_state() {
     let ((store, memory, world), dir) = (faulty().await, tempdir());
     let fs = world.create(dir.path());
     work(&fs);
@@ -215,7 +215,7 @@ async fn a_manifest_of_which_nothing_is_known_is_looked_for_by_the_next_commit()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_fails_anywhere_publishes_nothing_and_is_taken_up_again() {
+async fn an_upload_that_fails_anywhere_publishes_nothing_and_is_resumed() {
     let dir = tempdir();
     let (_, _, world) = faulty().await;
     work(&world.create(dir.path()));
@@ -230,14 +230,14 @@ async fn an_upload_that_fails_anywhere_publishes_nothing_and_is_taken_up_again()
             store.add(Rule::on(kind, fault).after(number).times(1));
             let ended = committed(&world, &fs, &CommitOptions::default()).await;
             if store.struck() == 0 {
-                // There are not so many of these calls.
+                // There are fewer calls of this kind.
                 ended.unwrap();
                 break;
             }
             failed += 1;
             ended.unwrap_err();
             assert!(memory.manifests().is_empty(), "{kind:?} {number}");
-            assert!(fs.vfs().commits().is_empty());
+            assert!(fs.vfs.commits().is_empty());
             committed(&world, &fs, &CommitOptions::default())
                 .await
                 .unwrap();
@@ -246,7 +246,7 @@ async fn an_upload_that_fails_anywhere_publishes_nothing_and_is_taken_up_again()
             assert_eq!(stored.bytes, expected);
         }
     }
-    // One chunk is fetched, four are sent, and beside those four are confirmed.
+    // One chunk is fetched, four are sent, and four others are confirmed.
     assert_eq!(failed, 1 + 8 + 4);
 }
 
@@ -275,7 +275,7 @@ async fn another_manifest_under_the_key_is_never_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_was_damaged_here_is_not_sent() {
+async fn a_damaged_manifest_is_not_sent() {
     let ((store, memory, world), dir) = (faulty().await, tempdir());
     let fs = world.create(dir.path());
     work(&fs);

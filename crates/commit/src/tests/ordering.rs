@@ -1,4 +1,4 @@
-//! What of a commit is durable before others see it.
+//! What is durable before a commit is visible.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ fn about(step: Durable, name: &str) -> (Durable, String) {
     (step, name.to_owned())
 }
 
-/// The record of a commit's step, made durable.
+/// The durable steps of a commit's record.
 fn recorded() -> [(Durable, String); 3] {
     [
         about(Durable::JournalAppend, "journal"),
@@ -23,7 +23,7 @@ fn recorded() -> [(Durable, String); 3] {
     ]
 }
 
-/// A whole file of a commit, made durable.
+/// The durable steps of a commit's file.
 fn written(name: &str) -> [(Durable, String); 3] {
     [
         about(Durable::OwnContent, "staged"),
@@ -32,7 +32,7 @@ fn written(name: &str) -> [(Durable, String); 3] {
     ]
 }
 
-/// What was recorded, what was done twice in a row once; random names as `staged`.
+/// All recorded steps, without repetitions in a row; random names as `staged`.
 fn order(steps: &Recorder) -> Vec<(Durable, String)> {
     let mut order = steps.order();
     for (_, name) in &mut order {
@@ -50,7 +50,7 @@ async fn a_manifest_is_sent_when_its_total_its_bytes_and_then_its_intent_are_dur
     let world = World::new(memory.clone(), CUT, &[("a", Given::File(bytes(1, 10)))]).await;
     let fs = world.create(dir.path());
     fs.write("new", 0, &bytes(9, 2500)).unwrap();
-    fs.vfs().fsyncdir().unwrap();
+    fs.vfs.fsyncdir().unwrap();
     let steps = Recorder::on(dir.path());
     let (intended, sent) = (Mutex::default(), Mutex::default());
     let options = CommitOptions::default();
@@ -79,7 +79,7 @@ async fn a_manifest_is_sent_when_its_total_its_bytes_and_then_its_intent_are_dur
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_sent_when_what_comes_before_cannot_be_made_durable() {
+async fn nothing_is_sent_if_the_steps_before_cannot_be_made_durable() {
     let failing = [
         Durable::OwnContent,
         Durable::OwnRename,

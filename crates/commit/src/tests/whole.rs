@@ -1,4 +1,4 @@
-//! One commit: the diff says what the file system shows, and only what the store lacks is sent.
+//! Single commits: the diff matches the file system, and only missing objects are sent.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn base() -> Vec<(&'static str, Given)> {
     ]
 }
 
-/// Something of everything.
+/// Some of each kind of change.
 fn work(fs: &Fs) {
     fs.write("big", 1500, b"patched").unwrap();
     fs.write("new", 0, &bytes(9, 2 * CHUNK + 5)).unwrap();
@@ -195,7 +195,7 @@ async fn damage_in_a_base_object_that_is_read_in_blocks_never_gets_a_new_hash() 
     let fs = world.create(dir.path());
     let mut chunk = bytes(1, 5 * CHUNK)[1000..2000].to_vec();
     let hash = ContentHash::of(&chunk);
-    // Where no read of the kept bytes shows it: what is written covers it.
+    // The damage is where the new bytes are written, so no read of the kept bytes shows it.
     chunk[505] ^= 1;
     let found = ContentHash::of(&chunk);
     memory.insert_as(hash, chunk);
@@ -212,7 +212,7 @@ async fn damage_in_a_base_object_that_is_read_in_blocks_never_gets_a_new_hash() 
     );
     assert_eq!(store.count(CallKind::Put), 0);
     assert!(memory.manifests().is_empty());
-    // A chunk of which nothing is kept does not need the object.
+    // A chunk that keeps no byte does not need the object.
     fs.write("big", 1000, &bytes(8, CHUNK)).unwrap();
     committed(&world, &fs, &CommitOptions::default())
         .await
@@ -252,7 +252,7 @@ async fn files_are_open_only_while_they_are_hashed_or_sent() {
         .filter_map(|file| std::fs::read_link(file.ok()?.path()).ok())
         .filter(|to| to.starts_with(dir.path()))
         .count();
-    // The uploader's requests at once, and what the session itself has open.
+    // The files of concurrent requests, and those of the session itself.
     assert!(open < 64, "{open} files are open");
     drop(hold);
     committing.await.unwrap().unwrap();
@@ -276,7 +276,7 @@ async fn moving_a_directory_of_the_base_sends_nothing_but_the_manifest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_turns_out_to_be_the_same_is_no_change() {
+async fn changes_that_were_undone_are_no_change() {
     let (store, memory, world) = recorded(&base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
@@ -285,14 +285,14 @@ async fn what_turns_out_to_be_the_same_is_no_change() {
     fs.rename("d", "e").unwrap();
     fs.rename("e", "d").unwrap();
     fs.chmod("big", 0o600).unwrap();
-    drop(fs.open("big").map(|handle| fs.vfs().release(handle)));
+    drop(fs.open("big").map(|handle| fs.vfs.release(handle)));
     let outcome = committed(&world, &fs, &CommitOptions::default()).await;
     let outcome = outcome.unwrap();
     assert_eq!(outcome.published, None);
     assert_eq!(outcome.account, Account::default());
     assert!(memory.manifests().is_empty());
     assert_eq!(store.count(CallKind::Put), 0);
-    assert!(fs.vfs().commits().is_empty());
+    assert!(fs.vfs.commits().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,7 +314,7 @@ async fn equal_files_and_names_of_one_file_are_sent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_chunk_that_is_kept_stops_the_commit_before_anything_is_published() {
+async fn a_missing_kept_chunk_stops_the_commit_before_publishing() {
     let (_, memory, world) = recorded(&base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
@@ -323,7 +323,7 @@ async fn a_missing_chunk_that_is_kept_stops_the_commit_before_anything_is_publis
     let error = committed(&world, &fs, &CommitOptions::default()).await;
     assert!(matches!(error, Err(CommitError::Transfer(_))), "{error:?}");
     assert!(memory.manifests().is_empty());
-    assert!(fs.vfs().commits().is_empty());
+    assert!(fs.vfs.commits().is_empty());
     memory.insert(bytes(1, 5 * CHUNK)[4000..].to_vec());
     committed(&world, &fs, &CommitOptions::default())
         .await
@@ -331,14 +331,14 @@ async fn a_missing_chunk_that_is_kept_stops_the_commit_before_anything_is_publis
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_preview_says_what_a_commit_would_and_sends_nothing() {
+async fn a_preview_matches_the_commit_and_sends_nothing() {
     let (store, _, world) = recorded(&base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
     work(&fs);
     let options = CommitOptions::default();
     let observer = crate::testing::At(|_| {});
-    let preview = preview(&fs.0, &options, &observer).await.unwrap();
+    let preview = preview(&fs.session, &options, &observer).await.unwrap();
     assert_eq!(store.count(CallKind::Put), 0);
     assert_eq!(store.count(CallKind::Head), 0);
     let work_dir = dir.path().join("commits/work");
@@ -358,16 +358,16 @@ async fn a_preview_says_what_a_commit_would_and_sends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_difference_is_told_without_reading() {
+async fn changes_are_listed_without_reading_files() {
     let (store, _, world) = recorded(&base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());
     work(&fs);
     let options = CommitOptions::default();
     let observer = crate::testing::At(|_| {});
-    let hashed = preview(&fs.0, &options, &observer).await.unwrap();
+    let hashed = preview(&fs.session, &options, &observer).await.unwrap();
     store.clear();
-    let seen = touched(&fs.0, &options).await.unwrap();
+    let seen = touched(&fs.session, &options).await.unwrap();
     let shown = |preview: &Preview| -> Vec<_> {
         let kind = |node: &Node| (node.kind(), node.as_file().map(|file| file.size));
         let changes = preview.changes.iter();
@@ -377,10 +377,10 @@ async fn a_difference_is_told_without_reading() {
     };
     assert_eq!(shown(&seen), shown(&hashed));
     assert_eq!(seen.account, hashed.account);
-    // What would take days to read.
+    // A file that would take days to read.
     fs.write("huge", 0, b"x").unwrap();
     fs.truncate("huge", 1 << 42).unwrap();
-    let seen = touched(&fs.0, &options).await.unwrap();
+    let seen = touched(&fs.session, &options).await.unwrap();
     let huge = seen
         .changes
         .iter()
@@ -391,12 +391,12 @@ async fn a_difference_is_told_without_reading() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_put_together_has_holes_where_nothing_was_written() {
+async fn an_assembled_file_has_holes_where_nothing_was_written() {
     use std::os::unix::fs::MetadataExt as _;
     const LONG: u64 = 1 << 30;
     let base = [("a", Given::File(bytes(1, 5000)))];
     let world = World::new(Arc::new(MemoryStore::new()), ChunkSize::WholeFile, &base).await;
-    // What is read in blocks is laid down, and the cut has to show.
+    // Objects that are read in blocks are copied into the file; the truncation has to show in it.
     for world in [world.clone(), world.with_whole_objects_up_to(100)] {
         let dir = tempdir();
         let fs = world.create(dir.path());
@@ -404,7 +404,7 @@ async fn what_is_put_together_has_holes_where_nothing_was_written() {
         fs.truncate("a", LONG).unwrap();
         let options = CommitOptions::default();
         let observer = crate::testing::At(|_| {});
-        let planned = Commit::plan(fs.0.clone(), &options).await.unwrap();
+        let planned = Commit::plan(fs.session.clone(), &options).await.unwrap();
         let hashed = planned.hash(Purpose::Commit, &observer).await.unwrap();
         let work = std::fs::read_dir(dir.path().join("commits/work")).unwrap();
         let files: Vec<_> = work.map(|file| file.unwrap().metadata().unwrap()).collect();
@@ -424,7 +424,7 @@ async fn what_is_put_together_has_holes_where_nothing_was_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_to_a_place_that_is_not_there_is_committed_once() {
+async fn a_broken_link_is_committed_once() {
     let (_, _, world) = recorded(&base()).await;
     let dir = tempdir();
     let fs = world.create(dir.path());

@@ -151,7 +151,7 @@ fn a_stopped_process_takes_no_step_any_more() {
 }
 
 #[test]
-fn a_recorder_hears_of_its_own_directory_only() {
+fn a_recorder_records_its_own_directory_only() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let recorder = Recorder::on(one.path());
     sync_dir(other.path(), Step::LogNames).unwrap();
@@ -159,7 +159,7 @@ fn a_recorder_hears_of_its_own_directory_only() {
 }
 
 #[test]
-fn each_step_has_a_name_of_its_own_and_something_that_it_does() {
+fn each_step_has_its_own_name_and_one_act() {
     let names: std::collections::HashSet<String> =
         Step::ALL.iter().map(|step| format!("{step:?}")).collect();
     assert_eq!(names.len(), Step::ALL.len());

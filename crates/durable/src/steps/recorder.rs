@@ -17,9 +17,9 @@ static STEP_LEFT_OUT: LazyLock<Option<String>> = LazyLock::new(|| std::env::var(
 /// A step that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// Which.
+    /// The step.
     pub step: Step,
-    /// About which file or directory.
+    /// The file or directory.
     pub path: PathBuf,
 }
 
@@ -95,7 +95,7 @@ impl Recorder {
         self.0.state.lock().failures.push((step, errno));
     }
 
-    /// After so many more steps no step is taken any more: all fail, as if the process had ended.
+    /// After this many more steps all steps fail, as if the process had ended.
     pub fn stop_after(&self, steps: usize) {
         self.0.state.lock().left = Some(steps);
     }

@@ -80,7 +80,7 @@ impl Dir {
 
     pub(crate) fn sync(&self) -> io::Result<()> {
         match rustix::fs::fsync(self.readable()?) {
-            // The file system does not know what syncing a directory is (some network ones).
+            // The file system does not support syncing a directory (some network ones).
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(error) => Err(error.into()),
         }

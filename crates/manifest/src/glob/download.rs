@@ -1,9 +1,9 @@
-//! Which files of a download are meant.
+//! Patterns that choose the files of a download.
 //!
 //! The dialect is the one of `deadline job download-output --include` (`deadline-job-attachments` 0.1.5,
-//! `download.py`, `_matches_any_filter`; `deadline` 0.60.10, `_normalize_filters`). It is another than that
-//! of snapshots: a pattern is held against the whole path, that of the root before it, and `*` matches
-//! slashes too.
+//! `download.py`, `_matches_any_filter`; `deadline` 0.60.10, `_normalize_filters`). It differs from that of
+//! snapshots: a pattern is compared with the whole path, the root's path included, and `*` matches slashes
+//! too.
 //!
 //! ```text
 //! *.exr             relative: the same as */*.exr, at any depth
@@ -35,7 +35,7 @@ impl DownloadFilter {
         self.include.is_empty() && self.exclude.is_empty()
     }
 
-    /// Whether `path`, with that of its root before it, is chosen.
+    /// Whether `path` is chosen. It begins with the path of its root.
     pub fn matches(&self, path: &[u8]) -> bool {
         let any =
             |patterns: &[Vec<Token>]| patterns.iter().any(|pattern| matches_tokens(pattern, path));
@@ -43,7 +43,7 @@ impl DownloadFilter {
     }
 }
 
-/// What a pattern is held against a path as; nothing if it is empty.
+/// A pattern in the form that is compared with whole paths; `None` if it is empty.
 fn pattern(given: &[u8]) -> Option<Vec<Token>> {
     let mut text: Vec<u8> = given
         .iter()

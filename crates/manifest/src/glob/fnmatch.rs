@@ -2,7 +2,7 @@
 //!
 //! A character is a Unicode character, or one byte of what is not UTF-8: Python decodes file names
 //! with surrogateescape, so `?` matches either, and a byte `b` sorts in a range as U+DC00 + `b`.
-//! Names and patterns are compared as they are, with upper and lower case apart.
+//! Upper and lower case count.
 
 /// What a component without `**` matches.
 #[derive(Debug, Clone)]
@@ -220,7 +220,7 @@ fn set(inside: &[u32]) -> Token {
     while let Some((&first, after)) = rest.split_first() {
         let low = match first {
             Member::Char(character) => character,
-            // Where a range lost its beginning to an empty one before it.
+            // The start of this range went with the empty range before it.
             Member::RangeTo => DASH,
         };
         rest = after;

@@ -131,8 +131,8 @@ impl Side {
         self.positions[first..].reverse();
     }
 
-    /// Adds a position, and those behind it that `**` lets in at once. A position that is there came with
-    /// them, so a row of `**` is gone through once.
+    /// Adds a position, and those behind it that `**` lets in at once. A position that is already in the
+    /// set brought those with it, so a row of `**` costs one step each.
     fn reach(&self, state: &mut Places, mut place: usize) {
         if state.has(place) {
             return;

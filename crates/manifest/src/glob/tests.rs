@@ -26,7 +26,7 @@ const PATHS: [&str; 8] = [
 
 #[test]
 fn a_long_row_of_stars_is_gone_through_once_for_each_name() {
-    // Else this takes eight thousand million steps.
+    // Without that, this takes 8,000,000,000 steps.
     let row = "**/".repeat(2000);
     let deep = "d/".repeat(2000);
     let filter = filter(&[&format!("{row}x")], &[]);

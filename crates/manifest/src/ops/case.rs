@@ -1,7 +1,8 @@
-//! Names that a Windows or macOS disk would not hold as they are.
+//! Names that Windows or a disk that ignores case cannot hold.
 //!
-//! Manifests are made on Linux, where names are bytes and their case counts, and read elsewhere. A
-//! name is looked at where it stands: a bad directory is one finding, not one for everything in it.
+//! Manifests are made on Linux, where names are bytes and their case counts, and read elsewhere.
+//! Each name is reported once, at its own entry: a bad directory name is not repeated for
+//! everything in the directory.
 //!
 //! Sources: Microsoft, "Naming Files, Paths, and Namespaces" (reserved names and characters, trailing
 //! dots and spaces) and "Maximum Path Length Limitation".
@@ -22,18 +23,18 @@ pub struct CaseOptions {
     pub prefix_units: usize,
 }
 
-/// A name that makes trouble.
+/// A name that Windows or a disk that ignores case cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct BadName {
     /// The entry whose name it is.
     pub path: ManifestPath,
-    /// What is wrong.
-    pub trouble: Trouble,
+    /// Why.
+    pub problem: NameProblem,
 }
 
-/// Why a name makes trouble.
+/// Why such a name cannot be held.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
+pub enum NameProblem {
     /// Another name in the directory differs only in case (simple Unicode lower-casing).
     #[error("differs from \"{other}\" only in case")]
     Case {
@@ -47,9 +48,9 @@ pub enum Trouble {
     #[error("ends in a dot or a space, which Windows drops")]
     TrailingDotOrSpace,
     /// One of `< > : " | ? * \`, or a control character.
-    #[error("has the character {0:?}, which Windows has no place for")]
+    #[error("has the character {0:?}, which Windows does not allow")]
     Character(char),
-    /// More than `MAX_PATH` allows, with what stands before it and the NUL at the end.
+    /// Longer than `MAX_PATH` with the prefix and the NUL at the end.
     #[error("is a path of {units} UTF-16 units on Windows, at most 260 are possible")]
     TooLong {
         /// With the prefix and the NUL.
@@ -94,7 +95,7 @@ fn folded(name: &[u8]) -> impl Iterator<Item = u32> {
 }
 
 /// Names in one directory that differ only in case, each with the first of its spellings.
-fn clashes(snapshot: &Snapshot) -> Vec<Finding> {
+fn clashes(snapshot: &Snapshot) -> Vec<BadName> {
     let table = snapshot.table();
     let random = RandomState::new();
     let mut hashes: Vec<(u64, usize)> = (0..table.len())
@@ -117,7 +118,7 @@ fn clashes(snapshot: &Snapshot) -> Vec<Finding> {
         })
         .collect();
     hashes.sort_unstable();
-    let mut findings = Vec::new();
+    let mut bad_names = Vec::new();
     let same = |a: PathRef<'_>, b: PathRef<'_>| {
         parent_of(a.as_bytes()) == parent_of(b.as_bytes()) && folded(a.name()).eq(folded(b.name()))
     };
@@ -126,30 +127,30 @@ fn clashes(snapshot: &Snapshot) -> Vec<Finding> {
             let path = table.path(index);
             let before = group[..at].iter().map(|&(_, index)| table.path(index));
             if let Some(other) = before.into_iter().find(|&other| same(other, path)) {
-                findings.push(Finding {
+                bad_names.push(BadName {
                     path: path.to_owned(),
-                    trouble: Trouble::Case {
+                    problem: NameProblem::Case {
                         other: other.to_owned(),
                     },
                 });
             }
         }
     }
-    findings
+    bad_names
 }
 
 /// What is wrong with an entry, whatever the others are.
-fn troubles(path: PathRef<'_>, options: CaseOptions) -> impl Iterator<Item = Trouble> {
+fn problems(path: PathRef<'_>, options: CaseOptions) -> impl Iterator<Item = NameProblem> {
     let text = std::str::from_utf8(path.name());
     let of_name = match text {
-        Err(_) => [Some(Trouble::NotUtf8), None, None],
+        Err(_) => [Some(NameProblem::NotUtf8), None, None],
         Ok(name) => [
-            is_reserved(name).then_some(Trouble::Reserved),
+            is_reserved(name).then_some(NameProblem::Reserved),
             name.ends_with(['.', ' '])
-                .then_some(Trouble::TrailingDotOrSpace),
+                .then_some(NameProblem::TrailingDotOrSpace),
             name.chars()
                 .find(|&c| is_illegal(c))
-                .map(Trouble::Character),
+                .map(NameProblem::Character),
         ],
     };
     let before = options.prefix_units.saturating_add(1);
@@ -159,22 +160,22 @@ fn troubles(path: PathRef<'_>, options: CaseOptions) -> impl Iterator<Item = Tro
     let too_long = may_be_long
         .then(units)
         .filter(|&units| units > MAX_PATH)
-        .map(|units| Trouble::TooLong { units });
+        .map(|units| NameProblem::TooLong { units });
     of_name.into_iter().chain([too_long]).flatten()
 }
 
-/// Every name of a snapshot that makes trouble on Windows, or on a disk that does not tell upper from
-/// lower case, in the order of the paths. Of several characters that have no place the first is told.
-pub fn case_report(snapshot: &Snapshot, options: CaseOptions) -> Vec<Finding> {
-    let mut findings = clashes(snapshot);
+/// Every name of a snapshot that Windows, or a disk that ignores case, cannot hold, in the order of
+/// the paths. Of several forbidden characters the first is reported.
+pub fn case_report(snapshot: &Snapshot, options: CaseOptions) -> Vec<BadName> {
+    let mut bad_names = clashes(snapshot);
     for (path, _) in snapshot.entries() {
-        findings.extend(troubles(path, options).map(|trouble| Finding {
+        bad_names.extend(problems(path, options).map(|problem| BadName {
             path: path.to_owned(),
-            trouble,
+            problem,
         }));
     }
-    findings.sort_by(|a, b| a.path.cmp(&b.path));
-    findings
+    bad_names.sort_by(|a, b| a.path.cmp(&b.path));
+    bad_names
 }
 
 #[cfg(test)]
@@ -188,10 +189,10 @@ mod tests {
             .iter()
             .map(|bytes| (ManifestPath::new(bytes).unwrap(), file(1)));
         let tree = Snapshot::new(ChunkSize::DEFAULT, None, entries).unwrap();
-        let findings = case_report(&tree, CaseOptions::default());
-        let shown = findings
+        let bad_names = case_report(&tree, CaseOptions::default());
+        let shown = bad_names
             .iter()
-            .map(|Finding { path, trouble }| format!("{path} {trouble}"));
+            .map(|BadName { path, problem }| format!("{path} {problem}"));
         shown.collect()
     }
 
@@ -257,12 +258,12 @@ mod tests {
         assert_eq!(
             found,
             [
-                "a:b has the character ':', which Windows has no place for",
-                "back\\\\slash has the character '\\\\', which Windows has no place for",
+                "a:b has the character ':', which Windows does not allow",
+                "back\\\\slash has the character '\\\\', which Windows does not allow",
                 "dot. ends in a dot or a space, which Windows drops",
-                "q?* has the character '?', which Windows has no place for",
+                "q?* has the character '?', which Windows does not allow",
                 "space  ends in a dot or a space, which Windows drops",
-                "t\\tb has the character '\\t', which Windows has no place for",
+                "t\\tb has the character '\\t', which Windows does not allow",
                 "\\xff is not UTF-8",
             ]
         );
@@ -277,9 +278,9 @@ mod tests {
         assert_eq!(found(8), []);
         assert_eq!(
             found(9),
-            [Finding {
+            [BadName {
                 path: path(&long),
-                trouble: Trouble::TooLong { units: 261 },
+                problem: NameProblem::TooLong { units: 261 },
             }]
         );
     }

@@ -33,8 +33,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// What `diff` does to `base`. It is not checked whether the diff fits ([`Snapshot::apply`]):
-    /// what it deletes and is not there counts for nothing.
+    /// What `diff` does to `base`. Whether the diff fits is not checked ([`Snapshot::apply`] does
+    /// that): a deletion of something the base does not have is ignored.
     pub fn of(diff: &Diff, base: &Snapshot) -> Self {
         let mut changes = Self {
             new_bytes: diff.total_size(),
@@ -60,7 +60,8 @@ impl Changes {
                 }
                 (Change::Put(Node::Dir), Some(Node::Dir)) => {}
                 (Change::Put(Node::Dir), Some(_)) => {
-                    // Otherwise it only leads to a link's target, and what is there stays.
+                    // Otherwise it is listed only because a link's target lies below it, and what
+                    // the base has there stays.
                     if last_deleted_a_file == Some(path) {
                         changes.new_directories.push(path.to_owned());
                     }

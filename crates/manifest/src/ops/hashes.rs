@@ -20,7 +20,7 @@ impl Snapshot {
         self.forget_hashes()
     }
 
-    /// The files that have no hash, for whoever needs all of them.
+    /// The files that have no hash.
     pub fn unhashed(&self) -> impl Iterator<Item = PathRef<'_>> {
         unhashed(self.table())
     }
@@ -33,7 +33,7 @@ impl Diff {
         self.forget_hashes()
     }
 
-    /// The files that are put without a hash, for whoever needs all of them.
+    /// The files that are put without a hash.
     pub fn unhashed(&self) -> impl Iterator<Item = PathRef<'_>> {
         unhashed(self.table())
     }

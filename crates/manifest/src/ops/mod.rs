@@ -21,7 +21,7 @@ mod merge;
 mod partition;
 mod subtree;
 
-pub use case::{CaseOptions, Finding, Trouble, case_report};
+pub use case::{BadName, CaseOptions, NameProblem, case_report};
 pub use changes::Changes;
 pub use diff::{By, DiffOptions};
 pub use downgrade::DowngradeError;

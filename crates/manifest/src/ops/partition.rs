@@ -1,4 +1,4 @@
-//! A snapshot as parts with a root each.
+//! A snapshot cut into parts, each with a root of its own.
 //!
 //! **Law:** if no link leads out of its part, the parts, each joined with its root, merged are the
 //! snapshot again.
@@ -19,7 +19,7 @@ use crate::path::{PathRef, is_within, parent_of, utf16_order};
 use crate::table::Table;
 use crate::{ManifestPath, Snapshot, SubtreeError, SymlinkPolicy};
 
-/// How to part a snapshot.
+/// How to cut a snapshot into parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartitionOptions {
     /// Roots, of which none lies below another. Each gives a part, if only an empty one.
@@ -33,7 +33,7 @@ pub struct PartitionOptions {
     pub is_absolute: bool,
 }
 
-/// Why a snapshot cannot be parted.
+/// Why a snapshot cannot be cut into parts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PartitionError {
     /// A root lies below another, or is given twice.

@@ -19,7 +19,7 @@ pub enum DecodeError {
     /// No field that says which format it is.
     #[error("not a manifest: it has neither \"manifestVersion\" nor \"specificationVersion\"")]
     NoVersion,
-    /// A format that nobody knows.
+    /// An unknown format.
     #[error("unknown manifest version \"{}\"", EscapedBytes(.0))]
     UnknownVersion(Box<[u8]>),
     /// A field of the manifest as a whole.
@@ -61,8 +61,8 @@ impl fmt::Display for EntryPlace {
     }
 }
 
-/// Something in a manifest that says nothing and was passed over, though no writer of the canonical form
-/// writes it.
+/// Something in a manifest that has no meaning and was ignored. No writer of the canonical form writes
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// An entry of an absolute manifest for the root directory itself. `openjd-snapshots` writes one into what
@@ -145,8 +145,8 @@ pub enum FieldError {
     /// The object has it twice.
     #[error("it is there twice")]
     Twice,
-    /// It contradicts another one.
-    #[error("it has no place in {0}")]
+    /// A field that does not go with another field or with the version.
+    #[error("it does not belong in {0}")]
     OutOfPlace(&'static str),
     /// Not a hash.
     #[error(transparent)]
@@ -220,7 +220,7 @@ pub enum EncodeError {
     /// Files are cut into longer pieces than a number of the format can say.
     #[error("files cannot be cut at {0}: at most 2^63 - 1 are possible")]
     ChunkSize(crate::ChunkSize),
-    /// It was given up.
+    /// The format is obsolete.
     #[error("manifests of version 2025-12-04-beta are read, but not written")]
     Draft,
 }

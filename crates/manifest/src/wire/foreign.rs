@@ -120,7 +120,7 @@ fn a_deletion_that_is_spelled_as_later_writers_of_the_draft_do_is_one() {
     );
     let snapshot = text.replace("diff-beta", "snapshot-beta");
     assert!(refusal(&snapshot).contains("a snapshot deletes nothing"));
-    // Beside a name it is a field that nobody knows.
+    // Beside a name it is an unknown field.
     let named = text.replace("\"path\"", "\"name\"");
     assert!(decode(named.as_bytes()).is_err());
 }

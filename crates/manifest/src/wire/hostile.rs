@@ -169,7 +169,7 @@ fn a_manifest_has_one_version() {
     assert_eq!(
         refusal(&both),
         "field \"specificationVersion\" of the manifest: \
-         it has no place in a manifest of version 2023-03-03"
+         it does not belong in a manifest of version 2023-03-03"
     );
 }
 

@@ -128,18 +128,18 @@ pub fn decode(bytes: &[u8]) -> Result<(Format, Manifest), DecodeError> {
     Ok((noted.format, noted.manifest))
 }
 
-/// A manifest that was read, and what in it says nothing.
+/// A manifest that was read, and what in it was ignored.
 #[derive(Debug, Clone)]
 pub struct Noted {
     /// Which format it has.
     pub format: Format,
     /// What it holds.
     pub manifest: Manifest,
-    /// What was passed over.
+    /// What was ignored.
     pub note: Option<Note>,
 }
 
-/// [`decode`], with what was passed over.
+/// [`decode`], which also tells what was ignored.
 pub fn decode_noted(bytes: &[u8]) -> Result<Noted, DecodeError> {
     decode_by(bytes, Rules::Strict)
 }
@@ -151,7 +151,7 @@ pub struct Lenient {
     pub format: Format,
     /// What it holds.
     pub manifest: Manifest,
-    /// What was passed over by [`decode`] too.
+    /// What [`decode`] ignores too.
     pub note: Option<Note>,
     /// Why [`decode`] refuses it, if it does: the first reason.
     pub fault: Option<DecodeError>,
@@ -336,7 +336,7 @@ fn read_size(reader: &mut Reader<'_>) -> Result<u64, FieldError> {
         .ok_or(FieldError::Range("0 to 2^63 - 1"))
 }
 
-/// What `totalSize` says; leniently nothing if it is a number that no total is.
+/// What `totalSize` says; leniently `None` if no total can be that number.
 fn read_total_size(reader: &mut Reader<'_>, rules: Rules) -> Result<Option<u64>, FieldError> {
     match (u64::try_from(reader.integer()?), rules) {
         (Ok(total), _) => Ok(Some(total)),

@@ -1,5 +1,5 @@
-//! Whatever can be held can be written, and what was written can be read: nobody publishes a manifest
-//! that nobody can open.
+//! Every snapshot and diff can be written, and everything that was written can be read: no manifest
+//! is published that no reader can open.
 
 use proptest::prelude::*;
 

@@ -26,7 +26,7 @@ use crate::{
 
 pub(super) const VERSION: &str = "2023-03-03";
 const PATHS: &str = "paths";
-/// How many bytes an entry takes, about.
+/// About how many bytes an entry takes.
 const TYPICAL_ENTRY: usize = 144;
 
 pub(super) fn decode(text: &str, rules: Rules) -> Result<Snapshot, DecodeError> {

@@ -1,11 +1,12 @@
-//! Opening a SQLite file that is a cache: what may be lost, but must never be in the way.
+//! Opening SQLite files that are caches: losing one does no harm, and a failing one must not stop
+//! the program.
 //!
-//! All of them use a write-ahead log, so that readers and one writer go on at once, in this process and in
-//! others; whoever finds the file locked waits for a while. `synchronous` is NORMAL: a power loss may
-//! take the last rows, it does not damage the file.
+//! All of them use a write-ahead log, so that readers and one writer can work at once, in this process and
+//! in others; if the file is locked, the caller waits for a while. `synchronous` is NORMAL: a power loss
+//! may take the last rows, it does not damage the file.
 //!
-//! A file of our own that is damaged, or made by another version, is set aside: renamed, so that
-//! somebody may look at it, and begun anew. A file that belongs to others is left as it is.
+//! A file of our own that is damaged, or made by another version, is set aside: renamed, so that it
+//! can be examined, and created anew. A file that other programs own is left alone.
 
 use std::fs;
 use std::io;
@@ -15,10 +16,10 @@ use std::time::{Duration, Instant};
 use attachfs_durable::{FileLock, FileStamp, check_database, create_private_dir, make_private};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-/// How long a cache that somebody else has locked is waited for.
+/// How long to wait for a cache that another process has locked.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How soon a lock is tried again that SQLite does not wait for by itself.
+/// The wait before a lock is tried again that SQLite does not wait for by itself.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// A cache that cannot be used.
@@ -62,13 +63,13 @@ pub(super) struct Layout {
 }
 
 /// Why a file of our own cannot be opened.
-enum Trouble {
-    /// It is to be set aside under this ending.
+enum OpenFailure {
+    /// It is to be renamed with this ending.
     Unusable(&'static str, String),
     Failed(CacheError),
 }
 
-impl Trouble {
+impl OpenFailure {
     fn of(self, path: &Path) -> CacheError {
         match self {
             Self::Unusable(_, why) => CacheError::new("use", path, why),
@@ -90,12 +91,12 @@ pub(super) fn open_own(
     let found = inode(path);
     match patiently(busy, || prepare(path, layout, busy)) {
         Ok(connection) => return Ok(connection),
-        Err(Trouble::Unusable(ending, why)) => {
+        Err(OpenFailure::Unusable(ending, why)) => {
             tracing::warn!(cache = %path.display(), why,
-                "the cache cannot be used; it is set aside and begun anew");
+                "the cache cannot be used; it is set aside and created anew");
             set_aside(path, found, ending)?;
         }
-        Err(Trouble::Failed(error)) => return Err(error),
+        Err(OpenFailure::Failed(error)) => return Err(error),
     }
     patiently(busy, || prepare(path, layout, busy)).map_err(|trouble| trouble.of(path))
 }
@@ -109,14 +110,14 @@ pub(super) fn open_shared(
     if let Some(dir) = path.parent() {
         create_private_dir(dir).map_err(|error| CacheError::new("create", path, error))?;
     }
-    // Its user may have put the directory elsewhere.
+    // The directory may be a link to another place.
     let real = path.parent().and_then(|dir| dir.canonicalize().ok());
     check_own(&match (real, path.file_name()) {
         (Some(dir), Some(name)) => dir.join(name),
         _ => path.to_owned(),
     })?;
-    let open = || -> Result<Connection, Trouble> {
-        let failed = |error| Trouble::Failed(CacheError::new("open", path, error));
+    let open = || -> Result<Connection, OpenFailure> {
+        let failed = |error| OpenFailure::Failed(CacheError::new("open", path, error));
         let connection = connect(path, busy).map_err(failed)?;
         connection.execute_batch(create_table).map_err(failed)?;
         Ok(connection)
@@ -142,12 +143,12 @@ pub(super) fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connectio
     Ok(connection)
 }
 
-fn prepare(path: &Path, layout: &Layout, busy: Duration) -> Result<Connection, Trouble> {
+fn prepare(path: &Path, layout: &Layout, busy: Duration) -> Result<Connection, OpenFailure> {
     let failed = |error: rusqlite::Error| {
         if is_damage(&error) {
-            Trouble::Unusable("damaged", error.to_string())
+            OpenFailure::Unusable("damaged", error.to_string())
         } else {
-            Trouble::Failed(CacheError::new("open", path, error))
+            OpenFailure::Failed(CacheError::new("open", path, error))
         }
     };
     let mut connection = connect(path, busy).map_err(failed)?;
@@ -155,7 +156,7 @@ fn prepare(path: &Path, layout: &Layout, busy: Duration) -> Result<Connection, T
         let create = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        // Somebody may have been quicker.
+        // Another process may have been first.
         if is_empty(&create).map_err(failed)? {
             create.execute_batch(layout.schema).map_err(failed)?;
             for (name, value) in [
@@ -174,17 +175,17 @@ fn prepare(path: &Path, layout: &Layout, busy: Duration) -> Result<Connection, T
     );
     if application != layout.application {
         let why = format!("it belongs to another program (application {application:#x})");
-        return Err(Trouble::Unusable("foreign", why));
+        return Err(OpenFailure::Unusable("foreign", why));
     }
     if version != layout.version {
         let why = format!("it has version {version}, and {} is needed", layout.version);
-        return Err(Trouble::Unusable("other-version", why));
+        return Err(OpenFailure::Unusable("other-version", why));
     }
     let probed = connection.prepare(layout.probe).map(drop);
     match probed {
         Ok(()) => Ok(connection),
         Err(error) if is_busy(&error) => Err(failed(error)),
-        Err(error) => Err(Trouble::Unusable("damaged", error.to_string())),
+        Err(error) => Err(OpenFailure::Unusable("damaged", error.to_string())),
     }
 }
 
@@ -194,15 +195,16 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(tables == 0)
 }
 
-/// Turning the write-ahead log on fails at once if somebody else is at it, whatever the timeout.
+/// Turning on the write-ahead log fails at once if another process is doing so, whatever the
+/// timeout.
 fn patiently<T>(
     busy: Duration,
-    mut attempt: impl FnMut() -> Result<T, Trouble>,
-) -> Result<T, Trouble> {
+    mut attempt: impl FnMut() -> Result<T, OpenFailure>,
+) -> Result<T, OpenFailure> {
     let begun = Instant::now();
     loop {
         match attempt() {
-            Err(Trouble::Failed(error))
+            Err(OpenFailure::Failed(error))
                 if begun.elapsed() < busy
                     && error
                         .source
@@ -216,8 +218,8 @@ fn patiently<T>(
     }
 }
 
-/// Renames a file of our own, unless somebody has done so since it was `found`. Nothing of this process
-/// may have it open. An earlier one under the same ending is replaced, so these do not pile up.
+/// Renames a file of our own, unless another process has done so since it was `found`. This process
+/// must not have it open. An earlier file with the same ending is replaced, so these do not pile up.
 pub(super) fn set_aside(
     path: &Path,
     found: Option<u64>,
@@ -234,7 +236,7 @@ pub(super) fn set_aside(
         return Ok(());
     }
     let aside = with_ending(path, &format!(".{ending}"));
-    // The log first: it must not be taken for the new file's.
+    // The write-ahead log first, so that it is not taken for the new file's.
     for part in ["-wal", "-shm"] {
         match fs::rename(with_ending(path, part), with_ending(&aside, part)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -250,12 +252,12 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Which file stands at the path, if one does.
+/// The inode number of the file at the path, if there is one.
 pub(super) fn inode(path: &Path) -> Option<u64> {
     FileStamp::at(path).ok().map(|found| found.ino)
 }
 
-/// Whoever can write to the cache can say what is in the files: only this user may.
+/// A writer of the cache could forge hashes of files, so only this user may write to it.
 fn check_own(path: &Path) -> Result<(), CacheError> {
     check_database(path).map_err(|error| CacheError::new("trust", path, error))
 }

@@ -1,11 +1,11 @@
-//! The hash cache of AWS's Python client, `hash_cache.db`, for those who ask for it: hashes that one
-//! program found are the other's too. Both may have it open at once.
+//! The hash cache of AWS's Python client, `hash_cache.db`, on request: both programs use the hashes
+//! that either of them found. Both may have it open at once.
 //!
 //! Table, values and their types are those of `deadline-job-attachments` 0.1.5 (`caches/hash_cache.py`): a
 //! row names a path and a range of bytes, (0, -1) for the whole file, and says the modification time as
-//! text in local time (see [`super::local_time`]). It says neither the length nor the change time, so a
-//! row may be right about a file that was replaced by another one of the same age. What is believed of it
-//! is decided by [`HashCaches`](super::HashCaches).
+//! text in local time (see [`super::local_time`]). It has neither the length nor the change time, so a row
+//! may match a file that was replaced by another one with the same modification time.
+//! [`HashCaches`](super::HashCaches) decides which rows to believe.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,8 @@ const ALGORITHM: &str = "xxh128";
 /// `WHOLE_FILE_RANGE_END`.
 const WHOLE_FILE_END: i64 = -1;
 
-/// The Python client's hash cache. After an error it warns, and knows nothing any more; the file is left as
-/// it is.
+/// The Python client's hash cache. After an error it logs a warning, and all later look-ups miss; the file
+/// is left as it is.
 pub struct DeadlineHashCache {
     path: PathBuf,
     zone: LocalZone,
@@ -90,7 +90,7 @@ impl DeadlineHashCache {
             return vec![None; files.len()];
         };
         let find = || -> rusqlite::Result<Vec<_>> {
-            // Locks the file once and not for each row.
+            // One transaction, so that the file is locked once and not for each row.
             let all = connection.unchecked_transaction()?;
             let mut row = all.prepare_cached(
                 "SELECT file_hash, last_modified_time FROM hashesV4 WHERE file_path = ?1
@@ -153,7 +153,7 @@ impl DeadlineHashCache {
         }
     }
 
-    /// Writes what waits to be written.
+    /// Writes the rows that wait to be written.
     pub fn flush(&self) {
         if let Err(error) = self.writer.flush() {
             self.warn("write", &error);
@@ -162,7 +162,7 @@ impl DeadlineHashCache {
 
     fn warn(&self, doing: &'static str, error: &rusqlite::Error) {
         tracing::warn!(cache = %self.path.display(), %error,
-            "cannot {doing} the client's hash cache; going on without it");
+            "cannot {doing} the client's hash cache; continuing without it");
     }
 }
 
@@ -172,7 +172,7 @@ impl Drop for DeadlineHashCache {
     }
 }
 
-/// Values of other types than the client writes are a miss, as other times are.
+/// Values of types that the client does not write are a miss, and so are other times.
 fn hash_of(row: &Row<'_>, modified: &str) -> rusqlite::Result<Option<ContentHash>> {
     let (hash, time) = (row.get_ref(0)?, row.get_ref(1)?);
     Ok(match (hash, time) {

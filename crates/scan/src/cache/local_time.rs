@@ -1,6 +1,6 @@
 //! A file's time as Python's client writes it: `str(datetime.fromtimestamp(st_mtime))`.
 //!
-//! Three roundings happen on the way, and all of them show in the text:
+//! The text depends on three roundings:
 //!
 //! ```text
 //!     sec, nsec      --  sec + 1e-9 * nsec, a double      (Python 3, Modules/posixmodule.c, fill_time)
@@ -31,8 +31,8 @@ impl LocalZone {
         TimeZone::get(name).ok().map(Self)
     }
 
-    /// What Python says of a file's modification time. `None` outside of the years 1 to 9999, where
-    /// Python fails.
+    /// The text that Python makes of a file's modification time. `None` outside of the years 1 to
+    /// 9999, where Python fails.
     pub(super) fn python_text(&self, mtime_ns: i128) -> Option<String> {
         let seconds = i64::try_from(mtime_ns.div_euclid(1_000_000_000)).ok()?;
         let nanoseconds = mtime_ns.rem_euclid(1_000_000_000) as u32;

@@ -1,4 +1,4 @@
-//! What is known of files and objects from an earlier time, in SQLite.
+//! Hashes of files, and objects seen in buckets, remembered from earlier runs in SQLite.
 //!
 //! ```text
 //!     HashCaches --- HashCache           our own file: exact stamps                    own.rs
@@ -6,22 +6,22 @@
 //!     S3CheckCache                       the Python client's s3_check_cache.db          seen.rs
 //! ```
 //!
-//! A cache saves reading, and nothing else depends on it: one that cannot be opened, read or written is a
-//! warning in the log and a miss. What must never happen is a hash that is not the file's.
+//! A cache saves reading files, and nothing else depends on it: if it cannot be opened, read or written,
+//! a warning is logged and look-ups miss. It must never give a hash that is not the file's.
 //!
 //! # When a hash is kept
-//! Only if the file had *settled* when its stamp was taken, before its first byte was read: its modification
-//! and change times were then [`SETTLED`] in the past. A file system's clock has ticks; a file that is
-//! hashed and then changed within the tick of its last change keeps its stamp. A settled file cannot be
-//! changed without getting a later one. What no stamp shows is a write through a shared mapping to a page
-//! that was written to shortly before: the kernel notes the first of such writes only.
+//! Only if the file had *settled* when its stamp was taken, before its first byte was read: its
+//! modification and change times were then [`SETTLED`] in the past. A file system's clock has ticks; a file
+//! that is hashed and then changed within the tick of its last change keeps its stamp. A settled file
+//! cannot be changed without getting a later stamp, with one exception: a write through a shared mapping to
+//! a page that was written to shortly before, because the kernel only notes the first of such writes.
 //!
 //! # When a hash is believed
-//! From our own cache, if length, modification time, change time and inode are what they were. From the
-//! client's cache, which knows only the modification time, if that is [`SETTLED`] in the past and our own cache does
-//! not know better: a row of it with the same modification time and another stamp says that the file was
-//! altered under its old time. Sharing means to believe what the client would. It is therefore off unless
-//! somebody asks for it, and what comes from there is never copied to our own cache.
+//! From our own cache, if length, modification time, change time and inode are unchanged. From the client's
+//! cache, which has only the modification time, if that is [`SETTLED`] in the past and our own cache has no
+//! row with the same modification time and another stamp: such a row shows that the file was altered and
+//! then given its old time. Sharing the client's cache means to believe what the client would. It is
+//! therefore off by default, and its hashes are never copied to our own cache.
 
 mod database;
 mod deadline;
@@ -47,21 +47,21 @@ pub use local_time::LocalZone;
 pub use own::{Day, HashCache, HashCacheOptions};
 pub use seen::S3CheckCache;
 
-/// How long ago a file must have changed last to be certain. The coarsest clock of a file system in use
-/// ticks every two seconds (FAT).
+/// How long ago the last change of a file must be for its stamp to be certain. The coarsest clock of a
+/// file system in use ticks every two seconds (FAT).
 pub const SETTLED: Duration = Duration::from_secs(2);
 
-/// What our own cache says of a file.
+/// The answer of our own cache for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Found {
+enum Answer {
     /// The hashes of its chunks.
     Hit(Vec<ContentHash>),
-    /// It has the modification time that it had, and is not what it was.
+    /// The file was altered, and has its old modification time.
     Altered,
     Unknown,
 }
 
-impl Found {
+impl Answer {
     fn hashes(self) -> Option<Vec<ContentHash>> {
         match self {
             Self::Hit(hashes) => Some(hashes),
@@ -80,8 +80,8 @@ pub struct HashCaches {
 }
 
 impl HashCaches {
-    /// Opens what is asked for. One that cannot be opened is left out with a warning. `deadline` is the
-    /// client's cache directory and its time zone.
+    /// Opens the caches that are asked for. A cache that cannot be opened is left out with a warning.
+    /// `deadline` is the client's cache directory and its time zone.
     pub fn open(own: Option<&HashCacheOptions>, deadline: Option<(&Path, LocalZone)>) -> Self {
         Self {
             own: own.and_then(|options| usable(HashCache::open(options))),
@@ -101,17 +101,17 @@ impl HashCaches {
     ) -> Vec<Option<Vec<ContentHash>>> {
         let own = match &self.own {
             Some(own) => own.look_up(files, chunk_size),
-            None => vec![Found::Unknown; files.len()],
+            None => vec![Answer::Unknown; files.len()],
         };
-        let ask_for = |(at, found): (usize, &Found)| {
+        let ask_for = |(at, found): (usize, &Answer)| {
             let settled = is_before(files[at].stamp.mtime_ns, now);
-            (*found == Found::Unknown && settled).then_some(at)
+            (*found == Answer::Unknown && settled).then_some(at)
         };
         let asked: Vec<usize> = match &self.deadline {
             Some(_) => own.iter().enumerate().filter_map(ask_for).collect(),
             None => Vec::new(),
         };
-        let mut known: Vec<_> = own.into_iter().map(Found::hashes).collect();
+        let mut known: Vec<_> = own.into_iter().map(Answer::hashes).collect();
         if let Some(deadline) = &self.deadline {
             let unknown: Vec<_> = asked.iter().map(|&at| files[at]).collect();
             for (at, hashes) in asked
@@ -124,9 +124,9 @@ impl HashCaches {
         known
     }
 
-    /// Keeps the hashes of a file's chunks, if they are certain. `file` is what it was at `seen`, before
-    /// its first byte was read, and was found to be still after the last. Blocks now and then, for a
-    /// batch of rows.
+    /// Keeps the hashes of a file's chunks, if they are certain. `file` is its state at `seen`, before
+    /// its first byte was read; the caller has checked that this was still its state after the last
+    /// byte. Blocks now and then, for a batch of rows.
     pub fn remember(
         &self,
         file: &ScannedFile,
@@ -145,7 +145,7 @@ impl HashCaches {
         }
     }
 
-    /// Writes what waits to be written. Dropping does so too.
+    /// Writes the rows that wait to be written. Dropping does so too.
     pub fn flush(&self) {
         if let Some(own) = &self.own {
             own.flush();
@@ -161,15 +161,15 @@ fn usable<T>(opened: Result<T, CacheError>) -> Option<T> {
         .inspect_err(|error| {
             tracing::warn!(
                 error = error as &dyn std::error::Error,
-                "going on without a cache"
+                "continuing without a cache"
             );
         })
         .ok()
 }
 
-/// Whether every later change shows in the stamp. The change time is the file system's own; a modification
-/// time far in the future was set by somebody and says nothing, one that is near may be a clock that is
-/// ahead.
+/// Whether every later change shows in the stamp. The file system itself sets the change time. A
+/// modification time far in the future was set by a program and is ignored; one in the near future may
+/// come from a clock that is ahead.
 pub fn is_settled(stamp: &FileStamp, now: SystemTime) -> bool {
     is_before(stamp.ctime_ns, now)
         && (is_before(stamp.mtime_ns, now) || !is_before(stamp.mtime_ns, now + 2 * SETTLED))

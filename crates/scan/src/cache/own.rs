@@ -3,9 +3,9 @@
 //! A row says: the file at this path of this machine, in this state, has these hashes. The state is its
 //! length, its modification and change times in nanoseconds, and its inode number. The change time is there
 //! because no program can set it: a file that was overwritten by `cp -p` or unpacked from an archive may
-//! have the length and the modification time of its predecessor, never the change time. It costs a
-//! `chmod`ded file one more reading. The device number is not there, since it changes with each mount of
-//! network file systems.
+//! have the length and the modification time of its predecessor, never the change time. It also changes
+//! with `chmod`, which costs one more reading of the file. The device number is not there, since it changes
+//! with each mount of network file systems.
 //!
 //! A row carries a checksum, its seal: a damaged one is a miss.
 
@@ -21,7 +21,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::database::{self, BUSY_TIMEOUT, CacheError, Layout};
 use super::writer::Writer;
-use super::{Found, ScannedFile};
+use super::{Answer, ScannedFile};
 
 const LAYOUT: Layout = Layout {
     // "aFhc"
@@ -41,10 +41,10 @@ const LAYOUT: Layout = Layout {
         h.used, m.name, s.pruned FROM hashes h, machines m, state s",
 };
 
-/// How many days a row stays that nobody uses.
+/// How many days an unused row stays.
 const KEPT_DAYS: u32 = 30;
 
-/// How many rows beside those that are wanted are stepped over before the index is asked again.
+/// How many unwanted rows are skipped one by one before the index is used to jump ahead.
 const STEPS: u32 = 8;
 
 /// A day, counted from 1970 in UTC.
@@ -59,13 +59,13 @@ impl Day {
     }
 }
 
-/// Where a hash cache is and who uses it.
+/// Where a hash cache is, and how it is used.
 #[derive(Debug, Clone)]
 pub struct HashCacheOptions {
     /// The file.
     pub path: PathBuf,
-    /// What tells this machine from others that share the file: the same path is another file there.
-    /// On Linux, what `/etc/machine-id` says.
+    /// The name of this machine, for caches that several machines share: the same path is another
+    /// file there. On Linux, the content of `/etc/machine-id`.
     pub machine: String,
     /// Today: rows that nobody used for 30 days are forgotten.
     pub today: Day,
@@ -74,7 +74,7 @@ pub struct HashCacheOptions {
 }
 
 impl HashCacheOptions {
-    /// The usual patience.
+    /// Options with the usual timeout.
     pub fn new(path: PathBuf, machine: String, today: Day) -> Self {
         Self {
             path,
@@ -85,10 +85,10 @@ impl HashCacheOptions {
     }
 }
 
-/// Remembers hashes of files that did not change since. Shared by threads and by processes.
+/// Remembers the hashes of files. Shared by threads and by processes.
 ///
-/// After an error it warns, and knows nothing any more; a damaged file is set aside. Rows are written
-/// in batches, the last of them when it is dropped.
+/// After an error it logs a warning, and all later look-ups miss; a damaged file is set aside. Rows
+/// are written in batches, the last of them when the cache is dropped.
 pub struct HashCache {
     path: PathBuf,
     machine: (i64, String),
@@ -109,11 +109,11 @@ impl fmt::Debug for HashCache {
     }
 }
 
-/// What waits to be written.
+/// A change that waits to be written.
 #[derive(Debug)]
 enum Pending {
     Put(Entry),
-    /// A row that was of use today.
+    /// A row that was used today.
     Used {
         machine: i64,
         path: Vec<u8>,
@@ -133,7 +133,7 @@ struct Entry {
     day: u32,
 }
 
-/// What must not have changed.
+/// The state of a file, which must be unchanged for a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     size: i64,
@@ -156,8 +156,8 @@ impl State {
 
 impl HashCache {
     /// Opens the cache and creates it if need be: the file for its owner alone (0600), and so its
-    /// directory (0700). One that is damaged or of another version is set aside with a warning, and
-    /// begun anew.
+    /// directory (0700). A file that is damaged or of another version is set aside with a warning,
+    /// and created anew.
     pub fn open(options: &HashCacheOptions) -> Result<Self, CacheError> {
         let path = &options.path;
         let failed = |error| CacheError::new("open", path, error);
@@ -174,11 +174,11 @@ impl HashCache {
         })
     }
 
-    /// What is known of each of these files, in their order. Quick if they are in the order of their
-    /// paths; a few thousand at once are best.
-    pub(super) fn look_up(&self, files: &[&ScannedFile], chunk_size: ChunkSize) -> Vec<Found> {
+    /// Looks up these files, and returns the answers in their order. Fast if they are in the order
+    /// of their paths; a few thousand at once are best.
+    pub(super) fn look_up(&self, files: &[&ScannedFile], chunk_size: ChunkSize) -> Vec<Answer> {
         let mut found = Vec::new();
-        found.resize_with(files.len(), || Found::Unknown);
+        found.resize_with(files.len(), || Answer::Unknown);
         let mut reader = self.reader.lock();
         let Some(connection) = &*reader else {
             return found;
@@ -196,20 +196,20 @@ impl HashCache {
             }
             Err(error) => {
                 self.give_up("read", &error);
-                found.fill_with(|| Found::Unknown);
+                found.fill_with(|| Answer::Unknown);
             }
         }
         found
     }
 
-    /// Steps through the rows and the files side by side, both in the order of their paths. Gives what
-    /// is to be written about the rows that were of use.
+    /// Steps through the rows and the files side by side, both in the order of their paths. Returns
+    /// the rows that were used, so that their day can be written.
     fn join(
         &self,
         connection: &Connection,
         files: &[&ScannedFile],
         chunk_size: ChunkSize,
-        found: &mut [Found],
+        found: &mut [Answer],
     ) -> rusqlite::Result<Vec<Pending>> {
         let sources: Vec<PathBuf> = files.iter().map(|file| file.source()).collect();
         let path = |at: usize| sources[at].as_os_str().as_encoded_bytes();
@@ -253,7 +253,8 @@ impl HashCache {
                         continue;
                     }
                     found[at] = self.judge(row, file, chunk_size)?;
-                    if matches!(found[at], Found::Hit(_)) && row.get::<_, u32>(8)? != self.today.0 {
+                    if matches!(found[at], Answer::Hit(_)) && row.get::<_, u32>(8)? != self.today.0
+                    {
                         used.push(Pending::Used {
                             machine: self.machine.0,
                             path: here.to_vec(),
@@ -273,7 +274,7 @@ impl HashCache {
         row: &Row<'_>,
         file: &ScannedFile,
         chunk_size: ChunkSize,
-    ) -> rusqlite::Result<Found> {
+    ) -> rusqlite::Result<Answer> {
         let known = State {
             size: row.get(2)?,
             mtime: row.get(3)?,
@@ -281,17 +282,17 @@ impl HashCache {
             inode: row.get(5)?,
         };
         let Some(now) = State::of(&file.stamp) else {
-            return Ok(Found::Unknown);
+            return Ok(Answer::Unknown);
         };
         if known != now {
             return Ok(if known.mtime == now.mtime {
-                Found::Altered
+                Answer::Altered
             } else {
-                Found::Unknown
+                Answer::Unknown
             });
         }
         let ValueRef::Blob(bytes) = row.get_ref(6)? else {
-            return Ok(Found::Unknown);
+            return Ok(Answer::Unknown);
         };
         let source = file.source();
         let path = source.as_os_str().as_encoded_bytes();
@@ -300,10 +301,10 @@ impl HashCache {
         let fits = rest.is_empty() && hashes.len() as u64 == chunk_size.count(file.size);
         if row.get::<_, i64>(7)? != seal || !fits {
             tracing::warn!(cache = %self.path.display(), "a row of the cache is damaged");
-            return Ok(Found::Unknown);
+            return Ok(Answer::Unknown);
         }
         let hashes = hashes.iter().map(|&hash| ContentHash::from_bytes(hash));
-        Ok(Found::Hit(hashes.collect()))
+        Ok(Answer::Hit(hashes.collect()))
     }
 
     /// Keeps the hashes of a file's chunks. The caller makes sure that they are certain.
@@ -340,7 +341,7 @@ impl HashCache {
         }
     }
 
-    /// The first half of a hash over all that a row says.
+    /// The first half of a hash over everything in a row.
     fn seal(&self, path: &[u8], chunk: i64, state: State, hashes: &[u8]) -> i64 {
         let numbers = [chunk, state.size, state.mtime, state.ctime, state.inode];
         let mut bytes = Vec::with_capacity(128 + path.len() + hashes.len());
@@ -354,7 +355,8 @@ impl HashCache {
         i64::from_le_bytes(halves[0])
     }
 
-    /// Forgets what nobody used for long, at most once a day: it reads the whole table.
+    /// Deletes rows that were not used for long. At most once a day, because it reads the whole
+    /// table.
     fn prune(&self) -> rusqlite::Result<()> {
         self.writer.with(|connection| {
             let today = self.today.0;
@@ -369,14 +371,14 @@ impl HashCache {
         })
     }
 
-    /// Goes on without a cache.
+    /// Continues without a cache.
     fn give_up(&self, doing: &'static str, error: &rusqlite::Error) {
         tracing::warn!(cache = %self.path.display(), %error,
-            "cannot {doing} the cache; going on without it");
+            "cannot {doing} the cache; continuing without it");
         if !database::is_damage(error) {
             return;
         }
-        // SQLite must have let go of the file before another can take its name.
+        // SQLite must have closed the file before another one can take its name.
         self.writer.close();
         *self.reader.lock() = None;
         if let Err(error) = database::set_aside(&self.path, self.inode, "damaged") {

@@ -1,8 +1,8 @@
-//! Which objects were seen in a bucket lately, `s3_check_cache.db`: the same file and table as AWS's Python
-//! client has (`deadline-job-attachments` 0.1.5, `caches/s3_check_cache.py`).
+//! Which objects were seen in a bucket recently, `s3_check_cache.db`: the same file and table as that of
+//! AWS's Python client (`deadline-job-attachments` 0.1.5, `caches/s3_check_cache.py`).
 //!
-//! What is here may be gone from the bucket by now. Whoever relies on it checks a sample first, and has the
-//! rest forgotten if one of it is missing.
+//! An object may have been deleted from the bucket since. A caller that relies on the cache checks a sample
+//! first, and deletes all rows of the bucket if an object of it is missing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ const VALID: Duration = Duration::from_hours(30 * 24);
 /// How far ahead another machine's clock may be.
 const AHEAD: Duration = Duration::from_hours(24);
 
-/// Remembers when objects were last seen. A key is `<bucket>/<key in the bucket>`. After an error it warns,
-/// and knows nothing any more; the file is left as it is.
+/// Remembers when objects were last seen. A key is `<bucket>/<key in the bucket>`. After an error it logs a
+/// warning, and all later look-ups miss; the file is left as it is.
 pub struct S3CheckCache {
     path: PathBuf,
     reader: Mutex<Option<Connection>>,
@@ -47,7 +47,7 @@ impl fmt::Debug for S3CheckCache {
 
 impl S3CheckCache {
     /// Opens the cache in a directory, the client's (usually `~/.deadline/cache`) or another one, and
-    /// creates what is not there.
+    /// creates what is missing.
     pub fn open(directory: &Path, busy: Duration) -> Result<Self, CacheError> {
         let path = directory.join(FILE);
         let failed = |error| CacheError::new("open", &path, error);
@@ -75,15 +75,15 @@ impl S3CheckCache {
         })
     }
 
-    /// Keeps that the object was seen now.
+    /// Notes that the object was seen now.
     pub fn remember(&self, key: &str, now: SystemTime) {
         if let Err(error) = self.writer.add([(key.to_owned(), unix_seconds(now))]) {
             self.warn("write", &error);
         }
     }
 
-    /// Forgets every object of a bucket whose key lies below `prefix` (without a slash at its end; empty
-    /// for the whole bucket). At once.
+    /// Deletes every object of a bucket whose key lies below `prefix` (without a slash at its end; empty
+    /// for the whole bucket). This is written at once.
     pub fn forget(&self, bucket: &str, prefix: &str) {
         let start = if prefix.is_empty() {
             bucket.to_owned()
@@ -98,7 +98,7 @@ impl S3CheckCache {
         self.ended(forgotten);
     }
 
-    /// Forgets one object. At once.
+    /// Deletes one object. This is written at once.
     pub fn forget_one(&self, key: &str) {
         let forgotten = self.writer.with(|connection| {
             let one = "DELETE FROM s3checkV1 WHERE s3_key = ?1";
@@ -109,13 +109,13 @@ impl S3CheckCache {
 
     fn ended(&self, forgetting: rusqlite::Result<()>) {
         if let Err(error) = forgetting {
-            // What should be forgotten must not be relied on.
+            // Rows that could not be deleted must not be used.
             *self.reader.lock() = None;
             self.warn("write", &error);
         }
     }
 
-    /// Writes what waits to be written.
+    /// Writes the rows that wait to be written.
     pub fn flush(&self) {
         if let Err(error) = self.writer.flush() {
             self.warn("write", &error);
@@ -124,7 +124,7 @@ impl S3CheckCache {
 
     fn warn(&self, doing: &'static str, error: &rusqlite::Error) {
         tracing::warn!(cache = %self.path.display(), %error,
-            "cannot {doing} the cache of seen objects; going on without it");
+            "cannot {doing} the cache of seen objects; continuing without it");
     }
 }
 
@@ -144,7 +144,7 @@ fn find(
         let age = now - seen;
         age < VALID.as_secs_f64() && age > -AHEAD.as_secs_f64()
     };
-    // One lock and one state of the file for all of them.
+    // One transaction, so that all look-ups see one state of the file.
     let reading = connection.transaction()?;
     let mut row =
         reading.prepare_cached("SELECT last_seen_time FROM s3checkV1 WHERE s3_key = ?1")?;

@@ -1,4 +1,4 @@
-//! The caches against damage, other processes, and the Python client.
+//! Tests of the caches: damage, other processes, and the Python client.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -122,7 +122,7 @@ fn every_change_of_the_file_is_a_miss() {
         assert_eq!(look(&caches, &changed(&same, change)), None, "{name}");
     }
     assert_eq!(look(&caches, &same), Some(hashes(b"hello")));
-    // Another number of the same device after a restart is no change.
+    // A device number that changed with a restart is no change of the file.
     let remounted = changed(&same, |file| file.stamp.dev += 1);
     assert_eq!(look(&caches, &remounted), Some(hashes(b"hello")));
 }
@@ -202,7 +202,7 @@ fn a_file_that_changed_just_before_it_was_read_is_not_kept() {
         (-5 * SECOND, 600 * SECOND, false),
         (600 * SECOND, SECOND, false),
         (600 * SECOND, -SECOND, false),
-        // A time that somebody set: the change time is witness enough.
+        // A modification time that was set: the change time is certain enough.
         (600 * SECOND, -3600 * SECOND, true),
     ] {
         let file = aged(ctime, mtime);
@@ -283,7 +283,7 @@ fn a_cache_is_opened_only_where_nobody_else_can_put_a_file() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_set_aside_and_begun_anew() {
+fn a_file_that_is_no_database_is_set_aside_and_created_anew() {
     let home = TempDir::new().unwrap();
     let options = options(&home);
     drop(caches(&options));
@@ -296,7 +296,7 @@ fn a_file_that_is_no_database_is_set_aside_and_begun_anew() {
 }
 
 #[test]
-fn a_file_of_another_version_or_program_is_set_aside_and_begun_anew() {
+fn a_file_of_another_version_or_program_is_set_aside_and_created_anew() {
     for (pragma, ending) in [
         ("user_version = 2", "other-version"),
         ("application_id = 1", "foreign"),
@@ -342,7 +342,7 @@ fn damage_that_is_found_while_reading_is_a_miss_and_the_file_is_set_aside() {
     let found = caches.look_up(&files, ChunkSize::DEFAULT, now());
     assert!(found.iter().all(Option::is_none));
     assert!(names(&options).contains(&"hashes.db.damaged".to_owned()));
-    // And goes on without one.
+    // And it continues without one.
     keep(&caches, &all[0], b"hello");
     assert_eq!(look(&caches, &all[0]), None);
     let begun_anew = self::caches(&options);
@@ -377,7 +377,7 @@ fn a_row_whose_bytes_were_altered_is_a_miss() {
 }
 
 #[test]
-fn many_who_open_the_same_new_cache_at_once_all_use_it() {
+fn processes_that_create_a_cache_at_once_all_use_it() {
     let home = TempDir::new().unwrap();
     let options = HashCacheOptions {
         busy_timeout: BUSY_TIMEOUT,
@@ -409,7 +409,7 @@ fn many_who_open_the_same_new_cache_at_once_all_use_it() {
 }
 
 #[test]
-fn whoever_finds_a_damaged_cache_at_the_same_time_sets_it_aside_once() {
+fn a_damaged_cache_is_set_aside_once_by_all_who_find_it() {
     let home = TempDir::new().unwrap();
     let options = HashCacheOptions {
         busy_timeout: BUSY_TIMEOUT,
@@ -447,7 +447,7 @@ fn a_reader_sees_what_was_there_before_while_another_process_writes() {
         .execute_batch("BEGIN IMMEDIATE; DELETE FROM hashes")
         .unwrap();
     assert_eq!(look(&caches, &file), Some(hashes(b"hello")));
-    // A writer that waits in vain warns and goes on without.
+    // A writer that waits in vain warns and continues without a cache.
     let begun = std::time::Instant::now();
     keep(
         &caches,
@@ -478,7 +478,7 @@ fn a_writer_waits_for_another_process_to_finish() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_to_or_is_locked_means_no_cache() {
+fn without_a_writable_unlocked_file_there_is_no_cache() {
     let home = TempDir::new().unwrap();
     let blocked = home.path().join("file");
     fs::write(&blocked, "").unwrap();

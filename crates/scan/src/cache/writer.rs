@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 
-/// Rows in a transaction: so many that the transaction does not count, so few that whoever writes them
-/// is back soon (a few milliseconds).
+/// Rows in a transaction: enough that the cost of the transaction does not matter, and few enough that
+/// writing them takes a few milliseconds.
 const BATCH: usize = 1024;
 
 /// How many rows may wait while another thread writes, before the next thread waits for it.
@@ -45,7 +45,7 @@ impl<T> Writer<T> {
         }
     }
 
-    /// Adds rows. The first failure closes the writer: what comes later is forgotten.
+    /// Adds rows. The first failure closes the writer: later rows are dropped.
     pub(super) fn add(&self, rows: impl IntoIterator<Item = T>) -> rusqlite::Result<()> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Ok(());
@@ -69,12 +69,13 @@ impl<T> Writer<T> {
         }
     }
 
-    /// Writes what waits.
+    /// Writes the rows that wait.
     pub(super) fn flush(&self) -> rusqlite::Result<()> {
         self.write_waiting(&mut self.connection.lock())
     }
 
-    /// Does something with the connection, after all that was added before. Nothing if it is closed.
+    /// Uses the connection, after writing all rows that were added before. Does nothing if the
+    /// writer is closed.
     pub(super) fn with(
         &self,
         act: impl FnOnce(&Connection) -> rusqlite::Result<()>,
@@ -88,7 +89,7 @@ impl<T> Writer<T> {
         done
     }
 
-    /// Lets go of the file.
+    /// Closes the file.
     pub(super) fn close(&self) {
         self.close_locked(&mut self.connection.lock());
     }

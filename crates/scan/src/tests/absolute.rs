@@ -208,7 +208,7 @@ fn a_folder_named_through_a_link_keeps_the_name_that_it_was_given() {
         "alias/l -> alias/d/f",
     ];
     assert_eq!(lines(&scan, &top), expected);
-    // The link is found when the folder that holds it is collected, and is a directory by then.
+    // When the link is found, in the folder that holds it, its path is already a directory.
     symlink(&top, top.join("root/top")).unwrap();
     let scan = collected(&given, SymlinkPolicy::TransitiveIncludeTargets);
     let found = lines(&scan, &top);
@@ -299,7 +299,7 @@ fn trees_with_links_give_the_references_absolute_entries() {
             .filter(|entry| entry.path.to_string().starts_with(ours))
             .map(|entry| line(entry).replace(ours, theirs))
             .collect();
-        // The directories above the root have other names here.
+        // The directories above the root have other names in this test.
         let mut expected = expected(case["abs"].as_str().unwrap());
         expected.retain(|line| line.starts_with(theirs));
         assert_eq!(found, expected, "{}", case["id"]);

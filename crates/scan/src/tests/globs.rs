@@ -169,7 +169,7 @@ fn plant(top: &Path, tree: &[Vec<Vec<u8>>]) -> PathBuf {
         if through_link || fs::create_dir_all(path.parent().unwrap()).is_err() {
             continue;
         }
-        // What is in the way stays.
+        // An existing file stays.
         let _ = match index % 5 {
             0 => symlink(top.join("out"), &path),
             1 => symlink(top.join("out/ab"), &path),

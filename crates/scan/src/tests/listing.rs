@@ -159,7 +159,7 @@ fn a_listed_link_to_a_directory_above_brings_all_of_it_once() {
 }
 
 #[test]
-fn what_is_listed_and_cannot_be_taken_is_an_error_unless_it_is_optional() {
+fn a_listed_file_that_cannot_be_taken_is_an_error_unless_it_is_optional() {
     let (_temp, root) = folder();
     symlink("b", root.join("a")).unwrap();
     symlink("a", root.join("b")).unwrap();

@@ -1,5 +1,5 @@
-//! Random trees with links: the walk against one that does everything plainly and chooses afterwards,
-//! and what is collected transitively against what the kernel finds behind each link.
+//! Random trees with links: compares the walk with a simple one that filters afterwards, and a
+//! transitive collection with what the kernel finds behind each link.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -64,7 +64,7 @@ fn any_text() -> impl Strategy<Value = String> + Clone {
     prop::sample::select(texts.map(str::to_owned).to_vec())
 }
 
-/// Texts that mean the same whether links on the way are followed or not.
+/// Link texts with the same meaning whether or not links on the way are followed.
 fn plain_text() -> impl Strategy<Value = String> + Clone {
     let texts = [
         "a",
@@ -108,7 +108,7 @@ fn plant(tree: &Tree) -> (TempDir, PathBuf) {
     (temp, top)
 }
 
-/// A walk that reads everything, one thing after the other.
+/// A walk that reads everything, one entry after the other.
 struct Plain {
     symlinks: SymlinkPolicy,
     lines: BTreeSet<String>,
@@ -117,7 +117,7 @@ struct Plain {
     cut: BTreeSet<String>,
 }
 
-/// A directory that the walk is inside of, and the link whose place it took.
+/// A directory that the walk is in, and the link that it replaces.
 type Outer = (PathBuf, Option<PathBuf>);
 
 /// A directory that links may lead into, and where it is in the manifest.

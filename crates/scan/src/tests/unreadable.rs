@@ -1,4 +1,4 @@
-//! What cannot be read, vanishes or is replaced fails a scan, or is listed if that is wanted.
+//! An entry that cannot be read, vanishes or is replaced fails a scan, or is listed on request.
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
@@ -78,12 +78,12 @@ fn a_file_that_vanishes_after_its_name_was_read_is_an_error_or_listed() {
     }
 }
 
-/// Does something as a user whom the modes of files bind: root is not.
+/// Runs a function as a user for whom file modes count, unlike for root.
 fn as_plain_user<T: Send>(action: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             if geteuid().is_root() {
-                // Of this thread alone, and of those that it starts.
+                // For this thread alone, and the threads that it starts.
                 let nobody = Uid::from_raw(65534);
                 rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
             }

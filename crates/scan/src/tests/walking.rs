@@ -1,4 +1,4 @@
-//! What a walk finds, and what it does not let itself be led to.
+//! What a walk finds, and where it does not let itself be led.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -139,7 +139,7 @@ fn a_circle_is_gone_round_once_and_cut_where_it_would_repeat() {
     let kept = lines(&scanned(&root, SymlinkPolicy::CollapseEscaping));
     assert!(kept.contains(&"d/up -> .".to_owned()), "{kept:?}");
 
-    // Through a folder beside it and back.
+    // A circle through a neighbouring folder.
     fs::remove_file(root.join("d/up")).unwrap();
     fs::remove_file(root.join("self")).unwrap();
     symlink("../../root", temp.path().join("out/sub/root")).unwrap();
@@ -188,7 +188,7 @@ fn a_link_to_a_name_that_no_manifest_can_hold_is_left_out_with_its_reason() {
 }
 
 #[test]
-fn what_is_no_file_is_reported() {
+fn special_files_are_reported() {
     let (_temp, root) = folder();
     let _socket = UnixListener::bind(root.join("socket")).unwrap();
     let scan = scanned(&root, SymlinkPolicy::default());
@@ -317,7 +317,7 @@ fn a_directory_that_nothing_is_chosen_from_is_not_read() {
         filter: PathFilter::new(&["**/*"], &["node_modules/**"]).unwrap(),
         ..ScanOptions::default()
     };
-    // To read one of them would be an error.
+    // Reading one of them would be an error.
     let remove = During::new(|| {
         for path in &unwanted {
             fs::remove_dir(path).unwrap();

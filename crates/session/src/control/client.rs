@@ -1,4 +1,4 @@
-//! The end in a program that wants something of a mounted session. It blocks.
+//! The client: the end in a program that asks the process of a mounted session. It blocks.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use std::time::Duration;
 use attachfs_durable::{Connection, HangUp, SocketDir};
 use serde_json::Value;
 
-use super::LONGEST_LINE;
-use super::protocol::{DecodeError, Message, Request, Response, decode, encode};
-use super::server::ALIVE;
+use super::protocol::{
+    ALIVE, DecodeError, LONGEST_LINE, Message, Request, Response, decode, encode,
+};
 use crate::session::SOCKET;
 
 /// How long a server may be silent. It says every [`ALIVE`] that it is there.
@@ -73,7 +73,7 @@ pub struct ControlClient {
 }
 
 impl ControlClient {
-    /// Connects to whoever has the session in `dir`; `None` if nobody has.
+    /// Connects to the process that has the session in `dir`; `None` if none listens there.
     pub fn connect(dir: &Path) -> Result<Option<Self>, ControlError> {
         let failed = |source| ControlError::Connect {
             dir: dir.to_owned(),

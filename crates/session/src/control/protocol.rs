@@ -1,4 +1,6 @@
-//! The messages. What options and results hold is agreed between whoever serves and whoever asks.
+//! The messages. What options and results hold is agreed between the process that serves and the one that asks.
+
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,11 @@ use crate::Failure;
 
 /// The version of the messages that this code writes and understands.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The longest line that either end reads, in bytes.
+pub(super) const LONGEST_LINE: u64 = 1 << 20;
+/// How often a client hears that its request is still being worked on.
+pub(super) const ALIVE: Duration = Duration::from_secs(5);
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +34,13 @@ pub enum Request {
         #[serde(default)]
         options: Value,
     },
+    /// Lay manifests over those that are shown, or put them in one's place.
+    Add {
+        /// Which.
+        options: Value,
+    },
+    /// The manifests that are shown.
+    Layers,
     /// Unmount, and then do what was agreed at the mount.
     Unmount {
         /// Even if someone uses the mount.

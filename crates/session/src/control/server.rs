@@ -1,4 +1,4 @@
-//! The end in the process that has the session mounted.
+//! The server: the end in the process that has the session mounted.
 
 use std::future::Future;
 use std::io;
@@ -18,8 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::LONGEST_LINE;
-use super::protocol::{Message, Request, Response, decode, encode};
+use super::protocol::{ALIVE, LONGEST_LINE, Message, Request, Response, decode, encode};
 use crate::session::SOCKET;
 use crate::{Failure, FailureClass};
 
@@ -27,8 +26,6 @@ use crate::{Failure, FailureClass};
 const MOST_CLIENTS: usize = 64;
 /// Events that may wait for a slow client before further ones are dropped.
 const EVENTS: usize = 64;
-/// How often a client hears that its request is still being worked on.
-pub(super) const ALIVE: Duration = Duration::from_secs(5);
 /// How long a client may take to read a line before it is given up.
 const SLOWEST_READER: Duration = Duration::from_secs(10);
 /// After a failure to accept (no descriptors left, for one), the pause before the next attempt.
@@ -239,7 +236,7 @@ async fn perform(
     reader: &mut BufReader<ReadHalf<Accepted>>,
     writer: &mut WriteHalf<Accepted>,
 ) -> io::Result<()> {
-    // Whoever asks is to know soon that someone is there.
+    // The client is to know soon that its request was heard.
     write(writer, &Message::Alive).await?;
     let (sender, mut events) = mpsc::channel(EVENTS);
     let client_gone = Arc::new(AtomicBool::new(false));

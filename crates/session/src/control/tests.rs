@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::protocol::LONGEST_LINE;
 use super::*;
 use crate::{Failure, FailureClass};
 

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use attachfs_durable::{Kind, OwnDir, SOCKET_KIND, is_staged_name};
 use attachfs_tree::Ino;
 
-use super::{
-    BASE, COMMITS, DESCRIPTION, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH, SOCKET,
-    SessionError, WORK,
+use super::error::SessionError;
+use super::layout::{
+    BASE, COMMITS, DESCRIPTION, ENDING, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH,
+    SOCKET, WORK, is_of_a_stack,
 };
 
 /// How many unknown names an error lists.
@@ -58,11 +59,12 @@ impl Layout {
                 SCRATCH => return Some(Known::Dir(Self::Scratch)),
                 MOUNT => return Some(Known::MountPoint),
                 SOCKET => return Some(Known::Socket),
-                DESCRIPTION | LOCK | JOURNAL | RESERVE | LOG => true,
+                DESCRIPTION | ENDING | LOCK | JOURNAL | RESERVE | LOG => true,
                 // A log that became too long.
                 _ => name.strip_prefix("log.").is_some_and(is_number),
             },
-            Self::Base | Self::Layers => is_number(name),
+            Self::Base => is_number(name),
+            Self::Layers => is_number(name) || is_of_a_stack(name),
             Self::Commits => {
                 if name == WORK {
                     return Some(Known::Dir(Self::Work));

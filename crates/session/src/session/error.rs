@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use attachfs_durable::DurableError;
 use attachfs_manifest::ContentHash;
 
-use super::FORMAT;
+use super::layout::FORMAT;
 
 /// How many names an error lists.
 const LISTED: usize = 4;
@@ -43,6 +43,12 @@ pub enum SessionError {
     /// There is a session already where a new one should go.
     #[error("there is a session in {} already; commit or discard it, or name another directory", .0.display())]
     Exists(PathBuf),
+    /// A process that was deleting the session was interrupted.
+    #[error(
+        "the session {} has ended, and its deletion was interrupted: nothing in it is needed any more, and `attachfs discard` \
+         deletes the rest", .0.display()
+    )]
+    Ending(PathBuf),
     /// No session there.
     #[error("there is no session in {}", .0.display())]
     Missing(PathBuf),

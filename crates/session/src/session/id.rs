@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use attachfs_manifest::ContentHash;
+use attachfs_manifest::{ContentHash, ParseHashError};
 use serde::{Deserialize, Serialize};
 
 /// A session's name: 32 hexadecimal digits, random.
@@ -14,12 +14,20 @@ pub struct SessionId(String);
 /// The text is no session id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a session id has 32 hexadecimal digits")]
-pub struct ParseSessionIdError;
+pub struct ParseSessionIdError(#[source] ParseHashError);
+
+/// An id is known by its first digits, if there are as many.
+const LEAST_DIGITS: usize = 4;
 
 impl SessionId {
     /// The id made of these random bytes.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(ContentHash::from_bytes(bytes).to_string())
+    }
+
+    /// Whether a text is enough of an id to name a session: at least four of its digits.
+    pub fn may_begin_with(text: &str) -> bool {
+        text.len() >= LEAST_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
     }
 
     /// The text.
@@ -34,7 +42,7 @@ impl FromStr for SessionId {
     fn from_str(text: &str) -> Result<Self, ParseSessionIdError> {
         text.parse::<ContentHash>()
             .map(|_| Self(text.to_owned()))
-            .map_err(|_| ParseSessionIdError)
+            .map_err(ParseSessionIdError)
     }
 }
 

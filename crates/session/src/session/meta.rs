@@ -7,7 +7,8 @@ use attachfs_store::S3Access;
 use attachfs_tree::{LayerOptions, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, SessionId};
+use super::id::SessionId;
+use super::layout::FORMAT;
 
 /// One of the manifests that are mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub struct BaseManifest {
     pub at: Option<ManifestPath>,
 }
 
-/// How to reach the store. No credentials: those come from the environment of whoever resumes.
+/// How to reach the store. No credentials: the process that takes the session up has its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StoreSettings {
     /// A directory or `s3://bucket/prefix`.

@@ -382,6 +382,25 @@ fn a_session_that_holds_something_unknown_is_not_discarded_and_says_what_it_is()
 }
 
 #[test]
+fn a_session_whose_deletion_was_interrupted_says_so_and_can_only_be_discarded() {
+    let temp = tempdir().unwrap();
+    let dir = temp.path().join("session");
+    let session = create(&dir);
+    assert!(!Session::is_ending(&dir).unwrap());
+    // As far as a deletion came.
+    session.dir.publish(ENDING, b"").unwrap();
+    fs::remove_dir_all(dir.join(BASE)).unwrap();
+    drop(session);
+    assert!(Session::is_ending(&dir).unwrap());
+    match Session::open(&dir) {
+        Err(SessionError::Ending(named)) => assert_eq!(named, dir),
+        other => panic!("{other:?}"),
+    }
+    Session::open_to_discard(&dir).unwrap().discard().unwrap();
+    assert!(!dir.exists());
+}
+
+#[test]
 fn a_session_id_is_32_digits_and_nothing_else() {
     let id = SessionId::from_random([0xab; 16]);
     assert_eq!(id.as_str().parse(), Ok(id.clone()));

@@ -12,20 +12,20 @@ use super::{ENDPOINTS, Said};
 #[derive(Debug, Clone)]
 pub(crate) struct KeyPlaces {
     pub(crate) variables: Variables,
-    /// Those in the variables.
+    /// The keys in the environment variables.
     pub(crate) given: Option<Credentials>,
     /// Whether an option named the profile: then its keys go before those of the variables.
     pub(crate) profile_was_chosen: bool,
     pub(crate) metadata_is_off: bool,
     /// The metadata service of the machine.
     pub(crate) metadata: String,
-    /// Whether somebody said where that is.
+    /// Whether its address is configured.
     pub(crate) metadata_was_named: bool,
     pub(crate) container: bool,
     pub(crate) web_identity: Option<WebIdentity>,
 }
 
-/// A role that a token in a file stands for.
+/// A role that is assumed with a token from a file.
 #[derive(Debug, Clone)]
 pub(crate) struct WebIdentity {
     pub(crate) token_file: PathBuf,
@@ -33,12 +33,12 @@ pub(crate) struct WebIdentity {
     pub(crate) session: Option<String>,
 }
 
-/// Where the metadata service is by itself.
+/// The default addresses of the metadata service.
 const METADATA_V4: &str = "http://169.254.169.254";
 const METADATA_V6: &str = "http://[fd00:ec2::254]";
 
 impl Said<'_> {
-    /// What variables and the profile say of keys, the profile's own keys left out.
+    /// Reads where keys may come from, without the profile's own keys.
     pub(super) fn key_places(&self, profile_was_chosen: bool) -> Result<KeyPlaces, SettingError> {
         let variables = self.variables;
         let id = variables.get("AWS_ACCESS_KEY_ID")?;
@@ -113,7 +113,7 @@ impl Said<'_> {
         })
     }
 
-    /// The SDK takes these for addresses also if they are empty.
+    /// Refuses empty variables that the SDK takes for addresses.
     pub(super) fn check_empty(&self) -> Result<(), SettingError> {
         let variables = self.variables;
         let has = |name| Ok::<_, SettingError>(variables.get(name)?.is_some());

@@ -1,9 +1,9 @@
-//! Proxies, as the environment names them and as Python's clients understand it.
+//! Proxies from the environment, by the rules of Python's clients.
 //!
-//! A variable in small letters goes before one in capitals, and an empty one in small letters takes the other
-//! away. `NO_PROXY` has names: of hosts, and of everything below them, with or without a dot before it and a port
+//! A variable in small letters counts before one in capitals, even if it is empty: then there is no proxy.
+//! `NO_PROXY` has names: of hosts, and of everything below them, with or without a dot before it and a port
 //! behind it; `*` is every host. Networks such as `10.0.0.0/8` are understood too, which Python does not.
-//! What is on this machine's own link (the metadata services of AWS) is never behind a proxy.
+//! Addresses on this machine's own link (the metadata services of AWS) are never reached through a proxy.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ pub(crate) struct Proxies {
     except: Vec<Exception>,
 }
 
-/// A proxy for everything: which requests take it is decided here.
+/// A proxy. Which requests use it is decided here, not by the SDK.
 #[derive(Clone)]
 struct Proxy {
     config: ProxyConfig,
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Proxy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Exception {
     Everything,
-    /// This host and what is below it; with a port, only there.
+    /// This host and everything below it; with a port, only that port.
     Host {
         name: String,
         port: Option<u16>,
@@ -47,7 +47,7 @@ enum Exception {
     },
 }
 
-/// The way to a server.
+/// Through which proxy a server is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Way {
     Direct,
@@ -84,7 +84,7 @@ impl Proxies {
         })
     }
 
-    /// The way to what a URL names.
+    /// Through which proxy a URL is reached.
     pub(crate) fn way(&self, url: &str) -> Way {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Way::Direct;
@@ -145,13 +145,13 @@ fn proxy(value: &Value) -> Result<Proxy, SettingError> {
     if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
         return Err(value.malformed("a proxy is a URL that begins with http:// or https://"));
     }
-    // What is before the host is a user and a password, which may be anything printable.
+    // Before the host there may be a user and a password, with any printable characters.
     let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));
     let plain = Value::new(value.place.clone(), format!("{scheme}://{host}"));
     if plain.url().is_err() || !user.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(value.malformed("it is not the URL of a proxy"));
     }
-    // The SDK's error is a parser's word for the same.
+    // The SDK's own error says no more than that.
     let config = ProxyConfig::all(url.as_str()).ok();
     let config = config.ok_or_else(|| value.malformed("it is not the URL of a proxy"))?;
     Ok(Proxy { config })
@@ -210,11 +210,11 @@ fn is_in(address: IpAddr, of: IpAddr, bits: u8) -> bool {
     }
 }
 
-/// Whether an address is one of those that a machine has to itself and the host below it.
+/// Whether an address is link-local: shared only with the host below this machine.
 fn is_on_the_link(host: &str) -> bool {
     match host.parse() {
         Ok(IpAddr::V4(address)) => address.is_link_local(),
-        // Where EC2 has its metadata.
+        // EC2's metadata service.
         Ok(IpAddr::V6(address)) => address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],
         Err(_) => false,
     }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn small_letters_go_before_capitals_and_empty_ones_take_the_proxy_away() {
+    fn a_variable_in_small_letters_counts_even_if_it_is_empty() {
         let url = "http://server/x";
         for (given, way) in [
             (&[][..], Way::Direct),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_is_none_is_an_error_that_shows_no_password() {
+    fn an_invalid_proxy_is_an_error_that_shows_no_password() {
         for bad in [
             "a b",
             "socks5://p:1",

@@ -1,7 +1,7 @@
-//! What a process finds around it: variables, and the AWS configuration files.
+//! The environment variables of a process and the AWS configuration files.
 //!
-//! Both are read here and nowhere else, as they are at one moment. The SDK gets the text of the files from here,
-//! so that it and this program never see two states of one file.
+//! Both are read here and nowhere else, at one moment. The SDK gets the text of the files from here, so that it
+//! and this program never see two versions of one file.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ impl fmt::Debug for Variables {
 }
 
 impl Variables {
-    /// Those of this process.
+    /// The variables of this process.
     pub(crate) fn of_process() -> Self {
         Self(std::env::vars_os().collect())
     }
@@ -56,7 +56,7 @@ impl Variables {
         self.0.contains_key(OsStr::new(name))
     }
 
-    /// Whether there is a variable of this name with nothing in it.
+    /// Whether there is a variable of this name that is empty.
     pub(crate) fn is_empty(&self, name: &str) -> bool {
         self.0
             .get(OsStr::new(name))
@@ -83,7 +83,7 @@ impl Variables {
         Ok(Some(Value::new(name, text)))
     }
 
-    /// The first of several that has a value.
+    /// The first of several variables that has a value.
     pub(crate) fn first(&self, names: &[&str]) -> Result<Option<Value>, SettingError> {
         for name in names {
             if let Some(value) = self.get(name)? {
@@ -117,7 +117,7 @@ impl fmt::Debug for File {
 }
 
 impl File {
-    /// A file that is not there is empty, as for the AWS tools.
+    /// A missing file counts as empty, as for the AWS tools.
     fn read(path: PathBuf) -> Result<Self, SettingError> {
         let bytes = match read_some(&path) {
             Ok(bytes) => bytes,
@@ -141,10 +141,11 @@ impl File {
     }
 }
 
-/// No configuration is longer; a device that is named by mistake has no end.
+/// The longest file that is read, because a device that is named by mistake has no end.
 const LONGEST: u64 = 4 << 20;
 
-/// How long a file may take. A pipe that nobody writes to and a disk that hangs take for ever.
+/// How long reading a file may take. A pipe without a writer or a disk that hangs would take for
+/// ever.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// Reads a file that is part of a configuration. Fails if it is longer than one may be, or does not come in time.
@@ -158,11 +159,11 @@ pub(crate) fn read_some(path: &Path) -> io::Result<Vec<u8>> {
             file.take(LONGEST + 1).read_to_end(&mut bytes)?;
             Ok(bytes)
         });
-        // Nobody may wait for it any more.
+        // The caller may have stopped waiting.
         let _ = tell.send(read);
     })?;
     let bytes = told.recv_timeout(WITHIN).unwrap_or_else(|_late| {
-        let text = format!("nothing came of it within {} s", WITHIN.as_secs());
+        let text = format!("it could not be read within {} s", WITHIN.as_secs());
         Err(io::Error::new(io::ErrorKind::TimedOut, text))
     })?;
     if bytes.len() as u64 > LONGEST {
@@ -173,7 +174,7 @@ pub(crate) fn read_some(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 impl Files {
-    /// Reads them where the variables say, or below the home directory.
+    /// Reads the files that the variables name, or those below the home directory.
     pub(crate) fn read(variables: &Variables) -> Result<Self, SettingError> {
         let read = |variable: &str, usual: &str| {
             let path = variables
@@ -224,7 +225,7 @@ pub(crate) struct Profile {
     credentials: (PathBuf, ProfileSet),
 }
 
-/// What it says has secrets in it.
+/// Profiles have secrets in them.
 impl fmt::Debug for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Profile")
@@ -250,7 +251,7 @@ impl Profile {
     }
 
     fn files(&self) -> [&(PathBuf, ProfileSet); 2] {
-        // What both files say is as in the credentials' file.
+        // The credentials file counts where both files have a key.
         [&self.credentials, &self.config]
     }
 
@@ -268,7 +269,7 @@ impl Profile {
         })
     }
 
-    /// Whether the profile itself says where keys come from.
+    /// Whether the profile itself has keys, or says where they come from.
     pub(crate) fn has_keys(&self) -> bool {
         const KEYS: [&str; 6] = [
             "aws_access_key_id",
@@ -323,7 +324,7 @@ async fn parse(
     contents: impl Fn(&str) -> EnvConfigFiles,
 ) -> Result<ProfileSet, SettingError> {
     let selected = Some(Cow::Owned(profile.to_owned()));
-    // Everything that it could look for in the environment is given.
+    // Everything is given, so that it looks up nothing in the environment.
     let env = Env::from_slice(&[]);
     let set = load(&Fs::real(), &env, &contents(&file.text), selected).await;
     set.map_err(|error| SettingError::NotAConfiguration {
@@ -332,7 +333,8 @@ async fn parse(
     })
 }
 
-/// What an error and its causes say, without the place that a text given to the SDK does not have.
+/// The messages of an error and its causes, without the file position, which means nothing for a
+/// text in memory.
 fn why(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let texts: Vec<String> = causes.map(ToString::to_string).collect();

@@ -35,7 +35,7 @@ async fn read(home: &Path, given: &[(&str, &str)]) -> Result<Settings, SettingEr
     read_as(S3Access::default(), home, given).await
 }
 
-/// Variables of which each one means something, with a value that does not.
+/// Each variable that is read, with a malformed value.
 const MALFORMED: [(&str, &str); 27] = [
     ("AWS_MAX_ATTEMPTS", "abc"),
     ("AWS_MAX_ATTEMPTS", "0"),
@@ -207,7 +207,7 @@ async fn the_endpoint_is_found_in_the_order_of_boto3() {
 }
 
 #[tokio::test]
-async fn a_profile_says_all_that_boto3_takes_from_it() {
+async fn all_keys_that_boto3_reads_from_a_profile_are_read() {
     let home = home(
         "[profile studio]\nregion = eu-west-1\nca_bundle = /ca.pem\nmax_attempts = 9\nretry_mode = legacy\n\
          request_checksum_calculation = when_required\nresponse_checksum_validation = WHEN_REQUIRED\n\
@@ -229,7 +229,7 @@ async fn a_profile_says_all_that_boto3_takes_from_it() {
 }
 
 #[tokio::test]
-async fn nothing_around_is_nothing_set() {
+async fn an_empty_environment_sets_nothing() {
     let home = tempfile::tempdir().unwrap();
     let settings = read(home.path(), &[]).await.unwrap();
     assert_eq!((settings.region, settings.endpoint), (None, None));

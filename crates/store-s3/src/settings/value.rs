@@ -1,7 +1,7 @@
-//! Values as they are written, and what they have to be.
+//! Settings as they are written, and checks of their values.
 //!
-//! Empty is unset, everywhere. What is malformed is an error that names the place and the value, so that nothing
-//! is ever done with half of what somebody had set. Values that may be secret are not shown.
+//! Empty is unset, everywhere. A malformed value is an error that names the place and the value, so that a
+//! mistake is never silently replaced by a default. Values that may be secret are not shown.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,17 +9,17 @@ use std::path::PathBuf;
 /// Why a setting cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
-    /// A value that means nothing.
+    /// A malformed value.
     #[error("{place} is {value:?}, which cannot be used: {wants}")]
     Malformed {
         /// The variable, the option, or the file, profile and key.
         place: String,
-        /// As it is written.
+        /// The value as it is written.
         value: String,
         /// What it has to be.
         wants: &'static str,
     },
-    /// A value that means nothing, and that nobody but its owner should see.
+    /// A malformed value that may be secret.
     #[error("{place} cannot be used: {wants}")]
     Secret {
         /// The variable.
@@ -35,7 +35,7 @@ pub enum SettingError {
         /// What is not.
         missing: &'static str,
     },
-    /// Empty where the AWS SDK takes that for a value.
+    /// An empty variable that the AWS SDK takes for a value.
     #[error("{0} is set to nothing, which the AWS SDK takes for an address: unset it")]
     Empty(&'static str),
     /// A configuration file that cannot be read.
@@ -47,7 +47,7 @@ pub enum SettingError {
         #[source]
         source: io::Error,
     },
-    /// A configuration file that is none.
+    /// A malformed configuration file.
     #[error("the AWS configuration file {} cannot be understood: {why}", path.display())]
     NotAConfiguration {
         /// The file.
@@ -85,7 +85,7 @@ impl Value {
         }
     }
 
-    /// A URL may have a password in it, and is not shown then.
+    /// The error for a malformed value. A URL with a password in it is not shown.
     pub(crate) fn malformed(&self, wants: &'static str) -> SettingError {
         if self.text.contains('@') {
             return self.secret(wants);
@@ -97,7 +97,7 @@ impl Value {
         }
     }
 
-    /// Of a value that is not shown.
+    /// The error for a malformed value that is not shown.
     pub(crate) fn secret(&self, wants: &'static str) -> SettingError {
         SettingError::Secret {
             place: self.place.clone(),

@@ -1,12 +1,12 @@
-//! Tests whose subject is the environment: they run the store in a process of its own, because the
-//! environment of this one belongs to all tests.
+//! Tests of environment variables: they run the store in a process of its own, because all tests
+//! share the environment of this one.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
 
-/// What the other process is told, beside what the AWS chain reads.
+/// Variables for the other process, beside those of the AWS chain.
 const ENDPOINT: &str = "ATTACHFS_TEST_ENDPOINT";
 const CA_BUNDLE: &str = "ATTACHFS_TEST_CA_BUNDLE";
 const UNTIL: &str = "ATTACHFS_TEST_UNTIL";
@@ -62,12 +62,12 @@ impl Child {
         self.env(MANIFEST, "farm/m")
     }
 
-    /// Goes on until this file has so many lines.
+    /// Goes on until this file has this many lines.
     pub(super) fn until(self, file: &Path, lines: usize) -> Self {
         self.env(UNTIL, format!("{lines} {}", file.display()))
     }
 
-    /// What the store said if it failed.
+    /// The store's error, if it failed.
     pub(super) async fn run(mut self) -> Result<(), String> {
         let output = self.command.output().await.unwrap();
         let text = [output.stdout, output.stderr].concat();

@@ -1,4 +1,4 @@
-//! Where keys come from, and that they come again.
+//! Where keys come from, and how they are renewed.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::child::Child;
 use super::*;
 
-/// A home with a profile whose keys come from a program that writes down each call.
+/// A home directory with a profile whose keys come from a program that writes down each call.
 struct Home {
     dir: tempfile::TempDir,
 }
@@ -41,7 +41,7 @@ impl Home {
         path
     }
 
-    /// Keys that end so many seconds after the program gave them.
+    /// Keys that expire this many seconds after the program gave them.
     fn with_program(self, seconds: u32) -> Self {
         let script = format!(
             "#!/bin/sh\necho called >> {}\n\

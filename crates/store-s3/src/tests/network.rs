@@ -1,4 +1,4 @@
-//! What is between a store and its server: TLS, proxies.
+//! TLS and proxies between a store and its server.
 
 use std::path::{Path, PathBuf};
 
@@ -35,14 +35,14 @@ impl Door {
         let address = listener.local_addr().unwrap().to_string();
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // A connection that breaks is the client's matter.
+                // Broken connections are for the client to handle.
                 tokio::spawn(serve(stream));
             }
         });
         Self { address, serving }
     }
 
-    /// Speaks TLS and passes on what it hears; the certificate's authority is written to a file.
+    /// Accepts TLS and passes on the bytes; the certificate of its authority is in a file.
     async fn tls(bench: &Bench, dir: &Path) -> (Self, PathBuf) {
         let mut authority = CertificateParams::new([]).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -79,7 +79,7 @@ impl Door {
         (door, bundle)
     }
 
-    /// A proxy that writes down what it was asked first on each connection.
+    /// A proxy that writes down the first request of each connection.
     async fn proxy() -> (Self, watch::Sender<Vec<String>>) {
         let asked = watch::Sender::<Vec<String>>::default();
         let log = asked.clone();
@@ -164,7 +164,7 @@ async fn a_certificate_that_cannot_be_used_does_not_spoil_a_bundle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bundle_that_is_none_is_an_error_that_names_the_option() {
+async fn an_invalid_bundle_is_an_error_that_names_the_option() {
     let bench = Bench::new().await;
     let dir = tempfile::tempdir().unwrap();
     let broken = dir.path().join("broken.pem");

@@ -113,7 +113,7 @@ async fn an_upload_that_nobody_reads_is_given_up() {
     };
     let store = S3Store::connect(options).await.unwrap();
     bench.server.add(Rule::on("PUT", Mishap::Silence));
-    // More than the buffers between here and there take.
+    // More than fits into the buffers on the way.
     let (hash, bytes) = content(16 << 20);
     let error = store.put(hash, Payload::Bytes(bytes)).await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
@@ -153,7 +153,7 @@ async fn a_short_outage_fails_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_via_the_sdk_bear_a_storm_and_an_outage_too() {
+async fn requests_via_the_sdk_survive_a_storm_and_an_outage_too() {
     let bench = Bench::new().await;
     let options = S3Options {
         first_wait: Duration::from_millis(2),
@@ -215,7 +215,7 @@ async fn the_limit_of_bandwidth_holds_for_both_directions_together() {
     );
     put.unwrap();
     assert_eq!(got.unwrap().bytes, bytes);
-    // 400,000 bytes, less what a burst takes.
+    // 400,000 bytes, less a burst.
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(800), "{took:?}");
 }
@@ -239,7 +239,8 @@ async fn no_more_requests_are_under_way_than_connections_are_allowed() {
         })
         .collect();
     bench.server.wait_for(|requests| requests.len() == 2).await;
-    // The two that wait would have been here by now: a third store's request is.
+    // If the two waiting requests had been sent, they would be here by now, because the request of
+    // another store is.
     let other = bench.store().await;
     let (hash, bytes) = content(10);
     other.put(hash, Payload::Bytes(bytes)).await.unwrap();

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-/// Gives one answer after the other, the last one again and again.
+/// Gives one answer after the other, then the last one again and again.
 struct Script {
     address: String,
     asked: watch::Sender<usize>,
@@ -25,7 +25,8 @@ impl Drop for Script {
 }
 
 impl Script {
-    /// One answer to this many that ask together, and another one to all who come later.
+    /// Gives one answer to the first requests, which come together, and another one to all later
+    /// ones.
     async fn of_crowd(crowd: usize, to_crowd: &str, later: &str) -> Self {
         let (to_crowd, later) = (to_crowd.to_owned(), later.to_owned());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -180,7 +181,7 @@ async fn head_follows_the_clock_of_a_server_whose_time_is_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_that_were_signed_together_learn_the_clock_together() {
+async fn many_requests_signed_together_learn_the_clock_together() {
     let bench = Bench::new().await;
     let hour_ago = SystemTime::now() - Duration::from_hours(1);
     let date = DateTime::from(hour_ago).fmt(Format::HttpDate).unwrap();
@@ -198,7 +199,7 @@ async fn many_that_were_signed_together_learn_the_clock_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_is_longer_than_one_may_be_is_not_read() {
+async fn a_manifest_that_is_too_long_is_not_read() {
     let bench = Bench::new().await;
     let answer = format!(
         "200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n1",

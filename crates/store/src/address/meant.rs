@@ -1,12 +1,12 @@
-//! Texts that are nearly an address in S3, and what was probably meant.
+//! Texts that are almost an address in S3, and the address that was probably meant.
 //!
-//! Any text may be the name of a directory, and who mistypes `s3://` would get one: the upload is then on this
-//! machine, where no worker looks. So such texts are refused with the address that they look like. Whoever does
-//! mean a directory of such a name says `./` before it.
+//! Any text may be the name of a directory, so a mistyped `s3://` would make one: the upload would then be on
+//! this machine, where no worker looks. So such texts are refused, and the error names the address that was
+//! probably meant. A directory of such a name can be given with `./` before it.
 
 use super::S3_SCHEME;
 
-/// The address that a text looks like, if it looks like one that it is not.
+/// The address that was probably meant, if the text is almost one.
 pub(super) fn meant(text: &str) -> Option<String> {
     let trimmed = text.trim();
     if text.starts_with(S3_SCHEME) {
@@ -21,7 +21,7 @@ fn s3(rest: &str) -> String {
     format!("{S3_SCHEME}{}", rest.trim_start_matches('/'))
 }
 
-/// The text behind a beginning, whatever its capitals.
+/// The text after a prefix that is compared without regard to case.
 fn after<'a>(text: &'a str, beginning: &str) -> Option<&'a str> {
     let head = text.get(..beginning.len())?;
     head.eq_ignore_ascii_case(beginning)
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_s3_is_told_with_the_address_that_it_looks_like() {
+    fn a_text_that_is_almost_an_address_is_refused_with_the_address_meant() {
         for (text, address) in [
             ("s3:/b/p", "s3://b/p"),
             ("s3:b/p", "s3://b/p"),

@@ -1,13 +1,13 @@
 //! Listing a directory store: a walk in the order of keys that takes no more memory than a page.
 //!
 //! A directory is visited in the order of its names, a subdirectory as if its name ended with a slash: that
-//! is the order of the bytes of keys. A page begins where the last one ended, so directories that lie
-//! wholly before that are not read. Of a directory with more names than a page has room for, as `Data` has,
-//! only the first ones are kept, and the page ends there.
+//! is the order of the bytes of keys. A page begins where the last one ended, and directories that lie
+//! entirely before that are not read. If a directory has more names than fit into a page, as `Data` has,
+//! only the first ones are kept and the page ends there.
 //!
-//! Links are followed, as reading does. What cannot be followed is listed all the same, as foreign: a link that
-//! leads nowhere or back to where the walk is, a name that is no text. Who looks for what nobody needs must not
-//! take a manifest that is out of sight for one that does not exist.
+//! Links are followed, as they are when a manifest is read. An entry that cannot be followed is listed as
+//! foreign: a link that leads nowhere or into a circle, a name that is not UTF-8. Garbage collection must not
+//! take a manifest that it cannot see for one that does not exist.
 
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ use crate::{Folder, Listed, ListedName, Page, StoreError};
 /// How many entries a page has: reading all names of `Data` again for each page must not add up.
 const PAGE: usize = 1 << 16;
 
-/// Comes after all that follows a directory's slash.
+/// Sorts after every name in a directory.
 const LAST: char = char::MAX;
 
 impl Files {
@@ -46,7 +46,7 @@ impl Files {
         };
         match walk.directory(&start) {
             Ok(()) => Ok(walk.page),
-            // Nothing was ever stored there, or there is no store any more.
+            // Nothing was stored in the folder yet, or the whole store has gone.
             Err(error) if is_missing(error.kind()) => match self.unreadable(&start, error) {
                 StoreError::NotFound { .. } => Ok(Page::default()),
                 error => Err(error),
@@ -70,7 +70,7 @@ struct Walk<'a> {
 enum Kind {
     Directory,
     File,
-    /// Not to be read, but there.
+    /// It exists, but cannot be read.
     Foreign,
 }
 
@@ -106,7 +106,7 @@ impl Walk<'_> {
             last = Some(name);
         }
         if !are_all {
-            // What was kept did not fill the page: there are directories without files.
+            // Directories without files left room in the page.
             let last = last.map(|name| format!("{name}{LAST}"));
             let last_entry = self.page.entries.last().map(|last| last.key.clone());
             self.page.next = last_entry.or(last);
@@ -129,7 +129,7 @@ impl Walk<'_> {
                 Some(_) => self.kind(&entry)?,
                 None => Kind::Foreign,
             };
-            // What is on its way in is not there yet.
+            // Staged files are not in the store yet.
             let is_staging = match kind {
                 Kind::Directory => dir == DATA_FOLDER && name == ".staging",
                 Kind::File => is_staged_name(&name),
@@ -167,7 +167,7 @@ impl Walk<'_> {
                 Kind::Foreign
             });
         }
-        // Whatever is in the way of following it: it is there, and what it stands for is not known.
+        // The link cannot be followed: it exists, and what it leads to is unknown.
         let Ok(target) = fs::canonicalize(entry.path()) else {
             return Ok(Kind::Foreign);
         };
@@ -214,7 +214,7 @@ impl Walk<'_> {
 
     fn add(&mut self, entry: Listed) {
         if self.page.entries.len() == self.room {
-            // There is one more.
+            // Another entry follows.
             self.page.next = self.page.entries.last().map(|last| last.key.clone());
         } else {
             self.page.entries.push(entry);

@@ -1,13 +1,13 @@
-//! Manifests as files, and what is said of them.
+//! Manifests and their metadata as files.
 //!
 //! ```text
 //!     <root>/Manifests/<key>                       the bytes
-//!     <root>/Metadata/<key>/<hash of the bytes>    what is said of them, if anything is: JSON
+//!     <root>/Metadata/<key>/<hash of the bytes>    their metadata as JSON, if there is any
 //! ```
 //!
-//! A file of metadata is written before its manifest and belongs to a manifest of just these bytes: what a writer
-//! left that died in between, or that came second, says nothing of another manifest under the key. Two
-//! writers of the same bytes under one key who say different things of them: the second one fails.
+//! A file of metadata is written before its manifest and belongs to a manifest of exactly these bytes. If its
+//! writer died in between, or another writer was first, it is not taken for the metadata of another manifest
+//! under the key. If two writers put the same bytes with different metadata under one key, the second one fails.
 //! Both are plain files, so a store that is copied with any program is still whole.
 
 use std::fs::File;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use super::{Files, failed, is_missing, open_file, time_of, unwritable};
 use crate::{LARGEST_MANIFEST, ManifestKey, Metadata, PutOutcome, StoreError, StoredManifest};
 
-/// The largest file of metadata that is read: more than escaping can make of the most there can be.
+/// The largest file of metadata that is read: longer than any metadata with everything escaped.
 const LARGEST_METADATA: u64 = 64 << 10;
 
 impl Files {
@@ -110,7 +110,7 @@ impl Files {
         of_key.join(hash.to_string())
     }
 
-    /// What is said of a manifest; `None` if nothing is.
+    /// The metadata of a manifest; `None` if there is none.
     fn metadata(
         &self,
         key: &ManifestKey,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_dead_writer_said_is_not_said_of_another_manifest() {
+    async fn metadata_of_a_dead_writer_is_not_used_for_another_manifest() {
         let dir = tempfile::tempdir().unwrap();
         let store = DirectoryStore::create(dir.path()).unwrap();
         let key: ManifestKey = "m".parse().unwrap();
@@ -190,7 +190,7 @@ mod tests {
             let bytes = Bytes::from_static(bytes);
             store.put_manifest_if_absent(&key, bytes, &metadata).await
         };
-        // The same bytes with other words: who of the two is right is not for the store to say.
+        // The same bytes with other metadata: the store cannot know which writer is right.
         let other = put(b"dead", said("/other")).await.unwrap_err();
         assert!(matches!(other, StoreError::Other { .. }), "{other}");
         assert_eq!(

@@ -1,15 +1,12 @@
-//! Why a download stopped, and why one file of it failed.
+//! Why a download stopped.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use attachfs_durable::DurableError;
-use attachfs_fetch::FetchError;
 use attachfs_manifest::{ContentHash, EscapedBytes, ManifestPath};
 use attachfs_store::StoreError;
-
-use crate::TransferError;
 
 /// Why a download stopped. What concerns one file only is in the account of a download instead.
 #[derive(Debug, thiserror::Error)]
@@ -89,69 +86,4 @@ fn shown(path: &std::path::Path) -> EscapedBytes<'_> {
 fn listed(paths: &[ManifestPath]) -> String {
     let shown: Vec<String> = paths.iter().map(|path| format!("\"{path}\"")).collect();
     shown.join(", ")
-}
-
-/// Why one file was not placed. Whose it is, the account says.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FileError {
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error("cannot {doing}")]
-    Io {
-        doing: &'static str,
-        #[source]
-        source: io::Error,
-    },
-    #[error("{0}")]
-    InTheWay(String),
-}
-
-impl FileError {
-    /// Whether the store gave something else than it should have: it may do better if asked again.
-    pub(super) fn is_about_bytes(&self) -> bool {
-        matches!(self, Self::Fetch(error) if error.is_about_bytes())
-    }
-}
-
-/// Why an attempt at one file failed: because of the file, or of everything.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    File(FileError),
-    Stop(TransferError),
-}
-
-impl From<FileError> for Trouble {
-    fn from(error: FileError) -> Self {
-        Self::File(error)
-    }
-}
-
-impl From<FetchError> for Trouble {
-    fn from(error: FetchError) -> Self {
-        Self::File(error.into())
-    }
-}
-
-impl From<TransferError> for Trouble {
-    fn from(error: TransferError) -> Self {
-        Self::Stop(error)
-    }
-}
-
-pub(super) type Attempt<T> = Result<T, Trouble>;
-
-/// A failure of the local disk at `path`.
-pub(super) fn disk(path: &ManifestPath, doing: &'static str, source: io::Error) -> Trouble {
-    match source.kind() {
-        io::ErrorKind::StorageFull
-        | io::ErrorKind::QuotaExceeded
-        | io::ErrorKind::ReadOnlyFilesystem => Trouble::Stop(
-            DownloadError::Disk {
-                path: path.clone(),
-                source,
-            }
-            .into(),
-        ),
-        _ => Trouble::File(FileError::Io { doing, source }),
-    }
 }

@@ -16,10 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use attachfs_durable::HeldDir;
 use attachfs_manifest::ContentHash;
 
-use super::large::key_of;
-use super::part::{Part, remove_left, room_of_left};
-use super::plan::{FileStep, in_blocks};
-use super::survey::{joined, parent_bytes};
+use super::paths::{above, joined, parent_bytes};
+use super::states::{Partial, left_in, remove_left, room_of_left};
+use super::step::FileStep;
 
 /// Names of parts, by the directory that they lie in (empty for the root) and by what they were to become.
 #[derive(Debug, Default)]
@@ -41,6 +40,20 @@ impl Leftovers {
         });
     }
 
+    /// Adds what interrupted runs left in the directory at `path`. One that cannot be listed is used as it is. Blocks.
+    pub(super) fn add_from(&mut self, dir: &HeldDir, path: &[u8]) {
+        match left_in(dir) {
+            Ok(left) => {
+                for (key, name) in left {
+                    self.add(path, key, name);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a directory is not looked through for what was left");
+            }
+        }
+    }
+
     /// Leaves out those of which `is_theirs` says, given their paths, that they are none.
     pub(super) fn leave_out(&mut self, is_theirs: impl Fn(&[u8]) -> bool) {
         for ((dir, _), lefts) in &mut self.0 {
@@ -51,7 +64,7 @@ impl Leftovers {
     /// What was left of a file: beside it, and in the directories above, where it waited for its own. With
     /// the directories.
     fn of<'a>(&'a self, step: &'a FileStep) -> impl Iterator<Item = (&'a [u8], &'a Leftover)> {
-        let key = (!self.0.is_empty()).then(|| key_of(step));
+        let key = (!self.0.is_empty()).then(|| step.key());
         let dirs =
             std::iter::successors(Some(parent_bytes(step.path.borrowed())), |&dir| above(dir));
         let all = key.into_iter().flat_map(move |key| {
@@ -66,10 +79,8 @@ impl Leftovers {
         self.of(step).next().is_some()
     }
 
-    /// The room on the disk that what is gone on with for this file has already, in blocks of the file
-    /// system. Blocks.
-    pub(super) fn room_of(&self, root: &HeldDir, step: &FileStep, block: u64) -> u64 {
-        let most = in_blocks(step.file.size, block);
+    /// The room on the disk that what is gone on with for this file has already, at most `most` bytes. Blocks.
+    pub(super) fn room_of(&self, root: &HeldDir, step: &FileStep, most: u64) -> u64 {
         let mut rooms = self.of(step);
         rooms
             .find_map(|(dir, left)| room_of_left(&root.dir(dir).ok()?, &left.name, most))
@@ -77,9 +88,9 @@ impl Leftovers {
     }
 
     /// Takes over what was left of a file, and moves it to where the file is fetched. Blocks.
-    pub(super) fn take(&self, root: &HeldDir, step: &FileStep) -> Option<Part> {
-        let take = |dir: &[u8], left: &Leftover| -> std::io::Result<Option<Part>> {
-            let taken = Part::take_over(root.dir(dir)?, &left.name, step.file.size)?;
+    pub(super) fn take(&self, root: &HeldDir, step: &FileStep) -> Option<Partial> {
+        let take = |dir: &[u8], left: &Leftover| -> std::io::Result<Option<Partial>> {
+            let taken = Partial::take_over(root.dir(dir)?, &left.name, step.file.size)?;
             let Some(mut part) = taken else {
                 return Ok(None);
             };
@@ -122,13 +133,4 @@ impl Leftovers {
             }
         }
     }
-}
-
-/// The path of the directory that holds a directory; none for the root.
-fn above(dir: &[u8]) -> Option<&[u8]> {
-    if dir.is_empty() {
-        return None;
-    }
-    let end = dir.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-    Some(&dir[..end])
 }

@@ -1,101 +1,76 @@
-//! The last step of a file: its time, its permissions, and its name, or the wait for that.
+//! Gives a verified file its name, or that of a copy, whatever came to its place meanwhile.
 
 use std::io;
 
-use attachfs_durable::{FileStamp, HeldDir, set_modified, share_file};
+use attachfs_durable::HeldDir;
+use attachfs_manifest::PathRef;
 
-use super::Copied;
-use super::error::{Attempt, FileError, disk};
-use super::file::{Outcome, SETTING_TIME, Target, left};
-use super::part::Part;
-use super::plan::{FileStep, Occupant, Resolution, resolve};
-use super::run::Run;
-use super::survey::parent_bytes;
-use super::tree::occupant_of;
-use super::waiting::Waiting;
+use super::compare::{Comparison, Likeness};
+use super::conflict::{Conflict, Occupant, Resolution, occupant_of, resolve};
+use super::copies::CopyNames;
+use super::failure::{FileError, FileResult, disk};
+use super::report::{Copied, Outcome};
+use super::states::{Named, Verified};
+use super::step::FileStep;
 
 pub(super) const NAMING: &str = "give it its name";
-pub(super) const NAMING_COPY: &str = "give a copy its name";
+const NAMING_COPY: &str = "give a copy its name";
 
-impl Run {
-    /// Gives a whole and verified part its times, permissions and name; if it has to wait for that, notes
-    /// that it does. `resumed` bytes of it were left by an earlier run. Blocks.
-    pub(super) fn finish(
+/// Under which name a file is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Its own, if nothing has it by then.
+    Free,
+    /// Its own, in place of what has it.
+    Replace,
+    /// The first name of a copy that is free.
+    Copy,
+}
+
+/// Names files.
+#[derive(Debug)]
+pub(super) struct Naming {
+    pub(super) conflict: Conflict,
+    pub(super) copies: CopyNames,
+    pub(super) comparison: Comparison,
+}
+
+impl Naming {
+    /// Gives a file its name. `time` is the one that was set, in nanoseconds, as the file system holds it. If
+    /// something else has the name and stays, the file is removed. Blocks.
+    pub(super) fn place(
         &self,
-        part: &Part,
-        step: &FileStep,
-        target: Target,
-        resumed: u64,
-    ) -> Attempt<Outcome> {
-        let failed = |doing| move |error| disk(&step.path, doing, error);
-        let share = self.options.permissions;
-        if share.add_file_mode != 0 || share.group.is_some() {
-            share_file(part.file(), share.add_file_mode, share.group)
-                .map_err(failed("set its permissions"))?;
-        }
-        part.cut().map_err(failed("write it"))?;
-        let (seconds, nanoseconds) = step.file.mtime.to_unix();
-        set_modified(part.file(), seconds, nanoseconds).map_err(failed(SETTING_TIME))?;
-        let stamp = FileStamp::of(part.file()).map_err(failed(SETTING_TIME))?;
-        let Some(swap) = &step.swap else {
-            let outcome = self.name(part, part.dir(), step, target, stamp.mtime_ns)?;
-            part.discard();
-            return Ok(outcome);
-        };
-        self.waitlist
-            .mark(&self.root, step.fetched_in())
-            .map_err(failed("keep it"))?;
-        part.put_by();
-        let file = Waiting {
-            step: step.clone(),
-            name: part.name().to_vec(),
-            stamp,
-            resumed,
-        };
-        self.waitlist.add(swap, file);
-        Ok(Outcome::Waits)
-    }
-
-    /// Gives a file its place that has waited for it. If that fails it still waits. Blocks.
-    pub(super) fn place_waiting(&self, waiting: &Waiting) -> Attempt<Outcome> {
-        let step = &waiting.step;
-        let failed = |error| disk(&step.path, NAMING, error);
-        let part = waiting.take_up(&self.root).map_err(failed)?;
-        let dir = self.root.dir(parent_bytes(step.path.borrowed()));
-        let dir = dir.map_err(failed)?;
-        let outcome = self.name(&part, &dir, step, Target::Free, waiting.stamp.mtime_ns)?;
-        part.discard();
-        Ok(outcome)
-    }
-
-    /// Gives a part a name in `dir`. `time` is the one that was set, as the file system holds it.
-    fn name(
-        &self,
-        part: &Part,
-        dir: &HeldDir,
+        verified: Verified,
         step: &FileStep,
         target: Target,
         time: i128,
-    ) -> Attempt<Outcome> {
-        let failed = |doing| move |error| disk(&step.path, doing, error);
+    ) -> FileResult<Outcome> {
+        let failed = |error| disk(&step.path, NAMING, error);
         let name = step.path.borrowed().name();
-        let mut target = target;
+        let remembered = &self.comparison.remembered;
+        let (mut verified, mut target) = (verified, target);
         loop {
             match target {
                 Target::Free => {
-                    if part.place_if_free(dir, name).map_err(failed(NAMING))? {
-                        self.remembered
-                            .placed(part.file(), step.path.clone(), step, time);
-                        return Ok(Outcome::Fetched);
+                    match verified.place_if_free(name).map_err(failed)? {
+                        Named::Placed(placed) => {
+                            remembered.placed(placed.file(), step.path.clone(), step, time);
+                            return Ok(Outcome::Fetched);
+                        }
+                        Named::Taken(still) => verified = still,
                     }
-                    let came = self.came(dir, step.path.borrowed(), step)?;
+                    let came = self.came(verified.place(), step.path.borrowed(), step)?;
                     if let Some(outcome) = came.outcome(step) {
+                        verified.discard();
                         return Ok(outcome);
                     }
-                    let occupant = occupant_of(dir, name).map_err(failed(NAMING))?;
+                    let occupant = occupant_of(verified.place(), name).map_err(failed)?;
                     let occupant = occupant.unwrap_or(Occupant::Other);
-                    target = match resolve(self.options.conflict, occupant) {
-                        Resolution::Leave(why) => return Ok(left(step, why)),
+                    target = match resolve(self.conflict, occupant) {
+                        Resolution::Leave(why) => {
+                            verified.discard();
+                            return Ok(Outcome::left(&step.path, why));
+                        }
                         Resolution::Replace => Target::Replace,
                         Resolution::Copy => Target::Copy,
                         Resolution::Refuse(why) => {
@@ -104,36 +79,61 @@ impl Run {
                     };
                 }
                 Target::Replace => {
-                    part.place_over(dir, name).map_err(failed(NAMING))?;
-                    self.remembered
-                        .placed(part.file(), step.path.clone(), step, time);
+                    let placed = verified.place_over(name).map_err(failed)?;
+                    remembered.placed(placed.file(), step.path.clone(), step, time);
                     return Ok(Outcome::Fetched);
                 }
-                Target::Copy => return self.finish_copy(part, dir, step, time),
+                Target::Copy => return self.place_copy(verified, step, time),
             }
         }
     }
 
-    fn finish_copy(
-        &self,
-        part: &Part,
-        dir: &HeldDir,
-        step: &FileStep,
-        time: i128,
-    ) -> Attempt<Outcome> {
+    fn place_copy(&self, verified: Verified, step: &FileStep, time: i128) -> FileResult<Outcome> {
         let failed = |error| disk(&step.path, NAMING_COPY, error);
-        for copy in self.copies(&step.path) {
+        let mut verified = verified;
+        for copy in self.copies.of(&step.path) {
             let (name, path) = copy.map_err(failed)?;
-            if part.place_if_free(dir, &name).map_err(failed)? {
-                tracing::info!(path = %step.path, copy = %path, "made a copy");
-                self.remembered.placed(part.file(), path, step, time);
-                return Ok(Outcome::Copied(Copied::new(&step.path, &name)));
+            match verified.place_if_free(&name).map_err(failed)? {
+                Named::Placed(placed) => {
+                    tracing::info!(path = %step.path, copy = %path, "made a copy");
+                    let remembered = &self.comparison.remembered;
+                    remembered.placed(placed.file(), path, step, time);
+                    return Ok(Outcome::Copied(Copied::new(&step.path, &name)));
+                }
+                Named::Taken(still) => verified = still,
             }
-            let came = self.came(dir, path.borrowed(), step)?;
+            let came = self.came(verified.place(), path.borrowed(), step)?;
             if let Some(outcome) = came.outcome(step) {
+                verified.discard();
                 return Ok(outcome);
             }
         }
         Err(failed(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// What came to `path` since it was looked at: another download of the same may have been faster.
+    fn came(&self, dir: &HeldDir, path: PathRef<'_>, step: &FileStep) -> FileResult<Likeness> {
+        let looked = dir.look(path.name());
+        match looked.map_err(|error| disk(&step.path, NAMING, error))? {
+            Some(facts) => self.comparison.likeness_of(&facts, dir, path, step),
+            None => Ok(Likeness::Other),
+        }
+    }
+
+    /// Looks among the copies before the first free name for what the file should be. Blocks.
+    pub(super) fn copied_before(&self, dir: &HeldDir, step: &FileStep) -> FileResult<Likeness> {
+        for copy in self.copies.of(&step.path) {
+            let (name, path) = copy.map_err(|error| disk(&step.path, NAMING_COPY, error))?;
+            let looked = dir.look(&name);
+            let looked = looked.map_err(|error| disk(&step.path, "look for a copy", error))?;
+            let Some(facts) = looked else { break };
+            let likeness = self
+                .comparison
+                .likeness_of(&facts, dir, path.borrowed(), step)?;
+            if !matches!(likeness, Likeness::Other) {
+                return Ok(likeness);
+            }
+        }
+        Ok(Likeness::Other)
     }
 }

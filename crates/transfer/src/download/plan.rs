@@ -9,14 +9,15 @@
 //! ```
 //!
 //! What stands in a file's way is decided in two steps: a file of the right length has to be read before
-//! anybody knows whether it is the same. [`resolve`] is the second step.
+//! anybody knows whether it is the same. [`resolve`](super::conflict::resolve) is the second step.
 
 use std::collections::{BTreeMap, HashSet};
 
 use attachfs_durable::FileStamp;
-use attachfs_manifest::{Change, Content, File, LinkTarget, ManifestPath, Mtime, Node};
+use attachfs_manifest::{Change, Content, LinkTarget, ManifestPath, Node};
 
-use super::survey::parent_bytes;
+use super::conflict::{Conflict, Occupant, Resolution, resolve};
+use super::step::{Deletion, FileStep, LinkStep, Place, Swap};
 
 const BEHIND_LINK: &str = "a directory above it is a symbolic link here, which is not followed";
 
@@ -46,66 +47,6 @@ pub(super) enum Found {
     Unreachable(String),
 }
 
-/// What stands where something else is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occupant {
-    Dir,
-    File,
-    Link,
-    Other,
-}
-
-/// What the place of a file is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Free,
-    /// There is a file of the right length.
-    Alike(FileStamp),
-    Taken(Occupant),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileStep {
-    pub(super) path: ManifestPath,
-    pub(super) file: File,
-    pub(super) place: Place,
-    /// The swap that it waits for: something is to be deleted at this path, which is its own or above it.
-    pub(super) swap: Option<ManifestPath>,
-}
-
-impl FileStep {
-    /// The path of the directory in which it is fetched; empty for the root. One that waits for its own
-    /// directory is fetched beside what is in that one's place.
-    pub(super) fn fetched_in(&self) -> &[u8] {
-        parent_bytes(self.swap.as_ref().unwrap_or(&self.path).borrowed())
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LinkStep {
-    pub(super) path: ManifestPath,
-    pub(super) target: LinkTarget,
-    /// What is in its place.
-    pub(super) taken: Option<Occupant>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Deletion {
-    pub(super) path: ManifestPath,
-    pub(super) is_dir: bool,
-    /// Of what is meant: anything else stays.
-    pub(super) stamp: FileStamp,
-}
-
-/// Something takes the place of something else, which a diff deletes for it. What comes there are these
-/// directories and links, and the files that name the swap.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Swap {
-    pub(super) deletions: Vec<Deletion>,
-    pub(super) dirs: Vec<ManifestPath>,
-    pub(super) links: Vec<LinkStep>,
-}
-
 /// What is to be done. Every entry is in it once, or there already.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -123,53 +64,6 @@ pub(super) struct Plan {
     pub(super) left: Vec<(ManifestPath, &'static str)>,
     /// Links that are there.
     pub(super) links_there: u64,
-}
-
-/// What happens to a file whose place is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Conflict {
-    /// It gets another name: `stem (1).suffix`, or the next number that is free.
-    #[default]
-    CreateCopy,
-    /// It is not fetched.
-    Skip,
-    /// It replaces what is there. A directory is never replaced.
-    Overwrite,
-}
-
-/// What [`Conflict`] means for what is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resolution {
-    Leave(&'static str),
-    Replace,
-    Copy,
-    Refuse(&'static str),
-}
-
-/// What happens where `occupant` is in the way.
-pub(super) fn resolve(conflict: Conflict, occupant: Occupant) -> Resolution {
-    match (conflict, occupant) {
-        (Conflict::Skip, Occupant::File) => Resolution::Leave("there is another file in its place"),
-        (Conflict::Skip, Occupant::Link) => Resolution::Leave("there is another link in its place"),
-        (Conflict::Skip, Occupant::Dir) => Resolution::Leave("there is a directory in its place"),
-        (Conflict::Skip, Occupant::Other) => {
-            Resolution::Leave("there is a FIFO, a socket or a device in its place")
-        }
-        (Conflict::CreateCopy, _) => Resolution::Copy,
-        (Conflict::Overwrite, Occupant::File | Occupant::Link) => Resolution::Replace,
-        (Conflict::Overwrite, Occupant::Dir) => {
-            Resolution::Refuse("there is a directory in its place, which is not replaced")
-        }
-        (Conflict::Overwrite, Occupant::Other) => Resolution::Refuse(
-            "there is a FIFO, a socket or a device in its place, which is not replaced",
-        ),
-    }
-}
-
-/// Whether two times may be the same to somebody who cannot set them better: the Python client sets them through
-/// a floating point number, which moves them by up to a microsecond.
-pub(super) fn is_near(one: Mtime, other: Mtime) -> bool {
-    one.0.abs_diff(other.0) <= 1
 }
 
 /// Decides. `entries` are in the order of their paths, a deletion before a put of the same path.
@@ -296,7 +190,7 @@ impl Plan {
     }
 
     fn put(&mut self, path: ManifestPath, node: Node, found: Found, swap: Option<ManifestPath>) {
-        // What is there by now is not there by then.
+        // The swap will have deleted what is there now.
         let found = if swap.is_some() {
             Found::Nothing
         } else {
@@ -429,17 +323,6 @@ impl Found {
             Self::File(..) => Some(Occupant::File),
             Self::Link(..) => Some(Occupant::Link),
             Self::Other => Some(Occupant::Other),
-        }
-    }
-}
-
-impl Occupant {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Dir => "a directory",
-            Self::File => "a file",
-            Self::Link => "a symbolic link",
-            Self::Other => "a FIFO, a socket or a device",
         }
     }
 }

@@ -18,10 +18,9 @@ use attachfs_scan::Ground;
 use attachfs_scan::cache::{HashCaches, SETTLED};
 use parking_lot::Mutex;
 
-use super::file::cut_of;
-use super::plan::{FileStep, Place};
-use super::survey::parent_bytes;
-use crate::TransferError;
+use super::paths::parent_bytes;
+use super::step::{FileStep, Place};
+use crate::error::TransferError;
 use crate::meter::Meter;
 
 /// How many files are looked up in the hash caches at once.
@@ -82,7 +81,7 @@ impl Remembered {
         for cut in [chunk_size, ChunkSize::WholeFile] {
             let of_cut: Vec<_> = alike
                 .iter()
-                .filter(|(step, _)| cut_of(step, chunk_size) == cut)
+                .filter(|(step, _)| step.cut(chunk_size) == cut)
                 .collect();
             for slice in of_cut.chunks(LOOK_UP) {
                 meter.go_on()?;
@@ -119,7 +118,7 @@ impl Remembered {
     /// Tells the caches of a file that is what a step wants, as it was at `seen`, before it was read.
     pub(super) fn keep(&self, path: PathRef<'_>, facts: &Facts, step: &FileStep, seen: SystemTime) {
         if let Some(caches) = &self.caches {
-            let cut = cut_of(step, self.chunk_size);
+            let cut = step.cut(self.chunk_size);
             let scanned = self.ground.file(path, facts.stamp, facts.mode & 0o111 != 0);
             caches.remember(&scanned, cut, step.file.content.hashes(), seen);
         }
@@ -137,7 +136,7 @@ impl Remembered {
                 path,
                 stamp: facts.stamp,
                 runnable: facts.mode & 0o111 != 0,
-                cut: cut_of(step, self.chunk_size),
+                cut: step.cut(self.chunk_size),
                 hashes: step.file.content.hashes().into(),
             }),
             // Somebody has written to it since it got its name.

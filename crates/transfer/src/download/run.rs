@@ -1,127 +1,188 @@
-//! What all files of a download share.
+//! Carries out a plan, in its order.
+//!
+//! ```text
+//!     directories, files, links     what clears nothing away; files that wait for a swap are fetched too
+//!     swaps                         if all of that could be done: delete, then put what was fetched for it
+//!     deletions                     if the swaps could be done too
+//! ```
+//!
+//! So what a diff deletes is there until everything that it puts is on this disk. Whoever watches can end
+//! it between any two steps.
 
-use std::collections::HashSet;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use attachfs_durable::HeldDir;
-use attachfs_manifest::{ChunkSize, ManifestPath};
+use attachfs_scan::Progress;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
-use super::leading::RootNames;
-use super::leftovers::Leftovers;
-use super::names::copy_name;
-use super::remembered::Remembered;
-use super::supply::Supply;
-use super::survey::{joined, parent_bytes};
-use super::waiting::Waitlist;
-use super::{DownloadOptions, DownloadReport, Opened, Sources};
-use crate::TransferError;
-use crate::meter::Meter;
-use crate::run::blocking;
+use super::acts::Acts;
+use super::file::{Done, file};
+use super::options::DownloadOptions;
+use super::plan::Plan;
+use super::report::DownloadReport;
+use super::shared::Shared;
+use super::step::FileStep;
+use super::swaps::Swaps;
+use super::sync::{DirPaths, sync, written_to};
+use crate::error::TransferError;
+use crate::run::{blocking, run_all, run_one};
 
-/// More steps that block than there ever are at once.
-const MOST_ACTS: u32 = 1 << 20;
-
-/// The longest name of a path, in bytes (`formats.md`).
-const LONGEST_NAME: u64 = 255;
-
-/// What all files of a download share.
+/// A plan that is being carried out.
 #[derive(Debug)]
 pub(super) struct Run {
-    pub(super) root: HeldDir,
-    /// The path of the root, for messages.
-    pub(super) real: PathBuf,
-    pub(super) names: RootNames,
-    pub(super) options: DownloadOptions,
-    pub(super) chunk_size: ChunkSize,
-    pub(super) meter: Arc<Meter>,
-    /// Files that are longer than a block.
-    pub(super) large: Semaphore,
-    /// Threads that write: more of them only wait for each other.
-    pub(super) writers: Semaphore,
-    /// Held by every step that blocks: who is cancelled waits for those that were begun.
-    pub(super) acting: Arc<Semaphore>,
-    pub(super) leftovers: Leftovers,
-    /// Paths of the manifest that look like those of copies: no copy gets one of them.
-    pub(super) reserved: HashSet<ManifestPath>,
-    /// The longest name that a copy may have, in bytes.
-    pub(super) longest_name: usize,
-    pub(super) supply: Supply,
-    pub(super) remembered: Remembered,
-    pub(super) waitlist: Waitlist,
+    pub(super) shared: Arc<Shared>,
+    options: DownloadOptions,
     /// What was done until now. A lock of the waitlist may be taken under it.
     pub(super) report: Mutex<DownloadReport>,
 }
 
 impl Run {
-    pub(super) fn new(
-        place: Opened,
-        leftovers: Leftovers,
-        reserved: HashSet<ManifestPath>,
-        from: Sources,
-        options: &DownloadOptions,
-        chunk_size: ChunkSize,
-        meter: Arc<Meter>,
-    ) -> Self {
-        let longest = place.dir.longest_name().unwrap_or(LONGEST_NAME);
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    pub(super) fn new(shared: Shared, options: &DownloadOptions) -> Self {
         Self {
-            root: place.dir,
-            real: place.real,
-            names: place.names,
+            shared: Arc::new(shared),
             options: options.clone(),
-            chunk_size,
-            meter,
-            large: Semaphore::new(options.max_large_in_flight.max(1)),
-            writers: Semaphore::new(2 * threads),
-            acting: Arc::new(Semaphore::new(MOST_ACTS as usize)),
-            leftovers,
-            reserved,
-            longest_name: longest.min(LONGEST_NAME) as usize,
-            supply: Supply::new(from, options),
-            remembered: Remembered::new(options.caches.clone(), place.ground, chunk_size),
-            waitlist: Waitlist::default(),
             report: Mutex::default(),
         }
     }
 
-    /// Runs a step that blocks, to its end even if nobody waits for it any more.
-    pub(super) async fn blocking<T: Send + 'static>(
-        &self,
-        step: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, TransferError> {
-        let acting = Arc::clone(&self.acting).acquire_owned().await;
-        blocking(&self.meter, move || {
-            let done = step();
-            drop(acting);
-            Ok(done)
+    /// Does all of it. `report` is what was done until then, and is what was done when it ends, whatever it
+    /// ends by.
+    pub(super) async fn act(
+        self,
+        mut plan: Plan,
+        progress: &dyn Progress,
+        report: &mut DownloadReport,
+    ) -> Result<(), TransferError> {
+        let run = Arc::new(self);
+        let shared = &run.shared;
+        for _ in 0..plan.links_there {
+            shared.meter.known(0, 0);
+        }
+        for (path, size, error) in std::mem::take(&mut plan.failed) {
+            if size.is_some() {
+                shared.meter.finished(|| path.to_string());
+            }
+            report.fail(&path, error);
+        }
+        for (path, why) in std::mem::take(&mut plan.left) {
+            report.leave(&path, why);
+        }
+        let not_deleted = std::mem::take(&mut plan.not_deleted);
+        *run.report.lock() = std::mem::take(report);
+        let ended = run.carry_out(plan, progress).await;
+        shared.threads.wait_idle().await;
+        let last = Arc::clone(shared);
+        let let_go = blocking(&shared.meter, move || {
+            let root = &last.folder.dir;
+            last.waitlist.let_go(root);
+            last.naming.comparison.remembered.write(root);
+            Ok(())
+        });
+        let let_go = let_go.await;
+        *report = std::mem::take(&mut *run.report.lock());
+        for (path, why) in not_deleted {
+            report.fail(&path, format!("cannot delete it: {why}"));
+        }
+        ended.and(let_go)
+    }
+
+    async fn carry_out(
+        self: &Arc<Self>,
+        plan: Plan,
+        progress: &dyn Progress,
+    ) -> Result<(), TransferError> {
+        let written_to = if self.options.sync {
+            written_to(&plan)
+        } else {
+            DirPaths::new()
+        };
+        let Plan {
+            dirs,
+            mut files,
+            links,
+            swaps,
+            deletions,
+            ..
+        } = plan;
+        // The long ones first: they end last.
+        files.sort_by_key(|step| step.file.size <= self.options.block_bytes);
+        let before = self.watched(progress, move |run| {
+            if !run.options.force_rehash {
+                let remembered = &run.shared.naming.comparison.remembered;
+                remembered.look_up(&files, &run.shared.meter)?;
+            }
+            run.acts().make_dirs(&dirs)?;
+            Ok(files)
+        });
+        let files = before.await?;
+        self.place_files(files, progress).await?;
+        let after = self.watched(progress, move |run| {
+            run.shared.leftovers.remove_unused(&run.shared.folder.dir);
+            run.acts().make_links(&links)?;
+            run.swaps().make_all(&swaps)?;
+            run.acts().make_deletions(&deletions)
+        });
+        after.await?;
+        if self.options.sync {
+            // Not as a step that is waited for in any case: the kernel may take minutes, and cannot be told to stop.
+            let (shared, meter) = (Arc::clone(&self.shared), Arc::clone(&self.shared.meter));
+            let job = async move {
+                let step = move || sync(&shared.folder.dir, &written_to, &shared.meter);
+                blocking(&meter, step).await
+            };
+            run_one(job, &self.shared.meter, progress).await?;
+        }
+        Ok(())
+    }
+
+    /// Fetches and compares files.
+    async fn place_files(
+        self: &Arc<Self>,
+        files: Vec<FileStep>,
+        progress: &dyn Progress,
+    ) -> Result<(), TransferError> {
+        let shared = &self.shared;
+        let jobs = files.into_iter().map(|step| file(Arc::clone(shared), step));
+        // Twice the requests, so that fetching goes on while files are written.
+        let limit = 2 * self.options.max_in_flight + self.options.max_large_in_flight;
+        run_all(jobs, limit, &shared.meter, progress, |done: Done| {
+            let mut report = self.report.lock();
+            report.add(done.size, done.resumed, done.outcome);
         })
         .await
     }
 
-    /// Waits until no step that blocks is running.
-    pub(super) async fn rest(&self) {
-        // The semaphore is never closed.
-        let _ = self.acting.acquire_many(MOST_ACTS).await;
+    /// Runs a step that blocks, while somebody watches who may end it.
+    async fn watched<T: Send + 'static>(
+        self: &Arc<Self>,
+        progress: &dyn Progress,
+        step: impl FnOnce(&Self) -> Result<T, TransferError> + Send + 'static,
+    ) -> Result<T, TransferError> {
+        let run = Arc::clone(self);
+        let job = async move {
+            let acting = Arc::clone(&run);
+            run.shared.threads.blocking(move || step(&acting)).await?
+        };
+        run_one(job, &self.shared.meter, progress).await
     }
 
-    /// The names that copies of what should be at `path` can have, one after the other, and their paths.
-    pub(super) fn copies(
-        &self,
-        path: &ManifestPath,
-    ) -> impl Iterator<Item = io::Result<(Vec<u8>, ManifestPath)>> {
-        let copies = (1..).map(|number| {
-            let name = copy_name(path.borrowed().name(), number, self.longest_name);
-            let path = ManifestPath::new(&joined(parent_bytes(path.borrowed()), &name));
-            let path = path.map_err(|error| io::Error::new(io::ErrorKind::InvalidFilename, error));
-            Ok((name, path?))
-        });
-        copies.filter(|copy| {
-            let is_reserved = |(_, path): &(_, _)| self.reserved.contains(path);
-            !copy.as_ref().is_ok_and(is_reserved)
-        })
+    pub(super) fn acts(&self) -> Acts<'_> {
+        let shared = &*self.shared;
+        Acts {
+            root: &shared.folder.dir,
+            names: &shared.folder.names,
+            copies: &shared.naming.copies,
+            conflict: shared.naming.conflict,
+            permissions: shared.permissions,
+            meter: &shared.meter,
+            report: &self.report,
+        }
+    }
+
+    pub(super) fn swaps(&self) -> Swaps<'_> {
+        Swaps {
+            acts: self.acts(),
+            naming: &self.shared.naming,
+            waitlist: &self.shared.waitlist,
+        }
     }
 }

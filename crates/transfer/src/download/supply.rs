@@ -7,20 +7,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use attachfs_fetch::{FetchError, FetchOptions, Fetcher, HeldBytes};
 use attachfs_manifest::{ContentHash, Piece};
 use attachfs_store::ObjectPart;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::error::Attempt;
-use super::part::Part;
-use super::{DownloadError, DownloadOptions, Nearby, Sources};
-use crate::TransferError;
+use super::error::DownloadError;
+use super::failure::FileResult;
+use super::options::{DownloadOptions, Nearby, Sources};
+use super::threads::acquired;
+use crate::error::TransferError;
 use crate::refusals::{Refusals, Request};
 
 /// Gives bytes of objects, and notes how the store does.
 #[derive(Debug)]
 pub(super) struct Supply {
     pub(super) fetcher: Fetcher,
+    /// Files that are longer than a block are fetched in blocks of so many bytes.
+    pub(super) block_bytes: u64,
     /// Requests for small files.
-    pub(super) requests: Semaphore,
+    requests: Semaphore,
+    /// Files that are longer than a block.
+    large: Semaphore,
     nearby: Option<Arc<dyn Nearby>>,
     refusals: Refusals,
     can_reflink: AtomicBool,
@@ -34,15 +39,27 @@ impl Supply {
         };
         Self {
             fetcher: Fetcher::new(from.store, None, fetching),
+            block_bytes: options.block_bytes,
             requests: Semaphore::new(options.max_in_flight.max(1)),
+            large: Semaphore::new(options.max_large_in_flight.max(1)),
             nearby: from.nearby,
             refusals: Refusals::default(),
             can_reflink: AtomicBool::new(true),
         }
     }
 
+    /// Waits for the turn of a small file to make its request.
+    pub(super) async fn request_turn(&self) -> SemaphorePermit<'_> {
+        acquired(&self.requests).await
+    }
+
+    /// Waits for the turn of a large file, which has it until it is whole.
+    pub(super) async fn large_turn(&self) -> SemaphorePermit<'_> {
+        acquired(&self.large).await
+    }
+
     /// Fetches part of an object, for which there is room.
-    pub(super) async fn get(&self, piece: &Piece, room: &HeldBytes) -> Attempt<ObjectPart> {
+    pub(super) async fn get(&self, piece: &Piece, room: &HeldBytes) -> FileResult<ObjectPart> {
         let fetched = self.fetcher.fetch(piece, room).await;
         match &fetched {
             Err(FetchError::Missing { hash, source } | FetchError::Store { hash, source }) => {
@@ -68,12 +85,12 @@ impl Supply {
         self.nearby.as_ref()?.find(hash, len)
     }
 
-    /// Makes a part share the blocks of a file, as long as the file system does that at all.
-    pub(super) fn reflink(&self, near: &File, part: &Part, len: u64) -> bool {
+    /// Makes a file share the first `len` bytes of another, as long as the file system does that at all.
+    pub(super) fn reflink(&self, near: &File, to: &File, len: u64) -> bool {
         if !self.can_reflink.load(Ordering::Relaxed) {
             return false;
         }
-        let is_done = attachfs_durable::reflink(near, 0..len, part.file());
+        let is_done = attachfs_durable::reflink(near, 0..len, to);
         if !is_done {
             self.can_reflink.store(false, Ordering::Relaxed);
         }

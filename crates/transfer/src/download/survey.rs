@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::io;
 
 use attachfs_durable::{HeldDir, Kind, Refusal};
-use attachfs_manifest::{Change, LinkTarget, ManifestPath, PathRef};
+use attachfs_manifest::{Change, LinkTarget, ManifestPath};
 
 use super::leading::RootNames;
 use super::leftovers::Leftovers;
 use super::names::key_of_part;
-use super::part::left_in;
+use super::paths::parent_bytes;
 use super::plan::{Entry, Found};
-use crate::TransferError;
+use crate::error::TransferError;
 use crate::meter::Meter;
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) fn survey(
                 if let Looked::Open(dir) = &looked
                     && listed.insert(parent.to_vec())
                 {
-                    list(dir, parent, &mut leftovers);
+                    leftovers.add_from(dir, parent);
                 }
                 &open.insert((parent.to_vec(), looked)).1
             }
@@ -71,19 +71,6 @@ pub(super) fn survey(
         .collect();
     leftovers.leave_out(|path| theirs.contains(path));
     Ok(Survey { entries, leftovers })
-}
-
-/// The path of the directory that holds a path; empty for the root.
-pub(super) fn parent_bytes(path: PathRef<'_>) -> &[u8] {
-    path.parent().map_or(b"", PathRef::as_bytes)
-}
-
-/// The path of a name in a directory; that may be empty for the root.
-pub(super) fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    match dir {
-        b"" => name.to_vec(),
-        dir => [dir, b"/", name].concat(),
-    }
 }
 
 fn look(root: &HeldDir, dir: &[u8]) -> Looked {
@@ -143,18 +130,4 @@ fn found(
         Some(Refusal::NameTooLong) => Found::Nothing,
         _ => Found::Unreachable(unreadable(&error)),
     })
-}
-
-/// Adds what interrupted runs left in a directory. One that cannot be listed is used as it is.
-fn list(dir: &HeldDir, path: &[u8], leftovers: &mut Leftovers) {
-    match left_in(dir) {
-        Ok(left) => {
-            for (key, name) in left {
-                leftovers.add(path, key, name);
-            }
-        }
-        Err(error) => {
-            tracing::debug!(%error, "a directory is not looked through for what was left");
-        }
-    }
 }

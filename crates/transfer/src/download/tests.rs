@@ -6,6 +6,7 @@ mod faults;
 mod groups;
 mod hostile;
 mod planning;
+mod remembering;
 mod resuming;
 mod swaps;
 mod whole;
@@ -14,6 +15,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use attachfs_durable::HeldDir;
 use attachfs_manifest::{
     Change, ChunkSize, Content, ContentHash, Diff, File, LinkTarget, ManifestPath, Mtime, Node,
     Snapshot,
@@ -23,6 +25,8 @@ use attachfs_store::record::RecordStore;
 use attachfs_store::{CallKind, MemoryStore};
 use tempfile::TempDir;
 
+use super::leftovers::Leftovers;
+use super::step::{Deletion, FileStep, Place};
 use super::*;
 use crate::Silent;
 
@@ -129,23 +133,32 @@ impl Setup {
         placed.map_err(|stopped| stopped.source)
     }
 
-    /// What files of a download share, to do steps one by one.
-    fn run(&self, place: Opened) -> Run {
+    /// A download without a plan, to do steps one by one.
+    fn run(&self, folder: Folder) -> Run {
         let sources = Sources {
             store: Arc::clone(&self.record) as _,
             nearby: None,
         };
         let meter = Meter::new(Phase::Download, 0, 0);
         let cut = ChunkSize::WholeFile;
-        Run::new(
-            place,
-            Leftovers::default(),
-            HashSet::new(),
-            sources,
-            &self.options,
-            cut,
-            meter,
-        )
+        let copies = CopyNames::new(&folder.dir, std::iter::empty());
+        let found = (Leftovers::default(), copies);
+        let shared = Shared::new(folder, found, sources, &self.options, cut, meter);
+        Run::new(shared, &self.options)
+    }
+
+    fn folder(&self) -> Folder {
+        Folder::open(&self.root(), Permissions::default()).unwrap()
+    }
+
+    /// A step that places a file with these bytes.
+    fn step(&self, name: &str, bytes: impl AsRef<[u8]>) -> FileStep {
+        FileStep {
+            path: path(name),
+            file: self.file(bytes).as_file().unwrap().clone(),
+            place: Place::Free,
+            swap: None,
+        }
     }
 
     async fn listened(

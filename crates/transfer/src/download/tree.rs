@@ -2,14 +2,16 @@
 
 use std::io;
 
-use attachfs_durable::{FileStamp, HeldDir, Kind, Refusal};
+use attachfs_durable::{HeldDir, Kind, Refusal};
 use attachfs_manifest::{ContentHash, ManifestPath, PathRef};
 
-use super::Permissions;
+use super::conflict::{Conflict, Occupant, Resolution, occupant_of, resolve};
 use super::leading::RootNames;
-use super::part::new_name;
-use super::plan::{Conflict, Deletion, LinkStep, Occupant, Resolution, resolve};
-use super::survey::parent_bytes;
+use super::names::new_part_name;
+use super::options::Permissions;
+use super::paths::parent_bytes;
+use super::stamps::{is_same_inode, is_unchanged};
+use super::step::{Deletion, LinkStep};
 
 /// How often something unfinished is made again that another download took for left behind.
 const TRIES: u32 = 3;
@@ -135,15 +137,6 @@ fn delete_at(
     Ok(None)
 }
 
-fn is_same_inode(now: &FileStamp, then: &FileStamp) -> bool {
-    (now.dev, now.ino) == (then.dev, then.ino)
-}
-
-/// Whether nobody wrote to it. Its other names may have been deleted meanwhile, which changes its ctime.
-pub(super) fn is_unchanged(now: &FileStamp, then: &FileStamp) -> bool {
-    is_same_inode(now, then) && (now.size, now.mtime_ns) == (then.size, then.mtime_ns)
-}
-
 /// Makes a directory, if none is there by now. One that is to be shared is before it gets its name, so
 /// that whoever finds one need not ask.
 pub(super) fn make_dir(holding: &HeldDir, name: &[u8], share: Permissions) -> io::Result<()> {
@@ -183,7 +176,7 @@ fn beside(key: ContentHash, mut make: impl FnMut(&[u8]) -> io::Result<()>) -> io
     let mut tries = 0;
     loop {
         tries += 1;
-        match make(&new_name(key)?) {
+        match make(&new_part_name(key)?) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
             made => return made,
         }
@@ -206,16 +199,6 @@ pub(super) enum Linked {
     There,
     /// Not made, since this is in its place.
     Left(&'static str),
-}
-
-/// What stands at a name, if anything does.
-pub(super) fn occupant_of(dir: &HeldDir, name: &[u8]) -> io::Result<Option<Occupant>> {
-    Ok(dir.look(name)?.map(|facts| match facts.kind {
-        Kind::Dir => Occupant::Dir,
-        Kind::File => Occupant::File,
-        Kind::Link => Occupant::Link,
-        Kind::Other => Occupant::Other,
-    }))
 }
 
 /// Puts a link over a file or link, which is there until the link is.

@@ -11,11 +11,13 @@ use attachfs_manifest::{ChunkSize, ContentHash};
 use attachfs_scan::ScannedFile;
 use parking_lot::Mutex;
 
-use super::file::Shared;
+use super::file::{done, hash};
+use super::item::{Done, Item, node_of};
 use super::reading::open;
-use super::{Done, Item, node_of};
+use super::shared::Shared;
+use crate::error::TransferError;
 use crate::hash::hash_range;
-use crate::{Source, TransferError};
+use crate::source::Source;
 
 /// Files in a job.
 const MOST_FILES: usize = 256;
@@ -81,7 +83,7 @@ impl Job {
     /// Does it. Gives the files that are done by it. Blocks.
     pub(super) fn run(self, shared: &Shared) -> Result<Vec<Done>, TransferError> {
         match self {
-            Self::Files(files) => files.into_iter().map(|file| shared.hash(file)).collect(),
+            Self::Files(files) => files.into_iter().map(|file| hash(shared, file)).collect(),
             Self::Chunk(large, at) => {
                 let done = large.chunk(at, shared)?;
                 Ok(done.into_iter().collect())
@@ -124,24 +126,24 @@ impl Large {
         };
         match self.finish() {
             Some((opened, hashes)) => {
-                shared.remember(&opened.now, &hashes, opened.seen);
+                shared.reading.remember(&opened.now, &hashes, opened.seen);
                 let file = node_of(&opened.now, hashes);
-                Ok(Some(shared.done(item, file)))
+                Ok(Some(done(shared, item, file)))
             }
-            None => shared.hash(item).map(Some),
+            None => hash(shared, item).map(Some),
         }
     }
 
     fn hash(&self, at: usize, shared: &Shared) -> Result<ContentHash, TransferError> {
         let Opened { source, .. } = self.open()?;
-        let mut ranges = shared.options.chunk_size.ranges(source.size);
+        let mut ranges = shared.reading.options.chunk_size.ranges(source.size);
         let changed = || TransferError::changed(&source.path);
         if ranges.len() != self.hashes.lock().len() {
             return Err(changed());
         }
         let range = ranges.nth(at).ok_or_else(changed)?;
         let file = source.open()?;
-        hash_range(&source, &file, range, &shared.meter)
+        hash_range(&source, &file, range, &shared.reading.meter)
     }
 
     /// The file, opened by whoever comes first.

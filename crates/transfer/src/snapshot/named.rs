@@ -7,13 +7,18 @@
 use std::sync::Arc;
 
 use attachfs_manifest::{ChunkSize, ContentHash, ManifestPath, Mtime};
-use attachfs_scan::Below;
+use attachfs_scan::{Below, Phase, Progress};
 
-use super::file::Shared;
-use super::{Done, HashOptions, Item, LOOK_UP, sending};
+use super::file::failed_before;
+use super::item::{Done, Item};
+use super::report::HashOptions;
+use super::sending::store_all;
+use super::shared::Shared;
+use super::slices::in_slices;
+use crate::error::TransferError;
 use crate::meter::Meter;
-use crate::run::{blocking, run_all};
-use crate::{Phase, Progress, Summary, Tally, TransferError, UploadReport, Uploader};
+use crate::summary::{Summary, Tally};
+use crate::upload::{UploadReport, Uploader};
 
 /// How far a file's time may be from the manifest's, in microseconds: the Python client writes times through
 /// floating point.
@@ -51,7 +56,7 @@ pub async fn upload_named(
     let options = HashOptions::new(ChunkSize::WholeFile);
     let shared = Arc::new(Shared::new(options, Some(store), meter, true));
     let found = find(root, files, &shared, progress);
-    sending::store_all(&shared, total, found, progress, |_| {}).await
+    store_all(&shared, total, found, progress, |_| {}).await
 }
 
 /// Looks for the files, and for what was seen of their objects. In the order of `files`.
@@ -61,39 +66,17 @@ async fn find(
     shared: &Arc<Shared>,
     progress: &dyn Progress,
 ) -> Result<Vec<Result<Item, Done>>, TransferError> {
-    let mut found: Vec<Vec<Result<Item, Done>>> = Vec::new();
-    found.resize_with(files.len().div_ceil(LOOK_UP), Vec::new);
-    let mut files = files.into_iter();
-    let slices = std::iter::from_fn(move || {
-        let slice: Vec<NamedFile> = files.by_ref().take(LOOK_UP).collect();
-        (!slice.is_empty()).then_some(slice)
-    });
-    let jobs = slices.enumerate().map(|(at, slice)| {
-        let (root, shared) = (root.clone(), Arc::clone(shared));
-        async move {
-            let meter = Arc::clone(&shared.meter);
-            blocking(&meter, move || {
-                let hashes: Vec<_> = slice.iter().flat_map(|file| file.hashes.clone()).collect();
-                shared.look_up_seen(&hashes);
-                let items = slice.into_iter().map(|file| {
-                    let path = file.path.clone();
-                    look(&root, file).or_else(|error| shared.failed_before(path, error).map(Err))
-                });
-                Ok((at, items.collect::<Result<Vec<_>, _>>()?))
-            })
-            .await
-        }
-    });
-    let keep = |(at, slice)| found[at] = slice;
-    run_all(
-        jobs,
-        shared.reader_count,
-        &shared.meter.anew(),
-        progress,
-        keep,
-    )
-    .await?;
-    Ok(found.into_iter().flatten().collect())
+    let root = root.clone();
+    in_slices(files, shared, progress, move |shared, slice| {
+        let hashes: Vec<_> = slice.iter().flat_map(|file| file.hashes.clone()).collect();
+        shared.objects.look_up_seen(&hashes);
+        let items = slice.into_iter().map(|file| {
+            let path = file.path.clone();
+            look(&root, file).or_else(|error| failed_before(shared, path, error).map(Err))
+        });
+        items.collect()
+    })
+    .await
 }
 
 /// The file, if it is what the manifest says.

@@ -8,11 +8,15 @@ use attachfs_manifest::ContentHash;
 use attachfs_scan::ScannedFile;
 use attachfs_store::Payload;
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
-use super::file::Shared;
+use super::report::HashOptions;
+use super::storing::Objects;
+use crate::error::TransferError;
 use crate::hash::{hash_chunks, hash_range};
+use crate::meter::Meter;
 use crate::run::blocking;
-use crate::{Source, SourceFile, TransferError};
+use crate::source::{Source, SourceFile};
 
 /// A file that was read: what it was while it was, where its bytes are to be had, their hashes.
 pub(super) struct Read {
@@ -48,9 +52,32 @@ impl FileBytes {
     }
 }
 
-impl Shared {
+/// Reads files as the options say.
+pub(super) struct Reading {
+    pub(super) options: HashOptions,
+    /// Files of up to this many bytes are kept in memory from reading to sending.
+    pub(super) small_file: u64,
+    pub(super) meter: Arc<Meter>,
+    readers: Semaphore,
+    pub(super) reader_count: usize,
+}
+
+impl Reading {
+    pub(super) fn new(options: HashOptions, small_file: u64, meter: Arc<Meter>) -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        // More than there are cores, since some of them wait for the disk.
+        let reader_count = 2 * threads;
+        Self {
+            options,
+            small_file,
+            meter,
+            readers: Semaphore::new(reader_count),
+            reader_count,
+        }
+    }
+
     /// Does a step that blocks, when there is a thread for it.
-    pub(super) async fn reading<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         step: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
     ) -> Result<T, TransferError> {
@@ -62,8 +89,12 @@ impl Shared {
         blocking(&self.meter, step).await
     }
 
-    /// Reads and hashes a file, and keeps the hashes if they are certain. Blocks.
-    pub(super) fn read(&self, scanned: &ScannedFile) -> Result<Read, TransferError> {
+    /// Reads and hashes a file, keeps the hashes if they are certain, and looks up its objects. Blocks.
+    pub(super) fn read(
+        &self,
+        scanned: &ScannedFile,
+        objects: &Objects,
+    ) -> Result<Read, TransferError> {
         self.meter.go_on()?;
         let seen = SystemTime::now();
         let (source, now) = open(scanned)?;
@@ -81,7 +112,7 @@ impl Shared {
             (FileBytes::InMemory(bytes), hashes)
         };
         self.remember(&now, &hashes, seen);
-        self.look_up_seen(&hashes);
+        objects.look_up_seen(&hashes);
         Ok(Read { now, bytes, hashes })
     }
 

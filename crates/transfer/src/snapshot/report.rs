@@ -5,7 +5,9 @@ use std::sync::Arc;
 use attachfs_manifest::{ChunkSize, ManifestPath};
 use attachfs_scan::cache::HashCaches;
 
-use crate::{Summary, Tally, TransferError, UploadReport};
+use crate::error::TransferError;
+use crate::summary::{Summary, Tally};
+use crate::upload::UploadReport;
 
 /// How files are hashed.
 #[derive(Debug, Clone)]

@@ -12,14 +12,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use attachfs_manifest::ManifestPath;
+use attachfs_scan::Progress;
 
-use super::file::Shared;
-use super::{Done, Item};
+use super::file::file;
+use super::item::{Done, Item};
+use super::shared::Shared;
+use crate::error::TransferError;
 use crate::flush::Flushing;
 use crate::meter::Meter;
 use crate::run::{blocking, run_all};
-use crate::upload::Outcome;
-use crate::{Failed, Progress, Summary, Tally, TransferError, UploadReport, error_chain};
+use crate::summary::{Failed, Summary, Tally, error_chain};
+use crate::upload::{Outcome, UploadReport};
 
 /// Stores the files that `found` gives, unless their fate is known, hands over each with what it is, and gives the account of
 /// objects and files. Fails if the account is not complete.
@@ -31,15 +34,19 @@ pub(super) async fn store_all(
     keep: impl FnMut(Done),
 ) -> Result<(UploadReport, Summary), TransferError> {
     let mut account = Account::new(total, keep);
-    let caches = shared.options.caches.clone();
-    let seen = shared.store.as_ref().and_then(|store| store.seen.clone());
+    let caches = shared.reading.options.caches.clone();
+    let seen = shared
+        .objects
+        .store
+        .as_ref()
+        .and_then(|store| store.seen.clone());
     let flushing = Flushing::of(caches.clone(), seen.clone());
     let stored = store_found(shared, found, progress, &mut account).await;
     drop(flushing);
     let ended = stored.and_then(|()| account.finish(shared));
     let is_complete = ended.is_ok();
     // However it ended: what was found out is worth keeping.
-    let meter = shared.meter.anew();
+    let meter = shared.reading.meter.anew();
     let flush = move || {
         if let Some(caches) = caches {
             caches.flush();
@@ -61,7 +68,7 @@ async fn store_found<K: FnMut(Done)>(
     progress: &dyn Progress,
     account: &mut Account<K>,
 ) -> Result<(), TransferError> {
-    let Some(store) = &shared.store else {
+    let Some(store) = &shared.objects.store else {
         return Ok(());
     };
     // Twice the requests, so that reading goes on while all of them wait for the store.
@@ -70,7 +77,7 @@ async fn store_found<K: FnMut(Done)>(
         let shared = Arc::clone(shared);
         async move {
             match found {
-                Ok(item) => shared.file(item).await,
+                Ok(item) => file(shared, item).await,
                 Err(done) => Ok(done),
             }
         }
@@ -82,7 +89,7 @@ async fn store_found<K: FnMut(Done)>(
         } => relying.push(done),
         done => account.count(done),
     };
-    run_all(jobs, at_once, &shared.meter, progress, sort).await?;
+    run_all(jobs, at_once, &shared.reading.meter, progress, sort).await?;
     if relying.is_empty() {
         return Ok(());
     }
@@ -103,11 +110,11 @@ async fn store_found<K: FnMut(Done)>(
         }
     }
     let bytes = items.iter().map(|item| item.scanned.size).sum();
-    let meter = Meter::new(shared.meter.phase(), items.len() as u64, bytes);
+    let meter = Meter::new(shared.reading.meter.phase(), items.len() as u64, bytes);
     let again = Arc::new(shared.again(meter));
-    let jobs = items.into_iter().map(|item| Arc::clone(&again).file(item));
+    let jobs = items.into_iter().map(|item| file(Arc::clone(&again), item));
     let count = |done| account.count(done);
-    run_all(jobs, at_once, &again.meter, progress, count).await
+    run_all(jobs, at_once, &again.reading.meter, progress, count).await
 }
 
 /// Counts files as they are done.
@@ -178,7 +185,7 @@ impl<K: FnMut(Done)> Account<K> {
 
     /// The account, if every file was stored.
     fn finish(mut self, shared: &Shared) -> Result<(UploadReport, Summary), TransferError> {
-        let store = shared.store.as_ref();
+        let store = shared.objects.store.as_ref();
         let passed = self.files.processed.count + self.files.skipped.count;
         let is_of_all = |(_, error): &(_, TransferError)| {
             passed == 0 && store.is_some_and(|store| store.never_passed(error))

@@ -10,17 +10,16 @@ use attachfs_store::{Payload, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::file::Shared;
-use super::{Done, Item, node_of};
-use crate::TransferError;
+use super::item::{Done, Item, node_of};
+use crate::error::TransferError;
 use crate::refusals::is_of_the_file;
-use crate::upload::{Outcome, Sending};
+use crate::upload::{Outcome, Sending, Uploader};
 
 /// The objects that are in the store by now, on their way, or refused. Who wants to store one waits for who
 /// came first, shares its fate if the store refused the object, and takes over if its file was at fault:
 /// that may have changed.
 #[derive(Default)]
-pub(super) struct Stored(Mutex<HashMap<ContentHash, Fate>>);
+struct Stored(Mutex<HashMap<ContentHash, Fate>>);
 
 /// What became of an object, once that is known.
 type Fate = Arc<OnceCell<Result<(), Refused>>>;
@@ -58,13 +57,33 @@ impl Refused {
     }
 }
 
-impl Stored {
-    fn cell(&self, hash: ContentHash) -> Fate {
-        Arc::clone(self.0.lock().entry(hash).or_default())
-    }
+/// The store, and what is known of the objects in it.
+pub(super) struct Objects {
+    /// Nothing is stored if there is none.
+    pub(super) store: Option<Uploader>,
+    stored: Arc<Stored>,
 }
 
-impl Shared {
+impl Objects {
+    pub(super) fn new(store: Option<Uploader>) -> Self {
+        Self {
+            store,
+            stored: Arc::default(),
+        }
+    }
+
+    /// The same, for files that are gone through once more.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            stored: Arc::clone(&self.stored),
+        }
+    }
+
+    fn fate_of(&self, hash: ContentHash) -> Fate {
+        Arc::clone(self.stored.0.lock().entry(hash).or_default())
+    }
+
     /// Finds out which of these objects were seen in the store at an earlier time. Blocks.
     pub(super) fn look_up_seen(&self, hashes: &[ContentHash]) {
         let store = self.store.as_ref();
@@ -84,7 +103,7 @@ impl Shared {
         let Some(store) = &self.store else {
             return Ok(true);
         };
-        let cell = self.stored.cell(hash);
+        let cell = self.fate_of(hash);
         if let Some(fate) = cell.get() {
             return match fate {
                 Ok(()) => Ok(true),
@@ -125,7 +144,7 @@ impl Shared {
         let Some(store) = &self.store else {
             return Ok(());
         };
-        let cell = self.stored.cell(hash);
+        let cell = self.fate_of(hash);
         if !cell.initialized() && store.relies_on(hash, len) {
             kept.relies = true;
             return Ok(());

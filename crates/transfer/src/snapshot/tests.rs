@@ -6,8 +6,8 @@ use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use attachfs_manifest::{ChunkSize, Content};
-use attachfs_scan::{ProgressEvent, ScanError, ScanOptions, scan};
+use attachfs_manifest::{ChunkSize, Content, ContentHash, File, ManifestPath};
+use attachfs_scan::{ProgressEvent, ScanError, ScanOptions, ScannedFile, scan};
 use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
 use attachfs_store::record::RecordStore;
 use attachfs_store::{
@@ -108,23 +108,11 @@ async fn a_second_snapshot_sends_nothing() {
     let store = Arc::new(RecordStore::new(Arc::new(MemoryStore::new())));
     let uploader = uploader(Arc::clone(&store) as _, 100);
     let scan = scanned(&folder);
-    let (first, _) = snapshot(
-        &scan,
-        &HashOptions::new(ChunkSize::DEFAULT),
-        Some(&uploader),
-        &Silent,
-    )
-    .await
-    .unwrap();
+    let options = HashOptions::new(ChunkSize::DEFAULT);
+    let taken = async || snapshot(&scan, &options, Some(&uploader), &Silent).await;
+    let (first, _) = taken().await.unwrap();
     store.clear();
-    let (second, report) = snapshot(
-        &scan,
-        &HashOptions::new(ChunkSize::DEFAULT),
-        Some(&uploader),
-        &Silent,
-    )
-    .await
-    .unwrap();
+    let (second, report) = taken().await.unwrap();
     assert_eq!(first, second);
     assert_eq!(store.count(CallKind::Put), 0);
     assert_eq!(report.upload.already_there, Tally { count: 2, bytes: 6 });

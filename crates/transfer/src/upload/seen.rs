@@ -27,7 +27,7 @@ use attachfs_scan::cache::S3CheckCache;
 use attachfs_store::{BucketName, RootPrefix, data_key};
 use parking_lot::Mutex;
 
-use crate::Tally;
+use crate::summary::Tally;
 
 /// How many objects are asked for before the others are believed
 /// (`deadline-job-attachments` 0.1.5, `upload.py`).

@@ -1,8 +1,8 @@
 //! A tree from the entries of a snapshot, in time that is nearly linear.
 //!
 //! Entries come sorted by their whole path, so those of one directory come one after the other, and the
-//! directory before them. Two things are in the way of a plain stack of open directories: between
-//! `a` and `a/b` comes all that begins with `a` and goes on with a character below `/`, as `a-b` and what
+//! directory before them. A plain stack of open directories is not enough, for two reasons: between `a`
+//! and `a/b` comes all that begins with `a` and goes on with a character below `/`, as `a-b` and what
 //! lies in it; and names are sorted by UTF-16 code units in the manifest, by bytes in the tree.
 //!
 //! ```text
@@ -67,7 +67,8 @@ impl BaseTree {
 struct Builder {
     chunk_size: ChunkSize,
     len: u32,
-    /// As they came. `parent` is the number of the directory in that order.
+    /// Entries in the order in which they came. `parent` is the number of the directory in that
+    /// order.
     nodes: PagedBuilder<Record>,
     names: Names,
     hashes: PagedBuilder<ContentHash>,

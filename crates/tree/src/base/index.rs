@@ -4,7 +4,7 @@
 //!      0   8  "attfstre"
 //!      8   4  format version (1)
 //!     12   4  number of nodes
-//!     16  16  what it was made of: a hash that its user chose
+//!     16  16  hash of the layers, chosen by the caller
 //!     32  16  hash of the composed manifest
 //!     48   8  chunk size; 0 if files are not cut
 //!     56   8  length of the whole file
@@ -15,17 +15,17 @@
 //! ```
 //!
 //! Numbers are little-endian. Opening reads the header alone, which is 16 bytes for 32 KiB of tree. A page
-//! is read when something in it is looked at for the first time: its bytes are held against the checksum,
-//! decoded into what the tree works with, checked and kept. It is not mapped into memory, because a
-//! mapping would show whatever is in the file at each moment, bytes that were never checked
-//! included, and a file that is cut off under it kills the process that looks. What was read once stays.
+//! is read when something in it is looked at for the first time: its bytes are compared with the checksum,
+//! decoded, checked and kept. It is not mapped into memory, because a mapping would show whatever is in
+//! the file at each moment, bytes that were never checked included, and a file that is cut off under it
+//! kills the process. A page that was read once stays in memory.
 //!
-//! Damage is therefore found when it is first touched, possibly long after the tree was opened.
-//! Then the tree is built from its manifests after all, by a function that whoever opened it gave, and pages
-//! that are not here yet come from there. That goes unnoticed, because a tree is a function of its
-//! manifests; it is checked all the same: the new tree must have the very header that was opened.
+//! Damage is therefore found when it is first touched, possibly long after the tree was opened. Then a
+//! function that was given at opening builds the tree from its manifests, and the pages that are not in
+//! memory yet come from that tree. The two trees are the same, because a tree is a function of its
+//! manifests; as a check, the new tree must have exactly the header that was opened.
 //!
-//! This module does no I/O of its own: an [`IndexSource`] reads, and whoever saves writes.
+//! This module does no I/O of its own: an [`IndexSource`] reads, and the caller writes.
 
 use std::fmt;
 use std::io;
@@ -72,8 +72,8 @@ impl IndexSource for Vec<u8> {
     }
 }
 
-/// Builds the tree of an opened index from its manifests, when a page of the index is damaged. It is told
-/// what is wrong, and is called once at most. `None` if that cannot be done.
+/// Builds the tree of an opened index from its manifests, when a page of the index is damaged. It gets
+/// the damage as its argument, and is called once at most. `None` if the tree cannot be built.
 pub type Rebuild = Box<dyn Fn(IndexError) -> Option<Arc<BaseTree>> + Send + Sync>;
 
 /// What an index says of the manifests it was made of.
@@ -81,7 +81,7 @@ pub type Rebuild = Box<dyn Fn(IndexError) -> Option<Arc<BaseTree>> + Send + Sync
 pub struct IndexIdentity {
     /// A hash of all that the tree depends on: the index is opened only under this.
     pub layers: ContentHash,
-    /// The hash of the composed manifest, for whoever has no manifests at hand.
+    /// The hash of the composed manifest, so that it is known without reading the manifests.
     pub composed: ContentHash,
 }
 
@@ -91,19 +91,19 @@ pub enum IndexError {
     /// It cannot be read.
     #[error("the index cannot be read")]
     Read(#[from] io::Error),
-    /// It is something else.
+    /// The file is no index.
     #[error("the file is no index of a tree")]
     NotAnIndex,
-    /// It was written by a program of another time.
+    /// Another version of this program wrote it.
     #[error("the index has format {0}, this program reads {VERSION}")]
     Version(u32),
-    /// It is the index of another tree.
+    /// It belongs to other manifests.
     #[error("the index is that of other manifests ({0})")]
     OtherLayers(ContentHash),
-    /// Its header is not what was written.
+    /// Its header is damaged.
     #[error("the header of the index is damaged")]
     Header,
-    /// A page is not what was written.
+    /// A page is damaged.
     #[error("page {page} of the {column} of the index is damaged")]
     Page {
         /// Which column.
@@ -144,7 +144,8 @@ impl fmt::Debug for Opened {
 }
 
 impl Opened {
-    /// Page `number` of a column, which is not here; `None` if there is none or it cannot be had.
+    /// Loads page `number` of a column; `None` if the column has no such page or it can neither be
+    /// read nor built again.
     #[cold]
     pub(super) fn page<'a, T: Cell>(
         &'a self,
@@ -233,7 +234,7 @@ fn write_column<T: Cell, E>(
     let mut bytes = Vec::new();
     for number in 0..T::column(tree).page_count() {
         bytes.clear();
-        // Making the header has brought every page here.
+        // Making the header has loaded every page.
         T::encode(tree.page(number).unwrap_or_default(), &mut bytes);
         write(&bytes)?;
     }
@@ -255,7 +256,8 @@ fn describe_column<T: Cell>(tree: &BaseTree, table: &mut Vec<u8>) -> Option<u64>
 }
 
 impl BaseTree {
-    /// The tree as an index. `None` if it was opened itself and a page of it cannot be had any more.
+    /// The tree as an index. `None` if the tree was opened from an index itself, and one of its
+    /// pages can neither be read nor built again.
     pub fn index(&self, identity: &IndexIdentity) -> Option<Index<'_>> {
         let header = self.header(identity)?;
         let size = Fixed::parse(&header).ok()?.file_len;

@@ -1,4 +1,5 @@
-//! The base of a namespace: the tree that the mount began with, and what was laid over it since.
+//! The base of a namespace: the tree that the mount began with, and the layers that were added
+//! since.
 //!
 //! ```text
 //!     layer 0     the tree of the manifests that were mounted
@@ -6,11 +7,11 @@
 //!     layer 2     ...
 //! ```
 //!
-//! A layer is a diff between what the base was and what it is to be. Whoever makes it has put the manifests together
-//! in the one way there is ([`compose`](crate::compose)); so adding, replacing and removing a manifest are the same
-//! here. No number changes: what is the same keeps its inode, a directory that stays a directory stays the one
-//! that it was, and what differs gets a number of the new layer. The trees of all layers are kept, because somebody
-//! may have open what no name leads to any more.
+//! A layer is a diff from the old base to the new one. Its maker composes the manifests as always
+//! ([`compose`](crate::compose)), so adding, replacing and removing a manifest are the same operation here. No
+//! number changes: an entry that stays the same keeps its inode number, a directory that stays a directory keeps its
+//! number, and an entry that differs gets a number of the new layer. The trees of all layers are kept, because a
+//! file may be open that no name leads to any more.
 //!
 //! The cost is that of what differs: a directory that only one layer knows is read from that layer's tree.
 
@@ -21,7 +22,7 @@ use attachfs_manifest::{
     Change, ChunkLayout, ChunkSize, Content, Diff, ManifestPath, Name, Snapshot,
 };
 
-use super::{BaseKind, BaseTree, BuildError};
+use super::{BaseKind, BaseTree, BuildError, path_below};
 use crate::{Ino, Kind, Listing};
 
 /// A diff that can be laid over a base.
@@ -34,8 +35,8 @@ pub struct DiffLayer {
 }
 
 impl DiffLayer {
-    /// The layer that a diff is. That the diff fits the base is its maker's business: it is the diff between what the
-    /// base [is](Snapshot) and what it is to be.
+    /// The layer of a diff. The caller sees to it that the diff fits the base: it leads from the snapshot that the
+    /// base shows to the one that it is to show.
     pub fn new(diff: &Diff) -> Result<Self, BuildError> {
         let mut put = Vec::new();
         let mut deleted = Vec::new();
@@ -46,7 +47,7 @@ impl DiffLayer {
             }
         }
         let put = Snapshot::new(diff.chunk_size(), None, put)?;
-        // A directory that something else replaces stays as it is for who has it open.
+        // A directory that something else replaces stays as it is for programs that have it open.
         let replaces = |path: &ManifestPath| put.get(path).is_some_and(|node| !node.is_dir());
         deleted
             .retain(|path| put.get(path).is_none() && !path.ancestors().any(|dir| replaces(&dir)));
@@ -57,26 +58,27 @@ impl DiffLayer {
     }
 }
 
-/// A name of the base that means something else than before.
+/// A name of the base that leads to another inode than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flip {
     /// The directory.
     pub parent: Ino,
     /// The name in it.
     pub name: Name,
-    /// What it meant.
+    /// The inode before.
     pub was: Option<Ino>,
-    /// What it means.
+    /// The inode now.
     pub is: Option<Ino>,
 }
 
 /// Why a layer cannot be laid over a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddLayerError {
-    /// There are no numbers for its nodes.
+    /// There are no inode numbers left for its nodes.
     #[error("a manifest was added too often")]
     TooMany,
-    /// A commit keeps the hashes of what it did not touch, so there is one way to cut files.
+    /// A commit keeps the hashes of chunks that were not written to, so all layers have to cut
+    /// files alike.
     #[error("the added manifest cuts large files into other chunks than the mounted ones")]
     ChunkSize,
 }
@@ -89,7 +91,8 @@ pub struct LayeredBase(Arc<Layers>);
 struct Layers {
     /// By their numbers.
     trees: Vec<Arc<BaseTree>>,
-    /// In directories that several layers know: the names that do not mean what the directory's own tree says.
+    /// Of directories that several layers have: the names that do not lead where the directory's own tree
+    /// says.
     entries: HashMap<Ino, BTreeMap<Name, Option<Ino>>>,
     /// Directories of a layer that were there already, under this number.
     shown_as: HashMap<Ino, Ino>,
@@ -116,7 +119,7 @@ impl LayeredBase {
         self.0.trees.len() as u32
     }
 
-    /// Lays a diff over everything, as the layer with the next number, and says what changed by that.
+    /// Adds a diff as the next layer over all others, and returns the names that changed.
     pub fn with(&self, layer: DiffLayer) -> Result<(Self, Vec<Flip>), AddLayerError> {
         let number = self.layers();
         if number >= Ino::MOST_LAYERS {
@@ -248,17 +251,9 @@ impl LayeredBase {
 
     /// A node's path; `None` for the root.
     pub fn path(&self, ino: Ino) -> Option<ManifestPath> {
-        let mut parts = Vec::new();
-        let mut at = ino;
-        while at != Ino::ROOT {
-            parts.push(self.name(at)?);
-            at = self.parent(at)?;
-        }
-        if parts.is_empty() {
-            return None;
-        }
-        parts.reverse();
-        ManifestPath::new(&parts.join(&b'/')).ok()
+        path_below(Ino::ROOT, ino, |ino| {
+            Some((self.name(ino)?, self.parent(ino)?))
+        })
     }
 }
 
@@ -320,7 +315,7 @@ impl Layers {
     }
 }
 
-/// A layer that is being laid over the others.
+/// A layer that is being added.
 struct Laying {
     layers: Layers,
     flips: Vec<Flip>,

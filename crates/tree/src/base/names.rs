@@ -16,8 +16,8 @@ pub(super) struct Names {
     /// The length of the name in each slot.
     lens: Vec<u8>,
     taken: usize,
-    /// Seeded: who writes a manifest cannot choose names that collide. Where a name goes does not
-    /// depend on it.
+    /// Seeded at random, so the writer of a manifest cannot choose names that collide. Where a name
+    /// is stored does not depend on the seed.
     hasher: RandomState,
 }
 
@@ -53,7 +53,8 @@ impl Names {
         }
     }
 
-    /// Where a name of 1 to 255 bytes is from now on. `None` if there is no room for it.
+    /// Stores a name of 1 to 255 bytes, unless it is stored already, and returns its place. `None`
+    /// if there is no room.
     pub(super) fn intern(&mut self, name: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(name) as u32 >> 1;
         let mask = self.slots.len() - 1;

@@ -52,7 +52,7 @@ pub(super) struct Paged<T> {
 }
 
 impl<T: Cell> Paged<T> {
-    /// A column of this many pages, none of which is here.
+    /// A column of this many pages, none of which is in memory.
     pub(super) fn absent(pages: usize) -> Self {
         let pages = (0..pages).map(|_| OnceLock::new());
         Self {
@@ -65,12 +65,12 @@ impl<T: Cell> Paged<T> {
         self.pages.len()
     }
 
-    /// A page, if it is here.
+    /// A page, if it is in memory.
     pub(super) fn page(&self, number: usize) -> Option<&[T]> {
         self.pages.get(number)?.get().map(|cells| &**cells)
     }
 
-    /// Keeps a page, unless someone else did so first: what is kept is the same.
+    /// Keeps a page, unless another thread was first: both are the same.
     pub(super) fn keep(&self, number: usize, cells: Box<[T]>) -> Option<&[T]> {
         Some(self.pages.get(number)?.get_or_init(|| cells))
     }

@@ -84,10 +84,11 @@ impl Record {
         })
     }
 
-    /// Whether the record can be node `index` of the tree. The pages it points to may not be here.
+    /// Whether the record can be node `index` of the tree. The pages it points to may not be in
+    /// memory yet.
     fn fits(&self, tree: &BaseTree, index: u32) -> bool {
         let named = (index == 0) == (self.name_len == 0);
-        // So that the way up ends.
+        // A parent comes before its children, so the way up ends.
         let below = self.parent < index || index == 0 && self.parent == 0;
         let has_page = |page, count| page < count;
         named
@@ -96,7 +97,7 @@ impl Record {
             && match self.kind {
                 Kind::Dir => {
                     let end = self.first.checked_add(self.count);
-                    // So that the way down ends.
+                    // Children come after their parent, so the way down ends.
                     self.count == 0 || self.first > index && end.is_some_and(|end| end <= tree.len)
                 }
                 Kind::File => {

@@ -72,7 +72,7 @@ fn the_root_has_no_name_and_is_its_own_parent() {
 }
 
 #[test]
-fn numbers_of_no_node_are_nothing() {
+fn numbers_that_no_node_has_give_nothing() {
     let tree = tree(&snapshot([("f", file(1)), ("l", link("f"))]));
     for ino in [0, 4, u64::from(u32::MAX) + 2, 1 << 62, u64::MAX].map(Ino::from_raw) {
         assert!(!tree.contains(ino));

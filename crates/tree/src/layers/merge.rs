@@ -1,16 +1,19 @@
 //! All layers over one another in one walk over their sorted entries.
 //!
-//! At each path the layers that say something of it are heard from the lowest up. What a layer does
-//! to a whole directory reaches what lies below it, which comes later in the walk, though not at
-//! once: "a-b" lies between "a" and "a/b". It is remembered by directory, and only where it happens:
+//! At each path the layers that have an entry for it are applied from the lowest up. What a layer
+//! does to a whole directory also affects the paths below it, which come later in the walk, though
+//! not at once: "a-b" lies between "a" and "a/b". So it is remembered for the directory, and only
+//! where it happens:
 //!
-//! * a snapshot puts something else on a directory: what lower layers have below it is gone;
+//! * a snapshot puts a file or link over a directory: everything that lower layers have below it is
+//!   gone;
 //! * a diff deletes a directory: what lower layers have in it must be named by the diff too;
-//! * a diff needs a directory where none can be, because a file or link is there or above it.
+//! * a diff needs a directory at a path where none can be, because there is a file or link at or
+//!   above it.
 //!
-//! Errors are those of putting one layer at a time over the result of the ones before: an error of
-//! a layer ends the hearing of that layer and those above it, and the walk goes on, because a lower
-//! layer may still be at fault further on. A diff's own errors count before those of the tree that it makes.
+//! Errors are those of putting one layer at a time over the result of the ones before: after an error in a
+//! layer, that layer and those above it are ignored, and the walk goes on, because a lower layer may still
+//! fail further on. A diff's own errors count before those of the tree that it makes.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -26,8 +29,8 @@ use attachfs_manifest::{
 use super::stream::{Place, Says, Stream};
 use super::{Layer, LayerError};
 
-/// Puts layers over one another, each with its number, the lowest first. Those from `limit` on are not
-/// heard.
+/// Puts layers over one another, each with its number, the lowest first. Those from `limit` on are
+/// ignored.
 pub(super) fn merge(
     layers: &[(usize, Layer)],
     limit: usize,
@@ -88,7 +91,7 @@ fn next<'a>(
     Some((place, layer, says))
 }
 
-/// What a layer does to a path by what it does further up.
+/// What a layer does to a path by a change further up.
 #[derive(Clone, Copy)]
 enum FromAbove {
     /// Something was put on a directory above.
@@ -97,7 +100,7 @@ enum FromAbove {
     Emptied,
 }
 
-/// By which layers, the lowest first.
+/// The layers that do so, the lowest first.
 type Coming = Rc<[(usize, FromAbove)]>;
 
 /// By directory: what happened to it in which layers.
@@ -112,22 +115,23 @@ struct Merge<'a> {
     result: SnapshotBuilder,
     covered: ByPath<usize>,
     emptied: ByPath<usize>,
-    /// With the file or link that is there or above.
+    /// Paths where no directory can be, with the file or link that is there or above.
     no_dirs: ByPath<(usize, ManifestPath)>,
-    /// What comes from above to all that is in one directory, for as long as the walk is in it.
+    /// What layers did to the directory that the walk is in, or above it.
     of_parent: (Option<Box<[u8]>>, Coming),
-    /// By layer: what lies above the targets of its links.
+    /// By layer: the directories above the targets of its links.
     above_targets: HashMap<usize, HashSet<Box<[u8]>>>,
 }
 
 impl Merge<'_> {
-    /// Hears what layers say of a path, and what comes to it from above.
+    /// Applies what the layers have for a path, and what they did further up.
     fn hear(&mut self, path: PathRef<'_>, said: &mut Vec<(usize, Says)>) {
         let from_above = self.what_comes_to(path);
         let mut from_above = from_above.iter().copied().peekable();
         let mut node = None;
         for (layer, says) in said.drain(..) {
-            // A change is a word on its own layer's deletion of the directory.
+            // A change of the path says what its own layer's deletion of the directory leaves of
+            // it.
             let is_change = matches!(says, Says::Does(_));
             while let Some((above, what)) =
                 from_above.next_if(|&(above, _)| above < layer || !is_change && above == layer)
@@ -210,7 +214,7 @@ impl Merge<'_> {
         Rc::clone(&self.of_parent.1)
     }
 
-    /// What comes to a path from above, of a layer that says nothing of it.
+    /// What happens to a path by a change further up, in a layer that has no entry for the path.
     fn pass(
         &mut self,
         path: PathRef<'_>,
@@ -328,8 +332,8 @@ impl Merge<'_> {
         Some(file.clone())
     }
 
-    /// Whether the diff says what it was made from, which is checked elsewhere: then what it deletes
-    /// without effect is no sign of another base.
+    /// Whether the diff names its parent, which is checked elsewhere: then a deletion without effect
+    /// does not mean that it was made for another base.
     fn names_its_parent(&self, layer: usize) -> bool {
         self.layers[layer].1.manifest.parent().is_some()
     }

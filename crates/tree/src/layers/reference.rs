@@ -1,4 +1,5 @@
-//! What layering means, one layer at a time: the model that the walk over all of them is held against.
+//! What layering means, one layer at a time: the model that tests compare the walk over all layers
+//! with.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,14 +8,14 @@ use attachfs_manifest::{LinkTarget, ManifestPath, Node, Snapshot};
 
 use super::{Layer, LayerError};
 
-/// Puts layers over one another, without a look at parents. All cut files alike.
+/// Puts layers over one another, without checking parents. All cut files alike.
 pub(super) fn compose(layers: &[Layer]) -> Result<Snapshot, LayerError> {
     let mut composed: Option<Snapshot> = None;
     for (number, upper) in (1..).zip(layers) {
         composed = Some(match (composed, &upper.manifest) {
             (None, Manifest::Diff(_)) => return Err(LayerError::LoneDiff),
             (Some(lower), Manifest::Diff(diff)) => {
-                // Whoever says what it was made from is believed to have been made from that.
+                // A diff that names its parent is taken to have been made from it.
                 let applied = match diff.parent() {
                     Some(_) => lower.apply_composed(diff),
                     None => lower.apply(diff),

@@ -25,21 +25,21 @@ impl Place<'_> {
     }
 }
 
-/// What a layer says of a path.
+/// What a layer has for a path.
 pub(super) enum Says {
     /// A snapshot has this there.
     Has(Node),
     /// A diff does this.
     Does(Change),
-    /// A diff puts something below this path, of which it says nothing or that it is deleted: a
+    /// A diff puts something below this path, and has nothing for the path itself or deletes it: a
     /// directory will be there.
     LeadsOn,
 }
 
 type Entries<'a> = Box<dyn Iterator<Item = (Place<'a>, Says)> + 'a>;
 
-/// What is left of a layer's entries, and the next of them. The least is that whose path comes
-/// first; of equal paths that of the lower layer; and of one diff what it does before where it leads.
+/// The entries of a layer that are left, and the next of them. Streams are ordered by the path of the
+/// next entry, then by layer; of one diff, changes come before the directories that they need.
 pub(super) struct Stream<'a> {
     pub(super) place: Place<'a>,
     pub(super) says: Says,
@@ -164,8 +164,8 @@ fn moved(node: Node, at: &ManifestPath) -> Result<Node, PathError> {
     })
 }
 
-/// Checks that paths and targets stay possible when they are moved below `at`. Only their length may
-/// stand against it, so the longest tells.
+/// Checks that paths and targets stay valid when they are moved below `at`. Only their length can
+/// forbid it, so checking the longest is enough.
 pub(super) fn check_fit(
     snapshot: &Snapshot,
     at: &ManifestPath,

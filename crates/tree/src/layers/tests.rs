@@ -59,7 +59,7 @@ fn the_upper_file_counts_and_directories_are_merged() {
 }
 
 #[test]
-fn what_is_no_directory_hides_all_below_it_and_is_hidden_by_one() {
+fn files_and_links_hide_directories_and_are_hidden_by_them() {
     let lower = snapshot([("d/e/a", file(1)), ("d-e", file(2)), ("f", file(3))]);
     let upper = snapshot([("d", link("d-e")), ("f/x", file(4))]);
     assert_eq!(
@@ -136,7 +136,7 @@ proptest! {
     }
 
     #[test]
-    fn any_layer_goes_over_any_other_and_is_seen_whole(lower in any_snapshot(), upper in any_snapshot()) {
+    fn any_layer_goes_over_any_other_and_is_shown_whole(lower in any_snapshot(), upper in any_snapshot()) {
         let made = composed([layer(lower.clone(), None), layer(upper.clone(), None)]);
         for (path, node) in upper.entries() {
             prop_assert_eq!(made.get(path), Some(node));
@@ -220,7 +220,7 @@ fn whole_files<const N: usize>(files: [(&str, u64); N]) -> Snapshot {
 }
 
 #[test]
-fn layers_that_cut_files_differently_go_together_where_it_makes_no_difference() {
+fn layers_with_different_chunk_sizes_mix_if_no_file_is_cut_differently() {
     let cut = || layer(snapshot([("cut", file(25))]), None);
     let short = || layer(whole_files([("short", 10)]), None);
     let long = || layer(whole_files([("long", 11)]), None);
@@ -306,7 +306,7 @@ fn any_diff() -> impl Strategy<Value = Diff> {
         Diff::new(CHUNK, None, changes).ok()
     });
     let between = (any_tree(), any_tree()).prop_map(|(old, new)| new.diff(&old, None));
-    // Nobody checks it here; what a diff may do depends on whether it names one.
+    // The parent is not checked here, but what a diff may do depends on whether it names one.
     let parent = prop::option::of(Just(ContentHash::of(b"parent")));
     (prop_oneof![3 => diff, 1 => between], parent)
         .prop_map(|(diff, parent)| diff.with_parent(parent))
@@ -370,7 +370,7 @@ proptest! {
     }
 }
 
-/// A diff that puts a file and says that it was made from this.
+/// A diff that puts a file and names this parent.
 fn made_from(parent: ContentHash, name: &str, size: u64) -> Layer {
     let changes = [(path(name), Change::Put(file(size)))];
     diff_layer(Diff::new(CHUNK, Some(parent), changes).unwrap())
@@ -382,7 +382,7 @@ fn a_diff_goes_over_what_it_says_it_was_made_from() {
     let first = || made_from(base().hash, "b", 2);
     let both = || encoded_hash(&composed([base(), first()]));
     let expected = snapshot([("a", file(1)), ("b", file(2)), ("c", file(3))]);
-    // Commits name what there is in all, other tools the manifest before.
+    // Commits name the composed snapshot, other tools the manifest before.
     for parent in [both(), first().hash] {
         let layers = [base(), first(), made_from(parent, "c", 3)];
         assert_eq!(composed(layers), expected);
@@ -490,7 +490,7 @@ fn absolute_layers_are_put_together_before_one_directory_of_them_is_shown() {
 }
 
 #[test]
-fn absolute_and_relative_layers_do_not_mix_where_it_is_not_clear_what_is_meant() {
+fn absolute_layers_over_relative_ones_are_refused() {
     let base = || absolute_snapshot([("proj/x/a", file(1)), ("proj/x/b/c", file(2))]);
     let relative = || layer(snapshot([("a", file(1))]), None);
     match put_together(vec![base(), relative()]) {

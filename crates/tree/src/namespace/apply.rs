@@ -14,14 +14,15 @@ use crate::{
 
 impl Namespace {
     /// Applies a mutation, or changes nothing. Returns the inode that lost its last name by it, if
-    /// one did: whoever has it open may go on, then it is to be [forgotten](Self::forget).
+    /// one did: it can be used as long as it is open; after that the caller has to
+    /// [forget](Self::forget) it.
     pub fn apply(&mut self, mutation: &Mutation) -> Result<Option<Ino>, MutationError> {
         let checked = self.check(mutation.clone())?;
         Ok(self.apply_checked(checked))
     }
 
-    /// As [`apply`](Self::apply), of a mutation that was checked against the namespace as it is now: whoever
-    /// checks lets nobody change it until it is applied.
+    /// As [`apply`](Self::apply), for a mutation that was checked against the namespace as it is now: the
+    /// caller prevents other changes between the check and this.
     pub fn apply_checked(&mut self, checked: Checked) -> Option<Ino> {
         match checked.into_mutation() {
             Mutation::CreateFile {
@@ -188,6 +189,13 @@ impl Namespace {
 
     /// The overlay's record of an inode, made now if it has none.
     fn record(&mut self, ino: Ino) -> &mut Inode {
+        if !self.inodes.contains_key(&ino)
+            && self.base.plain_kind(ino) == Some(Kind::File)
+            && self.base.place(ino).is_none()
+        {
+            // A layer took its name while somebody had it open: the record goes with the last who does.
+            self.names.entry(ino).or_default();
+        }
         let base = &self.base;
         self.inodes.entry(ino).or_insert_with(|| {
             let kind = match base.plain_kind(ino) {
@@ -245,13 +253,13 @@ impl Namespace {
         inode.attributes.mtime = Some(time);
         inode.attributes.ctime = Some(time);
         match &mut inode.kind {
-            // A commit that goes on keeps the one that it froze.
+            // A commit that is running keeps the copy that it froze.
             InodeKind::File(FileContent::Mapped(mapping)) => Some(Arc::make_mut(mapping)),
             _ => None,
         }
     }
 
-    /// Drops the record of an inode that has no name and that nobody has open any more.
+    /// Drops the record of an inode that has no name and is not open any more.
     pub fn forget(&mut self, ino: Ino) {
         if self.is_removed(ino) {
             self.inodes.remove(&ino);

@@ -113,8 +113,8 @@ impl Namespace {
         }
     }
 
-    /// Whether names lead to a directory. One that was removed has none, and was empty; one that a layer of
-    /// the base hides may have others in it.
+    /// Whether names lead to a directory. A removed directory has no name, and is empty; one that a layer
+    /// of the base hides may still have entries.
     fn leads_to(&self, dir: Ino) -> bool {
         if self.base.layers() == 1 {
             return self.parent(dir).is_some();
@@ -123,7 +123,7 @@ impl Namespace {
         std::iter::successors(Some(dir), above).last() == Some(Ino::ROOT)
     }
 
-    /// What has lost its last name does not get one again.
+    /// An inode that lost its last name does not get a new one.
     fn check_named(&self, ino: Ino) -> Result<(), MutationError> {
         if self.link_count(ino) == 0 {
             return Err(MutationError::NoInode(ino));

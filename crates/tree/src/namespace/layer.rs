@@ -11,8 +11,8 @@ use super::Namespace;
 use crate::{AddLayerError, DiffLayer, Flip, Ino};
 
 impl Namespace {
-    /// Lays a diff over the base. Returns the names that mean something else now: who remembers them is to
-    /// forget them. If it fails, nothing changed.
+    /// Adds a diff as a layer of the base. Returns the names that lead to another inode now: caches have
+    /// to drop them. If it fails, nothing changed.
     pub fn add_layer(&mut self, layer: DiffLayer) -> Result<Vec<(Ino, Name)>, AddLayerError> {
         let (base, flips) = self.base.with(layer)?;
         let touched = self.touched_and_above();
@@ -30,7 +30,7 @@ impl Namespace {
             let taken = self.entries.get(&parent);
             let taken = taken.and_then(|names| names.get(&name)).copied();
             match (taken, was, is) {
-                // The job deleted the name, and now the base does not have it either.
+                // The job deleted the name, and the base does not have it any more.
                 (Some(None), _, None) => {
                     let names = self.entries.entry(parent).or_default();
                     names.remove(&name);

@@ -1,7 +1,7 @@
 //! A namespace as data: what mutations made of the base, in parts of bounded size.
 //!
 //! A journal is compacted into these instead of the mutations. Restored over the same base they give the
-//! same namespace, inodes without a name included: somebody may have them open.
+//! same namespace, inodes without a name included, because those may be open.
 
 use attachfs_manifest::Name;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Namespace;
 use crate::{Ino, Inode};
 
-/// At most so many inodes, names or entries are in a part.
+/// The most inodes, names or entries in a part.
 const MOST: usize = 256;
 
 /// A part of a namespace's state.
@@ -30,7 +30,7 @@ pub enum NamespacePart {
     Made(u64),
 }
 
-/// Parts of what an iterator gives.
+/// Cuts what an iterator gives into parts.
 fn parts<T>(
     mut items: impl Iterator<Item = T>,
     part: impl Fn(Vec<T>) -> NamespacePart,
@@ -66,8 +66,8 @@ impl Namespace {
             .chain(std::iter::once(NamespacePart::Made(self.next)))
     }
 
-    /// Takes a part of a state that had the same base, with the same layers. All of them are to be restored, in any order, before
-    /// anything else is done.
+    /// Takes a part of a state that had the same base, with the same layers. The caller restores all parts, in any
+    /// order, before it does anything else.
     pub fn restore(&mut self, part: NamespacePart) {
         match part {
             NamespacePart::Inodes(inodes) => self.inodes.extend(inodes),

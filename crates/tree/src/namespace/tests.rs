@@ -67,8 +67,8 @@ fn shown(namespace: &Namespace) -> Snapshot {
     Snapshot::new(namespace.base().chunk_size(), None, entries).unwrap()
 }
 
-/// The changes as a diff, which leaves out what turns out to be the same; no change may speak of
-/// something that nobody touched.
+/// The changes as a diff without the entries that turn out to be the same. Fails if a change is
+/// about something that no mutation touched.
 fn diff_of(namespace: &Namespace, base: &Snapshot) -> Diff {
     let mut changes = Vec::new();
     for changed in namespace.changes().unwrap() {

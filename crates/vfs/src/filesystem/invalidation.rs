@@ -1,4 +1,4 @@
-//! What an adapter has to forget.
+//! What an adapter has to drop from its caches.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,22 +7,22 @@ use attachfs_manifest::Name;
 
 use super::NodeId;
 
-/// Something in an adapter's cache that is no longer so. Sent with no lock held; whoever receives it must not be on a thread
+/// Something in an adapter's cache that is out of date. Sent with no lock held; the receiving thread must not be one
 /// that answers the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invalidation {
-    /// A name no longer means what it meant.
+    /// A name leads to another node, or to none.
     Name {
         /// The directory.
         parent: NodeId,
         /// The name in it.
         name: Name,
-        /// How long to wait before telling: a listing that was on its way when the name got its new
-        /// meaning can bring the old one back.
+        /// How long to wait before the invalidation: a listing that was on its way when the name
+        /// changed can bring the old entry back.
         after: Duration,
     },
-    /// Bytes of a file are no longer what they were, nor are its attributes. What was written through the adapter's cache
-    /// is written to the file system first.
+    /// Bytes and attributes of a file have changed. Bytes that are still in the adapter's write cache are written to
+    /// the file system first.
     Pages {
         /// The file.
         node: NodeId,
@@ -32,7 +32,7 @@ pub enum Invalidation {
 }
 
 impl Invalidation {
-    /// How long to wait before telling.
+    /// How long to wait before the invalidation.
     pub fn after(&self) -> Duration {
         match self {
             Self::Name { after, .. } => *after,

@@ -24,15 +24,16 @@ pub trait Reply<T>: Send + 'static {
     }
 }
 
-/// Takes bytes, which are borrowed: whatever keeps them, nothing is copied on the way to the adapter.
+/// Takes bytes, which are borrowed from wherever they are kept, so that nothing is copied on the way
+/// to the adapter.
 pub trait DataReply: for<'a> Reply<&'a [u8]> {}
 
 impl<R: for<'a> Reply<&'a [u8]>> DataReply for R {}
 
 /// Takes the entries of a directory into a buffer of the adapter's, until it is full. `ok(())` sends what is in it.
 pub trait ListReply<E>: Reply<()> {
-    /// Adds an entry, and the offset from which reading goes on after it. `false` if the buffer has no room for it: then it is
-    /// not in the answer, and neither may be any entry after it.
+    /// Adds an entry, and the offset at which reading continues after it. `false` if the buffer has no room for it:
+    /// then neither this entry nor a later one is part of the answer.
     #[must_use]
     fn add(&mut self, entry: E, next: u64) -> bool;
 }
@@ -42,7 +43,7 @@ pub trait NameReply: for<'a> ListReply<ListedName<'a>> {}
 
 impl<R: for<'a> ListReply<ListedName<'a>>> NameReply for R {}
 
-/// Takes names and what they lead to.
+/// Takes names with nodes and attributes.
 pub trait ListedReply: for<'a> ListReply<Listed<'a>> {}
 
 impl<R: for<'a> ListReply<Listed<'a>>> ListedReply for R {}

@@ -1,4 +1,4 @@
-//! What goes with requests and answers.
+//! The types of requests and answers.
 
 use std::fmt;
 use std::fs::File;
@@ -39,16 +39,16 @@ impl From<NodeId> for Ino {
     }
 }
 
-/// What a file system gets of the adapter that serves it.
+/// What a file system gets from the adapter that serves it.
 #[derive(Debug, Clone)]
 pub struct Attachment {
-    /// Where to send what the adapter must forget.
+    /// Where to send invalidations.
     pub invalidations: Sender<Invalidation>,
-    /// Where answers that have to wait are worked out; with time enabled.
+    /// The runtime for answers that have to wait; with time enabled.
     pub runtime: Handle,
 }
 
-/// What is at a name: one reference to a node, and its attributes.
+/// An entry of a directory: one reference to a node, and its attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// The node.
@@ -67,7 +67,7 @@ impl From<FileAttr> for Entry {
     }
 }
 
-/// What something new gets from whoever makes it.
+/// Mode and owner of a new node.
 #[derive(Debug, Clone, Copy)]
 pub struct NewNode {
     /// Permission bits.
@@ -100,7 +100,8 @@ pub struct Created {
 /// A file that was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Released {
-    /// It was the last handle of its node: whatever an adapter keeps for an open node can go.
+    /// It was the last handle of its node: the adapter can drop everything that it keeps for an
+    /// open node.
     pub last: bool,
 }
 
@@ -111,32 +112,32 @@ pub struct ListedName<'a> {
     pub name: &'a [u8],
     /// The inode number that is shown.
     pub ino: Ino,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
-/// A name in a directory, and what it leads to.
+/// A name in a directory, with node and attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed<'a> {
     /// The name.
     pub name: &'a [u8],
-    /// What is there.
+    /// Node and attributes.
     pub entry: Entry,
 }
 
 /// The size of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Of its disk.
+    /// The size of its disk.
     pub total: u64,
     /// Not in use.
     pub free: u64,
-    /// What of `free` may be used by anyone.
+    /// The part of `free` that any user may use.
     pub available: u64,
-    /// Files, those in use and those that can be made.
+    /// Files that exist and that can be made.
     pub files_total: u64,
     /// Files that can be made.
     pub files_free: u64,
-    /// The unit in which room is given out. Not 0.
+    /// The unit of allocation. Not 0.
     pub block_size: u32,
 }

@@ -1,4 +1,4 @@
-//! [`Vfs`] as a file system that adapters serve: each operation of its own, with the answer handed on.
+//! [`Vfs`] as a file system that adapters serve: calls its own operations, and hands on their answers.
 
 use attachfs_tree::{DirEntry, Ino};
 
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{Access, DirView, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Vfs};
 
-/// What is told where there is no disk to ask.
+/// The block size where there is no disk.
 const BLOCK_SIZE: u32 = 4096;
 
 impl Vfs {
-    /// Hands on an answer. A failure that has a cause is told with the path that it is about.
+    /// Hands on an answer. Adds the path to a failure that has a cause.
     fn answer<T>(&self, ino: Ino, result: Result<T, FsError>, reply: impl Reply<T>) {
         reply.done(result.map_err(|error| self.located(ino, error)));
     }
@@ -25,7 +25,7 @@ impl Vfs {
         }
     }
 
-    /// As [`answer`](Self::answer), of an open file or directory.
+    /// As [`answer`](Self::answer), for an open file or directory.
     fn answer_of<T>(&self, handle: HandleId, result: Result<T, FsError>, reply: impl Reply<T>) {
         reply.done(result.map_err(|error| self.located_of(handle, error)));
     }
@@ -199,7 +199,8 @@ impl FileSystem for Vfs {
             }
             Ok(ReadOutcome::Pending(bytes)) => bytes,
         };
-        // It is not held open by its reads: who unmounts may want it for itself, whatever the store does.
+        // Reads that wait do not keep the file system alive, so that it can be unmounted whatever the
+        // store does.
         let path = self.handles.ino(handle).map(|ino| self.describe(ino));
         let Some(runtime) = self.runtime() else {
             return Reply::<&[u8]>::fail(reply, FsErrorKind::Ended.into());
@@ -242,7 +243,7 @@ impl FileSystem for Vfs {
 
     fn readdirplus(&self, handle: HandleId, offset: u64, reply: impl ListedReply) {
         self.list(handle, offset, reply, |reply, view, entry, next| {
-            // A name that has gone since is left out; what follows it is not.
+            // A name that was removed since is left out; the names after it are not.
             let Some(attr) = self.entry_attr(view, &entry) else {
                 return true;
             };

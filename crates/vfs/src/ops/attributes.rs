@@ -29,13 +29,13 @@ pub struct SetAttr {
     pub uid: Option<u32>,
     /// Group.
     pub gid: Option<u32>,
-    /// Access time. None is kept, but setting it changes the file.
+    /// Access time. It is not kept, but setting it changes the ctime.
     pub atime: Option<SetTime>,
     /// Modification time.
     pub mtime: Option<SetTime>,
 }
 
-/// What the namespace knows of an inode's attributes.
+/// The attributes of an inode as far as the namespace has them.
 pub(crate) enum Shown {
     All(FileAttr),
     /// Length and times are those of the scratch file.
@@ -51,7 +51,7 @@ impl Shown {
 }
 
 impl Vfs {
-    /// What is at a name.
+    /// The attributes of the entry at a name.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
         let shown = {
             let namespace = self.namespace.read();
@@ -80,7 +80,7 @@ impl Vfs {
         self.complete(shown)
     }
 
-    /// What the namespace knows of an inode's attributes.
+    /// The attributes of an inode as far as the namespace has them.
     pub(crate) fn shown(&self, namespace: &Namespace, ino: Ino) -> Result<Shown, FsError> {
         let kind = namespace
             .kind(ino)
@@ -118,7 +118,8 @@ impl Vfs {
         Ok(Shown::All(attr))
     }
 
-    /// Adds what the scratch file knows. To be called without a lock of the namespace.
+    /// Adds the attributes that come from the scratch file. Call this without a lock of the
+    /// namespace.
     pub(crate) fn complete(&self, shown: Shown) -> Result<FileAttr, FsError> {
         let mut attr = match shown {
             Shown::All(attr) => return Ok(attr),
@@ -158,7 +159,7 @@ impl Vfs {
         };
         let accessed = set.atime.is_some() && set.mtime.is_none();
         if is_scratch && let Some(mtime) = to.mtime.take() {
-            // The scratch file's time is the file's.
+            // The modification time of the file is that of its scratch file.
             let file = self.scratch_file(change.overlay, ino)?;
             let times = std::fs::FileTimes::new().set_modified(system_time(mtime)?);
             file.set_times(times)
@@ -180,7 +181,7 @@ impl Vfs {
             .ok_or(FsError::plain(FsErrorKind::Invalid))
     }
 
-    /// The room for writing: that of the scratch directory. `None` if nobody can write.
+    /// The room for writing: that of the scratch directory. `None` if the file system is read-only.
     pub fn space(&self) -> Result<Option<Space>, FsError> {
         match &self.overlay {
             Some(overlay) => Ok(Some(overlay.disk.scratch.space()?)),

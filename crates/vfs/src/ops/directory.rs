@@ -9,8 +9,8 @@ use attachfs_tree::{Attributes, DirEntry, Ino, Kind, Listing, Mutation, Namespac
 use crate::vfs::now;
 use crate::{FileAttr, FsError, FsErrorKind, HandleId, Vfs};
 
-/// A directory as it was when it was opened, or when reading it began again. Offset 0 is `.`, 1 is `..`, the rest are the entries:
-/// one that is there throughout is met exactly once, whatever else comes and goes.
+/// A directory as it was when it was opened, or when reading it began again. Offset 0 is `.`, 1 is `..`, the rest are
+/// the entries: an entry that exists throughout is returned exactly once, whatever else changes.
 #[derive(Debug)]
 pub struct DirView {
     dir: Ino,
@@ -70,7 +70,7 @@ impl Vfs {
         self.handles.dir(handle)
     }
 
-    /// The directory to be read from an offset: the one behind the handle, unless reading begins again.
+    /// The view to read from an offset: the handle's, or a new one if reading begins again.
     pub(crate) fn dir_view_from(
         &self,
         handle: HandleId,
@@ -85,8 +85,8 @@ impl Vfs {
         self.handles.renew_dir(handle, renewed)
     }
 
-    /// The attributes of what an entry's name means now, which may be another inode than the view has; `None` if
-    /// the name has gone.
+    /// The attributes of the inode that an entry's name leads to now, which may differ from the view's; `None`
+    /// if the name was removed.
     pub fn entry_attr(&self, view: &DirView, entry: &DirEntry<'_>) -> Option<FileAttr> {
         let shown = {
             let namespace = self.namespace.read();
@@ -142,7 +142,7 @@ impl Vfs {
     }
 }
 
-/// Set-group-id: of a directory, that what is made in it gets its group.
+/// Set-group-id: new entries of such a directory get its group.
 const SET_GROUP_ID: u32 = 0o2000;
 
 /// The permission bits that are kept of a mode: without setuid, and without setgid of what is no directory.
@@ -153,8 +153,8 @@ pub(crate) fn kept_mode(kind: Option<Kind>, mode: u32) -> u32 {
     }
 }
 
-/// The attributes of what is made in a directory. It gets the group of a directory with set-group-id, and a
-/// directory gets the bit, too.
+/// The attributes of a new entry. In a directory with set-group-id it gets the directory's group, and a new
+/// directory gets the bit too.
 pub(crate) fn new_attributes(
     namespace: &Namespace,
     parent: Ino,
@@ -168,7 +168,7 @@ pub(crate) fn new_attributes(
     Attributes {
         mode: Some(kept_mode(Some(kind), mode)),
         uid: Some(uid),
-        // A directory that never was given a group has the mount's, which is nobody's here.
+        // A directory whose group was never set has the mount's group, which is not stored.
         gid: if passes_on { above.gid } else { Some(gid) },
         ..Attributes::default()
     }

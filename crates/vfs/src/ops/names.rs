@@ -75,7 +75,7 @@ impl Vfs {
         })
     }
 
-    /// Moves a name, replacing what has the new one unless `no_replace`.
+    /// Renames an entry, replacing one that has the new name unless `no_replace`.
     pub fn rename(
         &self,
         (from_parent, from_name): (Ino, &[u8]),
@@ -85,7 +85,7 @@ impl Vfs {
         let change = self.begin_change()?;
         let (from_name, to_name) = (checked(from_name)?, checked(to_name)?);
         let overlay = change.overlay;
-        let step = overlay.disk.step();
+        let no_sync = overlay.disk.hold_sync();
         let turn = self.turn(overlay);
         let (taken, replacing, rename) = {
             let namespace = turn.namespace();
@@ -103,7 +103,7 @@ impl Vfs {
             return Err(FsErrorKind::Exists.into());
         }
         if let Some(ino) = replacing {
-            overlay.disk.bytes_first(&step, ino);
+            overlay.disk.bytes_first(&no_sync, ino);
         }
         turn.mutate(rename)
     }

@@ -22,8 +22,8 @@ pub struct Opened {
 impl Vfs {
     /// Opens a file.
     ///
-    /// A base file that is opened for writing is copied up in its place: it keeps its number, and who has it open
-    /// sees what is written. Nothing is fetched for it.
+    /// A base file that is opened for writing is copied up in place: it keeps its number, and all handles see
+    /// what is written. Nothing is fetched for it.
     pub fn open(&self, ino: Ino, access: Access, truncate: bool) -> Result<Opened, FsError> {
         let changes = access.write || truncate;
         let change = match &self.overlay {
@@ -76,11 +76,11 @@ impl Vfs {
         Ok(())
     }
 
-    /// Makes a base file one that can be written, keeping its first `keep` bytes. Does nothing if someone else
-    /// did so meanwhile.
+    /// Makes a base file writable, keeping its first `keep` bytes. Does nothing if another thread did so
+    /// meanwhile.
     pub(crate) fn copy_up(&self, change: &Change<'_>, ino: Ino, keep: u64) -> Result<(), FsError> {
         let overlay = change.overlay;
-        let step = overlay.disk.step();
+        let no_sync = overlay.disk.hold_sync();
         let turn = self.turn(overlay);
         if turn.namespace().content(ino) != Some(&FileContent::Base) {
             return Ok(());
@@ -96,7 +96,7 @@ impl Vfs {
             .scratch
             .create(ino)
             .map_err(|error| FsError::io("create a scratch file", error))?;
-        turn.mutate_making(ino, copy, &step)?;
+        turn.mutate_making(ino, copy, &no_sync)?;
         if keep == 0 {
             overlay.emptied.lock().insert(ino);
         }
@@ -115,7 +115,7 @@ impl Vfs {
         let change = self.begin_change()?;
         let overlay = change.overlay;
         let name = checked(name)?;
-        let step = overlay.disk.step();
+        let no_sync = overlay.disk.hold_sync();
         let turn = self.turn(overlay);
         let (ino, create) = {
             let namespace = turn.namespace();
@@ -128,7 +128,7 @@ impl Vfs {
                 attributes,
                 time: now(),
             };
-            // Before a scratch file is made for nothing.
+            // Checked first, so that no scratch file is made in vain.
             (ino, namespace.check(create)?)
         };
         let file = overlay
@@ -136,15 +136,15 @@ impl Vfs {
             .scratch
             .create(ino)
             .map_err(|error| FsError::io("create a scratch file", error))?;
-        turn.mutate_making(ino, create, &step)?;
+        turn.mutate_making(ino, create, &no_sync)?;
         let handle = self.handles.open_made(ino, access, file);
         Ok((self.entry_made(turn, ino)?, Opened { handle }))
     }
 
-    /// Closes a file. What was unlinked while it was open goes with its last handle.
+    /// Closes a file. If it was unlinked while it was open, it is dropped with its last handle.
     pub fn release(&self, handle: HandleId) -> Result<Released, FsError> {
         let ended = self.has_ended();
-        // Who was cut off did not close what it wrote.
+        // A writer that was cut off did not close its file, so the file may be incomplete.
         let closing = if *ended {
             Closing::CutOff
         } else {
@@ -153,7 +153,7 @@ impl Vfs {
         self.close(handle, closing)
     }
 
-    /// Closes a file, and records what is known of it then.
+    /// Closes a file, and records whether it is complete.
     fn close(&self, handle: HandleId, closing: Closing) -> Result<Released, FsError> {
         let closed = self.handles.close_file(handle, |file, recorded| {
             if let Some(overlay) = &self.overlay {
@@ -202,21 +202,27 @@ impl Vfs {
             overlay.emptied.lock().insert(ino);
         }
         let file = self.scratch_file(overlay, ino)?;
-        let set_len = || {
+        let set_len = |len| {
             let path = || overlay.disk.scratch.path(ino);
-            perform(Step::ScratchLength, path, || file.set_len(size))
+            perform(Step::ScratchLength, path, || file.set_len(len))
                 .map_err(|error| FsError::io("set the length of a file", error))
         };
+        let is_mapped = matches!(
+            self.namespace.read().content(ino),
+            Some(FileContent::Mapped(_))
+        );
+        // No bytes are written that the mapping does not know yet.
+        let alone = is_mapped.then(|| overlay.disk.alone());
         let turn = self.turn(overlay);
         let old_size = match turn.namespace().content(ino) {
             Some(FileContent::Mapped(mapping)) => Some(mapping.size),
             _ => None,
         };
         let Some(old_size) = old_size else {
-            return set_len();
+            return set_len(size);
         };
         if size >= old_size {
-            set_len()?;
+            set_len(size)?;
         }
         turn.mutate(Mutation::Resize {
             ino,
@@ -224,14 +230,15 @@ impl Vfs {
             time: now(),
         })?;
         drop(turn);
+        drop(alone);
         if size < old_size {
             self.give_back(overlay, ino, &file, size);
         }
         Ok(())
     }
 
-    /// Gives back the room of what was cut off a mapped file. What is cut off counts as long as the
-    /// record is not durable; from then on it does not, wherever it is.
+    /// Frees the room of the bytes that were cut off a mapped file. Those bytes still count until
+    /// the record is durable, and never afterwards.
     fn give_back(&self, overlay: &Overlay, ino: Ino, file: &File, size: u64) {
         let kept = match file.metadata() {
             Ok(metadata) => metadata.len() <= size,
@@ -244,6 +251,7 @@ impl Vfs {
             tracing::warn!(%error, "a scratch file is not shortened");
             return;
         }
+        let _alone = overlay.disk.alone();
         let turn = self.turn(overlay);
         let has_grown = match turn.namespace().content(ino) {
             Some(FileContent::Mapped(mapping)) => mapping.size != size,
@@ -258,16 +266,16 @@ impl Vfs {
 /// Why a handle is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closing {
-    /// Whoever had it closed it.
+    /// Its owner closed it.
     Whole,
-    /// The mount ended under whoever had it.
+    /// The mount ended while it was open.
     CutOff,
     /// It could not be opened.
     Failed,
 }
 
-/// Says of a file that nobody can write to any more what is known of it from now on. `recorded`: the journal says
-/// that it is written to.
+/// Records that no handle can write to a file any more, and whether it is complete. `recorded`: the journal says
+/// that it is being written to.
 fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool, closing: Closing) {
     let ino = file.ino();
     let closed = match closing {
@@ -279,11 +287,11 @@ fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool, closing: Closing) 
         }
     };
     if overlay.emptied.lock().remove(&ino) {
-        // What it had before may be gone for good.
+        // Its earlier content may be lost after a power loss.
         overlay.disk.bytes_too(ino);
     }
     if closed && let Err(error) = overlay.append(&Record::Closed(ino)) {
-        // A commit after a crash asks about it.
+        // After a crash a commit treats it as possibly incomplete.
         tracing::warn!(%error, %ino, "cannot record that a file was closed");
     }
 }

@@ -13,6 +13,7 @@ use attachfs_fetch::{FetchError, Fetcher, FileRead, FileReader};
 use attachfs_store::data_key;
 use attachfs_tree::{FileContent, Ino, LayeredBase, Source};
 use bytes::{Bytes, BytesMut};
+use futures::future::try_join_all;
 
 use crate::handles::OpenFile;
 use crate::vfs::Tally;
@@ -209,17 +210,17 @@ fn len_of(reader: &FileReader, range: &Range<u64>) -> u64 {
 
 /// Waits for what has to come from the store.
 async fn fetched(parts: Vec<Part>, path: &str) -> Result<Bytes, FsError> {
-    let mut done = Vec::with_capacity(parts.len());
-    for part in parts {
-        done.push(match part {
-            Part::Written(bytes) | Part::Base(FileRead::Ready(bytes), _) => bytes,
-            Part::Base(FileRead::Pending(read), _) => read
-                .bytes()
-                .await
-                .map_err(|error| read_failed(path, error))?,
-        });
-    }
-    Ok(join(done))
+    // All at once: a fetch that this read is to make, and others wait for, is not held up by one that hangs.
+    let parts = parts.into_iter().map(|part| async move {
+        match part {
+            Part::Written(bytes) | Part::Base(FileRead::Ready(bytes), _) => Ok(bytes),
+            Part::Base(FileRead::Pending(read), _) => {
+                let bytes = read.bytes().await;
+                bytes.map_err(|error| read_failed(path, error))
+            }
+        }
+    });
+    Ok(join(try_join_all(parts).await?))
 }
 
 fn read_failed(path: &str, error: FetchError) -> FsError {

@@ -33,8 +33,8 @@ impl Vfs {
         overlay.disk.sync().map_err(sync_failed)
     }
 
-    /// Makes all names durable, and the scratch files they lead to. What is in those files is
-    /// `fsync`'s.
+    /// Makes all names durable, and the names of their scratch files. The content of the files is
+    /// made durable by `fsync`.
     pub fn fsyncdir(&self) -> Result<(), FsError> {
         match &self.overlay {
             Some(overlay) => overlay.disk.sync().map_err(sync_failed),
@@ -42,8 +42,8 @@ impl Vfs {
         }
     }
 
-    /// Records that the mount ended in order, durably. On a full disk it takes the room that is held for
-    /// a commit.
+    /// Records durably that the mount ended in order. On a full disk it uses the room that is reserved
+    /// for a commit.
     pub fn seal(&self) -> Result<(), FsError> {
         let Some(overlay) = &self.overlay else {
             return Ok(());

@@ -24,6 +24,12 @@ impl Vfs {
         let scratch = self.open_scratch_of(&open)?;
         let opened = || overlay.append(&Record::Opened(open.ino()));
         Handles::begin_writing(&open, opened).map_err(journal_failed)?;
+        let mapped = matches!(
+            self.namespace.read().content(open.ino()),
+            Some(FileContent::Mapped(_))
+        );
+        // From before the bytes until they are recorded nobody shortens the scratch file.
+        let no_sync = mapped.then(|| overlay.disk.hold_sync());
         let path = || overlay.disk.scratch.path(open.ino());
         let mut written = data.len();
         let write = || {
@@ -35,14 +41,11 @@ impl Vfs {
         self.tally
             .bytes_written
             .fetch_add(written as u64, Ordering::Relaxed);
-        let mapped = matches!(
-            self.namespace.read().content(open.ino()),
-            Some(FileContent::Mapped(_))
-        );
-        if mapped && written > 0 {
+        if let Some(no_sync) = no_sync
+            && written > 0
+        {
             // Other bytes were there.
-            let step = overlay.disk.step();
-            overlay.disk.bytes_first(&step, open.ino());
+            overlay.disk.bytes_first(&no_sync, open.ino());
             self.turn(overlay).mutate(Mutation::Write {
                 ino: open.ino(),
                 offset,

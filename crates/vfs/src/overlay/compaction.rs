@@ -1,4 +1,4 @@
-//! A shorter journal that says the same.
+//! Compacting the journal: a shorter one that gives the same state.
 //!
 //! ```text
 //!     journal       | mutations, commits, opened, closed ...            | what is appended meanwhile
@@ -7,10 +7,10 @@
 //!                     then synced, renamed to `journal`, the name synced
 //! ```
 //!
-//! It is made of the journal itself and of nothing that the running file system holds, but for one thing that
-//! no record says: which deleted files nobody has open any more. So it takes no lock of the namespace, and is
-//! as right as a recovery is. Killed or without power at any point, there is one of the two under the name,
-//! whole ([`Journal::give_way`](super::Journal)).
+//! It is made from the journal alone, and not from the state of the running file system, except for one thing
+//! that no record tells: which deleted files are not open any more. So it takes no lock of the namespace, and
+//! is as correct as a recovery. After a kill or a power loss at any point, one of the two journals is under
+//! the name, complete ([`Journal::give_way`](super::Journal)).
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ use super::{
     SyncError,
 };
 
-/// At most so many inodes are in a record.
+/// The most inodes in a record.
 const MOST: usize = 1024;
 
 /// Why a journal was not compacted.
@@ -33,7 +33,7 @@ pub(crate) enum CompactionError {
     /// It cannot be read, or the shorter one cannot be written.
     #[error(transparent)]
     Replay(#[from] RecoveryError),
-    /// What it speaks of cannot be made durable.
+    /// The bytes that its records need cannot be made durable.
     #[error(transparent)]
     Sync(#[from] SyncError),
     /// The session is being closed or deleted.
@@ -47,8 +47,8 @@ impl From<JournalError> for CompactionError {
     }
 }
 
-/// Says in a successor what the first `len` bytes of a journal say. `closed` are inodes without a name that
-/// nobody has open. Gives back the journal, to be read on from there.
+/// Writes a successor with the same state as the first `len` bytes of a journal. `closed` are inodes that
+/// have no name and are not open. Returns the journal too, to be read on from there.
 pub(super) fn summarize(
     journal: &Journal,
     len: u64,
@@ -93,7 +93,7 @@ pub(super) fn summarize(
         successor.put(&Record::Opened(ino))?;
     }
     successor.write()?;
-    // Most of it reaches the disk while nobody waits.
+    // Most of it is synced here, while no operation waits.
     successor.sync(journal.path())?;
     Ok((successor, from))
 }
@@ -103,8 +103,8 @@ fn has_scratch_file(replay: &Replay, ino: Ino) -> bool {
     inode.any(|inode| has_scratch(&inode.kind))
 }
 
-/// The steps of commits, and what is clean according to the last commit that was published and to the one that
-/// is not yet.
+/// The steps of commits that are still needed: with the clean files of the last published commit, and of one
+/// that is not published yet.
 fn needed(mut commits: Vec<CommitRecord>) -> Vec<CommitRecord> {
     let is_intent = |step: &CommitRecord| matches!(step, CommitRecord::Intent { .. });
     let published = commits.iter().rposition(|step| !is_intent(step));

@@ -1,8 +1,8 @@
-//! What is durable, and in which order it becomes so.
+//! The order in which bytes, names and records become durable.
 //!
-//! A record that is durable before the bytes that it speaks of is worse than one that is lost: after a
-//! power loss the name has its new file, without content, and the old one is gone. So these bytes come
-//! first ([`bytes_first`](Disk::bytes_first)):
+//! If a record is durable before the bytes that it needs, a power loss does more harm than if the
+//! record were lost too: the name has its new file, without content, and the old file is gone. So
+//! these bytes come first ([`bytes_first`](Disk::bytes_first)):
 //!
 //! ```text
 //!     a file that takes the place of another one      rename over a name
@@ -10,13 +10,13 @@
 //!     parts of an input that are overwritten          with each write
 //! ```
 //!
-//! That is what ext4 does for whoever does not sync (`auto_da_alloc`, `data=ordered`). [`sync`](Disk::sync) makes such bytes durable,
-//! then the names of scratch files, then the journal. Whoever appends a record that needs something before it
-//! holds a [`Step`] from before the one to after the other: no sync lies between them. What is to be
-//! destroyed, a scratch file or its end, is destroyed after the sync of the record that says so.
+//! ext4 does the same for programs that do not sync (`auto_da_alloc`, `data=ordered`). [`sync`](Disk::sync) makes
+//! such bytes durable, then the names of scratch files, then the journal. A thread that appends a record which needs
+//! such bytes holds a [`SyncHold`] around both, so that no sync comes between them. A scratch file, or its end, is
+//! removed only after the sync of the record that says so.
 //!
-//! The kernel writes the journal back by itself, half a minute after it changed, and knows of no order. The
-//! [`Reaper`](super::Reaper) syncs it long before that.
+//! The kernel would write the journal back by itself half a minute after a change, in no particular order.
+//! The [`Reaper`](super::Reaper) syncs it long before that.
 
 use std::collections::HashSet;
 use std::io;
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use attachfs_durable::DurableError;
 use attachfs_durable::steps::{Step as DurableStep, perform};
 use attachfs_tree::Ino;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::compaction::{CompactionError, summarize};
 use super::{BaseSource, Journal, JournalError, Record, Scratch};
@@ -37,24 +37,25 @@ const LARGE: u64 = 4 << 20;
 /// Nor one that is not so many times as long as it was when it was compacted last.
 const TIMES: u64 = 4;
 
-/// A session's journal and scratch files, as far as a disk is concerned.
+/// A session's journal and scratch files, and the order in which they become durable.
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) scratch: Scratch,
     journal: Journal,
-    /// Whose bytes come before the records.
+    /// Inodes whose bytes have to be durable before the records.
     first: Mutex<HashSet<Ino>>,
-    /// Held for writing at the end of a sync, for reading during a [`Step`]. Taken before the namespace.
+    /// Locked for writing at the end of a sync, for reading during a [`SyncHold`]. Taken before the
+    /// namespace.
     order: RwLock<()>,
-    /// Held by whoever syncs, from the beginning. Taken before `order`.
+    /// Locked during a whole sync. Taken before `order`.
     turn: Mutex<()>,
-    /// What the journal begins from.
+    /// The base that the journal's records are about.
     base: BaseSource,
-    /// Inodes that nobody can ask for any more, since the journal was compacted.
+    /// Inodes that were forgotten since the journal was compacted.
     forgotten: Mutex<HashSet<Ino>>,
-    /// How long the journal was when it was compacted last, or that was tried.
+    /// The length of the journal after the last compaction, or the last attempt.
     compacted: AtomicU64,
-    /// Held by whoever compacts. Taken before `turn`.
+    /// Locked during a compaction. Taken before `turn`.
     compacting: Mutex<()>,
     stopped: AtomicBool,
 }
@@ -68,7 +69,7 @@ pub enum SyncError {
     /// The names of scratch files.
     #[error(transparent)]
     Names(#[from] DurableError),
-    /// The bytes of a file that come before the journal.
+    /// The bytes of a file that have to be durable before the journal.
     #[error("cannot sync the scratch file {}", path.display())]
     Bytes {
         /// The scratch file.
@@ -79,11 +80,13 @@ pub enum SyncError {
     },
 }
 
-/// While it lives, nothing is synced. Whoever has one does not sync and does not ask for another.
-pub(crate) type Step<'a> = RwLockReadGuard<'a, ()>;
+/// Prevents the end of a sync as long as it exists. A thread that has one must neither sync nor
+/// take another.
+pub(crate) type SyncHold<'a> = RwLockReadGuard<'a, ()>;
 
 impl Disk {
-    /// `first`: whose bytes come before what the journal says already.
+    /// `first`: inodes whose bytes have to be durable before the records that the journal has
+    /// already.
     pub(crate) fn new(
         journal: Journal,
         scratch: Scratch,
@@ -104,17 +107,24 @@ impl Disk {
         })
     }
 
-    /// Begins a step that no sync may divide.
-    pub(crate) fn step(&self) -> Step<'_> {
+    /// Prevents the end of a sync until the guard is dropped.
+    pub(crate) fn hold_sync(&self) -> SyncHold<'_> {
         self.order.read()
     }
 
-    /// The bytes of this file are to be durable before the record that is appended next in this step.
-    pub(crate) fn bytes_first(&self, _: &Step<'_>, ino: Ino) {
+    /// Waits until no step is under way, and lets none begin. Taken before the namespace. For whoever shortens a scratch file: bytes
+    /// that a step has written and not yet recorded would go.
+    pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.order.write()
+    }
+
+    /// The bytes of this file are to be durable before the record that is appended next under this
+    /// guard.
+    pub(crate) fn bytes_first(&self, _: &SyncHold<'_>, ino: Ino) {
         self.first.lock().insert(ino);
     }
 
-    /// The bytes of this file are to be durable before anything that is not so yet.
+    /// The bytes of this file are to be durable before any record that is not durable yet.
     pub(crate) fn bytes_too(&self, ino: Ino) {
         self.first.lock().insert(ino);
     }
@@ -129,13 +139,13 @@ impl Disk {
         self.journal.is_synced(self.journal.appended())
     }
 
-    /// Makes everything appended so far durable, and before it what it speaks of.
+    /// Makes everything appended so far durable, after the bytes and names that it needs.
     pub(crate) fn sync(&self) -> Result<(), SyncError> {
         let appended = self.journal.appended();
         if self.journal.is_synced(appended) {
             return Ok(());
         }
-        // One at a time: what another one is still syncing is not durable.
+        // One sync at a time: what another thread is still syncing is not durable yet.
         let _turn = self.turn.lock();
         if self.journal.is_synced(appended) {
             return Ok(());
@@ -143,34 +153,35 @@ impl Disk {
         self.after_all_else(Journal::sync)
     }
 
-    /// Makes records durable, when what they speak of is. Whoever calls this has the turn.
+    /// Makes the records durable, after the bytes and names that they need. The caller has the
+    /// turn.
     fn after_all_else(
         &self,
         records: impl FnOnce(&Journal) -> Result<(), JournalError>,
     ) -> Result<(), SyncError> {
-        // The long part, while others go on.
+        // The long part, during which other threads go on.
         self.sync_bytes()?;
         self.scratch.sync_names()?;
         let _order = self.order.write();
-        // What came meanwhile.
+        // What was added meanwhile.
         self.sync_bytes()?;
         self.scratch.sync_names()?;
         Ok(records(&self.journal)?)
     }
 
-    /// Nobody has these inodes open any more, and they have no name.
+    /// Notes inodes that have no name and are not open any more.
     pub(crate) fn forgot(&self, inodes: impl IntoIterator<Item = Ino>) {
         self.forgotten.lock().extend(inodes);
     }
 
-    /// Compacts the journal if it is large, and much larger than it would be then.
+    /// Compacts the journal if it is large, and much longer than after the last compaction.
     pub(crate) fn compact_if_large(&self) {
         let before = self.journal.len();
         if before < LARGE || before / TIMES < self.compacted.load(Ordering::Relaxed) {
             return;
         }
         let compacted = self.compact();
-        // If it failed it is not tried again soon.
+        // After a failure it is not tried again soon.
         self.compacted.store(self.journal.len(), Ordering::Relaxed);
         match compacted {
             Ok(()) => tracing::debug!(
@@ -187,8 +198,8 @@ impl Disk {
         }
     }
 
-    /// Replaces the journal by a shorter one that says the same. Who writes goes on meanwhile, but for a moment
-    /// that is as long as the last part of a sync.
+    /// Replaces the journal by a shorter one with the same state. Writers go on meanwhile, except for a moment
+    /// that is as short as the last part of a sync.
     pub(crate) fn compact(&self) -> Result<(), CompactionError> {
         let _compacting = self.compacting.lock();
         let closed = std::mem::take(&mut *self.forgotten.lock());
@@ -201,7 +212,8 @@ impl Disk {
 
     fn try_compact(&self, closed: &HashSet<Ino>) -> Result<(), CompactionError> {
         let len = self.journal.len();
-        // A state does not say which bytes come before it: all of them are durable first.
+        // The compacted state does not tell which bytes it needs, so all of them are made durable
+        // first.
         self.sync()?;
         let (successor, mut from) = summarize(
             &self.journal,
@@ -218,7 +230,8 @@ impl Disk {
         Ok(self.after_all_else(|journal| journal.give_way(successor, &mut from))?)
     }
 
-    /// Ends a compaction that is under way, and has none begin: when this returns, none makes a file.
+    /// Ends a running compaction and prevents new ones: after this returns, no compaction creates a
+    /// file.
     pub(crate) fn stop_compacting(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         drop(self.compacting.lock());
@@ -233,12 +246,13 @@ impl Disk {
                 let path = self.scratch.path(ino);
                 SyncError::Bytes { path, source }
             };
-            // Windows syncs only what is open for writing.
+            // Windows syncs only files that are open for writing.
             let file = match self.scratch.open_file(ino) {
                 Ok(file) => file,
                 // It was deleted since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                // Nothing is lost by that, when too many files are open for example: the next sync tries again.
+                // Nothing is lost by this failure, for example because of too many open files: the next sync
+                // tries again.
                 Err(error) => {
                     first.push(ino);
                     self.first.lock().extend(first);
@@ -248,7 +262,7 @@ impl Disk {
             let sync = || file.sync_data();
             if let Err(error) = perform(DurableStep::ScratchFirst, || self.scratch.path(ino), sync)
             {
-                // The kernel does not say twice that it lost something.
+                // The kernel reports lost data only once.
                 self.journal.fail();
                 return Err(failed(error));
             }
@@ -263,7 +277,7 @@ impl Disk {
         }
     }
 
-    /// Shortens a scratch file to what still counts of it. The record that says so was synced.
+    /// Shortens a scratch file to the bytes that still count. The record that says so was synced.
     pub(crate) fn shorten(&self, ino: Ino, file: &std::fs::File, len: u64) {
         let shorten = || file.set_len(len);
         if let Err(error) = perform(
@@ -271,7 +285,7 @@ impl Disk {
             || self.scratch.path(ino),
             shorten,
         ) {
-            // What is cut off does not count, wherever it is.
+            // The bytes after that do not count, even if they stay.
             tracing::warn!(%error, path = %self.scratch.path(ino).display(), "cannot shorten a scratch file");
         }
     }

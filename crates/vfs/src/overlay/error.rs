@@ -21,11 +21,11 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
-    /// The file does not begin as a journal does.
+    /// The file does not begin like a journal.
     #[error("{} is not a journal of this version of attachfs", .0.display())]
     NotAJournal(PathBuf),
-    /// The file is shorter than a journal is from its beginning on.
-    #[error("the journal {} has only {len} bytes: what it said is lost", path.display())]
+    /// The file is shorter than a new journal.
+    #[error("the journal {} has only {len} bytes: its records are lost", path.display())]
     CutOff {
         /// The journal.
         path: PathBuf,
@@ -45,18 +45,18 @@ pub enum JournalError {
         #[source]
         cause: Damage,
     },
-    /// A record that `open` would not read back.
+    /// A record that is too long to be read back.
     #[error("a record of {0} bytes is too long for the journal")]
     TooLong(usize),
     /// An earlier sync failed.
     #[error(
-        "an earlier sync of the session's files failed: what they hold may not survive a power loss"
+        "an earlier sync of the session's files failed: their content may not survive a power loss"
     )]
     NotDurable,
     /// An earlier failure left the journal in an unknown state.
     #[error("the journal takes no more records after an earlier failure")]
     Poisoned,
-    /// It was opened to be looked at.
+    /// It was opened only to be looked at.
     #[error("the journal is only looked at")]
     LookedAt,
     /// The file cannot be used, or its directory: the system refused, or it is not this user's alone.

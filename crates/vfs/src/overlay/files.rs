@@ -1,11 +1,13 @@
-//! What an overlay is opened from. Whose files these are, and what else lies beside them, is not known here.
+//! The files that an overlay is opened from. Sessions, and the other files in their directories, are not
+//! known here.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use attachfs_durable::{DurableError, FileLock, OwnDir};
+use attachfs_tree::BaseTree;
 
-use super::Scratch;
+use super::{BaseSource, LayerFiles, Scratch};
 
 /// The files of an overlay.
 #[derive(Debug)]
@@ -14,21 +16,31 @@ pub struct OverlayFiles {
     pub journal: PathBuf,
     /// The directory of scratch files.
     pub scratch: ScratchDir,
-    /// The directory of what is laid over the base while it is mounted. It may be missing.
+    /// The directory of the layers that are added while it is mounted. It may be missing.
     pub layers: PathBuf,
-    /// The file that holds room on the disk for a commit. It is on the disk that the commit writes to.
+    /// The file that reserves room for a commit. It is on the disk that the commit writes to.
     pub reserve: PathBuf,
-    /// The lock that keeps other processes from these files. The overlay holds it as long as it lives: a request
-    /// of the kernel may keep it alive after whoever opened it has gone.
+    /// The lock that keeps other processes from these files. The overlay keeps it as long as it exists, because
+    /// a request of the kernel may keep the overlay alive after its owner has ended.
     pub lock: Arc<FileLock>,
+}
+
+impl OverlayFiles {
+    /// The base that the journal's records are about: what the mount began with, and the layers over it.
+    pub(crate) fn over(&self, first: Arc<BaseTree>) -> BaseSource {
+        BaseSource {
+            first,
+            layers: LayerFiles(self.layers.clone()),
+        }
+    }
 }
 
 /// A directory of scratch files, which may be missing.
 #[derive(Debug)]
 pub enum ScratchDir {
-    /// It is there.
+    /// It exists.
     Held(OwnDir),
-    /// It should be here.
+    /// It is missing; this is its path.
     Missing(PathBuf),
 }
 
@@ -42,10 +54,10 @@ impl ScratchDir {
     }
 
     /// The directory, which is made if it is missing: its process may have died before it made it.
-    pub(crate) fn make(self) -> Result<Scratch, DurableError> {
+    pub(crate) fn make(&self) -> Result<Scratch, DurableError> {
         Ok(Scratch::new(match self {
-            Self::Held(dir) => dir,
-            Self::Missing(path) => OwnDir::create(&path)?,
+            Self::Held(dir) => dir.again()?,
+            Self::Missing(path) => OwnDir::create(path)?,
         }))
     }
 }

@@ -8,14 +8,13 @@
 //! ```
 //!
 //! The sums are XXH3-64; that of the payload is seeded with the number. What follows the last sound
-//! record is one of two things, and they are told apart without a guess:
+//! record is one of two things, and can be told apart with certainty:
 //!
-//! *Torn* is what a process or a power supply that failed can leave of an append that did not return,
-//! or was never synced: the bytes end before the record does, or they are zero from the record's
-//! beginning or from a block boundary in it up to the end of the file. The second is what a file
-//! system shows whose file has grown before the blocks were written: they come to the disk whole. The last byte of a
-//! record is not zero, so no record that was ever whole looks like that. Its header has a sum of its
-//! own, so that one wrong bit in a length does not make a record look as if it did not fit.
+//! *Torn* is what a killed process or a power loss can leave of an append that did not return, or was never synced:
+//! the bytes end before the record does, or they are zero from the record's beginning or from a block boundary in it
+//! up to the end of the file. The second happens if a file system lengthens a file before it writes the blocks,
+//! which are written whole. The last byte of a record is not zero, so no complete record looks like that. The header
+//! has a sum of its own, so that a wrong bit in a length is not taken for a record that ends too early.
 //!
 //! *Damaged* is everything else. Nothing is dropped then.
 
@@ -32,14 +31,14 @@ const SUMMED: usize = 20;
 const HEADER: usize = SUMMED + 8;
 /// The last byte of each record.
 const END: u8 = 0xE5;
-/// Longer than any record can be that we write: a commit's list of clean files is the longest.
+/// Longer than any record that is written: a commit's list of clean files is the longest.
 const LONGEST_RECORD: usize = 1 << 30;
-/// The smallest block of a file system or disk: what was not written is zero from a multiple of it on.
+/// The smallest block of a file system or disk: unwritten bytes are zero from a multiple of it on.
 const BLOCK: u64 = 512;
-/// Read at once.
+/// How many bytes are read at once.
 const BUFFER: usize = 64 << 10;
 
-/// What is behind the last sound record, and is no record.
+/// The bytes after the last sound record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Torn {
     /// Where it starts.
@@ -48,7 +47,7 @@ pub struct Torn {
     pub len: u64,
 }
 
-/// Puts a record into `buffer`, replacing what is there.
+/// Encodes a record into `buffer`, replacing its content.
 pub(super) fn encode(
     record: &Record,
     number: u64,
@@ -74,19 +73,19 @@ pub(super) fn encode(
 /// What is wrong with a record.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
-    /// Its header does not have the sum that it says.
+    /// The sum of its header is wrong.
     #[error("its header has a wrong checksum")]
     HeaderSum,
-    /// It is sound, and belongs elsewhere.
+    /// It is sound, but has the number of another place.
     #[error("it has the number {0}")]
     Number(u64),
-    /// No record is that long.
+    /// Its length is impossible.
     #[error("it says that it has {0} bytes")]
     Length(usize),
-    /// Its payload does not have the sum that the header says.
+    /// The sum of its payload is wrong.
     #[error("its content has a wrong checksum")]
     Sum,
-    /// Its payload is sound, and no record.
+    /// Its payload is sound, but is no record.
     #[error("its content cannot be understood")]
     Payload(#[source] postcard::Error),
 }
@@ -102,7 +101,7 @@ pub(super) struct Reader<R> {
     pub(super) end: u64,
     /// The number of the next record.
     pub(super) number: u64,
-    /// What is behind the last record.
+    /// The bytes after the last record.
     pub(super) torn: Option<Torn>,
     payload: Vec<u8>,
 }
@@ -127,7 +126,7 @@ impl<R: Read + Seek> Reader<R> {
         if first == MAGIC {
             Ok(reader)
         } else if MAGIC.starts_with(&first) {
-            // A journal appears complete with its first line, so a shorter one lost its end.
+            // A journal is created together with its first line, so a shorter one lost its end.
             Err(JournalError::CutOff {
                 path: path.to_owned(),
                 len: first.len(),
@@ -137,7 +136,7 @@ impl<R: Read + Seek> Reader<R> {
         }
     }
 
-    /// Reads on to what is in the first `len` bytes by now.
+    /// Continues up to `len` bytes, which are there by now.
     pub(super) fn read_on_to(&mut self, len: u64) {
         let more = len.saturating_sub(self.len);
         let input = self.input.get_mut();
@@ -194,7 +193,7 @@ impl<R: Read + Seek> Reader<R> {
         self.input.read_exact(bytes).map_err(self.unreadable())
     }
 
-    /// What is left is torn.
+    /// Takes the rest for torn.
     fn tear(&mut self) -> Option<Record> {
         self.torn = Some(Torn {
             offset: self.end,
@@ -203,8 +202,8 @@ impl<R: Read + Seek> Reader<R> {
         None
     }
 
-    /// The next record, which has so many bytes, is unsound: torn, if all from its beginning, or from a block
-    /// boundary in it, is zero.
+    /// The next record, of this many bytes, is unsound. It is torn if everything from its beginning, or from
+    /// a block boundary in it, is zero.
     fn tear_if_unwritten(
         &mut self,
         record: u64,
@@ -220,7 +219,7 @@ impl<R: Read + Seek> Reader<R> {
         }
     }
 
-    /// Where the last byte is, from the next record on, that is not zero.
+    /// The offset of the last byte, from the next record on, that is not zero.
     fn last_written(&mut self) -> io::Result<Option<u64>> {
         let input = self.input.get_mut().get_mut();
         input.seek(SeekFrom::Start(self.end))?;

@@ -1,11 +1,11 @@
 //! The journal: an append-only file of records, as `format` says.
 //!
-//! A record is in the kernel when `append` returns, so it outlives the process; `sync` makes
-//! everything appended so far outlive a power loss, one fdatasync for all that wait. Space is
-//! reserved ahead, so that deleting things works on a full disk, until records have used it up. A
-//! record that could not be written whole is cut off again; if not even that works, the journal takes no more records. After a sync
-//! that failed the kernel no longer knows what it did not write, so no later one counts. When it is
-//! compacted a shorter one takes its place ([`Journal::give_way`]).
+//! A record is in the kernel when `append` returns, so it outlives the process; `sync` makes everything appended so
+//! far survive a power loss, with one fdatasync for all callers that wait. Space is reserved ahead, so that files can
+//! be deleted on a full disk, until records have used it up. A record that could not be written completely is cut off
+//! again; if that fails too, the journal takes no more records. After a failed sync the kernel no longer knows which
+//! bytes it did not write, so no later sync counts. Compaction replaces the journal by a shorter one
+//! ([`Journal::give_way`]).
 
 #[cfg(test)]
 mod tests;
@@ -33,26 +33,26 @@ const RESERVE: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    /// Held while syncing, so that one sync serves all who wait. Taken before `tail`.
+    /// Locked while syncing, so that one sync serves all callers that wait. Taken before `tail`.
     synced: Mutex<Synced>,
     tail: Mutex<Tail>,
 }
 
 #[derive(Debug, Default)]
 struct Synced {
-    /// So many of the appended records are durable.
+    /// How many of the appended records are durable.
     upto: u64,
     failed: bool,
 }
 
 #[derive(Debug, Default)]
 struct Tail {
-    /// None if it is only looked at.
+    /// `None` if it is only looked at.
     file: Option<Arc<File>>,
     end: u64,
     /// The number of the next record.
     number: u64,
-    /// How often something was appended. What was there when it was opened counts as one.
+    /// How many records were appended. All records that were there at opening count as one.
     appended: u64,
     reserved: u64,
     poisoned: bool,
@@ -60,7 +60,7 @@ struct Tail {
 }
 
 impl Journal {
-    /// Creates an empty journal, durably and with its first line: one that is there is never
+    /// Creates an empty journal, durably and with its first line: an existing journal is never
     /// unfinished.
     pub fn create(path: &Path) -> Result<Self, JournalError> {
         let staged = Staged::create_in(dir_of(path))?;
@@ -153,7 +153,7 @@ impl Journal {
         !synced.failed && synced.upto >= appended
     }
 
-    /// From now on no sync counts: what a record speaks of is lost.
+    /// From now on no sync counts, because bytes that a record needs are lost.
     pub(crate) fn fail(&self) {
         self.synced.lock().failed = true;
     }
@@ -184,12 +184,12 @@ impl Journal {
         result.map_err(failed("sync", &self.path))
     }
 
-    /// Lets a successor take its place. The successor has what `from` has read so far, and gets the rest from
-    /// it. After an error before the rename the journal goes on as it was.
+    /// Replaces the journal by a successor, which has everything that `from` has read so far, and gets the
+    /// rest from it. After an error before the rename the journal continues unchanged.
     ///
     /// A durable record is always under the journal's name, in the old file or in the new one: first everything
-    /// that can be durable in the old file is made so in the new one, and no sync happens meanwhile; then the new
-    /// one is renamed. What is appended from then on goes to it, and is durable at the earliest when the rename is.
+    /// that can be durable in the old file is made durable in the new one, and no sync happens meanwhile; then the
+    /// new one is renamed. Later records go to the new file, and are durable at the earliest when the rename is.
     pub(super) fn give_way(
         &self,
         mut successor: Successor,
@@ -227,8 +227,8 @@ impl Journal {
 }
 
 impl Tail {
-    /// Asks for space for `len` more bytes and those after them. That it is not granted is no
-    /// failure: the write will say so.
+    /// Reserves space for `len` more bytes and some more. A failure is ignored: the write will
+    /// report it.
     fn reserve(&mut self, len: u64) {
         let Some(file) = &self.file else {
             return;
@@ -279,7 +279,7 @@ impl ReadJournal {
         self.reader.number
     }
 
-    /// Copies what is in the first `len` bytes by now, and was not read yet.
+    /// Copies the unread part of the first `len` bytes.
     fn copy_to(&mut self, successor: &mut Successor, len: u64) -> Result<(), JournalError> {
         self.reader.read_on_to(len);
         while let Some(record) = self.next_record()? {
@@ -288,7 +288,7 @@ impl ReadJournal {
         successor.write()
     }
 
-    /// Where it ends, once all records were read.
+    /// The end of the journal, once all records were read.
     pub fn end(self) -> JournalEnd {
         JournalEnd {
             path: self.path,
@@ -300,13 +300,13 @@ impl ReadJournal {
 }
 
 impl JournalEnd {
-    /// What is behind the last record.
+    /// The bytes after the last record.
     pub fn torn(&self) -> Option<Torn> {
         self.torn
     }
 
     /// Opens the journal for more records. A torn end is cut off: its operation never returned, or was
-    /// lost with the power.
+    /// lost in a power loss.
     pub fn go_on(&self) -> Result<Journal, JournalError> {
         let path = &self.path;
         let file = open_own_file(path)?;

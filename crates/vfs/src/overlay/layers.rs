@@ -1,12 +1,12 @@
-//! What was laid over the base while it was mounted: diff manifests, one file each.
+//! The layers that were added while the base was mounted: diff manifests, one file each.
 //!
 //! ```text
 //!     <layers>/1      the bytes of a diff, which the journal names by their hash
 //!     <layers>/2
 //! ```
 //!
-//! A file is durable before the record that speaks of it. One that no record speaks of is left by a process that
-//! died before it said so, and is replaced by the next layer of that number.
+//! A file is durable before its record. A file without a record was left by a process that died before it
+//! appended one; the next layer of that number replaces it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,29 +23,29 @@ pub(crate) struct LayerFiles(pub(crate) PathBuf);
 /// The base that a journal's records are about.
 #[derive(Debug, Clone)]
 pub(crate) struct BaseSource {
-    /// What the mount began with.
+    /// The tree that the mount began with.
     pub(crate) first: Arc<BaseTree>,
-    /// What was laid over it.
+    /// The layers over it.
     pub(crate) layers: LayerFiles,
 }
 
-/// Why a layer is not what its record says.
+/// Why a layer cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerFileError {
     /// The file cannot be used.
     #[error(transparent)]
     Durable(#[from] DurableError),
-    /// Its bytes are others than those that were laid over the base.
+    /// Its bytes have changed since it was added.
     #[error("the layer {} has been altered: its hash is {found}, not {expected}", path.display())]
     Altered {
         /// The file.
         path: PathBuf,
-        /// What the journal says.
+        /// Its hash in the journal.
         expected: ContentHash,
-        /// What it is.
+        /// Its hash now.
         found: ContentHash,
     },
-    /// It is no manifest.
+    /// The file is no manifest.
     #[error("the layer {} cannot be read", path.display())]
     Decode {
         /// The file.
@@ -54,10 +54,10 @@ pub enum LayerFileError {
         #[source]
         source: Box<DecodeError>,
     },
-    /// It is a manifest, but no diff.
+    /// The file is a manifest, but no diff.
     #[error("the layer {} is not a diff", .0.display())]
     NotADiff(PathBuf),
-    /// It makes no tree.
+    /// The diff makes no tree.
     #[error("the layer {} makes no tree", path.display())]
     Build {
         /// The file.
@@ -103,8 +103,14 @@ impl LayerFiles {
         expected: ContentHash,
     ) -> Result<DiffLayer, LayerFileError> {
         let bytes = self.bytes(number, expected)?;
+        self.decode(number, &bytes)
+    }
+
+    /// The layer that these bytes are. Encoding adds the directories above each path, which have numbers too, so a
+    /// layer is always made from bytes: in a file system in use as after a kill.
+    pub(crate) fn decode(&self, number: u32, bytes: &[u8]) -> Result<DiffLayer, LayerFileError> {
         let path = self.0.join(number.to_string());
-        let diff = match decode(&bytes) {
+        let diff = match decode(bytes) {
             Ok((_, Manifest::Diff(diff))) => diff,
             Ok(_) => return Err(LayerFileError::NotADiff(path)),
             Err(error) => {

@@ -1,10 +1,10 @@
-//! What a job wrote: scratch files for bytes, a journal for everything else.
+//! The changes of a job: scratch files for bytes, a journal for everything else.
 //!
-//! The promise: an operation that returned success is found again after the daemon died. Its
-//! record is in the journal (by `write(2)`, so in the kernel) before its reply; the bytes of a
-//! write are in the scratch file before the record that speaks of them. `fsync` makes both durable
-//! against a power loss, and no sync destroys what was durable before: see `disk`. A journal that became
-//! long is replaced by a shorter one: see `compaction`.
+//! The promise: an operation that returned success survives the death of the daemon. Its record is in
+//! the journal (by `write(2)`, so in the kernel) before its reply; the bytes of a write are in the
+//! scratch file before their record. `fsync` makes both survive a power loss, and no sync destroys what
+//! was durable before: see `disk`. A journal that became long is replaced by a shorter one: see
+//! `compaction`.
 
 mod compaction;
 mod disk;
@@ -22,7 +22,7 @@ mod scratch;
 mod successor;
 
 pub use disk::SyncError;
-pub(crate) use disk::{Disk, Step};
+pub(crate) use disk::{Disk, SyncHold};
 pub use error::JournalError;
 pub use files::{OverlayFiles, ScratchDir};
 pub use format::{Damage, Torn};

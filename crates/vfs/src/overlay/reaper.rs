@@ -1,9 +1,10 @@
-//! Syncs by itself what nobody syncs, and removes scratch files of deleted files, after the record of
-//! the deletion is durable.
+//! Syncs changes that no program syncs, and removes the scratch files of deleted files after the
+//! record of the deletion is durable.
 //!
-//! Were a scratch file removed earlier, a power loss could bring back the name without the bytes. And
-//! were the journal left to the kernel, it could come to the disk before bytes that [`Disk`] puts before
-//! it. One thread collects what is to go, syncs once for all of it, and removes. It also compacts the journal.
+//! If a scratch file were removed earlier, a power loss could bring back the name without the bytes. And if
+//! the journal were left to the kernel, it could be written before the bytes that have to come first (see
+//! [`Disk`]). One thread collects the files to remove, syncs once for all of them, and removes them. It also
+//! compacts the journal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +18,8 @@ use super::disk::Disk;
 
 /// How long deletions are collected before one sync serves them all.
 const COLLECT: Duration = Duration::from_millis(500);
-/// How long a change waits for a sync that nobody asks for. ext4 has the same measure (`commit=5`); the kernel would
-/// write the journal after 30 seconds.
+/// How long a change stays unsynced. ext4 uses the same time (`commit=5`); the kernel would write the journal after
+/// 30 seconds.
 const LONGEST_UNSYNCED: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
@@ -26,12 +27,12 @@ struct Queue {
     doomed: Vec<Ino>,
     /// When the first of them came.
     doomed_since: Option<Instant>,
-    /// When the first change came that is not synced.
+    /// When the first unsynced change came.
     changed_since: Option<Instant>,
-    /// While a commit reads scratch files, none of them goes.
+    /// How many commits read scratch files, so that none is removed.
     pins: usize,
     closing: bool,
-    /// All scratch files go, or have gone, with their directory.
+    /// The session is being deleted, with all scratch files.
     abandoned: bool,
 }
 
@@ -40,7 +41,7 @@ impl Queue {
         !self.doomed.is_empty() && self.pins == 0
     }
 
-    /// When there is something to do.
+    /// When the next work is due.
     fn due(&self) -> Option<Instant> {
         let removing = self.doomed_since.filter(|_| self.may_remove());
         let times = [
@@ -55,11 +56,11 @@ impl Queue {
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
-    /// Whether the thread knows that something changed.
+    /// Whether the thread was told of a change already.
     told: AtomicBool,
 }
 
-/// Owns the thread; dropping it removes what is still to go.
+/// Owns the thread; dropping it removes the files that still wait.
 #[derive(Debug)]
 pub(crate) struct Reaper {
     shared: Arc<Shared>,
@@ -67,7 +68,7 @@ pub(crate) struct Reaper {
     disk: Option<Arc<Disk>>,
 }
 
-/// Keeps all scratch files as long as it lives.
+/// Prevents the removal of scratch files as long as it exists.
 #[derive(Debug)]
 pub(crate) struct Pin(Arc<Shared>);
 
@@ -87,7 +88,7 @@ impl Reaper {
         })
     }
 
-    /// One that does nothing, for a session that is only looked at.
+    /// A reaper that does nothing, for a session that is only looked at.
     pub(crate) fn idle() -> Self {
         Self {
             shared: Arc::default(),
@@ -112,7 +113,7 @@ impl Reaper {
         self.shared.changed.notify_one();
     }
 
-    /// Does at once, on this thread, what is to be done later.
+    /// Does the waiting work at once, on this thread.
     #[cfg(all(test, unix))]
     pub(crate) fn reap_now(&self) {
         let doomed = std::mem::take(&mut self.shared.queue.lock().doomed);
@@ -121,7 +122,7 @@ impl Reaper {
         }
     }
 
-    /// From now on leaves scratch files to whoever deletes all of them.
+    /// Stops removing scratch files, because the whole session is being deleted.
     pub(crate) fn abandon(&self) {
         let mut queue = self.shared.queue.lock();
         queue.abandoned = true;
@@ -176,7 +177,7 @@ fn run(shared: &Shared, disk: &Disk) {
                 }
             }
             queue.changed_since = None;
-            // Before the sync: what changes from here on is told again.
+            // Reset before the sync, so that later changes are announced again.
             shared.told.store(false, Ordering::Release);
             let doomed = if queue.may_remove() || queue.closing {
                 queue.doomed_since = None;

@@ -1,4 +1,4 @@
-//! What the journal says.
+//! The records of the journal.
 
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{Content, ContentHash};
@@ -17,21 +17,21 @@ pub enum Record {
         /// When.
         time: Timestamp,
     },
-    /// Someone who has a file open begins to write to it. The creation of a file says so by itself.
+    /// A file begins to be written to. The creation of a file implies this.
     Opened(Ino),
-    /// Nobody has the file open for writing any more; or what it is was accepted although that was
-    /// never said.
+    /// The file is not open for writing any more, or was accepted as complete although its close
+    /// was never recorded.
     Closed(Ino),
-    /// A diff was laid over the base.
+    /// A layer was added to the base.
     Layer {
         /// 1 for the first.
         number: u32,
         /// The hash of its bytes, which are in the layer's file.
         diff: ContentHash,
     },
-    /// A part of the namespace as it was when the journal was compacted. They come before all mutations.
+    /// A part of the namespace at the time of a compaction. These come before all mutations.
     State(NamespacePart),
-    /// When the journal was compacted: deleted files whose scratch files may be there still.
+    /// At a compaction: deleted files whose scratch files may still exist.
     Deleted(Vec<Ino>),
 }
 
@@ -43,34 +43,34 @@ pub enum CommitRecord {
     Intent {
         /// 1 for the first commit of the session.
         generation: u32,
-        /// Where it goes.
+        /// Its key in the store.
         key: String,
         /// The hash of its bytes.
         hash: ContentHash,
-        /// The files whose bytes the store has.
+        /// The files whose bytes are in the store.
         clean: Vec<CleanFile>,
     },
     /// The manifest is in the store.
     Published {
-        /// As in the intent.
+        /// That of the intent.
         generation: u32,
     },
 }
 
-/// A file whose bytes are in the store as long as its scratch file stays as it was.
+/// A file whose bytes are in the store, as long as its scratch file does not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CleanFile {
     /// The file.
     pub ino: Ino,
-    /// Its scratch file when it was hashed.
+    /// The stamp of its scratch file when it was hashed.
     pub stamp: ScratchStamp,
-    /// Of a file that is partly the base's: when it was changed last.
+    /// The last change of a file whose content is partly the base's.
     pub changed: Option<Timestamp>,
     /// The hashes.
     pub content: Content,
 }
 
-/// What tells whether a scratch file was written since.
+/// Tells whether a scratch file was written to since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScratchStamp {
     size: u64,

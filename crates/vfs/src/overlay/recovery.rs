@@ -1,50 +1,50 @@
 //! Rebuilds a namespace from its journal.
 //!
-//! [`look`] reads, and changes nothing on disk. [`Seen::take_over`] makes the session ready for more:
-//! it cuts off a torn record, removes what a compaction left unfinished and the scratch files of which the records say that they are deleted,
-//! and moves aside those that no record speaks of.
+//! [`look`] reads, and changes nothing on disk. [`Seen::take_over`] makes the session ready for more: it cuts off a
+//! torn record, removes an unfinished compaction and the scratch files of deleted files, and moves aside scratch
+//! files that no record mentions.
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use attachfs_durable::steps::{Step, perform};
 use attachfs_durable::{DurableError, sweep_abandoned};
 use attachfs_manifest::ContentHash;
-use attachfs_tree::{FileContent, Ino, InodeKind, MutationError, Namespace};
+use attachfs_tree::{BaseTree, FileContent, Ino, InodeKind, MutationError, Namespace};
 
 use super::journal::JournalEnd;
 use super::replay::Replay;
 use super::successor::dir_of;
 use super::{
-    BaseSource, CommitRecord, Disk, Journal, JournalError, LayerFileError, ReadJournal, Scratch,
-    SyncError,
+    BaseSource, CommitRecord, Disk, Journal, JournalError, LayerFileError, OverlayFiles,
+    ReadJournal, Record, Scratch, SyncError,
 };
 
-/// What a session held when its process ended.
+/// The state of a session when its process ended.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// Everything that had returned success.
+    /// The result of all operations that had returned success.
     pub(crate) namespace: Namespace,
     base: BaseSource,
     /// The hashes of the layers over the base, in their order.
     pub(crate) layers: Vec<ContentHash>,
     /// The steps of commits, in order.
     pub(crate) commits: Vec<CommitRecord>,
-    /// The files of which nobody knows whether they are whole: those that were open and written to when the process
-    /// ended, and those that lost bytes with the power.
+    /// The files that may be incomplete: those that were open and written to when the process ended, and those that
+    /// lost bytes in a power loss.
     pub(crate) left_open: HashSet<Ino>,
-    /// `None` if there is none.
+    /// The end of the journal; `None` if there is no journal.
     journal: Option<JournalEnd>,
     path: PathBuf,
     /// Scratch files of files that were deleted.
     deleted: Vec<Ino>,
-    /// Scratch files that no record speaks of.
+    /// Scratch files that no record mentions.
     pub(crate) unknown: Vec<Ino>,
-    /// Files of which the last bytes are missing, and how long they should be.
+    /// Files whose last bytes are missing, and the length that they should have.
     short: Vec<(Ino, u64)>,
-    /// Files whose bytes are perhaps not durable, and come before the records.
+    /// Files whose bytes may not be durable yet, and have to be durable before the records.
     first: HashSet<Ino>,
     /// Inodes that lost their last name.
     forgotten: HashSet<Ino>,
@@ -67,7 +67,7 @@ pub enum RecoveryError {
         #[source]
         source: MutationError,
     },
-    /// A layer of the base is not what it was.
+    /// A layer of the base cannot be used.
     #[error("record {record} of the journal {} adds a layer that cannot be used", path.display())]
     Layer {
         /// The journal.
@@ -84,35 +84,33 @@ pub enum RecoveryError {
     /// The scratch directory cannot be opened.
     #[error(transparent)]
     Durable(#[from] DurableError),
-    /// What was left cannot be made durable.
+    /// The recovered state cannot be made durable.
     #[error(transparent)]
     Sync(#[from] SyncError),
-    /// The session was begun, but nothing says what was done in it.
-    #[error("the journal {} is missing, but {} shows that the session had one: what it said is lost", journal.display(), trace.display())]
+    /// The session was used, but its journal is missing.
+    #[error("the journal {} is missing, but {} shows that the session had one: its records are lost", journal.display(), trace.display())]
     MissingJournal {
-        /// Where it should be.
+        /// Its path.
         journal: PathBuf,
-        /// What is made after the journal: the scratch directory with files in it, or the reserve.
+        /// The evidence of a journal: scratch files, or the reserve, which are made after it.
         trace: PathBuf,
     },
-    /// A file's bytes are gone.
+    /// The scratch file of a file is missing.
     #[error("the scratch file {} of \"{name}\" is missing", scratch.display())]
     MissingScratch {
-        /// Where it should be.
+        /// Its path.
         scratch: PathBuf,
         /// The file it belongs to.
         name: String,
     },
 }
 
-/// Replays a journal over a base. Changes nothing. Where there is no journal, the file at `reserve` tells that
-/// there was one.
-pub(crate) fn look(
-    path: &Path,
-    reserve: &Path,
-    scratch: &Scratch,
-    base: BaseSource,
-) -> Result<Seen, RecoveryError> {
+/// Replays a journal over a base. Changes nothing. If the journal is missing, the reserve shows that there was
+/// one.
+pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, RecoveryError> {
+    let (path, reserve) = (files.journal.as_path(), files.reserve.as_path());
+    let scratch = files.scratch.as_it_is()?;
+    let base = files.over(base);
     let found: HashSet<Ino> = scratch
         .inodes()
         .map_err(RecoveryError::Scratch)?
@@ -134,7 +132,7 @@ pub(crate) fn look(
                     trace,
                 });
             }
-            // Its process died before it made one: nothing was written.
+            // The process died before it created a journal: nothing was written.
             None
         }
         journal => Some(journal?),
@@ -143,7 +141,7 @@ pub(crate) fn look(
     if let Some(journal) = &mut journal {
         while replay.next(journal, path)? {}
     }
-    // Nobody has anything open any more.
+    // Nothing is open any more.
     let forgotten = replay.forget(|_| true);
     let Replay {
         namespace,
@@ -204,7 +202,13 @@ pub(crate) fn look(
 }
 
 impl Seen {
-    /// Makes the session ready for more. Whoever calls this has the session for itself since before
+    /// The session as it is. Nothing changes on disk.
+    pub(crate) fn leave(&self, scratch: Scratch) -> Arc<Disk> {
+        let journal = Journal::looked_at(&self.path);
+        Disk::new(journal, scratch, self.base.clone(), HashSet::new())
+    }
+
+    /// Makes the session ready for more changes. The caller has had the session's lock since before
     /// [`look`].
     pub(crate) fn take_over(&self, scratch: Scratch) -> Result<Arc<Disk>, RecoveryError> {
         sweep_abandoned(dir_of(&self.path))?;
@@ -212,9 +216,16 @@ impl Seen {
             Some(read) => read.go_on()?,
             None => Journal::create(&self.path)?,
         };
+        for &(ino, _) in &self.short {
+            // The length is all that shows it, and is mended below.
+            journal.append(&Record::Opened(ino))?;
+        }
+        if !self.short.is_empty() {
+            journal.sync()?;
+        }
         for &(ino, len) in &self.short {
-            // The power was lost between the record and the bytes. What is missing reads as zeros, and
-            // the file is one of those of which nobody knows whether they are whole.
+            // The power was lost after the record and before the bytes. The missing bytes read as
+            // zeros, and the file counts as possibly incomplete.
             tracing::warn!(path = %scratch.path(ino).display(), "a scratch file has lost its last bytes");
             let file = scratch.open_file(ino).map_err(RecoveryError::Scratch)?;
             let lengthen = || file.set_len(len);
@@ -223,13 +234,13 @@ impl Seen {
         }
         for &ino in &self.unknown {
             let aside = scratch.set_aside(ino)?;
-            tracing::warn!(path = %aside.display(), "a scratch file that no record speaks of was set aside");
+            tracing::warn!(path = %aside.display(), "a scratch file that no record mentions was set aside");
         }
         let disk = Disk::new(journal, scratch, self.base.clone(), self.first.clone());
         disk.forgot(self.forgotten.iter().copied());
         if !self.deleted.is_empty() {
-            // The records that deleted them may be in the kernel only, and so may be the bytes of what took
-            // their place.
+            // The records of their deletion may not be durable yet, and neither the bytes of the files that
+            // replaced them.
             disk.sync()?;
         }
         for &ino in &self.deleted {

@@ -1,4 +1,4 @@
-//! What the records of a journal say, one after the other.
+//! Replaying the records of a journal, one after the other.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::{
     BaseSource, CommitRecord, LayerFileError, LayerFiles, ReadJournal, Record, RecoveryError,
 };
 
-/// What a journal says.
+/// The state that the records give.
 #[derive(Debug)]
 pub(super) struct Replay {
     pub(super) namespace: Namespace,
@@ -18,11 +18,11 @@ pub(super) struct Replay {
     /// The hashes of the layers over the base, in their order.
     pub(super) layers: Vec<ContentHash>,
     pub(super) commits: Vec<CommitRecord>,
-    /// Files that someone writes to.
+    /// Files that are being written to.
     pub(super) open: HashSet<Ino>,
     /// Every inode that was given a scratch file.
     pub(super) made: HashSet<Ino>,
-    /// Files whose bytes come before the records that speak of them, see [`Disk`](super::Disk).
+    /// Files whose bytes have to be durable before their records, see [`Disk`](super::Disk).
     pub(super) first: HashSet<Ino>,
 }
 
@@ -39,7 +39,7 @@ impl Replay {
         }
     }
 
-    /// What a mutation says beside what it does.
+    /// Notes what a mutation implies for files and scratch files.
     fn note(&mut self, mutation: &Mutation) {
         match *mutation {
             Mutation::CreateFile { ino, .. } => {
@@ -59,7 +59,7 @@ impl Replay {
         }
     }
 
-    /// Takes the next record of a journal; `false` after the last one.
+    /// Replays the next record of a journal; `false` after the last one.
     pub(super) fn next(
         &mut self,
         journal: &mut ReadJournal,
@@ -109,7 +109,7 @@ impl Replay {
         Ok(true)
     }
 
-    /// Forgets inodes that lost their last name, if nobody has them open, and says which.
+    /// Forgets inodes that lost their last name and are not open, and returns them.
     pub(super) fn forget(&mut self, is_closed: impl Fn(&Ino) -> bool) -> HashSet<Ino> {
         let closed: HashSet<Ino> = self.namespace.nameless().filter(is_closed).collect();
         for &ino in &closed {
@@ -119,12 +119,12 @@ impl Replay {
     }
 }
 
-/// Whether something has a scratch file.
+/// Whether an inode of this kind has a scratch file.
 pub(super) fn has_scratch(kind: &InodeKind) -> bool {
     matches!(kind, InodeKind::File(content) if *content != FileContent::Base)
 }
 
-/// The file that takes the place of another one in a mutation that is not applied yet.
+/// The file that replaces another one in a mutation that is not applied yet.
 pub(crate) fn replacing(namespace: &Namespace, mutation: &Mutation) -> Option<Ino> {
     let Mutation::Rename {
         from_parent,

@@ -1,12 +1,12 @@
-//! Room on the session's disk that is kept for its commit.
+//! Room on the session's disk that is reserved for its commit.
 //!
-//! A job may fill the disk. What a commit writes into the session (its manifest, the total of its changes, its records)
-//! needs little room, but needs it then: so a file holds it. It grows with what there is to be committed, and
-//! is emptied when a commit writes, or when the disk is full and the session is to be sealed. What was made and
-//! deleted again needs none: a job with a million temporary files does not fill the disk by that.
+//! A job may fill the disk. A commit writes little into the session (its manifest, the total of its changes, its
+//! records), but must be able to write it: so a file reserves the room. It grows with the changes to commit, and is
+//! emptied when a commit writes, or when the disk is full and the session is to be sealed. Files that were made and
+//! deleted again need no room: a job with a million temporary files does not fill the disk by that.
 //!
-//! Not held: room for the chunks of partly written inputs that a commit puts together, which are as
-//! long as chunks are. A commit that lacks it names the file that it could not fill.
+//! There is no reserve for the chunks of partly written inputs that a commit assembles, which may
+//! be large. A commit without room for them names the file that it could not write.
 
 use std::fs::File;
 use std::io;
@@ -15,19 +15,19 @@ use std::path::{Path, PathBuf};
 use attachfs_durable::Staged;
 use parking_lot::Mutex;
 
-/// At least so much is held.
+/// The least reserve.
 const FIRST: u64 = 2 << 20;
-/// For records and for what is not counted.
+/// A fixed amount for records and other small writes.
 const ANYWAY: u64 = 256 << 10;
-/// It grows in pieces of this.
+/// The steps in which it grows.
 const PIECE: u64 = 1 << 20;
-/// Less than this is not asked for.
+/// Smaller amounts are not reserved.
 const LEAST: u64 = 64 << 10;
-/// What a changed path costs beyond its name: a line in the manifest, a node in the total, a record of what is
-/// clean.
+/// The room for a changed path, beyond its name: a line in the manifest, a node in the total, an entry in the
+/// record of clean files.
 const EACH: u64 = 250;
 
-/// The file that holds the room.
+/// The file that reserves the room.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     path: PathBuf,
@@ -37,19 +37,19 @@ pub(crate) struct Reserve {
 #[derive(Debug, Default)]
 struct State {
     file: Option<File>,
-    /// What is needed, at most.
+    /// The room that is needed, at most.
     needed: u64,
-    /// The paths that were told of, and how long they are together.
+    /// The number of changed paths, and their length together.
     paths: u64,
     lengths: u64,
-    /// What it has.
+    /// The room that is reserved.
     held: u64,
-    /// The disk had no more; it is not asked again before so much is needed.
+    /// The disk was full; no more is reserved until this much is needed.
     ask_from: u64,
 }
 
 impl Reserve {
-    /// The room in the file at `path`, for so many changed paths.
+    /// Reserves room in the file at `path`, for this many changed paths.
     pub(crate) fn hold(path: &Path, paths: u64) -> Self {
         let reserve = Self {
             path: path.to_owned(),
@@ -63,7 +63,7 @@ impl Reserve {
         reserve
     }
 
-    /// One that holds nothing, for a session that is only looked at.
+    /// An empty reserve, for a session that is only looked at.
     pub(crate) fn none() -> Self {
         Self {
             path: PathBuf::new(),
@@ -74,8 +74,8 @@ impl Reserve {
         }
     }
 
-    /// One more path changed, which has so many bytes. `changed` counts those that are changed now: some may
-    /// be gone again.
+    /// Adds a changed path of this length. `changed` is the present number of changed paths: some changes
+    /// may have been undone.
     pub(crate) fn grow(&self, path_len: u64, changed: impl FnOnce() -> u64) {
         let mut state = self.state.lock();
         state.paths += 1;
@@ -84,21 +84,21 @@ impl Reserve {
         if state.needed > state.held && state.needed >= state.ask_from {
             let usual = cost(state.lengths.div_ceil(state.paths));
             state.needed = state.needed.min(ANYWAY + changed().saturating_mul(usual));
-            // Not asked again before much more changed.
+            // No more is reserved until many more paths changed.
             if state.needed + PIECE / 2 > state.held {
                 state.fill(&self.path);
             }
         }
     }
 
-    /// Gives the room back. Whether there was any.
+    /// Frees the room. Returns whether there was any.
     pub(crate) fn release(&self) -> bool {
         let mut state = self.state.lock();
         let held = std::mem::take(&mut state.held);
         state.ask_from = u64::MAX;
         let released = match &state.file {
             Some(file) => file.set_len(0).map(|()| held > 0),
-            // That of an earlier process, which could not be replaced.
+            // The file of an earlier process, which could not be replaced.
             None => match std::fs::remove_file(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 removed => removed.map(|()| true),
@@ -110,14 +110,14 @@ impl Reserve {
         })
     }
 
-    /// Holds room again, as much as there is.
+    /// Reserves the room again, or as much as the disk has.
     pub(crate) fn refill(&self) {
         let mut state = self.state.lock();
         state.fill(&self.path);
     }
 }
 
-/// What a changed path of this length needs, in the manifest and in the total.
+/// The room that a changed path of this length needs, in the manifest and in the total.
 fn cost(path_len: u64) -> u64 {
     EACH + 2 * path_len
 }
@@ -148,7 +148,7 @@ impl State {
                     self.held += more;
                     break;
                 }
-                // Less is better than nothing.
+                // A smaller reserve is better than none.
                 Err(error) => refused = Some(error),
             }
             more /= 2;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_with_what_there_is_to_be_committed_and_gives_all_of_it_back() {
+    fn the_reserve_grows_with_the_changes_and_is_freed_completely() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("reserve");
         let reserve = Reserve::hold(&path, 0);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_and_deleted_again_needs_no_room() {
+    fn files_made_and_deleted_again_need_no_reserve() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("reserve");
         let reserve = Reserve::hold(&path, 0);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_goes_on_holds_room_for_what_it_has() {
+    fn a_recovered_session_reserves_room_for_its_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("reserve");
         drop(Reserve::hold(&path, 0));

@@ -19,7 +19,7 @@ use attachfs_tree::Ino;
 #[derive(Debug)]
 pub struct Scratch {
     place: PathBuf,
-    /// None if it is missing, and nothing but looked at.
+    /// `None` if it is missing and only looked at.
     dir: Option<OwnDir>,
 }
 
@@ -32,7 +32,7 @@ impl Scratch {
         }
     }
 
-    /// A directory that is missing: it has no files, and none can be made.
+    /// A missing directory: it has no files, and none can be made.
     pub(crate) fn missing(place: PathBuf) -> Self {
         Self { place, dir: None }
     }
@@ -50,13 +50,13 @@ impl Scratch {
         })
     }
 
-    /// Where an inode's scratch file is, whether or not it has one.
+    /// The path of an inode's scratch file, whether or not it exists.
     pub fn path(&self, ino: Ino) -> PathBuf {
         self.dir().join(ino.digits())
     }
 
-    /// A new, empty scratch file. One that is there was left by a process that died before it
-    /// recorded it, and is removed; what is written never goes into something that was there.
+    /// Creates an empty scratch file. An existing one was left by a process that died before it
+    /// recorded it, and is removed first: nothing is ever written into an existing file.
     pub fn create(&self, ino: Ino) -> io::Result<File> {
         let dir = self.held().map_err(|error| error.source)?;
         let name = ino.digits();
@@ -84,12 +84,12 @@ impl Scratch {
         opened.map_err(|error| error.source)
     }
 
-    /// How a scratch file is: a file of this user's alone.
+    /// The metadata of a scratch file, which must be this user's alone.
     pub(crate) fn facts(&self, ino: Ino) -> io::Result<Facts> {
         Facts::of(&self.open_to_read(ino)?)
     }
 
-    /// Removes a scratch file; that there is none is fine.
+    /// Removes a scratch file; a missing one is fine.
     pub fn remove(&self, ino: Ino) -> io::Result<()> {
         let removed = self.held().and_then(|dir| dir.remove_file(&ino.digits()));
         removed.map_err(|error| error.source)
@@ -100,17 +100,17 @@ impl Scratch {
         self.held()?.sync(Step::ScratchNames)
     }
 
-    /// The room for more.
+    /// The free room.
     pub fn space(&self) -> Result<Space, DurableError> {
         self.held()?.space()
     }
 
-    /// Where files are that were set aside.
+    /// The directory of files that were set aside.
     pub fn aside(&self) -> PathBuf {
         self.place.join(OwnDir::ASIDE)
     }
 
-    /// Moves a scratch file out of the way, durably, and says where it is now.
+    /// Moves a scratch file aside, durably, and returns its new path.
     pub(crate) fn set_aside(&self, ino: Ino) -> Result<PathBuf, DurableError> {
         let dir = self.held()?;
         let aside = dir.make_dir(OwnDir::ASIDE)?;
@@ -148,7 +148,7 @@ impl Scratch {
     }
 }
 
-/// This name, or the first with a number behind it that nothing has. One process has the directory.
+/// This name, or the first free one with a number after it. Only this process uses the directory.
 fn free_name(dir: &OwnDir, name: &str) -> Result<String, DurableError> {
     let mut free = name.to_owned();
     let mut number = 0;

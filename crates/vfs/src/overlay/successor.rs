@@ -1,4 +1,4 @@
-//! A journal that is to take the place of another one.
+//! A journal that is to replace another one.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use super::error::failed;
 use super::format::{MAGIC, encode};
 use super::{JournalError, Record};
 
-/// Written at once.
+/// How many bytes are written at once.
 const BUFFER: usize = 256 << 10;
 
 /// A journal that is being filled and has no name of its own yet.
@@ -25,7 +25,7 @@ pub(super) struct Successor {
 }
 
 impl Successor {
-    /// Of the journal at `path`, with nothing in it.
+    /// An empty successor of the journal at `path`.
     pub(super) fn new(path: &Path) -> Result<Self, JournalError> {
         Ok(Self {
             staged: Staged::create_in(dir_of(path))?,
@@ -36,7 +36,7 @@ impl Successor {
         })
     }
 
-    /// Puts a record behind the others, in memory or in the file.
+    /// Appends a record, in memory or in the file.
     pub(super) fn put(&mut self, record: &Record) -> Result<(), JournalError> {
         encode(record, self.number, &mut self.record)?;
         self.number += 1;
@@ -47,7 +47,7 @@ impl Successor {
         Ok(())
     }
 
-    /// Writes what is only in memory.
+    /// Writes the records that are only in memory.
     pub(super) fn write(&mut self) -> Result<(), JournalError> {
         let mut file = self.staged.file();
         file.write_all(&self.pending)
@@ -57,7 +57,7 @@ impl Successor {
         Ok(())
     }
 
-    /// Makes what it has durable.
+    /// Makes its records durable.
     pub(super) fn sync(&self, path: &Path) -> Result<(), JournalError> {
         let sync = || self.staged.file().sync_data();
         let synced = perform(
@@ -68,7 +68,7 @@ impl Successor {
         synced.map_err(failed("sync what is to replace", path))
     }
 
-    /// Gives it the name: its file, its length and the number of its next record.
+    /// Renames it over the journal; returns its file, its length and the number of its next record.
     pub(super) fn place(self, path: &Path) -> Result<(File, u64, u64), JournalError> {
         Ok((self.staged.place(path)?, self.written, self.number))
     }

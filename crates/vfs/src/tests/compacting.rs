@@ -1,4 +1,5 @@
-//! The journal made shorter: it says the same, whatever goes on meanwhile and wherever it is stopped.
+//! A compacted journal gives the same state, whatever happens meanwhile and wherever the compaction
+//! stops.
 
 use std::fs;
 use std::path::Path;
@@ -9,9 +10,9 @@ use attachfs_durable::steps::{Recorder, Step};
 use attachfs_manifest::{Content, ContentHash};
 use attachfs_tree::Ino;
 
+use super::world::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
 use crate::SetAttr;
 use crate::overlay::{CleanFile, CommitRecord, Disk};
-use crate::testing::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
 
 fn world() -> World {
     World::new(&[
@@ -33,7 +34,7 @@ fn journal_len(session: &Path) -> u64 {
     session.join("journal").metadata().unwrap().len()
 }
 
-/// Some of everything.
+/// Some of each kind of change.
 fn work(kernel: &Kernel) {
     kernel.put("f", b"old");
     kernel.put("tmp", b"new");
@@ -49,7 +50,7 @@ fn work(kernel: &Kernel) {
     kernel.mkdir("empty").unwrap();
 }
 
-/// Changes a file's times so often.
+/// Changes a file's times this often.
 fn change(kernel: &Kernel, at: &str, times: usize) {
     for mode in 0..times {
         let mode = if mode % 2 == 0 { 0o644 } else { 0o600 };
@@ -58,11 +59,7 @@ fn change(kernel: &Kernel, at: &str, times: usize) {
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
-fn a_compacted_journal_is_as_long_as_what_there_is_and_says_the_same() {
+fn a_compacted_journal_is_short_and_gives_the_same_state() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     work(&kernel);
@@ -77,7 +74,7 @@ fn a_compacted_journal_is_as_long_as_what_there_is_and_says_the_same() {
     assert!(journal_len(dir.path()) < before / 20);
     let (_copy, recovered) = world.after_kill(dir.path());
     assert_eq!(recovered.dump(), expected);
-    // And it goes on from there.
+    // And the session continues from there.
     work_on(&kernel);
     let (copy, recovered) = world.after_kill(dir.path());
     assert_eq!(recovered.dump(), kernel.dump());
@@ -100,11 +97,7 @@ fn work_on_again(kernel: &Kernel) {
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
-fn a_journal_that_is_large_for_what_there_is_is_compacted_and_no_other() {
+fn only_a_journal_much_longer_than_its_state_is_compacted() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.put("f", b"x");
@@ -120,11 +113,7 @@ fn a_journal_that_is_large_for_what_there_is_is_compacted_and_no_other() {
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
-fn what_is_open_and_has_no_name_can_be_written_after_a_compaction() {
+fn an_open_file_without_a_name_can_be_written_after_a_compaction() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     let handle = kernel.open("a", READ_WRITE, false).unwrap();
@@ -151,14 +140,10 @@ fn what_is_open_and_has_no_name_can_be_written_after_a_compaction() {
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
 fn scratch_files_of_deleted_files_are_removed_and_not_set_aside_after_a_compaction() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
-    // Nothing is removed as long as a commit reads.
+    // No scratch file is removed as long as a commit reads.
     let pin = kernel.vfs.freeze();
     kernel.put("f", b"x");
     kernel.unlink("f").unwrap();
@@ -172,11 +157,7 @@ fn scratch_files_of_deleted_files_are_removed_and_not_set_aside_after_a_compacti
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
-fn who_was_writing_at_a_kill_is_known_after_a_compaction() {
+fn files_open_at_a_kill_are_known_after_a_compaction() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.put("closed", b"x");
@@ -190,11 +171,7 @@ fn who_was_writing_at_a_kill_is_known_after_a_compaction() {
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
-fn commits_survive_a_compaction_and_what_is_clean_by_the_last_ones() {
+fn commits_and_their_clean_files_survive_a_compaction() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.put("f", b"x");
@@ -231,11 +208,7 @@ fn commits_survive_a_compaction_and_what_is_clean_by_the_last_ones() {
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
-fn those_who_write_while_it_is_compacted_lose_nothing() {
+fn writers_lose_nothing_during_a_compaction() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     let (vfs, disk) = (&kernel.vfs, disk(&kernel));
@@ -281,11 +254,7 @@ fn those_who_write_while_it_is_compacted_lose_nothing() {
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
-fn a_process_that_dies_at_any_step_of_a_compaction_leaves_a_journal_that_says_the_same() {
+fn a_compaction_killed_at_any_step_leaves_a_journal_with_the_same_state() {
     let world = world();
     let mut stopped = 0;
     loop {
@@ -297,7 +266,7 @@ fn a_process_that_dies_at_any_step_of_a_compaction_leaves_a_journal_that_says_th
         let steps = Recorder::on(dir.path());
         steps.stop_after(stopped);
         let compacted = disk(&kernel).compact();
-        // As it is at this moment: what is dropped cleans up.
+        // Copied at this moment, because dropping cleans up.
         let copy = tempdir();
         copy_dir(dir.path(), copy.path());
         let recovered = world.recover(copy.path()).unwrap();
@@ -312,11 +281,7 @@ fn a_process_that_dies_at_any_step_of_a_compaction_leaves_a_journal_that_says_th
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
-fn a_compacted_journal_is_durable_before_it_gets_the_name_and_counts_after_the_name_is() {
+fn a_compacted_journal_is_durable_before_its_name_and_counts_after_it() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     work(&kernel);
@@ -348,10 +313,6 @@ fn a_compacted_journal_is_durable_before_it_gets_the_name_and_counts_after_the_n
 }
 
 #[test]
-#[cfg_attr(
-    windows,
-    ignore = "Windows replaces a file that is open, Wine does not"
-)]
 fn a_compaction_that_fails_before_its_name_leaves_the_journal_as_it_was() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
@@ -376,7 +337,7 @@ fn a_compaction_that_fails_before_its_name_leaves_the_journal_as_it_was() {
 }
 
 #[test]
-fn what_a_killed_compaction_left_goes_when_the_session_is_taken_over() {
+fn files_of_a_killed_compaction_are_removed_when_the_session_is_taken_over() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     work(&kernel);

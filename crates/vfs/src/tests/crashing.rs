@@ -1,4 +1,4 @@
-//! Random operations, the power lost at any durable step or between, and what is found again.
+//! Random operations, a power loss at any durable step or between, and what a recovery finds.
 
 mod disk;
 
@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use self::disk::{Chance, Disk, Image};
-use crate::testing::{Given, Kernel, READ_WRITE, World, bytes, tempdir};
+use super::world::{Given, Kernel, READ_WRITE, World, bytes, tempdir};
 
 const FILES: [&str; 6] = ["a", "b", "c", "e", "n/a", "n/b"];
-/// Disks that are tried for each moment.
+/// How many possible disks are tried for each moment.
 const DISKS: usize = 3;
 
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ fn text(number: usize, len: usize) -> Vec<u8> {
 }
 
 impl Op {
-    /// Does it, whether it succeeds or not.
+    /// Runs the operation, whether it succeeds or not.
     fn run(&self, kernel: &Kernel, number: usize) {
         let write = |handle, offset, data: &[u8]| {
             kernel.write(handle, offset, data).unwrap();
@@ -110,7 +110,7 @@ impl Op {
         }
     }
 
-    /// The path of which it makes bytes and name durable.
+    /// The path whose bytes and name the operation makes durable.
     fn promises(&self) -> Option<&'static str> {
         match self {
             Self::Fsync(at) => Some(at),
@@ -124,7 +124,7 @@ impl Op {
     }
 }
 
-/// The files of a mount: which, and what they have.
+/// The files of a mount by path, with their bytes.
 type State = BTreeMap<String, (Ino, Vec<u8>)>;
 
 fn state(kernel: &Kernel) -> State {
@@ -143,12 +143,13 @@ fn state(kernel: &Kernel) -> State {
 struct Watched {
     disk: Disk,
     chance: Chance,
-    /// Which operation is under way.
+    /// The number of the running operation.
     number: usize,
     images: Vec<(usize, Image)>,
 }
 
-/// What happened: the state before the first operation and after each, and moments with the operation under way.
+/// The history: the state before the first operation and after each, and the recorded moments with the operation
+/// that ran.
 struct Past {
     ops: Vec<Op>,
     states: Vec<State>,
@@ -194,7 +195,7 @@ fn live(world: &World, root: &Path, ops: &[Op], seed: u64) -> Past {
 }
 
 impl Past {
-    /// Everything that a path had: of each file that it ever led to, whatever it was called, up to an operation.
+    /// All contents that a path had up to an operation: of each file that it ever led to, under any name.
     fn versions(&self, at: &str, under_way: usize) -> Vec<&[u8]> {
         let states = &self.states[..=(under_way + 1).min(self.ops.len())];
         let led_to = states.iter().filter_map(|state| Some(state.get(at)?.0));
@@ -206,7 +207,7 @@ impl Past {
             .collect()
     }
 
-    /// Holds what was found against what was promised and what ever was.
+    /// Checks the recovered state against the promises and against everything that ever was.
     fn check(&self, under_way: usize, found: &State, has_unsynced_records: bool) {
         for (at, (_, bytes)) in found {
             let versions = self.versions(at, under_way);
@@ -257,7 +258,7 @@ fn base() -> World {
     ])
 }
 
-/// Lives, loses power at each of the moments, and recovers.
+/// Runs the operations, loses power at each of the moments, and recovers.
 fn crash(ops: &[Op], seed: u64) {
     let (world, dir) = (base(), tempdir());
     let past = live(&world, dir.path(), ops, seed);
@@ -277,7 +278,7 @@ fn crash(ops: &[Op], seed: u64) {
     }
 }
 
-/// So many cases in a test run; as many as are asked for in a soak.
+/// The number of cases in a test run; a soak sets it by the environment.
 fn cases() -> ProptestConfig {
     let config = ProptestConfig {
         max_shrink_iters: 300,
@@ -296,7 +297,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn what_was_synced_is_found_after_the_power_was_lost_at_any_step(
+    fn synced_data_survives_a_power_loss_at_any_step(
         ops in prop::collection::vec(any_op(), 1..25),
         seed in any::<u64>(),
     ) {

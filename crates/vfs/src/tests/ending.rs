@@ -1,7 +1,7 @@
-//! The end of writing, while someone goes on.
+//! Ending writing while programs go on.
 
+use super::world::{Given, READ, READ_WRITE, World, bytes, tempdir};
 use crate::FsErrorKind;
-use crate::testing::{Given, READ, READ_WRITE, World, bytes, tempdir};
 
 #[test]
 fn nothing_changes_after_the_end_and_everything_can_be_read() {
@@ -32,7 +32,7 @@ fn nothing_changes_after_the_end_and_everything_can_be_read() {
 }
 
 #[test]
-fn what_returned_success_was_there_when_writing_had_ended() {
+fn writes_that_returned_success_are_there_when_writing_has_ended() {
     let world = World::new(&[]);
     let dir = tempdir();
     let kernel = world.create(dir.path());

@@ -8,11 +8,11 @@ use attachfs_session::Session;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
+use super::world::{Given, READ_WRITE, World, bytes};
 use super::writing::scratch_files;
-use crate::testing::{Given, READ_WRITE, World, bytes};
 use crate::{FsErrorKind, Vfs};
 
-/// A disk of a few MiB, while it lives. Takes root.
+/// A disk of a few MiB, unmounted when it is dropped. Needs root.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
@@ -45,7 +45,7 @@ fn world() -> World {
 }
 
 /// Writes until there is no room.
-fn fill(kernel: &crate::testing::Kernel, at: &str) -> u64 {
+fn fill(kernel: &super::world::Kernel, at: &str) -> u64 {
     let handle = kernel.create(at).unwrap();
     let mut len = 0;
     let error = loop {
@@ -76,7 +76,7 @@ fn a_full_disk_is_told_to_the_writer_and_harms_nothing() {
     assert_eq!(recovered.dump(), before);
     drop(recovered);
 
-    // Space for records is reserved, so all that needs no room for bytes goes on.
+    // Space for records is reserved, so operations without bytes still work.
     for number in 0..1000 {
         kernel.mkdir(&format!("d{number}")).unwrap();
     }
@@ -92,22 +92,22 @@ fn a_full_disk_is_told_to_the_writer_and_harms_nothing() {
 }
 
 #[test]
-fn a_file_that_could_not_be_recorded_leaves_nothing_that_its_successor_could_lose() {
+fn a_file_that_could_not_be_recorded_leaves_no_scratch_file() {
     let Some(disk) = SmallDisk::new(c"size=8m") else {
         return;
     };
-    // The journal has a disk of its own, which gets full; scratch files have room.
+    // The journal is on a small disk that gets full; the scratch files have room.
     let world = world();
-    let elsewhere = crate::testing::tempdir();
+    let elsewhere = super::world::tempdir();
     let mut meta = world.meta();
     meta.scratch_dir = Some(elsewhere.path().to_owned());
     let dir = disk.path().join("session");
     let session = Session::create(&dir, meta, &[world.manifest()]).unwrap();
-    let settings = crate::testing::settings();
-    let files = crate::testing::files(&session);
+    let settings = super::world::settings();
+    let files = super::world::files(&session);
     let vfs = Vfs::create(files, world.tree.clone(), world.fetcher(), settings).unwrap();
     drop(session);
-    let kernel = crate::testing::Kernel::new(vfs);
+    let kernel = super::world::Kernel::new(vfs);
     let ballast = disk.path().join("ballast");
     let mut filled = std::fs::File::create(&ballast).unwrap();
     while std::io::Write::write(&mut filled, &[0; 4096]).is_ok() {}
@@ -123,7 +123,7 @@ fn a_file_that_could_not_be_recorded_leaves_nothing_that_its_successor_could_los
     };
     assert_eq!(error, FsErrorKind::NoSpace);
     assert!(made > 1000, "space was reserved for {made}");
-    // The shortest of records fill what is left.
+    // The shortest records fill the rest.
     while kernel.chmod("a", 0o600).is_ok() {}
     assert_eq!(kernel.truncate("a", 10), Err(FsErrorKind::NoSpace));
     let scratch = elsewhere.path().join(world.meta().id.as_str());
@@ -143,7 +143,7 @@ fn a_file_that_could_not_be_recorded_leaves_nothing_that_its_successor_could_los
 }
 
 #[test]
-fn a_full_disk_has_room_for_a_commit_and_for_the_end() {
+fn a_full_disk_has_room_for_a_commit_and_for_sealing() {
     let Some(disk) = SmallDisk::new(c"size=8m") else {
         return;
     };
@@ -157,7 +157,7 @@ fn a_full_disk_has_room_for_a_commit_and_for_the_end() {
     write(1 << 20).unwrap();
     kernel.vfs.refill_reserve();
     fill(&kernel, "more");
-    // Records take what was reserved for them.
+    // Records use their reserve.
     while kernel.chmod("a", 0o600).is_ok() {}
     kernel.vfs.seal().unwrap();
 }
@@ -174,7 +174,7 @@ fn a_session_that_cannot_be_sealed_says_why() {
     kernel.put("small", b"x");
     fill(&kernel, "large");
     while kernel.chmod("a", 0o600).is_ok() {}
-    // That it is open for writing again is the shortest of records.
+    // The record of an open for writing is the shortest.
     let write = || {
         let handle = kernel.open("small", READ_WRITE, false).unwrap();
         let written = kernel.write(handle, 0, b"x");

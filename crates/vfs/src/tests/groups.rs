@@ -2,7 +2,7 @@
 
 use attachfs_tree::Ino;
 
-use crate::testing::{Given, Kernel, READ_WRITE, World, bytes, tempdir};
+use super::world::{Given, Kernel, READ_WRITE, World, bytes, tempdir};
 use crate::{FileAttr, SetAttr};
 
 fn set(kernel: &Kernel, at: &str, mode: u32, gid: u32) {
@@ -20,7 +20,7 @@ fn shown(attr: FileAttr) -> (u32, u32, u32) {
 }
 
 #[test]
-fn what_is_made_in_a_directory_with_set_group_id_gets_its_group() {
+fn new_entries_of_a_directory_with_set_group_id_get_its_group() {
     let world = World::new(&[("d/a", Given::File(bytes(10)))]);
     let dir = tempdir();
     let kernel = world.create(dir.path());
@@ -36,7 +36,7 @@ fn what_is_made_in_a_directory_with_set_group_id_gets_its_group() {
     let (_copy, recovered) = world.after_kill(dir.path());
     assert_eq!(shown(recovered.stat("d/below").unwrap()), (0o2700, 7, 50));
     assert_eq!(shown(recovered.stat("d").unwrap()), (0o2775, 0, 50));
-    // Without it everyone's own group counts.
+    // Without the bit, the group of the caller counts.
     set(&kernel, "d", 0o775, 50);
     let own = vfs.mkdir(d, b"own", 0o6700, (7, 8)).unwrap();
     assert_eq!(shown(own), (0o2700, 7, 8));

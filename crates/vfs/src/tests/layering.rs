@@ -2,8 +2,8 @@
 
 use attachfs_manifest::{Change, ChunkSize, Content, Diff, File, Mtime, Node};
 
+use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, path, tempdir};
 use crate::FsErrorKind;
-use crate::testing::{Given, Kernel, READ, READ_WRITE, World, bytes, path, tempdir};
 
 fn world() -> World {
     World::new(&[
@@ -156,4 +156,43 @@ fn an_unhashed_file_in_a_layer_is_refused() {
     let diff = Diff::new(world.tree.chunk_size(), None, changes).unwrap();
     let error = kernel.vfs.add_layer(&diff).unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::Invalid);
+}
+
+/// What the base would be with these changes, laid over it.
+fn lay(world: &World, kernel: &Kernel, changes: Vec<(attachfs_manifest::ManifestPath, Change)>) {
+    let diff = Diff::new(world.tree.chunk_size(), None, changes).unwrap();
+    kernel.vfs.add_layer(&diff).unwrap();
+}
+
+#[test]
+fn a_layer_that_only_deletes_in_a_directory_numbers_its_files_alike_after_a_kill() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let put = |at: &str| (path(at), Change::Put(file(&world)));
+    let deleted = (path("d/other"), Change::DeleteFile);
+    lay(&world, &kernel, vec![deleted, put("e"), put("f"), put("g")]);
+    kernel.patch("f", 0, b"job");
+    let shown = kernel.dump();
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(recovered.dump(), shown);
+}
+
+#[test]
+fn an_input_that_a_layer_deleted_can_be_written_by_who_has_it_open_and_goes_with_them() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let reader = kernel.open("gone", READ, false).unwrap();
+    let ino = kernel.stat("gone").unwrap().ino;
+    lay(&world, &kernel, vec![(path("gone"), Change::DeleteFile)]);
+    // As through /proc/self/fd.
+    let writer = kernel.vfs.open(ino, READ_WRITE, false).unwrap().handle;
+    assert_eq!(kernel.write(writer, 0, b"late"), Ok(4));
+    assert_eq!(kernel.read(reader, 0, 4).unwrap(), b"late");
+    kernel.close(writer);
+    kernel.close(reader);
+    kernel.vfs.seal().unwrap();
+    let shown = kernel.dump();
+    drop(kernel);
+    let recovered = world.recover(dir.path()).unwrap();
+    assert_eq!(recovered.dump(), shown);
 }

@@ -1,10 +1,10 @@
-//! Files that someone had open for writing when the process of their session ended.
+//! Files that were open for writing when the process of their session ended.
 
 use std::fs;
 
 use attachfs_tree::Ino;
 
-use crate::testing::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
+use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
 
 fn world() -> World {
     World::new(&[
@@ -13,7 +13,7 @@ fn world() -> World {
     ])
 }
 
-/// The names of what was left open.
+/// The names of the files that were left open.
 fn left(kernel: &Kernel) -> Vec<String> {
     let frozen = kernel.vfs.freeze().unwrap();
     let names = frozen.left_open().iter();
@@ -23,7 +23,7 @@ fn left(kernel: &Kernel) -> Vec<String> {
 }
 
 #[test]
-fn what_was_written_and_not_closed_is_known_after_a_kill() {
+fn files_written_and_not_closed_are_known_after_a_kill() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.put("closed", b"1");
@@ -39,7 +39,7 @@ fn what_was_written_and_not_closed_is_known_after_a_kill() {
     let input = kernel.open("a", READ_WRITE, false).unwrap();
     kernel.write(input, 5, b"part").unwrap();
     let emptied = kernel.open("b", READ_WRITE, true).unwrap();
-    // Of two who have it open one closes it.
+    // One of two handles is closed.
     let first = kernel.open("twice", READ_WRITE, false).unwrap();
     let second = kernel.open("twice", READ_WRITE, false).unwrap();
     kernel.write(first, 0, b"2").unwrap();
@@ -88,7 +88,7 @@ fn a_file_stays_left_open_until_it_is_closed_again_deleted_or_accepted() {
 }
 
 #[test]
-fn what_the_kernel_did_not_say_was_closed_before_a_mount_ended_in_order_is_whole() {
+fn files_still_open_when_a_mount_ends_in_order_count_as_complete() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     let handle = kernel.create("f").unwrap();
@@ -100,7 +100,7 @@ fn what_the_kernel_did_not_say_was_closed_before_a_mount_ended_in_order_is_whole
 }
 
 #[test]
-fn an_input_whose_last_bytes_went_with_the_power_is_one_of_which_nobody_knows() {
+fn an_input_that_lost_its_last_bytes_in_a_power_loss_counts_as_left_open() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.patch("a", 2000, &[7; 600]);
@@ -117,4 +117,42 @@ fn an_input_whose_last_bytes_went_with_the_power_is_one_of_which_nobody_knows() 
     expected.extend([7; 100]);
     expected.extend([0; 500]);
     assert_eq!(kernel.cat("a"), expected);
+}
+
+#[test]
+fn a_file_that_is_written_again_is_not_closed_by_accepting_it() {
+    let (world, dir) = (World::new(&[]), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.create("a").unwrap();
+    let (first, kernel) = world.after_kill(dir.path());
+    assert_eq!(left(&kernel), ["a"]);
+    let ino = kernel.stat("a").unwrap().ino;
+    let again = kernel.open("a", READ_WRITE, false).unwrap();
+    assert_eq!(kernel.write(again, 0, b"half"), Ok(4));
+    kernel.vfs.accept(&[ino]).unwrap();
+    let (_second, kernel) = world.after_kill(first.path());
+    assert_eq!(left(&kernel), ["a"]);
+}
+
+#[test]
+fn a_file_that_lost_its_end_is_left_open_until_somebody_says_otherwise() {
+    let (world, dir) = (
+        World::new(&[("input", Given::File(bytes(2500)))]),
+        tempdir(),
+    );
+    let kernel = world.create(dir.path());
+    kernel.patch("input", 2000, b"written at the end");
+    let ino = kernel.stat("input").unwrap().ino;
+    let scratch = kernel.vfs.writable().unwrap().disk.scratch.path(ino);
+    drop(kernel);
+    std::fs::File::options()
+        .write(true)
+        .open(scratch)
+        .unwrap()
+        .set_len(1000)
+        .unwrap();
+    for _ in 0..2 {
+        let kernel = world.recover(dir.path()).unwrap();
+        assert_eq!(left(&kernel), ["input"]);
+    }
 }

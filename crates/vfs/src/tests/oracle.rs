@@ -1,4 +1,4 @@
-//! Random operations here and on a local disk, which must end alike, also when the process dies in
+//! Random operations here and on a local disk must give the same, even if the process dies in
 //! between.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use crate::testing::{Given, Kernel, READ_WRITE, Shown, World, bytes, copy_dir, tempdir};
+use super::world::{Given, Kernel, READ_WRITE, Shown, World, bytes, copy_dir, tempdir};
 use crate::{FsErrorKind, HandleId, SetAttr};
 
 const FILES: [&str; 10] = [
@@ -88,7 +88,7 @@ fn base() -> Vec<(&'static str, Given)> {
     ]
 }
 
-/// What an operation answers: the bytes it read, or why it failed.
+/// The answer of an operation: the bytes that it read, or its error.
 type Answer = Result<Vec<u8>, ErrorKind>;
 
 fn disk_kind(error: FsErrorKind) -> ErrorKind {
@@ -252,7 +252,7 @@ fn base_on_disk(root: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         match given {
             Given::Dir => fs::create_dir_all(path).unwrap(),
-            Given::File(bytes) => {
+            Given::File(bytes) | Given::Runnable(bytes) => {
                 fs::write(&path, bytes).unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
             }
@@ -286,7 +286,7 @@ proptest! {
             }
             let here = op.here(&kernel, &mut handles);
             let there = op.on_disk(disk.path(), &mut files);
-            // For these a kernel has rules of its own about which of several errors it is.
+            // Where several errors apply, a kernel chooses by rules of its own.
             if matches!(op, Op::Rename(..) | Op::Link(..) | Op::Truncate(..)) {
                 prop_assert_eq!(here.is_ok(), there.is_ok(), "{:?}: {:?}, on disk {:?}", op, here, there);
             } else {

@@ -1,13 +1,13 @@
-//! Many threads at the same few names: no operation fails for a reason of ours, and what is left is
-//! what the journal says.
+//! Many threads use the same few names: no operation fails for an internal reason, and the final
+//! state is that of the journal.
 
 use std::collections::HashSet;
 
+use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
 use super::writing::scratch_files;
 use crate::FsErrorKind;
-use crate::testing::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
 
-/// Numbers that look random; the same ones for the same seed.
+/// Pseudo-random numbers from a seed.
 struct Draw(u64);
 
 impl Draw {
@@ -107,4 +107,30 @@ fn threads_that_race_for_the_same_names_leave_a_sound_session() {
     drop(kernel);
     assert_eq!(scratch_files(dir.path()), files, "no more and no fewer");
     assert_eq!(world.recover(dir.path()).unwrap().dump(), shown);
+}
+
+#[test]
+fn an_input_that_is_emptied_while_it_is_written_to_stays_readable() {
+    let world = World::new(&[("log", Given::File(bytes(2500)))]);
+    let dir = tempdir();
+    let kernel = world.create(dir.path());
+    for round in 0..300 {
+        let writer = kernel.open("log", READ_WRITE, false).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for offset in [50, 500, 50] {
+                    assert_eq!(kernel.write(writer, offset, b"ten bytes!"), Ok(10));
+                }
+            });
+            let emptied = kernel.open("log", READ_WRITE, true).unwrap();
+            kernel.close(emptied);
+            let longer = 20 + round % 7 * 100;
+            kernel.truncate("log", longer).unwrap();
+        });
+        for handle in kernel.vfs.handles.all_files() {
+            kernel.close(handle);
+        }
+        let size = kernel.stat("log").unwrap().size;
+        assert_eq!(kernel.cat("log").len() as u64, size, "round {round}");
+    }
 }

@@ -1,4 +1,5 @@
-//! What is found again after the process died, and what is refused rather than guessed.
+//! Recovery after the death of the process, and sessions that are refused because their state would
+//! be a guess.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -7,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use attachfs_tree::Ino;
 
+use super::world::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
 use super::writing::scratch_files;
 use crate::overlay::{JournalError, RecoveryError};
-use crate::testing::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
 use crate::{FsErrorKind, OpenError, SetAttr};
 
 fn world() -> World {
@@ -21,7 +22,7 @@ fn world() -> World {
 
 type Operation = fn(&Kernel);
 
-/// Operations, each with which of the records that it appends makes it seen.
+/// Operations, each with the number of its record after which its effect is visible.
 fn steps() -> Vec<(usize, Operation)> {
     vec![
         (1, |kernel| kernel.mkdir("new").unwrap()),
@@ -45,7 +46,7 @@ fn steps() -> Vec<(usize, Operation)> {
     ]
 }
 
-/// Where each record of a journal ends, after where its first line does.
+/// The end of a journal's first line and of each record.
 fn record_ends(journal: &[u8]) -> Vec<u64> {
     let mut ends = vec![b"attachfs journal 3\n".len()];
     while let Some(&at) = ends.last().filter(|&&at| at < journal.len()) {
@@ -79,7 +80,7 @@ fn a_journal_cut_anywhere_is_a_prefix_of_the_operations() {
         let copy = tempdir();
         copy_dir(dir.path(), copy.path());
         fs::write(copy.path().join("journal"), &whole[..cut as usize]).unwrap();
-        // The bytes of later operations may have come to the disk, or not: those before have.
+        // The bytes of later operations may or may not be on the disk; those of earlier ones are.
         for entry in fs::read_dir(scratch.path()).unwrap() {
             let entry = entry.unwrap();
             fs::copy(
@@ -98,7 +99,7 @@ fn a_journal_cut_anywhere_is_a_prefix_of_the_operations() {
 }
 
 #[test]
-fn new_inodes_after_a_recovery_have_numbers_that_none_had() {
+fn new_inodes_after_a_recovery_have_new_numbers() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.put("f", b"old");
@@ -115,7 +116,7 @@ fn new_inodes_after_a_recovery_have_numbers_that_none_had() {
 }
 
 #[test]
-fn what_was_unlinked_and_open_goes_with_its_process() {
+fn an_unlinked_open_file_is_removed_with_its_process() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     for at in ["f", "a"] {
@@ -149,7 +150,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn scratch_files_that_no_record_speaks_of_are_set_aside_and_foreign_files_stay() {
+fn scratch_files_without_a_record_are_set_aside_and_foreign_files_stay() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.put("f", b"x");
@@ -183,7 +184,7 @@ fn looking_at_a_session_changes_nothing() {
     let ino = kernel.stat("gone").unwrap().ino;
     kernel.unlink("gone").unwrap();
     drop(kernel);
-    // Killed before the reaper came, with an unrecorded file and a torn record.
+    // Killed before the reaper ran, with an unrecorded file and a torn record.
     let scratch = dir.path().join("scratch");
     let left = [ino.raw(), (1 << 62) + 100].map(|ino| scratch.join(format!("{ino:016x}")));
     for path in &left {
@@ -300,7 +301,7 @@ fn a_lost_journal_is_an_error_once_the_session_had_one() {
     drop(world.create(dir.path()));
     fs::remove_file(&journal).unwrap();
     lost();
-    // Its process died before it made one.
+    // The process died before it created a journal.
     fs::remove_file(dir.path().join("reserve")).unwrap();
     let kernel = world.recover(dir.path()).unwrap();
     kernel.put("f", b"x");
@@ -352,7 +353,7 @@ fn another_file_in_the_place_of_the_journal_is_refused() {
 }
 
 #[test]
-fn cutting_a_file_short_loses_nothing_that_came_before_wherever_it_is_killed() {
+fn shortening_a_file_loses_nothing_that_came_before_wherever_it_is_killed() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.patch("a", 2400, &[9; 600]);
@@ -366,7 +367,7 @@ fn cutting_a_file_short_loses_nothing_that_came_before_wherever_it_is_killed() {
     let mut expected = bytes(2400);
     expected.extend([9; 600]);
 
-    // Killed after the record, before the scratch file was cut: the rest does not come back.
+    // Killed after the record and before the scratch file was cut: the rest does not come back.
     let copy = tempdir();
     copy_dir(dir.path(), copy.path());
     let scratch = copy
@@ -380,7 +381,7 @@ fn cutting_a_file_short_loses_nothing_that_came_before_wherever_it_is_killed() {
     assert_eq!(recovered.cat("a"), [&expected[..1000], &[0; 2000]].concat());
     drop(recovered);
 
-    // Killed before the record: the scratch file is as it was, and so is the file.
+    // Killed before the record: scratch file and file are unchanged.
     fs::write(copy.path().join("journal"), before).unwrap();
     assert_eq!(world.recover(copy.path()).unwrap().cat("a"), expected);
 }

@@ -1,4 +1,4 @@
-//! A `Vfs` as an adapter sees it: completions, references, what goes with open and release.
+//! A `Vfs` as an adapter uses it: replies, references, opening and releasing.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::ThreadId;
@@ -8,16 +8,16 @@ use attachfs_store::fault::{Failure, Fault, Rule};
 use attachfs_tree::Ino;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::testing::{Given, READ, READ_WRITE, World, bytes, tempdir};
+use super::world::{CHUNK, Given, READ, READ_WRITE, World, bytes, tempdir};
 use crate::{
     Attachment, Entry, FileSystem, FsError, FsErrorKind, ListReply, Listed, NodeId, OpenedFile,
-    Reply, Vfs,
+    ReadOutcome, Reply, Vfs,
 };
 
 /// An answer, and the thread that gave it.
 type Answer<T> = (Result<T, FsError>, ThreadId);
 
-/// Sends an answer here.
+/// A reply that sends its answer into a channel.
 struct Here<T>(Sender<Answer<T>>);
 
 impl<T: Send + 'static> Reply<T> for Here<T> {
@@ -66,7 +66,7 @@ fn open(vfs: &Vfs, node: NodeId, write: bool) -> OpenedFile {
     now(|reply| FileSystem::open(vfs, node, access, false, reply)).unwrap()
 }
 
-/// Serves it with a thread for what has to wait.
+/// Attaches an adapter with a runtime for answers that have to wait.
 fn serve(vfs: &Vfs) -> Runtime {
     let mut runtime = Builder::new_multi_thread();
     let runtime = runtime.worker_threads(1).enable_time().build().unwrap();
@@ -82,7 +82,7 @@ fn world() -> World {
 }
 
 #[test]
-fn a_file_that_is_all_in_scratch_is_offered_as_it_is_and_an_input_is_not() {
+fn a_scratch_file_is_offered_as_backing_and_an_input_is_not() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.put("own", b"own bytes");
@@ -120,7 +120,7 @@ fn the_last_close_of_a_file_is_told() {
 }
 
 #[test]
-fn a_file_without_a_name_is_there_until_every_reference_was_given_back() {
+fn a_file_without_a_name_exists_until_all_references_are_given_back() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     let _told = kernel.attach();
@@ -140,7 +140,7 @@ fn a_file_without_a_name_is_there_until_every_reference_was_given_back() {
     assert_eq!(attr().unwrap_err().kind(), FsErrorKind::NotFound);
 }
 
-/// Takes entries until it has as many as it wants.
+/// A listing reply with room for a number of entries.
 struct Entries {
     found: Vec<(Vec<u8>, Entry)>,
     most: usize,
@@ -195,7 +195,7 @@ fn a_name_that_is_listed_with_attributes_is_a_reference_if_it_is_in_the_answer()
 }
 
 #[test]
-fn what_the_adapter_refers_to_when_it_ends_is_dropped_if_it_has_no_name() {
+fn references_end_with_the_adapter_and_nameless_files_are_dropped() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     let _told = kernel.attach();
@@ -210,7 +210,7 @@ fn what_the_adapter_refers_to_when_it_ends_is_dropped_if_it_has_no_name() {
 }
 
 #[test]
-fn a_read_of_what_is_here_is_answered_at_once_and_any_other_on_another_thread() {
+fn a_read_from_memory_is_answered_at_once_and_any_other_on_another_thread() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     let _runtime = serve(&kernel.vfs);
@@ -228,7 +228,7 @@ fn a_read_of_what_is_here_is_answered_at_once_and_any_other_on_another_thread() 
 }
 
 #[test]
-fn a_read_that_fails_says_of_which_file() {
+fn a_failed_read_names_the_file() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     let _runtime = serve(&kernel.vfs);
@@ -242,4 +242,36 @@ fn a_read_that_fails_says_of_which_file() {
     let error = answers.recv().unwrap().0.unwrap_err();
     assert_eq!(error.path(), Some("input"));
     assert_eq!(error.kind(), FsErrorKind::Io);
+}
+
+#[test]
+fn a_read_that_waits_for_one_object_holds_no_other_up() {
+    let world = World::new(&[
+        ("two", Given::File(bytes(2 * CHUNK as usize))),
+        (
+            "second",
+            Given::File(bytes(2 * CHUNK as usize)[CHUNK as usize..].to_vec()),
+        ),
+    ]);
+    let dir = tempdir();
+    let kernel = world.create(dir.path());
+    // A part of the file is written, so that a read of the rest is one of several parts.
+    let two = kernel.open("two", READ_WRITE, false).unwrap();
+    kernel.write(two, CHUNK - 2, b"xxxx").unwrap();
+    world
+        .fault
+        .add(Rule::on(CallKind::Get, Fault::Hang).times(1));
+    let pending = |handle| match kernel.vfs.read(handle, 0, 2 * CHUNK as u32) {
+        Ok(ReadOutcome::Pending(read)) => read,
+        other => panic!("{other:?}"),
+    };
+    let hanging = pending(two);
+    let second = pending(kernel.open("second", READ, false).unwrap());
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let hanging = tokio::spawn(hanging);
+        tokio::task::yield_now().await;
+        assert_eq!(second.await.unwrap().len() as u64, CHUNK);
+        assert!(!hanging.is_finished());
+    });
 }

@@ -1,4 +1,4 @@
-//! The overlay in a session's directory: nobody else prepares its files, uses them or loses something in them.
+//! The overlay in a session's directory: other users cannot prepare, use or lose files in it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,15 +7,15 @@ use std::path::Path;
 
 use attachfs_session::{Session, SessionError};
 
+use super::world::{Given, READ_WRITE, World, bytes, files, settings, tempdir};
 use crate::Vfs;
-use crate::testing::{Given, READ_WRITE, World, bytes, files, settings, tempdir};
 
 fn world() -> World {
     World::new(&[("a", Given::File(bytes(10)))])
 }
 
 #[test]
-fn what_a_session_holds_is_for_its_owner_only() {
+fn files_of_a_session_are_for_its_owner_only() {
     let (world, dir) = (world(), tempdir());
     let place = dir.path().join("new/session");
     let kernel = world.create(&place);
@@ -99,7 +99,7 @@ fn no_file_of_a_session_is_opened_through_a_link() {
 }
 
 #[test]
-fn a_scratch_file_is_never_written_into_what_stands_at_its_name() {
+fn a_scratch_file_is_never_written_into_an_existing_file() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     let victim = dir.path().join("victim");
@@ -120,7 +120,7 @@ fn names(dir: &Path) -> Vec<OsString> {
 }
 
 #[test]
-fn discarding_deletes_what_is_the_sessions_and_nothing_beside_it() {
+fn discarding_deletes_the_sessions_files_and_nothing_else() {
     let (world, dir) = (world(), tempdir());
     let (place, elsewhere) = (dir.path().join("session"), dir.path().join("fast"));
     let mut meta = world.meta();
@@ -128,7 +128,7 @@ fn discarding_deletes_what_is_the_sessions_and_nothing_beside_it() {
     let session = Session::create(&place, meta, &[world.manifest()]).unwrap();
     let opened = files(&session);
     let vfs = Vfs::create(opened, world.tree.clone(), world.fetcher(), settings()).unwrap();
-    let kernel = crate::testing::Kernel::new(vfs);
+    let kernel = super::world::Kernel::new(vfs);
     kernel.put("f", b"x");
     for name in [
         "log",
@@ -152,7 +152,7 @@ fn discarding_deletes_what_is_the_sessions_and_nothing_beside_it() {
 }
 
 #[test]
-fn a_session_that_was_deleted_halfway_is_not_taken_for_whole_and_can_be_deleted_again() {
+fn a_half_deleted_session_is_refused_and_can_be_deleted_again() {
     let (world, dir) = (world(), tempdir());
     let place = dir.path().join("session");
     let kernel = world.create(&place);
@@ -165,7 +165,7 @@ fn a_session_that_was_deleted_halfway_is_not_taken_for_whole_and_can_be_deleted_
 }
 
 #[test]
-fn a_fifo_in_place_of_the_journal_keeps_nobody_waiting() {
+fn a_fifo_in_place_of_the_journal_does_not_block() {
     let (world, dir) = (world(), tempdir());
     drop(world.create(dir.path()));
     let journal = dir.path().join("journal");

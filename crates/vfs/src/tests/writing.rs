@@ -1,13 +1,10 @@
-//! Reading and writing single files: what is fetched, what is kept, what time it is.
+//! Reading and writing single files: what is fetched, what is kept, and which times files have.
 
-use attachfs_manifest::Mtime;
 use attachfs_store::fault::{Failure, Fault, Rule};
 use attachfs_store::{Call, CallKind};
 use attachfs_tree::{Ino, Timestamp};
 
-use crate::testing::{
-    CHUNK, Given, Kernel, READ, READ_WRITE, World, bytes, path, settings, tempdir,
-};
+use super::world::{CHUNK, Given, Kernel, READ, READ_WRITE, World, bytes, path, settings, tempdir};
 use crate::{Access, Blame, FsErrorKind, SetAttr, SetTime, Vfs};
 
 fn big() -> World {
@@ -191,13 +188,13 @@ fn an_unlinked_file_lives_until_its_last_handle_is_closed() {
 }
 
 #[test]
-fn an_unlinked_input_that_someone_has_open_can_be_written_and_goes_with_its_last_handle() {
+fn an_unlinked_open_input_can_be_written_and_is_dropped_with_its_last_handle() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());
     let reader = kernel.open("d/big", READ, false).unwrap();
     let ino = kernel.stat("d/big").unwrap().ino;
     kernel.unlink("d/big").unwrap();
-    // As through /proc/self/fd.
+    // Like opening through /proc/self/fd.
     let writer = kernel.vfs.open(ino, READ_WRITE, false).unwrap().handle;
     kernel.write(writer, 0, b"x").unwrap();
     assert_eq!(kernel.read(reader, 0, 5).unwrap()[..2], [b'x', bytes(5)[1]]);
@@ -264,7 +261,7 @@ fn a_read_handle_does_not_write() {
 fn times_are_the_manifests_then_the_calls_then_what_was_asked_for() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());
-    let base = Timestamp::from(Mtime(1_600_000_000_000_000));
+    let base = Timestamp::from(attachfs_fixtures::MTIME);
     assert_eq!(kernel.stat("d/big").unwrap().mtime, base);
     assert_eq!(kernel.stat("d").unwrap().mtime, settings().created);
     kernel.chmod("d/big", 0o600).unwrap();
@@ -327,7 +324,7 @@ fn a_view_of_a_directory_stays_while_everything_in_it_goes() {
 }
 
 #[test]
-fn a_failing_store_fails_the_read_and_says_of_what() {
+fn a_failing_store_fails_the_read_and_names_the_file() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());
     world
@@ -354,7 +351,7 @@ fn a_failing_store_fails_the_read_and_says_of_what() {
 }
 
 #[test]
-fn names_and_texts_that_cannot_be_are_refused() {
+fn invalid_names_and_link_texts_are_refused() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());
     let long = "n".repeat(256);
@@ -383,7 +380,7 @@ fn names_and_texts_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn numbers_and_handles_that_are_not_there_are_errors() {
+fn unknown_inodes_and_handles_are_errors() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());
     let vfs = &kernel.vfs;

@@ -1,4 +1,4 @@
-//! A file system that is no `Vfs`, mounted: what the adapter does for any.
+//! Mounts of a file system that is not a `Vfs`: what the adapter does for any file system.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -61,7 +61,7 @@ impl Lazy {
     }
 }
 
-/// Waits for what the kernel is told on another thread.
+/// Waits for an effect of another thread.
 fn until(what: &str, holds: impl Fn() -> bool) {
     let late = Instant::now() + PATIENCE;
     while !holds() {
@@ -80,7 +80,7 @@ fn items(path: &str) -> Vec<(&'static str, Item)> {
 }
 
 #[test]
-fn a_directory_is_listed_when_somebody_looks_into_it() {
+fn a_directory_is_listed_when_it_is_read() {
     let listed = Arc::new(Mutex::new(Vec::new()));
     let heard = listed.clone();
     let Some(lazy) = Lazy::mount(LazyTree::new(move |path| {
@@ -101,7 +101,7 @@ fn a_directory_is_listed_when_somebody_looks_into_it() {
 }
 
 #[test]
-fn what_waits_for_its_answer_keeps_nobody_else_waiting() {
+fn requests_that_wait_do_not_block_others() {
     let ((entered, begun), (release, released)) = (channel(), channel());
     let (entered, released) = (Mutex::new(entered), Mutex::new(released));
     let Some(lazy) = Lazy::mount(LazyTree::new(move |path| {
@@ -114,7 +114,7 @@ fn what_waits_for_its_answer_keeps_nobody_else_waiting() {
         return;
     };
     std::thread::scope(|scope| {
-        // More than there are event loops.
+        // More than the number of event loops.
         let waiting: Vec<_> = (0..40)
             .map(|_| scope.spawn(|| names(&lazy.at("d"))))
             .collect();
@@ -130,7 +130,7 @@ fn what_waits_for_its_answer_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn what_cannot_be_listed_is_an_error_and_can_be_tried_again() {
+fn a_failed_listing_is_an_error_and_can_be_tried_again() {
     let attempts = Mutex::new(0);
     let Some(lazy) = Lazy::mount(LazyTree::new(move |path| {
         let mut attempts = attempts.lock().unwrap();
@@ -157,7 +157,7 @@ fn a_reply_that_is_dropped_is_an_io_error() {
 }
 
 #[test]
-fn the_number_that_is_shown_need_not_be_the_nodes() {
+fn the_shown_inode_number_may_differ_from_the_node() {
     let Some(lazy) = Lazy::mount(LazyTree::new(|path| Ok(items(path)))) else {
         return;
     };
@@ -169,7 +169,7 @@ fn the_number_that_is_shown_need_not_be_the_nodes() {
             assert_eq!(opened.metadata().unwrap().ino(), shown, "{path}");
         }
         assert_eq!(fs::metadata(lazy.dir.path()).unwrap().ino(), 77);
-        // With a listing that brings attributes.
+        // With a listing that has attributes.
         for entry in fs::read_dir(lazy.at("d")).unwrap() {
             let entry = entry.unwrap();
             let shown = entry.metadata().unwrap().ino();
@@ -219,7 +219,7 @@ fn pages_that_are_invalidated_are_read_again() {
 }
 
 #[test]
-fn the_file_system_is_told_what_the_kernel_forgets() {
+fn the_file_system_is_told_which_nodes_the_kernel_forgets() {
     let Some(lazy) = Lazy::mount(LazyTree::new(|path| Ok(items(path)))) else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Corners of POSIX that need the kernel and the file system to agree.
+//! Details of POSIX on which kernel and file system have to agree.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_OMIT};
 
 use super::names;
-use crate::testing::{Fixture, Input, PATIENCE, file, run};
+use crate::testing::{Fixture, Given, PATIENCE, file, run};
 
-/// A file or directory that is only referred to, not open for anything.
+/// Opens a path with O_PATH: a reference without any access.
 fn refer_to(path: &Path) -> File {
     OpenOptions::new()
         .read(true)
@@ -29,7 +29,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[test]
-fn rewinding_a_directory_shows_what_is_in_it_then() {
+fn rewinding_a_directory_shows_its_present_entries() {
     let inputs = [("d/a", file("a")), ("d/b", file("b"))];
     let Some(fixture) = Fixture::mounted(inputs) else {
         return;
@@ -61,7 +61,7 @@ fn rewinding_a_directory_shows_what_is_in_it_then() {
 
 #[test]
 fn a_removed_or_replaced_directory_that_is_open_has_attributes() {
-    let inputs = [("input", Input::Dir), ("other", Input::Dir)];
+    let inputs = [("input", Given::Dir), ("other", Given::Dir)];
     let Some(fixture) = Fixture::mounted(inputs) else {
         return;
     };
@@ -114,7 +114,7 @@ fn an_unlinked_file_that_is_only_referred_to_has_attributes_and_its_bytes() {
 }
 
 #[test]
-fn the_bytes_of_an_unlinked_file_go_when_nobody_refers_to_it_any_more() {
+fn the_bytes_of_an_unlinked_file_are_removed_with_its_last_reference() {
     let Some(fixture) = Fixture::mounted([("input", file("input"))]) else {
         return;
     };
@@ -183,7 +183,7 @@ for name in ('input', 'own'):
 
 #[test]
 fn setting_the_access_time_changes_the_change_time_only() {
-    let inputs = [("input", file("x")), ("d", Input::Dir)];
+    let inputs = [("input", file("x")), ("d", Given::Dir)];
     let Some(fixture) = Fixture::mounted(inputs) else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Which files of a folder are meant, and where their hashes are remembered.
+//! Which files of a folder are taken, and where their hashes are remembered.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -41,10 +41,7 @@ pub(in crate::verbs) fn choice(choice: &Choice, extent: Extent) -> Result<Select
     let names_itself = !choice.include.is_empty() || choice.globs.is_some();
     let leaves_out = extent.hidden() == Some(true) && !choice.exclude.is_empty();
     if extent.hidden.is_some() && names_itself || leaves_out {
-        return Err(attachfs::Error::Usage(
-            "with patterns, names that begin with a dot are taken if --include names them: leave out --hidden"
-                .to_owned(),
-        )
+        return Err(attachfs::Error::usage("with patterns, names that begin with a dot are taken if --include names them: leave out --hidden")
         .into());
     }
     Ok(Selection {
@@ -57,12 +54,12 @@ pub(in crate::verbs) fn choice(choice: &Choice, extent: Extent) -> Result<Select
 
 /// The error for options that say something of a folder where none is given by `option`.
 pub(in crate::verbs) fn only_of_a_folder(option: &str) -> attachfs::Error {
-    attachfs::Error::Usage(format!(
+    attachfs::Error::usage(format!(
         "--hidden, --one-file-system and --cross-mounts are for a folder, given by {option}"
     ))
 }
 
-/// What of a folder is meant.
+/// Which files of a folder are taken.
 pub(in crate::verbs) fn selection(scanning: &Scanning) -> Result<Selection, Failure> {
     let files = match (&scanning.files_from, &scanning.optional_from) {
         (None, None) => None,

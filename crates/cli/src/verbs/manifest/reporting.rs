@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use attachfs::manifest::{CheckReport, MadeManifest, Part};
-use attachfs::{Changes, Losses, Lost, ManifestPath, SkippedPath};
+use attachfs::manifest::{CheckReport, MadeManifest, Part, SkippedPath};
+use attachfs::{Changes, Losses, Lost, ManifestPath};
 use serde_json::{Value, json};
 
 use crate::args::Globals;

@@ -34,14 +34,14 @@ pub(in crate::wire) fn decode(
 ) -> Result<Decoded, DecodeError> {
     let mut table = Table::default();
     let mut too_large = None;
-    let found = walk(text, dialect, rules, |path, put| {
+    let header = walk(text, dialect, rules, |path, put| {
         let change = put.map_or(Change::DeleteFile, Change::Put);
         if let Err(TooLarge) = table.push(path, change) {
             too_large.get_or_insert_with(|| path.to_owned());
         }
     })?;
-    let hidden = found.hidden_directories(&table);
-    for (place, directory) in found.directories.iter().enumerate() {
+    let hidden = header.hidden_directories(&table);
+    for (place, directory) in header.directories.iter().enumerate() {
         let Some(path) = directory.path.as_ref().filter(|_| !hidden[place]) else {
             continue;
         };
@@ -60,22 +60,22 @@ pub(in crate::wire) fn decode(
     let decoded = match dialect.kind {
         // A deletion was refused where it was read.
         Kind::Snapshot => {
-            Snapshot::from_table(found.chunk_size, found.parent, table).map(Manifest::Snapshot)
+            Snapshot::from_table(header.chunk_size, header.parent, table).map(Manifest::Snapshot)
         }
-        Kind::Diff => Diff::from_table(found.chunk_size, found.parent, table).map(Manifest::Diff),
+        Kind::Diff => Diff::from_table(header.chunk_size, header.parent, table).map(Manifest::Diff),
     };
     match decoded {
         Ok(manifest) => Ok(Decoded {
-            version: found.version,
+            version: header.version,
             manifest,
-            note: found.note,
+            note: header.note,
         }),
-        Err(error) => Err(found.misfit(text, dialect, rules, error)),
+        Err(error) => Err(header.misfit(text, dialect, rules, error)),
     }
 }
 
-/// Everything but the files.
-struct Found {
+/// Everything in a text but its files.
+struct Header {
     version: Option<Vec<u8>>,
     chunk_size: ChunkSize,
     parent: Option<ContentHash>,
@@ -83,7 +83,7 @@ struct Found {
     note: Option<Note>,
 }
 
-impl Found {
+impl Header {
     /// For each directory, whether it is there only for the sake of a link's target, and is, or
     /// lies below, something else.
     fn hidden_directories(&self, files: &Table) -> Vec<bool> {
@@ -148,7 +148,7 @@ fn walk(
     dialect: Dialect,
     rules: Rules,
     mut take: impl FnMut(PathRef<'_>, Put),
-) -> Result<Found, DecodeError> {
+) -> Result<Header, DecodeError> {
     let mut reader = Reader::new(text, rules);
     let mut paths = Paths::new(dialect, rules, text.len());
     let (mut algorithm, mut version, mut total_size) = (None, None, None);
@@ -232,7 +232,7 @@ fn walk(
         dirs.ok_or(DecodeError::field(DIRS, FieldError::Missing))?;
         has_files.ok_or(DecodeError::field(FILES, FieldError::Missing))?;
     }
-    Ok(Found {
+    Ok(Header {
         version: version.map(|version: std::borrow::Cow<'_, [u8]>| version.into_owned()),
         chunk_size: chunk_size.unwrap_or(ChunkSize::DEFAULT),
         parent,

@@ -244,7 +244,7 @@ fn encode<'a>(
     mut directories: Directories<'a>,
     files: impl Iterator<Item = (PathRef<'a>, Option<Node>)> + Clone,
 ) -> Result<Vec<u8>, EncodeError> {
-    /// How many bytes an entry takes, about.
+    /// About how many bytes an entry takes.
     const TYPICAL_ENTRY: usize = 112;
     let of_targets = head.targets.iter().filter_map(|target| match target {
         LinkTarget::Root => None,

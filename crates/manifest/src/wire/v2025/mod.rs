@@ -108,8 +108,8 @@ impl Dialect {
     }
 }
 
-/// What a text most probably is: writers put the version near its end. Whoever decodes by it has to
-/// see whether the text says so itself.
+/// The most probable dialect of a text: writers put the version near its end. The decoder has to
+/// check it against the version that it reads.
 pub(super) fn guess(text: &str) -> Option<Dialect> {
     const KEY: &[u8] = br#""specificationVersion":""#;
     const END: usize = 256;

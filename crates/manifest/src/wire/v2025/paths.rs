@@ -97,7 +97,7 @@ impl Paths {
         Ok(())
     }
 
-    /// What was passed over.
+    /// What was ignored.
     pub(super) fn note(&self) -> Option<Note> {
         let index = self
             .directories

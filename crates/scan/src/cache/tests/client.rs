@@ -49,7 +49,7 @@ fn the_rows_are_those_that_the_client_writes() {
             deadline: Some(DeadlineHashCache::open(home.path(), zone, BUSY_TIMEOUT).unwrap()),
         };
         let mtime_ns: i128 = case["mtime_ns"].as_i64().unwrap().into();
-        // As old as it is, and settled.
+        // The vector's modification time, and settled.
         let file = changed(&file("/tmp/jav/cache/f"), |file| {
             file.stamp.mtime_ns = mtime_ns;
             file.stamp.ctime_ns = mtime_ns;
@@ -113,7 +113,7 @@ fn a_name_that_is_not_utf8_is_kept_as_the_client_keeps_it() {
 }
 
 #[test]
-fn a_file_that_was_modified_just_now_is_not_believed() {
+fn the_clients_hash_of_a_file_modified_just_now_is_not_used() {
     let home = TempDir::new().unwrap();
     let caches = shared(&home);
     let file = file("/data/a");
@@ -129,7 +129,7 @@ fn a_file_that_was_modified_just_now_is_not_believed() {
 }
 
 #[test]
-fn our_own_cache_knows_better_of_a_file_that_was_altered_under_its_old_time() {
+fn our_own_cache_overrules_the_clients_for_a_file_altered_under_its_old_time() {
     let home = TempDir::new().unwrap();
     let both = HashCaches {
         own: Some(HashCache::open(&options(&home)).unwrap()),
@@ -139,7 +139,7 @@ fn our_own_cache_knows_better_of_a_file_that_was_altered_under_its_old_time() {
     keep(&both, &before, b"hello");
     let altered = changed(&before, |file| file.stamp.ctime_ns += SECOND);
     assert_eq!(look(&both, &altered), None);
-    // The client alone would not notice.
+    // The client's cache alone would not notice.
     drop(both);
     assert_eq!(look(&shared(&home), &altered), Some(hashes(b"hello")));
 }
@@ -190,7 +190,7 @@ fn a_damaged_file_of_the_client_is_left_alone() {
     assert!(fs::read(&path).unwrap().starts_with(b"this is not"));
 }
 
-/// The client's interpreter, or why there is none.
+/// The client's Python interpreter; prints why there is none.
 fn python() -> Option<PathBuf> {
     let Some(python) = std::env::var_os("ATTACHFS_PYTHON").map(PathBuf::from) else {
         skip("ATTACHFS_PYTHON does not name a python3 that has the package deadline");
@@ -233,7 +233,7 @@ modified = lambda path: str(datetime.fromtimestamp(os.stat(path).st_mtime))
 }
 
 #[test]
-fn the_client_and_we_find_each_others_hashes_with_both_at_work() {
+fn the_client_and_attachfs_find_each_others_hashes_at_the_same_time() {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
     let Some(python) = python() else { return };
     let home = TempDir::new().unwrap();
@@ -245,7 +245,7 @@ fn the_client_and_we_find_each_others_hashes_with_both_at_work() {
         (1_700_000_000, 0),
         (1_690_000_000, 999_999_999),
         (-1_000_000_000, 500_000_500),
-        // The hour that there was twice.
+        // The hour that occurs twice when summer time ends.
         (1_699_165_800, 1),
         (1_699_169_400, 1),
         (4_000_000_000, 123_456_500),
@@ -318,7 +318,7 @@ with HashCache(home) as cache:
 }
 
 #[test]
-fn the_client_and_we_find_each_others_seen_objects() {
+fn the_client_and_attachfs_find_each_others_seen_objects() {
     let Some(python) = python() else { return };
     let home = TempDir::new().unwrap();
     let cache = S3CheckCache::open(home.path(), BUSY_TIMEOUT).unwrap();

@@ -26,12 +26,12 @@ fn an_object_is_known_for_thirty_days() {
     assert!(after(30 * 86_400 - 1));
     assert!(!after(30 * 86_400));
     assert!(!is_known(&cache, "b/p/Data/other.xxh128", now()));
-    // What a clock that was far ahead wrote is not believed.
+    // A time from a clock that was far ahead is ignored.
     assert!(!is_known(&cache, "b/p/Data/h.xxh128", now() - 2 * DAY));
 }
 
 #[test]
-fn the_last_sight_counts_and_the_next_process_knows_it() {
+fn the_last_time_counts_and_the_next_process_finds_it() {
     let home = TempDir::new().unwrap();
     let cache = open(&home);
     cache.remember("b/k", now());
@@ -60,7 +60,7 @@ fn a_prefix_is_forgotten_and_its_neighbours_are_not() {
     for key in keys {
         cache.remember(key, now());
     }
-    // Also what was not written yet.
+    // Also rows that were not written yet.
     cache.forget("b", "p");
     assert_eq!(known(), keys[2..]);
     cache.forget("b", "");
@@ -92,7 +92,7 @@ fn times_are_numbers_and_anything_else_is_a_miss() {
         let kind = "SELECT typeof(last_seen_time) FROM s3checkV1 WHERE s3_key = ?1";
         connection.query_row(kind, [key], |row| row.get(0)).unwrap()
     };
-    // As the column's affinity makes of the client's text.
+    // As the column's affinity converts the client's text.
     connection
         .execute(
             "INSERT INTO s3checkV1 VALUES ('b/theirs', '1700000000.5'), ('b/theirs-whole', '1700000000.0')",
@@ -113,7 +113,7 @@ fn times_are_numbers_and_anything_else_is_a_miss() {
 }
 
 #[test]
-fn what_could_not_be_forgotten_is_not_known() {
+fn rows_that_could_not_be_deleted_are_not_used() {
     let home = TempDir::new().unwrap();
     let cache = open(&home);
     cache.remember("b/p/Data/1", now());

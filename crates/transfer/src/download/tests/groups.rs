@@ -1,8 +1,8 @@
 //! A group that this user may not give to files.
 
 use super::*;
-use crate::download::file::Target;
-use crate::download::plan::{FileStep, Place};
+use crate::download::large::large;
+use crate::download::naming::Target;
 
 /// One that no test runs in.
 const FOREIGN: u32 = 54_321;
@@ -88,15 +88,10 @@ fn what_was_fetched_of_a_file_that_cannot_be_finished_is_kept() {
     as_anybody(async || {
         let setup = foreign();
         fs::create_dir(setup.root()).unwrap();
-        let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
-        let step = FileStep {
-            path: path("f"),
-            file: setup.file("abc").as_file().unwrap().clone(),
-            place: Place::Free,
-            swap: None,
-        };
-        let run = Arc::new(setup.run(place));
-        assert!(run.large(&Arc::new(step), Target::Free).await.is_err());
+        let step = Arc::new(setup.step("f", "abc"));
+        let run = setup.run(setup.folder());
+        let ended = large(&run.shared, &step, Target::Free).await;
+        assert!(ended.is_err());
         let part = fs::metadata(setup.at(&setup.names()[0])).unwrap();
         assert!(part.len() > 3, "it has its records");
     });

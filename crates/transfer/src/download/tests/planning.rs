@@ -6,7 +6,8 @@ use attachfs_durable::FileStamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::download::plan::{Deletion, Entry, Found, Occupant, Place, Resolution, plan, resolve};
+use crate::download::conflict::{Occupant, Resolution, resolve};
+use crate::download::plan::{Entry, Found, Plan, plan};
 
 fn stamp(size: u64, microseconds: i64) -> FileStamp {
     FileStamp {

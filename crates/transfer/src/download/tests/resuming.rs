@@ -1,10 +1,11 @@
 //! What was interrupted is gone on with.
 
-use attachfs_scan::cache::{Day, HashCacheOptions, HashCaches};
 use attachfs_store::fault::{Failure, Fault};
 
 use super::*;
-use crate::download::plan::{Deletion, FileStep, LinkStep, Place};
+use crate::download::states::Partial;
+use crate::download::step::{LinkStep, Swap};
+use crate::download::sync::{one_of_each_file_system, sync};
 
 /// Downloads block after block until the store has given so many, and stops there.
 async fn interrupted(setup: &Setup, wanted: &Snapshot, gets: usize) {
@@ -166,9 +167,9 @@ async fn who_has_enough_of_looking_is_heard() {
 async fn every_quick_act_stops_when_it_is_told_to() {
     let setup = Setup::new();
     setup.there("gone", "gone");
-    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
-    let stamp = place.dir.look(b"gone").unwrap().unwrap().stamp;
-    let run = setup.run(place);
+    let folder = setup.folder();
+    let stamp = folder.dir.look(b"gone").unwrap().unwrap().stamp;
+    let run = setup.run(folder);
     let deletion = Deletion {
         path: path("gone"),
         is_dir: false,
@@ -179,16 +180,19 @@ async fn every_quick_act_stops_when_it_is_told_to() {
         target: LinkTarget::Root,
         taken: None,
     };
-    let swap = plan::Swap {
+    let swap = Swap {
         deletions: vec![deletion.clone()],
-        ..plan::Swap::default()
+        ..Swap::default()
     };
-    run.meter.stop();
-    run.make_dirs(&[path("d")]).unwrap_err();
-    run.make_links(&[link]).unwrap_err();
-    run.make_swaps(&[(path("gone"), swap)].into()).unwrap_err();
-    run.make_deletions(&[deletion]).unwrap_err();
-    run.sync(&[vec![]].into()).unwrap_err();
+    let Shared { folder, meter, .. } = &*run.shared;
+    meter.stop();
+    let acts = run.acts();
+    acts.make_dirs(&[path("d")]).unwrap_err();
+    acts.make_links(&[link]).unwrap_err();
+    let swaps = [(path("gone"), swap)].into();
+    run.swaps().make_all(&swaps).unwrap_err();
+    acts.make_deletions(&[deletion]).unwrap_err();
+    sync(&folder.dir, &[vec![]].into(), meter).unwrap_err();
     assert_eq!(setup.names(), ["gone"]);
 }
 
@@ -233,29 +237,24 @@ async fn a_file_that_came_while_it_was_fetched_counts_once() {
 fn only_room_that_is_taken_and_can_be_gone_on_with_is_not_asked_for_again() {
     let setup = Setup::new();
     fs::create_dir(setup.root()).unwrap();
-    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
-    let step = FileStep {
-        path: path("f"),
-        file: setup.file(long(100_000)).as_file().unwrap().clone(),
-        place: Place::Free,
-        swap: None,
+    let folder = setup.folder();
+    let step = setup.step("f", long(100_000));
+    let partial = || {
+        let dir = folder.dir.dir(b"").unwrap();
+        Partial::create(dir, step.key(), 100_000, false).unwrap()
     };
-    let part = || {
-        let key = large::key_of(&step);
-        Part::create(place.dir.dir(b"").unwrap(), key, 100_000, false).unwrap()
-    };
-    let room_of = |part: &Part| {
+    let room_of = |partial: &Partial| {
         let mut leftovers = Leftovers::default();
-        leftovers.add(b"", large::key_of(&step), part.name().to_vec());
-        leftovers.room_of(&place.dir, &step, 1)
+        leftovers.add(b"", step.key(), partial.name().to_vec());
+        leftovers.room_of(&folder.dir, &step, 100_000)
     };
-    let in_use = part();
+    let in_use = partial();
     in_use.reserve().unwrap();
     assert_eq!(room_of(&in_use), 0);
-    in_use.put_by();
+    in_use.keep();
     in_use.file().unlock().unwrap();
     assert_eq!(room_of(&in_use), 100_000);
-    let sparse = part();
+    let sparse = partial();
     sparse.file().set_len(100_000).unwrap();
     sparse.file().unlock().unwrap();
     assert!(room_of(&sparse) < 100_000);
@@ -275,112 +274,12 @@ async fn links_and_directories_that_did_not_get_their_names_are_removed() {
     assert_eq!(setup.names(), ["a"]);
 }
 
-#[tokio::test]
-async fn what_was_read_is_remembered_while_the_download_goes_on() {
-    let mut setup = Setup::new();
-    let home = TempDir::new().unwrap();
-    let own = HashCacheOptions::new(home.path().join("hashes"), "here".into(), Day(20_000));
-    setup.options.caches = Some(Arc::new(HashCaches::open(Some(&own), None)));
-    setup.there("a", "small");
-    let file = fs::File::options().write(true).open(setup.at("a")).unwrap();
-    attachfs_durable::set_modified(&file, TIME / 1_000_000, 123_456_000).unwrap();
-    let wanted = snapshot([("a", setup.file("small")), ("b", setup.file("b"))]);
-    // What was changed just now is not remembered at all.
-    let settled = std::time::SystemTime::now() + attachfs_scan::cache::SETTLED;
-    while std::time::SystemTime::now() < settled {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let _hold = setup.record.hold(CallKind::Get);
-    let another = HashCaches::open(Some(&own), None);
-    let ground = Ground::open(setup.root().canonicalize().unwrap()).unwrap();
-    let stamp = attachfs_durable::FileStamp::of(&file).unwrap();
-    let scanned = ground.file(path("a").borrowed(), stamp, false);
-    let cut = ChunkSize::Bytes(1500.try_into().unwrap());
-    let known = async {
-        let is_known = || {
-            let now = std::time::SystemTime::now();
-            another.look_up(&[&scanned], cut, now) != [None]
-        };
-        while !is_known() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::select! {
-        placed = setup.place(&wanted) => panic!("{placed:?}"),
-        known = tokio::time::timeout(std::time::Duration::from_mins(1), known) => known.unwrap(),
-    }
-}
-
-#[tokio::test]
-async fn what_was_read_is_known_after_its_time_was_set_too() {
-    let mut setup = Setup::new();
-    let home = TempDir::new().unwrap();
-    let own = HashCacheOptions::new(home.path().join("hashes"), "here".into(), Day(20_000));
-    let caches = Arc::new(HashCaches::open(Some(&own), None));
-    setup.options.caches = Some(Arc::clone(&caches));
-    setup.there("a", "small");
-    let wanted = snapshot([("a", setup.file("small")), ("b", setup.file("b"))]);
-    let hold = setup.record.hold(CallKind::Get);
-    let meanwhile = async {
-        setup.record.wait_in_flight(CallKind::Get, 1).await;
-        // What was changed just now is not remembered at all.
-        let is_settled = || {
-            let stamp = stamp_of(&setup, "a");
-            let set = stamp.mtime_ns == i128::from(TIME) * 1000;
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let age = now.unwrap().as_nanos() as i128 - stamp.ctime_ns;
-            set && age > attachfs_scan::cache::SETTLED.as_nanos() as i128
-        };
-        while !is_settled() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        drop(hold);
-    };
-    let (report, ()) = tokio::join!(setup.place(&wanted), meanwhile);
-    assert_eq!(counts(&report), (2, 1, 1, 0));
-    let ground = Ground::open(setup.root().canonicalize().unwrap()).unwrap();
-    let scanned = ground.file(path("a").borrowed(), stamp_of(&setup, "a"), false);
-    let cut = ChunkSize::Bytes(1500.try_into().unwrap());
-    let now = std::time::SystemTime::now();
-    assert_ne!(caches.look_up(&[&scanned], cut, now), [None]);
-}
-
-fn stamp_of(setup: &Setup, name: &str) -> attachfs_durable::FileStamp {
-    attachfs_durable::FileStamp::of(&fs::File::open(setup.at(name)).unwrap()).unwrap()
-}
-
 #[test]
 fn every_file_system_that_was_written_to_is_synced_once() {
     let root = HeldDir::open(std::path::Path::new("/")).unwrap();
     let dirs = [&b""[..], b"dev", b"none", b"proc", b"proc/self/attr"];
     let dirs = dirs.map(<[u8]>::to_vec).into();
-    assert_eq!(acts::one_of_each_file_system(&root, &dirs).len(), 3);
-}
-
-#[tokio::test]
-async fn a_hash_that_is_known_is_believed_unless_all_is_to_be_read() {
-    let mut setup = Setup::new();
-    let place = TempDir::new().unwrap();
-    let own = HashCacheOptions::new(place.path().join("hashes"), "here".into(), Day(20_000));
-    let caches = Arc::new(HashCaches::open(Some(&own), None));
-    setup.options.caches = Some(Arc::clone(&caches));
-    setup.there("a", "SMALL");
-    let file = fs::File::options().write(true).open(setup.at("a")).unwrap();
-    attachfs_durable::set_modified(&file, TIME / 1_000_000, 123_456_000).unwrap();
-    // As a run of long ago would have it.
-    let ground = Ground::open(setup.root().canonicalize().unwrap()).unwrap();
-    let stamp = attachfs_durable::FileStamp::of(&file).unwrap();
-    let scanned = ground.file(path("a").borrowed(), stamp, false);
-    let later = std::time::SystemTime::now() + std::time::Duration::from_hours(1);
-    let hashes = [ContentHash::of(b"small")];
-    let cut = ChunkSize::Bytes(1500.try_into().unwrap());
-    caches.remember(&scanned, cut, &hashes, later);
-    caches.flush();
-    let wanted = snapshot([("a", setup.file("small"))]);
-    assert_eq!(counts(&setup.place(&wanted).await), (1, 0, 1, 0));
-    setup.options.force_rehash = true;
-    assert_eq!(counts(&setup.place(&wanted).await), (1, 1, 0, 0));
-    assert_eq!(setup.text("a (1)"), "small");
+    assert_eq!(one_of_each_file_system(&root, &dirs).len(), 3);
 }
 
 #[tokio::test]

@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 use attachfs_store::fault::Fault;
 
 use super::*;
-use crate::download::file::{Outcome, Target};
-use crate::download::plan::{Deletion, FileStep, Place, Swap};
+use crate::download::naming::Target;
+use crate::download::report::Outcome;
+use crate::download::states::{Partial, Proof, Verified};
+use crate::download::step::Swap;
 
 /// How many parts are whole and wait.
 fn waiting(setup: &Setup) -> usize {
@@ -149,29 +151,36 @@ async fn what_waits_is_left_alone_by_another_download() {
 
 fn waits_for(setup: &Setup, name: &str) -> FileStep {
     FileStep {
-        path: path(name),
-        file: setup.file(name).as_file().unwrap().clone(),
-        place: Place::Free,
         swap: Some(path("f")),
+        ..setup.step(name, name)
     }
+}
+
+/// The file of a step in the root, fetched and without its name, and where it lies.
+fn fetched(setup: &Setup, run: &Run, step: &FileStep, bytes: &str) -> (Verified, PathBuf) {
+    let dir = run.shared.folder.dir.dir(b"").unwrap();
+    let partial = Partial::create(dir, step.key(), step.file.size, false).unwrap();
+    partial.write(bytes.as_bytes(), 0).unwrap();
+    let at = setup.at(str::from_utf8(partial.name()).unwrap());
+    let object = step.file.content.hashes()[0];
+    let proof = Proof::of_bytes(object, bytes.as_bytes()).unwrap();
+    (partial.verified(proof), at)
 }
 
 /// Fetches a file that waits for `f`; says where it lies.
 fn put_by(setup: &Setup, run: &Run, name: &str) -> PathBuf {
     let step = waits_for(setup, name);
-    let key = large::key_of(&step);
-    let part = Part::create(run.root.dir(b"").unwrap(), key, step.file.size, false).unwrap();
-    part.write(name.as_bytes(), 0).unwrap();
-    let outcome = run.finish(&part, &step, Target::Free, 0);
+    let (verified, at) = fetched(setup, run, &step, name);
+    let outcome = run.shared.finish(verified, &step, Target::Free, 0);
     assert!(matches!(outcome, Ok(Outcome::Waits)), "{outcome:?}");
-    setup.at(str::from_utf8(part.name()).unwrap())
+    at
 }
 
 /// A file `f` that becomes a directory.
 fn becomes_a_dir(setup: &Setup) -> (Run, Swap) {
     setup.there("f", "f");
-    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
-    let stamp = place.dir.look(b"f").unwrap().unwrap().stamp;
+    let folder = setup.folder();
+    let stamp = folder.dir.look(b"f").unwrap().unwrap().stamp;
     let swap = Swap {
         deletions: vec![Deletion {
             path: path("f"),
@@ -181,7 +190,7 @@ fn becomes_a_dir(setup: &Setup) -> (Run, Swap) {
         dirs: vec![path("f")],
         links: Vec::new(),
     };
-    (setup.run(place), swap)
+    (setup.run(folder), swap)
 }
 
 #[test]
@@ -189,7 +198,7 @@ fn nothing_is_cleared_away_for_what_is_gone_again() {
     let setup = Setup::new();
     let (run, swap) = becomes_a_dir(&setup);
     fs::remove_file(put_by(&setup, &run, "f/g")).unwrap();
-    run.make_swaps(&[(path("f"), swap)].into()).unwrap();
+    run.swaps().make_all(&[(path("f"), swap)].into()).unwrap();
     let report = run.report.lock();
     let counted = (report.deleted, report.summary.errors.len());
     assert_eq!(counted, (0, 2), "{report:?}");
@@ -203,7 +212,7 @@ fn what_another_run_could_not_take_over_gets_its_place_from_this_one() {
     let part = put_by(&setup, &run, "f/g");
     // As where the owner is not the one who made it.
     fs::hard_link(part, setup.at("second")).unwrap();
-    run.make_swaps(&[(path("f"), swap)].into()).unwrap();
+    run.swaps().make_all(&[(path("f"), swap)].into()).unwrap();
     let report = run.report.lock();
     assert_eq!(report.summary.errors, []);
     assert_eq!(setup.text("f/g"), "f/g");
@@ -219,11 +228,11 @@ fn who_stops_after_the_deletion_still_places_what_can_be_placed() {
     // It is looked at, and that ends when it is told to.
     fs::remove_file(setup.at("f")).unwrap();
     setup.there("f/a", "123");
-    run.meter.stop();
-    run.make_swap(&path("f"), &swap).unwrap_err();
+    run.shared.meter.stop();
+    run.swaps().make(&path("f"), &swap).unwrap_err();
     assert_eq!(setup.text("f/b"), "f/b");
     assert_eq!(run.report.lock().summary.processed.count, 1);
-    assert_eq!(run.waitlist.len(), 1, "the other still waits");
+    assert_eq!(run.shared.waitlist.len(), 1, "the other still waits");
 }
 
 #[test]
@@ -233,10 +242,9 @@ fn permissions_that_cannot_be_given_are_told_before_anything_is_cleared_away() {
         setup.options.permissions.group = Some(54_321);
         let (run, _) = becomes_a_dir(&setup);
         let step = waits_for(&setup, "f/g");
-        let key = large::key_of(&step);
-        let part = Part::create(run.root.dir(b"").unwrap(), key, 3, false).unwrap();
-        part.write(b"f/g", 0).unwrap();
-        run.finish(&part, &step, Target::Free, 0).unwrap_err();
-        assert!(run.waitlist.len() == 0);
+        let (verified, _) = fetched(&setup, &run, &step, "f/g");
+        let ended = run.shared.finish(verified, &step, Target::Free, 0);
+        ended.unwrap_err();
+        assert_eq!(run.shared.waitlist.len(), 0);
     });
 }

@@ -3,8 +3,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::*;
-use crate::download::file::Target;
-use crate::download::plan::{FileStep, Place};
+use crate::download::file::file;
 
 fn microseconds(at: &std::path::Path) -> i64 {
     let meta = fs::symlink_metadata(at).unwrap();
@@ -187,25 +186,21 @@ fn a_file_that_may_not_be_read_differs() {
 async fn no_more_files_are_read_at_once_than_are_written() {
     let setup = Setup::new();
     setup.there("a", "small");
-    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
-    let found = place.dir.look(b"a").unwrap().unwrap();
-    let run = Arc::new(setup.run(place));
+    let folder = setup.folder();
+    let found = folder.dir.look(b"a").unwrap().unwrap();
     let step = FileStep {
-        path: path("a"),
-        file: setup.file("small").as_file().unwrap().clone(),
         place: Place::Alike(found.stamp),
-        swap: None,
+        ..setup.step("a", "small")
     };
-    let all = run.writers.available_permits();
-    let free = run.acting.available_permits();
-    let held = run.writers.acquire_many(all as u32).await.unwrap();
-    let mut reading = std::pin::pin!(Arc::clone(&run).file(step));
+    let shared = setup.run(folder).shared;
+    let held = shared.threads.all_turns().await;
+    let mut reading = std::pin::pin!(file(Arc::clone(&shared), step));
     tokio::select! {
         biased;
         done = &mut reading => panic!("{done:?}"),
         () = std::future::ready(()) => {}
     }
-    assert_eq!(run.acting.available_permits(), free, "none is being read");
+    assert!(shared.threads.are_idle(), "none is being read");
     drop(held);
     reading.await.unwrap();
 }
@@ -357,28 +352,4 @@ async fn near_files_are_read_within_the_memory_that_there_is() {
         .await
         .unwrap();
     assert_eq!(near.reading.lock().1, 1, "files at once");
-}
-
-#[test]
-fn a_new_file_that_was_changed_at_once_is_not_remembered() {
-    let mut setup = Setup::new();
-    fs::create_dir(setup.root()).unwrap();
-    setup.options.caches = Some(Arc::new(HashCaches::open(None, None)));
-    let place = Opened::new(&setup.root(), Permissions::default()).unwrap();
-    let dir = place.dir.dir(b"").unwrap();
-    let part = Part::create(dir, ContentHash::of(b""), 3, false).unwrap();
-    part.write(b"abc", 0).unwrap();
-    let step = FileStep {
-        path: path("f"),
-        file: setup.file("abc").as_file().unwrap().clone(),
-        place: Place::Free,
-        swap: None,
-    };
-    let run = setup.run(place);
-    run.finish(&part, &step, Target::Free, 0).unwrap();
-    assert_eq!(run.remembered.placed_count(), 1);
-    part.write(b"abcd", 0).unwrap();
-    run.remembered
-        .placed(part.file(), path("f"), &step, i128::from(TIME) * 1000);
-    assert_eq!(run.remembered.placed_count(), 1);
 }

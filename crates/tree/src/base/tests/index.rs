@@ -126,7 +126,7 @@ fn every_other_length_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_built_again_is_missing_and_nothing_more() {
+fn only_damaged_pages_that_cannot_be_built_again_are_missing() {
     let built = small();
     let bytes = saved(&built);
     for at in 80 + 4 * 16 + 8..bytes.len() {
@@ -139,7 +139,7 @@ fn what_cannot_be_built_again_is_missing_and_nothing_more() {
 }
 
 #[test]
-fn another_tree_does_not_take_over() {
+fn a_tree_of_other_manifests_does_not_replace_a_damaged_page() {
     let mut bytes = saved(&small());
     *bytes.last_mut().unwrap() ^= 1;
     let other = snapshot([("d/a", file(25)), ("e/a", file(4)), ("l", link("d/b"))]);
@@ -284,7 +284,7 @@ fn a_forged_index_is_opened() {
 
 /// An index as it is: whoever changes these bytes has to change the version of the format too.
 #[test]
-fn the_bytes_of_an_index_are_these() {
+fn the_format_of_an_index_does_not_change() {
     let node = |text: &str| ContentHash::of(text.as_bytes());
     let entries = [
         (

@@ -1,4 +1,4 @@
-//! What is read of a journal that is whole, torn or damaged.
+//! Reading journals that are whole, torn or damaged.
 
 use super::*;
 use attachfs_tree::Timestamp;
@@ -49,7 +49,7 @@ fn long(len: usize) -> Record {
     })
 }
 
-/// Reads a journal to its end, and says what is behind the last record.
+/// Reads a journal to its end, and returns the bytes after the last record.
 fn read(bytes: &[u8], path: &Path) -> Result<Option<Torn>, JournalError> {
     let mut reader = Reader::new(std::io::Cursor::new(bytes), bytes.len() as u64, path)?;
     while reader.next()?.is_some() {}
@@ -123,7 +123,7 @@ fn several_damaged_records_at_the_end_are_damage() {
 }
 
 #[test]
-fn what_a_power_loss_left_unwritten_is_a_torn_tail() {
+fn blocks_that_a_power_loss_left_unwritten_are_a_torn_tail() {
     let (sound, start) = bytes_of(&[record(1), long(3000)]);
     // All of the record, and more.
     for len in [1, HEADER_LEN - 1, HEADER_LEN, 500, 9000] {
@@ -158,7 +158,7 @@ fn zeros_that_no_power_loss_leaves_are_damage() {
         bytes[range].fill(0);
         read(&bytes, Path::new("j"))
     };
-    // Something is behind them, or they begin where no block does.
+    // The zeros have bytes after them, or do not begin at a block boundary.
     zeroed(second..start).unwrap_err();
     zeroed(1024..start).unwrap_err();
     zeroed(start + 10..sound.len()).unwrap_err();

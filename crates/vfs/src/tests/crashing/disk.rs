@@ -1,14 +1,14 @@
-//! A disk as it may be after the power was lost.
+//! The possible states of a disk after a power loss.
 //!
-//! What is on it for certain is what was synced: the bytes of a file by its last fsync or fdatasync, names by the last
-//! fsync of their directory. Of what was done since then any part may be there: each block of a file as it was or as it
-//! is, each length, each name that came or went. But:
+//! Only synced data is certain: the bytes of a file at its last fsync or fdatasync, names at the last fsync of their
+//! directory. Of all later changes any part may be on the disk: each block of a file old or new, each length, each
+//! name that was added or removed. But:
 //!
 //! - a rename is whole: the name has its old file or its new one;
-//! - a file that only grows, the journal, has a beginning of what was appended, cut off at a byte, or with zeros from
-//!   the beginning of a block to its end;
-//! - records that nobody synced are there only with all names that were made before them, as in every file system that
-//!   keeps a log of its names and lengths. The thread that syncs after 5 seconds is there for what this leaves open.
+//! - a file that only grows, the journal, has the beginning of what was appended, cut off at any byte, or with zeros
+//!   from the beginning of a block to its end;
+//! - unsynced records are there only together with all names that were made before them, as in every file system that
+//!   journals names and lengths. The thread that syncs after 5 seconds bounds what this leaves open.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -19,28 +19,29 @@ use std::thread::ThreadId;
 use attachfs_durable::steps::{Act, Taken, When};
 use tempfile::TempDir;
 
-use crate::testing::tempdir;
+use crate::tests::world::tempdir;
 
-/// Blocks of a scratch file: smaller than those of a disk, as what these tests write is.
+/// The block size of scratch files: smaller than that of a disk, because these tests write little.
 const BLOCK: usize = 16;
-/// Blocks of the journal, as recovery knows them.
+/// The block size of the journal, the one that recovery knows.
 const JOURNAL_BLOCK: usize = 512;
-/// The bytes of a record before its payload, and the one behind it.
+/// The bytes of a record around its payload.
 const AROUND: usize = 28 + 1;
 
 type Number = u64;
 /// The files in a directory.
 type Names = BTreeMap<String, Number>;
 
-/// What is durable of a directory, and what is in it.
+/// The durable content of a directory, and its present content.
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
     dirs: BTreeMap<PathBuf, Names>,
     synced: HashMap<Number, Vec<u8>>,
-    /// Held open, so that no number is used twice and deleted files can be read.
+    /// Files that are kept open, so that no inode number is used twice and deleted files can be
+    /// read.
     files: HashMap<Number, File>,
-    /// What the syncs that are under way will have made durable.
+    /// What the running syncs will make durable.
     pending: HashMap<ThreadId, Pending>,
 }
 
@@ -59,7 +60,7 @@ pub(super) struct Image {
     bytes: HashMap<Number, Vec<u8>>,
 }
 
-/// Chooses, from a seed.
+/// Random choices from a seed.
 #[derive(Debug, Clone)]
 pub(super) struct Chance(pub(super) u64);
 
@@ -73,14 +74,14 @@ impl Chance {
         ((mixed ^ (mixed >> 31)) % end as u64) as usize
     }
 
-    /// True once in so many times.
+    /// True once in this many times.
     pub(super) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 }
 
 impl Disk {
-    /// A directory of which everything is durable.
+    /// A directory whose content is all durable.
     pub(super) fn new(root: &Path) -> Self {
         let mut disk = Self {
             root: root.to_owned(),
@@ -131,7 +132,7 @@ impl Disk {
         number
     }
 
-    /// Hears of a step.
+    /// Takes note of a step.
     pub(super) fn step(&mut self, when: When, taken: &Taken) {
         let thread = std::thread::current().id();
         match (when, taken.step.act()) {
@@ -184,12 +185,12 @@ fn content(file: &File) -> Vec<u8> {
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) dir: TempDir,
-    /// Whether records are there that nobody synced.
+    /// Whether there are unsynced records.
     pub(super) has_unsynced_records: bool,
 }
 
 impl Image {
-    /// One of the disks that may be left, chosen by chance.
+    /// One of the possible disks, chosen at random.
     pub(super) fn lose_power(&self, root: &Path, chance: &mut Chance) -> Lost {
         let mut journals = HashMap::new();
         let mut has_unsynced_records = false;
@@ -231,7 +232,7 @@ impl Image {
         let mut left: BTreeMap<PathBuf, Names> = BTreeMap::new();
         let nothing = Names::new();
         let dirs = self.now.keys().chain(self.durable.keys());
-        // A file that came, or moved, is there or not: with all of its names.
+        // A file that was created or renamed is there or not, with all of its names.
         let mut came = HashMap::new();
         for dir in dirs {
             let durable = self.durable.get(dir).unwrap_or(&nothing);
@@ -263,7 +264,7 @@ impl Image {
         left
     }
 
-    /// The bytes of a journal, and whether there are whole records that nobody synced.
+    /// The bytes of a journal, and whether it has complete unsynced records.
     fn journal(&self, number: Number, chance: &mut Chance) -> (Vec<u8>, bool) {
         let synced = self.synced.get(&number).cloned().unwrap_or_default();
         let now = &self.bytes[&number];

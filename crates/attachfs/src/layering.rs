@@ -1,0 +1,268 @@
+//! Manifests that are added to a mount while it is used, or take the place of one that it shows.
+//!
+//! The verb `add` writes the manifest's bytes into the session and asks the process that serves the mount. That process composes the
+//! manifests as a new mount would, and lays the difference over what it shows.
+
+use std::sync::Arc;
+
+use attachfs_manifest::{Change, ChunkLayout, Diff, Node, OwnedChunkLayout};
+use attachfs_session::{
+    BaseManifest, Request, Session, SessionEntry, SessionState, Stack, StackedManifest,
+};
+use attachfs_store::S3Access;
+use attachfs_tree::{Composed, compose};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::cancel::unless_cancelled;
+use crate::client::ask;
+use crate::error::Error;
+use crate::index::check_hashed;
+use crate::manifests::ManifestBytes;
+use crate::message::value;
+use crate::opened::OpenedSession;
+use crate::places::Places;
+use crate::probe::probe;
+use crate::served::ServedMount;
+use crate::session::{look, state};
+
+/// Files of an added manifest that may be asked for before it is shown.
+const PROBED: usize = 4096;
+
+/// What is asked of the process that serves the mount.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct AddArguments {
+    /// Their bytes are in the session.
+    manifests: Vec<BaseManifest>,
+    replace: Option<String>,
+    probe: bool,
+}
+
+/// A manifest of a mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownManifest {
+    /// Its number in the session; no other manifest of the session ever has it.
+    pub number: u32,
+    /// Where it came from.
+    pub source: String,
+    /// The hash of its bytes.
+    pub hash: String,
+    /// The directory that it is placed in; `None` is the root.
+    pub at: Option<String>,
+    /// Whether it was added while the mount was used.
+    pub added: bool,
+}
+
+impl From<&StackedManifest> for ShownManifest {
+    fn from(stacked: &StackedManifest) -> Self {
+        let BaseManifest { source, hash, at } = &stacked.manifest;
+        Self {
+            number: stacked.number,
+            source: source.clone(),
+            hash: hash.to_string(),
+            at: at.as_ref().map(ToString::to_string),
+            added: stacked.layer > 0,
+        }
+    }
+}
+
+/// The manifests of a mount, the lowest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayersReport {
+    /// The session.
+    pub session: String,
+    /// The lowest first.
+    pub manifests: Vec<ShownManifest>,
+}
+
+/// What adding manifests did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddReport {
+    /// The session.
+    pub session: String,
+    /// What was added.
+    pub added: Vec<ShownManifest>,
+    /// What is not shown any more.
+    pub replaced: Option<ShownManifest>,
+    /// Paths that are something else now, as far as the job did not change them itself.
+    pub changed: u64,
+}
+
+/// Shows manifests over all others of a mount, or in the place of one: its number or name. When this returns, every look-up
+/// sees them. With `probe`, the store is asked for an object of theirs first.
+pub async fn add(
+    found: &SessionEntry,
+    manifests: &[ManifestBytes],
+    replace: Option<&str>,
+    probe: bool,
+    cancel: &CancellationToken,
+) -> Result<AddReport, Error> {
+    unless_cancelled(cancel, try_to_add(found, manifests, replace, probe)).await
+}
+
+async fn try_to_add(
+    found: &SessionEntry,
+    manifests: &[ManifestBytes],
+    replace: Option<&str>,
+    probe: bool,
+) -> Result<AddReport, Error> {
+    if let SessionState::Left = state(found).await? {
+        let sentence = format!("session {} is not mounted", found.meta.id);
+        return Err(Error::usage(sentence).advise("mount it first, with `mount --session`"));
+    }
+    for manifest in manifests {
+        Session::keep_added(&found.dir, &manifest.bytes)?;
+    }
+    let options = value(&AddArguments {
+        manifests: manifests.iter().map(ManifestBytes::describe).collect(),
+        replace: replace.map(str::to_owned),
+        probe,
+    })?;
+    ask(found, Request::Add { options }, None).await
+}
+
+/// The manifests that a session shows.
+pub async fn layers(
+    found: &SessionEntry,
+    places: &Places,
+    access: &S3Access,
+    cancel: &CancellationToken,
+) -> Result<LayersReport, Error> {
+    unless_cancelled(cancel, async {
+        match state(found).await? {
+            SessionState::InUse => ask(found, Request::Layers, None).await,
+            // What was added to a mount that nobody could write to went with it.
+            SessionState::Left if found.meta.read_only => Ok(report(
+                found.meta.id.as_str(),
+                &Stack::first(&found.meta.manifests),
+            )),
+            SessionState::Left | SessionState::Ending => {
+                look(found, places, access, cancel).await?.layers()
+            }
+        }
+    })
+    .await
+}
+
+fn report(session: &str, stack: &Stack) -> LayersReport {
+    LayersReport {
+        session: session.to_owned(),
+        manifests: stack.manifests.iter().map(ShownManifest::from).collect(),
+    }
+}
+
+impl OpenedSession {
+    /// The manifests that are shown now.
+    pub(crate) fn stack(&self) -> Result<Stack, Error> {
+        Ok(self.session.session().stack(self.vfs().layer_count())?)
+    }
+
+    pub(crate) fn layers(&self) -> Result<LayersReport, Error> {
+        Ok(report(self.meta.id.as_str(), &self.stack()?))
+    }
+
+    /// The manifests of a stack, put together.
+    fn composed(&self, stack: &Stack) -> Result<Composed, Error> {
+        let session = self.session.session();
+        let layers = stack.manifests.iter().map(|stacked| {
+            let manifest = ManifestBytes {
+                name: stacked.manifest.source.clone(),
+                bytes: session.stacked_bytes(stacked)?,
+                at: stacked.manifest.at.clone(),
+            };
+            manifest.layer()
+        });
+        let layers = layers.collect::<Result<_, Error>>()?;
+        Ok(compose(layers, &self.meta.layers)?)
+    }
+
+    /// What is to be laid over what is shown.
+    fn addition(&self, arguments: &AddArguments) -> Result<Addition, Error> {
+        let before = self.stack()?;
+        let replaced = arguments.replace.as_deref().map(|named| {
+            let missing = || Error::usage(format!(
+                "there is no manifest {named} in the mount, or several have this name; `attachfs layers` lists them"
+            ));
+            before.find(named).ok_or_else(missing)
+        });
+        let replaced = replaced.transpose()?;
+        let number = self.vfs().layer_count() + 1;
+        let after = before.with(&arguments.manifests, replaced, number);
+        let was = self.composed(&before)?;
+        let is = self.composed(&after)?;
+        check_hashed(&is.snapshot)?;
+        let diff = is.snapshot.diff(&was.snapshot, Some(was.hash));
+        let replaced = replaced.map(|position| ShownManifest::from(&before.manifests[position]));
+        Ok(Addition {
+            number,
+            after,
+            replaced,
+            diff,
+        })
+    }
+}
+
+/// One layer, ready to be laid.
+struct Addition {
+    number: u32,
+    after: Stack,
+    replaced: Option<ShownManifest>,
+    diff: Diff,
+}
+
+impl Addition {
+    /// Where the bytes are of some of the files that come with it.
+    fn files(&self) -> Arc<Vec<OwnedChunkLayout>> {
+        let chunk_size = self.diff.chunk_size();
+        let layouts = self.diff.changes().filter_map(|(_, change)| match change {
+            Change::Put(Node::File(file)) => {
+                let layout = ChunkLayout::new(file.size, chunk_size, &file.content);
+                layout.ok().map(|layout| layout.to_owned())
+            }
+            _ => None,
+        });
+        Arc::new(layouts.take(PROBED).collect())
+    }
+}
+
+impl ServedMount {
+    /// Shows more manifests. One addition at a time.
+    pub(crate) async fn add(self: &Arc<Self>, arguments: AddArguments) -> Result<AddReport, Error> {
+        let _alone = self.adding.lock().await;
+        let (mount, is_probed) = (Arc::clone(self), arguments.probe);
+        let addition = blocking(move || mount.session.addition(&arguments)).await?;
+        if is_probed {
+            let files = addition.files();
+            if !files.is_empty() {
+                probe(&self.session.store, self.session.vfs().fetcher(), &files).await?;
+            }
+        }
+        let mount = Arc::clone(self);
+        blocking(move || {
+            let OpenedSession { session, meta, .. } = &mount.session;
+            let session = session.session();
+            session.keep_stack(addition.number, &addition.after)?;
+            mount.session.vfs().add_layer(&addition.diff)?;
+            let stack = &addition.after.manifests;
+            let added = stack.iter().filter(|one| one.layer == addition.number);
+            Ok(AddReport {
+                session: meta.id.to_string(),
+                added: added.map(ShownManifest::from).collect(),
+                replaced: addition.replaced,
+                changed: addition.diff.len() as u64,
+            })
+        })
+        .await
+    }
+}
+
+/// Runs work that reads and writes files on a thread for blocking work.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

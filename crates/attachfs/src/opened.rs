@@ -1,0 +1,264 @@
+//! A session that this process has open, with the store behind it: what can be done with one whether it is mounted, or
+//! was only opened for a commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attachfs_commit::{
+    CommitOptions, Observer, OpenSession, OpenSessionError, commit, commits, preview, touched,
+};
+use attachfs_durable::HashBytes;
+use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
+use attachfs_manifest::ContentHash;
+use attachfs_session::{Session, SessionMeta};
+use attachfs_store::{ChunkStore, StoreAddress};
+use attachfs_transfer::UploadOptions;
+use attachfs_tree::{BaseTree, Ino};
+use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
+
+use crate::error::Error;
+use crate::index::base_of;
+use crate::logs;
+use crate::places::Places;
+use crate::remote::{
+    CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
+    PublishedManifest, StatusReport,
+};
+use crate::store::OpenStore;
+
+/// An open session with its store.
+#[derive(Debug)]
+pub(crate) struct OpenedSession {
+    pub(crate) session: OpenSession,
+    pub(crate) meta: SessionMeta,
+    pub(crate) store: OpenStore,
+    /// Where the log is, for people.
+    pub(crate) log: Option<String>,
+}
+
+/// A session that nobody could write to has nothing to commit.
+pub(crate) fn read_only() -> Error {
+    Error::usage("the session is read-only: there is nothing to commit")
+}
+
+/// The read side. What is in a directory on this machine needs no cache on this machine.
+pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>, Error> {
+    let cache = match store.store.address() {
+        StoreAddress::Directory(_) => None,
+        StoreAddress::S3 { .. } => Some(DiskCache::start(places.cache.objects(partition(store))?)?),
+    };
+    let chunks: Arc<dyn ChunkStore> = store.store.clone();
+    Ok(Arc::new(Fetcher::new(
+        chunks,
+        cache,
+        FetchOptions::default(),
+    )))
+}
+
+/// The partition of the disk cache for a store: what tells stores apart that may hold different bytes under one
+/// hash is the server (from the command line or a configuration file) and the exact address.
+pub(crate) fn partition(store: &OpenStore) -> HashBytes {
+    let name = format!(
+        "{}|{}",
+        store.bucket_url.as_deref().unwrap_or_default(),
+        store.store.address()
+    );
+    *ContentHash::of(name.as_bytes()).as_bytes()
+}
+
+impl OpenedSession {
+    /// Takes over a session that no process has, to commit it.
+    pub(crate) fn take_over(
+        session: Session,
+        store: OpenStore,
+        places: &Places,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        Self::open(session, store, places, settings, OpenSession::recover)
+    }
+
+    /// Looks at a session that no process has. Nothing of it changes.
+    pub(crate) fn look(
+        session: Session,
+        store: OpenStore,
+        places: &Places,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        Self::open(session, store, places, settings, OpenSession::look)
+    }
+
+    fn open(
+        session: Session,
+        store: OpenStore,
+        places: &Places,
+        settings: Settings,
+        open: impl FnOnce(
+            Session,
+            Arc<BaseTree>,
+            Arc<Fetcher>,
+            Settings,
+        ) -> Result<OpenSession, OpenSessionError>,
+    ) -> Result<Self, Error> {
+        let meta = session.meta().clone();
+        if meta.read_only {
+            return Err(read_only());
+        }
+        let log = logs::of_session(session.dir()).map(|log| log.display().to_string());
+        let tree = base_of(&session, places)?.tree;
+        let session = open(session, tree, fetcher(&store, places)?, settings)?;
+        Ok(Self {
+            session,
+            meta,
+            store,
+            log,
+        })
+    }
+
+    /// The file system.
+    pub(crate) fn vfs(&self) -> &Arc<Vfs> {
+        self.session.vfs()
+    }
+
+    pub(crate) async fn commit(
+        &self,
+        arguments: &CommitArguments,
+        observer: &dyn Observer,
+    ) -> Result<CommitReport, Error> {
+        if self.meta.read_only {
+            return Err(read_only());
+        }
+        let options = arguments.options(&self.meta)?;
+        let store = &self.store.store;
+        let upload = UploadOptions::default();
+        let outcome = commit(&self.session, store, &options, upload, observer).await?;
+        let publish = arguments.publish.as_ref();
+        Ok(CommitReport::new(
+            self.session.session(),
+            &outcome,
+            publish,
+            &store.address(),
+        ))
+    }
+
+    /// What was committed so far.
+    fn committed(&self) -> Result<Vec<PublishedManifest>, Error> {
+        let session = self.session.session();
+        let store = self.store.store.address();
+        let commits = commits(self.vfs())?;
+        let shown = commits
+            .iter()
+            .map(|one| PublishedManifest::new(one, session, &store));
+        Ok(shown.collect())
+    }
+
+    pub(crate) async fn diff(
+        &self,
+        how: DiffArguments,
+        observer: &dyn Observer,
+    ) -> Result<DiffReport, Error> {
+        if self.meta.read_only {
+            return Err(read_only());
+        }
+        let arguments = CommitArguments {
+            skip_open: true,
+            skip_links: true,
+            ..CommitArguments::default()
+        };
+        let options = CommitOptions {
+            wait: Duration::ZERO,
+            ..arguments.options(&self.meta)?
+        };
+        let preview = if how.hash {
+            preview(&self.session, &options, observer).await?
+        } else {
+            touched(&self.session, &options).await?
+        };
+        Ok(DiffReport::new(&self.meta, &preview, how.hash))
+    }
+
+    /// What was asked of the store since the mount.
+    pub(crate) fn fetched(&self) -> Fetched {
+        let counters = self.vfs().fetcher().counters();
+        Fetched {
+            requests: counters.objects_from_store + counters.blocks_from_store,
+            bytes: counters.bytes_from_store,
+            disk_hits: counters.disk_hits,
+            damaged: counters.damaged + counters.wrong_length,
+            missing: counters.missing,
+            failed: counters.failed + counters.timed_out,
+        }
+    }
+
+    /// The last read that failed since the mount.
+    pub(crate) fn last_error(&self) -> Option<LastError> {
+        self.vfs().last_failed_read().as_ref().map(LastError::from)
+    }
+
+    pub(crate) async fn status(&self, mounted: bool) -> Result<StatusReport, Error> {
+        use attachfs_vfs::overlay::CommitRecord;
+        let uncommitted = if self.meta.read_only {
+            0
+        } else {
+            attachfs_commit::uncommitted(&self.session).await?
+        };
+        let frozen = self.vfs().freeze();
+        let namespace = frozen.as_ref().map(Frozen::namespace);
+        let name = |&ino: &Ino| {
+            let path = namespace.and_then(|namespace| namespace.path(ino));
+            path.map_or_else(
+                || format!("a deleted file ({ino})"),
+                |path| path.to_string(),
+            )
+        };
+        let named = |inos: fn(&Frozen) -> &OpenWriters| {
+            let mut names: Vec<String> = frozen.iter().flat_map(inos).map(name).collect();
+            names.sort();
+            names
+        };
+        let (set_aside, aside, unknown, unknown_in) = if self.meta.read_only {
+            (0, None, 0, None)
+        } else {
+            let shown = |count, dir: std::path::PathBuf| {
+                (count, (count > 0).then(|| dir.display().to_string()))
+            };
+            let (count, dir) = self.vfs().set_aside()?;
+            let (set_aside, aside) = shown(count, dir);
+            let (count, dir) = self.vfs().unknown()?;
+            let (unknown, unknown_in) = shown(count, dir);
+            (set_aside, aside, unknown, unknown_in)
+        };
+        let unfinished = matches!(
+            self.vfs().commits().last(),
+            Some(CommitRecord::Intent { .. })
+        );
+        let committed = self.committed()?;
+        Ok(StatusReport {
+            session: self.meta.id.to_string(),
+            mount_point: self.meta.mount_point.clone(),
+            mounted,
+            pid: mounted.then(std::process::id),
+            read_only: self.meta.read_only,
+            store: self.meta.store.address.clone(),
+            manifests: self
+                .stack()?
+                .manifests
+                .into_iter()
+                .map(|stacked| stacked.manifest.source)
+                .collect(),
+            uncommitted,
+            open: named(Frozen::writers),
+            left_open: named(Frozen::left_open),
+            set_aside,
+            set_aside_in: aside,
+            unknown,
+            unknown_in,
+            commits: committed.len() as u64,
+            committed,
+            commit_unfinished: unfinished,
+            counters: Some(self.vfs().counters()),
+            fetched: Some(self.fetched()),
+            last_error: self.last_error(),
+            log: self.log.clone(),
+        })
+    }
+}

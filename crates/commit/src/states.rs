@@ -1,0 +1,112 @@
+//! What a commit is asked for, the states that it goes through, and who hears of them.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use attachfs_manifest::ManifestPath;
+use attachfs_store::ManifestKey;
+use attachfs_transfer::Progress;
+use attachfs_tree::Ino;
+use attachfs_vfs::Frozen;
+
+use crate::open::OpenSession;
+
+/// What to do with symbolic links that lead out of the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Links {
+    /// Stop and list them.
+    #[default]
+    Stop,
+    /// Leave them out.
+    Skip,
+}
+
+/// How to commit.
+#[derive(Debug, Clone, Default)]
+pub struct CommitOptions {
+    /// How long to wait for files that are open for writing.
+    pub wait: Duration,
+    /// Leave out files that are still open then, instead of stopping, and those that were open when an
+    /// earlier process of the session ended.
+    pub skip_open: bool,
+    /// Publish files that were open for writing when an earlier process of the session ended, as they
+    /// are.
+    pub accept_open: bool,
+    /// Symbolic links that lead out.
+    pub links: Links,
+    /// Only what is in or below these, and the directories that lead there; everything if empty.
+    pub output_dirs: Vec<ManifestPath>,
+    /// Absolute links into this directory count as links below the root.
+    pub mount_point: Option<PathBuf>,
+    /// Where the manifest is put in the store beside its own key. The same manifest may be there
+    /// already; another one stops the commit.
+    pub publish_as: Option<ManifestKey>,
+}
+
+/// The steps of a commit, as an [`Observer`] hears of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// It is known what changed.
+    Planned,
+    /// Everything has its hash.
+    Hashed,
+    /// Every chunk is confirmed to be in the store.
+    Uploaded,
+    /// The intent to publish is durable; the manifest was not sent.
+    Intended,
+    /// The store has the manifest; that is not yet recorded.
+    Sent,
+    /// Done.
+    Published,
+}
+
+/// Who hears of a commit's steps, and of the progress of hashing and uploading.
+pub trait Observer: Progress {
+    /// A step was reached. The commit goes on when this returns.
+    fn step(&self, step: Step);
+}
+
+/// A commit in one of its states.
+#[derive(Debug)]
+pub struct Commit<S> {
+    pub(crate) session: OpenSession,
+    pub(crate) frozen: Frozen,
+    pub(crate) generation: u32,
+    pub(crate) terms: Terms,
+    pub(crate) state: S,
+}
+
+/// What a commit was asked to do, and since when it tries.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub(crate) options: CommitOptions,
+    begun: Instant,
+    /// What is published although it was open when an earlier process ended.
+    pub(crate) accepted: Vec<Ino>,
+}
+
+impl Terms {
+    pub(crate) fn new(options: &CommitOptions) -> Self {
+        Self {
+            options: options.clone(),
+            begun: Instant::now(),
+            accepted: Vec::new(),
+        }
+    }
+
+    /// The same, and what is published although it was left open.
+    pub(crate) fn accepting(self, accepted: Vec<Ino>) -> Self {
+        Self { accepted, ..self }
+    }
+
+    /// How much longer to wait for files that are written to.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.options.wait.saturating_sub(self.begun.elapsed())
+    }
+
+    /// Whether files that are written to are left out now: nothing is waited for any more, and
+    /// leaving them out was asked for.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.options.skip_open && self.remaining().is_zero()
+    }
+}

@@ -1,0 +1,45 @@
+//! The names in a session's directory, and the version of what they hold.
+
+use attachfs_manifest::ContentHash;
+
+/// The version of the directory that this code writes and reads. It changes when the same manifests get
+/// other inode numbers, too: a journal names files by them.
+///
+/// 1 numbered the nodes of the base by depth and path, and did not say how layers were put together;
+/// 2 numbers them directory by directory; 3 has another journal, which tells a torn end from a damaged one;
+/// 4 numbers inodes by layer and index, and its journal has layers and is compacted.
+pub(super) const FORMAT: u32 = 4;
+
+pub(super) const DESCRIPTION: &str = "session.json";
+pub(super) const LOCK: &str = "lock";
+pub(super) const BASE: &str = "base";
+pub(super) const JOURNAL: &str = "journal";
+/// Room on the disk for a commit.
+pub(super) const RESERVE: &str = "reserve";
+pub(super) const SCRATCH: &str = "scratch";
+pub(super) const COMMITS: &str = "commits";
+pub(super) const WORK: &str = "work";
+pub(super) const LAYERS: &str = "layers";
+pub(crate) const SOCKET: &str = "control.sock";
+pub(super) const LOG: &str = "log";
+pub(super) const MOUNT: &str = "mnt";
+/// An empty file: the session is being deleted, and nothing in it is needed any more.
+pub(super) const ENDING: &str = "ending";
+
+/// The file in the directory of layers that has the manifests which are shown from a layer on.
+pub(super) fn stack_name(layer: u32) -> String {
+    format!("{layer}.json")
+}
+
+/// The file in that directory that has the bytes of a manifest which was added.
+pub(super) fn stacked_manifest_name(hash: ContentHash) -> String {
+    format!("{hash}.manifest")
+}
+
+/// Whether a name is one of these.
+pub(super) fn is_of_a_stack(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let is_hash = |text: &str| text.parse::<ContentHash>().is_ok();
+    name.strip_suffix(".json").is_some_and(is_number)
+        || name.strip_suffix(".manifest").is_some_and(is_hash)
+}

@@ -1,0 +1,220 @@
+//! Manifests that are added to a mount while it is used.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::machine::{Machine, Mount, args, mounting_from_both_stores};
+
+const USAGE: i32 = 2;
+const STORE: i32 = 11;
+const INTEGRITY: i32 = 12;
+
+mounting_from_both_stores![
+    an_added_manifest_shows_at_once_under_names_that_were_missing_too,
+    an_added_manifest_survives_a_kill_and_a_commit_goes_over_it,
+    a_manifest_that_takes_the_place_of_another_hides_it,
+    a_mount_that_nobody_can_write_to_shows_what_is_added,
+    what_cannot_be_added_changes_nothing,
+];
+
+/// A mount of two manifests, and a third one that is not mounted.
+struct Step {
+    mount: Mount,
+    second: PathBuf,
+}
+
+fn manifest(machine: &Machine, name: &str, files: &[(&str, &str)]) -> PathBuf {
+    let folder = machine.dir(name);
+    for (file, text) in files {
+        machine.file(folder.join(file), text);
+    }
+    machine.snapshot(&folder, format!("{name}.manifest"))
+}
+
+fn step(machine: &Machine, options: &[&str]) -> Step {
+    let scene = [
+        ("scene.json", "scene\n"),
+        ("frames/1", "first of the scene\n"),
+        ("frames/job", "the job writes this\n"),
+    ];
+    let scene = manifest(machine, "scene", &scene);
+    let textures = manifest(machine, "textures", &[("wood", "wood\n")]);
+    let second = [
+        ("frames/1", "first of step 1\n"),
+        ("frames/2", "second of step 1\n"),
+        ("frames/job", "step 1 has another\n"),
+        ("cache/deep/x", "x\n"),
+    ];
+    let second = manifest(machine, "second", &second);
+    let mut arguments: Vec<_> = options.iter().map(Into::into).collect();
+    let mut placed = textures.into_os_string();
+    placed.push("=tex");
+    arguments.extend([scene.into(), placed]);
+    Step {
+        mount: machine.mount(&arguments, "mnt"),
+        second,
+    }
+}
+
+fn text(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+fn sources(machine: &Machine, session: impl AsRef<OsStr>) -> Vec<(u64, String)> {
+    let layers = machine.json(args!["layers", session.as_ref()]);
+    let layers = layers["manifests"].as_array().unwrap();
+    let shown = layers.iter().map(|layer| {
+        let source = Path::new(layer["source"].as_str().unwrap());
+        let name = source.file_stem().unwrap().to_str().unwrap();
+        (layer["number"].as_u64().unwrap(), name.to_owned())
+    });
+    shown.collect()
+}
+
+fn an_added_manifest_shows_at_once_under_names_that_were_missing_too(machine: &Machine) {
+    let Step { mount, second } = step(machine, &[]);
+    let at = |name: &str| mount.dir.join(name);
+    let scene = fs::metadata(at("scene.json")).unwrap().ino();
+    let mut reader = File::open(at("frames/1")).unwrap();
+    assert!(!at("frames/2").exists() && !at("cache").exists());
+    assert_eq!(fs::read_dir(at("frames")).unwrap().count(), 2);
+
+    let added = machine.json(args!["add", &second, &mount.dir]);
+    assert_eq!(added["added"][0]["number"], 3, "{added}");
+    assert_eq!(text(at("frames/2")), "second of step 1\n");
+    assert_eq!(text(at("cache/deep/x")), "x\n");
+    assert_eq!(fs::read_dir(at("frames")).unwrap().count(), 3);
+    assert_eq!(text(at("frames/1")), "first of step 1\n");
+    let mut open = String::new();
+    reader.read_to_string(&mut open).unwrap();
+    assert_eq!(
+        open, "first of the scene\n",
+        "an open file stays what it was"
+    );
+    drop(reader);
+    assert_eq!(fs::metadata(at("scene.json")).unwrap().ino(), scene);
+    assert_eq!(
+        sources(machine, &mount.dir),
+        [(1, "scene"), (2, "textures"), (3, "second")]
+            .map(|(number, name)| (number, name.to_owned()))
+    );
+    machine.ok(args!["umount", &mount.dir]);
+}
+
+fn an_added_manifest_survives_a_kill_and_a_commit_goes_over_it(machine: &Machine) {
+    let Step { mount, second } = step(machine, &[]);
+    fs::write(mount.dir.join("frames/job"), "written by the job\n").unwrap();
+    machine.ok(args!["add", &second, &mount.dir]);
+    fs::write(mount.dir.join("cache/deep/y"), "y\n").unwrap();
+    mount.kill_when_all_is_closed(machine);
+    assert_eq!(sources(machine, &mount.session).len(), 3);
+
+    let mount = machine.resume(&mount.session_dir, &mount.dir);
+    let expected = [
+        ("frames/1", "first of step 1\n"),
+        ("frames/job", "written by the job\n"),
+        ("cache/deep/x", "x\n"),
+        ("cache/deep/y", "y\n"),
+    ];
+    for (name, bytes) in expected {
+        assert_eq!(text(mount.dir.join(name)), bytes, "{name}");
+    }
+    let third = manifest(machine, "third", &[("third", "third\n")]);
+    machine.ok(args!["add", &third, &mount.session]);
+    let diff = machine.path("diff.manifest");
+    machine.ok(args!["umount", "--commit", "-o", &diff, &mount.dir]);
+    let changes = machine.json(args!["ls", "--recursive", &diff]);
+    let paths = changes.as_array().unwrap().iter();
+    let mut paths: Vec<_> = paths.map(|line| line["path"].as_str().unwrap()).collect();
+    paths.retain(|path| !["frames", "cache", "cache/deep"].contains(path));
+    assert_eq!(paths, ["cache/deep/y", "frames/job"]);
+    // What readers put together is what the mount showed.
+    let mut placed = machine.path("textures.manifest").into_os_string();
+    placed.push("=tex");
+    let stack =
+        ["scene.manifest", "second.manifest", "third.manifest"].map(|name| machine.path(name));
+    let [scene, second, third] = stack;
+    let again = machine.mount(args![scene, placed, second, third, diff], "again");
+    for (name, bytes) in expected {
+        assert_eq!(text(again.dir.join(name)), bytes, "{name}");
+    }
+    machine.ok(args!["umount", &again.dir]);
+}
+
+fn a_manifest_that_takes_the_place_of_another_hides_it(machine: &Machine) {
+    let Step { mount, second } = step(machine, &[]);
+    let at = |name: &str| mount.dir.join(name);
+    let changed = [
+        ("scene.json", "scene of version 2\n"),
+        ("frames/3", "third\n"),
+    ];
+    let changed = manifest(machine, "changed", &changed);
+    machine.ok(args!["add", &second, &mount.dir]);
+    let report = machine.json(args!["add", "--replace", "1", &changed, &mount.dir]);
+    assert_eq!(report["replaced"]["number"], 1, "{report}");
+    assert_eq!(text(at("scene.json")), "scene of version 2\n");
+    // It lies where the other one did: below what was added before.
+    assert_eq!(text(at("frames/1")), "first of step 1\n");
+    assert_eq!(text(at("frames/3")), "third\n");
+    let name = machine.path("second.manifest");
+    machine.ok(args!["add", "--replace", name, &changed, &mount.dir]);
+    assert!(!at("frames/1").exists() && !at("cache").exists());
+    assert_eq!(
+        sources(machine, &mount.dir),
+        [(4, "changed"), (2, "textures"), (5, "changed")]
+            .map(|(number, name)| (number, name.to_owned()))
+    );
+    machine.ok(args!["umount", &mount.dir]);
+}
+
+fn a_mount_that_nobody_can_write_to_shows_what_is_added(machine: &Machine) {
+    let Step { mount, second } = step(machine, &["--read-only"]);
+    assert!(!mount.dir.join("frames/2").exists());
+    machine.ok(args!["add", &second, &mount.dir]);
+    assert_eq!(text(mount.dir.join("frames/2")), "second of step 1\n");
+    machine.ok(args!["umount", &mount.dir]);
+    assert_eq!(machine.sessions(), [] as [PathBuf; 0]);
+}
+
+fn what_cannot_be_added_changes_nothing(machine: &Machine) {
+    let Step { mount, second } = step(machine, &[]);
+    let before = sources(machine, &mount.dir);
+    let refused = |arguments: &[std::ffi::OsString], code: i32, text: &str| {
+        machine.says(arguments).with_code(code).saying(text);
+        assert_eq!(sources(machine, &mount.dir), before);
+        assert!(!mount.dir.join("frames/2").exists());
+    };
+    refused(
+        &args!["add", "--replace", "9", &second, &mount.dir],
+        USAGE,
+        "no manifest 9",
+    );
+    let half = fs::read(&second).unwrap();
+    let half = machine.file("half.manifest", &half[..half.len() / 2]);
+    refused(&args!["add", &half, &mount.dir], INTEGRITY, "half.manifest");
+    // A diff over something else.
+    let other = manifest(machine, "other", &[("a", "a\n")]);
+    let newer = [("a", "a\n"), ("b", "b\n")];
+    let newer = manifest(machine, "newer", &newer);
+    let diff = machine.path("other-diff.manifest");
+    machine.ok(args!["manifest", "diff", &other, &newer, "-o", &diff]);
+    refused(
+        &args!["add", &diff, &mount.dir],
+        INTEGRITY,
+        "was made from a manifest",
+    );
+    for object in machine.objects() {
+        fs::remove_file(object).unwrap();
+    }
+    refused(&args!["add", &second, &mount.dir], STORE, "has none of");
+    machine.ok(args!["add", "--no-probe", &second, &mount.dir]);
+    assert!(mount.dir.join("frames/2").exists());
+    // What is not committed keeps the session.
+    fs::write(mount.dir.join("written"), "by the job").unwrap();
+    machine.ok(args!["umount", "--force", &mount.dir]);
+    let said = machine.says(args!["add", &second, &mount.session]);
+    said.with_code(USAGE).saying("is not mounted");
+}
