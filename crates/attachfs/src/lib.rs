@@ -59,8 +59,9 @@ mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
 pub use attachfs_durable::{
-    CacheDir, OpenFiles, Stop, StopSignal, create_log, is_file_at, open_to_append, path_bytes,
-    path_of_bytes, raise_open_files, signal_of, user_numbers,
+    CACHE_DIR, CacheDir, DATA_DIR, OpenFiles, STATE_DIR, Stop, StopSignal, UserDir, create_log,
+    is_file_at, open_to_append, path_bytes, path_of_bytes, raise_open_files, signal_of,
+    user_numbers,
 };
 pub use attachfs_jobs::{
     ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,

@@ -45,6 +45,7 @@ mod stamp;
 pub mod steps;
 #[cfg(unix)]
 mod unix;
+mod user_dirs;
 #[cfg(windows)]
 mod windows;
 
@@ -85,6 +86,7 @@ pub use staged::{
     Staged, is_staged_name, publish, publish_if_absent, publish_shared, sweep_abandoned,
 };
 pub use stamp::FileStamp;
+pub use user_dirs::{CACHE_DIR, DATA_DIR, STATE_DIR, UserDir};
 
 use random::random_name;
 #[cfg(unix)]

@@ -5,6 +5,7 @@ mod dir;
 mod mountinfo;
 mod process;
 mod socket;
+mod user_dirs;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -34,6 +35,7 @@ pub(crate) use process::{
 pub(crate) use socket::{
     Accepted, Connection, HangUp, Listener, SOCKET_KIND, SocketDir, accepted_from,
 };
+pub(crate) use user_dirs::{CACHE_DIR, DATA_DIR, STATE_DIR};
 
 pub(crate) fn facts(file: &File) -> io::Result<Facts> {
     Ok(facts_of(&rustix::fs::fstat(file)?))

@@ -9,6 +9,7 @@ mod pipe;
 mod process;
 mod security;
 mod socket;
+mod user_dirs;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -41,6 +42,7 @@ pub(crate) use process::{
 };
 pub(crate) use security::Owner;
 pub(crate) use socket::{Listener, SOCKET_KIND, SocketDir};
+pub(crate) use user_dirs::{CACHE_DIR, DATA_DIR, STATE_DIR};
 
 /// The 100 nanoseconds between 1601 and 1970.
 const UNIX_EPOCH: i64 = 116_444_736_000_000_000;
