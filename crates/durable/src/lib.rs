@@ -57,7 +57,9 @@ pub use copy::{
     Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_exact_at, read_range, reflink,
     write_all_at, write_at,
 };
-pub use dir::{Sharing, create_dir, create_link, create_private_dir, make_private_dir, sync_dir};
+pub use dir::{
+    Sharing, create_dir, create_link, create_private_dir, make_private_dir, read_link, sync_dir,
+};
 pub use error::DurableError;
 pub use group::GroupSync;
 pub use held::{

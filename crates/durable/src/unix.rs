@@ -112,6 +112,11 @@ fn standing_of(stat: &Stat) -> Standing {
     }
 }
 
+/// Whether a link was not read because there is something else.
+pub(crate) fn is_of_no_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+}
+
 pub(crate) fn space(path: &Path) -> io::Result<Space> {
     Ok(space_of(&rustix::fs::statvfs(path)?))
 }

@@ -150,6 +150,11 @@ pub(crate) fn standing_at(path: &Path) -> io::Result<Standing> {
     standing(&open_any(path, FILE_READ_ATTRIBUTES | READ_CONTROL, true)?)
 }
 
+/// Whether a link was not read because there is something else.
+pub(crate) fn is_of_no_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(codes::ERROR_NOT_A_REPARSE_POINT as i32)
+}
+
 pub(crate) fn space(path: &Path) -> io::Result<Space> {
     space_of(&open_any(path, FILE_READ_ATTRIBUTES, false)?)
 }

@@ -382,6 +382,10 @@ fn a_session_that_holds_something_unknown_is_not_discarded_and_says_what_it_is()
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "Windows removes a directory with an open file in it, Wine does not"
+)]
 fn a_session_whose_deletion_was_interrupted_says_so_and_can_only_be_discarded() {
     let temp = tempdir().unwrap();
     let dir = temp.path().join("session");
