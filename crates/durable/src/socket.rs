@@ -149,7 +149,7 @@ impl Write for Connection {
 pub struct HangUp(platform::HangUp);
 
 impl HangUp {
-    /// Closes it: whoever waits here gets an error or the end of the stream, and the other end sees the end.
+    /// Closes it: a thread that waits here gets an error or the end of the stream, and the other end sees the end.
     pub fn now(self) {
         self.0.now();
     }
@@ -197,7 +197,7 @@ mod tests {
 
     const NAME: &str = "test.sock";
     /// Longer than anything takes that does not hang.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     struct Fixture {
         dir: tempfile::TempDir,
@@ -297,8 +297,9 @@ mod tests {
         connection
             .set_write_timeout(Duration::from_millis(50))
             .unwrap();
+        let bytes = vec![0; 100_000];
         let error = loop {
-            if let Err(error) = connection.write(&[0; 100_000]) {
+            if let Err(error) = connection.write(&bytes) {
                 break error;
             }
         };

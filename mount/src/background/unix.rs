@@ -71,7 +71,7 @@ impl Write for &StarterLink {
     }
 }
 
-/// Away from the terminal and from what whoever started this process happens to have set, within a runtime of tokio: its
+/// Leaves the terminal and the limits that the starter of this process happens to have, within a runtime of tokio: its
 /// session, its umask, its limits. A write that a limit forbids is an error of that write, and not the end of the process.
 pub fn leave_terminal() -> io::Result<()> {
     // The leader of a session already: nothing to leave.

@@ -36,7 +36,7 @@ impl StopSignal {
     }
 }
 
-/// Whether whoever started the program asked for SIGHUP to be ignored.
+/// Whether the program was started with SIGHUP ignored, as nohup(1) does.
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status");
     status.is_ok_and(|status| ignores(&status))

@@ -134,7 +134,7 @@ pub(super) fn connect(path: &str) -> io::Result<Option<Connection>> {
             .read(true)
             .write(true)
             .custom_flags(FILE_FLAG_OVERLAPPED)
-            // Whoever serves it may see who connects, and not act in their name.
+            // Its server may see who connects, and not act in their name.
             .security_qos_flags(SECURITY_IDENTIFICATION);
         match options.open(path) {
             Ok(pipe) => return Connection::new(pipe).map(Some),
@@ -332,5 +332,24 @@ pub(crate) struct HangUp(Arc<Event>);
 impl HangUp {
     pub(crate) fn now(self) {
         self.0.set();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_its_users_alone() {
+        let path = format!(r"\\.\pipe\attachfs-test-{}", std::process::id());
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let _served = serve(&path, true).unwrap();
+        let connection = connect(&path).unwrap().unwrap();
+        let protection = security::protection(connection.pipe().unwrap()).unwrap();
+        assert_eq!(protection.owner, security::user().unwrap());
+        assert_eq!(protection.writers, Vec::<String>::new());
+        assert!(protection.is_protected);
     }
 }

@@ -104,10 +104,15 @@ impl Fixture {
             .unwrap()
     }
 
+    /// A connection that says nothing by itself.
+    fn connection(&self) -> Connection {
+        let socket = SocketDir::open(&self.dir.path().join("session"), crate::session::SOCKET);
+        socket.unwrap().connect().unwrap().unwrap()
+    }
+
     /// Sends bytes and returns the lines that come back until the server closes.
     fn raw(&self, bytes: &[u8]) -> Vec<Value> {
-        let socket = SocketDir::open(&self.dir.path().join("session"), crate::session::SOCKET);
-        let mut connection = socket.unwrap().connect().unwrap().unwrap();
+        let mut connection = self.connection();
         connection.set_read_timeout(PATIENCE).unwrap();
         // The server may have closed before it read everything.
         let _ = connection.write_all(bytes);
@@ -276,6 +281,30 @@ fn a_server_that_never_answers_is_given_up_and_named() {
 }
 
 #[test]
+fn clients_that_hang_keep_neither_others_nor_the_end_waiting() {
+    let mut fixture = Fixture::new();
+    let silent = fixture.connection();
+    let mut in_mid_line = fixture.connection();
+    in_mid_line.write_all(b"{\"v\":1,").unwrap();
+    // Its answer is longer than the system keeps for who does not read.
+    let mut deaf = fixture.connection();
+    let diff = b"{\"v\":1,\"request\":\"commit\",\"options\":\"";
+    deaf.write_all(diff).unwrap();
+    deaf.write_all(&vec![b'x'; LONGEST_LINE as usize / 2])
+        .unwrap();
+    deaf.write_all(b"\"}\n").unwrap();
+    let commit = Request::Commit {
+        options: Value::Null,
+    };
+    let answer = fixture.client().request(&commit, |_| {});
+    assert_eq!(answer.unwrap(), Ok(Value::Null));
+    let server = fixture.server.take().unwrap();
+    let ended = async { tokio::time::timeout(PATIENCE, server.shut_down()).await };
+    fixture.runtime.block_on(ended).unwrap();
+    drop((silent, in_mid_line, deaf));
+}
+
+#[test]
 fn a_path_longer_than_a_sockets_address_is_no_obstacle() {
     let part = Path::new("session").join("a-rather-long-name".repeat(10));
     let fixture = Fixture::below(&part);
@@ -331,10 +360,56 @@ fn a_file_in_the_sockets_place_is_not_deleted() {
 }
 
 #[cfg(unix)]
+const NOBODY: u32 = 65_534;
+
+#[cfg(unix)]
+#[test]
+fn a_directory_in_which_others_could_listen_is_refused_by_both_ends() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = Fixture::new();
+    let session = fixture.dir.path().join("session");
+    let others_may_write = std::fs::Permissions::from_mode(0o770);
+    std::fs::set_permissions(&session, others_may_write).unwrap();
+    let error = ControlClient::connect(&session).unwrap_err();
+    let ControlError::Connect { source, .. } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
+    let runtime = fixture.runtime.handle();
+    let error = ControlServer::start(&session, runtime, Arc::new(Echo)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stranger_who_listens_is_not_trusted() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become someone else");
+        return;
+    }
+    let dir = private_dir();
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    let address = SocketAddrUnix::new(dir.path().join("control.sock")).unwrap();
+    bind(&socket, &address).unwrap();
+    // The kernel names the user who called listen(2).
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
+            listen(&socket, 1).unwrap();
+        });
+    });
+    let refused = ControlClient::connect(dir.path());
+    assert!(
+        matches!(&refused, Err(ControlError::NotTrusted { user, .. }) if *user == NOBODY.to_string()),
+        "{refused:?}"
+    );
+}
+
+#[cfg(unix)]
 #[test]
 fn only_the_owner_and_root_are_served() {
     use std::os::unix::fs::PermissionsExt as _;
-    const NOBODY: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can become someone else");
         return;

@@ -123,7 +123,7 @@ fn a_layer_that_was_altered_is_an_error_that_names_its_file() {
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(
         cause
-            .replace("\\", "/")
+            .replace('\\', "/")
             .contains("layers/1 has been altered"),
         "{error}: {cause}"
     );
