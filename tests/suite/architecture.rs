@@ -110,6 +110,16 @@ const PLATFORM_PATHS: [&str; 7] = [
     "tokio::signal::windows",
 ];
 
+/// Conditions of compilation that tell platforms apart.
+const PLATFORM_CONDITIONS: [&str; 6] = [
+    "unix",
+    "windows",
+    "target_env",
+    "target_family",
+    "target_os",
+    "target_vendor",
+];
+
 /// Crates in which no file needs another one that needs it.
 const WITHOUT_CIRCLES: [&str; 4] = ["attachfs", "cli", "jobs", "session"];
 
@@ -328,6 +338,18 @@ fn only_the_platform_floor_names_platforms() {
                 file.place(found.line)
             ));
         }
+        // Durable says in one place which of its platform files is built.
+        if package.short_name() == "durable" {
+            continue;
+        }
+        for (word, line) in file.shipped.conditions() {
+            if PLATFORM_CONDITIONS.contains(&word.as_str()) {
+                broken.push(format!(
+                    "{}: the condition {word} outside mount/ and durable",
+                    file.place(line)
+                ));
+            }
+        }
     }
     assert_none(&broken);
 }
@@ -345,6 +367,12 @@ fn only_the_platform_floor_depends_on_the_systems_libraries() {
             let library = needed.name.replace('-', "_");
             if PLATFORM_LIBRARIES.contains(&library.as_str()) || library.starts_with("windows") {
                 broken.push(format!("{} depends on {}", package.name, needed.name));
+            }
+            if let Some(platform) = &needed.target {
+                broken.push(format!(
+                    "{} depends on {} for {platform} only",
+                    package.name, needed.name
+                ));
             }
         }
     }
