@@ -6,6 +6,7 @@
 //! `mount/`; the suites, the example's renderer and `xtask` may use what they need.
 
 mod circles;
+mod locks;
 mod sources;
 mod workspace;
 
@@ -351,6 +352,33 @@ fn only_the_platform_floor_names_platforms() {
             }
         }
     }
+    assert_none(&broken);
+}
+
+#[test]
+fn the_document_says_of_each_lock_what_it_protects() {
+    let workspace = Workspace::read();
+    let mut locks = BTreeSet::new();
+    for (package, file) in product_sources(&workspace) {
+        let found = locks::of(&file).into_iter();
+        locks.extend(found.map(|lock| format!("{} {lock}", package.short_name())));
+    }
+    let text = include_str!("../../docs/architecture.md");
+    let (_, section) = text.split_once("\n## Locks\n").expect("there is a section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let first_cells = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let described: BTreeSet<String> = first_cells
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| name != "lock")
+        .collect();
+    let missing = locks.difference(&described);
+    let gone = described.difference(&locks);
+    let mut broken: Vec<_> = missing
+        .map(|lock| format!("not described: {lock}"))
+        .collect();
+    broken.extend(gone.map(|lock| format!("described, and not there: {lock}")));
     assert_none(&broken);
 }
 

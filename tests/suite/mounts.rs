@@ -142,7 +142,13 @@ fn no_verb_waits_for_a_process_that_is_stopped() {
             &mount.session_dir,
             machine.dir("again")
         ];
-        let verbs: [(i32, &[OsString]); 10] = [
+        let (store, file) = (mount.dir.join("store"), mount.dir.join("a"));
+        let map = OsString::from(format!("{}={}", manifest.display(), inside.display()));
+        let free = machine.dir("free");
+        let with_log = args!["mount", "--log", &file, &manifest, &free];
+        let with_cache = args!["mount", "--cache-dir", &inside, &manifest, &free];
+        let with_scratch = args!["mount", "--scratch-dir", &inside, &manifest, &free];
+        let verbs: [(i32, &[OsString]); 20] = [
             (14, &args!["status", &mount.dir]),
             (14, &args!["status", &inside]),
             (14, &args!["diff", &mount.dir]),
@@ -152,6 +158,29 @@ fn no_verb_waits_for_a_process_that_is_stopped() {
             (10, &over),
             (14, &below),
             (14, &resume),
+            (
+                14,
+                &args![
+                    "snapshot",
+                    &mount.dir,
+                    "--store",
+                    machine.store(),
+                    "--output",
+                    "o"
+                ],
+            ),
+            (
+                14,
+                &args!["snapshot", &free, "--store", &store, "--output", "o"],
+            ),
+            (14, &args!["ls", &file]),
+            (14, &args!["download", &manifest, "--root", &inside]),
+            (14, &args!["download", "--map", &map]),
+            (14, &args!["manifest", "diff", &manifest, &file]),
+            (14, &args!["store", "verify", &store]),
+            (14, &with_log),
+            (14, &with_cache),
+            (14, &with_scratch),
             (0, &args!["list"]),
         ];
         let pid = mount.pid;

@@ -46,6 +46,7 @@ mod opened;
 mod ordering;
 mod places;
 mod probe;
+mod reachable;
 mod remembering;
 mod remote;
 mod run;
@@ -106,6 +107,7 @@ pub use manifests::{
 };
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
+pub use reachable::require_answers;
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
     PublishedManifest, StatusReport, UnmountArguments, UnmountReport,

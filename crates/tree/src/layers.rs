@@ -141,7 +141,7 @@ pub enum LayerError {
     /// A diff was made from something else.
     #[error(
         "layer {layer}, a diff, was made from a manifest with the hash {expected}, but what lies below it \
-         has the hash {found}; `--ignore-parent` layers it all the same"
+         has the hash {found}; `--ignore-parent` layers it all the same (`attachfs add` goes by that of its mount)"
     )]
     Parent {
         /// The diff.

@@ -31,7 +31,7 @@ mod vfs;
 
 use std::fmt;
 
-pub use self::invalidation::Invalidation;
+pub use self::invalidation::{Acknowledgement, Invalidation};
 pub use self::reply::{DataReply, ListReply, ListedReply, NameReply, Reply};
 pub use self::types::{
     Attachment, Created, Entry, Listed, ListedName, NewNode, NodeId, OpenedFile, Released, Usage,

@@ -1,5 +1,6 @@
 //! Another layer of the base, while the file system is used.
 
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use attachfs_manifest::wire::{Format, encode_diff};
@@ -8,10 +9,22 @@ use attachfs_tree::{DiffLayer, Ino};
 
 use crate::overlay::{LayerFileError, Record};
 use crate::vfs::{journal_failed, sync_failed};
-use crate::{FsError, FsErrorKind, Invalidation, Vfs};
+use crate::{Acknowledgement, FsError, FsErrorKind, Invalidation, Vfs};
 
 /// A listing that was on its way when a name got its new meaning reaches the kernel well within this time.
 const LISTING_ARRIVES: Duration = Duration::from_secs(1);
+
+/// How long the kernel may take to drop names: it does so as soon as no request in their directory is being answered.
+const KERNEL_ANSWERS: Duration = Duration::from_secs(10);
+
+/// What has the kernel forget these names.
+fn names(told: &[(Ino, Name)], after: Duration) -> impl Iterator<Item = Invalidation> {
+    told.iter().map(move |(parent, name)| Invalidation::Name {
+        parent: (*parent).into(),
+        name: name.clone(),
+        after,
+    })
+}
 
 fn failed(error: LayerFileError) -> FsError {
     let kind = match error {
@@ -25,6 +38,9 @@ impl Vfs {
     /// Lays a diff over the base: the difference between what the base is and what it is to be. When this returns, every
     /// look-up sees the new base, also of names that were missing, and it survives a power loss. What the job changed
     /// stays as it is; no inode gets another number. Where nobody can write, it lasts as long as this file system.
+    ///
+    /// A kernel that does not drop its old names within ten seconds is not waited for any longer. Not for a thread that
+    /// answers the kernel, which may need that answer first.
     pub fn add_layer(&self, diff: &Diff) -> Result<(), FsError> {
         if self.overlay.is_none() {
             let layer = DiffLayer::new(diff)
@@ -70,14 +86,15 @@ impl Vfs {
         synced
     }
 
-    /// Has the kernel forget these names, now and once more when no listing from before is on its way any more.
+    /// Has the kernel forget these names, and waits until it has; and once more when no listing from before is on its way
+    /// any more.
     fn tell_of_layer(&self, told: &[(Ino, Name)]) {
-        for after in [Duration::ZERO, LISTING_ARRIVES] {
-            self.invalidate(told.iter().map(|(parent, name)| Invalidation::Name {
-                parent: (*parent).into(),
-                name: name.clone(),
-                after,
-            }));
+        let (acknowledgement, acknowledged) = Acknowledgement::new();
+        self.invalidate(names(told, Duration::ZERO));
+        self.invalidate([Invalidation::Answer(acknowledgement)]);
+        self.invalidate(names(told, LISTING_ARRIVES));
+        if let Err(RecvTimeoutError::Timeout) = acknowledged.recv_timeout(KERNEL_ANSWERS) {
+            tracing::warn!("the kernel still shows names from before the layer was added");
         }
     }
 

@@ -11,23 +11,8 @@
 //! ```
 //!
 //! Every operation answers on the thread that asked, from memory and local files; only a read whose
-//! bytes are not here yet gives a future instead. None of the locks is held while a store is asked:
-//!
-//! ```text
-//!     outer first       protects                                          held during I/O
-//!     ended             whether writing has ended                         yes (reading)
-//!     Disk::compacting  who compacts the journal                          yes
-//!     Disk::turn        who syncs                                         yes
-//!     Disk::order       what becomes durable together: a SyncHold         yes
-//!                       (reading); that no bytes wait for their record
-//!                       while a scratch file changes its length (writing)
-//!     changing          that one mutation follows the other: a Turn       yes: the record's write
-//!     OpenInode         whether the journal says that it is written to    yes: the record's write
-//!     namespace         what is at each name                              no
-//!     Handles           what is open                                      no
-//!     References        what the adapter was given                        no
-//!     journal's tail    where the next record goes                        yes
-//! ```
+//! bytes are not here yet gives a future instead. No lock that such an operation takes is held while a store is asked:
+//! `docs/architecture.md` lists all locks in their order.
 
 mod attr;
 mod change;
@@ -51,8 +36,9 @@ pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
 pub use filesystem::{
-    Attachment, Created, DataReply, Entry, FileSystem, Invalidation, ListReply, Listed, ListedName,
-    ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+    Acknowledgement, Attachment, Created, DataReply, Entry, FileSystem, Invalidation, ListReply,
+    Listed, ListedName, ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply,
+    Usage,
 };
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};

@@ -95,6 +95,10 @@ fn tell(kernel: &Notifier, what: &Invalidation) {
             let (offset, len) = extent(range);
             kernel.inval_inode(INodeNo(node.0), offset, len)
         }
+        Invalidation::Answer(acknowledgement) => {
+            acknowledgement.done();
+            Ok(())
+        }
     };
     if let Err(error) = told {
         // The connection has ended, or the kernel does not know the name or the file: either way

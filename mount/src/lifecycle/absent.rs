@@ -45,6 +45,9 @@ pub(super) fn first_answer(_entry: &MountEntry) -> io::Result<()> {
     Err(unsupported())
 }
 
+/// Nobody answers.
+pub(super) fn ask(_mount_point: &Path) {}
+
 pub(super) fn unmount(_path: &Path, _how: Unmount) -> Result<(), Refusal> {
     Err(Refusal::Io(unsupported()))
 }

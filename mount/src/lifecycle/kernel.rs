@@ -2,12 +2,14 @@
 //! may not.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use attachfs_session::SessionId;
 use attachfs_vfs::FileSystem;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -39,8 +41,13 @@ pub(super) fn connect<F: FileSystem>(
 ) -> Result<(Connection<F>, MountEntry), MountError> {
     let session = options.session.as_ref();
     let point = free_point(&options.mount_point, session)?;
+    let source = Source::new(session).map_err(|source| MountError::Io {
+        doing: "name what is mounted on",
+        mount_point: point.path.clone(),
+        source,
+    })?;
     let device_options = DeviceOptions {
-        source: Source::new(session),
+        source,
         read_only: fs.is_read_only(),
         allow_other: options.allow_other,
     };
@@ -100,6 +107,12 @@ pub(super) fn first_answer(entry: &MountEntry) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits for an answer of the process that serves a mount, be it an error.
+pub(super) fn ask(mount_point: &Path) {
+    // That it was answered is enough.
+    let _ = rustix::fs::statvfs(mount_point);
+}
+
 /// Unmounts what is uppermost at `path`, whatever it is: the caller has looked.
 pub(super) fn unmount(path: &Path, how: Unmount) -> Result<(), Refusal> {
     let flags = match how {
@@ -155,9 +168,18 @@ pub(super) fn cut_off(entry: &MountEntry) -> Result<bool, Refusal> {
     }
 }
 
-/// Ends the connection of a mount, so that whoever waits for an answer gets an error. The kernel lets
-/// root do that, and who mounted it. Whether it was done.
+/// Ends the connection of a mount that is still there, so that whoever waits for an answer gets an error. The kernel
+/// lets root do that, and who mounted it. Whether it was done.
 pub(super) fn abort_connection(entry: &MountEntry) -> bool {
+    // While this is open, the number of the device is of this mount and cannot become another's.
+    let kept = match kept(entry) {
+        Ok(Some(kept)) => kept,
+        Ok(None) => return false,
+        Err(error) => {
+            tracing::debug!(%error, mount_point = %entry.mount_point.display(), "the connection was not aborted");
+            return false;
+        }
+    };
     let Some((_, minor)) = entry.device.split_once(':') else {
         return false;
     };
@@ -169,7 +191,27 @@ pub(super) fn abort_connection(entry: &MountEntry) -> bool {
         tracing::debug!(%error, path = %abort.display(), "the connection was not aborted");
         return false;
     }
+    drop(kept);
     true
+}
+
+/// A descriptor that keeps a mount from going; `None` if it has gone, or something else is at its place. The file
+/// system is not asked.
+pub(super) fn kept(entry: &MountEntry) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let kept = match rustix::fs::open(&entry.mount_point, flags, Mode::empty()) {
+        Ok(kept) => kept,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", kept.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    let id = id.and_then(|id| id.trim().parse().ok());
+    // The table is read after the mount was opened: what it says of this number is of what is open.
+    let is_it = mountinfo::read()?
+        .iter()
+        .any(|now| Some(now.id) == id && now.is(entry));
+    Ok(is_it.then_some(kept))
 }
 
 /// Whether this user mounted it: anyone can call a mount of theirs by the id of a session.

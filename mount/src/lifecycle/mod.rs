@@ -326,11 +326,12 @@ impl Shared {
         }
     }
 
-    /// Gives up a connection that broke: its name goes, and whoever waits for an answer gets an error
-    /// instead of waiting for ever.
+    /// Gives up a connection that broke: whoever waits for an answer gets an error instead of waiting for ever, and
+    /// its name goes.
     fn abandon(&self) {
-        self.detach();
+        // First, since afterwards the number of the device may be another mount's.
         kernel::abort_connection(&self.entry);
+        self.detach();
     }
 }
 

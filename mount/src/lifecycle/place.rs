@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use attachfs_session::SessionId;
 
@@ -49,11 +51,27 @@ impl From<&MountEntry> for FuseMount {
             source: Source::display(&entry.source),
             of: match Source::parse(entry) {
                 Some(Source::Session(id)) => MountOf::Session(id),
-                Some(Source::ReadOnly) => MountOf::NoSession,
+                Some(Source::ReadOnly(_)) => MountOf::NoSession,
                 None => MountOf::Other,
             },
             user: entry.user(),
         }
+    }
+}
+
+impl FuseMount {
+    /// Whether its process answers within `patience`, be it with an error.
+    pub fn answers(&self, patience: Duration) -> bool {
+        let (answered, answer) = mpsc::channel();
+        let mount_point = self.mount_point.clone();
+        // It may never come back: the kernel waits for the answer until this process ends.
+        let asked = std::thread::Builder::new()
+            .name("ask a mount".to_owned())
+            .spawn(move || {
+                kernel::ask(&mount_point);
+                let _ = answered.send(());
+            });
+        asked.is_ok() && answer.recv_timeout(patience).is_ok()
     }
 }
 

@@ -76,7 +76,7 @@ fn occupied(entry: &MountEntry, session: Option<&SessionId>) -> Result<Finding, 
             source_name: Source::display(&entry.source),
             session: match source {
                 Some(Source::Session(id)) => Some(id),
-                Some(Source::ReadOnly) | None => None,
+                Some(Source::ReadOnly(_)) | None => None,
             },
         }),
     }

@@ -1,5 +1,8 @@
 //! The name under which a mount of ours stands in the kernel's table: `attachfs:<session id>`, or
-//! `attachfs` without a session.
+//! `attachfs:read-only:<16 hex digits>` without a session.
+//!
+//! No two mounts that are there at a time have the same source. The kernel gives the numbers of a mount and of its
+//! device again as soon as the mount has gone, so those alone could be another's.
 
 use std::ffi::OsStr;
 
@@ -9,20 +12,27 @@ use super::mountinfo::MountEntry;
 
 /// The file system's name, and its FUSE subtype.
 pub(super) const NAME: &str = "attachfs";
+const READ_ONLY: &str = "read-only:";
 
 /// What a mount of ours is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     /// A session.
     Session(SessionId),
-    /// No session, so that nothing can be written.
-    ReadOnly,
+    /// No session, so that nothing can be written. The random number tells it from others.
+    ReadOnly(u64),
 }
 
 impl Source {
+    /// Of a mount to be made.
     #[cfg(unix)]
-    pub(super) fn new(session: Option<&SessionId>) -> Self {
-        session.map_or(Self::ReadOnly, |id| Self::Session(id.clone()))
+    pub(super) fn new(session: Option<&SessionId>) -> std::io::Result<Self> {
+        match session {
+            Some(id) => Ok(Self::Session(id.clone())),
+            None => attachfs_durable::random_bytes()
+                .map(u64::from_ne_bytes)
+                .map(Self::ReadOnly),
+        }
     }
 
     /// Of a line of the table; `None` if the mount is not ours.
@@ -30,9 +40,14 @@ impl Source {
         if !entry.is_fuse() {
             return None;
         }
-        match entry.source.to_str()?.strip_prefix(NAME)? {
-            "" => Some(Self::ReadOnly),
-            rest => rest.strip_prefix(':')?.parse().ok().map(Self::Session),
+        let of = entry
+            .source
+            .to_str()?
+            .strip_prefix(NAME)?
+            .strip_prefix(':')?;
+        match of.strip_prefix(READ_ONLY) {
+            Some(number) => u64::from_str_radix(number, 16).ok().map(Self::ReadOnly),
+            None => of.parse().ok().map(Self::Session),
         }
     }
 
@@ -46,7 +61,7 @@ impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Session(id) => write!(f, "{NAME}:{id}"),
-            Self::ReadOnly => write!(f, "{NAME}"),
+            Self::ReadOnly(number) => write!(f, "{NAME}:{READ_ONLY}{number:016x}"),
         }
     }
 }
@@ -70,9 +85,10 @@ mod tests {
     #[test]
     fn a_source_written_is_read_again() {
         for source in [
-            Source::ReadOnly,
+            Source::new(None),
             Source::new(Some(&SessionId::from_random([7; 16]))),
         ] {
+            let source = source.unwrap();
             let entry = entry("fuse.attachfs", &source.to_string());
             assert_eq!(Source::parse(&entry), Some(source));
         }
@@ -81,7 +97,9 @@ mod tests {
     #[test]
     fn what_only_looks_like_ours_is_not_ours() {
         for (fs_type, source) in [
-            ("ext4", "attachfs"),
+            ("ext4", "attachfs:read-only:00000000000000a7"),
+            ("fuse", "attachfs:read-only:"),
+            ("fuse", "attachfs"),
             ("fuse", "attachfs2"),
             ("fuse", "attachfs:"),
             ("fuse", "sshfs"),

@@ -156,6 +156,37 @@ fn an_aborted_connection_is_an_end_and_no_dead_mount_stays() {
 }
 
 #[test]
+fn only_a_mount_that_is_still_there_is_kept() {
+    let file = || [("a", file("a"))];
+    let (Some(gone), Some(other)) = (Fixture::mounted(file()), Fixture::mounted(file())) else {
+        return;
+    };
+    let gone_entry = mountinfo::at(&gone.root()).unwrap().unwrap();
+    let other_entry = mountinfo::at(&other.root()).unwrap().unwrap();
+    gone.unmount();
+    assert!(kernel::kept(&gone_entry).unwrap().is_none());
+    // The kernel gives the numbers of a mount that has gone to the next, wherever that is.
+    let numbered_like_other = MountEntry {
+        id: other_entry.id,
+        device: other_entry.device.clone(),
+        ..gone_entry
+    };
+    assert!(kernel::kept(&numbered_like_other).unwrap().is_none());
+    let kept = kernel::kept(&other_entry).unwrap();
+    assert!(kept.is_some());
+    let busy = rustix::mount::unmount(other.root(), rustix::mount::UnmountFlags::empty());
+    assert_eq!(busy, Err(rustix::io::Errno::BUSY));
+    drop(kept);
+    other.unmount();
+}
+
+#[test]
+fn no_two_mounts_are_the_same_whatever_their_numbers() {
+    let read_only = || Source::new(None).unwrap().to_string();
+    assert_ne!(read_only(), read_only());
+}
+
+#[test]
 fn whoever_unmounted_has_the_file_system_for_itself() {
     let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
         return;
@@ -399,7 +430,7 @@ fn the_helpers_refusal_is_passed_on() {
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     let options = DeviceOptions {
-        source: Source::ReadOnly,
+        source: Source::ReadOnly(7),
         read_only: true,
         allow_other: false,
     };

@@ -133,7 +133,7 @@ pub fn active_mounts() -> io::Result<Vec<ActiveMount>> {
     let ours = |entry: MountEntry| {
         let session = match Source::parse(&entry)? {
             Source::Session(id) => Some(id),
-            Source::ReadOnly => None,
+            Source::ReadOnly(_) => None,
         };
         Some(ActiveMount {
             mount_point: entry.mount_point,

@@ -138,7 +138,7 @@ mod tests {
             "1 0 8:1 / / rw - ext4 /dev/sda rw\n\
              2 1 0:40 / /no/such/ours rw - fuse.attachfs attachfs:{id} rw,user_id=5\n\
              3 1 0:41 / /no/such/foreign rw - fuse.sshfs host:/ rw,user_id=6\n\
-             4 3 0:42 / /no/such/foreign/x/ours rw - fuse.attachfs attachfs rw,user_id=7\n"
+             4 3 0:42 / /no/such/foreign/x/ours rw - fuse.attachfs attachfs:read-only:7 rw,user_id=7\n"
         );
         mountinfo::parse(table.as_bytes())
     }

@@ -313,6 +313,11 @@ impl Code {
         found
     }
 
+    /// The items.
+    pub(super) fn file(&self) -> syn::File {
+        syn::parse2(self.tokens.clone()).expect("what was parsed before is Rust")
+    }
+
     /// The line of the last token; 0 without any.
     pub(super) fn last_line(&self) -> usize {
         let lines = self.tokens.clone().into_iter();
@@ -324,6 +329,12 @@ impl Code {
         let mut found = Vec::new();
         paths(self.tokens.clone(), &[], &mut found);
         found
+    }
+}
+
+impl From<TokenStream> for Code {
+    fn from(tokens: TokenStream) -> Self {
+        Self { tokens }
     }
 }
 

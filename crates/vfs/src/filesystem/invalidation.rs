@@ -1,6 +1,8 @@
 //! What an adapter has to drop from its caches.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use attachfs_manifest::Name;
@@ -29,6 +31,8 @@ pub enum Invalidation {
         /// The bytes; to [`u64::MAX`] means to the end, wherever that is.
         range: Range<u64>,
     },
+    /// No change: the adapter answers once it has dropped all that was sent before and was due.
+    Answer(Acknowledgement),
 }
 
 impl Invalidation {
@@ -36,7 +40,34 @@ impl Invalidation {
     pub fn after(&self) -> Duration {
         match self {
             Self::Name { after, .. } => *after,
-            Self::Pages { .. } => Duration::ZERO,
+            Self::Pages { .. } | Self::Answer(_) => Duration::ZERO,
         }
     }
 }
+
+/// Tells whoever waits for it that the adapter has come so far. An adapter that drops it without a word has ended, and its
+/// caches with it: that is as good.
+#[derive(Debug, Clone)]
+pub struct Acknowledgement(Arc<SyncSender<()>>);
+
+impl Acknowledgement {
+    /// An acknowledgement, and where it arrives.
+    pub(crate) fn new() -> (Self, Receiver<()>) {
+        let (sender, receiver) = sync_channel(1);
+        (Self(Arc::new(sender)), receiver)
+    }
+
+    /// The adapter has come so far.
+    pub fn done(&self) {
+        // Nobody may wait for it any more.
+        let _ = self.0.try_send(());
+    }
+}
+
+impl PartialEq for Acknowledgement {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Acknowledgement {}

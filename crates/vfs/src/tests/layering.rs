@@ -3,7 +3,7 @@
 use attachfs_manifest::{Change, ChunkSize, Content, Diff, File, Mtime, Node};
 
 use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, path, tempdir};
-use crate::FsErrorKind;
+use crate::{FsErrorKind, Invalidation};
 
 fn world() -> World {
     World::new(&[
@@ -195,4 +195,29 @@ fn an_input_that_a_layer_deleted_can_be_written_by_who_has_it_open_and_goes_with
     drop(kernel);
     let recovered = world.recover(dir.path()).unwrap();
     assert_eq!(recovered.dump(), shown);
+}
+
+#[test]
+fn a_layer_is_added_when_the_kernel_has_dropped_the_old_names() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let sent = kernel.attach_silently();
+    let layer = diff(&world, world.tree.chunk_size());
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| kernel.vfs.add_layer(&layer).unwrap());
+        let (mut names, mut acknowledgement) = (Vec::new(), None);
+        // Each name twice: at once, and when listings from before have arrived.
+        while names.len() < 8 {
+            match sent.recv().unwrap() {
+                Invalidation::Answer(asked) => {
+                    assert_eq!(names.len(), 4, "the first are before the question");
+                    acknowledgement = Some(asked);
+                }
+                Invalidation::Name { name, .. } => names.push(name.to_string()),
+                pages @ Invalidation::Pages { .. } => panic!("{pages:?}"),
+            }
+        }
+        assert!(!adding.is_finished());
+        acknowledgement.unwrap().done();
+    });
 }
