@@ -246,6 +246,8 @@ impl Machine {
             .env("XDG_DATA_HOME", self.path("data"))
             .env("NO_PROXY", "127.0.0.1")
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            // Whether objects are kept must not depend on the disk that the tests run on.
+            .env("ATTACHFS_CACHE_MIN_FREE", "0")
             .env("LC_ALL", "C");
         if self.server.is_some() {
             command

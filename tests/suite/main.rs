@@ -11,6 +11,7 @@
 
 mod adding;
 mod architecture;
+mod cache;
 mod committing;
 mod corpus;
 mod crash;

@@ -8,7 +8,7 @@
 //! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
 //! - [`download_manifests`] places the files of manifests in folders;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount;
-//! - [`bulk`] looks after whole stores.
+//! - [`bulk`] looks after whole stores, [`cache`] after the cache on this machine.
 //!
 //! # Calling it
 //!
@@ -25,6 +25,7 @@
 //! is an [`Error`] with its class, its causes and advice.
 
 pub mod bulk;
+pub mod cache;
 mod cancel;
 pub mod causes;
 mod client;
@@ -60,8 +61,8 @@ mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
 pub use attachfs_durable::{
-    CACHE_DIR, CacheDir, DATA_DIR, OpenFiles, STATE_DIR, Stop, StopSignal, UserDir, create_log,
-    is_file_at, open_to_append, path_bytes, path_of_bytes, raise_open_files, signal_of,
+    CACHE_DIR, CacheDir, CacheLimits, DATA_DIR, OpenFiles, STATE_DIR, Stop, StopSignal, UserDir,
+    create_log, is_file_at, open_to_append, path_bytes, path_of_bytes, raise_open_files, signal_of,
     user_numbers,
 };
 pub use attachfs_jobs::{

@@ -45,7 +45,7 @@ pub(crate) fn read_only() -> Error {
 pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>, Error> {
     let cache = match store.store.address() {
         StoreAddress::Directory(_) => None,
-        StoreAddress::S3 { .. } => Some(DiskCache::start(places.cache.objects(partition(store))?)?),
+        StoreAddress::S3 { .. } => Some(disk_cache(store, places)?),
     };
     let chunks: Arc<dyn ChunkStore> = store.store.clone();
     Ok(Arc::new(Fetcher::new(
@@ -53,6 +53,18 @@ pub(crate) fn fetcher(store: &OpenStore, places: &Places) -> Result<Arc<Fetcher>
         cache,
         FetchOptions::default(),
     )))
+}
+
+/// The disk cache for what is in a store. A disk that is full, read-only or failing is no reason not to mount.
+pub(crate) fn disk_cache(store: &OpenStore, places: &Places) -> Result<DiskCache, Error> {
+    let (objects, not_yet) = places.cache.objects_or_later(partition(store))?;
+    if let Some(error) = not_yet {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "going on without the disk cache; it is tried again later"
+        );
+    }
+    Ok(DiskCache::start(objects)?)
 }
 
 /// The partition of the disk cache for a store: what tells stores apart that may hold different bytes under one

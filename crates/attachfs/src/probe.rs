@@ -182,7 +182,7 @@ async fn are_cached(fetcher: &Arc<Fetcher>, files: &Arc<impl ProbedFiles>) -> bo
 
 #[cfg(test)]
 mod tests {
-    use attachfs_durable::CacheDir;
+    use attachfs_durable::{CacheDir, CacheLimits};
     use attachfs_fetch::{DiskCache, FetchOptions};
     use attachfs_manifest::{ChunkSize, Content, File, ManifestPath, Mtime, Node, Snapshot};
     use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
@@ -205,7 +205,12 @@ mod tests {
 
     impl Cache {
         fn fetcher(&self, chunks: Arc<RecordStore>) -> Fetcher {
-            let cache = CacheDir::new(self.0.path().join("c"));
+            // Whether objects are kept must not depend on the disk that the tests run on.
+            let limits = CacheLimits {
+                min_free: Some(0),
+                ..CacheLimits::default()
+            };
+            let cache = CacheDir::new(self.0.path().join("c")).with_limits(limits);
             let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
             Fetcher::new(chunks, Some(disk), FetchOptions::default())
         }

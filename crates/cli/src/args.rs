@@ -1,5 +1,6 @@
 //! The command line, as typed. What an option means when it is not given is said here.
 
+pub(crate) mod cache;
 pub(crate) mod download;
 pub(crate) mod layering;
 pub(crate) mod manifest;
@@ -94,6 +95,7 @@ pub(crate) enum Verb {
     Inspect(Inspect),
     Manifest(manifest::ManifestArgs),
     Store(store::StoreArgs),
+    Cache(cache::CacheArgs),
 }
 
 /// Run a command on a folder, mounted from a store, and commit what it writes.
@@ -129,6 +131,8 @@ pub(crate) struct Run {
     /// own on this machine, which is made.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) cache_bounds: cache::CacheBounds,
     #[command(flatten)]
     pub(crate) probing: Probing,
     #[command(flatten)]
@@ -240,6 +244,8 @@ pub(crate) struct Mount {
     /// Keep fetched objects here. Default: $XDG_CACHE_HOME/attachfs.
     #[arg(long, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cache_bounds: cache::CacheBounds,
     /// Keep what is written here instead of in the session.
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch_dir: Option<PathBuf>,

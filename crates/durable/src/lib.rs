@@ -20,6 +20,7 @@
 //! those, and in `mount/`, and nowhere else. Both files have the same functions; each has a caller here that says what
 //! it guarantees, and where Windows differs.
 
+mod boot;
 mod buffer;
 mod cache_dir;
 mod copy;
@@ -49,9 +50,12 @@ mod user_dirs;
 #[cfg(windows)]
 mod windows;
 
+pub use boot::boot_id;
 pub use buffer::ReadBuffer;
 pub use cache_dir::{
-    CacheDir, CacheDirError, HashBytes, ObjectFiles, ObjectWriter, TreeFiles, check_database,
+    Bounds, CacheDir, CacheDirError, CacheLimits, HashBytes, Held, LargeFiles, LargeForm,
+    ObjectFiles, ObjectWriter, Pin, Pins, Removal, SHELVES, Stock, Stored, Sum, Sums, TreeFiles,
+    check_database,
 };
 pub use copy::{
     Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_exact_at, read_range, reflink,

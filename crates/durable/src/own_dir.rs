@@ -134,6 +134,11 @@ impl OwnDir {
         })
     }
 
+    /// The directory itself.
+    pub(crate) fn held(&self) -> &HeldDir {
+        &self.held
+    }
+
     /// Where it was when it was opened, for messages.
     pub fn path(&self) -> &Path {
         &self.path

@@ -33,6 +33,14 @@ pub struct FetchCounters {
     pub disk_dropped: u64,
     /// Files of the disk cache that were damaged, and deleted.
     pub disk_damaged: u64,
+    /// Times the disk under the cache failed.
+    pub disk_failed: u64,
+    /// Objects removed from the disk cache to make room.
+    pub disk_evicted: u64,
+    /// Large objects in the disk cache of which all bytes were found right.
+    pub disk_verified: u64,
+    /// Large objects in the store of which all bytes were read and found wrong.
+    pub disk_wrong: u64,
 }
 
 /// A number that many threads add to. Only ever read for reports, so no order is asked of it.

@@ -1,109 +1,348 @@
-//! The disk cache: whole, small, verified objects as files.
+//! The disk cache: objects as files, whole ones and parts of large ones.
 //!
-//! Where the files are, and who is trusted with them, is [`ObjectFiles`]. Here an object is hashed whenever it is
-//! read: one that is torn, damaged or not what it says is removed, counted and fetched again. Deleting the
-//! cache, or filling the disk under it, costs time and nothing else. Files are written by one thread of the
-//! cache's own, off the path of any read; what does not fit into its queue is not written.
+//! Where the files are, and who is trusted with them, is [`ObjectFiles`]. A small object is hashed whenever it is
+//! read, a large one has checksums of its units ([`LargeFile`]): what is torn, damaged or not what it says is removed,
+//! counted and fetched again. Deleting the cache, or filling the disk under it, costs time and nothing else.
+//!
+//! ```text
+//!     a reader ---- get, LargeFile::read ---------------------------------------------> files
+//!              ---- insert, LargeFile::write ---> queue ---> writer (a thread) --------> files
+//!                                                              | how much, what is complete
+//!                                                            keeper (a thread): makes room, hashes large objects
+//! ```
+//!
+//! What does not fit into the queue, into the bounds ([`CacheLimits`](attachfs_durable::CacheLimits)) or onto the disk is not written.
 
+mod eviction;
+mod health;
+mod keeper;
+mod large;
+mod shared;
+mod units;
+mod upkeep;
 mod writer;
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use attachfs_durable::{DurableError, ObjectFiles};
+use attachfs_durable::{DurableError, ObjectFiles, read_range};
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::counters::Count;
-use writer::Writer;
+use shared::{Duty, Order, Shared};
 
-/// A cache of whole objects on the local disk. Dropping it waits (for seconds at most) until what was inserted is
+pub use large::LargeFile;
+pub use units::UNIT;
+pub use upkeep::{Collected, Found, Goal, Survey, Upkeep};
+
+/// How long a dropped cache waits for its threads.
+const DRAIN: Duration = Duration::from_secs(10);
+/// The longest object that is hashed whenever it is asked for, if nothing says that it was.
+const HASHED_AT_ONCE: u64 = 8 << 20;
+
+/// How long a disk may take for one step, before it counts as one that does not answer.
+pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+/// How long a disk that failed is left alone at first.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// An object of which all bytes were read, and which is not what its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongObject {
+    /// The object.
+    pub hash: ContentHash,
+    /// The hash of what the store has.
+    pub found: ContentHash,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// A cache of objects on the local disk. Dropping it waits (for seconds at most) until what was inserted is
 /// written.
 #[derive(Debug)]
 pub struct DiskCache {
-    objects: ObjectFiles,
-    counts: Arc<DiskCounts>,
-    writer: Writer,
+    shared: Arc<Shared>,
+    /// Large objects that somebody has. Held for single look-ups, and while one is opened, so that it is opened once.
+    large: Mutex<HashMap<(ContentHash, u64), Weak<LargeFile>>>,
+    writer: Option<Worker>,
+    keeper: Option<Worker>,
+    hangs: AtomicBool,
 }
 
 /// What a disk cache has done.
 #[derive(Debug, Default)]
 pub(crate) struct DiskCounts {
     pub(crate) written: Count,
+    pub(crate) units_written: Count,
     pub(crate) dropped: Count,
     pub(crate) damaged: Count,
+    pub(crate) failed: Count,
+    pub(crate) evicted: Count,
+    pub(crate) verified: Count,
+    pub(crate) wrong: Count,
 }
 
 impl DiskCache {
-    /// Begins to read and write these objects; starts the thread that writes.
+    /// Begins to read and write these objects; starts the threads that write and that keep the bounds.
     pub fn start(objects: ObjectFiles) -> Result<Self, DurableError> {
-        let counts = Arc::<DiskCounts>::default();
-        let writer = Writer::start(objects.clone(), Arc::clone(&counts))?;
+        Self::start_retrying(objects, RETRY_AFTER)
+    }
+
+    /// As [`start`](Self::start), leaving a disk that failed alone for so long at first.
+    fn start_retrying(objects: ObjectFiles, retry_after: Duration) -> Result<Self, DurableError> {
+        let dir = objects.dir().to_owned();
+        let failed = |source| DurableError {
+            doing: "start a thread of",
+            path: dir.clone(),
+            source,
+        };
+        let (orders, to_write) = mpsc::channel();
+        let (duties, to_keep) = mpsc::channel();
+        let shared = Arc::new(Shared::new(objects, retry_after, orders, duties));
+        let of_writer = Arc::clone(&shared);
+        let writer = Worker::start("attachfs-cache", move || writer::run(&of_writer, &to_write));
+        let of_keeper = Arc::clone(&shared);
+        let keeper = Worker::start("attachfs-keeper", move || keeper::run(&of_keeper, &to_keep));
         Ok(Self {
-            objects,
-            counts,
-            writer,
+            shared,
+            large: Mutex::default(),
+            writer: Some(writer.map_err(failed)?),
+            keeper: Some(keeper.map_err(failed)?),
+            hangs: AtomicBool::new(false),
         })
     }
 
-    /// Waits until everything inserted so far is written or dropped.
-    pub fn flush(&self) {
-        self.writer.flush();
+    /// Has a function called when a large object of which all bytes were read turns out to be wrong: on the cache's own
+    /// thread, once for each such object. The first function counts.
+    pub fn on_wrong(&self, tell: impl Fn(&WrongObject) + Send + Sync + 'static) {
+        // A second one is not called, as said.
+        let _ = self.shared.on_wrong.set(Box::new(tell));
+    }
+
+    /// Waits until everything inserted so far is written or dropped, and all that is complete verified, as long as that
+    /// goes on. `false` if the disk does not answer.
+    pub fn flush(&self) -> bool {
+        let (done, written) = mpsc::channel();
+        self.shared.order(Order::Flush(done));
+        if !self.is_dropped(&written) {
+            return false;
+        }
+        let (done, kept) = mpsc::channel();
+        self.shared.duty(Duty::Flush(done));
+        self.is_dropped(&kept)
+    }
+
+    /// Waits until the sender is dropped, as long as the threads do anything.
+    fn is_dropped(&self, wait: &Receiver<()>) -> bool {
+        let mut steps = self.shared.steps();
+        while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(ANSWERS_WITHIN) {
+            let now = self.shared.steps();
+            if now == steps {
+                self.does_not_answer();
+                return false;
+            }
+            steps = now;
+        }
+        true
+    }
+
+    /// Whether the disk answered when it was asked last.
+    pub fn answers(&self) -> bool {
+        !self.hangs.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn answered(&self) {
+        self.hangs.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that the disk does not answer. It is said once.
+    pub(crate) fn does_not_answer(&self) {
+        if !self.hangs.swap(true, Ordering::Relaxed) {
+            let dir = self.shared.objects.dir();
+            tracing::warn!(dir = %dir.display(), "the disk of the cache does not answer");
+        }
     }
 
     /// Whether a file has the name and the length of an object. Nobody has looked at its bytes. Blocks.
-    pub(crate) fn may_have(&self, hash: ContentHash, len: u64) -> bool {
-        self.objects.find(*hash.as_bytes(), len).is_some()
+    pub fn may_have(&self, hash: ContentHash, len: u64) -> bool {
+        self.shared.objects.find(*hash.as_bytes(), len).is_some()
     }
 
     /// An object, if it is there and sound. A file that is not the object is removed. Blocks.
     pub(crate) fn get(&self, hash: ContentHash, len: u64) -> Option<Bytes> {
-        match self.read(hash) {
-            Ok(bytes) if bytes.len() as u64 == len && ContentHash::of(&bytes) == hash => {
-                Some(bytes)
-            }
-            Ok(bytes) => {
-                // The store may hold an object of another length than this reader expects. The file
-                // is sound then: the reader has to hear of it from the store.
-                let found = ContentHash::of(&bytes);
-                if found != hash {
-                    tracing::warn!(path = %self.objects.path(*hash.as_bytes()).display(), expected = %hash, %found,
-                        "a file of the disk cache is damaged; it is deleted and fetched again");
-                    self.discard(hash);
-                }
+        match self.read(hash, len) {
+            Ok(Read::Object(bytes)) => Some(bytes),
+            Ok(Read::Other) => None,
+            Ok(Read::Damaged(found)) => {
+                let path = self.shared.objects.path(*hash.as_bytes());
+                tracing::warn!(path = %path.display(), expected = %hash, %found,
+                    "a file of the disk cache is damaged; it is deleted and fetched again");
+                self.discard(hash);
                 None
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(path = %self.objects.path(*hash.as_bytes()).display(), %error,
-                    "a file of the disk cache cannot be read; it is deleted and fetched again");
-                self.discard(hash);
+                self.shared.read_failed(hash, &error);
                 None
             }
         }
     }
 
-    fn read(&self, hash: ContentHash) -> io::Result<Bytes> {
-        let (file, len) = self.objects.open(*hash.as_bytes())?;
-        attachfs_durable::read_range(&file, 0..len)
+    fn read(&self, hash: ContentHash, len: u64) -> io::Result<Read> {
+        let objects = &self.shared.objects;
+        let (file, facts) = objects.open_known(*hash.as_bytes())?;
+        let size = facts.stamp.size;
+        if size > len.max(HASHED_AT_ONCE) {
+            // Whatever it is, it is not read into memory.
+            return Ok(Read::Other);
+        }
+        let bytes = read_range(&file, 0..size)?;
+        let found = ContentHash::of(&bytes);
+        Ok(if found != hash {
+            Read::Damaged(found)
+        } else if bytes.len() as u64 != len {
+            // The store may hold an object of another length than this reader expects. The file is sound then:
+            // the reader has to hear of it from the store.
+            Read::Other
+        } else {
+            if let Err(error) = objects.use_file(&file, &facts) {
+                tracing::debug!(%hash, %error, "a file of the disk cache will count as unused");
+            }
+            Read::Object(bytes)
+        })
     }
 
     /// Has an object written some time later, unless the cache is busy or the disk is full. The caller
-    /// has verified it.
-    pub(crate) fn insert(&self, hash: ContentHash, object: Bytes) {
-        self.writer.send(hash, object);
+    /// has verified it. `false` if too much waits already.
+    pub(crate) fn insert(&self, hash: ContentHash, object: Bytes) -> bool {
+        let len = object.len() as u64;
+        self.shared.write(Order::Object(hash, object), len)
+    }
+
+    /// What there is of a large object, now and later. `None` if it is empty or too long to be kept. Blocks for local
+    /// files at most.
+    pub fn large(&self, hash: ContentHash, len: u64) -> Option<Arc<LargeFile>> {
+        if len == 0 || len > units::LONGEST {
+            return None;
+        }
+        let mut all = self.large.lock();
+        if let Some(large) = all.get(&(hash, len)).and_then(Weak::upgrade) {
+            return Some(large);
+        }
+        if all.len() > 64 && all.len().is_power_of_two() {
+            all.retain(|_, large| large.strong_count() > 0);
+        }
+        let large = LargeFile::open(Arc::clone(&self.shared), hash, len);
+        all.insert((hash, len), Arc::downgrade(&large));
+        Some(large)
+    }
+
+    /// The file of an object, open for reading, if all of it is there and was verified: a long one once, in this start of
+    /// the machine, and nothing changed it since; one of up to 8 MiB is hashed now. It is not removed as long as it is
+    /// open. Blocks for local files at most.
+    pub fn complete(&self, hash: ContentHash, len: u64) -> Option<File> {
+        let opened = self.shared.objects.open_whole(*hash.as_bytes());
+        let (file, units) = match opened {
+            Ok(found) => found?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                self.shared.read_failed(hash, &error);
+                return None;
+            }
+        };
+        if file.metadata().ok()?.len() != len {
+            return None;
+        }
+        match units {
+            Some(units) if large::is_stamped(&file, &units) => return Some(file),
+            Some(_) => {
+                // Opening it has it verified, for the next time.
+                drop(self.large(hash, len));
+                return None;
+            }
+            None => {}
+        }
+        if len > HASHED_AT_ONCE {
+            return None;
+        }
+        let bytes = read_range(&file, 0..len).ok()?;
+        (ContentHash::of(&bytes) == hash).then_some(file)
     }
 
     pub(crate) fn counts(&self) -> &DiskCounts {
-        &self.counts
+        &self.shared.counts
     }
 
     fn discard(&self, hash: ContentHash) {
-        self.counts.damaged.add(1);
-        if let Err(error) = self.objects.remove(*hash.as_bytes()) {
+        self.shared.counts.damaged.add(1);
+        if let Err(error) = self.shared.objects.remove(*hash.as_bytes()) {
             // It is hashed again next time, and the fresh copy is renamed over it.
             tracing::debug!(%hash, %error, "a damaged cache file stays");
         }
+    }
+}
+
+/// What the file of an object is.
+enum Read {
+    Object(Bytes),
+    /// Sound, but not what was asked for; or too long to tell.
+    Other,
+    /// Its bytes have this hash.
+    Damaged(ContentHash),
+}
+
+impl Drop for DiskCache {
+    fn drop(&mut self) {
+        let until = Instant::now() + DRAIN;
+        self.shared.end_orders();
+        let writer = self.writer.take().is_none_or(|writer| writer.ended(until));
+        self.shared.end_duties();
+        let keeper = self.keeper.take().is_none_or(|keeper| keeper.ended(until));
+        if !(writer && keeper) {
+            let dir = self.shared.objects.dir();
+            tracing::warn!(dir = %dir.display(), "the disk cache is too slow; it is left unfinished");
+        }
+    }
+}
+
+/// A thread that can be waited for.
+#[derive(Debug)]
+struct Worker {
+    thread: JoinHandle<()>,
+    /// Disconnected when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Worker {
+    fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let (ending, ended) = mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let thread = thread.spawn(move || {
+            let _ending = ending;
+            work();
+        })?;
+        Ok(Self {
+            thread,
+            ended: Mutex::new(ended),
+        })
+    }
+
+    /// Waits until it has ended, not longer than until then. Says whether it has.
+    fn ended(self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        if let Err(RecvTimeoutError::Timeout) = self.ended.lock().recv_timeout(left) {
+            return false;
+        }
+        // A panic was reported where it happened.
+        let _ = self.thread.join();
+        true
     }
 }
 
@@ -111,7 +350,7 @@ impl DiskCache {
 mod tests {
     use std::path::PathBuf;
 
-    use attachfs_durable::CacheDir;
+    use attachfs_durable::{CacheDir, CacheLimits};
     use attachfs_manifest::Piece;
     use attachfs_store::record::RecordStore;
     use attachfs_store::{CallKind, MemoryStore};
@@ -146,7 +385,7 @@ mod tests {
         }
 
         fn objects(&self, partition: u8) -> ObjectFiles {
-            let dir = CacheDir::new(self.temp.path().join("cache"));
+            let dir = crate::testing::unbounded(self.temp.path().join("cache"));
             dir.objects([partition; 16]).unwrap()
         }
 
@@ -242,6 +481,135 @@ mod tests {
         assert_eq!(fetcher.counters().disk_written, 2);
         let objects = setup.objects(1);
         assert!(objects.path(*hashes[1].as_bytes()).exists());
+    }
+
+    /// A cache whose objects may take so many bytes, with a small object for each of these numbers, of one block.
+    fn bounded(setup: &Setup, max: u64, numbers: std::ops::Range<u64>) -> DiskCache {
+        let limits = CacheLimits {
+            max_bytes: Some(max),
+            min_free: Some(0),
+        };
+        let dir = CacheDir::new(setup.temp.path().join("cache")).with_limits(limits);
+        let disk = DiskCache::start(dir.objects([1; 16]).unwrap()).unwrap();
+        for number in numbers {
+            let bytes = block(number);
+            disk.insert(ContentHash::of(&bytes), bytes);
+            disk.flush();
+        }
+        disk
+    }
+
+    fn block(number: u64) -> Bytes {
+        Bytes::from([&number.to_le_bytes()[..], &[7; 4088]].concat())
+    }
+
+    fn there(disk: &DiskCache, numbers: std::ops::Range<u64>) -> usize {
+        numbers
+            .filter(|&number| disk.get(ContentHash::of(&block(number)), 4096).is_some())
+            .count()
+    }
+
+    #[test]
+    fn a_cache_stays_within_its_bound_over_restarts() {
+        let setup = Setup::new();
+        let disk = bounded(&setup, 40 * 4096, 0..30);
+        assert_eq!(there(&disk, 0..30), 30);
+        drop(disk);
+        let disk = bounded(&setup, 40 * 4096, 30..100);
+        assert!(there(&disk, 0..100) <= 40);
+        assert!(there(&disk, 0..100) > 30);
+        assert_eq!(there(&disk, 99..100), 1, "there is room for what comes");
+        assert!(disk.counts().evicted.get() >= 60);
+        drop(disk);
+        // The sums may be lost.
+        std::fs::remove_file(setup.temp.path().join("cache/v1/sums")).unwrap();
+        let disk = bounded(&setup, 10 * 4096, 100..101);
+        assert!(there(&disk, 0..101) <= 10);
+    }
+
+    #[test]
+    fn processes_that_share_a_cache_share_its_bound() {
+        let setup = Setup::new();
+        let one = bounded(&setup, 40 * 4096, 0..30);
+        let other = bounded(&setup, 40 * 4096, 30..60);
+        one.flush();
+        assert!(there(&other, 0..60) <= 40);
+        assert_eq!(there(&one, 59..60), 1);
+    }
+
+    #[test]
+    fn a_bound_of_nothing_keeps_nothing() {
+        let setup = Setup::new();
+        let disk = bounded(&setup, 0, 0..3);
+        assert_eq!(there(&disk, 0..3), 0);
+        assert_eq!(disk.counts().dropped.get(), 3);
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_written_to_costs_requests_and_is_tried_again() {
+        let setup = Setup::new();
+        // Nothing can be made where a file is in the way.
+        let objects = setup.objects(1);
+        let partition = setup.file().ancestors().nth(2).unwrap().to_owned();
+        std::fs::remove_dir_all(&partition).unwrap();
+        std::fs::write(&partition, "in the way").unwrap();
+        let disk = DiskCache::start_retrying(objects, Duration::ZERO).unwrap();
+        let hash = setup.piece.hash;
+        let insert = || {
+            disk.insert(hash, Bytes::from_static(TEXT));
+            disk.flush();
+        };
+        insert();
+        assert!(disk.get(hash, TEXT.len() as u64).is_none());
+        assert!(disk.counts().failed.get() >= 1);
+        assert_eq!(disk.counts().written.get(), 0);
+        std::fs::remove_file(&partition).unwrap();
+        insert();
+        assert_eq!(disk.get(hash, TEXT.len() as u64).unwrap(), TEXT);
+    }
+
+    #[test]
+    fn what_is_used_counts_as_used_now() {
+        let setup = Setup::new();
+        let objects = setup.objects(1);
+        objects
+            .writer()
+            .write(*setup.piece.hash.as_bytes(), TEXT)
+            .unwrap();
+        let used = || {
+            let stock = objects.cache().stock().unwrap().unwrap();
+            let (all, _) = stock.shelf(setup.piece.hash.as_bytes()[0]).unwrap();
+            all[0].used
+        };
+        let (file, _) = objects.open(*setup.piece.hash.as_bytes()).unwrap();
+        attachfs_durable::set_modified(&file, 1000, 0).unwrap();
+        assert_eq!(used(), 1000);
+        let disk = DiskCache::start(objects.clone()).unwrap();
+        disk.get(setup.piece.hash, TEXT.len() as u64).unwrap();
+        assert!(used() > 1_000_000_000);
+    }
+
+    #[test]
+    fn a_pipe_in_a_files_place_is_neither_waited_for_nor_removed() {
+        let setup = Setup::new();
+        let objects = setup.objects(1);
+        objects
+            .writer()
+            .write(*setup.piece.hash.as_bytes(), TEXT)
+            .unwrap();
+        std::fs::remove_file(setup.file()).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(setup.file())
+            .status();
+        assert!(made.unwrap().success());
+        let disk = DiskCache::start(objects).unwrap();
+        let len = TEXT.len() as u64;
+        assert!(disk.get(setup.piece.hash, len).is_none());
+        assert!(disk.complete(setup.piece.hash, len).is_none());
+        disk.insert(setup.piece.hash, Bytes::from_static(TEXT));
+        disk.flush();
+        assert!(disk.get(setup.piece.hash, len).is_none());
+        assert!(setup.file().exists());
     }
 
     #[tokio::test]

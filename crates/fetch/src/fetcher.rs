@@ -103,6 +103,11 @@ impl Fetcher {
         disk.is_some_and(|disk| disk.may_have(piece.hash, piece.object_len))
     }
 
+    /// The disk cache, if it has one.
+    pub fn disk(&self) -> Option<Arc<DiskCache>> {
+        self.shared.disk.clone()
+    }
+
     /// What has been done so far.
     pub fn counters(&self) -> FetchCounters {
         let counts = &self.shared.counts;
@@ -122,6 +127,10 @@ impl Fetcher {
             disk_written: disk.map_or(0, |disk| disk.written.get()),
             disk_dropped: disk.map_or(0, |disk| disk.dropped.get()),
             disk_damaged: disk.map_or(0, |disk| disk.damaged.get()),
+            disk_failed: disk.map_or(0, |disk| disk.failed.get()),
+            disk_evicted: disk.map_or(0, |disk| disk.evicted.get()),
+            disk_verified: disk.map_or(0, |disk| disk.verified.get()),
+            disk_wrong: disk.map_or(0, |disk| disk.wrong.get()),
         }
     }
 

@@ -34,12 +34,16 @@ mod small_objects;
 #[cfg(test)]
 mod testing;
 mod verifier;
+mod warming;
 
 pub use budget::{ByteBudget, HeldBytes, Priority};
 pub use counters::FetchCounters;
-pub use disk::DiskCache;
+pub use disk::{
+    Collected, DiskCache, Found, Goal, LargeFile, Survey, UNIT as CACHE_UNIT, Upkeep, WrongObject,
+};
 pub use error::FetchError;
 pub use fetcher::Fetcher;
 pub use options::FetchOptions;
 pub use reader::{FileRead, FileReader, PendingRead};
 pub use verifier::Verifier;
+pub use warming::Warmed;

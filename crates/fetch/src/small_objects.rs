@@ -306,7 +306,7 @@ mod tests {
     async fn a_cold_object_is_looked_for_once_in_memory_and_once_on_disk() {
         let (store, hash) = one_object();
         let temp = tempfile::tempdir().unwrap();
-        let dir = attachfs_durable::CacheDir::new(temp.path().join("cache"));
+        let dir = crate::testing::unbounded(temp.path().join("cache"));
         let objects = dir.objects([1; 16]).unwrap();
         let disk = crate::DiskCache::start(objects.clone()).unwrap();
         let options = FetchOptions::default();

@@ -13,3 +13,13 @@ pub(crate) fn cached(fetcher: &Fetcher, piece: &Piece) -> Option<Bytes> {
         Reading::Pending(_) => None,
     }
 }
+
+/// A cache directory that takes what room there is: whether objects are kept must not depend on the disk that the
+/// tests run on.
+pub(crate) fn unbounded(path: impl Into<std::path::PathBuf>) -> attachfs_durable::CacheDir {
+    let limits = attachfs_durable::CacheLimits {
+        max_bytes: Some(u64::MAX),
+        min_free: Some(0),
+    };
+    attachfs_durable::CacheDir::new(path).with_limits(limits)
+}

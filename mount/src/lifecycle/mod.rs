@@ -335,5 +335,5 @@ impl Shared {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The verbs, one family a file.
 
+mod cache;
 mod downloading;
 mod layering;
 mod looking;
@@ -54,6 +55,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
             Verb::Manifest(args) => manifest::manifest(&globals, args.verb).await,
             Verb::Store(args) => store::store(&globals, args.verb).await,
+            Verb::Cache(args) => cache::cache(&globals, args.verb).await,
         }
     });
     // Parts of an upload that was broken off cost money until they are given up.

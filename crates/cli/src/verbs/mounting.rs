@@ -89,7 +89,8 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         Some(path) if args.daemon => Some(daemon::open_log(path)?),
         _ => None,
     };
-    let places = places(absolute(args.cache_dir.clone())?);
+    let mut places = places(absolute(args.cache_dir.clone())?);
+    places.cache = places.cache.with_limits(args.cache_bounds.limits());
     let Some((mount_point, manifests)) = args.paths.split_last() else {
         return Err(attachfs::Error::usage("there is no mount point").into());
     };

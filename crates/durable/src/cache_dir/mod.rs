@@ -3,8 +3,14 @@
 //! ```text
 //!     <dir>/
 //!       v1/<partition>/               objects of one store          objects.rs
-//!         incoming/                   files that are being written
-//!         00/ .. ff/<32 hex digits>   the bytes of the object with that hash
+//!         incoming/                   files that are being written  incoming.rs
+//!         00/ .. ff/                  shelves, by the first digits of the hash
+//!           <32 hex digits>           the bytes of the object with that hash
+//!           <32 hex digits>.part      those of a large one of which some are missing    large.rs
+//!           <32 hex digits>.units     what is known of the units of a large one
+//!       v1/sums                       how much is on each shelf     sums.rs
+//!       v1/keeper                     the lock of who makes room
+//!       v1/pins/<32 hex digits>.pin   objects that stay             pins.rs
 //!       index/<32 hex digits>.tree    indexes of trees              trees.rs
 //!       hashes.db                     hashes of local files         database.rs
 //!       seen/aws, seen/<server>/      objects seen in buckets       database.rs
@@ -22,16 +28,29 @@
 //! bucket and prefix. Nobody who only looks makes a directory or a thread.
 
 mod database;
+mod incoming;
+mod large;
+mod limits;
 mod objects;
+mod pins;
+mod stock;
+mod sums;
 mod trees;
 mod trust;
 
 use std::path::{Path, PathBuf};
 
 pub use database::check_database;
+pub use large::{LargeFiles, LargeForm};
+pub use limits::{Bounds, CacheLimits};
 pub use objects::{ObjectFiles, ObjectWriter};
+pub use pins::{Pin, Pins};
+pub use stock::{Held, Removal, Stock, Stored};
+pub use sums::{SHELVES, Sum, Sums};
 pub use trees::TreeFiles;
 pub use trust::CacheDirError;
+
+use crate::DurableError;
 
 /// The version of the layout of objects.
 const OBJECTS: &str = "v1";
@@ -43,12 +62,27 @@ pub type HashBytes = [u8; 16];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheDir {
     path: PathBuf,
+    limits: CacheLimits,
 }
 
 impl CacheDir {
-    /// The cache directory at this path.
+    /// The cache directory at this path, with the usual limits.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            limits: CacheLimits::default(),
+        }
+    }
+
+    /// The same directory with these limits.
+    #[must_use]
+    pub fn with_limits(self, limits: CacheLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// How much room its objects may take.
+    pub fn limits(&self) -> CacheLimits {
+        self.limits
     }
 
     /// Its path.
@@ -59,7 +93,16 @@ impl CacheDir {
     /// The objects of a partition, which is made if it is missing. Refuses a directory that is a symbolic
     /// link, belongs to another user, or can be changed by another user, itself or through one above it.
     pub fn objects(&self, partition: HashBytes) -> Result<ObjectFiles, CacheDirError> {
-        ObjectFiles::create(&self.path, self.partition(partition))
+        ObjectFiles::create(self, partition)
+    }
+
+    /// As [`objects`](Self::objects), also where the disk is full, read-only or failing, which is told: whoever writes
+    /// tries again.
+    pub fn objects_or_later(
+        &self,
+        partition: HashBytes,
+    ) -> Result<(ObjectFiles, Option<DurableError>), CacheDirError> {
+        ObjectFiles::create_or_wait(self, partition)
     }
 
     /// As [`objects`](Self::objects), to look at what is there. `None` if the partition is missing; nothing is
@@ -68,11 +111,7 @@ impl CacheDir {
         &self,
         partition: HashBytes,
     ) -> Result<Option<ObjectFiles>, CacheDirError> {
-        ObjectFiles::there(&self.path, self.partition(partition))
-    }
-
-    fn partition(&self, name: HashBytes) -> PathBuf {
-        self.path.join(OBJECTS).join(hex(name))
+        ObjectFiles::there(self, partition)
     }
 
     /// The saved indexes of trees.
@@ -96,6 +135,20 @@ impl CacheDir {
     pub fn sync_scratch(&self) -> PathBuf {
         self.path.join("sync")
     }
+}
+
+/// The hash that a name says, if it is 32 hexadecimal digits in lower case.
+fn parse_hex(name: &str) -> Option<HashBytes> {
+    let digits = name.as_bytes();
+    let lower = |&digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 32 || !digits.iter().all(lower) {
+        return None;
+    }
+    let mut hash = HashBytes::default();
+    for (byte, at) in hash.iter_mut().zip((0..32).step_by(2)) {
+        *byte = u8::from_str_radix(&name[at..at + 2], 16).ok()?;
+    }
+    Some(hash)
 }
 
 fn hex(name: HashBytes) -> String {

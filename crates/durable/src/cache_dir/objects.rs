@@ -3,17 +3,24 @@
 //! Files are renamed into place and never synced. They need not be: whoever reads one hashes it, so one that is
 //! torn, damaged or not what its name says is removed and fetched again. Several processes of one user may share a
 //! partition.
+//!
+//! Everything is reached from the partition, which is held open, by single names that are not followed: whatever
+//! is put into a cache, nothing is read, written or removed outside of it.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{CacheDirError, HashBytes, hex, trust};
-use crate::error::At as _;
-use crate::{DurableError, Space, Staged, platform, space, sweep_abandoned};
+use parking_lot::RwLock;
 
-/// The objects of one partition of a cache directory. Cheap to clone; nothing is open.
+use super::incoming::{self, Incoming};
+use super::{CacheDir, CacheDirError, HashBytes, hex, trust};
+use crate::error::At as _;
+use crate::own::{Wanted, why_not};
+use crate::{DurableError, Facts, Follow, Kind, Opening, OwnDir};
+
+/// The objects of one partition of a cache directory. Cheap to clone; clones share the open partition.
 #[derive(Debug, Clone)]
 pub struct ObjectFiles {
     places: Arc<Places>,
@@ -21,33 +28,51 @@ pub struct ObjectFiles {
 
 #[derive(Debug)]
 struct Places {
-    /// The cache directory.
-    dir: PathBuf,
+    cache: CacheDir,
+    name: HashBytes,
     partition: PathBuf,
+    /// Opened when it is first needed, and again after it was deleted.
+    held: RwLock<Option<Arc<OwnDir>>>,
 }
 
 impl ObjectFiles {
-    pub(super) fn create(dir: &Path, partition: PathBuf) -> Result<Self, CacheDirError> {
-        let objects = Self::of(dir, partition);
+    pub(super) fn create(cache: &CacheDir, name: HashBytes) -> Result<Self, CacheDirError> {
+        let objects = Self::of(cache, name);
         objects.prepare()?;
         Ok(objects)
     }
 
-    pub(super) fn there(dir: &Path, partition: PathBuf) -> Result<Option<Self>, CacheDirError> {
+    /// As [`create`](Self::create), also if the disk is full or fails: whoever writes tries again.
+    pub(super) fn create_or_wait(
+        cache: &CacheDir,
+        name: HashBytes,
+    ) -> Result<(Self, Option<DurableError>), CacheDirError> {
+        let objects = Self::of(cache, name);
+        match objects.prepare() {
+            Ok(()) => Ok((objects, None)),
+            Err(CacheDirError::Io(error)) if may_pass(error.kind()) => Ok((objects, Some(error))),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn there(cache: &CacheDir, name: HashBytes) -> Result<Option<Self>, CacheDirError> {
         const DOING: &str = "look at";
-        for part in [dir, &partition] {
+        let objects = Self::of(cache, name);
+        for part in [cache.path(), &objects.places.partition] {
             if !part.try_exists().at(DOING, part)? {
                 return Ok(None);
             }
             trust::check(part)?;
         }
-        Ok(Some(Self::of(dir, partition)))
+        Ok(Some(objects))
     }
 
-    fn of(dir: &Path, partition: PathBuf) -> Self {
+    fn of(cache: &CacheDir, name: HashBytes) -> Self {
         let places = Places {
-            dir: dir.to_owned(),
-            partition,
+            cache: cache.clone(),
+            name,
+            partition: cache.path().join(super::OBJECTS).join(hex(name)),
+            held: RwLock::new(None),
         };
         Self {
             places: Arc::new(places),
@@ -56,39 +81,90 @@ impl ObjectFiles {
 
     /// Makes the directories, and refuses those that others can change.
     fn prepare(&self) -> Result<(), CacheDirError> {
-        trust::own(&self.places.dir)?;
-        trust::own(&self.incoming())
-    }
-
-    fn incoming(&self) -> PathBuf {
-        self.places.partition.join("incoming")
+        let incoming = self.places.partition.join(incoming::NAME);
+        trust::own(self.dir())?;
+        trust::own(&incoming)?;
+        *self.places.held.write() = None;
+        Ok(())
     }
 
     /// The cache directory, for messages.
     pub fn dir(&self) -> &Path {
-        &self.places.dir
+        self.places.cache.path()
     }
 
-    /// The file that holds an object, if the cache has it.
+    /// The cache directory that the partition is in.
+    pub fn cache(&self) -> &CacheDir {
+        &self.places.cache
+    }
+
+    /// The partition's name.
+    pub fn partition(&self) -> HashBytes {
+        self.places.name
+    }
+
+    /// The file that holds an object if the cache has it, for messages.
     pub fn path(&self, object: HashBytes) -> PathBuf {
-        let hex = hex(object);
-        let partition = &self.places.partition;
-        let mut path = PathBuf::with_capacity(partition.as_os_str().len() + 40);
-        path.push(partition);
-        path.push(&hex[..2]);
-        path.push(hex);
-        path
+        let (shelf, name) = names(object);
+        self.places.partition.join(shelf).join(name)
+    }
+
+    pub(super) fn held(&self) -> io::Result<Arc<OwnDir>> {
+        if let Some(held) = &*self.places.held.read() {
+            return Ok(Arc::clone(held));
+        }
+        let held = Arc::new(OwnDir::open(&self.places.partition)?);
+        *self.places.held.write() = Some(Arc::clone(&held));
+        Ok(held)
+    }
+
+    /// The directory that an object lies in.
+    pub(super) fn shelf(&self, object: HashBytes) -> io::Result<OwnDir> {
+        Ok(self.held()?.dir(&names(object).0)?)
+    }
+
+    /// As [`shelf`](Self::shelf), which is made if it is missing.
+    pub(super) fn shelf_to_fill(&self, object: HashBytes) -> Result<OwnDir, DurableError> {
+        let held = self.held().at("open", &self.places.partition)?;
+        let name = names(object).0;
+        match held.dir(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match held.held().create_dir(name.as_bytes(), 0o700) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => made.at("create", &self.places.partition.join(&name))?,
+                }
+                held.dir(&name)
+            }
+            Err(error) => {
+                check_is(&held, &name, Wanted::Dir)?;
+                Err(error)
+            }
+            opened => opened,
+        }
     }
 
     /// The file of an object and its length. Nobody has looked at its bytes. A link is not followed, and nothing
     /// that is there is waited for. Blocks.
     pub fn open(&self, object: HashBytes) -> io::Result<(File, u64)> {
-        let file = platform::open_to_read(&self.path(object))?;
-        let meta = file.metadata()?;
-        if !meta.is_file() {
+        let (file, facts) = self.open_known(object)?;
+        Ok((file, facts.stamp.size))
+    }
+
+    /// As [`open`](Self::open), with all that the system says of the file.
+    pub fn open_known(&self, object: HashBytes) -> io::Result<(File, Facts)> {
+        let (mut path, name) = names(object);
+        path.push('/');
+        path.push_str(&name);
+        let held = self.held()?;
+        let opened = held
+            .held()
+            .open_below(path.as_bytes(), Opening::Read, Follow::None);
+        let file = opened?;
+        let facts = Facts::of(&file)?;
+        if facts.kind != Kind::File {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok((file, meta.len()))
+        Ok((file, facts))
     }
 
     /// The file that should hold an object of this length, as far as its name and length say. Blocks.
@@ -99,71 +175,103 @@ impl ObjectFiles {
 
     /// Removes the file of an object that is not what its name says. Blocks.
     pub fn remove(&self, object: HashBytes) -> io::Result<()> {
-        std::fs::remove_file(self.path(object))
+        Ok(self.shelf(object)?.remove_file(&names(object).1)?)
     }
 
     /// Begins to write objects. What writers left that have ended is removed. Blocks.
     pub fn writer(&self) -> ObjectWriter {
-        match sweep_abandoned(&self.incoming()) {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(count, "removed unfinished files from the disk cache"),
-            Err(error) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "cannot remove unfinished files from the disk cache"
-            ),
-        }
-        ObjectWriter {
+        let mut writer = ObjectWriter {
             objects: self.clone(),
-            is_made: [false; 256],
+            incoming: None,
+        };
+        if let Err(error) = writer.open_incoming() {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the disk cache cannot be written to yet"
+            );
         }
+        writer
     }
+}
 
-    /// The room on the disk; `None` if the partition is gone. Blocks.
-    pub fn space(&self) -> Option<Result<Space, DurableError>> {
-        let partition = &self.places.partition;
-        match space(partition) {
-            Err(_) if !partition.exists() => None,
-            space => Some(space),
+/// Whether a directory that could not be made may be made later: the disk is full, cannot be written to now, or
+/// fails. What is in somebody's way stays there.
+fn may_pass(kind: io::ErrorKind) -> bool {
+    !matches!(
+        kind,
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::AlreadyExists
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidFilename
+    )
+}
+
+/// Fails with [`io::ErrorKind::AlreadyExists`] if something else than is wanted has a name: attachfs did not make it,
+/// and does not replace it.
+pub(super) fn check_is(dir: &OwnDir, name: &str, wanted: Wanted) -> Result<(), DurableError> {
+    const DOING: &str = "replace";
+    let path = dir.path().join(name);
+    let there = dir.held().look(name.as_bytes()).at(DOING, &path)?;
+    match there.and_then(|facts| why_not(facts.kind, wanted)) {
+        None => Ok(()),
+        Some(why) => {
+            let why = io::Error::new(io::ErrorKind::AlreadyExists, why);
+            Err(DurableError::new(DOING, &path, why))
         }
     }
+}
+
+/// The directory in its partition that an object lies in, and its name there.
+pub(super) fn names(object: HashBytes) -> (String, String) {
+    let name = hex(object);
+    (name[..2].to_owned(), name)
 }
 
 /// Writes objects, one after the other.
 #[derive(Debug)]
 pub struct ObjectWriter {
     objects: ObjectFiles,
-    /// Which of the 256 directories are known to exist.
-    is_made: [bool; 256],
+    incoming: Option<Incoming>,
 }
 
 impl ObjectWriter {
     /// Writes an object, which the caller has verified. A cache that was deleted is begun anew. Blocks.
     pub fn write(&mut self, object: HashBytes, bytes: &[u8]) -> Result<(), CacheDirError> {
-        match self.place(object, bytes) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.is_made = [false; 256];
-                self.objects.prepare()?;
-                Ok(self.place(object, bytes)?)
+        let place = |incoming: &Incoming, objects: &ObjectFiles| {
+            let staged = incoming.stage()?;
+            staged.file().write_all(bytes).at("write", staged.path())?;
+            staged.place(&objects.shelf_to_fill(object)?, &names(object).1)
+        };
+        self.with_incoming(place)
+    }
+
+    /// Does something that needs the directories, which are made anew if they were deleted.
+    pub(super) fn with_incoming<T>(
+        &mut self,
+        act: impl Fn(&Incoming, &ObjectFiles) -> Result<T, DurableError>,
+    ) -> Result<T, CacheDirError> {
+        if let Some(incoming) = &self.incoming {
+            match act(incoming, &self.objects) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.incoming = None,
+                done => return Ok(done?),
             }
-            written => Ok(written?),
+        }
+        self.objects.prepare()?;
+        self.open_incoming()?;
+        match &self.incoming {
+            Some(incoming) => Ok(act(incoming, &self.objects)?),
+            None => {
+                Err(DurableError::new("open", self.objects.dir(), io::ErrorKind::NotFound).into())
+            }
         }
     }
 
-    fn place(&mut self, object: HashBytes, bytes: &[u8]) -> Result<(), DurableError> {
-        let path = self.objects.path(object);
-        let made = &mut self.is_made[usize::from(object[0])];
-        if !*made {
-            let dir = crate::dir::parent_of(&path);
-            match platform::create_dir(dir, 0o700) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(DurableError::new("create", dir, error));
-                }
-                Ok(()) | Err(_) => *made = true,
-            }
-        }
-        let staged = Staged::create_in(&self.objects.incoming())?;
-        staged.file().write_all(bytes).at("write", &path)?;
-        staged.place(&path).map(drop)
+    fn open_incoming(&mut self) -> Result<(), DurableError> {
+        let partition = &self.objects.places.partition;
+        let held = self.objects.held().at("open", partition)?;
+        self.incoming = Some(Incoming::open(&held)?);
+        Ok(())
     }
 }
 
@@ -219,6 +327,30 @@ mod tests {
         fs::rename(objects.path(OBJECT), &outside).unwrap();
         symlink(&outside, objects.path(OBJECT)).unwrap();
         objects.open(OBJECT).unwrap_err();
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_directory_leads_nowhere() {
+        let (temp, cache) = cache();
+        let objects = cache.objects([1; 16]).unwrap();
+        let mut writer = objects.writer();
+        let outside = temp.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        let path = objects.path(OBJECT);
+        symlink(&outside, path.parent().unwrap()).unwrap();
+        writer.write(OBJECT, b"bytes").unwrap_err();
+        let same = outside.join(path.file_name().unwrap());
+        assert!(!same.exists());
+        fs::write(&same, "precious").unwrap();
+        assert!(objects.find(OBJECT, 8).is_none());
+        objects.remove(OBJECT).unwrap_err();
+        assert!(same.exists());
+        // So does one in the place of what is being written.
+        let incoming = path.ancestors().nth(2).unwrap().join("incoming");
+        fs::rename(&incoming, temp.path().join("moved")).unwrap();
+        symlink(&outside, &incoming).unwrap();
+        objects.writer().write([8; 16], b"bytes").unwrap_err();
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     }
 
     #[test]

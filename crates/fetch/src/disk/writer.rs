@@ -1,210 +1,85 @@
 //! The thread that writes the files, so that no read waits for the disk.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::error::Error;
+use std::io;
+use std::sync::mpsc::Receiver;
 
-use attachfs_durable::{CacheDirError, DurableError, ObjectFiles, ObjectWriter, Space};
+use attachfs_durable::{CacheDirError, ObjectWriter};
 use attachfs_manifest::ContentHash;
-use bytes::Bytes;
 
-use super::DiskCounts;
+use super::shared::{Order, Shared};
 
-/// Bytes that may wait to be written. They are mostly in memory anyway, as what was read last.
-const QUEUE_BYTES: u64 = 64 << 20;
-/// How long a dropped cache waits for its queue.
-const DRAIN: Duration = Duration::from_secs(10);
-/// The disk keeps free this much or 5 %, whichever is more.
-const KEEP_FREE: u64 = 1 << 30;
-/// How long an answer about the free space is believed.
-const SPACE_AGE: Duration = Duration::from_secs(1);
-
-enum Order {
-    Write(ContentHash, Bytes),
-    /// Answered by dropping it, once everything before it is done.
-    Flush(#[expect(dead_code, reason = "held for its Drop")] Sender<()>),
-}
-
-/// The handle on the thread. Dropping it lets the thread finish its queue.
-pub(super) struct Writer {
-    objects: ObjectFiles,
-    counts: Arc<DiskCounts>,
-    orders: Option<Sender<Order>>,
-    queued: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
-    /// Disconnected when the thread has ended.
-    ended: parking_lot::Mutex<Receiver<()>>,
-}
-
-impl Writer {
-    pub(super) fn start(
-        objects: ObjectFiles,
-        counts: Arc<DiskCounts>,
-    ) -> Result<Self, DurableError> {
-        let (orders, receiver) = mpsc::channel();
-        let (ending, ended) = mpsc::channel();
-        let queued = Arc::new(AtomicU64::new(0));
-        let (thread_objects, thread_counts) = (objects.clone(), Arc::clone(&counts));
-        let thread_queued = Arc::clone(&queued);
-        let thread = std::thread::Builder::new()
-            .name("attachfs-cache".to_owned())
-            .spawn(move || {
-                let _ending: Sender<()> = ending;
-                let writing = Writing {
-                    writer: thread_objects.writer(),
-                    objects: thread_objects,
-                    counts: thread_counts,
-                    room: true,
-                    room_asked: None,
-                };
-                writing.run(&receiver, &thread_queued);
-            })
-            .map_err(|source| DurableError {
-                doing: "start the writing thread of",
-                path: objects.dir().to_owned(),
-                source,
-            })?;
-        Ok(Self {
-            objects,
-            counts,
-            orders: Some(orders),
-            queued,
-            thread: Some(thread),
-            ended: parking_lot::Mutex::new(ended),
-        })
-    }
-
-    pub(super) fn send(&self, hash: ContentHash, object: Bytes) {
-        let len = object.len() as u64;
-        if self.queued.fetch_add(len, Ordering::Relaxed) + len > QUEUE_BYTES {
-            self.queued.fetch_sub(len, Ordering::Relaxed);
-            self.counts.dropped.add(1);
-            return;
-        }
-        self.order(Order::Write(hash, object));
-    }
-
-    pub(super) fn flush(&self) {
-        let (done, wait) = mpsc::channel();
-        self.order(Order::Flush(done));
-        // An error is the answer: the sender was dropped.
-        let _ = wait.recv();
-    }
-
-    fn order(&self, order: Order) {
-        // Fails only if the thread has panicked. Then nothing is cached any more, which is slow and
-        // not wrong; the panic itself was reported on the thread.
-        if self
-            .orders
-            .as_ref()
-            .is_none_or(|orders| orders.send(order).is_err())
-        {
-            self.counts.dropped.add(1);
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.orders = None;
-        if let Err(RecvTimeoutError::Timeout) = self.ended.get_mut().recv_timeout(DRAIN) {
-            tracing::warn!(dir = %self.objects.dir().display(), "the disk cache is too slow; it is left unfinished");
-            return;
-        }
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported where it happened.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl fmt::Debug for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer")
-            .field("queued", &self.queued)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What the thread knows.
-struct Writing {
-    objects: ObjectFiles,
-    writer: ObjectWriter,
-    counts: Arc<DiskCounts>,
-    room: bool,
-    room_asked: Option<Instant>,
-}
-
-impl Writing {
-    fn run(mut self, orders: &Receiver<Order>, queued: &AtomicU64) {
-        while let Ok(order) = orders.recv() {
-            let Order::Write(hash, object) = order else {
-                continue;
-            };
-            if self.has_room() {
-                self.write(hash, &object);
-            } else {
-                self.counts.dropped.add(1);
+/// What the thread does, until nobody sends orders any more.
+pub(super) fn run(shared: &Shared, orders: &Receiver<Order>) {
+    let mut writer = shared.objects.writer();
+    super::keeper::look(shared);
+    while let Ok(order) = orders.recv() {
+        match order {
+            Order::Flush(_) => {}
+            Order::Object(hash, object) => {
+                let len = object.len() as u64;
+                if may_write(shared, on_disk(len)) {
+                    write(shared, &mut writer, hash, &object);
+                }
+                shared.done(len);
             }
-            queued.fetch_sub(object.len() as u64, Ordering::Relaxed);
-        }
-    }
-
-    fn write(&mut self, hash: ContentHash, object: &[u8]) {
-        match self.writer.write(*hash.as_bytes(), object) {
-            Ok(()) => return self.counts.written.add(1),
-            Err(CacheDirError::Io(error)) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "an object is not cached"
-            ),
-            Err(refused) => tracing::warn!(
-                error = &refused as &dyn std::error::Error,
-                "the disk cache was replaced; an object is not cached"
-            ),
-        }
-        self.counts.dropped.add(1);
-    }
-
-    fn has_room(&mut self) -> bool {
-        if self.room_asked.is_none_or(|at| at.elapsed() > SPACE_AGE) {
-            // A directory that is gone is made again by the write; until then there is room.
-            let space = self.objects.space();
-            let room = space.is_none_or(|space| space.is_ok_and(|space| enough(&space)));
-            if self.room && !room {
-                tracing::warn!(dir = %self.objects.dir().display(),
-                    "the disk is nearly full; nothing more is written to the disk cache for now");
+            Order::Units {
+                of,
+                first,
+                bytes,
+                version,
+            } => {
+                let len = bytes.len() as u64;
+                if may_write(shared, len) {
+                    let stored = of.store(&mut writer, first, &bytes, version.as_deref());
+                    told(shared, stored);
+                }
+                shared.done(len);
             }
-            self.room = room;
-            self.room_asked = Some(Instant::now());
         }
-        self.room
+        shared.step();
     }
 }
 
-fn enough(space: &Space) -> bool {
-    space.available >= KEEP_FREE.max(space.total / 20)
+/// How much most file systems take for so many bytes.
+fn on_disk(len: u64) -> u64 {
+    len.next_multiple_of(4096)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_disk_keeps_some_room_free() {
-        let space = |total, available| Space {
-            total,
-            free: available,
-            available,
-            files_total: 0,
-            files_free: 0,
-            block_size: 4096,
-        };
-        assert!(enough(&space(10 << 30, 1 << 30)));
-        assert!(!enough(&space(10 << 30, (1 << 30) - 1)));
-        assert!(enough(&space(100 << 30, 5 << 30)));
-        assert!(!enough(&space(100 << 30, 4 << 30)));
+/// Whether the disk works and has room. What is not written is counted.
+fn may_write(shared: &Shared, len: u64) -> bool {
+    let may = shared.health.may_write() && shared.take_room(len);
+    if !may {
+        shared.counts.dropped.add(1);
     }
+    may
+}
+
+fn write(shared: &Shared, writer: &mut ObjectWriter, hash: ContentHash, object: &[u8]) {
+    let written = writer.write(*hash.as_bytes(), object);
+    if written.is_ok() {
+        shared.came(hash, on_disk(object.len() as u64), 1);
+        shared.counts.written.add(1);
+    }
+    told(shared, written);
+}
+
+/// Counts and tells what became of a write.
+fn told(shared: &Shared, written: Result<(), CacheDirError>) {
+    let error = match written {
+        Ok(()) => return shared.health.worked(),
+        Err(error) => error,
+    };
+    shared.counts.dropped.add(1);
+    if let CacheDirError::Io(error) = &error
+        && error.kind() == io::ErrorKind::AlreadyExists
+    {
+        // Only what would be at that name is not kept.
+        return tracing::warn!(
+            error = error as &(dyn Error + 'static),
+            "something that attachfs did not make is in the disk cache; an object is not kept"
+        );
+    }
+    shared.counts.failed.add(1);
+    shared.health.failed(&error as &(dyn Error + 'static));
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attachfs_durable::steps::{Act, Recorder, Step};
+use attachfs_manifest::{Change, Diff, Node};
 use attachfs_session::Session;
 use attachfs_tree::Ino;
 use tempfile::TempDir;
 
-use super::world::{Given, Kernel, READ_WRITE, World, bytes, tempdir};
+use super::world::{Given, Kernel, READ_WRITE, World, bytes, path, tempdir};
 use crate::overlay::{CommitRecord, Disk};
 use crate::{FsErrorKind, Vfs};
 
@@ -527,4 +528,24 @@ fn creating_and_syncing_threads_do_not_deadlock() {
         }
     });
     assert_eq!(kernel.dump().len(), 4 + 2);
+}
+
+#[test]
+fn a_layer_is_durable_before_the_journal_names_it_and_that_before_it_is_added() {
+    let bench = bench();
+    let chunk_size = bench.world.tree.chunk_size();
+    let changes = [(path("new"), Change::Put(Node::Dir))];
+    let layer = Diff::new(chunk_size, None, changes).unwrap();
+    bench.kernel.vfs.add_layer(&layer).unwrap();
+    let dir = bench.dir.path().file_name().unwrap().to_str().unwrap();
+    let expected = [
+        about(Step::DirName, dir),
+        about(Step::OwnContent, "staged"),
+        about(Step::OwnRename, "1"),
+        about(Step::OwnName, "layers"),
+        about(Step::JournalAppend, "journal"),
+        about(NAMES, "scratch"),
+        about(SYNC, "journal"),
+    ];
+    assert_eq!(all(&bench.steps), expected);
 }

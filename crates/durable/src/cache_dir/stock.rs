@@ -1,0 +1,393 @@
+//! All objects of a cache directory, of all its partitions, for whoever makes room.
+//!
+//! A *shelf* is what lies in the 256th part of the cache that a first byte of hashes names, in every partition. Hashes
+//! are as good as random, so a shelf is a fair sample of the whole cache.
+//!
+//! Only what attachfs made is listed and removed: regular files of this user, under names that are its own, in
+//! directories that are this user's alone. Links are not followed. What else is there is counted.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::objects::names;
+use super::{CacheDir, CacheDirError, HashBytes, Pins, hex, incoming, large, parse_hex, trust};
+use crate::error::At as _;
+use crate::{DurableError, Facts, FileLock, Kind, OwnDir, Space, is_mine};
+
+/// The lock of who makes room.
+const LOCK: &str = "keeper";
+
+/// The directory of all objects, held open.
+#[derive(Debug)]
+pub struct Stock {
+    dir: OwnDir,
+}
+
+/// An object in the cache: the whole file, or what there is of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The partition.
+    pub partition: HashBytes,
+    /// The object's hash.
+    pub object: HashBytes,
+    /// Bytes on the disk, of all its files.
+    pub bytes: u64,
+    /// When it was used last, or written if it was not used; seconds since 1970. To the minute.
+    pub used: i64,
+    /// What there is of it.
+    pub held: Held,
+}
+
+/// What there is of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// All of it, so many bytes.
+    Whole(u64),
+    /// Some units of it.
+    Part,
+}
+
+/// What became of an object that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// Somebody has it open.
+    InUse,
+}
+
+impl CacheDir {
+    /// Fails if others than this user could change what is in it; what is missing is fine.
+    pub fn check(&self) -> Result<(), CacheDirError> {
+        if self.path.try_exists().at("look at", &self.path)? {
+            trust::check(&self.path)?;
+        }
+        Ok(())
+    }
+
+    /// All objects. `None` if there are none yet. Refuses a directory that is not this user's alone.
+    pub fn stock(&self) -> Result<Option<Stock>, DurableError> {
+        match OwnDir::open(&self.path.join(super::OBJECTS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            dir => Ok(Some(Stock { dir: dir? })),
+        }
+    }
+}
+
+impl Stock {
+    /// The directory, for messages.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(super) fn dir(&self) -> &OwnDir {
+        &self.dir
+    }
+
+    /// What stays although room is needed.
+    pub fn pins(&self) -> Pins<'_> {
+        Pins::of(&self.dir)
+    }
+
+    /// The lock of who makes room, so that one process does. `None` if another one has it.
+    pub fn lock(&self) -> Result<Option<FileLock>, DurableError> {
+        self.dir.lock(LOCK)
+    }
+
+    /// The room on the disk.
+    pub fn space(&self) -> Result<Space, DurableError> {
+        self.dir.space()
+    }
+
+    /// The partitions.
+    pub fn partitions(&self) -> Result<Vec<HashBytes>, DurableError> {
+        let names = self.dir.names()?;
+        let parsed = names.iter().filter_map(|name| parse_hex(name.to_str()?));
+        Ok(parsed.collect())
+    }
+
+    /// What is on a shelf, in no order, and how many things are there that attachfs did not make. Blocks.
+    pub fn shelf(&self, shelf: u8) -> Result<(Vec<Stored>, u64), DurableError> {
+        let mut all = Vec::new();
+        let mut foreign = 0;
+        for partition in self.partitions()? {
+            if let Some(dir) = usable(self.shelf_of(partition, &hex_byte(shelf)))? {
+                let (stored, others) = list(&dir, partition, shelf)?;
+                all.extend(stored);
+                foreign += others;
+            }
+        }
+        Ok((all, foreign))
+    }
+
+    fn shelf_of(&self, partition: HashBytes, shelf: &str) -> Result<OwnDir, DurableError> {
+        self.dir.dir(&hex(partition))?.dir(shelf)
+    }
+
+    /// Removes an object, unless somebody has it open. That it is gone already is fine. Blocks.
+    pub fn remove(&self, stored: &Stored) -> Result<Removal, DurableError> {
+        let Some((dir, files)) = self.files(stored)? else {
+            return Ok(Removal::Removed);
+        };
+        // A file system without locks cannot tell.
+        let is_used = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        if files.iter().any(|(_, file)| is_used(file)) {
+            return Ok(Removal::InUse);
+        }
+        unlink(&dir, &files)?;
+        Ok(Removal::Removed)
+    }
+
+    /// Removes an object that is damaged, whoever has it open. Blocks.
+    pub fn discard(&self, stored: &Stored) -> Result<(), DurableError> {
+        match self.files(stored)? {
+            Some((dir, files)) => unlink(&dir, &files),
+            None => Ok(()),
+        }
+    }
+
+    /// The files of an object that are there and were made here, open, in their directory. What is a link, or of
+    /// another kind or user, is left out.
+    fn files(&self, stored: &Stored) -> Result<Option<Files>, DurableError> {
+        let (shelf, name) = names(stored.object);
+        let Some(dir) = usable(self.shelf_of(stored.partition, &shelf))? else {
+            return Ok(None);
+        };
+        let mut files = Vec::with_capacity(1);
+        for ending in ["", large::PART, large::UNITS] {
+            let name = format!("{name}{ending}");
+            let Ok(file) = dir.held().open_file(name.as_bytes()) else {
+                continue;
+            };
+            if is_mine(&file).at("look at", dir.path())? {
+                files.push((name, file));
+            }
+        }
+        Ok(Some((dir, files)))
+    }
+
+    /// Bytes of files that are being written, or that writers left which have ended.
+    pub fn incoming_bytes(&self) -> Result<u64, DurableError> {
+        let mut bytes = 0;
+        for partition in self.partitions()? {
+            let dir = self.shelf_of(partition, incoming::NAME);
+            let Some(dir) = usable(dir)? else { continue };
+            let listed = dir.held().names().at("read the directory", dir.path())?;
+            let facts = listed
+                .iter()
+                .filter_map(|name| dir.held().facts_at(name).ok());
+            bytes += facts.map(|facts| facts.allocated).sum::<u64>();
+        }
+        Ok(bytes)
+    }
+}
+
+type Files = (OwnDir, Vec<(String, File)>);
+
+fn unlink(dir: &OwnDir, files: &[(String, File)]) -> Result<(), DurableError> {
+    files.iter().try_for_each(|(name, _)| dir.remove_file(name))
+}
+
+fn list(dir: &OwnDir, partition: HashBytes, shelf: u8) -> Result<(Vec<Stored>, u64), DurableError> {
+    let listed = dir.held().names().at("read the directory", dir.path())?;
+    let mut foreign = 0;
+    let mut files = Vec::with_capacity(listed.len());
+    for name in &listed {
+        match own_name(name, shelf) {
+            Some((object, form)) => files.push((object, form, name)),
+            None => foreign += 1,
+        }
+    }
+    // The files of one object follow each other.
+    files.sort_unstable();
+    let mut all: Vec<Stored> = Vec::with_capacity(files.len());
+    for (object, form, name) in files {
+        // What is not there any more was removed since.
+        let Ok(facts) = dir.held().facts_at(name) else {
+            continue;
+        };
+        if facts.kind != Kind::File {
+            foreign += 1;
+            continue;
+        }
+        let seen = stored(partition, object, form, &facts);
+        match all.last_mut() {
+            Some(last) if last.object == object => last.add(&seen),
+            _ => all.push(seen),
+        }
+    }
+    Ok((all, foreign))
+}
+
+impl Stored {
+    /// Counts another file of the same object.
+    fn add(&mut self, other: &Self) {
+        self.bytes += other.bytes;
+        self.used = self.used.max(other.used);
+        self.held = self.held.min(other.held);
+    }
+}
+
+/// A directory, unless it is missing or something that attachfs did not make.
+fn usable(dir: Result<OwnDir, DurableError>) -> Result<Option<OwnDir>, DurableError> {
+    match dir {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        dir => dir.map(Some),
+    }
+}
+
+fn hex_byte(byte: u8) -> String {
+    format!("{byte:02x}")
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    Whole,
+    Part,
+    Units,
+}
+
+/// The object whose file on a shelf has this name, if it is a name that attachfs gives there.
+fn own_name(name: &[u8], shelf: u8) -> Option<(HashBytes, Form)> {
+    let name = std::str::from_utf8(name).ok()?;
+    let (hash, form) = if let Some(hash) = name.strip_suffix(large::PART) {
+        (hash, Form::Part)
+    } else if let Some(hash) = name.strip_suffix(large::UNITS) {
+        (hash, Form::Units)
+    } else {
+        (name, Form::Whole)
+    };
+    let object = parse_hex(hash).filter(|object| object[0] == shelf)?;
+    Some((object, form))
+}
+
+fn stored(partition: HashBytes, object: HashBytes, form: Form, facts: &Facts) -> Stored {
+    Stored {
+        partition,
+        object,
+        // A file of a few bytes may take none beside its inode.
+        bytes: facts.allocated,
+        used: facts.stamp.modified().0,
+        held: match form {
+            Form::Whole => Held::Whole(facts.stamp.size),
+            Form::Part | Form::Units => Held::Part,
+        },
+    }
+}
+
+/// Notes that a file is used now, unless it was within the last minute.
+pub(super) fn touch(file: &File, facts: &Facts) -> io::Result<()> {
+    const GRAIN: i64 = 60;
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() as i64);
+    let used = facts.stamp.modified().0;
+    if (now - GRAIN..=now).contains(&used) {
+        return Ok(());
+    }
+    crate::set_modified(file, now, 0)
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::set_modified;
+
+    const OBJECT: HashBytes = [7; 16];
+
+    #[test]
+    fn objects_of_all_partitions_are_on_the_shelf_of_their_hash() {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = CacheDir::new(temp.path().join("cache"));
+        assert!(cache.stock().unwrap().is_none());
+        for partition in [[1; 16], [2; 16]] {
+            let objects = cache.objects(partition).unwrap();
+            objects.writer().write(OBJECT, &[1; 5000]).unwrap();
+            set_modified(&objects.open(OBJECT).unwrap().0, 1000, 0).unwrap();
+        }
+        let stock = cache.stock().unwrap().unwrap();
+        assert_eq!(stock.shelf(8).unwrap(), (Vec::new(), 0));
+        let (all, foreign) = stock.shelf(7).unwrap();
+        assert_eq!((all.len(), foreign), (2, 0));
+        assert_eq!((all[0].held, all[0].used), (Held::Whole(5000), 1000));
+        assert!(all[0].bytes >= 5000);
+        assert_eq!(stock.remove(&all[0]).unwrap(), Removal::Removed);
+        assert_eq!(stock.remove(&all[0]).unwrap(), Removal::Removed);
+        assert_eq!(stock.shelf(7).unwrap().0, all[1..]);
+    }
+
+    #[test]
+    fn what_attachfs_did_not_make_is_counted_and_never_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = CacheDir::new(temp.path().join("cache"));
+        let objects = cache.objects([1; 16]).unwrap();
+        objects.writer().write(OBJECT, b"bytes").unwrap();
+        let path = objects.path(OBJECT);
+        let shelf = path.parent().unwrap();
+        let victim = temp.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let name = |first: &str| first.repeat(16);
+        symlink(&victim, shelf.join(name("07").replace("0707", "07aa"))).unwrap();
+        fs::create_dir(shelf.join(name("07").replace("0707", "07bb"))).unwrap();
+        fs::write(shelf.join(name("08")), "on another shelf").unwrap();
+        fs::write(shelf.join("notes.txt"), "by hand").unwrap();
+        // A whole shelf that is a link, to a directory with a file of the right name.
+        let elsewhere = temp.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join(name("09")), "precious").unwrap();
+        symlink(&elsewhere, shelf.parent().unwrap().join("09")).unwrap();
+
+        let stock = cache.stock().unwrap().unwrap();
+        let (all, foreign) = stock.shelf(7).unwrap();
+        assert_eq!((all.len(), foreign), (1, 4));
+        assert!(stock.shelf(9).unwrap().0.is_empty());
+        let before = fs::read_dir(shelf).unwrap().count();
+        for first in ["07aa", "07bb"] {
+            let mut object = OBJECT;
+            object[1] = u8::from_str_radix(&first[2..], 16).unwrap();
+            stock
+                .remove(&Stored {
+                    object,
+                    ..all[0].clone()
+                })
+                .unwrap();
+        }
+        let there = Stored {
+            object: [9; 16],
+            ..all[0].clone()
+        };
+        stock.remove(&there).unwrap();
+        assert_eq!(fs::read_dir(shelf).unwrap().count(), before);
+        assert!(victim.exists() && elsewhere.join(name("09")).exists());
+    }
+
+    #[test]
+    fn what_somebody_has_open_is_not_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = CacheDir::new(temp.path().join("cache"));
+        let objects = cache.objects([1; 16]).unwrap();
+        objects.writer().write(OBJECT, b"bytes").unwrap();
+        let stock = cache.stock().unwrap().unwrap();
+        let (all, _) = stock.shelf(7).unwrap();
+        let (file, _) = objects.open(OBJECT).unwrap();
+        file.try_lock_shared().unwrap();
+        assert_eq!(stock.remove(&all[0]).unwrap(), Removal::InUse);
+        drop(file);
+        assert_eq!(stock.remove(&all[0]).unwrap(), Removal::Removed);
+    }
+}

@@ -1,0 +1,491 @@
+//! [`LargeFile`]: what the disk cache has of one large object.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use attachfs_durable::{
+    CacheDirError, Facts, FileStamp, LargeFiles, LargeForm, ObjectWriter, boot_id, read_range,
+    write_all_at,
+};
+use attachfs_manifest::{ContentHash, Hasher};
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::WrongObject;
+use super::shared::{Duty, Order, Shared};
+use super::units::{self, About, Stamp, UNIT};
+
+/// Bytes that are hashed at once when all of an object is verified.
+const STEP: u64 = 8 * UNIT;
+
+/// A large object in the disk cache, in units of [`UNIT`](super::UNIT) bytes. Shared by all readers of this process;
+/// other processes may read and write the same files.
+///
+/// What it gives was checked against the checksum that each unit got when it was written. Whether all units together
+/// are what the hash says is found out once, when all are there ([`is_verified`](Self::is_verified)).
+#[derive(Debug)]
+pub struct LargeFile {
+    shared: Arc<Shared>,
+    hash: ContentHash,
+    len: u64,
+    /// Held to clone or replace it; a write by the one thread that writes, or by the keeper.
+    state: RwLock<State>,
+    is_verified: AtomicBool,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    /// There is no file yet, or none any more.
+    Absent,
+    Open(Arc<Open>),
+    /// The store has other bytes than the hash says.
+    Wrong(ContentHash),
+}
+
+#[derive(Debug)]
+struct Open {
+    files: LargeFiles,
+    form: LargeForm,
+    about: About,
+    /// Units that are not there, as far as this process knows.
+    missing: AtomicU64,
+}
+
+impl LargeFile {
+    /// Opens what there is of it. Blocks.
+    pub(super) fn open(shared: Arc<Shared>, hash: ContentHash, len: u64) -> Arc<Self> {
+        let state = match shared.wrong(hash) {
+            Some(found) => State::Wrong(found),
+            None => match Open::find(&shared, hash, len) {
+                Ok(Some(open)) => State::Open(Arc::new(open)),
+                Ok(None) => State::Absent,
+                Err(error) => {
+                    shared.read_failed(hash, &error);
+                    State::Absent
+                }
+            },
+        };
+        let mut is_verified = false;
+        let mut is_all = false;
+        if let State::Open(open) = &state {
+            open.use_now(&shared);
+            is_verified = open.form == LargeForm::Whole && open.is_stamped();
+            is_all = open.missing.load(Ordering::Relaxed) == 0;
+        }
+        let large = Arc::new(Self {
+            shared,
+            hash,
+            len,
+            state: RwLock::new(state),
+            is_verified: AtomicBool::new(is_verified),
+        });
+        if is_all && !is_verified {
+            large.shared.duty(Duty::Verify(Arc::clone(&large)));
+        }
+        large
+    }
+
+    /// The object's length.
+    pub fn size(&self) -> u64 {
+        self.len
+    }
+
+    /// How many units it has.
+    pub fn units(&self) -> u64 {
+        self.len.div_ceil(UNIT)
+    }
+
+    /// Whether all of it is there and has the object's hash.
+    pub fn is_verified(&self) -> bool {
+        self.is_verified.load(Ordering::Acquire)
+    }
+
+    /// The hash of what the store has, if all of it was read and it is not the object's. Nothing is read or written
+    /// then.
+    pub fn wrong(&self) -> Option<ContentHash> {
+        match *self.state.read() {
+            State::Wrong(found) => Some(found),
+            State::Absent | State::Open(_) => None,
+        }
+    }
+
+    fn now(&self) -> Option<Arc<Open>> {
+        match &*self.state.read() {
+            State::Open(open) => Some(Arc::clone(open)),
+            State::Absent | State::Wrong(_) => None,
+        }
+    }
+
+    /// The bytes of these units, if all of them are there and are what was written. A unit that is not costs a request:
+    /// it is missing from then on. Can be called on any thread; blocks for a local file at most.
+    pub fn read(&self, units: Range<u64>) -> Option<Bytes> {
+        if units.is_empty() || units.end > self.units() {
+            return None;
+        }
+        let open = self.now()?;
+        match open.read(&units) {
+            Ok(Some(bytes)) => Some(bytes),
+            Ok(None) => None,
+            Err(Damage::Units) => {
+                self.shared.counts.damaged.add(1);
+                tracing::warn!(path = %self.shared.objects.path(*self.hash.as_bytes()).display(), ?units,
+                    "units of a large object in the disk cache are damaged; they are fetched again");
+                self.forget_units(&open, &units);
+                None
+            }
+            Err(Damage::Disk(error)) => {
+                self.shared.read_failed(self.hash, &error);
+                None
+            }
+        }
+    }
+
+    /// Which of these units are there, in order, as far as their checksums' places tell. Nobody has looked at their
+    /// bytes. Blocks.
+    pub fn there(&self, units: Range<u64>) -> Vec<bool> {
+        let units = units.start..units.end.min(self.units());
+        let none = vec![false; units.end.saturating_sub(units.start) as usize];
+        let open = self.now();
+        let sums = open.and_then(|open| units::read_sums(&open.files.units, &units).ok());
+        sums.map_or(none, |sums| sums.iter().map(|&sum| sum != 0).collect())
+    }
+
+    /// Has units written some time later: whole ones, but for the last of the object. `version` is the token with which
+    /// the store gave them; units of another version are forgotten. `false` if nothing is written: too much waits
+    /// already, or the range makes no sense. Never blocks.
+    pub fn write(
+        self: &Arc<Self>,
+        first_unit: u64,
+        bytes: Bytes,
+        version: Option<Arc<str>>,
+    ) -> bool {
+        let Some(start) = first_unit.checked_mul(UNIT) else {
+            return false;
+        };
+        let len = bytes.len() as u64;
+        let ends_well = start
+            .checked_add(len)
+            .is_some_and(|end| end == self.len || (end < self.len && len.is_multiple_of(UNIT)));
+        if len == 0 || !ends_well || self.wrong().is_some() {
+            return false;
+        }
+        let order = Order::Units {
+            of: Arc::clone(self),
+            first: first_unit,
+            bytes,
+            version,
+        };
+        self.shared.write(order, len)
+    }
+
+    /// Forgets units of any other version than this one, which the store has now. Says whether there were some. What
+    /// is verified stays: its bytes are right whatever the store has.
+    pub fn begin_version(&self, version: &str) -> bool {
+        let about = About::new(self.hash, self.len, Some(version));
+        let mut state = self.state.write();
+        let is_other = match &*state {
+            State::Open(open) => open.about.version != about.version && !self.is_verified(),
+            State::Absent | State::Wrong(_) => false,
+        };
+        if is_other {
+            *state = State::Absent;
+        }
+        is_other
+    }
+
+    /// Writes units. On the thread that writes.
+    pub(super) fn store(
+        self: &Arc<Self>,
+        writer: &mut ObjectWriter,
+        first: u64,
+        bytes: &[u8],
+        version: Option<&str>,
+    ) -> Result<(), CacheDirError> {
+        let about = About::new(self.hash, self.len, version);
+        let Some(open) = self.to_fill(writer, about)? else {
+            return Ok(());
+        };
+        let written = open.write(first, bytes);
+        let new = match written {
+            Ok(new) => new,
+            Err(source) => {
+                let path = self.shared.objects.path(*self.hash.as_bytes());
+                let error = attachfs_durable::DurableError {
+                    doing: "write units of",
+                    path,
+                    source,
+                };
+                return Err(error.into());
+            }
+        };
+        self.shared.came(self.hash, new * UNIT, 0);
+        self.shared.counts.units_written.add(new);
+        if new > 0 && open.missing.load(Ordering::Relaxed) == 0 {
+            self.shared.duty(Duty::Verify(Arc::clone(self)));
+        }
+        Ok(())
+    }
+
+    /// The files to write units of this version to; `None` if there is nothing to be written.
+    fn to_fill(
+        &self,
+        writer: &mut ObjectWriter,
+        about: About,
+    ) -> Result<Option<Arc<Open>>, CacheDirError> {
+        if self.is_verified() || self.wrong().is_some() {
+            return Ok(None);
+        }
+        let object = *self.hash.as_bytes();
+        let to_fill = |open: Arc<Open>| (open.form == LargeForm::Part).then_some(open);
+        if let Some(open) = self.now()
+            && open.about == about
+            && self
+                .shared
+                .objects
+                .is_in_place(object, &open.files, open.form)
+        {
+            return Ok(to_fill(open));
+        }
+        // Another process may have begun with this version, too, or have all of it.
+        if let Ok(Some(found)) = Open::find(&self.shared, self.hash, self.len)
+            && found.about == about
+        {
+            return Ok(to_fill(self.set(found)));
+        }
+        let files = writer.create_large(object, self.len, &about.encode(), about.file_len())?;
+        self.shared.came(self.hash, 0, 1);
+        let missing = AtomicU64::new(about.units());
+        Ok(Some(self.set(Open {
+            files,
+            form: LargeForm::Part,
+            about,
+            missing,
+        })))
+    }
+
+    fn set(&self, open: Open) -> Arc<Open> {
+        let open = Arc::new(open);
+        *self.state.write() = State::Open(Arc::clone(&open));
+        open
+    }
+
+    /// Takes units for missing.
+    fn forget_units(&self, open: &Open, units: &Range<u64>) {
+        if open.form == LargeForm::Whole {
+            // It was right once, so it is not mended: it is fetched again.
+            return self.drop_files(open);
+        }
+        let zeros = vec![0; (units.end - units.start) as usize];
+        match units::write_sums(&open.files.units, units.start, &zeros) {
+            Ok(()) => {
+                let missing = units::missing(&open.files.units, &open.about);
+                let missing = missing.unwrap_or_else(|_| open.about.units());
+                open.missing.store(missing, Ordering::Relaxed);
+            }
+            Err(error) => self.shared.read_failed(self.hash, &error),
+        }
+    }
+
+    /// Does without the files from now on, and removes them.
+    fn drop_files(&self, open: &Open) {
+        self.is_verified.store(false, Ordering::Release);
+        {
+            let mut state = self.state.write();
+            if let State::Open(now) = &*state
+                && std::ptr::eq(Arc::as_ptr(now), open)
+            {
+                *state = State::Absent;
+            }
+        }
+        let object = *self.hash.as_bytes();
+        if let Err(error) = self.shared.objects.remove_large(object, &open.files) {
+            // Nobody believes them: their checksums do not fit, or the object is known to be wrong.
+            tracing::debug!(hash = %self.hash, %error, "files of a large object stay");
+        }
+    }
+
+    /// Hashes all of it, and gives it its own name if it is right. `go_on` is asked now and then whether to. On the
+    /// keeper's thread.
+    pub(super) fn verify(&self, go_on: &mut dyn FnMut() -> bool) {
+        let Some(open) = self.now() else {
+            return;
+        };
+        if self.is_verified() {
+            return;
+        }
+        match open.hash(go_on) {
+            Ok(None) => {}
+            Ok(Some(found)) if found == self.hash => {
+                if let Err(error) = self.complete(&open) {
+                    self.shared.counts.failed.add(1);
+                    tracing::debug!(hash = %self.hash, %error, "a large object stays without its name in the disk cache");
+                }
+            }
+            Ok(Some(found)) => {
+                *self.state.write() = State::Wrong(found);
+                self.drop_files(&open);
+                self.shared.quarantine(WrongObject {
+                    hash: self.hash,
+                    found,
+                    len: self.len,
+                });
+            }
+            Err(Damage::Units) => {
+                self.shared.counts.damaged.add(1);
+                self.forget_bad_units(&open);
+            }
+            Err(Damage::Disk(error)) => self.shared.read_failed(self.hash, &error),
+        }
+    }
+
+    fn complete(&self, open: &Arc<Open>) -> io::Result<()> {
+        let object = *self.hash.as_bytes();
+        let objects = &self.shared.objects;
+        let file = match open.form {
+            LargeForm::Whole => FileStamp::of(&open.files.data)?,
+            LargeForm::Part => match objects.complete_large(object, &open.files)? {
+                Some(stamp) => stamp,
+                // Other files took their place.
+                None => return Ok(()),
+            },
+        };
+        if let Some(boot) = boot_id() {
+            Stamp { file, boot }.write(&open.files.units)?;
+        }
+        if open.form == LargeForm::Part
+            && let Some(whole) = Open::find(&self.shared, self.hash, self.len)?
+        {
+            self.set(whole);
+        }
+        self.is_verified.store(true, Ordering::Release);
+        self.shared.counts.verified.add(1);
+        Ok(())
+    }
+
+    fn forget_bad_units(&self, open: &Open) {
+        let bad = |&unit: &u64| !matches!(open.read(&(unit..unit + 1)), Ok(Some(_)));
+        for unit in (0..open.about.units()).filter(bad) {
+            tracing::warn!(path = %self.shared.objects.path(*self.hash.as_bytes()).display(), unit,
+                "a unit of a large object in the disk cache is damaged; it is fetched again");
+            self.forget_units(open, &(unit..unit + 1));
+            if open.form == LargeForm::Whole {
+                break;
+            }
+        }
+    }
+}
+
+/// Why units cannot be given although they should be there.
+#[derive(Debug)]
+enum Damage {
+    /// Their bytes are not what was written.
+    Units,
+    Disk(io::Error),
+}
+
+impl From<io::Error> for Damage {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl Open {
+    /// Opens the files that there are, if they are about this object.
+    fn find(shared: &Shared, hash: ContentHash, len: u64) -> io::Result<Option<Self>> {
+        let Some((files, form)) = shared.objects.open_large(*hash.as_bytes())? else {
+            return Ok(None);
+        };
+        let Some(about) = About::read(&files.units, hash, len)? else {
+            return Ok(None);
+        };
+        if files.data.metadata()?.len() != len || files.units.metadata()?.len() != about.file_len()
+        {
+            return Ok(None);
+        }
+        let missing = AtomicU64::new(units::missing(&files.units, &about)?);
+        Ok(Some(Self {
+            files,
+            form,
+            about,
+            missing,
+        }))
+    }
+
+    fn use_now(&self, shared: &Shared) {
+        let units = &self.files.units;
+        let used = Facts::of(units).and_then(|facts| shared.objects.use_file(units, &facts));
+        if let Err(error) = used {
+            tracing::debug!(hash = %self.about.hash, %error, "a large object will count as unused");
+        }
+    }
+
+    /// Whether the data file is what it was when it was found right.
+    fn is_stamped(&self) -> bool {
+        is_stamped(&self.files.data, &self.files.units)
+    }
+
+    fn read(&self, units: &Range<u64>) -> Result<Option<Bytes>, Damage> {
+        let sums = units::read_sums(&self.files.units, units)?;
+        if sums.contains(&0) {
+            return Ok(None);
+        }
+        let range = self.about.range(units);
+        let bytes = read_range(&self.files.data, range)?;
+        if units::all_right(&bytes, &sums) {
+            Ok(Some(bytes))
+        } else {
+            Err(Damage::Units)
+        }
+    }
+
+    /// Writes units, and says how many of them were not there before.
+    fn write(&self, first: u64, bytes: &[u8]) -> io::Result<u64> {
+        let sums: Vec<u64> = bytes.chunks(UNIT as usize).map(units::sum).collect();
+        let range = first..first + sums.len() as u64;
+        let before = units::read_sums(&self.files.units, &range)?;
+        if before == sums {
+            return Ok(0);
+        }
+        write_all_at(&self.files.data, bytes, first * UNIT)?;
+        units::write_sums(&self.files.units, first, &sums)?;
+        let new = before.iter().filter(|&&sum| sum == 0).count() as u64;
+        let had = self.missing.load(Ordering::Relaxed);
+        let mut missing = had.saturating_sub(new);
+        if missing == 0 && new > 0 {
+            // Another process may have taken some for damaged.
+            missing = units::missing(&self.files.units, &self.about)?;
+        }
+        self.missing.store(missing, Ordering::Relaxed);
+        Ok(new)
+    }
+
+    /// The hash of all of it; `None` if something is missing, or it was told to stop.
+    fn hash(&self, go_on: &mut dyn FnMut() -> bool) -> Result<Option<ContentHash>, Damage> {
+        let mut hasher = Hasher::new();
+        let mut at = 0;
+        while at < self.about.units() {
+            if !go_on() {
+                return Ok(None);
+            }
+            let next = (at + STEP / UNIT).min(self.about.units());
+            let Some(bytes) = self.read(&(at..next))? else {
+                return Ok(None);
+            };
+            hasher.update(&bytes);
+            at = next;
+        }
+        Ok(Some(hasher.finish()))
+    }
+}
+
+/// Whether a data file is what it was when it was found right, in this start of the machine.
+pub(super) fn is_stamped(data: &File, units: &File) -> bool {
+    let stamp = FileStamp::of(data).ok().zip(boot_id());
+    stamp.is_some_and(|(file, boot)| Stamp { file, boot }.is_in(units).unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! What the readers, the thread that writes and the thread that keeps the bounds share.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use attachfs_durable::{ObjectFiles, SHELVES, Sum, Sums};
+use attachfs_manifest::ContentHash;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+use super::health::Health;
+use super::large::LargeFile;
+use super::{DiskCounts, WrongObject};
+
+/// Bytes that may wait to be written. They are mostly in memory anyway, as what was read last.
+const QUEUE_BYTES: u64 = 64 << 20;
+/// Bytes that are written until somebody looks again how full the cache is.
+const SLACK: u64 = 64 << 20;
+
+/// For the thread that writes.
+pub(super) enum Order {
+    Object(ContentHash, Bytes),
+    Units {
+        of: Arc<LargeFile>,
+        first: u64,
+        bytes: Bytes,
+        version: Option<Arc<str>>,
+    },
+    /// Answered by dropping it, once everything before it is done.
+    Flush(#[expect(dead_code, reason = "held for its Drop")] Sender<()>),
+}
+
+/// For the thread that keeps the bounds.
+pub(super) enum Duty {
+    Look,
+    /// All units are there.
+    Verify(Arc<LargeFile>),
+    /// Answered by dropping it.
+    Flush(Sender<()>),
+}
+
+type OnWrong = Box<dyn Fn(&WrongObject) + Send + Sync>;
+
+pub(super) struct Shared {
+    pub(super) objects: ObjectFiles,
+    pub(super) counts: DiskCounts,
+    pub(super) health: Health,
+    /// Bytes that may be written until somebody looks again how full the cache is.
+    room: AtomicI64,
+    /// Bytes that were written since.
+    written: AtomicU64,
+    /// Whether the keeper knows that it is to look.
+    is_asked: AtomicBool,
+    /// What came to the shelves and is not written down yet. Held for single changes.
+    fresh: Mutex<Vec<Sum>>,
+    queued: AtomicU64,
+    /// What the threads did so far: it tells a slow disk from one that does not answer.
+    steps: AtomicU64,
+    /// Nothing once the cache ends. Held to send.
+    orders: RwLock<Option<Sender<Order>>>,
+    duties: RwLock<Option<Sender<Duty>>>,
+    is_ending: AtomicBool,
+    /// Objects whose bytes in the store are not what their hashes say, with the hashes of what came.
+    wrong: Mutex<HashMap<ContentHash, ContentHash>>,
+    pub(super) on_wrong: OnceLock<OnWrong>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        objects: ObjectFiles,
+        retry_after: Duration,
+        orders: Sender<Order>,
+        duties: Sender<Duty>,
+    ) -> Self {
+        Self {
+            health: Health::new(objects.dir().to_owned(), retry_after),
+            objects,
+            counts: DiskCounts::default(),
+            room: AtomicI64::new(0),
+            written: AtomicU64::new(0),
+            is_asked: AtomicBool::new(false),
+            fresh: Mutex::new(vec![Sum::default(); SHELVES]),
+            queued: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            orders: RwLock::new(Some(orders)),
+            duties: RwLock::new(Some(duties)),
+            is_ending: AtomicBool::new(false),
+            wrong: Mutex::default(),
+            on_wrong: OnceLock::new(),
+        }
+    }
+
+    /// Has something written, unless too much waits already. Never blocks.
+    pub(super) fn write(&self, order: Order, bytes: u64) -> bool {
+        let waits = self.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // What is longer than the queue goes alone.
+        if (waits <= QUEUE_BYTES || waits == bytes) && self.order(order) {
+            return true;
+        }
+        self.done(bytes);
+        self.counts.dropped.add(1);
+        false
+    }
+
+    /// Counts something that a thread did.
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Notes that bytes wait no longer.
+    pub(super) fn done(&self, bytes: u64) {
+        self.queued.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// `false` if nobody takes orders any more: the cache ends, or its thread has panicked, which was reported there.
+    pub(super) fn order(&self, order: Order) -> bool {
+        let orders = self.orders.read();
+        orders
+            .as_ref()
+            .is_some_and(|orders| orders.send(order).is_ok())
+    }
+
+    pub(super) fn duty(&self, duty: Duty) -> bool {
+        let duties = self.duties.read();
+        duties
+            .as_ref()
+            .is_some_and(|duties| duties.send(duty).is_ok())
+    }
+
+    /// No more orders are taken.
+    pub(super) fn end_orders(&self) {
+        *self.orders.write() = None;
+    }
+
+    /// The keeper is to end, too.
+    pub(super) fn end_duties(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+        *self.duties.write() = None;
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// Takes room for bytes that are written next, if there is some.
+    pub(super) fn take_room(&self, bytes: u64) -> bool {
+        let wanted = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let had = self.room.fetch_sub(wanted, Ordering::Relaxed);
+        let is_enough = had >= wanted;
+        if !is_enough {
+            self.room.fetch_add(wanted, Ordering::Relaxed);
+        }
+        let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if !is_enough || had - wanted < SLACK as i64 || written > SLACK {
+            self.ask_to_look();
+        }
+        is_enough
+    }
+
+    /// Has the keeper look how full the cache is.
+    pub(super) fn ask_to_look(&self) {
+        if !self.is_asked.swap(true, Ordering::Relaxed) {
+            self.duty(Duty::Look);
+        }
+    }
+
+    /// Whether the keeper is to look, which it does now.
+    pub(super) fn was_asked(&self) -> bool {
+        self.is_asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Sets how much may be written by what was written down; what came since takes of it.
+    pub(super) fn set_room(&self, room: i64) {
+        let fresh = i64::try_from(self.fresh_bytes()).unwrap_or(i64::MAX);
+        self.written.store(0, Ordering::Relaxed);
+        self.room
+            .store(room.saturating_sub(fresh), Ordering::Relaxed);
+    }
+
+    /// Counts what came to a shelf.
+    pub(super) fn came(&self, hash: ContentHash, bytes: u64, objects: u64) {
+        let mut fresh = self.fresh.lock();
+        let sum = &mut fresh[usize::from(hash.as_bytes()[0])];
+        sum.bytes += bytes;
+        sum.objects += objects;
+    }
+
+    /// Counts what came in `sums`. It is not counted a second time.
+    pub(super) fn settle(&self, sums: &mut Sums) {
+        let mut fresh = self.fresh.lock();
+        for (shelf, more) in (0..=u8::MAX).zip(fresh.iter_mut()) {
+            sums.add(shelf, std::mem::take(more));
+        }
+    }
+
+    /// Bytes that came and are not written down.
+    fn fresh_bytes(&self) -> u64 {
+        self.fresh.lock().iter().map(|sum| sum.bytes).sum()
+    }
+
+    /// Counts and tells a file that cannot be read. Whoever wanted it asks the store.
+    pub(super) fn read_failed(&self, hash: ContentHash, error: &io::Error) {
+        self.counts.failed.add(1);
+        let path = self.objects.path(*hash.as_bytes());
+        tracing::warn!(path = %path.display(), error = error as &dyn Error,
+            "a file of the disk cache cannot be read; the store is asked");
+    }
+
+    /// Remembers an object that the store has wrong, and tells it.
+    pub(super) fn quarantine(&self, wrong: WrongObject) {
+        self.counts.wrong.add(1);
+        tracing::error!(key = %wrong.hash, found = %wrong.found, len = wrong.len,
+            "an object in the store is not what its name says: all of it was read and has another hash");
+        self.wrong.lock().insert(wrong.hash, wrong.found);
+        if let Some(tell) = self.on_wrong.get() {
+            tell(&wrong);
+        }
+    }
+
+    /// The hash of what the store has in the place of this object, if that is known to be wrong.
+    pub(super) fn wrong(&self, hash: ContentHash) -> Option<ContentHash> {
+        self.wrong.lock().get(&hash).copied()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("objects", &self.objects)
+            .field("room", &self.room)
+            .field("queued", &self.queued)
+            .finish_non_exhaustive()
+    }
+}
