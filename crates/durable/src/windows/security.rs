@@ -215,19 +215,27 @@ fn writers(list: *const ACL, owner: &str) -> io::Result<Vec<(String, u32)>> {
 /// Gives an open file, which has the right `WRITE_DAC`, to its owner alone, or lets it take what the directory above hands
 /// down.
 pub(super) fn protect(file: &File, is_private: bool) -> io::Result<()> {
-    let descriptor = if is_private {
-        Descriptor::private()?
+    if is_private {
+        let private = Descriptor::private()?;
+        set_list(file, &private, PROTECTED_DACL_SECURITY_INFORMATION)
     } else {
         // An empty list, to which Windows adds what is handed down.
-        Descriptor::parse("D:")?
-    };
+        let empty = Descriptor::parse("D:")?;
+        set_list(file, &empty, UNPROTECTED_DACL_SECURITY_INFORMATION)
+    }
+}
+
+/// Lets everybody do everything with a file, which is open with the right `WRITE_DAC`.
+#[cfg(test)]
+pub(super) fn give_to_everybody(file: &File) -> io::Result<()> {
+    let everybody = Descriptor::parse("D:P(A;OICI;FA;;;WD)")?;
+    set_list(file, &everybody, PROTECTED_DACL_SECURITY_INFORMATION)
+}
+
+/// Gives an open file the access control list of a descriptor. `kind` says whether what is handed down is added.
+fn set_list(file: &File, descriptor: &Descriptor, kind: u32) -> io::Result<()> {
     let (mut is_there, mut is_default, mut list) = (0, 0, null_mut());
-    let kind = if is_private {
-        PROTECTED_DACL_SECURITY_INFORMATION
-    } else {
-        UNPROTECTED_DACL_SECURITY_INFORMATION
-    };
-    // SAFETY: the list points into the descriptor, which is there until the end.
+    // SAFETY: the list points into the descriptor, which the caller holds.
     let code = unsafe {
         GetSecurityDescriptorDacl(
             descriptor.as_ptr(),

@@ -129,7 +129,22 @@ impl Listener {
 
 #[cfg(test)]
 mod tests {
+    use windows_sys::Win32::Storage::FileSystem::{READ_CONTROL, WRITE_DAC};
+
     use super::*;
+    use crate::windows::{open_any, security};
+
+    #[test]
+    fn a_directory_in_which_others_could_listen_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d");
+        crate::create_private_dir(&path).unwrap();
+        SocketDir::open(&path, "s").unwrap();
+        let opened = open_any(&path, READ_CONTROL | WRITE_DAC, true).unwrap();
+        security::give_to_everybody(&opened).unwrap();
+        let error = SocketDir::open(&path, "s").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+    }
 
     #[test]
     fn only_a_name_of_ours_is_taken_for_one() {
