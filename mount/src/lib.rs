@@ -3,21 +3,26 @@
 //! ```text
 //!     lifecycle   mount points, mounting, unmounting, the end
 //!     fuse        the kernel's requests as operations; the only code that knows fuser and errno
-//!     inherit     what a program that is started gets of the files that are open here
+//!     background  a mount in the background: processes that start themselves again
 //! ```
+//!
+//! Windows has no adapter yet: there is neither `fuse` nor a mount, every attempt to make one says so
+//! ([`MountError::NotHere`]), and none is found.
 //!
 //! What a mount is *for*, when to commit and what to report, is its user's: this crate knows no
 //! manifests and no stores.
 
+mod background;
+mod chain;
+#[cfg(unix)]
 mod fuse;
-mod inherit;
 mod lifecycle;
 #[cfg(test)]
 mod testing;
 
-pub use inherit::pass_on_standard_files_only;
+pub use background::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
 pub use lifecycle::{
     ActiveMount, Copies, Elsewhere, End, FuseMount, Holder, MountError, MountOf, MountOptions,
     Mounted, Place, Process, TakenAway, Unmount, UnmountError, Use, active_mounts, detach_dead,
-    mount, take_away,
+    mount, supported, take_away,
 };

@@ -3,13 +3,11 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use attachfs_durable::ObjectFiles;
+use attachfs_durable::{ObjectFiles, open_file, path_bytes, slashed_bytes};
 use attachfs_manifest::wire::Manifest;
 use attachfs_manifest::{
     Change, ContentHash, Diff, DownloadFilter, EscapedBytes, ManifestPath, PathRef,
@@ -79,7 +77,7 @@ pub struct DownloadedRoot {
 
 /// A path as text for people and JSON, whatever bytes it has.
 fn as_text<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&EscapedBytes(path.as_os_str().as_bytes()))
+    to.collect_str(&EscapedBytes(path_bytes(path)))
 }
 
 impl DownloadedRoot {
@@ -244,7 +242,7 @@ fn chosen(manifest: Manifest, filter: &DownloadFilter, root: &Path) -> Result<Ma
         return Ok(manifest);
     }
     let real = real_folder(root)?;
-    let mut whole = real.as_os_str().as_bytes().to_vec();
+    let mut whole = slashed_bytes(&real).into_owned();
     if !whole.ends_with(b"/") {
         whole.push(b'/');
     }
@@ -312,16 +310,9 @@ impl Nearby for Near {
         match self {
             Self::Cache(cache) => cache.find(*object.as_bytes(), len),
             Self::Store(root) => {
-                // Opening it does not wait and leads nowhere else, whatever is there. What cannot be had in this way
-                // is asked of the store, which says why.
-                let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-                let file = File::options()
-                    .read(true)
-                    .custom_flags(flags.bits() as i32)
-                    .open(root.join(data_key(object)))
-                    .ok()?;
-                let meta = file.metadata().ok()?;
-                (meta.is_file() && meta.len() == len).then_some(file)
+                // Whatever is there, opening it does not wait and leads nowhere else.
+                let file = open_file(&root.join(data_key(object))).ok()?;
+                (file.metadata().ok()?.len() == len).then_some(file)
             }
         }
     }

@@ -36,7 +36,6 @@ mod holder;
 mod index;
 mod inspect;
 mod layering;
-mod limits;
 mod list;
 mod logs;
 pub mod manifest;
@@ -62,7 +61,11 @@ mod store;
 mod uploading;
 
 pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
-pub use attachfs_durable::{CacheDir, CacheLimits, create_log, is_file_at, open_to_append};
+pub use attachfs_durable::{
+    CACHE_DIR, CacheDir, CacheLimits, DATA_DIR, OpenFiles, STATE_DIR, Stop, StopSignal, UserDir,
+    create_log, is_file_at, open_to_append, path_bytes, path_of_bytes, raise_open_files, signal_of,
+    user_numbers,
+};
 pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
     ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
@@ -73,7 +76,7 @@ pub use attachfs_manifest::{
     By, Changes, ChunkSize, ContentHash, Diff, DiffOptions, EscapedBytes, GlobConfig, Losses, Lost,
     ManifestPath, PathFilter, Snapshot,
 };
-pub use attachfs_mount::pass_on_standard_files_only;
+pub use attachfs_mount::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
 pub use attachfs_scan::cache::HashCaches;
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
 pub use attachfs_session::{
@@ -99,7 +102,6 @@ pub use error::Error;
 pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use layering::{AddReport, LayersReport, ShownManifest, add, layers};
-pub use limits::{OpenFiles, raise_open_files};
 pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};
 pub use logs::LogPlace;
 pub use manifests::{

@@ -68,7 +68,7 @@ fn of_mount(places: &Places, mount: &FuseMount) -> Result<Option<SessionEntry>, 
     let MountOf::Session(id) = &mount.of else {
         return Ok(None);
     };
-    if mount.user != Some(rustix::process::getuid().as_raw()) {
+    if mount.user != Some(attachfs_durable::user_numbers().0) {
         return Ok(None);
     }
     let list = places.sessions();

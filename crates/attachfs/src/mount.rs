@@ -48,9 +48,15 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// Fails where the platform has no mounts.
+    pub fn supported() -> Result<(), Error> {
+        Ok(attachfs_mount::supported()?)
+    }
+
     /// Mounts. When it returns, the mount answers. The runtime that this is called on serves it from then on. Until the
     /// store has answered it can be cancelled, or dropped, and leaves nothing.
     pub async fn start(request: MountRequest, cancel: &CancellationToken) -> Result<Self, Error> {
+        Self::supported()?;
         unless_cancelled(cancel, Self::start_now(request)).await
     }
 
@@ -425,9 +431,6 @@ impl Parts {
 }
 
 fn random() -> Result<[u8; 16], Error> {
-    let mut bytes = [0; 16];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(std::io::Error::from)
-        .doing(|| "cannot get random bytes from the operating system".to_owned())?;
-    Ok(bytes)
+    attachfs_durable::random_bytes()
+        .doing(|| "cannot get random bytes from the operating system".to_owned())
 }

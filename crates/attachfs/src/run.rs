@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use attachfs_commit::Observer;
+use attachfs_durable::OpenFiles;
 use attachfs_mount::UnmountError;
 use attachfs_session::{FailureClass, SessionId};
 use attachfs_store::ManifestKey;
@@ -16,7 +17,6 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Doing as _, Error, classified};
-use crate::limits::OpenFiles;
 use crate::logs::LogPlace;
 use crate::manifests::{ManifestBytes, parse_path, write_manifest};
 use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
@@ -257,13 +257,10 @@ async fn make_dirs(root: &Path, dirs: &[String]) -> Result<(), Error> {
 
 /// Asks the command to stop, as the signal that this process got would have.
 fn terminate(child: &tokio::process::Child) {
-    let Some(pid) = child
-        .id()
-        .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
-    else {
+    let Some(pid) = child.id() else {
         return;
     };
-    if let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM) {
+    if let Err(error) = attachfs_durable::ask_to_stop(pid) {
         tracing::warn!(%error, "cannot tell the command to stop");
     }
 }

@@ -14,8 +14,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -23,9 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use attachfs::{StandardStream, StarterLink, Stop, StopSignal, redirect};
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::exit::{CANCELLED, Failure};
@@ -58,21 +55,21 @@ pub(crate) fn start(tell: impl FnOnce(&Ready) -> anyhow::Result<()>) -> Result<(
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = StopSignal::listen(Stop::Interrupt)?;
+        let mut terminate = StopSignal::listen(Stop::Terminate)?;
         let (mut child, socket) = spawn()?;
         let errors = child.stderr.take().map(Errors::listen);
         let reading = socket.try_clone().context(CANNOT_HEAR)?;
         let read = tokio::task::spawn_blocking(move || {
             let mut line = Vec::new();
-            BufReader::new(reading)
+            BufReader::new(&reading)
                 .read_until(b'\n', &mut line)
                 .map(|_| line)
         });
         let line = tokio::select! {
             line = read => line.context(CANNOT_HEAR)?.context(CANNOT_HEAR)?,
-            _ = interrupt.recv() => return Err(cancel(child, &socket)),
-            _ = terminate.recv() => return Err(cancel(child, &socket)),
+            () = interrupt.recv() => return Err(cancel(child, &socket)),
+            () = terminate.recv() => return Err(cancel(child, &socket)),
         };
         if line.is_empty() {
             let status = child
@@ -104,33 +101,26 @@ pub(crate) fn start(tell: impl FnOnce(&Ready) -> anyhow::Result<()>) -> Result<(
 
 const CANNOT_HEAR: &str = "cannot hear the background process";
 
-fn spawn() -> anyhow::Result<(Child, UnixStream)> {
-    const CANNOT: &str = "cannot start the background process";
+fn spawn() -> anyhow::Result<(Child, StarterLink)> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    let (ours, theirs) = UnixStream::pair().context(CANNOT)?;
-    // A lock that a shell holds on a descriptor would stay as long as the mount.
-    attachfs::pass_on_standard_files_only().context(CANNOT)?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(std::env::args_os().skip(1))
         .arg("--daemon")
-        .stdout(Stdio::from(OwnedFd::from(theirs)))
-        .stderr(Stdio::piped())
-        .spawn()
-        .context(CANNOT)?;
-    Ok((child, ours))
+        .stderr(Stdio::piped());
+    attachfs::start_linked(&mut command).context("cannot start the background process")
 }
 
 /// What the user cancelled.
-fn cancel(child: Child, socket: &UnixStream) -> Failure {
+fn cancel(child: Child, socket: &StarterLink) -> Failure {
     let error = undo(anyhow::Error::msg("cancelled"), child, socket);
     crate::exit::report(&error);
     Failure::Code(CANCELLED)
 }
 
 /// Lets the background process undo what it made, waits for that, and says so beside the reason.
-fn undo(reason: anyhow::Error, mut child: Child, socket: &UnixStream) -> anyhow::Error {
-    // It may have ended already.
-    let _ = socket.shutdown(std::net::Shutdown::Both);
+fn undo(reason: anyhow::Error, mut child: Child, socket: &StarterLink) -> anyhow::Error {
+    socket.shut_down();
     let until = Instant::now() + UNDONE_WITHIN;
     loop {
         match child.try_wait() {
@@ -207,25 +197,14 @@ pub(crate) fn before_making() {
 
 /// The process that started this one in the background.
 #[derive(Debug)]
-pub(crate) struct Starter(UnixStream);
+pub(crate) struct Starter(StarterLink);
 
 impl Starter {
     /// In the background process, first of all: away from the terminal and from the limits that its starter
     /// happens to have. From here on, until [`before_making`], it ends when they do.
     pub(crate) fn leave() -> anyhow::Result<Self> {
-        // The leader of a session already: nothing to leave.
-        match rustix::process::setsid() {
-            Ok(_) | Err(rustix::io::Errno::PERM) => {}
-            Err(error) => return Err(error).context("cannot leave the terminal"),
-        }
-        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-        // A write that a limit forbids is an error of that write, and not the end of the process.
-        drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
-        for resource in [Resource::Fsize, Resource::Cpu] {
-            lift(resource);
-        }
-        let socket = std::io::stdout().as_fd().try_clone_to_owned();
-        let socket = UnixStream::from(socket.context("there is no standard output")?);
+        attachfs::leave_terminal().context("cannot leave the terminal")?;
+        let socket = StarterLink::of_this_process().context("there is no standard output")?;
         let watched = socket.try_clone().context("cannot hear the starter")?;
         std::thread::Builder::new()
             .name("starter".to_owned())
@@ -242,42 +221,26 @@ impl Starter {
         let null = open_null()?;
         // A mount must not keep the directory it was started in from being unmounted.
         std::env::set_current_dir("/").context("cannot leave the working directory")?;
-        rustix::stdio::dup2_stdin(&null).context("cannot redirect standard input")?;
+        redirect(StandardStream::Input, &null).context("cannot redirect standard input")?;
         let mut line = serde_json::to_vec(ready)?;
         line.push(b'\n');
-        rustix::stdio::dup2_stderr(log).context("cannot redirect standard error")?;
+        redirect(StandardStream::Error, log).context("cannot redirect standard error")?;
         (&self.0).write_all(&line).context(GONE)?;
         let mut heard = [0; HEARD.len()];
         (&self.0).read_exact(&mut heard).context(GONE)?;
-        rustix::stdio::dup2_stdout(&null).context("cannot redirect standard output")
+        redirect(StandardStream::Output, &null).context("cannot redirect standard output")
     }
 }
 
 /// Ends this process when its starter ends, unless this process has already made a session.
-fn end_with(starter: &UnixStream) {
-    let mut byte = [0];
-    let peeked = rustix::io::retry_on_intr(|| {
-        rustix::net::recv(starter, &mut byte, rustix::net::RecvFlags::PEEK)
-    });
+fn end_with(starter: &StarterLink) {
     // Something comes only when the mount is ready.
-    if !matches!(peeked, Ok((_, 1..))) {
+    if !starter.wait_for_word() {
         let made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         if !*made {
             std::process::exit(i32::from(CANCELLED));
         }
         STARTER_GONE.notify_one();
-    }
-}
-
-/// As much as is allowed at all: what a shell limits is not meant for a process in the background.
-fn lift(resource: Resource) {
-    let Rlimit { maximum, .. } = getrlimit(resource);
-    let all = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    if let Err(error) = setrlimit(resource, all) {
-        tracing::warn!(%error, "the limit {resource:?} stays what it is");
     }
 }
 

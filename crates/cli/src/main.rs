@@ -9,7 +9,6 @@ mod output;
 mod paths;
 mod places;
 mod progress;
-mod signals;
 mod verbs;
 
 use std::path::PathBuf;

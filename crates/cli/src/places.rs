@@ -2,31 +2,14 @@
 
 use std::path::PathBuf;
 
-use attachfs::{CacheDir, Places};
+use attachfs::{CACHE_DIR, CacheDir, DATA_DIR, Places, STATE_DIR, UserDir};
 
-/// The XDG directories; for a user without a home, as services are, those of the system.
+/// Where the platform keeps a user's things, unless the cache is said to be elsewhere.
 pub(crate) fn places(cache_dir: Option<PathBuf>) -> Places {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let home = absolute("HOME");
-    let place = |variable: &str, below_home: &str, system: &str| {
-        let of_home = || {
-            home.as_ref()
-                .map(|home| home.join(below_home).join("attachfs"))
-        };
-        let chosen = absolute(variable).map(|dir| dir.join("attachfs"));
-        chosen
-            .or_else(of_home)
-            .unwrap_or_else(|| PathBuf::from(system))
-    };
+    let place = |dir: UserDir| dir.path(|variable| std::env::var_os(variable));
     Places {
-        state: place("XDG_STATE_HOME", ".local/state", "/var/lib/attachfs"),
-        cache: CacheDir::new(
-            cache_dir.unwrap_or_else(|| place("XDG_CACHE_HOME", ".cache", "/var/cache/attachfs")),
-        ),
-        data: place("XDG_DATA_HOME", ".local/share", "/var/lib/attachfs"),
+        state: place(STATE_DIR),
+        cache: CacheDir::new(cache_dir.unwrap_or_else(|| place(CACHE_DIR))),
+        data: place(DATA_DIR),
     }
 }

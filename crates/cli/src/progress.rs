@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use attachfs::{CancellationToken, Observer, Phase, Progress, ProgressEvent, Step};
+use attachfs::{
+    CancellationToken, Observer, Phase, Progress, ProgressEvent, Step, Stop, StopSignal,
+};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Shows what is being done, and cancels it when its user says so.
 #[derive(Debug)]
@@ -22,18 +23,16 @@ impl Shown {
     pub(crate) fn cancellable(json: bool) -> Self {
         let shown = Self::new(json);
         // Registered here and not in the task: until then Ctrl-C ends the program at once.
-        let Ok(mut interrupts) = signal(SignalKind::interrupt()) else {
+        let Ok(mut interrupts) = StopSignal::listen(Stop::Interrupt) else {
             return shown;
         };
         let cancel = shown.cancel.clone();
         tokio::spawn(async move {
-            if interrupts.recv().await.is_some() {
-                cancel.cancel();
-            }
+            interrupts.recv().await;
+            cancel.cancel();
             // What hangs does not look.
-            if interrupts.recv().await.is_some() {
-                std::process::exit(crate::exit::CANCELLED.into());
-            }
+            interrupts.recv().await;
+            std::process::exit(crate::exit::CANCELLED.into());
         });
         shown
     }

@@ -1,11 +1,11 @@
 //! Directories: created private or as shared as another one, with their names made durable.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::At as _;
 use crate::steps::{Step, perform};
-use crate::{DurableError, platform};
+use crate::{DurableError, HeldDir, path_bytes, platform};
 
 /// Who besides its owner may use what is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,24 @@ pub fn create_private_dir(path: &Path) -> Result<(), DurableError> {
 /// name. Not made durable: for directories that can be made again.
 pub fn make_private_dir(path: &Path) -> Result<(), DurableError> {
     platform::create_dir(path, Sharing::PRIVATE.dir_mode).at("create the directory", path)
+}
+
+/// Makes a symbolic link at a free name. Windows has two kinds of links: what `target` is at the moment says which it
+/// becomes, and not every user may make one.
+pub fn create_link(at: &Path, target: &Path) -> io::Result<()> {
+    let name = at.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let dir = HeldDir::open_following_links(parent_of(at))?;
+    dir.create_link(name.as_encoded_bytes(), path_bytes(target))
+}
+
+/// Where the symbolic link at a path leads; `None` if there is anything else, or nothing.
+pub fn read_link(path: &Path) -> io::Result<Option<PathBuf>> {
+    match path.read_link() {
+        Ok(target) => Ok(Some(target)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if platform::is_of_no_link(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// As [`create_private_dir`], for more than the owner.
@@ -110,6 +128,22 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert_eq!(create_private_dir(&path).unwrap_err().path, path);
         create_private_dir(&path.join("below")).unwrap_err();
+    }
+
+    #[test]
+    fn only_a_link_leads_somewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        fs::write(&file, "").unwrap();
+        for other in [dir.path(), &file, &dir.path().join("missing")] {
+            assert_eq!(read_link(other).unwrap(), None, "{}", other.display());
+        }
+        // Wine makes no links.
+        #[cfg(unix)]
+        {
+            create_link(&dir.path().join("l"), &file).unwrap();
+            assert_eq!(read_link(&dir.path().join("l")).unwrap(), Some(file));
+        }
     }
 
     #[cfg(unix)]

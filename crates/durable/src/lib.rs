@@ -36,14 +36,17 @@ mod names;
 mod open;
 mod own;
 mod own_dir;
+mod process;
 mod random;
 mod refusal;
+mod socket;
 mod space;
 mod staged;
 mod stamp;
 pub mod steps;
 #[cfg(unix)]
 mod unix;
+mod user_dirs;
 #[cfg(windows)]
 mod windows;
 
@@ -58,7 +61,9 @@ pub use copy::{
     Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_exact_at, read_range, reflink,
     write_all_at, write_at,
 };
-pub use dir::{Sharing, create_dir, create_private_dir, make_private_dir, sync_dir};
+pub use dir::{
+    Sharing, create_dir, create_link, create_private_dir, make_private_dir, read_link, sync_dir,
+};
 pub use error::DurableError;
 pub use group::GroupSync;
 pub use held::{
@@ -69,20 +74,25 @@ pub use holes::{data_in, write_with_holes};
 pub use lock::FileLock;
 pub use log::{create_log, is_file_at};
 pub use mounted::{Mounted, mounted, mounts_of_table};
-pub use names::{NameError, Names, path_bytes, path_of_bytes, windows_name};
+pub use names::{NameError, Names, path_bytes, path_of_bytes, slashed_bytes, windows_name};
 pub use open::{make_private, open_file};
 pub use own::{OwnFile, Standing, check_own_dir, check_own_file, open_to_append};
 pub use own_dir::{
     Found, OwnDir, create_own_file, open_own_file, open_own_file_to_read, publish_own_file,
     read_own_file,
 };
+pub use process::{
+    OpenFiles, Stop, StopSignal, ask_to_stop, raise_open_files, signal_of, user_numbers,
+};
 pub use random::random_bytes;
 pub use refusal::Refusal;
+pub use socket::{Accepted, Connection, HangUp, Listener, Peer, SOCKET_KIND, SocketDir};
 pub use space::{Space, open_files_limit, space};
 pub use staged::{
     Staged, is_staged_name, publish, publish_if_absent, publish_shared, sweep_abandoned,
 };
 pub use stamp::FileStamp;
+pub use user_dirs::{CACHE_DIR, DATA_DIR, STATE_DIR, UserDir};
 
 use random::random_name;
 #[cfg(unix)]

@@ -3,6 +3,7 @@
 //! On Unix a name is bytes. On Windows it is UTF-16 text with rules of its own, so turning bytes into a name is a step
 //! that can fail, and one that says why: a name that was silently changed would be another file's.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -99,6 +100,20 @@ pub fn path_bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }
 
+/// The bytes of a path with `/` between its names, as patterns and manifests have them. On Windows without the `\\?\`
+/// that the system puts before a path that it has found.
+pub fn slashed_bytes(path: &Path) -> Cow<'_, [u8]> {
+    if std::path::MAIN_SEPARATOR == '/' {
+        return path_bytes(path).into();
+    }
+    let bytes = path_bytes(path);
+    let bytes = bytes.strip_prefix(br"\\?\").unwrap_or(bytes);
+    let slashed = bytes
+        .iter()
+        .map(|&byte| if byte == b'\\' { b'/' } else { byte });
+    slashed.collect::<Vec<u8>>().into()
+}
+
 /// The path with these bytes, as [`path_bytes`] gave them. On Windows, what is no text in bytes from elsewhere is
 /// replaced (U+FFFD): such a path is for people to read. To open something, take a [`HeldDir`](crate::HeldDir),
 /// which takes names as bytes and refuses those that cannot be.
@@ -146,6 +161,16 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slashes_are_between_the_names_of_a_path() {
+        let path: PathBuf = ["a", "b", "c"].iter().collect();
+        assert_eq!(*slashed_bytes(&path), *b"a/b/c");
+        let dir = tempfile::tempdir().unwrap();
+        let found = dir.path().canonicalize().unwrap();
+        let slashed = slashed_bytes(&found).into_owned();
+        assert_eq!(path_of_bytes(slashed).canonicalize().unwrap(), found);
+    }
 
     #[test]
     fn names_that_windows_cannot_have_are_refused_with_the_rule() {

@@ -3,6 +3,9 @@
 
 mod dir;
 mod mountinfo;
+mod process;
+mod socket;
+mod user_dirs;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -26,6 +29,13 @@ use crate::{Facts, FileStamp, Kind, Refusal, Space};
 
 pub(crate) use dir::{Dir, share_file};
 pub(crate) use mountinfo::{mounted, mounts_of_table};
+pub(crate) use process::{
+    OpenFiles, StopSignal, ask_to_stop, raise_open_files, signal_of, user_numbers,
+};
+pub(crate) use socket::{
+    Accepted, Connection, HangUp, Listener, SOCKET_KIND, SocketDir, accepted_from,
+};
+pub(crate) use user_dirs::{CACHE_DIR, DATA_DIR, STATE_DIR};
 
 pub(crate) fn facts(file: &File) -> io::Result<Facts> {
     Ok(facts_of(&rustix::fs::fstat(file)?))
@@ -100,6 +110,11 @@ fn standing_of(stat: &Stat) -> Standing {
         keeps_names: mode & 0o1000 != 0,
         names: stat.st_nlink,
     }
+}
+
+/// Whether a link was not read because there is something else.
+pub(crate) fn is_of_no_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
 }
 
 pub(crate) fn space(path: &Path) -> io::Result<Space> {

@@ -5,7 +5,11 @@ mod blocks;
 mod calls;
 mod dir;
 mod link;
+mod pipe;
+mod process;
 mod security;
+mod socket;
+mod user_dirs;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -32,7 +36,13 @@ pub(crate) use blocks::{
     copy_in_kernel, data_in, lengthen, punch_hole, reflink, reserve, reserve_beyond,
 };
 pub(crate) use dir::Dir;
+pub(crate) use pipe::{Accepted, Connection, HangUp, accepted_from};
+pub(crate) use process::{
+    OpenFiles, StopSignal, ask_to_stop, raise_open_files, signal_of, user_numbers,
+};
 pub(crate) use security::Owner;
+pub(crate) use socket::{Listener, SOCKET_KIND, SocketDir};
+pub(crate) use user_dirs::{CACHE_DIR, DATA_DIR, STATE_DIR};
 
 /// The 100 nanoseconds between 1601 and 1970.
 const UNIX_EPOCH: i64 = 116_444_736_000_000_000;
@@ -138,6 +148,11 @@ pub(crate) fn standing(file: &File) -> io::Result<Standing> {
 /// Of what the path names, a link itself.
 pub(crate) fn standing_at(path: &Path) -> io::Result<Standing> {
     standing(&open_any(path, FILE_READ_ATTRIBUTES | READ_CONTROL, true)?)
+}
+
+/// Whether a link was not read because there is something else.
+pub(crate) fn is_of_no_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(codes::ERROR_NOT_A_REPARSE_POINT as i32)
 }
 
 pub(crate) fn space(path: &Path) -> io::Result<Space> {

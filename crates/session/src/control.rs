@@ -10,17 +10,18 @@
 //!             {"v":1,"message":"failed","kind":"busy","text":..,"causes":[..]}\n
 //! ```
 //!
-//! Both ends check who the other is: only the owner of the session and root are served and trusted.
+//! Both ends check who the other is: only the owner of the session and root are served and trusted. On Windows the socket
+//! is a named pipe ([`attachfs_durable::SocketDir`]), and the system's own account takes root's place.
 //! No credentials pass. A line has at most a mebibyte.
 
 mod client;
 mod protocol;
 mod server;
-mod socket;
 
-pub use client::{ControlClient, ControlError, HangUp};
+pub use attachfs_durable::{HangUp, Peer};
+pub use client::{ControlClient, ControlError};
 pub use protocol::{PROTOCOL_VERSION, Request, Response};
-pub use server::{ControlServer, ControlService, EventSink, Peer, ServiceFuture};
+pub use server::{ControlServer, ControlService, EventSink, ServiceFuture};
 
 #[cfg(test)]
 mod tests;

@@ -25,8 +25,8 @@ use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use attachfs_durable::OwnDir;
 use attachfs_durable::steps::{Step, perform};
+use attachfs_durable::{OwnDir, create_link};
 use serde::Serialize;
 
 use self::dir::{link_at, open};
@@ -68,6 +68,9 @@ pub struct Pruned {
     pub unreachable: Vec<SessionId>,
 }
 
+/// What an entry of the list stands for, with its path.
+type Listed = (PathBuf, Result<SessionEntry, SessionListError>);
+
 impl SessionList {
     /// The lists in a user's state directory. They are made when the first session is.
     pub fn in_state(state: &Path) -> Self {
@@ -96,6 +99,12 @@ impl SessionList {
     /// forgotten. That is [`SessionListError::Unreachable`] for one whose directory is not there now, and
     /// [`SessionListError::Replaced`] for one in whose place there is another.
     pub fn all(&self) -> Result<Vec<Result<SessionEntry, SessionListError>>, SessionListError> {
+        let entries = self.entries()?.into_iter();
+        Ok(entries.map(|(_, session)| session).collect())
+    }
+
+    /// As [`all`](Self::all), each with the path of its entry.
+    fn entries(&self) -> Result<Vec<Listed>, SessionListError> {
         let Some(dir) = open(&self.dir)? else {
             return Ok(Vec::new());
         };
@@ -115,12 +124,15 @@ impl SessionList {
         let mut all = Vec::new();
         for (path, id, link, look) in begun {
             let looked = look.by(deadline, &path);
-            all.extend(link.map_or_else(
+            let session = link.map_or_else(
                 |error| Some(Err(error)),
-                |link| entry(path, id, link, looked),
-            ));
+                |link| entry(path.clone(), id, link, looked),
+            );
+            all.extend(session.map(|session| (path, session)));
         }
-        all.sort_by_key(|session| Reverse(session.as_ref().ok().map(|entry| entry.meta.created)));
+        all.sort_by_key(|(_, session)| {
+            Reverse(session.as_ref().ok().map(|entry| entry.meta.created))
+        });
         Ok(all)
     }
 
@@ -143,10 +155,10 @@ impl SessionList {
             return look_in_time(path);
         }
         let (mut all, mut unreadable) = (Vec::new(), Vec::new());
-        for session in self.all()? {
+        for (at, session) in self.entries()? {
             match session {
                 Ok(entry) => all.push(entry),
-                Err(error) => unreadable.push(error),
+                Err(error) => unreadable.push((at, error)),
             }
         }
         let is_at = |entry: &&SessionEntry| named.path == Some(entry.meta.mount_point.as_path());
@@ -163,7 +175,9 @@ impl SessionList {
             [] => {
                 // It may be one of those that cannot be read: then why is the better answer.
                 let entry = self.dir.join(named.text);
-                if let Some(error) = unreadable.into_iter().find(|error| error.is_of(&entry)) {
+                let is_it =
+                    |(at, error): &(PathBuf, SessionListError)| *at == entry || error.is_of(&entry);
+                if let Some((_, error)) = unreadable.into_iter().find(is_it) {
                     return Err(error);
                 }
                 Err(match self.ended_as(named)? {
@@ -209,7 +223,7 @@ impl SessionList {
         let made = perform(
             Step::RegistryLink,
             || link.clone(),
-            || std::os::unix::fs::symlink(dir, &link),
+            || create_link(&link, &dir),
         );
         made.map_err(failed)?;
         Ok(sessions.sync(Step::RegistryName)?)

@@ -45,6 +45,7 @@ use serde::{Deserialize, Serialize};
 use self::discard::{Layout, Part, nothing};
 pub use self::error::SessionError;
 pub use self::id::{ParseSessionIdError, SessionId};
+pub(crate) use self::layout::SOCKET;
 use self::layout::{
     BASE, COMMITS, DESCRIPTION, ENDING, FORMAT, JOURNAL, LAYERS, LOCK, MOUNT, RESERVE, SCRATCH,
     WORK,

@@ -8,9 +8,10 @@ use attachfs_vfs::{Attachment, FileSystem};
 use fuser::{Config, Session, SessionACL};
 use tokio::runtime::Handle;
 
+use super::Adapter;
 use super::invalidate::Invalidator;
 use super::pages::Pages;
-use super::{Adapter, chain};
+use crate::chain::chain;
 
 /// Event loops: each answers one request at a time, and each has a buffer of 16 MiB of address space.
 const FEWEST_LOOPS: usize = 4;

@@ -29,7 +29,6 @@ use tokio::runtime::Handle;
 use self::answer::{Completion, Refuse};
 pub(crate) use self::connection::Connection;
 use self::pages::Pages;
-pub(crate) use self::report::chain;
 
 #[derive(Debug)]
 struct Adapter<F> {

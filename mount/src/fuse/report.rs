@@ -3,13 +3,11 @@
 //! Every failure is told here. What they have in common is said in `about`: whoever writes the log
 //! tells a failure of the same thing once, and counts the others.
 
-use std::error::Error;
-use std::fmt::Write as _;
-
 use attachfs_vfs::{Blame, FsError, FsErrorKind, NodeId};
 use tracing::Level;
 
 use super::errno::level;
+use crate::chain::chain;
 
 /// Logs an error that has a cause; one without is the answer to what was asked.
 pub(super) fn failed(operation: &'static str, node: NodeId, error: &FsError) {
@@ -44,17 +42,6 @@ pub(super) fn panicked(operation: &'static str, node: NodeId, panic: &(dyn std::
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
     tracing::error!(operation, inode = %node, "the operation panicked: {text}");
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").expect("writing to a String cannot fail");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use attachfs_durable::path_of_bytes;
+
 use super::holders::escaped;
 use super::mountinfo::{self, MountEntry};
 use super::process::Process;
@@ -84,14 +86,13 @@ pub(super) fn here(mount: &MountEntry, table: &[MountEntry]) -> Vec<PathBuf> {
 
 /// Whether a mount is an overlay one of whose layers is at `path` or below it.
 fn is_over(entry: &MountEntry, path: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
     if entry.fs_type != "overlay" {
         return false;
     }
     let options = ["lowerdir", "lowerdir+", "datadir+", "upperdir"];
     let layers = options.iter().flat_map(|option| entry.values(option));
     let mut layers = layers.flat_map(|layers| layers.split(|&byte| byte == b':'));
-    layers.any(|layer| Path::new(std::ffi::OsStr::from_bytes(layer)).starts_with(path))
+    layers.any(|layer| path_of_bytes(layer).starts_with(path))
 }
 
 /// Where `mount` is beside its own place.

@@ -13,6 +13,11 @@ use super::holders::Holder;
 /// Why a file system was not mounted. Nothing is mounted then.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
+    /// The platform has no mounts.
+    #[error(
+        "this platform has no mounts yet: `attachfs download` places the files of a manifest in a folder"
+    )]
+    NotHere,
     /// The mount point does not exist.
     #[error("the mount point {} does not exist; create it as an empty directory", .0.display())]
     Missing(PathBuf),

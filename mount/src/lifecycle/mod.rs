@@ -8,21 +8,34 @@
 //! The end is what the kernel says it is: when [`End`] is known, no request is being answered and
 //! nothing is open, however it came about. What fuser does for unmounting is not used: it cannot tell
 //! its own mount from another at the same place.
+//!
+//! What all this asks of the system is in `kernel`; on a platform without mounts that is `absent.rs`, which makes none and
+//! finds none.
 
 mod copies;
+#[cfg(unix)]
 mod device;
 mod error;
 mod holders;
+#[cfg(unix)]
+mod kernel;
+#[cfg(not(unix))]
+#[path = "absent.rs"]
+mod kernel;
 mod mountinfo;
 mod place;
+#[cfg(unix)]
 mod point;
 mod process;
+#[cfg(unix)]
 mod read_ahead;
 mod source;
 mod unmount;
+#[cfg(unix)]
+mod walk;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,17 +46,15 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 pub use self::copies::{Copies, Elsewhere};
-use self::device::DeviceOptions;
 pub use self::error::{MountError, UnmountError};
 pub use self::holders::{Holder, Use};
 use self::mountinfo::MountEntry;
 pub use self::place::{FuseMount, MountOf, Place};
-use self::point::{Finding, MountPoint};
 pub use self::process::Process;
 use self::source::Source;
 use self::unmount::Refusal;
 pub use self::unmount::{ActiveMount, TakenAway, Unmount, active_mounts, detach_dead, take_away};
-use crate::fuse::{Connection, chain};
+use crate::chain::chain;
 
 /// How long a mount may be found busy before that is believed: a process that is just ending, or
 /// starting another, still has what it had open.
@@ -51,8 +62,6 @@ const GRACE: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(20);
 /// How long the kernel may take to let go before it is looked for what keeps it from that.
 const NOTICE: Duration = Duration::from_secs(1);
-/// As many dead mounts may lie one over the other.
-const MOST_DEAD: usize = 16;
 
 /// How to mount.
 #[derive(Debug, Clone)]
@@ -90,86 +99,39 @@ struct Shared {
     ended_async: watch::Sender<bool>,
 }
 
+/// Whether this platform has mounts: fails with [`MountError::NotHere`] where it has none. For who is about to make
+/// something that only a mount has a use for.
+pub fn supported() -> Result<(), MountError> {
+    kernel::supported()
+}
+
 /// Mounts a file system. When it returns, the mount answers.
 pub fn mount<F: FileSystem>(fs: Arc<F>, options: &MountOptions) -> Result<Mounted, MountError> {
-    let session = options.session.as_ref();
-    let point = free_point(&options.mount_point, session)?;
-    let failed = |doing, source| MountError::Io {
-        doing,
-        mount_point: point.path.clone(),
+    let (connection, entry) = kernel::connect(fs, options)?;
+    let mount_point = entry.mount_point.clone();
+    let failed = |source| MountError::Io {
+        doing: "serve",
+        mount_point: mount_point.clone(),
         source,
     };
-    let source = Source::new(session).map_err(|error| failed("name what is mounted on", error))?;
-    let device_options = DeviceOptions {
-        source,
-        read_only: fs.is_read_only(),
-        allow_other: options.allow_other,
-    };
-    let device = device::mount(&point, &device_options)?;
-    let guard = DetachOnDrop(Some(&point.path));
-    let connection = Connection::greet(fs, device, options.runtime.clone())
-        .map_err(|error| failed("greet the kernel at", error))?;
-    let entry = mountinfo::at(&point.path)
-        .and_then(|entry| entry.ok_or_else(|| io::ErrorKind::NotFound.into()))
-        .map_err(|error| failed("see what is mounted at", error))?;
-    let mounted = serve(connection, entry).map_err(|error| failed("serve", error))?;
-    guard.keep();
-    if let Err(error) = rustix::fs::statvfs(&point.path) {
+    let mounted = serve(connection, entry).map_err(|error| {
+        kernel::give_up(&mount_point);
+        failed(error)
+    })?;
+    if let Err(error) = kernel::first_answer(&mounted.shared.entry) {
         let cause = match mounted.wait_for(Duration::from_secs(1)) {
             Some(End::Broken(cause)) => io::Error::other(cause),
-            Some(End::Unmounted) | None => error.into(),
+            Some(End::Unmounted) | None => error,
         };
-        return Err(failed("serve", cause));
+        return Err(failed(cause));
     }
-    read_ahead::raise(&mounted.shared.entry.device);
     Ok(mounted)
 }
 
-/// The directory to mount on. Dead mounts of the session there go.
-fn free_point(given: &Path, session: Option<&SessionId>) -> Result<MountPoint, MountError> {
-    let mut dead = 0;
-    loop {
-        match point::look(given, session)? {
-            Finding::Free(point) => return Ok(point),
-            Finding::OwnDead(entry) if dead < MOST_DEAD => {
-                dead += 1;
-                unmount::detach(&entry).map_err(|error| MountError::Io {
-                    doing: "remove the dead mount at",
-                    mount_point: entry.mount_point,
-                    source: io::Error::other(error),
-                })?;
-            }
-            Finding::OwnDead(entry) => {
-                return Err(MountError::AlreadyMounted {
-                    mount_point: entry.mount_point,
-                    source_name: Source::display(&entry.source),
-                    session: session.cloned(),
-                });
-            }
-        }
-    }
-}
-
-/// Takes the name of a mount away that did not come about.
-struct DetachOnDrop<'a>(Option<&'a Path>);
-
-impl DetachOnDrop<'_> {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for DetachOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(path) = self.0
-            && let Err(refusal) = unmount::unmount(path, Unmount::Detach)
-        {
-            tracing::warn!("after a failure to mount: {}", chain(&refusal.at(path)));
-        }
-    }
-}
-
-fn serve<F: FileSystem>(connection: Connection<F>, entry: MountEntry) -> io::Result<Mounted> {
+fn serve<F: FileSystem>(
+    connection: kernel::Connection<F>,
+    entry: MountEntry,
+) -> io::Result<Mounted> {
     let shared = Arc::new(Shared {
         entry,
         end: Mutex::new(None),
@@ -330,12 +292,12 @@ impl Shared {
         if how == Unmount::IfUnused && !others.is_empty() {
             return Err(Refusal::Busy);
         }
-        unmount::unmount(&entry.mount_point, how)?;
+        kernel::unmount(&entry.mount_point, how)?;
         for bound in table
             .iter()
             .filter(|other| other.id != entry.id && other.is_copy_of(entry))
         {
-            if let Err(refusal) = unmount::unmount(&bound.mount_point, Unmount::Detach) {
+            if let Err(refusal) = kernel::unmount(&bound.mount_point, Unmount::Detach) {
                 tracing::warn!(
                     "a bind mount stays behind: {}",
                     chain(&refusal.at(&bound.mount_point))
@@ -368,7 +330,7 @@ impl Shared {
     /// its name goes.
     fn abandon(&self) {
         // First, since afterwards the number of the device may be another mount's.
-        unmount::abort_connection(&self.entry);
+        kernel::abort_connection(&self.entry);
         self.detach();
     }
 }

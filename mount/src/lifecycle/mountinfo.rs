@@ -2,6 +2,7 @@
 //!
 //! It is read, and never asked of the mounts themselves: a dead or hanging one would not answer.
 
+#[cfg(unix)]
 use std::io;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ pub(crate) use attachfs_durable::{
 pub(crate) const NAME: &str = "mountinfo";
 
 /// What is mounted exactly at `path`, the uppermost if several are.
+#[cfg(unix)]
 pub(crate) fn at(path: &Path) -> io::Result<Option<MountEntry>> {
     Ok(read()?.into_iter().rfind(|entry| entry.mount_point == path))
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use attachfs_session::SessionId;
 
 use super::error::MountError;
+use super::kernel::is_own;
 use super::mountinfo::{self, MountEntry};
-use super::place::Walked;
 use super::source::Source;
-use super::unmount::is_own;
+use super::walk::Walked;
 
 /// A directory that can be mounted on.
 #[derive(Debug)]

@@ -5,9 +5,7 @@
 //! device again as soon as the mount has gone, so those alone could be another's.
 
 use std::ffi::OsStr;
-use std::io;
 
-use attachfs_durable::random_bytes;
 use attachfs_session::SessionId;
 
 use super::mountinfo::MountEntry;
@@ -27,10 +25,13 @@ pub(super) enum Source {
 
 impl Source {
     /// Of a mount to be made.
-    pub(super) fn new(session: Option<&SessionId>) -> io::Result<Self> {
+    #[cfg(unix)]
+    pub(super) fn new(session: Option<&SessionId>) -> std::io::Result<Self> {
         match session {
             Some(id) => Ok(Self::Session(id.clone())),
-            None => random_bytes().map(u64::from_ne_bytes).map(Self::ReadOnly),
+            None => attachfs_durable::random_bytes()
+                .map(u64::from_ne_bytes)
+                .map(Self::ReadOnly),
         }
     }
 

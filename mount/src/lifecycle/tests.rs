@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::Command;
 
+use super::device::DeviceOptions;
+use super::point::Finding;
 use super::*;
 use crate::testing::{Fixture, PATIENCE, can_mount, file, run};
 
@@ -161,15 +164,15 @@ fn only_a_mount_that_is_still_there_is_kept() {
     let gone_entry = mountinfo::at(&gone.root()).unwrap().unwrap();
     let other_entry = mountinfo::at(&other.root()).unwrap().unwrap();
     gone.unmount();
-    assert!(unmount::kept(&gone_entry).unwrap().is_none());
+    assert!(kernel::kept(&gone_entry).unwrap().is_none());
     // The kernel gives the numbers of a mount that has gone to the next, wherever that is.
     let numbered_like_other = MountEntry {
         id: other_entry.id,
         device: other_entry.device.clone(),
         ..gone_entry
     };
-    assert!(unmount::kept(&numbered_like_other).unwrap().is_none());
-    let kept = unmount::kept(&other_entry).unwrap();
+    assert!(kernel::kept(&numbered_like_other).unwrap().is_none());
+    let kept = kernel::kept(&other_entry).unwrap();
     assert!(kept.is_some());
     let busy = rustix::mount::unmount(other.root(), rustix::mount::UnmountFlags::empty());
     assert_eq!(busy, Err(rustix::io::Errno::BUSY));
@@ -401,18 +404,18 @@ fn the_helper_mounts_and_unmounts_as_the_system_call_does() {
     };
     let device = device::mount_by_helper(&fixture.root(), &options).unwrap();
     let runtime = fixture.runtime.handle().clone();
-    let connection = Connection::greet(fixture.vfs.clone(), device, runtime).unwrap();
+    let connection = kernel::Connection::greet(fixture.vfs.clone(), device, runtime).unwrap();
     let entry = mountinfo::at(&fixture.root()).unwrap().unwrap();
     assert_eq!(Source::parse(&entry), Some(options.source));
     let mounted = serve(connection, entry).unwrap();
     assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
     let held = fs::File::open(fixture.at("a")).unwrap();
-    let busy = unmount::unmount_by_helper(&fixture.root(), Unmount::IfUnused);
+    let busy = kernel::unmount_by_helper(&fixture.root(), Unmount::IfUnused);
     assert!(matches!(busy, Err(unmount::Refusal::Busy)), "{busy:?}");
     drop(held);
     // Programs that other tests start have what is open here for a moment.
     let until = Instant::now() + PATIENCE;
-    while let Err(refusal) = unmount::unmount_by_helper(&fixture.root(), Unmount::IfUnused) {
+    while let Err(refusal) = kernel::unmount_by_helper(&fixture.root(), Unmount::IfUnused) {
         assert!(matches!(refusal, Refusal::Busy), "{refusal:?}");
         assert!(Instant::now() < until, "busy for too long");
     }

@@ -1,17 +1,12 @@
-//! Unmounting: umount2(2), or fusermount3 for users who may not.
+//! Unmounting, and finding what is mounted.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use attachfs_session::{Session, SessionId};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
 
-use super::device::HELPER;
 use super::error::UnmountError;
+use super::kernel;
 use super::mountinfo::{self, MountEntry};
 use super::source::Source;
 
@@ -28,7 +23,9 @@ pub enum Unmount {
 #[derive(Debug)]
 pub(super) enum Refusal {
     Busy,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "Linux has a helper"))]
     NoHelper(io::Error),
+    #[cfg_attr(not(unix), expect(dead_code, reason = "Linux has a helper"))]
     Helper(String),
     Io(io::Error),
 }
@@ -68,52 +65,6 @@ impl Refusal {
     }
 }
 
-/// Unmounts what is uppermost at `path`, whatever it is: the caller has looked.
-pub(super) fn unmount(path: &Path, how: Unmount) -> Result<(), Refusal> {
-    let flags = match how {
-        Unmount::IfUnused => UnmountFlags::NOFOLLOW,
-        Unmount::Detach => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
-    };
-    match rustix::mount::unmount(path, flags) {
-        Ok(()) => Ok(()),
-        Err(Errno::PERM) => unmount_by_helper(path, how),
-        Err(Errno::BUSY) => Err(Refusal::Busy),
-        Err(error) => Err(Refusal::Io(error.into())),
-    }
-}
-
-/// Ends the connection behind what is uppermost at `path`, and takes its name away. For root only.
-pub(super) fn abort(path: &Path) -> rustix::io::Result<()> {
-    let flags = UnmountFlags::NOFOLLOW | UnmountFlags::FORCE | UnmountFlags::DETACH;
-    rustix::mount::unmount(path, flags)
-}
-
-pub(super) fn unmount_by_helper(path: &Path, how: Unmount) -> Result<(), Refusal> {
-    let mut command = Command::new(HELPER);
-    command.arg("-u");
-    if how == Unmount::Detach {
-        command.arg("-z");
-    }
-    let output = command
-        .arg("--")
-        .arg(path)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Refusal::NoHelper(error),
-            _ => Refusal::Io(error),
-        })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("Device or resource busy") {
-        return Err(Refusal::Busy);
-    }
-    Err(Refusal::Helper(said.trim().escape_debug().to_string()))
-}
-
 /// Removes the mounts that a session's process left behind when it died, wherever they are, and says
 /// whether there were any. Whoever has the session knows that no other process serves them.
 pub fn detach_dead(session: &Session) -> Result<bool, UnmountError> {
@@ -139,13 +90,7 @@ pub struct TakenAway {
 pub fn take_away(session: &SessionId) -> Result<Vec<TakenAway>, UnmountError> {
     let mut taken = Vec::new();
     for entry in of_session(session, Path::new("/"))?.iter().rev() {
-        let mut aborted = abort_connection(entry);
-        match abort(&entry.mount_point) {
-            Ok(()) => aborted = true,
-            Err(Errno::PERM) => unmount_by_helper(&entry.mount_point, Unmount::Detach)
-                .map_err(|refusal| refusal.at(&entry.mount_point))?,
-            Err(error) => return Err(Refusal::Io(error.into()).at(&entry.mount_point)),
-        }
+        let aborted = kernel::cut_off(entry).map_err(|refusal| refusal.at(&entry.mount_point))?;
         taken.push(TakenAway {
             mount_point: entry.mount_point.clone(),
             aborted,
@@ -162,64 +107,13 @@ fn of_session(session: &SessionId, place: &Path) -> Result<Vec<MountEntry>, Unmo
         source,
     })?;
     let source = Source::Session(session.clone());
-    table.retain(|entry| Source::parse(entry).as_ref() == Some(&source) && is_own(entry));
+    table.retain(|entry| Source::parse(entry).as_ref() == Some(&source) && kernel::is_own(entry));
     Ok(table)
-}
-
-/// Whether this user mounted it: anyone can call a mount of theirs by the id of a session.
-pub(super) fn is_own(entry: &MountEntry) -> bool {
-    entry.user() == Some(rustix::process::getuid().as_raw())
-}
-
-/// Ends the connection of a mount that is still there, so that whoever waits for an answer gets an error. The kernel
-/// lets root do that, and who mounted it. Whether it was done.
-pub(super) fn abort_connection(entry: &MountEntry) -> bool {
-    // While this is open, the number of the device is of this mount and cannot become another's.
-    let kept = match kept(entry) {
-        Ok(Some(kept)) => kept,
-        Ok(None) => return false,
-        Err(error) => {
-            tracing::debug!(%error, mount_point = %entry.mount_point.display(), "the connection was not aborted");
-            return false;
-        }
-    };
-    let Some((_, minor)) = entry.device.split_once(':') else {
-        return false;
-    };
-    let abort = Path::new("/sys/fs/fuse/connections")
-        .join(minor)
-        .join("abort");
-    if let Err(error) = std::fs::write(&abort, "1") {
-        // It has ended by itself, or this user may not: closing the device ends it as well.
-        tracing::debug!(%error, path = %abort.display(), "the connection was not aborted");
-        return false;
-    }
-    drop(kept);
-    true
-}
-
-/// A descriptor that keeps a mount from going; `None` if it has gone, or something else is at its place. The file
-/// system is not asked.
-pub(super) fn kept(entry: &MountEntry) -> io::Result<Option<OwnedFd>> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let kept = match rustix::fs::open(&entry.mount_point, flags, Mode::empty()) {
-        Ok(kept) => kept,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", kept.as_raw_fd()))?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-    let id = id.and_then(|id| id.trim().parse().ok());
-    // The table is read after the mount was opened: what it says of this number is of what is open.
-    let is_it = mountinfo::read()?
-        .iter()
-        .any(|now| Some(now.id) == id && now.is(entry));
-    Ok(is_it.then_some(kept))
 }
 
 /// Takes a mount's name away.
 pub(super) fn detach(entry: &MountEntry) -> Result<(), UnmountError> {
-    unmount(&entry.mount_point, Unmount::Detach)
+    kernel::unmount(&entry.mount_point, Unmount::Detach)
         .map_err(|refusal| refusal.at(&entry.mount_point))?;
     tracing::info!(mount_point = %entry.mount_point.display(), "a dead mount was detached");
     Ok(())

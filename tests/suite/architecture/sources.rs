@@ -306,6 +306,13 @@ impl Code {
         lines
     }
 
+    /// The words in conditions of compilation: `cfg(..)`, `cfg!(..)` and `cfg_attr(..)`.
+    pub(super) fn conditions(&self) -> Vec<(String, usize)> {
+        let mut found = Vec::new();
+        conditions(self.tokens.clone(), &mut found);
+        found
+    }
+
     /// The items.
     pub(super) fn file(&self) -> syn::File {
         syn::parse2(self.tokens.clone()).expect("what was parsed before is Rust")
@@ -373,6 +380,25 @@ fn words(tokens: TokenStream, told: &mut impl FnMut(&str, usize)) {
             TokenTree::Ident(word) => told(&word.to_string(), word.span().start().line),
             TokenTree::Group(group) => words(group.stream(), told),
             TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
+}
+
+fn conditions(tokens: TokenStream, found: &mut Vec<(String, usize)>) {
+    let mut is_condition = false;
+    for token in tokens {
+        match token {
+            TokenTree::Ident(word) => is_condition = word == "cfg" || word == "cfg_attr",
+            TokenTree::Group(group) if is_condition => {
+                words(group.stream(), &mut |word, line| {
+                    found.push((word.to_owned(), line));
+                });
+                is_condition = false;
+            }
+            TokenTree::Group(group) => conditions(group.stream(), found),
+            // `cfg!`
+            TokenTree::Punct(mark) if mark.as_char() == '!' => {}
+            TokenTree::Punct(_) | TokenTree::Literal(_) => is_condition = false,
         }
     }
 }
@@ -479,6 +505,14 @@ mod tests {
         let found = paths("fn f() { assert!(matches!(a, libc::ENOENT | b::C)); }");
         assert!(found.contains(&"libc::ENOENT".to_owned()), "{found:?}");
         assert!(found.contains(&"b::C".to_owned()), "{found:?}");
+    }
+
+    #[test]
+    fn conditions_are_read_in_attributes_and_expressions() {
+        let text = "#[cfg(all(unix, a))] fn f() { if cfg!(windows) { g(unix) } }";
+        let (whole, ..) = parse(text).unwrap();
+        let found = whole.conditions().into_iter().map(|(word, _)| word);
+        assert_eq!(found.collect::<Vec<_>>(), ["all", "unix", "a", "windows"]);
     }
 
     #[test]

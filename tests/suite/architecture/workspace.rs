@@ -26,6 +26,8 @@ pub(super) struct Dependency {
     pub(super) name: String,
     /// `dev`, `build`, or nothing for what is linked in.
     kind: Option<String>,
+    /// The platforms for which it is needed; nothing for all.
+    pub(super) target: Option<String>,
     pub(super) features: Vec<String>,
 }
 

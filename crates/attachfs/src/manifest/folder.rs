@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_durable::CacheDir;
+use attachfs_durable::{CacheDir, path_of_bytes, slashed_bytes};
 use attachfs_manifest::wire::{Format, Manifest};
 use attachfs_manifest::{
     By, Changes, ChunkSize, Content, DiffOptions, File, GlobConfig, ManifestPath, Node, PathFilter,
@@ -47,7 +47,6 @@ impl Selection {
     }
 
     pub(crate) fn filter(&self, root: &Path) -> Result<PathFilter, Error> {
-        use std::os::unix::ffi::OsStrExt as _;
         let visible = GlobConfig::default();
         let globs = match (&self.globs, self.hidden) {
             (Some(globs), _) => globs,
@@ -55,8 +54,8 @@ impl Selection {
             (None, None | Some(true)) => return Ok(PathFilter::everything()),
         };
         let root = std::path::absolute(root).doing(|| format!("cannot find {}", root.display()))?;
-        let root = root.as_os_str().as_bytes();
-        Ok(PathFilter::for_root(root, &globs.include, &globs.exclude)?)
+        let root = slashed_bytes(&root);
+        Ok(PathFilter::for_root(&root, &globs.include, &globs.exclude)?)
     }
 }
 
@@ -328,8 +327,7 @@ async fn hash(
 }
 
 fn os_path(path: PathRef<'_>) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    std::ffi::OsStr::from_bytes(path.as_bytes()).into()
+    path_of_bytes(path.as_bytes())
 }
 
 /// The node with the hashes that were found for it. What could not be read stays without a hash, and is reported.

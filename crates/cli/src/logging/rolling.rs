@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use attachfs::{create_log, is_file_at};
+use attachfs::{StandardStream, create_log, is_file_at, redirect};
 
 /// A file that is as long as this is full.
 const FULL: u64 = 16 << 20;
@@ -32,7 +32,7 @@ pub(super) fn has_room() -> bool {
     let mut rolling = ROLLING.lock().unwrap_or_else(PoisonError::into_inner);
     rolling
         .as_mut()
-        .is_none_or(|rolling| rolling.has_room(|log| Ok(rustix::stdio::dup2_stderr(log)?)))
+        .is_none_or(|rolling| rolling.has_room(|log| redirect(StandardStream::Error, log)))
 }
 
 #[derive(Debug)]

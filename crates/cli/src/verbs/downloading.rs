@@ -1,7 +1,6 @@
 //! `download`.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -47,7 +46,12 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
             root,
         });
     }
-    let bytes = |patterns: Vec<OsString>| patterns.into_iter().map(OsString::into_vec).collect();
+    let bytes = |patterns: Vec<OsString>| {
+        patterns
+            .into_iter()
+            .map(OsString::into_encoded_bytes)
+            .collect()
+    };
     let request = DownloadRequest {
         layers: LayerOptions {
             root: args.from,
@@ -110,7 +114,7 @@ fn named(args: &Download) -> Result<Vec<(ManifestSource, PathBuf)>, Failure> {
         }
     }
     for mapped in &args.map {
-        let bytes = mapped.as_bytes();
+        let bytes = mapped.as_encoded_bytes();
         let equals = bytes.iter().rposition(|&byte| byte == b'=');
         let Some((manifest, root)) = equals.map(|at| (&bytes[..at], &bytes[at + 1..])) else {
             return Err(usage("--map wants a manifest, `=` and a folder"));
@@ -118,8 +122,9 @@ fn named(args: &Download) -> Result<Vec<(ManifestSource, PathBuf)>, Failure> {
         if root.is_empty() {
             return Err(usage("there is no folder after the `=` of --map"));
         }
-        let root = PathBuf::from(OsStr::from_bytes(root));
-        named.push((source(OsStr::from_bytes(manifest))?, root));
+        let root = attachfs::path_of_bytes(root);
+        let manifest = attachfs::path_of_bytes(manifest);
+        named.push((source(manifest.as_os_str())?, root));
     }
     Ok(named)
 }
@@ -166,7 +171,7 @@ fn text(downloads: &Downloads) -> String {
     }
     let mut text = String::new();
     for root in &downloads.roots {
-        let shown = attachfs::EscapedBytes(root.root.as_os_str().as_bytes());
+        let shown = attachfs::EscapedBytes(attachfs::path_bytes(&root.root));
         text += &format!("folder     {shown}\n");
         text += &output::summary("fetched", &root.summary);
         text += &remarks(root);

@@ -5,7 +5,6 @@ mod reporting;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -270,20 +269,24 @@ async fn filter(globals: &Globals, args: Filter) -> Result<(), Failure> {
 
 async fn subtree(globals: &Globals, args: Subtree) -> Result<(), Failure> {
     let opened = open_input(globals, &args.input).await?;
-    let directory = args.directory.as_bytes();
+    let directory = args.directory.as_encoded_bytes();
     let made = subtree_manifest(&opened, directory, policy(args.symlinks))?;
     finish(globals, &args.output.output, &made)
 }
 
 async fn join(globals: &Globals, args: Join) -> Result<(), Failure> {
     let opened = open_input(globals, &args.input).await?;
-    let made = join_manifest(&opened, args.directory.as_bytes())?;
+    let made = join_manifest(&opened, args.directory.as_encoded_bytes())?;
     finish(globals, &args.output.output, &made)
 }
 
 async fn partition(globals: &Globals, args: Partition) -> Result<(), Failure> {
     let opened = open_input(globals, &args.input).await?;
-    let roots: Vec<Vec<u8>> = args.root.into_iter().map(OsString::into_vec).collect();
+    let roots: Vec<Vec<u8>> = args
+        .root
+        .into_iter()
+        .map(OsString::into_encoded_bytes)
+        .collect();
     let parts = partition_manifest(&opened, &roots, policy(args.symlinks))?;
     std::fs::create_dir_all(&args.output_dir)
         .with_context(|| format!("cannot make {}", args.output_dir.display()))?;

@@ -31,6 +31,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
         && !mount.foreground
         && !mount.daemon
     {
+        attachfs::Mount::supported()?;
         return mounting::in_background(&globals);
     }
     let runtime = attachfs::Runtime::new()?;

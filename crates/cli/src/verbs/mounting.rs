@@ -1,17 +1,16 @@
 //! `mount`, `umount`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attachfs::UnmountReport;
 use attachfs::{
     CancellationToken, CommitArguments, LayerOptions, LogPlace, ManifestPath, ManifestSource,
-    MountPoint, MountRequest, MountSession, Owner, Places, SessionEntry, UnmountArguments, session,
+    MountPoint, MountRequest, MountSession, Owner, Places, SessionEntry, Stop, StopSignal,
+    UnmountArguments, session,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::reading::{read, source};
 use super::sessions::{check_place, is_piped, write_manifest};
@@ -22,7 +21,6 @@ use crate::exit::Failure;
 use crate::output::{self, remark};
 use crate::places::places;
 use crate::progress::Shown;
-use crate::signals::HangUp;
 
 /// Starts the background process, waits until the mount answers, and says so.
 pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
@@ -68,17 +66,9 @@ fn absolute(dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
         .context("cannot find the working directory")
 }
 
-/// The uid and the gid of this process.
-fn me() -> (u32, u32) {
-    (
-        rustix::process::getuid().as_raw(),
-        rustix::process::getgid().as_raw(),
-    )
-}
-
 /// What a mount shows belongs to the user of this process.
 pub(super) fn usual_owner() -> Owner {
-    let (uid, gid) = me();
+    let (uid, gid) = attachfs::user_numbers();
     Owner {
         uid,
         gid,
@@ -89,6 +79,7 @@ pub(super) fn usual_owner() -> Owner {
 
 /// Mounts and serves until it is unmounted.
 pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure> {
+    attachfs::Mount::supported()?;
     let starter = args.daemon.then(Starter::leave).transpose()?;
     // Before anything is made: a log that cannot be written is no reason to leave something behind.
     let log = match args.log.as_deref() {
@@ -159,7 +150,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             (what, store)
         }
     };
-    let (uid, gid) = me();
+    let (uid, gid) = attachfs::user_numbers();
     let owner = Owner {
         uid: args.uid.unwrap_or(uid),
         gid: args.gid.unwrap_or(gid),
@@ -180,14 +171,14 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         before_making: Some(daemon::before_making),
     };
     // Before the mount, so that no signal in between leaves a dead one.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = HangUp::new()?;
+    let mut interrupt = StopSignal::listen(Stop::Interrupt)?;
+    let mut terminate = StopSignal::listen(Stop::Terminate)?;
+    let mut hang_up = StopSignal::listen(Stop::HangUp)?;
     let never = CancellationToken::new();
     let mount = tokio::select! {
         mount = attachfs::Mount::start(request, &never) => mount?,
-        _ = interrupt.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
-        _ = terminate.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
+        () = interrupt.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
+        () = terminate.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
         () = hang_up.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
         () = daemon::starter_gone() => return Err(Failure::Code(crate::exit::CANCELLED)),
     };
@@ -209,8 +200,8 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     }
     tokio::select! {
         () = mount.ended() => {}
-        _ = interrupt.recv() => stop(&mount).await?,
-        _ = terminate.recv() => stop(&mount).await?,
+        () = interrupt.recv() => stop(&mount).await?,
+        () = terminate.recv() => stop(&mount).await?,
         () = hang_up.recv() => stop(&mount).await?,
     }
     Ok(mount.finish().await?)
@@ -272,11 +263,11 @@ fn placed(text: &OsString) -> Result<(ManifestSource, Option<ManifestPath>), att
     if Path::new(text).exists() {
         return Ok((source(text)?, None));
     }
-    let bytes = text.as_bytes();
+    let bytes = text.as_encoded_bytes();
     let Some(equals) = bytes.iter().rposition(|&b| b == b'=') else {
         return Ok((source(text)?, None));
     };
-    let at = OsStr::from_bytes(&bytes[equals + 1..]);
+    let at = attachfs::path_of_bytes(&bytes[equals + 1..]);
     let at = at.to_str().ok_or_else(|| {
         attachfs::Error::usage(format!(
             "the directory in {} is not UTF-8 text",
@@ -284,7 +275,7 @@ fn placed(text: &OsString) -> Result<(ManifestSource, Option<ManifestPath>), att
         ))
     })?;
     Ok((
-        source(OsStr::from_bytes(&bytes[..equals]))?,
+        source(attachfs::path_of_bytes(&bytes[..equals]).as_os_str())?,
         attachfs::parse_path(at)?,
     ))
 }

@@ -1,13 +1,10 @@
 //! `run`.
 
-use std::os::unix::process::ExitStatusExt as _;
-
 use attachfs::causes::CommandError;
 use attachfs::{
     CancellationToken, FailureClass, ManifestBytes, OpenFiles, OpenStore, Places, RunReport,
-    RunRequest, SnapshotOptions, SnapshotReport,
+    RunRequest, SnapshotOptions, SnapshotReport, Stop, StopSignal,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::mounting::{remark_without_store, usual_owner};
 use super::reading::{read, source};
@@ -19,7 +16,6 @@ use crate::exit::{self, Failure};
 use crate::output::{self, remark, remark_lines};
 use crate::places::places;
 use crate::progress::Shown;
-use crate::signals::HangUp;
 
 pub(super) async fn run(
     globals: &Globals,
@@ -33,14 +29,15 @@ pub(super) async fn run(
 }
 
 async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(), Failure> {
+    attachfs::Mount::supported()?;
     let mut places = places(None);
     places.cache = places.cache.with_limits(args.cache_bounds.limits());
     // The command shares the terminal and gets Ctrl-C and Ctrl-\ itself: here they only must not end this
     // program before the command.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = HangUp::new()?;
+    let mut interrupt = StopSignal::listen(Stop::Interrupt)?;
+    let mut quit = StopSignal::listen(Stop::Quit)?;
+    let mut terminate = StopSignal::listen(Stop::Terminate)?;
+    let mut hang_up = StopSignal::listen(Stop::HangUp)?;
     for dir in &args.output_dir {
         attachfs::parse_path(dir)?;
     }
@@ -52,9 +49,9 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     let shown = Shown::new(globals.json);
     let (manifests, store, snapshot) = tokio::select! {
         prepared = prepare(globals, &args, &places, &shown) => prepared?,
-        _ = interrupt.recv() => return Err(Failure::Code(130)),
-        _ = quit.recv() => return Err(Failure::Code(131)),
-        _ = terminate.recv() => return Err(Failure::Code(143)),
+        () = interrupt.recv() => return Err(Failure::Code(130)),
+        () = quit.recv() => return Err(Failure::Code(131)),
+        () = terminate.recv() => return Err(Failure::Code(143)),
         () = hang_up.recv() => return Err(Failure::Code(129)),
     };
     shown.clear();
@@ -88,9 +85,9 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         async move {
             loop {
                 tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = quit.recv() => {}
-                    _ = terminate.recv() => break,
+                    () = interrupt.recv() => {}
+                    () = quit.recv() => {}
+                    () = terminate.recv() => break,
                     () = hang_up.recv() => break,
                 }
             }
@@ -122,7 +119,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     {
         return Err(Failure::Code(exit::RUN_FAILED));
     }
-    let code = match (ran.status.code(), ran.status.signal()) {
+    let code = match (ran.status.code(), attachfs::signal_of(ran.status)) {
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,
         (None, None) => i32::from(exit::RUN_FAILED),
@@ -148,17 +145,17 @@ fn code_of(error: &attachfs::Error) -> u8 {
 fn cancelled_by_signals() -> CancellationToken {
     let cancel = CancellationToken::new();
     let signals = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::quit()),
-        signal(SignalKind::terminate()),
+        StopSignal::listen(Stop::Interrupt),
+        StopSignal::listen(Stop::Quit),
+        StopSignal::listen(Stop::Terminate),
     );
     if let (Ok(mut interrupt), Ok(mut quit), Ok(mut terminate)) = signals {
         let cancel = cancel.clone();
         tokio::spawn(async move {
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = quit.recv() => {}
-                _ = terminate.recv() => {}
+                () = interrupt.recv() => {}
+                () = quit.recv() => {}
+                () = terminate.recv() => {}
             }
             cancel.cancel();
         });
@@ -254,7 +251,7 @@ fn report(
             "session": ran.session,
             "kept": ran.kept,
             "exit_code": ran.status.code(),
-            "signal": ran.status.signal(),
+            "signal": attachfs::signal_of(ran.status),
             "snapshot": snapshot,
             "manifests": manifests,
             "counters": ran.counters,

@@ -1,6 +1,6 @@
 //! The calls of Windows that the standard library has no safe form of, each as a safe function.
 //!
-//! This and `security.rs` are the files of the Windows half with `unsafe` in them. Everything takes open files and owned memory, so what
+//! This, `security.rs` and `pipe.rs` are the files of the Windows half with `unsafe` in them. Everything takes open files and owned memory, so what
 //! a call needs to hold is to be seen here: handles are borrowed for the call, buffers are as long as is said.
 #![allow(unsafe_code, reason = "windows-sys has only unsafe functions")]
 #![allow(

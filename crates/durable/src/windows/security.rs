@@ -8,11 +8,11 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::windows::io::AsRawHandle as _;
+use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
 use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 
-use windows_sys::Win32::Foundation::{CloseHandle, GENERIC_ALL, GENERIC_WRITE, LocalFree};
+use windows_sys::Win32::Foundation::{CloseHandle, GENERIC_ALL, GENERIC_WRITE, HANDLE, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
     ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo,
     SDDL_REVISION_1, SE_FILE_OBJECT, SetSecurityInfo,
@@ -29,7 +29,9 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_WRITE_EA, WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
-use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
+use windows_sys::Win32::System::Threading::{
+    GetCurrentProcess, OpenProcess, OpenProcessToken, PROCESS_QUERY_LIMITED_INFORMATION,
+};
 
 /// Rights with which somebody can change a file, or what is in a directory.
 const WRITING: u32 = FILE_WRITE_DATA
@@ -92,6 +94,12 @@ impl Descriptor {
     pub(super) fn private() -> io::Result<Self> {
         let me = me()?;
         Self::parse(&format!("O:{me}D:P(A;OICI;FA;;;{me})"))
+    }
+
+    /// A pipe for this process's user and the system.
+    pub(super) fn of_pipe() -> io::Result<Self> {
+        let me = me()?;
+        Self::parse(&format!("O:{me}D:P(A;;FA;;;{me})(A;;FA;;;SY)"))
     }
 
     fn parse(text: &str) -> io::Result<Self> {
@@ -207,19 +215,27 @@ fn writers(list: *const ACL, owner: &str) -> io::Result<Vec<(String, u32)>> {
 /// Gives an open file, which has the right `WRITE_DAC`, to its owner alone, or lets it take what the directory above hands
 /// down.
 pub(super) fn protect(file: &File, is_private: bool) -> io::Result<()> {
-    let descriptor = if is_private {
-        Descriptor::private()?
+    if is_private {
+        let private = Descriptor::private()?;
+        set_list(file, &private, PROTECTED_DACL_SECURITY_INFORMATION)
     } else {
         // An empty list, to which Windows adds what is handed down.
-        Descriptor::parse("D:")?
-    };
+        let empty = Descriptor::parse("D:")?;
+        set_list(file, &empty, UNPROTECTED_DACL_SECURITY_INFORMATION)
+    }
+}
+
+/// Lets everybody do everything with a file, which is open with the right `WRITE_DAC`.
+#[cfg(test)]
+pub(super) fn give_to_everybody(file: &File) -> io::Result<()> {
+    let everybody = Descriptor::parse("D:P(A;OICI;FA;;;WD)")?;
+    set_list(file, &everybody, PROTECTED_DACL_SECURITY_INFORMATION)
+}
+
+/// Gives an open file the access control list of a descriptor. `kind` says whether what is handed down is added.
+fn set_list(file: &File, descriptor: &Descriptor, kind: u32) -> io::Result<()> {
     let (mut is_there, mut is_default, mut list) = (0, 0, null_mut());
-    let kind = if is_private {
-        PROTECTED_DACL_SECURITY_INFORMATION
-    } else {
-        UNPROTECTED_DACL_SECURITY_INFORMATION
-    };
-    // SAFETY: the list points into the descriptor, which is there until the end.
+    // SAFETY: the list points into the descriptor, which the caller holds.
     let code = unsafe {
         GetSecurityDescriptorDacl(
             descriptor.as_ptr(),
@@ -257,14 +273,33 @@ fn me() -> io::Result<&'static str> {
     Ok(ME.get_or_init(|| found))
 }
 
-/// One of the identifiers in the process's token.
+/// The user of a process that runs.
+pub(super) fn user_of_process(process: u32) -> io::Result<Owner> {
+    // SAFETY: it takes numbers; what it gives is a handle that nobody else owns.
+    let process = unsafe {
+        let handle = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, process);
+        if handle.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedHandle::from_raw_handle(handle)
+    };
+    token_of(process.as_raw_handle(), TokenUser).map(Owner)
+}
+
+/// One of the identifiers in this process's token.
 fn token_user(class: i32) -> io::Result<String> {
+    // SAFETY: it takes nothing; what it gives stands for this process and is not closed.
+    token_of(unsafe { GetCurrentProcess() }, class)
+}
+
+/// One of the identifiers in the token of a process.
+fn token_of(process: HANDLE, class: i32) -> io::Result<String> {
     // Both structures hold a pointer to an identifier, which lies behind them and is at most 68 bytes long.
     let mut buffer = [0_u64; 32];
     let mut token = null_mut();
     // SAFETY: the token is closed below, and nobody else has it; the buffer is as long as is said.
     let filled = unsafe {
-        if OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &raw mut token) == 0 {
+        if OpenProcessToken(process, TOKEN_QUERY, &raw mut token) == 0 {
             return Err(io::Error::last_os_error());
         }
         let mut len = 0;

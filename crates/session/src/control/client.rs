@@ -1,17 +1,16 @@
 //! The client: the end in a program that asks the process of a mounted session. It blocks.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use attachfs_durable::{Connection, HangUp, SocketDir};
 use serde_json::Value;
 
 use super::protocol::{
     ALIVE, DecodeError, LONGEST_LINE, Message, Request, Response, decode, encode,
 };
-use super::socket::{SocketDir, peer};
+use crate::session::SOCKET;
 
 /// How long a server may be silent. It says every [`ALIVE`] that it is there.
 const LONGEST_SILENCE: Duration = ALIVE.saturating_mul(6);
@@ -34,12 +33,12 @@ pub enum ControlError {
         source: io::Error,
     },
     /// Someone else listens there.
-    #[error("the control socket in {} is not the session owner's: uid {uid} listens on it", dir.display())]
+    #[error("the control socket in {} is not the session owner's: user {user} listens on it", dir.display())]
     NotTrusted {
         /// The session's directory.
         dir: PathBuf,
         /// Who listens.
-        uid: u32,
+        user: String,
     },
     /// The connection broke.
     #[error("the connection to the session's process broke")]
@@ -68,7 +67,7 @@ pub enum ControlError {
 /// A connection to the process that has a session mounted.
 #[derive(Debug)]
 pub struct ControlClient {
-    reader: BufReader<UnixStream>,
+    reader: BufReader<Connection>,
     pid: Option<u32>,
     patience: Duration,
 }
@@ -80,13 +79,13 @@ impl ControlClient {
             dir: dir.to_owned(),
             source,
         };
-        let socket_dir = match SocketDir::open(dir) {
+        let socket_dir = match SocketDir::open(dir, SOCKET) {
             Ok(socket_dir) => socket_dir,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let stream = match socket_dir.connect() {
-            Ok(Some(stream)) => stream,
+        let mut connection = match socket_dir.connect() {
+            Ok(Some(connection)) => connection,
             Ok(None) => return Ok(None),
             // So many wait already: it has accepted nobody for long.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -95,28 +94,28 @@ impl ControlClient {
             }
             Err(error) => return Err(failed(error)),
         };
-        let (uid, pid) = peer(&stream).map_err(failed)?;
-        if uid != 0 && uid != socket_dir.owner() {
+        let peer = connection.peer().map_err(failed)?;
+        if !peer.is_mine() && !peer.is_of_system() {
             return Err(ControlError::NotTrusted {
                 dir: dir.to_owned(),
-                uid,
+                user: peer.user(),
             });
         }
-        stream.set_read_timeout(Some(FIRST_SIGN)).map_err(failed)?;
-        stream
-            .set_write_timeout(Some(SLOWEST_READER))
+        connection.set_read_timeout(FIRST_SIGN).map_err(failed)?;
+        connection
+            .set_write_timeout(SLOWEST_READER)
             .map_err(failed)?;
         Ok(Some(Self {
-            reader: BufReader::new(stream),
-            pid,
+            reader: BufReader::new(connection),
+            pid: peer.process(),
             patience: FIRST_SIGN,
         }))
     }
 
     /// A way to close the connection while another thread waits for an answer.
     pub fn hang_up(&self) -> Result<HangUp, ControlError> {
-        let stream = self.reader.get_ref().try_clone();
-        Ok(HangUp(stream.map_err(ControlError::Connection)?))
+        let hang_up = self.reader.get_ref().hang_up();
+        hang_up.map_err(ControlError::Connection)
     }
 
     /// Asks, and waits for the answer, however long it takes as long as the process is there.
@@ -165,10 +164,8 @@ impl ControlClient {
     fn is_alive(&mut self) -> Result<(), ControlError> {
         if self.patience != LONGEST_SILENCE {
             self.patience = LONGEST_SILENCE;
-            let set = self
-                .reader
-                .get_ref()
-                .set_read_timeout(Some(LONGEST_SILENCE));
+            let connection = self.reader.get_mut();
+            let set = connection.set_read_timeout(LONGEST_SILENCE);
             set.map_err(ControlError::Connection)?;
         }
         Ok(())
@@ -176,7 +173,7 @@ impl ControlClient {
 
     fn connection_error(&self, error: io::Error, after: Duration) -> ControlError {
         match error.kind() {
-            // A timeout on a socket is EAGAIN.
+            // What a timeout is, depends on the platform.
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ControlError::Silent {
                 after,
                 pid: self.pid,
@@ -184,17 +181,5 @@ impl ControlClient {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ControlError::Closed,
             _ => ControlError::Connection(error),
         }
-    }
-}
-
-/// Closes the connection of a [`ControlClient`].
-#[derive(Debug)]
-pub struct HangUp(UnixStream);
-
-impl HangUp {
-    /// Closes it: the server sees that nobody waits any more, and a thread that waits here gets an error.
-    pub fn now(self) {
-        // Not connected any more: what was wanted.
-        let _ = self.0.shutdown(Shutdown::Both);
     }
 }

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use attachfs_durable::{Accepted, Listener, Peer, SocketDir};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::protocol::{ALIVE, LONGEST_LINE, Message, Request, Response, decode, encode};
-use super::socket::SocketDir;
+use crate::session::SOCKET;
 use crate::{Failure, FailureClass};
 
 /// Clients at the same time; more wait.
@@ -36,19 +37,8 @@ pub type ServiceFuture<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>
 /// Does what clients ask. A client that goes away does not end its request by itself: the service can
 /// see that it has gone ([`EventSink::is_gone`]).
 pub trait ControlService: Send + Sync + 'static {
-    /// Does it. `events` tells the client of progress.
+    /// Does it for `peer`, who is the owner of this process, or root. `events` tells the client of progress.
     fn handle(&self, request: Request, peer: Peer, events: EventSink) -> ServiceFuture<'_>;
-}
-
-/// Who asks: the owner of this process, or root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// The user.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
-    /// The process, if it is in a namespace that can be seen from here.
-    pub pid: Option<i32>,
 }
 
 /// Where progress goes.
@@ -86,11 +76,10 @@ impl ControlServer {
         runtime: &Handle,
         service: Arc<dyn ControlService>,
     ) -> io::Result<Self> {
-        let dir = Arc::new(SocketDir::open(dir)?);
-        let listener = dir.listen()?;
+        let dir = Arc::new(SocketDir::open(dir, SOCKET)?);
         let listener = {
             let _inside = runtime.enter();
-            UnixListener::from_std(listener)?
+            dir.listen()?
         };
         let (closing, watched) = watch::channel(false);
         let task = runtime.spawn(accept(listener, service, watched));
@@ -124,7 +113,7 @@ impl Drop for ControlServer {
 }
 
 async fn accept(
-    listener: UnixListener,
+    mut listener: Listener,
     service: Arc<dyn ControlService>,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -136,8 +125,8 @@ async fn accept(
             _ = closing.changed() => break,
             Some(ended) = clients.join_next() => log_panic(ended),
             accepted = listener.accept(), if clients.len() < MOST_CLIENTS => match accepted {
-                Ok((stream, _)) => {
-                    clients.spawn(serve(stream, service.clone(), watched.clone()));
+                Ok(accepted) => {
+                    clients.spawn(serve(accepted, service.clone(), watched.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a client of the control socket was not accepted");
@@ -160,29 +149,25 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 
 /// Serves one client, one request after the other.
 async fn serve(
-    stream: UnixStream,
+    accepted: Accepted,
     service: Arc<dyn ControlService>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let peer = match stream.peer_cred() {
-        Ok(cred) => Peer {
-            uid: cred.uid(),
-            gid: cred.gid(),
-            pid: cred.pid(),
-        },
+    let peer = match accepted.peer() {
+        Ok(peer) => peer,
         Err(error) => {
             tracing::warn!(%error, "a client of the control socket does not say who it is");
             return;
         }
     };
-    if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() {
+    if !peer.is_mine() && !peer.is_of_system() {
         tracing::warn!(
-            uid = peer.uid,
+            user = peer.user(),
             "a stranger was turned away from the control socket"
         );
         return;
     }
-    let (reader, mut writer) = stream.into_split();
+    let (reader, mut writer) = tokio::io::split(accepted);
     let mut reader = BufReader::new(reader);
     loop {
         let line = tokio::select! {
@@ -198,7 +183,16 @@ async fn serve(
             Err(error) => Err(Failure::new(FailureClass::Usage, &error)),
         };
         let written = match request {
-            Ok(request) => perform(service.clone(), request, peer, &mut reader, &mut writer).await,
+            Ok(request) => {
+                perform(
+                    service.clone(),
+                    request,
+                    peer.clone(),
+                    &mut reader,
+                    &mut writer,
+                )
+                .await
+            }
             Err(failure) => {
                 // What follows a line that is not understood is not to be trusted either.
                 write(&mut writer, &Message::Failed(failure)).await.ok();
@@ -213,7 +207,7 @@ async fn serve(
 }
 
 /// A line without its end; `None` at the end of the stream.
-async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
+async fn read_line(reader: &mut BufReader<ReadHalf<Accepted>>) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let read = reader
         .take(LONGEST_LINE)
@@ -239,8 +233,8 @@ async fn perform(
     service: Arc<dyn ControlService>,
     request: Request,
     peer: Peer,
-    reader: &mut BufReader<OwnedReadHalf>,
-    writer: &mut OwnedWriteHalf,
+    reader: &mut BufReader<ReadHalf<Accepted>>,
+    writer: &mut WriteHalf<Accepted>,
 ) -> io::Result<()> {
     // The client is to know soon that its request was heard.
     write(writer, &Message::Alive).await?;
@@ -295,7 +289,7 @@ async fn perform(
     write(writer, &Message::from(response)).await
 }
 
-async fn write(writer: &mut OwnedWriteHalf, message: &Message) -> io::Result<()> {
+async fn write(writer: &mut WriteHalf<Accepted>, message: &Message) -> io::Result<()> {
     let mut line = encode(message)?;
     if line.len() as u64 > LONGEST_LINE {
         let failure = Failure::plain(

@@ -1,11 +1,13 @@
 //! Both ends, over a real socket.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attachfs_durable::{Connection, SocketDir, create_private_dir};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -24,7 +26,7 @@ struct Echo;
 impl ControlService for Echo {
     fn handle(&self, request: Request, peer: Peer, events: EventSink) -> ServiceFuture<'_> {
         Box::pin(async move {
-            assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
+            assert!(peer.is_mine());
             match request {
                 Request::Commit { options } => {
                     events.send(json!(1));
@@ -57,10 +59,25 @@ impl ControlService for Notices {
     }
 }
 
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A session's directory.
+fn private_dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    // Else it would take what the directory above hands down.
+    #[cfg(windows)]
+    attachfs_durable::make_private(dir.path()).unwrap();
+    dir
+}
+
 struct Fixture {
-    dir: TempDir,
-    runtime: Runtime,
     server: Option<ControlServer>,
+    runtime: Runtime,
+    // Removed last: what holds it open keeps it there on Windows.
+    dir: TempDir,
 }
 
 impl Fixture {
@@ -70,18 +87,14 @@ impl Fixture {
 
     fn below(part: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join(part)).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        create_private_dir(&dir.path().join(part)).unwrap();
+        let runtime = runtime();
         let session = dir.path().join(part);
         let server = ControlServer::start(&session, runtime.handle(), Arc::new(Echo)).unwrap();
         Self {
-            dir,
-            runtime,
             server: Some(server),
+            runtime,
+            dir,
         }
     }
 
@@ -91,18 +104,27 @@ impl Fixture {
             .unwrap()
     }
 
+    /// A connection that says nothing by itself.
+    fn connection(&self) -> Connection {
+        let socket = SocketDir::open(&self.dir.path().join("session"), crate::session::SOCKET);
+        socket.unwrap().connect().unwrap().unwrap()
+    }
+
     /// Sends bytes and returns the lines that come back until the server closes.
     fn raw(&self, bytes: &[u8]) -> Vec<Value> {
-        let mut stream = UnixStream::connect(self.dir.path().join("session/control.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut connection = self.connection();
+        connection.set_read_timeout(PATIENCE).unwrap();
         // The server may have closed before it read everything.
-        let _ = stream.write_all(bytes);
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let lines = BufReader::new(stream).lines().map_while(Result::ok);
-        lines
-            .map(|line| serde_json::from_str(&line).unwrap())
-            .collect()
+        let _ = connection.write_all(bytes);
+        answers(connection)
     }
+}
+
+fn answers(connection: Connection) -> Vec<Value> {
+    let lines = BufReader::new(connection).lines().map_while(Result::ok);
+    lines
+        .map(|line| serde_json::from_str(&line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -162,12 +184,7 @@ fn an_answer_that_no_line_can_hold_is_a_failure() {
 #[test]
 fn garbage_is_answered_and_the_connection_closed() {
     let fixture = Fixture::new();
-    for bytes in [
-        &b"nonsense\n"[..],
-        b"\xff\xfe\n",
-        b"{\"v\":1}\n{\"v\":1}\n",
-        b"no end",
-    ] {
+    for bytes in [&b"nonsense\n"[..], b"\xff\xfe\n", b"{\"v\":1}\n{\"v\":1}\n"] {
         let lines = fixture.raw(bytes);
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert_eq!(
@@ -175,6 +192,20 @@ fn garbage_is_answered_and_the_connection_closed() {
             (&json!("failed"), &json!("usage"))
         );
     }
+}
+
+// On Windows nobody can end only what they send.
+#[cfg(unix)]
+#[test]
+fn a_line_that_breaks_off_is_answered() {
+    let fixture = Fixture::new();
+    let socket = fixture.dir.path().join("session/control.sock");
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(b"no end").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.contains("the line has no end"), "{line}");
 }
 
 #[test]
@@ -204,11 +235,8 @@ fn a_line_without_end_is_given_up() {
 
 #[test]
 fn a_service_sees_that_its_client_has_hung_up() {
-    let dir = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let dir = private_dir();
+    let runtime = runtime();
     let (sender, noticed) = std::sync::mpsc::channel();
     let service = Arc::new(Notices(sender));
     let _server = ControlServer::start(dir.path(), runtime.handle(), service).unwrap();
@@ -225,9 +253,14 @@ fn a_service_sees_that_its_client_has_hung_up() {
 
 #[test]
 fn a_server_that_never_answers_is_given_up_and_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private_dir();
+    let runtime = runtime();
     // As a process that is stopped: the kernel accepts connections for it.
-    let listener = std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
+    let socket = SocketDir::open(dir.path(), crate::session::SOCKET).unwrap();
+    let listener = {
+        let _inside = runtime.enter();
+        socket.listen().unwrap()
+    };
     let mut client = ControlClient::connect(dir.path()).unwrap().unwrap();
     let silent = client.request(&Request::Status, |_| {});
     let me = std::process::id();
@@ -248,6 +281,30 @@ fn a_server_that_never_answers_is_given_up_and_named() {
 }
 
 #[test]
+fn clients_that_hang_keep_neither_others_nor_the_end_waiting() {
+    let mut fixture = Fixture::new();
+    let silent = fixture.connection();
+    let mut in_mid_line = fixture.connection();
+    in_mid_line.write_all(b"{\"v\":1,").unwrap();
+    // Its answer is longer than the system keeps for who does not read.
+    let mut deaf = fixture.connection();
+    let diff = b"{\"v\":1,\"request\":\"commit\",\"options\":\"";
+    deaf.write_all(diff).unwrap();
+    deaf.write_all(&vec![b'x'; LONGEST_LINE as usize / 2])
+        .unwrap();
+    deaf.write_all(b"\"}\n").unwrap();
+    let commit = Request::Commit {
+        options: Value::Null,
+    };
+    let answer = fixture.client().request(&commit, |_| {});
+    assert_eq!(answer.unwrap(), Ok(Value::Null));
+    let server = fixture.server.take().unwrap();
+    let ended = async { tokio::time::timeout(PATIENCE, server.shut_down()).await };
+    fixture.runtime.block_on(ended).unwrap();
+    drop((silent, in_mid_line, deaf));
+}
+
+#[test]
 fn a_path_longer_than_a_sockets_address_is_no_obstacle() {
     let part = Path::new("session").join("a-rather-long-name".repeat(10));
     let fixture = Fixture::below(&part);
@@ -265,7 +322,7 @@ fn nobody_listens_before_and_after() {
     let session = fixture.dir.path().join("session");
     let other = fixture.dir.path().join("other");
     assert!(ControlClient::connect(&other).unwrap().is_none());
-    std::fs::create_dir(&other).unwrap();
+    create_private_dir(&other).unwrap();
     assert!(ControlClient::connect(&other).unwrap().is_none());
     let server = fixture.server.take().unwrap();
     fixture.runtime.block_on(server.shut_down());
@@ -273,16 +330,14 @@ fn nobody_listens_before_and_after() {
     assert!(ControlClient::connect(&session).unwrap().is_none());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_socket_that_a_dead_process_left_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(ControlClient::connect(dir.path()).unwrap().is_none());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let _server = ControlServer::start(dir.path(), runtime.handle(), Arc::new(Echo)).unwrap();
     assert!(ControlClient::connect(dir.path()).unwrap().is_some());
     assert_eq!(
@@ -293,12 +348,9 @@ fn a_socket_that_a_dead_process_left_is_replaced() {
 
 #[test]
 fn a_file_in_the_sockets_place_is_not_deleted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private_dir();
     std::fs::write(dir.path().join("control.sock"), b"precious").unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let error = ControlServer::start(dir.path(), runtime.handle(), Arc::new(Echo)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     assert_eq!(
@@ -307,10 +359,57 @@ fn a_file_in_the_sockets_place_is_not_deleted() {
     );
 }
 
+#[cfg(unix)]
+const NOBODY: u32 = 65_534;
+
+#[cfg(unix)]
+#[test]
+fn a_directory_in_which_others_could_listen_is_refused_by_both_ends() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = Fixture::new();
+    let session = fixture.dir.path().join("session");
+    let others_may_write = std::fs::Permissions::from_mode(0o770);
+    std::fs::set_permissions(&session, others_may_write).unwrap();
+    let error = ControlClient::connect(&session).unwrap_err();
+    let ControlError::Connect { source, .. } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
+    let runtime = fixture.runtime.handle();
+    let error = ControlServer::start(&session, runtime, Arc::new(Echo)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stranger_who_listens_is_not_trusted() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become someone else");
+        return;
+    }
+    let dir = private_dir();
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    let address = SocketAddrUnix::new(dir.path().join("control.sock")).unwrap();
+    bind(&socket, &address).unwrap();
+    // The kernel names the user who called listen(2).
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
+            listen(&socket, 1).unwrap();
+        });
+    });
+    let refused = ControlClient::connect(dir.path());
+    assert!(
+        matches!(&refused, Err(ControlError::NotTrusted { user, .. }) if *user == NOBODY.to_string()),
+        "{refused:?}"
+    );
+}
+
+#[cfg(unix)]
 #[test]
 fn only_the_owner_and_root_are_served() {
     use std::os::unix::fs::PermissionsExt as _;
-    const NOBODY: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can become someone else");
         return;
@@ -324,18 +423,17 @@ fn only_the_owner_and_root_are_served() {
     ] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
-    assert!(
-        !fixture
-            .raw(b"{\"v\":1,\"request\":\"unmount\"}\n")
-            .is_empty()
-    );
+    let ask = |socket: &Path| {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        // It may have been closed already.
+        let _ = stream.write_all(b"{\"v\":1,\"request\":\"unmount\"}\n");
+        BufReader::new(stream).lines().map_while(Result::ok).next()
+    };
+    assert!(ask(&socket).is_some());
     // A thread has its own identity as far as the kernel is concerned.
     let stranger = std::thread::spawn(move || {
         rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
-        let mut stream = UnixStream::connect(&socket).unwrap();
-        // It may have been closed already.
-        let _ = stream.write_all(b"{\"v\":1,\"request\":\"unmount\"}\n");
-        BufReader::new(stream).lines().map_while(Result::ok).count()
+        ask(&socket)
     });
-    assert_eq!(stranger.join().unwrap(), 0, "a stranger got an answer");
+    assert_eq!(stranger.join().unwrap(), None, "a stranger got an answer");
 }

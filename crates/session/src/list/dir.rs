@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::OwnDir;
+use attachfs_durable::{OwnDir, read_link};
 
 use super::error::SessionListError;
 
@@ -17,21 +17,9 @@ pub(super) fn open(dir: &Path) -> Result<Option<OwnDir>, SessionListError> {
 
 /// Where the link at a path leads; `None` if there is none.
 pub(super) fn link_at(path: &Path) -> Result<Option<PathBuf>, SessionListError> {
-    match path.read_link() {
-        Ok(target) => Ok(Some(target)),
-        // readlink(2) calls what is no link an invalid argument.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(source) => Err(SessionListError::Io {
-            doing: "read the link",
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    read_link(path).map_err(|source| SessionListError::Io {
+        doing: "read the link",
+        path: path.to_owned(),
+        source,
+    })
 }

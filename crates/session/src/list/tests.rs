@@ -1,5 +1,6 @@
 use std::fs;
-use std::path::Path;
+
+use attachfs_durable::create_private_dir;
 
 use super::*;
 
@@ -17,7 +18,7 @@ fn a_session_that_cannot_be_read_is_not_said_to_be_missing() {
     let state = tempfile::tempdir().unwrap();
     let list = SessionList::in_state(state.path());
     let session = list.dir().join(ID);
-    fs::create_dir_all(&session).unwrap();
+    create_private_dir(&session).unwrap();
     let description = r#"{"format":1,"program":"0.0.9"}"#;
     fs::write(session.join("session.json"), description).unwrap();
     let by_path = Named {
@@ -38,7 +39,7 @@ fn what_is_in_a_mount_is_not_looked_at() {
     let state = tempfile::tempdir().unwrap();
     let list = SessionList::in_state(state.path());
     let dir = state.path().join("elsewhere");
-    fs::create_dir(&dir).unwrap();
+    create_private_dir(&dir).unwrap();
     fs::write(dir.join("session.json"), "nonsense").unwrap();
     let found = |in_mount| {
         let path = Some(dir.as_path());
@@ -57,15 +58,16 @@ fn what_is_in_a_mount_is_not_looked_at() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows has symbolic links, Wine does not")]
 fn a_link_that_leads_nowhere_is_a_session_that_cannot_be_reached() {
     let state = tempfile::tempdir().unwrap();
     let list = SessionList::in_state(state.path());
-    fs::create_dir_all(list.dir()).unwrap();
-    let gone = Path::new("/no/such/disk/session");
-    std::os::unix::fs::symlink(gone, list.dir().join(ID)).unwrap();
+    create_private_dir(list.dir()).unwrap();
+    let gone = state.path().join("no such disk").join("session");
+    create_link(&list.dir().join(ID), &gone).unwrap();
     let all = list.all().unwrap();
     assert!(
-        matches!(&all[..], [Err(SessionListError::Unreachable { dir, .. })] if dir == gone),
+        matches!(&all[..], [Err(SessionListError::Unreachable { dir, .. })] if *dir == gone),
         "{all:?}"
     );
     let pruned = list.prune().unwrap();

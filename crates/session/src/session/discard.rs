@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use attachfs_durable::{Kind, OwnDir, is_staged_name};
+use attachfs_durable::{Kind, OwnDir, SOCKET_KIND, is_staged_name};
 use attachfs_tree::Ino;
 
 use super::error::SessionError;
@@ -110,7 +110,7 @@ impl Part {
             }
             match (known, dir.kind(&name)?) {
                 (_, None) => {}
-                (Known::File, Some(Kind::File)) | (Known::Socket, Some(Kind::Other)) => {
+                (Known::File, Some(Kind::File)) | (Known::Socket, Some(SOCKET_KIND)) => {
                     files.push(text);
                 }
                 (Known::Dir(layout), Some(Kind::Dir)) => {

@@ -20,7 +20,7 @@ pub(super) const SCRATCH: &str = "scratch";
 pub(super) const COMMITS: &str = "commits";
 pub(super) const WORK: &str = "work";
 pub(super) const LAYERS: &str = "layers";
-pub(super) const SOCKET: &str = "control.sock";
+pub(crate) const SOCKET: &str = "control.sock";
 pub(super) const LOG: &str = "log";
 pub(super) const MOUNT: &str = "mnt";
 /// An empty file: the session is being deleted, and nothing in it is needed any more.

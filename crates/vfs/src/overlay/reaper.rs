@@ -114,7 +114,7 @@ impl Reaper {
     }
 
     /// Does the waiting work at once, on this thread.
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     pub(crate) fn reap_now(&self) {
         let doomed = std::mem::take(&mut self.shared.queue.lock().doomed);
         if let Some(disk) = &self.disk {

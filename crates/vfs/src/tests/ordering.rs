@@ -13,15 +13,17 @@ use super::world::{Given, Kernel, READ_WRITE, World, bytes, path, tempdir};
 use crate::overlay::{CommitRecord, Disk};
 use crate::{FsErrorKind, Vfs};
 
-const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
+/// That a device failed, and that a disk is full.
+const EIO: i32 = if cfg!(windows) { 1117 } else { 5 };
+const ENOSPC: i32 = if cfg!(windows) { 112 } else { 28 };
 
 /// A session with two inputs, and a recorder of its steps.
 struct Bench {
-    world: World,
-    dir: TempDir,
-    steps: Recorder,
     kernel: Kernel,
+    steps: Recorder,
+    // Removed after the kernel: what holds it open keeps it there on Windows.
+    dir: TempDir,
+    world: World,
 }
 
 fn bench() -> Bench {
@@ -33,10 +35,10 @@ fn bench() -> Bench {
     let kernel = world.create(dir.path());
     let steps = Recorder::on(dir.path());
     Bench {
-        world,
-        dir,
-        steps,
         kernel,
+        steps,
+        dir,
+        world,
     }
 }
 

@@ -1,6 +1,5 @@
 //! A `Vfs` as an adapter uses it: replies, references, opening and releasing.
 
-use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::ThreadId;
 
@@ -92,7 +91,7 @@ fn a_scratch_file_is_offered_as_backing_and_an_input_is_not() {
     let offered = [first.backing.unwrap(), second.backing.unwrap()];
     assert!(std::sync::Arc::ptr_eq(&offered[0], &offered[1]));
     let mut found = [0; 9];
-    offered[0].read_exact_at(&mut found, 0).unwrap();
+    attachfs_durable::read_exact_at(&offered[0], &mut found, 0).unwrap();
     assert_eq!(&found, b"own bytes");
     let input = lookup(&kernel.vfs, "input").unwrap().node;
     assert!(open(&kernel.vfs, input, false).backing.is_none());

@@ -157,7 +157,8 @@ fn a_written_input_that_was_deleted_leaves_nothing() {
 fn time(seconds: i64) -> Timestamp {
     Timestamp {
         seconds,
-        nanoseconds: 123_456_789,
+        // Windows counts in 100 of them.
+        nanoseconds: 123_456_700,
     }
 }
 
@@ -208,6 +209,10 @@ pub(super) fn scratch_files(session: &std::path::Path) -> usize {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "Windows removes a file that is open at once, Wine does not"
+)]
 fn scratch_files_of_deleted_files_stay_while_a_commit_may_read_them() {
     let (world, dir) = (big(), tempdir());
     let kernel = world.create(dir.path());

@@ -28,13 +28,13 @@ pub(super) struct StandardLibrary {
 }
 
 impl StandardLibrary {
+    /// Lets a command build with it, where every warning is an error.
     pub(super) fn build_with(&self, command: &mut Command) {
+        let mut flags = "-Dwarnings".to_owned();
         if let Some(sysroot) = &self.sysroot {
-            command.env(
-                "CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUSTFLAGS",
-                format!("--sysroot={}", sysroot.display()),
-            );
+            flags += &format!(" --sysroot={}", sysroot.display());
         }
+        command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUSTFLAGS", flags);
     }
 }
 

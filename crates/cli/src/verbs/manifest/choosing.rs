@@ -1,8 +1,6 @@
 //! Which files of a folder are taken, and where their hashes are remembered.
 
-use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -16,8 +14,8 @@ use crate::places::places;
 /// The patterns that were given, if any were.
 pub(in crate::verbs) fn globs(choice: &Choice) -> Result<Option<GlobConfig>, Failure> {
     if let Some(given) = &choice.globs {
-        let text = match given.as_bytes().first() {
-            Some(b'{') => given.as_bytes().to_vec(),
+        let text = match given.as_encoded_bytes().first() {
+            Some(b'{') => given.as_encoded_bytes().to_vec(),
             _ => std::fs::read(given).with_context(|| {
                 format!("cannot read the patterns in {}", Path::new(given).display())
             })?,
@@ -30,7 +28,7 @@ pub(in crate::verbs) fn globs(choice: &Choice) -> Result<Option<GlobConfig>, Fai
         return Ok(None);
     }
     let mut globs = GlobConfig::default();
-    let bytes = |pattern: &std::ffi::OsString| pattern.clone().into_vec();
+    let bytes = |pattern: &std::ffi::OsString| pattern.clone().into_encoded_bytes();
     if !choice.include.is_empty() {
         globs.include = choice.include.iter().map(bytes).collect();
     }
@@ -93,7 +91,7 @@ fn listed(file: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
         let line = line.with_context(doing)?;
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
         if !line.is_empty() {
-            paths.push(PathBuf::from(OsStr::from_bytes(line)));
+            paths.push(attachfs::path_of_bytes(line));
         }
     }
     Ok(paths)

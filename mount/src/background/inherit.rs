@@ -9,7 +9,7 @@ use rustix::io::{Errno, FdFlags};
 ///
 /// Descriptors that whoever started this process left open, a lock for example, would stay open as long as
 /// a program in the background runs.
-pub fn pass_on_standard_files_only() -> io::Result<()> {
+pub(super) fn pass_on_standard_files_only() -> io::Result<()> {
     let mut open: Vec<RawFd> = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
