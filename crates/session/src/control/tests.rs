@@ -107,13 +107,15 @@ impl Fixture {
     /// A connection that says nothing by itself.
     fn connection(&self) -> Connection {
         let socket = SocketDir::open(&self.dir.path().join("session"), crate::session::SOCKET);
-        socket.unwrap().connect().unwrap().unwrap()
+        let mut connection = socket.unwrap().connect().unwrap().unwrap();
+        connection.set_read_timeout(PATIENCE).unwrap();
+        connection.set_write_timeout(PATIENCE).unwrap();
+        connection
     }
 
     /// Sends bytes and returns the lines that come back until the server closes.
     fn raw(&self, bytes: &[u8]) -> Vec<Value> {
         let mut connection = self.connection();
-        connection.set_read_timeout(PATIENCE).unwrap();
         // The server may have closed before it read everything.
         let _ = connection.write_all(bytes);
         answers(connection)

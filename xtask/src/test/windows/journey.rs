@@ -72,6 +72,7 @@ pub(super) fn take(prefix: &Prefix, built: &Path) -> Result<()> {
     ensure!(back == files(), "the changed file stays");
     journey.says(0, "upload scene.manifest --root back --store second")?;
     journey.says(0, "store verify second --deep")?;
+    journey.says(0, "cache verify")?;
     journey.says(0, "list")?;
 
     // What it cannot do yet it says, and makes nothing.
