@@ -99,12 +99,16 @@ impl Vfs {
             time: now(),
         };
         let copy = turn.namespace().check(copy)?;
-        overlay
+        let file = overlay
             .disk
             .scratch
             .create(ino)
             .map_err(|error| FsError::io("create a scratch file", error))?;
         turn.mutate_making(ino, copy, &no_sync)?;
+        if let Some(inode) = self.handles.inode(ino) {
+            // Who has the file open needs no other descriptor for it, which might not be had.
+            inode.scratch_or(|| Ok::<_, FsError>(file))?;
+        }
         if keep == 0 {
             overlay.emptied.lock().insert(ino);
         }
