@@ -359,3 +359,43 @@ fn what_an_ended_session_published_is_told_until_it_is_pruned(machine: &Machine)
         .ok(args!["list", "--ended"])
         .printing("no ended sessions");
 }
+
+#[test]
+fn a_session_that_is_taken_up_refuses_options_of_new_ones() {
+    Machine::mounting_from_directory(|machine| {
+        let place = machine.path("session");
+        let left = machine.mount(args!["--session", &place, base(machine)], "mnt");
+        fs::write(left.dir.join("new"), "new").unwrap();
+        left.kill_when_all_is_closed(machine);
+        for option in [
+            &["--read-only"][..],
+            &["--commit"],
+            &["--output-dir", "out"],
+            &["--store", "elsewhere"],
+            &["--ignore-parent"],
+        ] {
+            let mut arguments = args!["mount", "--session", &place, machine.dir("again")].to_vec();
+            arguments.extend(option.iter().map(Into::into));
+            let refused = machine.says(&arguments).with_code(2);
+            refused.saying(&format!("leave out {}", option[0]));
+        }
+        machine.ok(args!["commit", &left.session]);
+    });
+}
+
+#[test]
+fn a_manifest_is_written_over_manifests_and_nothing_else() {
+    Machine::mounting_from_directory(|machine| {
+        let (folder, thesis) = (machine.dir("folder"), machine.path("thesis"));
+        fs::write(&thesis, "three years of work").unwrap();
+        let over = args!["snapshot", &folder, "--output", &thesis];
+        machine.says(over).with_code(2).saying("is no manifest");
+        assert_eq!(fs::read_to_string(&thesis).unwrap(), "three years of work");
+        let manifest = machine.path("manifest");
+        for _ in 0..2 {
+            machine.ok(args!["snapshot", &folder, "--output", &manifest]);
+        }
+        fs::write(&thesis, "").unwrap();
+        machine.ok(args!["manifest", "compose", &manifest, "--output", &thesis]);
+    });
+}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use attachfs_manifest::wire::{Format, Manifest, decode};
@@ -183,21 +183,61 @@ pub(crate) async fn stored(key: &ManifestKey, store: &OpenStore) -> Result<Store
 }
 
 /// Writes a manifest to a file, durably; nobody ever sees half of it. Others can use it as the process's umask
-/// lets them.
+/// lets them. It takes the place of another manifest and of an empty file, and of nothing else.
 pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     use std::io::Write as _;
+    check_replaced(path)?;
     Ok(attachfs_durable::publish_shared(path, |file| {
         file.write_all(bytes)
     })?)
 }
 
-/// Fails if no manifest can be written to `path` because its directory is not there, or a directory is in its
+/// Fails if a file is at `path` that is no manifest.
+fn check_replaced(path: &Path) -> Result<(), Error> {
+    let Ok(meta) = std::fs::symlink_metadata(path) else {
+        // Who writes to it finds out.
+        return Ok(());
+    };
+    if !meta.is_file() || meta.len() == 0 {
+        return Ok(());
+    }
+    let is_manifest = names_version(path, meta.len());
+    if is_manifest.doing(|| format!("cannot look at {}", path.display()))? {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{} is there already and is no manifest",
+        path.display()
+    ))
+    .advise("choose another name, or remove it"))
+}
+
+/// Whether a file looks like a manifest: its beginning or its end names a version of the formats. That is what keeps
+/// a slip of the hand from costing somebody's file; nothing is decoded.
+fn names_version(path: &Path, len: u64) -> io::Result<bool> {
+    const PART: u64 = 64 << 10;
+    const NAMES: [&[u8]; 2] = [b"\"manifestVersion\"", b"\"specificationVersion\""];
+    let mut file = File::open(path)?;
+    for from in [0, len.saturating_sub(PART)] {
+        file.seek(io::SeekFrom::Start(from))?;
+        let mut part = Vec::new();
+        (&mut file).take(PART).read_to_end(&mut part)?;
+        let found = |name: &&[u8]| part.windows(name.len()).any(|at| at == *name);
+        if NAMES.iter().any(found) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Fails if no manifest can be written to `path` because its directory is not there, or something else is in its
 /// place: to be asked before hours of work, not after them. That the disk is full then is not foreseen.
 pub fn check_place_of_manifest(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         let source = io::Error::from(io::ErrorKind::IsADirectory);
         return Err(source).doing(|| format!("cannot write the manifest to {}", path.display()));
     }
+    check_replaced(path)?;
     let dir = match path.parent() {
         Some(dir) if dir != Path::new("") => dir,
         _ => return Ok(()),

@@ -28,6 +28,8 @@ const HITS: u32 = 2;
 const MOST_FILES: usize = 128;
 /// How far the readers of a series may be apart, in files.
 const APART: usize = 32;
+/// Files that are no use are passed over at one time, at most.
+const MOST_SKIPPED: usize = 64;
 /// Longer files are worth no guess: their readers read ahead themselves.
 const LONGEST: u64 = 8 << 20;
 
@@ -158,7 +160,8 @@ impl Series {
         let base = namespace.base();
         let width = self.width();
         let mut left = most.saturating_sub(self.fetched());
-        while self.next.len() < width.max(FIRST) {
+        let mut skipped = 0;
+        while self.next.len() < width.max(FIRST) && skipped < MOST_SKIPPED {
             let Some(ino) = base.next_file(self.last) else {
                 break;
             };
@@ -166,9 +169,12 @@ impl Series {
             // What was written, deleted or hidden is nobody's to fetch.
             let is_whole = namespace.content(ino) == Some(&FileContent::Base);
             let Some(layout) = base.layout(ino).filter(|_| is_whole) else {
+                skipped += 1;
                 continue;
             };
-            if base.place(ino).is_some() && layout.size() <= LONGEST {
+            if base.place(ino).is_none() || layout.size() > LONGEST {
+                skipped += 1;
+            } else {
                 self.next.push_back(Expected {
                     ino,
                     len: layout.size(),

@@ -59,6 +59,21 @@ pub(super) fn remark_without_store(why: &str) {
     ));
 }
 
+/// Which options were given that only a new session can have.
+fn of_new_sessions(args: &Mount) -> Vec<&'static str> {
+    let given = [
+        ("--root", args.layering.shown.root.is_some()),
+        ("--ignore-parent", args.layering.ignore_parent),
+        ("--store", args.store.is_some()),
+        ("--read-only", args.read_only),
+        ("--scratch-dir", args.scratch_dir.is_some()),
+        ("--commit", args.commit),
+        ("--output-dir", !args.output_dir.is_empty()),
+    ];
+    let given = given.into_iter().filter(|(_, is_given)| *is_given);
+    given.map(|(option, _)| option).collect()
+}
+
 /// The background process leaves the working directory.
 fn absolute(dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
     dir.map(std::path::absolute)
@@ -98,11 +113,14 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         Some(dir) => attachfs::session_in(dir)?,
         None => None,
     };
+    let of_new_sessions = of_new_sessions(&args);
     let layers = LayerOptions::from(args.layering);
     let (what, store) = match (resume, manifests) {
-        (Some(_), []) if layers != LayerOptions::default() => {
-            let text =
-                "a session goes on with the `--root` and `--ignore-parent` that it began with";
+        (Some(_), []) if !of_new_sessions.is_empty() => {
+            let text = format!(
+                "a session goes on with what it began with: leave out {}",
+                of_new_sessions.join(", ")
+            );
             return Err(attachfs::Error::usage(text).into());
         }
         (Some(found), []) => {

@@ -14,10 +14,11 @@ use std::fs::{File, TryLockError};
 use std::io;
 
 use super::incoming::Incoming;
-use super::objects::names;
+use super::objects::{check_is, names};
 use super::stock::touch;
 use super::{CacheDirError, HashBytes, ObjectFiles, ObjectWriter};
 use crate::error::At as _;
+use crate::own::Wanted;
 use crate::steps::Step;
 use crate::{DurableError, Facts, FileStamp, OwnDir, platform, write_all_at};
 
@@ -94,7 +95,8 @@ impl ObjectFiles {
         })
     }
 
-    /// Gives the data file the object's own name: its bytes are what the hash says. `None` if others took its place.
+    /// Gives the data file the object's own name: its bytes are what the hash says. `None` if others took its place, or
+    /// something that attachfs did not make has that name.
     /// Gives the file's stamp. Blocks.
     pub fn complete_large(
         &self,
@@ -102,7 +104,9 @@ impl ObjectFiles {
         files: &LargeFiles,
     ) -> io::Result<Option<FileStamp>> {
         let (shelf, name) = (self.shelf(object)?, names(object).1);
-        if !self.is_in_place(object, files, LargeForm::Part) {
+        if !self.is_in_place(object, files, LargeForm::Part)
+            || check_is(&shelf, &name, Wanted::File).is_err()
+        {
             return Ok(None);
         }
         shelf.rename_into(&format!("{name}{PART}"), &shelf, &name, Step::StagedRename)?;
@@ -137,7 +141,8 @@ impl ObjectFiles {
 
 impl ObjectWriter {
     /// Makes the files of a large object of `len` bytes, none of which is there; `units` is what the other file begins
-    /// with and `units_len` its length. Other files of the object lose their names. Blocks.
+    /// with and `units_len` its length. Other files of the object lose their names; fails if something that is no file has
+    /// one. Blocks.
     pub fn create_large(
         &mut self,
         object: HashBytes,
@@ -150,6 +155,7 @@ impl ObjectWriter {
             let data = staged(incoming, len, &[])?;
             let side = staged(incoming, units_len, units)?;
             let shelf = objects.shelf_to_fill(object)?;
+            check_is(&shelf, &name, Wanted::File)?;
             let files = LargeFiles {
                 data: again(data.file(), &shelf)?,
                 units: again(side.file(), &shelf)?,
@@ -238,6 +244,25 @@ mod tests {
         assert!(objects.find(OBJECT, 1 << 20).is_some());
         objects.remove_large(OBJECT, &files).unwrap();
         assert!(stock.shelf(7).unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn what_attachfs_did_not_make_keeps_the_name_of_a_large_object() {
+        let (_temp, _, objects) = cache();
+        let name = objects.path(OBJECT);
+        let files = objects.writer().create_large(OBJECT, 10, b"head", 100);
+        let files = files.unwrap();
+        std::fs::create_dir(&name).unwrap();
+        assert!(objects.complete_large(OBJECT, &files).unwrap().is_none());
+        std::fs::remove_dir(&name).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &name).unwrap();
+        assert!(objects.complete_large(OBJECT, &files).unwrap().is_none());
+        let again = objects.writer().create_large(OBJECT, 10, b"head", 100);
+        let Err(CacheDirError::Io(error)) = again else {
+            panic!("{again:?}");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(std::fs::read_link(&name).is_ok());
     }
 
     #[test]

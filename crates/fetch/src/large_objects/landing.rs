@@ -124,16 +124,20 @@ impl Drop for Landing<'_> {
 }
 
 impl Taker for Landing<'_> {
-    /// Units of another version than those that are here already belong to nobody who waits for these.
+    /// Units of another version than those that are here already belong to nobody who waits for these. What is here keeps
+    /// the version that it came with.
     fn begins(&mut self, version: Option<Arc<str>>) -> bool {
         let versions = &self.shared.versions;
         let id = version.as_deref().map(VersionId::of);
-        self.version = version;
         if id.is_some_and(|id| versions.saw(self.hash, id)) {
             self.shared.counts.versions_changed.add(1);
             tracing::warn!(key = %data_key(self.hash), "an object was replaced while it was being read");
         }
-        versions.generation(self.hash) == self.generation
+        let is_same = versions.generation(self.hash) == self.generation;
+        if is_same {
+            self.version = version;
+        }
+        is_same
     }
 
     fn take(&mut self, mut bytes: Bytes) {

@@ -88,9 +88,12 @@ fn front(large: &LargeFile, first: u64, left: u64) -> (u64, Option<Bytes>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use attachfs_manifest::Piece;
+    use attachfs_store::fault::{Fault, FaultStore, Rule};
     use attachfs_store::record::RecordStore;
-    use attachfs_store::{Call, CallKind, MemoryStore};
+    use attachfs_store::{Call, CallKind, ChunkStore, MemoryStore};
     use tempfile::TempDir;
 
     use super::*;
@@ -125,6 +128,10 @@ mod tests {
 
         /// As a process that begins now.
         fn fetcher(&self) -> Fetcher {
+            self.fetcher_of(Arc::clone(&self.store) as _)
+        }
+
+        fn fetcher_of(&self, store: Arc<dyn ChunkStore>) -> Fetcher {
             let cache = crate::testing::unbounded(self.temp.path().join("cache"));
             let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
             let options = FetchOptions {
@@ -132,7 +139,7 @@ mod tests {
                 prefetch: Prefetch::Off,
                 ..FetchOptions::default()
             };
-            Fetcher::new(Arc::clone(&self.store) as _, Some(disk), options)
+            Fetcher::new(store, Some(disk), options)
         }
 
         fn piece(&self, range: std::ops::Range<u64>) -> Piece {
@@ -220,6 +227,35 @@ mod tests {
         // Of the old version, which nobody can tell yet.
         second.read(&kept.piece(0..UNIT)).await.unwrap();
         assert_eq!(second.read(&kept.piece(0..LEN)).await.unwrap(), other);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn units_that_came_before_an_object_was_replaced_are_not_kept_as_those_of_the_new_one() {
+        let kept = Kept::new();
+        let faults = Arc::new(FaultStore::new(Arc::clone(&kept.memory) as _));
+        let came = 3 * UNIT as usize + 50;
+        faults.add(Rule::on(CallKind::Get, Fault::Break(came)).times(1));
+        let fetcher = kept.fetcher_of(Arc::clone(&faults) as _);
+        // So that several units land together.
+        let link = &fetcher.shared().link;
+        link.came(1 << 30);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        link.came(1 << 30);
+        let other = vec![9; LEN as usize];
+        let replace = async {
+            while faults.struck() == 0 {
+                tokio::task::yield_now().await;
+            }
+            kept.memory.insert_as(kept.hash, other.clone());
+        };
+        let all = kept.piece(0..LEN);
+        let (read, ()) = tokio::join!(fetcher.read(&all), replace);
+        assert_eq!(read.unwrap(), other);
+        assert_eq!(fetcher.counters().versions_changed, 1);
+        fetcher.shared().scheduler.forget_to(0);
+        drop(fetcher);
+        let second = kept.fetcher();
+        assert_eq!(second.read(&all).await.unwrap(), other);
     }
 
     #[tokio::test]

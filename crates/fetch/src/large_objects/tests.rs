@@ -392,3 +392,19 @@ async fn units_of_a_buffer_that_was_not_filled_are_kept() {
     assert_eq!(long.fetcher.read(&all).await.unwrap(), object);
     assert_eq!(asked(&long).pop().unwrap(), (TOGETHER + 3) * UNIT..len);
 }
+
+#[tokio::test(start_paused = true)]
+async fn units_of_a_buffer_are_kept_when_nobody_waits_for_the_rest() {
+    let every = Duration::from_secs(1);
+    let piece = UNIT as usize;
+    let trickle = Rule::on(CallKind::Get, Fault::Trickle { piece, every });
+    let (long, faults, object) = fast([trickle]).await;
+    let len = object.len() as u64;
+    let all = of(&long, &object, 0..len);
+    let read = tokio::time::timeout(every * 7 / 2, long.fetcher.read(&all)).await;
+    assert!(read.is_err(), "{every:?} a unit");
+    long.store.wait_idle(CallKind::Get).await;
+    faults.heal();
+    assert_eq!(long.fetcher.read(&all).await.unwrap(), object);
+    assert_eq!(asked(&long).pop().unwrap(), 3 * UNIT..len);
+}

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use attachfs_durable::steps::{Step, perform};
-use attachfs_tree::{FileContent, Ino, Kind, Mutation};
+use attachfs_tree::{BaseKind, FileContent, Ino, Kind, Mutation};
 
 use super::directory::{checked, new_attributes};
 use crate::change::Change;
@@ -66,41 +66,53 @@ impl Vfs {
             }
             return Ok(());
         };
-        if is_base {
-            self.copy_up(change, ino, if truncate { 0 } else { u64::MAX })?;
+        if is_base && !truncate {
+            self.copy_up(change, ino, u64::MAX)?;
+        }
+        if is_base && truncate {
+            self.truncate(change, ino, 0)?;
         }
         self.open_scratch_of(open)?;
-        if truncate {
+        if !is_base && truncate {
             self.truncate(change, ino, 0)?;
         }
         Ok(())
     }
 
-    /// Makes a base file writable, keeping its first `keep` bytes. Does nothing if another thread did so
-    /// meanwhile.
-    pub(crate) fn copy_up(&self, change: &Change<'_>, ino: Ino, keep: u64) -> Result<(), FsError> {
+    /// Makes a base file writable, keeping its first `keep` bytes, and says whether that cut off others. Does nothing if
+    /// another thread did so meanwhile. If it fails, the file is as it was.
+    fn copy_up(&self, change: &Change<'_>, ino: Ino, keep: u64) -> Result<bool, FsError> {
         let overlay = change.overlay;
         let no_sync = overlay.disk.hold_sync();
         let turn = self.turn(overlay);
-        if turn.namespace().content(ino) != Some(&FileContent::Base) {
-            return Ok(());
-        }
+        let cuts_off = {
+            let namespace = turn.namespace();
+            if namespace.content(ino) != Some(&FileContent::Base) {
+                return Ok(false);
+            }
+            let kind = namespace.base().kind(ino);
+            matches!(kind, Some(BaseKind::File { size, .. }) if keep < size)
+        };
         let copy = Mutation::CopyUp {
             ino,
             keep,
             time: now(),
         };
         let copy = turn.namespace().check(copy)?;
-        overlay
+        let file = overlay
             .disk
             .scratch
             .create(ino)
             .map_err(|error| FsError::io("create a scratch file", error))?;
         turn.mutate_making(ino, copy, &no_sync)?;
+        if let Some(inode) = self.handles.inode(ino) {
+            // Who has the file open needs no other descriptor for it, which might not be had.
+            inode.scratch_or(|| Ok::<_, FsError>(file))?;
+        }
         if keep == 0 {
             overlay.emptied.lock().insert(ino);
         }
-        Ok(())
+        Ok(cuts_off)
     }
 
     /// Makes a file and opens it.
@@ -178,7 +190,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Sets the length of a file.
+    /// Sets the length of a file. If it fails, the file keeps the bytes that it had.
     pub(crate) fn truncate(&self, change: &Change<'_>, ino: Ino, size: u64) -> Result<(), FsError> {
         let overlay = change.overlay;
         let content = {
@@ -193,11 +205,12 @@ impl Vfs {
                 .ok_or(FsError::plain(FsErrorKind::NotFound))?
                 .clone()
         };
-        if content == FileContent::Base {
-            self.copy_up(change, ino, size)?;
-        }
         let opened = || overlay.append(&Record::Opened(ino)).map_err(journal_failed);
         self.handles.record_writing(ino, opened)?;
+        // The one record of the copy-up cuts it off, so nothing can fail after that.
+        if content == FileContent::Base && self.copy_up(change, ino, size)? {
+            return Ok(());
+        }
         if size == 0 {
             overlay.emptied.lock().insert(ino);
         }

@@ -139,6 +139,17 @@ fn state(kernel: &Kernel) -> State {
     state
 }
 
+/// Whether a file that a path led to in one of these states was written to meanwhile, under whichever name.
+fn writes_to_files_at(at: &str, states: &[State]) -> bool {
+    let mut led_to = states.iter().filter_map(|state| Some(state.get(at)?.0));
+    led_to.any(|file| {
+        let all = states.iter().flat_map(BTreeMap::values);
+        let mut contents = all.filter(|(ino, _)| *ino == file).map(|(_, bytes)| bytes);
+        let first = contents.next();
+        contents.any(|bytes| Some(bytes) != first)
+    })
+}
+
 /// A session in use, whose disk is watched.
 struct Watched {
     disk: Disk,
@@ -238,7 +249,10 @@ impl Past {
             if changes.is_empty() {
                 let before = before.map(|(_, bytes)| bytes);
                 assert_eq!(now, before, "{at} was synced by operation {promised}");
-            } else if changes.iter().all(|op| op.replaces(at)) && !has_unsynced_records {
+            } else if changes.iter().all(|op| op.replaces(at))
+                && !has_unsynced_records
+                && !writes_to_files_at(at, since)
+            {
                 let is_one = since
                     .iter()
                     .any(|state| state.get(at).map(|(_, bytes)| bytes) == now);

@@ -549,3 +549,28 @@ fn a_layer_is_durable_before_the_journal_names_it_and_that_before_it_is_added() 
     ];
     assert_eq!(all(&bench.steps), expected);
 }
+
+#[test]
+fn an_input_that_could_not_be_cut_off_keeps_its_bytes() {
+    for by_opening in [false, true] {
+        let cut = |steps: usize| {
+            let bench = bench();
+            bench.steps.stop_after(steps);
+            let done = if by_opening {
+                bench.kernel.open("a", READ_WRITE, true).map(drop)
+            } else {
+                bench.kernel.truncate("a", 10)
+            };
+            if done.is_err() {
+                assert_eq!(
+                    bench.kernel.cat("a"),
+                    bytes(2500),
+                    "{steps} steps, {by_opening}"
+                );
+            }
+            done.is_ok()
+        };
+        assert!(!cut(0));
+        assert!((1..10).any(cut));
+    }
+}
