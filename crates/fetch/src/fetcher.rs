@@ -79,9 +79,17 @@ impl Fetcher {
             outage: Outage::default(),
             options,
         };
-        Self {
-            shared: Arc::new(shared),
+        let shared = Arc::new(shared);
+        if let Some(disk) = &shared.disk {
+            // What is known to be wrong is not read from memory either.
+            let core = Arc::downgrade(&shared);
+            disk.on_wrong(move |wrong| {
+                if let Some(core) = core.upgrade() {
+                    core.versions.give_up(wrong.hash);
+                }
+            });
         }
+        Self { shared }
     }
 
     /// Opens a file whose bytes lie in objects like this. Asks for nothing.

@@ -266,7 +266,6 @@ mod tests {
         first.read(&kept.piece(0..LEN)).await.unwrap();
         first.flush_disk().await;
         assert_eq!(first.counters().disk_wrong, 1);
-        first.shared().scheduler.forget_to(0);
         let error = first.read(&kept.piece(0..1)).await.unwrap_err();
         assert!(matches!(error, FetchError::Damaged { .. }), "{error}");
     }

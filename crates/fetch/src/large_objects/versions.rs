@@ -1,7 +1,6 @@
 //! Which version of a long object its bytes come from.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use attachfs_manifest::ContentHash;
 use parking_lot::Mutex;
@@ -13,9 +12,9 @@ use crate::disk::VersionId;
 #[derive(Debug, Default)]
 pub(crate) struct Versions(Mutex<HashMap<ContentHash, Seen>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Seen {
-    version: VersionId,
+    version: Option<VersionId>,
     generation: u32,
 }
 
@@ -27,33 +26,22 @@ impl Versions {
 
     /// Takes note of a version that the store gives, and says whether it replaces another one.
     pub(crate) fn saw(&self, hash: ContentHash, version: VersionId) -> bool {
-        match self.0.lock().entry(hash) {
-            Entry::Vacant(entry) => {
-                entry.insert(Seen {
-                    version,
-                    generation: 0,
-                });
-                false
-            }
-            Entry::Occupied(mut entry) => {
-                let seen = entry.get_mut();
-                let changed = seen.version != version;
-                if changed {
-                    seen.version = version;
-                    seen.generation += 1;
-                }
-                changed
-            }
-        }
+        let mut all = self.0.lock();
+        let seen = all.entry(hash).or_default();
+        let before = seen.version.replace(version);
+        let changed = before.is_some_and(|before| before != version);
+        seen.generation += u32::from(changed);
+        changed
     }
 
     /// Takes note of a version that is on the disk, unless another one was seen. Says whether this is the one.
     pub(crate) fn is_now(&self, hash: ContentHash, version: VersionId) -> bool {
         let mut all = self.0.lock();
-        let seen = all.entry(hash).or_insert(Seen {
-            version,
-            generation: 0,
-        });
-        seen.version == version
+        *all.entry(hash).or_default().version.get_or_insert(version) == version
+    }
+
+    /// None of the object's units is right: they are not found in memory any more.
+    pub(crate) fn give_up(&self, hash: ContentHash) {
+        self.0.lock().entry(hash).or_default().generation += 1;
     }
 }
