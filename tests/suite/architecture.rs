@@ -437,6 +437,18 @@ fn no_product_module_has_more_than_500_lines() {
     assert_none(&broken);
 }
 
+#[test]
+fn no_product_source_is_empty() {
+    let workspace = Workspace::read();
+    let mut broken = Vec::new();
+    for (_, file) in product_sources(&workspace) {
+        if file.whole.is_empty() {
+            broken.push(format!("{}: there is no code in it", file.path.display()));
+        }
+    }
+    assert_none(&broken);
+}
+
 /// What a path names that differs between platforms.
 fn platform_name(found: &sources::NamedPath) -> Option<&'static str> {
     let first = found.segments.first()?;

@@ -291,7 +291,7 @@ fn lines_with(log: &str, text: &str) -> usize {
 }
 
 #[test]
-fn a_full_disk_under_the_cache_costs_requests_and_is_said_once() {
+fn a_full_disk_under_the_cache_costs_requests_and_is_not_said_for_each_of_them() {
     Machine::mounting_from_s3(|machine| {
         base(machine);
         let Some(disk) = small_disk(machine, "disk", 512 << 10) else {
@@ -306,7 +306,8 @@ fn a_full_disk_under_the_cache_costs_requests_and_is_said_once() {
         let log = read_all(machine, &options);
         let said = lines_with(&log, "the disk cache cannot be written to")
             + lines_with(&log, "the disk cache is full");
-        assert!(said <= 2, "{log}");
+        // Whether it is a write that fails, or the room that is found used up before, or both, is a matter of time.
+        assert!((1..=2).contains(&said), "{log}");
         // All of it: not even a directory can be made.
         machine.ok(args![
             "cache",

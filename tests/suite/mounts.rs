@@ -76,6 +76,44 @@ fn a_mount_of_a_session_that_is_not_known_is_named() {
     });
 }
 
+/// Mounts for a program that never answers; the mount is there until somebody removes it.
+fn mount_without_answers(dir: &Path, source: &str, kind: &str, user: u32) -> File {
+    let device = File::options().read(true).write(true).open("/dev/fuse");
+    let device = device.unwrap();
+    let options = format!(
+        "fd={},rootmode=40000,user_id={user},group_id={user}",
+        device.as_raw_fd()
+    );
+    let options = CString::new(options).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount(source, dir, kind, flags, &*options).unwrap();
+    device
+}
+
+#[test]
+fn a_mount_point_in_a_mount_of_a_program_that_does_not_answer_is_an_error() {
+    if !rustix::process::geteuid().is_root() {
+        skipped("only root can mount without a helper");
+        return;
+    }
+    Machine::mounting_from_directory(|machine| {
+        let manifest = base(machine);
+        let other = machine.dir("other");
+        let _device = mount_without_answers(&other, "other", "fuse.other", 0);
+        let inside = other.join("dir");
+        let refused = machine.says(args![
+            "mount",
+            "--store",
+            machine.store(),
+            &manifest,
+            &inside
+        ]);
+        let refused = refused.with_code(14);
+        refused.saying("whose process does not answer");
+        assert_eq!(machine.mounts(), [other]);
+    });
+}
+
 #[test]
 fn a_mount_that_another_user_calls_by_the_id_of_a_session_is_not_taken_for_its_mount() {
     if !rustix::process::geteuid().is_root() {
@@ -85,20 +123,16 @@ fn a_mount_that_another_user_calls_by_the_id_of_a_session_is_not_taken_for_its_m
     Machine::mounting_from_directory(|machine| {
         let mount = machine.mount(args![base(machine)], "mnt");
         let spoofed = machine.dir("spoofed");
-        let device = File::options().read(true).write(true).open("/dev/fuse");
-        let device = device.unwrap();
-        let options = format!(
-            "fd={},rootmode=40000,user_id=65534,group_id=65534",
-            device.as_raw_fd()
-        );
-        let options = CString::new(options).unwrap();
         let source = format!("attachfs:{}", mount.session);
-        let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount(source, &spoofed, "fuse.attachfs", flags, &*options).unwrap();
+        let _device = mount_without_answers(&spoofed, &source, "fuse.attachfs", 65534);
         for verb in ["status", "commit", "umount"] {
             let refused = machine.says(args![verb, &spoofed]).with_code(2);
             refused.saying("not a mount of this user's sessions");
         }
+        // Nor is its process, which does not answer, taken for that of the session.
+        let inside = spoofed.join("dir");
+        let refused = machine.says(args!["ls", &inside]).with_code(14);
+        refused.saying("whose process does not answer");
         machine.ok(args!["umount", &mount.dir]);
         assert_eq!(machine.mounts(), [spoofed]);
     });

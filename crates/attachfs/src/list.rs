@@ -62,15 +62,20 @@ fn foreign(path: &Path, mount: &FuseMount) -> Error {
     .advise("name a session by its id")
 }
 
-/// The session that a mount is of; `None` if it is no mount of this user's sessions. Any user may choose what the table
-/// of mounts calls a mount, but not the user that it names.
+/// The session that a mount of this user's says it is of. Any user may choose what the table of mounts calls a mount, but
+/// not the user that it names.
+pub(crate) fn own_session(mount: &FuseMount) -> Option<&SessionId> {
+    match &mount.of {
+        MountOf::Session(id) if mount.user == Some(attachfs_durable::user_numbers().0) => Some(id),
+        _ => None,
+    }
+}
+
+/// The session that a mount is of; `None` if it is no mount of this user's sessions.
 fn of_mount(places: &Places, mount: &FuseMount) -> Result<Option<SessionEntry>, Error> {
-    let MountOf::Session(id) = &mount.of else {
+    let Some(id) = own_session(mount) else {
         return Ok(None);
     };
-    if mount.user != Some(attachfs_durable::user_numbers().0) {
-        return Ok(None);
-    }
     let list = places.sessions();
     match list.with_id(id)? {
         None => {

@@ -6,11 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use attachfs_mount::{FuseMount, MountOf, Place, Process};
+use attachfs_mount::{FuseMount, Place, Process};
 use attachfs_session::FailureClass;
 
 use crate::error::Error;
 use crate::holder::{NoAnswer, holder};
+use crate::list::own_session;
 use crate::places::Places;
 
 /// How long a mount may take to answer. One that is alive answers in milliseconds; one of another program may wait for
@@ -35,22 +36,25 @@ pub fn require_answers<'a>(
         if answered.contains(&mount) {
             continue;
         }
-        let holder = holder_of(&mount, places);
-        let is_stopped = holder.as_ref().is_some_and(|(_, process)| process.stopped);
-        if is_stopped || !mount.answers(PATIENCE) {
-            return Err(no_answer(path, &mount, holder));
-        }
+        require_answer(path, &mount, places)?;
         answered.push(mount);
+    }
+    Ok(())
+}
+
+/// Fails if the mount that a path leads into does not answer within ten seconds.
+pub(crate) fn require_answer(path: &Path, mount: &FuseMount, places: &Places) -> Result<(), Error> {
+    let holder = holder_of(mount, places);
+    let is_stopped = holder.as_ref().is_some_and(|(_, process)| process.stopped);
+    if is_stopped || !mount.answers(PATIENCE) {
+        return Err(no_answer(path, mount, holder));
     }
     Ok(())
 }
 
 /// The process that serves a mount of one of this user's sessions, and the session's directory.
 fn holder_of(mount: &FuseMount, places: &Places) -> Option<(PathBuf, Process)> {
-    let MountOf::Session(id) = &mount.of else {
-        return None;
-    };
-    let dir = places.sessions().entry_of(id);
+    let dir = places.sessions().entry_of(own_session(mount)?);
     let process = holder(&dir)?;
     Some((dir, process))
 }

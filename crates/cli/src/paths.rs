@@ -47,7 +47,8 @@ fn may_be_path(arg: &Arg) -> bool {
             || called.iter().any(|name| STORES.contains(&name.as_str())))
 }
 
-/// Whether the last of these is a mount point: what is at it is found without asking it.
+/// Whether the last of these is a mount point. The verb finds what is at it without asking it, and asks itself what it is
+/// to be in.
 fn has_mount_point(command: &Command, id: &str) -> bool {
     id == "paths" && matches!(command.get_name(), "mount" | "add")
 }

@@ -179,8 +179,9 @@ impl S3Store {
         content_range: Option<&str>,
     ) -> Result<Place, StoreError> {
         let (start, object_len) = match content_range {
-            Some(text) => self::content_range(text)
-                .ok_or_else(|| self.strange(key, "the answer's Content-Range is none"))?,
+            Some(text) => self::content_range(text).ok_or_else(|| {
+                self.strange(key, "the answer has an invalid Content-Range header")
+            })?,
             // A server that does not know ranges sends everything.
             None => (0, len),
         };

@@ -330,7 +330,10 @@ impl Shared {
     /// its name goes.
     fn abandon(&self) {
         // First, since afterwards the number of the device may be another mount's.
-        kernel::abort_connection(&self.entry);
+        // Where it is now: a directory above may have been renamed. If it cannot be found, detaching says so.
+        if let Ok(Some(entry)) = self.current() {
+            kernel::abort_connection(&entry);
+        }
         self.detach();
     }
 }

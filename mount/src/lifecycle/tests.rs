@@ -156,6 +156,27 @@ fn an_aborted_connection_is_an_end_and_no_dead_mount_stays() {
 }
 
 #[test]
+fn a_connection_that_is_given_up_ends_although_a_parent_was_renamed_and_a_file_is_open() {
+    let Some(fixture) = Fixture::mounted([("a", file("a"))]) else {
+        return;
+    };
+    let mounted = fixture.mount_handle();
+    let held = fs::File::open(fixture.at("a")).unwrap();
+    let (_, minor) = mounted.shared.entry.device.split_once(':').unwrap();
+    if !Path::new("/sys/fs/fuse/connections").join(minor).exists() {
+        println!("skipped: connections cannot be aborted here: there is no fusectl");
+        return;
+    }
+    let parent = fixture.dir.path().with_extension("renamed");
+    fs::rename(fixture.dir.path(), &parent).unwrap();
+    mounted.shared.abandon();
+    let end = mounted.wait_for(PATIENCE);
+    fs::rename(&parent, fixture.dir.path()).unwrap();
+    assert!(end.is_some());
+    drop(held);
+}
+
+#[test]
 fn only_a_mount_that_is_still_there_is_kept() {
     let file = || [("a", file("a"))];
     let (Some(gone), Some(other)) = (Fixture::mounted(file()), Fixture::mounted(file())) else {

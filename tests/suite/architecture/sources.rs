@@ -278,6 +278,11 @@ impl NamedPath {
 }
 
 impl Code {
+    /// Whether there is nothing in it, but for comments.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
     /// The names that it passes on (`pub use`), each with the path that it stands for, and the code without these and
     /// without the places to which visibility is restricted.
     pub(super) fn passed_on(&self) -> (Vec<(String, Vec<String>)>, Self) {

@@ -46,6 +46,7 @@ enum Distance {
 /// What the mount's disk cache is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DiskCache {
+    Off,
     /// It is empty at first.
     Filling,
     /// All that is read is in it.
@@ -89,6 +90,7 @@ impl Distance {
 impl DiskCache {
     fn describe(self) -> &'static str {
         match self {
+            Self::Off => "no disk cache",
             Self::Filling => "filling the disk cache",
             Self::Full => "from the disk cache",
         }
@@ -141,10 +143,17 @@ fn small_at(files_per_s: f64) -> Other {
 }
 
 pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
-    use DiskCache::{Filling, Full};
+    use DiskCache::{Filling, Full, Off};
     use Distance::{Far, Late, Near};
     use Reading::{AtRandom, FirstBytes, InOrder, Small};
     let mut list = vec![
+        (
+            InOrder,
+            Near,
+            Off,
+            Other::Connections("1"),
+            Some(1.0 / 0.65),
+        ),
         (
             InOrder,
             Near,
@@ -152,25 +161,26 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
             Other::Connections("1"),
             Some(1.0 / 0.45),
         ),
-        (InOrder, Far, Filling, two_gib_at(900.0), Some(1.0)),
-        (InOrder, Far, Filling, Other::Connections(CONNECTIONS), None),
+        (InOrder, Far, Off, two_gib_at(900.0), Some(1.0)),
+        (InOrder, Far, Off, Other::Connections(CONNECTIONS), None),
         (
             FirstBytes,
             Far,
-            Filling,
+            Off,
             Other::Time(Duration::from_millis(2 * u64::from(FAR_MS))),
             Some(1.0),
         ),
         (InOrder, Near, Full, Other::LocalDisk, Some(1.0 / 0.95)),
+        (Small("16"), Near, Off, small_at(8000.0), Some(1.0)),
         (Small("16"), Near, Filling, small_at(6000.0), Some(1.0)),
-        (Small("1"), Near, Filling, small_at(4000.0), Some(1.0)),
-        (Small("1"), Late, Filling, small_at(1000.0), Some(1.0)),
-        (Small("16"), Late, Filling, small_at(3000.0), Some(1.0)),
+        (Small("1"), Near, Off, small_at(4000.0), Some(1.0)),
+        (Small("1"), Late, Off, small_at(1000.0), Some(1.0)),
+        (Small("16"), Late, Off, small_at(3000.0), Some(1.0)),
         (Small("16"), Near, Full, small_at(10_000.0), Some(1.0)),
         (
             AtRandom,
             Near,
-            Filling,
+            Off,
             at(1000.0 / 0.66, RANDOM_READS as f64),
             Some(1.0),
         ),
@@ -339,7 +349,12 @@ fn ours(stage: &Rc<Stage>, server: &Rc<FilledServer>, case: Case) -> Side {
 
 /// Mounts, reads and unmounts; only the reading is timed.
 fn in_our_mount(stage: &Stage, bucket: &Bucket, case: Case, cache: &Path) -> Result<Run> {
-    let options = ["--cache-dir", text(cache)?];
+    let mut options = vec!["--cache-dir", text(cache)?];
+    options.extend(match case.cache {
+        DiskCache::Off => ["--max-cache-size", "0"],
+        // However full the machine's disk is.
+        DiskCache::Filling | DiskCache::Full => ["--cache-min-free", "0"],
+    });
     let session = stage.fresh()?;
     let mount = stage.mount_over_s3(case.reading.set(), bucket, STORE, &session, &options)?;
     bucket.reset_counters()?;

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use attachfs_mount::{MountError, MountOf, Place};
+use attachfs_mount::{MountError, Place};
 use attachfs_session::{FailureClass, Session};
 
 use super::request::MountPoint;
 use crate::error::{Doing as _, Error};
-use crate::holder::{NoAnswer, holder};
 use crate::places::Places;
+use crate::reachable::require_answer;
 
 /// Where to mount: absolute, and without symbolic links as far as no mount has to be asked for them.
 pub(super) fn place(
@@ -23,14 +23,8 @@ pub(super) fn place(
     let place = Place::of(path).doing(|| format!("cannot find {}", path.display()))?;
     match place.mount {
         Some(mount) if mount.mount_point != place.path => {
-            // The kernel will ask the process that serves that mount. One that is stopped never answers.
-            if let MountOf::Session(id) = &mount.of {
-                let dir = places.sessions().entry_of(id);
-                if let Some(process) = holder(&dir).filter(|process| process.stopped) {
-                    let process = Some(process);
-                    return Err(NoAnswer { dir, process }.of_mount(true));
-                }
-            }
+            // The kernel will ask the process that serves that mount, whatever program that is.
+            require_answer(path, &mount, places)?;
             // If it cannot be found, mounting fails of the same and says so.
             path.canonicalize().or(Ok(place.path))
         }

@@ -205,7 +205,7 @@ pub(crate) struct Pin {
     pub(crate) place: CachePlace,
 }
 
-/// Keep the objects of manifests no longer: they go when room is needed.
+/// Unpin manifests: their objects may be evicted again.
 #[derive(Debug, Args)]
 pub(crate) struct Unpin {
     /// Manifests that were pinned, or ids of pins as `cache info` shows them.

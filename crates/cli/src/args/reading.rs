@@ -16,8 +16,8 @@ pub(crate) struct Reading {
     /// what is read, in units of 128 KiB of files longer than 8 MiB, and shorter ones whole.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     prefetch: When,
-    /// Memory for what is fetched, kept or on its way, such as 500MB or 1GiB; at least 32MiB. Half of it, at most, has what
-    /// is fetched ahead: more helps where the store is far away and the network is fast. Default: 192MiB.
+    /// Memory for what is fetched, kept or on its way, such as 500MB or 1GiB; at least 32MiB. At most half is
+    /// used for reading ahead: more helps where the store is far away and the network is fast. Default: 192MiB.
     #[arg(long, value_name = "BYTES", value_parser = parse_target)]
     memory_target: Option<NonZeroU64>,
 }

@@ -149,12 +149,12 @@ fn gc_text(collected: &CacheCollected) -> String {
         count(collected.objects, "object"),
         bytes(collected.bytes)
     );
-    for (word, number, why) in [
-        ("pinned", collected.pinned, "to go, and pinned"),
-        ("in use", collected.in_use, "to go, and open in a mount"),
+    for (number, why) in [
+        (collected.pinned, "pinned"),
+        (collected.in_use, "open in a mount"),
     ] {
         if number > 0 {
-            text += &format!("{word:<10} {} were {why}\n", count(number, "object"));
+            text += &format!("kept       {}: {why}\n", count(number, "object"));
         }
     }
     text

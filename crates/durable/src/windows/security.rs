@@ -28,7 +28,11 @@ use windows_sys::Win32::Storage::FileSystem::{
     DELETE, FILE_APPEND_DATA, FILE_DELETE_CHILD, FILE_WRITE_ATTRIBUTES, FILE_WRITE_DATA,
     FILE_WRITE_EA, WRITE_DAC, WRITE_OWNER,
 };
-use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
+use windows_sys::Win32::System::SystemServices::{
+    ACCESS_ALLOWED_ACE_TYPE, ACCESS_ALLOWED_CALLBACK_ACE_TYPE, ACCESS_DENIED_ACE_TYPE,
+    ACCESS_DENIED_CALLBACK_ACE_TYPE, ACCESS_DENIED_CALLBACK_OBJECT_ACE_TYPE,
+    ACCESS_DENIED_OBJECT_ACE_TYPE,
+};
 use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, OpenProcess, OpenProcessToken, PROCESS_QUERY_LIMITED_INFORMATION,
 };
@@ -48,6 +52,18 @@ const WRITING: u32 = FILE_WRITE_DATA
 /// Those with which somebody can remove or rename what others have put into a directory.
 const REMOVING: u32 =
     FILE_DELETE_CHILD | DELETE | WRITE_DAC | WRITE_OWNER | GENERIC_WRITE | GENERIC_ALL;
+
+/// The entries of an access control list that deny.
+const DENYING: [u32; 4] = [
+    ACCESS_DENIED_ACE_TYPE,
+    ACCESS_DENIED_OBJECT_ACE_TYPE,
+    ACCESS_DENIED_CALLBACK_ACE_TYPE,
+    ACCESS_DENIED_CALLBACK_OBJECT_ACE_TYPE,
+];
+
+/// Those that allow and are laid out as an `ACCESS_ALLOWED_ACE`; a callback has its condition behind that, which is taken for
+/// met.
+const ALLOWING: [u32; 2] = [ACCESS_ALLOWED_ACE_TYPE, ACCESS_ALLOWED_CALLBACK_ACE_TYPE];
 
 /// The system, the administrators and the installer of Windows's own files.
 const SYSTEM: [&str; 3] = [
@@ -189,10 +205,15 @@ fn writers(list: *const ACL, owner: &str) -> io::Result<Vec<(String, u32)>> {
                 return Err(io::Error::last_os_error());
             }
             let header = &*entry.cast::<ACE_HEADER>();
+            let kind = u32::from(header.AceType);
             // What denies gives nothing, and what is only handed down does not count here.
-            if u32::from(header.AceType) != ACCESS_ALLOWED_ACE_TYPE
-                || u32::from(header.AceFlags) & INHERIT_ONLY_ACE != 0
-            {
+            if DENYING.contains(&kind) || u32::from(header.AceFlags) & INHERIT_ONLY_ACE != 0 {
+                continue;
+            }
+            // Whom another kind of entry lets in stands elsewhere in it, or is not known: it may be anybody.
+            if !ALLOWING.contains(&kind) {
+                let somebody = format!("somebody: it has an access control entry of type {kind}");
+                writers.push((somebody, GENERIC_ALL));
                 continue;
             }
             let entry = entry.cast::<ACCESS_ALLOWED_ACE>();
