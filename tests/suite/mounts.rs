@@ -231,6 +231,10 @@ fn no_verb_waits_for_a_process_that_is_stopped() {
         });
         let advised = machine.says(args!["umount", &mount.dir]).with_code(14);
         advised.saying("attachfs umount --force");
+        let mut elsewhere = machine.command(crate::programs::program("attachfs"));
+        elsewhere.arg("list").env("XDG_STATE_HOME", &inside);
+        let elsewhere = machine.start(elsewhere).wait().with_code(14);
+        elsewhere.saying("does not answer");
         // Somebody waits for the mount all the time.
         let mut reader = machine.command("cat");
         reader.arg(mount.dir.join("a"));

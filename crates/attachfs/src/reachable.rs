@@ -26,7 +26,8 @@ pub fn require_answers<'a>(
 ) -> Result<(), Error> {
     let mut answered: Vec<FuseMount> = Vec::new();
     let own = [&*places.state, places.cache.path(), &*places.data];
-    for path in paths.into_iter().chain(own) {
+    // First, since what serves another mount is looked up there.
+    for path in own.into_iter().chain(paths) {
         let Ok(Place {
             mount: Some(mount), ..
         }) = Place::of(path)
@@ -54,6 +55,10 @@ pub(crate) fn require_answer(path: &Path, mount: &FuseMount, places: &Places) ->
 
 /// The process that serves a mount of one of this user's sessions, and the session's directory.
 fn holder_of(mount: &FuseMount, places: &Places) -> Option<(PathBuf, Process)> {
+    // Sessions that are in the mount itself cannot be looked at before it has answered.
+    if Place::of(&places.state).ok()?.mount.as_ref() == Some(mount) {
+        return None;
+    }
     let dir = places.sessions().entry_of(own_session(mount)?);
     let process = holder(&dir)?;
     Some((dir, process))

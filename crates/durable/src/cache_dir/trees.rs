@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{HashBytes, hex};
+use super::{HashBytes, hex, parse_hex};
 use crate::{OwnFile, check_own_dir, create_private_dir, publish, sweep_abandoned};
 
 const MOST_FILES: usize = 64;
@@ -85,7 +85,10 @@ impl TreeFiles {
 fn saved(entry: &DirEntry) -> Option<(SystemTime, u64, PathBuf)> {
     let path = entry.path();
     let meta = entry.metadata().ok()?;
-    let is_tree = meta.is_file() && path.extension().is_some_and(|suffix| suffix == SUFFIX);
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let is_named = path.extension().is_some_and(|suffix| suffix == SUFFIX)
+        && stem.and_then(parse_hex).is_some();
+    let is_tree = meta.is_file() && is_named;
     is_tree.then_some((meta.modified().ok()?, meta.len(), path))
 }
 
@@ -104,13 +107,17 @@ mod tests {
         let trees = CacheDir::new(temp.path()).trees();
         let save = || trees.save([0xab; 16], 4, |file| file.write_all(b"tree"));
         save().unwrap();
-        let old = |number: usize| trees.dir().join(format!("{number}.tree"));
+        let old = |number: usize| trees.dir().join(format!("{number:032x}.tree"));
         for number in 1..=MOST_FILES {
             let file = File::create(old(number)).unwrap();
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(number as u64);
             file.set_modified(time).unwrap();
         }
-        fs::write(trees.dir().join("other"), "").unwrap();
+        let others = ["other", "notes.tree"].map(|name| trees.dir().join(name));
+        for other in &others {
+            let file = File::create(other).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
         save().unwrap();
         assert!(!old(1).exists() && old(2).exists());
         // Longer than all that may be kept, and used before the tree was.
@@ -119,7 +126,7 @@ mod tests {
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         drop(file);
         save().unwrap();
-        assert!(!old(3).exists() && trees.dir().join("other").exists());
+        assert!(!old(3).exists() && others.iter().all(|other| other.exists()));
         assert_eq!(fs::read(trees.path([0xab; 16])).unwrap(), b"tree");
     }
 
