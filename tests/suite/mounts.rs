@@ -81,7 +81,7 @@ fn mount_without_answers(dir: &Path, source: &str, kind: &str, user: u32) -> Fil
     let device = File::options().read(true).write(true).open("/dev/fuse");
     let device = device.unwrap();
     let options = format!(
-        "fd={},rootmode=40000,user_id={user},group_id={user}",
+        "fd={},rootmode=40000,user_id={user},group_id={user},allow_other",
         device.as_raw_fd()
     );
     let options = CString::new(options).unwrap();
