@@ -82,10 +82,10 @@ impl Fetcher {
         let shared = Arc::new(shared);
         if let Some(disk) = &shared.disk {
             // What is known to be wrong is not read from memory either.
-            let core = Arc::downgrade(&shared);
+            let ours = Arc::downgrade(&shared);
             disk.on_wrong(move |wrong| {
-                if let Some(core) = core.upgrade() {
-                    core.versions.give_up(wrong.hash);
+                if let Some(ours) = ours.upgrade() {
+                    ours.versions.give_up(wrong.hash);
                 }
             });
         }
