@@ -1,6 +1,6 @@
 //! Whether what serves a path answers at all.
 //!
-//! A path in a mount whose process is stopped, or hangs, blocks whoever uses it until that process goes on. So a caller
+//! If the process of a mount is stopped or hangs, every program that uses a path in the mount waits for it. So a caller
 //! that was given paths asks once for all of them before it uses one.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::places::Places;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Fails if a path, or one of this user's own directories, leads into a mount of any program (FUSE) that does not answer within ten seconds. A path that leads
-/// nowhere, and one that cannot be looked at, is no failure here: whoever uses it says so.
+/// nowhere, and one that cannot be looked at, is no failure here: the function that uses it reports it.
 pub fn require_answers<'a>(
     paths: impl IntoIterator<Item = &'a Path>,
     places: &'a Places,

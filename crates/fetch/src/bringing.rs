@@ -40,7 +40,7 @@ pub(crate) trait Taker: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Brought {
     All,
-    /// Whoever takes it did not want to go on.
+    /// The taker stopped it.
     Stopped,
 }
 

@@ -136,7 +136,7 @@ impl Fetcher {
     }
 
     /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
-    /// is read in units, and whoever needs to know that they are right has to hash all of it.
+    /// is read in units, and a caller that needs to know that they are right has to hash all of it.
     pub fn verifies(&self, piece: &Piece) -> bool {
         self.shared.verifies(piece)
     }
@@ -206,7 +206,7 @@ pub(crate) fn unit_len(options: &FetchOptions) -> u64 {
 }
 
 impl Core {
-    /// The runtime of whoever waited for the store last.
+    /// The runtime of the thread that waited for the store last.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.runtime.lock().clone()
     }

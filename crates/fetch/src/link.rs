@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// The least time over which a rate is believed.
 const SAMPLE: Duration = Duration::from_millis(30);
-/// A pause that is none of the store's: nobody asked it.
+/// A pause in which nobody asked the store: it says nothing about the store.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Measures all that comes from a store.

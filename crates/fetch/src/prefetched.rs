@@ -6,7 +6,7 @@ use crate::scheduler::Interest;
 use crate::{Fetcher, Prefetch, Priority};
 
 /// A file on its way that nobody has asked for. It is kept in memory for a while when it has come; dropping this
-/// cancels what has not, unless somebody waits for it by then.
+/// cancels the rest, unless a reader is waiting for it.
 #[derive(Debug)]
 pub struct Prefetched(#[expect(dead_code, reason = "held for its Drop")] Vec<Interest>);
 

@@ -17,7 +17,7 @@ pub struct CacheTrouble {
     pub reason: String,
 }
 
-/// Passes counts on to whoever listens, and remembers that they had enough.
+/// Passes counts on to a listener, and remembers that the listener cancelled.
 pub(super) struct Reporting<'a> {
     phase: Phase,
     reporter: Reporter<'a>,
@@ -56,7 +56,7 @@ impl<'a> Reporting<'a> {
         }
     }
 
-    /// Fails if they had enough.
+    /// Fails if the listener cancelled.
     pub(super) fn ended(&mut self) -> Result<(), Error> {
         match self.cancelled.take() {
             None => Ok(()),

@@ -76,7 +76,11 @@ impl ObjectFiles {
         if !stays(&data)? {
             return Ok(None);
         }
-        let units = shelf.open_file(&format!("{name}{UNITS}")).ok();
+        let units = match shelf.open_file(&format!("{name}{UNITS}")) {
+            Ok(units) => Some(units),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
         let used = units.as_ref().unwrap_or(&data);
         touch(used, &Facts::of(used)?)?;
         Ok(Some((data, units)))

@@ -151,7 +151,7 @@ pub(super) fn connect(path: &str) -> io::Result<Option<Connection>> {
     }
 }
 
-/// Waits until an end of a pipe is free. Another client may have it by then.
+/// Waits until an end of a pipe is free. Another client may take it first.
 fn wait_for_end(path: &str, at_most: Duration) {
     let name: Vec<u16> = std::ffi::OsStr::new(path)
         .encode_wide()

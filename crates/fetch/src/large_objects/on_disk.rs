@@ -20,7 +20,7 @@ pub(super) enum Front {
 }
 
 impl Core {
-    /// What the disk cache has, and will have, of an object. Nothing if there is none, if it keeps other units than are
+    /// Where the disk cache keeps the units of an object. `None` if there is no cache, if it keeps other units than are
     /// read, or if its disk does not answer.
     pub(super) async fn on_disk(&self, hash: ContentHash, len: u64) -> Option<Arc<LargeFile>> {
         let disk = self.disk.as_ref().filter(|_| self.unit_len() == UNIT)?;

@@ -91,7 +91,7 @@ impl Flight {
 }
 
 /// Leads a run: has to find the bytes of its parts, or to fetch them. Dropping it gives up what has not landed;
-/// whoever waits for that looks again.
+/// readers that wait for that look again.
 #[derive(Debug)]
 #[must_use = "the run is given up at once"]
 pub(crate) struct Lead {

@@ -104,7 +104,7 @@ impl PartKey {
 pub(crate) struct Found {
     /// In the order in which they were looked for.
     pub(crate) parts: Vec<FoundPart>,
-    /// What is to be brought by whoever looked.
+    /// The parts that the caller has to fetch.
     pub(crate) leads: Vec<Lead>,
 }
 
