@@ -173,7 +173,11 @@ fn damaged(text: &str, damage: &Damage) -> Option<Vec<u8>> {
             entry.replace_range(9..41, &ContentHash::of(b"another").to_string());
             damaged.insert_str(end, &format!(",{entry}"));
         }
-        Damage::CutOff(share) => damaged.truncate(text.len() * usize::from(*share) / 256),
+        // The cut may fall inside a character: the bytes are cut, not the text.
+        Damage::CutOff(share) => {
+            let len = text.len() * usize::from(*share) / 256;
+            return Some(text.as_bytes()[..len].to_vec());
+        }
         Damage::Byte(at, byte) => {
             let mut bytes = damaged.into_bytes();
             let at = usize::from(*at).checked_rem(bytes.len())?;
