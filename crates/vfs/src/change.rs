@@ -100,15 +100,16 @@ impl Turn<'_> {
         checked: Checked,
         _: &SyncHold<'_>,
     ) -> Result<(), FsError> {
-        let made = self.take(checked);
-        if made.is_err()
-            && let Err(error) = self.overlay.disk.scratch.remove(ino)
-        {
+        self.take(checked).inspect_err(|_| self.unmake(ino))
+    }
+
+    /// Removes the scratch file of an inode that was not made after all.
+    pub(crate) fn unmake(&self, ino: Ino) {
+        if let Err(error) = self.overlay.disk.scratch.remove(ino) {
             // Recovery removes it, or the next inode's creation empties it.
             let path = self.overlay.disk.scratch.path(ino);
             tracing::warn!(%error, path = %path.display(), "cannot remove a scratch file");
         }
-        made
     }
 
     /// Forgets an inode if it has no name and is not in use. Its scratch file is removed once that is

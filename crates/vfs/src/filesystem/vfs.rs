@@ -116,7 +116,8 @@ impl FileSystem for Vfs {
         let owner = (new.uid, new.gid);
         let made = Self::create_file(self, parent.into(), name, new.mode, owner, access);
         let made = made.and_then(|(attr, opened)| {
-            Self::release(self, opened.handle)?;
+            let closed = Self::release(self, opened.handle);
+            closed.inspect_err(|_| Self::forget(self, attr.ino, 1))?;
             Ok(attr.into())
         });
         self.answer(parent.into(), made, reply);

@@ -1,12 +1,14 @@
 //! lookup, getattr, setattr, readlink, statfs.
 
+use std::fs::File;
+
 use attachfs_durable::{Facts, Space};
 use attachfs_tree::{
     AttributeChange, BaseKind, FileContent, Ino, Kind, Mutation, Namespace, Timestamp,
 };
 
 use super::directory::{checked, kept_mode};
-use crate::vfs::now;
+use crate::vfs::{Overlay, now};
 use crate::{FileAttr, FsError, FsErrorKind, Vfs};
 
 /// A new time.
@@ -48,6 +50,26 @@ impl Shown {
             Self::All(attr) | Self::InScratch(attr) => attr.ino,
         }
     }
+
+    /// All attributes, with what the scratch file says if they are in it.
+    pub(crate) fn with(self, facts: &Facts) -> FileAttr {
+        match self {
+            Self::All(attr) => attr,
+            Self::InScratch(attr) => FileAttr {
+                size: facts.stamp.size,
+                blocks: facts.allocated / 512,
+                mtime: timestamp(facts.stamp.modified()),
+                ctime: attr.ctime.max(timestamp(facts.stamp.changed())),
+                ..attr
+            },
+        }
+    }
+}
+
+/// What an open scratch file says of itself.
+pub(crate) fn facts_of(overlay: &Overlay, file: &File) -> Result<Facts, FsError> {
+    let facts = overlay.disk.scratch.facts_of(file);
+    facts.map_err(|error| FsError::io("look at a scratch file", error))
 }
 
 impl Vfs {
@@ -121,18 +143,12 @@ impl Vfs {
     /// Adds the attributes that come from the scratch file. Call this without a lock of the
     /// namespace.
     pub(crate) fn complete(&self, shown: Shown) -> Result<FileAttr, FsError> {
-        let mut attr = match shown {
-            Shown::All(attr) => return Ok(attr),
-            Shown::InScratch(attr) => attr,
-        };
-        let file = self.scratch_file(self.writable()?, attr.ino)?;
-        let facts = Facts::of(&file);
-        let facts = facts.map_err(|error| FsError::io("look at a scratch file", error))?;
-        attr.size = facts.stamp.size;
-        attr.blocks = facts.allocated / 512;
-        attr.mtime = timestamp(facts.stamp.modified());
-        attr.ctime = attr.ctime.max(timestamp(facts.stamp.changed()));
-        Ok(attr)
+        if let Shown::All(attr) = shown {
+            return Ok(attr);
+        }
+        let overlay = self.writable()?;
+        let file = self.scratch_file(overlay, shown.ino())?;
+        Ok(shown.with(&facts_of(overlay, &file)?))
     }
 
     /// Changes attributes. A base file that gets another length is copied up.

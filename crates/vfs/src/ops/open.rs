@@ -5,6 +5,7 @@ use std::fs::File;
 use attachfs_durable::steps::{Step, perform};
 use attachfs_tree::{BaseKind, FileContent, Ino, Kind, Mutation};
 
+use super::attributes::facts_of;
 use super::directory::{checked, new_attributes};
 use crate::change::Change;
 use crate::handles::OpenFile;
@@ -115,7 +116,7 @@ impl Vfs {
         Ok(cuts_off)
     }
 
-    /// Makes a file and opens it.
+    /// Makes a file and opens it. If it fails, there is no file and nothing open: all that can fail comes before the record.
     pub fn create_file(
         &self,
         parent: Ino,
@@ -148,9 +149,13 @@ impl Vfs {
             .scratch
             .create(ino)
             .map_err(|error| FsError::io("create a scratch file", error))?;
+        let facts = facts_of(overlay, &file).inspect_err(|_| turn.unmake(ino))?;
         turn.mutate_making(ino, create, &no_sync)?;
+        let shown = self.shown(&turn.namespace(), ino)?;
+        // Both before another request can remove the name.
+        self.note_reference(ino);
         let handle = self.handles.open_made(ino, access, file);
-        Ok((self.entry_made(turn, ino)?, Opened { handle }))
+        Ok((shown.with(&facts), Opened { handle }))
     }
 
     /// Closes a file. If it was unlinked while it was open, it is dropped with its last handle.

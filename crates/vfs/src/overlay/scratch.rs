@@ -21,6 +21,9 @@ pub struct Scratch {
     place: PathBuf,
     /// `None` if it is missing and only looked at.
     dir: Option<OwnDir>,
+    /// While this is true, looking at an open file fails, as it does on a network disk that is gone.
+    #[cfg(test)]
+    pub(crate) is_gone: std::sync::atomic::AtomicBool,
 }
 
 impl Scratch {
@@ -29,12 +32,19 @@ impl Scratch {
         Self {
             place: dir.path().to_owned(),
             dir: Some(dir),
+            #[cfg(test)]
+            is_gone: false.into(),
         }
     }
 
     /// A missing directory: it has no files, and none can be made.
     pub(crate) fn missing(place: PathBuf) -> Self {
-        Self { place, dir: None }
+        Self {
+            place,
+            dir: None,
+            #[cfg(test)]
+            is_gone: false.into(),
+        }
     }
 
     /// The directory.
@@ -82,6 +92,19 @@ impl Scratch {
     pub fn open_to_read(&self, ino: Ino) -> io::Result<File> {
         let opened = self.held().and_then(|dir| dir.open_file(&ino.digits()));
         opened.map_err(|error| error.source)
+    }
+
+    /// The metadata of a scratch file that is open.
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unused_self, reason = "a test says that the disk is gone")
+    )]
+    pub(crate) fn facts_of(&self, file: &File) -> io::Result<Facts> {
+        #[cfg(test)]
+        if self.is_gone.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(io::ErrorKind::StaleNetworkFileHandle.into());
+        }
+        Facts::of(file)
     }
 
     /// The metadata of a scratch file, which must be this user's alone.

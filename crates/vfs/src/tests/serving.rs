@@ -1,5 +1,6 @@
 //! A `Vfs` as an adapter uses it: replies, references, opening and releasing.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::ThreadId;
 
@@ -10,8 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::world::{CHUNK, Given, READ, READ_WRITE, World, bytes, tempdir};
 use crate::{
-    Attachment, Entry, FileSystem, FsError, FsErrorKind, ListReply, Listed, NodeId, OpenedFile,
-    ReadOutcome, Reply, Vfs,
+    Attachment, Entry, FileSystem, FsError, FsErrorKind, ListReply, Listed, NewNode, NodeId,
+    OpenedFile, ReadOutcome, Reply, Vfs,
 };
 
 /// An answer, and the thread that gave it.
@@ -274,4 +275,53 @@ fn a_read_that_waits_for_one_object_holds_no_other_up() {
         assert_eq!(second.await.unwrap().len() as u64, CHUNK);
         assert!(!hanging.is_finished());
     });
+}
+
+#[test]
+fn a_file_that_cannot_be_looked_at_is_not_made_and_no_request_leaves_a_reference() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("own", b"own");
+    let _told = kernel.attach();
+    let root = |name| kernel.vfs.namespace.read().lookup(Ino::ROOT, name);
+    let (own, next) = (
+        root(b"own").unwrap(),
+        kernel.vfs.namespace.read().next_ino(),
+    );
+    let disk = &kernel.vfs.overlay.as_ref().unwrap().disk;
+    let gone = |is_gone| disk.scratch.is_gone.store(is_gone, Ordering::Relaxed);
+
+    gone(true);
+    let owner = (0, 0);
+    let failures = [
+        kernel
+            .vfs
+            .create_file(Ino::ROOT, b"new", 0o644, owner, READ_WRITE)
+            .map(drop),
+        kernel.vfs.lookup(Ino::ROOT, b"own").map(drop),
+        kernel.vfs.link(own, Ino::ROOT, b"linked").map(drop),
+        now(|reply| {
+            let new = NewNode {
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+            };
+            FileSystem::make_file(&kernel.vfs, NodeId::ROOT, b"new", new, reply);
+        })
+        .map(drop),
+    ];
+    gone(false);
+    for failed in failures {
+        assert_eq!(failed.unwrap_err().kind(), FsErrorKind::Io);
+    }
+    assert!(!kernel.vfs.is_open());
+    assert!(kernel.vfs.handles.writers().is_empty());
+    assert_eq!(root(b"new"), None);
+    assert!(!disk.scratch.path(next).exists());
+    assert!(!kernel.vfs.references.has(own) && !kernel.vfs.references.has(next));
+    let (_copy, recovered) = world.after_kill(dir.path());
+    let overlay = recovered.vfs.overlay.as_ref().unwrap();
+    assert!(overlay.left_open.lock().is_empty());
+    kernel.put("new", b"new");
+    assert_eq!(kernel.cat("new"), b"new");
 }
