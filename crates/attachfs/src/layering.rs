@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use attachfs_manifest::{Change, ChunkLayout, Diff, Node, OwnedChunkLayout};
-use attachfs_session::{
-    BaseManifest, Request, Session, SessionEntry, SessionState, Stack, StackedManifest,
-};
+use attachfs_session::{BaseManifest, Request, Session, SessionEntry, Stack, StackedManifest};
 use attachfs_store::S3Access;
 use attachfs_tree::{Composed, compose};
 use serde::{Deserialize, Serialize};
@@ -24,7 +22,7 @@ use crate::opened::OpenedSession;
 use crate::places::Places;
 use crate::probe::probe;
 use crate::served::ServedMount;
-use crate::session::{look, state};
+use crate::session::{is_served, look};
 
 /// Files of an added manifest that may be asked for before it is shown.
 const PROBED: usize = 4096;
@@ -107,7 +105,7 @@ async fn try_to_add(
     replace: Option<&str>,
     probe: bool,
 ) -> Result<AddReport, Error> {
-    if let SessionState::Left = state(found).await? {
+    if !is_served(found).await? {
         let sentence = format!("session {} is not mounted", found.meta.id);
         return Err(Error::usage(sentence).advise("mount it first, with `mount --session`"));
     }
@@ -130,16 +128,14 @@ pub async fn layers(
     cancel: &CancellationToken,
 ) -> Result<LayersReport, Error> {
     unless_cancelled(cancel, async {
-        match state(found).await? {
-            SessionState::InUse => ask(found, Request::Layers, None).await,
+        if is_served(found).await? {
+            ask(found, Request::Layers, None).await
+        } else if found.meta.read_only {
             // What was added to a mount that nobody could write to went with it.
-            SessionState::Left if found.meta.read_only => Ok(report(
-                found.meta.id.as_str(),
-                &Stack::first(&found.meta.manifests),
-            )),
-            SessionState::Left | SessionState::Ending => {
-                look(found, places, access, cancel).await?.layers()
-            }
+            let first = Stack::first(&found.meta.manifests);
+            Ok(report(found.meta.id.as_str(), &first))
+        } else {
+            look(found, places, access, cancel).await?.layers()
         }
     })
     .await

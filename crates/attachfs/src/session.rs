@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use attachfs_commit::Observer;
 use attachfs_manifest::ParseHashError;
-use attachfs_session::{ControlError, Request, Session, SessionEntry, SessionMeta, SessionState};
+use attachfs_session::{ControlError, Request, Session, SessionEntry, SessionMeta};
 use attachfs_store::S3Access;
 use attachfs_vfs::Settings;
 use serde_json::Value;
@@ -28,18 +28,18 @@ use crate::store::open_store;
 
 /// Whether a process has the session, which then answers. One that is just beginning or ending is
 /// given a moment.
-pub(crate) async fn state(found: &SessionEntry) -> Result<SessionState, Error> {
+pub(crate) async fn is_served(found: &SessionEntry) -> Result<bool, Error> {
     let deadline = Instant::now() + BEGINS_WITHIN;
     while Session::is_in_use(&found.dir)? {
         if connect(found)?.is_some() {
-            return Ok(SessionState::InUse);
+            return Ok(true);
         }
         if Instant::now() >= deadline {
             return Err(no_answer(found, None));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Ok(SessionState::Left)
+    Ok(false)
 }
 
 /// How a session is.
@@ -50,13 +50,13 @@ pub async fn status(
     cancel: &CancellationToken,
 ) -> Result<StatusReport, Error> {
     unless_cancelled(cancel, async {
-        match state(found).await? {
-            SessionState::InUse => ask(found, Request::Status, None).await,
-            SessionState::Left if found.meta.read_only => Ok(left_read_only(found)),
-            SessionState::Left | SessionState::Ending => {
-                let session = look(found, places, access, cancel).await?;
-                session.status(false).await
-            }
+        if is_served(found).await? {
+            ask(found, Request::Status, None).await
+        } else if found.meta.read_only {
+            Ok(left_read_only(found))
+        } else {
+            let session = look(found, places, access, cancel).await?;
+            session.status(false).await
         }
     })
     .await
@@ -104,15 +104,12 @@ pub async fn diff(
 ) -> Result<DiffReport, Error> {
     let observer = Cancellable::new(observer, cancel);
     let diff = async {
-        match state(found).await? {
-            SessionState::InUse => {
-                let options = value(&how)?;
-                ask(found, Request::Diff { options }, Some(&observer)).await
-            }
-            SessionState::Left | SessionState::Ending => {
-                let session = look(found, places, access, cancel).await?;
-                session.diff(how, &observer).await
-            }
+        if is_served(found).await? {
+            let options = value(&how)?;
+            ask(found, Request::Diff { options }, Some(&observer)).await
+        } else {
+            let session = look(found, places, access, cancel).await?;
+            session.diff(how, &observer).await
         }
     };
     observer.run(diff).await
@@ -165,15 +162,12 @@ pub async fn commit(
 ) -> Result<CommitReport, Error> {
     let observer = Cancellable::new(observer, cancel);
     let commit = async {
-        match state(found).await? {
-            SessionState::InUse => {
-                let options = value(arguments)?;
-                ask(found, Request::Commit { options }, Some(&observer)).await
-            }
-            SessionState::Left | SessionState::Ending => {
-                let session = open(found, places, access, cancel).await?;
-                session.commit(arguments, &observer).await
-            }
+        if is_served(found).await? {
+            let options = value(arguments)?;
+            ask(found, Request::Commit { options }, Some(&observer)).await
+        } else {
+            let session = open(found, places, access, cancel).await?;
+            session.commit(arguments, &observer).await
         }
     };
     observer.run(commit).await
@@ -232,39 +226,35 @@ async fn try_unmount(
     arguments: &UnmountArguments,
     observer: &dyn Observer,
 ) -> Result<UnmountReport, Error> {
-    match state(found).await? {
-        SessionState::InUse => {
-            let options = value(arguments)?;
-            let request = Request::Unmount { detach, options };
-            let mut report: UnmountReport = ask(found, request, Some(observer)).await?;
-            // It answered before it deleted the session. That may take long, and changes nothing of what it said.
-            report.still_deleting = !is_left_soon(found).await?;
-            report.kept |= !report.still_deleting && is_there(found);
-            Ok(report)
-        }
-        SessionState::Left | SessionState::Ending => {
-            let session = take(&found.dir)?;
-            let was_dead = attachfs_mount::detach_dead(&session)?;
-            if !was_dead {
-                let sentence = format!("session {} is not mounted", found.meta.id);
-                return Err(Error::usage(sentence).advise("commit or discard it"));
-            }
-            let kept = !found.meta.read_only;
-            let mut log = None;
-            if !kept {
-                // Nobody knows any more how many reads failed.
-                log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
-                session.discard()?;
-                places.sessions().remove(&found.meta.id);
-            }
-            Ok(UnmountReport {
-                kept,
-                was_dead,
-                log,
-                ..UnmountReport::of(&found.meta.id, found.meta.mount_point.clone())
-            })
-        }
+    if is_served(found).await? {
+        let options = value(arguments)?;
+        let request = Request::Unmount { detach, options };
+        let mut report: UnmountReport = ask(found, request, Some(observer)).await?;
+        // It answered before it deleted the session. That may take long, and changes nothing of what it said.
+        report.still_deleting = !is_left_soon(found).await?;
+        report.kept |= !report.still_deleting && is_there(found);
+        return Ok(report);
     }
+    let session = take(&found.dir)?;
+    let was_dead = attachfs_mount::detach_dead(&session)?;
+    if !was_dead {
+        let sentence = format!("session {} is not mounted", found.meta.id);
+        return Err(Error::usage(sentence).advise("commit or discard it"));
+    }
+    let kept = !found.meta.read_only;
+    let mut log = None;
+    if !kept {
+        // Nobody knows any more how many reads failed.
+        log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
+        session.discard()?;
+        places.sessions().remove(&found.meta.id);
+    }
+    Ok(UnmountReport {
+        kept,
+        was_dead,
+        log,
+        ..UnmountReport::of(&found.meta.id, found.meta.mount_point.clone())
+    })
 }
 
 /// How long a process may have a session before it answers, or after it stopped doing so.
@@ -297,18 +287,16 @@ pub async fn discard(
 }
 
 async fn discard_in_any_state(found: &SessionEntry, places: &Places) -> Result<(), Error> {
-    match state(found).await? {
-        SessionState::InUse => {
-            let options = Value::Null;
-            ask::<()>(found, Request::Discard { options }, None).await?;
-            if is_left_soon(found).await? && is_there(found) {
-                // It answered before it deleted the session: what kept it from that is told here.
-                discard_left(found, places)?;
-            }
-            Ok(())
-        }
-        SessionState::Left | SessionState::Ending => discard_left(found, places),
+    if !is_served(found).await? {
+        return discard_left(found, places);
     }
+    let options = Value::Null;
+    ask::<()>(found, Request::Discard { options }, None).await?;
+    if is_left_soon(found).await? && is_there(found) {
+        // It answered before it deleted the session: what kept it from that is told here.
+        discard_left(found, places)?;
+    }
+    Ok(())
 }
 
 fn discard_left(found: &SessionEntry, places: &Places) -> Result<(), Error> {
