@@ -1,7 +1,10 @@
 //! Verbs on a session, whether a process has it or not.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use attachfs_commit::Observer;
 use attachfs_manifest::ParseHashError;
@@ -9,6 +12,7 @@ use attachfs_session::{ControlError, Request, Session, SessionEntry, SessionMeta
 use attachfs_store::S3Access;
 use attachfs_vfs::Settings;
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::{Cancellable, unless_cancelled};

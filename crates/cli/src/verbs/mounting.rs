@@ -412,3 +412,27 @@ fn unmounted(report: &UnmountReport) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_still_being_deleted_is_said_to_be_and_not_to_be_kept() {
+        let report = |is_kept: bool| -> UnmountReport {
+            let report = serde_json::json!({
+                "session": "0123456789abcdef", "mount_point": "/m", "kept": is_kept, "was_dead": false,
+                "uncommitted": 0, "commit": null, "still_deleting": true,
+            });
+            serde_json::from_value(report).unwrap()
+        };
+        let deleting = "session    0123456789abcdef is still being deleted by its process\n";
+        let text = unmounted(&report(false));
+        assert_eq!(text, format!("unmounted  /m\n{deleting}"));
+        let text = unmounted(&report(true));
+        assert!(
+            !text.contains(deleting) && text.contains("is kept"),
+            "{text}"
+        );
+    }
+}
