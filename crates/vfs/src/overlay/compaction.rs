@@ -9,7 +9,8 @@
 //!
 //! It is made from the journal alone, and not from the state of the running file system, except for one thing
 //! that no record tells: which deleted files are not open any more. So it takes no lock of the namespace, and
-//! is as correct as a recovery. After a kill or a power loss at any point, one of the two journals is under
+//! is as correct as a recovery. It has a thread of its own, and others wait for the copying of little: what is appended while
+//! the state is written is copied in rounds, each of what came during the one before. After a kill or a power loss at any point, one of the two journals is under
 //! the name, complete ([`Journal::give_way`](super::Journal)).
 
 use std::collections::HashSet;
@@ -26,6 +27,10 @@ use super::{
 
 /// The most inodes in a record.
 const MOST: usize = 1024;
+/// So many bytes of records may be left to copy while others wait: some thousand records, a few milliseconds.
+const LITTLE: u64 = 128 << 10;
+/// How often what came meanwhile is copied before that. Copying is much faster than appending, so a few times do.
+const MOST_ROUNDS: u32 = 16;
 
 /// Why a journal was not compacted.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +52,8 @@ impl From<JournalError> for CompactionError {
     }
 }
 
-/// Writes a successor with the same state as the first `len` bytes of a journal. `closed` are inodes that
-/// have no name and are not open. Returns the journal too, to be read on from there.
+/// Writes a successor with the same state as the first `len` bytes of a journal, and most of what came since then. `closed` are inodes
+/// that have no name and are not open. Returns the journal too, to be read on from there.
 pub(super) fn summarize(
     journal: &Journal,
     len: u64,
@@ -91,6 +96,16 @@ pub(super) fn summarize(
     let is_there = |ino: &&Ino| replay.namespace.kind(**ino).is_some();
     for &ino in replay.open.iter().filter(is_there) {
         successor.put(&Record::Opened(ino))?;
+    }
+    let mut copied = len;
+    for _ in 0..MOST_ROUNDS {
+        let end = journal.len();
+        if end - copied <= LITTLE {
+            break;
+        }
+        go_on()?;
+        from.copy_to(&mut successor, end)?;
+        copied = end;
     }
     successor.write()?;
     // Most of it is synced here, while no operation waits.

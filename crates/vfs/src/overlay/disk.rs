@@ -56,7 +56,7 @@ pub(crate) struct Disk {
     /// The length of the journal after the last compaction, or the last attempt.
     compacted: AtomicU64,
     /// Locked during a compaction. Taken before `turn`.
-    compacting: Mutex<()>,
+    pub(crate) compacting: Mutex<()>,
     stopped: AtomicBool,
 }
 
@@ -174,12 +174,18 @@ impl Disk {
         self.forgotten.lock().extend(inodes);
     }
 
-    /// Compacts the journal if it is large, and much longer than after the last compaction.
+    /// Whether the journal is large, and much longer than after the last compaction.
+    pub(crate) fn is_large(&self) -> bool {
+        let len = self.journal.len();
+        len >= LARGE && len / TIMES >= self.compacted.load(Ordering::Relaxed)
+    }
+
+    /// Compacts the journal if it [is large](Self::is_large).
     pub(crate) fn compact_if_large(&self) {
-        let before = self.journal.len();
-        if before < LARGE || before / TIMES < self.compacted.load(Ordering::Relaxed) {
+        if !self.is_large() {
             return;
         }
+        let before = self.journal.len();
         let compacted = self.compact();
         // After a failure it is not tried again soon.
         self.compacted.store(self.journal.len(), Ordering::Relaxed);

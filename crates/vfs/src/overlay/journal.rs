@@ -280,7 +280,11 @@ impl ReadJournal {
     }
 
     /// Copies the unread part of the first `len` bytes.
-    fn copy_to(&mut self, successor: &mut Successor, len: u64) -> Result<(), JournalError> {
+    pub(super) fn copy_to(
+        &mut self,
+        successor: &mut Successor,
+        len: u64,
+    ) -> Result<(), JournalError> {
         self.reader.read_on_to(len);
         while let Some(record) = self.next_record()? {
             successor.put(&record)?;

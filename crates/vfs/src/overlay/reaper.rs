@@ -4,7 +4,8 @@
 //! If a scratch file were removed earlier, a power loss could bring back the name without the bytes. And if
 //! the journal were left to the kernel, it could be written before the bytes that have to come first (see
 //! [`Disk`]). One thread collects the files to remove, syncs once for all of them, and removes them. It also
-//! compacts the journal.
+//! begins compactions of the journal, on a thread of their own: one takes seconds where a million paths changed, and syncs do not wait
+//! for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,7 +164,8 @@ impl Drop for Reaper {
     }
 }
 
-fn run(shared: &Shared, disk: &Disk) {
+fn run(shared: &Shared, disk: &Arc<Disk>) {
+    let mut compaction = Compaction(None);
     loop {
         let (doomed, closing) = {
             let mut queue = shared.queue.lock();
@@ -193,7 +195,43 @@ fn run(shared: &Shared, disk: &Disk) {
         if closing {
             return;
         }
-        disk.compact_if_large();
+        compaction.begin_if_due(disk);
+    }
+}
+
+/// The thread of the last compaction. Dropping it waits for its end, which comes soon if compacting was stopped.
+struct Compaction(Option<JoinHandle<()>>);
+
+impl Compaction {
+    fn begin_if_due(&mut self, disk: &Arc<Disk>) {
+        let is_running = self.0.as_ref().is_some_and(|last| !last.is_finished());
+        if is_running || !disk.is_large() {
+            return;
+        }
+        self.end();
+        let disk = disk.clone();
+        let thread = std::thread::Builder::new().name("compaction".to_owned());
+        match thread.spawn(move || disk.compact_if_large()) {
+            Ok(thread) => self.0 = Some(thread),
+            // It is tried again after the next sync.
+            Err(error) => {
+                tracing::warn!(%error, "the journal is not compacted: there is no thread for it");
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(Err(_)) = self.0.take().map(JoinHandle::join) {
+            tracing::error!(
+                "the thread that compacts the journal panicked; the journal is as it was"
+            );
+        }
+    }
+}
+
+impl Drop for Compaction {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

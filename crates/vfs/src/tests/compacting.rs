@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use attachfs_durable::steps::{Recorder, Step};
 use attachfs_manifest::{Content, ContentHash};
@@ -112,6 +113,45 @@ fn only_a_journal_much_longer_than_its_state_is_compacted() {
     }
     disk(&kernel).compact_if_large();
     assert!(journal_len(dir.path()) < 10_000);
+}
+
+#[test]
+fn nothing_that_is_to_be_synced_waits_for_a_compaction() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let disk = disk(&kernel);
+    kernel.put("f", b"x");
+    // A compaction that does not end before this is dropped.
+    let compacting = disk.compacting.lock();
+    while journal_len(dir.path()) < 5 << 20 {
+        change(&kernel, "f", 10_000);
+    }
+    // Removing a scratch file takes a sync.
+    let deleted = |name: &str| {
+        kernel.put(name, b"x");
+        let scratch = disk.scratch.path(kernel.stat(name).unwrap().ino);
+        kernel.unlink(name).unwrap();
+        until(|| !scratch.exists());
+    };
+    for number in 0..3 {
+        deleted(&number.to_string());
+        kernel.vfs.fsyncdir().unwrap();
+    }
+    drop(compacting);
+    until(|| journal_len(dir.path()) < 10_000);
+    let expected = kernel.dump();
+    drop(disk);
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(recovered.dump(), expected);
+}
+
+/// Waits for what other threads do.
+fn until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
