@@ -18,6 +18,7 @@ mounting_from_both_stores![
     a_manifest_that_takes_the_place_of_another_hides_it,
     a_mount_that_nobody_can_write_to_shows_what_is_added,
     what_cannot_be_added_changes_nothing,
+    what_a_killed_process_left_half_done_goes_when_its_session_is_taken_up,
 ];
 
 /// A mount of two manifests, and a third one that is not mounted.
@@ -179,6 +180,50 @@ fn a_mount_that_nobody_can_write_to_shows_what_is_added(machine: &Machine) {
     assert_eq!(machine.sessions(), [] as [PathBuf; 0]);
 }
 
+const NOTHING: [String; 0] = [];
+
+/// The files of manifests that were added, or were to be.
+fn kept(mount: &Mount) -> Vec<String> {
+    let Ok(files) = fs::read_dir(mount.session_dir.join("layers")) else {
+        return Vec::new();
+    };
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| name.ends_with(".manifest") || name.starts_with(".staged-"))
+        .collect()
+}
+
+fn what_a_killed_process_left_half_done_goes_when_its_session_is_taken_up(machine: &Machine) {
+    let Step { mount, second } = step(machine, &[]);
+    machine.ok(args!["add", &second, &mount.dir]);
+    fs::write(mount.dir.join("written"), "by the job").unwrap();
+    machine.ok(args!["commit", &mount.dir]);
+    mount.kill_when_all_is_closed(machine);
+    let shown = kept(&mount);
+    let at = |name: &str| mount.session_dir.join(name);
+    let staged = ".staged-0123456789ab";
+    let refused = format!("layers/{}.manifest", "0".repeat(32));
+    let left = [
+        &format!("commits/{staged}"),
+        &format!("layers/{staged}"),
+        &refused,
+    ];
+    for name in left {
+        fs::write(at(name), "half").unwrap();
+    }
+    fs::write(at("commits/.staged-mine"), "precious").unwrap();
+    // Who only looks changes nothing.
+    machine.ok(args!["status", &mount.session]);
+    assert!(left.iter().all(|name| at(name).exists()));
+    let mount = machine.resume(&mount.session_dir, &mount.dir);
+    assert!(left.iter().all(|name| !at(name).exists()));
+    assert_eq!(kept(&mount), shown);
+    assert_eq!(text(mount.dir.join("frames/2")), "second of step 1\n");
+    assert_eq!(text(at("commits/.staged-mine")), "precious");
+    fs::remove_file(at("commits/.staged-mine")).unwrap();
+    machine.ok(args!["umount", &mount.dir]);
+}
+
 fn what_cannot_be_added_changes_nothing(machine: &Machine) {
     let Step { mount, second } = step(machine, &[]);
     let before = sources(machine, &mount.dir);
@@ -186,6 +231,7 @@ fn what_cannot_be_added_changes_nothing(machine: &Machine) {
         machine.says(arguments).with_code(code).saying(text);
         assert_eq!(sources(machine, &mount.dir), before);
         assert!(!mount.dir.join("frames/2").exists());
+        assert_eq!(kept(&mount), NOTHING);
     };
     refused(
         &args!["add", "--replace", "9", &second, &mount.dir],
@@ -212,6 +258,12 @@ fn what_cannot_be_added_changes_nothing(machine: &Machine) {
     refused(&args!["add", &second, &mount.dir], STORE, "has none of");
     machine.ok(args!["add", "--no-probe", &second, &mount.dir]);
     assert!(mount.dir.join("frames/2").exists());
+    // The same bytes once more, refused: what the mount shows keeps its file.
+    let shown = kept(&mount);
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    let again = machine.says(args!["add", "--replace", "9", &second, &mount.dir]);
+    again.with_code(USAGE);
+    assert_eq!(kept(&mount), shown);
     // What is not committed keeps the session.
     fs::write(mount.dir.join("written"), "by the job").unwrap();
     machine.ok(args!["umount", "--force", &mount.dir]);

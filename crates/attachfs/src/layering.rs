@@ -1,8 +1,10 @@
 //! Manifests that are added to a mount while it is used, or take the place of one that it shows.
 //!
-//! The verb `add` writes the manifest's bytes into the session and asks the process that serves the mount. That process composes the
-//! manifests as a new mount would, and lays the difference over what it shows.
+//! The verb `add` hands the manifest's bytes in, as a file in the session, and asks the process that serves the mount. That process
+//! composes the manifests as a new mount would, and lays the difference over what it shows. What is not added leaves no file: the client
+//! takes back what it handed in, and the process removes what it kept and no stack names. No two of them have the same file.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use attachfs_manifest::{Change, ChunkLayout, Diff, Node, OwnedChunkLayout};
@@ -10,6 +12,7 @@ use attachfs_session::{BaseManifest, Request, Session, SessionEntry, Stack, Stac
 use attachfs_store::S3Access;
 use attachfs_tree::{Composed, compose};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::unless_cancelled;
@@ -31,8 +34,9 @@ const PROBED: usize = 4096;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct AddArguments {
-    /// Their bytes are in the session.
     manifests: Vec<BaseManifest>,
+    /// The names under which their bytes were handed in, in the same order.
+    handed: Vec<String>,
     replace: Option<String>,
     probe: bool,
 }
@@ -109,15 +113,50 @@ async fn try_to_add(
         let sentence = format!("session {} is not mounted", found.meta.id);
         return Err(Error::usage(sentence).advise("mount it first, with `mount --session`"));
     }
-    for manifest in manifests {
-        Session::keep_added(&found.dir, &manifest.bytes)?;
-    }
+    let handed = HandedIn::new(&found.dir, manifests)?;
     let options = value(&AddArguments {
         manifests: manifests.iter().map(ManifestBytes::describe).collect(),
+        handed: handed.names.clone(),
         replace: replace.map(str::to_owned),
         probe,
     })?;
     ask(found, Request::Add { options }, None).await
+}
+
+/// Manifests that were handed in. What was not kept by then is taken back when this is dropped.
+struct HandedIn<'a> {
+    dir: &'a Path,
+    names: Vec<String>,
+}
+
+impl<'a> HandedIn<'a> {
+    fn new(dir: &'a Path, manifests: &[ManifestBytes]) -> Result<Self, Error> {
+        let mut handed = Self {
+            dir,
+            names: Vec::new(),
+        };
+        for manifest in manifests {
+            let name = Session::hand_in(dir, &manifest.bytes)?;
+            handed.names.push(name);
+        }
+        Ok(handed)
+    }
+}
+
+impl Drop for HandedIn<'_> {
+    fn drop(&mut self) {
+        for name in &self.names {
+            if let Err(error) = Session::take_back(self.dir, name) {
+                // Whoever takes the session over next removes it.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    name,
+                    "a manifest that was not added stays in the session"
+                );
+            }
+        }
+    }
 }
 
 /// The manifests that a session shows.
@@ -222,34 +261,84 @@ impl Addition {
     }
 }
 
+/// The right to add manifests: one addition at a time. What was kept for one that failed is removed when it ends.
+struct Adding {
+    mount: Arc<ServedMount>,
+    _alone: OwnedMutexGuard<()>,
+}
+
+impl Adding {
+    async fn begin(mount: &Arc<ServedMount>) -> Self {
+        Self {
+            mount: Arc::clone(mount),
+            _alone: Arc::clone(&mount.adding).lock_owned().await,
+        }
+    }
+
+    /// Keeps what was handed in, and finds out what is to be laid.
+    fn prepare(&self, arguments: &AddArguments) -> Result<Addition, Error> {
+        let AddArguments {
+            manifests, handed, ..
+        } = arguments;
+        let opened = &self.mount.session;
+        if manifests.len() != handed.len() {
+            return Err(Error::usage(
+                "not every manifest that is to be added was handed in",
+            ));
+        }
+        for (manifest, handed) in manifests.iter().zip(handed) {
+            let session = opened.session.session();
+            session.keep_added(handed, manifest.hash)?;
+        }
+        opened.addition(arguments)
+    }
+
+    fn lay(&self, addition: Addition) -> Result<AddReport, Error> {
+        let OpenedSession { session, meta, .. } = &self.mount.session;
+        let stack = session.session();
+        stack.keep_stack(addition.number, &addition.after)?;
+        session.vfs().add_layer(&addition.diff)?;
+        let stack = &addition.after.manifests;
+        let added = stack.iter().filter(|one| one.layer == addition.number);
+        Ok(AddReport {
+            session: meta.id.to_string(),
+            added: added.map(ShownManifest::from).collect(),
+            replaced: addition.replaced,
+            changed: addition.diff.len() as u64,
+        })
+    }
+}
+
+impl Drop for Adding {
+    fn drop(&mut self) {
+        let OpenedSession { session, .. } = &self.mount.session;
+        let layers = session.vfs().layer_count();
+        if let Err(error) = session.session().remove_unnamed(layers) {
+            // Whoever takes the session over next removes it.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "a manifest that was not added stays in the session");
+        }
+    }
+}
+
 impl ServedMount {
-    /// Shows more manifests. One addition at a time.
+    /// Shows more manifests.
     pub(crate) async fn add(self: &Arc<Self>, arguments: AddArguments) -> Result<AddReport, Error> {
-        let _alone = self.adding.lock().await;
-        let (mount, is_probed) = (Arc::clone(self), arguments.probe);
-        let addition = blocking(move || mount.session.addition(&arguments)).await?;
+        // It goes with the work: a client that hangs up ends this, and not the thread that is adding.
+        let adding = Adding::begin(self).await;
+        let is_probed = arguments.probe;
+        let (adding, addition) = blocking(move || {
+            let addition = adding.prepare(&arguments)?;
+            Ok((adding, addition))
+        })
+        .await?;
         if is_probed {
             let files = addition.files();
             if !files.is_empty() {
                 probe(&self.session.store, self.session.vfs().fetcher(), &files).await?;
             }
         }
-        let mount = Arc::clone(self);
-        blocking(move || {
-            let OpenedSession { session, meta, .. } = &mount.session;
-            let session = session.session();
-            session.keep_stack(addition.number, &addition.after)?;
-            mount.session.vfs().add_layer(&addition.diff)?;
-            let stack = &addition.after.manifests;
-            let added = stack.iter().filter(|one| one.layer == addition.number);
-            Ok(AddReport {
-                session: meta.id.to_string(),
-                added: added.map(ShownManifest::from).collect(),
-                replaced: addition.replaced,
-                changed: addition.diff.len() as u64,
-            })
-        })
-        .await
+        blocking(move || adding.lay(addition)).await
     }
 }
 

@@ -398,7 +398,7 @@ impl Parts {
             places: places.clone(),
             dir: dir.clone(),
             own_log,
-            adding: Mutex::default(),
+            adding: Arc::default(),
         });
         let service = Arc::new(Service::new(served.clone(), step_hook));
         let control = ControlServer::start(&dir, &runtime, service)

@@ -30,7 +30,7 @@ pub(crate) struct ServedMount {
     pub(crate) dir: PathBuf,
     pub(crate) own_log: bool,
     /// Held while manifests are added: one addition at a time.
-    pub(crate) adding: Mutex<()>,
+    pub(crate) adding: Arc<Mutex<()>>,
 }
 
 /// How a mount's session ended.

@@ -41,14 +41,20 @@ impl OpenSession {
     }
 
     /// Takes over the session of a process that has ended, with the result of all operations that
-    /// had returned success.
+    /// had returned success. What that process left half done is removed.
     pub fn recover(
         session: Session,
         base: Arc<BaseTree>,
         fetcher: Arc<Fetcher>,
         settings: Settings,
     ) -> Result<Self, OpenSessionError> {
-        Self::open(session, base, fetcher, settings, Vfs::recover)
+        let open = Self::open(session, base, fetcher, settings, Vfs::recover)?;
+        // A read-only file system has no layers any more: they went with its process.
+        if let Err(error) = open.session.sweep(open.vfs.layer_count()) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "what an earlier process left half done stays");
+        }
+        Ok(open)
     }
 
     /// Opens the session of a process that has ended, to look at: nothing of it changes, in memory or on

@@ -9,14 +9,14 @@
 mod tests;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::dir::parent_of;
 use crate::error::At as _;
 use crate::own::{Distrust, Wanted, because, check, why_not};
-use crate::staged::PREFIX;
+use crate::staged::{PREFIX, is_staged_name};
 use crate::steps::{Step, perform};
 use crate::{
     DurableError, FileLock, HeldDir, Kind, create_private_dir, path_of_bytes, platform, random_name,
@@ -246,23 +246,70 @@ impl OwnDir {
 
     /// Writes a whole file (0600) durably, replacing the file or link that had the name.
     pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), DurableError> {
+        let staged = self.written(&self.at(name), bytes)?;
+        self.name_staged(&staged, name)
+    }
+
+    /// Writes a whole file (0600), whose bytes are durable when this returns, under a name that nobody can guess, and returns
+    /// that ([`is_staged_name`](crate::is_staged_name)). It is given another name with [`name_staged`](Self::name_staged), or removed.
+    pub fn stage(&self, bytes: &[u8]) -> Result<String, DurableError> {
+        self.written(&self.at(PREFIX), bytes)
+    }
+
+    /// Gives a staged file its name, durably, replacing the file or link that had it. After an error the staged file is gone.
+    pub fn name_staged(&self, staged: &str, name: &str) -> Result<(), DurableError> {
         let path = self.at(name);
-        let staged = format!("{PREFIX}{}", random_name().at("name", &path)?);
-        let mut file = self.create_file(&staged)?;
-        let written = file
-            .write_all(bytes)
-            .and_then(|()| perform(Step::OwnContent, || self.at(&staged), || file.sync_all()));
         let rename = || {
             self.held
                 .rename(staged.as_bytes(), &self.held, name.as_bytes())
         };
-        let placed = written.and_then(|()| perform(Step::OwnRename, || path.clone(), rename));
-        if let Err(error) = placed {
-            // The first error counts; a staged file that stays behind is known by its name.
-            let _ = self.held.remove_file(staged.as_bytes());
-            return Err(DurableError::new("write", &path, error));
+        if let Err(error) = perform(Step::OwnRename, || path.clone(), rename) {
+            return Err(self.without(staged, DurableError::new("write", &path, error)));
         }
         self.sync(Step::OwnName)
+    }
+
+    /// The name of a new staged file with these bytes; `path` is what messages call it.
+    fn written(&self, path: &Path, bytes: &[u8]) -> Result<String, DurableError> {
+        let staged = format!("{PREFIX}{}", random_name().at("name", path)?);
+        let mut file = self.create_file(&staged)?;
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| perform(Step::OwnContent, || self.at(&staged), || file.sync_all()));
+        match written {
+            Ok(()) => Ok(staged),
+            Err(error) => Err(self.without(&staged, DurableError::new("write", path, error))),
+        }
+    }
+
+    /// Removes a staged file because of an error.
+    fn without(&self, staged: &str, error: DurableError) -> DurableError {
+        // The first error counts; a staged file that stays behind is known by its name.
+        let _ = self.held.remove_file(staged.as_bytes());
+        error
+    }
+
+    /// Removes the staged files in it, and returns their number: files with the names that attachfs gives them, and nothing
+    /// else. For whoever knows that no other process is filling one here: what [`stage`](Self::stage) writes is not locked.
+    pub fn sweep(&self) -> Result<usize, DurableError> {
+        let mut removed = 0;
+        for name in self.names()? {
+            let Some(staged) = name.to_str().filter(|name| is_staged_name(name)) else {
+                continue;
+            };
+            if self.kind(&name)? != Some(Kind::File) {
+                continue;
+            }
+            let file = self.held.open_file(staged.as_bytes());
+            let file = file.at("open", &self.at(staged))?;
+            // This process may be filling it.
+            if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+                drop(file);
+                self.remove_file(staged)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// Moves an entry into another directory, replacing a file of the same name there.

@@ -216,11 +216,10 @@ pub fn sweep_abandoned(dir: &Path) -> Result<usize, DurableError> {
     let mut removed = 0;
     for entry in dir.read_dir().at(DOING, dir)? {
         let entry = entry.at(DOING, dir)?;
-        let is_staged = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.starts_with(PREFIX));
-        if !is_staged {
+        let is_staged = entry.file_name().to_str().is_some_and(is_staged_name);
+        // What cannot be looked at is gone, or not to be removed.
+        let is_file = || entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_staged || !is_file() {
             continue;
         }
         let path = entry.path();
@@ -349,11 +348,18 @@ mod tests {
     fn sweeping_takes_what_the_dead_left_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let alive = Staged::create_in(dir.path()).unwrap();
-        fs::write(dir.path().join(".staged-of-the-dead"), "half").unwrap();
-        fs::write(dir.path().join("other"), "").unwrap();
+        fs::write(dir.path().join(".staged-ofTheDead000"), "half").unwrap();
+        let others = [".staged-ofSomebody", ".staged-ofSomebody.txt", "other"];
+        for other in others {
+            fs::write(dir.path().join(other), "").unwrap();
+        }
+        fs::create_dir(dir.path().join(".staged-aDirectory00")).unwrap();
         assert_eq!(sweep_abandoned(dir.path()).unwrap(), 1);
         assert!(alive.path().exists());
         alive.publish(&dir.path().join("done")).unwrap();
-        assert_eq!(names(dir.path()), ["done", "other"]);
+        let mut left = vec![".staged-aDirectory00"];
+        left.extend(others);
+        left.insert(3, "done");
+        assert_eq!(names(dir.path()), left);
     }
 }

@@ -20,7 +20,8 @@
 //! A session is made where nothing is, or in an empty directory. From then on nobody but its user can put
 //! anything there: a directory or a file of another user, one that others may write to, and a link
 //! in place of either are refused, and all are reached through the session's directory, which is held
-//! open. Nothing here is deleted but by `discard`, and by that only what is in this list.
+//! open. Nothing here is deleted but by `discard`, and by that only what is in this list; and what a killed process left half
+//! done, by `sweep`.
 
 mod discard;
 mod error;
@@ -28,6 +29,7 @@ mod id;
 mod layout;
 mod meta;
 mod stack;
+mod sweep;
 #[cfg(test)]
 mod tests;
 

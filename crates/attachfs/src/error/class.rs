@@ -294,7 +294,7 @@ fn of_unmount(error: &UnmountError) -> FailureClass {
 fn of_session(error: &SessionError) -> FailureClass {
     match error {
         SessionError::InUse(_) => FailureClass::Busy,
-        SessionError::NotEmpty { .. } => FailureClass::Usage,
+        SessionError::NotEmpty { .. } | SessionError::NotHandedIn(_) => FailureClass::Usage,
         SessionError::DamagedBase { .. } | SessionError::Description { .. } => {
             FailureClass::Integrity
         }

@@ -137,3 +137,23 @@ fn an_empty_directory_is_claimed_and_given_back_as_it_was() {
     .unwrap();
     assert!(dir.names().unwrap().is_empty());
 }
+
+#[test]
+fn staged_files_that_nobody_fills_are_swept_and_what_is_called_alike_is_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("d");
+    let (dir, _) = OwnDir::claim(&path).unwrap().unwrap();
+    let left = dir.stage(b"half").unwrap();
+    assert!(is_staged_name(&left));
+    let named = dir.stage(b"whole").unwrap();
+    dir.name_staged(&named, "file").unwrap();
+    let alive = crate::Staged::create_in(&path).unwrap();
+    fs::write(path.join(".staged-mine"), "precious").unwrap();
+    fs::create_dir(path.join(".staged-aDirectory00")).unwrap();
+    assert_eq!(dir.sweep().unwrap(), 1);
+    assert!(!path.join(left).exists() && alive.path().exists());
+    assert_eq!(dir.read("file").unwrap(), b"whole");
+    drop(alive);
+    let names = [".staged-aDirectory00", ".staged-mine", "file"];
+    assert_eq!(dir.names().unwrap(), names);
+}

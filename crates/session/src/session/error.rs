@@ -84,6 +84,9 @@ pub enum SessionError {
         /// What the bytes have.
         found: ContentHash,
     },
+    /// A manifest is to be added that nobody handed in.
+    #[error("{} is no manifest that was handed in", .0.display())]
+    NotHandedIn(PathBuf),
     /// What is on the disk cannot be used: the operating system refused, or it is not this user's alone.
     #[error(transparent)]
     Durable(#[from] DurableError),

@@ -39,7 +39,10 @@ pub(super) fn stacked_manifest_name(hash: ContentHash) -> String {
 /// Whether a name is one of these.
 pub(super) fn is_of_a_stack(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let is_hash = |text: &str| text.parse::<ContentHash>().is_ok();
-    name.strip_suffix(".json").is_some_and(is_number)
-        || name.strip_suffix(".manifest").is_some_and(is_hash)
+    name.strip_suffix(".json").is_some_and(is_number) || hash_of_stacked(name).is_some()
+}
+
+/// The hash of the manifest that a file of this name has the bytes of.
+pub(super) fn hash_of_stacked(name: &str) -> Option<ContentHash> {
+    name.strip_suffix(".manifest")?.parse().ok()
 }

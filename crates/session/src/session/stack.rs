@@ -4,6 +4,7 @@
 //!     layers/1                 the diff that the first addition made (the file system's own)
 //!     layers/1.json            the whole stack from then on
 //!     layers/<hash>.manifest   the bytes of a manifest that was added
+//!     layers/.staged-...       the bytes of one that a client wants to be added
 //! ```
 //!
 //! A stack counts once the journal has the layer of its number. What was written before that and is not in the journal is written
@@ -11,6 +12,7 @@
 
 use std::path::Path;
 
+use attachfs_durable::is_staged_name;
 use attachfs_manifest::ContentHash;
 use serde::{Deserialize, Serialize};
 
@@ -92,13 +94,33 @@ impl Stack {
 }
 
 impl Session {
-    /// Keeps the bytes of a manifest that is about to be added, of a session that may be in use. They are durable when this
-    /// returns.
-    pub fn keep_added(dir: &Path, bytes: &[u8]) -> Result<ContentHash, SessionError> {
-        let hash = ContentHash::of(bytes);
-        let layers = Self::hold(dir)?.make_dir(LAYERS)?;
-        layers.publish(&stacked_manifest_name(hash), bytes)?;
-        Ok(hash)
+    /// Hands in the bytes of a manifest that is to be added, of a session that may be in use: durably, under a name of their own,
+    /// which is returned. The process that has the session keeps them ([`keep_added`](Self::keep_added)), or they are taken back.
+    pub fn hand_in(dir: &Path, bytes: &[u8]) -> Result<String, SessionError> {
+        Ok(Self::hold(dir)?.make_dir(LAYERS)?.stage(bytes)?)
+    }
+
+    /// Removes what was handed in and not kept.
+    pub fn take_back(dir: &Path, handed: &str) -> Result<(), SessionError> {
+        if !is_staged_name(handed) {
+            return Ok(());
+        }
+        match Self::hold(dir) {
+            // It ended meanwhile.
+            Err(SessionError::Missing(_)) => Ok(()),
+            held => Ok(held?.dir(LAYERS)?.remove_file(handed)?),
+        }
+    }
+
+    /// Keeps a manifest that was handed in and has this hash. Until a stack names it,
+    /// [`remove_unnamed`](Self::remove_unnamed) removes it again.
+    pub fn keep_added(&self, handed: &str, hash: ContentHash) -> Result<(), SessionError> {
+        let layers = self.dir.dir(LAYERS)?;
+        if !is_staged_name(handed) {
+            return Err(SessionError::NotHandedIn(layers.path().join(handed)));
+        }
+        read_checked(&layers, handed, hash)?;
+        Ok(layers.name_staged(handed, &stacked_manifest_name(hash))?)
     }
 
     /// Writes the stack that counts from this layer on, durably.

@@ -41,7 +41,7 @@ fn meta() -> SessionMeta {
     }
 }
 
-fn create(dir: &Path) -> Session {
+pub(super) fn create(dir: &Path) -> Session {
     Session::create(dir, meta(), &[MANIFEST.to_vec()]).unwrap()
 }
 

@@ -107,7 +107,7 @@ async fn what_a_killed_process_left_is_swept_at_the_first_put() {
     let dir = tempfile::tempdir().unwrap();
     let staging = dir.path().join("Data/.staging");
     fs::create_dir_all(&staging).unwrap();
-    fs::write(staging.join(".staged-left"), "half").unwrap();
+    fs::write(staging.join(".staged-0123456789ab"), "half").unwrap();
     let store = DirectoryStore::open(dir.path()).unwrap();
     let payload = Payload::Bytes(Bytes::new());
     store.put(ContentHash::of(b""), payload).await.unwrap();
