@@ -79,7 +79,13 @@ impl AsyncRead for Accepted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        match Pin::new(&mut self.0).poll_read(context, buffer) {
+            // The other end of a pipe was closed.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Poll::Ready(Ok(()))
+            }
+            read => read,
+        }
     }
 }
 
@@ -101,6 +107,21 @@ impl AsyncWrite for Accepted {
     }
 }
 
+/// What a platform's [`Connection`] does beside reading and writing.
+pub(crate) trait BlockingEnd: Read + Write {
+    /// Who listens.
+    fn peer(&self) -> io::Result<Peer>;
+
+    /// How long one call may wait for bytes.
+    fn set_longest_read(&mut self, longest: Duration) -> io::Result<()>;
+
+    /// How long one call may wait for room for bytes.
+    fn set_longest_write(&mut self, longest: Duration) -> io::Result<()>;
+
+    /// A way to close it while another thread waits for bytes.
+    fn hang_up(&self) -> io::Result<platform::HangUp>;
+}
+
 /// A connection in the process that connected. Reading and writing block, each for as long as was said, and fail with
 /// [`io::ErrorKind::WouldBlock`] or [`io::ErrorKind::TimedOut`] then.
 #[derive(Debug)]
@@ -114,12 +135,12 @@ impl Connection {
 
     /// How long one call may wait for bytes.
     pub fn set_read_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        self.0.set_read_timeout(timeout)
+        self.0.set_longest_read(timeout)
     }
 
     /// How long one call may wait until the other end has room for bytes.
     pub fn set_write_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        self.0.set_write_timeout(timeout)
+        self.0.set_longest_write(timeout)
     }
 
     /// A way to close the connection while another thread waits for bytes.

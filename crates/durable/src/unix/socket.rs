@@ -2,7 +2,7 @@
 //! socket named through it.
 
 use std::fs::{File, Permissions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Owner;
 use crate::own::{Wanted, check};
+use crate::socket::BlockingEnd;
 use crate::{Kind, Peer};
 
 pub(crate) const SOCKET_KIND: Kind = Kind::Other;
@@ -77,7 +78,7 @@ impl SocketDir {
         }
         let stream = UnixStream::from(socket);
         stream.set_nonblocking(false)?;
-        Ok(Some(Connection(stream)))
+        Ok(Some(stream))
     }
 }
 
@@ -118,43 +119,26 @@ pub(crate) fn accepted_from(stream: &Accepted) -> io::Result<Peer> {
     Ok(peer_of(cred.uid(), process))
 }
 
-#[derive(Debug)]
-pub(crate) struct Connection(UnixStream);
+pub(crate) type Connection = UnixStream;
 
-impl Connection {
+impl BlockingEnd for Connection {
     /// The user and the process when they began to listen.
-    pub(crate) fn peer(&self) -> io::Result<Peer> {
-        let peer = rustix::net::sockopt::socket_peercred(self.0.as_fd())?;
+    fn peer(&self) -> io::Result<Peer> {
+        let peer = rustix::net::sockopt::socket_peercred(self.as_fd())?;
         let process = u32::try_from(peer.pid.as_raw_nonzero().get()).ok();
         Ok(peer_of(peer.uid.as_raw(), process))
     }
 
-    pub(crate) fn set_read_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        self.0.set_read_timeout(Some(timeout))
+    fn set_longest_read(&mut self, longest: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(longest))
     }
 
-    pub(crate) fn set_write_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        self.0.set_write_timeout(Some(timeout))
+    fn set_longest_write(&mut self, longest: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(longest))
     }
 
-    pub(crate) fn hang_up(&self) -> io::Result<HangUp> {
-        self.0.try_clone().map(HangUp)
-    }
-}
-
-impl Read for Connection {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for Connection {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+    fn hang_up(&self) -> io::Result<HangUp> {
+        self.try_clone().map(HangUp)
     }
 }
 

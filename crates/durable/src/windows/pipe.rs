@@ -6,13 +6,10 @@ use std::io::{self, Read, Write};
 use std::os::windows::ffi::OsStrExt as _;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
-use std::pin::Pin;
 use std::ptr::null;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::windows::named_pipe::{NamedPipeServer, ServerOptions};
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_OPERATION_ABORTED, ERROR_PIPE_BUSY, HANDLE, WAIT_OBJECT_0, WAIT_TIMEOUT,
@@ -31,6 +28,7 @@ use windows_sys::Win32::System::Threading::{
 
 use super::security::{self, Descriptor};
 use crate::Peer;
+use crate::socket::BlockingEnd;
 
 /// How long a server may have no end free that a client could connect to.
 const BUSY: Duration = Duration::from_secs(2);
@@ -66,17 +64,16 @@ impl Served {
 
 impl From<Served> for Accepted {
     fn from(served: Served) -> Self {
-        Self(served.0)
+        served.0
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Accepted(NamedPipeServer);
+pub(crate) type Accepted = NamedPipeServer;
 
 pub(crate) fn accepted_from(pipe: &Accepted) -> io::Result<Peer> {
     let mut process = 0;
     // SAFETY: the handle is open, and the number is there.
-    let done = unsafe { GetNamedPipeClientProcessId(pipe.0.as_raw_handle(), &raw mut process) };
+    let done = unsafe { GetNamedPipeClientProcessId(pipe.as_raw_handle(), &raw mut process) };
     peer(done, process)
 }
 
@@ -89,40 +86,6 @@ fn peer(done: i32, process: u32) -> io::Result<Peer> {
         me: security::user()?,
         process: Some(process),
     })
-}
-
-impl AsyncRead for Accepted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.0).poll_read(context, buffer) {
-            // The other end was closed.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                Poll::Ready(Ok(()))
-            }
-            read => read,
-        }
-    }
-}
-
-impl AsyncWrite for Accepted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
-    }
 }
 
 /// Connects to a pipe; nothing if nobody serves it.
@@ -194,8 +157,8 @@ pub(crate) struct Connection {
     /// Set when a transfer is done.
     done: Event,
     hung_up: Arc<Event>,
-    read_timeout: Duration,
-    write_timeout: Duration,
+    longest_read: Duration,
+    longest_write: Duration,
 }
 
 impl Connection {
@@ -204,39 +167,14 @@ impl Connection {
             pipe: Some(pipe),
             done: Event::new()?,
             hung_up: Arc::new(Event::new()?),
-            read_timeout: Duration::MAX,
-            write_timeout: Duration::MAX,
+            longest_read: Duration::MAX,
+            longest_write: Duration::MAX,
         })
     }
 
     fn pipe(&self) -> io::Result<&File> {
         let pipe = self.pipe.as_ref();
         Ok(pipe.ok_or(io::ErrorKind::ConnectionReset)?)
-    }
-
-    pub(crate) fn peer(&self) -> io::Result<Peer> {
-        let mut process = 0;
-        // SAFETY: the handle is open, and the number is there.
-        let done =
-            unsafe { GetNamedPipeServerProcessId(self.pipe()?.as_raw_handle(), &raw mut process) };
-        peer(done, process)
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
-    pub(crate) fn set_read_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        self.read_timeout = timeout;
-        Ok(())
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
-    pub(crate) fn set_write_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        self.write_timeout = timeout;
-        Ok(())
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
-    pub(crate) fn hang_up(&self) -> io::Result<HangUp> {
-        Ok(HangUp(self.hung_up.clone()))
     }
 
     /// Starts a transfer with `start`, which gives what its call gave, and waits for its end: for the time that was set, and until
@@ -293,6 +231,30 @@ impl Connection {
     }
 }
 
+impl BlockingEnd for Connection {
+    fn peer(&self) -> io::Result<Peer> {
+        let mut process = 0;
+        // SAFETY: the handle is open, and the number is there.
+        let done =
+            unsafe { GetNamedPipeServerProcessId(self.pipe()?.as_raw_handle(), &raw mut process) };
+        peer(done, process)
+    }
+
+    fn set_longest_read(&mut self, longest: Duration) -> io::Result<()> {
+        self.longest_read = longest;
+        Ok(())
+    }
+
+    fn set_longest_write(&mut self, longest: Duration) -> io::Result<()> {
+        self.longest_write = longest;
+        Ok(())
+    }
+
+    fn hang_up(&self) -> io::Result<HangUp> {
+        Ok(HangUp(self.hung_up.clone()))
+    }
+}
+
 fn len_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
@@ -300,7 +262,7 @@ fn len_of(bytes: &[u8]) -> u32 {
 impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (to, len) = (buffer.as_mut_ptr(), len_of(buffer));
-        let read = self.transfer(self.read_timeout, |pipe, overlapped| {
+        let read = self.transfer(self.longest_read, |pipe, overlapped| {
             // SAFETY: the buffer is as long as is said, and borrowed until the transfer has ended, as `overlapped` is.
             unsafe { ReadFile(pipe, to, len, std::ptr::null_mut(), overlapped) }
         });
@@ -315,7 +277,7 @@ impl Read for Connection {
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (from, len) = (bytes.as_ptr(), len_of(bytes));
-        self.transfer(self.write_timeout, |pipe, overlapped| {
+        self.transfer(self.longest_write, |pipe, overlapped| {
             // SAFETY: as for reading; the bytes are only read.
             unsafe { WriteFile(pipe, from, len, std::ptr::null_mut(), overlapped) }
         })
