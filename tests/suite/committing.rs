@@ -19,6 +19,7 @@ mounting_from_both_stores![
     the_manifest_is_published_by_the_same_command_after_a_kill,
     an_unmount_commits_and_hands_over_the_manifest,
     nothing_is_done_if_the_manifest_has_nowhere_to_go,
+    what_is_no_manifest_does_not_give_way_to_one,
     a_read_only_mount_that_is_to_be_committed_stays,
     a_run_hands_over_its_manifest,
     holes_stay_holes_all_the_way,
@@ -305,6 +306,52 @@ fn nothing_is_done_if_the_manifest_has_nowhere_to_go(machine: &Machine) {
     assert_eq!(machine.published(session), []);
     assert_eq!(machine.objects(), objects);
     assert!(!ran.exists());
+}
+
+fn what_is_no_manifest_does_not_give_way_to_one(machine: &Machine) {
+    let manifest = base(machine);
+    let mount = machine.mount(args![&manifest], "mnt");
+    fs::write(mount.dir.join("new"), "new").unwrap();
+    let notes = machine.file("notes", "precious");
+    let (link, dangling) = (machine.path("link"), machine.path("dangling"));
+    symlink(&manifest, &link).unwrap();
+    symlink("nothing", &dangling).unwrap();
+    let before = fs::read(&manifest).unwrap();
+    for (out, why) in [
+        (&notes, "is no manifest"),
+        (&link, "is a symbolic link"),
+        (&dangling, "is a symbolic link"),
+    ] {
+        for verb in [args!["umount", &mount.dir], args!["commit", &mount.dir]] {
+            let refused = machine.says([&verb[..], &args!["-o", out]].concat());
+            refused.with_code(2).saying(why);
+        }
+    }
+    assert_eq!(machine.mounts(), std::slice::from_ref(&mount.dir));
+    assert_eq!(machine.published(&mount.session), []);
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "precious");
+    assert_eq!(link.read_link().unwrap(), manifest);
+    assert!(dangling.is_symlink());
+    assert_eq!(fs::read(&manifest).unwrap(), before);
+    // A manifest that a commit could not be made for stays what it is.
+    symlink("/outside", mount.dir.join("outgoing")).unwrap();
+    let refused = machine.says(args!["umount", &mount.dir, "-o", &manifest]);
+    refused.saying("lead out of the mount");
+    assert_eq!(fs::read(&manifest).unwrap(), before);
+    // An empty file, as `mktemp` makes it, and a manifest give way.
+    let empty = machine.file("empty", "");
+    for out in [&empty, &manifest] {
+        machine.ok(args![
+            "commit",
+            &mount.session,
+            "--symlinks",
+            "skip",
+            "-o",
+            out
+        ]);
+        let published = &machine.published(&mount.session)[0].1;
+        assert_eq!(&fs::read(out).unwrap(), published);
+    }
 }
 
 fn a_read_only_mount_that_is_to_be_committed_stays(machine: &Machine) {

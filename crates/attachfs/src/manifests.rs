@@ -183,7 +183,7 @@ pub(crate) async fn stored(key: &ManifestKey, store: &OpenStore) -> Result<Store
 }
 
 /// Writes a manifest to a file, durably; nobody ever sees half of it. Others can use it as the process's umask
-/// lets them. It takes the place of another manifest and of an empty file, and of nothing else.
+/// lets them. It takes the place of another manifest and of an empty file, and of nothing else: no link is followed or lost.
 pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     use std::io::Write as _;
     check_replaced(path)?;
@@ -192,12 +192,16 @@ pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     })?)
 }
 
-/// Fails if a file is at `path` that is no manifest.
+/// Fails if a file is at `path` that is no manifest, or a link.
 fn check_replaced(path: &Path) -> Result<(), Error> {
     let Ok(meta) = std::fs::symlink_metadata(path) else {
         // Who writes to it finds out.
         return Ok(());
     };
+    if meta.is_symlink() {
+        let sentence = format!("{} is a symbolic link, and would be lost", path.display());
+        return Err(Error::usage(sentence).advise("name the file that it leads to, or another one"));
+    }
     if !meta.is_file() || meta.len() == 0 {
         return Ok(());
     }

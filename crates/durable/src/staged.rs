@@ -12,9 +12,9 @@ use tempfile::NamedTempFile;
 
 use crate::dir::{Sharing, parent_of, sync_parent};
 use crate::error::At as _;
-use crate::own::{Distrust, Standing, Wanted, open_to_append};
+use crate::own::{Standing, Wanted, open_to_append, why_not};
 use crate::steps::{Step, perform};
-use crate::{DurableError, GroupSync, Kind, platform};
+use crate::{DurableError, GroupSync, platform};
 
 pub(crate) const PREFIX: &str = ".staged-";
 /// How many random characters follow.
@@ -160,7 +160,7 @@ pub fn publish(
 
 /// As [`publish`], for a file that a person asked for by name: others can use it as the process's umask lets
 /// them. A character device such as `/dev/null` is written to, and never replaced. Fails for anything else
-/// that is no file, and for links to such things, `/dev/stdout` among them.
+/// that is no file, and for links, `/dev/stdout` among them: a link would be lost, and somebody made it.
 pub fn publish_shared(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -170,23 +170,12 @@ pub fn publish_shared(
             let mut device = open_to_append(path)?;
             return write(&mut device).at("write", path);
         }
-        if !is_replaceable(path, standing.kind) {
-            let why = Distrust::Kind(Wanted::File);
+        if let Some(why) = why_not(standing.kind, Wanted::File) {
             return Err(DurableError::new("replace", path, why));
         }
     }
     let staged = Staged::create_shared_in(parent_of(path))?;
     written(staged, path, write)?.publish(path).map(drop)
-}
-
-/// Whether the entry at a path is a file, or a link to a file or to nothing. A link into `/proc` stands for
-/// an open file of any kind.
-fn is_replaceable(path: &Path, kind: Kind) -> bool {
-    if kind != Kind::Link {
-        return kind == Kind::File;
-    }
-    let is_open_file = path.read_link().is_ok_and(|to| to.starts_with("/proc"));
-    !is_open_file && path.metadata().map_or(true, |to| to.is_file())
 }
 
 /// Writes a whole file (0600) durably under `path` unless something has the name. Returns whether
@@ -342,6 +331,32 @@ mod tests {
             .publish_grouped(&dir.path().join("f"), &group)
             .unwrap();
         assert_eq!(names(dir.path()), ["f"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_for_others_takes_the_place_of_a_file_and_of_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let write = |name: &str| publish_shared(&at(name), |file| file.write_all(b"new"));
+        fs::write(at("file"), "old").unwrap();
+        fs::create_dir(at("dir")).unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::os::unix::fs::symlink("nothing", at("dangling")).unwrap();
+        for (name, why) in [
+            ("dir", "it is no regular file"),
+            ("link", "it is a symbolic link"),
+            ("dangling", "it is a symbolic link"),
+        ] {
+            assert_eq!(write(name).unwrap_err().source.to_string(), why, "{name}");
+        }
+        assert_eq!(at("link").read_link().unwrap(), Path::new("file"));
+        assert_eq!(at("dangling").read_link().unwrap(), Path::new("nothing"));
+        assert_eq!(fs::read(at("file")).unwrap(), b"old");
+        write("file").unwrap();
+        assert_eq!(fs::read(at("link")).unwrap(), b"new");
+        publish_shared(Path::new("/dev/null"), |file| file.write_all(b"new")).unwrap();
+        assert_eq!(names(dir.path()), ["dangling", "dir", "file", "link"]);
     }
 
     #[test]
