@@ -1,9 +1,11 @@
 //! What commits say and where their manifests go, that they can be read by everyone, and files with holes.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, Mount, args, mounting_from_both_stores, until};
@@ -20,6 +22,7 @@ mounting_from_both_stores![
     an_unmount_commits_and_hands_over_the_manifest,
     nothing_is_done_if_the_manifest_has_nowhere_to_go,
     what_is_no_manifest_does_not_give_way_to_one,
+    a_path_that_no_manifest_can_hold_is_named_and_nothing_is_lost,
     a_read_only_mount_that_is_to_be_committed_stays,
     a_run_hands_over_its_manifest,
     holes_stay_holes_all_the_way,
@@ -352,6 +355,55 @@ fn what_is_no_manifest_does_not_give_way_to_one(machine: &Machine) {
         let published = &machine.published(&mount.session)[0].1;
         assert_eq!(&fs::read(out).unwrap(), published);
     }
+}
+
+/// Makes directories below one another, with a path that no call can be given as a whole.
+fn deep(top: &Path, levels: usize) -> String {
+    let name = "n".repeat(250);
+    let mut dir: OwnedFd = File::open(top).unwrap().into();
+    let mut path = String::new();
+    for _ in 0..levels {
+        rustix::fs::mkdirat(&dir, &name, Mode::RWXU).unwrap();
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+        dir = rustix::fs::openat(&dir, &name, flags, Mode::empty()).unwrap();
+        path += &format!("/{name}");
+    }
+    path
+}
+
+fn a_path_that_no_manifest_can_hold_is_named_and_nothing_is_lost(machine: &Machine) {
+    let mount = machine.mount(args![base(machine)], "mnt");
+    fs::write(mount.dir.join("new"), "new").unwrap();
+    let top = mount.dir.join("deep");
+    fs::create_dir(&top).unwrap();
+    let path = format!("deep{}", deep(&top, 17));
+    let shown = |session: &std::ffi::OsStr| {
+        for hash in [&[][..], &args!["--hash"]] {
+            let diff = machine.ok([&args!["diff", session][..], hash].concat());
+            diff.printing("+ new").printing(&path).printing("left out");
+        }
+        let diff = machine.json(args!["diff", session]);
+        assert_eq!(diff["account"]["too_long"], json!([path]));
+        let status = machine.json(args!["status", session]);
+        // The file, and 17 directories of 18.
+        assert_eq!(status["uncommitted"], 19);
+    };
+    shown(mount.dir.as_os_str());
+    let refused = machine.says(args!["commit", &mount.dir]).with_code(1);
+    refused.saying(&path).saying("nothing was published");
+    let ended = machine.says(args!["umount", "--commit", &mount.dir]);
+    ended.with_code(1).saying(&path);
+    assert_eq!(machine.published(&mount.session), []);
+    shown(mount.session.as_ref());
+    let mount = machine.resume(&mount.session_dir, &mount.dir);
+    fs::rename(
+        mount.dir.join("deep").join("n".repeat(250)),
+        mount.dir.join("s"),
+    )
+    .unwrap();
+    let commit = machine.json(args!["commit", &mount.dir]);
+    assert_eq!(commit["account"]["added"], 19, "{commit}");
+    machine.ok(args!["umount", &mount.dir]);
 }
 
 fn a_read_only_mount_that_is_to_be_committed_stays(machine: &Machine) {

@@ -184,6 +184,7 @@ impl OpenedSession {
         };
         let options = CommitOptions {
             wait: Duration::ZERO,
+            skip_long: true,
             ..arguments.options(&self.meta)?
         };
         let preview = if how.hash {

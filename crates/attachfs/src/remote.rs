@@ -75,6 +75,7 @@ impl CommitArguments {
             } else {
                 Links::Stop
             },
+            skip_long: false,
             output_dirs,
             mount_point: Some(meta.mount_point.clone()),
             publish_as: self.publish.clone(),

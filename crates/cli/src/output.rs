@@ -173,6 +173,10 @@ fn left(account: &Account) -> String {
     let lists = [
         (&account.open, "open for writing"),
         (&account.links, "links that lead out of the mount"),
+        (
+            &account.too_long,
+            "longer than the 4,095 bytes that a manifest can hold",
+        ),
         (&account.left_out, "outside of the output directories"),
     ];
     for (paths, why) in lists {

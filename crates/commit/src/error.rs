@@ -53,7 +53,13 @@ pub enum CommitError {
     /// Links lead out of the mount.
     #[error("symbolic links lead out of the mount: {}", list(.0, |link| format!("\"{}\" -> \"{}\"", link.path, attachfs_manifest::EscapedBytes(&link.text))))]
     OutgoingLinks(Vec<OutgoingLink>),
-    /// A path is too long for a manifest.
+    /// Paths are too long for a manifest.
+    #[error(
+        "nothing was published and the session is kept: no manifest can hold a path of more than 4,095 bytes; shorten or remove {}",
+        list(.0, |path| format!("\"{}\"", attachfs_manifest::EscapedBytes(path)))
+    )]
+    TooLong(Vec<Vec<u8>>),
+    /// A path of the base cannot be in a manifest.
     #[error("\"{}\" cannot be in a manifest", attachfs_manifest::EscapedBytes(.path))]
     Path {
         /// The path.

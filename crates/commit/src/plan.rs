@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use attachfs_manifest::{Content, File, LinkTarget, ManifestPath, Mtime, Node};
-use attachfs_tree::{ChangedPath, FileContent, Ino, Kind, Namespace, PathChange, Timestamp};
+use attachfs_manifest::{Content, EscapedBytes, File, LinkTarget, ManifestPath, Mtime, Node};
+use attachfs_tree::{
+    ChangedPath, Changes, FileContent, Ino, Kind, Namespace, PathChange, Timestamp,
+};
 use attachfs_vfs::Frozen;
 use attachfs_vfs::overlay::{CleanFile, ScratchStamp};
 
@@ -88,12 +90,18 @@ impl Commit<Planned> {
     pub(crate) async fn plan_on(session: OpenSession, terms: &Terms) -> Result<Self, CommitError> {
         let vfs = session.vfs();
         let options = &terms.options;
-        let (frozen, changed, open) = loop {
+        let (frozen, changed, open, long) = loop {
             let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
-            let changed = frozen
-                .namespace()
-                .changes()
-                .map_err(|(path, source)| CommitError::Path { path, source })?;
+            let Changes {
+                paths: changed,
+                too_long,
+            } = frozen.namespace().changes();
+            let (too_long, long_outside): (Vec<_>, Vec<_>) = too_long
+                .into_iter()
+                .partition(|path| holds(&options.output_dirs, path));
+            if !(too_long.is_empty() || options.skip_long) {
+                return Err(CommitError::TooLong(too_long));
+            }
             let left: Vec<OpenFile> = changed
                 .iter()
                 .filter(|changed| is_in(&options.output_dirs, &changed.path))
@@ -115,7 +123,11 @@ impl Commit<Planned> {
                 })
                 .unzip();
             if open.is_empty() || terms.leaves_out() {
-                break (frozen, changed, open);
+                let long = LongPaths {
+                    left_out: too_long,
+                    outside: long_outside,
+                };
+                break (frozen, changed, open, long);
             }
             if terms.remaining().is_zero() {
                 return Err(CommitError::Busy(open));
@@ -133,6 +145,8 @@ impl Commit<Planned> {
         account
             .open
             .extend(open.iter().map(|file| Account::name(&file.path)));
+        account.too_long.extend(names_of(&long.left_out));
+        account.left_out.extend(names_of(&long.outside));
         let mut plan = Planner {
             options,
             namespace: frozen.namespace(),
@@ -198,11 +212,29 @@ impl Commit<Planned> {
     }
 }
 
+/// Paths that are too long for a manifest.
+struct LongPaths {
+    /// In the output directories.
+    left_out: Vec<Vec<u8>>,
+    /// Outside of them.
+    outside: Vec<Vec<u8>>,
+}
+
+fn names_of(paths: &[Vec<u8>]) -> impl Iterator<Item = String> {
+    paths.iter().map(|path| EscapedBytes(path).to_string())
+}
+
 fn is_in(output_dirs: &[ManifestPath], path: &ManifestPath) -> bool {
-    output_dirs.is_empty()
-        || output_dirs
-            .iter()
-            .any(|dir| path == dir || path.is_below(dir))
+    holds(output_dirs, path.as_bytes())
+}
+
+/// Whether a path is one of these directories or below one; if there are none, it is.
+fn holds(output_dirs: &[ManifestPath], path: &[u8]) -> bool {
+    let is_in = |dir: &ManifestPath| {
+        let rest = path.strip_prefix(dir.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    };
+    output_dirs.is_empty() || output_dirs.iter().any(is_in)
 }
 
 /// The directories above output directories in which something is put.

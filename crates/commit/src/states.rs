@@ -34,6 +34,8 @@ pub struct CommitOptions {
     pub accept_open: bool,
     /// Symbolic links that lead out.
     pub links: Links,
+    /// Leave out paths that are too long for a manifest, instead of stopping: for who only looks.
+    pub skip_long: bool,
     /// Only what is in or below these, and the directories that lead there; everything if empty.
     pub output_dirs: Vec<ManifestPath>,
     /// Absolute links into this directory count as links below the root.

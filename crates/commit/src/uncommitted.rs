@@ -18,11 +18,13 @@ pub async fn uncommitted(session: &OpenSession) -> Result<u64, CommitError> {
     let options = CommitOptions {
         skip_open: true,
         links: Links::Skip,
+        skip_long: true,
         mount_point: Some(session.session().meta().mount_point.clone()),
         ..CommitOptions::default()
     };
     let Preview { changes, account } = touched(session, &options).await?;
-    Ok((changes.len() + account.open.len() + account.links.len()) as u64)
+    let left = account.open.len() + account.links.len() + account.too_long.len();
+    Ok((changes.len() + left) as u64)
 }
 
 /// The changes since the last commit, as far as names, lengths and times show them: no file is read or

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use attachfs_manifest::{ManifestPath, Name, PathError};
+use attachfs_manifest::{ManifestPath, Name};
 
 use crate::{Ino, Kind, Namespace};
 
@@ -34,27 +34,35 @@ pub enum PathChange {
     },
 }
 
+/// All that the mutations changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Every path that differs from the base, in the order of a walk. Directories that are there before and after are no
+    /// change.
+    pub paths: Vec<ChangedPath>,
+    /// Paths that are too long for any manifest: of each directory the first. What lies in the same directory behind them and
+    /// is too long as well, and what lies below them, is not listed.
+    pub too_long: Vec<Vec<u8>>,
+}
+
 impl Namespace {
-    /// Every path that differs from the base, in the order of a walk. Directories that are there
-    /// before and after are no change. Fails for a path that no manifest can hold.
-    pub fn changes(&self) -> Result<Vec<ChangedPath>, (Vec<u8>, PathError)> {
+    /// What differs from the base.
+    pub fn changes(&self) -> Changes {
         let mut walk = Walk {
             namespace: self,
             dirty: HashSet::new(),
             dirty_children: HashMap::new(),
             open: Vec::new(),
-            found: Vec::new(),
+            found: Changes::default(),
         };
         walk.mark_dirty();
-        walk.enter(None, Some(Ino::ROOT), Some(Ino::ROOT))?;
+        walk.enter(None, Some(Ino::ROOT), Some(Ino::ROOT));
         while let Some(step) = walk.open.pop() {
-            walk.compare(step)?;
+            walk.compare(step);
         }
-        Ok(walk.found)
+        walk.found
     }
 }
-
-type Failure = (Vec<u8>, PathError);
 
 /// Goes through the tree without recursion: it may be as deep as a path is long.
 struct Walk<'a> {
@@ -65,7 +73,7 @@ struct Walk<'a> {
     dirty_children: HashMap<Ino, Vec<Ino>>,
     /// What is still to be compared, the next one last.
     open: Vec<Step>,
-    found: Vec<ChangedPath>,
+    found: Changes,
 }
 
 /// A path that is still to be compared.
@@ -95,23 +103,8 @@ impl Walk<'_> {
         }
     }
 
-    fn child_path(dir: Option<&ManifestPath>, name: &[u8]) -> Result<ManifestPath, Failure> {
-        let name = Name::new(name).map_err(|error| (name.to_vec(), error))?;
-        match dir {
-            None => Ok(ManifestPath::from_name(&name)),
-            Some(dir) => dir
-                .join(&name)
-                .map_err(|error| ([dir.as_bytes(), b"/", name.as_bytes()].concat(), error)),
-        }
-    }
-
     /// Goes on below a path: `base` is the base directory there, `now` the present one.
-    fn enter(
-        &mut self,
-        path: Option<&ManifestPath>,
-        base: Option<Ino>,
-        now: Option<Ino>,
-    ) -> Result<(), Failure> {
+    fn enter(&mut self, path: Option<&ManifestPath>, base: Option<Ino>, now: Option<Ino>) {
         let tree = self.namespace.base();
         let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
         match (base, now) {
@@ -120,31 +113,41 @@ impl Walk<'_> {
                 if let Some(changed) = self.namespace.changed_entries().get(&now) {
                     names.extend(changed.keys().map(|name| name.as_bytes().to_vec()));
                 }
-                for child in self.dirty_children.get(&now).into_iter().flatten() {
-                    names.extend(tree.name(*child).map(<[u8]>::to_vec));
-                }
+                let dirty = self.dirty_children.get(&now).into_iter().flatten();
+                names.extend(dirty.filter_map(|child| Some(tree.name(*child)?.to_vec())));
             }
             (base, now) => {
-                for child in base.into_iter().flat_map(|base| tree.children(base)) {
-                    names.extend(tree.name(child).map(<[u8]>::to_vec));
-                }
+                let children = base.into_iter().flat_map(|base| tree.children(base));
+                names.extend(children.filter_map(|child| Some(tree.name(child)?.to_vec())));
                 if let Some(now) = now {
                     let listing = self.namespace.list(now);
                     names.extend(listing.iter().map(|entry| entry.name.to_vec()));
                 }
             }
         }
+        let mut unlisted = None;
         for name in names.into_iter().rev() {
-            self.open.push(Step {
-                path: Self::child_path(path, &name)?,
-                was: base.and_then(|base| tree.child(base, &name)),
-                is: now.and_then(|now| self.namespace.lookup(now, &name)),
+            let child = Name::new(&name).and_then(|name| match path {
+                None => Ok(ManifestPath::from_name(&name)),
+                Some(dir) => dir.join(&name),
             });
+            match child {
+                Ok(path) => self.open.push(Step {
+                    path,
+                    was: base.and_then(|base| tree.child(base, &name)),
+                    is: now.and_then(|now| self.namespace.lookup(now, &name)),
+                }),
+                Err(_) => unlisted = Some(name),
+            }
         }
-        Ok(())
+        if let Some(name) = unlisted {
+            let above = path.map(ManifestPath::as_bytes);
+            let parts: Vec<&[u8]> = above.into_iter().chain([&name[..]]).collect();
+            self.found.too_long.push(parts.join(&b'/'));
+        }
     }
 
-    fn compare(&mut self, Step { path, was, is }: Step) -> Result<(), Failure> {
+    fn compare(&mut self, Step { path, was, is }: Step) {
         let was_kind = was.and_then(|ino| self.namespace.base().plain_kind(ino));
         let is_kind = is.and_then(|ino| self.namespace.kind(ino));
         let base = was.filter(|_| was_kind == Some(Kind::Dir));
@@ -158,9 +161,9 @@ impl Walk<'_> {
                 _ => None,
             };
             let path = path.clone();
-            self.found
-                .extend(change.map(|change| ChangedPath { path, change }));
+            let changed = change.map(|change| ChangedPath { path, change });
+            self.found.paths.extend(changed);
         }
-        self.enter(Some(&path), base, now)
+        self.enter(Some(&path), base, now);
     }
 }

@@ -28,7 +28,7 @@ pub use base::{
     AddLayerError, BaseKind, BaseTree, BuildError, DiffLayer, Flip, Index, IndexError,
     IndexIdentity, IndexSource, LayeredBase, Rebuild,
 };
-pub use changes::{ChangedPath, PathChange};
+pub use changes::{ChangedPath, Changes, PathChange};
 pub use extents::ExtentSet;
 pub use inode::{
     Attributes, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Segment, Source, Timestamp,

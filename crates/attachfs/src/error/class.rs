@@ -182,6 +182,7 @@ fn of_commit(error: &CommitError) -> FailureClass {
         | CommitError::Unreadable(_)
         | CommitError::Differs(_) => FailureClass::Integrity,
         CommitError::OutgoingLinks(_)
+        | CommitError::TooLong(_)
         | CommitError::Path { .. }
         | CommitError::ReadOnly
         | CommitError::Io { .. }

@@ -9,7 +9,9 @@ use attachfs_store::MemoryStore;
 use tempfile::TempDir;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, path, tempdir, watched};
-use crate::{CommitError, CommitOptions, Links, OpenFile, OutgoingLink, Step};
+use crate::{
+    CommitError, CommitOptions, Links, OpenFile, OutgoingLink, Step, touched, uncommitted,
+};
 
 async fn world() -> (Arc<MemoryStore>, World) {
     let memory = Arc::new(MemoryStore::new());
@@ -439,15 +441,49 @@ async fn a_file_that_was_open_at_a_kill_stops_the_commit_at_once_and_is_named() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_that_no_manifest_can_hold_is_named() {
+async fn a_path_that_no_manifest_can_hold_stops_a_commit_and_hides_nothing_from_who_looks() {
     let ((_, world), dir) = (world().await, tempdir());
     let fs = world.create(dir.path());
-    let mut above = String::new();
+    let mut above = "deep".to_owned();
+    fs.mkdir(&above).unwrap();
     for _ in 0..17 {
-        above.push_str(&"n".repeat(250));
+        above += &format!("/{}", "n".repeat(250));
         fs.mkdir(&above).unwrap();
-        above.push('/');
     }
+    fs.write("in/a", 0, b"a").unwrap();
     let error = committed(&world, &fs, &CommitOptions::default()).await;
-    assert!(matches!(error, Err(CommitError::Path { .. })), "{error:?}");
+    let error = error.unwrap_err();
+    let CommitError::TooLong(paths) = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(*paths, [above.as_bytes()]);
+    assert!(error.to_string().contains(&above), "{error}");
+    // Who looks sees all else, and how much there is.
+    let looking = CommitOptions {
+        skip_long: true,
+        ..CommitOptions::default()
+    };
+    let seen = touched(&fs.session, &looking).await.unwrap();
+    let paths: Vec<_> = seen
+        .changes
+        .iter()
+        .map(|changed| changed.path.to_string())
+        .collect();
+    assert!(
+        paths.contains(&"in/a".to_owned()) && paths.contains(&"deep".to_owned()),
+        "{paths:?}"
+    );
+    assert_eq!(seen.account.too_long.len(), 1);
+    let left = uncommitted(&fs.session).await.unwrap();
+    assert_eq!(left, paths.len() as u64 + 1);
+    // What lies outside of the output directories is left there.
+    let outcome = committed(&world, &fs, &only(&["in"])).await.unwrap();
+    assert_eq!(changes(&world, 1).await, ["+in/a"]);
+    assert!(outcome.account.left_out.contains(&seen.account.too_long[0]));
+    // Shortened, everything can be committed.
+    fs.rename(&above[..4 + 251], "short").unwrap();
+    committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
 }
