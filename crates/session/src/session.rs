@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachfs_durable::{FileLock, Found, OwnDir, create_private_dir, publish_own_file};
+use attachfs_durable::{BeforeClaim, FileLock, OwnDir, create_private_dir, publish_own_file};
 use attachfs_manifest::ContentHash;
 use attachfs_tree::Ino;
 use serde::{Deserialize, Serialize};
@@ -98,8 +98,8 @@ impl Session {
             return Err(Self::not_empty(dir)?);
         };
         let found_mode = match found {
-            Found::Nothing => None,
-            Found::Empty { mode } => Some(mode),
+            BeforeClaim::Nothing => None,
+            BeforeClaim::EmptyDir { mode } => Some(mode),
         };
         // Of several processes that found the directory empty, one makes this file; the others find that it is there.
         match claimed.create_file(LOCK) {
@@ -109,8 +109,8 @@ impl Session {
             }
             Err(error) => {
                 let undone = match found {
-                    Found::Nothing => claimed.remove(),
-                    Found::Empty { mode } => claimed.set_mode(mode),
+                    BeforeClaim::Nothing => claimed.remove(),
+                    BeforeClaim::EmptyDir { mode } => claimed.set_mode(mode),
                 };
                 if let Err(failure) = undone {
                     let error = &failure as &dyn std::error::Error;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use attachfs_durable::{Bounds, CacheDir, DurableError, Held, Stored};
+use attachfs_durable::{Bounds, CacheDir, Completeness, DurableError, Stored};
 use attachfs_fetch::{Found, Goal, Survey, Upkeep};
 use attachfs_manifest::ContentHash;
 use attachfs_transfer::{Phase, Progress, error_chain};
@@ -132,7 +132,7 @@ fn info(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheInfo, Error> {
         for stored in &survey.objects {
             info.objects += 1;
             info.bytes += stored.bytes;
-            if stored.held == Held::Part {
+            if stored.completeness == Completeness::Part {
                 info.partial_objects += 1;
                 info.partial_bytes += stored.bytes;
             }
@@ -262,9 +262,9 @@ fn verify(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheVerified, Er
 }
 
 fn damage_of(stored: &Stored) -> String {
-    match stored.held {
-        Held::Whole(len) => format!("its {len} bytes have another hash; removed"),
-        Held::Part => "what is known of its units makes no sense; removed".to_owned(),
+    match stored.completeness {
+        Completeness::Whole(len) => format!("its {len} bytes have another hash; removed"),
+        Completeness::Part => "what is known of its units makes no sense; removed".to_owned(),
     }
 }
 

@@ -8,8 +8,8 @@ use std::io;
 use std::ops::ControlFlow;
 
 use attachfs_durable::{
-    CacheDir, CacheDirError, DurableError, HashBytes, Held, LargeFiles, Removal, Space, Stock,
-    Stored, Sums, read_range,
+    CacheDir, CacheDirError, Completeness, DurableError, HashBytes, LargeFiles, Removal, Space,
+    Stock, Stored, Sums, read_range,
 };
 use attachfs_manifest::{ContentHash, Hasher};
 
@@ -181,15 +181,15 @@ impl Upkeep {
             Ok(None) => return Ok(Found::Gone),
             Err(error) => return Err(io::Error::other(error)),
         };
-        let found = match stored.held {
-            Held::Whole(_) => match objects.open(stored.object) {
+        let found = match stored.completeness {
+            Completeness::Whole(_) => match objects.open(stored.object) {
                 Ok((file, len)) => {
                     let hash = ContentHash::from_bytes(stored.object);
                     check_whole(&file, len, hash, go_on)
                 }
                 Err(error) => Err(error),
             },
-            Held::Part => match objects.open_large(stored.object) {
+            Completeness::Part => match objects.open_large(stored.object) {
                 Ok(Some((files, _))) => check_part(&files, stored.object, go_on),
                 Ok(None) => Err(io::ErrorKind::NotFound.into()),
                 Err(error) => Err(error),
