@@ -19,7 +19,7 @@ use attachfs_durable::{FileStamp, read_range, write_all_at};
 use attachfs_fetch::{Fetcher, Verifier};
 use attachfs_manifest::{ContentHash, Hasher, ManifestPath, Piece};
 use attachfs_session::Session;
-use attachfs_transfer::{Source, SourceFile, hash_of_zeros};
+use attachfs_transfer::{FileToStore, SourceFile, hash_of_zeros};
 use attachfs_tree::{FileContent, Ino, LayeredBase, Mapping};
 use attachfs_vfs::{Vfs, read_content};
 use bytes::Bytes;
@@ -294,12 +294,12 @@ impl<'a> Building<'a> {
     }
 
     /// The file, complete, if there is one.
-    pub(crate) fn finish(self) -> Result<Option<(Source, Assembly)>, CommitError> {
+    pub(crate) fn finish(self) -> Result<Option<(FileToStore, Assembly)>, CommitError> {
         let Some((file, assembly)) = self.into else {
             return Ok(None);
         };
         let stamp = FileStamp::of(&file).map_err(assembly.failed("look at"))?;
-        let source = Source {
+        let source = FileToStore {
             path: assembly.path.clone(),
             file: SourceFile::AtPath,
             stamp,
