@@ -122,7 +122,7 @@ impl<'a> Building<'a> {
             return pieces;
         };
         for segment in self.mapping.plan_read(range) {
-            if segment.source == attachfs_tree::Source::Base {
+            if segment.source == attachfs_tree::SegmentSource::Base {
                 let mut at = segment.range.start;
                 for piece in layout.pieces(segment.range) {
                     let len = piece.range.end - piece.range.start;
@@ -282,7 +282,7 @@ impl<'a> Building<'a> {
         let mut read: Option<Range<u64>> = None;
         for segment in self.mapping.plan_read(range) {
             let Range { start, end } = segment.range;
-            if segment.source == attachfs_tree::Source::Zero {
+            if segment.source == attachfs_tree::SegmentSource::Zero {
                 parts.extend(read.take().map(Part::Read));
                 parts.push(Part::Zero(start..end));
             } else {

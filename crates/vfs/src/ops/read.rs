@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use attachfs_durable::read_range;
 use attachfs_fetch::{FetchError, Fetcher, FileRead, FileReader};
 use attachfs_store::data_key;
-use attachfs_tree::{FileContent, Ino, LayeredBase, Source};
+use attachfs_tree::{FileContent, Ino, LayeredBase, SegmentSource};
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
 
@@ -253,9 +253,9 @@ fn plan(
             .into_iter()
             .map(|segment| {
                 Ok(match segment.source {
-                    Source::Scratch => Planned::Scratch(segment.range),
-                    Source::Zero => Planned::Zero(segment.range.end - segment.range.start),
-                    Source::Base => Planned::Base(reader(mapping.base)?, segment.range),
+                    SegmentSource::Scratch => Planned::Scratch(segment.range),
+                    SegmentSource::Zero => Planned::Zero(segment.range.end - segment.range.start),
+                    SegmentSource::Base => Planned::Base(reader(mapping.base)?, segment.range),
                 })
             })
             .collect(),
