@@ -60,7 +60,9 @@ mod snapshot;
 mod store;
 mod uploading;
 
-pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
+pub use attachfs_commit::{
+    Account, CommitOptions, CommitStep, Links, Observer, Outcome, Published,
+};
 pub use attachfs_durable::{
     CACHE_DIR, CacheDir, CacheLimits, DATA_DIR, OpenFiles, STATE_DIR, Stop, StopSignal, UserDir,
     create_log, is_file_at, open_to_append, path_bytes, path_of_bytes, raise_open_files, signal_of,

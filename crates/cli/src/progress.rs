@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use attachfs::{
-    CancellationToken, Observer, Phase, Progress, ProgressEvent, Step, Stop, StopSignal,
+    CancellationToken, CommitStep, Observer, Phase, Progress, ProgressEvent, Stop, StopSignal,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -127,8 +127,8 @@ impl Progress for Shown {
 }
 
 impl Observer for Shown {
-    fn step(&self, step: Step) {
-        if step == Step::Published {
+    fn step(&self, step: CommitStep) {
+        if step == CommitStep::Published {
             self.clear();
         }
         crate::halt::halt_at(step);

@@ -44,6 +44,6 @@ pub use plan::Planned;
 pub use preview::{Changed, Preview};
 pub use publish::Published;
 pub use run::{Outcome, commit, preview};
-pub use states::{Commit, CommitOptions, Links, Observer, Step};
+pub use states::{Commit, CommitOptions, CommitStep, Links, Observer};
 pub use uncommitted::{touched, uncommitted};
 pub use upload::Uploaded;

@@ -15,7 +15,7 @@ use crate::generations::{Before, diff_of, encode_total, parent_hash, read_total}
 use crate::history::{Committed, commits, manifest_of, parse_key};
 use crate::open::OpenSession;
 use crate::readback::read_back;
-use crate::states::{Commit, Observer, Step};
+use crate::states::{Commit, CommitStep, Observer};
 use crate::upload::Uploaded;
 
 /// A manifest that is in the store.
@@ -101,9 +101,9 @@ impl Commit<Uploaded> {
         };
         vfs.record_commit(intent)?;
         vfs.refill_reserve();
-        observer.step(Step::Intended);
+        observer.step(CommitStep::Intended);
         send(store, &key, bytes.into()).await?;
-        observer.step(Step::Sent);
+        observer.step(CommitStep::Sent);
         vfs.accept(&terms.accepted)?;
         vfs.record_commit(CommitRecord::Published { generation })?;
         Ok((
@@ -210,7 +210,7 @@ impl Unfinished {
         let key = parse_key(&key)?;
         let account = account_of(vfs, session, generation)?;
         send(store, &key, bytes.into()).await?;
-        observer.step(Step::Sent);
+        observer.step(CommitStep::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;
         let committed = Committed {
             generation,

@@ -15,7 +15,7 @@ use crate::open::OpenSession;
 use crate::plan::LOOK_AGAIN;
 use crate::preview::Preview;
 use crate::publish::{Published, Unfinished, publish_as};
-use crate::states::{Commit, CommitOptions, Observer, Step, Terms};
+use crate::states::{Commit, CommitOptions, CommitStep, Observer, Terms};
 use crate::upload::Uploaded;
 
 /// The result of a commit.
@@ -43,7 +43,7 @@ pub async fn commit(
 ) -> Result<Outcome, CommitError> {
     let vfs = session.vfs();
     let _turn = vfs.commit_turn().await?;
-    let _held = Held(vfs);
+    let _refill = RefillReserve(vfs);
     let resumed = match Unfinished::find(vfs) {
         Some(unfinished) => Some(unfinished.finish(session, store.as_ref(), observer).await?),
         None => None,
@@ -59,10 +59,10 @@ pub async fn commit(
             ended => break ended?,
         }
     };
-    observer.step(Step::Uploaded);
+    observer.step(CommitStep::Uploaded);
     last_call(observer)?;
     let (published, account) = uploaded.publish(store.as_ref(), observer).await?;
-    observer.step(Step::Published);
+    observer.step(CommitStep::Published);
     let last = commits(vfs)?.pop();
     if let (Some(key), Some(last)) = (&options.publish_as, &last) {
         publish_as(session.session(), store.as_ref(), last, key).await?;
@@ -89,9 +89,9 @@ pub async fn commit(
 }
 
 /// Fills the reserve again when the commit ends, however it ends.
-struct Held<'a>(&'a Vfs);
+struct RefillReserve<'a>(&'a Vfs);
 
-impl Drop for Held<'_> {
+impl Drop for RefillReserve<'_> {
     fn drop(&mut self) {
         self.0.refill_reserve();
     }
@@ -128,7 +128,7 @@ async fn hash_all(
     observer: &dyn Observer,
 ) -> Result<Commit<Hashed>, CommitError> {
     let planned = Commit::plan_on(session.clone(), terms).await?;
-    observer.step(Step::Planned);
+    observer.step(CommitStep::Planned);
     planned.hash(purpose, observer).await
 }
 
@@ -139,7 +139,7 @@ async fn upload_all(
     observer: &dyn Observer,
 ) -> Result<Commit<Uploaded>, CommitError> {
     let hashed = hash_all(session, terms, Purpose::Commit, observer).await?;
-    observer.step(Step::Hashed);
+    observer.step(CommitStep::Hashed);
     hashed.upload(uploader, observer).await
 }
 

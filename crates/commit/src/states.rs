@@ -45,7 +45,7 @@ pub struct CommitOptions {
 
 /// The steps of a commit, as an [`Observer`] hears of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum CommitStep {
     /// It is known what changed.
     Planned,
     /// Everything has its hash.
@@ -63,7 +63,7 @@ pub enum Step {
 /// Who hears of a commit's steps, and of the progress of hashing and uploading.
 pub trait Observer: Progress {
     /// A step was reached. The commit goes on when this returns.
-    fn step(&self, step: Step);
+    fn step(&self, step: CommitStep);
 }
 
 /// A commit in one of its states.
