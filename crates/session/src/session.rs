@@ -42,7 +42,7 @@ use attachfs_manifest::ContentHash;
 use attachfs_tree::Ino;
 use serde::{Deserialize, Serialize};
 
-use self::discard::{Layout, Part, nothing};
+use self::discard::{Layout, SurveyedDir, nothing};
 pub use self::error::SessionError;
 pub use self::id::{ParseSessionIdError, SessionId};
 pub(crate) use self::layout::SOCKET;
@@ -390,11 +390,11 @@ impl Session {
     /// empty, with its former permission bits.
     pub fn discard(&self) -> Result<(), SessionError> {
         let mut unknown = Vec::new();
-        let session = Part::survey(self.dir.again()?, Layout::Session, &mut unknown)?;
+        let session = SurveyedDir::survey(self.dir.again()?, Layout::Session, &mut unknown)?;
         let elsewhere = match &self.meta.scratch_dir {
             Some(place) => match OwnDir::open(&place.join(self.meta.id.as_str())) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound || !place.is_dir() => None,
-                dir => Some(Part::survey(dir?, Layout::Scratch, &mut unknown)?),
+                dir => Some(SurveyedDir::survey(dir?, Layout::Scratch, &mut unknown)?),
             },
             None => None,
         };

@@ -20,10 +20,10 @@ const LISTED: usize = 8;
 
 /// A directory of a session, with what is to be deleted of it.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct SurveyedDir {
     dir: OwnDir,
     files: Vec<String>,
-    parts: Vec<(String, Part)>,
+    dirs: Vec<(String, SurveyedDir)>,
 }
 
 /// What a session makes in a directory of its own.
@@ -88,14 +88,14 @@ fn is_of_an_inode(name: &str) -> bool {
     Ino::from_digits(name).is_some()
 }
 
-impl Part {
+impl SurveyedDir {
     /// Looks at all that is in a directory, and below it. What no session makes is added to `unknown`.
     pub(super) fn survey(
         dir: OwnDir,
         layout: Layout,
         unknown: &mut Vec<PathBuf>,
     ) -> Result<Self, SessionError> {
-        let (mut files, mut parts) = (Vec::new(), Vec::new());
+        let (mut files, mut dirs) = (Vec::new(), Vec::new());
         for name in dir.names()? {
             let known = name
                 .to_str()
@@ -114,19 +114,19 @@ impl Part {
                     files.push(text);
                 }
                 (Known::Dir(layout), Some(Kind::Dir)) => {
-                    let part = Self::survey(dir.dir(&text)?, layout, unknown)?;
-                    parts.push((text, part));
+                    let below = Self::survey(dir.dir(&text)?, layout, unknown)?;
+                    dirs.push((text, below));
                 }
                 _ => unknown.push(dir.path().join(name)),
             }
         }
-        Ok(Self { dir, files, parts })
+        Ok(Self { dir, files, dirs })
     }
 
     /// Deletes what was found, but for the files in `last`.
     pub(super) fn delete(&self, last: &[&str]) -> Result<(), SessionError> {
-        for (name, part) in &self.parts {
-            part.delete(&[])?;
+        for (name, below) in &self.dirs {
+            below.delete(&[])?;
             self.dir.remove_dir(name)?;
         }
         for name in &self.files {
