@@ -164,9 +164,9 @@ fn key(described: &[BaseManifest], options: &LayerOptions) -> ContentHash {
 }
 
 #[derive(Debug)]
-struct Source(OwnFile);
+struct IndexFile(OwnFile);
 
-impl IndexSource for Source {
+impl IndexSource for IndexFile {
     fn size(&self) -> io::Result<u64> {
         self.0.size()
     }
@@ -197,7 +197,7 @@ impl SavedTrees {
         };
         let (saved, session) = (self.clone(), session.to_owned());
         let rebuild = move |error| saved.rebuild(layers, &session, &error);
-        match BaseTree::open(Box::new(Source(file)), layers, Box::new(rebuild)) {
+        match BaseTree::open(Box::new(IndexFile(file)), layers, Box::new(rebuild)) {
             Ok(tree) => Some(tree),
             Err(error) => {
                 let error = error_chain(&error);

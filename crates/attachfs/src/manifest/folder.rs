@@ -105,7 +105,7 @@ pub(crate) fn unreadable(files: &[Unreadable]) -> impl Iterator<Item = SkippedPa
 
 /// What to collect.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum CollectedFrom {
     /// What lies below a folder, as paths from it.
     Folder(PathBuf),
     /// Folders and files from anywhere, as paths from `/`.
@@ -125,7 +125,7 @@ pub struct Collected {
 
 /// Lists folders and files as a 2025-12 manifest without hashes.
 pub fn collect_manifest(
-    source: &Source,
+    source: &CollectedFrom,
     selection: &Selection,
     symlinks: SymlinkPolicy,
     chunk_size: ChunkSize,
@@ -134,11 +134,11 @@ pub fn collect_manifest(
 ) -> Result<Collected, Error> {
     let progress = Cancellable::new(progress, cancel);
     let (found, format) = match source {
-        Source::Folder(root) => (
+        CollectedFrom::Folder(root) => (
             find(root, selection, symlinks, &progress)?,
             Format::V2025_12,
         ),
-        Source::Anywhere(paths) => (
+        CollectedFrom::Anywhere(paths) => (
             find_anywhere(paths, selection, symlinks, &progress)?,
             Format::V2025_12Absolute,
         ),

@@ -20,11 +20,12 @@ pub use checking::{CheckReport, CheckRequest, NameTrouble, ObjectTrouble, check_
 pub(crate) use checking::{UNHASHED, each_put, needed, reason, unhashed, without_hash};
 pub use combining::{Comparison, compare, compose_manifests, merge_manifests};
 pub use cutting::{
-    Part, convert_manifest, filter_manifest, join_manifest, partition_manifest, subtree_manifest,
+    PartManifest, convert_manifest, filter_manifest, join_manifest, partition_manifest,
+    subtree_manifest,
 };
 pub use folder::{
-    Collected, FolderChanges, FolderDiff, Hashed, Hashing, HashingPlaces, Selection, SkippedPath,
-    Source, collect_manifest, diff_folder, hash_manifest, open_hash_caches,
+    Collected, CollectedFrom, FolderChanges, FolderDiff, Hashed, Hashing, HashingPlaces, Selection,
+    SkippedPath, collect_manifest, diff_folder, hash_manifest, open_hash_caches,
 };
 pub(crate) use folder::{find, skipped, unreadable};
 pub use opened::{MadeManifest, OpenedManifest, OperationError, open_manifest};
