@@ -193,7 +193,7 @@ impl Unfinished {
         }
     }
 
-    /// Finishes it. Its chunks were confirmed before the intent was recorded.
+    /// Finishes the commit. Its chunks were confirmed before the intent was recorded.
     pub(crate) async fn finish(
         self,
         open: &OpenSession,

@@ -54,7 +54,7 @@ pub async fn commit(
     let uploaded = loop {
         match upload_all(session, &terms, &uploader, observer).await {
             Err(error) if may_pass(&error, &terms) => pause(&terms).await,
-            // It may fit into the reserve.
+            // With the room of the reserve the commit may fit.
             Err(error) if error.is_full_disk() && vfs.release_reserve() => {}
             ended => break ended?,
         }
@@ -88,7 +88,7 @@ pub async fn commit(
     })
 }
 
-/// Fills the reserve again when the commit ends, however it ends.
+/// Fills the reserve again when it is dropped, so whenever a commit ends.
 struct RefillReserve<'a>(&'a Vfs);
 
 impl Drop for RefillReserve<'_> {
@@ -97,7 +97,7 @@ impl Drop for RefillReserve<'_> {
     }
 }
 
-/// Asks the listener a last time: from the intent on a commit is always finished.
+/// Asks the observer a last time whether to stop: from the intent on a commit is always finished.
 fn last_call(observer: &dyn Observer) -> Result<(), CommitError> {
     let mut reporter = Reporter::new(observer, Instant::now());
     let asked = reporter.tell(Instant::now(), ProgressEvent::of(Phase::Commit));

@@ -197,7 +197,7 @@ impl Fs {
     }
 }
 
-/// Calls a function at each step.
+/// An observer that calls a function at each step.
 pub(crate) struct At<F>(pub(crate) F);
 
 impl<F: Fn(CommitStep) + Send + Sync> Progress for At<F> {

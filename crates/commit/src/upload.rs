@@ -18,7 +18,7 @@ use crate::states::{Commit, Observer};
 /// published.
 #[derive(Debug)]
 pub struct Uploaded {
-    /// What the commits before left.
+    /// The result of the earlier commits.
     pub(crate) before: Before,
     /// Since the commit before.
     pub(crate) node_changes: Vec<NodeChange>,

@@ -2,25 +2,25 @@
 //!
 //! ```text
 //!     <session>/               0700, one process at a time (lock)
-//!         session.json         what is mounted where, from which store
+//!         session.json         the description: which manifests are mounted where, from which store
 //!         lock
 //!         base/0, base/1 ...   the manifests, as they were given
-//!         journal              what was done, in order
+//!         journal              the changes, in order
 //!         reserve              room on the disk for a commit
 //!         scratch/             bytes; elsewhere if asked for
-//!         scratch/aside/       bytes of which nobody knows what they are
+//!         scratch/aside/       files of the scratch directory that no record of the journal explains
 //!         commits/1.manifest   what commit 1 published or is about to publish
 //!         layers/1             what the first manifest that was added while it was mounted changed, see [`Stack`]
 //!         commits/1.total      everything committed up to 1, relative to the base
 //!         control.sock         while it is mounted
-//!         log, log.1           what happened, and before that
+//!         log, log.1           the log, and its older half
 //!         mnt/                 where it is mounted, if nowhere else
 //! ```
 //!
-//! A session is made where nothing is, or in an empty directory. From then on nobody but its user can put
+//! A session is made in a new or an empty directory. From then on only its user can put
 //! anything there: a directory or a file of another user, one that others may write to, and a link
 //! in place of either are refused, and all are reached through the session's directory, which is held
-//! open. Nothing here is deleted but by `discard`, and by that only what is in this list.
+//! open. Only `discard` deletes files of a session, and only those in this list.
 
 mod discard;
 mod error;
@@ -53,11 +53,11 @@ use self::layout::{
 pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
 pub use self::stack::{Stack, StackedManifest};
 
-/// How often and how quickly a lock is tried that someone else has.
+/// How often, and at what interval, a lock is tried that another process holds.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// What every version of the description has.
+/// The fields that every version of the description has.
 #[derive(Deserialize)]
 struct Versioned {
     format: u32,
@@ -65,7 +65,7 @@ struct Versioned {
     program: Option<String>,
 }
 
-/// What is in `session.json`.
+/// The content of `session.json`.
 #[derive(Serialize, Deserialize)]
 struct Description {
     #[serde(flatten)]
@@ -159,7 +159,7 @@ impl Session {
         self.describe()
     }
 
-    /// Why no session can be made in a directory: what is in it.
+    /// The error that no session can be made in a directory because of the files in it.
     fn not_empty(dir: &Path) -> Result<SessionError, SessionError> {
         let opened = OwnDir::open(dir)?;
         let names = opened.names()?;
@@ -175,7 +175,7 @@ impl Session {
         })
     }
 
-    /// Opens a session that another process left. Fails with [`SessionError::Ending`] if that one was deleting it.
+    /// Opens a session that another process left. Fails with [`SessionError::Ending`] if that process was deleting it.
     pub fn open(dir: &Path) -> Result<Self, SessionError> {
         let session = Self::open_to_discard(dir)?;
         if session.dir.kind(ENDING.as_ref())?.is_some() {
@@ -184,10 +184,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Opens a session that another process left, to [discard](Self::discard) it: it may be half deleted.
+    /// Opens a session that another process left, to [discard](Self::discard) it. The session may be half deleted.
     pub fn open_to_discard(dir: &Path) -> Result<Self, SessionError> {
         let held = Self::hold(dir)?;
-        // Not locked before it is known to be a session: asking leaves no trace.
+        // The lock file is made only after the directory is known to be a session: a mere question leaves no trace.
         Self::read_description(&held, dir)?;
         let lock = Self::take_lock(&held)?;
         let Description { meta, found_mode } = Self::read_description(&held, dir)?;
@@ -211,7 +211,7 @@ impl Session {
         dir.join(DESCRIPTION).is_file()
     }
 
-    /// What a session is. It can be read while another process has the session.
+    /// The description of a session. It can be read while another process has the session.
     pub fn read_meta(dir: &Path) -> Result<SessionMeta, SessionError> {
         Ok(Self::read_description(&Self::hold(dir)?, dir)?.meta)
     }
@@ -237,7 +237,7 @@ impl Session {
         serde_json::from_slice(&bytes).map_err(unreadable)
     }
 
-    /// Whether a process has the session. Nobody has one that is not there.
+    /// Whether a process has the session. A session that does not exist is held by none.
     pub fn is_in_use(dir: &Path) -> Result<bool, SessionError> {
         match OwnDir::open(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -261,7 +261,7 @@ impl Session {
         Err(SessionError::InUse(dir.path().to_owned()))
     }
 
-    /// Writes down that it is mounted somewhere else from now on.
+    /// Writes down the new mount point of the session.
     pub fn move_to(&mut self, mount_point: &Path) -> Result<(), SessionError> {
         if self.meta.mount_point != mount_point {
             mount_point.clone_into(&mut self.meta.mount_point);
@@ -288,7 +288,7 @@ impl Session {
         self.dir.path()
     }
 
-    /// What was written down when it began.
+    /// The description, written when the session began.
     pub fn meta(&self) -> &SessionMeta {
         &self.meta
     }
@@ -365,7 +365,7 @@ impl Session {
     }
 
     /// A new, empty file for what a commit puts together of an inode's bytes and then drops, and where it
-    /// is. One that a process left which died is removed.
+    /// is. The leftover of a process that died is removed.
     pub fn create_work_file(&self, ino: Ino) -> Result<(File, PathBuf), SessionError> {
         let work = self.dir.dir(COMMITS)?.make_dir(WORK)?;
         let name = ino.digits();
@@ -373,7 +373,7 @@ impl Session {
         Ok((work.create_file(&name)?, work.path().join(name)))
     }
 
-    /// Where the diffs are that are laid over the base while it is mounted. It is made with the first.
+    /// The directory of the diffs that are laid over the base while it is mounted. The first diff makes it.
     pub fn layers_path(&self) -> PathBuf {
         self.dir().join(LAYERS)
     }
@@ -385,7 +385,7 @@ impl Session {
 
     /// Deletes the session and everything that was not committed: what is in the list at the head of this
     /// module. Fails with [`SessionError::Foreign`], and deletes nothing, if there is anything else. The
-    /// journal goes first, so that what is half deleted is never taken for the whole; the description
+    /// journal goes first, so that a half deleted session is never taken for a whole one; the description
     /// goes last, so that it can be deleted again. A directory that was there before the session stays,
     /// empty, with its former permission bits.
     pub fn discard(&self) -> Result<(), SessionError> {
@@ -402,9 +402,9 @@ impl Session {
         // It goes only if it is empty and nothing is mounted on it.
         session.dir().remove_dir(MOUNT)?;
 
-        // From here on nobody takes what is left for a session with something in it.
+        // From here on no process takes the remaining files for a session with changes in it.
         if let Err(error) = session.dir().publish(ENDING, b"") {
-            // A full disk is no reason to keep what would make room.
+            // A full disk is no reason to keep a session whose deletion would make room.
             tracing::warn!(%error, "a session is deleted without a mark");
         }
 

@@ -1,4 +1,4 @@
-//! What goes into a commit and what stays: open files, links that lead out, output directories.
+//! Which files go into a commit and which stay: open files, links that lead out, output directories.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! What is durable before a commit is visible.
+//! The durable steps that come before a commit is visible.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,7 +1,7 @@
-//! Deleting a session: what its layout names, and nothing else.
+//! Deleting a session: the files that its layout names, and nothing else.
 //!
-//! First everything is looked at, through directories that are held open. If one thing is there that no
-//! session makes, or that is something else than what a session makes under that name, nothing is
+//! First everything is looked at, through directories that are held open. If the session holds one file that no
+//! session makes, or one of another type than a session makes under that name, nothing is
 //! deleted. No link is followed, and no name is deleted that was not looked at.
 
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use super::layout::{
 /// How many unknown names an error lists.
 const LISTED: usize = 8;
 
-/// A directory of a session, with what is to be deleted of it.
+/// A directory of a session, with the files in it that are to be deleted.
 #[derive(Debug)]
 pub(super) struct SurveyedDir {
     dir: OwnDir,
@@ -26,7 +26,7 @@ pub(super) struct SurveyedDir {
     dirs: Vec<(String, SurveyedDir)>,
 }
 
-/// What a session makes in a directory of its own.
+/// A directory that a session makes, which decides the names in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Layout {
     Session,
@@ -38,7 +38,7 @@ pub(super) enum Layout {
     Aside,
 }
 
-/// What a session makes under a name.
+/// The type of file that a session makes under a name.
 #[derive(Debug, Clone, Copy)]
 enum Known {
     File,
@@ -60,7 +60,7 @@ impl Layout {
                 MOUNT => return Some(Known::MountPoint),
                 SOCKET => return Some(Known::Socket),
                 DESCRIPTION | ENDING | LOCK | JOURNAL | RESERVE | LOG => true,
-                // A log that became too long.
+                // The log's older half.
                 _ => name.strip_prefix("log.").is_some_and(is_number),
             },
             Self::Base => is_number(name),
@@ -105,7 +105,7 @@ impl SurveyedDir {
                 continue;
             };
             if matches!(known, Known::MountPoint) {
-                // To ask what it is may ask the process that serves it.
+                // Asking for its type may ask the process that serves the mount.
                 continue;
             }
             match (known, dir.kind(&name)?) {
