@@ -99,7 +99,7 @@ pub(crate) async fn unless_cancelled<T>(
     }
 }
 
-/// The error of what was cancelled before it had anything to count.
+/// The error of a use case that was cancelled before it had a result to report.
 fn cancelled() -> Error {
     Error::new(FailureClass::Cancelled, "cancelled")
 }

@@ -71,7 +71,7 @@ impl ControlService for Service {
     }
 }
 
-/// Passes progress on. What is `cancellable` ends when its client goes away, up to a commit's
+/// Passes progress on to a client. A `cancellable` request ends when its client goes away, up to a commit's
 /// intent: from there on it is quicker to finish than to resume.
 struct News {
     events: EventSink,

@@ -9,7 +9,7 @@ use attachfs::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Shows what is being done, and cancels it when its user says so.
+/// Shows the progress of a use case, and cancels it when its user says so.
 #[derive(Debug)]
 pub(crate) struct Shown {
     bar: Mutex<Option<(Phase, ProgressBar)>>,
@@ -37,7 +37,7 @@ impl Shown {
         shown
     }
 
-    /// Leaves Ctrl-C to others.
+    /// A display that does not cancel the work at Ctrl-C.
     pub(crate) fn new(json: bool) -> Self {
         let show = !json && std::io::IsTerminal::is_terminal(&std::io::stderr());
         Self {
@@ -47,7 +47,7 @@ impl Shown {
         }
     }
 
-    /// What cancels the work that is shown.
+    /// The token that cancels the work that is shown.
     pub(crate) fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }

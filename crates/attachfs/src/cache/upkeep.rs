@@ -1,4 +1,4 @@
-//! What is in the cache, what can go, and whether it is sound.
+//! Upkeep of the cache: its content, making room, and verifying every byte.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use super::pins::{CachePin, shown_pins};
 use super::reporting::{CacheTrouble, Reporting};
 use crate::error::Error;
 
-/// What is in a cache.
+/// The content of a cache, in numbers.
 #[derive(Debug, Clone, Serialize)]
 pub struct CacheInfo {
     /// The cache directory.
@@ -51,12 +51,12 @@ pub struct CacheInfo {
     pub pins: Vec<CachePin>,
 }
 
-/// What is to go out of a cache.
+/// Which objects are to be removed from a cache.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CacheGoal {
     /// So many bytes are left at most. `None`: as the cache's limits say.
     pub max_bytes: Option<u64>,
-    /// What was not used for so long goes, whatever room there is.
+    /// Objects that were not used for so long are removed, however much room there is.
     pub older_than: Option<Duration>,
     /// Only say what would go.
     pub dry_run: bool,
@@ -94,7 +94,7 @@ pub struct CacheVerified {
     pub unread: Vec<CacheTrouble>,
 }
 
-/// Says what is in a cache. Looks at all of it. Needs a tokio runtime with time enabled, as all of these.
+/// Counts the content of a cache, file by file. Needs a tokio runtime with time enabled, as all functions here.
 pub async fn cache_info(
     cache: &CacheDir,
     progress: &dyn Progress,
@@ -158,7 +158,7 @@ fn bounds(cache: &CacheDir) -> Result<(Bounds, attachfs_durable::Space), Durable
     Ok((cache.limits().on(&space), space))
 }
 
-/// Removes what is to go.
+/// Removes these objects.
 pub async fn collect_cache(
     cache: &CacheDir,
     goal: CacheGoal,

@@ -3,8 +3,8 @@
 //! ```text
 //!     folder --collect--> snapshot without hashes --hash--> snapshot
 //!     manifests --compose, merge, filter, subtree, join, partition, convert--> manifests
-//!     manifest --check--> what is wrong with it, and what a store lacks of it
-//!     manifest --publish--> a store --fetch--> manifest, with what is said of it
+//!     manifest --check--> its faults, and the objects that a store lacks
+//!     manifest --publish--> a store --fetch--> manifest, with its metadata
 //! ```
 //!
 //! The operations themselves are the manifest crate's; here they are given files, folders and stores.

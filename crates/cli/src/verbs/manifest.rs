@@ -51,7 +51,7 @@ pub(super) async fn manifest(globals: &Globals, verb: ManifestVerb) -> Result<()
     }
 }
 
-/// Reads a manifest. Prints what is wrong with one that is read leniently.
+/// Reads a manifest. Prints the faults of a manifest that is read leniently.
 async fn open(
     globals: &Globals,
     manifest: &OsStr,
@@ -101,7 +101,7 @@ fn write(output: &Path, made: &MadeManifest) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", output.display()))
 }
 
-/// Writes the bytes and says what they are, unless they are what is printed.
+/// Writes the manifest to the file and prints a description; with `-`, prints the manifest itself.
 fn finish(globals: &Globals, output: &Path, made: &MadeManifest) -> Result<(), Failure> {
     finish_with(globals, output, made, json!({}), "")
 }
