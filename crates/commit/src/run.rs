@@ -1,4 +1,5 @@
-//! A whole commit, new or resumed.
+//! A whole commit, new or resumed: [`commit`] finishes one that was interrupted, then takes the changes since from state to
+//! state. Freezing and planning are in `plan.rs`, hashing in `hash.rs`, sending and publishing in `publish.rs`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,9 +15,8 @@ use crate::history::{Committed, commits};
 use crate::open::OpenSession;
 use crate::plan::LOOK_AGAIN;
 use crate::preview::Preview;
-use crate::publish::{Published, Unfinished, publish_as};
+use crate::publish::{Published, Unfinished, Uploaded, publish_as};
 use crate::states::{Commit, CommitOptions, CommitStep, Observer, Terms};
-use crate::upload::Uploaded;
 
 /// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
