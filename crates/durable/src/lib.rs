@@ -22,6 +22,7 @@
 
 mod boot;
 mod buffer;
+mod buffer_pool;
 mod cache_dir;
 mod copy;
 mod dir;
@@ -52,6 +53,7 @@ mod windows;
 
 pub use boot::boot_id;
 pub use buffer::ReadBuffer;
+pub use buffer_pool::{BufferPool, PooledBuffer};
 pub use cache_dir::{
     Bounds, CacheDir, CacheDirError, CacheLimits, Completeness, HashBytes, LargeFiles, LargeForm,
     ObjectFiles, ObjectWriter, Pin, Pins, Removal, SHELVES, Stock, Stored, Sum, Sums, TreeFiles,

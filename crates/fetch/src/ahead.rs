@@ -165,7 +165,7 @@ impl Ahead {
         }
         let fast = shared.link.rate().unwrap_or(UNKNOWN_RATE).max(LEAST_WINDOW);
         let most = (stream.bytes * MOST_PER_READ).min(fast);
-        window.len = window.len.min(most);
+        window.len = window.len.min(most).min(most_at_once(shared));
         window.len = window.share.resize(&shared.ahead, window.len);
         match stream.way() {
             Way::Forward => window.forward(shared, layout, stream.read.end),
@@ -197,13 +197,26 @@ impl Ahead {
     }
 }
 
+/// How many parts the store gives best at once, if it says so.
+fn parts_at_once(shared: &Core) -> Option<u64> {
+    let parts = shared.store.parts_at_once();
+    parts.map(|parts| u64::from(parts.get()))
+}
+
+/// How much of one stream may be on its way, for the store's sake.
+fn most_at_once(shared: &Core) -> u64 {
+    let part_len = shared.options.part_len.max(shared.unit_len());
+    parts_at_once(shared).map_or(u64::MAX, |parts| parts * part_len)
+}
+
 impl Window {
     /// How long the parts are that a window of this length is cut into.
     fn part(&self, shared: &Core) -> u64 {
         let unit = shared.unit_len();
         let most = shared.options.part_len.max(unit);
         let least = LEAST_PART.clamp(unit, most).min(self.len.max(unit));
-        let part = (self.len / PARTS).clamp(least, most);
+        let parts = parts_at_once(shared).unwrap_or(PARTS).min(PARTS);
+        let part = (self.len / parts).clamp(least, most);
         part.next_multiple_of(unit)
     }
 

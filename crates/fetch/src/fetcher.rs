@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use attachfs_durable::BufferPool;
 use attachfs_manifest::{ChunkLayout, ChunkSize, ContentHash, Piece};
 use attachfs_store::{ChunkStore, ObjectPart, StoreError};
 use bytes::Bytes;
@@ -11,7 +12,6 @@ use tokio::runtime::Handle;
 
 use crate::ahead::AheadBytes;
 use crate::budget::{SharedPriority, Turns};
-use crate::buffers::Buffers;
 use crate::counters::Counts;
 use crate::large_objects::Versions;
 use crate::link::Link;
@@ -40,11 +40,11 @@ pub(crate) struct Core {
     /// How much may be fetched ahead.
     pub(crate) ahead: AheadBytes,
     /// Memory for units.
-    pub(crate) landed: Buffers,
+    pub(crate) landed: BufferPool,
     /// Memory for units that land together.
-    pub(crate) landed_together: Buffers,
+    pub(crate) landed_together: BufferPool,
     /// Memory for answers that are put together from several units.
-    pub(crate) answers: Buffers,
+    pub(crate) answers: BufferPool,
     /// Where fetches run that nobody waits for: where the last one did that somebody waited for.
     runtime: Mutex<Option<Handle>>,
     pub(crate) counts: Counts,
@@ -66,9 +66,9 @@ impl Fetcher {
             scheduler: Scheduler::new(options.memory_bytes),
             turns: Turns::new(options.max_requests),
             ahead: AheadBytes::new(options.memory_bytes / 2),
-            landed: Buffers::new(unit_len(&options), idle),
-            landed_together: Buffers::new(unit_len(&options) * TOGETHER, idle),
-            answers: Buffers::new(ANSWER, IDLE_ANSWERS),
+            landed: BufferPool::new(unit_len(&options), idle),
+            landed_together: BufferPool::new(unit_len(&options) * TOGETHER, idle),
+            answers: BufferPool::new(ANSWER, IDLE_ANSWERS),
             runtime: Mutex::new(None),
             counts: Counts::default(),
             pulse: Pulse::default(),

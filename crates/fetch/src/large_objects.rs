@@ -188,7 +188,7 @@ impl Core {
             *left -= part.len();
             Some(part)
         });
-        if len > self.answers.len() {
+        if len > self.answers.buffer_len() {
             let mut all = BytesMut::with_capacity(len);
             parts.for_each(|part| all.extend_from_slice(part));
             return all.freeze();

@@ -22,7 +22,6 @@
 mod ahead;
 mod bringing;
 mod budget;
-mod buffers;
 mod counters;
 mod disk;
 mod error;

@@ -22,6 +22,7 @@ mod tests;
 
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,8 +31,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use attachfs_durable::{
-    DurableError, FileStamp, GroupSync, Sharing, Staged, copy_range, create_dir,
-    create_private_dir, read_range, reflink, sweep_abandoned,
+    BufferPool, DurableError, FileStamp, GroupSync, Sharing, Staged, copy_range, create_dir,
+    create_private_dir, fill_at, read_range, reflink, sweep_abandoned,
 };
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
@@ -48,8 +49,11 @@ use crate::{
 /// How much is copied before a cancelled `put` notices.
 const COPY_BLOCK: u64 = 32 << 20;
 
-/// How much of a stream is read at once.
+/// How much of a stream is read at once, and where in the object that ends: at a multiple of it.
 const STREAM_BLOCK: u64 = 1 << 20;
+
+/// Blocks that are kept unused when nobody reads, in bytes.
+const IDLE_BLOCKS: u64 = 4 * STREAM_BLOCK;
 
 /// Objects and manifests as files below one directory.
 #[derive(Debug, Clone)]
@@ -65,6 +69,7 @@ struct Files {
     staging: PathBuf,
     /// Whether the directories are there and swept. Held while that is done.
     ready: Mutex<Option<Sharing>>,
+    blocks: BufferPool,
 }
 
 impl DirectoryStore {
@@ -87,6 +92,7 @@ impl DirectoryStore {
                 data: GroupSync::new(data),
                 root: absolute,
                 ready: Mutex::new(None),
+                blocks: BufferPool::new(STREAM_BLOCK, IDLE_BLOCKS),
             }),
         })
     }
@@ -182,9 +188,10 @@ impl Files {
     }
 
     fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError> {
-        let mut reading = self.begin(chunk, range)?;
+        let reading = self.begin(chunk, range)?;
+        let bytes = read_range(&reading.file, reading.rest.clone());
         Ok(ObjectPart {
-            bytes: self.read(&mut reading, u64::MAX)?,
+            bytes: bytes.map_err(|error| self.unreadable_part(chunk, error))?,
             object_len: reading.object_len,
             version: reading.version,
         })
@@ -203,18 +210,28 @@ impl Files {
         })
     }
 
-    /// Reads the next bytes, at most so many. A file that became shorter gives no more.
-    fn read(&self, reading: &mut Reading, most: u64) -> Result<Bytes, StoreError> {
+    /// Reads the next block. A file that became shorter gives no more.
+    fn read_block(&self, reading: &mut Reading) -> Result<Bytes, StoreError> {
         let Range { start, end } = reading.rest;
-        let part = start..end.min(start.saturating_add(most));
-        let bytes = read_range(&reading.file, part.clone())
-            .map_err(|error| failed(self.what("reading", &data_key(reading.chunk)), error))?;
-        reading.rest.start = if bytes.len() as u64 == part.end - part.start {
+        let part = start..end.min((start + 1).next_multiple_of(STREAM_BLOCK));
+        let len = part.end - part.start;
+        let read = if len == STREAM_BLOCK {
+            let mut block = self.blocks.take();
+            fill_at(&reading.file, block.as_mut(), start).map(|filled| block.freeze(filled))
+        } else {
+            read_range(&reading.file, part.clone())
+        };
+        let bytes = read.map_err(|error| self.unreadable_part(reading.chunk, error))?;
+        reading.rest.start = if bytes.len() as u64 == len {
             part.end
         } else {
             end
         };
         Ok(bytes)
+    }
+
+    fn unreadable_part(&self, chunk: ContentHash, error: io::Error) -> StoreError {
+        failed(self.what("reading", &data_key(chunk)), error)
     }
 
     fn put(
@@ -386,7 +403,7 @@ impl ChunkStore for DirectoryStore {
     ) -> Result<ObjectStream, StoreError> {
         let begun = self.run(move |files| {
             let mut reading = files.begin(chunk, range)?;
-            let first = files.read(&mut reading, STREAM_BLOCK)?;
+            let first = files.read_block(&mut reading)?;
             Ok((first, reading))
         });
         let (first, reading) = begun.await?;
@@ -399,7 +416,7 @@ impl ChunkStore for DirectoryStore {
                     return Ok(None);
                 }
                 let read = store.run(move |files| {
-                    let bytes = files.read(&mut reading, STREAM_BLOCK)?;
+                    let bytes = files.read_block(&mut reading)?;
                     Ok((bytes, reading))
                 });
                 read.await.map(Some)
@@ -410,6 +427,12 @@ impl ChunkStore for DirectoryStore {
             version,
             pieces: stream::iter([Ok(first)]).chain(rest).boxed(),
         })
+    }
+
+    /// Two: while one is copied, the kernel reads the other from the disk. With more, what it reads ahead of each gets in
+    /// the way of the others.
+    fn parts_at_once(&self) -> Option<NonZero<u32>> {
+        NonZero::new(2)
     }
 
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {

@@ -25,6 +25,7 @@ mod stream;
 mod testing;
 
 use std::fmt::Debug;
+use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -97,6 +98,12 @@ pub trait ChunkStore: Send + Sync + Debug {
         range: Range<u64>,
     ) -> Result<ObjectStream, StoreError> {
         Ok(self.get(chunk, range).await?.into())
+    }
+
+    /// How many parts of an object should be asked for at once for somebody who reads it in order; nothing if the store is
+    /// the faster the more they are, as it is where each comes over a connection of its own.
+    fn parts_at_once(&self) -> Option<NonZero<u32>> {
+        None
     }
 
     /// Asks for the length of an object under the name that [`put`](Self::put) gives it. The names that

@@ -7,7 +7,7 @@ use std::time::Duration;
 use attachfs_manifest::{ChunkSize, ContentHash};
 use attachfs_store::fault::{Fault, FaultStore, Rule};
 use attachfs_store::record::RecordStore;
-use attachfs_store::{CallKind, MemoryStore};
+use attachfs_store::{CallKind, DirectoryStore, MemoryStore, Store, data_key};
 use bytes::Bytes;
 
 use super::*;
@@ -15,12 +15,12 @@ use crate::{FetchOptions, Fetcher, FileRead, FileReader};
 
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
+const HASH: ContentHash = ContentHash::from_bytes([7; 16]);
 
 /// A file of zeros that is one object, in a store that takes 20 ms to answer.
 struct Far {
     store: Arc<RecordStore>,
     fetcher: Fetcher,
-    hash: ContentHash,
     len: u64,
 }
 
@@ -36,22 +36,24 @@ impl Far {
 
     fn over(len: u64, options: FetchOptions, fault: Fault) -> Self {
         let memory = MemoryStore::new();
-        let hash = ContentHash::from_bytes([7; 16]);
-        memory.insert_as(hash, vec![0; len as usize]);
-        let faults = FaultStore::new(Arc::new(memory));
+        memory.insert_as(HASH, vec![0; len as usize]);
+        Self::in_store(Arc::new(memory), len, options, fault)
+    }
+
+    fn in_store(store: Arc<dyn Store>, len: u64, options: FetchOptions, fault: Fault) -> Self {
+        let faults = FaultStore::new(store);
         faults.add(Rule::on(CallKind::Get, fault));
         let store = Arc::new(RecordStore::new(Arc::new(faults)));
         let fetcher = Fetcher::new(Arc::clone(&store) as _, None, options);
         Self {
             store,
             fetcher,
-            hash,
             len,
         }
     }
 
     fn open(&self) -> FileReader {
-        let hashes = [self.hash];
+        let hashes = [HASH];
         let layout = ChunkLayout::from_hashes(self.len, ChunkSize::WholeFile, &hashes);
         self.fetcher.open(&layout.unwrap())
     }
@@ -118,6 +120,30 @@ async fn a_reader_in_order_soon_has_many_parts_under_way_and_fetches_nothing_twi
     assert_eq!(far.store.bytes_read(), 512 * MIB);
     let requests = far.store.count(CallKind::Get);
     assert!(requests <= 200, "{requests} requests");
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_parts_are_under_way_at_once_if_the_store_is_fastest_with_few() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = DirectoryStore::create(dir.path()).unwrap();
+    directory.staging().unwrap();
+    let object = std::fs::File::create(dir.path().join(data_key(HASH))).unwrap();
+    object.set_len(512 * MIB).unwrap();
+    let delay = Fault::Delay(Duration::from_millis(20));
+    let options = FetchOptions::default();
+    let far = Far::in_store(Arc::new(directory), 512 * MIB, options, delay);
+    let reader = far.open();
+    let mut most = 0;
+    for at in (0..512 * MIB).step_by(MIB as usize) {
+        read(&reader, at..at + MIB).await;
+        far.begin().await;
+        most = most.max(far.under_way());
+    }
+    // One more while the parts become longer.
+    assert!(most <= 3, "{most} parts at once");
+    assert_eq!(far.store.bytes_read(), 512 * MIB);
+    let requests = far.store.count(CallKind::Get);
+    assert!(requests <= 140, "{requests} requests");
 }
 
 #[tokio::test(start_paused = true)]

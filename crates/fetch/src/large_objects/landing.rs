@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use attachfs_durable::PooledBuffer;
 use attachfs_manifest::ContentHash;
 use attachfs_store::data_key;
 use bytes::Bytes;
 
 use crate::bringing::{Taker, Wanted};
-use crate::buffers::Buffer;
 use crate::disk::{LargeFile, VersionId};
 use crate::fetcher::Core;
 use crate::landed::Landed;
@@ -34,7 +34,7 @@ pub(super) struct Landing<'a> {
 
 /// A buffer that is being filled.
 struct Filling {
-    buffer: Buffer,
+    buffer: PooledBuffer,
     filled: usize,
     /// Where its last byte belongs in the object.
     end: u64,
@@ -78,26 +78,37 @@ impl<'a> Landing<'a> {
         let together = unit_len * TOGETHER;
         let is_fast = self.shared.link.rate().is_some_and(|rate| rate >= FAST);
         let has_all = self.at.is_multiple_of(together) && self.end - self.at >= together;
-        let (buffers, len) = if is_fast && has_all {
+        let (pool, len) = if is_fast && has_all {
             (&self.shared.landed_together, together)
         } else {
             (&self.shared.landed, unit_len)
         };
         Filling {
-            buffer: buffers.take(),
+            buffer: pool.take(),
             filled: 0,
             end: (self.at + 1).next_multiple_of(len).min(self.end),
         }
     }
 
+    /// Whether bytes came as they should land: units that are forgotten together, and nothing else in their memory, as
+    /// far as their length says. They are not copied.
+    fn is_landed(&self, bytes: &Bytes) -> bool {
+        let together = self.shared.unit_len() * TOGETHER;
+        self.filling.is_none() && self.at.is_multiple_of(together) && bytes.len() as u64 == together
+    }
+
     /// Gives the units to everybody that are here.
     fn land(&mut self) {
-        let Some(Filling { buffer, filled, .. }) = self.filling.take() else {
-            return;
-        };
+        if let Some(Filling { buffer, filled, .. }) = self.filling.take() {
+            self.land_together(buffer.freeze(filled));
+        }
+    }
+
+    /// Gives the units to everybody that lie in the bytes before [`Self::at`].
+    fn land_together(&mut self, buffer: Bytes) {
+        let filled = buffer.len();
         let unit_len = self.shared.unit_len() as usize;
         let is_last = self.at == self.end;
-        let buffer = buffer.freeze(filled);
         let mut from = 0;
         while from < filled && (filled - from >= unit_len || is_last) {
             let to = filled.min(from + unit_len);
@@ -141,6 +152,10 @@ impl Taker for Landing<'_> {
     }
 
     fn take(&mut self, mut bytes: Bytes) {
+        if self.is_landed(&bytes) {
+            self.at += bytes.len() as u64;
+            return self.land_together(bytes);
+        }
         while !bytes.is_empty() {
             let mut filling = self.filling.take().unwrap_or_else(|| self.next());
             let part = bytes.split_to(bytes.len().min((filling.end - self.at) as usize));

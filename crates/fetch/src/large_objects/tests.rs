@@ -377,6 +377,25 @@ async fn what_comes_fast_lands_together_and_is_given_out_without_a_copy() {
     cached(2 * buffer - 10..object.len() as u64);
 }
 
+#[tokio::test]
+async fn what_comes_as_it_should_land_is_not_copied() {
+    let (long, all) = (Long::new(), vec![7; (TOGETHER * UNIT) as usize]);
+    let object = Bytes::from(all);
+    let hash = long.memory.insert(object.clone());
+    let piece = |range| Piece {
+        hash,
+        object_len: object.len() as u64,
+        range,
+    };
+    let read = long.fetcher.read(&piece(0..object.len() as u64)).await;
+    assert_eq!(read.unwrap().as_ptr(), object.as_ptr());
+    // These are not all that is forgotten together, and would keep the rest in memory.
+    let other = Long::new();
+    other.memory.insert(object.clone());
+    let read = other.fetcher.read(&piece(0..UNIT)).await;
+    assert_ne!(read.unwrap().as_ptr(), object.as_ptr());
+}
+
 #[tokio::test(start_paused = true)]
 async fn units_of_a_buffer_that_was_not_filled_are_kept() {
     let came = (TOGETHER + 3) * UNIT + 50;

@@ -1,6 +1,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
+use futures::TryStreamExt as _;
+
 use super::*;
 use crate::SourceStamp;
 
@@ -112,6 +114,25 @@ async fn what_a_killed_process_left_is_swept_at_the_first_put() {
     let payload = Payload::Bytes(Bytes::new());
     store.put(ContentHash::of(b""), payload).await.unwrap();
     assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_stream_comes_in_blocks_that_end_at_multiples_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::create(dir.path()).unwrap();
+    let len = 3 * STREAM_BLOCK + 500;
+    let object: Vec<u8> = (0..len).map(|i| (i / 3) as u8).collect();
+    let hash = ContentHash::of(&object);
+    let object = Bytes::from(object);
+    store
+        .put(hash, Payload::Bytes(object.clone()))
+        .await
+        .unwrap();
+    let stream = store.stream(hash, 100..len).await.unwrap();
+    let pieces: Vec<Bytes> = stream.pieces.try_collect().await.unwrap();
+    let lens: Vec<_> = pieces.iter().map(|piece| piece.len() as u64).collect();
+    assert_eq!(lens, [STREAM_BLOCK - 100, STREAM_BLOCK, STREAM_BLOCK, 500]);
+    assert_eq!(pieces.concat(), object.slice(100..));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
+use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -338,6 +339,10 @@ impl ChunkStore for FaultStore {
             None => {}
         }
         Fault::end(fault, &call, stream)
+    }
+
+    fn parts_at_once(&self) -> Option<NonZero<u32>> {
+        self.inner.parts_at_once()
     }
 
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {

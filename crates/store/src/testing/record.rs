@@ -1,6 +1,7 @@
 //! A store that writes down what it is asked, so that tests can say "the second read makes no
 //! request", and that can hold calls until a test has seen enough of them.
 
+use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -189,6 +190,10 @@ impl ChunkStore for RecordStore {
             })
             .boxed();
         Ok(stream)
+    }
+
+    fn parts_at_once(&self) -> Option<NonZero<u32>> {
+        self.inner.parts_at_once()
     }
 
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {

@@ -1,0 +1,176 @@
+//! Memory that bytes land in, used again and again.
+//!
+//! Each buffer is a mapping of its own, which begins with a page: an allocator keeps for itself what it is given
+//! back in between, and a mount that has read once would stay as large as its budget. The pages of a new mapping are faulted in
+//! one by one, each filled with zeros, which costs more than copying what lands in it. So buffers come
+//! back to their pool. A reader in order gives many back at once and takes as many again, so the pool keeps more
+//! while more are in use, and few when nobody reads any more.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memmap2::MmapMut;
+use parking_lot::Mutex;
+
+/// Of the buffers that are in use, one in so many may lie unused beside them.
+const KEPT_PER_USED: usize = 8;
+
+/// Buffers of one length. Clones share them.
+#[derive(Debug, Clone)]
+pub struct BufferPool(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    len: usize,
+    /// How many are kept that nobody uses, if none is in use.
+    least_kept: usize,
+    buffers: Mutex<Pooled>,
+}
+
+#[derive(Debug, Default)]
+struct Pooled {
+    idle: Vec<Memory>,
+    used: usize,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Mapped(MmapMut),
+    /// Where the system maps no more.
+    Allocated(Vec<u8>),
+    /// Nothing: it went back.
+    Gone,
+}
+
+/// A buffer, with anything in it. It goes back to its pool when it is dropped.
+#[derive(Debug)]
+pub struct PooledBuffer {
+    memory: Memory,
+    pool: Arc<Pool>,
+}
+
+impl BufferPool {
+    /// Buffers of `len` bytes. At most `kept` bytes of them lie unused when none is in use, and an eighth of what is in
+    /// use if that is more.
+    pub fn new(len: u64, kept: u64) -> Self {
+        Self(Arc::new(Pool {
+            len: len as usize,
+            least_kept: (kept / len.max(1)) as usize,
+            buffers: Mutex::default(),
+        }))
+    }
+
+    /// A buffer with anything in it.
+    pub fn take(&self) -> PooledBuffer {
+        let idle = {
+            let mut buffers = self.0.buffers.lock();
+            buffers.used += 1;
+            buffers.idle.pop()
+        };
+        PooledBuffer {
+            memory: idle.unwrap_or_else(|| Memory::new(self.0.len)),
+            pool: Arc::clone(&self.0),
+        }
+    }
+
+    /// How long each is, in bytes.
+    pub fn buffer_len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Frees those that nobody uses.
+    pub fn free(&self) {
+        let idle = std::mem::take(&mut self.0.buffers.lock().idle);
+        drop(idle);
+    }
+
+    #[cfg(test)]
+    fn idle(&self) -> usize {
+        self.0.buffers.lock().idle.len()
+    }
+}
+
+impl Memory {
+    fn new(len: usize) -> Self {
+        match MmapMut::map_anon(len) {
+            Ok(mapped) => Self::Mapped(mapped),
+            Err(error) => {
+                tracing::debug!(%error, len, "the system maps no more memory; it is allocated");
+                Self::Allocated(vec![0; len])
+            }
+        }
+    }
+}
+
+impl PooledBuffer {
+    /// Its first bytes, to be shared. It goes back when the last of them is dropped.
+    pub fn freeze(self, len: usize) -> Bytes {
+        Bytes::from_owner(self).slice(..len)
+    }
+}
+
+impl AsMut<[u8]> for PooledBuffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        match &mut self.memory {
+            Memory::Mapped(mapped) => mapped,
+            Memory::Allocated(allocated) => allocated,
+            Memory::Gone => &mut [],
+        }
+    }
+}
+
+impl AsRef<[u8]> for PooledBuffer {
+    fn as_ref(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Mapped(mapped) => mapped,
+            Memory::Allocated(allocated) => allocated,
+            Memory::Gone => &[],
+        }
+    }
+}
+
+impl Drop for PooledBuffer {
+    fn drop(&mut self) {
+        let memory = std::mem::replace(&mut self.memory, Memory::Gone);
+        let mut buffers = self.pool.buffers.lock();
+        buffers.idle.push(memory);
+        buffers.used -= 1;
+        let kept = self.pool.least_kept.max(buffers.used / KEPT_PER_USED);
+        let kept = kept.min(buffers.idle.len());
+        let too_many = buffers.idle.split_off(kept);
+        // Unmapping takes a while.
+        drop(buffers);
+        drop(too_many);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back_and_no_more_than_are_to_be_kept() {
+        let pool = BufferPool::new(100, 250);
+        let mut buffer = pool.take();
+        buffer.as_mut()[..3].copy_from_slice(b"abc");
+        let bytes = buffer.freeze(3);
+        assert_eq!(bytes, "abc");
+        drop(bytes);
+        assert_eq!(pool.idle(), 1);
+        let many: Vec<_> = (0..5).map(|_| pool.take()).collect();
+        drop(many);
+        assert_eq!(pool.idle(), 2);
+        pool.free();
+        assert_eq!(pool.idle(), 0);
+    }
+
+    #[test]
+    fn more_are_kept_while_many_are_in_use() {
+        let pool = BufferPool::new(100, 100);
+        let mut many: Vec<_> = (0..90).map(|_| pool.take()).collect();
+        many.truncate(80);
+        assert_eq!(pool.idle(), 10);
+        many.clear();
+        assert_eq!(pool.idle(), 1);
+    }
+}
