@@ -80,11 +80,10 @@ struct Steps {
 struct UnderWay(VecDeque<Interest>);
 
 impl UnderWay {
-    fn add(&mut self, shared: &Arc<Core>, layout: &ChunkLayout<'_>, range: Range<u64>) {
+    fn add(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, range: Range<u64>) {
         self.0.retain(|interest| !interest.has_ended());
         for piece in layout.pieces(range) {
-            self.0
-                .extend(shared.fetch_ahead(&piece, Priority::ReadAhead));
+            self.0.extend(core.fetch_ahead(&piece, Priority::ReadAhead));
         }
     }
 }
@@ -128,27 +127,27 @@ impl Ahead {
     /// Fetches ahead of a read that was looked for. `missed`: it has to wait.
     pub(crate) fn go_on(
         &mut self,
-        shared: &Arc<Core>,
+        core: &Arc<Core>,
         layout: &ChunkLayout<'_>,
         range: &Range<u64>,
         seen: &Seen,
         missed: bool,
     ) {
-        if shared.options.prefetch == Prefetch::Off {
+        if core.options.prefetch == Prefetch::Off {
             return;
         }
         match seen.course {
-            Course::Stream { number, .. } => self.stream(shared, layout, range, number, missed),
+            Course::Stream { number, .. } => self.stream(core, layout, range, number, missed),
             Course::Steps { step, len } => {
                 let at = range.start.cast_signed();
-                self.steps.go_on(shared, layout, at, step, len);
+                self.steps.go_on(core, layout, at, step, len);
             }
         }
     }
 
     fn stream(
         &mut self,
-        shared: &Arc<Core>,
+        core: &Arc<Core>,
         layout: &ChunkLayout<'_>,
         range: &Range<u64>,
         number: usize,
@@ -163,13 +162,13 @@ impl Ahead {
         if missed || before == 0 {
             window.len = (before * 2).max(range.end - range.start);
         }
-        let fast = shared.link.rate().unwrap_or(UNKNOWN_RATE).max(LEAST_WINDOW);
+        let fast = core.link.rate().unwrap_or(UNKNOWN_RATE).max(LEAST_WINDOW);
         let most = (stream.bytes * MOST_PER_READ).min(fast);
-        window.len = window.len.min(most).min(most_at_once(shared));
-        window.len = window.share.resize(&shared.ahead, window.len);
+        window.len = window.len.min(most).min(most_at_once(core));
+        window.len = window.share.resize(&core.ahead, window.len);
         match stream.way() {
-            Way::Forward => window.forward(shared, layout, stream.read.end),
-            Way::Backward => window.backward(shared, layout, stream.read.start),
+            Way::Forward => window.forward(core, layout, stream.read.end),
+            Way::Backward => window.backward(core, layout, stream.read.start),
             Way::Unknown => {}
         }
         if missed || before == 0 {
@@ -177,8 +176,8 @@ impl Ahead {
         }
         // It was here, so it was fetched for this stream, and has been passed.
         for piece in layout.pieces(range.clone()) {
-            if !shared.verifies(&piece) {
-                shared.forget_passed(&piece);
+            if !core.verifies(&piece) {
+                core.forget_passed(&piece);
             }
         }
     }
@@ -198,48 +197,48 @@ impl Ahead {
 }
 
 /// How many parts the store gives best at once, if it says so.
-fn parts_at_once(shared: &Core) -> Option<u64> {
-    let parts = shared.store.parts_at_once();
+fn parts_at_once(core: &Core) -> Option<u64> {
+    let parts = core.store.parts_at_once();
     parts.map(|parts| u64::from(parts.get()))
 }
 
 /// How much of one stream may be on its way, for the store's sake.
-fn most_at_once(shared: &Core) -> u64 {
-    let part_len = shared.options.part_len.max(shared.unit_len());
-    parts_at_once(shared).map_or(u64::MAX, |parts| parts * part_len)
+fn most_at_once(core: &Core) -> u64 {
+    let part_len = core.options.part_len.max(core.unit_len());
+    parts_at_once(core).map_or(u64::MAX, |parts| parts * part_len)
 }
 
 impl Window {
     /// How long the parts are that a window of this length is cut into.
-    fn part(&self, shared: &Core) -> u64 {
-        let unit = shared.unit_len();
-        let most = shared.options.part_len.max(unit);
+    fn part(&self, core: &Core) -> u64 {
+        let unit = core.unit_len();
+        let most = core.options.part_len.max(unit);
         let least = LEAST_PART.clamp(unit, most).min(self.len.max(unit));
-        let parts = parts_at_once(shared).unwrap_or(PARTS).min(PARTS);
+        let parts = parts_at_once(core).unwrap_or(PARTS).min(PARTS);
         let part = (self.len / parts).clamp(least, most);
         part.next_multiple_of(unit)
     }
 
-    fn forward(&mut self, shared: &Arc<Core>, layout: &ChunkLayout<'_>, read_to: u64) {
+    fn forward(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, read_to: u64) {
         let size = layout.size();
-        let part = self.part(shared);
+        let part = self.part(core);
         let until = read_to.saturating_add(self.len).min(size);
         let asked = self.asked.as_ref().map_or(0, |asked| asked.end);
-        let mut from = asked.max(read_to.next_multiple_of(shared.unit_len()));
+        let mut from = asked.max(read_to.next_multiple_of(core.unit_len()));
         while from < until {
             let to = (from + 1).next_multiple_of(part).min(size);
-            if to > until && from > read_to.next_multiple_of(shared.unit_len()) {
+            if to > until && from > read_to.next_multiple_of(core.unit_len()) {
                 break;
             }
-            self.under_way.add(shared, layout, from..to);
+            self.under_way.add(core, layout, from..to);
             from = to;
         }
         self.asked = Some(read_to..from);
     }
 
-    fn backward(&mut self, shared: &Arc<Core>, layout: &ChunkLayout<'_>, read_from: u64) {
-        let unit = shared.unit_len();
-        let part = self.part(shared);
+    fn backward(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, read_from: u64) {
+        let unit = core.unit_len();
+        let part = self.part(core);
         let until = read_from.saturating_sub(self.len);
         let asked = self.asked.as_ref().map_or(u64::MAX, |asked| asked.start);
         let first = read_from - read_from % unit;
@@ -249,7 +248,7 @@ impl Window {
             if from < until && to < first {
                 break;
             }
-            self.under_way.add(shared, layout, from..to);
+            self.under_way.add(core, layout, from..to);
             to = from;
         }
         self.asked = Some(to..read_from);
@@ -257,16 +256,9 @@ impl Window {
 }
 
 impl Steps {
-    fn go_on(
-        &mut self,
-        shared: &Arc<Core>,
-        layout: &ChunkLayout<'_>,
-        at: i64,
-        step: i64,
-        len: u64,
-    ) {
+    fn go_on(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, at: i64, step: i64, len: u64) {
         self.count = (self.count * 2).clamp(1, MOST_STEPS);
-        let most = shared.ahead.most_of_one() / len.next_multiple_of(shared.unit_len()).max(1);
+        let most = core.ahead.most_of_one() / len.next_multiple_of(core.unit_len()).max(1);
         let count = i64::from(self.count).min(most.cast_signed());
         let asked = self.asked.unwrap_or(at);
         for ahead in 1..=count {
@@ -285,7 +277,7 @@ impl Steps {
             if start >= layout.size() {
                 break;
             }
-            self.under_way.add(shared, layout, start..start + len);
+            self.under_way.add(core, layout, start..start + len);
             self.asked = Some(next);
         }
     }

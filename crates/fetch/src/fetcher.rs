@@ -18,7 +18,6 @@ use crate::link::Link;
 use crate::outage::Outage;
 use crate::overdue::Overdue;
 use crate::patience::Pulse;
-use crate::pending::Reading;
 use crate::quiet::{self, Quiet};
 use crate::scheduler::{Interest, Scheduler, TOGETHER};
 use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority};
@@ -26,7 +25,7 @@ use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, Held
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    shared: Arc<Core>,
+    core: Arc<Core>,
 }
 
 /// What all reads share.
@@ -60,7 +59,7 @@ impl Fetcher {
     /// A fetcher that has read nothing yet.
     pub fn new(store: Arc<dyn ChunkStore>, disk: Option<DiskCache>, options: FetchOptions) -> Self {
         let idle = IDLE_UNITS.min(options.memory_bytes / 8);
-        let shared = Core {
+        let core = Core {
             store,
             disk: disk.map(Arc::new),
             scheduler: Scheduler::new(options.memory_bytes),
@@ -79,22 +78,22 @@ impl Fetcher {
             outage: Outage::default(),
             options,
         };
-        let shared = Arc::new(shared);
-        if let Some(disk) = &shared.disk {
+        let core = Arc::new(core);
+        if let Some(disk) = &core.disk {
             // What is known to be wrong is not read from memory either.
-            let ours = Arc::downgrade(&shared);
+            let ours = Arc::downgrade(&core);
             disk.on_wrong(move |wrong| {
                 if let Some(ours) = ours.upgrade() {
                     ours.versions.give_up(wrong.hash);
                 }
             });
         }
-        Self { shared }
+        Self { core }
     }
 
     /// Opens a file whose bytes lie in objects like this. Asks for nothing.
     pub fn open(&self, layout: &ChunkLayout<'_>) -> FileReader {
-        FileReader::new(Arc::clone(&self.shared), layout)
+        FileReader::new(Arc::clone(&self.core), layout)
     }
 
     /// Opens a whole object as if it was a file, for somebody who reads all of it in order.
@@ -107,57 +106,55 @@ impl Fetcher {
     /// The bytes of `piece`, exactly as many as its range asks for. What timed out a moment ago is not
     /// waited for again: it fails at once. Needs a tokio runtime with time enabled.
     pub async fn read(&self, piece: &Piece) -> Result<Bytes, FetchError> {
-        match self.shared.look_up(piece.clone(), Priority::Read) {
-            Reading::Ready(bytes) => Ok(bytes),
-            Reading::Pending(pending) => pending.bytes().await,
-        }
+        let read = self.core.begin_in_memory(piece.clone(), Priority::Read);
+        read.bytes().await
     }
 
     /// Waits for room for bytes that are fetched and not kept.
     pub async fn room(&self, bytes: u64) -> HeldBytes {
         let priority = SharedPriority::new(Priority::Read);
-        self.shared.scheduler.room(bytes, &priority).await
+        self.core.scheduler.room(bytes, &priority).await
     }
 
     /// [`room`](Self::room), if there is some now.
     pub fn room_now(&self, bytes: u64) -> Option<HeldBytes> {
-        self.shared.scheduler.room_now(bytes)
+        self.core.scheduler.room_now(bytes)
     }
 
     /// Fetches a piece from the store for somebody who has room for it, takes it once and verifies it. Nobody shares
     /// it, and nothing is kept. Only its length and that of the object are checked. It takes as long as the
     /// store does.
     pub async fn fetch(&self, piece: &Piece, _room: &HeldBytes) -> Result<ObjectPart, FetchError> {
-        let shared = &self.shared;
-        let part = shared.request(piece.hash, piece.range.clone(), piece.object_len);
+        let core = &self.core;
+        let part = core.request(piece.hash, piece.range.clone(), piece.object_len);
         let part = part.await?;
-        shared.counts.bytes_from_store.add(part.bytes.len() as u64);
+        core.counts.bytes_from_store.add(part.bytes.len() as u64);
         Ok(part)
     }
 
     /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
     /// is read in units, and a caller that needs to know that they are right has to hash all of it.
     pub fn verifies(&self, piece: &Piece) -> bool {
-        self.shared.verifies(piece)
+        self.core.verifies(piece)
     }
 
     /// Whether a file of the disk cache has the name and the length of the piece's object. Nobody has
     /// looked at its bytes. Blocks.
     pub fn is_on_disk(&self, piece: &Piece) -> bool {
-        let shared = &self.shared;
-        let disk = shared.disk.as_ref().filter(|_| shared.verifies(piece));
+        let core = &self.core;
+        let disk = core.disk.as_ref().filter(|_| core.verifies(piece));
         disk.is_some_and(|disk| disk.may_have(piece.hash, piece.object_len))
     }
 
     /// The disk cache, if it has one.
     pub fn disk(&self) -> Option<Arc<DiskCache>> {
-        self.shared.disk.clone()
+        self.core.disk.clone()
     }
 
     /// What has been done so far.
     pub fn counters(&self) -> FetchCounters {
-        let counts = &self.shared.counts;
-        let disk = self.shared.disk.as_ref().map(|disk| disk.counts());
+        let counts = &self.core.counts;
+        let disk = self.core.disk.as_ref().map(|disk| disk.counts());
         FetchCounters {
             objects_from_store: counts.objects_from_store.get(),
             ranges_from_store: counts.ranges_from_store.get(),
@@ -180,13 +177,13 @@ impl Fetcher {
         }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Core> {
-        &self.shared
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     #[cfg(test)]
-    pub(crate) fn begin(&self, piece: Piece, priority: Priority) -> Reading {
-        self.shared.begin(piece, priority)
+    pub(crate) fn begin(&self, piece: Piece, priority: Priority) -> crate::reader::PieceRead {
+        self.core.begin(piece, priority)
     }
 }
 
@@ -235,35 +232,6 @@ impl Core {
             interest.into_iter().collect()
         } else {
             self.fetch_large_ahead(&runtime, piece, priority)
-        }
-    }
-
-    pub(crate) fn verifies(&self, piece: &Piece) -> bool {
-        piece.object_len <= self.options.whole_object_limit
-    }
-
-    /// Begins to read a piece: looks in memory and, for a small object, in the disk cache. Can be called on any
-    /// thread; blocks for a local file at most.
-    pub(crate) fn begin(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
-        self.quiet.end();
-        if piece.range.is_empty() {
-            Reading::Ready(Bytes::new())
-        } else if self.verifies(&piece) {
-            self.begin_small(piece, priority)
-        } else {
-            self.begin_large(piece, priority)
-        }
-    }
-
-    /// As [`begin`](Self::begin), without a look at the disk.
-    fn look_up(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
-        self.quiet.end();
-        if piece.range.is_empty() {
-            Reading::Ready(Bytes::new())
-        } else if self.verifies(&piece) {
-            self.look_up_small(piece, priority)
-        } else {
-            self.begin_large(piece, priority)
         }
     }
 

@@ -75,11 +75,11 @@ impl Quiet {
 }
 
 /// Looks after the memory, from the first read that waits for the store on.
-pub(crate) fn look_after(shared: &Arc<Core>, runtime: &Handle) {
-    if shared.quiet.is_looked_after.swap(true, Ordering::AcqRel) {
+pub(crate) fn look_after(core: &Arc<Core>, runtime: &Handle) {
+    if core.quiet.is_looked_after.swap(true, Ordering::AcqRel) {
         return;
     }
-    let keeper = Keeper(Arc::downgrade(shared));
+    let keeper = Keeper(Arc::downgrade(core));
     runtime.spawn(keeper.look());
 }
 
@@ -90,16 +90,16 @@ impl Keeper {
     async fn look(self) {
         loop {
             tokio::time::sleep(LOOK).await;
-            let Some(shared) = self.0.upgrade() else {
+            let Some(core) = self.0.upgrade() else {
                 return;
             };
-            shared.quiet.pause_readers();
-            if shared.quiet.lasts() >= QUIET {
-                let stays = STAYS.min(shared.options.memory_bytes / 8);
-                shared.scheduler.forget_to(stays);
-                shared.landed.free();
-                shared.landed_together.free();
-                shared.answers.free();
+            core.quiet.pause_readers();
+            if core.quiet.lasts() >= QUIET {
+                let stays = STAYS.min(core.options.memory_bytes / 8);
+                core.scheduler.forget_to(stays);
+                core.landed.free();
+                core.landed_together.free();
+                core.answers.free();
                 return;
             }
         }
@@ -108,8 +108,8 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.quiet.is_looked_after.store(false, Ordering::Release);
+        if let Some(core) = self.0.upgrade() {
+            core.quiet.is_looked_after.store(false, Ordering::Release);
         }
     }
 }
@@ -134,7 +134,7 @@ mod tests {
             range: 0..64 << 20,
         };
         fetcher.read(&piece).await.unwrap();
-        let kept = || fetcher.shared().scheduler.kept_bytes();
+        let kept = || fetcher.core().scheduler.kept_bytes();
         assert_eq!(kept(), 64 << 20);
         tokio::time::sleep(QUIET / 2).await;
         assert_eq!(kept(), 64 << 20);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use attachfs_durable::{Bounds, CacheDir, Completeness, DurableError, Stored};
-use attachfs_fetch::{Found, Goal, Survey, Upkeep};
+use attachfs_fetch::{Goal, Survey, Upkeep, Verdict};
 use attachfs_manifest::ContentHash;
 use attachfs_transfer::{Phase, Progress, error_chain};
 use serde::Serialize;
@@ -249,9 +249,9 @@ fn verify(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheVerified, Er
             reason,
         };
         match found {
-            Ok(Found::Sound | Found::Gone) => {}
-            Ok(Found::Damaged) => verified.damaged.push(trouble(damage_of(stored))),
-            Ok(Found::DamagedUnits(units)) => {
+            Ok(Verdict::Sound | Verdict::Gone) => {}
+            Ok(Verdict::Damaged) => verified.damaged.push(trouble(damage_of(stored))),
+            Ok(Verdict::DamagedUnits(units)) => {
                 let reason = format!("{units} of its units were damaged, and are fetched again");
                 verified.damaged.push(trouble(reason));
             }

@@ -1,4 +1,5 @@
-//! Where units of long objects land, as their bytes come.
+//! [`Landing`]: the bytes of a run of units, as they come from the store, become units that readers get and the disk cache
+//! keeps.
 
 use std::sync::Arc;
 
@@ -7,16 +8,16 @@ use attachfs_manifest::ContentHash;
 use attachfs_store::data_key;
 use bytes::Bytes;
 
-use crate::bringing::{Taker, Wanted};
 use crate::disk::{LargeFile, VersionId};
 use crate::fetcher::Core;
 use crate::landed::Landed;
+use crate::range_fetch::{ObjectRange, RangeSink};
 use crate::scheduler::{Fetched, Lead, TOGETHER};
 use crate::{FetchError, HeldBytes};
 
 /// A run of units that is coming in.
 pub(super) struct Landing<'a> {
-    shared: &'a Core,
+    core: &'a Core,
     lead: &'a mut Lead,
     /// For the units that have not landed.
     held: HeldBytes,
@@ -45,15 +46,15 @@ const FAST: u64 = 64 << 20;
 
 impl<'a> Landing<'a> {
     pub(super) fn new(
-        shared: &'a Core,
+        core: &'a Core,
         lead: &'a mut Lead,
         held: HeldBytes,
-        wanted: &Wanted,
+        wanted: &ObjectRange,
         generation: u32,
         on_disk: Option<Arc<LargeFile>>,
     ) -> Self {
         Self {
-            shared,
+            core,
             lead,
             held,
             hash: wanted.hash,
@@ -74,14 +75,14 @@ impl<'a> Landing<'a> {
 
     /// What the next byte is filled into.
     fn next(&self) -> Filling {
-        let unit_len = self.shared.unit_len();
+        let unit_len = self.core.unit_len();
         let together = unit_len * TOGETHER;
-        let is_fast = self.shared.link.rate().is_some_and(|rate| rate >= FAST);
+        let is_fast = self.core.link.rate().is_some_and(|rate| rate >= FAST);
         let has_all = self.at.is_multiple_of(together) && self.end - self.at >= together;
         let (pool, len) = if is_fast && has_all {
-            (&self.shared.landed_together, together)
+            (&self.core.landed_together, together)
         } else {
-            (&self.shared.landed, unit_len)
+            (&self.core.landed, unit_len)
         };
         Filling {
             buffer: pool.take(),
@@ -93,7 +94,7 @@ impl<'a> Landing<'a> {
     /// Whether bytes came as they should land: units that are forgotten together, and nothing else in their memory, as
     /// far as their length says. They are not copied.
     fn is_landed(&self, bytes: &Bytes) -> bool {
-        let together = self.shared.unit_len() * TOGETHER;
+        let together = self.core.unit_len() * TOGETHER;
         self.filling.is_none() && self.at.is_multiple_of(together) && bytes.len() as u64 == together
     }
 
@@ -107,7 +108,7 @@ impl<'a> Landing<'a> {
     /// Gives the units to everybody that lie in the bytes before [`Self::at`].
     fn land_together(&mut self, buffer: Bytes) {
         let filled = buffer.len();
-        let unit_len = self.shared.unit_len() as usize;
+        let unit_len = self.core.unit_len() as usize;
         let is_last = self.at == self.end;
         let mut from = 0;
         while from < filled && (filled - from >= unit_len || is_last) {
@@ -120,7 +121,7 @@ impl<'a> Landing<'a> {
         if let Some(large) = &self.on_disk
             && from > 0
         {
-            let first = (self.at - filled as u64) / self.shared.unit_len();
+            let first = (self.at - filled as u64) / self.core.unit_len();
             // What is not written is fetched again another time; the cache counts it.
             large.write(first, buffer.slice(..from), self.version.clone());
         }
@@ -134,14 +135,14 @@ impl Drop for Landing<'_> {
     }
 }
 
-impl Taker for Landing<'_> {
+impl RangeSink for Landing<'_> {
     /// Units of another version than those that are here already belong to nobody who waits for these. What is here keeps
     /// the version that it came with.
     fn begins(&mut self, version: Option<Arc<str>>) -> bool {
-        let versions = &self.shared.versions;
+        let versions = &self.core.versions;
         let id = version.as_deref().map(VersionId::of);
         if id.is_some_and(|id| versions.saw(self.hash, id)) {
-            self.shared.counts.versions_changed.add(1);
+            self.core.counts.versions_changed.add(1);
             tracing::warn!(key = %data_key(self.hash), "an object was replaced while it was being read");
         }
         let is_same = versions.generation(self.hash) == self.generation;

@@ -31,7 +31,7 @@ use crate::{ByteBudget, FetchError, HeldBytes, Priority};
 
 use flight::{Flight, Flights};
 pub(crate) use flight::{Interest, Lead, Waiting};
-use kept::Shelf;
+use kept::KeptParts;
 
 /// How many locks the parts share.
 const SHARDS: usize = 16;
@@ -101,7 +101,7 @@ impl PartKey {
 
 /// What a look-up found.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct Lookup {
     /// In the order in which they were looked for.
     pub(crate) parts: Vec<FoundPart>,
     /// The parts that the caller has to fetch.
@@ -123,7 +123,7 @@ pub(crate) struct Fetched {
 
 #[derive(Debug, Default)]
 struct Shard {
-    kept: Shelf,
+    kept: KeptParts,
     flights: Flights,
 }
 
@@ -158,8 +158,8 @@ impl Scheduler {
         self: &Arc<Self>,
         keys: impl IntoIterator<Item = PartKey>,
         priority: Priority,
-    ) -> Found {
-        let mut found = Found::default();
+    ) -> Lookup {
+        let mut found = Lookup::default();
         let mut lead = None;
         for key in keys {
             let used = self.uses.fetch_add(1, Ordering::Relaxed) + 1;

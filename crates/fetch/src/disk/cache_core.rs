@@ -47,7 +47,7 @@ pub(super) enum Duty {
 
 type OnWrong = Box<dyn Fn(&WrongObject) + Send + Sync>;
 
-pub(super) struct Shared {
+pub(super) struct CacheCore {
     pub(super) objects: ObjectFiles,
     pub(super) counts: DiskCounts,
     pub(super) health: Health,
@@ -71,7 +71,7 @@ pub(super) struct Shared {
     pub(super) on_wrong: OnceLock<OnWrong>,
 }
 
-impl Shared {
+impl CacheCore {
     pub(super) fn new(
         objects: ObjectFiles,
         retry_after: Duration,
@@ -233,9 +233,9 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for CacheCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("CacheCore")
             .field("objects", &self.objects)
             .field("room", &self.room)
             .field("queued", &self.queued)
