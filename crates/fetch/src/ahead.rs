@@ -46,7 +46,7 @@ const LEAST_WINDOW: u64 = 1 << 20;
 /// So many steps are fetched ahead at most.
 const MOST_STEPS: u32 = 16;
 
-/// What one open file reads ahead.
+/// What is fetched ahead of the reads of one open file.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     pattern: Pattern,
@@ -56,7 +56,7 @@ pub(crate) struct Ahead {
     last_read: Instant,
 }
 
-/// What is fetched ahead in one stream.
+/// The window that is fetched ahead of one stream.
 #[derive(Debug, Default)]
 struct Window {
     len: u64,
@@ -66,7 +66,7 @@ struct Window {
     share: Share,
 }
 
-/// What is fetched ahead of reads in equal steps.
+/// The ranges that are fetched ahead of reads in equal steps.
 #[derive(Debug, Default)]
 struct Steps {
     count: u32,
@@ -75,7 +75,7 @@ struct Steps {
     under_way: UnderWay,
 }
 
-/// Runs that somebody may read soon. They end when this is dropped.
+/// Fetches of ranges that may be read soon. They end when this is dropped.
 #[derive(Debug, Default)]
 struct UnderWay(VecDeque<Interest>);
 
@@ -88,7 +88,7 @@ impl UnderWay {
     }
 }
 
-/// The read that others are expected to follow.
+/// The place of a read in the pattern of its file.
 pub(crate) struct Seen {
     course: Course,
 }
@@ -103,8 +103,8 @@ impl Ahead {
         }
     }
 
-    /// Takes note of a read before it is looked for. Gives up what was fetched ahead of a stream that it takes the place
-    /// of.
+    /// Notes a read before its bytes are looked for: which stream it belongs to. A new stream may take the place of an old one,
+    /// whose fetches are then cancelled.
     pub(crate) fn note(&mut self, range: &Range<u64>) -> Seen {
         self.last_read = Instant::now();
         let course = self.pattern.note(range);
@@ -124,7 +124,7 @@ impl Ahead {
         Seen { course }
     }
 
-    /// Fetches ahead of a read that was looked for. `missed`: it has to wait.
+    /// Begins to fetch the ranges that are expected after a noted read. `missed`: the read has to wait, so the window grows.
     pub(crate) fn go_on(
         &mut self,
         core: &Arc<Core>,
@@ -182,12 +182,12 @@ impl Ahead {
         }
     }
 
-    /// How long nobody has read.
+    /// The time since the last read.
     pub(crate) fn rests(&self) -> Duration {
         self.last_read.elapsed()
     }
 
-    /// Gives up what is fetched ahead: nobody has read here for a while.
+    /// Cancels all fetches ahead, because there was no read for a while.
     pub(crate) fn pause(&mut self) {
         self.windows
             .iter_mut()

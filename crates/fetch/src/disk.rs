@@ -73,7 +73,7 @@ pub struct WrongObject {
 #[derive(Debug)]
 pub struct DiskCache {
     core: Arc<CacheCore>,
-    /// Large objects that somebody has. Held for single look-ups, and while one is opened, so that it is opened once.
+    /// Large objects that are open. Held for single look-ups, and while one is opened, so that it is opened once.
     large: Mutex<HashMap<(ContentHash, u64), Weak<LargeFile>>>,
     writer: Option<Worker>,
     keeper: Option<Worker>,
@@ -82,11 +82,11 @@ pub struct DiskCache {
     serving: AtomicU32,
 }
 
-/// What a thread that serves requests is told of an object.
+/// The answer about an object to a thread that serves requests.
 pub(crate) enum AtOnce {
     Here(Bytes),
     Absent,
-    /// Nobody looked: as many of these threads are in the disk as may wait for it.
+    /// It was not looked for: as many of these threads are in the disk as may wait for it.
     Busy,
 }
 

@@ -1,4 +1,4 @@
-//! [`Fetcher`]: where a read goes, and what is counted and logged on its way.
+//! [`Fetcher`]: what all readers of a mount share ([`Core`]), how files are opened, and the errors of the store.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(crate) struct Core {
     pub(crate) landed_together: BufferPool,
     /// Memory for answers that are put together from several units.
     pub(crate) answers: BufferPool,
-    /// Where fetches run that nobody waits for: where the last one did that somebody waited for.
+    /// The runtime for fetches ahead: the one on which a read waited last.
     runtime: Mutex<Option<Handle>>,
     pub(crate) counts: Counts,
     pub(crate) pulse: Pulse,
@@ -96,7 +96,7 @@ impl Fetcher {
         FileReader::new(Arc::clone(&self.core), layout)
     }
 
-    /// Opens a whole object as if it was a file, for somebody who reads all of it in order.
+    /// Opens a whole object as if it was a file, for a caller that reads all of it in order.
     pub fn open_object(&self, object: &Piece) -> FileReader {
         let hashes = [object.hash];
         let layout = ChunkLayout::from_hashes(object.object_len, ChunkSize::WholeFile, &hashes);
@@ -121,7 +121,7 @@ impl Fetcher {
         self.core.scheduler.room_now(bytes)
     }
 
-    /// Fetches a piece from the store for somebody who has room for it, takes it once and verifies it. Nobody shares
+    /// Fetches a piece from the store for a caller that has room for it, takes it once and verifies it. No other read shares
     /// it, and nothing is kept. Only its length and that of the object are checked. It takes as long as the
     /// store does.
     pub async fn fetch(&self, piece: &Piece, _room: &HeldBytes) -> Result<ObjectPart, FetchError> {
@@ -208,7 +208,7 @@ impl Core {
         self.runtime.lock().clone()
     }
 
-    /// Takes note of the runtime that somebody waits on, and gives it. Needs one.
+    /// Notes the runtime of this thread as the one for fetches ahead, and returns it. Needs one.
     pub(crate) fn note_runtime(self: &Arc<Self>) -> Handle {
         let runtime = Handle::current();
         let before = self.runtime.lock().replace(runtime.clone());
@@ -217,8 +217,8 @@ impl Core {
         runtime
     }
 
-    /// Begins to fetch what nobody has of a piece that nobody waits for yet. It goes on as long as what is
-    /// returned lives.
+    /// Begins to fetch the parts of a piece that are neither here nor under way, for a read that may come. Each fetch goes on as
+    /// long as its [`Interest`] lives.
     pub(crate) fn fetch_ahead(
         self: &Arc<Self>,
         piece: &Piece,
@@ -256,7 +256,7 @@ impl Core {
         Err(self.wrong_length(hash, object_len, found))
     }
 
-    /// Counts a failure of the store. Whoever reads says what could not be read, and why.
+    /// Counts a failure of the store and makes it an error. The reader says what could not be read.
     pub(crate) fn store_failed(&self, hash: ContentHash, error: StoreError) -> FetchError {
         let source = Arc::new(error);
         if let StoreError::NotFound { .. } = *source {

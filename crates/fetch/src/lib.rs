@@ -13,10 +13,10 @@
 //! fetched ahead ([`Prefetch`]). Verifying a large object once all of it has arrived belongs into
 //! [`FileReader`], which sees every read.
 //!
-//! Who takes all bytes of an object in order, as a download does, takes room of the budget ([`Fetcher::room`]), fetches
+//! A caller that takes all bytes of an object in order, as a download does, takes room of the budget ([`Fetcher::room`]), fetches
 //! ranges that are not kept ([`Fetcher::fetch`]) and verifies them with a [`Verifier`].
 //!
-//! However many readers want the same object or unit at the same time, it is looked for and fetched once. One
+//! However many readers want the same object or unit at the same time, it is looked up and fetched once. One
 //! budget ([`FetchOptions::memory_bytes`]) bounds what is kept and what is under way together.
 
 mod ahead;

@@ -15,7 +15,7 @@ use crate::range_fetch::{ObjectRange, RangeSink};
 use crate::scheduler::{Fetched, Lead, TOGETHER};
 use crate::{FetchError, HeldBytes};
 
-/// A run of units that is coming in.
+/// A run of units that is coming in from the store.
 pub(super) struct Landing<'a> {
     core: &'a Core,
     lead: &'a mut Lead,
@@ -25,11 +25,12 @@ pub(super) struct Landing<'a> {
     generation: u32,
     /// Where the next byte belongs in the object.
     at: u64,
-    /// Where the last one does.
+    /// Where the run ends in the object.
     end: u64,
     filling: Option<Filling>,
-    /// Where they are kept on the disk, and the version that comes.
+    /// The file of the disk cache that keeps the units, if there is one.
     on_disk: Option<Arc<LargeFile>>,
+    /// The version that comes.
     version: Option<Arc<str>>,
 }
 
@@ -67,13 +68,13 @@ impl<'a> Landing<'a> {
         }
     }
 
-    /// Tells everybody who waits for what has not landed that it failed.
+    /// Lands the complete units, and tells the reads that wait for the others that those failed.
     pub(super) fn fail(mut self, error: &FetchError) {
         self.land();
         self.lead.fail(error);
     }
 
-    /// What the next byte is filled into.
+    /// The buffer that the next byte is filled into: of one unit, or where bytes come fast of several.
     fn next(&self) -> Filling {
         let unit_len = self.core.unit_len();
         let together = unit_len * TOGETHER;
@@ -98,14 +99,14 @@ impl<'a> Landing<'a> {
         self.filling.is_none() && self.at.is_multiple_of(together) && bytes.len() as u64 == together
     }
 
-    /// Gives the units to everybody that are here.
+    /// Lands the complete units of the buffer that is being filled.
     fn land(&mut self) {
         if let Some(Filling { buffer, filled, .. }) = self.filling.take() {
             self.land_together(buffer.freeze(filled));
         }
     }
 
-    /// Gives the units to everybody that lie in the bytes before [`Self::at`].
+    /// Lands the units whose bytes are `buffer`, which ends at [`Self::at`]: gives them to readers, the memory and the disk.
     fn land_together(&mut self, buffer: Bytes) {
         let filled = buffer.len();
         let unit_len = self.core.unit_len() as usize;
@@ -122,13 +123,13 @@ impl<'a> Landing<'a> {
             && from > 0
         {
             let first = (self.at - filled as u64) / self.core.unit_len();
-            // What is not written is fetched again another time; the cache counts it.
+            // A unit that the cache drops is fetched again another time; the cache counts it.
             large.write(first, buffer.slice(..from), self.version.clone());
         }
     }
 }
 
-/// What is here is kept, also if nobody wants the rest any more.
+/// Units that are complete are kept, also if no read wants the rest any more.
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.land();
@@ -136,8 +137,8 @@ impl Drop for Landing<'_> {
 }
 
 impl RangeSink for Landing<'_> {
-    /// Units of another version than those that are here already belong to nobody who waits for these. What is here keeps
-    /// the version that it came with.
+    /// Stops if the object was replaced: units of the new version are not those that reads wait for. Units that have landed keep
+    /// the version that they came with.
     fn begins(&mut self, version: Option<Arc<str>>) -> bool {
         let versions = &self.core.versions;
         let id = version.as_deref().map(VersionId::of);

@@ -8,11 +8,11 @@ use super::PartKey;
 use crate::HeldBytes;
 use crate::landed::Landed;
 
-/// What is forgotten together.
+/// Parts that are forgotten together.
 #[derive(Debug)]
 struct KeptTogether {
     parts: Vec<KeptPart>,
-    /// When one of it was used last, by the scheduler's count; 0 if it is not expected to be used again.
+    /// When one of them was used last, by the scheduler's count; 0 if they are not expected to be used again.
     used: u64,
 }
 
@@ -25,7 +25,7 @@ struct KeptPart {
     is_passed: bool,
 }
 
-/// Some of the parts that are kept, in the order in which they are to be forgotten.
+/// The kept parts of one shard, in the order in which they are to be forgotten.
 #[derive(Default)]
 pub(super) struct KeptParts(LinkedHashMap<PartKey, KeptTogether>);
 
@@ -73,7 +73,7 @@ impl KeptParts {
         self.0.insert(together, KeptTogether { parts, used });
     }
 
-    /// Has a part forgotten before all others, once all that would go with it are to be.
+    /// Marks a part as passed. Once all that are forgotten with it are passed, they are the next to be forgotten.
     pub(super) fn forget_first(&mut self, key: &PartKey) {
         let together = key.together();
         let Some(entry) = self.0.get_mut(&together) else {
@@ -88,7 +88,7 @@ impl KeptParts {
         }
     }
 
-    /// When what is to be forgotten next was used.
+    /// When the parts that are to be forgotten next were used last.
     pub(super) fn oldest_use(&self) -> Option<u64> {
         self.0.front().map(|(_, entry)| entry.used)
     }
