@@ -62,26 +62,6 @@ impl Core {
         }
     }
 
-    /// Begins to fetch an object for a read that may come, unless it is in memory or in the disk cache. That goes on as
-    /// long as the [`Interest`] lives.
-    pub(crate) fn fetch_small_ahead(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        piece: &Piece,
-        priority: Priority,
-    ) -> Option<Interest> {
-        let mut lookup = self.find_small(piece, priority).err()?;
-        let lead = lookup.leads.pop()?;
-        let interest = lead.interest();
-        let (core, hash, len) = (Arc::clone(self), piece.hash, piece.object_len);
-        lead.start(runtime, async move |lead| {
-            if !core.may_be_on_disk(hash, len).await {
-                core.fetch_whole(lead, hash, len, false).await;
-            }
-        });
-        Some(interest)
-    }
-
     /// The object from memory, or the look-up that says whether another read brings it or this one is to.
     fn find_small(self: &Arc<Self>, piece: &Piece, priority: Priority) -> Result<Bytes, Lookup> {
         let mut lookup = self.scheduler.look_up([PartKey::whole(piece)], priority);
@@ -115,33 +95,39 @@ impl Core {
             generation: 0,
         }))
     }
+}
 
-    /// Loads an object from the disk cache, off the runtime's own threads. `None` if it is not there or the disk does not
-    /// answer.
-    async fn load_later(&self, hash: ContentHash, len: u64) -> Option<Fetched> {
-        let disk = self.disk.as_ref()?;
-        let bytes = disk.ask(move |disk| disk.get(hash, len)).await??;
-        Some(self.loaded(bytes))
-    }
-
-    fn loaded(&self, bytes: Bytes) -> Fetched {
-        self.counts.disk_hits.add(1);
-        let held = self.scheduler.room_now(bytes.len() as u64 + ENTRY_OVERHEAD);
-        Fetched {
-            bytes: bytes.into(),
-            held,
+impl PendingPiece {
+    /// Waits for a small object, and fetches it if no other read does.
+    pub(crate) async fn from_small(mut self: Box<Self>) -> Result<Bytes, FetchError> {
+        let (hash, len) = (self.piece.hash, self.piece.object_len);
+        let runtime = self.core.note_runtime();
+        loop {
+            let lookup = std::mem::take(&mut self.lookup);
+            for lead in lookup.leads {
+                let (core, looks_on_disk) = (Arc::clone(&self.core), self.looks_on_disk);
+                lead.start(&runtime, async move |lead| {
+                    core.fetch_whole(lead, hash, len, looks_on_disk).await;
+                });
+            }
+            for part in lookup.parts {
+                match part {
+                    FoundPart::Here(object) => return Ok(cut(&object.bytes(), &self.piece)),
+                    FoundPart::Coming(waiting) => {
+                        if let Some(outcome) = waiting.ended().await {
+                            return outcome.map(|object| cut(&object.bytes(), &self.piece));
+                        }
+                    }
+                }
+            }
+            self.looks_on_disk = true;
+            let key = PartKey::whole(&self.piece);
+            self.lookup = self.core.scheduler.look_up([key], self.priority);
         }
     }
+}
 
-    /// Whether a file of the disk cache has the name and the length of an object.
-    async fn may_be_on_disk(&self, hash: ContentHash, len: u64) -> bool {
-        let Some(disk) = &self.disk else {
-            return false;
-        };
-        let looked = disk.ask(move |disk| disk.may_have(hash, len)).await;
-        looked.unwrap_or(false)
-    }
-
+impl Core {
     /// Brings an object to everybody who waits for it.
     async fn fetch_whole(
         self: &Arc<Self>,
@@ -211,6 +197,52 @@ impl Core {
             held: Some(held),
         })
     }
+
+    /// Loads an object from the disk cache, off the runtime's own threads. `None` if it is not there or the disk does not
+    /// answer.
+    async fn load_later(&self, hash: ContentHash, len: u64) -> Option<Fetched> {
+        let disk = self.disk.as_ref()?;
+        let bytes = disk.ask(move |disk| disk.get(hash, len)).await??;
+        Some(self.loaded(bytes))
+    }
+
+    fn loaded(&self, bytes: Bytes) -> Fetched {
+        self.counts.disk_hits.add(1);
+        let held = self.scheduler.room_now(bytes.len() as u64 + ENTRY_OVERHEAD);
+        Fetched {
+            bytes: bytes.into(),
+            held,
+        }
+    }
+
+    /// Whether a file of the disk cache has the name and the length of an object.
+    async fn may_be_on_disk(&self, hash: ContentHash, len: u64) -> bool {
+        let Some(disk) = &self.disk else {
+            return false;
+        };
+        let looked = disk.ask(move |disk| disk.may_have(hash, len)).await;
+        looked.unwrap_or(false)
+    }
+
+    /// Begins to fetch an object for a read that may come, unless it is in memory or in the disk cache. That goes on as
+    /// long as the [`Interest`] lives.
+    pub(crate) fn fetch_small_ahead(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        piece: &Piece,
+        priority: Priority,
+    ) -> Option<Interest> {
+        let mut lookup = self.find_small(piece, priority).err()?;
+        let lead = lookup.leads.pop()?;
+        let interest = lead.interest();
+        let (core, hash, len) = (Arc::clone(self), piece.hash, piece.object_len);
+        lead.start(runtime, async move |lead| {
+            if !core.may_be_on_disk(hash, len).await {
+                core.fetch_whole(lead, hash, len, false).await;
+            }
+        });
+        Some(interest)
+    }
 }
 
 /// How often an object is begun again because it was replaced between two parts of it.
@@ -257,36 +289,6 @@ impl RangeSink for Whole {
             self.rest.reserve(self.len);
         }
         self.rest.extend_from_slice(&bytes);
-    }
-}
-
-impl PendingPiece {
-    /// Waits for a small object, and fetches it if no other read does.
-    pub(crate) async fn from_small(mut self: Box<Self>) -> Result<Bytes, FetchError> {
-        let (hash, len) = (self.piece.hash, self.piece.object_len);
-        let runtime = self.core.note_runtime();
-        loop {
-            let lookup = std::mem::take(&mut self.lookup);
-            for lead in lookup.leads {
-                let (core, looks_on_disk) = (Arc::clone(&self.core), self.looks_on_disk);
-                lead.start(&runtime, async move |lead| {
-                    core.fetch_whole(lead, hash, len, looks_on_disk).await;
-                });
-            }
-            for part in lookup.parts {
-                match part {
-                    FoundPart::Here(object) => return Ok(cut(&object.bytes(), &self.piece)),
-                    FoundPart::Coming(waiting) => {
-                        if let Some(outcome) = waiting.ended().await {
-                            return outcome.map(|object| cut(&object.bytes(), &self.piece));
-                        }
-                    }
-                }
-            }
-            self.looks_on_disk = true;
-            let key = PartKey::whole(&self.piece);
-            self.lookup = self.core.scheduler.look_up([key], self.priority);
-        }
     }
 }
 
