@@ -161,7 +161,10 @@ fn measure(
         for &set in &row.needs {
             stage.prepare(set)?;
         }
-        results.push(harness::measure(row, options.pairs)?);
+        let measured = harness::measure(row, options.pairs)?;
+        // At once: a run takes long, and may be ended before its table.
+        println!("{}", table::line(&measured));
+        results.push(measured);
     }
     Ok(())
 }

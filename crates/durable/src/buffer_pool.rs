@@ -1,19 +1,19 @@
 //! Memory that bytes land in, used again and again.
 //!
 //! Each buffer is a mapping of its own, which begins with a page: an allocator keeps for itself what it is given
-//! back in between, and a mount that has read once would stay as large as its budget. The pages of a new mapping are faulted in
-//! one by one, each filled with zeros, which costs more than copying what lands in it. So buffers come
-//! back to their pool. A reader in order gives many back at once and takes as many again, so the pool keeps more
+//! back in between, and a mount that has read once would stay as large as its budget. The pages of a new mapping are
+//! filled with zeros, which costs about as much as copying what lands in it, and more where each is faulted in by itself. So
+//! a buffer gets all its pages at once, and comes back to its pool. A reader in order gives many back at once and takes as many again, so the pool keeps more
 //! while more are in use, and few when nobody reads any more.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
 use parking_lot::Mutex;
 
 /// Of the buffers that are in use, one in so many may lie unused beside them.
-const KEPT_PER_USED: usize = 8;
+const KEPT_PER_USED: usize = 4;
 
 /// Buffers of one length. Clones share them.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ pub struct PooledBuffer {
 }
 
 impl BufferPool {
-    /// Buffers of `len` bytes. At most `kept` bytes of them lie unused when none is in use, and an eighth of what is in
+    /// Buffers of `len` bytes. At most `kept` bytes of them lie unused when none is in use, and a quarter of what is in
     /// use if that is more.
     pub fn new(len: u64, kept: u64) -> Self {
         Self(Arc::new(Pool {
@@ -92,7 +92,7 @@ impl BufferPool {
 
 impl Memory {
     fn new(len: usize) -> Self {
-        match MmapMut::map_anon(len) {
+        match MmapOptions::new().len(len).populate().map_anon() {
             Ok(mapped) => Self::Mapped(mapped),
             Err(error) => {
                 tracing::debug!(%error, len, "the system maps no more memory; it is allocated");
@@ -167,8 +167,8 @@ mod tests {
     #[test]
     fn more_are_kept_while_many_are_in_use() {
         let pool = BufferPool::new(100, 100);
-        let mut many: Vec<_> = (0..90).map(|_| pool.take()).collect();
-        many.truncate(80);
+        let mut many: Vec<_> = (0..50).map(|_| pool.take()).collect();
+        many.truncate(40);
         assert_eq!(pool.idle(), 10);
         many.clear();
         assert_eq!(pool.idle(), 1);

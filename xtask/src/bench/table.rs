@@ -12,7 +12,8 @@ pub(super) fn markdown(results: &[Measured]) -> String {
     HEAD.to_owned() + &results.iter().map(line).collect::<String>()
 }
 
-fn line(result: &Measured) -> String {
+/// A row of the table.
+pub(super) fn line(result: &Measured) -> String {
     let bar = result.bar.map_or("-".to_owned(), |bar| {
         format!("{} {}", ratio(bar), word(result.time_verdict()))
     });
