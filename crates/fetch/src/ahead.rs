@@ -26,7 +26,7 @@ use std::time::Duration;
 use attachfs_manifest::ChunkLayout;
 use tokio::time::Instant;
 
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::scheduler::Interest;
 use crate::{Prefetch, Priority};
 use pattern::{Course, Pattern, Way};
@@ -80,10 +80,11 @@ struct Steps {
 struct UnderWay(VecDeque<Interest>);
 
 impl UnderWay {
-    fn add(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, range: Range<u64>) {
+    fn add(&mut self, engine: &Arc<Engine>, layout: &ChunkLayout<'_>, range: Range<u64>) {
         self.0.retain(|interest| !interest.has_ended());
         for piece in layout.pieces(range) {
-            self.0.extend(core.fetch_ahead(&piece, Priority::ReadAhead));
+            self.0
+                .extend(engine.fetch_ahead(&piece, Priority::ReadAhead));
         }
     }
 }
@@ -127,27 +128,27 @@ impl Ahead {
     /// Begins to fetch the ranges that are expected after a noted read. `missed`: the read has to wait, so the window grows.
     pub(crate) fn go_on(
         &mut self,
-        core: &Arc<Core>,
+        engine: &Arc<Engine>,
         layout: &ChunkLayout<'_>,
         range: &Range<u64>,
         seen: &Seen,
         missed: bool,
     ) {
-        if core.options.prefetch == Prefetch::Off {
+        if engine.options.prefetch == Prefetch::Off {
             return;
         }
         match seen.course {
-            Course::Stream { number, .. } => self.stream(core, layout, range, number, missed),
+            Course::Stream { number, .. } => self.stream(engine, layout, range, number, missed),
             Course::Steps { step, len } => {
                 let at = range.start.cast_signed();
-                self.steps.go_on(core, layout, at, step, len);
+                self.steps.go_on(engine, layout, at, step, len);
             }
         }
     }
 
     fn stream(
         &mut self,
-        core: &Arc<Core>,
+        engine: &Arc<Engine>,
         layout: &ChunkLayout<'_>,
         range: &Range<u64>,
         number: usize,
@@ -162,13 +163,13 @@ impl Ahead {
         if missed || before == 0 {
             window.len = (before * 2).max(range.end - range.start);
         }
-        let fast = core.link.rate().unwrap_or(UNKNOWN_RATE).max(LEAST_WINDOW);
+        let fast = engine.link.rate().unwrap_or(UNKNOWN_RATE).max(LEAST_WINDOW);
         let most = (stream.bytes * MOST_PER_READ).min(fast);
-        window.len = window.len.min(most).min(most_at_once(core));
-        window.len = window.share.resize(&core.ahead, window.len);
+        window.len = window.len.min(most).min(most_at_once(engine));
+        window.len = window.share.resize(&engine.ahead, window.len);
         match stream.way() {
-            Way::Forward => window.forward(core, layout, stream.read.end),
-            Way::Backward => window.backward(core, layout, stream.read.start),
+            Way::Forward => window.forward(engine, layout, stream.read.end),
+            Way::Backward => window.backward(engine, layout, stream.read.start),
             Way::Unknown => {}
         }
         if missed || before == 0 {
@@ -176,8 +177,8 @@ impl Ahead {
         }
         // It was here, so it was fetched for this stream, and has been passed.
         for piece in layout.pieces(range.clone()) {
-            if !core.verifies(&piece) {
-                core.forget_passed(&piece);
+            if !engine.verifies(&piece) {
+                engine.forget_passed(&piece);
             }
         }
     }
@@ -197,48 +198,48 @@ impl Ahead {
 }
 
 /// How many parts the store gives best at once, if it says so.
-fn parts_at_once(core: &Core) -> Option<u64> {
-    let parts = core.store.parts_at_once();
+fn parts_at_once(engine: &Engine) -> Option<u64> {
+    let parts = engine.store.parts_at_once();
     parts.map(|parts| u64::from(parts.get()))
 }
 
 /// How much of one stream may be on its way, for the store's sake.
-fn most_at_once(core: &Core) -> u64 {
-    let part_len = core.options.part_len.max(core.unit_len());
-    parts_at_once(core).map_or(u64::MAX, |parts| parts * part_len)
+fn most_at_once(engine: &Engine) -> u64 {
+    let part_len = engine.options.part_len.max(engine.unit_len());
+    parts_at_once(engine).map_or(u64::MAX, |parts| parts * part_len)
 }
 
 impl Window {
     /// How long the parts are that a window of this length is cut into.
-    fn part(&self, core: &Core) -> u64 {
-        let unit = core.unit_len();
-        let most = core.options.part_len.max(unit);
+    fn part(&self, engine: &Engine) -> u64 {
+        let unit = engine.unit_len();
+        let most = engine.options.part_len.max(unit);
         let least = LEAST_PART.clamp(unit, most).min(self.len.max(unit));
-        let parts = parts_at_once(core).unwrap_or(PARTS).min(PARTS);
+        let parts = parts_at_once(engine).unwrap_or(PARTS).min(PARTS);
         let part = (self.len / parts).clamp(least, most);
         part.next_multiple_of(unit)
     }
 
-    fn forward(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, read_to: u64) {
+    fn forward(&mut self, engine: &Arc<Engine>, layout: &ChunkLayout<'_>, read_to: u64) {
         let size = layout.size();
-        let part = self.part(core);
+        let part = self.part(engine);
         let until = read_to.saturating_add(self.len).min(size);
         let asked = self.asked.as_ref().map_or(0, |asked| asked.end);
-        let mut from = asked.max(read_to.next_multiple_of(core.unit_len()));
+        let mut from = asked.max(read_to.next_multiple_of(engine.unit_len()));
         while from < until {
             let to = (from + 1).next_multiple_of(part).min(size);
-            if to > until && from > read_to.next_multiple_of(core.unit_len()) {
+            if to > until && from > read_to.next_multiple_of(engine.unit_len()) {
                 break;
             }
-            self.under_way.add(core, layout, from..to);
+            self.under_way.add(engine, layout, from..to);
             from = to;
         }
         self.asked = Some(read_to..from);
     }
 
-    fn backward(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, read_from: u64) {
-        let unit = core.unit_len();
-        let part = self.part(core);
+    fn backward(&mut self, engine: &Arc<Engine>, layout: &ChunkLayout<'_>, read_from: u64) {
+        let unit = engine.unit_len();
+        let part = self.part(engine);
         let until = read_from.saturating_sub(self.len);
         let asked = self.asked.as_ref().map_or(u64::MAX, |asked| asked.start);
         let first = read_from - read_from % unit;
@@ -248,7 +249,7 @@ impl Window {
             if from < until && to < first {
                 break;
             }
-            self.under_way.add(core, layout, from..to);
+            self.under_way.add(engine, layout, from..to);
             to = from;
         }
         self.asked = Some(to..read_from);
@@ -256,9 +257,16 @@ impl Window {
 }
 
 impl Steps {
-    fn go_on(&mut self, core: &Arc<Core>, layout: &ChunkLayout<'_>, at: i64, step: i64, len: u64) {
+    fn go_on(
+        &mut self,
+        engine: &Arc<Engine>,
+        layout: &ChunkLayout<'_>,
+        at: i64,
+        step: i64,
+        len: u64,
+    ) {
         self.count = (self.count * 2).clamp(1, MOST_STEPS);
-        let most = core.ahead.most_of_one() / len.next_multiple_of(core.unit_len()).max(1);
+        let most = engine.ahead.most_of_one() / len.next_multiple_of(engine.unit_len()).max(1);
         let count = i64::from(self.count).min(most.cast_signed());
         let asked = self.asked.unwrap_or(at);
         for ahead in 1..=count {
@@ -277,7 +285,7 @@ impl Steps {
             if start >= layout.size() {
                 break;
             }
-            self.under_way.add(core, layout, start..start + len);
+            self.under_way.add(engine, layout, start..start + len);
             self.asked = Some(next);
         }
     }

@@ -44,10 +44,10 @@ const UNIT: u64 = 1024;
 
 /// Bounds the bytes that are in use at once, in KiB.
 #[derive(Debug, Clone)]
-pub struct ByteBudget(Arc<BudgetCore>);
+pub struct ByteBudget(Arc<SharedBudget>);
 
 #[derive(Debug)]
-struct BudgetCore {
+struct SharedBudget {
     total: u64,
     /// Short and innermost: nothing is called while it is held.
     state: Mutex<State>,
@@ -82,7 +82,7 @@ impl fmt::Debug for Waiter {
 #[derive(Debug)]
 #[must_use = "the bytes are given back at once"]
 pub struct HeldBytes {
-    budget: Arc<BudgetCore>,
+    budget: Arc<SharedBudget>,
     bytes: u64,
 }
 
@@ -150,7 +150,7 @@ impl Turns {
 /// A request for bytes that is in the queue. Dropping it takes it out.
 #[derive(Debug)]
 pub(crate) struct Queued {
-    budget: Arc<BudgetCore>,
+    budget: Arc<SharedBudget>,
     number: u64,
     granted: oneshot::Receiver<HeldBytes>,
 }
@@ -175,7 +175,7 @@ impl Drop for Queued {
     }
 }
 
-impl BudgetCore {
+impl SharedBudget {
     fn counted(&self, bytes: u64) -> u64 {
         bytes
             .checked_next_multiple_of(UNIT)
@@ -237,7 +237,7 @@ impl ByteBudget {
             waiting: Vec::new(),
             next: 0,
         };
-        Self(Arc::new(BudgetCore {
+        Self(Arc::new(SharedBudget {
             total,
             state: Mutex::new(state),
         }))

@@ -1,4 +1,4 @@
-//! [`Fetcher`]: what all readers of a mount share ([`Core`]), how files are opened, and the errors of the store.
+//! [`Fetcher`]: what all readers of a mount share ([`Engine`]), how files are opened, and the errors of the store.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, Held
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    core: Arc<Core>,
+    engine: Arc<Engine>,
 }
 
-/// What all reads share.
+/// What all readers of a mount share.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct Engine {
     pub(crate) store: Arc<dyn ChunkStore>,
     pub(crate) disk: Option<Arc<DiskCache>>,
     pub(crate) options: FetchOptions,
@@ -59,7 +59,7 @@ impl Fetcher {
     /// A fetcher that has read nothing yet.
     pub fn new(store: Arc<dyn ChunkStore>, disk: Option<DiskCache>, options: FetchOptions) -> Self {
         let idle = IDLE_UNITS.min(options.memory_bytes / 8);
-        let core = Core {
+        let engine = Engine {
             store,
             disk: disk.map(Arc::new),
             scheduler: Scheduler::new(options.memory_bytes),
@@ -78,22 +78,22 @@ impl Fetcher {
             outage: Outage::default(),
             options,
         };
-        let core = Arc::new(core);
-        if let Some(disk) = &core.disk {
+        let engine = Arc::new(engine);
+        if let Some(disk) = &engine.disk {
             // What is known to be wrong is not read from memory either.
-            let ours = Arc::downgrade(&core);
+            let ours = Arc::downgrade(&engine);
             disk.on_wrong(move |wrong| {
                 if let Some(ours) = ours.upgrade() {
                     ours.versions.give_up(wrong.hash);
                 }
             });
         }
-        Self { core }
+        Self { engine }
     }
 
     /// Opens a file whose bytes lie in objects like this. Asks for nothing.
     pub fn open(&self, layout: &ChunkLayout<'_>) -> FileReader {
-        FileReader::new(Arc::clone(&self.core), layout)
+        FileReader::new(Arc::clone(&self.engine), layout)
     }
 
     /// Opens a whole object as if it was a file, for a caller that reads all of it in order.
@@ -106,55 +106,55 @@ impl Fetcher {
     /// The bytes of `piece`, exactly as many as its range asks for. What timed out a moment ago is not
     /// waited for again: it fails at once. Needs a tokio runtime with time enabled.
     pub async fn read(&self, piece: &Piece) -> Result<Bytes, FetchError> {
-        let read = self.core.begin_in_memory(piece.clone(), Priority::Read);
+        let read = self.engine.begin_in_memory(piece.clone(), Priority::Read);
         read.bytes().await
     }
 
     /// Waits for room for bytes that are fetched and not kept.
     pub async fn room(&self, bytes: u64) -> HeldBytes {
         let priority = SharedPriority::new(Priority::Read);
-        self.core.scheduler.room(bytes, &priority).await
+        self.engine.scheduler.room(bytes, &priority).await
     }
 
     /// [`room`](Self::room), if there is some now.
     pub fn room_now(&self, bytes: u64) -> Option<HeldBytes> {
-        self.core.scheduler.room_now(bytes)
+        self.engine.scheduler.room_now(bytes)
     }
 
     /// Fetches a piece from the store for a caller that has room for it, takes it once and verifies it. No other read shares
     /// it, and nothing is kept. Only its length and that of the object are checked. It takes as long as the
     /// store does.
     pub async fn fetch(&self, piece: &Piece, _room: &HeldBytes) -> Result<ObjectPart, FetchError> {
-        let core = &self.core;
-        let part = core.request(piece.hash, piece.range.clone(), piece.object_len);
+        let engine = &self.engine;
+        let part = engine.request(piece.hash, piece.range.clone(), piece.object_len);
         let part = part.await?;
-        core.counts.bytes_from_store.add(part.bytes.len() as u64);
+        engine.counts.bytes_from_store.add(part.bytes.len() as u64);
         Ok(part)
     }
 
     /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
     /// is read in units, and a caller that needs to know that they are right has to hash all of it.
     pub fn verifies(&self, piece: &Piece) -> bool {
-        self.core.verifies(piece)
+        self.engine.verifies(piece)
     }
 
     /// Whether a file of the disk cache has the name and the length of the piece's object. Nobody has
     /// looked at its bytes. Blocks.
     pub fn is_on_disk(&self, piece: &Piece) -> bool {
-        let core = &self.core;
-        let disk = core.disk.as_ref().filter(|_| core.verifies(piece));
+        let engine = &self.engine;
+        let disk = engine.disk.as_ref().filter(|_| engine.verifies(piece));
         disk.is_some_and(|disk| disk.may_have(piece.hash, piece.object_len))
     }
 
     /// The disk cache, if it has one.
     pub fn disk(&self) -> Option<Arc<DiskCache>> {
-        self.core.disk.clone()
+        self.engine.disk.clone()
     }
 
     /// What has been done so far.
     pub fn counters(&self) -> FetchCounters {
-        let counts = &self.core.counts;
-        let disk = self.core.disk.as_ref().map(|disk| disk.counts());
+        let counts = &self.engine.counts;
+        let disk = self.engine.disk.as_ref().map(|disk| disk.counts());
         FetchCounters {
             objects_from_store: counts.objects_from_store.get(),
             ranges_from_store: counts.ranges_from_store.get(),
@@ -177,13 +177,13 @@ impl Fetcher {
         }
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
     }
 
     #[cfg(test)]
     pub(crate) fn begin(&self, piece: Piece, priority: Priority) -> crate::reader::PieceRead {
-        self.core.begin(piece, priority)
+        self.engine.begin(piece, priority)
     }
 }
 
@@ -202,7 +202,7 @@ pub(crate) fn unit_len(options: &FetchOptions) -> u64 {
     options.unit_len.max(LEAST_UNIT)
 }
 
-impl Core {
+impl Engine {
     /// The runtime of the thread that waited for the store last.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.runtime.lock().clone()

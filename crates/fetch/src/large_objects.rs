@@ -20,7 +20,7 @@
 //! version are forgotten (they carry a generation in their key, which nobody asks for any more) and
 //! the reads that wait start over.
 //!
-//! [`Core::fetch_units`] is the one place where a run of units begins, and [`Landing`] the one where each of
+//! [`Engine::fetch_units`] is the one place where a run of units begins, and [`Landing`] the one where each of
 //! them lands that the store gives. What is in the disk cache lands from there (`on_disk.rs`), and what the store gives is
 //! kept there, unit by unit.
 
@@ -38,7 +38,7 @@ use attachfs_store::{StoreError, data_key};
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 
-use crate::fetcher::{Core, unit_len};
+use crate::fetcher::{Engine, unit_len};
 use crate::landed::Landed;
 use crate::patience::TooLate;
 use crate::range_fetch::{ObjectRange, RangeEnd};
@@ -52,7 +52,7 @@ pub(crate) use versions::Versions;
 /// How often a read starts over because the object was replaced.
 const MOST_ATTEMPTS: u32 = 3;
 
-impl Core {
+impl Engine {
     /// Looks the units of a piece up in memory. If one is missing, the piece is pending: what it has to fetch
     /// begins when somebody waits for it.
     pub(crate) fn begin_large(self: &Arc<Self>, piece: Piece, priority: Priority) -> PieceRead {
@@ -63,7 +63,7 @@ impl Core {
                 PieceRead::Ready(self.assemble(&piece, &units))
             }
             None => PieceRead::Pending(Box::new(PendingPiece {
-                core: Arc::clone(self),
+                engine: Arc::clone(self),
                 piece,
                 priority,
                 lookup,
@@ -114,42 +114,42 @@ impl PendingPiece {
     /// Waits for the units of a large object, and fetches those that no other read does. Starts over if the object was
     /// replaced meanwhile.
     pub(crate) async fn from_large(mut self: Box<Self>) -> Result<Bytes, FetchError> {
-        let (core, hash) = (Arc::clone(&self.core), self.piece.hash);
+        let (engine, hash) = (Arc::clone(&self.engine), self.piece.hash);
         for _ in 0..MOST_ATTEMPTS {
             let lookup = std::mem::take(&mut self.lookup);
             let arrived = self.arrived(lookup).await?;
             if let Some(units) = arrived
-                && core.versions.generation(hash) == self.generation
+                && engine.versions.generation(hash) == self.generation
             {
-                return Ok(core.assemble(&self.piece, &units));
+                return Ok(engine.assemble(&self.piece, &units));
             }
-            (self.generation, self.lookup) = core.look_up_units(&self.piece, self.priority);
+            (self.generation, self.lookup) = engine.look_up_units(&self.piece, self.priority);
         }
         let error = StoreError::Other {
             what: format!("reading {}", data_key(hash)),
             source: "the object is being replaced again and again".into(),
         };
-        Err(core.store_failed(hash, error))
+        Err(engine.store_failed(hash, error))
     }
 
     /// The units when all have landed, or `None` if the object was replaced meanwhile. A unit whose fetch was given up
     /// is looked up again.
     async fn arrived(&self, lookup: Lookup) -> Result<Option<Vec<Landed>>, FetchError> {
-        let core = &self.core;
-        let runtime = core.note_runtime();
+        let engine = &self.engine;
+        let runtime = engine.note_runtime();
         let start = |leads: Vec<Lead>| {
             for lead in leads {
-                core.start_units(&runtime, lead, &self.piece, self.generation);
+                engine.start_units(&runtime, lead, &self.piece, self.generation);
             }
         };
         start(lookup.leads);
         let mut units = Vec::with_capacity(lookup.parts.len());
-        for (index, part) in core.units(&self.piece).zip(lookup.parts) {
+        for (index, part) in engine.units(&self.piece).zip(lookup.parts) {
             let mut part = part;
             units.push(loop {
                 let waiting = match part {
                     FoundPart::Here(unit) => {
-                        core.counts.memory_hits.add(1);
+                        engine.counts.memory_hits.add(1);
                         break unit;
                     }
                     FoundPart::Coming(waiting) => waiting,
@@ -157,11 +157,11 @@ impl PendingPiece {
                 if let Some(outcome) = waiting.ended().await {
                     break outcome?;
                 }
-                if core.versions.generation(self.piece.hash) != self.generation {
+                if engine.versions.generation(self.piece.hash) != self.generation {
                     return Ok(None);
                 }
                 let key = PartKey::unit(&self.piece, self.generation, index);
-                let mut again = core.scheduler.look_up([key], self.priority);
+                let mut again = engine.scheduler.look_up([key], self.priority);
                 start(std::mem::take(&mut again.leads));
                 match again.parts.pop() {
                     Some(again) => part = again,
@@ -173,12 +173,12 @@ impl PendingPiece {
     }
 }
 
-impl Core {
+impl Engine {
     /// Fetches the run of a lead, in a task of its own.
     fn start_units(self: &Arc<Self>, runtime: &Handle, lead: Lead, piece: &Piece, generation: u32) {
-        let (core, hash, object_len) = (Arc::clone(self), piece.hash, piece.object_len);
+        let (engine, hash, object_len) = (Arc::clone(self), piece.hash, piece.object_len);
         lead.start(runtime, async move |lead| {
-            core.fetch_units(lead, hash, object_len, generation).await;
+            engine.fetch_units(lead, hash, object_len, generation).await;
         });
     }
 

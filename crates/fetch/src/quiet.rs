@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::ahead::Ahead;
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(5);
@@ -75,31 +75,31 @@ impl Quiet {
 }
 
 /// Looks after the memory, from the first read that waits for the store on.
-pub(crate) fn look_after(core: &Arc<Core>, runtime: &Handle) {
-    if core.quiet.is_looked_after.swap(true, Ordering::AcqRel) {
+pub(crate) fn look_after(engine: &Arc<Engine>, runtime: &Handle) {
+    if engine.quiet.is_looked_after.swap(true, Ordering::AcqRel) {
         return;
     }
-    let keeper = Keeper(Arc::downgrade(core));
+    let keeper = Keeper(Arc::downgrade(engine));
     runtime.spawn(keeper.look());
 }
 
 /// Who looks after it. Also with the runtime this ends.
-struct Keeper(Weak<Core>);
+struct Keeper(Weak<Engine>);
 
 impl Keeper {
     async fn look(self) {
         loop {
             tokio::time::sleep(LOOK).await;
-            let Some(core) = self.0.upgrade() else {
+            let Some(engine) = self.0.upgrade() else {
                 return;
             };
-            core.quiet.pause_readers();
-            if core.quiet.lasts() >= QUIET {
-                let stays = STAYS.min(core.options.memory_bytes / 8);
-                core.scheduler.forget_to(stays);
-                core.landed.free();
-                core.landed_together.free();
-                core.answers.free();
+            engine.quiet.pause_readers();
+            if engine.quiet.lasts() >= QUIET {
+                let stays = STAYS.min(engine.options.memory_bytes / 8);
+                engine.scheduler.forget_to(stays);
+                engine.landed.free();
+                engine.landed_together.free();
+                engine.answers.free();
                 return;
             }
         }
@@ -108,8 +108,8 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(core) = self.0.upgrade() {
-            core.quiet.is_looked_after.store(false, Ordering::Release);
+        if let Some(engine) = self.0.upgrade() {
+            engine.quiet.is_looked_after.store(false, Ordering::Release);
         }
     }
 }
@@ -134,7 +134,7 @@ mod tests {
             range: 0..64 << 20,
         };
         fetcher.read(&piece).await.unwrap();
-        let kept = || fetcher.core().scheduler.kept_bytes();
+        let kept = || fetcher.engine().scheduler.kept_bytes();
         assert_eq!(kept(), 64 << 20);
         tokio::time::sleep(QUIET / 2).await;
         assert_eq!(kept(), 64 << 20);

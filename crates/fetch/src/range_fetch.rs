@@ -1,4 +1,4 @@
-//! [`Core::fetch_range`]: one range of an object from the store. Its bytes are handed on as they come; where a body breaks
+//! [`Engine::fetch_range`]: one range of an object from the store. Its bytes are handed on as they come; where a body breaks
 //! off, the rest is asked for again.
 //!
 //! ```text
@@ -18,7 +18,7 @@ use futures::StreamExt as _;
 
 use crate::FetchError;
 use crate::budget::SharedPriority;
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::patience::{Patience, TooLate};
 
 /// How often in a row a body may break off without having brought a byte.
@@ -66,7 +66,7 @@ impl From<FetchError> for AnswerError {
     }
 }
 
-impl Core {
+impl Engine {
     /// Fetches a range into `sink`, when requests of this priority have their turn. Fails if the store refuses, gives an
     /// object of another length, or moves fewer bytes than `patience` allows.
     pub(crate) async fn fetch_range(

@@ -22,7 +22,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use crate::ahead::Ahead;
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::scheduler::Lookup;
 use crate::{FetchError, Priority};
 
@@ -33,7 +33,7 @@ use crate::{FetchError, Priority};
 /// A read is answered at once, on any thread, if its bytes are in memory or in the disk cache.
 #[derive(Debug)]
 pub struct FileReader {
-    core: Arc<Core>,
+    engine: Arc<Engine>,
     layout: OwnedChunkLayout,
     /// Of a file that is longer than a small object. Taken before the locks of the scheduler.
     ahead: Option<Arc<Mutex<Ahead>>>,
@@ -65,7 +65,7 @@ pub(crate) enum PieceRead {
 /// A piece whose object, or some units of it, are not in memory: other reads fetch them, or this one has to.
 #[derive(Debug)]
 pub(crate) struct PendingPiece {
-    pub(crate) core: Arc<Core>,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) piece: Piece,
     pub(crate) priority: Priority,
     /// The look-up of its parts: the object if that is small, the units if it is large.
@@ -77,14 +77,14 @@ pub(crate) struct PendingPiece {
 }
 
 impl FileReader {
-    pub(crate) fn new(core: Arc<Core>, layout: &ChunkLayout<'_>) -> Self {
-        let is_long = layout.size() > core.options.whole_object_limit;
+    pub(crate) fn new(engine: Arc<Engine>, layout: &ChunkLayout<'_>) -> Self {
+        let is_long = layout.size() > engine.options.whole_object_limit;
         let ahead = is_long.then(|| Arc::new(Mutex::new(Ahead::new())));
         if let Some(ahead) = &ahead {
-            core.quiet.add_reader(ahead);
+            engine.quiet.add_reader(ahead);
         }
         Self {
-            core,
+            engine,
             layout: layout.to_owned(),
             ahead,
             unverified: AtomicU64::new(0),
@@ -111,7 +111,7 @@ impl FileReader {
             let missed = matches!(read, FileRead::Pending(_));
             ahead
                 .lock()
-                .go_on(&self.core, &layout, &range, &seen, missed);
+                .go_on(&self.engine, &layout, &range, &seen, missed);
         }
         read
     }
@@ -138,15 +138,15 @@ impl FileReader {
     }
 
     fn begin(&self, piece: Piece) -> PieceRead {
-        if !self.core.verifies(&piece) {
+        if !self.engine.verifies(&piece) {
             let len = piece.range.end - piece.range.start;
             self.unverified.fetch_add(len, Ordering::Relaxed);
         }
-        self.core.begin(piece, Priority::Read)
+        self.engine.begin(piece, Priority::Read)
     }
 }
 
-impl Core {
+impl Engine {
     /// Begins to read a piece: looks in memory and, for a small object, in the disk cache. Can be called on any
     /// thread; blocks for a local file at most.
     pub(crate) fn begin(self: &Arc<Self>, piece: Piece, priority: Priority) -> PieceRead {
@@ -214,20 +214,20 @@ impl PendingPiece {
     /// Waits for the parts, and fetches those that no other read does. A range that timed out a moment ago is not waited
     /// for again: it fails at once.
     pub(crate) async fn bytes(self: Box<Self>) -> Result<Bytes, FetchError> {
-        let (core, piece) = (Arc::clone(&self.core), self.piece.clone());
-        if core.overdue.has(&piece) {
+        let (engine, piece) = (Arc::clone(&self.engine), self.piece.clone());
+        if engine.overdue.has(&piece) {
             tracing::debug!(key = %data_key(piece.hash), "the store did not answer a moment ago");
-            return Err(core.timed_out(piece.hash));
+            return Err(engine.timed_out(piece.hash));
         }
-        let read = if core.verifies(&piece) {
+        let read = if engine.verifies(&piece) {
             self.from_small().await
         } else {
             self.from_large().await
         };
         if let Err(error @ FetchError::TimedOut { .. }) = &read {
-            core.overdue.note(&piece);
-            core.counts.timed_out.add(1);
-            core.outage.note(error);
+            engine.overdue.note(&piece);
+            engine.counts.timed_out.add(1);
+            engine.outage.note(error);
         }
         read
     }

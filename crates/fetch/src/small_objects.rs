@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::budget::SharedPriority;
 use crate::disk::AtOnce;
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::patience::TooLate;
 use crate::range_fetch::{ObjectRange, RangeEnd, RangeSink};
 use crate::reader::{PendingPiece, PieceRead};
@@ -25,7 +25,7 @@ use crate::{FetchError, Priority};
 /// What an object in memory costs beside its bytes, roughly. Of units it does not matter.
 const ENTRY_OVERHEAD: u64 = 256;
 
-impl Core {
+impl Engine {
     /// Looks for the object in memory and, if no other read brings it, in the disk cache.
     pub(crate) fn begin_small(self: &Arc<Self>, piece: Piece, priority: Priority) -> PieceRead {
         let mut lookup = match self.find_small(&piece, priority) {
@@ -87,7 +87,7 @@ impl Core {
         looks_on_disk: bool,
     ) -> PieceRead {
         PieceRead::Pending(Box::new(PendingPiece {
-            core: Arc::clone(self),
+            engine: Arc::clone(self),
             piece,
             priority,
             lookup,
@@ -101,13 +101,13 @@ impl PendingPiece {
     /// Waits for a small object, and fetches it if no other read does.
     pub(crate) async fn from_small(mut self: Box<Self>) -> Result<Bytes, FetchError> {
         let (hash, len) = (self.piece.hash, self.piece.object_len);
-        let runtime = self.core.note_runtime();
+        let runtime = self.engine.note_runtime();
         loop {
             let lookup = std::mem::take(&mut self.lookup);
             for lead in lookup.leads {
-                let (core, looks_on_disk) = (Arc::clone(&self.core), self.looks_on_disk);
+                let (engine, looks_on_disk) = (Arc::clone(&self.engine), self.looks_on_disk);
                 lead.start(&runtime, async move |lead| {
-                    core.fetch_whole(lead, hash, len, looks_on_disk).await;
+                    engine.fetch_whole(lead, hash, len, looks_on_disk).await;
                 });
             }
             for part in lookup.parts {
@@ -122,12 +122,12 @@ impl PendingPiece {
             }
             self.looks_on_disk = true;
             let key = PartKey::whole(&self.piece);
-            self.lookup = self.core.scheduler.look_up([key], self.priority);
+            self.lookup = self.engine.scheduler.look_up([key], self.priority);
         }
     }
 }
 
-impl Core {
+impl Engine {
     /// Brings an object to everybody who waits for it.
     async fn fetch_whole(
         self: &Arc<Self>,
@@ -235,10 +235,10 @@ impl Core {
         let mut lookup = self.find_small(piece, priority).err()?;
         let lead = lookup.leads.pop()?;
         let interest = lead.interest();
-        let (core, hash, len) = (Arc::clone(self), piece.hash, piece.object_len);
+        let (engine, hash, len) = (Arc::clone(self), piece.hash, piece.object_len);
         lead.start(runtime, async move |lead| {
-            if !core.may_be_on_disk(hash, len).await {
-                core.fetch_whole(lead, hash, len, false).await;
+            if !engine.may_be_on_disk(hash, len).await {
+                engine.fetch_whole(lead, hash, len, false).await;
             }
         });
         Some(interest)
@@ -444,7 +444,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let whole = FetchOptions::default().memory_bytes;
-        assert!(fetcher.core().scheduler.room_now(whole).is_some());
+        assert!(fetcher.engine().scheduler.room_now(whole).is_some());
     }
 
     #[tokio::test]
@@ -482,7 +482,7 @@ mod tests {
         assert_eq!(store.count(CallKind::Get), 1);
         assert_eq!(fetcher.counters().disk_hits, 0);
         // One look-up, and the landing of what was fetched.
-        assert_eq!(fetcher.core().scheduler.uses(), 2);
+        assert_eq!(fetcher.engine().scheduler.uses(), 2);
     }
 
     #[tokio::test]
@@ -579,7 +579,7 @@ mod tests {
         for hash in &objects {
             fetcher.read(&piece(*hash, 10_000, 0..1)).await.unwrap();
         }
-        let kept = fetcher.core().scheduler.kept_bytes();
+        let kept = fetcher.engine().scheduler.kept_bytes();
         assert!((100_000..=200_000).contains(&kept), "{kept}");
         // The newest is kept, however little it was asked for.
         assert!(cached(&fetcher, &piece(objects[99], 10_000, 0..1)).is_some());

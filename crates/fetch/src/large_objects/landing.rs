@@ -9,7 +9,7 @@ use attachfs_store::data_key;
 use bytes::Bytes;
 
 use crate::disk::{LargeFile, VersionId};
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::landed::Landed;
 use crate::range_fetch::{ObjectRange, RangeSink};
 use crate::scheduler::{Fetched, Lead, TOGETHER};
@@ -17,7 +17,7 @@ use crate::{FetchError, HeldBytes};
 
 /// A run of units that is coming in from the store.
 pub(super) struct Landing<'a> {
-    core: &'a Core,
+    engine: &'a Engine,
     lead: &'a mut Lead,
     /// For the units that have not landed.
     held: HeldBytes,
@@ -47,7 +47,7 @@ const FAST: u64 = 64 << 20;
 
 impl<'a> Landing<'a> {
     pub(super) fn new(
-        core: &'a Core,
+        engine: &'a Engine,
         lead: &'a mut Lead,
         held: HeldBytes,
         wanted: &ObjectRange,
@@ -55,7 +55,7 @@ impl<'a> Landing<'a> {
         on_disk: Option<Arc<LargeFile>>,
     ) -> Self {
         Self {
-            core,
+            engine,
             lead,
             held,
             hash: wanted.hash,
@@ -76,14 +76,14 @@ impl<'a> Landing<'a> {
 
     /// The buffer that the next byte is filled into: of one unit, or where bytes come fast of several.
     fn next(&self) -> Filling {
-        let unit_len = self.core.unit_len();
+        let unit_len = self.engine.unit_len();
         let together = unit_len * TOGETHER;
-        let is_fast = self.core.link.rate().is_some_and(|rate| rate >= FAST);
+        let is_fast = self.engine.link.rate().is_some_and(|rate| rate >= FAST);
         let has_all = self.at.is_multiple_of(together) && self.end - self.at >= together;
         let (pool, len) = if is_fast && has_all {
-            (&self.core.landed_together, together)
+            (&self.engine.landed_together, together)
         } else {
-            (&self.core.landed, unit_len)
+            (&self.engine.landed, unit_len)
         };
         Filling {
             buffer: pool.take(),
@@ -95,7 +95,7 @@ impl<'a> Landing<'a> {
     /// Whether bytes came as they should land: units that are forgotten together, and nothing else in their memory, as
     /// far as their length says. They are not copied.
     fn is_landed(&self, bytes: &Bytes) -> bool {
-        let together = self.core.unit_len() * TOGETHER;
+        let together = self.engine.unit_len() * TOGETHER;
         self.filling.is_none() && self.at.is_multiple_of(together) && bytes.len() as u64 == together
     }
 
@@ -109,7 +109,7 @@ impl<'a> Landing<'a> {
     /// Lands the units whose bytes are `buffer`, which ends at [`Self::at`]: gives them to readers, the memory and the disk.
     fn land_together(&mut self, buffer: Bytes) {
         let filled = buffer.len();
-        let unit_len = self.core.unit_len() as usize;
+        let unit_len = self.engine.unit_len() as usize;
         let is_last = self.at == self.end;
         let mut from = 0;
         while from < filled && (filled - from >= unit_len || is_last) {
@@ -122,7 +122,7 @@ impl<'a> Landing<'a> {
         if let Some(large) = &self.on_disk
             && from > 0
         {
-            let first = (self.at - filled as u64) / self.core.unit_len();
+            let first = (self.at - filled as u64) / self.engine.unit_len();
             // A unit that the cache drops is fetched again another time; the cache counts it.
             large.write(first, buffer.slice(..from), self.version.clone());
         }
@@ -140,10 +140,10 @@ impl RangeSink for Landing<'_> {
     /// Stops if the object was replaced: units of the new version are not those that reads wait for. Units that have landed keep
     /// the version that they came with.
     fn begins(&mut self, version: Option<Arc<str>>) -> bool {
-        let versions = &self.core.versions;
+        let versions = &self.engine.versions;
         let id = version.as_deref().map(VersionId::of);
         if id.is_some_and(|id| versions.saw(self.hash, id)) {
-            self.core.counts.versions_changed.add(1);
+            self.engine.counts.versions_changed.add(1);
             tracing::warn!(key = %data_key(self.hash), "an object was replaced while it was being read");
         }
         let is_same = versions.generation(self.hash) == self.generation;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::HeldBytes;
 use crate::disk::{LargeFile, UNIT};
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::landed::Landed;
 use crate::scheduler::{Fetched, Lead, TOGETHER};
 
@@ -20,7 +20,7 @@ pub(super) enum Front {
     Missing(u64),
 }
 
-impl Core {
+impl Engine {
     /// The file of the disk cache for the units of an object. `None` if there is no cache, if its units have another
     /// length than those that are read, or if its disk does not answer.
     pub(super) async fn large_file(&self, hash: ContentHash, len: u64) -> Option<Arc<LargeFile>> {
@@ -241,7 +241,7 @@ mod tests {
         faults.add(Rule::on(CallKind::Get, Fault::Break(came)).times(1));
         let fetcher = kept.fetcher_of(Arc::clone(&faults) as _);
         // So that several units land together.
-        let link = &fetcher.core().link;
+        let link = &fetcher.engine().link;
         link.came(1 << 30);
         tokio::time::advance(Duration::from_millis(100)).await;
         link.came(1 << 30);
@@ -257,7 +257,7 @@ mod tests {
         let (read, ()) = tokio::join!(fetcher.read(&most), replace);
         assert_eq!(read.unwrap(), expected);
         assert_eq!(fetcher.counters().versions_changed, 1);
-        fetcher.core().scheduler.forget_to(0);
+        fetcher.engine().scheduler.forget_to(0);
         drop(fetcher);
         let second = kept.fetcher();
         assert_eq!(second.read(&most).await.unwrap(), expected);

@@ -339,7 +339,7 @@ async fn fast(rules: impl IntoIterator<Item = Rule>) -> (Long, Arc<FaultStore>, 
         .map(|i| (i / 5) as u8)
         .collect();
     long.hash = long.memory.insert(object.clone());
-    let link = &long.fetcher.core().link;
+    let link = &long.fetcher.engine().link;
     link.came(1 << 30);
     tokio::time::advance(Duration::from_millis(100)).await;
     link.came(1 << 30);
