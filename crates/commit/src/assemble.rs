@@ -73,8 +73,8 @@ pub(crate) struct Building<'a> {
     laid: BTreeMap<u64, u64>,
 }
 
-/// A part of a chunk.
-enum Part {
+/// Where a part of a chunk comes from.
+enum ChunkPart {
     /// Bytes of a base object that was copied into the file.
     Laid(Range<u64>),
     /// Bytes that are read from scratch or through the fetcher.
@@ -188,7 +188,7 @@ impl<'a> Building<'a> {
     /// the file.
     pub(crate) async fn add(&self, chunk: Range<u64>) -> Result<ContentHash, CommitError> {
         let len = chunk.end - chunk.start;
-        if len <= FEW_ZEROS && matches!(self.parts(chunk.clone())[..], [Part::Zero(_)]) {
+        if len <= FEW_ZEROS && matches!(self.parts(chunk.clone())[..], [ChunkPart::Zero(_)]) {
             self.blank(&chunk)?;
             return Ok(hash_of_zeros(len));
         }
@@ -198,9 +198,9 @@ impl<'a> Building<'a> {
             let end = chunk.end.min(at + STEP);
             for part in self.parts(at..end) {
                 match part {
-                    Part::Laid(range) => hasher.update(&self.read_back(range)?),
-                    Part::Read(range) => hasher.update(&self.read(range).await?),
-                    Part::Zero(range) => {
+                    ChunkPart::Laid(range) => hasher.update(&self.read_back(range)?),
+                    ChunkPart::Read(range) => hasher.update(&self.read(range).await?),
+                    ChunkPart::Zero(range) => {
                         self.blank(&range)?;
                         hasher.update_zeros(range.end - range.start);
                     }
@@ -261,7 +261,7 @@ impl<'a> Building<'a> {
     }
 
     /// Where the bytes of a range come from, in order.
-    fn parts(&self, range: Range<u64>) -> Vec<Part> {
+    fn parts(&self, range: Range<u64>) -> Vec<ChunkPart> {
         let mut parts = Vec::new();
         let mut at = range.start;
         for (start, piece) in self.base_pieces(range.clone()) {
@@ -270,7 +270,7 @@ impl<'a> Building<'a> {
             }
             let end = start + (piece.range.end - piece.range.start);
             self.add_unlaid(at..start, &mut parts);
-            parts.push(Part::Laid(start..end));
+            parts.push(ChunkPart::Laid(start..end));
             at = end;
         }
         self.add_unlaid(at..range.end, &mut parts);
@@ -278,19 +278,19 @@ impl<'a> Building<'a> {
     }
 
     /// Adds the parts of a range without copied base objects.
-    fn add_unlaid(&self, range: Range<u64>, parts: &mut Vec<Part>) {
+    fn add_unlaid(&self, range: Range<u64>, parts: &mut Vec<ChunkPart>) {
         let mut read: Option<Range<u64>> = None;
         for segment in self.mapping.plan_read(range) {
             let Range { start, end } = segment.range;
             if segment.source == attachfs_tree::SegmentSource::Zero {
-                parts.extend(read.take().map(Part::Read));
-                parts.push(Part::Zero(start..end));
+                parts.extend(read.take().map(ChunkPart::Read));
+                parts.push(ChunkPart::Zero(start..end));
             } else {
                 let start = read.map_or(start, |before| before.start);
                 read = Some(start..end);
             }
         }
-        parts.extend(read.map(Part::Read));
+        parts.extend(read.map(ChunkPart::Read));
     }
 
     /// The file, complete, if there is one.
