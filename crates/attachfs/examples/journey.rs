@@ -12,10 +12,10 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use attachfs::{
-    Announce, CacheDir, CancellationToken, CommitArguments, CommitReport, Exposed, LayerOptions,
-    LogPlace, ManifestBytes, ManifestPath, ManifestSource, Mount, MountPoint, MountRequest,
-    MountSession, Observer, OpenStore, Owner, Places, Progress, ProgressEvent, ReadOptions,
-    Runtime, SnapshotOptions, Step, cat, create_directory_store, parse_path, read_manifest,
+    Announce, CacheDir, CancellationToken, CommitArguments, CommitReport, CommitStep, Exposed,
+    LayerOptions, LogPlace, ManifestBytes, ManifestPath, ManifestSource, Mount, MountPoint,
+    MountRequest, MountSession, Observer, OpenStore, Owner, Places, Progress, ProgressEvent,
+    ReadOptions, Runtime, SnapshotOptions, cat, create_directory_store, parse_path, read_manifest,
     take_snapshot,
 };
 
@@ -29,7 +29,7 @@ impl Progress for Quiet {
 }
 
 impl Observer for Quiet {
-    fn step(&self, _: Step) {}
+    fn step(&self, _: CommitStep) {}
 }
 
 impl Announce for Quiet {

@@ -1,4 +1,4 @@
-//! The disk cache as a whole: what is in it, making room, verifying it, filling it ahead of a job, and what stays.
+//! The disk cache as a whole: its content, making room, verifying it, filling it ahead of a job, and pins.
 
 mod answering;
 mod pins;

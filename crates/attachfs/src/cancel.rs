@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use attachfs_commit::{Observer, Step};
+use attachfs_commit::{CommitStep, Observer};
 use attachfs_session::FailureClass;
 use attachfs_transfer::{Cancelled, Progress, ProgressEvent, TransferError};
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,7 @@ impl<P: Progress + ?Sized> Progress for Cancellable<'_, P> {
 }
 
 impl<P: Observer + ?Sized> Observer for Cancellable<'_, P> {
-    fn step(&self, step: Step) {
+    fn step(&self, step: CommitStep) {
         self.listener.step(step);
     }
 }
@@ -99,7 +99,7 @@ pub(crate) async fn unless_cancelled<T>(
     }
 }
 
-/// The error of what was cancelled before it had anything to count.
+/// The error of a use case that was cancelled before it had a result to report.
 fn cancelled() -> Error {
     Error::new(FailureClass::Cancelled, "cancelled")
 }

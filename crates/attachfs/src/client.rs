@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::holder::no_answer;
 use crate::message::{ProgressMessage, answer};
 
-/// Connects to the process that has a session; `None` if nobody listens. Does not wait.
+/// Connects to the process that has a session; `None` if no process listens. Does not wait.
 pub(crate) fn connect(entry: &SessionEntry) -> Result<Option<ControlClient>, Error> {
     ControlClient::connect(&entry.dir).map_err(|error| control_failed(entry, error))
 }
@@ -46,7 +46,7 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     let connection = HangUpLater(Some(client.hang_up()?));
     let asked = tokio::task::spawn_blocking(move || {
         client.request(&request, |event| {
-            // Nobody listens any more; the answer still counts.
+            // The caller no longer listens to progress; the answer still counts.
             let _ = events.send(event);
         })
     });

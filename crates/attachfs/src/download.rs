@@ -43,9 +43,9 @@ pub struct PlacedManifests {
 pub struct DownloadRequest {
     /// How those of one folder are put together.
     pub layers: LayerOptions,
-    /// Patterns of what is meant; everything, if there are none.
+    /// Patterns of the paths to download; all paths, if there are none.
     pub include: Vec<Vec<u8>>,
-    /// Patterns of what is not meant all the same.
+    /// Patterns of the paths to leave out of these.
     pub exclude: Vec<Vec<u8>>,
     /// What becomes of a file whose place is taken by something else.
     pub conflict: Conflict,
@@ -69,9 +69,9 @@ pub struct DownloadedRoot {
     pub summary: Summary,
     /// How many files, links and directories a diff deleted.
     pub deleted: u64,
-    /// What a diff means to delete and is still there, and what was left where it differs.
+    /// Paths that a diff deletes and that are still there, and paths that were left because they differ.
     pub left: Vec<Remark>,
-    /// What was placed under another name.
+    /// Files that were placed under another name.
     pub copied: Vec<Copied>,
 }
 
@@ -310,7 +310,7 @@ impl Nearby for Near {
         match self {
             Self::Cache(cache) => cache.find(*object.as_bytes(), len),
             Self::Store(root) => {
-                // Whatever is there, opening it does not wait and leads nowhere else.
+                // Opening neither waits nor follows a link, whatever kind of file stands there.
                 let file = open_file(&root.join(data_key(object))).ok()?;
                 (file.metadata().ok()?.len() == len).then_some(file)
             }

@@ -54,12 +54,12 @@ impl Error {
         }))
     }
 
-    /// What was asked makes no sense.
+    /// The request itself is wrong.
     pub fn usage(sentence: impl Into<String>) -> Self {
         Self::new(FailureClass::Usage, sentence)
     }
 
-    /// An error whose own sentence says what was being done to what.
+    /// An error of a library whose own sentence names the action and the file.
     pub(crate) fn of(class: FailureClass, cause: impl StdError + Send + Sync + 'static) -> Self {
         Self(Box::new(Parts {
             class,

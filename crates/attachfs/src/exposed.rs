@@ -23,7 +23,7 @@ const FILES: [&[u8]; 8] = [
     b".htpasswd",
 ];
 
-/// What the names of others end with.
+/// The endings of further names of such files.
 const ENDINGS: [&[u8]; 5] = [b".pem", b".key", b".p12", b".pfx", b".ppk"];
 
 /// Files that are about to be uploaded by default and may hold secrets.

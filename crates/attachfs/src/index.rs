@@ -35,13 +35,13 @@ const WORTH_KEEPING: usize = 10_000;
 /// has a number of its own.
 const TREE_VERSION: u8 = 2;
 
-/// What a mount stands on.
+/// The base tree of a mount.
 #[derive(Debug)]
 pub(crate) struct MountBase {
     pub(crate) tree: Arc<BaseTree>,
     /// The hash that a diff against it names as its parent.
     pub(crate) parent: ContentHash,
-    /// What is to be saved of it, once there is time.
+    /// The tree that is to be saved once there is time; `None` if it was read from a saved one.
     unsaved: Option<Unsaved>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn open_base<M: AsRef<[ManifestBytes]>>(
     })
 }
 
-/// As [`open_base`], of a session that is there.
+/// As [`open_base`], for the manifests that an existing session keeps.
 pub(crate) fn base_of(session: &Session, places: &Places) -> Result<MountBase, Error> {
     let (dir, meta) = (session.dir(), session.meta());
     let manifests = || manifests_in(dir, meta);
@@ -113,7 +113,7 @@ fn build(
     Ok((Arc::new(BaseTree::build(&snapshot)?), hash))
 }
 
-/// Fails if a file has no hash: nobody could read it.
+/// Fails if a file has no hash: its bytes could not be fetched.
 pub(crate) fn check_hashed(snapshot: &Snapshot) -> Result<(), Error> {
     let is_unhashed = |node: &Node| {
         node.as_file()
@@ -164,9 +164,9 @@ fn key(described: &[BaseManifest], options: &LayerOptions) -> ContentHash {
 }
 
 #[derive(Debug)]
-struct Source(OwnFile);
+struct IndexFile(OwnFile);
 
-impl IndexSource for Source {
+impl IndexSource for IndexFile {
     fn size(&self) -> io::Result<u64> {
         self.0.size()
     }
@@ -197,7 +197,7 @@ impl SavedTrees {
         };
         let (saved, session) = (self.clone(), session.to_owned());
         let rebuild = move |error| saved.rebuild(layers, &session, &error);
-        match BaseTree::open(Box::new(Source(file)), layers, Box::new(rebuild)) {
+        match BaseTree::open(Box::new(IndexFile(file)), layers, Box::new(rebuild)) {
             Ok(tree) => Some(tree),
             Err(error) => {
                 let error = error_chain(&error);
@@ -227,7 +227,7 @@ impl SavedTrees {
                     tree: tree.clone(),
                     identity: IndexIdentity { layers, composed },
                 };
-                // Nobody waits for it.
+                // The thread is not joined: saving the tree is not part of any request.
                 drop(unsaved.save_later());
                 Some(tree)
             }

@@ -63,7 +63,7 @@ pub struct ListedPath {
     pub target: Option<String>,
 }
 
-/// Shows every path with what is there, or nothing for a deletion.
+/// Shows every path with its node, or with nothing for a deletion.
 fn for_each(manifest: &Manifest, mut look: impl FnMut(PathRef<'_>, Option<Node>)) {
     match manifest {
         Manifest::Snapshot(snapshot) => {
@@ -82,7 +82,7 @@ fn for_each(manifest: &Manifest, mut look: impl FnMut(PathRef<'_>, Option<Node>)
     }
 }
 
-/// Counts what is in a manifest.
+/// Counts the entries of a manifest.
 pub fn inspect(manifest: &ManifestBytes) -> Result<Inspection, Error> {
     let (format, decoded) = manifest.decode()?;
     let kind = match &decoded {

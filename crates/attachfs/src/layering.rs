@@ -30,7 +30,7 @@ use crate::session::{is_served, look};
 /// Files of an added manifest that may be asked for before it is shown.
 const PROBED: usize = 4096;
 
-/// What is asked of the process that serves the mount.
+/// The request to the process that serves the mount.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct AddArguments {
@@ -83,9 +83,9 @@ pub struct LayersReport {
 pub struct AddReport {
     /// The session.
     pub session: String,
-    /// What was added.
+    /// The manifests that were added.
     pub added: Vec<ShownManifest>,
-    /// What is not shown any more.
+    /// The manifests that are not shown any more.
     pub replaced: Option<ShownManifest>,
     /// Paths that are something else now, as far as the job did not change them itself.
     pub changed: u64,
@@ -170,7 +170,7 @@ pub async fn layers(
         if is_served(found).await? {
             ask(found, Request::Layers, None).await
         } else if found.meta.read_only {
-            // What was added to a mount that nobody could write to went with it.
+            // Manifests that were added to a read-only mount were gone when it ended.
             let first = Stack::first(&found.meta.manifests);
             Ok(report(found.meta.id.as_str(), &first))
         } else {
@@ -212,7 +212,7 @@ impl OpenedSession {
         Ok(compose(layers, &self.meta.layers)?)
     }
 
-    /// What is to be laid over what is shown.
+    /// The manifests that are to be laid over those that are shown.
     fn addition(&self, arguments: &AddArguments) -> Result<Addition, Error> {
         let before = self.stack()?;
         let replaced = arguments.replace.as_deref().map(|named| {

@@ -5,7 +5,7 @@
 //! - [`upload_manifests`] uploads the files of manifests that there are;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
 //! - [`add`] shows more manifests in a mount that is used; [`layers`] lists them;
-//! - [`sessions`] finds what was written and not yet committed; [`session`] commits or discards it;
+//! - [`sessions`] finds the sessions with uncommitted changes; [`session`] commits or discards them;
 //! - [`download_manifests`] places the files of manifests in folders;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount;
 //! - [`bulk`] looks after whole stores, [`cache`] after the cache on this machine.
@@ -15,7 +15,7 @@
 //! What waits for a disk full of files, a store or another process is an `async` function; what only computes is a plain
 //! one. Code that has a tokio runtime (with its timers and I/O on) awaits the functions there; on a runtime with one
 //! thread, a walk through a folder keeps that busy. Code that blocks makes a [`Runtime`] and waits with that, which is
-//! also possible on a thread of somebody else's runtime. `examples/journey.rs` does the same work in both ways.
+//! also possible on a thread of another tokio runtime. `examples/journey.rs` does the same work in both ways.
 //!
 //! Each of them can be awaited on any thread, takes plain data, and keeps nothing of the caller's when it has ended. It
 //! tells how far it is to a [`Progress`], and is stopped with a [`CancellationToken`]: then it ends within seconds, with
@@ -60,7 +60,9 @@ mod snapshot;
 mod store;
 mod uploading;
 
-pub use attachfs_commit::{Account, CommitOptions, Links, Observer, Outcome, Published, Step};
+pub use attachfs_commit::{
+    Account, CommitOptions, CommitStep, Links, Observer, Outcome, Published,
+};
 pub use attachfs_durable::{
     CACHE_DIR, CacheDir, CacheLimits, DATA_DIR, OpenFiles, STATE_DIR, Stop, StopSignal, UserDir,
     create_log, is_file_at, open_to_append, path_bytes, path_of_bytes, raise_open_files, signal_of,

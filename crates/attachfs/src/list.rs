@@ -1,6 +1,6 @@
 //! The session that a person means, and the list of all.
 //!
-//! A path may lead into a mount. What is in a mount is never looked at: it is somebody's input, and the process that
+//! A path may lead into a mount. Nothing in a mount is ever looked at: it is a job's input, and the process that
 //! serves it may be stopped. The kernel's table of mounts says which session it is of.
 
 use std::path::Path;
@@ -91,7 +91,7 @@ fn of_mount(places: &Places, mount: &FuseMount) -> Result<Option<SessionEntry>, 
     }
 }
 
-/// The session in a directory, if there is one. What is in a mount of attachfs is never looked at.
+/// The session in a directory, if there is one. Nothing in a mount of attachfs is ever looked at.
 pub fn session_in(dir: &Path) -> Result<Option<SessionEntry>, Error> {
     let place = Place::of(dir).doing(|| format!("cannot find {}", dir.display()))?;
     if let Some(mount) = place.mount.filter(|mount| mount.of != MountOf::Other) {
@@ -111,7 +111,7 @@ pub fn prune(places: &Places) -> Result<Pruned, Error> {
 }
 
 /// Forgets a session that cannot be reached, or in whose place there is another one, by its id (four digits
-/// of it will do) or directory. Nothing of it is deleted: what is on its disk stays there.
+/// of it will do) or directory. Nothing of it is deleted: its files stay on their disk.
 pub fn forget(places: &Places, name: &Path) -> Result<SessionId, Error> {
     let error = match find(places, name) {
         Ok(found) => {

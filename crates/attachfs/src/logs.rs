@@ -30,7 +30,7 @@ pub enum LogPlace {
     Elsewhere(String),
 }
 
-/// The log that a session has in its directory, if it has one.
+/// The log in a session's directory, if it has one.
 pub(crate) fn of_session(session: &Path) -> Option<PathBuf> {
     Some(session.join("log")).filter(|log| is_file(log))
 }

@@ -54,7 +54,7 @@ impl ManifestBytes {
         decode(&self.bytes).doing(|| unusable(&self.name))
     }
 
-    /// What is shown of the manifest: all of it, or what lies below `root` of a manifest of absolute
+    /// The part of the manifest that is shown: all of it, or the paths below `root` of a manifest of absolute
     /// paths, which must have one.
     pub(crate) fn decode_shown(&self, root: Option<&Root>) -> Result<Manifest, Error> {
         let (format, manifest) = self.decode()?;
@@ -195,7 +195,7 @@ pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// Fails if a file is at `path` that is no manifest, or a link.
 fn check_replaced(path: &Path) -> Result<(), Error> {
     let Ok(meta) = std::fs::symlink_metadata(path) else {
-        // Who writes to it finds out.
+        // Writing to it will succeed or give the error.
         return Ok(());
     };
     if meta.is_symlink() {
@@ -217,7 +217,7 @@ fn check_replaced(path: &Path) -> Result<(), Error> {
 }
 
 /// Whether a file looks like a manifest: its beginning or its end names a version of the formats. That is what keeps
-/// a slip of the hand from costing somebody's file; nothing is decoded.
+/// a mistyped path from costing the user a file; nothing is decoded.
 fn names_version(path: &Path, len: u64) -> io::Result<bool> {
     const PART: u64 = 64 << 10;
     const NAMES: [&[u8]; 2] = [b"\"manifestVersion\"", b"\"specificationVersion\""];

@@ -72,7 +72,7 @@ impl Mount {
                 session_dir: None, ..
             } => (request.places.sessions().entry_of(&id), true),
         };
-        // The working directory may change, and others are told of it.
+        // The path is shown to other processes, and the working directory may change.
         let dir = absolute(&dir)?;
         let mount_point = place(&request.mount_point, &dir, &request.places)?;
         let parts = Parts {
@@ -147,7 +147,7 @@ impl Mount {
         }
         let mount = parts.mount(session, base.tree.clone(), mount_point, fresh)?;
         unused.0 = None;
-        // Nobody waits for it.
+        // The thread is not joined.
         drop(base.save_later());
         let without_store = match probed {
             Some(Probed::AllCached(why)) => Some(error_chain(&why)),
@@ -192,7 +192,7 @@ impl Mount {
         self.served.session.status(true).await
     }
 
-    /// What was read and written, and what was asked of the store for it.
+    /// The counts of bytes read and written, and of requests to the store.
     pub fn counters(&self) -> (Counters, Fetched) {
         (
             self.served.session.vfs().counters(),

@@ -37,12 +37,12 @@ pub(crate) struct OpenedSession {
     pub(crate) log: Option<String>,
 }
 
-/// A session that nobody could write to has nothing to commit.
+/// A read-only session has nothing to commit.
 pub(crate) fn read_only() -> Error {
     Error::usage("the session is read-only: there is nothing to commit")
 }
 
-/// The read side. What is in a directory on this machine needs no cache on this machine.
+/// The read side of a session. A directory store is read without the disk cache: its objects are local files already.
 pub(crate) fn fetcher(
     store: &OpenStore,
     places: &Places,
@@ -56,7 +56,7 @@ pub(crate) fn fetcher(
     Ok(Arc::new(Fetcher::new(chunks, cache, reading.of(store))))
 }
 
-/// The disk cache for what is in a store. A disk that is full, read-only or failing is no reason not to mount.
+/// The disk cache of a store's objects. A disk that is full, read-only or failing is no reason not to mount.
 pub(crate) fn disk_cache(store: &OpenStore, places: &Places) -> Result<DiskCache, Error> {
     let (objects, not_yet) = places.cache.objects_or_later(partition(store))?;
     if let Some(error) = not_yet {
@@ -158,7 +158,7 @@ impl OpenedSession {
         ))
     }
 
-    /// What was committed so far.
+    /// The session's commits so far.
     fn committed(&self) -> Result<Vec<PublishedManifest>, Error> {
         let session = self.session.session();
         let store = self.store.store.address();
@@ -195,7 +195,7 @@ impl OpenedSession {
         Ok(DiffReport::new(&self.meta, &preview, how.hash))
     }
 
-    /// What was asked of the store since the mount.
+    /// The requests to the store since the mount.
     pub(crate) fn fetched(&self) -> Fetched {
         let counters = self.vfs().fetcher().counters();
         Fetched {

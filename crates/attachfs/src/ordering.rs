@@ -1,4 +1,4 @@
-//! What is durable of kept logs.
+//! The durable steps of keeping a log.
 
 use std::fs;
 

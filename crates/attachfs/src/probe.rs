@@ -112,7 +112,7 @@ fn late(hash: ContentHash) -> StoreError {
     }
 }
 
-/// The first byte of the smallest objects, of different ones.
+/// The first bytes of the smallest objects, each of another object.
 fn choose(files: &impl ProbedFiles) -> Vec<Piece> {
     let mut chosen: Vec<Piece> = Vec::new();
     for (position, layout) in files.layouts().enumerate() {
@@ -152,7 +152,7 @@ async fn ask(store: &OpenStore, chosen: &[Piece]) -> Result<(), StoreError> {
             ) => error,
             Err(error) => return Err(error),
         };
-        // It may be the object's alone. What is refused or of another length says more than what is missing.
+        // This object alone may be missing. A refusal or another length says more than a missing object.
         if failure
             .as_ref()
             .is_none_or(|known| matches!(known, StoreError::NotFound { .. }))

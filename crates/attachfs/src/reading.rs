@@ -9,7 +9,7 @@ use crate::store::OpenStore;
 /// How a mount reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Whether to fetch what nobody has asked for yet.
+    /// Whether to fetch bytes ahead of the reads that will need them.
     pub prefetch: Prefetch,
     /// Bytes of objects in memory, kept or on their way. `None`: 192 MiB.
     pub memory_target: Option<NonZeroU64>,

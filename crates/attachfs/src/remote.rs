@@ -36,7 +36,7 @@ pub struct CommitArguments {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiffArguments {
-    /// Read and hash what was written to, so that what has the same bytes as before is left out.
+    /// Read and hash the written files, so that those with the same bytes as before are left out.
     pub hash: bool,
 }
 
@@ -133,7 +133,7 @@ fn address_of(store: &StoreAddress, key: &ManifestKey) -> String {
 pub struct CommitReport {
     /// The session.
     pub session: String,
-    /// The session's last manifest: what was published now, or earlier if nothing had changed since.
+    /// The session's last manifest: published by this commit, or by an earlier one if nothing has changed since.
     /// `None` if nothing was ever committed.
     pub manifest: Option<PublishedManifest>,
     /// Whether nothing had changed since the last commit, or since the mount if there was none.
@@ -181,7 +181,7 @@ pub struct StatusReport {
     pub mounted: bool,
     /// The process that has it.
     pub pid: Option<u32>,
-    /// Whether nobody can write to it.
+    /// Whether the mount is read-only.
     pub read_only: bool,
     /// The store.
     pub store: String,
@@ -214,9 +214,9 @@ pub struct StatusReport {
     pub committed: Vec<PublishedManifest>,
     /// Whether a commit was begun and not finished.
     pub commit_unfinished: bool,
-    /// What was done since the mount.
+    /// The counts of reads and writes since the mount.
     pub counters: Option<Counters>,
-    /// What was asked of the store since the mount.
+    /// The requests to the store since the mount.
     pub fetched: Option<Fetched>,
     /// The last read that failed since the mount.
     #[serde(default)]
@@ -255,7 +255,7 @@ impl From<&FailedRead> for LastError {
     }
 }
 
-/// What was asked of the store.
+/// Requests to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
     /// Requests that gave bytes.
@@ -284,7 +284,7 @@ pub struct ChangedLine {
     pub path: String,
     /// Length of a file in bytes, of what is there or, deleted, was there.
     pub size: Option<u64>,
-    /// The file was written to, and nobody compared its bytes: they may be what they were.
+    /// The file was written to, and its bytes were not compared: they may be the same as before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub maybe_same: bool,
 }
@@ -298,7 +298,7 @@ pub struct DiffReport {
     pub changes: Vec<ChangedLine>,
     /// The counts.
     pub account: Account,
-    /// Whether what was written to was read and hashed.
+    /// Whether the written files were read and hashed.
     #[serde(default)]
     pub hashed: bool,
 }
@@ -349,7 +349,7 @@ pub struct UnmountReport {
     /// Where it was mounted.
     #[serde(default, with = "attachfs_session::path_json")]
     pub mount_point: PathBuf,
-    /// Whether the session is kept, with what was not committed.
+    /// Whether the session is kept, with the uncommitted changes.
     pub kept: bool,
     /// Whether its process had died, and only the dead mount was removed.
     pub was_dead: bool,
@@ -361,7 +361,7 @@ pub struct UnmountReport {
     /// The directory they are in, if there are any.
     #[serde(default)]
     pub set_aside_in: Option<String>,
-    /// What was committed, if the mount was made with that.
+    /// The commit, if the mount was made with `--commit`.
     pub commit: Option<CommitReport>,
     /// Why that commit stopped. The session is kept then.
     #[serde(default)]

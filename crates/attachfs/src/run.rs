@@ -32,7 +32,7 @@ pub struct RunRequest {
     pub manifests: Vec<ManifestBytes>,
     /// How they are put together.
     pub layers: LayerOptions,
-    /// Directories to make before the command runs; only what is in or below them is committed. All
+    /// Directories to make before the command runs; only changes in or below them are committed. All changes
     /// is if there are none.
     pub output_dirs: Vec<String>,
     /// The program and its arguments.
@@ -47,7 +47,7 @@ pub struct RunRequest {
     pub reading: ReadOptions,
     /// This machine.
     pub places: Places,
-    /// Where the manifest of what was committed is put, too.
+    /// A further key for the manifest of the commit.
     pub publish: Option<ManifestKey>,
     /// The file that gets the manifest's bytes.
     pub output: Option<PathBuf>,
@@ -64,15 +64,15 @@ pub struct RunReport {
     pub session: SessionId,
     /// Whether the session is kept, because the command failed or not all was committed.
     pub kept: bool,
-    /// What was read and written.
+    /// The counts of bytes read and written.
     pub counters: Counters,
-    /// What was asked of the store.
+    /// The requests to the store.
     pub fetched: Fetched,
     /// The last read that failed.
     pub last_error: Option<LastError>,
     /// Why the store cannot be read, if all that was needed of it is in the disk cache.
     pub without_store: Option<String>,
-    /// What was committed; `None` if the command failed.
+    /// The commit; `None` if the command failed.
     pub commit: Option<CommitReport>,
     /// Who still used the mount when the command had ended, and was cut off. Files that they had open for
     /// writing are not committed.
@@ -217,7 +217,7 @@ pub async fn run(
     };
     if status.success() {
         let arguments = CommitArguments {
-            // Nobody can close them any more: what was written to them may be half of something.
+            // Their programs were cut off and cannot finish writing: the files may be incomplete.
             skip_open: true,
             publish,
             ..CommitArguments::default()

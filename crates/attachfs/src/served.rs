@@ -46,12 +46,12 @@ pub(crate) struct Ended {
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take if nothing is open.
 const LINGER: Duration = Duration::from_secs(3);
-/// How long those who use a mount that is detached have before they are cut off.
+/// How long processes may go on using a detached mount before they are cut off.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 impl ServedMount {
     /// Unmounts in order: the kernel lets go, then the journal says so, durably. Nothing is written
-    /// after that, even by those who still use a mount that was detached.
+    /// after that, even by processes that still use the detached mount.
     pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
         let mut ended = self.ended.lock().await;
         let held = self.let_go(detach).await?;
@@ -100,8 +100,8 @@ impl ServedMount {
                 }
             }
         }
-        // A session to which nothing was written, or whose outputs are all in the store, is not needed any more. Of what was set aside
-        // nobody knows what it is.
+        // A session to which nothing was written, or whose outputs are all in the store, is not needed any more. Of files that were set aside
+        // only a person can tell whether they are needed.
         ended.done = !arguments.keep
             && report.uncommitted == 0
             && report.set_aside == 0
@@ -125,7 +125,7 @@ impl ServedMount {
         logs::keep_if_possible(&self.places, &self.dir, &self.session.meta.id)
     }
 
-    /// Unmounts, and gives up what was not committed: the process deletes it when it ends.
+    /// Unmounts, and gives up the uncommitted changes: the process deletes them when it ends.
     pub(crate) async fn unmount_and_discard(self: &Arc<Self>) -> Result<(), Error> {
         let mut ended = self.ended.lock().await;
         self.let_go(false).await?;
@@ -136,7 +136,7 @@ impl ServedMount {
         Ok(())
     }
 
-    /// Unmounts, and says where else the mount still is: in other mount namespaces, where nobody can end
+    /// Unmounts, and says where else the mount still is: in other mount namespaces, where this process cannot end
     /// it from here. Where nothing of it is open, it is cut off there.
     async fn let_go(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
         let (how, first) = if detach {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use attachfs_commit::{Observer, Step};
+use attachfs_commit::{CommitStep, Observer};
 use attachfs_session::{
     ControlService, EventSink, Failure, Peer, Request, Response, ServiceFuture,
 };
@@ -24,7 +24,7 @@ pub(crate) struct Service {
 }
 
 /// Called at each step of a commit, before it goes on.
-pub type StepHook = fn(Step);
+pub type StepHook = fn(CommitStep);
 
 impl Service {
     pub(crate) fn new(mount: Arc<ServedMount>, hook: Option<StepHook>) -> Self {
@@ -71,7 +71,7 @@ impl ControlService for Service {
     }
 }
 
-/// Passes progress on. What is `cancellable` ends when its client goes away, up to a commit's
+/// Passes progress on to a client. A `cancellable` request ends when its client goes away, up to a commit's
 /// intent: from there on it is quicker to finish than to resume.
 struct News {
     events: EventSink,
@@ -104,8 +104,8 @@ impl Progress for News {
 }
 
 impl Observer for News {
-    fn step(&self, step: Step) {
-        if step == Step::Intended {
+    fn step(&self, step: CommitStep) {
+        if step == CommitStep::Intended {
             self.intended.store(true, Ordering::Relaxed);
         }
         if let Some(hook) = self.hook {

@@ -180,7 +180,7 @@ pub async fn commit(
 /// Unmounts a session: waits, seals, and commits if it was mounted so or `arguments` say so. `detach`
 /// does so even if someone uses the mount, and takes the mount of a process away that does not answer.
 /// The process that has the session goes on to the end of it whatever `observer` says, and when this is cancelled:
-/// half an unmount helps nobody. Where the process had died, nothing is committed.
+/// half an unmount is of no use. Where the process had died, nothing is committed.
 pub async fn unmount(
     found: &SessionEntry,
     places: &Places,
@@ -248,7 +248,7 @@ async fn try_unmount(
     let kept = !found.meta.read_only;
     let mut log = None;
     if !kept {
-        // Nobody knows any more how many reads failed.
+        // The process that counted the failed reads is gone.
         log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
         session.discard()?;
         places.sessions().remove(&found.meta.id);
@@ -349,7 +349,7 @@ pub(crate) async fn look(
     OpenedSession::look(session, store, places, unseen(&found.meta))
 }
 
-/// Nobody sees owner and modes of an unmounted session.
+/// Settings of a session that is not mounted: no process sees the owner and modes of its files.
 fn unseen(meta: &SessionMeta) -> Settings {
     Settings {
         uid: meta.owner,

@@ -31,7 +31,7 @@ pub struct SnapshotOptions {
     pub selection: Selection,
     /// How they are hashed.
     pub hashing: Hashing,
-    /// What is known of the store, if there is one.
+    /// What earlier uploads remember of the store, if the files are sent to one.
     pub uploading: Uploading,
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn as_text<S: serde::Serializer>(hash: &ContentHash, to: S) -> Result
 /// A finished snapshot.
 #[derive(Debug, Clone)]
 pub struct TakenSnapshot {
-    /// What was found.
+    /// The snapshot: every path with its node and hashes.
     pub snapshot: Snapshot,
     /// The manifest.
     pub bytes: Vec<u8>,
@@ -96,7 +96,7 @@ pub struct TakenSnapshot {
     pub report: SnapshotReport,
 }
 
-/// Is told what is about to happen.
+/// Hears what a snapshot is about to do.
 pub trait Announce: Send + Sync {
     /// So many bytes are about to be copied into a store on the same machine, because the file system cannot
     /// share them.

@@ -80,7 +80,7 @@ const WARNING_TIME: Duration = Duration::from_secs(10);
 
 /// An address is taken as it is written. If its root prefix has slashes that people write out of habit, and there
 /// is nothing below it, but something below the one without them, a warning says so: an upload would go where
-/// nobody looks.
+/// nobody looks for it.
 async fn warn_of_slashes(store: &S3Store, options: S3Options) {
     let Some(prefix) = options.prefix.without_odd_slashes() else {
         return;
@@ -101,7 +101,7 @@ async fn warn_of_slashes(store: &S3Store, options: S3Options) {
             store.address()
         ),
         Ok(Ok(None)) => {}
-        // Whatever fails here will fail where it matters, and be said there.
+        // A failure here repeats itself in the request that needs the store, and is reported there.
         Ok(Err(error)) => tracing::debug!(
             error = &error as &dyn std::error::Error,
             "cannot see whether the slashes in the address were meant"

@@ -1,4 +1,4 @@
-//! Files into stores: what is known of a store at an earlier time, and the files of manifests that there are.
+//! Files into stores: what earlier uploads remember of a store, and uploading the files of manifests.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::manifest::{OpenedManifest, each_put, without_hash};
 use crate::store::OpenStore;
 
-/// What is known of a store at an earlier time.
+/// How an upload finds out which objects the store has already.
 #[derive(Debug, Clone, Default)]
 pub struct Uploading {
     /// Where it is remembered which objects were seen in buckets; every object is asked for if nowhere.
@@ -63,7 +63,7 @@ fn is_of_aws(url: &str) -> bool {
             return false;
         };
         // `b.s3.us-east-1`; `s3-us-east-1` and `s3` are of old; `b.bucket.vpce-1.s3.us-east-1.vpce`. What is before
-        // the service is somebody's own.
+        // the service is the name of a bucket or of an endpoint.
         let mut labels = service.rsplit('.');
         let own = |label: &&str| label.starts_with("s3");
         let place = labels.by_ref().take_while(|label| !own(label));

@@ -1,4 +1,4 @@
-//! The command line, as typed. What an option means when it is not given is said here.
+//! The command line, as typed, with the default of each option.
 
 pub(crate) mod cache;
 pub(crate) mod download;
@@ -68,7 +68,7 @@ pub(crate) struct Globals {
     pub(crate) s3: s3::S3,
 }
 
-// What is said above a variant here would hide what its arguments say of themselves.
+// A doc comment above a variant here would hide the one of its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Run(Run),
@@ -124,7 +124,7 @@ pub(crate) struct Run {
     pub(crate) manifest: Vec<OsString>,
     #[command(flatten)]
     pub(crate) layering: Layering,
-    /// Commit only what is written to this directory, relative to the folder; it is made if it is
+    /// Commit only files in this directory, relative to the folder; it is made if it is
     /// missing. May be given more than once. Default: everything is committed.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Vec<String>,
@@ -147,7 +147,7 @@ pub(crate) struct Run {
     pub(crate) command: Vec<OsString>,
 }
 
-/// What is asked of the store before the mount is made.
+/// Requests to the store before the mount is made.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Probing {
     /// Mount without asking the store first. Default: a byte of one object is read, and if the store cannot be
@@ -175,7 +175,7 @@ impl From<Layering> for attachfs::LayerOptions {
     }
 }
 
-/// What is shown of a manifest.
+/// The part of a manifest that is shown.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Showing {
     /// For manifests of absolute paths: the directory in them that is the root of what is shown. All
@@ -238,7 +238,7 @@ pub(crate) struct Mount {
     pub(crate) store: Option<String>,
     #[command(flatten)]
     pub(crate) layering: Layering,
-    /// Nobody can write.
+    /// Mount read-only.
     #[arg(long, conflicts_with_all = ["commit", "scratch_dir"])]
     pub(crate) read_only: bool,
     /// Keep the session in this directory; if one is there already, take it up.
@@ -249,13 +249,13 @@ pub(crate) struct Mount {
     pub(crate) cache_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) cache_bounds: cache::CacheBounds,
-    /// Keep what is written here instead of in the session.
+    /// Keep written files in this directory instead of in the session's.
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch_dir: Option<PathBuf>,
     /// Commit when it is unmounted with `attachfs umount`.
     #[arg(long)]
     pub(crate) commit: bool,
-    /// Commit only what is written to this directory of the mount. May be given more than once.
+    /// Commit only files in this directory of the mount. May be given more than once.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Vec<String>,
     /// Stay in the foreground; Ctrl-C unmounts.
@@ -310,7 +310,7 @@ pub(crate) struct Umount {
 /// Where the manifest of a commit goes, beside its own place in the store.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct ManifestTo {
-    /// Write the manifest to this file, too, in place of what is there; `-` is standard output, which has
+    /// Write the manifest to this file, too, in place of a manifest there; `-` is standard output, which has
     /// nothing else then (not with `run`, whose command has it). If nothing changed since the last commit, it is that one's manifest; if there was
     /// none, nothing is written.
     #[arg(short, long, value_name = "MANIFEST")]
@@ -353,7 +353,7 @@ pub(crate) struct Session {
 pub(crate) struct Commit {
     #[command(flatten)]
     pub(crate) session: Session,
-    /// Only show what would be published. What was written is read and hashed, as by `diff --hash`;
+    /// Only show what would be published. The written files are read and hashed, as by `diff --hash`;
     /// nothing is sent, and nothing written.
     #[arg(long, conflicts_with_all = ["output", "publish"])]
     pub(crate) dry_run: bool,
@@ -374,7 +374,7 @@ pub(crate) struct Commit {
     /// What to do with symbolic links that lead out of the mount.
     #[arg(long, value_enum, default_value = "stop")]
     pub(crate) symlinks: OutgoingLinks,
-    /// Commit what was written outside of the output directories too.
+    /// Commit files outside of the output directories, too.
     #[arg(long)]
     pub(crate) everything: bool,
     #[command(flatten)]
@@ -389,7 +389,7 @@ pub(crate) enum OutgoingLinks {
     Skip,
 }
 
-/// List sessions: mounts, and what was written and not committed.
+/// List sessions: mounts, and sessions with uncommitted changes.
 ///
 /// A session whose directory is not there now, because its disk is not mounted for example, is
 /// `unreachable`, and is not forgotten. One in whose directory there is another session now is `lost`.

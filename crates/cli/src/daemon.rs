@@ -155,7 +155,7 @@ impl Errors {
                     let mut text = text.lock().unwrap_or_else(PoisonError::into_inner);
                     text.extend_from_slice(&bytes[..read]);
                 }
-                // Nobody may wait for it any more.
+                // The caller may have given up waiting.
                 let _ = end.send(());
             }
         });
@@ -185,7 +185,7 @@ static MADE: Mutex<bool> = Mutex::new(false);
 static STARTER_GONE: Notify = Notify::const_new();
 
 /// Waits until the starter has ended, and something that was made has to be undone for that.
-/// For ever in a process that nobody started in the background, and once the mount is ready.
+/// For ever in a process that was not started in the background, and once the mount is ready.
 pub(crate) async fn starter_gone() {
     STARTER_GONE.notified().await;
 }

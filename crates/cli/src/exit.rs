@@ -26,7 +26,7 @@ pub(crate) const RUN_FAILED: u8 = 125;
 /// What `run` exits with if its command cannot be run.
 pub(crate) const NOT_RUNNABLE: u8 = 126;
 
-/// What `run` exits with if there is no such command.
+/// The exit code of `run` if the command does not exist.
 pub(crate) const NO_COMMAND: u8 = 127;
 
 /// The exit code of a verb that found damaged bytes.

@@ -1,9 +1,9 @@
 //! The log goes to standard error, which for a mount in the background is a file.
 //!
 //! ```text
-//!     tracing::warn!(..)  ->  filter    what is wanted (-v, ATTACHFS_LOG)
+//!     tracing::warn!(..)  ->  filter    the levels that the user wants (-v, ATTACHFS_LOG)
 //!                         ->  Floods    one line about one thing a minute, then counts
-//!                         ->  Lines     one event is one line, whatever is in it
+//!                         ->  Lines     one event is one line, also if its text has several
 //!                         ->  Rolling   the file has a bound: `log`, before that `log.1`
 //! ```
 //!
@@ -26,7 +26,7 @@ use self::lines::Lines;
 
 const VARIABLE: &str = "ATTACHFS_LOG";
 
-/// What is logged. Fails if the variable for it makes no sense; empty is unset.
+/// The filter of what is logged. Fails if the variable `ATTACHFS_LOG` is invalid; empty is unset.
 fn filter(verbose: u8) -> Result<EnvFilter, String> {
     if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
         let shown = text.to_string_lossy();
@@ -83,7 +83,7 @@ pub(crate) fn bound(path: PathBuf, log: File) {
     rolling::start(path, log);
 }
 
-/// Says what was counted and not said yet. For the end of the program.
+/// Logs the counts that were not logged yet. For the end of the program.
 pub(crate) fn finish() {
     flood::tell_all();
 }

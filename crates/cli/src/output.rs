@@ -1,4 +1,4 @@
-//! What is printed: sentences for people, one JSON object for programs.
+//! Standard output: sentences for people, one JSON object for programs.
 
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -69,7 +69,7 @@ pub(crate) fn listed<T>(all: &[T], line: impl Fn(&T) -> String) -> String {
     text
 }
 
-/// A transfer's account: what was done (`fetched`, `uploaded`), and what failed.
+/// A transfer's account: the files that are done (`fetched`, `uploaded`), and those that failed.
 pub(crate) fn summary(done: &str, summary: &Summary) -> String {
     let tally = |tally: Tally| format!("{}, {}", count(tally.count, "file"), bytes(tally.bytes));
     let mut text = format!(

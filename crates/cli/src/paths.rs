@@ -1,4 +1,4 @@
-//! Which paths were typed, whatever the verb.
+//! The paths on a command line, of any verb.
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
@@ -53,7 +53,7 @@ fn has_mount_point(command: &Command, id: &str) -> bool {
     id == "paths" && matches!(command.get_name(), "mount" | "add")
 }
 
-/// A value as a path, and what is behind its last `=`: the folder of `MANIFEST=FOLDER`.
+/// A value as a path, and the path behind its last `=`: the folder of `MANIFEST=FOLDER`.
 fn parts(value: &OsStr) -> impl Iterator<Item = PathBuf> {
     let behind = value.to_str().and_then(|value| value.rsplit_once('='));
     let folder = behind.map(|(_, folder)| PathBuf::from(folder));

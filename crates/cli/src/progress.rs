@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use attachfs::{
-    CancellationToken, Observer, Phase, Progress, ProgressEvent, Step, Stop, StopSignal,
+    CancellationToken, CommitStep, Observer, Phase, Progress, ProgressEvent, Stop, StopSignal,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Shows what is being done, and cancels it when its user says so.
+/// Shows the progress of a use case, and cancels it when its user says so.
 #[derive(Debug)]
 pub(crate) struct Shown {
     bar: Mutex<Option<(Phase, ProgressBar)>>,
@@ -37,7 +37,7 @@ impl Shown {
         shown
     }
 
-    /// Leaves Ctrl-C to others.
+    /// A display that does not cancel the work at Ctrl-C.
     pub(crate) fn new(json: bool) -> Self {
         let show = !json && std::io::IsTerminal::is_terminal(&std::io::stderr());
         Self {
@@ -47,7 +47,7 @@ impl Shown {
         }
     }
 
-    /// What cancels the work that is shown.
+    /// The token that cancels the work that is shown.
     pub(crate) fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }
@@ -127,8 +127,8 @@ impl Progress for Shown {
 }
 
 impl Observer for Shown {
-    fn step(&self, step: Step) {
-        if step == Step::Published {
+    fn step(&self, step: CommitStep) {
+        if step == CommitStep::Published {
             self.clear();
         }
         crate::halt::halt_at(step);

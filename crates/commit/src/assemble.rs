@@ -19,7 +19,7 @@ use attachfs_durable::{FileStamp, read_range, write_all_at};
 use attachfs_fetch::{Fetcher, Verifier};
 use attachfs_manifest::{ContentHash, Hasher, ManifestPath, Piece};
 use attachfs_session::Session;
-use attachfs_transfer::{Source, SourceFile, hash_of_zeros};
+use attachfs_transfer::{FileToStore, SourceFile, hash_of_zeros};
 use attachfs_tree::{FileContent, Ino, LayeredBase, Mapping};
 use attachfs_vfs::{Vfs, read_content};
 use bytes::Bytes;
@@ -73,8 +73,8 @@ pub(crate) struct Building<'a> {
     laid: BTreeMap<u64, u64>,
 }
 
-/// A part of a chunk.
-enum Part {
+/// Where a part of a chunk comes from.
+enum ChunkPart {
     /// Bytes of a base object that was copied into the file.
     Laid(Range<u64>),
     /// Bytes that are read from scratch or through the fetcher.
@@ -122,7 +122,7 @@ impl<'a> Building<'a> {
             return pieces;
         };
         for segment in self.mapping.plan_read(range) {
-            if segment.source == attachfs_tree::Source::Base {
+            if segment.source == attachfs_tree::SegmentSource::Base {
                 let mut at = segment.range.start;
                 for piece in layout.pieces(segment.range) {
                     let len = piece.range.end - piece.range.start;
@@ -188,7 +188,7 @@ impl<'a> Building<'a> {
     /// the file.
     pub(crate) async fn add(&self, chunk: Range<u64>) -> Result<ContentHash, CommitError> {
         let len = chunk.end - chunk.start;
-        if len <= FEW_ZEROS && matches!(self.parts(chunk.clone())[..], [Part::Zero(_)]) {
+        if len <= FEW_ZEROS && matches!(self.parts(chunk.clone())[..], [ChunkPart::Zero(_)]) {
             self.blank(&chunk)?;
             return Ok(hash_of_zeros(len));
         }
@@ -198,9 +198,9 @@ impl<'a> Building<'a> {
             let end = chunk.end.min(at + STEP);
             for part in self.parts(at..end) {
                 match part {
-                    Part::Laid(range) => hasher.update(&self.read_back(range)?),
-                    Part::Read(range) => hasher.update(&self.read(range).await?),
-                    Part::Zero(range) => {
+                    ChunkPart::Laid(range) => hasher.update(&self.read_back(range)?),
+                    ChunkPart::Read(range) => hasher.update(&self.read(range).await?),
+                    ChunkPart::Zero(range) => {
                         self.blank(&range)?;
                         hasher.update_zeros(range.end - range.start);
                     }
@@ -261,7 +261,7 @@ impl<'a> Building<'a> {
     }
 
     /// Where the bytes of a range come from, in order.
-    fn parts(&self, range: Range<u64>) -> Vec<Part> {
+    fn parts(&self, range: Range<u64>) -> Vec<ChunkPart> {
         let mut parts = Vec::new();
         let mut at = range.start;
         for (start, piece) in self.base_pieces(range.clone()) {
@@ -270,7 +270,7 @@ impl<'a> Building<'a> {
             }
             let end = start + (piece.range.end - piece.range.start);
             self.add_unlaid(at..start, &mut parts);
-            parts.push(Part::Laid(start..end));
+            parts.push(ChunkPart::Laid(start..end));
             at = end;
         }
         self.add_unlaid(at..range.end, &mut parts);
@@ -278,28 +278,28 @@ impl<'a> Building<'a> {
     }
 
     /// Adds the parts of a range without copied base objects.
-    fn add_unlaid(&self, range: Range<u64>, parts: &mut Vec<Part>) {
+    fn add_unlaid(&self, range: Range<u64>, parts: &mut Vec<ChunkPart>) {
         let mut read: Option<Range<u64>> = None;
         for segment in self.mapping.plan_read(range) {
             let Range { start, end } = segment.range;
-            if segment.source == attachfs_tree::Source::Zero {
-                parts.extend(read.take().map(Part::Read));
-                parts.push(Part::Zero(start..end));
+            if segment.source == attachfs_tree::SegmentSource::Zero {
+                parts.extend(read.take().map(ChunkPart::Read));
+                parts.push(ChunkPart::Zero(start..end));
             } else {
                 let start = read.map_or(start, |before| before.start);
                 read = Some(start..end);
             }
         }
-        parts.extend(read.map(Part::Read));
+        parts.extend(read.map(ChunkPart::Read));
     }
 
     /// The file, complete, if there is one.
-    pub(crate) fn finish(self) -> Result<Option<(Source, Assembly)>, CommitError> {
+    pub(crate) fn finish(self) -> Result<Option<(FileToStore, Assembly)>, CommitError> {
         let Some((file, assembly)) = self.into else {
             return Ok(None);
         };
         let stamp = FileStamp::of(&file).map_err(assembly.failed("look at"))?;
-        let source = Source {
+        let source = FileToStore {
             path: assembly.path.clone(),
             file: SourceFile::AtPath,
             stamp,

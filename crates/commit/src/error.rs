@@ -72,10 +72,10 @@ pub enum CommitError {
     #[error("the mount is read-only")]
     ReadOnly,
     /// The overlay could not be read.
-    #[error("cannot read what was written")]
+    #[error("cannot read the written files")]
     Overlay(#[from] FsError),
     /// Bytes of the base that an output keeps could not be read.
-    #[error("cannot read what \"{path}\" keeps of the base")]
+    #[error("cannot read the bytes of the base that \"{path}\" keeps")]
     Base {
         /// The output.
         path: ManifestPath,
@@ -107,11 +107,11 @@ pub enum CommitError {
     /// finds out.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// The changes make no diff.
-    #[error("what changed makes no manifest")]
+    /// No diff can hold the changes.
+    #[error("the changes make no valid manifest")]
     Diff(#[from] DiffError),
-    /// The changes make no snapshot.
-    #[error("what changed makes no snapshot")]
+    /// No snapshot can hold the changes.
+    #[error("the changes make no valid snapshot")]
     Snapshot(#[from] SnapshotError),
     /// The diff cannot be written.
     #[error("the diff cannot be written as a manifest")]
@@ -120,7 +120,7 @@ pub enum CommitError {
     #[error("a manifest of the session cannot be read")]
     Decode(#[from] DecodeError),
     /// The manifests that the session keeps do not fit together.
-    #[error("the session's manifests make no tree")]
+    #[error("the session's manifests do not fit together")]
     Layers(#[from] LayerError),
     /// The manifest does not apply to those below it, so no reader could use it.
     #[error(
@@ -130,11 +130,11 @@ pub enum CommitError {
     Unreadable(#[source] LayerError),
     /// The manifest does not give what was to be committed at these paths.
     #[error(
-        "nothing was published and the session is kept: whoever reads the manifest that was made would \
-         have something else than this session at {}", list(.0, |path| format!("\"{path}\""))
+        "nothing was published and the session is kept: readers of the manifest that was made would \
+         see something else than this session shows at {}", list(.0, |path| format!("\"{path}\""))
     )]
     Differs(Vec<ManifestPath>),
-    /// The account of an earlier commit is not what was written.
+    /// The session's record of an earlier commit is not what was written.
     #[error("the session is damaged: {path} is not what was written")]
     Total {
         /// The file.
@@ -143,8 +143,8 @@ pub enum CommitError {
         #[source]
         source: postcard::Error,
     },
-    /// The key of an earlier commit makes no sense.
-    #[error("the session is damaged: \"{key}\" is no key")]
+    /// The key of an earlier commit is invalid.
+    #[error("the session is damaged: \"{key}\" is no valid key of a manifest")]
     Key {
         /// The text.
         key: String,
@@ -152,7 +152,7 @@ pub enum CommitError {
         #[source]
         source: ParseKeyError,
     },
-    /// What the session keeps contradicts itself.
+    /// The session's files contradict each other.
     #[error("the session is damaged: {0}")]
     Damaged(String),
 }

@@ -1,7 +1,7 @@
-//! Several commits of one session: what the second says is relative to what the first left.
+//! Several commits of one session: the diff of the second is relative to the result of the first.
 //!
 //! Manifests that were added to the mount meanwhile change what lies below. As long as the earlier diffs can be laid over that, the next
-//! one goes on from them. Where they cannot (a diff puts a file into a directory, and the added manifest has a file in that one's place), the next one starts over: it
+//! commit goes on from them. Where they cannot (a diff puts a file into a directory, and the added manifest has a file in the place of that directory), the next commit starts over: it
 //! says everything that the session changed, relative to the manifests that are shown. Readers then leave the
 //! earlier diffs out.
 
@@ -59,7 +59,7 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// What commit `generation` left; nothing for 0.
+    /// The result of commit `generation`; empty for 0.
     pub(crate) fn load(
         session: &Session,
         generation: u32,
@@ -78,7 +78,7 @@ impl Before {
         self.since
     }
 
-    /// What readers have at a path.
+    /// The node that readers of the earlier commits have at a path.
     fn at(&self, tree: &LayeredBase, path: &ManifestPath) -> Option<Node> {
         match self.read().get(path) {
             Some(node) => node.clone(),
@@ -86,7 +86,7 @@ impl Before {
         }
     }
 
-    /// What readers have of the earlier commits, relative to the base.
+    /// The changes that readers of the earlier commits see, relative to the base.
     fn read(&self) -> &Changes {
         const NOTHING: &Changes = &Changes::new();
         match self.since {
@@ -123,7 +123,7 @@ impl Before {
         now
     }
 
-    /// From what was here to what changes relative to the base make of it.
+    /// The changes from the result of the earlier commits to the base with `now` applied.
     pub(crate) fn node_changes(&self, tree: &LayeredBase, now: &Changes) -> Vec<NodeChange> {
         let paths: BTreeSet<&ManifestPath> = self.read().keys().chain(now.keys()).collect();
         let change = |path: &ManifestPath| NodeChange {
@@ -197,7 +197,7 @@ pub(crate) fn read_total(session: &Session, generation: u32) -> Result<Changes, 
     Ok(list.into_iter().collect())
 }
 
-/// Steps as the diff of a manifest.
+/// The diff with these changes.
 pub(crate) fn diff_of(
     tree: &LayeredBase,
     node_changes: &[NodeChange],
@@ -221,7 +221,7 @@ fn goes_on_since(
     let read = |number: u32| read_own_file(&session.commit_manifest(number));
     let manifests: Result<Vec<_>, _> = (1..=generation).map(read).collect();
     let manifests = manifests.map_err(SessionError::from)?;
-    // Usually all can; where not, the last that started over is not long ago.
+    // Usually all of them can; if not, the last commit that started over is not long ago.
     for first in std::iter::once(1).chain((2..=generation).rev()) {
         let from = &manifests[first as usize - 1..];
         if let Some((last, earlier)) = from.split_last() {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use attachfs_durable::FileStamp;
 use attachfs_manifest::{ChunkSize, Content, ContentHash, File, ManifestPath, Mtime, Node};
 use attachfs_transfer::{
-    ChunkSource, Phase, ProgressEvent, Reporter, Source, SourceFile, TransferError, hash_source,
+    ChunkSource, FileToStore, Phase, ProgressEvent, Reporter, SourceFile, TransferError,
+    hash_source,
 };
 use attachfs_tree::{FileContent, Ino, Mapping};
 use attachfs_vfs::overlay::CleanFile;
@@ -211,7 +212,7 @@ impl Work<'_> {
         {
             return Ok(Ended::Busy(file.paths().collect()));
         }
-        let source = Source {
+        let source = FileToStore {
             path: path.clone(),
             file: SourceFile::AtPath,
             stamp,
@@ -350,7 +351,7 @@ fn is_recent(stamp: &FileStamp) -> bool {
     }
 }
 
-fn chunks(content: &Content, chunk_size: ChunkSize, source: &Source) -> Vec<ChunkSource> {
+fn chunks(content: &Content, chunk_size: ChunkSize, source: &FileToStore) -> Vec<ChunkSource> {
     let chunk = |(range, &hash)| ChunkSource {
         hash,
         source: source.clone(),

@@ -33,7 +33,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod uncommitted;
-mod upload;
 
 pub use account::Account;
 pub use error::{CommitError, OpenFile, OutgoingLink};
@@ -42,8 +41,7 @@ pub use history::{Committed, Finished, commits, finished};
 pub use open::{OpenSession, OpenSessionError};
 pub use plan::Planned;
 pub use preview::{Changed, Preview};
-pub use publish::Published;
+pub use publish::{Published, Uploaded};
 pub use run::{Outcome, commit, preview};
-pub use states::{Commit, CommitOptions, Links, Observer, Step};
+pub use states::{Commit, CommitOptions, CommitStep, Links, Observer};
 pub use uncommitted::{touched, uncommitted};
-pub use upload::Uploaded;

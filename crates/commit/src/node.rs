@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use attachfs_manifest::{File, ManifestPath, Node};
 use attachfs_tree::{BaseKind, Ino, LayeredBase};
 
-/// What stands at each changed path afterwards; `None` where nothing does.
+/// The node at each changed path after the change; `None` where the path is deleted.
 pub(crate) type Changes = BTreeMap<ManifestPath, Option<Node>>;
 
-/// What the base has under this number.
+/// The node that the base has under this inode number.
 pub(crate) fn base_node(tree: &LayeredBase, ino: Ino) -> Option<Node> {
     Some(match tree.kind(ino)? {
         BaseKind::Dir => Node::Dir,

@@ -57,7 +57,7 @@ impl OpenSession {
         Ok(open)
     }
 
-    /// Opens the session of a process that has ended, to look at: nothing of it changes, in memory or on
+    /// Opens the session of a process that has ended, to look at it: nothing of the session changes, in memory or on
     /// disk.
     pub fn look(
         session: Session,

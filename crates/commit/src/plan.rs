@@ -36,7 +36,7 @@ pub(crate) struct Unhashed {
 }
 
 impl Unhashed {
-    /// Its names.
+    /// The file's names.
     pub(crate) fn paths(&self) -> impl Iterator<Item = ManifestPath> {
         self.paths.iter().map(|(path, _)| path.clone())
     }

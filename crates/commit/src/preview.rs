@@ -22,7 +22,7 @@ pub struct Changed {
     pub after: Option<Node>,
 }
 
-/// What a commit would publish.
+/// The changes that a commit would publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
     /// Path by path.

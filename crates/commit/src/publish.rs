@@ -1,22 +1,145 @@
-//! Publishing: the one step that other readers see.
+//! What goes to the store: first every chunk, sent or confirmed, then the manifest, which is the one step that other
+//! readers see.
+//!
+//! [`Commit<Hashed>::upload`](Commit::upload) is the only way to an [`Uploaded`], and [`publish`](Commit::publish) exists only on
+//! that. Before the PUT the intent is durable in the journal; [`Unfinished`] is an intent whose commit was interrupted.
 
-use attachfs_manifest::ContentHash;
+use std::collections::{HashMap, HashSet};
+
 use attachfs_manifest::wire::{Format, encode_diff};
+use attachfs_manifest::{ChunkSize, ContentHash, Node};
 use attachfs_session::Session;
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
-use attachfs_transfer::{PublishError, publish_manifest};
+use attachfs_transfer::{ChunkSource, PublishError, TransferError, Uploader, publish_manifest};
+use attachfs_tree::LayeredBase;
 use attachfs_vfs::Vfs;
-use attachfs_vfs::overlay::CommitRecord;
+use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use bytes::Bytes;
 
 use crate::account::Account;
-use crate::error::CommitError;
-use crate::generations::{Before, diff_of, encode_total, parent_hash, read_total};
+use crate::error::{CommitError, OpenFile};
+use crate::generations::{Before, NodeChange, diff_of, encode_total, parent_hash, read_total};
+use crate::hash::Hashed;
 use crate::history::{Committed, commits, manifest_of, parse_key};
+use crate::node::Changes;
 use crate::open::OpenSession;
+use crate::plan::leave_out;
 use crate::readback::read_back;
-use crate::states::{Commit, Observer, Step};
-use crate::upload::Uploaded;
+use crate::states::{Commit, CommitStep, Observer};
+
+/// The state of a commit all of whose chunks are confirmed to be in the store. Only this can be
+/// published.
+#[derive(Debug)]
+pub struct Uploaded {
+    /// The result of the earlier commits.
+    pub(crate) before: Before,
+    /// Since the commit before.
+    pub(crate) node_changes: Vec<NodeChange>,
+    /// All changes relative to the base.
+    pub(crate) total: Changes,
+    pub(crate) account: Account,
+    pub(crate) clean: Vec<CleanFile>,
+}
+
+impl Commit<Hashed> {
+    /// Sends written objects that the store lacks, and confirms that the kept objects of the base
+    /// are still there.
+    pub async fn upload(
+        self,
+        uploader: &Uploader,
+        observer: &dyn Observer,
+    ) -> Result<Commit<Uploaded>, CommitError> {
+        let Self {
+            session,
+            frozen,
+            generation,
+            terms,
+            state,
+        } = self;
+        let Hashed {
+            mut changes,
+            mut left,
+            mut account,
+            mut clean,
+            mut written,
+            mut scratch,
+            assemblies,
+        } = state;
+        let tree = frozen.namespace().base();
+        let chunk_size = tree.chunk_size();
+        let before = Before::load(session.session(), generation - 1, tree)?;
+        let (total, node_changes, named, sent, report) = loop {
+            let total = before.keep(tree, changes.clone(), &left);
+            let node_changes = before.node_changes(tree, &total);
+            let mut named: HashMap<ContentHash, u64> = HashMap::new();
+            for change in &node_changes {
+                if let Some(Node::File(file)) = &change.after {
+                    named.extend(objects(file, chunk_size));
+                }
+            }
+            let wanted = written
+                .iter()
+                .filter(|chunk| named.contains_key(&chunk.hash));
+            let wanted: Vec<ChunkSource> = wanted.cloned().collect();
+            let sent: HashSet<ContentHash> = wanted.iter().map(|chunk| chunk.hash).collect();
+            let (file, path) = match uploader.upload_missing(wanted, observer).await {
+                Ok(report) => break (total, node_changes, named, sent, report),
+                Err(TransferError::Changed { path }) => match scratch.remove(&path) {
+                    Some(file) => (file, path),
+                    None => return Err(TransferError::Changed { path }.into()),
+                },
+                Err(error) => return Err(error.into()),
+            };
+            if !terms.leaves_out() {
+                let open = file.paths.into_iter().map(|path| OpenFile { path });
+                return Err(CommitError::Busy(open.collect()));
+            }
+            changes.retain(|(changed, _)| !file.paths.contains(changed));
+            clean.retain(|clean| clean.ino != file.ino);
+            written.retain(|chunk| chunk.source.path != path);
+            leave_out(file.paths, &mut left, &mut account);
+        };
+        drop(assemblies);
+        let kept = named.into_iter().filter(|(hash, _)| !sent.contains(hash));
+        let kept: Vec<_> = kept.collect();
+        uploader.confirm(&kept, observer).await?;
+        account.uploaded_objects = report.uploaded.count;
+        account.uploaded_bytes = report.uploaded.bytes;
+        account.present_objects = report.already_there.count + kept.len() as u64;
+        account.present_bytes =
+            report.already_there.bytes + kept.iter().map(|&(_, len)| len).sum::<u64>();
+        Ok(Commit {
+            session,
+            frozen,
+            generation,
+            terms,
+            state: Uploaded {
+                before,
+                node_changes,
+                total,
+                account,
+                clean,
+            },
+        })
+    }
+}
+
+/// The objects of a file and their lengths.
+pub(crate) fn objects(
+    file: &attachfs_manifest::File,
+    chunk_size: ChunkSize,
+) -> impl Iterator<Item = (ContentHash, u64)> {
+    let cut = if file.content.hashes().len() > 1 {
+        chunk_size
+    } else {
+        ChunkSize::WholeFile
+    };
+    file.content
+        .hashes()
+        .iter()
+        .copied()
+        .zip(cut.ranges(file.size).map(|range| range.end - range.start))
+}
 
 /// A manifest that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +148,6 @@ pub struct Published {
     pub committed: Committed,
     /// The numbers of the commit; only those of changes if it was resumed after its uploads.
     pub account: Account,
-}
-
-/// The key of a session's commit.
-fn key_of(session: &Session, generation: u32) -> Result<ManifestKey, CommitError> {
-    parse_key(&format!(
-        "attachfs/{}/{generation}.manifest",
-        session.meta().id
-    ))
 }
 
 impl Commit<Uploaded> {
@@ -65,24 +180,8 @@ impl Commit<Uploaded> {
             vfs.accept(&terms.accepted)?;
             return Ok((None, account));
         }
-        let mut layers = vfs.layers().map_err(Box::new)?;
-        // A layer that was added later is not in the frozen copy.
-        layers.truncate(tree.layers() as usize - 1);
-        let parent = parent_hash(session, &layers, tree, &before)?;
-        let bytes = encode_diff(
-            &diff_of(tree, &node_changes, Some(parent))?,
-            Format::V2025_12,
-        )?;
-        let earlier = commits(vfs)?;
-        let goes_on = |commit: &&Committed| {
-            before
-                .since()
-                .is_some_and(|first| first <= commit.generation)
-        };
-        let earlier = earlier.iter().filter(goes_on);
-        let earlier = earlier.map(|commit| manifest_of(session, commit));
-        let earlier: Vec<_> = earlier.collect::<Result<_, _>>()?;
-        read_back(tree, &earlier, &bytes, &total)?;
+        let bytes = diff_manifest(&open, tree, &before, &node_changes)?;
+        read_back(tree, &earlier_manifests(&open, &before)?, &bytes, &total)?;
         if let Some(key) = &terms.options.publish_as {
             // Checked before anything is published, so that another key can be given.
             check_free(store, key, ContentHash::of(&bytes)).await?;
@@ -101,9 +200,9 @@ impl Commit<Uploaded> {
         };
         vfs.record_commit(intent)?;
         vfs.refill_reserve();
-        observer.step(Step::Intended);
+        observer.step(CommitStep::Intended);
         send(store, &key, bytes.into()).await?;
-        observer.step(Step::Sent);
+        observer.step(CommitStep::Sent);
         vfs.accept(&terms.accepted)?;
         vfs.record_commit(CommitRecord::Published { generation })?;
         Ok((
@@ -118,6 +217,43 @@ impl Commit<Uploaded> {
             account,
         ))
     }
+}
+
+/// The changes as a diff manifest, whose parent is what readers have without it.
+fn diff_manifest(
+    open: &OpenSession,
+    tree: &LayeredBase,
+    before: &Before,
+    node_changes: &[NodeChange],
+) -> Result<Vec<u8>, CommitError> {
+    let mut layers = open.vfs().layers().map_err(Box::new)?;
+    // A layer that was added later is not in the frozen copy.
+    layers.truncate(tree.layers() as usize - 1);
+    let parent = parent_hash(open.session(), &layers, tree, before)?;
+    let diff = diff_of(tree, node_changes, Some(parent))?;
+    Ok(encode_diff(&diff, Format::V2025_12)?)
+}
+
+/// The manifests of the earlier commits that the next one goes on from.
+fn earlier_manifests(open: &OpenSession, before: &Before) -> Result<Vec<Vec<u8>>, CommitError> {
+    let goes_on = |commit: &&Committed| {
+        before
+            .since()
+            .is_some_and(|first| first <= commit.generation)
+    };
+    let commits = commits(open.vfs())?;
+    let earlier = commits.iter().filter(goes_on);
+    earlier
+        .map(|commit| manifest_of(open.session(), commit))
+        .collect()
+}
+
+/// The key of a session's commit.
+fn key_of(session: &Session, generation: u32) -> Result<ManifestKey, CommitError> {
+    parse_key(&format!(
+        "attachfs/{}/{generation}.manifest",
+        session.meta().id
+    ))
 }
 
 /// Fails if a manifest with another hash is under a key.
@@ -193,7 +329,7 @@ impl Unfinished {
         }
     }
 
-    /// Finishes it. Its chunks were confirmed before the intent was recorded.
+    /// Finishes the commit. Its chunks were confirmed before the intent was recorded.
     pub(crate) async fn finish(
         self,
         open: &OpenSession,
@@ -210,7 +346,7 @@ impl Unfinished {
         let key = parse_key(&key)?;
         let account = account_of(vfs, session, generation)?;
         send(store, &key, bytes.into()).await?;
-        observer.step(Step::Sent);
+        observer.step(CommitStep::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;
         let committed = Committed {
             generation,

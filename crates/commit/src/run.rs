@@ -1,4 +1,5 @@
-//! A whole commit, new or resumed.
+//! A whole commit, new or resumed: [`commit`] finishes one that was interrupted, then takes the changes since from state to
+//! state. Freezing and planning are in `plan.rs`, hashing in `hash.rs`, sending and publishing in `publish.rs`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,9 +15,8 @@ use crate::history::{Committed, commits};
 use crate::open::OpenSession;
 use crate::plan::LOOK_AGAIN;
 use crate::preview::Preview;
-use crate::publish::{Published, Unfinished, publish_as};
-use crate::states::{Commit, CommitOptions, Observer, Step, Terms};
-use crate::upload::Uploaded;
+use crate::publish::{Published, Unfinished, Uploaded, publish_as};
+use crate::states::{Commit, CommitOptions, CommitStep, Observer, Terms};
 
 /// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub async fn commit(
 ) -> Result<Outcome, CommitError> {
     let vfs = session.vfs();
     let _turn = vfs.commit_turn().await?;
-    let _held = Held(vfs);
+    let _refill = RefillReserve(vfs);
     let resumed = match Unfinished::find(vfs) {
         Some(unfinished) => Some(unfinished.finish(session, store.as_ref(), observer).await?),
         None => None,
@@ -54,15 +54,15 @@ pub async fn commit(
     let uploaded = loop {
         match upload_all(session, &terms, &uploader, observer).await {
             Err(error) if may_pass(&error, &terms) => pause(&terms).await,
-            // It may fit into the reserve.
+            // With the room of the reserve the commit may fit.
             Err(error) if error.is_full_disk() && vfs.release_reserve() => {}
             ended => break ended?,
         }
     };
-    observer.step(Step::Uploaded);
+    observer.step(CommitStep::Uploaded);
     last_call(observer)?;
     let (published, account) = uploaded.publish(store.as_ref(), observer).await?;
-    observer.step(Step::Published);
+    observer.step(CommitStep::Published);
     let last = commits(vfs)?.pop();
     if let (Some(key), Some(last)) = (&options.publish_as, &last) {
         publish_as(session.session(), store.as_ref(), last, key).await?;
@@ -88,16 +88,16 @@ pub async fn commit(
     })
 }
 
-/// Fills the reserve again when the commit ends, however it ends.
-struct Held<'a>(&'a Vfs);
+/// Fills the reserve again when it is dropped, so whenever a commit ends.
+struct RefillReserve<'a>(&'a Vfs);
 
-impl Drop for Held<'_> {
+impl Drop for RefillReserve<'_> {
     fn drop(&mut self) {
         self.0.refill_reserve();
     }
 }
 
-/// Asks the listener a last time: from the intent on a commit is always finished.
+/// Asks the observer a last time whether to stop: from the intent on a commit is always finished.
 fn last_call(observer: &dyn Observer) -> Result<(), CommitError> {
     let mut reporter = Reporter::new(observer, Instant::now());
     let asked = reporter.tell(Instant::now(), ProgressEvent::of(Phase::Commit));
@@ -128,7 +128,7 @@ async fn hash_all(
     observer: &dyn Observer,
 ) -> Result<Commit<Hashed>, CommitError> {
     let planned = Commit::plan_on(session.clone(), terms).await?;
-    observer.step(Step::Planned);
+    observer.step(CommitStep::Planned);
     planned.hash(purpose, observer).await
 }
 
@@ -139,7 +139,7 @@ async fn upload_all(
     observer: &dyn Observer,
 ) -> Result<Commit<Uploaded>, CommitError> {
     let hashed = hash_all(session, terms, Purpose::Commit, observer).await?;
-    observer.step(Step::Hashed);
+    observer.step(CommitStep::Hashed);
     hashed.upload(uploader, observer).await
 }
 

@@ -1,4 +1,4 @@
-//! What a commit is asked for, the states that it goes through, and who hears of them.
+//! The options of a commit, the states that it goes through, and the observer of its steps.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,8 +47,8 @@ pub struct CommitOptions {
 
 /// The steps of a commit, as an [`Observer`] hears of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// It is known what changed.
+pub enum CommitStep {
+    /// The changes are known.
     Planned,
     /// Everything has its hash.
     Hashed,
@@ -56,16 +56,16 @@ pub enum Step {
     Uploaded,
     /// The intent to publish is durable; the manifest was not sent.
     Intended,
-    /// The store has the manifest; that is not yet recorded.
+    /// The store has the manifest; the journal does not say so yet.
     Sent,
     /// Done.
     Published,
 }
 
-/// Who hears of a commit's steps, and of the progress of hashing and uploading.
+/// Hears of a commit's steps, and of the progress of hashing and uploading.
 pub trait Observer: Progress {
     /// A step was reached. The commit goes on when this returns.
-    fn step(&self, step: Step);
+    fn step(&self, step: CommitStep);
 }
 
 /// A commit in one of its states.
@@ -78,12 +78,12 @@ pub struct Commit<S> {
     pub(crate) state: S,
 }
 
-/// What a commit was asked to do, and since when it tries.
+/// The options of a commit, and when it began.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
     pub(crate) options: CommitOptions,
     begun: Instant,
-    /// What is published although it was open when an earlier process ended.
+    /// The files that are published although they were open for writing when an earlier process ended.
     pub(crate) accepted: Vec<Ino>,
 }
 
@@ -96,7 +96,7 @@ impl Terms {
         }
     }
 
-    /// The same, and what is published although it was left open.
+    /// The same, with the files that are published although an earlier process left them open.
     pub(crate) fn accepting(self, accepted: Vec<Ino>) -> Self {
         Self { accepted, ..self }
     }
@@ -106,8 +106,8 @@ impl Terms {
         self.options.wait.saturating_sub(self.begun.elapsed())
     }
 
-    /// Whether files that are written to are left out now: nothing is waited for any more, and
-    /// leaving them out was asked for.
+    /// Whether files that are written to are left out now: the time to wait for them is over, and
+    /// `skip_open` is set.
     pub(crate) fn leaves_out(&self) -> bool {
         self.options.skip_open && self.remaining().is_zero()
     }

@@ -18,7 +18,7 @@ use attachfs_vfs::{FsErrorKind, HandleId, Settings, Vfs};
 
 pub(crate) use attachfs_fixtures::{Given, copy_dir, path, seeded_bytes as bytes, tempdir};
 
-use crate::{CommitError, CommitOptions, Observer, OpenSession, Outcome, Step, commit};
+use crate::{CommitError, CommitOptions, CommitStep, Observer, OpenSession, Outcome, commit};
 
 pub(crate) const CHUNK: usize = 1000;
 pub(crate) const CUT: ChunkSize = ChunkSize::Bytes(NonZeroU64::new(CHUNK as u64).unwrap());
@@ -197,17 +197,17 @@ impl Fs {
     }
 }
 
-/// Calls a function at each step.
+/// An observer that calls a function at each step.
 pub(crate) struct At<F>(pub(crate) F);
 
-impl<F: Fn(Step) + Send + Sync> Progress for At<F> {
+impl<F: Fn(CommitStep) + Send + Sync> Progress for At<F> {
     fn update(&self, _: &ProgressEvent) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
 
-impl<F: Fn(Step) + Send + Sync> Observer for At<F> {
-    fn step(&self, step: Step) {
+impl<F: Fn(CommitStep) + Send + Sync> Observer for At<F> {
+    fn step(&self, step: CommitStep) {
         (self.0)(step);
     }
 }
@@ -225,7 +225,7 @@ pub(crate) async fn watched(
     world: &World,
     fs: &Fs,
     options: &CommitOptions,
-    at: impl Fn(Step) + Send + Sync,
+    at: impl Fn(CommitStep) + Send + Sync,
 ) -> Result<Outcome, CommitError> {
     let upload = UploadOptions::default();
     commit(&fs.session, &world.store, options, upload, &At(at)).await

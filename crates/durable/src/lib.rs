@@ -55,7 +55,7 @@ pub use boot::boot_id;
 pub use buffer::ReadBuffer;
 pub use buffer_pool::{BufferPool, PooledBuffer};
 pub use cache_dir::{
-    Bounds, CacheDir, CacheDirError, CacheLimits, HashBytes, Held, LargeFiles, LargeForm,
+    Bounds, CacheDir, CacheDirError, CacheLimits, Completeness, HashBytes, LargeFiles, LargeForm,
     ObjectFiles, ObjectWriter, Pin, Pins, Removal, SHELVES, Stock, Stored, Sum, Sums, TreeFiles,
     check_database,
 };
@@ -80,7 +80,7 @@ pub use names::{NameError, Names, path_bytes, path_of_bytes, slashed_bytes, wind
 pub use open::{make_private, open_file};
 pub use own::{OwnFile, Standing, check_own_dir, check_own_file, open_to_append};
 pub use own_dir::{
-    Found, OwnDir, create_own_file, open_own_file, open_own_file_to_read, publish_own_file,
+    BeforeClaim, OwnDir, create_own_file, open_own_file, open_own_file_to_read, publish_own_file,
     read_own_file,
 };
 pub use process::{

@@ -31,11 +31,11 @@ pub struct OwnDir {
 
 /// What was at the path before [`OwnDir::claim`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum BeforeClaim {
     /// Nothing: the directory was made.
     Nothing,
     /// An empty directory of this user, with these permission bits. They were taken from everybody else.
-    Empty {
+    EmptyDir {
         /// Its permission bits before.
         mode: u32,
     },
@@ -81,7 +81,7 @@ impl OwnDir {
     /// Claims a directory for new content: makes it, with its missing parents, or takes an empty
     /// directory of this user. It is for this user alone (0700) afterwards. `None`, with nothing
     /// changed, if the directory is not empty.
-    pub fn claim(path: &Path) -> Result<Option<(Self, Found)>, DurableError> {
+    pub fn claim(path: &Path) -> Result<Option<(Self, BeforeClaim)>, DurableError> {
         const DOING: &str = "create the directory";
         let path: PathBuf = path.components().collect();
         // `/` and `..` cannot be made.
@@ -102,7 +102,10 @@ impl OwnDir {
                 // In a parent that others can write to, they may have replaced the new directory
                 // since.
                 dir.check()?;
-                return Ok(dir.names()?.is_empty().then_some((dir, Found::Nothing)));
+                return Ok(dir
+                    .names()?
+                    .is_empty()
+                    .then_some((dir, BeforeClaim::Nothing)));
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(DurableError::new(DOING, &path, error)),
@@ -123,7 +126,7 @@ impl OwnDir {
             dir.set_mode(mode)?;
             return Ok(None);
         }
-        Ok(Some((dir, Found::Empty { mode })))
+        Ok(Some((dir, BeforeClaim::EmptyDir { mode })))
     }
 
     /// The same directory once more.

@@ -26,7 +26,7 @@ use std::time::Duration;
 use attachfs_manifest::ChunkLayout;
 use tokio::time::Instant;
 
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::scheduler::Interest;
 use crate::{Prefetch, Priority};
 use pattern::{Course, Pattern, Way};
@@ -46,7 +46,7 @@ const LEAST_WINDOW: u64 = 1 << 20;
 /// So many steps are fetched ahead at most.
 const MOST_STEPS: u32 = 16;
 
-/// What one open file reads ahead.
+/// What is fetched ahead of the reads of one open file.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     pattern: Pattern,
@@ -56,7 +56,7 @@ pub(crate) struct Ahead {
     last_read: Instant,
 }
 
-/// What is fetched ahead in one stream.
+/// The window that is fetched ahead of one stream.
 #[derive(Debug, Default)]
 struct Window {
     len: u64,
@@ -66,7 +66,7 @@ struct Window {
     share: Share,
 }
 
-/// What is fetched ahead of reads in equal steps.
+/// The ranges that are fetched ahead of reads in equal steps.
 #[derive(Debug, Default)]
 struct Steps {
     count: u32,
@@ -75,21 +75,21 @@ struct Steps {
     under_way: UnderWay,
 }
 
-/// Runs that somebody may read soon. They end when this is dropped.
+/// Fetches of ranges that may be read soon. They end when this is dropped.
 #[derive(Debug, Default)]
 struct UnderWay(VecDeque<Interest>);
 
 impl UnderWay {
-    fn add(&mut self, shared: &Arc<Core>, layout: &ChunkLayout<'_>, range: Range<u64>) {
+    fn add(&mut self, engine: &Arc<Engine>, layout: &ChunkLayout<'_>, range: Range<u64>) {
         self.0.retain(|interest| !interest.has_ended());
         for piece in layout.pieces(range) {
             self.0
-                .extend(shared.fetch_ahead(&piece, Priority::ReadAhead));
+                .extend(engine.fetch_ahead(&piece, Priority::ReadAhead));
         }
     }
 }
 
-/// The read that others are expected to follow.
+/// The place of a read in the pattern of its file.
 pub(crate) struct Seen {
     course: Course,
 }
@@ -104,8 +104,8 @@ impl Ahead {
         }
     }
 
-    /// Takes note of a read before it is looked for. Gives up what was fetched ahead of a stream that it takes the place
-    /// of.
+    /// Notes a read before its bytes are looked for: which stream it belongs to. A new stream may take the place of an old one,
+    /// whose fetches are then cancelled.
     pub(crate) fn note(&mut self, range: &Range<u64>) -> Seen {
         self.last_read = Instant::now();
         let course = self.pattern.note(range);
@@ -125,30 +125,30 @@ impl Ahead {
         Seen { course }
     }
 
-    /// Fetches ahead of a read that was looked for. `missed`: it has to wait.
+    /// Begins to fetch the ranges that are expected after a noted read. `missed`: the read has to wait, so the window grows.
     pub(crate) fn go_on(
         &mut self,
-        shared: &Arc<Core>,
+        engine: &Arc<Engine>,
         layout: &ChunkLayout<'_>,
         range: &Range<u64>,
         seen: &Seen,
         missed: bool,
     ) {
-        if shared.options.prefetch == Prefetch::Off {
+        if engine.options.prefetch == Prefetch::Off {
             return;
         }
         match seen.course {
-            Course::Stream { number, .. } => self.stream(shared, layout, range, number, missed),
+            Course::Stream { number, .. } => self.stream(engine, layout, range, number, missed),
             Course::Steps { step, len } => {
                 let at = range.start.cast_signed();
-                self.steps.go_on(shared, layout, at, step, len);
+                self.steps.go_on(engine, layout, at, step, len);
             }
         }
     }
 
     fn stream(
         &mut self,
-        shared: &Arc<Core>,
+        engine: &Arc<Engine>,
         layout: &ChunkLayout<'_>,
         range: &Range<u64>,
         number: usize,
@@ -163,13 +163,13 @@ impl Ahead {
         if missed || before == 0 {
             window.len = (before * 2).max(range.end - range.start);
         }
-        let fast = shared.link.rate().unwrap_or(UNKNOWN_RATE).max(LEAST_WINDOW);
+        let fast = engine.link.rate().unwrap_or(UNKNOWN_RATE).max(LEAST_WINDOW);
         let most = (stream.bytes * MOST_PER_READ).min(fast);
-        window.len = window.len.min(most).min(most_at_once(shared));
-        window.len = window.share.resize(&shared.ahead, window.len);
+        window.len = window.len.min(most).min(most_at_once(engine));
+        window.len = window.share.resize(&engine.ahead, window.len);
         match stream.way() {
-            Way::Forward => window.forward(shared, layout, stream.read.end),
-            Way::Backward => window.backward(shared, layout, stream.read.start),
+            Way::Forward => window.forward(engine, layout, stream.read.end),
+            Way::Backward => window.backward(engine, layout, stream.read.start),
             Way::Unknown => {}
         }
         if missed || before == 0 {
@@ -177,18 +177,18 @@ impl Ahead {
         }
         // It was here, so it was fetched for this stream, and has been passed.
         for piece in layout.pieces(range.clone()) {
-            if !shared.verifies(&piece) {
-                shared.forget_passed(&piece);
+            if !engine.verifies(&piece) {
+                engine.forget_passed(&piece);
             }
         }
     }
 
-    /// How long nobody has read.
+    /// The time since the last read.
     pub(crate) fn rests(&self) -> Duration {
         self.last_read.elapsed()
     }
 
-    /// Gives up what is fetched ahead: nobody has read here for a while.
+    /// Cancels all fetches ahead, because there was no read for a while.
     pub(crate) fn pause(&mut self) {
         self.windows
             .iter_mut()
@@ -198,48 +198,48 @@ impl Ahead {
 }
 
 /// How many parts the store gives best at once, if it says so.
-fn parts_at_once(shared: &Core) -> Option<u64> {
-    let parts = shared.store.parts_at_once();
+fn parts_at_once(engine: &Engine) -> Option<u64> {
+    let parts = engine.store.parts_at_once();
     parts.map(|parts| u64::from(parts.get()))
 }
 
 /// How much of one stream may be on its way, for the store's sake.
-fn most_at_once(shared: &Core) -> u64 {
-    let part_len = shared.options.part_len.max(shared.unit_len());
-    parts_at_once(shared).map_or(u64::MAX, |parts| parts * part_len)
+fn most_at_once(engine: &Engine) -> u64 {
+    let part_len = engine.options.part_len.max(engine.unit_len());
+    parts_at_once(engine).map_or(u64::MAX, |parts| parts * part_len)
 }
 
 impl Window {
     /// How long the parts are that a window of this length is cut into.
-    fn part(&self, shared: &Core) -> u64 {
-        let unit = shared.unit_len();
-        let most = shared.options.part_len.max(unit);
+    fn part(&self, engine: &Engine) -> u64 {
+        let unit = engine.unit_len();
+        let most = engine.options.part_len.max(unit);
         let least = LEAST_PART.clamp(unit, most).min(self.len.max(unit));
-        let parts = parts_at_once(shared).unwrap_or(PARTS).min(PARTS);
+        let parts = parts_at_once(engine).unwrap_or(PARTS).min(PARTS);
         let part = (self.len / parts).clamp(least, most);
         part.next_multiple_of(unit)
     }
 
-    fn forward(&mut self, shared: &Arc<Core>, layout: &ChunkLayout<'_>, read_to: u64) {
+    fn forward(&mut self, engine: &Arc<Engine>, layout: &ChunkLayout<'_>, read_to: u64) {
         let size = layout.size();
-        let part = self.part(shared);
+        let part = self.part(engine);
         let until = read_to.saturating_add(self.len).min(size);
         let asked = self.asked.as_ref().map_or(0, |asked| asked.end);
-        let mut from = asked.max(read_to.next_multiple_of(shared.unit_len()));
+        let mut from = asked.max(read_to.next_multiple_of(engine.unit_len()));
         while from < until {
             let to = (from + 1).next_multiple_of(part).min(size);
-            if to > until && from > read_to.next_multiple_of(shared.unit_len()) {
+            if to > until && from > read_to.next_multiple_of(engine.unit_len()) {
                 break;
             }
-            self.under_way.add(shared, layout, from..to);
+            self.under_way.add(engine, layout, from..to);
             from = to;
         }
         self.asked = Some(read_to..from);
     }
 
-    fn backward(&mut self, shared: &Arc<Core>, layout: &ChunkLayout<'_>, read_from: u64) {
-        let unit = shared.unit_len();
-        let part = self.part(shared);
+    fn backward(&mut self, engine: &Arc<Engine>, layout: &ChunkLayout<'_>, read_from: u64) {
+        let unit = engine.unit_len();
+        let part = self.part(engine);
         let until = read_from.saturating_sub(self.len);
         let asked = self.asked.as_ref().map_or(u64::MAX, |asked| asked.start);
         let first = read_from - read_from % unit;
@@ -249,7 +249,7 @@ impl Window {
             if from < until && to < first {
                 break;
             }
-            self.under_way.add(shared, layout, from..to);
+            self.under_way.add(engine, layout, from..to);
             to = from;
         }
         self.asked = Some(to..read_from);
@@ -259,14 +259,14 @@ impl Window {
 impl Steps {
     fn go_on(
         &mut self,
-        shared: &Arc<Core>,
+        engine: &Arc<Engine>,
         layout: &ChunkLayout<'_>,
         at: i64,
         step: i64,
         len: u64,
     ) {
         self.count = (self.count * 2).clamp(1, MOST_STEPS);
-        let most = shared.ahead.most_of_one() / len.next_multiple_of(shared.unit_len()).max(1);
+        let most = engine.ahead.most_of_one() / len.next_multiple_of(engine.unit_len()).max(1);
         let count = i64::from(self.count).min(most.cast_signed());
         let asked = self.asked.unwrap_or(at);
         for ahead in 1..=count {
@@ -285,7 +285,7 @@ impl Steps {
             if start >= layout.size() {
                 break;
             }
-            self.under_way.add(shared, layout, start..start + len);
+            self.under_way.add(engine, layout, start..start + len);
             self.asked = Some(next);
         }
     }

@@ -44,10 +44,10 @@ const UNIT: u64 = 1024;
 
 /// Bounds the bytes that are in use at once, in KiB.
 #[derive(Debug, Clone)]
-pub struct ByteBudget(Arc<Shared>);
+pub struct ByteBudget(Arc<SharedBudget>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedBudget {
     total: u64,
     /// Short and innermost: nothing is called while it is held.
     state: Mutex<State>,
@@ -57,21 +57,21 @@ struct Shared {
 struct State {
     free: u64,
     /// In the order in which they came.
-    waiting: Vec<Taker>,
+    waiting: Vec<Waiter>,
     next: u64,
 }
 
 /// Somebody who waits for bytes.
-struct Taker {
+struct Waiter {
     number: u64,
     bytes: u64,
     priority: SharedPriority,
     grant: oneshot::Sender<HeldBytes>,
 }
 
-impl fmt::Debug for Taker {
+impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Taker")
+        f.debug_struct("Waiter")
             .field("bytes", &self.bytes)
             .field("priority", &self.priority)
             .finish_non_exhaustive()
@@ -82,7 +82,7 @@ impl fmt::Debug for Taker {
 #[derive(Debug)]
 #[must_use = "the bytes are given back at once"]
 pub struct HeldBytes {
-    budget: Arc<Shared>,
+    budget: Arc<SharedBudget>,
     bytes: u64,
 }
 
@@ -150,7 +150,7 @@ impl Turns {
 /// A request for bytes that is in the queue. Dropping it takes it out.
 #[derive(Debug)]
 pub(crate) struct Queued {
-    budget: Arc<Shared>,
+    budget: Arc<SharedBudget>,
     number: u64,
     granted: oneshot::Receiver<HeldBytes>,
 }
@@ -175,7 +175,7 @@ impl Drop for Queued {
     }
 }
 
-impl Shared {
+impl SharedBudget {
     fn counted(&self, bytes: u64) -> u64 {
         bytes
             .checked_next_multiple_of(UNIT)
@@ -199,7 +199,7 @@ impl Shared {
     }
 
     /// Takes out of the queue whoever can have bytes now.
-    fn grants(self: &Arc<Self>, state: &mut State) -> Vec<(Taker, HeldBytes)> {
+    fn grants(self: &Arc<Self>, state: &mut State) -> Vec<(Waiter, HeldBytes)> {
         let mut grants = Vec::new();
         while let Some(first) = state.first() {
             let bytes = state.waiting[first].bytes;
@@ -222,7 +222,7 @@ impl State {
 }
 
 /// Bytes that nobody waits for any more are given back by being dropped.
-fn send(grants: Vec<(Taker, HeldBytes)>) {
+fn send(grants: Vec<(Waiter, HeldBytes)>) {
     for (taker, held) in grants {
         drop(taker.grant.send(held));
     }
@@ -237,7 +237,7 @@ impl ByteBudget {
             waiting: Vec::new(),
             next: 0,
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedBudget {
             total,
             state: Mutex::new(state),
         }))
@@ -268,7 +268,7 @@ impl ByteBudget {
             let mut state = self.0.state.lock();
             let number = state.next;
             state.next += 1;
-            state.waiting.push(Taker {
+            state.waiting.push(Waiter {
                 number,
                 bytes: self.0.counted(bytes),
                 priority: priority.clone(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct FetchCounters {
     /// Objects fetched whole and found sound.
     pub objects_from_store: u64,
-    /// Runs of units of longer objects asked for.
+    /// Runs of units of large objects asked for.
     pub ranges_from_store: u64,
     /// Bytes of both that came, also of requests that failed.
     pub bytes_from_store: u64,
@@ -25,7 +25,7 @@ pub struct FetchCounters {
     pub failed: u64,
     /// Reads that took longer than the deadline.
     pub timed_out: u64,
-    /// Times the store had another version of a long object than before.
+    /// Times the store had another version of a large object than before.
     pub versions_changed: u64,
     /// Objects written to the disk cache.
     pub disk_written: u64,

@@ -17,7 +17,7 @@ mod eviction;
 mod health;
 mod keeper;
 mod large;
-mod shared;
+mod open_cache;
 mod units;
 mod upkeep;
 mod writer;
@@ -37,12 +37,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::counters::Count;
-use shared::{Duty, Order, Shared};
+use open_cache::{Duty, OpenCache, Order};
 
 pub use large::LargeFile;
 pub use units::UNIT;
 pub(crate) use units::VersionId;
-pub use upkeep::{Collected, Found, Goal, Survey, Upkeep};
+pub use upkeep::{Collected, Goal, Survey, Upkeep, Verdict};
 
 /// How long a dropped cache waits for its threads.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -72,8 +72,8 @@ pub struct WrongObject {
 /// written.
 #[derive(Debug)]
 pub struct DiskCache {
-    shared: Arc<Shared>,
-    /// Large objects that somebody has. Held for single look-ups, and while one is opened, so that it is opened once.
+    cache: Arc<OpenCache>,
+    /// Large objects that are open. Held for single look-ups, and while one is opened, so that it is opened once.
     large: Mutex<HashMap<(ContentHash, u64), Weak<LargeFile>>>,
     writer: Option<Worker>,
     keeper: Option<Worker>,
@@ -82,11 +82,11 @@ pub struct DiskCache {
     serving: AtomicU32,
 }
 
-/// What a thread that serves requests is told of an object.
+/// The answer about an object to a thread that serves requests.
 pub(crate) enum AtOnce {
     Here(Bytes),
     Absent,
-    /// Nobody looked: as many of these threads are in the disk as may wait for it.
+    /// It was not looked for: as many of these threads are in the disk as may wait for it.
     Busy,
 }
 
@@ -135,13 +135,13 @@ impl DiskCache {
         };
         let (orders, to_write) = mpsc::channel();
         let (duties, to_keep) = mpsc::channel();
-        let shared = Arc::new(Shared::new(objects, retry_after, orders, duties));
-        let of_writer = Arc::clone(&shared);
+        let cache = Arc::new(OpenCache::new(objects, retry_after, orders, duties));
+        let of_writer = Arc::clone(&cache);
         let writer = Worker::start("attachfs-cache", move || writer::run(&of_writer, &to_write));
-        let of_keeper = Arc::clone(&shared);
+        let of_keeper = Arc::clone(&cache);
         let keeper = Worker::start("attachfs-keeper", move || keeper::run(&of_keeper, &to_keep));
         Ok(Self {
-            shared,
+            cache,
             large: Mutex::default(),
             writer: Some(writer.map_err(failed)?),
             keeper: Some(keeper.map_err(failed)?),
@@ -154,27 +154,27 @@ impl DiskCache {
     /// thread, once for each such object. The first function counts.
     pub fn on_wrong(&self, tell: impl Fn(&WrongObject) + Send + Sync + 'static) {
         // A second one is not called, as said.
-        let _ = self.shared.on_wrong.set(Box::new(tell));
+        let _ = self.cache.on_wrong.set(Box::new(tell));
     }
 
     /// Waits until everything inserted so far is written or dropped, and all that is complete verified, as long as that
     /// goes on. `false` if the disk does not answer.
     pub fn flush(&self) -> bool {
         let (done, written) = mpsc::channel();
-        self.shared.order(Order::Flush(done));
+        self.cache.order(Order::Flush(done));
         if !self.is_dropped(&written) {
             return false;
         }
         let (done, kept) = mpsc::channel();
-        self.shared.duty(Duty::Flush(done));
+        self.cache.duty(Duty::Flush(done));
         self.is_dropped(&kept)
     }
 
     /// Waits until the sender is dropped, as long as the threads do anything.
     fn is_dropped(&self, wait: &Receiver<()>) -> bool {
-        let mut steps = self.shared.steps();
+        let mut steps = self.cache.steps();
         while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(ANSWERS_WITHIN) {
-            let now = self.shared.steps();
+            let now = self.cache.steps();
             if now == steps {
                 self.does_not_answer();
                 return false;
@@ -224,14 +224,14 @@ impl DiskCache {
     /// Notes that the disk does not answer. It is said once.
     fn does_not_answer(&self) {
         if !self.hangs.swap(true, Ordering::Relaxed) {
-            let dir = self.shared.objects.dir();
+            let dir = self.cache.objects.dir();
             tracing::warn!(dir = %dir.display(), "the disk of the cache does not answer");
         }
     }
 
     /// Whether a file has the name and the length of an object. Nobody has looked at its bytes. Blocks.
     pub fn may_have(&self, hash: ContentHash, len: u64) -> bool {
-        self.shared.objects.find(*hash.as_bytes(), len).is_some()
+        self.cache.objects.find(*hash.as_bytes(), len).is_some()
     }
 
     /// An object, if it is there and sound. A file that is not the object is removed. Blocks.
@@ -240,7 +240,7 @@ impl DiskCache {
             Ok(Read::Object(bytes)) => Some(bytes),
             Ok(Read::Other) => None,
             Ok(Read::Damaged(found)) => {
-                let path = self.shared.objects.path(*hash.as_bytes());
+                let path = self.cache.objects.path(*hash.as_bytes());
                 tracing::warn!(path = %path.display(), expected = %hash, %found,
                     "a file of the disk cache is damaged; it is deleted and fetched again");
                 self.discard(hash);
@@ -248,7 +248,7 @@ impl DiskCache {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                self.shared.read_failed(hash, &error);
+                self.cache.read_failed(hash, &error);
                 None
             }
         }
@@ -266,7 +266,7 @@ impl DiskCache {
     }
 
     fn read(&self, hash: ContentHash, len: u64) -> io::Result<Read> {
-        let objects = &self.shared.objects;
+        let objects = &self.cache.objects;
         let (file, facts) = objects.open_known(*hash.as_bytes())?;
         let size = facts.stamp.size;
         if size > len.max(HASHED_AT_ONCE) {
@@ -293,7 +293,7 @@ impl DiskCache {
     /// has verified it. `false` if too much waits already.
     pub(crate) fn insert(&self, hash: ContentHash, object: Bytes) -> bool {
         let len = object.len() as u64;
-        self.shared.write(Order::Object(hash, object), len)
+        self.cache.write(Order::Object(hash, object), len)
     }
 
     /// What there is of a large object, now and later. `None` if it is empty or too long to be kept. Blocks for local
@@ -309,7 +309,7 @@ impl DiskCache {
         if all.len() > 64 && all.len().is_power_of_two() {
             all.retain(|_, large| large.strong_count() > 0);
         }
-        let large = LargeFile::open(Arc::clone(&self.shared), hash, len);
+        let large = LargeFile::open(Arc::clone(&self.cache), hash, len);
         all.insert((hash, len), Arc::downgrade(&large));
         Some(large)
     }
@@ -318,12 +318,12 @@ impl DiskCache {
     /// the machine, and nothing changed it since; one of up to 8 MiB is hashed now. It is not removed as long as it is
     /// open. Blocks for local files at most.
     pub fn complete(&self, hash: ContentHash, len: u64) -> Option<File> {
-        let opened = self.shared.objects.open_whole(*hash.as_bytes());
+        let opened = self.cache.objects.open_whole(*hash.as_bytes());
         let (file, units) = match opened {
             Ok(found) => found?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                self.shared.read_failed(hash, &error);
+                self.cache.read_failed(hash, &error);
                 return None;
             }
         };
@@ -347,12 +347,12 @@ impl DiskCache {
     }
 
     pub(crate) fn counts(&self) -> &DiskCounts {
-        &self.shared.counts
+        &self.cache.counts
     }
 
     fn discard(&self, hash: ContentHash) {
-        self.shared.counts.damaged.add(1);
-        if let Err(error) = self.shared.objects.remove(*hash.as_bytes()) {
+        self.cache.counts.damaged.add(1);
+        if let Err(error) = self.cache.objects.remove(*hash.as_bytes()) {
             // It is hashed again next time, and the fresh copy is renamed over it.
             tracing::debug!(%hash, %error, "a damaged cache file stays");
         }
@@ -371,12 +371,12 @@ enum Read {
 impl Drop for DiskCache {
     fn drop(&mut self) {
         let until = Instant::now() + DRAIN;
-        self.shared.end_orders();
+        self.cache.end_orders();
         let writer = self.writer.take().is_none_or(|writer| writer.ended(until));
-        self.shared.end_duties();
+        self.cache.end_duties();
         let keeper = self.keeper.take().is_none_or(|keeper| keeper.ended(until));
         if !(writer && keeper) {
-            let dir = self.shared.objects.dir();
+            let dir = self.cache.objects.dir();
             tracing::warn!(dir = %dir.display(), "the disk cache is too slow; it is left unfinished");
         }
     }
@@ -543,7 +543,7 @@ mod tests {
                 })
                 .await
                 .unwrap();
-            fetcher.shared().disk.as_ref().unwrap().flush();
+            fetcher.engine().disk.as_ref().unwrap().flush();
         };
         read(hashes[0]).await;
         std::fs::remove_dir_all(setup.objects(1).dir()).unwrap();

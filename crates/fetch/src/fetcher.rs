@@ -1,4 +1,4 @@
-//! [`Fetcher`]: where a read goes, and what is counted and logged on its way.
+//! [`Fetcher`]: what all readers of a mount share ([`Engine`]), how files are opened, and the errors of the store.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +18,6 @@ use crate::link::Link;
 use crate::outage::Outage;
 use crate::overdue::Overdue;
 use crate::patience::Pulse;
-use crate::pending::Reading;
 use crate::quiet::{self, Quiet};
 use crate::scheduler::{Interest, Scheduler, TOGETHER};
 use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority};
@@ -26,12 +25,12 @@ use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, Held
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    shared: Arc<Core>,
+    engine: Arc<Engine>,
 }
 
-/// What all reads share.
+/// What all readers of a mount share.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct Engine {
     pub(crate) store: Arc<dyn ChunkStore>,
     pub(crate) disk: Option<Arc<DiskCache>>,
     pub(crate) options: FetchOptions,
@@ -45,7 +44,7 @@ pub(crate) struct Core {
     pub(crate) landed_together: BufferPool,
     /// Memory for answers that are put together from several units.
     pub(crate) answers: BufferPool,
-    /// Where fetches run that nobody waits for: where the last one did that somebody waited for.
+    /// The runtime for fetches ahead: the one on which a read waited last.
     runtime: Mutex<Option<Handle>>,
     pub(crate) counts: Counts,
     pub(crate) pulse: Pulse,
@@ -60,7 +59,7 @@ impl Fetcher {
     /// A fetcher that has read nothing yet.
     pub fn new(store: Arc<dyn ChunkStore>, disk: Option<DiskCache>, options: FetchOptions) -> Self {
         let idle = IDLE_UNITS.min(options.memory_bytes / 8);
-        let shared = Core {
+        let engine = Engine {
             store,
             disk: disk.map(Arc::new),
             scheduler: Scheduler::new(options.memory_bytes),
@@ -79,25 +78,25 @@ impl Fetcher {
             outage: Outage::default(),
             options,
         };
-        let shared = Arc::new(shared);
-        if let Some(disk) = &shared.disk {
+        let engine = Arc::new(engine);
+        if let Some(disk) = &engine.disk {
             // What is known to be wrong is not read from memory either.
-            let ours = Arc::downgrade(&shared);
+            let ours = Arc::downgrade(&engine);
             disk.on_wrong(move |wrong| {
                 if let Some(ours) = ours.upgrade() {
                     ours.versions.give_up(wrong.hash);
                 }
             });
         }
-        Self { shared }
+        Self { engine }
     }
 
     /// Opens a file whose bytes lie in objects like this. Asks for nothing.
     pub fn open(&self, layout: &ChunkLayout<'_>) -> FileReader {
-        FileReader::new(Arc::clone(&self.shared), layout)
+        FileReader::new(Arc::clone(&self.engine), layout)
     }
 
-    /// Opens a whole object as if it was a file, for somebody who reads all of it in order.
+    /// Opens a whole object as if it was a file, for a caller that reads all of it in order.
     pub fn open_object(&self, object: &Piece) -> FileReader {
         let hashes = [object.hash];
         let layout = ChunkLayout::from_hashes(object.object_len, ChunkSize::WholeFile, &hashes);
@@ -107,57 +106,55 @@ impl Fetcher {
     /// The bytes of `piece`, exactly as many as its range asks for. What timed out a moment ago is not
     /// waited for again: it fails at once. Needs a tokio runtime with time enabled.
     pub async fn read(&self, piece: &Piece) -> Result<Bytes, FetchError> {
-        match self.shared.look_up(piece.clone(), Priority::Read) {
-            Reading::Ready(bytes) => Ok(bytes),
-            Reading::Pending(pending) => pending.bytes().await,
-        }
+        let read = self.engine.begin_in_memory(piece.clone(), Priority::Read);
+        read.bytes().await
     }
 
     /// Waits for room for bytes that are fetched and not kept.
     pub async fn room(&self, bytes: u64) -> HeldBytes {
         let priority = SharedPriority::new(Priority::Read);
-        self.shared.scheduler.room(bytes, &priority).await
+        self.engine.scheduler.room(bytes, &priority).await
     }
 
     /// [`room`](Self::room), if there is some now.
     pub fn room_now(&self, bytes: u64) -> Option<HeldBytes> {
-        self.shared.scheduler.room_now(bytes)
+        self.engine.scheduler.room_now(bytes)
     }
 
-    /// Fetches a piece from the store for somebody who has room for it, takes it once and verifies it. Nobody shares
+    /// Fetches a piece from the store for a caller that has room for it, takes it once and verifies it. No other read shares
     /// it, and nothing is kept. Only its length and that of the object are checked. It takes as long as the
     /// store does.
     pub async fn fetch(&self, piece: &Piece, _room: &HeldBytes) -> Result<ObjectPart, FetchError> {
-        let shared = &self.shared;
-        let part = shared.request(piece.hash, piece.range.clone(), piece.object_len);
+        let engine = &self.engine;
+        let part = engine.request(piece.hash, piece.range.clone(), piece.object_len);
         let part = part.await?;
-        shared.counts.bytes_from_store.add(part.bytes.len() as u64);
+        engine.counts.bytes_from_store.add(part.bytes.len() as u64);
         Ok(part)
     }
 
     /// Whether every byte of the piece's object was verified before it is given. Otherwise the object
     /// is read in units, and a caller that needs to know that they are right has to hash all of it.
     pub fn verifies(&self, piece: &Piece) -> bool {
-        self.shared.verifies(piece)
+        self.engine.verifies(piece)
     }
 
     /// Whether a file of the disk cache has the name and the length of the piece's object. Nobody has
     /// looked at its bytes. Blocks.
     pub fn is_on_disk(&self, piece: &Piece) -> bool {
-        let shared = &self.shared;
-        let disk = shared.disk.as_ref().filter(|_| shared.verifies(piece));
+        let engine = &self.engine;
+        let disk = engine.disk.as_ref().filter(|_| engine.verifies(piece));
         disk.is_some_and(|disk| disk.may_have(piece.hash, piece.object_len))
     }
 
     /// The disk cache, if it has one.
     pub fn disk(&self) -> Option<Arc<DiskCache>> {
-        self.shared.disk.clone()
+        self.engine.disk.clone()
     }
 
     /// What has been done so far.
     pub fn counters(&self) -> FetchCounters {
-        let counts = &self.shared.counts;
-        let disk = self.shared.disk.as_ref().map(|disk| disk.counts());
+        let counts = &self.engine.counts;
+        let disk = self.engine.disk.as_ref().map(|disk| disk.counts());
         FetchCounters {
             objects_from_store: counts.objects_from_store.get(),
             ranges_from_store: counts.ranges_from_store.get(),
@@ -180,13 +177,13 @@ impl Fetcher {
         }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Core> {
-        &self.shared
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
     }
 
     #[cfg(test)]
-    pub(crate) fn begin(&self, piece: Piece, priority: Priority) -> Reading {
-        self.shared.begin(piece, priority)
+    pub(crate) fn begin(&self, piece: Piece, priority: Priority) -> crate::reader::PieceRead {
+        self.engine.begin(piece, priority)
     }
 }
 
@@ -205,13 +202,13 @@ pub(crate) fn unit_len(options: &FetchOptions) -> u64 {
     options.unit_len.max(LEAST_UNIT)
 }
 
-impl Core {
+impl Engine {
     /// The runtime of the thread that waited for the store last.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.runtime.lock().clone()
     }
 
-    /// Takes note of the runtime that somebody waits on, and gives it. Needs one.
+    /// Notes the runtime of this thread as the one for fetches ahead, and returns it. Needs one.
     pub(crate) fn note_runtime(self: &Arc<Self>) -> Handle {
         let runtime = Handle::current();
         let before = self.runtime.lock().replace(runtime.clone());
@@ -220,8 +217,8 @@ impl Core {
         runtime
     }
 
-    /// Begins to fetch what nobody has of a piece that nobody waits for yet. It goes on as long as what is
-    /// returned lives.
+    /// Begins to fetch the parts of a piece that are neither here nor under way, for a read that may come. Each fetch goes on as
+    /// long as its [`Interest`] lives.
     pub(crate) fn fetch_ahead(
         self: &Arc<Self>,
         piece: &Piece,
@@ -235,35 +232,6 @@ impl Core {
             interest.into_iter().collect()
         } else {
             self.fetch_large_ahead(&runtime, piece, priority)
-        }
-    }
-
-    pub(crate) fn verifies(&self, piece: &Piece) -> bool {
-        piece.object_len <= self.options.whole_object_limit
-    }
-
-    /// Begins to read a piece: looks in memory and, for a small object, in the disk cache. Can be called on any
-    /// thread; blocks for a local file at most.
-    pub(crate) fn begin(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
-        self.quiet.end();
-        if piece.range.is_empty() {
-            Reading::Ready(Bytes::new())
-        } else if self.verifies(&piece) {
-            self.begin_small(piece, priority)
-        } else {
-            self.begin_large(piece, priority)
-        }
-    }
-
-    /// As [`begin`](Self::begin), without a look at the disk.
-    fn look_up(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
-        self.quiet.end();
-        if piece.range.is_empty() {
-            Reading::Ready(Bytes::new())
-        } else if self.verifies(&piece) {
-            self.look_up_small(piece, priority)
-        } else {
-            self.begin_large(piece, priority)
         }
     }
 
@@ -288,7 +256,7 @@ impl Core {
         Err(self.wrong_length(hash, object_len, found))
     }
 
-    /// Counts a failure of the store. Whoever reads says what could not be read, and why.
+    /// Counts a failure of the store and makes it an error. The reader says what could not be read.
     pub(crate) fn store_failed(&self, hash: ContentHash, error: StoreError) -> FetchError {
         let source = Arc::new(error);
         if let StoreError::NotFound { .. } = *source {

@@ -1,9 +1,14 @@
-//! Long objects: fetched in runs of aligned units, as they are read.
+//! Large objects: read in aligned units, and fetched in runs of consecutive units.
 //!
 //! ```text
 //!     a read      |----|                     of the reader
 //!     units     |   |   |   |   |   |        what is kept, shared and waited for
 //!     a run         |=======|                consecutive ones that nobody has: one request, each lands by itself
+//!
+//!     begin_large    looks the units up: all here (assemble), or a PendingPiece with a Lead for each run to fetch
+//!     from_large     starts the runs (start_units -> fetch_units) and waits for the units of all of them
+//!     fetch_units    room in the budget, then units from the disk cache (on_disk.rs), the rest by
+//!                    fetch_range (range_fetch.rs) into a Landing (landing.rs)
 //! ```
 //!
 //! Where bytes come fast, [`TOGETHER`](crate::scheduler::TOGETHER) units that one run brings land in one buffer, and a read of several of them is
@@ -15,7 +20,7 @@
 //! version are forgotten (they carry a generation in their key, which nobody asks for any more) and
 //! the reads that wait start over.
 //!
-//! [`Core::fetch_units`] is the one place where a run of units begins, and [`Landing`] the one where each of
+//! [`Engine::fetch_units`] is the one place where a run of units begins, and [`Landing`] the one where each of
 //! them lands that the store gives. What is in the disk cache lands from there (`on_disk.rs`), and what the store gives is
 //! kept there, unit by unit.
 
@@ -33,12 +38,12 @@ use attachfs_store::{StoreError, data_key};
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 
-use crate::bringing::{Brought, Wanted};
-use crate::fetcher::{Core, unit_len};
+use crate::fetcher::{Engine, unit_len};
 use crate::landed::Landed;
 use crate::patience::TooLate;
-use crate::pending::{PendingPiece, Reading};
-use crate::scheduler::{Found, FoundPart, Interest, Lead, Part, PartKey};
+use crate::range_fetch::{ObjectRange, RangeEnd};
+use crate::reader::{PendingPiece, PieceRead};
+use crate::scheduler::{FoundPart, Interest, Lead, Lookup, Part, PartKey};
 use crate::{FetchError, Priority};
 use landing::Landing;
 use on_disk::Front;
@@ -47,134 +52,36 @@ pub(crate) use versions::Versions;
 /// How often a read starts over because the object was replaced.
 const MOST_ATTEMPTS: u32 = 3;
 
-impl Core {
-    /// Looks for the units of a piece in memory.
-    pub(crate) fn begin_large(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
-        let (generation, found) = self.look_up_units(&piece, priority);
-        match here(&found) {
+impl Engine {
+    /// Looks the units of a piece up in memory. If one is missing, the piece is pending: what it has to fetch
+    /// begins when somebody waits for it.
+    pub(crate) fn begin_large(self: &Arc<Self>, piece: Piece, priority: Priority) -> PieceRead {
+        let (generation, lookup) = self.look_up_units(&piece, priority);
+        match all_here(&lookup) {
             Some(units) => {
                 self.counts.memory_hits.add(units.len() as u64);
-                Reading::Ready(self.assemble(&piece, &units))
+                PieceRead::Ready(self.assemble(&piece, &units))
             }
-            None => Reading::Pending(Box::new(PendingPiece {
-                shared: Arc::clone(self),
+            None => PieceRead::Pending(Box::new(PendingPiece {
+                engine: Arc::clone(self),
                 piece,
                 priority,
-                found,
-                is_on_disk: false,
+                lookup,
+                looks_on_disk: false,
                 generation,
             })),
         }
     }
 
-    fn look_up_units(self: &Arc<Self>, piece: &Piece, priority: Priority) -> (u32, Found) {
+    /// The units of a piece in memory or under way, and the generation of the object that they are of.
+    fn look_up_units(self: &Arc<Self>, piece: &Piece, priority: Priority) -> (u32, Lookup) {
         let generation = self.versions.generation(piece.hash);
         let keys = self.units(piece);
         let keys = keys.map(|index| PartKey::unit(piece, generation, index));
         (generation, self.scheduler.look_up(keys, priority))
     }
 
-    /// Begins to fetch what nobody has of a piece that nobody waits for yet. It goes on as long as what is
-    /// returned lives.
-    pub(crate) fn fetch_large_ahead(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        piece: &Piece,
-        priority: Priority,
-    ) -> Vec<Interest> {
-        let (generation, found) = self.look_up_units(piece, priority);
-        let Found { parts, leads } = found;
-        let interests = leads.iter().map(Lead::interest).collect();
-        drop(parts);
-        for lead in leads {
-            self.start_units(runtime, lead, piece, generation);
-        }
-        interests
-    }
-
-    /// Has units forgotten first that a reader in order has passed.
-    pub(crate) fn forget_passed(&self, piece: &Piece) {
-        let generation = self.versions.generation(piece.hash);
-        let (start, end) = (piece.range.start, piece.range.end);
-        let last = if end == piece.object_len {
-            end.div_ceil(self.unit_len())
-        } else {
-            end / self.unit_len()
-        };
-        let passed = start / self.unit_len()..last;
-        let keys = passed.map(|index| PartKey::unit(piece, generation, index));
-        self.scheduler.forget_first(keys);
-    }
-
-    fn start_units(self: &Arc<Self>, runtime: &Handle, lead: Lead, piece: &Piece, generation: u32) {
-        let (shared, hash, object_len) = (Arc::clone(self), piece.hash, piece.object_len);
-        lead.start(runtime, async move |lead| {
-            shared.fetch_units(lead, hash, object_len, generation).await;
-        });
-    }
-
-    /// Brings a run of units.
-    async fn fetch_units(
-        &self,
-        mut lead: Lead,
-        hash: ContentHash,
-        object_len: u64,
-        generation: u32,
-    ) {
-        let on_disk = self.on_disk(hash, object_len).await;
-        if let Some(found) = on_disk.as_ref().and_then(|large| large.wrong()) {
-            return lead.fail(&FetchError::Damaged { hash, found });
-        }
-        let priority = lead.priority();
-        let mut patience = self.patience();
-        while let Some(Part::Unit { index, .. }) = lead.next().map(|key| key.part) {
-            let start = index * self.unit_len();
-            let range = |units: u64| start..((index + units) * self.unit_len()).min(object_len);
-            let mut units = lead.left() as u64;
-            let all = range(units);
-            let room = self.scheduler.room(all.end - all.start, &priority);
-            let mut held = match patience.in_line(room).await {
-                Ok(held) => held,
-                Err(TooLate) => return lead.fail(&self.late(hash)),
-            };
-            if let Some(large) = &on_disk {
-                let front = self.land_from_disk(large, &mut lead, &mut held, index, units);
-                match front.await {
-                    Front::Landed => continue,
-                    Front::Missing(missing) => units = missing,
-                }
-            }
-            let wanted = Wanted {
-                hash,
-                object_len,
-                range: range(units),
-            };
-            self.counts.ranges_from_store.add(1);
-            let mut landing =
-                Landing::new(self, &mut lead, held, &wanted, generation, on_disk.clone());
-            let brought = self
-                .bring(&wanted, &priority, &mut patience, &mut landing)
-                .await;
-            match brought {
-                Ok(Brought::All) => {}
-                // Who waits for what did not land starts over.
-                Ok(Brought::Stopped) => return,
-                Err(error) => return landing.fail(&error),
-            }
-        }
-    }
-
-    /// How long a unit is, but for an object's last.
-    pub(crate) fn unit_len(&self) -> u64 {
-        unit_len(&self.options)
-    }
-
-    /// The numbers of the units that `piece` lies in.
-    fn units(&self, piece: &Piece) -> Range<u64> {
-        piece.range.start / self.unit_len()..piece.range.end.div_ceil(self.unit_len())
-    }
-
-    /// `piece` out of the units that it lies in. They are copied only if they did not land together.
+    /// The bytes of `piece` out of the units that it lies in. They are copied only if they did not land together.
     fn assemble(&self, piece: &Piece, units: &[Landed]) -> Bytes {
         let skip = (piece.range.start % self.unit_len()) as usize;
         let len = (piece.range.end - piece.range.start) as usize;
@@ -204,44 +111,45 @@ impl Core {
 }
 
 impl PendingPiece {
-    /// Waits for the units, and fetches those that nobody else does. Starts over if the object was replaced
-    /// meanwhile.
-    pub(crate) async fn units(mut self: Box<Self>) -> Result<Bytes, FetchError> {
-        let (shared, hash) = (Arc::clone(&self.shared), self.piece.hash);
+    /// Waits for the units of a large object, and fetches those that no other read does. Starts over if the object was
+    /// replaced meanwhile.
+    pub(crate) async fn from_large(mut self: Box<Self>) -> Result<Bytes, FetchError> {
+        let (engine, hash) = (Arc::clone(&self.engine), self.piece.hash);
         for _ in 0..MOST_ATTEMPTS {
-            let found = std::mem::take(&mut self.found);
-            let arrived = self.arrived(found).await?;
+            let lookup = std::mem::take(&mut self.lookup);
+            let arrived = self.arrived(lookup).await?;
             if let Some(units) = arrived
-                && shared.versions.generation(hash) == self.generation
+                && engine.versions.generation(hash) == self.generation
             {
-                return Ok(shared.assemble(&self.piece, &units));
+                return Ok(engine.assemble(&self.piece, &units));
             }
-            (self.generation, self.found) = shared.look_up_units(&self.piece, self.priority);
+            (self.generation, self.lookup) = engine.look_up_units(&self.piece, self.priority);
         }
         let error = StoreError::Other {
             what: format!("reading {}", data_key(hash)),
             source: "the object is being replaced again and again".into(),
         };
-        Err(shared.store_failed(hash, error))
+        Err(engine.store_failed(hash, error))
     }
 
-    /// The units, or nothing if the object was replaced meanwhile.
-    async fn arrived(&self, found: Found) -> Result<Option<Vec<Landed>>, FetchError> {
-        let shared = &self.shared;
-        let runtime = shared.note_runtime();
+    /// The units when all have landed, or `None` if the object was replaced meanwhile. A unit whose fetch was given up
+    /// is looked up again.
+    async fn arrived(&self, lookup: Lookup) -> Result<Option<Vec<Landed>>, FetchError> {
+        let engine = &self.engine;
+        let runtime = engine.note_runtime();
         let start = |leads: Vec<Lead>| {
             for lead in leads {
-                shared.start_units(&runtime, lead, &self.piece, self.generation);
+                engine.start_units(&runtime, lead, &self.piece, self.generation);
             }
         };
-        start(found.leads);
-        let mut units = Vec::with_capacity(found.parts.len());
-        for (index, part) in shared.units(&self.piece).zip(found.parts) {
+        start(lookup.leads);
+        let mut units = Vec::with_capacity(lookup.parts.len());
+        for (index, part) in engine.units(&self.piece).zip(lookup.parts) {
             let mut part = part;
             units.push(loop {
                 let waiting = match part {
                     FoundPart::Here(unit) => {
-                        shared.counts.memory_hits.add(1);
+                        engine.counts.memory_hits.add(1);
                         break unit;
                     }
                     FoundPart::Coming(waiting) => waiting,
@@ -249,11 +157,11 @@ impl PendingPiece {
                 if let Some(outcome) = waiting.ended().await {
                     break outcome?;
                 }
-                if shared.versions.generation(self.piece.hash) != self.generation {
+                if engine.versions.generation(self.piece.hash) != self.generation {
                     return Ok(None);
                 }
                 let key = PartKey::unit(&self.piece, self.generation, index);
-                let mut again = shared.scheduler.look_up([key], self.priority);
+                let mut again = engine.scheduler.look_up([key], self.priority);
                 start(std::mem::take(&mut again.leads));
                 match again.parts.pop() {
                     Some(again) => part = again,
@@ -265,11 +173,115 @@ impl PendingPiece {
     }
 }
 
+impl Engine {
+    /// Fetches the run of a lead, in a task of its own.
+    fn start_units(self: &Arc<Self>, runtime: &Handle, lead: Lead, piece: &Piece, generation: u32) {
+        let (engine, hash, object_len) = (Arc::clone(self), piece.hash, piece.object_len);
+        lead.start(runtime, async move |lead| {
+            engine.fetch_units(lead, hash, object_len, generation).await;
+        });
+    }
+
+    /// Brings a run of units to everybody who waits for them: from the disk cache those that are there, the others from
+    /// the store, with one request for each gap.
+    async fn fetch_units(
+        &self,
+        mut lead: Lead,
+        hash: ContentHash,
+        object_len: u64,
+        generation: u32,
+    ) {
+        let on_disk = self.large_file(hash, object_len).await;
+        if let Some(found) = on_disk.as_ref().and_then(|large| large.wrong()) {
+            return lead.fail(&FetchError::Damaged { hash, found });
+        }
+        let priority = lead.priority();
+        let mut patience = self.patience();
+        while let Some(Part::Unit { index, .. }) = lead.next().map(|key| key.part) {
+            let start = index * self.unit_len();
+            let range = |units: u64| start..((index + units) * self.unit_len()).min(object_len);
+            let mut units = lead.left() as u64;
+            let all = range(units);
+            let room = self.scheduler.room(all.end - all.start, &priority);
+            let mut held = match patience.in_line(room).await {
+                Ok(held) => held,
+                Err(TooLate) => return lead.fail(&self.timed_out(hash)),
+            };
+            if let Some(large) = &on_disk {
+                let front = self.land_from_disk(large, &mut lead, &mut held, index, units);
+                match front.await {
+                    Front::Landed => continue,
+                    Front::Missing(missing) => units = missing,
+                }
+            }
+            let wanted = ObjectRange {
+                hash,
+                object_len,
+                range: range(units),
+            };
+            self.counts.ranges_from_store.add(1);
+            let mut landing =
+                Landing::new(self, &mut lead, held, &wanted, generation, on_disk.clone());
+            let end = self
+                .fetch_range(&wanted, &priority, &mut patience, &mut landing)
+                .await;
+            match end {
+                Ok(RangeEnd::Complete) => {}
+                // The object was replaced: reads that wait for units which did not land start over.
+                Ok(RangeEnd::Stopped) => return,
+                Err(error) => return landing.fail(&error),
+            }
+        }
+    }
+
+    /// Begins to fetch the units of a piece that nobody has, for a read that may come. Each run goes on as long as its
+    /// [`Interest`] lives.
+    pub(crate) fn fetch_large_ahead(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        piece: &Piece,
+        priority: Priority,
+    ) -> Vec<Interest> {
+        let (generation, lookup) = self.look_up_units(piece, priority);
+        let Lookup { parts, leads } = lookup;
+        let interests = leads.iter().map(Lead::interest).collect();
+        drop(parts);
+        for lead in leads {
+            self.start_units(runtime, lead, piece, generation);
+        }
+        interests
+    }
+
+    /// Has units forgotten first that a reader in order has passed.
+    pub(crate) fn forget_passed(&self, piece: &Piece) {
+        let generation = self.versions.generation(piece.hash);
+        let (start, end) = (piece.range.start, piece.range.end);
+        let last = if end == piece.object_len {
+            end.div_ceil(self.unit_len())
+        } else {
+            end / self.unit_len()
+        };
+        let passed = start / self.unit_len()..last;
+        let keys = passed.map(|index| PartKey::unit(piece, generation, index));
+        self.scheduler.forget_first(keys);
+    }
+
+    /// How long a unit is, but for an object's last.
+    pub(crate) fn unit_len(&self) -> u64 {
+        unit_len(&self.options)
+    }
+
+    /// The numbers of the units that `piece` lies in.
+    fn units(&self, piece: &Piece) -> Range<u64> {
+        piece.range.start / self.unit_len()..piece.range.end.div_ceil(self.unit_len())
+    }
+}
+
 /// The units, if all are here.
-fn here(found: &Found) -> Option<Vec<Landed>> {
+fn all_here(lookup: &Lookup) -> Option<Vec<Landed>> {
     let unit = |part: &FoundPart| match part {
         FoundPart::Here(unit) => Some(unit.clone()),
         FoundPart::Coming(_) => None,
     };
-    found.parts.iter().map(unit).collect()
+    lookup.parts.iter().map(unit).collect()
 }

@@ -7,20 +7,19 @@
 //! ```
 //!
 //! An object of up to [`FetchOptions::whole_object_limit`] bytes is fetched whole, and its length and
-//! hash are verified before the first byte is given. A longer one is fetched in aligned units of
+//! hash are verified before the first byte is given: it is *small*. A longer one, a *large* object, is fetched in aligned units of
 //! [`FetchOptions::unit_len`]; of these only the length of the object is checked, and that the store
 //! still holds the same version of it. A reader that goes on in a way that can be foreseen has what follows
-//! fetched ahead ([`Prefetch`]). Verifying a long object once all of it has arrived belongs into
+//! fetched ahead ([`Prefetch`]). Verifying a large object once all of it has arrived belongs into
 //! [`FileReader`], which sees every read.
 //!
-//! Who takes all bytes of an object in order, as a download does, takes room of the budget ([`Fetcher::room`]), fetches
+//! A caller that takes all bytes of an object in order, as a download does, takes room of the budget ([`Fetcher::room`]), fetches
 //! ranges that are not kept ([`Fetcher::fetch`]) and verifies them with a [`Verifier`].
 //!
-//! However many readers want the same object or unit at the same time, it is looked for and fetched once. One
+//! However many readers want the same object or unit at the same time, it is looked up and fetched once. One
 //! budget ([`FetchOptions::memory_bytes`]) bounds what is kept and what is under way together.
 
 mod ahead;
-mod bringing;
 mod budget;
 mod counters;
 mod disk;
@@ -33,9 +32,9 @@ mod options;
 mod outage;
 mod overdue;
 mod patience;
-mod pending;
 mod prefetched;
 mod quiet;
+mod range_fetch;
 mod reader;
 mod scheduler;
 mod small_objects;
@@ -47,7 +46,7 @@ mod warming;
 pub use budget::{ByteBudget, HeldBytes, Priority};
 pub use counters::FetchCounters;
 pub use disk::{
-    Collected, DiskCache, Found, Goal, LargeFile, Survey, UNIT as CACHE_UNIT, Upkeep, WrongObject,
+    Collected, DiskCache, Goal, LargeFile, Survey, UNIT as CACHE_UNIT, Upkeep, Verdict, WrongObject,
 };
 pub use error::FetchError;
 pub use fetcher::Fetcher;

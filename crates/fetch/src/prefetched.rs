@@ -13,7 +13,7 @@ pub struct Prefetched(#[expect(dead_code, reason = "held for its Drop")] Vec<Int
 impl Fetcher {
     /// How many bytes of files may be on their way or in memory that nobody has asked for; none if that is off.
     pub fn most_prefetched(&self) -> u64 {
-        let options = &self.shared().options;
+        let options = &self.engine().options;
         match options.prefetch {
             Prefetch::Off => 0,
             Prefetch::Auto => options.memory_bytes / 4,
@@ -24,10 +24,10 @@ impl Fetcher {
     /// cache is left there, and so is an object that is too long to be fetched whole. Nothing is fetched before
     /// the first read that waited for the store.
     pub fn prefetch(&self, layout: &ChunkLayout<'_>) -> Prefetched {
-        let shared = self.shared();
+        let engine = self.engine();
         let pieces = layout.pieces(0..layout.size());
-        let whole = pieces.filter(|piece| shared.verifies(piece));
-        let fetch = |piece: Piece| shared.fetch_ahead(&piece, Priority::Prefetch);
+        let whole = pieces.filter(|piece| engine.verifies(piece));
+        let fetch = |piece: Piece| engine.fetch_ahead(&piece, Priority::Prefetch);
         Prefetched(whole.flat_map(fetch).collect())
     }
 }

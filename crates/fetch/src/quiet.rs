@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::ahead::Ahead;
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(5);
@@ -75,31 +75,31 @@ impl Quiet {
 }
 
 /// Looks after the memory, from the first read that waits for the store on.
-pub(crate) fn look_after(shared: &Arc<Core>, runtime: &Handle) {
-    if shared.quiet.is_looked_after.swap(true, Ordering::AcqRel) {
+pub(crate) fn look_after(engine: &Arc<Engine>, runtime: &Handle) {
+    if engine.quiet.is_looked_after.swap(true, Ordering::AcqRel) {
         return;
     }
-    let keeper = Keeper(Arc::downgrade(shared));
+    let keeper = Keeper(Arc::downgrade(engine));
     runtime.spawn(keeper.look());
 }
 
 /// Who looks after it. Also with the runtime this ends.
-struct Keeper(Weak<Core>);
+struct Keeper(Weak<Engine>);
 
 impl Keeper {
     async fn look(self) {
         loop {
             tokio::time::sleep(LOOK).await;
-            let Some(shared) = self.0.upgrade() else {
+            let Some(engine) = self.0.upgrade() else {
                 return;
             };
-            shared.quiet.pause_readers();
-            if shared.quiet.lasts() >= QUIET {
-                let stays = STAYS.min(shared.options.memory_bytes / 8);
-                shared.scheduler.forget_to(stays);
-                shared.landed.free();
-                shared.landed_together.free();
-                shared.answers.free();
+            engine.quiet.pause_readers();
+            if engine.quiet.lasts() >= QUIET {
+                let stays = STAYS.min(engine.options.memory_bytes / 8);
+                engine.scheduler.forget_to(stays);
+                engine.landed.free();
+                engine.landed_together.free();
+                engine.answers.free();
                 return;
             }
         }
@@ -108,8 +108,8 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.quiet.is_looked_after.store(false, Ordering::Release);
+        if let Some(engine) = self.0.upgrade() {
+            engine.quiet.is_looked_after.store(false, Ordering::Release);
         }
     }
 }
@@ -134,7 +134,7 @@ mod tests {
             range: 0..64 << 20,
         };
         fetcher.read(&piece).await.unwrap();
-        let kept = || fetcher.shared().scheduler.kept_bytes();
+        let kept = || fetcher.engine().scheduler.kept_bytes();
         assert_eq!(kept(), 64 << 20);
         tokio::time::sleep(QUIET / 2).await;
         assert_eq!(kept(), 64 << 20);

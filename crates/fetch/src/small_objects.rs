@@ -1,4 +1,11 @@
-//! Small objects: fetched whole, and sound before anyone sees a byte.
+//! Small objects: fetched whole, and verified before a byte of them is given.
+//!
+//! ```text
+//!     begin_small    in memory, or in the disk cache; else a PendingPiece
+//!     from_small     starts the fetch, if no other read has, and waits for it
+//!     fetch_whole    the disk cache, if that was not looked at; else room in the budget, fetch_range (range_fetch.rs),
+//!                    the hash; then the disk cache keeps it
+//! ```
 
 use std::sync::Arc;
 
@@ -6,105 +13,193 @@ use attachfs_manifest::{ContentHash, Piece};
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 
-use crate::bringing::{Brought, Taker, Wanted};
 use crate::budget::SharedPriority;
 use crate::disk::AtOnce;
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::patience::TooLate;
-use crate::pending::{PendingPiece, Reading};
-use crate::scheduler::{Fetched, Found, FoundPart, Interest, Lead, PartKey};
+use crate::range_fetch::{ObjectRange, RangeEnd, RangeSink};
+use crate::reader::{PendingPiece, PieceRead};
+use crate::scheduler::{Fetched, FoundPart, Interest, Lead, Lookup, PartKey};
 use crate::{FetchError, Priority};
 
 /// What an object in memory costs beside its bytes, roughly. Of units it does not matter.
 const ENTRY_OVERHEAD: u64 = 256;
 
-impl Core {
-    /// Looks for the object in memory and, if nobody else does, in the disk cache.
-    pub(crate) fn begin_small(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
-        let mut found = match self.find_small(&piece, priority) {
+impl Engine {
+    /// Looks for the object in memory and, if no other read brings it, in the disk cache.
+    pub(crate) fn begin_small(self: &Arc<Self>, piece: Piece, priority: Priority) -> PieceRead {
+        let mut lookup = match self.find_small(&piece, priority) {
             Ok(object) => return self.hit(&object, &piece),
-            Err(found) => found,
+            Err(lookup) => lookup,
         };
-        let Some(mut lead) = found.leads.pop() else {
-            return self.pending(piece, priority, found, false);
+        let Some(mut lead) = lookup.leads.pop() else {
+            return self.pending(piece, priority, lookup, false);
         };
         let disk = self.disk.as_ref();
         let looked = disk.map_or(AtOnce::Absent, |disk| {
             disk.get_at_once(piece.hash, piece.object_len)
         });
         let AtOnce::Here(bytes) = looked else {
-            found.leads.push(lead);
-            let is_on_disk = matches!(looked, AtOnce::Busy);
-            return self.pending(piece, priority, found, is_on_disk);
+            lookup.leads.push(lead);
+            let looks_on_disk = matches!(looked, AtOnce::Busy);
+            return self.pending(piece, priority, lookup, looks_on_disk);
         };
         let fetched = self.loaded(bytes);
         let read = cut(&fetched.bytes.bytes(), &piece);
         lead.land(fetched);
-        Reading::Ready(read)
+        PieceRead::Ready(read)
     }
 
-    pub(crate) fn look_up_small(self: &Arc<Self>, piece: Piece, priority: Priority) -> Reading {
+    /// As [`begin_small`](Self::begin_small), without looking on the disk.
+    pub(crate) fn begin_small_in_memory(
+        self: &Arc<Self>,
+        piece: Piece,
+        priority: Priority,
+    ) -> PieceRead {
         match self.find_small(&piece, priority) {
             Ok(object) => self.hit(&object, &piece),
-            Err(found) => self.pending(piece, priority, found, true),
+            Err(lookup) => self.pending(piece, priority, lookup, true),
         }
     }
 
-    /// Begins to fetch an object that nobody waits for yet, unless it is here or in the disk cache. That goes on as
-    /// long as what is returned lives.
-    pub(crate) fn fetch_small_ahead(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        piece: &Piece,
-        priority: Priority,
-    ) -> Option<Interest> {
-        let mut found = self.find_small(piece, priority).err()?;
-        let lead = found.leads.pop()?;
-        let interest = lead.interest();
-        let (shared, hash, len) = (Arc::clone(self), piece.hash, piece.object_len);
-        lead.start(runtime, async move |lead| {
-            if !shared.may_be_on_disk(hash, len).await {
-                shared.fetch_whole(lead, hash, len, false).await;
-            }
-        });
-        Some(interest)
-    }
-
-    /// The object, or who brings it.
-    fn find_small(self: &Arc<Self>, piece: &Piece, priority: Priority) -> Result<Bytes, Found> {
-        let mut found = self.scheduler.look_up([PartKey::whole(piece)], priority);
-        match found.parts.pop() {
+    /// The object from memory, or the look-up that says whether another read brings it or this one is to.
+    fn find_small(self: &Arc<Self>, piece: &Piece, priority: Priority) -> Result<Bytes, Lookup> {
+        let mut lookup = self.scheduler.look_up([PartKey::whole(piece)], priority);
+        match lookup.parts.pop() {
             Some(FoundPart::Here(object)) => Ok(object.bytes()),
             other => {
-                found.parts.extend(other);
-                Err(found)
+                lookup.parts.extend(other);
+                Err(lookup)
             }
         }
     }
 
-    fn hit(&self, object: &Bytes, piece: &Piece) -> Reading {
+    fn hit(&self, object: &Bytes, piece: &Piece) -> PieceRead {
         self.counts.memory_hits.add(1);
-        Reading::Ready(cut(object, piece))
+        PieceRead::Ready(cut(object, piece))
     }
 
     fn pending(
         self: &Arc<Self>,
         piece: Piece,
         priority: Priority,
-        found: Found,
-        is_on_disk: bool,
-    ) -> Reading {
-        Reading::Pending(Box::new(PendingPiece {
-            shared: Arc::clone(self),
+        lookup: Lookup,
+        looks_on_disk: bool,
+    ) -> PieceRead {
+        PieceRead::Pending(Box::new(PendingPiece {
+            engine: Arc::clone(self),
             piece,
             priority,
-            found,
-            is_on_disk,
+            lookup,
+            looks_on_disk,
             generation: 0,
         }))
     }
+}
 
-    /// From the disk cache, off the runtime's own threads, as long as the disk answers.
+impl PendingPiece {
+    /// Waits for a small object, and fetches it if no other read does.
+    pub(crate) async fn from_small(mut self: Box<Self>) -> Result<Bytes, FetchError> {
+        let (hash, len) = (self.piece.hash, self.piece.object_len);
+        let runtime = self.engine.note_runtime();
+        loop {
+            let lookup = std::mem::take(&mut self.lookup);
+            for lead in lookup.leads {
+                let (engine, looks_on_disk) = (Arc::clone(&self.engine), self.looks_on_disk);
+                lead.start(&runtime, async move |lead| {
+                    engine.fetch_whole(lead, hash, len, looks_on_disk).await;
+                });
+            }
+            for part in lookup.parts {
+                match part {
+                    FoundPart::Here(object) => return Ok(cut(&object.bytes(), &self.piece)),
+                    FoundPart::Coming(waiting) => {
+                        if let Some(outcome) = waiting.ended().await {
+                            return outcome.map(|object| cut(&object.bytes(), &self.piece));
+                        }
+                    }
+                }
+            }
+            self.looks_on_disk = true;
+            let key = PartKey::whole(&self.piece);
+            self.lookup = self.engine.scheduler.look_up([key], self.priority);
+        }
+    }
+}
+
+impl Engine {
+    /// Brings an object to everybody who waits for it.
+    async fn fetch_whole(
+        self: &Arc<Self>,
+        mut lead: Lead,
+        hash: ContentHash,
+        len: u64,
+        looks_on_disk: bool,
+    ) {
+        match self
+            .whole_object(&lead.priority(), hash, len, looks_on_disk)
+            .await
+        {
+            Ok(fetched) => lead.land(fetched),
+            Err(error) => lead.fail(&error),
+        }
+    }
+
+    /// The object, verified: from the disk cache or the store.
+    async fn whole_object(
+        self: &Arc<Self>,
+        priority: &SharedPriority,
+        hash: ContentHash,
+        len: u64,
+        looks_on_disk: bool,
+    ) -> Result<Fetched, FetchError> {
+        let late = |_: TooLate| self.timed_out(hash);
+        let mut patience = self.patience();
+        if looks_on_disk {
+            let loaded = patience.on_its_way(self.load_later(hash, len)).await;
+            if let Some(object) = loaded.map_err(late)? {
+                return Ok(object);
+            }
+        }
+        let room = self.scheduler.room(len + ENTRY_OVERHEAD, priority);
+        let held = patience.in_line(room).await.map_err(late)?;
+        let wanted = ObjectRange {
+            hash,
+            object_len: len,
+            range: 0..len,
+        };
+        let mut whole = Whole {
+            len: len as usize,
+            ..Whole::default()
+        };
+        loop {
+            let end = self.fetch_range(&wanted, priority, &mut patience, &mut whole);
+            match end.await? {
+                RangeEnd::Complete => break,
+                RangeEnd::Stopped if whole.restarts > MOST_RESTARTS => {
+                    return Err(FetchError::Replaced { hash });
+                }
+                RangeEnd::Stopped => whole = whole.again(),
+            }
+        }
+        let bytes = whole.bytes();
+        let found = ContentHash::of(&bytes);
+        if found != hash {
+            self.counts.damaged.add(1);
+            return Err(FetchError::Damaged { hash, found });
+        }
+        self.counts.objects_from_store.add(1);
+        if let Some(disk) = &self.disk {
+            disk.insert(hash, bytes.clone());
+        }
+        Ok(Fetched {
+            bytes: bytes.into(),
+            held: Some(held),
+        })
+    }
+
+    /// Loads an object from the disk cache, off the runtime's own threads. `None` if it is not there or the disk does not
+    /// answer.
     async fn load_later(&self, hash: ContentHash, len: u64) -> Option<Fetched> {
         let disk = self.disk.as_ref()?;
         let bytes = disk.ask(move |disk| disk.get(hash, len)).await??;
@@ -129,72 +224,24 @@ impl Core {
         looked.unwrap_or(false)
     }
 
-    async fn fetch_whole(
+    /// Begins to fetch an object for a read that may come, unless it is in memory or in the disk cache. That goes on as
+    /// long as the [`Interest`] lives.
+    pub(crate) fn fetch_small_ahead(
         self: &Arc<Self>,
-        mut lead: Lead,
-        hash: ContentHash,
-        len: u64,
-        is_on_disk: bool,
-    ) {
-        match self
-            .whole_object(&lead.priority(), hash, len, is_on_disk)
-            .await
-        {
-            Ok(fetched) => lead.land(fetched),
-            Err(error) => lead.fail(&error),
-        }
-    }
-
-    async fn whole_object(
-        self: &Arc<Self>,
-        priority: &SharedPriority,
-        hash: ContentHash,
-        len: u64,
-        is_on_disk: bool,
-    ) -> Result<Fetched, FetchError> {
-        let late = |_: TooLate| self.late(hash);
-        let mut patience = self.patience();
-        if is_on_disk {
-            let loaded = patience.on_its_way(self.load_later(hash, len)).await;
-            if let Some(object) = loaded.map_err(late)? {
-                return Ok(object);
+        runtime: &Handle,
+        piece: &Piece,
+        priority: Priority,
+    ) -> Option<Interest> {
+        let mut lookup = self.find_small(piece, priority).err()?;
+        let lead = lookup.leads.pop()?;
+        let interest = lead.interest();
+        let (engine, hash, len) = (Arc::clone(self), piece.hash, piece.object_len);
+        lead.start(runtime, async move |lead| {
+            if !engine.may_be_on_disk(hash, len).await {
+                engine.fetch_whole(lead, hash, len, false).await;
             }
-        }
-        let room = self.scheduler.room(len + ENTRY_OVERHEAD, priority);
-        let held = patience.in_line(room).await.map_err(late)?;
-        let wanted = Wanted {
-            hash,
-            object_len: len,
-            range: 0..len,
-        };
-        let mut whole = Whole {
-            len: len as usize,
-            ..Whole::default()
-        };
-        loop {
-            let brought = self.bring(&wanted, priority, &mut patience, &mut whole);
-            match brought.await? {
-                Brought::All => break,
-                Brought::Stopped if whole.restarts > MOST_RESTARTS => {
-                    return Err(FetchError::Replaced { hash });
-                }
-                Brought::Stopped => whole = whole.again(),
-            }
-        }
-        let bytes = whole.bytes();
-        let found = ContentHash::of(&bytes);
-        if found != hash {
-            self.counts.damaged.add(1);
-            return Err(FetchError::Damaged { hash, found });
-        }
-        self.counts.objects_from_store.add(1);
-        if let Some(disk) = &self.disk {
-            disk.insert(hash, bytes.clone());
-        }
-        Ok(Fetched {
-            bytes: bytes.into(),
-            held: Some(held),
-        })
+        });
+        Some(interest)
     }
 }
 
@@ -226,7 +273,7 @@ impl Whole {
     }
 }
 
-impl Taker for Whole {
+impl RangeSink for Whole {
     fn begins(&mut self, version: Option<Arc<str>>) -> bool {
         let goes_on = self.version.is_none() || self.version == version;
         self.version = version;
@@ -242,36 +289,6 @@ impl Taker for Whole {
             self.rest.reserve(self.len);
         }
         self.rest.extend_from_slice(&bytes);
-    }
-}
-
-impl PendingPiece {
-    /// Waits for the object, and fetches it if nobody else does.
-    pub(crate) async fn whole(mut self: Box<Self>) -> Result<Bytes, FetchError> {
-        let (hash, len) = (self.piece.hash, self.piece.object_len);
-        let runtime = self.shared.note_runtime();
-        loop {
-            let found = std::mem::take(&mut self.found);
-            for lead in found.leads {
-                let (shared, is_on_disk) = (Arc::clone(&self.shared), self.is_on_disk);
-                lead.start(&runtime, async move |lead| {
-                    shared.fetch_whole(lead, hash, len, is_on_disk).await;
-                });
-            }
-            for part in found.parts {
-                match part {
-                    FoundPart::Here(object) => return Ok(cut(&object.bytes(), &self.piece)),
-                    FoundPart::Coming(waiting) => {
-                        if let Some(outcome) = waiting.ended().await {
-                            return outcome.map(|object| cut(&object.bytes(), &self.piece));
-                        }
-                    }
-                }
-            }
-            self.is_on_disk = true;
-            let key = PartKey::whole(&self.piece);
-            self.found = self.shared.scheduler.look_up([key], self.priority);
-        }
     }
 }
 
@@ -427,7 +444,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let whole = FetchOptions::default().memory_bytes;
-        assert!(fetcher.shared().scheduler.room_now(whole).is_some());
+        assert!(fetcher.engine().scheduler.room_now(whole).is_some());
     }
 
     #[tokio::test]
@@ -456,7 +473,7 @@ mod tests {
         let options = FetchOptions::default();
         let fetcher = Fetcher::new(Arc::clone(&store) as _, Some(disk), options);
         let all = piece(hash, TEXT.len(), 0..TEXT.len() as u64);
-        let Reading::Pending(pending) = fetcher.begin(all, Priority::Read) else {
+        let PieceRead::Pending(pending) = fetcher.begin(all, Priority::Read) else {
             panic!("it is nowhere yet");
         };
         // Whoever looks again finds it.
@@ -465,7 +482,7 @@ mod tests {
         assert_eq!(store.count(CallKind::Get), 1);
         assert_eq!(fetcher.counters().disk_hits, 0);
         // One look-up, and the landing of what was fetched.
-        assert_eq!(fetcher.shared().scheduler.uses(), 2);
+        assert_eq!(fetcher.engine().scheduler.uses(), 2);
     }
 
     #[tokio::test]
@@ -562,7 +579,7 @@ mod tests {
         for hash in &objects {
             fetcher.read(&piece(*hash, 10_000, 0..1)).await.unwrap();
         }
-        let kept = fetcher.shared().scheduler.kept_bytes();
+        let kept = fetcher.engine().scheduler.kept_bytes();
         assert!((100_000..=200_000).contains(&kept), "{kept}");
         // The newest is kept, however little it was asked for.
         assert!(cached(&fetcher, &piece(objects[99], 10_000, 0..1)).is_some());

@@ -16,7 +16,7 @@ use crate::links::{Base, Collected, Reach, normalize};
 use crate::listed::Picker;
 use crate::place::{Inside, Place, below_slash, look};
 use crate::transitive::pull_in;
-use crate::walk::{Found, Walk};
+use crate::walk::{PartialScan, Walk};
 use crate::{Progress, Scan, ScanError, ScanOptions, SymlinkPolicy};
 
 /// What to collect. Relative paths start at the current directory.
@@ -202,7 +202,7 @@ impl<'a, 'w> Files<'a, 'w> {
     }
 
     /// Adds what is at one path. A directory does not become an entry.
-    pub(crate) fn one(mut self, place: &ManifestPath) -> Result<Found, ScanError> {
+    pub(crate) fn one(mut self, place: &ManifestPath) -> Result<PartialScan, ScanError> {
         self.pick(place)?;
         Ok(self.picker.end().0)
     }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use attachfs_manifest::ManifestPath;
 
-use crate::walk::Found;
+use crate::walk::PartialScan;
 use crate::{EntryKind, Scan, ScanError, ScannedEntry};
 
 /// Sorts all entries. Unless `is_complete`, the same path may have been found more than once, and
 /// directories above the entries may be missing.
 pub(crate) fn finish(
     root: PathBuf,
-    found: Vec<Found>,
+    found: Vec<PartialScan>,
     is_complete: bool,
 ) -> Result<Scan, ScanError> {
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());

@@ -16,7 +16,7 @@ use crate::finish::finish;
 use crate::links::normalize;
 use crate::os::Identity;
 use crate::place::{Inside, Place, Reading, Root};
-use crate::walk::{Fate, Followed, Found, Walk};
+use crate::walk::{Fate, Followed, PartialScan, Walk};
 use crate::{EntryKind, Progress, Scan, ScanError, ScanOptions, SkipReason};
 
 /// Links that stay links on the way to one file; the kernel follows as many.
@@ -66,7 +66,7 @@ pub fn scan_listed(
 /// too.
 pub(crate) struct Picker<'a, 'w> {
     pub(crate) walk: &'a Walk<'w>,
-    pub(crate) found: Found,
+    pub(crate) found: PartialScan,
     more: Vec<Place>,
     reading: Option<Reading>,
 }
@@ -75,7 +75,7 @@ impl<'a, 'w> Picker<'a, 'w> {
     pub(crate) fn new(walk: &'a Walk<'w>) -> Self {
         Self {
             walk,
-            found: Found::default(),
+            found: PartialScan::default(),
             more: Vec::new(),
             reading: None,
         }
@@ -138,7 +138,7 @@ impl<'a, 'w> Picker<'a, 'w> {
     }
 
     /// Ends the picking, and returns the entries and the directories that replace links.
-    pub(crate) fn end(mut self) -> (Found, Vec<Place>) {
+    pub(crate) fn end(mut self) -> (PartialScan, Vec<Place>) {
         if let Some(last) = self.reading.take() {
             last.end(&mut self.found);
         }

@@ -9,7 +9,7 @@ use attachfs_manifest::{FilterState, ManifestPath, Name, PathError};
 use crate::anchor::{Anchor, Folder, opening_failed};
 use crate::links::{Base, Reach, normalize};
 use crate::os::{Facts, Identity};
-use crate::walk::Found;
+use crate::walk::PartialScan;
 use crate::{EntryKind, ScanError, ScanOptions, ScannedFile};
 
 /// The folder of a scan whose paths are relative to it.
@@ -227,7 +227,7 @@ impl Reading {
     }
 
     /// Hands over the files, once all their names are known.
-    pub(crate) fn end(self, found: &mut Found) {
+    pub(crate) fn end(self, found: &mut PartialScan) {
         let folder = Arc::new(Folder {
             anchor: Arc::clone(&self.place.anchor),
             below: self.place.below.clone(),

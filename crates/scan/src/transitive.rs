@@ -14,7 +14,7 @@ use attachfs_manifest::{LinkTarget, ManifestPath};
 use crate::absolute::{DirectoryFinder, Files, path_of};
 use crate::mounts::Border;
 use crate::place::look;
-use crate::walk::Found;
+use crate::walk::PartialScan;
 use crate::{EntryKind, ScanError, ScannedEntry, SkipReason};
 
 /// Links that are entries on the way to one target; the kernel follows as many.
@@ -23,12 +23,12 @@ const MOST_LINKS: u32 = 40;
 /// Adds to what was found everything that its links lead to.
 pub(crate) fn pull_in(
     finder: &DirectoryFinder<'_, '_>,
-    found: Vec<Found>,
-) -> Result<Found, ScanError> {
+    found: Vec<PartialScan>,
+) -> Result<PartialScan, ScanError> {
     let mut pull = Pull {
         finder,
         known: HashMap::new(),
-        found: Found::default(),
+        found: PartialScan::default(),
         links: Vec::new(),
         directories: Vec::new(),
     };
@@ -63,7 +63,7 @@ enum Known {
 struct Pull<'a, 'w> {
     finder: &'a DirectoryFinder<'a, 'w>,
     known: HashMap<ManifestPath, Known>,
-    found: Found,
+    found: PartialScan,
     /// Targets of links that were not examined yet.
     links: Vec<LinkTarget>,
     /// Links that became directories, because something was collected below them.
@@ -72,7 +72,7 @@ struct Pull<'a, 'w> {
 
 impl Pull<'_, '_> {
     /// Adds new entries. The result does not depend on the order of the threads.
-    fn admit(&mut self, found: Vec<Found>) {
+    fn admit(&mut self, found: Vec<PartialScan>) {
         let mut entries = Vec::new();
         for mut found in found {
             entries.append(&mut found.entries);

@@ -42,14 +42,14 @@ pub fn scan(
     finish(root.real, found, options.filter.is_everything())
 }
 
-/// The entries that one thread found.
+/// What one thread found: its part of a [`Scan`].
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct PartialScan {
     pub(crate) entries: Vec<ScannedEntry>,
     pub(crate) skipped: Vec<Skipped>,
 }
 
-impl Found {
+impl PartialScan {
     pub(crate) fn add(&mut self, path: ManifestPath, kind: EntryKind) {
         self.entries.push(ScannedEntry { path, kind });
     }
@@ -126,8 +126,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads these directories and everything below them.
-    pub(crate) fn run(&self, first: Vec<Place>) -> Result<Vec<Found>, ScanError> {
-        let found = queue::run(first, |place, found: &mut Found, more| {
+    pub(crate) fn run(&self, first: Vec<Place>) -> Result<Vec<PartialScan>, ScanError> {
+        let found = queue::run(first, |place, found: &mut PartialScan, more| {
             let before = found.entries.len();
             let place = Arc::new(place);
             if let Err(error) = self.directory(&place, found, more) {
@@ -144,7 +144,7 @@ impl<'a> Walk<'a> {
         &self,
         error: ScanError,
         path: Option<&ManifestPath>,
-        found: &mut Found,
+        found: &mut PartialScan,
     ) -> Result<(), ScanError> {
         match (error.skip_reason(), path) {
             (Some(reason), Some(path)) if self.options.skip_unreadable => {
@@ -181,7 +181,7 @@ impl<'a> Walk<'a> {
     fn directory(
         &self,
         place: &Arc<Place>,
-        found: &mut Found,
+        found: &mut PartialScan,
         more: &mut Vec<Place>,
     ) -> Result<(), ScanError> {
         let mut reading = Reading::open(place)?;
@@ -214,7 +214,7 @@ impl<'a> Walk<'a> {
         name: &[u8],
         kind: Option<Kind>,
         border: Border,
-        found: &mut Found,
+        found: &mut PartialScan,
     ) -> Result<(), ScanError> {
         let place = Arc::clone(&reading.place);
         if kind.is_some_and(|kind| !self.wants(&place, name, kind)) {
@@ -252,7 +252,7 @@ impl<'a> Walk<'a> {
         reading: &mut Reading,
         name: &[u8],
         kind: Option<Kind>,
-        found: &mut Found,
+        found: &mut PartialScan,
         more: &mut Vec<Place>,
     ) -> Result<(), ScanError> {
         let place = Arc::clone(&reading.place);
@@ -287,7 +287,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Queues a directory for reading, unless nothing in it can be chosen.
-    fn enter(&self, place: Place, found: &mut Found, more: &mut Vec<Place>) {
+    fn enter(&self, place: Place, found: &mut PartialScan, more: &mut Vec<Place>) {
         if self.filter().may_take_below(&place.state) {
             more.push(place);
         } else if let Some(path) = place.path.filter(|_| place.is_taken) {
@@ -300,7 +300,7 @@ impl<'a> Walk<'a> {
         reading: &mut Reading,
         name: &[u8],
         link: Identity,
-        found: &mut Found,
+        found: &mut PartialScan,
         more: &mut Vec<Place>,
     ) -> Result<(), ScanError> {
         let path = reading.path(name)?;

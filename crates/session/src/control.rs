@@ -10,7 +10,7 @@
 //!             {"v":1,"message":"failed","kind":"busy","text":..,"causes":[..]}\n
 //! ```
 //!
-//! Both ends check who the other is: only the owner of the session and root are served and trusted. On Windows the socket
+//! Both ends check which user runs the other: only the owner of the session and root are served and trusted. On Windows the socket
 //! is a named pipe ([`attachfs_durable::SocketDir`]), and the system's own account takes root's place.
 //! No credentials pass. A line has at most a mebibyte.
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
-    /// What was asked makes no sense.
+    /// The request itself is wrong: an unknown option, a bad value.
     Usage,
     /// Mounting, unmounting or the file system.
     Mount,
@@ -18,11 +18,11 @@ pub enum FailureClass {
     Store,
     /// Bytes are not what their hash says.
     Integrity,
-    /// Some of it is done; the same request goes on.
+    /// A part of the work is done; the same request continues with the rest.
     Incomplete,
-    /// Someone uses what was to be changed.
+    /// Another process uses the session, mount or file that was to be changed.
     Busy,
-    /// Its user cancelled it.
+    /// The user cancelled the request.
     Cancelled,
     /// Anything else: the operating system refused, or a bug.
     #[serde(rename = "internal")]
@@ -41,10 +41,10 @@ pub struct Failure {
     /// Why, from the outermost cause to the innermost.
     #[serde(default)]
     pub causes: Vec<String>,
-    /// What to do about it, if there is something.
+    /// What the user can do about the failure, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
-    /// Whatever else programs may want to know.
+    /// Further details for programs.
     #[serde(default)]
     pub details: Value,
 }

@@ -1,14 +1,14 @@
 //! Sessions: what one mount keeps on disk, and how other programs talk to the process that has it.
 //!
 //! ```text
-//!     session     a session's directory: its description, its lock, its manifests, what its commits keep
+//!     session     a session's directory: its description, its lock, its manifests, the files that its commits keep
 //!     list        the sessions of a user, and those that have ended
 //!     control     the control socket in that directory: a server in the process that has the session, and its clients
 //!     failure     the classes of failure that scripts tell apart, and a failure as it travels
 //! ```
 //!
-//! What is mounted, written or committed is not known here: the file system gets the places of its files from
-//! [`Session`], and what a request to the socket does is said by its server's user ([`ControlService`]).
+//! This crate neither mounts, writes nor commits: the file system gets the places of its files from
+//! [`Session`], and the process that has the session carries out the requests to its socket ([`ControlService`]).
 
 mod control;
 mod failure;

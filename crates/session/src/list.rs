@@ -10,7 +10,7 @@
 //! An entry goes only when its session is discarded, or when a person says so: a session whose disk is not mounted
 //! at the moment is not gone. A disk that does not answer costs five seconds, however many sessions are on it.
 //!
-//! Which mount a path leads into is not known here: who asks for a session by a path says so ([`Named`]).
+//! This module does not know which mount a path leads into: the caller who asks for a session by a path says so ([`Named`]).
 
 mod dir;
 mod ended;
@@ -47,28 +47,28 @@ pub struct SessionList {
 /// place where it is or was mounted, or a path in its mount.
 #[derive(Debug, Clone, Default)]
 pub struct Named<'a> {
-    /// As it was typed.
+    /// The text as the user typed it.
     pub text: &'a str,
-    /// Where that leads as a path, if it leads anywhere.
+    /// The file that the text leads to as a path, if it leads to one.
     pub path: Option<&'a Path>,
-    /// Whether `path` is in somebody's mount. Then nothing there is looked at: it is an input, and the process that
+    /// Whether `path` is in a mount. Then nothing there is looked at: it is an input of a job, and the process that
     /// serves it may be stopped.
     pub in_mount: bool,
 }
 
-/// What [`SessionList::prune`] took from the lists.
+/// The entries that [`SessionList::prune`] took from the lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
     /// Sessions in whose place there is another one.
     pub replaced: Vec<SessionId>,
     /// How many ended sessions were forgotten, with the addresses of what they published.
     pub ended: usize,
-    /// Sessions that cannot be reached now. They are not forgotten: what was written and not committed
+    /// Sessions that cannot be reached now. They are not forgotten: changes that were not committed
     /// may be in them.
     pub unreachable: Vec<SessionId>,
 }
 
-/// What an entry of the list stands for, with its path.
+/// The session that an entry of the list stands for, with the entry's path.
 type Listed = (PathBuf, Result<SessionEntry, SessionListError>);
 
 impl SessionList {
@@ -173,7 +173,7 @@ impl SessionList {
         }
         match meant[..] {
             [] => {
-                // It may be one of those that cannot be read: then why is the better answer.
+                // It may be one of the sessions that cannot be read: then the reason is the better answer.
                 let entry = self.dir.join(named.text);
                 let is_it =
                     |(at, error): &(PathBuf, SessionListError)| *at == entry || error.is_of(&entry);
@@ -193,7 +193,7 @@ impl SessionList {
         }
     }
 
-    /// The session that ended and is meant: by its id, or as the last one that was mounted there.
+    /// The ended session that a person means: by its id, or as the last one that was mounted at the path.
     fn ended_as(&self, named: &Named<'_>) -> Result<Option<SessionId>, SessionListError> {
         if let Some(ended) = self.ended.find(named.text)? {
             return Ok(Some(ended.session));
@@ -280,7 +280,7 @@ impl SessionList {
     }
 }
 
-/// What was looked for, or nothing if there is no session.
+/// The session, or `None` if the error says that there is none.
 fn there(
     looked: Result<SessionEntry, SessionListError>,
 ) -> Result<Option<SessionEntry>, SessionListError> {

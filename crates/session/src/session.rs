@@ -2,26 +2,26 @@
 //!
 //! ```text
 //!     <session>/               0700, one process at a time (lock)
-//!         session.json         what is mounted where, from which store
+//!         session.json         the description: which manifests are mounted where, from which store
 //!         lock
 //!         base/0, base/1 ...   the manifests, as they were given
-//!         journal              what was done, in order
+//!         journal              the changes, in order
 //!         reserve              room on the disk for a commit
 //!         scratch/             bytes; elsewhere if asked for
-//!         scratch/aside/       bytes of which nobody knows what they are
+//!         scratch/aside/       files of the scratch directory that no record of the journal explains
 //!         commits/1.manifest   what commit 1 published or is about to publish
 //!         layers/1             what the first manifest that was added while it was mounted changed, see [`Stack`]
 //!         commits/1.total      everything committed up to 1, relative to the base
 //!         control.sock         while it is mounted
-//!         log, log.1           what happened, and before that
+//!         log, log.1           the log, and its older half
 //!         mnt/                 where it is mounted, if nowhere else
 //! ```
 //!
-//! A session is made where nothing is, or in an empty directory. From then on nobody but its user can put
+//! A session is made in a new or an empty directory. From then on only its user can put
 //! anything there: a directory or a file of another user, one that others may write to, and a link
 //! in place of either are refused, and all are reached through the session's directory, which is held
-//! open. Nothing here is deleted but by `discard`, and by that only what is in this list; and what a killed process left half
-//! done, by `sweep`.
+//! open. Only `discard` deletes files of a session, and only those in this list; `sweep` deletes what a killed process left
+//! half done.
 
 mod discard;
 mod error;
@@ -39,12 +39,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachfs_durable::{FileLock, Found, OwnDir, create_private_dir, publish_own_file};
+use attachfs_durable::{BeforeClaim, FileLock, OwnDir, create_private_dir, publish_own_file};
 use attachfs_manifest::ContentHash;
 use attachfs_tree::Ino;
 use serde::{Deserialize, Serialize};
 
-use self::discard::{Layout, Part, nothing};
+use self::discard::{Layout, SurveyedDir, nothing};
 pub use self::error::SessionError;
 pub use self::id::{ParseSessionIdError, SessionId};
 pub(crate) use self::layout::SOCKET;
@@ -55,11 +55,11 @@ use self::layout::{
 pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
 pub use self::stack::{Stack, StackedManifest};
 
-/// How often and how quickly a lock is tried that someone else has.
+/// How often, and at what interval, a lock is tried that another process holds.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// What every version of the description has.
+/// The fields that every version of the description has.
 #[derive(Deserialize)]
 struct Versioned {
     format: u32,
@@ -67,7 +67,7 @@ struct Versioned {
     program: Option<String>,
 }
 
-/// What is in `session.json`.
+/// The content of `session.json`.
 #[derive(Serialize, Deserialize)]
 struct Description {
     #[serde(flatten)]
@@ -100,8 +100,8 @@ impl Session {
             return Err(Self::not_empty(dir)?);
         };
         let found_mode = match found {
-            Found::Nothing => None,
-            Found::Empty { mode } => Some(mode),
+            BeforeClaim::Nothing => None,
+            BeforeClaim::EmptyDir { mode } => Some(mode),
         };
         // Of several processes that found the directory empty, one makes this file; the others find that it is there.
         match claimed.create_file(LOCK) {
@@ -111,8 +111,8 @@ impl Session {
             }
             Err(error) => {
                 let undone = match found {
-                    Found::Nothing => claimed.remove(),
-                    Found::Empty { mode } => claimed.set_mode(mode),
+                    BeforeClaim::Nothing => claimed.remove(),
+                    BeforeClaim::EmptyDir { mode } => claimed.set_mode(mode),
                 };
                 if let Err(failure) = undone {
                     let error = &failure as &dyn std::error::Error;
@@ -161,7 +161,7 @@ impl Session {
         self.describe()
     }
 
-    /// Why no session can be made in a directory: what is in it.
+    /// The error that no session can be made in a directory because of the files in it.
     fn not_empty(dir: &Path) -> Result<SessionError, SessionError> {
         let opened = OwnDir::open(dir)?;
         let names = opened.names()?;
@@ -177,7 +177,7 @@ impl Session {
         })
     }
 
-    /// Opens a session that another process left. Fails with [`SessionError::Ending`] if that one was deleting it.
+    /// Opens a session that another process left. Fails with [`SessionError::Ending`] if that process was deleting it.
     pub fn open(dir: &Path) -> Result<Self, SessionError> {
         let session = Self::open_to_discard(dir)?;
         if session.dir.kind(ENDING.as_ref())?.is_some() {
@@ -186,10 +186,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Opens a session that another process left, to [discard](Self::discard) it: it may be half deleted.
+    /// Opens a session that another process left, to [discard](Self::discard) it. The session may be half deleted.
     pub fn open_to_discard(dir: &Path) -> Result<Self, SessionError> {
         let held = Self::hold(dir)?;
-        // Not locked before it is known to be a session: asking leaves no trace.
+        // The lock file is made only after the directory is known to be a session: a mere question leaves no trace.
         Self::read_description(&held, dir)?;
         let lock = Self::take_lock(&held)?;
         let Description { meta, found_mode } = Self::read_description(&held, dir)?;
@@ -213,7 +213,7 @@ impl Session {
         dir.join(DESCRIPTION).is_file()
     }
 
-    /// What a session is. It can be read while another process has the session.
+    /// The description of a session. It can be read while another process has the session.
     pub fn read_meta(dir: &Path) -> Result<SessionMeta, SessionError> {
         Ok(Self::read_description(&Self::hold(dir)?, dir)?.meta)
     }
@@ -239,7 +239,7 @@ impl Session {
         serde_json::from_slice(&bytes).map_err(unreadable)
     }
 
-    /// Whether a process has the session. Nobody has one that is not there.
+    /// Whether a process has the session. A session that does not exist is held by none.
     pub fn is_in_use(dir: &Path) -> Result<bool, SessionError> {
         match OwnDir::open(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -263,7 +263,7 @@ impl Session {
         Err(SessionError::InUse(dir.path().to_owned()))
     }
 
-    /// Writes down that it is mounted somewhere else from now on.
+    /// Writes down the new mount point of the session.
     pub fn move_to(&mut self, mount_point: &Path) -> Result<(), SessionError> {
         if self.meta.mount_point != mount_point {
             mount_point.clone_into(&mut self.meta.mount_point);
@@ -290,7 +290,7 @@ impl Session {
         self.dir.path()
     }
 
-    /// What was written down when it began.
+    /// The description, written when the session began.
     pub fn meta(&self) -> &SessionMeta {
         &self.meta
     }
@@ -367,7 +367,7 @@ impl Session {
     }
 
     /// A new, empty file for what a commit puts together of an inode's bytes and then drops, and where it
-    /// is. One that a process left which died is removed.
+    /// is. The leftover of a process that died is removed.
     pub fn create_work_file(&self, ino: Ino) -> Result<(File, PathBuf), SessionError> {
         let work = self.dir.dir(COMMITS)?.make_dir(WORK)?;
         let name = ino.digits();
@@ -375,7 +375,7 @@ impl Session {
         Ok((work.create_file(&name)?, work.path().join(name)))
     }
 
-    /// Where the diffs are that are laid over the base while it is mounted. It is made with the first.
+    /// The directory of the diffs that are laid over the base while it is mounted. The first diff makes it.
     pub fn layers_path(&self) -> PathBuf {
         self.dir().join(LAYERS)
     }
@@ -387,16 +387,16 @@ impl Session {
 
     /// Deletes the session and everything that was not committed: what is in the list at the head of this
     /// module. Fails with [`SessionError::Foreign`], and deletes nothing, if there is anything else. The
-    /// journal goes first, so that what is half deleted is never taken for the whole; the description
+    /// journal goes first, so that a half deleted session is never taken for a whole one; the description
     /// goes last, so that it can be deleted again. A directory that was there before the session stays,
     /// empty, with its former permission bits.
     pub fn discard(&self) -> Result<(), SessionError> {
         let mut unknown = Vec::new();
-        let session = Part::survey(self.dir.again()?, Layout::Session, &mut unknown)?;
+        let session = SurveyedDir::survey(self.dir.again()?, Layout::Session, &mut unknown)?;
         let elsewhere = match &self.meta.scratch_dir {
             Some(place) => match OwnDir::open(&place.join(self.meta.id.as_str())) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound || !place.is_dir() => None,
-                dir => Some(Part::survey(dir?, Layout::Scratch, &mut unknown)?),
+                dir => Some(SurveyedDir::survey(dir?, Layout::Scratch, &mut unknown)?),
             },
             None => None,
         };
@@ -404,9 +404,9 @@ impl Session {
         // It goes only if it is empty and nothing is mounted on it.
         session.dir().remove_dir(MOUNT)?;
 
-        // From here on nobody takes what is left for a session with something in it.
+        // From here on no process takes the remaining files for a session with changes in it.
         if let Err(error) = session.dir().publish(ENDING, b"") {
-            // A full disk is no reason to keep what would make room.
+            // A full disk is no reason to keep a session whose deletion would make room.
             tracing::warn!(%error, "a session is deleted without a mark");
         }
 

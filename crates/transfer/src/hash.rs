@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::error::TransferError;
 use crate::meter::Meter;
 use crate::run::blocking;
-use crate::source::Source;
+use crate::source::FileToStore;
 
 /// How many zeros are hashed between two looks at whether to go on.
 const ZEROS_AT_ONCE: u64 = 64 << 20;
@@ -31,13 +31,16 @@ thread_local! {
 /// Hashes a file as a manifest of this chunk size names it. Blocks; reads each byte once, and none of holes.
 ///
 /// Fails with [`TransferError::Changed`] if the file is not what its stamp says, before or after.
-pub fn hash_file(source: &Source, chunk_size: ChunkSize) -> Result<Content, TransferError> {
+pub fn hash_file(source: &FileToStore, chunk_size: ChunkSize) -> Result<Content, TransferError> {
     let meter = Meter::new(Phase::Hash, 1, source.size);
     hash_chunks(source, chunk_size, &meter).map(content_of)
 }
 
 /// [`hash_file`] on a thread of its own.
-pub async fn hash_source(source: Source, chunk_size: ChunkSize) -> Result<Content, TransferError> {
+pub async fn hash_source(
+    source: FileToStore,
+    chunk_size: ChunkSize,
+) -> Result<Content, TransferError> {
     let meter = Meter::new(Phase::Hash, 1, source.size);
     let counted = Arc::clone(&meter);
     blocking(&meter, move || {
@@ -48,7 +51,7 @@ pub async fn hash_source(source: Source, chunk_size: ChunkSize) -> Result<Conten
 
 /// The hashes of a file's chunks, in order.
 pub(crate) fn hash_chunks(
-    source: &Source,
+    source: &FileToStore,
     chunk_size: ChunkSize,
     meter: &Meter,
 ) -> Result<Vec<ContentHash>, TransferError> {
@@ -63,7 +66,7 @@ pub(crate) fn hash_chunks(
 
 /// The hash of a range of an open file. Fails if the file ends before it.
 pub(crate) fn hash_range(
-    source: &Source,
+    source: &FileToStore,
     file: &File,
     range: Range<u64>,
     meter: &Meter,
@@ -86,7 +89,7 @@ pub(crate) fn hash_range(
 
 fn hash_through(
     buffer: &mut [u8],
-    source: &Source,
+    source: &FileToStore,
     file: &File,
     (range, mut data): (Range<u64>, Range<u64>),
     meter: &Meter,
@@ -172,9 +175,9 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn source(file: File) -> Source {
+    fn source(file: File) -> FileToStore {
         let stamp = FileStamp::of(&file).unwrap();
-        Source {
+        FileToStore {
             path: "sparse".into(),
             file: SourceFile::Open(Arc::new(file)),
             stamp,
@@ -221,7 +224,7 @@ mod tests {
     fn a_file_that_ends_before_its_hole_has_changed() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(4 * MIB).unwrap();
-        let longer = Source {
+        let longer = FileToStore {
             size: 8 * MIB,
             ..source(file)
         };

@@ -42,6 +42,6 @@ pub use error::TransferError;
 pub use hash::{hash_file, hash_of_zeros, hash_source};
 pub use publish::{PublishError, publish_manifest};
 pub use snapshot::{HashOptions, HashReport, NamedFile, Unreadable, snapshot, upload_named};
-pub use source::{ChunkSource, Source, SourceFile};
+pub use source::{ChunkSource, FileToStore, SourceFile};
 pub use summary::{Failed, Summary, Tally, error_chain};
 pub use upload::{SeenObjects, UploadOptions, UploadReport, Uploader};

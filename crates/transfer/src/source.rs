@@ -14,7 +14,7 @@ use crate::error::TransferError;
 
 /// A regular file that is to stay as it is until it is stored.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct FileToStore {
     /// What to call it in messages, and where it is opened if it is not open.
     pub path: PathBuf,
     /// The file.
@@ -30,13 +30,13 @@ pub struct Source {
 pub enum SourceFile {
     /// Open for reading. Read by position, so it can be shared.
     Open(Arc<File>),
-    /// To be opened at [`Source::path`]: a plan of many files keeps none of them open. The stamp says
+    /// To be opened at [`FileToStore::path`]: a plan of many files keeps none of them open. The stamp says
     /// whether what is found there is the same file, so a link or another file in its place is one
     /// that changed.
     AtPath,
 }
 
-impl Source {
+impl FileToStore {
     /// The file, open. One that is opened for it is what its stamp says. Blocks.
     pub(crate) fn open(&self) -> Result<Arc<File>, TransferError> {
         match &self.file {
@@ -81,7 +81,7 @@ pub struct ChunkSource {
     /// The hash of the bytes.
     pub hash: ContentHash,
     /// The file; its stamp must be from before it was hashed.
-    pub source: Source,
+    pub source: FileToStore,
     /// Which bytes of it.
     pub range: Range<u64>,
 }

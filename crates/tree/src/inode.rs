@@ -200,7 +200,7 @@ pub struct Inode {
 
 /// Where a segment of a read comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum SegmentSource {
     /// The scratch file, at the same offset.
     Scratch,
     /// The base file, at the same offset.
@@ -215,7 +215,7 @@ pub struct Segment {
     /// Which bytes of the file.
     pub range: Range<u64>,
     /// Where they are.
-    pub source: Source,
+    pub source: SegmentSource,
 }
 
 impl Mapping {
@@ -229,7 +229,7 @@ impl Mapping {
             at = written.end;
             segments.push(Segment {
                 range: written,
-                source: Source::Scratch,
+                source: SegmentSource::Scratch,
             });
         }
         self.plan_gap(at..end, &mut segments);
@@ -242,8 +242,8 @@ impl Mapping {
         }
         let split = self.base_limit.clamp(gap.start, gap.end);
         for (range, source) in [
-            (gap.start..split, Source::Base),
-            (split..gap.end, Source::Zero),
+            (gap.start..split, SegmentSource::Base),
+            (split..gap.end, SegmentSource::Zero),
         ] {
             if !range.is_empty() {
                 segments.push(Segment { range, source });
@@ -329,9 +329,9 @@ mod tests {
             for Segment { range, source } in mapping.plan_read(range.clone()) {
                 let range = range.start as usize..range.end as usize;
                 match source {
-                    Source::Base => read.extend(vec![BASE; range.len()]),
-                    Source::Zero => read.extend(vec![0; range.len()]),
-                    Source::Scratch => read.extend(&scratch[range]),
+                    SegmentSource::Base => read.extend(vec![BASE; range.len()]),
+                    SegmentSource::Zero => read.extend(vec![0; range.len()]),
+                    SegmentSource::Scratch => read.extend(&scratch[range]),
                 }
             }
             let end = model.len().min(range.end as usize);

@@ -31,7 +31,8 @@ pub use base::{
 pub use changes::{ChangedPath, Changes, PathChange};
 pub use extents::ExtentSet;
 pub use inode::{
-    Attributes, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Segment, Source, Timestamp,
+    Attributes, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Segment, SegmentSource,
+    Timestamp,
 };
 pub use layers::{Composed, Layer, LayerError, LayerOptions, compose};
 pub use list::{DirEntry, Listing};

@@ -1,8 +1,8 @@
 //! How the namespace changes: one mutation at a time, first in the journal, then in memory.
 //!
 //! ```text
-//!     Change     nobody ends writing meanwhile
-//!       `- Turn      nobody else changes the namespace meanwhile
+//!     Change     no thread ends writing meanwhile
+//!       `- Turn      no other thread changes the namespace meanwhile
 //!            check (namespace, reading) -> journal (no lock of the namespace) -> apply (namespace, writing)
 //! ```
 //!
@@ -69,7 +69,8 @@ impl Turn<'_> {
         *self.vfs.namespace.write() = namespace;
     }
 
-    /// Records a mutation and applies it. Cleans up after an inode that lost its last name.
+    /// Checks a mutation, appends it to the journal, and applies it to the namespace. When it returns, the mutation
+    /// outlives this process. An inode that lost its last name and is not open is forgotten.
     pub(crate) fn mutate(&self, mutation: Mutation) -> Result<(), FsError> {
         let checked = self.namespace().check(mutation)?;
         self.take(checked)

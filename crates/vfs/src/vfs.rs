@@ -252,7 +252,7 @@ impl Vfs {
         }
     }
 
-    /// The scratch file of an open file, which has one.
+    /// The scratch file of an open file that has one; opened at the first call for the inode, for all of its handles.
     pub(crate) fn open_scratch_of<'a>(&self, open: &'a OpenFile) -> Result<&'a Arc<File>, FsError> {
         let overlay = self.writable()?;
         open.inode.scratch_or(|| open_scratch(overlay, open.ino()))

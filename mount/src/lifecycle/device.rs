@@ -18,7 +18,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFl
 
 use super::error::MountError;
 use super::point::MountPoint;
-use super::source::{NAME, Source};
+use super::source::{MountSource, NAME};
 
 const DEVICE: &str = "/dev/fuse";
 /// The helper that mounts and unmounts for users other than root.
@@ -27,7 +27,7 @@ pub(super) const HELPER: &str = "fusermount3";
 /// How a file system is mounted.
 #[derive(Debug)]
 pub(super) struct DeviceOptions {
-    pub(super) source: Source,
+    pub(super) source: MountSource,
     pub(super) read_only: bool,
     pub(super) allow_other: bool,
 }

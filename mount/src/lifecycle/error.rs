@@ -81,7 +81,7 @@ pub enum MountError {
 #[derive(Debug, thiserror::Error)]
 pub enum UnmountError {
     /// Someone uses it.
-    #[error("{} is in use{}", mount_point.display(), Held(holders))]
+    #[error("{} is in use{}", mount_point.display(), HolderList(holders))]
     Busy {
         /// The mount point.
         mount_point: PathBuf,
@@ -135,9 +135,9 @@ pub enum UnmountError {
 }
 
 /// ` by cp (17, /mnt/a open), bash (3, working directory)`
-struct Held<'a>(&'a [Holder]);
+struct HolderList<'a>(&'a [Holder]);
 
-impl fmt::Display for Held<'_> {
+impl fmt::Display for HolderList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, holder) in self.0.iter().enumerate() {
             write!(f, "{} {holder}", if position == 0 { " by" } else { "," })?;
@@ -158,7 +158,7 @@ impl fmt::Display for Still<'_> {
         if self.holders.is_empty() {
             return write!(f, "it is also mounted {}", self.copies);
         }
-        let (seconds, held) = (self.after.as_secs(), Held(self.holders));
+        let (seconds, held) = (self.after.as_secs(), HolderList(self.holders));
         write!(f, "is still used after {seconds} s{held}")?;
         if self.copies.found.is_empty() {
             return Ok(());

@@ -18,7 +18,7 @@ use super::error::MountError;
 use super::mountinfo::{self, MountEntry};
 use super::place::Place;
 use super::point::{self, Finding, MountPoint};
-use super::source::Source;
+use super::source::MountSource;
 use super::unmount::{Refusal, Unmount, detach};
 use super::walk::Walked;
 use super::{MountOptions, read_ahead};
@@ -41,7 +41,7 @@ pub(super) fn connect<F: FileSystem>(
 ) -> Result<(Connection<F>, MountEntry), MountError> {
     let session = options.session.as_ref();
     let point = free_point(&options.mount_point, session)?;
-    let source = Source::new(session).map_err(|source| MountError::Io {
+    let source = MountSource::new(session).map_err(|source| MountError::Io {
         doing: "name what is mounted on",
         mount_point: point.path.clone(),
         source,
@@ -92,7 +92,7 @@ fn free_point(given: &Path, session: Option<&SessionId>) -> Result<MountPoint, M
             Finding::OwnDead(entry) => {
                 return Err(MountError::AlreadyMounted {
                     mount_point: entry.mount_point,
-                    source_name: Source::display(&entry.source),
+                    source_name: MountSource::display(&entry.source),
                     session: session.cloned(),
                 });
             }

@@ -51,7 +51,7 @@ pub use self::holders::{Holder, Use};
 use self::mountinfo::MountEntry;
 pub use self::place::{FuseMount, MountOf, Place};
 pub use self::process::Process;
-use self::source::Source;
+use self::source::MountSource;
 use self::unmount::Refusal;
 pub use self::unmount::{ActiveMount, TakenAway, Unmount, active_mounts, detach_dead, take_away};
 use crate::chain::chain;
@@ -271,7 +271,7 @@ impl Shared {
         match place::inside_of(&table, &entry.mount_point) {
             Some(other) if other.id != entry.id => Err(UnmountError::Covered {
                 mount_point: entry.mount_point.clone(),
-                source_name: Source::display(&other.source),
+                source_name: MountSource::display(&other.source),
             }),
             _ => Ok(Some(entry.clone())),
         }

@@ -9,7 +9,7 @@ use attachfs_session::SessionId;
 
 use super::kernel;
 use super::mountinfo::{self, MountEntry};
-use super::source::Source;
+use super::source::MountSource;
 
 /// Where a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +48,10 @@ impl From<&MountEntry> for FuseMount {
     fn from(entry: &MountEntry) -> Self {
         Self {
             mount_point: entry.mount_point.clone(),
-            source: Source::display(&entry.source),
-            of: match Source::parse(entry) {
-                Some(Source::Session(id)) => MountOf::Session(id),
-                Some(Source::ReadOnly(_)) => MountOf::NoSession,
+            source: MountSource::display(&entry.source),
+            of: match MountSource::parse(entry) {
+                Some(MountSource::Session(id)) => MountOf::Session(id),
+                Some(MountSource::ReadOnly(_)) => MountOf::NoSession,
                 None => MountOf::Other,
             },
             user: entry.user(),

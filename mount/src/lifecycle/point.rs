@@ -9,7 +9,7 @@ use attachfs_session::SessionId;
 use super::error::MountError;
 use super::kernel::is_own;
 use super::mountinfo::{self, MountEntry};
-use super::source::Source;
+use super::source::MountSource;
 use super::walk::Walked;
 
 /// A directory that can be mounted on.
@@ -67,16 +67,16 @@ pub(super) fn look(given: &Path, session: Option<&SessionId>) -> Result<Finding,
 /// What a session's earlier process left behind can be removed without asking: nobody else can have
 /// this session now. Anything else may be alive, and asking it might take for ever.
 fn occupied(entry: &MountEntry, session: Option<&SessionId>) -> Result<Finding, MountError> {
-    match Source::parse(entry) {
-        Some(Source::Session(id)) if Some(&id) == session && is_own(entry) => {
+    match MountSource::parse(entry) {
+        Some(MountSource::Session(id)) if Some(&id) == session && is_own(entry) => {
             Ok(Finding::OwnDead(entry.clone()))
         }
         source => Err(MountError::AlreadyMounted {
             mount_point: entry.mount_point.clone(),
-            source_name: Source::display(&entry.source),
+            source_name: MountSource::display(&entry.source),
             session: match source {
-                Some(Source::Session(id)) => Some(id),
-                Some(Source::ReadOnly(_)) | None => None,
+                Some(MountSource::Session(id)) => Some(id),
+                Some(MountSource::ReadOnly(_)) | None => None,
             },
         }),
     }

@@ -16,14 +16,14 @@ const READ_ONLY: &str = "read-only:";
 
 /// What a mount of ours is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum MountSource {
     /// A session.
     Session(SessionId),
     /// No session, so that nothing can be written. The random number tells it from others.
     ReadOnly(u64),
 }
 
-impl Source {
+impl MountSource {
     /// Of a mount to be made.
     #[cfg(unix)]
     pub(super) fn new(session: Option<&SessionId>) -> std::io::Result<Self> {
@@ -57,7 +57,7 @@ impl Source {
     }
 }
 
-impl std::fmt::Display for Source {
+impl std::fmt::Display for MountSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Session(id) => write!(f, "{NAME}:{id}"),
@@ -85,12 +85,12 @@ mod tests {
     #[test]
     fn a_source_written_is_read_again() {
         for source in [
-            Source::new(None),
-            Source::new(Some(&SessionId::from_random([7; 16]))),
+            MountSource::new(None),
+            MountSource::new(Some(&SessionId::from_random([7; 16]))),
         ] {
             let source = source.unwrap();
             let entry = entry("fuse.attachfs", &source.to_string());
-            assert_eq!(Source::parse(&entry), Some(source));
+            assert_eq!(MountSource::parse(&entry), Some(source));
         }
     }
 
@@ -105,7 +105,7 @@ mod tests {
             ("fuse", "sshfs"),
         ] {
             assert_eq!(
-                Source::parse(&entry(fs_type, source)),
+                MountSource::parse(&entry(fs_type, source)),
                 None,
                 "{fs_type} {source}"
             );

@@ -23,7 +23,7 @@ fn is_root() -> bool {
 }
 
 /// A mount whose connection is closed, as if its process had died.
-fn dead_mount(path: &Path, source: &Source) {
+fn dead_mount(path: &Path, source: &MountSource) {
     let point = match point::look(path, None).unwrap() {
         Finding::Free(point) => point,
         other @ Finding::OwnDead(_) => panic!("{other:?}"),
@@ -203,7 +203,7 @@ fn only_a_mount_that_is_still_there_is_kept() {
 
 #[test]
 fn no_two_mounts_are_the_same_whatever_their_numbers() {
-    let read_only = || Source::new(None).unwrap().to_string();
+    let read_only = || MountSource::new(None).unwrap().to_string();
     assert_ne!(read_only(), read_only());
 }
 
@@ -285,7 +285,7 @@ fn a_dead_mount_of_the_same_session_is_replaced() {
     let Some(mut fixture) = Fixture::new([("a", file("a"))]) else {
         return;
     };
-    dead_mount(&fixture.root(), &Source::Session(fixture.id()));
+    dead_mount(&fixture.root(), &MountSource::Session(fixture.id()));
     fixture.mount().unwrap();
     assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
     fixture.unmount();
@@ -301,7 +301,7 @@ fn a_mount_of_another_session_stays_until_that_session_removes_it() {
         return;
     };
     let other = second.id();
-    dead_mount(&fixture.root(), &Source::Session(other.clone()));
+    dead_mount(&fixture.root(), &MountSource::Session(other.clone()));
     match fixture.mount() {
         Err(MountError::AlreadyMounted { session, .. }) => assert_eq!(session, Some(other.clone())),
         other => panic!("{other:?}"),
@@ -324,7 +324,7 @@ fn all_dead_mounts_of_a_session_are_removed_wherever_they_are() {
     let elsewhere = fixture.dir.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     for at in [&elsewhere, &fixture.root()] {
-        dead_mount(at, &Source::Session(fixture.id()));
+        dead_mount(at, &MountSource::Session(fixture.id()));
     }
     let session = fixture.session();
     assert!(detach_dead(session).unwrap());
@@ -419,7 +419,7 @@ fn the_helper_mounts_and_unmounts_as_the_system_call_does() {
         return;
     }
     let options = DeviceOptions {
-        source: Source::Session(fixture.id()),
+        source: MountSource::Session(fixture.id()),
         read_only: false,
         allow_other: false,
     };
@@ -427,7 +427,7 @@ fn the_helper_mounts_and_unmounts_as_the_system_call_does() {
     let runtime = fixture.runtime.handle().clone();
     let connection = kernel::Connection::greet(fixture.vfs.clone(), device, runtime).unwrap();
     let entry = mountinfo::at(&fixture.root()).unwrap().unwrap();
-    assert_eq!(Source::parse(&entry), Some(options.source));
+    assert_eq!(MountSource::parse(&entry), Some(options.source));
     let mounted = serve(connection, entry).unwrap();
     assert_eq!(fs::read(fixture.at("a")).unwrap(), b"a");
     let held = fs::File::open(fixture.at("a")).unwrap();
@@ -451,7 +451,7 @@ fn the_helpers_refusal_is_passed_on() {
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     let options = DeviceOptions {
-        source: Source::ReadOnly(7),
+        source: MountSource::ReadOnly(7),
         read_only: true,
         allow_other: false,
     };

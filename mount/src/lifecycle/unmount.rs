@@ -8,7 +8,7 @@ use attachfs_session::{Session, SessionId};
 use super::error::UnmountError;
 use super::kernel;
 use super::mountinfo::{self, MountEntry};
-use super::source::Source;
+use super::source::MountSource;
 
 /// How to unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +106,10 @@ fn of_session(session: &SessionId, place: &Path) -> Result<Vec<MountEntry>, Unmo
         mount_point: place.to_owned(),
         source,
     })?;
-    let source = Source::Session(session.clone());
-    table.retain(|entry| Source::parse(entry).as_ref() == Some(&source) && kernel::is_own(entry));
+    let source = MountSource::Session(session.clone());
+    table.retain(|entry| {
+        MountSource::parse(entry).as_ref() == Some(&source) && kernel::is_own(entry)
+    });
     Ok(table)
 }
 
@@ -131,9 +133,9 @@ pub struct ActiveMount {
 /// All mounts of this file system that this process can see. Asks none of them.
 pub fn active_mounts() -> io::Result<Vec<ActiveMount>> {
     let ours = |entry: MountEntry| {
-        let session = match Source::parse(&entry)? {
-            Source::Session(id) => Some(id),
-            Source::ReadOnly(_) => None,
+        let session = match MountSource::parse(&entry)? {
+            MountSource::Session(id) => Some(id),
+            MountSource::ReadOnly(_) => None,
         };
         Some(ActiveMount {
             mount_point: entry.mount_point,

@@ -237,7 +237,7 @@ async fn read(
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(unread(error_chain(&error), false)),
     };
-    // Strictly: what is read leniently may lack a hash.
+    // Strictly: a manifest that is read leniently may lack a hash.
     let decoded = decode(&found.bytes);
     let (_, manifest) = decoded.map_err(|error| unread(error_chain(&error), true))?;
     Ok(Some(hashes_in(&manifest)))

@@ -1,4 +1,4 @@
-//! A listing that is gone through page by page while somebody watches.
+//! A listing that is read page by page, with progress.
 
 use attachfs_store::{Folder, Listed};
 use attachfs_transfer::{Cancelled, Phase, Progress, ProgressEvent};

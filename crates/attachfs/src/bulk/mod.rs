@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!     store --stat--> how much is in it
-//!     store, manifests --verify--> what is damaged or missing
+//!     store, manifests --verify--> the objects that are damaged or missing
 //!     store, manifests --sync--> another store that has them too
 //!     store --gc--> what no manifest needs; nothing is ever deleted here
 //! ```

@@ -10,10 +10,10 @@ use crate::cancel::Cancellable;
 use crate::error::Error;
 use crate::store::OpenStore;
 
-/// Some are enough to find the others.
+/// How many unusual names are listed: some are enough to find the others.
 const SHOWN: usize = 10;
 
-/// What is in a store.
+/// The content of a store, in numbers.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct StoreStat {
     /// Objects.
@@ -36,7 +36,7 @@ pub struct StoreStat {
     pub first_foreign: Vec<String>,
 }
 
-/// Counts what is in a store.
+/// Counts the content of a store.
 pub async fn stat_store(
     store: &OpenStore,
     progress: &dyn Progress,

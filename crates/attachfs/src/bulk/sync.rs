@@ -26,7 +26,7 @@ pub struct SyncRequest {
 }
 
 impl SyncRequest {
-    /// Adds a manifest. One that makes no sense or is not there is listed among what failed, and the others are
+    /// Adds a manifest. An invalid or missing manifest is listed among the failures, and the others are
     /// brought over; any other error comes back.
     pub fn add(&mut self, name: &str, read: Result<SyncedManifest, Error>) -> Result<(), Error> {
         match read {
@@ -61,7 +61,7 @@ fn is_of_one(error: &Error) -> bool {
 pub struct SyncedManifest {
     /// What it is called, and its bytes.
     pub bytes: ManifestBytes,
-    /// Where it is brought over to as well, and what is said of it; `None` for one that is only a list.
+    /// The key under which it is copied to the other store as well, and its metadata; `None` for one that is only a list.
     pub place: Option<PlacedManifest>,
 }
 

@@ -31,7 +31,7 @@ pub struct VerifyReport {
     pub missing: Vec<StoreTrouble>,
     /// Objects that could not be read.
     pub unread: Vec<StoreTrouble>,
-    /// What is among the objects and is none.
+    /// Files among the objects that are no objects.
     pub foreign: u64,
 }
 
@@ -135,7 +135,7 @@ async fn verify_all(
             faults.collect()
         };
         for (hash, fault) in faults {
-            // One that was removed since it was listed: nobody said that it should be there.
+            // The object was removed since it was listed, and no manifest names it.
             if fault != ObjectFault::Missing {
                 let trouble = StoreTrouble {
                     object: hash.to_string(),

@@ -41,7 +41,7 @@ pub(super) async fn answered<T: Send + 'static>(
     let thread = std::thread::Builder::new().name("attachfs-upkeep".to_owned());
     let work = move || {
         let events = Relay(events);
-        // Nobody waits any more if it took too long.
+        // The caller has given up waiting if the work took too long.
         let _ = answer.send(work(&of_thread, &events));
     };
     thread
@@ -68,7 +68,7 @@ async fn in_time<T>(cache: &CacheDir, answer: impl Future<Output = T>) -> Result
     answer.map_err(|_elapsed| does_not_answer(cache))
 }
 
-/// The error of work that such a disk ended.
+/// The error of work that was given up because the disk does not answer.
 pub(super) fn does_not_answer(cache: &CacheDir) -> Error {
     let dir = cache.path().display();
     Error::new(
@@ -77,7 +77,7 @@ pub(super) fn does_not_answer(cache: &CacheDir) -> Error {
     )
 }
 
-/// Passes events on to where they can be waited for. Says `Break` when nobody waits any more.
+/// Sends progress events to the caller who waits for the work. Answers `Break` when that caller has given up.
 struct Relay(UnboundedSender<ProgressEvent>);
 
 impl Progress for Relay {

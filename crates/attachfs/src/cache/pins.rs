@@ -108,7 +108,7 @@ pub async fn pin_manifests(
     on_disk(&places.cache, &Silent, cancel, pin).await
 }
 
-/// Keeps no longer what was pinned under these names, which are those of pins or the hashes of manifests, in whichever
+/// Unpins the manifests with these names, which are those of pins or the hashes of manifests, in whichever
 /// store, and says which pins that were. Needs a tokio runtime with time enabled.
 pub async fn unpin(
     names: Vec<String>,

@@ -1,10 +1,10 @@
-//! What is in the cache, what can go, and whether it is sound.
+//! Upkeep of the cache: its content, making room, and verifying every byte.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use attachfs_durable::{Bounds, CacheDir, DurableError, Held, Stored};
-use attachfs_fetch::{Found, Goal, Survey, Upkeep};
+use attachfs_durable::{Bounds, CacheDir, Completeness, DurableError, Stored};
+use attachfs_fetch::{Goal, Survey, Upkeep, Verdict};
 use attachfs_manifest::ContentHash;
 use attachfs_transfer::{Phase, Progress, error_chain};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use super::pins::{CachePin, shown_pins};
 use super::reporting::{CacheTrouble, Reporting};
 use crate::error::Error;
 
-/// What is in a cache.
+/// The content of a cache, in numbers.
 #[derive(Debug, Clone, Serialize)]
 pub struct CacheInfo {
     /// The cache directory.
@@ -51,12 +51,12 @@ pub struct CacheInfo {
     pub pins: Vec<CachePin>,
 }
 
-/// What is to go out of a cache.
+/// Which objects are to be removed from a cache.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CacheGoal {
     /// So many bytes are left at most. `None`: as the cache's limits say.
     pub max_bytes: Option<u64>,
-    /// What was not used for so long goes, whatever room there is.
+    /// Objects that were not used for so long are removed, however much room there is.
     pub older_than: Option<Duration>,
     /// Only say what would go.
     pub dry_run: bool,
@@ -94,7 +94,7 @@ pub struct CacheVerified {
     pub unread: Vec<CacheTrouble>,
 }
 
-/// Says what is in a cache. Looks at all of it. Needs a tokio runtime with time enabled, as all of these.
+/// Counts the content of a cache, file by file. Needs a tokio runtime with time enabled, as all functions here.
 pub async fn cache_info(
     cache: &CacheDir,
     progress: &dyn Progress,
@@ -132,7 +132,7 @@ fn info(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheInfo, Error> {
         for stored in &survey.objects {
             info.objects += 1;
             info.bytes += stored.bytes;
-            if stored.held == Held::Part {
+            if stored.completeness == Completeness::Part {
                 info.partial_objects += 1;
                 info.partial_bytes += stored.bytes;
             }
@@ -158,7 +158,7 @@ fn bounds(cache: &CacheDir) -> Result<(Bounds, attachfs_durable::Space), Durable
     Ok((cache.limits().on(&space), space))
 }
 
-/// Removes what is to go.
+/// Removes these objects.
 pub async fn collect_cache(
     cache: &CacheDir,
     goal: CacheGoal,
@@ -249,9 +249,9 @@ fn verify(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheVerified, Er
             reason,
         };
         match found {
-            Ok(Found::Sound | Found::Gone) => {}
-            Ok(Found::Damaged) => verified.damaged.push(trouble(damage_of(stored))),
-            Ok(Found::DamagedUnits(units)) => {
+            Ok(Verdict::Sound | Verdict::Gone) => {}
+            Ok(Verdict::Damaged) => verified.damaged.push(trouble(damage_of(stored))),
+            Ok(Verdict::DamagedUnits(units)) => {
                 let reason = format!("{units} of its units were damaged, and are fetched again");
                 verified.damaged.push(trouble(reason));
             }
@@ -262,9 +262,9 @@ fn verify(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheVerified, Er
 }
 
 fn damage_of(stored: &Stored) -> String {
-    match stored.held {
-        Held::Whole(len) => format!("its {len} bytes have another hash; removed"),
-        Held::Part => "what is known of its units makes no sense; removed".to_owned(),
+    match stored.completeness {
+        Completeness::Whole(len) => format!("its {len} bytes have another hash; removed"),
+        Completeness::Part => "what is known of its units makes no sense; removed".to_owned(),
     }
 }
 

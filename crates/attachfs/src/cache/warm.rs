@@ -26,16 +26,16 @@ const AT_ONCE: usize = 32;
 /// Failures of the store, without a success, after which nothing more is asked of it.
 const MOST_FAILURES: u64 = 8;
 
-/// What is to be in the cache.
+/// The files that are to be in the cache.
 #[derive(Debug, Clone, Default)]
 pub struct WarmRequest {
-    /// Patterns of the files that are meant; all, if there are none.
+    /// Patterns of these files; all of the manifest, if there are none.
     pub include: Vec<Vec<u8>>,
     /// Patterns of those that are not all the same.
     pub exclude: Vec<Vec<u8>>,
 }
 
-/// What was done.
+/// The result of warming a cache.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct WarmReport {
     /// Objects that are meant.

@@ -192,7 +192,7 @@ fn of_commit(error: &CommitError) -> FailureClass {
     }
 }
 
-/// `unfinished` says what it means that the store could not be asked.
+/// `unfinished` is the class of a failure to ask the store.
 fn of_publish(error: &PublishError, unfinished: FailureClass) -> FailureClass {
     match error {
         PublishError::Conflict { .. } | PublishError::OtherMetadata { .. } => {
@@ -202,8 +202,8 @@ fn of_publish(error: &PublishError, unfinished: FailureClass) -> FailureClass {
     }
 }
 
-/// A transfer that failed for reasons outside of it can be repeated: `unfinished` says what that
-/// means to who asked for it.
+/// A transfer that failed for reasons outside of it can be repeated: `unfinished` is the class
+/// of such a failure for this use case.
 fn of_transfer(error: &TransferError, unfinished: FailureClass) -> FailureClass {
     match error {
         TransferError::Cancelled(_) => FailureClass::Cancelled,
@@ -244,7 +244,7 @@ fn of_scan(error: &ScanError) -> FailureClass {
     }
 }
 
-/// `unfinished` says what it means that bytes could not be had, now or at all.
+/// `unfinished` is the class of a failure to get bytes.
 fn of_fetch(error: &FetchError, unfinished: FailureClass) -> FailureClass {
     match error {
         FetchError::Damaged { .. }

@@ -1,4 +1,4 @@
-//! What is wrong with a manifest, and what a store lacks of it.
+//! Checks a manifest: its faults, and the objects that a store lacks.
 
 use std::collections::HashMap;
 
@@ -88,7 +88,7 @@ pub struct NameTrouble {
     pub reason: String,
 }
 
-/// Some are enough to find the others.
+/// How many of the same trouble are listed: some are enough to find the others.
 const SHOWN: usize = 10;
 
 /// Checks a manifest.
@@ -178,7 +178,7 @@ fn troubles(snapshot: &Snapshot) -> Vec<NameTrouble> {
     found.collect()
 }
 
-/// What a diff puts, as a tree of its own.
+/// The nodes that a diff puts, as a tree of their own.
 fn puts(diff: &Diff) -> Result<Snapshot, Error> {
     let puts = diff.changes().filter_map(|(path, change)| match change {
         Change::Put(node) => Some((path.to_owned(), node)),
@@ -188,7 +188,7 @@ fn puts(diff: &Diff) -> Result<Snapshot, Error> {
     Ok(puts.map_err(attachfs_transfer::TransferError::from)?)
 }
 
-/// What is said of a file without a hash, where objects are expected.
+/// The message for a file without a hash, where objects are expected.
 pub(crate) const UNHASHED: &str = "it has no hash, so no store has its bytes";
 
 /// The error for files without a hash, of which `first` is one, where their bytes are needed.

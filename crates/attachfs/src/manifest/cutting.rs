@@ -82,7 +82,7 @@ pub fn join_manifest(opened: &OpenedManifest, directory: &[u8]) -> Result<MadeMa
 
 /// A part of a manifest, relative to its root.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct PartManifest {
     /// Its root: a path of the manifest, `/` or `.` for the manifest's own.
     pub root: String,
     /// What lies below it.
@@ -94,7 +94,7 @@ pub fn partition_manifest(
     opened: &OpenedManifest,
     roots: &[Vec<u8>],
     symlinks: SymlinkPolicy,
-) -> Result<Vec<Part>, Error> {
+) -> Result<Vec<PartManifest>, Error> {
     let is_absolute = opened.format.is_absolute();
     let mut below = Vec::new();
     for root in roots {
@@ -124,7 +124,7 @@ pub fn partition_manifest(
     parts
         .into_iter()
         .map(|(root, part)| {
-            Ok(Part {
+            Ok(PartManifest {
                 root: shown(root.as_ref()),
                 made: relative(opened, Manifest::Snapshot(part))?,
             })

@@ -59,7 +59,7 @@ impl Selection {
     }
 }
 
-/// Looks for what is meant in a folder.
+/// Finds the selected files of a folder.
 pub(crate) fn find(
     root: &Path,
     selection: &Selection,
@@ -103,9 +103,9 @@ pub(crate) fn unreadable(files: &[Unreadable]) -> impl Iterator<Item = SkippedPa
     })
 }
 
-/// What to collect.
+/// The folders and files that a manifest is collected from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum CollectedFrom {
     /// What lies below a folder, as paths from it.
     Folder(PathBuf),
     /// Folders and files from anywhere, as paths from `/`.
@@ -125,7 +125,7 @@ pub struct Collected {
 
 /// Lists folders and files as a 2025-12 manifest without hashes.
 pub fn collect_manifest(
-    source: &Source,
+    source: &CollectedFrom,
     selection: &Selection,
     symlinks: SymlinkPolicy,
     chunk_size: ChunkSize,
@@ -134,11 +134,11 @@ pub fn collect_manifest(
 ) -> Result<Collected, Error> {
     let progress = Cancellable::new(progress, cancel);
     let (found, format) = match source {
-        Source::Folder(root) => (
+        CollectedFrom::Folder(root) => (
             find(root, selection, symlinks, &progress)?,
             Format::V2025_12,
         ),
-        Source::Anywhere(paths) => (
+        CollectedFrom::Anywhere(paths) => (
             find_anywhere(paths, selection, symlinks, &progress)?,
             Format::V2025_12Absolute,
         ),
@@ -178,7 +178,7 @@ fn find_anywhere(
     Ok(scan_absolute(&collection, &options, progress)?)
 }
 
-/// What was found, without hashes.
+/// The scanned entries, as a snapshot without hashes.
 fn listed(found: &Scan, chunk_size: ChunkSize) -> Result<Snapshot, Error> {
     let nodes = found.entries.iter().map(|entry| {
         let node = match &entry.kind {
@@ -199,7 +199,7 @@ fn listed(found: &Scan, chunk_size: ChunkSize) -> Result<Snapshot, Error> {
 /// How files are hashed.
 #[derive(Debug, Clone, Default)]
 pub struct Hashing {
-    /// What is remembered of files.
+    /// The hashes that are remembered of files.
     pub caches: Option<Arc<HashCaches>>,
     /// Read every file all the same.
     pub force_rehash: bool,
@@ -210,7 +210,7 @@ pub struct Hashing {
 pub struct HashingPlaces {
     /// The directory of our own cache, made if it is missing.
     pub cache: CacheDir,
-    /// What tells this machine from others that share the directory.
+    /// An identifier of this machine, for a directory that several machines share.
     pub machine: String,
     /// The directory of the deadline client's caches, if it is to be shared.
     pub deadline: Option<PathBuf>,

@@ -3,8 +3,8 @@
 //! ```text
 //!     folder --collect--> snapshot without hashes --hash--> snapshot
 //!     manifests --compose, merge, filter, subtree, join, partition, convert--> manifests
-//!     manifest --check--> what is wrong with it, and what a store lacks of it
-//!     manifest --publish--> a store --fetch--> manifest, with what is said of it
+//!     manifest --check--> its faults, and the objects that a store lacks
+//!     manifest --publish--> a store --fetch--> manifest, with its metadata
 //! ```
 //!
 //! The operations themselves are the manifest crate's; here they are given files, folders and stores.
@@ -20,11 +20,12 @@ pub use checking::{CheckReport, CheckRequest, NameTrouble, ObjectTrouble, check_
 pub(crate) use checking::{UNHASHED, each_put, needed, reason, unhashed, without_hash};
 pub use combining::{Comparison, compare, compose_manifests, merge_manifests};
 pub use cutting::{
-    Part, convert_manifest, filter_manifest, join_manifest, partition_manifest, subtree_manifest,
+    PartManifest, convert_manifest, filter_manifest, join_manifest, partition_manifest,
+    subtree_manifest,
 };
 pub use folder::{
-    Collected, FolderChanges, FolderDiff, Hashed, Hashing, HashingPlaces, Selection, SkippedPath,
-    Source, collect_manifest, diff_folder, hash_manifest, open_hash_caches,
+    Collected, CollectedFrom, FolderChanges, FolderDiff, Hashed, Hashing, HashingPlaces, Selection,
+    SkippedPath, collect_manifest, diff_folder, hash_manifest, open_hash_caches,
 };
 pub(crate) use folder::{find, skipped, unreadable};
 pub use opened::{MadeManifest, OpenedManifest, OperationError, open_manifest};

@@ -24,7 +24,7 @@ pub struct OpenedManifest {
     pub format: Format,
     /// What it holds.
     pub manifest: Manifest,
-    /// What is wrong with it, if it was read leniently all the same.
+    /// The faults of the manifest, if it was read leniently in spite of them.
     pub fault: Option<DecodeError>,
     /// What in it says nothing.
     pub note: Option<Note>,
@@ -58,7 +58,7 @@ pub fn open_manifest(bytes: &ManifestBytes, lenient: bool) -> Result<OpenedManif
 }
 
 impl OpenedManifest {
-    /// The snapshot that it is, or an error that says that it is none.
+    /// The manifest as a snapshot, or an error that it is a diff.
     pub fn snapshot(&self) -> Result<&Snapshot, Error> {
         match &self.manifest {
             Manifest::Snapshot(snapshot) => Ok(snapshot),
@@ -66,7 +66,7 @@ impl OpenedManifest {
         }
     }
 
-    /// The diff that it is, or an error that says that it is none.
+    /// The manifest as a diff, or an error that it is a snapshot.
     pub fn diff(&self) -> Result<&Diff, Error> {
         match &self.manifest {
             Manifest::Diff(diff) => Ok(diff),

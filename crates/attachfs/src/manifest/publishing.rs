@@ -1,4 +1,4 @@
-//! Manifests into a store and out of it, with what is said of them.
+//! Manifests into a store and out of it, with their metadata.
 
 use attachfs_manifest::ContentHash;
 use attachfs_store::{ManifestKey, Metadata};
@@ -68,7 +68,7 @@ async fn publish(
         existed: false,
         bad_objects: Vec::new(),
     };
-    // A manifest that nobody could read is not published.
+    // A manifest that no reader could decode is not published.
     let opened = open_manifest(bytes, false)?;
     if !request.unchecked {
         let (needed, contradictions) = needed(&opened.manifest);
@@ -106,7 +106,7 @@ async fn publish(
     Ok(publication)
 }
 
-/// A manifest with its place and what is said of it.
+/// A manifest with its key and its metadata.
 #[derive(Debug, Clone)]
 pub struct PlacedManifest {
     /// Its key.
@@ -142,7 +142,7 @@ pub struct FetchedManifest {
     pub modified: Option<i64>,
 }
 
-/// Reads a manifest and what is said of it, and checks that it is one.
+/// Reads a manifest and its metadata, and checks that it is a manifest.
 pub async fn fetch_manifest(
     key: &ManifestKey,
     store: &OpenStore,

@@ -1,4 +1,4 @@
-//! What is mounted, where and how.
+//! The options of a mount.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::store::OpenStore;
 /// Who owns what a mount shows, and with which permissions.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner {
-    /// Owner of what was not given to someone else.
+    /// Owner of files and directories without an owner of their own.
     pub uid: u32,
     /// Group likewise.
     pub gid: u32,
@@ -33,7 +33,7 @@ pub enum MountSession {
         manifests: Vec<ManifestBytes>,
         /// How they are put together.
         layers: LayerOptions,
-        /// Nobody can write.
+        /// Read-only.
         read_only: bool,
         /// The session's directory; below [`Places::sessions`] if `None`.
         session_dir: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub enum MountSession {
         scratch_dir: Option<PathBuf>,
         /// Commit when it is unmounted.
         commit: bool,
-        /// Commit only what is in or below these, and make them.
+        /// Commit only changes in or below these directories, and make them.
         output_dirs: Vec<String>,
     },
     /// A session that another process left.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use attachfs_commit::Step;
+use attachfs_commit::CommitStep;
 use attachfs_session::{
     ControlServer, ControlService, EventSink, Peer, Response, ServiceFuture, SessionId,
     SessionList, StoreSettings,
@@ -39,7 +39,7 @@ impl Progress for Quiet {
 }
 
 impl Observer for Quiet {
-    fn step(&self, _: Step) {}
+    fn step(&self, _: CommitStep) {}
 }
 
 struct Fixture {

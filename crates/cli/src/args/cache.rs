@@ -118,7 +118,7 @@ pub(crate) struct CachePlace {
     pub(crate) cache_dir: Option<PathBuf>,
 }
 
-/// Show what is in the cache: objects, bytes, pins, limits, free space.
+/// Show the content of the cache: objects, bytes, pins, limits, free space.
 ///
 /// Everything in it is looked at, which takes a few seconds with a million objects.
 #[derive(Debug, Args)]
@@ -129,7 +129,7 @@ pub(crate) struct Info {
     pub(crate) bounds: CacheBounds,
 }
 
-/// Make room: remove what was used longest ago.
+/// Make room: remove the objects that were used longest ago.
 ///
 /// Without --max-size and --older-than down to the bounds. What a mount has open and what is pinned stays, and is
 /// counted. Only files that attachfs made are removed.
@@ -142,7 +142,7 @@ pub(crate) struct Gc {
     /// Leave at most this much: bytes, or with K, M, G or T. 0 removes everything.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_size: Option<u64>,
-    /// Remove what was not used for so long, `30d` or `12h` for example, whatever room there is.
+    /// Remove objects that were not used for so long, `30d` or `12h` for example, however much room there is.
     #[arg(long, value_name = "TIME", value_parser = parse_age)]
     pub(crate) older_than: Option<Duration>,
     /// Only say what would be removed.
@@ -150,7 +150,7 @@ pub(crate) struct Gc {
     pub(crate) dry_run: bool,
 }
 
-/// Read and hash everything in the cache, and remove what is damaged.
+/// Read and hash everything in the cache, and remove damaged objects.
 ///
 /// Of a large object of which some is missing the parts are checked that are there. Exit code 12 if something was
 /// damaged. Reads through mounts need no such thing: they find damage themselves.

@@ -84,8 +84,8 @@ pub(crate) struct Download {
 pub(crate) enum OnConflict {
     /// Fetch it as `stem (1).suffix`, or with the next number that is free.
     CreateCopy,
-    /// Leave what is there.
+    /// Leave the existing file.
     Skip,
-    /// Replace what is there, unless it is a directory.
+    /// Replace the existing file, unless it is a directory.
     Overwrite,
 }

@@ -25,7 +25,7 @@ pub(crate) struct ManifestArgs {
     pub(crate) verb: ManifestVerb,
 }
 
-// As with `Verb`: who describes itself is not described here.
+// As with `Verb`: a subcommand that describes itself has no doc comment here.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ManifestVerb {
     /// List folders and files as a manifest without hashes: no bytes are read.
@@ -62,7 +62,7 @@ pub(crate) struct Input {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Reading {
-    /// Read what AWS's libraries read too, as far as it can be held safely; say what is wrong with it.
+    /// Read faulty manifests that AWS's libraries accept, as far as they can be held safely, and list their faults.
     #[arg(long)]
     pub(crate) lenient: bool,
 }
@@ -168,7 +168,7 @@ pub(crate) struct Scanning {
 /// How hashes are found without reading.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Hashing {
-    /// Read all files, whatever is remembered of them.
+    /// Read all files, also those whose hashes are remembered.
     #[arg(long)]
     pub(crate) force_rehash: bool,
     #[command(flatten)]

@@ -72,7 +72,7 @@ pub(crate) struct OutputOf {
     pub(crate) time: Option<attachfs::ActionTime>,
 }
 
-/// Get a manifest out of a store, and show what is said of it.
+/// Get a manifest out of a store, and show its metadata.
 #[derive(Debug, Args)]
 pub(crate) struct Download {
     /// The manifest: its key below `Manifests/`, or s3://bucket/prefix/Manifests/key.

@@ -33,14 +33,14 @@ pub(crate) struct Upload {
     pub(crate) remembering: Remembering,
 }
 
-/// What is done beside uploading files.
+/// Work beside uploading files.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Publishing {
     /// When all files are in the store, put the manifest there too, as Manifests/KEY. The same manifest may
     /// be there already; another one is an error, and stays.
     #[arg(long, value_name = "KEY", requires = "store")]
     pub(crate) publish: Option<ManifestKey>,
-    /// Ask the bucket for every object, whatever is remembered of earlier uploads. Without this,
+    /// Ask the bucket for every object, even if an earlier upload remembers it. Without this,
     /// objects that were seen in the last 30 days are believed to be there if 30 of them, chosen at
     /// random, are.
     #[arg(long, requires = "store")]

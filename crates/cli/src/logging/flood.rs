@@ -25,10 +25,10 @@ const PERIOD: Duration = Duration::from_mins(1);
 const OF_ONE_SITE: usize = 32;
 /// Things that are told apart within a period, of all places together.
 const MOST: usize = 1024;
-/// Bytes of what is said of them when they are counted.
+/// Bytes of the text by which a counted event is told from others.
 const LONGEST: usize = 300;
 
-/// What says how many events were not written.
+/// The target of the lines that say how many events were not written.
 const TARGET: &str = "attachfs::flood";
 
 static TOLD: Mutex<Option<Told>> = Mutex::new(None);
@@ -38,7 +38,7 @@ fn told() -> MutexGuard<'static, Option<Told>> {
     TOLD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What was told in this period.
+/// The events of this period.
 #[derive(Debug)]
 struct Told {
     since: Instant,

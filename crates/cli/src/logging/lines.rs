@@ -16,7 +16,7 @@ impl Write for Lines {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let line = one_line(event, self.is_terminal);
         if rolling::has_room() {
-            // A full disk, or nobody who listens any more.
+            // The disk is full, or the reader of standard error is gone.
             let _ = io::stderr().write_all(line.as_bytes());
         }
         Ok(event.len())

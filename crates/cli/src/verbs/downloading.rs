@@ -135,7 +135,7 @@ fn group_id(name: &str) -> Result<u32, Failure> {
         Ok(id) => id,
         Err(_) => looked_up(name)?,
     };
-    // It means "no change" where a group is given.
+    // This number means "no change" where a group is given.
     if id == u32::MAX {
         return Err(usage(&format!("{id} is the number of no group")));
     }
@@ -143,7 +143,7 @@ fn group_id(name: &str) -> Result<u32, Failure> {
 }
 
 fn looked_up(name: &str) -> Result<u32, Failure> {
-    /// What `getent` exits with if it looked, and there is no such name.
+    /// The exit code of `getent` if it looked, and the name does not exist.
     const NOT_FOUND: i32 = 2;
     let doing = || format!("cannot look up the group \"{name}\" with getent; its number will do");
     let found = Command::new("getent").args(["group", "--", name]).output();

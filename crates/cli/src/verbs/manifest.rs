@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use attachfs::manifest::{
-    CheckRequest, FolderDiff, MadeManifest, OpenedManifest, Source, check_manifest,
+    CheckRequest, CollectedFrom, FolderDiff, MadeManifest, OpenedManifest, check_manifest,
     collect_manifest, compare, compose_manifests, convert_manifest, diff_folder, filter_manifest,
     hash_manifest, join_manifest, merge_manifests, open_manifest, partition_manifest,
     subtree_manifest,
@@ -51,7 +51,7 @@ pub(super) async fn manifest(globals: &Globals, verb: ManifestVerb) -> Result<()
     }
 }
 
-/// Reads a manifest. Prints what is wrong with one that is read leniently.
+/// Reads a manifest. Prints the faults of a manifest that is read leniently.
 async fn open(
     globals: &Globals,
     manifest: &OsStr,
@@ -101,7 +101,7 @@ fn write(output: &Path, made: &MadeManifest) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", output.display()))
 }
 
-/// Writes the bytes and says what they are, unless they are what is printed.
+/// Writes the manifest to the file and prints a description; with `-`, prints the manifest itself.
 fn finish(globals: &Globals, output: &Path, made: &MadeManifest) -> Result<(), Failure> {
     finish_with(globals, output, made, json!({}), "")
 }
@@ -147,15 +147,15 @@ pub(super) fn policy(symlinks: Symlinks) -> SymlinkPolicy {
 fn collect(globals: &Globals, args: Collect) -> Result<(), Failure> {
     let selection = selection(&args.scanning)?;
     let source = match (args.absolute, <[_; 1]>::try_from(args.paths)) {
-        (false, Ok([folder])) => Source::Folder(folder),
+        (false, Ok([folder])) => CollectedFrom::Folder(folder),
         (false, Err(_)) => {
             return Err(attachfs::Error::usage(
                 "several folders make an absolute manifest only: add --absolute",
             )
             .into());
         }
-        (true, Ok([path])) => Source::Anywhere(vec![path]),
-        (true, Err(paths)) => Source::Anywhere(paths),
+        (true, Ok([path])) => CollectedFrom::Anywhere(vec![path]),
+        (true, Err(paths)) => CollectedFrom::Anywhere(paths),
     };
     let chunk_size = args.chunk_size.unwrap_or(ChunkSize::DEFAULT);
     let shown = Shown::cancellable(globals.json);

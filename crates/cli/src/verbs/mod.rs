@@ -23,7 +23,7 @@ use crate::exit::Failure;
 /// How long the program stays to give up uploads that were broken off.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
-/// Does what was typed.
+/// Runs the verb that was typed.
 pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
     let Args { globals, verb } = args;
     let open_files = attachfs::raise_open_files();

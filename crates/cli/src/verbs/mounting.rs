@@ -250,7 +250,7 @@ fn log_place(daemon: bool, log: Option<&Path>) -> LogPlace {
     }
 }
 
-/// Unmounts in order; programs that still use the mount are cut off. What was written is in the session.
+/// Unmounts in order; programs that still use the mount are cut off. The written files are in the session.
 async fn stop(mount: &attachfs::Mount) -> Result<(), attachfs::Error> {
     match mount.unmount(false).await {
         Err(error) if error.class() == attachfs::FailureClass::Busy => {

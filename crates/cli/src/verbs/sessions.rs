@@ -18,7 +18,7 @@ use crate::output::{self, remark};
 use crate::places::places;
 use crate::progress::Shown;
 
-/// What is listed of a session. Fields that are kept in its own directory are `null` if that cannot be reached.
+/// A session as it is listed. Fields that are kept in its own directory are `null` if that cannot be reached.
 #[derive(Serialize)]
 struct ListedSession {
     session: String,
@@ -224,7 +224,7 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
     shown.clear();
     let output = args.manifest_to.output.as_deref();
     let written = write_manifest(output, &found.dir, &report);
-    // What was published is printed also if the manifest could not be written here.
+    // The published manifest is printed also if it could not be written to the file.
     if !is_piped(output) {
         told(globals, &report)?;
     }

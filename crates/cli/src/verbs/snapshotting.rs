@@ -60,7 +60,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
             .context("cannot write to standard output")?;
         return Ok(());
     }
-    // What was done is printed even if the manifest could not be published.
+    // The account is printed even if the manifest could not be published.
     let address = published.as_ref().ok().and_then(Option::as_deref);
     if globals.json {
         let mut value = serde_json::to_value(&report)?;
@@ -78,7 +78,7 @@ pub(super) async fn snapshot(globals: &Globals, args: Snapshot) -> Result<(), Fa
     Ok(())
 }
 
-/// Prints what is about to be copied or uploaded.
+/// Prints warnings about files that are about to be copied or uploaded.
 pub(super) struct Aloud;
 
 impl Announce for Aloud {
@@ -105,7 +105,7 @@ impl Announce for Aloud {
     }
 }
 
-/// Writes a manifest as a whole: nobody reads half of it.
+/// Writes a manifest as a whole: no reader sees half of it.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     attachfs::write_manifest(path, bytes)
         .with_context(|| format!("cannot write {}", path.display()))

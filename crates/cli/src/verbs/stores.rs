@@ -1,7 +1,7 @@
 //! The stores that a verb works on.
 //!
 //! While a store is opened or a manifest is read, Ctrl-C ends the program, because there is nothing to report yet. So
-//! these calls get tokens that nobody cancels.
+//! these calls get tokens that are never cancelled.
 
 use attachfs::{CancellationToken, ManifestSource, OpenStore, Places, StoreAddress, StoreSettings};
 
@@ -15,7 +15,7 @@ pub(super) fn access(globals: &Globals) -> Result<StoreSettings, attachfs::Error
     })
 }
 
-/// Opens a store that is there.
+/// Opens an existing store.
 pub(super) async fn open_store(
     globals: &Globals,
     address: &str,

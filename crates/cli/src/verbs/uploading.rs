@@ -45,7 +45,7 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
         cancel,
     )
     .await;
-    // What was uploaded is printed even if the manifest could not be published.
+    // The account of the upload is printed even if the manifest could not be published.
     let address = published.as_ref().ok().and_then(Option::as_deref);
     if globals.json {
         let mut value = serde_json::to_value(&summary)?;

@@ -1,4 +1,4 @@
-//! What goes into a commit and what stays: open files, links that lead out, output directories.
+//! Which files go into a commit and which stay: open files, links that lead out, output directories.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, path, tempdir, watched};
 use crate::{
-    CommitError, CommitOptions, Links, OpenFile, OutgoingLink, Step, touched, uncommitted,
+    CommitError, CommitOptions, CommitStep, Links, OpenFile, OutgoingLink, touched, uncommitted,
 };
 
 async fn world() -> (Arc<MemoryStore>, World) {
@@ -248,7 +248,7 @@ async fn committed_changes_stay_when_they_are_left_out_later() {
 
 /// Writes at a step, and returns the result of the commit.
 async fn written_at(
-    step: Step,
+    step: CommitStep,
     at: &'static str,
     keep_open: bool,
 ) -> (CommitError, Fs, World, TempDir) {
@@ -274,7 +274,7 @@ async fn written_at(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_opened_again_during_the_commit_stops_it() {
-    for step in [Step::Planned, Step::Hashed] {
+    for step in [CommitStep::Planned, CommitStep::Hashed] {
         let (error, ..) = written_at(step, "new", true).await;
         let CommitError::Busy(open) = &error else {
             panic!("{step:?}: {error:?}")
@@ -285,7 +285,7 @@ async fn a_file_that_is_opened_again_during_the_commit_stops_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_changed_after_it_was_hashed_stops_the_commit() {
-    let (error, fs, world, _dir) = written_at(Step::Hashed, "new", false).await;
+    let (error, fs, world, _dir) = written_at(CommitStep::Hashed, "new", false).await;
     let CommitError::Busy(open) = &error else {
         panic!("{error:?}")
     };
@@ -300,7 +300,7 @@ async fn a_file_that_changed_after_it_was_hashed_stops_the_commit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partly_written_file_is_not_committed_with_half_of_a_later_write() {
-    let (error, ..) = written_at(Step::Planned, "in/a", false).await;
+    let (error, ..) = written_at(CommitStep::Planned, "in/a", false).await;
     let CommitError::Busy(open) = &error else {
         panic!("{error:?}")
     };
@@ -310,10 +310,10 @@ async fn a_partly_written_file_is_not_committed_with_half_of_a_later_write() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_written_to_during_the_commit_is_left_out_if_open_files_are() {
     let late = [
-        (Step::Planned, "new", true),
-        (Step::Planned, "in/a", false),
-        (Step::Hashed, "new", true),
-        (Step::Hashed, "new", false),
+        (CommitStep::Planned, "new", true),
+        (CommitStep::Planned, "in/a", false),
+        (CommitStep::Hashed, "new", true),
+        (CommitStep::Hashed, "new", false),
     ];
     for (step, at, keep_open) in late {
         let ((_, world), dir) = (world().await, tempdir());
@@ -353,7 +353,7 @@ async fn a_file_that_is_written_to_during_the_commit_is_left_out_if_open_files_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_waits_is_planned_again_when_a_file_changes_under_it() {
-    for step in [Step::Planned, Step::Hashed] {
+    for step in [CommitStep::Planned, CommitStep::Hashed] {
         let ((_, world), dir) = (world().await, tempdir());
         let fs = world.create(dir.path());
         fs.write("new", 0, &bytes(5, 2500)).unwrap();

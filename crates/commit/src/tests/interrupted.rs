@@ -13,7 +13,7 @@ use attachfs_transfer::PublishError;
 use attachfs_vfs::overlay::CommitRecord;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, tempdir, watched};
-use crate::{CommitError, CommitOptions, Step};
+use crate::{CommitError, CommitOptions, CommitStep};
 
 fn base() -> Vec<(&'static str, Given)> {
     vec![
@@ -67,23 +67,26 @@ async fn a_commit_that_is_killed_at_any_step_is_finished_by_the_next_one() {
     let hash = outcome.published.unwrap().committed.hash;
 
     for step in [
-        Step::Planned,
-        Step::Hashed,
-        Step::Uploaded,
-        Step::Intended,
-        Step::Sent,
-        Step::Published,
+        CommitStep::Planned,
+        CommitStep::Hashed,
+        CommitStep::Uploaded,
+        CommitStep::Intended,
+        CommitStep::Sent,
+        CommitStep::Published,
     ] {
         let store = place(&format!("store-{step:?}"));
         let sent = manifests(&store).len();
-        assert_eq!(sent == 1, matches!(step, Step::Sent | Step::Published));
+        assert_eq!(
+            sent == 1,
+            matches!(step, CommitStep::Sent | CommitStep::Published)
+        );
         let world = world.over(directory(&format!("store-{step:?}")));
         let fs = world.recover(&place(&format!("session-{step:?}")));
         let again = committed(&world, &fs, &CommitOptions::default()).await;
         let again = again.unwrap();
         assert_eq!(manifests(&store), expected, "{step:?}");
         match step {
-            Step::Published => assert_eq!(again.published, None),
+            CommitStep::Published => assert_eq!(again.published, None),
             _ => {
                 let published = again.published.unwrap();
                 assert_eq!(published.committed.hash, hash, "{step:?}");
@@ -116,7 +119,7 @@ async fn writes_after_the_intent_go_into_the_next_commit() {
     work(&fs);
     let options = CommitOptions::default();
     let expected = watched(&world, &fs, &options, |step| {
-        if step == Step::Intended {
+        if step == CommitStep::Intended {
             copy_dir(&place("session"), &place("killed"));
         }
     });

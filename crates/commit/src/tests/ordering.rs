@@ -1,39 +1,39 @@
-//! What is durable before a commit is visible.
+//! The durable steps that come before a commit is visible.
 
 use std::sync::{Arc, Mutex};
 
-use attachfs_durable::steps::{Recorder, Step as Durable};
+use attachfs_durable::steps::{Recorder, Step};
 use attachfs_store::MemoryStore;
 
 use crate::testing::{CUT, Given, World, bytes, committed, tempdir, watched};
-use crate::{CommitOptions, Step};
+use crate::{CommitOptions, CommitStep};
 
 const EIO: i32 = 5;
 
-fn about(step: Durable, name: &str) -> (Durable, String) {
+fn about(step: Step, name: &str) -> (Step, String) {
     (step, name.to_owned())
 }
 
 /// The durable steps of a commit's record.
-fn recorded() -> [(Durable, String); 3] {
+fn recorded() -> [(Step, String); 3] {
     [
-        about(Durable::JournalAppend, "journal"),
-        about(Durable::ScratchNames, "scratch"),
-        about(Durable::JournalSync, "journal"),
+        about(Step::JournalAppend, "journal"),
+        about(Step::ScratchNames, "scratch"),
+        about(Step::JournalSync, "journal"),
     ]
 }
 
 /// The durable steps of a commit's file.
-fn written(name: &str) -> [(Durable, String); 3] {
+fn written(name: &str) -> [(Step, String); 3] {
     [
-        about(Durable::OwnContent, "staged"),
-        about(Durable::OwnRename, name),
-        about(Durable::OwnName, "commits"),
+        about(Step::OwnContent, "staged"),
+        about(Step::OwnRename, name),
+        about(Step::OwnName, "commits"),
     ]
 }
 
 /// All recorded steps, without repetitions in a row; random names as `staged`.
-fn order(steps: &Recorder) -> Vec<(Durable, String)> {
+fn order(steps: &Recorder) -> Vec<(Step, String)> {
     let mut order = steps.order();
     for (_, name) in &mut order {
         if name.starts_with(".staged-") {
@@ -55,12 +55,12 @@ async fn a_manifest_is_sent_when_its_total_its_bytes_and_then_its_intent_are_dur
     let (intended, sent) = (Mutex::default(), Mutex::default());
     let options = CommitOptions::default();
     let outcome = watched(&world, &fs, &options, |step| match step {
-        Step::Intended => {
+        CommitStep::Intended => {
             assert_eq!(memory.manifests(), []);
             *intended.lock().unwrap() = order(&steps);
             steps.clear();
         }
-        Step::Sent => {
+        CommitStep::Sent => {
             assert_eq!(memory.manifests().len(), 1);
             *sent.lock().unwrap() = order(&steps);
             steps.clear();
@@ -81,11 +81,11 @@ async fn a_manifest_is_sent_when_its_total_its_bytes_and_then_its_intent_are_dur
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sent_if_the_steps_before_cannot_be_made_durable() {
     let failing = [
-        Durable::OwnContent,
-        Durable::OwnRename,
-        Durable::OwnName,
-        Durable::ScratchNames,
-        Durable::JournalSync,
+        Step::OwnContent,
+        Step::OwnRename,
+        Step::OwnName,
+        Step::ScratchNames,
+        Step::JournalSync,
     ];
     for step in failing {
         let (memory, dir) = (Arc::new(MemoryStore::new()), tempdir());

@@ -216,7 +216,7 @@ fn is_at(dir: &OwnDir, name: &str, file: &File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CacheDir, Held, Removal};
+    use crate::{CacheDir, Completeness, Removal};
 
     const OBJECT: HashBytes = [7; 16];
 
@@ -236,7 +236,7 @@ mod tests {
         let stock = cache.stock().unwrap().unwrap();
         let (found, _) = stock.shelf(7).unwrap();
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].held, Held::Part);
+        assert_eq!(found[0].completeness, Completeness::Part);
         assert!(found[0].bytes < 100_000, "nothing of it is there");
         let (opened, form) = objects.open_large(OBJECT).unwrap().unwrap();
         assert_eq!(form, LargeForm::Part);

@@ -45,7 +45,7 @@ pub use large::{LargeFiles, LargeForm};
 pub use limits::{Bounds, CacheLimits};
 pub use objects::{ObjectFiles, ObjectWriter};
 pub use pins::{Pin, Pins};
-pub use stock::{Held, Removal, Stock, Stored};
+pub use stock::{Completeness, Removal, Stock, Stored};
 pub use sums::{SHELVES, Sum, Sums};
 pub use trees::TreeFiles;
 pub use trust::CacheDirError;

@@ -38,13 +38,13 @@ pub struct Stored {
     pub used: i64,
     /// Nanoseconds of that second, which tell in what order objects were written.
     pub nanos: u32,
-    /// What there is of it.
-    pub held: Held,
+    /// Whether all of it is in the cache.
+    pub completeness: Completeness,
 }
 
-/// What there is of an object.
+/// How much of an object is in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Held {
+pub enum Completeness {
     /// All of it, so many bytes.
     Whole(u64),
     /// Some units of it.
@@ -228,7 +228,7 @@ impl Stored {
     fn add(&mut self, other: &Self) {
         self.bytes += other.bytes;
         (self.used, self.nanos) = (self.used, self.nanos).max((other.used, other.nanos));
-        self.held = self.held.min(other.held);
+        self.completeness = self.completeness.min(other.completeness);
     }
 }
 
@@ -283,9 +283,9 @@ fn stored(partition: HashBytes, object: HashBytes, form: Form, facts: &Facts) ->
         bytes: facts.allocated,
         used,
         nanos,
-        held: match form {
-            Form::Whole => Held::Whole(facts.stamp.size),
-            Form::Part | Form::Units => Held::Part,
+        completeness: match form {
+            Form::Whole => Completeness::Whole(facts.stamp.size),
+            Form::Part | Form::Units => Completeness::Part,
         },
     }
 }
@@ -328,7 +328,10 @@ mod tests {
         assert_eq!(stock.shelf(8).unwrap(), (Vec::new(), 0));
         let (all, foreign) = stock.shelf(7).unwrap();
         assert_eq!((all.len(), foreign), (2, 0));
-        assert_eq!((all[0].held, all[0].used), (Held::Whole(5000), 1000));
+        assert_eq!(
+            (all[0].completeness, all[0].used),
+            (Completeness::Whole(5000), 1000)
+        );
         assert!(all[0].bytes >= 5000);
         assert_eq!(stock.remove(&all[0]).unwrap(), Removal::Removed);
         assert_eq!(stock.remove(&all[0]).unwrap(), Removal::Removed);

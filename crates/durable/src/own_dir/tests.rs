@@ -17,14 +17,17 @@ fn a_directory_is_claimed_if_it_is_missing_or_empty_and_left_alone_otherwise() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("a/b");
     let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
-    assert_eq!((found, mode(&path)), (Found::Nothing, 0o700));
+    assert_eq!((found, mode(&path)), (BeforeClaim::Nothing, 0o700));
     dir.remove().unwrap();
     assert!(!path.exists());
 
     fs::create_dir(&path).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o1777)).unwrap();
     let (_, found) = OwnDir::claim(&path).unwrap().unwrap();
-    assert_eq!((found, mode(&path)), (Found::Empty { mode: 0o1777 }, 0o700));
+    assert_eq!(
+        (found, mode(&path)),
+        (BeforeClaim::EmptyDir { mode: 0o1777 }, 0o700)
+    );
 
     fs::write(path.join("f"), "precious").unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
@@ -97,7 +100,7 @@ fn what_is_put_into_an_own_directory_can_be_read_locked_and_removed() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("a/d");
     let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
-    assert_eq!(found, Found::Nothing);
+    assert_eq!(found, BeforeClaim::Nothing);
     for text in ["one", "two"] {
         dir.publish("f", text.as_bytes()).unwrap();
     }
@@ -131,8 +134,8 @@ fn an_empty_directory_is_claimed_and_given_back_as_it_was() {
     let (dir, found) = OwnDir::claim(&path).unwrap().unwrap();
     crate::check_own_dir(&path).unwrap();
     dir.set_mode(match found {
-        Found::Empty { mode } => mode,
-        Found::Nothing => panic!("it was there"),
+        BeforeClaim::EmptyDir { mode } => mode,
+        BeforeClaim::Nothing => panic!("it was there"),
     })
     .unwrap();
     assert!(dir.names().unwrap().is_empty());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use attachfs_durable::{Bounds, CacheDirError, DurableError, Space, Stock, Sums};
 
 use super::eviction;
-use super::shared::{Duty, Shared};
+use super::open_cache::{Duty, OpenCache};
 
 /// How often it looks at a cache to which nothing is written: others may fill the disk.
 const IDLE: Duration = Duration::from_mins(1);
@@ -15,9 +15,9 @@ const IDLE: Duration = Duration::from_mins(1);
 const PATROL: Duration = Duration::from_secs(10);
 
 /// What the thread does, until nobody sends duties any more.
-pub(super) fn run(shared: &Shared, duties: &Receiver<Duty>) {
+pub(super) fn run(cache: &OpenCache, duties: &Receiver<Duty>) {
     let mut keeper = Keeper {
-        shared,
+        cache,
         next_shelf: std::process::id() as u8,
         patrolled: Instant::now(),
         is_full: false,
@@ -28,49 +28,49 @@ pub(super) fn run(shared: &Shared, duties: &Receiver<Duty>) {
             Ok(Duty::Look) | Err(RecvTimeoutError::Timeout) => keeper.keep(),
             Ok(Duty::Flush(_done)) => keeper.keep(),
             Ok(Duty::Verify(large)) => large.verify(&mut || {
-                shared.step();
-                if shared.was_asked() {
+                cache.step();
+                if cache.was_asked() {
                     keeper.keep();
                 }
-                !shared.is_ending()
+                !cache.is_ending()
             }),
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        shared.step();
+        cache.step();
     }
     keeper.note();
 }
 
 /// Sets how much may be written, from what is written down: the keeper looks closer.
-pub(super) fn look(shared: &Shared) {
-    let sums = match shared.objects.cache().stock() {
+pub(super) fn look(cache: &OpenCache) {
+    let sums = match cache.objects.cache().stock() {
         Ok(Some(stock)) => stock.sums().unwrap_or_else(|_| Sums::unknown()),
         // The write that comes next tells what is wrong.
         Ok(None) | Err(_) => Sums::unknown(),
     };
     let used = sums.total().bytes;
-    let room = space(shared).map_or(0, |(space, bounds)| bounds.room(used, &space));
-    shared.set_room(room);
+    let room = space(cache).map_or(0, |(space, bounds)| bounds.room(used, &space));
+    cache.set_room(room);
 }
 
 /// The room on the disk. A partition that is gone is made again by the write, on the same disk mostly.
-fn space(shared: &Shared) -> Option<(Space, Bounds)> {
-    let mut dir = shared.objects.dir();
+fn space(cache: &OpenCache) -> Option<(Space, Bounds)> {
+    let mut dir = cache.objects.dir();
     let space = loop {
         match attachfs_durable::space(dir) {
             Ok(space) => break space,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => dir = dir.parent()?,
             Err(error) => {
-                shared.health.failed(&error);
+                cache.health.failed(&error);
                 return None;
             }
         }
     };
-    Some((space, shared.objects.cache().limits().on(&space)))
+    Some((space, cache.objects.cache().limits().on(&space)))
 }
 
 struct Keeper<'a> {
-    shared: &'a Shared,
+    cache: &'a OpenCache,
     /// The shelf that is listed next.
     next_shelf: u8,
     patrolled: Instant,
@@ -81,47 +81,47 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     /// Looks how full the cache is, and makes room if it has to.
     fn keep(&mut self) {
-        self.shared.was_asked();
+        self.cache.was_asked();
         if let Err(error) = self.try_keep() {
-            tracing::debug!(dir = %self.shared.objects.dir().display(), error = &error as &dyn Error,
+            tracing::debug!(dir = %self.cache.objects.dir().display(), error = &error as &dyn Error,
                 "cannot look how full the disk cache is");
-            look(self.shared);
+            look(self.cache);
         }
     }
 
     fn try_keep(&mut self) -> Result<(), DurableError> {
-        let shared = self.shared;
-        let Some(stock) = shared.objects.cache().stock()? else {
-            look(shared);
+        let cache = self.cache;
+        let Some(stock) = cache.objects.cache().stock()? else {
+            look(cache);
             return Ok(());
         };
         // A disk that is quite full has no room for a lock: then there is none.
         let lock = stock.lock();
         if let Ok(None) = lock {
             // Another process makes room.
-            look(shared);
+            look(cache);
             return Ok(());
         }
         let mut sums = self.known(&stock)?;
-        let Some((space, bounds)) = space(shared) else {
+        let Some((space, bounds)) = space(cache) else {
             return Ok(());
         };
         let room = bounds.room(sums.total().bytes, &space);
         // What is there already may be used meanwhile.
-        shared.set_room(room);
+        cache.set_room(room);
         let need = bounds.to_free(room);
         let mut evicted = eviction::Evicted::default();
         if need > 0 {
             let stop = || {
-                shared.step();
-                shared.is_ending()
+                cache.step();
+                cache.is_ending()
             };
             evicted = eviction::make_room(&stock, need, self.next_shelf, &mut sums, &stop)?;
             self.next_shelf = self.next_shelf.wrapping_add(61);
-            shared.counts.evicted.add(evicted.objects);
+            cache.counts.evicted.add(evicted.objects);
         }
         let room = room.saturating_add_unsigned(evicted.bytes);
-        shared.set_room(room);
+        cache.set_room(room);
         self.tell(room);
         stock.set_sums(&sums)
     }
@@ -129,10 +129,10 @@ impl Keeper<'_> {
     /// What is on the shelves: what is written down, what came since, and what it finds where that is not known.
     fn known(&mut self, stock: &Stock) -> Result<Sums, DurableError> {
         let mut sums = stock.sums()?;
-        self.shared.settle(&mut sums);
+        self.cache.settle(&mut sums);
         let missing: Vec<u8> = sums.missing().collect();
         for shelf in missing {
-            if self.shared.is_ending() {
+            if self.cache.is_ending() {
                 break;
             }
             eviction::list(stock, shelf, &mut sums)?;
@@ -148,11 +148,11 @@ impl Keeper<'_> {
     /// Writes down what came.
     fn note(&self) {
         let noted = || -> Result<(), CacheDirError> {
-            if let Some(stock) = self.shared.objects.cache().stock()?
+            if let Some(stock) = self.cache.objects.cache().stock()?
                 && let Some(_lock) = stock.lock()?
             {
                 let mut sums = stock.sums()?;
-                self.shared.settle(&mut sums);
+                self.cache.settle(&mut sums);
                 stock.set_sums(&sums)?;
             }
             Ok(())
@@ -168,7 +168,7 @@ impl Keeper<'_> {
     fn tell(&mut self, room: i64) {
         let is_full = room <= 0;
         if is_full && !self.is_full {
-            tracing::warn!(dir = %self.shared.objects.dir().display(),
+            tracing::warn!(dir = %self.cache.objects.dir().display(),
                 "the disk cache is full, or its disk is, and nothing in it can be removed; nothing more is written to it for now");
         }
         self.is_full = is_full;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::WrongObject;
-use super::shared::{Duty, Order, Shared};
+use super::open_cache::{Duty, OpenCache, Order};
 use super::units::{self, About, Stamp, UNIT, VersionId};
 
 /// Bytes that are hashed at once when all of an object is verified.
@@ -28,7 +28,7 @@ const STEP: u64 = 8 * UNIT;
 /// are what the hash says is found out once, when all are there ([`is_verified`](Self::is_verified)).
 #[derive(Debug)]
 pub struct LargeFile {
-    shared: Arc<Shared>,
+    cache: Arc<OpenCache>,
     hash: ContentHash,
     len: u64,
     /// Held to clone or replace it; a write by the one thread that writes, or by the keeper.
@@ -56,14 +56,14 @@ struct Open {
 
 impl LargeFile {
     /// Opens what there is of it. Blocks.
-    pub(super) fn open(shared: Arc<Shared>, hash: ContentHash, len: u64) -> Arc<Self> {
-        let state = match shared.wrong(hash) {
+    pub(super) fn open(cache: Arc<OpenCache>, hash: ContentHash, len: u64) -> Arc<Self> {
+        let state = match cache.wrong(hash) {
             Some(found) => State::Wrong(found),
-            None => match Open::find(&shared, hash, len) {
+            None => match Open::find(&cache, hash, len) {
                 Ok(Some(open)) => State::Open(Arc::new(open)),
                 Ok(None) => State::Absent,
                 Err(error) => {
-                    shared.read_failed(hash, &error);
+                    cache.read_failed(hash, &error);
                     State::Absent
                 }
             },
@@ -71,19 +71,19 @@ impl LargeFile {
         let mut is_verified = false;
         let mut is_all = false;
         if let State::Open(open) = &state {
-            open.use_now(&shared);
+            open.use_now(&cache);
             is_verified = open.form == LargeForm::Whole && open.is_stamped();
             is_all = open.missing.load(Ordering::Relaxed) == 0;
         }
         let large = Arc::new(Self {
-            shared,
+            cache,
             hash,
             len,
             state: RwLock::new(state),
             is_verified: AtomicBool::new(is_verified),
         });
         if is_all && !is_verified {
-            large.shared.duty(Duty::Verify(Arc::clone(&large)));
+            large.cache.duty(Duty::Verify(Arc::clone(&large)));
         }
         large
     }
@@ -135,12 +135,12 @@ impl LargeFile {
             Ok(Some(bytes)) => Some(bytes),
             Ok(None) => None,
             Err(Damage::Units) => {
-                self.shared.counts.damaged.add(1);
+                self.cache.counts.damaged.add(1);
                 self.forget_bad_units(&open, units);
                 None
             }
             Err(Damage::Disk(error)) => {
-                self.shared.read_failed(self.hash, &error);
+                self.cache.read_failed(self.hash, &error);
                 None
             }
         }
@@ -181,7 +181,7 @@ impl LargeFile {
             bytes,
             version,
         };
-        self.shared.write(order, len)
+        self.cache.write(order, len)
     }
 
     /// Of which version in the store the units are that are there; `None` if there are none.
@@ -205,7 +205,7 @@ impl LargeFile {
         let new = match written {
             Ok(new) => new,
             Err(source) => {
-                let path = self.shared.objects.path(*self.hash.as_bytes());
+                let path = self.cache.objects.path(*self.hash.as_bytes());
                 let error = attachfs_durable::DurableError {
                     doing: "write units of",
                     path,
@@ -214,10 +214,10 @@ impl LargeFile {
                 return Err(error.into());
             }
         };
-        self.shared.came(self.hash, new * UNIT, 0);
-        self.shared.counts.units_written.add(new);
+        self.cache.came(self.hash, new * UNIT, 0);
+        self.cache.counts.units_written.add(new);
         if new > 0 && open.missing.load(Ordering::Relaxed) == 0 {
-            self.shared.duty(Duty::Verify(Arc::clone(self)));
+            self.cache.duty(Duty::Verify(Arc::clone(self)));
         }
         Ok(())
     }
@@ -236,20 +236,20 @@ impl LargeFile {
         if let Some(open) = self.now()
             && open.about == about
             && self
-                .shared
+                .cache
                 .objects
                 .is_in_place(object, &open.files, open.form)
         {
             return Ok(to_fill(open));
         }
         // Another process may have begun with this version, too, or have all of it.
-        if let Ok(Some(found)) = Open::find(&self.shared, self.hash, self.len)
+        if let Ok(Some(found)) = Open::find(&self.cache, self.hash, self.len)
             && found.about == about
         {
             return Ok(to_fill(self.set(found)));
         }
         let files = writer.create_large(object, self.len, &about.encode(), about.file_len())?;
-        self.shared.came(self.hash, 0, 1);
+        self.cache.came(self.hash, 0, 1);
         let missing = AtomicU64::new(about.units());
         Ok(Some(self.set(Open {
             files,
@@ -278,7 +278,7 @@ impl LargeFile {
                 let missing = missing.unwrap_or_else(|_| open.about.units());
                 open.missing.store(missing, Ordering::Relaxed);
             }
-            Err(error) => self.shared.read_failed(self.hash, &error),
+            Err(error) => self.cache.read_failed(self.hash, &error),
         }
     }
 
@@ -294,7 +294,7 @@ impl LargeFile {
             }
         }
         let object = *self.hash.as_bytes();
-        if let Err(error) = self.shared.objects.remove_large(object, &open.files) {
+        if let Err(error) = self.cache.objects.remove_large(object, &open.files) {
             // Nobody believes them: their checksums do not fit, or the object is known to be wrong.
             tracing::debug!(hash = %self.hash, %error, "files of a large object stay");
         }
@@ -313,30 +313,30 @@ impl LargeFile {
             Ok(None) => {}
             Ok(Some(found)) if found == self.hash => {
                 if let Err(error) = self.complete(&open) {
-                    self.shared.counts.failed.add(1);
+                    self.cache.counts.failed.add(1);
                     tracing::debug!(hash = %self.hash, %error, "a large object stays without its name in the disk cache");
                 }
             }
             Ok(Some(found)) => {
                 *self.state.write() = State::Wrong(found);
                 self.drop_files(&open);
-                self.shared.quarantine(WrongObject {
+                self.cache.quarantine(WrongObject {
                     hash: self.hash,
                     found,
                     len: self.len,
                 });
             }
             Err(Damage::Units) => {
-                self.shared.counts.damaged.add(1);
+                self.cache.counts.damaged.add(1);
                 self.forget_bad_units(&open, 0..self.units());
             }
-            Err(Damage::Disk(error)) => self.shared.read_failed(self.hash, &error),
+            Err(Damage::Disk(error)) => self.cache.read_failed(self.hash, &error),
         }
     }
 
     fn complete(&self, open: &Arc<Open>) -> io::Result<()> {
         let object = *self.hash.as_bytes();
-        let objects = &self.shared.objects;
+        let objects = &self.cache.objects;
         let file = match open.form {
             LargeForm::Whole => FileStamp::of(&open.files.data)?,
             LargeForm::Part => match objects.complete_large(object, &open.files)? {
@@ -349,19 +349,19 @@ impl LargeFile {
             Stamp { file, boot }.write(&open.files.units)?;
         }
         if open.form == LargeForm::Part
-            && let Some(whole) = Open::find(&self.shared, self.hash, self.len)?
+            && let Some(whole) = Open::find(&self.cache, self.hash, self.len)?
         {
             self.set(whole);
         }
         self.is_verified.store(true, Ordering::Release);
-        self.shared.counts.verified.add(1);
+        self.cache.counts.verified.add(1);
         Ok(())
     }
 
     fn forget_bad_units(&self, open: &Open, units: Range<u64>) {
         let bad = |&unit: &u64| !matches!(open.read(&(unit..unit + 1)), Ok(Some(_)));
         for unit in units.filter(bad) {
-            tracing::warn!(path = %self.shared.objects.path(*self.hash.as_bytes()).display(), unit,
+            tracing::warn!(path = %self.cache.objects.path(*self.hash.as_bytes()).display(), unit,
                 "a unit of a large object in the disk cache is damaged; it is fetched again");
             self.forget_units(open, &(unit..unit + 1));
             if open.form == LargeForm::Whole {
@@ -387,8 +387,8 @@ impl From<io::Error> for Damage {
 
 impl Open {
     /// Opens the files that there are, if they are about this object.
-    fn find(shared: &Shared, hash: ContentHash, len: u64) -> io::Result<Option<Self>> {
-        let Some((files, form)) = shared.objects.open_large(*hash.as_bytes())? else {
+    fn find(cache: &OpenCache, hash: ContentHash, len: u64) -> io::Result<Option<Self>> {
+        let Some((files, form)) = cache.objects.open_large(*hash.as_bytes())? else {
             return Ok(None);
         };
         let Some(about) = About::read(&files.units, hash, len)? else {
@@ -407,9 +407,9 @@ impl Open {
         }))
     }
 
-    fn use_now(&self, shared: &Shared) {
+    fn use_now(&self, cache: &OpenCache) {
         let units = &self.files.units;
-        let used = Facts::of(units).and_then(|facts| shared.objects.use_file(units, &facts));
+        let used = Facts::of(units).and_then(|facts| cache.objects.use_file(units, &facts));
         if let Err(error) = used {
             tracing::debug!(hash = %self.about.hash, %error, "a large object will count as unused");
         }

@@ -8,8 +8,8 @@ use std::io;
 use std::ops::ControlFlow;
 
 use attachfs_durable::{
-    CacheDir, CacheDirError, DurableError, HashBytes, Held, LargeFiles, Removal, Space, Stock,
-    Stored, Sums, read_range,
+    CacheDir, CacheDirError, Completeness, DurableError, HashBytes, LargeFiles, Removal, Space,
+    Stock, Stored, Sums, read_range,
 };
 use attachfs_manifest::{ContentHash, Hasher};
 
@@ -63,7 +63,7 @@ pub struct Collected {
 
 /// What an object in the cache turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum Verdict {
     /// What it says.
     Sound,
     /// Something else. It was removed.
@@ -175,30 +175,30 @@ impl Upkeep {
         &self,
         stored: &Stored,
         go_on: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> io::Result<Found> {
+    ) -> io::Result<Verdict> {
         let objects = match self.cache.objects_there(stored.partition) {
             Ok(Some(objects)) => objects,
-            Ok(None) => return Ok(Found::Gone),
+            Ok(None) => return Ok(Verdict::Gone),
             Err(error) => return Err(io::Error::other(error)),
         };
-        let found = match stored.held {
-            Held::Whole(_) => match objects.open(stored.object) {
+        let found = match stored.completeness {
+            Completeness::Whole(_) => match objects.open(stored.object) {
                 Ok((file, len)) => {
                     let hash = ContentHash::from_bytes(stored.object);
                     check_whole(&file, len, hash, go_on)
                 }
                 Err(error) => Err(error),
             },
-            Held::Part => match objects.open_large(stored.object) {
+            Completeness::Part => match objects.open_large(stored.object) {
                 Ok(Some((files, _))) => check_part(&files, stored.object, go_on),
                 Ok(None) => Err(io::ErrorKind::NotFound.into()),
                 Err(error) => Err(error),
             },
         };
         match found {
-            Ok(Found::Damaged) => {
+            Ok(Verdict::Damaged) => {
                 self.stock.discard(stored)?;
-                Ok(Found::Damaged)
+                Ok(Verdict::Damaged)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.check_rest(stored),
             found => found,
@@ -206,15 +206,15 @@ impl Upkeep {
     }
 
     /// Of an object whose files were removed, or of which one alone was left, which is of no use.
-    fn check_rest(&self, stored: &Stored) -> io::Result<Found> {
+    fn check_rest(&self, stored: &Stored) -> io::Result<Verdict> {
         let (shelf, _) = self.stock.shelf(stored.object[0])?;
         let is_left = shelf
             .iter()
             .any(|now| (now.partition, now.object) == (stored.partition, stored.object));
         if is_left && self.stock.remove(stored)? == Removal::Removed {
-            return Ok(Found::Damaged);
+            return Ok(Verdict::Damaged);
         }
-        Ok(Found::Gone)
+        Ok(Verdict::Gone)
     }
 }
 
@@ -229,24 +229,24 @@ fn check_whole(
     len: u64,
     hash: ContentHash,
     go_on: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> io::Result<Found> {
+) -> io::Result<Verdict> {
     let mut hasher = Hasher::new();
     let mut at = 0;
     while at < len {
         let bytes = read_range(file, at..len.min(at + STEP))?;
         if bytes.is_empty() {
-            return Ok(Found::Damaged);
+            return Ok(Verdict::Damaged);
         }
         hasher.update(&bytes);
         at += bytes.len() as u64;
         if go_on(bytes.len() as u64).is_break() {
-            return Ok(Found::Sound);
+            return Ok(Verdict::Sound);
         }
     }
     Ok(if hasher.finish() == hash {
-        Found::Sound
+        Verdict::Sound
     } else {
-        Found::Damaged
+        Verdict::Damaged
     })
 }
 
@@ -254,7 +254,7 @@ fn check_part(
     files: &LargeFiles,
     object: HashBytes,
     go_on: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> io::Result<Found> {
+) -> io::Result<Verdict> {
     let len = files.data.metadata()?.len();
     let hash = ContentHash::from_bytes(object);
     let about = About::read(&files.units, hash, len)?;
@@ -262,7 +262,7 @@ fn check_part(
         let found = files.units.metadata();
         found.is_ok_and(|found| found.len() == about.file_len())
     }) else {
-        return Ok(Found::Damaged);
+        return Ok(Verdict::Damaged);
     };
     let mut damaged = 0;
     for unit in 0..about.units() {
@@ -281,8 +281,8 @@ fn check_part(
         }
     }
     Ok(match damaged {
-        0 => Found::Sound,
-        damaged => Found::DamagedUnits(damaged),
+        0 => Verdict::Sound,
+        damaged => Verdict::DamagedUnits(damaged),
     })
 }
 
@@ -374,15 +374,15 @@ mod tests {
             .collect();
         for (object, found) in found {
             let expected = if object == name(1) {
-                Found::Damaged
+                Verdict::Damaged
             } else {
-                Found::Sound
+                Verdict::Sound
             };
             assert_eq!(found, expected);
         }
         assert_eq!(left(&objects), [0, 2]);
         let gone = upkeep.check(&survey.objects[0], &mut on);
-        assert!(matches!(gone, Ok(Found::Gone | Found::Sound)));
+        assert!(matches!(gone, Ok(Verdict::Gone | Verdict::Sound)));
     }
 
     #[test]
@@ -399,14 +399,14 @@ mod tests {
         units::write_sums(&files.units, 0, &[good, 12345]).unwrap();
         let survey = upkeep.survey(&mut on).unwrap();
         let check = || upkeep.check(&survey.objects[0], &mut on).unwrap();
-        assert_eq!(check(), Found::DamagedUnits(1));
-        assert_eq!(check(), Found::Sound);
+        assert_eq!(check(), Verdict::DamagedUnits(1));
+        assert_eq!(check(), Verdict::Sound);
         assert_eq!(
             units::read_sums(&files.units, &(0..3)).unwrap(),
             [good, 0, 0]
         );
         attachfs_durable::write_all_at(&files.units, b"?", 20).unwrap();
-        assert_eq!(check(), Found::Damaged);
+        assert_eq!(check(), Verdict::Damaged);
         assert!(upkeep.survey(&mut on).unwrap().objects.is_empty());
     }
 }

@@ -7,21 +7,21 @@ use std::sync::mpsc::Receiver;
 use attachfs_durable::{CacheDirError, ObjectWriter};
 use attachfs_manifest::ContentHash;
 
-use super::shared::{Order, Shared};
+use super::open_cache::{OpenCache, Order};
 
 /// What the thread does, until nobody sends orders any more.
-pub(super) fn run(shared: &Shared, orders: &Receiver<Order>) {
-    let mut writer = shared.objects.writer();
-    super::keeper::look(shared);
+pub(super) fn run(cache: &OpenCache, orders: &Receiver<Order>) {
+    let mut writer = cache.objects.writer();
+    super::keeper::look(cache);
     while let Ok(order) = orders.recv() {
         match order {
             Order::Flush(_) => {}
             Order::Object(hash, object) => {
                 let len = object.len() as u64;
-                if may_write(shared, on_disk(len)) {
-                    write(shared, &mut writer, hash, &object);
+                if may_write(cache, on_disk(len)) {
+                    write(cache, &mut writer, hash, &object);
                 }
-                shared.done(len);
+                cache.done(len);
             }
             Order::Units {
                 of,
@@ -30,14 +30,14 @@ pub(super) fn run(shared: &Shared, orders: &Receiver<Order>) {
                 version,
             } => {
                 let len = bytes.len() as u64;
-                if may_write(shared, len) {
+                if may_write(cache, len) {
                     let stored = of.store(&mut writer, first, &bytes, version.as_deref());
-                    told(shared, stored);
+                    told(cache, stored);
                 }
-                shared.done(len);
+                cache.done(len);
             }
         }
-        shared.step();
+        cache.step();
     }
 }
 
@@ -47,30 +47,30 @@ fn on_disk(len: u64) -> u64 {
 }
 
 /// Whether the disk works and has room. What is not written is counted.
-fn may_write(shared: &Shared, len: u64) -> bool {
-    let may = shared.health.may_write() && shared.take_room(len);
+fn may_write(cache: &OpenCache, len: u64) -> bool {
+    let may = cache.health.may_write() && cache.take_room(len);
     if !may {
-        shared.counts.dropped.add(1);
+        cache.counts.dropped.add(1);
     }
     may
 }
 
-fn write(shared: &Shared, writer: &mut ObjectWriter, hash: ContentHash, object: &[u8]) {
+fn write(cache: &OpenCache, writer: &mut ObjectWriter, hash: ContentHash, object: &[u8]) {
     let written = writer.write(*hash.as_bytes(), object);
     if written.is_ok() {
-        shared.came(hash, on_disk(object.len() as u64), 1);
-        shared.counts.written.add(1);
+        cache.came(hash, on_disk(object.len() as u64), 1);
+        cache.counts.written.add(1);
     }
-    told(shared, written);
+    told(cache, written);
 }
 
 /// Counts and tells what became of a write.
-fn told(shared: &Shared, written: Result<(), CacheDirError>) {
+fn told(cache: &OpenCache, written: Result<(), CacheDirError>) {
     let error = match written {
-        Ok(()) => return shared.health.worked(),
+        Ok(()) => return cache.health.worked(),
         Err(error) => error,
     };
-    shared.counts.dropped.add(1);
+    cache.counts.dropped.add(1);
     if let CacheDirError::Io(error) = &error
         && error.kind() == io::ErrorKind::AlreadyExists
     {
@@ -80,6 +80,6 @@ fn told(shared: &Shared, written: Result<(), CacheDirError>) {
             "something that attachfs did not make is in the disk cache; an object is not kept"
         );
     }
-    shared.counts.failed.add(1);
-    shared.health.failed(&error as &(dyn Error + 'static));
+    cache.counts.failed.add(1);
+    cache.health.failed(&error as &(dyn Error + 'static));
 }

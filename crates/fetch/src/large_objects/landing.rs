@@ -1,4 +1,5 @@
-//! Where units of long objects land, as their bytes come.
+//! [`Landing`]: the bytes of a run of units, as they come from the store, become units that readers get and the disk cache
+//! keeps.
 
 use std::sync::Arc;
 
@@ -7,16 +8,16 @@ use attachfs_manifest::ContentHash;
 use attachfs_store::data_key;
 use bytes::Bytes;
 
-use crate::bringing::{Taker, Wanted};
 use crate::disk::{LargeFile, VersionId};
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::landed::Landed;
+use crate::range_fetch::{ObjectRange, RangeSink};
 use crate::scheduler::{Fetched, Lead, TOGETHER};
 use crate::{FetchError, HeldBytes};
 
-/// A run of units that is coming in.
+/// A run of units that is coming in from the store.
 pub(super) struct Landing<'a> {
-    shared: &'a Core,
+    engine: &'a Engine,
     lead: &'a mut Lead,
     /// For the units that have not landed.
     held: HeldBytes,
@@ -24,11 +25,12 @@ pub(super) struct Landing<'a> {
     generation: u32,
     /// Where the next byte belongs in the object.
     at: u64,
-    /// Where the last one does.
+    /// Where the run ends in the object.
     end: u64,
     filling: Option<Filling>,
-    /// Where they are kept on the disk, and the version that comes.
+    /// The file of the disk cache that keeps the units, if there is one.
     on_disk: Option<Arc<LargeFile>>,
+    /// The version that comes.
     version: Option<Arc<str>>,
 }
 
@@ -45,15 +47,15 @@ const FAST: u64 = 64 << 20;
 
 impl<'a> Landing<'a> {
     pub(super) fn new(
-        shared: &'a Core,
+        engine: &'a Engine,
         lead: &'a mut Lead,
         held: HeldBytes,
-        wanted: &Wanted,
+        wanted: &ObjectRange,
         generation: u32,
         on_disk: Option<Arc<LargeFile>>,
     ) -> Self {
         Self {
-            shared,
+            engine,
             lead,
             held,
             hash: wanted.hash,
@@ -66,22 +68,22 @@ impl<'a> Landing<'a> {
         }
     }
 
-    /// Tells everybody who waits for what has not landed that it failed.
+    /// Lands the complete units, and tells the reads that wait for the others that those failed.
     pub(super) fn fail(mut self, error: &FetchError) {
         self.land();
         self.lead.fail(error);
     }
 
-    /// What the next byte is filled into.
+    /// The buffer that the next byte is filled into: of one unit, or where bytes come fast of several.
     fn next(&self) -> Filling {
-        let unit_len = self.shared.unit_len();
+        let unit_len = self.engine.unit_len();
         let together = unit_len * TOGETHER;
-        let is_fast = self.shared.link.rate().is_some_and(|rate| rate >= FAST);
+        let is_fast = self.engine.link.rate().is_some_and(|rate| rate >= FAST);
         let has_all = self.at.is_multiple_of(together) && self.end - self.at >= together;
         let (pool, len) = if is_fast && has_all {
-            (&self.shared.landed_together, together)
+            (&self.engine.landed_together, together)
         } else {
-            (&self.shared.landed, unit_len)
+            (&self.engine.landed, unit_len)
         };
         Filling {
             buffer: pool.take(),
@@ -93,21 +95,21 @@ impl<'a> Landing<'a> {
     /// Whether bytes came as they should land: units that are forgotten together, and nothing else in their memory, as
     /// far as their length says. They are not copied.
     fn is_landed(&self, bytes: &Bytes) -> bool {
-        let together = self.shared.unit_len() * TOGETHER;
+        let together = self.engine.unit_len() * TOGETHER;
         self.filling.is_none() && self.at.is_multiple_of(together) && bytes.len() as u64 == together
     }
 
-    /// Gives the units to everybody that are here.
+    /// Lands the complete units of the buffer that is being filled.
     fn land(&mut self) {
         if let Some(Filling { buffer, filled, .. }) = self.filling.take() {
             self.land_together(buffer.freeze(filled));
         }
     }
 
-    /// Gives the units to everybody that lie in the bytes before [`Self::at`].
+    /// Lands the units whose bytes are `buffer`, which ends at [`Self::at`]: gives them to readers, the memory and the disk.
     fn land_together(&mut self, buffer: Bytes) {
         let filled = buffer.len();
-        let unit_len = self.shared.unit_len() as usize;
+        let unit_len = self.engine.unit_len() as usize;
         let is_last = self.at == self.end;
         let mut from = 0;
         while from < filled && (filled - from >= unit_len || is_last) {
@@ -120,28 +122,28 @@ impl<'a> Landing<'a> {
         if let Some(large) = &self.on_disk
             && from > 0
         {
-            let first = (self.at - filled as u64) / self.shared.unit_len();
-            // What is not written is fetched again another time; the cache counts it.
+            let first = (self.at - filled as u64) / self.engine.unit_len();
+            // A unit that the cache drops is fetched again another time; the cache counts it.
             large.write(first, buffer.slice(..from), self.version.clone());
         }
     }
 }
 
-/// What is here is kept, also if nobody wants the rest any more.
+/// Units that are complete are kept, also if no read wants the rest any more.
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.land();
     }
 }
 
-impl Taker for Landing<'_> {
-    /// Units of another version than those that are here already belong to nobody who waits for these. What is here keeps
-    /// the version that it came with.
+impl RangeSink for Landing<'_> {
+    /// Stops if the object was replaced: units of the new version are not those that reads wait for. Units that have landed keep
+    /// the version that they came with.
     fn begins(&mut self, version: Option<Arc<str>>) -> bool {
-        let versions = &self.shared.versions;
+        let versions = &self.engine.versions;
         let id = version.as_deref().map(VersionId::of);
         if id.is_some_and(|id| versions.saw(self.hash, id)) {
-            self.shared.counts.versions_changed.add(1);
+            self.engine.counts.versions_changed.add(1);
             tracing::warn!(key = %data_key(self.hash), "an object was replaced while it was being read");
         }
         let is_same = versions.generation(self.hash) == self.generation;

@@ -1,4 +1,5 @@
-//! Units of long objects in the disk cache: where a run looks before it asks the store, and where what landed is kept.
+//! Units of large objects in the disk cache: a run looks here before it asks the store, and units that the store gave are
+//! kept here.
 
 use std::sync::Arc;
 
@@ -7,28 +8,29 @@ use bytes::Bytes;
 
 use crate::HeldBytes;
 use crate::disk::{LargeFile, UNIT};
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::landed::Landed;
 use crate::scheduler::{Fetched, Lead, TOGETHER};
 
-/// What the front of a run is.
+/// The first units of a run.
 pub(super) enum Front {
-    /// Some units have landed: they were on the disk.
+    /// They were on the disk, and have landed.
     Landed,
-    /// So many are not there.
+    /// So many are not on the disk.
     Missing(u64),
 }
 
-impl Core {
-    /// Where the disk cache keeps the units of an object. `None` if there is no cache, if it keeps other units than are
-    /// read, or if its disk does not answer.
-    pub(super) async fn on_disk(&self, hash: ContentHash, len: u64) -> Option<Arc<LargeFile>> {
+impl Engine {
+    /// The file of the disk cache for the units of an object. `None` if there is no cache, if its units have another
+    /// length than those that are read, or if its disk does not answer.
+    pub(super) async fn large_file(&self, hash: ContentHash, len: u64) -> Option<Arc<LargeFile>> {
         let disk = self.disk.as_ref().filter(|_| self.unit_len() == UNIT)?;
         disk.ask(move |disk| disk.large(hash, len)).await?
     }
 
-    /// Lands what is on the disk of the front of a run of `left` units that begins with `first`; `held` is for them. What
-    /// is there of another version than the store gave last is of no use.
+    /// Lands the first units of a run from the disk, if they are there; else says how many are to be fetched before the
+    /// next one that is. The run has `left` units and begins with `first`; their bytes take of `held`. Units of another
+    /// version than the store gave last do not count.
     pub(super) async fn land_from_disk(
         &self,
         large: &Arc<LargeFile>,
@@ -239,7 +241,7 @@ mod tests {
         faults.add(Rule::on(CallKind::Get, Fault::Break(came)).times(1));
         let fetcher = kept.fetcher_of(Arc::clone(&faults) as _);
         // So that several units land together.
-        let link = &fetcher.shared().link;
+        let link = &fetcher.engine().link;
         link.came(1 << 30);
         tokio::time::advance(Duration::from_millis(100)).await;
         link.came(1 << 30);
@@ -255,7 +257,7 @@ mod tests {
         let (read, ()) = tokio::join!(fetcher.read(&most), replace);
         assert_eq!(read.unwrap(), expected);
         assert_eq!(fetcher.counters().versions_changed, 1);
-        fetcher.shared().scheduler.forget_to(0);
+        fetcher.engine().scheduler.forget_to(0);
         drop(fetcher);
         let second = kept.fetcher();
         assert_eq!(second.read(&most).await.unwrap(), expected);

@@ -1,4 +1,4 @@
-//! Long objects over a store in memory.
+//! Large objects over a store in memory.
 
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ async fn units_of_a_replaced_object_are_forgotten() {
     assert_eq!(long.fetcher.counters().versions_changed, 1);
 }
 
-/// A fetcher of one long object, over a store with faults.
+/// A fetcher of one large object, over a store with faults.
 fn with_faults(rules: impl IntoIterator<Item = Rule>) -> (Long, Arc<FaultStore>) {
     let memory = Arc::new(MemoryStore::new());
     let hash = memory.insert(bytes());
@@ -339,7 +339,7 @@ async fn fast(rules: impl IntoIterator<Item = Rule>) -> (Long, Arc<FaultStore>, 
         .map(|i| (i / 5) as u8)
         .collect();
     long.hash = long.memory.insert(object.clone());
-    let link = &long.fetcher.shared().link;
+    let link = &long.fetcher.engine().link;
     link.came(1 << 30);
     tokio::time::advance(Duration::from_millis(100)).await;
     link.came(1 << 30);

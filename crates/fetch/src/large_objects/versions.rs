@@ -1,4 +1,4 @@
-//! Which version of a long object its bytes come from.
+//! Which version of a large object its bytes come from.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::disk::VersionId;
 
-/// Which version of each long object was seen last, in the store or on the disk. Grows with the number of long objects
+/// Which version of each large object was seen last, in the store or on the disk. Grows with the number of large objects
 /// that were read; held for single look-ups, with no other lock.
 #[derive(Debug, Default)]
 pub(crate) struct Versions(Mutex<HashMap<ContentHash, Seen>>);

@@ -1,9 +1,9 @@
-//! Fetches under way: who leads one, and who waits for it.
+//! Fetches under way: the one that leads, and the reads that wait for it.
 //!
 //! ```text
-//!     Run       one task that brings consecutive parts      ends with the last one who is interested in it
+//!     Run       one task that brings consecutive parts      ends with the last Interest in it
 //!      `- Flight   one of these parts                        ends when it has landed, failed or was given up
-//!          `- Waiting   somebody who wants it: interested in the run
+//!          `- Waiting   a read that wants it, with an Interest in the run
 //! ```
 
 use std::collections::{HashMap, VecDeque};
@@ -52,7 +52,7 @@ pub(super) struct Flight {
 #[derive(Debug, Clone)]
 enum Outcome {
     Fetched(Result<Landed, FetchError>),
-    /// Nobody leads it any more.
+    /// Its lead was dropped.
     GivenUp,
 }
 
@@ -82,7 +82,7 @@ impl Flights {
 }
 
 impl Flight {
-    /// Tells everybody who waits how it ended; `None` if it was given up.
+    /// Tells all reads that wait how it ended; `None` if it was given up.
     pub(super) fn tell(&self, outcome: Option<Result<Landed, FetchError>>) {
         let outcome = outcome.map_or(Outcome::GivenUp, Outcome::Fetched);
         *self.outcome.lock() = Some(outcome);
@@ -90,13 +90,13 @@ impl Flight {
     }
 }
 
-/// Leads a run: has to find the bytes of its parts, or to fetch them. Dropping it gives up what has not landed;
-/// readers that wait for that look again.
+/// The duty to bring the parts of a run, found on the disk or fetched. Dropping it gives up the parts that have not landed;
+/// reads that wait for those look again.
 #[derive(Debug)]
 #[must_use = "the run is given up at once"]
 pub(crate) struct Lead {
     run: Arc<Run>,
-    /// Those that have not landed.
+    /// The parts that have not landed.
     flights: VecDeque<(PartKey, Arc<Flight>)>,
     scheduler: Arc<Scheduler>,
 }
@@ -115,7 +115,7 @@ impl Lead {
         }
     }
 
-    /// How urgent it is; that may change.
+    /// The priority of the run, which a read that joins may raise.
     pub(crate) fn priority(&self) -> SharedPriority {
         self.run.priority.clone()
     }
@@ -130,26 +130,26 @@ impl Lead {
         self.flights.len()
     }
 
-    /// Gives the next part to everybody.
+    /// Gives the next part to all reads that wait for it, and to the memory.
     pub(crate) fn land(&mut self, fetched: Fetched) {
         if let Some((key, flight)) = self.flights.pop_front() {
             self.scheduler.land(&key, &flight, Some(Ok(fetched)));
         }
     }
 
-    /// Tells everybody who waits for the rest that it failed.
+    /// Tells all reads that wait for the parts that have not landed that these failed.
     pub(crate) fn fail(&mut self, error: &FetchError) {
         for (key, flight) in std::mem::take(&mut self.flights) {
             self.scheduler.land(&key, &flight, Some(Err(error.clone())));
         }
     }
 
-    /// Keeps the run going.
+    /// An interest, which keeps the run going.
     pub(crate) fn interest(&self) -> Interest {
         Interest::of(&self.run)
     }
 
-    /// Brings the parts in a task of its own, which ends when nobody is interested any more.
+    /// Runs `bring` in a task of its own, which is aborted when the last [`Interest`] in the run is dropped.
     pub(crate) fn start<F>(self, runtime: &Handle, bring: impl FnOnce(Self) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -169,7 +169,7 @@ impl Drop for Lead {
     }
 }
 
-/// Somebody who wants a run to go on. When the last one is dropped, the run's task ends.
+/// Keeps a run going. When the last one is dropped, the run's task ends.
 #[derive(Debug)]
 pub(crate) struct Interest(Arc<Run>);
 
@@ -203,7 +203,7 @@ impl Drop for Interest {
     }
 }
 
-/// Somebody who waits for a part, and is interested in its run.
+/// A read that waits for a part, and is interested in its run.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     flight: Arc<Flight>,
@@ -222,7 +222,7 @@ impl Waiting {
     pub(crate) async fn ended(&self) -> Option<Result<Landed, FetchError>> {
         loop {
             let mut ended = std::pin::pin!(self.flight.ended.notified());
-            // From now on it is told of what comes.
+            // From now on no notification is missed.
             ended.as_mut().enable();
             match &*self.flight.outcome.lock() {
                 Some(Outcome::Fetched(outcome)) => return Some(outcome.clone()),

@@ -1,6 +1,6 @@
 //! Parts that are kept in memory.
 //!
-//! Units of a long object that may have landed together are forgotten together: the memory of the one is that of the others.
+//! Units of a large object that may have landed together are forgotten together: they share one buffer.
 
 use hashlink::LinkedHashMap;
 
@@ -8,16 +8,16 @@ use super::PartKey;
 use crate::HeldBytes;
 use crate::landed::Landed;
 
-/// What is forgotten together.
+/// Parts that are forgotten together.
 #[derive(Debug)]
-struct Entry {
-    parts: Vec<Kept>,
-    /// When one of it was used last, by the scheduler's count; 0 if it is not expected to be used again.
+struct KeptTogether {
+    parts: Vec<KeptPart>,
+    /// When one of them was used last, by the scheduler's count; 0 if they are not expected to be used again.
     used: u64,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct KeptPart {
     key: PartKey,
     bytes: Landed,
     held: HeldBytes,
@@ -25,19 +25,19 @@ struct Kept {
     is_passed: bool,
 }
 
-/// Some of the parts that are kept, in the order in which they are to be forgotten.
+/// The kept parts of one shard, in the order in which they are to be forgotten.
 #[derive(Default)]
-pub(super) struct Shelf(LinkedHashMap<PartKey, Entry>);
+pub(super) struct KeptParts(LinkedHashMap<PartKey, KeptTogether>);
 
-impl std::fmt::Debug for Shelf {
+impl std::fmt::Debug for KeptParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Shelf({} entries)", self.0.len())
+        write!(f, "KeptParts({} entries)", self.0.len())
     }
 }
 
 /// Parts that are not kept any more. Their bytes of the budget are given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Forgotten(Entry);
+pub(super) struct Forgotten(KeptTogether);
 
 impl Forgotten {
     /// What they take of the budget.
@@ -46,7 +46,7 @@ impl Forgotten {
     }
 }
 
-impl Shelf {
+impl KeptParts {
     pub(super) fn get(&mut self, key: &PartKey, used: u64) -> Option<Landed> {
         let together = key.together();
         let entry = self.0.get(&together)?;
@@ -57,7 +57,7 @@ impl Shelf {
     }
 
     pub(super) fn insert(&mut self, key: PartKey, bytes: Landed, held: HeldBytes, used: u64) {
-        let part = Kept {
+        let part = KeptPart {
             key,
             bytes,
             held,
@@ -70,10 +70,10 @@ impl Shelf {
             return;
         }
         let parts = vec![part];
-        self.0.insert(together, Entry { parts, used });
+        self.0.insert(together, KeptTogether { parts, used });
     }
 
-    /// Has a part forgotten before all others, once all that would go with it are to be.
+    /// Marks a part as passed. Once all that are forgotten with it are passed, they are the next to be forgotten.
     pub(super) fn forget_first(&mut self, key: &PartKey) {
         let together = key.together();
         let Some(entry) = self.0.get_mut(&together) else {
@@ -88,7 +88,7 @@ impl Shelf {
         }
     }
 
-    /// When what is to be forgotten next was used.
+    /// When the parts that are to be forgotten next were used last.
     pub(super) fn oldest_use(&self) -> Option<u64> {
         self.0.front().map(|(_, entry)| entry.used)
     }

@@ -1,20 +1,20 @@
-//! What is in memory, what is under way, and the one budget of bytes for both.
+//! The scheduler: parts of objects that are in memory, fetches under way, and the one budget of bytes for both.
 //!
 //! ```text
 //!     look_up --> Here      the bytes
-//!             --> Coming    somebody fetches them: wait
-//!             --> a Lead    nobody does: the caller is to find or fetch them, and everybody else waits for it
+//!             --> Coming    another read fetches them: wait
+//!             --> a Lead    no read does: the caller has to find or fetch them, and all others wait for it
 //! ```
 //!
 //! One look-up says which, so a part is fetched once however many want it, and it is looked for in memory once.
 //! Consecutive parts that nobody has get one [`Lead`], which brings them with one request, and each lands as soon as
-//! its own bytes are here. A lead that is dropped without an answer wakes those who wait for it; they look again, and
-//! one of them leads. A fetch is a task that goes on as long as anybody is interested in it and ends with the last one who
+//! its own bytes are here. A lead that is dropped without an answer wakes the reads that wait for it; they look again, and
+//! one of them leads. A fetch is a task that goes on as long as a read is interested in it and ends with the last read that
 //! is; what has landed until then is kept.
 //!
-//! Bytes are taken from the budget before a request and stay taken as long as they are kept in memory. Whoever
-//! waits for bytes has kept ones forgotten: those first that a reader in order has passed, then the least recently
-//! used, but not the last quarter: what came just now would be gone before its readers had it all.
+//! Bytes are taken from the budget before a request and stay taken as long as they are kept in memory. A fetch that
+//! waits for room has kept parts forgotten: those first that a reader in order has passed, then the least recently
+//! used, but not the last quarter: parts that came just now would be gone before their readers had them all.
 
 mod flight;
 mod kept;
@@ -31,7 +31,7 @@ use crate::{ByteBudget, FetchError, HeldBytes, Priority};
 
 use flight::{Flight, Flights};
 pub(crate) use flight::{Interest, Lead, Waiting};
-use kept::Shelf;
+use kept::KeptParts;
 
 /// How many locks the parts share.
 const SHARDS: usize = 16;
@@ -42,7 +42,7 @@ const NEIGHBOURS: u64 = 64;
 /// So many consecutive units may land in one buffer, and are forgotten together.
 pub(crate) const TOGETHER: u64 = 8;
 
-/// Names a part of an object: what lands at once. The object's length is part of the name: two
+/// Names a part of an object: a whole small one, or a unit of a large one. The object's length is part of the name: two
 /// manifests that disagree about it never share bytes, and the store has to say which of them is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PartKey {
@@ -78,7 +78,7 @@ impl PartKey {
         }
     }
 
-    /// Names what is forgotten together with it: the first of the units that it may have landed with.
+    /// The name of the parts that are forgotten together with this one: of the first unit that it may have landed with.
     fn together(&self) -> Self {
         let part = match self.part {
             Part::Whole => Part::Whole,
@@ -99,12 +99,12 @@ impl PartKey {
     }
 }
 
-/// What a look-up found.
+/// The result of a look-up of some parts.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
-    /// In the order in which they were looked for.
+pub(crate) struct Lookup {
+    /// Each part that was looked up, in that order.
     pub(crate) parts: Vec<FoundPart>,
-    /// The parts that the caller has to fetch.
+    /// The parts among them that the caller has to fetch: one lead for each run of consecutive ones.
     pub(crate) leads: Vec<Lead>,
 }
 
@@ -114,7 +114,7 @@ pub(crate) enum FoundPart {
     Coming(Waiting),
 }
 
-/// Bytes and what they take of the budget. Bytes that there was no room for are given out, and not kept.
+/// The bytes of a part, and the part of the budget that they take. Bytes without are given to the reads that wait, and not kept.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) bytes: Landed,
@@ -123,7 +123,7 @@ pub(crate) struct Fetched {
 
 #[derive(Debug, Default)]
 struct Shard {
-    kept: Shelf,
+    kept: KeptParts,
     flights: Flights,
 }
 
@@ -136,7 +136,7 @@ pub(crate) struct Scheduler {
     uses: AtomicU64,
     /// Bytes that are kept.
     kept: AtomicU64,
-    /// How many stay kept although somebody waits for room.
+    /// How many of these stay although a fetch waits for room.
     always_kept: u64,
     budget: ByteBudget,
 }
@@ -153,13 +153,13 @@ impl Scheduler {
         })
     }
 
-    /// What there is of some parts. Never waits and needs no runtime.
+    /// Looks for parts in memory and among the fetches under way. The caller becomes the lead of those that are nowhere.
     pub(crate) fn look_up(
         self: &Arc<Self>,
         keys: impl IntoIterator<Item = PartKey>,
         priority: Priority,
-    ) -> Found {
-        let mut found = Found::default();
+    ) -> Lookup {
+        let mut found = Lookup::default();
         let mut lead = None;
         for key in keys {
             let used = self.uses.fetch_add(1, Ordering::Relaxed) + 1;
@@ -184,14 +184,14 @@ impl Scheduler {
         found
     }
 
-    /// Has parts forgotten before others when room is needed.
+    /// Marks parts as those to forget first when room is needed: a reader in order has passed them.
     pub(crate) fn forget_first(&self, keys: impl IntoIterator<Item = PartKey>) {
         for key in keys {
             self.shards[key.shard()].lock().kept.forget_first(&key);
         }
     }
 
-    /// Waits for bytes of the budget.
+    /// Waits for room for bytes that are about to be fetched; has kept parts forgotten to make it.
     pub(crate) async fn room(&self, bytes: u64, priority: &SharedPriority) -> HeldBytes {
         let queued = self
             .budget
@@ -200,7 +200,7 @@ impl Scheduler {
         queued.granted().await
     }
 
-    /// Bytes of the budget, if there are some that nobody uses or that are merely kept.
+    /// Room for bytes, if there is some that is free or can be made by forgetting kept parts.
     pub(crate) fn room_now(&self, bytes: u64) -> Option<HeldBytes> {
         loop {
             match self.budget.try_take(bytes) {
@@ -211,7 +211,7 @@ impl Scheduler {
         }
     }
 
-    /// Forgets what is kept as long as somebody waits for room.
+    /// Forgets kept parts as long as a fetch waits for room.
     fn relieve(&self) {
         while self.budget.is_short()
             && self.kept.load(Ordering::Relaxed) > self.always_kept
@@ -230,17 +230,17 @@ impl Scheduler {
         if let Some(forgotten) = &forgotten {
             self.kept.fetch_sub(forgotten.held(), Ordering::Relaxed);
         }
-        // Not under the lock: giving its bytes back wakes those who wait for them.
+        // Not under the lock: giving the bytes back wakes fetches that wait for room.
         drop(forgotten);
         true
     }
 
-    /// Forgets what is kept down to so many bytes.
+    /// Forgets kept parts until so many bytes of them are left.
     pub(crate) fn forget_to(&self, bytes: u64) {
         while self.kept.load(Ordering::Relaxed) > bytes && self.forget_one() {}
     }
 
-    /// Ends a flight, and keeps what it brought.
+    /// Ends the fetch of a part, keeps its bytes, and gives them to all reads that wait for it.
     fn land(&self, key: &PartKey, flight: &Flight, outcome: Option<Result<Fetched, FetchError>>) {
         let mut kept = false;
         let told = {

@@ -9,7 +9,7 @@ use rustix::process::{Uid, geteuid};
 
 use super::{During, folder, lines, skipped};
 use crate::place::{Reading, Root};
-use crate::walk::{Found, Walk};
+use crate::walk::{PartialScan, Walk};
 use crate::{
     Cancelled, Phase, ProgressEvent, Scan, ScanError, ScanOptions, Silent, SkipReason, scan,
 };
@@ -66,7 +66,7 @@ fn a_file_that_vanishes_after_its_name_was_read_is_an_error_or_listed() {
         fs::remove_file(root.join("gone")).unwrap();
 
         let (name, kind) = names.iter().find(|(name, _)| name == b"gone").unwrap();
-        let (mut found, mut more) = (Found::default(), Vec::new());
+        let (mut found, mut more) = (PartialScan::default(), Vec::new());
         let error = walk
             .entry(&mut reading, name, kind, &mut found, &mut more)
             .unwrap_err();

@@ -32,12 +32,12 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
-    /// Someone else listens there.
+    /// Another user listens on the session's socket.
     #[error("the control socket in {} is not the session owner's: user {user} listens on it", dir.display())]
     NotTrusted {
         /// The session's directory.
         dir: PathBuf,
-        /// Who listens.
+        /// The user who listens.
         user: String,
     },
     /// The connection broke.
@@ -59,8 +59,8 @@ pub enum ControlError {
         "the session was mounted by another version of the program: it speaks version {0} of the control protocol"
     )]
     Version(u32),
-    /// What it says makes no sense.
-    #[error("the session's process said something that is no message")]
+    /// The process sent something that is no message.
+    #[error("the session's process sent something that is no message")]
     Malformed(#[source] io::Error),
 }
 
@@ -87,7 +87,7 @@ impl ControlClient {
         let mut connection = match socket_dir.connect() {
             Ok(Some(connection)) => connection,
             Ok(None) => return Ok(None),
-            // So many wait already: it has accepted nobody for long.
+            // The queue of waiting clients is full: the process has accepted none for long.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let after = Duration::ZERO;
                 return Err(ControlError::Silent { after, pid: None });
@@ -160,7 +160,7 @@ impl ControlClient {
 }
 
 impl ControlClient {
-    /// From its first sign of life on, it may be silent for longer.
+    /// From its first sign of life on, the process may be silent for longer.
     fn is_alive(&mut self) -> Result<(), ControlError> {
         if self.patience != LONGEST_SILENCE {
             self.patience = LONGEST_SILENCE;

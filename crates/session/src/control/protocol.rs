@@ -1,4 +1,4 @@
-//! The messages. What options and results hold is agreed between the process that serves and the one that asks.
+//! The messages. The JSON of options and results is agreed between the process that serves and the one that asks.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) const LONGEST_LINE: u64 = 1 << 20;
 /// How often a client hears that its request is still being worked on.
 pub(super) const ALIVE: Duration = Duration::from_secs(5);
 
-/// What a client asks.
+/// A request of a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
@@ -34,14 +34,14 @@ pub enum Request {
         #[serde(default)]
         options: Value,
     },
-    /// Lay manifests over those that are shown, or put them in one's place.
+    /// Lay manifests over those that are shown, or put them in the place of one of those.
     Add {
         /// Which.
         options: Value,
     },
     /// The manifests that are shown.
     Layers,
-    /// Unmount, and then do what was agreed at the mount.
+    /// Unmount, then commit if the mount asked for that.
     Unmount {
         /// Even if someone uses the mount.
         #[serde(default)]
@@ -58,10 +58,10 @@ pub enum Request {
     },
 }
 
-/// What a request comes to in the end.
+/// The result of a request.
 pub type Response = Result<Value, Failure>;
 
-/// What a server says.
+/// A message from a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 pub(super) enum Message {

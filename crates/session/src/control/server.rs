@@ -34,10 +34,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The answer to a request, when it is ready.
 pub type ServiceFuture<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
 
-/// Does what clients ask. A client that goes away does not end its request by itself: the service can
+/// Carries out the requests of clients. A client that goes away does not end its request by itself: the service can
 /// see that it has gone ([`EventSink::is_gone`]).
 pub trait ControlService: Send + Sync + 'static {
-    /// Does it for `peer`, who is the owner of this process, or root. `events` tells the client of progress.
+    /// Carries out a request for `peer`, who is the owner of this process, or root. `events` tells the client of progress.
     fn handle(&self, request: Request, peer: Peer, events: EventSink) -> ServiceFuture<'_>;
 }
 
@@ -49,7 +49,7 @@ pub struct EventSink {
 }
 
 impl EventSink {
-    /// Tells the client. Never waits: what a slow client has no room for is dropped.
+    /// Sends an event to the client. Never waits: an event that a slow client has no room for is dropped.
     pub fn send(&self, event: Value) {
         // Full or gone: progress is not worth waiting for.
         let _ = self.events.try_send(event);
@@ -90,7 +90,7 @@ impl ControlServer {
         })
     }
 
-    /// Accepts nobody any more, and waits until the clients that are being served have their answers.
+    /// Accepts no further client, and waits until the clients that are being served have their answers.
     pub async fn shut_down(mut self) {
         self.closing.send_replace(true);
         if let Some(task) = self.task.take()
@@ -194,7 +194,7 @@ async fn serve(
                 .await
             }
             Err(failure) => {
-                // What follows a line that is not understood is not to be trusted either.
+                // After a line that is no message, the rest of the stream cannot be trusted either.
                 write(&mut writer, &Message::Failed(failure)).await.ok();
                 return;
             }
@@ -228,7 +228,7 @@ async fn read_line(reader: &mut BufReader<ReadHalf<Accepted>>) -> io::Result<Opt
 }
 
 /// Does a request, however long it takes and whether or not the client stays, and answers it. A client
-/// that went before it was begun, because this process was stopped, has been told that it was not done.
+/// that went away before its request began, because this process was stopped, has already reported the request as not done.
 async fn perform(
     service: Arc<dyn ControlService>,
     request: Request,

@@ -1,12 +1,12 @@
-//! Sessions that have ended, for as long as somebody may want to know what they published.
+//! Sessions that have ended, so that the addresses of their manifests can still be found.
 //!
 //! ```text
 //!     <state>/sessions-ended/     this user's alone
 //!         <session id>.json       of each session that had published something when it was deleted
 //! ```
 //!
-//! The address of a manifest is told once, when it is published. If it got lost, or was never heard because the
-//! connection broke, it is found here after the session is gone, until the list is pruned.
+//! A commit prints the address of its manifest once. If that text got lost, or never arrived because the
+//! connection broke, the address is found here after the session is gone, until the list is pruned.
 
 use std::path::{Path, PathBuf};
 
@@ -133,7 +133,7 @@ impl EndedSessions {
         Ok(first.filter(|_| ended.is_empty()))
     }
 
-    /// Forgets what ended sessions published, and says how many there were.
+    /// Forgets all ended sessions with their addresses, and returns how many there were.
     pub(super) fn forget_all(&self) -> Result<usize, SessionListError> {
         let Some(dir) = open(&self.dir)? else {
             return Ok(0);

@@ -11,7 +11,7 @@ use crate::session::{SessionError, SessionId};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionListError {
-    /// No session is called so, and none was mounted there.
+    /// No session has this id, and none was mounted at this path.
     #[error("there is no session and no mount \"{0}\"")]
     Unknown(String),
     /// A session that has ended, and published something before.
@@ -23,9 +23,9 @@ pub enum SessionListError {
     /// Several sessions fit.
     #[error("\"{name}\" means several sessions: {}", listed(ids))]
     Ambiguous {
-        /// What was given.
+        /// The text that the user gave.
         name: String,
-        /// The sessions that fit.
+        /// The sessions that it may stand for.
         ids: Vec<SessionId>,
     },
     /// A session whose directory is not there now.
@@ -51,7 +51,7 @@ pub enum SessionListError {
         /// The session that is there.
         found: SessionId,
     },
-    /// A session that is there is not forgotten.
+    /// The session can be reached, so it is not forgotten.
     #[error("session {id} is in {}: only one that cannot be reached is forgotten", dir.display())]
     Reachable {
         /// The session.
@@ -91,7 +91,7 @@ impl From<DurableError> for SessionListError {
 }
 
 impl SessionListError {
-    /// Whether a session is not there, or the disk that it is on does not answer.
+    /// Whether the session's directory is missing, or its disk does not answer.
     pub(super) fn is_absence(&self) -> bool {
         let source = match self {
             Self::Session(SessionError::Missing(_)) => return true,

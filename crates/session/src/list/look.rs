@@ -11,7 +11,7 @@ use super::dir::link_at;
 use super::error::SessionListError;
 use crate::session::{Session, SessionError, SessionMeta};
 
-/// How long a disk may take to say what is on it.
+/// How long a disk may take to answer.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether a session has a process.
@@ -20,9 +20,9 @@ pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 pub enum SessionState {
     /// A process has it: it is mounted, or being committed.
     InUse,
-    /// No process has it. What was written is there.
+    /// No process has it. Everything that was written is in its directory.
     Left,
-    /// No process has it, and the last one was interrupted while it deleted it. Nothing in it is needed any more.
+    /// No process has it, and the last process was interrupted while it deleted the session. Nothing in the session is needed any more.
     Ending,
 }
 
@@ -32,13 +32,13 @@ pub enum SessionState {
 pub struct SessionEntry {
     /// Its directory.
     pub dir: PathBuf,
-    /// What it is.
+    /// The session's description.
     pub meta: SessionMeta,
-    /// Whether a process has it.
+    /// Whether a process has the session.
     pub state: SessionState,
 }
 
-/// A look that was begun.
+/// A look at a session that has begun on a thread of its own.
 pub(super) enum Look {
     Done(Box<Result<SessionEntry, SessionListError>>),
     /// On a thread of its own, which may never come back.
@@ -61,15 +61,15 @@ impl Look {
         let (answer, answers) = channel();
         let path = path.to_owned();
         let thread = std::thread::Builder::new().name("attachfs-look".to_owned());
-        // A thread that is never answered ends with the process.
+        // If the disk never answers, the thread ends with the process.
         let begun = thread.spawn(move || {
-            // Nobody waits any more if it took too long.
+            // The caller has given up waiting if the answer comes too late.
             let _ = answer.send(look(&path));
         });
         Self::Begun(begun.map(|_| answers))
     }
 
-    /// What was seen by the deadline.
+    /// The session as it was seen by the deadline.
     pub(super) fn by(
         self,
         deadline: Instant,

@@ -1,4 +1,4 @@
-//! What is durable of the list of sessions.
+//! The durable steps of the list of sessions.
 
 use std::fs;
 

@@ -1,7 +1,7 @@
-//! Deleting a session: what its layout names, and nothing else.
+//! Deleting a session: the files that its layout names, and nothing else.
 //!
-//! First everything is looked at, through directories that are held open. If one thing is there that no
-//! session makes, or that is something else than what a session makes under that name, nothing is
+//! First everything is looked at, through directories that are held open. If the session holds one file that no
+//! session makes, or one of another type than a session makes under that name, nothing is
 //! deleted. No link is followed, and no name is deleted that was not looked at.
 
 use std::path::PathBuf;
@@ -18,15 +18,15 @@ use super::layout::{
 /// How many unknown names an error lists.
 const LISTED: usize = 8;
 
-/// A directory of a session, with what is to be deleted of it.
+/// A directory of a session, with the files in it that are to be deleted.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct SurveyedDir {
     dir: OwnDir,
     files: Vec<String>,
-    parts: Vec<(String, Part)>,
+    dirs: Vec<(String, SurveyedDir)>,
 }
 
-/// What a session makes in a directory of its own.
+/// A directory that a session makes, which decides the names in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Layout {
     Session,
@@ -38,7 +38,7 @@ pub(super) enum Layout {
     Aside,
 }
 
-/// What a session makes under a name.
+/// The type of file that a session makes under a name.
 #[derive(Debug, Clone, Copy)]
 enum Known {
     File,
@@ -60,7 +60,7 @@ impl Layout {
                 MOUNT => return Some(Known::MountPoint),
                 SOCKET => return Some(Known::Socket),
                 DESCRIPTION | ENDING | LOCK | JOURNAL | RESERVE | LOG => true,
-                // A log that became too long.
+                // The log's older half.
                 _ => name.strip_prefix("log.").is_some_and(is_number),
             },
             Self::Base => is_number(name),
@@ -88,14 +88,14 @@ fn is_of_an_inode(name: &str) -> bool {
     Ino::from_digits(name).is_some()
 }
 
-impl Part {
+impl SurveyedDir {
     /// Looks at all that is in a directory, and below it. What no session makes is added to `unknown`.
     pub(super) fn survey(
         dir: OwnDir,
         layout: Layout,
         unknown: &mut Vec<PathBuf>,
     ) -> Result<Self, SessionError> {
-        let (mut files, mut parts) = (Vec::new(), Vec::new());
+        let (mut files, mut dirs) = (Vec::new(), Vec::new());
         for name in dir.names()? {
             let known = name
                 .to_str()
@@ -105,7 +105,7 @@ impl Part {
                 continue;
             };
             if matches!(known, Known::MountPoint) {
-                // To ask what it is may ask the process that serves it.
+                // Asking for its type may ask the process that serves the mount.
                 continue;
             }
             match (known, dir.kind(&name)?) {
@@ -114,19 +114,19 @@ impl Part {
                     files.push(text);
                 }
                 (Known::Dir(layout), Some(Kind::Dir)) => {
-                    let part = Self::survey(dir.dir(&text)?, layout, unknown)?;
-                    parts.push((text, part));
+                    let below = Self::survey(dir.dir(&text)?, layout, unknown)?;
+                    dirs.push((text, below));
                 }
                 _ => unknown.push(dir.path().join(name)),
             }
         }
-        Ok(Self { dir, files, parts })
+        Ok(Self { dir, files, dirs })
     }
 
     /// Deletes what was found, but for the files in `last`.
     pub(super) fn delete(&self, last: &[&str]) -> Result<(), SessionError> {
-        for (name, part) in &self.parts {
-            part.delete(&[])?;
+        for (name, below) in &self.dirs {
+            below.delete(&[])?;
             self.dir.remove_dir(name)?;
         }
         for name in &self.files {

@@ -16,7 +16,7 @@ pub enum SessionError {
     /// Another process has the session.
     #[error("the session {} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// There is something where a new session should go.
+    /// The directory for a new session is not empty.
     #[error(
         "{} is not empty ({}): a session is made only in a directory that is empty or not there yet; \
          name another one, or move away what is in it", dir.display(), listed(names)
@@ -24,10 +24,10 @@ pub enum SessionError {
     NotEmpty {
         /// The directory.
         dir: PathBuf,
-        /// What is in it.
+        /// Some of the names in it.
         names: Vec<String>,
     },
-    /// A directory of a session holds what no session makes.
+    /// A directory of a session holds files that no session makes.
     #[error(
         "nothing was deleted: {} holds what attachfs did not make there: {}; move that away and \
          discard the session again", dir.display(), foreign(names, *more)
@@ -35,12 +35,12 @@ pub enum SessionError {
     Foreign {
         /// The session.
         dir: PathBuf,
-        /// What it holds.
+        /// The first of these files.
         names: Vec<PathBuf>,
-        /// How much more than that.
+        /// How many more there are.
         more: usize,
     },
-    /// There is a session already where a new one should go.
+    /// The directory for a new session holds a session already.
     #[error("there is a session in {} already; commit or discard it, or name another directory", .0.display())]
     Exists(PathBuf),
     /// A process that was deleting the session was interrupted.
@@ -49,7 +49,7 @@ pub enum SessionError {
          deletes the rest", .0.display()
     )]
     Ending(PathBuf),
-    /// No session there.
+    /// The directory holds no session.
     #[error("there is no session in {}", .0.display())]
     Missing(PathBuf),
     /// The description cannot be understood.
@@ -69,25 +69,25 @@ pub enum SessionError {
     Format {
         /// The session.
         path: PathBuf,
-        /// What it says.
+        /// The version in the description.
         found: u32,
         /// The version of the program that made it, if it says so.
         program: Option<String>,
     },
-    /// One of the manifests is not what it was.
+    /// A manifest of the session has been altered.
     #[error("the manifest {} of the session is damaged: its hash is {found}, not {expected}", path.display())]
     DamagedBase {
         /// The file.
         path: PathBuf,
-        /// What the description says.
+        /// The hash in the description.
         expected: ContentHash,
-        /// What the bytes have.
+        /// The hash of the bytes.
         found: ContentHash,
     },
     /// A manifest is to be added that nobody handed in.
     #[error("{} is no manifest that was handed in", .0.display())]
     NotHandedIn(PathBuf),
-    /// What is on the disk cannot be used: the operating system refused, or it is not this user's alone.
+    /// A file of the session cannot be used: the operating system refused, or others could change the file.
     #[error(transparent)]
     Durable(#[from] DurableError),
 }

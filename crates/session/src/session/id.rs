@@ -1,4 +1,4 @@
-//! What a session is called.
+//! The id of a session.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ pub struct SessionId(String);
 #[error("a session id has 32 hexadecimal digits")]
 pub struct ParseSessionIdError(#[source] ParseHashError);
 
-/// An id is known by its first digits, if there are as many.
+/// The fewest first digits that may stand for an id.
 const LEAST_DIGITS: usize = 4;
 
 impl SessionId {

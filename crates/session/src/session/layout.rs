@@ -1,4 +1,4 @@
-//! The names in a session's directory, and the version of what they hold.
+//! The names in a session's directory, and the version of its format.
 
 use attachfs_manifest::ContentHash;
 

@@ -1,4 +1,4 @@
-//! What is written down of a session when it begins.
+//! The description of a session, written when it begins.
 
 use std::path::PathBuf;
 
@@ -28,13 +28,13 @@ pub struct BaseManifest {
 pub struct StoreSettings {
     /// A directory or `s3://bucket/prefix`.
     pub address: String,
-    /// How to reach it if it is in S3.
+    /// How to reach the store if it is in S3.
     #[serde(flatten)]
     pub s3: S3Access,
 }
 
 impl StoreSettings {
-    /// These settings, with what is said here instead.
+    /// These settings, where the given ones replace those that they name.
     #[must_use]
     pub fn with(&self, access: &S3Access) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl StoreSettings {
     }
 }
 
-/// What is written down of a session when it begins.
+/// The description of a session, written when it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionMeta {
     /// The version of the session's directory.
@@ -58,7 +58,7 @@ pub struct SessionMeta {
     /// Where it is mounted.
     #[serde(with = "crate::path_json")]
     pub mount_point: PathBuf,
-    /// The uid of who mounted it.
+    /// The uid of the user who mounted it.
     pub owner: u32,
     /// The manifests, the lowest first.
     pub manifests: Vec<BaseManifest>,

@@ -37,7 +37,7 @@ pub struct StackedManifest {
 pub struct Stack {
     /// In their order.
     pub manifests: Vec<StackedManifest>,
-    /// The number of the next one.
+    /// The number that the next manifest gets.
     next: u32,
 }
 

@@ -1,4 +1,4 @@
-//! A session's directory: made once, used by one process, deleted only with what is its own.
+//! A session's directory: made once, used by one process, deleted only if every file in it is the session's own.
 
 #[cfg(unix)]
 use std::ffi::OsString;

@@ -23,15 +23,15 @@ const BEHIND_LINK: &str = "a directory above it is a symbolic link here, which i
 
 /// Something that is wanted, and what is at its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct SurveyedChange {
     pub(super) path: ManifestPath,
     pub(super) change: Change,
-    pub(super) found: Found,
+    pub(super) found: PathState,
 }
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum PathState {
     Nothing,
     Dir(FileStamp),
     /// A file, and how many names it has.
@@ -67,7 +67,7 @@ pub(super) struct Plan {
 }
 
 /// Decides. `entries` are in the order of their paths, a deletion before a put of the same path.
-pub(super) fn plan(entries: Vec<Entry>, deletes: bool) -> Plan {
+pub(super) fn plan(entries: Vec<SurveyedChange>, deletes: bool) -> Plan {
     let (mut swapped, mut kept) = (HashSet::new(), HashSet::new());
     if deletes {
         swapped = self::swapped(&entries);
@@ -93,7 +93,7 @@ pub(super) fn plan(entries: Vec<Entry>, deletes: bool) -> Plan {
             Change::DeleteDir | Change::DeleteFile if is_put_too && swap.is_none() => {}
             Change::DeleteDir | Change::DeleteFile => {
                 // The directory that it was in is gone, and a link of the diff is there.
-                let is_gone = entry.found == Found::BehindLink
+                let is_gone = entry.found == PathState::BehindLink
                     && entry
                         .path
                         .ancestors()
@@ -103,7 +103,10 @@ pub(super) fn plan(entries: Vec<Entry>, deletes: bool) -> Plan {
                 }
             }
             Change::Put(node) => {
-                if matches!((node, &entry.found), (Node::Symlink(_), Found::Link(..))) {
+                if matches!(
+                    (node, &entry.found),
+                    (Node::Symlink(_), PathState::Link(..))
+                ) {
                     links_there.insert(entry.path.clone());
                 }
                 plan.put(entry.path, node.clone(), entry.found, swap);
@@ -118,16 +121,16 @@ pub(super) fn plan(entries: Vec<Entry>, deletes: bool) -> Plan {
 }
 
 /// Paths where a diff deletes one thing that is there and puts another.
-fn swapped(entries: &[Entry]) -> HashSet<ManifestPath> {
+fn swapped(entries: &[SurveyedChange]) -> HashSet<ManifestPath> {
     let pairs = entries.windows(2).filter(|pair| {
         let [deleted, put] = pair else { return false };
         deleted.path == put.path
             && match (&deleted.change, &put.change) {
                 (Change::DeleteDir, Change::Put(Node::File(_) | Node::Symlink(_))) => {
-                    matches!(deleted.found, Found::Dir(_))
+                    matches!(deleted.found, PathState::Dir(_))
                 }
                 (Change::DeleteFile, Change::Put(Node::Dir)) => {
-                    matches!(deleted.found, Found::File(..) | Found::Link(..))
+                    matches!(deleted.found, PathState::File(..) | PathState::Link(..))
                 }
                 _ => false,
             }
@@ -138,12 +141,14 @@ fn swapped(entries: &[Entry]) -> HashSet<ManifestPath> {
 /// What is at the paths of what is put and stays: the device and number of each inode. Where names differ
 /// in nothing but case, what is put may be what is deleted. What has several names is deleted under one of
 /// them and stays under the others.
-fn kept(entries: &[Entry], swapped: &HashSet<ManifestPath>) -> HashSet<(u64, u64)> {
+fn kept(entries: &[SurveyedChange], swapped: &HashSet<ManifestPath>) -> HashSet<(u64, u64)> {
     let puts = entries
         .iter()
         .filter(|entry| entry.change.as_put().is_some() && !swapped.contains(&entry.path));
     let stamps = puts.filter_map(|entry| match &entry.found {
-        Found::Dir(stamp) | Found::File(stamp, 1) | Found::Link(_, stamp, 1) => Some(stamp),
+        PathState::Dir(stamp) | PathState::File(stamp, 1) | PathState::Link(_, stamp, 1) => {
+            Some(stamp)
+        }
         _ => None,
     });
     stamps.map(|stamp| (stamp.dev, stamp.ino)).collect()
@@ -156,21 +161,26 @@ pub(super) fn in_blocks(bytes: u64, block: u64) -> u64 {
 }
 
 impl Plan {
-    fn delete(&mut self, entry: Entry, swap: Option<ManifestPath>, kept: &HashSet<(u64, u64)>) {
-        let Entry {
+    fn delete(
+        &mut self,
+        entry: SurveyedChange,
+        swap: Option<ManifestPath>,
+        kept: &HashSet<(u64, u64)>,
+    ) {
+        let SurveyedChange {
             path,
             change,
             found,
         } = entry;
         let is_dir = change == Change::DeleteDir;
         let stamp = match found {
-            Found::Nothing | Found::InNoDirectory => return,
-            Found::Unreachable(why) => return self.not_deleted.push((path, why)),
-            Found::BehindLink => return self.left.push((path, BEHIND_LINK)),
-            Found::Dir(stamp) if is_dir => stamp,
-            Found::File(stamp, _) | Found::Link(_, stamp, _) if !is_dir => stamp,
-            Found::Dir(_) => return self.left.push((path, "it is a directory now")),
-            Found::File(..) | Found::Link(..) | Found::Other => {
+            PathState::Nothing | PathState::InNoDirectory => return,
+            PathState::Unreachable(why) => return self.not_deleted.push((path, why)),
+            PathState::BehindLink => return self.left.push((path, BEHIND_LINK)),
+            PathState::Dir(stamp) if is_dir => stamp,
+            PathState::File(stamp, _) | PathState::Link(_, stamp, _) if !is_dir => stamp,
+            PathState::Dir(_) => return self.left.push((path, "it is a directory now")),
+            PathState::File(..) | PathState::Link(..) | PathState::Other => {
                 return self.left.push((path, "it is something else now"));
             }
         };
@@ -189,17 +199,23 @@ impl Plan {
         });
     }
 
-    fn put(&mut self, path: ManifestPath, node: Node, found: Found, swap: Option<ManifestPath>) {
+    fn put(
+        &mut self,
+        path: ManifestPath,
+        node: Node,
+        found: PathState,
+        swap: Option<ManifestPath>,
+    ) {
         // The swap will have deleted what is there now.
         let found = if swap.is_some() {
-            Found::Nothing
+            PathState::Nothing
         } else {
             found
         };
         let why_not = match &found {
-            Found::InNoDirectory => Some("something above it is no directory here"),
-            Found::BehindLink => Some(BEHIND_LINK),
-            Found::Unreachable(why) => Some(&why[..]),
+            PathState::InNoDirectory => Some("something above it is no directory here"),
+            PathState::BehindLink => Some(BEHIND_LINK),
+            PathState::Unreachable(why) => Some(&why[..]),
             _ => None,
         };
         if let Some(why) = why_not {
@@ -226,7 +242,7 @@ impl Plan {
                 }
             },
             Node::Symlink(target) => {
-                if matches!(&found, Found::Link(Some(leads), ..) if *leads == target) {
+                if matches!(&found, PathState::Link(Some(leads), ..) if *leads == target) {
                     self.links_there += 1;
                     return;
                 }
@@ -246,7 +262,9 @@ impl Plan {
             }
             Node::File(file) => {
                 let place = match (found, occupant) {
-                    (Found::File(stamp, _), _) if stamp.size == file.size => Place::Alike(stamp),
+                    (PathState::File(stamp, _), _) if stamp.size == file.size => {
+                        Place::Alike(stamp)
+                    }
                     (_, None) => Place::Free,
                     (_, Some(occupant)) => Place::Taken(occupant),
                 };
@@ -315,7 +333,7 @@ impl Plan {
     }
 }
 
-impl Found {
+impl PathState {
     fn occupant(&self) -> Option<Occupant> {
         match self {
             Self::Nothing | Self::InNoDirectory | Self::BehindLink | Self::Unreachable(_) => None,

@@ -10,20 +10,20 @@ use super::leading::RootNames;
 use super::leftovers::Leftovers;
 use super::names::key_of_part;
 use super::paths::parent_bytes;
-use super::plan::{Entry, Found};
+use super::plan::{PathState, SurveyedChange};
 use crate::error::TransferError;
 use crate::meter::Meter;
 
 #[derive(Debug)]
 pub(super) struct Survey {
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<SurveyedChange>,
     pub(super) leftovers: Leftovers,
 }
 
 /// A directory, or what is to be said of everything in it.
 enum Looked {
     Open(HeldDir),
-    Not(Found),
+    Not(PathState),
 }
 
 /// Looks at the path of each change. Blocks.
@@ -57,7 +57,7 @@ pub(super) fn survey(
             Looked::Not(found) => found.clone(),
         };
         meter.finished(|| path.to_string());
-        entries.push(Entry {
+        entries.push(SurveyedChange {
             path,
             change,
             found,
@@ -77,16 +77,16 @@ fn look(root: &HeldDir, dir: &[u8]) -> Looked {
     match root.dir(dir) {
         Ok(dir) => Looked::Open(dir),
         Err(error) => match Refusal::of(&error) {
-            Some(Refusal::NotThere) => Looked::Not(Found::Nothing),
+            Some(Refusal::NotThere) => Looked::Not(PathState::Nothing),
             Some(Refusal::Link | Refusal::NotADirectory) => Looked::Not(barrier(root, dir)),
-            _ => Looked::Not(Found::Unreachable(unreadable(&error))),
+            _ => Looked::Not(PathState::Unreachable(unreadable(&error))),
         },
     }
 }
 
 /// What stands in the way of a directory: a link, or something else that is no directory. The kernel says
 /// the one or the other of a link, by where on the path it is.
-fn barrier(root: &HeldDir, dir: &[u8]) -> Found {
+fn barrier(root: &HeldDir, dir: &[u8]) -> PathState {
     let slashes = dir.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     let ends = slashes.map(|(at, _)| at).chain([dir.len()]);
     for above in ends.map(|end| &dir[..end]) {
@@ -95,12 +95,12 @@ fn barrier(root: &HeldDir, dir: &[u8]) -> Found {
             name_at.map_or((&b""[..], above), |at| (&above[..at], &above[at + 1..]));
         match root.dir(holding).and_then(|holding| holding.look(name)) {
             Ok(Some(facts)) if facts.kind == Kind::Dir => {}
-            Ok(Some(facts)) if facts.kind == Kind::Link => return Found::BehindLink,
+            Ok(Some(facts)) if facts.kind == Kind::Link => return PathState::BehindLink,
             Ok(_) => break,
-            Err(error) => return Found::Unreachable(unreadable(&error)),
+            Err(error) => return PathState::Unreachable(unreadable(&error)),
         }
     }
-    Found::InNoDirectory
+    PathState::InNoDirectory
 }
 
 fn unreadable(error: &io::Error) -> String {
@@ -112,22 +112,24 @@ fn found(
     dir: &HeldDir,
     path: &ManifestPath,
     leading: impl FnOnce(&[u8]) -> Option<LinkTarget>,
-) -> Found {
+) -> PathState {
     let name = path.borrowed().name();
     let looked = dir.look(name).and_then(|facts| {
         Ok(match facts {
-            None => Found::Nothing,
+            None => PathState::Nothing,
             Some(facts) => match facts.kind {
-                Kind::Dir => Found::Dir(facts.stamp),
-                Kind::File => Found::File(facts.stamp, facts.names),
-                Kind::Link => Found::Link(leading(&dir.read_link(name)?), facts.stamp, facts.names),
-                Kind::Other => Found::Other,
+                Kind::Dir => PathState::Dir(facts.stamp),
+                Kind::File => PathState::File(facts.stamp, facts.names),
+                Kind::Link => {
+                    PathState::Link(leading(&dir.read_link(name)?), facts.stamp, facts.names)
+                }
+                Kind::Other => PathState::Other,
             },
         })
     });
     looked.unwrap_or_else(|error| match Refusal::of(&error) {
         // No file here can have such a name; it is reported as too long.
-        Some(Refusal::NameTooLong) => Found::Nothing,
-        _ => Found::Unreachable(unreadable(&error)),
+        Some(Refusal::NameTooLong) => PathState::Nothing,
+        _ => PathState::Unreachable(unreadable(&error)),
     })
 }

@@ -17,7 +17,7 @@ use super::reading::open;
 use super::shared::Shared;
 use crate::error::TransferError;
 use crate::hash::hash_range;
-use crate::source::Source;
+use crate::source::FileToStore;
 
 /// Files in a job.
 const MOST_FILES: usize = 256;
@@ -45,7 +45,7 @@ pub(super) struct Large {
 
 #[derive(Clone)]
 struct Opened {
-    source: Source,
+    source: FileToStore,
     now: ScannedFile,
     seen: SystemTime,
 }

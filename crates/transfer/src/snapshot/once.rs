@@ -17,7 +17,7 @@ use super::shared::Shared;
 use super::storing::{Kept, whole};
 use crate::error::TransferError;
 use crate::hash::hash_range;
-use crate::source::Source;
+use crate::source::FileToStore;
 
 /// Reads and stores a file. Gives what it is, and its hashes.
 pub(super) async fn file_once(
@@ -109,7 +109,7 @@ async fn let_settle(shared: &Shared, file: &ScannedFile) {
 
 async fn hash_chunk(
     shared: &Arc<Shared>,
-    source: &Source,
+    source: &FileToStore,
     range: Range<u64>,
 ) -> Result<ContentHash, TransferError> {
     let (mine, source) = (Arc::clone(shared), source.clone());
@@ -128,7 +128,7 @@ async fn send_chunk(
     shared: &Shared,
     hash: ContentHash,
     range: Range<u64>,
-    source: &Source,
+    source: &FileToStore,
     now: &ScannedFile,
     kept: &mut Kept,
 ) -> Result<(), TransferError> {

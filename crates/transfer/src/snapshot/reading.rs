@@ -16,7 +16,7 @@ use crate::error::TransferError;
 use crate::hash::{hash_chunks, hash_range};
 use crate::meter::Meter;
 use crate::run::blocking;
-use crate::source::{Source, SourceFile};
+use crate::source::{FileToStore, SourceFile};
 
 /// A file that was read: what it was while it was, where its bytes are to be had, their hashes.
 pub(super) struct Read {
@@ -38,7 +38,7 @@ impl Read {
 /// The bytes of a file that was read.
 pub(super) enum FileBytes {
     InMemory(Bytes),
-    OnDisk(Source),
+    OnDisk(FileToStore),
 }
 
 impl FileBytes {
@@ -155,9 +155,9 @@ impl Reading {
 }
 
 /// Opens a file, and says what it is at that moment.
-pub(super) fn open(scanned: &ScannedFile) -> Result<(Source, ScannedFile), TransferError> {
+pub(super) fn open(scanned: &ScannedFile) -> Result<(FileToStore, ScannedFile), TransferError> {
     let (file, now) = scanned.open()?;
-    let source = Source {
+    let source = FileToStore {
         path: now.source(),
         file: SourceFile::Open(Arc::new(file)),
         stamp: now.stamp,
@@ -167,7 +167,7 @@ pub(super) fn open(scanned: &ScannedFile) -> Result<(Source, ScannedFile), Trans
 }
 
 /// Reads a range into memory, of a file that is afterwards what it was before.
-fn read_small(source: &Source, range: Range<u64>) -> Result<Bytes, TransferError> {
+fn read_small(source: &FileToStore, range: Range<u64>) -> Result<Bytes, TransferError> {
     let len = range.end - range.start;
     let file = source.open()?;
     let bytes = attachfs_durable::read_range(&file, range)

@@ -8,14 +8,14 @@ use attachfs_store::{CallKind, MemoryStore};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Silent, Source, SourceFile, hash_file};
+use crate::{FileToStore, Silent, SourceFile, hash_file};
 
-fn source(dir: &TempDir, name: &str, bytes: &[u8]) -> Source {
+fn source(dir: &TempDir, name: &str, bytes: &[u8]) -> FileToStore {
     let path = dir.path().join(name);
     fs::write(&path, bytes).unwrap();
     let file = Arc::new(fs::File::open(&path).unwrap());
     let stamp = FileStamp::of(&file).unwrap();
-    Source {
+    FileToStore {
         path,
         file: SourceFile::Open(file),
         stamp,
@@ -23,14 +23,14 @@ fn source(dir: &TempDir, name: &str, bytes: &[u8]) -> Source {
     }
 }
 
-fn closed(source: Source) -> Source {
-    Source {
+fn closed(source: FileToStore) -> FileToStore {
+    FileToStore {
         file: SourceFile::AtPath,
         ..source
     }
 }
 
-fn chunk(source: &Source) -> ChunkSource {
+fn chunk(source: &FileToStore) -> ChunkSource {
     let Content::Whole(hash) = hash_file(source, ChunkSize::WholeFile).unwrap() else {
         panic!("a whole file")
     };

@@ -1,5 +1,13 @@
-//! read: from scratch, from what was fetched, or as a future from the store. What the base has of an open file is
-//! read by its handle's [`FileReader`].
+//! read: from the scratch file, or from the base by the handle's [`FileReader`].
+//!
+//! ```text
+//!     Vfs::read     the namespace says where the file's bytes are
+//!       all base        FileReader::read: at once if the bytes are on this machine, else a future
+//!       all scratch     the scratch file, at once
+//!       mapped          plan: which parts are where; begin: reads each part as above; outcome: puts them together
+//! ```
+//!
+//! Nothing here waits for the store: a read that needs it is answered with a future.
 
 use std::fs::File;
 use std::future::Future;
@@ -11,13 +19,16 @@ use std::sync::atomic::Ordering;
 use attachfs_durable::read_range;
 use attachfs_fetch::{FetchError, Fetcher, FileRead, FileReader};
 use attachfs_store::data_key;
-use attachfs_tree::{FileContent, Ino, LayeredBase, Source};
+use attachfs_tree::{FileContent, Ino, LayeredBase, SegmentSource};
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
 
 use crate::handles::OpenFile;
 use crate::vfs::Tally;
 use crate::{Blame, FsError, FsErrorKind, HandleId, Vfs};
+
+/// How often a read is planned again because the scratch file was shortened meanwhile.
+const MOST_PLANS: u32 = 3;
 
 /// The answer to a read.
 pub enum ReadOutcome {
@@ -36,24 +47,6 @@ impl std::fmt::Debug for ReadOutcome {
     }
 }
 
-/// Where one part of a range of an open file is.
-enum Planned {
-    Scratch(Range<u64>),
-    Zero(u64),
-    Base(Arc<FileReader>, Range<u64>),
-}
-
-/// One part of an answer.
-enum Part {
-    /// From scratch, or zeros.
-    Written(Bytes),
-    /// From the base: bytes that are here or come, and how many.
-    Base(FileRead, u64),
-}
-
-/// How often a read is planned again because the scratch file was shortened meanwhile.
-const MOST_PLANS: u32 = 3;
-
 impl Vfs {
     /// Reads from an open file.
     pub fn read(&self, handle: HandleId, offset: u64, len: u32) -> Result<ReadOutcome, FsError> {
@@ -67,6 +60,7 @@ impl Vfs {
         outcome
     }
 
+    /// Finds out where the file's bytes are, and reads them: all from the base, all from scratch, or part by part.
     fn read_open(
         &self,
         open: &Arc<OpenFile>,
@@ -103,6 +97,32 @@ impl Vfs {
         Err(short_scratch())
     }
 
+    /// Reads from a file whose bytes are all the base's. The first such read of a handle is also noted by `siblings`,
+    /// which may begin to fetch the files that follow this one in the manifest.
+    fn read_base(
+        &self,
+        open: &Arc<OpenFile>,
+        reader: &FileReader,
+        range: Range<u64>,
+    ) -> ReadOutcome {
+        let len = len_of(reader, &range);
+        let read = reader.read(range);
+        if !open.begun.swap(true, Ordering::Relaxed) {
+            let missed = matches!(read, FileRead::Pending(_));
+            self.siblings
+                .note(open.ino(), missed, &self.namespace, &self.fetcher);
+        }
+        match read {
+            FileRead::Ready(bytes) => {
+                self.tally.read(open, len);
+                ReadOutcome::Ready(bytes)
+            }
+            pending @ FileRead::Pending(_) => {
+                self.pending(open, vec![BegunPart::Base(pending, len)])
+            }
+        }
+    }
+
     /// The reader of a handle for the file of the base that it stands on.
     fn reader(
         &self,
@@ -126,48 +146,26 @@ impl Vfs {
         })
     }
 
-    /// Reads what is all the base's.
-    fn read_base(
-        &self,
-        open: &Arc<OpenFile>,
-        reader: &FileReader,
-        range: Range<u64>,
-    ) -> ReadOutcome {
-        let len = len_of(reader, &range);
-        let read = reader.read(range);
-        if !open.begun.swap(true, Ordering::Relaxed) {
-            let missed = matches!(read, FileRead::Pending(_));
-            self.siblings
-                .note(open.ino(), missed, &self.namespace, &self.fetcher);
-        }
-        match read {
-            FileRead::Ready(bytes) => {
-                self.tally.read(open, len);
-                ReadOutcome::Ready(bytes)
-            }
-            pending @ FileRead::Pending(_) => self.pending(open, vec![Part::Base(pending, len)]),
-        }
-    }
-
-    fn outcome(&self, open: &Arc<OpenFile>, parts: Vec<Part>) -> ReadOutcome {
-        if parts.iter().any(Part::is_pending) {
+    /// The answer that is put together from these parts, or the wait for those that come from the store.
+    fn outcome(&self, open: &Arc<OpenFile>, parts: Vec<BegunPart>) -> ReadOutcome {
+        if parts.iter().any(BegunPart::is_pending) {
             return self.pending(open, parts);
         }
         self.tally
-            .read(open, parts.iter().map(Part::base_len).sum());
+            .read(open, parts.iter().map(BegunPart::base_len).sum());
         let here = parts.into_iter().filter_map(|part| match part {
-            Part::Written(bytes) | Part::Base(FileRead::Ready(bytes), _) => Some(bytes),
-            Part::Base(FileRead::Pending(_), _) => None,
+            BegunPart::Written(bytes) | BegunPart::Base(FileRead::Ready(bytes), _) => Some(bytes),
+            BegunPart::Base(FileRead::Pending(_), _) => None,
         });
         ReadOutcome::Ready(join(here))
     }
 
     /// A read of which something has to come from the store.
-    fn pending(&self, open: &Arc<OpenFile>, parts: Vec<Part>) -> ReadOutcome {
+    fn pending(&self, open: &Arc<OpenFile>, parts: Vec<BegunPart>) -> ReadOutcome {
         let path = self.describe(open.ino());
         let (tally, open) = (self.tally.clone(), open.clone());
         ReadOutcome::Pending(Box::pin(async move {
-            let from_base = parts.iter().map(Part::base_len).sum();
+            let from_base = parts.iter().map(BegunPart::base_len).sum();
             let read = fetched(parts, &path).await;
             match &read {
                 Ok(_) => tally.read(&open, from_base),
@@ -185,17 +183,48 @@ impl Vfs {
     }
 }
 
-impl Tally {
-    /// Counts what was read of the base through a handle.
-    fn read(&self, open: &OpenFile, from_base: u64) {
-        if from_base > 0 && !open.counted.swap(true, Ordering::Relaxed) {
-            self.files_read.fetch_add(1, Ordering::Relaxed);
-        }
-        self.bytes_read.fetch_add(from_base, Ordering::Relaxed);
+/// Where one part of a range of an open file is: bytes of the scratch file, so many zeros, or bytes of the base.
+enum PlannedPart {
+    Scratch(Range<u64>),
+    Zero(u64),
+    Base(Arc<FileReader>, Range<u64>),
+}
+
+/// Where the bytes of a range of a file are. Reads nothing.
+fn plan(
+    ino: Ino,
+    content: &FileContent,
+    range: Range<u64>,
+    reader: impl Fn(Ino) -> Result<Arc<FileReader>, FsError>,
+) -> Result<Vec<PlannedPart>, FsError> {
+    match content {
+        FileContent::Base => Ok(vec![PlannedPart::Base(reader(ino)?, range)]),
+        FileContent::Scratch => Ok(vec![PlannedPart::Scratch(range)]),
+        FileContent::Mapped(mapping) => mapping
+            .plan_read(range)
+            .into_iter()
+            .map(|segment| {
+                Ok(match segment.source {
+                    SegmentSource::Scratch => PlannedPart::Scratch(segment.range),
+                    SegmentSource::Zero => {
+                        PlannedPart::Zero(segment.range.end - segment.range.start)
+                    }
+                    SegmentSource::Base => PlannedPart::Base(reader(mapping.base)?, segment.range),
+                })
+            })
+            .collect(),
     }
 }
 
-impl Part {
+/// One part of an answer that was begun.
+enum BegunPart {
+    /// Bytes from scratch, or zeros.
+    Written(Bytes),
+    /// From the base: bytes that are here or come, and how many.
+    Base(FileRead, u64),
+}
+
+impl BegunPart {
     /// How many bytes of it are the base's.
     fn base_len(&self) -> u64 {
         match self {
@@ -209,18 +238,40 @@ impl Part {
     }
 }
 
-/// How many bytes of a range the file has.
-fn len_of(reader: &FileReader, range: &Range<u64>) -> u64 {
-    range.end.min(reader.size()).saturating_sub(range.start)
+/// Reads what is in scratch, and begins to read what is the base's. `None` if the scratch file is shorter than when
+/// it was planned.
+fn begin(
+    plan: Vec<PlannedPart>,
+    scratch: Option<&File>,
+) -> Result<Option<Vec<BegunPart>>, FsError> {
+    let mut parts = Vec::with_capacity(plan.len());
+    for part in plan {
+        parts.push(match part {
+            PlannedPart::Scratch(range) => {
+                let scratch = scratch.ok_or(FsError::plain(FsErrorKind::Io))?;
+                let bytes = read_scratch(scratch, range.clone())?;
+                if bytes.len() as u64 != range.end - range.start {
+                    return Ok(None);
+                }
+                BegunPart::Written(bytes)
+            }
+            PlannedPart::Zero(len) => BegunPart::Written(Bytes::from(vec![0; len as usize])),
+            PlannedPart::Base(reader, range) => {
+                let len = len_of(&reader, &range);
+                BegunPart::Base(reader.read(range), len)
+            }
+        });
+    }
+    Ok(Some(parts))
 }
 
 /// Waits for what has to come from the store.
-async fn fetched(parts: Vec<Part>, path: &str) -> Result<Bytes, FsError> {
+async fn fetched(parts: Vec<BegunPart>, path: &str) -> Result<Bytes, FsError> {
     // All at once: a fetch that this read is to make, and others wait for, is not held up by one that hangs.
     let parts = parts.into_iter().map(|part| async move {
         match part {
-            Part::Written(bytes) | Part::Base(FileRead::Ready(bytes), _) => Ok(bytes),
-            Part::Base(FileRead::Pending(read), _) => {
+            BegunPart::Written(bytes) | BegunPart::Base(FileRead::Ready(bytes), _) => Ok(bytes),
+            BegunPart::Base(FileRead::Pending(read), _) => {
                 let bytes = read.bytes().await;
                 bytes.map_err(|error| read_failed(path, error))
             }
@@ -238,52 +289,19 @@ fn read_failed(path: &str, error: FetchError) -> FsError {
     FsError::caused(FsErrorKind::Io, format!("read \"{path}\""), error).blaming(blame)
 }
 
-/// Where the bytes of a range of a file are. Reads nothing.
-fn plan(
-    ino: Ino,
-    content: &FileContent,
-    range: Range<u64>,
-    reader: impl Fn(Ino) -> Result<Arc<FileReader>, FsError>,
-) -> Result<Vec<Planned>, FsError> {
-    match content {
-        FileContent::Base => Ok(vec![Planned::Base(reader(ino)?, range)]),
-        FileContent::Scratch => Ok(vec![Planned::Scratch(range)]),
-        FileContent::Mapped(mapping) => mapping
-            .plan_read(range)
-            .into_iter()
-            .map(|segment| {
-                Ok(match segment.source {
-                    Source::Scratch => Planned::Scratch(segment.range),
-                    Source::Zero => Planned::Zero(segment.range.end - segment.range.start),
-                    Source::Base => Planned::Base(reader(mapping.base)?, segment.range),
-                })
-            })
-            .collect(),
+impl Tally {
+    /// Counts what was read of the base through a handle.
+    fn read(&self, open: &OpenFile, from_base: u64) {
+        if from_base > 0 && !open.counted.swap(true, Ordering::Relaxed) {
+            self.files_read.fetch_add(1, Ordering::Relaxed);
+        }
+        self.bytes_read.fetch_add(from_base, Ordering::Relaxed);
     }
 }
 
-/// Reads what is in scratch, and begins to read what is the base's. `None` if the scratch file is shorter than when
-/// it was planned.
-fn begin(plan: Vec<Planned>, scratch: Option<&File>) -> Result<Option<Vec<Part>>, FsError> {
-    let mut parts = Vec::with_capacity(plan.len());
-    for part in plan {
-        parts.push(match part {
-            Planned::Scratch(range) => {
-                let scratch = scratch.ok_or(FsError::plain(FsErrorKind::Io))?;
-                let bytes = read_scratch(scratch, range.clone())?;
-                if bytes.len() as u64 != range.end - range.start {
-                    return Ok(None);
-                }
-                Part::Written(bytes)
-            }
-            Planned::Zero(len) => Part::Written(Bytes::from(vec![0; len as usize])),
-            Planned::Base(reader, range) => {
-                let len = len_of(&reader, &range);
-                Part::Base(reader.read(range), len)
-            }
-        });
-    }
-    Ok(Some(parts))
+/// How many bytes of a range the file has.
+fn len_of(reader: &FileReader, range: &Range<u64>) -> u64 {
+    range.end.min(reader.size()).saturating_sub(range.start)
 }
 
 fn short_scratch() -> FsError {

@@ -1,4 +1,14 @@
-//! write.
+//! write: bytes to the scratch file, then for a file that is partly the base's the record of which bytes they are.
+//!
+//! ```text
+//!     begin_change       writing has not ended, and does not end meanwhile              change.rs
+//!     begin_writing      once for each handle: the journal says that the file is open    handles.rs
+//!     scratch            the bytes                                                       here
+//!     bytes_first        a sync writes these bytes before the next record                overlay/disk.rs
+//!     mutate             the record in the journal, then the namespace in memory         change.rs, overlay/journal.rs
+//! ```
+//!
+//! A file whose bytes are all in scratch needs no record: its scratch file tells length and time.
 
 use std::sync::atomic::Ordering;
 
@@ -28,7 +38,7 @@ impl Vfs {
             self.namespace.read().content(open.ino()),
             Some(FileContent::Mapped(_))
         );
-        // From before the bytes until they are recorded nobody shortens the scratch file.
+        // From before the bytes are written until they are recorded no other thread shortens the scratch file.
         let no_sync = mapped.then(|| overlay.disk.hold_sync());
         let path = || overlay.disk.scratch.path(open.ino());
         let mut written = data.len();
@@ -44,7 +54,7 @@ impl Vfs {
         if let Some(no_sync) = no_sync
             && written > 0
         {
-            // Other bytes were there.
+            // They take the place of the base's bytes, which must not be lost without them.
             overlay.disk.bytes_first(&no_sync, open.ino());
             self.turn(overlay).mutate(Mutation::Write {
                 ino: open.ino(),

@@ -107,13 +107,13 @@ impl Disk {
         })
     }
 
-    /// Prevents the end of a sync until the guard is dropped.
+    /// Prevents the end of a sync until the guard is dropped: for bytes and the record about them, which no sync may divide.
     pub(crate) fn hold_sync(&self) -> SyncHold<'_> {
         self.order.read()
     }
 
-    /// Waits until no step is under way, and lets none begin. Taken before the namespace. For whoever shortens a scratch file: bytes
-    /// that a step has written and not yet recorded would go.
+    /// Waits until no thread has a [`SyncHold`], and lets none begin. Taken before the namespace. Needed to shorten a scratch
+    /// file: bytes that another thread has written and not yet recorded would be lost.
     pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
         self.order.write()
     }

@@ -124,7 +124,7 @@ pub(in crate::verbs) fn deadline(args: &Remembering) -> Result<Option<PathBuf>, 
     })
 }
 
-/// What tells this machine from others (machine-id(5)); nothing where there is no such thing.
+/// The identifier of this machine (machine-id(5)); empty where the system has none.
 fn machine() -> String {
     let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     id.trim().to_owned()

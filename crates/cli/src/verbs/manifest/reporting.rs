@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use attachfs::manifest::{CheckReport, MadeManifest, Part, SkippedPath};
+use attachfs::manifest::{CheckReport, MadeManifest, PartManifest, SkippedPath};
 use attachfs::{Changes, Losses, Lost, ManifestPath};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn described(made: &MadeManifest) -> String {
     )
 }
 
-pub(super) fn part(file: &Path, part: &Part) -> String {
+pub(super) fn part(file: &Path, part: &PartManifest) -> String {
     format!(
         "part       {}\n           {}, {}\n",
         part.root,

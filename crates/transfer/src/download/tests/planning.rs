@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::download::conflict::{Occupant, Resolution, resolve};
-use crate::download::plan::{Entry, Found, Plan, plan};
+use crate::download::plan::{PathState, Plan, SurveyedChange, plan};
 
 fn stamp(size: u64, microseconds: i64) -> FileStamp {
     FileStamp {
@@ -28,21 +28,21 @@ fn a_file(size: u64) -> Node {
     })
 }
 
-fn any_found() -> impl Strategy<Value = Found> {
+fn any_found() -> impl Strategy<Value = PathState> {
     prop_oneof![
-        Just(Found::Nothing),
-        Just(Found::Dir(stamp(0, 0))),
-        (0_u64..3, -2_i64..3).prop_map(|(size, by)| Found::File(stamp(size, TIME + by), 1)),
-        Just(Found::Link(
+        Just(PathState::Nothing),
+        Just(PathState::Dir(stamp(0, 0))),
+        (0_u64..3, -2_i64..3).prop_map(|(size, by)| PathState::File(stamp(size, TIME + by), 1)),
+        Just(PathState::Link(
             Some(LinkTarget::Below(path("a"))),
             stamp(0, 0),
             1
         )),
-        Just(Found::Link(None, stamp(0, 0), 1)),
-        Just(Found::Other),
-        Just(Found::InNoDirectory),
-        Just(Found::BehindLink),
-        Just(Found::Unreachable("no".to_owned())),
+        Just(PathState::Link(None, stamp(0, 0), 1)),
+        Just(PathState::Other),
+        Just(PathState::InNoDirectory),
+        Just(PathState::BehindLink),
+        Just(PathState::Unreachable("no".to_owned())),
     ]
 }
 
@@ -57,12 +57,12 @@ fn any_change() -> impl Strategy<Value = Change> {
 }
 
 /// Paths of a few names, each once, in order.
-fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
+fn any_entries() -> impl Strategy<Value = Vec<SurveyedChange>> {
     let one = ("[ab]{1}(/[ab]){0,2}", any_change(), any_found());
     prop::collection::vec(one, 0..12).prop_map(|all| {
-        let mut entries: Vec<Entry> = all
+        let mut entries: Vec<SurveyedChange> = all
             .into_iter()
-            .map(|(text, change, found)| Entry {
+            .map(|(text, change, found)| SurveyedChange {
                 path: path(&text),
                 change,
                 found,
@@ -71,8 +71,9 @@ fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.dedup_by(|next, before| next.path == before.path);
         for (ino, entry) in (0..).zip(&mut entries) {
-            if let Found::Dir(stamp) | Found::File(stamp, _) | Found::Link(_, stamp, _) =
-                &mut entry.found
+            if let PathState::Dir(stamp)
+            | PathState::File(stamp, _)
+            | PathState::Link(_, stamp, _) = &mut entry.found
             {
                 stamp.ino = ino;
             }
@@ -102,19 +103,19 @@ proptest! {
         prop_assert_eq!(set.len(), planned.len());
         for entry in &entries {
             let is_there = match (&entry.change, &entry.found) {
-                (Change::Put(Node::Dir), Found::Dir(_)) => true,
-                (Change::Put(Node::Symlink(target)), Found::Link(leads, ..)) => {
+                (Change::Put(Node::Dir), PathState::Dir(_)) => true,
+                (Change::Put(Node::Symlink(target)), PathState::Link(leads, ..)) => {
                     leads.as_ref() == Some(target)
                 }
                 (Change::DeleteDir | Change::DeleteFile, found) => {
-                    let is_link = |above: &Entry| {
+                    let is_link = |above: &SurveyedChange| {
                         matches!((&above.change, &above.found),
-                            (Change::Put(Node::Symlink(_)), Found::Link(..)))
+                            (Change::Put(Node::Symlink(_)), PathState::Link(..)))
                             && entry.path.is_below(&above.path)
                     };
                     !deletes
-                        || matches!(found, Found::Nothing | Found::InNoDirectory)
-                        || *found == Found::BehindLink && entries.iter().any(is_link)
+                        || matches!(found, PathState::Nothing | PathState::InNoDirectory)
+                        || *found == PathState::BehindLink && entries.iter().any(is_link)
                 }
                 _ => false,
             };
@@ -144,8 +145,8 @@ proptest! {
             prop_assert!(deletes);
             let entry = entries.iter().find(|entry| entry.path == one.path).unwrap();
             let fits = match (&entry.change, &entry.found) {
-                (Change::DeleteDir, Found::Dir(_)) => one.is_dir,
-                (Change::DeleteFile, Found::File(..) | Found::Link(..)) => !one.is_dir,
+                (Change::DeleteDir, PathState::Dir(_)) => one.is_dir,
+                (Change::DeleteFile, PathState::File(..) | PathState::Link(..)) => !one.is_dir,
                 _ => false,
             };
             prop_assert!(fits, "{:?}", entry);
@@ -154,14 +155,14 @@ proptest! {
 
     #[test]
     fn a_file_may_be_the_same_only_if_its_length_says_so(size in 0_u64..3, found in any_found()) {
-        let entry = Entry {
+        let entry = SurveyedChange {
             path: path("f"),
             change: Change::Put(a_file(size)),
             found: found.clone(),
         };
         let made = plan(vec![entry], true);
         let alike = matches!(made.files.first().map(|step| step.place), Some(Place::Alike(_)));
-        let expected = matches!(found, Found::File(stamp, _) if stamp.size == size);
+        let expected = matches!(found, PathState::File(stamp, _) if stamp.size == size);
         prop_assert_eq!(alike, expected);
     }
 }
@@ -185,17 +186,17 @@ fn only_files_and_links_are_ever_replaced() {
 
 #[test]
 fn room_is_needed_for_what_is_to_be_fetched_in_whole_blocks() {
-    let entry = |name: &str, size, found| Entry {
+    let entry = |name: &str, size, found| SurveyedChange {
         path: path(name),
         change: Change::Put(a_file(size)),
         found,
     };
     let made = plan(
         vec![
-            entry("a", 1, Found::Nothing),
-            entry("b", 4097, Found::Nothing),
-            entry("c", 9, Found::File(stamp(9, TIME), 1)),
-            entry("d", 5, Found::File(stamp(9, TIME), 1)),
+            entry("a", 1, PathState::Nothing),
+            entry("b", 4097, PathState::Nothing),
+            entry("c", 9, PathState::File(stamp(9, TIME), 1)),
+            entry("d", 5, PathState::File(stamp(9, TIME), 1)),
         ],
         true,
     );
@@ -207,10 +208,10 @@ fn room_is_needed_for_what_is_to_be_fetched_in_whole_blocks() {
 fn what_the_manifest_has_under_another_name_is_not_deleted() {
     // One inode: as a file system shows it for which the two names are one, and of hard links.
     for (names, deleted) in [(1, 0), (2, 1)] {
-        let entry = |name: &str, change| Entry {
+        let entry = |name: &str, change| SurveyedChange {
             path: path(name),
             change,
-            found: Found::File(stamp(9, TIME), names),
+            found: PathState::File(stamp(9, TIME), names),
         };
         let put = Change::Put(a_file(9));
         let entries = [entry("A.txt", Change::DeleteFile), entry("a.txt", put)];
@@ -224,10 +225,10 @@ fn what_the_manifest_has_under_another_name_is_not_deleted() {
 
 #[test]
 fn a_file_whose_place_is_kept_for_another_name_still_has_its_turn() {
-    let entry = |name: &str, change| Entry {
+    let entry = |name: &str, change| SurveyedChange {
         path: path(name),
         change,
-        found: Found::Dir(stamp(0, 0)),
+        found: PathState::Dir(stamp(0, 0)),
     };
     let made = plan(
         vec![

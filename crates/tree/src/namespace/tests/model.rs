@@ -14,7 +14,7 @@ use operations::{Op, any_op};
 
 use super::*;
 use crate::testing::{NAMES, any_snapshot, name, time, tree};
-use crate::{AttributeChange, DiffLayer, Mapping, Mutation, Source, Timestamp};
+use crate::{AttributeChange, DiffLayer, Mapping, Mutation, SegmentSource, Timestamp};
 
 /// Where one byte of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

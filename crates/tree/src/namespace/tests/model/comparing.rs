@@ -7,9 +7,9 @@ pub(super) fn bytes_of(mapping: &Mapping) -> Vec<Byte> {
     for segment in mapping.plan_read(0..mapping.size + 9) {
         assert_eq!(segment.range.start, bytes.len() as u64, "no gaps");
         let byte = match segment.source {
-            Source::Base => Byte::Base,
-            Source::Zero => Byte::Zero,
-            Source::Scratch => Byte::Scratch,
+            SegmentSource::Base => Byte::Base,
+            SegmentSource::Zero => Byte::Zero,
+            SegmentSource::Scratch => Byte::Scratch,
         };
         bytes.resize(segment.range.end as usize, byte);
     }

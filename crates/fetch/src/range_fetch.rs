@@ -1,5 +1,11 @@
-//! A range of an object on its way from the store: its bytes are handed on as they come, and what broke off is asked
-//! for again from there.
+//! [`Engine::fetch_range`]: one range of an object from the store. Its bytes are handed on as they come; where a body breaks
+//! off, the rest is asked for again.
+//!
+//! ```text
+//!     a turn of the store's requests  ->  stream(hash, rest of the range)  ->  RangeSink::begins, take, take, ..
+//!         ^                                          |
+//!         '------ after a pause, from where it ------'  the body broke off
+//! ```
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,78 +18,76 @@ use futures::StreamExt as _;
 
 use crate::FetchError;
 use crate::budget::SharedPriority;
-use crate::fetcher::Core;
+use crate::fetcher::Engine;
 use crate::patience::{Patience, TooLate};
 
-/// How often in a row a body may break off that brought nothing.
+/// How often in a row a body may break off without having brought a byte.
 const MOST_FAILURES: u32 = 3;
-/// Before a body is asked for again; doubled with each failure in a row.
+/// The pause before a body is asked for again; doubled with each failure in a row.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
-/// Bytes of an object that are wanted.
+/// A range of an object.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct ObjectRange {
     pub(crate) hash: ContentHash,
     pub(crate) object_len: u64,
     pub(crate) range: Range<u64>,
 }
 
-/// Takes what comes.
-pub(crate) trait Taker: Send {
-    /// An answer begins, and comes from this version of the object. Whether to go on.
+/// Receives the bytes of a range, in order.
+pub(crate) trait RangeSink: Send {
+    /// The store begins to answer, with this version of the object: at first, and again whenever the rest is asked for.
+    /// `false` stops the fetch.
     fn begins(&mut self, version: Option<Arc<str>>) -> bool;
     /// The next bytes of the range.
     fn take(&mut self, bytes: Bytes);
 }
 
-/// How far it came.
+/// How the fetch of a range ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Brought {
-    All,
-    /// The taker stopped it.
+pub(crate) enum RangeEnd {
+    /// The sink has all bytes.
+    Complete,
+    /// The sink stopped the fetch.
     Stopped,
 }
 
-/// Why an answer did not come to its end.
-enum Broken {
+/// Why one answer of the store did not come to its end.
+enum AnswerError {
     /// The body broke off.
     Body(StoreError),
+    /// The range cannot be fetched.
     Failed(FetchError),
 }
 
-impl From<FetchError> for Broken {
+impl From<FetchError> for AnswerError {
     fn from(error: FetchError) -> Self {
         Self::Failed(error)
     }
 }
 
-impl Core {
-    /// How long a fetch is waited for that begins now.
-    pub(crate) fn patience(&self) -> Patience<'_> {
-        let options = &self.options;
-        Patience::new(&self.pulse, options.deadline, options.least_rate)
-    }
-
-    /// Brings a range to `taker`, in its turn.
-    pub(crate) async fn bring(
+impl Engine {
+    /// Fetches a range into `sink`, when requests of this priority have their turn. Fails if the store refuses, gives an
+    /// object of another length, or moves fewer bytes than `patience` allows.
+    pub(crate) async fn fetch_range(
         &self,
-        wanted: &Wanted,
+        wanted: &ObjectRange,
         priority: &SharedPriority,
         patience: &mut Patience<'_>,
-        taker: &mut impl Taker,
-    ) -> Result<Brought, FetchError> {
-        let Wanted { hash, range, .. } = wanted;
-        let late = |_: TooLate| self.late(*hash);
+        sink: &mut impl RangeSink,
+    ) -> Result<RangeEnd, FetchError> {
+        let ObjectRange { hash, range, .. } = wanted;
+        let late = |_: TooLate| self.timed_out(*hash);
         let mut at = range.start;
         let mut failures = 0;
         loop {
             let turn = patience.in_line(self.turns.take(priority)).await;
             let turn = turn.map_err(late)?;
             let before = at;
-            let error = match self.answer(wanted, &mut at, patience, taker).await {
-                Ok(brought) => return Ok(brought),
-                Err(Broken::Failed(error)) => return Err(error),
-                Err(Broken::Body(error)) => error,
+            let error = match self.answer(wanted, &mut at, patience, sink).await {
+                Ok(end) => return Ok(end),
+                Err(AnswerError::Failed(error)) => return Err(error),
+                Err(AnswerError::Body(error)) => error,
             };
             drop(turn);
             failures = if at > before { 1 } else { failures + 1 };
@@ -104,20 +108,20 @@ impl Core {
         }
     }
 
-    /// Asks once for what has not come.
+    /// Asks the store once for the range from `at` on, and moves `at` with the bytes that come.
     async fn answer(
         &self,
-        wanted: &Wanted,
+        wanted: &ObjectRange,
         at: &mut u64,
         patience: &mut Patience<'_>,
-        taker: &mut impl Taker,
-    ) -> Result<Brought, Broken> {
-        let Wanted {
+        sink: &mut impl RangeSink,
+    ) -> Result<RangeEnd, AnswerError> {
+        let ObjectRange {
             hash,
             object_len,
             ref range,
         } = *wanted;
-        let late = |_: TooLate| self.late(hash);
+        let late = |_: TooLate| self.timed_out(hash);
         let stream = self.store.stream(hash, *at..range.end);
         let stream = patience.on_its_way(stream).await.map_err(late)?;
         let mut stream = stream.map_err(|error| self.store_failed(hash, error))?;
@@ -127,27 +131,33 @@ impl Core {
             let found = stream.object_len;
             return Err(self.wrong_length(hash, object_len, found).into());
         }
-        if !taker.begins(stream.version) {
-            return Ok(Brought::Stopped);
+        if !sink.begins(stream.version) {
+            return Ok(RangeEnd::Stopped);
         }
         while *at < range.end {
             let next = patience.on_its_way(stream.pieces.next()).await;
             let Some(piece) = next.map_err(late)? else {
                 return Err(self.wrong_length(hash, object_len, *at).into());
             };
-            let mut piece = piece.map_err(Broken::Body)?;
+            let mut piece = piece.map_err(AnswerError::Body)?;
             piece.truncate((range.end - *at) as usize);
             *at += piece.len() as u64;
             patience.moved(piece.len());
             self.link.came(piece.len());
             self.counts.bytes_from_store.add(piece.len() as u64);
-            taker.take(piece);
+            sink.take(piece);
         }
-        Ok(Brought::All)
+        Ok(RangeEnd::Complete)
     }
 
-    /// That it did not come in time.
-    pub(crate) fn late(&self, hash: ContentHash) -> FetchError {
+    /// How long a fetch that begins now may take: see `patience.rs`.
+    pub(crate) fn patience(&self) -> Patience<'_> {
+        let options = &self.options;
+        Patience::new(&self.pulse, options.deadline, options.least_rate)
+    }
+
+    /// The error of a fetch whose bytes did not come in time.
+    pub(crate) fn timed_out(&self, hash: ContentHash) -> FetchError {
         let after = self.options.deadline;
         FetchError::TimedOut { hash, after }
     }

@@ -47,7 +47,8 @@ pub(super) enum Duty {
 
 type OnWrong = Box<dyn Fn(&WrongObject) + Send + Sync>;
 
-pub(super) struct Shared {
+/// An open cache, as its readers and its two threads share it.
+pub(super) struct OpenCache {
     pub(super) objects: ObjectFiles,
     pub(super) counts: DiskCounts,
     pub(super) health: Health,
@@ -71,7 +72,7 @@ pub(super) struct Shared {
     pub(super) on_wrong: OnceLock<OnWrong>,
 }
 
-impl Shared {
+impl OpenCache {
     pub(super) fn new(
         objects: ObjectFiles,
         retry_after: Duration,
@@ -233,9 +234,9 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for OpenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("OpenCache")
             .field("objects", &self.objects)
             .field("room", &self.room)
             .field("queued", &self.queued)
