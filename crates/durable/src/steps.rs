@@ -16,7 +16,7 @@ use std::io;
 use std::path::PathBuf;
 
 #[cfg(any(test, feature = "testing"))]
-pub use recorder::{Recorder, Taken, When};
+pub use recorder::{Paused, Recorder, Taken, When};
 
 /// The variable that names a step which test builds leave out.
 pub const LEFT_OUT: &str = "ATTACHFS_SKIP_STEP";

@@ -5,11 +5,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::{LEFT_OUT, Step};
+
+/// How long a test waits for a step.
+const LONGEST_WAIT: Duration = Duration::from_mins(2);
 
 static RECORDERS: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
 static STEP_LEFT_OUT: LazyLock<Option<String>> = LazyLock::new(|| std::env::var(LEFT_OUT).ok());
@@ -44,10 +49,26 @@ struct Shared {
     state: Mutex<State>,
 }
 
+/// A step that waits as long as this exists, see [`Recorder::pause`].
+#[derive(Debug)]
+pub struct Paused {
+    reached: Receiver<()>,
+    _go_on: Sender<()>,
+}
+
+/// The other side of [`Paused`].
+#[derive(Debug)]
+struct Pause {
+    step: Step,
+    reached: Sender<()>,
+    go_on: Receiver<()>,
+}
+
 #[derive(Default)]
 struct State {
     taken: Vec<Taken>,
     failures: Vec<(Step, i32)>,
+    pauses: Vec<Pause>,
     left: Option<usize>,
     watcher: Option<Watcher>,
 }
@@ -95,6 +116,23 @@ impl Recorder {
         self.0.state.lock().failures.push((step, errno));
     }
 
+    /// The thread that takes the next step of this name waits before it, until what this returns is dropped. Other
+    /// threads take their steps meanwhile.
+    pub fn pause(&self, step: Step) -> Paused {
+        let (reached, was_reached) = channel();
+        let (may_go_on, go_on) = channel();
+        let pause = Pause {
+            step,
+            reached,
+            go_on,
+        };
+        self.0.state.lock().pauses.push(pause);
+        Paused {
+            reached: was_reached,
+            _go_on: may_go_on,
+        }
+    }
+
     /// After this many more steps all steps fail, as if the process had ended.
     pub fn stop_after(&self, steps: usize) {
         self.0.state.lock().left = Some(steps);
@@ -103,6 +141,22 @@ impl Recorder {
     /// Calls a function before and after each step; one at a time. It takes no step itself.
     pub fn watch(&self, watcher: impl FnMut(When, &Taken) + Send + 'static) {
         self.0.state.lock().watcher = Some(Box::new(watcher));
+    }
+}
+
+impl Paused {
+    /// Waits until a thread is at the step.
+    pub fn wait(&self) {
+        let reached = self.reached.recv_timeout(LONGEST_WAIT);
+        reached.expect("no thread came to the step");
+    }
+}
+
+impl Pause {
+    fn wait(&self) {
+        // The test may have ended, or wait for nothing.
+        let _ = self.reached.send(());
+        let _ = self.go_on.recv();
     }
 }
 
@@ -115,6 +169,11 @@ impl Drop for Recorder {
 }
 
 impl State {
+    fn pause_at(&mut self, step: Step) -> Option<Pause> {
+        let at = self.pauses.iter().position(|pause| pause.step == step)?;
+        Some(self.pauses.remove(at))
+    }
+
     fn begin(&mut self, taken: &Taken) -> io::Result<()> {
         if let Some(left) = &mut self.left {
             *left = left
@@ -162,6 +221,10 @@ pub(super) fn perform(
         .collect();
     let taken = Taken { step, path };
     for shared in &listening {
+        let pause = shared.state.lock().pause_at(step);
+        if let Some(pause) = pause {
+            pause.wait();
+        }
         shared.state.lock().begin(&taken)?;
     }
     act()?;
