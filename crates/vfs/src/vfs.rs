@@ -64,8 +64,6 @@ pub enum OpenError {
 /// The state that makes a file system writable.
 #[derive(Debug)]
 pub(crate) struct Overlay {
-    /// Keeps other processes from the files as long as this exists.
-    _lock: Arc<FileLock>,
     /// Where the journal is, for messages.
     pub(crate) journal: PathBuf,
     pub(crate) disk: Arc<Disk>,
@@ -84,6 +82,9 @@ pub(crate) struct Overlay {
     pub(crate) unknown: u64,
     /// Locked during a commit.
     pub(crate) committing: tokio::sync::Mutex<()>,
+    /// Keeps other processes from the files as long as this exists. The last field, because fields are dropped in
+    /// their order: the threads that write to the files end when `reaper` is dropped.
+    _lock: Arc<FileLock>,
 }
 
 /// A mounted, or mountable, file system. All methods may be called from any thread.
@@ -268,7 +269,6 @@ impl Overlay {
     /// An overlay of these files without records. It has no thread and no reserve.
     fn at_rest(files: &OverlayFiles, disk: Arc<Disk>) -> Self {
         Self {
-            _lock: files.lock.clone(),
             journal: files.journal.clone(),
             disk,
             reaper: Reaper::idle(),
@@ -280,6 +280,7 @@ impl Overlay {
             emptied: Mutex::default(),
             unknown: 0,
             committing: tokio::sync::Mutex::default(),
+            _lock: files.lock.clone(),
         }
     }
 

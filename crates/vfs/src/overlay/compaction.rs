@@ -14,7 +14,6 @@
 //! the name, complete ([`Journal::give_way`](super::Journal)).
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use attachfs_tree::Ino;
 
@@ -53,21 +52,15 @@ impl From<JournalError> for CompactionError {
 }
 
 /// Writes a successor with the same state as the first `len` bytes of a journal, and most of what came since then. `closed` are inodes
-/// that have no name and are not open. Returns the journal too, to be read on from there.
+/// that have no name and are not open, and `go_on` fails once it is to stop. Returns the journal too, to be read on from there.
 pub(super) fn summarize(
     journal: &Journal,
     len: u64,
     base: &BaseSource,
     scratch: &Scratch,
     closed: &HashSet<Ino>,
-    stopped: &AtomicBool,
+    go_on: &impl Fn() -> Result<(), CompactionError>,
 ) -> Result<(Successor, ReadJournal), CompactionError> {
-    let go_on = || {
-        if stopped.load(Ordering::Relaxed) {
-            return Err(CompactionError::Stopped);
-        }
-        Ok(())
-    };
     let mut from = journal.read_to(len)?;
     let mut replay = Replay::new(base.clone());
     while replay.next(&mut from, journal.path())? {

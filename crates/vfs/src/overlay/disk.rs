@@ -57,7 +57,8 @@ pub(crate) struct Disk {
     compacted: AtomicU64,
     /// Locked during a compaction. Taken before `turn`.
     pub(crate) compacting: Mutex<()>,
-    stopped: AtomicBool,
+    /// No compaction begins any more, and a running one ends.
+    pub(crate) stopped: AtomicBool,
 }
 
 /// Why something is not durable.
@@ -150,23 +151,23 @@ impl Disk {
         if self.journal.is_synced(appended) {
             return Ok(());
         }
-        self.after_all_else(Journal::sync)
+        self.after_all_else(|journal| Ok(journal.sync()?))
     }
 
     /// Makes the records durable, after the bytes and names that they need. The caller has the
     /// turn.
-    fn after_all_else(
+    fn after_all_else<E: From<SyncError>>(
         &self,
-        records: impl FnOnce(&Journal) -> Result<(), JournalError>,
-    ) -> Result<(), SyncError> {
+        records: impl FnOnce(&Journal) -> Result<(), E>,
+    ) -> Result<(), E> {
         // The long part, during which other threads go on.
         self.sync_bytes()?;
-        self.scratch.sync_names()?;
+        self.scratch.sync_names().map_err(SyncError::Names)?;
         let _order = self.order.write();
         // What was added meanwhile.
         self.sync_bytes()?;
-        self.scratch.sync_names()?;
-        Ok(records(&self.journal)?)
+        self.scratch.sync_names().map_err(SyncError::Names)?;
+        records(&self.journal)
     }
 
     /// Notes inodes that have no name and are not open any more.
@@ -217,6 +218,7 @@ impl Disk {
     }
 
     fn try_compact(&self, closed: &HashSet<Ino>) -> Result<(), CompactionError> {
+        self.go_on()?;
         let len = self.journal.len();
         // The compacted state does not tell which bytes it needs, so all of them are made durable
         // first.
@@ -227,13 +229,22 @@ impl Disk {
             &self.base,
             &self.scratch,
             closed,
-            &self.stopped,
+            &|| self.go_on(),
         )?;
         let _turn = self.turn.lock();
+        self.go_on()?;
+        self.after_all_else(|journal| {
+            self.go_on()?;
+            Ok(journal.give_way(successor, &mut from)?)
+        })
+    }
+
+    /// Fails once compacting was stopped.
+    fn go_on(&self) -> Result<(), CompactionError> {
         if self.stopped.load(Ordering::Relaxed) {
             return Err(CompactionError::Stopped);
         }
-        Ok(self.after_all_else(|journal| journal.give_way(successor, &mut from))?)
+        Ok(())
     }
 
     /// Ends a running compaction and prevents new ones: after this returns, no compaction creates a

@@ -21,6 +21,8 @@ mod reserve;
 mod scratch;
 mod successor;
 
+#[cfg(test)]
+pub(crate) use compaction::CompactionError;
 pub use disk::SyncError;
 pub(crate) use disk::{Disk, SyncHold};
 pub use error::JournalError;

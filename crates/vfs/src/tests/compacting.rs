@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use attachfs_durable::steps::{Recorder, Step};
 use attachfs_manifest::{Content, ContentHash};
+use attachfs_session::Session;
 use attachfs_tree::Ino;
 
 use super::world::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
 use crate::SetAttr;
-use crate::overlay::{CleanFile, CommitRecord, Disk};
+use crate::overlay::{CleanFile, CommitRecord, CompactionError, Disk};
 
 fn world() -> World {
     World::new(&[
@@ -398,5 +399,47 @@ fn an_overlay_whose_files_are_deleted_is_not_compacted_any_more() {
     let kernel = world.create(dir.path());
     work(&kernel);
     kernel.vfs.abandon();
-    disk(&kernel).compact().unwrap_err();
+    let steps = Recorder::on(dir.path());
+    let compacted = disk(&kernel).compact();
+    assert!(matches!(compacted, Err(CompactionError::Stopped)));
+    assert_eq!(steps.taken(), []);
+}
+
+#[test]
+fn a_compaction_that_is_stopped_before_its_last_step_leaves_the_journal_as_it_was() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    work(&kernel);
+    kernel.vfs.fsyncdir().unwrap();
+    let before = fs::read(dir.path().join("journal")).unwrap();
+    let (disk, steps) = (disk(&kernel), Recorder::on(dir.path()));
+    let paused = steps.pause(Step::ScratchNames);
+    std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| disk.compact());
+        // It has its turn.
+        paused.wait();
+        let ending = scope.spawn(|| kernel.vfs.abandon());
+        until(|| disk.stopped.load(Ordering::Relaxed));
+        drop(paused);
+        let compacted = compacting.join().unwrap();
+        assert!(matches!(compacted, Err(CompactionError::Stopped)));
+        ending.join().unwrap();
+    });
+    assert_eq!(fs::read(dir.path().join("journal")).unwrap(), before);
+}
+
+#[test]
+fn a_session_is_locked_until_its_compaction_has_ended() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    work(&kernel);
+    let disk = disk(&kernel);
+    // A compaction that does not end before this is dropped.
+    let compacting = disk.compacting.lock();
+    let ending = std::thread::spawn(move || drop(kernel));
+    until(|| disk.stopped.load(Ordering::Relaxed));
+    assert!(Session::is_in_use(dir.path()).unwrap());
+    drop(compacting);
+    ending.join().unwrap();
+    assert!(!Session::is_in_use(dir.path()).unwrap());
 }
