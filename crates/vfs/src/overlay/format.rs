@@ -88,6 +88,9 @@ pub enum Damage {
     /// Its payload is sound, but is no record.
     #[error("its content cannot be understood")]
     Payload(#[source] postcard::Error),
+    /// Its bytes are zero or missing, in a journal that has had them since it was opened.
+    #[error("its bytes were written, and are zero or missing now")]
+    Gone,
 }
 
 /// Reads a journal record by record, in bounded memory.
@@ -187,6 +190,15 @@ impl<R: Read + Seek> Reader<R> {
         self.end += whole;
         self.number += 1;
         Ok(Some(record))
+    }
+
+    /// Fails if the rest is torn, for a journal that is in use: what is in its first `len` bytes was written by this
+    /// process, or was sound when it was opened.
+    pub(super) fn nothing_is_torn(&self) -> Result<(), JournalError> {
+        match self.torn {
+            None => Ok(()),
+            Some(_) => Err(self.damaged(Damage::Gone)),
+        }
     }
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), JournalError> {

@@ -94,9 +94,14 @@ impl Journal {
         ReadJournal::new(file, len, path)
     }
 
-    /// Begins to read the first `len` bytes of this journal.
+    /// Begins to read the first `len` bytes of this journal, which were all appended. If some are not there, what
+    /// this returns fails: they are no torn end.
     pub(super) fn read_to(&self, len: u64) -> Result<ReadJournal, JournalError> {
-        ReadJournal::new(open_own_file_to_read(&self.path)?, len, &self.path)
+        let file = open_own_file_to_read(&self.path)?;
+        Ok(ReadJournal {
+            is_in_use: true,
+            ..ReadJournal::new(file, len, &self.path)?
+        })
     }
 
     /// A journal that takes no records.
@@ -249,6 +254,8 @@ impl Tail {
 pub struct ReadJournal {
     path: PathBuf,
     reader: Reader<File>,
+    /// Whether this process appends to it, so that nothing can be torn.
+    is_in_use: bool,
 }
 
 /// Where a journal ends.
@@ -266,12 +273,17 @@ impl ReadJournal {
         Ok(Self {
             path: path.to_owned(),
             reader: Reader::new(file, len, path)?,
+            is_in_use: false,
         })
     }
 
     /// The next record; `None` after the last one.
     pub fn next_record(&mut self) -> Result<Option<Record>, JournalError> {
-        self.reader.next()
+        let next = self.reader.next()?;
+        if next.is_none() && self.is_in_use {
+            self.reader.nothing_is_torn()?;
+        }
+        Ok(next)
     }
 
     /// How many records were read.

@@ -2,6 +2,7 @@
 //! stops.
 
 use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use attachfs_tree::Ino;
 
 use super::world::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
 use crate::SetAttr;
-use crate::overlay::{CleanFile, CommitRecord, CompactionError, Disk};
+use crate::overlay::{CleanFile, CommitRecord, CompactionError, Disk, JournalError, RecoveryError};
 
 fn world() -> World {
     World::new(&[
@@ -377,6 +378,59 @@ fn a_compaction_that_fails_before_its_name_leaves_the_journal_as_it_was() {
     compact(&kernel);
     let (_copy, recovered) = world.after_kill(dir.path());
     assert_eq!(recovered.dump(), kernel.dump());
+}
+
+/// Overwrites the journal with zeros, from an offset to its end.
+fn lose_from(session: &Path, at: u64) {
+    let journal = fs::File::options()
+        .write(true)
+        .open(session.join("journal"));
+    let mut journal = journal.unwrap();
+    journal.seek(SeekFrom::Start(at)).unwrap();
+    let lost = journal_len(session) - at;
+    journal.write_all(&vec![0; lost as usize]).unwrap();
+}
+
+fn assert_damaged(compacted: Result<(), CompactionError>) {
+    match compacted {
+        Err(CompactionError::Replay(RecoveryError::Journal(JournalError::Damaged { .. }))) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_journal_that_lost_records_while_it_was_open_is_not_replaced() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    work(&kernel);
+    change(&kernel, "f", 100);
+    kernel.vfs.fsyncdir().unwrap();
+    // As what a power loss leaves of an append.
+    lose_from(dir.path(), journal_len(dir.path()) / 2 / 512 * 512);
+    let before = fs::read(dir.path().join("journal")).unwrap();
+    assert_damaged(disk(&kernel).compact());
+    assert_eq!(fs::read(dir.path().join("journal")).unwrap(), before);
+}
+
+#[test]
+fn a_journal_that_lost_records_during_a_compaction_is_not_replaced() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    work(&kernel);
+    kernel.vfs.fsyncdir().unwrap();
+    let (disk, steps) = (disk(&kernel), Recorder::on(dir.path()));
+    let paused = steps.pause(Step::CompactedContent);
+    std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| disk.compact());
+        paused.wait();
+        let appended = journal_len(dir.path());
+        change(&kernel, "f", 100);
+        lose_from(dir.path(), appended);
+        let before = fs::read(dir.path().join("journal")).unwrap();
+        drop(paused);
+        assert_damaged(compacting.join().unwrap());
+        assert_eq!(fs::read(dir.path().join("journal")).unwrap(), before);
+    });
 }
 
 #[test]
