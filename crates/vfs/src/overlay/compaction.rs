@@ -10,8 +10,9 @@
 //! It is made from the journal alone, and not from the state of the running file system, except for one thing
 //! that no record tells: which deleted files are not open any more. So it takes no lock of the namespace, and
 //! is as correct as a recovery. It has a thread of its own, and others wait for the copying of little: what is appended while
-//! the state is written is copied in rounds, each of what came during the one before. After a kill or a power loss at any point, one of the two journals is under
-//! the name, complete ([`Journal::give_way`](super::Journal)).
+//! the state is written and synced is copied in rounds, each of what came during the one before. The first rounds sync what
+//! they copied. The next ones come after all other syncs, only copy, and are faster than anybody appends. After a kill or a
+//! power loss at any point, one of the two journals is under the name, complete ([`Journal::give_way`](super::Journal)).
 
 use std::collections::HashSet;
 
@@ -20,16 +21,11 @@ use attachfs_tree::Ino;
 use super::replay::{Replay, has_scratch};
 use super::successor::Successor;
 use super::{
-    BaseSource, CommitRecord, Journal, JournalError, ReadJournal, Record, RecoveryError, Scratch,
-    SyncError,
+    BaseSource, CommitRecord, Journal, JournalError, Record, RecoveryError, Scratch, SyncError,
 };
 
 /// The most inodes in a record.
 const MOST: usize = 1024;
-/// So many bytes of records may be left to copy while others wait: some thousand records, a few milliseconds.
-const LITTLE: u64 = 128 << 10;
-/// How often what came meanwhile is copied before that. Copying is much faster than appending, so a few times do.
-const MOST_ROUNDS: u32 = 16;
 
 /// Why a journal was not compacted.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +48,7 @@ impl From<JournalError> for CompactionError {
 }
 
 /// Writes a successor with the same state as the first `len` bytes of a journal, and most of what came since then. `closed` are inodes
-/// that have no name and are not open, and `go_on` fails once it is to stop. Returns the journal too, to be read on from there.
+/// that have no name and are not open, and `go_on` fails once it is to stop.
 pub(super) fn summarize(
     journal: &Journal,
     len: u64,
@@ -60,14 +56,14 @@ pub(super) fn summarize(
     scratch: &Scratch,
     closed: &HashSet<Ino>,
     go_on: &impl Fn() -> Result<(), CompactionError>,
-) -> Result<(Successor, ReadJournal), CompactionError> {
+) -> Result<Successor, CompactionError> {
     let mut from = journal.read_to(len)?;
     let mut replay = Replay::new(base.clone());
     while replay.next(&mut from, journal.path())? {
         go_on()?;
     }
     replay.forget(|ino| closed.contains(ino));
-    let mut successor = Successor::new(journal.path())?;
+    let mut successor = Successor::new(journal.path(), from)?;
     for (number, &diff) in (1..).zip(&replay.layers) {
         successor.put(&Record::Layer { number, diff })?;
     }
@@ -90,20 +86,14 @@ pub(super) fn summarize(
     for &ino in replay.open.iter().filter(is_there) {
         successor.put(&Record::Opened(ino))?;
     }
-    let mut copied = len;
-    for _ in 0..MOST_ROUNDS {
-        let end = journal.len();
-        if end - copied <= LITTLE {
-            break;
-        }
-        go_on()?;
-        from.copy_to(&mut successor, end)?;
-        copied = end;
-    }
     successor.write()?;
-    // Most of it is synced here, while no operation waits.
+    // Most of it is synced here, while no operation waits. That takes long: more comes meanwhile.
     successor.sync(journal.path())?;
-    Ok((successor, from))
+    successor.catch_up::<CompactionError>(journal, |successor| {
+        go_on()?;
+        Ok(successor.sync(journal.path())?)
+    })?;
+    Ok(successor)
 }
 
 fn has_scratch_file(replay: &Replay, ino: Ino) -> bool {

@@ -30,6 +30,7 @@ use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::compaction::{CompactionError, summarize};
+use super::successor::CopiedLast;
 use super::{BaseSource, Journal, JournalError, Record, Scratch};
 
 /// A journal that is shorter is not compacted.
@@ -151,23 +152,18 @@ impl Disk {
         if self.journal.is_synced(appended) {
             return Ok(());
         }
-        self.after_all_else(|journal| Ok(journal.sync()?))
-    }
-
-    /// Makes the records durable, after the bytes and names that they need. The caller has the
-    /// turn.
-    fn after_all_else<E: From<SyncError>>(
-        &self,
-        records: impl FnOnce(&Journal) -> Result<(), E>,
-    ) -> Result<(), E> {
         // The long part, during which other threads go on.
-        self.sync_bytes()?;
-        self.scratch.sync_names().map_err(SyncError::Names)?;
+        self.sync_needed()?;
         let _order = self.order.write();
         // What was added meanwhile.
+        self.sync_needed()?;
+        Ok(self.journal.sync()?)
+    }
+
+    /// Makes the bytes and names durable that the records need. The caller has the turn.
+    fn sync_needed(&self) -> Result<(), SyncError> {
         self.sync_bytes()?;
-        self.scratch.sync_names().map_err(SyncError::Names)?;
-        records(&self.journal)
+        Ok(self.scratch.sync_names()?)
     }
 
     /// Notes inodes that have no name and are not open any more.
@@ -191,9 +187,11 @@ impl Disk {
         // After a failure it is not tried again soon.
         self.compacted.store(self.journal.len(), Ordering::Relaxed);
         match compacted {
-            Ok(()) => tracing::debug!(
+            Ok(copied) => tracing::debug!(
                 before,
                 after = self.journal.len(),
+                while_syncs_waited = copied.while_syncs_waited,
+                while_all_waited = copied.while_all_waited,
                 "the journal was compacted"
             ),
             Err(CompactionError::Stopped) => {}
@@ -207,7 +205,7 @@ impl Disk {
 
     /// Replaces the journal by a shorter one with the same state. Writers go on meanwhile, except for a moment
     /// that is as short as the last part of a sync.
-    pub(crate) fn compact(&self) -> Result<(), CompactionError> {
+    pub(crate) fn compact(&self) -> Result<CopiedLast, CompactionError> {
         let _compacting = self.compacting.lock();
         let closed = std::mem::take(&mut *self.forgotten.lock());
         let compacted = self.try_compact(&closed);
@@ -217,13 +215,13 @@ impl Disk {
         compacted
     }
 
-    fn try_compact(&self, closed: &HashSet<Ino>) -> Result<(), CompactionError> {
+    fn try_compact(&self, closed: &HashSet<Ino>) -> Result<CopiedLast, CompactionError> {
         self.go_on()?;
         let len = self.journal.len();
         // The compacted state does not tell which bytes it needs, so all of them are made durable
         // first.
         self.sync()?;
-        let (successor, mut from) = summarize(
+        let mut successor = summarize(
             &self.journal,
             len,
             &self.base,
@@ -233,10 +231,13 @@ impl Disk {
         )?;
         let _turn = self.turn.lock();
         self.go_on()?;
-        self.after_all_else(|journal| {
-            self.go_on()?;
-            Ok(journal.give_way(successor, &mut from)?)
-        })
+        self.sync_needed()?;
+        // What came while this thread waited for its turn and for that sync.
+        successor.catch_up(&self.journal, |_| self.go_on())?;
+        let _order = self.order.write();
+        self.sync_needed()?;
+        self.go_on()?;
+        Ok(self.journal.give_way(successor)?)
     }
 
     /// Fails once compacting was stopped.

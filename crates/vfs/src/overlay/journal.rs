@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 use super::error::failed;
 use super::format::{MAGIC, Reader, Torn, encode};
-use super::successor::{Successor, dir_of};
+use super::successor::{CopiedLast, Successor, dir_of};
 use super::{JournalError, Record};
 
 /// Reserved ahead of the end; at least half of it is kept. Room for some ten thousand deletions.
@@ -189,29 +189,32 @@ impl Journal {
         result.map_err(failed("sync", &self.path))
     }
 
-    /// Replaces the journal by a successor, which has everything that `from` has read so far, and gets the
-    /// rest from it. After an error before the rename the journal continues unchanged.
+    /// Replaces the journal by a successor, which gets the rest of the records before. After an error before the
+    /// rename the journal continues unchanged.
     ///
     /// A durable record is always under the journal's name, in the old file or in the new one: first everything
     /// that can be durable in the old file is made durable in the new one, and no sync happens meanwhile; then the
     /// new one is renamed. Later records go to the new file, and are durable at the earliest when the rename is.
-    pub(super) fn give_way(
-        &self,
-        mut successor: Successor,
-        from: &mut ReadJournal,
-    ) -> Result<(), JournalError> {
+    pub(super) fn give_way(&self, mut successor: Successor) -> Result<CopiedLast, JournalError> {
         let mut synced = self.synced.lock();
         if synced.failed {
             return Err(JournalError::NotDurable);
         }
-        from.copy_to(&mut successor, self.len())?;
+        let first = successor.copied();
+        successor.copy_to(self.len())?;
         successor.sync(&self.path)?;
-        let (file, appended) = {
+        // What came during that sync cannot be durable in the old file, and need not be in the new one.
+        successor.catch_up::<JournalError>(self, |_| Ok(()))?;
+        let (file, appended, copied) = {
             let mut tail = self.tail.lock();
             if tail.poisoned {
                 return Err(JournalError::Poisoned);
             }
-            from.copy_to(&mut successor, tail.end)?;
+            let copied = CopiedLast {
+                while_syncs_waited: tail.end - first,
+                while_all_waited: tail.end - successor.copied(),
+            };
+            successor.copy_to(tail.end)?;
             let (file, end, number) = successor.place(&self.path)?;
             let file = Arc::new(file);
             tail.file = Some(file.clone());
@@ -219,7 +222,7 @@ impl Journal {
             tail.number = number;
             tail.reserved = end;
             tail.reserve(0);
-            (file, tail.appended)
+            (file, tail.appended, copied)
         };
         self.sync_file(&file, Step::CompactedRest, &mut synced)?;
         if let Err(error) = sync_dir(dir_of(&self.path), Step::CompactedName) {
@@ -227,7 +230,7 @@ impl Journal {
             return Err(error.into());
         }
         synced.upto = appended;
-        Ok(())
+        Ok(copied)
     }
 }
 
@@ -291,17 +294,14 @@ impl ReadJournal {
         self.reader.number
     }
 
-    /// Copies the unread part of the first `len` bytes.
-    pub(super) fn copy_to(
-        &mut self,
-        successor: &mut Successor,
-        len: u64,
-    ) -> Result<(), JournalError> {
+    /// Where the next record starts, or the journal ends.
+    pub(super) fn position(&self) -> u64 {
+        self.reader.end
+    }
+
+    /// Continues up to `len` bytes, which are there by now.
+    pub(super) fn read_on_to(&mut self, len: u64) {
         self.reader.read_on_to(len);
-        while let Some(record) = self.next_record()? {
-            successor.put(&record)?;
-        }
-        successor.write()
     }
 
     /// The end of the journal, once all records were read.

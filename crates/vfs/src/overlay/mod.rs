@@ -38,3 +38,5 @@ pub(crate) use recovery::look;
 pub(crate) use replay::replacing;
 pub(crate) use reserve::Reserve;
 pub use scratch::Scratch;
+#[cfg(test)]
+pub(crate) use successor::{CopiedLast, LITTLE};

@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use attachfs_durable::steps::{Recorder, Step};
+use attachfs_durable::steps::{Recorder, Step, Taken};
 use attachfs_manifest::{Content, ContentHash};
 use attachfs_session::Session;
 use attachfs_tree::Ino;
 
 use super::world::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
 use crate::SetAttr;
-use crate::overlay::{CleanFile, CommitRecord, CompactionError, Disk, JournalError, RecoveryError};
+use crate::overlay::{
+    CleanFile, CommitRecord, CompactionError, CopiedLast, Disk, JournalError, LITTLE, RecoveryError,
+};
 
 fn world() -> World {
     World::new(&[
@@ -391,7 +393,7 @@ fn lose_from(session: &Path, at: u64) {
     journal.write_all(&vec![0; lost as usize]).unwrap();
 }
 
-fn assert_damaged(compacted: Result<(), CompactionError>) {
+fn assert_damaged(compacted: Result<CopiedLast, CompactionError>) {
     match compacted {
         Err(CompactionError::Replay(RecoveryError::Journal(JournalError::Damaged { .. }))) => {}
         other => panic!("{other:?}"),
@@ -431,6 +433,51 @@ fn a_journal_that_lost_records_during_a_compaction_is_not_replaced() {
         assert_damaged(compacting.join().unwrap());
         assert_eq!(fs::read(dir.path().join("journal")).unwrap(), before);
     });
+}
+
+/// Compacts, and appends more than little when the compaction is at a step for the so-manieth time. Returns how much it
+/// copied last, and how often it synced the successor.
+fn append_much_at(step: Step, time: usize) -> (CopiedLast, usize) {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("f", b"x");
+    kernel.vfs.fsyncdir().unwrap();
+    let (disk, steps) = (disk(&kernel), Recorder::on(dir.path()));
+    let mut paused = steps.pause(step);
+    let copied = std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| disk.compact());
+        paused.wait();
+        for _ in 1..time {
+            // The next one is there before this one goes on.
+            paused = steps.pause(step);
+            paused.wait();
+        }
+        let before = journal_len(dir.path());
+        while journal_len(dir.path()) < before + 2 * LITTLE {
+            change(&kernel, "f", 1000);
+        }
+        drop(paused);
+        compacting.join().unwrap().unwrap()
+    });
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(recovered.dump(), kernel.dump());
+    let is_sync = |taken: &Taken| taken.step == Step::CompactedContent;
+    let syncs = steps.taken().into_iter().filter(is_sync).count();
+    (copied, syncs)
+}
+
+#[test]
+fn whatever_is_appended_during_a_compaction_others_wait_for_the_copying_of_little() {
+    // While the state is synced; that is copied and synced before anybody waits.
+    let (copied, syncs) = append_much_at(Step::CompactedContent, 1);
+    assert!(copied.while_syncs_waited <= LITTLE, "{copied:?}");
+    assert_eq!(syncs, 3);
+    // While what the records need is synced.
+    let (copied, _) = append_much_at(Step::ScratchNames, 1);
+    assert!(copied.while_syncs_waited <= LITTLE, "{copied:?}");
+    // While the rest is synced, and other syncs wait.
+    let (copied, _) = append_much_at(Step::CompactedContent, 2);
+    assert!(copied.while_all_waited <= LITTLE, "{copied:?}");
 }
 
 #[test]
