@@ -56,7 +56,7 @@ fn work(kernel: &Kernel) {
 }
 
 /// Changes a file's times this often.
-fn change(kernel: &Kernel, at: &str, times: usize) {
+pub(super) fn change(kernel: &Kernel, at: &str, times: usize) {
     for mode in 0..times {
         let mode = if mode % 2 == 0 { 0o644 } else { 0o600 };
         kernel.chmod(at, mode).unwrap();
@@ -150,7 +150,7 @@ fn nothing_that_is_to_be_synced_waits_for_a_compaction() {
 }
 
 /// Waits for what other threads do.
-fn until(is_so: impl Fn() -> bool) {
+pub(super) fn until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_mins(1);
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain");

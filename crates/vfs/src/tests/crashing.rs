@@ -1,5 +1,6 @@
 //! Random operations, a power loss at any durable step or between, and what a recovery finds.
 
+mod compacting;
 mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
