@@ -191,7 +191,7 @@ mod tests {
             b"{}",
             b"",
             b"\xff",
-            b"[1]",
+            b"[2]",
             b"nonsense",
         ] {
             assert!(
