@@ -265,6 +265,7 @@ impl Addition {
 struct Adding {
     mount: Arc<ServedMount>,
     _alone: OwnedMutexGuard<()>,
+    is_laid: bool,
 }
 
 impl Adding {
@@ -272,6 +273,7 @@ impl Adding {
         Self {
             mount: Arc::clone(mount),
             _alone: Arc::clone(&mount.adding).lock_owned().await,
+            is_laid: false,
         }
     }
 
@@ -293,11 +295,12 @@ impl Adding {
         opened.addition(arguments)
     }
 
-    fn lay(&self, addition: Addition) -> Result<AddReport, Error> {
+    fn lay(mut self, addition: Addition) -> Result<AddReport, Error> {
         let OpenedSession { session, meta, .. } = &self.mount.session;
         let stack = session.session();
         stack.keep_stack(addition.number, &addition.after)?;
         session.vfs().add_layer(&addition.diff)?;
+        self.is_laid = true;
         let stack = &addition.after.manifests;
         let added = stack.iter().filter(|one| one.layer == addition.number);
         Ok(AddReport {
@@ -311,6 +314,9 @@ impl Adding {
 
 impl Drop for Adding {
     fn drop(&mut self) {
+        if self.is_laid {
+            return;
+        }
         let OpenedSession { session, .. } = &self.mount.session;
         let layers = session.vfs().layer_count();
         if let Err(error) = session.session().remove_unnamed(layers) {

@@ -90,7 +90,8 @@ impl ServedMount {
         if let Some(arguments) = commit {
             match self.session.commit(&arguments, observer).await {
                 Ok(commit) => {
-                    let left = commit.account.left_out.len() + commit.account.open.len();
+                    let account = &commit.account;
+                    let left = account.left_out.len() + account.open.len() + account.too_long.len();
                     report.uncommitted = left as u64;
                     report.commit = Some(commit);
                 }

@@ -40,7 +40,7 @@ pub struct Account {
 impl Account {
     /// Whether a change is missing in the manifest.
     pub fn is_partial(&self) -> bool {
-        !(self.left_out.is_empty() && self.open.is_empty())
+        !(self.left_out.is_empty() && self.open.is_empty() && self.too_long.is_empty())
     }
 
     pub(crate) fn count(&mut self, before: Option<&Node>, after: Option<&Node>) {

@@ -7,7 +7,7 @@
 //! manifests mention: layers are applied path by path, and the effect of one on a path depends on the
 //! entries above it and, for a deleted directory, directly in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{Change, ContentHash, ManifestPath, Name, Snapshot};
@@ -39,7 +39,15 @@ pub(crate) fn read_back(
         }
         layers.push(Layer::new(manifest, ContentHash::of(bytes), format));
     }
-    let above: Vec<_> = touched.iter().flat_map(ManifestPath::ancestors).collect();
+    let mut above = HashSet::new();
+    for path in &touched {
+        // Where one is known, all above it are: so each is looked at once, however deep the paths are.
+        for dir in path.ancestors() {
+            if !above.insert(dir) {
+                break;
+            }
+        }
+    }
     touched.extend(above);
 
     let base = touched

@@ -136,8 +136,9 @@ impl Drop for PooledBuffer {
         buffers.idle.push(memory);
         buffers.used -= 1;
         let kept = self.pool.least_kept.max(buffers.used / KEPT_PER_USED);
-        let kept = kept.min(buffers.idle.len());
-        let too_many = buffers.idle.split_off(kept);
+        let too_many = buffers.idle.len().saturating_sub(kept);
+        // The last ones were used last, and are in the processor's caches.
+        let too_many: Vec<_> = buffers.idle.drain(..too_many).collect();
         // Unmapping takes a while.
         drop(buffers);
         drop(too_many);

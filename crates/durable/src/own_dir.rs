@@ -9,7 +9,7 @@
 mod tests;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -303,14 +303,18 @@ impl OwnDir {
             if self.kind(&name)? != Some(Kind::File) {
                 continue;
             }
-            let file = self.held.open_file(staged.as_bytes());
-            let file = file.at("open", &self.at(staged))?;
-            // This process may be filling it.
-            if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
-                drop(file);
-                self.remove_file(staged)?;
-                removed += 1;
+            let file = match self.held.open_file(staged.as_bytes()) {
+                // It was named or removed since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file.at("open", &self.at(staged))?,
+            };
+            // This process is filling it, or the file system cannot tell.
+            if file.try_lock_shared().is_err() {
+                continue;
             }
+            // With the lock held: who makes one and locks it would otherwise have it removed.
+            self.remove_file(staged)?;
+            removed += 1;
         }
         Ok(removed)
     }

@@ -22,10 +22,10 @@ mod units;
 mod upkeep;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -51,6 +51,10 @@ const HASHED_AT_ONCE: u64 = 8 << 20;
 
 /// How long a disk may take for one step, before it counts as one that does not answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+/// In the place of a number of steps: the disk answers.
+const ANSWERS: u64 = u64::MAX;
+/// So many large objects stay open for the next read at most.
+const MOST_RECENT: usize = 16;
 /// How many threads that serve requests may be in the disk at once. An adapter has four at least: so one of them goes on
 /// if the disk does not answer.
 const MOST_SERVING: u32 = 3;
@@ -74,12 +78,22 @@ pub struct WrongObject {
 pub struct DiskCache {
     cache: Arc<OpenCache>,
     /// Large objects that are open. Held for single look-ups, and while one is opened, so that it is opened once.
-    large: Mutex<HashMap<(ContentHash, u64), Weak<LargeFile>>>,
+    large: Mutex<LargeObjects>,
     writer: Option<Worker>,
     keeper: Option<Worker>,
-    hangs: AtomicBool,
+    /// How much its threads had done when the disk did not answer; [`ANSWERS`] as long as it does.
+    hangs_since: AtomicU64,
     /// Threads that serve requests and are in the disk now.
     serving: AtomicU32,
+}
+
+/// Large objects that somebody has open, and those that were used last, which stay open for the next run of units: to open
+/// one means to read the checksums of all its units. What is open is not evicted.
+#[derive(Debug, Default)]
+struct LargeObjects {
+    open: HashMap<(ContentHash, u64), Weak<LargeFile>>,
+    /// With the times of their last use; the last one was used last.
+    recent: VecDeque<(Instant, Arc<LargeFile>)>,
 }
 
 /// The answer about an object to a thread that serves requests.
@@ -145,7 +159,7 @@ impl DiskCache {
             large: Mutex::default(),
             writer: Some(writer.map_err(failed)?),
             keeper: Some(keeper.map_err(failed)?),
-            hangs: AtomicBool::new(false),
+            hangs_since: AtomicU64::new(ANSWERS),
             serving: AtomicU32::new(0),
         })
     }
@@ -212,18 +226,24 @@ impl DiskCache {
         }
     }
 
-    /// Whether the disk answered when it was asked last.
+    /// Whether the disk answered when it was asked last, or has done anything since then.
     pub fn answers(&self) -> bool {
-        !self.hangs.load(Ordering::Relaxed)
+        let since = self.hangs_since.load(Ordering::Relaxed);
+        if since != ANSWERS && self.cache.steps() != since {
+            self.answered();
+            return true;
+        }
+        since == ANSWERS
     }
 
     fn answered(&self) {
-        self.hangs.store(false, Ordering::Relaxed);
+        self.hangs_since.store(ANSWERS, Ordering::Relaxed);
     }
 
     /// Notes that the disk does not answer. It is said once.
     fn does_not_answer(&self) {
-        if !self.hangs.swap(true, Ordering::Relaxed) {
+        let steps = self.cache.steps();
+        if self.hangs_since.swap(steps, Ordering::Relaxed) == ANSWERS {
             let dir = self.cache.objects.dir();
             tracing::warn!(dir = %dir.display(), "the disk of the cache does not answer");
         }
@@ -303,15 +323,36 @@ impl DiskCache {
             return None;
         }
         let mut all = self.large.lock();
-        if let Some(large) = all.get(&(hash, len)).and_then(Weak::upgrade) {
-            return Some(large);
-        }
-        if all.len() > 64 && all.len().is_power_of_two() {
-            all.retain(|_, large| large.strong_count() > 0);
-        }
-        let large = LargeFile::open(Arc::clone(&self.cache), hash, len);
-        all.insert((hash, len), Arc::downgrade(&large));
+        let LargeObjects { open, recent } = &mut *all;
+        let large = match open.get(&(hash, len)).and_then(Weak::upgrade) {
+            Some(large) => large,
+            None => {
+                if open.len() > 64 && open.len().is_power_of_two() {
+                    open.retain(|_, large| large.strong_count() > 0);
+                }
+                let large = LargeFile::open(Arc::clone(&self.cache), hash, len);
+                open.insert((hash, len), Arc::downgrade(&large));
+                large
+            }
+        };
+        recent.retain(|(_, other)| !Arc::ptr_eq(other, &large));
+        recent.push_back((Instant::now(), Arc::clone(&large)));
+        let oldest = (recent.len() > MOST_RECENT).then(|| recent.pop_front());
+        drop(all);
+        // Closing files may take a while.
+        drop(oldest);
         Some(large)
+    }
+
+    /// Closes the large objects that were not used for so long, unless somebody has them open.
+    pub(crate) fn close_unused(&self, for_so_long: Duration) {
+        let mut all = self.large.lock();
+        let used_since = all
+            .recent
+            .partition_point(|(used, _)| used.elapsed() >= for_so_long);
+        let unused: Vec<_> = all.recent.drain(..used_since).collect();
+        drop(all);
+        drop(unused);
     }
 
     /// The file of an object, open for reading, if all of it is there and was verified: a long one once, in this start of
@@ -613,6 +654,69 @@ mod tests {
         let disk = bounded(&setup, 0, 0..3);
         assert_eq!(there(&disk, 0..3), 0);
         assert_eq!(disk.counts().dropped.get(), 3);
+    }
+
+    #[test]
+    fn a_cache_in_which_all_is_pinned_is_not_searched_with_each_write() {
+        let setup = Setup::new();
+        let disk = bounded(&setup, 10 * 4096, 0..0);
+        let stock = setup.objects(1).cache().stock().unwrap().unwrap();
+        let hashes = (0..10).map(|number| ContentHash::of(&block(number)));
+        let mut objects: Vec<_> = hashes.map(|hash| *hash.as_bytes()).collect();
+        objects.sort_unstable();
+        let pin = attachfs_durable::Pin {
+            name: [1; 16],
+            about: String::new(),
+            partition: [1; 16],
+            objects,
+        };
+        stock.pins().pin(&pin).unwrap();
+        let steps_of = |numbers: std::ops::Range<u64>| {
+            let before = disk.cache.steps();
+            for number in numbers {
+                disk.insert(ContentHash::of(&block(number)), block(number));
+                disk.flush();
+            }
+            disk.cache.steps() - before
+        };
+        steps_of(0..10);
+        // A search looks at each of the ten objects.
+        let steps = steps_of(10..20);
+        assert!(steps < 10 * 10, "{steps} steps for ten more");
+    }
+
+    #[test]
+    fn what_came_is_counted_later_if_it_cannot_be_written_down_now() {
+        let setup = Setup::new();
+        let disk = bounded(&setup, 40 * 4096, 0..5);
+        let counted = || {
+            let stock = setup.objects(1).cache().stock().unwrap().unwrap();
+            stock.sums().unwrap().total().objects
+        };
+        let before = counted();
+        let sums = setup.temp.path().join("cache/v1/sums");
+        let saved = sums.with_file_name("saved");
+        std::fs::rename(&sums, &saved).unwrap();
+        std::fs::create_dir(&sums).unwrap();
+        for number in 5..10 {
+            disk.insert(ContentHash::of(&block(number)), block(number));
+            disk.flush();
+        }
+        std::fs::remove_dir(&sums).unwrap();
+        std::fs::rename(&saved, &sums).unwrap();
+        disk.flush();
+        assert_eq!(counted(), before + 5);
+    }
+
+    #[test]
+    fn a_disk_that_goes_on_is_asked_again() {
+        let setup = Setup::new();
+        let disk = bounded(&setup, 40 * 4096, 0..1);
+        disk.does_not_answer();
+        assert!(!disk.answers() && there(&disk, 0..1) == 1);
+        // A thread of the cache got something done.
+        disk.cache.step();
+        assert!(disk.answers());
     }
 
     #[test]

@@ -209,7 +209,7 @@ impl Engine {
             };
             if let Some(large) = &on_disk {
                 let front = self.land_from_disk(large, &mut lead, &mut held, index, units);
-                match front.await {
+                match patience.aside(front).await {
                     Front::Landed => continue,
                     Front::Missing(missing) => units = missing,
                 }

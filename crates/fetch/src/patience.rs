@@ -92,6 +92,14 @@ impl<'a> Patience<'a> {
         }
     }
 
+    /// Waits for something that is not the store: that time does not count.
+    pub(crate) async fn aside<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let done = other.await;
+        self.since += begun.elapsed();
+        done
+    }
+
     /// So many bytes came.
     pub(crate) fn moved(&mut self, bytes: usize) {
         self.moved += bytes as u64;
@@ -148,6 +156,14 @@ mod tests {
         let pulse = Pulse::default();
         let mut patience = Patience::new(&pulse, MINUTE, 10);
         patience.in_line(sleep(MINUTE / 2)).await.unwrap();
+        patience.on_its_way(sleep(MINUTE * 9 / 10)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_for_something_else_than_the_store_does_not_count() {
+        let pulse = Pulse::default();
+        let mut patience = Patience::new(&pulse, MINUTE, 10);
+        patience.aside(sleep(MINUTE * 2)).await;
         patience.on_its_way(sleep(MINUTE * 9 / 10)).await.unwrap();
     }
 }

@@ -94,6 +94,9 @@ impl Keeper {
                 return;
             };
             engine.quiet.pause_readers();
+            if let Some(disk) = &engine.disk {
+                disk.close_unused(PAUSED);
+            }
             if engine.quiet.lasts() >= QUIET {
                 let stays = STAYS.min(engine.options.memory_bytes / 8);
                 engine.scheduler.forget_to(stays);

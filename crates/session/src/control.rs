@@ -3,11 +3,11 @@
 //! ```text
 //!     <session>/control.sock
 //!
-//!     client  {"v":1,"request":"commit","options":{..}}\n
-//!     server  {"v":1,"message":"event","event":{..}}\n         any number of these,
-//!             {"v":1,"message":"alive"}\n                      and of these: at once, and while there is no news
-//!             {"v":1,"message":"done","result":{..}}\n         then exactly one of these
-//!             {"v":1,"message":"failed","kind":"busy","text":..,"causes":[..]}\n
+//!     client  {"v":2,"request":"commit","options":{..}}\n
+//!     server  {"v":2,"message":"event","event":{..}}\n         any number of these,
+//!             {"v":2,"message":"alive"}\n                      and of these: at once, and while there is no news
+//!             {"v":2,"message":"done","result":{..}}\n         then exactly one of these
+//!             {"v":2,"message":"failed","kind":"busy","text":..,"causes":[..]}\n
 //! ```
 //!
 //! Both ends check which user runs the other: only the owner of the session and root are served and trusted. On Windows the socket

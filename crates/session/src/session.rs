@@ -143,6 +143,7 @@ impl Session {
     fn fill(&self, manifests: &[Vec<u8>]) -> Result<(), SessionError> {
         let base = self.dir.create_dir(BASE)?;
         self.dir.create_dir(COMMITS)?;
+        self.dir.create_dir(LAYERS)?;
         for (number, bytes) in manifests.iter().enumerate() {
             base.publish(&number.to_string(), bytes)?;
         }

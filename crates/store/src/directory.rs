@@ -306,12 +306,18 @@ struct Reading {
     version: Option<Arc<str>>,
 }
 
-/// Opens a regular file and says what it is.
+/// Opens a regular file, or one that a link leads to, and says what it is. Opening a pipe would wait for its other end, so
+/// what is there is looked at before.
 fn open_file(path: &Path) -> io::Result<(File, FileStamp)> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
+    if !kind.is_file() {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+        return Err(error);
+    }
+    let file = File::open(path)?;
     let stamp = FileStamp::of(&file)?;
     Ok((file, stamp))
 }

@@ -137,6 +137,7 @@ impl Walk<'_> {
                     was: base.and_then(|base| tree.child(base, &name)),
                     is: now.and_then(|now| self.namespace.lookup(now, &name)),
                 }),
+                // A name that the file system has is a name; only the path can be too long.
                 Err(_) => unlisted = Some(name),
             }
         }

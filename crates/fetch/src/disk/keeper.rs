@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use attachfs_durable::{Bounds, CacheDirError, DurableError, Space, Stock, Sums};
+use attachfs_durable::{Bounds, CacheDirError, DurableError, Space, Stock, Sum, Sums};
 
 use super::eviction;
 use super::open_cache::{Duty, OpenCache};
@@ -13,6 +13,8 @@ use super::open_cache::{Duty, OpenCache};
 const IDLE: Duration = Duration::from_mins(1);
 /// How often one shelf is listed to correct what is written down of it.
 const PATROL: Duration = Duration::from_secs(10);
+/// How long it does not look again for what could be removed if there was not enough: all that is there is pinned or open.
+const EXHAUSTED: Duration = Duration::from_secs(10);
 
 /// What the thread does, until nobody sends duties any more.
 pub(super) fn run(cache: &OpenCache, duties: &Receiver<Duty>) {
@@ -21,6 +23,7 @@ pub(super) fn run(cache: &OpenCache, duties: &Receiver<Duty>) {
         next_shelf: std::process::id() as u8,
         patrolled: Instant::now(),
         is_full: false,
+        exhausted: None,
     };
     keeper.keep();
     loop {
@@ -69,6 +72,13 @@ fn space(cache: &OpenCache) -> Option<(Space, Bounds)> {
     Some((space, cache.objects.cache().limits().on(&space)))
 }
 
+/// Counts what came to each shelf.
+fn add(sums: &mut Sums, fresh: &[Sum]) {
+    for (shelf, &more) in (0..=u8::MAX).zip(fresh) {
+        sums.add(shelf, more);
+    }
+}
+
 struct Keeper<'a> {
     cache: &'a OpenCache,
     /// The shelf that is listed next.
@@ -76,6 +86,8 @@ struct Keeper<'a> {
     patrolled: Instant,
     /// Whether it was said that nothing can be written.
     is_full: bool,
+    /// When nothing more could be removed although room was needed.
+    exhausted: Option<Instant>,
 }
 
 impl Keeper<'_> {
@@ -102,21 +114,34 @@ impl Keeper<'_> {
             look(cache);
             return Ok(());
         }
-        let mut sums = self.known(&stock)?;
+        let fresh = cache.take_fresh();
+        let kept = self.keep_within_bounds(&stock, &fresh);
+        if kept.is_err() {
+            cache.put_fresh_back(&fresh);
+        }
+        kept
+    }
+
+    /// Makes room if it has to, and writes down what there is then, `fresh` included.
+    fn keep_within_bounds(&mut self, stock: &Stock, fresh: &[Sum]) -> Result<(), DurableError> {
+        let cache = self.cache;
+        let mut sums = self.known(stock, fresh)?;
         let Some((space, bounds)) = space(cache) else {
-            return Ok(());
+            return stock.set_sums(&sums);
         };
         let room = bounds.room(sums.total().bytes, &space);
         // What is there already may be used meanwhile.
         cache.set_room(room);
         let need = bounds.to_free(room);
         let mut evicted = eviction::Evicted::default();
-        if need > 0 {
+        let is_exhausted = self.exhausted.is_some_and(|at| at.elapsed() < EXHAUSTED);
+        if need > 0 && !is_exhausted {
             let stop = || {
                 cache.step();
                 cache.is_ending()
             };
-            evicted = eviction::make_room(&stock, need, self.next_shelf, &mut sums, &stop)?;
+            evicted = eviction::make_room(stock, need, self.next_shelf, &mut sums, &stop)?;
+            self.exhausted = (evicted.bytes < need).then(Instant::now);
             self.next_shelf = self.next_shelf.wrapping_add(61);
             cache.counts.evicted.add(evicted.objects);
         }
@@ -127,15 +152,16 @@ impl Keeper<'_> {
     }
 
     /// What is on the shelves: what is written down, what came since, and what it finds where that is not known.
-    fn known(&mut self, stock: &Stock) -> Result<Sums, DurableError> {
+    fn known(&mut self, stock: &Stock, fresh: &[Sum]) -> Result<Sums, DurableError> {
         let mut sums = stock.sums()?;
-        self.cache.settle(&mut sums);
+        add(&mut sums, fresh);
         let missing: Vec<u8> = sums.missing().collect();
         for shelf in missing {
             if self.cache.is_ending() {
                 break;
             }
             eviction::list(stock, shelf, &mut sums)?;
+            self.cache.step();
         }
         if self.patrolled.elapsed() >= PATROL {
             self.patrolled = Instant::now();
@@ -152,7 +178,7 @@ impl Keeper<'_> {
                 && let Some(_lock) = stock.lock()?
             {
                 let mut sums = stock.sums()?;
-                self.cache.settle(&mut sums);
+                add(&mut sums, &self.cache.take_fresh());
                 stock.set_sums(&sums)?;
             }
             Ok(())

@@ -265,23 +265,6 @@ impl LargeFile {
         open
     }
 
-    /// Takes units for missing.
-    fn forget_units(&self, open: &Open, units: &Range<u64>) {
-        if open.form == LargeForm::Whole {
-            // It was right once, so it is not mended: it is fetched again.
-            return self.drop_files(open);
-        }
-        let zeros = vec![0; (units.end - units.start) as usize];
-        match units::write_sums(&open.files.units, units.start, &zeros) {
-            Ok(()) => {
-                let missing = units::missing(&open.files.units, &open.about);
-                let missing = missing.unwrap_or_else(|_| open.about.units());
-                open.missing.store(missing, Ordering::Relaxed);
-            }
-            Err(error) => self.cache.read_failed(self.hash, &error),
-        }
-    }
-
     /// Does without the files from now on, and removes them.
     fn drop_files(&self, open: &Open) {
         self.is_verified.store(false, Ordering::Release);
@@ -358,16 +341,38 @@ impl LargeFile {
         Ok(())
     }
 
+    /// Takes those of these units for missing whose bytes are not what was written. Each unit is looked at once, and what
+    /// is missing then is counted once, however many they are.
     fn forget_bad_units(&self, open: &Open, units: Range<u64>) {
         let bad = |&unit: &u64| !matches!(open.read(&(unit..unit + 1)), Ok(Some(_)));
-        for unit in units.filter(bad) {
-            tracing::warn!(path = %self.cache.objects.path(*self.hash.as_bytes()).display(), unit,
-                "a unit of a large object in the disk cache is damaged; it is fetched again");
-            self.forget_units(open, &(unit..unit + 1));
-            if open.form == LargeForm::Whole {
-                break;
-            }
+        let mut bad = units.filter(bad);
+        let Some(first) = bad.next() else {
+            return;
+        };
+        if open.form == LargeForm::Whole {
+            tracing::warn!(path = %self.path(), unit = first,
+                "a large object in the disk cache is damaged; it is fetched again");
+            // It was right once, so it is not mended.
+            return self.drop_files(open);
         }
+        let mut count = 0_u64;
+        let forgotten = std::iter::once(first).chain(bad).try_for_each(|unit| {
+            count += 1;
+            units::write_sums(&open.files.units, unit, &[0])
+        });
+        tracing::warn!(path = %self.path(), first, count,
+            "units of a large object in the disk cache are damaged; they are fetched again");
+        if let Err(error) = forgotten {
+            self.cache.read_failed(self.hash, &error);
+        }
+        let missing = units::missing(&open.files.units, &open.about);
+        let missing = missing.unwrap_or_else(|_| open.about.units());
+        open.missing.store(missing, Ordering::Relaxed);
+    }
+
+    fn path(&self) -> impl std::fmt::Display {
+        let path = self.cache.objects.path(*self.hash.as_bytes());
+        path.display().to_string()
     }
 }
 

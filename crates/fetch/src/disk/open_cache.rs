@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use attachfs_durable::{ObjectFiles, SHELVES, Sum, Sums};
+use attachfs_durable::{ObjectFiles, SHELVES, Sum};
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -196,11 +196,18 @@ impl OpenCache {
         sum.objects += objects;
     }
 
-    /// Counts what came in `sums`. It is not counted a second time.
-    pub(super) fn settle(&self, sums: &mut Sums) {
+    /// What came to each shelf since the last time, for whoever writes it down.
+    pub(super) fn take_fresh(&self) -> Vec<Sum> {
         let mut fresh = self.fresh.lock();
-        for (shelf, more) in (0..=u8::MAX).zip(fresh.iter_mut()) {
-            sums.add(shelf, std::mem::take(more));
+        fresh.iter_mut().map(std::mem::take).collect()
+    }
+
+    /// Counts again what was not written down.
+    pub(super) fn put_fresh_back(&self, taken: &[Sum]) {
+        let mut fresh = self.fresh.lock();
+        for (sum, more) in fresh.iter_mut().zip(taken) {
+            sum.bytes += more.bytes;
+            sum.objects += more.objects;
         }
     }
 

@@ -8,7 +8,7 @@ use attachfs_durable::{Connection, HangUp, SocketDir};
 use serde_json::Value;
 
 use super::protocol::{
-    ALIVE, DecodeError, LONGEST_LINE, Message, Request, Response, decode, encode,
+    ALIVE, DecodeError, LONGEST_ANSWER, Message, Request, Response, decode, encode,
 };
 use crate::session::SOCKET;
 
@@ -140,7 +140,7 @@ impl ControlClient {
 
     fn read(&mut self) -> Result<Message, ControlError> {
         let mut line = Vec::new();
-        let mut bounded = (&mut self.reader).take(LONGEST_LINE);
+        let mut bounded = (&mut self.reader).take(LONGEST_ANSWER);
         let read = bounded.read_until(b'\n', &mut line);
         read.map_err(|error| self.connection_error(error, self.patience))?;
         self.is_alive()?;
@@ -150,10 +150,10 @@ impl ControlClient {
                 DecodeError::Version(version) => ControlError::Version(version),
                 DecodeError::Malformed(error) => ControlError::Malformed(error.into()),
             }),
-            Some(_) if line.len() as u64 + 1 < LONGEST_LINE => Err(ControlError::Closed),
+            Some(_) if line.len() as u64 + 1 < LONGEST_ANSWER => Err(ControlError::Closed),
             Some(_) => Err(ControlError::Malformed(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("a line has at most {LONGEST_LINE} bytes"),
+                format!("an answer has at most {LONGEST_ANSWER} bytes"),
             ))),
         }
     }

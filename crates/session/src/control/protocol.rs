@@ -8,11 +8,14 @@ use serde_json::Value;
 
 use crate::Failure;
 
-/// The version of the messages that this code writes and understands.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// The version of the messages that this code writes and understands. 2: a client hands in the manifests that are to be added
+/// under names of their own.
+pub const PROTOCOL_VERSION: u32 = 2;
 
-/// The longest line that either end reads, in bytes.
-pub(super) const LONGEST_LINE: u64 = 1 << 20;
+/// The longest request, in bytes.
+pub(super) const LONGEST_REQUEST: u64 = 1 << 20;
+/// The longest answer, in bytes: the paths of some hundred thousand changes.
+pub(super) const LONGEST_ANSWER: u64 = 64 << 20;
 /// How often a client hears that its request is still being worked on.
 pub(super) const ALIVE: Duration = Duration::from_secs(5);
 
@@ -139,7 +142,7 @@ mod tests {
     fn the_lines_look_like_this() {
         assert_eq!(
             text(encode(&Request::Status).unwrap()),
-            "{\"v\":1,\"request\":\"status\"}\n"
+            "{\"v\":2,\"request\":\"status\"}\n"
         );
         assert_eq!(
             text(
@@ -148,22 +151,22 @@ mod tests {
                 })
                 .unwrap()
             ),
-            "{\"v\":1,\"request\":\"commit\",\"options\":{\"dry_run\":true}}\n"
+            "{\"v\":2,\"request\":\"commit\",\"options\":{\"dry_run\":true}}\n"
         );
         let failed = Message::Failed(Failure::plain(FailureClass::Busy, "it is in use"));
         assert_eq!(
             text(encode(&failed).unwrap()),
-            "{\"v\":1,\"message\":\"failed\",\"kind\":\"busy\",\"text\":\"it is in use\",\"causes\":[],\"details\":null}\n"
+            "{\"v\":2,\"message\":\"failed\",\"kind\":\"busy\",\"text\":\"it is in use\",\"causes\":[],\"details\":null}\n"
         );
         assert_eq!(
             text(encode(&Message::Alive).unwrap()),
-            "{\"v\":1,\"message\":\"alive\"}\n"
+            "{\"v\":2,\"message\":\"alive\"}\n"
         );
     }
 
     #[test]
     fn options_may_be_left_out() {
-        let request: Request = decode(br#"{"v":1,"request":"unmount"}"#).unwrap();
+        let request: Request = decode(br#"{"v":2,"request":"unmount"}"#).unwrap();
         assert_eq!(
             request,
             Request::Unmount {
@@ -175,8 +178,8 @@ mod tests {
 
     #[test]
     fn another_version_is_recognised_whatever_else_it_says() {
-        match decode::<Request>(br#"{"v":2,"please":["do"]}"#) {
-            Err(DecodeError::Version(2)) => {}
+        match decode::<Request>(br#"{"v":3,"please":["do"]}"#) {
+            Err(DecodeError::Version(3)) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -184,11 +187,11 @@ mod tests {
     #[test]
     fn a_message_that_this_version_does_not_have_is_malformed() {
         for line in [
-            &br#"{"v":1,"request":"fly"}"#[..],
+            &br#"{"v":2,"request":"fly"}"#[..],
             b"{}",
             b"",
             b"\xff",
-            b"[1]",
+            b"[2]",
             b"nonsense",
         ] {
             assert!(

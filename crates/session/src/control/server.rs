@@ -18,7 +18,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::protocol::{ALIVE, LONGEST_LINE, Message, Request, Response, decode, encode};
+use super::protocol::{
+    ALIVE, LONGEST_ANSWER, LONGEST_REQUEST, Message, Request, Response, decode, encode,
+};
 use crate::session::SOCKET;
 use crate::{Failure, FailureClass};
 
@@ -210,15 +212,15 @@ async fn serve(
 async fn read_line(reader: &mut BufReader<ReadHalf<Accepted>>) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let read = reader
-        .take(LONGEST_LINE)
+        .take(LONGEST_REQUEST)
         .read_until(b'\n', &mut line)
         .await?;
     match line.pop() {
         None => Ok(None),
         Some(b'\n') => Ok(Some(line)),
-        Some(_) if read as u64 == LONGEST_LINE => Err(io::Error::new(
+        Some(_) if read as u64 == LONGEST_REQUEST => Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("a line has at most {LONGEST_LINE} bytes"),
+            format!("a request has at most {LONGEST_REQUEST} bytes"),
         )),
         Some(_) => Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
@@ -291,10 +293,10 @@ async fn perform(
 
 async fn write(writer: &mut WriteHalf<Accepted>, message: &Message) -> io::Result<()> {
     let mut line = encode(message)?;
-    if line.len() as u64 > LONGEST_LINE {
+    if line.len() as u64 > LONGEST_ANSWER {
         let failure = Failure::plain(
             FailureClass::Other,
-            format!("the answer is longer than {LONGEST_LINE} bytes"),
+            format!("the answer is longer than {LONGEST_ANSWER} bytes"),
         );
         line = match message {
             Message::Alive | Message::Event { .. } => return Ok(()),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::protocol::LONGEST_LINE;
+use super::protocol::{LONGEST_ANSWER, LONGEST_REQUEST};
 use super::*;
 use crate::{Failure, FailureClass};
 
@@ -34,7 +34,7 @@ impl ControlService for Echo {
                     Ok(options)
                 }
                 Request::Status => panic!("a bug"),
-                Request::Diff { .. } => Ok(Value::String("x".repeat(LONGEST_LINE as usize))),
+                Request::Diff { .. } => Ok(Value::String("x".repeat(LONGEST_ANSWER as usize))),
                 _ => Err(Failure::plain(FailureClass::Busy, "in use")),
             }
         })
@@ -179,14 +179,14 @@ fn an_answer_that_no_line_can_hold_is_a_failure() {
         answer
             .unwrap_err()
             .text
-            .contains("longer than 1048576 bytes")
+            .contains("longer than 67108864 bytes")
     );
 }
 
 #[test]
 fn garbage_is_answered_and_the_connection_closed() {
     let fixture = Fixture::new();
-    for bytes in [&b"nonsense\n"[..], b"\xff\xfe\n", b"{\"v\":1}\n{\"v\":1}\n"] {
+    for bytes in [&b"nonsense\n"[..], b"\xff\xfe\n", b"{\"v\":2}\n{\"v\":2}\n"] {
         let lines = fixture.raw(bytes);
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert_eq!(
@@ -215,7 +215,7 @@ fn another_version_is_told_which_one_is_spoken_here() {
     let lines = Fixture::new().raw(b"{\"v\":7,\"request\":\"status\"}\n");
     let text = lines[0]["text"].as_str().unwrap();
     assert!(
-        text.contains("version 7") && text.contains("version 1"),
+        text.contains("version 7") && text.contains("version 2"),
         "{text}"
     );
 }
@@ -223,7 +223,7 @@ fn another_version_is_told_which_one_is_spoken_here() {
 #[test]
 fn a_line_without_end_is_given_up() {
     let fixture = Fixture::new();
-    let lines = fixture.raw(&vec![b'x'; 3 * LONGEST_LINE as usize]);
+    let lines = fixture.raw(&vec![b'x'; 3 * LONGEST_REQUEST as usize]);
     // The rest of what was sent may make the kernel drop the answer with the connection.
     assert!(lines.len() <= 1, "{lines:?}");
     let commit = Request::Commit {
@@ -287,12 +287,12 @@ fn clients_that_hang_keep_neither_others_nor_the_end_waiting() {
     let mut fixture = Fixture::new();
     let silent = fixture.connection();
     let mut in_mid_line = fixture.connection();
-    in_mid_line.write_all(b"{\"v\":1,").unwrap();
+    in_mid_line.write_all(b"{\"v\":2,").unwrap();
     // Its answer is longer than the system keeps for who does not read.
     let mut deaf = fixture.connection();
-    let diff = b"{\"v\":1,\"request\":\"commit\",\"options\":\"";
+    let diff = b"{\"v\":2,\"request\":\"commit\",\"options\":\"";
     deaf.write_all(diff).unwrap();
-    deaf.write_all(&vec![b'x'; LONGEST_LINE as usize / 2])
+    deaf.write_all(&vec![b'x'; LONGEST_REQUEST as usize / 2])
         .unwrap();
     deaf.write_all(b"\"}\n").unwrap();
     let commit = Request::Commit {
@@ -428,7 +428,7 @@ fn only_the_owner_and_root_are_served() {
     let ask = |socket: &Path| {
         let mut stream = UnixStream::connect(socket).unwrap();
         // It may have been closed already.
-        let _ = stream.write_all(b"{\"v\":1,\"request\":\"unmount\"}\n");
+        let _ = stream.write_all(b"{\"v\":2,\"request\":\"unmount\"}\n");
         BufReader::new(stream).lines().map_while(Result::ok).next()
     };
     assert!(ask(&socket).is_some());

@@ -97,7 +97,7 @@ impl Session {
     /// Hands in the bytes of a manifest that is to be added, of a session that may be in use: durably, under a name of their own,
     /// which is returned. The process that has the session keeps them ([`keep_added`](Self::keep_added)), or they are taken back.
     pub fn hand_in(dir: &Path, bytes: &[u8]) -> Result<String, SessionError> {
-        Ok(Self::hold(dir)?.make_dir(LAYERS)?.stage(bytes)?)
+        Ok(Self::hold(dir)?.dir(LAYERS)?.stage(bytes)?)
     }
 
     /// Removes what was handed in and not kept.

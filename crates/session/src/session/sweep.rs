@@ -22,6 +22,8 @@ use super::{Session, SessionError};
 impl Session {
     /// Removes what an earlier process left half done. `layers` is how many layers the journal has.
     pub fn sweep(&self, layers: u32) -> Result<(), SessionError> {
+        // A client that hands in a manifest makes none: the session may be going away just then.
+        self.dir.make_dir(LAYERS)?;
         self.dir.sweep()?;
         for name in [BASE, COMMITS, LAYERS] {
             if let Some(dir) = there(&self.dir, name)? {

@@ -160,3 +160,19 @@ fn errors_are_told_apart_by_what_can_be_done() {
         StoreError::Other { .. }
     ));
 }
+
+#[tokio::test]
+async fn a_pipe_in_an_objects_place_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::create(dir.path()).unwrap();
+    store.staging().unwrap();
+    let hash = ContentHash::of(b"object");
+    let made = std::process::Command::new("mkfifo")
+        .arg(dir.path().join(data_key(hash)))
+        .status();
+    assert!(made.unwrap().success());
+    let read = tokio::time::timeout(Duration::from_secs(20), store.get(hash, 0..6)).await;
+    let error = read.expect("it does not wait").unwrap_err();
+    assert!(matches!(error, StoreError::Other { .. }), "{error}");
+    assert!(store.head(hash).await.is_err());
+}

@@ -70,6 +70,18 @@ fn version(text: &str) -> Arc<str> {
 }
 
 #[test]
+fn an_object_stays_open_for_the_next_run_of_units_and_not_for_long() {
+    let setup = Setup::new();
+    let disk = setup.disk();
+    setup.write(&disk, 0..2);
+    let large = Arc::downgrade(&setup.large(&disk));
+    disk.close_unused(std::time::Duration::from_mins(1));
+    assert!(large.upgrade().is_some());
+    disk.close_unused(std::time::Duration::ZERO);
+    assert!(large.upgrade().is_none());
+}
+
+#[test]
 fn units_are_there_once_they_are_written_and_after_a_restart() {
     let setup = Setup::new();
     let disk = setup.disk();
