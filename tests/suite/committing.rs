@@ -319,11 +319,15 @@ fn what_is_no_manifest_does_not_give_way_to_one(machine: &Machine) {
     let (link, dangling) = (machine.path("link"), machine.path("dangling"));
     symlink(&manifest, &link).unwrap();
     symlink("nothing", &dangling).unwrap();
+    let pipe = machine.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
     let before = fs::read(&manifest).unwrap();
     for (out, why) in [
         (&notes, "is no manifest"),
         (&link, "is a symbolic link"),
         (&dangling, "is a symbolic link"),
+        (&pipe, "is a pipe"),
     ] {
         for verb in [args!["umount", &mount.dir], args!["commit", &mount.dir]] {
             let refused = machine.says([&verb[..], &args!["-o", out]].concat());

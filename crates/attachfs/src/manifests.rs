@@ -202,7 +202,15 @@ fn check_replaced(path: &Path) -> Result<(), Error> {
         let sentence = format!("{} is a symbolic link, and would be lost", path.display());
         return Err(Error::usage(sentence).advise("name the file that it leads to, or another one"));
     }
-    if !meta.is_file() || meta.len() == 0 {
+    if meta.is_dir() {
+        // Writing to it gives the error.
+        return Ok(());
+    }
+    if !meta.is_file() {
+        let sentence = format!("{} is a pipe, a socket or a device", path.display());
+        return Err(Error::usage(sentence).advise("name a file, or - for standard output"));
+    }
+    if meta.len() == 0 {
         return Ok(());
     }
     let is_manifest = names_version(path, meta.len());

@@ -108,6 +108,7 @@ impl Mount {
                 ..
             } => {
                 check_output_dirs(&output_dirs)?;
+                tell_what_was_left(&parts.places, &mount_point);
                 let described: Vec<_> = manifests.iter().map(ManifestBytes::describe).collect();
                 let base = open_base(&described, &layers, || Ok(&manifests), &dir, &parts.places)?;
                 let meta = SessionMeta {
@@ -304,6 +305,17 @@ impl Drop for Unused {
                 "an unused session stays behind"
             ),
         }
+    }
+}
+
+/// Tells of sessions that earlier mounts left at this place: whoever names it once this mount has ended means one of them.
+fn tell_what_was_left(places: &Places, mount_point: &Path) {
+    // Whatever cannot be read is told by `list`.
+    let sessions = places.sessions().all().unwrap_or_default();
+    let left = sessions.into_iter().flatten();
+    for left in left.filter(|left| left.meta.mount_point == mount_point && !left.meta.read_only) {
+        tracing::warn!(session = %left.meta.id, mount_point = %mount_point.display(),
+            "an earlier mount left a session at this mount point; it stays as it is: `attachfs status` with its id shows what is in it");
     }
 }
 

@@ -242,8 +242,13 @@ async fn try_unmount(
     let session = take(&found.dir)?;
     let was_dead = attachfs_mount::detach_dead(&session)?;
     if !was_dead {
-        let sentence = format!("session {} is not mounted", found.meta.id);
-        return Err(Error::usage(sentence).advise("commit or discard it"));
+        let sentence = format!(
+            "session {}, which an earlier mount left at {}, is not mounted",
+            found.meta.id,
+            found.meta.mount_point.display()
+        );
+        return Err(Error::usage(sentence)
+            .advise("`attachfs status` shows what is in it; then commit or discard it"));
     }
     let kept = !found.meta.read_only;
     let mut log = None;
