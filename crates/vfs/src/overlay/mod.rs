@@ -6,7 +6,7 @@
 //! was durable before: see `disk`. A journal that became long is replaced by a shorter one: see
 //! `compaction`.
 
-mod compaction;
+pub(crate) mod compaction;
 mod disk;
 mod error;
 mod files;
@@ -19,10 +19,8 @@ mod recovery;
 mod replay;
 mod reserve;
 mod scratch;
-mod successor;
+pub(crate) mod successor;
 
-#[cfg(test)]
-pub(crate) use compaction::CompactionError;
 pub use disk::SyncError;
 pub(crate) use disk::{Disk, SyncHold};
 pub use error::JournalError;
@@ -38,5 +36,3 @@ pub(crate) use recovery::look;
 pub(crate) use replay::replacing;
 pub(crate) use reserve::Reserve;
 pub use scratch::Scratch;
-#[cfg(test)]
-pub(crate) use successor::{CopiedLast, LITTLE};

@@ -15,9 +15,9 @@ use attachfs_tree::Ino;
 
 use super::world::{Given, Kernel, READ_WRITE, World, bytes, copy_dir, tempdir};
 use crate::SetAttr;
-use crate::overlay::{
-    CleanFile, CommitRecord, CompactionError, CopiedLast, Disk, JournalError, LITTLE, RecoveryError,
-};
+use crate::overlay::compaction::CompactionError;
+use crate::overlay::successor::{CopiedLast, LITTLE};
+use crate::overlay::{CleanFile, CommitRecord, Disk, JournalError, RecoveryError};
 
 fn world() -> World {
     World::new(&[

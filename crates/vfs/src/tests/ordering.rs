@@ -536,6 +536,8 @@ fn a_layer_is_durable_before_the_journal_names_it_and_that_before_it_is_added() 
     let chunk_size = bench.world.tree.chunk_size();
     let changes = [(path("new"), Change::Put(Node::Dir))];
     let layer = Diff::new(chunk_size, None, changes).unwrap();
+    // As in a session that an earlier version made.
+    std::fs::remove_dir(bench.dir.path().join("layers")).unwrap();
     bench.kernel.vfs.add_layer(&layer).unwrap();
     let dir = bench.dir.path().file_name().unwrap().to_str().unwrap();
     let expected = [
