@@ -123,7 +123,7 @@ async fn try_to_add(
     ask(found, Request::Add { options }, None).await
 }
 
-/// Manifests that were handed in. What was not kept by then is taken back when this is dropped.
+/// Manifests that this client handed in. Dropping it removes the files of those that the serving process did not keep.
 struct HandedIn<'a> {
     dir: &'a Path,
     names: Vec<String>,
@@ -147,7 +147,7 @@ impl Drop for HandedIn<'_> {
     fn drop(&mut self) {
         for name in &self.names {
             if let Err(error) = Session::take_back(self.dir, name) {
-                // Whoever takes the session over next removes it.
+                // The next process that takes the session over removes it.
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(
                     error,
@@ -320,7 +320,7 @@ impl Drop for Adding {
         let OpenedSession { session, .. } = &self.mount.session;
         let layers = session.vfs().layer_count();
         if let Err(error) = session.session().remove_unnamed(layers) {
-            // Whoever takes the session over next removes it.
+            // The next process that takes the session over removes it.
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "a manifest that was not added stays in the session");
         }

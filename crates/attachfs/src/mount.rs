@@ -9,7 +9,9 @@ use std::sync::Arc;
 use attachfs_commit::{Observer, OpenSession};
 use attachfs_fetch::Fetcher;
 use attachfs_mount::{MountOptions, Unmount};
-use attachfs_session::{ControlServer, Session, SessionError, SessionId, SessionMeta};
+use attachfs_session::{
+    ControlServer, Session, SessionEntry, SessionError, SessionId, SessionMeta, SessionState,
+};
 use attachfs_transfer::error_chain;
 use attachfs_tree::BaseTree;
 use attachfs_vfs::{Counters, Settings};
@@ -108,7 +110,7 @@ impl Mount {
                 ..
             } => {
                 check_output_dirs(&output_dirs)?;
-                tell_what_was_left(&parts.places, &mount_point);
+                log_left_sessions(&parts.places, &mount_point);
                 let described: Vec<_> = manifests.iter().map(ManifestBytes::describe).collect();
                 let base = open_base(&described, &layers, || Ok(&manifests), &dir, &parts.places)?;
                 let meta = SessionMeta {
@@ -308,12 +310,24 @@ impl Drop for Unused {
     }
 }
 
-/// Tells of sessions that earlier mounts left at this place: whoever names it once this mount has ended means one of them.
-fn tell_what_was_left(places: &Places, mount_point: &Path) {
-    // Whatever cannot be read is told by `list`.
-    let sessions = places.sessions().all().unwrap_or_default();
-    let left = sessions.into_iter().flatten();
-    for left in left.filter(|left| left.meta.mount_point == mount_point && !left.meta.read_only) {
+/// Logs the sessions that earlier mounts left at this mount point. Once this mount has ended, the mount point names one of
+/// them again.
+fn log_left_sessions(places: &Places, mount_point: &Path) {
+    let sessions = match places.sessions().all() {
+        Ok(sessions) => sessions,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            return tracing::debug!(error, "cannot look for sessions left at the mount point");
+        }
+    };
+    // `list` tells of those that cannot be read.
+    let sessions = sessions.into_iter().flatten();
+    let is_left_here = |entry: &SessionEntry| {
+        entry.state == SessionState::Left
+            && entry.meta.mount_point == mount_point
+            && !entry.meta.read_only
+    };
+    for left in sessions.filter(is_left_here) {
         tracing::warn!(session = %left.meta.id, mount_point = %mount_point.display(),
             "an earlier mount left a session at this mount point; it stays as it is: `attachfs status` with its id shows what is in it");
     }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use attachfs_durable::CacheDir;
 use attachfs_manifest::wire::{Format, encode_snapshot};
 use attachfs_manifest::{ChunkSize, File as ManifestFile, ManifestPath, Mtime};
-use attachfs_session::{SessionId, StoreSettings};
-use attachfs_tree::{Ino, Timestamp};
+use attachfs_tree::Ino;
 use tempfile::TempDir;
 
 use std::path::PathBuf;
@@ -49,20 +48,9 @@ impl Setup {
         let temp = TempDir::new().unwrap();
         let manifest = manifest(files);
         let meta = SessionMeta {
-            format: SessionMeta::FORMAT,
-            id: SessionId::from_random([7; 16]),
-            program: "test".to_owned(),
-            created: Timestamp::default(),
             mount_point: temp.path().join("mnt"),
-            owner: 0,
             manifests: vec![manifest.describe()],
-            parent: ContentHash::of(&manifest.bytes),
-            layers: LayerOptions::default(),
-            store: StoreSettings::default(),
-            scratch_dir: None,
-            output_dirs: Vec::new(),
-            commit_on_unmount: false,
-            read_only: false,
+            ..attachfs_fixtures::session_meta(&manifest.bytes)
         };
         let bytes = [manifest.bytes.clone()];
         let session = Session::create(&temp.path().join("session"), meta, &bytes).unwrap();

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use attachfs_commit::CommitStep;
 use attachfs_session::{
-    ControlServer, ControlService, EventSink, Peer, Response, ServiceFuture, SessionId,
-    SessionList, StoreSettings,
+    ControlServer, ControlService, EventSink, Peer, Response, ServiceFuture, SessionId, SessionList,
 };
 use attachfs_transfer::{Progress, ProgressEvent};
-use attachfs_tree::{LayerOptions, Timestamp};
 use tokio::runtime::Handle;
 
 use super::*;
@@ -49,22 +47,9 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let hash = attachfs_manifest::ContentHash::of(b"");
         let meta = SessionMeta {
-            format: SessionMeta::FORMAT,
-            id: SessionId::from_random([7; 16]),
-            program: "test".to_owned(),
-            created: Timestamp::default(),
-            mount_point: "/m".into(),
-            owner: 0,
             manifests: Vec::new(),
-            parent: hash,
-            layers: LayerOptions::default(),
-            store: StoreSettings::default(),
-            scratch_dir: None,
-            output_dirs: Vec::new(),
-            commit_on_unmount: false,
-            read_only: false,
+            ..attachfs_fixtures::session_meta(b"")
         };
         Self {
             folder: tempfile::tempdir().unwrap(),
