@@ -81,7 +81,7 @@ pub struct DiskCache {
     large: Mutex<LargeObjects>,
     writer: Option<Worker>,
     keeper: Option<Worker>,
-    /// How much its threads had done when the disk did not answer; [`ANSWERS`] as long as it does.
+    /// The number of steps of the cache's threads when the disk did not answer; [`ANSWERS`] as long as it does.
     hangs_since: AtomicU64,
     /// Threads that serve requests and are in the disk now.
     serving: AtomicU32,
@@ -337,7 +337,11 @@ impl DiskCache {
         };
         recent.retain(|(_, other)| !Arc::ptr_eq(other, &large));
         recent.push_back((Instant::now(), Arc::clone(&large)));
-        let oldest = (recent.len() > MOST_RECENT).then(|| recent.pop_front());
+        let oldest = if recent.len() > MOST_RECENT {
+            recent.pop_front()
+        } else {
+            None
+        };
         drop(all);
         // Closing files may take a while.
         drop(oldest);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -205,10 +206,9 @@ impl LargeFile {
         let new = match written {
             Ok(new) => new,
             Err(source) => {
-                let path = self.cache.objects.path(*self.hash.as_bytes());
                 let error = attachfs_durable::DurableError {
                     doing: "write units of",
-                    path,
+                    path: self.path(),
                     source,
                 };
                 return Err(error.into());
@@ -350,7 +350,7 @@ impl LargeFile {
             return;
         };
         if open.form == LargeForm::Whole {
-            tracing::warn!(path = %self.path(), unit = first,
+            tracing::warn!(path = %self.path().display(), unit = first,
                 "a large object in the disk cache is damaged; it is fetched again");
             // It was right once, so it is not mended.
             return self.drop_files(open);
@@ -360,19 +360,21 @@ impl LargeFile {
             count += 1;
             units::write_sums(&open.files.units, unit, &[0])
         });
-        tracing::warn!(path = %self.path(), first, count,
+        tracing::warn!(path = %self.path().display(), first, count,
             "units of a large object in the disk cache are damaged; they are fetched again");
         if let Err(error) = forgotten {
             self.cache.read_failed(self.hash, &error);
         }
         let missing = units::missing(&open.files.units, &open.about);
-        let missing = missing.unwrap_or_else(|_| open.about.units());
+        let missing = missing.unwrap_or_else(|error| {
+            self.cache.read_failed(self.hash, &error);
+            open.about.units()
+        });
         open.missing.store(missing, Ordering::Relaxed);
     }
 
-    fn path(&self) -> impl std::fmt::Display {
-        let path = self.cache.objects.path(*self.hash.as_bytes());
-        path.display().to_string()
+    fn path(&self) -> PathBuf {
+        self.cache.objects.path(*self.hash.as_bytes())
     }
 }
 
