@@ -499,7 +499,7 @@ fn a_dead_mount_is_taken_away_by_umount_and_replaced_by_mount() {
         let unmounted = unmounted.printing("nothing that had returned success is lost");
         unmounted.printing(&format!("attachfs commit {}", &mount.session[..8]));
         assert_eq!(fs::read_dir(&mount.dir).unwrap().count(), 0);
-        // Whoever names this place once the next mount has ended means the session that was left.
+        // Once the next mount has ended, this path names the session that was left.
         let mut next = machine.attachfs(args!["mount", "--store", machine.store(), &manifest]);
         let next = said(next.arg(&mount.dir)).with_code(0);
         next.saying("an earlier mount left a session at this mount point")

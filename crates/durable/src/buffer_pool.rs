@@ -3,8 +3,8 @@
 //! Each buffer is a mapping of its own, which begins with a page: an allocator keeps for itself what it is given
 //! back in between, and a mount that has read once would stay as large as its budget. The pages of a new mapping are
 //! filled with zeros, which costs about as much as copying what lands in it, and more where each is faulted in by itself. So
-//! a buffer gets all its pages at once, and comes back to its pool. A reader in order gives many back at once and takes as many again, so the pool keeps more
-//! while more are in use, and few when nobody reads any more.
+//! a buffer gets all its pages at once, and comes back to its pool. A sequential reader gives many back at once and takes as many
+//! again, so the pool keeps more unused buffers while more are in use, and few when none is.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use memmap2::{MmapMut, MmapOptions};
 use parking_lot::Mutex;
 
-/// Of the buffers that are in use, one in so many may lie unused beside them.
+/// For so many buffers in use, one unused buffer is kept.
 const KEPT_PER_USED: usize = 4;
 
 /// Buffers of one length. Clones share them.
@@ -42,7 +42,7 @@ enum Memory {
     Gone,
 }
 
-/// A buffer, with anything in it. It goes back to its pool when it is dropped.
+/// A buffer. Its content is that of an earlier user. It goes back to its pool when it is dropped.
 #[derive(Debug)]
 pub struct PooledBuffer {
     memory: Memory,
@@ -60,7 +60,7 @@ impl BufferPool {
         }))
     }
 
-    /// A buffer with anything in it.
+    /// A buffer, with the content of an earlier user in it, or zeros.
     pub fn take(&self) -> PooledBuffer {
         let idle = {
             let mut buffers = self.0.buffers.lock();

@@ -293,7 +293,7 @@ impl OwnDir {
     }
 
     /// Removes the staged files in it, and returns their number: files with the names that attachfs gives them, and nothing
-    /// else. For whoever knows that no other process is filling one here: what [`stage`](Self::stage) writes is not locked.
+    /// else. The caller knows that no other process is writing one here: the files of [`stage`](Self::stage) are not locked.
     pub fn sweep(&self) -> Result<usize, DurableError> {
         let mut removed = 0;
         for name in self.names()? {

@@ -280,7 +280,7 @@ impl SessionList {
     }
 }
 
-/// The session, or `None` if the error says that there is none.
+/// The session, or `None` if the error means that no session was found.
 fn there(
     looked: Result<SessionEntry, SessionListError>,
 ) -> Result<Option<SessionEntry>, SessionListError> {

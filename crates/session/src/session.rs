@@ -376,7 +376,8 @@ impl Session {
         Ok((work.create_file(&name)?, work.path().join(name)))
     }
 
-    /// The directory of the diffs that are laid over the base while it is mounted. The first diff makes it.
+    /// The directory of the diffs that are laid over the base while it is mounted. In a session of an earlier version it may
+    /// be missing; then the first diff makes it.
     pub fn layers_path(&self) -> PathBuf {
         self.dir().join(LAYERS)
     }

@@ -122,7 +122,7 @@ impl Keeper<'_> {
         kept
     }
 
-    /// Makes room if it has to, and writes down what there is then, `fresh` included.
+    /// Evicts objects if the cache is over its bounds, and stores the sums of the shelves with `fresh` added.
     fn keep_within_bounds(&mut self, stock: &Stock, fresh: &[Sum]) -> Result<(), DurableError> {
         let cache = self.cache;
         let mut sums = self.known(stock, fresh)?;

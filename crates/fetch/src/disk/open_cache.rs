@@ -196,13 +196,14 @@ impl OpenCache {
         sum.objects += objects;
     }
 
-    /// What came to each shelf since the last time, for whoever writes it down.
+    /// Takes the bytes and objects that were written to each shelf since the last call. The caller stores them, or puts
+    /// them back.
     pub(super) fn take_fresh(&self) -> Vec<Sum> {
         let mut fresh = self.fresh.lock();
         fresh.iter_mut().map(std::mem::take).collect()
     }
 
-    /// Counts again what was not written down.
+    /// Puts back counts that could not be stored.
     pub(super) fn put_fresh_back(&self, taken: &[Sum]) {
         let mut fresh = self.fresh.lock();
         for (sum, more) in fresh.iter_mut().zip(taken) {

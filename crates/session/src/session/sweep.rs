@@ -1,4 +1,4 @@
-//! What a process that was killed left half done in a session: removed by whoever takes the session over.
+//! Removes the unfinished files of a killed process when the next process takes the session over.
 //!
 //! ```text
 //!     .staged-...                in any directory of the session: a file that never got its name

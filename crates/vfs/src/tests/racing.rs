@@ -48,8 +48,8 @@ fn step(kernel: &Kernel, draw: &mut Draw) -> Result<(), FsErrorKind> {
         6 => kernel.rename(at, other),
         7 => kernel.link(at, other),
         8 => match kernel.truncate(at, draw.below(3000) as u64) {
-            // Nobody refers to the file here between the look-up and the cut, as a kernel does, so its scratch file may
-            // be gone by then.
+            // A kernel refers to the file between the look-up and the cut. Here another thread may remove its scratch
+            // file in between.
             Err(FsErrorKind::Io) => Ok(()),
             cut => cut.map(drop),
         },
