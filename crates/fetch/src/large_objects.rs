@@ -59,13 +59,15 @@ impl Engine {
     /// Looks the units of a piece up in memory. If one is missing, the piece is pending: what it has to fetch
     /// begins when somebody waits for it.
     pub(crate) fn begin_large(self: &Arc<Self>, piece: Piece, priority: Priority) -> PieceRead {
-        let (generation, serving) = self.known.of(&piece).serving();
+        let known = self.known.of(&piece);
+        let (generation, serving) = known.serving();
         let lookup = match serving {
             Serving::Now => self.look_up_units(&piece, generation, priority),
             Serving::InAMoment | Serving::AfterVerifying | Serving::Never(_) => Lookup::default(),
         };
         match all_here(&lookup) {
-            Some(units) if !units.is_empty() => {
+            // It may have turned out to be wrong meanwhile.
+            Some(units) if !units.is_empty() && known.serving() == (generation, serving) => {
                 self.counts.memory_hits.add(units.len() as u64);
                 PieceRead::Ready(self.assemble(&piece, &units))
             }

@@ -507,6 +507,26 @@ mod tests {
         }
     }
 
+    /// The thread that hashes goes on with a unit that landed while it looked for it in vain.
+    #[test]
+    fn a_unit_that_lands_while_another_thread_hashes_is_not_overlooked() {
+        let known = KnownObject::new(ContentHash::of(b"ab"), 2, 2, false);
+        let unit = |text: &'static str| Some(Landed::from(Bytes::from(text)));
+        known.landed(0, 0..1);
+        let mut second = None;
+        let hashed = known.hash_units(0, |wanted| match wanted {
+            0 => unit("a"),
+            _ if second.is_none() => {
+                known.landed(0, 1..2);
+                assert_eq!(known.hash_units(0, |_| unit("b")), Hashed::Some);
+                second = unit("b");
+                None
+            }
+            _ => second.clone(),
+        });
+        assert_eq!(hashed, Hashed::Verified);
+    }
+
     #[test]
     fn units_of_an_earlier_generation_are_not_hashed() {
         let hash = ContentHash::of(b"ab");

@@ -182,6 +182,13 @@ mod tests {
             asked.collect()
         }
 
+        /// Alters a byte of a unit in the cache.
+        fn alter_unit(&self, unit: u64) {
+            let mut options = std::fs::File::options();
+            let part = options.write(true).open(self.file("part")).unwrap();
+            attachfs_durable::write_all_at(&part, b"?", unit * UNIT + 5).unwrap();
+        }
+
         /// The object's file in the cache.
         fn file(&self, ending: &str) -> std::path::PathBuf {
             let cache = crate::testing::unbounded(self.temp.path().join("cache"));
@@ -226,11 +233,7 @@ mod tests {
         let first = kept.fetcher();
         first.read(&kept.piece(0..8 * UNIT)).await.unwrap();
         drop(first);
-        let part = std::fs::File::options()
-            .write(true)
-            .open(kept.file("part"))
-            .unwrap();
-        attachfs_durable::write_all_at(&part, b"?", 3 * UNIT + 5).unwrap();
+        kept.alter_unit(3);
         let second = kept.fetcher();
         let read = second.read(&kept.piece(0..8 * UNIT)).await.unwrap();
         assert_eq!(read, bytes()[..8 * UNIT as usize]);
@@ -291,6 +294,8 @@ mod tests {
         first.read(&kept.piece(0..8 * UNIT)).await.unwrap();
         first.flush_disk().await;
         assert!(kept.file("part").exists());
+        // So the cache never has all of it, and does not find out by itself.
+        kept.alter_unit(3);
         let error = first.read(&kept.piece(0..LEN)).await.unwrap_err();
         assert!(matches!(error, FetchError::Damaged { .. }), "{error}");
         for _ in 0..10_000 {
@@ -314,5 +319,6 @@ mod tests {
         let read = strict.read(&kept.piece(5..UNIT)).await.unwrap();
         assert_eq!(read, bytes()[5..UNIT as usize]);
         assert_eq!(kept.asked().len(), 1);
+        assert_eq!(strict.counters().disk_hits, 1, "nor from the disk");
     }
 }

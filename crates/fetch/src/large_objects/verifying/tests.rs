@@ -1,5 +1,6 @@
 //! Verifying large objects over a store in memory.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use attachfs_manifest::ChunkLayout;
@@ -10,6 +11,7 @@ use attachfs_store::{CallKind, MemoryStore, Store};
 use parking_lot::Mutex;
 
 use super::*;
+use crate::large_objects::Serving;
 use crate::{Doubt, FetchOptions, Fetcher, Prefetch};
 
 const UNIT: u64 = 4096;
@@ -142,6 +144,47 @@ async fn a_wrong_object_that_is_read_at_once_is_an_error() {
     let setup = Setup::new(options());
     let wrong = setup.spoil();
     Setup::is_damaged(setup.read(0..LEN).await, wrong);
+}
+
+/// The last bytes are in memory for others only once all bytes were hashed, which takes a while for a long unit.
+#[test]
+fn nobody_finds_the_last_bytes_of_a_wrong_object_in_memory() {
+    let unit_len = 4 << 20;
+    for _ in 0..10 {
+        let memory = MemoryStore::new();
+        let hash = ContentHash::of(b"another one");
+        memory.insert_as(hash, vec![7; 2 * unit_len as usize]);
+        let options = FetchOptions {
+            unit_len,
+            ..options()
+        };
+        let fetcher = Fetcher::new(Arc::new(memory), None, options);
+        let piece = Piece {
+            hash,
+            object_len: 2 * unit_len,
+            range: 0..2 * unit_len,
+        };
+        let engine = fetcher.engine();
+        let known = engine.known.of(&piece);
+        let last = PartKey::unit(&piece, 0, 1);
+        let has_ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                while !has_ended.load(Ordering::Relaxed) {
+                    // As a reader does.
+                    let is_served = || known.serving() == (0, Serving::Now);
+                    let is_given =
+                        is_served() && engine.scheduler.kept(&last).is_some() && is_served();
+                    assert!(!is_given);
+                }
+            });
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().unwrap();
+            runtime.block_on(fetcher.read(&piece)).unwrap_err();
+            has_ended.store(true, Ordering::Relaxed);
+            looks.join().unwrap();
+        });
+    }
 }
 
 #[tokio::test]
