@@ -166,6 +166,30 @@ fn what_is_warmed_is_read_without_the_store() {
 }
 
 #[test]
+fn everything_that_is_mounted_comes_into_the_cache_if_all_is_prefetched() {
+    Machine::mounting_from_s3(|machine| {
+        // One file is long enough to be kept in units.
+        let long: Vec<u8> = (0..9 << 20).map(|at: u32| (at >> 10) as u8).collect();
+        for number in 0..3 {
+            machine.file(format!("input/dir/{number}"), bytes(number));
+        }
+        machine.file("input/long", &long);
+        let folder = machine.path("input");
+        let manifest = machine.snapshot_in_pieces(&folder, "base.manifest", 1 << 30);
+        let mount = machine.mount(args!["--prefetch", "all", &manifest], "mnt");
+        until("everything is in the cache", || {
+            let shown = info(machine);
+            (&shown["objects"], &shown["partial_objects"]) == (&4.into(), &0.into())
+        });
+        machine.server().stop();
+        read(&mount, 0..3);
+        assert_eq!(fs::read(mount.dir.join("long")).unwrap(), long);
+        machine.server().start_again();
+        machine.ok(args!["umount", &mount.dir]);
+    });
+}
+
+#[test]
 fn what_the_store_has_wrong_or_lacks_is_told_and_the_rest_is_warmed() {
     Machine::with_s3(|machine| {
         let manifest = base(machine);

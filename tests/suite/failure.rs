@@ -5,6 +5,7 @@ mod mounts;
 mod reads;
 mod slow;
 mod writes;
+mod wrong;
 
 use std::fs;
 use std::io;

@@ -29,6 +29,7 @@ pub mod cache;
 mod cancel;
 pub mod causes;
 mod client;
+mod doubts;
 mod download;
 mod error;
 mod exposed;
@@ -46,6 +47,7 @@ mod opened;
 #[cfg(test)]
 mod ordering;
 mod places;
+mod prefetching;
 mod probe;
 mod reachable;
 mod reading;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use attachfs_commit::{Observer, OpenSession};
-use attachfs_fetch::Fetcher;
+use attachfs_fetch::{Fetcher, Prefetch};
 use attachfs_mount::{MountOptions, Unmount};
 use attachfs_session::{
     ControlServer, Session, SessionEntry, SessionError, SessionId, SessionMeta, SessionState,
@@ -29,6 +29,7 @@ use crate::logs::LogPlace;
 use crate::manifests::ManifestBytes;
 use crate::opened::{OpenedSession, fetcher};
 use crate::places::Places;
+use crate::prefetching::prefetch_all;
 use crate::probe::{Probed, probe};
 use crate::remembering::{not_remembered, remember};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
@@ -77,6 +78,7 @@ impl Mount {
         // The path is shown to other processes, and the working directory may change.
         let dir = absolute(&dir)?;
         let mount_point = place(&request.mount_point, &dir, &request.places)?;
+        let prefetch = request.reading.prefetch;
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
@@ -150,6 +152,10 @@ impl Mount {
         }
         let mount = parts.mount(session, base.tree.clone(), mount_point, fresh)?;
         unused.0 = None;
+        if prefetch == Prefetch::All {
+            let mounted = Arc::downgrade(mount.served.session.vfs());
+            tokio::spawn(prefetch_all(mounted, base.tree.clone()));
+        }
         // The thread is not joined.
         drop(base.save_later());
         let without_store = match probed {
@@ -426,6 +432,7 @@ impl Parts {
             own_log,
             adding: Arc::default(),
         });
+        served.watch_doubts();
         let service = Arc::new(Service::new(served.clone(), step_hook));
         let control = ControlServer::start(&dir, &runtime, service)
             .doing(|| format!("cannot listen in {}", dir.display()));

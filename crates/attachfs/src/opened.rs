@@ -267,6 +267,7 @@ impl OpenedSession {
             uncommitted,
             open: named(Frozen::writers),
             left_open: named(Frozen::left_open),
+            tainted: attachfs_commit::taints(&self.session)?,
             set_aside,
             set_aside_in: aside,
             unknown,

@@ -1,6 +1,7 @@
 //! How a mount reads from its store.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use attachfs_fetch::{FetchOptions, Prefetch};
 
@@ -11,6 +12,11 @@ use crate::store::OpenStore;
 pub struct ReadOptions {
     /// Whether to fetch bytes ahead of the reads that will need them.
     pub prefetch: Prefetch,
+    /// Whether nothing of an object is given out before all of it was verified. Otherwise that holds for objects of up to
+    /// 8 MiB; longer ones are verified when all of them has been read.
+    pub verifies_first: bool,
+    /// How long an operation may take in which nothing moves. `None`: 60 seconds.
+    pub op_timeout: Option<Duration>,
     /// Bytes of objects in memory, kept or on their way. `None`: 192 MiB.
     pub memory_target: Option<NonZeroU64>,
 }
@@ -23,12 +29,14 @@ impl ReadOptions {
         let access = &store.settings.s3;
         FetchOptions {
             prefetch: self.prefetch,
+            verifies_first: self.verifies_first,
             memory_bytes: self
                 .memory_target
                 .map_or(usual.memory_bytes, NonZeroU64::get),
             max_requests: access.max_connections.map_or(usual.max_requests, |most| {
                 most.get().min(usual.max_requests)
             }),
+            deadline: self.op_timeout.unwrap_or(usual.deadline),
             least_rate: access.min_rate.unwrap_or(usual.least_rate),
             ..usual
         }

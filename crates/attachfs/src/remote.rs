@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use attachfs_commit::{Account, CommitOptions, Committed, Links, Outcome, Preview};
 use attachfs_manifest::{Content, Node};
-use attachfs_session::{Failure, Session, SessionId, SessionMeta};
+use attachfs_session::{Failure, Session, SessionId, SessionMeta, Taint};
 use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
 use attachfs_transfer::error_chain;
 use attachfs_vfs::{Blame, Counters, FailedRead};
@@ -24,6 +24,8 @@ pub struct CommitArguments {
     pub skip_open: bool,
     /// Publish files that were open for writing when an earlier process of the session died.
     pub accept_open: bool,
+    /// Publish although programs read bytes of wrong objects.
+    pub accept_tainted: bool,
     /// Leave out symbolic links that lead out of the mount.
     pub skip_links: bool,
     /// Commit changes outside of the session's output directories too.
@@ -70,6 +72,7 @@ impl CommitArguments {
             wait: Duration::from_millis(self.wait_ms).max(GRACE),
             skip_open: self.skip_open,
             accept_open: self.accept_open,
+            accept_tainted: self.accept_tainted,
             links: if self.skip_links {
                 Links::Skip
             } else {
@@ -195,6 +198,9 @@ pub struct StatusReport {
     /// off: they may be half written.
     #[serde(default)]
     pub left_open: Vec<String>,
+    /// Wrong objects of which programs read bytes before that was known.
+    #[serde(default)]
+    pub tainted: Vec<Taint>,
     /// Scratch files that no record speaks of, and that were set aside.
     #[serde(default)]
     pub set_aside: u64,

@@ -371,6 +371,13 @@ pub(crate) struct Commit {
     /// now still stop the commit.
     #[arg(long, conflicts_with = "skip_open")]
     pub(crate) accept_open: bool,
+    /// Publish although programs read bytes of wrong objects.
+    ///
+    /// An object longer than 8 MiB is given out while it is fetched, and verified when all of it has been read. If it is
+    /// wrong then, what the programs made of it may be wrong, too. `attachfs status` lists these objects and their
+    /// files; `mount --verify strict` gives out nothing that is not verified.
+    #[arg(long)]
+    pub(crate) accept_tainted: bool,
     /// What to do with symbolic links that lead out of the mount.
     #[arg(long, value_enum, default_value = "stop")]
     pub(crate) symlinks: OutgoingLinks,

@@ -337,6 +337,18 @@ pub(crate) fn status(report: &StatusReport) -> String {
         text += "           their process died, or cut off who wrote to them: perhaps half written;\n           \
                  `attachfs commit --accept-open` publishes them, `--skip-open` leaves them out\n";
     }
+    for taint in &report.tainted {
+        text += &format!(
+            "tainted    {} has the hash {} in the store: {}\n",
+            taint.object,
+            taint.found,
+            taint.files.join(", ")
+        );
+    }
+    if !report.tainted.is_empty() {
+        text += "           programs read bytes of these before that was known, so what they wrote may be wrong;\n           \
+                 mend the store and run the job again, or publish with `attachfs commit --accept-tainted`\n";
+    }
     if let Some(dir) = &report.set_aside_in {
         let files = count(report.set_aside, "file");
         text += &format!("set aside  {files} that no record speaks of, in {dir}\n");

@@ -3,7 +3,7 @@
 use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{DiffError, ManifestPath, PathError, SnapshotError};
-use attachfs_session::SessionError;
+use attachfs_session::{SessionError, Taint};
 use attachfs_store::ParseKeyError;
 use attachfs_transfer::{PublishError, TransferError};
 use attachfs_tree::LayerError;
@@ -35,6 +35,11 @@ fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
     text.join(", ")
 }
 
+fn tainted(taint: &Taint) -> String {
+    let files = list(&taint.files, |file| format!("\"{file}\""));
+    format!("{} in {files} has the hash {}", taint.object, taint.found)
+}
+
 /// Why a commit stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -50,6 +55,13 @@ pub enum CommitError {
         list(.0, |file| format!("\"{}\"", file.path))
     )]
     LeftOpen(Vec<OpenFile>),
+    /// The job was given bytes that are not the manifest's: its outputs may be wrong.
+    #[error(
+        "nothing was published and the session is kept: programs read bytes of wrong objects of the store before that was \
+         known: {}; mend the store and run the job again, or look at the outputs, and then --accept-tainted publishes them",
+        list(.0, tainted)
+    )]
+    Tainted(Vec<Taint>),
     /// Links lead out of the mount.
     #[error("symbolic links lead out of the mount: {}", list(.0, |link| format!("\"{}\" -> \"{}\"", link.path, attachfs_manifest::EscapedBytes(&link.text))))]
     OutgoingLinks(Vec<OutgoingLink>),

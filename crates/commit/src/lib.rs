@@ -28,6 +28,7 @@ mod publish;
 mod readback;
 mod run;
 mod states;
+mod tainted;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -44,4 +45,5 @@ pub use preview::{Changed, Preview};
 pub use publish::{Published, Uploaded};
 pub use run::{Outcome, commit, preview};
 pub use states::{Commit, CommitOptions, CommitStep, Links, Observer};
+pub use tainted::taints;
 pub use uncommitted::{touched, uncommitted};

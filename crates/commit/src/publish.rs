@@ -26,6 +26,7 @@ use crate::open::OpenSession;
 use crate::plan::leave_out;
 use crate::readback::read_back;
 use crate::states::{Commit, CommitStep, Observer};
+use crate::tainted::refuse_tainted;
 
 /// The state of a commit all of whose chunks are confirmed to be in the store. Only this can be
 /// published.
@@ -71,6 +72,7 @@ impl Commit<Hashed> {
         let (total, node_changes, named, sent, report) = loop {
             let total = before.keep(tree, changes.clone(), &left);
             let node_changes = before.node_changes(tree, &total);
+            refuse_tainted(&session, &terms.options, &node_changes)?;
             let mut named: HashMap<ContentHash, u64> = HashMap::new();
             for change in &node_changes {
                 if let Some(Node::File(file)) = &change.after {
@@ -180,6 +182,8 @@ impl Commit<Uploaded> {
             vfs.accept(&terms.accepted)?;
             return Ok((None, account));
         }
+        // What was read meanwhile counts, too.
+        refuse_tainted(&open, &terms.options, &node_changes)?;
         let bytes = diff_manifest(&open, tree, &before, &node_changes)?;
         read_back(tree, &earlier_manifests(&open, &before)?, &bytes, &total)?;
         if let Some(key) = &terms.options.publish_as {

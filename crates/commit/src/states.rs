@@ -32,6 +32,8 @@ pub struct CommitOptions {
     /// Publish files that were open for writing when an earlier process of the session ended, as they
     /// are.
     pub accept_open: bool,
+    /// Publish although programs were given bytes of the base that the store had wrong.
+    pub accept_tainted: bool,
     /// Symbolic links that lead out.
     pub links: Links,
     /// Leave out paths that are too long for a manifest, instead of stopping: for who only looks.

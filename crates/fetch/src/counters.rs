@@ -17,6 +17,10 @@ pub struct FetchCounters {
     pub disk_hits: u64,
     /// Objects whose bytes were not those that their hash names.
     pub damaged: u64,
+    /// Large objects of which all bytes were read and found right.
+    pub verified: u64,
+    /// Large objects of which all bytes were read and found wrong.
+    pub wrong: u64,
     /// Objects that were shorter or longer than the manifest says.
     pub wrong_length: u64,
     /// Objects that were not in the store.
@@ -66,6 +70,8 @@ pub(crate) struct Counts {
     pub(crate) memory_hits: Count,
     pub(crate) disk_hits: Count,
     pub(crate) damaged: Count,
+    pub(crate) verified: Count,
+    pub(crate) wrong: Count,
     pub(crate) wrong_length: Count,
     pub(crate) missing: Count,
     pub(crate) failed: Count,

@@ -316,6 +316,17 @@ impl DiskCache {
         self.cache.write(Order::Object(hash, object), len)
     }
 
+    /// Forgets that an object is wrong: the store has another version now.
+    pub(crate) fn forgive(&self, hash: ContentHash, len: u64) {
+        self.cache.forgive(hash);
+        let all = self.large.lock();
+        let large = all.open.get(&(hash, len)).and_then(Weak::upgrade);
+        drop(all);
+        if let Some(large) = large {
+            large.forgive();
+        }
+    }
+
     /// What there is of a large object, now and later. `None` if it is empty or too long to be kept. Blocks for local
     /// files at most.
     pub fn large(&self, hash: ContentHash, len: u64) -> Option<Arc<LargeFile>> {

@@ -13,14 +13,17 @@ use tokio::runtime::Handle;
 use crate::ahead::AheadBytes;
 use crate::budget::{SharedPriority, Turns};
 use crate::counters::Counts;
-use crate::large_objects::Versions;
+use crate::doubt::Doubts;
+use crate::large_objects::KnownObjects;
 use crate::link::Link;
 use crate::outage::Outage;
 use crate::overdue::Overdue;
 use crate::patience::Pulse;
 use crate::quiet::{self, Quiet};
 use crate::scheduler::{Interest, Scheduler, TOGETHER};
-use crate::{DiskCache, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority};
+use crate::{
+    DiskCache, Doubt, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority,
+};
 
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
 #[derive(Debug, Clone)]
@@ -50,7 +53,8 @@ pub(crate) struct Engine {
     pub(crate) pulse: Pulse,
     pub(crate) link: Link,
     pub(crate) quiet: Quiet,
-    pub(crate) versions: Versions,
+    pub(crate) known: KnownObjects,
+    pub(crate) doubts: Doubts,
     pub(crate) overdue: Overdue,
     pub(crate) outage: Outage,
 }
@@ -73,18 +77,18 @@ impl Fetcher {
             pulse: Pulse::default(),
             link: Link::default(),
             quiet: Quiet::new(),
-            versions: Versions::default(),
+            known: KnownObjects::new(unit_len(&options), options.verifies_first),
+            doubts: Doubts::default(),
             overdue: Overdue::default(),
             outage: Outage::default(),
             options,
         };
         let engine = Arc::new(engine);
         if let Some(disk) = &engine.disk {
-            // What is known to be wrong is not read from memory either.
             let ours = Arc::downgrade(&engine);
             disk.on_wrong(move |wrong| {
                 if let Some(ours) = ours.upgrade() {
-                    ours.versions.give_up(wrong.hash);
+                    ours.object_is_wrong(wrong.hash, wrong.len, wrong.found);
                 }
             });
         }
@@ -146,6 +150,31 @@ impl Fetcher {
         disk.is_some_and(|disk| disk.may_have(piece.hash, piece.object_len))
     }
 
+    /// Has a function called when an object of which bytes were given out turns out to be wrong, or was replaced before it
+    /// was verified. It must not block; it may be called on any thread. The first function counts.
+    pub fn on_doubt(&self, tell: impl Fn(&Doubt) + Send + Sync + 'static) {
+        self.engine.doubts.listen(Box::new(tell));
+    }
+
+    /// The objects of which bytes were given out before all of them was read and found wrong.
+    pub fn wrong_and_given(&self) -> Vec<Doubt> {
+        self.engine.doubts.wrong_and_given()
+    }
+
+    /// Why a file must not be opened: an object of it is known to be wrong. After some time it may be, so that the store
+    /// is asked again.
+    pub fn refused(&self, layout: &ChunkLayout<'_>) -> Option<FetchError> {
+        let engine = &self.engine;
+        if !engine.known.has_wrong() {
+            return None;
+        }
+        let mut pieces = layout.pieces(0..layout.size());
+        pieces.find_map(|piece| {
+            let (hash, found) = (piece.hash, engine.known.refused(&piece)?);
+            Some(FetchError::Damaged { hash, found })
+        })
+    }
+
     /// The disk cache, if it has one.
     pub fn disk(&self) -> Option<Arc<DiskCache>> {
         self.engine.disk.clone()
@@ -162,6 +191,8 @@ impl Fetcher {
             memory_hits: counts.memory_hits.get(),
             disk_hits: counts.disk_hits.get(),
             damaged: counts.damaged.get(),
+            verified: counts.verified.get(),
+            wrong: counts.wrong.get(),
             wrong_length: counts.wrong_length.get(),
             missing: counts.missing.get(),
             failed: counts.failed.get(),

@@ -14,27 +14,29 @@
 //! Where bytes come fast, [`TOGETHER`](crate::scheduler::TOGETHER) units that one run brings land in one buffer, and a read of several of them is
 //! answered with a slice of it. They cost one copy between the connection and the answer.
 //!
-//! A unit cannot be verified by itself: the hash is over the whole object. Checked here are the
-//! object's length, with every answer, and that the store has not replaced it in between: its version
-//! token is remembered from the first answer on. When another one comes, the units of the older
-//! version are forgotten (they carry a generation in their key, which nobody asks for any more) and
-//! the reads that wait start over.
+//! A unit cannot be verified by itself: the hash is over the whole object. So units are hashed in order while they land
+//! (`verifying.rs`), and when all of an object has been read it is known to be right, or wrong: then nothing of it is given
+//! out any more (`known.rs`). With every answer of the store the object's length is checked, and that the store has not
+//! replaced it in between: its version token is remembered from the first answer on. When another one comes, the units of
+//! the older version are forgotten (they carry a generation in their key, which nobody asks for any more), and reads wait
+//! until all of the new version has been verified; so they do from the beginning where
+//! [`FetchOptions::verifies_first`](crate::FetchOptions) says so.
 //!
 //! [`Engine::fetch_units`] is the one place where a run of units begins, and [`Landing`] the one where each of
 //! them lands that the store gives. What is in the disk cache lands from there (`on_disk.rs`), and what the store gives is
 //! kept there, unit by unit.
 
+mod known;
 mod landing;
 mod on_disk;
 #[cfg(test)]
 mod tests;
-mod versions;
+mod verifying;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use attachfs_manifest::{ContentHash, Piece};
-use attachfs_store::{StoreError, data_key};
+use attachfs_manifest::Piece;
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 
@@ -45,24 +47,31 @@ use crate::range_fetch::{ObjectRange, RangeEnd};
 use crate::reader::{PendingPiece, PieceRead};
 use crate::scheduler::{FoundPart, Interest, Lead, Lookup, Part, PartKey};
 use crate::{FetchError, Priority};
+use known::Serving;
+pub(crate) use known::{KnownObject, KnownObjects};
 use landing::Landing;
 use on_disk::Front;
-pub(crate) use versions::Versions;
 
-/// How often a read starts over because the object was replaced.
-const MOST_ATTEMPTS: u32 = 3;
+/// How often a read starts over because the object was replaced, or has to be verified first.
+const MOST_ATTEMPTS: u32 = 4;
 
 impl Engine {
     /// Looks the units of a piece up in memory. If one is missing, the piece is pending: what it has to fetch
     /// begins when somebody waits for it.
     pub(crate) fn begin_large(self: &Arc<Self>, piece: Piece, priority: Priority) -> PieceRead {
-        let (generation, lookup) = self.look_up_units(&piece, priority);
+        let known = self.known.of(&piece);
+        let (generation, serving) = known.serving();
+        let lookup = match serving {
+            Serving::Now => self.look_up_units(&piece, generation, priority),
+            Serving::InAMoment | Serving::AfterVerifying | Serving::Never(_) => Lookup::default(),
+        };
         match all_here(&lookup) {
-            Some(units) => {
+            // It may have turned out to be wrong meanwhile.
+            Some(units) if !units.is_empty() && known.serving() == (generation, serving) => {
                 self.counts.memory_hits.add(units.len() as u64);
                 PieceRead::Ready(self.assemble(&piece, &units))
             }
-            None => PieceRead::Pending(Box::new(PendingPiece {
+            _ => PieceRead::Pending(Box::new(PendingPiece {
                 engine: Arc::clone(self),
                 piece,
                 priority,
@@ -73,12 +82,16 @@ impl Engine {
         }
     }
 
-    /// The units of a piece in memory or under way, and the generation of the object that they are of.
-    fn look_up_units(self: &Arc<Self>, piece: &Piece, priority: Priority) -> (u32, Lookup) {
-        let generation = self.versions.generation(piece.hash);
+    /// The units of a piece in memory or under way.
+    fn look_up_units(
+        self: &Arc<Self>,
+        piece: &Piece,
+        generation: u32,
+        priority: Priority,
+    ) -> Lookup {
         let keys = self.units(piece);
         let keys = keys.map(|index| PartKey::unit(piece, generation, index));
-        (generation, self.scheduler.look_up(keys, priority))
+        self.scheduler.look_up(keys, priority)
     }
 
     /// The bytes of `piece` out of the units that it lies in. They are copied only if they did not land together.
@@ -111,31 +124,68 @@ impl Engine {
 }
 
 impl PendingPiece {
-    /// Waits for the units of a large object, and fetches those that no other read does. Starts over if the object was
-    /// replaced meanwhile.
+    /// A read of the units of a large object, which may not be given out.
+    fn of_units(engine: &Arc<Engine>, piece: Piece, priority: Priority) -> Self {
+        let generation = engine.known.of(&piece).generation();
+        let lookup = engine.look_up_units(&piece, generation, priority);
+        Self {
+            engine: Arc::clone(engine),
+            piece,
+            priority,
+            lookup,
+            looks_on_disk: false,
+            generation,
+        }
+    }
+
+    /// Waits for the units of a large object, and fetches those that no other read does. Waits until all of the object was
+    /// verified if nothing may be given out before, and starts over if it was replaced meanwhile.
     pub(crate) async fn from_large(mut self: Box<Self>) -> Result<Bytes, FetchError> {
         let (engine, hash) = (Arc::clone(&self.engine), self.piece.hash);
+        let known = engine.known.of(&self.piece);
         for _ in 0..MOST_ATTEMPTS {
-            let lookup = std::mem::take(&mut self.lookup);
-            let arrived = self.arrived(lookup).await?;
-            if let Some(units) = arrived
-                && engine.versions.generation(hash) == self.generation
+            let (generation, serving) = known.serving();
+            match serving {
+                Serving::Now => {}
+                Serving::InAMoment => {
+                    known.decided().await;
+                    continue;
+                }
+                Serving::AfterVerifying => {
+                    engine.verify(&known, self.priority).await?;
+                    continue;
+                }
+                Serving::Never(found) => {
+                    if engine.is_mended(&known).await? {
+                        continue;
+                    }
+                    return Err(FetchError::Damaged { hash, found });
+                }
+            }
+            if generation != self.generation || self.lookup.parts.is_empty() {
+                self.lookup = engine.look_up_units(&self.piece, generation, self.priority);
+                self.generation = generation;
+            }
+            if let Some(units) = self.all_units().await?
+                && known.serving() == (generation, Serving::Now)
             {
                 return Ok(engine.assemble(&self.piece, &units));
             }
-            (self.generation, self.lookup) = engine.look_up_units(&self.piece, self.priority);
         }
-        let error = StoreError::Other {
-            what: format!("reading {}", data_key(hash)),
-            source: "the object is being replaced again and again".into(),
-        };
-        Err(engine.store_failed(hash, error))
+        Err(engine.replaced_too_often(hash))
+    }
+
+    /// The units when all have landed, or `None` if the object was replaced meanwhile.
+    async fn all_units(&mut self) -> Result<Option<Vec<Landed>>, FetchError> {
+        let lookup = std::mem::take(&mut self.lookup);
+        self.arrived(lookup).await
     }
 
     /// The units when all have landed, or `None` if the object was replaced meanwhile. A unit whose fetch was given up
     /// is looked up again.
     async fn arrived(&self, lookup: Lookup) -> Result<Option<Vec<Landed>>, FetchError> {
         let engine = &self.engine;
+        let known = engine.known.of(&self.piece);
         let runtime = engine.note_runtime();
         let start = |leads: Vec<Lead>| {
             for lead in leads {
@@ -157,7 +207,7 @@ impl PendingPiece {
                 if let Some(outcome) = waiting.ended().await {
                     break outcome?;
                 }
-                if engine.versions.generation(self.piece.hash) != self.generation {
+                if known.generation() != self.generation {
                     return Ok(None);
                 }
                 let key = PartKey::unit(&self.piece, self.generation, index);
@@ -176,21 +226,21 @@ impl PendingPiece {
 impl Engine {
     /// Fetches the run of a lead, in a task of its own.
     fn start_units(self: &Arc<Self>, runtime: &Handle, lead: Lead, piece: &Piece, generation: u32) {
-        let (engine, hash, object_len) = (Arc::clone(self), piece.hash, piece.object_len);
+        let (engine, known) = (Arc::clone(self), self.known.of(piece));
         lead.start(runtime, async move |lead| {
-            engine.fetch_units(lead, hash, object_len, generation).await;
+            engine.fetch_units(lead, &known, generation).await;
         });
     }
 
     /// Brings a run of units to everybody who waits for them: from the disk cache those that are there, the others from
     /// the store, with one request for each gap.
     async fn fetch_units(
-        &self,
+        self: &Arc<Self>,
         mut lead: Lead,
-        hash: ContentHash,
-        object_len: u64,
+        known: &Arc<KnownObject>,
         generation: u32,
     ) {
+        let (hash, object_len) = (known.hash(), known.size());
         let on_disk = self.large_file(hash, object_len).await;
         if let Some(found) = on_disk.as_ref().and_then(|large| large.wrong()) {
             return lead.fail(&FetchError::Damaged { hash, found });
@@ -208,7 +258,9 @@ impl Engine {
                 Err(TooLate) => return lead.fail(&self.timed_out(hash)),
             };
             if let Some(large) = &on_disk {
-                let front = self.land_from_disk(large, &mut lead, &mut held, index, units);
+                let wanted = index..index + units;
+                let front =
+                    self.land_from_disk(large, known, generation, &mut lead, &mut held, wanted);
                 match patience.aside(front).await {
                     Front::Landed => continue,
                     Front::Missing(missing) => units = missing,
@@ -220,8 +272,15 @@ impl Engine {
                 range: range(units),
             };
             self.counts.ranges_from_store.add(1);
-            let mut landing =
-                Landing::new(self, &mut lead, held, &wanted, generation, on_disk.clone());
+            let mut landing = Landing::new(
+                self,
+                known,
+                &mut lead,
+                held,
+                &wanted,
+                generation,
+                on_disk.clone(),
+            );
             let end = self
                 .fetch_range(&wanted, &priority, &mut patience, &mut landing)
                 .await;
@@ -242,8 +301,8 @@ impl Engine {
         piece: &Piece,
         priority: Priority,
     ) -> Vec<Interest> {
-        let (generation, lookup) = self.look_up_units(piece, priority);
-        let Lookup { parts, leads } = lookup;
+        let generation = self.known.of(piece).generation();
+        let Lookup { parts, leads } = self.look_up_units(piece, generation, priority);
         let interests = leads.iter().map(Lead::interest).collect();
         drop(parts);
         for lead in leads {
@@ -254,7 +313,7 @@ impl Engine {
 
     /// Has units forgotten first that a reader in order has passed.
     pub(crate) fn forget_passed(&self, piece: &Piece) {
-        let generation = self.versions.generation(piece.hash);
+        let generation = self.known.of(piece).generation();
         let (start, end) = (piece.range.start, piece.range.end);
         let last = if end == piece.object_len {
             end.div_ceil(self.unit_len())

@@ -8,10 +8,9 @@
 //!
 //! An object of up to [`FetchOptions::whole_object_limit`] bytes is fetched whole, and its length and
 //! hash are verified before the first byte is given: it is *small*. A longer one, a *large* object, is fetched in aligned units of
-//! [`FetchOptions::unit_len`]; of these only the length of the object is checked, and that the store
-//! still holds the same version of it. A reader that goes on in a way that can be foreseen has what follows
-//! fetched ahead ([`Prefetch`]). Verifying a large object once all of it has arrived belongs into
-//! [`FileReader`], which sees every read.
+//! [`FetchOptions::unit_len`], which are given as they come; it is verified when all of it has been read, and if it turns out to be
+//! wrong, or the store replaces it, that is told ([`Fetcher::on_doubt`]). A reader that goes on in a way that can be foreseen has what follows
+//! fetched ahead ([`Prefetch`]).
 //!
 //! A caller that takes all bytes of an object in order, as a download does, takes room of the budget ([`Fetcher::room`]), fetches
 //! ranges that are not kept ([`Fetcher::fetch`]) and verifies them with a [`Verifier`].
@@ -23,6 +22,7 @@ mod ahead;
 mod budget;
 mod counters;
 mod disk;
+mod doubt;
 mod error;
 mod fetcher;
 mod landed;
@@ -48,6 +48,7 @@ pub use counters::FetchCounters;
 pub use disk::{
     Collected, DiskCache, Goal, LargeFile, Survey, UNIT as CACHE_UNIT, Upkeep, Verdict, WrongObject,
 };
+pub use doubt::Doubt;
 pub use error::FetchError;
 pub use fetcher::Fetcher;
 pub use options::{FetchOptions, Prefetch};

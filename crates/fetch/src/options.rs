@@ -10,6 +10,8 @@ pub enum Prefetch {
     /// What the reads so far let expect.
     #[default]
     Auto,
+    /// As `Auto`; and all that is mounted is fetched into the disk cache, behind everything else.
+    All,
 }
 
 /// How much to fetch at once, to keep, and how long to wait.
@@ -33,6 +35,8 @@ pub struct FetchOptions {
     pub deadline: Duration,
     /// In bytes a second. A fetch that moves at least so many goes on after its deadline.
     pub least_rate: u64,
+    /// Whether nothing of a large object is given out before all of it was read and verified.
+    pub verifies_first: bool,
     /// What is fetched before anybody asks for it.
     pub prefetch: Prefetch,
 }
@@ -47,6 +51,7 @@ impl Default for FetchOptions {
             memory_bytes: 192 << 20,
             deadline: Duration::from_mins(1),
             least_rate: 10_000,
+            verifies_first: false,
             prefetch: Prefetch::Auto,
         }
     }

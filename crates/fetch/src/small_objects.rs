@@ -216,7 +216,7 @@ impl Engine {
     }
 
     /// Whether a file of the disk cache has the name and the length of an object.
-    async fn may_be_on_disk(&self, hash: ContentHash, len: u64) -> bool {
+    pub(crate) async fn may_be_on_disk(&self, hash: ContentHash, len: u64) -> bool {
         let Some(disk) = &self.disk else {
             return false;
         };

@@ -27,5 +27,5 @@ pub use list::{
 };
 pub use session::{
     BaseManifest, ParseSessionIdError, Session, SessionError, SessionId, SessionMeta, Stack,
-    StackedManifest, StoreSettings,
+    StackedManifest, StoreSettings, Taint,
 };

@@ -12,6 +12,7 @@
 //!         commits/1.manifest   what commit 1 published or is about to publish
 //!         layers/1             what the first manifest that was added while it was mounted changed, see [`Stack`]
 //!         commits/1.total      everything committed up to 1, relative to the base
+//!         tainted.json         wrong objects of which programs were given bytes, see [`Taint`]
 //!         control.sock         while it is mounted
 //!         log, log.1           the log, and its older half
 //!         mnt/                 where it is mounted, if nowhere else
@@ -30,6 +31,7 @@ mod layout;
 mod meta;
 mod stack;
 mod sweep;
+mod taint;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +56,7 @@ use self::layout::{
 };
 pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
 pub use self::stack::{Stack, StackedManifest};
+pub use self::taint::Taint;
 
 /// How often, and at what interval, a lock is tried that another process holds.
 const LOCK_TRIES: u32 = 20;

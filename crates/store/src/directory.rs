@@ -201,12 +201,13 @@ impl Files {
     fn begin(&self, chunk: ContentHash, range: Range<u64>) -> Result<Reading, StoreError> {
         let (file, stamp) = self.open(chunk)?;
         let start = range.start.min(stamp.size);
+        let (ino, mtime, ctime) = (stamp.ino, stamp.mtime_ns, stamp.ctime_ns);
         Ok(Reading {
             file,
             chunk,
             rest: start..range.end.clamp(start, stamp.size),
             object_len: stamp.size,
-            version: Some(format!("{:x}-{:x}", stamp.ino, stamp.mtime_ns).into()),
+            version: Some(format!("{ino:x}-{mtime:x}-{ctime:x}").into()),
         })
     }
 

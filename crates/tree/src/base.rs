@@ -28,6 +28,7 @@ mod tests;
 
 use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::Arc;
 
 use attachfs_manifest::{
     ChunkLayout, ChunkSize, Content, ContentHash, LinkTarget, ManifestPath, Mtime,
@@ -181,6 +182,35 @@ impl BaseTree {
     /// The layouts of all files, in the order of their numbers.
     pub fn layouts(&self) -> impl Iterator<Item = ChunkLayout<'_>> {
         (0..self.len).filter_map(|index| self.layout(self.ino(index)))
+    }
+
+    /// The objects of all files and their lengths, in the order of the files' numbers: as often as they are used.
+    pub fn objects(self: Arc<Self>) -> impl Iterator<Item = (ContentHash, u64)> + use<> {
+        let len = self.len;
+        let of_file = move |index| {
+            let layout = self.layout(self.ino(index))?;
+            let pieces = layout.pieces(0..layout.size());
+            Some(
+                pieces
+                    .map(|piece| (piece.hash, piece.object_len))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        (0..len).filter_map(of_file).flatten()
+    }
+
+    /// The files that an object of this length is part of.
+    pub fn files_with(&self, object: ContentHash, len: u64) -> impl Iterator<Item = Ino> {
+        let has = move |layout: &ChunkLayout<'_>| {
+            let may_have = layout.hashes().contains(&object);
+            may_have
+                && layout
+                    .pieces(0..layout.size())
+                    .any(|piece| piece.hash == object && piece.object_len == len)
+        };
+        (0..self.len)
+            .map(|index| self.ino(index))
+            .filter(move |&ino| self.layout(ino).is_some_and(|layout| has(&layout)))
     }
 
     /// A file's content, as a manifest says it.

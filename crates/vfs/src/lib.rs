@@ -16,6 +16,7 @@
 
 mod attr;
 mod change;
+mod doubted;
 mod error;
 mod failed;
 mod filesystem;

@@ -180,6 +180,7 @@ fn of_commit(error: &CommitError) -> FailureClass {
         | CommitError::Layer(_)
         | CommitError::Layers(_)
         | CommitError::Unreadable(_)
+        | CommitError::Tainted(_)
         | CommitError::Differs(_) => FailureClass::Integrity,
         CommitError::OutgoingLinks(_)
         | CommitError::TooLong(_)

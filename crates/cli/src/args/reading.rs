@@ -1,6 +1,7 @@
 //! How a mount reads from its store: options of `mount` and `run`.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use attachfs::{Prefetch, ReadOptions};
 use clap::{Args, ValueEnum};
@@ -13,9 +14,20 @@ use super::s3::parse_bytes;
 pub(crate) struct Reading {
     /// Fetch what a program will probably read next: what follows in a file that is read in order, backward or in equal
     /// steps, and the next files of a directory whose files are read one after the other. `off` fetches only
-    /// what is read, in units of 128 KiB of files longer than 8 MiB, and shorter ones whole.
+    /// what is read, in units of 128 KiB of files longer than 8 MiB, and shorter ones whole. `all` also fetches everything that is
+    /// mounted into the cache, behind what is read, until the cache is full.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     prefetch: When,
+    /// When objects are verified. `usual`: those of up to 8 MiB before a byte of them is given out, longer ones when all
+    /// of them has been read; if one is wrong then, a commit stops. `strict`: all of them before a byte is given out. Then the
+    /// first read of a long file waits until its whole object was fetched, and one that fits neither into memory nor into the
+    /// cache is fetched twice.
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "usual")]
+    verify: Verify,
+    /// How many seconds a read may wait for the store. One that gets at least --min-rate is waited for longer; one that
+    /// does not is an I/O error then, and the log says why.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    op_timeout: u64,
     /// Memory for what is fetched, kept or on its way, such as 500MB or 1GiB; at least 32MiB. At most half is
     /// used for reading ahead: more helps where the store is far away and the network is fast. Default: 192MiB.
     #[arg(long, value_name = "BYTES", value_parser = parse_target)]
@@ -26,6 +38,13 @@ pub(crate) struct Reading {
 enum When {
     Off,
     Auto,
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Verify {
+    Usual,
+    Strict,
 }
 
 /// Two objects of 8 MiB on their way, and as much that is kept.
@@ -43,7 +62,10 @@ impl From<Reading> for ReadOptions {
             prefetch: match said.prefetch {
                 When::Off => Prefetch::Off,
                 When::Auto => Prefetch::Auto,
+                When::All => Prefetch::All,
             },
+            verifies_first: said.verify == Verify::Strict,
+            op_timeout: Some(Duration::from_secs(said.op_timeout)),
             memory_target: said.memory_target,
         }
     }

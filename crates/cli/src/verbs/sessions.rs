@@ -214,6 +214,7 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
         wait_ms: args.wait.saturating_mul(1000),
         skip_open: args.skip_open,
         accept_open: args.accept_open,
+        accept_tainted: args.accept_tainted,
         skip_links: args.symlinks == OutgoingLinks::Skip,
         everything: args.everything,
         publish: args.manifest_to.publish,

@@ -4,7 +4,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use attachfs_manifest::{ChunkSize, ContentHash};
+use attachfs_manifest::{ChunkSize, ContentHash, Hasher};
 use attachfs_store::fault::{Fault, FaultStore, Rule};
 use attachfs_store::record::RecordStore;
 use attachfs_store::{CallKind, DirectoryStore, MemoryStore, Store, data_key};
@@ -15,7 +15,13 @@ use crate::{FetchOptions, Fetcher, FileRead, FileReader};
 
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
-const HASH: ContentHash = ContentHash::from_bytes([7; 16]);
+
+/// The hash of so many zeros.
+fn hash_of_zeros(len: u64) -> ContentHash {
+    let mut hasher = Hasher::new();
+    hasher.update_zeros(len);
+    hasher.finish()
+}
 
 /// A file of zeros that is one object, in a store that takes 20 ms to answer.
 struct Far {
@@ -36,7 +42,7 @@ impl Far {
 
     fn over(len: u64, options: FetchOptions, fault: Fault) -> Self {
         let memory = MemoryStore::new();
-        memory.insert_as(HASH, vec![0; len as usize]);
+        memory.insert_as(hash_of_zeros(len), vec![0; len as usize]);
         Self::in_store(Arc::new(memory), len, options, fault)
     }
 
@@ -53,7 +59,7 @@ impl Far {
     }
 
     fn open(&self) -> FileReader {
-        let hashes = [HASH];
+        let hashes = [hash_of_zeros(self.len)];
         let layout = ChunkLayout::from_hashes(self.len, ChunkSize::WholeFile, &hashes);
         self.fetcher.open(&layout.unwrap())
     }
@@ -127,7 +133,8 @@ async fn few_parts_are_under_way_at_once_if_the_store_is_fastest_with_few() {
     let dir = tempfile::tempdir().unwrap();
     let directory = DirectoryStore::create(dir.path()).unwrap();
     directory.staging().unwrap();
-    let object = std::fs::File::create(dir.path().join(data_key(HASH))).unwrap();
+    let key = data_key(hash_of_zeros(512 * MIB));
+    let object = std::fs::File::create(dir.path().join(key)).unwrap();
     object.set_len(512 * MIB).unwrap();
     let delay = Fault::Delay(Duration::from_millis(20));
     let options = FetchOptions::default();
@@ -287,11 +294,7 @@ async fn what_is_fetched_ahead_stays_within_half_the_memory() {
 async fn a_file_of_several_objects_is_read_ahead_across_their_borders() {
     let memory = MemoryStore::new();
     let hashes: Vec<_> = (0..4_u8)
-        .map(|i| {
-            let hash = ContentHash::from_bytes([i; 16]);
-            memory.insert_as(hash, Bytes::from(vec![i; 16 << 20]));
-            hash
-        })
+        .map(|i| memory.insert(Bytes::from(vec![i; 16 << 20])))
         .collect();
     let faults = FaultStore::new(Arc::new(memory));
     let delay = Fault::Delay(Duration::from_millis(20));

@@ -1,26 +1,23 @@
 //! [`LargeFile`]: what the disk cache has of one large object.
 
-use std::fs::File;
+mod open;
+
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use attachfs_durable::{
-    CacheDirError, Facts, FileStamp, LargeFiles, LargeForm, ObjectWriter, boot_id, read_range,
-    write_all_at,
-};
-use attachfs_manifest::{ContentHash, Hasher};
+use attachfs_durable::{CacheDirError, FileStamp, LargeForm, ObjectWriter, boot_id};
+use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::WrongObject;
 use super::open_cache::{Duty, OpenCache, Order};
 use super::units::{self, About, Stamp, UNIT, VersionId};
-
-/// Bytes that are hashed at once when all of an object is verified.
-const STEP: u64 = 8 * UNIT;
+pub(super) use open::is_stamped;
+use open::{Damage, Open};
 
 /// A large object in the disk cache, in units of [`UNIT`](super::UNIT) bytes. Shared by all readers of this process;
 /// other processes may read and write the same files.
@@ -44,15 +41,6 @@ enum State {
     Open(Arc<Open>),
     /// The store has other bytes than the hash says.
     Wrong(ContentHash),
-}
-
-#[derive(Debug)]
-struct Open {
-    files: LargeFiles,
-    form: LargeForm,
-    about: About,
-    /// Units that are not there, as far as this process knows.
-    missing: AtomicU64,
 }
 
 impl LargeFile {
@@ -116,6 +104,28 @@ impl LargeFile {
             State::Wrong(found) => Some(found),
             State::Absent | State::Open(_) => None,
         }
+    }
+
+    /// Begins anew with an object that was wrong.
+    pub(super) fn forgive(&self) {
+        let mut state = self.state.write();
+        if let State::Wrong(_) = *state {
+            *state = State::Absent;
+        }
+    }
+
+    /// Gives up what there is: the object in the store was found to have this hash. Blocks.
+    pub(crate) fn give_up(&self, found: ContentHash) {
+        let open = self.now();
+        *self.state.write() = State::Wrong(found);
+        if let Some(open) = open {
+            self.drop_files(&open);
+        }
+        self.cache.quarantine(WrongObject {
+            hash: self.hash,
+            found,
+            len: self.len,
+        });
     }
 
     fn now(&self) -> Option<Arc<Open>> {
@@ -301,13 +311,7 @@ impl LargeFile {
                 }
             }
             Ok(Some(found)) => {
-                *self.state.write() = State::Wrong(found);
-                self.drop_files(&open);
-                self.cache.quarantine(WrongObject {
-                    hash: self.hash,
-                    found,
-                    len: self.len,
-                });
+                self.give_up(found);
             }
             Err(Damage::Units) => {
                 self.cache.counts.damaged.add(1);
@@ -376,115 +380,6 @@ impl LargeFile {
     fn path(&self) -> PathBuf {
         self.cache.objects.path(*self.hash.as_bytes())
     }
-}
-
-/// Why units cannot be given although they should be there.
-#[derive(Debug)]
-enum Damage {
-    /// Their bytes are not what was written.
-    Units,
-    Disk(io::Error),
-}
-
-impl From<io::Error> for Damage {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
-    }
-}
-
-impl Open {
-    /// Opens the files that there are, if they are about this object.
-    fn find(cache: &OpenCache, hash: ContentHash, len: u64) -> io::Result<Option<Self>> {
-        let Some((files, form)) = cache.objects.open_large(*hash.as_bytes())? else {
-            return Ok(None);
-        };
-        let Some(about) = About::read(&files.units, hash, len)? else {
-            return Ok(None);
-        };
-        if files.data.metadata()?.len() != len || files.units.metadata()?.len() != about.file_len()
-        {
-            return Ok(None);
-        }
-        let missing = AtomicU64::new(units::missing(&files.units, &about)?);
-        Ok(Some(Self {
-            files,
-            form,
-            about,
-            missing,
-        }))
-    }
-
-    fn use_now(&self, cache: &OpenCache) {
-        let units = &self.files.units;
-        let used = Facts::of(units).and_then(|facts| cache.objects.use_file(units, &facts));
-        if let Err(error) = used {
-            tracing::debug!(hash = %self.about.hash, %error, "a large object will count as unused");
-        }
-    }
-
-    /// Whether the data file is what it was when it was found right.
-    fn is_stamped(&self) -> bool {
-        is_stamped(&self.files.data, &self.files.units)
-    }
-
-    fn read(&self, units: &Range<u64>) -> Result<Option<Bytes>, Damage> {
-        let sums = units::read_sums(&self.files.units, units)?;
-        if sums.contains(&0) {
-            return Ok(None);
-        }
-        let range = self.about.range(units);
-        let bytes = read_range(&self.files.data, range)?;
-        if units::all_right(&bytes, &sums) {
-            Ok(Some(bytes))
-        } else {
-            Err(Damage::Units)
-        }
-    }
-
-    /// Writes units, and says how many of them were not there before.
-    fn write(&self, first: u64, bytes: &[u8]) -> io::Result<u64> {
-        let sums: Vec<u64> = bytes.chunks(UNIT as usize).map(units::sum).collect();
-        let range = first..first + sums.len() as u64;
-        let before = units::read_sums(&self.files.units, &range)?;
-        if before == sums {
-            return Ok(0);
-        }
-        write_all_at(&self.files.data, bytes, first * UNIT)?;
-        units::write_sums(&self.files.units, first, &sums)?;
-        let new = before.iter().filter(|&&sum| sum == 0).count() as u64;
-        let had = self.missing.load(Ordering::Relaxed);
-        let mut missing = had.saturating_sub(new);
-        if missing == 0 && new > 0 {
-            // Another process may have taken some for damaged.
-            missing = units::missing(&self.files.units, &self.about)?;
-        }
-        self.missing.store(missing, Ordering::Relaxed);
-        Ok(new)
-    }
-
-    /// The hash of all of it; `None` if something is missing, or it was told to stop.
-    fn hash(&self, go_on: &mut dyn FnMut() -> bool) -> Result<Option<ContentHash>, Damage> {
-        let mut hasher = Hasher::new();
-        let mut at = 0;
-        while at < self.about.units() {
-            if !go_on() {
-                return Ok(None);
-            }
-            let next = (at + STEP / UNIT).min(self.about.units());
-            let Some(bytes) = self.read(&(at..next))? else {
-                return Ok(None);
-            };
-            hasher.update(&bytes);
-            at = next;
-        }
-        Ok(Some(hasher.finish()))
-    }
-}
-
-/// Whether a data file is what it was when it was found right, in this start of the machine.
-pub(super) fn is_stamped(data: &File, units: &File) -> bool {
-    let stamp = FileStamp::of(data).ok().zip(boot_id());
-    stamp.is_some_and(|(file, boot)| Stamp { file, boot }.is_in(units).unwrap_or(false))
 }
 
 #[cfg(test)]

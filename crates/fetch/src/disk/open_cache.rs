@@ -228,12 +228,15 @@ impl OpenCache {
     /// Remembers an object that the store has wrong, and tells it.
     pub(super) fn quarantine(&self, wrong: WrongObject) {
         self.counts.wrong.add(1);
-        tracing::error!(key = %wrong.hash, found = %wrong.found, len = wrong.len,
-            "an object in the store is not what its name says: all of it was read and has another hash");
         self.wrong.lock().insert(wrong.hash, wrong.found);
         if let Some(tell) = self.on_wrong.get() {
             tell(&wrong);
         }
+    }
+
+    /// Forgets that an object is wrong.
+    pub(super) fn forgive(&self, hash: ContentHash) {
+        self.wrong.lock().remove(&hash);
     }
 
     /// The hash of what the store has in the place of this object, if that is known to be wrong.

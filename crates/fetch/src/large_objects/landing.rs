@@ -4,24 +4,23 @@
 use std::sync::Arc;
 
 use attachfs_durable::PooledBuffer;
-use attachfs_manifest::ContentHash;
-use attachfs_store::data_key;
 use bytes::Bytes;
 
 use crate::disk::{LargeFile, VersionId};
 use crate::fetcher::Engine;
 use crate::landed::Landed;
+use crate::large_objects::KnownObject;
 use crate::range_fetch::{ObjectRange, RangeSink};
 use crate::scheduler::{Fetched, Lead, TOGETHER};
 use crate::{FetchError, HeldBytes};
 
 /// A run of units that is coming in from the store.
 pub(super) struct Landing<'a> {
-    engine: &'a Engine,
+    engine: &'a Arc<Engine>,
+    known: &'a Arc<KnownObject>,
     lead: &'a mut Lead,
     /// For the units that have not landed.
     held: HeldBytes,
-    hash: ContentHash,
     generation: u32,
     /// Where the next byte belongs in the object.
     at: u64,
@@ -47,7 +46,8 @@ const FAST: u64 = 64 << 20;
 
 impl<'a> Landing<'a> {
     pub(super) fn new(
-        engine: &'a Engine,
+        engine: &'a Arc<Engine>,
+        known: &'a Arc<KnownObject>,
         lead: &'a mut Lead,
         held: HeldBytes,
         wanted: &ObjectRange,
@@ -56,9 +56,9 @@ impl<'a> Landing<'a> {
     ) -> Self {
         Self {
             engine,
+            known,
             lead,
             held,
-            hash: wanted.hash,
             generation,
             at: wanted.range.start,
             end: wanted.range.end,
@@ -111,20 +111,31 @@ impl<'a> Landing<'a> {
         let filled = buffer.len();
         let unit_len = self.engine.unit_len() as usize;
         let is_last = self.at == self.end;
+        let first = (self.at - filled as u64) / self.engine.unit_len();
+        let complete = if is_last {
+            filled
+        } else {
+            filled - filled % unit_len
+        };
+        if complete == 0 {
+            return;
+        }
+        let whole = buffer.slice(..complete);
+        self.engine
+            .hash_before_landing(self.known, self.generation, first, &whole);
         let mut from = 0;
-        while from < filled && (filled - from >= unit_len || is_last) {
-            let to = filled.min(from + unit_len);
+        while from < complete {
+            let to = complete.min(from + unit_len);
             let held = self.held.split((to - from) as u64);
             let bytes = Landed::part(&buffer, from..to);
             self.lead.land(Fetched { bytes, held });
             from = to;
         }
-        if let Some(large) = &self.on_disk
-            && from > 0
-        {
-            let first = (self.at - filled as u64) / self.engine.unit_len();
+        let units = first..first + complete.div_ceil(unit_len) as u64;
+        self.engine.hash_landed(self.known, self.generation, units);
+        if let Some(large) = &self.on_disk {
             // A unit that the cache drops is fetched again another time; the cache counts it.
-            large.write(first, buffer.slice(..from), self.version.clone());
+            large.write(first, whole, self.version.clone());
         }
     }
 }
@@ -140,13 +151,12 @@ impl RangeSink for Landing<'_> {
     /// Stops if the object was replaced: units of the new version are not those that reads wait for. Units that have landed keep
     /// the version that they came with.
     fn begins(&mut self, version: Option<Arc<str>>) -> bool {
-        let versions = &self.engine.versions;
         let id = version.as_deref().map(VersionId::of);
-        if id.is_some_and(|id| versions.saw(self.hash, id)) {
-            self.engine.counts.versions_changed.add(1);
-            tracing::warn!(key = %data_key(self.hash), "an object was replaced while it was being read");
+        if let Some(replaced) = id.and_then(|id| self.known.saw(id)) {
+            self.engine
+                .object_was_replaced(self.known, replaced.was_given);
         }
-        let is_same = versions.generation(self.hash) == self.generation;
+        let is_same = self.known.generation() == self.generation;
         if is_same {
             self.version = version;
         }

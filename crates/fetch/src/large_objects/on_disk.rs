@@ -1,6 +1,7 @@
 //! Units of large objects in the disk cache: a run looks here before it asks the store, and units that the store gave are
 //! kept here.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use attachfs_manifest::ContentHash;
@@ -10,6 +11,7 @@ use crate::HeldBytes;
 use crate::disk::{LargeFile, UNIT};
 use crate::fetcher::Engine;
 use crate::landed::Landed;
+use crate::large_objects::KnownObject;
 use crate::scheduler::{Fetched, Lead, TOGETHER};
 
 /// The first units of a run.
@@ -29,24 +31,24 @@ impl Engine {
     }
 
     /// Lands the first units of a run from the disk, if they are there; else says how many are to be fetched before the
-    /// next one that is. The run has `left` units and begins with `first`; their bytes take of `held`. Units of another
+    /// next one that is. `wanted` are the units that the run has left; their bytes take of `held`. Units of another
     /// version than the store gave last do not count.
     pub(super) async fn land_from_disk(
-        &self,
+        self: &Arc<Self>,
         large: &Arc<LargeFile>,
+        known: &Arc<KnownObject>,
+        generation: u32,
         lead: &mut Lead,
         held: &mut HeldBytes,
-        first: u64,
-        left: u64,
+        wanted: Range<u64>,
     ) -> Front {
+        let (first, left) = (wanted.start, wanted.end - wanted.start);
         let Some(disk) = &self.disk else {
             return Front::Missing(left);
         };
         // What is verified is right whatever the store has.
         let version = large.version();
-        if version.is_none_or(|version| {
-            !self.versions.is_now(large.hash(), version) && !large.is_verified()
-        }) {
+        if version.is_none_or(|version| !known.is_now(version) && !large.is_verified()) {
             return Front::Missing(left);
         }
         let of_disk = Arc::clone(large);
@@ -54,18 +56,27 @@ impl Engine {
         match found.await {
             Some((units, Some(bytes))) => {
                 self.counts.disk_hits.add(units);
+                self.hash_before_landing(known, generation, first, &bytes);
                 for from in (0..bytes.len()).step_by(UNIT as usize) {
                     let to = bytes.len().min(from + UNIT as usize);
                     let held = held.split((to - from) as u64);
                     let bytes = Landed::part(&bytes, from..to);
                     lead.land(Fetched { bytes, held });
                 }
+                self.hash_landed(known, generation, first..first + units);
                 Front::Landed
             }
             Some((units, None)) => Front::Missing(units),
             None => Front::Missing(left),
         }
     }
+}
+
+/// Whether all of an object is in the disk cache and was verified there. Notes that it is right.
+pub(super) async fn is_verified(engine: &Arc<Engine>, known: &KnownObject) -> bool {
+    let large = engine.large_file(known.hash(), known.size()).await;
+    let version = large.and_then(|large| large.is_verified().then(|| large.version())?);
+    version.is_some_and(|version| known.is_right_on_disk(version))
 }
 
 /// How many units, from `first` on, are there with these bytes; or are not there.
@@ -134,11 +145,21 @@ mod tests {
         }
 
         fn fetcher_of(&self, store: Arc<dyn ChunkStore>) -> Fetcher {
+            self.fetcher_with(store, false)
+        }
+
+        /// A fetcher that verifies an object before it gives a byte of it.
+        fn strict(&self) -> Fetcher {
+            self.fetcher_with(Arc::clone(&self.store) as _, true)
+        }
+
+        fn fetcher_with(&self, store: Arc<dyn ChunkStore>, verifies_first: bool) -> Fetcher {
             let cache = crate::testing::unbounded(self.temp.path().join("cache"));
             let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
             let options = FetchOptions {
                 whole_object_limit: 1000,
                 prefetch: Prefetch::Off,
+                verifies_first,
                 ..FetchOptions::default()
             };
             Fetcher::new(store, Some(disk), options)
@@ -159,6 +180,13 @@ mod tests {
                 _ => None,
             });
             asked.collect()
+        }
+
+        /// Alters a byte of a unit in the cache.
+        fn alter_unit(&self, unit: u64) {
+            let mut options = std::fs::File::options();
+            let part = options.write(true).open(self.file("part")).unwrap();
+            attachfs_durable::write_all_at(&part, b"?", unit * UNIT + 5).unwrap();
         }
 
         /// The object's file in the cache.
@@ -205,11 +233,7 @@ mod tests {
         let first = kept.fetcher();
         first.read(&kept.piece(0..8 * UNIT)).await.unwrap();
         drop(first);
-        let part = std::fs::File::options()
-            .write(true)
-            .open(kept.file("part"))
-            .unwrap();
-        attachfs_durable::write_all_at(&part, b"?", 3 * UNIT + 5).unwrap();
+        kept.alter_unit(3);
         let second = kept.fetcher();
         let read = second.read(&kept.piece(0..8 * UNIT)).await.unwrap();
         assert_eq!(read, bytes()[..8 * UNIT as usize]);
@@ -223,14 +247,14 @@ mod tests {
         let first = kept.fetcher();
         first.read(&kept.piece(0..8 * UNIT)).await.unwrap();
         drop(first);
-        let other = vec![9; LEN as usize];
-        kept.memory.insert_as(kept.hash, other.clone());
+        // Another version with the same bytes.
+        kept.memory.insert_as(kept.hash, bytes());
         let second = kept.fetcher();
         // Of the old version, which nobody can tell yet.
         second.read(&kept.piece(0..UNIT)).await.unwrap();
-        // Not all of it: the whole would be verified, and it is not what its hash says.
         let read = second.read(&kept.piece(0..12 * UNIT)).await.unwrap();
-        assert_eq!(read, other[..12 * UNIT as usize]);
+        assert_eq!(read, bytes()[..12 * UNIT as usize]);
+        assert_eq!(kept.asked(), [0..8 * UNIT, 8 * UNIT..12 * UNIT, 0..LEN]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -245,15 +269,14 @@ mod tests {
         link.came(1 << 30);
         tokio::time::advance(Duration::from_millis(100)).await;
         link.came(1 << 30);
-        let other = vec![9; LEN as usize];
         let replace = async {
             while faults.struck() == 0 {
                 tokio::task::yield_now().await;
             }
-            kept.memory.insert_as(kept.hash, other.clone());
+            // Another version with the same bytes.
+            kept.memory.insert_as(kept.hash, bytes());
         };
-        // Not all of it: the whole would be verified, and it is not what its hash says.
-        let (most, expected) = (kept.piece(0..8 * UNIT), &other[..8 * UNIT as usize]);
+        let (most, expected) = (kept.piece(0..8 * UNIT), &bytes()[..8 * UNIT as usize]);
         let (read, ()) = tokio::join!(fetcher.read(&most), replace);
         assert_eq!(read.unwrap(), expected);
         assert_eq!(fetcher.counters().versions_changed, 1);
@@ -264,14 +287,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_object_that_the_store_has_wrong_is_an_error_once_all_of_it_was_read() {
+    async fn nothing_of_a_wrong_object_stays_on_the_disk() {
         let kept = Kept::new();
         kept.memory.insert_as(kept.hash, vec![9; LEN as usize]);
         let first = kept.fetcher();
+        first.read(&kept.piece(0..8 * UNIT)).await.unwrap();
+        first.flush_disk().await;
+        assert!(kept.file("part").exists());
+        // So the cache never has all of it, and does not find out by itself.
+        kept.alter_unit(3);
+        let error = first.read(&kept.piece(0..LEN)).await.unwrap_err();
+        assert!(matches!(error, FetchError::Damaged { .. }), "{error}");
+        for _ in 0..10_000 {
+            if first.counters().disk_wrong > 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        first.flush_disk().await;
+        assert!(!kept.file("part").exists());
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_verified_on_the_disk_is_not_read_again_to_verify_it() {
+        let kept = Kept::new();
+        let first = kept.fetcher();
         first.read(&kept.piece(0..LEN)).await.unwrap();
         first.flush_disk().await;
-        assert_eq!(first.counters().disk_wrong, 1);
-        let error = first.read(&kept.piece(0..1)).await.unwrap_err();
-        assert!(matches!(error, FetchError::Damaged { .. }), "{error}");
+        drop(first);
+        let strict = kept.strict();
+        let read = strict.read(&kept.piece(5..UNIT)).await.unwrap();
+        assert_eq!(read, bytes()[5..UNIT as usize]);
+        assert_eq!(kept.asked().len(), 1);
+        assert_eq!(strict.counters().disk_hits, 1, "nor from the disk");
     }
 }

@@ -48,12 +48,16 @@ impl Forgotten {
 
 impl KeptParts {
     pub(super) fn get(&mut self, key: &PartKey, used: u64) -> Option<Landed> {
-        let together = key.together();
-        let entry = self.0.get(&together)?;
-        let part = entry.parts.iter().find(|part| part.key == *key)?;
-        let bytes = part.bytes.clone();
-        self.0.to_back(&together)?.used = used;
+        let bytes = self.peek(key)?;
+        self.0.to_back(&key.together())?.used = used;
         Some(bytes)
+    }
+
+    /// A part; this is no use of it.
+    pub(super) fn peek(&self, key: &PartKey) -> Option<Landed> {
+        let together = self.0.get(&key.together())?;
+        let part = together.parts.iter().find(|part| part.key == *key)?;
+        Some(part.bytes.clone())
     }
 
     pub(super) fn insert(&mut self, key: PartKey, bytes: Landed, held: HeldBytes, used: u64) {

@@ -184,6 +184,11 @@ impl Scheduler {
         found
     }
 
+    /// A part that is in memory. This is no use of it.
+    pub(crate) fn kept(&self, key: &PartKey) -> Option<Landed> {
+        self.shards[key.shard()].lock().kept.peek(key)
+    }
+
     /// Marks parts as those to forget first when room is needed: a reader in order has passed them.
     pub(crate) fn forget_first(&self, keys: impl IntoIterator<Item = PartKey>) {
         for key in keys {

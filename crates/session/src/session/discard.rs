@@ -12,7 +12,7 @@ use attachfs_tree::Ino;
 use super::error::SessionError;
 use super::layout::{
     BASE, COMMITS, DESCRIPTION, ENDING, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH,
-    SOCKET, WORK, is_of_a_stack,
+    SOCKET, TAINTED, WORK, is_of_a_stack,
 };
 
 /// How many unknown names an error lists.
@@ -59,7 +59,7 @@ impl Layout {
                 SCRATCH => return Some(Known::Dir(Self::Scratch)),
                 MOUNT => return Some(Known::MountPoint),
                 SOCKET => return Some(Known::Socket),
-                DESCRIPTION | ENDING | LOCK | JOURNAL | RESERVE | LOG => true,
+                DESCRIPTION | ENDING | LOCK | JOURNAL | RESERVE | LOG | TAINTED => true,
                 // The log's older half.
                 _ => name.strip_prefix("log.").is_some_and(is_number),
             },

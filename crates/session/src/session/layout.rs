@@ -23,6 +23,8 @@ pub(super) const LAYERS: &str = "layers";
 pub(crate) const SOCKET: &str = "control.sock";
 pub(super) const LOG: &str = "log";
 pub(super) const MOUNT: &str = "mnt";
+/// Wrong objects of which programs were given bytes.
+pub(super) const TAINTED: &str = "tainted.json";
 /// An empty file: the session is being deleted, and nothing in it is needed any more.
 pub(super) const ENDING: &str = "ending";
 

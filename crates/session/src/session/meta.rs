@@ -88,15 +88,21 @@ impl SessionMeta {
     pub const FORMAT: u32 = FORMAT;
 }
 
-mod hex {
+/// A hash as its digits.
+pub(super) mod hex {
     use attachfs_manifest::ContentHash;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    pub(super) fn serialize<S: Serializer>(hash: &ContentHash, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::session) fn serialize<S: Serializer>(
+        hash: &ContentHash,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_str(hash)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ContentHash, D::Error> {
+    pub(in crate::session) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<ContentHash, D::Error> {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }

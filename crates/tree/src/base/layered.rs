@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use attachfs_manifest::{
-    Change, ChunkLayout, ChunkSize, Content, Diff, ManifestPath, Name, Snapshot,
+    Change, ChunkLayout, ChunkSize, Content, ContentHash, Diff, ManifestPath, Name, Snapshot,
 };
 
 use super::{BaseKind, BaseTree, BuildError, path_below};
@@ -177,6 +177,12 @@ impl LayeredBase {
     /// How a file's bytes lie in stored objects; `None` if it is no file of the base.
     pub fn layout(&self, ino: Ino) -> Option<ChunkLayout<'_>> {
         self.tree(ino)?.layout(ino)
+    }
+
+    /// The files of all layers that an object of this length is part of.
+    pub fn files_with(&self, object: ContentHash, len: u64) -> impl Iterator<Item = Ino> {
+        let trees = self.0.trees.iter();
+        trees.flat_map(move |tree| tree.files_with(object, len))
     }
 
     /// A file's content, as its manifest says it.

@@ -58,6 +58,9 @@ impl Vfs {
             }
             namespace.content(ino) == Some(&FileContent::Base)
         };
+        if is_base && !truncate {
+            self.refuse_wrong(ino)?;
+        }
         let Some(change) = change else {
             if open.access.write || truncate {
                 return Err(FsErrorKind::ReadOnly.into());

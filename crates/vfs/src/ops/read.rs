@@ -280,7 +280,7 @@ async fn fetched(parts: Vec<BegunPart>, path: &str) -> Result<Bytes, FsError> {
     Ok(join(try_join_all(parts).await?))
 }
 
-fn read_failed(path: &str, error: FetchError) -> FsError {
+pub(crate) fn read_failed(path: &str, error: FetchError) -> FsError {
     let blame = if error.is_of_the_store() {
         Blame::Store
     } else {

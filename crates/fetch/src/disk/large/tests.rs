@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use attachfs_durable::ObjectFiles;
+use attachfs_durable::{ObjectFiles, read_range, write_all_at};
 use tempfile::TempDir;
 
 use super::*;

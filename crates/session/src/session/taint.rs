@@ -1,0 +1,57 @@
+//! What makes a session's outputs doubtful: its programs were given bytes that the store had wrong.
+
+use std::io;
+
+use attachfs_manifest::ContentHash;
+use serde::{Deserialize, Serialize};
+
+use super::Session;
+use super::error::SessionError;
+use super::layout::TAINTED;
+use super::meta::hex;
+
+/// The most that are kept of one session; what comes then makes it no more doubtful.
+const MOST: usize = 1000;
+
+/// An object of which programs were given bytes before it was known to be wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taint {
+    /// The object.
+    #[serde(with = "hex")]
+    pub object: ContentHash,
+    /// The hash of what the store had in its place.
+    #[serde(with = "hex")]
+    pub found: ContentHash,
+    /// Files that it is part of, as messages name them; perhaps not all.
+    pub files: Vec<String>,
+}
+
+impl Session {
+    /// Notes, durably, that programs were given bytes of a wrong object. One thread at a time.
+    pub fn taint(&self, taint: Taint) -> Result<(), SessionError> {
+        let mut all = self.taints()?;
+        if all.len() >= MOST || all.iter().any(|known| known.object == taint.object) {
+            return Ok(());
+        }
+        all.push(taint);
+        let bytes = serde_json::to_vec_pretty(&all).map_err(self.unreadable())?;
+        Ok(self.dir.publish(TAINTED, &bytes)?)
+    }
+
+    /// The wrong objects of which programs were given bytes, in the order in which they were found.
+    pub fn taints(&self) -> Result<Vec<Taint>, SessionError> {
+        match self.dir.read(TAINTED) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(self.unreadable()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn unreadable(&self) -> impl Fn(serde_json::Error) -> SessionError {
+        let path = self.dir().join(TAINTED);
+        move |source| SessionError::Description {
+            path: path.clone(),
+            source,
+        }
+    }
+}
