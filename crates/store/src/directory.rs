@@ -42,8 +42,8 @@ use parking_lot::Mutex;
 
 use crate::{
     ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta, ObjectPart,
-    ObjectStream, Page, Payload, PutOutcome, Reach, Store, StoreAddress, StoreError,
-    StoredManifest, data_key, old_data_key, run_blocking,
+    ObjectStream, Page, Payload, PutOutcome, Reach, RequestCounts, RequestKind, Requests, Store,
+    StoreAddress, StoreError, StoredManifest, data_key, old_data_key, run_blocking,
 };
 
 /// How much is copied before a cancelled `put` notices.
@@ -59,6 +59,7 @@ const IDLE_BLOCKS: u64 = 4 * STREAM_BLOCK;
 #[derive(Debug, Clone)]
 pub struct DirectoryStore {
     files: Arc<Files>,
+    requests: Arc<Requests>,
 }
 
 /// The blocking half.
@@ -94,6 +95,7 @@ impl DirectoryStore {
                 ready: Mutex::new(None),
                 blocks: BufferPool::new(STREAM_BLOCK, IDLE_BLOCKS),
             }),
+            requests: Arc::default(),
         })
     }
 
@@ -116,6 +118,16 @@ impl DirectoryStore {
             .prepare()
             .map_err(|error| failed(self.files.what("preparing", ""), error))?;
         Ok(&self.files.staging)
+    }
+
+    /// Carries out a request.
+    async fn answer<T: Send + 'static>(
+        &self,
+        kind: RequestKind,
+        work: impl FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.requests.note(kind);
+        self.run(work).await
     }
 
     async fn run<T: Send + 'static>(
@@ -399,7 +411,8 @@ impl Drop for CancelOnDrop {
 #[async_trait]
 impl ChunkStore for DirectoryStore {
     async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError> {
-        self.run(move |files| files.get(chunk, range)).await
+        self.answer(RequestKind::Get, move |files| files.get(chunk, range))
+            .await
     }
 
     async fn stream(
@@ -407,7 +420,7 @@ impl ChunkStore for DirectoryStore {
         chunk: ContentHash,
         range: Range<u64>,
     ) -> Result<ObjectStream, StoreError> {
-        let begun = self.run(move |files| {
+        let begun = self.answer(RequestKind::Get, move |files| {
             let mut reading = files.begin(chunk, range)?;
             let first = files.read_block(&mut reading)?;
             Ok((first, reading))
@@ -441,8 +454,12 @@ impl ChunkStore for DirectoryStore {
         NonZero::new(2)
     }
 
+    fn requests(&self) -> Option<RequestCounts> {
+        Some(self.requests.so_far())
+    }
+
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {
-        self.run(move |files| {
+        self.answer(RequestKind::Head, move |files| {
             let key = data_key(chunk);
             let (_, stamp) =
                 open_file(&files.root.join(&key)).map_err(|error| files.unreadable(&key, error))?;
@@ -454,8 +471,10 @@ impl ChunkStore for DirectoryStore {
     async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&cancelled));
-        self.run(move |files| files.put(chunk, &payload, &cancelled))
-            .await
+        self.answer(RequestKind::Put, move |files| {
+            files.put(chunk, &payload, &cancelled)
+        })
+        .await
     }
 }
 
@@ -463,7 +482,8 @@ impl ChunkStore for DirectoryStore {
 impl ManifestStore for DirectoryStore {
     async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError> {
         let key = key.clone();
-        self.run(move |files| files.get_manifest(&key)).await
+        self.answer(RequestKind::Get, move |files| files.get_manifest(&key))
+            .await
     }
 
     async fn put_manifest_if_absent(
@@ -473,8 +493,10 @@ impl ManifestStore for DirectoryStore {
         metadata: &Metadata,
     ) -> Result<PutOutcome, StoreError> {
         let (key, metadata) = (key.clone(), metadata.clone());
-        self.run(move |files| files.put_manifest_if_absent(&key, &bytes, &metadata))
-            .await
+        self.answer(RequestKind::Put, move |files| {
+            files.put_manifest_if_absent(&key, &bytes, &metadata)
+        })
+        .await
     }
 }
 
@@ -482,8 +504,10 @@ impl ManifestStore for DirectoryStore {
 impl ListStore for DirectoryStore {
     async fn list(&self, folder: &Folder, after: Option<&str>) -> Result<Page, StoreError> {
         let (folder, after) = (folder.clone(), after.map(str::to_owned));
-        self.run(move |files| files.list(&folder, after.as_deref()))
-            .await
+        self.answer(RequestKind::List, move |files| {
+            files.list(&folder, after.as_deref())
+        })
+        .await
     }
 }
 
