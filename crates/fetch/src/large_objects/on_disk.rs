@@ -54,6 +54,7 @@ impl Engine {
         match found.await {
             Some((units, Some(bytes))) => {
                 self.counts.disk_hits.add(units);
+                self.counts.bytes_from_disk.add(bytes.len() as u64);
                 for from in (0..bytes.len()).step_by(UNIT as usize) {
                     let to = bytes.len().min(from + UNIT as usize);
                     let held = held.split((to - from) as u64);
