@@ -140,6 +140,8 @@ struct View {
     at: Instant,
     /// Bytes that were read in each second, the last one first.
     read: VecDeque<u64>,
+    /// Bytes that were written in the last second.
+    written: u64,
     /// Bytes that came from the store in the last second.
     fetched: u64,
     /// Operations in the last second, in the order of the report.
@@ -153,6 +155,7 @@ impl View {
             report,
             at: Instant::now(),
             read: VecDeque::new(),
+            written: 0,
             fetched: 0,
         }
     }
@@ -164,6 +167,7 @@ impl View {
         let (was, is) = (&self.report.bytes, &report.bytes);
         self.read.truncate(REMEMBERED - 1);
         self.read.push_front(rate(was.read, is.read, passed));
+        self.written = rate(was.written, is.written, passed);
         self.fetched = rate(was.from_store, is.from_store, passed);
         let before = |now: &OperationStats| {
             let mut all = self.report.operations.iter();
@@ -214,7 +218,12 @@ impl View {
 
     fn draw_chart(&self, frame: &mut Frame<'_>, area: Rect) {
         let now = self.read.front().copied().unwrap_or_default();
-        let title = format!("read {}/s, fetched {}/s", bytes(now), bytes(self.fetched));
+        let title = format!(
+            "read {}/s, written {}/s, fetched {}/s",
+            bytes(now),
+            bytes(self.written),
+            bytes(self.fetched)
+        );
         // The newest at the right edge.
         let width = usize::from(area.width.saturating_sub(2));
         let mut shown: Vec<u64> = self.read.iter().take(width).copied().collect();
