@@ -15,6 +15,7 @@
 //! All file access is on the runtime's blocking threads. It cannot be interrupted there, so a
 //! cancelled `put` notices between two blocks.
 
+mod failures;
 mod list;
 mod manifests;
 #[cfg(test)]
@@ -40,9 +41,10 @@ use futures::StreamExt as _;
 use futures::stream;
 use parking_lot::Mutex;
 
+use self::failures::{failed, is_missing, unwritable};
 use crate::{
     ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta, ObjectPart,
-    ObjectStream, Page, Payload, PutOutcome, Reach, RequestCounts, RequestKind, Requests, Store,
+    ObjectStream, Page, Payload, PutOutcome, RequestCounts, RequestKind, Requests, Store,
     StoreAddress, StoreError, StoredManifest, data_key, old_data_key, run_blocking,
 };
 
@@ -338,65 +340,6 @@ fn open_file(path: &Path) -> io::Result<(File, FileStamp)> {
 fn time_of(stamp: &FileStamp) -> SystemTime {
     let since = u64::try_from(stamp.mtime_ns).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_nanos(since)
-}
-
-/// Whether the error means that a key has no file. In S3 a key can be a prefix of another key; in a
-/// directory store one of them is then a directory, or the other's directory is a file.
-fn is_missing(kind: io::ErrorKind) -> bool {
-    matches!(
-        kind,
-        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory
-    )
-}
-
-/// The store's error for a failed write. If a directory is missing, the store itself has gone,
-/// because the directory was there before.
-fn unwritable(what: String, error: impl Into<io::Error>) -> StoreError {
-    let error = error.into();
-    if error.kind() == io::ErrorKind::NotFound {
-        return StoreError::Unreachable {
-            what,
-            source: error.into(),
-        };
-    }
-    failed(what, error)
-}
-
-/// The store's error for a failed operation on a file.
-fn failed(what: String, error: impl Into<io::Error>) -> StoreError {
-    use io::ErrorKind as Kind;
-    let error = error.into();
-    match error.kind() {
-        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => StoreError::Full {
-            what,
-            source: error.into(),
-        },
-        Kind::PermissionDenied => StoreError::Denied {
-            what,
-            advice: "check the permissions and the owner of the store's directory".to_owned(),
-            reach: Reach::Unknown,
-            source: error.into(),
-        },
-        Kind::ReadOnlyFilesystem => StoreError::Denied {
-            what,
-            advice: "its file system is mounted read-only".to_owned(),
-            reach: Reach::Unknown,
-            source: error.into(),
-        },
-        Kind::StaleNetworkFileHandle
-        | Kind::TimedOut
-        | Kind::NetworkDown
-        | Kind::NetworkUnreachable
-        | Kind::HostUnreachable
-        | Kind::NotConnected => StoreError::Unreachable {
-            what,
-            source: error.into(),
-        },
-        _ => StoreError::Other {
-            what,
-            source: error.into(),
-        },
-    }
 }
 
 /// Tells the blocking half that its caller has gone.
