@@ -313,6 +313,7 @@ fn sample(samples: &[(String, f64)], name: &str) -> f64 {
         .1
 }
 
+#[expect(clippy::float_cmp, reason = "they count whole things")]
 #[test]
 fn metrics_are_as_prometheus_reads_them_and_follow_what_is_read() {
     Machine::mounting_from_s3(|machine| {

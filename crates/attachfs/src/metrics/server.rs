@@ -18,7 +18,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::MetricsAddress;
+use super::address::MetricsAddress;
+use super::text::CONTENT_TYPE as TEXT_FORMAT;
 use crate::error::{Doing as _, Error};
 
 /// Connections at a time; more wait.
@@ -134,7 +135,7 @@ fn respond<B>(request: &Request<B>, text: &Text) -> Response<Full<Bytes>> {
         );
     };
     let mut response = Response::new(Full::from(text));
-    let kind = hyper::header::HeaderValue::from_static(super::CONTENT_TYPE);
+    let kind = hyper::header::HeaderValue::from_static(TEXT_FORMAT);
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }

@@ -1,23 +1,20 @@
 //! `stats`.
 
+mod asking;
 mod table;
 mod view;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use attachfs::{CancellationToken, FailureClass, Places, SessionEntry, StatsReport};
-use tokio::time::{Interval, MissedTickBehavior};
+use attachfs::{Places, SessionEntry, StatsReport};
 
+use self::asking::{ask, ask_again, clock};
 use crate::args::Globals;
 use crate::args::stats::Stats;
 use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
-
-/// How long a view is shown before the next.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn stats(globals: &Globals, args: Stats) -> Result<(), Failure> {
     let places = places(None);
@@ -30,26 +27,6 @@ pub(super) async fn stats(globals: &Globals, args: Stats) -> Result<(), Failure>
         return view::show(&found, &places, first).await;
     }
     print_again_and_again(globals, &found, &places, first).await
-}
-
-async fn ask(found: &SessionEntry) -> Result<StatsReport, attachfs::Error> {
-    attachfs::stats(found, &CancellationToken::new()).await
-}
-
-/// The next counts; nothing if the mount has ended.
-async fn ask_again(
-    found: &SessionEntry,
-    places: &Places,
-) -> Result<Option<StatsReport>, attachfs::Error> {
-    match ask(found).await {
-        Ok(report) => Ok(Some(report)),
-        Err(error) if error.class() == FailureClass::Usage => Ok(None),
-        // It may have ended while it was asked.
-        Err(error) => match attachfs::find(places, found.meta.id.as_str().as_ref()) {
-            Ok(now) if now.state == attachfs::SessionState::InUse => Err(error),
-            _ => Ok(None),
-        },
-    }
 }
 
 fn text_of(globals: &Globals, report: &StatsReport) -> anyhow::Result<String> {
@@ -89,12 +66,4 @@ fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
-}
-
-/// Ticks at each interval from now on; what comes late makes none come sooner.
-async fn clock() -> Interval {
-    let mut clock = tokio::time::interval(INTERVAL);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    clock.tick().await;
-    clock
 }

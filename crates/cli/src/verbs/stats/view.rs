@@ -22,8 +22,8 @@ use ratatui::widgets::{Block, Borders, Cell, List, Paragraph, Row, Sparkline, Ta
 use ratatui::{DefaultTerminal, Frame};
 use tokio::sync::mpsc;
 
+use super::asking::{ask_again, clock};
 use super::table::{open_file, time};
-use super::{ask_again, clock};
 use crate::exit::Failure;
 use crate::output::{bytes, count};
 
