@@ -1,8 +1,8 @@
 //! Options of `stats`, and of the metrics of a mount.
 
-use clap::Args as ClapArgs;
+use std::path::PathBuf;
 
-use super::Session;
+use clap::Args as ClapArgs;
 
 /// Show what is counted of a mount: throughput, latencies, where bytes came from, requests, open files.
 ///
@@ -15,8 +15,9 @@ use super::Session;
   attachfs stats --watch /mnt/scene                      (q or Ctrl-C ends it)
   attachfs stats --watch --json /mnt/scene >stats.jsonl")]
 pub(crate) struct Stats {
-    #[command(flatten)]
-    pub(crate) session: Session,
+    /// The mount point, a path in the mount, or the session's id (four digits of it will do) or directory.
+    #[arg(value_name = "MOUNTPOINT|SESSION")]
+    pub(crate) session: PathBuf,
     /// Go on, and show it anew each second until the mount ends: as a live view on a terminal, otherwise one table after the
     /// other. With --json, one object a line.
     #[arg(short, long)]

@@ -18,7 +18,7 @@ use crate::places::places;
 
 pub(super) async fn stats(globals: &Globals, args: Stats) -> Result<(), Failure> {
     let places = places(None);
-    let found = attachfs::find(&places, &args.session.session)?;
+    let found = attachfs::find(&places, &args.session)?;
     let first = ask(&found).await?;
     if !args.watch {
         return Ok(output::print(&text_of(globals, &first)?)?);
