@@ -23,6 +23,6 @@ mod testing;
 pub use background::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
 pub use lifecycle::{
     ActiveMount, Copies, Elsewhere, End, FuseMount, Holder, MountError, MountOf, MountOptions,
-    Mounted, Place, Process, TakenAway, Unmount, UnmountError, Use, active_mounts, detach_dead,
-    mount, supported, take_away,
+    Mounted, OpenBy, Place, Process, TakenAway, Unmount, UnmountError, Use, active_mounts,
+    detach_dead, mount, open_by, supported, take_away,
 };

@@ -2,6 +2,7 @@
 //!
 //! `architecture` holds the borders between crates. The others drive the real programs: `example` the renderer in a plain folder;
 //! `manifests` the operations on manifests; `scanning` what is taken of a folder; `uploading` and `downloading` folders and manifests into stores and back; `stores` and `moto` whole stores; `peers` asks the reference implementations, where they are there;
+//! `seeing` what a mount tells of itself;
 //! `journey`, `committing`, `everyday`, `crash`, `power`, `failure` and `mounts` drive `attachfs` over real mounts on a [`machine::Machine`] made for each test.
 
 #![allow(
@@ -36,6 +37,7 @@ mod process;
 mod programs;
 mod random;
 mod scanning;
+mod seeing;
 mod semantics;
 mod server;
 mod sessions;

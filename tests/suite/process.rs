@@ -1,6 +1,7 @@
 //! Programs that a test starts: to their end, or for a while.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -90,6 +91,12 @@ impl Running {
     /// Whether it has not ended.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Types at it, if its standard input is a pipe.
+    pub(crate) fn type_keys(&mut self, keys: &str) {
+        let input = self.child.stdin.as_mut().expect("its input is a pipe");
+        input.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Sends it a signal.

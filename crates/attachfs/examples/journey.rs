@@ -164,6 +164,7 @@ fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places) -> MountR
         probe: true,
         reading: ReadOptions::default(),
         log: LogPlace::Elsewhere("nowhere".to_owned()),
+        metrics: None,
         places,
         step_hook: None,
         before_making: None,

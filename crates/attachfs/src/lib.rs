@@ -5,6 +5,7 @@
 //! - [`upload_manifests`] uploads the files of manifests that there are;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
 //! - [`add`] shows more manifests in a mount that is used; [`layers`] lists them;
+//! - [`stats()`] tells what is counted of a mount;
 //! - [`sessions`] finds the sessions with uncommitted changes; [`session`] commits or discards them;
 //! - [`download_manifests`] places the files of manifests in folders;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount;
@@ -29,6 +30,7 @@ pub mod cache;
 mod cancel;
 pub mod causes;
 mod client;
+mod counts;
 mod doubts;
 mod download;
 mod error;
@@ -42,6 +44,7 @@ mod logs;
 pub mod manifest;
 mod manifests;
 mod message;
+mod metrics;
 mod mount;
 mod opened;
 #[cfg(test)]
@@ -59,6 +62,7 @@ mod served;
 mod service;
 pub mod session;
 mod snapshot;
+mod stats;
 mod store;
 mod uploading;
 
@@ -112,6 +116,7 @@ pub use manifests::{
     ManifestBytes, ManifestSource, check_place_of_manifest, parse_path, read_manifest,
     write_manifest,
 };
+pub use metrics::{MetricsAddress, ParseMetricsAddressError};
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
 pub use reachable::require_answers;
@@ -126,6 +131,10 @@ pub use service::StepHook;
 pub use snapshot::{
     Announce, SnapshotOptions, SnapshotReport, TakenSnapshot, publish_snapshot,
     take_embedded_snapshot, take_snapshot,
+};
+pub use stats::{
+    ByteStats, CacheStats, FetchStats, OpenFileStats, OperationStats, ProcessStats, RequestStats,
+    StatsReport, TimeStats, stats,
 };
 pub use store::{OpenStore, create_directory_store, open_store};
 pub use tokio_util::sync::CancellationToken;

@@ -14,7 +14,7 @@ use attachfs_session::{
 };
 use attachfs_transfer::error_chain;
 use attachfs_tree::BaseTree;
-use attachfs_vfs::{Counters, Settings};
+use attachfs_vfs::{Counted, Counters, Settings};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,11 +22,13 @@ use tokio_util::sync::CancellationToken;
 use self::point::{absolute, not_mounted, place};
 pub use self::request::{MountPoint, MountRequest, MountSession, Owner};
 use crate::cancel::{Cancellable, unless_cancelled};
+use crate::counts::MountCounts;
 use crate::error::{Doing as _, Error};
 use crate::holder::take;
 use crate::index::{base_of, open_base};
 use crate::logs::LogPlace;
 use crate::manifests::ManifestBytes;
+use crate::metrics::{self, MetricsListener};
 use crate::opened::{OpenedSession, fetcher};
 use crate::places::Places;
 use crate::prefetching::prefetch_all;
@@ -85,6 +87,10 @@ impl Mount {
             fetcher: fetcher(&request.store, &request.places, request.reading)?,
             store: request.store,
             log: request.log,
+            metrics: match request.metrics {
+                Some(address) => Some(MetricsListener::bind(address).await?),
+                None => None,
+            },
             places: request.places,
             step_hook: request.step_hook,
         };
@@ -198,7 +204,7 @@ impl Mount {
 
     /// How it is.
     pub async fn status(&self) -> Result<StatusReport, Error> {
-        self.served.session.status(true).await
+        self.served.status().await
     }
 
     /// The counts of bytes read and written, and of requests to the store.
@@ -207,6 +213,11 @@ impl Mount {
             self.served.session.vfs().counters(),
             self.served.session.fetched(),
         )
+    }
+
+    /// The address that answers with metrics, if that was asked for.
+    pub fn metrics_url(&self) -> Option<String> {
+        self.served.metrics_url()
     }
 
     /// The last read that failed.
@@ -354,6 +365,7 @@ struct Parts {
     store: OpenStore,
     fetcher: Arc<Fetcher>,
     log: LogPlace,
+    metrics: Option<MetricsListener>,
     places: Places,
     step_hook: Option<StepHook>,
 }
@@ -372,6 +384,7 @@ impl Parts {
             store,
             fetcher,
             log,
+            metrics,
             places,
             step_hook,
         } = self;
@@ -409,7 +422,9 @@ impl Parts {
             runtime: runtime.clone(),
             session: session_id,
         };
-        let mounted = attachfs_mount::mount(session.vfs().clone(), &options)
+        let counted = Arc::new(Counted::new(session.vfs().clone()));
+        let operations = counted.operations();
+        let mounted = attachfs_mount::mount(counted, &options)
             .map_err(|error| not_mounted(error, &places))?;
         let own_log = log == LogPlace::Session;
         let log = match log {
@@ -422,9 +437,22 @@ impl Parts {
             store,
             log: Some(log),
         };
+        let metrics = metrics.map(|listener| {
+            let session = opened.meta.id.to_string();
+            // Whoever asks does not keep the file system.
+            let (vfs, operations) = (Arc::downgrade(opened.vfs()), Arc::clone(&operations));
+            listener.serve(&runtime, move || {
+                let vfs = vfs.upgrade()?;
+                let text = metrics::text(&session, MountCounts::of(&vfs, &operations));
+                text.inspect_err(|error| tracing::error!(%error, "metrics cannot be written"))
+                    .ok()
+            })
+        });
         let served = Arc::new(ServedMount {
             session: opened,
             mounted,
+            operations,
+            metrics,
             ended: Mutex::new(None),
             cut_off: watch::Sender::new(false),
             places: places.clone(),

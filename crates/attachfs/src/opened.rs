@@ -279,6 +279,7 @@ impl OpenedSession {
             fetched: Some(self.fetched()),
             last_error: self.last_error(),
             log: self.log.clone(),
+            metrics: None,
         })
     }
 }

@@ -230,6 +230,9 @@ pub struct StatusReport {
     /// Where the log is: a file, or what else the mount was made with.
     #[serde(default)]
     pub log: Option<String>,
+    /// The address that answers with metrics, if there is one.
+    #[serde(default)]
+    pub metrics: Option<String>,
 }
 
 /// A read that failed.

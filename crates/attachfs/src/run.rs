@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Doing as _, Error, classified};
 use crate::logs::LogPlace;
 use crate::manifests::{ManifestBytes, parse_path, write_manifest};
+use crate::metrics::MetricsAddress;
 use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 use crate::places::Places;
 use crate::reading::ReadOptions;
@@ -51,6 +52,8 @@ pub struct RunRequest {
     pub publish: Option<ManifestKey>,
     /// The file that gets the manifest's bytes.
     pub output: Option<PathBuf>,
+    /// Give metrics at this address for as long as it is mounted.
+    pub metrics: Option<MetricsAddress>,
     /// The limit that the command has.
     pub open_files: OpenFiles,
 }
@@ -140,6 +143,7 @@ pub async fn run(
         places,
         publish,
         output,
+        metrics,
         open_files,
     } = request;
     let Some((program, arguments)) = command.split_first() else {
@@ -164,6 +168,7 @@ pub async fn run(
         probe,
         reading,
         log: LogPlace::Elsewhere("standard error".to_owned()),
+        metrics,
         places,
         step_hook: None,
         before_making: None,

@@ -9,19 +9,27 @@ use std::time::{Duration, Instant};
 use attachfs_commit::Observer;
 use attachfs_mount::{Mounted, Unmount, UnmountError};
 use attachfs_session::Failure;
+use attachfs_vfs::Operations;
 use tokio::sync::{Mutex, watch};
 
+use crate::counts::MountCounts;
 use crate::error::Error;
 use crate::logs;
+use crate::metrics::MetricsServer;
 use crate::opened::OpenedSession;
 use crate::places::Places;
-use crate::remote::{CommitArguments, UnmountArguments, UnmountReport};
+use crate::remote::{CommitArguments, StatusReport, UnmountArguments, UnmountReport};
+use crate::stats::{CountedMount, MOST_OPEN_FILES, StatsReport};
 
 /// What the control socket and the process's own end share.
 #[derive(Debug)]
 pub(crate) struct ServedMount {
     pub(crate) session: OpenedSession,
     pub(crate) mounted: Mounted,
+    /// What is counted where the adapter passes.
+    pub(crate) operations: Arc<Operations>,
+    /// Who gives metrics, if that was asked for.
+    pub(crate) metrics: Option<MetricsServer>,
     /// Held while the mount is being ended; says what became of the session.
     pub(crate) ended: Mutex<Option<Ended>>,
     /// Set when the process is to end although someone still uses the mount.
@@ -50,6 +58,30 @@ const LINGER: Duration = Duration::from_secs(3);
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 impl ServedMount {
+    /// How it is.
+    pub(crate) async fn status(&self) -> Result<StatusReport, Error> {
+        let mut status = self.session.status(true).await?;
+        status.mount_point = self.mounted.mount_point();
+        status.metrics = self.metrics_url();
+        Ok(status)
+    }
+
+    /// What is counted of it.
+    pub(crate) fn stats(&self) -> StatsReport {
+        let of = CountedMount {
+            session: self.session.meta.id.to_string(),
+            mount_point: self.mounted.mount_point(),
+            metrics: self.metrics_url(),
+        };
+        let vfs = self.session.vfs();
+        let counts = MountCounts::of(vfs, &self.operations);
+        StatsReport::new(of, &counts, vfs.open_files(MOST_OPEN_FILES))
+    }
+
+    pub(crate) fn metrics_url(&self) -> Option<String> {
+        self.metrics.as_ref().map(MetricsServer::url)
+    }
+
     /// Unmounts in order: the kernel lets go, then the journal says so, durably. Nothing is written
     /// after that, even by processes that still use the detached mount.
     pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {

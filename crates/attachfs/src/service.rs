@@ -38,11 +38,7 @@ impl Service {
         let news = News::new(events, self.hook, cancellable);
         let session = &self.mount.session;
         match request {
-            Request::Status => {
-                let mut status = session.status(true).await?;
-                status.mount_point = self.mount.mounted.mount_point();
-                value(&status)
-            }
+            Request::Status => value(&self.mount.status().await?),
             Request::Diff { options: how } => value(&session.diff(options(how)?, &news).await?),
             Request::Commit { options: how } => {
                 let arguments: CommitArguments = options(how)?;
@@ -50,6 +46,7 @@ impl Service {
             }
             Request::Add { options: how } => value(&self.mount.add(options(how)?).await?),
             Request::Layers => value(&session.layers()?),
+            Request::Stats => value(&self.mount.stats()),
             Request::Unmount {
                 detach,
                 options: how,

@@ -95,6 +95,7 @@ fn left_read_only(found: &SessionEntry) -> StatusReport {
         fetched: None,
         last_error: None,
         log: logs::of_session(&found.dir).map(|log| log.display().to_string()),
+        metrics: None,
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod manifest;
 pub(crate) mod publishing;
 pub(crate) mod reading;
 pub(crate) mod s3;
+pub(crate) mod stats;
 pub(crate) mod store;
 pub(crate) mod upload;
 pub(crate) mod values;
@@ -85,6 +86,7 @@ pub(crate) enum Verb {
     List(List),
     /// Show how a session is.
     Status(Session),
+    Stats(stats::Stats),
     Diff(Diff),
     Commit(Commit),
     Discard(Discard),
@@ -138,6 +140,8 @@ pub(crate) struct Run {
     pub(crate) probing: Probing,
     #[command(flatten)]
     pub(crate) reading: reading::Reading,
+    #[command(flatten)]
+    pub(crate) metrics: stats::Metrics,
     #[command(flatten)]
     pub(crate) extent: manifest::Extent,
     #[command(flatten)]
@@ -265,6 +269,8 @@ pub(crate) struct Mount {
     pub(crate) probing: Probing,
     #[command(flatten)]
     pub(crate) reading: reading::Reading,
+    #[command(flatten)]
+    pub(crate) metrics: stats::Metrics,
     /// Where the log goes: a file, `journald`, or by default the session's own `log`. In the
     /// foreground by default to standard error. The session's own is kept below 32 MiB (`log` and
     /// `log.1`); a file of yours is only appended to (for logrotate: copytruncate).

@@ -40,6 +40,9 @@ pub(crate) struct Ready {
     pub(crate) had_died: bool,
     /// Why the store cannot be read, if it is mounted all the same.
     pub(crate) without_store: Option<String>,
+    /// The address that answers with metrics, if there is one.
+    #[serde(default)]
+    pub(crate) metrics: Option<String>,
 }
 
 /// What the starter says when it has the line.

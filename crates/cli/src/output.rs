@@ -306,6 +306,9 @@ pub(crate) fn status(report: &StatusReport) -> String {
         text += &read(counters, report.fetched);
         text += &failed_reads(counters.reads_failed, report.last_error.as_ref());
     }
+    if let Some(metrics) = &report.metrics {
+        text += &format!("metrics    {metrics}\n");
+    }
     if let Some(log) = &report.log {
         text += &format!("log        {log}\n");
     }

@@ -133,6 +133,12 @@ impl Turns {
         }
     }
 
+    /// How many requests are under way, and how many wait.
+    pub(crate) fn now(&self) -> (u64, u64) {
+        let (taken, waiting) = self.all.now();
+        (taken / UNIT, waiting + self.ahead.now().1)
+    }
+
     /// Waits for its turn, which comes in the order of priority.
     pub(crate) async fn take(&self, priority: &SharedPriority) -> Turn {
         let ahead = if priority.get() == Priority::Read as u8 {
@@ -287,6 +293,12 @@ impl ByteBudget {
     /// All of it, in bytes.
     pub(crate) fn total(&self) -> u64 {
         self.0.total
+    }
+
+    /// How many bytes are taken, and how many wait for some.
+    pub(crate) fn now(&self) -> (u64, u64) {
+        let state = self.0.state.lock();
+        (self.0.total - state.free, state.waiting.len() as u64)
     }
 
     /// Whether somebody waits who could go on if more was given back.

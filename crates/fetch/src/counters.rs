@@ -1,6 +1,6 @@
 //! What a fetcher has done so far.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use attachfs_store::{Count, Latencies};
 
 /// What a [`Fetcher`](crate::Fetcher) has done since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,8 +13,12 @@ pub struct FetchCounters {
     pub bytes_from_store: u64,
     /// Objects and units that were in memory when a read asked for them.
     pub memory_hits: u64,
+    /// Bytes that reads got out of those.
+    pub bytes_from_memory: u64,
     /// Objects found in the disk cache, and sound.
     pub disk_hits: u64,
+    /// Their bytes.
+    pub bytes_from_disk: u64,
     /// Objects whose bytes were not those that their hash names.
     pub damaged: u64,
     /// Large objects of which all bytes were read and found right.
@@ -29,6 +33,8 @@ pub struct FetchCounters {
     pub failed: u64,
     /// Reads that took longer than the deadline.
     pub timed_out: u64,
+    /// Bodies that broke off, and whose rest was asked for again.
+    pub broken_off: u64,
     /// Times the store had another version of a large object than before.
     pub versions_changed: u64,
     /// Objects written to the disk cache.
@@ -47,18 +53,13 @@ pub struct FetchCounters {
     pub disk_wrong: u64,
 }
 
-/// A number that many threads add to. Only ever read for reports, so no order is asked of it.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+/// The fetches at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Requests to the store that have their turn.
+    pub requests: u64,
+    /// Fetches that wait for a turn or for room in memory.
+    pub waiting: u64,
 }
 
 /// The counters of the memory and store side; the disk cache has its own.
@@ -68,7 +69,9 @@ pub(crate) struct Counts {
     pub(crate) ranges_from_store: Count,
     pub(crate) bytes_from_store: Count,
     pub(crate) memory_hits: Count,
+    pub(crate) bytes_from_memory: Count,
     pub(crate) disk_hits: Count,
+    pub(crate) bytes_from_disk: Count,
     pub(crate) damaged: Count,
     pub(crate) verified: Count,
     pub(crate) wrong: Count,
@@ -76,5 +79,8 @@ pub(crate) struct Counts {
     pub(crate) missing: Count,
     pub(crate) failed: Count,
     pub(crate) timed_out: Count,
+    pub(crate) broken_off: Count,
+    /// From a request to the first byte of its answer.
+    pub(crate) first_byte: Latencies,
     pub(crate) versions_changed: Count,
 }

@@ -33,10 +33,10 @@ use std::time::{Duration, Instant};
 
 use attachfs_durable::{DurableError, ObjectFiles, read_range};
 use attachfs_manifest::ContentHash;
+use attachfs_store::Count;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::counters::Count;
 use open_cache::{Duty, OpenCache, Order};
 
 pub use large::LargeFile;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use attachfs_durable::BufferPool;
 use attachfs_manifest::{ChunkLayout, ChunkSize, ContentHash, Piece};
-use attachfs_store::{ChunkStore, ObjectPart, StoreError};
+use attachfs_store::{ChunkStore, LatencyCounts, ObjectPart, RequestCounts, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use crate::quiet::{self, Quiet};
 use crate::scheduler::{Interest, Scheduler, TOGETHER};
 use crate::{
     DiskCache, Doubt, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority,
+    UnderWay,
 };
 
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
@@ -189,7 +190,9 @@ impl Fetcher {
             ranges_from_store: counts.ranges_from_store.get(),
             bytes_from_store: counts.bytes_from_store.get(),
             memory_hits: counts.memory_hits.get(),
+            bytes_from_memory: counts.bytes_from_memory.get(),
             disk_hits: counts.disk_hits.get(),
+            bytes_from_disk: counts.bytes_from_disk.get(),
             damaged: counts.damaged.get(),
             verified: counts.verified.get(),
             wrong: counts.wrong.get(),
@@ -197,6 +200,7 @@ impl Fetcher {
             missing: counts.missing.get(),
             failed: counts.failed.get(),
             timed_out: counts.timed_out.get(),
+            broken_off: counts.broken_off.get(),
             versions_changed: counts.versions_changed.get(),
             disk_written: disk.map_or(0, |disk| disk.written.get()),
             disk_dropped: disk.map_or(0, |disk| disk.dropped.get()),
@@ -205,6 +209,25 @@ impl Fetcher {
             disk_evicted: disk.map_or(0, |disk| disk.evicted.get()),
             disk_verified: disk.map_or(0, |disk| disk.verified.get()),
             disk_wrong: disk.map_or(0, |disk| disk.wrong.get()),
+        }
+    }
+
+    /// How long the store took to begin its answers.
+    pub fn first_byte(&self) -> LatencyCounts {
+        self.engine.counts.first_byte.so_far()
+    }
+
+    /// The requests that the store has been asked for since it was opened, if it counts them.
+    pub fn requests(&self) -> Option<RequestCounts> {
+        self.engine.store.requests()
+    }
+
+    /// The fetches at this moment.
+    pub fn under_way(&self) -> UnderWay {
+        let (requests, waiting) = self.engine.turns.now();
+        UnderWay {
+            requests,
+            waiting: waiting + self.engine.scheduler.waiting_for_room(),
         }
     }
 

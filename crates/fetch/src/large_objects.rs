@@ -69,7 +69,9 @@ impl Engine {
             // It may have turned out to be wrong meanwhile.
             Some(units) if !units.is_empty() && known.serving() == (generation, serving) => {
                 self.counts.memory_hits.add(units.len() as u64);
-                PieceRead::Ready(self.assemble(&piece, &units))
+                let bytes = self.assemble(&piece, &units);
+                self.counts.bytes_from_memory.add(bytes.len() as u64);
+                PieceRead::Ready(bytes)
             }
             _ => PieceRead::Pending(Box::new(PendingPiece {
                 engine: Arc::clone(self),
@@ -200,6 +202,8 @@ impl PendingPiece {
                 let waiting = match part {
                     FoundPart::Here(unit) => {
                         engine.counts.memory_hits.add(1);
+                        let bytes = engine.part_in_unit(&self.piece, index);
+                        engine.counts.bytes_from_memory.add(bytes);
                         break unit;
                     }
                     FoundPart::Coming(waiting) => waiting,
@@ -328,6 +332,16 @@ impl Engine {
     /// How long a unit is, but for an object's last.
     pub(crate) fn unit_len(&self) -> u64 {
         unit_len(&self.options)
+    }
+
+    /// How many bytes of `piece` lie in one of its units.
+    fn part_in_unit(&self, piece: &Piece, index: u64) -> u64 {
+        let (start, end) = (index * self.unit_len(), (index + 1) * self.unit_len());
+        piece
+            .range
+            .end
+            .min(end)
+            .saturating_sub(piece.range.start.max(start))
     }
 
     /// The numbers of the units that `piece` lies in.

@@ -44,7 +44,7 @@ mod verifier;
 mod warming;
 
 pub use budget::{ByteBudget, HeldBytes, Priority};
-pub use counters::FetchCounters;
+pub use counters::{FetchCounters, UnderWay};
 pub use disk::{
     Collected, DiskCache, Goal, LargeFile, Survey, UNIT as CACHE_UNIT, Upkeep, Verdict, WrongObject,
 };

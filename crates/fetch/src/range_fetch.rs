@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attachfs_manifest::ContentHash;
 use attachfs_store::{StoreError, data_key};
@@ -94,6 +94,7 @@ impl Engine {
             if failures > MOST_FAILURES || !error.is_transient() {
                 return Err(self.store_failed(*hash, error));
             }
+            self.counts.broken_off.add(1);
             tracing::debug!(
                 key = %data_key(*hash),
                 at,
@@ -122,8 +123,10 @@ impl Engine {
             ref range,
         } = *wanted;
         let late = |_: TooLate| self.timed_out(hash);
+        let asked = Instant::now();
         let stream = self.store.stream(hash, *at..range.end);
         let stream = patience.on_its_way(stream).await.map_err(late)?;
+        self.counts.first_byte.add(asked.elapsed());
         let mut stream = stream.map_err(|error| self.store_failed(hash, error))?;
         self.outage.over();
         self.pulse.beat();

@@ -76,7 +76,9 @@ impl Engine {
 
     fn hit(&self, object: &Bytes, piece: &Piece) -> PieceRead {
         self.counts.memory_hits.add(1);
-        PieceRead::Ready(cut(object, piece))
+        let bytes = cut(object, piece);
+        self.counts.bytes_from_memory.add(bytes.len() as u64);
+        PieceRead::Ready(bytes)
     }
 
     fn pending(
@@ -208,6 +210,7 @@ impl Engine {
 
     fn loaded(&self, bytes: Bytes) -> Fetched {
         self.counts.disk_hits.add(1);
+        self.counts.bytes_from_disk.add(bytes.len() as u64);
         let held = self.scheduler.room_now(bytes.len() as u64 + ENTRY_OVERHEAD);
         Fetched {
             bytes: bytes.into(),

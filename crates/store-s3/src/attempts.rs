@@ -127,6 +127,7 @@ impl<'a> Attempts<'a> {
             return Err(failed.failure);
         };
         self.left -= wait;
+        self.retries.requests.note_retry();
         tracing::debug!(
             error = &failed.failure.error as &dyn std::error::Error,
             ?wait,

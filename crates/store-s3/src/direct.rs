@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-use attachfs_store::StoreError;
+use attachfs_store::{RequestKind, StoreError};
 use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_s3::error::ConnectorError;
 use aws_smithy_runtime_api::client::http::{HttpConnector as _, SharedHttpConnector};
@@ -121,6 +121,14 @@ impl Opened {
 }
 
 impl Request<'_> {
+    fn kind(&self) -> RequestKind {
+        match self.method {
+            "HEAD" => RequestKind::Head,
+            "PUT" => RequestKind::Put,
+            _ => RequestKind::Get,
+        }
+    }
+
     /// `reading s3://bucket/key`.
     fn what(&self) -> String {
         format!("{} {}", self.doing, self.name)
@@ -207,6 +215,7 @@ impl Direct {
             };
             FailedAttempt::without_answer(Again::Never, error)
         })?;
+        self.retries.requests.note(request.kind());
         // That the connection took the body does not mean that the server has it.
         let drain = self.slowest.to_drain(request.body.len() as u64);
         let answered = self

@@ -55,8 +55,8 @@ use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
 use attachfs_store::{
     BucketName, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta,
-    ObjectPart, ObjectStream, Page, Payload, PutOutcome, RootPrefix, Store, StoreAddress,
-    StoreError, StoredManifest, data_key, old_data_key,
+    ObjectPart, ObjectStream, Page, Payload, PutOutcome, RequestCounts, RootPrefix, Store,
+    StoreAddress, StoreError, StoredManifest, data_key, old_data_key,
 };
 use aws_sdk_s3::Client;
 use bytes::Bytes;
@@ -133,6 +133,10 @@ impl ChunkStore for S3Store {
             }
             found => found,
         }
+    }
+
+    fn requests(&self) -> Option<RequestCounts> {
+        Some(self.direct.retries.requests.so_far())
     }
 
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {

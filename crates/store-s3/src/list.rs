@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use attachfs_store::{Folder, Listed, Page, StoreError};
+use attachfs_store::{Folder, Listed, Page, RequestKind, StoreError};
 
 use crate::S3Store;
 use crate::error::NoAnswer;
@@ -24,6 +24,7 @@ impl S3Store {
         let request = self.client.list_objects_v2().bucket(self.bucket.as_str());
         let request = request.prefix(&start).set_start_after(after);
         let purpose = Purpose {
+            kind: RequestKind::List,
             doing: "listing",
             url: &self.url(&start),
         };

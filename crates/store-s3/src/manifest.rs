@@ -7,7 +7,9 @@ use std::error::Error as _;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use attachfs_store::{LARGEST_MANIFEST, Metadata, PutOutcome, StoreError, StoredManifest};
+use attachfs_store::{
+    LARGEST_MANIFEST, Metadata, PutOutcome, RequestKind, StoreError, StoredManifest,
+};
 use aws_sdk_s3::config::Builder as ConfigBuilder;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
@@ -37,6 +39,7 @@ impl S3Store {
             .key(key)
             .set_checksum_mode(checked.then_some(ChecksumMode::Enabled));
         let purpose = Purpose {
+            kind: RequestKind::Get,
             doing: "reading",
             url: &self.url(key),
         };
@@ -158,6 +161,7 @@ impl S3Store {
     ) -> Result<(), Failure> {
         let time = transfer_time(bytes.len() as u64);
         let purpose = Purpose {
+            kind: RequestKind::Put,
             doing: "storing",
             url: &self.url(key),
         };

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use attachfs_store::Requests;
 use aws_sdk_s3::config::retry::RetryConfig;
 use parking_lot::Mutex;
 
@@ -105,6 +106,8 @@ const REWARD: u32 = 1;
 /// How often and after which wait a store's requests are repeated.
 #[derive(Debug)]
 pub(crate) struct Retries {
+    /// All requests of the store, first and repeated ones.
+    pub(crate) requests: Requests,
     attempts: u32,
     first: Duration,
     longest: Duration,
@@ -119,6 +122,7 @@ impl Retries {
         let at_once = u32::try_from(at_once).unwrap_or(u32::MAX);
         let most_tokens = TOKENS.max(at_once.saturating_mul(TOKENS_A_REQUEST));
         Self {
+            requests: Requests::default(),
             attempts: config.max_attempts().max(1),
             first: config.initial_backoff(),
             longest: config.max_backoff(),

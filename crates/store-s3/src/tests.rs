@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachfs_store::S3Access;
+use attachfs_store::{RequestKind, S3Access};
 use attachfs_test_s3::{ACCESS_KEY, Mishap, REGION, Rule, SECRET_KEY, TestS3};
 
 use super::*;
@@ -184,6 +184,25 @@ async fn a_body_that_breaks_is_asked_for_again() {
         .add(Rule::on("GET", Mishap::Break { after: 1000 }).times(1));
     assert_eq!(store.get(hash, 0..70_000).await.unwrap().bytes, bytes);
     assert_eq!(bench.count("GET", ""), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_is_counted_by_its_kind_and_a_repeated_one_as_a_retry_too() {
+    let bench = Bench::new().await;
+    let store = bench.store().await;
+    let (hash, _) = put(&store, 70_000).await;
+    let broken = Rule::on("GET", Mishap::Break { after: 1000 });
+    bench.server.add(broken.times(1));
+    store.get(hash, 0..70_000).await.unwrap();
+    store.head(hash).await.unwrap();
+    store.list(&Folder::Data, None).await.unwrap();
+    let counts = store.requests().unwrap();
+    let of = |kind| counts.of(kind);
+    assert_eq!(of(RequestKind::Get), 2);
+    assert_eq!(of(RequestKind::Put), bench.count("PUT", "") as u64);
+    assert_eq!((of(RequestKind::Head), of(RequestKind::List)), (1, 1));
+    assert_eq!((of(RequestKind::Post), of(RequestKind::Delete)), (0, 0));
+    assert_eq!(counts.retries, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

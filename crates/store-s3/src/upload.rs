@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use attachfs_store::{Payload, StoreError, run_blocking};
+use attachfs_store::{Payload, RequestKind, StoreError, run_blocking};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -151,6 +151,7 @@ impl Upload {
             .key(key)
             .set_checksum_algorithm(store.direct.checksums.then_some(ChecksumAlgorithm::Crc32));
         let purpose = Purpose {
+            kind: RequestKind::Post,
             doing: "storing",
             url: &url,
         };
@@ -216,6 +217,7 @@ impl Upload {
             async move { request.send().await }
         };
         let purpose = Purpose {
+            kind: RequestKind::Post,
             doing: "storing",
             url: &self.url,
         };
@@ -259,6 +261,7 @@ impl Upload {
         let url = self.url.clone();
         async move {
             let purpose = Purpose {
+                kind: RequestKind::Delete,
                 doing: "aborting the upload of",
                 url: &url,
             };

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
+use attachfs_store::RequestKind;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::Instant;
@@ -22,6 +23,7 @@ use crate::retry::Again;
 /// What a request is for, in messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Purpose<'a> {
+    pub(crate) kind: RequestKind,
     /// `reading`
     pub(crate) doing: &'static str,
     /// `s3://bucket/key`
@@ -104,6 +106,7 @@ impl Direct {
     where
         E: Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
+        self.retries.requests.note(purpose.kind);
         let Ok(answer) = tokio::time::timeout(time, request).await else {
             let error = unreachable(purpose.what(), NoAnswer::new(NOT_IN_TIME));
             return Err(FailedAttempt::without_answer(Again::Later, error));

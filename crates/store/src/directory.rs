@@ -15,6 +15,7 @@
 //! All file access is on the runtime's blocking threads. It cannot be interrupted there, so a
 //! cancelled `put` notices between two blocks.
 
+mod failures;
 mod list;
 mod manifests;
 #[cfg(test)]
@@ -40,10 +41,11 @@ use futures::StreamExt as _;
 use futures::stream;
 use parking_lot::Mutex;
 
+use self::failures::{failed, is_missing, unwritable};
 use crate::{
     ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta, ObjectPart,
-    ObjectStream, Page, Payload, PutOutcome, Reach, Store, StoreAddress, StoreError,
-    StoredManifest, data_key, old_data_key, run_blocking,
+    ObjectStream, Page, Payload, PutOutcome, RequestCounts, RequestKind, Requests, Store,
+    StoreAddress, StoreError, StoredManifest, data_key, old_data_key, run_blocking,
 };
 
 /// How much is copied before a cancelled `put` notices.
@@ -59,6 +61,7 @@ const IDLE_BLOCKS: u64 = 4 * STREAM_BLOCK;
 #[derive(Debug, Clone)]
 pub struct DirectoryStore {
     files: Arc<Files>,
+    requests: Arc<Requests>,
 }
 
 /// The blocking half.
@@ -94,6 +97,7 @@ impl DirectoryStore {
                 ready: Mutex::new(None),
                 blocks: BufferPool::new(STREAM_BLOCK, IDLE_BLOCKS),
             }),
+            requests: Arc::default(),
         })
     }
 
@@ -116,6 +120,16 @@ impl DirectoryStore {
             .prepare()
             .map_err(|error| failed(self.files.what("preparing", ""), error))?;
         Ok(&self.files.staging)
+    }
+
+    /// Carries out a request.
+    async fn answer<T: Send + 'static>(
+        &self,
+        kind: RequestKind,
+        work: impl FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.requests.note(kind);
+        self.run(work).await
     }
 
     async fn run<T: Send + 'static>(
@@ -329,65 +343,6 @@ fn time_of(stamp: &FileStamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(since)
 }
 
-/// Whether the error means that a key has no file. In S3 a key can be a prefix of another key; in a
-/// directory store one of them is then a directory, or the other's directory is a file.
-fn is_missing(kind: io::ErrorKind) -> bool {
-    matches!(
-        kind,
-        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory
-    )
-}
-
-/// The store's error for a failed write. If a directory is missing, the store itself has gone,
-/// because the directory was there before.
-fn unwritable(what: String, error: impl Into<io::Error>) -> StoreError {
-    let error = error.into();
-    if error.kind() == io::ErrorKind::NotFound {
-        return StoreError::Unreachable {
-            what,
-            source: error.into(),
-        };
-    }
-    failed(what, error)
-}
-
-/// The store's error for a failed operation on a file.
-fn failed(what: String, error: impl Into<io::Error>) -> StoreError {
-    use io::ErrorKind as Kind;
-    let error = error.into();
-    match error.kind() {
-        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => StoreError::Full {
-            what,
-            source: error.into(),
-        },
-        Kind::PermissionDenied => StoreError::Denied {
-            what,
-            advice: "check the permissions and the owner of the store's directory".to_owned(),
-            reach: Reach::Unknown,
-            source: error.into(),
-        },
-        Kind::ReadOnlyFilesystem => StoreError::Denied {
-            what,
-            advice: "its file system is mounted read-only".to_owned(),
-            reach: Reach::Unknown,
-            source: error.into(),
-        },
-        Kind::StaleNetworkFileHandle
-        | Kind::TimedOut
-        | Kind::NetworkDown
-        | Kind::NetworkUnreachable
-        | Kind::HostUnreachable
-        | Kind::NotConnected => StoreError::Unreachable {
-            what,
-            source: error.into(),
-        },
-        _ => StoreError::Other {
-            what,
-            source: error.into(),
-        },
-    }
-}
-
 /// Tells the blocking half that its caller has gone.
 struct CancelOnDrop(Arc<AtomicBool>);
 
@@ -400,7 +355,8 @@ impl Drop for CancelOnDrop {
 #[async_trait]
 impl ChunkStore for DirectoryStore {
     async fn get(&self, chunk: ContentHash, range: Range<u64>) -> Result<ObjectPart, StoreError> {
-        self.run(move |files| files.get(chunk, range)).await
+        self.answer(RequestKind::Get, move |files| files.get(chunk, range))
+            .await
     }
 
     async fn stream(
@@ -408,7 +364,7 @@ impl ChunkStore for DirectoryStore {
         chunk: ContentHash,
         range: Range<u64>,
     ) -> Result<ObjectStream, StoreError> {
-        let begun = self.run(move |files| {
+        let begun = self.answer(RequestKind::Get, move |files| {
             let mut reading = files.begin(chunk, range)?;
             let first = files.read_block(&mut reading)?;
             Ok((first, reading))
@@ -442,8 +398,12 @@ impl ChunkStore for DirectoryStore {
         NonZero::new(2)
     }
 
+    fn requests(&self) -> Option<RequestCounts> {
+        Some(self.requests.so_far())
+    }
+
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {
-        self.run(move |files| {
+        self.answer(RequestKind::Head, move |files| {
             let key = data_key(chunk);
             let (_, stamp) =
                 open_file(&files.root.join(&key)).map_err(|error| files.unreadable(&key, error))?;
@@ -455,8 +415,10 @@ impl ChunkStore for DirectoryStore {
     async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&cancelled));
-        self.run(move |files| files.put(chunk, &payload, &cancelled))
-            .await
+        self.answer(RequestKind::Put, move |files| {
+            files.put(chunk, &payload, &cancelled)
+        })
+        .await
     }
 }
 
@@ -464,7 +426,8 @@ impl ChunkStore for DirectoryStore {
 impl ManifestStore for DirectoryStore {
     async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError> {
         let key = key.clone();
-        self.run(move |files| files.get_manifest(&key)).await
+        self.answer(RequestKind::Get, move |files| files.get_manifest(&key))
+            .await
     }
 
     async fn put_manifest_if_absent(
@@ -474,8 +437,10 @@ impl ManifestStore for DirectoryStore {
         metadata: &Metadata,
     ) -> Result<PutOutcome, StoreError> {
         let (key, metadata) = (key.clone(), metadata.clone());
-        self.run(move |files| files.put_manifest_if_absent(&key, &bytes, &metadata))
-            .await
+        self.answer(RequestKind::Put, move |files| {
+            files.put_manifest_if_absent(&key, &bytes, &metadata)
+        })
+        .await
     }
 }
 
@@ -483,8 +448,10 @@ impl ManifestStore for DirectoryStore {
 impl ListStore for DirectoryStore {
     async fn list(&self, folder: &Folder, after: Option<&str>) -> Result<Page, StoreError> {
         let (folder, after) = (folder.clone(), after.map(str::to_owned));
-        self.run(move |files| files.list(&folder, after.as_deref()))
-            .await
+        self.answer(RequestKind::List, move |files| {
+            files.list(&folder, after.as_deref())
+        })
+        .await
     }
 }
 

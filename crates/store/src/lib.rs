@@ -13,6 +13,7 @@
 
 mod address;
 mod blocking;
+mod counts;
 mod directory;
 mod error;
 mod key;
@@ -36,6 +37,7 @@ use bytes::Bytes;
 
 pub use address::{ManifestAddress, ParseAddressError, StoreAddress};
 pub use blocking::run_blocking;
+pub use counts::{Count, Latencies, LatencyCounts, RequestCounts, RequestKind, Requests};
 pub use directory::DirectoryStore;
 pub use error::{Reach, StoreError};
 pub use key::{
@@ -103,6 +105,11 @@ pub trait ChunkStore: Send + Sync + Debug {
     /// How many parts of an object should be asked for at once for somebody who reads it in order; nothing if the store is
     /// the faster the more they are, as it is where each comes over a connection of its own.
     fn parts_at_once(&self) -> Option<NonZero<u32>> {
+        None
+    }
+
+    /// The requests that were made since the store was opened; nothing if it does not count them.
+    fn requests(&self) -> Option<RequestCounts> {
         None
     }
 

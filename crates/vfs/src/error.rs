@@ -47,6 +47,55 @@ pub enum FsErrorKind {
     Io,
 }
 
+impl FsErrorKind {
+    /// All of them, in their order.
+    pub const ALL: [Self; 17] = [
+        Self::NotFound,
+        Self::Exists,
+        Self::NotADirectory,
+        Self::IsADirectory,
+        Self::NotEmpty,
+        Self::NameTooLong,
+        Self::Invalid,
+        Self::ReadOnly,
+        Self::NoSpace,
+        Self::TooLarge,
+        Self::Moved,
+        Self::BadHandle,
+        Self::NotPermitted,
+        Self::NotSupported,
+        Self::TooManyOpenFiles,
+        Self::Ended,
+        Self::Io,
+    ];
+
+    /// Its name for reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Exists => "exists",
+            Self::NotADirectory => "not_a_directory",
+            Self::IsADirectory => "is_a_directory",
+            Self::NotEmpty => "not_empty",
+            Self::NameTooLong => "name_too_long",
+            Self::Invalid => "invalid",
+            Self::ReadOnly => "read_only",
+            Self::NoSpace => "no_space",
+            Self::TooLarge => "too_large",
+            Self::Moved => "moved",
+            Self::BadHandle => "bad_handle",
+            Self::NotPermitted => "not_permitted",
+            Self::NotSupported => "not_supported",
+            Self::TooManyOpenFiles => "too_many_open_files",
+            Self::Ended => "ended",
+            Self::Io => "io",
+        }
+    }
+}
+
+// A kind or an operation that is added has its place in the counts.
+const _: () = assert!(FsErrorKind::ALL.len() == FsErrorKind::Io as usize + 1);
+
 /// A failed operation. For [`Io`](FsErrorKind::Io) and [`NoSpace`](FsErrorKind::NoSpace) it keeps
 /// what was being done and why it failed, for the log.
 #[derive(Debug, Clone)]

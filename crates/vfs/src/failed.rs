@@ -1,8 +1,8 @@
 //! Reads that failed: how many there were, and the last of them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use attachfs_store::Count;
 use parking_lot::Mutex;
 
 use crate::FsError;
@@ -21,13 +21,13 @@ pub struct FailedRead {
 /// The failed reads since the mount.
 #[derive(Debug, Default)]
 pub(crate) struct FailedReads {
-    count: AtomicU64,
+    count: Count,
     last: Mutex<Option<FailedRead>>,
 }
 
 impl FailedReads {
     pub(crate) fn note(&self, path: String, error: &FsError) {
-        self.count.fetch_add(1, Ordering::Relaxed);
+        self.count.add(1);
         *self.last.lock() = Some(FailedRead {
             path,
             error: error.clone(),
@@ -36,7 +36,7 @@ impl FailedReads {
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.count.get()
     }
 
     pub(crate) fn last(&self) -> Option<FailedRead> {

@@ -24,14 +24,18 @@
 //! **Moved files.** A file system that cannot let a node be written answers [`Moved`](crate::FsErrorKind::Moved) after it gave the
 //! file's names to another node: the adapter looks the name up again and repeats the request there.
 
+mod counted;
 mod invalidation;
+mod operations;
 mod reply;
 mod types;
 mod vfs;
 
 use std::fmt;
 
+pub use self::counted::Counted;
 pub use self::invalidation::{Acknowledgement, Invalidation};
+pub use self::operations::{Operation, OperationCounts, Operations};
 pub use self::reply::{DataReply, ListReply, ListedReply, NameReply, Reply};
 pub use self::types::{
     Attachment, Created, Entry, Listed, ListedName, NewNode, NodeId, OpenedFile, Released, Usage,

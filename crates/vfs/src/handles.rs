@@ -286,6 +286,21 @@ impl Handles {
         written.map(|(&ino, _)| ino).collect()
     }
 
+    /// How many inodes are open.
+    pub(crate) fn open_inode_count(&self) -> u64 {
+        self.inodes.lock().len() as u64
+    }
+
+    /// The inodes that are open: how often, and how often for writing.
+    pub(crate) fn open_inodes(&self) -> Vec<(Ino, u64, u64)> {
+        let inodes = self.inodes.lock();
+        let open = inodes.iter().map(|(&ino, counted)| {
+            let writers = counted.inode.writers.load(Ordering::Relaxed);
+            (ino, counted.handles as u64, writers as u64)
+        });
+        open.collect()
+    }
+
     pub(crate) fn has_writer(&self, ino: Ino) -> bool {
         self.inode(ino).is_some_and(|inode| inode.has_writer())
     }

@@ -23,6 +23,7 @@ mod filesystem;
 mod freeze;
 mod handles;
 mod layers;
+mod open_files;
 mod ops;
 pub mod overlay;
 mod references;
@@ -38,12 +39,13 @@ pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
 pub use filesystem::{
-    Acknowledgement, Attachment, Created, DataReply, Entry, FileSystem, Invalidation, ListReply,
-    Listed, ListedName, ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply,
-    Usage,
+    Acknowledgement, Attachment, Counted, Created, DataReply, Entry, FileSystem, Invalidation,
+    ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId, OpenedFile, Operation,
+    OperationCounts, Operations, Released, Reply, Usage,
 };
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};
+pub use open_files::OpenNode;
 pub use ops::attributes::{SetAttr, SetTime};
 pub use ops::directory::DirView;
 pub use ops::open::Opened;

@@ -4,6 +4,7 @@
 // Both replace files that are open, which Wine does not do.
 #[cfg(unix)]
 mod compacting;
+mod counting;
 #[cfg(unix)]
 mod crashing;
 mod ending;

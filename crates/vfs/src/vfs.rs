@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use attachfs_durable::{DurableError, FileLock};
 use attachfs_fetch::Fetcher;
 use attachfs_manifest::ContentHash;
+use attachfs_store::Count;
 use attachfs_tree::{BaseTree, Ino, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -38,10 +38,10 @@ pub struct Counters {
 
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) files_read: AtomicU64,
-    pub(crate) bytes_read: AtomicU64,
+    pub(crate) files_read: Count,
+    pub(crate) bytes_read: Count,
     pub(crate) failed: FailedReads,
-    pub(crate) bytes_written: AtomicU64,
+    pub(crate) bytes_written: Count,
 }
 
 /// Why a writable file system cannot be opened.
@@ -209,10 +209,10 @@ impl Vfs {
     /// The counts since the mount.
     pub fn counters(&self) -> Counters {
         Counters {
-            files_read: self.tally.files_read.load(Ordering::Relaxed),
-            bytes_read: self.tally.bytes_read.load(Ordering::Relaxed),
+            files_read: self.tally.files_read.get(),
+            bytes_read: self.tally.bytes_read.get(),
             reads_failed: self.tally.failed.count(),
-            bytes_written: self.tally.bytes_written.load(Ordering::Relaxed),
+            bytes_written: self.tally.bytes_written.get(),
         }
     }
 

@@ -91,8 +91,7 @@ pub(super) fn find(mount_point: &Path, device: &str) -> Vec<Holder> {
             continue;
         };
         if let Some(using) = use_of(&process.path(), mount_point, device) {
-            let name = fs::read(process.path().join("comm")).unwrap_or_default();
-            let name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();
+            let name = name_of(&process.path());
             holders.push(Holder::Process { pid, name, using });
         }
     }
@@ -141,22 +140,46 @@ fn use_of(process: &Path, mount_point: &Path, device: &str) -> Option<Use> {
     mapped(process, device)
 }
 
-/// Looks for the device among a process's mappings:
-/// `7f..-7f.. r--s 00000000 00:2d 17    /mnt/a`, with the device in hexadecimal.
 fn mapped(process: &Path, device: &str) -> Option<Use> {
+    let mut found = None;
+    mappings(process, &device_of_maps(device)?, |_, path| {
+        found = Some(Use::Mapped(PathBuf::from(path)));
+        false
+    });
+    found
+}
+
+/// The name of a process, as the kernel keeps it.
+pub(super) fn name_of(process: &Path) -> String {
+    let name = fs::read(process.join("comm")).unwrap_or_default();
+    String::from_utf8_lossy(name.trim_ascii_end()).into_owned()
+}
+
+/// A device (`major:minor`) as `maps` has it: in hexadecimal.
+pub(super) fn device_of_maps(device: &str) -> Option<String> {
     let (major, minor) = device.split_once(':')?;
     let (major, minor) = (major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?);
-    let device = format!("{major:02x}:{minor:02x}");
-    let maps = BufReader::new(fs::File::open(process.join("maps")).ok()?);
-    for line in maps.split(b'\n').map_while(Result::ok) {
+    Some(format!("{major:02x}:{minor:02x}"))
+}
+
+/// Tells inode number and path of each of a process's mappings of files of the device, until `found` has enough:
+/// `7f..-7f.. r--s 00000000 00:2d 17    /mnt/a`.
+pub(super) fn mappings(process: &Path, device: &str, mut found: impl FnMut(u64, &str) -> bool) {
+    let Ok(maps) = fs::File::open(process.join("maps")) else {
+        return;
+    };
+    for line in BufReader::new(maps).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         let mut fields = line.splitn(6, ' ');
-        if fields.nth(3) == Some(device.as_str()) {
-            let path = fields.nth(1).unwrap_or_default().trim_start();
-            return Some(Use::Mapped(PathBuf::from(path)));
+        if fields.nth(3) != Some(device) {
+            continue;
+        }
+        let ino = fields.next().and_then(|ino| ino.parse().ok());
+        let path = fields.next().unwrap_or_default().trim_start();
+        if !found(ino.unwrap_or_default(), path) {
+            return;
         }
     }
-    None
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod kernel;
 #[path = "absent.rs"]
 mod kernel;
 mod mountinfo;
+mod open_files;
 mod place;
 #[cfg(unix)]
 mod point;
@@ -49,6 +50,7 @@ pub use self::copies::{Copies, Elsewhere};
 pub use self::error::{MountError, UnmountError};
 pub use self::holders::{Holder, Use};
 use self::mountinfo::MountEntry;
+pub use self::open_files::{OpenBy, open_by};
 pub use self::place::{FuseMount, MountOf, Place};
 pub use self::process::Process;
 use self::source::MountSource;

@@ -8,6 +8,7 @@ use crate::Places;
 use crate::ReadOptions;
 use crate::logs::LogPlace;
 use crate::manifests::ManifestBytes;
+use crate::metrics::MetricsAddress;
 use crate::service::StepHook;
 use crate::store::OpenStore;
 
@@ -79,6 +80,8 @@ pub struct MountRequest {
     pub reading: ReadOptions,
     /// Where the caller lets the log go.
     pub log: LogPlace,
+    /// Give metrics at this address for as long as it is mounted.
+    pub metrics: Option<MetricsAddress>,
     /// This machine.
     pub places: Places,
     /// Called at each step of a commit that is asked for through the control socket.

@@ -11,6 +11,7 @@ mod reading;
 mod running;
 mod sessions;
 mod snapshotting;
+mod stats;
 mod store;
 mod stores;
 mod uploading;
@@ -46,6 +47,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Layers(session) => layering::layers(&globals, session).await,
             Verb::List(list) => sessions::list(&globals, &list),
             Verb::Status(session) => sessions::status(&globals, session).await,
+            Verb::Stats(args) => stats::stats(&globals, args).await,
             Verb::Diff(diff) => sessions::diff(&globals, diff).await,
             Verb::Commit(commit) => sessions::commit(&globals, commit).await,
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,

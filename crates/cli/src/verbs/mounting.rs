@@ -33,8 +33,10 @@ fn tell(globals: &Globals, ready: &Ready, note: &str) -> anyhow::Result<()> {
     if globals.json {
         return output::print_json(ready);
     }
+    let metrics = ready.metrics.as_ref();
+    let metrics = metrics.map_or_else(String::new, |url| format!("metrics    {url}\n"));
     output::print(&format!(
-        "mounted    {}{note}\nsession    {}\n",
+        "mounted    {}{note}\nsession    {}\n{metrics}",
         ready.mount_point.display(),
         ready.session
     ))
@@ -184,6 +186,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         probe: !args.probing.no_probe,
         reading: args.reading.into(),
         log: log_place(args.daemon, args.log.as_deref()),
+        metrics: args.metrics.metrics_addr,
         places,
         step_hook: Some(crate::halt::halt_at),
         before_making: Some(daemon::before_making),
@@ -207,6 +210,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         pid: std::process::id(),
         had_died: mount.had_died(),
         without_store: mount.without_store().map(str::to_owned),
+        metrics: mount.metrics_url(),
     };
     let told = match starter {
         Some(starter) => hand_over(starter, &ready, log),

@@ -77,6 +77,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         places,
         publish: args.manifest_to.publish,
         output: args.manifest_to.output,
+        metrics: args.metrics.metrics_addr,
         open_files,
     };
     let stop = CancellationToken::new();

@@ -57,6 +57,7 @@ impl Engine {
             Some((units, Some(bytes))) => {
                 self.counts.disk_hits.add(units);
                 self.hash_before_landing(known, generation, first, &bytes);
+                self.counts.bytes_from_disk.add(bytes.len() as u64);
                 for from in (0..bytes.len()).step_by(UNIT as usize) {
                     let to = bytes.len().min(from + UNIT as usize);
                     let held = held.split((to - from) as u64);

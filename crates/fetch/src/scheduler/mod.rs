@@ -216,6 +216,11 @@ impl Scheduler {
         }
     }
 
+    /// How many fetches wait for room.
+    pub(crate) fn waiting_for_room(&self) -> u64 {
+        self.budget.now().1
+    }
+
     /// Forgets kept parts as long as a fetch waits for room.
     fn relieve(&self) {
         while self.budget.is_short()

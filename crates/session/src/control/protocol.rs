@@ -44,6 +44,8 @@ pub enum Request {
     },
     /// The manifests that are shown.
     Layers,
+    /// What is counted of the mount.
+    Stats,
     /// Unmount, then commit if the mount asked for that.
     Unmount {
         /// Even if someone uses the mount.

@@ -22,8 +22,8 @@ use parking_lot::Mutex;
 
 use crate::{
     Call, CallKind, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata,
-    ObjectMeta, ObjectPart, ObjectStream, Page, Payload, PutOutcome, Reach, Store, StoreAddress,
-    StoreError, StoredManifest,
+    ObjectMeta, ObjectPart, ObjectStream, Page, Payload, PutOutcome, Reach, RequestCounts, Store,
+    StoreAddress, StoreError, StoredManifest,
 };
 
 /// What goes wrong with a call.
@@ -343,6 +343,10 @@ impl ChunkStore for FaultStore {
 
     fn parts_at_once(&self) -> Option<NonZero<u32>> {
         self.inner.parts_at_once()
+    }
+
+    fn requests(&self) -> Option<RequestCounts> {
+        self.inner.requests()
     }
 
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {

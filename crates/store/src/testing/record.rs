@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use crate::{
     Call, CallKind, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata,
-    ObjectMeta, ObjectPart, ObjectStream, Page, Payload, PutOutcome, Store, StoreAddress,
-    StoreError, StoredManifest,
+    ObjectMeta, ObjectPart, ObjectStream, Page, Payload, PutOutcome, RequestCounts, Store,
+    StoreAddress, StoreError, StoredManifest,
 };
 
 /// A store that remembers its calls, over another one.
@@ -194,6 +194,10 @@ impl ChunkStore for RecordStore {
 
     fn parts_at_once(&self) -> Option<NonZero<u32>> {
         self.inner.parts_at_once()
+    }
+
+    fn requests(&self) -> Option<RequestCounts> {
+        self.inner.requests()
     }
 
     async fn head(&self, chunk: ContentHash) -> Result<ObjectMeta, StoreError> {

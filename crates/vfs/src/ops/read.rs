@@ -293,9 +293,9 @@ impl Tally {
     /// Counts what was read of the base through a handle.
     fn read(&self, open: &OpenFile, from_base: u64) {
         if from_base > 0 && !open.counted.swap(true, Ordering::Relaxed) {
-            self.files_read.fetch_add(1, Ordering::Relaxed);
+            self.files_read.add(1);
         }
-        self.bytes_read.fetch_add(from_base, Ordering::Relaxed);
+        self.bytes_read.add(from_base);
     }
 }
 

@@ -10,8 +10,6 @@
 //!
 //! A file whose bytes are all in scratch needs no record: its scratch file tells length and time.
 
-use std::sync::atomic::Ordering;
-
 use attachfs_durable::steps::{Step, perform};
 use attachfs_durable::write_at;
 use attachfs_tree::{FileContent, Mutation};
@@ -48,9 +46,7 @@ impl Vfs {
         };
         perform(Step::ScratchWrite, path, write)
             .map_err(|error| FsError::io("write to a scratch file", error))?;
-        self.tally
-            .bytes_written
-            .fetch_add(written as u64, Ordering::Relaxed);
+        self.tally.bytes_written.add(written as u64);
         if let Some(no_sync) = no_sync
             && written > 0
         {

@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// An answer, and the thread that gave it.
-type Answer<T> = (Result<T, FsError>, ThreadId);
+pub(super) type Answer<T> = (Result<T, FsError>, ThreadId);
 
 /// A reply that sends its answer into a channel.
-struct Here<T>(Sender<Answer<T>>);
+pub(super) struct Here<T>(Sender<Answer<T>>);
 
 impl<T: Send + 'static> Reply<T> for Here<T> {
     fn ok(self, value: T) {
@@ -45,13 +45,13 @@ impl Reply<&[u8]> for Here<Vec<u8>> {
     }
 }
 
-fn here<T>() -> (Here<T>, Receiver<Answer<T>>) {
+pub(super) fn here<T>() -> (Here<T>, Receiver<Answer<T>>) {
     let (sender, receiver) = channel();
     (Here(sender), receiver)
 }
 
 /// The answer that is given at once.
-fn now<T>(ask: impl FnOnce(Here<T>)) -> Result<T, FsError> {
+pub(super) fn now<T>(ask: impl FnOnce(Here<T>)) -> Result<T, FsError> {
     let (reply, answers) = here();
     ask(reply);
     answers.try_recv().unwrap().0
@@ -68,7 +68,7 @@ fn open(vfs: &Vfs, node: NodeId, write: bool) -> OpenedFile {
 }
 
 /// Attaches an adapter with a runtime for answers that have to wait.
-fn serve(vfs: &Vfs) -> Runtime {
+pub(super) fn serve(vfs: &impl FileSystem) -> Runtime {
     let mut runtime = Builder::new_multi_thread();
     let runtime = runtime.worker_threads(1).enable_time().build().unwrap();
     vfs.attach(Attachment {
