@@ -37,6 +37,8 @@ pub enum FsErrorKind {
     BadHandle,
     /// Never permitted in this file system.
     NotPermitted,
+    /// The file has no such extended attribute.
+    NoAttribute,
     /// This file system does not support the operation.
     NotSupported,
     /// The process or the machine cannot open another file.

@@ -64,6 +64,11 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// Changes attributes, and answers with those after the change.
     fn setattr(&self, node: NodeId, set: SetAttr, reply: impl Reply<FileAttr>);
 
+    /// The value of an extended attribute; [`NoAttribute`](crate::FsErrorKind::NoAttribute) if there is none of this name,
+    /// [`NotSupported`](crate::FsErrorKind::NotSupported) if no file of this file system has one of such a name. The kernel asks for
+    /// some of its own accord, so that has to be told at once.
+    fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply);
+
     /// The text of a symbolic link.
     fn readlink(&self, node: NodeId, reply: impl DataReply);
 

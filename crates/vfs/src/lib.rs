@@ -46,5 +46,7 @@ pub use handles::{Access, HandleId};
 pub use ops::attributes::{SetAttr, SetTime};
 pub use ops::directory::DirView;
 pub use ops::open::Opened;
+pub use ops::origin::{Origin, Presence, SourceOf, Whereabouts, Written};
 pub use ops::read::{ReadOutcome, read_content};
+pub use ops::walk::{Removed, Walk};
 pub use vfs::{Counters, OpenError, Vfs, now};

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::failed::FailedReads;
 use crate::handles::{Handles, OpenFile};
+use crate::ops::origin::Sources;
 use crate::overlay::{
     CommitRecord, Disk, Journal, JournalError, LayerFiles, OverlayFiles, Reaper, Record,
     RecoveryError, Reserve, SyncError, look,
@@ -105,6 +106,7 @@ pub struct Vfs {
     pub(crate) adapter: Mutex<Option<Attachment>>,
     pub(crate) references: References,
     pub(crate) siblings: Siblings,
+    pub(crate) sources: Sources,
 }
 
 /// The present time by this machine's clock; the beginning of 1970 if the clock is before that.
@@ -193,6 +195,7 @@ impl Vfs {
             adapter: Mutex::new(None),
             references: References::default(),
             siblings: Siblings::default(),
+            sources: Sources::default(),
         }
     }
 

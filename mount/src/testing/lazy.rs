@@ -429,6 +429,10 @@ impl FileSystem for LazyTree {
         reply.ok(());
     }
 
+    fn getxattr(&self, _: NodeId, _: &[u8], reply: impl DataReply) {
+        Reply::<&[u8]>::fail(reply, FsErrorKind::NoAttribute.into());
+    }
+
     fn readlink(&self, _: NodeId, reply: impl DataReply) {
         Reply::<&[u8]>::fail(reply, FsErrorKind::Invalid.into());
     }
