@@ -19,6 +19,7 @@ mod downloading;
 mod endpoints;
 mod everyday;
 mod example;
+mod facts;
 mod failure;
 mod foreign;
 mod garage;

@@ -34,6 +34,7 @@ use crate::remembering::{not_remembered, remember};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
 use crate::served::{Ended, PATIENCE, ServedMount};
 use crate::service::{Service, StepHook};
+use crate::sources::Sources;
 use crate::store::OpenStore;
 
 /// A manifest that this process has mounted. Dropping it without [`finish`](Self::finish) leaves the session to be
@@ -395,6 +396,8 @@ impl Parts {
         } else {
             OpenSession::recover(session, tree, fetcher, settings)?
         };
+        let sources = Arc::new(Sources::new(session.share_session()));
+        session.vfs().set_sources(sources.of_file_system());
         let runtime = Handle::current();
         let session_id = Some(meta.id.clone());
         let options = MountOptions {
@@ -425,6 +428,7 @@ impl Parts {
             dir: dir.clone(),
             own_log,
             adding: Arc::default(),
+            sources,
         });
         let service = Arc::new(Service::new(served.clone(), step_hook));
         let control = ControlServer::start(&dir, &runtime, service)

@@ -16,6 +16,7 @@ use crate::logs;
 use crate::opened::OpenedSession;
 use crate::places::Places;
 use crate::remote::{CommitArguments, UnmountArguments, UnmountReport};
+use crate::sources::Sources;
 
 /// What the control socket and the process's own end share.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(crate) struct ServedMount {
     pub(crate) own_log: bool,
     /// Held while manifests are added: one addition at a time.
     pub(crate) adding: Arc<Mutex<()>>,
+    pub(crate) sources: Arc<Sources>,
 }
 
 /// How a mount's session ended.

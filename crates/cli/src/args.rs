@@ -10,6 +10,7 @@ pub(crate) mod s3;
 pub(crate) mod store;
 pub(crate) mod upload;
 pub(crate) mod values;
+pub(crate) mod why;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,7 @@ pub(crate) enum Verb {
     Add(layering::Add),
     /// List the manifests of a mount, the lowest first.
     Layers(Session),
+    Why(why::Why),
     List(List),
     /// Show how a session is.
     Status(Session),

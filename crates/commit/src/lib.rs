@@ -44,4 +44,4 @@ pub use preview::{Changed, Preview};
 pub use publish::{Published, Uploaded};
 pub use run::{Outcome, commit, preview};
 pub use states::{Commit, CommitOptions, CommitStep, Links, Observer};
-pub use uncommitted::{touched, uncommitted};
+pub use uncommitted::{is_uncommitted, touched, uncommitted};

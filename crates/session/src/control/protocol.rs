@@ -44,6 +44,11 @@ pub enum Request {
     },
     /// The manifests that are shown.
     Layers,
+    /// Why the mount shows what it shows at a path.
+    Why {
+        /// Which.
+        options: Value,
+    },
     /// Unmount, then commit if the mount asked for that.
     Unmount {
         /// Even if someone uses the mount.
