@@ -40,6 +40,7 @@ mod scanning;
 mod semantics;
 mod server;
 mod sessions;
+mod spelling;
 mod stores;
 mod tree;
 mod trouble;

@@ -105,6 +105,7 @@ impl Mount {
                 manifests,
                 layers,
                 read_only,
+                case_insensitive,
                 scratch_dir,
                 commit,
                 output_dirs,
@@ -129,6 +130,7 @@ impl Mount {
                     output_dirs,
                     commit_on_unmount: commit,
                     read_only,
+                    case_insensitive,
                 };
                 let bytes: Vec<_> = manifests
                     .into_iter()
@@ -387,6 +389,7 @@ impl Parts {
             file_mode,
             dir_mode,
             created: meta.created,
+            case_insensitive: meta.case_insensitive,
         };
         if mount_point.starts_with(&dir) {
             attachfs_durable::create_private_dir(&mount_point)?;

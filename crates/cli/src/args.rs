@@ -4,6 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod download;
 pub(crate) mod layering;
 pub(crate) mod manifest;
+pub(crate) mod names;
 pub(crate) mod publishing;
 pub(crate) mod reading;
 pub(crate) mod s3;
@@ -126,6 +127,8 @@ pub(crate) struct Run {
     pub(crate) manifest: Vec<OsString>,
     #[command(flatten)]
     pub(crate) layering: Layering,
+    #[command(flatten)]
+    pub(crate) names: names::Names,
     /// Commit only files in this directory, relative to the folder; it is made if it is
     /// missing. May be given more than once. Default: everything is committed.
     #[arg(long, value_name = "DIR")]
@@ -240,6 +243,8 @@ pub(crate) struct Mount {
     pub(crate) store: Option<String>,
     #[command(flatten)]
     pub(crate) layering: Layering,
+    #[command(flatten)]
+    pub(crate) names: names::Names,
     /// Mount read-only.
     #[arg(long, conflicts_with_all = ["commit", "scratch_dir"])]
     pub(crate) read_only: bool,

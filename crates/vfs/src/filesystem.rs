@@ -34,7 +34,8 @@ use std::fmt;
 pub use self::invalidation::{Acknowledgement, Invalidation};
 pub use self::reply::{DataReply, ListReply, ListedReply, NameReply, Reply};
 pub use self::types::{
-    Attachment, Created, Entry, Listed, ListedName, NewNode, NodeId, OpenedFile, Released, Usage,
+    Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedFile, Released,
+    Usage,
 };
 use crate::{Access, FileAttr, FsError, HandleId, SetAttr};
 
@@ -52,8 +53,8 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// The adapter has ended, and with it everything that was open and every reference to a node.
     fn detach(&self) -> Result<(), FsError>;
 
-    /// The entry at a name; `None` if there is none, which the adapter may cache too.
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Option<Entry>>);
+    /// What is at a name. That there is nothing may be cached too.
+    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>);
 
     /// Gives back references to a node: one for each entry that was given out.
     fn forget(&self, node: NodeId, references: u64);

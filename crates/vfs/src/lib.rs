@@ -15,6 +15,7 @@
 //! `docs/architecture.md` lists all locks in their order.
 
 mod attr;
+mod case_index;
 mod change;
 mod error;
 mod failed;
@@ -37,9 +38,9 @@ pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
 pub use filesystem::{
-    Acknowledgement, Attachment, Created, DataReply, Entry, FileSystem, Invalidation, ListReply,
-    Listed, ListedName, ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply,
-    Usage,
+    Acknowledgement, Attachment, Created, DataReply, Entry, FileSystem, Found, Invalidation,
+    ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released,
+    Reply, Usage,
 };
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};

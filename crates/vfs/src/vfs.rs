@@ -13,6 +13,7 @@ use attachfs_manifest::ContentHash;
 use attachfs_tree::{BaseTree, Ino, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use crate::case_index::CaseIndex;
 use crate::failed::FailedReads;
 use crate::handles::{Handles, OpenFile};
 use crate::ops::origin::Sources;
@@ -106,6 +107,8 @@ pub struct Vfs {
     pub(crate) adapter: Mutex<Option<Attachment>>,
     pub(crate) references: References,
     pub(crate) siblings: Siblings,
+    /// If case does not count.
+    pub(crate) case_index: Option<CaseIndex>,
     pub(crate) sources: Sources,
 }
 
@@ -184,6 +187,7 @@ impl Vfs {
         settings: Settings,
     ) -> Self {
         Self {
+            case_index: settings.case_insensitive.then(CaseIndex::default),
             settings,
             namespace: RwLock::new(namespace),
             handles: Handles::default(),

@@ -4,8 +4,8 @@ use attachfs_manifest::ManifestPath;
 use attachfs_tree::{DirEntry, Ino};
 
 use super::{
-    Attachment, Created, DataReply, Entry, FileSystem, Listed, ListedName, ListedReply, NameReply,
-    NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+    Attachment, Created, DataReply, Entry, FileSystem, Found, Listed, ListedName, ListedReply,
+    NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
 };
 use crate::ops::origin::Whereabouts;
 use crate::ops::xattrs::{Xattr, cached};
@@ -120,10 +120,16 @@ impl FileSystem for Vfs {
         self.end_serving()
     }
 
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Option<Entry>>) {
-        let found = match Self::lookup(self, parent.into(), name) {
-            Ok(attr) => Ok(Some(attr.into())),
-            Err(error) if error.kind() == FsErrorKind::NotFound => Ok(None),
+    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>) {
+        let found = match self.look_up(parent.into(), name) {
+            Ok((attr, is_written_so)) => Ok(Found {
+                entry: Some(attr.into()),
+                lasting: is_written_so,
+            }),
+            Err(error) if error.kind() == FsErrorKind::NotFound => Ok(Found {
+                entry: None,
+                lasting: self.case_index.is_none(),
+            }),
             Err(error) => Err(error),
         };
         self.answer(parent.into(), found, reply);

@@ -72,14 +72,14 @@ impl Vfs {
                 return Walk::Blocked { at, kind, removed };
             }
             let name = Name::new(component).expect("a component of a path is a name");
-            let found = namespace.lookup(ino, component);
-            names.push(name);
-            let Some(child) = found else {
+            let Some((child, written)) = self.at_name(&namespace, ino, component) else {
+                names.push(name);
                 return Walk::Missing {
                     at: joined(&names).unwrap_or_else(|| path.clone()),
                     removed: removed(&namespace, namespace.base().child(ino, component)),
                 };
             };
+            names.push(written.unwrap_or(name));
             ino = child;
         }
         Walk::Found {
