@@ -84,6 +84,7 @@ fn settings() -> Settings {
         file_mode: 0o644,
         dir_mode: 0o755,
         created: CREATED,
+        case_insensitive: false,
     }
 }
 

@@ -147,6 +147,7 @@ fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places) -> MountR
             manifests: vec![base],
             layers: LayerOptions::default(),
             read_only: false,
+            case_insensitive: false,
             session_dir: None,
             scratch_dir: None,
             commit: false,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use attachfs_manifest::{Change, ChunkLayout, Diff, Node, OwnedChunkLayout};
-use attachfs_session::{BaseManifest, Request, Session, SessionEntry, Stack, StackedManifest};
+use attachfs_session::{BaseManifest, Request, Session, SessionEntry, Stack};
 use attachfs_store::S3Access;
 use attachfs_tree::{Composed, compose};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ use crate::places::Places;
 use crate::probe::probe;
 use crate::served::ServedMount;
 use crate::session::{is_served, look};
+use crate::sources::ShownManifest;
 
 /// Files of an added manifest that may be asked for before it is shown.
 const PROBED: usize = 4096;
@@ -39,34 +40,6 @@ pub(crate) struct AddArguments {
     handed: Vec<String>,
     replace: Option<String>,
     probe: bool,
-}
-
-/// A manifest of a mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShownManifest {
-    /// Its number in the session; no other manifest of the session ever has it.
-    pub number: u32,
-    /// Where it came from.
-    pub source: String,
-    /// The hash of its bytes.
-    pub hash: String,
-    /// The directory that it is placed in; `None` is the root.
-    pub at: Option<String>,
-    /// Whether it was added while the mount was used.
-    pub added: bool,
-}
-
-impl From<&StackedManifest> for ShownManifest {
-    fn from(stacked: &StackedManifest) -> Self {
-        let BaseManifest { source, hash, at } = &stacked.manifest;
-        Self {
-            number: stacked.number,
-            source: source.clone(),
-            hash: hash.to_string(),
-            at: at.as_ref().map(ToString::to_string),
-            added: stacked.layer > 0,
-        }
-    }
 }
 
 /// The manifests of a mount, the lowest first.
@@ -349,7 +322,7 @@ impl ServedMount {
 }
 
 /// Runs work that reads and writes files on a thread for blocking work.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {

@@ -62,9 +62,11 @@ mod served;
 mod service;
 pub mod session;
 mod snapshot;
+mod sources;
 mod stats;
 mod store;
 mod uploading;
+mod why;
 
 pub use attachfs_commit::{
     Account, CommitOptions, CommitStep, Links, Observer, Outcome, Published,
@@ -109,7 +111,7 @@ pub use download::{
 pub use error::Error;
 pub use exposed::Exposed;
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
-pub use layering::{AddReport, LayersReport, ShownManifest, add, layers};
+pub use layering::{AddReport, LayersReport, add, layers};
 pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};
 pub use logs::LogPlace;
 pub use manifests::{
@@ -132,6 +134,7 @@ pub use snapshot::{
     Announce, SnapshotOptions, SnapshotReport, TakenSnapshot, publish_snapshot,
     take_embedded_snapshot, take_snapshot,
 };
+pub use sources::ShownManifest;
 pub use stats::{
     ByteStats, CacheStats, FetchStats, OpenFileStats, OperationStats, ProcessStats, RequestStats,
     StatsReport, TimeStats, stats,
@@ -139,3 +142,4 @@ pub use stats::{
 pub use store::{OpenStore, create_directory_store, open_store};
 pub use tokio_util::sync::CancellationToken;
 pub use uploading::{SeenPlaces, Uploading, upload_manifests};
+pub use why::{ManifestSaid, MissingPath, ShownContent, ShownPath, WhyReport, WrittenPart, why};

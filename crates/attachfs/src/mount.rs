@@ -37,6 +37,7 @@ use crate::remembering::{not_remembered, remember};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
 use crate::served::{Ended, PATIENCE, ServedMount};
 use crate::service::{Service, StepHook};
+use crate::sources::Sources;
 use crate::store::OpenStore;
 
 /// A manifest that this process has mounted. Dropping it without [`finish`](Self::finish) leaves the session to be
@@ -112,6 +113,7 @@ impl Mount {
                 manifests,
                 layers,
                 read_only,
+                case_insensitive,
                 scratch_dir,
                 commit,
                 output_dirs,
@@ -136,6 +138,7 @@ impl Mount {
                     output_dirs,
                     commit_on_unmount: commit,
                     read_only,
+                    case_insensitive,
                 };
                 let bytes: Vec<_> = manifests
                     .into_iter()
@@ -405,6 +408,7 @@ impl Parts {
             file_mode,
             dir_mode,
             created: meta.created,
+            case_insensitive: meta.case_insensitive,
         };
         if mount_point.starts_with(&dir) {
             attachfs_durable::create_private_dir(&mount_point)?;
@@ -414,6 +418,8 @@ impl Parts {
         } else {
             OpenSession::recover(session, tree, fetcher, settings)?
         };
+        let sources = Arc::new(Sources::new(session.share_session()));
+        session.vfs().set_sources(sources.of_file_system());
         let runtime = Handle::current();
         let session_id = Some(meta.id.clone());
         let options = MountOptions {
@@ -459,6 +465,7 @@ impl Parts {
             dir: dir.clone(),
             own_log,
             adding: Arc::default(),
+            sources,
         });
         served.watch_doubts();
         let service = Arc::new(Service::new(served.clone(), step_hook));

@@ -33,6 +33,8 @@ pub struct RunRequest {
     pub manifests: Vec<ManifestBytes>,
     /// How they are put together.
     pub layers: LayerOptions,
+    /// A name that is missing leads to one that differs only in case.
+    pub case_insensitive: bool,
     /// Directories to make before the command runs; only changes in or below them are committed. All changes
     /// is if there are none.
     pub output_dirs: Vec<String>,
@@ -134,6 +136,7 @@ pub async fn run(
     let RunRequest {
         manifests,
         layers,
+        case_insensitive,
         output_dirs,
         command,
         owner,
@@ -153,6 +156,7 @@ pub async fn run(
         manifests,
         layers,
         read_only: false,
+        case_insensitive,
         session_dir: None,
         scratch_dir: None,
         commit: false,

@@ -19,6 +19,7 @@ use crate::metrics::MetricsServer;
 use crate::opened::OpenedSession;
 use crate::places::Places;
 use crate::remote::{CommitArguments, StatusReport, UnmountArguments, UnmountReport};
+use crate::sources::Sources;
 use crate::stats::{CountedMount, MOST_OPEN_FILES, StatsReport};
 
 /// What the control socket and the process's own end share.
@@ -39,6 +40,7 @@ pub(crate) struct ServedMount {
     pub(crate) own_log: bool,
     /// Held while manifests are added: one addition at a time.
     pub(crate) adding: Arc<Mutex<()>>,
+    pub(crate) sources: Arc<Sources>,
 }
 
 /// How a mount's session ended.

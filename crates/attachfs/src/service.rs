@@ -45,6 +45,7 @@ impl Service {
                 value(&session.commit(&arguments, &news).await?)
             }
             Request::Add { options: how } => value(&self.mount.add(options(how)?).await?),
+            Request::Why { options: how } => value(&self.mount.why(options(how)?).await?),
             Request::Layers => value(&session.layers()?),
             Request::Stats => value(&self.mount.stats()),
             Request::Unmount {

@@ -364,5 +364,6 @@ fn unseen(meta: &SessionMeta) -> Settings {
         file_mode: 0o644,
         dir_mode: 0o755,
         created: meta.created,
+        case_insensitive: meta.case_insensitive,
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod download;
 pub(crate) mod layering;
 pub(crate) mod manifest;
+pub(crate) mod names;
 pub(crate) mod publishing;
 pub(crate) mod reading;
 pub(crate) mod s3;
@@ -11,6 +12,7 @@ pub(crate) mod stats;
 pub(crate) mod store;
 pub(crate) mod upload;
 pub(crate) mod values;
+pub(crate) mod why;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -83,6 +85,7 @@ pub(crate) enum Verb {
     Add(layering::Add),
     /// List the manifests of a mount, the lowest first.
     Layers(Session),
+    Why(why::Why),
     List(List),
     /// Show how a session is.
     Status(Session),
@@ -126,6 +129,8 @@ pub(crate) struct Run {
     pub(crate) manifest: Vec<OsString>,
     #[command(flatten)]
     pub(crate) layering: Layering,
+    #[command(flatten)]
+    pub(crate) names: names::Names,
     /// Commit only files in this directory, relative to the folder; it is made if it is
     /// missing. May be given more than once. Default: everything is committed.
     #[arg(long, value_name = "DIR")]
@@ -242,6 +247,8 @@ pub(crate) struct Mount {
     pub(crate) store: Option<String>,
     #[command(flatten)]
     pub(crate) layering: Layering,
+    #[command(flatten)]
+    pub(crate) names: names::Names,
     /// Mount read-only.
     #[arg(long, conflicts_with_all = ["commit", "scratch_dir"])]
     pub(crate) read_only: bool,

@@ -46,4 +46,4 @@ pub use publish::{Published, Uploaded};
 pub use run::{Outcome, commit, preview};
 pub use states::{Commit, CommitOptions, CommitStep, Links, Observer};
 pub use tainted::taints;
-pub use uncommitted::{touched, uncommitted};
+pub use uncommitted::{is_uncommitted, touched, uncommitted};

@@ -86,6 +86,11 @@ impl OpenSession {
         })
     }
 
+    /// The session, for whoever keeps it.
+    pub fn share_session(&self) -> Arc<Session> {
+        Arc::clone(&self.session)
+    }
+
     /// The session.
     pub fn session(&self) -> &Session {
         &self.session

@@ -134,6 +134,7 @@ const SETTINGS: Settings = Settings {
         seconds: 0,
         nanoseconds: 0,
     },
+    case_insensitive: false,
 };
 
 /// A session used by paths.

@@ -1,10 +1,11 @@
 //! Uncommitted changes, found without reading the content of any file.
 
 use attachfs_durable::FileStamp;
-use attachfs_manifest::{Content, File, Mtime, Node};
+use attachfs_manifest::{Content, File, ManifestPath, Mtime, Node};
 use attachfs_tree::FileContent;
 use attachfs_vfs::Vfs;
 
+use crate::account::Account;
 use crate::error::CommitError;
 use crate::hash::micros;
 use crate::open::OpenSession;
@@ -15,16 +16,32 @@ use crate::states::{Commit, CommitOptions, Links};
 /// How many paths differ from the result of the last commit, or from the base if there was none. A
 /// file that was written to since counts, even if its bytes may be the same.
 pub async fn uncommitted(session: &OpenSession) -> Result<u64, CommitError> {
-    let options = CommitOptions {
+    let Preview { changes, account } = touched(session, &everything(session)).await?;
+    let left = account.open.len() + account.links.len() + account.too_long.len();
+    Ok((changes.len() + left) as u64)
+}
+
+/// Whether a path is one of these.
+pub async fn is_uncommitted(
+    session: &OpenSession,
+    path: &ManifestPath,
+) -> Result<bool, CommitError> {
+    let Preview { changes, account } = touched(session, &everything(session)).await?;
+    let name = Account::name(path);
+    Ok(changes.iter().any(|changed| changed.path == *path)
+        || account.open.contains(&name)
+        || account.links.contains(&name))
+}
+
+/// All changes, whatever a commit would say of them.
+fn everything(session: &OpenSession) -> CommitOptions {
+    CommitOptions {
         skip_open: true,
         links: Links::Skip,
         skip_long: true,
         mount_point: Some(session.session().meta().mount_point.clone()),
         ..CommitOptions::default()
-    };
-    let Preview { changes, account } = touched(session, &options).await?;
-    let left = account.open.len() + account.links.len() + account.too_long.len();
-    Ok((changes.len() + left) as u64)
+    }
 }
 
 /// The changes since the last commit, as far as names, lengths and times show them: no file is read or

@@ -33,6 +33,7 @@ mod outage;
 mod overdue;
 mod patience;
 mod prefetched;
+mod presence;
 mod quiet;
 mod range_fetch;
 mod reader;

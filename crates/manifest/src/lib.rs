@@ -33,6 +33,6 @@ pub use ops::{
     MergeError, NameProblem, PartitionError, PartitionOptions, SubtreeError, case_report, merge,
     what_is_lost,
 };
-pub use path::{EscapedBytes, ManifestPath, Name, PathError, PathRef, is_drive};
+pub use path::{EscapedBytes, FoldedName, ManifestPath, Name, PathError, PathRef, is_drive};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use symlinks::SymlinkPolicy;

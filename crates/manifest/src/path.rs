@@ -9,6 +9,7 @@
 
 mod borrowed;
 mod escaped;
+mod folding;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use borrowed::PathRef;
 pub use escaped::EscapedBytes;
+pub use folding::FoldedName;
+pub(crate) use folding::folded;
 use order::common_prefix;
 pub(crate) use order::{code_point_order, utf16_order, utf16_units};
 

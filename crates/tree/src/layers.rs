@@ -19,6 +19,7 @@
 mod merge;
 #[cfg(test)]
 mod reference;
+mod saying;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Root, RootError};
 use merge::merge;
+
+pub use saying::Said;
 
 /// A manifest and where it goes. The second layer lies over the first, and so on.
 #[derive(Debug, Clone)]

@@ -34,7 +34,7 @@ pub use inode::{
     Attributes, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Segment, SegmentSource,
     Timestamp,
 };
-pub use layers::{Composed, Layer, LayerError, LayerOptions, compose};
+pub use layers::{Composed, Layer, LayerError, LayerOptions, Said, compose};
 pub use list::{DirEntry, Listing};
 pub use mutation::{AttributeChange, Mutation, MutationError};
 pub use namespace::{Checked, Namespace, NamespacePart};

@@ -15,6 +15,8 @@ pub struct Settings {
     pub dir_mode: u32,
     /// The time of unchanged directories.
     pub created: Timestamp,
+    /// Whether a name that is missing leads to one that differs only in case.
+    pub case_insensitive: bool,
 }
 
 /// The attributes of an inode.

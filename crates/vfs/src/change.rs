@@ -57,6 +57,17 @@ impl Vfs {
     }
 }
 
+impl Vfs {
+    /// Shows another namespace from now on.
+    pub(crate) fn show(&self, namespace: Namespace) {
+        let mut shown = self.namespace.write();
+        *shown = namespace;
+        if let Some(index) = &self.case_index {
+            index.clear();
+        }
+    }
+}
+
 impl Turn<'_> {
     /// The namespace, which does not change until the next mutation of this turn. Do no I/O while holding the
     /// guard.
@@ -66,7 +77,7 @@ impl Turn<'_> {
 
     /// Replaces the namespace by one that was made from it in this turn and is in the journal.
     pub(crate) fn replace(&self, namespace: Namespace) {
-        *self.vfs.namespace.write() = namespace;
+        self.vfs.show(namespace);
     }
 
     /// Checks a mutation, appends it to the journal, and applies it to the namespace. When it returns, the mutation
@@ -85,11 +96,22 @@ impl Turn<'_> {
             let changed = || self.namespace().changed();
             self.overlay.reserve.grow(len, changed);
         }
-        let orphan = self.vfs.namespace.write().apply_checked(checked);
+        let orphan = self.apply(checked);
         if let Some(ino) = orphan {
             self.drop_unused(ino);
         }
         Ok(())
+    }
+
+    fn apply(&self, checked: Checked) -> Option<Ino> {
+        let mut namespace = self.vfs.namespace.write();
+        let Some(index) = &self.vfs.case_index else {
+            return namespace.apply_checked(checked);
+        };
+        let mutation = checked.mutation().clone();
+        let orphan = namespace.apply_checked(checked);
+        index.follow(&namespace, &mutation);
+        orphan
     }
 
     /// As [`mutate`](Self::mutate) for a mutation, checked in this turn, that gives the inode `ino` a scratch file.

@@ -37,6 +37,8 @@ pub enum FsErrorKind {
     BadHandle,
     /// Never permitted in this file system.
     NotPermitted,
+    /// The file has no such extended attribute.
+    NoAttribute,
     /// This file system does not support the operation.
     NotSupported,
     /// The process or the machine cannot open another file.
@@ -49,7 +51,7 @@ pub enum FsErrorKind {
 
 impl FsErrorKind {
     /// All of them, in their order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotFound,
         Self::Exists,
         Self::NotADirectory,
@@ -63,6 +65,7 @@ impl FsErrorKind {
         Self::Moved,
         Self::BadHandle,
         Self::NotPermitted,
+        Self::NoAttribute,
         Self::NotSupported,
         Self::TooManyOpenFiles,
         Self::Ended,
@@ -85,6 +88,7 @@ impl FsErrorKind {
             Self::Moved => "moved",
             Self::BadHandle => "bad_handle",
             Self::NotPermitted => "not_permitted",
+            Self::NoAttribute => "no_attribute",
             Self::NotSupported => "not_supported",
             Self::TooManyOpenFiles => "too_many_open_files",
             Self::Ended => "ended",

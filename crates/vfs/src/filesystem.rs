@@ -38,7 +38,8 @@ pub use self::invalidation::{Acknowledgement, Invalidation};
 pub use self::operations::{Operation, OperationCounts, Operations};
 pub use self::reply::{DataReply, ListReply, ListedReply, NameReply, Reply};
 pub use self::types::{
-    Attachment, Created, Entry, Listed, ListedName, NewNode, NodeId, OpenedFile, Released, Usage,
+    Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedFile, Released,
+    Usage,
 };
 use crate::{Access, FileAttr, FsError, HandleId, SetAttr};
 
@@ -56,8 +57,8 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// The adapter has ended, and with it everything that was open and every reference to a node.
     fn detach(&self) -> Result<(), FsError>;
 
-    /// The entry at a name; `None` if there is none, which the adapter may cache too.
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Option<Entry>>);
+    /// What is at a name. That there is nothing may be cached too.
+    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>);
 
     /// Gives back references to a node: one for each entry that was given out.
     fn forget(&self, node: NodeId, references: u64);
@@ -67,6 +68,11 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
 
     /// Changes attributes, and answers with those after the change.
     fn setattr(&self, node: NodeId, set: SetAttr, reply: impl Reply<FileAttr>);
+
+    /// The value of an extended attribute; [`NoAttribute`](crate::FsErrorKind::NoAttribute) if there is none of this name,
+    /// [`NotSupported`](crate::FsErrorKind::NotSupported) if no file of this file system has one of such a name. The kernel asks for
+    /// some of its own accord, so that has to be told at once.
+    fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply);
 
     /// The text of a symbolic link.
     fn readlink(&self, node: NodeId, reply: impl DataReply);

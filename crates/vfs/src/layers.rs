@@ -51,7 +51,7 @@ impl Vfs {
                 let told = added
                     .add_layer(layer)
                     .map_err(|error| failed(error.into()))?;
-                *self.namespace.write() = added;
+                self.show(added);
                 told
             };
             self.tell_of_layer(&told);

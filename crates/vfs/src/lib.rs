@@ -15,6 +15,7 @@
 //! `docs/architecture.md` lists all locks in their order.
 
 mod attr;
+mod case_index;
 mod change;
 mod doubted;
 mod error;
@@ -39,9 +40,9 @@ pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
 pub use filesystem::{
-    Acknowledgement, Attachment, Counted, Created, DataReply, Entry, FileSystem, Invalidation,
-    ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId, OpenedFile, Operation,
-    OperationCounts, Operations, Released, Reply, Usage,
+    Acknowledgement, Attachment, Counted, Created, DataReply, Entry, FileSystem, Found,
+    Invalidation, ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId,
+    OpenedFile, Operation, OperationCounts, Operations, Released, Reply, Usage,
 };
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};
@@ -49,5 +50,7 @@ pub use open_files::OpenNode;
 pub use ops::attributes::{SetAttr, SetTime};
 pub use ops::directory::DirView;
 pub use ops::open::Opened;
+pub use ops::origin::{Origin, Presence, SourceOf, Whereabouts, Written};
 pub use ops::read::{ReadOutcome, read_content};
+pub use ops::walk::{Removed, Walk};
 pub use vfs::{Counters, OpenError, Vfs, now};

@@ -13,8 +13,10 @@ use attachfs_store::Count;
 use attachfs_tree::{BaseTree, Ino, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use crate::case_index::CaseIndex;
 use crate::failed::FailedReads;
 use crate::handles::{Handles, OpenFile};
+use crate::ops::origin::Sources;
 use crate::overlay::{
     CommitRecord, Disk, Journal, JournalError, LayerFiles, OverlayFiles, Reaper, Record,
     RecoveryError, Reserve, SyncError, look,
@@ -105,6 +107,9 @@ pub struct Vfs {
     pub(crate) adapter: Mutex<Option<Attachment>>,
     pub(crate) references: References,
     pub(crate) siblings: Siblings,
+    /// If case does not count.
+    pub(crate) case_index: Option<CaseIndex>,
+    pub(crate) sources: Sources,
 }
 
 /// The present time by this machine's clock; the beginning of 1970 if the clock is before that.
@@ -182,6 +187,7 @@ impl Vfs {
         settings: Settings,
     ) -> Self {
         Self {
+            case_index: settings.case_insensitive.then(CaseIndex::default),
             settings,
             namespace: RwLock::new(namespace),
             handles: Handles::default(),
@@ -193,6 +199,7 @@ impl Vfs {
             adapter: Mutex::new(None),
             references: References::default(),
             siblings: Siblings::default(),
+            sources: Sources::default(),
         }
     }
 

@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use attachfs_vfs::{
-    Created, Entry, FileAttr, FsError, HandleId, ListReply, Listed, ListedName, NodeId, OpenedFile,
-    Released, Reply, Usage,
+    Created, Entry, FileAttr, Found, FsError, HandleId, ListReply, Listed, ListedName, NodeId,
+    OpenedFile, Released, Reply, Usage,
 };
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData,
@@ -124,9 +124,15 @@ answer!(ReplyEntry, Entry, |reply, entry| {
     let attr = entry_attr(&entry);
     reply.entry_with_ttls(&attr_ttl(&entry), &TTL, &attr, GENERATION);
 });
-answer!(ReplyEntry, Option<Entry>, |reply, found| match found {
-    Some(entry) => reply.answer(entry),
-    None => reply.entry(&TTL, &nothing(), GENERATION),
+answer!(ReplyEntry, Found, |reply, found| {
+    let ttl = if found.lasting { TTL } else { Duration::ZERO };
+    match found.entry {
+        Some(entry) => {
+            let attr = entry_attr(&entry);
+            reply.entry_with_ttls(&attr_ttl(&entry), &ttl, &attr, GENERATION);
+        }
+        None => reply.entry(&ttl, &nothing(), GENERATION),
+    }
 });
 answer!(ReplyData, &[u8], |reply, bytes| reply.data(bytes));
 answer!(ReplyWrite, usize, |reply, written| reply

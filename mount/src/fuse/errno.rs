@@ -21,6 +21,7 @@ pub(super) fn errno(kind: FsErrorKind) -> Errno {
         FsErrorKind::Moved => Errno::ESTALE,
         FsErrorKind::BadHandle => Errno::EBADF,
         FsErrorKind::NotPermitted => Errno::EPERM,
+        FsErrorKind::NoAttribute => Errno::ENODATA,
         FsErrorKind::NotSupported => Errno::EOPNOTSUPP,
         // ENFILE, as the caller itself has not opened too many files.
         FsErrorKind::TooManyOpenFiles => Errno::ENFILE,
@@ -46,6 +47,7 @@ pub(super) fn level(kind: FsErrorKind) -> Level {
         | FsErrorKind::Moved
         | FsErrorKind::BadHandle
         | FsErrorKind::NotPermitted
+        | FsErrorKind::NoAttribute
         | FsErrorKind::NotSupported
         | FsErrorKind::Ended => Level::DEBUG,
     }

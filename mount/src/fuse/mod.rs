@@ -18,6 +18,7 @@ mod invalidate;
 mod operations;
 mod pages;
 mod report;
+mod xattr;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

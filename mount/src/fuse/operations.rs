@@ -18,6 +18,7 @@ use fuser::{
 
 use super::attr::{access, is_regular, new_node, node, set_time, truncates};
 use super::pages::OpenReply;
+use super::xattr::XattrReply;
 use super::{Adapter, Completion, guarded};
 
 /// Requests that the kernel may have under way in the background (read-ahead, for one). Its default
@@ -26,7 +27,7 @@ const MAX_BACKGROUND: u16 = 64;
 
 /// The capabilities to ask for; each is used if the kernel has it. No write-back cache: it would
 /// prevent passthrough of reads and writes to local files.
-const CAPABILITIES: [InitFlags; 5] = [
+const CAPABILITIES: [InitFlags; 6] = [
     // O_TRUNC comes with the open, so that truncating an input fetches none of it.
     InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_DO_READDIRPLUS,
@@ -34,6 +35,9 @@ const CAPABILITIES: [InitFlags; 5] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     // The text of a link never changes under its inode number.
     InitFlags::FUSE_CACHE_SYMLINKS,
+    // No file is ever set-user-id or has capabilities, so a write has none to take away. Without this the kernel asks for
+    // the attribute "security.capability" before each write, with it once for each file that is written.
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
 
 fn handle(fh: FileHandle) -> HandleId {
@@ -115,6 +119,17 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
                 fs.setattr(node(number), set, reply);
             }
         });
+    }
+
+    fn getxattr(&self, _: &Request, number: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
+        self.ask(
+            "getxattr",
+            number,
+            XattrReply::new(reply, room),
+            |fs, reply| {
+                fs.getxattr(node(number), name.as_bytes(), reply);
+            },
+        );
     }
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
@@ -375,7 +390,7 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         /// mapped pages back on close.
         flush(INodeNo, FileHandle, LockOwner) ReplyEmpty, ENOSYS;
         setxattr(INodeNo, &OsStr, &[u8], i32, u32) ReplyEmpty, ENOSYS;
-        getxattr(INodeNo, &OsStr, u32) ReplyXattr, ENOSYS;
+        /// What there is can be read by name: see the attributes of a `Vfs`.
         listxattr(INodeNo, u32) ReplyXattr, ENOSYS;
         removexattr(INodeNo, &OsStr) ReplyEmpty, ENOSYS;
         /// The kernel checks permissions itself (default_permissions).

@@ -6,6 +6,7 @@ mod names;
 mod posix;
 mod reading;
 mod writing;
+mod xattrs;
 
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use attachfs_tree::{Ino, Kind, Timestamp};
 use attachfs_vfs::{
-    Access, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, FsError, FsErrorKind,
-    HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId,
-    OpenedFile, Released, Reply, SetAttr, Usage,
+    Access, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found, FsError,
+    FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NewNode,
+    NodeId, OpenedFile, Released, Reply, SetAttr, Usage,
 };
 use parking_lot::Mutex;
 
@@ -295,11 +295,15 @@ impl FileSystem for LazyTree {
         Ok(())
     }
 
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Option<Entry>>) {
+    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>) {
         let name = name.to_vec();
         self.answer(parent, move |inner| {
             let found = inner.names(parent);
-            reply.done(found.and_then(|names| inner.find(&names, &name)));
+            let found = found.and_then(|names| inner.find(&names, &name));
+            reply.done(found.map(|entry| Found {
+                entry,
+                lasting: true,
+            }));
         });
     }
 
@@ -427,6 +431,10 @@ impl FileSystem for LazyTree {
 
     fn fsyncdir(&self, _: HandleId, reply: impl Reply<()>) {
         reply.ok(());
+    }
+
+    fn getxattr(&self, _: NodeId, _: &[u8], reply: impl DataReply) {
+        Reply::<&[u8]>::fail(reply, FsErrorKind::NoAttribute.into());
     }
 
     fn readlink(&self, _: NodeId, reply: impl DataReply) {

@@ -36,6 +36,8 @@ pub enum MountSession {
         layers: LayerOptions,
         /// Read-only.
         read_only: bool,
+        /// A name that is missing leads to one that differs only in case.
+        case_insensitive: bool,
         /// The session's directory; below [`Places::sessions`] if `None`.
         session_dir: Option<PathBuf>,
         /// Where scratch files go; into the session if `None`.

@@ -15,6 +15,7 @@ mod stats;
 mod store;
 mod stores;
 mod uploading;
+mod why;
 
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Umount(umount) => mounting::umount(&globals, umount).await,
             Verb::Add(add) => layering::add(&globals, add).await,
             Verb::Layers(session) => layering::layers(&globals, session).await,
+            Verb::Why(args) => why::why(&globals, args).await,
             Verb::List(list) => sessions::list(&globals, &list),
             Verb::Status(session) => sessions::status(&globals, session).await,
             Verb::Stats(args) => stats::stats(&globals, args).await,

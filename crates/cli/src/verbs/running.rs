@@ -68,6 +68,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     let request = RunRequest {
         manifests,
         layers: args.layering.into(),
+        case_insensitive: args.names.case_insensitive,
         output_dirs: args.output_dir,
         command: args.command,
         owner: usual_owner(),

@@ -10,7 +10,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-use crate::path::{PathRef, parent_of, utf16_units};
+use crate::path::{PathRef, folded, parent_of, utf16_units};
 use crate::{ManifestPath, Snapshot};
 
 /// How many UTF-16 units a path may have on Windows with the NUL that ends it (`MAX_PATH`).
@@ -35,7 +35,7 @@ pub struct BadName {
 /// Why such a name cannot be held.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameProblem {
-    /// Another name in the directory differs only in case (simple Unicode lower-casing).
+    /// Another name in the directory differs only in case (Unicode's simple case folding).
     #[error("differs from \"{other}\" only in case")]
     Case {
         /// The other one, which comes first.
@@ -83,15 +83,6 @@ fn is_reserved(name: &str) -> bool {
 fn is_illegal(c: char) -> bool {
     // Windows allows DEL and the C1 controls.
     c < ' ' || matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*' | '\\')
-}
-
-/// The characters of a name in lower case; a byte that is not UTF-8 stands for itself.
-fn folded(name: &[u8]) -> impl Iterator<Item = u32> {
-    name.utf8_chunks().flat_map(|chunk| {
-        let valid = chunk.valid().chars().flat_map(char::to_lowercase);
-        let invalid = chunk.invalid().iter().map(|&byte| 0xdc00 + u32::from(byte));
-        valid.map(u32::from).chain(invalid)
-    })
 }
 
 /// Names in one directory that differ only in case, each with the first of its spellings.

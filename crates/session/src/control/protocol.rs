@@ -46,6 +46,11 @@ pub enum Request {
     Layers,
     /// What is counted of the mount.
     Stats,
+    /// Why the mount shows what it shows at a path.
+    Why {
+        /// Which.
+        options: Value,
+    },
     /// Unmount, then commit if the mount asked for that.
     Unmount {
         /// Even if someone uses the mount.

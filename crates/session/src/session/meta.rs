@@ -81,6 +81,9 @@ pub struct SessionMeta {
     /// Whether nobody can write to it. Then it has no journal, and goes with its mount.
     #[serde(default)]
     pub read_only: bool,
+    /// Whether a name that is missing leads to one that differs only in case.
+    #[serde(default)]
+    pub case_insensitive: bool,
 }
 
 impl SessionMeta {

@@ -38,6 +38,7 @@ fn meta() -> SessionMeta {
         output_dirs: Vec::new(),
         commit_on_unmount: false,
         read_only: false,
+        case_insensitive: false,
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::operations::{Operation, Operations};
 use super::{
-    Attachment, Created, DataReply, Entry, FileSystem, ListReply, ListedReply, NameReply, NewNode,
-    NodeId, OpenedFile, Released, Reply, Usage,
+    Attachment, Created, DataReply, Entry, FileSystem, Found, ListReply, ListedReply, NameReply,
+    NewNode, NodeId, OpenedFile, Released, Reply, Usage,
 };
 use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, SetAttr};
 
@@ -89,9 +89,9 @@ impl Told for Released {}
 impl Told for HandleId {}
 impl Told for Usage {}
 
-impl Told for Option<Entry> {
+impl Told for Found {
     fn tell(&self, _: Operation, operations: &Operations) {
-        if self.is_none() {
+        if self.entry.is_none() {
             operations.note_missing();
         }
     }
@@ -142,7 +142,7 @@ impl<F: FileSystem> FileSystem for Counted<F> {
         self.inner.forget(node, references);
     }
 
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Option<Entry>>) {
+    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>) {
         let reply = self.begin(Operation::Lookup, reply);
         self.inner.lookup(parent, name, reply);
     }
@@ -155,6 +155,11 @@ impl<F: FileSystem> FileSystem for Counted<F> {
     fn setattr(&self, node: NodeId, set: SetAttr, reply: impl Reply<FileAttr>) {
         let reply = self.begin(Operation::Setattr, reply);
         self.inner.setattr(node, set, reply);
+    }
+
+    fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply) {
+        let reply = self.begin(Operation::Getxattr, reply);
+        self.inner.getxattr(node, name, reply);
     }
 
     fn readlink(&self, node: NodeId, reply: impl DataReply) {

@@ -14,6 +14,7 @@ pub enum Operation {
     Lookup,
     Getattr,
     Setattr,
+    Getxattr,
     Readlink,
     MakeFile,
     Create,
@@ -38,10 +39,11 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in their order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Lookup,
         Self::Getattr,
         Self::Setattr,
+        Self::Getxattr,
         Self::Readlink,
         Self::MakeFile,
         Self::Create,
@@ -70,6 +72,7 @@ impl Operation {
             Self::Lookup => "lookup",
             Self::Getattr => "getattr",
             Self::Setattr => "setattr",
+            Self::Getxattr => "getxattr",
             Self::Readlink => "readlink",
             Self::MakeFile => "mknod",
             Self::Create => "create",

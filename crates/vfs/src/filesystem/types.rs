@@ -67,6 +67,16 @@ impl From<FileAttr> for Entry {
     }
 }
 
+/// The answer to a look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// What is at the name.
+    pub entry: Option<Entry>,
+    /// Whether the adapter may cache the answer. Otherwise the next look-up of the name has to ask again: it may be another one
+    /// after a change of a name that differs in case.
+    pub lasting: bool,
+}
+
 /// Mode and owner of a new node.
 #[derive(Debug, Clone, Copy)]
 pub struct NewNode {

@@ -1,11 +1,14 @@
 //! [`Vfs`] as a file system that adapters serve: calls its own operations, and hands on their answers.
 
+use attachfs_manifest::ManifestPath;
 use attachfs_tree::{DirEntry, Ino};
 
 use super::{
-    Attachment, Created, DataReply, Entry, FileSystem, Listed, ListedName, ListedReply, NameReply,
-    NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+    Attachment, Created, DataReply, Entry, FileSystem, Found, Listed, ListedName, ListedReply,
+    NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
 };
+use crate::ops::origin::Whereabouts;
+use crate::ops::xattrs::{Xattr, cached};
 use crate::{Access, DirView, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Vfs};
 
 /// The block size where there is no disk.
@@ -67,6 +70,43 @@ impl Vfs {
     }
 }
 
+/// Extended attributes whose values have to be waited for. As with reads, what waits does not keep the file system alive.
+impl Vfs {
+    fn answer_layer(&self, ino: Ino, origin: ManifestPath, reply: impl DataReply) {
+        let (Some(runtime), Some((layers, source_of))) = (self.runtime(), self.source_of()) else {
+            return Reply::<&[u8]>::fail(reply, FsErrorKind::NoAttribute.into());
+        };
+        let path = self.describe(ino);
+        runtime.spawn_blocking(move || match source_of(layers, &origin) {
+            Ok(Some(source)) => reply.ok(source.as_bytes()),
+            Ok(None) => Reply::<&[u8]>::fail(reply, FsErrorKind::NoAttribute.into()),
+            Err(error) => {
+                let doing = "look for the manifest of a file";
+                let error = FsError::caused(FsErrorKind::Io, doing, error);
+                Reply::<&[u8]>::fail(reply, error.at(path));
+            }
+        });
+    }
+
+    fn answer_cached(&self, ino: Ino, content: Whereabouts, reply: impl DataReply) {
+        let Some(runtime) = self.runtime() else {
+            return Reply::<&[u8]>::fail(reply, FsErrorKind::Ended.into());
+        };
+        let (fetcher, path) = (self.fetcher().clone(), self.describe(ino));
+        runtime.spawn(async move {
+            match content.presence(&fetcher).await {
+                Some(presence) => reply.ok(cached(&presence).as_bytes()),
+                None => {
+                    let doing = "look for a file in the disk cache";
+                    let why = "the disk of the cache does not answer";
+                    let error = FsError::caused(FsErrorKind::Io, doing, why);
+                    Reply::<&[u8]>::fail(reply, error.at(path));
+                }
+            }
+        });
+    }
+}
+
 impl FileSystem for Vfs {
     fn is_read_only(&self) -> bool {
         Self::is_read_only(self)
@@ -80,10 +120,16 @@ impl FileSystem for Vfs {
         self.end_serving()
     }
 
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Option<Entry>>) {
-        let found = match Self::lookup(self, parent.into(), name) {
-            Ok(attr) => Ok(Some(attr.into())),
-            Err(error) if error.kind() == FsErrorKind::NotFound => Ok(None),
+    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>) {
+        let found = match self.look_up(parent.into(), name) {
+            Ok((attr, is_written_so)) => Ok(Found {
+                entry: Some(attr.into()),
+                lasting: is_written_so,
+            }),
+            Err(error) if error.kind() == FsErrorKind::NotFound => Ok(Found {
+                entry: None,
+                lasting: self.case_index.is_none(),
+            }),
             Err(error) => Err(error),
         };
         self.answer(parent.into(), found, reply);
@@ -99,6 +145,15 @@ impl FileSystem for Vfs {
 
     fn setattr(&self, node: NodeId, set: SetAttr, reply: impl Reply<FileAttr>) {
         self.answer(node.into(), Self::setattr(self, node.into(), set), reply);
+    }
+
+    fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply) {
+        match self.xattr(node.into(), name) {
+            Ok(Xattr::Known(value)) => reply.ok(&value[..]),
+            Ok(Xattr::Layer(origin)) => self.answer_layer(node.into(), origin, reply),
+            Ok(Xattr::Cached(content)) => self.answer_cached(node.into(), content, reply),
+            Err(error) => Reply::<&[u8]>::fail(reply, self.located(node.into(), error)),
+        }
     }
 
     fn readlink(&self, node: NodeId, reply: impl DataReply) {

@@ -75,13 +75,18 @@ pub(crate) fn facts_of(overlay: &Overlay, file: &File) -> Result<Facts, FsError>
 impl Vfs {
     /// The attributes of the entry at a name.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
-        let shown = {
+        Ok(self.look_up(parent, name)?.0)
+    }
+
+    /// As [`lookup`](Self::lookup), and whether the name is written so.
+    pub(crate) fn look_up(&self, parent: Ino, name: &[u8]) -> Result<(FileAttr, bool), FsError> {
+        let (shown, is_written_so) = {
             let namespace = self.namespace.read();
-            match namespace.lookup(parent, name) {
-                Some(ino) => {
+            match self.at_name(&namespace, parent, name) {
+                Some((ino, written)) => {
                     let shown = self.shown(&namespace, ino)?;
                     self.note_reference(ino);
-                    shown
+                    (shown, written.is_none())
                 }
                 None => match namespace.kind(parent) {
                     Some(Kind::Dir) => {
@@ -93,7 +98,7 @@ impl Vfs {
                 },
             }
         };
-        self.complete_entry(shown)
+        Ok((self.complete_entry(shown)?, is_written_so))
     }
 
     /// The attributes of an inode.

@@ -117,6 +117,7 @@ impl Vfs {
         let turn = self.turn(change.overlay);
         let (ino, attributes) = {
             let namespace = turn.namespace();
+            self.check_case(&namespace, parent, &name)?;
             let attributes = new_attributes(&namespace, parent, Kind::Dir, mode, owner);
             (namespace.next_ino(), attributes)
         };
@@ -133,12 +134,17 @@ impl Vfs {
     /// Removes an empty directory.
     pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let change = self.begin_change()?;
-        let name = checked(name)?;
-        self.turn(change.overlay).mutate(Mutation::RemoveDir {
+        let given = checked(name)?;
+        let turn = self.turn(change.overlay);
+        let written = self.as_written(&turn.namespace(), parent, given);
+        turn.mutate(Mutation::RemoveDir {
             parent,
-            name,
+            name: written.clone(),
             time: now(),
-        })
+        })?;
+        drop(turn);
+        self.told_otherwise(parent, name, &written);
+        Ok(())
     }
 }
 

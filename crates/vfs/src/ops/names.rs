@@ -30,6 +30,7 @@ impl Vfs {
         let turn = self.turn(change.overlay);
         let (ino, attributes) = {
             let namespace = turn.namespace();
+            self.check_case(&namespace, parent, &name)?;
             let attributes = new_attributes(&namespace, parent, Kind::Symlink, 0, owner);
             (namespace.next_ino(), attributes)
         };
@@ -55,6 +56,7 @@ impl Vfs {
         if turn.namespace().link_count(ino) == 0 {
             return Err(FsErrorKind::NotFound.into());
         }
+        self.check_case(&turn.namespace(), parent, &name)?;
         turn.mutate(Mutation::Link {
             ino,
             parent,
@@ -67,28 +69,43 @@ impl Vfs {
     /// Removes a name of a file or symbolic link.
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let change = self.begin_change()?;
-        let name = checked(name)?;
-        self.turn(change.overlay).mutate(Mutation::Unlink {
+        let given = checked(name)?;
+        let turn = self.turn(change.overlay);
+        let written = self.as_written(&turn.namespace(), parent, given);
+        turn.mutate(Mutation::Unlink {
             parent,
-            name,
+            name: written.clone(),
             time: now(),
-        })
+        })?;
+        drop(turn);
+        self.told_otherwise(parent, name, &written);
+        Ok(())
     }
 
-    /// Renames an entry, replacing one that has the new name unless `no_replace`.
+    /// Renames an entry, replacing one that has the new name unless `no_replace`. Where case does not count, a name that is
+    /// replaced stays written as it is.
     pub fn rename(
         &self,
-        (from_parent, from_name): (Ino, &[u8]),
-        (to_parent, to_name): (Ino, &[u8]),
+        (from_parent, from_given): (Ino, &[u8]),
+        (to_parent, to_given): (Ino, &[u8]),
         no_replace: bool,
     ) -> Result<(), FsError> {
         let change = self.begin_change()?;
-        let (from_name, to_name) = (checked(from_name)?, checked(to_name)?);
+        let (from_name, to_name) = (checked(from_given)?, checked(to_given)?);
         let overlay = change.overlay;
         let no_sync = overlay.disk.hold_sync();
         let turn = self.turn(overlay);
+        let (from, to) = {
+            let namespace = turn.namespace();
+            let from = self.as_written(&namespace, from_parent, from_name);
+            let to = self.as_written(&namespace, to_parent, to_name.clone());
+            // The name itself gets another spelling.
+            let is_same = (from_parent, &from) == (to_parent, &to);
+            (from, if is_same { to_name } else { to })
+        };
         let (taken, replacing, rename) = {
             let namespace = turn.namespace();
+            let (from_name, to_name) = (from.clone(), to.clone());
             let taken = namespace.lookup(to_parent, to_name.as_bytes()).is_some();
             let rename = Mutation::Rename {
                 from_parent,
@@ -105,6 +122,10 @@ impl Vfs {
         if let Some(ino) = replacing {
             overlay.disk.bytes_first(&no_sync, ino);
         }
-        turn.mutate(rename)
+        turn.mutate(rename)?;
+        drop(turn);
+        self.told_otherwise(from_parent, from_given, &from);
+        self.told_otherwise(to_parent, to_given, &to);
+        Ok(())
     }
 }

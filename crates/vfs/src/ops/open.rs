@@ -135,6 +135,7 @@ impl Vfs {
         let turn = self.turn(overlay);
         let (ino, create) = {
             let namespace = turn.namespace();
+            self.check_case(&namespace, parent, &name)?;
             let ino = namespace.next_ino();
             let attributes = new_attributes(&namespace, parent, Kind::File, mode, owner);
             let create = Mutation::CreateFile {

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::world::{CHUNK, Given, READ, READ_WRITE, World, bytes, tempdir};
 use crate::{
-    Attachment, Entry, FileSystem, FsError, FsErrorKind, ListReply, Listed, NewNode, NodeId,
+    Attachment, Entry, FileSystem, Found, FsError, FsErrorKind, ListReply, Listed, NewNode, NodeId,
     OpenedFile, ReadOutcome, Reply, Vfs,
 };
 
@@ -59,7 +59,7 @@ pub(super) fn now<T>(ask: impl FnOnce(Here<T>)) -> Result<T, FsError> {
 
 fn lookup(vfs: &Vfs, name: &str) -> Option<Entry> {
     let lookup = |reply| FileSystem::lookup(vfs, NodeId::ROOT, name.as_bytes(), reply);
-    now(lookup).unwrap()
+    now::<Found>(lookup).unwrap().entry
 }
 
 fn open(vfs: &Vfs, node: NodeId, write: bool) -> OpenedFile {

@@ -78,6 +78,18 @@ impl World {
         self.open(&session, Vfs::create).unwrap()
     }
 
+    /// A new session in which case does not count.
+    pub(crate) fn create_ignoring_case(&self, dir: &Path) -> Kernel {
+        let session = Session::create(dir, self.meta(), &[self.manifest()]).unwrap();
+        let settings = Settings {
+            case_insensitive: true,
+            ..settings()
+        };
+        let (tree, fetcher) = (self.tree.clone(), self.fetcher());
+        let vfs = Vfs::create(files(&session), tree, fetcher, settings);
+        Kernel::new(vfs.unwrap())
+    }
+
     /// A session that another process left, taken over.
     pub(crate) fn recover(&self, dir: &Path) -> Result<Kernel, OpenError> {
         self.open(&Session::open(dir).unwrap(), Vfs::recover)
@@ -128,6 +140,7 @@ pub(crate) fn settings() -> Settings {
         file_mode: 0o644,
         dir_mode: 0o755,
         created: CREATED,
+        case_insensitive: false,
     }
 }
 

@@ -1,0 +1,124 @@
+//! How much of a file is on this machine.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use attachfs_manifest::Piece;
+
+use crate::disk::UNIT;
+use crate::{DiskCache, Fetcher};
+
+/// How many units are asked about at once.
+const AT_ONCE: u64 = 8192;
+
+impl Fetcher {
+    /// How many bytes of each of these pieces are in the disk cache, as far as the names and lengths of its files and the
+    /// checksums of large objects tell: nobody has looked at the bytes. `None` if the disk does not answer. Needs a tokio
+    /// runtime with time enabled.
+    pub async fn bytes_on_disk(&self, pieces: Vec<Piece>) -> Option<Vec<u64>> {
+        let Some(disk) = self.disk() else {
+            return Some(vec![0; pieces.len()]);
+        };
+        let fetcher = self.clone();
+        let count = move |disk: &DiskCache| {
+            let present = pieces.iter().map(|piece| {
+                if fetcher.verifies(piece) {
+                    let is_there = disk.may_have(piece.hash, piece.object_len);
+                    if is_there { len(&piece.range) } else { 0 }
+                } else {
+                    of_large(disk, piece)
+                }
+            });
+            present.collect()
+        };
+        Arc::clone(&disk).ask(count).await
+    }
+}
+
+fn len(range: &Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start)
+}
+
+/// The bytes of a piece of a large object that are there.
+fn of_large(disk: &DiskCache, piece: &Piece) -> u64 {
+    let Some(large) = disk.large(piece.hash, piece.object_len) else {
+        return 0;
+    };
+    let units = piece.range.start / UNIT..piece.range.end.div_ceil(UNIT);
+    let mut bytes = 0;
+    for first in units.clone().step_by(AT_ONCE as usize) {
+        let some = first..(first + AT_ONCE).min(units.end);
+        let numbered = some.clone().zip(large.there(some));
+        let present = numbered.filter(|&(_, is_there)| is_there);
+        bytes += present
+            .map(|(unit, _)| {
+                let start = (unit * UNIT).max(piece.range.start);
+                let end = ((unit + 1) * UNIT).min(piece.range.end);
+                len(&(start..end))
+            })
+            .sum::<u64>();
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use attachfs_store::MemoryStore;
+
+    use super::*;
+    use crate::FetchOptions;
+
+    #[tokio::test]
+    async fn bytes_are_on_disk_once_they_were_read_and_written_there() {
+        let temp = tempfile::tempdir().unwrap();
+        let memory = MemoryStore::new();
+        let options = FetchOptions {
+            whole_object_limit: 1000,
+            prefetch: crate::Prefetch::Off,
+            ..FetchOptions::default()
+        };
+        let (small, large) = (vec![1; 1000], vec![2; 4 * UNIT as usize + 7]);
+        let whole = |bytes: &Vec<u8>| {
+            let object_len = bytes.len() as u64;
+            Piece {
+                hash: memory.insert(bytes.clone()),
+                object_len,
+                range: 0..object_len,
+            }
+        };
+        let pieces = [&small, &large].map(whole);
+        let cache = crate::testing::unbounded(temp.path().join("cache"));
+        let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
+        let fetcher = Fetcher::new(Arc::new(memory), Some(disk), options.clone());
+        let on_disk = |pieces: &[Piece]| fetcher.bytes_on_disk(pieces.to_vec());
+        assert_eq!(on_disk(&pieces).await, Some(vec![0, 0]));
+
+        fetcher.read(&pieces[0]).await.unwrap();
+        let part = Piece {
+            range: UNIT + 5..2 * UNIT,
+            ..pieces[1].clone()
+        };
+        fetcher.read(&part).await.unwrap();
+        fetcher.flush_disk().await;
+        assert_eq!(on_disk(&pieces).await, Some(vec![1000, UNIT]));
+        let across = Piece {
+            range: UNIT - 3..UNIT + 9,
+            ..pieces[1].clone()
+        };
+        assert_eq!(on_disk(&[across]).await, Some(vec![9]));
+        fetcher
+            .warm(pieces[1].hash, pieces[1].object_len)
+            .await
+            .unwrap();
+        fetcher.flush_disk().await;
+        assert_eq!(on_disk(&pieces).await, Some(vec![1000, 4 * UNIT + 7]));
+
+        let without = Fetcher::new(Arc::new(MemoryStore::new()), None, options);
+        assert_eq!(
+            without.bytes_on_disk(pieces.to_vec()).await,
+            Some(vec![0, 0])
+        );
+    }
+}
