@@ -1,5 +1,6 @@
 //! A mounted manifest, from the first look at its manifests to the end of its session.
 
+mod left;
 mod point;
 mod request;
 
@@ -9,9 +10,7 @@ use std::sync::Arc;
 use attachfs_commit::{Observer, OpenSession};
 use attachfs_fetch::{Fetcher, Prefetch};
 use attachfs_mount::{MountOptions, Unmount};
-use attachfs_session::{
-    ControlServer, Session, SessionEntry, SessionError, SessionId, SessionMeta, SessionState,
-};
+use attachfs_session::{ControlServer, Session, SessionError, SessionId, SessionMeta};
 use attachfs_transfer::error_chain;
 use attachfs_tree::BaseTree;
 use attachfs_vfs::{Counted, Counters, Settings};
@@ -19,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::left::log_left_sessions;
 use self::point::{absolute, not_mounted, place};
 pub use self::request::{MountPoint, MountRequest, MountSession, Owner};
 use crate::cancel::{Cancellable, unless_cancelled};
@@ -327,29 +327,6 @@ impl Drop for Unused {
                 "an unused session stays behind"
             ),
         }
-    }
-}
-
-/// Logs the sessions that earlier mounts left at this mount point. Once this mount has ended, the mount point names one of
-/// them again.
-fn log_left_sessions(places: &Places, mount_point: &Path) {
-    let sessions = match places.sessions().all() {
-        Ok(sessions) => sessions,
-        Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            return tracing::debug!(error, "cannot look for sessions left at the mount point");
-        }
-    };
-    // `list` tells of those that cannot be read.
-    let sessions = sessions.into_iter().flatten();
-    let is_left_here = |entry: &SessionEntry| {
-        entry.state == SessionState::Left
-            && entry.meta.mount_point == mount_point
-            && !entry.meta.read_only
-    };
-    for left in sessions.filter(is_left_here) {
-        tracing::warn!(session = %left.meta.id, mount_point = %mount_point.display(),
-            "an earlier mount left a session at this mount point; it stays as it is: `attachfs status` with its id shows what is in it");
     }
 }
 
