@@ -127,9 +127,7 @@ fn nothing_that_is_to_be_synced_waits_for_a_compaction() {
     kernel.put("f", b"x");
     // A compaction that does not end before this is dropped.
     let compacting = disk.compacting.lock();
-    while journal_len(dir.path()) < 5 << 20 {
-        change(&kernel, "f", 10_000);
-    }
+    lengthen(&kernel, dir.path(), 5 << 20, 10_000);
     // Removing a scratch file takes a sync.
     let deleted = |name: &str| {
         kernel.put(name, b"x");
@@ -147,6 +145,17 @@ fn nothing_that_is_to_be_synced_waits_for_a_compaction() {
     drop(disk);
     let (_copy, recovered) = world.after_kill(dir.path());
     assert_eq!(recovered.dump(), expected);
+}
+
+/// Makes so many changes at a time until the journal is so long.
+fn lengthen(kernel: &Kernel, dir: &Path, len: u64, changes: usize) {
+    let mut before = journal_len(dir);
+    while before < len {
+        change(kernel, "f", changes);
+        let now = journal_len(dir);
+        assert!(now > before, "nothing is appended");
+        before = now;
+    }
 }
 
 /// Waits for what other threads do.
@@ -453,9 +462,7 @@ fn append_much_at(step: Step, time: usize) -> (CopiedLast, usize) {
             paused.wait();
         }
         let before = journal_len(dir.path());
-        while journal_len(dir.path()) < before + 2 * LITTLE {
-            change(&kernel, "f", 1000);
-        }
+        lengthen(&kernel, dir.path(), before + 2 * LITTLE, 1000);
         drop(paused);
         compacting.join().unwrap().unwrap()
     });
