@@ -101,16 +101,21 @@ impl Fetcher {
         FileReader::new(Arc::clone(&self.engine), layout)
     }
 
-    /// Opens a whole object as if it was a file, for a caller that reads all of it in order.
+    /// Opens a whole object as if it was a file, for a caller that reads all of it in order and hashes it before it makes use
+    /// of it: that no program has its bytes if it turns out to be wrong.
     pub fn open_object(&self, object: &Piece) -> FileReader {
         let hashes = [object.hash];
         let layout = ChunkLayout::from_hashes(object.object_len, ChunkSize::WholeFile, &hashes);
-        self.open(&layout.expect("one hash is right for any length"))
+        let layout = layout.expect("one hash is right for any length");
+        self.open(&layout).for_verifying()
     }
 
     /// The bytes of `piece`, exactly as many as its range asks for. What timed out a moment ago is not
     /// waited for again: it fails at once. Needs a tokio runtime with time enabled.
     pub async fn read(&self, piece: &Piece) -> Result<Bytes, FetchError> {
+        if !self.engine.verifies(piece) {
+            self.engine.known.of(piece).note_given();
+        }
         let read = self.engine.begin_in_memory(piece.clone(), Priority::Read);
         read.bytes().await
     }

@@ -246,14 +246,17 @@ impl KnownObject {
         self.state.lock().generation
     }
 
-    /// Whether units may be given out, and of which generation. Notes that they are.
+    /// Whether units may be given out, and of which generation.
     pub(super) fn serving(&self) -> (u32, Serving) {
+        let state = self.state.lock();
+        (state.generation, state.serving())
+    }
+
+    /// Notes that units are given to programs, if they may be and are not verified.
+    pub(crate) fn note_given(&self) {
         let mut state = self.state.lock();
-        let serving = state.serving();
-        if serving == Serving::Now && !matches!(state.trust, Trust::Verified) {
-            state.was_given = true;
-        }
-        (state.generation, serving)
+        state.was_given |=
+            state.serving() == Serving::Now && !matches!(state.trust, Trust::Verified);
     }
 
     /// Waits for the thread that hashes the last units.
