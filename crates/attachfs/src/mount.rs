@@ -422,7 +422,7 @@ impl Parts {
         };
         let metrics = metrics.map(|listener| {
             let session = opened.meta.id.to_string();
-            // Whoever asks does not keep the file system.
+            // The metrics server does not keep the file system alive.
             let (vfs, operations) = (Arc::downgrade(opened.vfs()), Arc::clone(&operations));
             listener.serve(&runtime, move || {
                 let vfs = vfs.upgrade()?;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::{Arc, Weak};
 
-use attachfs_fetch::{FetchError, Fetcher};
+use attachfs_fetch::Fetcher;
 use attachfs_manifest::ContentHash;
 use attachfs_tree::BaseTree;
 use attachfs_vfs::Vfs;
@@ -55,7 +55,8 @@ pub(crate) async fn prefetch_all(mounted: Weak<Vfs>, tree: Arc<BaseTree>) {
             }
             Some(Err(error)) => {
                 failures += 1;
-                told(&error);
+                let error = &error as &dyn Error;
+                tracing::warn!(error, "an object cannot be prefetched");
                 if failures == MOST_FAILURES {
                     tracing::warn!(
                         count,
@@ -67,9 +68,4 @@ pub(crate) async fn prefetch_all(mounted: Weak<Vfs>, tree: Arc<BaseTree>) {
         }
     }
     tracing::info!(count, "everything is prefetched");
-}
-
-fn told(error: &FetchError) {
-    let error = error as &dyn Error;
-    tracing::warn!(error, "an object cannot be prefetched");
 }

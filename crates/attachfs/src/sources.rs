@@ -116,7 +116,7 @@ impl Sources {
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
-        // Whoever panicked had read nothing yet.
+        // A thread that panicked under the lock had not stored anything yet.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,7 +129,7 @@ impl Sources {
         layers: u32,
         stack: Vec<StackedManifest>,
     ) -> Result<Arc<Vec<(ShownManifest, Layer)>>, Error> {
-        // Held while they are read: whoever else asks meanwhile waits for them instead of reading them too.
+        // Held while the manifests are read: other threads that ask meanwhile wait for them instead of reading them too.
         let mut kept = self.kept();
         if let Some(kept) = kept.as_mut().filter(|kept| kept.layers == layers) {
             kept.used = Instant::now();

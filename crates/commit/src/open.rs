@@ -86,7 +86,7 @@ impl OpenSession {
         })
     }
 
-    /// The session, for whoever keeps it.
+    /// The session, shared: for a caller that needs it for longer than this borrow.
     pub fn share_session(&self) -> Arc<Session> {
         Arc::clone(&self.session)
     }

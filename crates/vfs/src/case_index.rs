@@ -162,7 +162,7 @@ impl Vfs {
         Some((ino, Some(written)))
     }
 
-    /// A name as it is written in its directory; as it is given if there is none.
+    /// The spelling that a name has in its directory; the given spelling if the directory has no such name.
     pub(crate) fn as_written(&self, namespace: &Namespace, parent: Ino, given: Name) -> Name {
         if self.case_index.is_none() {
             return given;

@@ -2,7 +2,6 @@
 
 use attachfs_fetch::Doubt;
 use attachfs_manifest::ContentHash;
-
 use attachfs_tree::Ino;
 
 use crate::ops::read::read_failed;

@@ -69,7 +69,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// Changes attributes, and answers with those after the change.
     fn setattr(&self, node: NodeId, set: SetAttr, reply: impl Reply<FileAttr>);
 
-    /// The value of an extended attribute; [`NoAttribute`](crate::FsErrorKind::NoAttribute) if there is none of this name,
+    /// The value of an extended attribute; [`NoAttribute`](crate::FsErrorKind::NoAttribute) if the file has no attribute of this name,
     /// [`NotSupported`](crate::FsErrorKind::NotSupported) if no file of this file system has one of such a name. The kernel asks for
     /// some of its own accord, so that has to be told at once.
     fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply);

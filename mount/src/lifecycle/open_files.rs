@@ -45,7 +45,7 @@ pub fn open_by(mount_point: &Path) -> io::Result<Vec<OpenBy>> {
         found: BTreeSet::new(),
     };
     let (done, found) = channel();
-    // A process that is stuck may keep whoever looks at it: that must not keep the caller.
+    // Looking at a process that is stuck may block: the caller must not wait for that.
     std::thread::Builder::new()
         .name("attachfs-open".to_owned())
         .spawn(move || {

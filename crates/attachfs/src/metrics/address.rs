@@ -17,7 +17,7 @@ pub enum ParseMetricsAddressError {
     NoAddress(#[from] AddrParseError),
     /// Other machines could reach it.
     #[error(
-        "{0} can be reached from other machines, and metrics are given to whoever asks: only loopback addresses are \
+        "{0} can be reached from other machines, and metrics are given without a password: only loopback addresses are \
          taken, such as 127.0.0.1 or [::1]"
     )]
     NotLoopback(std::net::IpAddr),

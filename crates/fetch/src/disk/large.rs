@@ -114,7 +114,7 @@ impl LargeFile {
         }
     }
 
-    /// Gives up what there is: the object in the store was found to have this hash. Blocks.
+    /// Removes the files of the object, and remembers that it is wrong: the bytes in the store have the hash `found`. Blocks.
     pub(crate) fn give_up(&self, found: ContentHash) {
         let open = self.now();
         *self.state.write() = State::Wrong(found);

@@ -101,7 +101,7 @@ pub(super) enum Serving {
     Never(ContentHash),
 }
 
-/// What there is to do to verify an object.
+/// How far an object is verified, and so what the next step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// This generation's unit is to be hashed next.
@@ -335,7 +335,7 @@ impl KnownObject {
         is_wrong && is_other
     }
 
-    /// What there is to do to verify it.
+    /// How far it is verified.
     pub(super) fn stage(&self) -> Stage {
         let state = self.state.lock();
         match &state.trust {

@@ -203,7 +203,7 @@ async fn step(
         ..whole(known)
     };
     let wanted = piece(start);
-    // Whoever waited for an earlier attempt, which hung, does not wait again.
+    // A task that waited while an earlier attempt timed out does not wait for the same bytes again.
     if engine.overdue.has(&wanted) {
         return Err(engine.timed_out(wanted.hash));
     }

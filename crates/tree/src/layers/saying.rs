@@ -1,4 +1,4 @@
-//! What one layer says of one path, for whoever asks why a tree has something or lacks it.
+//! What one layer says of one path: to explain why a tree has something there, or nothing.
 
 use attachfs_manifest::wire::Manifest;
 use attachfs_manifest::{Change, Diff, ManifestPath, Node, PathRef, Snapshot};

@@ -108,7 +108,7 @@ impl Told for &[u8] {
 impl<T: Told, R: Reply<T>> Reply<T> for Timed<R> {
     fn ok(mut self, value: T) {
         value.tell(self.clock.operation, &self.clock.operations);
-        // Before the answer: whoever has that finds it counted.
+        // Before the answer: a program that has the answer finds it counted.
         self.clock.stop(None);
         self.reply.ok(value);
     }

@@ -105,7 +105,7 @@ fn written(namespace: &Namespace, ino: Ino) -> Written {
 impl Vfs {
     /// Has [`SourceOf`] asked for the names of manifests from now on. The first one counts.
     pub fn set_sources(&self, source_of: Arc<SourceOf>) {
-        // Whoever comes second changes nothing, as said.
+        // A second call changes nothing, as said.
         let _ = self.sources.0.set(source_of);
     }
 

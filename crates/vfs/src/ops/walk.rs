@@ -1,4 +1,4 @@
-//! What a path leads to, for whoever asks why.
+//! What a path leads to, name by name, for `why`.
 
 use attachfs_manifest::{ManifestPath, Name};
 use attachfs_tree::{Ino, Kind, Namespace};

@@ -23,7 +23,7 @@ const LAYER: &[u8] = b"user.attachfs.layer";
 #[derive(Debug)]
 pub(crate) enum Xattr {
     Known(Vec<u8>),
-    /// [`layer`] of what whoever knows the manifests says of this path.
+    /// The value comes from the manifests: see [`Vfs::set_sources`].
     Layer(ManifestPath),
     /// [`cached`] of what the disk cache says.
     Cached(Whereabouts),
