@@ -15,7 +15,7 @@ pub use check::Checked;
 use std::sync::Arc;
 
 use attachfs_manifest::{ManifestPath, Name};
-use imbl::{HashMap, OrdMap};
+use imbl::OrdMap;
 
 pub use state::NamespacePart;
 
@@ -31,12 +31,12 @@ use crate::{
 pub struct Namespace {
     base: LayeredBase,
     /// Inodes that mutations made, and base inodes whose attributes they changed.
-    inodes: HashMap<Ino, Inode>,
+    inodes: OrdMap<Ino, Inode>,
     /// For each directory whose entries changed: the changed names; `None` hides a base name.
-    entries: HashMap<Ino, OrdMap<Name, Option<Ino>>>,
+    entries: OrdMap<Ino, OrdMap<Name, Option<Ino>>>,
     /// The names of each inode whose names are not just its base name. A directory has one, or none
     /// once it is removed.
-    names: HashMap<Ino, Vec<(Ino, Name)>>,
+    names: OrdMap<Ino, Vec<(Ino, Name)>>,
     next: u64,
 }
 
@@ -45,9 +45,9 @@ impl Namespace {
     pub fn new(base: Arc<BaseTree>) -> Self {
         Self {
             base: base.into(),
-            inodes: HashMap::new(),
-            entries: HashMap::new(),
-            names: HashMap::new(),
+            inodes: OrdMap::new(),
+            entries: OrdMap::new(),
+            names: OrdMap::new(),
             next: 0,
         }
     }
@@ -218,7 +218,7 @@ impl Namespace {
     }
 
     /// The changed names of every directory; `None` hides a base name.
-    pub(crate) fn changed_entries(&self) -> &HashMap<Ino, OrdMap<Name, Option<Ino>>> {
+    pub(crate) fn changed_entries(&self) -> &OrdMap<Ino, OrdMap<Name, Option<Ino>>> {
         &self.entries
     }
 

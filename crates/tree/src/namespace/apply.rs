@@ -146,8 +146,11 @@ impl Namespace {
         };
         self.take_number(ino);
         self.inodes.insert(ino, Inode { kind, attributes });
-        self.names.insert(ino, Vec::new());
-        self.add_name(ino, parent, name);
+        self.entries
+            .entry(parent)
+            .or_default()
+            .insert(name.clone(), Some(ino));
+        self.names.insert(ino, vec![(parent, name)]);
         self.touch_dir(parent, time);
     }
 
