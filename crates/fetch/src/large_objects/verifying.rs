@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use attachfs_manifest::{ContentHash, Piece};
 use attachfs_store::{StoreError, data_key};
@@ -23,6 +24,8 @@ const STEP: u64 = 4 << 20;
 const STEPS_AHEAD: u64 = 8;
 /// How often an object that is being replaced is begun anew.
 const MOST_GENERATIONS: u32 = 3;
+/// How long it takes until an object that could not be read is tried again to verify it: twice as long each time, up to the second.
+const AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(5)];
 
 impl Engine {
     /// Hashes units that are about to land, if they come next. Their readers have not got them yet: so the reader of the
@@ -71,7 +74,8 @@ impl Engine {
         }
     }
 
-    /// Reads what was not hashed of an object of which all was read, when there is nothing else to do.
+    /// Reads what was not hashed of an object of which all was read, when there is nothing else to do. A store that
+    /// does not answer is asked again later, as long as the engine is there.
     fn read_again(self: &Arc<Self>, known: &Arc<KnownObject>) {
         let Some(runtime) = self.runtime() else {
             return;
@@ -79,13 +83,25 @@ impl Engine {
         let (engine, known) = (Arc::downgrade(self), Arc::clone(known));
         runtime.spawn(async move {
             let key = data_key(known.hash());
-            match verify(&engine, &known, Priority::Prefetch).await {
-                Ok(()) => tracing::debug!(key, "an object that was read in parts was verified"),
-                Err(error) => tracing::warn!(
+            let [mut wait, longest] = AGAIN_AFTER;
+            while engine.strong_count() > 0 {
+                let error = match verify(&engine, &known, Priority::Prefetch).await {
+                    Ok(()) => {
+                        tracing::debug!(key, "an object that was read in parts was verified");
+                        return;
+                    }
+                    // This was told when it was found.
+                    Err(FetchError::Damaged { .. }) => return,
+                    Err(error) => error,
+                };
+                tracing::warn!(
                     key,
                     error = &error as &dyn std::error::Error,
+                    again_in_seconds = wait.as_secs(),
                     "an object that was read in parts could not be verified"
-                ),
+                );
+                tokio::time::sleep(wait).await;
+                wait = longest.min(wait * 2);
             }
         });
     }

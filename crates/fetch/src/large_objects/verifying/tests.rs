@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use attachfs_manifest::ChunkLayout;
 use attachfs_manifest::ChunkSize;
-use attachfs_store::fault::{Fault, FaultStore, Rule};
+use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
 use attachfs_store::record::RecordStore;
 use attachfs_store::{CallKind, MemoryStore, Store};
 use parking_lot::Mutex;
@@ -235,6 +235,35 @@ async fn an_object_of_which_units_were_forgotten_before_they_could_be_hashed_is_
             setup.reads(0..UNIT).await;
         }
     }
+}
+
+/// The store is away when the object is read again to verify it, and comes back.
+#[tokio::test(start_paused = true)]
+async fn an_object_that_could_not_be_read_again_to_verify_it_is_tried_later() {
+    let memory = Arc::new(MemoryStore::new());
+    let faults = Arc::new(FaultStore::new(Arc::clone(&memory) as _));
+    let setup = Setup::over(
+        memory,
+        Arc::clone(&faults) as _,
+        FetchOptions {
+            memory_bytes: 8 * UNIT,
+            ..options()
+        },
+    );
+    for unit in (1..UNITS).rev() {
+        setup.read_unit(unit).await.unwrap();
+    }
+    faults.add(Rule::always(Fault::Before(Failure::Unreachable)).after(1));
+    setup.read_unit(0).await.unwrap();
+    tokio::time::sleep(AGAIN_AFTER[0] / 2).await;
+    let struck = faults.struck();
+    assert!(struck > 0);
+    tokio::time::sleep(AGAIN_AFTER[0]).await;
+    assert!(faults.struck() > struck);
+    assert_eq!(setup.verified(), 0);
+    faults.heal();
+    tokio::time::sleep(AGAIN_AFTER[1]).await;
+    assert_eq!(setup.verified(), 1);
 }
 
 #[tokio::test]
