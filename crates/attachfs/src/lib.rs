@@ -49,6 +49,7 @@ mod mount;
 mod opened;
 #[cfg(test)]
 mod ordering;
+mod output_file;
 mod places;
 mod prefetching;
 mod probe;
