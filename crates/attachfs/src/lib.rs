@@ -66,6 +66,7 @@ mod snapshot;
 mod sources;
 mod stats;
 mod store;
+mod traces;
 mod uploading;
 mod why;
 
@@ -137,10 +138,11 @@ pub use snapshot::{
 };
 pub use sources::ShownManifest;
 pub use stats::{
-    ByteStats, CacheStats, FetchStats, OpenFileStats, OperationStats, ProcessStats, RequestStats,
-    StatsReport, TimeStats, stats,
+    ByteStats, CacheStats, FetchStats, OpenFileStats, OperationStats, PrefetchStats, ProcessStats,
+    RequestStats, StatsReport, TimeStats, stats,
 };
 pub use store::{OpenStore, create_directory_store, open_store};
 pub use tokio_util::sync::CancellationToken;
+pub use traces::TraceOptions;
 pub use uploading::{SeenPlaces, Uploading, upload_manifests};
 pub use why::{ManifestSaid, MissingPath, ShownContent, ShownPath, WhyReport, WrittenPart, why};

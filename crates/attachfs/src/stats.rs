@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use attachfs_fetch::FetchCounters;
 use attachfs_mount::OpenBy;
 use attachfs_session::{Request, SessionEntry};
 use attachfs_store::{LatencyCounts, RequestKind};
@@ -49,6 +50,12 @@ pub struct StatsReport {
     pub fetches: FetchStats,
     /// The disk cache.
     pub cache: CacheStats,
+    /// What was fetched ahead of all reads.
+    #[serde(default)]
+    pub prefetch: PrefetchStats,
+    /// Reads that the trace of this mount lacks, because too many came at once. Nothing if none is recorded.
+    #[serde(default)]
+    pub trace_dropped: Option<u64>,
     /// How many files are open at this moment.
     pub open_file_count: u64,
     /// They, up to 1,000: those that are written to first.
@@ -140,6 +147,27 @@ pub struct FetchStats {
     pub waiting: u64,
 }
 
+/// What was fetched ahead of all reads, since traces name it or everything is to be fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefetchStats {
+    /// Bytes that came.
+    pub bytes: u64,
+    /// Those of them that were read since.
+    pub read: u64,
+    /// Those that were not, or not yet.
+    pub unread: u64,
+}
+
+impl PrefetchStats {
+    pub(crate) fn of(fetch: &FetchCounters) -> Self {
+        Self {
+            bytes: fetch.bytes_ahead,
+            read: fetch.bytes_ahead_read,
+            unread: fetch.bytes_ahead - fetch.bytes_ahead_read,
+        }
+    }
+}
+
 /// The disk cache, in objects and units of large objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheStats {
@@ -206,6 +234,7 @@ pub(crate) struct CountedMount {
     pub(crate) session: String,
     pub(crate) mount_point: PathBuf,
     pub(crate) metrics: Option<String>,
+    pub(crate) trace_dropped: Option<u64>,
 }
 
 impl StatsReport {
@@ -264,6 +293,8 @@ impl StatsReport {
                 damaged: fetch.disk_damaged,
                 failed: fetch.disk_failed,
             },
+            prefetch: PrefetchStats::of(fetch),
+            trace_dropped: of.trace_dropped,
             open_file_count: counts.open_files,
             open_files: open.into_iter().map(OpenFileStats::from).collect(),
         }
