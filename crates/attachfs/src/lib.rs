@@ -123,6 +123,7 @@ pub use manifests::{
 pub use metrics::{MetricsAddress, ParseMetricsAddressError};
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
+pub use prefetching::PrefetchStats;
 pub use reachable::require_answers;
 pub use reading::ReadOptions;
 pub use remote::{
@@ -138,8 +139,8 @@ pub use snapshot::{
 };
 pub use sources::ShownManifest;
 pub use stats::{
-    ByteStats, CacheStats, FetchStats, OpenFileStats, OperationStats, PrefetchStats, ProcessStats,
-    RequestStats, StatsReport, TimeStats, stats,
+    ByteStats, CacheStats, FetchStats, OpenFileStats, OperationStats, ProcessStats, RequestStats,
+    StatsReport, TimeStats, stats,
 };
 pub use store::{OpenStore, create_directory_store, open_store};
 pub use tokio_util::sync::CancellationToken;

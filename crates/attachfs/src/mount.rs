@@ -33,13 +33,13 @@ use crate::manifests::ManifestBytes;
 use crate::metrics::{self, MetricsListener};
 use crate::opened::{OpenedSession, fetcher};
 use crate::places::Places;
+use crate::prefetching::PrefetchStats;
 use crate::probe::{Probed, probe};
 use crate::remembering::{not_remembered, remember};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
 use crate::served::{Ended, PATIENCE, ServedMount};
 use crate::service::{Service, StepHook};
 use crate::sources::Sources;
-use crate::stats::PrefetchStats;
 use crate::store::OpenStore;
 use crate::traces::{MountTraces, OpenedTraces};
 

@@ -5,15 +5,16 @@
 //! store that does not answer holds up nobody.
 
 use std::error::Error;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use attachfs_fetch::{ByteBudget, Fetcher, Plan, Trace};
+use attachfs_fetch::{ByteBudget, FetchCounters, Fetcher, Plan, Trace};
 use attachfs_manifest::Piece;
 use attachfs_tree::BaseTree;
 use attachfs_vfs::Vfs;
 use futures::{StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// So many pieces are on their way at once.
@@ -35,11 +36,18 @@ pub(crate) struct Prefetching {
 }
 
 /// Why no more is fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Stopped {
+    #[error("the cache is full")]
     Full,
+    #[error("the mount ends")]
     Ended,
+    #[error("it has fetched as many bytes as it may")]
     Bytes,
+    #[error("its time is over")]
+    Time,
+    #[error("the store fails again and again")]
+    Failures,
 }
 
 /// Takes so many bytes out of those that may still be fetched.
@@ -72,6 +80,8 @@ impl Prefetching {
         let Some(pieces) = self.pieces(&mounted, tree).await else {
             return;
         };
+        let has_stopped = AtomicBool::new(false);
+        let pieces = pieces.take_while(|_| !has_stopped.load(Ordering::Relaxed));
         let fetch = |piece: Piece| {
             let (fetcher, left, room) = (fetcher(), &left, &room);
             async move {
@@ -90,26 +100,22 @@ impl Prefetching {
             }
         };
         let mut fetched = std::pin::pin!(stream::iter(pieces).map(fetch).buffer_unordered(AT_ONCE));
-        let (mut count, mut failures) = (0_u64, 0);
+        let (mut count, mut failures, mut stopped) = (0_u64, 0, None);
         loop {
             let next = match until {
                 Some(until) => tokio::time::timeout_at(until, fetched.next()).await,
                 None => Ok(fetched.next().await),
             };
             match next {
-                Err(_elapsed) => {
-                    tracing::info!(count, "no more is prefetched: its time is over");
-                    return;
-                }
                 Ok(None) => break,
-                Ok(Some(Err(stopped))) => {
-                    let why = match stopped {
-                        Stopped::Full => "the cache is full",
-                        Stopped::Ended => "the mount ends",
-                        Stopped::Bytes => "it has fetched as many bytes as it may",
-                    };
-                    tracing::info!(count, "no more is prefetched: {why}");
-                    return;
+                Err(_elapsed) => {
+                    stopped = Some(Stopped::Time);
+                    break;
+                }
+                // What is on its way still comes.
+                Ok(Some(Err(why))) => {
+                    has_stopped.store(true, Ordering::Relaxed);
+                    stopped = Some(why);
                 }
                 Ok(Some(Ok(Ok(_bytes)))) => {
                     count += 1;
@@ -120,16 +126,19 @@ impl Prefetching {
                     let error = &error as &dyn Error;
                     tracing::warn!(error, "an object cannot be prefetched");
                     if failures == MOST_FAILURES {
-                        tracing::warn!(
-                            count,
-                            "no more is prefetched: the store fails again and again"
-                        );
-                        return;
+                        stopped = Some(Stopped::Failures);
+                        break;
                     }
                 }
             }
         }
-        tracing::info!(count, "all that was to be prefetched is there");
+        match stopped {
+            None => tracing::info!(count, "all that was to be prefetched is there"),
+            Some(Stopped::Failures) => {
+                tracing::warn!(count, "no more is prefetched: {}", Stopped::Failures);
+            }
+            Some(why) => tracing::info!(count, "no more is prefetched: {why}"),
+        }
     }
 
     /// The pieces in their order. `None` if the mount has ended.
@@ -163,5 +172,26 @@ impl Prefetching {
             range: 0..len,
         });
         Some(Box::new(planned.chain(rest)))
+    }
+}
+
+/// What was fetched ahead of all reads, since traces name it or everything is to be fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefetchStats {
+    /// Bytes that came.
+    pub bytes: u64,
+    /// Those of them that were read since.
+    pub read: u64,
+    /// Those that were not, or not yet.
+    pub unread: u64,
+}
+
+impl PrefetchStats {
+    pub(crate) fn of(fetch: &FetchCounters) -> Self {
+        Self {
+            bytes: fetch.bytes_ahead,
+            read: fetch.bytes_ahead_read,
+            unread: fetch.bytes_ahead - fetch.bytes_ahead_read,
+        }
     }
 }

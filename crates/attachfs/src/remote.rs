@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::manifests::parse_path;
-use crate::stats::PrefetchStats;
+use crate::prefetching::PrefetchStats;
 
 /// How a person asks for a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

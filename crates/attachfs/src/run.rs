@@ -22,9 +22,9 @@ use crate::manifests::{ManifestBytes, parse_path, write_manifest};
 use crate::metrics::MetricsAddress;
 use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 use crate::places::Places;
+use crate::prefetching::PrefetchStats;
 use crate::reading::ReadOptions;
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError};
-use crate::stats::PrefetchStats;
 use crate::store::OpenStore;
 use crate::traces::TraceOptions;
 

@@ -18,9 +18,10 @@ use crate::logs;
 use crate::metrics::MetricsServer;
 use crate::opened::OpenedSession;
 use crate::places::Places;
+use crate::prefetching::PrefetchStats;
 use crate::remote::{CommitArguments, StatusReport, UnmountArguments, UnmountReport};
 use crate::sources::Sources;
-use crate::stats::{CountedMount, MOST_OPEN_FILES, PrefetchStats, StatsReport};
+use crate::stats::{CountedMount, MOST_OPEN_FILES, StatsReport};
 use crate::traces::MountTraces;
 
 /// What the control socket and the process's own end share.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use attachfs_fetch::FetchCounters;
 use attachfs_mount::OpenBy;
 use attachfs_session::{Request, SessionEntry};
 use attachfs_store::{LatencyCounts, RequestKind};
@@ -16,6 +15,7 @@ use crate::cancel::unless_cancelled;
 use crate::client::ask;
 use crate::counts::MountCounts;
 use crate::error::Error;
+use crate::prefetching::PrefetchStats;
 use crate::session::is_served;
 
 /// So many open files are told by name.
@@ -145,27 +145,6 @@ pub struct FetchStats {
     pub in_flight: u64,
     /// Fetches that wait for their turn or for memory.
     pub waiting: u64,
-}
-
-/// What was fetched ahead of all reads, since traces name it or everything is to be fetched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PrefetchStats {
-    /// Bytes that came.
-    pub bytes: u64,
-    /// Those of them that were read since.
-    pub read: u64,
-    /// Those that were not, or not yet.
-    pub unread: u64,
-}
-
-impl PrefetchStats {
-    pub(crate) fn of(fetch: &FetchCounters) -> Self {
-        Self {
-            bytes: fetch.bytes_ahead,
-            read: fetch.bytes_ahead_read,
-            unread: fetch.bytes_ahead - fetch.bytes_ahead_read,
-        }
-    }
 }
 
 /// The disk cache, in objects and units of large objects.
