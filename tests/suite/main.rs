@@ -44,6 +44,7 @@ mod server;
 mod sessions;
 mod spelling;
 mod stores;
+mod traces;
 mod tree;
 mod trouble;
 mod uploading;

@@ -2,7 +2,7 @@
 
 pub use attachfs_commit::CommitError;
 pub use attachfs_durable::{CacheDirError, DurableError};
-pub use attachfs_fetch::FetchError;
+pub use attachfs_fetch::{FetchError, TraceError};
 pub use attachfs_jobs::OutputMetadataError;
 pub use attachfs_manifest::wire::{DecodeError, EncodeError, GlobConfigError};
 pub use attachfs_manifest::{GlobError, LayoutError, ParseHashError, PathError, SnapshotError};
@@ -18,3 +18,4 @@ pub use crate::download::StoppedDownload;
 pub use crate::manifest::OperationError;
 pub use crate::manifests::ReadManifestError;
 pub use crate::run::CommandError;
+pub use crate::traces::ReadTraceError;

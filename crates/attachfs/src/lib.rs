@@ -49,6 +49,7 @@ mod mount;
 mod opened;
 #[cfg(test)]
 mod ordering;
+mod output_file;
 mod places;
 mod prefetching;
 mod probe;
@@ -65,6 +66,7 @@ mod snapshot;
 mod sources;
 mod stats;
 mod store;
+mod traces;
 mod uploading;
 mod why;
 
@@ -121,6 +123,7 @@ pub use manifests::{
 pub use metrics::{MetricsAddress, ParseMetricsAddressError};
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
+pub use prefetching::PrefetchStats;
 pub use reachable::require_answers;
 pub use reading::ReadOptions;
 pub use remote::{
@@ -141,5 +144,6 @@ pub use stats::{
 };
 pub use store::{OpenStore, create_directory_store, open_store};
 pub use tokio_util::sync::CancellationToken;
+pub use traces::TraceOptions;
 pub use uploading::{SeenPlaces, Uploading, upload_manifests};
 pub use why::{ManifestSaid, MissingPath, ShownContent, ShownPath, WhyReport, WrittenPart, why};

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cancel::unless_cancelled;
 use crate::error::{Classified as _, Doing as _, Error, classified};
+use crate::output_file::OutputFile;
 use crate::store::{OpenStore, open_store};
 
 /// Where a manifest is.
@@ -182,46 +183,17 @@ pub(crate) async fn stored(key: &ManifestKey, store: &OpenStore) -> Result<Store
     Ok(store.store.get_manifest(key).await.map_err(failed)?)
 }
 
+/// Files with manifests that a person asked for by name.
+const OUTPUT: OutputFile = OutputFile {
+    what: "manifest",
+    instead: "name a file, or - for standard output",
+    is_one: names_version,
+};
+
 /// Writes a manifest to a file, durably; nobody ever sees half of it. Others can use it as the process's umask
 /// lets them. It takes the place of another manifest and of an empty file, and of nothing else: no link is followed or lost.
 pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    use std::io::Write as _;
-    check_replaced(path)?;
-    Ok(attachfs_durable::publish_shared(path, |file| {
-        file.write_all(bytes)
-    })?)
-}
-
-/// Fails if a file is at `path` that is no manifest, or a link.
-fn check_replaced(path: &Path) -> Result<(), Error> {
-    let Ok(meta) = std::fs::symlink_metadata(path) else {
-        // Writing to it will succeed or give the error.
-        return Ok(());
-    };
-    if meta.is_symlink() {
-        let sentence = format!("{} is a symbolic link, and would be lost", path.display());
-        return Err(Error::usage(sentence).advise("name the file that it leads to, or another one"));
-    }
-    if meta.is_dir() {
-        // Writing to it gives the error.
-        return Ok(());
-    }
-    if !meta.is_file() {
-        let sentence = format!("{} is a pipe, a socket or a device", path.display());
-        return Err(Error::usage(sentence).advise("name a file, or - for standard output"));
-    }
-    if meta.len() == 0 {
-        return Ok(());
-    }
-    let is_manifest = names_version(path, meta.len());
-    if is_manifest.doing(|| format!("cannot look at {}", path.display()))? {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "{} is there already and is no manifest",
-        path.display()
-    ))
-    .advise("choose another name, or remove it"))
+    OUTPUT.write(path, bytes)
 }
 
 /// Whether a file looks like a manifest: its beginning or its end names a version of the formats. That is what keeps
@@ -245,23 +217,7 @@ fn names_version(path: &Path, len: u64) -> io::Result<bool> {
 /// Fails if no manifest can be written to `path` because its directory is not there, or something else is in its
 /// place: to be asked before hours of work, not after them. That the disk is full then is not foreseen.
 pub fn check_place_of_manifest(path: &Path) -> Result<(), Error> {
-    if path.is_dir() {
-        let source = io::Error::from(io::ErrorKind::IsADirectory);
-        return Err(source).doing(|| format!("cannot write the manifest to {}", path.display()));
-    }
-    check_replaced(path)?;
-    let dir = match path.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => return Ok(()),
-    };
-    let is_dir = std::fs::metadata(dir).and_then(|meta| {
-        if meta.is_dir() {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::NotADirectory.into())
-        }
-    });
-    is_dir.doing(|| format!("cannot write the manifest to a file in {}", dir.display()))
+    OUTPUT.check_place(path)
 }
 
 /// A path in a manifest, as a person writes it: a leading `./` or a slash at the end do not matter.

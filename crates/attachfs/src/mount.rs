@@ -3,14 +3,15 @@
 mod left;
 mod point;
 mod request;
+mod unused;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use attachfs_commit::{Observer, OpenSession};
-use attachfs_fetch::{Fetcher, Prefetch};
+use attachfs_fetch::Fetcher;
 use attachfs_mount::{MountOptions, Unmount};
-use attachfs_session::{ControlServer, Session, SessionError, SessionId, SessionMeta};
+use attachfs_session::{ControlServer, Session, SessionId, SessionMeta};
 use attachfs_transfer::error_chain;
 use attachfs_tree::BaseTree;
 use attachfs_vfs::{Counted, Counters, Settings};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::left::log_left_sessions;
 use self::point::{absolute, not_mounted, place};
 pub use self::request::{MountPoint, MountRequest, MountSession, Owner};
+use self::unused::Unused;
 use crate::cancel::{Cancellable, unless_cancelled};
 use crate::counts::MountCounts;
 use crate::error::{Doing as _, Error};
@@ -31,7 +33,7 @@ use crate::manifests::ManifestBytes;
 use crate::metrics::{self, MetricsListener};
 use crate::opened::{OpenedSession, fetcher};
 use crate::places::Places;
-use crate::prefetching::prefetch_all;
+use crate::prefetching::PrefetchStats;
 use crate::probe::{Probed, probe};
 use crate::remembering::{not_remembered, remember};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
@@ -39,6 +41,7 @@ use crate::served::{Ended, PATIENCE, ServedMount};
 use crate::service::{Service, StepHook};
 use crate::sources::Sources;
 use crate::store::OpenStore;
+use crate::traces::{MountTraces, OpenedTraces};
 
 /// A manifest that this process has mounted. Dropping it without [`finish`](Self::finish) leaves the session to be
 /// resumed.
@@ -82,6 +85,7 @@ impl Mount {
         let dir = absolute(&dir)?;
         let mount_point = place(&request.mount_point, &dir, &request.places)?;
         let prefetch = request.reading.prefetch;
+        let mut traces = OpenedTraces::open(request.traces)?;
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
@@ -156,14 +160,17 @@ impl Mount {
         if request.probe {
             probed = Some(probe(&parts.store, &parts.fetcher, &base.tree).await?);
         }
+        traces.look_in_dir(session.meta())?;
         if !fresh {
             session.move_to(&mount_point)?;
         }
-        let mount = parts.mount(session, base.tree.clone(), mount_point, fresh)?;
+        let recording = traces.begin(&parts.fetcher)?;
+        let mount = parts.mount(session, base.tree.clone(), mount_point, recording, fresh)?;
         unused.0 = None;
-        if prefetch == Prefetch::All {
+        if let Some(prefetching) = traces.prefetching(prefetch) {
             let mounted = Arc::downgrade(mount.served.session.vfs());
-            tokio::spawn(prefetch_all(mounted, base.tree.clone()));
+            let task = tokio::spawn(prefetching.run(mounted, base.tree.clone()));
+            mount.served.traces.prefetching(task);
         }
         // The thread is not joined.
         drop(base.save_later());
@@ -218,6 +225,11 @@ impl Mount {
         )
     }
 
+    /// What was fetched ahead of all reads.
+    pub fn prefetched(&self) -> PrefetchStats {
+        PrefetchStats::of(&self.served.session.vfs().fetcher().counters())
+    }
+
     /// The address that answers with metrics, if that was asked for.
     pub fn metrics_url(&self) -> Option<String> {
         self.served.metrics_url()
@@ -248,6 +260,7 @@ impl Mount {
     /// Takes the mount away, as if it had never been: a session that was made for it goes too, one that was
     /// taken up is kept.
     pub async fn undo(self) -> Result<(), Error> {
+        self.served.traces.give_up();
         self.served.unmount(true).await?;
         if self.fresh {
             self.mark_done().await;
@@ -271,6 +284,7 @@ impl Mount {
     /// being given, and deletes the session if nothing of it is needed any more.
     pub async fn finish(self) -> Result<(), Error> {
         let ended = self.served.ended.lock().await.clone();
+        self.served.end_traces().await;
         let sealed = if ended.is_none() && self.served.mounted.end().is_some() {
             self.served.session.vfs().seal()
         } else {
@@ -311,25 +325,6 @@ impl Mount {
     }
 }
 
-/// The directory of a new session that nothing was written to yet. If nothing comes of it, it is deleted.
-#[derive(Debug)]
-struct Unused(Option<PathBuf>);
-
-impl Drop for Unused {
-    fn drop(&mut self) {
-        let Some(dir) = &self.0 else {
-            return;
-        };
-        match Session::open(dir).and_then(|session| session.discard()) {
-            Ok(()) | Err(SessionError::Missing(_)) => {}
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "an unused session stays behind"
-            ),
-        }
-    }
-}
-
 /// Fails unless all output directories are paths in a mount.
 pub(crate) fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
     for dir in dirs {
@@ -356,6 +351,7 @@ impl Parts {
         session: Session,
         tree: Arc<BaseTree>,
         mount_point: PathBuf,
+        traces: MountTraces,
         fresh: bool,
     ) -> Result<Mount, Error> {
         let Self {
@@ -443,6 +439,7 @@ impl Parts {
             own_log,
             adding: Arc::default(),
             sources,
+            traces,
         });
         served.watch_doubts();
         let service = Arc::new(Service::new(served.clone(), step_hook));

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::manifests::parse_path;
+use crate::prefetching::PrefetchStats;
 
 /// How a person asks for a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -388,6 +389,12 @@ pub struct UnmountReport {
     /// The last of them.
     #[serde(default)]
     pub last_error: Option<LastError>,
+    /// What was fetched ahead of all reads while it was mounted.
+    #[serde(default)]
+    pub prefetch: PrefetchStats,
+    /// Why the trace of the mount was not written, if one was to be.
+    #[serde(default)]
+    pub trace_failure: Option<String>,
     /// Where its log is now, if reads failed and it is in a file of its own.
     #[serde(default)]
     pub log: Option<PathBuf>,
@@ -416,6 +423,8 @@ impl UnmountReport {
             process: None,
             reads_failed: 0,
             last_error: None,
+            prefetch: PrefetchStats::default(),
+            trace_failure: None,
             log: None,
             still_deleting: false,
             still_waiting: false,

@@ -22,9 +22,11 @@ use crate::manifests::{ManifestBytes, parse_path, write_manifest};
 use crate::metrics::MetricsAddress;
 use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 use crate::places::Places;
+use crate::prefetching::PrefetchStats;
 use crate::reading::ReadOptions;
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError};
 use crate::store::OpenStore;
+use crate::traces::TraceOptions;
 
 /// What to run where.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ pub struct RunRequest {
     pub probe: bool,
     /// How it is read.
     pub reading: ReadOptions,
+    /// What is recorded of the reads, and fetched ahead because of earlier recordings.
+    pub traces: TraceOptions,
     /// This machine.
     pub places: Places,
     /// A further key for the manifest of the commit.
@@ -73,6 +77,8 @@ pub struct RunReport {
     pub counters: Counters,
     /// The requests to the store.
     pub fetched: Fetched,
+    /// What was fetched ahead of all reads.
+    pub prefetch: PrefetchStats,
     /// The last read that failed.
     pub last_error: Option<LastError>,
     /// Why the store cannot be read, if all that was needed of it is in the disk cache.
@@ -143,6 +149,7 @@ pub async fn run(
         store,
         probe,
         reading,
+        traces,
         places,
         publish,
         output,
@@ -171,6 +178,7 @@ pub async fn run(
         store,
         probe,
         reading,
+        traces,
         log: LogPlace::Elsewhere("standard error".to_owned()),
         metrics,
         places,
@@ -219,6 +227,7 @@ pub async fn run(
         kept: true,
         counters,
         fetched,
+        prefetch: mount.prefetched(),
         last_error: mount.last_error(),
         without_store: mount.without_store().map(str::to_owned),
         commit: None,

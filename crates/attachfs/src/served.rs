@@ -18,9 +18,11 @@ use crate::logs;
 use crate::metrics::MetricsServer;
 use crate::opened::OpenedSession;
 use crate::places::Places;
+use crate::prefetching::PrefetchStats;
 use crate::remote::{CommitArguments, StatusReport, UnmountArguments, UnmountReport};
 use crate::sources::Sources;
 use crate::stats::{CountedMount, MOST_OPEN_FILES, StatsReport};
+use crate::traces::MountTraces;
 
 /// What the control socket and the process's own end share.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub(crate) struct ServedMount {
     /// Held while manifests are added: one addition at a time.
     pub(crate) adding: Arc<Mutex<()>>,
     pub(crate) sources: Arc<Sources>,
+    pub(crate) traces: MountTraces,
 }
 
 /// How a mount's session ended.
@@ -74,6 +77,7 @@ impl ServedMount {
             session: self.session.meta.id.to_string(),
             mount_point: self.mounted.mount_point(),
             metrics: self.metrics_url(),
+            trace_dropped: self.traces.dropped(),
         };
         let vfs = self.session.vfs();
         let counts = MountCounts::of(vfs, &self.operations);
@@ -89,6 +93,7 @@ impl ServedMount {
     pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
         let mut ended = self.ended.lock().await;
         let held = self.let_go(detach).await?;
+        self.end_traces().await;
         self.session.vfs().seal()?;
         ended.get_or_insert_default();
         Ok(held)
@@ -105,6 +110,7 @@ impl ServedMount {
         let mut ended = self.ended.lock().await;
         let mount_point = self.mounted.mount_point();
         let held = self.let_go(detach).await?;
+        let trace_failure = self.end_traces().await;
         self.session.vfs().seal()?;
         let ended = ended.get_or_insert_default();
         let status = self.session.status(false).await?;
@@ -115,6 +121,8 @@ impl ServedMount {
             held,
             reads_failed: self.session.vfs().counters().reads_failed,
             last_error: status.last_error,
+            prefetch: PrefetchStats::of(&self.session.vfs().fetcher().counters()),
+            trace_failure,
             ..UnmountReport::of(&self.session.meta.id, mount_point)
         };
         let is_default = self.session.meta.commit_on_unmount;
@@ -164,11 +172,18 @@ impl ServedMount {
     pub(crate) async fn unmount_and_discard(self: &Arc<Self>) -> Result<(), Error> {
         let mut ended = self.ended.lock().await;
         self.let_go(false).await?;
+        self.end_traces().await;
         *ended = Some(Ended {
             done: true,
             discarded: true,
         });
         Ok(())
+    }
+
+    /// Ends the recording of what is read, and what is fetched ahead. Nobody reads any more.
+    /// Gives the reason why the trace could not be written.
+    pub(crate) async fn end_traces(&self) -> Option<String> {
+        self.traces.end(self.session.vfs().fetcher()).await
     }
 
     /// Unmounts, and says where else the mount still is: in other mount namespaces, where this process cannot end

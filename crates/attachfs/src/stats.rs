@@ -15,6 +15,7 @@ use crate::cancel::unless_cancelled;
 use crate::client::ask;
 use crate::counts::MountCounts;
 use crate::error::Error;
+use crate::prefetching::PrefetchStats;
 use crate::session::is_served;
 
 /// So many open files are told by name.
@@ -49,6 +50,12 @@ pub struct StatsReport {
     pub fetches: FetchStats,
     /// The disk cache.
     pub cache: CacheStats,
+    /// What was fetched ahead of all reads.
+    #[serde(default)]
+    pub prefetch: PrefetchStats,
+    /// Reads that the trace of this mount lacks, because too many came at once. Nothing if none is recorded.
+    #[serde(default)]
+    pub trace_dropped: Option<u64>,
     /// How many files are open at this moment.
     pub open_file_count: u64,
     /// They, up to 1,000: those that are written to first.
@@ -206,6 +213,7 @@ pub(crate) struct CountedMount {
     pub(crate) session: String,
     pub(crate) mount_point: PathBuf,
     pub(crate) metrics: Option<String>,
+    pub(crate) trace_dropped: Option<u64>,
 }
 
 impl StatsReport {
@@ -264,6 +272,8 @@ impl StatsReport {
                 damaged: fetch.disk_damaged,
                 failed: fetch.disk_failed,
             },
+            prefetch: PrefetchStats::of(fetch),
+            trace_dropped: of.trace_dropped,
             open_file_count: counts.open_files,
             open_files: open.into_iter().map(OpenFileStats::from).collect(),
         }

@@ -11,6 +11,7 @@ pub(crate) mod reading;
 pub(crate) mod s3;
 pub(crate) mod stats;
 pub(crate) mod store;
+pub(crate) mod traces;
 pub(crate) mod upload;
 pub(crate) mod values;
 pub(crate) mod why;
@@ -148,6 +149,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) reading: reading::Reading,
     #[command(flatten)]
+    pub(crate) traces: traces::Traces,
+    #[command(flatten)]
     pub(crate) metrics: stats::Metrics,
     #[command(flatten)]
     pub(crate) extent: manifest::Extent,
@@ -278,6 +281,8 @@ pub(crate) struct Mount {
     pub(crate) probing: Probing,
     #[command(flatten)]
     pub(crate) reading: reading::Reading,
+    #[command(flatten)]
+    pub(crate) traces: traces::Traces,
     #[command(flatten)]
     pub(crate) metrics: stats::Metrics,
     /// Where the log goes: a file, `journald`, or by default the session's own `log`. In the

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use attachfs::{
-    Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, LastError,
+    Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, LastError, PrefetchStats,
     PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
 };
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
@@ -138,6 +138,19 @@ pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {
     }
     text += "\n";
     text
+}
+
+/// What was fetched ahead of all reads; nothing if there was nothing.
+pub(crate) fn prefetched(of: PrefetchStats) -> String {
+    if of.bytes == 0 {
+        return String::new();
+    }
+    format!(
+        "prefetched {}: {} read, {} not read\n",
+        bytes(of.bytes),
+        bytes(of.read),
+        bytes(of.unread)
+    )
 }
 
 /// Reads that failed, and the last of them with its time; nothing if there was none.

@@ -37,6 +37,10 @@ pub struct FetchCounters {
     pub broken_off: u64,
     /// Times the store had another version of a large object than before.
     pub versions_changed: u64,
+    /// Bytes that came into the disk cache before anybody asked for them ([`Fetcher::fetch_behind`](crate::Fetcher::fetch_behind)).
+    pub bytes_ahead: u64,
+    /// Those of them that were read since.
+    pub bytes_ahead_read: u64,
     /// Objects written to the disk cache.
     pub disk_written: u64,
     /// Objects not written to the disk cache: it was too slow, too full, or failed.

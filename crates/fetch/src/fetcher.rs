@@ -1,7 +1,7 @@
 //! [`Fetcher`]: what all readers of a mount share ([`Engine`]), how files are opened, and the errors of the store.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use attachfs_durable::BufferPool;
 use attachfs_manifest::{ChunkLayout, ChunkSize, ContentHash, Piece};
@@ -21,9 +21,10 @@ use crate::overdue::Overdue;
 use crate::patience::Pulse;
 use crate::quiet::{self, Quiet};
 use crate::scheduler::{Interest, Scheduler, TOGETHER};
+use crate::traces::Unread;
 use crate::{
     DiskCache, Doubt, FetchCounters, FetchError, FetchOptions, FileReader, HeldBytes, Priority,
-    UnderWay,
+    Recorder, UnderWay,
 };
 
 /// Gives the bytes of stored objects. One for each mount, shared by all its readers; clones are the same one.
@@ -58,6 +59,9 @@ pub(crate) struct Engine {
     pub(crate) doubts: Doubts,
     pub(crate) overdue: Overdue,
     pub(crate) outage: Outage,
+    /// Notes what is read, if that is recorded.
+    pub(crate) recorder: OnceLock<Arc<Recorder>>,
+    pub(crate) unread: Unread,
 }
 
 impl Fetcher {
@@ -82,6 +86,8 @@ impl Fetcher {
             doubts: Doubts::default(),
             overdue: Overdue::default(),
             outage: Outage::default(),
+            recorder: OnceLock::new(),
+            unread: Unread::default(),
             options,
         };
         let engine = Arc::new(engine);
@@ -167,6 +173,11 @@ impl Fetcher {
         self.engine.doubts.wrong_and_given()
     }
 
+    /// Has every read of a program from now on recorded. The first recorder counts.
+    pub fn record(&self, recorder: Arc<Recorder>) {
+        self.engine.recorder.get_or_init(|| recorder);
+    }
+
     /// Why a file must not be opened: an object of it is known to be wrong. After some time it may be, so that the store
     /// is asked again.
     pub fn refused(&self, layout: &ChunkLayout<'_>) -> Option<FetchError> {
@@ -190,6 +201,7 @@ impl Fetcher {
     pub fn counters(&self) -> FetchCounters {
         let counts = &self.engine.counts;
         let disk = self.engine.disk.as_ref().map(|disk| disk.counts());
+        let (bytes_ahead, bytes_ahead_read) = self.engine.unread.so_far();
         FetchCounters {
             objects_from_store: counts.objects_from_store.get(),
             ranges_from_store: counts.ranges_from_store.get(),
@@ -207,6 +219,8 @@ impl Fetcher {
             timed_out: counts.timed_out.get(),
             broken_off: counts.broken_off.get(),
             versions_changed: counts.versions_changed.get(),
+            bytes_ahead,
+            bytes_ahead_read,
             disk_written: disk.map_or(0, |disk| disk.written.get()),
             disk_dropped: disk.map_or(0, |disk| disk.dropped.get()),
             disk_damaged: disk.map_or(0, |disk| disk.damaged.get()),

@@ -315,6 +315,34 @@ impl Engine {
         interests
     }
 
+    /// Fetches units that are not in the disk cache, behind everything that somebody waits for, and says how many bytes came
+    /// that nobody else had or was fetching. An object of which nothing may be given out now is verified.
+    pub(crate) async fn fetch_units_behind(
+        self: &Arc<Self>,
+        piece: &Piece,
+    ) -> Result<u64, FetchError> {
+        let known = self.known.of(piece);
+        if known.serving().1 != Serving::Now {
+            self.verify(&known, Priority::Prefetch).await?;
+            return Ok(0);
+        }
+        let mut read = PendingPiece::of_units(self, piece.clone(), Priority::Prefetch);
+        let ours = read.lookup.leads.iter().filter_map(|lead| {
+            let Part::Unit { index, .. } = lead.next()?.part else {
+                return None;
+            };
+            let end = (index + lead.left() as u64) * self.unit_len();
+            Some(index * self.unit_len()..end.min(piece.object_len))
+        });
+        let claim = self.unread.claim(piece.hash, ours);
+        if read.all_units().await?.is_none() {
+            // The object was replaced meanwhile: what came is forgotten.
+            return Ok(0);
+        }
+        self.forget_passed(piece);
+        Ok(claim.came())
+    }
+
     /// Has units forgotten first that a reader in order has passed.
     pub(crate) fn forget_passed(&self, piece: &Piece) {
         let generation = self.known.of(piece).generation();

@@ -17,6 +17,8 @@
 //!
 //! However many readers want the same object or unit at the same time, it is looked up and fetched once. One
 //! budget ([`FetchOptions::memory_bytes`]) bounds what is kept and what is under way together.
+//!
+//! What is read can be recorded as a [`Trace`], and what such traces say can be fetched ahead ([`Plan`], [`Fetcher::fetch_behind`]).
 
 mod ahead;
 mod budget;
@@ -41,6 +43,7 @@ mod scheduler;
 mod small_objects;
 #[cfg(test)]
 mod testing;
+mod traces;
 mod verifier;
 mod warming;
 
@@ -55,5 +58,9 @@ pub use fetcher::Fetcher;
 pub use options::{FetchOptions, Prefetch};
 pub use prefetched::Prefetched;
 pub use reader::{FileRead, FileReader, PendingRead};
+pub use traces::{
+    LONGEST_TRACE, Plan, PlanOptions, Recorder, Recording, Trace, TraceError, TraceFault,
+    TracedRange, looks_like_trace,
+};
 pub use verifier::Verifier;
 pub use warming::Warmed;

@@ -1,9 +1,14 @@
 //! Files that are fetched before anybody reads them.
 
-use attachfs_manifest::{ChunkLayout, ContentHash, Piece};
+use std::ops::Range;
 
+use attachfs_manifest::{ChunkLayout, Piece};
+
+use crate::disk::UNIT;
+use crate::fetcher::Engine;
 use crate::scheduler::Interest;
-use crate::{FetchError, Fetcher, Prefetch, Priority};
+use crate::warming::missing;
+use crate::{FetchError, Fetcher, PlanOptions, Prefetch, Priority};
 
 /// A file on its way that nobody has asked for. It is kept in memory for a while when it has come; dropping this
 /// cancels the rest, unless a reader is waiting for it.
@@ -16,7 +21,7 @@ impl Fetcher {
         let options = &self.engine().options;
         match options.prefetch {
             Prefetch::Off => 0,
-            Prefetch::Auto | Prefetch::All => options.memory_bytes / 4,
+            Prefetch::Auto | Prefetch::All => self.most_behind(),
         }
     }
 
@@ -31,26 +36,205 @@ impl Fetcher {
         Prefetched(whole.flat_map(fetch).collect())
     }
 
-    /// Has an object in the disk cache, and verifies it: what is missing is fetched behind everything that somebody waits
-    /// for. Needs a tokio runtime with time enabled.
-    pub async fn fetch_behind(&self, hash: ContentHash, len: u64) -> Result<(), FetchError> {
+    /// How many bytes may be on their way that nobody has asked for.
+    pub fn most_behind(&self) -> u64 {
+        self.engine().options.memory_bytes / 4
+    }
+
+    /// How traces are to be made a plan for this fetcher.
+    pub fn plan_options(&self) -> PlanOptions {
+        PlanOptions {
+            whole_object_limit: self.engine().options.whole_object_limit,
+        }
+    }
+
+    /// Has a piece in the disk cache, and says how many bytes came for it: what is missing is fetched behind everything that
+    /// somebody waits for. A whole object is verified. Needs a tokio runtime with time enabled.
+    pub async fn fetch_behind(&self, piece: &Piece) -> Result<u64, FetchError> {
         let engine = self.engine();
-        let piece = Piece {
-            hash,
-            object_len: len,
-            range: 0..len,
+        if piece.range.is_empty() {
+            return Ok(0);
+        }
+        if engine.verifies(piece) {
+            if engine.may_be_on_disk(piece.hash, piece.object_len).await {
+                return Ok(0);
+            }
+            return engine.fetch_small_behind(piece).await;
+        }
+        let is_whole = piece.range == (0..piece.object_len) || engine.options.verifies_first;
+        if is_whole {
+            let all = Piece {
+                range: 0..piece.object_len,
+                ..piece.clone()
+            };
+            let claim = engine
+                .unread
+                .claim(piece.hash, engine.not_on_disk(&all).await);
+            let known = engine.known.of(piece);
+            engine.verify(&known, Priority::Prefetch).await?;
+            return Ok(claim.came());
+        }
+        let mut fetched = 0;
+        for range in engine.not_on_disk(piece).await {
+            let missing = Piece {
+                range,
+                ..piece.clone()
+            };
+            fetched += engine.fetch_units_behind(&missing).await?;
+        }
+        Ok(fetched)
+    }
+}
+
+impl Engine {
+    /// The ranges of a piece of a large object that are not in the disk cache, in whole units.
+    async fn not_on_disk(&self, piece: &Piece) -> Vec<Range<u64>> {
+        let all = || vec![piece.range.clone()];
+        let Some(disk) = &self.disk else {
+            return all();
         };
-        if len == 0 {
-            return Ok(());
+        let (hash, len) = (piece.hash, piece.object_len);
+        let units = piece.range.start / UNIT..piece.range.end.div_ceil(UNIT);
+        let looked = disk
+            .ask(move |disk| {
+                let large = disk.large(hash, len)?;
+                Some(missing(&large, units))
+            })
+            .await;
+        let Some(Some(missing)) = looked else {
+            return all();
+        };
+        let range = |units: Range<u64>| units.start * UNIT..(units.end * UNIT).min(len);
+        missing.into_iter().map(range).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use attachfs_manifest::{ChunkSize, ContentHash};
+    use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
+    use attachfs_store::record::RecordStore;
+    use attachfs_store::{CallKind, MemoryStore};
+
+    use super::*;
+    use crate::{DiskCache, FetchOptions};
+
+    const LARGE: u64 = 20 * UNIT + 7;
+
+    fn options() -> FetchOptions {
+        FetchOptions {
+            whole_object_limit: 1000,
+            prefetch: Prefetch::Off,
+            ..FetchOptions::default()
         }
-        if !engine.verifies(&piece) {
-            let known = engine.known.of(&piece);
-            return engine.verify(&known, Priority::Prefetch).await;
+    }
+
+    fn piece(hash: ContentHash, object_len: u64, range: Range<u64>) -> Piece {
+        Piece {
+            hash,
+            object_len,
+            range,
         }
-        if !engine.may_be_on_disk(hash, len).await {
-            let read = engine.begin_in_memory(piece, Priority::Prefetch);
-            read.bytes().await?;
+    }
+
+    fn ahead(fetcher: &Fetcher) -> (u64, u64) {
+        let counters = fetcher.counters();
+        (counters.bytes_ahead, counters.bytes_ahead_read)
+    }
+
+    async fn read(fetcher: &Fetcher, hash: ContentHash, len: u64, range: Range<u64>) {
+        let hashes = [hash];
+        let layout = ChunkLayout::from_hashes(len, ChunkSize::WholeFile, &hashes).unwrap();
+        fetcher.open(&layout).read(range).bytes().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_fetched_ahead_is_counted_until_it_is_read_and_not_fetched_twice() {
+        let temp = tempfile::tempdir().unwrap();
+        let memory = MemoryStore::new();
+        let large = memory.insert(vec![2; LARGE as usize]);
+        let small = memory.insert(vec![1; 900]);
+        let store = Arc::new(RecordStore::new(Arc::new(memory)));
+        let cache = crate::testing::unbounded(temp.path().join("cache"));
+        let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
+        let fetcher = Fetcher::new(Arc::clone(&store) as _, Some(disk), options());
+        let gets = || store.count(CallKind::Get);
+
+        let part = piece(large, LARGE, 2 * UNIT..5 * UNIT);
+        assert_eq!(fetcher.fetch_behind(&part).await.unwrap(), 3 * UNIT);
+        let whole = piece(small, 900, 0..900);
+        assert_eq!(fetcher.fetch_behind(&whole).await.unwrap(), 900);
+        assert_eq!((gets(), ahead(&fetcher)), (2, (3 * UNIT + 900, 0)));
+        fetcher.flush_disk().await;
+        // What overlaps is on the disk.
+        let more = piece(large, LARGE, 0..6 * UNIT);
+        assert_eq!(fetcher.fetch_behind(&more).await.unwrap(), 3 * UNIT);
+        assert_eq!(fetcher.fetch_behind(&whole).await.unwrap(), 0);
+        assert_eq!(gets(), 4, "one for each gap");
+
+        read(&fetcher, large, LARGE, UNIT + 5..UNIT + 10).await;
+        read(&fetcher, large, LARGE, UNIT..UNIT + 10).await;
+        read(&fetcher, small, 900, 0..900).await;
+        assert_eq!((gets(), ahead(&fetcher)), (4, (6 * UNIT + 900, 910)));
+        // What a read fetches is nothing that was fetched ahead.
+        read(&fetcher, large, LARGE, 10 * UNIT..10 * UNIT + 1).await;
+        assert_eq!(ahead(&fetcher), (6 * UNIT + 900, 910));
+        fetcher.flush_disk().await;
+        let rest = piece(large, LARGE, 0..LARGE);
+        let missing = LARGE - 7 * UNIT;
+        assert_eq!(fetcher.fetch_behind(&rest).await.unwrap(), missing);
+        assert_eq!(fetcher.counters().verified, 1);
+    }
+
+    #[tokio::test]
+    async fn what_fails_was_not_fetched_ahead() {
+        let memory = MemoryStore::new();
+        let large = memory.insert(vec![2; LARGE as usize]);
+        let small = memory.insert(vec![1; 900]);
+        let store = FaultStore::new(Arc::new(memory));
+        let failure = Fault::Before(Failure::Denied);
+        store.add(Rule::on(CallKind::Get, failure));
+        let fetcher = Fetcher::new(Arc::new(store), None, options());
+        for failing in [
+            piece(large, LARGE, 0..UNIT),
+            piece(large, LARGE, 0..LARGE),
+            piece(small, 900, 0..900),
+        ] {
+            fetcher.fetch_behind(&failing).await.unwrap_err();
+            assert_eq!(ahead(&fetcher), (0, 0));
         }
-        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_trace_has_what_programs_read_and_nothing_that_is_read_for_them() {
+        let memory = MemoryStore::new();
+        let large = memory.insert(vec![2; LARGE as usize]);
+        let small = memory.insert(vec![1; 900]);
+        let fetcher = Fetcher::new(Arc::new(memory), None, options());
+        let (tell, told) = std::sync::mpsc::channel();
+        let recording = crate::Recorder::start(move |trace| {
+            tell.send(trace.clone()).map_err(std::io::Error::other)
+        });
+        let recording = recording.unwrap();
+        fetcher.record(recording.recorder());
+        read(&fetcher, large, LARGE, 5..10).await;
+        fetcher
+            .fetch_behind(&piece(small, 900, 0..900))
+            .await
+            .unwrap();
+        let all = piece(large, LARGE, 0..LARGE);
+        let verifying = fetcher.open_object(&all).read(0..UNIT);
+        verifying.bytes().await.unwrap();
+        read(&fetcher, small, 900, 800..2000).await;
+        recording.end(std::time::Duration::from_mins(1)).unwrap();
+        let trace = told.recv().unwrap();
+        let ranges: Vec<_> = trace
+            .ranges
+            .into_iter()
+            .map(|of| (of.hash, of.range))
+            .collect();
+        assert_eq!(ranges, [(large, 5..10), (small, 800..900)]);
     }
 }

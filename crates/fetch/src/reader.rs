@@ -147,6 +147,9 @@ impl FileReader {
     }
 
     fn begin(&self, piece: Piece) -> PieceRead {
+        if self.gives {
+            self.engine.note_read(&piece);
+        }
         if !self.engine.verifies(&piece) {
             let len = piece.range.end - piece.range.start;
             self.unverified.fetch_add(len, Ordering::Relaxed);

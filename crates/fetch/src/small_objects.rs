@@ -248,6 +248,26 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Fetches an object that is not in the disk cache, behind everything that somebody waits for, and says how many bytes came
+    /// that nobody else had or was fetching.
+    pub(crate) async fn fetch_small_behind(
+        self: &Arc<Self>,
+        piece: &Piece,
+    ) -> Result<u64, FetchError> {
+        match self.begin_in_memory(piece.clone(), Priority::Prefetch) {
+            PieceRead::Ready(_) => Ok(0),
+            PieceRead::Pending(read) => {
+                let leads = !read.lookup.leads.is_empty();
+                let ours = leads.then(|| 0..piece.object_len);
+                let claim = self.unread.claim(piece.hash, ours);
+                read.bytes().await?;
+                Ok(claim.came())
+            }
+        }
+    }
+}
+
 /// How often an object is begun again because it was replaced between two parts of it.
 const MOST_RESTARTS: u32 = 3;
 

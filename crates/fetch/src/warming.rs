@@ -95,7 +95,8 @@ impl Fetcher {
                 break;
             }
             let of_disk = Arc::clone(large);
-            let Some(missing) = disk.ask(move |_| missing(&of_disk)).await else {
+            let units = 0..large.units();
+            let Some(missing) = disk.ask(move |_| missing(&of_disk, units)).await else {
                 break;
             };
             for units in missing {
@@ -143,11 +144,11 @@ async fn flush(disk: &Arc<DiskCache>) -> bool {
     })
 }
 
-/// Runs of units that are not there, none longer than is asked for at once.
-fn missing(large: &LargeFile) -> Vec<Range<u64>> {
+/// Runs of those of these units that are not there, none longer than is asked for at once.
+pub(crate) fn missing(large: &LargeFile, units: Range<u64>) -> Vec<Range<u64>> {
     let mut runs: Vec<Range<u64>> = Vec::new();
-    let there = large.there(0..large.units());
-    for (unit, _) in (0..).zip(there).filter(|(_, there)| !there) {
+    let there = large.there(units.clone());
+    for (unit, _) in (units.start..).zip(there).filter(|(_, there)| !there) {
         match runs.last_mut() {
             Some(run) if run.end == unit && unit - run.start < PART_UNITS => run.end += 1,
             _ => runs.push(unit..unit + 1),

@@ -103,6 +103,13 @@ impl Exposed {
             ("disk", fetch.bytes_from_disk),
             ("store", fetch.bytes_from_store),
         ];
+        let unread = fetch.bytes_ahead - fetch.bytes_ahead_read;
+        let ahead = [("yes", fetch.bytes_ahead_read), ("no", unread)];
+        to.gauges(
+            "prefetched_bytes",
+            "Bytes that were fetched ahead of all reads, and whether they were read since",
+            ahead.map(|(read, bytes)| ([("read", read)], bytes as f64)),
+        )?;
         to.counters(
             "source_bytes",
             "Bytes of the manifests' files: found in memory by reads, loaded from the disk cache, fetched from the store",

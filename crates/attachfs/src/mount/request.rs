@@ -11,6 +11,7 @@ use crate::manifests::ManifestBytes;
 use crate::metrics::MetricsAddress;
 use crate::service::StepHook;
 use crate::store::OpenStore;
+use crate::traces::TraceOptions;
 
 /// Who owns what a mount shows, and with which permissions.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +81,8 @@ pub struct MountRequest {
     pub probe: bool,
     /// How it is read.
     pub reading: ReadOptions,
+    /// What is recorded of the reads, and fetched ahead because of earlier recordings.
+    pub traces: TraceOptions,
     /// Where the caller lets the log go.
     pub log: LogPlace,
     /// Give metrics at this address for as long as it is mounted.

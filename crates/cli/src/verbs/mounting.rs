@@ -112,6 +112,8 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
     let Some((mount_point, manifests)) = args.paths.split_last() else {
         return Err(attachfs::Error::usage("there is no mount point").into());
     };
+    let traces = args.traces.clone().options();
+    let traces = traces.context("cannot find the working directory")?;
     let resume = match &args.session {
         Some(dir) => attachfs::session_in(dir)?,
         None => None,
@@ -187,6 +189,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         store,
         probe: !args.probing.no_probe,
         reading: args.reading.into(),
+        traces,
         log: log_place(args.daemon, args.log.as_deref()),
         metrics: args.metrics.metrics_addr,
         places,
@@ -386,6 +389,10 @@ fn unmounted(report: &UnmountReport) -> String {
         text += &output::commit(commit);
     }
     text += &output::failed_reads(report.reads_failed, report.last_error.as_ref());
+    text += &output::prefetched(report.prefetch);
+    if let Some(why) = &report.trace_failure {
+        text += &format!("trace      is not written: {why}\n");
+    }
     if let Some(log) = &report.log {
         text += &format!("log        {}\n", log.display());
     }

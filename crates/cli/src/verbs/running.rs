@@ -1,5 +1,6 @@
 //! `run`.
 
+use anyhow::Context as _;
 use attachfs::causes::CommandError;
 use attachfs::{
     CancellationToken, FailureClass, ManifestBytes, OpenFiles, OpenStore, Places, RunReport,
@@ -46,6 +47,8 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         return Err(attachfs::Error::usage(reason).into());
     }
     check_place(args.manifest_to.output.as_deref())?;
+    let traces = args.traces.clone().options();
+    let traces = traces.context("cannot find the working directory")?;
     let shown = Shown::new(globals.json);
     let (manifests, store, snapshot) = tokio::select! {
         prepared = prepare(globals, &args, &places, &shown) => prepared?,
@@ -75,6 +78,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         store,
         probe: !args.probing.no_probe,
         reading: args.reading.into(),
+        traces,
         places,
         publish: args.manifest_to.publish,
         output: args.manifest_to.output,
@@ -258,6 +262,7 @@ fn report(
             "manifests": manifests,
             "counters": ran.counters,
             "fetched": ran.fetched,
+            "prefetch": ran.prefetch,
             "last_error": ran.last_error,
             "without_store": ran.without_store,
             "commit": ran.commit,
@@ -268,6 +273,7 @@ fn report(
         remark_without_store(why);
     }
     remark_lines(&output::read(ran.counters, Some(ran.fetched)));
+    remark_lines(&output::prefetched(ran.prefetch));
     remark_lines(&output::failed_reads(
         ran.counters.reads_failed,
         ran.last_error.as_ref(),
