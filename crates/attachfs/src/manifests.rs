@@ -245,11 +245,16 @@ fn names_version(path: &Path, len: u64) -> io::Result<bool> {
 /// Fails if no manifest can be written to `path` because its directory is not there, or something else is in its
 /// place: to be asked before hours of work, not after them. That the disk is full then is not foreseen.
 pub fn check_place_of_manifest(path: &Path) -> Result<(), Error> {
+    check_directory_of(path, "the manifest")?;
+    check_replaced(path)
+}
+
+/// Fails if no file can be at `path`: a directory is there, or the one that it would be in is not. `what` is to be written to it.
+pub(crate) fn check_directory_of(path: &Path, what: &str) -> Result<(), Error> {
     if path.is_dir() {
         let source = io::Error::from(io::ErrorKind::IsADirectory);
-        return Err(source).doing(|| format!("cannot write the manifest to {}", path.display()));
+        return Err(source).doing(|| format!("cannot write {what} to {}", path.display()));
     }
-    check_replaced(path)?;
     let dir = match path.parent() {
         Some(dir) if dir != Path::new("") => dir,
         _ => return Ok(()),
@@ -261,7 +266,7 @@ pub fn check_place_of_manifest(path: &Path) -> Result<(), Error> {
             Err(io::ErrorKind::NotADirectory.into())
         }
     });
-    is_dir.doing(|| format!("cannot write the manifest to a file in {}", dir.display()))
+    is_dir.doing(|| format!("cannot write {what} to a file in {}", dir.display()))
 }
 
 /// A path in a manifest, as a person writes it: a leading `./` or a slash at the end do not matter.

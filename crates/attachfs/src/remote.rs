@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::manifests::parse_path;
+use crate::report::WrittenReport;
 
 /// How a person asks for a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -388,6 +389,9 @@ pub struct UnmountReport {
     /// The last of them.
     #[serde(default)]
     pub last_error: Option<LastError>,
+    /// The reports that were to be written.
+    #[serde(default)]
+    pub reports: Vec<WrittenReport>,
     /// Where its log is now, if reads failed and it is in a file of its own.
     #[serde(default)]
     pub log: Option<PathBuf>,
@@ -416,6 +420,7 @@ impl UnmountReport {
             process: None,
             reads_failed: 0,
             last_error: None,
+            reports: Vec::new(),
             log: None,
             still_deleting: false,
             still_waiting: false,

@@ -8,6 +8,7 @@ use attachfs::{
 
 use super::mounting::{remark_without_store, usual_owner};
 use super::reading::{read, source};
+use super::report::written;
 use super::sessions::{check_place, is_piped};
 use super::snapshotting::Aloud;
 use super::stores::{open_store, store_of};
@@ -79,6 +80,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         publish: args.manifest_to.publish,
         output: args.manifest_to.output,
         metrics: args.metrics.metrics_addr,
+        reports: args.reports.wanted()?,
         open_files,
     };
     let stop = CancellationToken::new();
@@ -262,12 +264,14 @@ fn report(
             "without_store": ran.without_store,
             "commit": ran.commit,
             "held": ran.held,
+            "reports": ran.reports,
         }));
     }
     if let Some(why) = &ran.without_store {
         remark_without_store(why);
     }
     remark_lines(&output::read(ran.counters, Some(ran.fetched)));
+    remark_lines(&written(&ran.reports));
     remark_lines(&output::failed_reads(
         ran.counters.reads_failed,
         ran.last_error.as_ref(),
