@@ -251,7 +251,7 @@ fn missing(report: &UseReport) -> String {
 }
 
 fn read(report: &UseReport) -> String {
-    let heads = "<th>Path</th><th class=\"number\">Read</th><th class=\"number\">of</th><th>Parts</th>\
+    let heads = "<th>Path</th><th class=\"number\">Read</th><th class=\"number\">of</th><th class=\"strip\">Parts</th>\
                  <th class=\"number wide\">Opened</th><th class=\"number wide\">First</th>";
     let row = |file: &ReadFile| {
         let read = if file.opens > 0 && file.bytes_asked == 0 {

@@ -11,8 +11,11 @@ use super::sessions::is_piped;
 use crate::args::Globals;
 use crate::args::report::Report;
 use crate::exit::Failure;
-use crate::output::{self, bytes, count, listed, remark};
+use crate::output::{self, bytes, count, remark};
 use crate::places::places;
+
+/// Lines of each list: all of them together fit a terminal.
+const SHOWN: usize = 8;
 
 pub(super) async fn report(globals: &Globals, args: Report) -> Result<(), Failure> {
     let found = attachfs::find(&places(None), &args.session)?;
@@ -125,7 +128,17 @@ fn listing<T>(name: &str, list: &[T], all: u64, line: impl Fn(&T) -> String) -> 
     if list.is_empty() {
         return String::new();
     }
-    format!("\n{name:<10} {}\n", HumanCount(all)) + &listed(list, line)
+    let lines: String = list.iter().take(SHOWN).map(line).collect();
+    let more = all.saturating_sub(list.len().min(SHOWN) as u64);
+    let more = match more {
+        0 => String::new(),
+        more => format!(
+            "{:>12}and {} more; --json has up to 2,000\n",
+            "",
+            HumanCount(more)
+        ),
+    };
+    format!("\n{name:<10} {}\n{lines}{more}", HumanCount(all))
 }
 
 fn read_file(file: &ReadFile) -> String {

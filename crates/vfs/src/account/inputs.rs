@@ -90,7 +90,7 @@ pub struct InputAccount {
 
 /// The largest of many, as many as are wanted.
 struct Largest<T: Ord> {
-    kept: BinaryHeap<Reverse<(u64, T)>>,
+    kept: BinaryHeap<Reverse<T>>,
     most: usize,
 }
 
@@ -102,15 +102,15 @@ impl<T: Ord> Largest<T> {
         }
     }
 
-    fn add(&mut self, size: u64, what: T) {
-        self.kept.push(Reverse((size, what)));
+    fn add(&mut self, what: T) {
+        self.kept.push(Reverse(what));
         if self.kept.len() > self.most {
             self.kept.pop();
         }
     }
 
     /// The largest first.
-    fn sorted(self) -> impl Iterator<Item = (u64, T)> {
+    fn sorted(self) -> impl Iterator<Item = T> {
         let sorted = self.kept.into_sorted_vec();
         sorted.into_iter().map(|Reverse(largest)| largest)
     }
@@ -144,14 +144,15 @@ impl Vfs {
             account.asked += used.asked;
             account.covered += used.ranges.len();
             account.unverified += self.unverified(&base, used);
-            // Of two of the same length, the one with the lower number.
-            largest.add(used.asked, Reverse(used.ino));
+            let size = size_of(&base, used.ino);
+            // Of two that are alike, the one with the lower number.
+            largest.add((used.asked, size, Reverse(used.ino)));
         }
-        let most_read = largest.sorted().filter_map(|(_, Reverse(ino))| {
+        let most_read = largest.sorted().filter_map(|(_, size, Reverse(ino))| {
             let used = used.detailed.get(&ino)?;
             Some(ReadInput {
                 path: self.describe(ino),
-                size: size_of(&base, ino),
+                size,
                 opens: used.opens,
                 asked: used.asked,
                 ranges: used.ranges.parts().to_vec(),
@@ -192,7 +193,7 @@ impl Vfs {
                 }
                 if !used.has(ino) {
                     account.unused.add(size);
-                    largest.add(size, Reverse(ino));
+                    largest.add((size, Reverse(ino)));
                 }
             }
         }
