@@ -26,7 +26,7 @@ const FAR: u64 = 10 << 20;
 
 /// A folder with a long and two short files, and a manifest of it with the long one in one piece.
 fn base(machine: &Machine) -> PathBuf {
-    let long: Vec<u8> = (0..LONG / 8).flat_map(|at| at.to_le_bytes()).collect();
+    let long: Vec<u8> = (0..LONG / 8).flat_map(usize::to_le_bytes).collect();
     machine.file("input/long", long);
     machine.file("input/dir/short", "a short text");
     machine.file("input/dir/never", "never read");
@@ -240,6 +240,25 @@ fn a_report_that_cannot_be_written_is_a_warning_and_fails_no_commit() {
         said.saying("use.html is there already and is no report");
         assert_eq!(fs::read_to_string(&taken).unwrap(), "the user's own");
         assert_eq!(machine.published(&mount.session).len(), 1);
+    });
+}
+
+#[test]
+fn a_report_on_a_disk_that_hangs_keeps_no_mount_from_ending() {
+    Machine::mounting_from_directory(|machine| {
+        let manifest = base(machine);
+        let disk = machine.mount(args![&manifest], "disk");
+        let file = disk.dir.join("use.json");
+        let mount = machine.mount(args!["--commit", "--report", &file, &manifest], "mnt");
+        fs::write(mount.dir.join("new"), "written by the job").unwrap();
+        mount.until_all_is_closed(machine);
+        crate::process::kill(disk.pid, Signal::STOP);
+        let ended = machine.json(args!["umount", &mount.dir]);
+        crate::process::kill(disk.pid, Signal::CONT);
+        let failure = ended["reports"][0]["failure"].as_str().unwrap();
+        assert!(failure.contains("within 20 s"), "{ended}");
+        assert_eq!(ended["commit"]["account"]["added"], 1, "{ended}");
+        until("the process has ended", || has_ended(mount.pid));
     });
 }
 

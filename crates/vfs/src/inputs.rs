@@ -195,7 +195,9 @@ mod tests {
     fn files_that_there_is_no_room_for_are_known_to_be_used_and_are_counted_once() {
         let mut files = UsedFiles::default();
         for _ in 0..2 {
-            (0..10_000).for_each(|number| files.add(used(number), 100));
+            for number in 0..10_000 {
+                files.add(used(number), 100);
+            }
         }
         assert_eq!((files.detailed.len(), files.other_count), (100, 9900));
         assert_eq!(files.other_asked, 2 * 9900 * 10);

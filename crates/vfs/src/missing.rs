@@ -21,11 +21,13 @@ const MOST: usize = 10_000;
 pub(crate) struct MissingNames {
     since: Instant,
     /// By directory and name.
-    names: Mutex<HashMap<Ino, HashMap<Box<[u8]>, Missed>>>,
+    names: Mutex<HashMap<Ino, NamesOfDir>>,
     /// How many there are.
     count: AtomicUsize,
     other_lookups: Count,
 }
+
+type NamesOfDir = HashMap<Box<[u8]>, Missed>;
 
 /// The look-ups of a name.
 #[derive(Debug, Clone)]

@@ -1,7 +1,5 @@
 //! Charts as inline SVG. Texts stand beside them in HTML, so that they keep their size at any width.
 
-use std::fmt::Write as _;
-
 /// The width of all charts in their own units: they are as wide as there is room.
 const WIDTH: f64 = 1000.0;
 
@@ -56,17 +54,14 @@ pub(super) fn columns(numbers: &[u64], what: &str) -> String {
 /// Where in a file its ranges lie.
 pub(super) fn ranges(ranges: &[(u64, u64)], size: u64) -> String {
     const HEIGHT: f64 = 10.0;
+    // What is read of a very long file is to be seen, too.
+    const LEAST: f64 = 6.0;
     let size = size.max(1) as f64;
     let mut inside = rect("ground", (0.0, WIDTH), (0.0, HEIGHT));
     for (from, to) in ranges {
-        let x = (*from as f64 / size * WIDTH).min(WIDTH);
-        let width = (to.saturating_sub(*from) as f64 / size * WIDTH).max(6.0);
-        let x = x.min(WIDTH - 6.0).max(0.0);
-        let _ = write!(
-            inside,
-            "{}",
-            rect("one", (x, width.min(WIDTH - x)), (0.0, HEIGHT))
-        );
+        let x = (*from as f64 / size * WIDTH).clamp(0.0, WIDTH - LEAST);
+        let width = (to.saturating_sub(*from) as f64 / size * WIDTH).clamp(LEAST, WIDTH - x);
+        inside += &rect("one", (x, width), (0.0, HEIGHT));
     }
     svg("ranges", HEIGHT, "the part that was read", &inside)
 }

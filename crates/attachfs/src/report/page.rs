@@ -50,7 +50,7 @@ fn shown(text: &str) -> Html<EscapedBytes<'_>> {
 /// The report as one HTML page that needs nothing else.
 pub fn report_page(report: &UseReport) -> String {
     let mount_point = attachfs_durable::path_bytes(&report.mount_point);
-    let mount_point = Html(EscapedBytes(&mount_point)).to_string();
+    let mount_point = Html(EscapedBytes(mount_point)).to_string();
     let mut page = format!(
         "{BEGIN}<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -141,7 +141,7 @@ fn figures(report: &UseReport) -> String {
 fn requests_saved(saved: i64) -> String {
     match saved {
         0 => "with as many requests".to_owned(),
-        1.. => format!("with {} less", some(saved.unsigned_abs(), "request")),
+        1.. => format!("with {} fewer", some(saved.unsigned_abs(), "request")),
         ..0 => format!("with {} more", some(saved.unsigned_abs(), "request")),
     }
 }

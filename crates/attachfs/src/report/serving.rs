@@ -73,7 +73,7 @@ impl ServedMount {
                 Ok(Err(_)) => failed("it failed inside; the log says more"),
                 Err(_) => {
                     let seconds = PATIENCE.as_secs();
-                    failed(&format!("the disk has not taken it within {seconds} s"))
+                    failed(&format!("it was not made and written within {seconds} s"))
                 }
             },
         };

@@ -159,7 +159,7 @@ fn more_than_a_full_download_is_less_than_nothing_saved() {
 #[test]
 fn each_first_use_has_its_place_in_the_time_of_the_mount() {
     let seconds = [0, 1, 59, 60, 61].map(Duration::from_secs);
-    let timeline = Timeline::of(&seconds, Duration::from_secs(60));
+    let timeline = Timeline::of(&seconds, Duration::from_mins(1));
     assert_eq!((timeline.step_ms, timeline.first_uses.len()), (1000, 60));
     assert_eq!(timeline.first_uses[..2], [1, 1]);
     assert_eq!(timeline.first_uses[59], 3);

@@ -102,13 +102,14 @@ fn cost(report: &UseReport) -> String {
         bytes(full.bytes),
         count(full.requests, "request")
     );
-    let than = |saved: i64| if saved < 0 { "more" } else { "less" };
+    // More than a full download is less than nothing saved.
+    let sign = |saved: i64| if saved < 0 { "-" } else { "" };
     text += &format!(
-        "saved      {} {}, {} {}\n",
+        "saved      {}{}, {}{}\n",
+        sign(saved.bytes),
         bytes(saved.bytes.unsigned_abs()),
-        than(saved.bytes),
-        count(saved.requests.unsigned_abs(), "request"),
-        than(saved.requests)
+        sign(saved.requests),
+        count(saved.requests.unsigned_abs(), "request")
     );
     if let Some(Money {
         spent,

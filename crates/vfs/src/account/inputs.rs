@@ -199,9 +199,9 @@ impl Vfs {
         }
         objects.sort_unstable();
         objects.dedup();
-        objects
-            .iter()
-            .for_each(|(_, len)| account.objects.add(*len));
+        for (_, len) in objects {
+            account.objects.add(len);
+        }
         let longest = largest.sorted().map(|(size, Reverse(ino))| UnreadInput {
             path: self.describe(ino),
             size,

@@ -103,9 +103,9 @@ fn what_the_job_wrote_is_no_use_of_an_input_and_what_is_left_of_it_is() {
     assert!(unused(&account).contains(&("short", 400)), "{account:#?}");
 }
 
-fn asker(name: &str) -> Option<Asker> {
+fn asker(name: &str) -> Asker {
     let name = name.to_owned();
-    Some(Asker { pid: 7, name })
+    Asker { pid: 7, name }
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_missing_name_is_told_with_who_looked_for_it_first_and_how_often() {
     };
     let dir = look(NodeId::ROOT, b"dir", None).entry.unwrap().node;
     for who in ["render", "other", "third"] {
-        look(dir, b"\xff<b>", asker(who));
+        look(dir, b"\xff<b>", Some(asker(who)));
     }
     look(NodeId::ROOT, b"lib.so", None);
     let missing = vfs.missing_names(10);
@@ -129,7 +129,10 @@ fn a_missing_name_is_told_with_who_looked_for_it_first_and_how_often() {
         .collect();
     assert_eq!(
         told,
-        [("dir/\\xff<b>", 3, asker("render")), ("lib.so", 1, None)]
+        [
+            ("dir/\\xff<b>", 3, Some(asker("render"))),
+            ("lib.so", 1, None)
+        ]
     );
     assert_eq!(missing.count, 2);
     assert_eq!(vfs.missing_names(1).names.len(), 1);
