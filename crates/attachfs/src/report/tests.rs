@@ -1,6 +1,10 @@
+//! Reports without a mount: their text, their files, their sums.
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
+
+use attachfs_manifest::EscapedBytes;
 
 use super::content::{FORMAT, LONGEST_LIST, MOST_LISTED, bounded};
 use super::{
@@ -11,6 +15,7 @@ use crate::stats::{ByteStats, ProcessStats, RequestStats};
 
 /// A report with a name in each place where one can be.
 fn report(name: &str) -> UseReport {
+    let path = EscapedBytes(name.as_bytes()).to_string();
     UseReport {
         attachfs_report: FORMAT,
         session: name.to_owned(),
@@ -20,7 +25,7 @@ fn report(name: &str) -> UseReport {
             number: 1,
             source: name.to_owned(),
             hash: "00".repeat(16),
-            at: Some(name.to_owned()),
+            at: Some(path.clone()),
             added: false,
         }],
         made: 0,
@@ -39,7 +44,7 @@ fn report(name: &str) -> UseReport {
             ..InputSums::default()
         },
         read: vec![ReadFile {
-            path: name.to_owned(),
+            path: path.clone(),
             size: 2000,
             opens: 1,
             bytes_asked: 1000,
@@ -50,14 +55,14 @@ fn report(name: &str) -> UseReport {
             first_ms: 7,
         }],
         never_read: vec![UnreadFile {
-            path: name.to_owned(),
+            path: path.clone(),
             size: 1000,
         }],
         missing: MissingSums {
             names: 1,
             other_lookups: 0,
             listed: vec![MissingFile {
-                path: name.to_owned(),
+                path: path.clone(),
                 lookups: 3,
                 first_ms: 8,
                 process: Some(ProcessStats {
