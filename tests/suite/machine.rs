@@ -262,7 +262,7 @@ impl Machine {
         let arguments = arguments.as_ref();
         let mut command = self.command(program("attachfs"));
         let session_verbs = [
-            "umount", "list", "status", "stats", "diff", "commit", "discard", "layers",
+            "umount", "list", "status", "stats", "report", "diff", "commit", "discard", "layers",
         ];
         let knows_it = arguments
             .first()

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::cargo::{TestCount, cargo, count_tests};
+use crate::test::packages::{self, Installed};
 
 /// What `cargo xtask soak` may be told.
 #[derive(Debug, clap::Args)]
@@ -50,6 +51,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.mutants {
         return mutants::run(options.filter.as_deref());
+    }
+    // Too much to install for each run of `test`, which shows pages where a browser is already.
+    let browser = packages::install_missing(&[("chromium", "chromium")])?;
+    if let Installed::Missing(reason) = browser {
+        println!("no page is shown in a browser: {reason}");
     }
     let end = Instant::now() + Duration::from_secs(60 * options.minutes);
     let mut rounds = 0_u64;

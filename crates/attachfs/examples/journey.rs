@@ -15,8 +15,8 @@ use attachfs::{
     Announce, CacheDir, CancellationToken, CommitArguments, CommitReport, CommitStep, Exposed,
     LayerOptions, LogPlace, ManifestBytes, ManifestPath, ManifestSource, Mount, MountPoint,
     MountRequest, MountSession, Observer, OpenStore, Owner, Places, Progress, ProgressEvent,
-    ReadOptions, Runtime, SnapshotOptions, TraceOptions, cat, create_directory_store, parse_path,
-    read_manifest, take_snapshot,
+    ReadOptions, Reports, Runtime, SnapshotOptions, TraceOptions, cat, create_directory_store,
+    parse_path, read_manifest, take_snapshot,
 };
 
 /// Hears how far a use case is, and says nothing. A program with a window would draw it.
@@ -167,6 +167,7 @@ fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places) -> MountR
         traces: TraceOptions::default(),
         log: LogPlace::Elsewhere("nowhere".to_owned()),
         metrics: None,
+        reports: Reports::default(),
         places,
         step_hook: None,
         before_making: None,

@@ -57,6 +57,7 @@ mod reachable;
 mod reading;
 mod remembering;
 mod remote;
+mod report;
 mod run;
 mod runtime;
 mod served;
@@ -129,6 +130,11 @@ pub use reading::ReadOptions;
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
     PublishedManifest, StatusReport, UnmountArguments, UnmountReport,
+};
+pub use report::{
+    Files, InputSums, MissingFile, MissingSums, Money, Prices, ReadFile, Reports, Saved, Timeline,
+    Transfer, UnreadFile, UseReport, WrittenReport, check_place_of_page, check_place_of_report,
+    report, report_page, write_report_page,
 };
 pub use run::{RunError, RunReport, RunRequest, run};
 pub use runtime::Runtime;

@@ -37,6 +37,7 @@ use crate::prefetching::PrefetchStats;
 use crate::probe::{Probed, probe};
 use crate::remembering::{not_remembered, remember};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
+use crate::report::{ReportAtEnd, WrittenReport, check_files};
 use crate::served::{Ended, PATIENCE, ServedMount};
 use crate::service::{Service, StepHook};
 use crate::sources::Sources;
@@ -84,6 +85,7 @@ impl Mount {
         // The path is shown to other processes, and the working directory may change.
         let dir = absolute(&dir)?;
         let mount_point = place(&request.mount_point, &dir, &request.places)?;
+        check_files(&request.reports.files, &mount_point, &dir)?;
         let prefetch = request.reading.prefetch;
         let mut traces = OpenedTraces::open(request.traces)?;
         let parts = Parts {
@@ -98,6 +100,7 @@ impl Mount {
             },
             places: request.places,
             step_hook: request.step_hook,
+            report_at_end: ReportAtEnd::new(request.reports),
         };
         let before_making = || {
             if let Some(hook) = request.before_making {
@@ -261,11 +264,18 @@ impl Mount {
     /// taken up is kept.
     pub async fn undo(self) -> Result<(), Error> {
         self.served.traces.give_up();
+        self.served.report_at_end.give_up().await;
         self.served.unmount(true).await?;
         if self.fresh {
             self.mark_done().await;
         }
         self.finish().await
+    }
+
+    /// Writes the reports that were asked for, now that it is unmounted, and says what became of each.
+    /// [`finish`](Self::finish) does so otherwise.
+    pub async fn write_reports(&self) -> Vec<WrittenReport> {
+        self.served.write_reports().await
     }
 
     /// Commits what was written. The mount may be in use.
@@ -290,6 +300,8 @@ impl Mount {
         } else {
             Ok(())
         };
+        // Where nobody did so before, and could tell what became of them: the log does.
+        drop(self.served.write_reports().await);
         // A client that asked for the end is told why it failed before this process goes.
         self.control.shut_down().await;
         sealed?;
@@ -343,6 +355,7 @@ struct Parts {
     metrics: Option<MetricsListener>,
     places: Places,
     step_hook: Option<StepHook>,
+    report_at_end: ReportAtEnd,
 }
 
 impl Parts {
@@ -363,6 +376,7 @@ impl Parts {
             metrics,
             places,
             step_hook,
+            report_at_end,
         } = self;
         let dir = session.dir().to_owned();
         let meta = SessionMeta {
@@ -440,6 +454,7 @@ impl Parts {
             adding: Arc::default(),
             sources,
             traces,
+            report_at_end,
         });
         served.watch_doubts();
         let service = Arc::new(Service::new(served.clone(), step_hook));

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::manifests::parse_path;
 use crate::prefetching::PrefetchStats;
+use crate::report::WrittenReport;
 
 /// How a person asks for a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -395,6 +396,9 @@ pub struct UnmountReport {
     /// Why the trace of the mount was not written, if one was to be.
     #[serde(default)]
     pub trace_failure: Option<String>,
+    /// The reports that were to be written.
+    #[serde(default)]
+    pub reports: Vec<WrittenReport>,
     /// Where its log is now, if reads failed and it is in a file of its own.
     #[serde(default)]
     pub log: Option<PathBuf>,
@@ -425,6 +429,7 @@ impl UnmountReport {
             last_error: None,
             prefetch: PrefetchStats::default(),
             trace_failure: None,
+            reports: Vec::new(),
             log: None,
             still_deleting: false,
             still_waiting: false,

@@ -25,6 +25,7 @@ use crate::places::Places;
 use crate::prefetching::PrefetchStats;
 use crate::reading::ReadOptions;
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError};
+use crate::report::{Reports, WrittenReport};
 use crate::store::OpenStore;
 use crate::traces::TraceOptions;
 
@@ -60,6 +61,8 @@ pub struct RunRequest {
     pub output: Option<PathBuf>,
     /// Give metrics at this address for as long as it is mounted.
     pub metrics: Option<MetricsAddress>,
+    /// The reports of what was used to write when it has ended.
+    pub reports: Reports,
     /// The limit that the command has.
     pub open_files: OpenFiles,
 }
@@ -88,6 +91,8 @@ pub struct RunReport {
     /// Who still used the mount when the command had ended, and was cut off. Files that they had open for
     /// writing are not committed.
     pub held: Vec<String>,
+    /// The reports that were asked for.
+    pub reports: Vec<WrittenReport>,
 }
 
 /// Why a run did not come to its end. A session that was begun is kept, and named.
@@ -154,6 +159,7 @@ pub async fn run(
         publish,
         output,
         metrics,
+        reports,
         open_files,
     } = request;
     let Some((program, arguments)) = command.split_first() else {
@@ -181,6 +187,7 @@ pub async fn run(
         traces,
         log: LogPlace::Elsewhere("standard error".to_owned()),
         metrics,
+        reports,
         places,
         step_hook: None,
         before_making: None,
@@ -232,6 +239,8 @@ pub async fn run(
         without_store: mount.without_store().map(str::to_owned),
         commit: None,
         held,
+        // Before the commit, which reads too.
+        reports: mount.write_reports().await,
     };
     if status.success() {
         let arguments = CommitArguments {

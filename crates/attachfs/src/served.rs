@@ -20,6 +20,7 @@ use crate::opened::OpenedSession;
 use crate::places::Places;
 use crate::prefetching::PrefetchStats;
 use crate::remote::{CommitArguments, StatusReport, UnmountArguments, UnmountReport};
+use crate::report::ReportAtEnd;
 use crate::sources::Sources;
 use crate::stats::{CountedMount, MOST_OPEN_FILES, StatsReport};
 use crate::traces::MountTraces;
@@ -44,6 +45,7 @@ pub(crate) struct ServedMount {
     pub(crate) adding: Arc<Mutex<()>>,
     pub(crate) sources: Arc<Sources>,
     pub(crate) traces: MountTraces,
+    pub(crate) report_at_end: ReportAtEnd,
 }
 
 /// How a mount's session ended.
@@ -113,12 +115,15 @@ impl ServedMount {
         let trace_failure = self.end_traces().await;
         self.session.vfs().seal()?;
         let ended = ended.get_or_insert_default();
+        // Before the commit, which reads too.
+        let reports = self.write_reports().await;
         let status = self.session.status(false).await?;
         let mut report = UnmountReport {
             uncommitted: status.uncommitted,
             set_aside: status.set_aside,
             set_aside_in: status.set_aside_in,
             held,
+            reports,
             reads_failed: self.session.vfs().counters().reads_failed,
             last_error: status.last_error,
             prefetch: PrefetchStats::of(&self.session.vfs().fetcher().counters()),
@@ -160,9 +165,11 @@ impl ServedMount {
         Ok(report)
     }
 
-    /// Keeps the log of a session that is about to be deleted, if reads failed in it, and says where.
+    /// Keeps the log of a session that is about to be deleted, if reads failed in it or its report, and says where.
     pub(crate) fn keep_log(&self) -> Option<PathBuf> {
-        if !self.own_log || self.session.vfs().counters().reads_failed == 0 {
+        let has_failed =
+            self.session.vfs().counters().reads_failed > 0 || self.report_at_end.has_failed();
+        if !self.own_log || !has_failed {
             return None;
         }
         logs::keep_if_possible(&self.places, &self.dir, &self.session.meta.id)

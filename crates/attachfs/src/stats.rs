@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use attachfs_fetch::FetchCounters;
 use attachfs_mount::OpenBy;
 use attachfs_session::{Request, SessionEntry};
 use attachfs_store::{LatencyCounts, RequestKind};
@@ -119,6 +120,19 @@ pub struct ByteStats {
     pub from_store: u64,
 }
 
+impl From<&MountCounts> for ByteStats {
+    fn from(counts: &MountCounts) -> Self {
+        Self {
+            read: counts.bytes_read,
+            read_of_base: counts.files.bytes_read,
+            written: counts.files.bytes_written,
+            from_memory: counts.fetch.bytes_from_memory,
+            from_disk: counts.fetch.bytes_from_disk,
+            from_store: counts.fetch.bytes_from_store,
+        }
+    }
+}
+
 /// Requests to the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestStats {
@@ -136,6 +150,25 @@ pub struct RequestStats {
     pub failed: u64,
     /// Reads that took longer than the deadline.
     pub timed_out: u64,
+}
+
+impl From<&MountCounts> for RequestStats {
+    fn from(counts: &MountCounts) -> Self {
+        let made = counts.requests.map(|requests| {
+            let all = RequestKind::ALL.map(|kind| (kind.name().to_owned(), requests.of(kind)));
+            all.into_iter().filter(|(_, count)| *count > 0).collect()
+        });
+        let fetch = &counts.fetch;
+        Self {
+            made: made.unwrap_or_default(),
+            retries: counts.retries(),
+            first_byte: TimeStats::from(&counts.first_byte),
+            damaged: fetch.damaged + fetch.wrong_length,
+            missing: fetch.missing,
+            failed: fetch.failed,
+            timed_out: fetch.timed_out,
+        }
+    }
 }
 
 /// Fetches at a moment.
@@ -162,6 +195,19 @@ pub struct CacheStats {
     pub damaged: u64,
     /// Times the disk failed.
     pub failed: u64,
+}
+
+impl From<&FetchCounters> for CacheStats {
+    fn from(fetch: &FetchCounters) -> Self {
+        Self {
+            hits: fetch.disk_hits,
+            written: fetch.disk_written,
+            dropped: fetch.disk_dropped,
+            evicted: fetch.disk_evicted,
+            damaged: fetch.disk_damaged,
+            failed: fetch.disk_failed,
+        }
+    }
 }
 
 /// A file that is open.
@@ -219,7 +265,6 @@ pub(crate) struct CountedMount {
 impl StatsReport {
     /// The report of this process's mount.
     pub(crate) fn new(of: CountedMount, counts: &MountCounts, open: Vec<OpenNode>) -> Self {
-        let MountCounts { fetch, .. } = counts;
         let operations = counts.operations.iter().map(|of| OperationStats {
             operation: of.operation.name().to_owned(),
             count: of.took.count,
@@ -230,10 +275,6 @@ impl StatsReport {
                 .collect(),
             took: TimeStats::from(&of.took),
         });
-        let made = counts.requests.map(|requests| {
-            let all = RequestKind::ALL.map(|kind| (kind.name().to_owned(), requests.of(kind)));
-            all.into_iter().filter(|(_, count)| *count > 0).collect()
-        });
         Self {
             session: of.session,
             mount_point: of.mount_point,
@@ -243,36 +284,14 @@ impl StatsReport {
             operations: operations.collect(),
             operations_under_way: counts.operations_under_way,
             names_missing: counts.names_missing,
-            bytes: ByteStats {
-                read: counts.bytes_read,
-                read_of_base: counts.files.bytes_read,
-                written: counts.files.bytes_written,
-                from_memory: fetch.bytes_from_memory,
-                from_disk: fetch.bytes_from_disk,
-                from_store: fetch.bytes_from_store,
-            },
-            requests: RequestStats {
-                made: made.unwrap_or_default(),
-                retries: counts.retries(),
-                first_byte: TimeStats::from(&counts.first_byte),
-                damaged: fetch.damaged + fetch.wrong_length,
-                missing: fetch.missing,
-                failed: fetch.failed,
-                timed_out: fetch.timed_out,
-            },
+            bytes: ByteStats::from(counts),
+            requests: RequestStats::from(counts),
             fetches: FetchStats {
                 in_flight: counts.under_way.requests,
                 waiting: counts.under_way.waiting,
             },
-            cache: CacheStats {
-                hits: fetch.disk_hits,
-                written: fetch.disk_written,
-                dropped: fetch.disk_dropped,
-                evicted: fetch.disk_evicted,
-                damaged: fetch.disk_damaged,
-                failed: fetch.disk_failed,
-            },
-            prefetch: PrefetchStats::of(fetch),
+            cache: CacheStats::from(&counts.fetch),
+            prefetch: PrefetchStats::of(&counts.fetch),
             trace_dropped: of.trace_dropped,
             open_file_count: counts.open_files,
             open_files: open.into_iter().map(OpenFileStats::from).collect(),

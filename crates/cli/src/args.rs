@@ -8,6 +8,7 @@ pub(crate) mod manifest;
 pub(crate) mod names;
 pub(crate) mod publishing;
 pub(crate) mod reading;
+pub(crate) mod report;
 pub(crate) mod s3;
 pub(crate) mod stats;
 pub(crate) mod store;
@@ -93,6 +94,7 @@ pub(crate) enum Verb {
     /// Show how a session is.
     Status(Session),
     Stats(stats::Stats),
+    Report(report::Report),
     Diff(Diff),
     Commit(Commit),
     Discard(Discard),
@@ -152,6 +154,8 @@ pub(crate) struct Run {
     pub(crate) traces: traces::Traces,
     #[command(flatten)]
     pub(crate) metrics: stats::Metrics,
+    #[command(flatten)]
+    pub(crate) reports: report::ReportFiles,
     #[command(flatten)]
     pub(crate) extent: manifest::Extent,
     #[command(flatten)]
@@ -285,6 +289,8 @@ pub(crate) struct Mount {
     pub(crate) traces: traces::Traces,
     #[command(flatten)]
     pub(crate) metrics: stats::Metrics,
+    #[command(flatten)]
+    pub(crate) reports: report::ReportFiles,
     /// Where the log goes: a file, `journald`, or by default the session's own `log`. In the
     /// foreground by default to standard error. The session's own is kept below 32 MiB (`log` and
     /// `log.1`); a file of yours is only appended to (for logrotate: copytruncate).

@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
@@ -36,6 +37,11 @@ pub(crate) fn typed(command: &Command, matches: &ArgMatches) -> Vec<PathBuf> {
         found.extend(typed(command, matches));
     }
     found
+}
+
+/// A path from this working directory, which the process may leave.
+pub(crate) fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).context("cannot find the working directory")
 }
 
 fn may_be_path(arg: &Arg) -> bool {

@@ -178,6 +178,11 @@ impl Fetcher {
         self.engine.recorder.get_or_init(|| recorder);
     }
 
+    /// Whether bytes of a piece's object were given to programs before they were verified, and nobody has verified them since.
+    pub fn gave_unverified(&self, piece: &Piece) -> bool {
+        !self.engine.verifies(piece) && self.engine.known.gave_unverified(piece)
+    }
+
     /// Why a file must not be opened: an object of it is known to be wrong. After some time it may be, so that the store
     /// is asked again.
     pub fn refused(&self, layout: &ChunkLayout<'_>) -> Option<FetchError> {

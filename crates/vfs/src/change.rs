@@ -92,6 +92,7 @@ impl Turn<'_> {
         let path_len = changed_path(&self.namespace(), checked.mutation());
         let record = Record::Mutation(checked.mutation().clone());
         self.overlay.append(&record).map_err(journal_failed)?;
+        self.vfs.missing.made_by(checked.mutation());
         if let Some(len) = path_len {
             let changed = || self.namespace().changed();
             self.overlay.reserve.grow(len, changed);

@@ -38,8 +38,8 @@ pub use self::invalidation::{Acknowledgement, Invalidation};
 pub use self::operations::{Operation, OperationCounts, Operations};
 pub use self::reply::{DataReply, ListReply, ListedReply, NameReply, Reply};
 pub use self::types::{
-    Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedFile, Released,
-    Usage,
+    Asker, Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedFile,
+    Released, Usage,
 };
 use crate::{Access, FileAttr, FsError, HandleId, SetAttr};
 
@@ -57,8 +57,15 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// The adapter has ended, and with it everything that was open and every reference to a node.
     fn detach(&self) -> Result<(), FsError>;
 
-    /// What is at a name. That there is nothing may be cached too.
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>);
+    /// What is at a name. That there is nothing may be cached too. `asker` tells which process asks, until this returns: it may
+    /// be called once, and costs more than the look-up.
+    fn lookup(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        asker: impl FnOnce() -> Option<Asker>,
+        reply: impl Reply<Found>,
+    );
 
     /// Gives back references to a node: one for each entry that was given out.
     fn forget(&self, node: NodeId, references: u64);

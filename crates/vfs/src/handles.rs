@@ -9,6 +9,7 @@ use attachfs_fetch::FileReader;
 use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock};
 
+use crate::inputs::HandleUse;
 use crate::ops::directory::DirView;
 use crate::{FsError, FsErrorKind};
 
@@ -39,6 +40,8 @@ pub(crate) struct OpenFile {
     pub(crate) begun: AtomicBool,
     /// Whether this handle was counted as a lazily read file.
     pub(crate) counted: AtomicBool,
+    /// What of the base was used through this handle.
+    pub(crate) used: HandleUse,
     /// Whether the journal says that the file is being written to. That stays true as long as this
     /// handle, which can write, is open.
     recorded: AtomicBool,
@@ -97,9 +100,10 @@ struct Counted {
 }
 
 /// A file that was closed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct ClosedFile {
-    pub(crate) ino: Ino,
+    /// The handle that it was open by.
+    pub(crate) file: Arc<OpenFile>,
     /// This was its last handle.
     pub(crate) last: bool,
 }
@@ -157,6 +161,7 @@ impl Handles {
             reader: OnceLock::new(),
             begun: AtomicBool::new(false),
             counted: AtomicBool::new(false),
+            used: HandleUse::default(),
             recorded: AtomicBool::new(false),
         });
         self.files.write().insert(id, file.clone());
@@ -264,7 +269,7 @@ impl Handles {
                 true
             }
         };
-        Ok(ClosedFile { ino, last })
+        Ok(ClosedFile { file, last })
     }
 
     /// An inode, if it is open.
@@ -307,6 +312,11 @@ impl Handles {
 
     pub(crate) fn has_open(&self) -> bool {
         !self.files.read().is_empty() || !self.dirs.read().is_empty()
+    }
+
+    /// The files that are open, by each handle.
+    pub(crate) fn open_handles(&self) -> Vec<Arc<OpenFile>> {
+        self.files.read().values().cloned().collect()
     }
 
     pub(crate) fn all_files(&self) -> Vec<HandleId> {

@@ -14,6 +14,7 @@
 //! bytes are not here yet gives a future instead. No lock that such an operation takes is held while a store is asked:
 //! `docs/architecture.md` lists all locks in their order.
 
+mod account;
 mod attr;
 mod case_index;
 mod change;
@@ -23,7 +24,9 @@ mod failed;
 mod filesystem;
 mod freeze;
 mod handles;
+mod inputs;
 mod layers;
+mod missing;
 mod open_files;
 mod ops;
 pub mod overlay;
@@ -36,11 +39,12 @@ pub mod testing;
 mod tests;
 mod vfs;
 
+pub use account::{FileTotal, InputAccount, MissingAccount, MissingName, ReadInput, UnreadInput};
 pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
 pub use filesystem::{
-    Acknowledgement, Attachment, Counted, Created, DataReply, Entry, FileSystem, Found,
+    Acknowledgement, Asker, Attachment, Counted, Created, DataReply, Entry, FileSystem, Found,
     Invalidation, ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId,
     OpenedFile, Operation, OperationCounts, Operations, Released, Reply, Usage,
 };

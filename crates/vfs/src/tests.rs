@@ -26,5 +26,6 @@ mod serving;
 #[cfg(unix)]
 mod sessions;
 mod siblings;
+mod using;
 mod world;
 mod writing;

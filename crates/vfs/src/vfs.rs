@@ -16,6 +16,8 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use crate::case_index::CaseIndex;
 use crate::failed::FailedReads;
 use crate::handles::{Handles, OpenFile};
+use crate::inputs::Inputs;
+use crate::missing::MissingNames;
 use crate::ops::origin::Sources;
 use crate::overlay::{
     CommitRecord, Disk, Journal, JournalError, LayerFiles, OverlayFiles, Reaper, Record,
@@ -107,6 +109,10 @@ pub struct Vfs {
     pub(crate) adapter: Mutex<Option<Attachment>>,
     pub(crate) references: References,
     pub(crate) siblings: Siblings,
+    /// What was used of the base.
+    pub(crate) inputs: Inputs,
+    /// What was looked up in vain.
+    pub(crate) missing: MissingNames,
     /// If case does not count.
     pub(crate) case_index: Option<CaseIndex>,
     pub(crate) sources: Sources,
@@ -199,6 +205,8 @@ impl Vfs {
             adapter: Mutex::new(None),
             references: References::default(),
             siblings: Siblings::default(),
+            inputs: Inputs::default(),
+            missing: MissingNames::default(),
             sources: Sources::default(),
         }
     }

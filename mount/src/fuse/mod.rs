@@ -11,6 +11,7 @@
 //! EIO: it would end the event loop otherwise.
 
 mod answer;
+mod asker;
 mod attr;
 mod connection;
 mod errno;

@@ -16,6 +16,7 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::asker::asker;
 use super::attr::{access, is_regular, new_node, node, set_time, truncates};
 use super::pages::OpenReply;
 use super::xattr::XattrReply;
@@ -69,9 +70,10 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let asker = || asker(request.pid());
         self.ask("lookup", parent, reply, |fs, reply| {
-            fs.lookup(node(parent), name.as_bytes(), reply);
+            fs.lookup(node(parent), name.as_bytes(), asker, reply);
         });
     }
 

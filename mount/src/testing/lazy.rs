@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use attachfs_tree::{Ino, Kind, Timestamp};
 use attachfs_vfs::{
-    Access, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found, FsError,
+    Access, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found, FsError,
     FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NewNode,
     NodeId, OpenedFile, Released, Reply, SetAttr, Usage,
 };
@@ -295,7 +295,13 @@ impl FileSystem for LazyTree {
         Ok(())
     }
 
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>) {
+    fn lookup(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        _: impl FnOnce() -> Option<Asker>,
+        reply: impl Reply<Found>,
+    ) {
         let name = name.to_vec();
         self.answer(parent, move |inner| {
             let found = inner.names(parent);

@@ -9,6 +9,7 @@ use crate::ReadOptions;
 use crate::logs::LogPlace;
 use crate::manifests::ManifestBytes;
 use crate::metrics::MetricsAddress;
+use crate::report::Reports;
 use crate::service::StepHook;
 use crate::store::OpenStore;
 use crate::traces::TraceOptions;
@@ -87,6 +88,8 @@ pub struct MountRequest {
     pub log: LogPlace,
     /// Give metrics at this address for as long as it is mounted.
     pub metrics: Option<MetricsAddress>,
+    /// The reports of what was used to write when it ends.
+    pub reports: Reports,
     /// This machine.
     pub places: Places,
     /// Called at each step of a commit that is asked for through the control socket.

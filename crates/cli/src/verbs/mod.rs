@@ -8,6 +8,7 @@ mod manifest;
 mod mounting;
 mod publishing;
 mod reading;
+mod report;
 mod running;
 mod sessions;
 mod snapshotting;
@@ -49,6 +50,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Why(args) => why::why(&globals, args).await,
             Verb::List(list) => sessions::list(&globals, &list),
             Verb::Status(session) => sessions::status(&globals, session).await,
+            Verb::Report(args) => report::report(&globals, args).await,
             Verb::Stats(args) => stats::stats(&globals, args).await,
             Verb::Diff(diff) => sessions::diff(&globals, diff).await,
             Verb::Commit(commit) => sessions::commit(&globals, commit).await,

@@ -13,12 +13,14 @@ use attachfs::{
 };
 
 use super::reading::{read, source};
+use super::report::written;
 use super::sessions::{check_place, is_piped, write_manifest};
 use super::stores::{open, store_of};
 use crate::args::{Globals, ManifestTo, Mount, Umount};
 use crate::daemon::{self, Ready, Starter};
 use crate::exit::Failure;
 use crate::output::{self, remark};
+use crate::paths::absolute;
 use crate::places::places;
 use crate::progress::Shown;
 
@@ -77,13 +79,6 @@ fn of_new_sessions(args: &Mount) -> Vec<&'static str> {
     given.map(|(option, _)| option).collect()
 }
 
-/// The background process leaves the working directory.
-fn absolute(dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
-    dir.map(std::path::absolute)
-        .transpose()
-        .context("cannot find the working directory")
-}
-
 /// What a mount shows belongs to the user of this process.
 pub(super) fn usual_owner() -> Owner {
     let (uid, gid) = attachfs::user_numbers();
@@ -107,7 +102,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         Some(path) if args.daemon => Some(daemon::open_log(path)?),
         _ => None,
     };
-    let mut places = places(absolute(args.cache_dir.clone())?);
+    let mut places = places(args.cache_dir.clone().map(absolute).transpose()?);
     places.cache = places.cache.with_limits(args.cache_bounds.limits());
     let Some((mount_point, manifests)) = args.paths.split_last() else {
         return Err(attachfs::Error::usage("there is no mount point").into());
@@ -167,7 +162,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
                 read_only: args.read_only,
                 case_insensitive: args.names.case_insensitive,
                 session_dir: args.session.clone(),
-                scratch_dir: absolute(args.scratch_dir)?,
+                scratch_dir: args.scratch_dir.map(absolute).transpose()?,
                 commit: args.commit,
                 output_dirs: args.output_dir,
             };
@@ -192,6 +187,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         traces,
         log: log_place(args.daemon, args.log.as_deref()),
         metrics: args.metrics.metrics_addr,
+        reports: args.reports.wanted()?,
         places,
         step_hook: Some(crate::halt::halt_at),
         before_making: Some(daemon::before_making),
@@ -388,6 +384,7 @@ fn unmounted(report: &UnmountReport) -> String {
     if let Some(commit) = &report.commit {
         text += &output::commit(commit);
     }
+    text += &written(&report.reports);
     text += &output::failed_reads(report.reads_failed, report.last_error.as_ref());
     text += &output::prefetched(report.prefetch);
     if let Some(why) = &report.trace_failure {

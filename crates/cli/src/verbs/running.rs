@@ -9,6 +9,7 @@ use attachfs::{
 
 use super::mounting::{remark_without_store, usual_owner};
 use super::reading::{read, source};
+use super::report::written;
 use super::sessions::{check_place, is_piped};
 use super::snapshotting::Aloud;
 use super::stores::{open_store, store_of};
@@ -83,6 +84,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         publish: args.manifest_to.publish,
         output: args.manifest_to.output,
         metrics: args.metrics.metrics_addr,
+        reports: args.reports.wanted()?,
         open_files,
     };
     let stop = CancellationToken::new();
@@ -267,6 +269,7 @@ fn report(
             "without_store": ran.without_store,
             "commit": ran.commit,
             "held": ran.held,
+            "reports": ran.reports,
         }));
     }
     if let Some(why) = &ran.without_store {
@@ -274,6 +277,7 @@ fn report(
     }
     remark_lines(&output::read(ran.counters, Some(ran.fetched)));
     remark_lines(&output::prefetched(ran.prefetch));
+    remark_lines(&written(&ran.reports));
     remark_lines(&output::failed_reads(
         ran.counters.reads_failed,
         ran.last_error.as_ref(),

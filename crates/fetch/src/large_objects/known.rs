@@ -205,6 +205,16 @@ impl KnownObjects {
         self.has_wrong.load(Ordering::Relaxed)
     }
 
+    /// Whether bytes of the piece's object were given out that nobody has verified so far.
+    pub(crate) fn gave_unverified(&self, piece: &Piece) -> bool {
+        let known = self
+            .all
+            .lock()
+            .get(&(piece.hash, piece.object_len))
+            .cloned();
+        known.is_some_and(|known| known.gave_unverified())
+    }
+
     /// The hash of what the store has in a wrong object's place, if it is not time yet to ask again.
     pub(crate) fn refused(&self, piece: &Piece) -> Option<ContentHash> {
         let all = self.all.lock();
@@ -257,6 +267,11 @@ impl KnownObject {
         let mut state = self.state.lock();
         state.was_given |=
             state.serving() == Serving::Now && !matches!(state.trust, Trust::Verified);
+    }
+
+    fn gave_unverified(&self) -> bool {
+        let state = self.state.lock();
+        state.was_given && !matches!(state.trust, Trust::Verified)
     }
 
     /// Waits for the thread that hashes the last units.

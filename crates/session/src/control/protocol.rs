@@ -46,6 +46,8 @@ pub enum Request {
     Layers,
     /// What is counted of the mount.
     Stats,
+    /// What was used of the mount's inputs.
+    Report,
     /// Why the mount shows what it shows at a path.
     Why {
         /// Which.

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::operations::{Operation, Operations};
 use super::{
-    Attachment, Created, DataReply, Entry, FileSystem, Found, ListReply, ListedReply, NameReply,
-    NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+    Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, ListReply, ListedReply,
+    NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
 };
 use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, SetAttr};
 
@@ -142,9 +142,15 @@ impl<F: FileSystem> FileSystem for Counted<F> {
         self.inner.forget(node, references);
     }
 
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>) {
+    fn lookup(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        asker: impl FnOnce() -> Option<Asker>,
+        reply: impl Reply<Found>,
+    ) {
         let reply = self.begin(Operation::Lookup, reply);
-        self.inner.lookup(parent, name, reply);
+        self.inner.lookup(parent, name, asker, reply);
     }
 
     fn getattr(&self, node: NodeId, reply: impl Reply<FileAttr>) {

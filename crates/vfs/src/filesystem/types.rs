@@ -48,6 +48,15 @@ pub struct Attachment {
     pub runtime: Handle,
 }
 
+/// A process that asks for something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// Its number.
+    pub pid: u32,
+    /// Its name, as the system keeps it.
+    pub name: String,
+}
+
 /// An entry of a directory: one reference to a node, and its attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {

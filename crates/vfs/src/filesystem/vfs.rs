@@ -4,8 +4,8 @@ use attachfs_manifest::ManifestPath;
 use attachfs_tree::{DirEntry, Ino};
 
 use super::{
-    Attachment, Created, DataReply, Entry, FileSystem, Found, Listed, ListedName, ListedReply,
-    NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+    Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, Listed, ListedName,
+    ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
 };
 use crate::ops::origin::Whereabouts;
 use crate::ops::xattrs::{Xattr, cached};
@@ -120,16 +120,25 @@ impl FileSystem for Vfs {
         self.end_serving()
     }
 
-    fn lookup(&self, parent: NodeId, name: &[u8], reply: impl Reply<Found>) {
+    fn lookup(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        asker: impl FnOnce() -> Option<Asker>,
+        reply: impl Reply<Found>,
+    ) {
         let found = match self.look_up(parent.into(), name) {
             Ok((attr, is_written_so)) => Ok(Found {
                 entry: Some(attr.into()),
                 lasting: is_written_so,
             }),
-            Err(error) if error.kind() == FsErrorKind::NotFound => Ok(Found {
-                entry: None,
-                lasting: self.case_index.is_none(),
-            }),
+            Err(error) if error.kind() == FsErrorKind::NotFound => {
+                self.missing.note(parent.into(), name, asker);
+                Ok(Found {
+                    entry: None,
+                    lasting: self.case_index.is_none(),
+                })
+            }
             Err(error) => Err(error),
         };
         self.answer(parent.into(), found, reply);

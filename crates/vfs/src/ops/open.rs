@@ -60,6 +60,9 @@ impl Vfs {
         };
         if is_base && !truncate {
             self.refuse_wrong(ino)?;
+            if open.access.read {
+                self.inputs.opened(&open.used, ino);
+            }
         }
         let Some(change) = change else {
             if open.access.write || truncate {
@@ -181,8 +184,9 @@ impl Vfs {
                 settle(overlay, file, recorded, closing);
             }
         })?;
+        self.inputs.keep(&closed.file.used);
         if closed.last {
-            self.drop_if_unused(closed.ino);
+            self.drop_if_unused(closed.file.ino());
         }
         Ok(Released { last: closed.last })
     }

@@ -89,12 +89,26 @@ impl Vfs {
             let plan = plan(open.ino(), &content, range.clone(), |ino| {
                 self.reader(open, &base, ino)
             })?;
+            self.note_planned(open, &content, &plan);
             // The scratch file may be cut meanwhile, and then the plan is not that of the file any more.
             if let Some(parts) = begin(plan, Some(scratch))? {
                 return Ok(self.outcome(open, parts));
             }
         }
         Err(short_scratch())
+    }
+
+    /// Notes which bytes of the base a read of a partly written file asks for.
+    fn note_planned(&self, open: &OpenFile, content: &FileContent, plan: &[PlannedPart]) {
+        let FileContent::Mapped(mapping) = content else {
+            return;
+        };
+        for part in plan {
+            if let PlannedPart::Base(reader, range) = part {
+                let end = range.start + len_of(reader, range);
+                self.inputs.read(&open.used, mapping.base, range.start..end);
+            }
+        }
     }
 
     /// Reads from a file whose bytes are all the base's. The first such read of a handle is also noted by `siblings`,
@@ -106,6 +120,8 @@ impl Vfs {
         range: Range<u64>,
     ) -> ReadOutcome {
         let len = len_of(reader, &range);
+        let asked = range.start..range.start + len;
+        self.inputs.read(&open.used, open.ino(), asked);
         let read = reader.read(range);
         if !open.begun.swap(true, Ordering::Relaxed) {
             let missed = matches!(read, FileRead::Pending(_));

@@ -18,7 +18,7 @@ fn counted() -> (World, Counted<Vfs>) {
 }
 
 fn open(fs: &Counted<Vfs>) -> crate::HandleId {
-    let found = now(|reply| fs.lookup(NodeId::ROOT, b"input", reply));
+    let found = now(|reply| fs.lookup(NodeId::ROOT, b"input", || None, reply));
     let node = found.unwrap().entry.unwrap().node;
     let opened = now(|reply| fs.open(node, READ, false, reply));
     opened.unwrap().handle
@@ -29,7 +29,7 @@ fn each_operation_is_counted_once_with_its_time_and_its_failure() {
     let (_world, fs) = counted();
     let runtime = serve(&fs);
     let handle = open(&fs);
-    let absent = now(|reply| fs.lookup(NodeId::ROOT, b"absent", reply));
+    let absent = now(|reply| fs.lookup(NodeId::ROOT, b"absent", || None, reply));
     assert!(absent.unwrap().entry.is_none());
     // From the store, and then from memory.
     for _ in 0..2 {

@@ -58,7 +58,7 @@ pub(super) fn now<T>(ask: impl FnOnce(Here<T>)) -> Result<T, FsError> {
 }
 
 fn lookup(vfs: &Vfs, name: &str) -> Option<Entry> {
-    let lookup = |reply| FileSystem::lookup(vfs, NodeId::ROOT, name.as_bytes(), reply);
+    let lookup = |reply| FileSystem::lookup(vfs, NodeId::ROOT, name.as_bytes(), || None, reply);
     now::<Found>(lookup).unwrap().entry
 }
 

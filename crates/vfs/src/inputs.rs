@@ -1,0 +1,213 @@
+//! What was used of the base since the mount: which files were opened and read, which of their bytes, and when first.
+//!
+//! ```text
+//!     open, read   the handle notes its own use: no lock that another handle takes      HandleUse
+//!     close        what the handle noted is added to the file's                         Inputs
+//!     report       so is what open handles noted so far; then the base is walked        account/inputs.rs
+//! ```
+//!
+//! What the kernel answers by itself, from its page cache or a local file, does not come here: so this tells of first reads, and a
+//! file that was opened counts as used whether or not a read of it came here.
+//!
+//! Memory is bounded: details of a number of files, a bit for each further one.
+
+mod ranges;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::mem::take;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use attachfs_tree::Ino;
+use parking_lot::Mutex;
+
+use self::ranges::Ranges;
+
+/// Files of which more is kept than that they were used.
+const MOST_DETAILED: usize = 100_000;
+/// Files whose bits lie together.
+const PAGE: u64 = 4096;
+
+/// What one handle used of a file of the base.
+#[derive(Debug, Default)]
+pub(crate) struct HandleUse(Mutex<Option<Used>>);
+
+/// What was used of a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Used {
+    /// The file of the base.
+    pub(crate) ino: Ino,
+    /// When first, since the mount.
+    pub(crate) first: Duration,
+    pub(crate) opens: u64,
+    /// Bytes that reads asked for, those asked for again included.
+    pub(crate) asked: u64,
+    pub(crate) ranges: Ranges,
+}
+
+impl Used {
+    fn new(ino: Ino, first: Duration) -> Self {
+        Self {
+            ino,
+            first,
+            opens: 0,
+            asked: 0,
+            ranges: Ranges::default(),
+        }
+    }
+}
+
+impl HandleUse {
+    fn note(&self, ino: Ino, since: Instant, note: impl FnOnce(&mut Used)) {
+        let mut used = self.0.lock();
+        note(used.get_or_insert_with(|| Used::new(ino, since.elapsed())));
+    }
+
+    /// What was noted since the last call.
+    fn take(&self) -> Option<Used> {
+        self.0.lock().as_mut().map(|used| Used {
+            opens: take(&mut used.opens),
+            asked: take(&mut used.asked),
+            ranges: take(&mut used.ranges),
+            ..*used
+        })
+    }
+}
+
+/// What was used of the base.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    since: Instant,
+    files: Mutex<UsedFiles>,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            files: Mutex::default(),
+        }
+    }
+}
+
+/// What was used of each file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct UsedFiles {
+    pub(crate) detailed: HashMap<Ino, Used>,
+    /// Those that there was no room for above: a bit for each.
+    others: HashMap<u64, Box<[u64; (PAGE / 64) as usize]>>,
+    pub(crate) other_count: u64,
+    /// Bytes that reads of the others asked for.
+    pub(crate) other_asked: u64,
+}
+
+impl UsedFiles {
+    fn add(&mut self, used: Used, most: usize) {
+        let has_room = self.detailed.len() < most;
+        match self.detailed.entry(used.ino) {
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.first = known.first.min(used.first);
+                known.opens += used.opens;
+                known.asked += used.asked;
+                known.ranges.add_all(used.ranges);
+            }
+            Entry::Vacant(new) if has_room => {
+                new.insert(used);
+            }
+            Entry::Vacant(_) => {
+                self.other_asked += used.asked;
+                let (page, word, bit) = bit_of(used.ino);
+                let page = self.others.entry(page);
+                let word = &mut page.or_insert_with(|| Box::new([0; _]))[word];
+                self.other_count += u64::from(*word & bit == 0);
+                *word |= bit;
+            }
+        }
+    }
+
+    /// Whether a file was used.
+    pub(crate) fn has(&self, ino: Ino) -> bool {
+        let (page, word, bit) = bit_of(ino);
+        let is_other = || {
+            self.others
+                .get(&page)
+                .is_some_and(|page| page[word] & bit != 0)
+        };
+        self.detailed.contains_key(&ino) || is_other()
+    }
+}
+
+/// Where a file's bit is: the page, the word in it, and the bit.
+fn bit_of(ino: Ino) -> (u64, usize, u64) {
+    let at = ino.raw() % PAGE;
+    (ino.raw() / PAGE, (at / 64) as usize, 1 << (at % 64))
+}
+
+impl Inputs {
+    /// A handle was opened for reading.
+    pub(crate) fn opened(&self, handle: &HandleUse, ino: Ino) {
+        handle.note(ino, self.since, |used| used.opens += 1);
+    }
+
+    /// A range of a file of the base is read through a handle.
+    pub(crate) fn read(&self, handle: &HandleUse, ino: Ino, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        handle.note(ino, self.since, |used| {
+            used.asked += range.end - range.start;
+            used.ranges.add(range);
+        });
+    }
+
+    /// Keeps what a handle noted.
+    pub(crate) fn keep(&self, handle: &HandleUse) {
+        if let Some(used) = handle.take() {
+            self.files.lock().add(used, MOST_DETAILED);
+        }
+    }
+
+    /// What closed handles used so far.
+    pub(crate) fn so_far(&self) -> UsedFiles {
+        self.files.lock().clone()
+    }
+
+    /// How long the mount has been there.
+    pub(crate) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(number: u64) -> Used {
+        Used {
+            asked: 10,
+            ..Used::new(Ino::from_raw(number), Duration::ZERO)
+        }
+    }
+
+    #[test]
+    fn files_that_there_is_no_room_for_are_known_to_be_used_and_are_counted_once() {
+        let mut files = UsedFiles::default();
+        for _ in 0..2 {
+            for number in 0..10_000 {
+                files.add(used(number), 100);
+            }
+        }
+        assert_eq!((files.detailed.len(), files.other_count), (100, 9900));
+        assert_eq!(files.other_asked, 2 * 9900 * 10);
+        assert_eq!(files.others.len(), 3, "pages of 512 bytes");
+        for number in 0..20_000 {
+            assert_eq!(
+                files.has(Ino::from_raw(number)),
+                number < 10_000,
+                "{number}"
+            );
+        }
+    }
+}
