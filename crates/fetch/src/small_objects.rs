@@ -259,7 +259,7 @@ impl Engine {
             PieceRead::Ready(_) => Ok(0),
             PieceRead::Pending(read) => {
                 let leads = !read.lookup.leads.is_empty();
-                let ours = leads.then(|| 0..piece.object_len);
+                let ours = leads.then_some(0..piece.object_len);
                 let claim = self.unread.claim(piece.hash, ours);
                 read.bytes().await?;
                 Ok(claim.came())

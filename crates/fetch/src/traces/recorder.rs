@@ -198,9 +198,9 @@ mod tests {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         recording.end(Duration::from_mins(1)).unwrap();
         let trace = told.recv().unwrap();
         assert_eq!((trace.ranges.len(), trace.dropped), (4, 0));

@@ -146,10 +146,10 @@ mod tests {
     fn what_is_given_up_does_not_count_but_for_what_was_waited_for() {
         let unread = Unread::default();
         let hash = piece(0..0).hash;
-        drop(unread.claim(hash, [0..100]));
+        drop(unread.claim(hash, Some(0..100)));
         assert_eq!(unread.so_far(), (0, 0));
-        let claim = unread.claim(hash, [0..100]);
-        let second = unread.claim(hash, [50..150]);
+        let claim = unread.claim(hash, Some(0..100));
+        let second = unread.claim(hash, Some(50..150));
         assert_eq!(second.bytes, 50, "the others are claimed");
         unread.note(&piece(0..10));
         drop(claim);
