@@ -33,6 +33,7 @@ use crate::opened::{OpenedSession, fetcher};
 use crate::places::Places;
 use crate::prefetching::prefetch_all;
 use crate::probe::{Probed, probe};
+use crate::reading::ReadOptions;
 use crate::remembering::{not_remembered, remember};
 use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
 use crate::served::{Ended, PATIENCE, ServedMount};
@@ -81,10 +82,15 @@ impl Mount {
         // The path is shown to other processes, and the working directory may change.
         let dir = absolute(&dir)?;
         let mount_point = place(&request.mount_point, &dir, &request.places)?;
-        let prefetch = request.reading.prefetch;
+        let ReadOptions {
+            prefetch,
+            no_passthrough,
+            ..
+        } = request.reading;
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
+            passthrough: !no_passthrough,
             fetcher: fetcher(&request.store, &request.places, request.reading)?,
             store: request.store,
             log: request.log,
@@ -342,6 +348,7 @@ pub(crate) fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
 struct Parts {
     owner: Owner,
     allow_other: bool,
+    passthrough: bool,
     store: OpenStore,
     fetcher: Arc<Fetcher>,
     log: LogPlace,
@@ -361,6 +368,7 @@ impl Parts {
         let Self {
             owner,
             allow_other,
+            passthrough,
             store,
             fetcher,
             log,
@@ -402,6 +410,7 @@ impl Parts {
         let options = MountOptions {
             mount_point,
             allow_other,
+            passthrough,
             runtime: runtime.clone(),
             session: session_id,
         };

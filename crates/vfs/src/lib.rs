@@ -6,6 +6,7 @@
 //!     Vfs ---- Namespace        what is at each name             (attachfs-tree)
 //!        |---- handles          open files and directories
 //!        |---- references       what the adapter knows, named or not
+//!        |---- nodes            files that the adapter knows by another node than before
 //!        |---- overlay          scratch files, journal, recovery
 //!        `---- Fetcher          bytes of the base                 (attachfs-fetch)
 //! ```
@@ -24,6 +25,7 @@ mod filesystem;
 mod freeze;
 mod handles;
 mod layers;
+mod nodes;
 mod open_files;
 mod ops;
 pub mod overlay;
@@ -40,9 +42,9 @@ pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
 pub use filesystem::{
-    Acknowledgement, Attachment, Counted, Created, DataReply, Entry, FileSystem, Found,
+    Acknowledgement, Attachment, Backing, Counted, Created, DataReply, Entry, FileSystem, Found,
     Invalidation, ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId,
-    OpenedFile, Operation, OperationCounts, Operations, Released, Reply, Usage,
+    OpenedFile, Operation, OperationCounts, Operations, Passthrough, Released, Reply, Usage,
 };
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};

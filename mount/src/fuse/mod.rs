@@ -17,13 +17,14 @@ mod errno;
 mod invalidate;
 mod operations;
 mod pages;
+mod passthrough;
 mod report;
 mod xattr;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use attachfs_vfs::{FileSystem, NodeId};
+use attachfs_vfs::{FileSystem, NodeId, Passthrough};
 use fuser::INodeNo;
 use tokio::runtime::Handle;
 
@@ -36,6 +37,10 @@ struct Adapter<F> {
     fs: Arc<F>,
     pages: Arc<Pages>,
     runtime: Handle,
+    /// Whether passthrough is to be asked for.
+    wants_passthrough: bool,
+    /// Whether it is used.
+    passthrough: Passthrough,
 }
 
 impl<F: FileSystem> Adapter<F> {
