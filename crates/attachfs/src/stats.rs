@@ -49,6 +49,9 @@ pub struct StatsReport {
     pub fetches: FetchStats,
     /// The disk cache.
     pub cache: CacheStats,
+    /// Files that the kernel reads by itself.
+    #[serde(default)]
+    pub passthrough: PassthroughStats,
     /// How many files are open at this moment.
     pub open_file_count: u64,
     /// They, up to 1,000: those that are written to first.
@@ -98,7 +101,8 @@ impl From<&LatencyCounts> for TimeStats {
 /// Bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByteStats {
-    /// That reads were answered with. Reads that the kernel answers from its page cache are not among them.
+    /// That reads were answered with. Reads that the kernel answers from its page cache, or itself from files of the disk cache,
+    /// are not among them.
     pub read: u64,
     /// The part of these that is of the manifests' files.
     pub read_of_base: u64,
@@ -155,6 +159,18 @@ pub struct CacheStats {
     pub damaged: u64,
     /// Times the disk failed.
     pub failed: u64,
+}
+
+/// Files that lie complete in the disk cache and that the kernel reads by itself: no operation and no byte that is read so
+/// is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassthroughStats {
+    /// Whether it can, as far as is known.
+    pub used: bool,
+    /// How often one was opened.
+    pub opens: u64,
+    /// How often the kernel did not take one.
+    pub refused: u64,
 }
 
 /// A file that is open.
@@ -263,6 +279,11 @@ impl StatsReport {
                 evicted: fetch.disk_evicted,
                 damaged: fetch.disk_damaged,
                 failed: fetch.disk_failed,
+            },
+            passthrough: PassthroughStats {
+                used: counts.uses_passthrough,
+                opens: counts.files.passthrough_opens,
+                refused: counts.files.passthrough_refused,
             },
             open_file_count: counts.open_files,
             open_files: open.into_iter().map(OpenFileStats::from).collect(),
