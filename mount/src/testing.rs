@@ -161,6 +161,7 @@ impl Fixture {
         MountOptions {
             mount_point: self.root(),
             allow_other: false,
+            passthrough: true,
             runtime: self.runtime.handle().clone(),
             session: self
                 .open

@@ -29,6 +29,8 @@ pub(crate) struct MountCounts {
     /// Nothing if the store does not count them.
     pub(crate) requests: Option<RequestCounts>,
     pub(crate) open_files: u64,
+    /// Whether the kernel reads complete files of the disk cache by itself.
+    pub(crate) uses_passthrough: bool,
 }
 
 impl MountCounts {
@@ -46,6 +48,7 @@ impl MountCounts {
             first_byte: fetcher.first_byte(),
             requests: fetcher.requests(),
             open_files: vfs.open_file_count(),
+            uses_passthrough: vfs.uses_passthrough(),
         }
     }
 

@@ -145,8 +145,8 @@ pub use snapshot::{
 };
 pub use sources::ShownManifest;
 pub use stats::{
-    ByteStats, CacheStats, FetchStats, OpenFileStats, OperationStats, ProcessStats, RequestStats,
-    StatsReport, TimeStats, stats,
+    ByteStats, CacheStats, FetchStats, OpenFileStats, OperationStats, PassthroughStats,
+    ProcessStats, RequestStats, StatsReport, TimeStats, stats,
 };
 pub use store::{OpenStore, create_directory_store, open_store};
 pub use tokio_util::sync::CancellationToken;

@@ -86,11 +86,14 @@ impl Mount {
         let dir = absolute(&dir)?;
         let mount_point = place(&request.mount_point, &dir, &request.places)?;
         check_files(&request.reports.files, &mount_point, &dir)?;
-        let prefetch = request.reading.prefetch;
+        // The kernel would not tell what it reads by itself.
+        let may_pass_through = !request.traces.records() && !request.reading.no_passthrough;
         let mut traces = OpenedTraces::open(request.traces)?;
+        let prefetch = request.reading.prefetch;
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
+            passthrough: may_pass_through,
             fetcher: fetcher(&request.store, &request.places, request.reading)?,
             store: request.store,
             log: request.log,
@@ -349,6 +352,7 @@ pub(crate) fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
 struct Parts {
     owner: Owner,
     allow_other: bool,
+    passthrough: bool,
     store: OpenStore,
     fetcher: Arc<Fetcher>,
     log: LogPlace,
@@ -370,6 +374,7 @@ impl Parts {
         let Self {
             owner,
             allow_other,
+            passthrough,
             store,
             fetcher,
             log,
@@ -412,6 +417,7 @@ impl Parts {
         let options = MountOptions {
             mount_point,
             allow_other,
+            passthrough,
             runtime: runtime.clone(),
             session: session_id,
         };

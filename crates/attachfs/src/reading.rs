@@ -19,6 +19,9 @@ pub struct ReadOptions {
     pub op_timeout: Option<Duration>,
     /// Bytes of objects in memory, kept or on their way. `None`: 192 MiB.
     pub memory_target: Option<NonZeroU64>,
+    /// Whether this process answers all reads, also of complete files of the disk cache, which the kernel otherwise reads by
+    /// itself where it can.
+    pub no_passthrough: bool,
 }
 
 impl ReadOptions {

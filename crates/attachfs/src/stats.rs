@@ -57,6 +57,9 @@ pub struct StatsReport {
     /// Reads that the trace of this mount lacks, because too many came at once. Nothing if none is recorded.
     #[serde(default)]
     pub trace_dropped: Option<u64>,
+    /// Files that the kernel reads by itself.
+    #[serde(default)]
+    pub passthrough: PassthroughStats,
     /// How many files are open at this moment.
     pub open_file_count: u64,
     /// They, up to 1,000: those that are written to first.
@@ -106,7 +109,8 @@ impl From<&LatencyCounts> for TimeStats {
 /// Bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByteStats {
-    /// That reads were answered with. Reads that the kernel answers from its page cache are not among them.
+    /// That reads were answered with. Reads that the kernel answers from its page cache, or itself from files of the disk cache,
+    /// are not among them.
     pub read: u64,
     /// The part of these that is of the manifests' files.
     pub read_of_base: u64,
@@ -210,6 +214,18 @@ impl From<&FetchCounters> for CacheStats {
     }
 }
 
+/// Files that lie complete in the disk cache and that the kernel reads by itself: no operation and no byte that is read so
+/// is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassthroughStats {
+    /// Whether it can, as far as is known.
+    pub used: bool,
+    /// How often one was opened.
+    pub opens: u64,
+    /// How often the kernel did not take one.
+    pub refused: u64,
+}
+
 /// A file that is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFileStats {
@@ -293,6 +309,11 @@ impl StatsReport {
             cache: CacheStats::from(&counts.fetch),
             prefetch: PrefetchStats::of(&counts.fetch),
             trace_dropped: of.trace_dropped,
+            passthrough: PassthroughStats {
+                used: counts.uses_passthrough,
+                opens: counts.files.passthrough_opens,
+                refused: counts.files.passthrough_refused,
+            },
             open_file_count: counts.open_files,
             open_files: open.into_iter().map(OpenFileStats::from).collect(),
         }

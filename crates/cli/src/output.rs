@@ -137,6 +137,9 @@ pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {
         }
     }
     text += "\n";
+    if counters.passthrough_opens > 0 {
+        text += &read_by_kernel(counters.passthrough_opens);
+    }
     text
 }
 
@@ -151,6 +154,12 @@ pub(crate) fn prefetched(of: PrefetchStats) -> String {
         bytes(of.read),
         bytes(of.unread)
     )
+}
+
+/// How often a file was opened that the kernel reads by itself.
+pub(crate) fn read_by_kernel(opens: u64) -> String {
+    let opens = count(opens, "file");
+    format!("kernel     {opens} opened that it reads from the cache by itself, not counted above\n")
 }
 
 /// Reads that failed, and the last of them with its time; nothing if there was none.

@@ -18,6 +18,7 @@ mod health;
 mod keeper;
 mod large;
 mod open_cache;
+mod right;
 mod units;
 mod upkeep;
 mod writer;
@@ -31,13 +32,14 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use attachfs_durable::{DurableError, ObjectFiles, read_range};
+use attachfs_durable::{DurableError, FileStamp, ObjectFiles, read_range};
 use attachfs_manifest::ContentHash;
 use attachfs_store::Count;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use open_cache::{Duty, OpenCache, Order};
+use right::RightFiles;
 
 pub use large::LargeFile;
 pub use units::UNIT;
@@ -85,6 +87,8 @@ pub struct DiskCache {
     hangs_since: AtomicU64,
     /// Threads that serve requests and are in the disk now.
     serving: AtomicU32,
+    /// Files of small objects that this process has hashed.
+    right: RightFiles,
 }
 
 /// Large objects that somebody has open, and those that were used last, which stay open for the next run of units: to open
@@ -161,6 +165,7 @@ impl DiskCache {
             keeper: Some(keeper.map_err(failed)?),
             hangs_since: AtomicU64::new(ANSWERS),
             serving: AtomicU32::new(0),
+            right: RightFiles::default(),
         })
     }
 
@@ -371,8 +376,8 @@ impl DiskCache {
     }
 
     /// The file of an object, open for reading, if all of it is there and was verified: a long one once, in this start of
-    /// the machine, and nothing changed it since; one of up to 8 MiB is hashed now. It is not removed as long as it is
-    /// open. Blocks for local files at most.
+    /// the machine, and nothing changed it since; one of up to 8 MiB is hashed now, unless this process did that and nothing
+    /// changed it since. It is not removed as long as it is open. Blocks for local files at most.
     pub fn complete(&self, hash: ContentHash, len: u64) -> Option<File> {
         let opened = self.cache.objects.open_whole(*hash.as_bytes());
         let (file, units) = match opened {
@@ -398,8 +403,26 @@ impl DiskCache {
         if len > HASHED_AT_ONCE {
             return None;
         }
+        let stamp = FileStamp::of(&file).ok()?;
+        if self.right.has(hash, &stamp) {
+            return Some(file);
+        }
         let bytes = read_range(&file, 0..len).ok()?;
-        (ContentHash::of(&bytes) == hash).then_some(file)
+        if ContentHash::of(&bytes) != hash {
+            return None;
+        }
+        self.right.note(hash, stamp);
+        Some(file)
+    }
+
+    /// As [`complete`](Self::complete), on a thread that serves requests. `None` also if the object is known to be wrong, or
+    /// the disk is asked for much already.
+    pub(crate) fn complete_at_once(&self, hash: ContentHash, len: u64) -> Option<File> {
+        if self.cache.wrong(hash).is_some() || !self.answers() {
+            return None;
+        }
+        let _serving = Serving::begin(&self.serving)?;
+        self.complete(hash, len)
     }
 
     pub(crate) fn counts(&self) -> &DiskCounts {

@@ -1,9 +1,10 @@
 //! How much of a file is on this machine.
 
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
-use attachfs_manifest::Piece;
+use attachfs_manifest::{ChunkLayout, Piece};
 
 use crate::disk::UNIT;
 use crate::{DiskCache, Fetcher};
@@ -32,6 +33,29 @@ impl Fetcher {
             present.collect()
         };
         Arc::clone(&disk).ask(count).await
+    }
+
+    /// The file of the disk cache that has all bytes of a file, and no others, verified: the file must be one whole object.
+    /// Open for reading, and not removed to make room as long as it is open. `None` also if every object is to be verified
+    /// before its first byte is given out, or the disk is asked for much already. Can be called on any thread; blocks for
+    /// a local file at most, of an object of up to 8 MiB to hash all of it.
+    pub fn whole_on_disk(&self, layout: &ChunkLayout<'_>) -> Option<File> {
+        let engine = self.engine();
+        if engine.options.verifies_first {
+            return None;
+        }
+        let size = layout.size();
+        let piece = layout.pieces(0..size).next()?;
+        if piece.range != (0..size) || piece.object_len != size {
+            return None;
+        }
+        if engine.known.refused(&piece).is_some() {
+            return None;
+        }
+        let file = engine.disk.as_ref()?.complete_at_once(piece.hash, size)?;
+        // What is read of it is not seen.
+        engine.note_read(&piece);
+        Some(file)
     }
 }
 

@@ -25,8 +25,9 @@ impl Vfs {
     pub fn drop_cached(&self, doubt: &Doubt) {
         let base = self.namespace.read().base().clone();
         let files = base.files_with(doubt.hash, doubt.len);
-        self.invalidate(files.map(|ino| Invalidation::Pages {
-            node: ino.into(),
+        let nodes = files.flat_map(|ino| self.nodes_of(ino));
+        self.invalidate(nodes.map(|node| Invalidation::Pages {
+            node,
             range: 0..u64::MAX,
         }));
     }

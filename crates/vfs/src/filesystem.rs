@@ -24,6 +24,7 @@
 //! **Moved files.** A file system that cannot let a node be written answers [`Moved`](crate::FsErrorKind::Moved) after it gave the
 //! file's names to another node: the adapter looks the name up again and repeats the request there.
 
+mod backing;
 mod counted;
 mod invalidation;
 mod operations;
@@ -33,6 +34,8 @@ mod vfs;
 
 use std::fmt;
 
+pub(crate) use self::backing::BackingTally;
+pub use self::backing::{Backing, Passthrough};
 pub use self::counted::Counted;
 pub use self::invalidation::{Acknowledgement, Invalidation};
 pub use self::operations::{Operation, OperationCounts, Operations};

@@ -86,7 +86,7 @@ impl Vfs {
         for &ino in files {
             if overlay.left_open.lock().remove(&ino) {
                 let closed = || overlay.append(&Record::Closed(ino)).map_err(journal_failed);
-                let accepted = self.handles.unless_written(ino, closed);
+                let accepted = self.handles.unless_written(self.node_of(ino), closed);
                 self.drop_if_unused(ino);
                 accepted?;
             }

@@ -10,8 +10,9 @@ use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock};
 
 use crate::inputs::HandleUse;
+use crate::nodes::second;
 use crate::ops::directory::DirView;
-use crate::{FsError, FsErrorKind};
+use crate::{Backing, FsError, FsErrorKind, NodeId};
 
 /// The number of an open file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,14 +50,16 @@ pub(crate) struct OpenFile {
 
 impl OpenFile {
     pub(crate) fn ino(&self) -> Ino {
-        self.inode.ino
+        self.inode.ino()
     }
 }
 
-/// An open inode.
+/// An open node of an inode.
 #[derive(Debug)]
 pub(crate) struct OpenInode {
-    ino: Ino,
+    node: NodeId,
+    /// The local file that the kernel may read by itself; `None` inside if all reads come here. Decided by the first open.
+    backing: OnceLock<Option<Arc<Backing>>>,
     /// Its scratch file, opened when it is first needed.
     scratch: OnceLock<Arc<File>>,
     /// How many handles can write. Changes only under the lock of `recorded`.
@@ -66,13 +69,46 @@ pub(crate) struct OpenInode {
 }
 
 impl OpenInode {
-    fn new(ino: Ino) -> Arc<Self> {
+    fn new(node: NodeId) -> Arc<Self> {
         Arc::new(Self {
-            ino,
+            node,
+            backing: OnceLock::new(),
             scratch: OnceLock::new(),
             writers: AtomicUsize::new(0),
             recorded: Mutex::new(false),
         })
+    }
+
+    pub(crate) fn ino(&self) -> Ino {
+        self.node.into()
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The local file for this open: what the first open found with `find`.
+    pub(crate) fn backing_or(
+        &self,
+        find: impl FnOnce() -> Option<File>,
+        offer: impl FnOnce(File) -> Backing,
+    ) -> Option<Arc<Backing>> {
+        if let Some(decided) = self.backing.get() {
+            return decided.clone();
+        }
+        // Not within the decision: nobody else waits for the disk. Two that find a file at the same moment use the same one
+        // afterwards.
+        let found = find();
+        let decided = self
+            .backing
+            .get_or_init(|| found.map(|file| Arc::new(offer(file))));
+        decided.clone()
+    }
+
+    /// Whether the kernel reads a local file in its place. If it does not yet, it will not as long as the node is open.
+    pub(crate) fn is_backed(&self) -> bool {
+        let decided = self.backing.get_or_init(|| None);
+        decided.as_ref().is_some_and(|backing| backing.is_taken())
     }
 
     fn has_writer(&self) -> bool {
@@ -108,14 +144,13 @@ pub(crate) struct ClosedFile {
     pub(crate) last: bool,
 }
 
-/// All open handles, and for each open inode how often it is open. During I/O only the lock of the one inode
-/// is held.
+/// All open handles, and for each open node how often it is open. During I/O only the lock of the one node is held.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     next: AtomicU64,
     files: RwLock<HashMap<HandleId, Arc<OpenFile>>>,
     dirs: RwLock<HashMap<HandleId, Arc<DirView>>>,
-    inodes: Mutex<HashMap<Ino, Counted>>,
+    inodes: Mutex<HashMap<NodeId, Counted>>,
 }
 
 impl Handles {
@@ -124,27 +159,62 @@ impl Handles {
         HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Opens an inode. It is not dropped from now on, so check that it exists after this call.
-    pub(crate) fn open_file(&self, ino: Ino, access: Access) -> (HandleId, Arc<OpenFile>) {
-        self.open(ino, access, None)
+    /// Opens a node. Its inode is not dropped from now on, so check that it exists after this call.
+    pub(crate) fn open_file(&self, node: NodeId, access: Access) -> (HandleId, Arc<OpenFile>) {
+        self.open(node, access, None)
     }
 
     /// As [`open_file`](Self::open_file), for a file that was just made: the journal already says that it is
     /// being written to.
     pub(crate) fn open_made(&self, ino: Ino, access: Access, scratch: File) -> HandleId {
-        self.open(ino, access, Some(scratch)).0
+        self.open(ino.into(), access, Some(scratch)).0
     }
 
-    fn open(&self, ino: Ino, access: Access, made: Option<File>) -> (HandleId, Arc<OpenFile>) {
-        let inode = {
-            let mut inodes = self.inodes.lock();
-            let counted = inodes.entry(ino).or_insert_with(|| Counted {
-                inode: OpenInode::new(ino),
-                handles: 0,
-            });
-            counted.handles += 1;
-            counted.inode.clone()
-        };
+    /// Counts a node as open once more.
+    fn enter(&self, node: NodeId) -> Arc<OpenInode> {
+        let mut inodes = self.inodes.lock();
+        let counted = inodes.entry(node).or_insert_with(|| Counted {
+            inode: OpenInode::new(node),
+            handles: 0,
+        });
+        counted.handles += 1;
+        counted.inode.clone()
+    }
+
+    /// Counts a node as open once less, and says whether that was the last time.
+    fn leave(&self, node: NodeId) -> bool {
+        let mut inodes = self.inodes.lock();
+        match inodes.get_mut(&node) {
+            Some(counted) if counted.handles > 1 => {
+                counted.handles -= 1;
+                return false;
+            }
+            _ => {}
+        }
+        let left = inodes.remove(&node);
+        drop(inodes);
+        // With it goes what the kernel has open for it.
+        drop(left);
+        true
+    }
+
+    /// Does something while a node counts as open, without a handle. Whoever calls this looks afterwards whether the inode is
+    /// still used.
+    pub(crate) fn while_open<T>(&self, node: NodeId, work: impl FnOnce(&OpenInode) -> T) -> T {
+        struct Left<'a>(&'a Handles, NodeId);
+        impl Drop for Left<'_> {
+            fn drop(&mut self) {
+                self.0.leave(self.1);
+            }
+        }
+        // As long as it is open, everybody else has the same inode.
+        let inode = self.enter(node);
+        let _left = Left(self, node);
+        work(&inode)
+    }
+
+    fn open(&self, node: NodeId, access: Access, made: Option<File>) -> (HandleId, Arc<OpenFile>) {
+        let inode = self.enter(node);
         if access.write || made.is_some() {
             let mut recorded = inode.recorded.lock();
             *recorded |= made.is_some();
@@ -152,6 +222,7 @@ impl Handles {
             inode.writers.fetch_add(writers, Ordering::Release);
         }
         if let Some(scratch) = made {
+            inode.backing.get_or_init(|| None);
             inode.scratch.get_or_init(|| Arc::new(scratch));
         }
         let id = self.next_id();
@@ -211,30 +282,17 @@ impl Handles {
         Ok(())
     }
 
-    /// Does something while nobody has the file open for writing and nobody can open it so; nothing if somebody has.
+    /// Does something while nobody has the node open for writing and nobody can open it so; nothing if somebody has.
     /// Whoever calls this looks afterwards whether the inode is still used.
     pub(crate) fn unless_written<E>(
         &self,
-        ino: Ino,
+        node: NodeId,
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
-        let access = Access {
-            read: false,
-            write: false,
-        };
-        // As long as this handle is there, everybody else has the same inode.
-        let (id, file) = self.open_file(ino, access);
-        let done = {
-            let _recorded = file.inode.recorded.lock();
-            if file.inode.has_writer() {
-                Ok(())
-            } else {
-                work()
-            }
-        };
-        // It was opened just now.
-        let _ = self.close_file(id, |_, _| ());
-        done
+        self.while_open(node, |inode| {
+            let _recorded = inode.recorded.lock();
+            if inode.has_writer() { Ok(()) } else { work() }
+        })
     }
 
     /// Closes a file. If nobody can write to it any more, `settled` hears of it, and whether the journal
@@ -249,7 +307,6 @@ impl Handles {
             .write()
             .remove(&id)
             .ok_or(FsError::plain(FsErrorKind::BadHandle))?;
-        let ino = file.ino();
         {
             let mut recorded = file.inode.recorded.lock();
             let writers = usize::from(file.access.write);
@@ -258,28 +315,23 @@ impl Handles {
             }
             file.inode.writers.fetch_sub(writers, Ordering::Release);
         }
-        let mut inodes = self.inodes.lock();
-        let last = match inodes.get_mut(&ino) {
-            Some(counted) if counted.handles > 1 => {
-                counted.handles -= 1;
-                false
-            }
-            _ => {
-                inodes.remove(&ino);
-                true
-            }
-        };
+        let last = self.leave(file.inode.node);
         Ok(ClosedFile { file, last })
     }
 
-    /// An inode, if it is open.
+    /// An inode, if it is open: its second node if that is, since only that one can be written.
     pub(crate) fn inode(&self, ino: Ino) -> Option<Arc<OpenInode>> {
         let inodes = self.inodes.lock();
-        inodes.get(&ino).map(|counted| counted.inode.clone())
+        let counted = inodes.get(&second(ino)).or_else(|| inodes.get(&ino.into()));
+        counted.map(|counted| counted.inode.clone())
+    }
+
+    pub(crate) fn has_node(&self, node: NodeId) -> bool {
+        self.inodes.lock().contains_key(&node)
     }
 
     pub(crate) fn is_open(&self, ino: Ino) -> bool {
-        self.inodes.lock().contains_key(&ino)
+        self.inode(ino).is_some()
     }
 
     /// The inodes that are open for writing.
@@ -288,7 +340,7 @@ impl Handles {
         let written = inodes
             .iter()
             .filter(|(_, counted)| counted.inode.has_writer());
-        written.map(|(&ino, _)| ino).collect()
+        written.map(|(&node, _)| node.into()).collect()
     }
 
     /// How many inodes are open.
@@ -299,9 +351,9 @@ impl Handles {
     /// The inodes that are open: how often, and how often for writing.
     pub(crate) fn open_inodes(&self) -> Vec<(Ino, u64, u64)> {
         let inodes = self.inodes.lock();
-        let open = inodes.iter().map(|(&ino, counted)| {
+        let open = inodes.iter().map(|(&node, counted)| {
             let writers = counted.inode.writers.load(Ordering::Relaxed);
-            (ino, counted.handles as u64, writers as u64)
+            (node.into(), counted.handles as u64, writers as u64)
         });
         open.collect()
     }

@@ -6,6 +6,7 @@
 //!     Vfs ---- Namespace        what is at each name             (attachfs-tree)
 //!        |---- handles          open files and directories
 //!        |---- references       what the adapter knows, named or not
+//!        |---- nodes            files that the adapter knows by another node than before
 //!        |---- overlay          scratch files, journal, recovery
 //!        `---- Fetcher          bytes of the base                 (attachfs-fetch)
 //! ```
@@ -27,6 +28,7 @@ mod handles;
 mod inputs;
 mod layers;
 mod missing;
+mod nodes;
 mod open_files;
 mod ops;
 pub mod overlay;
@@ -44,9 +46,9 @@ pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
 pub use failed::FailedRead;
 pub use filesystem::{
-    Acknowledgement, Asker, Attachment, Counted, Created, DataReply, Entry, FileSystem, Found,
-    Invalidation, ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId,
-    OpenedFile, Operation, OperationCounts, Operations, Released, Reply, Usage,
+    Acknowledgement, Asker, Attachment, Backing, Counted, Created, DataReply, Entry, FileSystem,
+    Found, Invalidation, ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId,
+    OpenedFile, Operation, OperationCounts, Operations, Passthrough, Released, Reply, Usage,
 };
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};

@@ -1,4 +1,4 @@
-//! Counts how often an adapter was given each inode: the adapter knows the inode until it has given
+//! Counts how often an adapter was given each node: the adapter knows the node until it has given
 //! back as many references.
 //!
 //! A reference is counted for each entry that is answered and each name that is listed with attributes, a million of them when
@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use attachfs_tree::Ino;
 use parking_lot::RwLock;
+
+use crate::NodeId;
 
 /// Counts in a page.
 const PAGE: u64 = 256;
@@ -30,12 +31,12 @@ impl Default for Page {
 }
 
 impl Page {
-    fn count(&self, ino: Ino) -> &AtomicU64 {
-        &self.counts[(ino.raw() % PAGE) as usize]
+    fn count(&self, node: NodeId) -> &AtomicU64 {
+        &self.counts[(node.0 % PAGE) as usize]
     }
 
-    fn add(&self, ino: Ino) {
-        if self.count(ino).fetch_add(1, Ordering::Relaxed) == 0 {
+    fn add(&self, node: NodeId) {
+        if self.count(node).fetch_add(1, Ordering::Relaxed) == 0 {
             self.used.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -60,34 +61,34 @@ impl References {
     }
 
     /// One more reference.
-    pub(crate) fn add(&self, ino: Ino) {
-        let number = ino.raw() / PAGE;
+    pub(crate) fn add(&self, node: NodeId) {
+        let number = node.0 / PAGE;
         match &*self.pages.read() {
             None => return,
             Some(pages) => {
                 if let Some(page) = pages.get(&number) {
-                    return page.add(ino);
+                    return page.add(node);
                 }
             }
         }
         if let Some(pages) = &mut *self.pages.write() {
-            pages.entry(number).or_default().add(ino);
+            pages.entry(number).or_default().add(node);
         }
     }
 
     /// Takes references back. Returns whether these were the last.
-    pub(crate) fn take_back(&self, ino: Ino, count: u64) -> bool {
-        let number = ino.raw() / PAGE;
+    pub(crate) fn take_back(&self, node: NodeId, count: u64) -> bool {
+        let number = node.0 / PAGE;
         let empty = {
             let pages = self.pages.read();
             let Some(page) = pages.as_ref().and_then(|pages| pages.get(&number)) else {
                 return false;
             };
-            let taken = page
-                .count(ino)
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |had| {
-                    (had > 0).then(|| had.saturating_sub(count))
-                });
+            let taken =
+                page.count(node)
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |had| {
+                        (had > 0).then(|| had.saturating_sub(count))
+                    });
             if !taken.is_ok_and(|had| had <= count) {
                 return false;
             }
@@ -106,13 +107,13 @@ impl References {
         true
     }
 
-    /// Whether there are references to an inode.
-    pub(crate) fn has(&self, ino: Ino) -> bool {
+    /// Whether there are references to a node.
+    pub(crate) fn has(&self, node: NodeId) -> bool {
         let pages = self.pages.read();
         pages
             .as_ref()
-            .and_then(|pages| pages.get(&(ino.raw() / PAGE)))
-            .is_some_and(|page| page.count(ino).load(Ordering::Relaxed) > 0)
+            .and_then(|pages| pages.get(&(node.0 / PAGE)))
+            .is_some_and(|page| page.count(node).load(Ordering::Relaxed) > 0)
     }
 }
 
@@ -121,10 +122,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_inode_is_referred_to_until_all_references_are_given_back() {
+    fn a_node_is_referred_to_until_all_references_are_given_back() {
         let references = References::default();
         references.begin();
-        let (one, neighbour) = (Ino::from_raw(7), Ino::from_raw(8));
+        let (one, neighbour) = (NodeId(7), NodeId(8));
         references.add(one);
         references.add(one);
         references.add(neighbour);
@@ -142,10 +143,10 @@ mod tests {
         let references = References::default();
         references.begin();
         for number in 1..=10 * PAGE {
-            references.add(Ino::from_raw(number));
+            references.add(NodeId(number));
         }
         for number in 1..=10 * PAGE {
-            assert!(references.take_back(Ino::from_raw(number), 1));
+            assert!(references.take_back(NodeId(number), 1));
         }
         assert!(references.pages.read().as_ref().unwrap().is_empty());
     }
@@ -153,30 +154,30 @@ mod tests {
     #[test]
     fn nothing_is_counted_without_an_adapter() {
         let references = References::default();
-        references.add(Ino::ROOT);
-        assert!(!references.has(Ino::ROOT));
+        references.add(NodeId::ROOT);
+        assert!(!references.has(NodeId::ROOT));
         references.begin();
-        references.add(Ino::ROOT);
+        references.add(NodeId::ROOT);
         references.end();
-        assert!(!references.has(Ino::ROOT));
+        assert!(!references.has(NodeId::ROOT));
     }
 
     #[test]
     fn counts_of_many_threads_add_up() {
         let references = References::default();
         references.begin();
-        let ino = Ino::from_raw(3);
+        let node = NodeId(3);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1000 {
-                        references.add(ino);
-                        references.add(ino);
-                        assert!(!references.take_back(ino, 1));
+                        references.add(node);
+                        references.add(node);
+                        assert!(!references.take_back(node, 1));
                     }
                 });
             }
         });
-        assert!(references.take_back(ino, 4000));
+        assert!(references.take_back(node, 4000));
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the file system: as its callers see it, compared with a local disk, and across the death
 //! of its process.
 
+mod backed;
 mod case;
 // Both replace files that are open, which Wine does not do.
 #[cfg(unix)]

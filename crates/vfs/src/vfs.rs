@@ -15,9 +15,11 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::case_index::CaseIndex;
 use crate::failed::FailedReads;
+use crate::filesystem::BackingTally;
 use crate::handles::{Handles, OpenFile};
 use crate::inputs::Inputs;
 use crate::missing::MissingNames;
+use crate::nodes::MovedFiles;
 use crate::ops::origin::Sources;
 use crate::overlay::{
     CommitRecord, Disk, Journal, JournalError, LayerFiles, OverlayFiles, Reaper, Record,
@@ -38,6 +40,12 @@ pub struct Counters {
     pub reads_failed: u64,
     /// Bytes written.
     pub bytes_written: u64,
+    /// Opens of base files that the kernel reads by itself from the disk cache: nothing that is read so is counted here.
+    #[serde(default)]
+    pub passthrough_opens: u64,
+    /// Files that it could not be made to read so.
+    #[serde(default)]
+    pub passthrough_refused: u64,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +54,7 @@ pub(crate) struct Tally {
     pub(crate) bytes_read: Count,
     pub(crate) failed: FailedReads,
     pub(crate) bytes_written: Count,
+    pub(crate) backing: Arc<BackingTally>,
 }
 
 /// Why a writable file system cannot be opened.
@@ -108,6 +117,7 @@ pub struct Vfs {
     /// The connection to the adapter that serves it.
     pub(crate) adapter: Mutex<Option<Attachment>>,
     pub(crate) references: References,
+    pub(crate) moved: MovedFiles,
     pub(crate) siblings: Siblings,
     /// What was used of the base.
     pub(crate) inputs: Inputs,
@@ -204,6 +214,7 @@ impl Vfs {
             changing: Mutex::new(()),
             adapter: Mutex::new(None),
             references: References::default(),
+            moved: MovedFiles::default(),
             siblings: Siblings::default(),
             inputs: Inputs::default(),
             missing: MissingNames::default(),
@@ -228,7 +239,17 @@ impl Vfs {
             bytes_read: self.tally.bytes_read.get(),
             reads_failed: self.tally.failed.count(),
             bytes_written: self.tally.bytes_written.get(),
+            passthrough_opens: self.tally.backing.opens.get(),
+            passthrough_refused: self.tally.backing.refused.get(),
         }
+    }
+
+    /// Whether the adapter that serves it lets the kernel read complete files of the disk cache by itself.
+    pub fn uses_passthrough(&self) -> bool {
+        let adapter = self.adapter.lock();
+        adapter
+            .as_ref()
+            .is_some_and(|adapter| adapter.backing.is_usable())
     }
 
     /// Whether a file or directory is open.

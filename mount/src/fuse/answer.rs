@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use attachfs_vfs::{
     Created, Entry, FileAttr, Found, FsError, HandleId, ListReply, Listed, ListedName, NodeId,
-    OpenedFile, Released, Reply, Usage,
+    Released, Reply, Usage,
 };
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData,
@@ -18,6 +18,7 @@ use fuser::{
 
 use super::attr::{entry_attr, file_type, kernel_attr, nothing};
 use super::errno::errno;
+use super::passthrough::PassedThrough;
 use super::report;
 
 /// How long the kernel may cache answers.
@@ -40,6 +41,11 @@ impl<R: Refuse> Completion<R> {
             operation,
             node: NodeId(number.0),
         }
+    }
+
+    /// The reply, unless it was answered.
+    pub(super) fn reply(&self) -> Option<&R> {
+        self.reply.as_ref()
     }
 
     /// The node that the request is about.
@@ -139,9 +145,13 @@ answer!(ReplyWrite, usize, |reply, written| reply
     .written(written as u32));
 answer!(ReplyOpen, HandleId, |reply, opened| reply
     .opened(FileHandle(opened.0), FopenFlags::empty()));
-answer!(ReplyOpen, (OpenedFile, FopenFlags), |reply, opened| {
-    let (file, flags) = opened;
-    reply.opened(FileHandle(file.handle.0), flags);
+answer!(ReplyOpen, (HandleId, FopenFlags), |reply, opened| {
+    let (handle, flags): (HandleId, FopenFlags) = opened;
+    reply.opened(FileHandle(handle.0), flags);
+});
+answer!(ReplyOpen, PassedThrough<'_>, |reply, opened| {
+    let PassedThrough { handle, flags, id } = opened;
+    reply.opened_passthrough(FileHandle(handle.0), flags, id);
 });
 answer!(ReplyCreate, (Created, FopenFlags), |reply, created| {
     let (created, flags) = created;

@@ -4,11 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use attachfs_vfs::{Attachment, FileSystem};
+use attachfs_vfs::{Attachment, FileSystem, Passthrough};
 use fuser::{Config, Session, SessionACL};
 use tokio::runtime::Handle;
 
 use super::Adapter;
+use super::asker::Askers;
 use super::invalidate::Invalidator;
 use super::pages::Pages;
 use crate::chain::chain;
@@ -24,20 +25,30 @@ pub(crate) struct Connection<F: FileSystem> {
     fs: Arc<F>,
     pages: Arc<Pages>,
     runtime: Handle,
+    passthrough: Passthrough,
 }
 
 impl<F: FileSystem> Connection<F> {
     /// Agrees with the kernel on what both can do. `device` is `/dev/fuse`, opened and mounted.
-    pub(crate) fn greet(fs: Arc<F>, device: OwnedFd, runtime: Handle) -> io::Result<Self> {
+    pub(crate) fn greet(
+        fs: Arc<F>,
+        device: OwnedFd,
+        runtime: Handle,
+        wants_passthrough: bool,
+    ) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut config = Config::default();
         config.n_threads = Some(cores.clamp(FEWEST_LOOPS, MOST_LOOPS));
         config.clone_fd = true;
         let pages = Arc::default();
+        let passthrough = Passthrough::default();
         let adapter = Adapter {
             fs: Arc::clone(&fs),
             pages: Arc::clone(&pages),
             runtime: runtime.clone(),
+            wants_passthrough,
+            passthrough: passthrough.clone(),
+            askers: Askers::default(),
         };
         // The kernel checks who may use the mount (allow_other). fuser's own check would also refuse
         // what the kernel does on its own behalf.
@@ -47,6 +58,7 @@ impl<F: FileSystem> Connection<F> {
             fs,
             pages,
             runtime,
+            passthrough,
         })
     }
 
@@ -58,12 +70,14 @@ impl<F: FileSystem> Connection<F> {
             fs,
             pages,
             runtime,
+            passthrough,
         } = self;
         pages.connect(session.notifier());
         let (invalidator, invalidations) = Invalidator::start(session.notifier())?;
         fs.attach(Attachment {
             invalidations,
             runtime,
+            backing: passthrough,
         });
         let ended = session.run();
         let detached = fs.detach();

@@ -18,17 +18,19 @@ mod errno;
 mod invalidate;
 mod operations;
 mod pages;
+mod passthrough;
 mod report;
 mod xattr;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use attachfs_vfs::{FileSystem, NodeId};
+use attachfs_vfs::{FileSystem, NodeId, Passthrough};
 use fuser::INodeNo;
 use tokio::runtime::Handle;
 
 use self::answer::{Completion, Refuse};
+use self::asker::Askers;
 pub(crate) use self::connection::Connection;
 use self::pages::Pages;
 
@@ -37,6 +39,11 @@ struct Adapter<F> {
     fs: Arc<F>,
     pages: Arc<Pages>,
     runtime: Handle,
+    /// Whether passthrough is to be asked for.
+    wants_passthrough: bool,
+    /// Whether it is used.
+    passthrough: Passthrough,
+    askers: Askers,
 }
 
 impl<F: FileSystem> Adapter<F> {

@@ -16,11 +16,10 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::asker::asker;
 use super::attr::{access, is_regular, new_node, node, set_time, truncates};
 use super::pages::OpenReply;
 use super::xattr::XattrReply;
-use super::{Adapter, Completion, guarded};
+use super::{Adapter, Completion, guarded, passthrough};
 
 /// Requests that the kernel may have under way in the background (read-ahead, for one). Its default
 /// of 12 is too few for a store that takes tens of milliseconds.
@@ -64,6 +63,9 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
                 tracing::debug!(?missing, "this kernel lacks a capability");
             }
         }
+        if self.wants_passthrough {
+            passthrough::negotiate(config, &self.passthrough);
+        }
         if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
             tracing::debug!(nearest, "the number of background requests stays as it is");
         }
@@ -71,7 +73,7 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let asker = || asker(request.pid());
+        let asker = || self.askers.of(request.pid());
         self.ask("lookup", parent, reply, |fs, reply| {
             fs.lookup(node(parent), name.as_bytes(), asker, reply);
         });
@@ -241,7 +243,7 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
     fn open(&self, _: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.ask("open", number, reply, |fs, reply| {
             let access = access(flags);
-            let reply = OpenReply::new(reply, access, &self.pages);
+            let reply = OpenReply::new(reply, access, &self.pages, &self.passthrough);
             fs.open(node(number), access, truncates(flags), reply);
         });
     }
@@ -382,7 +384,7 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
     ) {
         let (access, new) = (access(OpenFlags(flags)), new_node(request, mode & !umask));
         self.ask("create", parent, reply, |fs, reply| {
-            let reply = OpenReply::new(reply, access, &self.pages);
+            let reply = OpenReply::new(reply, access, &self.pages, &self.passthrough);
             fs.create(node(parent), name.as_bytes(), new, access, reply);
         });
     }

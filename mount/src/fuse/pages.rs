@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use attachfs_vfs::{Access, Created, FsError, OpenedFile, Reply};
+use attachfs_vfs::{Access, Created, FsError, HandleId, OpenedFile, Passthrough, Reply};
 use fuser::{FopenFlags, INodeNo, Notifier, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
 
 use super::answer::Completion;
+use super::passthrough::{self, PassedThrough};
 
 /// The files that may be mapped for writing, and the connection for writing back their pages.
 #[derive(Debug, Default)]
@@ -73,14 +74,21 @@ pub(super) struct OpenReply<R: super::Refuse> {
     pub(super) access: Access,
     /// `None` if it cannot be mapped for writing.
     pages: Option<Arc<Pages>>,
+    passthrough: Passthrough,
 }
 
 impl<R: super::Refuse> OpenReply<R> {
-    pub(super) fn new(completion: Completion<R>, access: Access, pages: &Arc<Pages>) -> Self {
+    pub(super) fn new(
+        completion: Completion<R>,
+        access: Access,
+        pages: &Arc<Pages>,
+        passthrough: &Passthrough,
+    ) -> Self {
         Self {
             completion,
             access,
             pages: can_map(access).then(|| pages.clone()),
+            passthrough: passthrough.clone(),
         }
     }
 
@@ -104,12 +112,27 @@ impl<R: super::Refuse> OpenReply<R> {
 impl Reply<OpenedFile> for OpenReply<ReplyOpen> {
     fn ok(self, opened: OpenedFile) {
         self.note(self.completion.number());
-        let flags = self.flags();
-        self.completion.ok((opened, flags));
+        let OpenedFile { handle, backing } = opened;
+        // An open for writing is never offered one: the kernel would write to it.
+        let backing = backing.as_ref().filter(|_| !self.access.write);
+        let id = backing.and_then(|backing| {
+            passthrough::take(backing, self.completion.reply()?, &self.passthrough)
+        });
+        match id {
+            Some(id) => {
+                // The kernel has pages of its own of the local file.
+                let flags = FopenFlags::FOPEN_NOFLUSH;
+                self.completion.ok(PassedThrough { handle, flags, id });
+            }
+            None => {
+                let flags = self.flags();
+                self.completion.ok((handle, flags));
+            }
+        }
     }
 
     fn fail(self, error: FsError) {
-        Reply::<(OpenedFile, FopenFlags)>::fail(self.completion, error);
+        Reply::<(HandleId, FopenFlags)>::fail(self.completion, error);
     }
 }
 

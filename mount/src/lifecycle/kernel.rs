@@ -60,7 +60,8 @@ pub(super) fn connect<F: FileSystem>(
             source,
         }
     };
-    let connection = Connection::greet(fs, device, options.runtime.clone())
+    let runtime = options.runtime.clone();
+    let connection = Connection::greet(fs, device, runtime, options.passthrough)
         .map_err(|error| failed("greet the kernel at", error))?;
     let entry = mountinfo::at(&point.path)
         .and_then(|entry| entry.ok_or_else(|| io::ErrorKind::NotFound.into()))

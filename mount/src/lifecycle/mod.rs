@@ -72,6 +72,9 @@ pub struct MountOptions {
     pub mount_point: PathBuf,
     /// Whether other users may use the mount, as far as permissions let them.
     pub allow_other: bool,
+    /// Whether the kernel may read complete files of the disk cache by itself, where it can. This process hears nothing of
+    /// what is read so: not for a mount of which every read is to be known.
+    pub passthrough: bool,
     /// Where answers are worked out that have to wait; with time enabled.
     pub runtime: Handle,
     /// The session, which the kernel's table of mounts then shows. This process has its lock.

@@ -178,6 +178,11 @@ impl Exposed {
             "cache_disk_failures",
             "Times the disk under the cache failed",
             fetch.disk_failed,
+        )?;
+        to.counter(
+            "passthrough_opens",
+            "Opens of complete files of the disk cache, which the kernel then reads by itself",
+            self.counts.files.passthrough_opens,
         )
     }
 }

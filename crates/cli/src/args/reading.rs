@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use attachfs::{Prefetch, ReadOptions};
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use super::s3::parse_bytes;
@@ -32,6 +33,11 @@ pub(crate) struct Reading {
     /// used for reading ahead: more helps where the store is far away and the network is fast. Default: 192MiB.
     #[arg(long, value_name = "BYTES", value_parser = parse_target)]
     memory_target: Option<NonZeroU64>,
+    /// Read everything through the process that serves the mount. Otherwise, where the kernel and this user's rights allow
+    /// it (CAP_SYS_ADMIN), the kernel reads files that lie complete in the cache by itself, as fast as local files: `stats` shows
+    /// how often. Never with --verify strict.
+    #[arg(long, env = "ATTACHFS_NO_PASSTHROUGH", value_parser = FalseyValueParser::new())]
+    no_passthrough: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,6 +73,7 @@ impl From<Reading> for ReadOptions {
             verifies_first: said.verify == Verify::Strict,
             op_timeout: Some(Duration::from_secs(said.op_timeout)),
             memory_target: said.memory_target,
+            no_passthrough: said.no_passthrough,
         }
     }
 }

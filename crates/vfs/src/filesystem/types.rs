@@ -1,14 +1,13 @@
 //! The types of requests and answers.
 
 use std::fmt;
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use attachfs_tree::{Ino, Kind};
 use tokio::runtime::Handle;
 
-use super::Invalidation;
+use super::{Backing, Invalidation, Passthrough};
 use crate::{FileAttr, HandleId};
 
 /// The number by which an adapter and a file system know a node. Never 0; the root's is 1.
@@ -26,19 +25,6 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// In a [`Vfs`](crate::Vfs) a node is an inode.
-impl From<Ino> for NodeId {
-    fn from(ino: Ino) -> Self {
-        Self(ino.raw())
-    }
-}
-
-impl From<NodeId> for Ino {
-    fn from(node: NodeId) -> Self {
-        Self::from_raw(node.0)
-    }
-}
-
 /// What a file system gets from the adapter that serves it.
 #[derive(Debug, Clone)]
 pub struct Attachment {
@@ -46,6 +32,8 @@ pub struct Attachment {
     pub invalidations: Sender<Invalidation>,
     /// The runtime for answers that have to wait; with time enabled.
     pub runtime: Handle,
+    /// Whether it has a use for [`Backing`] files.
+    pub backing: Passthrough,
 }
 
 /// A process that asks for something.
@@ -102,9 +90,10 @@ pub struct NewNode {
 pub struct OpenedFile {
     /// To be given to `read`, `write`, `fsync` and `release`.
     pub handle: HandleId,
-    /// A local file with exactly the bytes of this one, which an adapter may let the kernel read and write by itself. As long
-    /// as a node has an open handle it offers the same file, and takes its length and times from it.
-    pub backing: Option<Arc<File>>,
+    /// A local file with exactly the bytes of this one, which an adapter may let the kernel read by itself: for all open
+    /// handles of the node, or for none. Only offered for reading; while the adapter has taken it, the node cannot be opened for
+    /// writing, or cut ([`Moved`](crate::FsErrorKind::Moved)).
+    pub backing: Option<Arc<Backing>>,
 }
 
 /// A file that was made and opened.

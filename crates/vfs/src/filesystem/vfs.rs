@@ -41,10 +41,9 @@ impl Vfs {
     }
 
     fn opened(&self, handle: HandleId) -> OpenedFile {
-        OpenedFile {
-            handle,
-            backing: self.backing(handle),
-        }
+        let open = self.handles.file(handle).ok();
+        let backing = open.and_then(|open| self.backing(&open));
+        OpenedFile { handle, backing }
     }
 
     /// Adds entries from an offset on, until `add` says that the reply is full.
@@ -128,8 +127,8 @@ impl FileSystem for Vfs {
         reply: impl Reply<Found>,
     ) {
         let found = match self.look_up(parent.into(), name) {
-            Ok((attr, is_written_so)) => Ok(Found {
-                entry: Some(attr.into()),
+            Ok((entry, is_written_so)) => Ok(Found {
+                entry: Some(entry),
                 lasting: is_written_so,
             }),
             Err(error) if error.kind() == FsErrorKind::NotFound => {
@@ -145,15 +144,15 @@ impl FileSystem for Vfs {
     }
 
     fn forget(&self, node: NodeId, references: u64) {
-        Self::forget(self, node.into(), references);
+        Self::forget(self, node, references);
     }
 
     fn getattr(&self, node: NodeId, reply: impl Reply<FileAttr>) {
-        self.answer(node.into(), Self::getattr(self, node.into()), reply);
+        self.answer(node.into(), self.attr_of(node), reply);
     }
 
     fn setattr(&self, node: NodeId, set: SetAttr, reply: impl Reply<FileAttr>) {
-        self.answer(node.into(), Self::setattr(self, node.into(), set), reply);
+        self.answer(node.into(), self.setattr_of(node, set), reply);
     }
 
     fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply) {
@@ -181,7 +180,7 @@ impl FileSystem for Vfs {
         let made = Self::create_file(self, parent.into(), name, new.mode, owner, access);
         let made = made.and_then(|(attr, opened)| {
             let closed = Self::release(self, opened.handle);
-            closed.inspect_err(|_| Self::forget(self, attr.ino, 1))?;
+            closed.inspect_err(|_| Self::forget(self, attr.ino.into(), 1))?;
             Ok(attr.into())
         });
         self.answer(parent.into(), made, reply);
@@ -222,8 +221,8 @@ impl FileSystem for Vfs {
     }
 
     fn link(&self, node: NodeId, parent: NodeId, name: &[u8], reply: impl Reply<Entry>) {
-        let linked = Self::link(self, node.into(), parent.into(), name);
-        self.answer(node.into(), linked.map(Entry::from), reply);
+        let linked = self.link_entry(node.into(), parent.into(), name);
+        self.answer(node.into(), linked, reply);
     }
 
     fn unlink(&self, parent: NodeId, name: &[u8], reply: impl Reply<()>) {
@@ -251,7 +250,7 @@ impl FileSystem for Vfs {
     }
 
     fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
-        let opened = Self::open(self, node.into(), access, truncate);
+        let opened = self.open_node(node, access, truncate);
         let opened = opened.map(|opened| self.opened(opened.handle));
         self.answer(node.into(), opened, reply);
     }
@@ -312,13 +311,14 @@ impl FileSystem for Vfs {
             let Some(attr) = self.entry_attr(view, &entry) else {
                 return true;
             };
+            let node = self.node_of(attr.ino);
             let listed = Listed {
                 name: entry.name,
-                entry: attr.into(),
+                entry: Entry { node, attr },
             };
             let taken = reply.add(listed, next);
             if taken && !matches!(entry.name, b"." | b"..") {
-                self.note_reference(attr.ino);
+                self.references.add(node);
             }
             taken
         });

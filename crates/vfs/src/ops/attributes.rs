@@ -9,7 +9,7 @@ use attachfs_tree::{
 
 use super::directory::{checked, kept_mode};
 use crate::vfs::{Overlay, now};
-use crate::{FileAttr, FsError, FsErrorKind, Vfs};
+use crate::{Entry, FileAttr, FsError, FsErrorKind, NodeId, Vfs};
 
 /// A new time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,18 +75,17 @@ pub(crate) fn facts_of(overlay: &Overlay, file: &File) -> Result<Facts, FsError>
 impl Vfs {
     /// The attributes of the entry at a name.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
-        Ok(self.look_up(parent, name)?.0)
+        Ok(self.look_up(parent, name)?.0.attr)
     }
 
     /// As [`lookup`](Self::lookup), and whether the name is written so.
-    pub(crate) fn look_up(&self, parent: Ino, name: &[u8]) -> Result<(FileAttr, bool), FsError> {
-        let (shown, is_written_so) = {
+    pub(crate) fn look_up(&self, parent: Ino, name: &[u8]) -> Result<(Entry, bool), FsError> {
+        let (node, shown, is_written_so) = {
             let namespace = self.namespace.read();
             match self.at_name(&namespace, parent, name) {
                 Some((ino, written)) => {
                     let shown = self.shown(&namespace, ino)?;
-                    self.note_reference(ino);
-                    (shown, written.is_none())
+                    (self.note_reference(ino), shown, written.is_none())
                 }
                 None => match namespace.kind(parent) {
                     Some(Kind::Dir) => {
@@ -98,7 +97,8 @@ impl Vfs {
                 },
             }
         };
-        Ok((self.complete_entry(shown)?, is_written_so))
+        let entry = self.complete_entry(node, shown)?;
+        Ok((entry, is_written_so))
     }
 
     /// The attributes of an inode.
@@ -158,9 +158,22 @@ impl Vfs {
 
     /// Changes attributes. A base file that gets another length is copied up.
     pub fn setattr(&self, ino: Ino, set: SetAttr) -> Result<FileAttr, FsError> {
+        self.setattr_of(self.node_of(ino), set)
+    }
+
+    /// As [`setattr`](Self::setattr), by a node. A new length is refused as [`open_node`](Self::open_node) refuses to open it
+    /// for writing.
+    pub(crate) fn setattr_of(&self, node: NodeId, set: SetAttr) -> Result<FileAttr, FsError> {
+        let ino = node.into();
         let change = self.begin_change()?;
         if let Some(size) = set.size {
-            self.truncate(&change, ino, size)?;
+            self.refuse_left(node)?;
+            let cut = self.handles.while_open(node, |inode| {
+                self.refuse_backed(inode)?;
+                self.truncate(&change, ino, size)
+            });
+            self.drop_if_unused(ino);
+            cut?;
         }
         let turn = self.turn(change.overlay);
         let time = now();
@@ -191,7 +204,7 @@ impl Vfs {
             turn.mutate(Mutation::SetAttributes { ino, change, time })?;
         }
         drop(turn);
-        self.getattr(ino)
+        self.attr_of(node)
     }
 
     /// The text of a symbolic link.

@@ -128,7 +128,7 @@ impl Vfs {
             attributes,
             time: now(),
         })?;
-        self.entry_made(turn, ino)
+        Ok(self.entry_made(turn, ino)?.attr)
     }
 
     /// Removes an empty directory.

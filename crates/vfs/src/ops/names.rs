@@ -5,7 +5,7 @@ use attachfs_tree::{Attributes, Ino, Kind, Mutation};
 use super::directory::{checked, new_attributes};
 use crate::overlay::replacing;
 use crate::vfs::now;
-use crate::{FileAttr, FsError, FsErrorKind, Vfs};
+use crate::{Entry, FileAttr, FsError, FsErrorKind, Vfs};
 
 /// The longest text of a symbolic link (`PATH_MAX` of Linux, less its NUL).
 const LONGEST_TEXT: usize = 4095;
@@ -45,11 +45,16 @@ impl Vfs {
             },
             time: now(),
         })?;
-        self.entry_made(turn, ino)
+        Ok(self.entry_made(turn, ino)?.attr)
     }
 
     /// Gives a file one more name.
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<FileAttr, FsError> {
+        Ok(self.link_entry(ino, parent, name)?.attr)
+    }
+
+    /// As [`link`](Self::link), and the node that the new name leads to.
+    pub(crate) fn link_entry(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Entry, FsError> {
         let change = self.begin_change()?;
         let name = checked(name)?;
         let turn = self.turn(change.overlay);

@@ -11,7 +11,7 @@ use crate::change::Change;
 use crate::handles::OpenFile;
 use crate::overlay::Record;
 use crate::vfs::{Overlay, journal_failed, now};
-use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, Released, Vfs};
+use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, NodeId, Released, Vfs};
 
 /// An opened file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +26,26 @@ impl Vfs {
     /// A base file that is opened for writing is copied up in place: it keeps its number, and all handles see
     /// what is written. Nothing is fetched for it.
     pub fn open(&self, ino: Ino, access: Access, truncate: bool) -> Result<Opened, FsError> {
+        self.open_node(self.node_of(ino), access, truncate)
+    }
+
+    /// As [`open`](Self::open), by a node. Fails with [`Moved`](FsErrorKind::Moved) if it is to be written and the kernel
+    /// reads a local file in its place, and then whenever it is opened again: its names lead to another node.
+    pub(crate) fn open_node(
+        &self,
+        node: NodeId,
+        access: Access,
+        truncate: bool,
+    ) -> Result<Opened, FsError> {
         let changes = access.write || truncate;
         let change = match &self.overlay {
             Some(_) if changes => Some(self.begin_change()?),
             _ => None,
         };
-        let (handle, open) = self.handles.open_file(ino, access);
-        let prepared = self.prepare(&open, change.as_ref(), truncate);
+        let (handle, open) = self.handles.open_file(node, access);
+        let prepared = self
+            .refuse_left(node)
+            .and_then(|()| self.prepare(&open, change.as_ref(), truncate));
         if let Err(error) = prepared {
             self.close(handle, Closing::Failed)?;
             return Err(error);
@@ -73,6 +86,7 @@ impl Vfs {
             }
             return Ok(());
         };
+        self.refuse_backed(&open.inode)?;
         if is_base && !truncate {
             self.copy_up(change, ino, u64::MAX)?;
         }

@@ -74,31 +74,13 @@ pub(super) fn serve(vfs: &impl FileSystem) -> Runtime {
     vfs.attach(Attachment {
         invalidations: channel().0,
         runtime: runtime.handle().clone(),
+        backing: crate::Passthrough::default(),
     });
     runtime
 }
 
 fn world() -> World {
     World::new(&[("input", Given::File(bytes(2500)))])
-}
-
-#[test]
-fn a_scratch_file_is_offered_as_backing_and_an_input_is_not() {
-    let (world, dir) = (world(), tempdir());
-    let kernel = world.create(dir.path());
-    kernel.put("own", b"own bytes");
-    let own = lookup(&kernel.vfs, "own").unwrap().node;
-    let (first, second) = (open(&kernel.vfs, own, true), open(&kernel.vfs, own, false));
-    let offered = [first.backing.unwrap(), second.backing.unwrap()];
-    assert!(std::sync::Arc::ptr_eq(&offered[0], &offered[1]));
-    let mut found = [0; 9];
-    attachfs_durable::read_exact_at(&offered[0], &mut found, 0).unwrap();
-    assert_eq!(&found, b"own bytes");
-    let input = lookup(&kernel.vfs, "input").unwrap().node;
-    assert!(open(&kernel.vfs, input, false).backing.is_none());
-    kernel.patch("input", 5, b"part");
-    let partly = lookup(&kernel.vfs, "input").unwrap().node;
-    assert!(open(&kernel.vfs, partly, true).backing.is_none());
 }
 
 #[test]
@@ -318,7 +300,7 @@ fn a_file_that_cannot_be_looked_at_is_not_made_and_no_request_leaves_a_reference
     assert!(kernel.vfs.handles.writers().is_empty());
     assert_eq!(root(b"new"), None);
     assert!(!disk.scratch.path(next).exists());
-    assert!(!kernel.vfs.references.has(own) && !kernel.vfs.references.has(next));
+    assert!(!kernel.vfs.references.has(own.into()) && !kernel.vfs.references.has(next.into()));
     let (_copy, recovered) = world.after_kill(dir.path());
     let overlay = recovered.vfs.overlay.as_ref().unwrap();
     assert!(overlay.left_open.lock().is_empty());

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-use attachfs_fetch::{FetchOptions, Fetcher};
+use attachfs_durable::{CacheDir, CacheLimits};
+use attachfs_fetch::{DiskCache, FetchOptions, Fetcher};
 use attachfs_fixtures::{Base, CREATED, chunk_size, manifest, session_meta};
 use attachfs_manifest::Snapshot;
 use attachfs_session::{Session, SessionMeta};
@@ -17,7 +18,7 @@ use attachfs_tree::BaseTree;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-pub(crate) use attachfs_fixtures::{Given, bytes, copy_dir, path, tempdir};
+pub(crate) use attachfs_fixtures::{Given, bytes, copy_dir, path, seeded_bytes as seeded, tempdir};
 
 pub(crate) use crate::testing::{READ, READ_WRITE};
 
@@ -25,7 +26,7 @@ use crate::overlay::{OverlayFiles, ScratchDir};
 use crate::testing::Paths;
 use crate::{
     Attachment, FileSystem as _, FsError, FsErrorKind, HandleId, Invalidation, NodeId, OpenError,
-    ReadOutcome, Settings, Vfs,
+    Passthrough, ReadOutcome, Settings, Vfs,
 };
 
 pub(crate) const CHUNK: u64 = 1000;
@@ -44,7 +45,12 @@ type Open = fn(OverlayFiles, Arc<BaseTree>, Arc<Fetcher>, Settings) -> Result<Vf
 
 impl World {
     pub(crate) fn new(base: &[(&str, Given)]) -> Self {
-        let base = Base::new(chunk_size(CHUNK), base.iter().cloned());
+        Self::in_chunks(CHUNK, base)
+    }
+
+    /// A base whose files are cut into chunks of so many bytes.
+    pub(crate) fn in_chunks(chunk: u64, base: &[(&str, Given)]) -> Self {
+        let base = Base::new(chunk_size(chunk), base.iter().cloned());
         let memory = Arc::new(MemoryStore::new());
         for object in &base.objects {
             memory.insert(object.clone());
@@ -87,6 +93,21 @@ impl World {
         };
         let (tree, fetcher) = (self.tree.clone(), self.fetcher());
         let vfs = Vfs::create(files(&session), tree, fetcher, settings);
+        Kernel::new(vfs.unwrap())
+    }
+
+    /// A new session that keeps what it fetches in a disk cache.
+    pub(crate) fn create_caching(&self, dir: &Path, cache: &Path, options: FetchOptions) -> Kernel {
+        let session = Session::create(dir, self.meta(), &[self.manifest()]).unwrap();
+        let limits = CacheLimits {
+            max_bytes: Some(u64::MAX),
+            min_free: Some(0),
+        };
+        let objects = CacheDir::new(cache).with_limits(limits).objects([1; 16]);
+        let disk = DiskCache::start(objects.unwrap()).unwrap();
+        let fetcher = Fetcher::new(self.record.clone(), Some(disk), options);
+        let (tree, settings) = (self.tree.clone(), settings());
+        let vfs = Vfs::create(files(&session), tree, Arc::new(fetcher), settings);
         Kernel::new(vfs.unwrap())
     }
 
@@ -203,9 +224,12 @@ impl Kernel {
     pub(crate) fn attach_silently(&self) -> Receiver<Invalidation> {
         let (invalidations, received) = channel();
         let runtime = self.runtime.handle().clone();
+        let backing = Passthrough::default();
+        backing.begin();
         self.vfs.attach(Attachment {
             invalidations,
             runtime,
+            backing,
         });
         received
     }

@@ -39,6 +39,7 @@ impl Lazy {
         let options = MountOptions {
             mount_point: dir.path().to_owned(),
             allow_other: false,
+            passthrough: true,
             runtime: runtime.handle().clone(),
             session: None,
         };

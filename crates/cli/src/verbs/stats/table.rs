@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use attachfs::{OpenFileStats, OperationStats, StatsReport};
+use attachfs::{OpenFileStats, OperationStats, PassthroughStats, StatsReport};
 use indicatif::{HumanCount, HumanDuration};
 
-use crate::output::{bytes, count, listed, prefetched};
+use crate::output::{bytes, count, listed, prefetched, read_by_kernel};
 
 /// Operations that are shown, if there were any: those that programs wait for.
 const SHOWN: [&str; 9] = [
@@ -54,7 +54,25 @@ fn traffic(report: &StatsReport, age: Duration) -> String {
         bytes(sums.from_memory),
         bytes(sums.from_disk),
         bytes(sums.from_store),
-    )
+    ) + &passthrough(report)
+}
+
+/// Files that the kernel reads by itself.
+fn passthrough(report: &StatsReport) -> String {
+    let PassthroughStats {
+        used,
+        opens,
+        refused,
+    } = report.passthrough;
+    if !used && opens + refused == 0 {
+        return "kernel     reads no files of the cache by itself\n".to_owned();
+    }
+    let mut text = read_by_kernel(opens);
+    if refused > 0 {
+        let refused = count(refused, "file");
+        text += &format!("           {refused} that it did not take\n");
+    }
+    text
 }
 
 fn requests(report: &StatsReport) -> String {
