@@ -71,22 +71,27 @@ impl Vfs {
             }
             namespace.content(ino) == Some(&FileContent::Base)
         };
-        if is_base && !truncate {
+        let is_read = is_base && !truncate;
+        if is_read {
             self.refuse_wrong(ino)?;
-            if open.access.read {
+        }
+        let note_use = || {
+            if is_read && open.access.read {
                 self.inputs.opened(&open.used, ino);
             }
-        }
+        };
         let Some(change) = change else {
             if open.access.write || truncate {
                 return Err(FsErrorKind::ReadOnly.into());
             }
+            note_use();
             if !is_base {
                 self.open_scratch_of(open)?;
             }
             return Ok(());
         };
         self.refuse_backed(&open.inode)?;
+        note_use();
         if is_base && !truncate {
             self.copy_up(change, ino, u64::MAX)?;
         }
@@ -194,7 +199,10 @@ impl Vfs {
     /// Closes a file, and records whether it is complete.
     fn close(&self, handle: HandleId, closing: Closing) -> Result<Released, FsError> {
         let closed = self.handles.close_file(handle, |file, recorded| {
-            if let Some(overlay) = &self.overlay {
+            // Who reads what the kernel read before the file got another node has no part in what is written since.
+            if let Some(overlay) = &self.overlay
+                && !self.is_left(file.inode.node())
+            {
                 settle(overlay, file, recorded, closing);
             }
         })?;

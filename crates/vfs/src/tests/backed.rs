@@ -276,6 +276,38 @@ fn an_input_that_the_kernel_reads_gets_another_node_when_it_is_emptied_or_cut() 
 }
 
 #[test]
+fn the_close_of_an_old_node_is_no_close_of_the_writer() {
+    let cached = Cached::new();
+    let node = cached.node("long");
+    let reader = cached.taken(node);
+    let opens = || {
+        let account = cached.vfs().input_account(10);
+        let mut read = account.most_read.into_iter();
+        read.find(|file| file.path == "long").unwrap().opens
+    };
+    let before = opens();
+    let moved = cached.open(node, READ_WRITE, false).map(|_| ());
+    assert_eq!(moved.unwrap_err(), FsErrorKind::Moved);
+    assert_eq!(opens(), before, "it is opened again by its other node");
+    let writer = cached.open(cached.node("long"), READ_WRITE, true).unwrap();
+    let emptied = || {
+        !cached
+            .vfs()
+            .overlay
+            .as_ref()
+            .unwrap()
+            .emptied
+            .lock()
+            .is_empty()
+    };
+    assert!(emptied());
+    cached.close(reader);
+    assert!(emptied(), "that is left to the writer's close");
+    cached.close(writer.handle);
+    assert!(!emptied());
+}
+
+#[test]
 fn the_kernel_is_told_that_the_names_of_a_written_input_lead_elsewhere() {
     let cached = Cached::new();
     let told = cached.kernel.attach();
