@@ -84,6 +84,7 @@ impl Engine {
         runtime.spawn(async move {
             let key = data_key(known.hash());
             let [mut wait, longest] = AGAIN_AFTER;
+            let mut is_told = false;
             while engine.strong_count() > 0 {
                 let error = match verify(&engine, &known, Priority::Prefetch).await {
                     Ok(()) => {
@@ -94,12 +95,14 @@ impl Engine {
                     Err(FetchError::Damaged { .. }) => return,
                     Err(error) => error,
                 };
-                tracing::warn!(
-                    key,
-                    error = &error as &dyn std::error::Error,
-                    again_in_seconds = wait.as_secs(),
-                    "an object that was read in parts could not be verified"
-                );
+                if !is_told {
+                    tracing::warn!(
+                        key,
+                        error = &error as &dyn std::error::Error,
+                        "an object that was read in parts could not be verified; it is tried again from time to time"
+                    );
+                    is_told = true;
+                }
                 tokio::time::sleep(wait).await;
                 wait = longest.min(wait * 2);
             }
