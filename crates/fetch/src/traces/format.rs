@@ -10,7 +10,7 @@ use attachfs_manifest::ContentHash;
 /// What every trace begins with. The version follows.
 const MAGIC: &str = "attachfs trace ";
 const VERSION: &str = "1";
-/// A longer text is no trace, in bytes: [`MOST_RANGES`] lines of the longest kind.
+/// A longer text is no trace, in bytes: as many lines of the longest kind as there are ranges in a trace at most.
 pub const LONGEST_TRACE: u64 = MOST_RANGES as u64 * 100;
 /// A trace has at most so many ranges.
 pub(super) const MOST_RANGES: usize = 250_000;
