@@ -16,7 +16,7 @@ const GOOD_FOR: Duration = Duration::from_millis(100);
 /// The threads that asked last, by the last digits of their numbers.
 #[derive(Debug)]
 pub(super) struct Askers {
-    recent: [Mutex<Option<Known>>; 8],
+    recent: [Mutex<Option<Known>>; 64],
     good_for: Duration,
 }
 
@@ -30,7 +30,7 @@ struct Known {
 impl Default for Askers {
     fn default() -> Self {
         Self {
-            recent: <[_; 8]>::default(),
+            recent: std::array::from_fn(|_| Mutex::default()),
             good_for: GOOD_FOR,
         }
     }
