@@ -136,7 +136,8 @@ mod tests {
         let path = fs::canonicalize(dir.path()).unwrap().join("held");
         let held = fs::File::create(&path).unwrap();
         let ino = held.metadata().unwrap().ino();
-        fs::remove_file(&path).unwrap();
+        // It keeps a name, so that no other file gets its number when it is closed.
+        fs::rename(&path, dir.path().join("renamed")).unwrap();
         let below = table
             .iter()
             .filter(|entry| path.starts_with(&entry.mount_point));
