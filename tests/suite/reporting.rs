@@ -271,7 +271,7 @@ fn a_report_that_cannot_be_where_it_is_to_be_is_refused_before_anything_is_mount
         std::os::unix::fs::symlink(&mine, &link).unwrap();
         for (file, why) in [
             (mine.clone(), "is there already and is no report"),
-            (link, "is there already and is no report"),
+            (link, "is a symbolic link"),
             (machine.path("use.txt"), "has to end in .json or .html"),
             (machine.path("nowhere/use.html"), "nowhere"),
             (machine.path("mnt/use.html"), "would lie in"),
