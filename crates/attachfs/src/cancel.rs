@@ -100,7 +100,7 @@ pub(crate) async fn unless_cancelled<T>(
 }
 
 /// The error of a use case that was cancelled before it had a result to report.
-fn cancelled() -> Error {
+pub(crate) fn cancelled() -> Error {
     Error::new(FailureClass::Cancelled, "cancelled")
 }
 

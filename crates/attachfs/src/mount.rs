@@ -458,6 +458,7 @@ impl Parts {
             dir: dir.clone(),
             own_log,
             adding: Arc::default(),
+            reporting: Arc::default(),
             sources,
             traces,
             report_at_end,

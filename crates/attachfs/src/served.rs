@@ -43,6 +43,8 @@ pub(crate) struct ServedMount {
     pub(crate) own_log: bool,
     /// Held while manifests are added: one addition at a time.
     pub(crate) adding: Arc<Mutex<()>>,
+    /// Held while a report is made for a client: one at a time, because it takes memory for each object of the mount.
+    pub(crate) reporting: Arc<Mutex<()>>,
     pub(crate) sources: Arc<Sources>,
     pub(crate) traces: MountTraces,
     pub(crate) report_at_end: ReportAtEnd,

@@ -48,7 +48,7 @@ impl Service {
             Request::Why { options: how } => value(&self.mount.why(options(how)?).await?),
             Request::Layers => value(&session.layers()?),
             Request::Stats => value(&self.mount.stats()),
-            Request::Report => value(&self.mount.report().await?),
+            Request::Report => value(&self.mount.report(&news.events).await?),
             Request::Unmount {
                 detach,
                 options: how,

@@ -380,7 +380,7 @@ impl DiskCache {
     /// changed it since. It is not removed as long as it is open. Blocks for local files at most.
     pub fn complete(&self, hash: ContentHash, len: u64) -> Option<File> {
         let opened = self.cache.objects.open_whole(*hash.as_bytes());
-        let (file, units) = match opened {
+        let (file, before, units) = match opened {
             Ok(found) => found?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -388,7 +388,7 @@ impl DiskCache {
                 return None;
             }
         };
-        if file.metadata().ok()?.len() != len {
+        if before.size != len {
             return None;
         }
         match units {
@@ -404,7 +404,9 @@ impl DiskCache {
             return None;
         }
         let stamp = FileStamp::of(&file).ok()?;
-        if self.right.has(hash, &stamp) {
+        if self.right.has(hash, &before) {
+            // That it is used now may have changed its times.
+            self.right.note(hash, stamp);
             return Some(file);
         }
         let bytes = read_range(&file, 0..len).ok()?;
@@ -799,6 +801,33 @@ mod tests {
         let disk = DiskCache::start(objects.clone()).unwrap();
         disk.get(setup.piece.hash, TEXT.len() as u64).unwrap();
         assert!(used() > 1_000_000_000);
+    }
+
+    #[test]
+    fn a_file_that_was_found_right_is_not_hashed_again_because_it_is_used() {
+        let setup = Setup::new();
+        let objects = setup.objects(1);
+        let (hash, len) = (setup.piece.hash, TEXT.len() as u64);
+        // Bytes with another hash: whoever looks at them notices.
+        objects
+            .writer()
+            .write(*hash.as_bytes(), b"worth keepinG")
+            .unwrap();
+        let (file, _) = objects.open(*hash.as_bytes()).unwrap();
+        let age = || attachfs_durable::set_modified(&file, 1000, 0).unwrap();
+        age();
+        let disk = DiskCache::start(objects).unwrap();
+        assert!(disk.complete(hash, len).is_none());
+        age();
+        let stamp = FileStamp::of(&file).unwrap();
+        disk.right.note(hash, stamp);
+        for _ in 0..2 {
+            assert!(disk.complete(hash, len).is_some());
+            let used = FileStamp::of(&file).unwrap();
+            assert!(used.mtime_ns > stamp.mtime_ns, "it counts as used");
+        }
+        age();
+        assert!(disk.complete(hash, len).is_none(), "somebody changed it");
     }
 
     #[test]

@@ -13,10 +13,10 @@
 
 mod ranges;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::mem::take;
-use std::ops::Range;
+use std::ops::{Bound, Range};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attachfs_tree::Ino;
@@ -28,13 +28,15 @@ use self::ranges::Ranges;
 const MOST_DETAILED: usize = 100_000;
 /// Files whose bits lie together.
 const PAGE: u64 = 4096;
+/// Entries that are copied for a report at once, while nobody can close a file.
+const SLICE: usize = 1000;
 
 /// What one handle used of a file of the base.
 #[derive(Debug, Default)]
 pub(crate) struct HandleUse(Mutex<Option<Used>>);
 
 /// What was used of a file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Used {
     /// The file of the base.
     pub(crate) ino: Ino,
@@ -91,12 +93,16 @@ impl Default for Inputs {
     }
 }
 
+/// A bit for each of some files.
+type Bits = [u64; (PAGE / 64) as usize];
+
 /// What was used of each file.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct UsedFiles {
-    pub(crate) detailed: HashMap<Ino, Used>,
+    /// By number, so that they can be copied slice by slice. A copy shares what does not change meanwhile.
+    pub(crate) detailed: BTreeMap<Ino, Arc<Used>>,
     /// Those that there was no room for above: a bit for each.
-    others: HashMap<u64, Box<[u64; (PAGE / 64) as usize]>>,
+    others: BTreeMap<u64, Arc<Bits>>,
     pub(crate) other_count: u64,
     /// Bytes that reads of the others asked for.
     pub(crate) other_asked: u64,
@@ -107,20 +113,21 @@ impl UsedFiles {
         let has_room = self.detailed.len() < most;
         match self.detailed.entry(used.ino) {
             Entry::Occupied(mut known) => {
-                let known = known.get_mut();
+                let known = Arc::make_mut(known.get_mut());
                 known.first = known.first.min(used.first);
                 known.opens += used.opens;
                 known.asked += used.asked;
                 known.ranges.add_all(used.ranges);
             }
             Entry::Vacant(new) if has_room => {
-                new.insert(used);
+                new.insert(Arc::new(used));
             }
             Entry::Vacant(_) => {
                 self.other_asked += used.asked;
                 let (page, word, bit) = bit_of(used.ino);
                 let page = self.others.entry(page);
-                let word = &mut page.or_insert_with(|| Box::new([0; _]))[word];
+                let page = page.or_insert_with(|| Arc::new([0; _]));
+                let word = &mut Arc::make_mut(page)[word];
                 self.other_count += u64::from(*word & bit == 0);
                 *word |= bit;
             }
@@ -169,15 +176,49 @@ impl Inputs {
         }
     }
 
-    /// What closed handles used so far.
+    /// What closed handles used so far. Files may be closed meanwhile: what is noted then is in it or is not.
     pub(crate) fn so_far(&self) -> UsedFiles {
-        self.files.lock().clone()
+        let mut copy = UsedFiles {
+            detailed: copied(|after| slice(&self.files.lock().detailed, after)),
+            ..UsedFiles::default()
+        };
+        copy.others = copied(|after| {
+            let files = self.files.lock();
+            copy.other_asked = files.other_asked;
+            slice(&files.others, after)
+        });
+        let words = copy.others.values().flat_map(|page| page.iter());
+        copy.other_count = words.map(|word| u64::from(word.count_ones())).sum();
+        copy
     }
 
     /// How long the mount has been there.
     pub(crate) fn age(&self) -> Duration {
         self.since.elapsed()
     }
+}
+
+/// All entries of a map that is given slice by slice, each from behind the last key of the one before.
+fn copied<K: Copy + Ord, V>(mut slice: impl FnMut(Option<K>) -> Vec<(K, V)>) -> BTreeMap<K, V> {
+    let mut all = BTreeMap::new();
+    loop {
+        let last = all.last_key_value().map(|(&last, _)| last);
+        let slice = slice(last);
+        let is_last = slice.len() < SLICE;
+        all.extend(slice);
+        if is_last {
+            return all;
+        }
+    }
+}
+
+/// A bounded number of entries, from behind a key.
+fn slice<K: Copy + Ord, V>(all: &BTreeMap<K, Arc<V>>, after: Option<K>) -> Vec<(K, Arc<V>)> {
+    let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let entries = all.range((begin, Bound::Unbounded)).take(SLICE);
+    entries
+        .map(|(&key, value)| (key, Arc::clone(value)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -189,6 +230,35 @@ mod tests {
             asked: 10,
             ..Used::new(Ino::from_raw(number), Duration::ZERO)
         }
+    }
+
+    #[test]
+    fn what_was_used_is_copied_in_slices_and_does_not_change_with_what_is_used_later() {
+        let inputs = Inputs::default();
+        let use_all = || {
+            let mut files = inputs.files.lock();
+            for number in 0..3 * SLICE as u64 {
+                files.add(used(number), 2 * SLICE);
+                files.add(used(number * PAGE), 2 * SLICE);
+            }
+        };
+        use_all();
+        let copy = inputs.so_far();
+        {
+            let files = inputs.files.lock();
+            assert_eq!(slice(&files.detailed, None).len(), SLICE);
+            assert_eq!(slice(&files.others, None).len(), SLICE);
+            assert!(copy.detailed == files.detailed && copy.others == files.others);
+            assert_eq!(copy.other_count, files.other_count);
+            assert_eq!(copy.other_asked, files.other_asked);
+            let mut pairs = copy.detailed.values().zip(files.detailed.values());
+            assert!(pairs.all(|(copy, file)| Arc::ptr_eq(copy, file)), "shared");
+        }
+        let asked = |files: &UsedFiles| files.detailed.values().map(|used| used.asked).sum::<u64>();
+        let before = asked(&copy);
+        use_all();
+        assert_eq!(asked(&copy), before);
+        assert!(asked(&inputs.so_far()) > before);
     }
 
     #[test]

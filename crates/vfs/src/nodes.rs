@@ -135,6 +135,14 @@ impl Vfs {
         Err(FsErrorKind::Moved.into())
     }
 
+    /// Attributes were set by a node. The adapter, which may keep those of each node for long, asks for them anew by the other
+    /// node of the inode, if it has one.
+    pub(crate) fn tell_other_nodes(&self, node: NodeId) {
+        let nodes = self.nodes_of(node.into());
+        let others = nodes.filter(|&other| other != node);
+        self.invalidate(others.map(|node| Invalidation::Attributes { node }));
+    }
+
     /// The attributes of a node. One that no name leads to any more has the length and the time that its readers found, as
     /// long as it is open.
     pub(crate) fn attr_of(&self, node: NodeId) -> Result<FileAttr, FsError> {

@@ -1,4 +1,4 @@
-//! Tells the kernel to drop names and pages of files from its caches.
+//! Tells the kernel to drop names, pages and attributes of files from its caches.
 //!
 //! Never on an event loop: the kernel takes the directory's or the page's lock for it, and the holder of that lock
 //! may be waiting for an event loop's answer.
@@ -15,6 +15,9 @@ use std::time::Instant;
 
 use attachfs_vfs::Invalidation;
 use fuser::{INodeNo, Notifier};
+
+/// With a negative offset the kernel drops a file's attributes and keeps its pages.
+const ATTRIBUTES_ALONE: i64 = -1;
 
 /// The thread that sends invalidations. It ends when all senders are dropped.
 #[derive(Debug)]
@@ -94,6 +97,9 @@ fn tell(kernel: &Notifier, what: &Invalidation) {
         Invalidation::Pages { node, range } => {
             let (offset, len) = extent(range);
             kernel.inval_inode(INodeNo(node.0), offset, len)
+        }
+        Invalidation::Attributes { node } => {
+            kernel.inval_inode(INodeNo(node.0), ATTRIBUTES_ALONE, 0)
         }
         Invalidation::Answer(acknowledgement) => {
             acknowledgement.done();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use attachfs_session::{Request, SessionEntry};
+use attachfs_session::{EventSink, Request, SessionEntry};
 use attachfs_transfer::error_chain;
 use attachfs_vfs::{Operations, Vfs};
 use tokio::sync::oneshot;
@@ -17,7 +17,7 @@ use super::content::{ReportedMount, UseReport};
 use super::file;
 use super::money::Prices;
 use super::written::WrittenReport;
-use crate::cancel::unless_cancelled;
+use crate::cancel::{cancelled, unless_cancelled};
 use crate::client::ask;
 use crate::error::{Doing as _, Error};
 use crate::layering::blocking;
@@ -40,12 +40,18 @@ impl ServedMount {
         })
     }
 
-    /// What was used so far.
-    pub(crate) async fn report(&self) -> Result<UseReport, Error> {
+    /// What was used so far. One report is made at a time; none for a client that has gone while it waited for its turn.
+    pub(crate) async fn report(&self, client: &EventSink) -> Result<UseReport, Error> {
+        let alone = Arc::clone(&self.reporting).lock_owned().await;
+        if client.is_gone() {
+            return Err(cancelled());
+        }
         let of = self.reported(false)?;
         let (vfs, operations) = (self.session.vfs().clone(), Arc::clone(&self.operations));
         let prices = self.report_at_end.prices();
         blocking(move || {
+            // Held by who makes it, to the end.
+            let _alone = alone;
             let mut report = UseReport::new(of, &vfs, &operations);
             report.price(prices);
             Ok(report)

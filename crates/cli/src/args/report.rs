@@ -9,7 +9,8 @@ use crate::paths::absolute;
 /// Show what was used of a mount's inputs: files read and never read, names looked up in vain, what was fetched and saved.
 ///
 /// Counted are first reads: what the kernel answers from its page cache, from names that it remembers, or from a local file never
-/// reaches attachfs. A file that was opened counts as used. What is saved is held against a download of everything that is
+/// reaches attachfs. A file that was opened counts as used: one that the kernel reads from the cache by itself is among those that
+/// were only opened, unless it is mounted with --no-passthrough. What is saved is held against a download of everything that is
 /// mounted: each object once, with one request. A mount writes the same when it ends with `mount --report`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:

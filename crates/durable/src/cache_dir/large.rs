@@ -69,8 +69,12 @@ impl ObjectFiles {
     }
 
     /// Opens the file of an object for reading, and the one about its units if there is one. Not to be removed from then
-    /// on, as long as the first is open. Blocks.
-    pub fn open_whole(&self, object: HashBytes) -> io::Result<Option<(File, Option<File>)>> {
+    /// on, as long as the first is open. That counts as use, which may change the times of the first: its stamp is from
+    /// before that. Blocks.
+    pub fn open_whole(
+        &self,
+        object: HashBytes,
+    ) -> io::Result<Option<(File, FileStamp, Option<File>)>> {
         let (shelf, name) = (self.shelf(object)?, names(object).1);
         let data = shelf.open_file(&name)?;
         if !stays(&data)? {
@@ -81,9 +85,12 @@ impl ObjectFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
         };
-        let used = units.as_ref().unwrap_or(&data);
-        touch(used, &Facts::of(used)?)?;
-        Ok(Some((data, units)))
+        let before = Facts::of(&data)?;
+        match &units {
+            Some(units) => touch(units, &Facts::of(units)?)?,
+            None => touch(&data, &before)?,
+        }
+        Ok(Some((data, before.stamp, units)))
     }
 
     /// Whether these are the files that the names of the object lead to.

@@ -20,7 +20,8 @@ impl RightFiles {
         self.0.lock().get(&hash) == Some(stamp)
     }
 
-    /// Notes that the object's file is right. The stamp is from before its bytes were read.
+    /// Notes that the object's file is right. The stamp is from before its bytes were read, or from after attachfs
+    /// noted on the same file that it is used.
     pub(super) fn note(&self, hash: ContentHash, stamp: FileStamp) {
         let mut right = self.0.lock();
         if right.len() >= MOST {

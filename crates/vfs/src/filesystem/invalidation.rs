@@ -31,6 +31,11 @@ pub enum Invalidation {
         /// The bytes; to [`u64::MAX`] means to the end, wherever that is.
         range: Range<u64>,
     },
+    /// Attributes of a file have changed, and none of its bytes.
+    Attributes {
+        /// The file.
+        node: NodeId,
+    },
     /// No change: the adapter answers once it has dropped all that was sent before and was due.
     Answer(Acknowledgement),
 }
@@ -40,7 +45,7 @@ impl Invalidation {
     pub fn after(&self) -> Duration {
         match self {
             Self::Name { after, .. } => *after,
-            Self::Pages { .. } | Self::Answer(_) => Duration::ZERO,
+            Self::Pages { .. } | Self::Attributes { .. } | Self::Answer(_) => Duration::ZERO,
         }
     }
 }

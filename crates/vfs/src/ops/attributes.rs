@@ -204,6 +204,7 @@ impl Vfs {
             turn.mutate(Mutation::SetAttributes { ino, change, time })?;
         }
         drop(turn);
+        self.tell_other_nodes(node);
         self.attr_of(node)
     }
 

@@ -14,8 +14,8 @@ use super::serving::now;
 use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, seeded, tempdir};
 use crate::serving::SHORTEST_BACKED;
 use crate::{
-    Access, Backing, Entry, FileAttr, FileSystem, Found, FsErrorKind, HandleId, NodeId, OpenedFile,
-    Released, SetAttr, Vfs,
+    Access, Backing, Entry, FileAttr, FileSystem, Found, FsErrorKind, HandleId, Invalidation,
+    NodeId, OpenedFile, Released, SetAttr, Vfs,
 };
 
 const LONG: usize = SHORTEST_BACKED as usize;
@@ -308,6 +308,34 @@ fn the_close_of_an_old_node_is_no_close_of_the_writer() {
 }
 
 #[test]
+fn attributes_that_are_set_by_one_node_are_asked_for_again_by_the_other() {
+    let cached = Cached::new();
+    let told = cached.kernel.attach_silently();
+    let first = cached.node("long");
+    let _reader = cached.taken(first);
+    let set = |node, perm: u32| {
+        let set = SetAttr {
+            mode: Some(perm),
+            ..SetAttr::default()
+        };
+        now(|reply| FileSystem::setattr(cached.vfs(), node, set, reply)).unwrap();
+        let told = told.try_iter().filter_map(|told| match told {
+            Invalidation::Attributes { node } => Some(node),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(set(first, 0o640), [], "there is one node");
+    cached.open(first, READ_WRITE, false).unwrap_err();
+    let second = cached.node("long");
+    assert_eq!(set(first, 0o600), [second]);
+    assert_eq!(set(second, 0o400), [first]);
+    for node in [first, second] {
+        assert_eq!(cached.attr(node).unwrap().perm, 0o400);
+    }
+}
+
+#[test]
 fn the_kernel_is_told_that_the_names_of_a_written_input_lead_elsewhere() {
     let cached = Cached::new();
     let told = cached.kernel.attach();
@@ -318,7 +346,7 @@ fn the_kernel_is_told_that_the_names_of_a_written_input_lead_elsewhere() {
     cached.open(node, READ_WRITE, false).unwrap_err();
     let mut names = std::collections::BTreeSet::new();
     while names.len() < 2 {
-        if let crate::Invalidation::Name { parent, name, .. } = told.recv().unwrap() {
+        if let Invalidation::Name { parent, name, .. } = told.recv().unwrap() {
             assert_eq!(parent, NodeId::ROOT);
             names.insert(name.to_string());
         }

@@ -215,7 +215,9 @@ fn a_layer_is_added_when_the_kernel_has_dropped_the_old_names() {
                     acknowledgement = Some(asked);
                 }
                 Invalidation::Name { name, .. } => names.push(name.to_string()),
-                pages @ Invalidation::Pages { .. } => panic!("{pages:?}"),
+                other @ (Invalidation::Pages { .. } | Invalidation::Attributes { .. }) => {
+                    panic!("{other:?}")
+                }
             }
         }
         assert!(!adding.is_finished());

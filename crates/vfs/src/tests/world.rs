@@ -238,7 +238,9 @@ impl Kernel {
     pub(crate) fn told(received: &Receiver<Invalidation>) -> Vec<(NodeId, String)> {
         let told = received.try_iter().filter_map(|told| match told {
             Invalidation::Name { parent, name, .. } => Some((parent, name.to_string())),
-            Invalidation::Pages { .. } | Invalidation::Answer(_) => None,
+            Invalidation::Pages { .. }
+            | Invalidation::Attributes { .. }
+            | Invalidation::Answer(_) => None,
         });
         told.collect()
     }

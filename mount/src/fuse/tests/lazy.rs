@@ -220,6 +220,22 @@ fn pages_that_are_invalidated_are_read_again() {
 }
 
 #[test]
+fn attributes_that_are_invalidated_are_asked_for_again() {
+    let Some(lazy) = Lazy::mount(LazyTree::new(|path| Ok(items(path)))) else {
+        return;
+    };
+    let opened = File::open(lazy.at("f")).unwrap();
+    let len = || opened.metadata().unwrap().len();
+    assert_eq!(len(), 4);
+    let node = lazy.tree.change("f", b"other bytes");
+    assert_eq!(len(), 4, "the kernel has them");
+    lazy.tree.invalidate(Invalidation::Attributes { node });
+    until("the new length", || len() == 11);
+    drop(opened);
+    lazy.unmount();
+}
+
+#[test]
 fn the_file_system_is_told_which_nodes_the_kernel_forgets() {
     let Some(lazy) = Lazy::mount(LazyTree::new(|path| Ok(items(path)))) else {
         return;
