@@ -1,11 +1,13 @@
 //! Files that are fetched before anybody reads them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use attachfs_manifest::{ChunkLayout, Piece};
 
 use crate::disk::UNIT;
 use crate::fetcher::Engine;
+use crate::large_objects::KnownObject;
 use crate::scheduler::Interest;
 use crate::warming::missing;
 use crate::{FetchError, Fetcher, PlanOptions, Prefetch, Priority};
@@ -43,8 +45,14 @@ impl Fetcher {
 
     /// How traces are to be made a plan for this fetcher.
     pub fn plan_options(&self) -> PlanOptions {
+        let options = &self.engine().options;
         PlanOptions {
-            whole_object_limit: self.engine().options.whole_object_limit,
+            // What is verified first is fetched whole, whatever its length.
+            whole_object_limit: if options.verifies_first {
+                u64::MAX
+            } else {
+                options.whole_object_limit
+            },
         }
     }
 
@@ -63,16 +71,7 @@ impl Fetcher {
         }
         let is_whole = piece.range == (0..piece.object_len) || engine.options.verifies_first;
         if is_whole {
-            let all = Piece {
-                range: 0..piece.object_len,
-                ..piece.clone()
-            };
-            let claim = engine
-                .unread
-                .claim(piece.hash, engine.not_on_disk(&all).await);
-            let known = engine.known.of(piece);
-            engine.verify(&known, Priority::Prefetch).await?;
-            return Ok(claim.came());
+            return engine.verify_behind(&engine.known.of(piece)).await;
         }
         let mut fetched = 0;
         for range in engine.not_on_disk(piece).await {
@@ -87,6 +86,21 @@ impl Fetcher {
 }
 
 impl Engine {
+    /// Verifies an object behind everything that somebody waits for, and says how many bytes of it were not in the disk cache.
+    pub(crate) async fn verify_behind(
+        self: &Arc<Self>,
+        known: &Arc<KnownObject>,
+    ) -> Result<u64, FetchError> {
+        let all = Piece {
+            hash: known.hash(),
+            object_len: known.size(),
+            range: 0..known.size(),
+        };
+        let claim = self.unread.claim(all.hash, self.not_on_disk(&all).await);
+        self.verify(known, Priority::Prefetch).await?;
+        Ok(claim.came())
+    }
+
     /// The ranges of a piece of a large object that are not in the disk cache, in whole units.
     async fn not_on_disk(&self, piece: &Piece) -> Vec<Range<u64>> {
         let all = || vec![piece.range.clone()];
@@ -111,8 +125,6 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use attachfs_manifest::{ChunkSize, ContentHash};
     use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
     use attachfs_store::record::RecordStore;
@@ -186,6 +198,34 @@ mod tests {
         let missing = LARGE - 7 * UNIT;
         assert_eq!(fetcher.fetch_behind(&rest).await.unwrap(), missing);
         assert_eq!(fetcher.counters().verified, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_verified_first_is_planned_and_counted_whole() {
+        let memory = MemoryStore::new();
+        let hash = memory.insert(vec![2; LARGE as usize]);
+        let strict = FetchOptions {
+            verifies_first: true,
+            ..options()
+        };
+        let fetcher = Fetcher::new(Arc::new(memory), None, strict);
+        let trace = crate::Trace {
+            ranges: vec![crate::TracedRange {
+                hash,
+                range: 5..10,
+                after: std::time::Duration::ZERO,
+            }],
+            dropped: 0,
+        };
+        let other = ContentHash::from_bytes([9; 16]);
+        let objects = [(hash, LARGE), (other, 100 * LARGE)];
+        let plan = crate::Plan::new(&[trace], objects.into_iter(), fetcher.plan_options());
+        assert_eq!(plan.pieces, [piece(hash, LARGE, 0..LARGE)]);
+        // Nobody's plan: a part, of which all has to come.
+        let part = piece(hash, LARGE, 0..UNIT);
+        let engine = fetcher.engine();
+        assert_eq!(engine.fetch_units_behind(&part).await.unwrap(), LARGE);
+        assert_eq!(ahead(&fetcher), (LARGE, 0));
     }
 
     #[tokio::test]
