@@ -182,7 +182,7 @@ pub struct PrefetchStats {
     pub bytes: u64,
     /// Those of them that were read since.
     pub read: u64,
-    /// Those that were not, or not yet.
+    /// Those that were not, or not yet. What came while 65,536 objects had unread bytes counts here even when it is read.
     pub unread: u64,
 }
 
