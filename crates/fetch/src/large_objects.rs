@@ -322,7 +322,7 @@ impl Engine {
         piece: &Piece,
     ) -> Result<u64, FetchError> {
         let known = self.known.of(piece);
-        if known.serving().1 != Serving::Now {
+        if !known.serves_parts() {
             return self.verify_behind(&known).await;
         }
         let mut read = PendingPiece::of_units(self, piece.clone(), Priority::Prefetch);

@@ -10,7 +10,7 @@ use crate::fetcher::Engine;
 use crate::large_objects::KnownObject;
 use crate::scheduler::Interest;
 use crate::warming::missing;
-use crate::{FetchError, Fetcher, PlanOptions, Prefetch, Priority};
+use crate::{DiskCache, FetchError, Fetcher, PlanOptions, Prefetch, Priority};
 
 /// A file on its way that nobody has asked for. It is kept in memory for a while when it has come; dropping this
 /// cancels the rest, unless a reader is waiting for it.
@@ -56,6 +56,36 @@ impl Fetcher {
         }
     }
 
+    /// How many bytes the disk cache takes when it is full. `None` if there is none, or it does not tell. Needs a tokio runtime
+    /// with time enabled.
+    pub async fn most_on_disk(&self) -> Option<u64> {
+        self.disk()?.ask(DiskCache::capacity).await?
+    }
+
+    /// How many bytes [`fetch_behind`](Self::fetch_behind) would fetch: all that a disk which does not answer may have. Needs a
+    /// tokio runtime with time enabled.
+    pub async fn missing_behind(&self, piece: &Piece) -> u64 {
+        let engine = self.engine();
+        if piece.range.is_empty() {
+            return 0;
+        }
+        if engine.verifies(piece) {
+            let is_there = engine.may_be_on_disk(piece.hash, piece.object_len).await;
+            return if is_there { 0 } else { piece.object_len };
+        }
+        let range = if engine.comes_whole(piece) {
+            0..piece.object_len
+        } else {
+            piece.range.clone()
+        };
+        let wanted = Piece {
+            range,
+            ..piece.clone()
+        };
+        let missing = engine.not_on_disk(&wanted).await;
+        missing.iter().map(|range| range.end - range.start).sum()
+    }
+
     /// Has a piece in the disk cache, and says how many bytes came for it: what is missing is fetched behind everything that
     /// somebody waits for. A whole object is verified. Needs a tokio runtime with time enabled.
     pub async fn fetch_behind(&self, piece: &Piece) -> Result<u64, FetchError> {
@@ -69,8 +99,7 @@ impl Fetcher {
             }
             return engine.fetch_small_behind(piece).await;
         }
-        let is_whole = piece.range == (0..piece.object_len) || engine.options.verifies_first;
-        if is_whole {
+        if engine.comes_whole(piece) {
             return engine.verify_behind(&engine.known.of(piece)).await;
         }
         let mut fetched = 0;
@@ -86,6 +115,11 @@ impl Fetcher {
 }
 
 impl Engine {
+    /// Whether all of a large object is verified because of a piece.
+    fn comes_whole(&self, piece: &Piece) -> bool {
+        piece.range == (0..piece.object_len) || !self.known.of(piece).serves_parts()
+    }
+
     /// Verifies an object behind everything that somebody waits for, and says how many bytes of it were not in the disk cache.
     pub(crate) async fn verify_behind(
         self: &Arc<Self>,
@@ -131,7 +165,7 @@ mod tests {
     use attachfs_store::{CallKind, MemoryStore};
 
     use super::*;
-    use crate::{DiskCache, FetchOptions};
+    use crate::FetchOptions;
 
     const LARGE: u64 = 20 * UNIT + 7;
 
