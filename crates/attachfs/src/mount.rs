@@ -88,7 +88,7 @@ impl Mount {
         check_files(&request.reports.files, &mount_point, &dir)?;
         // The kernel would not tell what it reads by itself.
         let may_pass_through = !request.traces.records() && !request.reading.no_passthrough;
-        let mut traces = OpenedTraces::open(request.traces)?;
+        let mut traces = OpenedTraces::open(request.traces, &mount_point, &dir)?;
         let prefetch = request.reading.prefetch;
         let parts = Parts {
             owner: request.owner,
