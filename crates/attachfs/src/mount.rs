@@ -297,11 +297,10 @@ impl Mount {
     /// being given, and deletes the session if nothing of it is needed any more.
     pub async fn finish(self) -> Result<(), Error> {
         let ended = self.served.ended.lock().await.clone();
-        self.served.end_traces().await;
         let sealed = if ended.is_none() && self.served.mounted.end().is_some() {
-            self.served.session.vfs().seal()
+            self.served.seal().await
         } else {
-            Ok(())
+            Ok(self.served.end_traces().await)
         };
         // Where nobody did so before, and could tell what became of them: the log does.
         drop(self.served.write_reports().await);

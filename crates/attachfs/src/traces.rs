@@ -207,8 +207,7 @@ impl MountTraces {
         if dropped > 0 {
             tracing::warn!(dropped, "reads came too fast to be recorded in the trace");
         }
-        let written = tokio::task::spawn_blocking(move || recording.end(PATIENCE)).await;
-        match written.map_err(io::Error::other).flatten() {
+        match recording.end(PATIENCE).await {
             Ok(()) => None,
             Err(error) => {
                 let error = attachfs_transfer::error_chain(&error);
@@ -230,7 +229,36 @@ impl MountTraces {
 
 #[cfg(test)]
 mod tests {
+    use attachfs_fetch::FetchOptions;
+
     use super::*;
+
+    #[test]
+    fn a_trace_is_written_while_a_disk_holds_all_threads_that_may_block() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("t");
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().max_blocking_threads(1).build();
+        let runtime = runtime.unwrap();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        // Until the test ends.
+        runtime.spawn_blocking(move || wait.recv());
+        let written = runtime.block_on(async {
+            let store = attachfs_store::MemoryStore::new();
+            let fetcher = Fetcher::new(std::sync::Arc::new(store), None, FetchOptions::default());
+            let options = TraceOptions {
+                record: Some(path.clone()),
+                ..TraceOptions::default()
+            };
+            let session = temp.path().join("session");
+            let traces = OpenedTraces::open(options, &temp.path().join("mnt"), &session);
+            let traces = traces.unwrap().begin(&fetcher).unwrap();
+            tokio::time::timeout(2 * PATIENCE, traces.end(&fetcher)).await
+        });
+        drop(go_on);
+        assert_eq!(written.unwrap(), None);
+        assert_eq!(read_file(&path).unwrap(), Trace::default());
+    }
 
     #[test]
     fn a_trace_is_not_written_into_the_mount_or_its_session() {

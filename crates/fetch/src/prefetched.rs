@@ -302,7 +302,10 @@ mod tests {
         let verifying = fetcher.open_object(&all).read(0..UNIT);
         verifying.bytes().await.unwrap();
         read(&fetcher, small, 900, 800..2000).await;
-        recording.end(std::time::Duration::from_mins(1)).unwrap();
+        recording
+            .end(std::time::Duration::from_mins(1))
+            .await
+            .unwrap();
         let trace = told.recv().unwrap();
         let ranges: Vec<_> = trace
             .ranges
