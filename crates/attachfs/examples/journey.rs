@@ -20,7 +20,7 @@ use attachfs::{
 };
 
 /// Hears how far a use case is, and says nothing. A program with a window would draw it.
-struct Quiet;
+pub(crate) struct Quiet;
 
 impl Progress for Quiet {
     fn update(&self, _: &ProgressEvent) -> std::ops::ControlFlow<()> {
@@ -49,7 +49,7 @@ pub(crate) struct Seen {
     pub(crate) mount_point: PathBuf,
 }
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The journey from blocking code: each use case is waited for, and the runtime serves the mount meanwhile.
 pub(crate) fn blocking(dir: &Path) -> Result<Seen> {
@@ -123,7 +123,7 @@ pub(crate) async fn on_a_runtime(dir: &Path) -> Result<Seen> {
 }
 
 /// The folder, where things are kept, and the store.
-fn prepare(dir: &Path) -> Result<(PathBuf, Places, OpenStore)> {
+pub(crate) fn prepare(dir: &Path) -> Result<(PathBuf, Places, OpenStore)> {
     let folder = dir.join("scene");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("input.txt"), "what the job reads")?;
@@ -136,7 +136,7 @@ fn prepare(dir: &Path) -> Result<(PathBuf, Places, OpenStore)> {
     Ok((folder, places, store))
 }
 
-fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places) -> MountRequest {
+pub(crate) fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places) -> MountRequest {
     let base = ManifestBytes {
         name: "scene".to_owned(),
         bytes: manifest,

@@ -88,7 +88,7 @@ impl Mount {
         check_files(&request.reports.files, &mount_point, &dir)?;
         // The kernel would not tell what it reads by itself.
         let may_pass_through = !request.traces.records() && !request.reading.no_passthrough;
-        let mut traces = OpenedTraces::open(request.traces)?;
+        let mut traces = OpenedTraces::open(request.traces, &mount_point, &dir)?;
         let prefetch = request.reading.prefetch;
         let parts = Parts {
             owner: request.owner,
@@ -297,11 +297,10 @@ impl Mount {
     /// being given, and deletes the session if nothing of it is needed any more.
     pub async fn finish(self) -> Result<(), Error> {
         let ended = self.served.ended.lock().await.clone();
-        self.served.end_traces().await;
         let sealed = if ended.is_none() && self.served.mounted.end().is_some() {
-            self.served.session.vfs().seal()
+            self.served.seal().await
         } else {
-            Ok(())
+            Ok(self.served.end_traces().await)
         };
         // Where nobody did so before, and could tell what became of them: the log does.
         drop(self.served.write_reports().await);

@@ -83,3 +83,23 @@ impl OutputFile {
         is_dir.doing(|| format!("cannot write the {what} to a file in {}", dir.display()))
     }
 }
+
+/// Fails if a file or directory that a mount writes when it ends would lie in the mount itself or in its session.
+pub(crate) fn check_is_elsewhere(
+    what: &str,
+    path: &Path,
+    mount_point: &Path,
+    dir: &Path,
+) -> Result<(), Error> {
+    for place in [mount_point, dir] {
+        if path.starts_with(place) {
+            let sentence = format!(
+                "the {what} {} would lie in {}, which is the mount's own",
+                path.display(),
+                place.display()
+            );
+            return Err(Error::usage(sentence).advise("name a place elsewhere"));
+        }
+    }
+    Ok(())
+}

@@ -29,10 +29,18 @@ pub(crate) struct Prefetching {
     pub(crate) traces: Vec<Trace>,
     /// Everything that is mounted, the pieces of the traces first.
     pub(crate) all: bool,
-    /// At most so many bytes; as many as the cache has room for if `None`.
+    /// At most so many bytes; as many as the cache has room for if `None`. Of a full cache traces get half.
     pub(crate) most_bytes: Option<u64>,
     /// At most for so long.
     pub(crate) most_time: Option<Duration>,
+}
+
+/// A piece that is to be fetched.
+#[derive(Debug)]
+struct Wanted {
+    piece: Piece,
+    /// Whether a trace names it: it may take the place of what nobody has read for long.
+    is_traced: bool,
 }
 
 /// Why no more is fetched.
@@ -62,76 +70,22 @@ impl Prefetching {
     /// Fetches pieces of a tree until all are there, a bound is reached, the cache is full or the mount has ended.
     pub(crate) async fn run(self, mounted: Weak<Vfs>, tree: Arc<BaseTree>) {
         let fetcher = || Some(Arc::clone(mounted.upgrade()?.fetcher()));
-        let evicted = |fetcher: &Fetcher| fetcher.counters().disk_evicted;
-        let (before, room) = match fetcher() {
-            Some(fetcher) if fetcher.disk().is_some() => {
-                (evicted(&fetcher), ByteBudget::new(fetcher.most_behind()))
-            }
-            Some(_) => {
+        match fetcher().map(|fetcher| fetcher.disk().is_some()) {
+            Some(true) => {}
+            Some(false) => {
                 tracing::info!(
                     "there is no disk cache to prefetch into: nothing is fetched that nobody reads"
                 );
                 return;
             }
             None => return,
-        };
+        }
         let until = self.most_time.map(|time| Instant::now() + time);
-        let left = AtomicU64::new(self.most_bytes.unwrap_or(u64::MAX));
+        let most_bytes = self.most_bytes.unwrap_or(u64::MAX);
         let Some(pieces) = self.pieces(&mounted, tree).await else {
             return;
         };
-        let has_stopped = AtomicBool::new(false);
-        let pieces = pieces.take_while(|_| !has_stopped.load(Ordering::Relaxed));
-        let fetch = |piece: Piece| {
-            let (fetcher, left, room) = (fetcher(), &left, &room);
-            async move {
-                let fetcher = fetcher.ok_or(Stopped::Ended)?;
-                let len = piece.range.end - piece.range.start;
-                let _room = room.take(len).await;
-                if evicted(&fetcher) > before {
-                    return Err(Stopped::Full);
-                }
-                // What is on its way counts, so that the bound holds.
-                take(left, len)?;
-                let fetched = fetcher.fetch_behind(&piece).await;
-                let used = fetched.as_ref().map_or(0, |bytes| *bytes);
-                left.fetch_add(len.saturating_sub(used), Ordering::Relaxed);
-                Ok(fetched)
-            }
-        };
-        let mut fetched = std::pin::pin!(stream::iter(pieces).map(fetch).buffer_unordered(AT_ONCE));
-        let (mut count, mut failures, mut stopped) = (0_u64, 0, None);
-        loop {
-            let next = match until {
-                Some(until) => tokio::time::timeout_at(until, fetched.next()).await,
-                None => Ok(fetched.next().await),
-            };
-            match next {
-                Ok(None) => break,
-                Err(_elapsed) => {
-                    stopped = Some(Stopped::Time);
-                    break;
-                }
-                // What is on its way still comes.
-                Ok(Some(Err(why))) => {
-                    has_stopped.store(true, Ordering::Relaxed);
-                    stopped = Some(why);
-                }
-                Ok(Some(Ok(Ok(_bytes)))) => {
-                    count += 1;
-                    failures = 0;
-                }
-                Ok(Some(Ok(Err(error)))) => {
-                    failures += 1;
-                    let error = &error as &dyn Error;
-                    tracing::warn!(error, "an object cannot be prefetched");
-                    if failures == MOST_FAILURES {
-                        stopped = Some(Stopped::Failures);
-                        break;
-                    }
-                }
-            }
-        }
+        let (count, stopped) = fetch_all(fetcher, pieces, most_bytes, until).await;
         match stopped {
             None => tracing::info!(count, "all that was to be prefetched is there"),
             Some(Stopped::Failures) => {
@@ -146,7 +100,7 @@ impl Prefetching {
         self,
         mounted: &Weak<Vfs>,
         tree: Arc<BaseTree>,
-    ) -> Option<Box<dyn Iterator<Item = Piece> + Send>> {
+    ) -> Option<Box<dyn Iterator<Item = Wanted> + Send>> {
         let options = mounted.upgrade()?.fetcher().plan_options();
         let (traces, objects) = (self.traces, Arc::clone(&tree).objects());
         // A look at every file of the mount: not on the threads that serve it.
@@ -162,17 +116,103 @@ impl Prefetching {
                 "traces name ranges of objects that are not mounted; they are left out"
             );
         }
-        let planned = plan.pieces.into_iter();
+        let planned = plan.pieces.into_iter().map(|piece| Wanted {
+            piece,
+            is_traced: true,
+        });
         if !self.all && !plan.is_everything {
             return Some(Box::new(planned));
         }
-        let rest = tree.objects().map(|(hash, len)| Piece {
-            hash,
-            object_len: len,
-            range: 0..len,
+        let rest = tree.objects().map(|(hash, len)| Wanted {
+            piece: Piece {
+                hash,
+                object_len: len,
+                range: 0..len,
+            },
+            is_traced: false,
         });
         Some(Box::new(planned.chain(rest)))
     }
+}
+
+/// Fetches the pieces while there is a fetcher. How many are there, and why they are not all.
+async fn fetch_all(
+    fetcher: impl Fn() -> Option<Arc<Fetcher>>,
+    pieces: impl Iterator<Item = Wanted>,
+    most_bytes: u64,
+    until: Option<Instant>,
+) -> (u64, Option<Stopped>) {
+    let evicted = |fetcher: &Fetcher| fetcher.counters().disk_evicted;
+    let Some(first) = fetcher() else {
+        return (0, Some(Stopped::Ended));
+    };
+    let (before, room) = (evicted(&first), ByteBudget::new(first.most_behind()));
+    // A cache that has been in use for long is always full: then this is what traces may have of it.
+    let part = first.most_on_disk().await.unwrap_or(0) / 2;
+    drop(first);
+    let (left, taken) = (AtomicU64::new(most_bytes), AtomicU64::new(0));
+    let has_stopped = AtomicBool::new(false);
+    let pieces = pieces.take_while(|_| !has_stopped.load(Ordering::Relaxed));
+    let fetch = |Wanted { piece, is_traced }| {
+        let (fetcher, left, taken, room) = (fetcher(), &left, &taken, &room);
+        async move {
+            let fetcher = fetcher.ok_or(Stopped::Ended)?;
+            let _room = room.take(piece.range.end - piece.range.start).await;
+            let missing = fetcher.missing_behind(&piece).await;
+            let may_replace =
+                is_traced && taken.load(Ordering::Relaxed).saturating_add(missing) <= part;
+            if evicted(&fetcher) > before && !may_replace {
+                return Err(Stopped::Full);
+            }
+            // What is on its way counts, so that the bound holds.
+            take(left, missing)?;
+            taken.fetch_add(missing, Ordering::Relaxed);
+            let fetched = fetcher.fetch_behind(&piece).await;
+            let used = fetched.as_ref().map_or(0, |bytes| *bytes);
+            let unused = missing.saturating_sub(used);
+            left.fetch_add(unused, Ordering::Relaxed);
+            taken.fetch_sub(unused, Ordering::Relaxed);
+            Ok(fetched)
+        }
+    };
+    let mut fetched = std::pin::pin!(stream::iter(pieces).map(fetch).buffer_unordered(AT_ONCE));
+    let (mut count, mut failures, mut stopped) = (0_u64, 0, None);
+    loop {
+        let next = match until {
+            Some(until) => tokio::time::timeout_at(until, fetched.next()).await,
+            None => Ok(fetched.next().await),
+        };
+        match next {
+            Ok(None) => break,
+            Err(_elapsed) => {
+                stopped = Some(Stopped::Time);
+                break;
+            }
+            // A shorter piece may fit.
+            Ok(Some(Err(Stopped::Bytes))) => {
+                stopped.get_or_insert(Stopped::Bytes);
+            }
+            // What is on its way still comes.
+            Ok(Some(Err(why))) => {
+                has_stopped.store(true, Ordering::Relaxed);
+                stopped = Some(why);
+            }
+            Ok(Some(Ok(Ok(_bytes)))) => {
+                count += 1;
+                failures = 0;
+            }
+            Ok(Some(Ok(Err(error)))) => {
+                failures += 1;
+                let error = &error as &dyn Error;
+                tracing::warn!(error, "an object cannot be prefetched");
+                if failures == MOST_FAILURES {
+                    stopped = Some(Stopped::Failures);
+                    break;
+                }
+            }
+        }
+    }
+    (count, stopped)
 }
 
 /// What was fetched ahead of all reads, since traces name it or everything is to be fetched.
@@ -182,7 +222,7 @@ pub struct PrefetchStats {
     pub bytes: u64,
     /// Those of them that were read since.
     pub read: u64,
-    /// Those that were not, or not yet.
+    /// Those that were not, or not yet. What came while 65,536 objects had unread bytes counts here even when it is read.
     pub unread: u64,
 }
 
@@ -193,5 +233,122 @@ impl PrefetchStats {
             read: fetch.bytes_ahead_read,
             unread: fetch.bytes_ahead - fetch.bytes_ahead_read,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use attachfs_durable::{CacheDir, CacheLimits};
+    use attachfs_fetch::{DiskCache, FetchOptions};
+    use attachfs_manifest::ContentHash;
+    use attachfs_store::MemoryStore;
+
+    use super::*;
+
+    const LEN: u64 = 8192;
+
+    /// A store, and a cache of so many bytes that processes use one after the other.
+    struct Setup {
+        temp: tempfile::TempDir,
+        store: Arc<MemoryStore>,
+        max_bytes: u64,
+    }
+
+    impl Setup {
+        fn new(max_bytes: u64) -> Self {
+            Self {
+                temp: tempfile::tempdir().unwrap(),
+                store: Arc::new(MemoryStore::new()),
+                max_bytes,
+            }
+        }
+
+        fn process(&self) -> Arc<Fetcher> {
+            let limits = CacheLimits {
+                max_bytes: Some(self.max_bytes),
+                min_free: Some(0),
+            };
+            let cache = CacheDir::new(self.temp.path().join("cache")).with_limits(limits);
+            let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
+            let store = Arc::clone(&self.store) as _;
+            Arc::new(Fetcher::new(store, Some(disk), FetchOptions::default()))
+        }
+
+        fn wanted(&self, number: u64, len: u64, is_traced: bool) -> Wanted {
+            let mut bytes = vec![7; len as usize];
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+            let hash: ContentHash = self.store.insert(bytes);
+            let piece = Piece {
+                hash,
+                object_len: len,
+                range: 0..len,
+            };
+            Wanted { piece, is_traced }
+        }
+
+        /// Fetches pieces, each once those that came before it are on the disk.
+        async fn fetch(
+            &self,
+            fetcher: &Arc<Fetcher>,
+            pieces: impl Iterator<Item = Wanted>,
+        ) -> (u64, Option<Stopped>) {
+            let disk = fetcher.disk().unwrap();
+            let pieces = pieces.inspect(|_| {
+                tokio::task::block_in_place(|| disk.flush());
+            });
+            fetch_all(|| Some(Arc::clone(fetcher)), pieces, u64::MAX, None).await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_traces_name_takes_half_of_a_full_cache_and_what_they_do_not_name_nothing() {
+        let setup = Setup::new(128 * LEN);
+        let old = (0..124).map(|number| setup.wanted(number, LEN, false));
+        let filling = setup.process();
+        setup.fetch(&filling, old).await;
+        drop(filling);
+
+        let fetcher = setup.process();
+        let traced = (1000..1060).map(|number| setup.wanted(number, LEN, true));
+        let rest = (2000..2100).map(|number| setup.wanted(number, LEN, false));
+        let fetched = setup.fetch(&fetcher, traced.chain(rest)).await;
+        assert!(fetcher.counters().disk_evicted > 0);
+        assert_eq!(fetched.1, Some(Stopped::Full));
+        assert!(fetched.0 >= 60, "{fetched:?}");
+        assert!(fetched.0 < 160, "{fetched:?}");
+
+        let fetcher = setup.process();
+        let traced = (3000..3300).map(|number| setup.wanted(number, LEN, true));
+        let fetched = setup.fetch(&fetcher, traced).await;
+        assert_eq!(fetched.1, Some(Stopped::Full));
+        assert!(fetched.0 < 128, "{fetched:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_cache_or_too_long_takes_none_of_the_bytes_that_may_be_fetched() {
+        let setup = Setup::new(u64::MAX);
+        let fetcher = setup.process();
+        let cached = || setup.wanted(1, 100 * LEN, true);
+        let fetch = |pieces: Vec<Wanted>| {
+            let fetcher = Arc::clone(&fetcher);
+            let pieces = pieces.into_iter();
+            async move { fetch_all(|| Some(Arc::clone(&fetcher)), pieces, 4 * LEN, None).await }
+        };
+        let first = fetch(vec![
+            setup.wanted(2, 5 * LEN, true),
+            setup.wanted(3, LEN, true),
+        ]);
+        assert_eq!(first.await, (1, Some(Stopped::Bytes)));
+        let all = fetch_all(
+            || Some(Arc::clone(&fetcher)),
+            std::iter::once(cached()),
+            u64::MAX,
+            None,
+        );
+        assert_eq!(all.await, (1, None));
+        fetcher.flush_disk().await;
+        let small = (10..14).map(|number| setup.wanted(number, LEN, true));
+        let pieces = std::iter::once(cached()).chain(small).collect();
+        assert_eq!(fetch(pieces).await, (5, None));
     }
 }

@@ -97,8 +97,7 @@ impl ServedMount {
     pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
         let mut ended = self.ended.lock().await;
         let held = self.let_go(detach).await?;
-        self.end_traces().await;
-        self.session.vfs().seal()?;
+        self.seal().await?;
         ended.get_or_insert_default();
         Ok(held)
     }
@@ -114,8 +113,7 @@ impl ServedMount {
         let mut ended = self.ended.lock().await;
         let mount_point = self.mounted.mount_point();
         let held = self.let_go(detach).await?;
-        let trace_failure = self.end_traces().await;
-        self.session.vfs().seal()?;
+        let trace_failure = self.seal().await?;
         let ended = ended.get_or_insert_default();
         // Before the commit, which reads too.
         let reports = self.write_reports().await;
@@ -187,6 +185,15 @@ impl ServedMount {
             discarded: true,
         });
         Ok(())
+    }
+
+    /// Notes durably that the session was unmounted, and ends the traces after that: they may be on a disk that hangs. Gives the
+    /// reason why the trace could not be written.
+    pub(crate) async fn seal(&self) -> Result<Option<String>, Error> {
+        let sealed = self.session.vfs().seal();
+        let trace_failure = self.end_traces().await;
+        sealed?;
+        Ok(trace_failure)
     }
 
     /// Ends the recording of what is read, and what is fetched ahead. Nobody reads any more.

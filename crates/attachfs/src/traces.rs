@@ -25,7 +25,7 @@ use self::dir::{TraceDir, key_of};
 pub use self::reading::ReadTraceError;
 use self::reading::read_file;
 use crate::error::{Doing as _, Error};
-use crate::output_file::OutputFile;
+use crate::output_file::{OutputFile, check_is_elsewhere};
 use crate::prefetching::Prefetching;
 
 /// What is recorded of a mount, and fetched ahead because of earlier recordings.
@@ -80,9 +80,18 @@ pub(crate) struct OpenedTraces {
 }
 
 impl OpenedTraces {
-    /// Reads the traces that were named, and looks whether the new one can be written.
-    pub(crate) fn open(options: TraceOptions) -> Result<Self, Error> {
+    /// Reads the traces that were named, and looks whether the new one can be written, which is not in the mount itself nor in
+    /// the directory of its session.
+    pub(crate) fn open(
+        options: TraceOptions,
+        mount_point: &Path,
+        session: &Path,
+    ) -> Result<Self, Error> {
+        if let Some(path) = &options.dir {
+            check_is_elsewhere("trace directory", path, mount_point, session)?;
+        }
         if let Some(path) = &options.record {
+            check_is_elsewhere("trace", path, mount_point, session)?;
             OUTPUT.check_place(path)?;
         }
         let earlier = options.prefetch.iter().map(|path| read_file(path));
@@ -198,8 +207,7 @@ impl MountTraces {
         if dropped > 0 {
             tracing::warn!(dropped, "reads came too fast to be recorded in the trace");
         }
-        let written = tokio::task::spawn_blocking(move || recording.end(PATIENCE)).await;
-        match written.map_err(io::Error::other).flatten() {
+        match recording.end(PATIENCE).await {
             Ok(()) => None,
             Err(error) => {
                 let error = attachfs_transfer::error_chain(&error);
@@ -221,7 +229,72 @@ impl MountTraces {
 
 #[cfg(test)]
 mod tests {
+    use attachfs_fetch::FetchOptions;
+
     use super::*;
+
+    #[test]
+    fn a_trace_is_written_while_a_disk_holds_all_threads_that_may_block() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("t");
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().max_blocking_threads(1).build();
+        let runtime = runtime.unwrap();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        // Until the test ends.
+        runtime.spawn_blocking(move || wait.recv());
+        let written = runtime.block_on(async {
+            let store = attachfs_store::MemoryStore::new();
+            let fetcher = Fetcher::new(std::sync::Arc::new(store), None, FetchOptions::default());
+            let options = TraceOptions {
+                record: Some(path.clone()),
+                ..TraceOptions::default()
+            };
+            let session = temp.path().join("session");
+            let traces = OpenedTraces::open(options, &temp.path().join("mnt"), &session);
+            let traces = traces.unwrap().begin(&fetcher).unwrap();
+            tokio::time::timeout(2 * PATIENCE, traces.end(&fetcher)).await
+        });
+        drop(go_on);
+        assert_eq!(written.unwrap(), None);
+        assert_eq!(read_file(&path).unwrap(), Trace::default());
+    }
+
+    #[test]
+    fn a_trace_is_not_written_into_the_mount_or_its_session() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = temp.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        };
+        let (mount_point, session) = (at("mnt"), at("session"));
+        for place in [
+            at("mnt"),
+            at("mnt/deep"),
+            at("session"),
+            at("session/traces"),
+        ] {
+            let to_file = TraceOptions {
+                record: Some(place.join("t")),
+                ..TraceOptions::default()
+            };
+            let to_dir = TraceOptions {
+                dir: Some(place),
+                ..TraceOptions::default()
+            };
+            for options in [to_file, to_dir] {
+                let error = OpenedTraces::open(options, &mount_point, &session).unwrap_err();
+                assert!(error.to_string().contains("the mount's own"), "{error}");
+            }
+        }
+        let elsewhere = TraceOptions {
+            record: Some(temp.path().join("t")),
+            dir: Some(at("mnt2")),
+            ..TraceOptions::default()
+        };
+        OpenedTraces::open(elsewhere, &mount_point, &session).unwrap();
+    }
 
     #[test]
     fn the_trace_of_a_mount_takes_the_place_of_another_trace_and_of_no_other_file() {

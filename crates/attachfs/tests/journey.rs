@@ -3,7 +3,8 @@
 #[path = "../examples/journey.rs"]
 mod journey;
 
-use journey::Seen;
+use attachfs::{CancellationToken, Mount, SnapshotOptions, TraceOptions, take_snapshot};
+use journey::{Quiet, Seen};
 
 /// Whether a file system can be mounted here. It must be where all tests are wanted.
 #[expect(
@@ -57,4 +58,29 @@ async fn the_blocking_journey_is_possible_on_a_thread_of_a_runtime() {
         let dir = tempfile::tempdir().unwrap();
         check(&journey::blocking(dir.path()).unwrap());
     }
+}
+
+/// The trace may have to be written to a disk that hangs. What the journal has is not to wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_sealed_before_its_trace_is_written() {
+    if !can_mount() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let cancel = CancellationToken::new();
+    let (folder, places, store) = journey::prepare(temp.path()).unwrap();
+    let options = SnapshotOptions::default();
+    let taken = take_snapshot(&folder, Some(&store), &Quiet, &options, &Quiet, &cancel);
+    let mut request = journey::mount_request(taken.await.unwrap().bytes, &store, places);
+    let trace = temp.path().join("trace");
+    request.traces = TraceOptions {
+        record: Some(trace.clone()),
+        ..TraceOptions::default()
+    };
+    let mount = Mount::start(request, &cancel).await.unwrap();
+    let journal = mount.session_dir().join("journal");
+    mount.unmount(false).await.unwrap();
+    let changed = |path| std::fs::metadata(path).unwrap().modified().unwrap();
+    assert!(changed(&journal) <= changed(&trace));
+    mount.finish().await.unwrap();
 }

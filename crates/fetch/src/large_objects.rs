@@ -322,9 +322,8 @@ impl Engine {
         piece: &Piece,
     ) -> Result<u64, FetchError> {
         let known = self.known.of(piece);
-        if known.serving().1 != Serving::Now {
-            self.verify(&known, Priority::Prefetch).await?;
-            return Ok(0);
+        if !known.serves_parts() {
+            return self.verify_behind(&known).await;
         }
         let mut read = PendingPiece::of_units(self, piece.clone(), Priority::Prefetch);
         let ours = read.lookup.leads.iter().filter_map(|lead| {

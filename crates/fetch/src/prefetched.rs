@@ -1,14 +1,16 @@
 //! Files that are fetched before anybody reads them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use attachfs_manifest::{ChunkLayout, Piece};
 
 use crate::disk::UNIT;
 use crate::fetcher::Engine;
+use crate::large_objects::KnownObject;
 use crate::scheduler::Interest;
 use crate::warming::missing;
-use crate::{FetchError, Fetcher, PlanOptions, Prefetch, Priority};
+use crate::{DiskCache, FetchError, Fetcher, PlanOptions, Prefetch, Priority};
 
 /// A file on its way that nobody has asked for. It is kept in memory for a while when it has come; dropping this
 /// cancels the rest, unless a reader is waiting for it.
@@ -43,9 +45,45 @@ impl Fetcher {
 
     /// How traces are to be made a plan for this fetcher.
     pub fn plan_options(&self) -> PlanOptions {
+        let options = &self.engine().options;
         PlanOptions {
-            whole_object_limit: self.engine().options.whole_object_limit,
+            // What is verified first is fetched whole, whatever its length.
+            whole_object_limit: if options.verifies_first {
+                u64::MAX
+            } else {
+                options.whole_object_limit
+            },
         }
+    }
+
+    /// How many bytes the disk cache takes when it is full. `None` if there is none, or it does not tell. Needs a tokio runtime
+    /// with time enabled.
+    pub async fn most_on_disk(&self) -> Option<u64> {
+        self.disk()?.ask(DiskCache::capacity).await?
+    }
+
+    /// How many bytes [`fetch_behind`](Self::fetch_behind) would fetch: all that a disk which does not answer may have. Needs a
+    /// tokio runtime with time enabled.
+    pub async fn missing_behind(&self, piece: &Piece) -> u64 {
+        let engine = self.engine();
+        if piece.range.is_empty() {
+            return 0;
+        }
+        if engine.verifies(piece) {
+            let is_there = engine.may_be_on_disk(piece.hash, piece.object_len).await;
+            return if is_there { 0 } else { piece.object_len };
+        }
+        let range = if engine.comes_whole(piece) {
+            0..piece.object_len
+        } else {
+            piece.range.clone()
+        };
+        let wanted = Piece {
+            range,
+            ..piece.clone()
+        };
+        let missing = engine.not_on_disk(&wanted).await;
+        missing.iter().map(|range| range.end - range.start).sum()
     }
 
     /// Has a piece in the disk cache, and says how many bytes came for it: what is missing is fetched behind everything that
@@ -61,18 +99,8 @@ impl Fetcher {
             }
             return engine.fetch_small_behind(piece).await;
         }
-        let is_whole = piece.range == (0..piece.object_len) || engine.options.verifies_first;
-        if is_whole {
-            let all = Piece {
-                range: 0..piece.object_len,
-                ..piece.clone()
-            };
-            let claim = engine
-                .unread
-                .claim(piece.hash, engine.not_on_disk(&all).await);
-            let known = engine.known.of(piece);
-            engine.verify(&known, Priority::Prefetch).await?;
-            return Ok(claim.came());
+        if engine.comes_whole(piece) {
+            return engine.verify_behind(&engine.known.of(piece)).await;
         }
         let mut fetched = 0;
         for range in engine.not_on_disk(piece).await {
@@ -87,6 +115,26 @@ impl Fetcher {
 }
 
 impl Engine {
+    /// Whether all of a large object is verified because of a piece.
+    fn comes_whole(&self, piece: &Piece) -> bool {
+        piece.range == (0..piece.object_len) || !self.known.of(piece).serves_parts()
+    }
+
+    /// Verifies an object behind everything that somebody waits for, and says how many bytes of it were not in the disk cache.
+    pub(crate) async fn verify_behind(
+        self: &Arc<Self>,
+        known: &Arc<KnownObject>,
+    ) -> Result<u64, FetchError> {
+        let all = Piece {
+            hash: known.hash(),
+            object_len: known.size(),
+            range: 0..known.size(),
+        };
+        let claim = self.unread.claim(all.hash, self.not_on_disk(&all).await);
+        self.verify(known, Priority::Prefetch).await?;
+        Ok(claim.came())
+    }
+
     /// The ranges of a piece of a large object that are not in the disk cache, in whole units.
     async fn not_on_disk(&self, piece: &Piece) -> Vec<Range<u64>> {
         let all = || vec![piece.range.clone()];
@@ -111,15 +159,13 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use attachfs_manifest::{ChunkSize, ContentHash};
     use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
     use attachfs_store::record::RecordStore;
     use attachfs_store::{CallKind, MemoryStore};
 
     use super::*;
-    use crate::{DiskCache, FetchOptions};
+    use crate::FetchOptions;
 
     const LARGE: u64 = 20 * UNIT + 7;
 
@@ -189,6 +235,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_verified_first_is_planned_and_counted_whole() {
+        let memory = MemoryStore::new();
+        let hash = memory.insert(vec![2; LARGE as usize]);
+        let strict = FetchOptions {
+            verifies_first: true,
+            ..options()
+        };
+        let fetcher = Fetcher::new(Arc::new(memory), None, strict);
+        let trace = crate::Trace {
+            ranges: vec![crate::TracedRange {
+                hash,
+                range: 5..10,
+                after: std::time::Duration::ZERO,
+            }],
+            dropped: 0,
+        };
+        let other = ContentHash::from_bytes([9; 16]);
+        let objects = [(hash, LARGE), (other, 100 * LARGE)];
+        let plan = crate::Plan::new(&[trace], objects.into_iter(), fetcher.plan_options());
+        assert_eq!(plan.pieces, [piece(hash, LARGE, 0..LARGE)]);
+        // Nobody's plan: a part, of which all has to come.
+        let part = piece(hash, LARGE, 0..UNIT);
+        let engine = fetcher.engine();
+        assert_eq!(engine.fetch_units_behind(&part).await.unwrap(), LARGE);
+        assert_eq!(ahead(&fetcher), (LARGE, 0));
+    }
+
+    #[tokio::test]
     async fn what_fails_was_not_fetched_ahead() {
         let memory = MemoryStore::new();
         let large = memory.insert(vec![2; LARGE as usize]);
@@ -228,7 +302,10 @@ mod tests {
         let verifying = fetcher.open_object(&all).read(0..UNIT);
         verifying.bytes().await.unwrap();
         read(&fetcher, small, 900, 800..2000).await;
-        recording.end(std::time::Duration::from_mins(1)).unwrap();
+        recording
+            .end(std::time::Duration::from_mins(1))
+            .await
+            .unwrap();
         let trace = told.recv().unwrap();
         let ranges: Vec<_> = trace
             .ranges

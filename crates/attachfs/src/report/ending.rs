@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use super::file::check_place_of_report;
 use super::money::Prices;
 use crate::error::Error;
+use crate::output_file::check_is_elsewhere;
 
 /// The reports that a mount is to write when it ends.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -66,16 +67,7 @@ impl ReportAtEnd {
 pub(crate) fn check_files(files: &[PathBuf], mount_point: &Path, dir: &Path) -> Result<(), Error> {
     for path in files {
         check_place_of_report(path)?;
-        for place in [mount_point, dir] {
-            if path.starts_with(place) {
-                let sentence = format!(
-                    "the report {} would lie in {}, which is the mount's own",
-                    path.display(),
-                    place.display()
-                );
-                return Err(Error::usage(sentence).advise("name a file elsewhere"));
-            }
-        }
+        check_is_elsewhere("report", path, mount_point, dir)?;
     }
     Ok(())
 }

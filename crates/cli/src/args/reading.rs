@@ -15,9 +15,9 @@ use super::s3::parse_bytes;
 pub(crate) struct Reading {
     /// Fetch what a program will probably read next: what follows in a file that is read in order, backward or in equal
     /// steps, and the next files of a directory whose files are read one after the other. `off` fetches only
-    /// what is read, in units of 128 KiB of files longer than 8 MiB, and shorter ones whole, and what traces name (--prefetch-trace,
-    /// --trace-dir). `all` also fetches everything that is
-    /// mounted into the cache, behind what is read, until the cache is full.
+    /// what is read or a trace names (--prefetch-trace, --trace-dir), in units of 128 KiB of files longer than 8 MiB, and
+    /// shorter ones whole. `all` also fetches everything that is mounted into the cache, behind what is read, until the cache
+    /// is full.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     prefetch: When,
     /// When objects are verified. `usual`: those of up to 8 MiB before a byte of them is given out, longer ones when all
@@ -35,8 +35,8 @@ pub(crate) struct Reading {
     #[arg(long, value_name = "BYTES", value_parser = parse_target)]
     memory_target: Option<NonZeroU64>,
     /// Read everything through the process that serves the mount. Otherwise, where the kernel and this user's rights allow
-    /// it (CAP_SYS_ADMIN), a file that is one object of at least 256 KiB and lies complete in the cache is read by the kernel itself, as fast
-    /// as a local file: `stats` shows how often. Never with --verify strict, --record-trace or --trace-dir.
+    /// it (CAP_SYS_ADMIN), the kernel reads files of one object of at least 256 KiB that lie complete in the cache by
+    /// itself, as fast as local files: `stats` shows how often. Never with --verify strict, --record-trace or --trace-dir.
     #[arg(long, env = "ATTACHFS_NO_PASSTHROUGH", value_parser = FalseyValueParser::new())]
     no_passthrough: bool,
 }

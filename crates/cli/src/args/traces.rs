@@ -15,8 +15,7 @@ use super::s3::parse_bytes;
 pub(crate) struct Traces {
     /// Record which bytes of the inputs are read, in which order, into this file. It is written when it is unmounted, and takes
     /// the place of another trace and of no other file. What the kernel answers from its page cache is not seen: a
-    /// trace has first reads. So that it has them all, attachfs answers all reads, as with --no-passthrough: files that lie
-    /// complete in the cache are read slower than otherwise.
+    /// trace has first reads. All reads go through the process that serves the mount then, as with --no-passthrough.
     #[arg(long, value_name = "FILE")]
     record_trace: Option<PathBuf>,
     /// Fetch what this trace of an earlier run names into the cache, behind what is read. May be given more than once. If traces
@@ -24,11 +23,12 @@ pub(crate) struct Traces {
     #[arg(long, value_name = "FILE")]
     prefetch_trace: Vec<PathBuf>,
     /// Keep traces in this directory, by what is mounted: what the last runs with the same manifests read is fetched ahead, and
-    /// what this one reads is added, at the cost that --record-trace has. Made if it is missing; a directory with other files is refused.
+    /// what this one reads is added; all reads go through the process that serves the mount for that, as with --no-passthrough.
+    /// Made if it is missing; a directory with other files is refused.
     #[arg(long, value_name = "DIR")]
     trace_dir: Option<PathBuf>,
-    /// Fetch at most so much ahead because of traces or --prefetch all, such as 500MB or 20GiB. Default: what the cache
-    /// has room for.
+    /// Fetch at most so much ahead because of traces or --prefetch all, such as 500MB or 20GiB. What is in the cache does
+    /// not count. Default: what the cache has room for. Of a full cache traces replace up to half, whatever is said here.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     prefetch_bytes: Option<u64>,
     /// Stop fetching ahead after so many seconds. Default: an hour after the mount for traces, never with --prefetch all.

@@ -46,14 +46,26 @@ pub(super) fn run(cache: &OpenCache, duties: &Receiver<Duty>) {
 
 /// Sets how much may be written, from what is written down: the keeper looks closer.
 pub(super) fn look(cache: &OpenCache) {
+    let used = used(cache);
+    let room = space(cache).map_or(0, |(space, bounds)| bounds.room(used, &space));
+    cache.set_room(room);
+}
+
+/// How many bytes the cache takes when it is full. `None` if the disk does not tell.
+pub(super) fn capacity(cache: &OpenCache) -> Option<u64> {
+    let (space, bounds) = space(cache)?;
+    let used = used(cache);
+    Some(used.saturating_add_signed(bounds.room(used, &space)))
+}
+
+/// How many bytes are there by what is written down.
+fn used(cache: &OpenCache) -> u64 {
     let sums = match cache.objects.cache().stock() {
         Ok(Some(stock)) => stock.sums().unwrap_or_else(|_| Sums::unknown()),
         // The write that comes next tells what is wrong.
         Ok(None) | Err(_) => Sums::unknown(),
     };
-    let used = sums.total().bytes;
-    let room = space(cache).map_or(0, |(space, bounds)| bounds.room(used, &space));
-    cache.set_room(room);
+    sums.total().bytes
 }
 
 /// The room on the disk. A partition that is gone is made again by the write, on the same disk mostly.

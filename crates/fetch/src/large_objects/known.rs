@@ -262,6 +262,11 @@ impl KnownObject {
         (state.generation, state.serving())
     }
 
+    /// Whether a part of it is of use before all of it was verified.
+    pub(crate) fn serves_parts(&self) -> bool {
+        self.serving().1 == Serving::Now
+    }
+
     /// Notes that units are given to programs, if they may be and are not verified.
     pub(crate) fn note_given(&self) {
         let mut state = self.state.lock();

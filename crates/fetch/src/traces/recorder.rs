@@ -5,12 +5,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use attachfs_manifest::Piece;
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
 
 use super::format::Trace;
 use super::runs::Runs;
@@ -45,7 +45,7 @@ enum End {
 #[derive(Debug)]
 pub struct Recording {
     recorder: Arc<Recorder>,
-    done: mpsc::Receiver<io::Result<()>>,
+    done: oneshot::Receiver<io::Result<()>>,
 }
 
 impl Recorder {
@@ -63,7 +63,7 @@ impl Recorder {
         write: impl FnOnce(&Trace) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Recording> {
         let recorder = Self::new(CAPACITY);
-        let (tell, done) = mpsc::channel();
+        let (tell, done) = oneshot::channel();
         let ours = Arc::clone(&recorder);
         thread::Builder::new()
             .name("trace".to_owned())
@@ -144,18 +144,16 @@ impl Recording {
     }
 
     /// Ends it, and waits until the trace was written; fails with [`io::ErrorKind::TimedOut`] if that takes longer than
-    /// `patience`.
-    pub fn end(self, patience: Duration) -> io::Result<()> {
+    /// `patience`. Needs a tokio runtime with time enabled, and none of its blocking threads.
+    pub async fn end(mut self, patience: Duration) -> io::Result<()> {
         self.recorder.end(End::Written);
-        match self.done.recv_timeout(patience) {
-            Ok(written) => written,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
+        match tokio::time::timeout(patience, &mut self.done).await {
+            Ok(Ok(written)) => written,
+            Err(_elapsed) => {
                 let text = format!("it is not written after {} seconds", patience.as_secs());
                 Err(io::Error::new(io::ErrorKind::TimedOut, text))
             }
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Err(io::Error::other("the thread that writes it ended early"))
-            }
+            Ok(Err(_gone)) => Err(io::Error::other("the thread that writes it ended early")),
         }
     }
 }
@@ -168,6 +166,8 @@ impl Drop for Recording {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use attachfs_manifest::ContentHash;
 
     use super::*;
@@ -180,8 +180,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_was_noted_is_given_to_be_written_when_the_recording_ends() {
+    #[tokio::test]
+    async fn what_was_noted_is_given_to_be_written_when_the_recording_ends() {
         let (tell, told) = mpsc::channel();
         let recording =
             Recorder::start(move |trace| tell.send(trace.clone()).map_err(io::Error::other));
@@ -201,7 +201,7 @@ mod tests {
         for thread in threads {
             thread.join().unwrap();
         }
-        recording.end(Duration::from_mins(1)).unwrap();
+        recording.end(Duration::from_mins(1)).await.unwrap();
         let trace = told.recv().unwrap();
         assert_eq!((trace.ranges.len(), trace.dropped), (4, 0));
         for of in &trace.ranges {
@@ -236,18 +236,22 @@ mod tests {
         told.recv().unwrap_err();
     }
 
-    #[test]
-    fn the_end_is_not_waited_for_longer_than_it_may_take() {
+    #[tokio::test]
+    async fn the_end_is_not_waited_for_longer_than_it_may_take() {
         let (_go_on, wait) = mpsc::channel::<()>();
         let recording = Recorder::start(move |_| {
             // Until the test ends.
             let _ = wait.recv();
             Ok(())
         });
-        let error = recording.unwrap().end(Duration::ZERO).unwrap_err();
+        let error = recording.unwrap().end(Duration::ZERO).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let broken = Recorder::start(|_| Err(io::ErrorKind::StorageFull.into()));
-        let error = broken.unwrap().end(Duration::from_mins(1)).unwrap_err();
+        let error = broken
+            .unwrap()
+            .end(Duration::from_mins(1))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 }

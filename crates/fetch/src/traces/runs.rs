@@ -63,6 +63,10 @@ impl Default for Runs {
 impl Runs {
     /// Adds a read.
     pub(super) fn add(&mut self, hash: ContentHash, range: Range<u64>, after: Duration) {
+        if self.count >= self.most && !self.objects.contains_key(&hash) {
+            self.dropped += u64::from(!range.is_empty());
+            return;
+        }
         let runs = self.objects.entry(hash).or_default();
         let mut dropped = false;
         for gap in gaps(runs, |run| run.end, &range) {
@@ -224,6 +228,7 @@ mod tests {
         add(3, 0..1);
         add(1, 1..5);
         add(1, 7..8);
+        assert_eq!(runs.objects.len(), 2, "what is dropped takes no memory");
         let trace = runs.into_trace(10);
         assert_eq!((trace.ranges.len(), trace.dropped), (2, 12));
         assert_eq!(trace.ranges[0].range, 0..5);

@@ -2,10 +2,13 @@
 //!
 //! Whoever fetches ahead adds the bytes before they are asked for, so that a read which waits for them counts as a use. What
 //! fails, or is given up, is taken out again.
+//!
+//! Of a bounded number of objects at a time it is known what is unread. What comes of further ones counts as fetched, and never
+//! as read.
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use attachfs_manifest::{ContentHash, Piece};
 use attachfs_store::Count;
@@ -13,15 +16,33 @@ use parking_lot::Mutex;
 
 use super::ranges::RangeSet;
 
+/// Of so many objects it is known at once what is unread: about 20 MB.
+const MOST_OBJECTS: usize = 1 << 16;
+/// Reads of different objects seldom wait for each other.
+const SHARDS: usize = 32;
+
 /// Bytes that were fetched ahead.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Unread {
-    /// Of these nothing was read yet.
-    objects: Mutex<HashMap<ContentHash, RangeSet>>,
-    /// Whether there are any; reads of other mounts need no lock.
-    has_some: AtomicBool,
+    /// Of these nothing was read yet. The first byte of a hash says where its object is.
+    shards: [Mutex<HashMap<ContentHash, RangeSet>>; SHARDS],
+    /// How many objects there are; reads of mounts that have none need no lock.
+    count: AtomicUsize,
+    most: usize,
     fetched: Count,
     read: Count,
+}
+
+impl Default for Unread {
+    fn default() -> Self {
+        Self {
+            shards: Default::default(),
+            count: AtomicUsize::new(0),
+            most: MOST_OBJECTS,
+            fetched: Count::default(),
+            read: Count::default(),
+        }
+    }
 }
 
 /// Bytes that are being fetched ahead. Dropping it takes those out that nobody has read, unless they [came](Self::came).
@@ -30,7 +51,9 @@ pub(crate) struct Unread {
 pub(crate) struct Claim<'a> {
     unread: &'a Unread,
     hash: ContentHash,
+    /// Those that were added.
     ranges: Vec<Range<u64>>,
+    /// All that is on its way.
     bytes: u64,
     has_come: bool,
 }
@@ -42,7 +65,17 @@ impl Unread {
         hash: ContentHash,
         ranges: impl IntoIterator<Item = Range<u64>>,
     ) -> Claim<'_> {
-        let mut objects = self.objects.lock();
+        let mut objects = self.shard(hash).lock();
+        let is_new = !objects.contains_key(&hash);
+        if is_new && self.count.load(Ordering::Relaxed) >= self.most {
+            return Claim {
+                unread: self,
+                hash,
+                ranges: Vec::new(),
+                bytes: ranges.into_iter().map(|range| len(&range)).sum(),
+                has_come: false,
+            };
+        }
         let set = objects.entry(hash).or_default();
         let ranges: Vec<_> = ranges
             .into_iter()
@@ -50,9 +83,10 @@ impl Unread {
             .collect();
         if set.is_empty() {
             objects.remove(&hash);
+        } else if is_new {
+            self.count.fetch_add(1, Ordering::Release);
         }
-        self.has_some.store(!objects.is_empty(), Ordering::Release);
-        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        let bytes = ranges.iter().map(len).sum();
         Claim {
             unread: self,
             hash,
@@ -64,20 +98,24 @@ impl Unread {
 
     /// Notes a read. What it asks for is unread no more.
     pub(crate) fn note(&self, piece: &Piece) {
-        if self.has_some.load(Ordering::Acquire) {
+        if self.count.load(Ordering::Acquire) > 0 {
             self.read.add(self.take(piece.hash, &piece.range));
         }
     }
 
+    fn shard(&self, hash: ContentHash) -> &Mutex<HashMap<ContentHash, RangeSet>> {
+        &self.shards[usize::from(hash.as_bytes()[0]) % SHARDS]
+    }
+
     fn take(&self, hash: ContentHash, range: &Range<u64>) -> u64 {
-        let mut objects = self.objects.lock();
+        let mut objects = self.shard(hash).lock();
         let Some(set) = objects.get_mut(&hash) else {
             return 0;
         };
         let taken = set.remove(range);
         if set.is_empty() {
             objects.remove(&hash);
-            self.has_some.store(!objects.is_empty(), Ordering::Release);
+            self.count.fetch_sub(1, Ordering::Release);
         }
         taken
     }
@@ -105,10 +143,15 @@ impl Drop for Claim<'_> {
             return;
         }
         let unread = |range| self.unread.take(self.hash, range);
+        let added: u64 = self.ranges.iter().map(len).sum();
         let left: u64 = self.ranges.iter().map(unread).sum();
         // Of these somebody waited for the fetch, and has counted them.
-        self.unread.fetched.add(self.bytes - left);
+        self.unread.fetched.add(added - left);
     }
+}
+
+fn len(range: &Range<u64>) -> u64 {
+    range.end - range.start
 }
 
 #[cfg(test)]
@@ -137,7 +180,7 @@ mod tests {
         assert_eq!(unread.so_far(), (200, 100));
         unread.note(&piece(0..1000));
         assert_eq!(unread.so_far(), (200, 200));
-        assert!(!unread.has_some.load(Ordering::Relaxed));
+        assert_eq!(unread.count.load(Ordering::Relaxed), 0);
         unread.note(&piece(0..1000));
         assert_eq!(unread.so_far(), (200, 200));
     }
@@ -155,5 +198,32 @@ mod tests {
         drop(claim);
         second.came();
         assert_eq!(unread.so_far(), (60, 10));
+    }
+
+    #[test]
+    fn what_is_unread_takes_no_more_memory_than_it_may_and_all_counts_as_fetched() {
+        let unread = Unread {
+            most: 2,
+            ..Unread::default()
+        };
+        let claim = |object, range| {
+            let ranges: Option<Range<u64>> = Some(range);
+            unread.claim(ContentHash::from_bytes([object; 16]), ranges)
+        };
+        for object in 1..=4 {
+            claim(object, 0..100).came();
+        }
+        let kept = || {
+            let lens = unread.shards.iter().map(|shard| shard.lock().len());
+            lens.sum::<usize>()
+        };
+        assert_eq!((kept(), unread.so_far()), (2, (400, 0)));
+        drop(claim(5, 0..100));
+        assert_eq!(claim(1, 100..150).came(), 50);
+        assert_eq!((kept(), unread.so_far()), (2, (450, 0)));
+        unread.note(&piece(0..150));
+        assert_eq!((kept(), unread.so_far()), (1, (450, 150)));
+        claim(6, 0..1).came();
+        assert_eq!(kept(), 2);
     }
 }
