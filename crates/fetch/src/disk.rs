@@ -254,11 +254,6 @@ impl DiskCache {
         }
     }
 
-    /// How many bytes the whole cache takes when it is full. `None` if the disk does not tell. Blocks.
-    pub(crate) fn capacity(&self) -> Option<u64> {
-        keeper::capacity(&self.cache)
-    }
-
     /// Whether a file has the name and the length of an object. Nobody has looked at its bytes. Blocks.
     pub fn may_have(&self, hash: ContentHash, len: u64) -> bool {
         self.cache.objects.find(*hash.as_bytes(), len).is_some()

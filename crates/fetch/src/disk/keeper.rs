@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use attachfs_durable::{Bounds, CacheDirError, DurableError, Space, Stock, Sum, Sums};
 
-use super::eviction;
 use super::open_cache::{Duty, OpenCache};
+use super::{DiskCache, eviction};
 
 /// How often it looks at a cache to which nothing is written: others may fill the disk.
 const IDLE: Duration = Duration::from_mins(1);
@@ -51,11 +51,13 @@ pub(super) fn look(cache: &OpenCache) {
     cache.set_room(room);
 }
 
-/// How many bytes the cache takes when it is full. `None` if the disk does not tell.
-pub(super) fn capacity(cache: &OpenCache) -> Option<u64> {
-    let (space, bounds) = space(cache)?;
-    let used = used(cache);
-    Some(used.saturating_add_signed(bounds.room(used, &space)))
+impl DiskCache {
+    /// How many bytes the whole cache takes when it is full. `None` if the disk does not tell. Blocks.
+    pub(crate) fn capacity(&self) -> Option<u64> {
+        let (space, bounds) = space(&self.cache)?;
+        let used = used(&self.cache);
+        Some(used.saturating_add_signed(bounds.room(used, &space)))
+    }
 }
 
 /// How many bytes are there by what is written down.
