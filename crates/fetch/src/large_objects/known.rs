@@ -383,7 +383,8 @@ impl KnownObject {
         generation: u32,
         mut find: impl FnMut(u64) -> Option<Landed>,
     ) -> Hashed {
-        let Some((mut hasher, mut at)) = self.state.lock().take_hasher(generation) else {
+        let Some((mut hasher, mut at, mut had_landed)) = self.state.lock().take_hasher(generation)
+        else {
             return Hashed::Some;
         };
         loop {
@@ -403,8 +404,10 @@ impl KnownObject {
                 return Hashed::Some;
             };
             passing.next = at;
-            // What has landed meanwhile is left to this thread.
-            if found.is_none() && at > before && passing.landed.has(at) {
+            // What has landed since it was looked for is left to this thread.
+            let may_be_found = at > before || !had_landed;
+            if found.is_none() && may_be_found && passing.landed.has(at) {
+                had_landed = true;
                 continue;
             }
             let hashed = match found {
@@ -461,10 +464,12 @@ impl State {
         self.verifies_first = true;
     }
 
-    fn take_hasher(&mut self, generation: u32) -> Option<(Box<Hasher>, u64)> {
+    /// The hasher, the unit that comes next, and whether that has landed.
+    fn take_hasher(&mut self, generation: u32) -> Option<(Box<Hasher>, u64, bool)> {
         match &mut self.trust {
             Trust::Passing(passing) if self.generation == generation => {
-                Some((passing.hasher.take()?, passing.next))
+                let (hasher, next) = (passing.hasher.take()?, passing.next);
+                Some((hasher, next, passing.landed.has(next)))
             }
             Trust::Passing(_) | Trust::Verified | Trust::Wrong { .. } => None,
         }
@@ -489,6 +494,23 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    /// Another thread leaves it to the one that hashes.
+    #[test]
+    fn a_unit_that_lands_while_it_is_looked_for_is_looked_for_again() {
+        let object = [0, 1, 2];
+        let known = KnownObject::new(ContentHash::of(&object), 3, 3, false);
+        let mut has_landed = false;
+        let hashed = known.hash_units(0, |unit| {
+            if !has_landed {
+                known.landed(0, 0..3);
+                has_landed = true;
+                return None;
+            }
+            Some(Landed::from(Bytes::from(vec![unit as u8])))
+        });
+        assert!(matches!(hashed, Hashed::Verified), "{hashed:?}");
+    }
 
     /// Whatever order units land in on several threads, all are hashed, once, and in order.
     #[test]
