@@ -153,20 +153,32 @@ async fn fetch_all(
     let (left, taken) = (AtomicU64::new(most_bytes), AtomicU64::new(0));
     let has_stopped = AtomicBool::new(false);
     let pieces = pieces.take_while(|_| !has_stopped.load(Ordering::Relaxed));
-    let fetch = |Wanted { piece, is_traced }| {
-        let (fetcher, left, taken, room) = (fetcher(), &left, &taken, &room);
+    let look = |wanted: Wanted| {
+        let fetcher = fetcher();
         async move {
             let fetcher = fetcher.ok_or(Stopped::Ended)?;
+            let missing = fetcher.missing_behind(&wanted.piece).await;
+            Ok((fetcher, wanted, missing))
+        }
+    };
+    // In the order of the pieces: what was read first is fetched if not all of it may be.
+    let take = |looked| {
+        let (fetcher, wanted, missing): (Arc<Fetcher>, Wanted, u64) = looked?;
+        let all = taken.load(Ordering::Relaxed).saturating_add(missing);
+        let may_replace = wanted.is_traced && all <= part;
+        if evicted(&fetcher) > before && !may_replace {
+            return Err(Stopped::Full);
+        }
+        // What is on its way counts, so that the bound holds.
+        take(&left, missing)?;
+        taken.fetch_add(missing, Ordering::Relaxed);
+        Ok((fetcher, wanted.piece, missing))
+    };
+    let fetch = |ready: Result<(Arc<Fetcher>, Piece, u64), Stopped>| {
+        let (left, taken, room) = (&left, &taken, &room);
+        async move {
+            let (fetcher, piece, missing) = ready?;
             let _room = room.take(piece.range.end - piece.range.start).await;
-            let missing = fetcher.missing_behind(&piece).await;
-            let may_replace =
-                is_traced && taken.load(Ordering::Relaxed).saturating_add(missing) <= part;
-            if evicted(&fetcher) > before && !may_replace {
-                return Err(Stopped::Full);
-            }
-            // What is on its way counts, so that the bound holds.
-            take(left, missing)?;
-            taken.fetch_add(missing, Ordering::Relaxed);
             let fetched = fetcher.fetch_behind(&piece).await;
             let used = fetched.as_ref().map_or(0, |bytes| *bytes);
             let unused = missing.saturating_sub(used);
@@ -175,7 +187,8 @@ async fn fetch_all(
             Ok(fetched)
         }
     };
-    let mut fetched = std::pin::pin!(stream::iter(pieces).map(fetch).buffer_unordered(AT_ONCE));
+    let looked = stream::iter(pieces).map(look).buffered(AT_ONCE).map(take);
+    let mut fetched = std::pin::pin!(looked.map(fetch).buffer_unordered(AT_ONCE));
     let (mut count, mut failures, mut stopped) = (0_u64, 0, None);
     loop {
         let next = match until {
