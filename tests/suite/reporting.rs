@@ -17,7 +17,7 @@ use crate::process::has_ended;
 
 mounting_from_both_stores![
     a_report_tells_which_files_were_read_and_which_were_not,
-    a_report_is_written_when_a_mount_ends_whoever_ends_it,
+    a_report_is_written_however_a_mount_is_unmounted,
 ];
 
 /// Longer than an object that is verified before it is given out.
@@ -156,7 +156,7 @@ fn a_report_names_who_looked_up_what_is_missing() {
     });
 }
 
-fn a_report_is_written_when_a_mount_ends_whoever_ends_it(machine: &Machine) {
+fn a_report_is_written_however_a_mount_is_unmounted(machine: &Machine) {
     let manifest = base(machine);
     for end in ["attachfs umount", "umount", "Ctrl-C", "a signal"] {
         let (json, html) = (machine.path("use.json"), machine.path("use.html"));

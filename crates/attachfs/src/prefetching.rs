@@ -255,6 +255,7 @@ mod tests {
     use attachfs_fetch::{DiskCache, FetchOptions};
     use attachfs_manifest::ContentHash;
     use attachfs_store::MemoryStore;
+    use attachfs_store::fault::{Fault, FaultStore, Rule};
 
     use super::*;
 
@@ -363,5 +364,20 @@ mod tests {
         let small = (10..14).map(|number| setup.wanted(number, LEN, true));
         let pieces = std::iter::once(cached()).chain(small).collect();
         assert_eq!(fetch(pieces).await, (5, None));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_fetched_ahead_any_more_once_the_time_for_it_is_over() {
+        let setup = Setup::new(u64::MAX);
+        let cache = CacheDir::new(setup.temp.path().join("cache"));
+        let disk = DiskCache::start(cache.objects([1; 16]).unwrap()).unwrap();
+        let store = FaultStore::new(Arc::clone(&setup.store) as _);
+        store.add(Rule::always(Fault::Hang));
+        let options = FetchOptions::default();
+        let fetcher = Arc::new(Fetcher::new(Arc::new(store), Some(disk), options));
+        let pieces = std::iter::once(setup.wanted(1, LEN, true));
+        let until = Some(Instant::now() + Duration::from_millis(1));
+        let fetched = fetch_all(|| Some(Arc::clone(&fetcher)), pieces, u64::MAX, until);
+        assert_eq!(fetched.await, (0, Some(Stopped::Time)));
     }
 }
