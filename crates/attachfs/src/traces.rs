@@ -51,7 +51,8 @@ impl TraceOptions {
     }
 }
 
-/// For so long what traces name is fetched ahead: a job that has not read it by then may never read it.
+/// How long ranges of traces are fetched ahead unless `--prefetch-time` says otherwise. A job that has not read a range by then may
+/// never read it.
 const USUAL_TIME: Duration = Duration::from_hours(1);
 /// How long the end of a mount waits for its trace to be written.
 const PATIENCE: Duration = Duration::from_secs(10);

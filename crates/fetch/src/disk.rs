@@ -808,7 +808,7 @@ mod tests {
         let setup = Setup::new();
         let objects = setup.objects(1);
         let (hash, len) = (setup.piece.hash, TEXT.len() as u64);
-        // Bytes with another hash: whoever looks at them notices.
+        // Bytes with another hash: hashing them again would find that.
         objects
             .writer()
             .write(*hash.as_bytes(), b"worth keepinG")

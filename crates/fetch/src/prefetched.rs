@@ -56,8 +56,8 @@ impl Fetcher {
         }
     }
 
-    /// How many bytes the disk cache takes when it is full. `None` if there is none, or it does not tell. Needs a tokio runtime
-    /// with time enabled.
+    /// How many bytes the disk cache holds when it is full. `None` without a disk cache, and if its disk does not answer in time. Needs a
+    /// tokio runtime with time enabled.
     pub async fn most_on_disk(&self) -> Option<u64> {
         self.disk()?.ask(DiskCache::capacity).await?
     }

@@ -198,7 +198,7 @@ impl Handles {
         true
     }
 
-    /// Does something while a node counts as open, without a handle. Whoever calls this looks afterwards whether the inode is
+    /// Does something while a node counts as open, without a handle. The caller checks afterwards whether the inode is
     /// still used.
     pub(crate) fn while_open<T>(&self, node: NodeId, work: impl FnOnce(&OpenInode) -> T) -> T {
         struct Left<'a>(&'a Handles, NodeId);

@@ -117,7 +117,7 @@ impl Vfs {
     pub(crate) fn backing(&self, open: &OpenFile) -> Option<Arc<Backing>> {
         let offer = |file| Backing::new(file, Arc::clone(&self.tally.backing));
         let backing = open.inode.backing_or(|| self.cached(open), offer);
-        // Whoever writes may be one of several who have it open, and then the kernel was refused it.
+        // A handle that writes shares the node's backing only if the adapter was refused it: then the daemon serves them all.
         backing.filter(|_| !open.access.write)
     }
 

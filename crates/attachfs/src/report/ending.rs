@@ -1,4 +1,4 @@
-//! Which reports a mount is to write when it ends, whoever ends it.
+//! The reports that a mount writes when it ends, in whichever way it ends.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,7 @@ impl ReportAtEnd {
         self.prices
     }
 
-    /// The files that are still to be written; whoever takes them writes them.
+    /// The files that are still to be written. The caller writes them: they are given out once.
     pub(super) async fn take_files(&self) -> Vec<PathBuf> {
         std::mem::take(&mut *self.files.lock().await)
     }

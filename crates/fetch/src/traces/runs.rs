@@ -104,8 +104,8 @@ impl Runs {
     }
 }
 
-/// Puts a run where there is none, and joins it with its neighbours. How many runs there are more than before; `None` if there
-/// would be one more than there may be.
+/// Adds a run to a range without runs, and joins it with its neighbours. Returns by how much the number of runs changed; `None`, and
+/// nothing is added, if it would grow and may not.
 fn place(runs: &mut Ranges, mut start: u64, mut run: Run, may_grow: bool) -> Option<isize> {
     let mut more = 1;
     let before = runs.range(..start).next_back();

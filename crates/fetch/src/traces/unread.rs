@@ -1,10 +1,9 @@
 //! What was fetched before anybody asked for it, until somebody reads it.
 //!
-//! Whoever fetches ahead adds the bytes before they are asked for, so that a read which waits for them counts as a use. What
-//! fails, or is given up, is taken out again.
+//! Bytes are added before the store is asked for them, so that a read which waits for them counts as a use. If fetching them fails or
+//! is cancelled, they are taken out again.
 //!
-//! Of a bounded number of objects at a time it is known what is unread. What comes of further ones counts as fetched, and never
-//! as read.
+//! The unread bytes of a bounded number of objects are kept. Bytes of further objects count as fetched, and never as read.
 
 use std::collections::HashMap;
 use std::ops::Range;
