@@ -342,9 +342,9 @@ impl Engine {
         Ok(claim.came())
     }
 
-    /// Has units forgotten first that a reader in order has passed.
+    /// Has units forgotten first that a reader in order has passed, once they are hashed: before that they would have to be
+    /// fetched a second time.
     pub(crate) fn forget_passed(&self, piece: &Piece) {
-        let generation = self.known.of(piece).generation();
         let (start, end) = (piece.range.start, piece.range.end);
         let last = if end == piece.object_len {
             end.div_ceil(self.unit_len())
@@ -352,7 +352,8 @@ impl Engine {
             end / self.unit_len()
         };
         let passed = start / self.unit_len()..last;
-        let keys = passed.map(|index| PartKey::unit(piece, generation, index));
+        let (generation, hashed) = self.known.of(piece).passed(passed);
+        let keys = hashed.map(|index| PartKey::unit(piece, generation, index));
         self.scheduler.forget_first(keys);
     }
 

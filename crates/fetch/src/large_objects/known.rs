@@ -12,7 +12,8 @@
 //! Each change of the version, and the verdict that it is wrong, begins a new *generation*: units of earlier ones are not
 //! found any more.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -85,6 +86,8 @@ struct Passing {
     landed: UnitSet,
     /// Units that have not landed yet.
     left: u64,
+    /// Units that a reader in order has passed, and that are still to be hashed.
+    passed: BTreeSet<u64>,
     /// All units have landed, but some were forgotten before they could be hashed: they are being read again.
     is_read_again: bool,
 }
@@ -256,6 +259,31 @@ impl KnownObject {
         self.state.lock().generation
     }
 
+    /// Notes that a reader in order has passed units. Gives the generation and those of them that are hashed; the others are
+    /// given by [`take_passed`](Self::take_passed) when they are.
+    pub(super) fn passed(&self, units: Range<u64>) -> (u32, Range<u64>) {
+        let mut state = self.state.lock();
+        let mut hashed = units.clone();
+        if let Trust::Passing(passing) = &mut state.trust {
+            hashed.end = units.end.min(passing.next);
+            passing.passed.extend(units.start.max(passing.next)..units.end);
+        }
+        (state.generation, hashed)
+    }
+
+    /// The units that were passed before they were hashed, and are hashed now; of this generation.
+    pub(super) fn take_passed(&self, generation: u32) -> BTreeSet<u64> {
+        let mut state = self.state.lock();
+        let is_now = state.generation == generation;
+        match &mut state.trust {
+            Trust::Passing(passing) if is_now => {
+                let to_hash = passing.passed.split_off(&passing.next);
+                std::mem::replace(&mut passing.passed, to_hash)
+            }
+            Trust::Passing(_) | Trust::Verified | Trust::Wrong { .. } => BTreeSet::new(),
+        }
+    }
+
     /// Whether units may be given out, and of which generation.
     pub(super) fn serving(&self) -> (u32, Serving) {
         let state = self.state.lock();
@@ -367,7 +395,7 @@ impl KnownObject {
     }
 
     /// Notes that units have landed. The caller hashes what it can afterwards.
-    pub(super) fn landed(&self, generation: u32, units: std::ops::Range<u64>) {
+    pub(super) fn landed(&self, generation: u32, units: Range<u64>) {
         let mut state = self.state.lock();
         if state.generation == generation
             && let Trust::Passing(passing) = &mut state.trust
@@ -441,6 +469,7 @@ impl Trust {
             next: 0,
             landed: UnitSet::new(units),
             left: units,
+            passed: BTreeSet::new(),
             is_read_again: false,
         })
     }

@@ -43,7 +43,7 @@ impl Engine {
             (from < bytes.len())
                 .then(|| Landed::part(bytes, from..bytes.len().min(from + unit_len)))
         });
-        self.hashed(known, hashed);
+        self.hashed(known, generation, hashed);
     }
 
     /// Notes that units have landed, and hashes what is in memory and comes next.
@@ -59,10 +59,14 @@ impl Engine {
             self.scheduler
                 .kept(&PartKey::unit(&piece, generation, unit))
         });
-        self.hashed(known, hashed);
+        self.hashed(known, generation, hashed);
     }
 
-    fn hashed(self: &Arc<Self>, known: &Arc<KnownObject>, hashed: Hashed) {
+    fn hashed(self: &Arc<Self>, known: &Arc<KnownObject>, generation: u32, hashed: Hashed) {
+        let (piece, passed) = (whole(known), known.take_passed(generation));
+        let passed = passed.into_iter();
+        let passed = passed.map(|unit| PartKey::unit(&piece, generation, unit));
+        self.scheduler.forget_first(passed);
         match hashed {
             Hashed::Some => {}
             Hashed::Verified => {
@@ -259,7 +263,7 @@ async fn step(
             let at = usize::try_from(unit.checked_sub(first)?).ok()?;
             units.get(at).cloned()
         });
-        engine.hashed(known, hashed);
+        engine.hashed(known, generation, hashed);
         engine.forget_passed(&wanted);
     }
     Ok(())

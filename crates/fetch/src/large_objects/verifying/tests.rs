@@ -237,6 +237,74 @@ async fn an_object_of_which_units_were_forgotten_before_they_could_be_hashed_is_
     }
 }
 
+impl Setup {
+    /// Another object of as many units.
+    fn other(&self, content: u8) -> Piece {
+        let bytes = vec![content; LEN as usize];
+        Piece {
+            hash: self.memory.insert(bytes),
+            ..self.piece(0..LEN)
+        }
+    }
+
+    /// Reads units, as a reader in order that passes them.
+    async fn pass(&self, object: &Piece, units: Range<u64>) {
+        for unit in units {
+            let range = unit * UNIT..((unit + 1) * UNIT).min(LEN);
+            let piece = Piece {
+                range,
+                ..object.clone()
+            };
+            self.fetcher.read(&piece).await.unwrap();
+            self.fetcher.engine().forget_passed(&piece);
+        }
+    }
+}
+
+#[tokio::test]
+async fn units_that_were_passed_before_they_could_be_hashed_are_not_fetched_twice() {
+    let setup = Setup::new(FetchOptions {
+        memory_bytes: 24 * UNIT,
+        ..options()
+    });
+    let (object, other) = (setup.piece(0..LEN), setup.other(1));
+    setup.pass(&object, 8..16).await;
+    setup.pass(&other, 0..UNITS).await;
+    setup.pass(&object, 0..8).await;
+    setup.pass(&object, 16..UNITS).await;
+    assert_eq!(setup.verified(), 2);
+    assert_eq!(setup.store.bytes_read(), 2 * LEN);
+}
+
+#[tokio::test]
+async fn units_that_were_passed_before_they_could_be_hashed_are_forgotten_first_afterwards() {
+    let setup = Setup::new(FetchOptions {
+        memory_bytes: 40 * UNIT,
+        ..options()
+    });
+    let older = setup.other(1);
+    for unit in 0..16 {
+        let range = unit * UNIT..(unit + 1) * UNIT;
+        let piece = Piece {
+            range,
+            ..older.clone()
+        };
+        setup.fetcher.read(&piece).await.unwrap();
+    }
+    setup.pass(&setup.piece(0..LEN), 8..16).await;
+    setup.pass(&setup.piece(0..LEN), 0..8).await;
+    let newer = Piece {
+        range: 0..24 * UNIT,
+        ..setup.other(2)
+    };
+    setup.fetcher.read(&newer).await.unwrap();
+    let of_older = Piece {
+        range: 0..16 * UNIT,
+        ..older
+    };
+    assert!(crate::testing::cached(&setup.fetcher, &of_older).is_some());
+}
+
 /// The store is away when the object is read again to verify it, and comes back.
 #[tokio::test(start_paused = true)]
 async fn an_object_that_could_not_be_read_again_to_verify_it_is_tried_later() {
