@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use attachfs_durable::{CacheDirError, FileStamp, LargeForm, ObjectWriter, boot_id};
+use attachfs_durable::{CacheDirError, FileStamp, LargeForm, ObjectWriter, PooledBuffer, boot_id};
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -138,11 +138,20 @@ impl LargeFile {
     /// The bytes of these units, if all of them are there and are what was written. A unit that is not costs a request:
     /// it is missing from then on. Can be called on any thread; blocks for a local file at most.
     pub fn read(&self, units: Range<u64>) -> Option<Bytes> {
+        self.read_into(None, units)
+    }
+
+    /// As [`read`](Self::read), into a buffer if the units fit into it.
+    pub(crate) fn read_into(
+        &self,
+        buffer: Option<PooledBuffer>,
+        units: Range<u64>,
+    ) -> Option<Bytes> {
         if units.is_empty() || units.end > self.units() {
             return None;
         }
         let open = self.now()?;
-        match open.read(&units) {
+        match open.read_into(buffer, &units) {
             Ok(Some(bytes)) => Some(bytes),
             Ok(None) => None,
             Err(Damage::Units) => {

@@ -266,7 +266,9 @@ impl KnownObject {
         let mut hashed = units.clone();
         if let Trust::Passing(passing) = &mut state.trust {
             hashed.end = units.end.min(passing.next);
-            passing.passed.extend(units.start.max(passing.next)..units.end);
+            passing
+                .passed
+                .extend(units.start.max(passing.next)..units.end);
         }
         (state.generation, hashed)
     }
@@ -342,6 +344,8 @@ impl KnownObject {
         let is_now = *state.version.get_or_insert(version) == version;
         if is_now && let Trust::Passing(_) = state.trust {
             state.trust = Trust::Verified;
+            drop(state);
+            self.settled.notify_waiters();
         }
         is_now
     }
@@ -425,11 +429,15 @@ impl KnownObject {
             }
             let found = (at == self.units).then(|| hasher.finish());
             let mut state = self.state.lock();
-            if state.generation != generation {
-                return Hashed::Some;
-            }
-            let Trust::Passing(passing) = &mut state.trust else {
-                return Hashed::Some;
+            let is_now = state.generation == generation;
+            let passing = match &mut state.trust {
+                Trust::Passing(passing) if is_now => passing,
+                // It was decided or replaced meanwhile; who waits for this thread looks again.
+                Trust::Passing(_) | Trust::Verified | Trust::Wrong { .. } => {
+                    drop(state);
+                    self.settled.notify_waiters();
+                    return Hashed::Some;
+                }
             };
             passing.next = at;
             // What has landed since it was looked for is left to this thread.

@@ -46,13 +46,18 @@ impl Engine {
         let Some(disk) = &self.disk else {
             return Front::Missing(left);
         };
-        // What is verified is right whatever the store has.
-        let version = large.version();
-        if version.is_none_or(|version| !known.is_now(version) && !large.is_verified()) {
+        let Some(version) = large.version() else {
+            return Front::Missing(left);
+        };
+        // What is verified is right whatever the store has, and is not hashed again.
+        let is_right = large.is_verified();
+        if is_right {
+            known.is_right_on_disk(version);
+        } else if !known.is_now(version) {
             return Front::Missing(left);
         }
-        let of_disk = Arc::clone(large);
-        let found = disk.ask(move |_| front(&of_disk, first, left));
+        let (of_disk, engine) = (Arc::clone(large), Arc::clone(self));
+        let found = disk.ask(move |_| engine.front(&of_disk, first, left));
         match found.await {
             Some((units, Some(bytes))) => {
                 self.counts.disk_hits.add(units);
@@ -71,6 +76,32 @@ impl Engine {
             None => Front::Missing(left),
         }
     }
+
+    /// How many units, from `first` on, are there with these bytes; or are not there.
+    fn front(&self, large: &LargeFile, first: u64, left: u64) -> (u64, Option<Bytes>) {
+        // Units that turn out to be damaged are not there the second time.
+        for _ in 0..2 {
+            let there = large.there(first..first + left);
+            let is_there = there.first().copied().unwrap_or(false);
+            let alike = there.iter().take_while(|&&one| one == is_there).count() as u64;
+            if !is_there {
+                return (alike.max(1), None);
+            }
+            // What is forgotten together comes from one buffer.
+            let together = (first + 1).next_multiple_of(TOGETHER) - first;
+            let units = alike.min(together);
+            // Only a buffer that is filled: the rest of it would be used as well.
+            let buffer = match units {
+                1 => Some(self.landed.take()),
+                TOGETHER => Some(self.landed_together.take()),
+                _ => None,
+            };
+            if let Some(bytes) = large.read_into(buffer, first..first + units) {
+                return (units, Some(bytes));
+            }
+        }
+        (1, None)
+    }
 }
 
 /// Whether all of an object is in the disk cache and was verified there. Notes that it is right.
@@ -78,26 +109,6 @@ pub(super) async fn is_verified(engine: &Arc<Engine>, known: &KnownObject) -> bo
     let large = engine.large_file(known.hash(), known.size()).await;
     let version = large.and_then(|large| large.is_verified().then(|| large.version())?);
     version.is_some_and(|version| known.is_right_on_disk(version))
-}
-
-/// How many units, from `first` on, are there with these bytes; or are not there.
-fn front(large: &LargeFile, first: u64, left: u64) -> (u64, Option<Bytes>) {
-    // Units that turn out to be damaged are not there the second time.
-    for _ in 0..2 {
-        let there = large.there(first..first + left);
-        let is_there = there.first().copied().unwrap_or(false);
-        let alike = there.iter().take_while(|&&one| one == is_there).count() as u64;
-        if !is_there {
-            return (alike.max(1), None);
-        }
-        // What is forgotten together comes from one buffer.
-        let together = (first + 1).next_multiple_of(TOGETHER) - first;
-        let units = alike.min(together);
-        if let Some(bytes) = large.read(first..first + units) {
-            return (units, Some(bytes));
-        }
-    }
-    (1, None)
 }
 
 #[cfg(test)]
@@ -321,5 +332,11 @@ mod tests {
         assert_eq!(read, bytes()[5..UNIT as usize]);
         assert_eq!(kept.asked().len(), 1);
         assert_eq!(strict.counters().disk_hits, 1, "nor from the disk");
+        drop(strict);
+        let usual = kept.fetcher();
+        let piece = kept.piece(5..UNIT);
+        usual.read(&piece).await.unwrap();
+        let unverified = usual.engine().known.gave_unverified(&piece);
+        assert!(!unverified, "what it gave counts as verified");
     }
 }

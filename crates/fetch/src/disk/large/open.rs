@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use attachfs_durable::{
-    Facts, FileStamp, LargeFiles, LargeForm, boot_id, read_range, write_all_at,
+    Facts, FileStamp, LargeFiles, LargeForm, PooledBuffer, boot_id, fill_at, read_range,
+    write_all_at,
 };
 use attachfs_manifest::{ContentHash, Hasher};
 use bytes::Bytes;
@@ -76,12 +77,28 @@ impl Open {
     }
 
     pub(super) fn read(&self, units: &Range<u64>) -> Result<Option<Bytes>, Damage> {
+        self.read_into(None, units)
+    }
+
+    /// Units, if all are there; in the buffer if they fit into it.
+    pub(super) fn read_into(
+        &self,
+        buffer: Option<PooledBuffer>,
+        units: &Range<u64>,
+    ) -> Result<Option<Bytes>, Damage> {
         let sums = units::read_sums(&self.files.units, units)?;
         if sums.contains(&0) {
             return Ok(None);
         }
         let range = self.about.range(units);
-        let bytes = read_range(&self.files.data, range)?;
+        let len = (range.end - range.start) as usize;
+        let bytes = match buffer {
+            Some(mut buffer) if buffer.as_ref().len() >= len => {
+                let read = fill_at(&self.files.data, &mut buffer.as_mut()[..len], range.start)?;
+                buffer.freeze(read)
+            }
+            _ => read_range(&self.files.data, range)?,
+        };
         if units::all_right(&bytes, &sums) {
             Ok(Some(bytes))
         } else {
