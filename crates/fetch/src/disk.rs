@@ -220,6 +220,8 @@ impl DiskCache {
         });
         match tokio::time::timeout(ANSWERS_WITHIN, work).await {
             Ok(Ok(done)) => Some(done),
+            // The mount ends.
+            Ok(Err(error)) if error.is_cancelled() => None,
             Ok(Err(error)) => {
                 tracing::error!(%error, "reading the disk cache ended early");
                 None
