@@ -1,48 +1,142 @@
 //! Mounting, compared with what has to be done today before a job can start: putting its files on the local disk.
 
+use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
 
 use super::harness::{Memory, PageCache, Row, Run, Side};
+use super::manifests::text;
 use super::process::{self, peak_while};
-use super::stage::{Set, Stage};
+use super::stage::{Set, Stage, remove};
 use super::work;
 
-/// From the start of the program until a directory of the mount is listed. The other side makes the same tree of empty files,
-/// without a byte in them: no program that puts real files there can be faster.
-pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
-    vec![Row {
-        name: "mount of 100,000 files, until a directory is listed".to_owned(),
-        compared: "making them on the local disk, empty".to_owned(),
-        page_cache: PageCache::Cold,
-        touches: 1 << 30,
-        needs: vec![Set::Many],
-        rival: None,
-        ours: mounting(stage),
-        other: making(stage),
-        bar: None,
-        memory: Memory::PEAK,
-    }]
+/// A mount of many entries, from the start of the program until a directory is listed.
+#[derive(Debug, Clone, Copy)]
+struct Mounting {
+    set: Set,
+    /// Below the mount.
+    dir: &'static str,
+    /// Of that directory.
+    entries: &'static str,
+    /// The same manifest was mounted before.
+    again: bool,
 }
 
-fn mounting(stage: &Rc<Stage>) -> Side {
+const MANY: Mounting = Mounting {
+    set: Set::Many,
+    dir: "d0500",
+    entries: "100",
+    again: false,
+};
+const MILLION: Mounting = Mounting {
+    set: Set::Entries,
+    dir: "shots/sq000/sh0000/beauty/v003",
+    entries: "1000",
+    again: false,
+};
+const MIB: u64 = 1 << 20;
+
+pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
+    let within = |name: &str, mounting: Mounting, millis: u64, memory: u64| {
+        let time = Duration::from_millis(millis);
+        row(
+            stage,
+            name,
+            mounting,
+            &format!("{:.1} s", time.as_secs_f64()),
+            Box::new(move || Ok(Run { time, memory: 0 })),
+            Some(memory),
+        )
+    };
+    vec![
+        // The other side makes the same tree of empty files, without a byte in them: no program that puts real files there can be
+        // faster.
+        row(
+            stage,
+            "100,000 files",
+            MANY,
+            "making them on the local disk, empty",
+            making(stage),
+            None,
+        ),
+        within("1,000,000 files, first", MILLION, 500, 100 * MIB),
+        within(
+            "1,000,000 files, again",
+            Mounting {
+                again: true,
+                ..MILLION
+            },
+            100,
+            100 * MIB,
+        ),
+        within(
+            "10,000,000 files",
+            Mounting {
+                set: Set::TenMillion,
+                ..MILLION
+            },
+            // As long as ten times as many entries may take.
+            5000,
+            1024 * MIB,
+        ),
+    ]
+}
+
+fn row(
+    stage: &Rc<Stage>,
+    name: &str,
+    mounting: Mounting,
+    compared: &str,
+    other: Side,
+    memory: Option<u64>,
+) -> Row {
+    Row {
+        name: format!("mount of {name}, until a directory is listed"),
+        compared: compared.to_owned(),
+        page_cache: PageCache::Cold,
+        touches: 1 << 30,
+        needs: vec![mounting.set],
+        rival: None,
+        ours: ours(stage, mounting),
+        other,
+        bar: memory.map(|_| 1.0),
+        memory: Memory {
+            bar: memory,
+            ..Memory::PEAK
+        },
+    }
+}
+
+fn ours(stage: &Rc<Stage>, mounting: Mounting) -> Side {
     let stage = Rc::clone(stage);
     Box::new(move || {
-        let session = stage.fresh()?;
-        let start = Instant::now();
-        let mut mount = stage.start_mount(Set::Many, &stage.store(), &session)?;
-        let (peak, listed) = peak_while(mount.process(), || {
-            mount.wait_until_ready()?;
-            process::run(&mut work::command(
-                ["list"],
-                &[&mount.point().join("d0500")],
-            ))
-        });
-        let time = start.elapsed();
-        listed?;
-        mount.unmount()?;
-        Ok(Run { time, memory: peak })
+        let cache = stage.fresh()?;
+        if mounting.again {
+            mount(&stage, mounting, &cache)?;
+        }
+        let run = mount(&stage, mounting, &cache)?;
+        remove(&cache)?;
+        Ok(run)
     })
+}
+
+fn mount(stage: &Stage, mounting: Mounting, cache: &Path) -> Result<Run> {
+    let session = stage.fresh()?;
+    let options = ["--cache-dir", text(cache)?];
+    let start = Instant::now();
+    let mut mount = stage.start_mount(mounting.set, &stage.store(), &session, &options)?;
+    let (peak, listed) = peak_while(mount.process(), || {
+        mount.wait_until_ready()?;
+        let dir = mount.point().join(mounting.dir);
+        let mut list = work::command(["list", mounting.entries], &[&dir]);
+        process::run(&mut list)
+    });
+    let time = start.elapsed();
+    listed?;
+    mount.unmount()?;
+    Ok(Run { time, memory: peak })
 }
 
 fn making(stage: &Rc<Stage>) -> Side {

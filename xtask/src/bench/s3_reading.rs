@@ -20,7 +20,7 @@ use super::manifests::text;
 use super::process;
 use super::s3_mounts::PeerMount;
 use super::stage::{Set, Stage, remove};
-use super::work::{self, RANDOM_READS, SMALL, TWO_GIB};
+use super::work::{self, SMALL, TWO_GIB};
 use crate::peers::Mounter;
 
 const GIB: u64 = 1 << 30;
@@ -31,8 +31,16 @@ const STORE: &str = "store";
 const FAR_MS: u32 = 20;
 /// Of one connection.
 const FAR_BYTES_PER_S: u64 = 90_000_000;
+/// Of one request of a slow server.
+const SLOW_MS: u32 = 2000;
 /// As many as fill the two cores.
 const CONNECTIONS: &str = "16";
+/// Reads at random that go to the server.
+const FEW: &str = "1000";
+/// Reads at random of what is here already: they take microseconds.
+const MANY: &str = "200000";
+/// However full the machine's disk is.
+const UNBOUNDED: [&str; 2] = ["--cache-min-free", "0"];
 
 /// Where the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +59,10 @@ enum DiskCache {
     Filling,
     /// All that is read is in it.
     Full,
+    /// As `Full`, and the same was read just before, in the same mount.
+    Again,
+    /// As `Again`, and the daemon answers all reads.
+    AgainByDaemon,
 }
 
 /// What is read.
@@ -58,8 +70,8 @@ enum DiskCache {
 enum Reading {
     /// One file of 2 GiB, in order.
     InOrder,
-    /// 1,000 times 4 KiB of that file.
-    AtRandom,
+    /// So many times 4 KiB of that file.
+    AtRandom(&'static str),
     /// The first bytes of that file.
     FirstBytes,
     /// 5,000 files of 64 KiB, by so many readers.
@@ -93,6 +105,8 @@ impl DiskCache {
             Self::Off => "no disk cache",
             Self::Filling => "filling the disk cache",
             Self::Full => "from the disk cache",
+            Self::Again => "again",
+            Self::AgainByDaemon => "again, answered by the daemon",
         }
     }
 }
@@ -101,7 +115,7 @@ impl Reading {
     fn describe(self) -> String {
         match self {
             Self::InOrder => "2 GiB in order".to_owned(),
-            Self::AtRandom => "1,000 random 4 KiB of 2 GiB".to_owned(),
+            Self::AtRandom(times) => format!("{times} random 4 KiB of 2 GiB"),
             Self::FirstBytes => "first 4 KiB of 2 GiB".to_owned(),
             Self::Small("1") => "5,000 files of 64 KiB, 1 reader".to_owned(),
             Self::Small(readers) => format!("5,000 files of 64 KiB, {readers} readers"),
@@ -110,7 +124,7 @@ impl Reading {
 
     fn set(self) -> Set {
         match self {
-            Self::InOrder | Self::AtRandom | Self::FirstBytes => Set::TwoGib,
+            Self::InOrder | Self::AtRandom(_) | Self::FirstBytes => Set::TwoGib,
             Self::Small(_) => Set::Small,
         }
     }
@@ -120,7 +134,7 @@ impl Reading {
         let large = root.join("large");
         match self {
             Self::InOrder => work::command(["read-length", &TWO_GIB.to_string()], &[&large]),
-            Self::AtRandom => work::command(["read-random"], &[&large]),
+            Self::AtRandom(times) => work::command(["read-random", times], &[&large]),
             Self::FirstBytes => work::command(["read-first"], &[&large]),
             Self::Small(readers) => work::command(["read-small", readers], &[root]),
         }
@@ -143,7 +157,7 @@ fn small_at(files_per_s: f64) -> Other {
 }
 
 pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
-    use DiskCache::{Filling, Full, Off};
+    use DiskCache::{Again, AgainByDaemon, Filling, Full, Off};
     use Distance::{Far, Late, Near};
     use Reading::{AtRandom, FirstBytes, InOrder, Small};
     let mut list = vec![
@@ -177,13 +191,38 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
         (Small("1"), Late, Off, small_at(1000.0), Some(1.0)),
         (Small("16"), Late, Off, small_at(3000.0), Some(1.0)),
         (Small("16"), Near, Full, small_at(10_000.0), Some(1.0)),
+        // 0.66 ms each.
         (
-            AtRandom,
+            AtRandom(FEW),
             Near,
             Off,
-            at(1000.0 / 0.66, RANDOM_READS as f64),
+            Other::Time(Duration::from_millis(660)),
             Some(1.0),
         ),
+        (InOrder, Near, Again, Other::LocalDisk, Some(1.0 / 0.9)),
+        (
+            AtRandom(MANY),
+            Near,
+            Again,
+            Other::LocalDisk,
+            Some(1.0 / 0.85),
+        ),
+        (
+            InOrder,
+            Near,
+            AgainByDaemon,
+            Other::LocalDisk,
+            Some(1.0 / 0.35),
+        ),
+        (
+            AtRandom(MANY),
+            Near,
+            AgainByDaemon,
+            Other::LocalDisk,
+            Some(1.0 / 0.35),
+        ),
+        (Small("1"), Near, Again, small_at(25_000.0), Some(1.0)),
+        (Small("16"), Near, Again, small_at(45_000.0), Some(1.0)),
     ];
     for mounter in Mounter::ALL {
         for (reading, distance) in [(InOrder, Near), (InOrder, Far), (Small("16"), Near)] {
@@ -197,21 +236,23 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
         }
     }
     let server = Rc::new(FilledServer::default());
-    let rows = list.into_iter();
-    rows.map(|(reading, distance, cache, other, bar)| {
-        row(
-            stage,
-            &server,
-            Case {
-                reading,
-                distance,
-                cache,
-            },
-            other,
-            bar,
-        )
-    })
-    .collect()
+    let beside = beside_slow_fetches(stage, &server);
+    let rows = list
+        .into_iter()
+        .map(|(reading, distance, cache, other, bar)| {
+            row(
+                stage,
+                &server,
+                Case {
+                    reading,
+                    distance,
+                    cache,
+                },
+                other,
+                bar,
+            )
+        });
+    rows.chain([beside]).collect()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -241,7 +282,7 @@ fn row(
         Other::Time(time) => format!("{:.3} s", time.as_secs_f64()),
     };
     let memory = match reading {
-        Reading::AtRandom => Memory {
+        Reading::AtRandom(FEW) => Memory {
             amount: Amount::Sent,
             bar: Some(128_000_000),
         },
@@ -258,7 +299,10 @@ fn row(
             cache.describe()
         ),
         compared,
-        page_cache: PageCache::Cold,
+        page_cache: match cache {
+            DiskCache::Again | DiskCache::AgainByDaemon => PageCache::Warm,
+            DiskCache::Off | DiskCache::Filling | DiskCache::Full => PageCache::Cold,
+        },
         touches: 5 * GIB,
         needs: vec![reading.set()],
         rival: match other {
@@ -333,10 +377,12 @@ fn ours(stage: &Rc<Stage>, server: &Rc<FilledServer>, case: Case) -> Side {
     let (stage, server) = (Rc::clone(stage), Rc::clone(server));
     Box::new(move || {
         let bucket = server.bucket(&stage, case.reading.set())?;
-        if case.cache == DiskCache::Full {
+        if !matches!(case.cache, DiskCache::Off | DiskCache::Filling) {
             let cache = server.full_cache(&stage, bucket, case)?;
-            // What filling it brought into the page cache.
-            drop_caches()?;
+            if case.cache == DiskCache::Full {
+                // What filling it brought into the page cache.
+                drop_caches()?;
+            }
             return in_our_mount(&stage, bucket, case, &cache);
         }
         let cache = stage.fresh()?;
@@ -350,19 +396,25 @@ fn ours(stage: &Rc<Stage>, server: &Rc<FilledServer>, case: Case) -> Side {
 /// Mounts, reads and unmounts; only the reading is timed.
 fn in_our_mount(stage: &Stage, bucket: &Bucket, case: Case, cache: &Path) -> Result<Run> {
     let mut options = vec!["--cache-dir", text(cache)?];
-    options.extend(match case.cache {
-        DiskCache::Off => ["--max-cache-size", "0"],
-        // However full the machine's disk is.
-        DiskCache::Filling | DiskCache::Full => ["--cache-min-free", "0"],
-    });
+    match case.cache {
+        DiskCache::Off => options.extend(["--max-cache-size", "0"]),
+        DiskCache::Filling | DiskCache::Full | DiskCache::Again => options.extend(UNBOUNDED),
+        DiskCache::AgainByDaemon => {
+            options.extend(UNBOUNDED);
+            options.push("--no-passthrough");
+        }
+    }
     let session = stage.fresh()?;
     let mount = stage.mount_over_s3(case.reading.set(), bucket, STORE, &session, &options)?;
+    if matches!(case.cache, DiskCache::Again | DiskCache::AgainByDaemon) {
+        process::run(&mut case.reading.command(mount.point()))?;
+    }
     bucket.reset_counters()?;
     let run = process::run_watching(mount.process(), &mut case.reading.command(mount.point()))?;
     let sent = bucket.sent()?;
     mount.unmount()?;
     Ok(match case.reading {
-        Reading::AtRandom => Run {
+        Reading::AtRandom(FEW) => Run {
             memory: sent,
             ..run
         },
@@ -376,7 +428,13 @@ fn theirs(stage: &Rc<Stage>, server: &Rc<FilledServer>, case: Case, other: Other
         let set = case.reading.set();
         match other {
             Other::Time(time) => Ok(Run { time, memory: 0 }),
-            Other::LocalDisk => process::run(&mut case.reading.command(&stage.dir(set))),
+            Other::LocalDisk => {
+                let read = || process::run(&mut case.reading.command(&stage.dir(set)));
+                if case.cache != DiskCache::Full {
+                    read()?;
+                }
+                read()
+            }
             Other::Connections(number) => {
                 let bucket = server.bucket(&stage, set)?;
                 FilledServer::pace(bucket, case.distance)?;
@@ -416,4 +474,41 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The 99th percentile of reads of what is in the disk cache, without the kernel's pages, while four others wait for a slow server.
+fn beside_slow_fetches(stage: &Rc<Stage>, server: &Rc<FilledServer>) -> Row {
+    let (of_ours, of_server) = (Rc::clone(stage), Rc::clone(server));
+    let ours = move || {
+        let (stage, server) = (&of_ours, &of_server);
+        let bucket = server.bucket(stage, Set::TwoGib)?;
+        let cache = stage.fresh()?;
+        let options = ["--cache-dir", text(&cache)?, UNBOUNDED[0], UNBOUNDED[1]];
+        let session = stage.fresh()?;
+        let mount = stage.mount_over_s3(Set::TwoGib, bucket, STORE, &session, &options)?;
+        let large = mount.point().join("large");
+        process::run(&mut work::command(["read-cached-part"], &[&large]))?;
+        bucket.set_pace(SLOW_MS, 0)?;
+        let mut reading = work::command(["read-beside"], &[&large]);
+        let (run, latency) = process::run_hearing(&mut reading)?;
+        bucket.set_pace(0, 0)?;
+        mount.unmount()?;
+        remove(&cache)?;
+        let micros = latency.trim().parse().context("no latency was printed")?;
+        let time = Duration::from_micros(micros);
+        Ok(Run { time, ..run })
+    };
+    let time = Duration::from_millis(1);
+    Row {
+        name: "S3: 4 KiB of the disk cache beside four slow fetches, 99th percentile".to_owned(),
+        compared: "0.001 s".to_owned(),
+        page_cache: PageCache::Warm,
+        touches: GIB,
+        needs: vec![Set::TwoGib],
+        rival: None,
+        ours: Box::new(ours),
+        other: Box::new(move || Ok(Run { time, memory: 0 })),
+        bar: Some(1.0),
+        memory: Memory::PEAK,
+    }
 }

@@ -7,11 +7,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -19,10 +20,10 @@ use anyhow::{Context, Result, ensure};
 pub(super) const LARGE: u64 = 1 << 30;
 /// Length of the file that is read over S3.
 pub(super) const TWO_GIB: u64 = 2 << 30;
-/// How often a file is read from at random.
-pub(super) const RANDOM_READS: u64 = 1000;
 /// One of these reads.
 const RANDOM_PIECE: usize = 4 << 10;
+/// So much of a file is read again while others wait.
+const CACHED_PART: usize = 32 << 20;
 /// One request of a plain connection.
 const REQUEST: u64 = 8 << 20;
 /// One read or write of the large file.
@@ -107,8 +108,13 @@ pub(crate) enum Work {
     ReadLarge { file: PathBuf },
     /// Reads a file of this length from its start to its end
     ReadLength { file: PathBuf, length: u64 },
-    /// Reads 4 KiB of a file, at 1,000 places without an order
-    ReadRandom { file: PathBuf },
+    /// Reads 4 KiB of a file, at so many places without an order
+    ReadRandom { file: PathBuf, times: u64 },
+    /// Reads the part of a file that `read-beside` reads again
+    ReadCachedPart { file: PathBuf },
+    /// Reads 4 KiB of that part 1,000 times, past the page cache, while four threads read the rest; prints the 99th percentile in
+    /// microseconds
+    ReadBeside { file: PathBuf },
     /// Reads the first 4 KiB of a file
     ReadFirst { file: PathBuf },
     /// Gets an object of this length from a server, by so many connections
@@ -122,8 +128,8 @@ pub(crate) enum Work {
     ReadSmall { dir: PathBuf, readers: usize },
     /// Looks at the attributes of all entries
     Walk { dir: PathBuf },
-    /// Lists one directory
-    List { dir: PathBuf },
+    /// Lists one directory of so many entries
+    List { dir: PathBuf, entries: u64 },
     /// Writes the large file
     WriteLarge { file: PathBuf, end: End },
     /// Makes files of 4 KiB
@@ -163,7 +169,17 @@ pub(crate) fn run(work: &Work) -> Result<()> {
             let read = read(file, &mut vec![0; PIECE]).context("cannot read the file")?;
             found(read, *length, "bytes")
         }
-        Work::ReadRandom { file } => read_random(file).context("cannot read the file"),
+        Work::ReadRandom { file, times } => {
+            read_random(file, *times).context("cannot read the file")
+        }
+        Work::ReadCachedPart { file } => File::open(file)
+            .and_then(|mut file| file.read_exact(&mut vec![0; CACHED_PART]))
+            .context("cannot read the file"),
+        Work::ReadBeside { file } => {
+            let latency = read_beside(file).context("cannot read the file")?;
+            println!("{}", latency.as_micros());
+            Ok(())
+        }
         Work::ReadFirst { file } => File::open(file)
             .and_then(|mut file| file.read_exact(&mut [0; RANDOM_PIECE]))
             .context("cannot read the file"),
@@ -184,10 +200,10 @@ pub(crate) fn run(work: &Work) -> Result<()> {
             let seen = walk(dir).context("cannot walk")?;
             found(seen, (MANY.dirs + MANY.files()) as u64, "entries")
         }
-        Work::List { dir } => {
+        Work::List { dir, entries } => {
             let listed = fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
             let listed = listed.with_context(|| format!("cannot list {}", dir.display()))?;
-            found(listed.len() as u64, MANY.files_each as u64, "entries")
+            found(listed.len() as u64, *entries, "entries")
         }
         Work::WriteLarge { file, end } => {
             write_large(file, LARGE, *end).context("cannot write the large file")
@@ -215,16 +231,49 @@ fn read(path: &Path, buffer: &mut [u8]) -> io::Result<u64> {
     }
 }
 
-fn read_random(path: &Path) -> io::Result<()> {
+fn read_random(path: &Path, times: u64) -> io::Result<()> {
     let file = File::open(path)?;
     let places = file.metadata()?.len() / RANDOM_PIECE as u64;
     let mut numbers = Numbers::new();
     let mut piece = [0; RANDOM_PIECE];
-    for _ in 0..RANDOM_READS {
+    for _ in 0..times {
         let place = numbers.next() % places;
         file.read_exact_at(&mut piece, place * RANDOM_PIECE as u64)?;
     }
     Ok(())
+}
+
+/// The 99th percentile of the reads of the cached part.
+fn read_beside(path: &Path) -> io::Result<Duration> {
+    const READS: usize = 1000;
+    const OTHERS: u64 = 4;
+    for number in 1..=OTHERS {
+        let file = File::open(path)?;
+        // It ends with this process.
+        thread::spawn(move || {
+            let place = number * (TWO_GIB / (OTHERS + 1));
+            file.read_exact_at(&mut vec![0; PIECE], place)
+        });
+    }
+    thread::sleep(Duration::from_millis(100));
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
+        .open(path)?;
+    // As direct reads want it.
+    let mut buffer = vec![0_u8; 2 * RANDOM_PIECE];
+    let unaligned = buffer.as_ptr().align_offset(RANDOM_PIECE);
+    let piece = &mut buffer[unaligned..][..RANDOM_PIECE];
+    let mut numbers = Numbers::new();
+    let mut latencies = Vec::with_capacity(READS);
+    for _ in 0..READS {
+        let place = numbers.next() % (CACHED_PART / RANDOM_PIECE) as u64;
+        let start = Instant::now();
+        file.read_exact_at(piece, place * RANDOM_PIECE as u64)?;
+        latencies.push(start.elapsed());
+    }
+    latencies.sort();
+    Ok(latencies[READS * 99 / 100])
 }
 
 /// Gets an object by ranges that lie side by side, one connection each; gives how many bytes came.
@@ -261,10 +310,10 @@ fn get_range(
     buffer: &mut [u8],
 ) -> io::Result<u64> {
     let (first, last) = (range.start, range.end - 1);
-    write!(
-        connection.get_mut(),
-        "GET {path} HTTP/1.1\r\nHost: {server}\r\nRange: bytes={first}-{last}\r\n\r\n"
-    )?;
+    // In one piece: of several small ones each waits until the server has acknowledged the one before.
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nRange: bytes={first}-{last}\r\n\r\n");
+    connection.get_mut().write_all(request.as_bytes())?;
     let mut line = String::new();
     while line != "\r\n" {
         line.clear();

@@ -93,7 +93,7 @@ fn committing(stage: &Rc<Stage>) -> Side {
         // A store of its own: what it has already is not stored again.
         let (session, store) = (stage.fresh()?, stage.fresh()?);
         stage.snapshot(Set::Little, &store)?;
-        let mut mount = stage.start_mount(Set::Little, &store, &session)?;
+        let mut mount = stage.start_mount(Set::Little, &store, &session, &[])?;
         mount.wait_until_ready()?;
         process::run(&mut write_large(mount.point(), "sync"))?;
         mount.unmount()?;
