@@ -169,6 +169,11 @@ impl DiskCache {
         })
     }
 
+    /// Has what waits to be written take a part of so many bytes of memory only. Returns how large a part.
+    pub(crate) fn queue_within(&self, memory: u64) -> u64 {
+        self.cache.queue_within(memory)
+    }
+
     /// Has a function called when a large object of which all bytes were read turns out to be wrong: on the cache's own
     /// thread, once for each such object. The first function counts.
     pub fn on_wrong(&self, tell: impl Fn(&WrongObject) + Send + Sync + 'static) {
@@ -748,6 +753,23 @@ mod tests {
         std::fs::rename(&saved, &sums).unwrap();
         disk.flush();
         assert_eq!(counted(), before + 5);
+    }
+
+    #[test]
+    fn what_waits_to_be_written_has_its_part_of_the_memory_and_no_more() {
+        let setup = Setup::new();
+        let ((orders, _waiting), (duties, _idle)) = (mpsc::channel(), mpsc::channel());
+        let cache = OpenCache::new(setup.objects(1), RETRY_AFTER, orders, duties);
+        assert_eq!(cache.queue_within(4000), 1000);
+        let write = |len: usize| {
+            let order = Order::Object(setup.piece.hash, Bytes::from(vec![0; len]));
+            cache.write(order, len as u64)
+        };
+        assert!(!cache.is_behind(2000), "nothing waits");
+        assert!(write(600) && !cache.is_behind(400) && cache.is_behind(500));
+        assert!(!write(500) && write(400) && !write(1));
+        cache.done(1000);
+        assert!(write(5000), "what is longer goes alone");
     }
 
     #[test]

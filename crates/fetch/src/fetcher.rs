@@ -68,10 +68,14 @@ impl Fetcher {
     /// A fetcher that has read nothing yet.
     pub fn new(store: Arc<dyn ChunkStore>, disk: Option<DiskCache>, options: FetchOptions) -> Self {
         let idle = IDLE_UNITS.min(options.memory_bytes / 8);
+        // What waits to be written to the disk has its part of the memory, whether it is kept for readers or not.
+        let queue = disk
+            .as_ref()
+            .map_or(0, |disk| disk.queue_within(options.memory_bytes));
         let engine = Engine {
             store,
             disk: disk.map(Arc::new),
-            scheduler: Scheduler::new(options.memory_bytes),
+            scheduler: Scheduler::new(options.memory_bytes - queue),
             turns: Turns::new(options.max_requests),
             ahead: AheadBytes::new(options.memory_bytes / 2),
             landed: BufferPool::new(unit_len(&options), idle),

@@ -9,12 +9,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use attachfs_manifest::ContentHash;
 use attachfs_store::{StoreError, data_key};
 use bytes::Bytes;
 use futures::StreamExt as _;
+use tokio::time::Instant;
 
 use crate::FetchError;
 use crate::budget::SharedPriority;
@@ -23,6 +24,8 @@ use crate::patience::{Patience, TooLate};
 
 /// How often in a row a body may break off without having brought a byte.
 const MOST_FAILURES: u32 = 3;
+/// Between two looks whether a sink has caught up.
+const CATCH_UP: Duration = Duration::from_millis(1);
 /// The pause before a body is asked for again; doubled with each failure in a row.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
@@ -41,6 +44,11 @@ pub(crate) trait RangeSink: Send {
     fn begins(&mut self, version: Option<Arc<str>>) -> bool;
     /// The next bytes of the range.
     fn take(&mut self, bytes: Bytes);
+    /// Whether what it does with the bytes falls behind. Then it gets the next ones later: after as long as the ones so far took
+    /// to come at most.
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 /// How the fetch of a range ended.
@@ -137,8 +145,12 @@ impl Engine {
         if !sink.begins(stream.version) {
             return Ok(RangeEnd::Stopped);
         }
+        // How much longer the bytes took to come than their sink was waited for.
+        let mut spare = Duration::ZERO;
         while *at < range.end {
+            let asked = Instant::now();
             let next = patience.on_its_way(stream.pieces.next()).await;
+            spare += asked.elapsed();
             let Some(piece) = next.map_err(late)? else {
                 return Err(self.wrong_length(hash, object_len, *at).into());
             };
@@ -149,6 +161,11 @@ impl Engine {
             self.link.came(piece.len());
             self.counts.bytes_from_store.add(piece.len() as u64);
             sink.take(piece);
+            while spare > CATCH_UP && sink.is_behind() {
+                let begun = Instant::now();
+                patience.aside(tokio::time::sleep(CATCH_UP)).await;
+                spare = spare.saturating_sub(begun.elapsed());
+            }
         }
         Ok(RangeEnd::Complete)
     }
@@ -163,5 +180,68 @@ impl Engine {
     pub(crate) fn timed_out(&self, hash: ContentHash) -> FetchError {
         let after = self.options.deadline;
         FetchError::TimedOut { hash, after }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use attachfs_store::fault::{Fault, FaultStore, Rule};
+    use attachfs_store::{CallKind, MemoryStore};
+
+    use super::*;
+    use crate::{FetchOptions, Fetcher, Priority};
+
+    struct Behind {
+        is_behind: bool,
+        taken: usize,
+    }
+
+    impl RangeSink for Behind {
+        fn begins(&mut self, _version: Option<Arc<str>>) -> bool {
+            true
+        }
+
+        fn take(&mut self, bytes: Bytes) {
+            self.taken += bytes.len();
+        }
+
+        fn is_behind(&self) -> bool {
+            self.is_behind
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_falls_behind_is_waited_for_as_long_as_its_bytes_took_to_come() {
+        const PIECES: u32 = 4;
+        let memory = Arc::new(MemoryStore::new());
+        let hash = memory.insert(vec![7; PIECES as usize * 100]);
+        let faults = Arc::new(FaultStore::new(memory as _));
+        let every = Duration::from_secs(1);
+        let trickle = Fault::Trickle { piece: 100, every };
+        faults.add(Rule::on(CallKind::Get, trickle));
+        let fetcher = Fetcher::new(faults as _, None, FetchOptions::default());
+        let engine = fetcher.engine();
+        let wanted = ObjectRange {
+            hash,
+            object_len: u64::from(PIECES) * 100,
+            range: 0..u64::from(PIECES) * 100,
+        };
+        for is_behind in [false, true] {
+            let mut sink = Behind {
+                is_behind,
+                taken: 0,
+            };
+            let begun = Instant::now();
+            let priority = SharedPriority::new(Priority::Read);
+            let mut patience = engine.patience();
+            let end = engine.fetch_range(&wanted, &priority, &mut patience, &mut sink);
+            assert_eq!(end.await.unwrap(), RangeEnd::Complete);
+            assert_eq!(sink.taken, PIECES as usize * 100);
+            let alone = every * PIECES;
+            let expected = if is_behind { alone * 2 } else { alone };
+            let took = begun.elapsed();
+            assert!(took <= expected, "{took:?}");
+            assert!(took > expected - every * 3 / 2, "{took:?}");
+        }
     }
 }

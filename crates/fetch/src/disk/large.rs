@@ -204,6 +204,11 @@ impl LargeFile {
         self.cache.write(order, len)
     }
 
+    /// Whether so many bytes more would be too many to wait to be written.
+    pub(crate) fn is_behind(&self, more: u64) -> bool {
+        self.cache.is_behind(more)
+    }
+
     /// Of which version in the store the units are that are there; `None` if there are none.
     pub(crate) fn version(&self) -> Option<VersionId> {
         self.now().map(|open| open.about.version)

@@ -18,7 +18,7 @@ use super::health::Health;
 use super::large::LargeFile;
 use super::{DiskCounts, WrongObject};
 
-/// Bytes that may wait to be written. They are mostly in memory anyway, as what was read last.
+/// Bytes that may wait to be written at most.
 const QUEUE_BYTES: u64 = 64 << 20;
 /// Bytes that are written until somebody looks again how full the cache is.
 const SLACK: u64 = 64 << 20;
@@ -61,6 +61,8 @@ pub(super) struct OpenCache {
     /// What came to the shelves and is not written down yet. Held for single changes.
     fresh: Mutex<Vec<Sum>>,
     queued: AtomicU64,
+    /// Bytes that may wait to be written.
+    most_queued: AtomicU64,
     /// What the threads did so far: it tells a slow disk from one that does not answer.
     steps: AtomicU64,
     /// Nothing once the cache ends. Held to send.
@@ -88,6 +90,7 @@ impl OpenCache {
             is_asked: AtomicBool::new(false),
             fresh: Mutex::new(vec![Sum::default(); SHELVES]),
             queued: AtomicU64::new(0),
+            most_queued: AtomicU64::new(QUEUE_BYTES),
             steps: AtomicU64::new(0),
             orders: RwLock::new(Some(orders)),
             duties: RwLock::new(Some(duties)),
@@ -97,11 +100,25 @@ impl OpenCache {
         }
     }
 
+    /// Has fewer bytes wait to be written: a quarter of these. Returns how many may wait.
+    pub(super) fn queue_within(&self, memory: u64) -> u64 {
+        let most = QUEUE_BYTES.min(memory / 4);
+        self.most_queued.store(most, Ordering::Relaxed);
+        most
+    }
+
+    /// Whether so many bytes more would be too many to wait, while some do wait.
+    pub(super) fn is_behind(&self, more: u64) -> bool {
+        let waits = self.queued.load(Ordering::Relaxed);
+        waits > 0 && waits.saturating_add(more) > self.most_queued.load(Ordering::Relaxed)
+    }
+
     /// Has something written, unless too much waits already. Never blocks.
     pub(super) fn write(&self, order: Order, bytes: u64) -> bool {
         let waits = self.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // What is longer than the queue goes alone.
-        if (waits <= QUEUE_BYTES || waits == bytes) && self.order(order) {
+        let most = self.most_queued.load(Ordering::Relaxed);
+        if (waits <= most || waits == bytes) && self.order(order) {
             return true;
         }
         self.done(bytes);

@@ -163,6 +163,12 @@ impl RangeSink for Landing<'_> {
         is_same
     }
 
+    /// What the disk cache cannot take is fetched again another time: it is worth a moment.
+    fn is_behind(&self) -> bool {
+        let on_disk = self.on_disk.as_ref();
+        on_disk.is_some_and(|large| large.is_behind(self.engine.unit_len() * TOGETHER))
+    }
+
     fn take(&mut self, mut bytes: Bytes) {
         if self.is_landed(&bytes) {
             self.at += bytes.len() as u64;
