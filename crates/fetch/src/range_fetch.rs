@@ -240,8 +240,9 @@ mod tests {
             let alone = every * PIECES;
             let expected = if is_behind { alone * 2 } else { alone };
             let took = begun.elapsed();
+            // The first piece may come at once, and the last wait ends before all of its time is over.
             assert!(took <= expected, "{took:?}");
-            assert!(took > expected - every * 3 / 2, "{took:?}");
+            assert!(took + every * 3 / 2 > expected, "{took:?}");
         }
     }
 }
