@@ -259,6 +259,16 @@ fn a_mount_whose_starter_goes_before_it_is_ready_never_appears() {
     });
 }
 
+#[test]
+fn names_after_two_dashes_are_mounted_in_the_background() {
+    Machine::mounting_from_directory(|machine| {
+        let manifest = base(machine);
+        let mount = machine.mount(args!["--", &manifest], "mnt");
+        assert_eq!(machine.mounts(), [machine.path("mnt")]);
+        machine.ok(args!["umount", &mount.dir]);
+    });
+}
+
 /// The background process as it is started by `mount`, and the other end of its standard output.
 fn background(machine: &Machine, mut mount: Command) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();

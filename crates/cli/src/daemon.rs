@@ -12,6 +12,7 @@
 //! If the starter ends before it has said that it has the line, there is no mount: until something is made, the
 //! background process ends at once; after that, it undoes what it made.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -108,10 +109,18 @@ fn spawn() -> anyhow::Result<(Child, StarterLink)> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(program);
     command
-        .args(std::env::args_os().skip(1))
-        .arg("--daemon")
+        .args(as_daemon(std::env::args_os().skip(1)))
         .stderr(Stdio::piped());
     attachfs::start_linked(&mut command).context("cannot start the background process")
+}
+
+/// The arguments of the background process. What follows `--` is no option.
+fn as_daemon(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<_> = arguments.collect();
+    let options = arguments.iter().position(|argument| argument == "--");
+    let at = options.unwrap_or(arguments.len());
+    arguments.insert(at, "--daemon".into());
+    arguments
 }
 
 /// What the user cancelled.
@@ -259,4 +268,20 @@ pub(crate) fn open_null() -> anyhow::Result<File> {
         .write(true)
         .open("/dev/null")
         .context("cannot open /dev/null")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_background_process_is_told_by_an_option_and_not_by_a_name_after_two_dashes() {
+        let told = |words: &[&str]| as_daemon(words.iter().map(OsString::from));
+        assert_eq!(
+            told(&["mount", "m", "at"]),
+            ["mount", "m", "at", "--daemon"]
+        );
+        let expected = ["mount", "--daemon", "--", "-m", "at"];
+        assert_eq!(told(&["mount", "--", "-m", "at"]), expected);
+    }
 }
