@@ -17,8 +17,8 @@ pub struct Doubt {
     pub hash: ContentHash,
     /// Its length in bytes.
     pub len: u64,
-    /// The hash of what the store has, if all of it was read and it is another one. `None` if the store replaced the
-    /// object and nobody has verified the new one yet.
+    /// The hash of what the store has, or what a file of the disk cache has that the kernel read, if all of it was read and it is
+    /// another one. `None` if the store replaced the object and nobody has verified the new one yet.
     pub found: Option<ContentHash>,
     /// Whether bytes of it were given out that had not been verified.
     pub was_given: bool,
@@ -63,6 +63,10 @@ impl fmt::Debug for Doubts {
 }
 
 impl Engine {
+    pub(crate) fn tell_doubt(&self, doubt: &Doubt) {
+        self.doubts.tell(doubt);
+    }
+
     /// All of an object was read, and it has another hash: nothing of it is given out any more.
     pub(crate) fn object_is_wrong(&self, hash: ContentHash, len: u64, found: ContentHash) {
         let Some(told) = self.known.found_wrong(hash, len, found) else {

@@ -57,6 +57,7 @@ pub use error::FetchError;
 pub use fetcher::Fetcher;
 pub use options::{FetchOptions, Prefetch};
 pub use prefetched::Prefetched;
+pub use presence::WholeOnDisk;
 pub use reader::{FileRead, FileReader, PendingRead};
 pub use traces::{
     LONGEST_TRACE, Plan, PlanOptions, Recorder, Recording, Trace, TraceError, TraceFault,

@@ -1,16 +1,71 @@
 //! How much of a file is on this machine.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use attachfs_manifest::{ChunkLayout, Piece};
+use attachfs_durable::{FileStamp, fill_at};
+use attachfs_manifest::{ChunkLayout, ContentHash, Hasher, Piece};
 
 use crate::disk::UNIT;
-use crate::{DiskCache, Fetcher};
+use crate::{DiskCache, Doubt, Fetcher};
 
 /// How many units are asked about at once.
 const AT_ONCE: u64 = 8192;
+/// Bytes that are hashed at once.
+const STEP: usize = 1 << 20;
+
+/// A local file that had exactly the bytes of an object, verified, when it was opened.
+#[derive(Debug)]
+pub struct WholeOnDisk {
+    file: File,
+    hash: ContentHash,
+    len: u64,
+    /// Nothing if the disk did not tell it.
+    stamp: Option<FileStamp>,
+    is_told: AtomicBool,
+}
+
+impl WholeOnDisk {
+    /// A file that was verified just now.
+    pub fn new(file: File, hash: ContentHash, len: u64) -> Self {
+        Self {
+            stamp: FileStamp::of(&file).ok(),
+            file,
+            hash,
+            len,
+            is_told: AtomicBool::new(false),
+        }
+    }
+
+    /// The file, open for reading.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether nobody has written to the file. Its names may have changed, and so its time of change.
+    fn is_untouched(&self) -> bool {
+        let now = FileStamp::of(&self.file).ok();
+        now.zip(self.stamp)
+            .is_some_and(|(now, before)| (now.size, now.mtime_ns) == (before.size, before.mtime_ns))
+    }
+
+    /// The hash of what it has now.
+    fn found(&self) -> io::Result<ContentHash> {
+        let (mut hasher, mut at) = (Hasher::new(), 0);
+        let mut step = vec![0; STEP];
+        loop {
+            let read = fill_at(&self.file, &mut step, at)?;
+            if read == 0 {
+                return Ok(hasher.finish());
+            }
+            hasher.update(&step[..read]);
+            at += read as u64;
+        }
+    }
+}
 
 impl Fetcher {
     /// How many bytes of each of these pieces are in the disk cache, as far as the names and lengths of its files and the
@@ -39,7 +94,7 @@ impl Fetcher {
     /// Open for reading, and not removed to make room as long as it is open. `None` also if every object is to be verified
     /// before its first byte is given out, or the disk is asked for much already. Can be called on any thread; blocks for
     /// a local file at most, of an object of up to 8 MiB to hash all of it.
-    pub fn whole_on_disk(&self, layout: &ChunkLayout<'_>) -> Option<File> {
+    pub fn whole_on_disk(&self, layout: &ChunkLayout<'_>) -> Option<WholeOnDisk> {
         let engine = self.engine();
         if engine.options.verifies_first {
             return None;
@@ -55,7 +110,33 @@ impl Fetcher {
         let file = engine.disk.as_ref()?.complete_at_once(piece.hash, size)?;
         // What is read of it is not seen.
         engine.note_read(&piece);
-        Some(file)
+        Some(WholeOnDisk::new(file, piece.hash, size))
+    }
+
+    /// Whether such a file has the object's bytes still, as far as its length and its time of modification tell; if somebody
+    /// has changed them, it is hashed. The first time that it has not, those who listen to doubts are told. Blocks for the local
+    /// file.
+    pub fn is_still_right(&self, whole: &WholeOnDisk) -> bool {
+        if whole.is_untouched() {
+            return true;
+        }
+        let (hash, len) = (whole.hash, whole.len);
+        let found = whole.found();
+        // Another mount notes in a file that it uses it.
+        if found.as_ref().is_ok_and(|&found| found == hash) {
+            return true;
+        }
+        if !whole.is_told.swap(true, Ordering::Relaxed) {
+            tracing::error!(object = %hash, ?found,
+                "a file of the disk cache was changed while the kernel read it: programs may have read wrong bytes");
+            self.engine().tell_doubt(&Doubt {
+                hash,
+                len,
+                found: found.ok(),
+                was_given: true,
+            });
+        }
+        false
     }
 }
 

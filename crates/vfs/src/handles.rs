@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use attachfs_fetch::FileReader;
+use attachfs_fetch::{FileReader, WholeOnDisk};
 use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock};
 
@@ -90,8 +90,8 @@ impl OpenInode {
     /// The local file for this open: what the first open found with `find`.
     pub(crate) fn backing_or(
         &self,
-        find: impl FnOnce() -> Option<File>,
-        offer: impl FnOnce(File) -> Backing,
+        find: impl FnOnce() -> Option<WholeOnDisk>,
+        offer: impl FnOnce(WholeOnDisk) -> Backing,
     ) -> Option<Arc<Backing>> {
         if let Some(decided) = self.backing.get() {
             return decided.clone();
@@ -103,6 +103,11 @@ impl OpenInode {
             .backing
             .get_or_init(|| found.map(|file| Arc::new(offer(file))));
         decided.clone()
+    }
+
+    /// The local file that the kernel reads in its place.
+    pub(crate) fn backed_by(&self) -> Option<&WholeOnDisk> {
+        self.backing.get()?.as_ref()?.taken_file()
     }
 
     /// Whether the kernel reads a local file in its place. If it does not yet, it will not as long as the node is open.

@@ -1,16 +1,16 @@
 //! What a [`Vfs`] knows about the adapter that serves it: where to send invalidations, and which inodes it
 //! refers to.
 
-use std::fs::File;
 use std::sync::Arc;
 
+use attachfs_fetch::WholeOnDisk;
 use attachfs_tree::{FileContent, Ino};
 use tokio::runtime::Handle;
 
 use crate::change::Turn;
 use crate::handles::OpenFile;
 use crate::ops::attributes::Shown;
-use crate::{Attachment, Backing, Entry, FsError, Invalidation, NodeId, Vfs};
+use crate::{Attachment, Backing, Entry, FsError, FsErrorKind, Invalidation, NodeId, Vfs};
 
 /// The kernel is given no shorter files, in bytes. To open, read and close one again takes 94 µs either way at this length, with
 /// two messages more or with pages that the kernel has kept (at 16 KiB 63 and 43, at 128 KiB 70 and 58, at 1 MiB 180 and 337). The first
@@ -121,8 +121,21 @@ impl Vfs {
         backing.filter(|_| !open.access.write)
     }
 
+    /// Fails if the kernel reads a local file in the place of an open one, and somebody has changed that since. The kernel would
+    /// let nobody else answer the reads as long as it is open.
+    pub(crate) fn check_backing(&self, open: &OpenFile) -> Result<(), FsError> {
+        match open.inode.backed_by() {
+            Some(whole) if !self.fetcher.is_still_right(whole) => Err(FsError::caused(
+                FsErrorKind::Io,
+                "open a file of the disk cache that the kernel reads",
+                "somebody changed its bytes; it can be opened again once all who have it open have closed it",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The file of the disk cache with all bytes of an open file, verified.
-    fn cached(&self, open: &OpenFile) -> Option<File> {
+    fn cached(&self, open: &OpenFile) -> Option<WholeOnDisk> {
         let is_asked_for = self.adapter.lock().as_ref()?.backing.is_usable();
         let ino = open.ino();
         // A second node is read and written by the same programs: what they write comes here.

@@ -13,8 +13,8 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use attachfs_fetch::WholeOnDisk;
 use attachfs_store::Count;
-use parking_lot::Mutex;
 
 /// Whether an adapter can have the kernel read [`Backing`] files. Clones are the same one.
 #[derive(Debug, Clone, Default)]
@@ -40,11 +40,10 @@ impl Passthrough {
 /// What the adapter keeps as long as the kernel may read the file.
 type Taken = Box<dyn Any + Send + Sync>;
 
-/// A local file, open for reading, with exactly the bytes of a node; nothing changes them. It may lose its name meanwhile.
-/// All open handles of the node have the same one; it is dropped when they are closed.
+/// A local file, open for reading, with exactly the bytes of a node. It may lose its name meanwhile. All open handles of the node have
+/// the same one; it is dropped when they are closed.
 pub struct Backing {
-    /// Until the adapter has decided.
-    file: Mutex<Option<File>>,
+    whole: WholeOnDisk,
     /// The adapter's decision, for all handles of the node.
     taken: OnceLock<Option<Taken>>,
     tally: Arc<BackingTally>,
@@ -61,9 +60,9 @@ pub(crate) struct BackingTally {
 
 impl Backing {
     /// Offers a file.
-    pub(crate) fn new(file: File, tally: Arc<BackingTally>) -> Self {
+    pub(crate) fn new(whole: WholeOnDisk, tally: Arc<BackingTally>) -> Self {
         Self {
-            file: Mutex::new(Some(file)),
+            whole,
             taken: OnceLock::new(),
             tally,
         }
@@ -76,9 +75,7 @@ impl Backing {
         take: impl FnOnce(&File) -> Option<T>,
     ) -> Option<&T> {
         let taken = self.taken.get_or_init(|| {
-            // Closed afterwards: the kernel has it open then.
-            let file = self.file.lock().take()?;
-            let taken = take(&file);
+            let taken = take(self.whole.file());
             if taken.is_none() {
                 self.tally.refused.add(1);
             }
@@ -93,11 +90,13 @@ impl Backing {
 
     /// Whether the adapter has taken it. If it has not yet, it never will.
     pub(crate) fn is_taken(&self) -> bool {
-        let taken = self.taken.get_or_init(|| {
-            drop(self.file.lock().take());
-            None
-        });
-        taken.is_some()
+        self.taken.get_or_init(|| None).is_some()
+    }
+
+    /// The file, if the adapter has taken it so far.
+    pub(crate) fn taken_file(&self) -> Option<&WholeOnDisk> {
+        let taken = self.taken.get()?;
+        taken.as_ref().map(|_| &self.whole)
     }
 }
 
@@ -112,12 +111,15 @@ impl fmt::Debug for Backing {
 
 #[cfg(test)]
 mod tests {
+    use attachfs_manifest::ContentHash;
+
     use super::*;
 
     fn offered() -> (Backing, Arc<BackingTally>) {
         let tally = Arc::<BackingTally>::default();
         let file = tempfile::tempfile().unwrap();
-        (Backing::new(file, Arc::clone(&tally)), tally)
+        let whole = WholeOnDisk::new(file, ContentHash::of(b""), 0);
+        (Backing::new(whole, Arc::clone(&tally)), tally)
     }
 
     #[test]

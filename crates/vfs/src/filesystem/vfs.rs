@@ -40,6 +40,19 @@ impl Vfs {
         }
     }
 
+    /// A file that was opened by its node, unless wrong bytes would be read of it.
+    fn checked(&self, handle: HandleId) -> Result<OpenedFile, FsError> {
+        if let Err(error) = self
+            .handles
+            .file(handle)
+            .and_then(|open| self.check_backing(&open))
+        {
+            Self::release(self, handle)?;
+            return Err(error);
+        }
+        Ok(self.opened(handle))
+    }
+
     fn opened(&self, handle: HandleId) -> OpenedFile {
         let open = self.handles.file(handle).ok();
         let backing = open.and_then(|open| self.backing(&open));
@@ -251,7 +264,7 @@ impl FileSystem for Vfs {
 
     fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
         let opened = self.open_node(node, access, truncate);
-        let opened = opened.map(|opened| self.opened(opened.handle));
+        let opened = opened.and_then(|opened| self.checked(opened.handle));
         self.answer(node.into(), opened, reply);
     }
 
@@ -287,6 +300,10 @@ impl FileSystem for Vfs {
     }
 
     fn release(&self, handle: HandleId, reply: impl Reply<Released>) {
+        if let Ok(open) = self.handles.file(handle) {
+            // Those who hear of it mark the session; this program has read what it has read.
+            let _ = self.check_backing(&open);
+        }
         self.answer_of(handle, Self::release(self, handle), reply);
     }
 

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use attachfs_durable::CacheDir;
 use attachfs_fetch::FetchOptions;
@@ -155,6 +156,66 @@ fn an_input_that_lies_complete_in_the_cache_is_offered_and_a_short_or_cut_one_is
     }
     assert!(take(&second));
     assert_eq!(cached.vfs().counters().passthrough_opens, 2);
+}
+
+/// Writes into the file of `long` in the cache, as nobody should.
+fn damage(cached: &Cached) {
+    let mut options = File::options();
+    let file = options
+        .write(true)
+        .open(object(cached.cache.path()))
+        .unwrap();
+    attachfs_durable::write_all_at(&file, b"?", 7).unwrap();
+}
+
+#[test]
+fn a_cached_file_that_was_changed_while_the_kernel_reads_it_is_not_opened_again_and_is_told() {
+    let cached = Cached::new();
+    let told = Arc::new(AtomicUsize::new(0));
+    let hear = Arc::clone(&told);
+    cached.vfs().fetcher().on_doubt(move |doubt| {
+        assert!(doubt.was_given && doubt.found.is_some());
+        hear.fetch_add(1, Ordering::Relaxed);
+    });
+    let node = cached.node("long");
+    let reader = cached.taken(node);
+    cached.close(cached.taken(node));
+    damage(&cached);
+    for _ in 0..2 {
+        assert_eq!(cached.open(node, READ, false).unwrap_err(), FsErrorKind::Io);
+    }
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    cached.close(reader);
+    // Once nobody has it open, its right bytes are fetched again.
+    assert!(cached.open_to_read(node).backing.is_none());
+}
+
+#[test]
+fn a_cached_file_that_was_changed_while_the_kernel_read_it_is_told_when_it_is_closed() {
+    let cached = Cached::new();
+    let told = Arc::new(AtomicUsize::new(0));
+    let hear = Arc::clone(&told);
+    cached.vfs().fetcher().on_doubt(move |_| {
+        hear.fetch_add(1, Ordering::Relaxed);
+    });
+    let reader = cached.taken(cached.node("long"));
+    damage(&cached);
+    cached.close(reader);
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_cached_file_that_lost_its_name_or_is_used_by_another_mount_is_still_right() {
+    let cached = Cached::new();
+    let node = cached.node("long");
+    let reader = cached.taken(node);
+    let file = object(cached.cache.path());
+    attachfs_durable::set_modified(&File::options().write(true).open(&file).unwrap(), 1000, 0)
+        .unwrap();
+    cached.close(cached.taken(node));
+    std::fs::remove_file(&file).unwrap();
+    cached.close(cached.taken(node));
+    cached.close(reader);
 }
 
 #[test]
