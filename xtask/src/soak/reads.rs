@@ -244,6 +244,8 @@ impl Stage {
             .arg("--log")
             .arg(self.dir.join(format!("log{}", options.len())));
         command.args(options).arg(&self.manifest).arg(&point);
+        // In the foreground errors are said there, too.
+        command.stderr(Stdio::null());
         let mut process = command.stdout(Stdio::piped()).spawn()?;
         let output = process.stdout.take().context("the output was not piped")?;
         let mut line = String::new();
