@@ -7,7 +7,7 @@
 //! builds of the program.
 
 mod against;
-mod bucket;
+pub(crate) mod bucket;
 mod calibration;
 mod disk;
 mod entries;
@@ -16,8 +16,8 @@ mod harness;
 mod machine;
 mod manifests;
 mod mounting;
-mod process;
-mod program;
+pub(crate) mod process;
+pub(crate) mod program;
 mod reading;
 mod report;
 mod s3_mounts;

@@ -30,6 +30,9 @@ enum Task {
     /// Does one piece of what is measured
     #[command(subcommand, hide = true)]
     BenchIo(bench::Work),
+    /// Reads a mount as the soak of reads does
+    #[command(hide = true)]
+    SoakReaders(soak::Readers),
     /// Runs all tests again and again, with more cases each, until the time is up or one fails
     Soak(soak::Options),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Test(options) => Ok(test::run(&options)),
         Task::Bench(options) => bench::run(&options),
         Task::BenchIo(work) => bench::work(&work),
+        Task::SoakReaders(work) => Ok(soak::be_readers(&work)),
         Task::Soak(options) => soak::run(&options),
     };
     match done {

@@ -2,16 +2,20 @@
 //!
 //! It finds what fails once in a hundred runs. The first failure ends it; its output is on the terminal and the seed of a failed
 //! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead, with `--garage` stores on three nodes of Garage,
-//! with `--mutants` it shows for each durable step which test notices that it is left out.
+//! with `--mutants` it shows for each durable step which test notices that it is left out, with `--reads` 32 readers read a mount whose
+//! store and disk fail.
 
 mod fuzz;
 mod garage;
 mod mutants;
+mod reads;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+
+pub(crate) use reads::readers::{Work as Readers, work as be_readers};
 
 use crate::cargo::{TestCount, cargo, count_tests};
 use crate::test::packages::{self, Installed};
@@ -31,6 +35,12 @@ pub(crate) struct Options {
     /// Leave out each durable step in turn, and name the tests that notice
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage"])]
     mutants: bool,
+    /// Read a mount with 32 readers while its store and its disk fail; needs root
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "filter"])]
+    reads: bool,
+    /// With --reads: what it prints, to do the same again
+    #[arg(long, requires = "reads")]
+    seed: Option<u64>,
     /// Cases of each property in each round
     #[arg(long, default_value_t = 4096)]
     cases: u32,
@@ -48,6 +58,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.fuzz {
         return fuzz::run(options.minutes, options.filter.as_deref());
+    }
+    if options.reads {
+        return reads::run(options.minutes, options.seed);
     }
     if options.mutants {
         return mutants::run(options.filter.as_deref());

@@ -18,7 +18,13 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) enum Body {
     Text(String),
-    File { file: File, start: u64, length: u64 },
+    File {
+        file: File,
+        start: u64,
+        length: u64,
+        /// The offset in the file of a byte whose bits are turned over.
+        wrong: Option<u64>,
+    },
 }
 
 impl Body {

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::FileExt as _;
 
 use rustix::net::{SendFlags, send};
 
 use crate::Shared;
 use crate::answer::{Answer, Body};
 use crate::counters::Counters;
+use crate::faults::{Fault, Setting, TRICKLE};
 use crate::http::{Head, reason};
 use crate::service;
 
@@ -25,7 +27,7 @@ pub(crate) fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
     while let Some(head) = Head::read(&mut from, &mut text)? {
         if head.target.bucket == "-" {
             let answer = service::control(shared, &head);
-            send_answer(from.get_ref(), shared, &head, answer)?;
+            send_answer(from.get_ref(), shared, &head, answer, None)?;
             if head.closes() {
                 break;
             }
@@ -38,7 +40,9 @@ pub(crate) fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
             from: &mut from,
             state: State::Waiting,
         };
-        let answer = service::answer(shared, &head, &mut upload);
+        let (fault, setting) = shared.faults.of(&head);
+        let refusal = fault.and_then(|fault| fault.answer(&head));
+        let answer = refusal.unwrap_or_else(|| service::answer(shared, &head, &mut upload));
         let may_go_on = upload.finish()?;
         if answer.status == 404 {
             shared.counting.record(|counters| counters.not_found += 1);
@@ -46,7 +50,16 @@ pub(crate) fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         // Not under the lock: others wait at the same time.
         let pace = *shared.pace.lock();
         pace.wait();
-        send_answer(from.get_ref(), shared, &head, answer)?;
+        match fault {
+            Some(Fault::Close) => return Err(broken()),
+            Some(Fault::Silence) => {
+                shared.faults.last(setting, None);
+                return Err(broken());
+            }
+            _ => {}
+        }
+        let fault = fault.map(|fault| (fault, setting));
+        send_answer(from.get_ref(), shared, &head, answer, fault)?;
         drop(in_flight);
         if head.closes() || !may_go_on {
             break;
@@ -117,7 +130,18 @@ impl Upload<'_> {
     }
 }
 
-fn send_answer(to: &TcpStream, shared: &Shared, head: &Head, answer: Answer) -> io::Result<()> {
+/// Ends the connection.
+fn broken() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
+}
+
+fn send_answer(
+    to: &TcpStream,
+    shared: &Shared,
+    head: &Head,
+    answer: Answer,
+    fault: Option<(Fault, Setting)>,
+) -> io::Result<()> {
     let mut text = format!(
         "HTTP/1.1 {} {}\r\nServer: attachfs-fast-s3\r\nx-amz-request-id: 0000000000000000\r\n",
         answer.status,
@@ -143,13 +167,34 @@ fn send_answer(to: &TcpStream, shared: &Shared, head: &Head, answer: Answer) -> 
             file,
             start,
             length,
+            wrong,
         } => {
             if length == 0 {
                 return send_all(to, text.as_bytes(), SendFlags::empty());
             }
             // Together with the first bytes of the file.
             send_all(to, text.as_bytes(), SendFlags::MORE)?;
-            send_file(to, shared, &file, start, length)
+            let end = start + length;
+            let middle = start + length / 2;
+            match fault {
+                Some((Fault::Cut | Fault::Stall, _)) if length > 1 => {
+                    send_file(to, shared, &file, start, middle)?;
+                }
+                Some((Fault::Trickle, setting)) => {
+                    let mut at = start;
+                    while at < end && shared.faults.last(setting, Some(TRICKLE.0)) {
+                        let next = end.min(at + TRICKLE.1 as u64);
+                        send_file(to, shared, &file, at, next)?;
+                        at = next;
+                    }
+                    return if at == end { Ok(()) } else { Err(broken()) };
+                }
+                _ => return send_all_of(to, shared, head, &file, (start, end), wrong),
+            }
+            if let Some((Fault::Stall, setting)) = fault {
+                shared.faults.last(setting, None);
+            }
+            Err(broken())
         }
     }
 }
@@ -162,15 +207,30 @@ fn send_all(to: &TcpStream, mut bytes: &[u8], flags: SendFlags) -> io::Result<()
     Ok(())
 }
 
-fn send_file(
+/// Sends the bytes between two offsets, of which one may be wrong.
+fn send_all_of(
     to: &TcpStream,
     shared: &Shared,
+    head: &Head,
     file: &File,
-    start: u64,
-    length: u64,
+    (start, end): (u64, u64),
+    wrong: Option<u64>,
 ) -> io::Result<()> {
+    let Some(at) = wrong else {
+        return send_file(to, shared, file, start, end);
+    };
+    send_file(to, shared, file, start, at)?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at)?;
+    shared.faults.falsify(&head.target.key, at);
+    send_all(to, &[!byte[0]], SendFlags::empty())?;
+    send_file(to, shared, file, at + 1, end)
+}
+
+/// Sends the bytes between two offsets.
+fn send_file(to: &TcpStream, shared: &Shared, file: &File, start: u64, end: u64) -> io::Result<()> {
     let mut paced = shared.pace.lock().body();
-    let (mut at, end) = (start, start + length);
+    let mut at = start;
     let count = |bytes: u64| {
         shared
             .counting

@@ -17,14 +17,17 @@
 //!     GET  /-/counters                             the counters, as JSON
 //!     POST /-/reset                                sets them back
 //!     POST /-/pace?delay_ms=20&bytes_per_s=1000000     0 is as fast as it goes
+//!     POST /-/faults?seed=1&cut=20&wrong=5         of 1,000 reads 20 break off, of 1,000 keys 5 are wrong; without a name, none
+//!     GET  /-/faults                               how often each befell a read, and which bytes of which keys were wrong
 //!     POST /-/recycle?bucket=b&prefix=p            deletes what is below; its files are written over by later objects
 //! ```
 //!
-//! What it leaves to `tests/s3-server`: signatures, and misbehaving when it is told to.
+//! What it leaves to `tests/s3-server`: signatures, and misbehaving with one request that a test chooses.
 
 mod answer;
 mod connection;
 mod counters;
+mod faults;
 mod headers;
 mod http;
 mod listing;
@@ -66,6 +69,7 @@ struct Shared {
     objects: objects::Objects,
     uploads: uploads::Uploads,
     pace: Mutex<Pace>,
+    faults: faults::Faults,
     counting: counters::Counting,
     connections: Mutex<HashMap<u64, TcpStream>>,
     is_ending: AtomicBool,
@@ -85,6 +89,7 @@ impl FastS3 {
             objects: objects::Objects::new(root.canonicalize()?),
             uploads: uploads::Uploads::default(),
             pace: Mutex::default(),
+            faults: faults::Faults::default(),
             counting: counters::Counting::default(),
             connections: Mutex::default(),
             is_ending: AtomicBool::new(false),
@@ -129,6 +134,7 @@ impl FastS3 {
 impl Drop for FastS3 {
     fn drop(&mut self) {
         self.shared.is_ending.store(true, Ordering::Release);
+        self.shared.faults.end();
         // Wakes the thread that accepts. It has ended already if this fails.
         let _ = TcpStream::connect(self.address);
         if let Some(accepting) = self.accepting.take() {

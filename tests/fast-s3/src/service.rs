@@ -99,7 +99,7 @@ fn of_object(shared: &Shared, head: &Head, upload: &mut Upload<'_>) -> io::Resul
         });
     };
     match (head.method.as_str(), target.value("uploadId")) {
-        ("GET" | "HEAD", None) => object::get(head, &place),
+        ("GET" | "HEAD", None) => object::get(shared, head, &place),
         ("PUT", None) if head.header("x-amz-copy-source").is_none() => {
             object::put(shared, head, &place, upload)
         }
@@ -120,7 +120,7 @@ fn of_object(shared: &Shared, head: &Head, upload: &mut Upload<'_>) -> io::Resul
 
 /// Answers a request to the server itself, below `/-/`.
 pub(crate) fn control(shared: &Shared, head: &Head) -> Answer {
-    let number = |name| head.target.value(name).and_then(|text| text.parse().ok());
+    let number = |name: &str| head.target.value(name).and_then(|text| text.parse().ok());
     match (head.method.as_str(), head.target.key.as_str()) {
         ("GET", "counters") => match serde_json::to_string(&shared.counting.read()) {
             Ok(text) => Answer {
@@ -141,6 +141,18 @@ pub(crate) fn control(shared: &Shared, head: &Head) -> Answer {
             };
             Answer::empty(204)
         }
+        ("POST", "faults") => {
+            shared.faults.set(number);
+            Answer::empty(204)
+        }
+        ("GET", "faults") => match serde_json::to_string(&shared.faults.told()) {
+            Ok(text) => Answer {
+                body: Body::Text(text),
+                ..Answer::empty(200)
+            }
+            .with("Content-Type", "application/json"),
+            Err(error) => Answer::error(500, "InternalError", &error.to_string()),
+        },
         ("POST", "recycle") => {
             let value = |name| head.target.value(name).unwrap_or_default();
             match shared.objects.recycle(value("bucket"), value("prefix")) {

@@ -568,3 +568,98 @@ fn connections_break_when_the_server_is_dropped() {
     drop(server);
     assert_eq!(client.0.read(&mut [0]).unwrap_or(0), 0);
 }
+
+#[test]
+fn faults_befall_reads_until_they_are_set_anew_and_are_counted() {
+    let served = served();
+    served.ask("PUT /b/k", &["Content-Length: 6"], b"abcdef");
+    let set = |faults: &str| {
+        let line = format!("POST /-/faults?{faults}");
+        assert_eq!(served.ask(&line, &[], b"").status, 204);
+    };
+    let etag = |reply: &Reply| {
+        let mut lines = reply.head.lines();
+        lines
+            .find(|line| line.starts_with("ETag:"))
+            .unwrap()
+            .to_owned()
+    };
+    let sound = served.ask("GET /b/k", &[], b"");
+    for (name, status) in [
+        ("forbidden", 403),
+        ("expired", 400),
+        ("missing", 404),
+        ("internal", 500),
+        ("slow_down", 503),
+    ] {
+        set(&format!("{name}=1000"));
+        assert_eq!(served.ask("GET /b/k", &[], b"").status, status, "{name}");
+    }
+    set("renamed=1000");
+    let renamed = served.ask("GET /b/k", &[], b"");
+    assert_eq!(renamed.body, b"abcdef");
+    assert_ne!(etag(&renamed), etag(&sound));
+    set("wrong=1000&seed=7");
+    let wrong = served.ask("GET /b/k", &[], b"");
+    let differ = (0..6).filter(|&at| wrong.body[at] != b"abcdef"[at]);
+    let differ: Vec<usize> = differ.collect();
+    assert_eq!(differ.len(), 1);
+    assert_ne!(etag(&wrong), etag(&sound));
+    let other = (differ[0] + 1) % 6;
+    let range = format!("Range: bytes={other}-{other}");
+    let part = served.ask("GET /b/k", &[&range], b"");
+    assert_eq!(part.body, [b"abcdef"[other]]);
+    set("");
+    let healed = served.ask("GET /b/k", &[], b"");
+    assert_eq!(
+        (healed.body.as_slice(), etag(&healed)),
+        (&b"abcdef"[..], etag(&sound))
+    );
+    let told = served.ask("GET /-/faults", &[], b"");
+    let told: serde_json::Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!(told["wrong"]["k"][0], differ[0]);
+    for name in ["forbidden", "expired", "missing", "internal", "slow_down"] {
+        assert_eq!(told["counts"][name], 1, "{name}");
+    }
+    assert_eq!(told["counts"]["wrong"], 1);
+}
+
+#[test]
+fn answers_that_hang_break_off_or_trickle_end_when_the_faults_do() {
+    let served = served();
+    served.ask("PUT /b/k", &["Content-Length: 6"], b"abcdef");
+    for (name, arrive) in [
+        ("close", 0),
+        ("silence", 0),
+        ("cut", 3),
+        ("stall", 3),
+        ("trickle", 6),
+    ] {
+        served.ask(&format!("POST /-/faults?{name}=1000"), &[], b"");
+        let mut client = served.connect().0;
+        let request = b"GET /b/k HTTP/1.1\r\nHost: h\r\n\r\n";
+        client.get_mut().write_all(request).unwrap();
+        let waits = ["silence", "stall"].contains(&name);
+        if waits {
+            let patience = Some(Duration::from_millis(300));
+            client.get_ref().set_read_timeout(patience).unwrap();
+        } else if name == "trickle" {
+            client
+                .get_ref()
+                .set_read_timeout(Some(Duration::from_secs(2)))
+                .unwrap();
+        }
+        let mut all = Vec::new();
+        let mut ended = client.read_to_end(&mut all);
+        if waits {
+            assert!(ended.is_err(), "{name} does not end");
+            served.ask("POST /-/faults", &[], b"");
+            client.get_ref().set_read_timeout(None).unwrap();
+            ended = client.read_to_end(&mut all);
+            ended.unwrap();
+        }
+        let text = String::from_utf8(all).unwrap();
+        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        assert_eq!(body, &"abcdef"[..arrive], "{name}");
+    }
+}

@@ -27,24 +27,29 @@ static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A running server with one bucket; both end when dropped.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     server: Child,
     endpoint: String,
     root: PathBuf,
 }
 
 impl Bucket {
-    pub(super) const NAME: &str = "bench";
+    pub(crate) const NAME: &str = "bench";
 
     /// Builds the server and starts it, answering each request after so many milliseconds.
-    pub(super) fn start(delay_ms: u32) -> Result<Self> {
+    pub(crate) fn start(delay_ms: u32) -> Result<Self> {
         let words = ["--release", "--locked", "--package", "attachfs-fast-s3"];
         succeed(cargo(["build"]).args(words))?;
+        Self::start_built(&target().join("release/attachfs-fast-s3"), delay_ms)
+    }
+
+    /// Starts the server that is in this file.
+    pub(crate) fn start_built(server: &Path, delay_ms: u32) -> Result<Self> {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let root = in_memory(&format!("bucket-{number}"))?;
         fs::create_dir_all(root.join(Self::NAME))
             .with_context(|| format!("cannot make {}", root.display()))?;
-        let mut command = program(&target().join("release/attachfs-fast-s3"), []);
+        let mut command = program(server, []);
         command
             .arg(&root)
             .args(["--delay-ms", &delay_ms.to_string()]);
@@ -69,7 +74,7 @@ impl Bucket {
     }
 
     /// What a program over boto3 needs to find the server. That it names the account saves it a request.
-    pub(super) fn environment(&self) -> [(&'static str, &str); 6] {
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 6] {
         [
             ("AWS_ENDPOINT_URL", &self.endpoint),
             ("AWS_ACCESS_KEY_ID", KEY),
@@ -81,17 +86,17 @@ impl Bucket {
     }
 
     /// What an `attachfs` command needs before its verb.
-    pub(super) fn words(&self) -> [&str; 4] {
+    pub(crate) fn words(&self) -> [&str; 4] {
         ["--endpoint-url", &self.endpoint, "--region", REGION]
     }
 
     /// A store in it.
-    pub(super) fn address(prefix: &str) -> String {
+    pub(crate) fn address(prefix: &str) -> String {
         format!("s3://{}/{prefix}", Self::NAME)
     }
 
     /// Fields of a request to the driver of `openjd-snapshots`.
-    pub(super) fn fields(&self, prefix: &str) -> serde_json::Value {
+    pub(crate) fn fields(&self, prefix: &str) -> serde_json::Value {
         serde_json::json!({
             "endpoint": self.endpoint,
             "region": REGION,
@@ -103,7 +108,7 @@ impl Bucket {
     }
 
     /// Fails unless so many objects are below the prefix.
-    pub(super) fn check(&self, prefix: &str, objects: usize) -> Result<()> {
+    pub(crate) fn check(&self, prefix: &str, objects: usize) -> Result<()> {
         let dir = self.object(prefix).join("Data");
         let found = fs::read_dir(&dir)
             .with_context(|| format!("cannot list {}", dir.display()))?
@@ -113,24 +118,24 @@ impl Bucket {
     }
 
     /// Deletes what is below the prefix; the server writes later objects over it.
-    pub(super) fn delete(&self, prefix: &str) -> Result<()> {
+    pub(crate) fn delete(&self, prefix: &str) -> Result<()> {
         let path = format!("recycle?bucket={}&prefix={prefix}", Self::NAME);
         self.ask("POST", &path).map(drop)
     }
 
     /// From now on the server waits so long before each answer, and sends no connection more bytes a second; 0 is no limit.
-    pub(super) fn set_pace(&self, delay_ms: u32, bytes_per_s: u64) -> Result<()> {
+    pub(crate) fn set_pace(&self, delay_ms: u32, bytes_per_s: u64) -> Result<()> {
         let path = format!("pace?delay_ms={delay_ms}&bytes_per_s={bytes_per_s}");
         self.ask("POST", &path).map(drop)
     }
 
     /// Counts from 0 again.
-    pub(super) fn reset_counters(&self) -> Result<()> {
+    pub(crate) fn reset_counters(&self) -> Result<()> {
         self.ask("POST", "reset").map(drop)
     }
 
     /// The bytes of objects that were sent since the last [`Self::reset_counters`].
-    pub(super) fn sent(&self) -> Result<u64> {
+    pub(crate) fn sent(&self) -> Result<u64> {
         let counters = self.ask("GET", "counters")?;
         let counters: serde_json::Value =
             serde_json::from_str(&counters).context("the server's counters are not JSON")?;
@@ -139,7 +144,7 @@ impl Bucket {
     }
 
     /// Makes a request to the server itself, and gives the body of its answer.
-    fn ask(&self, method: &str, path: &str) -> Result<String> {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Result<String> {
         let host = self.host();
         let request = format!(
             "{method} /-/{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -161,12 +166,12 @@ impl Bucket {
     }
 
     /// Its address, as `127.0.0.1:PORT`.
-    pub(super) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.endpoint.trim_start_matches("http://")
     }
 
     /// Writes the keys into a file that only its owner can read, as `KEY:SECRET`.
-    pub(super) fn write_keys(path: &Path) -> Result<()> {
+    pub(crate) fn write_keys(path: &Path) -> Result<()> {
         OpenOptions::new()
             .write(true)
             .create(true)
@@ -178,12 +183,12 @@ impl Bucket {
     }
 
     /// Where the server keeps the object of this key.
-    pub(super) fn object(&self, key: &str) -> PathBuf {
+    pub(crate) fn object(&self, key: &str) -> PathBuf {
         self.root.join(Self::NAME).join(key)
     }
 
     /// Gives the server files of these lengths to write over, so that the first run finds what later ones find.
-    pub(super) fn prepare(&self, lengths: impl IntoIterator<Item = u64>) -> Result<()> {
+    pub(crate) fn prepare(&self, lengths: impl IntoIterator<Item = u64>) -> Result<()> {
         const NAME: &str = "prepared";
         let dir = self.object(NAME);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -211,14 +216,14 @@ impl Drop for Bucket {
 }
 
 /// A path of this process on tmpfs.
-pub(super) fn in_memory(name: &str) -> Result<PathBuf> {
+pub(crate) fn in_memory(name: &str) -> Result<PathBuf> {
     let dir = Path::new(MEMORY);
     ensure!(dir.is_dir(), "there is no {MEMORY} to keep objects in");
     Ok(dir.join(format!("attachfs-bench-{}-{name}", std::process::id())))
 }
 
 /// Adds what a program over boto3 needs, and takes away what would send it elsewhere.
-pub(super) fn reach(command: &mut Command, bucket: &Bucket) {
+pub(crate) fn reach(command: &mut Command, bucket: &Bucket) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("AWS_") {
             command.env_remove(name);

@@ -74,7 +74,7 @@ pub(super) fn peak_while<T>(process: u32, work: impl FnOnce() -> T) -> (u64, T) 
 }
 
 /// `RssAnon` of a process, in bytes; nothing once it has ended.
-fn anonymous_memory(process: u32) -> Option<u64> {
+pub(crate) fn anonymous_memory(process: u32) -> Option<u64> {
     rss_anon(&fs::read_to_string(format!("/proc/{process}/status")).ok()?)
 }
 

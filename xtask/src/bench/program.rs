@@ -12,14 +12,14 @@ use crate::cargo::{cargo, shown, succeed, target};
 
 /// The built program.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(crate) struct Program {
     path: PathBuf,
     home: PathBuf,
 }
 
 impl Program {
     /// Builds it. `home` is where it keeps what users have in their home directory.
-    pub(super) fn build(home: PathBuf) -> Result<Self> {
+    pub(crate) fn build(home: PathBuf) -> Result<Self> {
         let words = [
             "build",
             "--release",
@@ -32,7 +32,7 @@ impl Program {
     }
 
     /// The program in this file.
-    pub(super) fn at(path: &Path, home: PathBuf) -> Result<Self> {
+    pub(crate) fn at(path: &Path, home: PathBuf) -> Result<Self> {
         let path = path
             .canonicalize()
             .with_context(|| format!("cannot find {}", path.display()))?;
@@ -40,7 +40,7 @@ impl Program {
     }
 
     /// A command line of it.
-    pub(super) fn command<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Command {
+    pub(crate) fn command<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(&self.path);
         command
             .args(words)
@@ -52,7 +52,7 @@ impl Program {
     }
 
     /// A command line that reaches this bucket's server, up to its verb.
-    pub(super) fn over_s3(&self, bucket: &Bucket) -> Command {
+    pub(crate) fn over_s3(&self, bucket: &Bucket) -> Command {
         let mut command = self.command(bucket.words());
         reach(&mut command, bucket);
         command
@@ -60,7 +60,7 @@ impl Program {
 
     /// Starts to mount; it answers after [`Mount::wait_until_ready`]. In the foreground, which differs
     /// only in that the process's number is known from the start and that it ends with this program.
-    pub(super) fn start_mount(&self, what: &What<'_>, point: PathBuf) -> Result<Mount<'_>> {
+    pub(crate) fn start_mount(&self, what: &What<'_>, point: PathBuf) -> Result<Mount<'_>> {
         std::fs::create_dir_all(&point)
             .with_context(|| format!("cannot make {}", point.display()))?;
         let mut command = match what.bucket {
@@ -86,21 +86,21 @@ impl Program {
 
 /// What to mount.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct What<'a> {
-    pub(super) manifest: &'a Path,
+pub(crate) struct What<'a> {
+    pub(crate) manifest: &'a Path,
     /// A directory, or an `s3://` address.
-    pub(super) store: &'a OsStr,
+    pub(crate) store: &'a OsStr,
     /// Of the address.
-    pub(super) bucket: Option<&'a Bucket>,
+    pub(crate) bucket: Option<&'a Bucket>,
     /// More options of `mount`.
-    pub(super) options: &'a [&'a str],
+    pub(crate) options: &'a [&'a str],
     /// A directory that is not there: the session is new, and deleted if nothing is written to it.
-    pub(super) session: &'a Path,
+    pub(crate) session: &'a Path,
 }
 
 /// A mount, ended when dropped.
 #[derive(Debug)]
-pub(super) struct Mount<'a> {
+pub(crate) struct Mount<'a> {
     program: &'a Program,
     process: Child,
     point: PathBuf,
@@ -109,17 +109,17 @@ pub(super) struct Mount<'a> {
 
 impl Mount<'_> {
     /// Where it is mounted.
-    pub(super) fn point(&self) -> &Path {
+    pub(crate) fn point(&self) -> &Path {
         &self.point
     }
 
     /// The number of the process that serves it.
-    pub(super) fn process(&self) -> u32 {
+    pub(crate) fn process(&self) -> u32 {
         self.process.id()
     }
 
     /// Returns when it answers.
-    pub(super) fn wait_until_ready(&mut self) -> Result<()> {
+    pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
         let output = self.process.stdout.as_mut();
         let output = output.context("the output was not piped")?;
         let mut line = String::new();
@@ -135,7 +135,7 @@ impl Mount<'_> {
     }
 
     /// Unmounts, and waits until its process has ended.
-    pub(super) fn unmount(mut self) -> Result<()> {
+    pub(crate) fn unmount(mut self) -> Result<()> {
         self.end()
     }
 

@@ -16,10 +16,12 @@ fn is_named(etag: &str, by: &str) -> bool {
     names.any(|name| name == "*" || name == etag)
 }
 
-pub(super) fn get(head: &Head, place: &Place) -> io::Result<Answer> {
-    let Some(object) = place.open()? else {
+pub(super) fn get(shared: &Shared, head: &Head, place: &Place) -> io::Result<Answer> {
+    let Some(mut object) = place.open()? else {
         return Ok(Answer::error(404, "NoSuchKey", &head.target.key));
     };
+    let version = shared.faults.version(&head.target.key);
+    object.etag = version.etag(object.etag);
     if let Some(expected) = head.header("if-match")
         && !is_named(&object.etag, expected)
     {
@@ -63,6 +65,9 @@ pub(super) fn get(head: &Head, place: &Place) -> io::Result<Answer> {
         file: object.file,
         start,
         length: end - start,
+        wrong: version
+            .wrong_byte(size)
+            .filter(|at| (start..end).contains(at)),
     };
     Ok(answer)
 }
