@@ -266,7 +266,9 @@ impl KnownObject {
         let mut hashed = units.clone();
         if let Trust::Passing(passing) = &mut state.trust {
             hashed.end = units.end.min(passing.next);
-            passing.passed.extend(units.start.max(passing.next)..units.end);
+            passing
+                .passed
+                .extend(units.start.max(passing.next)..units.end);
         }
         (state.generation, hashed)
     }
