@@ -107,7 +107,9 @@ fn a_wrong_object_is_not_read_although_the_kernel_opens_its_file(machine: &Machi
     const LEN: usize = 20_000_000;
     let bytes: Vec<u8> = (0..LEN as u32).map(|i| (i >> 8) as u8 ^ i as u8).collect();
     machine.file("input/long", bytes);
-    let manifest = machine.snapshot(&machine.path("input"), "base.manifest");
+    let (input, manifest) = (machine.path("input"), machine.path("base.manifest"));
+    let store = machine.store();
+    machine.ok(args!["snapshot", input, "-o", &manifest, "--store", store]);
     let hash = machine.json(args!["ls", &manifest])[0]["hash"].clone();
     let object = machine.object(hash.as_str().unwrap());
     fs::set_permissions(&object, Permissions::from_mode(0o644)).unwrap();
@@ -128,7 +130,14 @@ fn a_mount_that_can_be_written_is_not_made_without_opens(machine: &Machine) {
     machine.file("input/a", "a");
     let manifest = machine.snapshot(&machine.path("input"), "base.manifest");
     let at = machine.dir("mnt");
-    let refused = machine.says(args!["mount", "--no-open", &manifest, &at]);
+    let refused = machine.says(args![
+        "mount",
+        "--no-open",
+        "--store",
+        machine.store(),
+        &manifest,
+        &at
+    ]);
     refused.with_code(USAGE).saying("--read-only");
     assert_eq!(fs::read_dir(&at).unwrap().count(), 0);
 }
