@@ -22,7 +22,7 @@ mod testing;
 
 pub use background::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
 pub use lifecycle::{
-    ActiveMount, Copies, Elsewhere, End, FuseMount, Holder, MountError, MountOf, MountOptions,
-    Mounted, OpenBy, Place, Process, TakenAway, Unmount, UnmountError, Use, active_mounts,
-    detach_dead, mount, open_by, supported, take_away,
+    ActiveMount, Copies, Elsewhere, End, FastPath, FuseMount, Holder, MountError, MountOf,
+    MountOptions, Mounted, OpenBy, Place, Process, TakenAway, Unmount, UnmountError, Use,
+    active_mounts, detach_dead, mount, open_by, supported, take_away,
 };

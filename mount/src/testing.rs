@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 pub(crate) use attachfs_fixtures::Given;
 
-use crate::{MountError, MountOptions, Mounted, Unmount, mount};
+use crate::{FastPath, MountError, MountOptions, Mounted, Unmount, mount};
 
 /// Longer than any test takes unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -161,7 +161,7 @@ impl Fixture {
         MountOptions {
             mount_point: self.root(),
             allow_other: false,
-            passthrough: true,
+            fast_path: FastPath::Passthrough,
             runtime: self.runtime.handle().clone(),
             session: self
                 .open

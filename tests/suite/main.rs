@@ -49,4 +49,5 @@ mod stores;
 mod traces;
 mod tree;
 mod trouble;
+mod unopened;
 mod uploading;

@@ -164,6 +164,7 @@ pub(crate) fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places
         store: store.clone(),
         probe: true,
         reading: ReadOptions::default(),
+        no_open: false,
         traces: TraceOptions::default(),
         log: LogPlace::Elsewhere("nowhere".to_owned()),
         metrics: None,

@@ -31,6 +31,8 @@ pub(crate) struct MountCounts {
     pub(crate) open_files: u64,
     /// Whether the kernel reads complete files of the disk cache by itself.
     pub(crate) uses_passthrough: bool,
+    /// Whether each open and close is heard of.
+    pub(crate) hears_of_opens: bool,
 }
 
 impl MountCounts {
@@ -49,6 +51,7 @@ impl MountCounts {
             requests: fetcher.requests(),
             open_files: vfs.open_file_count(),
             uses_passthrough: vfs.uses_passthrough(),
+            hears_of_opens: vfs.hears_of_opens(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use attachfs_commit::{Observer, OpenSession};
 use attachfs_fetch::Fetcher;
-use attachfs_mount::{MountOptions, Unmount};
+use attachfs_mount::{FastPath, MountOptions, Unmount};
 use attachfs_session::{ControlServer, Session, SessionId, SessionMeta};
 use attachfs_transfer::error_chain;
 use attachfs_tree::BaseTree;
@@ -86,14 +86,13 @@ impl Mount {
         let dir = absolute(&dir)?;
         let mount_point = place(&request.mount_point, &dir, &request.places)?;
         check_files(&request.reports.files, &mount_point, &dir)?;
-        // The kernel would not tell what it reads by itself.
-        let may_pass_through = !request.traces.records() && !request.reading.no_passthrough;
+        let fast_path = request.fast_path();
         let mut traces = OpenedTraces::open(request.traces, &mount_point, &dir)?;
         let prefetch = request.reading.prefetch;
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
-            passthrough: may_pass_through,
+            fast_path,
             fetcher: fetcher(&request.store, &request.places, request.reading)?,
             store: request.store,
             log: request.log,
@@ -114,6 +113,7 @@ impl Mount {
         let (session, mut base) = match request.session {
             MountSession::Resume { .. } => {
                 let session = take(&dir)?;
+                request::check_no_open(request.no_open, session.meta().read_only)?;
                 let base = base_of(&session, &parts.places)?;
                 before_making();
                 had_died = attachfs_mount::detach_dead(&session)?;
@@ -129,6 +129,7 @@ impl Mount {
                 output_dirs,
                 ..
             } => {
+                request::check_no_open(request.no_open, read_only)?;
                 check_output_dirs(&output_dirs)?;
                 log_left_sessions(&parts.places, &mount_point);
                 let described: Vec<_> = manifests.iter().map(ManifestBytes::describe).collect();
@@ -351,7 +352,7 @@ pub(crate) fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
 struct Parts {
     owner: Owner,
     allow_other: bool,
-    passthrough: bool,
+    fast_path: FastPath,
     store: OpenStore,
     fetcher: Arc<Fetcher>,
     log: LogPlace,
@@ -373,7 +374,7 @@ impl Parts {
         let Self {
             owner,
             allow_other,
-            passthrough,
+            fast_path,
             store,
             fetcher,
             log,
@@ -416,7 +417,7 @@ impl Parts {
         let options = MountOptions {
             mount_point,
             allow_other,
-            passthrough,
+            fast_path,
             runtime: runtime.clone(),
             session: session_id,
         };

@@ -184,6 +184,7 @@ pub async fn run(
         store,
         probe,
         reading,
+        no_open: false,
         traces,
         log: LogPlace::Elsewhere("standard error".to_owned()),
         metrics,

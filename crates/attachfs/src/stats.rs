@@ -60,6 +60,10 @@ pub struct StatsReport {
     /// Files that the kernel reads by itself.
     #[serde(default)]
     pub passthrough: PassthroughStats,
+    /// Whether the kernel opens files by itself: the operations are those of first reads, and an open file here is one that
+    /// was read within the last seconds.
+    #[serde(default)]
+    pub no_open: bool,
     /// How many files are open at this moment.
     pub open_file_count: u64,
     /// They, up to 1,000: those that are written to first.
@@ -314,6 +318,7 @@ impl StatsReport {
                 opens: counts.files.passthrough_opens,
                 refused: counts.files.passthrough_refused,
             },
+            no_open: !counts.hears_of_opens,
             open_file_count: counts.open_files,
             open_files: open.into_iter().map(OpenFileStats::from).collect(),
         }

@@ -261,6 +261,12 @@ pub(crate) struct Mount {
     /// Mount read-only.
     #[arg(long, conflicts_with_all = ["commit", "scratch_dir"])]
     pub(crate) read_only: bool,
+    /// Let the kernel open files by itself (with --read-only): nobody waits for this process but who reads a file first. It
+    /// pays where small files are read again and again, by many processes. The kernel then gets no files of the cache to
+    /// read (see --no-passthrough): long files read faster without this. A file that may not be read opens, and reading it fails. `stats` and reports tell of first reads, not
+    /// of opens.
+    #[arg(long)]
+    pub(crate) no_open: bool,
     /// Keep the session in this directory; if one is there already, take it up.
     #[arg(long, value_name = "DIR")]
     pub(crate) session: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! Another layer of the base, while the file system is used.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -17,13 +18,18 @@ const LISTING_ARRIVES: Duration = Duration::from_secs(1);
 /// How long the kernel may take to drop names: it does so as soon as no request in their directory is being answered.
 const KERNEL_ANSWERS: Duration = Duration::from_secs(10);
 
-/// What has the kernel forget these names.
+/// What has the kernel forget these names, and the listings that they are missing in.
 fn names(told: &[(Ino, Name)], after: Duration) -> impl Iterator<Item = Invalidation> {
-    told.iter().map(move |(parent, name)| Invalidation::Name {
+    let dirs: BTreeSet<Ino> = told.iter().map(|(parent, _)| *parent).collect();
+    let names = told.iter().map(move |(parent, name)| Invalidation::Name {
         parent: (*parent).into(),
         name: name.clone(),
         after,
-    })
+    });
+    names.chain(dirs.into_iter().map(move |dir| Invalidation::Listing {
+        dir: dir.into(),
+        after,
+    }))
 }
 
 fn failed(error: LayerFileError) -> FsError {

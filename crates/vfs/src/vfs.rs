@@ -252,9 +252,15 @@ impl Vfs {
             .is_some_and(|adapter| adapter.backing.is_usable())
     }
 
-    /// Whether a file or directory is open.
+    /// Whether a file or directory is open, or may be: not every adapter tells.
     pub fn is_open(&self) -> bool {
-        self.handles.has_open()
+        self.handles.has_open() || !self.hears_of_opens()
+    }
+
+    /// Whether it hears of each open and close.
+    pub fn hears_of_opens(&self) -> bool {
+        let adapter = self.adapter.lock();
+        adapter.as_ref().is_none_or(|adapter| adapter.tells_opens)
     }
 
     /// The last read that failed since the mount.

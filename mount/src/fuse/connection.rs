@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use attachfs_vfs::{Attachment, FileSystem, Passthrough};
 use fuser::{Config, Session, SessionACL};
@@ -12,6 +12,8 @@ use super::Adapter;
 use super::asker::Askers;
 use super::invalidate::Invalidator;
 use super::pages::Pages;
+use super::unopened::Unopened;
+use crate::FastPath;
 use crate::chain::chain;
 
 /// Event loops: each answers one request at a time, and each has a buffer of 16 MiB of address space.
@@ -26,6 +28,7 @@ pub(crate) struct Connection<F: FileSystem> {
     pages: Arc<Pages>,
     runtime: Handle,
     passthrough: Passthrough,
+    unopened: Option<Weak<Unopened<F>>>,
 }
 
 impl<F: FileSystem> Connection<F> {
@@ -34,7 +37,7 @@ impl<F: FileSystem> Connection<F> {
         fs: Arc<F>,
         device: OwnedFd,
         runtime: Handle,
-        wants_passthrough: bool,
+        fast_path: FastPath,
     ) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut config = Config::default();
@@ -42,12 +45,18 @@ impl<F: FileSystem> Connection<F> {
         config.clone_fd = true;
         let pages = Arc::default();
         let passthrough = Passthrough::default();
+        let unopened = match fast_path {
+            FastPath::NoOpen if fs.is_read_only() => Some(Arc::new(Unopened::new(Arc::clone(&fs)))),
+            FastPath::NoOpen | FastPath::Passthrough | FastPath::None => None,
+        };
+        let watched = unopened.as_ref().map(Arc::downgrade);
         let adapter = Adapter {
             fs: Arc::clone(&fs),
             pages: Arc::clone(&pages),
             runtime: runtime.clone(),
-            wants_passthrough,
+            wants_passthrough: fast_path == FastPath::Passthrough,
             passthrough: passthrough.clone(),
+            unopened,
             askers: Askers::default(),
         };
         // The kernel checks who may use the mount (allow_other). fuser's own check would also refuse
@@ -59,6 +68,7 @@ impl<F: FileSystem> Connection<F> {
             pages,
             runtime,
             passthrough,
+            unopened: watched,
         })
     }
 
@@ -71,14 +81,25 @@ impl<F: FileSystem> Connection<F> {
             pages,
             runtime,
             passthrough,
+            unopened,
         } = self;
+        let is_used = |unopened: &Weak<Unopened<F>>| {
+            let unopened = unopened.upgrade();
+            unopened.is_some_and(|unopened| unopened.is_used())
+        };
+        let unopened = unopened.filter(is_used);
         pages.connect(session.notifier());
         let (invalidator, invalidations) = Invalidator::start(session.notifier())?;
         fs.attach(Attachment {
             invalidations,
-            runtime,
+            runtime: runtime.clone(),
             backing: passthrough,
+            tells_opens: unopened.is_none(),
         });
+        // It ends with the adapter.
+        if let Some(unopened) = unopened {
+            runtime.spawn(Unopened::close_idle(unopened));
+        }
         let ended = session.run();
         let detached = fs.detach();
         invalidator.join();

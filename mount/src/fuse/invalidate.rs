@@ -98,6 +98,8 @@ fn tell(kernel: &Notifier, what: &Invalidation) {
             let (offset, len) = extent(range);
             kernel.inval_inode(INodeNo(node.0), offset, len)
         }
+        // The kernel keeps a listing as the pages of its directory.
+        Invalidation::Listing { dir, .. } => kernel.inval_inode(INodeNo(dir.0), 0, 0),
         Invalidation::Attributes { node } => {
             kernel.inval_inode(INodeNo(node.0), ATTRIBUTES_ALONE, 0)
         }

@@ -20,6 +20,7 @@ mod operations;
 mod pages;
 mod passthrough;
 mod report;
+mod unopened;
 mod xattr;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,9 +34,10 @@ use self::answer::{Completion, Refuse};
 use self::asker::Askers;
 pub(crate) use self::connection::Connection;
 use self::pages::Pages;
+use self::unopened::Unopened;
 
 #[derive(Debug)]
-struct Adapter<F> {
+struct Adapter<F: FileSystem> {
     fs: Arc<F>,
     pages: Arc<Pages>,
     runtime: Handle,
@@ -43,10 +45,17 @@ struct Adapter<F> {
     wants_passthrough: bool,
     /// Whether it is used.
     passthrough: Passthrough,
+    /// If the kernel is to open nothing.
+    unopened: Option<Arc<Unopened<F>>>,
     askers: Askers,
 }
 
 impl<F: FileSystem> Adapter<F> {
+    /// What is kept open for the kernel, if that opens nothing.
+    fn unopened(&self) -> Option<&Arc<Unopened<F>>> {
+        self.unopened.as_ref().filter(|unopened| unopened.is_used())
+    }
+
     /// Hands a request to the file system. Nothing is lost by a panic but the answer.
     fn ask<R: Refuse>(
         &self,

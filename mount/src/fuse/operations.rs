@@ -66,6 +66,9 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         if self.wants_passthrough {
             passthrough::negotiate(config, &self.passthrough);
         }
+        if let Some(unopened) = &self.unopened {
+            unopened.negotiate(config);
+        }
         if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
             tracing::debug!(nearest, "the number of background requests stays as it is");
         }
@@ -80,7 +83,12 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
     }
 
     fn forget(&self, _: &Request, number: INodeNo, lookups: u64) {
-        guarded("forget", number, || self.fs.forget(node(number), lookups));
+        guarded("forget", number, || {
+            if let Some(unopened) = self.unopened() {
+                unopened.forget(node(number));
+            }
+            self.fs.forget(node(number), lookups);
+        });
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -241,6 +249,9 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
     }
 
     fn open(&self, _: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.unopened().is_some() {
+            return reply.error(Errno::ENOSYS);
+        }
         self.ask("open", number, reply, |fs, reply| {
             let access = access(flags);
             let reply = OpenReply::new(reply, access, &self.pages, &self.passthrough);
@@ -259,8 +270,11 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.ask("read", number, reply, |fs, reply| {
-            fs.read(handle(fh), offset, size, reply);
+        self.ask("read", number, reply, |fs, reply| match self.unopened() {
+            Some(unopened) => unopened.file(node(number), reply, move |fs, handle, reply| {
+                fs.read(handle, offset, size, reply);
+            }),
+            None => fs.read(handle(fh), offset, size, reply),
         });
     }
 
@@ -311,6 +325,9 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
     }
 
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.unopened().is_some() {
+            return reply.error(Errno::ENOSYS);
+        }
         self.ask("opendir", number, reply, |fs, reply| {
             fs.opendir(node(number), reply);
         });
@@ -325,7 +342,11 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         reply: ReplyDirectory,
     ) {
         self.ask("readdir", number, reply, |fs, reply| {
-            fs.readdir(handle(fh), offset, reply);
+            let Some(unopened) = self.unopened() else {
+                return fs.readdir(handle(fh), offset, reply);
+            };
+            let list = |fs: &F, handle, place, reply| fs.readdir(handle, place, reply);
+            unopened.listing(node(number), offset, reply, list);
         });
     }
 
@@ -338,7 +359,11 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         reply: ReplyDirectoryPlus,
     ) {
         self.ask("readdirplus", number, reply, |fs, reply| {
-            fs.readdirplus(handle(fh), offset, reply);
+            let Some(unopened) = self.unopened() else {
+                return fs.readdirplus(handle(fh), offset, reply);
+            };
+            let list = |fs: &F, handle, place, reply| fs.readdirplus(handle, place, reply);
+            unopened.listing(node(number), offset, reply, list);
         });
     }
 

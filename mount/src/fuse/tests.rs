@@ -5,6 +5,7 @@ mod lazy;
 mod names;
 mod posix;
 mod reading;
+mod unopened;
 mod writing;
 mod xattrs;
 

@@ -61,7 +61,7 @@ pub(super) fn connect<F: FileSystem>(
         }
     };
     let runtime = options.runtime.clone();
-    let connection = Connection::greet(fs, device, runtime, options.passthrough)
+    let connection = Connection::greet(fs, device, runtime, options.fast_path)
         .map_err(|error| failed("greet the kernel at", error))?;
     let entry = mountinfo::at(&point.path)
         .and_then(|entry| entry.ok_or_else(|| io::ErrorKind::NotFound.into()))

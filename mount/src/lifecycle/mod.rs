@@ -72,13 +72,26 @@ pub struct MountOptions {
     pub mount_point: PathBuf,
     /// Whether other users may use the mount, as far as permissions let them.
     pub allow_other: bool,
-    /// Whether the kernel may read complete files of the disk cache by itself, where it can. This process hears nothing of
-    /// what is read so: not for a mount of which every read is to be known.
-    pub passthrough: bool,
+    /// What the kernel may do without asking.
+    pub fast_path: FastPath,
     /// Where answers are worked out that have to wait; with time enabled.
     pub runtime: Handle,
     /// The session, which the kernel's table of mounts then shows. This process has its lock.
     pub session: Option<SessionId>,
+}
+
+/// What the kernel may do without asking this process, where it can. It cannot do both: to open nothing holds for all files of a
+/// mount, and only an open can hand over a local file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FastPath {
+    /// Neither.
+    None,
+    /// Read complete files of the disk cache. This process hears nothing of what is read so: not for a mount of which every read
+    /// is to be known.
+    Passthrough,
+    /// Open files and directories of a read-only file system. This process hears of the first read only, and not of the end; a
+    /// file system that refuses to open a file refuses its reads instead. Ignored where it can be written.
+    NoOpen,
 }
 
 /// How a mount ended.

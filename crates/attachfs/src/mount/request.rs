@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use attachfs_mount::FastPath;
 use attachfs_tree::LayerOptions;
 
 use crate::Places;
 use crate::ReadOptions;
+use crate::error::Error;
 use crate::logs::LogPlace;
 use crate::manifests::ManifestBytes;
 use crate::metrics::MetricsAddress;
@@ -82,6 +84,9 @@ pub struct MountRequest {
     pub probe: bool,
     /// How it is read.
     pub reading: ReadOptions,
+    /// The kernel opens files by itself, and tells of none that it has read before: for a session that is mounted read-only. It gets no
+    /// file of the disk cache then.
+    pub no_open: bool,
     /// What is recorded of the reads, and fetched ahead because of earlier recordings.
     pub traces: TraceOptions,
     /// Where the caller lets the log go.
@@ -96,4 +101,26 @@ pub struct MountRequest {
     pub step_hook: Option<StepHook>,
     /// Called when everything is read and nothing is made yet. Until then the process may simply end.
     pub before_making: Option<fn()>,
+}
+
+impl MountRequest {
+    /// What the kernel may do without asking.
+    pub(super) fn fast_path(&self) -> FastPath {
+        // The kernel would not tell what it reads by itself.
+        let may_pass_through = !self.traces.records() && !self.reading.no_passthrough;
+        match (self.no_open, may_pass_through) {
+            (true, _) => FastPath::NoOpen,
+            (false, true) => FastPath::Passthrough,
+            (false, false) => FastPath::None,
+        }
+    }
+}
+
+/// Fails if the kernel is to open files by itself and somebody can write.
+pub(super) fn check_no_open(no_open: bool, read_only: bool) -> Result<(), Error> {
+    if !no_open || read_only {
+        return Ok(());
+    }
+    let sentence = "--no-open is for mounts that nobody can write to: this process would not hear when a written file is closed";
+    Err(Error::usage(sentence).advise("mount with --read-only as well"))
 }

@@ -184,6 +184,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         store,
         probe: !args.probing.no_probe,
         reading: args.reading.into(),
+        no_open: args.no_open,
         traces,
         log: log_place(args.daemon, args.log.as_deref()),
         metrics: args.metrics.metrics_addr,

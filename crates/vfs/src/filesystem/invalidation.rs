@@ -31,6 +31,13 @@ pub enum Invalidation {
         /// The bytes; to [`u64::MAX`] means to the end, wherever that is.
         range: Range<u64>,
     },
+    /// Names in a directory have changed, some of which nobody may have looked up: what is kept of its listing is out of date.
+    Listing {
+        /// The directory.
+        dir: NodeId,
+        /// How long to wait before the invalidation, as for a name.
+        after: Duration,
+    },
     /// Attributes of a file have changed, and none of its bytes.
     Attributes {
         /// The file.
@@ -44,7 +51,7 @@ impl Invalidation {
     /// How long to wait before the invalidation.
     pub fn after(&self) -> Duration {
         match self {
-            Self::Name { after, .. } => *after,
+            Self::Name { after, .. } | Self::Listing { after, .. } => *after,
             Self::Pages { .. } | Self::Attributes { .. } | Self::Answer(_) => Duration::ZERO,
         }
     }

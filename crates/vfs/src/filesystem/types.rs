@@ -34,6 +34,8 @@ pub struct Attachment {
     pub runtime: Handle,
     /// Whether it has a use for [`Backing`] files.
     pub backing: Passthrough,
+    /// Whether it tells of each open and close. Otherwise it opens what is read, and what it has open says nothing of who uses it.
+    pub tells_opens: bool,
 }
 
 /// A process that asks for something.

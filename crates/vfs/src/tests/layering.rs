@@ -207,14 +207,16 @@ fn a_layer_is_added_when_the_kernel_has_dropped_the_old_names() {
     std::thread::scope(|scope| {
         let adding = scope.spawn(|| kernel.vfs.add_layer(&layer).unwrap());
         let (mut names, mut acknowledgement) = (Vec::new(), None);
-        // Each name twice: at once, and when listings from before have arrived.
-        while names.len() < 8 {
+        let mut listings = Vec::new();
+        // Each name and listing twice: at once, and when listings from before have arrived.
+        while names.len() < 8 || listings.len() < 2 {
             match sent.recv().unwrap() {
                 Invalidation::Answer(asked) => {
                     assert_eq!(names.len(), 4, "the first are before the question");
                     acknowledgement = Some(asked);
                 }
                 Invalidation::Name { name, .. } => names.push(name.to_string()),
+                Invalidation::Listing { dir, after } => listings.push((dir, after)),
                 other @ (Invalidation::Pages { .. } | Invalidation::Attributes { .. }) => {
                     panic!("{other:?}")
                 }

@@ -75,6 +75,7 @@ pub(super) fn serve(vfs: &impl FileSystem) -> Runtime {
         invalidations: channel().0,
         runtime: runtime.handle().clone(),
         backing: crate::Passthrough::default(),
+        tells_opens: true,
     });
     runtime
 }

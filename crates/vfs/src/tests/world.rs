@@ -230,6 +230,7 @@ impl Kernel {
             invalidations,
             runtime,
             backing,
+            tells_opens: true,
         });
         received
     }
@@ -239,6 +240,7 @@ impl Kernel {
         let told = received.try_iter().filter_map(|told| match told {
             Invalidation::Name { parent, name, .. } => Some((parent, name.to_string())),
             Invalidation::Pages { .. }
+            | Invalidation::Listing { .. }
             | Invalidation::Attributes { .. }
             | Invalidation::Answer(_) => None,
         });

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use super::{errno, names};
 use crate::testing::lazy::{Item, LazyTree};
 use crate::testing::{PATIENCE, can_mount};
-use crate::{MountOptions, Mounted, Unmount, mount};
+use crate::{FastPath, MountOptions, Mounted, Unmount, mount};
 
 struct Lazy {
     tree: Arc<LazyTree>,
@@ -39,7 +39,7 @@ impl Lazy {
         let options = MountOptions {
             mount_point: dir.path().to_owned(),
             allow_other: false,
-            passthrough: true,
+            fast_path: FastPath::Passthrough,
             runtime: runtime.handle().clone(),
             session: None,
         };

@@ -59,6 +59,9 @@ fn traffic(report: &StatsReport, age: Duration) -> String {
 
 /// Files that the kernel reads by itself.
 fn passthrough(report: &StatsReport) -> String {
+    if report.no_open {
+        return "kernel     opens files by itself: only first reads are counted\n".to_owned();
+    }
     let PassthroughStats {
         used,
         opens,
