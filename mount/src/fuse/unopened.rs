@@ -276,10 +276,8 @@ impl<F: FileSystem, K: Eq + Hash> KeptOpen<F, K> {
             read: Instant::now(),
         };
         all.insert(key, kept);
-        let oldest = match all.len() > self.most {
-            true => all.pop_front(),
-            false => None,
-        };
+        let is_full = all.len() > self.most;
+        let oldest = is_full.then(|| all.pop_front()).flatten();
         drop(all);
         drop(oldest);
         open
