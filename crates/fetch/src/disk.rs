@@ -21,6 +21,7 @@ mod open_cache;
 mod right;
 mod units;
 mod upkeep;
+mod worker;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
@@ -29,7 +30,6 @@ use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use attachfs_durable::{DurableError, FileStamp, ObjectFiles, read_range};
@@ -40,6 +40,7 @@ use parking_lot::Mutex;
 
 use open_cache::{Duty, OpenCache, Order};
 use right::RightFiles;
+use worker::Worker;
 
 pub use large::LargeFile;
 pub use units::UNIT;
@@ -467,40 +468,6 @@ impl Drop for DiskCache {
             let dir = self.cache.objects.dir();
             tracing::warn!(dir = %dir.display(), "the disk cache is too slow; it is left unfinished");
         }
-    }
-}
-
-/// A thread that can be waited for.
-#[derive(Debug)]
-struct Worker {
-    thread: JoinHandle<()>,
-    /// Disconnected when the thread has ended.
-    ended: Mutex<Receiver<()>>,
-}
-
-impl Worker {
-    fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
-        let (ending, ended) = mpsc::channel::<()>();
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || {
-            let _ending = ending;
-            work();
-        })?;
-        Ok(Self {
-            thread,
-            ended: Mutex::new(ended),
-        })
-    }
-
-    /// Waits until it has ended, not longer than until then. Says whether it has.
-    fn ended(self, until: Instant) -> bool {
-        let left = until.saturating_duration_since(Instant::now());
-        if let Err(RecvTimeoutError::Timeout) = self.ended.lock().recv_timeout(left) {
-            return false;
-        }
-        // A panic was reported where it happened.
-        let _ = self.thread.join();
-        true
     }
 }
 

@@ -31,6 +31,7 @@ mod landing;
 mod on_disk;
 #[cfg(test)]
 mod tests;
+mod unit_set;
 mod verifying;
 
 use std::ops::Range;

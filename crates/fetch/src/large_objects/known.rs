@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::unit_set::UnitSet;
 use crate::disk::VersionId;
 use crate::landed::Landed;
 
@@ -140,32 +141,6 @@ pub(super) struct FoundReplaced {
 pub(crate) struct FoundWrong {
     /// Whether bytes of it were given out before that.
     pub(crate) was_given: bool,
-}
-
-/// Which units have landed: a bit for each.
-#[derive(Debug, Default)]
-struct UnitSet(Vec<u64>);
-
-impl UnitSet {
-    fn new(units: u64) -> Self {
-        Self(vec![0; units.div_ceil(64) as usize])
-    }
-
-    fn has(&self, unit: u64) -> bool {
-        let word = self.0.get((unit / 64) as usize);
-        word.is_some_and(|word| word >> (unit % 64) & 1 == 1)
-    }
-
-    /// `false` if it was there before.
-    fn insert(&mut self, unit: u64) -> bool {
-        let Some(word) = self.0.get_mut((unit / 64) as usize) else {
-            return false;
-        };
-        let bit = 1 << (unit % 64);
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        is_new
-    }
 }
 
 impl KnownObjects {
