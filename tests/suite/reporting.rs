@@ -288,6 +288,17 @@ fn a_report_that_cannot_be_where_it_is_to_be_is_refused_before_anything_is_mount
 }
 
 #[test]
+fn a_page_in_the_mount_that_it_reports_on_is_refused() {
+    Machine::mounting_from_directory(|machine| {
+        let mount = machine.mount(args![&base(machine)], "mnt");
+        let page = mount.dir.join("dir/use.html");
+        let refused = machine.says(args!["report", "--html", &page, &mount.dir]);
+        refused.with_code(2).saying("would lie in");
+        assert!(!page.exists());
+    });
+}
+
+#[test]
 fn money_is_told_only_with_prices() {
     Machine::mounting_from_s3(|machine| {
         let priced = args!["--price-per-1000-gets", "1", "--price-per-gb", "100"];

@@ -133,8 +133,8 @@ pub use remote::{
 };
 pub use report::{
     Files, InputSums, MissingFile, MissingSums, Money, Prices, ReadFile, Reports, Saved, Timeline,
-    Transfer, UnreadFile, UseReport, WrittenReport, check_place_of_page, check_place_of_report,
-    report, report_page, write_report_page,
+    Transfer, UnreadFile, UseReport, WrittenReport, check_page_is_elsewhere, check_place_of_page,
+    check_place_of_report, report, report_page, write_report_page,
 };
 pub use run::{RunError, RunReport, RunRequest, run};
 pub use runtime::Runtime;

@@ -29,7 +29,9 @@ pub use self::content::{
 };
 pub use self::ending::Reports;
 pub(crate) use self::ending::{ReportAtEnd, check_files};
-pub use self::file::{check_place_of_page, check_place_of_report, write_report_page};
+pub use self::file::{
+    check_page_is_elsewhere, check_place_of_page, check_place_of_report, write_report_page,
+};
 pub use self::money::{Money, Prices};
 pub use self::page::report_page;
 pub use self::serving::report;

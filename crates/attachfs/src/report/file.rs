@@ -8,7 +8,7 @@ use std::path::Path;
 use super::content::UseReport;
 use super::page::{BEGIN, report_page};
 use crate::error::{Doing as _, Error};
-use crate::output_file::OutputFile;
+use crate::output_file::{OutputFile, check_is_elsewhere};
 
 const OUTPUT: OutputFile = OutputFile {
     what: "report",
@@ -51,6 +51,23 @@ pub fn check_place_of_report(path: &Path) -> Result<(), Error> {
 /// As [`check_place_of_report`], for a page whatever the file is called.
 pub fn check_place_of_page(path: &Path) -> Result<(), Error> {
     OUTPUT.check_place(path)
+}
+
+/// Fails if the page would lie in the mount that it reports on: it would be an output of the job.
+pub fn check_page_is_elsewhere(path: &Path, report: &UseReport) -> Result<(), Error> {
+    let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else {
+        return Ok(());
+    };
+    let dir = if dir == Path::new("") {
+        Path::new(".")
+    } else {
+        dir
+    };
+    let found = std::fs::canonicalize(dir);
+    let found =
+        found.doing(|| format!("cannot write the report to a file in {}", dir.display()))?;
+    let mount_point = &report.mount_point;
+    check_is_elsewhere("report", &found.join(name), mount_point, mount_point)
 }
 
 /// Writes a report as its name says, durably; nobody ever sees half of it.

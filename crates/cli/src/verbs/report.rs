@@ -30,6 +30,7 @@ pub(super) async fn report(globals: &Globals, args: Report) -> Result<(), Failur
         return Ok(output::print(&attachfs::report_page(&report))?);
     }
     if let Some(file) = &file {
+        attachfs::check_page_is_elsewhere(file, &report)?;
         attachfs::write_report_page(file, &report)?;
     }
     if globals.json {
