@@ -63,6 +63,8 @@ enum DiskCache {
     Again,
     /// As `Again`, and the daemon answers all reads.
     AgainByDaemon,
+    /// As `Again`, and the kernel opens files by itself.
+    AgainWithoutOpens,
 }
 
 /// What is read.
@@ -107,6 +109,7 @@ impl DiskCache {
             Self::Full => "from the disk cache",
             Self::Again => "again",
             Self::AgainByDaemon => "again, answered by the daemon",
+            Self::AgainWithoutOpens => "again, with --no-open",
         }
     }
 }
@@ -157,7 +160,7 @@ fn small_at(files_per_s: f64) -> Other {
 }
 
 pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
-    use DiskCache::{Again, AgainByDaemon, Filling, Full, Off};
+    use DiskCache::{Again, AgainByDaemon, AgainWithoutOpens, Filling, Full, Off};
     use Distance::{Far, Late, Near};
     use Reading::{AtRandom, FirstBytes, InOrder, Small};
     let mut list = vec![
@@ -223,6 +226,20 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
         ),
         (Small("1"), Near, Again, small_at(25_000.0), Some(1.0)),
         (Small("16"), Near, Again, small_at(45_000.0), Some(1.0)),
+        (
+            Small("1"),
+            Near,
+            AgainWithoutOpens,
+            Other::LocalDisk,
+            Some(1.0 / 0.85),
+        ),
+        (
+            Small("16"),
+            Near,
+            AgainWithoutOpens,
+            small_at(100_000.0),
+            Some(1.0),
+        ),
     ];
     for mounter in Mounter::ALL {
         for (reading, distance) in [(InOrder, Near), (InOrder, Far), (Small("16"), Near)] {
@@ -247,6 +264,8 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
                     reading,
                     distance,
                     cache,
+                    counts_sent: matches!(reading, AtRandom(FEW))
+                        || matches!(other, Other::Connections(CONNECTIONS)),
                 },
                 other,
                 bar,
@@ -260,6 +279,8 @@ struct Case {
     reading: Reading,
     distance: Distance,
     cache: DiskCache,
+    /// Not the memory is told, but the bytes that the server sent.
+    counts_sent: bool,
 }
 
 fn row(
@@ -273,6 +294,7 @@ fn row(
         reading,
         distance,
         cache,
+        ..
     } = case;
     let compared = match other {
         Other::Connections("1") => "one connection, without a file system".to_owned(),
@@ -285,6 +307,11 @@ fn row(
         Reading::AtRandom(FEW) => Memory {
             amount: Amount::Sent,
             bar: Some(128_000_000),
+        },
+        // Nothing is sent twice.
+        Reading::InOrder if case.counts_sent => Memory {
+            amount: Amount::Sent,
+            bar: Some(TWO_GIB + 16 * MIB),
         },
         _ => Memory {
             amount: Amount::Peak,
@@ -300,7 +327,9 @@ fn row(
         ),
         compared,
         page_cache: match cache {
-            DiskCache::Again | DiskCache::AgainByDaemon => PageCache::Warm,
+            DiskCache::Again | DiskCache::AgainByDaemon | DiskCache::AgainWithoutOpens => {
+                PageCache::Warm
+            }
             DiskCache::Off | DiskCache::Filling | DiskCache::Full => PageCache::Cold,
         },
         touches: 5 * GIB,
@@ -403,22 +432,30 @@ fn in_our_mount(stage: &Stage, bucket: &Bucket, case: Case, cache: &Path) -> Res
             options.extend(UNBOUNDED);
             options.push("--no-passthrough");
         }
+        DiskCache::AgainWithoutOpens => {
+            options.extend(UNBOUNDED);
+            options.extend(["--read-only", "--no-open"]);
+        }
     }
     let session = stage.fresh()?;
     let mount = stage.mount_over_s3(case.reading.set(), bucket, STORE, &session, &options)?;
-    if matches!(case.cache, DiskCache::Again | DiskCache::AgainByDaemon) {
+    if !matches!(
+        case.cache,
+        DiskCache::Off | DiskCache::Filling | DiskCache::Full
+    ) {
         process::run(&mut case.reading.command(mount.point()))?;
     }
     bucket.reset_counters()?;
     let run = process::run_watching(mount.process(), &mut case.reading.command(mount.point()))?;
     let sent = bucket.sent()?;
     mount.unmount()?;
-    Ok(match case.reading {
-        Reading::AtRandom(FEW) => Run {
+    Ok(if case.counts_sent {
+        Run {
             memory: sent,
             ..run
-        },
-        _ => run,
+        }
+    } else {
+        run
     })
 }
 
