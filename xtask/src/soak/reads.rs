@@ -108,16 +108,14 @@ pub(super) fn run(minutes: u64, seed: Option<u64>) -> Result<ExitCode> {
 fn built() -> Result<(PathBuf, PathBuf)> {
     let release = target().join("release");
     let made = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
-    let newest = ["crates", "mount"]
+    let newest = ["crates", "mount", "tests/fast-s3"]
         .iter()
         .map(|dir| newest(&root().join(dir)));
     let newest = newest.max().flatten();
     let programs = |dir: &Path| (dir.join("attachfs"), dir.join("attachfs-fast-s3"));
     let (program, server) = programs(&release);
-    if let (Ok(made), Some(newest)) = (made(&program), newest)
-        && made > newest
-        && server.exists()
-    {
+    let is_new = |path: &Path| made(path).is_ok_and(|made| newest.is_some_and(|at| made > at));
+    if is_new(&program) && is_new(&server) {
         println!("program: {}", program.display());
         return Ok((program, server));
     }
