@@ -163,7 +163,11 @@ fn damaged(text: &str, damage: &Damage) -> Option<Vec<u8>> {
             let again = format!(",{}{new}", &text[name]);
             damaged.insert_str(value.end, &again);
         }
-        Damage::Unknown(value) => damaged.insert_str(1, &format!("\"unknown\":{value},")),
+        Damage::Unknown(value) => {
+            // Nothing may be left of a text that was cut off before.
+            text.get(..1)?;
+            damaged.insert_str(1, &format!("\"unknown\":{value},"));
+        }
         Damage::EntryTwice => {
             let end = text.rfind("],\"totalSize\":")?;
             let start = text[..end].rfind("{\"hash\":")?;
