@@ -71,16 +71,6 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
             100,
             100 * MIB,
         ),
-        within(
-            "10,000,000 files",
-            Mounting {
-                set: Set::TenMillion,
-                ..MILLION
-            },
-            // As long as ten times as many entries may take.
-            5000,
-            1024 * MIB,
-        ),
     ]
 }
 
