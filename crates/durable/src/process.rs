@@ -11,6 +11,11 @@ pub fn user_numbers() -> (u32, u32) {
     platform::user_numbers()
 }
 
+/// Gives memory that this process has freed back to the system, where its allocator keeps it. Takes milliseconds for some 100 MB.
+pub fn give_back_memory() {
+    platform::give_back_memory();
+}
+
 /// A request to this process to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {

@@ -103,6 +103,7 @@ impl Keeper {
                 engine.landed.free();
                 engine.landed_together.free();
                 engine.answers.free();
+                attachfs_durable::give_back_memory();
                 return;
             }
         }

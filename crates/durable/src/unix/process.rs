@@ -15,6 +15,16 @@ pub(crate) fn user_numbers() -> (u32, u32) {
     (user.as_raw(), group.as_raw())
 }
 
+/// glibc keeps freed memory that others have not freed around it.
+pub(crate) fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code, reason = "no library offers it as a safe function")]
+    // SAFETY: it may be called at any time, by any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Nothing if it is ignored.
 #[derive(Debug)]
 pub(crate) struct StopSignal(Option<tokio::signal::unix::Signal>);
@@ -121,6 +131,32 @@ mod tests {
         let started = open_files.as_given(|| getrlimit(Resource::Nofile));
         assert_eq!(started.current, low.current);
         assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn freed_memory_between_blocks_that_are_used_is_given_back() {
+        const BLOCKS: usize = 2000;
+        const LEN: usize = 64 << 10;
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("RssAnon:"));
+            let number = line.unwrap().trim().strip_suffix(" kB").unwrap();
+            number.parse::<usize>().unwrap() * 1024
+        };
+        let (mut freed, mut used) = (Vec::new(), Vec::new());
+        for _ in 0..BLOCKS {
+            freed.push(vec![1_u8; LEN]);
+            used.push(vec![1_u8; 1024]);
+        }
+        drop(freed);
+        let before = resident();
+        give_back_memory();
+        let after = resident();
+        drop(used);
+        assert!(after + BLOCKS * LEN / 2 < before, "{before} {after}");
     }
 
     #[test]
