@@ -17,7 +17,7 @@ pub struct ReadOptions {
     pub verifies_first: bool,
     /// How long an operation may take in which nothing moves. `None`: 60 seconds.
     pub op_timeout: Option<Duration>,
-    /// Bytes of objects in memory, kept or on their way. `None`: 192 MiB.
+    /// Bytes of objects in memory: kept, on their way, or waiting to be written to the disk cache. `None`: 192 MiB.
     pub memory_target: Option<NonZeroU64>,
     /// Whether this process answers all reads, also of complete files of the disk cache, which the kernel otherwise reads by
     /// itself where it can.

@@ -46,7 +46,7 @@ impl Doubts {
         self.given.lock().clone()
     }
 
-    fn tell(&self, doubt: &Doubt) {
+    pub(crate) fn tell(&self, doubt: &Doubt) {
         if doubt.found.is_some() && doubt.was_given {
             self.given.lock().push(*doubt);
         }
@@ -63,10 +63,6 @@ impl fmt::Debug for Doubts {
 }
 
 impl Engine {
-    pub(crate) fn tell_doubt(&self, doubt: &Doubt) {
-        self.doubts.tell(doubt);
-    }
-
     /// All of an object was read, and it has another hash: nothing of it is given out any more.
     pub(crate) fn object_is_wrong(&self, hash: ContentHash, len: u64, found: ContentHash) {
         let Some(told) = self.known.found_wrong(hash, len, found) else {

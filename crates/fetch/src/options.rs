@@ -28,7 +28,8 @@ pub struct FetchOptions {
     /// Requests under way at once.
     pub max_requests: u32,
     /// Bytes of objects and units in memory, kept or under way. A read that finds no room has kept ones
-    /// forgotten, or waits for its turn. Half of it, at most, is for what is fetched ahead.
+    /// forgotten, or waits for its turn. Half of it, at most, is for what is fetched ahead, and with a disk cache a quarter, at most
+    /// 64 MiB, for what waits to be written there.
     pub memory_bytes: u64,
     /// The longest that a fetch may take in which less than the [least rate](Self::least_rate) moves. Waiting in line
     /// does not count as long as the store gives something to somebody.

@@ -129,7 +129,7 @@ impl Fetcher {
         if !whole.is_told.swap(true, Ordering::Relaxed) {
             tracing::error!(object = %hash, ?found,
                 "a file of the disk cache was changed while the kernel read it: programs may have read wrong bytes");
-            self.engine().tell_doubt(&Doubt {
+            self.engine().doubts.tell(&Doubt {
                 hash,
                 len,
                 found: found.ok(),

@@ -26,7 +26,7 @@ use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 
 /// Files and listings that are kept open.
-const MOST_FILES: usize = 512;
+pub(super) const MOST_FILES: usize = 512;
 const MOST_LISTINGS: usize = 128;
 /// How long one is kept that nobody reads, and how often that is looked at.
 const IDLE: Duration = Duration::from_secs(10);

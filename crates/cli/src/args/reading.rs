@@ -30,8 +30,9 @@ pub(crate) struct Reading {
     /// does not is an I/O error then, and the log says why.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     op_timeout: u64,
-    /// Memory for what is fetched, kept or on its way or waiting to be written to the cache, such as 500MB or 1GiB; at least 32MiB. At most half is
-    /// used for reading ahead: more helps where the store is far away and the network is fast. Default: 192MiB.
+    /// Memory for what is fetched: kept, on its way, or waiting to be written to the cache. Such as 500MB or 1GiB; at
+    /// least 32MiB. At most half is used for reading ahead: more helps where the store is far away and the network is fast.
+    /// Default: 192MiB.
     #[arg(long, value_name = "BYTES", value_parser = parse_target)]
     memory_target: Option<NonZeroU64>,
     /// Read everything through the process that serves the mount. Otherwise, where the kernel and this user's rights allow

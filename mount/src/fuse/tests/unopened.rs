@@ -7,6 +7,7 @@ use std::sync::Arc;
 use attachfs_vfs::{Counted, Operation, Operations, Vfs};
 
 use super::names;
+use crate::fuse::unopened::MOST_FILES;
 use crate::testing::{Fixture, Given, PATIENCE, file};
 use crate::{FastPath, MountOptions, Mounted, Unmount, mount};
 
@@ -52,6 +53,26 @@ impl Unopened {
     fn unmount(&self) {
         self.mounted.unmount(Unmount::IfUnused, PATIENCE).unwrap();
     }
+}
+
+#[test]
+fn files_beyond_the_bound_of_those_that_are_kept_open_are_closed() {
+    const FILES: u64 = 600;
+    let inputs = (0..FILES).map(|number| (format!("dir/{number:03}"), file("x")));
+    let Some(tree) = Unopened::mount(inputs) else {
+        return;
+    };
+    for number in 0..FILES {
+        fs::read(tree.at(&format!("dir/{number:03}"))).unwrap();
+    }
+    let count = |wanted| {
+        let so_far = tree.so_far().into_iter();
+        let found = so_far.filter(|&(operation, _)| operation == wanted);
+        found.map(|(_, count)| count).sum::<u64>()
+    };
+    assert_eq!(count(Operation::Open), FILES);
+    assert!(count(Operation::Release) >= FILES - MOST_FILES as u64);
+    tree.unmount();
 }
 
 #[test]

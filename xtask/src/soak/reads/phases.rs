@@ -49,8 +49,9 @@ pub(super) const ALL: [Trouble; 9] = [
     Trouble::Store("errors only", "internal=500&slow_down=500"),
 ];
 
-/// How long a trouble lasts, and how long there is none, in seconds.
+/// Seconds for which the store or the disk fails.
 pub(super) const LASTS: u64 = 10;
+/// Seconds without a failure afterwards.
 pub(super) const PAUSE: u64 = 16;
 
 /// A trouble and its time, in milliseconds since 1970.

@@ -261,8 +261,8 @@ impl Reader {
         }));
     }
 
-    /// Opens a file and reads the parts that are given for 0, 1, 2 and so on, until there is none or it lies behind the end. The kernel
-    /// forgets its pages then, so that the next reader asks the mount.
+    /// Opens a file and reads parts of it: `part` gives each by its number, counted from 0. Ends when it gives none, or one behind the
+    /// file's end. Then has the kernel forget the file's pages, so that the next reader asks the mount.
     fn parts(&mut self, input: &Input, part: impl Fn(u64) -> Option<(u64, u64)>) {
         let path = self.mount.join(&input.path);
         let Some(file) = self.timed(&input.path, "open", || File::open(&path)) else {
