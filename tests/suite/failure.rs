@@ -5,7 +5,7 @@ mod mounts;
 mod reads;
 mod slow;
 mod writes;
-mod wrong;
+pub(crate) mod wrong;
 
 use std::fs;
 use std::io;

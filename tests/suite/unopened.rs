@@ -1,11 +1,12 @@
 //! `--no-open`: mounts whose kernel opens files by itself.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileExt as _;
 
 use serde_json::Value;
 
+use crate::failure::wrong::{long, spoil};
 use crate::machine::{Machine, Mount, args, mounting_from_both_stores, until};
 
 const USAGE: i32 = 2;
@@ -104,17 +105,8 @@ fn what_is_added_shows_in_a_listing_that_the_kernel_keeps(machine: &Machine) {
 }
 
 fn a_wrong_object_is_not_read_although_the_kernel_opens_its_file(machine: &Machine) {
-    const LEN: usize = 20_000_000;
-    let bytes: Vec<u8> = (0..LEN as u32).map(|i| (i >> 8) as u8 ^ i as u8).collect();
-    machine.file("input/long", bytes);
-    let (input, manifest) = (machine.path("input"), machine.path("base.manifest"));
-    let store = machine.store();
-    machine.ok(args!["snapshot", input, "-o", &manifest, "--store", store]);
-    let hash = machine.json(args!["ls", &manifest])[0]["hash"].clone();
-    let object = machine.object(hash.as_str().unwrap());
-    fs::set_permissions(&object, Permissions::from_mode(0o644)).unwrap();
-    let spoilt = OpenOptions::new().write(true).open(&object).unwrap();
-    spoilt.write_all_at(b"!", LEN as u64 / 2).unwrap();
+    let (manifest, hash) = long(machine);
+    spoil(machine, &hash);
     let mount = machine.mount(args!["--read-only", "--no-open", &manifest], "mnt");
     let read = || fs::read(mount.dir.join("long"));
     assert!(read().is_err());

@@ -19,7 +19,7 @@ mounting_from_both_stores![
 const LEN: usize = 20_000_000;
 
 /// A manifest with one file, and the hash of its object.
-fn long(machine: &Machine) -> (std::path::PathBuf, String) {
+pub(crate) fn long(machine: &Machine) -> (std::path::PathBuf, String) {
     let bytes: Vec<u8> = (0..LEN as u32).map(|i| (i >> 8) as u8 ^ i as u8).collect();
     machine.file("input/long", bytes);
     let (input, manifest) = (machine.path("input"), machine.path("base.manifest"));
@@ -30,7 +30,7 @@ fn long(machine: &Machine) -> (std::path::PathBuf, String) {
 }
 
 /// Changes one byte of an object, as a bad disk would.
-fn spoil(machine: &Machine, hash: &str) {
+pub(crate) fn spoil(machine: &Machine, hash: &str) {
     let object = machine.object(hash);
     fs::set_permissions(&object, Permissions::from_mode(0o644)).unwrap();
     let file = OpenOptions::new().write(true).open(&object).unwrap();
