@@ -1,5 +1,6 @@
 //! `--no-open`: mounts whose kernel opens files by itself.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
@@ -86,22 +87,27 @@ fn what_is_added_shows_in_a_listing_that_the_kernel_keeps(machine: &Machine) {
     machine.file("second/frames/2", "new\n");
     let first = machine.snapshot(&machine.path("input"), "first.manifest");
     let second = machine.snapshot(&machine.path("second"), "second.manifest");
-    let mount = machine.mount(args!["--read-only", "--no-open", &first], "mnt");
-    let at = |name: &str| mount.dir.join("frames").join(name);
-    let mut unread = File::open(at("1")).unwrap();
-    for _ in 0..3 {
-        assert_eq!(names(&mount, "frames"), ["0", "1"]);
+    let modes = [&["--read-only", "--no-open"][..], &["--read-only"], &[]];
+    for (number, mode) in modes.into_iter().enumerate() {
+        let mut arguments: Vec<_> = mode.iter().map(OsString::from).collect();
+        arguments.push(first.clone().into());
+        let mount = machine.mount(arguments, format!("mnt{number}"));
+        let at = |name: &str| mount.dir.join("frames").join(name);
+        let mut unread = File::open(at("1")).unwrap();
+        for _ in 0..3 {
+            assert_eq!(names(&mount, "frames"), ["0", "1"]);
+        }
+        assert_eq!(fs::read_to_string(at("0")).unwrap(), "stays\n");
+        machine.ok(args!["add", &second, &mount.dir]);
+        assert_eq!(names(&mount, "frames"), ["0", "1", "2"]);
+        assert_eq!(fs::read_to_string(at("1")).unwrap(), "second\n");
+        assert_eq!(fs::read_to_string(at("2")).unwrap(), "new\n");
+        let mut text = String::new();
+        unread.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "first\n", "an open file stays what it was");
+        drop(unread);
+        machine.ok(args!["umount", &mount.dir]);
     }
-    assert_eq!(fs::read_to_string(at("0")).unwrap(), "stays\n");
-    machine.ok(args!["add", &second, &mount.dir]);
-    assert_eq!(names(&mount, "frames"), ["0", "1", "2"]);
-    assert_eq!(fs::read_to_string(at("1")).unwrap(), "second\n");
-    assert_eq!(fs::read_to_string(at("2")).unwrap(), "new\n");
-    let mut text = String::new();
-    unread.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "first\n", "an open file stays what it was");
-    drop(unread);
-    machine.ok(args!["umount", &mount.dir]);
 }
 
 fn a_wrong_object_is_not_read_although_the_kernel_opens_its_file(machine: &Machine) {

@@ -222,6 +222,11 @@ impl Namespace {
         &self.entries
     }
 
+    /// Whether a directory holds what the base has in it, neither more nor less.
+    pub fn is_as_in_base(&self, dir: Ino) -> bool {
+        !self.entries.contains_key(&dir) && !self.is_removed(dir)
+    }
+
     /// What a directory holds now, as far as the base can be read.
     pub fn list(&self, dir: Ino) -> Listing {
         if self.is_removed(dir) {

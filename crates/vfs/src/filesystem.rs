@@ -41,8 +41,8 @@ pub use self::invalidation::{Acknowledgement, Invalidation};
 pub use self::operations::{Operation, OperationCounts, Operations};
 pub use self::reply::{DataReply, ListReply, ListedReply, NameReply, Reply};
 pub use self::types::{
-    Asker, Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedFile,
-    Released, Usage,
+    Asker, Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedDir,
+    OpenedFile, Released, Usage,
 };
 use crate::{Access, FileAttr, FsError, HandleId, SetAttr};
 
@@ -147,7 +147,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     fn release(&self, handle: HandleId, reply: impl Reply<Released>);
 
     /// Opens a directory.
-    fn opendir(&self, node: NodeId, reply: impl Reply<HandleId>);
+    fn opendir(&self, node: NodeId, reply: impl Reply<OpenedDir>);
 
     /// Fills a buffer with the names in an open directory, from an offset on. Offset 0 is the beginning, others are
     /// those that came with an entry. An entry that exists from the first call to the last is returned exactly once;

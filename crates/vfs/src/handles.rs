@@ -140,6 +140,14 @@ struct Counted {
     handles: usize,
 }
 
+/// An open directory.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenDir {
+    pub(crate) dir: Ino,
+    /// As it is being read; `None` until that begins.
+    pub(crate) view: Option<Arc<DirView>>,
+}
+
 /// A file that was closed.
 #[derive(Debug)]
 pub(crate) struct ClosedFile {
@@ -154,7 +162,7 @@ pub(crate) struct ClosedFile {
 pub(crate) struct Handles {
     next: AtomicU64,
     files: RwLock<HashMap<HandleId, Arc<OpenFile>>>,
-    dirs: RwLock<HashMap<HandleId, Arc<DirView>>>,
+    dirs: RwLock<HashMap<HandleId, OpenDir>>,
     inodes: Mutex<HashMap<NodeId, Counted>>,
 }
 
@@ -384,13 +392,13 @@ impl Handles {
         self.dirs.read().keys().copied().collect()
     }
 
-    pub(crate) fn open_dir(&self, view: DirView) -> HandleId {
+    pub(crate) fn open_dir(&self, dir: Ino) -> HandleId {
         let id = self.next_id();
-        self.dirs.write().insert(id, Arc::new(view));
+        self.dirs.write().insert(id, OpenDir { dir, view: None });
         id
     }
 
-    pub(crate) fn dir(&self, id: HandleId) -> Result<Arc<DirView>, FsError> {
+    pub(crate) fn dir(&self, id: HandleId) -> Result<OpenDir, FsError> {
         self.dirs
             .read()
             .get(&id)
@@ -399,10 +407,10 @@ impl Handles {
     }
 
     /// Puts a newer view of the same directory behind a handle.
-    pub(crate) fn renew_dir(&self, id: HandleId, view: DirView) -> Result<Arc<DirView>, FsError> {
+    pub(crate) fn begin_dir(&self, id: HandleId, view: DirView) -> Result<Arc<DirView>, FsError> {
         let view = Arc::new(view);
         match self.dirs.write().get_mut(&id) {
-            Some(old) => *old = view.clone(),
+            Some(open) => open.view = Some(view.clone()),
             None => return Err(FsErrorKind::BadHandle.into()),
         }
         Ok(view)
@@ -411,7 +419,7 @@ impl Handles {
     /// The inode behind a handle.
     pub(crate) fn ino(&self, id: HandleId) -> Option<Ino> {
         let file = self.files.read().get(&id).map(|file| file.ino());
-        file.or_else(|| self.dirs.read().get(&id).map(|view| view.dir()))
+        file.or_else(|| self.dirs.read().get(&id).map(|open| open.dir))
     }
 
     pub(crate) fn close_dir(&self, id: HandleId) -> Result<(), FsError> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use attachfs_vfs::{
     Created, Entry, FileAttr, Found, FsError, HandleId, ListReply, Listed, ListedName, NodeId,
-    Released, Reply, Usage,
+    OpenedDir, Released, Reply, Usage,
 };
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData,
@@ -143,8 +143,14 @@ answer!(ReplyEntry, Found, |reply, found| {
 answer!(ReplyData, &[u8], |reply, bytes| reply.data(bytes));
 answer!(ReplyWrite, usize, |reply, written| reply
     .written(written as u32));
-answer!(ReplyOpen, HandleId, |reply, opened| reply
-    .opened(FileHandle(opened.0), FopenFlags::empty()));
+answer!(ReplyOpen, OpenedDir, |reply, opened| {
+    let flags = if opened.may_be_kept {
+        FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+    } else {
+        FopenFlags::empty()
+    };
+    reply.opened(FileHandle(opened.handle.0), flags);
+});
 answer!(ReplyOpen, (HandleId, FopenFlags), |reply, opened| {
     let (handle, flags): (HandleId, FopenFlags) = opened;
     reply.opened(FileHandle(handle.0), flags);

@@ -2,10 +2,12 @@
 
 mod attributes;
 mod lazy;
+mod listings;
 mod names;
 mod posix;
 mod reading;
 mod unopened;
+mod watched;
 mod writing;
 mod xattrs;
 

@@ -18,8 +18,8 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use attachfs_vfs::{
-    Access, DataReply, FileSystem, FsError, HandleId, ListReply, NodeId, OpenedFile, Released,
-    Reply,
+    Access, DataReply, FileSystem, FsError, HandleId, ListReply, NodeId, OpenedDir, OpenedFile,
+    Released, Reply,
 };
 use fuser::{InitFlags, KernelConfig};
 use hashlink::LinkedHashMap;
@@ -123,8 +123,8 @@ impl<F: FileSystem> Unopened<F> {
             return list(&self.fs, open.handle, place, Numbered { reply, number });
         }
         let table = Arc::clone(self);
-        let opened = move |opened: Result<HandleId, FsError>| match opened {
-            Ok(handle) => {
+        let opened = move |opened: Result<OpenedDir, FsError>| match opened {
+            Ok(OpenedDir { handle, .. }) => {
                 let open = Open {
                     fs: Arc::clone(&table.fs),
                     handle,

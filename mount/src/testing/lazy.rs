@@ -10,7 +10,7 @@ use attachfs_tree::{Ino, Kind, Timestamp};
 use attachfs_vfs::{
     Access, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found, FsError,
     FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NewNode,
-    NodeId, OpenedFile, Released, Reply, SetAttr, Usage,
+    NodeId, OpenedDir, OpenedFile, Released, Reply, SetAttr, Usage,
 };
 use parking_lot::Mutex;
 
@@ -371,8 +371,11 @@ impl FileSystem for LazyTree {
         reply.ok(Released { last });
     }
 
-    fn opendir(&self, node: NodeId, reply: impl Reply<HandleId>) {
-        reply.ok(self.0.state.lock().open(node));
+    fn opendir(&self, node: NodeId, reply: impl Reply<OpenedDir>) {
+        reply.ok(OpenedDir {
+            handle: self.0.state.lock().open(node),
+            may_be_kept: false,
+        });
     }
 
     fn readdir(&self, handle: HandleId, offset: u64, mut reply: impl NameReply) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::operations::{Operation, Operations};
 use super::{
     Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, ListReply, ListedReply,
-    NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+    NameReply, NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, Usage,
 };
 use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, SetAttr};
 
@@ -84,6 +84,7 @@ impl Told for usize {}
 impl Told for Entry {}
 impl Told for FileAttr {}
 impl Told for Created {}
+impl Told for OpenedDir {}
 impl Told for OpenedFile {}
 impl Told for Released {}
 impl Told for HandleId {}
@@ -258,7 +259,7 @@ impl<F: FileSystem> FileSystem for Counted<F> {
         self.inner.release(handle, reply);
     }
 
-    fn opendir(&self, node: NodeId, reply: impl Reply<HandleId>) {
+    fn opendir(&self, node: NodeId, reply: impl Reply<OpenedDir>) {
         let reply = self.begin(Operation::Opendir, reply);
         self.inner.opendir(node, reply);
     }

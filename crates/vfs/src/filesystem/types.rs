@@ -98,6 +98,16 @@ pub struct OpenedFile {
     pub backing: Option<Arc<Backing>>,
 }
 
+/// An opened directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedDir {
+    /// To be given to `readdir`, `readdirplus`, `fsyncdir` and `releasedir`.
+    pub handle: HandleId,
+    /// Whether an adapter may let the kernel keep what this handle lists: the directory changes only by what the kernel asks
+    /// for, or is told by [`Invalidation::Listing`](crate::Invalidation::Listing).
+    pub may_be_kept: bool,
+}
+
 /// A file that was made and opened.
 #[derive(Debug, Clone)]
 pub struct Created {

@@ -5,7 +5,7 @@ use attachfs_tree::{DirEntry, Ino};
 
 use super::{
     Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, Listed, ListedName,
-    ListedReply, NameReply, NewNode, NodeId, OpenedFile, Released, Reply, Usage,
+    ListedReply, NameReply, NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, Usage,
 };
 use crate::ops::origin::Whereabouts;
 use crate::ops::xattrs::{Xattr, cached};
@@ -307,8 +307,12 @@ impl FileSystem for Vfs {
         self.answer_of(handle, Self::release(self, handle), reply);
     }
 
-    fn opendir(&self, node: NodeId, reply: impl Reply<HandleId>) {
-        self.answer(node.into(), Self::opendir(self, node.into()), reply);
+    fn opendir(&self, node: NodeId, reply: impl Reply<OpenedDir>) {
+        let opened = Self::opendir(self, node.into()).map(|handle| OpenedDir {
+            handle,
+            may_be_kept: self.namespace.read().is_as_in_base(node.into()),
+        });
+        self.answer(node.into(), opened, reply);
     }
 
     fn readdir(&self, handle: HandleId, offset: u64, reply: impl NameReply) {

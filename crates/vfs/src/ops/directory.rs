@@ -1,23 +1,21 @@
 //! opendir, readdir, mkdir, rmdir.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use attachfs_manifest::Name;
 use attachfs_tree::{Attributes, DirEntry, Ino, Kind, Listing, Mutation, Namespace};
 
+use crate::handles::OpenDir;
 use crate::vfs::now;
 use crate::{FileAttr, FsError, FsErrorKind, HandleId, Vfs};
 
-/// A directory as it was when it was opened, or when reading it began again. Offset 0 is `.`, 1 is `..`, the rest are
+/// A directory as it was when reading it began, or began again. Offset 0 is `.`, 1 is `..`, the rest are
 /// the entries: an entry that exists throughout is returned exactly once, whatever else changes.
 #[derive(Debug)]
 pub struct DirView {
     dir: Ino,
     parent: Ino,
     listing: Listing,
-    /// Whether it was read from the beginning.
-    begun: AtomicBool,
 }
 
 impl DirView {
@@ -26,13 +24,7 @@ impl DirView {
             dir,
             parent: namespace.parent(dir).unwrap_or(dir),
             listing: namespace.list(dir),
-            begun: AtomicBool::new(false),
         }
-    }
-
-    /// The directory.
-    pub(crate) fn dir(&self) -> Ino {
-        self.dir
     }
 
     /// The entry at an offset; `None` behind the last.
@@ -62,27 +54,35 @@ impl Vfs {
             Some(Kind::Dir) => {}
             Some(_) => return Err(FsErrorKind::NotADirectory.into()),
         }
-        Ok(self.handles.open_dir(DirView::of(&namespace, dir)))
+        Ok(self.handles.open_dir(dir))
     }
 
-    /// The directory behind a handle.
+    /// The directory behind a handle, as it was when it was first read.
     pub fn dir_view(&self, handle: HandleId) -> Result<Arc<DirView>, FsError> {
-        self.handles.dir(handle)
+        match self.handles.dir(handle)? {
+            OpenDir {
+                view: Some(view), ..
+            } => Ok(view),
+            OpenDir { dir, view: None } => {
+                let begun = DirView::of(&self.namespace.read(), dir);
+                self.handles.begin_dir(handle, begun)
+            }
+        }
     }
 
-    /// The view to read from an offset: the handle's, or a new one if reading begins again.
+    /// The view to read from an offset: the handle's, or a new one where reading begins. It is not from the time of the open: a
+    /// kernel that keeps listings takes this one for what the directory holds now.
     pub(crate) fn dir_view_from(
         &self,
         handle: HandleId,
         offset: u64,
     ) -> Result<Arc<DirView>, FsError> {
-        let view = self.handles.dir(handle)?;
-        if offset > 0 || !view.begun.swap(true, Ordering::Relaxed) {
-            return Ok(view);
+        if offset > 0 {
+            return self.dir_view(handle);
         }
-        let renewed = DirView::of(&self.namespace.read(), view.dir);
-        renewed.begun.store(true, Ordering::Relaxed);
-        self.handles.renew_dir(handle, renewed)
+        let dir = self.handles.dir(handle)?.dir;
+        let begun = DirView::of(&self.namespace.read(), dir);
+        self.handles.begin_dir(handle, begun)
     }
 
     /// The attributes of the inode that an entry's name leads to now, which may differ from the view's; `None`

@@ -158,7 +158,9 @@ fn a_name_that_is_listed_with_attributes_is_a_reference_if_it_is_in_the_answer()
     kernel.put("a", b"a");
     kernel.put("b", b"b");
     let _told = kernel.attach();
-    let root = now(|reply| FileSystem::opendir(&kernel.vfs, NodeId::ROOT, reply)).unwrap();
+    let root = now(|reply| FileSystem::opendir(&kernel.vfs, NodeId::ROOT, reply))
+        .unwrap()
+        .handle;
     let listed = now(|reply| {
         let (found, most) = (Vec::new(), 3);
         let entries = Entries { found, most, reply };

@@ -1,0 +1,104 @@
+//! Listings that the kernel keeps, and when it asks for them again.
+
+use std::fs;
+
+use attachfs_vfs::Operation;
+use rustix::fs::{Dir, Mode, OFlags, open};
+
+use super::names;
+use super::watched::Watched;
+use crate::FastPath;
+use crate::testing::{Given, file};
+
+fn mounted<N: AsRef<str>>(inputs: impl IntoIterator<Item = (N, Given)>) -> Option<Watched> {
+    Watched::mount(inputs, true, FastPath::Passthrough)
+}
+
+/// How often the kernel asked for a part of a listing.
+fn listed(tree: &Watched) -> u64 {
+    tree.count(Operation::Readdir) + tree.count(Operation::Readdirplus)
+}
+
+/// The names in an open directory, from the beginning.
+fn names_from(dir: &mut Dir) -> Vec<String> {
+    dir.rewind();
+    let names = dir.map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned());
+    let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_directory_of_inputs_is_listed_again_without_asking() {
+    let inputs = (0..1000).map(|number| (format!("dir/{number:03}"), file("x")));
+    let Some(tree) = mounted(inputs) else {
+        return;
+    };
+    let all = names(&tree.at("dir"));
+    assert_eq!(all.len(), 1000);
+    // The kernel keeps a listing only when it was read by one who does not look at the attributes, too.
+    names(&tree.at("dir"));
+    let before = listed(&tree);
+    assert_eq!(names(&tree.at("dir")), all);
+    assert_eq!(listed(&tree), before);
+    tree.unmount();
+}
+
+#[test]
+fn a_listing_that_the_kernel_keeps_shows_every_change() {
+    let Some(tree) = mounted([("dir/a", file("a")), ("dir/b", file("b"))]) else {
+        return;
+    };
+    let dir = tree.at("dir");
+    for _ in 0..3 {
+        assert_eq!(names(&dir), ["a", "b"]);
+    }
+    fs::write(dir.join("new"), "new").unwrap();
+    assert_eq!(names(&dir), ["a", "b", "new"]);
+    fs::rename(dir.join("a"), tree.at("moved")).unwrap();
+    assert_eq!(names(&dir), ["b", "new"]);
+    fs::remove_file(dir.join("new")).unwrap();
+    assert_eq!(names(&dir), ["b"]);
+    tree.unmount();
+}
+
+#[test]
+fn who_opened_a_directory_before_a_change_sees_it_when_reading_begins_after_it() {
+    let Some(tree) = mounted([("dir/a", file("a"))]) else {
+        return;
+    };
+    let opened = || {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        Dir::new(open(tree.at("dir"), flags, Mode::empty()).unwrap()).unwrap()
+    };
+    let [mut first, mut second] = [opened(), opened()];
+    fs::write(tree.at("dir/new"), "new").unwrap();
+    // What the first one lists, the kernel may keep for the second.
+    assert_eq!(names_from(&mut first), ["a", "new"]);
+    assert_eq!(names_from(&mut second), ["a", "new"]);
+    fs::remove_file(tree.at("dir/a")).unwrap();
+    assert_eq!(names_from(&mut second), ["new"]);
+    assert_eq!(names_from(&mut first), ["new"]);
+    drop((first, second));
+    tree.unmount();
+}
+
+#[test]
+fn entries_of_a_listing_that_the_kernel_keeps_are_each_met_once_while_they_are_being_removed() {
+    let inputs = (0..5000).map(|number| (format!("many/{number:05}"), file("x")));
+    let Some(tree) = mounted(inputs) else {
+        return;
+    };
+    let all = names(&tree.at("many"));
+    assert_eq!(names(&tree.at("many")), all);
+    let mut met = Vec::new();
+    for entry in fs::read_dir(tree.at("many")).unwrap() {
+        let entry = entry.unwrap();
+        met.push(entry.file_name().into_string().unwrap());
+        fs::remove_file(entry.path()).unwrap();
+    }
+    met.sort();
+    assert!(met == all, "{} entries", met.len());
+    assert_eq!(names(&tree.at("many")), [""; 0]);
+    tree.unmount();
+}
