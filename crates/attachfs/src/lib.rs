@@ -76,8 +76,8 @@ pub use attachfs_commit::{
 };
 pub use attachfs_durable::{
     CACHE_DIR, CacheDir, CacheLimits, DATA_DIR, OpenFiles, STATE_DIR, Stop, StopSignal, UserDir,
-    create_log, is_file_at, open_to_append, path_bytes, path_of_bytes, raise_open_files, signal_of,
-    user_numbers,
+    create_log, is_file_at, keep_little_freed_memory, open_to_append, path_bytes, path_of_bytes,
+    raise_open_files, signal_of, user_numbers,
 };
 pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{

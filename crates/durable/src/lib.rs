@@ -84,8 +84,8 @@ pub use own_dir::{
     read_own_file,
 };
 pub use process::{
-    OpenFiles, Stop, StopSignal, ask_to_stop, give_back_memory, raise_open_files, signal_of,
-    user_numbers,
+    OpenFiles, Stop, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory,
+    raise_open_files, signal_of, user_numbers,
 };
 pub use random::random_bytes;
 pub use refusal::Refusal;

@@ -16,6 +16,12 @@ pub fn give_back_memory() {
     platform::give_back_memory();
 }
 
+/// Has this process's allocator keep little of what is freed, for a program that runs for long and whose memory is bounded by its
+/// own counts. To be called before there are other threads. `GLIBC_TUNABLES` has no say any more.
+pub fn keep_little_freed_memory() {
+    platform::keep_little_freed_memory();
+}
+
 /// A request to this process to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {

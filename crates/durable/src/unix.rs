@@ -30,7 +30,8 @@ use crate::{Facts, FileStamp, Kind, Refusal, Space};
 pub(crate) use dir::{Dir, share_file};
 pub(crate) use mountinfo::{mounted, mounts_of_table};
 pub(crate) use process::{
-    OpenFiles, StopSignal, ask_to_stop, give_back_memory, raise_open_files, signal_of, user_numbers,
+    OpenFiles, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory,
+    raise_open_files, signal_of, user_numbers,
 };
 pub(crate) use socket::{
     Accepted, Connection, HangUp, Listener, SOCKET_KIND, SocketDir, accepted_from,

@@ -38,7 +38,8 @@ pub(crate) use blocks::{
 pub(crate) use dir::Dir;
 pub(crate) use pipe::{Accepted, Connection, HangUp, accepted_from};
 pub(crate) use process::{
-    OpenFiles, StopSignal, ask_to_stop, give_back_memory, raise_open_files, signal_of, user_numbers,
+    OpenFiles, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory,
+    raise_open_files, signal_of, user_numbers,
 };
 pub(crate) use security::Owner;
 pub(crate) use socket::{Listener, SOCKET_KIND, SocketDir};

@@ -37,6 +37,9 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
         attachfs::Mount::supported()?;
         return mounting::in_background(&globals);
     }
+    if matches!(verb, Verb::Mount(_) | Verb::Run(_)) {
+        attachfs::keep_little_freed_memory();
+    }
     let runtime = attachfs::Runtime::new()?;
     let result = runtime.wait(async {
         match verb {

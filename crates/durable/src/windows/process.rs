@@ -53,6 +53,8 @@ pub(crate) fn signal_of(_status: ExitStatus) -> Option<i32> {
 /// The system's own heap gives back what it does not need.
 pub(crate) fn give_back_memory() {}
 
+pub(crate) fn keep_little_freed_memory() {}
+
 /// Handles are bounded by memory alone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OpenFiles;
