@@ -24,7 +24,7 @@ fn a_bad_variable_is_told_by_its_name_and_an_empty_one_says_nothing() {
             assert!(bad.err.contains("x y"), "{bad:?}");
             let empty = said(mount().env(variable, ""));
             assert!(!empty.err.contains(variable), "{empty:?}");
-            assert!(empty.err.contains("no.manifest"), "{empty:?}");
+            assert!(empty.err.contains("no store of your own"), "{empty:?}");
             // What was typed is to blame for itself.
             let mut typed = machine.attachfs(args!["mount", "--op-timeout", "x", "m", "mnt"]);
             let typed = said(typed.env(variable, "x y")).with_code(2);

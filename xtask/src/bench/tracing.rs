@@ -61,7 +61,7 @@ fn side(stage: &Rc<Stage>, records: bool, length: &'static str, times: &'static 
         let pid = mount.process();
         let before = cpu_time(pid)?;
         let run = process::run_watching(pid, &mut reading(&large, length, times))?;
-        let time = cpu_time(pid)? - before;
+        let time = cpu_time(pid)?.saturating_sub(before);
         mount.unmount()?;
         Ok(Run { time, ..run })
     })
