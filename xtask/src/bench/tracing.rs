@@ -17,6 +17,8 @@ use super::process;
 use super::stage::{Set, Stage};
 use super::work::{self, LARGE};
 
+/// 64 MiB, which the mount keeps in its memory: so a read costs as little as it can, and a recording is the largest part of it.
+const SPAN: &str = "67108864";
 /// What a recording may cost.
 const BAR: f64 = 1.01;
 /// Of `/proc/PID/stat` on every Linux.
@@ -26,7 +28,7 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
     let kinds = [
         // A bit more than the recorder puts together at a time, six times: so nearly all that it has to do is in it.
         ("200,000 reads of 4 KiB without an order", "4096", "200000"),
-        ("8,192 reads of 1 MiB without an order", "1048576", "8192"),
+        ("20,000 reads of 1 MiB without an order", "1048576", "20000"),
     ];
     let row = |(reads, length, times): (&str, &'static str, &'static str)| Row {
         name: format!("CPU time of a mount that records a trace: {reads}, warm"),
@@ -57,7 +59,7 @@ fn side(stage: &Rc<Stage>, records: bool, length: &'static str, times: &'static 
         let mut mount = stage.start_mount(set, &stage.store(), &session, &options)?;
         mount.wait_until_ready()?;
         let large = mount.point().join("large");
-        process::run(&mut reading(&large, length, "2048"))?;
+        process::run(&mut reading(&large, length, "20000"))?;
         let pid = mount.process();
         let before = cpu_time(pid)?;
         let run = process::run_watching(pid, &mut reading(&large, length, times))?;
@@ -68,7 +70,7 @@ fn side(stage: &Rc<Stage>, records: bool, length: &'static str, times: &'static 
 }
 
 fn reading(file: &Path, length: &str, times: &str) -> Command {
-    work::command(["read-direct", length, times], &[file])
+    work::command(["read-direct", length, times, SPAN], &[file])
 }
 
 /// The CPU time that a process has had, user and system, its threads that have ended included.

@@ -110,11 +110,12 @@ pub(crate) enum Work {
     ReadLength { file: PathBuf, length: u64 },
     /// Reads 4 KiB of a file, at so many places without an order
     ReadRandom { file: PathBuf, times: u64 },
-    /// Reads so many bytes of the large file so many times past the page cache, at places without an order
+    /// Reads so many bytes so many times past the page cache, at places without an order in the first `span` bytes of a file
     ReadDirect {
         file: PathBuf,
         length: usize,
         times: u64,
+        span: u64,
     },
     /// Reads the part of a file that `read-beside` reads again
     ReadCachedPart { file: PathBuf },
@@ -182,7 +183,8 @@ pub(crate) fn run(work: &Work) -> Result<()> {
             file,
             length,
             times,
-        } => read_direct(file, *length, *times).context("cannot read the file"),
+            span,
+        } => read_direct(file, *length, *times, *span).context("cannot read the file"),
         Work::ReadCachedPart { file } => File::open(file)
             .and_then(|mut file| file.read_exact(&mut vec![0; CACHED_PART]))
             .context("cannot read the file"),
@@ -282,14 +284,14 @@ fn read_beside(path: &Path) -> io::Result<Duration> {
     Ok(latencies[READS * 99 / 100])
 }
 
-/// Reads pieces of the large file past the page cache.
-fn read_direct(path: &Path, length: usize, times: u64) -> io::Result<()> {
+/// Reads pieces of the beginning of a file past the page cache.
+fn read_direct(path: &Path, length: usize, times: u64, span: u64) -> io::Result<()> {
     let file = open_direct(path)?;
     let mut buffer = vec![0_u8; length + RANDOM_PIECE];
     let piece = aligned(&mut buffer, length);
     let mut numbers = Numbers::new();
     for _ in 0..times {
-        let place = numbers.next() % (LARGE / length as u64);
+        let place = numbers.next() % (span / length as u64);
         file.read_exact_at(piece, place * length as u64)?;
     }
     Ok(())
