@@ -46,6 +46,7 @@ mod server;
 mod sessions;
 mod spelling;
 mod stores;
+mod telling;
 mod traces;
 mod tree;
 mod trouble;

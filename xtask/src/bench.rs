@@ -25,6 +25,7 @@ mod s3_reading;
 mod sides;
 mod stage;
 mod table;
+mod tracing;
 mod transfers;
 mod work;
 mod writing;
@@ -127,6 +128,7 @@ fn rows(options: &Options, stage: &Rc<Stage>) -> Vec<Row> {
         mounting::rows(stage),
         reading::rows(stage),
         s3_reading::rows(stage),
+        tracing::rows(stage),
         writing::rows(stage),
     ];
     let others = [

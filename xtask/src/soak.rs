@@ -3,8 +3,9 @@
 //! It finds what fails once in a hundred runs. The first failure ends it; its output is on the terminal and the seed of a failed
 //! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead, with `--garage` stores on three nodes of Garage,
 //! with `--mutants` it shows for each durable step which test notices that it is left out, with `--reads` 32 readers read a mount whose
-//! store and disk fail.
+//! store and disk fail, with `--blender` Blender renders a frame from mounts.
 
+mod blender;
 mod fuzz;
 mod garage;
 mod mutants;
@@ -38,6 +39,9 @@ pub(crate) struct Options {
     /// Read a mount with 32 readers while its store and its disk fail; needs root
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "filter"])]
     reads: bool,
+    /// Render a frame of a scene with linked libraries and textures from mounts, as from the disk; needs Blender, which is installed
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "filter"])]
+    blender: bool,
     /// With --reads: what it prints, to do the same again
     #[arg(long, requires = "reads")]
     seed: Option<u64>,
@@ -61,6 +65,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.reads {
         return reads::run(options.minutes, options.seed);
+    }
+    if options.blender {
+        return blender::run();
     }
     if options.mutants {
         return mutants::run(options.filter.as_deref());

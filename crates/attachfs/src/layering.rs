@@ -188,12 +188,10 @@ impl OpenedSession {
     /// The manifests that are to be laid over those that are shown.
     fn addition(&self, arguments: &AddArguments) -> Result<Addition, Error> {
         let before = self.stack()?;
-        let replaced = arguments.replace.as_deref().map(|named| {
-            let missing = || Error::usage(format!(
-                "there is no manifest {named} in the mount, or several have this name; `attachfs layers` lists them"
-            ));
-            before.find(named).ok_or_else(missing)
-        });
+        let replaced = arguments
+            .replace
+            .as_deref()
+            .map(|named| before.find(named).ok_or_else(|| not_found(&before, named)));
         let replaced = replaced.transpose()?;
         let number = self.vfs().layer_count() + 1;
         let after = before.with(&arguments.manifests, replaced, number);
@@ -329,4 +327,17 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// Why no manifest is meant by what `--replace` names.
+fn not_found(stack: &Stack, named: &str) -> Error {
+    let mut sources = stack.manifests.iter().map(|one| &one.manifest.source);
+    let sentence = if sources.any(|source| source == named) {
+        format!("several manifests of the mount are called {named}: name one by its number")
+    } else if named.parse::<u32>().is_ok() {
+        format!("the mount has no manifest with the number {named}")
+    } else {
+        format!("the mount has no manifest {named}")
+    };
+    Error::usage(sentence).advise("`attachfs layers` lists their numbers and names")
 }

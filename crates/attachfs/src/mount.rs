@@ -88,7 +88,7 @@ impl Mount {
         check_files(&request.reports.files, &mount_point, &dir)?;
         let fast_path = request.fast_path();
         let mut traces = OpenedTraces::open(request.traces, &mount_point, &dir)?;
-        let prefetch = request.reading.prefetch;
+        traces.check_others(&request.reports.files)?;
         let parts = Parts {
             owner: request.owner,
             allow_other: request.allow_other,
@@ -174,7 +174,7 @@ impl Mount {
         let recording = traces.begin(&parts.fetcher)?;
         let mount = parts.mount(session, base.tree.clone(), mount_point, recording, fresh)?;
         unused.0 = None;
-        if let Some(prefetching) = traces.prefetching(prefetch) {
+        if let Some(prefetching) = traces.prefetching(request.reading.prefetch) {
             let mounted = Arc::downgrade(mount.served.session.vfs());
             let task = tokio::spawn(prefetching.run(mounted, base.tree.clone()));
             mount.served.traces.prefetching(task);

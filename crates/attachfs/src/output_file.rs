@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use attachfs_durable::Standing;
+
 use crate::error::{Doing as _, Error};
 
 /// A kind of file that is written.
@@ -17,7 +19,7 @@ pub(crate) struct OutputFile {
 
 impl OutputFile {
     /// Writes one durably; nobody ever sees half of it. Others can use it as the process's umask lets them. It takes the
-    /// place of another one and of an empty file, and of nothing else: no link is followed or lost.
+    /// place of another one and of an empty file that belong to this process's user, and of nothing else: no link is followed or lost.
     pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         use std::io::Write as _;
         self.check_replaced(path)?;
@@ -46,6 +48,14 @@ impl OutputFile {
             let sentence = format!("{} is a pipe, a socket or a device", path.display());
             return Err(Error::usage(sentence).advise(self.instead));
         }
+        let standing = Standing::at(path);
+        let standing = standing.doing(|| format!("cannot look at {}", path.display()))?;
+        // Root could replace it, which is no reason to.
+        if !standing.is_mine() {
+            let (path, owner) = (path.display(), standing.owner());
+            let sentence = format!("{path} belongs to user {owner}, and would be replaced");
+            return Err(Error::usage(sentence).advise("choose another name"));
+        }
         if meta.len() == 0 {
             return Ok(());
         }
@@ -61,12 +71,14 @@ impl OutputFile {
         Err(Error::usage(sentence).advise("choose another name, or remove it"))
     }
 
-    /// Fails if none can be written to `path` because its directory is not there, or something else is in its place.
+    /// Fails if none can be written to `path` because its directory is not there, or something else is in its place: always
+    /// as a mistake of who named it.
     pub(crate) fn check_place(&self, path: &Path) -> Result<(), Error> {
         let what = self.what;
         if path.is_dir() {
+            let sentence = format!("cannot write the {what} to {}", path.display());
             let source = io::Error::from(io::ErrorKind::IsADirectory);
-            return Err(source).doing(|| format!("cannot write the {what} to {}", path.display()));
+            return Err(Error::usage(sentence).because(source));
         }
         self.check_replaced(path)?;
         let dir = match path.parent() {
@@ -80,7 +92,10 @@ impl OutputFile {
                 Err(io::ErrorKind::NotADirectory.into())
             }
         });
-        is_dir.doing(|| format!("cannot write the {what} to a file in {}", dir.display()))
+        is_dir.map_err(|source| {
+            let sentence = format!("cannot write the {what} to a file in {}", dir.display());
+            Error::usage(sentence).because(source)
+        })
     }
 }
 

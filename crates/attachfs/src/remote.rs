@@ -336,11 +336,14 @@ impl DiffReport {
                 kind: kind.to_owned(),
                 path: changed.path.to_string(),
                 size,
-                maybe_same: changed
-                    .before
-                    .as_ref()
-                    .is_some_and(|before| before.as_file().is_some())
-                    && changed.after.as_ref().is_some_and(is_unhashed),
+                maybe_same: changed.after.as_ref().is_some_and(is_unhashed)
+                    && size.is_some()
+                    && changed
+                        .before
+                        .as_ref()
+                        .and_then(Node::as_file)
+                        .map(|file| file.size)
+                        == size,
             }
         };
         Self {
@@ -396,6 +399,9 @@ pub struct UnmountReport {
     /// Why the trace of the mount was not written, if one was to be.
     #[serde(default)]
     pub trace_failure: Option<String>,
+    /// The file that the trace of the mount was written to, if one was named.
+    #[serde(default, with = "attachfs_session::path_json::option")]
+    pub trace: Option<PathBuf>,
     /// The reports that were to be written.
     #[serde(default)]
     pub reports: Vec<WrittenReport>,
@@ -429,6 +435,7 @@ impl UnmountReport {
             last_error: None,
             prefetch: PrefetchStats::default(),
             trace_failure: None,
+            trace: None,
             reports: Vec::new(),
             log: None,
             still_deleting: false,

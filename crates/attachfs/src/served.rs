@@ -127,6 +127,7 @@ impl ServedMount {
             reads_failed: self.session.vfs().counters().reads_failed,
             last_error: status.last_error,
             prefetch: PrefetchStats::of(&self.session.vfs().fetcher().counters()),
+            trace: self.traces.file().filter(|_| trace_failure.is_none()),
             trace_failure,
             ..UnmountReport::of(&self.session.meta.id, mount_point)
         };

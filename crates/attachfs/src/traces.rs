@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A trace is written when the mount has ended, to a file with a name of its own, which then takes the place of the one that
-//! was there: nobody sees half of one, and a mount that is killed leaves the one before.
+//! was there: nobody sees half of one, and a mount that is killed leaves the one before. A trace that another mount has written there
+//! meanwhile stays: two mounts that name one file keep the trace of the one that ends first, and the other says so.
 
 mod dir;
 mod reading;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use attachfs_durable::{Facts, FileStamp, Kind};
 use attachfs_fetch::{Fetcher, Prefetch, Recorder, Recording, Trace, looks_like_trace};
 use attachfs_session::SessionMeta;
 use tokio::task::JoinHandle;
@@ -78,6 +80,46 @@ pub(crate) struct OpenedTraces {
     /// What earlier mounts read.
     earlier: Vec<Trace>,
     dir: Option<TraceDir>,
+    /// What was in the place of the new trace before the mount.
+    before: Option<FileStamp>,
+}
+
+/// A trace is to be written to this file, where this was before.
+#[derive(Debug)]
+struct Target {
+    path: PathBuf,
+    before: Option<FileStamp>,
+}
+
+impl Target {
+    /// Fails if another trace has come there since, which nobody has named to be replaced.
+    fn write(&self, text: &str) -> Result<(), Error> {
+        let is_other = |now: FileStamp| {
+            self.before
+                .is_none_or(|before| is_written_since(before, now))
+        };
+        if stamp(&self.path).is_some_and(is_other) {
+            let sentence = format!(
+                "{} was written since the mount was made, by another mount that records to it",
+                self.path.display()
+            );
+            return Err(Error::usage(sentence)
+                .advise("let each mount record to a file of its own, or to --trace-dir"));
+        }
+        OUTPUT.write(&self.path, text.as_bytes())
+    }
+}
+
+/// New permissions alone are no new trace.
+fn is_written_since(before: FileStamp, now: FileStamp) -> bool {
+    let of = |stamp: FileStamp| (stamp.dev, stamp.ino, stamp.size, stamp.mtime_ns);
+    of(before) != of(now)
+}
+
+/// By what a file that takes the place of another is told from it. A device such as `/dev/null` keeps nothing to lose.
+fn stamp(path: &Path) -> Option<FileStamp> {
+    let facts = Facts::at(path).ok()?;
+    (facts.kind == Kind::File).then_some(facts.stamp)
 }
 
 impl OpenedTraces {
@@ -95,12 +137,27 @@ impl OpenedTraces {
             check_is_elsewhere("trace", path, mount_point, session)?;
             OUTPUT.check_place(path)?;
         }
+        let before = options.record.as_deref().and_then(stamp);
         let earlier = options.prefetch.iter().map(|path| read_file(path));
         Ok(Self {
             earlier: earlier.collect::<Result<_, _>>()?,
             options,
             dir: None,
+            before,
         })
+    }
+
+    /// Fails if one of these files, which are written at the end of the mount too, is that of the trace.
+    pub(crate) fn check_others(&self, files: &[PathBuf]) -> Result<(), Error> {
+        let record = self.options.record.as_ref();
+        match record.filter(|record| files.contains(record)) {
+            None => Ok(()),
+            Some(file) => {
+                let file = file.display();
+                let sentence = format!("{file} is to be both the trace and a report");
+                Err(Error::usage(sentence).advise("name two files"))
+            }
+        }
     }
 
     /// Reads the traces that the directory has of mounts like this one.
@@ -116,8 +173,11 @@ impl OpenedTraces {
     /// Begins to record, if that was asked for. Nothing is written before [`MountTraces::end`].
     pub(crate) fn begin(&mut self, fetcher: &Fetcher) -> Result<MountTraces, Error> {
         let recording = if self.options.records() {
-            let (file, dir) = (self.options.record.clone(), self.dir.take());
-            let write = move |trace: &Trace| write_all(trace, file.as_deref(), dir.as_ref());
+            let before = self.before.take();
+            let file = self.options.record.clone();
+            let file = file.map(|path| Target { path, before });
+            let dir = self.dir.take();
+            let write = move |trace: &Trace| write_all(trace, file.as_ref(), dir.as_ref());
             let recording = Recorder::start(write)
                 .doing(|| "cannot start the thread that records a trace".to_owned())?;
             fetcher.record(recording.recorder());
@@ -127,6 +187,7 @@ impl OpenedTraces {
         };
         Ok(MountTraces(Mutex::new(Running {
             recording,
+            file: self.options.record.clone(),
             prefetching: None,
         })))
     }
@@ -144,9 +205,9 @@ impl OpenedTraces {
 }
 
 /// Writes a trace wherever it is to be. Both are tried.
-fn write_all(trace: &Trace, file: Option<&Path>, dir: Option<&TraceDir>) -> io::Result<()> {
+fn write_all(trace: &Trace, file: Option<&Target>, dir: Option<&TraceDir>) -> io::Result<()> {
     let text = trace.encode();
-    let to_file = file.map_or(Ok(()), |path| OUTPUT.write(path, text.as_bytes()));
+    let to_file = file.map_or(Ok(()), |file| file.write(&text));
     // A run that read nothing would take the place of one that did.
     let dir = dir.filter(|_| !trace.ranges.is_empty());
     let to_dir = dir.map_or(Ok(()), |dir| dir.add(&text));
@@ -160,6 +221,8 @@ pub(crate) struct MountTraces(Mutex<Running>);
 #[derive(Debug)]
 struct Running {
     recording: Option<Recording>,
+    /// Where the recording goes, if a person named a file.
+    file: Option<PathBuf>,
     prefetching: Option<JoinHandle<()>>,
 }
 
@@ -218,6 +281,11 @@ impl MountTraces {
         }
     }
 
+    /// The file that was named for the trace. It has it once [`end`](Self::end) has given no reason.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.running().file.clone()
+    }
+
     /// Gives all of it up: nothing is written.
     pub(crate) fn give_up(&self) {
         let mut running = self.running();
@@ -262,6 +330,21 @@ mod tests {
     }
 
     #[test]
+    fn one_file_cannot_be_both_trace_and_report() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        let options = TraceOptions {
+            record: Some(at("x.json")),
+            ..TraceOptions::default()
+        };
+        let traces = OpenedTraces::open(options, &at("mnt"), &at("session")).unwrap();
+        traces.check_others(&[at("y.json")]).unwrap();
+        let error = traces.check_others(&[at("y.json"), at("x.json")]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("both the trace and a report"), "{error}");
+    }
+
+    #[test]
     fn a_trace_is_not_written_into_the_mount_or_its_session() {
         let temp = tempfile::tempdir().unwrap();
         let at = |name: &str| {
@@ -302,11 +385,38 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("t");
         let empty = Trace::default();
-        write_all(&empty, Some(&path), None).unwrap();
-        write_all(&empty, Some(&path), None).unwrap();
+        let write = || write_all(&empty, Some(&target(&path)), None);
+        write().unwrap();
+        write().unwrap();
         assert_eq!(read_file(&path).unwrap(), empty);
         std::fs::write(&path, "mine").unwrap();
-        write_all(&empty, Some(&path), None).unwrap_err();
+        write().unwrap_err();
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    }
+
+    /// As a mount that begins now has it.
+    fn target(path: &Path) -> Target {
+        Target {
+            path: path.to_owned(),
+            before: stamp(path),
+        }
+    }
+
+    #[test]
+    fn of_two_mounts_that_record_to_one_file_the_first_that_ends_has_it_and_the_other_says_so() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("t");
+        for _ in ["nothing is there", "a trace is there"] {
+            let (one, other) = (target(&path), target(&path));
+            write_all(&Trace::default(), Some(&one), None).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            let trace = Trace {
+                ranges: Vec::new(),
+                dropped: 7,
+            };
+            let error = write_all(&trace, Some(&other), None).unwrap_err();
+            assert!(error.to_string().contains("by another mount"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
     }
 }

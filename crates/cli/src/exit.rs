@@ -49,9 +49,10 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Prints an error with its causes. Where that cannot be written, as on a full disk, the exit code still tells.
+/// Prints an error with its causes as one line. Where that cannot be written, as on a full disk, the exit code still tells.
 pub(crate) fn report(error: &anyhow::Error) {
-    let _ = writeln!(std::io::stderr(), "attachfs: {}", chain(error));
+    let line = crate::output::line_of(&chain(error));
+    let _ = writeln!(std::io::stderr(), "attachfs: {line}");
 }
 
 /// An error, its causes and what to do about it, in one line.

@@ -6,6 +6,7 @@ mod exit;
 mod halt;
 mod logging;
 mod output;
+mod parsing;
 mod paths;
 mod places;
 mod progress;
@@ -14,15 +15,8 @@ mod verbs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
-
 fn main() -> ExitCode {
-    let mut command = args::Args::command();
-    let matches = command.get_matches_mut();
-    let args = match args::Args::from_arg_matches(&matches) {
-        Ok(args) => args,
-        Err(error) => error.format(&mut command).exit(),
-    };
+    let (args, command, matches) = parsing::parse();
     let typed = paths::typed(&command, &matches);
     let typed = typed.iter().map(PathBuf::as_path);
     if let Err(error) = attachfs::require_answers(typed, &places::places(None)) {

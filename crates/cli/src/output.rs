@@ -1,6 +1,8 @@
 //! Standard output: sentences for people, one JSON object for programs.
 
+use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -27,10 +29,25 @@ pub(crate) fn print_beside(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Prints a remark that is no failure.
+/// A path of the command line, of a mount or of a session, safe to show on a terminal.
+pub(crate) fn shown(path: &Path) -> impl Display {
+    line_of(&path.to_string_lossy())
+}
+
+/// A text that has names from outside in it as one line that is safe to show: control characters and characters that change the
+/// direction of text are escaped. A backslash stays what it is, on Windows it is in every path.
+pub(crate) fn line_of(text: &str) -> String {
+    let parts: Vec<String> = text
+        .split('\\')
+        .map(|part| EscapedBytes(part.as_bytes()).to_string())
+        .collect();
+    parts.join("\\")
+}
+
+/// Prints a remark that is no failure, as one line.
 pub(crate) fn remark(text: &str) {
     // Nobody reads it where it cannot be written.
-    let _ = writeln!(std::io::stderr(), "attachfs: {text}");
+    let _ = writeln!(std::io::stderr(), "attachfs: {}", line_of(text));
 }
 
 /// Prints each line as a remark.
@@ -296,8 +313,8 @@ pub(crate) fn ended(ended: &EndedSession) -> String {
     let mut text = format!(
         "session    {}, ended; it was mounted at {}\nstore      {}\n",
         ended.session,
-        ended.mount_point.display(),
-        ended.store
+        shown(&ended.mount_point),
+        line_of(&ended.store)
     );
     for commit in &ended.commits {
         text += &format!(
@@ -310,7 +327,7 @@ pub(crate) fn ended(ended: &EndedSession) -> String {
 
 pub(crate) fn status(report: &StatusReport) -> String {
     let mut text = format!("session    {}\n", report.session);
-    let at = report.mount_point.display();
+    let at = shown(&report.mount_point);
     let state = match (report.mounted, report.pid) {
         (true, Some(pid)) => format!("mounted at {at} by process {pid}"),
         (true, None) => format!("mounted at {at}"),
@@ -320,9 +337,9 @@ pub(crate) fn status(report: &StatusReport) -> String {
         "state      {state}{}\n",
         if report.read_only { ", read-only" } else { "" }
     );
-    text += &format!("store      {}\n", report.store);
+    text += &format!("store      {}\n", line_of(&report.store));
     for manifest in &report.manifests {
-        text += &format!("manifest   {manifest}\n");
+        text += &format!("manifest   {}\n", line_of(manifest));
     }
     if let Some(counters) = report.counters.filter(|_| report.mounted) {
         text += &read(counters, report.fetched);
@@ -332,7 +349,7 @@ pub(crate) fn status(report: &StatusReport) -> String {
         text += &format!("metrics    {metrics}\n");
     }
     if let Some(log) = &report.log {
-        text += &format!("log        {log}\n");
+        text += &format!("log        {}\n", line_of(log));
     }
     if !report.read_only {
         text += &format!(
@@ -376,14 +393,27 @@ pub(crate) fn status(report: &StatusReport) -> String {
     }
     if let Some(dir) = &report.set_aside_in {
         let files = count(report.set_aside, "file");
+        let dir = line_of(dir);
         text += &format!("set aside  {files} that no record speaks of, in {dir}\n");
     }
     if let Some(dir) = &report.unknown_in {
-        let files = count(report.unknown, "file");
+        let (files, dir) = (count(report.unknown, "file"), line_of(dir));
         text += &format!(
             "unknown    {files} that no record speaks of, in {dir}:\n           \
              the journal may have lost its end; they are set aside when the session is taken up\n"
         );
     }
     text
+}
+
+#[cfg(test)]
+mod line_tests {
+    use super::*;
+
+    #[test]
+    fn names_from_outside_reach_a_terminal_as_one_line_without_control_characters() {
+        let path = Path::new("/mnt/a\x1b[2J\nb\u{202e}c\\d");
+        assert_eq!(shown(path).to_string(), "/mnt/a\\u{1b}[2J\\nb\\u{202e}c\\d");
+        assert_eq!(line_of("a \\n that is escaped"), "a \\n that is escaped");
+    }
 }

@@ -143,6 +143,16 @@ impl Mount<'_> {
         self.ended = true;
         let mut umount = self.program.command(["umount"]);
         succeed(umount.arg(&self.point).stdout(Stdio::null()))?;
+        self.hear_end()
+    }
+
+    /// For who has unmounted it otherwise.
+    pub(crate) fn wait_until_ended(mut self) -> Result<()> {
+        self.ended = true;
+        self.hear_end()
+    }
+
+    fn hear_end(&mut self) -> Result<()> {
         let status = self.process.wait().context("cannot wait for the mount")?;
         if !status.success() {
             bail!("the mount ended with {status}");

@@ -110,6 +110,13 @@ pub(crate) enum Work {
     ReadLength { file: PathBuf, length: u64 },
     /// Reads 4 KiB of a file, at so many places without an order
     ReadRandom { file: PathBuf, times: u64 },
+    /// Reads so many bytes so many times past the page cache, at places without an order in the first `span` bytes of a file
+    ReadDirect {
+        file: PathBuf,
+        length: usize,
+        times: u64,
+        span: u64,
+    },
     /// Reads the part of a file that `read-beside` reads again
     ReadCachedPart { file: PathBuf },
     /// Reads 4 KiB of that part 1,000 times, past the page cache, while four threads read the rest; prints the 99th percentile in
@@ -172,6 +179,12 @@ pub(crate) fn run(work: &Work) -> Result<()> {
         Work::ReadRandom { file, times } => {
             read_random(file, *times).context("cannot read the file")
         }
+        Work::ReadDirect {
+            file,
+            length,
+            times,
+            span,
+        } => read_direct(file, *length, *times, *span).context("cannot read the file"),
         Work::ReadCachedPart { file } => File::open(file)
             .and_then(|mut file| file.read_exact(&mut vec![0; CACHED_PART]))
             .context("cannot read the file"),
@@ -256,14 +269,9 @@ fn read_beside(path: &Path) -> io::Result<Duration> {
         });
     }
     thread::sleep(Duration::from_millis(100));
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
-        .open(path)?;
-    // As direct reads want it.
+    let file = open_direct(path)?;
     let mut buffer = vec![0_u8; 2 * RANDOM_PIECE];
-    let unaligned = buffer.as_ptr().align_offset(RANDOM_PIECE);
-    let piece = &mut buffer[unaligned..][..RANDOM_PIECE];
+    let piece = aligned(&mut buffer, RANDOM_PIECE);
     let mut numbers = Numbers::new();
     let mut latencies = Vec::with_capacity(READS);
     for _ in 0..READS {
@@ -274,6 +282,32 @@ fn read_beside(path: &Path) -> io::Result<Duration> {
     }
     latencies.sort();
     Ok(latencies[READS * 99 / 100])
+}
+
+/// Reads pieces of the beginning of a file past the page cache.
+fn read_direct(path: &Path, length: usize, times: u64, span: u64) -> io::Result<()> {
+    let file = open_direct(path)?;
+    let mut buffer = vec![0_u8; length + RANDOM_PIECE];
+    let piece = aligned(&mut buffer, length);
+    let mut numbers = Numbers::new();
+    for _ in 0..times {
+        let place = numbers.next() % (span / length as u64);
+        file.read_exact_at(piece, place * length as u64)?;
+    }
+    Ok(())
+}
+
+fn open_direct(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
+        .open(path)
+}
+
+/// So many bytes of a buffer, which is longer by a page, at an address that direct reads want.
+fn aligned(buffer: &mut [u8], length: usize) -> &mut [u8] {
+    let unaligned = buffer.as_ptr().align_offset(RANDOM_PIECE);
+    &mut buffer[unaligned..][..length]
 }
 
 /// Gets an object by ranges that lie side by side, one connection each; gives how many bytes came.

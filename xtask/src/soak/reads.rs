@@ -105,7 +105,7 @@ pub(super) fn run(minutes: u64, seed: Option<u64>) -> Result<ExitCode> {
 }
 
 /// The program built for release if it is newer than all sources, else the one for debugging, which is built.
-fn built() -> Result<(PathBuf, PathBuf)> {
+pub(super) fn built() -> Result<(PathBuf, PathBuf)> {
     let release = target().join("release");
     let made = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let newest = ["crates", "mount", "tests/fast-s3"]
@@ -534,7 +534,7 @@ fn table(outcome: &Outcome, phases: &[Phase], [start, end]: [&Counts; 2], peak: 
     );
 }
 
-fn json(command: &mut Command) -> Result<Value> {
+pub(super) fn json(command: &mut Command) -> Result<Value> {
     let output = command.output()?;
     ensure!(
         output.status.success(),

@@ -63,9 +63,10 @@ pub fn check_page_is_elsewhere(path: &Path, report: &UseReport) -> Result<(), Er
     } else {
         dir
     };
-    let found = std::fs::canonicalize(dir);
-    let found =
-        found.doing(|| format!("cannot write the report to a file in {}", dir.display()))?;
+    let found = std::fs::canonicalize(dir).map_err(|source| {
+        let sentence = format!("cannot write the report to a file in {}", dir.display());
+        Error::usage(sentence).because(source)
+    })?;
     let mount_point = &report.mount_point;
     check_is_elsewhere("report", &found.join(name), mount_point, mount_point)
 }

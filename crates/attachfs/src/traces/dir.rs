@@ -6,14 +6,15 @@
 //! ```
 //!
 //! The key is the hash of what is mounted: of the manifests, where they are placed, and the root that is shown. The newest
-//! [`MOST_OF_KEY`] traces of a key and the newest [`MOST_OF_ALL`] traces are kept; a file with another name is left alone. The
+//! [`MOST_OF_KEY`] traces of a key and the newest [`MOST_OF_ALL`] traces are kept; what a killed process had staged goes after
+//! [`STAGED_FOR`]; a file with another name is left alone. The
 //! directory is private: what others could write there would decide what is downloaded.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use attachfs_durable::{Kind, OwnDir, is_staged_name};
 use attachfs_fetch::Trace;
@@ -27,6 +28,9 @@ use crate::error::Error;
 const MOST_OF_KEY: usize = 4;
 /// At most so many traces of all jobs: some hundred megabytes for long ones.
 const MOST_OF_ALL: usize = 1000;
+
+/// A trace is written in seconds; a staged file of this age is nobody's any more.
+const STAGED_FOR: Duration = Duration::from_hours(24);
 
 const MARKER: &str = "attachfs-traces";
 const MARKER_TEXT: &[u8] = b"attachfs keeps traces of mounts here, and removes old ones.\n";
@@ -111,6 +115,24 @@ impl TraceDir {
         for name in too_many(self.kept()?, MOST_OF_KEY, MOST_OF_ALL) {
             self.dir.remove_file(&name)?;
         }
+        self.remove_abandoned()
+    }
+
+    /// Removes what processes had staged that were killed.
+    fn remove_abandoned(&self) -> Result<(), Error> {
+        for name in self.dir.names()? {
+            let Some(staged) = name.to_str().filter(|name| is_staged_name(name)) else {
+                continue;
+            };
+            let meta = std::fs::symlink_metadata(self.dir.path().join(staged));
+            let age = meta
+                .and_then(|meta| meta.modified())
+                .ok()
+                .and_then(|time| time.elapsed().ok());
+            if age.is_some_and(|age| age > STAGED_FOR) {
+                self.dir.remove_file(staged)?;
+            }
+        }
         Ok(())
     }
 
@@ -189,7 +211,6 @@ impl Named {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::Duration;
 
     use attachfs_fetch::TracedRange;
 
@@ -261,6 +282,23 @@ mod tests {
             assert_eq!(left.contains(&name), session > 2, "{name}");
         }
         assert_eq!(dir.traces().unwrap().len(), MOST_OF_KEY);
+    }
+
+    #[test]
+    fn what_a_killed_process_had_staged_long_ago_is_removed_and_what_is_being_written_is_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("traces");
+        let dir = open(&path, 1).unwrap();
+        let [old, new] = [1, 2].map(|_| dir.dir.stage(b"half a trace").unwrap());
+        let file = fs::File::options()
+            .write(true)
+            .open(path.join(&old))
+            .unwrap();
+        file.set_modified(SystemTime::now() - 2 * STAGED_FOR)
+            .unwrap();
+        dir.add(&trace(5).encode()).unwrap();
+        let left = names(&path);
+        assert!(left.contains(&new) && !left.contains(&old), "{left:?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::s3::parse_bytes;
 #[command(next_help_heading = "Traces")]
 pub(crate) struct Traces {
     /// Record which bytes of the inputs are read, in which order, into this file. It is written when it is unmounted, and takes
-    /// the place of another trace and of no other file. What the kernel answers from its page cache is not seen: a
+    /// the place of another trace of yours and of no other file; two mounts at once need two files. What the kernel answers from its page cache is not seen: a
     /// trace has first reads. All reads go through the process that serves the mount then, as with --no-passthrough.
     #[arg(long, value_name = "FILE")]
     record_trace: Option<PathBuf>,

@@ -64,5 +64,6 @@ pub(super) async fn layers(globals: &Globals, args: Session) -> Result<(), Failu
 fn line(manifest: &ShownManifest) -> String {
     let at = manifest.at.as_ref();
     let at = at.map(|at| format!(" in {at}")).unwrap_or_default();
-    format!("{}{at}, hash {}\n", manifest.source, manifest.hash)
+    let source = output::line_of(&manifest.source);
+    format!("{source}{at}, hash {}\n", manifest.hash)
 }

@@ -39,7 +39,7 @@ fn tell(globals: &Globals, ready: &Ready, note: &str) -> anyhow::Result<()> {
     let metrics = metrics.map_or_else(String::new, |url| format!("metrics    {url}\n"));
     output::print(&format!(
         "mounted    {}{note}\nsession    {}\n{metrics}",
-        ready.mount_point.display(),
+        output::shown(&ready.mount_point),
         ready.session
     ))
 }
@@ -327,6 +327,10 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
         report.commit =
             Some(session::commit(&found, &places, &access, commit, &shown, cancel).await?);
     }
+    let nothing_left = report.was_dead
+        && report.kept
+        && report.commit.is_none()
+        && nothing_left(globals, &found, &places, &mut report).await;
     shown.clear();
     let written = match (&output, &report.commit) {
         (Some(output), Some(commit)) => {
@@ -343,11 +347,42 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     } else if globals.json {
         output::print_json(&report)?;
     } else {
-        output::print(&unmounted(&report))?;
+        output::print(&unmounted(&report, nothing_left))?;
     }
     match report.commit_failure {
         None => written,
         Some(failure) => Err(attachfs::Error::from(failure).into()),
+    }
+}
+
+/// Whether the session of a process that died has nothing to commit, which only its journal says now. Where that cannot be told there
+/// may be something.
+async fn nothing_left(
+    globals: &Globals,
+    found: &SessionEntry,
+    places: &Places,
+    report: &mut UnmountReport,
+) -> bool {
+    let Ok(access) = globals.s3.access() else {
+        return false;
+    };
+    let never = CancellationToken::new();
+    match session::status(found, places, &access, &never).await {
+        Ok(status) => {
+            report.uncommitted = status.uncommitted;
+            status.uncommitted == 0
+                && status.unknown == 0
+                && status.set_aside == 0
+                && status.left_open.is_empty()
+                && !status.commit_unfinished
+        }
+        Err(error) => {
+            remark(&format!(
+                "what is in the session cannot be told: {}",
+                crate::exit::chain(&error.into())
+            ));
+            false
+        }
     }
 }
 
@@ -362,7 +397,7 @@ async fn discard(
     Ok(session::discard_committed(found, places, &access, report, &never).await?)
 }
 
-fn unmounted(report: &UnmountReport) -> String {
+fn unmounted(report: &UnmountReport, nothing_left: bool) -> String {
     let mut text = String::new();
     if let Some(process) = report.process {
         let waiting = if report.still_waiting {
@@ -377,7 +412,7 @@ fn unmounted(report: &UnmountReport) -> String {
     } else if report.was_dead {
         text += "detached   a mount whose process had died; nothing that had returned success is lost\n";
     } else {
-        text += &format!("unmounted  {}\n", report.mount_point.display());
+        text += &format!("unmounted  {}\n", output::shown(&report.mount_point));
     }
     for held in &report.held {
         text += &format!("           it was also {held}: it does not answer there any more\n");
@@ -389,10 +424,13 @@ fn unmounted(report: &UnmountReport) -> String {
     text += &output::failed_reads(report.reads_failed, report.last_error.as_ref());
     text += &output::prefetched(report.prefetch);
     if let Some(why) = &report.trace_failure {
-        text += &format!("trace      is not written: {why}\n");
+        text += &format!("trace      is not written: {}\n", output::line_of(why));
+    }
+    if let Some(trace) = &report.trace {
+        text += &format!("trace      {}\n", output::shown(trace));
     }
     if let Some(log) = &report.log {
-        text += &format!("log        {}\n", log.display());
+        text += &format!("log        {}\n", output::shown(log));
     }
     if report.still_deleting && !report.kept {
         text += &format!(
@@ -414,6 +452,13 @@ fn unmounted(report: &UnmountReport) -> String {
                 "\n           {} that no record speaks of in {dir}",
                 output::count(report.set_aside, "file")
             );
+        }
+        if nothing_left {
+            text += &format!(
+                "; nothing in it is uncommitted\n           attachfs discard {}\n",
+                &id[..8]
+            );
+            return text;
         }
         text += &format!(
             "\n           attachfs {1} {0}\n           attachfs discard {0}\n",
@@ -438,12 +483,26 @@ mod tests {
             serde_json::from_value(report).unwrap()
         };
         let deleting = "session    0123456789abcdef is still being deleted by its process\n";
-        let text = unmounted(&report(false));
+        let text = unmounted(&report(false), false);
         assert_eq!(text, format!("unmounted  /m\n{deleting}"));
-        let text = unmounted(&report(true));
+        let text = unmounted(&report(true), false);
         assert!(
             !text.contains(deleting) && text.contains("is kept"),
             "{text}"
         );
+        assert!(text.contains("attachfs commit 01234567"), "{text}");
+    }
+
+    #[test]
+    fn a_session_in_which_nothing_is_uncommitted_is_not_offered_to_commit() {
+        let report = serde_json::json!({
+            "session": "0123456789abcdef", "mount_point": "/m\u{1b}[2J", "kept": true, "was_dead": true,
+            "uncommitted": 0, "commit": null,
+        });
+        let report: UnmountReport = serde_json::from_value(report).unwrap();
+        let text = unmounted(&report, true);
+        assert!(text.contains("nothing in it is uncommitted"), "{text}");
+        assert!(!text.contains("attachfs commit"), "{text}");
+        assert!(text.contains("attachfs discard 01234567"), "{text}");
     }
 }

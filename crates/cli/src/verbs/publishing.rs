@@ -150,7 +150,7 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
     }
     let mut text = format!(
         "manifest   {}\n           hash {hash}\n{}",
-        args.output.display(),
+        output::shown(&args.output),
         said(&fetched.metadata)
     );
     if let Some(output) = output {

@@ -38,7 +38,7 @@ pub(super) async fn report(globals: &Globals, args: Report) -> Result<(), Failur
     }
     let mut text = text(&report);
     if let Some(file) = &file {
-        text += &format!("\nwritten    {}\n", file.display());
+        text += &format!("\nwritten    {}\n", output::shown(file));
     }
     Ok(output::print(&text)?)
 }
@@ -47,7 +47,7 @@ pub(super) async fn report(globals: &Globals, args: Report) -> Result<(), Failur
 pub(super) fn written(reports: &[WrittenReport]) -> String {
     let mut text = String::new();
     for report in reports {
-        let file = report.file.display();
+        let file = output::shown(&report.file);
         match &report.failure {
             None => text += &format!("report     {file}\n"),
             Some(why) => remark(&format!("the report {file} was not written: {why}")),
@@ -63,7 +63,7 @@ fn text(report: &UseReport) -> String {
     let mut text = format!(
         "session    {}\nmounted    {}, {ago} ago\n",
         report.session,
-        report.mount_point.display()
+        output::shown(&report.mount_point)
     );
     text += &format!(
         "inputs     {} of {} used; {} never read, {}\n",
@@ -79,7 +79,7 @@ fn text(report: &UseReport) -> String {
         bytes(sums.bytes_unverified)
     );
     text += &format!(
-        "from       {} memory, {} disk cache, {} store\n",
+        "from       {} memory, {} disk cache, {} store; what is fetched ahead included\n",
         bytes(report.bytes.from_memory),
         bytes(report.bytes.from_disk),
         bytes(report.bytes.from_store)
@@ -103,14 +103,14 @@ fn cost(report: &UseReport) -> String {
         bytes(full.bytes),
         count(full.requests, "request")
     );
-    // More than a full download is less than nothing saved.
-    let sign = |saved: i64| if saved < 0 { "-" } else { "" };
+    // More requests than a full download are usual where only parts of objects are read.
+    let more = |saved: i64| if saved < 0 { " more than that" } else { "" };
     text += &format!(
         "saved      {}{}, {}{}\n",
-        sign(saved.bytes),
         bytes(saved.bytes.unsigned_abs()),
-        sign(saved.requests),
-        count(saved.requests.unsigned_abs(), "request")
+        more(saved.bytes),
+        count(saved.requests.unsigned_abs(), "request"),
+        more(saved.requests)
     );
     if let Some(Money {
         spent,

@@ -69,9 +69,11 @@ impl ListedSession {
             ..
         } = self;
         match (&self.mount_point, self.read_only) {
-            (Some(at), Some(true)) => format!("{session} {state:8} {} (read-only)\n", at.display()),
-            (Some(at), _) => format!("{session} {state:8} {}\n", at.display()),
-            (None, _) => format!("{session} {state:8} in {}\n", dir.display()),
+            (Some(at), Some(true)) => {
+                format!("{session} {state:8} {} (read-only)\n", output::shown(at))
+            }
+            (Some(at), _) => format!("{session} {state:8} {}\n", output::shown(at)),
+            (None, _) => format!("{session} {state:8} in {}\n", output::shown(dir)),
         }
     }
 }

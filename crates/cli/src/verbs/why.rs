@@ -143,7 +143,7 @@ fn named(manifest: &ShownManifest) -> String {
     format!(
         "manifest {}, {}{}",
         manifest.number,
-        manifest.source,
+        output::line_of(&manifest.source),
         at.unwrap_or_default()
     )
 }

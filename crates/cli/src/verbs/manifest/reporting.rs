@@ -20,7 +20,7 @@ pub(super) fn entries(made: &MadeManifest) -> u64 {
 pub(super) fn made(output: &Path, made: &MadeManifest) -> String {
     format!(
         "manifest   {}\n           {} of format {}, hash {}\n",
-        output.display(),
+        output::shown(output),
         described(made),
         made.format,
         made.hash()
@@ -39,7 +39,7 @@ pub(super) fn part(file: &Path, part: &PartManifest) -> String {
     format!(
         "part       {}\n           {}, {}\n",
         part.root,
-        file.display(),
+        output::shown(file),
         described(&part.made)
     )
 }
@@ -109,7 +109,7 @@ pub(super) fn changes(
         changes.unchanged
     );
     if let Some(output) = output {
-        text += &format!("diff       {}\n", output.display());
+        text += &format!("diff       {}\n", output::shown(output));
     }
     Ok(output::print(&(text + &skipped(left_out)))?)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use attachfs::{OpenFileStats, OperationStats, PassthroughStats, StatsReport};
 use indicatif::{HumanCount, HumanDuration};
 
-use crate::output::{bytes, count, listed, prefetched, read_by_kernel};
+use crate::output::{bytes, count, listed, prefetched, read_by_kernel, shown};
 
 /// Operations that are shown, if there were any: those that programs wait for.
 const SHOWN: [&str; 9] = [
@@ -27,7 +27,7 @@ pub(super) fn of(report: &StatsReport) -> String {
     let mut text = format!(
         "session    {}\nmounted    {} by process {}, {ago} ago\n",
         report.session,
-        report.mount_point.display(),
+        shown(&report.mount_point),
         report.pid
     );
     if let Some(metrics) = &report.metrics {
@@ -47,7 +47,7 @@ fn traffic(report: &StatsReport, age: Duration) -> String {
     let rate = sums.read as f64 / age.as_secs_f64().max(0.001);
     format!(
         "read       {}, {}/s since the mount\nwritten    {}\n\
-         from       {} memory, {} disk cache, {} store\n",
+         from       {} memory, {} disk cache, {} store; what is fetched ahead included\n",
         bytes(sums.read),
         bytes(rate as u64),
         bytes(sums.written),
