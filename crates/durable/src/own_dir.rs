@@ -20,9 +20,7 @@ use crate::error::At as _;
 use crate::own::{Distrust, Wanted, because, check, why_not};
 use crate::staged::{PREFIX, is_staged_name};
 use crate::steps::{Step, perform};
-use crate::{
-    DurableError, FileLock, HeldDir, Kind, create_private_dir, path_of_bytes, platform,
-};
+use crate::{DurableError, FileLock, HeldDir, Kind, create_private_dir, path_of_bytes, platform};
 
 pub use filling::Filling;
 pub use mapped::Mapped;
@@ -220,7 +218,11 @@ impl OwnDir {
     }
 
     /// Reads a file that is this user's alone from its beginning to its end, and shows each piece.
-    pub fn read_through(&self, name: &str, mut show: impl FnMut(&[u8])) -> Result<(), DurableError> {
+    pub fn read_through(
+        &self,
+        name: &str,
+        mut show: impl FnMut(&[u8]),
+    ) -> Result<(), DurableError> {
         let mut file = self.open_file(name)?;
         let mut piece = vec![0; PIECE];
         loop {

@@ -20,7 +20,9 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, FallocateFlags, FileType, OFlags, SeekFrom, Stat, Timespec, copy_file_range};
+use rustix::fs::{
+    Advice, FallocateFlags, FileType, OFlags, SeekFrom, Stat, Timespec, copy_file_range,
+};
 use rustix::io::Errno;
 
 use tempfile::TempPath;

@@ -136,7 +136,10 @@ mod tests {
         assert_eq!(filling.len(), 12 << 20);
         assert_eq!(dir.read("f").unwrap(), b"before");
         let names = dir.names().unwrap();
-        assert!(is_staged_name(names[0].to_str().unwrap()) && names.len() == 2, "{names:?}");
+        assert!(
+            is_staged_name(names[0].to_str().unwrap()) && names.len() == 2,
+            "{names:?}"
+        );
         filling.publish().unwrap();
         assert_eq!(dir.names().unwrap(), ["f"]);
         assert!(dir.read("f").unwrap().iter().all(|&byte| byte == 7));
