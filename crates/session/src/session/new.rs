@@ -210,7 +210,11 @@ fn clear_unfinished(dir: &Path) -> Result<Option<(OwnDir, FileLock)>, SessionErr
     let has = |name: &str| names.iter().any(|found| found == name);
     let is_unfinished = has(LOCK) && has(BASE) && !has(DESCRIPTION);
     let known = [LOCK, BASE, COMMITS, LAYERS, SCRATCH];
-    if !is_unfinished || names.iter().any(|found| !known.iter().any(|name| found == name)) {
+    if !is_unfinished
+        || names
+            .iter()
+            .any(|found| !known.iter().any(|name| found == name))
+    {
         return Ok(None);
     }
     let Some(lock) = opened.lock(LOCK)? else {
