@@ -277,6 +277,18 @@ pub(crate) fn map(file: &File) -> io::Result<Mapping> {
     Ok(mapping)
 }
 
+/// Lets go of the pages of a mapping. They are read again where somebody looks.
+pub(crate) fn give_back(mapping: &Mapping) {
+    // SAFETY: the mapping is of a file and nobody writes through it, so the bytes are the same afterwards (`madvise(2)`).
+    #[allow(
+        unsafe_code,
+        reason = "of memory without a file it would lose the bytes"
+    )]
+    let given_back = unsafe { mapping.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    // They are kept where that fails.
+    let _ = given_back;
+}
+
 pub(crate) fn refusal(code: i32) -> Refusal {
     match Errno::from_raw_os_error(code) {
         Errno::NOENT => Refusal::NotThere,

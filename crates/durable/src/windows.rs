@@ -35,7 +35,7 @@ use crate::{Facts, FileStamp, Kind, Mounted, Refusal, Space};
 pub(crate) use blocks::{
     copy_in_kernel, data_in, lengthen, punch_hole, reflink, reserve, reserve_beyond,
 };
-pub(crate) use calls::{Mapping, map};
+pub(crate) use calls::{Mapping, give_back, map};
 pub(crate) use dir::Dir;
 pub(crate) use pipe::{Accepted, Connection, HangUp, accepted_from};
 pub(crate) use process::{
