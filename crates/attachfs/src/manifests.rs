@@ -142,6 +142,11 @@ pub async fn read_manifest(
     let bytes = match source {
         ManifestSource::File(path) => {
             let file = File::open(path).map_err(failed(path.clone()))?;
+            // What is known to be too long is not read first; a pipe has no length.
+            let len = file.metadata().map_or(0, |metadata| metadata.len());
+            if len > LARGEST_MANIFEST {
+                return Err(failed(path.clone())(too_long(LARGEST_MANIFEST)).into());
+            }
             read_all(file, LARGEST_MANIFEST).map_err(failed(path.clone()))?
         }
         ManifestSource::Stdin => {
@@ -159,7 +164,7 @@ pub async fn read_manifest(
             };
             let store = open_store(&settings, cancel).await?;
             let found = unless_cancelled(cancel, stored(&address.key, &store));
-            found.await?.bytes.to_vec()
+            Vec::from(found.await?.bytes)
         }
     };
     Ok(ManifestBytes {

@@ -56,6 +56,7 @@ use self::layout::{
 };
 pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
 pub use self::new::NewSession;
+pub(crate) use self::new::remove_unfinished;
 pub use self::stack::{Stack, StackedManifest};
 pub use self::taint::Taint;
 

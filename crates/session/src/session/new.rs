@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The manifests come first, because what they say decides whether there is anything to mount. A process that is killed before the end leaves a
-//! directory that nobody takes for a session, with nothing in it that is needed: the next one that is to make a session there clears it.
+//! directory that nobody takes for a session, with nothing in it that is needed: the next one that is to make a session there clears it, and
+//! `list --prune` removes it.
 
 use std::io;
 use std::path::Path;
@@ -229,6 +230,16 @@ fn clear_unfinished(dir: &Path) -> Result<Option<(OwnDir, FileLock)>, SessionErr
     Ok(Some((opened, lock)))
 }
 
+/// Removes a directory in which another process was killed before it had made a session, if it is one.
+pub(crate) fn remove_unfinished(dir: &Path) -> Result<bool, SessionError> {
+    let Some((dir, _lock)) = clear_unfinished(dir)? else {
+        return Ok(false);
+    };
+    dir.remove_file(LOCK)?;
+    dir.remove()?;
+    Ok(true)
+}
+
 /// The error that no session can be made in a directory because of the files in it.
 fn not_empty(dir: &Path) -> Result<SessionError, SessionError> {
     let opened = OwnDir::open(dir)?;
@@ -325,6 +336,20 @@ mod tests {
         assert_eq!(session.manifests().unwrap(), [MANIFEST]);
         let names: Vec<_> = fs::read_dir(place.join("base")).unwrap().collect();
         assert_eq!(names.len(), 1);
+    }
+
+    #[test]
+    fn what_was_made_of_a_session_is_removed_unless_somebody_makes_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = temp.path().join("place");
+        killed(&place);
+        assert!(remove_unfinished(&place).unwrap());
+        assert!(!place.exists());
+        let being_made = Session::begin(&place).unwrap();
+        assert!(!remove_unfinished(&place).unwrap());
+        drop(being_made.finish(meta()).unwrap());
+        assert!(!remove_unfinished(&place).unwrap());
+        assert_eq!(Session::read_meta(&place).unwrap(), meta());
     }
 
     #[test]
