@@ -159,14 +159,14 @@ impl Stage {
         if self.prepared.borrow().contains(&set) {
             return Ok(());
         }
+        // Mounts need it, also where no object is read.
+        let store = self.store();
+        fs::create_dir_all(&store).with_context(|| format!("cannot make {}", store.display()))?;
         match set {
             Set::Entries | Set::EntriesOf2025 | Set::TenMillion => self.write_entries(set)?,
             // Only read over S3.
             Set::TwoGib => self.make_files(set)?,
             _ => {
-                let store = self.store();
-                fs::create_dir_all(&store)
-                    .with_context(|| format!("cannot make {}", store.display()))?;
                 self.make_files(set)?;
                 self.snapshot(set, &store)?;
             }

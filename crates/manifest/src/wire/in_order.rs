@@ -323,6 +323,17 @@ mod tests {
             .replace(r#""hashAlg""#, r#""fileChunkSizeBytes":10,"hashAlg""#);
         assert_eq!(decoded(moved.as_bytes()), tree);
         is_refused(&moved);
+        // What was cut rightly for the size that counts where none is said is not for this one.
+        let tree = snapshot([("big", chunks((256 << 20) + 1, 2))]);
+        let text = String::from_utf8(encode_snapshot(&tree, Format::V2025_12).unwrap()).unwrap();
+        assert_same(text.as_bytes());
+        let said = r#""fileChunkSizeBytes":268435456,"#;
+        assert!(text.contains(said), "{text}");
+        let other = text
+            .replace(said, "")
+            .replace(r#""hashAlg""#, r#""fileChunkSizeBytes":10,"hashAlg""#);
+        decode(other.as_bytes()).unwrap_err();
+        is_refused(&other);
     }
 
     #[test]

@@ -151,7 +151,9 @@ const UNFINISHED: &str = "it is not finished";
 
 impl Drop for NewSession {
     fn drop(&mut self) {
-        if let Some(made) = &self.made {
+        if let Some(made) = self.made.take() {
+            // Windows removes no directory that is open.
+            drop(made.base);
             undo(&made.dir, made.found_mode);
         }
     }
