@@ -300,14 +300,6 @@ impl Mount {
     }
 }
 
-/// Fails unless all output directories are paths in a mount.
-pub(crate) fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
-    for dir in dirs {
-        crate::manifests::parse_path(dir)?;
-    }
-    Ok(())
-}
-
 /// What a mount is made of, beside its session and tree.
 struct Parts {
     owner: Owner,

@@ -6,13 +6,13 @@ use attachfs_session::{NewSession, Session, SessionId, SessionMeta, StoreSetting
 use attachfs_tree::LayerOptions;
 use tokio_util::sync::CancellationToken;
 
-use super::check_output_dirs;
 use super::left::log_left_sessions;
 use super::request::{MountSession, check_no_open};
 use crate::copying::OpenManifest;
 use crate::error::Error;
 use crate::holder::take;
 use crate::index::{MountBase, base_of, open_base};
+use crate::manifests::check_output_dirs;
 use crate::places::Places;
 
 /// A session that there is, or the manifests of a new one, which were found.
