@@ -14,6 +14,7 @@ mod adding;
 mod architecture;
 mod cache;
 mod committing;
+mod copying;
 mod corpus;
 mod crash;
 mod downloading;

@@ -144,7 +144,7 @@ pub(crate) fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places
     };
     MountRequest {
         session: MountSession::New {
-            manifests: vec![base],
+            manifests: vec![base.into()],
             layers: LayerOptions::default(),
             read_only: false,
             case_insensitive: false,

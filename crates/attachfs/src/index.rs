@@ -16,24 +16,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use attachfs_durable::{OwnFile, TreeFiles};
+use attachfs_durable::{Mapped, OwnFile, TreeFiles};
 use attachfs_manifest::{Content, ContentHash, Node, Snapshot};
-use attachfs_session::{BaseManifest, Session, SessionMeta};
+use attachfs_session::{BaseManifest, Session, SessionError};
 use attachfs_transfer::error_chain;
 use attachfs_tree::{
     BaseTree, Composed, IndexError, IndexIdentity, IndexSource, LayerOptions, Root, compose,
 };
 
+use crate::copying::{KeptManifest, kept};
 use crate::error::Error;
 use crate::manifest::without_hash;
-use crate::manifests::ManifestBytes;
+use crate::manifests::layer;
 use crate::places::Places;
 
 /// A tree of fewer nodes is built about as quickly as it is opened.
 const WORTH_KEEPING: usize = 10_000;
 /// To be changed when the same layers make another tree than before; a change of the format of an index
 /// has a number of its own.
-const TREE_VERSION: u8 = 2;
+const TREE_VERSION: u8 = 3;
 
 /// The base tree of a mount.
 #[derive(Debug)]
@@ -53,11 +54,11 @@ struct Unsaved {
 }
 
 /// Opens the tree of a session's manifests if it was saved, and builds it otherwise; only then are the
-/// manifests asked for. They are kept in `session`, or will be before the tree is looked at.
-pub(crate) fn open_base<M: AsRef<[ManifestBytes]>>(
+/// manifests' bytes asked for. They are kept in `session`, or will be before the tree is looked at.
+pub(crate) fn open_base(
     described: &[BaseManifest],
     options: &LayerOptions,
-    manifests: impl FnOnce() -> Result<M, Error>,
+    manifests: impl FnOnce() -> Result<Vec<Mapped>, SessionError>,
     session: &Path,
     places: &Places,
 ) -> Result<MountBase, Error> {
@@ -72,7 +73,11 @@ pub(crate) fn open_base<M: AsRef<[ManifestBytes]>>(
             unsaved: None,
         });
     }
-    let (tree, parent) = build(manifests()?.as_ref(), options)?;
+    let mapped = manifests()?;
+    let (tree, parent) = Mapped::sparingly(&mapped, || {
+        build(&kept(described, mapped.iter().collect()), options)
+    })?;
+    drop(mapped);
     let identity = IndexIdentity {
         layers,
         composed: parent,
@@ -89,10 +94,10 @@ pub(crate) fn open_base<M: AsRef<[ManifestBytes]>>(
     })
 }
 
-/// As [`open_base`], for the manifests that an existing session keeps.
+/// As [`open_base`], for the manifests that an existing session keeps. They are mapped, so nobody is served yet.
 pub(crate) fn base_of(session: &Session, places: &Places) -> Result<MountBase, Error> {
     let (dir, meta) = (session.dir(), session.meta());
-    let manifests = || manifests_in(dir, meta);
+    let manifests = || Session::map_manifests(dir, meta);
     open_base(&meta.manifests, &meta.layers, manifests, dir, places)
 }
 
@@ -103,14 +108,32 @@ impl MountBase {
     }
 }
 
-fn build(
-    manifests: &[ManifestBytes],
+/// One manifest that can be read entry by entry takes no memory but its tree's. All others are read whole, and put together.
+fn build<B: AsRef<[u8]>>(
+    manifests: &[KeptManifest<B>],
     options: &LayerOptions,
 ) -> Result<(Arc<BaseTree>, ContentHash), Error> {
-    let layers = manifests.iter().map(ManifestBytes::layer);
+    if let ([only], None) = (manifests, &options.root)
+        && only.at.is_none()
+        && let Some(tree) = BaseTree::read(only.bytes.as_ref())
+    {
+        return Ok((Arc::new(tree), only.hash));
+    }
+    let layers = manifests.iter().map(|manifest| {
+        manifest.check_len()?;
+        layer(&manifest.name, manifest.bytes.as_ref(), manifest.at.clone())
+    });
     let Composed { snapshot, hash } = compose(layers.collect::<Result<_, _>>()?, options)?;
     check_hashed(&snapshot)?;
     Ok((Arc::new(BaseTree::build(&snapshot)?), hash))
+}
+
+/// The tree of the manifests that a session keeps, which may be in use. They are not mapped: a disk that fails must not end a process that
+/// serves a mount.
+fn build_again(session: &Path) -> Result<(Arc<BaseTree>, ContentHash), Error> {
+    let meta = Session::read_meta(session)?;
+    let manifests = Session::read_manifests(session, &meta)?;
+    build(&kept(&meta.manifests, manifests), &meta.layers)
 }
 
 /// Fails if a file has no hash: its bytes could not be fetched.
@@ -124,18 +147,6 @@ pub(crate) fn check_hashed(snapshot: &Snapshot) -> Result<(), Error> {
         None => Ok(()),
         Some((first, _)) => Err(without_hash(&first.to_owned(), 1 + unhashed.count())),
     }
-}
-
-/// The manifests that a session keeps. They can be read while a process has it.
-fn manifests_in(session: &Path, meta: &SessionMeta) -> Result<Vec<ManifestBytes>, Error> {
-    let bytes = Session::read_manifests(session, meta)?;
-    let named = bytes.into_iter().zip(&meta.manifests);
-    let whole = named.map(|(bytes, manifest)| ManifestBytes {
-        name: manifest.source.clone(),
-        bytes,
-        at: manifest.at.clone(),
-    });
-    Ok(whole.collect())
 }
 
 /// What a tree is made of: how its manifests are put together, each of them and where it is placed, in
@@ -217,10 +228,7 @@ impl SavedTrees {
         let path = self.0.path(*layers.as_bytes());
         let error = error_chain(error);
         tracing::info!(path = %path.display(), %error, "a saved tree is damaged; it is built again");
-        let built = Session::read_meta(session)
-            .map_err(Error::from)
-            .and_then(|meta| build(&manifests_in(session, &meta)?, &meta.layers));
-        match built {
+        match build_again(session) {
             Ok((tree, composed)) => {
                 let unsaved = Unsaved {
                     saved: self.clone(),

@@ -30,6 +30,7 @@ pub mod cache;
 mod cancel;
 pub mod causes;
 mod client;
+mod copying;
 mod counts;
 mod doubts;
 mod download;
@@ -108,6 +109,7 @@ pub use attachfs_transfer::{
 pub use attachfs_tree::{LayerOptions, Root, Timestamp};
 pub use attachfs_vfs::Counters;
 pub use bytes::Bytes;
+pub use copying::GivenManifest;
 pub use download::{
     DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests, real_folder,
 };

@@ -69,12 +69,7 @@ impl ManifestBytes {
 
     /// The manifest as a layer of a tree.
     pub(crate) fn layer(&self) -> Result<Layer, Error> {
-        Layer::decode(&self.bytes, self.at.clone()).map_err(|error| match error {
-            LayerError::Decode(source) => {
-                Error::new(source.class(), unusable(&self.name)).because(source)
-            }
-            error => error.into(),
-        })
+        layer(&self.name, &self.bytes, self.at.clone())
     }
 
     /// What a session writes down of it.
@@ -86,6 +81,14 @@ impl ManifestBytes {
             at: self.at.clone(),
         }
     }
+}
+
+/// A manifest's bytes as a layer of a tree.
+pub(crate) fn layer(name: &str, bytes: &[u8], at: Option<ManifestPath>) -> Result<Layer, Error> {
+    Layer::decode(bytes, at).map_err(|error| match error {
+        LayerError::Decode(source) => Error::new(source.class(), unusable(name)).because(source),
+        error => error.into(),
+    })
 }
 
 /// The error message for a manifest that cannot be decoded or composed.
@@ -105,6 +108,12 @@ pub enum ReadManifestError {
         /// Why.
         source: io::Error,
     },
+    /// A file that somebody wrote to.
+    #[error("the manifest {} changed while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A manifest in a store.
     #[error("cannot fetch the manifest {address}")]
     Store {
@@ -117,12 +126,12 @@ pub enum ReadManifestError {
 
 classified! {
     ReadManifestError => |error| match error {
-        ReadManifestError::File { .. } => FailureClass::Other,
+        ReadManifestError::File { .. } | ReadManifestError::Changed { .. } => FailureClass::Other,
         ReadManifestError::Store { source, .. } => source.class(),
     };
 }
 
-/// Reads a manifest. `access` says how to reach S3; its address is not used.
+/// Reads a manifest into memory. `access` says how to reach S3; its address is not used.
 pub async fn read_manifest(
     source: &ManifestSource,
     at: Option<ManifestPath>,
@@ -133,15 +142,18 @@ pub async fn read_manifest(
     let bytes = match source {
         ManifestSource::File(path) => {
             let file = File::open(path).map_err(failed(path.clone()))?;
+            // What is known to be too long is not read first; a pipe has no length.
+            let len = file.metadata().map_or(0, |metadata| metadata.len());
+            if len > LARGEST_MANIFEST {
+                return Err(failed(path.clone())(too_long(LARGEST_MANIFEST)).into());
+            }
             read_all(file, LARGEST_MANIFEST).map_err(failed(path.clone()))?
         }
         ManifestSource::Stdin => {
             let stdin = std::io::stdin().lock();
             let bytes = read_all(stdin, LARGEST_MANIFEST).map_err(failed("-".into()))?;
             if bytes.is_empty() {
-                return Err(Error::usage(
-                    "there is no manifest on standard input: it is empty, or `-` was given twice",
-                ));
+                return Err(is_nothing());
             }
             bytes
         }
@@ -152,7 +164,7 @@ pub async fn read_manifest(
             };
             let store = open_store(&settings, cancel).await?;
             let found = unless_cancelled(cancel, stored(&address.key, &store));
-            found.await?.bytes.to_vec()
+            Vec::from(found.await?.bytes)
         }
     };
     Ok(ManifestBytes {
@@ -168,10 +180,19 @@ fn read_all(from: impl Read, longest: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(longest + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > longest {
-        let text = format!("it is longer than a manifest may be, {longest} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        return Err(too_long(longest));
     }
     Ok(bytes)
+}
+
+pub(crate) fn too_long(longest: u64) -> io::Error {
+    let text = format!("it is longer than a manifest may be here, {longest} bytes");
+    io::Error::new(io::ErrorKind::FileTooLarge, text)
+}
+
+/// The error that standard input has no manifest.
+pub(crate) fn is_nothing() -> Error {
+    Error::usage("there is no manifest on standard input: it is empty, or `-` was given twice")
 }
 
 /// What a store has under a key.
@@ -231,6 +252,14 @@ pub fn parse_path(text: &str) -> Result<Option<ManifestPath>, Error> {
     let path = ManifestPath::new(trimmed.as_bytes());
     path.map(Some)
         .doing(|| format!("\"{text}\" is no path in a manifest"))
+}
+
+/// Fails unless all output directories are paths in a mount.
+pub(crate) fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
+    for dir in dirs {
+        parse_path(dir)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A mounted manifest, from the first look at its manifests to the end of its session.
 
 mod left;
+mod opening;
 mod point;
 mod request;
 mod unused;
@@ -19,17 +20,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::left::log_left_sessions;
+use self::opening::{Found, Opened, Opening};
 use self::point::{absolute, not_mounted, place};
 pub use self::request::{MountPoint, MountRequest, MountSession, Owner};
 use self::unused::Unused;
 use crate::cancel::{Cancellable, unless_cancelled};
 use crate::counts::MountCounts;
 use crate::error::{Doing as _, Error};
-use crate::holder::take;
-use crate::index::{base_of, open_base};
 use crate::logs::LogPlace;
-use crate::manifests::ManifestBytes;
 use crate::metrics::{self, MetricsListener};
 use crate::opened::{OpenedSession, fetcher};
 use crate::places::Places;
@@ -67,10 +65,10 @@ impl Mount {
     /// store has answered it can be cancelled, or dropped, and leaves nothing.
     pub async fn start(request: MountRequest, cancel: &CancellationToken) -> Result<Self, Error> {
         Self::supported()?;
-        unless_cancelled(cancel, Self::start_now(request)).await
+        unless_cancelled(cancel, Self::start_now(request, cancel)).await
     }
 
-    async fn start_now(request: MountRequest) -> Result<Self, Error> {
+    async fn start_now(request: MountRequest, cancel: &CancellationToken) -> Result<Self, Error> {
         let id = SessionId::from_random(random()?);
         let (dir, fresh) = match &request.session {
             MountSession::Resume { dir } => (dir.clone(), false),
@@ -87,6 +85,8 @@ impl Mount {
         let mount_point = place(&request.mount_point, &dir, &request.places)?;
         check_files(&request.reports.files, &mount_point, &dir)?;
         let fast_path = request.fast_path();
+        // A manifest that is not there is told before anything is made.
+        let what = Found::find(request.session, &request.store.settings, cancel).await?;
         let mut traces = OpenedTraces::open(request.traces, &mount_point, &dir)?;
         traces.check_others(&request.reports.files)?;
         let parts = Parts {
@@ -104,61 +104,21 @@ impl Mount {
             step_hook: request.step_hook,
             report_at_end: ReportAtEnd::new(request.reports),
         };
-        let before_making = || {
-            if let Some(hook) = request.before_making {
-                hook();
-            }
+        let opening = Opening {
+            id,
+            dir: &dir,
+            mount_point: &mount_point,
+            owner: parts.owner.uid,
+            store: &parts.store.settings,
+            places: &parts.places,
+            no_open: request.no_open,
+            before_making: request.before_making,
         };
-        let mut had_died = false;
-        let (session, mut base) = match request.session {
-            MountSession::Resume { .. } => {
-                let session = take(&dir)?;
-                request::check_no_open(request.no_open, session.meta().read_only)?;
-                let base = base_of(&session, &parts.places)?;
-                before_making();
-                had_died = attachfs_mount::detach_dead(&session)?;
-                (session, base)
-            }
-            MountSession::New {
-                manifests,
-                layers,
-                read_only,
-                case_insensitive,
-                scratch_dir,
-                commit,
-                output_dirs,
-                ..
-            } => {
-                request::check_no_open(request.no_open, read_only)?;
-                check_output_dirs(&output_dirs)?;
-                log_left_sessions(&parts.places, &mount_point);
-                let described: Vec<_> = manifests.iter().map(ManifestBytes::describe).collect();
-                let base = open_base(&described, &layers, || Ok(&manifests), &dir, &parts.places)?;
-                let meta = SessionMeta {
-                    format: SessionMeta::FORMAT,
-                    id,
-                    program: env!("CARGO_PKG_VERSION").to_owned(),
-                    created: attachfs_vfs::now(),
-                    mount_point: mount_point.clone(),
-                    owner: parts.owner.uid,
-                    manifests: described,
-                    parent: base.parent,
-                    layers,
-                    store: parts.store.settings.clone(),
-                    scratch_dir,
-                    output_dirs,
-                    commit_on_unmount: commit,
-                    read_only,
-                    case_insensitive,
-                };
-                let bytes: Vec<_> = manifests
-                    .into_iter()
-                    .map(|manifest| manifest.bytes)
-                    .collect();
-                before_making();
-                (Session::create(&dir, meta, &bytes)?, base)
-            }
-        };
+        let Opened {
+            session,
+            mut base,
+            had_died,
+        } = opening.open(what).await?;
         // A tree that turns out to be damaged is built again from the session: it has to be there.
         // Dropped after the session, which one process has at a time.
         let mut unused = Unused(fresh.then_some(dir));
@@ -338,14 +298,6 @@ impl Mount {
             discarded: false,
         });
     }
-}
-
-/// Fails unless all output directories are paths in a mount.
-pub(crate) fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
-    for dir in dirs {
-        crate::manifests::parse_path(dir)?;
-    }
-    Ok(())
 }
 
 /// What a mount is made of, beside its session and tree.

@@ -16,9 +16,10 @@ use attachfs_vfs::Counters;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
+use crate::copying::GivenManifest;
 use crate::error::{Doing as _, Error, classified};
 use crate::logs::LogPlace;
-use crate::manifests::{ManifestBytes, parse_path, write_manifest};
+use crate::manifests::{parse_path, write_manifest};
 use crate::metrics::MetricsAddress;
 use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 use crate::places::Places;
@@ -33,7 +34,7 @@ use crate::traces::TraceOptions;
 #[derive(Debug, Clone)]
 pub struct RunRequest {
     /// The manifests to mount, the lowest first.
-    pub manifests: Vec<ManifestBytes>,
+    pub manifests: Vec<GivenManifest>,
     /// How they are put together.
     pub layers: LayerOptions,
     /// A name that is missing leads to one that differs only in case.

@@ -349,8 +349,8 @@ pub(crate) struct List {
     /// List sessions that have ended instead, with the addresses of what they published.
     #[arg(long, conflicts_with = "prune")]
     pub(crate) ended: bool,
-    /// Forget sessions that have ended and those that are lost. Nothing is deleted, and what is
-    /// unreachable stays: `discard --forget` takes one of those from the list.
+    /// Forget sessions that have ended and those that are lost, and remove what killed processes left of sessions that they had not made
+    /// yet. No session is deleted, and what is unreachable stays: `discard --forget` takes one of those from the list.
     #[arg(long)]
     pub(crate) prune: bool,
 }

@@ -80,8 +80,8 @@ pub use names::{NameError, Names, path_bytes, path_of_bytes, slashed_bytes, wind
 pub use open::{make_private, open_file};
 pub use own::{OwnFile, Standing, check_own_dir, check_own_file, open_to_append};
 pub use own_dir::{
-    BeforeClaim, OwnDir, create_own_file, open_own_file, open_own_file_to_read, publish_own_file,
-    read_own_file,
+    BeforeClaim, Filling, Mapped, OwnDir, create_own_file, open_own_file, open_own_file_to_read,
+    publish_own_file, read_own_file,
 };
 pub use process::{
     OpenFiles, Stop, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory,

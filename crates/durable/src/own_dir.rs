@@ -5,12 +5,14 @@
 //! symbolic link at a name is never followed, and nothing waits for the other end of a pipe; new files are
 //! created only at free names.
 
+mod filling;
+mod mapped;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::dir::parent_of;
@@ -18,9 +20,13 @@ use crate::error::At as _;
 use crate::own::{Distrust, Wanted, because, check, why_not};
 use crate::staged::{PREFIX, is_staged_name};
 use crate::steps::{Step, perform};
-use crate::{
-    DurableError, FileLock, HeldDir, Kind, create_private_dir, path_of_bytes, platform, random_name,
-};
+use crate::{DurableError, FileLock, HeldDir, Kind, create_private_dir, path_of_bytes, platform};
+
+pub use filling::Filling;
+pub use mapped::Mapped;
+
+/// How many bytes of a long file are read at once.
+const PIECE: usize = 1 << 20;
 
 /// A directory of this user's own, held open.
 #[derive(Debug)]
@@ -211,6 +217,24 @@ impl OwnDir {
         Ok(bytes)
     }
 
+    /// Reads a file that is this user's alone from its beginning to its end, and shows each piece.
+    pub fn read_through(
+        &self,
+        name: &str,
+        mut show: impl FnMut(&[u8]),
+    ) -> Result<(), DurableError> {
+        let mut file = self.open_file(name)?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(len) => show(&piece[..len]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(DurableError::new("read", &self.at(name), error)),
+            }
+        }
+    }
+
     /// Opens a file that is this user's alone, for reading.
     pub fn open_file(&self, name: &str) -> Result<File, DurableError> {
         self.own(name, self.held.open_file(name.as_bytes()))
@@ -249,14 +273,17 @@ impl OwnDir {
 
     /// Writes a whole file (0600) durably, replacing the file or link that had the name.
     pub fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), DurableError> {
-        let staged = self.written(&self.at(name), bytes)?;
-        self.name_staged(&staged, name)
+        let mut filling = self.fill(name)?;
+        filling.write(bytes)?;
+        filling.publish()
     }
 
     /// Writes a whole file (0600), whose bytes are durable when this returns, under a name that nobody can guess, and returns
     /// that ([`is_staged_name`](crate::is_staged_name)). It is given another name with [`name_staged`](Self::name_staged), or removed.
     pub fn stage(&self, bytes: &[u8]) -> Result<String, DurableError> {
-        self.written(&self.at(PREFIX), bytes)
+        let mut filling = self.fill(PREFIX)?;
+        filling.write(bytes)?;
+        filling.stage()
     }
 
     /// Gives a staged file its name, durably, replacing the file or link that had it. After an error the staged file is gone.
@@ -270,19 +297,6 @@ impl OwnDir {
             return Err(self.without(staged, DurableError::new("write", &path, error)));
         }
         self.sync(Step::OwnName)
-    }
-
-    /// The name of a new staged file with these bytes; `path` is what messages call it.
-    fn written(&self, path: &Path, bytes: &[u8]) -> Result<String, DurableError> {
-        let staged = format!("{PREFIX}{}", random_name().at("name", path)?);
-        let mut file = self.create_file(&staged)?;
-        let written = file
-            .write_all(bytes)
-            .and_then(|()| perform(Step::OwnContent, || self.at(&staged), || file.sync_all()));
-        match written {
-            Ok(()) => Ok(staged),
-            Err(error) => Err(self.without(&staged, DurableError::new("write", path, error))),
-        }
     }
 
     /// Removes a staged file because of an error.

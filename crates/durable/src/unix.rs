@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{
@@ -19,7 +20,9 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, FileType, OFlags, SeekFrom, Stat, Timespec, copy_file_range};
+use rustix::fs::{
+    Advice, FallocateFlags, FileType, OFlags, SeekFrom, Stat, Timespec, copy_file_range,
+};
 use rustix::io::Errno;
 
 use tempfile::TempPath;
@@ -255,6 +258,36 @@ pub(crate) fn reserve_beyond(file: &File, offset: u64, len: u64) -> io::Result<(
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Tells the disk to begin with bytes that were written, and waits for nothing. A file system that cannot does nothing.
+pub(crate) fn begin_writing(file: &File, offset: u64, len: u64) {
+    // What is dirty is not dropped from the page cache, whatever the name says, but sent to the disk (`posix_fadvise(2)`).
+    let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(len), Advice::DontNeed);
+}
+
+pub(crate) type Mapping = memmap2::Mmap;
+
+pub(crate) fn map(file: &File) -> io::Result<Mapping> {
+    // SAFETY: the caller maps files in directories of this user's own, which were written whole before they got their names and are not
+    // written to after that (`own_dir/mapped.rs`).
+    #[allow(unsafe_code, reason = "what is mapped may change")]
+    let mapping = unsafe { memmap2::Mmap::map(file)? };
+    // It is read from the beginning to the end.
+    let _ = mapping.advise(memmap2::Advice::Sequential);
+    Ok(mapping)
+}
+
+/// Lets go of the pages of a mapping. They are read again where somebody looks.
+pub(crate) fn give_back(mapping: &Mapping) {
+    // SAFETY: the mapping is of a file and nobody writes through it, so the bytes are the same afterwards (`madvise(2)`).
+    #[allow(
+        unsafe_code,
+        reason = "of memory without a file it would lose the bytes"
+    )]
+    let given_back = unsafe { mapping.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    // They are kept where that fails.
+    let _ = given_back;
 }
 
 pub(crate) fn refusal(code: i32) -> Refusal {

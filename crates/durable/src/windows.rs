@@ -35,6 +35,7 @@ use crate::{Facts, FileStamp, Kind, Mounted, Refusal, Space};
 pub(crate) use blocks::{
     copy_in_kernel, data_in, lengthen, punch_hole, reflink, reserve, reserve_beyond,
 };
+pub(crate) use calls::{Mapping, give_back, map};
 pub(crate) use dir::Dir;
 pub(crate) use pipe::{Accepted, Connection, HangUp, accepted_from};
 pub(crate) use process::{
@@ -386,6 +387,9 @@ pub(crate) fn persist(mut name: TempPath, to: &Path) -> io::Result<()> {
     name.disable_cleanup(true);
     Ok(())
 }
+
+/// Windows writes what is in its cache by itself, soon.
+pub(crate) fn begin_writing(_file: &File, _offset: u64, _len: u64) {}
 
 pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
     file.seek_write(bytes, offset)

@@ -23,8 +23,7 @@ pub use borrowed::PathRef;
 pub use escaped::EscapedBytes;
 pub use folding::FoldedName;
 pub(crate) use folding::folded;
-use order::common_prefix;
-pub(crate) use order::{code_point_order, utf16_order, utf16_units};
+pub(crate) use order::{code_point_order, common_prefix, utf16_order, utf16_units};
 
 /// The longest component in bytes (`NAME_MAX` of Linux file systems).
 const LONGEST_NAME: usize = 255;

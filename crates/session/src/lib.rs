@@ -26,6 +26,6 @@ pub use list::{
     SessionListError, SessionState,
 };
 pub use session::{
-    BaseManifest, ParseSessionIdError, Session, SessionError, SessionId, SessionMeta, Stack,
-    StackedManifest, StoreSettings, Taint,
+    BaseManifest, NewSession, ParseSessionIdError, Session, SessionError, SessionId, SessionMeta,
+    Stack, StackedManifest, StoreSettings, Taint,
 };

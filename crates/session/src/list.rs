@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use attachfs_durable::steps::{Step, perform};
-use attachfs_durable::{OwnDir, create_link};
+use attachfs_durable::{Kind, OwnDir, create_link};
 use serde::Serialize;
 
 use self::dir::{link_at, open};
@@ -34,7 +34,7 @@ pub use self::ended::{EndedCommit, EndedSession, EndedSessions};
 pub use self::error::SessionListError;
 use self::look::{ANSWERS_WITHIN, Look, look_in_time};
 pub use self::look::{SessionEntry, SessionState};
-use crate::session::{Session, SessionError, SessionId};
+use crate::session::{Session, SessionError, SessionId, remove_unfinished};
 
 /// The sessions of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct Pruned {
     pub replaced: Vec<SessionId>,
     /// How many ended sessions were forgotten, with the addresses of what they published.
     pub ended: usize,
+    /// How many directories were removed in which a process was killed before it had made a session.
+    pub unfinished: usize,
     /// Sessions that cannot be reached now. They are not forgotten: changes that were not committed
     /// may be in them.
     pub unreachable: Vec<SessionId>,
@@ -250,8 +252,8 @@ impl SessionList {
         Ok(())
     }
 
-    /// Forgets ended sessions, and entries of sessions in whose place there is another one. Deletes no
-    /// session, and forgets none that is only out of reach.
+    /// Forgets ended sessions, and entries of sessions in whose place there is another one, and removes what was made of sessions that never
+    /// came to be. Deletes no session, and forgets none that is only out of reach.
     pub fn prune(&self) -> Result<Pruned, SessionListError> {
         let mut pruned = Pruned::default();
         for session in self.all()? {
@@ -269,8 +271,25 @@ impl SessionList {
                 _ => {}
             }
         }
+        pruned.unfinished = self.remove_unfinished()?;
         pruned.ended = self.ended.forget_all()?;
         Ok(pruned)
+    }
+
+    fn remove_unfinished(&self) -> Result<usize, SessionListError> {
+        let Some(dir) = open(&self.dir)? else {
+            return Ok(0);
+        };
+        let mut removed = 0;
+        for name in dir.names()? {
+            let is_id = name
+                .to_str()
+                .is_some_and(|name| name.parse::<SessionId>().is_ok());
+            if is_id && dir.kind(&name)? == Some(Kind::Dir) {
+                removed += usize::from(remove_unfinished(&dir.path().join(name))?);
+            }
+        }
+        Ok(removed)
     }
 
     /// Takes a session from the list that cannot be reached, or in whose place there is another one. Nothing of it

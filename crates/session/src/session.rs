@@ -29,6 +29,7 @@ mod error;
 mod id;
 mod layout;
 mod meta;
+mod new;
 mod stack;
 mod sweep;
 mod taint;
@@ -41,20 +42,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachfs_durable::{BeforeClaim, FileLock, OwnDir, create_private_dir, publish_own_file};
-use attachfs_manifest::ContentHash;
+use attachfs_durable::{FileLock, Mapped, OwnDir, publish_own_file};
+use attachfs_manifest::{ContentHash, Hasher};
 use attachfs_tree::Ino;
 use serde::{Deserialize, Serialize};
 
-use self::discard::{Layout, SurveyedDir, nothing};
+use self::discard::delete;
 pub use self::error::SessionError;
 pub use self::id::{ParseSessionIdError, SessionId};
 pub(crate) use self::layout::SOCKET;
 use self::layout::{
-    BASE, COMMITS, DESCRIPTION, ENDING, FORMAT, JOURNAL, LAYERS, LOCK, MOUNT, RESERVE, SCRATCH,
-    WORK,
+    BASE, COMMITS, DESCRIPTION, ENDING, FORMAT, JOURNAL, LAYERS, LOCK, RESERVE, SCRATCH, WORK,
 };
 pub use self::meta::{BaseManifest, SessionMeta, StoreSettings};
+pub use self::new::NewSession;
+pub(crate) use self::new::remove_unfinished;
 pub use self::stack::{Stack, StackedManifest};
 pub use self::taint::Taint;
 
@@ -91,96 +93,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// Makes a new session in `dir`, which is made too, or is an empty directory of this user. The
-    /// manifests are kept in it, so that it can be resumed when the files that they came from are gone. After an error
-    /// everything is as it was.
-    pub fn create(
-        dir: &Path,
-        meta: SessionMeta,
-        manifests: &[Vec<u8>],
-    ) -> Result<Self, SessionError> {
-        let Some((claimed, found)) = OwnDir::claim(dir)? else {
-            return Err(Self::not_empty(dir)?);
-        };
-        let found_mode = match found {
-            BeforeClaim::Nothing => None,
-            BeforeClaim::EmptyDir { mode } => Some(mode),
-        };
-        // Of several processes that found the directory empty, one makes this file; the others find that it is there.
-        match claimed.create_file(LOCK) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Self::not_empty(dir)?);
-            }
-            Err(error) => {
-                let undone = match found {
-                    BeforeClaim::Nothing => claimed.remove(),
-                    BeforeClaim::EmptyDir { mode } => claimed.set_mode(mode),
-                };
-                if let Err(failure) = undone {
-                    let error = &failure as &dyn std::error::Error;
-                    tracing::warn!(error, "a directory for a session stays behind");
-                }
-                return Err(error.into());
-            }
-        }
-        let lock = Self::take_lock(&claimed)?;
-        let session = Self {
-            dir: claimed,
-            meta,
-            found_mode,
-            lock: Arc::new(lock),
-        };
-        match session.fill(manifests) {
-            Ok(()) => Ok(session),
-            Err(error) => {
-                if let Err(failure) = session.discard() {
-                    let error = &failure as &dyn std::error::Error;
-                    tracing::warn!(error, "what was made of a session stays behind");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn fill(&self, manifests: &[Vec<u8>]) -> Result<(), SessionError> {
-        let base = self.dir.create_dir(BASE)?;
-        self.dir.create_dir(COMMITS)?;
-        self.dir.create_dir(LAYERS)?;
-        for (number, bytes) in manifests.iter().enumerate() {
-            base.publish(&number.to_string(), bytes)?;
-        }
-        if !self.meta.read_only {
-            match &self.meta.scratch_dir {
-                Some(elsewhere) => {
-                    create_private_dir(elsewhere)?;
-                    let own = elsewhere.join(self.meta.id.as_str());
-                    if OwnDir::claim(&own)?.is_none() {
-                        return Err(Self::not_empty(&own)?);
-                    }
-                }
-                None => drop(self.dir.create_dir(SCRATCH)?),
-            }
-        }
-        self.describe()
-    }
-
-    /// The error that no session can be made in a directory because of the files in it.
-    fn not_empty(dir: &Path) -> Result<SessionError, SessionError> {
-        let opened = OwnDir::open(dir)?;
-        let names = opened.names()?;
-        if names.iter().any(|name| name == DESCRIPTION) {
-            return Ok(SessionError::Exists(dir.to_owned()));
-        }
-        Ok(SessionError::NotEmpty {
-            dir: dir.to_owned(),
-            names: names
-                .iter()
-                .map(|name| name.to_string_lossy().into_owned())
-                .collect(),
-        })
-    }
-
     /// Opens a session that another process left. Fails with [`SessionError::Ending`] if that process was deleting it.
     pub fn open(dir: &Path) -> Result<Self, SessionError> {
         let session = Self::open_to_discard(dir)?;
@@ -301,12 +213,17 @@ impl Session {
 
     /// The manifests' bytes, the lowest first, checked against their hashes.
     pub fn manifests(&self) -> Result<Vec<Vec<u8>>, SessionError> {
-        manifests_in(&self.dir, &self.meta)
+        each_manifest(&self.dir, &self.meta, read_checked)
     }
 
     /// As [`manifests`](Self::manifests), of a session that may be in use: they never change.
     pub fn read_manifests(dir: &Path, meta: &SessionMeta) -> Result<Vec<Vec<u8>>, SessionError> {
-        manifests_in(&Self::hold(dir)?, meta)
+        each_manifest(&Self::hold(dir)?, meta, read_checked)
+    }
+
+    /// As [`read_manifests`](Self::read_manifests), mapped and not read into memory.
+    pub fn map_manifests(dir: &Path, meta: &SessionMeta) -> Result<Vec<Mapped>, SessionError> {
+        each_manifest(&Self::hold(dir)?, meta, map_checked)
     }
 
     /// The journal's place.
@@ -396,39 +313,9 @@ impl Session {
     /// goes last, so that it can be deleted again. A directory that was there before the session stays,
     /// empty, with its former permission bits.
     pub fn discard(&self) -> Result<(), SessionError> {
-        let mut unknown = Vec::new();
-        let session = SurveyedDir::survey(self.dir.again()?, Layout::Session, &mut unknown)?;
-        let elsewhere = match &self.meta.scratch_dir {
-            Some(place) => match OwnDir::open(&place.join(self.meta.id.as_str())) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound || !place.is_dir() => None,
-                dir => Some(SurveyedDir::survey(dir?, Layout::Scratch, &mut unknown)?),
-            },
-            None => None,
-        };
-        nothing(unknown, self.dir().to_owned())?;
-        // It goes only if it is empty and nothing is mounted on it.
-        session.dir().remove_dir(MOUNT)?;
-
-        // From here on no process takes the remaining files for a session with changes in it.
-        if let Err(error) = session.dir().publish(ENDING, b"") {
-            // A full disk is no reason to keep a session whose deletion would make room.
-            tracing::warn!(%error, "a session is deleted without a mark");
-        }
-
-        session.dir().remove_file(JOURNAL)?;
-        if let Some(scratch) = elsewhere {
-            scratch.delete(&[])?;
-            scratch.dir().remove()?;
-        }
-        session.delete(&[DESCRIPTION, LOCK, ENDING])?;
-        session.dir().remove_file(DESCRIPTION)?;
-        session.dir().remove_file(LOCK)?;
-        session.dir().remove_file(ENDING)?;
-        match self.found_mode {
-            Some(mode) => session.dir().set_mode(mode)?,
-            None => session.dir().remove()?,
-        }
-        Ok(())
+        let elsewhere = self.meta.scratch_dir.as_deref();
+        let elsewhere = elsewhere.map(|place| (place, &self.meta.id));
+        delete(&self.dir, elsewhere, self.found_mode)
     }
 }
 
@@ -439,25 +326,45 @@ fn manifest_name(generation: u32) -> String {
 /// The content of a file whose bytes must have this hash.
 fn read_checked(dir: &OwnDir, name: &str, expected: ContentHash) -> Result<Vec<u8>, SessionError> {
     let bytes = dir.read(name)?;
-    let found = ContentHash::of(&bytes);
-    if found == expected {
-        Ok(bytes)
-    } else {
-        Err(SessionError::DamagedBase {
-            path: dir.path().join(name),
-            expected,
-            found,
-        })
-    }
+    check_hash(dir, name, expected, ContentHash::of(&bytes))?;
+    Ok(bytes)
 }
 
-fn manifests_in(dir: &OwnDir, meta: &SessionMeta) -> Result<Vec<Vec<u8>>, SessionError> {
+/// As [`read_checked`], mapped. All of it is read first, so what the disk cannot read is an error here.
+fn map_checked(dir: &OwnDir, name: &str, expected: ContentHash) -> Result<Mapped, SessionError> {
+    let mut hasher = Hasher::new();
+    dir.read_through(name, |piece| hasher.update(piece))?;
+    check_hash(dir, name, expected, hasher.finish())?;
+    Ok(dir.map(name)?)
+}
+
+fn check_hash(
+    dir: &OwnDir,
+    name: &str,
+    expected: ContentHash,
+    found: ContentHash,
+) -> Result<(), SessionError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(SessionError::DamagedBase {
+        path: dir.path().join(name),
+        expected,
+        found,
+    })
+}
+
+/// The bytes of each manifest that a session began with, as `read` gives them.
+fn each_manifest<B>(
+    dir: &OwnDir,
+    meta: &SessionMeta,
+    read: impl Fn(&OwnDir, &str, ContentHash) -> Result<B, SessionError>,
+) -> Result<Vec<B>, SessionError> {
     if meta.manifests.is_empty() {
         return Ok(Vec::new());
     }
     let base = dir.dir(BASE)?;
-    let read = |(number, manifest): (usize, &BaseManifest)| {
-        read_checked(&base, &number.to_string(), manifest.hash)
-    };
-    meta.manifests.iter().enumerate().map(read).collect()
+    let numbered = meta.manifests.iter().enumerate();
+    let read = numbered.map(|(number, manifest)| read(&base, &number.to_string(), manifest.hash));
+    read.collect()
 }

@@ -124,8 +124,8 @@ pub trait ChunkStore: Send + Sync + Debug {
     async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError>;
 }
 
-/// The longest manifest that is read from a store, in bytes: more than 5,000,000 files. Without a limit, a
-/// huge object in a store could fill its readers' memory.
+/// The longest manifest that is read into memory, in bytes: more than 5,000,000 files. Without a limit, a
+/// huge object in a store, or a file that is named by mistake, could fill its readers' memory.
 pub const LARGEST_MANIFEST: u64 = 1 << 30;
 
 /// A manifest as a store has it.

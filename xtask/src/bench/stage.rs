@@ -50,6 +50,8 @@ pub(super) enum Set {
     Entries,
     /// The same as 2025-12.
     EntriesOf2025,
+    /// A 2023-03-03 manifest of ten times as many.
+    TenMillion,
 }
 
 /// The folder and the program.
@@ -94,7 +96,7 @@ impl Stage {
             Set::Little => "little",
             Set::Four => "four",
             Set::Tiny => "tiny",
-            Set::Entries | Set::EntriesOf2025 => "entries",
+            Set::Entries | Set::EntriesOf2025 | Set::TenMillion => "entries",
         };
         self.folder.join("sets").join(name)
     }
@@ -142,6 +144,7 @@ impl Stage {
             Set::Tiny => "tiny.manifest",
             Set::Entries => "entries-2023.manifest",
             Set::EntriesOf2025 => "entries-2025.manifest",
+            Set::TenMillion => "entries-10m.manifest",
         };
         self.folder.join("sets").join(name)
     }
@@ -156,14 +159,14 @@ impl Stage {
         if self.prepared.borrow().contains(&set) {
             return Ok(());
         }
+        // Mounts need it, also where no object is read.
+        let store = self.store();
+        fs::create_dir_all(&store).with_context(|| format!("cannot make {}", store.display()))?;
         match set {
-            Set::Entries | Set::EntriesOf2025 => self.write_entries(set)?,
+            Set::Entries | Set::EntriesOf2025 | Set::TenMillion => self.write_entries(set)?,
             // Only read over S3.
             Set::TwoGib => self.make_files(set)?,
             _ => {
-                let store = self.store();
-                fs::create_dir_all(&store)
-                    .with_context(|| format!("cannot make {}", store.display()))?;
                 self.make_files(set)?;
                 self.snapshot(set, &store)?;
             }
@@ -195,7 +198,7 @@ impl Stage {
                     write_numbered(&file, number + 1, LARGE / self.shrink as u64, End::Sync)
                 }),
                 Set::Little => fs::write(dir.join("little"), "little"),
-                Set::Entries | Set::EntriesOf2025 => Ok(()),
+                Set::Entries | Set::EntriesOf2025 | Set::TenMillion => Ok(()),
             }
         })
     }
@@ -203,10 +206,15 @@ impl Stage {
     /// The manifests that are only measured with: one is made from the other.
     fn write_entries(&self, set: Set) -> Result<()> {
         let path = self.manifest(set);
-        if set == Set::Entries {
+        let count = match set {
+            Set::Entries => Some(self.entries()),
+            Set::TenMillion => Some(10 * self.entries()),
+            _ => None,
+        };
+        if let Some(count) = count {
             return make(&path, |path| {
                 let mut out = BufWriter::new(File::create(path)?);
-                entries::write(self.entries(), &mut out)?;
+                entries::write(count, &mut out)?;
                 out.into_inner()?.sync_all()
             });
         }
@@ -286,7 +294,7 @@ impl Stage {
         let manifest = self.manifest(set);
         let mut options = options.to_vec();
         // The objects of these sets are nowhere, which a mount would find out and refuse.
-        if matches!(set, Set::Many | Set::Entries) {
+        if matches!(set, Set::Many | Set::Entries | Set::TenMillion) {
             options.push("--no-probe");
         }
         let what = What {

@@ -12,7 +12,10 @@ use tempfile::TempDir;
 
 use std::path::PathBuf;
 
+use attachfs_session::SessionMeta;
+
 use super::*;
+use crate::manifests::ManifestBytes;
 
 fn path(text: &str) -> ManifestPath {
     ManifestPath::new(text.as_bytes()).unwrap()
@@ -85,7 +88,7 @@ impl Setup {
         let mut asked = false;
         let manifests = || {
             asked = true;
-            Ok([self.manifest.clone()])
+            Session::map_manifests(self.session.dir(), self.session.meta())
         };
         let described = [self.manifest.describe()];
         let (options, places) = (LayerOptions::default(), self.places());

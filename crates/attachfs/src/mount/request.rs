@@ -7,9 +7,9 @@ use attachfs_tree::LayerOptions;
 
 use crate::Places;
 use crate::ReadOptions;
+use crate::copying::GivenManifest;
 use crate::error::Error;
 use crate::logs::LogPlace;
-use crate::manifests::ManifestBytes;
 use crate::metrics::MetricsAddress;
 use crate::report::Reports;
 use crate::service::StepHook;
@@ -35,7 +35,7 @@ pub enum MountSession {
     /// Manifests, in a new session.
     New {
         /// The lowest first.
-        manifests: Vec<ManifestBytes>,
+        manifests: Vec<GivenManifest>,
         /// How they are put together.
         layers: LayerOptions,
         /// Read-only.
@@ -99,7 +99,7 @@ pub struct MountRequest {
     pub places: Places,
     /// Called at each step of a commit that is asked for through the control socket.
     pub step_hook: Option<StepHook>,
-    /// Called when everything is read and nothing is made yet. Until then the process may simply end.
+    /// Called when nothing is made yet. Until then the process may simply end.
     pub before_making: Option<fn()>,
 }
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attachfs::UnmountReport;
 use attachfs::{
-    CancellationToken, CommitArguments, LayerOptions, LogPlace, ManifestPath, ManifestSource,
-    MountPoint, MountRequest, MountSession, Owner, Places, SessionEntry, Stop, StopSignal,
-    UnmountArguments, session,
+    CancellationToken, CommitArguments, GivenManifest, LayerOptions, LogPlace, ManifestPath,
+    ManifestSource, MountPoint, MountRequest, MountSession, Owner, Places, SessionEntry, Stop,
+    StopSignal, UnmountArguments, session,
 };
 
-use super::reading::{read, source};
+use super::reading::source;
 use super::report::written;
 use super::sessions::{check_place, is_piped, write_manifest};
 use super::stores::{open, store_of};
@@ -152,12 +152,10 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             let sources = placed_all(manifests)?;
             let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
             let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
-            let mut manifests = Vec::new();
-            for (source, at) in sources {
-                manifests.push(read(globals, &source, at).await?);
-            }
+            let given = sources.into_iter();
+            let manifests = given.map(|(source, at)| GivenManifest::At { source, at });
             let what = MountSession::New {
-                manifests,
+                manifests: manifests.collect(),
                 layers,
                 read_only: args.read_only,
                 case_insensitive: args.names.case_insensitive,

@@ -3,12 +3,12 @@
 use anyhow::Context as _;
 use attachfs::causes::CommandError;
 use attachfs::{
-    CancellationToken, FailureClass, ManifestBytes, OpenFiles, OpenStore, Places, RunReport,
-    RunRequest, SnapshotOptions, SnapshotReport, Stop, StopSignal,
+    CancellationToken, FailureClass, GivenManifest, ManifestBytes, OpenFiles, OpenStore, Places,
+    RunReport, RunRequest, SnapshotOptions, SnapshotReport, Stop, StopSignal,
 };
 
 use super::mounting::{remark_without_store, usual_owner};
-use super::reading::{read, source};
+use super::reading::source;
 use super::report::written;
 use super::sessions::{check_place, is_piped};
 use super::snapshotting::Aloud;
@@ -63,12 +63,9 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         && !globals.json
     {
         remark_lines(&output::snapshot(report));
-        remark(&format!("           {}", manifests[0].name));
+        remark(&format!("           {}", manifests[0].name()));
     }
-    let names: Vec<String> = manifests
-        .iter()
-        .map(|manifest| manifest.name.clone())
-        .collect();
+    let names: Vec<String> = manifests.iter().map(GivenManifest::name).collect();
     let request = RunRequest {
         manifests,
         layers: args.layering.into(),
@@ -182,7 +179,7 @@ async fn prepare(
     args: &Run,
     places: &Places,
     shown: &Shown,
-) -> Result<(Vec<ManifestBytes>, OpenStore, Option<SnapshotReport>), attachfs::Error> {
+) -> Result<(Vec<GivenManifest>, OpenStore, Option<SnapshotReport>), attachfs::Error> {
     let Some(input) = &args.input else {
         if args.extent.is_said() {
             return Err(super::manifest::only_of_a_folder("--input"));
@@ -193,11 +190,9 @@ async fn prepare(
             .map(|text| source(text))
             .collect::<Result<Vec<_>, _>>()?;
         let store = store_of(globals, args.store.as_deref(), &sources, places).await?;
-        let mut manifests = Vec::new();
-        for source in &sources {
-            manifests.push(read(globals, source, None).await?);
-        }
-        return Ok((manifests, store, None));
+        let given = sources.into_iter();
+        let manifests = given.map(|source| GivenManifest::At { source, at: None });
+        return Ok((manifests.collect(), store, None));
     };
     let options = SnapshotOptions {
         selection: attachfs::manifest::Selection {
@@ -236,7 +231,7 @@ async fn prepare(
         bytes: taken.bytes,
         at: None,
     };
-    Ok((vec![manifest], store, Some(taken.report)))
+    Ok((vec![manifest.into()], store, Some(taken.report)))
 }
 
 /// What to do with a session that is kept; `commit` is how it is committed.

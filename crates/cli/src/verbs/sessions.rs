@@ -135,6 +135,12 @@ fn prune(globals: &Globals, places: &Places) -> Result<(), Failure> {
         "forgotten  {}\n",
         output::count(pruned.ended as u64, "ended session")
     );
+    if pruned.unfinished > 0 {
+        text += &format!(
+            "removed    {} of sessions that were never made whole\n",
+            output::count(pruned.unfinished as u64, "directory")
+        );
+    }
     for id in &pruned.replaced {
         text += &format!("forgotten  {id}, whose directory holds another session\n");
     }

@@ -423,3 +423,15 @@ fn text(write: impl FnOnce(*mut u16, u32) -> u32) -> io::Result<Vec<u16>> {
     buffer.truncate(len);
     Ok(buffer)
 }
+
+pub(crate) type Mapping = memmap2::Mmap;
+
+/// While a file is mapped, Windows neither cuts it off nor removes it.
+pub(crate) fn map(file: &File) -> io::Result<Mapping> {
+    // SAFETY: the caller maps files in directories of this user's own, which were written whole before they got their names and are not
+    // written to after that (`own_dir/mapped.rs`).
+    unsafe { memmap2::Mmap::map(file) }
+}
+
+/// Windows takes back what it needs by itself.
+pub(crate) fn give_back(_mapping: &Mapping) {}

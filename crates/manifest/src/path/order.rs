@@ -19,7 +19,7 @@ fn code_points(bytes: &[u8]) -> impl Iterator<Item = u32> {
 
 /// How many bytes two texts begin with alike. Neighbours in a manifest have most in common, so
 /// this goes in steps of several.
-pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     const STEP: usize = 16;
     let (steps_a, steps_b) = (a.as_chunks::<STEP>().0, b.as_chunks::<STEP>().0);
     let steps = steps_a.iter().zip(steps_b).take_while(|(a, b)| a == b);

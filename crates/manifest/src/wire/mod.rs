@@ -15,6 +15,7 @@
 mod error;
 mod fast;
 mod globs;
+mod in_order;
 mod reader;
 mod v2023;
 mod v2025;
@@ -34,6 +35,7 @@ use std::fmt;
 
 pub use error::{DecodeError, EncodeError, EntryError, EntryPlace, FieldError, Note};
 pub use globs::{GlobConfigError, decode_globs};
+pub use in_order::read_in_order;
 pub use reader::JsonError;
 
 use crate::path::check_path;

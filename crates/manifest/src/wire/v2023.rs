@@ -12,6 +12,7 @@ use std::borrow::Cow;
 
 use super::error::{DecodeError, EncodeError, EntryError, EntryPlace, FieldError};
 use super::fast::Canonical;
+use super::in_order::InOrder;
 use super::reader::Reader;
 use super::{
     Format, Rules, peek_string, read_hash, read_hash_algorithm, read_mtime, read_size,
@@ -58,6 +59,19 @@ pub(super) fn decode(text: &str, rules: Rules) -> Result<Snapshot, DecodeError> 
         )),
         _ => Ok(snapshot),
     }
+}
+
+/// Hands out the entries of a snapshot in order, see [`read_in_order`](super::read_in_order).
+pub(super) fn read_in_order(
+    text: &str,
+    take: impl FnMut(ChunkSize, PathRef<'_>, &Node) -> Option<()>,
+) -> Option<ChunkSize> {
+    let mut entries = InOrder::new(ChunkSize::WholeFile, take);
+    let said = walk(text, Rules::Strict, |path, file| {
+        entries.next(path, &Node::File(file));
+    });
+    let is_right = entries.is_right() && said.ok()? == Some(entries.total_size);
+    is_right.then_some(ChunkSize::WholeFile)
 }
 
 /// Reads every entry in turn. Gives `totalSize`.

@@ -4,11 +4,13 @@
 //! session makes, or one of another type than a session makes under that name, nothing is
 //! deleted. No link is followed, and no name is deleted that was not looked at.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use attachfs_durable::{Kind, OwnDir, SOCKET_KIND, is_staged_name};
 use attachfs_tree::Ino;
 
+use super::SessionId;
 use super::error::SessionError;
 use super::layout::{
     BASE, COMMITS, DESCRIPTION, ENDING, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH,
@@ -143,8 +145,49 @@ impl SurveyedDir {
     }
 }
 
+/// Deletes a session whose scratch files may lie in a directory elsewhere, see [`Session::discard`](super::Session::discard).
+pub(super) fn delete(
+    dir: &OwnDir,
+    elsewhere: Option<(&Path, &SessionId)>,
+    found_mode: Option<u32>,
+) -> Result<(), SessionError> {
+    let mut unknown = Vec::new();
+    let session = SurveyedDir::survey(dir.again()?, Layout::Session, &mut unknown)?;
+    let elsewhere = match elsewhere {
+        Some((place, id)) => match OwnDir::open(&place.join(id.as_str())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound || !place.is_dir() => None,
+            dir => Some(SurveyedDir::survey(dir?, Layout::Scratch, &mut unknown)?),
+        },
+        None => None,
+    };
+    nothing(unknown, dir.path().to_owned())?;
+    // It goes only if it is empty and nothing is mounted on it.
+    session.dir().remove_dir(MOUNT)?;
+
+    // From here on no process takes the remaining files for a session with changes in it.
+    if let Err(error) = session.dir().publish(ENDING, b"") {
+        // A full disk is no reason to keep a session whose deletion would make room.
+        tracing::warn!(%error, "a session is deleted without a mark");
+    }
+
+    session.dir().remove_file(JOURNAL)?;
+    if let Some(scratch) = elsewhere {
+        scratch.delete(&[])?;
+        scratch.dir().remove()?;
+    }
+    session.delete(&[DESCRIPTION, LOCK, ENDING])?;
+    session.dir().remove_file(DESCRIPTION)?;
+    session.dir().remove_file(LOCK)?;
+    session.dir().remove_file(ENDING)?;
+    match found_mode {
+        Some(mode) => session.dir().set_mode(mode)?,
+        None => session.dir().remove()?,
+    }
+    Ok(())
+}
+
 /// Fails if there is something that no session makes.
-pub(super) fn nothing(unknown: Vec<PathBuf>, dir: PathBuf) -> Result<(), SessionError> {
+fn nothing(unknown: Vec<PathBuf>, dir: PathBuf) -> Result<(), SessionError> {
     if unknown.is_empty() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ use super::*;
 
 const MANIFEST: &[u8] = b"a manifest";
 
-fn meta() -> SessionMeta {
+pub(super) fn meta() -> SessionMeta {
     let hash = ContentHash::of(MANIFEST);
     SessionMeta {
         format: SessionMeta::FORMAT,

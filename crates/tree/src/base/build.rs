@@ -1,7 +1,7 @@
-//! A tree from the entries of a snapshot, in time that is nearly linear.
+//! A tree from the entries of a snapshot, or of a manifest as they are read, in time that is nearly linear.
 //!
 //! Entries come sorted by their whole path, so those of one directory come one after the other, and the
-//! directory before them. A plain stack of open directories is not enough, for two reasons: between `a`
+//! directory before them (a directory that no entry stands for may come as late as that). A plain stack of open directories is not enough, for two reasons: between `a`
 //! and `a/b` comes all that begins with `a` and goes on with a character below `/`, as `a-b` and what
 //! lies in it; and names are sorted by UTF-16 code units in the manifest, by bytes in the tree.
 //!
@@ -14,6 +14,7 @@
 
 use std::borrow::Borrow;
 
+use attachfs_manifest::wire::read_in_order;
 use attachfs_manifest::{
     ChunkLayout, ChunkSize, ContentHash, LayoutError, LinkTarget, ManifestPath, Mtime, Node,
     Snapshot, SnapshotError,
@@ -49,6 +50,19 @@ impl BaseTree {
     /// Builds the tree of a snapshot.
     pub fn build(snapshot: &Snapshot) -> Result<Self, BuildError> {
         Self::build_from(snapshot.chunk_size(), snapshot.entries())
+    }
+
+    /// The tree of a manifest's bytes, without a snapshot in between: of a relative snapshot whose entries are in order
+    /// ([`read_in_order`]). `None` for any other manifest, and for one that is wrong or makes no tree: decoding it and
+    /// [`build`](Self::build) tell. Where both can be done, all nodes are the same, and have the same numbers.
+    pub fn read(manifest: &[u8]) -> Option<Self> {
+        // Replaced by what the manifest says, which its entries come with.
+        let mut builder = Builder::new(ChunkSize::WholeFile).ok()?;
+        builder.chunk_size = read_in_order(manifest, |chunk_size, path, node| {
+            builder.chunk_size = chunk_size;
+            builder.add(path.as_bytes(), node).ok()
+        })?;
+        Some(builder.finish())
     }
 
     /// Builds the tree of a snapshot's entries, in the snapshot's order.
@@ -194,6 +208,8 @@ impl Builder {
     }
 
     fn finish(mut self) -> BaseTree {
+        // The table that finds them is as large as they are, and is not needed for what follows.
+        self.names.forget_table();
         let mut to = self.lay_out();
         self.nodes.permute(&mut to);
         BaseTree {

@@ -96,6 +96,12 @@ impl Names {
         self.bytes.run(place, len).unwrap_or_default()
     }
 
+    /// Frees the table. No name is to be stored after that.
+    pub(super) fn forget_table(&mut self) {
+        self.slots = Vec::new();
+        self.lens = Vec::new();
+    }
+
     /// The names alone.
     pub(super) fn into_bytes(self) -> PagedBuilder<u8> {
         self.bytes

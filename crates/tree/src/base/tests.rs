@@ -4,6 +4,7 @@ mod index;
 
 use std::collections::VecDeque;
 
+use attachfs_manifest::wire::{Format, Manifest, decode, encode_snapshot};
 use attachfs_manifest::{LayoutError, Node, Snapshot};
 use proptest::prelude::*;
 
@@ -59,6 +60,71 @@ proptest! {
             prop_assert_eq!(tree.child(dir, b"never"), None);
         }
         prop_assert_eq!(&Snapshot::new(CHUNK, None, found).unwrap(), &snapshot);
+    }
+}
+
+/// Fails unless two trees have the same nodes with the same numbers.
+fn assert_same(tree: &BaseTree, other: &BaseTree) {
+    assert_eq!(tree.len(), other.len());
+    assert_eq!(tree.chunk_size(), other.chunk_size());
+    for raw in 1..=tree.len() as u64 {
+        let ino = Ino::from_raw(raw);
+        assert_eq!(tree.path(ino), other.path(ino));
+        assert_eq!(node(tree, ino), node(other, ino));
+        assert_eq!(tree.parent(ino), other.parent(ino));
+        let of = |tree: &BaseTree| tree.children(ino).collect::<Vec<_>>();
+        assert_eq!(of(tree), of(other));
+    }
+}
+
+/// The snapshot without its links, which may be of a kind that is not read in order, and without its directories and
+/// chunks, which the older format does not have.
+fn plain_files(snapshot: &Snapshot) -> Snapshot {
+    let is_whole = |node: &Node| {
+        node.as_file()
+            .is_some_and(|file| matches!(file.content, Content::Whole(_)))
+    };
+    let files = snapshot.entries().filter(|(_, node)| is_whole(node));
+    let files = files.map(|(path, node)| (path.to_owned(), node));
+    Snapshot::new(CHUNK, None, files).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn a_tree_that_is_read_from_a_manifest_is_that_of_its_snapshot(snapshot in any_snapshot_of(&NAMES)) {
+        // A directory that leads to the target of a link may be another link, which is not read in order.
+        let has_links = snapshot.entries().any(|(_, node)| matches!(node, Node::Symlink(_)));
+        let plain = plain_files(&snapshot);
+        for (snapshot, format, has_links) in [
+            (&snapshot, Format::V2025_12, has_links),
+            (&plain, Format::V2023_03_03, false),
+        ] {
+            let text = encode_snapshot(snapshot, format).unwrap();
+            let (_, Manifest::Snapshot(decoded)) = decode(&text).unwrap() else {
+                panic!("it is a diff");
+            };
+            match BaseTree::read(&text) {
+                Some(read) => assert_same(&read, &BaseTree::build(&decoded).unwrap()),
+                None => prop_assert!(has_links, "{format} without links is in order"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_without_a_hash_is_not_read_into_a_tree() {
+    let entry = |content| {
+        Node::File(attachfs_manifest::File {
+            size: 3,
+            mtime: Mtime(0),
+            runnable: false,
+            content,
+        })
+    };
+    let whole = Content::Whole(ContentHash::of(b"x"));
+    for (content, is_read) in [(whole, true), (Content::Unhashed, false)] {
+        let text = encode_snapshot(&snapshot([("d/f", entry(content))]), Format::V2025_12).unwrap();
+        assert_eq!(BaseTree::read(&text).is_some(), is_read);
     }
 }
 

@@ -9,11 +9,12 @@ use std::collections::HashSet;
 use std::num::NonZeroU64;
 
 use super::entry::passes_over;
-use super::paths::{DIRS, Directory, FILES, Paths, Put};
+use super::paths::{Before, DIRS, Directory, FILES, Paths, Put};
 use super::{Dialect, Kind, Style};
-use crate::path::PathRef;
+use crate::path::{PathRef, utf16_order};
 use crate::table::{Table, TooLarge};
 use crate::wire::error::{DecodeError, EntryError, EntryPlace, FieldError, Note};
+use crate::wire::in_order::InOrder;
 use crate::wire::reader::Reader;
 use crate::wire::{Manifest, Rules, read_hash, read_hash_algorithm, read_total_size};
 use crate::{Change, ChunkSize, ContentHash, Diff, Node, Snapshot, SnapshotError};
@@ -34,7 +35,7 @@ pub(in crate::wire) fn decode(
 ) -> Result<Decoded, DecodeError> {
     let mut table = Table::default();
     let mut too_large = None;
-    let header = walk(text, dialect, rules, |path, put| {
+    let header = walk(text, dialect, rules, |_, path, put| {
         let change = put.map_or(Change::DeleteFile, Change::Put);
         if let Err(TooLarge) = table.push(path, change) {
             too_large.get_or_insert_with(|| path.to_owned());
@@ -71,6 +72,81 @@ pub(in crate::wire) fn decode(
             note: header.note,
         }),
         Err(error) => Err(header.misfit(text, dialect, rules, error)),
+    }
+}
+
+/// Hands out the entries of a snapshot in order, see [`read_in_order`](crate::wire::read_in_order).
+pub(in crate::wire) fn read_in_order(
+    text: &str,
+    dialect: Dialect,
+    take: impl FnMut(ChunkSize, PathRef<'_>, &Node) -> Option<()>,
+) -> Option<ChunkSize> {
+    if dialect != Dialect::new(Kind::Snapshot, Style::Relative) {
+        return None;
+    }
+    let mut entries = InOrder::new(ChunkSize::DEFAULT, take);
+    let mut directories: Option<SortedDirectories> = None;
+    let header = walk(text, dialect, Rules::Strict, |before, path, put| {
+        let directories = directories.get_or_insert_with(|| {
+            entries.chunk_size = before.chunk_size;
+            SortedDirectories::of(before.directories)
+        });
+        directories.hand_out(before.directories, Some(path), &mut entries);
+        match put {
+            Some(node) => entries.next(path, &node),
+            None => entries.refuse(),
+        }
+    });
+    let header = header.ok()?;
+    let all = &header.directories;
+    let mut directories = directories.unwrap_or_else(|| {
+        entries.chunk_size = header.chunk_size;
+        SortedDirectories::of(all)
+    });
+    directories.hand_out(all, None, &mut entries);
+    // What was cut in another way than the files were taken for was said too late.
+    let is_right = entries.is_right()
+        && header.version.as_deref() == Some(dialect.version().as_bytes())
+        && entries.chunk_size == header.chunk_size;
+    is_right.then_some(header.chunk_size)
+}
+
+/// The places of directories in the order of their paths in a snapshot: `dirs` has another one.
+struct SortedDirectories {
+    places: Vec<usize>,
+    handed_out: usize,
+}
+
+impl SortedDirectories {
+    fn of(directories: &[Directory]) -> Self {
+        let mut places: Vec<_> = (0..directories.len()).collect();
+        places.sort_by(|&a, &b| utf16_order(directories[a].bytes(), directories[b].bytes()));
+        Self {
+            places,
+            handed_out: 0,
+        }
+    }
+
+    /// Hands out the directories that come before a path, or all that are left.
+    fn hand_out(
+        &mut self,
+        directories: &[Directory],
+        before: Option<PathRef<'_>>,
+        entries: &mut InOrder<impl FnMut(ChunkSize, PathRef<'_>, &Node) -> Option<()>>,
+    ) {
+        while let Some(&place) = self.places.get(self.handed_out) {
+            let directory = &directories[place];
+            let is_before =
+                before.is_none_or(|path| utf16_order(directory.bytes(), path.as_bytes()).is_le());
+            if !is_before {
+                break;
+            }
+            match &directory.path {
+                Some(path) => entries.next(path.borrowed(), &Node::Dir),
+                None => entries.refuse(),
+            }
+            self.handed_out += 1;
+        }
     }
 }
 
@@ -122,7 +198,7 @@ impl Header {
         let wanted = error.path();
         let (mut index, mut last) = (0, None);
         // It was read without an error before.
-        let _ = walk(text, dialect, rules, |path, _| {
+        let _ = walk(text, dialect, rules, |_, path, _| {
             if path == *wanted {
                 last = Some((FILES, index));
             }
@@ -147,7 +223,7 @@ fn walk(
     text: &str,
     dialect: Dialect,
     rules: Rules,
-    mut take: impl FnMut(PathRef<'_>, Put),
+    mut take: impl FnMut(&Before<'_>, PathRef<'_>, Put),
 ) -> Result<Header, DecodeError> {
     let mut reader = Reader::new(text, rules);
     let mut paths = Paths::new(dialect, rules, text.len());
@@ -163,7 +239,8 @@ fn walk(
             }
             b"files" => {
                 if dirs.is_some() {
-                    paths.read_files(&mut reader, &mut take)?;
+                    let chunk_size = chunk_size.unwrap_or(ChunkSize::DEFAULT);
+                    paths.read_files(&mut reader, chunk_size, &mut take)?;
                 } else {
                     reader.skip()?;
                 }
@@ -224,7 +301,8 @@ fn walk(
     reader.end()?;
     let has_files = files.is_some().then_some(());
     if let Some(Some(mut waiting)) = files {
-        paths.read_files(&mut waiting, &mut take)?;
+        let chunk_size = chunk_size.unwrap_or(ChunkSize::DEFAULT);
+        paths.read_files(&mut waiting, chunk_size, &mut take)?;
     }
     algorithm.ok_or(DecodeError::field("hashAlg", FieldError::Missing))?;
     total_size.ok_or(DecodeError::field("totalSize", FieldError::Missing))?;

@@ -27,7 +27,7 @@ mod encode;
 mod entry;
 mod paths;
 
-pub(super) use decode::{Decoded, decode};
+pub(super) use decode::{Decoded, decode, read_in_order};
 pub(super) use encode::{encode_diff, encode_snapshot};
 
 use super::{DecodeError, Format, Rules};

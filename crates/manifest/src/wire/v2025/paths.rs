@@ -8,7 +8,7 @@ use crate::path::{PathRef, check_length, check_name, check_path, is_drive};
 use crate::wire::error::{DecodeError, EntryError, EntryPlace, FieldError, Note};
 use crate::wire::reader::Reader;
 use crate::wire::{Rules, peek_string};
-use crate::{LinkTarget, ManifestPath, Node, PathError};
+use crate::{ChunkSize, LinkTarget, ManifestPath, Node, PathError};
 
 pub(super) const DIRS: &str = "dirs";
 pub(super) const FILES: &str = "files";
@@ -32,6 +32,12 @@ impl Directory {
     pub(super) fn bytes(&self) -> &[u8] {
         self.path.as_ref().map_or(b"", ManifestPath::as_bytes)
     }
+}
+
+/// What was read before the files.
+pub(super) struct Before<'a> {
+    pub(super) directories: &'a [Directory],
+    pub(super) chunk_size: ChunkSize,
 }
 
 /// The directories read so far, and what they make of names.
@@ -77,7 +83,8 @@ impl Paths {
     pub(super) fn read_files(
         &mut self,
         reader: &mut Reader<'_>,
-        mut take: impl FnMut(PathRef<'_>, Put),
+        chunk_size: ChunkSize,
+        mut take: impl FnMut(&Before<'_>, PathRef<'_>, Put),
     ) -> Result<(), DecodeError> {
         let list = reader.open_array();
         let mut list = list.map_err(|error| DecodeError::field(FILES, error))?;
@@ -91,7 +98,11 @@ impl Paths {
             let put = raw
                 .and_then(|raw| self.resolve_file(raw))
                 .map_err(|error| self.misread(FILES, index, start, error))?;
-            take(PathRef::from_checked(&self.path), put);
+            let before = Before {
+                directories: &self.directories,
+                chunk_size,
+            };
+            take(&before, PathRef::from_checked(&self.path), put);
             index += 1;
         }
         Ok(())
