@@ -399,3 +399,81 @@ assert open(path, 'rb').read(11) == b'overwritten'
         assert!(opens(machine, &mount) >= 1);
     });
 }
+
+/// A file of two large chunks and a small one.
+const FILM: (&str, usize) = ("scene/film", 20 << 20 | 5);
+
+#[test]
+fn a_file_of_several_chunks_is_read_by_the_kernel_once_they_are_joined() {
+    Machine::mounting_from_s3(|machine| {
+        if !can_pass(machine) {
+            return;
+        }
+        let film = bytes(FILM.1);
+        machine.file(Path::new("input").join(FILM.0), &film);
+        let manifest = machine.snapshot_in_pieces(&machine.path("input"), "base.manifest", 9 << 20);
+        let mount = machine.mount(args![&manifest], "mnt");
+        let path = mount.dir.join(FILM.0);
+        let read = |opens_before: u64| {
+            assert!(fs::read(&path).unwrap() == film);
+            assert_eq!(opens(machine, &mount), opens_before);
+            until_nothing_is_open(machine, &mount);
+        };
+        read(0);
+        let info = || machine.json(args!["cache", "info"]);
+        assert_eq!(info()["joined_files"], 0, "what is read once is not copied");
+        until("it is joined", || {
+            // As soon as all of it is written and verified, an open has it joined.
+            drop(File::open(&path).unwrap());
+            until_nothing_is_open(machine, &mount);
+            info()["joined_files"] == 1
+        });
+        let cache = stats(machine, &mount)["cache"].clone();
+        let bytes_of = |kind: &str| cache[kind].as_u64().unwrap();
+        assert_eq!(cache["joined"], 1);
+        let moved = bytes_of("joined_copied_bytes") + bytes_of("joined_cloned_bytes");
+        assert_eq!(moved, FILM.1 as u64);
+
+        machine.server().stop();
+        let before = (
+            opens(machine, &mount),
+            stats(machine, &mount)["bytes"]["read"].clone(),
+        );
+        read(before.0 + 1);
+        assert_eq!(stats(machine, &mount)["bytes"]["read"], before.1);
+        // Its bytes are there once, and all of them are told.
+        let told = info();
+        let taken = told["bytes"].as_u64().unwrap();
+        assert!(
+            (FILM.1 as u64..FILM.1 as u64 * 6 / 5).contains(&taken),
+            "{told}"
+        );
+        let cached = machine
+            .command("getfattr")
+            .args(["--only-values", "-n", "user.attachfs.cached"])
+            .arg(&path)
+            .output();
+        if let Ok(cached) = cached {
+            assert_eq!(String::from_utf8_lossy(&cached.stdout), "all");
+        }
+        // A mount that may not give it to the kernel finds its chunks there.
+        let other = machine.mount(args!["--no-probe", "--no-passthrough", &manifest], "other");
+        assert!(fs::read(other.dir.join(FILM.0)).unwrap() == film);
+        machine.ok(args!["umount", &other.dir]);
+        let verified = machine.json(args!["cache", "verify"]);
+        assert_eq!(verified["damaged"], json!([]), "{verified}");
+        machine.server().start_again();
+
+        machine.ok(args!["umount", &mount.dir]);
+        until("the process ends", || has_ended(mount.pid));
+        let again = machine.mount(args![&manifest], "again");
+        assert!(fs::read(again.dir.join(FILM.0)).unwrap() == film);
+        assert_eq!(opens(machine, &again), 1, "who comes later has it at once");
+        machine.ok(args!["umount", &again.dir]);
+        until("the process ends", || has_ended(again.pid));
+        machine.ok(args!["cache", "gc", "--max-size", "0"]);
+        assert_eq!(info()["bytes"], 0);
+        let last = machine.mount(args![&manifest], "last");
+        assert!(fs::read(last.dir.join(FILM.0)).unwrap() == film);
+    });
+}

@@ -306,13 +306,13 @@ enum Near {
 }
 
 impl Nearby for Near {
-    fn find(&self, object: ContentHash, len: u64) -> Option<File> {
+    fn find(&self, object: ContentHash, len: u64) -> Option<(File, u64)> {
         match self {
             Self::Cache(cache) => cache.find(*object.as_bytes(), len),
             Self::Store(root) => {
                 // Opening neither waits nor follows a link, whatever kind of file stands there.
                 let file = open_file(&root.join(data_key(object))).ok()?;
-                (file.metadata().ok()?.len() == len).then_some(file)
+                (file.metadata().ok()?.len() == len).then_some((file, 0))
             }
         }
     }

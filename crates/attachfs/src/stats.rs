@@ -203,6 +203,15 @@ pub struct CacheStats {
     pub damaged: u64,
     /// Times the disk failed.
     pub failed: u64,
+    /// Files whose chunks were joined to one for the kernel to read.
+    #[serde(default)]
+    pub joined: u64,
+    /// Bytes that were copied for that.
+    #[serde(default)]
+    pub joined_copied_bytes: u64,
+    /// Bytes whose blocks on the disk are shared for that.
+    #[serde(default)]
+    pub joined_cloned_bytes: u64,
 }
 
 impl From<&FetchCounters> for CacheStats {
@@ -214,6 +223,9 @@ impl From<&FetchCounters> for CacheStats {
             evicted: fetch.disk_evicted,
             damaged: fetch.disk_damaged,
             failed: fetch.disk_failed,
+            joined: fetch.disk_joined,
+            joined_copied_bytes: fetch.disk_joined_copied,
+            joined_cloned_bytes: fetch.disk_joined_cloned,
         }
     }
 }

@@ -24,19 +24,19 @@ pub enum Copied {
 /// Fails with [`io::ErrorKind::UnexpectedEof`] if `source` ends within the range. After an error
 /// the target may hold part of it.
 pub fn clone_or_copy(source: &File, range: Range<u64>, target: &File) -> io::Result<Copied> {
-    if reflink(source, range.clone(), target) {
+    if reflink(source, range.clone(), target, 0) {
         return Ok(Copied::Reflinked);
     }
     copy_range(source, range, target, 0)?;
     Ok(Copied::Copied)
 }
 
-/// Puts `range` of `source` at the start of `target` by sharing its blocks. `false` if it cannot
-/// be done: the file system has no reflinks or these are two, or the range is neither aligned to
-/// its blocks nor ends where the source ends, or something is wrong, which a copy will find out.
-pub fn reflink(source: &File, range: Range<u64>, target: &File) -> bool {
+/// Puts `range` of `source` at `offset` of `target` by sharing its blocks. `false` if it cannot
+/// be done: the file system has no reflinks or these are two, or range and offset are neither aligned to
+/// its blocks nor ends the range where the source ends, or something is wrong, which a copy will find out.
+pub fn reflink(source: &File, range: Range<u64>, target: &File, offset: u64) -> bool {
     // To the kernel an empty range means "to the end".
-    !range.is_empty() && platform::reflink(source, range, target)
+    !range.is_empty() && platform::reflink(source, range, target, offset)
 }
 
 /// Copies `range` of `source` to `offset` of `target`, within the kernel where it can. A hole at the
@@ -130,7 +130,7 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
 pub fn can_reflink(source: &File, dir: &Path) -> Result<bool, DurableError> {
     let probe = Staged::create_in(dir)?;
     let len = source.metadata().at("look at the source for", dir)?.len();
-    Ok(reflink(source, 0..len, probe.file()))
+    Ok(reflink(source, 0..len, probe.file(), 0))
 }
 
 #[cfg(test)]

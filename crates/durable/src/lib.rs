@@ -55,9 +55,9 @@ pub use boot::boot_id;
 pub use buffer::ReadBuffer;
 pub use buffer_pool::{BufferPool, PooledBuffer};
 pub use cache_dir::{
-    Bounds, CacheDir, CacheDirError, CacheLimits, Completeness, HashBytes, LargeFiles, LargeForm,
-    ObjectFiles, ObjectWriter, Pin, Pins, Removal, SHELVES, Stock, Stored, Sum, Sums, TreeFiles,
-    check_database,
+    Bounds, CacheDir, CacheDirError, CacheLimits, Chunk, ChunkList, Completeness, HashBytes,
+    InJoined, JoinedFiles, LargeFiles, LargeForm, ObjectFiles, ObjectWriter, Pin, Pins, Place,
+    Removal, SHELVES, StagedJoined, Stock, Stored, Sum, Sums, TreeFiles, check_database,
 };
 pub use copy::{
     Copied, can_reflink, clone_or_copy, copy_range, fill_at, read_exact_at, read_range, reflink,

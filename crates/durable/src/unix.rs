@@ -427,13 +427,13 @@ struct CloneRange {
 
 const FICLONERANGE: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<CloneRange>(0x94, 13);
 
-pub(crate) fn reflink(source: &File, range: Range<u64>, target: &File) -> bool {
+pub(crate) fn reflink(source: &File, range: Range<u64>, target: &File, offset: u64) -> bool {
     use std::os::fd::AsRawFd as _;
     let argument = CloneRange {
         source: i64::from(source.as_raw_fd()),
         source_offset: range.start,
         len: range.end - range.start,
-        target_offset: 0,
+        target_offset: offset,
     };
     // SAFETY: the opcode is FICLONERANGE of linux/fs.h, whose argument is a pointer to a
     // `struct file_clone_range`, which `CloneRange` is; the kernel only reads it, and the

@@ -53,6 +53,12 @@ pub struct FetchCounters {
     pub disk_evicted: u64,
     /// Large objects in the disk cache of which all bytes were found right.
     pub disk_verified: u64,
+    /// Files whose chunks were joined to one file of the disk cache, for the kernel to read.
+    pub disk_joined: u64,
+    /// Bytes of chunks that were copied for that.
+    pub disk_joined_copied: u64,
+    /// Bytes of chunks whose blocks are shared for that.
+    pub disk_joined_cloned: u64,
     /// Large objects in the store of which all bytes were read and found wrong.
     pub disk_wrong: u64,
 }

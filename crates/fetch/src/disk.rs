@@ -8,13 +8,17 @@
 //!     a reader ---- get, LargeFile::read ---------------------------------------------> files
 //!              ---- insert, LargeFile::write ---> queue ---> writer (a thread) --------> files
 //!                                                              | how much, what is complete
-//!                                                            keeper (a thread): makes room, hashes large objects
+//!                                                            keeper (a thread): makes room, hashes large objects,
+//!                                                                               joins the chunks of a file
 //! ```
 //!
 //! What does not fit into the queue, into the bounds ([`CacheLimits`](attachfs_durable::CacheLimits)) or onto the disk is not written.
 
 mod eviction;
 mod health;
+mod joined;
+mod joiner;
+mod joining;
 mod keeper;
 mod large;
 mod open_cache;
@@ -136,6 +140,12 @@ pub(crate) struct DiskCounts {
     pub(crate) evicted: Count,
     pub(crate) verified: Count,
     pub(crate) wrong: Count,
+    /// Files.
+    pub(crate) joined: Count,
+    /// Bytes of their chunks that were copied.
+    pub(crate) joined_copied: Count,
+    /// Bytes of their chunks whose blocks are shared.
+    pub(crate) joined_cloned: Count,
 }
 
 impl DiskCache {
@@ -300,7 +310,13 @@ impl DiskCache {
 
     fn read(&self, hash: ContentHash, len: u64) -> io::Result<Read> {
         let objects = &self.cache.objects;
-        let (file, facts) = objects.open_known(*hash.as_bytes())?;
+        self.cache.somebody_reads();
+        let (file, facts) = match objects.open_known(*hash.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.read_of_joined(hash, len);
+            }
+            opened => opened?,
+        };
         let size = facts.stamp.size;
         if size > len.max(HASHED_AT_ONCE) {
             // Whatever it is, it is not read into memory.

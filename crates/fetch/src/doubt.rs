@@ -17,8 +17,8 @@ pub struct Doubt {
     pub hash: ContentHash,
     /// Its length in bytes.
     pub len: u64,
-    /// The hash of what the store has, or what a file of the disk cache has that the kernel read, if all of it was read and it is
-    /// another one. `None` if the store replaced the object and nobody has verified the new one yet.
+    /// The hash of what the store has, or what a file of the disk cache has that the kernel read (up to the first byte that cannot be read),
+    /// if all of it was read and it is another one. `None` if the store replaced the object and nobody has verified the new one yet.
     pub found: Option<ContentHash>,
     /// Whether bytes of it were given out that had not been verified.
     pub was_given: bool,

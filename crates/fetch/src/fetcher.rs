@@ -236,6 +236,9 @@ impl Fetcher {
             disk_failed: disk.map_or(0, |disk| disk.failed.get()),
             disk_evicted: disk.map_or(0, |disk| disk.evicted.get()),
             disk_verified: disk.map_or(0, |disk| disk.verified.get()),
+            disk_joined: disk.map_or(0, |disk| disk.joined.get()),
+            disk_joined_copied: disk.map_or(0, |disk| disk.joined_copied.get()),
+            disk_joined_cloned: disk.map_or(0, |disk| disk.joined_cloned.get()),
             disk_wrong: disk.map_or(0, |disk| disk.wrong.get()),
         }
     }

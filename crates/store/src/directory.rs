@@ -282,7 +282,7 @@ impl Files {
                 staged.file().write_all(bytes).map_err(failed)?;
             }
             Payload::File { file, range, stamp } => {
-                if !reflink(file, range.clone(), staged.file()) {
+                if !reflink(file, range.clone(), staged.file(), 0) {
                     let mut at = range.start;
                     while at < range.end {
                         if cancelled.load(Ordering::Relaxed) {

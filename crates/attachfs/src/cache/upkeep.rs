@@ -29,6 +29,10 @@ pub struct CacheInfo {
     pub partial_objects: u64,
     /// Bytes that those take.
     pub partial_bytes: u64,
+    /// Files whose chunks are joined to one for the kernel to read. Each counts as one object, its chunks as none.
+    pub joined_files: u64,
+    /// Bytes that those take.
+    pub joined_bytes: u64,
     /// Objects that are pinned and there.
     pub pinned_objects: u64,
     /// Bytes that those take.
@@ -111,6 +115,8 @@ fn info(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheInfo, Error> {
         bytes: 0,
         partial_objects: 0,
         partial_bytes: 0,
+        joined_files: 0,
+        joined_bytes: 0,
         pinned_objects: 0,
         pinned_bytes: 0,
         incoming_bytes: 0,
@@ -136,7 +142,11 @@ fn info(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheInfo, Error> {
                 info.partial_objects += 1;
                 info.partial_bytes += stored.bytes;
             }
-            if pinned(stored.partition, &stored.object) {
+            if stored.is_joined() {
+                info.joined_files += 1;
+                info.joined_bytes += stored.bytes;
+            }
+            if stored.is_pinned(&pinned) {
                 info.pinned_objects += 1;
                 info.pinned_bytes += stored.bytes;
             }
@@ -264,6 +274,10 @@ fn verify(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheVerified, Er
 fn damage_of(stored: &Stored) -> String {
     match stored.completeness {
         Completeness::Whole(len) => format!("its {len} bytes have another hash; removed"),
+        Completeness::Joined => {
+            "one of its chunks has another hash, or it cannot be told which they are; removed"
+                .to_owned()
+        }
         Completeness::Part => "what is known of its units makes no sense; removed".to_owned(),
     }
 }

@@ -76,6 +76,13 @@ fn info_text(info: &CacheInfo) -> String {
             bytes(info.partial_bytes)
         );
     }
+    if info.joined_files > 0 {
+        text += &format!(
+            "joined     {} of several objects each, for the kernel to read, {}\n",
+            count(info.joined_files, "file"),
+            bytes(info.joined_bytes)
+        );
+    }
     if info.incoming_bytes > 0 {
         text += &format!("incoming   {} being written\n", bytes(info.incoming_bytes));
     }

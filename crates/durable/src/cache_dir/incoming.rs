@@ -5,6 +5,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::objects::check_is;
 use crate::error::At as _;
@@ -18,7 +19,7 @@ pub(super) const NAME: &str = "incoming";
 
 /// The directory of files that are being written.
 #[derive(Debug)]
-pub(super) struct Incoming(OwnDir);
+pub(super) struct Incoming(Arc<OwnDir>);
 
 impl Incoming {
     /// Opens that of a partition, and removes what writers left there that have ended.
@@ -32,18 +33,18 @@ impl Incoming {
                 "cannot remove unfinished files from the disk cache"
             ),
         }
-        Ok(Self(dir))
+        Ok(Self(Arc::new(dir)))
     }
 
     /// An empty file (0600), open for reading and writing.
-    pub(super) fn stage(&self) -> Result<StagedIn<'_>, DurableError> {
+    pub(super) fn stage(&self) -> Result<StagedIn, DurableError> {
         loop {
             let random = random_name().at("name a file in", self.0.path())?;
             let name = format!("{PREFIX}{random}");
             let file = self.0.create_file(&name)?;
             let staged = StagedIn {
                 path: self.0.path().join(&name),
-                dir: &self.0,
+                dir: Arc::clone(&self.0),
                 name: Some(name),
                 file,
             };
@@ -78,14 +79,14 @@ fn sweep(dir: &OwnDir) -> Result<usize, DurableError> {
 
 /// A file that is being filled. Removed when dropped.
 #[derive(Debug)]
-pub(super) struct StagedIn<'a> {
-    dir: &'a OwnDir,
+pub(super) struct StagedIn {
+    dir: Arc<OwnDir>,
     name: Option<String>,
     path: PathBuf,
     file: File,
 }
 
-impl StagedIn<'_> {
+impl StagedIn {
     pub(super) fn file(&self) -> &File {
         &self.file
     }
@@ -108,7 +109,7 @@ impl StagedIn<'_> {
     }
 }
 
-impl Drop for StagedIn<'_> {
+impl Drop for StagedIn {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
             // What stays is swept by whoever writes next.

@@ -6,6 +6,8 @@
 //!     <hash>.units   what is known of its units; what is in it its writer knows
 //! ```
 //!
+//! The bytes of a chunk may lie in a joined file instead (`joined.rs`).
+//!
 //! Whoever has the two open has a shared lock on both, so they are not removed to make room. Both appear empty
 //! under their names and are never replaced by other bytes in place: an object of which the store has another
 //! version begins with two new files.
@@ -13,7 +15,8 @@
 use std::fs::{File, TryLockError};
 use std::io;
 
-use super::incoming::Incoming;
+use super::incoming::{Incoming, StagedIn};
+use super::joined::Place;
 use super::objects::{check_is, names};
 use super::stock::touch;
 use super::{CacheDirError, HashBytes, ObjectFiles, ObjectWriter};
@@ -41,6 +44,39 @@ pub struct LargeFiles {
     pub data: File,
     /// About its units.
     pub units: File,
+    /// The joined file that its bytes lie in, if they do.
+    pub joined: Option<InJoined>,
+}
+
+/// A chunk in a joined file.
+#[derive(Debug)]
+pub struct InJoined {
+    /// Where in which one.
+    pub place: Place,
+    /// The file about that one.
+    pub about: File,
+}
+
+impl LargeFiles {
+    /// Where the object's bytes begin in the data file.
+    pub fn at(&self) -> u64 {
+        self.joined.as_ref().map_or(0, |joined| joined.place.at)
+    }
+
+    /// How many bytes of the data file are the object's. Blocks.
+    pub fn data_len(&self) -> io::Result<u64> {
+        match &self.joined {
+            Some(joined) => Ok(joined.place.len),
+            None => Ok(self.data.metadata()?.len()),
+        }
+    }
+
+    /// The file about the data file: about its units, or about the chunks in it.
+    pub fn about_data(&self) -> &File {
+        self.joined
+            .as_ref()
+            .map_or(&self.units, |joined| &joined.about)
+    }
 }
 
 impl ObjectFiles {
@@ -60,9 +96,29 @@ impl ObjectFiles {
         let Some(units) = open(UNITS)? else {
             return Ok(None);
         };
+        // First, so that nobody keeps a file of its own open which is to go.
+        if let Some((place, joined)) = self.in_joined(object, &units)? {
+            let files = LargeFiles {
+                data: joined.data,
+                units,
+                joined: Some(InJoined {
+                    place,
+                    about: joined.about,
+                }),
+            };
+            return Ok(Some((files, LargeForm::Whole)));
+        }
         for (ending, form) in [("", LargeForm::Whole), (PART, LargeForm::Part)] {
             if let Some(data) = open(ending)? {
-                return Ok(Some((LargeFiles { data, units }, form)));
+                let joined = None;
+                return Ok(Some((
+                    LargeFiles {
+                        data,
+                        units,
+                        joined,
+                    },
+                    form,
+                )));
             }
         }
         Ok(None)
@@ -101,7 +157,8 @@ impl ObjectFiles {
             LargeForm::Whole => name.clone(),
         };
         self.shelf(object).is_ok_and(|shelf| {
-            is_at(&shelf, &data, &files.data)
+            files.joined.is_none()
+                && is_at(&shelf, &data, &files.data)
                 && is_at(&shelf, &format!("{name}{UNITS}"), &files.units)
         })
     }
@@ -130,9 +187,12 @@ impl ObjectFiles {
         Ok(Some(FileStamp::of(&files.data)?))
     }
 
-    /// Removes the files of a large object, if they are these. Blocks.
+    /// Removes the files of a large object, if they are these; with it all that lies in the same joined file. Blocks.
     pub fn remove_large(&self, object: HashBytes, files: &LargeFiles) -> io::Result<()> {
         let (shelf, name) = (self.shelf(object)?, names(object).1);
+        if let Some(joined) = &files.joined {
+            self.remove_joined(joined.place.joined, &files.data)?;
+        }
         let data = [name.clone(), format!("{name}{PART}")];
         for data in data.iter().filter(|name| is_at(&shelf, name, &files.data)) {
             shelf.remove_file(data)?;
@@ -170,6 +230,7 @@ impl ObjectWriter {
             let files = LargeFiles {
                 data: again(data.file(), &shelf)?,
                 units: again(side.file(), &shelf)?,
+                joined: None,
             };
             data.place(&shelf, &format!("{name}{PART}"))?;
             side.place(&shelf, &format!("{name}{UNITS}"))?;
@@ -189,11 +250,7 @@ fn again(file: &File, shelf: &OwnDir) -> Result<File, DurableError> {
     file.try_clone().at("open a file for", shelf.path())
 }
 
-fn staged<'a>(
-    incoming: &'a Incoming,
-    len: u64,
-    begin: &[u8],
-) -> Result<super::incoming::StagedIn<'a>, DurableError> {
+fn staged(incoming: &Incoming, len: u64, begin: &[u8]) -> Result<StagedIn, DurableError> {
     let staged = incoming.stage()?;
     staged.file().set_len(len).at("write", staged.path())?;
     write_all_at(staged.file(), begin, 0).at("write", staged.path())?;
@@ -201,20 +258,20 @@ fn staged<'a>(
 }
 
 /// Opens a file that is not removed as long as it is open; `None` if it is being removed.
-fn open_in_use(dir: &OwnDir, name: &str) -> io::Result<Option<File>> {
+pub(super) fn open_in_use(dir: &OwnDir, name: &str) -> io::Result<Option<File>> {
     let file = dir.open_file_to_write(name)?;
     Ok(stays(&file)?.then_some(file))
 }
 
 /// Has a file not removed as long as it is open. `false` if it is being removed.
-fn stays(file: &File) -> io::Result<bool> {
+pub(super) fn stays(file: &File) -> io::Result<bool> {
     if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
         return Ok(false);
     }
     Ok(!platform::is_unlinked(file)?)
 }
 
-fn is_at(dir: &OwnDir, name: &str, file: &File) -> bool {
+pub(super) fn is_at(dir: &OwnDir, name: &str, file: &File) -> bool {
     let at = dir.held().facts_at(name.as_bytes());
     at.is_ok_and(|at| FileStamp::of(file).is_ok_and(|stamp| stamp.is_same_file(&at.stamp)))
 }

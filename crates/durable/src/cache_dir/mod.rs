@@ -8,6 +8,8 @@
 //!           <32 hex digits>           the bytes of the object with that hash
 //!           <32 hex digits>.part      those of a large one of which some are missing    large.rs
 //!           <32 hex digits>.units     what is known of the units of a large one
+//!           <32 hex digits>.joined    the chunks of a file, one after the other     joined.rs
+//!           <32 hex digits>.chunks    which chunks those are
 //!       v1/sums                       how much is on each shelf     sums.rs
 //!       v1/keeper                     the lock of who makes room
 //!       v1/pins/<32 hex digits>.pin   objects that stay             pins.rs
@@ -29,6 +31,7 @@
 
 mod database;
 mod incoming;
+mod joined;
 mod large;
 mod limits;
 mod objects;
@@ -41,7 +44,8 @@ mod trust;
 use std::path::{Path, PathBuf};
 
 pub use database::check_database;
-pub use large::{LargeFiles, LargeForm};
+pub use joined::{Chunk, ChunkList, JoinedFiles, Place, StagedJoined};
+pub use large::{InJoined, LargeFiles, LargeForm};
 pub use limits::{Bounds, CacheLimits};
 pub use objects::{ObjectFiles, ObjectWriter};
 pub use pins::{Pin, Pins};

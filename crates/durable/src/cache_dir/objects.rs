@@ -15,6 +15,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::incoming::{self, Incoming};
+use super::large::UNITS;
 use super::{CacheDir, CacheDirError, HashBytes, hex, trust};
 use crate::error::At as _;
 use crate::own::{Wanted, why_not};
@@ -167,10 +168,26 @@ impl ObjectFiles {
         Ok((file, facts))
     }
 
-    /// The file that should hold an object of this length, as far as its name and length say. Blocks.
-    pub fn find(&self, object: HashBytes, len: u64) -> Option<File> {
-        let (file, found) = self.open(object).ok()?;
-        (found == len).then_some(file)
+    /// The file that should hold an object of this length, as far as names and lengths say, and where in it the object
+    /// begins. Blocks.
+    pub fn find(&self, object: HashBytes, len: u64) -> Option<(File, u64)> {
+        match self.open(object) {
+            Ok((file, found)) => (found == len).then_some((file, 0)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.find_joined(object, len),
+            Err(_) => None,
+        }
+    }
+
+    /// As [`find`](Self::find), of a chunk that has no file of its own.
+    pub fn find_joined(&self, chunk: HashBytes, len: u64) -> Option<(File, u64)> {
+        let (shelf, name) = names(chunk);
+        let path = format!("{shelf}/{name}{UNITS}");
+        let held = self.held().ok()?;
+        let units = held
+            .held()
+            .open_below(path.as_bytes(), Opening::Read, Follow::None);
+        let (place, joined) = self.in_joined(chunk, &units.ok()?).ok()??;
+        (place.len == len).then_some((joined.data, place.at))
     }
 
     /// Removes the file of an object that is not what its name says. Blocks.

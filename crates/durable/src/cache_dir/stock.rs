@@ -3,6 +3,8 @@
 //! A *shelf* is what lies in the 256th part of the cache that a first byte of hashes names, in every partition. Hashes
 //! are as good as random, so a shelf is a fair sample of the whole cache.
 //!
+//! A joined file is one entry, and its chunks are none: so they go together.
+//!
 //! Only what attachfs made is listed and removed: regular files of this user, under names that are its own, in
 //! directories that are this user's alone. Links are not followed. What else is there is counted.
 
@@ -11,6 +13,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::joined::{self, Place};
 use super::objects::names;
 use super::{CacheDir, CacheDirError, HashBytes, Pins, hex, incoming, large, parse_hex, trust};
 use crate::error::At as _;
@@ -25,13 +28,16 @@ pub struct Stock {
     dir: OwnDir,
 }
 
-/// An object in the cache: the whole file, or what there is of it.
+/// An object in the cache: the whole file, or what there is of it. Or a joined file, as one: its chunks that have no file of their
+/// own are not told beside it, nor are the files about their units counted (0.01 % of their bytes).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The partition.
     pub partition: HashBytes,
-    /// The object's hash.
+    /// The object's hash; of a joined file its name.
     pub object: HashBytes,
+    /// The chunks of a joined file; none of an object.
+    pub chunks: Vec<HashBytes>,
     /// Bytes on the disk, of all its files.
     pub bytes: u64,
     /// When it was used last, or written if it was not used; seconds since 1970. To the minute.
@@ -49,6 +55,8 @@ pub enum Completeness {
     Whole(u64),
     /// Some units of it.
     Part,
+    /// It is a joined file.
+    Joined,
 }
 
 /// What became of an object that was to be removed.
@@ -115,8 +123,11 @@ impl Stock {
         let mut all = Vec::new();
         let mut foreign = 0;
         for partition in self.partitions()? {
-            if let Some(dir) = usable(self.shelf_of(partition, &hex_byte(shelf)))? {
-                let (stored, others) = list(&dir, partition, shelf)?;
+            let Some(held) = usable(self.dir.dir(&hex(partition)))? else {
+                continue;
+            };
+            if let Some(dir) = usable(held.dir(&hex_byte(shelf)))? {
+                let (stored, others) = list(&held, &dir, partition, shelf)?;
                 all.extend(stored);
                 foreign += others;
             }
@@ -128,24 +139,39 @@ impl Stock {
         self.dir.dir(&hex(partition))?.dir(shelf)
     }
 
-    /// Removes an object, unless somebody has it open. That it is gone already is fine. Blocks.
+    /// Removes an object, unless somebody has it open. That it is gone already is fine. If its bytes lie in a joined file, too,
+    /// that stays, and what leads there. Blocks.
     pub fn remove(&self, stored: &Stored) -> Result<Removal, DurableError> {
-        let Some((dir, files)) = self.files(stored)? else {
+        let Some((dir, mut files)) = self.files(stored)? else {
             return Ok(Removal::Removed);
         };
+        let held = self.dir.dir(&hex(stored.partition))?;
+        let leads_elsewhere =
+            |(name, file): &(String, File)| name.ends_with(large::UNITS) && leads(&held, file);
+        if files.iter().any(leads_elsewhere) {
+            files.retain(|(name, _)| !name.ends_with(large::UNITS));
+            if files.is_empty() {
+                return Ok(Removal::InUse);
+            }
+        }
         // A file system without locks cannot tell.
         let is_used = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
         if files.iter().any(|(_, file)| is_used(file)) {
             return Ok(Removal::InUse);
         }
         unlink(&dir, &files)?;
+        joined::forget_chunks(&held, stored.object, &stored.chunks)?;
         Ok(Removal::Removed)
     }
 
     /// Removes an object that is damaged, whoever has it open. Blocks.
     pub fn discard(&self, stored: &Stored) -> Result<(), DurableError> {
         match self.files(stored)? {
-            Some((dir, files)) => unlink(&dir, &files),
+            Some((dir, files)) => {
+                unlink(&dir, &files)?;
+                let held = self.dir.dir(&hex(stored.partition))?;
+                joined::forget_chunks(&held, stored.object, &stored.chunks)
+            }
             None => Ok(()),
         }
     }
@@ -158,7 +184,11 @@ impl Stock {
             return Ok(None);
         };
         let mut files = Vec::with_capacity(1);
-        for ending in ["", large::PART, large::UNITS] {
+        let endings: &[&str] = match stored.completeness {
+            Completeness::Joined => &[joined::JOINED, joined::CHUNKS],
+            Completeness::Whole(_) | Completeness::Part => &["", large::PART, large::UNITS],
+        };
+        for ending in endings {
             let name = format!("{name}{ending}");
             let Ok(file) = dir.held().open_file(name.as_bytes()) else {
                 continue;
@@ -192,7 +222,18 @@ fn unlink(dir: &OwnDir, files: &[(String, File)]) -> Result<(), DurableError> {
     files.iter().try_for_each(|(name, _)| dir.remove_file(name))
 }
 
-fn list(dir: &OwnDir, partition: HashBytes, shelf: u8) -> Result<(Vec<Stored>, u64), DurableError> {
+/// Whether the file about the units of a chunk leads to a joined file that is there.
+fn leads(partition: &OwnDir, units: &File) -> bool {
+    let place = Place::read(units).ok().flatten();
+    place.is_some_and(|place| place.is_there(partition))
+}
+
+fn list(
+    held: &OwnDir,
+    dir: &OwnDir,
+    partition: HashBytes,
+    shelf: u8,
+) -> Result<(Vec<Stored>, u64), DurableError> {
     let listed = dir.held().names().at("read the directory", dir.path())?;
     let mut foreign = 0;
     let mut files = Vec::with_capacity(listed.len());
@@ -202,6 +243,10 @@ fn list(dir: &OwnDir, partition: HashBytes, shelf: u8) -> Result<(Vec<Stored>, u
             None => foreign += 1,
         }
     }
+    let is_elsewhere = |name: &[u8]| {
+        let units = dir.held().open_file(name);
+        units.is_ok_and(|units| leads(held, &units))
+    };
     // The files of one object follow each other.
     files.sort_unstable();
     let mut all: Vec<Stored> = Vec::with_capacity(files.len());
@@ -216,14 +261,32 @@ fn list(dir: &OwnDir, partition: HashBytes, shelf: u8) -> Result<(Vec<Stored>, u
         }
         let seen = stored(partition, object, form, &facts);
         match all.last_mut() {
-            Some(last) if last.object == object => last.add(&seen),
+            Some(last) if last.object == object && last.is_joined() == seen.is_joined() => {
+                last.add(&seen);
+            }
+            _ if form == Form::Units && is_elsewhere(name) => {}
             _ => all.push(seen),
         }
+    }
+    for joined in all.iter_mut().filter(|stored| stored.is_joined()) {
+        joined.chunks = joined::chunks_of(dir, joined.object);
     }
     Ok((all, foreign))
 }
 
 impl Stored {
+    /// Whether it is a joined file.
+    pub fn is_joined(&self) -> bool {
+        self.completeness == Completeness::Joined
+    }
+
+    /// Whether it is pinned, by what [`Stock::pinned`] says of objects; a joined file is if one of its chunks is.
+    pub fn is_pinned(&self, pinned: impl Fn(HashBytes, &HashBytes) -> bool) -> bool {
+        let own = std::iter::once(&self.object).filter(|_| !self.is_joined());
+        own.chain(&self.chunks)
+            .any(|object| pinned(self.partition, object))
+    }
+
     /// Counts another file of the same object.
     fn add(&mut self, other: &Self) {
         self.bytes += other.bytes;
@@ -258,6 +321,8 @@ enum Form {
     Whole,
     Part,
     Units,
+    Joined,
+    Chunks,
 }
 
 /// The object whose file on a shelf has this name, if it is a name that attachfs gives there.
@@ -267,6 +332,10 @@ fn own_name(name: &[u8], shelf: u8) -> Option<(HashBytes, Form)> {
         (hash, Form::Part)
     } else if let Some(hash) = name.strip_suffix(large::UNITS) {
         (hash, Form::Units)
+    } else if let Some(hash) = name.strip_suffix(joined::JOINED) {
+        (hash, Form::Joined)
+    } else if let Some(hash) = name.strip_suffix(joined::CHUNKS) {
+        (hash, Form::Chunks)
     } else {
         (name, Form::Whole)
     };
@@ -279,6 +348,7 @@ fn stored(partition: HashBytes, object: HashBytes, form: Form, facts: &Facts) ->
     Stored {
         partition,
         object,
+        chunks: Vec::new(),
         // A file of a few bytes may take none beside its inode.
         bytes: facts.allocated,
         used,
@@ -286,6 +356,7 @@ fn stored(partition: HashBytes, object: HashBytes, form: Form, facts: &Facts) ->
         completeness: match form {
             Form::Whole => Completeness::Whole(facts.stamp.size),
             Form::Part | Form::Units => Completeness::Part,
+            Form::Joined | Form::Chunks => Completeness::Joined,
         },
     }
 }

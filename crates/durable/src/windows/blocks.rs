@@ -91,22 +91,22 @@ pub(crate) fn lengthen(file: &File, len: u64) -> io::Result<()> {
 }
 
 /// On ReFS, whose blocks can be shared by files of one volume.
-pub(crate) fn reflink(source: &File, range: Range<u64>, target: &File) -> bool {
+pub(crate) fn reflink(source: &File, range: Range<u64>, target: &File, offset: u64) -> bool {
     let len = range.end - range.start;
     let argument = DUPLICATE_EXTENTS_DATA {
         FileHandle: source.as_raw_handle(),
         SourceFileOffset: range.start.cast_signed(),
-        TargetFileOffset: 0,
+        TargetFileOffset: offset.cast_signed(),
         ByteCount: len.cast_signed(),
     };
     let share = || -> io::Result<()> {
-        let before = target.metadata()?.len();
-        if before < len {
+        let (before, end) = (target.metadata()?.len(), offset + len);
+        if before < end {
             // Blocks are not put behind the end of a file.
-            target.set_len(len)?;
+            target.set_len(end)?;
         }
         let shared = calls::control(target, FSCTL_DUPLICATE_EXTENTS_TO_FILE, Some(&argument), 0);
-        if shared.is_err() && before < len {
+        if shared.is_err() && before < end {
             target.set_len(before)?;
         }
         shared.map(drop)

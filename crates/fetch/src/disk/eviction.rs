@@ -113,9 +113,7 @@ impl<P: Fn(HashBytes, &HashBytes) -> bool> Eviction<'_, P> {
             if self.is_over() {
                 break;
             }
-            if (self.pinned)(stored.partition, &stored.object)
-                || self.stock.remove(&stored)? == Removal::InUse
-            {
+            if stored.is_pinned(&self.pinned) || self.stock.remove(&stored)? == Removal::InUse {
                 continue;
             }
             self.evicted.objects += 1;

@@ -1,11 +1,13 @@
 //! The thread that keeps the bounds, and verifies large objects of which all units are there.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use attachfs_durable::{Bounds, CacheDirError, DurableError, Space, Stock, Sum, Sums};
 
+use super::joiner::Joiner;
 use super::open_cache::{Duty, OpenCache};
 use super::{DiskCache, eviction};
 
@@ -17,19 +19,33 @@ const PATROL: Duration = Duration::from_secs(10);
 const EXHAUSTED: Duration = Duration::from_secs(10);
 
 /// What the thread does, until nobody sends duties any more.
-pub(super) fn run(cache: &OpenCache, duties: &Receiver<Duty>) {
+pub(super) fn run(cache: &Arc<OpenCache>, duties: &Receiver<Duty>) {
     let mut keeper = Keeper {
         cache,
         next_shelf: std::process::id() as u8,
         patrolled: Instant::now(),
         is_full: false,
         exhausted: None,
+        changed: Vec::new(),
     };
+    let mut joiner = Joiner::new();
     keeper.keep();
+    let mut kept = Instant::now();
     loop {
-        match duties.recv_timeout(IDLE) {
-            Ok(Duty::Look) | Err(RecvTimeoutError::Timeout) => keeper.keep(),
-            Ok(Duty::Flush(_done)) => keeper.keep(),
+        match duties.recv_timeout(joiner.waits(cache).unwrap_or(IDLE)) {
+            Err(RecvTimeoutError::Timeout) if joiner.has_work() => {
+                keeper.changed.extend(joiner.step(cache));
+                if !keeper.changed.is_empty() || kept.elapsed() >= IDLE {
+                    keeper.keep();
+                    kept = Instant::now();
+                }
+            }
+            Ok(Duty::Look | Duty::Flush(_)) | Err(RecvTimeoutError::Timeout) => {
+                keeper.changed.extend(joiner.drop_leftovers(cache));
+                keeper.keep();
+                kept = Instant::now();
+            }
+            Ok(Duty::Join(wanted)) => joiner.add(cache, wanted),
             Ok(Duty::Verify(large)) => large.verify(&mut || {
                 cache.step();
                 if cache.was_asked() {
@@ -60,14 +76,14 @@ impl DiskCache {
     }
 }
 
-/// How many bytes are there by what is written down.
+/// How many bytes are there by what is written down, or will be when a file is joined.
 fn used(cache: &OpenCache) -> u64 {
     let sums = match cache.objects.cache().stock() {
         Ok(Some(stock)) => stock.sums().unwrap_or_else(|_| Sums::unknown()),
         // The write that comes next tells what is wrong.
         Ok(None) | Err(_) => Sums::unknown(),
     };
-    sums.total().bytes
+    sums.total().bytes.saturating_add(cache.reserved())
 }
 
 /// The room on the disk. A partition that is gone is made again by the write, on the same disk mostly.
@@ -102,6 +118,8 @@ struct Keeper<'a> {
     is_full: bool,
     /// When nothing more could be removed although room was needed.
     exhausted: Option<Instant>,
+    /// Shelves on which something changed that is not counted as it comes.
+    changed: Vec<u8>,
 }
 
 impl Keeper<'_> {
@@ -143,7 +161,8 @@ impl Keeper<'_> {
         let Some((space, bounds)) = space(cache) else {
             return stock.set_sums(&sums);
         };
-        let room = bounds.room(sums.total().bytes, &space);
+        let used = sums.total().bytes.saturating_add(cache.reserved());
+        let room = bounds.room(used, &space);
         // What is there already may be used meanwhile.
         cache.set_room(room);
         let need = bounds.to_free(room);
@@ -172,8 +191,10 @@ impl Keeper<'_> {
     fn known(&mut self, stock: &Stock, fresh: &[Sum]) -> Result<Sums, DurableError> {
         let mut sums = stock.sums()?;
         add(&mut sums, fresh);
-        let missing: Vec<u8> = sums.missing().collect();
-        for shelf in missing {
+        let mut to_list: Vec<u8> = sums.missing().chain(self.changed.drain(..)).collect();
+        to_list.sort_unstable();
+        to_list.dedup();
+        for shelf in to_list {
             if self.cache.is_ending() {
                 break;
             }

@@ -2,6 +2,7 @@
 
 mod open;
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -147,6 +148,16 @@ impl LargeFile {
         buffer: Option<PooledBuffer>,
         units: Range<u64>,
     ) -> Option<Bytes> {
+        self.cache.somebody_reads();
+        self.read_units(buffer, units)
+    }
+
+    /// As [`read`](Self::read), for nobody who waits.
+    pub(super) fn read_aside(&self, units: Range<u64>) -> Option<Bytes> {
+        self.read_units(None, units)
+    }
+
+    fn read_units(&self, buffer: Option<PooledBuffer>, units: Range<u64>) -> Option<Bytes> {
         if units.is_empty() || units.end > self.units() {
             return None;
         }
@@ -335,6 +346,40 @@ impl LargeFile {
         }
     }
 
+    /// Whether all of it is there and was found right once.
+    pub(super) fn is_whole(&self) -> bool {
+        self.now().is_some_and(|open| open.form == LargeForm::Whole)
+    }
+
+    /// Has its bytes cloned by a function that is given the file and where in it they lie. `false` if they are not there.
+    pub(super) fn give_to(&self, clone: impl FnOnce(&File, Range<u64>) -> bool) -> bool {
+        self.now().is_some_and(|open| {
+            let at = open.files.at();
+            clone(&open.files.data, at..at + self.len)
+        })
+    }
+
+    /// Uses the files that its names lead to from now on: its bytes lie in a joined file.
+    pub(super) fn look_again(&self) {
+        if self.wrong().is_some() {
+            return;
+        }
+        match Open::find(&self.cache, self.hash, self.len) {
+            Ok(Some(open)) if open.files.joined.is_some() => {
+                self.set(open);
+            }
+            // What it has open stays right.
+            Ok(_) => {}
+            Err(error) => self.cache.read_failed(self.hash, &error),
+        }
+    }
+
+    /// Hashes all of it although it was right before. On the keeper's thread.
+    pub(super) fn doubt(&self, go_on: &mut dyn FnMut() -> bool) {
+        self.is_verified.store(false, Ordering::Release);
+        self.verify(go_on);
+    }
+
     fn complete(&self, open: &Arc<Open>) -> io::Result<()> {
         let object = *self.hash.as_bytes();
         let objects = &self.cache.objects;
@@ -346,7 +391,10 @@ impl LargeFile {
                 None => return Ok(()),
             },
         };
-        if let Some(boot) = boot_id() {
+        if open.files.joined.is_none()
+            && let Some(boot) = boot_id()
+        {
+            // Of a joined file this is a part.
             Stamp { file, boot }.write(&open.files.units)?;
         }
         if open.form == LargeForm::Part

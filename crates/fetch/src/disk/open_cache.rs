@@ -1,20 +1,21 @@
 //! What the readers, the thread that writes and the thread that keeps the bounds share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use attachfs_durable::{ObjectFiles, SHELVES, Sum};
+use attachfs_durable::{HashBytes, ObjectFiles, SHELVES, Sum};
 use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::health::Health;
+use super::joining::Wanted;
 use super::large::LargeFile;
 use super::{DiskCounts, WrongObject};
 
@@ -22,6 +23,8 @@ use super::{DiskCounts, WrongObject};
 const QUEUE_BYTES: u64 = 64 << 20;
 /// Bytes that are written until somebody looks again how full the cache is.
 const SLACK: u64 = 64 << 20;
+/// For so many milliseconds after a read another one is expected.
+const BUSY: u64 = 50;
 
 /// For the thread that writes.
 pub(super) enum Order {
@@ -41,8 +44,10 @@ pub(super) enum Duty {
     Look,
     /// All units are there.
     Verify(Arc<LargeFile>),
+    /// An open wanted one file of all these chunks.
+    Join(Wanted),
     /// Answered by dropping it.
-    Flush(Sender<()>),
+    Flush(#[expect(dead_code, reason = "held for its Drop")] Sender<()>),
 }
 
 type OnWrong = Box<dyn Fn(&WrongObject) + Send + Sync>;
@@ -54,6 +59,8 @@ pub(super) struct OpenCache {
     pub(super) health: Health,
     /// Bytes that may be written until somebody looks again how full the cache is.
     room: AtomicI64,
+    /// Bytes of a file that is being joined, of which nothing is written down.
+    reserved: AtomicU64,
     /// Bytes that were written since.
     written: AtomicU64,
     /// Whether the keeper knows that it is to look.
@@ -69,6 +76,11 @@ pub(super) struct OpenCache {
     orders: RwLock<Option<Sender<Order>>>,
     duties: RwLock<Option<Sender<Duty>>>,
     is_ending: AtomicBool,
+    /// Files that are being joined, or wait for it. Held for single look-ups and changes.
+    joining: Mutex<HashSet<HashBytes>>,
+    begun: Instant,
+    /// When somebody read of it last, in milliseconds after the beginning.
+    read_at: AtomicU64,
     /// Objects whose bytes in the store are not what their hashes say, with the hashes of what came.
     wrong: Mutex<HashMap<ContentHash, ContentHash>>,
     pub(super) on_wrong: OnceLock<OnWrong>,
@@ -86,6 +98,7 @@ impl OpenCache {
             objects,
             counts: DiskCounts::default(),
             room: AtomicI64::new(0),
+            reserved: AtomicU64::new(0),
             written: AtomicU64::new(0),
             is_asked: AtomicBool::new(false),
             fresh: Mutex::new(vec![Sum::default(); SHELVES]),
@@ -95,6 +108,9 @@ impl OpenCache {
             orders: RwLock::new(Some(orders)),
             duties: RwLock::new(Some(duties)),
             is_ending: AtomicBool::new(false),
+            joining: Mutex::default(),
+            begun: Instant::now(),
+            read_at: AtomicU64::new(0),
             wrong: Mutex::default(),
             on_wrong: OnceLock::new(),
         }
@@ -183,6 +199,57 @@ impl OpenCache {
             self.ask_to_look();
         }
         is_enough
+    }
+
+    /// Takes room for a file that is being joined, if there is some, until it is given back.
+    pub(super) fn reserve(&self, bytes: u64) -> bool {
+        let has_room = self.take_room(bytes);
+        if has_room {
+            self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// Gives room back: what takes it is written down now, or gone.
+    pub(super) fn give_back(&self, bytes: u64) {
+        if bytes > 0 {
+            self.reserved.fetch_sub(bytes, Ordering::Relaxed);
+            self.ask_to_look();
+        }
+    }
+
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a file is to be joined. `false` if that was noted before.
+    pub(super) fn begin_joining(&self, name: HashBytes) -> bool {
+        self.joining.lock().insert(name)
+    }
+
+    /// Whether no file is being joined or waits for it.
+    #[cfg(test)]
+    pub(super) fn joins_nothing(&self) -> bool {
+        self.joining.lock().is_empty()
+    }
+
+    /// Notes that it is joined, or is not going to be.
+    pub(super) fn end_joining(&self, name: HashBytes) {
+        self.joining.lock().remove(&name);
+    }
+
+    /// Notes that somebody waits for bytes of it.
+    pub(super) fn somebody_reads(&self) {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.read_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether somebody reads of it, or something waits to be written.
+    pub(super) fn is_busy(&self) -> bool {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let read_at = self.read_at.load(Ordering::Relaxed);
+        self.queued.load(Ordering::Relaxed) > 0
+            || (read_at > 0 && now.saturating_sub(read_at) < BUSY)
     }
 
     /// Has the keeper look how full the cache is.

@@ -5,11 +5,11 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use attachfs_durable::{
-    CacheDir, CacheDirError, Completeness, DurableError, HashBytes, LargeFiles, Removal, Space,
-    Stock, Stored, Sums, read_range,
+    CacheDir, CacheDirError, Completeness, DurableError, HashBytes, JoinedFiles, LargeFiles,
+    Removal, Space, Stock, Stored, Sums, read_range,
 };
 use attachfs_manifest::{ContentHash, Hasher};
 
@@ -132,7 +132,7 @@ impl Upkeep {
             if !goal.wants_gone(stored, done.left_bytes) {
                 continue;
             }
-            if pinned(stored.partition, &stored.object) {
+            if stored.is_pinned(&pinned) {
                 done.pinned += 1;
                 continue;
             }
@@ -185,8 +185,14 @@ impl Upkeep {
             Completeness::Whole(_) => match objects.open(stored.object) {
                 Ok((file, len)) => {
                     let hash = ContentHash::from_bytes(stored.object);
-                    check_whole(&file, len, hash, go_on)
+                    check_whole(&file, 0..len, hash, go_on)
                 }
+                Err(error) => Err(error),
+            },
+            Completeness::Joined => match objects.open_joined(stored.object) {
+                Ok(Some(joined)) => check_joined(&joined, go_on),
+                // It is gone, or one of its files is missing or makes no sense.
+                Ok(None) => Err(io::ErrorKind::NotFound.into()),
                 Err(error) => Err(error),
             },
             Completeness::Part => match objects.open_large(stored.object) {
@@ -224,16 +230,37 @@ impl Goal {
     }
 }
 
+fn check_joined(
+    joined: &JoinedFiles,
+    go_on: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> io::Result<Verdict> {
+    for (chunk, place) in joined.list.places() {
+        let hash = ContentHash::from_bytes(chunk.object);
+        let range = place.at..place.at + chunk.len;
+        let mut was_stopped = false;
+        let mut go_on = |bytes| {
+            let asked = go_on(bytes);
+            was_stopped = asked.is_break();
+            asked
+        };
+        let found = check_whole(&joined.data, range, hash, &mut go_on)?;
+        if found != Verdict::Sound || was_stopped {
+            return Ok(found);
+        }
+    }
+    Ok(Verdict::Sound)
+}
+
 fn check_whole(
     file: &File,
-    len: u64,
+    range: Range<u64>,
     hash: ContentHash,
     go_on: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> io::Result<Verdict> {
     let mut hasher = Hasher::new();
-    let mut at = 0;
-    while at < len {
-        let bytes = read_range(file, at..len.min(at + STEP))?;
+    let mut at = range.start;
+    while at < range.end {
+        let bytes = read_range(file, at..range.end.min(at + STEP))?;
         if bytes.is_empty() {
             return Ok(Verdict::Damaged);
         }

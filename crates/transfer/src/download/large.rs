@@ -280,12 +280,12 @@ async fn take_nearby(
     shared
         .in_place(step, move |shared, dir, step| {
             let size = step.file.size;
-            let Some(near) = shared.supply.nearby(object, size) else {
+            let Some((near, at)) = shared.supply.nearby(object, size) else {
                 return Ok(None);
             };
             let partial = Partial::of(step, dir, step.key_at_once(object));
             let partial = partial.map_err(|error| disk(&step.path, "write it", error))?;
-            if !shared.supply.reflink(&near, partial.file(), size) {
+            if !shared.supply.reflink(&near, at..at + size, partial.file()) {
                 return Ok(None);
             }
             let read = shared.naming.comparison.proof_of(partial.file(), step)?;

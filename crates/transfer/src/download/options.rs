@@ -12,9 +12,9 @@ use super::conflict::Conflict;
 
 /// Objects that are files on this machine.
 pub trait Nearby: Send + Sync + Debug {
-    /// A file that holds this object and nothing else, as far as its name and length say. Whoever takes
+    /// A file that holds this object, as far as names and lengths say, and where in it the object begins. Whoever takes
     /// bytes of it hashes them. Blocks.
-    fn find(&self, object: ContentHash, len: u64) -> Option<File>;
+    fn find(&self, object: ContentHash, len: u64) -> Option<(File, u64)>;
 }
 
 /// Where bytes come from.

@@ -124,11 +124,11 @@ async fn take_nearby(
     shared
         .in_place(step, move |shared, dir, step| {
             let size = step.file.size;
-            let Some(near) = shared.supply.nearby(object, size) else {
+            let Some((near, at)) = shared.supply.nearby(object, size) else {
                 return Ok(None);
             };
             // What cannot be read, or is something else, the store has.
-            let Ok(bytes) = read_range(&near, 0..size) else {
+            let Ok(bytes) = read_range(&near, at..at + size) else {
                 return Ok(None);
             };
             let Ok(proof) = Proof::of_bytes(object, &bytes) else {
@@ -136,7 +136,7 @@ async fn take_nearby(
             };
             let failed = |error| disk(&step.path, "write it", error);
             let partial = Partial::of(step, dir, step.key_at_once(object)).map_err(failed)?;
-            let proof = if shared.supply.reflink(&near, partial.file(), size) {
+            let proof = if shared.supply.reflink(&near, at..at + size, partial.file()) {
                 drop(bytes);
                 // Somebody may have written to it since it was read.
                 let linked = read_range(partial.file(), 0..size).map_err(failed)?;

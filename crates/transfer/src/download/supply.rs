@@ -1,6 +1,7 @@
 //! Where the bytes of a download come from: the store, through a fetcher, or files on this machine.
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -80,17 +81,17 @@ impl Supply {
         self.nearby.is_some()
     }
 
-    /// A file on this machine that should hold an object and nothing else.
-    pub(super) fn nearby(&self, hash: ContentHash, len: u64) -> Option<File> {
+    /// A file on this machine that should hold an object, and where in it.
+    pub(super) fn nearby(&self, hash: ContentHash, len: u64) -> Option<(File, u64)> {
         self.nearby.as_ref()?.find(hash, len)
     }
 
-    /// Makes a file share the first `len` bytes of another, as long as the file system does that at all.
-    pub(super) fn reflink(&self, near: &File, to: &File, len: u64) -> bool {
+    /// Makes a file share a range of another as its first bytes, as long as the file system does that at all.
+    pub(super) fn reflink(&self, near: &File, range: Range<u64>, to: &File) -> bool {
         if !self.can_reflink.load(Ordering::Relaxed) {
             return false;
         }
-        let is_done = attachfs_durable::reflink(near, 0..len, to);
+        let is_done = attachfs_durable::reflink(near, range, to, 0);
         if !is_done {
             self.can_reflink.store(false, Ordering::Relaxed);
         }

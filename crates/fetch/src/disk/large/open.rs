@@ -50,30 +50,35 @@ impl Open {
         let Some(about) = About::read(&files.units, hash, len)? else {
             return Ok(None);
         };
-        if files.data.metadata()?.len() != len || files.units.metadata()?.len() != about.file_len()
-        {
+        if files.data_len()? != len || files.units.metadata()?.len() != about.file_len() {
             return Ok(None);
         }
-        let missing = AtomicU64::new(units::missing(&files.units, &about)?);
+        let missing = units::missing(&files.units, &about)?;
+        if files.joined.is_some() && missing > 0 {
+            // Somebody begins anew with this chunk.
+            return Ok(None);
+        }
         Ok(Some(Self {
             files,
             form,
             about,
-            missing,
+            missing: AtomicU64::new(missing),
         }))
     }
 
     pub(super) fn use_now(&self, cache: &OpenCache) {
-        let units = &self.files.units;
-        let used = Facts::of(units).and_then(|facts| cache.objects.use_file(units, &facts));
-        if let Err(error) = used {
-            tracing::debug!(hash = %self.about.hash, %error, "a large object will count as unused");
+        let joined = self.files.joined.as_ref().map(|joined| &joined.about);
+        for about in std::iter::once(&self.files.units).chain(joined) {
+            let used = Facts::of(about).and_then(|facts| cache.objects.use_file(about, &facts));
+            if let Err(error) = used {
+                tracing::debug!(hash = %self.about.hash, %error, "a large object will count as unused");
+            }
         }
     }
 
     /// Whether the data file is what it was when it was found right.
     pub(super) fn is_stamped(&self) -> bool {
-        is_stamped(&self.files.data, &self.files.units)
+        is_stamped(&self.files.data, self.files.about_data())
     }
 
     pub(super) fn read(&self, units: &Range<u64>) -> Result<Option<Bytes>, Damage> {
@@ -91,6 +96,8 @@ impl Open {
             return Ok(None);
         }
         let range = self.about.range(units);
+        let at = self.files.at();
+        let range = at + range.start..at + range.end;
         let len = (range.end - range.start) as usize;
         let bytes = match buffer {
             Some(mut buffer) if buffer.as_ref().len() >= len => {

@@ -293,8 +293,9 @@ async fn a_near_file_is_taken_instead_of_the_stores_object_if_it_is_sound() {
     #[derive(Debug)]
     struct Near(PathBuf);
     impl Nearby for Near {
-        fn find(&self, object: ContentHash, _: u64) -> Option<fs::File> {
-            fs::File::open(self.0.join(object.to_string())).ok()
+        fn find(&self, object: ContentHash, _: u64) -> Option<(fs::File, u64)> {
+            let file = fs::File::open(self.0.join(object.to_string())).ok()?;
+            Some((file, 0))
         }
     }
     let setup = Setup::new();
@@ -327,7 +328,7 @@ async fn near_files_are_read_within_the_memory_that_there_is() {
         another: parking_lot::Condvar,
     }
     impl Nearby for Near {
-        fn find(&self, _: ContentHash, _: u64) -> Option<fs::File> {
+        fn find(&self, _: ContentHash, _: u64) -> Option<(fs::File, u64)> {
             let mut reading = self.reading.lock();
             reading.0 += 1;
             reading.1 = reading.1.max(reading.0);
