@@ -236,7 +236,7 @@ fn what_cannot_be_added_changes_nothing(machine: &Machine) {
     refused(
         &args!["add", "--replace", "9", &second, &mount.dir],
         USAGE,
-        "no manifest 9",
+        "no manifest with the number 9",
     );
     let half = fs::read(&second).unwrap();
     let half = machine.file("half.manifest", &half[..half.len() / 2]);
