@@ -17,7 +17,7 @@ pub struct DirEntry<'a> {
     pub kind: Kind,
 }
 
-/// What a directory held when it was opened, sorted by the bytes of the names. Stays as it is while
+/// What a directory held when it was listed, sorted by the bytes of the names. Stays as it is while
 /// the directory changes, so that an offset always means the same entry.
 #[derive(Debug, Clone)]
 pub struct Listing(Inner);

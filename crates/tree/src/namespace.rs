@@ -222,9 +222,9 @@ impl Namespace {
         &self.entries
     }
 
-    /// Whether a directory holds what the base has in it, neither more nor less.
+    /// Whether a directory lies where the base has it, and holds what the base has in it, neither more nor less.
     pub fn is_as_in_base(&self, dir: Ino) -> bool {
-        !self.entries.contains_key(&dir) && !self.is_removed(dir)
+        !self.entries.contains_key(&dir) && !self.names.contains_key(&dir)
     }
 
     /// What a directory holds now, as far as the base can be read.

@@ -144,7 +144,7 @@ struct Counted {
 #[derive(Debug, Clone)]
 pub(crate) struct OpenDir {
     pub(crate) dir: Ino,
-    /// As it is being read; `None` until that begins.
+    /// As it is being read; until that begins as it was when it was opened, or `None`.
     pub(crate) view: Option<Arc<DirView>>,
 }
 
@@ -392,9 +392,9 @@ impl Handles {
         self.dirs.read().keys().copied().collect()
     }
 
-    pub(crate) fn open_dir(&self, dir: Ino) -> HandleId {
+    pub(crate) fn open_dir(&self, dir: Ino, view: Option<Arc<DirView>>) -> HandleId {
         let id = self.next_id();
-        self.dirs.write().insert(id, OpenDir { dir, view: None });
+        self.dirs.write().insert(id, OpenDir { dir, view });
         id
     }
 
@@ -406,7 +406,7 @@ impl Handles {
             .ok_or(FsError::plain(FsErrorKind::BadHandle))
     }
 
-    /// Puts a newer view of the same directory behind a handle.
+    /// Puts a view of the same directory behind a handle, with which reading begins.
     pub(crate) fn begin_dir(&self, id: HandleId, view: DirView) -> Result<Arc<DirView>, FsError> {
         let view = Arc::new(view);
         match self.dirs.write().get_mut(&id) {

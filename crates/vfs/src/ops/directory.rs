@@ -54,7 +54,10 @@ impl Vfs {
             Some(Kind::Dir) => {}
             Some(_) => return Err(FsErrorKind::NotADirectory.into()),
         }
-        Ok(self.handles.open_dir(dir))
+        // A kernel that keeps the listing of such a directory may lose some of it half-way, and goes on from an offset here.
+        let may_be_kept = namespace.is_as_in_base(dir);
+        let view = may_be_kept.then(|| Arc::new(DirView::of(&namespace, dir)));
+        Ok(self.handles.open_dir(dir, view))
     }
 
     /// The directory behind a handle, as it was when it was first read.
@@ -70,8 +73,8 @@ impl Vfs {
         }
     }
 
-    /// The view to read from an offset: the handle's, or a new one where reading begins. It is not from the time of the open: a
-    /// kernel that keeps listings takes this one for what the directory holds now.
+    /// The view to read from an offset: the handle's, or a new one where reading begins. That is not from the time of the open: a
+    /// kernel that keeps listings takes it for what the directory holds now.
     pub(crate) fn dir_view_from(
         &self,
         handle: HandleId,

@@ -2,13 +2,15 @@
 
 use std::fs;
 
+use attachfs_fixtures::chunk_size;
+use attachfs_manifest::{Change, Diff, ManifestPath, Node};
 use attachfs_vfs::Operation;
 use rustix::fs::{Dir, Mode, OFlags, open};
 
 use super::names;
 use super::watched::Watched;
 use crate::FastPath;
-use crate::testing::{Given, file};
+use crate::testing::{CHUNK, Given, file};
 
 fn mounted<N: AsRef<str>>(inputs: impl IntoIterator<Item = (N, Given)>) -> Option<Watched> {
     Watched::mount(inputs, true, FastPath::Passthrough)
@@ -100,5 +102,35 @@ fn entries_of_a_listing_that_the_kernel_keeps_are_each_met_once_while_they_are_b
     met.sort();
     assert!(met == all, "{} entries", met.len());
     assert_eq!(names(&tree.at("many")), [""; 0]);
+    tree.unmount();
+}
+
+#[test]
+fn who_reads_a_listing_that_the_kernel_loses_half_way_still_meets_each_entry_once() {
+    let inputs = (0..5000).map(|number| (format!("many/{number:05}"), file("x")));
+    let Some(tree) = mounted(inputs) else {
+        return;
+    };
+    let all = names(&tree.at("many"));
+    assert_eq!(names(&tree.at("many")), all);
+    let before = listed(&tree);
+    let mut reading = fs::read_dir(tree.at("many")).unwrap();
+    let mut met: Vec<_> = reading.by_ref().take(500).collect();
+    assert_eq!(listed(&tree), before, "the kernel lists what it keeps");
+    // A name that comes first, and has the kernel forget the listing.
+    let first = ManifestPath::new(b"many/!first").unwrap();
+    let added = Diff::new(chunk_size(CHUNK), None, [(first, Change::Put(Node::Dir))]);
+    tree.vfs().add_layer(&added.unwrap()).unwrap();
+    for entry in &met {
+        fs::remove_file(entry.as_ref().unwrap().path()).unwrap();
+    }
+    met.extend(reading);
+    let met = met.into_iter();
+    let mut met: Vec<_> = met
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    met.sort();
+    assert!(listed(&tree) > before, "it was asked for the rest");
+    assert!(met == all, "{} entries", met.len());
     tree.unmount();
 }

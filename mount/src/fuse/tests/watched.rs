@@ -57,6 +57,10 @@ impl Watched {
         found.map(|(_, count)| count).sum()
     }
 
+    pub(super) fn vfs(&self) -> &Vfs {
+        &self.fixture.vfs
+    }
+
     pub(super) fn unmount(&self) {
         self.mounted.unmount(Unmount::IfUnused, PATIENCE).unwrap();
     }
