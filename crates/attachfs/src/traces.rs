@@ -100,7 +100,7 @@ impl Target {
         };
         if stamp(&self.path).is_some_and(is_other) {
             let sentence = format!(
-                "{} was written since the mount was made, by another mount that records to it",
+                "{} was written since the mount was made, probably by another mount that records to it",
                 self.path.display()
             );
             return Err(Error::usage(sentence)

@@ -286,7 +286,16 @@ impl SessionList {
                 .to_str()
                 .is_some_and(|name| name.parse::<SessionId>().is_ok());
             if is_id && dir.kind(&name)? == Some(Kind::Dir) {
-                removed += usize::from(remove_unfinished(&dir.path().join(name))?);
+                let place = dir.path().join(name);
+                match remove_unfinished(&place) {
+                    Ok(is_removed) => removed += usize::from(is_removed),
+                    // One that is gone, or that others can change, does not keep the rest from being removed.
+                    Err(error) => tracing::warn!(
+                        place = %place.display(),
+                        error = &error as &dyn std::error::Error,
+                        "it is not known whether this is what was made of a session"
+                    ),
+                }
             }
         }
         Ok(removed)

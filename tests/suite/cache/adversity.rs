@@ -106,8 +106,11 @@ fn a_mount_does_not_fetch_again_what_a_killed_one_read_of_a_large_object() {
         };
         let mount = machine.mount(args!["--prefetch", "off", &long.manifest], "first");
         asked(&mount, 4 * MIB, 8 * MIB);
+        // Its units count when their checksums are written, which is after their bytes.
         until("it is in the cache", || {
-            info(machine)["partial_bytes"].as_u64().unwrap() as usize >= 8 * MIB
+            let why = machine.json(args!["why", mount.dir.join("file")]);
+            let here = why["shown"]["content"]["bytes_here"].as_u64();
+            here.unwrap() as usize >= 8 * MIB
         });
         crate::process::kill_and_wait(mount.pid);
         crate::machine::detach(&mount.dir);

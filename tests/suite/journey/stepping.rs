@@ -69,7 +69,7 @@ fn the_journey_in_steps(machine: &Machine) {
         assert_eq!(status["commits"], 0);
         let diff = machine.json(args!["diff", &name]);
         let changes = json!([
-            {"change": "changed", "kind": "file", "path": "dir/changed", "size": 5, "maybe_same": true},
+            {"change": "changed", "kind": "file", "path": "dir/changed", "size": 5},
             {"change": "added", "kind": "file", "path": "new", "size": 3},
         ]);
         assert_eq!(diff["changes"], changes);

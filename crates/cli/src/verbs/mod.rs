@@ -43,10 +43,10 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
     let runtime = attachfs::Runtime::new()?;
     let result = runtime.wait(async {
         match verb {
-            Verb::Run(run) => running::run(&globals, run, open_files).await,
+            Verb::Run(run) => Box::pin(running::run(&globals, run, open_files)).await,
             Verb::Snapshot(snapshot) => snapshotting::snapshot(&globals, snapshot).await,
             Verb::Upload(upload) => uploading::upload(&globals, upload).await,
-            Verb::Mount(mount) => mounting::mount(&globals, mount).await,
+            Verb::Mount(mount) => Box::pin(mounting::mount(&globals, mount)).await,
             Verb::Umount(umount) => mounting::umount(&globals, umount).await,
             Verb::Add(add) => layering::add(&globals, add).await,
             Verb::Layers(session) => layering::layers(&globals, session).await,

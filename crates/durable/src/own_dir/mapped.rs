@@ -70,9 +70,11 @@ mod tests {
             dir.publish("f", &bytes).unwrap();
             let mapped = dir.map("f").unwrap();
             assert_eq!(mapped.as_ref(), bytes);
-            // Another file takes its name: these are still the bytes of this one.
-            dir.publish("f", b"another").unwrap();
-            assert_eq!(mapped.as_ref(), bytes);
+            // Another file takes its name: these are still the bytes of this one. Windows refuses that.
+            if cfg!(unix) {
+                dir.publish("f", b"another").unwrap();
+                assert_eq!(mapped.as_ref(), bytes);
+            }
         }
         assert!(dir.map("none").is_err());
     }

@@ -175,9 +175,9 @@ impl Joining {
         let stepped = match self.chunks.get(self.next).copied() {
             Some((chunk, place)) => self.join_some(cache, chunk, place).map(|()| Stepped::More),
             None => {
-                let reserved = self.reserved;
+                let (reserved, written) = (self.reserved, self.copied);
                 let finished = self.finish(cache, writer);
-                cache.give_back(reserved);
+                cache.give_back(reserved, written);
                 return (
                     None,
                     finished.unwrap_or_else(|failed| {
@@ -199,7 +199,7 @@ impl Joining {
 
     /// Leaves it unfinished.
     pub(super) fn give_up(self, cache: &OpenCache) {
-        cache.give_back(self.reserved);
+        cache.give_back(self.reserved, self.copied);
     }
 
     fn join_some(
@@ -230,6 +230,7 @@ impl Joining {
         {
             write_all_at(staged.file(), &bytes, at).map_err(|error| not_written(cache, error))?;
             self.copied += len;
+            cache.reserved_is_written(len);
         }
         self.hasher.update(&bytes);
         self.done = range.end;
@@ -249,6 +250,10 @@ impl Joining {
         let Target::New(staged) = &self.target else {
             return Ok(Source::Target(None));
         };
+        if cache.objects.open_joined(self.name())?.is_some() {
+            // Another process was faster.
+            return Err(Failed::NotNow);
+        }
         let hash = ContentHash::from_bytes(chunk.object);
         let open = self.wanted.open[self.next].upgrade();
         let large = open.unwrap_or_else(|| LargeFile::open(Arc::clone(cache), hash, chunk.len));
@@ -325,7 +330,16 @@ impl Joining {
                 cache.counts.verified.add(1);
                 return Ok(Stepped::Ended);
             }
-            Target::New(staged) => writer.place_joined(staged, &self.wanted.list)?,
+            Target::New(staged) => {
+                if cache
+                    .objects
+                    .open_joined(self.wanted.list.name())?
+                    .is_some()
+                {
+                    return Err(Failed::NotNow);
+                }
+                writer.place_joined(staged, &self.wanted.list)?
+            }
         };
         stamp(&joined, FileStamp::of(&joined.data)?)?;
         cache.counts.joined.add(1);
@@ -411,7 +425,8 @@ impl Failed {
             Self::Cache(CacheDirError::Io(error))
                 if error.kind() == io::ErrorKind::AlreadyExists =>
             {
-                tracing::warn!(
+                // Each open of the file may come here.
+                tracing::debug!(
                     error = error as &(dyn Error + 'static),
                     "something that attachfs did not make is in the disk cache; a file is not joined"
                 );

@@ -89,7 +89,7 @@ fn used(cache: &OpenCache) -> u64 {
 /// The room on the disk. A partition that is gone is made again by the write, on the same disk mostly.
 fn space(cache: &OpenCache) -> Option<(Space, Bounds)> {
     let mut dir = cache.objects.dir();
-    let space = loop {
+    let mut space = loop {
         match attachfs_durable::space(dir) {
             Ok(space) => break space,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => dir = dir.parent()?,
@@ -99,6 +99,7 @@ fn space(cache: &OpenCache) -> Option<(Space, Bounds)> {
             }
         }
     };
+    space.available = space.available.saturating_sub(cache.to_come());
     Some((space, cache.objects.cache().limits().on(&space)))
 }
 

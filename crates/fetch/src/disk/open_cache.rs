@@ -61,6 +61,8 @@ pub(super) struct OpenCache {
     room: AtomicI64,
     /// Bytes of a file that is being joined, of which nothing is written down.
     reserved: AtomicU64,
+    /// Those of them that are not on the disk yet.
+    to_come: AtomicU64,
     /// Bytes that were written since.
     written: AtomicU64,
     /// Whether the keeper knows that it is to look.
@@ -99,6 +101,7 @@ impl OpenCache {
             counts: DiskCounts::default(),
             room: AtomicI64::new(0),
             reserved: AtomicU64::new(0),
+            to_come: AtomicU64::new(0),
             written: AtomicU64::new(0),
             is_asked: AtomicBool::new(false),
             fresh: Mutex::new(vec![Sum::default(); SHELVES]),
@@ -206,16 +209,28 @@ impl OpenCache {
         let has_room = self.take_room(bytes);
         if has_room {
             self.reserved.fetch_add(bytes, Ordering::Relaxed);
+            self.to_come.fetch_add(bytes, Ordering::Relaxed);
         }
         has_room
     }
 
-    /// Gives room back: what takes it is written down now, or gone.
-    pub(super) fn give_back(&self, bytes: u64) {
+    /// Notes that so many of the bytes that room was taken for are on the disk: they are no longer free there.
+    pub(super) fn reserved_is_written(&self, bytes: u64) {
+        self.to_come.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives room back, of which `written` was written: what takes it is written down now, or gone.
+    pub(super) fn give_back(&self, bytes: u64, written: u64) {
         if bytes > 0 {
             self.reserved.fetch_sub(bytes, Ordering::Relaxed);
+            self.to_come.fetch_sub(bytes - written, Ordering::Relaxed);
             self.ask_to_look();
         }
+    }
+
+    /// Bytes that room was taken for on the disk, and that still look free there.
+    pub(super) fn to_come(&self) -> u64 {
+        self.to_come.load(Ordering::Relaxed)
     }
 
     pub(super) fn reserved(&self) -> u64 {

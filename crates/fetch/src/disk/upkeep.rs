@@ -196,6 +196,8 @@ impl Upkeep {
                 Err(error) => Err(error),
             },
             Completeness::Part => match objects.open_large(stored.object) {
+                // It was completed and joined since: it is checked as a part of that file.
+                Ok(Some((files, _))) if files.joined.is_some() => Ok(Verdict::Gone),
                 Ok(Some((files, _))) => check_part(&files, stored.object, go_on),
                 Ok(None) => Err(io::ErrorKind::NotFound.into()),
                 Err(error) => Err(error),

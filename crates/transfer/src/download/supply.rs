@@ -91,8 +91,9 @@ impl Supply {
         if !self.can_reflink.load(Ordering::Relaxed) {
             return false;
         }
-        let is_done = attachfs_durable::reflink(near, range, to, 0);
-        if !is_done {
+        let is_done = attachfs_durable::reflink(near, range.clone(), to, 0);
+        // A part of a longer file may begin within a block, which says nothing about others.
+        if !is_done && range.start == 0 {
             self.can_reflink.store(false, Ordering::Relaxed);
         }
         is_done
