@@ -29,9 +29,9 @@ use judge::{Keys, LONGEST, OP_TIMEOUT, Outcome, Told};
 use phases::{PAUSE, Phase, Trouble};
 use readers::Said;
 
-/// How much more memory the mount may have in the end than when it was made: 16 MiB stay kept, and names, attributes and what the
-/// allocator holds for later.
-const MEMORY: u64 = 64 << 20;
+/// How much more memory the mount may have in the end than when it was made: 16 MiB stay kept, the allocator holds up to 8 MiB in each of
+/// four arenas for later, and there are names and attributes.
+const MEMORY: u64 = 80 << 20;
 /// The mount gives memory back after 30 quiet seconds, and connections and threads end.
 const QUIET: Duration = Duration::from_secs(45);
 /// How long the end of a mount may take.
