@@ -515,6 +515,27 @@ fn nothing_is_joined_or_evicted_where_there_is_no_room_for_a_copy() {
 }
 
 #[test]
+fn what_a_file_takes_that_is_being_joined_is_kept_free_on_the_disk_until_it_is_written() {
+    let mut setup = Setup::new();
+    let free = attachfs_durable::space(setup.temp.path())
+        .unwrap()
+        .available;
+    let part = free / 10;
+    setup.limits.max_bytes = Some(u64::MAX);
+    setup.limits.min_free = Some(0);
+    let disk = setup.disk();
+    disk.flush();
+    assert!(disk.cache.reserve(8 * part));
+    disk.flush();
+    assert!(!disk.cache.take_room(4 * part));
+    disk.cache.reserved_is_written(8 * part);
+    disk.flush();
+    assert!(disk.cache.take_room(4 * part));
+    disk.cache.give_back(8 * part, 8 * part);
+    assert_eq!((disk.cache.reserved(), disk.cache.to_come()), (0, 0));
+}
+
+#[test]
 fn what_a_file_takes_that_is_being_joined_is_room_for_nothing_else() {
     let mut setup = Setup::new();
     setup.limits.max_bytes = Some(10 * CHUNK);
@@ -523,7 +544,7 @@ fn what_a_file_takes_that_is_being_joined_is_room_for_nothing_else() {
     assert!(disk.cache.reserve(8 * CHUNK));
     disk.flush();
     assert!(!disk.cache.take_room(3 * CHUNK) && disk.cache.take_room(CHUNK));
-    disk.cache.give_back(8 * CHUNK);
+    disk.cache.give_back(8 * CHUNK, 0);
     disk.flush();
     assert!(disk.cache.take_room(3 * CHUNK));
 }
