@@ -54,7 +54,7 @@ struct Unsaved {
 }
 
 /// Opens the tree of a session's manifests if it was saved, and builds it otherwise; only then are the
-/// manifests' bytes asked for. They are kept in `session`, or will be before the tree is looked at.
+/// manifests' bytes asked for. They are kept in `session`.
 pub(crate) fn open_base(
     described: &[BaseManifest],
     options: &LayerOptions,

@@ -23,7 +23,7 @@ use crate::{ChunkSize, Node};
 /// entry stands for comes when something in it does. Gives how large files are cut, which `take` gets too.
 ///
 /// `None` if it is no such snapshot, or if `take` says so. Then what `take` got before counts for nothing, and [`decode`](super::decode) tells what the
-/// manifest is. Memory is what the list of directories of a 2025-12 manifest takes, and no more.
+/// manifest is. Memory is what the list of directories of a 2025-12 manifest takes, and the path that is open.
 pub fn read_in_order(
     bytes: &[u8],
     take: impl FnMut(ChunkSize, PathRef<'_>, &Node) -> Option<()>,
