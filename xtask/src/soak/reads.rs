@@ -456,10 +456,17 @@ struct Counts {
 impl Counts {
     fn of(pid: u32) -> Self {
         let count = |what| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
+        // Connections wait for the next request until the server closes them, and this one does not.
+        let is_connection = |entry: &fs::DirEntry| {
+            let to = fs::read_link(entry.path());
+            to.is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+        };
+        let open = fs::read_dir(format!("/proc/{pid}/fd"));
+        let open = open.into_iter().flatten().flatten();
         Self {
             memory: anonymous_memory(pid).unwrap_or(0),
             threads: count("task"),
-            files: count("fd"),
+            files: open.filter(|entry| !is_connection(entry)).count(),
         }
     }
 
