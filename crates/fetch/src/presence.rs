@@ -141,15 +141,11 @@ impl Fetcher {
             return None;
         }
         let disk = engine.disk.as_ref()?;
-        let pieces: Vec<_> = layout.pieces(0..layout.size()).collect();
-        if pieces
-            .iter()
-            .any(|piece| engine.known.refused(piece).is_some())
-        {
+        let pieces = || layout.pieces(0..layout.size());
+        if pieces().any(|piece| engine.known.refused(&piece).is_some()) {
             return None;
         }
-        let objects: Vec<_> = pieces
-            .iter()
+        let objects: Vec<_> = pieces()
             .map(|piece| (piece.hash, piece.object_len))
             .collect();
         let file = match objects[..] {
@@ -157,8 +153,8 @@ impl Fetcher {
             _ => disk.joined_at_once(&objects)?,
         };
         // What is read of it is not seen.
-        for piece in &pieces {
-            engine.note_read(piece);
+        for piece in pieces() {
+            engine.note_read(&piece);
         }
         Some(WholeOnDisk::of(file, objects))
     }

@@ -172,7 +172,7 @@ impl<V: Borrow<Vfs>> Paths<V> {
         let mut shown = BTreeMap::new();
         let mut open = vec![(String::new(), Ino::ROOT)];
         while let Some((above, dir)) = open.pop() {
-            let handle = self.vfs().opendir(dir)?;
+            let handle = self.vfs().opendir(dir)?.handle;
             let view = self.vfs().dir_view(handle)?;
             // The first two are the directory itself and the one above.
             for entry in (2..).map_while(|offset| view.entry(offset)) {

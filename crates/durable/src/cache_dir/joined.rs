@@ -25,7 +25,7 @@ use std::io;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::incoming::StagedIn;
-use super::large::{UNITS, is_at, open_in_use, stays};
+use super::large::{UNITS, found, is_at, open_in_use, stays};
 use super::objects::{check_is, names};
 use super::{CacheDirError, HashBytes, ObjectFiles, ObjectWriter, Removal};
 use crate::error::At as _;
@@ -239,13 +239,8 @@ impl ObjectFiles {
     /// Opens a joined file, if it is there and what its name says, as far as its length tells. Does not count as used by
     /// that. Blocks.
     pub fn open_joined(&self, name: HashBytes) -> io::Result<Option<JoinedFiles>> {
-        let found = |opened: io::Result<Option<File>>| match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => opened,
-        };
-        let shelf = match self.shelf(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            shelf => shelf?,
+        let Some(shelf) = found(self.shelf(name).map(Some))? else {
+            return Ok(None);
         };
         let text = names(name).1;
         let Some(about) = found(open_in_use(&shelf, &format!("{text}{CHUNKS}")))? else {

@@ -83,13 +83,8 @@ impl ObjectFiles {
     /// Opens the files of a large object, if they are there. They are not removed to make room as long as they are
     /// open, and do not count as used by that. Blocks.
     pub fn open_large(&self, object: HashBytes) -> io::Result<Option<(LargeFiles, LargeForm)>> {
-        let found = |opened: io::Result<Option<File>>| match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => opened,
-        };
-        let shelf = match self.shelf(object) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            shelf => shelf?,
+        let Some(shelf) = found(self.shelf(object).map(Some))? else {
+            return Ok(None);
         };
         let name = names(object).1;
         let open = |ending: &str| found(open_in_use(&shelf, &format!("{name}{ending}")));
@@ -110,15 +105,12 @@ impl ObjectFiles {
         }
         for (ending, form) in [("", LargeForm::Whole), (PART, LargeForm::Part)] {
             if let Some(data) = open(ending)? {
-                let joined = None;
-                return Ok(Some((
-                    LargeFiles {
-                        data,
-                        units,
-                        joined,
-                    },
-                    form,
-                )));
+                let files = LargeFiles {
+                    data,
+                    units,
+                    joined: None,
+                };
+                return Ok(Some((files, form)));
             }
         }
         Ok(None)
@@ -255,6 +247,14 @@ fn staged(incoming: &Incoming, len: u64, begin: &[u8]) -> Result<StagedIn, Durab
     staged.file().set_len(len).at("write", staged.path())?;
     write_all_at(staged.file(), begin, 0).at("write", staged.path())?;
     Ok(staged)
+}
+
+/// `None` for what is not there.
+pub(super) fn found<T>(opened: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened,
+    }
 }
 
 /// Opens a file that is not removed as long as it is open; `None` if it is being removed.

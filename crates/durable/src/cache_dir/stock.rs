@@ -28,8 +28,8 @@ pub struct Stock {
     dir: OwnDir,
 }
 
-/// An object in the cache: the whole file, or what there is of it. Or a joined file, as one: its chunks that have no file of their
-/// own are not told beside it, nor are the files about their units counted (0.01 % of their bytes).
+/// An entry of the cache: an object, whole or in part, or a joined file. A chunk that lies only in a joined file is no entry of its
+/// own, and the file about its units (0.01 % of its bytes) is not counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The partition.

@@ -52,7 +52,7 @@ impl Joiner {
         self.now.is_some() || !self.waiting.is_empty()
     }
 
-    /// How long the next step waits for something else to do; nothing if there is none.
+    /// How long the thread waits for other duties before the next step; `None` if no step is left.
     pub(super) fn waits(&self, cache: &OpenCache) -> Option<Duration> {
         let pause = || {
             if cache.is_busy() {

@@ -250,10 +250,7 @@ impl Joining {
         let Target::New(staged) = &self.target else {
             return Ok(Source::Target(None));
         };
-        if cache.objects.open_joined(self.name())?.is_some() {
-            // Another process was faster.
-            return Err(Failed::NotNow);
-        }
+        self.check_first(cache)?;
         let hash = ContentHash::from_bytes(chunk.object);
         let open = self.wanted.open[self.next].upgrade();
         let large = open.unwrap_or_else(|| LargeFile::open(Arc::clone(cache), hash, chunk.len));
@@ -322,24 +319,26 @@ impl Joining {
         Err(Failed::NotNow)
     }
 
+    /// Fails if another process has joined the file meanwhile.
+    fn check_first(&self, cache: &OpenCache) -> Result<(), Failed> {
+        match cache.objects.open_joined(self.name())? {
+            Some(_) => Err(Failed::NotNow),
+            None => Ok(()),
+        }
+    }
+
     /// All chunks are right.
     fn finish(self, cache: &OpenCache, writer: &mut ObjectWriter) -> Result<Stepped, Failed> {
+        if matches!(self.target, Target::New(_)) {
+            self.check_first(cache)?;
+        }
         let joined = match self.target {
             Target::There(joined, before) => {
                 stamp(&joined, before)?;
                 cache.counts.verified.add(1);
                 return Ok(Stepped::Ended);
             }
-            Target::New(staged) => {
-                if cache
-                    .objects
-                    .open_joined(self.wanted.list.name())?
-                    .is_some()
-                {
-                    return Err(Failed::NotNow);
-                }
-                writer.place_joined(staged, &self.wanted.list)?
-            }
+            Target::New(staged) => writer.place_joined(staged, &self.wanted.list)?,
         };
         stamp(&joined, FileStamp::of(&joined.data)?)?;
         cache.counts.joined.add(1);

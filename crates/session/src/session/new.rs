@@ -175,7 +175,7 @@ fn stays_behind(error: &SessionError) {
 fn claim(dir: &Path) -> Result<(OwnDir, FileLock, Option<u32>), SessionError> {
     let Some((claimed, found)) = OwnDir::claim(dir)? else {
         return match clear_unfinished(dir)? {
-            // Whoever made it, it stays.
+            // If no session is made, the directory stays: somebody else may have made it.
             Some((dir, lock)) => Ok((dir, lock, Some(0o700))),
             None => Err(not_empty(dir)?),
         };
@@ -223,7 +223,7 @@ fn clear_unfinished(dir: &Path) -> Result<Option<(OwnDir, FileLock)>, SessionErr
     let Some(lock) = opened.lock(LOCK)? else {
         return Ok(None);
     };
-    // Whoever had the lock before may have made a session of it, and ended.
+    // The process that had the lock before may have made a session here, and ended.
     if opened.names()?.iter().any(|name| name == DESCRIPTION) {
         return Ok(None);
     }

@@ -308,11 +308,7 @@ impl FileSystem for Vfs {
     }
 
     fn opendir(&self, node: NodeId, reply: impl Reply<OpenedDir>) {
-        let opened = Self::opendir(self, node.into()).map(|handle| OpenedDir {
-            handle,
-            may_be_kept: self.namespace.read().is_as_in_base(node.into()),
-        });
-        self.answer(node.into(), opened, reply);
+        self.answer(node.into(), Self::opendir(self, node.into()), reply);
     }
 
     fn readdir(&self, handle: HandleId, offset: u64, reply: impl NameReply) {

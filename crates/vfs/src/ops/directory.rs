@@ -7,7 +7,7 @@ use attachfs_tree::{Attributes, DirEntry, Ino, Kind, Listing, Mutation, Namespac
 
 use crate::handles::OpenDir;
 use crate::vfs::now;
-use crate::{FileAttr, FsError, FsErrorKind, HandleId, Vfs};
+use crate::{FileAttr, FsError, FsErrorKind, HandleId, OpenedDir, Vfs};
 
 /// A directory as it was when reading it began, or began again. Offset 0 is `.`, 1 is `..`, the rest are
 /// the entries: an entry that exists throughout is returned exactly once, whatever else changes.
@@ -47,7 +47,7 @@ impl DirView {
 
 impl Vfs {
     /// Opens a directory.
-    pub fn opendir(&self, dir: Ino) -> Result<HandleId, FsError> {
+    pub fn opendir(&self, dir: Ino) -> Result<OpenedDir, FsError> {
         let namespace = self.namespace.read();
         match namespace.kind(dir) {
             None => return Err(FsErrorKind::NotFound.into()),
@@ -57,7 +57,10 @@ impl Vfs {
         // A kernel that keeps the listing of such a directory may lose some of it half-way, and goes on from an offset here.
         let may_be_kept = namespace.is_as_in_base(dir);
         let view = may_be_kept.then(|| Arc::new(DirView::of(&namespace, dir)));
-        Ok(self.handles.open_dir(dir, view))
+        Ok(OpenedDir {
+            handle: self.handles.open_dir(dir, view),
+            may_be_kept,
+        })
     }
 
     /// The directory behind a handle, as it was when it was first read.

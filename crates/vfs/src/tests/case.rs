@@ -20,7 +20,7 @@ fn world() -> World {
 
 fn names(kernel: &Kernel, dir: &str) -> Vec<String> {
     let dir = kernel.stat(dir).unwrap().ino;
-    let handle = kernel.vfs.opendir(dir).unwrap();
+    let handle = kernel.vfs.opendir(dir).unwrap().handle;
     let view = kernel.vfs.dir_view(handle).unwrap();
     let entries = (2..).map_while(|offset| view.entry(offset));
     let names = entries.map(|entry| String::from_utf8(entry.name.to_vec()).unwrap());

@@ -391,7 +391,8 @@ fn a_removed_directory_that_is_still_open_is_gone_afterwards() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
     kernel.mkdir("x").unwrap();
-    let handle = kernel.vfs.opendir(kernel.stat("x").unwrap().ino).unwrap();
+    let opened = kernel.vfs.opendir(kernel.stat("x").unwrap().ino);
+    let handle = opened.unwrap().handle;
     kernel.rmdir("x").unwrap();
     kernel.vfs.releasedir(handle).unwrap();
     kernel.vfs.seal().unwrap();

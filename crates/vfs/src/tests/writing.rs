@@ -300,7 +300,8 @@ fn a_view_of_a_directory_stays_while_everything_in_it_goes() {
         .collect();
     let (world, dir) = (World::new(&base), tempdir());
     let kernel = world.create(dir.path());
-    let handle = kernel.vfs.opendir(kernel.stat("d").unwrap().ino).unwrap();
+    let opened = kernel.vfs.opendir(kernel.stat("d").unwrap().ino);
+    let handle = opened.unwrap().handle;
     let view = kernel.vfs.dir_view(handle).unwrap();
     kernel.put("d/new", b"");
     let mut met = Vec::new();

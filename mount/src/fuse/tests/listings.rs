@@ -1,6 +1,7 @@
 //! Listings that the kernel keeps, and when it asks for them again.
 
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::io;
 
 use attachfs_fixtures::chunk_size;
 use attachfs_manifest::{Change, Diff, ManifestPath, Node};
@@ -85,21 +86,33 @@ fn who_opened_a_directory_before_a_change_sees_it_when_reading_begins_after_it()
     tree.unmount();
 }
 
-#[test]
-fn entries_of_a_listing_that_the_kernel_keeps_are_each_met_once_while_they_are_being_removed() {
+/// A writable mount with 5,000 files in `many`, whose listing the kernel keeps, and their names.
+fn many() -> Option<(Watched, Vec<String>)> {
     let inputs = (0..5000).map(|number| (format!("many/{number:05}"), file("x")));
-    let Some(tree) = mounted(inputs) else {
-        return;
-    };
+    let tree = mounted(inputs)?;
     let all = names(&tree.at("many"));
     assert_eq!(names(&tree.at("many")), all);
-    let mut met = Vec::new();
-    for entry in fs::read_dir(tree.at("many")).unwrap() {
+    Some((tree, all))
+}
+
+/// Removes each file when it is met, and gives the names in order.
+fn removed(listing: impl Iterator<Item = io::Result<DirEntry>>) -> Vec<String> {
+    let remove = |entry: io::Result<DirEntry>| {
         let entry = entry.unwrap();
-        met.push(entry.file_name().into_string().unwrap());
         fs::remove_file(entry.path()).unwrap();
-    }
+        entry.file_name().into_string().unwrap()
+    };
+    let mut met: Vec<_> = listing.map(remove).collect();
     met.sort();
+    met
+}
+
+#[test]
+fn entries_of_a_listing_that_the_kernel_keeps_are_each_met_once_while_they_are_being_removed() {
+    let Some((tree, all)) = many() else {
+        return;
+    };
+    let met = removed(fs::read_dir(tree.at("many")).unwrap());
     assert!(met == all, "{} entries", met.len());
     assert_eq!(names(&tree.at("many")), [""; 0]);
     tree.unmount();
@@ -107,29 +120,18 @@ fn entries_of_a_listing_that_the_kernel_keeps_are_each_met_once_while_they_are_b
 
 #[test]
 fn who_reads_a_listing_that_the_kernel_loses_half_way_still_meets_each_entry_once() {
-    let inputs = (0..5000).map(|number| (format!("many/{number:05}"), file("x")));
-    let Some(tree) = mounted(inputs) else {
+    let Some((tree, all)) = many() else {
         return;
     };
-    let all = names(&tree.at("many"));
-    assert_eq!(names(&tree.at("many")), all);
     let before = listed(&tree);
     let mut reading = fs::read_dir(tree.at("many")).unwrap();
-    let mut met: Vec<_> = reading.by_ref().take(500).collect();
+    let begun: Vec<_> = reading.by_ref().take(500).collect();
     assert_eq!(listed(&tree), before, "the kernel lists what it keeps");
     // A name that comes first, and has the kernel forget the listing.
     let first = ManifestPath::new(b"many/!first").unwrap();
     let added = Diff::new(chunk_size(CHUNK), None, [(first, Change::Put(Node::Dir))]);
     tree.vfs().add_layer(&added.unwrap()).unwrap();
-    for entry in &met {
-        fs::remove_file(entry.as_ref().unwrap().path()).unwrap();
-    }
-    met.extend(reading);
-    let met = met.into_iter();
-    let mut met: Vec<_> = met
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    met.sort();
+    let met = removed(begun.into_iter().chain(reading));
     assert!(listed(&tree) > before, "it was asked for the rest");
     assert!(met == all, "{} entries", met.len());
     tree.unmount();
