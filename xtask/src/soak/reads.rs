@@ -29,11 +29,12 @@ use judge::{Keys, LONGEST, OP_TIMEOUT, Outcome, Told};
 use phases::{PAUSE, Phase, Trouble};
 use readers::Said;
 
-/// How much more memory the mount may have in the end than when it was made: 16 MiB stay kept, the allocator holds up to 8 MiB in each of
-/// four arenas for later, and there are names and attributes.
-const MEMORY: u64 = 80 << 20;
-/// The mount gives memory back after 30 quiet seconds, and connections and threads end.
-const QUIET: Duration = Duration::from_secs(45);
+/// How much more memory the mount may have in the end than when it was made: 16 MiB stay kept, and names, attributes and what the
+/// allocator holds for later.
+const MEMORY: u64 = 64 << 20;
+/// The mount gives memory back after 30 quiet seconds, and threads end. Connections end after a minute without a request, for which
+/// the pool looks once a minute.
+const QUIET: Duration = Duration::from_secs(130);
 /// How long the end of a mount may take.
 const UNMOUNTED_WITHIN: Duration = Duration::from_mins(1);
 
@@ -456,17 +457,10 @@ struct Counts {
 impl Counts {
     fn of(pid: u32) -> Self {
         let count = |what| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
-        // Connections wait for the next request until the server closes them, and this one does not.
-        let is_connection = |entry: &fs::DirEntry| {
-            let to = fs::read_link(entry.path());
-            to.is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
-        };
-        let open = fs::read_dir(format!("/proc/{pid}/fd"));
-        let open = open.into_iter().flatten().flatten();
         Self {
             memory: anonymous_memory(pid).unwrap_or(0),
             threads: count("task"),
-            files: open.filter(|entry| !is_connection(entry)).count(),
+            files: count("fd"),
         }
     }
 
