@@ -36,7 +36,7 @@ pub(crate) fn keep_little_freed_memory() {
         /// with zeros first.
         const MAPPED_FROM: i32 = 4 << 20;
         /// What an arena keeps at its end, in bytes.
-        const KEPT_AT_END: i32 = 8 << 20;
+        const KEPT_AT_END: i32 = 4 << 20;
         let settings = [
             (libc::M_ARENA_MAX, ARENAS),
             (libc::M_MMAP_THRESHOLD, MAPPED_FROM),
