@@ -148,9 +148,11 @@ impl<F: FnMut(ChunkSize, PathRef<'_>, &Node) -> Option<()>> InOrder<F> {
 
     /// Whether the open entry whose path has this length is a directory; `None` if there is no such entry.
     fn is_open_dir(&self, path_len: usize) -> Option<bool> {
-        let mut inmost_first = self.open.iter().rev();
-        let found = inmost_first.find(|open| open.path_len == path_len)?;
-        Some(found.is_dir)
+        // Each was opened within the one before it, and is closed before that.
+        let found = self
+            .open
+            .binary_search_by_key(&path_len, |open| open.path_len);
+        Some(self.open[found.ok()?].is_dir)
     }
 }
 

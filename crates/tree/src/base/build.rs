@@ -147,11 +147,12 @@ impl Builder {
 
     /// The open directory whose path has this length.
     fn open_dir(&self, path_len: usize) -> u32 {
-        let mut inmost_first = self.open.iter().rev();
-        inmost_first
-            .find(|dir| dir.path_len == path_len)
-            .expect("a snapshot has each directory before what is in it")
-            .node
+        // Each was opened within the one before it, and is closed before that.
+        let found = self
+            .open
+            .binary_search_by_key(&path_len, |dir| dir.path_len);
+        let found = found.expect("a snapshot has each directory before what is in it");
+        self.open[found].node
     }
 
     fn add(&mut self, path: &[u8], node: &Node) -> Result<(), BuildError> {
