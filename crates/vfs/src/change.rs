@@ -58,6 +58,21 @@ impl Vfs {
 }
 
 impl Vfs {
+    /// Does something that removes a name. Where the disk has no room even for the record of that, room is made, and it is done again.
+    pub(crate) fn removing(&self, remove: impl Fn() -> Result<(), FsError>) -> Result<(), FsError> {
+        match remove() {
+            Err(error) if error.kind() == FsErrorKind::NoSpace => {
+                let overlay = self.overlay.as_ref();
+                if overlay.is_some_and(Overlay::make_room) {
+                    remove()
+                } else {
+                    Err(error)
+                }
+            }
+            removed => removed,
+        }
+    }
+
     /// Shows another namespace from now on.
     pub(crate) fn show(&self, namespace: Namespace) {
         let mut shown = self.namespace.write();

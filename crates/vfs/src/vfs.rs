@@ -93,6 +93,8 @@ pub(crate) struct Overlay {
     /// The number of scratch files that no record mentions, in a session that is only looked at: taking it
     /// over would set them aside.
     pub(crate) unknown: u64,
+    /// Locked while room is made on a full disk.
+    making_room: Mutex<()>,
     /// Locked during a commit.
     pub(crate) committing: tokio::sync::Mutex<()>,
     /// Keeps other processes from the files as long as this exists. The last field, because fields are dropped in
@@ -321,6 +323,7 @@ impl Overlay {
             left_open: Mutex::default(),
             emptied: Mutex::default(),
             unknown: 0,
+            making_room: Mutex::default(),
             committing: tokio::sync::Mutex::default(),
             _lock: files.lock.clone(),
         }
@@ -349,6 +352,26 @@ impl Overlay {
             reserve: Reserve::hold(&files.reserve, changed),
             ..self
         })
+    }
+
+    /// Looks for room for the records of deletions on a full disk: the scratch files of what was deleted go at once, and if that is not
+    /// enough, the journal is made shorter. Returns whether there is room then. Takes as long as a sync, or a compaction; the caller has no
+    /// [`Turn`](crate::change::Turn).
+    pub(crate) fn make_room(&self) -> bool {
+        let _alone = self.making_room.lock();
+        if !self.disk.has_room_to_remove() {
+            self.reaper.reap_now();
+        }
+        if !self.disk.has_room_to_remove()
+            && let Some(Err(error)) = self.reserve.lend(|| self.disk.compact())
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "the disk is full, and the journal cannot be made shorter"
+            );
+        }
+        self.disk.has_room_to_remove()
     }
 
     /// Appends a record, which then outlives this process, and a power loss before long.

@@ -139,6 +139,10 @@ impl Vfs {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.removing(|| self.try_rmdir(parent, name))
+    }
+
+    fn try_rmdir(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let change = self.begin_change()?;
         let given = checked(name)?;
         let turn = self.turn(change.overlay);

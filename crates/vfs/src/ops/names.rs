@@ -73,6 +73,10 @@ impl Vfs {
 
     /// Removes a name of a file or symbolic link.
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.removing(|| self.try_unlink(parent, name))
+    }
+
+    fn try_unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
         let change = self.begin_change()?;
         let given = checked(name)?;
         let turn = self.turn(change.overlay);

@@ -136,6 +136,11 @@ impl Disk {
         self.journal.append(record)
     }
 
+    /// Whether records that remove something have room.
+    pub(crate) fn has_room_to_remove(&self) -> bool {
+        self.journal.has_room_to_remove()
+    }
+
     /// Whether everything that was appended is durable.
     pub(crate) fn is_synced(&self) -> bool {
         self.journal.is_synced(self.journal.appended())

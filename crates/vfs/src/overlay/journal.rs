@@ -23,11 +23,21 @@ use parking_lot::Mutex;
 
 use super::error::failed;
 use super::format::{MAGIC, Reader, Torn, encode};
+use super::record::Purpose;
 use super::successor::{CopiedLast, Successor, dir_of};
 use super::{JournalError, Record};
+use crate::FsErrorKind;
+use crate::error::kind_of_io;
 
-/// Reserved ahead of the end; at least half of it is kept. Room for some ten thousand deletions.
+/// Reserved ahead of the end, in bytes; at least half of it is kept while the disk has room.
 const RESERVE: u64 = 1 << 20;
+/// Less than this is not reserved.
+const LEAST_RESERVED: u64 = 4 << 10;
+/// What is left of it on a full disk by records that add something, in bytes: room for some thousand deletions, each of which may give back
+/// room.
+const KEPT_TO_REMOVE: u64 = 256 << 10;
+/// What is left by those that remove something, too: room to commit and to end.
+const KEPT_TO_END: u64 = 16 << 10;
 
 /// An open journal. Shared by all threads.
 #[derive(Debug)]
@@ -54,7 +64,10 @@ struct Tail {
     number: u64,
     /// How many records were appended. All records that were there at opening count as one.
     appended: u64,
+    /// Up to where there is room for sure.
     reserved: u64,
+    /// The disk had no room for more when it was asked last.
+    is_full: bool,
     poisoned: bool,
     buffer: Vec<u8>,
 }
@@ -129,6 +142,10 @@ impl Journal {
         encode(record, tail.number, &mut tail.buffer)?;
         let len = tail.buffer.len() as u64;
         tail.reserve(len);
+        if !tail.has_room(len, record.purpose()) {
+            let full = io::ErrorKind::StorageFull.into();
+            return Err(failed("append to", &self.path)(full));
+        }
         let append = || write_all_at(&file, &tail.buffer, tail.end);
         if let Err(source) = perform(Step::JournalAppend, || self.path.clone(), append) {
             let undo = || file.set_len(tail.end);
@@ -140,6 +157,13 @@ impl Journal {
         tail.number += 1;
         tail.appended += 1;
         Ok(())
+    }
+
+    /// Whether records that remove something have room, after it was looked for anew.
+    pub(crate) fn has_room_to_remove(&self) -> bool {
+        let mut tail = self.tail.lock();
+        tail.reserve(KEPT_TO_REMOVE / 2);
+        tail.has_room(KEPT_TO_REMOVE / 2, Purpose::Removing)
     }
 
     /// How much was appended up to now.
@@ -235,8 +259,7 @@ impl Journal {
 }
 
 impl Tail {
-    /// Reserves space for `len` more bytes and some more. A failure is ignored: the write will
-    /// report it.
+    /// Reserves space for `len` more bytes and some more, or as much of that as the disk has.
     fn reserve(&mut self, len: u64) {
         let Some(file) = &self.file else {
             return;
@@ -244,11 +267,36 @@ impl Tail {
         if self.end + len + RESERVE / 2 <= self.reserved {
             return;
         }
-        let wanted = len + RESERVE;
-        match reserve_beyond(file, self.end, wanted) {
-            Ok(()) => self.reserved = self.end + wanted,
-            Err(error) => tracing::debug!(%error, "no space is reserved for the journal"),
+        let mut more = RESERVE;
+        self.is_full = false;
+        while self.end + len + more > self.reserved {
+            match reserve_beyond(file, self.end, len + more) {
+                Ok(()) => {
+                    self.reserved = self.end + len + more;
+                    return;
+                }
+                Err(error) if kind_of_io(&error) != FsErrorKind::NoSpace => {
+                    tracing::debug!(%error, "no space is reserved for the journal");
+                    return;
+                }
+                Err(_) => self.is_full = true,
+            }
+            more /= 2;
+            if more < LEAST_RESERVED {
+                return;
+            }
         }
+    }
+
+    /// Whether a record of this length may be appended. On a full disk it has to leave room for those that give back some.
+    fn has_room(&self, len: u64, purpose: Purpose) -> bool {
+        let left = match purpose {
+            Purpose::Adding => KEPT_TO_REMOVE + KEPT_TO_END,
+            Purpose::Removing => KEPT_TO_END,
+            // The write tells.
+            Purpose::Ending => return true,
+        };
+        !self.is_full || self.end + len + left <= self.reserved
     }
 }
 

@@ -115,9 +115,14 @@ impl Reaper {
     }
 
     /// Does the waiting work at once, on this thread.
-    #[cfg(all(test, unix))]
     pub(crate) fn reap_now(&self) {
-        let doomed = std::mem::take(&mut self.shared.queue.lock().doomed);
+        let doomed = {
+            let mut queue = self.shared.queue.lock();
+            if !queue.may_remove() {
+                return;
+            }
+            std::mem::take(&mut queue.doomed)
+        };
         if let Some(disk) = &self.disk {
             sync_and_remove(&doomed, &self.shared, disk);
         }

@@ -35,6 +35,31 @@ pub enum Record {
     Deleted(Vec<Ino>),
 }
 
+/// What a record does to the session, which says how much of the journal's room it has to leave when the disk is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// More is there afterwards.
+    Adding,
+    /// Something goes, or nothing is added.
+    Removing,
+    /// The session ends, or is committed.
+    Ending,
+}
+
+impl Record {
+    pub(crate) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Mutation(Mutation::Unlink { .. } | Mutation::RemoveDir { .. })
+            | Self::Closed(_)
+            | Self::Deleted(_) => Purpose::Removing,
+            Self::Commit(_) | Self::Sealed { .. } => Purpose::Ending,
+            Self::Mutation(_) | Self::Opened(_) | Self::Layer { .. } | Self::State(_) => {
+                Purpose::Adding
+            }
+        }
+    }
+}
+
 /// How far a commit has come. Between the two records the outcome of the manifest's PUT is unknown,
 /// and the commit is finished by sending the same bytes to the same key again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,6 +46,8 @@ struct State {
     held: u64,
     /// The disk was full; no more is reserved until this much is needed.
     ask_from: u64,
+    /// How often the room was freed.
+    released: u64,
 }
 
 impl Reserve {
@@ -96,6 +98,7 @@ impl Reserve {
         let mut state = self.state.lock();
         let held = std::mem::take(&mut state.held);
         state.ask_from = u64::MAX;
+        state.released += 1;
         let released = match &state.file {
             Some(file) => file.set_len(0).map(|()| held > 0),
             // The file of an earlier process, which could not be replaced.
@@ -108,6 +111,20 @@ impl Reserve {
             tracing::warn!(%error, path = %self.path.display(), "cannot give back what was reserved for the commit");
             false
         })
+    }
+
+    /// Frees the room while `work` is done, and reserves it again unless somebody else has freed it meanwhile. `None` if there is none.
+    pub(crate) fn lend<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        if !self.release() {
+            return None;
+        }
+        let released = self.state.lock().released;
+        let done = work();
+        let mut state = self.state.lock();
+        if state.released == released {
+            state.fill(&self.path);
+        }
+        Some(done)
     }
 
     /// Reserves the room again, or as much as the disk has.
