@@ -22,7 +22,7 @@ const PAUSED: Duration = Duration::from_secs(5);
 /// After so long without a read, memory is given back.
 const QUIET: Duration = Duration::from_secs(30);
 /// What stays kept then, in bytes, if the budget is not very small.
-const STAYS: u64 = 16 << 20;
+const STAYS: u64 = 8 << 20;
 
 /// When there was a read last, and who reads.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use judge::{Keys, LONGEST, OP_TIMEOUT, Outcome, Told};
 use phases::{PAUSE, Phase, Trouble};
 use readers::Said;
 
-/// How much more memory the mount may have in the end than when it was made: 16 MiB stay kept, and names, attributes and what the
+/// How much more memory the mount may have in the end than when it was made: 8 MiB stay kept, and names, attributes and what the
 /// allocator holds for later.
 const MEMORY: u64 = 64 << 20;
 /// The mount gives memory back after 30 quiet seconds, and threads end. Connections end after a minute without a request, for which
