@@ -7,8 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use attachfs::{
-    Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, LastError, PrefetchStats,
-    PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
+    Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, FsckReport, LastError,
+    PrefetchStats, PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
 };
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use serde::Serialize;
@@ -322,6 +322,29 @@ pub(crate) fn ended(ended: &EndedSession) -> String {
             commit.generation, commit.address, commit.hash
         );
     }
+    text
+}
+
+pub(crate) fn fsck(report: &FsckReport) -> String {
+    let mut text = format!("session    {}\n", report.session);
+    text += &format!(
+        "checked    {}, {} written, {}\n",
+        count(report.records, "record"),
+        count(report.written, "file"),
+        count(report.commits, "commit")
+    );
+    let lines =
+        |word: &str, all: &[String]| listed(all, |one| format!("{word:10} {}\n", line_of(one)));
+    text += &lines("wrong", &report.problems);
+    text += &lines("note", &report.notes);
+    text += &lines("repaired", &report.repaired);
+    text += match (report.sound, report.repaired.is_empty()) {
+        (true, _) => "sound      it can be mounted and committed\n",
+        (false, true) => {
+            "damaged    --repair makes it fit to be used again, as far as that can be\n"
+        }
+        (false, false) => "damaged    what is left cannot be repaired here\n",
+    };
     text
 }
 
