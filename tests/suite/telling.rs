@@ -1,5 +1,7 @@
 //! What the program says: to whom who set a variable, typed a name or ended a mount.
 
+mod failing;
+
 use std::fs;
 use std::os::unix::fs::chown;
 

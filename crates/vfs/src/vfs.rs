@@ -122,7 +122,7 @@ pub struct Vfs {
     pub(crate) moved: MovedFiles,
     pub(crate) siblings: Siblings,
     /// What was used of the base.
-    pub(crate) inputs: Inputs,
+    pub(crate) inputs: Arc<Inputs>,
     /// What was looked up in vain.
     pub(crate) missing: MissingNames,
     /// If case does not count.
@@ -218,7 +218,7 @@ impl Vfs {
             references: References::default(),
             moved: MovedFiles::default(),
             siblings: Siblings::default(),
-            inputs: Inputs::default(),
+            inputs: Arc::default(),
             missing: MissingNames::default(),
             sources: Sources::default(),
         }
