@@ -265,6 +265,11 @@ impl Vfs {
         adapter.as_ref().is_none_or(|adapter| adapter.tells_opens)
     }
 
+    /// The last read of a file that failed since the mount, if it is still known: that of 64 files is.
+    pub fn failed_read_of(&self, ino: Ino) -> Option<FailedRead> {
+        self.tally.failed.last_of(ino)
+    }
+
     /// The last read that failed since the mount.
     pub fn last_failed_read(&self) -> Option<FailedRead> {
         self.tally.failed.last()

@@ -56,7 +56,8 @@ impl Vfs {
         if let Err(error) = &outcome
             && error.has_cause()
         {
-            self.tally.failed.note(self.describe(open.ino()), error);
+            let (ino, failed) = (open.ino(), &self.tally.failed);
+            failed.note(ino, self.describe(ino), error);
         }
         outcome
     }
@@ -188,7 +189,7 @@ impl Vfs {
                     // The handle may have been closed meanwhile, and then nobody else would keep it.
                     inputs.keep(&open.used);
                 }
-                Err(error) => tally.failed.note(path, error),
+                Err(error) => tally.failed.note(open.ino(), path, error),
             }
             read
         }))
