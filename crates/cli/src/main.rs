@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let (args, command, matches) = parsing::parse();
     let typed = paths::typed(&command, &matches);
     let typed = typed.iter().map(PathBuf::as_path);
-    if let Err(error) = attachfs::require_answers(typed, &places::places(None)) {
+    if let Err(error) = attachfs::require_answers(typed, &places::places()) {
         return exit::code(Err(error.into()));
     }
     if let Err(text) = logging::start(args.globals.verbose, args.log()) {

@@ -8,6 +8,7 @@ use attachfs::{
 use indicatif::{HumanCount, HumanDuration};
 
 use super::sessions::is_piped;
+use super::stores::require_used;
 use crate::args::Globals;
 use crate::args::report::Report;
 use crate::exit::Failure;
@@ -18,7 +19,8 @@ use crate::places::places;
 const SHOWN: usize = 8;
 
 pub(super) async fn report(globals: &Globals, args: Report) -> Result<(), Failure> {
-    let found = attachfs::find(&places(None), &args.session)?;
+    let found = attachfs::find(&places(), &args.session)?;
+    require_used(globals, &found).await?;
     let is_piped = is_piped(args.html.as_deref());
     let file = args.html.filter(|_| !is_piped);
     if let Some(file) = &file {
