@@ -1,5 +1,12 @@
 //! What the program says: to whom who set a variable, typed a name or ended a mount.
 
+mod access;
+mod ends;
+mod failing;
+mod foreign_cache;
+mod leaving;
+mod words;
+
 use std::fs;
 use std::os::unix::fs::chown;
 

@@ -181,28 +181,30 @@ fn an_upload_that_is_killed_goes_on_without_repeating_what_was_finished() {
 
 #[test]
 fn a_cancelled_upload_says_how_far_it_came_and_publishes_nothing() {
-    Machine::with_s3(|machine| {
-        let folder = folder(machine, 200);
-        let server = machine.server();
-        server.add(Rule::on("PUT", Mishap::Hold).after(10));
-        let out = machine.path("out");
-        let mut command = machine.attachfs(args!["snapshot", folder.clone(), "-o", &out]);
-        command.args(["--store", &machine.store(), "--publish", KEY]);
-        let running = machine.start(command);
-        server.wait_for("it sends", |requests| {
-            requests.iter().filter(|of| of.method == "PUT").count() > 10
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        Machine::with_s3(|machine| {
+            let folder = folder(machine, 200);
+            let server = machine.server();
+            server.add(Rule::on("PUT", Mishap::Hold).after(10));
+            let out = machine.path("out");
+            let mut command = machine.attachfs(args!["snapshot", folder.clone(), "-o", &out]);
+            command.args(["--store", &machine.store(), "--publish", KEY]);
+            let running = machine.start(command);
+            server.wait_for("it sends", |requests| {
+                requests.iter().filter(|of| of.method == "PUT").count() > 10
+            });
+            running.signal(signal);
+            running
+                .wait()
+                .with_code(15)
+                .saying("cancelled after ")
+                .saying(" of 200 uploads");
+            assert!(!out.exists() && !published(machine).exists());
+            server.heal();
+            uploaded(machine, &folder, &[]);
+            assert_whole(machine);
         });
-        running.signal(Signal::INT);
-        running
-            .wait()
-            .with_code(15)
-            .saying("cancelled after ")
-            .saying(" of 200 uploads");
-        assert!(!out.exists() && !published(machine).exists());
-        server.heal();
-        uploaded(machine, &folder, &[]);
-        assert_whole(machine);
-    });
+    }
 }
 
 #[test]

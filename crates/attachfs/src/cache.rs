@@ -23,11 +23,20 @@ use crate::manifest::{needed, open_manifest};
 use crate::manifests::ManifestBytes;
 use crate::store::OpenStore;
 
-/// The objects of what patterns choose of a manifest, with their lengths.
+/// An object of a manifest.
+#[derive(Debug)]
+struct NeededObject {
+    /// Its length.
+    len: u64,
+    /// The first file that needs it, for messages.
+    path: String,
+}
+
+/// The objects of what patterns choose of a manifest.
 fn objects_of(
     manifest: &ManifestBytes,
     filter: &DownloadFilter,
-) -> Result<HashMap<ContentHash, u64>, Error> {
+) -> Result<HashMap<ContentHash, NeededObject>, Error> {
     let mut opened = open_manifest(manifest, false)?;
     if !filter.is_everything() {
         opened.manifest = chosen(opened.manifest, filter);
@@ -35,7 +44,10 @@ fn objects_of(
     let (needed, _) = needed(&opened.manifest);
     Ok(needed
         .into_iter()
-        .map(|(hash, (len, _))| (hash, len))
+        .map(|(hash, (len, path))| {
+            let path = path.to_string();
+            (hash, NeededObject { len, path })
+        })
         .collect())
 }
 

@@ -34,7 +34,9 @@ use crate::places::Places;
 use crate::prefetching::PrefetchStats;
 use crate::probe::{Probed, probe};
 use crate::remembering::{not_remembered, remember};
-use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
+use crate::remote::{
+    CommitArguments, CommitReport, Fetched, LastError, StatusReport, UnmountReport,
+};
 use crate::report::{ReportAtEnd, WrittenReport, check_files};
 use crate::served::{Ended, PATIENCE, ServedMount};
 use crate::service::{Service, StepHook};
@@ -233,7 +235,7 @@ impl Mount {
         if self.fresh {
             self.mark_done().await;
         }
-        self.finish().await
+        self.finish().await.map(drop)
     }
 
     /// Writes the reports that were asked for, now that it is unmounted, and says what became of each.
@@ -255,48 +257,50 @@ impl Mount {
     }
 
     /// Ends the process's part: seals the session if that was not done, waits for answers that are
-    /// being given, and deletes the session if nothing of it is needed any more.
-    pub async fn finish(self) -> Result<(), Error> {
-        let ended = self.served.ended.lock().await.clone();
+    /// being given, and deletes the session if nothing of it is needed any more, or nothing at all is in it. Says what became of it,
+    /// without what a client was told that had it unmounted.
+    pub async fn finish(self) -> Result<UnmountReport, Error> {
+        let ended = *self.served.ended.lock().await;
         let sealed = if ended.is_none() && self.served.mounted.end().is_some() {
             self.served.seal().await
         } else {
             Ok(self.served.end_traces().await)
         };
         // Where nobody did so before, and could tell what became of them: the log does.
-        drop(self.served.write_reports().await);
+        let reports = self.served.write_reports().await;
         // A client that asked for the end is told why it failed before this process goes.
         self.control.shut_down().await;
-        sealed?;
-        let is_read_only = self.served.session.meta.read_only;
-        let is_deleted = is_read_only || ended.as_ref().is_some_and(|ended| ended.done);
-        if is_deleted && !ended.as_ref().is_some_and(|ended| ended.discarded) {
-            self.served.keep_log();
+        let trace_failure = sealed?;
+        let ended = ended.unwrap_or(Ended::Sealed);
+        let mut report = self.served.unmounted(ended).await;
+        report.reports = reports;
+        report.trace = report.trace.filter(|_| trace_failure.is_none());
+        report.trace_failure = trace_failure;
+        if report.kept {
+            return Ok(report);
+        }
+        let is_discarded = ended == Ended::Discarded;
+        if !is_discarded {
+            report.log = self.served.keep_log();
         }
         let OpenedSession { session, meta, .. } = &self.served.session;
-        if !is_read_only {
-            let Some(Ended { discarded, .. }) = ended.filter(|ended| ended.done) else {
-                return Ok(());
-            };
+        if !meta.read_only {
             // No commit needs the room any more, and on a full disk what comes next does.
             session.vfs().release_reserve();
             // What it published is known from here on without it.
             match remember(&self.places, meta, &session.vfs().commits()) {
-                Err(error) if discarded => not_remembered(&error),
+                Err(error) if is_discarded => not_remembered(&error),
                 remembered => remembered?,
             }
         }
         session.discard()?;
         self.places.sessions().remove(&self.served.session.meta.id);
-        Ok(())
+        Ok(report)
     }
 
     /// Says that nothing of the session is needed any more: [`finish`](Self::finish) deletes it.
     pub async fn mark_done(&self) {
-        *self.served.ended.lock().await = Some(Ended {
-            done: true,
-            discarded: false,
-        });
+        *self.served.ended.lock().await = Some(Ended::Done);
     }
 }
 

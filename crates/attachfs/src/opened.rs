@@ -195,6 +195,27 @@ impl OpenedSession {
         Ok(DiffReport::new(&self.meta, &preview, how.hash))
     }
 
+    /// Whether all that is not committed lies outside of the output directories, so that a commit leaves it again.
+    pub(crate) async fn is_all_outside(&self) -> Result<bool, Error> {
+        if self.meta.output_dirs.is_empty() {
+            return Ok(false);
+        }
+        let arguments = CommitArguments {
+            skip_open: true,
+            skip_links: true,
+            ..CommitArguments::default()
+        };
+        let options = CommitOptions {
+            wait: Duration::ZERO,
+            skip_long: true,
+            ..arguments.options(&self.meta)?
+        };
+        let preview = touched(&self.session, &options).await?;
+        let account = &preview.account;
+        let left = account.open.len() + account.links.len() + account.too_long.len();
+        Ok(preview.changes.is_empty() && left == 0 && !account.left_out.is_empty())
+    }
+
     /// The requests to the store since the mount.
     pub(crate) fn fetched(&self) -> Fetched {
         let counters = self.vfs().fetcher().counters();
@@ -202,6 +223,8 @@ impl OpenedSession {
             requests: counters.objects_from_store + counters.ranges_from_store,
             bytes: counters.bytes_from_store,
             disk_hits: counters.disk_hits,
+            disk_bytes: counters.bytes_from_disk,
+            not_cached: counters.disk_dropped_bytes,
             damaged: counters.damaged + counters.wrong_length,
             missing: counters.missing,
             failed: counters.failed + counters.timed_out,

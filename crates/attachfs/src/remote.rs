@@ -273,8 +273,14 @@ pub struct Fetched {
     pub requests: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Objects found in the disk cache.
+    /// Objects, and units of large ones, found in the disk cache.
     pub disk_hits: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub disk_bytes: u64,
+    /// Bytes that the disk cache did not keep, because its disk was too slow, full or failing.
+    #[serde(default)]
+    pub not_cached: u64,
     /// Objects whose bytes or length were wrong.
     pub damaged: u64,
     /// Objects that are not in the store.
@@ -369,6 +375,9 @@ pub struct UnmountReport {
     pub was_dead: bool,
     /// Paths that changed and were not committed.
     pub uncommitted: u64,
+    /// Whether they all lie outside of the output directories: a commit leaves them, unless it is told to commit everything.
+    #[serde(default)]
+    pub all_outside: bool,
     /// Scratch files that no record speaks of. The session is kept for them.
     #[serde(default)]
     pub set_aside: u64,
@@ -377,6 +386,9 @@ pub struct UnmountReport {
     pub set_aside_in: Option<String>,
     /// The commit, if the mount was made with `--commit`.
     pub commit: Option<CommitReport>,
+    /// Whether the mount was made with `--commit` and nothing was committed, because it was not ended by a request to unmount.
+    #[serde(default)]
+    pub commit_left_undone: bool,
     /// Why that commit stopped. The session is kept then.
     #[serde(default)]
     pub commit_failure: Option<Failure>,
@@ -393,6 +405,9 @@ pub struct UnmountReport {
     /// The last of them.
     #[serde(default)]
     pub last_error: Option<LastError>,
+    /// Bytes that the disk cache did not keep, because its disk was too slow, full or failing.
+    #[serde(default)]
+    pub not_cached: u64,
     /// What was fetched ahead of all reads while it was mounted.
     #[serde(default)]
     pub prefetch: PrefetchStats,
@@ -425,14 +440,17 @@ impl UnmountReport {
             kept: true,
             was_dead: false,
             uncommitted: 0,
+            all_outside: false,
             set_aside: 0,
             set_aside_in: None,
             commit: None,
+            commit_left_undone: false,
             commit_failure: None,
             held: Vec::new(),
             process: None,
             reads_failed: 0,
             last_error: None,
+            not_cached: 0,
             prefetch: PrefetchStats::default(),
             trace_failure: None,
             trace: None,

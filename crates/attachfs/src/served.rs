@@ -51,12 +51,16 @@ pub(crate) struct ServedMount {
 }
 
 /// How a mount's session ended.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ended {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was unmounted and sealed. What becomes of the session is still to be decided.
+    Sealed,
+    /// It is kept.
+    Kept,
     /// Nothing of it is needed any more.
-    pub(crate) done: bool,
+    Done,
     /// Its user wants nothing of it to be kept.
-    pub(crate) discarded: bool,
+    Discarded,
 }
 
 /// How long the kernel may take to let go.
@@ -98,7 +102,7 @@ impl ServedMount {
         let mut ended = self.ended.lock().await;
         let held = self.let_go(detach).await?;
         self.seal().await?;
-        ended.get_or_insert_default();
+        ended.get_or_insert(Ended::Sealed);
         Ok(held)
     }
 
@@ -114,7 +118,7 @@ impl ServedMount {
         let mount_point = self.mounted.mount_point();
         let held = self.let_go(detach).await?;
         let trace_failure = self.seal().await?;
-        let ended = ended.get_or_insert_default();
+        ended.get_or_insert(Ended::Kept);
         // Before the commit, which reads too.
         let reports = self.write_reports().await;
         let status = self.session.status(false).await?;
@@ -126,11 +130,15 @@ impl ServedMount {
             reports,
             reads_failed: self.session.vfs().counters().reads_failed,
             last_error: status.last_error,
+            not_cached: self.session.fetched().not_cached,
             prefetch: PrefetchStats::of(&self.session.vfs().fetcher().counters()),
             trace: self.traces.file().filter(|_| trace_failure.is_none()),
             trace_failure,
             ..UnmountReport::of(&self.session.meta.id, mount_point)
         };
+        if report.uncommitted > 0 {
+            report.all_outside = self.session.is_all_outside().await?;
+        }
         let is_default = self.session.meta.commit_on_unmount;
         let commit = arguments
             .commit
@@ -151,19 +159,66 @@ impl ServedMount {
         }
         // A session to which nothing was written, or whose outputs are all in the store, is not needed any more. Of files that were set aside
         // only a person can tell whether they are needed.
-        ended.done = !arguments.keep
+        let is_done = !arguments.keep
             && report.uncommitted == 0
             && report.set_aside == 0
             && report.commit_failure.is_none();
-        report.kept = !ended.done;
+        report.kept = !is_done;
+        *ended = Some(if is_done { Ended::Done } else { Ended::Kept });
         if report.reads_failed > 0 && self.own_log {
-            report.log = if ended.done {
+            report.log = if is_done {
                 self.keep_log()
             } else {
                 logs::of_session(&self.dir)
             };
         }
         Ok(report)
+    }
+
+    /// What there is to tell of a mount that was not ended through its socket, but by a signal or by the kernel. Its session is kept
+    /// if anything at all is in it.
+    pub(crate) async fn unmounted(&self, ended: Ended) -> UnmountReport {
+        let vfs = self.session.vfs();
+        let id = &self.session.meta.id;
+        let mut report = UnmountReport {
+            kept: ended == Ended::Kept,
+            reads_failed: vfs.counters().reads_failed,
+            last_error: self.session.last_error(),
+            not_cached: self.session.fetched().not_cached,
+            prefetch: PrefetchStats::of(&vfs.fetcher().counters()),
+            trace: self.traces.file(),
+            ..UnmountReport::of(id, self.mounted.mount_point())
+        };
+        if self.session.meta.read_only || matches!(ended, Ended::Done | Ended::Discarded) {
+            report.kept = false;
+            return report;
+        }
+        let status = match self.session.status(false).await {
+            Ok(status) => status,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "what is in the session cannot be told: it is kept");
+                report.kept = true;
+                return report;
+            }
+        };
+        report.uncommitted = status.uncommitted;
+        report.set_aside = status.set_aside;
+        report.set_aside_in = status.set_aside_in;
+        if report.uncommitted > 0 {
+            // Advice only.
+            report.all_outside = self.session.is_all_outside().await.unwrap_or(false);
+        }
+        let has_nothing = status.uncommitted == 0
+            && status.set_aside == 0
+            && status.commits == 0
+            && !status.commit_unfinished
+            && status.left_open.is_empty()
+            && status.open.is_empty();
+        report.kept = ended == Ended::Kept || !has_nothing;
+        report.commit_left_undone =
+            ended == Ended::Sealed && !has_nothing && self.session.meta.commit_on_unmount;
+        report
     }
 
     /// Keeps the log of a session that is about to be deleted, if reads failed in it or its report, and says where.
@@ -181,10 +236,7 @@ impl ServedMount {
         let mut ended = self.ended.lock().await;
         self.let_go(false).await?;
         self.end_traces().await;
-        *ended = Some(Ended {
-            done: true,
-            discarded: true,
-        });
+        *ended = Some(Ended::Discarded);
         Ok(())
     }
 

@@ -47,6 +47,7 @@ impl Service {
             Request::Add { options: how } => value(&self.mount.add(options(how)?).await?),
             Request::Why { options: how } => value(&self.mount.why(options(how)?).await?),
             Request::Layers => value(&session.layers()?),
+            Request::Access => value(&session.store.settings.s3),
             Request::Stats => value(&self.mount.stats()),
             Request::Report => value(&self.mount.report(&news.events).await?),
             Request::Unmount {

@@ -46,6 +46,35 @@ pub(crate) async fn is_served(found: &SessionEntry) -> Result<bool, Error> {
     Ok(false)
 }
 
+/// Fails with [`FailureClass::Usage`](crate::FailureClass::Usage) if `said`, what somebody typed, says something else than what the process of a
+/// mount was started with: that process does the work, and would not hear of it. Does nothing if no process has the session.
+pub async fn require_same_access(
+    found: &SessionEntry,
+    said: &S3Access,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    if *said == S3Access::default() {
+        return Ok(());
+    }
+    unless_cancelled(cancel, async {
+        if !is_served(found).await? {
+            return Ok(());
+        }
+        let used: S3Access = ask(found, Request::Access, None).await?;
+        let unused = said.options_beside(&used);
+        if unused.is_empty() {
+            return Ok(());
+        }
+        let (id, options) = (&found.meta.id, unused.join(", "));
+        let sentence = format!(
+            "session {id} is mounted, and its process goes on with what it was started with: {options} would not be used"
+        );
+        let advice = "options of S3 go with `mount`; leave them out here, or unmount, and mount it again with them";
+        Err(Error::usage(sentence).advise(advice))
+    })
+    .await
+}
+
 /// How a session is.
 pub async fn status(
     found: &SessionEntry,

@@ -197,6 +197,9 @@ pub struct CacheStats {
     pub written: u64,
     /// Not written, since the disk was too slow, too full, or failed.
     pub dropped: u64,
+    /// Bytes of those that were not written: they are fetched again when they are read.
+    #[serde(default)]
+    pub dropped_bytes: u64,
     /// Removed to make room.
     pub evicted: u64,
     /// Files that were damaged, and deleted.
@@ -220,6 +223,7 @@ impl From<&FetchCounters> for CacheStats {
             hits: fetch.disk_hits,
             written: fetch.disk_written,
             dropped: fetch.disk_dropped,
+            dropped_bytes: fetch.disk_dropped_bytes,
             evicted: fetch.disk_evicted,
             damaged: fetch.disk_damaged,
             failed: fetch.disk_failed,

@@ -22,6 +22,7 @@ use crate::layering::blocking;
 use crate::list::find;
 use crate::message::value;
 use crate::places::Places;
+use crate::remote::LastError;
 use crate::served::ServedMount;
 use crate::session::is_served;
 use crate::sources::ShownManifest;
@@ -84,8 +85,11 @@ pub struct ShownContent {
     pub bytes_here: Option<u64>,
     /// How many chunks are in the disk cache, as far as the file needs any.
     pub chunks_here: Option<u64>,
-    /// How many chunks, or parts of them, the file needs.
+    /// How many chunks the file needs, all or part of them.
     pub chunks: u64,
+    /// The last read of it that failed since the mount, if there was one.
+    #[serde(default)]
+    pub failed: Option<LastError>,
 }
 
 /// Why nothing is at a path.
@@ -261,7 +265,7 @@ impl ServedMount {
         };
         let content = if origin.kind == Kind::File {
             let content = vfs.whereabouts(ino).doing(failed)?;
-            let (size, chunks) = (content.size, content.pieces.len() as u64);
+            let (size, chunks) = (content.size, content.chunk_count());
             let presence = content.presence(vfs.fetcher()).await;
             let is_here = |&&(len, here): &&(u64, u64)| len == here;
             let hashes = vfs.hashes(ino).unwrap_or_default();
@@ -270,8 +274,9 @@ impl ServedMount {
                 hashes: hashes.iter().map(ToString::to_string).collect(),
                 bytes_here: presence.as_ref().map(|presence| presence.here),
                 chunks_here: presence
-                    .map(|presence| presence.pieces.iter().filter(is_here).count() as u64),
+                    .map(|presence| presence.chunks.iter().filter(is_here).count() as u64),
                 chunks,
+                failed: vfs.failed_read_of(ino).as_ref().map(LastError::from),
             })
         } else {
             None

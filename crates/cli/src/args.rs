@@ -266,10 +266,14 @@ pub(crate) struct Snapshot {
 /// Returns when the mount answers; a process stays in the background. Writes go to a session, which
 /// survives everything but `discard`. It ends when it is unmounted with all of it committed, or nothing written.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:
+#[command(
+    override_usage = "attachfs mount [OPTIONS] <MANIFEST[=SUBDIR]>... <MOUNTPOINT>\n       \
+attachfs mount [OPTIONS] --session <DIR> <MOUNTPOINT>",
+    after_help = "Examples:
   attachfs mount --store s3://bucket/DeadlineCloud scene.manifest /mnt/scene
   attachfs mount --store ./store base.manifest diff.manifest textures.manifest=assets/tex /mnt/scene
-  attachfs mount --session ~/.local/state/attachfs/sessions/0123… /mnt/scene    (take up a session)")]
+  attachfs mount --session ~/.local/state/attachfs/sessions/0123… /mnt/scene    (take up a session)"
+)]
 pub(crate) struct Mount {
     /// Manifests, the lowest layer first, and the mount point last. A manifest is a file, an s3://
     /// address, or `-` for standard input; with =SUBDIR it is placed in that directory.

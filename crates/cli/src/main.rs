@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let (args, command, matches) = parsing::parse();
     let typed = paths::typed(&command, &matches);
     let typed = typed.iter().map(PathBuf::as_path);
-    let answering = match attachfs::require_answers(typed, &places::places(None)) {
+    let answering = match attachfs::require_answers(typed, &places::places()) {
         Ok(answering) => answering,
         Err(error) => return exit::code(Err(error.into())),
     };
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if !args.verb.uses_paths() {
         watch.end();
     }
-    if let Err(error) = answering.watch(watch, places::places(None), exit::at_once) {
+    if let Err(error) = answering.watch(watch, places::places(), exit::at_once) {
         return exit::code(Err(error.into()));
     }
     if let Err(text) = logging::start(args.globals.verbose, args.log()) {

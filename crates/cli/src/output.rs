@@ -114,16 +114,29 @@ pub(crate) fn snapshot(report: &SnapshotReport) -> String {
     );
     if report.uploaded_objects + report.present_objects > 0 {
         text += &format!(
-            "stored     {}, {}; {} were there already\n",
+            "stored     {}, {}{}\n",
             count(report.uploaded_objects, "object"),
             bytes(report.uploaded_bytes),
-            HumanCount(report.present_objects)
+            there_already(report.present_objects, None)
         );
     }
     for skipped in &report.skipped {
         text += &format!("left out   {}: {}\n", skipped.path, skipped.reason);
     }
     text
+}
+
+/// `; 2 objects, 17 kB, were there already`; nothing if none was.
+fn there_already(objects: u64, of_bytes: Option<u64>) -> String {
+    if objects == 0 {
+        return String::new();
+    }
+    let were = if objects == 1 { "was" } else { "were" };
+    let of_bytes = of_bytes.map_or_else(String::new, |number| format!(", {},", bytes(number)));
+    format!(
+        "; {}{of_bytes} {were} there already",
+        count(objects, "object")
+    )
 }
 
 /// Where a manifest was published, if it was.
@@ -143,8 +156,8 @@ pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {
             bytes(fetched.bytes),
             count(fetched.requests, "request")
         );
-        if fetched.disk_hits > 0 {
-            text += &format!(", {} from the cache", count(fetched.disk_hits, "object"));
+        if fetched.disk_bytes > 0 {
+            text += &format!(", {} from the cache", bytes(fetched.disk_bytes));
         }
         if fetched.damaged + fetched.missing > 0 {
             text += &format!("; {} damaged, {} missing", fetched.damaged, fetched.missing);
@@ -157,7 +170,19 @@ pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {
     if counters.passthrough_opens > 0 {
         text += &read_by_kernel(counters.passthrough_opens);
     }
-    text
+    text + &not_cached(fetched.map_or(0, |fetched| fetched.not_cached))
+}
+
+/// Bytes that the disk cache did not keep; nothing if they are too few to be worth a line.
+pub(crate) fn not_cached(number: u64) -> String {
+    const WORTH_NAMING: u64 = 1_000_000;
+    if number < WORTH_NAMING {
+        return String::new();
+    }
+    format!(
+        "not kept   {} in the cache: its disk was too slow, full or failing; they are fetched again when they are read\n",
+        bytes(number)
+    )
 }
 
 /// What was fetched ahead of all reads; nothing if there was nothing.
@@ -186,16 +211,18 @@ pub(crate) fn failed_reads(failed: u64, last: Option<&LastError>) -> String {
     }
     let mut text = format!("failed     {}\n", count(failed, "read"));
     if let Some(last) = last {
-        let at = UNIX_EPOCH + Duration::from_secs(last.at);
-        let ago = at.elapsed().unwrap_or_default();
-        // Whole seconds, because the time of the read is known in seconds.
-        let ago = HumanDuration(Duration::from_secs(ago.as_secs()));
-        text += &format!(
-            "           the last {ago} ago: {}\n",
-            EscapedBytes(last.text.as_bytes())
-        );
+        text += &format!("           the last {}\n", last_error(last));
     }
     text
+}
+
+/// `2 minutes ago: read "a": ...`
+pub(crate) fn last_error(last: &LastError) -> String {
+    let at = UNIX_EPOCH + Duration::from_secs(last.at);
+    let ago = at.elapsed().unwrap_or_default();
+    // Whole seconds, because the time of the read is known in seconds.
+    let ago = HumanDuration(Duration::from_secs(ago.as_secs()));
+    format!("{ago} ago: {}", EscapedBytes(last.text.as_bytes()))
 }
 
 fn changes(account: &Account) -> String {
@@ -275,11 +302,10 @@ pub(crate) fn commit(report: &CommitReport) -> String {
                 bytes(account.bytes)
             );
             text += &format!(
-                "uploaded   {}, {}; {}, {} were there already\n",
+                "uploaded   {}, {}{}\n",
                 count(account.uploaded_objects, "object"),
                 bytes(account.uploaded_bytes),
-                HumanCount(account.present_objects),
-                bytes(account.present_bytes)
+                there_already(account.present_objects, Some(account.present_bytes))
             );
             text += &diff(manifest);
         }

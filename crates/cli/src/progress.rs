@@ -1,4 +1,4 @@
-//! Progress on a terminal, nothing elsewhere, and Ctrl-C as a cancel.
+//! Progress on a terminal, nothing elsewhere, and signals as a cancel.
 
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +9,32 @@ use attachfs::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// The signals by which somebody says that the work is not wanted any more.
+struct Signals {
+    interrupt: StopSignal,
+    terminate: StopSignal,
+    hang_up: StopSignal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: StopSignal::listen(Stop::Interrupt)?,
+            terminate: StopSignal::listen(Stop::Terminate)?,
+            hang_up: StopSignal::listen(Stop::HangUp)?,
+        })
+    }
+
+    /// Waits for any of them.
+    async fn recv(&mut self) {
+        tokio::select! {
+            () = self.interrupt.recv() => {}
+            () = self.terminate.recv() => {}
+            () = self.hang_up.recv() => {}
+        }
+    }
+}
+
 /// Shows the progress of a use case, and cancels it when its user says so.
 #[derive(Debug)]
 pub(crate) struct Shown {
@@ -18,20 +44,20 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// On a terminal, unless programs read along. The first Ctrl-C cancels, the second ends the
-    /// program, which leaves nothing that the same command could not go on from.
+    /// On a terminal, unless programs read along. The first signal cancels: Ctrl-C, SIGTERM, with which farms cancel, or SIGHUP. The
+    /// second ends the program, which leaves nothing that the same command could not go on from.
     pub(crate) fn cancellable(json: bool) -> Self {
         let shown = Self::new(json);
-        // Registered here and not in the task: until then Ctrl-C ends the program at once.
-        let Ok(mut interrupts) = StopSignal::listen(Stop::Interrupt) else {
+        // Registered here and not in the task: until then a signal ends the program at once.
+        let Ok(mut signals) = Signals::listen() else {
             return shown;
         };
         let cancel = shown.cancel.clone();
         tokio::spawn(async move {
-            interrupts.recv().await;
+            signals.recv().await;
             cancel.cancel();
             // What hangs does not look.
-            interrupts.recv().await;
+            signals.recv().await;
             std::process::exit(crate::exit::CANCELLED.into());
         });
         shown

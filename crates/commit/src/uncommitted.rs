@@ -30,7 +30,8 @@ pub async fn is_uncommitted(
     let name = Account::name(path);
     Ok(changes.iter().any(|changed| changed.path == *path)
         || account.open.contains(&name)
-        || account.links.contains(&name))
+        || account.links.contains(&name)
+        || account.too_long.contains(&name))
 }
 
 /// All changes, whatever a commit would say of them.

@@ -45,6 +45,8 @@ pub struct FetchCounters {
     pub disk_written: u64,
     /// Objects not written to the disk cache: it was too slow, too full, or failed.
     pub disk_dropped: u64,
+    /// Their bytes.
+    pub disk_dropped_bytes: u64,
     /// Files of the disk cache that were damaged, and deleted.
     pub disk_damaged: u64,
     /// Times the disk under the cache failed.

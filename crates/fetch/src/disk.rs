@@ -14,6 +14,7 @@
 //!
 //! What does not fit into the queue, into the bounds ([`CacheLimits`](attachfs_durable::CacheLimits)) or onto the disk is not written.
 
+mod backlog;
 mod eviction;
 mod health;
 mod joined;
@@ -135,6 +136,8 @@ pub(crate) struct DiskCounts {
     pub(crate) written: Count,
     pub(crate) units_written: Count,
     pub(crate) dropped: Count,
+    /// Their bytes.
+    pub(crate) dropped_bytes: Count,
     pub(crate) damaged: Count,
     pub(crate) failed: Count,
     pub(crate) evicted: Count,

@@ -232,6 +232,7 @@ impl Fetcher {
             bytes_ahead_read,
             disk_written: disk.map_or(0, |disk| disk.written.get()),
             disk_dropped: disk.map_or(0, |disk| disk.dropped.get()),
+            disk_dropped_bytes: disk.map_or(0, |disk| disk.dropped_bytes.get()),
             disk_damaged: disk.map_or(0, |disk| disk.damaged.get()),
             disk_failed: disk.map_or(0, |disk| disk.failed.get()),
             disk_evicted: disk.map_or(0, |disk| disk.evicted.get()),

@@ -82,6 +82,52 @@ impl S3Access {
     }
 }
 
+impl S3Access {
+    /// The options of this access, as the command line writes them, that would change something where `used` is in
+    /// use. What this access does not set is none of them.
+    pub fn options_beside(&self, used: &Self) -> Vec<&'static str> {
+        let over = self.over(used);
+        let Self {
+            endpoint_url,
+            region,
+            profile,
+            addressing,
+            dual_stack,
+            fips,
+            ca_bundle,
+            expected_bucket_owner,
+            requester_pays,
+            encryption,
+            max_connections,
+            max_bandwidth,
+            min_rate,
+        } = used;
+        let differing = [
+            ("--endpoint-url", over.endpoint_url != *endpoint_url),
+            ("--region", over.region != *region),
+            ("--profile", over.profile != *profile),
+            ("--addressing-style", over.addressing != *addressing),
+            ("--dual-stack", over.dual_stack != *dual_stack),
+            ("--fips", over.fips != *fips),
+            ("--ca-bundle", over.ca_bundle != *ca_bundle),
+            (
+                "--expected-bucket-owner",
+                over.expected_bucket_owner != *expected_bucket_owner,
+            ),
+            ("--request-payer", over.requester_pays != *requester_pays),
+            ("--sse", over.encryption != *encryption),
+            (
+                "--max-connections",
+                over.max_connections != *max_connections,
+            ),
+            ("--max-bandwidth", over.max_bandwidth != *max_bandwidth),
+            ("--min-rate", over.min_rate != *min_rate),
+        ];
+        let differing = differing.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(option, _)| option).collect()
+    }
+}
+
 /// Where the bucket's name stands in URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -252,5 +298,38 @@ mod tests {
         };
         assert_eq!(said.over(&written), expected);
         assert_eq!(S3Access::default().over(&written), written);
+    }
+
+    #[test]
+    fn an_option_that_says_something_else_is_told_and_what_is_not_said_is_not() {
+        let used = S3Access {
+            region: Some("a".to_owned()),
+            fips: true,
+            ..S3Access::default()
+        };
+        let same = S3Access {
+            region: Some("a".to_owned()),
+            ..S3Access::default()
+        };
+        assert_eq!(same.options_beside(&used), [""; 0]);
+        assert_eq!(S3Access::default().options_beside(&used), [""; 0]);
+        let all = S3Access {
+            endpoint_url: Some("u".to_owned()),
+            region: Some("b".to_owned()),
+            profile: Some("p".to_owned()),
+            addressing: Addressing::Path,
+            dual_stack: true,
+            fips: true,
+            ca_bundle: Some("f".into()),
+            expected_bucket_owner: "012345678901".parse().ok(),
+            requester_pays: true,
+            encryption: Some(Encryption::Aes256),
+            max_connections: NonZeroU32::new(1),
+            max_bandwidth: NonZeroU64::new(1),
+            min_rate: Some(0),
+        };
+        let told = all.options_beside(&used);
+        assert_eq!(told.len(), 12, "all but --fips, which is in use: {told:?}");
+        assert_eq!(all.options_beside(&S3Access::default()).len(), 13);
     }
 }

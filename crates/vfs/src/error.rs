@@ -240,9 +240,13 @@ impl From<MutationError> for FsError {
 
 impl fmt::Display for FsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.doing {
-            Some(doing) => write!(f, "{doing}: {:?}", self.kind),
-            None => write!(f, "{:?}", self.kind),
+        let kind = self.kind.name().replace('_', " ");
+        match (&self.doing, self.kind) {
+            // The cause says what kind of trouble it is.
+            (Some(doing), FsErrorKind::Io) => f.write_str(doing),
+            (Some(doing), _) => write!(f, "{doing}: {kind}"),
+            (None, FsErrorKind::Io) => f.write_str("input or output failed"),
+            (None, _) => f.write_str(&kind),
         }
     }
 }

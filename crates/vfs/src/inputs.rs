@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!     open, read   the handle notes its own use: no lock that another handle takes      HandleUse
+//!     answer       the bytes that were given out count as read; those of a read that failed do not
 //!     close        what the handle noted is added to the file's                         Inputs
 //!     report       so is what open handles noted so far; then the base is walked        account/inputs.rs
 //! ```
@@ -19,6 +20,7 @@ use std::ops::{Bound, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use attachfs_fetch::FileReader;
 use attachfs_tree::Ino;
 use parking_lot::Mutex;
 
@@ -30,6 +32,29 @@ const MOST_DETAILED: usize = 100_000;
 const PAGE: u64 = 4096;
 /// Entries that are copied for a report at once, while nobody can close a file.
 const SLICE: usize = 1000;
+
+/// Bytes of a file of the base that a read asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct OfBase {
+    ino: Ino,
+    range: Range<u64>,
+}
+
+impl OfBase {
+    /// The part of a range that the file has.
+    pub(crate) fn new(ino: Ino, reader: &FileReader, range: &Range<u64>) -> Self {
+        let end = range.end.min(reader.size()).max(range.start);
+        Self {
+            ino,
+            range: range.start..end,
+        }
+    }
+
+    /// How many bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
 
 /// What one handle used of a file of the base.
 #[derive(Debug, Default)]
@@ -158,15 +183,20 @@ impl Inputs {
         handle.note(ino, self.since, |used| used.opens += 1);
     }
 
-    /// A range of a file of the base is read through a handle.
-    pub(crate) fn read(&self, handle: &HandleUse, ino: Ino, range: Range<u64>) {
-        if range.is_empty() {
-            return;
+    /// A read through a handle asks for bytes of the base. Whether it gets them is not known yet.
+    pub(crate) fn asked(&self, handle: &HandleUse, of_base: &OfBase) {
+        if of_base.len() > 0 {
+            handle.note(of_base.ino, self.since, |used| used.asked += of_base.len());
         }
-        handle.note(ino, self.since, |used| {
-            used.asked += range.end - range.start;
-            used.ranges.add(range);
-        });
+    }
+
+    /// A read through a handle was given bytes of the base.
+    pub(crate) fn answered(&self, handle: &HandleUse, of_base: &[OfBase]) {
+        for OfBase { ino, range } in of_base {
+            if !range.is_empty() {
+                handle.note(*ino, self.since, |used| used.ranges.add(range.clone()));
+            }
+        }
     }
 
     /// Keeps what a handle noted.

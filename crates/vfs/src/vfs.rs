@@ -122,7 +122,7 @@ pub struct Vfs {
     pub(crate) moved: MovedFiles,
     pub(crate) siblings: Siblings,
     /// What was used of the base.
-    pub(crate) inputs: Inputs,
+    pub(crate) inputs: Arc<Inputs>,
     /// What was looked up in vain.
     pub(crate) missing: MissingNames,
     /// If case does not count.
@@ -218,7 +218,7 @@ impl Vfs {
             references: References::default(),
             moved: MovedFiles::default(),
             siblings: Siblings::default(),
-            inputs: Inputs::default(),
+            inputs: Arc::default(),
             missing: MissingNames::default(),
             sources: Sources::default(),
         }
@@ -263,6 +263,11 @@ impl Vfs {
     pub fn hears_of_opens(&self) -> bool {
         let adapter = self.adapter.lock();
         adapter.as_ref().is_none_or(|adapter| adapter.tells_opens)
+    }
+
+    /// The last read of a file that failed since the mount, if it is still known: that of 64 files is.
+    pub fn failed_read_of(&self, ino: Ino) -> Option<FailedRead> {
+        self.tally.failed.last_of(ino)
     }
 
     /// The last read that failed since the mount.

@@ -70,24 +70,26 @@ fn a_download_that_is_killed_again_and_again_ends_with_every_file() {
 
 #[test]
 fn a_cancelled_download_says_how_far_it_came_and_is_finished_by_the_next() {
-    Machine::with_s3(|machine| {
-        let scene = scene(machine, "scene");
-        let manifest = machine.snapshot(&scene, "scene.manifest");
-        let root = machine.path("root");
-        let download = held(machine, &manifest, &root);
-        download.signal(Signal::INT);
-        let said = download.wait().with_code(15);
-        machine.server().heal();
-        let files = placed(&root).len();
-        said.saying("cancelled")
-            .printing(&format!("fetched    {files} files, "))
-            .printing("of         44 files, ");
-        let there = tree(&root).without(STAGED);
-        there.assert_is_part_of(&tree(&scene));
-        let said = machine.json(into(machine, &manifest, &root));
-        assert_eq!(said["skipped_files"], files);
-        same(&root, &scene);
-    });
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        Machine::with_s3(|machine| {
+            let scene = scene(machine, "scene");
+            let manifest = machine.snapshot(&scene, "scene.manifest");
+            let root = machine.path("root");
+            let download = held(machine, &manifest, &root);
+            download.signal(signal);
+            let said = download.wait().with_code(15);
+            machine.server().heal();
+            let files = placed(&root).len();
+            said.saying("cancelled")
+                .printing(&format!("fetched    {files} files, "))
+                .printing("of         44 files, ");
+            let there = tree(&root).without(STAGED);
+            there.assert_is_part_of(&tree(&scene));
+            let said = machine.json(into(machine, &manifest, &root));
+            assert_eq!(said["skipped_files"], files);
+            same(&root, &scene);
+        });
+    }
 }
 
 fn a_damaged_object_fails_its_file_and_the_rest_is_placed(machine: &Machine) {

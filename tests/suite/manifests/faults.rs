@@ -370,37 +370,39 @@ fn large_manifests_take_no_time_to_speak_of() {
 
 #[test]
 fn an_interrupted_hash_says_how_far_it_came_and_leaves_nothing() {
-    Machine::with_directory(|machine| {
-        let root = machine.dir("huge");
-        // Holes take no room, and reading them takes time all the same.
-        for number in 0..200 {
-            let file = fs::File::create(root.join(format!("{number:03}"))).unwrap();
-            file.set_len(1 << 31).unwrap();
-        }
-        let collected = machine.path("collected");
-        machine.ok(args!["manifest", "collect", &root, "-o", &collected]);
-        let hashed = machine.path("hashed");
-        let command = machine.attachfs(args![
-            "manifest", "hash", &collected, "--root", &root, "-o", &hashed
-        ]);
-        let mut running = machine.start(command);
-        crate::machine::until("it reads", || {
-            assert!(running.is_running(), "{:?}", running.so_far());
-            let open = fs::read_dir(format!("/proc/{}/fd", running.pid()))
-                .unwrap()
-                .flatten();
-            let mut open = open.filter_map(|fd| fs::read_link(fd.path()).ok());
-            open.any(|file| file.parent() == Some(&root))
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        Machine::with_directory(|machine| {
+            let root = machine.dir("huge");
+            // Holes take no room, and reading them takes time all the same.
+            for number in 0..200 {
+                let file = fs::File::create(root.join(format!("{number:03}"))).unwrap();
+                file.set_len(1 << 31).unwrap();
+            }
+            let collected = machine.path("collected");
+            machine.ok(args!["manifest", "collect", &root, "-o", &collected]);
+            let hashed = machine.path("hashed");
+            let command = machine.attachfs(args![
+                "manifest", "hash", &collected, "--root", &root, "-o", &hashed
+            ]);
+            let mut running = machine.start(command);
+            crate::machine::until("it reads", || {
+                assert!(running.is_running(), "{:?}", running.so_far());
+                let open = fs::read_dir(format!("/proc/{}/fd", running.pid()))
+                    .unwrap()
+                    .flatten();
+                let mut open = open.filter_map(|fd| fs::read_link(fd.path()).ok());
+                open.any(|file| file.parent() == Some(&root))
+            });
+            running.signal(signal);
+            let start = Instant::now();
+            let said = running.wait().with_code(15);
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "{:?}",
+                start.elapsed()
+            );
+            said.saying("cancelled after ").saying(" of 200 files");
+            assert!(!hashed.exists());
         });
-        running.signal(Signal::INT);
-        let start = Instant::now();
-        let said = running.wait().with_code(15);
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            start.elapsed()
-        );
-        said.saying("cancelled after ").saying(" of 200 files");
-        assert!(!hashed.exists());
-    });
+    }
 }

@@ -2,6 +2,7 @@
 
 use attachfs_durable::{CacheDir, Pin, Stock};
 use attachfs_manifest::ContentHash;
+use attachfs_store::StoreAddress;
 use attachfs_transfer::{Progress, Silent};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -69,7 +70,7 @@ pub async fn pin_manifests(
     let mut pins = Vec::with_capacity(manifests.len());
     for manifest in manifests {
         let needed = objects_of(manifest, &filter)?;
-        let bytes = needed.values().sum();
+        let bytes = needed.values().map(|object| object.len).sum();
         let mut objects: Vec<_> = needed.keys().map(|hash| *hash.as_bytes()).collect();
         objects.sort_unstable();
         let hash = ContentHash::of(&manifest.bytes);
@@ -108,13 +109,15 @@ pub async fn pin_manifests(
     on_disk(&places.cache, &Silent, cancel, pin).await
 }
 
-/// Unpins the manifests with these names, which are those of pins or the hashes of manifests, in whichever
-/// store, and says which pins that were. Needs a tokio runtime with time enabled.
+/// Unpins the manifests with these names, which are those of pins or the hashes of manifests, of this store or of whichever, and
+/// says which pins that were. Needs a tokio runtime with time enabled.
 pub async fn unpin(
     names: Vec<String>,
+    store: Option<StoreAddress>,
     places: &Places,
     cancel: &CancellationToken,
 ) -> Result<Vec<CachePin>, Error> {
+    let store = store.map(|store| store.to_string());
     let unpin = move |cache: &CacheDir, _: &dyn Progress| {
         cache.check()?;
         let Some(stock) = cache.stock()? else {
@@ -123,7 +126,8 @@ pub async fn unpin(
         let mut gone = Vec::new();
         for pin in stock.pins().all()? {
             let shown = shown(&pin);
-            if names.iter().any(|name| shown.is_called(name)) {
+            let is_of_store = store.as_ref().is_none_or(|store| *store == shown.store);
+            if is_of_store && names.iter().any(|name| shown.is_called(name)) {
                 stock.pins().unpin(pin.name)?;
                 gone.push(shown);
             }

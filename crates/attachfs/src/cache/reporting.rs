@@ -13,6 +13,9 @@ use crate::error::Error;
 pub struct CacheTrouble {
     /// Its hash.
     pub object: String,
+    /// A file that needs it, if a manifest says which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// What is wrong.
     pub reason: String,
 }

@@ -255,6 +255,7 @@ fn verify(cache: &CacheDir, progress: &dyn Progress) -> Result<CacheVerified, Er
         reporting.ended()?;
         verified.objects += 1;
         let trouble = |reason: String| CacheTrouble {
+            path: None,
             object: ContentHash::from_bytes(stored.object).to_string(),
             reason,
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use attachfs_fetch::{FetchError, FetchOptions, Fetcher, Warmed};
 use attachfs_manifest::{ContentHash, DownloadFilter};
+use attachfs_session::FailureClass;
 use attachfs_store::ChunkStore;
 use attachfs_transfer::{Phase, Progress, error_chain};
 use futures::{StreamExt as _, stream};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answering::{answered, does_not_answer};
 use super::reporting::{CacheTrouble, Reporting};
-use super::{check_cached, objects_of};
+use super::{NeededObject, check_cached, objects_of};
 use crate::cancel::Cancellable;
 use crate::error::Error;
 use crate::manifests::ManifestBytes;
@@ -24,7 +25,7 @@ use crate::store::OpenStore;
 /// Objects that are fetched at once.
 const AT_ONCE: usize = 32;
 /// Failures of the store, without a success, after which nothing more is asked of it.
-const MOST_FAILURES: u64 = 8;
+const MOST_FAILURES: usize = 8;
 
 /// The files that are to be in the cache.
 #[derive(Debug, Clone, Default)]
@@ -68,9 +69,15 @@ impl WarmReport {
         self.not_kept == 0 && self.damaged.is_empty() && self.failed.is_empty()
     }
 
-    fn add(&mut self, hash: ContentHash, warmed: Result<Warmed, FetchError>) {
+    fn add(
+        &mut self,
+        hash: ContentHash,
+        object: &NeededObject,
+        warmed: Result<Warmed, FetchError>,
+    ) {
         let trouble = |error: &FetchError| CacheTrouble {
             object: hash.to_string(),
+            path: Some(object.path.clone()),
             reason: error_chain(error),
         };
         match warmed {
@@ -111,7 +118,7 @@ async fn warm(
 ) -> Result<WarmReport, Error> {
     check_cached(store)?;
     let filter = request.filter();
-    let mut all: HashMap<ContentHash, u64> = HashMap::new();
+    let mut all: HashMap<ContentHash, NeededObject> = HashMap::new();
     for manifest in manifests {
         all.extend(objects_of(manifest, &filter)?);
     }
@@ -127,25 +134,33 @@ async fn warm(
     let fetcher = Fetcher::new(chunks, Some(disk), FetchOptions::default());
     let mut report = WarmReport {
         objects: all.len() as u64,
-        bytes: all.values().sum(),
+        bytes: all.values().map(|object| object.len).sum(),
         ..WarmReport::default()
     };
     let mut fetched = Vec::new();
+    // Why nothing at all came of a store.
+    let mut refused: Option<FetchError> = None;
     let mut reporting = Reporting::new(Phase::Download, progress);
     {
         let fetcher = &fetcher;
-        let warm = |(hash, len): (ContentHash, u64)| async move {
-            (hash, len, fetcher.warm(hash, len).await)
+        let warm = |(hash, object): (ContentHash, NeededObject)| async move {
+            let warmed = fetcher.warm(hash, object.len).await;
+            (hash, object, warmed)
         };
         let mut warming = stream::iter(all).map(warm).buffer_unordered(AT_ONCE);
         let (mut done, mut bytes) = (0, 0);
-        while let Some((hash, len, warmed)) = warming.next().await {
-            if let Ok(Warmed::Fetched(_)) = warmed {
-                fetched.push((hash, len));
+        while let Some((hash, object, warmed)) = warming.next().await {
+            match &warmed {
+                Ok(Warmed::Fetched(_)) => fetched.push((hash, object.len)),
+                // What the store as a whole fails with says more than what it says of one object.
+                Err(error) if error.is_of_the_store() || refused.is_none() => {
+                    refused = Some(error.clone());
+                }
+                Ok(Warmed::Present | Warmed::NotKept) | Err(_) => {}
             }
-            report.add(hash, warmed);
+            report.add(hash, &object, warmed);
             done += 1;
-            bytes += len;
+            bytes += object.len;
             let total = Some(report.objects);
             if reporting
                 .at(done, total, bytes, Some(report.bytes))
@@ -156,17 +171,37 @@ async fn warm(
             if !fetcher.disk().is_some_and(|disk| disk.answers()) {
                 return Err(does_not_answer(&places.cache));
             }
-            let failed = report.failed.len() as u64;
-            if failed >= MOST_FAILURES && report.fetched == 0 {
+            if report.failed.len() >= MOST_FAILURES && fetched.is_empty() {
                 break;
             }
         }
     }
     reporting.ended()?;
+    if let Some(why) = refused
+        && fetched.is_empty()
+        && !report.failed.is_empty()
+        && (why.is_of_the_store() || report.failed.len() >= MOST_FAILURES)
+    {
+        return Err(unreadable(store, why, report.failed.len()));
+    }
     if !count_not_kept(&fetcher, &fetched, &mut report).await {
         return Err(does_not_answer(&places.cache));
     }
     Ok(report)
+}
+
+/// A store of which nothing came.
+fn unreadable(store: &OpenStore, why: FetchError, objects: usize) -> Error {
+    let address = &store.settings.address;
+    if why.is_of_the_store() {
+        let sentence = format!("the store {address} cannot be read");
+        return Error::new(FailureClass::Store, sentence).because(why);
+    }
+    let sentence =
+        format!("the store {address} gave none of {objects} objects that it was asked for");
+    Error::new(FailureClass::Store, sentence)
+        .because(why)
+        .advise("check that the files were uploaded to this store and prefix")
 }
 
 /// What was fetched may not have found room. `false` if the disk does not answer.

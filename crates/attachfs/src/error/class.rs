@@ -78,7 +78,10 @@ macro_rules! classified_only {
 
 classified_only! {
     BuildError => |_| FailureClass::Integrity;
-    CacheDirError => |_| FailureClass::Other;
+    CacheDirError => |error| match error {
+        CacheDirError::NotACache(_) => FailureClass::Usage,
+        _ => FailureClass::Other,
+    };
     CommitError => of_commit;
     DecodeError => |_| FailureClass::Integrity;
     Error => Error::class;
@@ -119,9 +122,19 @@ macro_rules! said {
 said! {
     BuildError => "the manifest cannot be mounted";
     CacheDirError => "cannot use the cache";
-    CommitError => "the commit stopped";
     FsError => "the overlay failed";
     GlobConfigError => "the patterns cannot be read";
+}
+
+impl From<CommitError> for Error {
+    fn from(error: CommitError) -> Self {
+        let is_of_links = matches!(error, CommitError::OutgoingLinks(_));
+        let said = Self::new(error.class(), "the commit stopped").because(error);
+        if is_of_links {
+            return said.advise("`commit --symlinks skip` leaves them out");
+        }
+        said
+    }
 }
 
 /// The list of sessions knows no verbs of a program: what its user can do is said here.

@@ -175,6 +175,11 @@ impl Exposed {
             events.map(|(event, count)| ([("event", event)], count)),
         )?;
         to.counter(
+            "cache_dropped_bytes",
+            "Bytes that the disk cache did not keep, because its disk was too slow, full or failing",
+            fetch.disk_dropped_bytes,
+        )?;
+        to.counter(
             "cache_disk_failures",
             "Times the disk under the cache failed",
             fetch.disk_failed,

@@ -103,7 +103,7 @@ pub struct InputSums {
     pub never_read: Files,
     /// Bytes that reads asked for, those asked for again included.
     pub bytes_asked: u64,
-    /// Bytes that were read, each once; without the files that are counted in `files_without_detail`.
+    /// Bytes that were given to programs, each once, and not what reads that failed asked for; without the files that are counted in `files_without_detail`.
     pub bytes_read: u64,
     /// The part of these that was given to programs and has not been verified: parts of objects longer than 8 MiB of which
     /// not all was read.
@@ -125,7 +125,7 @@ pub struct ReadFile {
     pub bytes_asked: u64,
     /// Bytes in `ranges`.
     pub bytes_read: u64,
-    /// The bytes that were read, each range with its first byte and the one behind its last. Up to 32.
+    /// The bytes that were given to programs, each range with its first byte and the one behind its last. Up to 32.
     pub ranges: Vec<(u64, u64)>,
     /// Whether all bytes in `ranges` were read; otherwise there were too many ranges, and close ones were joined.
     pub ranges_exact: bool,

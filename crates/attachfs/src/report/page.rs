@@ -135,6 +135,11 @@ fn figures(report: &UseReport) -> String {
     text += &figure(&bytes(unverified), false, "given out and not verified");
     let failed = report.reads_failed;
     text += &figure(&count(failed), failed > 0, "reads failed");
+    let wrong = report.requests.missing + report.requests.damaged;
+    if wrong > 0 {
+        let of = "times an object was missing or damaged";
+        text += &figure(&count(wrong), true, of);
+    }
     text + "</div>\n"
 }
 
@@ -254,10 +259,10 @@ fn read(report: &UseReport) -> String {
     let heads = "<th>Path</th><th class=\"number\">Read</th><th class=\"number\">of</th><th class=\"strip\">Parts</th>\
                  <th class=\"number wide\">Opened</th><th class=\"number wide\">First</th>";
     let row = |file: &ReadFile| {
-        let read = if file.opens > 0 && file.bytes_asked == 0 {
-            "only opened".to_owned()
-        } else {
-            bytes(file.bytes_read)
+        let read = match (file.bytes_asked, file.bytes_read) {
+            (0, _) if file.opens > 0 => "only opened".to_owned(),
+            (1.., 0) => "failed".to_owned(),
+            (_, read) => bytes(read),
         };
         format!(
             "<tr><td class=\"path\">{}</td><td class=\"number\">{read}</td><td class=\"number\">{}</td><td class=\"strip\">{}</td>\

@@ -211,6 +211,9 @@ pub(crate) struct Unpin {
     /// Manifests that were pinned, or ids of pins as `cache info` shows them.
     #[arg(value_name = "MANIFEST|ID", required = true)]
     pub(crate) pins: Vec<OsString>,
+    /// Only their pins for this store: s3://bucket/prefix. Default: for whichever.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
     #[command(flatten)]
     pub(crate) place: CachePlace,
 }

@@ -51,7 +51,7 @@ pub(crate) struct Commit {
     #[command(flatten)]
     pub(crate) session: Session,
     /// Only show what would be published. The written files are read and hashed, as by `diff --hash`;
-    /// nothing is sent, and nothing written.
+    /// nothing is sent, and nothing written. If the commit would stop, this says so and has its exit code.
     #[arg(long, conflicts_with_all = ["output", "publish"])]
     pub(crate) dry_run: bool,
     /// Wait so many seconds for files that are open for writing.

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use attachfs::{Prefetch, ReadOptions};
-use clap::builder::FalseyValueParser;
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::s3::parse_bytes;
@@ -38,7 +38,7 @@ pub(crate) struct Reading {
     /// Read everything through the process that serves the mount. Otherwise, where the kernel and this user's rights allow
     /// it (CAP_SYS_ADMIN), the kernel reads files of one object of at least 256 KiB that lie complete in the cache by
     /// itself, as fast as local files: `stats` shows how often. Never with --verify strict, --record-trace or --trace-dir.
-    #[arg(long, env = "ATTACHFS_NO_PASSTHROUGH", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "ATTACHFS_NO_PASSTHROUGH", value_parser = BoolishValueParser::new())]
     no_passthrough: bool,
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct S3 {
     #[arg(long, global = true, value_name = "KEY")]
     sse_kms_key_id: Option<KmsKey>,
     /// Requests at a time, at most. A server that asks for slower requests gets fewer. Default: 128.
-    #[arg(long, global = true, value_name = "NUMBER")]
+    #[arg(long, global = true, value_name = "NUMBER", value_parser = parse_connections)]
     max_connections: Option<NonZeroU32>,
     /// Bytes a second, at most, up and down together; such as 10MB or 1GiB. Default: no limit.
     #[arg(long, global = true, value_name = "BYTES", value_parser = parse_rate)]
@@ -88,6 +88,17 @@ enum Sse {
 }
 
 impl S3 {
+    /// What was typed: without what variables say.
+    pub(crate) fn typed(&self) -> Result<S3Access, attachfs::Error> {
+        let access = self.access()?;
+        let of_variable = std::env::var_os("AWS_CA_BUNDLE");
+        let ca_bundle = access.ca_bundle.filter(|_| self.ca_bundle != of_variable);
+        Ok(S3Access {
+            ca_bundle,
+            ..access
+        })
+    }
+
     /// What was said.
     pub(crate) fn access(&self) -> Result<S3Access, attachfs::Error> {
         let encryption = match (self.sse, &self.sse_kms_key_id) {
@@ -158,6 +169,13 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| NO_BYTES.to_owned())
 }
 
+fn parse_connections(text: &str) -> Result<NonZeroU32, String> {
+    let number: u32 = text
+        .parse()
+        .map_err(|error: ParseIntError| format!("not a number of requests: {error}"))?;
+    NonZeroU32::new(number).ok_or_else(|| "at least one request has to be possible".to_owned())
+}
+
 fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let bytes = parse_bytes(text)?;
     NonZeroU64::new(bytes).ok_or_else(|| "at least one byte a second has to pass".to_owned())
@@ -218,5 +236,7 @@ mod tests {
             parse_bytes(bad).unwrap_err();
         }
         parse_rate("0").unwrap_err();
+        assert!(parse_connections("0").unwrap_err().contains("at least one"));
+        assert_eq!(parse_connections("7").map(NonZeroU32::get), Ok(7));
     }
 }

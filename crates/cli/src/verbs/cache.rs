@@ -20,7 +20,7 @@ use crate::args::cache::{
 };
 use crate::exit::{Failure, INCOMPLETE, INTEGRITY};
 use crate::output::{self, bytes, count, listed};
-use crate::places::places;
+use crate::places::places_with;
 use crate::progress::Shown;
 
 pub(super) async fn cache(globals: &Globals, verb: CacheVerb) -> Result<(), Failure> {
@@ -35,13 +35,13 @@ pub(super) async fn cache(globals: &Globals, verb: CacheVerb) -> Result<(), Fail
 }
 
 /// Where things are, with a cache of these bounds.
-fn bounded(place: &CachePlace, bounds: Option<&CacheBounds>) -> Places {
-    let places = places(place.cache_dir.clone());
+fn bounded(place: &CachePlace, bounds: Option<&CacheBounds>) -> Result<Places, attachfs::Error> {
+    let places = places_with(place.cache_dir.clone())?;
     let limits = bounds.map_or_else(CacheLimits::default, CacheBounds::limits);
-    Places {
+    Ok(Places {
         cache: places.cache.with_limits(limits),
         ..places
-    }
+    })
 }
 
 /// Text from outside, such as the name of a manifest.
@@ -50,7 +50,7 @@ fn shown(text: &str) -> attachfs::EscapedBytes<'_> {
 }
 
 async fn info(globals: &Globals, args: &Info) -> Result<(), Failure> {
-    let places = bounded(&args.place, Some(&args.bounds));
+    let places = bounded(&args.place, Some(&args.bounds))?;
     let progress = Shown::cancellable(globals.json);
     let info = cache_info(&places.cache, &progress, progress.cancel()).await;
     progress.clear();
@@ -127,7 +127,7 @@ fn pin_line(word: &str, pin: &CachePin) -> String {
 }
 
 async fn gc(globals: &Globals, args: &Gc) -> Result<(), Failure> {
-    let places = bounded(&args.place, Some(&args.bounds));
+    let places = bounded(&args.place, Some(&args.bounds))?;
     let goal = CacheGoal {
         max_bytes: args.max_size,
         older_than: args.older_than,
@@ -168,7 +168,7 @@ fn gc_text(collected: &CacheCollected) -> String {
 }
 
 async fn verify(globals: &Globals, args: &Verify) -> Result<(), Failure> {
-    let places = bounded(&args.place, None);
+    let places = bounded(&args.place, None)?;
     let progress = Shown::cancellable(globals.json);
     let verified = verify_cache(&places.cache, &progress, progress.cancel()).await;
     progress.clear();
@@ -189,7 +189,8 @@ async fn verify(globals: &Globals, args: &Verify) -> Result<(), Failure> {
 
 fn troubles(word: &str, all: &[CacheTrouble]) -> String {
     listed(all, |trouble| {
-        format!("{word:<10} {}: {}\n", trouble.object, trouble.reason)
+        let what = trouble.path.as_ref().unwrap_or(&trouble.object);
+        format!("{word:<10} {what}: {}\n", trouble.reason)
     })
 }
 
@@ -237,7 +238,7 @@ fn patterns(cached: Cached) -> WarmRequest {
 }
 
 async fn warm(globals: &Globals, args: Warm) -> Result<(), Failure> {
-    let places = bounded(&args.place, Some(&args.bounds));
+    let places = bounded(&args.place, Some(&args.bounds))?;
     let (manifests, store) = opened(globals, &args.cached, &places).await?;
     let request = patterns(args.cached);
     let progress = Shown::cancellable(globals.json);
@@ -279,7 +280,7 @@ fn warm_text(report: &WarmReport) -> String {
 }
 
 async fn pin(globals: &Globals, args: Pin) -> Result<(), Failure> {
-    let places = bounded(&args.place, None);
+    let places = bounded(&args.place, None)?;
     let (manifests, store) = opened(globals, &args.cached, &places).await?;
     let request = patterns(args.cached);
     let progress = Shown::cancellable(globals.json);
@@ -300,7 +301,7 @@ fn pinned_line(pinned: &PinnedManifest) -> String {
 }
 
 async fn unpinned(globals: &Globals, args: &Unpin) -> Result<(), Failure> {
-    let places = bounded(&args.place, None);
+    let places = bounded(&args.place, None)?;
     let mut names = Vec::with_capacity(args.pins.len());
     for pin in &args.pins {
         let id = pin.to_str().filter(|id| id.parse::<ContentHash>().is_ok());
@@ -315,7 +316,8 @@ async fn unpinned(globals: &Globals, args: &Unpin) -> Result<(), Failure> {
     }
     let wanted = names.iter().map(|(name, _)| name.clone()).collect();
     let progress = Shown::cancellable(globals.json);
-    let gone = unpin(wanted, &places, progress.cancel()).await?;
+    let store = args.store.as_deref().map(str::parse).transpose()?;
+    let gone = unpin(wanted, store, &places, progress.cancel()).await?;
     if globals.json {
         output::print_json(&json!({ "unpinned": gone }))?;
     } else {

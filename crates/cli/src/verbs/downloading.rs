@@ -19,11 +19,11 @@ use crate::args::Globals;
 use crate::args::download::{Download, OnConflict};
 use crate::exit::{self, Failure};
 use crate::output;
-use crate::places::places;
+use crate::places::places_with;
 use crate::progress::Shown;
 
 pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Failure> {
-    let places = places(args.hashing.remembering.cache_dir.clone());
+    let places = places_with(args.hashing.remembering.cache_dir.clone())?;
     let named = named(&args)?;
     let sources: Vec<_> = named.iter().map(|(source, _)| source.clone()).collect();
     let stdin = sources.iter().filter(|of| **of == ManifestSource::Stdin);

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use attachfs::{CancellationToken, ShownManifest};
+use attachfs::{CancellationToken, ManifestSource, ShownManifest};
 
 use super::mounting::placed_all;
 use super::reading::read;
+use super::stores::require_used;
 use crate::args::layering::Add;
 use crate::args::{Globals, Session};
 use crate::exit::Failure;
@@ -16,9 +17,15 @@ pub(super) async fn add(globals: &Globals, args: Add) -> Result<(), Failure> {
     let Some((mount_point, manifests)) = args.paths.split_last() else {
         return Err(attachfs::Error::usage("there is no mount point").into());
     };
-    let found = attachfs::find(&places(None), Path::new(mount_point))?;
+    let found = attachfs::find(&places(), Path::new(mount_point))?;
     let mut added = Vec::new();
-    for (source, at) in placed_all(manifests)? {
+    let manifests = placed_all(manifests)?;
+    let is_in_s3 = |(source, _): &(ManifestSource, _)| matches!(source, ManifestSource::S3(_));
+    // Manifests in S3 are read here, and their options are used for that.
+    if !manifests.iter().any(is_in_s3) {
+        require_used(globals, &found).await?;
+    }
+    for (source, at) in manifests {
         added.push(read(globals, &source, at).await?);
     }
     let (probe, cancel) = (!args.no_probe, CancellationToken::new());
@@ -38,8 +45,9 @@ pub(super) async fn add(globals: &Globals, args: Add) -> Result<(), Failure> {
 }
 
 pub(super) async fn layers(globals: &Globals, args: Session) -> Result<(), Failure> {
-    let places = places(None);
+    let places = places();
     let found = attachfs::find(&places, &args.session)?;
+    require_used(globals, &found).await?;
     let report = attachfs::layers(
         &found,
         &places,

@@ -78,7 +78,7 @@ pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
     let Some(path) = attachfs::parse_path(&args.path)? else {
         return Err(attachfs::Error::usage("the root is a directory").into());
     };
-    let store = store_of(globals, args.store.as_deref(), &[source], &places(None)).await?;
+    let store = store_of(globals, args.store.as_deref(), &[source], &places()).await?;
     let mut out = std::io::stdout();
     let root = args.shown.root.as_ref();
     let mut is_reader_gone = false;

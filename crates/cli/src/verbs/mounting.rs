@@ -15,13 +15,13 @@ use attachfs::{
 use super::reading::source;
 use super::report::written;
 use super::sessions::{check_place, is_piped, write_manifest};
-use super::stores::{open, store_of};
+use super::stores::{open, require_used, store_of};
 use crate::args::{Globals, ManifestTo, Mount, Umount};
 use crate::daemon::{self, Ready, Starter};
 use crate::exit::Failure;
 use crate::output::{self, remark};
 use crate::paths::absolute;
-use crate::places::places;
+use crate::places::{places, places_with};
 use crate::progress::Shown;
 
 /// Starts the background process, waits until the mount answers, and says so.
@@ -102,7 +102,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         Some(path) if args.daemon => Some(daemon::open_log(path)?),
         _ => None,
     };
-    let mut places = places(args.cache_dir.clone().map(absolute).transpose()?);
+    let mut places = places_with(args.cache_dir.clone().map(absolute).transpose()?)?;
     places.cache = places.cache.with_limits(args.cache_bounds.limits());
     let Some((mount_point, manifests)) = args.paths.split_last() else {
         return Err(attachfs::Error::usage("there is no mount point").into());
@@ -228,7 +228,16 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         () = terminate.recv() => stop(&mount).await?,
         () = hang_up.recv() => stop(&mount).await?,
     }
-    Ok(mount.finish().await?)
+    let report = mount.finish().await?;
+    if !args.daemon {
+        // The terminal may be gone: that may be why it ended.
+        let _ = if globals.json {
+            output::print_json(&report)
+        } else {
+            output::print(&unmounted(&report, false))
+        };
+    }
+    Ok(())
 }
 
 /// Parts from the process that started this one in the background: standard error goes to the log from now on. The
@@ -305,8 +314,9 @@ fn placed(text: &OsString) -> Result<(ManifestSource, Option<ManifestPath>), att
 }
 
 pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failure> {
-    let places = places(None);
+    let places = places();
     let found = attachfs::find(&places, &args.session)?;
+    require_used(globals, &found).await?;
     let shown = Shown::new(globals.json);
     let ManifestTo { output, publish } = args.manifest_to;
     check_place(output.as_deref())?;
@@ -422,6 +432,7 @@ fn unmounted(report: &UnmountReport, nothing_left: bool) -> String {
     }
     text += &written(&report.reports);
     text += &output::failed_reads(report.reads_failed, report.last_error.as_ref());
+    text += &output::not_cached(report.not_cached);
     text += &output::prefetched(report.prefetch);
     if let Some(why) = &report.trace_failure {
         text += &format!("trace      is not written: {}\n", output::line_of(why));
@@ -431,6 +442,9 @@ fn unmounted(report: &UnmountReport, nothing_left: bool) -> String {
     }
     if let Some(log) = &report.log {
         text += &format!("log        {}\n", output::shown(log));
+    }
+    if !report.kept && !report.still_deleting {
+        text += "session    ended: nothing in it is needed any more\n";
     }
     if report.still_deleting && !report.kept {
         text += &format!(
@@ -460,10 +474,17 @@ fn unmounted(report: &UnmountReport, nothing_left: bool) -> String {
             );
             return text;
         }
+        if report.commit_left_undone {
+            text += "\n           nothing was committed: `--commit` is for `attachfs umount`, and not for signals or umount(8)";
+        }
         text += &format!(
             "\n           attachfs {1} {0}\n           attachfs discard {0}\n",
             &id[..8],
-            output::how_to_commit(report.commit.as_ref().map(|commit| &commit.account))
+            if report.all_outside {
+                "commit --everything"
+            } else {
+                output::how_to_commit(report.commit.as_ref().map(|commit| &commit.account))
+            }
         );
     }
     text

@@ -8,6 +8,7 @@ use attachfs::{
 use indicatif::{HumanCount, HumanDuration};
 
 use super::sessions::is_piped;
+use super::stores::require_used;
 use crate::args::Globals;
 use crate::args::report::Report;
 use crate::exit::Failure;
@@ -18,7 +19,8 @@ use crate::places::places;
 const SHOWN: usize = 8;
 
 pub(super) async fn report(globals: &Globals, args: Report) -> Result<(), Failure> {
-    let found = attachfs::find(&places(None), &args.session)?;
+    let found = attachfs::find(&places(), &args.session)?;
+    require_used(globals, &found).await?;
     let is_piped = is_piped(args.html.as_deref());
     let file = args.html.filter(|_| !is_piped);
     if let Some(file) = &file {
@@ -84,6 +86,7 @@ fn text(report: &UseReport) -> String {
         bytes(report.bytes.from_disk),
         bytes(report.bytes.from_store)
     );
+    text += &failures(report);
     text += &cost(report);
     text += &listing("most read", &report.read, sums.used_files, read_file);
     let never_read = &report.never_read;
@@ -91,6 +94,27 @@ fn text(report: &UseReport) -> String {
     let missing = &report.missing;
     text += &listing("missing", &missing.listed, missing.names, missing_file);
     text + "\nfirst reads are counted: what the kernel answers by itself is not seen\n"
+}
+
+/// Reads that failed, and objects that were to blame. Nothing if all went well.
+fn failures(report: &UseReport) -> String {
+    let (reads, requests) = (report.reads_failed, &report.requests);
+    let mut what = Vec::new();
+    if reads > 0 {
+        what.push(count(reads, "read"));
+    }
+    for (times, found) in [
+        (requests.missing, "an object was missing"),
+        (requests.damaged, "an object was damaged"),
+    ] {
+        if times > 0 {
+            what.push(format!("{found} {}", count(times, "time")));
+        }
+    }
+    if what.is_empty() {
+        return String::new();
+    }
+    format!("failed     {}\n", what.join("; "))
 }
 
 /// What was fetched, and what that saved.
@@ -144,10 +168,10 @@ fn listing<T>(name: &str, list: &[T], all: u64, line: impl Fn(&T) -> String) -> 
 }
 
 fn read_file(file: &ReadFile) -> String {
-    let part = if file.bytes_asked == 0 && file.size > 0 {
-        "only opened".to_owned()
-    } else {
-        bytes(file.bytes_read)
+    let part = match (file.bytes_asked, file.bytes_read) {
+        (0, _) if file.size > 0 => "only opened".to_owned(),
+        (1.., 0) => "failed".to_owned(),
+        (_, read) => bytes(read),
     };
     format!("{part:>12} of {:>10}  {}\n", bytes(file.size), file.path)
 }

@@ -32,7 +32,7 @@ pub(super) async fn run(
 
 async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(), Failure> {
     attachfs::Mount::supported()?;
-    let mut places = places(None);
+    let mut places = places();
     places.cache = places.cache.with_limits(args.cache_bounds.limits());
     // The command shares the terminal and gets Ctrl-C and Ctrl-\ itself: here they only must not end this
     // program before the command.

@@ -7,11 +7,12 @@ use anyhow::Context as _;
 use attachfs::causes::SessionListError;
 use attachfs::session;
 use attachfs::{
-    CancellationToken, CommitArguments, CommitReport, DiffArguments, Places, SessionEntry,
-    SessionId, SessionState,
+    Account, CancellationToken, CommitArguments, CommitReport, DiffArguments, FailureClass, Places,
+    SessionEntry, SessionId, SessionState,
 };
 use serde::Serialize;
 
+use super::stores::require_used;
 use crate::args::fsck::Fsck;
 use crate::args::{Commit, Diff, Discard, Globals, List, OutgoingLinks, Session};
 use crate::exit::{Failure, INTEGRITY};
@@ -80,7 +81,7 @@ impl ListedSession {
 }
 
 pub(super) fn list(globals: &Globals, args: &List) -> Result<(), Failure> {
-    let places = places(None);
+    let places = places();
     if args.prune {
         return prune(globals, &places);
     }
@@ -154,7 +155,7 @@ fn prune(globals: &Globals, places: &Places) -> Result<(), Failure> {
 }
 
 pub(super) async fn status(globals: &Globals, args: Session) -> Result<(), Failure> {
-    let places = places(None);
+    let places = places();
     let found = match attachfs::find(&places, &args.session) {
         Err(error) if is_ended(&error) => {
             return match attachfs::find_ended(&places, &args.session.to_string_lossy())? {
@@ -165,6 +166,7 @@ pub(super) async fn status(globals: &Globals, args: Session) -> Result<(), Failu
         }
         found => found?,
     };
+    require_used(globals, &found).await?;
     let access = globals.s3.access()?;
     let report = session::status(&found, &places, &access, &CancellationToken::new()).await?;
     if globals.json {
@@ -178,15 +180,22 @@ fn is_ended(error: &attachfs::Error) -> bool {
 }
 
 pub(super) async fn diff(globals: &Globals, args: Diff) -> Result<(), Failure> {
-    let places = places(None);
+    shown_diff(globals, args).await.map(drop)
+}
+
+/// Shows what a commit would publish and leave.
+async fn shown_diff(globals: &Globals, args: Diff) -> Result<Account, Failure> {
+    let places = places();
     let found = attachfs::find(&places, &args.session.session)?;
+    require_used(globals, &found).await?;
     let shown = Shown::cancellable(globals.json);
     let how = DiffArguments { hash: args.hash };
     let (access, cancel) = (globals.s3.access()?, shown.cancel());
     let report = session::diff(&found, &places, &access, how, &shown, cancel).await?;
     shown.clear();
     if globals.json {
-        return Ok(output::print_json(&report)?);
+        output::print_json(&report)?;
+        return Ok(report.account);
     }
     let mut text = String::new();
     for line in &report.changes {
@@ -208,16 +217,67 @@ pub(super) async fn diff(globals: &Globals, args: Diff) -> Result<(), Failure> {
         text += &format!("{mark} {}{slash}{size}{maybe}\n", line.path);
     }
     text += &output::dry_run(&report.account);
-    Ok(output::print(&text)?)
+    output::print(&text)?;
+    Ok(report.account)
+}
+
+/// Fails as the commit would that was asked for, which publishes nothing where it may not leave these out.
+fn would_stop(args: &Commit, account: &Account) -> Result<(), Failure> {
+    let named = |paths: &[String]| {
+        let shown: Vec<_> = paths.iter().take(5).map(String::as_str).collect();
+        let more = if paths.len() > shown.len() {
+            ", ..."
+        } else {
+            ""
+        };
+        format!("{}{more}", shown.join(", "))
+    };
+    let stops = |class, paths: &[String], why: &str, advice: &str| {
+        let sentence = format!("the commit would stop: {why}: {}", named(paths));
+        Err(attachfs::Error::new(class, sentence).advise(advice).into())
+    };
+    if !account.too_long.is_empty() {
+        let why = "no manifest can hold a path of more than 4,095 bytes";
+        return stops(
+            FailureClass::Other,
+            &account.too_long,
+            why,
+            "shorten or remove them",
+        );
+    }
+    if !account.open.is_empty() && !args.skip_open {
+        let advice = "`--skip-open` leaves them out, `--wait` waits for them";
+        return stops(
+            FailureClass::Busy,
+            &account.open,
+            "files are open for writing",
+            advice,
+        );
+    }
+    if !account.links.is_empty() && args.symlinks == OutgoingLinks::Stop {
+        let why = "symbolic links lead out of the mount";
+        return stops(
+            FailureClass::Other,
+            &account.links,
+            why,
+            "`--symlinks skip` leaves them out",
+        );
+    }
+    Ok(())
 }
 
 pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failure> {
     if args.dry_run {
-        let (session, hash) = (args.session, true);
-        return diff(globals, Diff { session, hash }).await;
+        let session = Session {
+            session: args.session.session.clone(),
+        };
+        let hash = true;
+        let account = shown_diff(globals, Diff { session, hash }).await?;
+        return would_stop(&args, &account);
     }
-    let places = places(None);
+    let places = places();
     let found = attachfs::find(&places, &args.session.session)?;
+    require_used(globals, &found).await?;
     check_place(args.manifest_to.output.as_deref())?;
     let arguments = CommitArguments {
         wait_ms: args.wait.saturating_mul(1000),
@@ -280,7 +340,7 @@ fn told(globals: &Globals, report: &CommitReport) -> Result<(), Failure> {
 }
 
 pub(super) fn fsck(globals: &Globals, args: &Fsck) -> Result<(), Failure> {
-    let places = places(None);
+    let places = places();
     let found = attachfs::find(&places, &args.session.session)?;
     let report = attachfs::fsck(&found, &places, args.repair)?;
     if globals.json {
@@ -296,11 +356,12 @@ pub(super) fn fsck(globals: &Globals, args: &Fsck) -> Result<(), Failure> {
 }
 
 pub(super) async fn discard(globals: &Globals, args: Discard) -> Result<(), Failure> {
-    let places = places(None);
+    let places = places();
     if args.forget {
         return forget(globals, &places, &args.session.session);
     }
     let found = attachfs::find(&places, &args.session.session)?;
+    require_used(globals, &found).await?;
     if !args.yes {
         confirm(&found.meta.id.to_string())?;
     }

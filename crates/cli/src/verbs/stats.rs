@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use attachfs::{Places, SessionEntry, StatsReport};
 
 use self::asking::{ask, ask_again, clock};
+use super::stores::require_used;
 use crate::args::Globals;
 use crate::args::stats::Stats;
 use crate::exit::Failure;
@@ -17,8 +18,9 @@ use crate::output;
 use crate::places::places;
 
 pub(super) async fn stats(globals: &Globals, args: Stats) -> Result<(), Failure> {
-    let places = places(None);
+    let places = places();
     let found = attachfs::find(&places, &args.session)?;
+    require_used(globals, &found).await?;
     let first = ask(&found).await?;
     if !args.watch {
         return Ok(output::print(&text_of(globals, &first)?)?);

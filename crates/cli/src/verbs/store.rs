@@ -157,7 +157,7 @@ async fn sync(globals: &Globals, args: Sync) -> Result<(), Failure> {
     for key in &args.key {
         request.add(key.as_str(), placed(&from, key).await)?;
     }
-    let scratch = places(None).cache.sync_scratch();
+    let scratch = places().cache.sync_scratch();
     let shown = Shown::cancellable(globals.json);
     let report = sync_store(&from, &to, &request, &scratch, &shown, shown.cancel()).await;
     shown.clear();

@@ -3,7 +3,10 @@
 //! While a store is opened or a manifest is read, Ctrl-C ends the program, because there is nothing to report yet. So
 //! these calls get tokens that are never cancelled.
 
-use attachfs::{CancellationToken, ManifestSource, OpenStore, Places, StoreAddress, StoreSettings};
+use attachfs::{
+    CancellationToken, ManifestSource, OpenStore, Places, SessionEntry, StoreAddress,
+    StoreSettings, session,
+};
 
 use crate::args::Globals;
 
@@ -13,6 +16,16 @@ pub(super) fn access(globals: &Globals) -> Result<StoreSettings, attachfs::Error
         address: String::new(),
         s3: globals.s3.access()?,
     })
+}
+
+/// Fails if options of S3 were typed that the process of a session's mount will not use. Variables and profiles are not meant: they
+/// say how this user reaches S3 as a rule.
+pub(super) async fn require_used(
+    globals: &Globals,
+    found: &SessionEntry,
+) -> Result<(), attachfs::Error> {
+    let never = CancellationToken::new();
+    session::require_same_access(found, &globals.s3.typed()?, &never).await
 }
 
 /// Opens an existing store.

@@ -11,7 +11,7 @@ use crate::args::manifest::Remembering;
 use crate::args::upload::{Publishing, Upload};
 use crate::exit::{self, Failure};
 use crate::output;
-use crate::places::places;
+use crate::places::places_with;
 use crate::progress::Shown;
 
 pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failure> {
@@ -65,7 +65,7 @@ pub(super) fn uploading(
     remembering: &Remembering,
 ) -> Result<Uploading, Failure> {
     let seen = SeenPlaces {
-        cache: places(remembering.cache_dir.clone()).cache,
+        cache: places_with(remembering.cache_dir.clone())?.cache,
         deadline: deadline(remembering)?,
     };
     Ok(Uploading {

@@ -5,6 +5,7 @@ use attachfs::{
     WhyReport, WrittenPart,
 };
 
+use super::stores::require_used;
 use crate::args::Globals;
 use crate::args::why::Why;
 use crate::exit::Failure;
@@ -15,7 +16,11 @@ use crate::places::places;
 const SHOWN_HASHES: usize = 8;
 
 pub(super) async fn why(globals: &Globals, args: Why) -> Result<(), Failure> {
-    let report = attachfs::why(&places(None), &args.path, &CancellationToken::new()).await?;
+    // Looked for only if something was typed.
+    if globals.s3.typed()? != attachfs::S3Access::default() {
+        require_used(globals, &attachfs::find(&places(), &args.path)?).await?;
+    }
+    let report = attachfs::why(&places(), &args.path, &CancellationToken::new()).await?;
     if globals.json {
         return Ok(output::print_json(&report)?);
     }
@@ -34,8 +39,15 @@ fn text(report: &WhyReport) -> String {
     if let Some(missing) = &report.missing {
         text += &nothing(missing);
     }
+    let is_of_job = match (&report.shown, &report.missing) {
+        (Some(shown), _) => shown.written != WrittenPart::Nothing || shown.renamed_from.is_some(),
+        (None, Some(missing)) => missing.removed_by_job,
+        (None, None) => false,
+    };
     if report.uncommitted {
         text += "committed  no: `attachfs diff` lists what is not\n";
+    } else if is_of_job {
+        text += "committed  yes\n";
     }
     text += &format!("session    {}\n", report.session);
     text
@@ -90,7 +102,11 @@ fn of_content(content: &ShownContent) -> String {
     if let (Some(here), 2..) = (content.chunks_here, content.chunks) {
         text += &format!(", {here} of {} chunks", content.chunks);
     }
-    text + "\n"
+    text += "\n";
+    if let Some(failed) = &content.failed {
+        text += &format!("failed     {}\n", output::last_error(failed));
+    }
+    text
 }
 
 fn nothing(missing: &MissingPath) -> String {

@@ -58,6 +58,8 @@ use crate::DurableError;
 
 /// The version of the layout of objects.
 const OBJECTS: &str = "v1";
+/// The database of hashes of local files.
+const HASHES: &str = "hashes.db";
 
 /// A hash, as names of files say it. What it is a hash of, the caller knows.
 pub type HashBytes = [u8; 16];
@@ -94,6 +96,12 @@ impl CacheDir {
         &self.path
     }
 
+    /// Fails with [`CacheDirError::NotACache`] if files of somebody are there, and no cache. A directory that is missing or empty is
+    /// fine, and so is a cache into which somebody put something.
+    pub fn require_cache(&self) -> Result<(), CacheDirError> {
+        trust::require_cache(&self.path)
+    }
+
     /// The objects of a partition, which is made if it is missing. Refuses a directory that is a symbolic
     /// link, belongs to another user, or can be changed by another user, itself or through one above it.
     pub fn objects(&self, partition: HashBytes) -> Result<ObjectFiles, CacheDirError> {
@@ -125,7 +133,7 @@ impl CacheDir {
 
     /// The database of hashes of local files.
     pub fn hashes(&self) -> PathBuf {
-        self.path.join("hashes.db")
+        self.path.join(HASHES)
     }
 
     /// The directory of the database of objects that were seen in the buckets of a server; of AWS's own if

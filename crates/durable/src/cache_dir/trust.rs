@@ -7,6 +7,31 @@ use crate::error::At as _;
 use crate::{DurableError, Kind, Standing, create_private_dir};
 
 const LOOKING: &str = "look at";
+
+/// What a cache has at its top that nothing else is likely to have.
+const OF_A_CACHE: [&str; 2] = [super::OBJECTS, super::HASHES];
+/// What else a cache may have there, and what a file system puts into its root by itself.
+const MAY_BE_THERE: [&str; 4] = ["index", "seen", "sync", "lost+found"];
+
+/// Fails with [`CacheDirError::NotACache`] for a directory that has something in it and was never a cache. What cannot be looked
+/// at is told by whoever uses it.
+pub(super) fn require_cache(dir: &Path) -> Result<(), CacheDirError> {
+    if OF_A_CACHE.iter().any(|name| dir.join(name).exists()) {
+        return Ok(());
+    }
+    let Ok(names) = std::fs::read_dir(dir) else {
+        return Ok(());
+    };
+    let is_foreign = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        !MAY_BE_THERE.iter().any(|known| name == *known)
+    };
+    if names.flatten().any(is_foreign) {
+        return Err(CacheDirError::NotACache(dir.to_owned()));
+    }
+    Ok(())
+}
+
 /// Why a directory cannot hold objects. Every text says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheDirError {
@@ -16,6 +41,9 @@ pub enum CacheDirError {
     /// Something other than a directory.
     #[error("{} is not a directory; choose another place for the cache", .0.display())]
     NotADirectory(PathBuf),
+    /// Files of somebody, and nothing of a cache.
+    #[error("{} is not empty and is no cache; choose an empty directory for the cache, or one that does not exist", .0.display())]
+    NotACache(PathBuf),
     /// Belongs to another user.
     #[error(
         "{} belongs to user {owner}, who could change the cache; choose a directory of your own",
@@ -133,6 +161,23 @@ mod tests {
         own(&dir).unwrap();
         assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
         own(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_somebodys_files_is_no_cache_and_one_with_a_cache_in_it_is() {
+        let temp = TempDir::new().unwrap();
+        let dir = temp.path().join("dir");
+        require_cache(&dir).unwrap();
+        fs::create_dir(&dir).unwrap();
+        require_cache(&dir).unwrap();
+        fs::create_dir(dir.join("lost+found")).unwrap();
+        require_cache(&dir).unwrap();
+        fs::write(dir.join("scene.blend"), "of an artist").unwrap();
+        let error = require_cache(&dir).unwrap_err();
+        assert!(matches!(error, CacheDirError::NotACache(_)), "{error}");
+        // What somebody put into a cache later is counted, and left alone.
+        fs::create_dir(dir.join("v1")).unwrap();
+        require_cache(&dir).unwrap();
     }
 
     #[test]

@@ -15,7 +15,7 @@ const LONGEST: u32 = 32;
 
 #[derive(Debug)]
 pub(super) struct Health {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// How long it is left alone after the first failure; twice as long after each further one.
     patience: Duration,
     is_failing: AtomicBool,

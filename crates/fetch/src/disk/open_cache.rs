@@ -14,6 +14,7 @@ use attachfs_manifest::ContentHash;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+use super::backlog::Backlog;
 use super::health::Health;
 use super::joining::Wanted;
 use super::large::LargeFile;
@@ -70,6 +71,8 @@ pub(super) struct OpenCache {
     /// What came to the shelves and is not written down yet. Held for single changes.
     fresh: Mutex<Vec<Sum>>,
     queued: AtomicU64,
+    /// Tells of what could not wait.
+    backlog: Backlog,
     /// Bytes that may wait to be written.
     most_queued: AtomicU64,
     /// What the threads did so far: it tells a slow disk from one that does not answer.
@@ -106,6 +109,7 @@ impl OpenCache {
             is_asked: AtomicBool::new(false),
             fresh: Mutex::new(vec![Sum::default(); SHELVES]),
             queued: AtomicU64::new(0),
+            backlog: Backlog::default(),
             most_queued: AtomicU64::new(QUEUE_BYTES),
             steps: AtomicU64::new(0),
             orders: RwLock::new(Some(orders)),
@@ -141,8 +145,15 @@ impl OpenCache {
             return true;
         }
         self.done(bytes);
-        self.counts.dropped.add(1);
+        self.dropped(bytes);
+        self.backlog.dropped(&self.health.dir, bytes);
         false
+    }
+
+    /// Counts bytes that are not kept.
+    pub(super) fn dropped(&self, bytes: u64) {
+        self.counts.dropped.add(1);
+        self.counts.dropped_bytes.add(bytes);
     }
 
     /// Counts something that a thread did.

@@ -18,7 +18,7 @@ pub(super) fn run(cache: &OpenCache, orders: &Receiver<Order>) {
             Order::Flush(_) => {}
             Order::Object(hash, object) => {
                 let len = object.len() as u64;
-                if may_write(cache, on_disk(len)) {
+                if may_write(cache, len, on_disk(len)) {
                     write(cache, &mut writer, hash, &object);
                 }
                 cache.done(len);
@@ -30,9 +30,9 @@ pub(super) fn run(cache: &OpenCache, orders: &Receiver<Order>) {
                 version,
             } => {
                 let len = bytes.len() as u64;
-                if may_write(cache, len) {
+                if may_write(cache, len, len) {
                     let stored = of.store(&mut writer, first, &bytes, version.as_deref());
-                    told(cache, stored);
+                    told(cache, stored, len);
                 }
                 cache.done(len);
             }
@@ -46,11 +46,11 @@ fn on_disk(len: u64) -> u64 {
     len.next_multiple_of(4096)
 }
 
-/// Whether the disk works and has room. What is not written is counted.
-fn may_write(cache: &OpenCache, len: u64) -> bool {
-    let may = cache.health.may_write() && cache.take_room(len);
+/// Whether the disk works and has room for so many bytes, which take so much of it. What is not written is counted.
+fn may_write(cache: &OpenCache, len: u64, on_disk: u64) -> bool {
+    let may = cache.health.may_write() && cache.take_room(on_disk);
     if !may {
-        cache.counts.dropped.add(1);
+        cache.dropped(len);
     }
     may
 }
@@ -61,16 +61,16 @@ fn write(cache: &OpenCache, writer: &mut ObjectWriter, hash: ContentHash, object
         cache.came(hash, on_disk(object.len() as u64), 1);
         cache.counts.written.add(1);
     }
-    told(cache, written);
+    told(cache, written, object.len() as u64);
 }
 
-/// Counts and tells what became of a write.
-fn told(cache: &OpenCache, written: Result<(), CacheDirError>) {
+/// Counts and tells what became of a write of so many bytes.
+fn told(cache: &OpenCache, written: Result<(), CacheDirError>, len: u64) {
     let error = match written {
         Ok(()) => return cache.health.worked(),
         Err(error) => error,
     };
-    cache.counts.dropped.add(1);
+    cache.dropped(len);
     if let CacheDirError::Io(error) = &error
         && error.kind() == io::ErrorKind::AlreadyExists
     {

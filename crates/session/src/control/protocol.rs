@@ -44,6 +44,8 @@ pub enum Request {
     },
     /// The manifests that are shown.
     Layers,
+    /// How the process reaches S3: what it was started with, and no secret.
+    Access,
     /// What is counted of the mount.
     Stats,
     /// What was used of the mount's inputs.

@@ -38,7 +38,7 @@ pub struct ReadInput {
     pub opens: u64,
     /// Bytes that reads asked for, those asked for again included.
     pub asked: u64,
-    /// The ranges that were read.
+    /// The ranges that were read: of these bytes were given out.
     pub ranges: Vec<Range<u64>>,
     /// Whether bytes lie in these ranges that were not read: there were too many.
     pub is_rough: bool,

@@ -53,8 +53,8 @@ pub struct Presence {
     pub size: u64,
     /// How many bytes of it are here: in scratch, in the disk cache, or zeros that are nowhere.
     pub here: u64,
-    /// Of each piece, how long it is and how much of it is in the disk cache.
-    pub pieces: Vec<(u64, u64)>,
+    /// Of each chunk that it needs, how many bytes it needs of it, and how many of these are in the disk cache.
+    pub chunks: Vec<(u64, u64)>,
 }
 
 /// What says which manifest a path of the base comes from, in words for people, given how many layers were added to the base.
@@ -167,6 +167,13 @@ impl Vfs {
 }
 
 impl Whereabouts {
+    /// How many chunks it needs.
+    pub fn chunk_count(&self) -> u64 {
+        chunk_of(&self.pieces)
+            .last()
+            .map_or(0, |last| *last as u64 + 1)
+    }
+
     /// Whether all of it is in scratch, or it is empty: then no disk cache need be asked.
     pub fn is_local(&self) -> bool {
         self.pieces.is_empty()
@@ -174,6 +181,7 @@ impl Whereabouts {
 
     /// How much of it is on this machine. `None` if the disk of the cache does not answer.
     pub async fn presence(self, fetcher: &Fetcher) -> Option<Presence> {
+        let chunk_of = chunk_of(&self.pieces);
         let lens: Vec<u64> = self.pieces.iter().map(|piece| len(&piece.range)).collect();
         let on_disk = if lens.is_empty() {
             Vec::new()
@@ -181,10 +189,30 @@ impl Whereabouts {
             fetcher.bytes_on_disk(self.pieces).await?
         };
         let elsewhere = lens.iter().sum::<u64>() - on_disk.iter().sum::<u64>();
+        let mut chunks = vec![(0, 0); chunk_of.last().map_or(0, |last| last + 1)];
+        for (chunk, (len, on_disk)) in chunk_of.into_iter().zip(lens.into_iter().zip(on_disk)) {
+            let (needed, here) = &mut chunks[chunk];
+            *needed += len;
+            *here += on_disk;
+        }
         Some(Presence {
             size: self.size,
             here: self.size.saturating_sub(elsewhere),
-            pieces: lens.into_iter().zip(on_disk).collect(),
+            chunks,
         })
     }
+}
+
+/// The number of the chunk that each piece is of. What the job wrote in the middle of a chunk leaves two pieces of it.
+fn chunk_of(pieces: &[Piece]) -> Vec<usize> {
+    let mut number = 0;
+    let of = pieces.iter().enumerate().map(|(at, piece)| {
+        let before = at.checked_sub(1).and_then(|before| pieces.get(before));
+        let goes_on = before.is_none_or(|before| {
+            before.hash == piece.hash && before.range.end <= piece.range.start
+        });
+        number += usize::from(!goes_on);
+        number
+    });
+    of.collect()
 }

@@ -24,6 +24,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
 
 use crate::handles::OpenFile;
+use crate::inputs::OfBase;
 use crate::vfs::Tally;
 use crate::{Blame, FsError, FsErrorKind, HandleId, Vfs};
 
@@ -55,7 +56,8 @@ impl Vfs {
         if let Err(error) = &outcome
             && error.has_cause()
         {
-            self.tally.failed.note(self.describe(open.ino()), error);
+            let (ino, failed) = (open.ino(), &self.tally.failed);
+            failed.note(ino, self.describe(ino), error);
         }
         outcome
     }
@@ -89,26 +91,15 @@ impl Vfs {
             let plan = plan(open.ino(), &content, range.clone(), |ino| {
                 self.reader(open, &base, ino)
             })?;
-            self.note_planned(open, &content, &plan);
             // The scratch file may be cut meanwhile, and then the plan is not that of the file any more.
             if let Some(parts) = begin(plan, Some(scratch))? {
+                for of_base in parts.iter().filter_map(BegunPart::of_base) {
+                    self.inputs.asked(&open.used, of_base);
+                }
                 return Ok(self.outcome(open, parts));
             }
         }
         Err(short_scratch())
-    }
-
-    /// Notes which bytes of the base a read of a partly written file asks for.
-    fn note_planned(&self, open: &OpenFile, content: &FileContent, plan: &[PlannedPart]) {
-        let FileContent::Mapped(mapping) = content else {
-            return;
-        };
-        for part in plan {
-            if let PlannedPart::Base(reader, range) = part {
-                let end = range.start + len_of(reader, range);
-                self.inputs.read(&open.used, mapping.base, range.start..end);
-            }
-        }
     }
 
     /// Reads from a file whose bytes are all the base's. The first such read of a handle is also noted by `siblings`,
@@ -119,9 +110,8 @@ impl Vfs {
         reader: &FileReader,
         range: Range<u64>,
     ) -> ReadOutcome {
-        let len = len_of(reader, &range);
-        let asked = range.start..range.start + len;
-        self.inputs.read(&open.used, open.ino(), asked);
+        let of_base = OfBase::new(open.ino(), reader, &range);
+        self.inputs.asked(&open.used, &of_base);
         let read = reader.read(range);
         if !open.begun.swap(true, Ordering::Relaxed) {
             let missed = matches!(read, FileRead::Pending(_));
@@ -130,11 +120,11 @@ impl Vfs {
         }
         match read {
             FileRead::Ready(bytes) => {
-                self.tally.read(open, len);
+                self.answered(open, &[of_base]);
                 ReadOutcome::Ready(bytes)
             }
             pending @ FileRead::Pending(_) => {
-                self.pending(open, vec![BegunPart::Base(pending, len)])
+                self.pending(open, vec![BegunPart::Base(pending, of_base)])
             }
         }
     }
@@ -167,8 +157,12 @@ impl Vfs {
         if parts.iter().any(BegunPart::is_pending) {
             return self.pending(open, parts);
         }
-        self.tally
-            .read(open, parts.iter().map(BegunPart::base_len).sum());
+        let of_base: Vec<_> = parts
+            .iter()
+            .filter_map(BegunPart::of_base)
+            .cloned()
+            .collect();
+        self.answered(open, &of_base);
         let here = parts.into_iter().filter_map(|part| match part {
             BegunPart::Written(bytes) | BegunPart::Base(FileRead::Ready(bytes), _) => Some(bytes),
             BegunPart::Base(FileRead::Pending(_), _) => None,
@@ -179,16 +173,32 @@ impl Vfs {
     /// A read of which something has to come from the store.
     fn pending(&self, open: &Arc<OpenFile>, parts: Vec<BegunPart>) -> ReadOutcome {
         let path = self.describe(open.ino());
-        let (tally, open) = (self.tally.clone(), open.clone());
+        let (tally, inputs) = (Arc::clone(&self.tally), Arc::clone(&self.inputs));
+        let open = Arc::clone(open);
         ReadOutcome::Pending(Box::pin(async move {
-            let from_base = parts.iter().map(BegunPart::base_len).sum();
+            let of_base: Vec<_> = parts
+                .iter()
+                .filter_map(BegunPart::of_base)
+                .cloned()
+                .collect();
             let read = fetched(parts, &path).await;
             match &read {
-                Ok(_) => tally.read(&open, from_base),
-                Err(error) => tally.failed.note(path, error),
+                Ok(_) => {
+                    tally.read(&open, &of_base);
+                    inputs.answered(&open.used, &of_base);
+                    // The handle may have been closed meanwhile, and then nobody else would keep it.
+                    inputs.keep(&open.used);
+                }
+                Err(error) => tally.failed.note(open.ino(), path, error),
             }
             read
         }))
+    }
+
+    /// Counts what was read of the base: bytes that were given out, and no others.
+    fn answered(&self, open: &OpenFile, of_base: &[OfBase]) {
+        self.tally.read(open, of_base);
+        self.inputs.answered(&open.used, of_base);
     }
 
     /// An inode as messages name it.
@@ -203,7 +213,7 @@ impl Vfs {
 enum PlannedPart {
     Scratch(Range<u64>),
     Zero(u64),
-    Base(Arc<FileReader>, Range<u64>),
+    Base(Arc<FileReader>, Ino, Range<u64>),
 }
 
 /// Where the bytes of a range of a file are. Reads nothing.
@@ -214,7 +224,7 @@ fn plan(
     reader: impl Fn(Ino) -> Result<Arc<FileReader>, FsError>,
 ) -> Result<Vec<PlannedPart>, FsError> {
     match content {
-        FileContent::Base => Ok(vec![PlannedPart::Base(reader(ino)?, range)]),
+        FileContent::Base => Ok(vec![PlannedPart::Base(reader(ino)?, ino, range)]),
         FileContent::Scratch => Ok(vec![PlannedPart::Scratch(range)]),
         FileContent::Mapped(mapping) => mapping
             .plan_read(range)
@@ -225,7 +235,10 @@ fn plan(
                     SegmentSource::Zero => {
                         PlannedPart::Zero(segment.range.end - segment.range.start)
                     }
-                    SegmentSource::Base => PlannedPart::Base(reader(mapping.base)?, segment.range),
+                    SegmentSource::Base => {
+                        let reader = reader(mapping.base)?;
+                        PlannedPart::Base(reader, mapping.base, segment.range)
+                    }
                 })
             })
             .collect(),
@@ -236,16 +249,15 @@ fn plan(
 enum BegunPart {
     /// Bytes from scratch, or zeros.
     Written(Bytes),
-    /// From the base: bytes that are here or come, and how many.
-    Base(FileRead, u64),
+    /// From the base: bytes that are here or come, and which.
+    Base(FileRead, OfBase),
 }
 
 impl BegunPart {
-    /// How many bytes of it are the base's.
-    fn base_len(&self) -> u64 {
+    fn of_base(&self) -> Option<&OfBase> {
         match self {
-            Self::Written(_) => 0,
-            Self::Base(_, len) => *len,
+            Self::Written(_) => None,
+            Self::Base(_, of_base) => Some(of_base),
         }
     }
 
@@ -272,9 +284,9 @@ fn begin(
                 BegunPart::Written(bytes)
             }
             PlannedPart::Zero(len) => BegunPart::Written(Bytes::from(vec![0; len as usize])),
-            PlannedPart::Base(reader, range) => {
-                let len = len_of(&reader, &range);
-                BegunPart::Base(reader.read(range), len)
+            PlannedPart::Base(reader, ino, range) => {
+                let of_base = OfBase::new(ino, &reader, &range);
+                BegunPart::Base(reader.read(range), of_base)
             }
         });
     }
@@ -307,17 +319,13 @@ pub(crate) fn read_failed(path: &str, error: FetchError) -> FsError {
 
 impl Tally {
     /// Counts what was read of the base through a handle.
-    fn read(&self, open: &OpenFile, from_base: u64) {
+    fn read(&self, open: &OpenFile, of_base: &[OfBase]) {
+        let from_base = of_base.iter().map(OfBase::len).sum();
         if from_base > 0 && !open.counted.swap(true, Ordering::Relaxed) {
             self.files_read.add(1);
         }
         self.bytes_read.add(from_base);
     }
-}
-
-/// How many bytes of a range the file has.
-fn len_of(reader: &FileReader, range: &Range<u64>) -> u64 {
-    range.end.min(reader.size()).saturating_sub(range.start)
 }
 
 fn short_scratch() -> FsError {

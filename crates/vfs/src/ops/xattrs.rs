@@ -88,8 +88,8 @@ mod tests {
     #[test]
     fn what_is_here_is_all_none_or_counted() {
         let of = |here, size| {
-            let pieces = Vec::new();
-            cached(&Presence { size, here, pieces })
+            let chunks = Vec::new();
+            cached(&Presence { size, here, chunks })
         };
         assert_eq!(of(0, 0), "all");
         assert_eq!(of(10, 10), "all");

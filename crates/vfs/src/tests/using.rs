@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use attachfs_manifest::ContentHash;
+
 use super::serving::{now, serve};
 use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, settings, tempdir};
 use crate::{Asker, FileSystem, InputAccount, NodeId, ReadInput, Vfs};
@@ -59,6 +61,25 @@ fn files_that_were_read_are_told_with_their_ranges_and_the_others_are_told_too()
     kernel.close(long);
     let closed = kernel.vfs.input_account(10);
     assert_eq!(of(&closed, "dir/long"), of(&account, "dir/long"));
+}
+
+#[test]
+fn what_a_failed_read_asked_for_was_not_read() {
+    let world = world();
+    let session = tempdir();
+    let kernel = world.create(session.path());
+    assert!(world.memory.remove(ContentHash::of(&bytes(400))));
+    let short = kernel.open("short", READ, false).unwrap();
+    kernel.read(short, 0, 400).unwrap_err();
+    kernel.close(short);
+    let long = kernel.open("dir/long", READ, false).unwrap();
+    kernel.read(long, 100, 50).unwrap();
+    let account = kernel.vfs.input_account(10);
+    let failed = of(&account, "short");
+    assert_eq!((failed.opens, failed.asked), (1, 400));
+    assert_eq!(failed.ranges, []);
+    assert_eq!(of(&account, "dir/long").ranges, [100..150]);
+    assert_eq!((account.asked, account.covered), (450, 50));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use attachfs::{FileList, GlobConfig};
 
 use crate::args::manifest::{Choice, Extent, Hashing as HashingArgs, Remembering, Scanning};
 use crate::exit::Failure;
-use crate::places::places;
+use crate::places::places_with;
 
 /// The patterns that were given, if any were.
 pub(in crate::verbs) fn globs(choice: &Choice) -> Result<Option<GlobConfig>, Failure> {
@@ -100,7 +100,7 @@ fn listed(file: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
 /// How files are hashed, with the caches open.
 pub(in crate::verbs) fn hashing(args: &HashingArgs) -> Result<Hashing, Failure> {
     let places = HashingPlaces {
-        cache: places(args.remembering.cache_dir.clone()).cache,
+        cache: places_with(args.remembering.cache_dir.clone())?.cache,
         machine: machine(),
         deadline: deadline(&args.remembering)?,
     };

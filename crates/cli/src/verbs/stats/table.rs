@@ -5,7 +5,7 @@ use std::time::Duration;
 use attachfs::{OpenFileStats, OperationStats, PassthroughStats, StatsReport};
 use indicatif::{HumanCount, HumanDuration};
 
-use crate::output::{bytes, count, listed, prefetched, read_by_kernel, shown};
+use crate::output::{bytes, count, listed, not_cached, prefetched, read_by_kernel, shown};
 
 /// Operations that are shown, if there were any: those that programs wait for.
 const SHOWN: [&str; 9] = [
@@ -34,6 +34,7 @@ pub(super) fn of(report: &StatsReport) -> String {
         text += &format!("metrics    {metrics}\n");
     }
     text += &traffic(report, age);
+    text += &not_cached(report.cache.dropped_bytes);
     text += &prefetched(report.prefetch);
     text += &requests(report);
     let shown = |of: &&OperationStats| SHOWN.contains(&of.operation.as_str());
