@@ -430,7 +430,7 @@ pub(crate) fn status(report: &StatusReport) -> String {
     }
     for taint in &report.tainted {
         text += &format!(
-            "tainted    {} has the hash {} in the store: {}\n",
+            "tainted    {} was read with bytes of the hash {}: {}\n",
             taint.object,
             taint.found,
             taint.files.join(", ")
@@ -438,7 +438,7 @@ pub(crate) fn status(report: &StatusReport) -> String {
     }
     if !report.tainted.is_empty() {
         text += "           programs read bytes of these before that was known, so what they wrote may be wrong;\n           \
-                 mend the store and run the job again, or publish with `attachfs commit --accept-tainted`\n";
+                 if the store has them wrong (`attachfs store verify`), mend it; then run the job again, or publish with `attachfs commit --accept-tainted`\n";
     }
     if let Some(dir) = &report.set_aside_in {
         let files = count(report.set_aside, "file");
