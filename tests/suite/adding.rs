@@ -326,3 +326,26 @@ fn what_is_added_while_a_listing_is_half_read_has_no_name_met_twice_or_left_out(
         }
     });
 }
+
+#[test]
+fn a_manifest_of_another_format_takes_the_place_of_one_where_no_file_is_cut() {
+    Machine::mounting_from_directory(|machine| {
+        let whole = |name: &str, text: &str| {
+            let folder = machine.dir(name);
+            machine.file(folder.join("f"), text);
+            let to = machine.path(format!("{name}.manifest"));
+            let store = args!["--store", machine.store(), "--format", "2023-03-03"];
+            machine.ok([&args!["snapshot", &folder, "-o", &to], &store[..]].concat());
+            to
+        };
+        let cut = manifest(machine, "cut", &[("f", "first\n")]);
+        let whole = whole("whole", "second\n");
+        for (first, second) in [(&cut, &whole), (&whole, &cut)] {
+            let mount = machine.mount(args![first], "mnt");
+            let before = text(mount.dir.join("f"));
+            machine.ok(args!["add", "--replace", "1", second, &mount.dir]);
+            assert_ne!(text(mount.dir.join("f")), before);
+            machine.ok(args!["umount", &mount.dir]);
+        }
+    });
+}
