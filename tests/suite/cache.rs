@@ -325,7 +325,8 @@ fn a_full_disk_under_the_cache_costs_requests_and_is_not_said_for_each_of_them()
         let Some(disk) = small_disk(machine, "disk", 512 << 10) else {
             return;
         };
-        let at = ["--cache-dir", disk.to_str().unwrap()];
+        let cache = disk.join("cache");
+        let at = ["--cache-dir", cache.to_str().unwrap()];
         let options = [&at[..], &["--max-cache-size", "1T"]].concat();
         let times = |log: &str| {
             lines_with(log, "the disk cache cannot be written to")
@@ -339,12 +340,12 @@ fn a_full_disk_under_the_cache_costs_requests_and_is_not_said_for_each_of_them()
             let log = read_all(machine, &options);
             assert!(times(&log) <= 2, "{log}");
         }
-        let gc = args!["cache", "gc", "--cache-dir", &disk, "--max-size", "0"];
+        let gc = args!["cache", "gc", "--cache-dir", &cache, "--max-size", "0"];
         machine.ok(gc);
         // There is no room, and nothing that could be removed; then not even the cache's directories.
         for is_gone in [false, true] {
             if is_gone {
-                fs::remove_dir_all(disk.join("v1")).unwrap();
+                fs::remove_dir_all(cache.join("v1")).unwrap();
             }
             let mut filler = fs::File::create(disk.join("more")).unwrap();
             while std::io::Write::write(&mut filler, &[7; 4096]).is_ok_and(|written| written > 0) {}
