@@ -270,3 +270,82 @@ fn what_cannot_be_added_changes_nothing(machine: &Machine) {
     let said = machine.says(args!["add", &second, &mount.session]);
     said.with_code(USAGE).saying("is not mounted");
 }
+
+#[test]
+fn what_is_added_while_a_listing_is_half_read_has_no_name_met_twice_or_left_out() {
+    Machine::mounting_from_directory(|machine| {
+        let names: Vec<_> = (10_000..13_000)
+            .map(|number| format!("many/f{number}"))
+            .collect();
+        let of = |names: &[String]| {
+            names
+                .iter()
+                .map(|name| (name.as_str().to_owned(), ""))
+                .collect::<Vec<_>>()
+        };
+        let make = |name: &str, names: &[String]| {
+            let files = of(names);
+            let files: Vec<_> = files
+                .iter()
+                .map(|(name, text)| (name.as_str(), *text))
+                .collect();
+            manifest(machine, name, &files)
+        };
+        let first = make("first", &names[50..]);
+        let fewer = make("fewer", &names[100..]);
+        let more = make("more", &names[..50]);
+        for (added, how) in [(&fewer, &args!["--replace", "1"][..]), (&more, &[])] {
+            let mount = machine.mount(args![&first], "mnt");
+            let many = mount.dir.join("many");
+            let list = || {
+                fs::read_dir(&many)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name())
+            };
+            assert_eq!(list().count(), 2950);
+            let mut half_read = list();
+            let mut met = vec![half_read.next().unwrap()];
+            machine.ok([&args!["add"], how, &args![added, &mount.dir]].concat());
+            // The kernel would keep what this lists for the other handle.
+            list().count();
+            met.extend(half_read);
+            let listed = met.len();
+            met.sort();
+            met.dedup();
+            assert_eq!(met.len(), listed, "no name is met twice");
+            let throughout = names[100..]
+                .iter()
+                .map(|name| name["many/".len()..].to_owned());
+            for name in throughout {
+                assert!(
+                    met.binary_search(&name.clone().into()).is_ok(),
+                    "{name} is left out"
+                );
+            }
+            machine.ok(args!["umount", &mount.dir]);
+        }
+    });
+}
+
+#[test]
+fn a_manifest_of_another_format_takes_the_place_of_one_where_no_file_is_cut() {
+    Machine::mounting_from_directory(|machine| {
+        let whole = |name: &str, text: &str| {
+            let folder = machine.dir(name);
+            machine.file(folder.join("f"), text);
+            let to = machine.path(format!("{name}.manifest"));
+            let store = args!["--store", machine.store(), "--format", "2023-03-03"];
+            machine.ok([&args!["snapshot", &folder, "-o", &to], &store[..]].concat());
+            to
+        };
+        let cut = manifest(machine, "cut", &[("f", "first\n")]);
+        let whole = whole("whole", "second\n");
+        for (first, second) in [(&cut, &whole), (&whole, &cut)] {
+            let mount = machine.mount(args![first], "mnt");
+            let before = text(mount.dir.join("f"));
+            machine.ok(args!["add", "--replace", "1", second, &mount.dir]);
+            assert_ne!(text(mount.dir.join("f")), before);
+            machine.ok(args!["umount", &mount.dir]);
+        }
+    });
+}

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -191,5 +192,28 @@ fn a_manifest_in_another_order_shows_the_same() {
             names
         };
         assert_eq!(shown(&manifest), shown(&other));
+    });
+}
+
+#[test]
+fn who_interrupts_the_copying_of_a_long_manifest_is_heard_at_once() {
+    Machine::mounting_from_directory(|machine| {
+        // No file of a manifest has to be there: it takes seconds to copy, whatever is in it.
+        let manifest = machine.path("long");
+        let file = File::create(&manifest).unwrap();
+        file.set_len((2 << 30) - 1).unwrap();
+        let arguments = args!["--foreground", "--no-probe", &manifest];
+        let running = machine.start(machine.mounting(arguments, "mnt"));
+        until("a part is copied", || {
+            let sessions = machine.sessions();
+            sessions
+                .iter()
+                .any(|session| being_filled(session).is_some())
+        });
+        let interrupted = Instant::now();
+        running.signal(Signal::INT);
+        running.wait().with_code(15);
+        assert!(interrupted.elapsed() < Duration::from_secs(5));
+        nothing_is_left(machine);
     });
 }

@@ -24,6 +24,7 @@ mod example;
 mod facts;
 mod failure;
 mod foreign;
+mod fsck;
 mod garage;
 mod golden;
 mod identity;

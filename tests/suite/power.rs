@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use crate::machine::{Machine, Mount, args, detach, skipped, until};
 use crate::process::{Running, kill_and_wait, said};
 
-fn base(machine: &Machine) -> PathBuf {
+pub(crate) fn base(machine: &Machine) -> PathBuf {
     machine.file("input/a", "a of the input\n");
     machine.file("input/big", vec![b'b'; 300_000]);
     machine.snapshot(&machine.path("input"), "base.manifest")
@@ -192,7 +192,7 @@ fn an_input_that_was_shortened_can_be_committed_after_a_power_loss() {
 }
 
 /// What a session's files have, but for the log.
-fn contents(session_dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn contents(session_dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![session_dir.to_owned()];
     while let Some(dir) = open.pop() {
@@ -215,7 +215,7 @@ fn open(machine: &Machine, mount: &Mount) -> Vec<String> {
     named(machine, &mount.session, "open")
 }
 
-fn named(machine: &Machine, session: &str, list: &str) -> Vec<String> {
+pub(crate) fn named(machine: &Machine, session: &str, list: &str) -> Vec<String> {
     let status = machine.json(args!["status", session]);
     let names = status[list].as_array().unwrap();
     names
@@ -225,7 +225,7 @@ fn named(machine: &Machine, session: &str, list: &str) -> Vec<String> {
 }
 
 /// A session with two files, one of them deleted, whose process was killed.
-fn killed(machine: &Machine) -> Mount {
+pub(crate) fn killed(machine: &Machine) -> Mount {
     let mount = machine.mount(args![base(machine)], "mnt");
     fs::write(mount.dir.join("f"), "f").unwrap();
     fs::write(mount.dir.join("gone"), "gone").unwrap();
@@ -501,7 +501,7 @@ fn an_unmount_is_recorded_on_a_disk_that_is_full_although_its_reserve_is_gone() 
         };
         while write().is_ok() {}
         machine.ok(args!["umount", &mount.dir]);
-        let mount = machine.mount(args!["--session", &session], "mnt");
+        let mount = machine.resume(&session, &mount.dir);
         assert_eq!(fs::read(mount.dir.join("small")).unwrap(), b"x");
         // What is deleted gives room.
         fs::remove_file(mount.dir.join("large")).unwrap();

@@ -153,7 +153,7 @@ impl OpenManifest {
                 let name = path.display().to_string();
                 let reserved = copy.to.reserve(stamp.size);
                 reserved.doing(|| cannot_copy(&name))?;
-                copy.all_of(file, &path, stamp)?;
+                copy.all_of(file, &path, stamp).await?;
                 copy.finish(name, at)
             }
             Self::Piped { source, at } => {
@@ -182,7 +182,12 @@ impl Copy<'_> {
     }
 
     /// Copies a regular file, which must not change meanwhile: half of one manifest and half of another may look like one.
-    fn all_of(&mut self, mut file: File, path: &Path, before: FileStamp) -> Result<(), Error> {
+    async fn all_of(
+        &mut self,
+        mut file: File,
+        path: &Path,
+        before: FileStamp,
+    ) -> Result<(), Error> {
         let mut piece = vec![0; PIECE];
         loop {
             let len = read_piece(&mut file, &mut piece).map_err(failed(path))?;
@@ -192,6 +197,8 @@ impl Copy<'_> {
             self.check_fits(len).map_err(failed(path))?;
             self.add(&piece[..len])
                 .doing(|| cannot_copy(&path.display().to_string()))?;
+            // Whoever cancels the mount is heard here.
+            tokio::task::yield_now().await;
         }
         if FileStamp::of(&file).map_err(failed(path))? != before {
             let path = path.to_owned();

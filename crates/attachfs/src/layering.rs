@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use attachfs_manifest::{Change, ChunkLayout, Diff, Node, OwnedChunkLayout};
+use attachfs_manifest::{Change, ChunkLayout, ChunkSize, Diff, Node, OwnedChunkLayout};
 use attachfs_session::{BaseManifest, Request, Session, SessionEntry, Stack};
 use attachfs_store::S3Access;
 use attachfs_tree::{Composed, compose};
@@ -199,6 +199,7 @@ impl OpenedSession {
         let is = self.composed(&after)?;
         check_hashed(&is.snapshot)?;
         let diff = is.snapshot.diff(&was.snapshot, Some(was.hash));
+        let diff = cut_as_mounted(diff, self.vfs().chunk_size());
         let replaced = replaced.map(|position| ShownManifest::from(&before.manifests[position]));
         Ok(Addition {
             number,
@@ -207,6 +208,17 @@ impl OpenedSession {
             diff,
         })
     }
+}
+
+/// The diff, saying that files are cut as the mounted ones are, if that makes no difference to any of its files.
+fn cut_as_mounted(diff: Diff, mounted: ChunkSize) -> Diff {
+    if diff.chunk_size() == mounted {
+        return diff;
+    }
+    let changes = diff
+        .changes()
+        .map(|(path, change)| (path.to_owned(), change));
+    Diff::new(mounted, diff.parent(), changes).unwrap_or(diff)
 }
 
 /// One layer, ready to be laid.

@@ -36,6 +36,7 @@ mod doubts;
 mod download;
 mod error;
 mod exposed;
+mod fsck;
 mod holder;
 mod index;
 mod inspect;
@@ -115,6 +116,7 @@ pub use download::{
 };
 pub use error::Error;
 pub use exposed::Exposed;
+pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};
@@ -127,7 +129,7 @@ pub use metrics::{MetricsAddress, ParseMetricsAddressError};
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 pub use places::Places;
 pub use prefetching::PrefetchStats;
-pub use reachable::require_answers;
+pub use reachable::{Answering, Watch, require_answers};
 pub use reading::ReadOptions;
 pub use remote::{
     ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,

@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod committing;
 pub(crate) mod download;
+pub(crate) mod fsck;
 pub(crate) mod layering;
 pub(crate) mod manifest;
 pub(crate) mod names;
@@ -73,6 +74,9 @@ pub(crate) struct Globals {
     pub(crate) verbose: u8,
     #[command(flatten)]
     pub(crate) s3: s3::S3,
+    /// That what serves the paths which were given goes on answering.
+    #[arg(skip)]
+    pub(crate) watch: attachfs::Watch,
 }
 
 // A doc comment above a variant here would hide the one of its arguments.
@@ -97,6 +101,7 @@ pub(crate) enum Verb {
     Report(report::Report),
     Diff(Diff),
     Commit(Commit),
+    Fsck(fsck::Fsck),
     Discard(Discard),
     /// List the files of a manifest.
     Ls(Ls),
@@ -107,6 +112,26 @@ pub(crate) enum Verb {
     Manifest(manifest::ManifestArgs),
     Store(store::StoreArgs),
     Cache(cache::CacheArgs),
+}
+
+impl Verb {
+    /// Whether it uses what is at the paths that it is given until it ends. The others ask the process of a session, and do not wait for one that does not answer.
+    pub(crate) fn uses_paths(&self) -> bool {
+        !matches!(
+            self,
+            Self::Umount(_)
+                | Self::Layers(_)
+                | Self::Why(_)
+                | Self::List(_)
+                | Self::Status(_)
+                | Self::Stats(_)
+                | Self::Report(_)
+                | Self::Diff(_)
+                | Self::Commit(_)
+                | Self::Fsck(_)
+                | Self::Discard(_)
+        )
+    }
 }
 
 /// Run a command on a folder, mounted from a store, and commit what it writes.

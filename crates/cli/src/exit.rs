@@ -49,6 +49,17 @@ pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
+/// Ends the process because of a failure that keeps its other threads from ending.
+#[expect(
+    clippy::exit,
+    reason = "a thread that the kernel lets wait cannot be asked to end"
+)]
+pub(crate) fn at_once(error: attachfs::Error) {
+    let error = anyhow::Error::from(error);
+    report(&error);
+    std::process::exit(code_of(&error).into());
+}
+
 /// Prints an error with its causes as one line. Where that cannot be written, as on a full disk, the exit code still tells.
 pub(crate) fn report(error: &anyhow::Error) {
     let line = crate::output::line_of(&chain(error));

@@ -19,7 +19,15 @@ fn main() -> ExitCode {
     let (args, command, matches) = parsing::parse();
     let typed = paths::typed(&command, &matches);
     let typed = typed.iter().map(PathBuf::as_path);
-    if let Err(error) = attachfs::require_answers(typed, &places::places()) {
+    let answering = match attachfs::require_answers(typed, &places::places()) {
+        Ok(answering) => answering,
+        Err(error) => return exit::code(Err(error.into())),
+    };
+    let watch = args.globals.watch.clone();
+    if !args.verb.uses_paths() {
+        watch.end();
+    }
+    if let Err(error) = answering.watch(watch, places::places(), exit::at_once) {
         return exit::code(Err(error.into()));
     }
     if let Err(text) = logging::start(args.globals.verbose, args.log()) {

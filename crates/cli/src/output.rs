@@ -7,8 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use attachfs::{
-    Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, LastError, PrefetchStats,
-    PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
+    Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, FsckReport, LastError,
+    PrefetchStats, PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
 };
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use serde::Serialize;
@@ -351,6 +351,29 @@ pub(crate) fn ended(ended: &EndedSession) -> String {
     text
 }
 
+pub(crate) fn fsck(report: &FsckReport) -> String {
+    let mut text = format!("session    {}\n", report.session);
+    text += &format!(
+        "checked    {}, {} written, {}\n",
+        count(report.records, "record"),
+        count(report.written, "file"),
+        count(report.commits, "commit")
+    );
+    let lines =
+        |word: &str, all: &[String]| listed(all, |one| format!("{word:10} {}\n", line_of(one)));
+    text += &lines("wrong", &report.problems);
+    text += &lines("note", &report.notes);
+    text += &lines("repaired", &report.repaired);
+    text += match (report.sound, report.repaired.is_empty()) {
+        (true, _) => "sound      it can be mounted and committed\n",
+        (false, true) => {
+            "damaged    --repair makes it fit to be used again, as far as that can be\n"
+        }
+        (false, false) => "damaged    what is left cannot be repaired here\n",
+    };
+    text
+}
+
 pub(crate) fn status(report: &StatusReport) -> String {
     let mut text = format!("session    {}\n", report.session);
     let at = shown(&report.mount_point);
@@ -407,7 +430,7 @@ pub(crate) fn status(report: &StatusReport) -> String {
     }
     for taint in &report.tainted {
         text += &format!(
-            "tainted    {} has the hash {} in the store: {}\n",
+            "tainted    {} was read with bytes of the hash {}: {}\n",
             taint.object,
             taint.found,
             taint.files.join(", ")
@@ -415,7 +438,7 @@ pub(crate) fn status(report: &StatusReport) -> String {
     }
     if !report.tainted.is_empty() {
         text += "           programs read bytes of these before that was known, so what they wrote may be wrong;\n           \
-                 mend the store and run the job again, or publish with `attachfs commit --accept-tainted`\n";
+                 if the store has them wrong (`attachfs store verify`), mend it; then run the job again, or publish with `attachfs commit --accept-tainted`\n";
     }
     if let Some(dir) = &report.set_aside_in {
         let files = count(report.set_aside, "file");

@@ -57,8 +57,8 @@ pub enum CommitError {
     LeftOpen(Vec<OpenFile>),
     /// The job was given bytes that are not the manifest's: its outputs may be wrong.
     #[error(
-        "nothing was published and the session is kept: programs read bytes of wrong objects of the store before that was \
-         known: {}; mend the store and run the job again, or look at the outputs, and then --accept-tainted publishes them",
+        "nothing was published and the session is kept: programs read wrong bytes of objects before that was \
+         known: {}; if the store has them wrong (`attachfs store verify`), mend it; then run the job again, or look at the outputs, and then --accept-tainted publishes them",
         list(.0, tainted)
     )]
     Tainted(Vec<Taint>),

@@ -39,7 +39,7 @@ pub use account::Account;
 pub use error::{CommitError, OpenFile, OutgoingLink};
 pub use hash::Hashed;
 pub use history::{Committed, Finished, commits, finished};
-pub use open::{OpenSession, OpenSessionError};
+pub use open::{OpenSession, OpenSessionError, overlay_files};
 pub use plan::Planned;
 pub use preview::{Changed, Preview};
 pub use publish::{Published, Uploaded};

@@ -78,7 +78,7 @@ impl OpenSession {
         let vfs = if session.meta().read_only {
             Vfs::read_only(base, fetcher, settings)
         } else {
-            open(files_of(&session)?, base, fetcher, settings)?
+            open(overlay_files(&session)?, base, fetcher, settings)?
         };
         Ok(Self {
             session: Arc::new(session),
@@ -110,7 +110,7 @@ impl OpenSession {
 }
 
 /// The files of a session's overlay.
-fn files_of(session: &Session) -> Result<OverlayFiles, SessionError> {
+pub fn overlay_files(session: &Session) -> Result<OverlayFiles, SessionError> {
     Ok(OverlayFiles {
         journal: session.journal_path(),
         scratch: match session.scratch_dir()? {

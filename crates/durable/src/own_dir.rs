@@ -217,6 +217,18 @@ impl OwnDir {
         Ok(bytes)
     }
 
+    /// As [`read`](Self::read), a file of at most so many bytes; a longer one is an error.
+    pub fn read_at_most(&self, name: &str, most: u64) -> Result<Vec<u8>, DurableError> {
+        let mut bytes = Vec::new();
+        let mut file = self.open_file(name)?.take(most + 1);
+        file.read_to_end(&mut bytes).at("read", &self.at(name))?;
+        if bytes.len() as u64 > most {
+            let error = io::Error::from(io::ErrorKind::FileTooLarge);
+            return Err(DurableError::new("read", &self.at(name), error));
+        }
+        Ok(bytes)
+    }
+
     /// Reads a file that is this user's alone from its beginning to its end, and shows each piece.
     pub fn read_through(
         &self,

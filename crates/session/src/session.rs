@@ -24,6 +24,7 @@
 //! open. Only `discard` deletes files of a session, and only those in this list; `sweep` deletes what a killed process left
 //! half done.
 
+mod check;
 mod discard;
 mod error;
 mod id;
@@ -63,6 +64,9 @@ pub use self::taint::Taint;
 /// How often, and at what interval, a lock is tried that another process holds.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// The longest description that is read, in bytes. It names each manifest and its hash.
+pub(crate) const LONGEST_DESCRIPTION: u64 = 64 << 20;
 
 /// The fields that every version of the description has.
 #[derive(Deserialize)]
@@ -136,10 +140,12 @@ impl Session {
 
     fn read_description(held: &OwnDir, dir: &Path) -> Result<Description, SessionError> {
         let path = dir.join(DESCRIPTION);
-        let bytes = held.read(DESCRIPTION).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => SessionError::Missing(dir.to_owned()),
-            _ => error.into(),
-        })?;
+        let bytes = held
+            .read_at_most(DESCRIPTION, LONGEST_DESCRIPTION)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => SessionError::Missing(dir.to_owned()),
+                _ => error.into(),
+            })?;
         let unreadable = |source| SessionError::Description {
             path: path.clone(),
             source,

@@ -222,9 +222,12 @@ impl Namespace {
         &self.entries
     }
 
-    /// Whether a directory lies where the base has it, and holds what the base has in it, neither more nor less.
-    pub fn is_as_in_base(&self, dir: Ino) -> bool {
-        !self.entries.contains_key(&dir) && !self.names.contains_key(&dir)
+    /// Whether a directory lies where the base has it, and holds what it has held since the base was first shown, neither more nor less: no layer was
+    /// added that changed that.
+    pub fn is_as_ever(&self, dir: Ino) -> bool {
+        !self.entries.contains_key(&dir)
+            && !self.names.contains_key(&dir)
+            && !self.base.is_listed_anew(dir)
     }
 
     /// What a directory holds now, as far as the base can be read.

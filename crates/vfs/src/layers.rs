@@ -5,7 +5,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use attachfs_manifest::wire::{Format, encode_diff};
-use attachfs_manifest::{ContentHash, Diff, Name};
+use attachfs_manifest::{ChunkSize, ContentHash, Diff, Name};
 use attachfs_tree::{DiffLayer, Ino};
 
 use crate::overlay::{LayerFileError, Record};
@@ -41,6 +41,11 @@ fn failed(error: LayerFileError) -> FsError {
 }
 
 impl Vfs {
+    /// How the manifests that were mounted cut large files: those that are added have to do so, too.
+    pub fn chunk_size(&self) -> ChunkSize {
+        self.namespace.read().base().chunk_size()
+    }
+
     /// Lays a diff over the base: the difference between what the base is and what it is to be. When this returns, every
     /// look-up sees the new base, also of names that were missing, and it survives a power loss. What the job changed
     /// stays as it is; no inode gets another number. Where nobody can write, it lasts as long as this file system.

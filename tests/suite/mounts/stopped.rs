@@ -189,3 +189,35 @@ fn no_verb_waits_for_a_process_that_is_stopped() {
         diff.printing("+ new  (3 B)");
     });
 }
+
+#[test]
+fn a_verb_ends_whose_folder_is_in_a_mount_that_is_stopped_after_it_was_asked() {
+    Machine::mounting_from_directory(|machine| {
+        let mount = machine.mount(args![base(machine)], "mnt");
+        let list = machine.path("list");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &list, rustix::fs::Mode::RWXU).unwrap();
+        let arguments = args![
+            "snapshot",
+            "--store",
+            machine.store(),
+            "-o",
+            machine.path("of the mount"),
+            "--cross-mounts",
+            "--files-from",
+            &list,
+            &mount.dir
+        ];
+        let running = machine.start(machine.attachfs(arguments));
+        // It has looked at the mount, and reads the list.
+        let mut pipe = fs::OpenOptions::new().write(true).open(&list).unwrap();
+        kill(mount.pid, Signal::STOP);
+        std::io::Write::write_all(&mut pipe, b"a\n").unwrap();
+        drop(pipe);
+        let asked = std::time::Instant::now();
+        let refused = running.wait().with_code(14);
+        refused.saying("does not answer");
+        assert!(asked.elapsed() < std::time::Duration::from_secs(20));
+        kill(mount.pid, Signal::CONT);
+        machine.ok(args!["umount", &mount.dir]);
+    });
+}

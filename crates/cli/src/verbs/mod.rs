@@ -57,6 +57,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Stats(args) => stats::stats(&globals, args).await,
             Verb::Diff(diff) => sessions::diff(&globals, diff).await,
             Verb::Commit(commit) => sessions::commit(&globals, commit).await,
+            Verb::Fsck(fsck) => sessions::fsck(&globals, &fsck),
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
             Verb::Download(download) => downloading::download(&globals, download).await,
             Verb::Ls(ls) => looking::ls(&globals, ls).await,

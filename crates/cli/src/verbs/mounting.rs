@@ -203,6 +203,8 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         () = hang_up.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
         () = daemon::starter_gone() => return Err(Failure::Code(crate::exit::CANCELLED)),
     };
+    // What was named is in the session now.
+    globals.watch.end();
     let ready = Ready {
         session: mount.session_id().to_string(),
         session_dir: mount.session_dir().to_owned(),

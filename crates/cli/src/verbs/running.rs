@@ -58,6 +58,8 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         () = terminate.recv() => return Err(Failure::Code(143)),
         () = hang_up.recv() => return Err(Failure::Code(129)),
     };
+    // The command may take hours, and reads the mount that is made for it.
+    globals.watch.end();
     shown.clear();
     if let Some(report) = &snapshot
         && !globals.json

@@ -13,8 +13,9 @@ use attachfs::{
 use serde::Serialize;
 
 use super::stores::require_used;
+use crate::args::fsck::Fsck;
 use crate::args::{Commit, Diff, Discard, Globals, List, OutgoingLinks, Session};
-use crate::exit::Failure;
+use crate::exit::{Failure, INTEGRITY};
 use crate::output::{self, remark};
 use crate::places::places;
 use crate::progress::Shown;
@@ -336,6 +337,22 @@ fn told(globals: &Globals, report: &CommitReport) -> Result<(), Failure> {
         return Ok(output::print_json(report)?);
     }
     Ok(output::print(&output::commit(report))?)
+}
+
+pub(super) fn fsck(globals: &Globals, args: &Fsck) -> Result<(), Failure> {
+    let places = places();
+    let found = attachfs::find(&places, &args.session.session)?;
+    let report = attachfs::fsck(&found, &places, args.repair)?;
+    if globals.json {
+        output::print_json(&report)?;
+    } else {
+        output::print(&output::fsck(&report))?;
+    }
+    if report.sound {
+        Ok(())
+    } else {
+        Err(Failure::Code(INTEGRITY))
+    }
 }
 
 pub(super) async fn discard(globals: &Globals, args: Discard) -> Result<(), Failure> {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dir::open;
 use super::error::SessionListError;
+use crate::session::LONGEST_DESCRIPTION;
 use crate::session::{SessionId, SessionMeta};
 
 /// The version of the file.
@@ -103,7 +104,7 @@ impl EndedSessions {
         };
         let mut ended = Vec::new();
         for name in files(&dir)? {
-            let bytes = dir.read(&name)?;
+            let bytes = dir.read_at_most(&name, LONGEST_DESCRIPTION)?;
             match serde_json::from_slice::<EndedSession>(&bytes) {
                 Ok(session) if session.format == FORMAT => ended.push(session),
                 Ok(session) => tracing::warn!(

@@ -14,7 +14,7 @@ use super::SessionId;
 use super::error::SessionError;
 use super::layout::{
     BASE, COMMITS, DESCRIPTION, ENDING, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH,
-    SOCKET, TAINTED, WORK, is_of_a_stack,
+    SOCKET, TAINTED, UNFINISHED, WORK, is_of_a_stack,
 };
 
 /// How many unknown names an error lists.
@@ -61,7 +61,9 @@ impl Layout {
                 SCRATCH => return Some(Known::Dir(Self::Scratch)),
                 MOUNT => return Some(Known::MountPoint),
                 SOCKET => return Some(Known::Socket),
-                DESCRIPTION | ENDING | LOCK | JOURNAL | RESERVE | LOG | TAINTED => true,
+                DESCRIPTION | UNFINISHED | ENDING | LOCK | JOURNAL | RESERVE | LOG | TAINTED => {
+                    true
+                }
                 // The log's older half.
                 _ => name.strip_prefix("log.").is_some_and(is_number),
             },
@@ -76,10 +78,14 @@ impl Layout {
             }
             Self::Scratch if name == OwnDir::ASIDE => return Some(Known::Dir(Self::Aside)),
             Self::Work | Self::Scratch => is_of_an_inode(name),
-            Self::Aside => match name.split_once('.') {
-                Some((name, number)) => is_of_an_inode(name) && is_number(number),
-                None => is_of_an_inode(name),
-            },
+            Self::Aside => {
+                // A damaged journal, too.
+                let is_known = |name: &str| is_of_an_inode(name) || name == JOURNAL;
+                match name.split_once('.') {
+                    Some((name, number)) => is_known(name) && is_number(number),
+                    None => is_known(name),
+                }
+            }
         };
         (is_file || is_staged_name(name)).then_some(Known::File)
     }

@@ -25,6 +25,8 @@ pub(super) const LOG: &str = "log";
 pub(super) const MOUNT: &str = "mnt";
 /// Wrong objects of which programs were given bytes.
 pub(super) const TAINTED: &str = "tainted.json";
+/// An empty file: the session is being made, and nothing in it is needed yet.
+pub(super) const UNFINISHED: &str = "unfinished";
 /// An empty file: the session is being deleted, and nothing in it is needed any more.
 pub(super) const ENDING: &str = "ending";
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use attachfs_durable::{BeforeClaim, FileLock, Filling, Mapped, OwnDir, create_private_dir};
 
 use super::discard::{Layout, SurveyedDir, delete};
-use super::layout::{BASE, COMMITS, DESCRIPTION, LAYERS, LOCK, SCRATCH};
+use super::layout::{BASE, COMMITS, DESCRIPTION, LAYERS, LOCK, SCRATCH, UNFINISHED};
 use super::{Session, SessionError, SessionMeta};
 
 /// A session that is being made. Dropping it leaves everything as it was before.
@@ -43,7 +43,8 @@ impl Session {
     pub fn begin(dir: &Path) -> Result<NewSession, SessionError> {
         let (dir, lock, found_mode) = claim(dir)?;
         let lock = Arc::new(lock);
-        let base = match dir.create_dir(BASE) {
+        let base = dir.create_file(UNFINISHED);
+        let base = match base.and_then(|_| dir.create_dir(BASE)) {
             Ok(base) => base,
             Err(error) => {
                 undo(&dir, found_mode);
@@ -91,7 +92,8 @@ impl Session {
                 None => drop(self.dir.create_dir(SCRATCH)?),
             }
         }
-        self.describe()
+        self.describe()?;
+        Ok(self.dir.remove_file(UNFINISHED)?)
     }
 }
 
@@ -119,7 +121,7 @@ impl NewSession {
             lock,
             found_mode,
             ..
-        } = self.made.take().expect(UNFINISHED);
+        } = self.made.take().expect(NOT_FINISHED);
         let session = Session {
             dir,
             meta,
@@ -138,16 +140,16 @@ impl NewSession {
     }
 
     fn made(&self) -> &Made {
-        self.made.as_ref().expect(UNFINISHED)
+        self.made.as_ref().expect(NOT_FINISHED)
     }
 
     fn made_mut(&mut self) -> &mut Made {
-        self.made.as_mut().expect(UNFINISHED)
+        self.made.as_mut().expect(NOT_FINISHED)
     }
 }
 
 /// `finish` takes the session, and nothing can be asked of it after that.
-const UNFINISHED: &str = "it is not finished";
+const NOT_FINISHED: &str = "it is not finished";
 
 impl Drop for NewSession {
     fn drop(&mut self) {
@@ -206,13 +208,14 @@ fn claim(dir: &Path) -> Result<(OwnDir, FileLock, Option<u32>), SessionError> {
 }
 
 /// Clears a directory in which another process was killed before it had made a session: one that is this user's alone, with the lock, which
-/// nobody holds, and the directory of manifests, without a description, and with nothing in it that no session makes.
+/// nobody holds, the mark that it is unfinished and the directory of manifests, without a description, and with nothing in it that no session makes. Fails with
+/// [`SessionError::InUse`] if a process is at it.
 fn clear_unfinished(dir: &Path) -> Result<Option<(OwnDir, FileLock)>, SessionError> {
     let opened = OwnDir::open(dir)?;
     let names = opened.names()?;
     let has = |name: &str| names.iter().any(|found| found == name);
-    let is_unfinished = has(LOCK) && has(BASE) && !has(DESCRIPTION);
-    let known = [LOCK, BASE, COMMITS, LAYERS, SCRATCH];
+    let is_unfinished = has(LOCK) && has(UNFINISHED) && !has(DESCRIPTION);
+    let known = [LOCK, UNFINISHED, BASE, COMMITS, LAYERS, SCRATCH];
     if !is_unfinished
         || names
             .iter()
@@ -220,9 +223,7 @@ fn clear_unfinished(dir: &Path) -> Result<Option<(OwnDir, FileLock)>, SessionErr
     {
         return Ok(None);
     }
-    let Some(lock) = opened.lock(LOCK)? else {
-        return Ok(None);
-    };
+    let lock = Session::take_lock(&opened)?;
     // The process that had the lock before may have made a session here, and ended.
     if opened.names()?.iter().any(|name| name == DESCRIPTION) {
         return Ok(None);
@@ -238,8 +239,10 @@ fn clear_unfinished(dir: &Path) -> Result<Option<(OwnDir, FileLock)>, SessionErr
 
 /// Removes a directory in which another process was killed before it had made a session, if it is one.
 pub(crate) fn remove_unfinished(dir: &Path) -> Result<bool, SessionError> {
-    let Some((dir, _lock)) = clear_unfinished(dir)? else {
-        return Ok(false);
+    let (dir, _lock) = match clear_unfinished(dir) {
+        Ok(Some(cleared)) => cleared,
+        Ok(None) | Err(SessionError::InUse(_)) => return Ok(false),
+        Err(error) => return Err(error),
     };
     dir.remove_file(LOCK)?;
     dir.remove()?;
@@ -374,7 +377,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let other = Session::begin(&place).unwrap();
-        is_refused();
+        let in_use = Session::begin(&place).unwrap_err();
+        assert!(matches!(in_use, SessionError::InUse(_)), "{in_use}");
         assert!(place.join("base").exists());
         drop(other);
         for precious in ["base/notes", "notes", "layers/notes"] {
@@ -387,5 +391,10 @@ mod tests {
             assert!(place.join("base/0").exists());
             fs::remove_dir_all(&place).unwrap();
         }
+        // Somebody's own files, which have the names of a session's.
+        killed(&place);
+        fs::remove_file(place.join(UNFINISHED)).unwrap();
+        is_refused();
+        assert!(place.join("base/0").exists());
     }
 }

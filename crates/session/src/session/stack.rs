@@ -17,7 +17,7 @@ use attachfs_manifest::ContentHash;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{BASE, LAYERS, stack_name, stacked_manifest_name};
-use super::{BaseManifest, Session, SessionError, read_checked};
+use super::{BaseManifest, LONGEST_DESCRIPTION, Session, SessionError, read_checked};
 
 /// One manifest of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +144,10 @@ impl Session {
             path: self.layers_path().join(&name),
             source,
         };
-        let bytes = self.dir.dir(LAYERS)?.read(&name)?;
+        let bytes = self
+            .dir
+            .dir(LAYERS)?
+            .read_at_most(&name, LONGEST_DESCRIPTION)?;
         serde_json::from_slice(&bytes).map_err(failed)
     }
 

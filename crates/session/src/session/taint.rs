@@ -5,10 +5,10 @@ use std::io;
 use attachfs_manifest::ContentHash;
 use serde::{Deserialize, Serialize};
 
-use super::Session;
 use super::error::SessionError;
 use super::layout::TAINTED;
 use super::meta::hex;
+use super::{LONGEST_DESCRIPTION, Session};
 
 /// The most that are kept of one session; what comes then makes it no more doubtful.
 const MOST: usize = 1000;
@@ -40,7 +40,7 @@ impl Session {
 
     /// The wrong objects of which programs were given bytes, in the order in which they were found.
     pub fn taints(&self) -> Result<Vec<Taint>, SessionError> {
-        match self.dir.read(TAINTED) {
+        match self.dir.read_at_most(TAINTED, LONGEST_DESCRIPTION) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(self.unreadable()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error.into()),

@@ -245,10 +245,15 @@ impl LayeredBase {
         self.children(dir).next().is_some()
     }
 
+    /// Whether a layer over the first tree says what a directory holds.
+    pub(crate) fn is_listed_anew(&self, dir: Ino) -> bool {
+        self.0.entries.contains_key(&dir)
+    }
+
     /// A listing of a directory that nothing but the base has entries in.
     pub(crate) fn list(&self, dir: Ino) -> Listing {
         match self.tree(dir) {
-            Some(tree) if !self.0.entries.contains_key(&dir) => Listing::of_tree(tree.clone(), dir),
+            Some(tree) if !self.is_listed_anew(dir) => Listing::of_tree(tree.clone(), dir),
             _ => Listing::merged(
                 self.children(dir)
                     .filter_map(|child| {

@@ -55,7 +55,7 @@ impl Vfs {
             Some(_) => return Err(FsErrorKind::NotADirectory.into()),
         }
         // A kernel that keeps the listing of such a directory may lose some of it half-way, and goes on from an offset here.
-        let may_be_kept = namespace.is_as_in_base(dir);
+        let may_be_kept = namespace.is_as_ever(dir);
         let view = may_be_kept.then(|| Arc::new(DirView::of(&namespace, dir)));
         Ok(OpenedDir {
             handle: self.handles.open_dir(dir, view),

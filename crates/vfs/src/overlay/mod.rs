@@ -6,6 +6,7 @@
 //! was durable before: see `disk`. A journal that became long is replaced by a shorter one: see
 //! `compaction`.
 
+mod check;
 pub(crate) mod compaction;
 mod disk;
 mod error;
@@ -21,6 +22,7 @@ mod reserve;
 mod scratch;
 pub(crate) mod successor;
 
+pub use check::{Checked, check, salvage};
 pub use disk::SyncError;
 pub(crate) use disk::{Disk, SyncHold};
 pub use error::JournalError;

@@ -108,7 +108,7 @@ pub enum RecoveryError {
 /// Replays a journal over a base. Changes nothing. If the journal is missing, the reserve shows that there was
 /// one.
 pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, RecoveryError> {
-    let (path, reserve) = (files.journal.as_path(), files.reserve.as_path());
+    let path = files.journal.as_path();
     let scratch = files.scratch.as_it_is()?;
     let base = files.over(base);
     let found: HashSet<Ino> = scratch
@@ -116,27 +116,7 @@ pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, Re
         .map_err(RecoveryError::Scratch)?
         .into_iter()
         .collect();
-    let mut journal = match Journal::read(path) {
-        Err(JournalError::Durable(error)) if error.kind() == io::ErrorKind::NotFound => {
-            let trace = if found.is_empty() {
-                reserve
-                    .symlink_metadata()
-                    .is_ok()
-                    .then(|| reserve.to_owned())
-            } else {
-                Some(scratch.dir().to_owned())
-            };
-            if let Some(trace) = trace {
-                return Err(RecoveryError::MissingJournal {
-                    journal: path.to_owned(),
-                    trace,
-                });
-            }
-            // The process died before it created a journal: nothing was written.
-            None
-        }
-        journal => Some(journal?),
-    };
+    let mut journal = open_or_missing(files, &scratch, &found)?;
     let mut replay = Replay::new(base.clone());
     if let Some(journal) = &mut journal {
         while replay.next(journal, path)? {}
@@ -154,27 +134,12 @@ pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, Re
     } = replay;
     let mut wanted = HashSet::new();
     let mut short = Vec::new();
-    for (ino, inode) in namespace.touched() {
-        let content = match &inode.kind {
-            InodeKind::File(content) if *content != FileContent::Base => content,
-            _ => continue,
-        };
-        if !found.contains(&ino) {
-            let name = namespace
-                .path(ino)
-                .map_or_else(|| ino.to_string(), |path| path.to_string());
-            return Err(RecoveryError::MissingScratch {
-                scratch: scratch.path(ino),
-                name,
-            });
-        }
+    for (ino, bytes) in bytes_of(&namespace, &found, &scratch)? {
         wanted.insert(ino);
-        if let FileContent::Mapped(mapping) = content {
-            let written = mapping.written.end();
-            let facts = scratch.facts(ino).map_err(RecoveryError::Scratch)?;
-            if facts.stamp.size < written {
-                short.push((ino, written));
-            }
+        match bytes {
+            Bytes::There => {}
+            Bytes::Short(written) => short.push((ino, written)),
+            Bytes::Missing(error) => return Err(error),
         }
     }
     let mut left_open: HashSet<Ino> = open
@@ -199,6 +164,80 @@ pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, Re
         first: &first & &wanted,
         forgotten,
     })
+}
+
+/// Begins to read the journal; `None` if there was none yet. The reserve and scratch files, which are made after it, show that there was one.
+pub(super) fn open_or_missing(
+    files: &OverlayFiles,
+    scratch: &Scratch,
+    found: &HashSet<Ino>,
+) -> Result<Option<ReadJournal>, RecoveryError> {
+    let (path, reserve) = (files.journal.as_path(), files.reserve.as_path());
+    match Journal::read(path) {
+        Err(JournalError::Durable(error)) if error.kind() == io::ErrorKind::NotFound => {
+            let trace = if found.is_empty() {
+                reserve
+                    .symlink_metadata()
+                    .is_ok()
+                    .then(|| reserve.to_owned())
+            } else {
+                Some(scratch.dir().to_owned())
+            };
+            match trace {
+                Some(trace) => Err(RecoveryError::MissingJournal {
+                    journal: path.to_owned(),
+                    trace,
+                }),
+                // The process died before it created a journal: nothing was written.
+                None => Ok(None),
+            }
+        }
+        journal => Ok(Some(journal?)),
+    }
+}
+
+/// The written bytes of a file.
+pub(super) enum Bytes {
+    /// They are there.
+    There,
+    /// Those up to this length should be there, and the last ones are not.
+    Short(u64),
+    /// The scratch file is missing.
+    Missing(RecoveryError),
+}
+
+/// The files with written bytes, and whether these are among the scratch files that were found.
+pub(super) fn bytes_of(
+    namespace: &Namespace,
+    found: &HashSet<Ino>,
+    scratch: &Scratch,
+) -> Result<Vec<(Ino, Bytes)>, RecoveryError> {
+    let mut all = Vec::new();
+    for (ino, inode) in namespace.touched() {
+        let content = match &inode.kind {
+            InodeKind::File(content) if *content != FileContent::Base => content,
+            _ => continue,
+        };
+        let bytes = if !found.contains(&ino) {
+            let name = namespace
+                .path(ino)
+                .map_or_else(|| ino.to_string(), |path| path.to_string());
+            let scratch = scratch.path(ino);
+            Bytes::Missing(RecoveryError::MissingScratch { scratch, name })
+        } else if let FileContent::Mapped(mapping) = content {
+            let written = mapping.written.end();
+            let facts = scratch.facts(ino).map_err(RecoveryError::Scratch)?;
+            if facts.stamp.size < written {
+                Bytes::Short(written)
+            } else {
+                Bytes::There
+            }
+        } else {
+            Bytes::There
+        };
+        all.push((ino, bytes));
+    }
+    Ok(all)
 }
 
 impl Seen {

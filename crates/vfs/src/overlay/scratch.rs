@@ -172,7 +172,7 @@ impl Scratch {
 }
 
 /// This name, or the first free one with a number after it. Only this process uses the directory.
-fn free_name(dir: &OwnDir, name: &str) -> Result<String, DurableError> {
+pub(super) fn free_name(dir: &OwnDir, name: &str) -> Result<String, DurableError> {
     let mut free = name.to_owned();
     let mut number = 0;
     while dir.kind(free.as_ref())?.is_some() {
