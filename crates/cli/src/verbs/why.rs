@@ -16,9 +16,11 @@ use crate::places::places;
 const SHOWN_HASHES: usize = 8;
 
 pub(super) async fn why(globals: &Globals, args: Why) -> Result<(), Failure> {
-    // Looked for only if something was typed.
-    if globals.s3.typed()? != attachfs::S3Access::default() {
-        require_used(globals, &attachfs::find(&places(), &args.path)?).await?;
+    // Looked for only if something was typed. That it is in no mount is told below.
+    if globals.s3.typed()? != attachfs::S3Access::default()
+        && let Ok(found) = attachfs::find(&places(), &args.path)
+    {
+        require_used(globals, &found).await?;
     }
     let report = attachfs::why(&places(), &args.path, &CancellationToken::new()).await?;
     if globals.json {

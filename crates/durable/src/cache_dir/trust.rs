@@ -22,9 +22,11 @@ pub(super) fn require_cache(dir: &Path) -> Result<(), CacheDirError> {
     let Ok(names) = std::fs::read_dir(dir) else {
         return Ok(());
     };
+    // Another process may be making a cache of it at this moment.
+    let known = || OF_A_CACHE.iter().chain(&MAY_BE_THERE);
     let is_foreign = |entry: std::fs::DirEntry| {
         let name = entry.file_name();
-        !MAY_BE_THERE.iter().any(|known| name == *known)
+        !known().any(|known| name == **known)
     };
     if names.flatten().any(is_foreign) {
         return Err(CacheDirError::NotACache(dir.to_owned()));
