@@ -81,7 +81,7 @@ impl Vfs {
                     return Ok(self.read_base(open, &reader, range));
                 }
                 FileContent::Scratch => {
-                    let bytes = read_scratch(self.open_scratch_of(open)?, range)?;
+                    let bytes = read_scratch(&*self.open_scratch_of(open)?, range)?;
                     return Ok(ReadOutcome::Ready(bytes));
                 }
                 FileContent::Mapped(_) => self.open_scratch_of(open)?,
@@ -91,7 +91,7 @@ impl Vfs {
             })?;
             self.note_planned(open, &content, &plan);
             // The scratch file may be cut meanwhile, and then the plan is not that of the file any more.
-            if let Some(parts) = begin(plan, Some(scratch))? {
+            if let Some(parts) = begin(plan, Some(&*scratch))? {
                 return Ok(self.outcome(open, parts));
             }
         }

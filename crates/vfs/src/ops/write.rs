@@ -41,7 +41,7 @@ impl Vfs {
         let path = || overlay.disk.scratch.path(open.ino());
         let mut written = data.len();
         let write = || {
-            written = write_at(scratch, data, offset)?;
+            written = write_at(&scratch, data, offset)?;
             Ok(())
         };
         perform(Step::ScratchWrite, path, write)
