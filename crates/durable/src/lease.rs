@@ -6,8 +6,8 @@
 //!     drop     gives it up
 //! ```
 //!
-//! The one who opens the file waits 45 seconds at most (`/proc/sys/fs/lease-break-time`), and then has it. A process that opens a file on which it
-//! has a lease itself waits as anybody does: it gives the lease up first.
+//! Who opens the file waits 45 seconds at most (`/proc/sys/fs/lease-break-time`), and then has it; who opens it without waiting, as
+//! [`OwnDir`](crate::OwnDir) does, is refused. That goes for the process that has the lease, too: it gives it up first.
 
 use std::fs::File;
 use std::io;

@@ -214,12 +214,11 @@ impl FileSystem for Vfs {
     ) {
         let owner = (new.uid, new.gid);
         let made = Self::create_file(self, parent.into(), name, new.mode, owner, access);
-        let made = made.map(|(mut attr, opened)| {
-            let opened = self.made(opened.handle);
-            // What the kernel may map changes unseen.
-            attr.lasting = opened.backing.is_none() || !(access.read && access.write);
-            let entry = attr.into();
-            Created { entry, opened }
+        let made = made.map(|(attr, opened)| Created {
+            // Lasting: a file that is empty cannot be written through a mapping, and who gives it a length has the adapter ask
+            // again.
+            entry: attr.into(),
+            opened: self.made(opened.handle),
         });
         self.answer(parent.into(), made, reply);
     }
