@@ -59,9 +59,15 @@ impl Disk {
 
     /// Loses the power of the machine that has a session here: its process is gone, and the disk is what had reached it.
     fn lose_power(&self, machine: &Machine, mount: &Mount) {
+        self.lose_power_with(machine, mount, ());
+    }
+
+    /// The same, while somebody has files of the mount open: what the kernel has of them is the disk's.
+    fn lose_power_with<T>(&self, machine: &Machine, mount: &Mount, open: T) {
         let after = machine.path("after.image");
         fs::copy(&self.image, &after).unwrap();
         kill_and_wait(mount.pid);
+        drop(open);
         detach(&mount.dir);
         unmount(&self.dir, UnmountFlags::empty()).unwrap();
         assert!(self.put_in(machine, &after));
@@ -119,7 +125,7 @@ fn what_was_synced_is_there_after_a_power_loss() {
         big.sync_data().unwrap();
         fs::rename(mount.dir.join("a"), mount.dir.join("moved")).unwrap();
         File::open(&mount.dir).unwrap().sync_all().unwrap();
-        disk.lose_power(machine, &mount);
+        disk.lose_power_with(machine, &mount, (new, big));
         let mount = machine.resume(&mount.session_dir, &machine.dir("again"));
         let new = fs::read(mount.dir.join("dir/new")).unwrap();
         assert!(new == vec![b'n'; 100_000], "{} bytes", new.len());

@@ -8,6 +8,7 @@
 //!        |---- references       what the adapter knows, named or not
 //!        |---- nodes            files that the adapter knows by another node than before
 //!        |---- overlay          scratch files, journal, recovery
+//!        |---- quiescent        whether somebody still writes to a scratch file
 //!        `---- Fetcher          bytes of the base                 (attachfs-fetch)
 //! ```
 //!
