@@ -22,7 +22,7 @@ use crate::account::Account;
 use crate::assemble::{Assembly, Building};
 use crate::error::{CommitError, OpenFile};
 use crate::open::OpenSession;
-use crate::plan::{Left, Planned, Unhashed, leave_out, put};
+use crate::plan::{LOOK_AGAIN, Left, Planned, Unhashed, leave_out, put};
 use crate::states::{Commit, Observer};
 
 /// Files hashed at once.
@@ -70,7 +70,7 @@ pub(crate) enum Purpose {
 enum Ended {
     Done(Box<Done>),
     /// The file with these names is being written to.
-    Busy(Vec<OpenFile>),
+    Busy(Ino, Vec<OpenFile>),
 }
 
 /// A hashed file.
@@ -148,12 +148,18 @@ impl Commit<Planned> {
                     assembly,
                 } = match ended {
                     Ended::Done(done) => *done,
-                    Ended::Busy(files) if terms.leaves_out() => {
+                    Ended::Busy(_, files) if terms.leaves_out() => {
                         let paths = files.into_iter().map(|file| file.path).collect();
                         leave_out(paths, &mut planned.left, &mut planned.account);
                         continue;
                     }
-                    Ended::Busy(files) => return Err(CommitError::Busy(files)),
+                    Ended::Busy(ino, files) => {
+                        // As long as the commit waits for it: all that was hashed by now will be hashed again.
+                        while !terms.remaining().is_zero() && session.vfs().quiesce(ino).is_err() {
+                            tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
+                        }
+                        return Err(CommitError::Busy(files));
+                    }
                 };
                 count += 1;
                 bytes += node.size;
@@ -238,7 +244,7 @@ impl Work<'_> {
                 path,
                 by: by.clone(),
             });
-            Ok(Ended::Busy(files.collect()))
+            Ok(Ended::Busy(file.ino, files.collect()))
         };
         let Some(mut quiescent) = self.quiesce(file.ino).await? else {
             return busy(file);

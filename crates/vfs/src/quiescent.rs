@@ -153,6 +153,13 @@ impl Unseen {
         self.any.load(Ordering::Acquire) && self.inodes.lock().contains(&ino)
     }
 
+    /// A file is gone: whoever writes to it writes for nobody.
+    pub(crate) fn gone(&self, ino: Ino) {
+        if self.any.load(Ordering::Acquire) {
+            self.forget_unless(ino, || false);
+        }
+    }
+
     /// Forgets a file unless it is open for writing again, which the caller is asked under the lock: who opens it notes it afterwards.
     /// Whether it is.
     fn forget_unless(&self, ino: Ino, is_open: impl FnOnce() -> bool) -> bool {

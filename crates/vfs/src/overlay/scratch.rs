@@ -11,11 +11,15 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use attachfs_durable::steps::Step;
 use attachfs_durable::{DurableError, Facts, Leasing, OwnDir, ReadLease, Space};
 use attachfs_tree::Ino;
 use parking_lot::Mutex;
+
+/// Milliseconds within which a lease that somebody drops is gone.
+const DROPPED_WITHIN: u32 = 100;
 
 /// The directory of scratch files: `<dir>/<inode number, 16 hex digits>`. It is held open, and this user's
 /// alone.
@@ -108,12 +112,24 @@ impl Scratch {
         if let Some(lease) = leased.remove(&ino).and_then(|lease| lease.upgrade()) {
             lease.give_up();
         }
-        let opened = self
-            .held()
-            .and_then(|dir| dir.open_file_to_write(&ino.digits()));
+        let open = || {
+            let opened = self
+                .held()
+                .and_then(|dir| dir.open_file_to_write(&ino.digits()));
+            opened.map_err(|error| error.source)
+        };
+        let mut opened = open();
+        for _ in 0..DROPPED_WITHIN {
+            // Another thread is just dropping its lease.
+            if !matches!(&opened, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            opened = open();
+        }
         // Nobody gets a lease before it is open.
         drop(leased);
-        opened.map_err(|error| error.source)
+        opened
     }
 
     /// Opens a scratch file to make its bytes durable.
@@ -137,9 +153,12 @@ impl Scratch {
             return Ok(Leased::Unknown);
         }
         let mut leased = self.leased.lock();
-        let before = leased.get(&ino).and_then(Weak::upgrade);
-        if let Some(lease) = before.filter(|lease| lease.holds()) {
-            return Ok(Leased::Granted(lease));
+        if let Some(lease) = leased.get(&ino).and_then(Weak::upgrade) {
+            if lease.holds() {
+                return Ok(Leased::Granted(lease));
+            }
+            // Somebody else broke it, and waits.
+            lease.give_up();
         }
         let lease = match ReadLease::take(self.open_to_read(ino)?)? {
             Leasing::Granted(lease) => Arc::new(lease),

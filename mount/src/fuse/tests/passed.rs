@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -259,24 +259,6 @@ fn who_writes_to_a_mapping_after_closing_the_file_is_seen_by_others_and_keeps_it
     mapper.end();
     assert!(fixture.vfs.quiesce(ino).unwrap().still().unwrap());
     assert_eq!(read()[5000..5006], *b"second");
-    fixture.unmount();
-}
-
-#[test]
-fn what_is_written_durably_by_the_kernel_is_as_durable_as_by_the_daemon() {
-    let Some(fixture) = passing() else {
-        return;
-    };
-    let sync = rustix::fs::OFlags::SYNC.bits() as i32;
-    let mut writer = File::options()
-        .write(true)
-        .create_new(true)
-        .custom_flags(sync)
-        .open(fixture.at("a"))
-        .unwrap();
-    writer.write_all(b"durable").unwrap();
-    assert_eq!(written(&fixture), 0);
-    drop(writer);
     fixture.unmount();
 }
 
