@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use attachfs_test_s3::{Mishap, Request, Rule};
 use rustix::process::Signal;
@@ -79,6 +79,8 @@ struct Writers {
     appended: AtomicUsize,
     overwritten: AtomicUsize,
     published: AtomicUsize,
+    /// Who writes by the kernel does not notice that the process is gone.
+    stopped: AtomicBool,
 }
 
 const RECORD: usize = 3000;
@@ -96,6 +98,9 @@ impl Writers {
     fn append(&self, root: &Path) -> std::io::Result<()> {
         let mut file = File::create(root.join("log"))?;
         for number in 0.. {
+            if self.stopped.load(Ordering::SeqCst) {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
             file.write_all(&record(number))?;
             self.appended.store(number + 1, Ordering::SeqCst);
         }
@@ -141,6 +146,7 @@ impl Writers {
                     .all(|done| done.load(Ordering::SeqCst) >= much)
             });
             kill_and_wait(mount.pid);
+            self.stopped.store(true, Ordering::SeqCst);
             for writer in writers {
                 writer.join().unwrap().unwrap_err();
             }

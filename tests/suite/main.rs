@@ -2,7 +2,7 @@
 //!
 //! `architecture` holds the borders between crates. The others drive the real programs: `example` the renderer in a plain folder;
 //! `manifests` the operations on manifests; `scanning` what is taken of a folder; `uploading` and `downloading` folders and manifests into stores and back; `stores` and `moto` whole stores; `peers` asks the reference implementations, where they are there;
-//! `seeing` what a mount tells of itself, `reporting` what it says was used of it; `passthrough` what the kernel reads without its process;
+//! `seeing` what a mount tells of itself, `reporting` what it says was used of it; `passthrough` what the kernel reads without its process, `writers` who writes so;
 //! `journey`, `committing`, `everyday`, `crash`, `power`, `failure` and `mounts` drive `attachfs` over real mounts on a [`machine::Machine`] made for each test.
 
 #![allow(
@@ -54,3 +54,4 @@ mod tree;
 mod trouble;
 mod unopened;
 mod uploading;
+mod writers;

@@ -140,7 +140,7 @@ fn a_file_that_lies_complete_in_the_cache_is_read_by_the_kernel_itself() {
             machine.server().stop();
             check_all(&mount.dir);
             let told = stats(machine, &mount);
-            let expected = json!({"used": true, "opens": 2, "refused": 0});
+            let expected = json!({"used": true, "opens": 2, "scratch_opens": 0, "refused": 0});
             assert_eq!(told["passthrough"], expected);
             assert_eq!(told["bytes"]["read"], FILES[2].1, "{told}");
             for verb in ["stats", "status"] {
@@ -233,7 +233,7 @@ fn who_may_not_give_files_to_the_kernel_answers_the_reads_and_nobody_notices() {
         let told = fs::read_to_string(machine.path("told.json")).unwrap();
         let told: Value = serde_json::from_str(&told).unwrap();
         // It is tried once.
-        let expected = json!({"used": false, "opens": 0, "refused": 1});
+        let expected = json!({"used": false, "opens": 0, "scratch_opens": 0, "refused": 1});
         assert_eq!(told["passthrough"], expected);
         let all = FILES[0].1 + FILES[1].1;
         assert_eq!(told["bytes"]["read"], all, "{told}");

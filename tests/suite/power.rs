@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{
+    FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -59,9 +61,15 @@ impl Disk {
 
     /// Loses the power of the machine that has a session here: its process is gone, and the disk is what had reached it.
     fn lose_power(&self, machine: &Machine, mount: &Mount) {
+        self.lose_power_with(machine, mount, ());
+    }
+
+    /// The same, while somebody has files of the mount open: what the kernel has of them is the disk's.
+    fn lose_power_with<T>(&self, machine: &Machine, mount: &Mount, open: T) {
         let after = machine.path("after.image");
         fs::copy(&self.image, &after).unwrap();
         kill_and_wait(mount.pid);
+        drop(open);
         detach(&mount.dir);
         unmount(&self.dir, UnmountFlags::empty()).unwrap();
         assert!(self.put_in(machine, &after));
@@ -119,7 +127,7 @@ fn what_was_synced_is_there_after_a_power_loss() {
         big.sync_data().unwrap();
         fs::rename(mount.dir.join("a"), mount.dir.join("moved")).unwrap();
         File::open(&mount.dir).unwrap().sync_all().unwrap();
-        disk.lose_power(machine, &mount);
+        disk.lose_power_with(machine, &mount, (new, big));
         let mount = machine.resume(&mount.session_dir, &machine.dir("again"));
         let new = fs::read(mount.dir.join("dir/new")).unwrap();
         assert!(new == vec![b'n'; 100_000], "{} bytes", new.len());
@@ -129,6 +137,24 @@ fn what_was_synced_is_there_after_a_power_loss() {
         let moved = fs::read_to_string(mount.dir.join("moved")).unwrap();
         assert_eq!(moved, "a of the input\n");
         assert!(!mount.dir.join("a").exists());
+    });
+}
+
+#[test]
+fn what_was_written_durably_is_there_after_a_power_loss() {
+    Machine::mounting_from_directory(|machine| {
+        let Some(disk) = Disk::new(machine) else {
+            return;
+        };
+        let mount = mount_on(machine, &disk);
+        let sync = rustix::fs::OFlags::SYNC.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).custom_flags(sync);
+        let mut new = options.open(mount.dir.join("new")).unwrap();
+        new.write_all(b"made").unwrap();
+        disk.lose_power_with(machine, &mount, new);
+        let mount = machine.resume(&mount.session_dir, &machine.dir("again"));
+        assert_eq!(fs::read(mount.dir.join("new")).unwrap(), b"made");
     });
 }
 

@@ -234,14 +234,17 @@ impl From<&FetchCounters> for CacheStats {
     }
 }
 
-/// Files that lie complete in the disk cache and that the kernel reads by itself: no operation and no byte that is read so
-/// is counted.
+/// Files that lie complete in the disk cache and that the kernel reads by itself, and files of the job that it reads and writes by
+/// itself: no operation and no byte that is read or written so is counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassthroughStats {
     /// Whether it can, as far as is known.
     pub used: bool,
-    /// How often one was opened.
+    /// How often one of the cache was opened.
     pub opens: u64,
+    /// How often one of the job's was opened.
+    #[serde(default)]
+    pub scratch_opens: u64,
     /// How often the kernel did not take one.
     pub refused: u64,
 }
@@ -332,6 +335,7 @@ impl StatsReport {
             passthrough: PassthroughStats {
                 used: counts.uses_passthrough,
                 opens: counts.files.passthrough_opens,
+                scratch_opens: counts.files.passthrough_scratch_opens,
                 refused: counts.files.passthrough_refused,
             },
             no_open: !counts.hears_of_opens,

@@ -170,6 +170,9 @@ pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {
     if counters.passthrough_opens > 0 {
         text += &read_by_kernel(counters.passthrough_opens);
     }
+    if counters.passthrough_scratch_opens > 0 {
+        text += &written_by_kernel(counters.passthrough_scratch_opens);
+    }
     text + &not_cached(fetched.map_or(0, |fetched| fetched.not_cached))
 }
 
@@ -202,6 +205,12 @@ pub(crate) fn prefetched(of: PrefetchStats) -> String {
 pub(crate) fn read_by_kernel(opens: u64) -> String {
     let opens = count(opens, "file");
     format!("kernel     {opens} opened that it reads from the cache by itself, not counted above\n")
+}
+
+/// How often files were opened that the kernel writes by itself.
+pub(crate) fn written_by_kernel(opens: u64) -> String {
+    let opens = count(opens, "file");
+    format!("kernel     {opens} opened that it writes to scratch by itself, not counted above\n")
 }
 
 /// Reads that failed, and the last of them with its time; nothing if there was none.

@@ -1,5 +1,8 @@
 //! Why a commit stopped. Then nothing is published, and nothing is lost.
 
+use std::fmt;
+
+use attachfs_durable::Writer;
 use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{DiffError, ManifestPath, PathError, SnapshotError};
@@ -15,6 +18,26 @@ use attachfs_vfs::overlay::LayerFileError;
 pub struct OpenFile {
     /// Its path.
     pub path: ManifestPath,
+    /// Who writes to it without the file system hearing of it, as far as can be told.
+    pub by: Vec<Writer>,
+}
+
+impl From<ManifestPath> for OpenFile {
+    fn from(path: ManifestPath) -> Self {
+        let by = Vec::new();
+        Self { path, by }
+    }
+}
+
+impl fmt::Display for OpenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.path)?;
+        if self.by.is_empty() {
+            return Ok(());
+        }
+        let by: Vec<String> = self.by.iter().map(ToString::to_string).collect();
+        write!(f, " (by {})", by.join("; "))
+    }
 }
 
 /// A symbolic link that leads out of the mount.
@@ -44,7 +67,7 @@ fn tainted(taint: &Taint) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// Files are open for writing, or were written to while they were being committed.
-    #[error("open for writing: {}", list(.0, |file| format!("\"{}\"", file.path)))]
+    #[error("open for writing: {}", list(.0, ToString::to_string))]
     Busy(Vec<OpenFile>),
     /// Files were open for writing when an earlier process of the session ended: they may be
     /// incomplete.
@@ -52,7 +75,7 @@ pub enum CommitError {
         "open for writing when the process that had the session died, or cut its users off, and perhaps half \
          written: {}; look at them, then --accept-open publishes them as they are, --skip-open \
          leaves them out, and closing them again after writing makes them whole",
-        list(.0, |file| format!("\"{}\"", file.path))
+        list(.0, ToString::to_string)
     )]
     LeftOpen(Vec<OpenFile>),
     /// The job was given bytes that are not the manifest's: its outputs may be wrong.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use attachfs_durable::FileStamp;
+use attachfs_durable::{FileStamp, Writer, writers_of};
 use attachfs_manifest::{ChunkSize, Content, ContentHash, File, ManifestPath, Mtime, Node};
 use attachfs_transfer::{
     ChunkSource, FileToStore, Phase, ProgressEvent, Reporter, SourceFile, TransferError,
@@ -15,13 +15,14 @@ use attachfs_transfer::{
 };
 use attachfs_tree::{FileContent, Ino, Mapping};
 use attachfs_vfs::overlay::CleanFile;
+use attachfs_vfs::{NotQuiescent, Quiescent};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::account::Account;
 use crate::assemble::{Assembly, Building};
 use crate::error::{CommitError, OpenFile};
 use crate::open::OpenSession;
-use crate::plan::{Left, Planned, Unhashed, leave_out, put};
+use crate::plan::{LOOK_AGAIN, Left, Planned, Unhashed, leave_out, put};
 use crate::states::{Commit, Observer};
 
 /// Files hashed at once.
@@ -53,6 +54,9 @@ pub(crate) struct HashedFile {
 /// of up to 10 ms.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How long a file may be found open in another process before that is believed.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// The purpose of hashing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -66,7 +70,7 @@ pub(crate) enum Purpose {
 enum Ended {
     Done(Box<Done>),
     /// The file with these names is being written to.
-    Busy(Vec<ManifestPath>),
+    Busy(Ino, Vec<OpenFile>),
 }
 
 /// A hashed file.
@@ -144,13 +148,17 @@ impl Commit<Planned> {
                     assembly,
                 } = match ended {
                     Ended::Done(done) => *done,
-                    Ended::Busy(paths) if terms.leaves_out() => {
+                    Ended::Busy(_, files) if terms.leaves_out() => {
+                        let paths = files.into_iter().map(|file| file.path).collect();
                         leave_out(paths, &mut planned.left, &mut planned.account);
                         continue;
                     }
-                    Ended::Busy(paths) => {
-                        let open = paths.into_iter().map(|path| OpenFile { path });
-                        return Err(CommitError::Busy(open.collect()));
+                    Ended::Busy(ino, files) => {
+                        // As long as the commit waits for it: all that was hashed by now will be hashed again.
+                        while !terms.remaining().is_zero() && session.vfs().quiesce(ino).is_err() {
+                            tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
+                        }
+                        return Err(CommitError::Busy(files));
                     }
                 };
                 count += 1;
@@ -192,25 +200,73 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn hash(&self, file: Unhashed) -> Result<Ended, CommitError> {
-        let (scratch, path) = self.session.vfs().open_scratch(file.ino)?;
-        let failed = |source| CommitError::Io {
-            doing: "look at",
-            path: path.display().to_string(),
-            source,
-        };
-        let mut stamp = FileStamp::of(&scratch).map_err(failed)?;
-        if is_recent(&stamp) {
-            tokio::time::sleep(TICK).await;
-            stamp = FileStamp::of(&scratch).map_err(failed)?;
+    /// Makes sure that nobody writes to a file; `None` if somebody does. A process that is just ending still has what it had open.
+    async fn quiesce(&self, ino: Ino) -> Result<Option<Quiescent<'_>>, CommitError> {
+        let since = Instant::now();
+        loop {
+            match self.session.vfs().quiesce(ino) {
+                Ok(quiescent) => return Ok(Some(quiescent)),
+                Err(NotQuiescent::Open) => return Ok(None),
+                Err(NotQuiescent::Elsewhere) if since.elapsed() < GRACE => {
+                    tokio::time::sleep(TICK).await;
+                }
+                Err(NotQuiescent::Elsewhere) => return Ok(None),
+                Err(NotQuiescent::Failed(error)) => return Err(error.into()),
+            }
         }
+    }
+
+    /// Who writes to a file unseen by the file system: it is known to them by its number in the mount, or by its scratch file.
+    fn writers_of(&self, file: &Unhashed) -> Vec<Writer> {
+        if self.session.vfs().has_writer(file.ino) {
+            return Vec::new();
+        }
+        let Ok((scratch, path)) = self.session.vfs().open_scratch(file.ino) else {
+            return Vec::new();
+        };
+        let mut numbers = vec![file.ino.raw()];
+        numbers.extend(FileStamp::of(&scratch).map(|stamp| stamp.ino));
+        let paths: Vec<ManifestPath> = file.paths().collect();
+        let names = paths.iter().map(ManifestPath::name);
+        let mut names: Vec<Vec<u8>> = names.map(|name| name.as_bytes().to_vec()).collect();
+        names.extend(
+            path.file_name()
+                .map(|name| name.as_encoded_bytes().to_vec()),
+        );
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        writers_of(&numbers, &names)
+    }
+
+    async fn hash(&self, file: Unhashed) -> Result<Ended, CommitError> {
+        let busy = |file: Unhashed| {
+            let by = self.writers_of(&file);
+            let files = file.paths().map(|path| OpenFile {
+                path,
+                by: by.clone(),
+            });
+            Ok(Ended::Busy(file.ino, files.collect()))
+        };
+        let Some(mut quiescent) = self.quiesce(file.ino).await? else {
+            return busy(file);
+        };
+        if is_recent(&quiescent.stamp()) {
+            drop(quiescent);
+            tokio::time::sleep(TICK).await;
+            match self.quiesce(file.ino).await? {
+                Some(later) => quiescent = later,
+                None => return busy(file),
+            }
+        }
+        let (scratch, path, stamp) = (
+            Arc::clone(quiescent.file()),
+            quiescent.path().clone(),
+            quiescent.stamp(),
+        );
         // A file that is partly the base's may have been written to since the freeze: then its
         // scratch file belongs to another map.
         let is_mapped = matches!(file.content, FileContent::Mapped(_));
-        if self.session.vfs().has_writer(file.ino)
-            || (is_mapped && !self.session.vfs().has_content(file.ino, &file.content))
-        {
-            return Ok(Ended::Busy(file.paths().collect()));
+        if is_mapped && !self.session.vfs().has_content(file.ino, &file.content) {
+            return busy(file);
         }
         let source = FileToStore {
             path: path.clone(),
@@ -238,10 +294,10 @@ impl Work<'_> {
         };
         // A program that opened it since may have written: then these are not the bytes of one
         // moment.
-        let now = FileStamp::of(&scratch).map_err(failed)?;
-        if now != stamp || self.session.vfs().has_writer(file.ino) {
-            return Ok(Ended::Busy(file.paths().collect()));
+        if !quiescent.still()? {
+            return busy(file);
         }
+        drop(quiescent);
         let (content, written, assembly) = hashed?;
         let (size, mtime) = match &file.content {
             FileContent::Mapped(mapping) => (mapping.size, file.mtime.unwrap_or(Mtime(0))),

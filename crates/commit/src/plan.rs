@@ -106,9 +106,7 @@ impl Commit<Planned> {
                 .iter()
                 .filter(|changed| is_in(&options.output_dirs, &changed.path))
                 .filter(|changed| left_ino(&frozen, changed).is_some())
-                .map(|changed| OpenFile {
-                    path: changed.path.clone(),
-                })
+                .map(|changed| changed.path.clone().into())
                 .collect();
             if !(left.is_empty() || options.skip_open || options.accept_open) {
                 // No process has the file open, so waiting would not help.
@@ -119,7 +117,7 @@ impl Commit<Planned> {
                 .filter(|changed| is_in(&options.output_dirs, &changed.path))
                 .filter_map(|changed| {
                     let path = changed.path.clone();
-                    Some((open_ino(&frozen, changed)?, OpenFile { path }))
+                    Some((open_ino(&frozen, changed)?, path.into()))
                 })
                 .unzip();
             if open.is_empty() || terms.leaves_out() {

@@ -93,7 +93,7 @@ impl Commit<Hashed> {
                 Err(error) => return Err(error.into()),
             };
             if !terms.leaves_out() {
-                let open = file.paths.into_iter().map(|path| OpenFile { path });
+                let open = file.paths.into_iter().map(OpenFile::from);
                 return Err(CommitError::Busy(open.collect()));
             }
             changes.retain(|(changed, _)| !file.paths.contains(changed));

@@ -196,6 +196,17 @@ impl HeldDir {
         self.dir.open_file_to_write(name)
     }
 
+    /// Opens the regular file at a name to make its bytes durable: for reading where that is enough.
+    pub fn open_file_to_sync(&self, name: &[u8]) -> io::Result<File> {
+        self.dir.open_file_to_sync(name)
+    }
+
+    /// Whether a [`ReadLease`](crate::ReadLease) tells who writes to a file in this directory, and the file's times tell of
+    /// writes to a mapping.
+    pub fn tells_writers(&self) -> bool {
+        self.dir.tells_writers()
+    }
+
     /// Creates a file at a name that is free, open for reading and writing. The umask takes bits from
     /// `mode`. On Windows a mode without bits for others makes a file that only its owner can use; any other one
     /// what the directory hands down.

@@ -30,6 +30,7 @@ mod error;
 mod group;
 mod held;
 mod holes;
+mod lease;
 mod lock;
 mod log;
 mod mounted;
@@ -50,6 +51,7 @@ mod unix;
 mod user_dirs;
 #[cfg(windows)]
 mod windows;
+mod writers;
 
 pub use boot::boot_id;
 pub use buffer::ReadBuffer;
@@ -73,6 +75,7 @@ pub use held::{
     share_file,
 };
 pub use holes::{data_in, write_with_holes};
+pub use lease::{Leasing, ReadLease};
 pub use lock::FileLock;
 pub use log::{create_log, is_file_at};
 pub use mounted::{Mounted, mounted, mounts_of_table};
@@ -96,6 +99,7 @@ pub use staged::{
 };
 pub use stamp::FileStamp;
 pub use user_dirs::{CACHE_DIR, DATA_DIR, STATE_DIR, UserDir};
+pub use writers::{Writer, writers_of};
 
 use random::random_name;
 #[cfg(unix)]

@@ -257,6 +257,17 @@ impl OwnDir {
         self.own(name, self.held.open_file_to_write(name.as_bytes()))
     }
 
+    /// Opens a file that is this user's alone to make its bytes durable: for reading where that is enough.
+    pub fn open_file_to_sync(&self, name: &str) -> Result<File, DurableError> {
+        self.own(name, self.held.open_file_to_sync(name.as_bytes()))
+    }
+
+    /// Whether a [`ReadLease`](crate::ReadLease) tells who writes to a file in this directory, in any process, and the file's
+    /// times tell of writes to a mapping. A file without a name is made for it and gone when this returns.
+    pub fn tells_writers(&self) -> bool {
+        self.held.tells_writers()
+    }
+
     fn own(&self, name: &str, opened: io::Result<File>) -> Result<File, DurableError> {
         let path = self.at(name);
         let opened = opened.map_err(|error| self.because(name, Wanted::File, error));

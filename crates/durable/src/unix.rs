@@ -2,10 +2,12 @@
 //! documents the guarantee; this file only makes the system calls.
 
 mod dir;
+mod lease;
 mod mountinfo;
 mod process;
 mod socket;
 mod user_dirs;
+mod writers;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -31,6 +33,7 @@ use crate::own::Standing;
 use crate::{Facts, FileStamp, Kind, Refusal, Space};
 
 pub(crate) use dir::{Dir, share_file};
+pub(crate) use lease::ReadLease;
 pub(crate) use mountinfo::{mounted, mounts_of_table};
 pub(crate) use process::{
     OpenFiles, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory,
@@ -40,6 +43,7 @@ pub(crate) use socket::{
     Accepted, Connection, HangUp, Listener, SOCKET_KIND, SocketDir, accepted_from,
 };
 pub(crate) use user_dirs::{CACHE_DIR, DATA_DIR, STATE_DIR};
+pub(crate) use writers::writers_of;
 
 pub(crate) fn facts(file: &File) -> io::Result<Facts> {
     Ok(facts_of(&rustix::fs::fstat(file)?))

@@ -4,6 +4,7 @@
 mod blocks;
 mod calls;
 mod dir;
+mod lease;
 mod link;
 mod pipe;
 mod process;
@@ -37,6 +38,7 @@ pub(crate) use blocks::{
 };
 pub(crate) use calls::{Mapping, give_back, map};
 pub(crate) use dir::Dir;
+pub(crate) use lease::{ReadLease, writers_of};
 pub(crate) use pipe::{Accepted, Connection, HangUp, accepted_from};
 pub(crate) use process::{
     OpenFiles, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory,

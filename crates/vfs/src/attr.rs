@@ -42,6 +42,9 @@ pub struct FileAttr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Whether an adapter may keep them: nobody changes the file without asking the file system. Otherwise somebody may be writing
+    /// to a mapping of it.
+    pub lasting: bool,
 }
 
 impl Settings {

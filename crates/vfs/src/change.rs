@@ -167,6 +167,7 @@ impl Turn<'_> {
         };
         self.overlay.disk.forgot([ino]);
         if had_scratch {
+            self.overlay.unseen.gone(ino);
             self.overlay.reaper.remove_later(ino);
         }
     }

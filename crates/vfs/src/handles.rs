@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use attachfs_fetch::{FileReader, WholeOnDisk};
+use attachfs_fetch::FileReader;
 use attachfs_tree::Ino;
 use parking_lot::{Mutex, RwLock};
 
 use crate::inputs::HandleUse;
 use crate::nodes::second;
+use crate::open_inode::OpenInode;
 use crate::ops::directory::DirView;
-use crate::{Backing, FsError, FsErrorKind, NodeId};
+use crate::{FsError, FsErrorKind, NodeId};
 
 /// The number of an open file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +27,8 @@ pub struct Access {
     pub read: bool,
     /// `write` is allowed.
     pub write: bool,
+    /// What is written is to be durable when the write returns (`O_SYNC`, `O_DSYNC`).
+    pub sync: bool,
 }
 
 /// An open file.
@@ -51,86 +54,6 @@ pub(crate) struct OpenFile {
 impl OpenFile {
     pub(crate) fn ino(&self) -> Ino {
         self.inode.ino()
-    }
-}
-
-/// An open node of an inode.
-#[derive(Debug)]
-pub(crate) struct OpenInode {
-    node: NodeId,
-    /// The local file that the kernel may read by itself; `None` inside if all reads come here. Decided by the first open.
-    backing: OnceLock<Option<Arc<Backing>>>,
-    /// Its scratch file, opened when it is first needed.
-    scratch: OnceLock<Arc<File>>,
-    /// How many handles can write. Changes only under the lock of `recorded`.
-    writers: AtomicUsize,
-    /// Whether the journal says that it is being written to. Locked while the record is appended.
-    recorded: Mutex<bool>,
-}
-
-impl OpenInode {
-    fn new(node: NodeId) -> Arc<Self> {
-        Arc::new(Self {
-            node,
-            backing: OnceLock::new(),
-            scratch: OnceLock::new(),
-            writers: AtomicUsize::new(0),
-            recorded: Mutex::new(false),
-        })
-    }
-
-    pub(crate) fn ino(&self) -> Ino {
-        self.node.into()
-    }
-
-    pub(crate) fn node(&self) -> NodeId {
-        self.node
-    }
-
-    /// The local file for this open: what the first open found with `find`.
-    pub(crate) fn backing_or(
-        &self,
-        find: impl FnOnce() -> Option<WholeOnDisk>,
-        offer: impl FnOnce(WholeOnDisk) -> Backing,
-    ) -> Option<Arc<Backing>> {
-        if let Some(decided) = self.backing.get() {
-            return decided.clone();
-        }
-        // Not within the decision: nobody else waits for the disk. Two that find a file at the same moment use the same one
-        // afterwards.
-        let found = find();
-        let decided = self
-            .backing
-            .get_or_init(|| found.map(|file| Arc::new(offer(file))));
-        decided.clone()
-    }
-
-    /// The local file that the kernel reads in its place.
-    pub(crate) fn backed_by(&self) -> Option<&WholeOnDisk> {
-        self.backing.get()?.as_ref()?.taken_file()
-    }
-
-    /// Whether the kernel reads a local file in its place. If it does not yet, it will not as long as the node is open.
-    pub(crate) fn is_backed(&self) -> bool {
-        let decided = self.backing.get_or_init(|| None);
-        decided.as_ref().is_some_and(|backing| backing.is_taken())
-    }
-
-    fn has_writer(&self) -> bool {
-        self.writers.load(Ordering::Acquire) > 0
-    }
-
-    /// The scratch file, opened with `open` if it was not needed yet.
-    pub(crate) fn scratch_or<E>(
-        &self,
-        open: impl FnOnce() -> Result<File, E>,
-    ) -> Result<&Arc<File>, E> {
-        if let Some(file) = self.scratch.get() {
-            return Ok(file);
-        }
-        let file = Arc::new(open()?);
-        // Two threads may open it at the same moment; both use the same one afterwards.
-        Ok(self.scratch.get_or_init(|| file))
     }
 }
 
@@ -228,16 +151,7 @@ impl Handles {
 
     fn open(&self, node: NodeId, access: Access, made: Option<File>) -> (HandleId, Arc<OpenFile>) {
         let inode = self.enter(node);
-        if access.write || made.is_some() {
-            let mut recorded = inode.recorded.lock();
-            *recorded |= made.is_some();
-            let writers = usize::from(access.write);
-            inode.writers.fetch_add(writers, Ordering::Release);
-        }
-        if let Some(scratch) = made {
-            inode.backing.get_or_init(|| None);
-            inode.scratch.get_or_init(|| Arc::new(scratch));
-        }
+        inode.begin(access, made);
         let id = self.next_id();
         let file = Arc::new(OpenFile {
             access,
@@ -267,7 +181,7 @@ impl Handles {
         record: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
         if !file.recorded.load(Ordering::Relaxed) {
-            Self::record_open(&file.inode, record)?;
+            file.inode.record_open(record)?;
             file.recorded.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -281,18 +195,9 @@ impl Handles {
         record: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
         match self.inode(ino) {
-            Some(inode) => Self::record_open(&inode, record),
+            Some(inode) => inode.record_open(record),
             None => Ok(()),
         }
-    }
-
-    fn record_open<E>(inode: &OpenInode, record: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
-        let mut recorded = inode.recorded.lock();
-        if inode.has_writer() && !*recorded {
-            record()?;
-            *recorded = true;
-        }
-        Ok(())
     }
 
     /// Does something while nobody has the node open for writing and nobody can open it so; nothing if somebody has.
@@ -302,10 +207,7 @@ impl Handles {
         node: NodeId,
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
-        self.while_open(node, |inode| {
-            let _recorded = inode.recorded.lock();
-            if inode.has_writer() { Ok(()) } else { work() }
-        })
+        self.while_open(node, |inode| inode.unless_written(work))
     }
 
     /// Closes a file. If nobody can write to it any more, `settled` hears of it, and whether the journal
@@ -320,15 +222,9 @@ impl Handles {
             .write()
             .remove(&id)
             .ok_or(FsError::plain(FsErrorKind::BadHandle))?;
-        {
-            let mut recorded = file.inode.recorded.lock();
-            let writers = usize::from(file.access.write);
-            if file.inode.writers.load(Ordering::Acquire) == writers {
-                settled(&file, std::mem::take(&mut *recorded));
-            }
-            file.inode.writers.fetch_sub(writers, Ordering::Release);
-        }
-        let last = self.leave(file.inode.node);
+        file.inode
+            .end(file.access, |recorded| settled(&file, recorded));
+        let last = self.leave(file.inode.node());
         Ok(ClosedFile { file, last })
     }
 
@@ -365,7 +261,7 @@ impl Handles {
     pub(crate) fn open_inodes(&self) -> Vec<(Ino, u64, u64)> {
         let inodes = self.inodes.lock();
         let open = inodes.iter().map(|(&node, counted)| {
-            let writers = counted.inode.writers.load(Ordering::Relaxed);
+            let writers = counted.inode.writers();
             (node.into(), counted.handles as u64, writers as u64)
         });
         open.collect()

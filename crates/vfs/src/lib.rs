@@ -8,6 +8,7 @@
 //!        |---- references       what the adapter knows, named or not
 //!        |---- nodes            files that the adapter knows by another node than before
 //!        |---- overlay          scratch files, journal, recovery
+//!        |---- quiescent        whether somebody still writes to a scratch file
 //!        `---- Fetcher          bytes of the base                 (attachfs-fetch)
 //! ```
 //!
@@ -30,8 +31,10 @@ mod layers;
 mod missing;
 mod nodes;
 mod open_files;
+mod open_inode;
 mod ops;
 pub mod overlay;
+mod quiescent;
 mod references;
 mod serving;
 mod siblings;
@@ -60,4 +63,5 @@ pub use ops::open::Opened;
 pub use ops::origin::{Origin, Presence, SourceOf, Whereabouts, Written};
 pub use ops::read::{ReadOutcome, read_content};
 pub use ops::walk::{Removed, Walk};
+pub use quiescent::{NotQuiescent, Quiescent};
 pub use vfs::{Counters, OpenError, Vfs, now};

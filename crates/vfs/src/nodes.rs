@@ -11,14 +11,15 @@
 //! number for both. A file gets another node once at most: of that one all reads come to the daemon.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use attachfs_tree::Ino;
 use parking_lot::RwLock;
 
-use crate::handles::OpenInode;
-use crate::{FileAttr, FsError, FsErrorKind, Invalidation, NodeId, Vfs};
+use crate::open_inode::OpenInode;
+use crate::{Backing, FileAttr, FsError, FsErrorKind, Invalidation, NodeId, Vfs};
 
 /// Marks the second node of an inode. No inode has such a number.
 const SECOND: u64 = 1 << 63;
@@ -107,11 +108,14 @@ impl Vfs {
         Ok(())
     }
 
-    /// Before a file is written, or cut: if the kernel reads a local file in its place, gives it another node and fails with
-    /// [`Moved`](FsErrorKind::Moved). Otherwise the kernel will not begin to, as long as the file is open.
-    pub(crate) fn refuse_backed(&self, inode: &OpenInode) -> Result<(), FsError> {
-        if !inode.is_backed() {
-            return Ok(());
+    /// Before a file is written, or cut: if the kernel reads a file of the cache in its place, gives it another node and fails with
+    /// [`Moved`](FsErrorKind::Moved). Otherwise the kernel will not begin to, as long as the file is open. `in_scratch`: all of its
+    /// bytes will be in its scratch file, which the kernel may have.
+    pub(crate) fn refuse_backed(&self, inode: &OpenInode, in_scratch: bool) -> Result<(), FsError> {
+        let scratch = || in_scratch.then(|| Backing::of_scratch(Arc::clone(&self.tally.backing)));
+        match inode.backing_or(scratch) {
+            Some(backing) if !backing.is_scratch() && backing.is_taken() => {}
+            Some(_) | None => return Ok(()),
         }
         let ino = inode.ino();
         let before = self.getattr(ino)?;

@@ -8,8 +8,10 @@ use attachfs_tree::{FileContent, Ino};
 use tokio::runtime::Handle;
 
 use crate::change::Turn;
-use crate::handles::OpenFile;
+use crate::handles::{Handles, OpenFile};
 use crate::ops::attributes::Shown;
+use crate::overlay::Record;
+use crate::vfs::{journal_failed, sync_failed};
 use crate::{Attachment, Backing, Entry, FsError, FsErrorKind, Invalidation, NodeId, Vfs};
 
 /// The kernel is given no shorter files, in bytes. To open, read and close one again takes 94 µs either way at this length, with
@@ -112,13 +114,84 @@ impl Vfs {
         self.turn(overlay).drop_unused(ino);
     }
 
-    /// The local file that the kernel may read in the place of an open one: its object in the disk cache. All handles of a
-    /// node have the same one, or none if the first one had none.
-    pub(crate) fn backing(&self, open: &OpenFile) -> Option<Arc<Backing>> {
-        let offer = |file| Backing::new(file, Arc::clone(&self.tally.backing));
-        let backing = open.inode.backing_or(|| self.cached(open), offer);
-        // A handle that writes shares the node's backing only if the adapter was refused it: then the daemon serves them all.
-        backing.filter(|_| !open.access.write)
+    /// The local file that the kernel may have in the place of an open one: its object in the disk cache, or its scratch file. All
+    /// handles of a node have the same one, or none if the first one had none.
+    pub(crate) fn backing(&self, open: &OpenFile) -> Result<Option<Arc<Backing>>, FsError> {
+        let Some(backing) = open.inode.backing_or(|| self.to_offer(open)) else {
+            return Ok(None);
+        };
+        if !backing.is_scratch() {
+            // A handle that writes shares the node's backing only if the adapter was refused it: then the daemon serves them all.
+            return Ok(Some(backing).filter(|_| !open.access.write));
+        }
+        match self.ready_scratch(open, &backing) {
+            Ok(true) => Ok(Some(backing)),
+            // If the kernel has it, it lets nobody else serve the file; else nobody gets it from now on.
+            Ok(false) if !backing.is_taken() => Ok(None),
+            Ok(false) => Err(FsErrorKind::Io.into()),
+            Err(error) if !backing.is_taken() => {
+                tracing::debug!(%error, path = self.describe(open.ino()), "the kernel does not get a scratch file");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is offered to the first who opens a node.
+    fn to_offer(&self, open: &OpenFile) -> Option<Backing> {
+        let tally = || Arc::clone(&self.tally.backing);
+        if self.is_scratch_to_offer(open) {
+            return Some(Backing::of_scratch(tally()));
+        }
+        Some(Backing::new(self.cached(open)?, tally()))
+    }
+
+    /// Whether the kernel is to have the scratch file that a node has: whoever opens it first writes, or it is long, or somebody may be
+    /// writing to it of whom nothing comes here.
+    fn is_scratch_to_offer(&self, open: &OpenFile) -> bool {
+        let ino = open.ino();
+        if !self.is_in_scratch(ino) {
+            return false;
+        }
+        open.access.write
+            || self.is_written_unseen(ino)
+            || self
+                .getattr(ino)
+                .is_ok_and(|attr| attr.size >= SHORTEST_BACKED)
+    }
+
+    /// Makes everything ready for the kernel to have the scratch file of an open node; `false` if it is not to have it. From then on
+    /// it writes without a word: so the journal says before that the file is being written to.
+    fn ready_scratch(&self, open: &OpenFile, backing: &Backing) -> Result<bool, FsError> {
+        let ino = open.ino();
+        let overlay = self.writable()?;
+        if !backing.was_taken() {
+            let is_asked_for = self
+                .adapter
+                .lock()
+                .as_ref()
+                .is_some_and(|adapter| adapter.backing.is_usable_for_scratch());
+            // Where nobody could tell later who still writes, each write comes here.
+            if !is_asked_for || !self.is_in_scratch(ino) || !overlay.disk.scratch.tells_writers() {
+                return Ok(false);
+            }
+        }
+        let file = open
+            .inode
+            .scratch_to_read(|| Self::scratch_to_look(overlay, ino))?;
+        backing.set_scratch(file);
+        if open.access.write {
+            let opened = || overlay.append(&Record::Opened(ino));
+            Handles::begin_writing(open, opened).map_err(journal_failed)?;
+            if open.access.read {
+                // It can be mapped, and the mapping outlives the handle.
+                overlay.unseen.note(ino);
+            }
+            if open.access.sync {
+                overlay.disk.sync().map_err(sync_failed)?;
+            }
+        }
+        Ok(true)
     }
 
     /// Fails if the kernel reads a local file in the place of an open one, and somebody has changed that since. The kernel would
@@ -136,7 +209,7 @@ impl Vfs {
 
     /// The file of the disk cache with all bytes of an open file, verified.
     fn cached(&self, open: &OpenFile) -> Option<WholeOnDisk> {
-        let is_asked_for = self.adapter.lock().as_ref()?.backing.is_usable();
+        let is_asked_for = self.adapter.lock().as_ref()?.backing.is_usable_for_cache();
         let ino = open.ino();
         // A second node is read and written by the same programs: what they write comes here.
         if !is_asked_for || open.access.write || open.inode.node() != ino.into() {

@@ -11,12 +11,14 @@ use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAt
 pub const READ_WRITE: Access = Access {
     read: true,
     write: true,
+    sync: false,
 };
 
 /// For reading.
 pub const READ: Access = Access {
     read: true,
     write: false,
+    sync: false,
 };
 
 /// What is at a path.

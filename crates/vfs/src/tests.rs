@@ -20,6 +20,9 @@ mod left_open;
 #[cfg(unix)]
 mod oracle;
 mod ordering;
+// Leases.
+#[cfg(unix)]
+mod passed;
 mod racing;
 mod recovering;
 mod serving;

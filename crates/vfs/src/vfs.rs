@@ -10,7 +10,7 @@ use attachfs_durable::{DurableError, FileLock};
 use attachfs_fetch::Fetcher;
 use attachfs_manifest::ContentHash;
 use attachfs_store::Count;
-use attachfs_tree::{BaseTree, Ino, Namespace, Timestamp};
+use attachfs_tree::{BaseTree, FileContent, Ino, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::case_index::CaseIndex;
@@ -25,6 +25,7 @@ use crate::overlay::{
     CommitRecord, Disk, Journal, JournalError, LayerFiles, OverlayFiles, Reaper, Record,
     RecoveryError, Reserve, SyncError, look,
 };
+use crate::quiescent::Unseen;
 use crate::references::References;
 use crate::siblings::Siblings;
 use crate::{Attachment, FailedRead, FsError, FsErrorKind, Settings};
@@ -43,6 +44,10 @@ pub struct Counters {
     /// Opens of base files that the kernel reads by itself from the disk cache: nothing that is read so is counted here.
     #[serde(default)]
     pub passthrough_opens: u64,
+    /// Opens of files that the job made or wrote anew, which the kernel reads and writes by itself: nothing that is written so is
+    /// counted here.
+    #[serde(default)]
+    pub passthrough_scratch_opens: u64,
     /// Files that it could not be made to read so.
     #[serde(default)]
     pub passthrough_refused: u64,
@@ -88,6 +93,8 @@ pub(crate) struct Overlay {
     pub(crate) commits: Mutex<Vec<CommitRecord>>,
     /// Files that were open for writing when an earlier process ended, and were not closed since.
     pub(crate) left_open: Mutex<HashSet<Ino>>,
+    /// Files that somebody may be writing to of whom nothing comes here.
+    pub(crate) unseen: Unseen,
     /// Files that were emptied, and not yet closed after being written again.
     pub(crate) emptied: Mutex<HashSet<Ino>>,
     /// The number of scratch files that no record mentions, in a session that is only looked at: taking it
@@ -176,6 +183,12 @@ impl Vfs {
         let overlay = Overlay::at_rest(&files, disk)
             .with(seen.layers, seen.commits, seen.left_open)
             .start(&files, seen.namespace.changed())?;
+        // The programs that have them open may have outlived that process.
+        for &ino in overlay.left_open.lock().iter() {
+            if seen.namespace.content(ino) == Some(&FileContent::Scratch) {
+                overlay.unseen.note(ino);
+            }
+        }
         Ok(Self::with(seen.namespace, Some(overlay), fetcher, settings))
     }
 
@@ -242,6 +255,7 @@ impl Vfs {
             reads_failed: self.tally.failed.count(),
             bytes_written: self.tally.bytes_written.get(),
             passthrough_opens: self.tally.backing.opens.get(),
+            passthrough_scratch_opens: self.tally.backing.scratch_opens.get(),
             passthrough_refused: self.tally.backing.refused.get(),
         }
     }
@@ -293,23 +307,52 @@ impl Vfs {
             .ok_or(FsError::plain(FsErrorKind::ReadOnly))
     }
 
-    /// The scratch file of an inode: the open one, or one opened for this call.
-    pub(crate) fn scratch_file(&self, overlay: &Overlay, ino: Ino) -> Result<Arc<File>, FsError> {
-        let open = || open_scratch(overlay, ino);
+    /// The scratch file of an inode, to look at or to read: the open one, or one opened for this call.
+    pub(crate) fn scratch_to_read(
+        &self,
+        overlay: &Overlay,
+        ino: Ino,
+    ) -> Result<Arc<File>, FsError> {
+        let open = || Self::scratch_to_look(overlay, ino);
         match self.handles.inode(ino) {
-            Some(inode) => inode.scratch_or(open).cloned(),
+            Some(inode) => inode.scratch_to_read(open),
             None => open().map(Arc::new),
         }
     }
 
-    /// The scratch file of an open file that has one; opened at the first call for the inode, for all of its handles.
-    pub(crate) fn open_scratch_of<'a>(&self, open: &'a OpenFile) -> Result<&'a Arc<File>, FsError> {
+    /// The scratch file of an inode, to change: the one that a handle writes to, or one opened for this call.
+    pub(crate) fn scratch_to_write(
+        &self,
+        overlay: &Overlay,
+        ino: Ino,
+    ) -> Result<Arc<File>, FsError> {
+        let inode = self.handles.inode(ino);
+        match inode.and_then(|inode| inode.open_to_write()) {
+            Some(file) => Ok(file),
+            None => open_to_write(overlay, ino).map(Arc::new),
+        }
+    }
+
+    /// The scratch file of an open file that has one; opened at the first call for the inode, for all of its handles that read, or
+    /// that write.
+    pub(crate) fn open_scratch_of(&self, open: &OpenFile) -> Result<Arc<File>, FsError> {
         let overlay = self.writable()?;
-        open.inode.scratch_or(|| open_scratch(overlay, open.ino()))
+        if open.access.write {
+            let to_write = || open_to_write(overlay, open.ino());
+            return open.inode.scratch_to_write(to_write);
+        }
+        let to_read = || Self::scratch_to_look(overlay, open.ino());
+        open.inode.scratch_to_read(to_read)
+    }
+
+    /// Opens a scratch file for reading.
+    pub(crate) fn scratch_to_look(overlay: &Overlay, ino: Ino) -> Result<File, FsError> {
+        let opened = overlay.disk.scratch.open_to_read(ino);
+        opened.map_err(|error| FsError::io("open a scratch file", error))
     }
 }
 
-fn open_scratch(overlay: &Overlay, ino: Ino) -> Result<File, FsError> {
+fn open_to_write(overlay: &Overlay, ino: Ino) -> Result<File, FsError> {
     let opened = overlay.disk.scratch.open_file(ino);
     opened.map_err(|error| FsError::io("open a scratch file", error))
 }
@@ -326,6 +369,7 @@ impl Overlay {
             layers: Mutex::default(),
             commits: Mutex::default(),
             left_open: Mutex::default(),
+            unseen: Unseen::default(),
             emptied: Mutex::default(),
             unknown: 0,
             making_room: Mutex::default(),

@@ -125,7 +125,7 @@ macro_rules! answer {
 answer!(ReplyEmpty, (), |reply, _done| reply.ok());
 answer!(ReplyEmpty, Released, |reply, _released| reply.ok());
 answer!(ReplyAttr, FileAttr, |reply, attr| reply
-    .attr(&TTL, &kernel_attr(&attr)));
+    .attr(&ttl_of(&attr), &kernel_attr(&attr)));
 answer!(ReplyEntry, Entry, |reply, entry| {
     let attr = entry_attr(&entry);
     reply.entry_with_ttls(&attr_ttl(&entry), &TTL, &attr, GENERATION);
@@ -155,9 +155,9 @@ answer!(ReplyOpen, (HandleId, FopenFlags), |reply, opened| {
     let (handle, flags): (HandleId, FopenFlags) = opened;
     reply.opened(FileHandle(handle.0), flags);
 });
-answer!(ReplyOpen, PassedThrough<'_>, |reply, opened| {
-    let PassedThrough { handle, flags, id } = opened;
-    reply.opened_passthrough(FileHandle(handle.0), flags, id);
+answer!(ReplyOpen, PassedThrough<'_, HandleId>, |reply, passed| {
+    let PassedThrough { opened, flags, id } = passed;
+    reply.opened_passthrough(FileHandle(opened.0), flags, id);
 });
 answer!(ReplyCreate, (Created, FopenFlags), |reply, created| {
     let (created, flags) = created;
@@ -169,6 +169,12 @@ answer!(ReplyCreate, (Created, FopenFlags), |reply, created| {
         handle,
         flags,
     );
+});
+answer!(ReplyCreate, PassedThrough<'_, Created>, |reply, passed| {
+    let PassedThrough { opened, flags, id } = passed;
+    let (entry, handle) = (opened.entry, FileHandle(opened.opened.handle.0));
+    let (ttl, attr) = (attr_ttl(&entry), entry_attr(&entry));
+    reply.created_passthrough(&ttl, &attr, GENERATION, handle, flags, id);
 });
 answer!(ReplyStatfs, Usage, |reply, usage| {
     let block = u64::from(usage.block_size);
@@ -203,11 +209,16 @@ impl ListReply<Listed<'_>> for Completion<ReplyDirectoryPlus> {
     }
 }
 
+/// How long attributes are valid: where somebody may be changing the file unseen, for no time.
+fn ttl_of(attr: &FileAttr) -> Duration {
+    if attr.lasting { TTL } else { Duration::ZERO }
+}
+
 /// How long the attributes of an entry are valid. fuser 0.18 takes the node from the inode number in them: where the
 /// two differ, the attributes are valid for no time, and the kernel asks for them separately.
 fn attr_ttl(entry: &Entry) -> Duration {
     if entry.node == entry.attr.ino.into() {
-        TTL
+        ttl_of(&entry.attr)
     } else {
         Duration::ZERO
     }

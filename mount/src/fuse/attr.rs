@@ -21,6 +21,8 @@ pub(super) fn access(flags: OpenFlags) -> Access {
     Access {
         read: mode != OpenAccMode::O_WRONLY,
         write: mode != OpenAccMode::O_RDONLY,
+        // O_SYNC is more than O_DSYNC, and has its bit.
+        sync: flags.0 & OFlags::DSYNC.bits() as i32 != 0,
     }
 }
 

@@ -3,16 +3,19 @@
 //! A program that has a file open for reading and writing can map it. Its changes reach the file system when the
 //! kernel writes the page back, perhaps much later, and then look like a write of that moment. So before the time of
 //! such a file is set, the kernel is made to write its pages back.
+//!
+//! A file that the kernel has itself (`passthrough.rs`) has no pages here, and what is read of it before and after may be others:
+//! when it is opened so, the kernel drops the pages that it had of it, and it makes none as long as it is open.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use attachfs_vfs::{Access, Created, FsError, HandleId, OpenedFile, Passthrough, Reply};
+use attachfs_vfs::{Access, Backing, Created, FsError, HandleId, OpenedFile, Passthrough, Reply};
 use fuser::{FopenFlags, INodeNo, Notifier, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
 
-use super::answer::Completion;
-use super::passthrough::{self, PassedThrough};
+use super::answer::{Answer, Completion};
+use super::passthrough::{self, GivesFiles, PassedThrough};
 
 /// The files that may be mapped for writing, and the connection for writing back their pages.
 #[derive(Debug, Default)]
@@ -109,26 +112,32 @@ impl<R: super::Refuse> OpenReply<R> {
     }
 }
 
-impl Reply<OpenedFile> for OpenReply<ReplyOpen> {
-    fn ok(self, opened: OpenedFile) {
-        self.note(self.completion.number());
-        let OpenedFile { handle, backing } = opened;
-        // An open for writing is never offered one: the kernel would write to it.
-        let backing = backing.as_ref().filter(|_| !self.access.write);
+impl<R: super::Refuse + GivesFiles> OpenReply<R> {
+    /// Answers with what was opened of a node: the kernel has its local file, if one is offered and it takes that.
+    fn answer<T>(self, number: INodeNo, backing: Option<&Backing>, opened: T)
+    where
+        R: Answer<(T, FopenFlags)> + for<'a> Answer<PassedThrough<'a, T>>,
+    {
         let id = backing.and_then(|backing| {
             passthrough::take(backing, self.completion.reply()?, &self.passthrough)
         });
-        match id {
-            Some(id) => {
-                // The kernel has pages of its own of the local file.
-                let flags = FopenFlags::FOPEN_NOFLUSH;
-                self.completion.ok(PassedThrough { handle, flags, id });
-            }
-            None => {
-                let flags = self.flags();
-                self.completion.ok((handle, flags));
-            }
+        if let Some(id) = id {
+            // Without FOPEN_KEEP_CACHE, so that the pages of before go.
+            let flags = FopenFlags::FOPEN_NOFLUSH;
+            self.completion.ok(PassedThrough { opened, flags, id });
+        } else {
+            self.note(number);
+            let flags = self.flags();
+            self.completion.ok((opened, flags));
         }
+    }
+}
+
+impl Reply<OpenedFile> for OpenReply<ReplyOpen> {
+    fn ok(self, opened: OpenedFile) {
+        let OpenedFile { handle, backing } = opened;
+        let number = self.completion.number();
+        self.answer(number, backing.as_deref(), handle);
     }
 
     fn fail(self, error: FsError) {
@@ -138,9 +147,9 @@ impl Reply<OpenedFile> for OpenReply<ReplyOpen> {
 
 impl Reply<Created> for OpenReply<ReplyCreate> {
     fn ok(self, created: Created) {
-        self.note(INodeNo(created.entry.node.0));
-        let flags = self.flags();
-        self.completion.ok((created, flags));
+        let backing = created.opened.backing.clone();
+        let number = INodeNo(created.entry.node.0);
+        self.answer(number, backing.as_deref(), created);
     }
 
     fn fail(self, error: FsError) {

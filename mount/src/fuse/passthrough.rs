@@ -1,33 +1,53 @@
-//! Passthrough: the kernel reads a local file in the place of an open one, and the daemon hears of no read.
+//! Passthrough: the kernel reads a local file in the place of an open one, or writes to it, and the daemon hears of none of that.
 //!
 //! ```text
-//!     INIT      asked for, if the mount is to use it; the kernel may have it or not
-//!     open      the file system offers a local file (Backing): the kernel is given its descriptor, and names it by a number
-//!     OPEN      answered with the number: the same for all opens of the node, until it is closed
+//!     INIT            asked for, if the mount is to use it; the kernel may have it or not
+//!     open, create    the file system offers a local file (Backing): the kernel is given its descriptor, and names it by a number
+//!     OPEN, CREATE    answered with the number: the same for all opens of the node, until it is closed
 //! ```
 //!
 //! The kernel takes a descriptor from a process with CAP_SYS_ADMIN in the first user namespace only, and none of a file that
-//! is on a stacked file system itself, as in a container. Then the daemon answers the reads: nobody notices but by the time
-//! that they take. What is read so goes on to be read when the daemon has died.
+//! is on a stacked file system itself, as in a container. Then the daemon answers the requests: nobody notices but by the time
+//! that they take. What is open so goes on to be read and written when the daemon has died.
+//!
+//! The kernel opens the local file anew for each handle, with the flags of that handle: so a descriptor for reading is enough for one
+//! that writes, and a mapping is one of the local file, which outlives the handle.
 //!
 //! Passthrough excludes the write-back cache, which is not asked for here.
 
 use std::fs::File;
 use std::io;
 
-use attachfs_vfs::{Backing, HandleId, Passthrough};
-use fuser::{BackingId, FopenFlags, InitFlags, KernelConfig, ReplyOpen};
+use attachfs_vfs::{Backing, Passthrough};
+use fuser::{BackingId, FopenFlags, InitFlags, KernelConfig, ReplyCreate, ReplyOpen};
 use rustix::io::Errno;
 
 /// The local file may lie on a plain file system only, and an overlay file system may lie over the mount.
 const STACK_DEPTH: u32 = 1;
 
-/// An opened file that the kernel reads by itself.
+/// An opened file that the kernel reads and writes by itself.
 #[derive(Debug)]
-pub(super) struct PassedThrough<'a> {
-    pub(super) handle: HandleId,
+pub(super) struct PassedThrough<'a, T> {
+    pub(super) opened: T,
     pub(super) flags: FopenFlags,
     pub(super) id: &'a BackingId,
+}
+
+/// A reply with which a local file can be given to the kernel.
+pub(super) trait GivesFiles {
+    fn give(&self, file: &File) -> io::Result<BackingId>;
+}
+
+impl GivesFiles for ReplyOpen {
+    fn give(&self, file: &File) -> io::Result<BackingId> {
+        self.open_backing(file)
+    }
+}
+
+impl GivesFiles for ReplyCreate {
+    fn give(&self, file: &File) -> io::Result<BackingId> {
+        self.open_backing(file)
+    }
 }
 
 /// Asks the kernel for passthrough.
@@ -45,21 +65,26 @@ pub(super) fn negotiate(config: &mut KernelConfig, passthrough: &Passthrough) {
 /// What the kernel calls a file that is offered, if it takes it.
 pub(super) fn take<'a>(
     backing: &'a Backing,
-    reply: &ReplyOpen,
+    reply: &impl GivesFiles,
     passthrough: &Passthrough,
 ) -> Option<&'a BackingId> {
     backing.taken_by(|file: &File| {
-        if !passthrough.is_usable() {
+        if !passthrough.can_use(backing) {
             return None;
         }
-        match reply.open_backing(file) {
+        match reply.give(file) {
             Ok(id) => Some(id),
             Err(error) => {
-                if is_for_good(&error) {
-                    passthrough.give_up();
-                    tracing::debug!(%error, "the kernel takes no local files from this process; it answers all reads itself");
-                } else {
-                    tracing::debug!(%error, "the kernel did not take a local file; its reads are answered as others");
+                match lasting(&error) {
+                    Some(Lasting::Everywhere) => {
+                        passthrough.give_up();
+                        tracing::debug!(%error, "the kernel takes no local files from this process; it answers all requests itself");
+                    }
+                    Some(Lasting::Here) => {
+                        passthrough.give_up_place_of(backing);
+                        tracing::debug!(%error, is_scratch = backing.is_scratch(), "the kernel takes no files of this file system");
+                    }
+                    None => tracing::debug!(%error, "the kernel did not take a local file; its requests are answered as others"),
                 }
                 None
             }
@@ -67,17 +92,21 @@ pub(super) fn take<'a>(
     })
 }
 
-/// Whether the kernel will take no other file either: this process may not give it any, the kernel cannot, or the disk cache
-/// lies on a stacked file system.
-fn is_for_good(error: &io::Error) -> bool {
-    let for_good = [
-        Errno::PERM,
-        Errno::LOOP,
-        Errno::NOSYS,
-        Errno::NOTTY,
-        Errno::OPNOTSUPP,
-    ];
-    Errno::from_io_error(error).is_some_and(|errno| for_good.contains(&errno))
+/// Which other files the kernel will not take either.
+#[derive(Debug, PartialEq, Eq)]
+enum Lasting {
+    /// All: this process may not give it any, or the kernel cannot.
+    Everywhere,
+    /// Those that lie on the same file system, which is a stacked one.
+    Here,
+}
+
+fn lasting(error: &io::Error) -> Option<Lasting> {
+    match Errno::from_io_error(error)? {
+        Errno::PERM | Errno::NOSYS | Errno::NOTTY | Errno::OPNOTSUPP => Some(Lasting::Everywhere),
+        Errno::LOOP => Some(Lasting::Here),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -86,8 +115,10 @@ mod tests {
 
     #[test]
     fn a_process_that_may_not_is_not_asked_again_and_one_without_room_is() {
-        let is_for_good = |errno: Errno| is_for_good(&errno.into());
-        assert!(is_for_good(Errno::PERM) && is_for_good(Errno::LOOP));
-        assert!(!is_for_good(Errno::MFILE) && !is_for_good(Errno::NOMEM));
+        let lasting = |errno: Errno| lasting(&errno.into());
+        assert_eq!(lasting(Errno::PERM), Some(Lasting::Everywhere));
+        assert_eq!(lasting(Errno::LOOP), Some(Lasting::Here));
+        assert_eq!(lasting(Errno::MFILE), None);
+        assert_eq!(lasting(Errno::NOMEM), None);
     }
 }

@@ -4,6 +4,7 @@ mod attributes;
 mod lazy;
 mod listings;
 mod names;
+mod passed;
 mod posix;
 mod reading;
 mod unopened;

@@ -86,6 +86,7 @@ impl<F: FileSystem> Unopened<F> {
         let access = Access {
             read: true,
             write: false,
+            sync: false,
         };
         let table = Arc::clone(self);
         let opened = move |opened: Result<OpenedFile, FsError>| match opened {

@@ -124,6 +124,7 @@ impl State {
             nlink: 1,
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
+            lasting: true,
         })
     }
 

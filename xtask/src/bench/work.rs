@@ -59,7 +59,7 @@ pub(super) const TINY: Shape = Shape {
 /// Files to write.
 pub(super) const CREATED: Shape = Shape {
     dirs: 1,
-    files_each: 5000,
+    files_each: 10_000,
     size: 4 << 10,
 };
 /// Entries only.
@@ -137,8 +137,13 @@ pub(crate) enum Work {
     Walk { dir: PathBuf },
     /// Lists one directory of so many entries
     List { dir: PathBuf, entries: u64 },
-    /// Writes the large file
-    WriteLarge { file: PathBuf, end: End },
+    /// Writes the large file, so many bytes at a time
+    WriteLarge {
+        file: PathBuf,
+        end: End,
+        #[arg(default_value_t = PIECE)]
+        piece: usize,
+    },
     /// Makes files of 4 KiB
     Create { dir: PathBuf },
     /// Makes empty files
@@ -218,8 +223,8 @@ pub(crate) fn run(work: &Work) -> Result<()> {
             let listed = listed.with_context(|| format!("cannot list {}", dir.display()))?;
             found(listed.len() as u64, *entries, "entries")
         }
-        Work::WriteLarge { file, end } => {
-            write_large(file, LARGE, *end).context("cannot write the large file")
+        Work::WriteLarge { file, end, piece } => {
+            write_pieces(file, 0, LARGE, *piece, *end).context("cannot write the large file")
         }
         Work::Create { dir } => CREATED.make(dir).context("cannot make the files"),
         Work::CreateNames { dir } => NAMES.make(dir).context("cannot make the files"),
@@ -409,10 +414,14 @@ pub(super) fn write_large(path: &Path, length: u64, end: End) -> io::Result<()> 
 
 /// As [`write_large`]; files of different numbers have no page in common.
 pub(super) fn write_numbered(path: &Path, number: u32, length: u64, end: End) -> io::Result<()> {
+    write_pieces(path, number, length, PIECE, end)
+}
+
+fn write_pieces(path: &Path, number: u32, length: u64, piece: usize, end: End) -> io::Result<()> {
     let mut file = File::create(path)?;
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; piece];
     fill(&mut piece);
-    for index in 0..length / PIECE as u64 {
+    for index in 0..length / piece.len() as u64 {
         stamp(&mut piece, u64::from(number) << 32 | index);
         file.write_all(&piece)?;
     }

@@ -188,6 +188,11 @@ impl Exposed {
             "passthrough_opens",
             "Opens of complete files of the disk cache, which the kernel then reads by itself",
             self.counts.files.passthrough_opens,
+        )?;
+        to.counter(
+            "passthrough_scratch_opens",
+            "Opens of files of the job, which the kernel then reads and writes by itself",
+            self.counts.files.passthrough_scratch_opens,
         )
     }
 }

@@ -62,7 +62,7 @@ async fn a_file_that_is_open_for_writing_stops_the_commit_and_is_named() {
     let Err(CommitError::Busy(open)) = error else {
         panic!("{error:?}")
     };
-    let named = ["in/a", "new"].map(|at| OpenFile { path: path(at) });
+    let named = ["in/a", "new"].map(|at| OpenFile::from(path(at)));
     assert_eq!(open, named);
     assert!(memory.manifests().is_empty());
     for writer in writers {
@@ -279,7 +279,7 @@ async fn a_file_that_is_opened_again_during_the_commit_stops_it() {
         let CommitError::Busy(open) = &error else {
             panic!("{step:?}: {error:?}")
         };
-        assert_eq!(*open, [OpenFile { path: path("new") }], "{step:?}");
+        assert_eq!(*open, [OpenFile::from(path("new"))], "{step:?}");
     }
 }
 
@@ -289,7 +289,7 @@ async fn a_file_that_changed_after_it_was_hashed_stops_the_commit() {
     let CommitError::Busy(open) = &error else {
         panic!("{error:?}")
     };
-    assert_eq!(*open, [OpenFile { path: path("new") }]);
+    assert_eq!(*open, [OpenFile::from(path("new"))]);
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
@@ -304,7 +304,7 @@ async fn a_partly_written_file_is_not_committed_with_half_of_a_later_write() {
     let CommitError::Busy(open) = &error else {
         panic!("{error:?}")
     };
-    assert_eq!(*open, [OpenFile { path: path("in/a") }]);
+    assert_eq!(*open, [OpenFile::from(path("in/a"))]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

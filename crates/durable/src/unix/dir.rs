@@ -190,6 +190,15 @@ impl Dir {
         self.open_regular(name, OFlags::RDWR)
     }
 
+    /// Linux syncs whatever is open.
+    pub(crate) fn open_file_to_sync(&self, name: &[u8]) -> io::Result<File> {
+        self.open_file(name)
+    }
+
+    pub(crate) fn tells_writers(&self) -> bool {
+        super::lease::tells_writers(&self.fd)
+    }
+
     fn open_regular(&self, name: &[u8], flags: OFlags) -> io::Result<File> {
         let file = File::from(self.open_flags(name, flags | OFlags::NONBLOCK)?);
         match super::facts(&file)?.kind {

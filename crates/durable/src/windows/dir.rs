@@ -227,6 +227,15 @@ impl Dir {
         self.open_regular(name, GENERIC_READ | GENERIC_WRITE | WRITE_DAC | DELETE)
     }
 
+    /// Windows syncs only what is open for writing.
+    pub(crate) fn open_file_to_sync(&self, name: &[u8]) -> io::Result<File> {
+        self.open_file_to_write(name)
+    }
+
+    pub(crate) fn tells_writers(&self) -> bool {
+        false
+    }
+
     fn open_regular(&self, name: &[u8], access: u32) -> io::Result<File> {
         // Not all rights that a file needs go with a directory.
         match self.open_name(name, 0)?.1 {

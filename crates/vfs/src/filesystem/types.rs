@@ -93,8 +93,9 @@ pub struct OpenedFile {
     /// To be given to `read`, `write`, `fsync` and `release`.
     pub handle: HandleId,
     /// A local file with exactly the bytes of this one, which an adapter may let the kernel read by itself: for all open
-    /// handles of the node, or for none. Only offered for reading; while the adapter has taken it, the node cannot be opened for
-    /// writing, or cut ([`Moved`](crate::FsErrorKind::Moved)).
+    /// handles of the node, or for none. One of the disk cache is offered for reading only; while the adapter has taken it, the node
+    /// cannot be opened for writing, or cut ([`Moved`](crate::FsErrorKind::Moved)). The scratch file of a node is offered for writing,
+    /// too: the adapter keeps attributes as long as [`FileAttr::lasting`] says, and no bytes of before.
     pub backing: Option<Arc<Backing>>,
 }
 

@@ -40,22 +40,26 @@ impl Vfs {
         }
     }
 
-    /// A file that was opened by its node, unless wrong bytes would be read of it.
+    /// A file that was opened by its node, unless wrong bytes would be read of it, or the kernel could not be given it as others have
+    /// it.
     fn checked(&self, handle: HandleId) -> Result<OpenedFile, FsError> {
-        if let Err(error) = self
-            .handles
-            .file(handle)
-            .and_then(|open| self.check_backing(&open))
-        {
-            Self::release(self, handle)?;
-            return Err(error);
+        let backing = self.handles.file(handle).and_then(|open| {
+            self.check_backing(&open)?;
+            self.backing(&open)
+        });
+        match backing {
+            Ok(backing) => Ok(OpenedFile { handle, backing }),
+            Err(error) => {
+                Self::release(self, handle)?;
+                Err(error)
+            }
         }
-        Ok(self.opened(handle))
     }
 
-    fn opened(&self, handle: HandleId) -> OpenedFile {
+    /// A file that was just made: nobody else decided how it is served.
+    fn made(&self, handle: HandleId) -> OpenedFile {
         let open = self.handles.file(handle).ok();
-        let backing = open.and_then(|open| self.backing(&open));
+        let backing = open.and_then(|open| self.backing(&open).ok().flatten());
         OpenedFile { handle, backing }
     }
 
@@ -188,6 +192,7 @@ impl FileSystem for Vfs {
         let access = Access {
             read: false,
             write: false,
+            sync: false,
         };
         let owner = (new.uid, new.gid);
         let made = Self::create_file(self, parent.into(), name, new.mode, owner, access);
@@ -210,8 +215,10 @@ impl FileSystem for Vfs {
         let owner = (new.uid, new.gid);
         let made = Self::create_file(self, parent.into(), name, new.mode, owner, access);
         let made = made.map(|(attr, opened)| Created {
+            // Lasting: a file that is empty cannot be written through a mapping, and who gives it a length has the adapter ask
+            // again.
             entry: attr.into(),
-            opened: self.opened(opened.handle),
+            opened: self.made(opened.handle),
         });
         self.answer(parent.into(), made, reply);
     }

@@ -125,6 +125,7 @@ impl Vfs {
             nlink: namespace.link_count(ino),
             uid: attributes.uid.unwrap_or(self.settings.uid),
             gid: attributes.gid.unwrap_or(self.settings.gid),
+            lasting: true,
         };
         match kind {
             Kind::Dir => {}
@@ -152,8 +153,17 @@ impl Vfs {
             return Ok(attr);
         }
         let overlay = self.writable()?;
-        let file = self.scratch_file(overlay, shown.ino())?;
-        Ok(shown.with(&facts_of(overlay, &file)?))
+        let ino = shown.ino();
+        // Asked first: who has ended writing since is only asked for once more.
+        let lasting = !self.is_written_unseen(ino);
+        let file = self.scratch_to_read(overlay, ino)?;
+        let attr = shown.with(&facts_of(overlay, &file)?);
+        Ok(FileAttr { lasting, ..attr })
+    }
+
+    /// Whether all bytes of a file are in its scratch file.
+    pub(crate) fn is_in_scratch(&self, ino: Ino) -> bool {
+        self.namespace.read().content(ino) == Some(&FileContent::Scratch)
     }
 
     /// Changes attributes. A base file that gets another length is copied up.
@@ -169,7 +179,7 @@ impl Vfs {
         if let Some(size) = set.size {
             self.refuse_left(node)?;
             let cut = self.handles.while_open(node, |inode| {
-                self.refuse_backed(inode)?;
+                self.refuse_backed(inode, size == 0 || self.is_in_scratch(ino))?;
                 self.truncate(&change, ino, size)
             });
             self.drop_if_unused(ino);
@@ -194,7 +204,7 @@ impl Vfs {
         let accessed = set.atime.is_some() && set.mtime.is_none();
         if is_scratch && let Some(mtime) = to.mtime.take() {
             // The modification time of the file is that of its scratch file.
-            let file = self.scratch_file(change.overlay, ino)?;
+            let file = self.scratch_to_write(change.overlay, ino)?;
             let times = std::fs::FileTimes::new().set_modified(system_time(mtime)?);
             file.set_times(times)
                 .map_err(|error| FsError::io("set the time of a file", error))?;

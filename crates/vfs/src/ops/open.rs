@@ -90,7 +90,8 @@ impl Vfs {
             }
             return Ok(());
         };
-        self.refuse_backed(&open.inode)?;
+        let in_scratch = truncate || self.is_in_scratch(ino);
+        self.refuse_backed(&open.inode, in_scratch)?;
         note_use();
         if is_base && !truncate {
             self.copy_up(change, ino, u64::MAX)?;
@@ -132,8 +133,8 @@ impl Vfs {
             .map_err(|error| FsError::io("create a scratch file", error))?;
         turn.mutate_making(ino, copy, &no_sync)?;
         if let Some(inode) = self.handles.inode(ino) {
-            // Who has the file open needs no other descriptor for it, which might not be had.
-            inode.scratch_or(|| Ok::<_, FsError>(file))?;
+            // Who writes needs no other descriptor for it, which might not be had.
+            inode.keep_made(file);
         }
         if keep == 0 {
             overlay.emptied.lock().insert(ino);
@@ -249,7 +250,7 @@ impl Vfs {
         if size == 0 {
             overlay.emptied.lock().insert(ino);
         }
-        let file = self.scratch_file(overlay, ino)?;
+        let file = self.scratch_to_write(overlay, ino)?;
         let set_len = |len| {
             let path = || overlay.disk.scratch.path(ino);
             perform(Step::ScratchLength, path, || file.set_len(len))

@@ -83,7 +83,7 @@ impl Vfs {
                     return Ok(self.read_base(open, &reader, range));
                 }
                 FileContent::Scratch => {
-                    let bytes = read_scratch(self.open_scratch_of(open)?, range)?;
+                    let bytes = read_scratch(&*self.open_scratch_of(open)?, range)?;
                     return Ok(ReadOutcome::Ready(bytes));
                 }
                 FileContent::Mapped(_) => self.open_scratch_of(open)?,
@@ -92,7 +92,7 @@ impl Vfs {
                 self.reader(open, &base, ino)
             })?;
             // The scratch file may be cut meanwhile, and then the plan is not that of the file any more.
-            if let Some(parts) = begin(plan, Some(scratch))? {
+            if let Some(parts) = begin(plan, Some(&*scratch))? {
                 for of_base in parts.iter().filter_map(BegunPart::of_base) {
                     self.inputs.asked(&open.used, of_base);
                 }

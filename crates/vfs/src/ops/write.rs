@@ -8,7 +8,8 @@
 //!     mutate             the record in the journal, then the namespace in memory         change.rs, overlay/journal.rs
 //! ```
 //!
-//! A file whose bytes are all in scratch needs no record: its scratch file tells length and time.
+//! A file whose bytes are all in scratch needs no record: its scratch file tells length and time. So the kernel may write to it by
+//! itself, and nothing of that comes here (`serving.rs`).
 
 use attachfs_durable::steps::{Step, perform};
 use attachfs_durable::write_at;
@@ -41,7 +42,7 @@ impl Vfs {
         let path = || overlay.disk.scratch.path(open.ino());
         let mut written = data.len();
         let write = || {
-            written = write_at(scratch, data, offset)?;
+            written = write_at(&scratch, data, offset)?;
             Ok(())
         };
         perform(Step::ScratchWrite, path, write)

@@ -269,8 +269,7 @@ impl Disk {
                 let path = self.scratch.path(ino);
                 SyncError::Bytes { path, source }
             };
-            // Windows syncs only files that are open for writing.
-            let file = match self.scratch.open_file(ino) {
+            let file = match self.scratch.open_to_sync(ino) {
                 Ok(file) => file,
                 // It was deleted since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -37,4 +37,5 @@ pub use recovery::RecoveryError;
 pub(crate) use recovery::look;
 pub(crate) use replay::replacing;
 pub(crate) use reserve::Reserve;
+pub(crate) use scratch::Leased;
 pub use scratch::Scratch;

@@ -6,13 +6,20 @@
 //!     <scratch>/aside/4000000000000001.1
 //! ```
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use attachfs_durable::steps::Step;
-use attachfs_durable::{DurableError, Facts, OwnDir, Space};
+use attachfs_durable::{DurableError, Facts, Leasing, OwnDir, ReadLease, Space};
 use attachfs_tree::Ino;
+use parking_lot::Mutex;
+
+/// Milliseconds within which a lease that somebody drops is gone.
+const DROPPED_WITHIN: u32 = 100;
 
 /// The directory of scratch files: `<dir>/<inode number, 16 hex digits>`. It is held open, and this user's
 /// alone.
@@ -21,9 +28,24 @@ pub struct Scratch {
     place: PathBuf,
     /// `None` if it is missing and only looked at.
     dir: Option<OwnDir>,
+    /// Whether leases tell who writes to the files; asked when somebody needs it.
+    tells_writers: OnceLock<bool>,
+    /// The leases on the files, which this process gives up before it opens a file for writing: it would wait for itself.
+    leased: Mutex<HashMap<Ino, Weak<ReadLease>>>,
     /// While this is true, looking at an open file fails, as it does on a network disk that is gone.
     #[cfg(test)]
     pub(crate) is_gone: std::sync::atomic::AtomicBool,
+}
+
+/// What came of asking for a lease on a scratch file.
+#[derive(Debug)]
+pub(crate) enum Leased {
+    /// Nobody has it open for writing. Broken when this process opens it so.
+    Granted(Arc<ReadLease>),
+    /// Somebody has.
+    Written,
+    /// Nothing is known.
+    Unknown,
 }
 
 impl Scratch {
@@ -32,6 +54,8 @@ impl Scratch {
         Self {
             place: dir.path().to_owned(),
             dir: Some(dir),
+            tells_writers: OnceLock::new(),
+            leased: Mutex::default(),
             #[cfg(test)]
             is_gone: false.into(),
         }
@@ -42,6 +66,8 @@ impl Scratch {
         Self {
             place,
             dir: None,
+            tells_writers: OnceLock::new(),
+            leased: Mutex::default(),
             #[cfg(test)]
             is_gone: false.into(),
         }
@@ -80,12 +106,68 @@ impl Scratch {
         created.map_err(|error| error.source)
     }
 
-    /// Opens a scratch file for reading and writing.
+    /// Opens a scratch file for reading and writing. Leases on it are broken.
     pub fn open_file(&self, ino: Ino) -> io::Result<File> {
+        let mut leased = self.leased.lock();
+        if let Some(lease) = leased.remove(&ino).and_then(|lease| lease.upgrade()) {
+            lease.give_up();
+        }
+        let open = || {
+            let opened = self
+                .held()
+                .and_then(|dir| dir.open_file_to_write(&ino.digits()));
+            opened.map_err(|error| error.source)
+        };
+        let mut opened = open();
+        for _ in 0..DROPPED_WITHIN {
+            // Another thread is just dropping its lease.
+            if !matches!(&opened, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            opened = open();
+        }
+        // Nobody gets a lease before it is open.
+        drop(leased);
+        opened
+    }
+
+    /// Opens a scratch file to make its bytes durable.
+    pub(crate) fn open_to_sync(&self, ino: Ino) -> io::Result<File> {
         let opened = self
             .held()
-            .and_then(|dir| dir.open_file_to_write(&ino.digits()));
+            .and_then(|dir| dir.open_file_to_sync(&ino.digits()));
         opened.map_err(|error| error.source)
+    }
+
+    /// Whether leases tell who writes to scratch files, in any process.
+    pub(crate) fn tells_writers(&self) -> bool {
+        *self
+            .tells_writers
+            .get_or_init(|| self.dir.as_ref().is_some_and(OwnDir::tells_writers))
+    }
+
+    /// Asks for a lease on a scratch file.
+    pub(crate) fn lease(&self, ino: Ino) -> io::Result<Leased> {
+        if !self.tells_writers() {
+            return Ok(Leased::Unknown);
+        }
+        let mut leased = self.leased.lock();
+        if let Some(lease) = leased.get(&ino).and_then(Weak::upgrade) {
+            if lease.holds() {
+                return Ok(Leased::Granted(lease));
+            }
+            // Somebody else broke it, and waits.
+            lease.give_up();
+        }
+        let lease = match ReadLease::take(self.open_to_read(ino)?)? {
+            Leasing::Granted(lease) => Arc::new(lease),
+            Leasing::Written => return Ok(Leased::Written),
+            Leasing::Unknown => return Ok(Leased::Unknown),
+        };
+        leased.retain(|_, lease| lease.strong_count() > 0);
+        leased.insert(ino, Arc::downgrade(&lease));
+        Ok(Leased::Granted(lease))
     }
 
     /// Opens a scratch file for reading.

@@ -425,6 +425,7 @@ fn a_read_only_file_system_changes_nothing_and_keeps_no_files() {
     let write = Access {
         read: false,
         write: true,
+        sync: false,
     };
     for error in [
         vfs.mkdir(Ino::ROOT, b"x", 0o755, (0, 0)).unwrap_err(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 use attachfs::{OpenFileStats, OperationStats, PassthroughStats, StatsReport};
 use indicatif::{HumanCount, HumanDuration};
 
-use crate::output::{bytes, count, listed, not_cached, prefetched, read_by_kernel, shown};
+use crate::output::{
+    bytes, count, listed, not_cached, prefetched, read_by_kernel, shown, written_by_kernel,
+};
 
 /// Operations that are shown, if there were any: those that programs wait for.
 const SHOWN: [&str; 9] = [
@@ -66,12 +68,16 @@ fn passthrough(report: &StatsReport) -> String {
     let PassthroughStats {
         used,
         opens,
+        scratch_opens,
         refused,
     } = report.passthrough;
-    if !used && opens + refused == 0 {
+    if !used && opens + scratch_opens + refused == 0 {
         return "kernel     reads no files of the cache by itself\n".to_owned();
     }
     let mut text = read_by_kernel(opens);
+    if scratch_opens > 0 {
+        text += &written_by_kernel(scratch_opens);
+    }
     if refused > 0 {
         let refused = count(refused, "file");
         text += &format!("           {refused} that it did not take\n");
