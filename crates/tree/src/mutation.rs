@@ -3,11 +3,13 @@
 use attachfs_manifest::Name;
 use serde::{Deserialize, Serialize};
 
-use crate::{Attributes, Ino, Timestamp};
+use crate::{Attributes, Ino, Special, Timestamp};
 
 /// One change. Every name in it was checked against the namespace before it was recorded;
 /// [`Namespace::apply`](crate::Namespace::apply) checks again, so that a damaged journal is an error
 /// and not a damaged tree.
+///
+/// The journal knows a variant by its place: new ones come last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mutation {
     /// A new, empty file. Its content is the scratch file of `ino`.
@@ -130,6 +132,21 @@ pub enum Mutation {
         ino: Ino,
         /// The length in bytes.
         size: u64,
+        /// When.
+        time: Timestamp,
+    },
+    /// A new FIFO or socket.
+    CreateSpecial {
+        /// The directory.
+        parent: Ino,
+        /// The free name in it.
+        name: Name,
+        /// The new number.
+        ino: Ino,
+        /// Which of the two.
+        special: Special,
+        /// Mode and owner.
+        attributes: Attributes,
         /// When.
         time: Timestamp,
     },

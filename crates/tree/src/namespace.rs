@@ -83,6 +83,7 @@ impl Namespace {
                 InodeKind::Dir => Kind::Dir,
                 InodeKind::File(_) => Kind::File,
                 InodeKind::Symlink(_) => Kind::Symlink,
+                InodeKind::Special(special) => Kind::Special(special),
             }),
             None if self.is_forgotten(ino) => None,
             None => self.base.plain_kind(ino),
@@ -184,8 +185,13 @@ impl Namespace {
     /// The path of an inode, by the first of its names that leads to it. `None` for the root and for what has
     /// no such name, and for a path that no manifest can hold.
     pub fn path(&self, ino: Ino) -> Option<ManifestPath> {
-        let mut names = self.names(ino).into_iter();
-        names.find_map(|(parent, name)| self.path_in(parent, name))
+        self.paths(ino).next()
+    }
+
+    /// All paths of an inode, one for each of its names that leads to it.
+    pub fn paths(&self, ino: Ino) -> impl Iterator<Item = ManifestPath> {
+        let names = self.names(ino).into_iter();
+        names.filter_map(|(parent, name)| self.path_in(parent, name))
     }
 
     fn path_in(&self, dir: Ino, name: Name) -> Option<ManifestPath> {

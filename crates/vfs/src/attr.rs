@@ -54,7 +54,7 @@ impl Settings {
             (None, Kind::File) if attributes.runnable => {
                 self.file_mode | (self.file_mode & 0o444) >> 2
             }
-            (None, Kind::File) => self.file_mode,
+            (None, Kind::File | Kind::Special(_)) => self.file_mode,
         }
     }
 }

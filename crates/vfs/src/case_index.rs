@@ -79,6 +79,7 @@ fn changed_names(mutation: &Mutation) -> Vec<(Ino, &Name)> {
         Mutation::CreateFile { parent, name, .. }
         | Mutation::CreateDir { parent, name, .. }
         | Mutation::CreateSymlink { parent, name, .. }
+        | Mutation::CreateSpecial { parent, name, .. }
         | Mutation::Link { parent, name, .. }
         | Mutation::Unlink { parent, name, .. }
         | Mutation::RemoveDir { parent, name, .. } => vec![(*parent, name)],

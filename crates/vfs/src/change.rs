@@ -163,6 +163,7 @@ fn changed_path(namespace: &Namespace, mutation: &Mutation) -> Option<u64> {
         Mutation::CreateFile { parent, name, .. }
         | Mutation::CreateDir { parent, name, .. }
         | Mutation::CreateSymlink { parent, name, .. }
+        | Mutation::CreateSpecial { parent, name, .. }
         | Mutation::Link { parent, name, .. }
         | Mutation::Unlink { parent, name, .. }
         | Mutation::RemoveDir { parent, name, .. } => (*parent, name.as_bytes().len()),

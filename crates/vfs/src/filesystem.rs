@@ -34,6 +34,8 @@ mod vfs;
 
 use std::fmt;
 
+use attachfs_tree::Special;
+
 pub(crate) use self::backing::BackingTally;
 pub use self::backing::{Backing, Passthrough};
 pub use self::counted::Counted;
@@ -102,6 +104,16 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
 
     /// Makes a directory.
     fn mkdir(&self, parent: NodeId, name: &[u8], new: NewNode, reply: impl Reply<Entry>);
+
+    /// Makes a FIFO or a socket. What goes through it never comes here: the adapter's system moves it.
+    fn make_special(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        special: Special,
+        new: NewNode,
+        reply: impl Reply<Entry>,
+    );
 
     /// Makes a symbolic link. It has no mode of its own: only the owner of `new` counts.
     fn symlink(

@@ -86,6 +86,7 @@ impl MissingNames {
             Mutation::CreateFile { parent, name, .. }
             | Mutation::CreateDir { parent, name, .. }
             | Mutation::CreateSymlink { parent, name, .. }
+            | Mutation::CreateSpecial { parent, name, .. }
             | Mutation::Link { parent, name, .. } => (parent, name),
             Mutation::Rename {
                 to_parent, to_name, ..

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use attachfs_tree::{Ino, Kind};
+use attachfs_tree::{Ino, Kind, Special};
 
 use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Vfs};
 
@@ -28,6 +28,8 @@ pub enum Shown {
     File(Vec<u8>),
     /// A symbolic link with this text.
     Link(Vec<u8>),
+    /// A FIFO or a socket.
+    Special(Special),
 }
 
 /// A file system whose operations take paths, `/` between the names and none in front.
@@ -149,6 +151,13 @@ impl<V: Borrow<Vfs>> Paths<V> {
         made.map(drop).map_err(kind)
     }
 
+    /// Makes a FIFO or a socket.
+    pub fn make_special(&self, path: &str, special: Special) -> Answer<()> {
+        let (dir, name) = self.parent(path)?;
+        let made = self.vfs().make_special(dir, name, special, 0o644, (0, 0));
+        made.map(drop).map_err(kind)
+    }
+
     /// All bytes of a file.
     pub async fn content(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
         let handle = self.vfs().open(ino, READ, false)?.handle;
@@ -188,6 +197,7 @@ impl<V: Borrow<Vfs>> Paths<V> {
                     }
                     Kind::Symlink => Shown::Link(self.vfs().readlink(entry.ino)?),
                     Kind::File => Shown::File(self.content(entry.ino).await?),
+                    Kind::Special(special) => Shown::Special(special),
                 };
                 shown.insert(path, (attr, what));
             }

@@ -27,6 +27,7 @@ mod serving;
 #[cfg(unix)]
 mod sessions;
 mod siblings;
+mod special;
 mod using;
 mod world;
 mod writing;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use attachfs_tree::{Kind, Timestamp};
+use attachfs_tree::{Kind, Special, Timestamp};
 use attachfs_vfs::{Access, Entry, FileAttr, NewNode, NodeId, SetTime};
 use fuser::{FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow};
 use rustix::fs::{FileType as ModeType, OFlags};
@@ -29,9 +29,23 @@ pub(super) fn truncates(flags: OpenFlags) -> bool {
     flags.0 & OFlags::TRUNC.bits() as i32 != 0
 }
 
-/// Whether mknod(2) is asked for a regular file, which 0 means too.
-pub(super) fn is_regular(mode: u32) -> bool {
-    mode & 0o170_000 == 0 || ModeType::from_raw_mode(mode) == ModeType::RegularFile
+/// What mknod(2) is asked for.
+pub(super) enum Made {
+    File,
+    Special(Special),
+    /// A device, also the one with the number 0 that overlayfs takes for a deleted file: there are none in a mount.
+    Device,
+}
+
+pub(super) fn made(mode: u32) -> Made {
+    match ModeType::from_raw_mode(mode) {
+        ModeType::RegularFile => Made::File,
+        ModeType::Fifo => Made::Special(Special::Fifo),
+        ModeType::Socket => Made::Special(Special::Socket),
+        // mknod(2): 0 is a regular file.
+        _ if mode & 0o170_000 == 0 => Made::File,
+        _ => Made::Device,
+    }
 }
 
 /// Mode and owner for a new node that this request makes.
@@ -48,6 +62,8 @@ pub(super) fn file_type(kind: Kind) -> FileType {
         Kind::Dir => FileType::Directory,
         Kind::File => FileType::RegularFile,
         Kind::Symlink => FileType::Symlink,
+        Kind::Special(Special::Fifo) => FileType::NamedPipe,
+        Kind::Special(Special::Socket) => FileType::Socket,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_vfs::{FileSystem, FsErrorKind, HandleId, Reply, SetAttr};
+use attachfs_vfs::{Entry, FileSystem, FsErrorKind, HandleId, Reply, SetAttr};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo,
     InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
@@ -16,7 +16,7 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::attr::{access, is_regular, new_node, node, set_time, truncates};
+use super::attr::{Made, access, made, new_node, node, set_time, truncates};
 use super::pages::OpenReply;
 use super::xattr::XattrReply;
 use super::{Adapter, Completion, guarded, passthrough};
@@ -160,12 +160,13 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        if !is_regular(mode) {
-            return reply.error(Errno::EPERM);
-        }
+        let (parent_node, name) = (node(parent), name.as_bytes());
         let new = new_node(request, mode & !umask);
-        self.ask("mknod", parent, reply, |fs, reply| {
-            fs.make_file(node(parent), name.as_bytes(), new, reply);
+        let made = made(mode);
+        self.ask("mknod", parent, reply, |fs, reply| match made {
+            Made::File => fs.make_file(parent_node, name, new, reply),
+            Made::Special(special) => fs.make_special(parent_node, name, special, new, reply),
+            Made::Device => Reply::<Entry>::fail(reply, FsErrorKind::NotPermitted.into()),
         });
     }
 

@@ -6,6 +6,7 @@ mod listings;
 mod names;
 mod posix;
 mod reading;
+mod special;
 mod unopened;
 mod watched;
 mod writing;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use attachfs_tree::{Ino, Kind, Timestamp};
+use attachfs_tree::{Ino, Kind, Special, Timestamp};
 use attachfs_vfs::{
     Access, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found, FsError,
     FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NewNode,
@@ -463,6 +463,17 @@ impl FileSystem for LazyTree {
     }
 
     fn mkdir(&self, _: NodeId, _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
+        reply.fail(READ_ONLY);
+    }
+
+    fn make_special(
+        &self,
+        _: NodeId,
+        _: &[u8],
+        _: Special,
+        _: NewNode,
+        reply: impl Reply<Entry>,
+    ) {
         reply.fail(READ_ONLY);
     }
 

@@ -50,6 +50,7 @@ impl Record {
             Kind::Dir => 0,
             Kind::File => 1,
             Kind::Symlink => 2,
+            Kind::Special(_) => unreachable!("a manifest has no FIFOs and no sockets"),
         };
         bytes[34] = u8::from(self.runnable);
         bytes
@@ -108,6 +109,7 @@ impl Record {
                 Kind::Symlink => {
                     has_page(place::<LinkTarget>(self.first).0, tree.targets.page_count())
                 }
+                Kind::Special(_) => false,
             }
     }
 }

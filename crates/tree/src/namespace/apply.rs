@@ -62,6 +62,17 @@ impl Namespace {
                     time,
                 );
             }
+            Mutation::CreateSpecial {
+                parent,
+                name,
+                ino,
+                special,
+                attributes,
+                time,
+            } => {
+                let kind = InodeKind::Special(special);
+                self.create(parent, name, ino, kind, attributes, time);
+            }
             Mutation::Link {
                 ino,
                 parent,
@@ -204,6 +215,7 @@ impl Namespace {
             let kind = match base.plain_kind(ino) {
                 Some(Kind::File) => InodeKind::File(FileContent::Base),
                 Some(Kind::Symlink) => InodeKind::Symlink(None),
+                Some(Kind::Special(special)) => InodeKind::Special(special),
                 Some(Kind::Dir) | None => InodeKind::Dir,
             };
             Inode {

@@ -37,6 +37,9 @@ impl Namespace {
             }
             | Mutation::CreateSymlink {
                 parent, name, ino, ..
+            }
+            | Mutation::CreateSpecial {
+                parent, name, ino, ..
             } => {
                 self.check_free(*parent, name)?;
                 self.check_new(*ino)
@@ -47,7 +50,7 @@ impl Namespace {
                 self.check_free(*parent, name)?;
                 match self.kind(*ino).ok_or(MutationError::NoInode(*ino))? {
                     Kind::Dir => Err(MutationError::IsDir(*ino)),
-                    Kind::File | Kind::Symlink => self.check_named(*ino),
+                    Kind::File | Kind::Symlink | Kind::Special(_) => self.check_named(*ino),
                 }
             }
             Mutation::Unlink { parent, name, .. } => {

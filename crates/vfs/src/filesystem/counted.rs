@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use attachfs_tree::Special;
+
 use super::operations::{Operation, Operations};
 use super::{
     Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, ListReply, ListedReply,
@@ -194,6 +196,18 @@ impl<F: FileSystem> FileSystem for Counted<F> {
     fn mkdir(&self, parent: NodeId, name: &[u8], new: NewNode, reply: impl Reply<Entry>) {
         let reply = self.begin(Operation::Mkdir, reply);
         self.inner.mkdir(parent, name, new, reply);
+    }
+
+    fn make_special(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        special: Special,
+        new: NewNode,
+        reply: impl Reply<Entry>,
+    ) {
+        let reply = self.begin(Operation::MakeSpecial, reply);
+        self.inner.make_special(parent, name, special, new, reply);
     }
 
     fn symlink(

@@ -19,6 +19,7 @@ pub enum Operation {
     MakeFile,
     Create,
     Mkdir,
+    MakeSpecial,
     Symlink,
     Link,
     Unlink,
@@ -39,7 +40,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in their order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Lookup,
         Self::Getattr,
         Self::Setattr,
@@ -48,6 +49,7 @@ impl Operation {
         Self::MakeFile,
         Self::Create,
         Self::Mkdir,
+        Self::MakeSpecial,
         Self::Symlink,
         Self::Link,
         Self::Unlink,
@@ -77,6 +79,7 @@ impl Operation {
             Self::MakeFile => "mknod",
             Self::Create => "create",
             Self::Mkdir => "mkdir",
+            Self::MakeSpecial => "make_special",
             Self::Symlink => "symlink",
             Self::Link => "link",
             Self::Unlink => "unlink",

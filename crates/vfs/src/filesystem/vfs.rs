@@ -1,7 +1,7 @@
 //! [`Vfs`] as a file system that adapters serve: calls its own operations, and hands on their answers.
 
 use attachfs_manifest::ManifestPath;
-use attachfs_tree::{DirEntry, Ino};
+use attachfs_tree::{DirEntry, Ino, Special};
 
 use super::{
     Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, Listed, ListedName,
@@ -218,6 +218,19 @@ impl FileSystem for Vfs {
 
     fn mkdir(&self, parent: NodeId, name: &[u8], new: NewNode, reply: impl Reply<Entry>) {
         let made = Self::mkdir(self, parent.into(), name, new.mode, (new.uid, new.gid));
+        self.answer(parent.into(), made.map(Entry::from), reply);
+    }
+
+    fn make_special(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        special: Special,
+        new: NewNode,
+        reply: impl Reply<Entry>,
+    ) {
+        let owner = (new.uid, new.gid);
+        let made = Self::make_special(self, parent.into(), name, special, new.mode, owner);
         self.answer(parent.into(), made.map(Entry::from), reply);
     }
 

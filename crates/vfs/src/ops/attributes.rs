@@ -127,7 +127,7 @@ impl Vfs {
             gid: attributes.gid.unwrap_or(self.settings.gid),
         };
         match kind {
-            Kind::Dir => {}
+            Kind::Dir | Kind::Special(_) => {}
             Kind::Symlink => {
                 attr.size = namespace.link_text(ino).map_or(0, |text| text.len() as u64);
             }

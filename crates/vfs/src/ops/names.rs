@@ -1,6 +1,6 @@
-//! symlink, link, unlink, rename.
+//! symlink, FIFOs and sockets, link, unlink, rename.
 
-use attachfs_tree::{Attributes, Ino, Kind, Mutation};
+use attachfs_tree::{Attributes, Ino, Kind, Mutation, Special};
 
 use super::directory::{checked, new_attributes};
 use crate::overlay::replacing;
@@ -43,6 +43,36 @@ impl Vfs {
                 mode: None,
                 ..attributes
             },
+            time: now(),
+        })?;
+        Ok(self.entry_made(turn, ino)?.attr)
+    }
+
+    /// Makes a FIFO or a socket. It is of this session alone: a commit leaves it out.
+    pub fn make_special(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        special: Special,
+        mode: u32,
+        owner: (u32, u32),
+    ) -> Result<FileAttr, FsError> {
+        let change = self.begin_change()?;
+        let name = checked(name)?;
+        let turn = self.turn(change.overlay);
+        let (ino, attributes) = {
+            let namespace = turn.namespace();
+            self.check_case(&namespace, parent, &name)?;
+            let kind = Kind::Special(special);
+            let attributes = new_attributes(&namespace, parent, kind, mode, owner);
+            (namespace.next_ino(), attributes)
+        };
+        turn.mutate(Mutation::CreateSpecial {
+            parent,
+            name,
+            ino,
+            special,
+            attributes,
             time: now(),
         })?;
         Ok(self.entry_made(turn, ino)?.attr)

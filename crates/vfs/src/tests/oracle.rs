@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use attachfs_tree::Special;
 use proptest::prelude::*;
+use rustix::fs::{CWD, FileType, mknodat};
 
 use super::world::{Given, Kernel, READ_WRITE, Shown, World, bytes, copy_dir, tempdir};
 use crate::{FsErrorKind, HandleId, SetAttr};
@@ -25,6 +27,7 @@ const FILES: [&str; 10] = [
     "missing/x",
 ];
 const LINKS: [&str; 3] = ["l", "d/l", "e/l"];
+const SPECIAL: [&str; 3] = ["s", "d/s", "e/s"];
 const SLOTS: usize = 3;
 
 #[derive(Debug, Clone)]
@@ -43,6 +46,7 @@ enum Op {
     Rename(&'static str, &'static str),
     Link(&'static str, &'static str),
     Symlink(&'static str),
+    Special(&'static str, Special),
     /// The process is killed and its session taken over.
     Kill,
     /// The journal is compacted.
@@ -53,7 +57,9 @@ fn any_op() -> impl Strategy<Value = Op> {
     let slot = || 0..SLOTS;
     let file = || prop::sample::select(FILES.to_vec());
     let link = || prop::sample::select(LINKS.to_vec());
-    let either = || prop_oneof![5 => file(), 1 => link()];
+    // Names of their own: to open a FIFO would wait for somebody at its other end.
+    let special = || prop::sample::select(SPECIAL.to_vec());
+    let either = || prop_oneof![5 => file(), 1 => link(), 1 => special()];
     // Around the ends of the base files and of their chunks.
     let offset = || prop_oneof![0..40u64, 990..1010u64, 1990..2600u64];
     prop_oneof![
@@ -70,8 +76,12 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => either().prop_map(Op::Unlink),
         4 => (file(), file()).prop_map(|(from, to)| Op::Rename(from, to)),
         1 => (link(), link()).prop_map(|(from, to)| Op::Rename(from, to)),
+        1 => (special(), special()).prop_map(|(from, to)| Op::Rename(from, to)),
+        1 => (special(), special()).prop_map(|(from, to)| Op::Link(from, to)),
         2 => (file(), file()).prop_map(|(from, to)| Op::Link(from, to)),
         1 => link().prop_map(Op::Symlink),
+        1 => (special(), prop_oneof![Just(Special::Fifo), Just(Special::Socket)])
+            .prop_map(|(at, special)| Op::Special(at, special)),
         1 => Just(Op::Kill),
         1 => Just(Op::Compact),
     ]
@@ -152,6 +162,7 @@ impl Op {
             Self::Rename(from, to) => nothing(kernel.rename(from, to)),
             Self::Link(from, to) => nothing(kernel.link(from, to)),
             Self::Symlink(at) => nothing(kernel.symlink(at, "nowhere")),
+            Self::Special(at, special) => nothing(kernel.make_special(at, special)),
             Self::Kill => Ok(Vec::new()),
             Self::Compact => {
                 kernel.vfs.overlay.as_ref().unwrap().disk.compact().unwrap();
@@ -209,6 +220,15 @@ impl Op {
             Self::Rename(from, to) => nothing(fs::rename(root.join(from), root.join(to))),
             Self::Link(from, to) => nothing(fs::hard_link(root.join(from), root.join(to))),
             Self::Symlink(at) => nothing(std::os::unix::fs::symlink("nowhere", root.join(at))),
+            Self::Special(at, special) => {
+                let path = root.join(at);
+                let kind = match special {
+                    Special::Fifo => FileType::Fifo,
+                    Special::Socket => FileType::Socket,
+                };
+                let made = mknodat(CWD, &path, kind, 0o644.into(), 0).map_err(io::Error::from);
+                nothing(made.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644))))
+            }
             Self::Compact => Ok(Vec::new()),
             Self::Kill => {
                 *slots = [const { None }; SLOTS];
@@ -232,6 +252,16 @@ fn dump_disk(root: &Path) -> BTreeMap<String, Shown> {
             } else if metadata.is_symlink() {
                 let text = fs::read_link(&path).unwrap();
                 Shown::Link(text.into_os_string().into_encoded_bytes())
+            } else if !metadata.is_file() {
+                Shown::Special {
+                    special: if metadata.file_type().is_fifo() {
+                        Special::Fifo
+                    } else {
+                        Special::Socket
+                    },
+                    links: metadata.nlink() as u32,
+                    mode: metadata.mode() & 0o7777,
+                }
             } else {
                 Shown::File {
                     bytes: fs::read(&path).unwrap(),

@@ -454,6 +454,26 @@ fn taking_over_a_session_cuts_off_a_torn_record_and_lengthens_shortened_files() 
 }
 
 #[test]
+fn a_journal_of_the_version_before_gets_the_present_number_before_anything_is_appended() {
+    let bench = bench();
+    let copy = tempdir();
+    super::world::copy_dir(bench.dir.path(), copy.path());
+    let journal = copy.path().join("journal");
+    let present = std::fs::read(&journal).unwrap();
+    let mut before = present.clone();
+    before[17] = b'3';
+    std::fs::write(&journal, &before).unwrap();
+    let looked_at = bench.world.look(copy.path()).unwrap();
+    assert_eq!(looked_at.dump(), bench.kernel.dump());
+    assert!(std::fs::read(&journal).unwrap() == before, "looking changes nothing");
+    let steps = Recorder::on(copy.path());
+    let recovered = bench.world.recover(copy.path()).unwrap();
+    assert_eq!(all(&steps)[0], about(Step::JournalVersion, "journal"));
+    recovered.mkdir("more").unwrap();
+    assert!(std::fs::read(&journal).unwrap().starts_with(&present));
+}
+
+#[test]
 fn a_scratch_file_is_set_aside_durably_in_both_directories() {
     let bench = bench();
     let copy = tempdir();

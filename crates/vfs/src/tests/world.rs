@@ -14,7 +14,7 @@ use attachfs_session::{Session, SessionMeta};
 use attachfs_store::fault::FaultStore;
 use attachfs_store::record::RecordStore;
 use attachfs_store::{CallKind, MemoryStore};
-use attachfs_tree::BaseTree;
+use attachfs_tree::{BaseTree, Special};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -175,6 +175,11 @@ pub(crate) enum Shown {
         mode: u32,
     },
     Link(Vec<u8>),
+    Special {
+        special: Special,
+        links: u32,
+        mode: u32,
+    },
 }
 
 /// Uses a file system by paths, on threads that may wait.
@@ -312,6 +317,11 @@ impl Kernel {
             let shown = match what {
                 What::Dir => Shown::Dir,
                 What::Link(text) => Shown::Link(text),
+                What::Special(special) => Shown::Special {
+                    special,
+                    links: attr.nlink,
+                    mode: attr.perm,
+                },
                 What::File(bytes) => {
                     assert_eq!(attr.size, bytes.len() as u64, "size of {path}");
                     Shown::File {

@@ -14,7 +14,7 @@ use operations::{Op, any_op};
 
 use super::*;
 use crate::testing::{NAMES, any_snapshot, name, time, tree};
-use crate::{AttributeChange, DiffLayer, Mapping, Mutation, SegmentSource, Timestamp};
+use crate::{AttributeChange, DiffLayer, Mapping, Mutation, SegmentSource, Special, Timestamp};
 
 /// Where one byte of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,7 @@ enum Thing {
     Scratch,
     Mapped(Ino, Vec<Byte>),
     Symlink(Vec<u8>),
+    Special(Special),
 }
 
 #[derive(Debug, Clone)]
@@ -143,6 +144,9 @@ impl Model {
                 parent, name, ino, ..
             }
             | Mutation::CreateSymlink {
+                parent, name, ino, ..
+            }
+            | Mutation::CreateSpecial {
                 parent, name, ino, ..
             } => self.is_free(*parent, name) && self.is_new(*ino),
             Mutation::Link {
@@ -269,6 +273,17 @@ impl Model {
                 time,
             } => {
                 let thing = Thing::Symlink(text.into());
+                self.create((parent, &name), ino, thing, attributes, time);
+            }
+            Mutation::CreateSpecial {
+                parent,
+                name,
+                ino,
+                special,
+                attributes,
+                time,
+            } => {
+                let thing = Thing::Special(special);
                 self.create((parent, &name), ino, thing, attributes, time);
             }
             Mutation::Link {

@@ -71,6 +71,7 @@ pub(super) fn assert_same(namespace: &Namespace, model: &Model) {
                 (Kind::File, Some(FileContent::Mapped(mapping.clone())), None)
             }
             Thing::Symlink(text) => (Kind::Symlink, None, Some(text.clone())),
+            Thing::Special(special) => (Kind::Special(*special), None, None),
         };
         assert_eq!(namespace.kind(ino), Some(kind), "{ino:?}");
         assert_eq!(namespace.content(ino), content.as_ref(), "{ino:?}");

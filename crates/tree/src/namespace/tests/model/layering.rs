@@ -41,7 +41,7 @@ impl Model {
             || match thing {
                 Thing::Dir(children) => children.values().any(|&child| self.is_kept(child)),
                 Thing::Base(_) | Thing::Symlink(_) => false,
-                Thing::Scratch | Thing::Mapped(..) => true,
+                Thing::Scratch | Thing::Mapped(..) | Thing::Special(_) => true,
             }
     }
 

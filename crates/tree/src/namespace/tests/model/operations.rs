@@ -13,7 +13,7 @@ pub(super) struct Op {
 
 pub(super) fn any_op() -> impl Strategy<Value = Op> {
     let parts = (
-        0..12u8,
+        0..13u8,
         any::<[u8; 3]>(),
         [0..NAMES.len(), 0..NAMES.len()],
         [0..40u64, 0..20u64],
@@ -122,6 +122,18 @@ impl Op {
                     5..8 => 0,
                     _ => self.numbers[0],
                 },
+                time,
+            },
+            11 => Mutation::CreateSpecial {
+                parent,
+                name: one,
+                ino,
+                special: if self.numbers[0].is_multiple_of(2) {
+                    Special::Fifo
+                } else {
+                    Special::Socket
+                },
+                attributes,
                 time,
             },
             _ => {
