@@ -34,7 +34,7 @@ fn fifos_and_sockets_are_named_by_all_verbs_that_tell_of_a_session() {
         assert_eq!(status["uncommitted"], 1);
         machine
             .ok(args!["status", &mount.session])
-            .saying("d/fifo (a FIFO or a socket");
+            .printing("d/fifo (a FIFO or a socket");
         kill_and_wait(mount.pid);
 
         let mount = machine.resume(&mount.session_dir, &mount.dir);
@@ -44,13 +44,13 @@ fn fifos_and_sockets_are_named_by_all_verbs_that_tell_of_a_session() {
         assert_eq!(diff["account"]["special"], names);
         machine
             .ok(args!["diff", &mount.session])
-            .saying("2 paths no manifest can hold, FIFOs or sockets: d/fifo, socket");
+            .printing("2 paths no manifest can hold, FIFOs or sockets: d/fifo, socket");
         let commit = machine.json(args!["commit", &mount.session]);
         assert_eq!(commit["account"]["special"], names);
         assert_eq!(commit["account"]["added"], 1);
         machine
             .ok(args!["commit", &mount.session])
-            .saying("FIFOs or sockets: d/fifo, socket");
+            .printing("FIFOs or sockets: d/fifo, socket");
         let ended = machine.json(args!["umount", &mount.dir]);
         assert_eq!(ended["kept"], false, "nothing is lost with them");
     });

@@ -150,6 +150,19 @@ pub enum Mutation {
         /// When.
         time: Timestamp,
     },
+    /// What is at one name and what is at another one change places.
+    Exchange {
+        /// The directory of the one.
+        from_parent: Ino,
+        /// The one name.
+        from_name: Name,
+        /// The directory of the other.
+        to_parent: Ino,
+        /// The other name.
+        to_name: Name,
+        /// When.
+        time: Timestamp,
+    },
 }
 
 /// New values of attributes; `None` leaves the old one.

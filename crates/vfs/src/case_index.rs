@@ -89,6 +89,13 @@ fn changed_names(mutation: &Mutation) -> Vec<(Ino, &Name)> {
             to_parent,
             to_name,
             ..
+        }
+        | Mutation::Exchange {
+            from_parent,
+            from_name,
+            to_parent,
+            to_name,
+            ..
         } => vec![(*from_parent, from_name), (*to_parent, to_name)],
         Mutation::CopyUp { .. }
         | Mutation::SetAttributes { .. }

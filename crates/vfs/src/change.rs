@@ -167,7 +167,11 @@ fn changed_path(namespace: &Namespace, mutation: &Mutation) -> Option<u64> {
         | Mutation::Link { parent, name, .. }
         | Mutation::Unlink { parent, name, .. }
         | Mutation::RemoveDir { parent, name, .. } => (*parent, name.as_bytes().len()),
+        // Of an exchange the longer one; both are counted as changed.
         Mutation::Rename {
+            to_parent, to_name, ..
+        }
+        | Mutation::Exchange {
             to_parent, to_name, ..
         } => (*to_parent, to_name.as_bytes().len()),
         Mutation::CopyUp { ino, .. } => (*ino, 0),

@@ -143,6 +143,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
         reply: impl Reply<()>,
     );
 
+    /// Has what is at one name and what is at another one change places, at once.
+    fn exchange(&self, from: (NodeId, &[u8]), to: (NodeId, &[u8]), reply: impl Reply<()>);
+
     /// Opens a file, after cutting it to length 0 if `truncate`.
     fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>);
 

@@ -92,6 +92,7 @@ impl MissingNames {
                 to_parent, to_name, ..
             } => (to_parent, to_name),
             Mutation::Unlink { .. }
+            | Mutation::Exchange { .. }
             | Mutation::RemoveDir { .. }
             | Mutation::CopyUp { .. }
             | Mutation::SetAttributes { .. }

@@ -137,6 +137,12 @@ impl<V: Borrow<Vfs>> Paths<V> {
         self.vfs().rename(from, to, false).map_err(kind)
     }
 
+    /// Has what is at two paths change places.
+    pub fn exchange(&self, one: &str, other: &str) -> Answer<()> {
+        let (one, other) = (self.parent(one)?, self.parent(other)?);
+        self.vfs().exchange(one, other).map_err(kind)
+    }
+
     /// Gives a file a second name.
     pub fn link(&self, from: &str, to: &str) -> Answer<()> {
         let (dir, name) = self.parent(to)?;

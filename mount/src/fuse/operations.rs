@@ -221,18 +221,15 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
-        if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
-            return reply.error(Errno::EINVAL);
-        }
-        let (from, to) = (name.as_bytes(), newname.as_bytes());
-        self.ask("rename", parent, reply, |fs, reply| {
-            fs.rename(
-                (node(parent), from),
-                (node(newparent), to),
-                no_replace,
-                reply,
-            );
+        let from = (node(parent), name.as_bytes());
+        let to = (node(newparent), newname.as_bytes());
+        let plain = RenameFlags::empty();
+        self.ask("rename", parent, reply, |fs, reply| match flags {
+            RenameFlags::RENAME_EXCHANGE => fs.exchange(from, to, reply),
+            RenameFlags::RENAME_NOREPLACE => fs.rename(from, to, true, reply),
+            flags if flags == plain => fs.rename(from, to, false, reply),
+            // Two that exclude each other, or one that leaves a device behind (RENAME_WHITEOUT).
+            _ => Reply::<()>::fail(reply, FsErrorKind::Invalid.into()),
         });
     }
 

@@ -1,6 +1,7 @@
 //! Real mounts, used through the kernel.
 
 mod attributes;
+mod exchange;
 mod lazy;
 mod listings;
 mod names;

@@ -481,6 +481,10 @@ impl FileSystem for LazyTree {
         reply.fail(READ_ONLY);
     }
 
+    fn exchange(&self, _: (NodeId, &[u8]), _: (NodeId, &[u8]), reply: impl Reply<()>) {
+        reply.fail(READ_ONLY);
+    }
+
     fn link(&self, _: NodeId, _: NodeId, _: &[u8], reply: impl Reply<Entry>) {
         reply.fail(READ_ONLY);
     }

@@ -116,6 +116,13 @@ impl Namespace {
                 self.touch_dir(to_parent, time);
                 return orphan;
             }
+            Mutation::Exchange {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                time,
+            } => self.exchange((from_parent, from_name), (to_parent, to_name), time),
             Mutation::SetAttributes { ino, change, time } => self.set_attributes(ino, change, time),
             Mutation::CopyUp { ino, keep, time } => self.copy_up(ino, keep, time),
             Mutation::Write {
@@ -181,6 +188,31 @@ impl Namespace {
             .entry(ino)
             .or_insert_with(|| base_name.into_iter().collect())
             .push((parent, name));
+    }
+
+    fn exchange(&mut self, from: (Ino, Name), to: (Ino, Name), time: Timestamp) {
+        let at = |(parent, name): &(Ino, Name)| self.lookup(*parent, name.as_bytes());
+        let (Some(one), Some(other)) = (at(&from), at(&to)) else {
+            return;
+        };
+        if one == other {
+            // Two names of one file: rename(2) does nothing.
+            return;
+        }
+        for (ino, was, is) in [(one, &from, &to), (other, &to, &from)] {
+            let (parent, name) = is.clone();
+            let entries = self.entries.entry(parent).or_default();
+            entries.insert(name, Some(ino));
+            let base_name = self.base_name(ino);
+            let names = self.names.entry(ino);
+            let names = names.or_insert_with(|| base_name.into_iter().collect());
+            for place in names.iter_mut().filter(|place| *place == was) {
+                place.clone_from(is);
+            }
+            self.record(ino).attributes.ctime = Some(time);
+        }
+        self.touch_dir(from.0, time);
+        self.touch_dir(to.0, time);
     }
 
     fn remove_name(&mut self, ino: Ino, parent: Ino, name: &Name, time: Timestamp) -> Option<Ino> {

@@ -91,6 +91,22 @@ impl Namespace {
                     }
                 }
             }
+            Mutation::Exchange {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                ..
+            } => {
+                let (one, kind) = self.entry(*from_parent, from_name)?;
+                let (other, other_kind) = self.entry(*to_parent, to_name)?;
+                for (ino, kind, parent) in [(one, kind, to_parent), (other, other_kind, from_parent)] {
+                    if kind == Kind::Dir && self.is_within(*parent, ino) {
+                        return Err(MutationError::BelowItself(ino));
+                    }
+                }
+                Ok(())
+            }
             Mutation::SetAttributes { ino, .. } => self
                 .kind(*ino)
                 .map(|_| ())

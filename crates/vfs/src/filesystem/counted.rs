@@ -248,6 +248,11 @@ impl<F: FileSystem> FileSystem for Counted<F> {
         self.inner.rename(from, to, no_replace, reply);
     }
 
+    fn exchange(&self, from: (NodeId, &[u8]), to: (NodeId, &[u8]), reply: impl Reply<()>) {
+        let reply = self.begin(Operation::Exchange, reply);
+        self.inner.exchange(from, to, reply);
+    }
+
     fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
         let reply = self.begin(Operation::Open, reply);
         self.inner.open(node, access, truncate, reply);

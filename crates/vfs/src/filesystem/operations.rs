@@ -25,6 +25,7 @@ pub enum Operation {
     Unlink,
     Rmdir,
     Rename,
+    Exchange,
     Open,
     Read,
     Write,
@@ -40,7 +41,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in their order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Lookup,
         Self::Getattr,
         Self::Setattr,
@@ -55,6 +56,7 @@ impl Operation {
         Self::Unlink,
         Self::Rmdir,
         Self::Rename,
+        Self::Exchange,
         Self::Open,
         Self::Read,
         Self::Write,
@@ -85,6 +87,7 @@ impl Operation {
             Self::Unlink => "unlink",
             Self::Rmdir => "rmdir",
             Self::Rename => "rename",
+            Self::Exchange => "exchange",
             Self::Open => "open",
             Self::Read => "read",
             Self::Write => "write",

@@ -275,6 +275,12 @@ impl FileSystem for Vfs {
         self.answer(parent, renamed, reply);
     }
 
+    fn exchange(&self, from: (NodeId, &[u8]), to: (NodeId, &[u8]), reply: impl Reply<()>) {
+        let parent = from.0.into();
+        let exchanged = Self::exchange(self, (parent, from.1), (to.0.into(), to.1));
+        self.answer(parent, exchanged, reply);
+    }
+
     fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
         let opened = self.open_node(node, access, truncate);
         let opened = opened.and_then(|opened| self.checked(opened.handle));

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use attachfs_tree::Special;
 use proptest::prelude::*;
-use rustix::fs::{CWD, FileType, mknodat};
+use rustix::fs::{CWD, FileType, RenameFlags, mknodat, renameat_with};
 
 use super::world::{Given, Kernel, READ_WRITE, Shown, World, bytes, copy_dir, tempdir};
 use crate::{FsErrorKind, HandleId, SetAttr};
@@ -44,6 +44,7 @@ enum Op {
     Rmdir(&'static str),
     Unlink(&'static str),
     Rename(&'static str, &'static str),
+    Exchange(&'static str, &'static str),
     Link(&'static str, &'static str),
     Symlink(&'static str),
     Special(&'static str, Special),
@@ -78,6 +79,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => (link(), link()).prop_map(|(from, to)| Op::Rename(from, to)),
         1 => (special(), special()).prop_map(|(from, to)| Op::Rename(from, to)),
         1 => (special(), special()).prop_map(|(from, to)| Op::Link(from, to)),
+        2 => (file(), file()).prop_map(|(one, other)| Op::Exchange(one, other)),
+        1 => (link(), link()).prop_map(|(one, other)| Op::Exchange(one, other)),
+        1 => (special(), special()).prop_map(|(one, other)| Op::Exchange(one, other)),
         2 => (file(), file()).prop_map(|(from, to)| Op::Link(from, to)),
         1 => link().prop_map(Op::Symlink),
         1 => (special(), prop_oneof![Just(Special::Fifo), Just(Special::Socket)])
@@ -160,6 +164,7 @@ impl Op {
             Self::Rmdir(at) => nothing(kernel.rmdir(at)),
             Self::Unlink(at) => nothing(kernel.unlink(at)),
             Self::Rename(from, to) => nothing(kernel.rename(from, to)),
+            Self::Exchange(one, other) => nothing(kernel.exchange(one, other)),
             Self::Link(from, to) => nothing(kernel.link(from, to)),
             Self::Symlink(at) => nothing(kernel.symlink(at, "nowhere")),
             Self::Special(at, special) => nothing(kernel.make_special(at, special)),
@@ -218,6 +223,12 @@ impl Op {
             Self::Rmdir(at) => nothing(fs::remove_dir(root.join(at))),
             Self::Unlink(at) => nothing(fs::remove_file(root.join(at))),
             Self::Rename(from, to) => nothing(fs::rename(root.join(from), root.join(to))),
+            Self::Exchange(one, other) => {
+                let (one, other) = (root.join(one), root.join(other));
+                let exchange = RenameFlags::EXCHANGE;
+                let exchanged = renameat_with(CWD, one, CWD, other, exchange);
+                nothing(exchanged.map_err(io::Error::from))
+            }
             Self::Link(from, to) => nothing(fs::hard_link(root.join(from), root.join(to))),
             Self::Symlink(at) => nothing(std::os::unix::fs::symlink("nowhere", root.join(at))),
             Self::Special(at, special) => {
@@ -317,7 +328,7 @@ proptest! {
             let here = op.here(&kernel, &mut handles);
             let there = op.on_disk(disk.path(), &mut files);
             // Where several errors apply, a kernel chooses by rules of its own.
-            if matches!(op, Op::Rename(..) | Op::Link(..) | Op::Truncate(..)) {
+            if matches!(op, Op::Rename(..) | Op::Exchange(..) | Op::Link(..) | Op::Truncate(..)) {
                 prop_assert_eq!(here.is_ok(), there.is_ok(), "{:?}: {:?}, on disk {:?}", op, here, there);
             } else {
                 prop_assert_eq!(here, there, "{:?}", op);

@@ -183,6 +183,19 @@ impl Model {
                     },
                 }
             }
+            Mutation::Exchange {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                ..
+            } => {
+                let one = child(from_parent, from_name);
+                let other = child(to_parent, to_name);
+                one.zip(other).is_some_and(|(one, other)| {
+                    !self.is_within(*to_parent, one) && !self.is_within(*from_parent, other)
+                })
+            }
             Mutation::SetAttributes { ino, .. } => self.entries.contains_key(ino),
             Mutation::CopyUp { ino, .. } => {
                 let is_base = |entry: &Entry| matches!(entry.thing, Thing::Base(_));
@@ -315,6 +328,22 @@ impl Model {
                 self.children(to_parent, time).insert(to_name, ino);
                 self.remove(from_parent, &from_name, time);
                 return orphan;
+            }
+            Mutation::Exchange {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                time,
+            } => {
+                let one = self.dir(from_parent).unwrap()[&from_name];
+                let other = self.dir(to_parent).unwrap()[&to_name];
+                if one != other {
+                    self.children(from_parent, time).insert(from_name, other);
+                    self.children(to_parent, time).insert(to_name, one);
+                    self.touch(one, time);
+                    self.touch(other, time);
+                }
             }
             Mutation::SetAttributes { ino, change, time } => {
                 let attributes = &mut self.entries.get_mut(&ino).unwrap().attributes;

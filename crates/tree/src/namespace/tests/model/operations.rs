@@ -13,7 +13,7 @@ pub(super) struct Op {
 
 pub(super) fn any_op() -> impl Strategy<Value = Op> {
     let parts = (
-        0..13u8,
+        0..15u8,
         any::<[u8; 3]>(),
         [0..NAMES.len(), 0..NAMES.len()],
         [0..40u64, 0..20u64],
@@ -134,6 +134,13 @@ impl Op {
                     Special::Socket
                 },
                 attributes,
+                time,
+            },
+            12 | 13 => Mutation::Exchange {
+                from_parent: parent,
+                from_name: one,
+                to_parent: dir(self.which[1]),
+                to_name: two,
                 time,
             },
             _ => {
