@@ -37,6 +37,8 @@ pub struct Namespace {
     /// The names of each inode whose names are not just its base name. A directory has one, or none
     /// once it is removed.
     names: OrdMap<Ino, Vec<(Ino, Name)>>,
+    /// How many directories a directory has in it, where `entries` make that another number than the base's.
+    subdirectories: OrdMap<Ino, u32>,
     next: u64,
 }
 
@@ -48,6 +50,7 @@ impl Namespace {
             inodes: OrdMap::new(),
             entries: OrdMap::new(),
             names: OrdMap::new(),
+            subdirectories: OrdMap::new(),
             next: 0,
         }
     }
@@ -169,6 +172,19 @@ impl Namespace {
             Some(names) => names.len() as u32,
             None => u32::from(self.base.place(ino).is_some()),
         }
+    }
+
+    /// How many directories a directory has in it; 0 for anything else.
+    pub fn subdirectories(&self, dir: Ino) -> u32 {
+        match self.subdirectories.get(&dir) {
+            Some(count) => *count,
+            None if self.is_removed(dir) => 0,
+            None => self.base.subdirectories(dir),
+        }
+    }
+
+    fn is_dir(&self, ino: Option<Ino>) -> bool {
+        ino.and_then(|ino| self.kind(ino)) == Some(Kind::Dir)
     }
 
     /// The directory a directory is in; the root's is the root. `None` once it is removed.

@@ -30,13 +30,15 @@ pub struct FileAttr {
     pub size: u64,
     /// Allocated space in units of 512 bytes.
     pub blocks: u64,
+    /// Last access: as it was set, else `mtime`.
+    pub atime: Timestamp,
     /// Last change of the content.
     pub mtime: Timestamp,
     /// Last change of anything.
     pub ctime: Timestamp,
     /// Permission bits.
     pub perm: u32,
-    /// How many names it has; 1 for a directory.
+    /// How many names it has; of a directory, 2 and one for each directory in it.
     pub nlink: u32,
     /// Owner.
     pub uid: u32,

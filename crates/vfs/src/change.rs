@@ -151,6 +151,7 @@ impl Turn<'_> {
             had_scratch
         };
         self.overlay.disk.forgot([ino]);
+        self.vfs.accessed.forget(ino);
         if had_scratch {
             self.overlay.reaper.remove_later(ino);
         }

@@ -15,6 +15,7 @@
 //! bytes are not here yet gives a future instead. No lock that such an operation takes is held while a store is asked:
 //! `docs/architecture.md` lists all locks in their order.
 
+mod accessed;
 mod account;
 mod attr;
 mod case_index;

@@ -67,15 +67,14 @@ pub(super) fn file_type(kind: Kind) -> FileType {
     }
 }
 
-/// The attributes in the kernel's form. No access or birth time is kept: both show the modification
-/// time.
+/// The attributes in the kernel's form. No birth time is kept: it shows the modification time.
 pub(super) fn kernel_attr(attr: &FileAttr) -> fuser::FileAttr {
     let mtime = system_time(attr.mtime);
     fuser::FileAttr {
         ino: INodeNo(attr.ino.raw()),
         size: attr.size,
         blocks: attr.blocks,
-        atime: mtime,
+        atime: system_time(attr.atime),
         mtime,
         ctime: system_time(attr.ctime),
         crtime: mtime,

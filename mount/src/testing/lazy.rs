@@ -118,6 +118,7 @@ impl State {
             kind,
             size,
             blocks: size.div_ceil(512),
+            atime: Timestamp::default(),
             mtime: Timestamp::default(),
             ctime: Timestamp::default(),
             perm,

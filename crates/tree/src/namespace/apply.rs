@@ -164,12 +164,29 @@ impl Namespace {
         };
         self.take_number(ino);
         self.inodes.insert(ino, Inode { kind, attributes });
-        self.entries
-            .entry(parent)
-            .or_default()
-            .insert(name.clone(), Some(ino));
+        self.set_entry(parent, name.clone(), Some(Some(ino)));
         self.names.insert(ino, vec![(parent, name)]);
         self.touch_dir(parent, time);
+    }
+
+    /// Says what a name of a directory leads to: an inode, nothing, or (`None`) what the base says. All that changes names
+    /// comes here, so that directories are counted.
+    fn set_entry(&mut self, parent: Ino, name: Name, to: Option<Option<Ino>>) {
+        let was = self.is_dir(self.lookup(parent, name.as_bytes()));
+        let is = match to {
+            Some(to) => self.is_dir(to),
+            None => self.is_dir(self.base.child(parent, name.as_bytes())),
+        };
+        if was != is {
+            let count = self.subdirectories(parent) + u32::from(is);
+            let count = count.saturating_sub(was.into());
+            self.subdirectories.insert(parent, count);
+        }
+        let entries = self.entries.entry(parent).or_default();
+        match to {
+            Some(to) => entries.insert(name, to),
+            None => entries.remove(&name),
+        };
     }
 
     fn take_number(&mut self, ino: Ino) {
@@ -179,10 +196,7 @@ impl Namespace {
     }
 
     fn add_name(&mut self, ino: Ino, parent: Ino, name: Name) {
-        self.entries
-            .entry(parent)
-            .or_default()
-            .insert(name.clone(), Some(ino));
+        self.set_entry(parent, name.clone(), Some(Some(ino)));
         let base_name = self.base_name(ino);
         self.names
             .entry(ino)
@@ -201,8 +215,7 @@ impl Namespace {
         }
         for (ino, was, is) in [(one, &from, &to), (other, &to, &from)] {
             let (parent, name) = is.clone();
-            let entries = self.entries.entry(parent).or_default();
-            entries.insert(name, Some(ino));
+            self.set_entry(parent, name, Some(Some(ino)));
             let base_name = self.base_name(ino);
             let names = self.names.entry(ino);
             let names = names.or_insert_with(|| base_name.into_iter().collect());
@@ -216,12 +229,8 @@ impl Namespace {
     }
 
     fn remove_name(&mut self, ino: Ino, parent: Ino, name: &Name, time: Timestamp) -> Option<Ino> {
-        let entries = self.entries.entry(parent).or_default();
-        if self.base.child(parent, name.as_bytes()).is_some() {
-            entries.insert(name.clone(), None);
-        } else {
-            entries.remove(name);
-        }
+        let hides = self.base.child(parent, name.as_bytes()).is_some();
+        self.set_entry(parent, name.clone(), hides.then_some(None));
         let base_name = self.base_name(ino);
         let names = self
             .names
@@ -311,6 +320,7 @@ impl Namespace {
         if self.is_removed(ino) {
             self.inodes.remove(&ino);
             self.entries.remove(&ino);
+            self.subdirectories.remove(&ino);
             if !self.base.contains(ino) {
                 self.names.remove(&ino);
             }

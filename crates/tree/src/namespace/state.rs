@@ -12,7 +12,7 @@ use crate::{Ino, Inode};
 /// The most inodes, names or entries in a part.
 const MOST: usize = 256;
 
-/// A part of a namespace's state.
+/// A part of a namespace's state, in the order in which they come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NamespacePart {
     /// Inodes that mutations made or changed.
@@ -66,13 +66,16 @@ impl Namespace {
             .chain(std::iter::once(NamespacePart::Made(self.next)))
     }
 
-    /// Takes a part of a state that had the same base, with the same layers. The caller restores all parts, in any
+    /// Takes a part of a state that had the same base, with the same layers. The caller restores all parts, in their
     /// order, before it does anything else.
     pub fn restore(&mut self, part: NamespacePart) {
         match part {
             NamespacePart::Inodes(inodes) => self.inodes.extend(inodes),
             NamespacePart::Entries { dir, entries } => {
-                self.entries.entry(dir).or_default().extend(entries);
+                self.entries.entry(dir).or_default();
+                for (name, to) in entries {
+                    self.set_entry(dir, name, Some(to));
+                }
             }
             NamespacePart::Names(names) => self.names.extend(names),
             NamespacePart::Made(next) => self.next = self.next.max(next),

@@ -29,7 +29,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::{JournalError, Record};
 
 pub(super) const MAGIC: &[u8] = b"attachfs journal 4\n";
-/// Has no records of FIFOs and sockets, exchanged names, access times and extended attributes.
+/// Has no records of FIFOs and sockets, exchanged names and extended attributes.
 const BEFORE: &[u8] = b"attachfs journal 3\n";
 /// How the first line of any version begins.
 const ANY: &[u8] = b"attachfs journal ";

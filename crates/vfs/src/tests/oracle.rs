@@ -259,7 +259,7 @@ fn dump_disk(root: &Path) -> BTreeMap<String, Shown> {
             let metadata = path.symlink_metadata().unwrap();
             let what = if metadata.is_dir() {
                 open.push(path.clone());
-                Shown::Dir
+                Shown::Dir(metadata.nlink() as u32)
             } else if metadata.is_symlink() {
                 let text = fs::read_link(&path).unwrap();
                 Shown::Link(text.into_os_string().into_encoded_bytes())

@@ -168,7 +168,8 @@ pub(crate) fn settings() -> Settings {
 /// The entry at a path, as a program sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shown {
-    Dir,
+    /// With its links.
+    Dir(u32),
     File {
         bytes: Vec<u8>,
         links: u32,
@@ -315,7 +316,7 @@ impl Kernel {
         let tree = self.runtime.block_on(self.tree()).unwrap();
         let shown = tree.into_iter().map(|(path, (attr, what))| {
             let shown = match what {
-                What::Dir => Shown::Dir,
+                What::Dir => Shown::Dir(attr.nlink),
                 What::Link(text) => Shown::Link(text),
                 What::Special(special) => Shown::Special {
                     special,

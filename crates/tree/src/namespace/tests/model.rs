@@ -469,6 +469,7 @@ proptest! {
             restored.restore(part);
         }
         prop_assert!(state(&restored) == state(&namespace), "so does restoring its state");
+        assert_same(&restored, &model);
         for ino in forgotten {
             replayed.forget(ino);
         }

@@ -55,6 +55,12 @@ pub(super) fn assert_same(namespace: &Namespace, model: &Model) {
                     let is_listed = children.contains_key(name.as_bytes());
                     assert_eq!(namespace.lookup(ino, name.as_bytes()).is_some(), is_listed);
                 }
+                let dirs = children.values().filter(|child| model.is_dir(**child));
+                assert_eq!(
+                    namespace.subdirectories(ino) as usize,
+                    dirs.count(),
+                    "directories in {ino:?}"
+                );
                 let parent = names.first().map(|&(parent, _)| parent);
                 let parent = if ino == Ino::ROOT { Some(ino) } else { parent };
                 assert_eq!(namespace.parent(ino), parent, "{ino:?}");
@@ -87,6 +93,7 @@ pub(super) fn state(namespace: &Namespace) -> impl PartialEq + std::fmt::Debug +
         inodes,
         entries,
         names,
+        subdirectories: _,
         next,
     } = namespace.clone();
     (inodes, entries, names, next)
