@@ -33,6 +33,7 @@ mod types;
 mod vfs;
 
 use std::fmt;
+use std::ops::Range;
 
 use attachfs_tree::Special;
 
@@ -46,7 +47,7 @@ pub use self::types::{
     Asker, Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedDir,
     OpenedFile, Released, Usage,
 };
-use crate::{Access, FileAttr, FsError, HandleId, SetAttr};
+use crate::{Access, Allocation, FileAttr, FsError, HandleId, SeekTo, SetAttr};
 
 /// A tree of files that an adapter can serve. All methods may be called from any thread.
 ///
@@ -154,6 +155,19 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
 
     /// Writes to an open file, and answers how many bytes.
     fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>);
+
+    /// Reserves room for a range of an open file, or makes it zero.
+    fn allocate(
+        &self,
+        handle: HandleId,
+        how: Allocation,
+        range: Range<u64>,
+        reply: impl Reply<()>,
+    );
+
+    /// The first place from an offset on where an open file has data, or a hole.
+    /// [`BeyondEnd`](crate::FsErrorKind::BeyondEnd) if there is none.
+    fn seek(&self, handle: HandleId, offset: u64, to: SeekTo, reply: impl Reply<u64>);
 
     /// Makes an open file durable; with `data_only`, attributes only as far as its bytes need them.
     fn fsync(&self, handle: HandleId, data_only: bool, reply: impl Reply<()>);

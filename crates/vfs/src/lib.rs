@@ -42,6 +42,8 @@ pub mod testing;
 mod tests;
 mod vfs;
 
+pub use attachfs_durable::Allocation;
+
 pub use account::{FileTotal, InputAccount, MissingAccount, MissingName, ReadInput, UnreadInput};
 pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
@@ -60,5 +62,6 @@ pub use ops::directory::DirView;
 pub use ops::open::Opened;
 pub use ops::origin::{Origin, Presence, SourceOf, Whereabouts, Written};
 pub use ops::read::{ReadOutcome, read_content};
+pub use ops::seek::SeekTo;
 pub use ops::walk::{Removed, Walk};
 pub use vfs::{Counters, OpenError, Vfs, now};

@@ -1,6 +1,9 @@
 //! Tests of the file system: as its callers see it, compared with a local disk, and across the death
 //! of its process.
 
+// Compares with files of Linux.
+#[cfg(unix)]
+mod allocating;
 mod backed;
 mod case;
 // Both replace files that are open, which Wine does not do.

@@ -3,9 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use attachfs_tree::{Kind, Special, Timestamp};
-use attachfs_vfs::{Access, Entry, FileAttr, NewNode, NodeId, SetTime};
+use attachfs_vfs::{
+    Access, Allocation, Entry, FileAttr, FsErrorKind, NewNode, NodeId, SeekTo, SetTime,
+};
 use fuser::{FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow};
-use rustix::fs::{FileType as ModeType, OFlags};
+use rustix::fs::{FallocateFlags, FileType as ModeType, OFlags};
 
 /// The unit in which programs are told to read and write, in bytes: a page.
 const BLOCK_SIZE: u32 = 4096;
@@ -55,6 +57,32 @@ pub(super) fn new_node(request: &Request, mode: u32) -> NewNode {
         uid: request.uid(),
         gid: request.gid(),
     }
+}
+
+/// What fallocate(2) is asked for; `None` for what no file here has: ranges that are moved or shared.
+pub(super) fn allocation(mode: i32) -> Option<Allocation> {
+    let mode = FallocateFlags::from_bits(mode.cast_unsigned())?;
+    let keep = FallocateFlags::KEEP_SIZE;
+    let keeps_len = mode.contains(keep);
+    match mode - keep {
+        rest if rest.is_empty() => Some(Allocation::Room { keeps_len }),
+        FallocateFlags::ZERO_RANGE => Some(Allocation::Zeros { keeps_len }),
+        // The kernel asks for no hole that would change the length.
+        FallocateFlags::PUNCH_HOLE if keeps_len => Some(Allocation::Hole),
+        _ => None,
+    }
+}
+
+/// What lseek(2) looks for, and from where on.
+pub(super) fn seek_to(offset: i64, whence: i32) -> Result<(u64, SeekTo), FsErrorKind> {
+    // `SEEK_DATA` and `SEEK_HOLE` of `linux/fs.h`; the kernel does the others by itself.
+    let to = match whence {
+        3 => SeekTo::Data,
+        4 => SeekTo::Hole,
+        _ => return Err(FsErrorKind::Invalid),
+    };
+    let offset = u64::try_from(offset).map_err(|_| FsErrorKind::BeyondEnd)?;
+    Ok((offset, to))
 }
 
 pub(super) fn file_type(kind: Kind) -> FileType {

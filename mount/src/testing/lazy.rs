@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use attachfs_tree::{Ino, Kind, Special, Timestamp};
 use attachfs_vfs::{
-    Access, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found, FsError,
+    Access, Allocation, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found, FsError,
     FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NewNode,
-    NodeId, OpenedDir, OpenedFile, Released, Reply, SetAttr, Usage,
+    NodeId, OpenedDir, OpenedFile, Released, Reply, SeekTo, SetAttr, Usage,
 };
 use parking_lot::Mutex;
 
@@ -433,6 +434,14 @@ impl FileSystem for LazyTree {
             files_free: 0,
             block_size: 4096,
         });
+    }
+
+    fn allocate(&self, _: HandleId, _: Allocation, _: Range<u64>, reply: impl Reply<()>) {
+        reply.fail(READ_ONLY);
+    }
+
+    fn seek(&self, _: HandleId, _: u64, _: SeekTo, reply: impl Reply<u64>) {
+        reply.fail(FsErrorKind::NotSupported.into());
     }
 
     fn fsync(&self, _: HandleId, _: bool, reply: impl Reply<()>) {

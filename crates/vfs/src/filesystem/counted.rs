@@ -2,6 +2,7 @@
 //!
 //! An operation lasts from its call to its answer, on whatever thread that is given; a reply that is dropped is a failed one.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use super::{
     Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, ListReply, ListedReply,
     NameReply, NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, Usage,
 };
-use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, SetAttr};
+use crate::{Access, Allocation, FileAttr, FsError, FsErrorKind, HandleId, SeekTo, SetAttr};
 
 /// A file system, and the counts of what it is asked for.
 #[derive(Debug)]
@@ -83,6 +84,7 @@ trait Told {
 
 impl Told for () {}
 impl Told for usize {}
+impl Told for u64 {}
 impl Told for Entry {}
 impl Told for FileAttr {}
 impl Told for Created {}
@@ -266,6 +268,22 @@ impl<F: FileSystem> FileSystem for Counted<F> {
     fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>) {
         let reply = self.begin(Operation::Write, reply);
         self.inner.write(handle, offset, data, reply);
+    }
+
+    fn allocate(
+        &self,
+        handle: HandleId,
+        how: Allocation,
+        range: Range<u64>,
+        reply: impl Reply<()>,
+    ) {
+        let reply = self.begin(Operation::Allocate, reply);
+        self.inner.allocate(handle, how, range, reply);
+    }
+
+    fn seek(&self, handle: HandleId, offset: u64, to: SeekTo, reply: impl Reply<u64>) {
+        let reply = self.begin(Operation::Seek, reply);
+        self.inner.seek(handle, offset, to, reply);
     }
 
     fn fsync(&self, handle: HandleId, data_only: bool, reply: impl Reply<()>) {

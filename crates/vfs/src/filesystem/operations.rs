@@ -29,6 +29,8 @@ pub enum Operation {
     Open,
     Read,
     Write,
+    Allocate,
+    Seek,
     Fsync,
     Release,
     Opendir,
@@ -41,7 +43,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in their order.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Lookup,
         Self::Getattr,
         Self::Setattr,
@@ -60,6 +62,8 @@ impl Operation {
         Self::Open,
         Self::Read,
         Self::Write,
+        Self::Allocate,
+        Self::Seek,
         Self::Fsync,
         Self::Release,
         Self::Opendir,
@@ -91,6 +95,8 @@ impl Operation {
             Self::Open => "open",
             Self::Read => "read",
             Self::Write => "write",
+            Self::Allocate => "fallocate",
+            Self::Seek => "lseek",
             Self::Fsync => "fsync",
             Self::Release => "release",
             Self::Opendir => "opendir",

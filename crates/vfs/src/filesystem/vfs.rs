@@ -1,5 +1,7 @@
 //! [`Vfs`] as a file system that adapters serve: calls its own operations, and hands on their answers.
 
+use std::ops::Range;
+
 use attachfs_manifest::ManifestPath;
 use attachfs_tree::{DirEntry, Ino, Special};
 
@@ -9,7 +11,10 @@ use super::{
 };
 use crate::ops::origin::Whereabouts;
 use crate::ops::xattrs::{Xattr, cached};
-use crate::{Access, DirView, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Vfs};
+use crate::{
+    Access, Allocation, DirView, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SeekTo,
+    SetAttr, Vfs,
+};
 
 /// The block size where there is no disk.
 const BLOCK_SIZE: u32 = 4096;
@@ -312,6 +317,20 @@ impl FileSystem for Vfs {
 
     fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>) {
         self.answer_of(handle, Self::write(self, handle, offset, data), reply);
+    }
+
+    fn allocate(
+        &self,
+        handle: HandleId,
+        how: Allocation,
+        range: Range<u64>,
+        reply: impl Reply<()>,
+    ) {
+        self.answer_of(handle, Self::allocate(self, handle, how, range), reply);
+    }
+
+    fn seek(&self, handle: HandleId, offset: u64, to: SeekTo, reply: impl Reply<u64>) {
+        self.answer_of(handle, Self::seek(self, handle, offset, to), reply);
     }
 
     fn fsync(&self, handle: HandleId, data_only: bool, reply: impl Reply<()>) {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, RenameFlags, mknodat, renameat_with};
 
 use super::world::{Given, Kernel, READ_WRITE, Shown, World, bytes, copy_dir, tempdir};
-use crate::{FsErrorKind, HandleId, SetAttr};
+use crate::{Allocation, FsErrorKind, HandleId, SetAttr};
 
 const FILES: [&str; 10] = [
     "a",
@@ -36,6 +36,7 @@ enum Op {
     Open(usize, &'static str, bool),
     Write(usize, u64, usize, u8),
     Cut(usize, u64),
+    Allocate(usize, Allocation, u64, u64),
     Read(usize, u64, u32),
     Close(usize),
     Truncate(&'static str, u64),
@@ -54,6 +55,17 @@ enum Op {
     Compact,
 }
 
+fn allocation() -> impl Strategy<Value = Allocation> {
+    prop::sample::select(vec![
+        Allocation::Room { keeps_len: false },
+        Allocation::Room { keeps_len: true },
+        Allocation::Hole,
+        Allocation::Hole,
+        Allocation::Zeros { keeps_len: false },
+        Allocation::Zeros { keeps_len: true },
+    ])
+}
+
 fn any_op() -> impl Strategy<Value = Op> {
     let slot = || 0..SLOTS;
     let file = || prop::sample::select(FILES.to_vec());
@@ -68,6 +80,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         6 => (slot(), file(), prop::bool::weighted(0.2)).prop_map(|(slot, at, cut)| Op::Open(slot, at, cut)),
         8 => (slot(), offset(), 0..60usize, any::<u8>()).prop_map(|(slot, at, len, byte)| Op::Write(slot, at, len, byte)),
         3 => (slot(), offset()).prop_map(|(slot, size)| Op::Cut(slot, size)),
+        3 => (slot(), allocation(), offset(), 1..90u64)
+            .prop_map(|(slot, how, at, len)| Op::Allocate(slot, how, at, len)),
         3 => (slot(), offset(), 0..1500u32).prop_map(|(slot, at, len)| Op::Read(slot, at, len)),
         2 => slot().prop_map(Op::Close),
         2 => (file(), offset()).prop_map(|(at, size)| Op::Truncate(at, size)),
@@ -148,6 +162,13 @@ impl Op {
                 }
                 None => Ok(Vec::new()),
             },
+            Self::Allocate(slot, how, at, len) => match slots[slot] {
+                Some(handle) => {
+                    let done = kernel.vfs.allocate(handle, how, at..at + len);
+                    nothing(done.map_err(|error| error.kind()))
+                }
+                None => Ok(Vec::new()),
+            },
             Self::Read(slot, at, len) => match slots[slot] {
                 Some(handle) => kernel.read(handle, at, len).map_err(|error| error.kind()),
                 None => Ok(Vec::new()),
@@ -201,6 +222,9 @@ impl Op {
                 file.write_all_at(&vec![byte; len], at).map(|()| Vec::new())
             }),
             Self::Cut(slot, size) => with(slot, slots, &|file| nothing(file.set_len(size))),
+            Self::Allocate(slot, how, at, len) => with(slot, slots, &|file| {
+                nothing(attachfs_durable::allocate(file, how, at..at + len))
+            }),
             Self::Read(slot, at, len) => with(slot, slots, &|file| {
                 let mut buffer = vec![0; len as usize];
                 let read = file.read_at(&mut buffer, at)?;
@@ -238,7 +262,11 @@ impl Op {
                     Special::Socket => FileType::Socket,
                 };
                 let made = mknodat(CWD, &path, kind, 0o644.into(), 0).map_err(io::Error::from);
-                nothing(made.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644))))
+                nothing(
+                    made.and_then(|()| {
+                        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+                    }),
+                )
             }
             Self::Compact => Ok(Vec::new()),
             Self::Kill => {
