@@ -163,6 +163,26 @@ pub enum Mutation {
         /// When.
         time: Timestamp,
     },
+    /// An extended attribute gets a value, whether or not there was one of its name.
+    SetXattr {
+        /// Whose.
+        ino: Ino,
+        /// Its name.
+        name: Box<[u8]>,
+        /// Its value.
+        value: Box<[u8]>,
+        /// When.
+        time: Timestamp,
+    },
+    /// An extended attribute goes.
+    RemoveXattr {
+        /// Whose.
+        ino: Ino,
+        /// Its name.
+        name: Box<[u8]>,
+        /// When.
+        time: Timestamp,
+    },
 }
 
 /// New values of attributes; `None` leaves the old one.
@@ -215,6 +235,9 @@ pub enum MutationError {
     /// The number of a new inode is not new.
     #[error("inode {0} is already there")]
     InodeTaken(Ino),
+    /// The inode has no such extended attribute.
+    #[error("inode {0} has no such extended attribute")]
+    NoXattr(Ino),
     /// The file's content is not of the kind this change needs.
     #[error("inode {0} has no content of that kind")]
     WrongContent(Ino),

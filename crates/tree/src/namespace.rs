@@ -12,6 +12,7 @@ mod tests;
 
 pub use check::Checked;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attachfs_manifest::{ManifestPath, Name};
@@ -22,6 +23,9 @@ pub use state::NamespacePart;
 use crate::{
     Attributes, BaseKind, BaseTree, FileContent, Ino, Inode, InodeKind, Kind, LayeredBase, Listing,
 };
+
+/// Names and values.
+type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 /// Directories, names and inodes, as the base and all mutations so far make them.
 ///
@@ -39,6 +43,8 @@ pub struct Namespace {
     names: OrdMap<Ino, Vec<(Ino, Name)>>,
     /// How many directories a directory has in it, where `entries` make that another number than the base's.
     subdirectories: OrdMap<Ino, u32>,
+    /// The extended attributes of inodes that have some.
+    xattrs: OrdMap<Ino, Arc<Xattrs>>,
     next: u64,
 }
 
@@ -51,6 +57,7 @@ impl Namespace {
             entries: OrdMap::new(),
             names: OrdMap::new(),
             subdirectories: OrdMap::new(),
+            xattrs: OrdMap::new(),
             next: 0,
         }
     }
@@ -147,6 +154,17 @@ impl Namespace {
             BaseKind::Symlink(target) => Some(target.relative_to(&self.base.path(ino)?)),
             _ => None,
         }
+    }
+
+    /// The value of an extended attribute.
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Option<&[u8]> {
+        self.xattrs.get(&ino)?.get(name).map(|value| &**value)
+    }
+
+    /// All extended attributes of an inode, by name.
+    pub fn xattrs(&self, ino: Ino) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let all = self.xattrs.get(&ino).into_iter();
+        all.flat_map(|all| all.iter().map(|(name, value)| (&**name, &**value)))
     }
 
     /// Every name of an inode, as directory and name there. None for the root and for what was

@@ -99,6 +99,8 @@ fn changed_names(mutation: &Mutation) -> Vec<(Ino, &Name)> {
         } => vec![(*from_parent, from_name), (*to_parent, to_name)],
         Mutation::CopyUp { .. }
         | Mutation::SetAttributes { .. }
+        | Mutation::SetXattr { .. }
+        | Mutation::RemoveXattr { .. }
         | Mutation::Write { .. }
         | Mutation::Resize { .. } => Vec::new(),
     }

@@ -176,9 +176,11 @@ fn changed_path(namespace: &Namespace, mutation: &Mutation) -> Option<u64> {
             to_parent, to_name, ..
         } => (*to_parent, to_name.as_bytes().len()),
         Mutation::CopyUp { ino, .. } => (*ino, 0),
-        Mutation::SetAttributes { .. } | Mutation::Write { .. } | Mutation::Resize { .. } => {
-            return None;
-        }
+        Mutation::SetAttributes { .. }
+        | Mutation::SetXattr { .. }
+        | Mutation::RemoveXattr { .. }
+        | Mutation::Write { .. }
+        | Mutation::Resize { .. } => return None,
     };
     let above = namespace.path(parent);
     Some((above.map_or(0, |path| path.as_bytes().len()) + 1 + name) as u64)

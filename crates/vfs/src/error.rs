@@ -237,6 +237,7 @@ impl From<MutationError> for FsError {
             MutationError::IsDir(_) => FsErrorKind::IsADirectory,
             MutationError::NotEmpty(_) => FsErrorKind::NotEmpty,
             MutationError::BelowItself(_) => FsErrorKind::Invalid,
+            MutationError::NoXattr(_) => FsErrorKind::NoAttribute,
             MutationError::InodeTaken(_) | MutationError::WrongContent(_) => FsErrorKind::Io,
         })
     }

@@ -47,7 +47,7 @@ pub use self::types::{
     Asker, Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedDir,
     OpenedFile, Released, Usage,
 };
-use crate::{Access, Allocation, FileAttr, FsError, HandleId, SeekTo, SetAttr};
+use crate::{Access, Allocation, FileAttr, FsError, HandleId, SeekTo, SetAttr, SetXattr};
 
 /// A tree of files that an adapter can serve. All methods may be called from any thread.
 ///
@@ -86,6 +86,23 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// [`NotSupported`](crate::FsErrorKind::NotSupported) if no file of this file system has one of such a name. The kernel asks for
     /// some of its own accord, so that has to be told at once.
     fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply);
+
+    /// Gives an extended attribute a value. [`NotSupported`](crate::FsErrorKind::NotSupported) as for `getxattr`,
+    /// [`NoSpace`](crate::FsErrorKind::NoSpace) if the node would have too much.
+    fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+        reply: impl Reply<()>,
+    );
+
+    /// The names of the extended attributes of a node, each with a NUL behind it; those that only root may see if `all`.
+    fn listxattr(&self, node: NodeId, all: bool, reply: impl DataReply);
+
+    /// Removes an extended attribute.
+    fn removexattr(&self, node: NodeId, name: &[u8], reply: impl Reply<()>);
 
     /// The text of a symbolic link.
     fn readlink(&self, node: NodeId, reply: impl DataReply);
@@ -157,13 +174,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>);
 
     /// Reserves room for a range of an open file, or makes it zero.
-    fn allocate(
-        &self,
-        handle: HandleId,
-        how: Allocation,
-        range: Range<u64>,
-        reply: impl Reply<()>,
-    );
+    fn allocate(&self, handle: HandleId, how: Allocation, range: Range<u64>, reply: impl Reply<()>);
 
     /// The first place from an offset on where an open file has data, or a hole.
     /// [`BeyondEnd`](crate::FsErrorKind::BeyondEnd) if there is none.

@@ -64,4 +64,5 @@ pub use ops::origin::{Origin, Presence, SourceOf, Whereabouts, Written};
 pub use ops::read::{ReadOutcome, read_content};
 pub use ops::seek::SeekTo;
 pub use ops::walk::{Removed, Walk};
+pub use ops::xattrs::SetXattr;
 pub use vfs::{Counters, OpenError, Vfs, now};

@@ -96,6 +96,8 @@ impl MissingNames {
             | Mutation::RemoveDir { .. }
             | Mutation::CopyUp { .. }
             | Mutation::SetAttributes { .. }
+            | Mutation::SetXattr { .. }
+            | Mutation::RemoveXattr { .. }
             | Mutation::Write { .. }
             | Mutation::Resize { .. } => return,
         };

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use attachfs_tree::{Ino, Kind, Special};
 
-use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Vfs};
+use crate::{
+    Access, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, SetXattr, Vfs,
+};
 
 /// For reading and writing.
 pub const READ_WRITE: Access = Access {
@@ -141,6 +143,31 @@ impl<V: Borrow<Vfs>> Paths<V> {
     pub fn exchange(&self, one: &str, other: &str) -> Answer<()> {
         let (one, other) = (self.parent(one)?, self.parent(other)?);
         self.vfs().exchange(one, other).map_err(kind)
+    }
+
+    /// Sets an extended attribute.
+    pub fn set_xattr(&self, path: &str, name: &str, value: &[u8]) -> Answer<()> {
+        let node = self.vfs().node_of(self.stat(path)?.ino);
+        let set = (self.vfs()).set_xattr(node, name.as_bytes(), value, SetXattr::Always);
+        set.map_err(kind)
+    }
+
+    /// Removes an extended attribute.
+    pub fn remove_xattr(&self, path: &str, name: &str) -> Answer<()> {
+        let node = self.vfs().node_of(self.stat(path)?.ino);
+        let removed = self.vfs().remove_xattr(node, name.as_bytes());
+        removed.map_err(kind)
+    }
+
+    /// The extended attributes that were set.
+    pub fn xattrs(&self, path: &str) -> Answer<Vec<(String, Vec<u8>)>> {
+        let ino = self.stat(path)?.ino;
+        let namespace = self.vfs().namespace.read();
+        let all = namespace.xattrs(ino);
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        Ok(all
+            .map(|(name, value)| (text(name), value.to_vec()))
+            .collect())
     }
 
     /// Gives a file a second name.

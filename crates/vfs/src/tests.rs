@@ -34,3 +34,4 @@ mod special;
 mod using;
 mod world;
 mod writing;
+mod xattrs;

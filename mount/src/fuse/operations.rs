@@ -15,11 +15,9 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::attr::{
-    Made, access, allocation, made, new_node, node, seek_to, set_time, truncates,
-};
+use super::attr::{Made, access, allocation, made, new_node, node, seek_to, set_time, truncates};
 use super::pages::OpenReply;
-use super::xattr::XattrReply;
+use super::xattr::{XattrReply, set_xattr};
 use super::{Adapter, guarded};
 
 fn handle(fh: FileHandle) -> HandleId {
@@ -112,6 +110,41 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
                 fs.getxattr(node(number), name.as_bytes(), reply);
             },
         );
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        self.ask("setxattr", number, reply, |fs, reply| {
+            match set_xattr(flags) {
+                Some(how) => fs.setxattr(node(number), name.as_bytes(), value, how, reply),
+                None => Reply::<()>::fail(reply, FsErrorKind::Invalid.into()),
+            }
+        });
+    }
+
+    fn listxattr(&self, request: &Request, number: INodeNo, room: u32, reply: ReplyXattr) {
+        if self.fs.is_read_only() {
+            // There are none, and the kernel asks no more.
+            return reply.error(Errno::ENOSYS);
+        }
+        let (is_root, reply) = (request.uid() == 0, XattrReply::new(reply, room));
+        self.ask("listxattr", number, reply, |fs, reply| {
+            fs.listxattr(node(number), is_root, reply);
+        });
+    }
+
+    fn removexattr(&self, _: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.ask("removexattr", number, reply, |fs, reply| {
+            fs.removexattr(node(number), name.as_bytes(), reply);
+        });
     }
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
@@ -435,10 +468,6 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         /// Writes are in the file system when they return, so there is nothing left to flush. The kernel still writes
         /// mapped pages back on close.
         flush(INodeNo, FileHandle, LockOwner) ReplyEmpty, ENOSYS;
-        setxattr(INodeNo, &OsStr, &[u8], i32, u32) ReplyEmpty, ENOSYS;
-        /// What there is can be read by name: see the attributes of a `Vfs`.
-        listxattr(INodeNo, u32) ReplyXattr, ENOSYS;
-        removexattr(INodeNo, &OsStr) ReplyEmpty, ENOSYS;
         /// The kernel checks permissions itself (default_permissions).
         access(INodeNo, AccessFlags) ReplyEmpty, ENOSYS;
         getlk(INodeNo, FileHandle, LockOwner, u64, u64, i32, u32) ReplyLock, ENOSYS;

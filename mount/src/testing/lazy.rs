@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use attachfs_tree::{Ino, Kind, Special, Timestamp};
 use attachfs_vfs::{
-    Access, Allocation, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found, FsError,
-    FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NewNode,
-    NodeId, OpenedDir, OpenedFile, Released, Reply, SeekTo, SetAttr, Usage,
+    Access, Allocation, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found,
+    FsError, FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply,
+    NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, SeekTo, SetAttr, SetXattr, Usage,
 };
 use parking_lot::Mutex;
 
@@ -456,6 +456,18 @@ impl FileSystem for LazyTree {
         Reply::<&[u8]>::fail(reply, FsErrorKind::NoAttribute.into());
     }
 
+    fn setxattr(&self, _: NodeId, _: &[u8], _: &[u8], _: SetXattr, reply: impl Reply<()>) {
+        reply.fail(READ_ONLY);
+    }
+
+    fn listxattr(&self, _: NodeId, _: bool, reply: impl DataReply) {
+        Reply::<&[u8]>::ok(reply, b"");
+    }
+
+    fn removexattr(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
+        reply.fail(READ_ONLY);
+    }
+
     fn readlink(&self, _: NodeId, reply: impl DataReply) {
         Reply::<&[u8]>::fail(reply, FsErrorKind::Invalid.into());
     }
@@ -476,14 +488,7 @@ impl FileSystem for LazyTree {
         reply.fail(READ_ONLY);
     }
 
-    fn make_special(
-        &self,
-        _: NodeId,
-        _: &[u8],
-        _: Special,
-        _: NewNode,
-        reply: impl Reply<Entry>,
-    ) {
+    fn make_special(&self, _: NodeId, _: &[u8], _: Special, _: NewNode, reply: impl Reply<Entry>) {
         reply.fail(READ_ONLY);
     }
 

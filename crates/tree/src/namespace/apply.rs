@@ -124,6 +124,24 @@ impl Namespace {
                 time,
             } => self.exchange((from_parent, from_name), (to_parent, to_name), time),
             Mutation::SetAttributes { ino, change, time } => self.set_attributes(ino, change, time),
+            Mutation::SetXattr {
+                ino,
+                name,
+                value,
+                time,
+            } => {
+                let all = self.xattrs.entry(ino).or_default();
+                Arc::make_mut(all).insert(name, value);
+                self.record(ino).attributes.ctime = Some(time);
+            }
+            Mutation::RemoveXattr { ino, name, time } => {
+                let all = self.xattrs.entry(ino).or_default();
+                Arc::make_mut(all).remove(&name);
+                if all.is_empty() {
+                    self.xattrs.remove(&ino);
+                }
+                self.record(ino).attributes.ctime = Some(time);
+            }
             Mutation::CopyUp { ino, keep, time } => self.copy_up(ino, keep, time),
             Mutation::Write {
                 ino,
@@ -171,7 +189,7 @@ impl Namespace {
 
     /// Says what a name of a directory leads to: an inode, nothing, or (`None`) what the base says. All that changes names
     /// comes here, so that directories are counted.
-    fn set_entry(&mut self, parent: Ino, name: Name, to: Option<Option<Ino>>) {
+    pub(super) fn set_entry(&mut self, parent: Ino, name: Name, to: Option<Option<Ino>>) {
         let was = self.is_dir(self.lookup(parent, name.as_bytes()));
         let is = match to {
             Some(to) => self.is_dir(to),
@@ -321,6 +339,7 @@ impl Namespace {
             self.inodes.remove(&ino);
             self.entries.remove(&ino);
             self.subdirectories.remove(&ino);
+            self.xattrs.remove(&ino);
             if !self.base.contains(ino) {
                 self.names.remove(&ino);
             }

@@ -100,17 +100,24 @@ impl Namespace {
             } => {
                 let (one, kind) = self.entry(*from_parent, from_name)?;
                 let (other, other_kind) = self.entry(*to_parent, to_name)?;
-                for (ino, kind, parent) in [(one, kind, to_parent), (other, other_kind, from_parent)] {
+                for (ino, kind, parent) in
+                    [(one, kind, to_parent), (other, other_kind, from_parent)]
+                {
                     if kind == Kind::Dir && self.is_within(*parent, ino) {
                         return Err(MutationError::BelowItself(ino));
                     }
                 }
                 Ok(())
             }
-            Mutation::SetAttributes { ino, .. } => self
+            Mutation::SetAttributes { ino, .. } | Mutation::SetXattr { ino, .. } => self
                 .kind(*ino)
                 .map(|_| ())
                 .ok_or(MutationError::NoInode(*ino)),
+            Mutation::RemoveXattr { ino, name, .. } => match self.xattr(*ino, name) {
+                Some(_) => Ok(()),
+                None if self.kind(*ino).is_none() => Err(MutationError::NoInode(*ino)),
+                None => Err(MutationError::NoXattr(*ino)),
+            },
             Mutation::CopyUp { ino, .. } => match self.content(*ino) {
                 Some(FileContent::Base) => Ok(()),
                 _ => Err(MutationError::WrongContent(*ino)),

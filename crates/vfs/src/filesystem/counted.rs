@@ -13,7 +13,9 @@ use super::{
     Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, ListReply, ListedReply,
     NameReply, NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, Usage,
 };
-use crate::{Access, Allocation, FileAttr, FsError, FsErrorKind, HandleId, SeekTo, SetAttr};
+use crate::{
+    Access, Allocation, FileAttr, FsError, FsErrorKind, HandleId, SeekTo, SetAttr, SetXattr,
+};
 
 /// A file system, and the counts of what it is asked for.
 #[derive(Debug)]
@@ -171,6 +173,28 @@ impl<F: FileSystem> FileSystem for Counted<F> {
     fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply) {
         let reply = self.begin(Operation::Getxattr, reply);
         self.inner.getxattr(node, name, reply);
+    }
+
+    fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+        reply: impl Reply<()>,
+    ) {
+        let reply = self.begin(Operation::Setxattr, reply);
+        self.inner.setxattr(node, name, value, how, reply);
+    }
+
+    fn listxattr(&self, node: NodeId, all: bool, reply: impl DataReply) {
+        let reply = self.begin(Operation::Listxattr, reply);
+        self.inner.listxattr(node, all, reply);
+    }
+
+    fn removexattr(&self, node: NodeId, name: &[u8], reply: impl Reply<()>) {
+        let reply = self.begin(Operation::Removexattr, reply);
+        self.inner.removexattr(node, name, reply);
     }
 
     fn readlink(&self, node: NodeId, reply: impl DataReply) {

@@ -15,6 +15,9 @@ pub enum Operation {
     Getattr,
     Setattr,
     Getxattr,
+    Setxattr,
+    Listxattr,
+    Removexattr,
     Readlink,
     MakeFile,
     Create,
@@ -43,11 +46,14 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in their order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::Lookup,
         Self::Getattr,
         Self::Setattr,
         Self::Getxattr,
+        Self::Setxattr,
+        Self::Listxattr,
+        Self::Removexattr,
         Self::Readlink,
         Self::MakeFile,
         Self::Create,
@@ -81,6 +87,9 @@ impl Operation {
             Self::Getattr => "getattr",
             Self::Setattr => "setattr",
             Self::Getxattr => "getxattr",
+            Self::Setxattr => "setxattr",
+            Self::Listxattr => "listxattr",
+            Self::Removexattr => "removexattr",
             Self::Readlink => "readlink",
             Self::MakeFile => "mknod",
             Self::Create => "create",

@@ -13,7 +13,7 @@ use crate::ops::origin::Whereabouts;
 use crate::ops::xattrs::{Xattr, cached};
 use crate::{
     Access, Allocation, DirView, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SeekTo,
-    SetAttr, Vfs,
+    SetAttr, SetXattr, Vfs,
 };
 
 /// The block size where there is no disk.
@@ -180,6 +180,28 @@ impl FileSystem for Vfs {
             Ok(Xattr::Cached(content)) => self.answer_cached(node.into(), content, reply),
             Err(error) => Reply::<&[u8]>::fail(reply, self.located(node.into(), error)),
         }
+    }
+
+    fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+        reply: impl Reply<()>,
+    ) {
+        self.answer(node.into(), self.set_xattr(node, name, value, how), reply);
+    }
+
+    fn listxattr(&self, node: NodeId, all: bool, reply: impl DataReply) {
+        match self.list_xattrs(node.into(), all) {
+            Ok(names) => reply.ok(&names[..]),
+            Err(error) => Reply::<&[u8]>::fail(reply, self.located(node.into(), error)),
+        }
+    }
+
+    fn removexattr(&self, node: NodeId, name: &[u8], reply: impl Reply<()>) {
+        self.answer(node.into(), self.remove_xattr(node, name), reply);
     }
 
     fn readlink(&self, node: NodeId, reply: impl DataReply) {

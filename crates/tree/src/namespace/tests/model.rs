@@ -38,6 +38,17 @@ enum Thing {
 struct Entry {
     thing: Thing,
     attributes: Attributes,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Entry {
+    fn new(thing: Thing, attributes: Attributes) -> Self {
+        Self {
+            thing,
+            attributes,
+            xattrs: BTreeMap::new(),
+        }
+    }
 }
 
 /// Everything that exists, without any sharing with a base.
@@ -84,7 +95,7 @@ impl Model {
                 Thing::Symlink(target.relative_to(&base.path(ino).unwrap()))
             }
         };
-        self.entries.insert(ino, Entry { thing, attributes });
+        self.entries.insert(ino, Entry::new(thing, attributes));
     }
 
     fn dir(&self, ino: Ino) -> Option<&BTreeMap<Name, Ino>> {
@@ -196,7 +207,13 @@ impl Model {
                     !self.is_within(*to_parent, one) && !self.is_within(*from_parent, other)
                 })
             }
-            Mutation::SetAttributes { ino, .. } => self.entries.contains_key(ino),
+            Mutation::SetAttributes { ino, .. } | Mutation::SetXattr { ino, .. } => {
+                self.entries.contains_key(ino)
+            }
+            Mutation::RemoveXattr { ino, name, .. } => {
+                let has = |entry: &Entry| entry.xattrs.contains_key(&name[..]);
+                self.entries.get(ino).is_some_and(has)
+            }
             Mutation::CopyUp { ino, .. } => {
                 let is_base = |entry: &Entry| matches!(entry.thing, Thing::Base(_));
                 self.entries.get(ino).is_some_and(is_base)
@@ -232,7 +249,7 @@ impl Model {
             ctime: Some(time),
             ..attributes
         };
-        self.entries.insert(ino, Entry { thing, attributes });
+        self.entries.insert(ino, Entry::new(thing, attributes));
         self.next = ino.overlay_counter().unwrap() + 1;
     }
 
@@ -353,8 +370,25 @@ impl Model {
                 attributes.mtime = change.mtime.or(attributes.mtime);
                 attributes.ctime = Some(time);
             }
+            Mutation::SetXattr {
+                ino,
+                name,
+                value,
+                time,
+            } => {
+                let xattrs = &mut self.entries.get_mut(&ino).unwrap().xattrs;
+                xattrs.insert(name.into(), value.into());
+                self.touch(ino, time);
+            }
+            Mutation::RemoveXattr { ino, name, time } => {
+                let xattrs = &mut self.entries.get_mut(&ino).unwrap().xattrs;
+                xattrs.remove(&name[..]);
+                self.touch(ino, time);
+            }
             Mutation::CopyUp { ino, keep, time } => {
-                let Entry { thing, attributes } = self.entries.get_mut(&ino).unwrap();
+                let Entry {
+                    thing, attributes, ..
+                } = self.entries.get_mut(&ino).unwrap();
                 let &mut Thing::Base(size) = thing else {
                     panic!("{thing:?}")
                 };

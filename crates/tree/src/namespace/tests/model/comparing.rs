@@ -17,8 +17,20 @@ pub(super) fn bytes_of(mapping: &Mapping) -> Vec<Byte> {
 }
 
 pub(super) fn assert_same(namespace: &Namespace, model: &Model) {
-    for (&ino, Entry { thing, attributes }) in &model.entries {
+    for (&ino, entry) in &model.entries {
+        let Entry {
+            thing,
+            attributes,
+            xattrs,
+        } = entry;
         assert_eq!(namespace.attributes(ino), *attributes, "{ino:?}");
+        let found = namespace.xattrs(ino);
+        let found = found.map(|(name, value)| (name.to_vec(), value.to_vec()));
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), *xattrs, "{ino:?}");
+        for name in NAMES {
+            let value = xattrs.get(name.as_bytes()).map(|value| &value[..]);
+            assert_eq!(namespace.xattr(ino, name.as_bytes()), value, "{ino:?}");
+        }
         let names = model.names(ino);
         assert_eq!(
             BTreeSet::from_iter(namespace.names(ino)),
@@ -94,9 +106,10 @@ pub(super) fn state(namespace: &Namespace) -> impl PartialEq + std::fmt::Debug +
         entries,
         names,
         subdirectories: _,
+        xattrs,
         next,
     } = namespace.clone();
-    (inodes, entries, names, next)
+    (inodes, entries, names, xattrs, next)
 }
 
 /// The base is what a snapshot says, path by path.

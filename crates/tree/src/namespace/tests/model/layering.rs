@@ -34,7 +34,10 @@ impl Model {
 
     /// Whether the job changed something, or something in it.
     fn is_kept(&self, ino: Ino) -> bool {
-        let Some(Entry { thing, attributes }) = self.entries.get(&ino) else {
+        let Some(Entry {
+            thing, attributes, ..
+        }) = self.entries.get(&ino)
+        else {
             return false;
         };
         attributes.ctime.is_some()
