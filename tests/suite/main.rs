@@ -36,6 +36,7 @@ mod moto;
 mod mounts;
 mod passthrough;
 mod peers;
+mod posix;
 mod power;
 mod process;
 mod programs;

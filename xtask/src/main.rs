@@ -9,6 +9,7 @@ mod cargo;
 mod peers;
 mod soak;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 

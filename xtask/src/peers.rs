@@ -109,11 +109,12 @@ impl Mounter {
     }
 }
 
-/// Sets the variables of the peers that are ready, and of moto, unless they are set already.
+/// Sets the variables of the peers that are ready, of moto and of fsx, unless they are set already.
 pub(crate) fn export(command: &mut std::process::Command) {
     let peers = Peer::ALL.map(|peer| (peer.variable(), peer.ready()));
     let moto = (Moto::VARIABLE, Environment::of(Moto::NAME).ready());
-    for (variable, path) in peers.into_iter().chain([moto]) {
+    let fsx = ("ATTACHFS_FSX", crate::soak::FSX.ready());
+    for (variable, path) in peers.into_iter().chain([moto, fsx]) {
         if std::env::var_os(variable).is_none()
             && let Some(path) = path
         {

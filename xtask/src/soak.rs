@@ -3,12 +3,13 @@
 //! It finds what fails once in a hundred runs. The first failure ends it; its output is on the terminal and the seed of a failed
 //! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead, with `--garage` stores on three nodes of Garage,
 //! with `--mutants` it shows for each durable step which test notices that it is left out, with `--reads` 32 readers read a mount whose
-//! store and disk fail, with `--blender` Blender renders a frame from mounts.
+//! store and disk fail, with `--blender` Blender renders a frame from mounts, with `--posix` suites that others wrote test a mount as a file system.
 
 mod blender;
 mod fuzz;
 mod garage;
 mod mutants;
+mod posix;
 mod reads;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+pub(crate) use posix::FSX;
 pub(crate) use reads::readers::{Work as Readers, work as be_readers};
 
 use crate::cargo::{TestCount, cargo, count_tests};
@@ -42,8 +44,11 @@ pub(crate) struct Options {
     /// Render a frame of a scene with linked libraries and textures from mounts, as from the disk; needs Blender, which is installed
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "filter"])]
     blender: bool,
-    /// With --reads: what it prints, to do the same again
-    #[arg(long, requires = "reads")]
+    /// Test a mount with pjdfstest and fsx, which are installed first; needs root
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "blender", "filter"])]
+    posix: bool,
+    /// With --reads and --posix: what they print, to do the same again
+    #[arg(long)]
     seed: Option<u64>,
     /// Cases of each property in each round
     #[arg(long, default_value_t = 4096)]
@@ -68,6 +73,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.blender {
         return blender::run();
+    }
+    if options.posix {
+        return posix::run(options.minutes, options.seed);
     }
     if options.mutants {
         return mutants::run(options.filter.as_deref());

@@ -13,7 +13,7 @@ use attachfs_manifest::ContentHash;
 use attachfs_session::{Session, SessionMeta};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
-use attachfs_tree::{BaseTree, Ino};
+use attachfs_tree::{BaseTree, Ino, InodeKind, Namespace};
 use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
 
 use crate::error::Error;
@@ -290,6 +290,7 @@ impl OpenedSession {
             uncommitted,
             open: named(Frozen::writers),
             left_open: named(Frozen::left_open),
+            special: namespace.map(special).unwrap_or_default(),
             tainted: attachfs_commit::taints(&self.session)?,
             set_aside,
             set_aside_in: aside,
@@ -305,4 +306,14 @@ impl OpenedSession {
             metrics: None,
         })
     }
+}
+
+/// The names of FIFOs and sockets, in order.
+fn special(namespace: &Namespace) -> Vec<String> {
+    let touched = namespace.touched();
+    let special = touched.filter(|(_, inode)| matches!(inode.kind, InodeKind::Special(_)));
+    let paths = special.flat_map(|(ino, _)| namespace.paths(ino));
+    let mut names: Vec<String> = paths.map(|path| path.to_string()).collect();
+    names.sort();
+    names
 }

@@ -200,6 +200,9 @@ pub struct StatusReport {
     /// off: they may be half written.
     #[serde(default)]
     pub left_open: Vec<String>,
+    /// FIFOs and sockets: no manifest can hold them, and a commit leaves them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub special: Vec<String>,
     /// Wrong objects of which programs read bytes before that was known.
     #[serde(default)]
     pub tainted: Vec<Taint>,

@@ -112,6 +112,7 @@ fn left_read_only(found: &SessionEntry) -> StatusReport {
         uncommitted: 0,
         open: Vec::new(),
         left_open: Vec::new(),
+        special: Vec::new(),
         tainted: Vec::new(),
         set_aside: 0,
         set_aside_in: None,

@@ -10,7 +10,7 @@ use attachfs_commit::is_uncommitted;
 use attachfs_manifest::ManifestPath;
 use attachfs_mount::Place;
 use attachfs_session::Request;
-use attachfs_tree::{Ino, Kind, Said};
+use attachfs_tree::{Ino, Kind, Said, Special};
 use attachfs_vfs::{Removed, Walk, Written};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -186,6 +186,8 @@ fn kind_text(kind: Kind) -> String {
         Kind::Dir => "dir",
         Kind::File => "file",
         Kind::Symlink => "symlink",
+        Kind::Special(Special::Fifo) => "fifo",
+        Kind::Special(Special::Socket) => "socket",
     };
     text.to_owned()
 }

@@ -247,6 +247,7 @@ fn left(account: &Account) -> String {
     let mut text = String::new();
     let lists = [
         (&account.open, "open for writing"),
+        (&account.special, "no manifest can hold, FIFOs or sockets"),
         (&account.links, "links that lead out of the mount"),
         (
             &account.too_long,
@@ -436,6 +437,9 @@ pub(crate) fn status(report: &StatusReport) -> String {
     if !report.left_open.is_empty() {
         text += "           their process died, or cut off who wrote to them: perhaps half written;\n           \
                  `attachfs commit --accept-open` publishes them, `--skip-open` leaves them out\n";
+    }
+    for path in &report.special {
+        text += &format!("special    {path} (a FIFO or a socket; a commit leaves it out)\n");
     }
     for taint in &report.tainted {
         text += &format!(

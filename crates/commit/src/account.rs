@@ -32,6 +32,9 @@ pub struct Account {
     pub accepted: Vec<String>,
     /// Links left out because they lead out of the mount.
     pub links: Vec<String>,
+    /// FIFOs and sockets, which no manifest can hold. They are left out, and nothing is lost with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub special: Vec<String>,
     /// Paths that no manifest can hold, because they are too long: of each directory the first. A commit stops because of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub too_long: Vec<String>,

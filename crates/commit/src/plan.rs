@@ -286,6 +286,7 @@ impl Planner<'_> {
                     Some(Kind::Dir) | None => put(planned, path, Node::Dir, base),
                     Some(Kind::Symlink) => self.add_link(path, ino, base, planned),
                     Some(Kind::File) => self.add_file(path, ino, base, planned),
+                    Some(Kind::Special(_)) => leave_out_special(path, base.is_some(), planned),
                 }
             }
         }
@@ -389,6 +390,14 @@ impl Planner<'_> {
             runnable,
             clean,
         });
+    }
+}
+
+/// Leaves out a FIFO or a socket. For readers of the manifest nothing is at its path, whatever was there.
+fn leave_out_special(path: ManifestPath, is_in_base: bool, planned: &mut Planned) {
+    planned.account.special.push(Account::name(&path));
+    if is_in_base {
+        planned.changes.push((path, None));
     }
 }
 

@@ -180,7 +180,7 @@ impl Fs {
     /// The whole content as a snapshot.
     pub(crate) async fn show(&self, cut: ChunkSize) -> Snapshot {
         let entries = self.tree().await.unwrap().into_iter();
-        let entries = entries.map(|(text, (attr, shown))| {
+        let entries = entries.filter_map(|(text, (attr, shown))| {
             let at = path(&text);
             let node = match shown {
                 Shown::Dir => Node::Dir,
@@ -191,8 +191,10 @@ impl Fs {
                     runnable: attr.perm & 0o111 != 0,
                     content: content(&bytes, cut).0,
                 }),
+                // For a manifest it is not there.
+                Shown::Special(_) => return None,
             };
-            (at, node)
+            Some((at, node))
         });
         Snapshot::new(cut, None, entries).unwrap()
     }

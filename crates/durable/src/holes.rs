@@ -24,6 +24,39 @@ pub fn data_in(file: &File, range: Range<u64>) -> io::Result<Range<u64>> {
     platform::data_in(file, range)
 }
 
+/// What is done to the room of a range of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// Room is reserved, and the bytes stay. A file that ends before the range does gets longer, unless its length is kept.
+    Room {
+        /// Whether the file keeps its length.
+        keeps_len: bool,
+    },
+    /// The range reads as zeros, and its room is given back. The file keeps its length.
+    Hole,
+    /// The range reads as zeros, and keeps room where the file system can. Its length is as for `Room`.
+    Zeros {
+        /// Whether the file keeps its length.
+        keeps_len: bool,
+    },
+}
+
+/// Reserves room for a range of a file that is not empty, or makes it zero. [`Unsupported`](io::ErrorKind::Unsupported) if
+/// the file system cannot.
+pub fn allocate(file: &File, how: Allocation, range: Range<u64>) -> io::Result<()> {
+    match platform::allocate(file, how, range.clone()) {
+        // tmpfs, for one, makes holes and no zeros.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => match how {
+            Allocation::Zeros { keeps_len } => {
+                platform::allocate(file, Allocation::Hole, range.clone())?;
+                platform::allocate(file, Allocation::Room { keeps_len }, range)
+            }
+            Allocation::Room { .. } | Allocation::Hole => Err(error),
+        },
+        done => done,
+    }
+}
+
 /// Writes bytes at `offset` of a file. Where a megabyte or more of them is zero, the file has a hole
 /// afterwards, if the file system supports that; room that was reserved there is given back.
 pub fn write_with_holes(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {

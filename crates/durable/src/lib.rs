@@ -74,7 +74,7 @@ pub use held::{
     Facts, Follow, HeldDir, Kind, Opening, is_mine, reserve, reserve_beyond, set_modified,
     share_file,
 };
-pub use holes::{data_in, write_with_holes};
+pub use holes::{Allocation, allocate, data_in, write_with_holes};
 pub use lease::{Leasing, ReadLease};
 pub use lock::FileLock;
 pub use log::{create_log, is_file_at};

@@ -89,6 +89,8 @@ steps! {
     JournalUndo: Write,
     /// A torn record is cut off when a session is taken over.
     JournalCut: Write,
+    /// A journal of the version before gets the present version's number when a session is taken over.
+    JournalVersion: Write,
     /// All records up to now.
     JournalSync: SyncFile,
     /// A compacted journal, with all records that can be durable in the journal that it replaces.

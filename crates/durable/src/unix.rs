@@ -30,7 +30,7 @@ use rustix::io::Errno;
 use tempfile::TempPath;
 
 use crate::own::Standing;
-use crate::{Facts, FileStamp, Kind, Refusal, Space};
+use crate::{Allocation, Facts, FileStamp, Kind, Refusal, Space};
 
 pub(crate) use dir::{Dir, share_file};
 pub(crate) use lease::ReadLease;
@@ -412,6 +412,24 @@ pub(crate) fn punch_hole(file: &File, range: Range<u64>) -> io::Result<()> {
         range.start,
         range.end - range.start,
     )?)
+}
+
+/// Reserves room for a range, or makes it zero.
+pub(crate) fn allocate(file: &File, how: Allocation, range: Range<u64>) -> io::Result<()> {
+    let flags = match how {
+        Allocation::Room { keeps_len: false } => FallocateFlags::empty(),
+        Allocation::Room { keeps_len: true } => FallocateFlags::KEEP_SIZE,
+        Allocation::Hole => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        Allocation::Zeros { keeps_len: false } => FallocateFlags::ZERO_RANGE,
+        Allocation::Zeros { keeps_len: true } => {
+            FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE
+        }
+    };
+    let len = range.end - range.start;
+    match rustix::fs::fallocate(file, flags, range.start, len) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+        done => Ok(done?),
+    }
 }
 
 /// Makes a file longer, by a hole.

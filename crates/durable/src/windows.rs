@@ -34,7 +34,7 @@ use crate::own::Standing;
 use crate::{Facts, FileStamp, Kind, Mounted, Refusal, Space};
 
 pub(crate) use blocks::{
-    copy_in_kernel, data_in, lengthen, punch_hole, reflink, reserve, reserve_beyond,
+    allocate, copy_in_kernel, data_in, lengthen, punch_hole, reflink, reserve, reserve_beyond,
 };
 pub(crate) use calls::{Mapping, give_back, map};
 pub(crate) use dir::Dir;

@@ -161,6 +161,7 @@ impl BaseTree {
                 runnable: record.runnable,
             },
             Kind::Symlink => BaseKind::Symlink(self.cell(record.first)?),
+            Kind::Special(_) => return None,
         })
     }
 
@@ -240,6 +241,15 @@ impl BaseTree {
         match self.record(dir) {
             Some(record) if record.kind == Kind::Dir => record.first..record.first + record.count,
             _ => 0..0,
+        }
+    }
+
+    /// How many directories a directory has in it; 0 for anything else.
+    pub(crate) fn subdirectories(&self, dir: Ino) -> u32 {
+        match self.record(dir) {
+            // No more than it has children.
+            Some(record) if record.kind == Kind::Dir => record.size as u32,
+            _ => 0,
         }
     }
 

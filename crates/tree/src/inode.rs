@@ -132,6 +132,18 @@ pub enum Kind {
     File,
     /// A symbolic link.
     Symlink,
+    /// A FIFO or a socket.
+    Special(Special),
+}
+
+/// A name under which processes of one machine meet. It has no content: what goes through it never comes here, and no
+/// manifest can say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Special {
+    /// A FIFO (named pipe).
+    Fifo,
+    /// A local socket.
+    Socket,
 }
 
 /// What can be changed about an inode without touching its content. `None` means that the mount's
@@ -187,6 +199,8 @@ pub enum InodeKind {
     File(FileContent),
     /// A symbolic link with the text it was made with; `None` for one of the base.
     Symlink(Option<Box<[u8]>>),
+    /// A FIFO or a socket. The base has none.
+    Special(Special),
 }
 
 /// The overlay's record of an inode: one that it made, or a base inode that it changed.
@@ -248,6 +262,20 @@ impl Mapping {
             if !range.is_empty() {
                 segments.push(Segment { range, source });
             }
+        }
+    }
+
+    /// How many bytes it has that are not known to be a hole; all, if it was written to in very many places.
+    pub fn stored(&self) -> u64 {
+        const LOOKED_AT: usize = 4096;
+        let mut written = self.written.overlapping(0..self.size);
+        let mut stored = self.base_limit.min(self.size);
+        for range in written.by_ref().take(LOOKED_AT) {
+            stored += range.end.max(self.base_limit) - range.start.max(self.base_limit);
+        }
+        match written.next() {
+            None => stored,
+            Some(_) => self.size,
         }
     }
 
@@ -337,6 +365,10 @@ mod tests {
             let end = model.len().min(range.end as usize);
             let expected = model.get(range.start as usize..end).unwrap_or_default();
             prop_assert_eq!(&read, expected);
+            let segments = mapping.plan_read(0..mapping.size);
+            let known = segments.iter().filter(|segment| segment.source != SegmentSource::Zero);
+            let known = known.map(|segment| segment.range.end - segment.range.start);
+            prop_assert_eq!(mapping.stored(), known.sum::<u64>());
             if !mapping.touches(range.clone()) {
                 prop_assert!(expected.iter().all(|&byte| byte == BASE), "untouched is the base's");
             }

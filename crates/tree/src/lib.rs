@@ -31,7 +31,7 @@ pub use base::{
 pub use changes::{ChangedPath, Changes, PathChange};
 pub use extents::ExtentSet;
 pub use inode::{
-    Attributes, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Segment, SegmentSource,
+    Attributes, FileContent, Ino, Inode, InodeKind, Kind, Mapping, Segment, SegmentSource, Special,
     Timestamp,
 };
 pub use layers::{Composed, Layer, LayerError, LayerOptions, Said, compose};

@@ -3,11 +3,13 @@
 use attachfs_manifest::Name;
 use serde::{Deserialize, Serialize};
 
-use crate::{Attributes, Ino, Timestamp};
+use crate::{Attributes, Ino, Special, Timestamp};
 
 /// One change. Every name in it was checked against the namespace before it was recorded;
 /// [`Namespace::apply`](crate::Namespace::apply) checks again, so that a damaged journal is an error
 /// and not a damaged tree.
+///
+/// The journal knows a variant by its place: new ones come last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mutation {
     /// A new, empty file. Its content is the scratch file of `ino`.
@@ -133,6 +135,54 @@ pub enum Mutation {
         /// When.
         time: Timestamp,
     },
+    /// A new FIFO or socket.
+    CreateSpecial {
+        /// The directory.
+        parent: Ino,
+        /// The free name in it.
+        name: Name,
+        /// The new number.
+        ino: Ino,
+        /// Which of the two.
+        special: Special,
+        /// Mode and owner.
+        attributes: Attributes,
+        /// When.
+        time: Timestamp,
+    },
+    /// What is at one name and what is at another one change places.
+    Exchange {
+        /// The directory of the one.
+        from_parent: Ino,
+        /// The one name.
+        from_name: Name,
+        /// The directory of the other.
+        to_parent: Ino,
+        /// The other name.
+        to_name: Name,
+        /// When.
+        time: Timestamp,
+    },
+    /// An extended attribute gets a value, whether or not there was one of its name.
+    SetXattr {
+        /// Whose.
+        ino: Ino,
+        /// Its name.
+        name: Box<[u8]>,
+        /// Its value.
+        value: Box<[u8]>,
+        /// When.
+        time: Timestamp,
+    },
+    /// An extended attribute goes.
+    RemoveXattr {
+        /// Whose.
+        ino: Ino,
+        /// Its name.
+        name: Box<[u8]>,
+        /// When.
+        time: Timestamp,
+    },
 }
 
 /// New values of attributes; `None` leaves the old one.
@@ -185,6 +235,9 @@ pub enum MutationError {
     /// The number of a new inode is not new.
     #[error("inode {0} is already there")]
     InodeTaken(Ino),
+    /// The inode has no such extended attribute.
+    #[error("inode {0} has no such extended attribute")]
+    NoXattr(Ino),
     /// The file's content is not of the kind this change needs.
     #[error("inode {0} has no content of that kind")]
     WrongContent(Ino),

@@ -12,6 +12,7 @@ mod tests;
 
 pub use check::Checked;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attachfs_manifest::{ManifestPath, Name};
@@ -22,6 +23,9 @@ pub use state::NamespacePart;
 use crate::{
     Attributes, BaseKind, BaseTree, FileContent, Ino, Inode, InodeKind, Kind, LayeredBase, Listing,
 };
+
+/// Names and values.
+type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 /// Directories, names and inodes, as the base and all mutations so far make them.
 ///
@@ -37,6 +41,10 @@ pub struct Namespace {
     /// The names of each inode whose names are not just its base name. A directory has one, or none
     /// once it is removed.
     names: OrdMap<Ino, Vec<(Ino, Name)>>,
+    /// How many directories a directory has in it, where `entries` make that another number than the base's.
+    subdirectories: OrdMap<Ino, u32>,
+    /// The extended attributes of inodes that have some.
+    xattrs: OrdMap<Ino, Arc<Xattrs>>,
     next: u64,
 }
 
@@ -48,6 +56,8 @@ impl Namespace {
             inodes: OrdMap::new(),
             entries: OrdMap::new(),
             names: OrdMap::new(),
+            subdirectories: OrdMap::new(),
+            xattrs: OrdMap::new(),
             next: 0,
         }
     }
@@ -83,6 +93,7 @@ impl Namespace {
                 InodeKind::Dir => Kind::Dir,
                 InodeKind::File(_) => Kind::File,
                 InodeKind::Symlink(_) => Kind::Symlink,
+                InodeKind::Special(special) => Kind::Special(special),
             }),
             None if self.is_forgotten(ino) => None,
             None => self.base.plain_kind(ino),
@@ -145,6 +156,17 @@ impl Namespace {
         }
     }
 
+    /// The value of an extended attribute.
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Option<&[u8]> {
+        self.xattrs.get(&ino)?.get(name).map(|value| &**value)
+    }
+
+    /// All extended attributes of an inode, by name.
+    pub fn xattrs(&self, ino: Ino) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let all = self.xattrs.get(&ino).into_iter();
+        all.flat_map(|all| all.iter().map(|(name, value)| (&**name, &**value)))
+    }
+
     /// Every name of an inode, as directory and name there. None for the root and for what was
     /// unlinked.
     pub fn names(&self, ino: Ino) -> Vec<(Ino, Name)> {
@@ -170,6 +192,19 @@ impl Namespace {
         }
     }
 
+    /// How many directories a directory has in it; 0 for anything else.
+    pub fn subdirectories(&self, dir: Ino) -> u32 {
+        match self.subdirectories.get(&dir) {
+            Some(count) => *count,
+            None if self.is_removed(dir) => 0,
+            None => self.base.subdirectories(dir),
+        }
+    }
+
+    fn is_dir(&self, ino: Option<Ino>) -> bool {
+        ino.and_then(|ino| self.kind(ino)) == Some(Kind::Dir)
+    }
+
     /// The directory a directory is in; the root's is the root. `None` once it is removed.
     pub fn parent(&self, dir: Ino) -> Option<Ino> {
         if dir == Ino::ROOT {
@@ -184,8 +219,13 @@ impl Namespace {
     /// The path of an inode, by the first of its names that leads to it. `None` for the root and for what has
     /// no such name, and for a path that no manifest can hold.
     pub fn path(&self, ino: Ino) -> Option<ManifestPath> {
-        let mut names = self.names(ino).into_iter();
-        names.find_map(|(parent, name)| self.path_in(parent, name))
+        self.paths(ino).next()
+    }
+
+    /// All paths of an inode, one for each of its names that leads to it.
+    pub fn paths(&self, ino: Ino) -> impl Iterator<Item = ManifestPath> {
+        let names = self.names(ino).into_iter();
+        names.filter_map(|(parent, name)| self.path_in(parent, name))
     }
 
     fn path_in(&self, dir: Ino, name: Name) -> Option<ManifestPath> {

@@ -30,13 +30,15 @@ pub struct FileAttr {
     pub size: u64,
     /// Allocated space in units of 512 bytes.
     pub blocks: u64,
+    /// Last access: as it was set, else `mtime`.
+    pub atime: Timestamp,
     /// Last change of the content.
     pub mtime: Timestamp,
     /// Last change of anything.
     pub ctime: Timestamp,
     /// Permission bits.
     pub perm: u32,
-    /// How many names it has; 1 for a directory.
+    /// How many names it has; of a directory, 2 and one for each directory in it.
     pub nlink: u32,
     /// Owner.
     pub uid: u32,
@@ -57,7 +59,7 @@ impl Settings {
             (None, Kind::File) if attributes.runnable => {
                 self.file_mode | (self.file_mode & 0o444) >> 2
             }
-            (None, Kind::File) => self.file_mode,
+            (None, Kind::File | Kind::Special(_)) => self.file_mode,
         }
     }
 }

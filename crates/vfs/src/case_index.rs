@@ -79,6 +79,7 @@ fn changed_names(mutation: &Mutation) -> Vec<(Ino, &Name)> {
         Mutation::CreateFile { parent, name, .. }
         | Mutation::CreateDir { parent, name, .. }
         | Mutation::CreateSymlink { parent, name, .. }
+        | Mutation::CreateSpecial { parent, name, .. }
         | Mutation::Link { parent, name, .. }
         | Mutation::Unlink { parent, name, .. }
         | Mutation::RemoveDir { parent, name, .. } => vec![(*parent, name)],
@@ -88,9 +89,18 @@ fn changed_names(mutation: &Mutation) -> Vec<(Ino, &Name)> {
             to_parent,
             to_name,
             ..
+        }
+        | Mutation::Exchange {
+            from_parent,
+            from_name,
+            to_parent,
+            to_name,
+            ..
         } => vec![(*from_parent, from_name), (*to_parent, to_name)],
         Mutation::CopyUp { .. }
         | Mutation::SetAttributes { .. }
+        | Mutation::SetXattr { .. }
+        | Mutation::RemoveXattr { .. }
         | Mutation::Write { .. }
         | Mutation::Resize { .. } => Vec::new(),
     }

@@ -166,6 +166,7 @@ impl Turn<'_> {
             had_scratch
         };
         self.overlay.disk.forgot([ino]);
+        self.vfs.accessed.forget(ino);
         if had_scratch {
             self.overlay.unseen.gone(ino);
             self.overlay.reaper.remove_later(ino);
@@ -179,16 +180,23 @@ fn changed_path(namespace: &Namespace, mutation: &Mutation) -> Option<u64> {
         Mutation::CreateFile { parent, name, .. }
         | Mutation::CreateDir { parent, name, .. }
         | Mutation::CreateSymlink { parent, name, .. }
+        | Mutation::CreateSpecial { parent, name, .. }
         | Mutation::Link { parent, name, .. }
         | Mutation::Unlink { parent, name, .. }
         | Mutation::RemoveDir { parent, name, .. } => (*parent, name.as_bytes().len()),
+        // Of an exchange the longer one; both are counted as changed.
         Mutation::Rename {
+            to_parent, to_name, ..
+        }
+        | Mutation::Exchange {
             to_parent, to_name, ..
         } => (*to_parent, to_name.as_bytes().len()),
         Mutation::CopyUp { ino, .. } => (*ino, 0),
-        Mutation::SetAttributes { .. } | Mutation::Write { .. } | Mutation::Resize { .. } => {
-            return None;
-        }
+        Mutation::SetAttributes { .. }
+        | Mutation::SetXattr { .. }
+        | Mutation::RemoveXattr { .. }
+        | Mutation::Write { .. }
+        | Mutation::Resize { .. } => return None,
     };
     let above = namespace.path(parent);
     Some((above.map_or(0, |path| path.as_bytes().len()) + 1 + name) as u64)

@@ -35,6 +35,8 @@ pub enum FsErrorKind {
     Moved,
     /// The handle is not open, or not for this.
     BadHandle,
+    /// The offset is not within the file, or what was looked for does not follow it.
+    BeyondEnd,
     /// Never permitted in this file system.
     NotPermitted,
     /// The file has no such extended attribute.
@@ -51,7 +53,7 @@ pub enum FsErrorKind {
 
 impl FsErrorKind {
     /// All of them, in their order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NotFound,
         Self::Exists,
         Self::NotADirectory,
@@ -64,6 +66,7 @@ impl FsErrorKind {
         Self::TooLarge,
         Self::Moved,
         Self::BadHandle,
+        Self::BeyondEnd,
         Self::NotPermitted,
         Self::NoAttribute,
         Self::NotSupported,
@@ -87,6 +90,7 @@ impl FsErrorKind {
             Self::TooLarge => "too_large",
             Self::Moved => "moved",
             Self::BadHandle => "bad_handle",
+            Self::BeyondEnd => "beyond_end",
             Self::NotPermitted => "not_permitted",
             Self::NoAttribute => "no_attribute",
             Self::NotSupported => "not_supported",
@@ -233,6 +237,7 @@ impl From<MutationError> for FsError {
             MutationError::IsDir(_) => FsErrorKind::IsADirectory,
             MutationError::NotEmpty(_) => FsErrorKind::NotEmpty,
             MutationError::BelowItself(_) => FsErrorKind::Invalid,
+            MutationError::NoXattr(_) => FsErrorKind::NoAttribute,
             MutationError::InodeTaken(_) | MutationError::WrongContent(_) => FsErrorKind::Io,
         })
     }

@@ -33,6 +33,9 @@ mod types;
 mod vfs;
 
 use std::fmt;
+use std::ops::Range;
+
+use attachfs_tree::Special;
 
 pub(crate) use self::backing::BackingTally;
 pub use self::backing::{Backing, Passthrough};
@@ -44,7 +47,7 @@ pub use self::types::{
     Asker, Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedDir,
     OpenedFile, Released, Usage,
 };
-use crate::{Access, FileAttr, FsError, HandleId, SetAttr};
+use crate::{Access, Allocation, FileAttr, FsError, HandleId, SeekTo, SetAttr, SetXattr};
 
 /// A tree of files that an adapter can serve. All methods may be called from any thread.
 ///
@@ -84,6 +87,23 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// some of its own accord, so that has to be told at once.
     fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply);
 
+    /// Gives an extended attribute a value. [`NotSupported`](crate::FsErrorKind::NotSupported) as for `getxattr`,
+    /// [`NoSpace`](crate::FsErrorKind::NoSpace) if the node would have too much.
+    fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+        reply: impl Reply<()>,
+    );
+
+    /// The names of the extended attributes of a node, each with a NUL behind it; those that only root may see if `all`.
+    fn listxattr(&self, node: NodeId, all: bool, reply: impl DataReply);
+
+    /// Removes an extended attribute.
+    fn removexattr(&self, node: NodeId, name: &[u8], reply: impl Reply<()>);
+
     /// The text of a symbolic link.
     fn readlink(&self, node: NodeId, reply: impl DataReply);
 
@@ -102,6 +122,16 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
 
     /// Makes a directory.
     fn mkdir(&self, parent: NodeId, name: &[u8], new: NewNode, reply: impl Reply<Entry>);
+
+    /// Makes a FIFO or a socket. What goes through it never comes here: the adapter's system moves it.
+    fn make_special(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        special: Special,
+        new: NewNode,
+        reply: impl Reply<Entry>,
+    );
 
     /// Makes a symbolic link. It has no mode of its own: only the owner of `new` counts.
     fn symlink(
@@ -131,6 +161,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
         reply: impl Reply<()>,
     );
 
+    /// Has what is at one name and what is at another one change places, at once.
+    fn exchange(&self, from: (NodeId, &[u8]), to: (NodeId, &[u8]), reply: impl Reply<()>);
+
     /// Opens a file, after cutting it to length 0 if `truncate`.
     fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>);
 
@@ -139,6 +172,13 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
 
     /// Writes to an open file, and answers how many bytes.
     fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>);
+
+    /// Reserves room for a range of an open file, or makes it zero.
+    fn allocate(&self, handle: HandleId, how: Allocation, range: Range<u64>, reply: impl Reply<()>);
+
+    /// The first place from an offset on where an open file has data, or a hole.
+    /// [`BeyondEnd`](crate::FsErrorKind::BeyondEnd) if there is none.
+    fn seek(&self, handle: HandleId, offset: u64, to: SeekTo, reply: impl Reply<u64>);
 
     /// Makes an open file durable; with `data_only`, attributes only as far as its bytes need them.
     fn fsync(&self, handle: HandleId, data_only: bool, reply: impl Reply<()>);

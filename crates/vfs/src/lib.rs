@@ -16,6 +16,7 @@
 //! bytes are not here yet gives a future instead. No lock that such an operation takes is held while a store is asked:
 //! `docs/architecture.md` lists all locks in their order.
 
+mod accessed;
 mod account;
 mod attr;
 mod case_index;
@@ -44,6 +45,8 @@ pub mod testing;
 mod tests;
 mod vfs;
 
+pub use attachfs_durable::Allocation;
+
 pub use account::{FileTotal, InputAccount, MissingAccount, MissingName, ReadInput, UnreadInput};
 pub use attr::{FileAttr, Settings};
 pub use error::{Blame, FsError, FsErrorKind};
@@ -62,6 +65,8 @@ pub use ops::directory::DirView;
 pub use ops::open::Opened;
 pub use ops::origin::{Origin, Presence, SourceOf, Whereabouts, Written};
 pub use ops::read::{ReadOutcome, read_content};
+pub use ops::seek::SeekTo;
 pub use ops::walk::{Removed, Walk};
+pub use ops::xattrs::SetXattr;
 pub use quiescent::{NotQuiescent, Quiescent};
 pub use vfs::{Counters, OpenError, Vfs, now};

@@ -86,14 +86,18 @@ impl MissingNames {
             Mutation::CreateFile { parent, name, .. }
             | Mutation::CreateDir { parent, name, .. }
             | Mutation::CreateSymlink { parent, name, .. }
+            | Mutation::CreateSpecial { parent, name, .. }
             | Mutation::Link { parent, name, .. } => (parent, name),
             Mutation::Rename {
                 to_parent, to_name, ..
             } => (to_parent, to_name),
             Mutation::Unlink { .. }
+            | Mutation::Exchange { .. }
             | Mutation::RemoveDir { .. }
             | Mutation::CopyUp { .. }
             | Mutation::SetAttributes { .. }
+            | Mutation::SetXattr { .. }
+            | Mutation::RemoveXattr { .. }
             | Mutation::Write { .. }
             | Mutation::Resize { .. } => return,
         };

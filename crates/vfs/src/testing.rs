@@ -3,9 +3,11 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use attachfs_tree::{Ino, Kind};
+use attachfs_tree::{Ino, Kind, Special};
 
-use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Vfs};
+use crate::{
+    Access, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, SetXattr, Vfs,
+};
 
 /// For reading and writing.
 pub const READ_WRITE: Access = Access {
@@ -30,6 +32,8 @@ pub enum Shown {
     File(Vec<u8>),
     /// A symbolic link with this text.
     Link(Vec<u8>),
+    /// A FIFO or a socket.
+    Special(Special),
 }
 
 /// A file system whose operations take paths, `/` between the names and none in front.
@@ -137,6 +141,37 @@ impl<V: Borrow<Vfs>> Paths<V> {
         self.vfs().rename(from, to, false).map_err(kind)
     }
 
+    /// Has what is at two paths change places.
+    pub fn exchange(&self, one: &str, other: &str) -> Answer<()> {
+        let (one, other) = (self.parent(one)?, self.parent(other)?);
+        self.vfs().exchange(one, other).map_err(kind)
+    }
+
+    /// Sets an extended attribute.
+    pub fn set_xattr(&self, path: &str, name: &str, value: &[u8]) -> Answer<()> {
+        let node = self.vfs().node_of(self.stat(path)?.ino);
+        let set = (self.vfs()).set_xattr(node, name.as_bytes(), value, SetXattr::Always);
+        set.map_err(kind)
+    }
+
+    /// Removes an extended attribute.
+    pub fn remove_xattr(&self, path: &str, name: &str) -> Answer<()> {
+        let node = self.vfs().node_of(self.stat(path)?.ino);
+        let removed = self.vfs().remove_xattr(node, name.as_bytes());
+        removed.map_err(kind)
+    }
+
+    /// The extended attributes that were set.
+    pub fn xattrs(&self, path: &str) -> Answer<Vec<(String, Vec<u8>)>> {
+        let ino = self.stat(path)?.ino;
+        let namespace = self.vfs().namespace.read();
+        let all = namespace.xattrs(ino);
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        Ok(all
+            .map(|(name, value)| (text(name), value.to_vec()))
+            .collect())
+    }
+
     /// Gives a file a second name.
     pub fn link(&self, from: &str, to: &str) -> Answer<()> {
         let (dir, name) = self.parent(to)?;
@@ -148,6 +183,13 @@ impl<V: Borrow<Vfs>> Paths<V> {
     pub fn symlink(&self, path: &str, target: &str) -> Answer<()> {
         let (dir, name) = self.parent(path)?;
         let made = self.vfs().symlink(dir, name, target.as_bytes(), (0, 0));
+        made.map(drop).map_err(kind)
+    }
+
+    /// Makes a FIFO or a socket.
+    pub fn make_special(&self, path: &str, special: Special) -> Answer<()> {
+        let (dir, name) = self.parent(path)?;
+        let made = self.vfs().make_special(dir, name, special, 0o644, (0, 0));
         made.map(drop).map_err(kind)
     }
 
@@ -190,6 +232,7 @@ impl<V: Borrow<Vfs>> Paths<V> {
                     }
                     Kind::Symlink => Shown::Link(self.vfs().readlink(entry.ino)?),
                     Kind::File => Shown::File(self.content(entry.ino).await?),
+                    Kind::Special(special) => Shown::Special(special),
                 };
                 shown.insert(path, (attr, what));
             }

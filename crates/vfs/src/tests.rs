@@ -1,6 +1,9 @@
 //! Tests of the file system: as its callers see it, compared with a local disk, and across the death
 //! of its process.
 
+// Compares with files of Linux.
+#[cfg(unix)]
+mod allocating;
 mod backed;
 mod case;
 // Both replace files that are open, which Wine does not do.
@@ -30,6 +33,8 @@ mod serving;
 #[cfg(unix)]
 mod sessions;
 mod siblings;
+mod special;
 mod using;
 mod world;
 mod writing;
+mod xattrs;

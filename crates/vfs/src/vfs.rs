@@ -13,6 +13,7 @@ use attachfs_store::Count;
 use attachfs_tree::{BaseTree, FileContent, Ino, Namespace, Timestamp};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use crate::accessed::AccessTimes;
 use crate::case_index::CaseIndex;
 use crate::failed::FailedReads;
 use crate::filesystem::BackingTally;
@@ -127,6 +128,8 @@ pub struct Vfs {
     pub(crate) adapter: Mutex<Option<Attachment>>,
     pub(crate) references: References,
     pub(crate) moved: MovedFiles,
+    /// The access times that were set.
+    pub(crate) accessed: AccessTimes,
     pub(crate) siblings: Siblings,
     /// What was used of the base.
     pub(crate) inputs: Arc<Inputs>,
@@ -230,6 +233,7 @@ impl Vfs {
             adapter: Mutex::new(None),
             references: References::default(),
             moved: MovedFiles::default(),
+            accessed: AccessTimes::default(),
             siblings: Siblings::default(),
             inputs: Arc::default(),
             missing: MissingNames::default(),

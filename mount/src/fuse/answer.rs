@@ -13,7 +13,8 @@ use attachfs_vfs::{
 };
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite,
 };
 
 use super::attr::{entry_attr, file_type, kernel_attr, nothing};
@@ -106,6 +107,7 @@ refuse!(
     ReplyDirectoryPlus,
     ReplyEmpty,
     ReplyEntry,
+    ReplyLseek,
     ReplyOpen,
     ReplyStatfs,
     ReplyWrite
@@ -143,6 +145,8 @@ answer!(ReplyEntry, Found, |reply, found| {
 answer!(ReplyData, &[u8], |reply, bytes| reply.data(bytes));
 answer!(ReplyWrite, usize, |reply, written| reply
     .written(written as u32));
+answer!(ReplyLseek, u64, |reply, offset| reply
+    .offset(i64::try_from(offset).unwrap_or(i64::MAX)));
 answer!(ReplyOpen, OpenedDir, |reply, opened| {
     let flags = if opened.may_be_kept {
         FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE

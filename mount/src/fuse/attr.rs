@@ -2,10 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use attachfs_tree::{Kind, Timestamp};
-use attachfs_vfs::{Access, Entry, FileAttr, NewNode, NodeId, SetTime};
+use attachfs_tree::{Kind, Special, Timestamp};
+use attachfs_vfs::{
+    Access, Allocation, Entry, FileAttr, FsErrorKind, NewNode, NodeId, SeekTo, SetTime,
+};
 use fuser::{FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow};
-use rustix::fs::{FileType as ModeType, OFlags};
+use rustix::fs::{FallocateFlags, FileType as ModeType, OFlags};
 
 /// The unit in which programs are told to read and write, in bytes: a page.
 const BLOCK_SIZE: u32 = 4096;
@@ -31,9 +33,23 @@ pub(super) fn truncates(flags: OpenFlags) -> bool {
     flags.0 & OFlags::TRUNC.bits() as i32 != 0
 }
 
-/// Whether mknod(2) is asked for a regular file, which 0 means too.
-pub(super) fn is_regular(mode: u32) -> bool {
-    mode & 0o170_000 == 0 || ModeType::from_raw_mode(mode) == ModeType::RegularFile
+/// What mknod(2) is asked for.
+pub(super) enum Made {
+    File,
+    Special(Special),
+    /// A device, also the one with the number 0 that overlayfs takes for a deleted file: there are none in a mount.
+    Device,
+}
+
+pub(super) fn made(mode: u32) -> Made {
+    match ModeType::from_raw_mode(mode) {
+        ModeType::RegularFile => Made::File,
+        ModeType::Fifo => Made::Special(Special::Fifo),
+        ModeType::Socket => Made::Special(Special::Socket),
+        // mknod(2): 0 is a regular file.
+        _ if mode & 0o170_000 == 0 => Made::File,
+        _ => Made::Device,
+    }
 }
 
 /// Mode and owner for a new node that this request makes.
@@ -45,23 +61,50 @@ pub(super) fn new_node(request: &Request, mode: u32) -> NewNode {
     }
 }
 
+/// What fallocate(2) is asked for; `None` for what no file here has: ranges that are moved or shared.
+pub(super) fn allocation(mode: i32) -> Option<Allocation> {
+    let mode = FallocateFlags::from_bits(mode.cast_unsigned())?;
+    let keep = FallocateFlags::KEEP_SIZE;
+    let keeps_len = mode.contains(keep);
+    match mode - keep {
+        rest if rest.is_empty() => Some(Allocation::Room { keeps_len }),
+        FallocateFlags::ZERO_RANGE => Some(Allocation::Zeros { keeps_len }),
+        // The kernel asks for no hole that would change the length.
+        FallocateFlags::PUNCH_HOLE if keeps_len => Some(Allocation::Hole),
+        _ => None,
+    }
+}
+
+/// What lseek(2) looks for, and from where on.
+pub(super) fn seek_to(offset: i64, whence: i32) -> Result<(u64, SeekTo), FsErrorKind> {
+    // `SEEK_DATA` and `SEEK_HOLE` of `linux/fs.h`; the kernel does the others by itself.
+    let to = match whence {
+        3 => SeekTo::Data,
+        4 => SeekTo::Hole,
+        _ => return Err(FsErrorKind::Invalid),
+    };
+    let offset = u64::try_from(offset).map_err(|_| FsErrorKind::BeyondEnd)?;
+    Ok((offset, to))
+}
+
 pub(super) fn file_type(kind: Kind) -> FileType {
     match kind {
         Kind::Dir => FileType::Directory,
         Kind::File => FileType::RegularFile,
         Kind::Symlink => FileType::Symlink,
+        Kind::Special(Special::Fifo) => FileType::NamedPipe,
+        Kind::Special(Special::Socket) => FileType::Socket,
     }
 }
 
-/// The attributes in the kernel's form. No access or birth time is kept: both show the modification
-/// time.
+/// The attributes in the kernel's form. No birth time is kept: it shows the modification time.
 pub(super) fn kernel_attr(attr: &FileAttr) -> fuser::FileAttr {
     let mtime = system_time(attr.mtime);
     fuser::FileAttr {
         ino: INodeNo(attr.ino.raw()),
         size: attr.size,
         blocks: attr.blocks,
-        atime: mtime,
+        atime: system_time(attr.atime),
         mtime,
         ctime: system_time(attr.ctime),
         crtime: mtime,

@@ -20,6 +20,7 @@ pub(super) fn errno(kind: FsErrorKind) -> Errno {
         // The kernel looks the name up again and repeats the request with the node that it finds.
         FsErrorKind::Moved => Errno::ESTALE,
         FsErrorKind::BadHandle => Errno::EBADF,
+        FsErrorKind::BeyondEnd => Errno::ENXIO,
         FsErrorKind::NotPermitted => Errno::EPERM,
         FsErrorKind::NoAttribute => Errno::ENODATA,
         FsErrorKind::NotSupported => Errno::EOPNOTSUPP,
@@ -46,6 +47,7 @@ pub(super) fn level(kind: FsErrorKind) -> Level {
         | FsErrorKind::ReadOnly
         | FsErrorKind::Moved
         | FsErrorKind::BadHandle
+        | FsErrorKind::BeyondEnd
         | FsErrorKind::NotPermitted
         | FsErrorKind::NoAttribute
         | FsErrorKind::NotSupported

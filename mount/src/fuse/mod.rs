@@ -15,6 +15,7 @@ mod asker;
 mod attr;
 mod connection;
 mod errno;
+mod greeting;
 mod invalidate;
 mod operations;
 mod pages;
@@ -26,11 +27,11 @@ mod xattr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use attachfs_vfs::{FileSystem, NodeId, Passthrough};
+use attachfs_vfs::{FileSystem, FsErrorKind, NodeId, Passthrough, Reply};
 use fuser::INodeNo;
 use tokio::runtime::Handle;
 
-use self::answer::{Completion, Refuse};
+use self::answer::{Answer, Completion, Refuse};
 use self::asker::Askers;
 pub(crate) use self::connection::Connection;
 use self::pages::Pages;
@@ -66,6 +67,25 @@ impl<F: FileSystem> Adapter<F> {
     ) {
         let completion = Completion::new(operation, number, reply);
         guarded(operation, number, || perform(&self.fs, completion));
+    }
+
+    /// Answers a request about a file after the kernel has written back its mapped pages.
+    fn after_write_back<T, R: Answer<T>>(
+        &self,
+        operation: &'static str,
+        number: INodeNo,
+        reply: Completion<R>,
+        perform: impl FnOnce(&F, Completion<R>) + Send + 'static,
+    ) {
+        // Weak, so that this task does not keep the file system alive after an unmount.
+        let (fs, pages) = (Arc::downgrade(&self.fs), Arc::clone(&self.pages));
+        self.runtime.spawn_blocking(move || {
+            pages.write_back(number);
+            match fs.upgrade() {
+                Some(fs) => guarded(operation, number, || perform(&fs, reply)),
+                None => Reply::<T>::fail(reply, FsErrorKind::Ended.into()),
+            }
+        });
     }
 }
 

@@ -4,48 +4,28 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use attachfs_vfs::{FileSystem, FsErrorKind, HandleId, Reply, SetAttr};
+use attachfs_vfs::{Entry, FileAttr, FileSystem, FsErrorKind, HandleId, Reply, SetAttr};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo,
-    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
     RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::attr::{access, is_regular, new_node, node, set_time, truncates};
+use super::attr::{Made, access, allocation, made, new_node, node, seek_to, set_time, truncates};
 use super::pages::OpenReply;
-use super::xattr::XattrReply;
-use super::{Adapter, Completion, guarded, passthrough};
-
-/// Requests that the kernel may have under way in the background (read-ahead, for one). Its default
-/// of 12 is too few for a store that takes tens of milliseconds.
-const MAX_BACKGROUND: u16 = 64;
-
-/// The capabilities to ask for; each is used if the kernel has it. No write-back cache: it would
-/// prevent passthrough of reads and writes to local files.
-const CAPABILITIES: [InitFlags; 6] = [
-    // O_TRUNC comes with the open, so that truncating an input fetches none of it.
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    // The text of a link never changes under its inode number.
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    // No file is ever set-user-id or has capabilities, so a write has none to take away. Without this the kernel asks for
-    // the attribute "security.capability" before each write, with it once for each file that is written.
-    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-];
+use super::xattr::{XattrReply, set_xattr};
+use super::{Adapter, guarded};
 
 fn handle(fh: FileHandle) -> HandleId {
     HandleId(fh.0)
 }
 
 /// Requests that are refused without asking the file system. ENOSYS tells the kernel not to ask again: it has its own
-/// implementation (poll, lseek, copy_file_range), or answers EOPNOTSUPP from then on.
+/// implementation (poll, copy_file_range), or answers EOPNOTSUPP from then on.
 macro_rules! refused {
     ($($(#[$why:meta])* $name:ident($($argument:ty),*) $reply:ty, $errno:ident;)*) => {$(
         $(#[$why])*
@@ -57,21 +37,7 @@ macro_rules! refused {
 
 impl<F: FileSystem> Filesystem for Adapter<F> {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // fuser already asks for the longest writes and the most read-ahead that the kernel offers.
-        for capability in CAPABILITIES {
-            if let Err(missing) = config.add_capabilities(capability) {
-                tracing::debug!(?missing, "this kernel lacks a capability");
-            }
-        }
-        if self.wants_passthrough {
-            passthrough::negotiate(config, &self.passthrough);
-        }
-        if let Some(unopened) = &self.unopened {
-            unopened.negotiate(config);
-        }
-        if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
-            tracing::debug!(nearest, "the number of background requests stays as it is");
-        }
+        self.negotiate(config);
         Ok(())
     }
 
@@ -126,7 +92,9 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         self.ask("setattr", number, reply, |fs, reply| {
             // While the kernel changes a length, it writes no pages back.
             if set.mtime.is_some() && set.size.is_none() && self.pages.may_be_unseen(number) {
-                self.set_after_write_back(number, set, reply);
+                self.after_write_back::<FileAttr, _>("setattr", number, reply, move |fs, reply| {
+                    fs.setattr(node(number), set, reply);
+                });
             } else {
                 fs.setattr(node(number), set, reply);
             }
@@ -142,6 +110,41 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
                 fs.getxattr(node(number), name.as_bytes(), reply);
             },
         );
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        self.ask("setxattr", number, reply, |fs, reply| {
+            match set_xattr(flags) {
+                Some(how) => fs.setxattr(node(number), name.as_bytes(), value, how, reply),
+                None => Reply::<()>::fail(reply, FsErrorKind::Invalid.into()),
+            }
+        });
+    }
+
+    fn listxattr(&self, request: &Request, number: INodeNo, room: u32, reply: ReplyXattr) {
+        if self.fs.is_read_only() {
+            // There are none, and the kernel asks no more.
+            return reply.error(Errno::ENOSYS);
+        }
+        let (is_root, reply) = (request.uid() == 0, XattrReply::new(reply, room));
+        self.ask("listxattr", number, reply, |fs, reply| {
+            fs.listxattr(node(number), is_root, reply);
+        });
+    }
+
+    fn removexattr(&self, _: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.ask("removexattr", number, reply, |fs, reply| {
+            fs.removexattr(node(number), name.as_bytes(), reply);
+        });
     }
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
@@ -160,12 +163,13 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        if !is_regular(mode) {
-            return reply.error(Errno::EPERM);
-        }
+        let (parent_node, name) = (node(parent), name.as_bytes());
         let new = new_node(request, mode & !umask);
-        self.ask("mknod", parent, reply, |fs, reply| {
-            fs.make_file(node(parent), name.as_bytes(), new, reply);
+        let made = made(mode);
+        self.ask("mknod", parent, reply, |fs, reply| match made {
+            Made::File => fs.make_file(parent_node, name, new, reply),
+            Made::Special(special) => fs.make_special(parent_node, name, special, new, reply),
+            Made::Device => Reply::<Entry>::fail(reply, FsErrorKind::NotPermitted.into()),
         });
     }
 
@@ -220,18 +224,15 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
-        if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
-            return reply.error(Errno::EINVAL);
-        }
-        let (from, to) = (name.as_bytes(), newname.as_bytes());
-        self.ask("rename", parent, reply, |fs, reply| {
-            fs.rename(
-                (node(parent), from),
-                (node(newparent), to),
-                no_replace,
-                reply,
-            );
+        let from = (node(parent), name.as_bytes());
+        let to = (node(newparent), newname.as_bytes());
+        let plain = RenameFlags::empty();
+        self.ask("rename", parent, reply, |fs, reply| match flags {
+            RenameFlags::RENAME_EXCHANGE => fs.exchange(from, to, reply),
+            RenameFlags::RENAME_NOREPLACE => fs.rename(from, to, true, reply),
+            flags if flags == plain => fs.rename(from, to, false, reply),
+            // Two that exclude each other, or one that leaves a device behind (RENAME_WHITEOUT).
+            _ => Reply::<()>::fail(reply, FsErrorKind::Invalid.into()),
         });
     }
 
@@ -414,14 +415,59 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         });
     }
 
+    fn fallocate(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.ask("fallocate", number, reply, |fs, reply| {
+            // A length that leads beyond all files.
+            let range = offset..offset.saturating_add(length);
+            match allocation(mode) {
+                Some(how) => fs.allocate(handle(fh), how, range, reply),
+                None => Reply::<()>::fail(reply, FsErrorKind::NotSupported.into()),
+            }
+        });
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        if self.unopened().is_some() {
+            // Everything is data then, which the kernel answers by itself.
+            return reply.error(Errno::ENOSYS);
+        }
+        self.ask("lseek", number, reply, |fs, reply| {
+            let (offset, to) = match seek_to(offset, whence) {
+                Ok(asked) => asked,
+                Err(kind) => return Reply::<u64>::fail(reply, kind.into()),
+            };
+            if self.pages.may_be_unseen(number) {
+                // What was stored through a mapping would look like a hole.
+                self.after_write_back::<u64, _>("lseek", number, reply, move |fs, reply| {
+                    fs.seek(handle(fh), offset, to, reply);
+                });
+            } else {
+                fs.seek(handle(fh), offset, to, reply);
+            }
+        });
+    }
+
     refused! {
         /// Writes are in the file system when they return, so there is nothing left to flush. The kernel still writes
         /// mapped pages back on close.
         flush(INodeNo, FileHandle, LockOwner) ReplyEmpty, ENOSYS;
-        setxattr(INodeNo, &OsStr, &[u8], i32, u32) ReplyEmpty, ENOSYS;
-        /// What there is can be read by name: see the attributes of a `Vfs`.
-        listxattr(INodeNo, u32) ReplyXattr, ENOSYS;
-        removexattr(INodeNo, &OsStr) ReplyEmpty, ENOSYS;
         /// The kernel checks permissions itself (default_permissions).
         access(INodeNo, AccessFlags) ReplyEmpty, ENOSYS;
         getlk(INodeNo, FileHandle, LockOwner, u64, u64, i32, u32) ReplyLock, ENOSYS;
@@ -429,23 +475,6 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         bmap(INodeNo, u32, u64) ReplyBmap, ENOSYS;
         ioctl(INodeNo, FileHandle, IoctlFlags, u32, &[u8], u32) ReplyIoctl, ENOTTY;
         poll(INodeNo, FileHandle, PollNotifier, PollEvents, PollFlags) ReplyPoll, ENOSYS;
-        fallocate(INodeNo, FileHandle, u64, u64, i32) ReplyEmpty, ENOSYS;
-        lseek(INodeNo, FileHandle, i64, i32) ReplyLseek, ENOSYS;
         copy_file_range(INodeNo, FileHandle, u64, INodeNo, FileHandle, u64, u64, CopyFileRangeFlags) ReplyWrite, ENOSYS;
-    }
-}
-
-impl<F: FileSystem> Adapter<F> {
-    /// Changes the attributes of a file after the kernel has written back its mapped pages.
-    fn set_after_write_back(&self, number: INodeNo, set: SetAttr, reply: Completion<ReplyAttr>) {
-        // Weak, so that this task does not keep the file system alive after an unmount.
-        let (fs, pages) = (Arc::downgrade(&self.fs), Arc::clone(&self.pages));
-        self.runtime.spawn_blocking(move || {
-            pages.write_back(number);
-            match fs.upgrade() {
-                Some(fs) => guarded("setattr", number, || fs.setattr(node(number), set, reply)),
-                None => reply.fail(FsErrorKind::Ended.into()),
-            }
-        });
     }
 }

@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use attachfs_tree::{Ino, Kind, Timestamp};
+use attachfs_tree::{Ino, Kind, Special, Timestamp};
 use attachfs_vfs::{
-    Access, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found, FsError,
-    FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NewNode,
-    NodeId, OpenedDir, OpenedFile, Released, Reply, SetAttr, Usage,
+    Access, Allocation, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found,
+    FsError, FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply,
+    NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, SeekTo, SetAttr, SetXattr, Usage,
 };
 use parking_lot::Mutex;
 
@@ -118,6 +119,7 @@ impl State {
             kind,
             size,
             blocks: size.div_ceil(512),
+            atime: Timestamp::default(),
             mtime: Timestamp::default(),
             ctime: Timestamp::default(),
             perm,
@@ -435,6 +437,14 @@ impl FileSystem for LazyTree {
         });
     }
 
+    fn allocate(&self, _: HandleId, _: Allocation, _: Range<u64>, reply: impl Reply<()>) {
+        reply.fail(READ_ONLY);
+    }
+
+    fn seek(&self, _: HandleId, _: u64, _: SeekTo, reply: impl Reply<u64>) {
+        reply.fail(FsErrorKind::NotSupported.into());
+    }
+
     fn fsync(&self, _: HandleId, _: bool, reply: impl Reply<()>) {
         reply.ok(());
     }
@@ -445,6 +455,18 @@ impl FileSystem for LazyTree {
 
     fn getxattr(&self, _: NodeId, _: &[u8], reply: impl DataReply) {
         Reply::<&[u8]>::fail(reply, FsErrorKind::NoAttribute.into());
+    }
+
+    fn setxattr(&self, _: NodeId, _: &[u8], _: &[u8], _: SetXattr, reply: impl Reply<()>) {
+        reply.fail(READ_ONLY);
+    }
+
+    fn listxattr(&self, _: NodeId, _: bool, reply: impl DataReply) {
+        Reply::<&[u8]>::ok(reply, b"");
+    }
+
+    fn removexattr(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
+        reply.fail(READ_ONLY);
     }
 
     fn readlink(&self, _: NodeId, reply: impl DataReply) {
@@ -467,7 +489,15 @@ impl FileSystem for LazyTree {
         reply.fail(READ_ONLY);
     }
 
+    fn make_special(&self, _: NodeId, _: &[u8], _: Special, _: NewNode, reply: impl Reply<Entry>) {
+        reply.fail(READ_ONLY);
+    }
+
     fn symlink(&self, _: NodeId, _: &[u8], _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
+        reply.fail(READ_ONLY);
+    }
+
+    fn exchange(&self, _: (NodeId, &[u8]), _: (NodeId, &[u8]), reply: impl Reply<()>) {
         reply.fail(READ_ONLY);
     }
 

@@ -156,3 +156,52 @@ os.utime('one', ns=(5000, 5000))
 before = os.stat('dir').st_mtime_ns
 open('dir/newest', 'w').close()
 print(os.stat('dir').st_mtime_ns > before)
+
+# Holes and zeros, names that change places, attributes, FIFOs.
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), name)
+def allocate(fd, mode, offset, length):
+    call('fallocate', fd, mode, ctypes.c_long(offset), ctypes.c_long(length))
+for name in ('big', 'holed'):
+    fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+    os.ftruncate(fd, 2500000)
+    allocate(fd, 3, 1 << 20, 1 << 20)
+    allocate(fd, 1, 0, 3000000)
+    print(os.fstat(fd).st_size, os.pread(fd, 20, (1 << 20) - 10), os.pread(fd, 20, (2 << 20) - 10))
+    attempt('allocate', lambda: allocate(fd, 0, 2499999, 10))
+    print(os.fstat(fd).st_size)
+    os.pwrite(fd, b'data', 2300000)
+    os.ftruncate(fd, 9 << 20)
+    os.pwrite(fd, b'end', 8 << 20)
+    print(os.lseek(fd, 7 << 20, os.SEEK_DATA), os.lseek(fd, 5 << 20, os.SEEK_HOLE))
+    attempt('past the end', lambda: os.lseek(fd, 9 << 20, os.SEEK_HOLE))
+    os.close(fd)
+def exchange(one, other):
+    call('renameat2', -100, os.fsencode(one), -100, os.fsencode(other), 2)
+exchange('a.txt', 'dir')
+print(sorted(os.listdir('a.txt')), open('dir').read())
+exchange('dir', 'a.txt')
+attempt('below itself', lambda: exchange('dir', 'dir/sub'))
+attempt('with nothing', lambda: exchange('dir', 'nothing'))
+for name in ('big', 'pair', 'dir'):
+    attempt('no attribute', lambda: os.getxattr(name, 'user.x'))
+    os.setxattr(name, 'user.x', b'value')
+    attempt('create', lambda: os.setxattr(name, 'user.x', b'', os.XATTR_CREATE))
+    attempt('replace', lambda: os.setxattr(name, 'user.y', b'', os.XATTR_REPLACE))
+    print(os.getxattr(name, 'user.x'), os.listxattr(name))
+os.rename('pair', 'paired')
+print(os.getxattr('paired', 'user.x'))
+os.removexattr('paired', 'user.x')
+attempt('removed', lambda: os.removexattr('paired', 'user.x'))
+os.rename('paired', 'pair')
+print([os.stat(name).st_nlink for name in ('.', 'dir', 'dir/sub')])
+os.mkfifo('dir/fifo', 0o640)
+if os.fork() == 0:
+    with open('dir/fifo', 'w') as f: f.write('through')
+    os._exit(0)
+print(open('dir/fifo').read(), stat.filemode(os.stat('dir/fifo').st_mode))
+os.wait()
+os.unlink('dir/fifo')

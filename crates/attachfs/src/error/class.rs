@@ -349,6 +349,7 @@ fn of_journal(error: &JournalError) -> FailureClass {
         | JournalError::CutOff { .. }
         | JournalError::NotAJournal(_) => FailureClass::Integrity,
         JournalError::Io { .. }
+        | JournalError::OtherVersion(_)
         | JournalError::TooLong(_)
         | JournalError::NotDurable
         | JournalError::LookedAt

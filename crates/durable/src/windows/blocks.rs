@@ -13,6 +13,7 @@ use windows_sys::Win32::System::Ioctl::{
 };
 
 use super::calls;
+use crate::Allocation;
 
 pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
     match calls::allocate(file, len.max(file.metadata()?.len())) {
@@ -81,6 +82,25 @@ pub(crate) fn punch_hole(file: &File, range: Range<u64>) -> io::Result<()> {
         BeyondFinalZero: range.end.cast_signed(),
     };
     calls::control(file, FSCTL_SET_ZERO_DATA, Some(&zeros), 0).map(drop)
+}
+
+/// Reserves room for a range, or makes it zero. Zeros are a hole: no room is kept for them.
+pub(crate) fn allocate(file: &File, how: Allocation, range: Range<u64>) -> io::Result<()> {
+    let keeps_len = match how {
+        Allocation::Room { keeps_len } => {
+            reserve_beyond(file, range.start, range.end - range.start)?;
+            keeps_len
+        }
+        Allocation::Zeros { keeps_len } => {
+            punch_hole(file, range.clone())?;
+            keeps_len
+        }
+        Allocation::Hole => return punch_hole(file, range),
+    };
+    if !keeps_len && file.metadata()?.len() < range.end {
+        file.set_len(range.end)?;
+    }
+    Ok(())
 }
 
 /// Makes a file longer, by a hole where the file system can.

@@ -196,8 +196,10 @@ impl Builder {
             }
         }
         let number = self.push(record)?;
-        self.nodes.cell_mut(parent).count += 1;
+        let above = self.nodes.cell_mut(parent);
+        above.count += 1;
         if node.is_dir() {
+            above.size += 1;
             self.open.push(OpenDir {
                 path_len: path.len(),
                 node: number,

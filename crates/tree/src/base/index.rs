@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!      0   8  "attfstre"
-//!      8   4  format version (1)
+//!      8   4  format version (2)
 //!     12   4  number of nodes
 //!     16  16  hash of the layers, chosen by the caller
 //!     32  16  hash of the composed manifest
@@ -40,7 +40,7 @@ use super::paged::{Cell, Paged, page_len};
 use super::record::Record;
 
 const MAGIC: &[u8; 8] = b"attfstre";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The header up to its table of pages.
 const FIXED: usize = 80;
 /// A page in the table.

@@ -94,6 +94,8 @@ struct Layers {
     /// Of directories that several layers have: the names that do not lead where the directory's own tree
     /// says.
     entries: HashMap<Ino, BTreeMap<Name, Option<Ino>>>,
+    /// How many directories these have in them.
+    subdirectories: HashMap<Ino, u32>,
     /// Directories of a layer that were there already, under this number.
     shown_as: HashMap<Ino, Ino>,
 }
@@ -103,6 +105,7 @@ impl From<Arc<BaseTree>> for LayeredBase {
         Self(Arc::new(Layers {
             trees: vec![tree],
             entries: HashMap::new(),
+            subdirectories: HashMap::new(),
             shown_as: HashMap::new(),
         }))
     }
@@ -240,6 +243,11 @@ impl LayeredBase {
         Box::new(children.into_iter().map(|(_, child)| child))
     }
 
+    /// How many directories a directory has in it; 0 for anything else.
+    pub(crate) fn subdirectories(&self, dir: Ino) -> u32 {
+        self.0.subdirectories(dir)
+    }
+
     /// Whether a directory has children.
     pub fn has_children(&self, dir: Ino) -> bool {
         self.children(dir).next().is_some()
@@ -285,6 +293,16 @@ impl Layers {
 
     fn name(&self, ino: Ino) -> Option<&[u8]> {
         self.tree(ino)?.name(ino)
+    }
+
+    fn is_dir(&self, ino: Option<Ino>) -> bool {
+        ino.and_then(|ino| self.plain_kind(ino)) == Some(Kind::Dir)
+    }
+
+    fn subdirectories(&self, dir: Ino) -> u32 {
+        let of_tree = || self.tree(dir).map_or(0, |tree| tree.subdirectories(dir));
+        let counted = self.subdirectories.get(&dir);
+        counted.copied().unwrap_or_else(of_tree)
     }
 
     fn parent(&self, ino: Ino) -> Option<Ino> {
@@ -342,7 +360,11 @@ impl Laying {
         let Ok(name) = Name::new(name) else {
             return;
         };
-        let was = self.layers.child(parent, name.as_bytes());
+        let layers = &mut self.layers;
+        let was = layers.child(parent, name.as_bytes());
+        let count = layers.subdirectories(parent) + u32::from(layers.is_dir(is));
+        let count = count.saturating_sub(layers.is_dir(was).into());
+        layers.subdirectories.insert(parent, count);
         let names = self.layers.entries.entry(parent).or_default();
         names.insert(name.clone(), is);
         self.flips.push(Flip {

@@ -17,7 +17,7 @@ use super::paged::{Cell, Paged, page_len, place};
 use crate::Kind;
 
 /// One node, 40 bytes. `first` and `count` are the children of a directory, the hashes of a file,
-/// or the target of a link.
+/// or the target of a link. `size` is the length of a file, and of a directory the number of directories in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) size: u64,
@@ -50,6 +50,7 @@ impl Record {
             Kind::Dir => 0,
             Kind::File => 1,
             Kind::Symlink => 2,
+            Kind::Special(_) => unreachable!("a manifest has no FIFOs and no sockets"),
         };
         bytes[34] = u8::from(self.runnable);
         bytes
@@ -98,7 +99,9 @@ impl Record {
                 Kind::Dir => {
                     let end = self.first.checked_add(self.count);
                     // Children come after their parent, so the way down ends.
-                    self.count == 0 || self.first > index && end.is_some_and(|end| end <= tree.len)
+                    self.size <= self.count.into()
+                        && (self.count == 0
+                            || self.first > index && end.is_some_and(|end| end <= tree.len))
                 }
                 Kind::File => {
                     let pages = tree.hashes.page_count();
@@ -108,6 +111,7 @@ impl Record {
                 Kind::Symlink => {
                     has_page(place::<LinkTarget>(self.first).0, tree.targets.page_count())
                 }
+                Kind::Special(_) => false,
             }
     }
 }

@@ -62,6 +62,17 @@ impl Namespace {
                     time,
                 );
             }
+            Mutation::CreateSpecial {
+                parent,
+                name,
+                ino,
+                special,
+                attributes,
+                time,
+            } => {
+                let kind = InodeKind::Special(special);
+                self.create(parent, name, ino, kind, attributes, time);
+            }
             Mutation::Link {
                 ino,
                 parent,
@@ -105,7 +116,32 @@ impl Namespace {
                 self.touch_dir(to_parent, time);
                 return orphan;
             }
+            Mutation::Exchange {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                time,
+            } => self.exchange((from_parent, from_name), (to_parent, to_name), time),
             Mutation::SetAttributes { ino, change, time } => self.set_attributes(ino, change, time),
+            Mutation::SetXattr {
+                ino,
+                name,
+                value,
+                time,
+            } => {
+                let all = self.xattrs.entry(ino).or_default();
+                Arc::make_mut(all).insert(name, value);
+                self.record(ino).attributes.ctime = Some(time);
+            }
+            Mutation::RemoveXattr { ino, name, time } => {
+                let all = self.xattrs.entry(ino).or_default();
+                Arc::make_mut(all).remove(&name);
+                if all.is_empty() {
+                    self.xattrs.remove(&ino);
+                }
+                self.record(ino).attributes.ctime = Some(time);
+            }
             Mutation::CopyUp { ino, keep, time } => self.copy_up(ino, keep, time),
             Mutation::Write {
                 ino,
@@ -146,12 +182,29 @@ impl Namespace {
         };
         self.take_number(ino);
         self.inodes.insert(ino, Inode { kind, attributes });
-        self.entries
-            .entry(parent)
-            .or_default()
-            .insert(name.clone(), Some(ino));
+        self.set_entry(parent, name.clone(), Some(Some(ino)));
         self.names.insert(ino, vec![(parent, name)]);
         self.touch_dir(parent, time);
+    }
+
+    /// Says what a name of a directory leads to: an inode, nothing, or (`None`) what the base says. All that changes names
+    /// comes here, so that directories are counted.
+    pub(super) fn set_entry(&mut self, parent: Ino, name: Name, to: Option<Option<Ino>>) {
+        let was = self.is_dir(self.lookup(parent, name.as_bytes()));
+        let is = match to {
+            Some(to) => self.is_dir(to),
+            None => self.is_dir(self.base.child(parent, name.as_bytes())),
+        };
+        if was != is {
+            let count = self.subdirectories(parent) + u32::from(is);
+            let count = count.saturating_sub(was.into());
+            self.subdirectories.insert(parent, count);
+        }
+        let entries = self.entries.entry(parent).or_default();
+        match to {
+            Some(to) => entries.insert(name, to),
+            None => entries.remove(&name),
+        };
     }
 
     fn take_number(&mut self, ino: Ino) {
@@ -161,10 +214,7 @@ impl Namespace {
     }
 
     fn add_name(&mut self, ino: Ino, parent: Ino, name: Name) {
-        self.entries
-            .entry(parent)
-            .or_default()
-            .insert(name.clone(), Some(ino));
+        self.set_entry(parent, name.clone(), Some(Some(ino)));
         let base_name = self.base_name(ino);
         self.names
             .entry(ino)
@@ -172,13 +222,33 @@ impl Namespace {
             .push((parent, name));
     }
 
-    fn remove_name(&mut self, ino: Ino, parent: Ino, name: &Name, time: Timestamp) -> Option<Ino> {
-        let entries = self.entries.entry(parent).or_default();
-        if self.base.child(parent, name.as_bytes()).is_some() {
-            entries.insert(name.clone(), None);
-        } else {
-            entries.remove(name);
+    fn exchange(&mut self, from: (Ino, Name), to: (Ino, Name), time: Timestamp) {
+        let at = |(parent, name): &(Ino, Name)| self.lookup(*parent, name.as_bytes());
+        let (Some(one), Some(other)) = (at(&from), at(&to)) else {
+            return;
+        };
+        if one == other {
+            // Two names of one file: rename(2) does nothing.
+            return;
         }
+        for (ino, was, is) in [(one, &from, &to), (other, &to, &from)] {
+            let (parent, name) = is.clone();
+            self.set_entry(parent, name, Some(Some(ino)));
+            let base_name = self.base_name(ino);
+            let names = self.names.entry(ino);
+            let names = names.or_insert_with(|| base_name.into_iter().collect());
+            for place in names.iter_mut().filter(|place| *place == was) {
+                place.clone_from(is);
+            }
+            self.record(ino).attributes.ctime = Some(time);
+        }
+        self.touch_dir(from.0, time);
+        self.touch_dir(to.0, time);
+    }
+
+    fn remove_name(&mut self, ino: Ino, parent: Ino, name: &Name, time: Timestamp) -> Option<Ino> {
+        let hides = self.base.child(parent, name.as_bytes()).is_some();
+        self.set_entry(parent, name.clone(), hides.then_some(None));
         let base_name = self.base_name(ino);
         let names = self
             .names
@@ -204,6 +274,7 @@ impl Namespace {
             let kind = match base.plain_kind(ino) {
                 Some(Kind::File) => InodeKind::File(FileContent::Base),
                 Some(Kind::Symlink) => InodeKind::Symlink(None),
+                Some(Kind::Special(special)) => InodeKind::Special(special),
                 Some(Kind::Dir) | None => InodeKind::Dir,
             };
             Inode {
@@ -267,6 +338,8 @@ impl Namespace {
         if self.is_removed(ino) {
             self.inodes.remove(&ino);
             self.entries.remove(&ino);
+            self.subdirectories.remove(&ino);
+            self.xattrs.remove(&ino);
             if !self.base.contains(ino) {
                 self.names.remove(&ino);
             }

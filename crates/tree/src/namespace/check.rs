@@ -37,6 +37,9 @@ impl Namespace {
             }
             | Mutation::CreateSymlink {
                 parent, name, ino, ..
+            }
+            | Mutation::CreateSpecial {
+                parent, name, ino, ..
             } => {
                 self.check_free(*parent, name)?;
                 self.check_new(*ino)
@@ -47,7 +50,7 @@ impl Namespace {
                 self.check_free(*parent, name)?;
                 match self.kind(*ino).ok_or(MutationError::NoInode(*ino))? {
                     Kind::Dir => Err(MutationError::IsDir(*ino)),
-                    Kind::File | Kind::Symlink => self.check_named(*ino),
+                    Kind::File | Kind::Symlink | Kind::Special(_) => self.check_named(*ino),
                 }
             }
             Mutation::Unlink { parent, name, .. } => {
@@ -88,10 +91,33 @@ impl Namespace {
                     }
                 }
             }
-            Mutation::SetAttributes { ino, .. } => self
+            Mutation::Exchange {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                ..
+            } => {
+                let (one, kind) = self.entry(*from_parent, from_name)?;
+                let (other, other_kind) = self.entry(*to_parent, to_name)?;
+                for (ino, kind, parent) in
+                    [(one, kind, to_parent), (other, other_kind, from_parent)]
+                {
+                    if kind == Kind::Dir && self.is_within(*parent, ino) {
+                        return Err(MutationError::BelowItself(ino));
+                    }
+                }
+                Ok(())
+            }
+            Mutation::SetAttributes { ino, .. } | Mutation::SetXattr { ino, .. } => self
                 .kind(*ino)
                 .map(|_| ())
                 .ok_or(MutationError::NoInode(*ino)),
+            Mutation::RemoveXattr { ino, name, .. } => match self.xattr(*ino, name) {
+                Some(_) => Ok(()),
+                None if self.kind(*ino).is_none() => Err(MutationError::NoInode(*ino)),
+                None => Err(MutationError::NoXattr(*ino)),
+            },
             Mutation::CopyUp { ino, .. } => match self.content(*ino) {
                 Some(FileContent::Base) => Ok(()),
                 _ => Err(MutationError::WrongContent(*ino)),

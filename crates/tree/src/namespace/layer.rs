@@ -3,12 +3,12 @@
 //! What a job changed stays as the job left it: a file that it wrote or whose attributes it set, a name that it
 //! deleted or took, and the directories that lead there. Everything else is what the base says now.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use attachfs_manifest::Name;
 
 use super::Namespace;
-use crate::{AddLayerError, DiffLayer, Flip, Ino};
+use crate::{AddLayerError, DiffLayer, Flip, Ino, Kind};
 
 impl Namespace {
     /// Adds a diff as a layer of the base. Returns the names that lead to another inode now: caches have
@@ -17,6 +17,8 @@ impl Namespace {
         let (base, flips) = self.base.with(layer)?;
         let touched = self.touched_and_above();
         let mut changed = Vec::new();
+        // What is counted is what is shown, whatever becomes of the base's own count.
+        let mut counts: HashMap<Ino, u32> = HashMap::new();
         for Flip {
             parent,
             name,
@@ -27,6 +29,8 @@ impl Namespace {
             if self.is_removed(parent) {
                 continue;
             }
+            let now = self.subdirectories(parent);
+            let count = counts.entry(parent).or_insert(now);
             let taken = self.entries.get(&parent);
             let taken = taken.and_then(|names| names.get(&name)).copied();
             match (taken, was, is) {
@@ -44,6 +48,9 @@ impl Namespace {
                     names.or_insert_with(|| vec![(parent, name)]);
                 }
                 (None, ..) => {
+                    let is_dir = |ino| base.plain_kind(ino) == Some(Kind::Dir);
+                    *count += u32::from(is.is_some_and(is_dir));
+                    *count = count.saturating_sub(was.is_some_and(is_dir).into());
                     changed.push((parent, name));
                     continue;
                 }
@@ -53,6 +60,11 @@ impl Namespace {
             }
         }
         self.base = base;
+        for (dir, count) in counts {
+            if self.subdirectories(dir) != count {
+                self.subdirectories.insert(dir, count);
+            }
+        }
         Ok(changed)
     }
 

@@ -3,6 +3,8 @@
 //! A journal is compacted into these instead of the mutations. Restored over the same base they give the
 //! same namespace, inodes without a name included, because those may be open.
 
+use std::sync::Arc;
+
 use attachfs_manifest::Name;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +14,7 @@ use crate::{Ino, Inode};
 /// The most inodes, names or entries in a part.
 const MOST: usize = 256;
 
-/// A part of a namespace's state.
+/// A part of a namespace's state, in the order in which they come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NamespacePart {
     /// Inodes that mutations made or changed.
@@ -28,6 +30,8 @@ pub enum NamespacePart {
     Names(Vec<(Ino, Vec<(Ino, Name)>)>),
     /// How many inodes were made.
     Made(u64),
+    /// All extended attributes of an inode, names and values.
+    Xattrs(Ino, Vec<(Box<[u8]>, Box<[u8]>)>),
 }
 
 /// Cuts what an iterator gives into parts.
@@ -58,23 +62,35 @@ impl Namespace {
             });
             empty.into_iter().chain(changed)
         });
+        let xattrs = self.xattrs.iter().map(|(&ino, all)| {
+            let all = all.iter();
+            let all = all.map(|(name, value)| (name.clone(), value.clone()));
+            NamespacePart::Xattrs(ino, all.collect())
+        });
         let names = self.names.iter();
         let names = names.map(|(&ino, names)| (ino, names.clone()));
         parts(inodes, NamespacePart::Inodes)
             .chain(entries)
             .chain(parts(names, NamespacePart::Names))
             .chain(std::iter::once(NamespacePart::Made(self.next)))
+            .chain(xattrs)
     }
 
-    /// Takes a part of a state that had the same base, with the same layers. The caller restores all parts, in any
+    /// Takes a part of a state that had the same base, with the same layers. The caller restores all parts, in their
     /// order, before it does anything else.
     pub fn restore(&mut self, part: NamespacePart) {
         match part {
             NamespacePart::Inodes(inodes) => self.inodes.extend(inodes),
             NamespacePart::Entries { dir, entries } => {
-                self.entries.entry(dir).or_default().extend(entries);
+                self.entries.entry(dir).or_default();
+                for (name, to) in entries {
+                    self.set_entry(dir, name, Some(to));
+                }
             }
             NamespacePart::Names(names) => self.names.extend(names),
+            NamespacePart::Xattrs(ino, all) => {
+                self.xattrs.insert(ino, Arc::new(all.into_iter().collect()));
+            }
             NamespacePart::Made(next) => self.next = self.next.max(next),
         }
     }

@@ -2,15 +2,20 @@
 //!
 //! An operation lasts from its call to its answer, on whatever thread that is given; a reply that is dropped is a failed one.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
+
+use attachfs_tree::Special;
 
 use super::operations::{Operation, Operations};
 use super::{
     Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, ListReply, ListedReply,
     NameReply, NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, Usage,
 };
-use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, SetAttr};
+use crate::{
+    Access, Allocation, FileAttr, FsError, FsErrorKind, HandleId, SeekTo, SetAttr, SetXattr,
+};
 
 /// A file system, and the counts of what it is asked for.
 #[derive(Debug)]
@@ -81,6 +86,7 @@ trait Told {
 
 impl Told for () {}
 impl Told for usize {}
+impl Told for u64 {}
 impl Told for Entry {}
 impl Told for FileAttr {}
 impl Told for Created {}
@@ -169,6 +175,28 @@ impl<F: FileSystem> FileSystem for Counted<F> {
         self.inner.getxattr(node, name, reply);
     }
 
+    fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+        reply: impl Reply<()>,
+    ) {
+        let reply = self.begin(Operation::Setxattr, reply);
+        self.inner.setxattr(node, name, value, how, reply);
+    }
+
+    fn listxattr(&self, node: NodeId, all: bool, reply: impl DataReply) {
+        let reply = self.begin(Operation::Listxattr, reply);
+        self.inner.listxattr(node, all, reply);
+    }
+
+    fn removexattr(&self, node: NodeId, name: &[u8], reply: impl Reply<()>) {
+        let reply = self.begin(Operation::Removexattr, reply);
+        self.inner.removexattr(node, name, reply);
+    }
+
     fn readlink(&self, node: NodeId, reply: impl DataReply) {
         let reply = self.begin(Operation::Readlink, reply);
         self.inner.readlink(node, reply);
@@ -194,6 +222,18 @@ impl<F: FileSystem> FileSystem for Counted<F> {
     fn mkdir(&self, parent: NodeId, name: &[u8], new: NewNode, reply: impl Reply<Entry>) {
         let reply = self.begin(Operation::Mkdir, reply);
         self.inner.mkdir(parent, name, new, reply);
+    }
+
+    fn make_special(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        special: Special,
+        new: NewNode,
+        reply: impl Reply<Entry>,
+    ) {
+        let reply = self.begin(Operation::MakeSpecial, reply);
+        self.inner.make_special(parent, name, special, new, reply);
     }
 
     fn symlink(
@@ -234,6 +274,11 @@ impl<F: FileSystem> FileSystem for Counted<F> {
         self.inner.rename(from, to, no_replace, reply);
     }
 
+    fn exchange(&self, from: (NodeId, &[u8]), to: (NodeId, &[u8]), reply: impl Reply<()>) {
+        let reply = self.begin(Operation::Exchange, reply);
+        self.inner.exchange(from, to, reply);
+    }
+
     fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
         let reply = self.begin(Operation::Open, reply);
         self.inner.open(node, access, truncate, reply);
@@ -247,6 +292,22 @@ impl<F: FileSystem> FileSystem for Counted<F> {
     fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>) {
         let reply = self.begin(Operation::Write, reply);
         self.inner.write(handle, offset, data, reply);
+    }
+
+    fn allocate(
+        &self,
+        handle: HandleId,
+        how: Allocation,
+        range: Range<u64>,
+        reply: impl Reply<()>,
+    ) {
+        let reply = self.begin(Operation::Allocate, reply);
+        self.inner.allocate(handle, how, range, reply);
+    }
+
+    fn seek(&self, handle: HandleId, offset: u64, to: SeekTo, reply: impl Reply<u64>) {
+        let reply = self.begin(Operation::Seek, reply);
+        self.inner.seek(handle, offset, to, reply);
     }
 
     fn fsync(&self, handle: HandleId, data_only: bool, reply: impl Reply<()>) {

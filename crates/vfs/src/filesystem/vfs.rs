@@ -1,7 +1,9 @@
 //! [`Vfs`] as a file system that adapters serve: calls its own operations, and hands on their answers.
 
+use std::ops::Range;
+
 use attachfs_manifest::ManifestPath;
-use attachfs_tree::{DirEntry, Ino};
+use attachfs_tree::{DirEntry, Ino, Special};
 
 use super::{
     Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, Listed, ListedName,
@@ -9,7 +11,10 @@ use super::{
 };
 use crate::ops::origin::Whereabouts;
 use crate::ops::xattrs::{Xattr, cached};
-use crate::{Access, DirView, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SetAttr, Vfs};
+use crate::{
+    Access, Allocation, DirView, FileAttr, FsError, FsErrorKind, HandleId, ReadOutcome, SeekTo,
+    SetAttr, SetXattr, Vfs,
+};
 
 /// The block size where there is no disk.
 const BLOCK_SIZE: u32 = 4096;
@@ -181,6 +186,28 @@ impl FileSystem for Vfs {
         }
     }
 
+    fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+        reply: impl Reply<()>,
+    ) {
+        self.answer(node.into(), self.set_xattr(node, name, value, how), reply);
+    }
+
+    fn listxattr(&self, node: NodeId, all: bool, reply: impl DataReply) {
+        match self.list_xattrs(node.into(), all) {
+            Ok(names) => reply.ok(&names[..]),
+            Err(error) => Reply::<&[u8]>::fail(reply, self.located(node.into(), error)),
+        }
+    }
+
+    fn removexattr(&self, node: NodeId, name: &[u8], reply: impl Reply<()>) {
+        self.answer(node.into(), self.remove_xattr(node, name), reply);
+    }
+
     fn readlink(&self, node: NodeId, reply: impl DataReply) {
         match Self::readlink(self, node.into()) {
             Ok(text) => reply.ok(&text[..]),
@@ -228,6 +255,19 @@ impl FileSystem for Vfs {
         self.answer(parent.into(), made.map(Entry::from), reply);
     }
 
+    fn make_special(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        special: Special,
+        new: NewNode,
+        reply: impl Reply<Entry>,
+    ) {
+        let owner = (new.uid, new.gid);
+        let made = Self::make_special(self, parent.into(), name, special, new.mode, owner);
+        self.answer(parent.into(), made.map(Entry::from), reply);
+    }
+
     fn symlink(
         &self,
         parent: NodeId,
@@ -269,6 +309,12 @@ impl FileSystem for Vfs {
         self.answer(parent, renamed, reply);
     }
 
+    fn exchange(&self, from: (NodeId, &[u8]), to: (NodeId, &[u8]), reply: impl Reply<()>) {
+        let parent = from.0.into();
+        let exchanged = Self::exchange(self, (parent, from.1), (to.0.into(), to.1));
+        self.answer(parent, exchanged, reply);
+    }
+
     fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
         let opened = self.open_node(node, access, truncate);
         let opened = opened.and_then(|opened| self.checked(opened.handle));
@@ -300,6 +346,20 @@ impl FileSystem for Vfs {
 
     fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>) {
         self.answer_of(handle, Self::write(self, handle, offset, data), reply);
+    }
+
+    fn allocate(
+        &self,
+        handle: HandleId,
+        how: Allocation,
+        range: Range<u64>,
+        reply: impl Reply<()>,
+    ) {
+        self.answer_of(handle, Self::allocate(self, handle, how, range), reply);
+    }
+
+    fn seek(&self, handle: HandleId, offset: u64, to: SeekTo, reply: impl Reply<u64>) {
+        self.answer_of(handle, Self::seek(self, handle, offset, to), reply);
     }
 
     fn fsync(&self, handle: HandleId, data_only: bool, reply: impl Reply<()>) {

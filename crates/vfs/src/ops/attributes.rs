@@ -31,7 +31,7 @@ pub struct SetAttr {
     pub uid: Option<u32>,
     /// Group.
     pub gid: Option<u32>,
-    /// Access time. It is not kept, but setting it changes the ctime.
+    /// Access time. It is told as long as the file system is served, for the files that were set last.
     pub atime: Option<SetTime>,
     /// Modification time.
     pub mtime: Option<SetTime>,
@@ -40,14 +40,14 @@ pub struct SetAttr {
 /// The attributes of an inode as far as the namespace has them.
 pub(crate) enum Shown {
     All(FileAttr),
-    /// Length and times are those of the scratch file.
-    InScratch(FileAttr),
+    /// Length and times are those of the scratch file, but for an access time that was set.
+    InScratch(FileAttr, Option<Timestamp>),
 }
 
 impl Shown {
     pub(crate) fn ino(&self) -> Ino {
         match self {
-            Self::All(attr) | Self::InScratch(attr) => attr.ino,
+            Self::All(attr) | Self::InScratch(attr, _) => attr.ino,
         }
     }
 
@@ -55,9 +55,10 @@ impl Shown {
     pub(crate) fn with(self, facts: &Facts) -> FileAttr {
         match self {
             Self::All(attr) => attr,
-            Self::InScratch(attr) => FileAttr {
+            Self::InScratch(attr, accessed) => FileAttr {
                 size: facts.stamp.size,
                 blocks: facts.allocated / 512,
+                atime: accessed.unwrap_or_else(|| timestamp(facts.stamp.modified())),
                 mtime: timestamp(facts.stamp.modified()),
                 ctime: attr.ctime.max(timestamp(facts.stamp.changed())),
                 ..attr
@@ -114,27 +115,34 @@ impl Vfs {
             .ok_or(FsError::plain(FsErrorKind::NotFound))?;
         let attributes = namespace.attributes(ino);
         let mtime = attributes.mtime.unwrap_or(self.settings.created);
+        let accessed = self.accessed.of(ino);
         let mut attr = FileAttr {
             ino,
             kind,
             size: 0,
             blocks: 0,
+            atime: accessed.unwrap_or(mtime),
             mtime,
             ctime: attributes.ctime.unwrap_or(mtime),
             perm: self.settings.perm(kind, &attributes),
-            nlink: namespace.link_count(ino),
+            nlink: links(namespace, ino, kind),
             uid: attributes.uid.unwrap_or(self.settings.uid),
             gid: attributes.gid.unwrap_or(self.settings.gid),
             lasting: true,
         };
         match kind {
-            Kind::Dir => {}
+            Kind::Dir | Kind::Special(_) => {}
             Kind::Symlink => {
                 attr.size = namespace.link_text(ino).map_or(0, |text| text.len() as u64);
             }
             Kind::File => match namespace.content(ino) {
-                Some(FileContent::Mapped(mapping)) => attr.size = mapping.size,
-                Some(FileContent::Scratch) => return Ok(Shown::InScratch(attr)),
+                Some(FileContent::Mapped(mapping)) => {
+                    attr.size = mapping.size;
+                    // Programs look for holes where there are fewer blocks than bytes.
+                    attr.blocks = mapping.stored().div_ceil(512);
+                    return Ok(Shown::All(attr));
+                }
+                Some(FileContent::Scratch) => return Ok(Shown::InScratch(attr, accessed)),
                 Some(FileContent::Base) | None => {
                     if let Some(BaseKind::File { size, .. }) = namespace.base().kind(ino) {
                         attr.size = size;
@@ -192,14 +200,15 @@ impl Vfs {
             let is_scratch = namespace.content(ino) == Some(&FileContent::Scratch);
             (is_scratch, namespace.kind(ino))
         };
+        let at = |to| match to {
+            SetTime::Now => time,
+            SetTime::To(time) => time,
+        };
         let mut to = AttributeChange {
             mode: set.mode.map(|mode| kept_mode(kind, mode)),
             uid: set.uid,
             gid: set.gid,
-            mtime: set.mtime.map(|to| match to {
-                SetTime::Now => time,
-                SetTime::To(time) => time,
-            }),
+            mtime: set.mtime.map(at),
         };
         let accessed = set.atime.is_some() && set.mtime.is_none();
         if is_scratch && let Some(mtime) = to.mtime.take() {
@@ -212,6 +221,9 @@ impl Vfs {
         if to != AttributeChange::default() || accessed {
             let change = to;
             turn.mutate(Mutation::SetAttributes { ino, change, time })?;
+        }
+        if let Some(atime) = set.atime.map(at) {
+            self.accessed.set(ino, atime);
         }
         drop(turn);
         self.tell_other_nodes(node);
@@ -237,6 +249,14 @@ impl Vfs {
     /// How many inodes the base has.
     pub fn base_len(&self) -> u64 {
         self.namespace.read().base().len() as u64
+    }
+}
+
+/// How many links an inode has: a directory its name, its `.` and the `..` of each directory in it; everything else its names.
+fn links(namespace: &Namespace, ino: Ino, kind: Kind) -> u32 {
+    match (namespace.link_count(ino), kind) {
+        (1.., Kind::Dir) => namespace.subdirectories(ino).saturating_add(2),
+        (names, _) => names,
     }
 }
 

@@ -1,6 +1,6 @@
-//! symlink, link, unlink, rename.
+//! symlink, FIFOs and sockets, link, unlink, rename, exchange.
 
-use attachfs_tree::{Attributes, Ino, Kind, Mutation};
+use attachfs_tree::{Attributes, Ino, Kind, Mutation, Special};
 
 use super::directory::{checked, new_attributes};
 use crate::overlay::replacing;
@@ -43,6 +43,36 @@ impl Vfs {
                 mode: None,
                 ..attributes
             },
+            time: now(),
+        })?;
+        Ok(self.entry_made(turn, ino)?.attr)
+    }
+
+    /// Makes a FIFO or a socket. It is of this session alone: a commit leaves it out.
+    pub fn make_special(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        special: Special,
+        mode: u32,
+        owner: (u32, u32),
+    ) -> Result<FileAttr, FsError> {
+        let change = self.begin_change()?;
+        let name = checked(name)?;
+        let turn = self.turn(change.overlay);
+        let (ino, attributes) = {
+            let namespace = turn.namespace();
+            self.check_case(&namespace, parent, &name)?;
+            let kind = Kind::Special(special);
+            let attributes = new_attributes(&namespace, parent, kind, mode, owner);
+            (namespace.next_ino(), attributes)
+        };
+        turn.mutate(Mutation::CreateSpecial {
+            parent,
+            name,
+            ino,
+            special,
+            attributes,
             time: now(),
         })?;
         Ok(self.entry_made(turn, ino)?.attr)
@@ -112,7 +142,7 @@ impl Vfs {
             let is_same = (from_parent, &from) == (to_parent, &to);
             (from, if is_same { to_name } else { to })
         };
-        let (taken, replacing, rename) = {
+        let (taken, rename) = {
             let namespace = turn.namespace();
             let (from_name, to_name) = (from.clone(), to.clone());
             let taken = namespace.lookup(to_parent, to_name.as_bytes()).is_some();
@@ -123,15 +153,51 @@ impl Vfs {
                 to_name,
                 time: now(),
             };
-            (taken, replacing(&namespace, &rename), rename)
+            (taken, rename)
         };
         if no_replace && taken {
             return Err(FsErrorKind::Exists.into());
         }
-        if let Some(ino) = replacing {
+        let coming = replacing(&turn.namespace(), &rename);
+        for ino in coming {
             overlay.disk.bytes_first(&no_sync, ino);
         }
         turn.mutate(rename)?;
+        drop(turn);
+        self.told_otherwise(from_parent, from_given, &from);
+        self.told_otherwise(to_parent, to_given, &to);
+        Ok(())
+    }
+
+    /// Has what is at one name and what is at another one change places, at once. Where case does not count, both names stay
+    /// written as they are.
+    pub fn exchange(
+        &self,
+        (from_parent, from_given): (Ino, &[u8]),
+        (to_parent, to_given): (Ino, &[u8]),
+    ) -> Result<(), FsError> {
+        let change = self.begin_change()?;
+        let (from_name, to_name) = (checked(from_given)?, checked(to_given)?);
+        let overlay = change.overlay;
+        let no_sync = overlay.disk.hold_sync();
+        let turn = self.turn(overlay);
+        let (from, to) = {
+            let namespace = turn.namespace();
+            let from = self.as_written(&namespace, from_parent, from_name);
+            (from, self.as_written(&namespace, to_parent, to_name))
+        };
+        let exchange = Mutation::Exchange {
+            from_parent,
+            from_name: from.clone(),
+            to_parent,
+            to_name: to.clone(),
+            time: now(),
+        };
+        let coming = replacing(&turn.namespace(), &exchange);
+        for ino in coming {
+            overlay.disk.bytes_first(&no_sync, ino);
+        }
+        turn.mutate(exchange)?;
         drop(turn);
         self.told_otherwise(from_parent, from_given, &from);
         self.told_otherwise(to_parent, to_given, &to);

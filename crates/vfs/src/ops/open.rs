@@ -67,7 +67,8 @@ impl Vfs {
                 None => return Err(FsErrorKind::NotFound.into()),
                 Some(Kind::File) => {}
                 Some(Kind::Dir) => return Err(FsErrorKind::IsADirectory.into()),
-                Some(Kind::Symlink) => return Err(FsErrorKind::Invalid.into()),
+                // What goes through a FIFO or a socket never comes here.
+                Some(Kind::Symlink | Kind::Special(_)) => return Err(FsErrorKind::Invalid.into()),
             }
             namespace.content(ino) == Some(&FileContent::Base)
         };
@@ -233,7 +234,7 @@ impl Vfs {
             let namespace = self.namespace.read();
             match namespace.kind(ino) {
                 Some(Kind::Dir) => return Err(FsErrorKind::IsADirectory.into()),
-                Some(Kind::Symlink) => return Err(FsErrorKind::Invalid.into()),
+                Some(Kind::Symlink | Kind::Special(_)) => return Err(FsErrorKind::Invalid.into()),
                 Some(Kind::File) | None => {}
             }
             let content = namespace.content(ino);

@@ -1,4 +1,4 @@
-//! Extended attributes: where a file comes from, for scripts.
+//! Extended attributes: where a file comes from, for scripts, and those that programs set.
 //!
 //! ```text
 //!     user.attachfs.hash     of a file as its manifest says: the hash of each chunk, one a line
@@ -7,17 +7,59 @@
 //! ```
 //!
 //! They are read by their names and not listed: programs that copy whatever is listed (`cp -a`, `rsync -X`, `tar
-//! --xattrs`) would give them to copies, of which they are not true. Nobody can set them, or others.
+//! --xattrs`) would give them to copies, of which they are not true. Nobody can set them.
+//!
+//! Others are kept with the inode, in memory and in the journal. No manifest has them. What the kernel and its security modules read
+//! some meaning into is not among them: access control lists, capabilities and labels.
 
 use attachfs_manifest::{ContentHash, ManifestPath};
-use attachfs_tree::{Ino, Kind};
+use attachfs_tree::{Ino, Kind, Mutation};
 
 use super::origin::{Presence, Whereabouts, Written};
-use crate::{FsError, FsErrorKind, Vfs};
+use crate::vfs::now;
+use crate::{FsError, FsErrorKind, NodeId, Vfs};
 
 const HASH: &[u8] = b"user.attachfs.hash";
 const CACHED: &[u8] = b"user.attachfs.cached";
 const LAYER: &[u8] = b"user.attachfs.layer";
+
+/// The attributes that are not listed and cannot be set.
+const OWN: &[u8] = b"user.attachfs.";
+const TRUSTED: &[u8] = b"trusted.";
+/// What belongs to the kernel, and what its names begin with. It asks for some of these of its own accord.
+const KERNELS: [&[u8]; 6] = [
+    b"security.capability",
+    b"security.selinux",
+    b"security.SMACK64",
+    b"security.apparmor",
+    b"security.ima",
+    b"security.evm",
+];
+
+/// The longest value (`XATTR_SIZE_MAX` of Linux).
+const LONGEST_VALUE: usize = 64 << 10;
+/// The names of one file are listed in so many bytes at most (`XATTR_LIST_MAX` of Linux).
+const LONGEST_LIST: usize = 64 << 10;
+/// All names and values of one file have so many bytes at most.
+const MOST: usize = 128 << 10;
+
+/// What to do where an attribute is or is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetXattr {
+    /// Set it in either case.
+    Always,
+    /// Fail if it is there.
+    Create,
+    /// Fail if it is not there.
+    Replace,
+}
+
+/// Whether programs can set attributes of such a name.
+fn is_kept(name: &[u8]) -> bool {
+    let begins_with = |start: &&[u8]| name.starts_with(start);
+    let spaces: [&[u8]; 3] = [b"user.", TRUSTED, b"security."];
+    spaces.iter().any(begins_with) && !name.starts_with(OWN) && !KERNELS.iter().any(begins_with)
+}
 
 /// The value of an extended attribute, as far as it is known without waiting.
 #[derive(Debug)]
@@ -73,11 +115,90 @@ impl Vfs {
                     (Written::Nothing, None) => return Err(ABSENT),
                 })
             }
-            _ if name.starts_with(b"user.") => Err(ABSENT),
+            _ if name.starts_with(OWN) => Err(ABSENT),
+            _ if is_kept(name) => {
+                let namespace = self.namespace.read();
+                let value = namespace.xattr(ino, name).ok_or(ABSENT)?;
+                Ok(Xattr::Known(value.to_vec()))
+            }
             // Capabilities, access control lists and labels, which the kernel and programs ask for of their own accord.
             // `ls` asks for those of all files unless it is told that there are none on this file system.
             _ => Err(FsErrorKind::NotSupported.into()),
         }
+    }
+}
+
+/// Those that programs set.
+impl Vfs {
+    pub(crate) fn set_xattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+    ) -> Result<(), FsError> {
+        let ino = node.into();
+        let change = self.begin_change()?;
+        if !is_kept(name) {
+            return Err(FsErrorKind::NotSupported.into());
+        }
+        let turn = self.turn(change.overlay);
+        {
+            let namespace = turn.namespace();
+            let is_there = namespace.xattr(ino, name).is_some();
+            match how {
+                SetXattr::Create if is_there => return Err(FsErrorKind::Exists.into()),
+                SetXattr::Replace if !is_there => return Err(ABSENT),
+                SetXattr::Always | SetXattr::Create | SetXattr::Replace => {}
+            }
+            let others = namespace.xattrs(ino).filter(|(other, _)| *other != name);
+            let (mut list, mut all) = (name.len() + 1, name.len() + value.len());
+            for (name, value) in others {
+                list += name.len() + 1;
+                all += name.len() + value.len();
+            }
+            if value.len() > LONGEST_VALUE || list > LONGEST_LIST || all > MOST {
+                return Err(FsErrorKind::NoSpace.into());
+            }
+        }
+        turn.mutate(Mutation::SetXattr {
+            ino,
+            name: name.into(),
+            value: value.into(),
+            time: now(),
+        })?;
+        drop(turn);
+        self.tell_other_nodes(node);
+        Ok(())
+    }
+
+    pub(crate) fn remove_xattr(&self, node: NodeId, name: &[u8]) -> Result<(), FsError> {
+        let change = self.begin_change()?;
+        if !is_kept(name) {
+            return Err(FsErrorKind::NotSupported.into());
+        }
+        self.turn(change.overlay).mutate(Mutation::RemoveXattr {
+            ino: node.into(),
+            name: name.into(),
+            time: now(),
+        })?;
+        self.tell_other_nodes(node);
+        Ok(())
+    }
+
+    /// The names that were set, each with a NUL behind it; without those that only root may see unless `all`.
+    pub(crate) fn list_xattrs(&self, ino: Ino, all: bool) -> Result<Vec<u8>, FsError> {
+        let namespace = self.namespace.read();
+        if namespace.kind(ino).is_none() {
+            return Err(FsErrorKind::NotFound.into());
+        }
+        let names = namespace.xattrs(ino).map(|(name, _)| name);
+        let shown = names.filter(|name| all || !name.starts_with(TRUSTED));
+        Ok(shown
+            .flat_map(|name| [name, b"\0"])
+            .flatten()
+            .copied()
+            .collect())
     }
 }
 

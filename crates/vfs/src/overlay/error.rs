@@ -22,8 +22,11 @@ pub enum JournalError {
         source: io::Error,
     },
     /// The file does not begin like a journal.
-    #[error("{} is not a journal of this version of attachfs", .0.display())]
+    #[error("{} is not a journal", .0.display())]
     NotAJournal(PathBuf),
+    /// It is the journal of a version that this program does not know.
+    #[error("the journal {} was written by another version of attachfs, which this one cannot read", .0.display())]
+    OtherVersion(PathBuf),
     /// The file is shorter than a new journal.
     #[error("the journal {} has only {len} bytes: its records are lost", path.display())]
     CutOff {

@@ -1,11 +1,14 @@
 //! The journal's bytes.
 //!
 //! ```text
-//!     "attachfs journal 3\n"
+//!     "attachfs journal 4\n"
 //!     | length, u32 | number, u64 | sum, u64 | sum, u64   | payload, postcard | 0xE5 | ...     little-endian
 //!                     0, 1, 2 ...   of the     of the 20
 //!                                   payload    bytes before
 //! ```
+//!
+//! A version adds records and changes none. So the version before this one is read like this one, and a journal of it
+//! gets the present number when it is taken over, before anything is appended that the earlier program does not know.
 //!
 //! The sums are XXH3-64; that of the payload is seeded with the number. What follows the last sound
 //! record is one of two things, and can be told apart with certainty:
@@ -25,7 +28,11 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{JournalError, Record};
 
-pub(super) const MAGIC: &[u8] = b"attachfs journal 3\n";
+pub(super) const MAGIC: &[u8] = b"attachfs journal 4\n";
+/// Has no records of FIFOs and sockets, exchanged names and extended attributes.
+const BEFORE: &[u8] = b"attachfs journal 3\n";
+/// How the first line of any version begins.
+const ANY: &[u8] = b"attachfs journal ";
 /// Length, number and the payload's sum.
 const SUMMED: usize = 20;
 const HEADER: usize = SUMMED + 8;
@@ -106,6 +113,8 @@ pub(super) struct Reader<R> {
     pub(super) number: u64,
     /// The bytes after the last record.
     pub(super) torn: Option<Torn>,
+    /// Whether it is of the version before this one.
+    pub(super) is_of_before: bool,
     payload: Vec<u8>,
 }
 
@@ -119,6 +128,7 @@ impl<R: Read + Seek> Reader<R> {
             end: MAGIC.len() as u64,
             number: 0,
             torn: None,
+            is_of_before: false,
             payload: Vec::new(),
         };
         let mut first = Vec::new();
@@ -126,7 +136,8 @@ impl<R: Read + Seek> Reader<R> {
             .take(MAGIC.len() as u64)
             .read_to_end(&mut first);
         read.map_err(reader.unreadable())?;
-        if first == MAGIC {
+        reader.is_of_before = first == BEFORE;
+        if first == MAGIC || reader.is_of_before {
             Ok(reader)
         } else if MAGIC.starts_with(&first) {
             // A journal is created together with its first line, so a shorter one lost its end.
@@ -134,6 +145,8 @@ impl<R: Read + Seek> Reader<R> {
                 path: path.to_owned(),
                 len: first.len(),
             })
+        } else if first.starts_with(ANY) {
+            Err(JournalError::OtherVersion(path.to_owned()))
         } else {
             Err(JournalError::NotAJournal(path.to_owned()))
         }

@@ -317,6 +317,7 @@ pub struct JournalEnd {
     /// The number of the next record.
     number: u64,
     torn: Option<Torn>,
+    is_of_before: bool,
 }
 
 impl ReadJournal {
@@ -359,6 +360,7 @@ impl ReadJournal {
             end: self.reader.end,
             number: self.reader.number,
             torn: self.reader.torn,
+            is_of_before: self.reader.is_of_before,
         }
     }
 }
@@ -379,6 +381,13 @@ impl JournalEnd {
             let cut = || file.set_len(offset);
             perform(Step::JournalCut, || path.clone(), cut)
                 .map_err(failed("cut off an unfinished record of", path))?;
+        }
+        if self.is_of_before {
+            // One byte differs: whatever a power loss leaves of it, the journal has one of the two numbers. It is durable with the
+            // next record.
+            let renumber = || write_all_at(&file, MAGIC, 0);
+            perform(Step::JournalVersion, || path.clone(), renumber)
+                .map_err(failed("write the version of", path))?;
         }
         Ok(Journal::at_end(path, file, self.end, self.number))
     }

@@ -124,20 +124,39 @@ pub(super) fn has_scratch(kind: &InodeKind) -> bool {
     matches!(kind, InodeKind::File(content) if *content != FileContent::Base)
 }
 
-/// The file that replaces another one in a mutation that is not applied yet.
-pub(crate) fn replacing(namespace: &Namespace, mutation: &Mutation) -> Option<Ino> {
-    let Mutation::Rename {
+/// The files that take the place of others in a mutation that is not applied yet: one in a rename, two in an exchange.
+pub(crate) fn replacing(
+    namespace: &Namespace,
+    mutation: &Mutation,
+) -> impl Iterator<Item = Ino> + use<> {
+    let (Mutation::Rename {
         from_parent,
         from_name,
         to_parent,
         to_name,
         ..
-    } = mutation
+    }
+    | Mutation::Exchange {
+        from_parent,
+        from_name,
+        to_parent,
+        to_name,
+        ..
+    }) = mutation
     else {
-        return None;
+        return [None, None].into_iter().flatten();
     };
-    let ino = namespace.lookup(*from_parent, from_name.as_bytes())?;
-    let replaced = namespace.lookup(*to_parent, to_name.as_bytes())?;
-    let content = namespace.content(ino)?;
-    (replaced != ino && *content != FileContent::Base).then_some(ino)
+    let one = namespace.lookup(*from_parent, from_name.as_bytes());
+    let other = namespace.lookup(*to_parent, to_name.as_bytes());
+    let is_written = |ino: &Ino| {
+        let content = namespace.content(*ino);
+        content.is_some_and(|content| *content != FileContent::Base)
+    };
+    let is_exchange = matches!(mutation, Mutation::Exchange { .. });
+    let coming = match (one, other) {
+        (Some(one), Some(other)) if one != other => [Some(one), is_exchange.then_some(other)],
+        _ => [None, None],
+    };
+    let coming = coming.map(|ino| ino.filter(is_written));
+    coming.into_iter().flatten()
 }

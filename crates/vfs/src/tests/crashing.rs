@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 use self::disk::{Chance, Disk, Image};
 use super::world::{Given, Kernel, READ_WRITE, World, bytes, tempdir};
+use crate::Allocation;
 
 const FILES: [&str; 6] = ["a", "b", "c", "e", "n/a", "n/b"];
 /// How many possible disks are tried for each moment.
@@ -26,8 +27,10 @@ enum Op {
     /// A file that is there is emptied and written again.
     Rewrite(&'static str, usize),
     Overwrite(&'static str, u64, usize),
+    Punch(&'static str, u64, usize),
     Truncate(&'static str, u64),
     Rename(&'static str, &'static str),
+    Exchange(&'static str, &'static str),
     Link(&'static str, &'static str),
     Unlink(&'static str),
     Fsync(&'static str),
@@ -44,8 +47,10 @@ fn any_op() -> impl Strategy<Value = Op> {
         6 => (file(), len()).prop_map(|(at, len)| Op::Create(at, len)),
         2 => (file(), len()).prop_map(|(at, len)| Op::Rewrite(at, len)),
         4 => (file(), offset(), len()).prop_map(|(at, offset, len)| Op::Overwrite(at, offset, len)),
+        2 => (file(), offset(), len()).prop_map(|(at, offset, len)| Op::Punch(at, offset, len)),
         2 => (file(), offset()).prop_map(|(at, len)| Op::Truncate(at, len)),
         5 => (file(), file()).prop_map(|(from, to)| Op::Rename(from, to)),
+        2 => (file(), file()).prop_map(|(one, other)| Op::Exchange(one, other)),
         1 => (file(), file()).prop_map(|(from, to)| Op::Link(from, to)),
         2 => file().prop_map(Op::Unlink),
         4 => file().prop_map(Op::Fsync),
@@ -89,8 +94,19 @@ impl Op {
                     kernel.close(handle);
                 }
             }
+            Self::Punch(at, offset, len) => {
+                if let Ok(handle) = kernel.open(at, READ_WRITE, false) {
+                    let range = offset..offset + len as u64;
+                    kernel
+                        .vfs
+                        .allocate(handle, Allocation::Hole, range)
+                        .unwrap();
+                    kernel.close(handle);
+                }
+            }
             Self::Truncate(at, len) => drop(kernel.truncate(at, len)),
             Self::Rename(from, to) => drop(kernel.rename(from, to)),
+            Self::Exchange(one, other) => drop(kernel.exchange(one, other)),
             Self::Link(from, to) => drop(kernel.link(from, to)),
             Self::Unlink(at) => drop(kernel.unlink(at)),
             Self::Fsync(at) => {
@@ -121,7 +137,11 @@ impl Op {
 
     /// Whether what was at a path is there, or what is there now, and nothing between, once it was done.
     fn replaces(&self, at: &str) -> bool {
-        matches!(self, Self::Rename(_, to) if *to == at)
+        match self {
+            Self::Rename(_, to) => *to == at,
+            Self::Exchange(one, other) => *one == at || *other == at,
+            _ => false,
+        }
     }
 }
 

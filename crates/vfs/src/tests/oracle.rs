@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use attachfs_tree::Special;
 use proptest::prelude::*;
+use rustix::fs::{CWD, FileType, RenameFlags, mknodat, renameat_with};
 
 use super::world::{Given, Kernel, READ_WRITE, Shown, World, bytes, copy_dir, tempdir};
-use crate::{FsErrorKind, HandleId, SetAttr};
+use crate::{Allocation, FsErrorKind, HandleId, SetAttr};
 
 const FILES: [&str; 10] = [
     "a",
@@ -25,6 +27,7 @@ const FILES: [&str; 10] = [
     "missing/x",
 ];
 const LINKS: [&str; 3] = ["l", "d/l", "e/l"];
+const SPECIAL: [&str; 3] = ["s", "d/s", "e/s"];
 const SLOTS: usize = 3;
 
 #[derive(Debug, Clone)]
@@ -33,6 +36,7 @@ enum Op {
     Open(usize, &'static str, bool),
     Write(usize, u64, usize, u8),
     Cut(usize, u64),
+    Allocate(usize, Allocation, u64, u64),
     Read(usize, u64, u32),
     Close(usize),
     Truncate(&'static str, u64),
@@ -41,19 +45,34 @@ enum Op {
     Rmdir(&'static str),
     Unlink(&'static str),
     Rename(&'static str, &'static str),
+    Exchange(&'static str, &'static str),
     Link(&'static str, &'static str),
     Symlink(&'static str),
+    Special(&'static str, Special),
     /// The process is killed and its session taken over.
     Kill,
     /// The journal is compacted.
     Compact,
 }
 
+fn allocation() -> impl Strategy<Value = Allocation> {
+    prop::sample::select(vec![
+        Allocation::Room { keeps_len: false },
+        Allocation::Room { keeps_len: true },
+        Allocation::Hole,
+        Allocation::Hole,
+        Allocation::Zeros { keeps_len: false },
+        Allocation::Zeros { keeps_len: true },
+    ])
+}
+
 fn any_op() -> impl Strategy<Value = Op> {
     let slot = || 0..SLOTS;
     let file = || prop::sample::select(FILES.to_vec());
     let link = || prop::sample::select(LINKS.to_vec());
-    let either = || prop_oneof![5 => file(), 1 => link()];
+    // Names of their own: to open a FIFO would wait for somebody at its other end.
+    let special = || prop::sample::select(SPECIAL.to_vec());
+    let either = || prop_oneof![5 => file(), 1 => link(), 1 => special()];
     // Around the ends of the base files and of their chunks.
     let offset = || prop_oneof![0..40u64, 990..1010u64, 1990..2600u64];
     prop_oneof![
@@ -61,6 +80,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         6 => (slot(), file(), prop::bool::weighted(0.2)).prop_map(|(slot, at, cut)| Op::Open(slot, at, cut)),
         8 => (slot(), offset(), 0..60usize, any::<u8>()).prop_map(|(slot, at, len, byte)| Op::Write(slot, at, len, byte)),
         3 => (slot(), offset()).prop_map(|(slot, size)| Op::Cut(slot, size)),
+        3 => (slot(), allocation(), offset(), 1..90u64)
+            .prop_map(|(slot, how, at, len)| Op::Allocate(slot, how, at, len)),
         3 => (slot(), offset(), 0..1500u32).prop_map(|(slot, at, len)| Op::Read(slot, at, len)),
         2 => slot().prop_map(Op::Close),
         2 => (file(), offset()).prop_map(|(at, size)| Op::Truncate(at, size)),
@@ -70,8 +91,15 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => either().prop_map(Op::Unlink),
         4 => (file(), file()).prop_map(|(from, to)| Op::Rename(from, to)),
         1 => (link(), link()).prop_map(|(from, to)| Op::Rename(from, to)),
+        1 => (special(), special()).prop_map(|(from, to)| Op::Rename(from, to)),
+        1 => (special(), special()).prop_map(|(from, to)| Op::Link(from, to)),
+        2 => (file(), file()).prop_map(|(one, other)| Op::Exchange(one, other)),
+        1 => (link(), link()).prop_map(|(one, other)| Op::Exchange(one, other)),
+        1 => (special(), special()).prop_map(|(one, other)| Op::Exchange(one, other)),
         2 => (file(), file()).prop_map(|(from, to)| Op::Link(from, to)),
         1 => link().prop_map(Op::Symlink),
+        1 => (special(), prop_oneof![Just(Special::Fifo), Just(Special::Socket)])
+            .prop_map(|(at, special)| Op::Special(at, special)),
         1 => Just(Op::Kill),
         1 => Just(Op::Compact),
     ]
@@ -134,6 +162,13 @@ impl Op {
                 }
                 None => Ok(Vec::new()),
             },
+            Self::Allocate(slot, how, at, len) => match slots[slot] {
+                Some(handle) => {
+                    let done = kernel.vfs.allocate(handle, how, at..at + len);
+                    nothing(done.map_err(|error| error.kind()))
+                }
+                None => Ok(Vec::new()),
+            },
             Self::Read(slot, at, len) => match slots[slot] {
                 Some(handle) => kernel.read(handle, at, len).map_err(|error| error.kind()),
                 None => Ok(Vec::new()),
@@ -150,8 +185,10 @@ impl Op {
             Self::Rmdir(at) => nothing(kernel.rmdir(at)),
             Self::Unlink(at) => nothing(kernel.unlink(at)),
             Self::Rename(from, to) => nothing(kernel.rename(from, to)),
+            Self::Exchange(one, other) => nothing(kernel.exchange(one, other)),
             Self::Link(from, to) => nothing(kernel.link(from, to)),
             Self::Symlink(at) => nothing(kernel.symlink(at, "nowhere")),
+            Self::Special(at, special) => nothing(kernel.make_special(at, special)),
             Self::Kill => Ok(Vec::new()),
             Self::Compact => {
                 kernel.vfs.overlay.as_ref().unwrap().disk.compact().unwrap();
@@ -185,6 +222,9 @@ impl Op {
                 file.write_all_at(&vec![byte; len], at).map(|()| Vec::new())
             }),
             Self::Cut(slot, size) => with(slot, slots, &|file| nothing(file.set_len(size))),
+            Self::Allocate(slot, how, at, len) => with(slot, slots, &|file| {
+                nothing(attachfs_durable::allocate(file, how, at..at + len))
+            }),
             Self::Read(slot, at, len) => with(slot, slots, &|file| {
                 let mut buffer = vec![0; len as usize];
                 let read = file.read_at(&mut buffer, at)?;
@@ -207,8 +247,27 @@ impl Op {
             Self::Rmdir(at) => nothing(fs::remove_dir(root.join(at))),
             Self::Unlink(at) => nothing(fs::remove_file(root.join(at))),
             Self::Rename(from, to) => nothing(fs::rename(root.join(from), root.join(to))),
+            Self::Exchange(one, other) => {
+                let (one, other) = (root.join(one), root.join(other));
+                let exchange = RenameFlags::EXCHANGE;
+                let exchanged = renameat_with(CWD, one, CWD, other, exchange);
+                nothing(exchanged.map_err(io::Error::from))
+            }
             Self::Link(from, to) => nothing(fs::hard_link(root.join(from), root.join(to))),
             Self::Symlink(at) => nothing(std::os::unix::fs::symlink("nowhere", root.join(at))),
+            Self::Special(at, special) => {
+                let path = root.join(at);
+                let kind = match special {
+                    Special::Fifo => FileType::Fifo,
+                    Special::Socket => FileType::Socket,
+                };
+                let made = mknodat(CWD, &path, kind, 0o644.into(), 0).map_err(io::Error::from);
+                nothing(
+                    made.and_then(|()| {
+                        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+                    }),
+                )
+            }
             Self::Compact => Ok(Vec::new()),
             Self::Kill => {
                 *slots = [const { None }; SLOTS];
@@ -228,10 +287,20 @@ fn dump_disk(root: &Path) -> BTreeMap<String, Shown> {
             let metadata = path.symlink_metadata().unwrap();
             let what = if metadata.is_dir() {
                 open.push(path.clone());
-                Shown::Dir
+                Shown::Dir(metadata.nlink() as u32)
             } else if metadata.is_symlink() {
                 let text = fs::read_link(&path).unwrap();
                 Shown::Link(text.into_os_string().into_encoded_bytes())
+            } else if !metadata.is_file() {
+                Shown::Special {
+                    special: if metadata.file_type().is_fifo() {
+                        Special::Fifo
+                    } else {
+                        Special::Socket
+                    },
+                    links: metadata.nlink() as u32,
+                    mode: metadata.mode() & 0o7777,
+                }
             } else {
                 Shown::File {
                     bytes: fs::read(&path).unwrap(),
@@ -287,7 +356,7 @@ proptest! {
             let here = op.here(&kernel, &mut handles);
             let there = op.on_disk(disk.path(), &mut files);
             // Where several errors apply, a kernel chooses by rules of its own.
-            if matches!(op, Op::Rename(..) | Op::Link(..) | Op::Truncate(..)) {
+            if matches!(op, Op::Rename(..) | Op::Exchange(..) | Op::Link(..) | Op::Truncate(..)) {
                 prop_assert_eq!(here.is_ok(), there.is_ok(), "{:?}: {:?}, on disk {:?}", op, here, there);
             } else {
                 prop_assert_eq!(here, there, "{:?}", op);

@@ -123,6 +123,23 @@ fn a_replacing_file_is_durable_before_the_journal_and_the_old_one_is_removed_las
 }
 
 #[test]
+fn files_that_are_exchanged_are_durable_before_the_journal() {
+    let bench = bench();
+    let kernel = &bench.kernel;
+    kernel.put("f", b"old");
+    kernel.put("tmp", b"new");
+    let both = ["f", "tmp"].map(|at| bench.scratch(at));
+    kernel.vfs.fsyncdir().unwrap();
+    bench.steps.clear();
+    kernel.exchange("tmp", "f").unwrap();
+    kernel.vfs.fsyncdir().unwrap();
+    let synced = place(&bench.steps, SYNC, "journal");
+    for scratch in &both {
+        assert!(place(&bench.steps, Step::ScratchFirst, scratch) < synced);
+    }
+}
+
+#[test]
 fn a_file_replaced_before_a_kill_is_removed_after_the_new_one_is_durable() {
     let bench = bench();
     let kernel = &bench.kernel;
@@ -451,6 +468,30 @@ fn taking_over_a_session_cuts_off_a_torn_record_and_lengthens_shortened_files() 
     assert_eq!(recovered.cat("a").len(), 3000);
     let journal = std::fs::read(journal).unwrap();
     assert!(journal.starts_with(&bytes[..bytes.len() - 40]));
+}
+
+#[test]
+fn a_journal_of_the_version_before_gets_the_present_number_before_anything_is_appended() {
+    let bench = bench();
+    let copy = tempdir();
+    super::world::copy_dir(bench.dir.path(), copy.path());
+    let journal = copy.path().join("journal");
+    let present = std::fs::read(&journal).unwrap();
+    let mut before = present.clone();
+    before[17] = b'3';
+    std::fs::write(&journal, &before).unwrap();
+    let looked_at = bench.world.look(copy.path()).unwrap();
+    assert_eq!(looked_at.dump(), bench.kernel.dump());
+    assert!(
+        std::fs::read(&journal).unwrap() == before,
+        "looking changes nothing"
+    );
+    drop(looked_at);
+    let steps = Recorder::on(copy.path());
+    let recovered = bench.world.recover(copy.path()).unwrap();
+    assert_eq!(all(&steps)[0], about(Step::JournalVersion, "journal"));
+    recovered.mkdir("more").unwrap();
+    assert!(std::fs::read(&journal).unwrap().starts_with(&present));
 }
 
 #[test]

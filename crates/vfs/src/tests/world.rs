@@ -14,7 +14,7 @@ use attachfs_session::{Session, SessionMeta};
 use attachfs_store::fault::FaultStore;
 use attachfs_store::record::RecordStore;
 use attachfs_store::{CallKind, MemoryStore};
-use attachfs_tree::BaseTree;
+use attachfs_tree::{BaseTree, Special};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -168,13 +168,19 @@ pub(crate) fn settings() -> Settings {
 /// The entry at a path, as a program sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shown {
-    Dir,
+    /// With its links.
+    Dir(u32),
     File {
         bytes: Vec<u8>,
         links: u32,
         mode: u32,
     },
     Link(Vec<u8>),
+    Special {
+        special: Special,
+        links: u32,
+        mode: u32,
+    },
 }
 
 /// Uses a file system by paths, on threads that may wait.
@@ -310,8 +316,13 @@ impl Kernel {
         let tree = self.runtime.block_on(self.tree()).unwrap();
         let shown = tree.into_iter().map(|(path, (attr, what))| {
             let shown = match what {
-                What::Dir => Shown::Dir,
+                What::Dir => Shown::Dir(attr.nlink),
                 What::Link(text) => Shown::Link(text),
+                What::Special(special) => Shown::Special {
+                    special,
+                    links: attr.nlink,
+                    mode: attr.perm,
+                },
                 What::File(bytes) => {
                     assert_eq!(attr.size, bytes.len() as u64, "size of {path}");
                     Shown::File {

@@ -50,7 +50,7 @@ fn a_rename_that_may_not_replace_does_not() {
     let rename =
         |from, to, flags| renameat_with(CWD, fixture.at(from), CWD, fixture.at(to), flags).err();
     assert_eq!(rename("a", "b", RenameFlags::NOREPLACE), Some(Errno::EXIST));
-    assert_eq!(rename("a", "b", RenameFlags::EXCHANGE), Some(Errno::INVAL));
+    assert_eq!(rename("a", "b", RenameFlags::WHITEOUT), Some(Errno::INVAL));
     assert_eq!(rename("a", "c", RenameFlags::NOREPLACE), None);
     assert_eq!(names(&fixture.root()), ["b", "c"]);
     fixture.unmount();

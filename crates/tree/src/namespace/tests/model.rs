@@ -14,7 +14,7 @@ use operations::{Op, any_op};
 
 use super::*;
 use crate::testing::{NAMES, any_snapshot, name, time, tree};
-use crate::{AttributeChange, DiffLayer, Mapping, Mutation, SegmentSource, Timestamp};
+use crate::{AttributeChange, DiffLayer, Mapping, Mutation, SegmentSource, Special, Timestamp};
 
 /// Where one byte of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +31,24 @@ enum Thing {
     Scratch,
     Mapped(Ino, Vec<Byte>),
     Symlink(Vec<u8>),
+    Special(Special),
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
     thing: Thing,
     attributes: Attributes,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Entry {
+    fn new(thing: Thing, attributes: Attributes) -> Self {
+        Self {
+            thing,
+            attributes,
+            xattrs: BTreeMap::new(),
+        }
+    }
 }
 
 /// Everything that exists, without any sharing with a base.
@@ -83,7 +95,7 @@ impl Model {
                 Thing::Symlink(target.relative_to(&base.path(ino).unwrap()))
             }
         };
-        self.entries.insert(ino, Entry { thing, attributes });
+        self.entries.insert(ino, Entry::new(thing, attributes));
     }
 
     fn dir(&self, ino: Ino) -> Option<&BTreeMap<Name, Ino>> {
@@ -144,6 +156,9 @@ impl Model {
             }
             | Mutation::CreateSymlink {
                 parent, name, ino, ..
+            }
+            | Mutation::CreateSpecial {
+                parent, name, ino, ..
             } => self.is_free(*parent, name) && self.is_new(*ino),
             Mutation::Link {
                 ino, parent, name, ..
@@ -179,7 +194,26 @@ impl Model {
                     },
                 }
             }
-            Mutation::SetAttributes { ino, .. } => self.entries.contains_key(ino),
+            Mutation::Exchange {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                ..
+            } => {
+                let one = child(from_parent, from_name);
+                let other = child(to_parent, to_name);
+                one.zip(other).is_some_and(|(one, other)| {
+                    !self.is_within(*to_parent, one) && !self.is_within(*from_parent, other)
+                })
+            }
+            Mutation::SetAttributes { ino, .. } | Mutation::SetXattr { ino, .. } => {
+                self.entries.contains_key(ino)
+            }
+            Mutation::RemoveXattr { ino, name, .. } => {
+                let has = |entry: &Entry| entry.xattrs.contains_key(&name[..]);
+                self.entries.get(ino).is_some_and(has)
+            }
             Mutation::CopyUp { ino, .. } => {
                 let is_base = |entry: &Entry| matches!(entry.thing, Thing::Base(_));
                 self.entries.get(ino).is_some_and(is_base)
@@ -215,7 +249,7 @@ impl Model {
             ctime: Some(time),
             ..attributes
         };
-        self.entries.insert(ino, Entry { thing, attributes });
+        self.entries.insert(ino, Entry::new(thing, attributes));
         self.next = ino.overlay_counter().unwrap() + 1;
     }
 
@@ -271,6 +305,17 @@ impl Model {
                 let thing = Thing::Symlink(text.into());
                 self.create((parent, &name), ino, thing, attributes, time);
             }
+            Mutation::CreateSpecial {
+                parent,
+                name,
+                ino,
+                special,
+                attributes,
+                time,
+            } => {
+                let thing = Thing::Special(special);
+                self.create((parent, &name), ino, thing, attributes, time);
+            }
             Mutation::Link {
                 ino,
                 parent,
@@ -301,6 +346,22 @@ impl Model {
                 self.remove(from_parent, &from_name, time);
                 return orphan;
             }
+            Mutation::Exchange {
+                from_parent,
+                from_name,
+                to_parent,
+                to_name,
+                time,
+            } => {
+                let one = self.dir(from_parent).unwrap()[&from_name];
+                let other = self.dir(to_parent).unwrap()[&to_name];
+                if one != other {
+                    self.children(from_parent, time).insert(from_name, other);
+                    self.children(to_parent, time).insert(to_name, one);
+                    self.touch(one, time);
+                    self.touch(other, time);
+                }
+            }
             Mutation::SetAttributes { ino, change, time } => {
                 let attributes = &mut self.entries.get_mut(&ino).unwrap().attributes;
                 attributes.mode = change.mode.or(attributes.mode);
@@ -309,8 +370,25 @@ impl Model {
                 attributes.mtime = change.mtime.or(attributes.mtime);
                 attributes.ctime = Some(time);
             }
+            Mutation::SetXattr {
+                ino,
+                name,
+                value,
+                time,
+            } => {
+                let xattrs = &mut self.entries.get_mut(&ino).unwrap().xattrs;
+                xattrs.insert(name.into(), value.into());
+                self.touch(ino, time);
+            }
+            Mutation::RemoveXattr { ino, name, time } => {
+                let xattrs = &mut self.entries.get_mut(&ino).unwrap().xattrs;
+                xattrs.remove(&name[..]);
+                self.touch(ino, time);
+            }
             Mutation::CopyUp { ino, keep, time } => {
-                let Entry { thing, attributes } = self.entries.get_mut(&ino).unwrap();
+                let Entry {
+                    thing, attributes, ..
+                } = self.entries.get_mut(&ino).unwrap();
                 let &mut Thing::Base(size) = thing else {
                     panic!("{thing:?}")
                 };
@@ -425,6 +503,7 @@ proptest! {
             restored.restore(part);
         }
         prop_assert!(state(&restored) == state(&namespace), "so does restoring its state");
+        assert_same(&restored, &model);
         for ino in forgotten {
             replayed.forget(ino);
         }

@@ -17,8 +17,20 @@ pub(super) fn bytes_of(mapping: &Mapping) -> Vec<Byte> {
 }
 
 pub(super) fn assert_same(namespace: &Namespace, model: &Model) {
-    for (&ino, Entry { thing, attributes }) in &model.entries {
+    for (&ino, entry) in &model.entries {
+        let Entry {
+            thing,
+            attributes,
+            xattrs,
+        } = entry;
         assert_eq!(namespace.attributes(ino), *attributes, "{ino:?}");
+        let found = namespace.xattrs(ino);
+        let found = found.map(|(name, value)| (name.to_vec(), value.to_vec()));
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), *xattrs, "{ino:?}");
+        for name in NAMES {
+            let value = xattrs.get(name.as_bytes()).map(|value| &value[..]);
+            assert_eq!(namespace.xattr(ino, name.as_bytes()), value, "{ino:?}");
+        }
         let names = model.names(ino);
         assert_eq!(
             BTreeSet::from_iter(namespace.names(ino)),
@@ -55,6 +67,12 @@ pub(super) fn assert_same(namespace: &Namespace, model: &Model) {
                     let is_listed = children.contains_key(name.as_bytes());
                     assert_eq!(namespace.lookup(ino, name.as_bytes()).is_some(), is_listed);
                 }
+                let dirs = children.values().filter(|child| model.is_dir(**child));
+                assert_eq!(
+                    namespace.subdirectories(ino) as usize,
+                    dirs.count(),
+                    "directories in {ino:?}"
+                );
                 let parent = names.first().map(|&(parent, _)| parent);
                 let parent = if ino == Ino::ROOT { Some(ino) } else { parent };
                 assert_eq!(namespace.parent(ino), parent, "{ino:?}");
@@ -71,6 +89,7 @@ pub(super) fn assert_same(namespace: &Namespace, model: &Model) {
                 (Kind::File, Some(FileContent::Mapped(mapping.clone())), None)
             }
             Thing::Symlink(text) => (Kind::Symlink, None, Some(text.clone())),
+            Thing::Special(special) => (Kind::Special(*special), None, None),
         };
         assert_eq!(namespace.kind(ino), Some(kind), "{ino:?}");
         assert_eq!(namespace.content(ino), content.as_ref(), "{ino:?}");
@@ -86,9 +105,11 @@ pub(super) fn state(namespace: &Namespace) -> impl PartialEq + std::fmt::Debug +
         inodes,
         entries,
         names,
+        subdirectories: _,
+        xattrs,
         next,
     } = namespace.clone();
-    (inodes, entries, names, next)
+    (inodes, entries, names, xattrs, next)
 }
 
 /// The base is what a snapshot says, path by path.

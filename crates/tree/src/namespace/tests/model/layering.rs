@@ -34,14 +34,17 @@ impl Model {
 
     /// Whether the job changed something, or something in it.
     fn is_kept(&self, ino: Ino) -> bool {
-        let Some(Entry { thing, attributes }) = self.entries.get(&ino) else {
+        let Some(Entry {
+            thing, attributes, ..
+        }) = self.entries.get(&ino)
+        else {
             return false;
         };
         attributes.ctime.is_some()
             || match thing {
                 Thing::Dir(children) => children.values().any(|&child| self.is_kept(child)),
                 Thing::Base(_) | Thing::Symlink(_) => false,
-                Thing::Scratch | Thing::Mapped(..) => true,
+                Thing::Scratch | Thing::Mapped(..) | Thing::Special(_) => true,
             }
     }
 

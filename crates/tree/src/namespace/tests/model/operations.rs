@@ -13,7 +13,7 @@ pub(super) struct Op {
 
 pub(super) fn any_op() -> impl Strategy<Value = Op> {
     let parts = (
-        0..12u8,
+        0..17u8,
         any::<[u8; 3]>(),
         [0..NAMES.len(), 0..NAMES.len()],
         [0..40u64, 0..20u64],
@@ -122,6 +122,36 @@ impl Op {
                     5..8 => 0,
                     _ => self.numbers[0],
                 },
+                time,
+            },
+            11 => Mutation::CreateSpecial {
+                parent,
+                name: one,
+                ino,
+                special: if self.numbers[0].is_multiple_of(2) {
+                    Special::Fifo
+                } else {
+                    Special::Socket
+                },
+                attributes,
+                time,
+            },
+            12 | 13 => Mutation::Exchange {
+                from_parent: parent,
+                from_name: one,
+                to_parent: dir(self.which[1]),
+                to_name: two,
+                time,
+            },
+            14 => Mutation::SetXattr {
+                ino: pick(&all, self.which[1]),
+                name: (*one.as_bytes()).into(),
+                value: (*two.as_bytes()).into(),
+                time,
+            },
+            15 => Mutation::RemoveXattr {
+                ino: like(&|entry: &Entry| !entry.xattrs.is_empty(), self.which[1]),
+                name: (*one.as_bytes()).into(),
                 time,
             },
             _ => {
