@@ -64,6 +64,19 @@ pub use self::taint::Taint;
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
+/// The journal of the session in a directory.
+pub(crate) fn journal_in(dir: &Path) -> PathBuf {
+    dir.join(JOURNAL)
+}
+
+/// Where the scratch files of a session in a directory are.
+pub(crate) fn scratch_of(dir: &Path, meta: &SessionMeta) -> PathBuf {
+    match &meta.scratch_dir {
+        Some(elsewhere) => elsewhere.join(meta.id.as_str()),
+        None => dir.join(SCRATCH),
+    }
+}
+
 /// The fields that every version of the description has.
 #[derive(Deserialize)]
 struct Versioned {
@@ -228,7 +241,7 @@ impl Session {
 
     /// The journal's place.
     pub fn journal_path(&self) -> PathBuf {
-        self.dir().join(JOURNAL)
+        journal_in(self.dir())
     }
 
     /// The file that holds room on the disk for a commit.
@@ -260,10 +273,7 @@ impl Session {
 
     /// Where the scratch directory is, or should be.
     pub fn scratch_path(&self) -> PathBuf {
-        match &self.meta.scratch_dir {
-            Some(dir) => dir.join(self.meta.id.as_str()),
-            None => self.dir().join(SCRATCH),
-        }
+        scratch_of(self.dir(), &self.meta)
     }
 
     /// Where a commit keeps the bytes of its manifest.
