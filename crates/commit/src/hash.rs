@@ -1,6 +1,6 @@
 //! Hashing the written files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -19,13 +19,15 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::account::Account;
 use crate::assemble::{Assembly, Building};
+use crate::collapse::{Collapsed, collapse};
 use crate::error::{CommitError, OpenFile};
+use crate::node::base_at;
 use crate::open::OpenSession;
 use crate::plan::{Left, Planned, Unhashed, leave_out, put};
 use crate::states::{Commit, Observer};
 
 /// Files hashed at once.
-const AT_ONCE: usize = 4;
+pub(crate) const AT_ONCE: usize = 4;
 
 /// The state of a commit that knows every hash.
 #[derive(Debug)]
@@ -52,6 +54,15 @@ pub(crate) struct HashedFile {
 /// A write this soon after another one may not change a file's times: kernels count them in ticks
 /// of up to 10 ms.
 const TICK: Duration = Duration::from_millis(20);
+
+/// The stamp of what has no scratch file.
+const NO_SCRATCH: FileStamp = FileStamp {
+    dev: 0,
+    ino: 0,
+    size: 0,
+    mtime_ns: 0,
+    ctime_ns: 0,
+};
 
 /// The purpose of hashing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +108,7 @@ impl Commit<Planned> {
         let Planned {
             changes,
             files,
+            collapse: links,
             left,
             account,
         } = state;
@@ -104,6 +116,7 @@ impl Commit<Planned> {
         let mut planned = Planned {
             changes,
             files: Vec::new(),
+            collapse: Vec::new(),
             left,
             account,
         };
@@ -171,6 +184,27 @@ impl Commit<Planned> {
             }
             let told = reporter.tell(Instant::now(), so_far(count, bytes));
             told.map_err(TransferError::from)?;
+        }
+        if !links.is_empty() {
+            let tree = frozen.namespace().base();
+            let mount_point = terms.options.mount_point.as_deref();
+            let Collapsed { nodes, written } =
+                collapse(&links, mount_point, tree.chunk_size()).await?;
+            // So the next process knows that what the link shows was committed.
+            hashed.clean.extend(links.iter().map(|out| CleanFile {
+                ino: out.ino,
+                stamp: NO_SCRATCH.into(),
+                changed: out.changed,
+                content: Content::Unhashed,
+            }));
+            let replaced: HashSet<&ManifestPath> = nodes.iter().map(|(path, _)| path).collect();
+            // What was in a directory in whose place the link is may be there again.
+            planned.changes.retain(|(path, _)| !replaced.contains(path));
+            for (path, node) in nodes {
+                let base = base_at(tree, &path);
+                put(&mut planned, path, node, base);
+            }
+            hashed.written.extend(written);
         }
         hashed.changes = planned.changes;
         hashed.left = planned.left;
@@ -351,7 +385,11 @@ fn is_recent(stamp: &FileStamp) -> bool {
     }
 }
 
-fn chunks(content: &Content, chunk_size: ChunkSize, source: &FileToStore) -> Vec<ChunkSource> {
+pub(crate) fn chunks(
+    content: &Content,
+    chunk_size: ChunkSize,
+    source: &FileToStore,
+) -> Vec<ChunkSource> {
     let chunk = |(range, &hash)| ChunkSource {
         hash,
         source: source.clone(),

@@ -4,4 +4,5 @@ mod choosing;
 mod generations;
 mod interrupted;
 mod ordering;
+mod selecting;
 mod whole;
