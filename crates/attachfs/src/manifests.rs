@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
+use attachfs_durable::Reserved;
 use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{ContentHash, ManifestPath};
 use attachfs_session::{BaseManifest, FailureClass, StoreSettings};
@@ -215,6 +216,33 @@ const OUTPUT: OutputFile = OutputFile {
 /// lets them. It takes the place of another manifest and of an empty file, and of nothing else: no link is followed or lost.
 pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     OUTPUT.write(path, bytes)
+}
+
+/// A file for a manifest that is made later, with room for it on the disk: that it cannot be written is known before the work.
+#[derive(Debug)]
+pub struct ManifestFile {
+    path: PathBuf,
+    reserved: Reserved,
+}
+
+impl ManifestFile {
+    /// How much room is taken: a manifest of some 7,000 changed files.
+    const ROOM: u64 = 1 << 20;
+
+    /// Takes room for a manifest at `path`, where one may be already. Dropping this leaves everything as it was.
+    pub fn reserve(path: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            path: path.to_owned(),
+            reserved: OUTPUT.reserve(path, Self::ROOM)?,
+        })
+    }
+
+    /// Writes the manifest there, as [`write_manifest`] does.
+    pub fn write(self, bytes: &[u8]) -> Result<(), Error> {
+        // Somebody may have put something else there meanwhile.
+        OUTPUT.check_replaced(&self.path)?;
+        Ok(self.reserved.publish(bytes)?)
+    }
 }
 
 /// Whether a file looks like a manifest: its beginning or its end names a version of the formats. That is what keeps

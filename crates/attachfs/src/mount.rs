@@ -15,7 +15,7 @@ use attachfs_mount::{FastPath, MountOptions, Unmount};
 use attachfs_session::{ControlServer, Session, SessionId, SessionMeta};
 use attachfs_transfer::error_chain;
 use attachfs_tree::BaseTree;
-use attachfs_vfs::{Counted, Counters, Settings};
+use attachfs_vfs::{Counted, Counters, Protected, Settings};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use self::opening::{Found, Opened, Opening};
 use self::point::{absolute, not_mounted, place};
 pub use self::request::{MountPoint, MountRequest, MountSession, Owner};
 use self::unused::Unused;
+use crate::arguments::CommitArguments;
 use crate::cancel::{Cancellable, unless_cancelled};
 use crate::counts::MountCounts;
 use crate::error::{Doing as _, Error};
@@ -34,7 +35,7 @@ use crate::places::Places;
 use crate::prefetching::PrefetchStats;
 use crate::probe::{Probed, probe};
 use crate::remembering::{not_remembered, remember};
-use crate::remote::{CommitArguments, CommitReport, Fetched, LastError, StatusReport};
+use crate::remote::{CommitReport, Fetched, LastError, StatusReport};
 use crate::report::{ReportAtEnd, WrittenReport, check_files};
 use crate::served::{Ended, PATIENCE, ServedMount};
 use crate::service::{Service, StepHook};
@@ -257,6 +258,7 @@ impl Mount {
     /// Ends the process's part: seals the session if that was not done, waits for answers that are
     /// being given, and deletes the session if nothing of it is needed any more.
     pub async fn finish(self) -> Result<(), Error> {
+        self.served.end_detached().await;
         let ended = self.served.ended.lock().await.clone();
         let sealed = if ended.is_none() && self.served.mounted.end().is_some() {
             self.served.seal().await
@@ -293,10 +295,7 @@ impl Mount {
 
     /// Says that nothing of the session is needed any more: [`finish`](Self::finish) deletes it.
     pub async fn mark_done(&self) {
-        *self.served.ended.lock().await = Some(Ended {
-            done: true,
-            discarded: false,
-        });
+        *self.served.ended.lock().await = Some(Ended::done(false));
     }
 }
 
@@ -373,7 +372,8 @@ impl Parts {
             runtime: runtime.clone(),
             session: session_id,
         };
-        let counted = Arc::new(Counted::new(session.vfs().clone()));
+        let protected = Protected::new(session.vfs().clone(), meta.protect_inputs);
+        let counted = Arc::new(Counted::new(Arc::new(protected)));
         let operations = counted.operations();
         let mounted = attachfs_mount::mount(counted, &options)
             .map_err(|error| not_mounted(error, &places))?;
@@ -405,6 +405,7 @@ impl Parts {
             operations,
             metrics,
             ended: Mutex::new(None),
+            at_end: watch::Sender::new(None),
             cut_off: watch::Sender::new(false),
             places: places.clone(),
             dir: dir.clone(),

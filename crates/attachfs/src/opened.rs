@@ -16,14 +16,14 @@ use attachfs_transfer::UploadOptions;
 use attachfs_tree::{BaseTree, Ino};
 use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
 
+use crate::arguments::{CommitArguments, DiffArguments, OutgoingLinks};
 use crate::error::Error;
 use crate::index::base_of;
 use crate::logs;
 use crate::places::Places;
 use crate::reading::ReadOptions;
 use crate::remote::{
-    CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
-    PublishedManifest, StatusReport,
+    CommitReport, DiffReport, Fetched, LastError, PublishedManifest, StatusReport,
 };
 use crate::store::OpenStore;
 
@@ -179,7 +179,8 @@ impl OpenedSession {
         }
         let arguments = CommitArguments {
             skip_open: true,
-            skip_links: true,
+            links: OutgoingLinks::Skip,
+            chosen: how.chosen.clone(),
             ..CommitArguments::default()
         };
         let options = CommitOptions {
@@ -187,12 +188,13 @@ impl OpenedSession {
             skip_long: true,
             ..arguments.options(&self.meta)?
         };
-        let preview = if how.hash {
+        let is_hashed = how.hash;
+        let preview = if is_hashed {
             preview(&self.session, &options, observer).await?
         } else {
             touched(&self.session, &options).await?
         };
-        Ok(DiffReport::new(&self.meta, &preview, how.hash))
+        Ok(DiffReport::new(&self.meta, &preview, is_hashed))
     }
 
     /// The requests to the store since the mount.
@@ -275,6 +277,7 @@ impl OpenedSession {
             commits: committed.len() as u64,
             committed,
             commit_unfinished: unfinished,
+            ending: None,
             counters: Some(self.vfs().counters()),
             fetched: Some(self.fetched()),
             last_error: self.last_error(),
