@@ -7,8 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use attachfs::{
-    Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, LastError, PrefetchStats,
-    PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
+    Account, CommitReport, Counters, EndedSession, Ending, EscapedBytes, Fetched, LastError,
+    PrefetchStats, PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
 };
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use serde::Serialize;
@@ -179,6 +179,14 @@ pub(crate) fn read_by_kernel(opens: u64) -> String {
     format!("kernel     {opens} opened that it reads from the cache by itself, not counted above\n")
 }
 
+/// How long ago a time in seconds since 1970 is.
+pub(crate) fn ago(seconds: i64) -> String {
+    let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    let ago = at.elapsed().unwrap_or_default();
+    // Whole seconds, because the time is known in seconds.
+    format!("{} ago", HumanDuration(Duration::from_secs(ago.as_secs())))
+}
+
 /// Reads that failed, and the last of them with its time; nothing if there was none.
 pub(crate) fn failed_reads(failed: u64, last: Option<&LastError>) -> String {
     if failed == 0 {
@@ -186,12 +194,9 @@ pub(crate) fn failed_reads(failed: u64, last: Option<&LastError>) -> String {
     }
     let mut text = format!("failed     {}\n", count(failed, "read"));
     if let Some(last) = last {
-        let at = UNIX_EPOCH + Duration::from_secs(last.at);
-        let ago = at.elapsed().unwrap_or_default();
-        // Whole seconds, because the time of the read is known in seconds.
-        let ago = HumanDuration(Duration::from_secs(ago.as_secs()));
+        let ago = ago(i64::try_from(last.at).unwrap_or_default());
         text += &format!(
-            "           the last {ago} ago: {}\n",
+            "           the last {ago}: {}\n",
             EscapedBytes(last.text.as_bytes())
         );
     }
@@ -217,26 +222,54 @@ fn left(account: &Account) -> String {
             "longer than the 4,095 bytes that a manifest can hold",
         ),
         (&account.left_out, "outside of the output directories"),
+        (&account.not_chosen, "that the patterns do not choose"),
     ];
     for (paths, why) in lists {
-        const SHOWN: usize = 5;
-        if paths.is_empty() {
-            continue;
+        if !paths.is_empty() {
+            let counted = count(paths.len() as u64, "path");
+            text += &format!("left out   {counted} {why}: {}\n", first_of(paths));
         }
-        let more = if paths.len() > SHOWN { ", ..." } else { "" };
-        let shown = paths
-            .iter()
-            .take(SHOWN)
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
-        text += &format!(
-            "left out   {} {why}: {shown}{more}\n",
-            count(paths.len() as u64, "path")
-        );
     }
     if !account.left_out.is_empty() {
         text += "           `attachfs commit --everything` publishes what is outside, too\n";
+    }
+    text
+}
+
+/// The first names of a list.
+fn first_of(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = if names.len() > SHOWN { ", ..." } else { "" };
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    shown.join(", ") + more
+}
+
+/// What may not be as it was meant: files without bytes, and output directories that are not there.
+fn doubts(account: &Account) -> String {
+    let mut text = String::new();
+    if !account.empty.is_empty() {
+        let counted = count(account.empty.len() as u64, "file");
+        text += &format!(
+            "empty      {counted} without bytes: {}\n",
+            first_of(&account.empty)
+        );
+    }
+    if !account.collapsed.is_empty() {
+        let counted = count(account.collapsed.len() as u64, "link");
+        let names = first_of(&account.collapsed);
+        text += &format!("replaced   {counted} by what they show: {names}\n");
+    }
+    if !account.dropped.is_empty() {
+        let counted = count(account.dropped.len() as u64, "path");
+        let names = first_of(&account.dropped);
+        text += &format!(
+            "dropped    {counted}, deletions and empty directories that 2023-03-03 cannot say: {names}\n"
+        );
+    }
+    if !account.missing_dirs.is_empty() {
+        let counted = count(account.missing_dirs.len() as u64, "output directory");
+        let names = first_of(&account.missing_dirs);
+        text += &format!("missing    {counted}: {names}\n");
     }
     text
 }
@@ -284,7 +317,7 @@ pub(crate) fn commit(report: &CommitReport) -> String {
             text += &diff(manifest);
         }
     }
-    text + &published(report.published.as_deref()) + &left(account)
+    text + &published(report.published.as_deref()) + &left(account) + &doubts(account)
 }
 
 /// A time in seconds since 1970 as text.
@@ -306,6 +339,7 @@ pub(crate) fn dry_run(account: &Account) -> String {
         changes(account),
         bytes(account.bytes)
     ) + &left(account)
+        + &doubts(account)
 }
 
 /// A session that is gone, and what it published.
@@ -332,6 +366,13 @@ pub(crate) fn status(report: &StatusReport) -> String {
         (true, Some(pid)) => format!("mounted at {at} by process {pid}"),
         (true, None) => format!("mounted at {at}"),
         (false, _) => format!("not mounted; was at {at}"),
+    };
+    let state = match report.ending {
+        Some(Ending::Detached) => {
+            format!("{state}; detached, it ends when nobody uses it any more")
+        }
+        Some(Ending::Unmounting) => format!("{state}; it is being unmounted and committed"),
+        None => state,
     };
     text += &format!(
         "state      {state}{}\n",

@@ -15,6 +15,7 @@ mod snapshotting;
 mod stats;
 mod store;
 mod stores;
+mod unmounting;
 mod uploading;
 mod why;
 
@@ -47,7 +48,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Snapshot(snapshot) => snapshotting::snapshot(&globals, snapshot).await,
             Verb::Upload(upload) => uploading::upload(&globals, upload).await,
             Verb::Mount(mount) => Box::pin(mounting::mount(&globals, mount)).await,
-            Verb::Umount(umount) => mounting::umount(&globals, umount).await,
+            Verb::Umount(umount) => Box::pin(unmounting::umount(&globals, umount)).await,
             Verb::Add(add) => layering::add(&globals, add).await,
             Verb::Layers(session) => layering::layers(&globals, session).await,
             Verb::Why(args) => why::why(&globals, args).await,
