@@ -305,7 +305,21 @@ fn what_a_link_shows_is_bounded_and_never_looked_up_in_a_mount(machine: &Machine
         fs::remove_file(link).unwrap();
     }
     machine.ok(args!["umount", &other.dir]);
-    machine.ok(args!["umount", &mount.dir]);
+    // What is left out is not committed, so the session stays.
+    symlink(&outside, mount.dir.join("link")).unwrap();
+    write(&mount, "new", "new");
+    let ended = machine.json(args![
+        "umount",
+        "--commit",
+        "--symlinks",
+        "skip",
+        &mount.dir
+    ]);
+    assert_eq!(
+        (&ended["kept"], &ended["uncommitted"]),
+        (&true.into(), &1.into())
+    );
+    assert_eq!(machine.published(&mount.session).len(), 1);
 }
 
 fn refused(done: io::Result<()>) {

@@ -126,8 +126,7 @@ pub use left::{Uncommitted, uncommitted_in};
 pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};
 pub use logs::LogPlace;
 pub use manifests::{
-    ManifestBytes, ManifestFile, ManifestSource, check_place_of_manifest, parse_path,
-    read_manifest, write_manifest,
+    ManifestBytes, ManifestFile, ManifestSource, parse_path, read_manifest, write_manifest,
 };
 pub use metrics::{MetricsAddress, ParseMetricsAddressError};
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};

@@ -263,12 +263,6 @@ fn names_version(path: &Path, len: u64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Fails if no manifest can be written to `path` because its directory is not there, or something else is in its
-/// place: to be asked before hours of work, not after them. That the disk is full then is not foreseen.
-pub fn check_place_of_manifest(path: &Path) -> Result<(), Error> {
-    OUTPUT.check_place(path)
-}
-
 /// A path in a manifest, as a person writes it: a leading `./` or a slash at the end do not matter.
 /// `None` is the root.
 pub fn parse_path(text: &str) -> Result<Option<ManifestPath>, Error> {

@@ -234,13 +234,17 @@ impl ServedMount {
     /// says who does, and [`end_detached`](Self::end_detached) does the rest.
     pub(crate) async fn detach(
         self: &Arc<Self>,
-        arguments: UnmountArguments,
+        mut arguments: UnmountArguments,
         observer: &dyn Observer,
     ) -> Result<UnmountReport, Error> {
         {
             let ended = self.ended.lock().await;
             if ended.is_none() {
                 let mount_point = self.mounted.mount_point();
+                // What was asked for before is still wanted.
+                let asked_before = self.at_end.borrow().clone();
+                let asked_before = asked_before.and_then(|before| before.commit);
+                arguments.commit = arguments.commit.or(asked_before);
                 // Before the kernel lets go: from then on this process ends.
                 let before = self.at_end.send_replace(Some(arguments.clone()));
                 // Who uses it cannot be told any more once it has no name.

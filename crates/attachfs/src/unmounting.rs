@@ -150,17 +150,27 @@ impl Ending<'_> {
                     tokio::time::sleep(TRY_AGAIN).await;
                 }
                 // Another process ended it in this moment.
-                _ if is_gone(self.found)? => return self.tell_ended().await,
+                _ if matches!(is_gone(self.found), Ok(true)) => return self.tell_ended().await,
                 _ => return Err(error),
             }
         }
     }
 
     async fn attempt(&self, detach: bool) -> Result<UnmountReport, Error> {
-        match self.holder().await? {
-            Holder::Served => self.ask(detach).await,
-            Holder::Nobody => self.end_left().await,
-            Holder::Gone => self.tell_ended().await,
+        let since = Instant::now();
+        loop {
+            match self.holder().await? {
+                Holder::Served => return self.ask(detach).await,
+                Holder::Gone => return self.tell_ended().await,
+                Holder::Nobody => {}
+            }
+            match take(&self.found.dir) {
+                // Another process was quicker: it is waited for.
+                Err(error)
+                    if error.class() == FailureClass::Busy
+                        && since.elapsed() < HANDED_OVER_WITHIN => {}
+                taken => return self.end_left(taken?).await,
+            }
         }
     }
 
@@ -202,6 +212,8 @@ impl Ending<'_> {
         if self.deliver.is_some() && report.commit.is_some() {
             self.hand_over(&mut report).await;
             if report.output_failure.is_none() {
+                // The process has kept the session for the manifest, and ends now.
+                is_left_soon(self.found).await?;
                 self.discard_committed(&mut report).await?;
             }
             return Ok(report);
@@ -213,9 +225,8 @@ impl Ending<'_> {
     }
 
     /// Ends a session that no process has: the mount of one that was killed goes, and what was to be committed is.
-    async fn end_left(&self) -> Result<UnmountReport, Error> {
+    async fn end_left(&self, session: Session) -> Result<UnmountReport, Error> {
         let meta = &self.found.meta;
-        let session = take(&self.found.dir)?;
         let was_dead = attachfs_mount::detach_dead(&session)?;
         let by_default = meta.commit_on_unmount.then(CommitArguments::default);
         let wanted = self.request.commit.clone().or(by_default);

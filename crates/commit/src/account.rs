@@ -64,10 +64,16 @@ impl Account {
 
     /// How many changes are missing in the manifest.
     pub fn left(&self) -> usize {
-        [&self.left_out, &self.not_chosen, &self.open, &self.too_long]
-            .map(Vec::len)
-            .iter()
-            .sum()
+        let Self {
+            left_out,
+            not_chosen,
+            open,
+            links,
+            too_long,
+            ..
+        } = self;
+        let lists = [left_out, not_chosen, open, links, too_long];
+        lists.map(Vec::len).iter().sum()
     }
 
     pub(crate) fn count(&mut self, change: &NodeChange) {
