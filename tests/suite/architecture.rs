@@ -57,7 +57,7 @@ const BORDERS: [Border; 15] = [
     border(
         "commit",
         &["vfs", "session", "transfer", "store", "durable"],
-        &["tree", "fetch", "manifest"],
+        &["tree", "fetch", "manifest", "scan"],
     ),
     border("jobs", &["manifest", "paths", "store"], &[]),
     border("mount", &["vfs", "session"], &["durable", "tree"]),

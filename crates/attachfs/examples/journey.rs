@@ -148,6 +148,7 @@ pub(crate) fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places
             layers: LayerOptions::default(),
             read_only: false,
             case_insensitive: false,
+            protect_inputs: false,
             session_dir: None,
             scratch_dir: None,
             commit: false,

@@ -6,6 +6,7 @@
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
 //! - [`add`] shows more manifests in a mount that is used; [`layers`] lists them;
 //! - [`stats()`] tells what is counted of a mount;
+//! - [`unmount()`] ends a mount, whatever became of its process;
 //! - [`sessions`] finds the sessions with uncommitted changes; [`session`] commits or discards them;
 //! - [`download_manifests`] places the files of manifests in folders;
 //! - [`inspect`], [`list`] and [`cat`] look at a manifest without a mount;
@@ -25,6 +26,7 @@
 //! Nothing here reads the environment or writes to a terminal: the caller says where things are ([`Places`]). A failure
 //! is an [`Error`] with its class, its causes and advice.
 
+mod arguments;
 pub mod bulk;
 pub mod cache;
 mod cancel;
@@ -41,6 +43,7 @@ mod holder;
 mod index;
 mod inspect;
 mod layering;
+mod left;
 mod list;
 mod logs;
 pub mod manifest;
@@ -70,9 +73,11 @@ mod sources;
 mod stats;
 mod store;
 mod traces;
+mod unmounting;
 mod uploading;
 mod why;
 
+pub use arguments::{ChosenPaths, CommitArguments, DiffArguments, OutgoingLinks, UnmountArguments};
 pub use attachfs_commit::{
     Account, CommitOptions, CommitStep, Links, Observer, Outcome, Published,
 };
@@ -119,11 +124,11 @@ pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use layering::{AddReport, LayersReport, add, layers};
+pub use left::{Uncommitted, uncommitted_in};
 pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};
 pub use logs::LogPlace;
 pub use manifests::{
-    ManifestBytes, ManifestSource, check_place_of_manifest, parse_path, read_manifest,
-    write_manifest,
+    ManifestBytes, ManifestFile, ManifestSource, parse_path, read_manifest, write_manifest,
 };
 pub use metrics::{MetricsAddress, ParseMetricsAddressError};
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
@@ -132,8 +137,8 @@ pub use prefetching::PrefetchStats;
 pub use reachable::{Answering, Watch, require_answers};
 pub use reading::ReadOptions;
 pub use remote::{
-    ChangedLine, CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
-    PublishedManifest, StatusReport, UnmountArguments, UnmountReport,
+    ChangedLine, CommitReport, DiffReport, Ending, Fetched, LastError, PublishedManifest,
+    StatusReport, UnmountReport,
 };
 pub use report::{
     Files, InputSums, MissingFile, MissingSums, Money, Prices, ReadFile, Reports, Saved, Timeline,
@@ -155,5 +160,6 @@ pub use stats::{
 pub use store::{OpenStore, create_directory_store, open_store};
 pub use tokio_util::sync::CancellationToken;
 pub use traces::TraceOptions;
+pub use unmounting::{Deliver, UnmountRequest, report_of_ended, unmount};
 pub use uploading::{SeenPlaces, Uploading, upload_manifests};
 pub use why::{ManifestSaid, MissingPath, ShownContent, ShownPath, WhyReport, WrittenPart, why};

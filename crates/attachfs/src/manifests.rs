@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
+use attachfs_durable::Reserved;
 use attachfs_manifest::wire::{Format, Manifest, decode};
 use attachfs_manifest::{ContentHash, ManifestPath};
 use attachfs_session::{BaseManifest, FailureClass, StoreSettings};
@@ -217,6 +218,33 @@ pub fn write_manifest(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     OUTPUT.write(path, bytes)
 }
 
+/// A file for a manifest that is made later, with room for it on the disk: that it cannot be written is known before the work.
+#[derive(Debug)]
+pub struct ManifestFile {
+    path: PathBuf,
+    reserved: Reserved,
+}
+
+impl ManifestFile {
+    /// How much room is taken: a manifest of some 7,000 changed files.
+    const ROOM: u64 = 1 << 20;
+
+    /// Takes room for a manifest at `path`, where one may be already. Dropping this leaves everything as it was.
+    pub fn reserve(path: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            path: path.to_owned(),
+            reserved: OUTPUT.reserve(path, Self::ROOM)?,
+        })
+    }
+
+    /// Writes the manifest there, as [`write_manifest`] does.
+    pub fn write(self, bytes: &[u8]) -> Result<(), Error> {
+        // Somebody may have put something else there meanwhile.
+        OUTPUT.check_replaced(&self.path)?;
+        Ok(self.reserved.publish(bytes)?)
+    }
+}
+
 /// Whether a file looks like a manifest: its beginning or its end names a version of the formats. That is what keeps
 /// a mistyped path from costing the user a file; nothing is decoded.
 fn names_version(path: &Path, len: u64) -> io::Result<bool> {
@@ -233,12 +261,6 @@ fn names_version(path: &Path, len: u64) -> io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Fails if no manifest can be written to `path` because its directory is not there, or something else is in its
-/// place: to be asked before hours of work, not after them. That the disk is full then is not foreseen.
-pub fn check_place_of_manifest(path: &Path) -> Result<(), Error> {
-    OUTPUT.check_place(path)
 }
 
 /// A path in a manifest, as a person writes it: a leading `./` or a slash at the end do not matter.

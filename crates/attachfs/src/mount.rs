@@ -15,7 +15,7 @@ use attachfs_mount::{FastPath, MountOptions, Unmount};
 use attachfs_session::{ControlServer, Session, SessionId, SessionMeta};
 use attachfs_transfer::error_chain;
 use attachfs_tree::BaseTree;
-use attachfs_vfs::{Counted, Counters, Settings};
+use attachfs_vfs::{Counted, Counters, Protected, Settings};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use self::opening::{Found, Opened, Opening};
 use self::point::{absolute, not_mounted, place};
 pub use self::request::{MountPoint, MountRequest, MountSession, Owner};
 use self::unused::Unused;
+use crate::arguments::CommitArguments;
 use crate::cancel::{Cancellable, unless_cancelled};
 use crate::counts::MountCounts;
 use crate::error::{Doing as _, Error};
@@ -34,9 +35,7 @@ use crate::places::Places;
 use crate::prefetching::PrefetchStats;
 use crate::probe::{Probed, probe};
 use crate::remembering::{not_remembered, remember};
-use crate::remote::{
-    CommitArguments, CommitReport, Fetched, LastError, StatusReport, UnmountReport,
-};
+use crate::remote::{CommitReport, Fetched, LastError, StatusReport, UnmountReport};
 use crate::report::{ReportAtEnd, WrittenReport, check_files};
 use crate::served::{Ended, PATIENCE, ServedMount};
 use crate::service::{Service, StepHook};
@@ -260,7 +259,8 @@ impl Mount {
     /// being given, and deletes the session if nothing of it is needed any more, or nothing at all is in it. Says what became of it,
     /// without what a client was told that had it unmounted.
     pub async fn finish(self) -> Result<UnmountReport, Error> {
-        let ended = *self.served.ended.lock().await;
+        self.served.end_detached().await;
+        let ended = self.served.end.lock().await.as_ref().map(|end| end.ended);
         let sealed = if ended.is_none() && self.served.mounted.end().is_some() {
             self.served.seal().await
         } else {
@@ -300,7 +300,7 @@ impl Mount {
 
     /// Says that nothing of the session is needed any more: [`finish`](Self::finish) deletes it.
     pub async fn mark_done(&self) {
-        *self.served.ended.lock().await = Some(Ended::Done);
+        *self.served.end.lock().await = Some(Ended::Done.into());
     }
 }
 
@@ -377,7 +377,8 @@ impl Parts {
             runtime: runtime.clone(),
             session: session_id,
         };
-        let counted = Arc::new(Counted::new(session.vfs().clone()));
+        let protected = Protected::new(session.vfs().clone(), meta.protect_inputs);
+        let counted = Arc::new(Counted::new(Arc::new(protected)));
         let operations = counted.operations();
         let mounted = attachfs_mount::mount(counted, &options)
             .map_err(|error| not_mounted(error, &places))?;
@@ -408,7 +409,8 @@ impl Parts {
             mounted,
             operations,
             metrics,
-            ended: Mutex::new(None),
+            end: Mutex::new(None),
+            at_end: watch::Sender::new(None),
             cut_off: watch::Sender::new(false),
             places: places.clone(),
             dir: dir.clone(),

@@ -16,14 +16,14 @@ use attachfs_transfer::UploadOptions;
 use attachfs_tree::{BaseTree, Ino, InodeKind, Namespace};
 use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
 
+use crate::arguments::{CommitArguments, DiffArguments, OutgoingLinks};
 use crate::error::Error;
 use crate::index::base_of;
 use crate::logs;
 use crate::places::Places;
 use crate::reading::ReadOptions;
 use crate::remote::{
-    CommitArguments, CommitReport, DiffArguments, DiffReport, Fetched, LastError,
-    PublishedManifest, StatusReport,
+    CommitReport, DiffReport, Fetched, LastError, PublishedManifest, StatusReport,
 };
 use crate::store::OpenStore;
 
@@ -148,7 +148,9 @@ impl OpenedSession {
         let options = arguments.options(&self.meta)?;
         let store = &self.store.store;
         let upload = UploadOptions::default();
-        let outcome = commit(&self.session, store, &options, upload, observer).await?;
+        // Not in the futures of all that wait for it: it is large.
+        let committing = Box::pin(commit(&self.session, store, &options, upload, observer));
+        let outcome = committing.await?;
         let publish = arguments.publish.as_ref();
         Ok(CommitReport::new(
             self.session.session(),
@@ -179,7 +181,8 @@ impl OpenedSession {
         }
         let arguments = CommitArguments {
             skip_open: true,
-            skip_links: true,
+            links: OutgoingLinks::Skip,
+            chosen: how.chosen.clone(),
             ..CommitArguments::default()
         };
         let options = CommitOptions {
@@ -187,12 +190,13 @@ impl OpenedSession {
             skip_long: true,
             ..arguments.options(&self.meta)?
         };
-        let preview = if how.hash {
-            preview(&self.session, &options, observer).await?
+        let is_hashed = how.hash;
+        let preview = if is_hashed {
+            Box::pin(preview(&self.session, &options, observer)).await?
         } else {
-            touched(&self.session, &options).await?
+            Box::pin(touched(&self.session, &options)).await?
         };
-        Ok(DiffReport::new(&self.meta, &preview, how.hash))
+        Ok(DiffReport::new(&self.meta, &preview, is_hashed))
     }
 
     /// Whether all that is not committed lies outside of the output directories, so that a commit leaves it again.
@@ -202,7 +206,7 @@ impl OpenedSession {
         }
         let arguments = CommitArguments {
             skip_open: true,
-            skip_links: true,
+            links: OutgoingLinks::Skip,
             ..CommitArguments::default()
         };
         let options = CommitOptions {
@@ -210,7 +214,7 @@ impl OpenedSession {
             skip_long: true,
             ..arguments.options(&self.meta)?
         };
-        let preview = touched(&self.session, &options).await?;
+        let preview = Box::pin(touched(&self.session, &options)).await?;
         let account = &preview.account;
         let left = account.open.len() + account.links.len() + account.too_long.len();
         Ok(preview.changes.is_empty() && left == 0 && !account.left_out.is_empty())
@@ -299,6 +303,7 @@ impl OpenedSession {
             commits: committed.len() as u64,
             committed,
             commit_unfinished: unfinished,
+            ending: None,
             counters: Some(self.vfs().counters()),
             fetched: Some(self.fetched()),
             last_error: self.last_error(),

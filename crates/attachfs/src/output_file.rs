@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use attachfs_durable::Standing;
+use attachfs_durable::{Reserved, Standing};
 
 use crate::error::{Doing as _, Error};
 
@@ -28,8 +28,18 @@ impl OutputFile {
         })?)
     }
 
+    /// Makes sure before long work that one can be written to `path` after it: takes room for `room` bytes. Fails as [`write`](Self::write) and
+    /// [`check_place`](Self::check_place) do, always as a mistake of who named it.
+    pub(crate) fn reserve(&self, path: &Path, room: u64) -> Result<Reserved, Error> {
+        self.check_place(path)?;
+        Reserved::at(path, room).map_err(|source| {
+            let sentence = format!("cannot write the {} to {}", self.what, path.display());
+            Error::usage(sentence).because(source)
+        })
+    }
+
     /// Fails if something else is at `path`, or a link.
-    fn check_replaced(&self, path: &Path) -> Result<(), Error> {
+    pub(crate) fn check_replaced(&self, path: &Path) -> Result<(), Error> {
         let Ok(meta) = std::fs::symlink_metadata(path) else {
             // Writing to it will succeed or give the error.
             return Ok(());

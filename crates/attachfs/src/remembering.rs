@@ -66,7 +66,7 @@ pub(crate) fn remember_left(places: &Places, session: &Session) -> Result<(), Er
 }
 
 /// The records of commits that a journal has.
-fn commits_in(journal: &Path) -> Result<Vec<CommitRecord>, JournalError> {
+pub(crate) fn commits_in(journal: &Path) -> Result<Vec<CommitRecord>, JournalError> {
     let mut journal = Journal::read(journal)?;
     let mut commits = Vec::new();
     while let Some(record) = journal.next_record()? {

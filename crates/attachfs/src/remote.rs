@@ -1,9 +1,9 @@
 //! What travels through the control socket, and what the same verbs give without one.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use attachfs_commit::{Account, CommitOptions, Committed, Links, Outcome, Preview};
+use attachfs_commit::{Account, Committed, Outcome, Preview};
 use attachfs_manifest::{Content, Node};
 use attachfs_session::{Failure, Session, SessionId, SessionMeta, Taint};
 use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
@@ -11,82 +11,8 @@ use attachfs_transfer::error_chain;
 use attachfs_vfs::{Blame, Counters, FailedRead};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::manifests::parse_path;
 use crate::prefetching::PrefetchStats;
 use crate::report::WrittenReport;
-
-/// How a person asks for a commit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CommitArguments {
-    /// How long to wait for files that are open for writing, in milliseconds.
-    pub wait_ms: u64,
-    /// Leave out files that are open for writing.
-    pub skip_open: bool,
-    /// Publish files that were open for writing when an earlier process of the session died.
-    pub accept_open: bool,
-    /// Publish although programs read bytes of wrong objects.
-    pub accept_tainted: bool,
-    /// Leave out symbolic links that lead out of the mount.
-    pub skip_links: bool,
-    /// Commit changes outside of the session's output directories too.
-    pub everything: bool,
-    /// Put the manifest into the store under this key, too.
-    pub publish: Option<ManifestKey>,
-}
-
-/// How a person asks what a commit would publish.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DiffArguments {
-    /// Read and hash the written files, so that those with the same bytes as before are left out.
-    pub hash: bool,
-}
-
-/// How a person asks for the end of a mount.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct UnmountArguments {
-    /// Commit, also if it was not mounted so.
-    pub commit: Option<CommitArguments>,
-    /// Leave the session where it is, also if all of it is committed.
-    pub keep: bool,
-}
-
-/// The kernel says that a file was closed a moment after close(2) returned: a commit right after that must not be told
-/// that the file is open.
-const GRACE: Duration = Duration::from_millis(500);
-
-impl CommitArguments {
-    pub(crate) fn options(&self, meta: &SessionMeta) -> Result<CommitOptions, Error> {
-        let mut output_dirs = Vec::new();
-        if !self.everything {
-            for dir in &meta.output_dirs {
-                output_dirs.extend(parse_path(dir)?);
-            }
-            if output_dirs.len() < meta.output_dirs.len() {
-                // One of them is the root.
-                output_dirs.clear();
-            }
-        }
-        Ok(CommitOptions {
-            wait: Duration::from_millis(self.wait_ms).max(GRACE),
-            skip_open: self.skip_open,
-            accept_open: self.accept_open,
-            accept_tainted: self.accept_tainted,
-            links: if self.skip_links {
-                Links::Skip
-            } else {
-                Links::Stop
-            },
-            skip_long: false,
-            output_dirs,
-            mount_point: Some(meta.mount_point.clone()),
-            publish_as: self.publish.clone(),
-        })
-    }
-}
 
 /// A manifest that was published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +151,9 @@ pub struct StatusReport {
     pub committed: Vec<PublishedManifest>,
     /// Whether a commit was begun and not finished.
     pub commit_unfinished: bool,
+    /// What its process is doing to end it.
+    #[serde(default)]
+    pub ending: Option<Ending>,
     /// The counts of reads and writes since the mount.
     pub counters: Option<Counters>,
     /// The requests to the store since the mount.
@@ -238,6 +167,16 @@ pub struct StatusReport {
     /// The address that answers with metrics, if there is one.
     #[serde(default)]
     pub metrics: Option<String>,
+}
+
+/// How the end of a mount goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It is detached, and ends when the last who uses it is done.
+    Detached,
+    /// It is unmounted, and being committed if that was asked for.
+    Unmounting,
 }
 
 /// A read that failed.
@@ -374,8 +313,23 @@ pub struct UnmountReport {
     pub mount_point: PathBuf,
     /// Whether the session is kept, with the uncommitted changes.
     pub kept: bool,
-    /// Whether its process had died, and only the dead mount was removed.
+    /// Whether its process had died, and the dead mount was removed.
     pub was_dead: bool,
+    /// Whether it was not mounted any more: an unmount had been interrupted, and its commit was made now.
+    #[serde(default)]
+    pub was_left: bool,
+    /// Whether another process had ended the session when it was asked for; `commit` has its last manifest.
+    #[serde(default)]
+    pub ended: bool,
+    /// Whether it is detached and still used: its process ends it, and commits it if that was asked for, when nobody uses it any more.
+    #[serde(default)]
+    pub detached: bool,
+    /// Whether a commit is to come when a mount that is detached ends.
+    #[serde(default)]
+    pub commit_to_come: bool,
+    /// Who uses a mount that is detached, for people.
+    #[serde(default)]
+    pub users: Vec<String>,
     /// Paths that changed and were not committed.
     pub uncommitted: u64,
     /// Whether they all lie outside of the output directories: a commit leaves them, unless it is told to commit everything.
@@ -395,6 +349,9 @@ pub struct UnmountReport {
     /// Why that commit stopped. The session is kept then.
     #[serde(default)]
     pub commit_failure: Option<Failure>,
+    /// Why the manifest of the commit was not handed over to who wanted its bytes. The session is kept then.
+    #[serde(default)]
+    pub output_failure: Option<Failure>,
     /// Where else the mount was at that moment, for people: it does not answer there any more.
     #[serde(default)]
     pub held: Vec<String>,
@@ -442,6 +399,11 @@ impl UnmountReport {
             mount_point,
             kept: true,
             was_dead: false,
+            was_left: false,
+            ended: false,
+            detached: false,
+            commit_to_come: false,
+            users: Vec::new(),
             uncommitted: 0,
             all_outside: false,
             set_aside: 0,
@@ -449,6 +411,7 @@ impl UnmountReport {
             commit: None,
             commit_left_undone: false,
             commit_failure: None,
+            output_failure: None,
             held: Vec::new(),
             process: None,
             reads_failed: 0,

@@ -16,6 +16,7 @@ use attachfs_vfs::Counters;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::{ChosenPaths, CommitArguments, OutgoingLinks};
 use crate::copying::GivenManifest;
 use crate::error::{Doing as _, Error, classified};
 use crate::logs::LogPlace;
@@ -25,8 +26,9 @@ use crate::mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
 use crate::places::Places;
 use crate::prefetching::PrefetchStats;
 use crate::reading::ReadOptions;
-use crate::remote::{CommitArguments, CommitReport, Fetched, LastError};
+use crate::remote::{CommitReport, Fetched, LastError};
 use crate::report::{Reports, WrittenReport};
+use crate::session::committed_bytes;
 use crate::store::OpenStore;
 use crate::traces::TraceOptions;
 
@@ -39,9 +41,15 @@ pub struct RunRequest {
     pub layers: LayerOptions,
     /// A name that is missing leads to one that differs only in case.
     pub case_insensitive: bool,
+    /// What the manifests have cannot be changed, renamed or deleted.
+    pub protect_inputs: bool,
     /// Directories to make before the command runs; only changes in or below them are committed. All changes
     /// is if there are none.
     pub output_dirs: Vec<String>,
+    /// Of these changes only what the patterns choose is committed.
+    pub chosen: ChosenPaths,
+    /// What becomes of symbolic links that lead out of the mount.
+    pub links: OutgoingLinks,
     /// The program and its arguments.
     pub command: Vec<OsString>,
     /// Owner and modes.
@@ -149,7 +157,10 @@ pub async fn run(
         manifests,
         layers,
         case_insensitive,
+        protect_inputs,
         output_dirs,
+        chosen,
+        links,
         command,
         owner,
         store,
@@ -163,6 +174,7 @@ pub async fn run(
         reports,
         open_files,
     } = request;
+    chosen.patterns()?;
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::usage("there is no command to run").into());
     };
@@ -171,6 +183,7 @@ pub async fn run(
         layers,
         read_only: false,
         case_insensitive,
+        protect_inputs,
         session_dir: None,
         scratch_dir: None,
         commit: false,
@@ -248,6 +261,8 @@ pub async fn run(
         let arguments = CommitArguments {
             // Their programs were cut off and cannot finish writing: the files may be incomplete.
             skip_open: true,
+            chosen,
+            links,
             publish,
             ..CommitArguments::default()
         };
@@ -255,9 +270,10 @@ pub async fn run(
         let report = committed.map_err(failed)?;
         if let (Some(output), Some(manifest)) = (&output, &report.manifest) {
             // Before the session goes.
-            let bytes = crate::session::committed_bytes(mount.session_dir(), manifest);
+            let bytes = committed_bytes(mount.session_dir(), manifest, &arguments);
             let written = bytes.and_then(|bytes| write_manifest(output, &bytes));
-            written.map_err(failed)?;
+            let published = || format!("it is published as {}", manifest.address);
+            written.map_err(|error| failed(error.advise(published())))?;
         }
         if !report.account.is_partial() {
             mount.mark_done().await;

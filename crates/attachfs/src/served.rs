@@ -2,16 +2,19 @@
 //!
 //! The public [`Mount`](crate::Mount) and the control socket share it, since either may end it.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attachfs_commit::Observer;
+use attachfs_commit::{CommitStep, Observer};
 use attachfs_mount::{Mounted, Unmount, UnmountError};
 use attachfs_session::Failure;
+use attachfs_transfer::{Progress, ProgressEvent, error_chain};
 use attachfs_vfs::Operations;
 use tokio::sync::{Mutex, watch};
 
+use crate::arguments::{CommitArguments, UnmountArguments};
 use crate::counts::MountCounts;
 use crate::error::Error;
 use crate::logs;
@@ -19,7 +22,7 @@ use crate::metrics::MetricsServer;
 use crate::opened::OpenedSession;
 use crate::places::Places;
 use crate::prefetching::PrefetchStats;
-use crate::remote::{CommitArguments, StatusReport, UnmountArguments, UnmountReport};
+use crate::remote::{Ending, StatusReport, UnmountReport};
 use crate::report::ReportAtEnd;
 use crate::sources::Sources;
 use crate::stats::{CountedMount, MOST_OPEN_FILES, StatsReport};
@@ -35,7 +38,9 @@ pub(crate) struct ServedMount {
     /// Who gives metrics, if that was asked for.
     pub(crate) metrics: Option<MetricsServer>,
     /// Held while the mount is being ended; says what became of the session.
-    pub(crate) ended: Mutex<Option<Ended>>,
+    pub(crate) end: Mutex<Option<End>>,
+    /// What is to be done when the last who uses a mount is done that was detached.
+    pub(crate) at_end: watch::Sender<Option<UnmountArguments>>,
     /// Set when the process is to end although someone still uses the mount.
     pub(crate) cut_off: watch::Sender<bool>,
     pub(crate) places: Places,
@@ -63,6 +68,29 @@ pub(crate) enum Ended {
     Discarded,
 }
 
+/// How a mount's session ended, and what was told of that.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    pub(crate) ended: Ended,
+    /// What was asked for, and what came of it: for who asks for the same while it is being done.
+    told: Option<(UnmountArguments, UnmountReport)>,
+}
+
+impl From<Ended> for End {
+    fn from(ended: Ended) -> Self {
+        Self { ended, told: None }
+    }
+}
+
+impl End {
+    /// The report of an end that has come to what these arguments ask for.
+    fn report_for(&self, arguments: &UnmountArguments) -> Option<UnmountReport> {
+        let (asked, report) = self.told.as_ref()?;
+        let is_same = arguments.commit.is_none() || arguments.commit == asked.commit;
+        (is_same && report.commit_failure.is_none()).then(|| report.clone())
+    }
+}
+
 /// How long the kernel may take to let go.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take if nothing is open.
@@ -70,12 +98,31 @@ const LINGER: Duration = Duration::from_secs(3);
 /// How long processes may go on using a detached mount before they are cut off.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
+/// Nobody waits for the commit of a mount that was detached.
+struct Unwatched;
+
+impl Progress for Unwatched {
+    fn update(&self, _event: &ProgressEvent) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+impl Observer for Unwatched {
+    fn step(&self, _step: CommitStep) {}
+}
+
 impl ServedMount {
     /// How it is.
     pub(crate) async fn status(&self) -> Result<StatusReport, Error> {
         let mut status = self.session.status(true).await?;
         status.mount_point = self.mounted.mount_point();
         status.metrics = self.metrics_url();
+        status.ending = if self.mounted.end().is_some() {
+            Some(Ending::Unmounting)
+        } else {
+            let is_detached = self.at_end.borrow().is_some();
+            is_detached.then_some(Ending::Detached)
+        };
         Ok(status)
     }
 
@@ -99,10 +146,10 @@ impl ServedMount {
     /// Unmounts in order: the kernel lets go, then the journal says so, durably. Nothing is written
     /// after that, even by processes that still use the detached mount.
     pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
-        let mut ended = self.ended.lock().await;
+        let mut end = self.end.lock().await;
         let held = self.let_go(detach).await?;
         self.seal().await?;
-        ended.get_or_insert(Ended::Sealed);
+        end.get_or_insert(Ended::Sealed.into());
         Ok(held)
     }
 
@@ -114,11 +161,23 @@ impl ServedMount {
         arguments: UnmountArguments,
         observer: &dyn Observer,
     ) -> Result<UnmountReport, Error> {
-        let mut ended = self.ended.lock().await;
+        let mut end = self.end.lock().await;
+        if let Some(end) = &*end {
+            if end.ended == Ended::Discarded {
+                let id = &self.session.meta.id;
+                return Err(Error::usage(format!("session {id} is being discarded")));
+            }
+            if let Some(report) = end.report_for(&arguments) {
+                return Ok(report);
+            }
+        }
         let mount_point = self.mounted.mount_point();
-        let held = self.let_go(detach).await?;
-        let trace_failure = self.seal().await?;
-        ended.get_or_insert(Ended::Kept);
+        let (held, trace_failure) = if end.is_some() {
+            (Vec::new(), None)
+        } else {
+            (self.let_go(detach).await?, self.seal().await?)
+        };
+        let end = end.get_or_insert(Ended::Kept.into());
         // Before the commit, which reads too.
         let reports = self.write_reports().await;
         let status = self.session.status(false).await?;
@@ -140,15 +199,22 @@ impl ServedMount {
             report.all_outside = self.session.is_all_outside().await?;
         }
         let is_default = self.session.meta.commit_on_unmount;
+        let asked = arguments.clone();
+        // Who detached it may have asked for a commit, too.
+        let asked_before = self.at_end.borrow().clone();
+        let asked_before = asked_before.and_then(|arguments| arguments.commit);
         let commit = arguments
             .commit
+            .or(asked_before)
             .or_else(|| is_default.then(CommitArguments::default));
         if let Some(arguments) = commit {
             match self.session.commit(&arguments, observer).await {
                 Ok(commit) => {
-                    let account = &commit.account;
-                    let left = account.left_out.len() + account.open.len() + account.too_long.len();
-                    report.uncommitted = left as u64;
+                    report.uncommitted = if arguments.may_leave_more() {
+                        self.session.status(false).await?.uncommitted
+                    } else {
+                        commit.account.left() as u64
+                    };
                     report.commit = Some(commit);
                 }
                 // It is unmounted all the same, and the client should hear of both.
@@ -164,7 +230,7 @@ impl ServedMount {
             && report.set_aside == 0
             && report.commit_failure.is_none();
         report.kept = !is_done;
-        *ended = Some(if is_done { Ended::Done } else { Ended::Kept });
+        end.ended = if is_done { Ended::Done } else { Ended::Kept };
         if report.reads_failed > 0 && self.own_log {
             report.log = if is_done {
                 self.keep_log()
@@ -172,6 +238,7 @@ impl ServedMount {
                 logs::of_session(&self.dir)
             };
         }
+        end.told = Some((asked, report.clone()));
         Ok(report)
     }
 
@@ -221,6 +288,74 @@ impl ServedMount {
         report
     }
 
+    /// Takes the mount's name away although somebody uses it. If nobody does, it is unmounted in order at once; otherwise the report
+    /// says who does, and [`end_detached`](Self::end_detached) does the rest.
+    pub(crate) async fn detach(
+        self: &Arc<Self>,
+        mut arguments: UnmountArguments,
+        observer: &dyn Observer,
+    ) -> Result<UnmountReport, Error> {
+        {
+            let end = self.end.lock().await;
+            if end.is_none() {
+                let mount_point = self.mounted.mount_point();
+                // What was asked for before is still wanted.
+                let asked_before = self.at_end.borrow().clone();
+                let asked_before = asked_before.and_then(|before| before.commit);
+                arguments.commit = arguments.commit.or(asked_before);
+                // Before the kernel lets go: from then on this process ends.
+                let before = self.at_end.send_replace(Some(arguments.clone()));
+                // Who uses it cannot be told any more once it has no name.
+                let users = match self.try_unmount(Unmount::IfUnused, LAST_CALL).await {
+                    Err(
+                        UnmountError::Busy { holders, .. }
+                        | UnmountError::StillUsed { holders, .. },
+                    ) => holders,
+                    Ok(()) | Err(_) => Vec::new(),
+                };
+                match self.try_unmount(Unmount::Detach, LAST_CALL).await {
+                    Ok(()) => {}
+                    Err(UnmountError::StillUsed { .. }) => {
+                        let by_default = self.session.meta.commit_on_unmount;
+                        return Ok(UnmountReport {
+                            detached: true,
+                            commit_to_come: by_default || arguments.commit.is_some(),
+                            users: users.iter().map(ToString::to_string).collect(),
+                            ..UnmountReport::of(&self.session.meta.id, mount_point)
+                        });
+                    }
+                    Err(error) => {
+                        self.at_end.send_replace(before);
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        self.unmount_and_commit(false, arguments, observer).await
+    }
+
+    /// Does what was asked for when a mount was detached that has ended now.
+    pub(crate) async fn end_detached(self: &Arc<Self>) {
+        let arguments = self.at_end.borrow().clone();
+        let Some(arguments) = arguments.filter(|_| self.mounted.end().is_some()) else {
+            return;
+        };
+        if self.end.lock().await.is_some() {
+            return;
+        }
+        let report = self.unmount_and_commit(false, arguments, &Unwatched).await;
+        let failure = match &report {
+            Ok(report) => report.commit_failure.as_ref().map(ToString::to_string),
+            Err(error) => Some(error_chain(error)),
+        };
+        if let Some(failure) = failure {
+            tracing::error!(
+                failure,
+                "the detached mount has ended, and is not committed"
+            );
+        }
+    }
+
     /// Keeps the log of a session that is about to be deleted, if reads failed in it or its report, and says where.
     pub(crate) fn keep_log(&self) -> Option<PathBuf> {
         let has_failed =
@@ -233,10 +368,10 @@ impl ServedMount {
 
     /// Unmounts, and gives up the uncommitted changes: the process deletes them when it ends.
     pub(crate) async fn unmount_and_discard(self: &Arc<Self>) -> Result<(), Error> {
-        let mut ended = self.ended.lock().await;
+        let mut end = self.end.lock().await;
         self.let_go(false).await?;
         self.end_traces().await;
-        *ended = Some(Ended::Discarded);
+        *end = Some(Ended::Discarded.into());
         Ok(())
     }
 

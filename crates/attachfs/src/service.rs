@@ -11,9 +11,9 @@ use attachfs_session::{
 use attachfs_transfer::{Progress, ProgressEvent};
 use serde_json::Value;
 
+use crate::arguments::{CommitArguments, UnmountArguments};
 use crate::error::Error;
 use crate::message::{ProgressMessage, options, value};
-use crate::remote::CommitArguments;
 use crate::served::ServedMount;
 
 /// Answers for a mount of this process.
@@ -54,8 +54,14 @@ impl Service {
                 detach,
                 options: how,
             } => {
-                let unmounted = self.mount.unmount_and_commit(detach, options(how)?, &news);
-                value(&unmounted.await?)
+                let arguments: UnmountArguments = options(how)?;
+                let report = if arguments.lazy && !detach {
+                    self.mount.detach(arguments, &news).await?
+                } else {
+                    let unmounted = self.mount.unmount_and_commit(detach, arguments, &news);
+                    unmounted.await?
+                };
+                value(&report)
             }
             Request::Discard { .. } => value(&self.mount.unmount_and_discard().await?),
         }

@@ -1,33 +1,28 @@
 //! Verbs on a session, whether a process has it or not.
 
-#[cfg(test)]
-mod tests;
-
 use std::path::Path;
 use std::time::Duration;
 
 use attachfs_commit::Observer;
 use attachfs_manifest::ParseHashError;
-use attachfs_session::{ControlError, Request, Session, SessionEntry, SessionMeta};
+use attachfs_session::{Request, Session, SessionEntry, SessionMeta};
 use attachfs_store::S3Access;
 use attachfs_vfs::Settings;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::{CommitArguments, DiffArguments};
 use crate::cancel::{Cancellable, unless_cancelled};
 use crate::client::{ask, connect};
 use crate::error::Error;
-use crate::holder::{NoAnswer, no_answer, take, take_to_discard};
+use crate::holder::{no_answer, take, take_to_discard};
 use crate::logs;
 use crate::message::value;
-use crate::opened::{OpenedSession, read_only};
+use crate::opened::OpenedSession;
 use crate::places::Places;
-use crate::remembering::{not_remembered, remember, remember_left};
-use crate::remote::{
-    CommitArguments, CommitReport, DiffArguments, DiffReport, PublishedManifest, StatusReport,
-    UnmountArguments, UnmountReport,
-};
+use crate::remembering::{not_remembered, remember_left};
+use crate::remote::{CommitReport, DiffReport, PublishedManifest, StatusReport};
 use crate::store::open_store;
 
 /// Whether a process has the session, which then answers. One that is just beginning or ending is
@@ -121,6 +116,7 @@ fn left_read_only(found: &SessionEntry) -> StatusReport {
         commits: 0,
         committed: Vec::new(),
         commit_unfinished: false,
+        ending: None,
         counters: None,
         fetched: None,
         last_error: None,
@@ -138,6 +134,8 @@ pub async fn diff(
     observer: &dyn Observer,
     cancel: &CancellationToken,
 ) -> Result<DiffReport, Error> {
+    // What is wrong with them is told before anything is asked.
+    how.chosen.patterns()?;
     let observer = Cancellable::new(observer, cancel);
     let diff = async {
         if is_served(found).await? {
@@ -151,39 +149,22 @@ pub async fn diff(
     observer.run(diff).await
 }
 
-/// The bytes of a manifest that a session published, as they are kept in it.
-pub fn committed_bytes(dir: &Path, manifest: &PublishedManifest) -> Result<Vec<u8>, Error> {
+/// The bytes of a manifest that a session published, as they are kept in it, in the format that `arguments` ask for.
+pub fn committed_bytes(
+    dir: &Path,
+    manifest: &PublishedManifest,
+    arguments: &CommitArguments,
+) -> Result<Vec<u8>, Error> {
+    let bytes = diff_bytes(dir, manifest)?;
+    Ok(attachfs_commit::handed_over(&bytes, arguments.format())?)
+}
+
+/// The bytes of the diff of a commit.
+pub(crate) fn diff_bytes(dir: &Path, manifest: &PublishedManifest) -> Result<Vec<u8>, Error> {
     let hash = manifest.hash.parse().map_err(|error: ParseHashError| {
         Error::usage(format!("\"{}\" is no hash of a manifest", manifest.hash)).because(error)
     })?;
     Ok(Session::read_commit(dir, manifest.generation, hash)?)
-}
-
-/// Deletes a session that was unmounted and kept for its manifest, if all of it is committed and nothing was
-/// set aside. `report`, of that unmount, says afterwards whether it is kept and where its log is.
-pub async fn discard_committed(
-    found: &SessionEntry,
-    places: &Places,
-    access: &S3Access,
-    report: &mut UnmountReport,
-    cancel: &CancellationToken,
-) -> Result<(), Error> {
-    let opened = open(found, places, access, cancel).await?;
-    let status = opened.status(false).await?;
-    if status.uncommitted > 0 || status.set_aside > 0 {
-        return Ok(());
-    }
-    // No commit needs the room any more, and on a full disk what comes next does.
-    opened.vfs().release_reserve();
-    // What it published is known from here on without it.
-    remember(places, &opened.meta, &opened.vfs().commits())?;
-    if report.log.is_some() {
-        report.log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
-    }
-    opened.session.discard()?;
-    places.sessions().remove(&found.meta.id);
-    report.kept = false;
-    Ok(())
 }
 
 /// Commits a session. It stays until it is discarded; committing it again publishes what changed
@@ -196,6 +177,8 @@ pub async fn commit(
     observer: &dyn Observer,
     cancel: &CancellationToken,
 ) -> Result<CommitReport, Error> {
+    // What is wrong with it is told before anything is asked.
+    arguments.options(&found.meta)?;
     let observer = Cancellable::new(observer, cancel);
     let commit = async {
         if is_served(found).await? {
@@ -209,104 +192,15 @@ pub async fn commit(
     observer.run(commit).await
 }
 
-/// Unmounts a session: waits, seals, and commits if it was mounted so or `arguments` say so. `detach`
-/// does so even if someone uses the mount, and takes the mount of a process away that does not answer.
-/// The process that has the session goes on to the end of it whatever `observer` says, and when this is cancelled:
-/// half an unmount is of no use. Where the process had died, nothing is committed.
-pub async fn unmount(
-    found: &SessionEntry,
-    places: &Places,
-    detach: bool,
-    arguments: &UnmountArguments,
-    observer: &dyn Observer,
-    cancel: &CancellationToken,
-) -> Result<UnmountReport, Error> {
-    if found.meta.read_only && arguments.commit.is_some() {
-        // Before anything is done: what was asked for cannot be had.
-        return Err(read_only());
-    }
-    let attempt = || try_unmount(found, places, detach, arguments, observer);
-    unless_cancelled(cancel, async {
-        let error = match attempt().await {
-            Ok(report) => return Ok(report),
-            Err(error) => error,
-        };
-        match error.cause() {
-            // A process that was killed a moment ago may still have had its socket: look again.
-            Some(ControlError::Closed | ControlError::Connection(_)) => attempt().await,
-            _ if detach && error.cause::<NoAnswer>().is_some() => take_away(found, error),
-            _ => Err(error),
-        }
-    })
-    .await
-}
-
-/// Takes the mount of a process away that does not answer, which is why it comes to this.
-fn take_away(found: &SessionEntry, why: Error) -> Result<UnmountReport, Error> {
-    let Some(taken) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
-        return Err(why);
-    };
-    let process = why.cause::<NoAnswer>();
-    let process = process.and_then(|no_answer| no_answer.process.as_ref());
-    Ok(UnmountReport {
-        process: process.map(|process| process.pid),
-        still_waiting: !taken.aborted,
-        ..UnmountReport::of(&found.meta.id, taken.mount_point)
-    })
-}
-
-async fn try_unmount(
-    found: &SessionEntry,
-    places: &Places,
-    detach: bool,
-    arguments: &UnmountArguments,
-    observer: &dyn Observer,
-) -> Result<UnmountReport, Error> {
-    if is_served(found).await? {
-        let options = value(arguments)?;
-        let request = Request::Unmount { detach, options };
-        let mut report: UnmountReport = ask(found, request, Some(observer)).await?;
-        // It answered before it deleted the session. That may take long, and changes nothing of what it said.
-        report.still_deleting = !is_left_soon(found).await?;
-        report.kept |= !report.still_deleting && is_there(found);
-        return Ok(report);
-    }
-    let session = take(&found.dir)?;
-    let was_dead = attachfs_mount::detach_dead(&session)?;
-    if !was_dead {
-        let sentence = format!(
-            "session {}, which an earlier mount left at {}, is not mounted",
-            found.meta.id,
-            found.meta.mount_point.display()
-        );
-        return Err(Error::usage(sentence)
-            .advise("`attachfs status` shows what is in it; then commit or discard it"));
-    }
-    let kept = !found.meta.read_only;
-    let mut log = None;
-    if !kept {
-        // The process that counted the failed reads is gone.
-        log = logs::keep_if_possible(places, &found.dir, &found.meta.id);
-        session.discard()?;
-        places.sessions().remove(&found.meta.id);
-    }
-    Ok(UnmountReport {
-        kept,
-        was_dead,
-        log,
-        ..UnmountReport::of(&found.meta.id, found.meta.mount_point.clone())
-    })
-}
-
 /// How long a process may have a session before it answers, or after it stopped doing so.
-const BEGINS_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const BEGINS_WITHIN: Duration = Duration::from_secs(3);
 /// How long a process may take to end after it has answered.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Waits until the process that had the session is done with it, so that the caller can go on with the session at
 /// once. `false` if it takes long: a session with many files is not deleted in a moment.
-async fn is_left_soon(found: &SessionEntry) -> Result<bool, Error> {
+pub(crate) async fn is_left_soon(found: &SessionEntry) -> Result<bool, Error> {
     let deadline = Instant::now() + ENDS_WITHIN;
     while found.dir.exists() && Session::is_in_use(&found.dir)? {
         if Instant::now() >= deadline {
@@ -360,11 +254,11 @@ fn discard_left(found: &SessionEntry, places: &Places) -> Result<(), Error> {
 }
 
 /// Whether the session is still in its directory.
-fn is_there(found: &SessionEntry) -> bool {
+pub(crate) fn is_there(found: &SessionEntry) -> bool {
     Session::read_meta(&found.dir).is_ok_and(|meta| meta.id == found.meta.id)
 }
 
-async fn open(
+pub(crate) async fn open(
     found: &SessionEntry,
     places: &Places,
     access: &S3Access,
@@ -387,7 +281,7 @@ pub(crate) async fn look(
 }
 
 /// Settings of a session that is not mounted: no process sees the owner and modes of its files.
-fn unseen(meta: &SessionMeta) -> Settings {
+pub(crate) fn unseen(meta: &SessionMeta) -> Settings {
     Settings {
         uid: meta.owner,
         gid: 0,

@@ -19,8 +19,8 @@ use attachfs::{
     CancellationToken, CommitArguments, DiffArguments, DownloadRequest, Error, FailureClass,
     ManifestBytes, ManifestKey, ManifestPath, ManifestSource, Mount, MountRequest, Observer,
     OpenStore, Places, Progress, ProgressEvent, RunRequest, Runtime, S3Access, SessionEntry,
-    SnapshotOptions, StoreSettings, UnmountArguments, UnmountReport, Uploading, download_manifests,
-    session, take_snapshot, upload_manifests,
+    SnapshotOptions, StoreSettings, UnmountRequest, Uploading, download_manifests, session,
+    take_snapshot, upload_manifests,
 };
 use attachfs_store::CallKind;
 use attachfs_store::fault::{Fault, FaultStore, Rule};
@@ -52,13 +52,7 @@ fn is_send<F: Future + Send>(_: F) {}
 
 /// Compiled, and never called: a use case can be awaited on any thread, and moved from one to another.
 #[allow(dead_code, reason = "what it says is said by its being compiled")]
-fn every_use_case_is_send(
-    given: &Given<'_>,
-    report: &mut UnmountReport,
-    mount: MountRequest,
-    run: RunRequest,
-    ended: Mount,
-) {
+fn every_use_case_is_send(given: &Given<'_>, mount: MountRequest, run: RunRequest, ended: Mount) {
     let Given {
         path,
         store,
@@ -83,7 +77,7 @@ fn every_use_case_is_send(
         older_than_days: 31,
         now: std::time::SystemTime::now(),
     };
-    let (arguments, unmounting) = (CommitArguments::default(), UnmountArguments::default());
+    let arguments = CommitArguments::default();
     let how = DiffArguments::default();
     is_send(attachfs::open_store(settings, cancel));
     is_send(attachfs::read_manifest(
@@ -133,18 +127,16 @@ fn every_use_case_is_send(
     is_send(session::commit(
         entry, places, access, &arguments, observer, cancel,
     ));
-    is_send(session::unmount(
+    is_send(attachfs::unmount(
         entry,
         places,
-        false,
-        &unmounting,
+        access,
+        &UnmountRequest::default(),
+        Some(&|_| Ok(())),
         observer,
         cancel,
     ));
     is_send(session::discard(entry, places, cancel));
-    is_send(session::discard_committed(
-        entry, places, access, report, cancel,
-    ));
     is_send(hash_manifest(
         opened,
         None,

@@ -14,6 +14,7 @@ pub(crate) mod s3;
 pub(crate) mod stats;
 pub(crate) mod store;
 pub(crate) mod traces;
+pub(crate) mod unmounting;
 pub(crate) mod upload;
 pub(crate) mod values;
 pub(crate) mod why;
@@ -23,14 +24,16 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-pub(crate) use self::committing::{Commit, Diff, ManifestTo, OutgoingLinks, Session};
+pub(crate) use self::committing::{
+    Chosen, Commit, Diff, HandedFormat, LinkChoice, ManifestTo, Session,
+};
 use self::values::FormatName;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \
 (bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled.
 After 13 the same command goes on with what is left: an upload, a download or a commit that broke off, \
 or files that failed, which are listed. One whose object is damaged in the store fails again until the \
-object is replaced. `store verify` and `manifest check` exit with 12 if something is damaged, and with 13 \
+object is replaced; of several mounts that are unmounted, some are pending. `store verify` and `manifest check` exit with 12 if something is damaged, and with 13 \
 if things are only missing.
 `run` passes on the exit code of its command; its own failures are 125, as is a commit that had to leave \
 files out which something the command left behind had open for writing; a command that cannot be run is \
@@ -88,8 +91,7 @@ pub(crate) enum Verb {
     Upload(upload::Upload),
     Download(download::Download),
     Mount(Mount),
-    /// Unmount: wait, seal the session, commit if it was mounted with --commit.
-    Umount(Umount),
+    Umount(unmounting::Umount),
     Add(layering::Add),
     /// List the manifests of a mount, the lowest first.
     Layers(Session),
@@ -165,6 +167,10 @@ pub(crate) struct Run {
     /// missing. May be given more than once. Default: everything is committed.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Vec<String>,
+    #[command(flatten)]
+    pub(crate) chosen: Chosen,
+    #[command(flatten)]
+    pub(crate) links: LinkChoice,
     /// Where objects and manifests are: a directory or s3://bucket/prefix. Default: a store of your
     /// own on this machine, which is made.
     #[arg(long, value_name = "STORE")]
@@ -350,23 +356,6 @@ pub(crate) struct Mount {
     /// How the background process is started. Not for people.
     #[arg(long, hide = true)]
     pub(crate) daemon: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Umount {
-    /// The mount point, a path in the mount, or the session's id (four digits of it will do) or directory.
-    #[arg(value_name = "MOUNTPOINT|SESSION")]
-    pub(crate) session: PathBuf,
-    /// Unmount although programs use the mount: they are cut off, and what they had written is kept. The mount of a process
-    /// that does not answer is taken away; the process keeps the session.
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Commit what was written, also if it was not mounted with --commit. --output and --publish imply
-    /// this.
-    #[arg(long)]
-    pub(crate) commit: bool,
-    #[command(flatten)]
-    pub(crate) manifest_to: ManifestTo,
 }
 
 /// List sessions: mounts, and sessions with uncommitted changes.

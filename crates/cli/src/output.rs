@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use attachfs::{
-    Account, CommitReport, Counters, EndedSession, EscapedBytes, Fetched, FsckReport, LastError,
+    Account, CommitReport, Counters, EndedSession, Ending, EscapedBytes, Fetched, LastError,
     PrefetchStats, PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
 };
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
@@ -213,6 +213,14 @@ pub(crate) fn written_by_kernel(opens: u64) -> String {
     format!("kernel     {opens} opened that it writes to scratch by itself, not counted above\n")
 }
 
+/// How long ago a time in seconds since 1970 is.
+pub(crate) fn ago(seconds: i64) -> String {
+    let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    let ago = at.elapsed().unwrap_or_default();
+    // Whole seconds, because the time is known in seconds.
+    format!("{} ago", HumanDuration(Duration::from_secs(ago.as_secs())))
+}
+
 /// Reads that failed, and the last of them with its time; nothing if there was none.
 pub(crate) fn failed_reads(failed: u64, last: Option<&LastError>) -> String {
     if failed == 0 {
@@ -227,11 +235,8 @@ pub(crate) fn failed_reads(failed: u64, last: Option<&LastError>) -> String {
 
 /// `2 minutes ago: read "a": ...`
 pub(crate) fn last_error(last: &LastError) -> String {
-    let at = UNIX_EPOCH + Duration::from_secs(last.at);
-    let ago = at.elapsed().unwrap_or_default();
-    // Whole seconds, because the time of the read is known in seconds.
-    let ago = HumanDuration(Duration::from_secs(ago.as_secs()));
-    format!("{ago} ago: {}", EscapedBytes(last.text.as_bytes()))
+    let ago = ago(i64::try_from(last.at).unwrap_or_default());
+    format!("{ago}: {}", EscapedBytes(last.text.as_bytes()))
 }
 
 fn changes(account: &Account) -> String {
@@ -254,26 +259,54 @@ fn left(account: &Account) -> String {
             "longer than the 4,095 bytes that a manifest can hold",
         ),
         (&account.left_out, "outside of the output directories"),
+        (&account.not_chosen, "that the patterns do not choose"),
     ];
     for (paths, why) in lists {
-        const SHOWN: usize = 5;
-        if paths.is_empty() {
-            continue;
+        if !paths.is_empty() {
+            let counted = count(paths.len() as u64, "path");
+            text += &format!("left out   {counted} {why}: {}\n", first_of(paths));
         }
-        let more = if paths.len() > SHOWN { ", ..." } else { "" };
-        let shown = paths
-            .iter()
-            .take(SHOWN)
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
-        text += &format!(
-            "left out   {} {why}: {shown}{more}\n",
-            count(paths.len() as u64, "path")
-        );
     }
     if !account.left_out.is_empty() {
         text += "           `attachfs commit --everything` publishes what is outside, too\n";
+    }
+    text
+}
+
+/// The first names of a list.
+fn first_of(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = if names.len() > SHOWN { ", ..." } else { "" };
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    shown.join(", ") + more
+}
+
+/// What may not be as it was meant: files without bytes, and output directories that are not there.
+fn doubts(account: &Account) -> String {
+    let mut text = String::new();
+    if !account.empty.is_empty() {
+        let counted = count(account.empty.len() as u64, "file");
+        text += &format!(
+            "empty      {counted} without bytes: {}\n",
+            first_of(&account.empty)
+        );
+    }
+    if !account.collapsed.is_empty() {
+        let counted = count(account.collapsed.len() as u64, "link");
+        let names = first_of(&account.collapsed);
+        text += &format!("replaced   {counted} by what they show: {names}\n");
+    }
+    if !account.dropped.is_empty() {
+        let counted = count(account.dropped.len() as u64, "path");
+        let names = first_of(&account.dropped);
+        text += &format!(
+            "dropped    {counted}, deletions and empty directories that 2023-03-03 cannot say: {names}\n"
+        );
+    }
+    if !account.missing_dirs.is_empty() {
+        let counted = count(account.missing_dirs.len() as u64, "output directory");
+        let names = first_of(&account.missing_dirs);
+        text += &format!("missing    {counted}: {names}\n");
     }
     text
 }
@@ -320,7 +353,7 @@ pub(crate) fn commit(report: &CommitReport) -> String {
             text += &diff(manifest);
         }
     }
-    text + &published(report.published.as_deref()) + &left(account)
+    text + &published(report.published.as_deref()) + &left(account) + &doubts(account)
 }
 
 /// A time in seconds since 1970 as text.
@@ -342,6 +375,7 @@ pub(crate) fn dry_run(account: &Account) -> String {
         changes(account),
         bytes(account.bytes)
     ) + &left(account)
+        + &doubts(account)
 }
 
 /// A session that is gone, and what it published.
@@ -361,29 +395,6 @@ pub(crate) fn ended(ended: &EndedSession) -> String {
     text
 }
 
-pub(crate) fn fsck(report: &FsckReport) -> String {
-    let mut text = format!("session    {}\n", report.session);
-    text += &format!(
-        "checked    {}, {} written, {}\n",
-        count(report.records, "record"),
-        count(report.written, "file"),
-        count(report.commits, "commit")
-    );
-    let lines =
-        |word: &str, all: &[String]| listed(all, |one| format!("{word:10} {}\n", line_of(one)));
-    text += &lines("wrong", &report.problems);
-    text += &lines("note", &report.notes);
-    text += &lines("repaired", &report.repaired);
-    text += match (report.sound, report.repaired.is_empty()) {
-        (true, _) => "sound      it can be mounted and committed\n",
-        (false, true) => {
-            "damaged    --repair makes it fit to be used again, as far as that can be\n"
-        }
-        (false, false) => "damaged    what is left cannot be repaired here\n",
-    };
-    text
-}
-
 pub(crate) fn status(report: &StatusReport) -> String {
     let mut text = format!("session    {}\n", report.session);
     let at = shown(&report.mount_point);
@@ -391,6 +402,13 @@ pub(crate) fn status(report: &StatusReport) -> String {
         (true, Some(pid)) => format!("mounted at {at} by process {pid}"),
         (true, None) => format!("mounted at {at}"),
         (false, _) => format!("not mounted; was at {at}"),
+    };
+    let state = match report.ending {
+        Some(Ending::Detached) => {
+            format!("{state}; detached, it ends when nobody uses it any more")
+        }
+        Some(Ending::Unmounting) => format!("{state}; it is being unmounted and committed"),
+        None => state,
     };
     text += &format!(
         "state      {state}{}\n",

@@ -5,13 +5,17 @@ use std::fmt;
 use attachfs_durable::Writer;
 use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
-use attachfs_manifest::{DiffError, ManifestPath, PathError, SnapshotError};
+use attachfs_manifest::{
+    ContentHash, DiffError, DowngradeError, ManifestPath, PathError, SnapshotError,
+};
 use attachfs_session::{SessionError, Taint};
 use attachfs_store::ParseKeyError;
 use attachfs_transfer::{PublishError, TransferError};
 use attachfs_tree::LayerError;
 use attachfs_vfs::FsError;
 use attachfs_vfs::overlay::LayerFileError;
+
+use crate::collapse::CollapseError;
 
 /// A file that is or was open for writing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +62,11 @@ fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
     text.join(", ")
 }
 
+fn shown_link(link: &OutgoingLink) -> String {
+    let text = attachfs_manifest::EscapedBytes(&link.text);
+    format!("\"{}\" -> \"{text}\"", link.path)
+}
+
 fn tainted(taint: &Taint) -> String {
     let files = list(&taint.files, |file| format!("\"{file}\""));
     format!("{} in {files} has the hash {}", taint.object, taint.found)
@@ -86,8 +95,23 @@ pub enum CommitError {
     )]
     Tainted(Vec<Taint>),
     /// Links lead out of the mount.
-    #[error("symbolic links lead out of the mount: {}", list(.0, |link| format!("\"{}\" -> \"{}\"", link.path, attachfs_manifest::EscapedBytes(&link.text))))]
+    #[error("symbolic links lead out of the mount: {}", list(.0, shown_link))]
     OutgoingLinks(Vec<OutgoingLink>),
+    /// Links lead out of the mount, and are to be kept as they are.
+    #[error(
+        "nothing was published and the session is kept: a manifest of relative paths cannot hold links that lead out of it: {}",
+        list(.0, shown_link)
+    )]
+    UnheldLinks(Vec<OutgoingLink>),
+    /// A link that leads out cannot be replaced by what it shows.
+    #[error("nothing was published and the session is kept: {} cannot be replaced by what it shows", shown_link(.link))]
+    Collapse {
+        /// The link.
+        link: OutgoingLink,
+        /// Why.
+        #[source]
+        source: Box<CollapseError>,
+    },
     /// Paths are too long for a manifest.
     #[error(
         "nothing was published and the session is kept: no manifest can hold a path of more than 4,095 bytes; shorten or remove {}",
@@ -187,6 +211,26 @@ pub enum CommitError {
         #[source]
         source: ParseKeyError,
     },
+    /// The diff would go over something else than was expected.
+    #[error(
+        "nothing was sent and the session is kept: the diff goes over {found}, not over {expected}"
+    )]
+    Parent {
+        /// What was expected.
+        expected: ContentHash,
+        /// What is so.
+        found: ContentHash,
+    },
+    /// The changes cannot be handed over as 2023-03-03.
+    #[error(
+        "nothing was published and the session is kept: the changes cannot be written as 2023-03-03"
+    )]
+    Files(#[from] DowngradeError),
+    /// There is no file to hand over as 2023-03-03.
+    #[error(
+        "nothing was published and the session is kept: no file is new or changed, and 2023-03-03 holds nothing but files"
+    )]
+    NoFiles,
     /// The session's files contradict each other.
     #[error("the session is damaged: {0}")]
     Damaged(String),

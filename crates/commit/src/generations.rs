@@ -119,8 +119,23 @@ impl Before {
                 now.insert(path.clone(), node.clone());
             }
         }
+        self.keep_dirs_above(tree, left, &mut now);
         add_above_targets(tree, &mut now);
         now
+    }
+
+    /// Keeps the directories that an earlier commit made where something in them is kept that patterns leave out.
+    fn keep_dirs_above(&self, tree: &LayeredBase, left: &Left, now: &mut Changes) {
+        let kept = self.total.iter().filter(|(path, node)| {
+            node.is_some() && left.is_outside(path) && now.get(*path) == Some(*node)
+        });
+        let above: HashSet<ManifestPath> = kept.flat_map(|(path, _)| path.ancestors()).collect();
+        for dir in above {
+            let was_made = self.total.get(&dir) == Some(&Some(Node::Dir));
+            if was_made && !now.contains_key(&dir) && base_at(tree, &dir) != Some(Node::Dir) {
+                now.insert(dir, Some(Node::Dir));
+            }
+        }
     }
 
     /// The changes from the result of the earlier commits to the base with `now` applied.

@@ -1,6 +1,6 @@
 //! Hashing the written files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -20,13 +20,15 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::account::Account;
 use crate::assemble::{Assembly, Building};
+use crate::collapse::{Collapsed, collapse};
 use crate::error::{CommitError, OpenFile};
+use crate::node::base_at;
 use crate::open::OpenSession;
 use crate::plan::{LOOK_AGAIN, Left, Planned, Unhashed, leave_out, put};
 use crate::states::{Commit, Observer};
 
 /// Files hashed at once.
-const AT_ONCE: usize = 4;
+pub(crate) const AT_ONCE: usize = 4;
 
 /// The state of a commit that knows every hash.
 #[derive(Debug)]
@@ -56,6 +58,14 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// How long a file may be found open in another process before that is believed.
 const GRACE: Duration = Duration::from_millis(100);
+/// The stamp of what has no scratch file.
+const NO_SCRATCH: FileStamp = FileStamp {
+    dev: 0,
+    ino: 0,
+    size: 0,
+    mtime_ns: 0,
+    ctime_ns: 0,
+};
 
 /// The purpose of hashing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +111,7 @@ impl Commit<Planned> {
         let Planned {
             changes,
             files,
+            collapse: links,
             left,
             account,
         } = state;
@@ -108,6 +119,7 @@ impl Commit<Planned> {
         let mut planned = Planned {
             changes,
             files: Vec::new(),
+            collapse: Vec::new(),
             left,
             account,
         };
@@ -180,6 +192,27 @@ impl Commit<Planned> {
             let told = reporter.tell(Instant::now(), so_far(count, bytes));
             told.map_err(TransferError::from)?;
         }
+        if !links.is_empty() {
+            let tree = frozen.namespace().base();
+            let mount_point = terms.options.mount_point.as_deref();
+            let Collapsed { nodes, written } =
+                collapse(&links, mount_point, tree.chunk_size()).await?;
+            // So the next process knows that what the link shows was committed.
+            hashed.clean.extend(links.iter().map(|out| CleanFile {
+                ino: out.ino,
+                stamp: NO_SCRATCH.into(),
+                changed: out.changed,
+                content: Content::Unhashed,
+            }));
+            let replaced: HashSet<&ManifestPath> = nodes.iter().map(|(path, _)| path).collect();
+            // What was in a directory in whose place the link is may be there again.
+            planned.changes.retain(|(path, _)| !replaced.contains(path));
+            for (path, node) in nodes {
+                let base = base_at(tree, &path);
+                put(&mut planned, path, node, base);
+            }
+            hashed.written.extend(written);
+        }
         hashed.changes = planned.changes;
         hashed.left = planned.left;
         hashed.account = planned.account;
@@ -206,11 +239,10 @@ impl Work<'_> {
         loop {
             match self.session.vfs().quiesce(ino) {
                 Ok(quiescent) => return Ok(Some(quiescent)),
-                Err(NotQuiescent::Open) => return Ok(None),
                 Err(NotQuiescent::Elsewhere) if since.elapsed() < GRACE => {
                     tokio::time::sleep(TICK).await;
                 }
-                Err(NotQuiescent::Elsewhere) => return Ok(None),
+                Err(NotQuiescent::Open | NotQuiescent::Elsewhere) => return Ok(None),
                 Err(NotQuiescent::Failed(error)) => return Err(error.into()),
             }
         }
@@ -407,7 +439,11 @@ fn is_recent(stamp: &FileStamp) -> bool {
     }
 }
 
-fn chunks(content: &Content, chunk_size: ChunkSize, source: &FileToStore) -> Vec<ChunkSource> {
+pub(crate) fn chunks(
+    content: &Content,
+    chunk_size: ChunkSize,
+    source: &FileToStore,
+) -> Vec<ChunkSource> {
     let chunk = |(range, &hash)| ChunkSource {
         hash,
         source: source.clone(),

@@ -1,10 +1,13 @@
 //! The commits that a session has made, as its journal tells them.
 
+use std::collections::HashMap;
+
 use attachfs_manifest::ContentHash;
 use attachfs_session::Session;
 use attachfs_store::ManifestKey;
+use attachfs_tree::Ino;
 use attachfs_vfs::Vfs;
-use attachfs_vfs::overlay::{CleanFile, CommitRecord};
+use attachfs_vfs::overlay::{CleanFile, CommitRecord, ScratchStamp};
 
 use crate::error::CommitError;
 
@@ -81,6 +84,12 @@ pub(crate) fn manifest_of(session: &Session, commit: &Committed) -> Result<Vec<u
         generation, hash, ..
     } = commit;
     Ok(Session::read_commit(session.dir(), *generation, *hash)?)
+}
+
+/// The scratch files that the last finished commit published, with the stamps that they had.
+pub fn last_clean(records: &[CommitRecord]) -> HashMap<Ino, ScratchStamp> {
+    let clean = last_published(records).1.into_iter();
+    clean.map(|file| (file.ino, file.stamp)).collect()
 }
 
 /// The files that the last finished commit found clean, and its generation.

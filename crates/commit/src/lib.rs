@@ -16,8 +16,11 @@
 
 mod account;
 mod assemble;
+mod choice;
+mod collapse;
 mod error;
 mod generations;
+mod handed;
 mod hash;
 mod history;
 mod node;
@@ -36,14 +39,17 @@ mod tests;
 mod uncommitted;
 
 pub use account::Account;
+pub use choice::Patterns;
+pub use collapse::CollapseError;
 pub use error::{CommitError, OpenFile, OutgoingLink};
+pub use handed::handed_over;
 pub use hash::Hashed;
-pub use history::{Committed, Finished, commits, finished};
+pub use history::{Committed, Finished, commits, finished, last_clean};
 pub use open::{OpenSession, OpenSessionError, overlay_files};
 pub use plan::Planned;
 pub use preview::{Changed, Preview};
 pub use publish::{Published, Uploaded};
 pub use run::{Outcome, commit, preview};
-pub use states::{Commit, CommitOptions, CommitStep, Links, Observer};
+pub use states::{Commit, CommitOptions, CommitStep, HandedFormat, Links, Observer};
 pub use tainted::taints;
 pub use uncommitted::{is_uncommitted, touched, uncommitted};

@@ -48,19 +48,33 @@ impl Unhashed {
     }
 }
 
+/// A link that leads out of the mount.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) link: OutgoingLink,
+    pub(crate) ino: Ino,
+    /// When it was made.
+    pub(crate) changed: Option<Timestamp>,
+    /// Whether the last commit put what it shows.
+    is_shown: bool,
+}
+
 /// Changed paths that are not committed: in the result they stay as the last commit left them.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     /// Single paths.
     pub(crate) paths: Vec<ManifestPath>,
-    /// If not empty, everything outside of these.
-    output_dirs: Vec<ManifestPath>,
+    /// Links; what an earlier commit put in their place, and in it, stays.
+    links: HashSet<ManifestPath>,
+    /// Everything that these do not take.
+    options: CommitOptions,
 }
 
 impl Left {
-    /// Whether a path lies outside of the output directories.
+    /// Whether a change at a path is not taken.
     pub(crate) fn is_outside(&self, path: &ManifestPath) -> bool {
-        !is_in(&self.output_dirs, path)
+        !self.options.takes(path.as_bytes())
+            || !self.links.is_empty() && path.ancestors().any(|dir| self.links.contains(&dir))
     }
 }
 
@@ -76,6 +90,8 @@ pub struct Planned {
     /// Changes that need no hashing.
     pub(crate) changes: Vec<(ManifestPath, Option<Node>)>,
     pub(crate) files: Vec<Unhashed>,
+    /// Links that are replaced by what they show.
+    pub(crate) collapse: Vec<Outgoing>,
     pub(crate) left: Left,
     pub(crate) account: Account,
 }
@@ -96,15 +112,14 @@ impl Commit<Planned> {
                 paths: changed,
                 too_long,
             } = frozen.namespace().changes();
-            let (too_long, long_outside): (Vec<_>, Vec<_>) = too_long
-                .into_iter()
-                .partition(|path| holds(&options.output_dirs, path));
+            let (too_long, long_outside): (Vec<_>, Vec<_>) =
+                too_long.into_iter().partition(|path| options.takes(path));
             if !(too_long.is_empty() || options.skip_long) {
                 return Err(CommitError::TooLong(too_long));
             }
             let left: Vec<OpenFile> = changed
                 .iter()
-                .filter(|changed| is_in(&options.output_dirs, &changed.path))
+                .filter(|changed| options.takes(changed.path.as_bytes()))
                 .filter(|changed| left_ino(&frozen, changed).is_some())
                 .map(|changed| changed.path.clone().into())
                 .collect();
@@ -114,7 +129,7 @@ impl Commit<Planned> {
             }
             let (inos, open): (Vec<Ino>, Vec<OpenFile>) = changed
                 .iter()
-                .filter(|changed| is_in(&options.output_dirs, &changed.path))
+                .filter(|changed| options.takes(changed.path.as_bytes()))
                 .filter_map(|changed| {
                     let path = changed.path.clone();
                     Some((open_ino(&frozen, changed)?, path.into()))
@@ -144,7 +159,13 @@ impl Commit<Planned> {
             .open
             .extend(open.iter().map(|file| Account::name(&file.path)));
         account.too_long.extend(names_of(&long.left_out));
-        account.left_out.extend(names_of(&long.outside));
+        for path in &long.outside {
+            let name = EscapedBytes(path).to_string();
+            account.leave_out(name, options.is_output(path));
+        }
+        let missing = |dir: &&ManifestPath| !exists(frozen.namespace(), dir);
+        let missing = options.output_dirs.iter().filter(missing);
+        account.missing_dirs.extend(missing.map(Account::name));
         let mut plan = Planner {
             options,
             namespace: frozen.namespace(),
@@ -154,23 +175,23 @@ impl Commit<Planned> {
         };
         let left = Left {
             paths: open.into_iter().map(|file| file.path).collect(),
-            output_dirs: options.output_dirs.clone(),
+            links: HashSet::new(),
+            options: options.clone(),
         };
-        let leading = leading_there(&options.output_dirs, &changed);
+        let not_taken = options.not_taken(frozen.namespace(), &changed);
         let mut planned = Planned {
             changes: Vec::new(),
             files: Vec::new(),
+            collapse: Vec::new(),
             left,
             account,
         };
-        for changed in changed {
-            let leads = || {
-                leading.contains(&changed.path)
-                    && matches!(changed.change, PathChange::Put { ino, .. }
-                        if frozen.namespace().kind(ino) == Some(Kind::Dir))
-            };
-            if planned.left.is_outside(&changed.path) && !leads() {
-                planned.account.left_out.push(Account::name(&changed.path));
+        for (at, changed) in changed.into_iter().enumerate() {
+            if not_taken.contains(&at) {
+                let name = Account::name(&changed.path);
+                let is_output = options.is_output(changed.path.as_bytes());
+                planned.account.leave_out(name, is_output);
+                planned.left.paths.push(changed.path);
             } else if open_ino(&frozen, &changed).is_none() {
                 match left_ino(&frozen, &changed) {
                     Some(_) if !options.accept_open => {
@@ -187,17 +208,22 @@ impl Commit<Planned> {
             }
         }
         let links = plan.links;
-        planned
-            .left
-            .paths
-            .extend(links.iter().map(|link| link.path.clone()));
+        let all = || links.iter().map(|out| out.link.clone()).collect();
+        let name = |out: &Outgoing| Account::name(&out.link.path);
         match options.links {
-            Links::Stop if !links.is_empty() => return Err(CommitError::OutgoingLinks(links)),
-            Links::Stop | Links::Skip => {
-                planned
-                    .account
-                    .links
-                    .extend(links.iter().map(|link| Account::name(&link.path)));
+            Links::Stop if !links.is_empty() => return Err(CommitError::OutgoingLinks(all())),
+            Links::Keep if !links.is_empty() => return Err(CommitError::UnheldLinks(all())),
+            Links::Stop | Links::Skip | Links::Keep => {
+                // What a link shows may have been committed: then it stays so.
+                let left = links.iter().filter(|out| !out.is_shown);
+                planned.account.links.extend(left.map(name));
+                let paths = links.iter().map(|out| out.link.path.clone());
+                planned.left.links.extend(paths.clone());
+                planned.left.paths.extend(paths);
+            }
+            Links::Collapse => {
+                planned.account.collapsed.extend(links.iter().map(name));
+                planned.collapse = links;
             }
         }
         Ok(Self {
@@ -222,28 +248,12 @@ fn names_of(paths: &[Vec<u8>]) -> impl Iterator<Item = String> {
     paths.iter().map(|path| EscapedBytes(path).to_string())
 }
 
-fn is_in(output_dirs: &[ManifestPath], path: &ManifestPath) -> bool {
-    holds(output_dirs, path.as_bytes())
-}
-
-/// Whether a path is one of these directories or below one; if there are none, it is.
-fn holds(output_dirs: &[ManifestPath], path: &[u8]) -> bool {
-    let is_in = |dir: &ManifestPath| {
-        let rest = path.strip_prefix(dir.as_bytes());
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    };
-    output_dirs.is_empty() || output_dirs.iter().any(is_in)
-}
-
-/// The directories above output directories in which something is put.
-fn leading_there(output_dirs: &[ManifestPath], changed: &[ChangedPath]) -> HashSet<ManifestPath> {
-    let puts = |dir: &&ManifestPath| {
-        changed.iter().any(|ChangedPath { path, change }| {
-            matches!(change, PathChange::Put { .. }) && (path == *dir || path.is_below(dir))
-        })
-    };
-    let used = output_dirs.iter().filter(puts);
-    used.flat_map(ManifestPath::ancestors).collect()
+/// Whether there is anything at a path.
+fn exists(namespace: &Namespace, path: &ManifestPath) -> bool {
+    let found = path
+        .components()
+        .try_fold(Ino::ROOT, |dir, name| namespace.lookup(dir, name));
+    found.is_some()
 }
 
 /// The inode that is put at a path, if it is open for writing.
@@ -272,7 +282,7 @@ struct Planner<'a> {
     clean: HashMap<Ino, CleanFile>,
     /// Files with several names, by their place in the plan.
     hard_linked: HashMap<Ino, usize>,
-    links: Vec<OutgoingLink>,
+    links: Vec<Outgoing>,
 }
 
 impl Planner<'_> {
@@ -302,7 +312,16 @@ impl Planner<'_> {
         let text = self.namespace.link_text(ino).unwrap_or_default();
         match self.resolve(&path, &text) {
             Some(target) => put(planned, path, Node::Symlink(target), base),
-            None => self.links.push(OutgoingLink { path, text }),
+            None => {
+                let changed = self.namespace.attributes(ino).ctime;
+                let shown = self.clean.get(&ino);
+                self.links.push(Outgoing {
+                    link: OutgoingLink { path, text },
+                    ino,
+                    changed,
+                    is_shown: shown.is_some_and(|shown| shown.changed == changed),
+                });
+            }
         }
     }
 

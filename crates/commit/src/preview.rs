@@ -64,13 +64,13 @@ pub(crate) fn preview_of(
     let before = Before::load(session, generation - 1, tree)?;
     let now = before.keep(tree, changes, left);
     let mut changes = Vec::new();
-    for NodeChange {
-        path,
-        before,
-        after,
-    } in before.node_changes(tree, &now)
-    {
-        account.count(before.as_ref(), after.as_ref());
+    for change in before.node_changes(tree, &now) {
+        account.count(&change);
+        let NodeChange {
+            path,
+            before,
+            after,
+        } = change;
         changes.push(Changed {
             path,
             before,

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use attachfs_manifest::wire::{Format, encode_diff};
+use attachfs_manifest::wire::{Format, Manifest, decode, encode_diff};
 use attachfs_manifest::{ChunkSize, ContentHash, Node};
 use attachfs_session::Session;
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
@@ -19,13 +19,14 @@ use bytes::Bytes;
 use crate::account::Account;
 use crate::error::{CommitError, OpenFile};
 use crate::generations::{Before, NodeChange, diff_of, encode_total, parent_hash, read_total};
+use crate::handed::{handed_over, of_files};
 use crate::hash::Hashed;
 use crate::history::{Committed, commits, manifest_of, parse_key};
 use crate::node::Changes;
 use crate::open::OpenSession;
-use crate::plan::leave_out;
+use crate::plan::{Planned, leave_out};
 use crate::readback::read_back;
-use crate::states::{Commit, CommitStep, Observer};
+use crate::states::{Commit, CommitStep, HandedFormat, Observer};
 use crate::tainted::refuse_tainted;
 
 /// The state of a commit all of whose chunks are confirmed to be in the store. Only this can be
@@ -73,6 +74,10 @@ impl Commit<Hashed> {
             let total = before.keep(tree, changes.clone(), &left);
             let node_changes = before.node_changes(tree, &total);
             refuse_tainted(&session, &terms.options, &node_changes)?;
+            if terms.options.format == HandedFormat::Files && !node_changes.is_empty() {
+                // What cannot be written is told before anything is sent.
+                of_files(&Manifest::Diff(diff_of(tree, &node_changes, None)?))?;
+            }
             let mut named: HashMap<ContentHash, u64> = HashMap::new();
             for change in &node_changes {
                 if let Some(Node::File(file)) = &change.after {
@@ -176,7 +181,7 @@ impl Commit<Uploaded> {
         let (session, vfs) = (open.session(), open.vfs());
         let tree = frozen.namespace().base();
         for change in &node_changes {
-            account.count(change.before.as_ref(), change.after.as_ref());
+            account.count(change);
         }
         if node_changes.is_empty() {
             vfs.accept(&terms.accepted)?;
@@ -188,7 +193,11 @@ impl Commit<Uploaded> {
         read_back(tree, &earlier_manifests(&open, &before)?, &bytes, &total)?;
         if let Some(key) = &terms.options.publish_as {
             // Checked before anything is published, so that another key can be given.
-            check_free(store, key, ContentHash::of(&bytes)).await?;
+            let handed = handed_over(&bytes, terms.options.format)?;
+            check_free(store, key, ContentHash::of(&handed)).await?;
+        }
+        if terms.options.format == HandedFormat::Files {
+            account.name_dropped(&node_changes);
         }
         // The reserve is for these writes.
         vfs.release_reserve();
@@ -230,12 +239,39 @@ fn diff_manifest(
     before: &Before,
     node_changes: &[NodeChange],
 ) -> Result<Vec<u8>, CommitError> {
+    let diff = diff_of(tree, node_changes, Some(parent_of(open, tree, before)?))?;
+    Ok(encode_diff(&diff, Format::V2025_12)?)
+}
+
+/// The hash of what readers have without the next diff.
+fn parent_of(
+    open: &OpenSession,
+    tree: &LayeredBase,
+    before: &Before,
+) -> Result<ContentHash, CommitError> {
     let mut layers = open.vfs().layers().map_err(Box::new)?;
     // A layer that was added later is not in the frozen copy.
     layers.truncate(tree.layers() as usize - 1);
-    let parent = parent_hash(open.session(), &layers, tree, before)?;
-    let diff = diff_of(tree, node_changes, Some(parent))?;
-    Ok(encode_diff(&diff, Format::V2025_12)?)
+    parent_hash(open.session(), &layers, tree, before)
+}
+
+impl Commit<Planned> {
+    /// Fails if another parent is expected than the next diff will have. Nothing was sent before.
+    pub(crate) fn check_parent(&self) -> Result<(), CommitError> {
+        let Some(expected) = self.terms.options.expect_parent else {
+            return Ok(());
+        };
+        let tree = self.frozen.namespace().base();
+        let before = Before::load(self.session.session(), self.generation - 1, tree)?;
+        same_parent(expected, parent_of(&self.session, tree, &before)?)
+    }
+}
+
+fn same_parent(expected: ContentHash, found: ContentHash) -> Result<(), CommitError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(CommitError::Parent { expected, found })
 }
 
 /// The manifests of the earlier commits that the next one goes on from.
@@ -292,8 +328,9 @@ pub(crate) async fn publish_as(
     store: &dyn ManifestStore,
     commit: &Committed,
     key: &ManifestKey,
+    format: HandedFormat,
 ) -> Result<(), CommitError> {
-    let bytes = manifest_of(session, commit)?;
+    let bytes = handed_over(&manifest_of(session, commit)?, format)?;
     send(store, key, bytes.into()).await
 }
 
@@ -333,11 +370,13 @@ impl Unfinished {
         }
     }
 
-    /// Finishes the commit. Its chunks were confirmed before the intent was recorded.
+    /// Finishes the commit. Its chunks were confirmed before the intent was recorded. Fails if another parent of its diff
+    /// is expected.
     pub(crate) async fn finish(
         self,
         open: &OpenSession,
         store: &dyn ManifestStore,
+        expected: Option<ContentHash>,
         observer: &dyn Observer,
     ) -> Result<Published, CommitError> {
         let Self {
@@ -347,6 +386,9 @@ impl Unfinished {
         } = self;
         let (session, vfs) = (open.session(), open.vfs());
         let bytes = Session::read_commit(session.dir(), generation, hash)?;
+        if let (Some(expected), Some(found)) = (expected, decode(&bytes)?.1.parent()) {
+            same_parent(expected, found)?;
+        }
         let key = parse_key(&key)?;
         let account = account_of(vfs, session, generation)?;
         send(store, &key, bytes.into()).await?;
@@ -368,7 +410,7 @@ fn account_of(vfs: &Vfs, session: &Session, generation: u32) -> Result<Account, 
     let before = Before::load(session, generation - 1, tree)?;
     let after = read_total(session, generation)?;
     for change in before.node_changes(tree, &after) {
-        account.count(change.before.as_ref(), change.after.as_ref());
+        account.count(&change);
     }
     Ok(account)
 }

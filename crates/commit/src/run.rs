@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use attachfs_store::Store;
+use attachfs_store::{ManifestStore, Store};
 use attachfs_transfer::{Phase, ProgressEvent, Reporter, TransferError, UploadOptions, Uploader};
 use attachfs_vfs::Vfs;
 
@@ -45,9 +45,27 @@ pub async fn commit(
     let _turn = vfs.commit_turn().await?;
     let _refill = RefillReserve(vfs);
     let resumed = match Unfinished::find(vfs) {
-        Some(unfinished) => Some(unfinished.finish(session, store.as_ref(), observer).await?),
+        Some(unfinished) => {
+            let expected = options.expect_parent;
+            let finished = unfinished.finish(session, store.as_ref(), expected, observer);
+            Some(finished.await?)
+        }
         None => None,
     };
+    // A diff after it would go over something else.
+    if options.only_resume || (resumed.is_some() && options.expect_parent.is_some()) {
+        let account = resumed
+            .as_ref()
+            .map_or_else(Account::default, |done| done.account.clone());
+        let last = commits(vfs)?.pop();
+        publish_too(session, store.as_ref(), options, last.as_ref()).await?;
+        return Ok(Outcome {
+            published: resumed,
+            last,
+            resumed: None,
+            account,
+        });
+    }
     let chunks: Arc<dyn attachfs_store::ChunkStore> = store.clone();
     let uploader = Uploader::new(chunks, upload);
     let terms = Terms::new(options);
@@ -64,9 +82,7 @@ pub async fn commit(
     let (published, account) = uploaded.publish(store.as_ref(), observer).await?;
     observer.step(CommitStep::Published);
     let last = commits(vfs)?.pop();
-    if let (Some(key), Some(last)) = (&options.publish_as, &last) {
-        publish_as(session.session(), store.as_ref(), last, key).await?;
-    }
+    publish_too(session, store.as_ref(), options, last.as_ref()).await?;
     Ok(match published {
         Some(published) => Outcome {
             published: Some(published),
@@ -86,6 +102,21 @@ pub async fn commit(
             }
         }
     })
+}
+
+/// Puts the last manifest under the other key, if there is one.
+async fn publish_too(
+    session: &OpenSession,
+    store: &dyn ManifestStore,
+    options: &CommitOptions,
+    last: Option<&Committed>,
+) -> Result<(), CommitError> {
+    match (&options.publish_as, last) {
+        (Some(key), Some(last)) => {
+            publish_as(session.session(), store, last, key, options.format).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Fills the reserve again when it is dropped, so whenever a commit ends.
@@ -128,6 +159,7 @@ async fn hash_all(
     observer: &dyn Observer,
 ) -> Result<Commit<Hashed>, CommitError> {
     let planned = Commit::plan_on(session.clone(), terms).await?;
+    planned.check_parent()?;
     observer.step(CommitStep::Planned);
     planned.hash(purpose, observer).await
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use attachfs_manifest::ManifestPath;
+use attachfs_manifest::{ContentHash, ManifestPath};
 use attachfs_store::ManifestKey;
 use attachfs_transfer::Progress;
 use attachfs_tree::Ino;
 use attachfs_vfs::Frozen;
 
+use crate::choice::Patterns;
 use crate::open::OpenSession;
 
 /// What to do with symbolic links that lead out of the mount.
@@ -19,6 +20,10 @@ pub enum Links {
     Stop,
     /// Leave them out.
     Skip,
+    /// Put them as they are, which no manifest of relative paths can hold: stop and say so.
+    Keep,
+    /// Put what they show, as the user who commits sees it.
+    Collapse,
 }
 
 /// How to commit.
@@ -40,11 +45,29 @@ pub struct CommitOptions {
     pub skip_long: bool,
     /// Only what is in or below these, and the directories that lead there; everything if empty.
     pub output_dirs: Vec<ManifestPath>,
+    /// Of these only what the patterns choose.
+    pub patterns: Patterns,
     /// Absolute links into this directory count as links below the root.
     pub mount_point: Option<PathBuf>,
     /// Where the manifest is put in the store beside its own key. The same manifest may be there
     /// already; another one stops the commit.
     pub publish_as: Option<ManifestKey>,
+    /// The format of the manifest that is put there.
+    pub format: HandedFormat,
+    /// Stop before anything is sent unless this is the hash of what the diff goes over.
+    pub expect_parent: Option<ContentHash>,
+    /// Only finish a commit that was interrupted; the changes since stay.
+    pub only_resume: bool,
+}
+
+/// The format of a manifest that is handed over beside the session's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HandedFormat {
+    /// The session's own diff, 2025-12.
+    #[default]
+    Diff,
+    /// The new and changed files as 2023-03-03, for AWS's library.
+    Files,
 }
 
 /// The steps of a commit, as an [`Observer`] hears of them.

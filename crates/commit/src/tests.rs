@@ -4,5 +4,6 @@ mod choosing;
 mod generations;
 mod interrupted;
 mod ordering;
+mod selecting;
 mod special;
 mod whole;

@@ -41,6 +41,7 @@ mod own_dir;
 mod process;
 mod random;
 mod refusal;
+mod reserved;
 mod socket;
 mod space;
 mod staged;
@@ -92,6 +93,7 @@ pub use process::{
 };
 pub use random::random_bytes;
 pub use refusal::Refusal;
+pub use reserved::Reserved;
 pub use socket::{Accepted, Connection, HangUp, Listener, Peer, SOCKET_KIND, SocketDir};
 pub use space::{Space, open_files_limit, space};
 pub use staged::{

@@ -43,7 +43,7 @@ impl Staged {
 
     /// Creates an empty file in `dir` that others can use as the process's umask lets them: for
     /// files that a person asked for by name.
-    fn create_shared_in(dir: &Path) -> Result<Self, DurableError> {
+    pub(crate) fn create_shared_in(dir: &Path) -> Result<Self, DurableError> {
         Self::with_mode(dir, 0o666)
     }
 

@@ -67,6 +67,18 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The longest description that is read, in bytes. It names each manifest and its hash.
 pub(crate) const LONGEST_DESCRIPTION: u64 = 64 << 20;
+/// The journal of the session in a directory.
+pub(crate) fn journal_in(dir: &Path) -> PathBuf {
+    dir.join(JOURNAL)
+}
+
+/// Where the scratch files of a session in a directory are.
+pub(crate) fn scratch_of(dir: &Path, meta: &SessionMeta) -> PathBuf {
+    match &meta.scratch_dir {
+        Some(elsewhere) => elsewhere.join(meta.id.as_str()),
+        None => dir.join(SCRATCH),
+    }
+}
 
 /// The fields that every version of the description has.
 #[derive(Deserialize)]
@@ -234,7 +246,7 @@ impl Session {
 
     /// The journal's place.
     pub fn journal_path(&self) -> PathBuf {
-        self.dir().join(JOURNAL)
+        journal_in(self.dir())
     }
 
     /// The file that holds room on the disk for a commit.
@@ -266,10 +278,7 @@ impl Session {
 
     /// Where the scratch directory is, or should be.
     pub fn scratch_path(&self) -> PathBuf {
-        match &self.meta.scratch_dir {
-            Some(dir) => dir.join(self.meta.id.as_str()),
-            None => self.dir().join(SCRATCH),
-        }
+        scratch_of(self.dir(), &self.meta)
     }
 
     /// Where a commit keeps the bytes of its manifest.

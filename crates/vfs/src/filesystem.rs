@@ -28,6 +28,7 @@ mod backing;
 mod counted;
 mod invalidation;
 mod operations;
+mod protected;
 mod reply;
 mod types;
 mod vfs;
@@ -42,6 +43,7 @@ pub use self::backing::{Backing, Passthrough};
 pub use self::counted::Counted;
 pub use self::invalidation::{Acknowledgement, Invalidation};
 pub use self::operations::{Operation, OperationCounts, Operations};
+pub use self::protected::Protected;
 pub use self::reply::{DataReply, ListReply, ListedReply, NameReply, Reply};
 pub use self::types::{
     Asker, Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedDir,

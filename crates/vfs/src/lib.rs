@@ -54,8 +54,8 @@ pub use failed::FailedRead;
 pub use filesystem::{
     Acknowledgement, Asker, Attachment, Backing, Counted, Created, DataReply, Entry, FileSystem,
     Found, Invalidation, ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId,
-    OpenedDir, OpenedFile, Operation, OperationCounts, Operations, Passthrough, Released, Reply,
-    Usage,
+    OpenedDir, OpenedFile, Operation, OperationCounts, Operations, Passthrough, Protected,
+    Released, Reply, Usage,
 };
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{base64, python, text_of};
 use crate::foreign::BUCKET;
-use crate::golden::cases;
+use crate::golden::{cases, set_mtime};
 use crate::machine::{Machine, args};
 use crate::moto::Moto;
 
@@ -259,5 +259,44 @@ fn the_vectors_of_keys_and_metadata_hold() {
             compared += 1;
         }
         assert_eq!(compared, 8);
+    });
+}
+
+#[test]
+fn a_commit_for_the_library_of_aws_is_what_that_makes_of_the_files() {
+    let Some(python) = python() else { return };
+    Machine::mounting_from_directory(|machine| {
+        machine.file("scene/a", "aaa");
+        machine.file("scene/gone", "g");
+        let manifest = machine.snapshot(&machine.path("scene"), "scene.manifest");
+        let mount = machine.mount(args![&manifest], "mnt");
+        let plain = machine.dir("plain");
+        for (number, name) in [
+            "a",
+            "out/b c.exr",
+            "out/\u{e9}\u{65e5}\u{1f600}.png",
+            "Z~\"x\\",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for root in [&mount.dir, &plain] {
+                let file = root.join(name);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(&file, format!("bytes of {name}")).unwrap();
+                set_mtime(&file, 1_700_000_000_123_456_789 + number as i64);
+            }
+        }
+        fs::remove_file(mount.dir.join("gone")).unwrap();
+        let out = machine.path("out.manifest");
+        let commit = args!["commit", &mount.dir, "-o", &out, "--format", "2023-03-03"];
+        let told = machine.json(commit);
+        assert_eq!(told["account"]["dropped"], json!(["gone"]));
+        let root = base64(plain.as_os_str().as_encoded_bytes());
+        let taken = python.told(&json!({ "op": "snapshot", "root": root, "include": null }));
+        assert_eq!(
+            fs::read_to_string(&out).unwrap(),
+            text_of(&taken["manifest"])
+        );
     });
 }

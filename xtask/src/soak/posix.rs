@@ -185,7 +185,7 @@ fn in_place_of(config: &str) -> String {
         let changes_length = ["close_open", "truncate", "posix_fallocate"];
         !changes_length.iter().any(|name| line.starts_with(name))
     });
-    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
     kept.replacen("[opsize]", "blockmode = true\n\n[opsize]", 1)
         .replacen("[weights]", "[weights]\nclose_open = 0\ntruncate = 0", 1)
 }

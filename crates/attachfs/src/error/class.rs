@@ -194,11 +194,16 @@ fn of_commit(error: &CommitError) -> FailureClass {
         | CommitError::Layers(_)
         | CommitError::Unreadable(_)
         | CommitError::Tainted(_)
+        | CommitError::Parent { .. }
         | CommitError::Differs(_) => FailureClass::Integrity,
         CommitError::OutgoingLinks(_)
+        | CommitError::UnheldLinks(_)
+        | CommitError::Collapse { .. }
         | CommitError::TooLong(_)
         | CommitError::Path { .. }
         | CommitError::ReadOnly
+        | CommitError::Files(_)
+        | CommitError::NoFiles
         | CommitError::Io { .. }
         | CommitError::Diff(_)
         | CommitError::Snapshot(_)

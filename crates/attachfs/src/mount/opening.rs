@@ -26,6 +26,7 @@ pub(super) struct New {
     layers: LayerOptions,
     read_only: bool,
     case_insensitive: bool,
+    protect_inputs: bool,
     scratch_dir: Option<PathBuf>,
     commit: bool,
     output_dirs: Vec<String>,
@@ -43,6 +44,7 @@ impl Found {
             layers,
             read_only,
             case_insensitive,
+            protect_inputs,
             session_dir: _,
             scratch_dir,
             commit,
@@ -59,6 +61,7 @@ impl Found {
             layers,
             read_only,
             case_insensitive,
+            protect_inputs,
             scratch_dir,
             commit,
             output_dirs,
@@ -137,6 +140,7 @@ impl Opening<'_> {
             commit_on_unmount: new.commit,
             read_only: new.read_only,
             case_insensitive: new.case_insensitive,
+            protect_inputs: new.protect_inputs,
         };
         Ok(Opened {
             session: session.finish(meta)?,

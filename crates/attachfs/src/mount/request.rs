@@ -42,6 +42,8 @@ pub enum MountSession {
         read_only: bool,
         /// A name that is missing leads to one that differs only in case.
         case_insensitive: bool,
+        /// What the manifests have cannot be changed, renamed or deleted.
+        protect_inputs: bool,
         /// The session's directory; below [`Places::sessions`] if `None`.
         session_dir: Option<PathBuf>,
         /// Where scratch files go; into the session if `None`.

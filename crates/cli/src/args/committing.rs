@@ -18,6 +18,25 @@ pub(crate) struct ManifestTo {
     pub(crate) publish: Option<attachfs::ManifestKey>,
 }
 
+/// What of the changes is committed.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct Chosen {
+    /// Commit only paths that match this pattern (Python's glob, as in `manifest filter`: `**` is any directories, names that begin with
+    /// a dot have to be named). May be given more than once. What is left out stays in the session. Default: everything.
+    #[arg(short, long, value_name = "GLOB", help_heading = "Choosing files")]
+    pub(crate) include: Vec<String>,
+    /// Do not commit paths that match this pattern. May be given more than once.
+    #[arg(short, long, value_name = "GLOB", help_heading = "Choosing files")]
+    pub(crate) exclude: Vec<String>,
+}
+
+impl From<Chosen> for attachfs::ChosenPaths {
+    fn from(chosen: Chosen) -> Self {
+        let Chosen { include, exclude } = chosen;
+        Self { include, exclude }
+    }
+}
+
 /// Show what changed in a session and is not committed.
 ///
 /// Names, lengths and times tell what changed; nothing is read. So a file that was written to is listed as
@@ -31,6 +50,8 @@ pub(crate) struct Diff {
     /// publish.
     #[arg(long)]
     pub(crate) hash: bool,
+    #[command(flatten)]
+    pub(crate) chosen: Chosen,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -75,14 +96,36 @@ pub(crate) struct Commit {
     /// files; `mount --verify strict` gives out nothing that is not verified.
     #[arg(long)]
     pub(crate) accept_tainted: bool,
-    /// What to do with symbolic links that lead out of the mount.
-    #[arg(long, value_enum, default_value = "stop")]
-    pub(crate) symlinks: OutgoingLinks,
+    #[command(flatten)]
+    pub(crate) links: LinkChoice,
     /// Commit files outside of the output directories, too.
     #[arg(long)]
     pub(crate) everything: bool,
     #[command(flatten)]
+    pub(crate) chosen: Chosen,
+    #[command(flatten)]
     pub(crate) manifest_to: ManifestTo,
+    /// The format of what --output and --publish get: the session's diff, or the new and changed files for AWS's library. That has no
+    /// deletions, which are named, and no links and files in chunks, which are errors unless what a link leads to is new as well.
+    #[arg(long, value_enum, default_value = "2025-12")]
+    pub(crate) format: HandedFormat,
+    /// Stop before anything is sent unless this is the hash of what the diff goes over: of the mounted manifests, with what was
+    /// committed before.
+    #[arg(long, value_name = "HASH")]
+    pub(crate) expect_parent: Option<attachfs::ContentHash>,
+    /// Only finish a commit that was interrupted; what changed since stays in the session. If there is none, that is said.
+    #[arg(long, conflicts_with_all = ["dry_run", "include", "exclude", "everything", "wait"])]
+    pub(crate) resume: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HandedFormat {
+    /// The diff, with deletions, links and all else.
+    #[value(name = "2025-12")]
+    Diff,
+    /// New and changed files only.
+    #[value(name = "2023-03-03")]
+    Files,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,4 +134,28 @@ pub(crate) enum OutgoingLinks {
     Stop,
     /// Leave them out.
     Skip,
+    /// Put them as they are; a manifest of relative paths cannot hold that, and then it is an error that lists them.
+    Keep,
+    /// Put what they show: a file's bytes, all that is in a directory. It is read as the user who commits sees it, up to 100,000
+    /// files and 256 GiB, and nothing through a mount of attachfs.
+    Collapse,
+}
+
+impl From<OutgoingLinks> for attachfs::OutgoingLinks {
+    fn from(links: OutgoingLinks) -> Self {
+        match links {
+            OutgoingLinks::Stop => Self::Stop,
+            OutgoingLinks::Skip => Self::Skip,
+            OutgoingLinks::Keep => Self::Keep,
+            OutgoingLinks::Collapse => Self::Collapse,
+        }
+    }
+}
+
+/// What becomes of links.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub(crate) struct LinkChoice {
+    /// What to do with symbolic links that lead out of the mount, as Python's virtual environments have them.
+    #[arg(long, value_enum, default_value = "stop")]
+    pub(crate) symlinks: OutgoingLinks,
 }

@@ -1,4 +1,4 @@
-//! How a mount looks names up: an option of `mount` and `run`.
+//! How a mount looks names up, and what can be done with inputs: options of `mount` and `run`.
 
 use clap::Args as ClapArgs;
 
@@ -11,4 +11,8 @@ pub(crate) struct Names {
     /// written so, asks the mount's process. A session keeps this option.
     #[arg(long)]
     pub(crate) case_insensitive: bool,
+    /// Keep what the manifests have as it is: inputs cannot be written, renamed, replaced or deleted (EPERM, as with `chattr +i`). New
+    /// files and directories can be made everywhere. A session keeps this option.
+    #[arg(long)]
+    pub(crate) protect_inputs: bool,
 }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod downloading;
+mod fsck;
 mod layering;
 mod looking;
 mod manifest;
@@ -15,6 +16,7 @@ mod snapshotting;
 mod stats;
 mod store;
 mod stores;
+mod unmounting;
 mod uploading;
 mod why;
 
@@ -47,7 +49,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Snapshot(snapshot) => snapshotting::snapshot(&globals, snapshot).await,
             Verb::Upload(upload) => uploading::upload(&globals, upload).await,
             Verb::Mount(mount) => Box::pin(mounting::mount(&globals, mount)).await,
-            Verb::Umount(umount) => mounting::umount(&globals, umount).await,
+            Verb::Umount(umount) => Box::pin(unmounting::umount(&globals, umount)).await,
             Verb::Add(add) => layering::add(&globals, add).await,
             Verb::Layers(session) => layering::layers(&globals, session).await,
             Verb::Why(args) => why::why(&globals, args).await,
@@ -57,7 +59,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Stats(args) => stats::stats(&globals, args).await,
             Verb::Diff(diff) => sessions::diff(&globals, diff).await,
             Verb::Commit(commit) => sessions::commit(&globals, commit).await,
-            Verb::Fsck(fsck) => sessions::fsck(&globals, &fsck),
+            Verb::Fsck(fsck) => fsck::fsck(&globals, &fsck),
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
             Verb::Download(download) => downloading::download(&globals, download).await,
             Verb::Ls(ls) => looking::ls(&globals, ls).await,

@@ -1,28 +1,24 @@
-//! `mount`, `umount`.
+//! `mount`.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use attachfs::UnmountReport;
 use attachfs::{
-    CancellationToken, CommitArguments, GivenManifest, LayerOptions, LogPlace, ManifestPath,
-    ManifestSource, MountPoint, MountRequest, MountSession, Owner, Places, SessionEntry, Stop,
-    StopSignal, UnmountArguments, session,
+    CancellationToken, GivenManifest, LayerOptions, LogPlace, ManifestPath, ManifestSource,
+    MountPoint, MountRequest, MountSession, Owner, Stop, StopSignal,
 };
 
 use super::reading::source;
-use super::report::written;
-use super::sessions::{check_place, is_piped, write_manifest};
-use super::stores::{open, require_used, store_of};
-use crate::args::{Globals, ManifestTo, Mount, Umount};
+use super::stores::{open, store_of};
+use super::unmounting::unmounted;
+use crate::args::{Globals, Mount};
 use crate::daemon::{self, Ready, Starter};
 use crate::exit::Failure;
 use crate::output::{self, remark};
 use crate::paths::absolute;
-use crate::places::{places, places_with};
-use crate::progress::Shown;
+use crate::places::places_with;
 
 /// Starts the background process, waits until the mount answers, and says so.
 pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
@@ -71,6 +67,7 @@ fn of_new_sessions(args: &Mount) -> Vec<&'static str> {
         ("--store", args.store.is_some()),
         ("--read-only", args.read_only),
         ("--case-insensitive", args.names.case_insensitive),
+        ("--protect-inputs", args.names.protect_inputs),
         ("--scratch-dir", args.scratch_dir.is_some()),
         ("--commit", args.commit),
         ("--output-dir", !args.output_dir.is_empty()),
@@ -159,6 +156,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
                 layers,
                 read_only: args.read_only,
                 case_insensitive: args.names.case_insensitive,
+                protect_inputs: args.names.protect_inputs,
                 session_dir: args.session.clone(),
                 scratch_dir: args.scratch_dir.map(absolute).transpose()?,
                 commit: args.commit,
@@ -311,219 +309,4 @@ fn placed(text: &OsString) -> Result<(ManifestSource, Option<ManifestPath>), att
         source(attachfs::path_of_bytes(&bytes[..equals]).as_os_str())?,
         attachfs::parse_path(at)?,
     ))
-}
-
-pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failure> {
-    let places = places();
-    let found = attachfs::find(&places, &args.session)?;
-    require_used(globals, &found).await?;
-    let shown = Shown::new(globals.json);
-    let ManifestTo { output, publish } = args.manifest_to;
-    check_place(output.as_deref())?;
-    let wants_commit = args.commit || output.is_some() || publish.is_some();
-    let arguments = UnmountArguments {
-        commit: wants_commit.then(|| CommitArguments {
-            publish,
-            ..CommitArguments::default()
-        }),
-        // The session keeps the manifest's bytes until they are in the file that was named.
-        keep: output.is_some(),
-    };
-    let cancel = shown.cancel();
-    let ending = session::unmount(&found, &places, args.force, &arguments, &shown, cancel);
-    let mut report = ending.await?;
-    if let (true, Some(commit)) = (report.was_dead, &arguments.commit) {
-        let access = globals.s3.access()?;
-        report.commit =
-            Some(session::commit(&found, &places, &access, commit, &shown, cancel).await?);
-    }
-    let nothing_left = report.was_dead
-        && report.kept
-        && report.commit.is_none()
-        && nothing_left(globals, &found, &places, &mut report).await;
-    shown.clear();
-    let written = match (&output, &report.commit) {
-        (Some(output), Some(commit)) => {
-            let written = write_manifest(Some(output), &found.dir, commit);
-            match written {
-                Ok(()) if !report.was_dead => discard(globals, &found, &places, &mut report).await,
-                written => written,
-            }
-        }
-        _ => Ok(()),
-    };
-    if is_piped(output.as_deref()) {
-        // Standard output has the manifest.
-    } else if globals.json {
-        output::print_json(&report)?;
-    } else {
-        output::print(&unmounted(&report, nothing_left))?;
-    }
-    match report.commit_failure {
-        None => written,
-        Some(failure) => Err(attachfs::Error::from(failure).into()),
-    }
-}
-
-/// Whether the session of a process that died has nothing to commit, which only its journal says now. Where that cannot be told there
-/// may be something.
-async fn nothing_left(
-    globals: &Globals,
-    found: &SessionEntry,
-    places: &Places,
-    report: &mut UnmountReport,
-) -> bool {
-    let Ok(access) = globals.s3.access() else {
-        return false;
-    };
-    let never = CancellationToken::new();
-    match session::status(found, places, &access, &never).await {
-        Ok(status) => {
-            report.uncommitted = status.uncommitted;
-            status.uncommitted == 0
-                && status.unknown == 0
-                && status.set_aside == 0
-                && status.left_open.is_empty()
-                && !status.commit_unfinished
-        }
-        Err(error) => {
-            remark(&format!(
-                "what is in the session cannot be told: {}",
-                crate::exit::chain(&error.into())
-            ));
-            false
-        }
-    }
-}
-
-/// Deletes a session that was kept for its manifest only.
-async fn discard(
-    globals: &Globals,
-    found: &SessionEntry,
-    places: &Places,
-    report: &mut UnmountReport,
-) -> Result<(), Failure> {
-    let (access, never) = (globals.s3.access()?, CancellationToken::new());
-    Ok(session::discard_committed(found, places, &access, report, &never).await?)
-}
-
-fn unmounted(report: &UnmountReport, nothing_left: bool) -> String {
-    let mut text = String::new();
-    if let Some(process) = report.process {
-        let waiting = if report.still_waiting {
-            "whatever waits for it does so until it ends"
-        } else {
-            "whatever waited for it got an error"
-        };
-        text += &format!(
-            "detached   the mount of process {process}, which does not answer; {waiting}\n           \
-             the process still has the session: nobody can commit it before it ends\n"
-        );
-    } else if report.was_dead {
-        text += "detached   a mount whose process had died; nothing that had returned success is lost\n";
-    } else {
-        text += &format!("unmounted  {}\n", output::shown(&report.mount_point));
-    }
-    for held in &report.held {
-        text += &format!("           it was also {held}: it does not answer there any more\n");
-    }
-    if let Some(commit) = &report.commit {
-        text += &output::commit(commit);
-    }
-    text += &written(&report.reports);
-    text += &output::failed_reads(report.reads_failed, report.last_error.as_ref());
-    text += &output::not_cached(report.not_cached);
-    text += &output::prefetched(report.prefetch);
-    if let Some(why) = &report.trace_failure {
-        text += &format!("trace      is not written: {}\n", output::line_of(why));
-    }
-    if let Some(trace) = &report.trace {
-        text += &format!("trace      {}\n", output::shown(trace));
-    }
-    if let Some(log) = &report.log {
-        text += &format!("log        {}\n", output::shown(log));
-    }
-    if !report.kept && !report.still_deleting {
-        text += "session    ended: nothing in it is needed any more\n";
-    }
-    if report.still_deleting && !report.kept {
-        text += &format!(
-            "session    {} is still being deleted by its process\n",
-            report.session
-        );
-    }
-    if report.kept {
-        let id = &report.session;
-        text += &format!("session    {id} is kept");
-        if report.uncommitted > 0 {
-            text += &format!(
-                " with {} not committed",
-                output::count(report.uncommitted, "changed path")
-            );
-        }
-        if let Some(dir) = &report.set_aside_in {
-            text += &format!(
-                "\n           {} that no record speaks of in {dir}",
-                output::count(report.set_aside, "file")
-            );
-        }
-        if nothing_left {
-            text += &format!(
-                "; nothing in it is uncommitted\n           attachfs discard {}\n",
-                &id[..8]
-            );
-            return text;
-        }
-        if report.commit_left_undone {
-            text += "\n           nothing was committed: `--commit` is for `attachfs umount`, and not for signals or umount(8)";
-        }
-        text += &format!(
-            "\n           attachfs {1} {0}\n           attachfs discard {0}\n",
-            &id[..8],
-            if report.all_outside {
-                "commit --everything"
-            } else {
-                output::how_to_commit(report.commit.as_ref().map(|commit| &commit.account))
-            }
-        );
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_that_is_still_being_deleted_is_said_to_be_and_not_to_be_kept() {
-        let report = |is_kept: bool| -> UnmountReport {
-            let report = serde_json::json!({
-                "session": "0123456789abcdef", "mount_point": "/m", "kept": is_kept, "was_dead": false,
-                "uncommitted": 0, "commit": null, "still_deleting": true,
-            });
-            serde_json::from_value(report).unwrap()
-        };
-        let deleting = "session    0123456789abcdef is still being deleted by its process\n";
-        let text = unmounted(&report(false), false);
-        assert_eq!(text, format!("unmounted  /m\n{deleting}"));
-        let text = unmounted(&report(true), false);
-        assert!(
-            !text.contains(deleting) && text.contains("is kept"),
-            "{text}"
-        );
-        assert!(text.contains("attachfs commit 01234567"), "{text}");
-    }
-
-    #[test]
-    fn a_session_in_which_nothing_is_uncommitted_is_not_offered_to_commit() {
-        let report = serde_json::json!({
-            "session": "0123456789abcdef", "mount_point": "/m\u{1b}[2J", "kept": true, "was_dead": true,
-            "uncommitted": 0, "commit": null,
-        });
-        let report: UnmountReport = serde_json::from_value(report).unwrap();
-        let text = unmounted(&report, true);
-        assert!(text.contains("nothing in it is uncommitted"), "{text}");
-        assert!(!text.contains("attachfs commit"), "{text}");
-        assert!(text.contains("attachfs discard 01234567"), "{text}");
-    }
 }

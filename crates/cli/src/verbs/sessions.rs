@@ -7,15 +7,15 @@ use anyhow::Context as _;
 use attachfs::causes::SessionListError;
 use attachfs::session;
 use attachfs::{
-    Account, CancellationToken, CommitArguments, CommitReport, DiffArguments, FailureClass, Places,
-    SessionEntry, SessionId, SessionState,
+    Account, CancellationToken, CommitArguments, CommitReport, DiffArguments, FailureClass,
+    ManifestFile, Places, SessionEntry, SessionId, SessionState, Uncommitted,
 };
 use serde::Serialize;
 
 use super::stores::require_used;
-use crate::args::fsck::Fsck;
-use crate::args::{Commit, Diff, Discard, Globals, List, OutgoingLinks, Session};
-use crate::exit::{Failure, INTEGRITY};
+use crate::args::committing::OutgoingLinks;
+use crate::args::{Commit, Diff, Discard, Globals, HandedFormat, List, Session};
+use crate::exit::Failure;
 use crate::output::{self, remark};
 use crate::places::places;
 use crate::progress::Shown;
@@ -30,12 +30,14 @@ struct ListedSession {
     store: Option<String>,
     created: Option<i64>,
     read_only: Option<bool>,
+    /// What was written and not committed; `null` where that is not known.
+    uncommitted: Option<Uncommitted>,
     #[serde(with = "attachfs::path_json")]
     dir: PathBuf,
 }
 
 impl ListedSession {
-    fn found(found: SessionEntry) -> Self {
+    fn found(found: SessionEntry, uncommitted: Option<Uncommitted>) -> Self {
         Self {
             session: found.meta.id.to_string(),
             state: match found.state {
@@ -47,6 +49,7 @@ impl ListedSession {
             store: Some(found.meta.store.address),
             created: Some(found.meta.created.seconds),
             read_only: Some(found.meta.read_only),
+            uncommitted,
             dir: found.dir,
         }
     }
@@ -59,6 +62,7 @@ impl ListedSession {
             store: None,
             created: None,
             read_only: None,
+            uncommitted: None,
             dir: dir.to_owned(),
         }
     }
@@ -74,10 +78,24 @@ impl ListedSession {
             (Some(at), Some(true)) => {
                 format!("{session} {state:8} {} (read-only)\n", output::shown(at))
             }
-            (Some(at), _) => format!("{session} {state:8} {}\n", output::shown(at)),
+            (Some(at), _) => {
+                let left = self.uncommitted.as_ref().map_or_else(String::new, left_in);
+                format!("{session} {state:8} {}{left}\n", output::shown(at))
+            }
             (None, _) => format!("{session} {state:8} in {}\n", output::shown(dir)),
         }
     }
+}
+
+/// What is uncommitted in a session, behind its line: how much was written, and how long ago the last change was.
+fn left_in(left: &Uncommitted) -> String {
+    let ago = output::ago(left.changed);
+    if left.files == 0 {
+        return format!("  (last change {ago})");
+    }
+    let files = output::count(left.files, "file");
+    let bytes = output::bytes(left.bytes);
+    format!("  ({files}, {bytes} not committed; last change {ago})")
 }
 
 pub(super) fn list(globals: &Globals, args: &List) -> Result<(), Failure> {
@@ -89,9 +107,15 @@ pub(super) fn list(globals: &Globals, args: &List) -> Result<(), Failure> {
         return list_ended(globals, &places);
     }
     let mut listed = Vec::new();
-    for found in attachfs::sessions(&places)? {
+    let sessions = attachfs::sessions(&places)?;
+    let found: Vec<SessionEntry> = sessions.iter().flatten().cloned().collect();
+    let mut uncommitted = attachfs::uncommitted_in(&found).into_iter();
+    for found in sessions {
         match found {
-            Ok(found) => listed.push(ListedSession::found(found)),
+            Ok(found) => {
+                let uncommitted = uncommitted.next().flatten();
+                listed.push(ListedSession::found(found, uncommitted));
+            }
             Err(error) => {
                 match &error {
                     SessionListError::Unreachable { id, dir, .. } => {
@@ -189,7 +213,10 @@ async fn shown_diff(globals: &Globals, args: Diff) -> Result<Account, Failure> {
     let found = attachfs::find(&places, &args.session.session)?;
     require_used(globals, &found).await?;
     let shown = Shown::cancellable(globals.json);
-    let how = DiffArguments { hash: args.hash };
+    let how = DiffArguments {
+        hash: args.hash,
+        chosen: args.chosen.into(),
+    };
     let (access, cancel) = (globals.s3.access()?, shown.cancel());
     let report = session::diff(&found, &places, &access, how, &shown, cancel).await?;
     shown.clear();
@@ -254,7 +281,7 @@ fn would_stop(args: &Commit, account: &Account) -> Result<(), Failure> {
             advice,
         );
     }
-    if !account.links.is_empty() && args.symlinks == OutgoingLinks::Stop {
+    if !account.links.is_empty() && args.links.symlinks == OutgoingLinks::Stop {
         let why = "symbolic links lead out of the mount";
         return stops(
             FailureClass::Other,
@@ -268,38 +295,62 @@ fn would_stop(args: &Commit, account: &Account) -> Result<(), Failure> {
 
 pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failure> {
     if args.dry_run {
-        let session = Session {
-            session: args.session.session.clone(),
+        let diff = Diff {
+            session: Session {
+                session: args.session.session.clone(),
+            },
+            hash: true,
+            chosen: args.chosen.clone(),
         };
-        let hash = true;
-        let account = shown_diff(globals, Diff { session, hash }).await?;
+        let account = shown_diff(globals, diff).await?;
         return would_stop(&args, &account);
     }
     let places = places();
     let found = attachfs::find(&places, &args.session.session)?;
     require_used(globals, &found).await?;
-    check_place(args.manifest_to.output.as_deref())?;
+    let output = args.manifest_to.output.as_deref();
+    let reserved = reserve(output)?;
     let arguments = CommitArguments {
         wait_ms: args.wait.saturating_mul(1000),
         skip_open: args.skip_open,
         accept_open: args.accept_open,
         accept_tainted: args.accept_tainted,
-        skip_links: args.symlinks == OutgoingLinks::Skip,
+        links: args.links.symlinks.into(),
         everything: args.everything,
+        chosen: args.chosen.into(),
         publish: args.manifest_to.publish,
+        files_only: args.format == HandedFormat::Files,
+        expect_parent: args.expect_parent.as_ref().map(ToString::to_string),
+        only_resume: args.resume,
     };
     let shown = Shown::cancellable(globals.json);
     let (access, cancel) = (globals.s3.access()?, shown.cancel());
     let report = session::commit(&found, &places, &access, &arguments, &shown, cancel).await?;
     shown.clear();
-    let output = args.manifest_to.output.as_deref();
-    let written = write_manifest(output, &found.dir, &report);
+    let written = match (output, &report.manifest) {
+        (Some(_), Some(manifest)) => {
+            let bytes = session::committed_bytes(&found.dir, manifest, &arguments);
+            let written = bytes.and_then(|bytes| match reserved {
+                Some(file) => file.write(&bytes),
+                None => print_bytes(&bytes),
+            });
+            let published = || format!("it is published as {}", manifest.address);
+            written.map_err(|error| error.advise(published()).into())
+        }
+        _ => Ok(()),
+    };
     // The published manifest is printed also if it could not be written to the file.
     if !is_piped(output) {
         told(globals, &report)?;
+        if args.resume && report.unchanged && !globals.json {
+            remark(NOTHING_TO_RESUME);
+        }
     }
     written
 }
+
+const NOTHING_TO_RESUME: &str = "no commit was interrupted when its manifest was ready; `attachfs commit` publishes what changed, \
+and sends only what the store does not have yet";
 
 /// Whether the manifest goes to standard output.
 pub(super) fn is_piped(output: Option<&Path>) -> bool {
@@ -308,28 +359,24 @@ pub(super) fn is_piped(output: Option<&Path>) -> bool {
 
 /// Fails if the manifest cannot be written where it was wanted, before anything is done.
 pub(super) fn check_place(output: Option<&Path>) -> Result<(), attachfs::Error> {
+    reserve(output).map(drop)
+}
+
+/// Takes room for a manifest where it was wanted, before anything is done. `None` if it goes nowhere, or to standard output.
+pub(super) fn reserve(output: Option<&Path>) -> Result<Option<ManifestFile>, attachfs::Error> {
     match output {
-        Some(path) if !is_piped(output) => attachfs::check_place_of_manifest(path),
-        _ => Ok(()),
+        Some(path) if !is_piped(output) => Ok(Some(ManifestFile::reserve(path)?)),
+        _ => Ok(None),
     }
 }
 
-/// Writes the manifest of a commit to the file that was named, if there is one.
-pub(super) fn write_manifest(
-    output: Option<&Path>,
-    session_dir: &Path,
-    report: &CommitReport,
-) -> Result<(), Failure> {
-    if let (Some(path), Some(manifest)) = (output, &report.manifest) {
-        let bytes = session::committed_bytes(session_dir, manifest)?;
-        if is_piped(output) {
-            let written = std::io::stdout().write_all(&bytes);
-            written.context("cannot write to standard output")?;
-        } else {
-            attachfs::write_manifest(path, &bytes)?;
-        }
-    }
-    Ok(())
+/// Writes a manifest to standard output.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), attachfs::Error> {
+    let written = std::io::stdout().write_all(bytes);
+    written.map_err(|source| {
+        let sentence = "cannot write the manifest to standard output";
+        attachfs::Error::new(attachfs::FailureClass::Other, sentence).because(source)
+    })
 }
 
 fn told(globals: &Globals, report: &CommitReport) -> Result<(), Failure> {
@@ -337,22 +384,6 @@ fn told(globals: &Globals, report: &CommitReport) -> Result<(), Failure> {
         return Ok(output::print_json(report)?);
     }
     Ok(output::print(&output::commit(report))?)
-}
-
-pub(super) fn fsck(globals: &Globals, args: &Fsck) -> Result<(), Failure> {
-    let places = places();
-    let found = attachfs::find(&places, &args.session.session)?;
-    let report = attachfs::fsck(&found, &places, args.repair)?;
-    if globals.json {
-        output::print_json(&report)?;
-    } else {
-        output::print(&output::fsck(&report))?;
-    }
-    if report.sound {
-        Ok(())
-    } else {
-        Err(Failure::Code(INTEGRITY))
-    }
 }
 
 pub(super) async fn discard(globals: &Globals, args: Discard) -> Result<(), Failure> {

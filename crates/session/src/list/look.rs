@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::dir::link_at;
 use super::error::SessionListError;
-use crate::session::{Session, SessionError, SessionMeta};
+use crate::session::{Session, SessionError, SessionMeta, journal_in, scratch_of};
 
 /// How long a disk may take to answer.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -36,6 +36,18 @@ pub struct SessionEntry {
     pub meta: SessionMeta,
     /// Whether a process has the session.
     pub state: SessionState,
+}
+
+impl SessionEntry {
+    /// Its journal.
+    pub fn journal_path(&self) -> PathBuf {
+        journal_in(&self.dir)
+    }
+
+    /// Where its scratch files are, or should be.
+    pub fn scratch_path(&self) -> PathBuf {
+        scratch_of(&self.dir, &self.meta)
+    }
 }
 
 /// A look at a session that has begun on a thread of its own.

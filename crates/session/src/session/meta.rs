@@ -84,6 +84,9 @@ pub struct SessionMeta {
     /// Whether a name that is missing leads to one that differs only in case.
     #[serde(default)]
     pub case_insensitive: bool,
+    /// Whether what the manifests have cannot be changed.
+    #[serde(default)]
+    pub protect_inputs: bool,
 }
 
 impl SessionMeta {

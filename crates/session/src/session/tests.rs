@@ -39,6 +39,7 @@ pub(super) fn meta() -> SessionMeta {
         commit_on_unmount: false,
         read_only: false,
         case_insensitive: false,
+        protect_inputs: false,
     }
 }
 

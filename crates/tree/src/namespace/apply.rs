@@ -12,6 +12,14 @@ use crate::{
     MutationError, Timestamp,
 };
 
+/// What a name of a directory leads to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Leads {
+    To(Ino),
+    Nowhere,
+    AsInBase,
+}
+
 impl Namespace {
     /// Applies a mutation, or changes nothing. Returns the inode that lost its last name by it, if
     /// one did: it can be used as long as it is open; after that the caller has to
@@ -182,28 +190,29 @@ impl Namespace {
         };
         self.take_number(ino);
         self.inodes.insert(ino, Inode { kind, attributes });
-        self.set_entry(parent, name.clone(), Some(Some(ino)));
+        self.set_entry(parent, name.clone(), Leads::To(ino));
         self.names.insert(ino, vec![(parent, name)]);
         self.touch_dir(parent, time);
     }
 
-    /// Says what a name of a directory leads to: an inode, nothing, or (`None`) what the base says. All that changes names
-    /// comes here, so that directories are counted.
-    pub(super) fn set_entry(&mut self, parent: Ino, name: Name, to: Option<Option<Ino>>) {
+    /// Says what a name of a directory leads to. All that changes names comes here, so that directories are counted.
+    pub(super) fn set_entry(&mut self, parent: Ino, name: Name, leads: Leads) {
         let was = self.is_dir(self.lookup(parent, name.as_bytes()));
-        let is = match to {
-            Some(to) => self.is_dir(to),
-            None => self.is_dir(self.base.child(parent, name.as_bytes())),
-        };
+        let is = self.is_dir(match leads {
+            Leads::To(ino) => Some(ino),
+            Leads::Nowhere => None,
+            Leads::AsInBase => self.base.child(parent, name.as_bytes()),
+        });
         if was != is {
             let count = self.subdirectories(parent) + u32::from(is);
             let count = count.saturating_sub(was.into());
             self.subdirectories.insert(parent, count);
         }
         let entries = self.entries.entry(parent).or_default();
-        match to {
-            Some(to) => entries.insert(name, to),
-            None => entries.remove(&name),
+        match leads {
+            Leads::To(ino) => entries.insert(name, Some(ino)),
+            Leads::Nowhere => entries.insert(name, None),
+            Leads::AsInBase => entries.remove(&name),
         };
     }
 
@@ -214,7 +223,7 @@ impl Namespace {
     }
 
     fn add_name(&mut self, ino: Ino, parent: Ino, name: Name) {
-        self.set_entry(parent, name.clone(), Some(Some(ino)));
+        self.set_entry(parent, name.clone(), Leads::To(ino));
         let base_name = self.base_name(ino);
         self.names
             .entry(ino)
@@ -233,7 +242,7 @@ impl Namespace {
         }
         for (ino, was, is) in [(one, &from, &to), (other, &to, &from)] {
             let (parent, name) = is.clone();
-            self.set_entry(parent, name, Some(Some(ino)));
+            self.set_entry(parent, name, Leads::To(ino));
             let base_name = self.base_name(ino);
             let names = self.names.entry(ino);
             let names = names.or_insert_with(|| base_name.into_iter().collect());
@@ -248,7 +257,12 @@ impl Namespace {
 
     fn remove_name(&mut self, ino: Ino, parent: Ino, name: &Name, time: Timestamp) -> Option<Ino> {
         let hides = self.base.child(parent, name.as_bytes()).is_some();
-        self.set_entry(parent, name.clone(), hides.then_some(None));
+        let leads = if hides {
+            Leads::Nowhere
+        } else {
+            Leads::AsInBase
+        };
+        self.set_entry(parent, name.clone(), leads);
         let base_name = self.base_name(ino);
         let names = self
             .names

@@ -9,7 +9,11 @@ use attachfs_manifest::Name;
 use serde::{Deserialize, Serialize};
 
 use super::Namespace;
+use super::apply::Leads;
 use crate::{Ino, Inode};
+
+/// The name and the value of an extended attribute.
+type NamedValue = (Box<[u8]>, Box<[u8]>);
 
 /// The most inodes, names or entries in a part.
 const MOST: usize = 256;
@@ -31,7 +35,7 @@ pub enum NamespacePart {
     /// How many inodes were made.
     Made(u64),
     /// All extended attributes of an inode, names and values.
-    Xattrs(Ino, Vec<(Box<[u8]>, Box<[u8]>)>),
+    Xattrs(Ino, Vec<NamedValue>),
 }
 
 /// Cuts what an iterator gives into parts.
@@ -84,7 +88,7 @@ impl Namespace {
             NamespacePart::Entries { dir, entries } => {
                 self.entries.entry(dir).or_default();
                 for (name, to) in entries {
-                    self.set_entry(dir, name, Some(to));
+                    self.set_entry(dir, name, to.map_or(Leads::Nowhere, Leads::To));
                 }
             }
             NamespacePart::Names(names) => self.names.extend(names),

@@ -36,8 +36,8 @@ impl Vfs {
         };
         let found = match content {
             // Who reads the local file of a node that was left has the bytes of the base.
-            _ if self.is_left(node) => all_data(self.attr_of(node)?.size, offset, to),
-            FileContent::Base => all_data(self.getattr(ino)?.size, offset, to),
+            _ if self.is_left(node) => Ok(all_data(self.attr_of(node)?.size, offset, to)),
+            FileContent::Base => Ok(all_data(self.getattr(ino)?.size, offset, to)),
             FileContent::Scratch => {
                 let scratch = self.open_scratch_of(&open)?;
                 let size = facts_of(self.writable()?, &scratch)?.stamp.size;
@@ -56,11 +56,11 @@ impl Vfs {
 
 type Answer = Result<Option<u64>, FsError>;
 
-fn all_data(size: u64, offset: u64, to: SeekTo) -> Answer {
-    Ok((offset < size).then_some(match to {
+fn all_data(size: u64, offset: u64, to: SeekTo) -> Option<u64> {
+    (offset < size).then_some(match to {
         SeekTo::Data => offset,
         SeekTo::Hole => size,
-    }))
+    })
 }
 
 /// Looks within a range of a scratch file.

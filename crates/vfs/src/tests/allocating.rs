@@ -106,6 +106,8 @@ fn what_cannot_be_allocated_is_an_error_and_changes_nothing() {
     assert!(kernel.cat("a") == bytes(3 * MIB));
 }
 
+const PAST: Result<usize, FsErrorKind> = Err(FsErrorKind::BeyondEnd);
+
 #[test]
 fn holes_are_found_in_files_of_each_kind() {
     let (world, dir) = (world(), tempdir());
@@ -115,7 +117,6 @@ fn holes_are_found_in_files_of_each_kind() {
         let found = kernel.vfs.seek(handle, at as u64, to);
         found.map(|at| at as usize).map_err(|error| error.kind())
     };
-    const PAST: Result<usize, FsErrorKind> = Err(FsErrorKind::BeyondEnd);
     let reader = kernel.open("a", READ, false).unwrap();
     assert_eq!(found(reader, 7, SeekTo::Data), Ok(7), "the base is data");
     assert_eq!(found(reader, 7, SeekTo::Hole), Ok(3 * MIB));

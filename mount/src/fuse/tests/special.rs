@@ -23,7 +23,7 @@ fn processes_meet_at_fifos_and_sockets() {
             File::create(fifo)
                 .unwrap()
                 .write_all(b"through a fifo")
-                .unwrap()
+                .unwrap();
         }
     });
     let mut read = String::new();

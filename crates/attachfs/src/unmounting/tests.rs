@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use attachfs_commit::CommitStep;
 use attachfs_session::{
-    ControlServer, ControlService, EventSink, Peer, Response, ServiceFuture, SessionId, SessionList,
+    ControlServer, ControlService, EventSink, Peer, Response, ServiceFuture, SessionId,
+    SessionList, SessionMeta,
 };
 use attachfs_transfer::{Progress, ProgressEvent};
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::message::value;
+use crate::session::ENDS_WITHIN;
 
 /// Answers that the session was unmounted, and that nothing of it is needed any more.
 struct Unmounted(SessionId);
@@ -74,8 +75,9 @@ impl Fixture {
             cache: attachfs_durable::CacheDir::new(at("cache")),
             data: at("data"),
         };
-        let (how, never) = (UnmountArguments::default(), CancellationToken::new());
-        let unmounted = unmount(&found, &places, false, &how, &Quiet, &never);
+        let (how, never) = (UnmountRequest::default(), CancellationToken::new());
+        let access = S3Access::default();
+        let unmounted = unmount(&found, &places, &access, &how, None, &Quiet, &never);
         let report = unmounted.await.unwrap();
         server.shut_down().await;
         report
