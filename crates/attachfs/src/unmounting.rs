@@ -97,7 +97,8 @@ pub async fn unmount(
         cancel,
         asked: AtomicBool::new(false),
     };
-    let ended = Box::pin(unless_cancelled(cancel, ending.run())).await;
+    // It is large, and callers would have it in theirs.
+    let ended = unless_cancelled(cancel, Box::pin(ending.run())).await;
     ended.map_err(|error| ending.interrupted(error))
 }
 

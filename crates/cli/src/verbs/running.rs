@@ -24,7 +24,7 @@ pub(super) async fn run(
     args: Run,
     open_files: OpenFiles,
 ) -> Result<(), Failure> {
-    match run_it(globals, args, open_files).await {
+    match Box::pin(run_it(globals, args, open_files)).await {
         Err(Failure::Error(error)) => Err(run_failed(&error)),
         result => result,
     }
@@ -104,7 +104,8 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
             stop.cancel();
         }
     });
-    let ran = match attachfs::run(request, &shown, &stop, &cancelled_by_signals).await {
+    let running = attachfs::run(request, &shown, &stop, &cancelled_by_signals);
+    let ran = match Box::pin(running).await {
         Ok(ran) => ran,
         Err(failed)
             if failed.session.is_none() && failed.source.class() == FailureClass::Cancelled =>
