@@ -148,17 +148,17 @@ impl Commit<Planned> {
                     assembly,
                 } = match ended {
                     Ended::Done(done) => *done,
-                    Ended::Busy(_, files) if terms.leaves_out() => {
-                        let paths = files.into_iter().map(|file| file.path).collect();
-                        leave_out(paths, &mut planned.left, &mut planned.account);
-                        continue;
-                    }
                     Ended::Busy(ino, files) => {
                         // As long as the commit waits for it: all that was hashed by now will be hashed again.
                         while !terms.remaining().is_zero() && session.vfs().quiesce(ino).is_err() {
                             tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
                         }
-                        return Err(CommitError::Busy(files));
+                        if !terms.leaves_out() {
+                            return Err(CommitError::Busy(files));
+                        }
+                        let paths = files.into_iter().map(|file| file.path).collect();
+                        leave_out(paths, &mut planned.left, &mut planned.account);
+                        continue;
                     }
                 };
                 count += 1;
@@ -206,11 +206,10 @@ impl Work<'_> {
         loop {
             match self.session.vfs().quiesce(ino) {
                 Ok(quiescent) => return Ok(Some(quiescent)),
-                Err(NotQuiescent::Open) => return Ok(None),
                 Err(NotQuiescent::Elsewhere) if since.elapsed() < GRACE => {
                     tokio::time::sleep(TICK).await;
                 }
-                Err(NotQuiescent::Elsewhere) => return Ok(None),
+                Err(NotQuiescent::Open | NotQuiescent::Elsewhere) => return Ok(None),
                 Err(NotQuiescent::Failed(error)) => return Err(error.into()),
             }
         }
