@@ -160,17 +160,17 @@ impl Commit<Planned> {
                     assembly,
                 } = match ended {
                     Ended::Done(done) => *done,
-                    Ended::Busy(_, files) if terms.leaves_out() => {
-                        let paths = files.into_iter().map(|file| file.path).collect();
-                        leave_out(paths, &mut planned.left, &mut planned.account);
-                        continue;
-                    }
                     Ended::Busy(ino, files) => {
                         // As long as the commit waits for it: all that was hashed by now will be hashed again.
                         while !terms.remaining().is_zero() && session.vfs().quiesce(ino).is_err() {
                             tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
                         }
-                        return Err(CommitError::Busy(files));
+                        if !terms.leaves_out() {
+                            return Err(CommitError::Busy(files));
+                        }
+                        let paths = files.into_iter().map(|file| file.path).collect();
+                        leave_out(paths, &mut planned.left, &mut planned.account);
+                        continue;
                     }
                 };
                 count += 1;
