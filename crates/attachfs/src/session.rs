@@ -212,7 +212,7 @@ pub(crate) async fn is_left_soon(found: &SessionEntry) -> Result<bool, Error> {
 }
 
 /// Deletes a session and everything in it that was not committed. One that is mounted is unmounted
-/// first, unless someone uses it. As [`unmount`] it is cancelled only as far as this process waits for it.
+/// first, unless someone uses it. As [`unmount`](crate::unmount) it is cancelled only as far as this process waits for it.
 pub async fn discard(
     found: &SessionEntry,
     places: &Places,

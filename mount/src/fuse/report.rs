@@ -52,7 +52,7 @@ mod tests {
     fn a_logged_error_names_its_causes() {
         let inner = std::io::Error::other("the disk is gone");
         let error = FsError::io("read a scratch file", inner);
-        assert_eq!(chain(&error), "read a scratch file: Io: the disk is gone");
+        assert_eq!(chain(&error), "read a scratch file: the disk is gone");
     }
 
     #[test]
