@@ -204,7 +204,7 @@ fn the_process_writes_all_if_it_is_told_to() {
     passing(|machine, mount| {
         let base = machine.path("base.manifest");
         let other = machine.mount(args!["--no-passthrough", base], "other");
-        let write = |dir: &Path| fs::write(dir.join("out"), [7; 100_000]).unwrap();
+        let write = |dir: &Path| fs::write(dir.join("out"), vec![7; 100_000]).unwrap();
         write(&mount.dir);
         write(&other.dir);
         assert_eq!(stats(machine, mount)["bytes"]["written"], 0);
