@@ -52,8 +52,8 @@ impl ReadLease {
     }
 }
 
-#[cfg(test)]
 #[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 

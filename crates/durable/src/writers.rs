@@ -25,8 +25,8 @@ pub fn writers_of(numbers: &[u64], names: &[&[u8]]) -> Vec<Writer> {
     platform::writers_of(numbers, names)
 }
 
-#[cfg(test)]
 #[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::process::{Child, Command, Stdio};

@@ -10,7 +10,7 @@ use attachfs_tree::Ino;
 use tempfile::TempDir;
 
 use super::serving::now;
-use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
+use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, copy_dir};
 use crate::serving::SHORTEST_BACKED;
 use crate::{
     Access, Created, FileSystem, Found, FsErrorKind, HandleId, NewNode, NodeId, NotQuiescent,
@@ -33,11 +33,16 @@ struct Served {
     kernel: Kernel,
 }
 
+/// Not the tests' usual place, which may be in memory.
+fn on_disk() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
 impl Served {
     fn new() -> Option<Self> {
         let world = World::new(&[("input", Given::File(bytes(2500)))]);
-        let dir = tempdir();
-        let kernel = world.create(dir.path());
+        let dir = on_disk();
+        let kernel = world.create(&dir.path().join("session"));
         let scratch = &kernel.vfs.writable().unwrap().disk.scratch;
         if !scratch.tells_writers() {
             println!("skipped: the file system of temporary files does not tell who writes");
@@ -185,10 +190,10 @@ fn what_the_kernel_may_write_is_recorded_as_open_before_it_does() {
     let again = served.open("again", WRITE, false);
     assert!(take(&again));
     let left = |kernel: &Kernel| kernel.vfs.freeze().unwrap().left_open().len();
-    let (_copy, recovered) = served.world.after_kill(served.dir.path());
+    let (_copy, recovered) = served.world.after_kill(&served.dir.path().join("session"));
     assert_eq!(left(&recovered), 1);
     served.close(again.handle);
-    let (_copy, recovered) = served.world.after_kill(served.dir.path());
+    let (_copy, recovered) = served.world.after_kill(&served.dir.path().join("session"));
     assert_eq!(left(&recovered), 0);
 }
 
@@ -288,18 +293,23 @@ fn who_outlived_the_process_that_served_a_file_may_be_writing_it_unseen() {
     };
     let made = served.create("made", WRITE).opened;
     assert!(take(&made));
+    let ino = served.ino("made");
     let Served { world, dir, kernel } = served;
-    let (copy, recovered) = world.after_kill(dir.path());
+    let copy = on_disk();
+    let session = copy.path().join("session");
+    std::fs::create_dir(&session).unwrap();
+    copy_dir(&dir.path().join("session"), &session);
+    let recovered = world.recover(&session).unwrap();
     drop(kernel);
+    let path = recovered.vfs.open_scratch(ino).unwrap().1;
+    let unseen = File::options().write(true).open(path).unwrap();
     drop(recovered.attach());
     let served = Served {
         world,
         dir: copy,
         kernel: recovered,
     };
-    let unseen = served.written_unseen("made");
     assert!(!served.found("made").attr.lasting);
-    let ino = served.ino("made");
     let vfs = &served.kernel.vfs;
     assert!(matches!(vfs.quiesce(ino), Err(NotQuiescent::Elsewhere)));
     drop(unseen);
