@@ -46,8 +46,6 @@ impl Vfs {
     /// is read-only.
     pub fn freeze(&self) -> Option<Frozen> {
         let overlay = self.overlay.as_ref()?;
-        // Nothing is removed while it is frozen, and the commit may need the room.
-        overlay.reaper.reap_now();
         let pin = overlay.reaper.pin();
         let namespace = self.namespace.read();
         let writers = self.handles.writers().into_iter().collect();

@@ -48,6 +48,8 @@ impl Vfs {
         let Some(overlay) = &self.overlay else {
             return Ok(());
         };
+        // A commit that comes next may need the room of what was deleted.
+        overlay.reaper.reap_now();
         let seal = || {
             let sealed = Record::Sealed { time: now() };
             overlay.append(&sealed).map_err(journal_failed)?;
