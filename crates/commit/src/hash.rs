@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use attachfs_durable::{FileStamp, Writer, writers_of};
+use attachfs_durable::{FileStamp, Writer, WrittenFile, writers_of};
 use attachfs_manifest::{ChunkSize, Content, ContentHash, File, ManifestPath, Mtime, Node};
 use attachfs_transfer::{
     ChunkSource, FileToStore, Phase, ProgressEvent, Reporter, SourceFile, TransferError,
@@ -256,8 +256,6 @@ impl Work<'_> {
         let Ok((scratch, path)) = self.session.vfs().open_scratch(file.ino) else {
             return Vec::new();
         };
-        let mut numbers = vec![file.ino.raw()];
-        numbers.extend(FileStamp::of(&scratch).map(|stamp| stamp.ino));
         let paths: Vec<ManifestPath> = file.paths().collect();
         let names = paths.iter().map(ManifestPath::name);
         let mut names: Vec<Vec<u8>> = names.map(|name| name.as_bytes().to_vec()).collect();
@@ -266,7 +264,12 @@ impl Work<'_> {
                 .map(|name| name.as_encoded_bytes().to_vec()),
         );
         let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-        writers_of(&numbers, &names)
+        writers_of(&WrittenFile {
+            in_mount: file.ino.raw(),
+            on_disk: FileStamp::of(&scratch).ok().map(|stamp| stamp.ino),
+            names: &names,
+            mount_point: &self.session.session().meta().mount_point,
+        })
     }
 
     async fn hash(&self, file: Unhashed) -> Result<Ended, CommitError> {

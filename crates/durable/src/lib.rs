@@ -101,7 +101,7 @@ pub use staged::{
 };
 pub use stamp::FileStamp;
 pub use user_dirs::{CACHE_DIR, DATA_DIR, STATE_DIR, UserDir};
-pub use writers::{Writer, writers_of};
+pub use writers::{Writer, WrittenFile, writers_of};
 
 use random::random_name;
 #[cfg(unix)]

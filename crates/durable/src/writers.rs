@@ -1,6 +1,7 @@
 //! Who writes to a file, as far as the system tells: a help for people who wait for it, and no decision.
 
 use std::fmt;
+use std::path::Path;
 
 use crate::platform;
 
@@ -19,10 +20,23 @@ impl fmt::Display for Writer {
     }
 }
 
-/// Other processes that have a file open for writing or mapped so that they can write to it: a file with one of these inode numbers,
-/// under one of these names. Looks for a second at most; without root it sees those of the same user only. Nobody on Windows.
-pub fn writers_of(numbers: &[u64], names: &[&[u8]]) -> Vec<Writer> {
-    platform::writers_of(numbers, names)
+/// A file that somebody may write to.
+#[derive(Debug, Clone, Copy)]
+pub struct WrittenFile<'a> {
+    /// Its inode number in its mount. Files of other mounts have the same.
+    pub in_mount: u64,
+    /// The inode number of the local file with its bytes.
+    pub on_disk: Option<u64>,
+    /// The names that one of them may have.
+    pub names: &'a [&'a [u8]],
+    /// Where its mount is, or was.
+    pub mount_point: &'a Path,
+}
+
+/// Other processes that have a file open for writing or mapped so that they can write to it. Looks for a second at most; without root it sees
+/// those of the same user only. Nobody on Windows.
+pub fn writers_of(file: &WrittenFile<'_>) -> Vec<Writer> {
+    platform::writers_of(file)
 }
 
 #[cfg(unix)]
@@ -56,7 +70,14 @@ mod tests {
         File::create(&path).unwrap();
         let number = FileStamp::at(&path).unwrap().ino;
         let mut reader = started("3<", &path);
-        let found = |name: &[u8]| writers_of(&[7, number], &[b"other", name]);
+        let found = |name: &[u8]| {
+            writers_of(&WrittenFile {
+                in_mount: 7,
+                on_disk: Some(number),
+                names: &[b"other", name],
+                mount_point: Path::new("/m"),
+            })
+        };
         assert_eq!(found(b"file"), []);
         let mut writer = started("3>>", &path);
         let expected = Writer {

@@ -6,13 +6,28 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::Writer;
+use crate::{Writer, WrittenFile};
 
 const LONGEST_SEARCH: Duration = Duration::from_secs(1);
 /// The bits of a file's flags that say how it is open; 0 is for reading.
 const ACCESS_MODE: u32 = 0b11;
 
-pub(crate) fn writers_of(numbers: &[u64], names: &[&[u8]]) -> Vec<Writer> {
+pub(crate) fn writers_of(file: &WrittenFile<'_>) -> Vec<Writer> {
+    let mut mounts = super::mounted().unwrap_or_default();
+    mounts.retain(|mount| mount.fs_type.starts_with("fuse"));
+    let is_mounted = mounts
+        .iter()
+        .any(|mount| mount.mount_point == file.mount_point);
+    // What is in no mount any more has a path that begins at its root.
+    let may_be_in_mount = |path: &Path| {
+        if is_mounted {
+            path.starts_with(file.mount_point)
+        } else {
+            !mounts
+                .iter()
+                .any(|mount| path.starts_with(&mount.mount_point))
+        }
+    };
     let until = Instant::now() + LONGEST_SEARCH;
     let mut found = Vec::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -25,10 +40,13 @@ pub(crate) fn writers_of(numbers: &[u64], names: &[&[u8]]) -> Vec<Writer> {
             continue;
         };
         let wanted = |number: Option<u64>, path: &Path| {
-            number.is_some_and(|number| numbers.contains(&number))
-                && path
-                    .file_name()
-                    .is_some_and(|name| names.contains(&name.as_bytes()))
+            let is_named = path
+                .file_name()
+                .is_some_and(|name| file.names.contains(&name.as_bytes()));
+            let is_it = number.is_some()
+                && (number == file.on_disk
+                    || number == Some(file.in_mount) && may_be_in_mount(path));
+            is_named && is_it
         };
         let process = process.path();
         if pid != std::process::id() && (writes(&process, wanted) || maps(&process, wanted)) {
