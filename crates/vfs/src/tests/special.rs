@@ -46,6 +46,8 @@ fn fifos_and_sockets_are_kept_without_content() {
     assert_eq!(kernel.truncate("again", 1), Err(FsErrorKind::Invalid));
     let (_copy, recovered) = world.after_kill(dir.path());
     expected(&recovered);
+    // Windows replaces no file that is open.
+    #[cfg(unix)]
     kernel.vfs.overlay.as_ref().unwrap().disk.compact().unwrap();
     let (_copy, recovered) = world.after_kill(dir.path());
     expected(&recovered);
