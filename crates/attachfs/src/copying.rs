@@ -197,7 +197,7 @@ impl Copy<'_> {
             self.check_fits(len).map_err(failed(path))?;
             self.add(&piece[..len])
                 .doing(|| cannot_copy(&path.display().to_string()))?;
-            // Whoever cancels the mount is heard here.
+            // The task that waits for Ctrl-C gets its turn.
             tokio::task::yield_now().await;
         }
         if FileStamp::of(&file).map_err(failed(path))? != before {

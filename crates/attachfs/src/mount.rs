@@ -252,7 +252,7 @@ impl Mount {
     ) -> Result<CommitReport, Error> {
         let observer = Cancellable::new(observer, cancel);
         let commit = self.served.session.commit(arguments, &observer);
-        Box::pin(observer.run(commit)).await
+        observer.run(commit).await
     }
 
     /// Ends the process's part: seals the session if that was not done, waits for answers that are

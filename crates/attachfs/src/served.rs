@@ -242,8 +242,8 @@ impl ServedMount {
         Ok(report)
     }
 
-    /// What there is to tell of a mount that was not ended through its socket, but by a signal or by the kernel. Its session is kept
-    /// if anything at all is in it.
+    /// The report of a mount that a signal ended, or the kernel, and no client. Its session is kept if it holds a change, a commit or a
+    /// file that was set aside.
     pub(crate) async fn unmounted(&self, ended: Ended) -> UnmountReport {
         let vfs = self.session.vfs();
         let id = &self.session.meta.id;

@@ -146,7 +146,7 @@ pub async fn diff(
             session.diff(how, &observer).await
         }
     };
-    Box::pin(observer.run(diff)).await
+    observer.run(diff).await
 }
 
 /// The bytes of a manifest that a session published, as they are kept in it, in the format that `arguments` ask for.
@@ -189,7 +189,7 @@ pub async fn commit(
             session.commit(arguments, &observer).await
         }
     };
-    Box::pin(observer.run(commit)).await
+    observer.run(commit).await
 }
 
 /// How long a process may have a session before it answers, or after it stopped doing so.

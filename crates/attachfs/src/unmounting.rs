@@ -305,7 +305,7 @@ impl Ending<'_> {
         Ok(report)
     }
 
-    /// Puts the manifest of a session that is gone under another key; whoever ended it may have done so, too.
+    /// Publishes the manifest of a deleted session under a second key. The process that deleted the session may have done so already.
     async fn publish_ended(
         &self,
         key: &ManifestKey,

@@ -6,14 +6,14 @@
 //! before it is taken. How much one commit takes in by links is bounded.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use attachfs_durable::{Facts, FileStamp, Kind, Mounted, mounted, path_of_bytes};
 use attachfs_manifest::{ChunkSize, File, ManifestPath, Mtime, Node};
 use attachfs_scan::{
-    CrossMounts, EntryKind, Progress, ScanError, ScanOptions, Silent, SkipReason, SymlinkPolicy,
-    scan,
+    CrossMounts, EntryKind, Progress, ScanError, ScanOptions, SkipReason, SymlinkPolicy, scan,
 };
 use attachfs_transfer::{ChunkSource, FileToStore, SourceFile, TransferError, hash_source};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -269,11 +269,12 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> CollapseError {
 struct Most(u64);
 
 impl Progress for Most {
-    fn update(&self, event: &attachfs_scan::ProgressEvent) -> std::ops::ControlFlow<()> {
+    fn update(&self, event: &attachfs_scan::ProgressEvent) -> ControlFlow<()> {
         if event.items_done > self.0 {
-            return std::ops::ControlFlow::Break(());
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
-        Silent.update(event)
     }
 }
 

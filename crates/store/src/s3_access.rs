@@ -84,7 +84,7 @@ impl S3Access {
 
 impl S3Access {
     /// The options of this access, as the command line writes them, that would change something where `used` is in
-    /// use. What this access does not set is none of them.
+    /// use. Options that this access leaves unset are not listed.
     pub fn options_beside(&self, used: &Self) -> Vec<&'static str> {
         let over = self.over(used);
         let Self {

@@ -1,7 +1,7 @@
 //! Access times that programs set. They are told until the file system ends, and of the files that were set last.
 //!
 //! Reading changes none: most reads are the kernel's own, from its pages or from a file of the cache. A file whose access
-//! time nobody set shows its modification time, which to whoever compares the two looks like `relatime`.
+//! time nobody set shows its modification time, as on a file system that is mounted with `relatime`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -135,7 +135,7 @@ impl OpenInode {
     }
 
     /// A handle is closed. If nobody can write to the node any more, `settled` hears whether the journal says that it is written
-    /// to; whoever opens it for writing meanwhile waits.
+    /// to; a thread that opens it for writing meanwhile waits.
     pub(crate) fn end(&self, access: Access, settled: impl FnOnce(bool)) {
         let mut recorded = self.recorded.lock();
         let writers = usize::from(access.write);

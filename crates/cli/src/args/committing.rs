@@ -113,7 +113,8 @@ pub(crate) struct Commit {
     /// committed before.
     #[arg(long, value_name = "HASH")]
     pub(crate) expect_parent: Option<attachfs::ContentHash>,
-    /// Only finish a commit that was interrupted; what changed since stays in the session. If there is none, that is said.
+    /// Only finish an interrupted commit; what changed since stays in the session. Without an interrupted commit nothing is done, and
+    /// the result says so.
     #[arg(long, conflicts_with_all = ["dry_run", "include", "exclude", "everything", "wait"])]
     pub(crate) resume: bool,
 }

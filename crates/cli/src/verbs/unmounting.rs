@@ -53,8 +53,8 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     let chosen = ChosenPaths::from(args.chosen);
     let is_chosen = chosen != ChosenPaths::default();
     let wants_commit = args.commit || is_chosen || output.is_some() || publish.is_some();
-    // Whoever wants the manifest of an ended session has to name it by its address: the last session at a mount point may be another one
-    // than was meant.
+    // With --output or --publish a mount point does not stand for a session that has ended: another session may have been mounted there
+    // since.
     let takes_ended = !is_one || wants_commit && output.is_none() && publish.is_none();
     let named = find_all(&places, &args.session, takes_ended)?;
     let reserved = reserve(output.as_deref())?;

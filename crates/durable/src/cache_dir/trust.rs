@@ -13,8 +13,8 @@ const OF_A_CACHE: [&str; 2] = [super::OBJECTS, super::HASHES];
 /// What else a cache may have there, and what a file system puts into its root by itself.
 const MAY_BE_THERE: [&str; 4] = ["index", "seen", "sync", "lost+found"];
 
-/// Fails with [`CacheDirError::NotACache`] for a directory that has something in it and was never a cache. What cannot be looked
-/// at is told by whoever uses it.
+/// Fails with [`CacheDirError::NotACache`] for a directory that has something in it and was never a cache. A directory
+/// that cannot be read is no failure here: opening the cache reports it.
 pub(super) fn require_cache(dir: &Path) -> Result<(), CacheDirError> {
     if OF_A_CACHE.iter().any(|name| dir.join(name).exists()) {
         return Ok(());

@@ -6,7 +6,7 @@ use std::io;
 use crate::lease::Leasing;
 use crate::{Writer, WrittenFile};
 
-/// There is none.
+/// A lease, which Windows never grants: a type without a value.
 #[derive(Debug)]
 pub(crate) enum ReadLease {}
 

@@ -90,7 +90,7 @@ enum Local {
     /// A file of the disk cache: the input that nobody may write.
     Input(WholeOnDisk),
     /// The scratch file of a node whose bytes are all in it. Opened when it is offered first: one that is emptied as it is opened
-    /// may have had none before. The descriptor is for reading only, so that it is none of those who write; the kernel opens
+    /// may have had none before. The descriptor is for reading only, so that a lease does not count it as a writer; the kernel opens
     /// the file for each handle as that was opened.
     Scratch(OnceLock<Arc<File>>),
 }

@@ -19,7 +19,7 @@ use attachfs_tree::{BaseTree, Ino};
 
 use super::error::failed;
 use super::format::{MAGIC, Torn};
-use super::recovery::{Bytes, bytes_of, open_or_missing};
+use super::recovery::{Bytes, bytes_of, name_of, open_or_missing};
 use super::replay::Replay;
 use super::scratch::free_name;
 use super::successor::dir_of;
@@ -126,11 +126,6 @@ pub fn check(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Checked, Recov
     checked.unknown.sort();
     checked.left_open.sort();
     Ok(checked)
-}
-
-fn name_of(namespace: &attachfs_tree::Namespace, ino: Ino) -> String {
-    let path = namespace.path(ino);
-    path.map_or_else(|| ino.to_string(), |path| path.to_string())
 }
 
 /// What is wrong with the files. That they cannot be read now says nothing about them.

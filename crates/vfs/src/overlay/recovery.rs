@@ -196,6 +196,12 @@ pub(super) fn open_or_missing(
     }
 }
 
+/// The path of an inode, for messages.
+pub(super) fn name_of(namespace: &Namespace, ino: Ino) -> String {
+    let path = namespace.path(ino);
+    path.map_or_else(|| ino.to_string(), |path| path.to_string())
+}
+
 /// The written bytes of a file.
 pub(super) enum Bytes {
     /// They are there.
@@ -219,10 +225,7 @@ pub(super) fn bytes_of(
             _ => continue,
         };
         let bytes = if !found.contains(&ino) {
-            let name = namespace
-                .path(ino)
-                .map_or_else(|| ino.to_string(), |path| path.to_string());
-            let scratch = scratch.path(ino);
+            let (scratch, name) = (scratch.path(ino), name_of(namespace, ino));
             Bytes::Missing(RecoveryError::MissingScratch { scratch, name })
         } else if let FileContent::Mapped(mapping) = content {
             let written = mapping.written.end();
