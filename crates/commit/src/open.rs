@@ -117,6 +117,7 @@ pub fn overlay_files(session: &Session) -> Result<OverlayFiles, SessionError> {
             Some(dir) => ScratchDir::Held(dir),
             None => ScratchDir::Missing(session.scratch_path()),
         },
+        max_scratch: session.meta().max_scratch,
         layers: session.layers_path(),
         reserve: session.reserve_path(),
         lock: session.lock(),

@@ -166,7 +166,7 @@ impl Vfs {
     ) -> Result<Self, OpenError> {
         let base = files.over(base);
         let namespace = Namespace::new(base.first.clone());
-        let scratch = files.scratch.make()?;
+        let scratch = files.scratch_to_write()?;
         let journal = Journal::create(&files.journal)?;
         let disk = Disk::new(journal, scratch, base, HashSet::new());
         let overlay = Overlay::at_rest(&files, disk).start(&files, 0)?;
@@ -182,7 +182,7 @@ impl Vfs {
         settings: Settings,
     ) -> Result<Self, OpenError> {
         let seen = look(&files, base)?;
-        let disk = seen.take_over(files.scratch.make()?)?;
+        let disk = seen.take_over(files.scratch_to_write()?)?;
         let overlay = Overlay::at_rest(&files, disk)
             .with(seen.layers, seen.commits, seen.left_open)
             .start(&files, seen.namespace.changed())?;

@@ -255,7 +255,9 @@ impl Vfs {
         let set_len = |len| {
             let path = || overlay.disk.scratch.path(ino);
             perform(Step::ScratchLength, path, || file.set_len(len))
-                .map_err(|error| FsError::io("set the length of a file", error))
+                .map_err(|error| FsError::io("set the length of a file", error))?;
+            overlay.disk.scratch.shrunk(ino, &file);
+            Ok(())
         };
         let is_mapped = matches!(
             self.namespace.read().content(ino),

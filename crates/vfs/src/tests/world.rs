@@ -148,6 +148,7 @@ pub(crate) fn files(session: &Session) -> OverlayFiles {
             Some(dir) => ScratchDir::Held(dir),
             None => ScratchDir::Missing(session.scratch_path()),
         },
+        max_scratch: None,
         layers: session.layers_path(),
         reserve: session.reserve_path(),
         lock: session.lock(),
