@@ -234,7 +234,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         let _ = if globals.json {
             output::print_json(&report)
         } else {
-            output::print(&unmounted(&report, false))
+            output::print(&unmounted(&report, false, ""))
         };
     }
     Ok(())

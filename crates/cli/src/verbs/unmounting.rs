@@ -9,14 +9,16 @@ use attachfs::{
     CancellationToken, ChosenPaths, CommitArguments, Deliver, EndedSession, FailureClass, Places,
     S3Access, SessionEntry, UnmountReport, UnmountRequest, session,
 };
+use clap::ValueEnum as _;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::report::written;
 use super::sessions::{is_piped, print_bytes, reserve};
 use super::stores::require_used;
+use crate::args::committing::OutgoingLinks;
 use crate::args::unmounting::Umount;
-use crate::args::{Globals, ManifestTo};
+use crate::args::{Chosen, Globals, LinkChoice, ManifestTo};
 use crate::exit::{Failure, INCOMPLETE, chain, report as report_error};
 use crate::output::{self, remark};
 use crate::places::places;
@@ -43,6 +45,7 @@ struct Outcome {
 
 pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failure> {
     let places = places();
+    let again = Again::of(&args);
     let ManifestTo { output, publish } = args.manifest_to;
     let is_one = args.session.len() == 1;
     if !is_one && (output.is_some() || publish.is_some()) {
@@ -103,7 +106,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
         if !globals.json && !piped {
             shown.clear();
             if let Ok(report) = &outcome.result {
-                output::print(&unmounted(report, outcome.nothing_left))?;
+                output::print(&unmounted(report, outcome.nothing_left, &again.commit))?;
             } else if !is_one {
                 output::print(&format!("pending    {}\n", output::shown(&outcome.name)))?;
             }
@@ -115,7 +118,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     if is_one {
         return of_one(globals, piped, done);
     }
-    of_several(globals, &request, &args.session, done)
+    of_several(globals, &again, &args.session, done)
 }
 
 /// Looks for all of them before anything is done. A session that is named twice is ended once.
@@ -153,6 +156,51 @@ fn ended(
         Some(SessionListError::Ended { id }) => attachfs::find_ended(places, id.as_str()),
         _ => Ok(None),
     }
+}
+
+/// The options of this command, to be typed again by who goes on with it.
+struct Again {
+    /// Those of the unmount.
+    umount: String,
+    /// Those that say what is committed.
+    commit: String,
+}
+
+impl Again {
+    fn of(args: &Umount) -> Self {
+        let mut umount = String::new();
+        for (option, is_given) in [
+            (" --commit", args.commit),
+            (" --force", args.force),
+            (" --lazy", args.lazy),
+        ] {
+            umount += if is_given { option } else { "" };
+        }
+        if args.timeout > 0 {
+            umount += &format!(" --timeout {}", args.timeout);
+        }
+        Self {
+            umount,
+            commit: committing_again(&args.chosen, &args.links),
+        }
+    }
+}
+
+/// The options that say what is committed, as a shell reads them.
+fn committing_again(chosen: &Chosen, links: &LinkChoice) -> String {
+    let mut text = String::new();
+    for (option, patterns) in [("include", &chosen.include), ("exclude", &chosen.exclude)] {
+        for pattern in patterns {
+            text += &format!(" --{option} {}", shell_word(Path::new(pattern)));
+        }
+    }
+    let symlinks = links.symlinks.to_possible_value();
+    if let Some(value) = symlinks
+        && links.symlinks != OutgoingLinks::Stop
+    {
+        text += &format!(" --symlinks {}", value.get_name());
+    }
+    text
 }
 
 /// What all mounts of a command have in common.
@@ -247,7 +295,7 @@ fn of_one(globals: &Globals, piped: bool, done: Vec<Outcome>) -> Result<(), Fail
 /// The end of several: what is done, what is pending, and how to go on.
 fn of_several(
     globals: &Globals,
-    request: &UnmountRequest,
+    again: &Again,
     order: &[PathBuf],
     mut done: Vec<Outcome>,
 ) -> Result<(), Failure> {
@@ -256,14 +304,12 @@ fn of_several(
     let pending: Vec<&Outcome> = done.iter().filter(|outcome| outcome.is_pending()).collect();
     let resume = (!pending.is_empty()).then(|| {
         let names = pending.iter().map(|outcome| outcome.named_again());
-        let commit = if request.commit.is_some() {
-            " --commit"
-        } else {
-            ""
-        };
+        let names: Vec<String> = names.collect();
         format!(
-            "attachfs umount{commit} {}",
-            names.collect::<Vec<_>>().join(" ")
+            "attachfs umount{}{} {}",
+            again.umount,
+            again.commit,
+            names.join(" ")
         )
     });
     let (all, left) = (done.len(), pending.len());
@@ -354,7 +400,8 @@ fn shell_word(path: &Path) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-pub(super) fn unmounted(report: &UnmountReport, nothing_left: bool) -> String {
+/// What came of an unmount. `chosen`: the options that say what is committed.
+pub(super) fn unmounted(report: &UnmountReport, nothing_left: bool, chosen: &str) -> String {
     let at = output::shown(&report.mount_point);
     let mut text = String::new();
     if let Some(process) = report.process {
@@ -413,13 +460,13 @@ pub(super) fn unmounted(report: &UnmountReport, nothing_left: bool) -> String {
         );
     }
     if report.kept {
-        text += &kept(report, nothing_left);
+        text += &kept(report, nothing_left, chosen);
     }
     text
 }
 
 /// What to do with a session that is kept.
-fn kept(report: &UnmountReport, nothing_left: bool) -> String {
+fn kept(report: &UnmountReport, nothing_left: bool, chosen: &str) -> String {
     let id = &report.session;
     let mut text = format!("session    {id} is kept");
     if report.uncommitted > 0 {
@@ -446,7 +493,7 @@ fn kept(report: &UnmountReport, nothing_left: bool) -> String {
     }
     let account = report.commit.as_ref().map(|commit| &commit.account);
     text += &format!(
-        "\n           attachfs {1} {0}\n           attachfs discard {0}\n",
+        "\n           attachfs {1}{chosen} {0}\n           attachfs discard {0}\n",
         &id[..8],
         if report.all_outside {
             "commit --everything"
@@ -477,9 +524,9 @@ mod tests {
             serde_json::from_value(report).unwrap()
         };
         let deleting = "session    0123456789abcdef is still being deleted by its process\n";
-        let text = unmounted(&report(false), false);
+        let text = unmounted(&report(false), false, "");
         assert_eq!(text, format!("unmounted  /m\n{deleting}"));
-        let text = unmounted(&report(true), false);
+        let text = unmounted(&report(true), false, "");
         assert!(
             !text.contains(deleting) && text.contains("is kept"),
             "{text}"
@@ -494,7 +541,7 @@ mod tests {
             "uncommitted": 0, "commit": null,
         });
         let report: UnmountReport = serde_json::from_value(report).unwrap();
-        let text = unmounted(&report, true);
+        let text = unmounted(&report, true, "");
         assert!(text.contains("nothing in it is uncommitted"), "{text}");
         assert!(!text.contains("attachfs commit"), "{text}");
         assert!(text.contains("attachfs discard 01234567"), "{text}");
