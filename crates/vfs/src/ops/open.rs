@@ -334,8 +334,11 @@ fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool, closing: Closing) 
         Closing::CutOff => return,
         Closing::Failed => recorded && !overlay.left_open.lock().contains(&ino),
         Closing::Whole => {
-            let was_left = file.access.write && overlay.left_open.lock().remove(&ino);
-            recorded || was_left
+            // Opened and closed again it is no more complete than before.
+            if recorded {
+                overlay.left_open.lock().remove(&ino);
+            }
+            recorded
         }
     };
     if overlay.emptied.lock().remove(&ino) {

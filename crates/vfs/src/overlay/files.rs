@@ -16,6 +16,8 @@ pub struct OverlayFiles {
     pub journal: PathBuf,
     /// The directory of scratch files.
     pub scratch: ScratchDir,
+    /// Which start of the machine this is, where that is known.
+    pub boot: Option<String>,
     /// How many bytes the scratch files may take on their disk. Without a bound, as many as it has.
     pub max_scratch: Option<u64>,
     /// The directory of the layers that are added while it is mounted. It may be missing.

@@ -255,6 +255,11 @@ impl Scratch {
         self.held()?.sync(Step::ScratchNames)
     }
 
+    /// Makes the bytes of all scratch files durable.
+    pub(crate) fn sync_all(&self) -> Result<(), DurableError> {
+        self.held()?.sync_file_system(Step::ScratchAll)
+    }
+
     /// The free room, as far as the files may take it.
     pub fn space(&self) -> Result<Space, DurableError> {
         let space = self.held()?.space()?;

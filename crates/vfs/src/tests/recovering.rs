@@ -240,7 +240,7 @@ fn a_damaged_record_is_named_and_nothing_is_deleted() {
         fs::write(&journal, bytes).unwrap();
         match refused(&world, dir.path()) {
             RecoveryError::Journal(JournalError::Damaged {
-                record: 3,
+                record: 4,
                 offset: named,
                 path,
                 ..
@@ -262,7 +262,7 @@ fn a_record_that_does_not_apply_is_named_and_nothing_is_deleted() {
     drop(kernel);
     let other = World::new(&[("a", Given::File(bytes(2500)))]);
     match refused(&other, dir.path()) {
-        RecoveryError::Mutation { record: 3, .. } => {}
+        RecoveryError::Mutation { record: 4, .. } => {}
         other => panic!("{other:?}"),
     }
 }
