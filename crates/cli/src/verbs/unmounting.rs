@@ -1,6 +1,6 @@
 //! `umount`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,16 +9,17 @@ use attachfs::{
     CancellationToken, ChosenPaths, CommitArguments, Deliver, EndedSession, FailureClass, Places,
     S3Access, SessionEntry, UnmountReport, UnmountRequest, session,
 };
-use clap::ValueEnum as _;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
+mod again;
+
+use self::again::{Again, shell_word};
 use super::report::written;
 use super::sessions::{is_piped, print_bytes, reserve};
 use super::stores::require_used;
-use crate::args::committing::OutgoingLinks;
 use crate::args::unmounting::Umount;
-use crate::args::{Chosen, Globals, LinkChoice, ManifestTo};
+use crate::args::{Globals, ManifestTo};
 use crate::exit::{Failure, INCOMPLETE, chain, report as report_error};
 use crate::output::{self, remark};
 use crate::places::places;
@@ -156,51 +157,6 @@ fn ended(
         Some(SessionListError::Ended { id }) => attachfs::find_ended(places, id.as_str()),
         _ => Ok(None),
     }
-}
-
-/// The options of this command, to be typed again by who goes on with it.
-struct Again {
-    /// Those of the unmount.
-    umount: String,
-    /// Those that say what is committed.
-    commit: String,
-}
-
-impl Again {
-    fn of(args: &Umount) -> Self {
-        let mut umount = String::new();
-        for (option, is_given) in [
-            (" --commit", args.commit),
-            (" --force", args.force),
-            (" --lazy", args.lazy),
-        ] {
-            umount += if is_given { option } else { "" };
-        }
-        if args.timeout > 0 {
-            umount += &format!(" --timeout {}", args.timeout);
-        }
-        Self {
-            umount,
-            commit: committing_again(&args.chosen, &args.links),
-        }
-    }
-}
-
-/// The options that say what is committed, as a shell reads them.
-fn committing_again(chosen: &Chosen, links: &LinkChoice) -> String {
-    let mut text = String::new();
-    for (option, patterns) in [("include", &chosen.include), ("exclude", &chosen.exclude)] {
-        for pattern in patterns {
-            text += &format!(" --{option} {}", shell_word(Path::new(pattern)));
-        }
-    }
-    let symlinks = links.symlinks.to_possible_value();
-    if let Some(value) = symlinks
-        && links.symlinks != OutgoingLinks::Stop
-    {
-        text += &format!(" --symlinks {}", value.get_name());
-    }
-    text
 }
 
 /// What all mounts of a command have in common.
@@ -390,16 +346,6 @@ impl Outcome {
     }
 }
 
-/// A path as a shell reads it.
-fn shell_word(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
-    if text.chars().all(is_plain) {
-        return text.into_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 /// What came of an unmount. `chosen`: the options that say what is committed.
 pub(super) fn unmounted(report: &UnmountReport, nothing_left: bool, chosen: &str) -> String {
     let at = output::shown(&report.mount_point);
@@ -507,12 +453,6 @@ fn kept(report: &UnmountReport, nothing_left: bool, chosen: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_is_quoted_as_a_shell_wants_it() {
-        assert_eq!(shell_word(Path::new("/mnt/a-b.c")), "/mnt/a-b.c");
-        assert_eq!(shell_word(Path::new("/mnt/it's $x")), r"'/mnt/it'\''s $x'");
-    }
 
     #[test]
     fn a_session_that_is_still_being_deleted_is_said_to_be_and_not_to_be_kept() {
