@@ -89,7 +89,7 @@ pub use own_dir::{
 };
 pub use process::{
     OpenFiles, Stop, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory,
-    raise_open_files, signal_of, user_numbers,
+    lower_priority, raise_open_files, signal_of, user_numbers,
 };
 pub use random::random_bytes;
 pub use refusal::Refusal;

@@ -22,6 +22,14 @@ pub fn keep_little_freed_memory() {
     platform::keep_little_freed_memory();
 }
 
+/// Lets all other threads of the machine go before this one where processors are short: for a thread whose work nobody waits for.
+/// That cannot be taken back.
+pub fn lower_priority() {
+    if let Err(error) = platform::lower_priority() {
+        tracing::debug!(%error, "a thread keeps its priority");
+    }
+}
+
 /// A request to this process to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {

@@ -36,7 +36,7 @@ pub(crate) use dir::{Dir, share_file};
 pub(crate) use lease::ReadLease;
 pub(crate) use mountinfo::{mounted, mounts_of_table};
 pub(crate) use process::{
-    OpenFiles, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory,
+    OpenFiles, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory, lower_priority,
     raise_open_files, signal_of, user_numbers,
 };
 pub(crate) use socket::{

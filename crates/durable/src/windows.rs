@@ -41,7 +41,7 @@ pub(crate) use dir::Dir;
 pub(crate) use lease::{ReadLease, writers_of};
 pub(crate) use pipe::{Accepted, Connection, HangUp, accepted_from};
 pub(crate) use process::{
-    OpenFiles, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory,
+    OpenFiles, StopSignal, ask_to_stop, give_back_memory, keep_little_freed_memory, lower_priority,
     raise_open_files, signal_of, user_numbers,
 };
 pub(crate) use security::Owner;

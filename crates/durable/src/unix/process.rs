@@ -53,6 +53,14 @@ pub(crate) fn keep_little_freed_memory() {
     }
 }
 
+/// The kernel keeps a priority for each thread.
+pub(crate) fn lower_priority() -> io::Result<()> {
+    /// As nice(1) does.
+    const NICE: i32 = 10;
+    let thread = rustix::thread::gettid();
+    Ok(rustix::process::setpriority_process(Some(thread), NICE)?)
+}
+
 /// Nothing if it is ignored.
 #[derive(Debug)]
 pub(crate) struct StopSignal(Option<tokio::signal::unix::Signal>);

@@ -39,6 +39,9 @@ use windows_sys::Win32::Storage::FileSystem::{
     SetFileInformationByHandle,
 };
 use windows_sys::Win32::System::IO::{DeviceIoControl, IO_STATUS_BLOCK};
+use windows_sys::Win32::System::Threading::{
+    GetCurrentThread, SetThreadPriority, THREAD_PRIORITY_BELOW_NORMAL,
+};
 
 use super::security::Descriptor;
 
@@ -60,6 +63,11 @@ fn checked(done: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+pub(super) fn lower_priority() -> io::Result<()> {
+    // SAFETY: the handle of the thread that asks stands for itself, and need not be closed.
+    checked(unsafe { SetThreadPriority(GetCurrentThread(), THREAD_PRIORITY_BELOW_NORMAL) })
 }
 
 fn checked_status(status: NTSTATUS) -> io::Result<()> {

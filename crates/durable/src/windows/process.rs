@@ -11,6 +11,10 @@ pub(crate) fn user_numbers() -> (u32, u32) {
     (0, 0)
 }
 
+pub(crate) fn lower_priority() -> io::Result<()> {
+    super::calls::lower_priority()
+}
+
 #[derive(Debug)]
 pub(crate) enum StopSignal {
     Interrupt(windows::CtrlC),
