@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use attachfs_durable::{ReadBuffer, data_in, fill_at};
 use attachfs_manifest::{ChunkSize, Content, ContentHash, Hasher};
@@ -33,6 +34,16 @@ thread_local! {
 /// Fails with [`TransferError::Changed`] if the file is not what its stamp says, before or after.
 pub fn hash_file(source: &FileToStore, chunk_size: ChunkSize) -> Result<Content, TransferError> {
     let meter = Meter::new(Phase::Hash, 1, source.size);
+    hash_chunks(source, chunk_size, &meter).map(content_of)
+}
+
+/// [`hash_file`] until `stopped` is set; then it fails with [`TransferError::Cancelled`].
+pub fn hash_file_until(
+    stopped: Arc<AtomicBool>,
+    source: &FileToStore,
+    chunk_size: ChunkSize,
+) -> Result<Content, TransferError> {
+    let meter = Meter::stopped_by(stopped, Phase::Hash, 1, source.size);
     hash_chunks(source, chunk_size, &meter).map(content_of)
 }
 

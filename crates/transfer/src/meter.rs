@@ -22,11 +22,22 @@ pub(crate) struct Meter {
     bytes_skipped: AtomicU64,
     bytes_total: u64,
     last: Mutex<Option<String>>,
-    stopped: AtomicBool,
+    /// Whoever has it may say so, too.
+    stopped: Arc<AtomicBool>,
 }
 
 impl Meter {
     pub(crate) fn new(phase: Phase, items_total: u64, bytes_total: u64) -> Arc<Self> {
+        Self::stopped_by(Arc::default(), phase, items_total, bytes_total)
+    }
+
+    /// As [`new`](Self::new), for work that ends when `stopped` is set.
+    pub(crate) fn stopped_by(
+        stopped: Arc<AtomicBool>,
+        phase: Phase,
+        items_total: u64,
+        bytes_total: u64,
+    ) -> Arc<Self> {
         Arc::new(Self {
             phase,
             began: Instant::now(),
@@ -37,7 +48,7 @@ impl Meter {
             bytes_skipped: AtomicU64::new(0),
             bytes_total,
             last: Mutex::new(None),
-            stopped: AtomicBool::new(false),
+            stopped,
         })
     }
 

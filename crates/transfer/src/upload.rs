@@ -91,6 +91,8 @@ pub struct UploadReport {
     pub uploaded: Tally,
     /// Not sent, because the store had them with the right length.
     pub already_there: Tally,
+    /// Of these, the ones that were [expected](Uploader::expecting) to be there.
+    pub expected: Tally,
 }
 
 impl UploadReport {
@@ -127,6 +129,7 @@ pub struct Uploader {
     guess: Arc<Mutex<Guess>>,
     refusals: Arc<Refusals>,
     pub(crate) seen: Option<Arc<SeenObjects>>,
+    expected: Arc<HashSet<ContentHash>>,
 }
 
 impl Uploader {
@@ -140,7 +143,18 @@ impl Uploader {
             guess: Arc::default(),
             refusals: Arc::default(),
             seen: None,
+            expected: Arc::default(),
             options,
+        }
+    }
+
+    /// With objects that are probably there: each is asked for before it is sent, however much else is missing. That one is expected
+    /// confirms nothing.
+    #[must_use]
+    pub fn expecting(self, objects: HashSet<ContentHash>) -> Self {
+        Self {
+            expected: Arc::new(objects),
+            ..self
         }
     }
 
@@ -196,11 +210,16 @@ impl Uploader {
                         });
                     }
                 }
-                Ok((outcome, len))
+                Ok((chunk.hash, outcome, len))
             }
         });
         let mut report = UploadReport::default();
-        let count = |(outcome, len)| report.add(outcome, len);
+        let count = |(hash, outcome, len)| {
+            report.add(outcome, len);
+            if outcome == Outcome::AlreadyThere && self.expected.contains(&hash) {
+                report.expected.add(len);
+            }
+        };
         run_all(jobs, self.most_in_flight(), &meter, progress, count).await?;
         Ok(report)
     }
@@ -251,9 +270,13 @@ impl Uploader {
         sending: impl Future<Output = Result<Sending, TransferError>> + Send,
         path: &Path,
     ) -> Result<Outcome, TransferError> {
-        if len > self.options.unasked || self.guess.lock().asks_first() {
+        // What is expected says nothing of the others.
+        let is_expected = self.expected.contains(&hash);
+        if is_expected || len > self.options.unasked || self.guess.lock().asks_first() {
             let found = self.found_len(hash).await?;
-            self.guess.lock().answered(found == Some(len));
+            if !is_expected {
+                self.guess.lock().answered(found == Some(len));
+            }
             match found {
                 Some(found) if found == len => {
                     self.note(hash);

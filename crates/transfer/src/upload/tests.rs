@@ -97,6 +97,31 @@ async fn an_object_of_the_wrong_length_is_replaced() {
 }
 
 #[tokio::test]
+async fn what_is_expected_is_asked_for_however_much_else_is_missing() {
+    let (dir, (store, memory, uploader)) = (TempDir::new().unwrap(), recorded());
+    let uploader = uploader.expecting([ContentHash::of(b"there"), ContentHash::of(b"gone")].into());
+    memory.insert("there");
+    // By the end of these nothing is asked for any more.
+    let missing = |number: u32| {
+        let name = number.to_string();
+        chunk(&source(&dir, &name, name.as_bytes()))
+    };
+    let missing = (0..1000).map(missing).collect();
+    uploader.upload_missing(missing, &Silent).await.unwrap();
+    assert!(store.count(CallKind::Head) < 500);
+    let chunks = vec![
+        chunk(&source(&dir, "there", b"there")),
+        chunk(&source(&dir, "gone", b"gone")),
+    ];
+    let before = store.count(CallKind::Put);
+    let report = uploader.upload_missing(chunks, &Silent).await.unwrap();
+    assert_eq!(report.uploaded, Tally { count: 1, bytes: 4 });
+    assert_eq!(report.already_there, Tally { count: 1, bytes: 5 });
+    assert_eq!(report.expected, report.already_there);
+    assert_eq!(store.count(CallKind::Put), before + 1);
+}
+
+#[tokio::test]
 async fn a_file_that_changed_after_it_was_hashed_is_not_stored() {
     let (dir, (_, memory, uploader)) = (TempDir::new().unwrap(), recorded());
     let source = source(&dir, "a", b"before");
