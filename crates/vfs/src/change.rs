@@ -104,7 +104,12 @@ impl Turn<'_> {
 
     /// As [`mutate`](Self::mutate), for a mutation that was checked in this turn.
     fn take(&self, checked: Checked) -> Result<(), FsError> {
-        let path_len = changed_path(&self.namespace(), checked.mutation());
+        let changed_files = &self.vfs.changed_files;
+        let (path_len, renamed) = {
+            let (namespace, mutation) = (self.namespace(), checked.mutation());
+            let renamed = changed_files.renamed_by(&namespace, mutation);
+            (changed_path(&namespace, mutation), renamed)
+        };
         let record = Record::Mutation(checked.mutation().clone());
         self.overlay.append(&record).map_err(journal_failed)?;
         self.vfs.missing.made_by(checked.mutation());
@@ -113,6 +118,9 @@ impl Turn<'_> {
             self.overlay.reserve.grow(len, changed);
         }
         let orphan = self.apply(checked);
+        for ino in renamed.into_iter().flatten() {
+            changed_files.note(ino);
+        }
         if let Some(ino) = orphan {
             self.drop_unused(ino);
         }
@@ -167,6 +175,7 @@ impl Turn<'_> {
         };
         self.overlay.disk.forgot([ino]);
         self.vfs.accessed.forget(ino);
+        self.vfs.changed_files.note(ino);
         if had_scratch {
             self.overlay.unseen.gone(ino);
             self.overlay.reaper.remove_later(ino);

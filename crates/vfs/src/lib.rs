@@ -21,6 +21,7 @@ mod account;
 mod attr;
 mod case_index;
 mod change;
+mod changed_files;
 mod doubted;
 mod error;
 mod failed;

@@ -35,6 +35,7 @@ mod sessions;
 mod siblings;
 mod special;
 mod using;
+mod watching;
 mod world;
 mod writing;
 mod xattrs;

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::accessed::AccessTimes;
 use crate::case_index::CaseIndex;
+use crate::changed_files::ChangedFiles;
 use crate::failed::FailedReads;
 use crate::filesystem::BackingTally;
 use crate::handles::{Handles, OpenFile};
@@ -141,6 +142,8 @@ pub struct Vfs {
     /// If case does not count.
     pub(crate) case_index: Option<CaseIndex>,
     pub(crate) sources: Sources,
+    /// What changed lately.
+    pub(crate) changed_files: ChangedFiles,
 }
 
 /// The present time by this machine's clock; the beginning of 1970 if the clock is before that.
@@ -244,6 +247,7 @@ impl Vfs {
             inputs: Arc::default(),
             missing: MissingNames::default(),
             sources: Sources::default(),
+            changed_files: ChangedFiles::default(),
         }
     }
 

@@ -264,6 +264,9 @@ impl Vfs {
             self.accessed.set(ino, atime);
         }
         drop(turn);
+        if set.size.is_some() || set.mtime.is_some() {
+            self.changed_files.note(ino);
+        }
         self.tell_other_nodes(node);
         self.attr_of(node)
     }

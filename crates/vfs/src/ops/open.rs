@@ -206,6 +206,9 @@ impl Vfs {
                 && !self.is_left(file.inode.node())
             {
                 settle(overlay, file, recorded, closing);
+                if recorded || file.access.write {
+                    self.changed_files.note(file.ino());
+                }
             }
         })?;
         self.inputs.keep(&closed.file.used);
