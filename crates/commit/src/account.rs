@@ -26,6 +26,12 @@ pub struct Account {
     pub present_objects: u64,
     /// Their bytes.
     pub present_bytes: u64,
+    /// Of these, the ones that were sent while the job ran.
+    #[serde(default)]
+    pub early_objects: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub early_bytes: u64,
     /// Changed paths outside of the output directories; they stay in the session.
     pub left_out: Vec<String>,
     /// Changed paths that the patterns do not choose; they stay in the session.

@@ -5,17 +5,16 @@ use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use attachfs_durable::{FileStamp, Writer, WrittenFile, writers_of};
 use attachfs_manifest::{ChunkSize, Content, ContentHash, File, ManifestPath, Mtime, Node};
 use attachfs_transfer::{
-    ChunkSource, FileToStore, Phase, ProgressEvent, Reporter, SourceFile, TransferError,
-    hash_source,
+    ChunkSource, FileToStore, Phase, ProgressEvent, Reporter, TransferError, hash_source,
 };
 use attachfs_tree::{FileContent, Ino, Mapping};
+use attachfs_vfs::NotQuiescent;
 use attachfs_vfs::overlay::CleanFile;
-use attachfs_vfs::{NotQuiescent, Quiescent};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::account::Account;
@@ -25,6 +24,7 @@ use crate::error::{CommitError, OpenFile};
 use crate::node::base_at;
 use crate::open::OpenSession;
 use crate::plan::{LOOK_AGAIN, Left, Planned, Unhashed, leave_out, put};
+use crate::quiet::{quiesce, whole};
 use crate::states::{Commit, Observer};
 
 /// Files hashed at once.
@@ -52,12 +52,6 @@ pub(crate) struct HashedFile {
     pub(crate) paths: Vec<ManifestPath>,
 }
 
-/// A write this soon after another one may not change a file's times: kernels count them in ticks
-/// of up to 10 ms.
-const TICK: Duration = Duration::from_millis(20);
-
-/// How long a file may be found open in another process before that is believed.
-const GRACE: Duration = Duration::from_millis(100);
 /// The stamp of what has no scratch file.
 const NO_SCRATCH: FileStamp = FileStamp {
     dev: 0,
@@ -233,21 +227,6 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Makes sure that nobody writes to a file; `None` if somebody does. A process that is just ending still has what it had open.
-    async fn quiesce(&self, ino: Ino) -> Result<Option<Quiescent<'_>>, CommitError> {
-        let since = Instant::now();
-        loop {
-            match self.session.vfs().quiesce(ino) {
-                Ok(quiescent) => return Ok(Some(quiescent)),
-                Err(NotQuiescent::Elsewhere) if since.elapsed() < GRACE => {
-                    tokio::time::sleep(TICK).await;
-                }
-                Err(NotQuiescent::Open | NotQuiescent::Elsewhere) => return Ok(None),
-                Err(NotQuiescent::Failed(error)) => return Err(error.into()),
-            }
-        }
-    }
-
     /// Who writes to a file unseen by the file system: it is known to them by its number in the mount, or by its scratch file. All processes
     /// are looked at for that, on another thread.
     async fn writers_of(&self, file: &Unhashed) -> Vec<Writer> {
@@ -287,17 +266,11 @@ impl Work<'_> {
             });
             Ok(Ended::Busy(file.ino, files.collect()))
         };
-        let Some(mut quiescent) = self.quiesce(file.ino).await? else {
-            return busy(file).await;
+        let quiescent = match quiesce(self.session.vfs(), file.ino).await {
+            Ok(quiescent) => quiescent,
+            Err(NotQuiescent::Open | NotQuiescent::Elsewhere) => return busy(file).await,
+            Err(NotQuiescent::Failed(error)) => return Err(error.into()),
         };
-        if is_recent(&quiescent.stamp()) {
-            drop(quiescent);
-            tokio::time::sleep(TICK).await;
-            match self.quiesce(file.ino).await? {
-                Some(later) => quiescent = later,
-                None => return busy(file).await,
-            }
-        }
         let (scratch, path, stamp) = (
             Arc::clone(quiescent.file()),
             quiescent.path().clone(),
@@ -309,12 +282,7 @@ impl Work<'_> {
         if is_mapped && !self.session.vfs().has_content(file.ino, &file.content) {
             return busy(file).await;
         }
-        let source = FileToStore {
-            path: path.clone(),
-            file: SourceFile::AtPath,
-            stamp,
-            size: stamp.size,
-        };
+        let source = whole(&quiescent);
         let known = file.known(stamp.into()).cloned();
         let chunk_size = self.namespace.base().chunk_size();
         let hashed = match (&file.content, known) {
@@ -435,16 +403,6 @@ impl Work<'_> {
             _ => Content::Chunks(hashes.into()),
         };
         Ok((content, written, assembly))
-    }
-}
-
-/// Whether a file changed so recently that its times may not show the next change. A time far in
-/// the future was set before the clock was set back.
-fn is_recent(stamp: &FileStamp) -> bool {
-    let tick = TICK.as_nanos() as i128;
-    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(now) => (-tick..tick).contains(&(now.as_nanos() as i128 - stamp.ctime_ns)),
-        Err(_) => false,
     }
 }
 

@@ -9,11 +9,14 @@ use attachfs_tree::BaseTree;
 use attachfs_vfs::overlay::{OverlayFiles, ScratchDir};
 use attachfs_vfs::{OpenError, Settings, Vfs};
 
+use crate::early::SentEarly;
+
 /// A session whose file system is open, to be mounted or committed.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
     session: Arc<Session>,
     vfs: Arc<Vfs>,
+    early: Arc<SentEarly>,
 }
 
 /// Why a session's file system cannot be opened.
@@ -84,6 +87,7 @@ impl OpenSession {
         Ok(Self {
             session: Arc::new(session),
             vfs: Arc::new(vfs),
+            early: Arc::default(),
         })
     }
 
@@ -100,6 +104,11 @@ impl OpenSession {
     /// The file system.
     pub fn vfs(&self) -> &Arc<Vfs> {
         &self.vfs
+    }
+
+    /// What was sent before a commit.
+    pub fn early(&self) -> &Arc<SentEarly> {
+        &self.early
     }
 
     /// Deletes the session and everything in it that was not committed. Later operations on the file

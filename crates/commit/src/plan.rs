@@ -154,7 +154,9 @@ impl Commit<Planned> {
         };
         let (published, clean) = last_published(&vfs.commits());
         let generation = published + 1;
-        let clean = clean.into_iter().map(|file| (file.ino, file)).collect();
+        // What was sent since that commit is newer.
+        let clean = clean.into_iter().chain(session.early().files());
+        let clean = clean.map(|file| (file.ino, file)).collect();
         let mut accepted = Vec::new();
         let mut account = Account::default();
         account

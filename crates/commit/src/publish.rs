@@ -11,7 +11,7 @@ use attachfs_manifest::{ChunkSize, ContentHash, Node};
 use attachfs_session::Session;
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
 use attachfs_transfer::{ChunkSource, PublishError, TransferError, Uploader, publish_manifest};
-use attachfs_tree::LayeredBase;
+use attachfs_tree::{Ino, LayeredBase};
 use attachfs_vfs::Vfs;
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use bytes::Bytes;
@@ -112,6 +112,8 @@ impl Commit<Hashed> {
         uploader.confirm(&kept, observer).await?;
         account.uploaded_objects = report.uploaded.count;
         account.uploaded_bytes = report.uploaded.bytes;
+        account.early_objects = report.expected.count;
+        account.early_bytes = report.expected.bytes;
         account.present_objects = report.already_there.count + kept.len() as u64;
         account.present_bytes =
             report.already_there.bytes + kept.iter().map(|&(_, len)| len).sum::<u64>();
@@ -205,6 +207,7 @@ impl Commit<Uploaded> {
         Session::write_durably(&session.commit_manifest(generation), &bytes)?;
         let hash = ContentHash::of(&bytes);
         let key = key_of(session, generation)?;
+        let hashed: Vec<Ino> = clean.iter().map(|file| file.ino).collect();
         let intent = CommitRecord::Intent {
             generation,
             key: key.to_string(),
@@ -218,6 +221,7 @@ impl Commit<Uploaded> {
         observer.step(CommitStep::Sent);
         vfs.accept(&terms.accepted)?;
         vfs.record_commit(CommitRecord::Published { generation })?;
+        open.early().committed(hashed);
         Ok((
             Some(Published {
                 committed: Committed {

@@ -44,6 +44,7 @@ pub async fn commit(
     let vfs = session.vfs();
     let _turn = vfs.commit_turn().await?;
     let _refill = RefillReserve(vfs);
+    let _paused = session.early().pause().await;
     let resumed = match Unfinished::find(vfs) {
         Some(unfinished) => {
             let expected = options.expect_parent;
@@ -67,7 +68,7 @@ pub async fn commit(
         });
     }
     let chunks: Arc<dyn attachfs_store::ChunkStore> = store.clone();
-    let uploader = Uploader::new(chunks, upload);
+    let uploader = Uploader::new(chunks, upload).expecting(session.early().objects());
     let terms = Terms::new(options);
     let uploaded = loop {
         match upload_all(session, &terms, &uploader, observer).await {

@@ -85,6 +85,10 @@ pub enum CommitStep {
     Sent,
     /// Done.
     Published,
+    /// Before a commit: a file of the job is hashed, and not sent.
+    EarlyHashed,
+    /// Before a commit: the objects of a file of the job are in the store.
+    EarlySent,
 }
 
 /// Hears of a commit's steps, and of the progress of hashing and uploading.

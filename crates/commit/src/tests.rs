@@ -1,6 +1,7 @@
 //! Commits over real stores: the content of the stores afterwards, also after failures.
 
 mod choosing;
+mod early;
 mod generations;
 mod interrupted;
 mod ordering;

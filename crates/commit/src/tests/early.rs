@@ -1,0 +1,170 @@
+//! What is sent before a commit.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use attachfs_durable::FileStamp;
+use attachfs_manifest::ContentHash;
+use attachfs_store::fault::{Fault, FaultStore, Rule};
+use attachfs_store::record::RecordStore;
+use attachfs_store::{CallKind, ChunkStore, MemoryStore};
+use attachfs_tree::FileContent;
+use tokio::runtime::Handle;
+
+use crate::testing::{CHUNK, CUT, Fs, Given, World, bytes, committed, path, tempdir};
+use crate::{Commit, CommitOptions, EarlyOptions, EarlyUpload, Patterns};
+
+fn base() -> Vec<(&'static str, Given)> {
+    vec![
+        ("out/input", Given::File(bytes(1, 5 * CHUNK))),
+        ("scene", Given::File(bytes(2, 10))),
+    ]
+}
+
+fn outputs() -> CommitOptions {
+    CommitOptions {
+        output_dirs: vec![path("out")],
+        patterns: Patterns::new::<&str>(&[], &["**/*.tmp"]).unwrap(),
+        ..CommitOptions::default()
+    }
+}
+
+fn start(world: &World, fs: &Fs) -> EarlyUpload {
+    start_with(world, fs, None)
+}
+
+fn start_with(world: &World, fs: &Fs, max_rate: Option<NonZeroU64>) -> EarlyUpload {
+    let options = EarlyOptions {
+        commit: outputs(),
+        max_rate,
+        quiet: Duration::from_millis(30),
+        step: None,
+    };
+    let store: Arc<dyn ChunkStore> = world.store.clone();
+    EarlyUpload::start(&fs.session, store, options, Handle::current()).unwrap()
+}
+
+/// Waits until something is so that another thread does.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn until_sent(fs: &Fs, files: u64) {
+    let sent = || {
+        let counts = fs.session.early().counts();
+        counts.files == files && counts.waiting == 0
+    };
+    until("files are sent", sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_early_is_neither_sent_nor_hashed_by_the_commit() {
+    let (memory, dir) = (Arc::new(MemoryStore::new()), tempdir());
+    let store = Arc::new(RecordStore::new(memory.clone()));
+    let world = World::new(store.clone(), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    // Before it is started: as of an earlier process.
+    fs.write("out/first", 0, &bytes(3, 2 * CHUNK + 5)).unwrap();
+    let early = start(&world, &fs);
+    let before = store.count(CallKind::Put);
+    fs.write("out/second", 0, b"second").unwrap();
+    fs.write("out/no.tmp", 0, b"not chosen").unwrap();
+    fs.write("elsewhere", 0, b"no output").unwrap();
+    fs.write("out/input", 1500, b"partly of the base").unwrap();
+    until_sent(&fs, 2).await;
+    assert_eq!(store.count(CallKind::Put) - before, 4);
+    let open = fs.create("out/open").unwrap();
+    fs.vfs.write(open, 0, b"open").unwrap();
+    fs.vfs.release(open).unwrap();
+    until_sent(&fs, 3).await;
+    let planned = Commit::plan(fs.session.clone(), &outputs()).await.unwrap();
+    for file in &planned.state.files {
+        let (scratch, _) = fs.vfs.open_scratch(file.ino).unwrap();
+        let stamp = FileStamp::of(&scratch).unwrap();
+        let is_mapped = matches!(file.content, FileContent::Mapped(_));
+        assert_eq!(file.known(stamp.into()).is_none(), is_mapped, "{file:?}");
+    }
+
+    let shown = fs.show(CUT).await;
+    let outcome = committed(&world, &fs, &outputs()).await.unwrap();
+    // The touched chunk of the input, and nothing that was sent.
+    assert_eq!(outcome.account.uploaded_objects, 1);
+    assert_eq!(outcome.account.early_objects, 5);
+    assert_eq!(outcome.account.early_bytes, 2 * CHUNK as u64 + 5 + 6 + 4);
+    let diff = world.diff(&World::key(1)).await;
+    let made = world.snapshot.apply(&diff).unwrap();
+    for name in ["out/first", "out/second", "out/open", "out/input"] {
+        assert_eq!(made.get(&path(name)), shown.get(&path(name)), "{name}");
+    }
+    // The commit remembers them from here on.
+    assert_eq!(fs.session.early().files(), []);
+    early.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_has_the_bytes_of_its_moment_whatever_was_sent_before() {
+    let (memory, dir) = (Arc::new(MemoryStore::new()), tempdir());
+    let world = World::new(memory.clone(), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    let early = start(&world, &fs);
+    for name in ["out/changed", "out/vanished", "out/kept"] {
+        fs.write(name, 0, name.as_bytes()).unwrap();
+    }
+    until_sent(&fs, 3).await;
+    fs.write("out/changed", 0, b"OUT/CHANGED").unwrap();
+    memory.remove(ContentHash::of(b"out/vanished"));
+    let shown = fs.show(CUT).await;
+    let outcome = committed(&world, &fs, &outputs()).await.unwrap();
+    assert_eq!(outcome.account.uploaded_objects, 2);
+    assert_eq!(outcome.account.early_objects, 1);
+    let diff = world.diff(&World::key(1)).await;
+    let made = world.snapshot.apply(&diff).unwrap();
+    assert_eq!(made, shown);
+    world.assert_readable(&made).await;
+    early.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_sent_early_in_a_second_than_was_allowed() {
+    let dir = tempdir();
+    let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    for number in 0..5 {
+        fs.write(&format!("out/{number}"), 0, &bytes(number, 1000))
+            .unwrap();
+    }
+    let since = Instant::now();
+    let early = start_with(&world, &fs, NonZeroU64::new(10_000));
+    until_sent(&fs, 5).await;
+    // A tenth of a second for each of those before the last.
+    assert!(since.elapsed() >= Duration::from_millis(400), "{since:?}");
+    early.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_keeps_neither_a_commit_nor_the_end_waiting() {
+    let dir = tempdir();
+    let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let world = World::new(store.clone(), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    store.add(Rule::on(CallKind::Put, Fault::Hang).times(1));
+    let early = start(&world, &fs);
+    fs.write("out/frame", 0, b"frame").unwrap();
+    until("it is being sent", || store.struck() == 1).await;
+    let since = Instant::now();
+    let outcome = committed(&world, &fs, &outputs()).await.unwrap();
+    assert_eq!(outcome.account.uploaded_objects, 1);
+    fs.write("out/next", 0, b"next").unwrap();
+    until_sent(&fs, 1).await;
+    early.stop().await;
+    assert!(since.elapsed() < Duration::from_secs(5), "{since:?}");
+    // Nothing more is sent.
+    fs.write("out/last", 0, b"last").unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(fs.session.early().counts().files, 1);
+}
