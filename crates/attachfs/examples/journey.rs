@@ -12,11 +12,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use attachfs::{
-    Announce, CacheDir, CancellationToken, CommitArguments, CommitReport, CommitStep, Exposed,
-    LayerOptions, LogPlace, ManifestBytes, ManifestPath, ManifestSource, Mount, MountPoint,
-    MountRequest, MountSession, Observer, OpenStore, Owner, Places, Progress, ProgressEvent,
-    ReadOptions, Reports, Runtime, SnapshotOptions, TraceOptions, cat, create_directory_store,
-    parse_path, read_manifest, take_snapshot,
+    Announce, CacheDir, CancellationToken, CommitArguments, CommitReport, CommitStep, EarlyUploads,
+    Exposed, LayerOptions, LogPlace, ManifestBytes, ManifestPath, ManifestSource, Mount,
+    MountPoint, MountRequest, MountSession, Observer, OpenStore, Owner, Places, Progress,
+    ProgressEvent, ReadOptions, Reports, Runtime, SnapshotOptions, TraceOptions, cat,
+    create_directory_store, parse_path, read_manifest, take_snapshot,
 };
 
 /// Hears how far a use case is, and says nothing. A program with a window would draw it.
@@ -167,6 +167,7 @@ pub(crate) fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places
         probe: true,
         reading: ReadOptions::default(),
         no_open: false,
+        early_uploads: EarlyUploads::default(),
         traces: TraceOptions::default(),
         log: LogPlace::Elsewhere("nowhere".to_owned()),
         metrics: None,

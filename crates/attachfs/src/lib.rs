@@ -36,6 +36,7 @@ mod copying;
 mod counts;
 mod doubts;
 mod download;
+mod early;
 mod error;
 mod exposed;
 mod fsck;
@@ -79,7 +80,7 @@ mod why;
 
 pub use arguments::{ChosenPaths, CommitArguments, DiffArguments, OutgoingLinks, UnmountArguments};
 pub use attachfs_commit::{
-    Account, CommitOptions, CommitStep, Links, Observer, Outcome, Published,
+    Account, CommitOptions, CommitStep, EarlyCounts, Links, Observer, Outcome, Published,
 };
 pub use attachfs_durable::{
     CACHE_DIR, CacheDir, CacheLimits, DATA_DIR, OpenFiles, STATE_DIR, Stop, StopSignal, UserDir,
@@ -119,6 +120,7 @@ pub use copying::GivenManifest;
 pub use download::{
     DownloadRequest, DownloadedRoot, Downloads, PlacedManifests, download_manifests, real_folder,
 };
+pub use early::EarlyUploads;
 pub use error::Error;
 pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};

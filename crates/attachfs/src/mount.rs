@@ -27,6 +27,7 @@ use self::unused::Unused;
 use crate::arguments::CommitArguments;
 use crate::cancel::{Cancellable, unless_cancelled};
 use crate::counts::MountCounts;
+use crate::early::EarlyUploads;
 use crate::error::{Doing as _, Error};
 use crate::logs::LogPlace;
 use crate::metrics::{self, MetricsListener};
@@ -103,6 +104,7 @@ impl Mount {
             },
             places: request.places,
             step_hook: request.step_hook,
+            early_uploads: request.early_uploads,
             report_at_end: ReportAtEnd::new(request.reports),
         };
         let opening = Opening {
@@ -260,6 +262,7 @@ impl Mount {
     /// without what a client was told that had it unmounted.
     pub async fn finish(self) -> Result<UnmountReport, Error> {
         self.served.end_detached().await;
+        self.served.end_early_upload().await;
         let ended = self.served.end.lock().await.as_ref().map(|end| end.ended);
         let sealed = if ended.is_none() && self.served.mounted.end().is_some() {
             self.served.seal().await
@@ -315,6 +318,7 @@ struct Parts {
     metrics: Option<MetricsListener>,
     places: Places,
     step_hook: Option<StepHook>,
+    early_uploads: EarlyUploads,
     report_at_end: ReportAtEnd,
 }
 
@@ -337,6 +341,7 @@ impl Parts {
             metrics,
             places,
             step_hook,
+            early_uploads,
             report_at_end,
         } = self;
         let dir = session.dir().to_owned();
@@ -393,13 +398,16 @@ impl Parts {
             store,
             log: Some(log),
         };
+        let early = early_uploads.start(&opened, step_hook, &runtime);
         let metrics = metrics.map(|listener| {
             let session = opened.meta.id.to_string();
             // The metrics server does not keep the file system alive.
             let (vfs, operations) = (Arc::downgrade(opened.vfs()), Arc::clone(&operations));
+            let sent = Arc::clone(opened.session.early());
             listener.serve(&runtime, move || {
                 let vfs = vfs.upgrade()?;
-                let text = metrics::text(&session, MountCounts::of(&vfs, &operations));
+                let counts = MountCounts::of(&vfs, &operations);
+                let text = metrics::text(&session, counts, sent.counts());
                 text.inspect_err(|error| tracing::error!(%error, "metrics cannot be written"))
                     .ok()
             })
@@ -408,6 +416,7 @@ impl Parts {
             session: opened,
             mounted,
             operations,
+            early,
             metrics,
             end: Mutex::new(None),
             at_end: watch::Sender::new(None),

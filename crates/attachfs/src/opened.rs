@@ -307,6 +307,7 @@ impl OpenedSession {
             counters: Some(self.vfs().counters()),
             fetched: Some(self.fetched()),
             last_error: self.last_error(),
+            early_upload: None,
             log: self.log.clone(),
             metrics: None,
         })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use attachfs_commit::{Account, Committed, Outcome, Preview};
+use attachfs_commit::{Account, Committed, EarlyCounts, Outcome, Preview};
 use attachfs_manifest::{Content, Node};
 use attachfs_session::{Failure, Session, SessionId, SessionMeta, Taint};
 use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
@@ -161,6 +161,9 @@ pub struct StatusReport {
     /// The last read that failed since the mount.
     #[serde(default)]
     pub last_error: Option<LastError>,
+    /// What was sent of the outputs before a commit; `None` if nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_upload: Option<EarlyCounts>,
     /// Where the log is: a file, or what else the mount was made with.
     #[serde(default)]
     pub log: Option<String>,

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{ChosenPaths, CommitArguments, OutgoingLinks};
 use crate::copying::GivenManifest;
+use crate::early::EarlyUploads;
 use crate::error::{Doing as _, Error, classified};
 use crate::logs::LogPlace;
 use crate::manifests::{parse_path, write_manifest};
@@ -62,6 +63,8 @@ pub struct RunRequest {
     pub probe: bool,
     /// How it is read.
     pub reading: ReadOptions,
+    /// What is sent of the outputs before the commit. The patterns are those of [`chosen`](Self::chosen).
+    pub early_uploads: EarlyUploads,
     /// What is recorded of the reads, and fetched ahead because of earlier recordings.
     pub traces: TraceOptions,
     /// This machine.
@@ -169,6 +172,7 @@ pub async fn run(
         store,
         probe,
         reading,
+        early_uploads,
         traces,
         places,
         publish,
@@ -203,6 +207,10 @@ pub async fn run(
         probe,
         reading,
         no_open: false,
+        early_uploads: EarlyUploads {
+            chosen: chosen.clone(),
+            ..early_uploads
+        },
         traces,
         log: LogPlace::Elsewhere("standard error".to_owned()),
         metrics,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attachfs_commit::{CommitStep, Observer};
+use attachfs_commit::{CommitStep, EarlyUpload, Observer};
 use attachfs_mount::{Mounted, Unmount, UnmountError};
 use attachfs_session::Failure;
 use attachfs_transfer::{Progress, ProgressEvent, error_chain};
@@ -35,6 +35,8 @@ pub(crate) struct ServedMount {
     pub(crate) mounted: Mounted,
     /// What is counted where the adapter passes.
     pub(crate) operations: Arc<Operations>,
+    /// Who sends outputs before the commit, if anybody does.
+    pub(crate) early: Option<EarlyUpload>,
     /// Who gives metrics, if that was asked for.
     pub(crate) metrics: Option<MetricsServer>,
     /// Held while the mount is being ended; says what became of the session.
@@ -117,6 +119,8 @@ impl ServedMount {
         let mut status = self.session.status(true).await?;
         status.mount_point = self.mounted.mount_point();
         status.metrics = self.metrics_url();
+        let early = self.early.as_ref();
+        status.early_upload = early.map(|_| self.session.session.early().counts());
         status.ending = if self.mounted.end().is_some() {
             Some(Ending::Unmounting)
         } else {
@@ -376,6 +380,7 @@ impl ServedMount {
     pub(crate) async fn unmount_and_discard(self: &Arc<Self>) -> Result<(), Error> {
         let mut end = self.end.lock().await;
         self.let_go(false).await?;
+        self.end_early_upload().await;
         self.end_traces().await;
         *end = Some(Ended::Discarded.into());
         Ok(())
@@ -384,6 +389,7 @@ impl ServedMount {
     /// Notes durably that the session was unmounted, and ends the traces after that: they may be on a disk that hangs. Gives the
     /// reason why the trace could not be written.
     pub(crate) async fn seal(&self) -> Result<Option<String>, Error> {
+        self.end_early_upload().await;
         let sealed = self.session.vfs().seal();
         let trace_failure = self.end_traces().await;
         sealed?;
@@ -397,6 +403,13 @@ impl ServedMount {
         if let Ok(Err(error)) = saved {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "what is in the session may be lost with the power");
+        }
+    }
+
+    /// Sends no more outputs before the commit. What was sent stays known to it.
+    pub(crate) async fn end_early_upload(&self) {
+        if let Some(early) = &self.early {
+            early.stop().await;
         }
     }
 

@@ -120,6 +120,7 @@ fn left_read_only(found: &SessionEntry) -> StatusReport {
         counters: None,
         fetched: None,
         last_error: None,
+        early_upload: None,
         log: logs::of_session(&found.dir).map(|log| log.display().to_string()),
         metrics: None,
     }

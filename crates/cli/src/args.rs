@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod committing;
 pub(crate) mod download;
+pub(crate) mod early;
 pub(crate) mod fsck;
 pub(crate) mod layering;
 pub(crate) mod manifest;
@@ -185,6 +186,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) reading: reading::Reading,
     #[command(flatten)]
+    pub(crate) early_upload: early::EarlyUpload,
+    #[command(flatten)]
     pub(crate) traces: traces::Traces,
     #[command(flatten)]
     pub(crate) metrics: stats::Metrics,
@@ -332,6 +335,8 @@ pub(crate) struct Mount {
     pub(crate) probing: Probing,
     #[command(flatten)]
     pub(crate) reading: reading::Reading,
+    #[command(flatten)]
+    pub(crate) early_upload: early::EarlyUpload,
     #[command(flatten)]
     pub(crate) traces: traces::Traces,
     #[command(flatten)]

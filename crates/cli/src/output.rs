@@ -1,5 +1,7 @@
 //! Standard output: sentences for people, one JSON object for programs.
 
+mod amounts;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
@@ -10,8 +12,11 @@ use attachfs::{
     Account, CommitReport, Counters, EndedSession, Ending, EscapedBytes, Fetched, LastError,
     PrefetchStats, PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
 };
-use indicatif::{DecimalBytes, HumanCount, HumanDuration};
+use indicatif::{HumanCount, HumanDuration};
 use serde::Serialize;
+
+pub(crate) use self::amounts::{bytes, count};
+use self::amounts::{sent_early, there_already, uploaded};
 
 /// Writes to standard output. A reader that has gone away is no failure.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
@@ -62,20 +67,6 @@ pub(crate) fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string(value)?))
 }
 
-/// `7 files`, `1 file`.
-pub(crate) fn count(number: u64, what: &str) -> String {
-    let plural = match (number, what.strip_suffix('y')) {
-        (1, _) => what.to_owned(),
-        (_, Some(stem)) => format!("{stem}ies"),
-        (_, None) => format!("{what}s"),
-    };
-    format!("{} {plural}", HumanCount(number))
-}
-
-pub(crate) fn bytes(number: u64) -> String {
-    DecimalBytes(number).to_string()
-}
-
 /// The first of a list, a line each, and how many more there are.
 pub(crate) fn listed<T>(all: &[T], line: impl Fn(&T) -> String) -> String {
     const SHOWN: usize = 20;
@@ -124,19 +115,6 @@ pub(crate) fn snapshot(report: &SnapshotReport) -> String {
         text += &format!("left out   {}: {}\n", skipped.path, skipped.reason);
     }
     text
-}
-
-/// `; 2 objects, 17 kB, were there already`; nothing if none was.
-fn there_already(objects: u64, of_bytes: Option<u64>) -> String {
-    if objects == 0 {
-        return String::new();
-    }
-    let were = if objects == 1 { "was" } else { "were" };
-    let of_bytes = of_bytes.map_or_else(String::new, |number| format!(", {},", bytes(number)));
-    format!(
-        "; {}{of_bytes} {were} there already",
-        count(objects, "object")
-    )
 }
 
 /// Where a manifest was published, if it was.
@@ -344,12 +322,7 @@ pub(crate) fn commit(report: &CommitReport) -> String {
                 changes(account),
                 bytes(account.bytes)
             );
-            text += &format!(
-                "uploaded   {}, {}{}\n",
-                count(account.uploaded_objects, "object"),
-                bytes(account.uploaded_bytes),
-                there_already(account.present_objects, Some(account.present_bytes))
-            );
+            text += &uploaded(account);
             text += &diff(manifest);
         }
     }
@@ -421,6 +394,13 @@ pub(crate) fn status(report: &StatusReport) -> String {
     if let Some(counters) = report.counters.filter(|_| report.mounted) {
         text += &read(counters, report.fetched);
         text += &failed_reads(counters.reads_failed, report.last_error.as_ref());
+    }
+    if let Some(early) = &report.early_upload {
+        text += &sent_early(early);
+        if let Some(trouble) = &early.trouble {
+            let trouble = line_of(trouble);
+            text += &format!("           the store takes none now: {trouble}\n");
+        }
     }
     if let Some(metrics) = &report.metrics {
         text += &format!("metrics    {metrics}\n");

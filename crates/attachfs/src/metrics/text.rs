@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use attachfs_commit::EarlyCounts;
 use attachfs_store::{LatencyCounts, RequestKind};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -20,10 +21,18 @@ use crate::counts::MountCounts;
 pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 /// The counts as text.
-pub(crate) fn text(session: &str, counts: MountCounts) -> Result<String, fmt::Error> {
+pub(crate) fn text(
+    session: &str,
+    counts: MountCounts,
+    early: EarlyCounts,
+) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("attachfs");
     let session = session.to_owned();
-    registry.register_collector(Box::new(Exposed { session, counts }));
+    registry.register_collector(Box::new(Exposed {
+        session,
+        counts,
+        early,
+    }));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry)?;
     Ok(text)
@@ -33,6 +42,7 @@ pub(crate) fn text(session: &str, counts: MountCounts) -> Result<String, fmt::Er
 struct Exposed {
     session: String,
     counts: MountCounts,
+    early: EarlyCounts,
 }
 
 type Encoded = Result<(), fmt::Error>;
@@ -47,6 +57,7 @@ impl Collector for Exposed {
         self.operations(&mut to)?;
         self.bytes(&mut to)?;
         self.store(&mut to)?;
+        self.early_upload(&mut to)?;
         self.cache(&mut to)
     }
 }
@@ -157,6 +168,21 @@ impl Exposed {
             "fetches",
             "Requests for parts of objects that are under way, and those that wait for their turn or for memory",
             fetches.map(|(state, count)| ([("state", state)], count as f64)),
+        )
+    }
+
+    fn early_upload(&self, to: &mut Writer<'_>) -> Encoded {
+        let early = &self.early;
+        to.counter(
+            "early_upload_bytes",
+            "Bytes of outputs that were sent before a commit",
+            early.sent_bytes,
+        )?;
+        let files = [("sent", early.files), ("waiting", early.waiting)];
+        to.gauges(
+            "early_upload_files",
+            "Outputs that are not committed: sent already, and waiting to be",
+            files.map(|(state, count)| ([("state", state)], count as f64)),
         )
     }
 

@@ -8,6 +8,7 @@ use attachfs_tree::LayerOptions;
 use crate::Places;
 use crate::ReadOptions;
 use crate::copying::GivenManifest;
+use crate::early::EarlyUploads;
 use crate::error::Error;
 use crate::logs::LogPlace;
 use crate::metrics::MetricsAddress;
@@ -91,6 +92,8 @@ pub struct MountRequest {
     /// The kernel opens files by itself, and tells of none that it has read before: for a session that is mounted read-only. It gets no
     /// file of the disk cache then.
     pub no_open: bool,
+    /// What is sent of the outputs before the commit.
+    pub early_uploads: EarlyUploads,
     /// What is recorded of the reads, and fetched ahead because of earlier recordings.
     pub traces: TraceOptions,
     /// Where the caller lets the log go.

@@ -176,7 +176,7 @@ fn parse_connections(text: &str) -> Result<NonZeroU32, String> {
     NonZeroU32::new(number).ok_or_else(|| "at least one request has to be possible".to_owned())
 }
 
-fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+pub(super) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let bytes = parse_bytes(text)?;
     NonZeroU64::new(bytes).ok_or_else(|| "at least one byte a second has to pass".to_owned())
 }

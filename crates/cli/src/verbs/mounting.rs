@@ -183,6 +183,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         probe: !args.probing.no_probe,
         reading: args.reading.into(),
         no_open: args.no_open,
+        early_uploads: args.early_upload.into(),
         traces,
         log: log_place(args.daemon, args.log.as_deref()),
         metrics: args.metrics.metrics_addr,

@@ -82,6 +82,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         store,
         probe: !args.probing.no_probe,
         reading: args.reading.into(),
+        early_uploads: args.early_upload.into(),
         traces,
         places,
         publish: args.manifest_to.publish,

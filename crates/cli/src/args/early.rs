@@ -1,0 +1,36 @@
+//! What is sent of the outputs while a job goes on: options of `mount` and `run`.
+
+use std::num::NonZeroU64;
+
+use attachfs::EarlyUploads;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::s3::parse_rate;
+
+/// What is sent before the commit. Where output directories are declared (`--output-dir`), what is written there is sent
+/// while the job goes on.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Early upload")]
+pub(crate) struct EarlyUpload {
+    /// Send nothing before the commit. Otherwise, where output directories are declared (--output-dir), files that were written
+    /// there, closed, and not changed for some seconds are sent while the job goes on; the commit asks the store for them and
+    /// sends the rest. What is sent and never committed stays in the store, where nothing refers to it. `status` tells how much
+    /// was sent.
+    #[arg(long, env = "ATTACHFS_NO_EARLY_UPLOAD", value_parser = BoolishValueParser::new())]
+    no_early_upload: bool,
+    /// Bytes a second that are sent before the commit, at most, on average over some files; such as 10MB or 1GiB. Default: as
+    /// many as --max-bandwidth lets pass.
+    #[arg(long, value_name = "BYTES", value_parser = parse_rate)]
+    early_upload_rate: Option<NonZeroU64>,
+}
+
+impl From<EarlyUpload> for EarlyUploads {
+    fn from(said: EarlyUpload) -> Self {
+        Self {
+            off: said.no_early_upload,
+            max_rate: said.early_upload_rate,
+            ..Self::default()
+        }
+    }
+}
