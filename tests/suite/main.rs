@@ -2,7 +2,7 @@
 //!
 //! `architecture` holds the borders between crates. The others drive the real programs: `example` the renderer in a plain folder;
 //! `manifests` the operations on manifests; `scanning` what is taken of a folder; `uploading` and `downloading` folders and manifests into stores and back; `stores` and `moto` whole stores; `peers` asks the reference implementations, where they are there;
-//! `seeing` what a mount tells of itself, `reporting` what it says was used of it; `passthrough` what the kernel reads without its process, `writers` who writes so;
+//! `seeing` what a mount tells of itself, `reporting` what it says was used of it; `early` what is sent before a commit; `passthrough` what the kernel reads without its process, `writers` who writes so;
 //! `journey`, `committing`, `selecting`, `ending`, `everyday`, `crash`, `power`, `failure` and `mounts` drive `attachfs` over real mounts on a [`machine::Machine`] made for each test.
 
 #![allow(
@@ -18,6 +18,7 @@ mod copying;
 mod corpus;
 mod crash;
 mod downloading;
+mod early;
 mod ending;
 mod endpoints;
 mod everyday;

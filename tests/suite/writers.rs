@@ -13,7 +13,7 @@ use crate::process::{Running, kill_and_wait};
 
 /// Maps the file `out/mapped` and closes it. Then writes through the mapping at each line that it is told, and says so. (Python's own
 /// `mmap` keeps the file open.)
-const MAPS: &str = "
+pub(crate) const MAPS: &str = "
 import ctypes, os, sys
 libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_void_p

@@ -113,6 +113,7 @@ fn a_run_tells_programs_what_it_did(machine: &Machine) {
         json!({
             "added": 1, "changed": 0, "deleted": 1, "bytes": 12,
             "uploaded_objects": 0, "uploaded_bytes": 0, "present_objects": 1, "present_bytes": 12,
+            "early_objects": 0, "early_bytes": 0,
             "left_out": [], "links": [], "open": [], "accepted": [],
         })
     );
