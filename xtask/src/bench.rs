@@ -9,6 +9,8 @@
 mod against;
 pub(crate) mod bucket;
 mod calibration;
+mod committing;
+mod crates;
 mod disk;
 mod entries;
 mod folders;
@@ -18,6 +20,7 @@ mod manifests;
 mod mounting;
 pub(crate) mod process;
 pub(crate) mod program;
+mod programs;
 mod reading;
 mod report;
 mod s3_mounts;
@@ -130,6 +133,8 @@ fn rows(options: &Options, stage: &Rc<Stage>) -> Vec<Row> {
         s3_reading::rows(stage),
         tracing::rows(stage),
         writing::rows(stage),
+        programs::rows(stage),
+        committing::rows(stage),
     ];
     let others = [
         manifests::rows(stage),

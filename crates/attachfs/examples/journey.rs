@@ -166,6 +166,7 @@ pub(crate) fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places
         probe: true,
         reading: ReadOptions::default(),
         no_open: false,
+        writeback_cache: false,
         traces: TraceOptions::default(),
         log: LogPlace::Elsewhere("nowhere".to_owned()),
         metrics: None,

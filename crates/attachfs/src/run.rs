@@ -60,6 +60,8 @@ pub struct RunRequest {
     pub probe: bool,
     /// How it is read.
     pub reading: ReadOptions,
+    /// The kernel keeps what is written for a while, as in [`MountRequest::writeback_cache`].
+    pub writeback_cache: bool,
     /// What is recorded of the reads, and fetched ahead because of earlier recordings.
     pub traces: TraceOptions,
     /// This machine.
@@ -166,6 +168,7 @@ pub async fn run(
         store,
         probe,
         reading,
+        writeback_cache,
         traces,
         places,
         publish,
@@ -199,6 +202,7 @@ pub async fn run(
         probe,
         reading,
         no_open: false,
+        writeback_cache,
         traces,
         log: LogPlace::Elsewhere("standard error".to_owned()),
         metrics,

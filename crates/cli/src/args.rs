@@ -18,6 +18,7 @@ pub(crate) mod unmounting;
 pub(crate) mod upload;
 pub(crate) mod values;
 pub(crate) mod why;
+pub(crate) mod writing;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -182,6 +183,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) reading: reading::Reading,
     #[command(flatten)]
+    pub(crate) writing: writing::Writing,
+    #[command(flatten)]
     pub(crate) traces: traces::Traces,
     #[command(flatten)]
     pub(crate) metrics: stats::Metrics,
@@ -327,6 +330,8 @@ pub(crate) struct Mount {
     pub(crate) probing: Probing,
     #[command(flatten)]
     pub(crate) reading: reading::Reading,
+    #[command(flatten)]
+    pub(crate) writing: writing::Writing,
     #[command(flatten)]
     pub(crate) traces: traces::Traces,
     #[command(flatten)]

@@ -181,6 +181,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         probe: !args.probing.no_probe,
         reading: args.reading.into(),
         no_open: args.no_open,
+        writeback_cache: args.writing.writeback_cache,
         traces,
         log: log_place(args.daemon, args.log.as_deref()),
         metrics: args.metrics.metrics_addr,

@@ -81,6 +81,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         store,
         probe: !args.probing.no_probe,
         reading: args.reading.into(),
+        writeback_cache: args.writing.writeback_cache,
         traces,
         places,
         publish: args.manifest_to.publish,

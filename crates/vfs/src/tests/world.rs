@@ -237,6 +237,7 @@ impl Kernel {
             runtime,
             backing,
             tells_opens: true,
+            writes_late: false,
         });
         received
     }
