@@ -108,7 +108,7 @@ pub struct OpenedDir {
     /// To be given to `readdir`, `readdirplus`, `fsyncdir` and `releasedir`.
     pub handle: HandleId,
     /// Whether an adapter may let the kernel keep what this handle lists: the directory changes only by what the kernel asks
-    /// for, or is told by [`Invalidation::Listing`](crate::Invalidation::Listing).
+    /// for, or is told by [`Invalidation::Listing`](crate::Invalidation::Listing); and as soon as it has changed, by one handle at a time.
     pub may_be_kept: bool,
 }
 
