@@ -93,6 +93,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let stage = Rc::new(stage);
     // What a run left that was killed.
     stage.clean()?;
+    // The program would make it for its user alone, and others have to get through it.
+    std::fs::create_dir_all(&runs).with_context(|| format!("cannot make {}", runs.display()))?;
     let mut results = Vec::new();
     let measured = match &options.against {
         None => {
