@@ -78,12 +78,19 @@ fn make_old(dir: &Path, seconds: u64) {
 
 /// Runs the script in a mount and in a plain copy.
 fn same(machine: &Machine, script: &str) {
+    same_in(machine, &[], script);
+}
+
+/// The same in a mount with these options.
+fn same_in(machine: &Machine, options: &[&str], script: &str) {
     fill(machine, "input");
     let input = machine.path("input");
     let plain = machine.path("plain");
     copy(&input, &plain);
     let manifest = machine.snapshot(&input, "base.manifest");
-    let mount = machine.mount(args!["--commit", &manifest], "mnt");
+    let mut arguments = args!["--commit", &manifest].to_vec();
+    arguments.extend(options.iter().map(Into::into));
+    let mount = machine.mount(arguments, "mnt");
     Tree::read(&mount.dir, Detail::Live).assert_is(&Tree::read(&plain, Detail::Live));
 
     let in_dir = |dir: &Path| {
@@ -216,4 +223,149 @@ fn ten_thousand_files_in_one_directory_are_made_and_removed() {
     Machine::mounting_from_directory(|machine| {
         same(machine, include_str!("everyday/many.sh"));
     });
+}
+
+#[test]
+fn a_directory_of_a_hundred_thousand_files_is_removed() {
+    const INPUTS: usize = 100_000;
+    Machine::mounting_from_directory(|machine| {
+        let inputs: Vec<_> = (0..INPUTS)
+            .map(|number| {
+                format!(r#"{{"hash":"{number:032x}","mtime":1000000,"path":"many/{number:06}","size":1}}"#)
+            })
+            .collect();
+        let manifest = format!(
+            r#"{{"hashAlg":"xxh128","manifestVersion":"2023-03-03","paths":[{}],"totalSize":{INPUTS}}}"#,
+            inputs.join(",")
+        );
+        let manifest = machine.file("many.manifest", manifest);
+        // None of them is in the store, and none is read.
+        let mount = machine.mount(args!["--no-probe", &manifest], "mnt");
+        let many = mount.dir.join("many");
+        for number in 0..1000 {
+            fs::write(many.join(format!("new-{number}")), "new").unwrap();
+        }
+        said(Command::new("rm").arg("-r").arg(&many)).with_code(0);
+        assert!(!many.exists());
+        let committed = machine.json(args!["commit", "--wait", "20", &mount.dir]);
+        let diff = committed["manifest"]["address"].as_str().unwrap();
+        let both = machine.mount(args!["--read-only", "--no-probe", &manifest, diff], "both");
+        assert_eq!(fs::read_dir(&both.dir).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_directory_is_removed_while_others_list_it() {
+    const FILES: usize = 400;
+    Machine::mounting_from_directory(|machine| {
+        machine.file("input/a", "a");
+        let manifest = machine.snapshot(&machine.path("input"), "base.manifest");
+        let mount = machine.mount(args![&manifest], "mnt");
+        // The kernel asks for a part of such names at a time.
+        let name = |number: usize| format!("{number:0200}");
+        for round in 0..20 {
+            let dir = mount.dir.join(format!("dir-{round}"));
+            fs::create_dir(&dir).unwrap();
+            for number in 0..FILES {
+                fs::write(dir.join(name(number)), "").unwrap();
+            }
+            let removed = std::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let list = || {
+                    // What is there all the time is seen once, whatever else goes.
+                    while !removed.load(std::sync::atomic::Ordering::SeqCst) {
+                        if let Ok(entries) = fs::read_dir(&dir) {
+                            let names = entries.map_while(|entry| Some(entry.ok()?.file_name()));
+                            let mut names: Vec<_> = names.collect();
+                            names.sort();
+                            assert!(names.windows(2).all(|two| two[0] != two[1]));
+                        }
+                    }
+                };
+                let listing = [scope.spawn(list), scope.spawn(list)];
+                let rm = said(Command::new("rm").arg("-r").arg(&dir));
+                removed.store(true, std::sync::atomic::Ordering::SeqCst);
+                for lister in listing {
+                    lister.join().unwrap();
+                }
+                assert_eq!((rm.code, &*rm.err), (0, ""), "round {round}");
+            });
+            assert!(!dir.exists());
+        }
+    });
+}
+
+#[test]
+fn files_are_synchronized_in_a_mount() {
+    if !has(
+        "rsync",
+        said(Command::new("rsync").arg("--version")).code == 0,
+    ) {
+        return;
+    }
+    Machine::mounting_from_directory(|machine| {
+        same(machine, include_str!("everyday/syncing.sh"));
+    });
+}
+
+#[test]
+fn holes_and_attributes_are_packed_and_unpacked_in_a_mount() {
+    if !has("python3", python().is_some()) {
+        return;
+    }
+    Machine::mounting_from_directory(|machine| {
+        same(machine, include_str!("everyday/packing.sh"));
+    });
+}
+
+#[test]
+fn crates_are_built_in_a_mount() {
+    Machine::mounting_from_directory(|machine| {
+        same(machine, include_str!("everyday/building.sh"));
+    });
+}
+
+#[test]
+fn processes_write_through_mappings_in_a_mount() {
+    if !has("python3", python().is_some()) {
+        return;
+    }
+    Machine::mounting_from_directory(|machine| {
+        same(machine, &in_python(include_str!("everyday/mapping.py")));
+    });
+}
+
+#[test]
+fn programs_do_the_same_where_the_kernel_keeps_what_is_written() {
+    let python_is_there = has("python3", python().is_some());
+    let in_shell = [
+        include_str!("everyday/copying.sh"),
+        include_str!("everyday/moving.sh"),
+        include_str!("everyday/editing.sh"),
+        include_str!("everyday/overwriting.sh"),
+        include_str!("everyday/archiving.sh"),
+        include_str!("everyday/linking.sh"),
+        include_str!("everyday/modes_and_times.sh"),
+        include_str!("everyday/looking.sh"),
+        include_str!("everyday/git.sh"),
+        include_str!("everyday/syncing.sh"),
+    ];
+    let in_other = [
+        include_str!("everyday/system_calls.py"),
+        include_str!("everyday/database.py"),
+        include_str!("everyday/mapping.py"),
+    ];
+    let in_other = in_other.map(in_python);
+    let in_other = in_other
+        .iter()
+        .map(String::as_str)
+        .chain([include_str!("everyday/packing.sh")]);
+    let scripts = in_shell
+        .into_iter()
+        .chain(in_other.filter(|_| python_is_there));
+    for script in scripts {
+        Machine::mounting_from_directory(|machine| {
+            same_in(machine, &["--writeback-cache"], script);
+        });
+    }
 }

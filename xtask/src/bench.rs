@@ -9,6 +9,8 @@
 mod against;
 pub(crate) mod bucket;
 mod calibration;
+mod committing;
+mod crates;
 mod disk;
 mod entries;
 mod folders;
@@ -18,6 +20,7 @@ mod manifests;
 mod mounting;
 pub(crate) mod process;
 pub(crate) mod program;
+mod programs;
 mod reading;
 mod report;
 mod s3_mounts;
@@ -90,6 +93,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let stage = Rc::new(stage);
     // What a run left that was killed.
     stage.clean()?;
+    // The program would make it for its user alone, and others have to get through it.
+    std::fs::create_dir_all(&runs).with_context(|| format!("cannot make {}", runs.display()))?;
     let mut results = Vec::new();
     let measured = match &options.against {
         None => {
@@ -130,6 +135,8 @@ fn rows(options: &Options, stage: &Rc<Stage>) -> Vec<Row> {
         s3_reading::rows(stage),
         tracing::rows(stage),
         writing::rows(stage),
+        programs::rows(stage),
+        committing::rows(stage),
     ];
     let others = [
         manifests::rows(stage),

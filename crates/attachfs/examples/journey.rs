@@ -168,6 +168,7 @@ pub(crate) fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places
         reading: ReadOptions::default(),
         no_open: false,
         early_uploads: EarlyUploads::default(),
+        writeback_cache: false,
         traces: TraceOptions::default(),
         log: LogPlace::Elsewhere("nowhere".to_owned()),
         metrics: None,

@@ -65,6 +65,8 @@ pub struct RunRequest {
     pub reading: ReadOptions,
     /// What is sent of the outputs before the commit. The patterns are those of [`chosen`](Self::chosen).
     pub early_uploads: EarlyUploads,
+    /// The kernel keeps what is written for a while, as in [`MountRequest::writeback_cache`].
+    pub writeback_cache: bool,
     /// What is recorded of the reads, and fetched ahead because of earlier recordings.
     pub traces: TraceOptions,
     /// This machine.
@@ -173,6 +175,7 @@ pub async fn run(
         probe,
         reading,
         early_uploads,
+        writeback_cache,
         traces,
         places,
         publish,
@@ -211,6 +214,7 @@ pub async fn run(
             chosen: chosen.clone(),
             ..early_uploads
         },
+        writeback_cache,
         traces,
         log: LogPlace::Elsewhere("standard error".to_owned()),
         metrics,

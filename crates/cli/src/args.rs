@@ -20,6 +20,7 @@ pub(crate) mod unmounting;
 pub(crate) mod upload;
 pub(crate) mod values;
 pub(crate) mod why;
+pub(crate) mod writing;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -188,6 +189,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) early_upload: early::EarlyUpload,
     #[command(flatten)]
+    pub(crate) writing: writing::Writing,
+    #[command(flatten)]
     pub(crate) traces: traces::Traces,
     #[command(flatten)]
     pub(crate) metrics: stats::Metrics,
@@ -337,6 +340,8 @@ pub(crate) struct Mount {
     pub(crate) reading: reading::Reading,
     #[command(flatten)]
     pub(crate) early_upload: early::EarlyUpload,
+    #[command(flatten)]
+    pub(crate) writing: writing::Writing,
     #[command(flatten)]
     pub(crate) traces: traces::Traces,
     #[command(flatten)]

@@ -170,6 +170,11 @@ impl HeldDir {
         self.dir.facts_at(name)
     }
 
+    /// The metadata of the entry with this name, and its owner and who may write to it, from one look.
+    pub(crate) fn look_at(&self, name: &[u8]) -> io::Result<(Facts, Standing)> {
+        self.dir.look_at(name)
+    }
+
     /// Whether the entry at a name belongs to this process's user.
     pub fn is_mine(&self, name: &[u8]) -> io::Result<bool> {
         Ok(self.dir.standing_at(name)?.is_mine())

@@ -108,13 +108,13 @@ pub(crate) fn standing_at(path: &Path) -> io::Result<Standing> {
 
 fn standing_of(stat: &Stat) -> Standing {
     let mode = stat.st_mode & 0o7777;
-    let writers = format!("(mode {mode:04o}); `chmod go-w` takes that away");
+    let writers = || format!("(mode {mode:04o}); `chmod go-w` takes that away");
     Standing {
         kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
         is_device: FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice,
         owner: Owner(stat.st_uid),
         me: Owner(rustix::process::geteuid().as_raw()),
-        writers: (mode & 0o022 != 0).then_some(writers),
+        writers: (mode & 0o022 != 0).then(writers),
         keeps_names: mode & 0o1000 != 0,
         names: stat.st_nlink,
     }

@@ -288,6 +288,13 @@ impl Namespace {
             && !self.base.is_listed_anew(dir)
     }
 
+    /// Whether a directory has so many entries at most, and no layer was added that changed what it holds. Looks at no more of them.
+    pub fn has_few_entries(&self, dir: Ino, most: usize) -> bool {
+        let changed = self.entries.get(&dir).map_or(0, imbl::OrdMap::len);
+        !self.base.is_listed_anew(dir)
+            && changed + self.base.children(dir).take(most + 1).count() <= most
+    }
+
     /// What a directory holds now, as far as the base can be read.
     pub fn list(&self, dir: Ino) -> Listing {
         if self.is_removed(dir) {

@@ -294,6 +294,23 @@ impl Handles {
         id
     }
 
+    /// Opens a directory that nobody has open; `None` if somebody has, or so many are open that it is not looked for.
+    pub(crate) fn open_dir_alone(
+        &self,
+        dir: Ino,
+        view: impl FnOnce() -> Arc<DirView>,
+    ) -> Option<HandleId> {
+        const MOST_LOOKED_AT: usize = 100;
+        let mut dirs = self.dirs.write();
+        if dirs.len() > MOST_LOOKED_AT || dirs.values().any(|open| open.dir == dir) {
+            return None;
+        }
+        let id = self.next_id();
+        let view = Some(view());
+        dirs.insert(id, OpenDir { dir, view });
+        Some(id)
+    }
+
     pub(crate) fn dir(&self, id: HandleId) -> Result<OpenDir, FsError> {
         self.dirs
             .read()

@@ -198,6 +198,21 @@ impl Vfs {
         Ok(true)
     }
 
+    /// Where the adapter keeps what is written for a while, the journal says from the open on that a file is being written to: all that
+    /// was written may be lost with this process, and none of it may have come here.
+    pub(crate) fn note_late_writer(&self, open: &OpenFile) -> Result<(), FsError> {
+        let is_late = || {
+            let adapter = self.adapter.lock();
+            adapter.as_ref().is_some_and(|adapter| adapter.writes_late)
+        };
+        if !open.access.write || !is_late() {
+            return Ok(());
+        }
+        let overlay = self.writable()?;
+        let opened = || overlay.append(&Record::Opened(open.ino()));
+        Handles::begin_writing(open, opened).map_err(journal_failed)
+    }
+
     /// Fails if the kernel reads a local file in the place of an open one, and somebody has changed that since. The kernel would
     /// let nobody else answer the reads as long as it is open.
     pub(crate) fn check_backing(&self, open: &OpenFile) -> Result<(), FsError> {

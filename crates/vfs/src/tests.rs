@@ -19,6 +19,7 @@ mod full;
 mod groups;
 mod layering;
 mod left_open;
+mod listing;
 // Compares with a directory on Linux.
 #[cfg(unix)]
 mod oracle;

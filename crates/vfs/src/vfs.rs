@@ -321,19 +321,6 @@ impl Vfs {
             .ok_or(FsError::plain(FsErrorKind::ReadOnly))
     }
 
-    /// The scratch file of an inode, to look at or to read: the open one, or one opened for this call.
-    pub(crate) fn scratch_to_read(
-        &self,
-        overlay: &Overlay,
-        ino: Ino,
-    ) -> Result<Arc<File>, FsError> {
-        let open = || Self::scratch_to_look(overlay, ino);
-        match self.handles.inode(ino) {
-            Some(inode) => inode.scratch_to_read(open),
-            None => open().map(Arc::new),
-        }
-    }
-
     /// The scratch file of an inode, to change: the one that a handle writes to, or one opened for this call.
     pub(crate) fn scratch_to_write(
         &self,

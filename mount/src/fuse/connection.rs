@@ -43,11 +43,11 @@ impl<F: FileSystem> Connection<F> {
         let mut config = Config::default();
         config.n_threads = Some(cores.clamp(FEWEST_LOOPS, MOST_LOOPS));
         config.clone_fd = true;
-        let pages = Arc::default();
+        let pages = Arc::<Pages>::default();
         let passthrough = Passthrough::default();
         let unopened = match fast_path {
             FastPath::NoOpen if fs.is_read_only() => Some(Arc::new(Unopened::new(Arc::clone(&fs)))),
-            FastPath::NoOpen | FastPath::Passthrough | FastPath::None => None,
+            FastPath::NoOpen | FastPath::Passthrough | FastPath::WriteBack | FastPath::None => None,
         };
         let watched = unopened.as_ref().map(Arc::downgrade);
         let adapter = Adapter {
@@ -55,6 +55,7 @@ impl<F: FileSystem> Connection<F> {
             pages: Arc::clone(&pages),
             runtime: runtime.clone(),
             wants_passthrough: fast_path == FastPath::Passthrough,
+            wants_write_back: fast_path == FastPath::WriteBack && !fs.is_read_only(),
             passthrough: passthrough.clone(),
             unopened,
             askers: Askers::default(),
@@ -95,6 +96,7 @@ impl<F: FileSystem> Connection<F> {
             runtime: runtime.clone(),
             backing: passthrough,
             tells_opens: unopened.is_none(),
+            writes_late: pages.are_written_late(),
         });
         // It ends with the adapter.
         if let Some(unopened) = unopened {

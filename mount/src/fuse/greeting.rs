@@ -9,8 +9,8 @@ use super::{Adapter, passthrough};
 /// of 12 is too few for a store that takes tens of milliseconds.
 const MAX_BACKGROUND: u16 = 64;
 
-/// The capabilities to ask for; each is used if the kernel has it. No write-back cache: it would
-/// prevent passthrough of reads and writes to local files.
+/// The capabilities to ask for; each is used if the kernel has it. The write-back cache is asked for where it is wanted alone: it
+/// prevents passthrough of reads and writes to local files, and what is in it dies with this process.
 const CAPABILITIES: [InitFlags; 7] = [
     // O_TRUNC comes with the open, so that truncating an input fetches none of it.
     InitFlags::FUSE_ATOMIC_O_TRUNC,
@@ -37,6 +37,12 @@ impl<F: FileSystem> Adapter<F> {
         }
         if self.wants_passthrough {
             passthrough::negotiate(config, &self.passthrough);
+        }
+        if self.wants_write_back {
+            match config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE) {
+                Ok(()) => self.pages.write_late(),
+                Err(missing) => tracing::debug!(?missing, "this kernel has no write-back cache"),
+            }
         }
         if let Some(unopened) = &self.unopened {
             unopened.negotiate(config);

@@ -46,6 +46,8 @@ struct Adapter<F: FileSystem> {
     wants_passthrough: bool,
     /// Whether it is used.
     passthrough: Passthrough,
+    /// Whether the kernel is to keep what is written for a while.
+    wants_write_back: bool,
     /// If the kernel is to open nothing.
     unopened: Option<Arc<Unopened<F>>>,
     askers: Askers,

@@ -91,7 +91,10 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         };
         self.ask("setattr", number, reply, |fs, reply| {
             // While the kernel changes a length, it writes no pages back.
-            if set.mtime.is_some() && set.size.is_none() && self.pages.may_be_unseen(number) {
+            if set.mtime.is_some()
+                && set.size.is_none()
+                && self.pages.may_be_unseen_by_times(number)
+            {
                 self.after_write_back::<FileAttr, _>("setattr", number, reply, move |fs, reply| {
                     fs.setattr(node(number), set, reply);
                 });

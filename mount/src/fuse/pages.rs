@@ -4,10 +4,16 @@
 //! kernel writes the page back, perhaps much later, and then look like a write of that moment. So before the time of
 //! such a file is set, the kernel is made to write its pages back.
 //!
+//! With the kernel's write-back cache all that is written is first in its pages, through whatever handle. Then it flushes them by itself before
+//! it sets times, at each close, and before it lets go of a handle; and the length and the time of modification that it has of a file are
+//! the true ones. It reads the rest of a page that is written in part, also through a handle that was opened for writing only, and it
+//! appends by itself.
+//!
 //! A file that the kernel has itself (`passthrough.rs`) has no pages here, and what is read of it before and after may be others:
 //! when it is opened so, the kernel drops the pages that it had of it, and it makes none as long as it is open.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use attachfs_vfs::{Access, Backing, Created, FsError, HandleId, OpenedFile, Passthrough, Reply};
@@ -17,19 +23,32 @@ use parking_lot::Mutex;
 use super::answer::{Answer, Completion};
 use super::passthrough::{self, GivesFiles, PassedThrough};
 
-/// The files that may be mapped for writing, and the connection for writing back their pages.
+/// The files that may be written to in the kernel alone, and the connection for writing back their pages.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
-    /// How often each file is open for reading and writing.
-    mappable: Mutex<HashMap<INodeNo, usize>>,
+    /// How often each file is open so that its pages may be unseen: for reading and writing, with the write-back cache for writing.
+    unseen: Mutex<HashMap<INodeNo, usize>>,
     kernel: OnceLock<Notifier>,
-}
-
-fn can_map(access: Access) -> bool {
-    access.read && access.write
+    /// Whether the kernel has its write-back cache. Set before the first request.
+    late: AtomicBool,
 }
 
 impl Pages {
+    /// The kernel keeps what is written.
+    pub(super) fn write_late(&self) {
+        self.late.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the kernel keeps what is written.
+    pub(super) fn are_written_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// Whether pages may be unseen that are written through a handle: those of a mapping, or all.
+    fn may_hide(&self, access: Access) -> bool {
+        access.write && (access.read || self.are_written_late())
+    }
+
     /// Sets the connection to the kernel.
     pub(super) fn connect(&self, kernel: Notifier) {
         // An adapter has one connection in its life.
@@ -39,21 +58,27 @@ impl Pages {
     /// A file was closed that was open with this access. The kernel keeps a handle as long as a mapping that was
     /// made through it.
     pub(super) fn closed(&self, number: INodeNo, access: Access) {
-        if !can_map(access) {
+        if !self.may_hide(access) {
             return;
         }
-        let mut mappable = self.mappable.lock();
-        if let Some(count) = mappable.get_mut(&number) {
+        let mut unseen = self.unseen.lock();
+        if let Some(count) = unseen.get_mut(&number) {
             *count -= 1;
             if *count == 0 {
-                mappable.remove(&number);
+                unseen.remove(&number);
             }
         }
     }
 
-    /// Whether the kernel may have unwritten changes to a mapping of a file.
+    /// Whether the kernel may have changes to a file that it has not written back.
     pub(super) fn may_be_unseen(&self, number: INodeNo) -> bool {
-        self.mappable.lock().contains_key(&number)
+        self.unseen.lock().contains_key(&number)
+    }
+
+    /// Whether that is so when the kernel sets a file's times: with the write-back cache it has flushed all pages before, and the time may
+    /// be that of the flush itself.
+    pub(super) fn may_be_unseen_by_times(&self, number: INodeNo) -> bool {
+        !self.are_written_late() && self.may_be_unseen(number)
     }
 
     /// Makes the kernel write back its pages of a file, and waits until it has: not to be called by an event loop,
@@ -75,7 +100,7 @@ impl Pages {
 pub(super) struct OpenReply<R: super::Refuse> {
     pub(super) completion: Completion<R>,
     pub(super) access: Access,
-    /// `None` if it cannot be mapped for writing.
+    /// `None` if all that is written is seen.
     pages: Option<Arc<Pages>>,
     passthrough: Passthrough,
 }
@@ -90,14 +115,14 @@ impl<R: super::Refuse> OpenReply<R> {
         Self {
             completion,
             access,
-            pages: can_map(access).then(|| pages.clone()),
+            pages: pages.may_hide(access).then(|| pages.clone()),
             passthrough: passthrough.clone(),
         }
     }
 
     fn note(&self, number: INodeNo) {
         if let Some(pages) = &self.pages {
-            *pages.mappable.lock().entry(number).or_default() += 1;
+            *pages.unseen.lock().entry(number).or_default() += 1;
         }
     }
 

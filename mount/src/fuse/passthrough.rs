@@ -13,7 +13,7 @@
 //! The kernel opens the local file anew for each handle, with the flags of that handle: so a descriptor for reading is enough for one
 //! that writes, and a mapping is one of the local file, which outlives the handle.
 //!
-//! Passthrough excludes the write-back cache, which is not asked for here.
+//! Passthrough excludes the write-back cache ([`FastPath`](crate::FastPath)).
 
 use std::fs::File;
 use std::io;

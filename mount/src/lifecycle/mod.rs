@@ -80,11 +80,11 @@ pub struct MountOptions {
     pub session: Option<SessionId>,
 }
 
-/// What the kernel may do without asking this process, where it can. It cannot do both: to open nothing holds for all files of a
-/// mount, and only an open can hand over a local file.
+/// What the kernel may do without asking this process, where it can. It can do one of these at a time: to open nothing holds for all
+/// files of a mount, and only an open can hand over a local file; and a kernel that keeps what is written takes no local files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FastPath {
-    /// Neither.
+    /// Nothing.
     None,
     /// Read complete files of the disk cache. This process hears nothing of what is read so: not for a mount of which every read
     /// is to be known.
@@ -92,6 +92,9 @@ pub enum FastPath {
     /// Open files and directories of a read-only file system. This process hears of the first read only, and not of the end; a
     /// file system that refuses to open a file refuses its reads instead. Ignored where it can be written.
     NoOpen,
+    /// Keep what is written, and hand it to this process later: when the file is synced or closed at the latest. Until then it is lost
+    /// if this process dies. Ignored where nothing can be written.
+    WriteBack,
 }
 
 /// How a mount ended.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::harness::{Memory, Row};
 use super::stage::Stage;
-use super::{folders, mounting, reading, transfers, writing};
+use super::{committing, folders, mounting, programs, reading, transfers, writing};
 
 /// The most time that a row may take, by that of the earlier build.
 const BAR: f64 = 1.05;
@@ -38,6 +38,8 @@ fn of_the_program(stage: &Rc<Stage>) -> Vec<Row> {
         mounting::rows(stage),
         reading::rows(stage),
         writing::rows(stage),
+        programs::rows(stage),
+        committing::rows(stage),
         folders::rows(stage),
         transfers::rows(stage),
     ];

@@ -159,7 +159,7 @@ fn mount(stage: &Stage, mounting: Mounting, cache: &Path, end: End) -> Result<Ru
 }
 
 /// Waits until there is the index of a tree in a cache directory.
-fn wait_for_tree(cache: &Path) -> Result<()> {
+pub(super) fn wait_for_tree(cache: &Path) -> Result<()> {
     let trees = cache.join("index");
     let is_saved = || {
         let mut entries = fs::read_dir(&trees).into_iter().flatten().flatten();
@@ -181,7 +181,7 @@ fn making(stage: &Rc<Stage>) -> Side {
     let stage = Rc::clone(stage);
     Box::new(move || {
         process::run(&mut work::command(
-            ["create-names"],
+            ["create", "names"],
             &[&stage.fresh_on_disk()?],
         ))
     })

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -15,7 +16,12 @@ use crate::cargo::{cargo, shown, succeed, target};
 pub(crate) struct Program {
     path: PathBuf,
     home: PathBuf,
+    /// Whether it runs without privilege, as [`NOBODY`].
+    is_unprivileged: bool,
 }
+
+/// The user and the group that have nothing.
+const NOBODY: u32 = 65534;
 
 impl Program {
     /// Builds it. `home` is where it keeps what users have in their home directory.
@@ -36,7 +42,41 @@ impl Program {
         let path = path
             .canonicalize()
             .with_context(|| format!("cannot find {}", path.display()))?;
-        Ok(Self { path, home })
+        Ok(Self {
+            path,
+            home,
+            is_unprivileged: false,
+        })
+    }
+
+    /// The same program, run by a user without privilege.
+    pub(crate) fn unprivileged(&self, home: PathBuf) -> Self {
+        Self {
+            path: self.path.clone(),
+            home,
+            is_unprivileged: true,
+        }
+    }
+
+    /// Where it caches what it fetches, unless it is told otherwise.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.home.join("cache/attachfs")
+    }
+
+    /// Lets the user of this program run a command, who alone can use its mounts.
+    pub(crate) fn run_by_its_user(&self, command: &mut Command) {
+        if self.is_unprivileged {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+    }
+
+    /// Makes a directory, unless it is there, in which this program can write.
+    pub(crate) fn make_dir(&self, dir: &Path) -> Result<()> {
+        let owner = self.is_unprivileged.then_some(NOBODY);
+        std::fs::create_dir_all(dir)
+            // Without an owner it stays whose it is.
+            .and_then(|()| std::os::unix::fs::chown(dir, owner, owner))
+            .with_context(|| format!("cannot make {}", dir.display()))
     }
 
     /// A command line of it.
@@ -48,6 +88,7 @@ impl Program {
             .env("XDG_CACHE_HOME", self.home.join("cache"))
             .env("XDG_DATA_HOME", self.home.join("data"))
             .stdin(Stdio::null());
+        self.run_by_its_user(&mut command);
         command
     }
 
@@ -61,8 +102,7 @@ impl Program {
     /// Starts to mount; it answers after [`Mount::wait_until_ready`]. In the foreground, which differs
     /// only in that the process's number is known from the start and that it ends with this program.
     pub(crate) fn start_mount(&self, what: &What<'_>, point: PathBuf) -> Result<Mount<'_>> {
-        std::fs::create_dir_all(&point)
-            .with_context(|| format!("cannot make {}", point.display()))?;
+        self.make_dir(&point)?;
         let mut command = match what.bucket {
             Some(bucket) => self.over_s3(bucket),
             None => self.command([]),
@@ -71,6 +111,17 @@ impl Program {
         command.arg("--store").arg(what.store);
         command.arg("--session").arg(what.session);
         command.args(what.options).arg(what.manifest).arg(&point);
+        self.start(command, point)
+    }
+
+    /// Starts to mount a session that was left, where it was.
+    pub(crate) fn take_up(&self, session: &Path, point: PathBuf) -> Result<Mount<'_>> {
+        let mut command = self.command(["mount", "--json", "--foreground", "--session"]);
+        command.arg(session).arg(&point);
+        self.start(command, point)
+    }
+
+    fn start(&self, mut command: Command, point: PathBuf) -> Result<Mount<'_>> {
         let process = command
             .stdout(Stdio::piped())
             .spawn()
@@ -144,6 +195,15 @@ impl Mount<'_> {
         let mut umount = self.program.command(["umount"]);
         succeed(umount.arg(&self.point).stdout(Stdio::null()))?;
         self.hear_end()
+    }
+
+    /// Kills its process, as a machine does that has no memory left. The dead mount stays, and the session is left.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.ended = true;
+        let killed = self.process.kill();
+        killed.context("cannot kill the mount's process")?;
+        self.process.wait().context("cannot wait for the mount")?;
+        Ok(())
     }
 
     /// For who has unmounted it otherwise.

@@ -21,9 +21,11 @@ use anyhow::{Context, Result};
 use super::bucket::Bucket;
 use super::disk::Disk;
 use super::program::{Mount, Program, What};
-use super::work::{End, LARGE, MANY, SMALL, Shape, TINY, TWO_GIB, write_large, write_numbered};
-use super::{entries, report};
-use crate::cargo::succeed;
+use super::work::{
+    End, LARGE, MANY, SMALL, SOURCES, Shape, TINY, TWO_GIB, write_large, write_numbered,
+};
+use super::{crates, entries, report};
+use crate::cargo::{program, succeed};
 
 /// Something to read, on the local disk, as a manifest, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,10 @@ pub(super) enum Set {
     Four,
     /// 60,000 files of 101 bytes, and a manifest of them without hashes.
     Tiny,
+    /// 5,000 files of 4 KiB, and a tar of them; no manifest.
+    Sources,
+    /// Crates that need none of others, ready to be built; no manifest.
+    Crates,
     /// A 2023-03-03 manifest of 1,000,000 entries.
     Entries,
     /// The same as 2025-12.
@@ -96,6 +102,8 @@ impl Stage {
             Set::Little => "little",
             Set::Four => "four",
             Set::Tiny => "tiny",
+            Set::Sources => "sources",
+            Set::Crates => "crates",
             Set::Entries | Set::EntriesOf2025 | Set::TenMillion => "entries",
         };
         self.folder.join("sets").join(name)
@@ -142,6 +150,8 @@ impl Stage {
             Set::ManyOf2023 => "many-2023.manifest",
             Set::Four => "four.manifest",
             Set::Tiny => "tiny.manifest",
+            Set::Sources => "sources.manifest",
+            Set::Crates => "crates.manifest",
             Set::Entries => "entries-2023.manifest",
             Set::EntriesOf2025 => "entries-2025.manifest",
             Set::TenMillion => "entries-10m.manifest",
@@ -164,8 +174,8 @@ impl Stage {
         fs::create_dir_all(&store).with_context(|| format!("cannot make {}", store.display()))?;
         match set {
             Set::Entries | Set::EntriesOf2025 | Set::TenMillion => self.write_entries(set)?,
-            // Only read over S3.
-            Set::TwoGib => self.make_files(set)?,
+            // The first is only read over S3, the others are put into mounts.
+            Set::TwoGib | Set::Sources | Set::Crates => self.make_files(set)?,
             _ => {
                 self.make_files(set)?;
                 self.snapshot(set, &store)?;
@@ -198,6 +208,13 @@ impl Stage {
                     write_numbered(&file, number + 1, LARGE / self.shrink as u64, End::Sync)
                 }),
                 Set::Little => fs::write(dir.join("little"), "little"),
+                Set::Sources => {
+                    SOURCES.make(&dir.join("tree"))?;
+                    let mut pack = program("tar", ["-c", "-f"]);
+                    pack.arg(dir.join("tar")).arg("-C").arg(dir).arg("tree");
+                    succeed(&mut pack).map_err(io::Error::other)
+                }
+                Set::Crates => crates::make(dir),
                 Set::Entries | Set::EntriesOf2025 | Set::TenMillion => Ok(()),
             }
         })
@@ -258,6 +275,13 @@ impl Stage {
         self.runs_dir.join(format!("s3-{set:?}.manifest"))
     }
 
+    /// The same files for a program of a user who has no privilege.
+    pub(super) fn unprivileged(&self) -> Self {
+        let runs_dir = self.runs_dir.join("unprivileged");
+        let program = self.program.unprivileged(runs_dir.join("home"));
+        Self::new(&self.folder, &runs_dir, program, self.shrink)
+    }
+
     /// A path that no run had before, in a directory that is there.
     pub(super) fn fresh(&self) -> Result<PathBuf> {
         self.fresh_in(&self.runs_dir)
@@ -277,7 +301,7 @@ impl Stage {
     }
 
     fn fresh_in(&self, dir: &Path) -> Result<PathBuf> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        self.program.make_dir(dir)?;
         let number = self.runs.get() + 1;
         self.runs.set(number);
         Ok(dir.join(number.to_string()))

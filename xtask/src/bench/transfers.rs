@@ -25,7 +25,7 @@ use crate::peers::Peer;
 const GIB: u64 = 1 << 30;
 const MEMORY_BAR: u64 = 256 << 20;
 /// Of each request, in the row of a store far away.
-const FAR_MS: u32 = 20;
+pub(super) const FAR_MS: u32 = 20;
 /// For that row.
 const FAR_BAR: Duration = Duration::from_secs(25);
 
@@ -54,7 +54,7 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
 }
 
 /// A server that is started by the first run that needs it, and goes with the last row.
-struct Server {
+pub(super) struct Server {
     delay_ms: u32,
     bucket: OnceCell<Bucket>,
     /// What is downloaded, with the caches of who uploaded it: of all programs the same objects and the same
@@ -65,7 +65,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(delay_ms: u32) -> Self {
+    pub(super) fn new(delay_ms: u32) -> Self {
         Self {
             delay_ms,
             bucket: OnceCell::new(),
@@ -75,7 +75,7 @@ impl Server {
     }
 
     /// Before the first upload of these files.
-    fn prepare(&self, stage: &Stage, set: Set) -> Result<()> {
+    pub(super) fn prepare(&self, stage: &Stage, set: Set) -> Result<()> {
         if self.prepared.borrow().contains(&set) {
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl Server {
         Ok(there)
     }
 
-    fn bucket(&self) -> Result<&Bucket> {
+    pub(super) fn bucket(&self) -> Result<&Bucket> {
         if let Some(bucket) = self.bucket.get() {
             return Ok(bucket);
         }
@@ -106,21 +106,21 @@ impl Server {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Work {
+pub(super) enum Work {
     Upload(Set, Caches),
     Download(Set),
 }
 
 /// What an upload remembers of earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Caches {
+pub(super) enum Caches {
     Empty,
     Full,
 }
 
 /// Who does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
+pub(super) enum Who {
     Ours,
     Other(Peer),
 }
@@ -198,7 +198,7 @@ fn far_away(stage: &Rc<Stage>, server: &Rc<Server>) -> Row {
     }
 }
 
-fn side(stage: &Rc<Stage>, server: &Rc<Server>, work: Work, who: Who) -> Side {
+pub(super) fn side(stage: &Rc<Stage>, server: &Rc<Server>, work: Work, who: Who) -> Side {
     let (stage, server) = (Rc::clone(stage), Rc::clone(server));
     let kept = OnceCell::new();
     Box::new(move || {

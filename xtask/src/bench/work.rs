@@ -64,6 +64,18 @@ pub(super) const CREATED: Shape = Shape {
 };
 /// Entries only.
 pub(super) const NAMES: Shape = Shape { size: 0, ..MANY };
+/// Files to unpack.
+pub(super) const SOURCES: Shape = Shape {
+    dirs: 100,
+    files_each: 50,
+    size: 4 << 10,
+};
+/// Files whose journal is read: three records each.
+pub(super) const RECORDED: Shape = Shape {
+    dirs: 34,
+    files_each: 1000,
+    size: 16,
+};
 
 impl Shape {
     pub(super) fn files(self) -> usize {
@@ -144,10 +156,8 @@ pub(crate) enum Work {
         #[arg(default_value_t = PIECE)]
         piece: usize,
     },
-    /// Makes files of 4 KiB
-    Create { dir: PathBuf },
-    /// Makes empty files
-    CreateNames { dir: PathBuf },
+    /// Makes the files of a tree
+    Create { dir: PathBuf, tree: Tree },
     /// Copies a file and syncs it
     Copy { from: PathBuf, to: PathBuf },
 }
@@ -157,6 +167,30 @@ pub(crate) enum Work {
 pub(crate) enum End {
     Close,
     Sync,
+}
+
+/// A tree to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Tree {
+    /// Files of 4 KiB in one directory.
+    Created,
+    /// Empty files.
+    Names,
+    /// Files of 101 bytes.
+    Tiny,
+    /// So many that there are 100,000 records of them in a journal.
+    Recorded,
+}
+
+impl Tree {
+    fn shape(self) -> Shape {
+        match self {
+            Self::Created => CREATED,
+            Self::Names => NAMES,
+            Self::Tiny => TINY,
+            Self::Recorded => RECORDED,
+        }
+    }
 }
 
 /// A command that does the work in another process.
@@ -226,8 +260,7 @@ pub(crate) fn run(work: &Work) -> Result<()> {
         Work::WriteLarge { file, end, piece } => {
             write_pieces(file, 0, LARGE, *piece, *end).context("cannot write the large file")
         }
-        Work::Create { dir } => CREATED.make(dir).context("cannot make the files"),
-        Work::CreateNames { dir } => NAMES.make(dir).context("cannot make the files"),
+        Work::Create { dir, tree } => tree.shape().make(dir).context("cannot make the files"),
         Work::Copy { from, to } => copy(from, to).context("cannot copy"),
     }
 }

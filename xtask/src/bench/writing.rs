@@ -1,26 +1,26 @@
-//! Writing into a mount, and committing what was written.
+//! Writing into a mount: by the kernel itself where it may, without privilege, and with the kernel's write-back cache.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-
-use super::harness::{Memory, PageCache, Row, Run, Side};
-use super::process;
-use super::stage::{Set, Stage, remove};
+use super::harness::{Memory, PageCache, Row, Run};
+use super::sides::{Pair, both};
+use super::stage::{Set, Stage};
 use super::work::{self, LARGE};
-use crate::cargo::succeed;
 
 /// 6,000 files a second.
 const CREATING: Duration = Duration::from_millis(1667);
 /// One write of the large file, in bytes.
 const WHOLE: &str = "1048576";
+const PAGE: &str = "4096";
+
+type Writing = fn(&Stage, &Path) -> Command;
 
 pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
-    let row = |name: &str, compared: &str, touches, bar, (ours, other): (Side, Side)| Row {
+    let row = |name: &str, compared: &str, touches, bar, (ours, other): Pair| Row {
         name: name.to_owned(),
         compared: compared.to_owned(),
         // Nothing of an earlier run is still being written back.
@@ -34,15 +34,17 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
         memory: Memory::PEAK,
     };
     let same = "the same on the local disk";
-    vec![
+    let creating = || {
+        let create = |_: &Stage, dir: &Path| work::command(["create", "created"], &[dir]);
+        both(stage, &[], Stage::fresh_on_disk, |_, _| Ok(()), create)
+    };
+    let mut rows = vec![
         row(
             "create, write, close 10,000 files of 4 KiB",
             same,
             LARGE,
             None,
-            both(stage, Stage::fresh_on_disk, |dir| {
-                work::command(["create"], &[dir])
-            }),
+            creating(),
         ),
         row(
             "create, write, close 10,000 files of 4 KiB",
@@ -50,103 +52,57 @@ pub(super) fn rows(stage: &Rc<Stage>) -> Vec<Row> {
             LARGE,
             Some(1.0),
             {
-                let create = |dir: &Path| work::command(["create"], &[dir]);
-                let (ours, _) = both(stage, Stage::fresh_on_disk, create);
                 let time = CREATING;
-                (ours, Box::new(move || Ok(Run { time, memory: 0 })))
+                (creating().0, Box::new(move || Ok(Run { time, memory: 0 })))
             },
         ),
-        row(
-            "write of 1 GiB",
-            same,
-            2 * LARGE,
-            Some(1.0 / 0.8),
-            both(stage, Stage::fresh, |dir| write_large(dir, "close", WHOLE)),
-        ),
-        row(
-            "write of 1 GiB and fsync",
-            same,
-            2 * LARGE,
-            Some(1.0 / 0.8),
-            both(stage, Stage::fresh, |dir| write_large(dir, "sync", WHOLE)),
-        ),
-        row(
-            "write of 1 GiB, 4 KiB at a time",
-            same,
-            2 * LARGE,
-            Some(1.0 / 0.75),
-            both(stage, Stage::fresh, |dir| write_large(dir, "close", "4096")),
-        ),
-        row(
-            "commit of a file of 1 GiB",
-            "copy and fsync",
-            3 * LARGE,
-            None,
-            (committing(stage), copying(stage)),
-        ),
-    ]
+    ];
+    let late: &[&str] = &["--writeback-cache"];
+    let by_the_daemon = [Some(0.2), None, Some(0.09)];
+    let by_the_kernel = [Some(0.2), None, Some(0.6)];
+    let mut kinds = vec![
+        (Rc::clone(stage), &[][..], "", [0.8, 0.8, 0.75].map(Some)),
+        (Rc::clone(stage), late, ", --writeback-cache", by_the_kernel),
+    ];
+    if fuse_is_for_all() {
+        let nobody = Rc::new(stage.unprivileged());
+        let name = ", without privilege";
+        kinds.push((Rc::clone(&nobody), &[], name, by_the_daemon));
+        let name = ", without privilege, --writeback-cache";
+        kinds.push((nobody, late, name, by_the_kernel));
+    } else {
+        println!(
+            "left out: writes without privilege, since /dev/fuse is not for all here (`chmod 666 /dev/fuse`)"
+        );
+    }
+    for (stage, options, what, bars) in kinds {
+        let works: [(&str, Writing); 3] = [
+            ("write of 1 GiB", |_, dir| write_large(dir, "close", WHOLE)),
+            ("write of 1 GiB and fsync", |_, dir| {
+                write_large(dir, "sync", WHOLE)
+            }),
+            ("write of 1 GiB, 4 KiB at a time", |_, dir| {
+                write_large(dir, "close", PAGE)
+            }),
+        ];
+        // A bar is the part of the local disk's speed that is good enough.
+        for ((name, work), part) in works.into_iter().zip(bars) {
+            let Some(part) = part else { continue };
+            let sides = both(&stage, options, Stage::fresh, |_, _| Ok(()), work);
+            let name = format!("{name}{what}");
+            rows.push(row(&name, same, 2 * LARGE, Some(1.0 / part), sides));
+        }
+    }
+    rows
 }
 
-fn write_large(dir: &Path, end: &str, piece: &str) -> Command {
+/// Whether users without privilege may mount.
+fn fuse_is_for_all() -> bool {
+    let mode = std::fs::metadata("/dev/fuse").map(|device| device.mode());
+    mode.is_ok_and(|mode| mode & 0o006 == 0o006)
+}
+
+/// Writes the large file, so many bytes at a time.
+pub(super) fn write_large(dir: &Path, end: &str, piece: &str) -> Command {
     work::command(["write-large", end, piece], &[&dir.join("large")])
-}
-
-/// The same work in a mount and on the local disk. `place` gives a path that no run had before: for the session, which is where
-/// the mount's files come to be, and for the local directory.
-fn both(
-    stage: &Rc<Stage>,
-    place: fn(&Stage) -> Result<PathBuf>,
-    work: fn(&Path) -> Command,
-) -> (Side, Side) {
-    let (mounted, local) = (Rc::clone(stage), Rc::clone(stage));
-    let ours = move || {
-        let mount = mounted.mount(Set::Little, &place(&mounted)?)?;
-        let run = process::run_watching(mount.process(), &mut work(mount.point()))?;
-        remove(&mount.point().join("large"))?;
-        mount.unmount()?;
-        Ok(run)
-    };
-    let other = move || {
-        let dir = make_dir(place(&local)?)?;
-        let run = process::run(&mut work(&dir))?;
-        remove(&dir.join("large"))?;
-        Ok(run)
-    };
-    (Box::new(ours), Box::new(other))
-}
-
-/// The session is unmounted and its file is on the disk; hashing, storing and publishing is timed.
-fn committing(stage: &Rc<Stage>) -> Side {
-    let stage = Rc::clone(stage);
-    Box::new(move || {
-        // A store of its own: what it has already is not stored again.
-        let (session, store) = (stage.fresh()?, stage.fresh()?);
-        stage.snapshot(Set::Little, &store)?;
-        let mut mount = stage.start_mount(Set::Little, &store, &session, &[])?;
-        mount.wait_until_ready()?;
-        process::run(&mut write_large(mount.point(), "sync", WHOLE))?;
-        mount.unmount()?;
-        let run = process::run(stage.program().command(["commit"]).arg(&session))?;
-        let mut discard = stage.program().command(["discard", "--yes"]);
-        succeed(discard.arg(&session).stdout(Stdio::null()))?;
-        remove(&store)?;
-        Ok(run)
-    })
-}
-
-fn copying(stage: &Rc<Stage>) -> Side {
-    let stage = Rc::clone(stage);
-    Box::new(move || {
-        let dir = make_dir(stage.fresh()?)?;
-        process::run(&mut write_large(&dir, "sync", WHOLE))?;
-        let paths = [&dir.join("large"), &dir.join("copy")];
-        let run = process::run(&mut work::command(["copy"], &paths.map(PathBuf::as_path)))?;
-        remove(&dir)?;
-        Ok(run)
-    })
-}
-
-fn make_dir(dir: PathBuf) -> Result<PathBuf> {
-    fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    Ok(dir)
 }

@@ -94,6 +94,9 @@ pub struct MountRequest {
     pub no_open: bool,
     /// What is sent of the outputs before the commit.
     pub early_uploads: EarlyUploads,
+    /// The kernel keeps what is written for a while, which is faster where this process gets each write otherwise. What was neither synced
+    /// nor closed is lost if this process dies. The kernel gets no local file then.
+    pub writeback_cache: bool,
     /// What is recorded of the reads, and fetched ahead because of earlier recordings.
     pub traces: TraceOptions,
     /// Where the caller lets the log go.
@@ -115,10 +118,14 @@ impl MountRequest {
     pub(super) fn fast_path(&self) -> FastPath {
         // The kernel would not tell what it reads by itself.
         let may_pass_through = !self.traces.records() && !self.reading.no_passthrough;
-        match (self.no_open, may_pass_through) {
-            (true, _) => FastPath::NoOpen,
-            (false, true) => FastPath::Passthrough,
-            (false, false) => FastPath::None,
+        if self.no_open {
+            FastPath::NoOpen
+        } else if self.writeback_cache {
+            FastPath::WriteBack
+        } else if may_pass_through {
+            FastPath::Passthrough
+        } else {
+            FastPath::None
         }
     }
 }

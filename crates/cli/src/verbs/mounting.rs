@@ -184,6 +184,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         reading: args.reading.into(),
         no_open: args.no_open,
         early_uploads: args.early_upload.into(),
+        writeback_cache: args.writing.writeback_cache,
         traces,
         log: log_place(args.daemon, args.log.as_deref()),
         metrics: args.metrics.metrics_addr,

@@ -83,6 +83,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         probe: !args.probing.no_probe,
         reading: args.reading.into(),
         early_uploads: args.early_upload.into(),
+        writeback_cache: args.writing.writeback_cache,
         traces,
         places,
         publish: args.manifest_to.publish,

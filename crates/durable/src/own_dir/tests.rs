@@ -160,3 +160,26 @@ fn staged_files_that_nobody_fills_are_swept_and_what_is_called_alike_is_not() {
     let names = [".staged-aDirectory00", ".staged-mine", "file"];
     assert_eq!(dir.names().unwrap(), names);
 }
+
+#[cfg(unix)]
+#[test]
+fn the_metadata_of_a_file_is_told_of_one_that_could_be_opened_and_of_no_other() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, _) = OwnDir::claim(&temp.path().join("own")).unwrap().unwrap();
+    let at = |name| dir.path().join(name);
+    fs::write(at("mine"), "six b.").unwrap();
+    fs::set_permissions(at("mine"), Permissions::from_mode(0o600)).unwrap();
+    let opened = Facts::of(&dir.open_file("mine").unwrap()).unwrap();
+    assert_eq!(dir.file_facts("mine").unwrap(), opened);
+    assert_eq!(opened.stamp.size, 6);
+
+    symlink("mine", at("link")).unwrap();
+    fs::create_dir(at("dir")).unwrap();
+    fs::write(at("shared"), "").unwrap();
+    fs::set_permissions(at("shared"), Permissions::from_mode(0o622)).unwrap();
+    for name in ["link", "dir", "shared", "missing"] {
+        let error = dir.file_facts(name).unwrap_err().source;
+        let of_opening = dir.open_file(name).unwrap_err().source;
+        assert_eq!(error.to_string(), of_opening.to_string());
+    }
+}

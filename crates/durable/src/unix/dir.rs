@@ -158,6 +158,11 @@ impl Dir {
         Ok(standing_of(&self.stat(name)?))
     }
 
+    pub(crate) fn look_at(&self, name: &[u8]) -> io::Result<(Facts, Standing)> {
+        let stat = self.stat(name)?;
+        Ok((facts_of(&stat), standing_of(&stat)))
+    }
+
     fn stat(&self, name: &[u8]) -> Result<Stat, Errno> {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
     }

@@ -208,6 +208,11 @@ impl Dir {
         super::standing(&self.open_name(name, 0)?.0)
     }
 
+    pub(crate) fn look_at(&self, name: &[u8]) -> io::Result<(Facts, Standing)> {
+        let (file, _) = self.open_name(name, 0)?;
+        Ok((super::facts(&file)?, super::standing(&file)?))
+    }
+
     pub(crate) fn list(&self) -> io::Result<Names> {
         let mut names = Names::default();
         // Of its own: a handle has one position in the list.

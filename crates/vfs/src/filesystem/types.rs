@@ -36,6 +36,9 @@ pub struct Attachment {
     pub backing: Passthrough,
     /// Whether it tells of each open and close. Otherwise it opens what is read, and what it has open says nothing of who uses it.
     pub tells_opens: bool,
+    /// Whether it may keep what is written for a while, until the file is synced or closed at the latest. Until it has closed a file it
+    /// may write to it and set its times, also where the program that wrote is long done.
+    pub writes_late: bool,
 }
 
 /// A process that asks for something.
@@ -105,7 +108,7 @@ pub struct OpenedDir {
     /// To be given to `readdir`, `readdirplus`, `fsyncdir` and `releasedir`.
     pub handle: HandleId,
     /// Whether an adapter may let the kernel keep what this handle lists: the directory changes only by what the kernel asks
-    /// for, or is told by [`Invalidation::Listing`](crate::Invalidation::Listing).
+    /// for, or is told by [`Invalidation::Listing`](crate::Invalidation::Listing); and as soon as it has changed, by one handle at a time.
     pub may_be_kept: bool,
 }
 

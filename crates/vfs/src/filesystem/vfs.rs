@@ -51,6 +51,7 @@ impl Vfs {
     fn checked(&self, handle: HandleId) -> Result<OpenedFile, FsError> {
         let backing = self.handles.file(handle).and_then(|open| {
             self.check_backing(&open)?;
+            self.note_late_writer(&open)?;
             self.backing(&open)
         });
         match backing {
@@ -63,10 +64,14 @@ impl Vfs {
     }
 
     /// A file that was just made: nobody else decided how it is served.
-    fn made(&self, handle: HandleId) -> OpenedFile {
-        let open = self.handles.file(handle).ok();
-        let backing = open.and_then(|open| self.backing(&open).ok().flatten());
-        OpenedFile { handle, backing }
+    fn made(&self, handle: HandleId) -> Result<OpenedFile, FsError> {
+        let open = self.handles.file(handle)?;
+        if let Err(error) = self.note_late_writer(&open) {
+            Self::release(self, handle)?;
+            return Err(error);
+        }
+        let backing = self.backing(&open).ok().flatten();
+        Ok(OpenedFile { handle, backing })
     }
 
     /// Adds entries from an offset on, until `add` says that the reply is full.
@@ -249,11 +254,13 @@ impl FileSystem for Vfs {
     ) {
         let owner = (new.uid, new.gid);
         let made = Self::create_file(self, parent.into(), name, new.mode, owner, access);
-        let made = made.map(|(attr, opened)| Created {
-            // Lasting: a file that is empty cannot be written through a mapping, and who gives it a length has the adapter ask
-            // again.
-            entry: attr.into(),
-            opened: self.made(opened.handle),
+        let made = made.and_then(|(attr, opened)| {
+            Ok(Created {
+                // Lasting: a file that is empty cannot be written through a mapping, and who gives it a length has the adapter ask
+                // again.
+                entry: attr.into(),
+                opened: self.made(opened.handle)?,
+            })
         });
         self.answer(parent.into(), made, reply);
     }

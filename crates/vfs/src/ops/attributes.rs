@@ -89,8 +89,11 @@ impl Numbered {
 
 /// What an open scratch file says of itself.
 pub(crate) fn facts_of(overlay: &Overlay, file: &File) -> Result<Facts, FsError> {
-    let facts = overlay.disk.scratch.facts_of(file);
-    facts.map_err(|error| FsError::io("look at a scratch file", error))
+    overlay.disk.scratch.facts_of(file).map_err(not_looked_at)
+}
+
+fn not_looked_at(error: std::io::Error) -> FsError {
+    FsError::io("look at a scratch file", error)
 }
 
 impl Vfs {
@@ -202,9 +205,18 @@ impl Vfs {
         let ino = shown.ino();
         // Asked first: who has ended writing since is only asked for once more.
         let lasting = !self.is_written_unseen(ino);
-        let file = self.scratch_to_read(overlay, ino)?;
-        let attr = shown.with(&facts_of(overlay, &file)?);
-        Ok(FileAttr { lasting, ..attr })
+        let facts = match self.handles.inode(ino) {
+            Some(inode) => {
+                let file = inode.scratch_to_read(|| Self::scratch_to_look(overlay, ino))?;
+                facts_of(overlay, &file)?
+            }
+            // A listing asks for many that nobody has open.
+            None => overlay.disk.scratch.facts(ino).map_err(not_looked_at)?,
+        };
+        Ok(FileAttr {
+            lasting,
+            ..shown.with(&facts)
+        })
     }
 
     /// Whether all bytes of a file are in its scratch file.

@@ -45,6 +45,9 @@ impl DirView {
     }
 }
 
+/// The most entries of a changed directory whose listing a kernel may keep: each open makes a list of them, and may not take long.
+const MOST_KEPT: usize = 1000;
+
 impl Vfs {
     /// Opens a directory.
     pub fn opendir(&self, dir: Ino) -> Result<OpenedDir, FsError> {
@@ -54,12 +57,19 @@ impl Vfs {
             Some(Kind::Dir) => {}
             Some(_) => return Err(FsErrorKind::NotADirectory.into()),
         }
-        // A kernel that keeps the listing of such a directory may lose some of it half-way, and goes on from an offset here.
-        let may_be_kept = namespace.is_as_ever(dir);
-        let view = may_be_kept.then(|| Arc::new(DirView::of(&namespace, dir)));
+        // A kernel that keeps a listing may lose some of it half-way, and goes on from an offset in the view of the open. It may also get
+        // the listing anew for one who begins, and then the others go on in that: so what changes is kept for one at a time.
+        let view = || Arc::new(DirView::of(&namespace, dir));
+        let kept = if namespace.is_as_ever(dir) {
+            Some(self.handles.open_dir(dir, Some(view())))
+        } else if namespace.has_few_entries(dir, MOST_KEPT) {
+            self.handles.open_dir_alone(dir, view)
+        } else {
+            None
+        };
         Ok(OpenedDir {
-            handle: self.handles.open_dir(dir, view),
-            may_be_kept,
+            handle: kept.unwrap_or_else(|| self.handles.open_dir(dir, None)),
+            may_be_kept: kept.is_some(),
         })
     }
 

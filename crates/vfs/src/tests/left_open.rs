@@ -4,7 +4,9 @@ use std::fs;
 
 use attachfs_tree::Ino;
 
+use super::serving::now;
 use super::world::{Given, Kernel, READ, READ_WRITE, World, bytes, tempdir};
+use crate::{Created, FileSystem, NewNode, OpenedFile};
 
 fn world() -> World {
     World::new(&[
@@ -55,6 +57,41 @@ fn files_written_and_not_closed_are_known_after_a_kill() {
     assert!(left(&kernel).is_empty());
     let (_copy, recovered) = world.after_kill(dir.path());
     assert_eq!(left(&recovered), ["empty"]);
+}
+
+#[test]
+fn what_may_be_written_late_is_recorded_as_open_before_it_is() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("again", b"1");
+    kernel.attach_writing_late();
+    let lookup = |name: &str| kernel.vfs.lookup(Ino::ROOT, name.as_bytes()).unwrap().ino;
+    let open = |name: &str, access| {
+        let node = lookup(name).into();
+        let opened = now(|reply| FileSystem::open(&kernel.vfs, node, access, false, reply));
+        let opened: OpenedFile = opened.unwrap();
+        opened.handle
+    };
+    let new = NewNode {
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+    };
+    let root = Ino::ROOT.into();
+    let made = now(|reply| FileSystem::create(&kernel.vfs, root, b"made", new, READ_WRITE, reply));
+    let made: Created = made.unwrap();
+    let handles = [
+        made.opened.handle,
+        open("again", READ_WRITE),
+        open("a", READ_WRITE),
+        open("b", READ),
+    ];
+    // Nothing was written by now.
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert_eq!(left(&recovered), ["a", "again", "made"]);
+    handles.into_iter().for_each(|handle| kernel.close(handle));
+    let (_copy, recovered) = world.after_kill(dir.path());
+    assert!(left(&recovered).is_empty());
 }
 
 #[test]

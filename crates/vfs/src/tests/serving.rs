@@ -76,6 +76,7 @@ pub(super) fn serve(vfs: &impl FileSystem) -> Runtime {
         runtime: runtime.handle().clone(),
         backing: crate::Passthrough::default(),
         tells_opens: true,
+        writes_late: false,
     });
     runtime
 }

@@ -241,6 +241,15 @@ impl Kernel {
 
     /// Attaches as a mount does; nobody acknowledges the invalidations but the test.
     pub(crate) fn attach_silently(&self) -> Receiver<Invalidation> {
+        self.attach_as(false)
+    }
+
+    /// Attaches as a mount does whose kernel keeps what is written; what is told is not looked at.
+    pub(crate) fn attach_writing_late(&self) {
+        drop(self.attach_as(true));
+    }
+
+    fn attach_as(&self, writes_late: bool) -> Receiver<Invalidation> {
         let (invalidations, received) = channel();
         let runtime = self.runtime.handle().clone();
         let backing = Passthrough::default();
@@ -250,6 +259,7 @@ impl Kernel {
             runtime,
             backing,
             tells_opens: true,
+            writes_late,
         });
         received
     }

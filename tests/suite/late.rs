@@ -1,0 +1,202 @@
+//! `--writeback-cache`: the kernel keeps what is written. What was synced or closed survives the process, and no commit has a file
+//! of which the kernel still keeps something.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::process::Stdio;
+
+use rustix::fs::SeekFrom;
+use rustix::process::Signal;
+
+use crate::machine::{Machine, Mount, args, until};
+use crate::process::{Running, kill, kill_and_wait, said};
+
+/// Maps `out/mapped`, closes it, and writes through the mapping at each line that it is told. (Python's own `mmap` keeps the file open.)
+const MAPS: &str = "
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+os.makedirs('out', exist_ok=True)
+fd = os.open('out/mapped', os.O_RDWR | os.O_CREAT)
+os.write(fd, b'begun' + bytes(8187))
+at = libc.mmap(None, 8192, 3, 1, fd, 0)
+os.close(fd)
+print('mapped', flush=True)
+for number, line in enumerate(sys.stdin):
+    ctypes.memmove(at + 4096 * (number % 2), b'write %02d' % number, 8)
+    print('written %d' % number, flush=True)
+";
+
+/// Does a test in a mount whose writes the kernel keeps. Its base has one file, `big`.
+fn keeping(test: impl FnOnce(&Machine, &Mount)) {
+    Machine::mounting_from_directory(|machine| {
+        machine.file("input/big", vec![b'.'; 300_000]);
+        let base = machine.snapshot(&machine.path("input"), "base.manifest");
+        let mount = machine.mount(args!["--writeback-cache", base], "mnt");
+        test(machine, &mount);
+    });
+}
+
+/// The bytes that came to the process of a mount.
+fn received(machine: &Machine, mount: &Mount) -> u64 {
+    let stats = machine.json(args!["stats", &mount.dir]);
+    stats["bytes"]["written"].as_u64().unwrap()
+}
+
+fn mapper(machine: &Machine, mount: &Mount) -> Running {
+    let mut python = machine.command("python3");
+    python.args(["-c", MAPS]).current_dir(&mount.dir);
+    let mut mapper = machine.start({
+        python.stdin(Stdio::piped());
+        python
+    });
+    mapper.wait_for_output("mapped");
+    mapper
+}
+
+/// Commits the session, and gives what a path has in a new mount of it.
+fn committed(machine: &Machine, mount: &Mount, options: &[&str], path: &str) -> Vec<u8> {
+    let mut commit = args!["commit", &mount.session].to_vec();
+    commit.extend(options.iter().map(Into::into));
+    let commit = machine.json(commit);
+    let diff = commit["manifest"]["address"].as_str().unwrap();
+    let layers = args!["--read-only", machine.path("base.manifest"), diff];
+    let seen = machine.mount(layers, "seen");
+    let bytes = fs::read(seen.dir.join(path)).unwrap();
+    machine.ok(args!["umount", &seen.dir]);
+    bytes
+}
+
+#[test]
+fn what_was_synced_or_closed_survives_a_kill_where_the_kernel_keeps_what_is_written() {
+    keeping(|machine, mount| {
+        let at = |name: &str| mount.dir.join(name);
+        fs::write(at("closed"), vec![b'c'; 300_000]).unwrap();
+        assert_eq!(received(machine, mount), 300_000);
+
+        let mut synced = File::create(at("synced")).unwrap();
+        synced.write_all(&[b's'; 10_000]).unwrap();
+        synced.sync_data().unwrap();
+        // In the middle of a page, whose rest is read of the store's object.
+        let part = OpenOptions::new().write(true).open(at("big")).unwrap();
+        part.write_all_at(b"PART", 100_000).unwrap();
+        part.sync_all().unwrap();
+        // While the process does nothing, only the kernel can have what is written.
+        let mut kept = File::create(at("kept")).unwrap();
+        kill(mount.pid, Signal::STOP);
+        kept.write_all(&[b'k'; 50_000]).unwrap();
+        synced.write_all(&[b's'; 10_000]).unwrap();
+        assert_eq!(kept.metadata().unwrap().len(), 50_000);
+
+        kill_and_wait(mount.pid);
+        drop((synced, part, kept));
+        let again = machine.resume(&mount.session_dir, &mount.dir);
+        let read = |name: &str| fs::read(again.dir.join(name)).unwrap();
+        assert!(read("closed") == vec![b'c'; 300_000]);
+        let synced = read("synced");
+        assert!(synced == [b's'; 10_000]);
+        assert!(read("kept").is_empty());
+        let big = read("big");
+        assert_eq!(big.len(), 300_000);
+        assert_eq!(&big[99_999..100_005], b".PART.");
+        // Nothing of it came to the process, and it is known all the same that it is not whole.
+        let refused = machine.says(args!["commit", &mount.session]).with_code(14);
+        let refused = refused.saying("kept").saying("synced").saying("big");
+        assert!(!refused.err.contains("closed\""), "{refused:#?}");
+        let big = committed(machine, mount, &["--accept-open"], "big");
+        assert_eq!(&big[99_999..100_005], b".PART.");
+    });
+}
+
+#[test]
+fn a_commit_waits_for_the_close_of_a_file_that_the_kernel_keeps_and_has_its_last_bytes() {
+    keeping(|machine, mount| {
+        let at = mount.dir.join("kept");
+        let mut file = File::create(&at).unwrap();
+        file.write_all(b"begun, ").unwrap();
+        let refused = machine.says(args!["commit", &mount.dir]).with_code(14);
+        refused.saying("kept");
+        let mut waiting =
+            machine.start(machine.attachfs(args!["commit", "--wait", "60", &mount.dir]));
+        file.write_all(b"ended").unwrap();
+        assert!(waiting.is_running());
+        drop(file);
+        waiting.wait().with_code(0);
+        assert_eq!(committed(machine, mount, &[], "kept"), b"begun, ended");
+    });
+}
+
+#[test]
+fn a_mapping_that_outlives_its_file_is_committed_when_it_is_gone_where_the_kernel_keeps_it() {
+    keeping(|machine, mount| {
+        let mut mapper = mapper(machine, mount);
+        mapper.type_keys("\n");
+        mapper.wait_for_output("written 0");
+        let refused = machine.says(args!["commit", &mount.dir]).with_code(14);
+        refused.saying("out/mapped");
+        mapper.type_keys("\n");
+        mapper.wait_for_output("written 1");
+        mapper.signal(Signal::KILL);
+        mapper.wait();
+        let bytes = committed(machine, mount, &["--wait", "20"], "out/mapped");
+        assert!(bytes.starts_with(b"write 00") && bytes[4096..].starts_with(b"write 01"));
+    });
+}
+
+#[test]
+fn who_is_cut_off_from_a_mount_that_keeps_what_is_written_is_asked_about() {
+    keeping(|machine, mount| {
+        let mut file = File::create(mount.dir.join("kept")).unwrap();
+        file.write_all(b"begun").unwrap();
+        machine.ok(args!["umount", "--force", &mount.dir]);
+        let refused = machine.says(args!["commit", &mount.session]).with_code(14);
+        refused.saying("kept");
+        drop(file);
+        machine.says(args!["commit", &mount.session]).with_code(14);
+    });
+}
+
+#[test]
+fn holes_lengths_and_times_are_those_of_what_the_kernel_keeps() {
+    keeping(|machine, mount| {
+        let plain = machine.dir("plain");
+        for dir in [&mount.dir, &plain] {
+            let path = dir.join("kept");
+            let file = File::create(&path).unwrap();
+            file.write_all_at(b"late", 1 << 20).unwrap();
+            let data = rustix::fs::seek(&file, SeekFrom::Data(0));
+            assert_eq!(data, Ok(1 << 20), "{}", dir.display());
+            let hole = rustix::fs::seek(&file, SeekFrom::Hole(1 << 20)).unwrap();
+            assert!(hole >= (1 << 20) + 4);
+            assert_eq!(fs::metadata(&path).unwrap().len(), (1 << 20) + 4);
+            // Its time is the one that it is given, whenever the bytes get there.
+            let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_500_000_000, 5000);
+            file.set_times(fs::FileTimes::new().set_modified(time))
+                .unwrap();
+            drop(file);
+            let appended = OpenOptions::new().append(true).open(&path).unwrap();
+            (&appended).write_all(b"r").unwrap();
+            assert!(fs::metadata(&path).unwrap().modified().unwrap() > time);
+            appended
+                .set_times(fs::FileTimes::new().set_modified(time))
+                .unwrap();
+            drop(appended);
+            let kept = fs::metadata(&path).unwrap();
+            assert_eq!(kept.modified().unwrap(), time);
+            assert_eq!(kept.len(), (1 << 20) + 5);
+        }
+        let status = || machine.json(args!["status", &mount.session]);
+        until("it is closed", || status()["open"] == serde_json::json!([]));
+        let again = said(
+            machine
+                .command("stat")
+                .args(["-c", "%s %Y"])
+                .arg(mount.dir.join("kept")),
+        );
+        assert_eq!(again.out, "1048581 1500000000\n");
+        let bytes = committed(machine, mount, &[], "kept");
+        assert!(bytes.ends_with(b"\0later") && bytes.len() == (1 << 20) + 5);
+    });
+}
