@@ -18,6 +18,8 @@ use attachfs_durable::{DurableError, Facts, Leasing, OwnDir, ReadLease, Space};
 use attachfs_tree::Ino;
 use parking_lot::Mutex;
 
+/// A disk with less room is nearly full, if that is less than a sixteenth of it.
+const TIGHT: u64 = 256 << 20;
 /// Milliseconds within which a lease that somebody drops is gone.
 const DROPPED_WITHIN: u32 = 100;
 
@@ -208,6 +210,12 @@ impl Scratch {
     /// The free room.
     pub fn space(&self) -> Result<Space, DurableError> {
         self.held()?.space()
+    }
+
+    /// Whether so little room is left that what is written next may need what deleted files still take.
+    pub(crate) fn is_tight(&self) -> bool {
+        let is_tight = |space: Space| space.available < TIGHT.min(space.total / 16);
+        self.space().is_ok_and(is_tight)
     }
 
     /// The directory of files that were set aside.
