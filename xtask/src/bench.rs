@@ -11,7 +11,7 @@ pub(crate) mod bucket;
 mod calibration;
 mod committing;
 mod crates;
-mod disk;
+pub(crate) mod disk;
 mod entries;
 mod folders;
 mod harness;

@@ -1,7 +1,7 @@
 //! Tells the kernel to drop names, pages and attributes of files from its caches.
 //!
-//! Never on an event loop: the kernel takes the directory's or the page's lock for it, and the holder of that lock
-//! may be waiting for an event loop's answer.
+//! Never on an event loop, attributes alone excepted: the kernel takes the directory's or the page's lock for it, and the holder of that
+//! lock may be waiting for an event loop's answer.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -17,7 +17,7 @@ use attachfs_vfs::Invalidation;
 use fuser::{INodeNo, Notifier};
 
 /// With a negative offset the kernel drops a file's attributes and keeps its pages.
-const ATTRIBUTES_ALONE: i64 = -1;
+pub(super) const ATTRIBUTES_ALONE: i64 = -1;
 
 /// The thread that sends invalidations. It ends when all senders are dropped.
 #[derive(Debug)]

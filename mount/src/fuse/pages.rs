@@ -10,7 +10,8 @@
 //! appends by itself.
 //!
 //! A file that the kernel has itself (`passthrough.rs`) has no pages here, and what is read of it before and after may be others:
-//! when it is opened so, the kernel drops the pages that it had of it, and it makes none as long as it is open.
+//! when it is opened so, the kernel drops the pages that it had of it, and it makes none as long as it is open. What is stored
+//! through a mapping of it changes its times without the kernel's noticing: so it drops the attributes, too, and keeps none as long as such an open may be mapped.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ use fuser::{FopenFlags, INodeNo, Notifier, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
 
 use super::answer::{Answer, Completion};
+use super::invalidate::ATTRIBUTES_ALONE;
 use super::passthrough::{self, GivesFiles, PassedThrough};
 
 /// The files that may be written to in the kernel alone, and the connection for writing back their pages.
@@ -93,6 +95,17 @@ impl Pages {
             tracing::debug!(%error, inode = %number, "pages were not written back");
         }
     }
+
+    /// Makes the kernel drop the attributes that it keeps of a file. It waits for nobody, so an event loop may call this.
+    fn drop_attributes(&self, number: INodeNo) {
+        let Some(kernel) = self.kernel.get() else {
+            return;
+        };
+        if let Err(error) = kernel.inval_inode(number, ATTRIBUTES_ALONE, 0) {
+            // The connection has ended, or the file is being made and the kernel does not know it yet.
+            tracing::debug!(%error, inode = %number, "attributes were not dropped");
+        }
+    }
 }
 
 /// The answer to an open, which updates [`Pages`].
@@ -147,6 +160,9 @@ impl<R: super::Refuse + GivesFiles> OpenReply<R> {
             passthrough::take(backing, self.completion.reply()?, &self.passthrough)
         });
         if let Some(id) = id {
+            if let Some(pages) = &self.pages {
+                pages.drop_attributes(number);
+            }
             // Without FOPEN_KEEP_CACHE, so that the pages of before go.
             let flags = FopenFlags::FOPEN_NOFLUSH;
             self.completion.ok(PassedThrough { opened, flags, id });

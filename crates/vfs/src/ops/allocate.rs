@@ -41,6 +41,7 @@ impl Vfs {
         if i64::try_from(range.end).is_err() {
             return Err(FsErrorKind::TooLarge.into());
         }
+        overlay.reaper.reap_if_tight();
         let ino = open.ino();
         let scratch = self.open_scratch_of(&open)?;
         let opened = || overlay.append(&Record::Opened(ino)).map_err(journal_failed);

@@ -291,10 +291,14 @@ impl Vfs {
             .ok_or(FsError::plain(FsErrorKind::Invalid))
     }
 
-    /// The room for writing: that of the scratch directory. `None` if the file system is read-only.
+    /// The room for writing: that of the scratch directory. What was deleted has given its own back, after a sync of that. `None` if
+    /// the file system is read-only.
     pub fn space(&self) -> Result<Option<Space>, FsError> {
         match &self.overlay {
-            Some(overlay) => Ok(Some(overlay.disk.scratch.space()?)),
+            Some(overlay) => {
+                overlay.reaper.reap_now();
+                Ok(Some(overlay.disk.scratch.space()?))
+            }
             None => Ok(None),
         }
     }

@@ -42,6 +42,9 @@ impl Vfs {
             Some(_) if changes => Some(self.begin_change()?),
             _ => None,
         };
+        if let Some(change) = &change {
+            change.overlay.reaper.reap_if_tight();
+        }
         let (handle, open) = self.handles.open_file(node, access);
         let prepared = self
             .refuse_left(node)
@@ -155,6 +158,7 @@ impl Vfs {
         let change = self.begin_change()?;
         let overlay = change.overlay;
         let name = checked(name)?;
+        overlay.reaper.reap_if_tight();
         let no_sync = overlay.disk.hold_sync();
         let turn = self.turn(overlay);
         let (ino, create) = {

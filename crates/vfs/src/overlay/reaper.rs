@@ -28,6 +28,8 @@ struct Queue {
     doomed: Vec<Ino>,
     /// When the first of them came.
     doomed_since: Option<Instant>,
+    /// The disk was nearly full when one of them came: nothing is collected.
+    is_urgent: bool,
     /// When the first unsynced change came.
     changed_since: Option<Instant>,
     /// How many commits read scratch files, so that none is removed.
@@ -42,11 +44,23 @@ impl Queue {
         !self.doomed.is_empty() && self.pins == 0
     }
 
+    /// The files to remove now.
+    fn take(&mut self) -> Vec<Ino> {
+        self.doomed_since = None;
+        self.is_urgent = false;
+        std::mem::take(&mut self.doomed)
+    }
+
     /// When the next work is due.
     fn due(&self) -> Option<Instant> {
         let removing = self.doomed_since.filter(|_| self.may_remove());
+        let collect = if self.is_urgent {
+            Duration::ZERO
+        } else {
+            COLLECT
+        };
         let times = [
-            removing.map(|since| since + COLLECT),
+            removing.map(|since| since + collect),
             self.changed_since.map(|since| since + LONGEST_UNSYNCED),
         ];
         times.into_iter().flatten().min()
@@ -56,6 +70,8 @@ impl Queue {
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
+    /// Locked while some of them are removed, and from before they are taken from the queue. Taken before `queue`.
+    removing: Mutex<()>,
     changed: Condvar,
     /// Whether the thread was told of a change already.
     told: AtomicBool,
@@ -106,22 +122,41 @@ impl Reaper {
         }
     }
 
+    /// Removes a scratch file before long; on a disk that is nearly full as soon as the sync before that has ended.
     pub(crate) fn remove_later(&self, ino: Ino) {
+        let is_urgent = self.is_tight();
         let mut queue = self.shared.queue.lock();
+        queue.is_urgent |= is_urgent;
         queue.doomed.push(ino);
         queue.doomed_since.get_or_insert_with(Instant::now);
         drop(queue);
         self.shared.changed.notify_one();
     }
 
-    /// Does the waiting work at once, on this thread.
+    fn is_tight(&self) -> bool {
+        let disk = self.disk.as_ref();
+        disk.is_some_and(|disk| disk.scratch.is_tight())
+    }
+
+    /// As [`reap_now`](Self::reap_now), if the disk is nearly full: for who is about to write what may need the room of what was deleted
+    /// shortly before. The caller has no [`SyncHold`](super::disk::SyncHold) and no [`Turn`](crate::change::Turn).
+    pub(crate) fn reap_if_tight(&self) {
+        let waits =
+            || !self.shared.queue.lock().doomed.is_empty() || self.shared.removing.is_locked();
+        if waits() && self.is_tight() {
+            self.reap_now();
+        }
+    }
+
+    /// Does the waiting work at once, on this thread, and waits for what another thread is doing of it.
     pub(crate) fn reap_now(&self) {
+        let _removing = self.shared.removing.lock();
         let doomed = {
             let mut queue = self.shared.queue.lock();
             if !queue.may_remove() {
                 return;
             }
-            std::mem::take(&mut queue.doomed)
+            queue.take()
         };
         if let Some(disk) = &self.disk {
             sync_and_remove(&doomed, &self.shared, disk);
@@ -172,7 +207,7 @@ impl Drop for Reaper {
 fn run(shared: &Shared, disk: &Arc<Disk>) {
     let mut compaction = Compaction(None);
     loop {
-        let (doomed, closing) = {
+        let (doomed, closing, removing) = {
             let mut queue = shared.queue.lock();
             while !queue.closing {
                 match queue.due() {
@@ -183,20 +218,24 @@ fn run(shared: &Shared, disk: &Arc<Disk>) {
                     }
                 }
             }
+            // `removing` comes first. Meanwhile another thread may take what was due: then there is nothing to do.
+            drop(queue);
+            let removing = shared.removing.lock();
+            let mut queue = shared.queue.lock();
             queue.changed_since = None;
             // Reset before the sync, so that later changes are announced again.
             shared.told.store(false, Ordering::Release);
             let doomed = if queue.may_remove() || queue.closing {
-                queue.doomed_since = None;
-                std::mem::take(&mut queue.doomed)
+                queue.take()
             } else {
                 Vec::new()
             };
-            (doomed, queue.closing)
+            (doomed, queue.closing, removing)
         };
         if !doomed.is_empty() || (!closing && !disk.is_synced()) {
             sync_and_remove(&doomed, shared, disk);
         }
+        drop(removing);
         if closing {
             return;
         }

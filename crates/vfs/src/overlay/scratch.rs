@@ -21,6 +21,8 @@ use parking_lot::Mutex;
 
 use super::bound::Bound;
 
+/// A disk with less room is nearly full, if that is less than a sixteenth of it.
+const TIGHT: u64 = 256 << 20;
 /// Milliseconds within which a lease that somebody drops is gone.
 const DROPPED_WITHIN: u32 = 100;
 
@@ -272,6 +274,12 @@ impl Scratch {
             Some(bound) => bound.within(space),
             None => space,
         })
+    }
+
+    /// Whether so little room is left that what is written next may need what deleted files still take.
+    pub(crate) fn is_tight(&self) -> bool {
+        let is_tight = |space: Space| space.available < TIGHT.min(space.total / 16);
+        self.space().is_ok_and(is_tight)
     }
 
     /// The directory of files that were set aside.

@@ -92,6 +92,29 @@ fn a_full_disk_is_told_to_the_writer_and_harms_nothing() {
 }
 
 #[test]
+fn the_room_of_what_was_deleted_is_there_for_who_asks_and_for_who_writes_next() {
+    let Some(disk) = SmallDisk::new(c"size=16m") else {
+        return;
+    };
+    let world = world();
+    let kernel = world.create(&disk.path().join("session"));
+    for round in 0..5 {
+        let len = fill(&kernel, "large");
+        kernel.unlink("large").unwrap();
+        let available = kernel.vfs.space().unwrap().unwrap().available;
+        assert!(available >= len, "{round}: {available}");
+
+        let len = fill(&kernel, "large");
+        kernel.unlink("large").unwrap();
+        let next = kernel.create("next").unwrap();
+        let part = vec![2; len as usize - (64 << 10)];
+        assert_eq!(kernel.write(next, 0, &part).unwrap(), part.len());
+        kernel.close(next);
+        kernel.unlink("next").unwrap();
+    }
+}
+
+#[test]
 fn a_file_that_could_not_be_recorded_leaves_no_scratch_file() {
     let Some(disk) = SmallDisk::new(c"size=8m") else {
         return;

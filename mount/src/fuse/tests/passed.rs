@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use attachfs_vfs::NotQuiescent;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::testing::{CHUNK, Fixture, PATIENCE, file, pattern};
 
@@ -102,7 +103,7 @@ libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 fd = os.open('mapped', os.O_RDWR | os.O_CREAT)
-os.write(fd, bytes(8192))
+if not os.fstat(fd).st_size: os.write(fd, bytes(8192))
 at = libc.mmap(None, 8192, 3, 1, fd, 0)
 os.close(fd)
 say()
@@ -260,6 +261,33 @@ fn who_writes_to_a_mapping_after_closing_the_file_is_seen_by_others_and_keeps_it
     mapper.end();
     assert!(fixture.vfs.quiesce(ino).unwrap().still().unwrap());
     assert_eq!(read()[5000..5006], *b"second");
+    fixture.unmount();
+}
+
+#[test]
+fn a_store_through_a_mapping_changes_the_times_that_the_kernel_knew_before_the_file_was_opened() {
+    let Some(fixture) = passing() else {
+        return;
+    };
+    fs::write(fixture.at("mapped"), [0; 8192]).unwrap();
+    until_closed(&fixture);
+    // As `stat -c %y` asks: the kernel asks the daemon when somebody wants to know the access time of a file that was mapped.
+    let times = || {
+        let (path, mask) = (fixture.at("mapped"), StatxFlags::MTIME | StatxFlags::CTIME);
+        let found = statx(CWD, path, AtFlags::empty(), mask).unwrap();
+        [found.stx_mtime, found.stx_ctime].map(|time| (time.tv_sec, time.tv_nsec))
+    };
+    let before = times();
+    std::thread::sleep(Duration::from_millis(20));
+    let Some(mut mapper) = Python::start(&fixture.root(), MAPS) else {
+        return;
+    };
+    mapper.go_on();
+    mapper.until_ready();
+    mapper.end();
+    let after = times();
+    assert!(after[0] > before[0] && after[1] > before[1]);
+    assert_eq!(written(&fixture), 0);
     fixture.unmount();
 }
 
