@@ -9,7 +9,7 @@
 mod against;
 pub(crate) mod bucket;
 mod calibration;
-mod disk;
+pub(crate) mod disk;
 mod entries;
 mod folders;
 mod harness;

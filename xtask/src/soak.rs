@@ -12,6 +12,7 @@ mod mutants;
 mod posix;
 mod reads;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -44,9 +45,13 @@ pub(crate) struct Options {
     /// Render a frame of a scene with linked libraries and textures from mounts, as from the disk; needs Blender, which is installed
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "filter"])]
     blender: bool,
-    /// Test a mount with pjdfstest and fsx, which are installed first; needs root
-    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "blender", "filter"])]
+    /// Test a mount with pjdfstest and fsx, which are installed first; needs root. With numbers as the filter (080,215), these
+    /// tests of xfstests and nothing else
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "blender"])]
     posix: bool,
+    /// With --posix: run the tests of xfstests, too, which is in this directory and built there
+    #[arg(long, value_name = "DIR", requires = "posix")]
+    xfstests: Option<PathBuf>,
     /// With --reads and --posix: what they print, to do the same again
     #[arg(long)]
     seed: Option<u64>,
@@ -75,7 +80,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         return blender::run();
     }
     if options.posix {
-        return posix::run(options.minutes, options.seed);
+        return posix::run(&posix::Options {
+            minutes: options.minutes,
+            seed: options.seed,
+            xfstests: options.xfstests.as_deref(),
+            filter: options.filter.as_deref(),
+        });
     }
     if options.mutants {
         return mutants::run(options.filter.as_deref());

@@ -18,11 +18,11 @@ const BYTES_EACH: &str = "4096";
 
 /// The mounted file system; unmounted when dropped.
 #[derive(Debug)]
-pub(super) struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
     /// Makes it in `image` and mounts it on `point`. Needs root.
-    pub(super) fn make(image: &Path, point: &Path) -> Result<Self> {
+    pub(crate) fn make(image: &Path, point: &Path) -> Result<Self> {
         let doing = || format!("cannot make {}", image.display());
         File::create(image)
             .and_then(|file| file.set_len(SIZE))
@@ -39,7 +39,7 @@ impl Disk {
     }
 
     /// Where it is mounted.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.0
     }
 }

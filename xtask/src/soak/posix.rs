@@ -4,10 +4,14 @@
 //!     pjdfstest   names, modes, owners, times and errors of system calls, as several users
 //!     fsx         random reads and writes, mappings, lengths and holes of one file, with its own memory of what it wrote:
 //!                 in a new file, and in an input that is written in place
+//!     xfstests    what the file systems of Linux share (`xfstests.rs`), if there is a directory with it
 //! ```
 //!
-//! They are run beside the program and not linked. What of pjdfstest is expected to fail is listed with its reason in
-//! `tests/posix/pjdfstest.toml`; anything else that fails, and anything listed that passes, fails the soak.
+//! They are run beside the program and not linked. What is expected to fail is listed with its reason in
+//! `tests/posix/pjdfstest.toml` and `tests/posix/xfstests.toml`; anything else that fails, and anything listed that passes, fails the soak.
+
+mod expected;
+mod xfstests;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -36,29 +40,47 @@ const OPERATIONS: &str = "20000";
 /// The length of the input that fsx writes in place, in bytes.
 const INPUT: usize = 256 << 10;
 
-/// Runs pjdfstest once, and fsx with one seed after the other for so many minutes. Fails if one of them does.
-pub(super) fn run(minutes: u64, seed: Option<u64>) -> Result<ExitCode> {
+/// What is run.
+pub(super) struct Options<'a> {
+    /// How long fsx is run.
+    pub(super) minutes: u64,
+    /// The first seed of fsx.
+    pub(super) seed: Option<u64>,
+    /// Where xfstests is.
+    pub(super) xfstests: Option<&'a Path>,
+    /// These tests of xfstests, and nothing else: numbers with commas between them.
+    pub(super) filter: Option<&'a str>,
+}
+
+/// Runs pjdfstest once, fsx with one seed after the other for so many minutes, and xfstests once. Fails if one of them does.
+pub(super) fn run(options: &Options<'_>) -> Result<ExitCode> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "pjdfstest works as several users: run this as root"
-    );
-    let (pjdfstest, fsx) = (
-        headers().and_then(|()| PJDFSTEST.installed())?,
-        FSX.installed()?,
     );
     let dir = std::env::temp_dir().join(format!("attachfs-posix-{}", std::process::id()));
     fs::create_dir_all(dir.join("home"))?;
     // Other users go through it to the mount.
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
-    let bench = Bench::prepare(&dir)?;
-    let names = bench.names(&pjdfstest);
-    let bytes = bench.bytes(&fsx, minutes, seed);
-    for result in [&names, &bytes] {
+    let (built, _) = built()?;
+    let mut results = Vec::new();
+    if options.filter.is_none() {
+        headers()?;
+        let (pjdfstest, fsx) = (PJDFSTEST.installed()?, FSX.installed()?);
+        let bench = Bench::prepare(&dir, &built)?;
+        results.push(bench.names(&pjdfstest));
+        results.push(bench.bytes(&fsx, options.minutes, options.seed));
+    }
+    match options.xfstests {
+        Some(checkout) => results.push(xfstests::run(&dir, &built, checkout, options.filter)),
+        None => println!("skipped: xfstests, which is in no directory that --xfstests names"),
+    }
+    for result in &results {
         if let Err(error) = result {
             println!("BROKEN: {error:#}");
         }
     }
-    if names.is_err() || bytes.is_err() {
+    if results.iter().any(Result::is_err) {
         println!("files are in {}", dir.display());
         return Ok(ExitCode::FAILURE);
     }
@@ -84,11 +106,10 @@ struct Bench {
 }
 
 impl Bench {
-    fn prepare(dir: &Path) -> Result<Self> {
-        let (path, _) = built()?;
+    fn prepare(dir: &Path, built: &Path) -> Result<Self> {
         let bench = Self {
             dir: dir.to_owned(),
-            program: Program::at(&path, dir.join("home"))?,
+            program: Program::at(built, dir.join("home"))?,
         };
         let folder = dir.join("folder");
         fs::create_dir_all(&folder)?;
