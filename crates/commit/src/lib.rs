@@ -42,6 +42,7 @@ pub use account::Account;
 pub use choice::Patterns;
 pub use collapse::CollapseError;
 pub use error::{CommitError, OpenFile, OutgoingLink};
+pub use generations::check_total;
 pub use handed::handed_over;
 pub use hash::Hashed;
 pub use history::{Committed, Finished, commits, finished, last_clean};
