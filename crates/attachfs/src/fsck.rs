@@ -83,10 +83,9 @@ impl FsckReport {
             self.problem(&wrong);
         }
         self.tell_commits(session, &checked.commits);
-        if checked.needed.is_some() {
-            self.notes.push(
-                "nothing is repaired before that is back, since nothing is known of what depends on it".to_owned(),
-            );
+        if !checked.is_readable() {
+            self.notes
+                .push("nothing is repaired before all of that can be read again".to_owned());
         }
         if let Some(torn) = checked.torn {
             self.notes.push(format!(
@@ -96,10 +95,12 @@ impl FsckReport {
         }
         for name in &checked.left_open {
             self.notes.push(format!(
-                "\"{name}\" was open for writing when the mount's process ended, or lost its end with the power: a commit asks about it"
+                "\"{name}\" was open for writing when the mount's process ended, or lost its end with the power or a damaged journal: a commit asks about it"
             ));
         }
-        for path in &checked.unknown {
+        // A repair moves all that it does not need.
+        let unknown = checked.unknown.iter();
+        for path in unknown.filter(|_| checked.damage.is_none()) {
             self.notes.push(format!(
                 "no record speaks of {}: the next mount or commit sets it aside",
                 path.display()
@@ -251,7 +252,7 @@ fn mend(
         let done = salvage(&files, found, &has_commit).map_err(OpenError::Recovery)?;
         report.tell_repairs(found, &done);
     }
-    if found.needed.is_none() && session.has_set_aside_journal()? {
+    if found.is_readable() && session.has_set_aside_journal()? {
         // Whoever was interrupted may have come this far.
         let moved = session.set_layers_aside(found.layers)?;
         if moved > 0 {

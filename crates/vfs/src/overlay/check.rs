@@ -32,7 +32,7 @@ pub struct Checked {
     pub written: u64,
     /// Files whose written bytes are missing.
     pub missing: Vec<RecoveryError>,
-    /// Files whose written bytes are there and cannot be read.
+    /// Files whose written bytes are there and cannot be read. Nothing is repaired before they can be.
     pub unreadable: Vec<RecoveryError>,
     /// Files that may be incomplete: they were open when the last process ended, or lost their end with the power.
     pub left_open: Vec<String>,
@@ -58,12 +58,17 @@ pub struct Checked {
 impl Checked {
     /// Whether a process can take the overlay over as it is.
     pub fn is_sound(&self) -> bool {
-        self.needed.is_none() && self.unreadable.is_empty() && !self.can_be_salvaged()
+        self.is_readable() && !self.can_be_salvaged()
+    }
+
+    /// Whether everything is there that has to be read.
+    pub fn is_readable(&self) -> bool {
+        self.needed.is_none() && self.unreadable.is_empty()
     }
 
     /// Whether there is something that [`salvage`](super::salvage) repairs.
     pub fn can_be_salvaged(&self) -> bool {
-        self.needed.is_none() && (self.damage.is_some() || !self.missing.is_empty())
+        self.is_readable() && (self.damage.is_some() || !self.missing.is_empty())
     }
 }
 
