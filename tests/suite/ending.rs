@@ -17,6 +17,7 @@ mounting_from_both_stores![
     a_killed_mount_that_cannot_be_committed_is_pending_and_umount_goes_on_with_it,
     two_unmounts_at_once_both_hand_over_the_manifest,
     many_mounts_are_ended_at_once_and_the_command_goes_on_with_those_that_were_pending,
+    a_forced_unmount_of_a_stopped_process_does_not_pass_for_a_commit,
     several_mounts_are_looked_at_before_one_is_touched,
     a_used_mount_is_detached_and_committed_when_nobody_uses_it_any_more,
     who_uses_a_mount_is_waited_for_and_cut_off_after_that,
@@ -280,6 +281,12 @@ fn many_mounts_are_ended_at_once_and_the_command_goes_on_with_those_that_were_pe
         }
     }
     assert_eq!(machine.mounts(), [mounts[1].dir.clone()]);
+    // Who types the line has the options of the command that did not get there: otherwise more would be committed.
+    let more = args!["--exclude", "x y*", "--symlinks", "skip", "--timeout", "1"].to_vec();
+    let said = machine.says([umount.clone(), more].concat()).with_code(13);
+    said.saying(
+        "go on with `attachfs umount --commit --timeout 1 --exclude 'x y*' --symlinks skip ",
+    );
     busy.signal(Signal::KILL);
     busy.wait();
     let said = machine.ok(&umount);
@@ -288,6 +295,31 @@ fn many_mounts_are_ended_at_once_and_the_command_goes_on_with_those_that_were_pe
     assert_eq!(machine.published(&mounts[1].session).len(), 1);
     assert_eq!(machine.mounts(), NOTHING);
     until("their sessions are gone", || machine.sessions() == NOTHING);
+}
+
+fn a_forced_unmount_of_a_stopped_process_does_not_pass_for_a_commit(machine: &Machine) {
+    let mounts = mounts_with_work(machine, &["one", "two"]);
+    kill(mounts[0].pid, Signal::STOP);
+    let forced = args![
+        "umount",
+        "--force",
+        "--commit",
+        &mounts[0].dir,
+        &mounts[1].dir
+    ];
+    let told = machine.says(forced).with_code(13);
+    told.saying("nothing was committed")
+        .saying("1 done, 1 mount pending")
+        .saying(&format!(
+            "umount --commit --force {}",
+            &mounts[0].session[..8]
+        ));
+    assert_eq!(machine.published(&mounts[0].session), []);
+    assert_eq!(machine.published(&mounts[1].session).len(), 1);
+    kill(mounts[0].pid, Signal::CONT);
+    until("its process has ended", || has_ended(mounts[0].pid));
+    machine.ok(args!["commit", &mounts[0].session]);
+    assert_eq!(machine.published(&mounts[0].session).len(), 1);
 }
 
 fn several_mounts_are_looked_at_before_one_is_touched(machine: &Machine) {

@@ -56,6 +56,97 @@ fn fifos_and_sockets_are_named_by_all_verbs_that_tell_of_a_session() {
     });
 }
 
+/// Takes file handles, or opens those that were taken from another mount of the same session, as an NFS server does after a restart.
+const HANDLES: &str = r#"
+import ctypes, json, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+class Handle(ctypes.Structure):
+    _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("data", ctypes.c_ubyte * 128)]
+what, root = sys.argv[1:3]
+if what == "take":
+    taken = {}
+    for path in sys.argv[3:]:
+        handle, mount = Handle(bytes=128), ctypes.c_int()
+        if libc.name_to_handle_at(-100, os.path.join(root, path).encode(), ctypes.byref(handle), ctypes.byref(mount), 0):
+            sys.exit(f"{path}: {os.strerror(ctypes.get_errno())}")
+        taken[path] = [handle.type, bytes(handle.data[:handle.bytes]).hex()]
+    print(json.dumps(taken))
+else:
+    at, found = os.open(root, os.O_RDONLY), {}
+    for path, (kind, data) in json.loads(sys.argv[3]).items():
+        data = bytes.fromhex(data)
+        handle = Handle(bytes=len(data), type=kind)
+        ctypes.memmove(handle.data, data, len(data))
+        opened = libc.open_by_handle_at(at, ctypes.byref(handle), os.O_RDONLY)
+        if opened < 0:
+            found[path] = os.strerror(ctypes.get_errno())
+        elif os.path.isdir(f"/proc/self/fd/{opened}"):
+            os.fchdir(opened)
+            found[path] = [os.getcwd(), sorted(os.listdir("."))]
+        else:
+            found[path] = os.read(opened, 100).decode()
+    print(json.dumps(found))
+"#;
+
+#[test]
+fn file_handles_lead_to_the_same_files_after_a_remount() {
+    Machine::mounting_from_directory(|machine| {
+        machine.file("scene/d/e/f", "fff");
+        let mount = machine.mount(args![base(machine)], "mnt");
+        let at = |path: &str| mount.dir.join(path);
+        std::fs::write(at("d/e/out"), "written").unwrap();
+        for gone in ["gone", "d/changed"] {
+            std::fs::write(at(gone), "old").unwrap();
+        }
+        let handles = |what: &str, rest: &[&str]| {
+            let mut command = machine.command("python3");
+            command.args(["-c", HANDLES, what]).arg(&mount.dir);
+            said(command.args(rest)).with_code(0).json()
+        };
+        let paths = [
+            "a",
+            "d/b",
+            "d/e",
+            "d/e/f",
+            "d/e/out",
+            "gone",
+            "d/changed",
+            "",
+        ];
+        let taken = handles("take", &paths);
+        std::fs::remove_file(at("gone")).unwrap();
+        std::fs::remove_file(at("a")).unwrap();
+        std::fs::rename(at("d/e"), at("e")).unwrap();
+        std::fs::write(at("d/changed"), "new").unwrap();
+        mount.kill_when_all_is_closed(machine);
+        let mount = machine.resume(&mount.session_dir, &mount.dir);
+
+        let mut taken = taken;
+        let root: &mut serde_json::Value = &mut taken["a"].clone();
+        // A number that no inode ever had, as another system may send it.
+        let data = root[1].as_str().unwrap();
+        root[1] = json!(format!("{}{}", "f".repeat(16), &data[16..]));
+        taken["never"] = root.clone();
+        let found = handles("open", &[&taken.to_string()]);
+        let place = |path: &str| mount.dir.join(path).to_str().unwrap().to_owned();
+        assert_eq!(
+            found,
+            json!({
+                "": [place("").trim_end_matches('/'), ["d", "e"]],
+                "a": "Stale file handle",
+                "d/b": "bbb",
+                "d/e": [place("e"), ["f", "out"]],
+                "d/e/f": "fff",
+                "d/e/out": "written",
+                "gone": "Stale file handle",
+                "d/changed": "new",
+                "never": "Stale file handle",
+            })
+        );
+        machine.ok(args!["umount", &mount.dir]);
+    });
+}
+
 /// A program that others wrote to find out whether a file system keeps what it is given; `cargo xtask soak --posix` installs it and
 /// runs it for longer.
 #[test]

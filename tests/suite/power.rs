@@ -4,6 +4,7 @@
 //! The power is lost by copying the image of a loop device at that moment: it has what had reached the disk.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{
@@ -15,7 +16,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
 
 use crate::machine::{Machine, Mount, args, detach, skipped, until};
-use crate::process::{Running, kill_and_wait, said};
+use crate::process::{Running, Said, kill_and_wait, said};
 
 pub(crate) fn base(machine: &Machine) -> PathBuf {
     machine.file("input/a", "a of the input\n");
@@ -76,6 +77,19 @@ impl Disk {
     }
 }
 
+/// Runs `attachfs` as it runs after another start of the machine.
+fn after_boot(machine: &Machine, arguments: &[OsString]) -> Said {
+    let id = machine.file("boot-id", "11111111-2222-3333-4444-555555555555\n");
+    let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+    let mut command = machine.command("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(id);
+    let attachfs = machine.attachfs(arguments);
+    command
+        .arg(attachfs.get_program())
+        .args(attachfs.get_args());
+    said(&mut command)
+}
+
 fn scratch_files(session_dir: &Path) -> usize {
     fs::read_dir(session_dir.join("scratch")).unwrap().count()
 }
@@ -106,6 +120,54 @@ fn a_file_that_was_replaced_has_its_new_content_after_a_power_loss() {
         let mount = machine.resume(&mount.session_dir, &machine.dir("again"));
         let shown = fs::read_to_string(mount.dir.join("f")).unwrap();
         assert_eq!(shown, "new content");
+    });
+}
+
+#[test]
+fn a_commit_after_another_start_of_the_machine_asks_about_what_it_may_have_lost() {
+    Machine::mounting_from_directory(|machine| {
+        let Some(disk) = Disk::new(machine) else {
+            return;
+        };
+        let mount = mount_on(machine, &disk);
+        fs::write(mount.dir.join("frame"), "pixels").unwrap();
+        fs::write(mount.dir.join("later"), "pixels").unwrap();
+        mount.until_all_is_closed(machine);
+        machine.ok(args!["commit", "--include", "frame", &mount.session]);
+        disk.lose_power(machine, &mount);
+        let session = args![&mount.session_dir];
+        let commit = after_boot(machine, &[args!["commit"], session].concat()).with_code(14);
+        // What the disk has of it, if anything, is not what was committed.
+        commit
+            .saying("written before the machine was started again")
+            .saying("later");
+        machine
+            .ok(args!["status", &mount.session])
+            .printing("left open  later");
+        after_boot(
+            machine,
+            &args!["commit", "--accept-open", &mount.session_dir],
+        )
+        .with_code(0);
+    });
+}
+
+#[test]
+fn what_is_kept_when_an_unmount_returns_is_there_after_a_power_loss() {
+    Machine::mounting_from_directory(|machine| {
+        let Some(disk) = Disk::new(machine) else {
+            return;
+        };
+        let mount = mount_on(machine, &disk);
+        fs::write(mount.dir.join("frame"), "pixels".repeat(10_000)).unwrap();
+        machine.ok(args!["umount", &mount.dir]).printing("is kept");
+        let after = machine.path("after.image");
+        fs::copy(&disk.image, &after).unwrap();
+        unmount(&disk.dir, UnmountFlags::empty()).unwrap();
+        assert!(disk.put_in(machine, &after));
+        let commit = after_boot(machine, &args!["commit", "--json", &mount.session_dir]);
+        let commit = commit.with_code(0).json();
+        assert_eq!(commit["account"]["bytes"], 60_000);
     });
 }
 

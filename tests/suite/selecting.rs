@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use crate::machine::{Machine, Mount, args, mounting_from_both_stores, until};
+use crate::machine::{Machine, Mount, args, mounting_from_both_stores, skipped, until};
 use crate::process::{has_ended, kill_and_wait, said};
 
 mounting_from_both_stores![
@@ -19,6 +19,7 @@ mounting_from_both_stores![
     the_manifest_is_handed_over_for_the_library_of_aws,
     inputs_that_are_protected_cannot_be_changed_and_new_files_can_be_made,
     links_that_lead_out_are_replaced_by_what_they_show,
+    of_a_link_that_another_user_made_only_what_that_one_may_read_is_committed,
     what_a_link_shows_is_bounded_and_never_looked_up_in_a_mount,
     the_list_of_sessions_tells_how_much_is_uncommitted_and_since_when,
 ];
@@ -266,6 +267,50 @@ fn links_that_lead_out_are_replaced_by_what_they_show(machine: &Machine) {
     assert_eq!(ended["commit"]["account"]["deleted"], 1);
 }
 
+/// Makes a symbolic link as the user `nobody`.
+fn link_as_nobody(machine: &Machine, target: &Path, link: &Path) -> bool {
+    let mut command = machine.command("setpriv");
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args(["ln", "-s"]);
+    command.arg(target).arg(link);
+    said(&mut command).code == 0
+}
+
+fn of_a_link_that_another_user_made_only_what_that_one_may_read_is_committed(machine: &Machine) {
+    let manifest = base(machine);
+    let outside = machine.dir("outside");
+    let set =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set(&machine.path(""), 0o755);
+    set(&outside, 0o755);
+    let secret = machine.file("outside/secret", "topsecret");
+    set(&secret, 0o600);
+    let open = machine.file("outside/open", "for everybody");
+    let mount = machine.mount(
+        args!["--allow-other", "--dir-mode", "777", &manifest],
+        "mnt",
+    );
+    let link = mount.dir.join("link");
+    if !link_as_nobody(machine, &secret, &link) {
+        return skipped("only root, with setpriv, can act as another user");
+    }
+    let commit = || machine.says(args!["commit", &mount.dir, "--symlinks", "collapse"]);
+    let refusal = "may not be read by the user who made the link";
+    commit().with_code(1).saying(refusal);
+    fs::remove_file(&link).unwrap();
+    assert!(link_as_nobody(machine, &outside, &link));
+    commit().with_code(1).saying(refusal);
+    fs::remove_file(&link).unwrap();
+    assert_eq!(machine.published(&mount.session), []);
+    assert!(link_as_nobody(machine, &open, &link));
+    symlink(&secret, mount.dir.join("own")).unwrap();
+    commit().with_code(0);
+    let diff = machine.published(&mount.session);
+    assert_eq!(diff.len(), 1);
+    machine.ok(args!["umount", &mount.dir]);
+}
+
 fn what_a_link_shows_is_bounded_and_never_looked_up_in_a_mount(machine: &Machine) {
     let manifest = base(machine);
     let mount = machine.mount(args![&manifest], "mnt");
@@ -340,6 +385,7 @@ fn assert_protected(mount: &Mount) {
         fs::Permissions::from_mode(0o600),
     ));
     refused(fs::remove_file(at("d/b")));
+    refused(fs::hard_link(at("a"), at("d/linked")));
     fs::write(at("replacing"), "x").unwrap();
     refused(fs::rename(at("replacing"), at("a")));
     fs::remove_file(at("replacing")).unwrap();

@@ -151,6 +151,7 @@ pub(crate) fn mount_request(manifest: Vec<u8>, store: &OpenStore, places: Places
             protect_inputs: false,
             session_dir: None,
             scratch_dir: None,
+            max_scratch: None,
             commit: false,
             output_dirs: Vec::new(),
         },

@@ -95,7 +95,7 @@ impl FsckReport {
         }
         for name in &checked.left_open {
             self.notes.push(format!(
-                "\"{name}\" was open for writing when the mount's process ended, or lost its end with the power or a damaged journal: a commit asks about it"
+                "\"{name}\" was open for writing when the mount's process ended, or may have lost bytes with the power or a damaged journal: a commit asks about it"
             ));
         }
         // A repair moves all that it does not need.

@@ -43,6 +43,8 @@ pub struct RunRequest {
     pub case_insensitive: bool,
     /// What the manifests have cannot be changed, renamed or deleted.
     pub protect_inputs: bool,
+    /// How many bytes what the command writes may take on the disk. Without a bound, as many as it has.
+    pub max_scratch: Option<u64>,
     /// Directories to make before the command runs; only changes in or below them are committed. All changes
     /// is if there are none.
     pub output_dirs: Vec<String>,
@@ -158,6 +160,7 @@ pub async fn run(
         layers,
         case_insensitive,
         protect_inputs,
+        max_scratch,
         output_dirs,
         chosen,
         links,
@@ -186,6 +189,7 @@ pub async fn run(
         protect_inputs,
         session_dir: None,
         scratch_dir: None,
+        max_scratch,
         commit: false,
         output_dirs: output_dirs.clone(),
     };

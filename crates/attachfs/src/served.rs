@@ -230,6 +230,9 @@ impl ServedMount {
             && report.set_aside == 0
             && report.commit_failure.is_none();
         report.kept = !is_done;
+        if report.kept {
+            self.save().await;
+        }
         end.ended = if is_done { Ended::Done } else { Ended::Kept };
         if report.reads_failed > 0 && self.own_log {
             report.log = if is_done {
@@ -283,6 +286,9 @@ impl ServedMount {
             && status.left_open.is_empty()
             && status.open.is_empty();
         report.kept = ended == Ended::Kept || !has_nothing;
+        if report.kept {
+            self.save().await;
+        }
         report.commit_left_undone =
             ended == Ended::Sealed && !has_nothing && self.session.meta.commit_on_unmount;
         report
@@ -382,6 +388,16 @@ impl ServedMount {
         let trace_failure = self.end_traces().await;
         sealed?;
         Ok(trace_failure)
+    }
+
+    /// Makes what stays in the session durable. If that fails, nothing is lost unless the power is.
+    async fn save(&self) {
+        let vfs = Arc::clone(self.session.vfs());
+        let saved = tokio::task::spawn_blocking(move || vfs.save()).await;
+        if let Ok(Err(error)) = saved {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "what is in the session may be lost with the power");
+        }
     }
 
     /// Ends the recording of what is read, and what is fetched ahead. Nobody reads any more.

@@ -127,10 +127,11 @@ struct Ending<'a> {
 impl Ending<'_> {
     async fn run(&self) -> Result<UnmountReport, Error> {
         let request = self.request;
-        let deadline = Instant::now() + request.timeout;
+        // None is later than any time.
+        let deadline = Instant::now().checked_add(request.timeout);
         let mut broke_off = false;
         loop {
-            let is_late = Instant::now() >= deadline;
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let error = match self.attempt(request.force && is_late).await {
                 Ok(report) => return Ok(report),
                 Err(error) => error,
@@ -142,7 +143,7 @@ impl Ending<'_> {
                 }
                 _ if error.cause::<NoAnswer>().is_some() => {
                     return if request.force {
-                        take_away(self.found, error)
+                        take_away(self.found, error, request.commit.is_some())
                     } else {
                         Err(error)
                     };
@@ -472,13 +473,20 @@ pub fn report_of_ended(ended: &EndedSession) -> UnmountReport {
 }
 
 /// Takes the mount of a process away that does not answer, which is why it comes to this.
-fn take_away(found: &SessionEntry, why: Error) -> Result<UnmountReport, Error> {
+fn take_away(found: &SessionEntry, why: Error, commit: bool) -> Result<UnmountReport, Error> {
     let Some(taken) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
         return Err(why);
     };
     let process = why.cause::<NoAnswer>();
     let process = process.and_then(|no_answer| no_answer.process.as_ref());
+    let commit = commit || found.meta.commit_on_unmount;
+    let commit_failure = commit.then(|| {
+        let sentence = "nothing was committed: the process that has the session does not answer";
+        let error = Error::new(FailureClass::Incomplete, sentence);
+        Failure::from(&error.advise("once that process has ended, the session can be committed"))
+    });
     Ok(UnmountReport {
+        commit_failure,
         process: process.map(|process| process.pid),
         still_waiting: !taken.aborted,
         ..UnmountReport::of(&found.meta.id, taken.mount_point)

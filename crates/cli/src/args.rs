@@ -11,6 +11,7 @@ pub(crate) mod publishing;
 pub(crate) mod reading;
 pub(crate) mod report;
 pub(crate) mod s3;
+pub(crate) mod scratch;
 pub(crate) mod stats;
 pub(crate) mod store;
 pub(crate) mod traces;
@@ -163,6 +164,8 @@ pub(crate) struct Run {
     pub(crate) layering: Layering,
     #[command(flatten)]
     pub(crate) names: names::Names,
+    #[command(flatten)]
+    pub(crate) scratch: scratch::ScratchBounds,
     /// Commit only files in this directory, relative to the folder; it is made if it is
     /// missing. May be given more than once. Default: everything is committed.
     #[arg(long, value_name = "DIR")]
@@ -294,7 +297,7 @@ pub(crate) struct Mount {
     #[command(flatten)]
     pub(crate) names: names::Names,
     /// Mount read-only.
-    #[arg(long, conflicts_with_all = ["commit", "scratch_dir"])]
+    #[arg(long, conflicts_with_all = ["commit", "scratch_dir", "max_scratch"])]
     pub(crate) read_only: bool,
     /// Let the kernel open files by itself (with --read-only): nobody waits for this process but who reads a file first. It
     /// pays where small files are read again and again: they open and read as fast as local ones, four times as fast as
@@ -314,6 +317,8 @@ pub(crate) struct Mount {
     /// Keep written files in this directory instead of in the session's.
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) scratch: scratch::ScratchBounds,
     /// Commit when it is unmounted with `attachfs umount`.
     #[arg(long)]
     pub(crate) commit: bool,

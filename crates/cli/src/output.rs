@@ -453,7 +453,7 @@ pub(crate) fn status(report: &StatusReport) -> String {
         text += &format!("left open  {path}\n");
     }
     if !report.left_open.is_empty() {
-        text += "           their process died, or cut off who wrote to them: perhaps half written;\n           \
+        text += "           their process died, or cut off who wrote to them, or the machine was started again: perhaps half written;\n           \
                  `attachfs commit --accept-open` publishes them, `--skip-open` leaves them out\n";
     }
     for path in &report.special {

@@ -86,7 +86,7 @@ impl Account {
             (Some(_), Some(_)) => self.changed += 1,
         }
         if let Some(Node::File(file)) = &change.after {
-            self.bytes += file.size;
+            self.bytes = self.bytes.saturating_add(file.size);
             if file.size == 0 {
                 self.empty.push(Self::name(&change.path));
             }

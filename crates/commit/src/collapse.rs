@@ -3,14 +3,19 @@
 //! What a link shows is looked up as the user who commits sees it, on the paths of this machine: a file gives its bytes, a directory
 //! everything in it. Nothing is looked up through a mount of attachfs, least of all through the mount of this session: its process would
 //! wait for itself, and after an unmount something else is there. So each step of the way is held against the kernel's table of mounts
-//! before it is taken. How much one commit takes in by links is bounded.
+//! before it is taken. How much one commit takes in by links is bounded, and how long it waits for a disk.
+//!
+//! The process that commits may read what the user who made a link may not, and a link that came with a manifest was made by anybody. So of
+//! links that are not its own user's only what the one who made it may read is taken, as far as permission bits tell.
 
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use attachfs_durable::{Facts, FileStamp, Kind, Mounted, mounted, path_of_bytes};
+use attachfs_durable::{
+    Facts, FileStamp, Kind, Mounted, may_read, mounted, path_of_bytes, user_numbers,
+};
 use attachfs_manifest::{ChunkSize, File, ManifestPath, Mtime, Node};
 use attachfs_scan::{
     CrossMounts, EntryKind, Progress, ScanError, ScanOptions, SkipReason, SymlinkPolicy, scan,
@@ -29,6 +34,8 @@ const MOST_BYTES: u64 = 256 << 30;
 const DEEPEST: usize = 64;
 /// How long the disks of other places may take to say what is there.
 const ANSWERS_WITHIN: Duration = Duration::from_mins(1);
+/// A disk that gives a file more slowly, in bytes a second, counts as one that does not answer.
+const LEAST_RATE: u64 = 1 << 20;
 /// As many links as the kernel follows on one way.
 const MOST_LINKS: u32 = 40;
 /// What the kernel's table calls a mount of attachfs.
@@ -54,6 +61,12 @@ pub enum CollapseError {
         /// Why.
         reason: SkipReason,
     },
+    /// Who made the link may not read it.
+    #[error(
+        "{} may not be read by the user who made the link, as far as permission bits tell: whoever commits may read more, and would publish it",
+        .0.display()
+    )]
+    NotTheirs(PathBuf),
     /// The links lead in a circle.
     #[error("it leads in a circle")]
     Circle,
@@ -98,6 +111,37 @@ struct Shown {
     runnable: bool,
 }
 
+/// The user who made a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    /// The one who commits.
+    Committer,
+    /// Another one; `None` is somebody of whom nothing is known.
+    Other(Option<u32>),
+}
+
+impl Maker {
+    fn of(owner: Option<u32>) -> Self {
+        if owner == Some(user_numbers().0) {
+            Self::Committer
+        } else {
+            Self::Other(owner)
+        }
+    }
+
+    /// Fails unless this user may read what a path leads to, which is what the stamp was taken of.
+    fn require_readable(self, path: &Path, stamp: Option<&FileStamp>) -> Result<(), CollapseError> {
+        let Self::Other(user) = self else {
+            return Ok(());
+        };
+        let (found, may) = may_read(path, user).map_err(failed(path))?;
+        if may && stamp.is_none_or(|stamp| *stamp == found) {
+            return Ok(());
+        }
+        Err(CollapseError::NotTheirs(path.to_owned()))
+    }
+}
+
 /// What links show before any file is read.
 #[derive(Default)]
 struct Listed {
@@ -113,8 +157,9 @@ pub(crate) async fn collapse(
     chunk_size: ChunkSize,
 ) -> Result<Collapsed, CommitError> {
     let mut listed = Listed::default();
-    for Outgoing { link, .. } in links {
-        listed = list(link.clone(), mount_point.map(Path::to_owned), listed)
+    for Outgoing { link, owner, .. } in links {
+        let maker = Maker::of(*owner);
+        listed = list(link.clone(), maker, mount_point.map(Path::to_owned), listed)
             .await
             .map_err(|source| CommitError::Collapse {
                 link: link.clone(),
@@ -141,7 +186,12 @@ async fn hash(
     shown: Shown,
     chunk_size: ChunkSize,
 ) -> Result<(ManifestPath, File, Vec<ChunkSource>), TransferError> {
-    let content = hash_source(shown.file.clone(), chunk_size).await?;
+    let patience = ANSWERS_WITHIN + Duration::from_secs(shown.file.size / LEAST_RATE);
+    let hashed = tokio::time::timeout(patience, hash_source(shown.file.clone(), chunk_size)).await;
+    let content = hashed.map_err(|_elapsed| {
+        let source = io::Error::from(io::ErrorKind::TimedOut);
+        TransferError::read(&shown.file.path, source)
+    })??;
     let written = chunks(&content, chunk_size, &shown.file);
     let file = File {
         size: shown.file.size,
@@ -155,11 +205,12 @@ async fn hash(
 /// Adds what a link shows. On a thread of its own, which is not waited for if a disk never answers.
 async fn list(
     link: OutgoingLink,
+    maker: Maker,
     mount_point: Option<PathBuf>,
     mut listed: Listed,
 ) -> Result<Listed, CollapseError> {
     let looked = tokio::task::spawn_blocking(move || {
-        add(&link, mount_point.as_deref(), &mut listed).map(|()| listed)
+        add(&link, maker, mount_point.as_deref(), &mut listed).map(|()| listed)
     });
     match tokio::time::timeout(ANSWERS_WITHIN, looked).await {
         Ok(Ok(looked)) => looked,
@@ -170,6 +221,7 @@ async fn list(
 
 fn add(
     link: &OutgoingLink,
+    maker: Maker,
     mount_point: Option<&Path>,
     listed: &mut Listed,
 ) -> Result<(), CollapseError> {
@@ -186,8 +238,9 @@ fn add(
     let real = resolve(&normal(&from.join(text)), &table)?;
     let facts = Facts::at(&real).map_err(failed(&real))?;
     match facts.kind {
-        Kind::Dir => add_dir(&link.path, &real, listed),
+        Kind::Dir => add_dir(&link.path, maker, &real, listed),
         Kind::File => {
+            maker.require_readable(&real, Some(&facts.stamp))?;
             let runnable = facts.mode & 0o111 != 0;
             listed.add_file(link.path.clone(), real, facts.stamp, runnable)
         }
@@ -195,7 +248,13 @@ fn add(
     }
 }
 
-fn add_dir(at: &ManifestPath, real: &Path, listed: &mut Listed) -> Result<(), CollapseError> {
+fn add_dir(
+    at: &ManifestPath,
+    maker: Maker,
+    real: &Path,
+    listed: &mut Listed,
+) -> Result<(), CollapseError> {
+    maker.require_readable(real, None)?;
     let options = ScanOptions {
         symlinks: SymlinkPolicy::CollapseAll,
         cross_mounts: CrossMounts::Foreign,
@@ -221,6 +280,7 @@ fn add_dir(at: &ManifestPath, real: &Path, listed: &mut Listed) -> Result<(), Co
         match entry.kind {
             EntryKind::Dir => listed.dirs.push(place),
             EntryKind::File(file) => {
+                maker.require_readable(&file.source(), Some(&file.stamp))?;
                 listed.add_file(place, file.source(), file.stamp, file.runnable)?;
             }
             // All of them are replaced.

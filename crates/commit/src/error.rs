@@ -81,8 +81,8 @@ pub enum CommitError {
     /// Files were open for writing when an earlier process of the session ended: they may be
     /// incomplete.
     #[error(
-        "open for writing when the process that had the session died, or cut its users off, and perhaps half \
-         written: {}; look at them, then --accept-open publishes them as they are, --skip-open \
+        "open for writing when the process that had the session died, or cut its users off, or written before the machine was \
+         started again, and perhaps half written: {}; look at them, then --accept-open publishes them as they are, --skip-open \
          leaves them out, and closing them again after writing makes them whole",
         list(.0, ToString::to_string)
     )]

@@ -248,8 +248,9 @@ impl Work<'_> {
         }
     }
 
-    /// Who writes to a file unseen by the file system: it is known to them by its number in the mount, or by its scratch file.
-    fn writers_of(&self, file: &Unhashed) -> Vec<Writer> {
+    /// Who writes to a file unseen by the file system: it is known to them by its number in the mount, or by its scratch file. All processes
+    /// are looked at for that, on another thread.
+    async fn writers_of(&self, file: &Unhashed) -> Vec<Writer> {
         if self.session.vfs().has_writer(file.ino) {
             return Vec::new();
         }
@@ -263,18 +264,23 @@ impl Work<'_> {
             path.file_name()
                 .map(|name| name.as_encoded_bytes().to_vec()),
         );
-        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-        writers_of(&WrittenFile {
-            in_mount: file.ino.raw(),
-            on_disk: FileStamp::of(&scratch).ok().map(|stamp| stamp.ino),
-            names: &names,
-            mount_point: &self.session.session().meta().mount_point,
-        })
+        let (in_mount, on_disk) = (file.ino.raw(), FileStamp::of(&scratch).ok());
+        let mount_point = self.session.session().meta().mount_point.clone();
+        let look = move || {
+            let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+            writers_of(&WrittenFile {
+                in_mount,
+                on_disk: on_disk.map(|stamp| stamp.ino),
+                names: &names,
+                mount_point: &mount_point,
+            })
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     async fn hash(&self, file: Unhashed) -> Result<Ended, CommitError> {
-        let busy = |file: Unhashed| {
-            let by = self.writers_of(&file);
+        let busy = async |file: Unhashed| {
+            let by = self.writers_of(&file).await;
             let files = file.paths().map(|path| OpenFile {
                 path,
                 by: by.clone(),
@@ -282,14 +288,14 @@ impl Work<'_> {
             Ok(Ended::Busy(file.ino, files.collect()))
         };
         let Some(mut quiescent) = self.quiesce(file.ino).await? else {
-            return busy(file);
+            return busy(file).await;
         };
         if is_recent(&quiescent.stamp()) {
             drop(quiescent);
             tokio::time::sleep(TICK).await;
             match self.quiesce(file.ino).await? {
                 Some(later) => quiescent = later,
-                None => return busy(file),
+                None => return busy(file).await,
             }
         }
         let (scratch, path, stamp) = (
@@ -301,7 +307,7 @@ impl Work<'_> {
         // scratch file belongs to another map.
         let is_mapped = matches!(file.content, FileContent::Mapped(_));
         if is_mapped && !self.session.vfs().has_content(file.ino, &file.content) {
-            return busy(file);
+            return busy(file).await;
         }
         let source = FileToStore {
             path: path.clone(),
@@ -330,7 +336,7 @@ impl Work<'_> {
         // A program that opened it since may have written: then these are not the bytes of one
         // moment.
         if !quiescent.still()? {
-            return busy(file);
+            return busy(file).await;
         }
         drop(quiescent);
         let (content, written, assembly) = hashed?;

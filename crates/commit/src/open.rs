@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use attachfs_durable::boot_id;
 use attachfs_fetch::Fetcher;
 use attachfs_session::{Session, SessionError};
 use attachfs_tree::BaseTree;
@@ -117,6 +118,8 @@ pub fn overlay_files(session: &Session) -> Result<OverlayFiles, SessionError> {
             Some(dir) => ScratchDir::Held(dir),
             None => ScratchDir::Missing(session.scratch_path()),
         },
+        boot: boot_id(),
+        max_scratch: session.meta().max_scratch,
         layers: session.layers_path(),
         reserve: session.reserve_path(),
         lock: session.lock(),

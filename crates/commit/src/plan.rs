@@ -53,6 +53,8 @@ impl Unhashed {
 pub(crate) struct Outgoing {
     pub(crate) link: OutgoingLink,
     pub(crate) ino: Ino,
+    /// Who made it, as far as the mount knows; nobody if it is the base's.
+    pub(crate) owner: Option<u32>,
     /// When it was made.
     pub(crate) changed: Option<Timestamp>,
     /// Whether the last commit put what it shows.
@@ -313,11 +315,14 @@ impl Planner<'_> {
         match self.resolve(&path, &text) {
             Some(target) => put(planned, path, Node::Symlink(target), base),
             None => {
-                let changed = self.namespace.attributes(ino).ctime;
+                let attributes = self.namespace.attributes(ino);
+                let changed = attributes.ctime;
+                let is_input = self.namespace.base().kind(ino).is_some();
                 let shown = self.clean.get(&ino);
                 self.links.push(Outgoing {
                     link: OutgoingLink { path, text },
                     ino,
+                    owner: attributes.uid.filter(|_| !is_input),
                     changed,
                     is_shown: shown.is_some_and(|shown| shown.changed == changed),
                 });

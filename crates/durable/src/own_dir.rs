@@ -432,6 +432,12 @@ impl OwnDir {
         synced.at("sync the directory", &self.path)
     }
 
+    /// All files in it, and whatever else is on its file system, are durable when this returns.
+    pub fn sync_file_system(&self, step: Step) -> Result<(), DurableError> {
+        let synced = perform(step, || self.path.clone(), || self.held.sync_file_system());
+        synced.at("sync the file system of", &self.path)
+    }
+
     /// The room for more on its file system.
     pub fn space(&self) -> Result<crate::Space, DurableError> {
         self.held.space().at("look at", &self.path)

@@ -109,6 +109,8 @@ steps! {
     ScratchFirst: SyncFile,
     /// The names of scratch files.
     ScratchNames: SyncDir,
+    /// All that was written to scratch files, when a session is kept.
+    ScratchAll: SyncDir,
     /// A scratch file loses bytes that do not count any more.
     ScratchShorten: Write,
     /// A scratch file that lost its last bytes with the power gets its length back.

@@ -214,6 +214,24 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+pub(crate) fn open_to_read_through_links(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    options.read(true).custom_flags(flags).open(path)
+}
+
+/// Whether the permission bits let a user read a file, or a directory if it is the last one of a path, and otherwise search a directory.
+pub(crate) fn permits(path: &Path, user: Option<u32>, is_last: bool) -> io::Result<bool> {
+    let meta = path.symlink_metadata()?;
+    let wanted = match (meta.is_dir(), is_last) {
+        (true, true) => 0o5,
+        (true, false) => 0o1,
+        (false, _) => 0o4,
+    };
+    let shift = if user == Some(meta.uid()) { 6 } else { 0 };
+    Ok(meta.mode() >> shift & wanted == wanted)
+}
+
 pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();

@@ -320,6 +320,16 @@ const APPENDING: u32 = FILE_GENERIC_WRITE
     | FILE_READ_ATTRIBUTES
     | READ_CONTROL;
 
+pub(crate) fn open_to_read_through_links(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Windows has no permission bits, and no mount of another user's: whoever reads here may.
+#[allow(clippy::unnecessary_wraps, reason = "as on other platforms")]
+pub(crate) fn permits(_path: &Path, _user: Option<u32>, _is_last: bool) -> io::Result<bool> {
+    Ok(true)
+}
+
 pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
     open_or_create(path, APPENDING)
 }

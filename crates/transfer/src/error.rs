@@ -107,7 +107,8 @@ pub enum TransferError {
 }
 
 impl TransferError {
-    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+    /// That a file could not be read.
+    pub fn read(path: &Path, source: io::Error) -> Self {
         Self::Read {
             path: path.to_owned(),
             source,

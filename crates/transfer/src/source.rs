@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use attachfs_durable::FileStamp;
+use attachfs_durable::{FileStamp, open_file_through_links};
 use attachfs_manifest::ContentHash;
 use attachfs_store::{Payload, SourceStamp};
 
@@ -42,7 +42,8 @@ impl FileToStore {
         match &self.file {
             SourceFile::Open(file) => Ok(Arc::clone(file)),
             SourceFile::AtPath => {
-                let file = File::open(&self.path).map_err(|error| match error.kind() {
+                let opened = open_file_through_links(&self.path);
+                let file = opened.map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => TransferError::changed(&self.path),
                     _ => TransferError::read(&self.path, error),
                 })?;
@@ -90,5 +91,36 @@ impl ChunkSource {
     /// The length of the object.
     pub fn object_len(&self) -> u64 {
         self.range.end - self.range.start
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "bytes").unwrap();
+        let source = FileToStore {
+            path: path.clone(),
+            file: SourceFile::AtPath,
+            stamp: FileStamp::at(&path).unwrap(),
+            size: 5,
+        };
+        source.open().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(source.open().unwrap_err().to_string().contains("file"));
     }
 }

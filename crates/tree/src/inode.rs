@@ -235,34 +235,31 @@ pub struct Segment {
 impl Mapping {
     /// Where the bytes of `range` are, in order, without what lies beyond the file's end.
     pub fn plan_read(&self, range: Range<u64>) -> Vec<Segment> {
-        let end = range.end.min(self.size);
-        let mut segments = Vec::new();
-        let mut at = range.start;
-        for written in self.written.overlapping(range.start..end) {
-            self.plan_gap(at..written.start, &mut segments);
-            at = written.end;
-            segments.push(Segment {
-                range: written,
-                source: SegmentSource::Scratch,
-            });
-        }
-        self.plan_gap(at..end, &mut segments);
-        segments
+        self.segments(range).collect()
     }
 
-    fn plan_gap(&self, gap: Range<u64>, segments: &mut Vec<Segment>) {
-        if gap.is_empty() {
-            return;
-        }
-        let split = self.base_limit.clamp(gap.start, gap.end);
-        for (range, source) in [
-            (gap.start..split, SegmentSource::Base),
-            (split..gap.end, SegmentSource::Zero),
-        ] {
-            if !range.is_empty() {
-                segments.push(Segment { range, source });
-            }
-        }
+    /// As [`plan_read`](Self::plan_read), one after the other: a file that was written to in many places has many.
+    pub fn segments(&self, range: Range<u64>) -> impl Iterator<Item = Segment> {
+        let (start, end) = (range.start, range.end.min(self.size));
+        let written = self.written.overlapping(start..end);
+        let nothing = std::iter::once(end..end);
+        written
+            .chain(nothing)
+            .scan(start, move |at, written| {
+                let before = *at..written.start;
+                *at = written.end;
+                Some((before, written))
+            })
+            .flat_map(|(gap, written)| {
+                let split = self.base_limit.clamp(gap.start, gap.end.max(gap.start));
+                [
+                    (gap.start..split, SegmentSource::Base),
+                    (split..gap.end, SegmentSource::Zero),
+                    (written, SegmentSource::Scratch),
+                ]
+            })
+            .filter(|(range, _)| !range.is_empty())
+            .map(|(range, source)| Segment { range, source })
     }
 
     /// How many bytes it has that are not known to be a hole; all, if it was written to in very many places.

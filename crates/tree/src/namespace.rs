@@ -228,6 +228,24 @@ impl Namespace {
         names.filter_map(|(parent, name)| self.path_in(parent, name))
     }
 
+    /// Whether a path leads to an inode, the root's included. Not to one that was unlinked, and not to one of the base that a later
+    /// layer hides, or that lies in a directory which was removed.
+    pub fn is_reachable(&self, ino: Ino) -> bool {
+        let leads =
+            |(parent, name): &(Ino, Name), to| self.lookup(*parent, name.as_bytes()) == Some(to);
+        let is_below_root = |mut dir| {
+            while dir != Ino::ROOT {
+                match self.names(dir).first() {
+                    Some(name) if leads(name, dir) => dir = name.0,
+                    _ => return false,
+                }
+            }
+            true
+        };
+        let mut names = self.names(ino).into_iter();
+        ino == Ino::ROOT || names.any(|name| leads(&name, ino) && is_below_root(name.0))
+    }
+
     fn path_in(&self, dir: Ino, name: Name) -> Option<ManifestPath> {
         let mut parts = vec![name];
         let mut at = dir;

@@ -67,6 +67,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
 
     /// What is at a name. That there is nothing may be cached too. `asker` tells which process asks, until this returns: it may
     /// be called once, and costs more than the look-up.
+    ///
+    /// The name "." asks for the node itself and ".." for the directory it is in, by a number that the adapter may have no
+    /// reference to any more. [`NotFound`](crate::FsErrorKind::NotFound) says that no path leads to this number now.
     fn lookup(
         &self,
         parent: NodeId,

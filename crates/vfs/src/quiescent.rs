@@ -22,6 +22,7 @@ use attachfs_tree::Ino;
 use parking_lot::Mutex;
 
 use crate::overlay::Leased;
+use crate::vfs::Overlay;
 use crate::{FsError, Vfs};
 
 /// Says that nobody writes to a scratch file.
@@ -89,6 +90,8 @@ impl Vfs {
                 Leased::Granted(lease) => Some(lease),
                 Leased::Written if self.has_writer(ino) => return Err(NotQuiescent::Open),
                 Leased::Written => return Err(NotQuiescent::Elsewhere),
+                // It was known when the kernel got the file, and is not any more.
+                Leased::Unknown if overlay.is_unseen(ino) => return Err(NotQuiescent::Elsewhere),
                 Leased::Unknown => None,
             }
         } else {
@@ -121,6 +124,7 @@ impl Vfs {
         }
         match overlay.disk.scratch.lease(ino) {
             Ok(Leased::Written) => true,
+            Ok(Leased::Unknown) if overlay.is_unseen(ino) => true,
             Ok(Leased::Granted(_) | Leased::Unknown) => {
                 overlay.unseen.forget_unless(ino, || self.has_writer(ino))
             }
@@ -129,6 +133,13 @@ impl Vfs {
                 true
             }
         }
+    }
+}
+
+impl Overlay {
+    /// Whether somebody may be writing to a file of whom nothing comes here, although leases told who does.
+    fn is_unseen(&self, ino: Ino) -> bool {
+        self.unseen.has(ino) && self.disk.scratch.tells_writers()
     }
 }
 

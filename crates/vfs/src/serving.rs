@@ -165,8 +165,12 @@ impl Vfs {
                 .lock()
                 .as_ref()
                 .is_some_and(|adapter| adapter.backing.is_usable_for_scratch());
-            // Where nobody could tell later who still writes, each write comes here.
-            if !is_asked_for || !self.is_in_scratch(ino) || !overlay.disk.scratch.tells_writers() {
+            // Where nobody could tell later who still writes, and where the room is bounded, each write comes here.
+            let scratch = &overlay.disk.scratch;
+            let may_have_it = scratch.tells_writers() && !scratch.is_bounded();
+            // Nor would it tell whether a file that may be incomplete was written at all before it was closed.
+            let may_have_it = may_have_it && !overlay.left_open.lock().contains(&ino);
+            if !is_asked_for || !self.is_in_scratch(ino) || !may_have_it {
                 return Ok(false);
             }
         }

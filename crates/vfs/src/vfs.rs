@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use attachfs_durable::{DurableError, FileLock};
@@ -98,6 +99,8 @@ pub(crate) struct Overlay {
     pub(crate) unseen: Unseen,
     /// Files that were emptied, and not yet closed after being written again.
     pub(crate) emptied: Mutex<HashSet<Ino>>,
+    /// Whether all that was written is durable, and nobody writes any more.
+    pub(crate) saved: AtomicBool,
     /// The number of scratch files that no record mentions, in a session that is only looked at: taking it
     /// over would set them aside.
     pub(crate) unknown: u64,
@@ -166,8 +169,11 @@ impl Vfs {
     ) -> Result<Self, OpenError> {
         let base = files.over(base);
         let namespace = Namespace::new(base.first.clone());
-        let scratch = files.scratch.make()?;
+        let scratch = files.scratch_to_write()?;
         let journal = Journal::create(&files.journal)?;
+        if let Some(boot) = &files.boot {
+            journal.append(&Record::Boot(boot.clone()))?;
+        }
         let disk = Disk::new(journal, scratch, base, HashSet::new());
         let overlay = Overlay::at_rest(&files, disk).start(&files, 0)?;
         Ok(Self::with(namespace, Some(overlay), fetcher, settings))
@@ -182,7 +188,7 @@ impl Vfs {
         settings: Settings,
     ) -> Result<Self, OpenError> {
         let seen = look(&files, base)?;
-        let disk = seen.take_over(&files.scratch)?;
+        let disk = seen.take_over(&files)?;
         let overlay = Overlay::at_rest(&files, disk)
             .with(seen.layers, seen.commits, seen.left_open)
             .start(&files, seen.namespace.changed())?;
@@ -375,6 +381,7 @@ impl Overlay {
             left_open: Mutex::default(),
             unseen: Unseen::default(),
             emptied: Mutex::default(),
+            saved: AtomicBool::new(false),
             unknown: 0,
             making_room: Mutex::default(),
             committing: tokio::sync::Mutex::default(),

@@ -11,12 +11,14 @@ const MAX_BACKGROUND: u16 = 64;
 
 /// The capabilities to ask for; each is used if the kernel has it. No write-back cache: it would
 /// prevent passthrough of reads and writes to local files.
-const CAPABILITIES: [InitFlags; 6] = [
+const CAPABILITIES: [InitFlags; 7] = [
     // O_TRUNC comes with the open, so that truncating an input fetches none of it.
     InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
+    // File handles (open_by_handle_at, NFS) also lead to what the kernel has forgotten: it looks the number up as ".".
+    InitFlags::FUSE_EXPORT_SUPPORT,
     // The text of a link never changes under its inode number.
     InitFlags::FUSE_CACHE_SYMLINKS,
     // No file is ever set-user-id or has capabilities, so a write has none to take away. Without this the kernel asks for

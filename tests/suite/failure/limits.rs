@@ -1,7 +1,9 @@
 //! What a mount does with those who go on writing when it ends, and with a low limit of open files.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
@@ -90,5 +92,68 @@ fn a_command_has_the_limits_of_whoever_started_the_run() {
             ]);
         let said = crate::process::said(&mut run).with_code(0);
         assert_eq!(said.out.trim(), "300");
+    });
+}
+
+#[test]
+fn a_job_cannot_write_more_than_it_may_and_goes_on_once_there_is_room() {
+    const MIB: usize = 1 << 20;
+    Machine::mounting_from_directory(|machine| {
+        let mount = machine.mount(args!["--max-scratch", "8M", base(machine)], "mnt");
+        let write = |dir: &Path, name: &str, len: usize| fs::write(dir.join(name), vec![7; len]);
+        let free = |dir: &Path| rustix::fs::statvfs(dir).unwrap().f_bavail * 4096;
+        assert_eq!(free(&mount.dir), 8 << 20);
+        write(&mount.dir, "first", 3 * MIB).unwrap();
+        write(&mount.dir, "second", 4 * MIB).unwrap();
+        let full = write(&mount.dir, "third", 2 * MIB).unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+        assert!(free(&mount.dir) <= 1 << 20);
+        // What has its place on the disk can be written again: in own files, and in inputs once they have it.
+        let open = |name: &str| {
+            fs::OpenOptions::new()
+                .write(true)
+                .open(mount.dir.join(name))
+        };
+        open("second")
+            .unwrap()
+            .write_all_at(&vec![8; 4 * MIB], 0)
+            .unwrap();
+        let reserve = rustix::fs::fallocate(
+            open("first").unwrap(),
+            rustix::fs::FallocateFlags::empty(),
+            3 << 20,
+            2 << 20,
+        );
+        assert_eq!(reserve, Err(rustix::io::Errno::NOSPC));
+        assert!(mount.log().contains("--max-scratch"), "{}", mount.log());
+        mount.kill_when_all_is_closed(machine);
+
+        let mount = machine.resume(&mount.session_dir, &mount.dir);
+        write(&mount.dir, "fourth", 2 * MIB).unwrap_err();
+        fs::remove_file(mount.dir.join("first")).unwrap();
+        until("there is room", || {
+            write(&mount.dir, "fourth", 2 * MIB).is_ok()
+        });
+        fs::File::options()
+            .write(true)
+            .open(mount.dir.join("second"))
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+        write(&mount.dir, "fifth", 4 * MIB).unwrap();
+        mount.until_all_is_closed(machine);
+        let commit = machine.json(args!["commit", &mount.session]);
+        assert_eq!(commit["account"]["added"], 4, "{commit:#}");
+        let resumed = args![
+            "mount",
+            "--session",
+            &mount.session_dir,
+            "--max-scratch",
+            "9M",
+            "m"
+        ];
+        let resumed = machine.says(resumed).with_code(2);
+        resumed.saying("leave out --max-scratch");
+        machine.ok(args!["umount", &mount.dir]);
     });
 }

@@ -28,6 +28,7 @@ pub(super) struct New {
     case_insensitive: bool,
     protect_inputs: bool,
     scratch_dir: Option<PathBuf>,
+    max_scratch: Option<u64>,
     commit: bool,
     output_dirs: Vec<String>,
 }
@@ -47,6 +48,7 @@ impl Found {
             protect_inputs,
             session_dir: _,
             scratch_dir,
+            max_scratch,
             commit,
             output_dirs,
         } = session
@@ -63,6 +65,7 @@ impl Found {
             case_insensitive,
             protect_inputs,
             scratch_dir,
+            max_scratch,
             commit,
             output_dirs,
         };
@@ -136,6 +139,7 @@ impl Opening<'_> {
             layers: new.layers,
             store: self.store.clone(),
             scratch_dir: new.scratch_dir,
+            max_scratch: new.max_scratch,
             output_dirs: new.output_dirs,
             commit_on_unmount: new.commit,
             read_only: new.read_only,

@@ -48,6 +48,8 @@ pub enum MountSession {
         session_dir: Option<PathBuf>,
         /// Where scratch files go; into the session if `None`.
         scratch_dir: Option<PathBuf>,
+        /// How many bytes scratch files may take on their disk. Without a bound, as many as it has.
+        max_scratch: Option<u64>,
         /// Commit when it is unmounted.
         commit: bool,
         /// Commit only changes in or below these directories, and make them.

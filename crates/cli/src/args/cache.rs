@@ -43,7 +43,7 @@ impl CacheBounds {
 }
 
 /// Bytes, with a unit of 1024 or without.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     const WRONG: &str = "not a size, such as 1000000, 500M, 20G or 2T";
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[number.len()..].to_ascii_uppercase();

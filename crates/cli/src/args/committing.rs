@@ -83,7 +83,7 @@ pub(crate) struct Commit {
     /// Also those that were open when the process of the mount died.
     #[arg(long)]
     pub(crate) skip_open: bool,
-    /// Publish files that were open for writing when the process of the mount died.
+    /// Publish files that were open for writing when the process of the mount died, or may have lost bytes with the power.
     ///
     /// They may be half written: look at them first. `attachfs status` lists them. Files that are open
     /// now still stop the commit. After `attachfs fsck --repair` of a damaged journal this publishes what is left.

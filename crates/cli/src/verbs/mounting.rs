@@ -69,6 +69,7 @@ fn of_new_sessions(args: &Mount) -> Vec<&'static str> {
         ("--case-insensitive", args.names.case_insensitive),
         ("--protect-inputs", args.names.protect_inputs),
         ("--scratch-dir", args.scratch_dir.is_some()),
+        ("--max-scratch", args.scratch.max_scratch.is_some()),
         ("--commit", args.commit),
         ("--output-dir", !args.output_dir.is_empty()),
     ];
@@ -159,6 +160,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
                 protect_inputs: args.names.protect_inputs,
                 session_dir: args.session.clone(),
                 scratch_dir: args.scratch_dir.map(absolute).transpose()?,
+                max_scratch: args.scratch.max_scratch,
                 commit: args.commit,
                 output_dirs: args.output_dir,
             };
@@ -232,7 +234,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         let _ = if globals.json {
             output::print_json(&report)
         } else {
-            output::print(&unmounted(&report, false))
+            output::print(&unmounted(&report, false, ""))
         };
     }
     Ok(())

@@ -73,6 +73,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         layers: args.layering.into(),
         case_insensitive: args.names.case_insensitive,
         protect_inputs: args.names.protect_inputs,
+        max_scratch: args.scratch.max_scratch,
         output_dirs: args.output_dir,
         chosen: args.chosen.into(),
         links: args.links.symlinks.into(),

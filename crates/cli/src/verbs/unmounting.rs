@@ -1,6 +1,6 @@
 //! `umount`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use attachfs::{
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
+mod again;
+
+use self::again::{Again, shell_word};
 use super::report::written;
 use super::sessions::{is_piped, print_bytes, reserve};
 use super::stores::require_used;
@@ -43,6 +46,7 @@ struct Outcome {
 
 pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failure> {
     let places = places();
+    let again = Again::of(&args);
     let ManifestTo { output, publish } = args.manifest_to;
     let is_one = args.session.len() == 1;
     if !is_one && (output.is_some() || publish.is_some()) {
@@ -103,7 +107,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
         if !globals.json && !piped {
             shown.clear();
             if let Ok(report) = &outcome.result {
-                output::print(&unmounted(report, outcome.nothing_left))?;
+                output::print(&unmounted(report, outcome.nothing_left, &again.commit))?;
             } else if !is_one {
                 output::print(&format!("pending    {}\n", output::shown(&outcome.name)))?;
             }
@@ -115,7 +119,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
     if is_one {
         return of_one(globals, piped, done);
     }
-    of_several(globals, &request, &args.session, done)
+    of_several(globals, &again, &args.session, done)
 }
 
 /// Looks for all of them before anything is done. A session that is named twice is ended once.
@@ -247,7 +251,7 @@ fn of_one(globals: &Globals, piped: bool, done: Vec<Outcome>) -> Result<(), Fail
 /// The end of several: what is done, what is pending, and how to go on.
 fn of_several(
     globals: &Globals,
-    request: &UnmountRequest,
+    again: &Again,
     order: &[PathBuf],
     mut done: Vec<Outcome>,
 ) -> Result<(), Failure> {
@@ -256,14 +260,12 @@ fn of_several(
     let pending: Vec<&Outcome> = done.iter().filter(|outcome| outcome.is_pending()).collect();
     let resume = (!pending.is_empty()).then(|| {
         let names = pending.iter().map(|outcome| outcome.named_again());
-        let commit = if request.commit.is_some() {
-            " --commit"
-        } else {
-            ""
-        };
+        let names: Vec<String> = names.collect();
         format!(
-            "attachfs umount{commit} {}",
-            names.collect::<Vec<_>>().join(" ")
+            "attachfs umount{}{} {}",
+            again.umount,
+            again.commit,
+            names.join(" ")
         )
     });
     let (all, left) = (done.len(), pending.len());
@@ -344,17 +346,8 @@ impl Outcome {
     }
 }
 
-/// A path as a shell reads it.
-fn shell_word(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
-    if text.chars().all(is_plain) {
-        return text.into_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-pub(super) fn unmounted(report: &UnmountReport, nothing_left: bool) -> String {
+/// What came of an unmount. `chosen`: the options that say what is committed.
+pub(super) fn unmounted(report: &UnmountReport, nothing_left: bool, chosen: &str) -> String {
     let at = output::shown(&report.mount_point);
     let mut text = String::new();
     if let Some(process) = report.process {
@@ -413,13 +406,13 @@ pub(super) fn unmounted(report: &UnmountReport, nothing_left: bool) -> String {
         );
     }
     if report.kept {
-        text += &kept(report, nothing_left);
+        text += &kept(report, nothing_left, chosen);
     }
     text
 }
 
 /// What to do with a session that is kept.
-fn kept(report: &UnmountReport, nothing_left: bool) -> String {
+fn kept(report: &UnmountReport, nothing_left: bool, chosen: &str) -> String {
     let id = &report.session;
     let mut text = format!("session    {id} is kept");
     if report.uncommitted > 0 {
@@ -446,7 +439,7 @@ fn kept(report: &UnmountReport, nothing_left: bool) -> String {
     }
     let account = report.commit.as_ref().map(|commit| &commit.account);
     text += &format!(
-        "\n           attachfs {1} {0}\n           attachfs discard {0}\n",
+        "\n           attachfs {1}{chosen} {0}\n           attachfs discard {0}\n",
         &id[..8],
         if report.all_outside {
             "commit --everything"
@@ -462,12 +455,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_quoted_as_a_shell_wants_it() {
-        assert_eq!(shell_word(Path::new("/mnt/a-b.c")), "/mnt/a-b.c");
-        assert_eq!(shell_word(Path::new("/mnt/it's $x")), r"'/mnt/it'\''s $x'");
-    }
-
-    #[test]
     fn a_session_that_is_still_being_deleted_is_said_to_be_and_not_to_be_kept() {
         let report = |is_kept: bool| -> UnmountReport {
             let report = serde_json::json!({
@@ -477,9 +464,9 @@ mod tests {
             serde_json::from_value(report).unwrap()
         };
         let deleting = "session    0123456789abcdef is still being deleted by its process\n";
-        let text = unmounted(&report(false), false);
+        let text = unmounted(&report(false), false, "");
         assert_eq!(text, format!("unmounted  /m\n{deleting}"));
-        let text = unmounted(&report(true), false);
+        let text = unmounted(&report(true), false, "");
         assert!(
             !text.contains(deleting) && text.contains("is kept"),
             "{text}"
@@ -494,7 +481,7 @@ mod tests {
             "uncommitted": 0, "commit": null,
         });
         let report: UnmountReport = serde_json::from_value(report).unwrap();
-        let text = unmounted(&report, true);
+        let text = unmounted(&report, true, "");
         assert!(text.contains("nothing in it is uncommitted"), "{text}");
         assert!(!text.contains("attachfs commit"), "{text}");
         assert!(text.contains("attachfs discard 01234567"), "{text}");

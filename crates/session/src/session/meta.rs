@@ -72,6 +72,9 @@ pub struct SessionMeta {
     /// Where scratch files are, if not in the session.
     #[serde(default, with = "crate::path_json::option")]
     pub scratch_dir: Option<PathBuf>,
+    /// How many bytes scratch files may take on their disk, if that is bounded.
+    #[serde(default)]
+    pub max_scratch: Option<u64>,
     /// The directories whose changes are committed, relative to the root; all if empty.
     #[serde(default)]
     pub output_dirs: Vec<String>,

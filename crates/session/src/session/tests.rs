@@ -35,6 +35,7 @@ pub(super) fn meta() -> SessionMeta {
         layers: LayerOptions::default(),
         store: StoreSettings::default(),
         scratch_dir: None,
+        max_scratch: None,
         output_dirs: Vec::new(),
         commit_on_unmount: false,
         read_only: false,

@@ -178,6 +178,10 @@ impl FileSystem for Protected {
     }
 
     fn link(&self, node: NodeId, parent: NodeId, name: &[u8], reply: impl Reply<Entry>) {
+        // It would change the input's link count, and could not be removed again.
+        if self.is_kept(node) {
+            return reply.fail(refused());
+        }
         FileSystem::link(&*self.inner, node, parent, name, reply);
     }
 

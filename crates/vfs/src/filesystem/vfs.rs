@@ -9,6 +9,7 @@ use super::{
     Asker, Attachment, Created, DataReply, Entry, FileSystem, Found, Listed, ListedName,
     ListedReply, NameReply, NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, Usage,
 };
+use crate::ops::attributes::Numbered;
 use crate::ops::origin::Whereabouts;
 use crate::ops::xattrs::{Xattr, cached};
 use crate::{
@@ -148,6 +149,13 @@ impl FileSystem for Vfs {
         asker: impl FnOnce() -> Option<Asker>,
         reply: impl Reply<Found>,
     ) {
+        if let Some(of) = Numbered::by_name(name) {
+            let found = self.look_up_node(parent, of).map(|entry| Found {
+                entry: Some(entry),
+                lasting: true,
+            });
+            return self.answer(parent.into(), found, reply);
+        }
         let found = match self.look_up(parent.into(), name) {
             Ok((entry, is_written_so)) => Ok(Found {
                 entry: Some(entry),

@@ -98,7 +98,20 @@ fn fit_scratch(
     range: Range<u64>,
 ) -> Result<(), FsError> {
     let path = || overlay.disk.scratch.path(ino);
-    perform(Step::ScratchWrite, path, || allocate(scratch, how, range)).map_err(|error| {
+    let allocate = || match how {
+        Allocation::Hole => {
+            allocate(scratch, how, range)?;
+            overlay.disk.scratch.shrunk(ino, scratch);
+            Ok(())
+        }
+        Allocation::Room { .. } | Allocation::Zeros { .. } => {
+            let in_scratch = &overlay.disk.scratch;
+            in_scratch.grow(ino, scratch, range.clone(), || {
+                allocate(scratch, how, range)
+            })
+        }
+    };
+    perform(Step::ScratchWrite, path, allocate).map_err(|error| {
         let doing = "make room in a scratch file";
         match error.kind() {
             ErrorKind::Unsupported => FsError::caused(FsErrorKind::NotSupported, doing, error),
@@ -115,6 +128,11 @@ fn reach(overlay: &Overlay, ino: Ino, scratch: &File, end: u64) -> Result<(), Fs
         return Ok(());
     }
     // A byte is written and no length set, because another thread may be writing behind it.
-    let last = || write_all_at(scratch, &[0], end - 1);
+    let last = || {
+        let in_scratch = &overlay.disk.scratch;
+        in_scratch.grow(ino, scratch, end - 1..end, || {
+            write_all_at(scratch, &[0], end - 1)
+        })
+    };
     perform(Step::ScratchWrite, path, last).map_err(failed)
 }

@@ -67,6 +67,26 @@ impl Shown {
     }
 }
 
+/// What is looked up of a node's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbered {
+    /// The node, by the name ".".
+    Itself,
+    /// The directory it is in, by the name "..".
+    Parent,
+}
+
+impl Numbered {
+    /// What a name asks for; `None` if it is the name of an entry.
+    pub(crate) fn by_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"." => Some(Self::Itself),
+            b".." => Some(Self::Parent),
+            _ => None,
+        }
+    }
+}
+
 /// What an open scratch file says of itself.
 pub(crate) fn facts_of(overlay: &Overlay, file: &File) -> Result<Facts, FsError> {
     let facts = overlay.disk.scratch.facts_of(file);
@@ -100,6 +120,24 @@ impl Vfs {
         };
         let entry = self.complete_entry(node, shown)?;
         Ok((entry, is_written_so))
+    }
+
+    /// A node by its number, or the directory that a directory is in: what an adapter asks for that keeps numbers longer than
+    /// references. Fails with [`NotFound`](FsErrorKind::NotFound) for a number that no name leads to.
+    pub(crate) fn look_up_node(&self, node: NodeId, of: Numbered) -> Result<Entry, FsError> {
+        let (node, shown) = {
+            let namespace = self.namespace.read();
+            let ino = match of {
+                Numbered::Itself if self.node_of(node.into()) == node => Some(node.into()),
+                Numbered::Itself => None,
+                Numbered::Parent => namespace.parent(node.into()),
+            };
+            let ino = ino.filter(|&ino| namespace.is_reachable(ino));
+            let ino = ino.ok_or(FsError::plain(FsErrorKind::NotFound))?;
+            let shown = self.shown(&namespace, ino)?;
+            (self.note_reference(ino), shown)
+        };
+        self.complete_entry(node, shown)
     }
 
     /// The attributes of an inode.

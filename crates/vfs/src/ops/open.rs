@@ -255,7 +255,9 @@ impl Vfs {
         let set_len = |len| {
             let path = || overlay.disk.scratch.path(ino);
             perform(Step::ScratchLength, path, || file.set_len(len))
-                .map_err(|error| FsError::io("set the length of a file", error))
+                .map_err(|error| FsError::io("set the length of a file", error))?;
+            overlay.disk.scratch.shrunk(ino, &file);
+            Ok(())
         };
         let is_mapped = matches!(
             self.namespace.read().content(ino),
@@ -332,8 +334,11 @@ fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool, closing: Closing) 
         Closing::CutOff => return,
         Closing::Failed => recorded && !overlay.left_open.lock().contains(&ino),
         Closing::Whole => {
-            let was_left = file.access.write && overlay.left_open.lock().remove(&ino);
-            recorded || was_left
+            // Opened and closed again it is no more complete than before.
+            if recorded {
+                overlay.left_open.lock().remove(&ino);
+            }
+            recorded
         }
     };
     if overlay.emptied.lock().remove(&ino) {

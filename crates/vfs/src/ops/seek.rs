@@ -11,9 +11,6 @@ use attachfs_tree::{FileContent, Mapping, Segment, SegmentSource};
 use super::attributes::facts_of;
 use crate::{FsError, FsErrorKind, HandleId, Vfs};
 
-/// So much of a file is planned at once: one that was written to in many places has many segments.
-const PLANNED: u64 = 64 << 20;
-
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeekTo {
@@ -78,22 +75,17 @@ fn in_scratch(scratch: &File, range: Range<u64>, to: SeekTo) -> Answer {
 }
 
 fn in_mapped(mapping: &Mapping, scratch: &File, offset: u64, to: SeekTo) -> Answer {
-    let mut at = offset;
-    while at < mapping.size {
-        let end = at.saturating_add(PLANNED).min(mapping.size);
-        for Segment { range, source } in mapping.plan_read(at..end) {
-            let found = match (source, to) {
-                (SegmentSource::Scratch, _) => in_scratch(scratch, range, to)?,
-                (SegmentSource::Base, SeekTo::Data) | (SegmentSource::Zero, SeekTo::Hole) => {
-                    Some(range.start)
-                }
-                (SegmentSource::Base, SeekTo::Hole) | (SegmentSource::Zero, SeekTo::Data) => None,
-            };
-            if found.is_some() {
-                return Ok(found);
+    for Segment { range, source } in mapping.segments(offset..mapping.size) {
+        let found = match (source, to) {
+            (SegmentSource::Scratch, _) => in_scratch(scratch, range, to)?,
+            (SegmentSource::Base, SeekTo::Data) | (SegmentSource::Zero, SeekTo::Hole) => {
+                Some(range.start)
             }
+            (SegmentSource::Base, SeekTo::Hole) | (SegmentSource::Zero, SeekTo::Data) => None,
+        };
+        if found.is_some() {
+            return Ok(found);
         }
-        at = end;
     }
     Ok((to == SeekTo::Hole && offset < mapping.size).then_some(mapping.size))
 }

@@ -1,4 +1,6 @@
-//! fsync, fsyncdir, seal.
+//! fsync, fsyncdir, seal, save.
+
+use std::sync::atomic::Ordering;
 
 use attachfs_durable::steps::{Step, perform};
 use attachfs_tree::FileContent;
@@ -40,6 +42,23 @@ impl Vfs {
             Some(overlay) => overlay.disk.sync().map_err(sync_failed),
             None => Ok(()),
         }
+    }
+
+    /// Makes all that was written durable, and records that: for a session that stays when its mount has ended. Nobody writes any more,
+    /// but programs that were cut off, whose files count as open. Without it a commit after a power loss would ask about each file.
+    pub fn save(&self) -> Result<(), FsError> {
+        let Some(overlay) = &self.overlay else {
+            return Ok(());
+        };
+        if overlay.saved.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let failed = |error| FsError::caused(FsErrorKind::Io, "save what was written", error);
+        overlay.disk.scratch.sync_all().map_err(failed)?;
+        overlay.append(&Record::Saved).map_err(journal_failed)?;
+        overlay.disk.sync().map_err(sync_failed)?;
+        overlay.saved.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Records durably that the mount ended in order. On a full disk it uses the room that is reserved

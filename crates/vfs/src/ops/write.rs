@@ -42,7 +42,11 @@ impl Vfs {
         let path = || overlay.disk.scratch.path(open.ino());
         let mut written = data.len();
         let write = || {
-            written = write_at(&scratch, data, offset)?;
+            let range = offset..offset.saturating_add(data.len() as u64);
+            let file = &overlay.disk.scratch;
+            written = file.grow(open.ino(), &scratch, range, || {
+                write_at(&scratch, data, offset)
+            })?;
             Ok(())
         };
         perform(Step::ScratchWrite, path, write)

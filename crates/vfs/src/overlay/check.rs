@@ -10,7 +10,7 @@ use std::sync::Arc;
 use attachfs_tree::{BaseTree, Ino};
 
 use super::format::Torn;
-use super::recovery::{Bytes, bytes_of, name_of, open_or_missing, unreadable};
+use super::recovery::{Bytes, bytes_of, name_of, open_or_missing, unreadable, unsaved_since};
 use super::replay::Replay;
 use super::{
     CommitRecord, Journal, JournalError, OverlayFiles, ReadJournal, RecoveryError, Scratch,
@@ -34,7 +34,7 @@ pub struct Checked {
     pub missing: Vec<RecoveryError>,
     /// Files whose written bytes are there and cannot be read. Nothing is repaired before they can be.
     pub unreadable: Vec<RecoveryError>,
-    /// Files that may be incomplete: they were open when the last process ended, or lost their end with the power.
+    /// Files that may be incomplete: they were open when the last process ended, or may have lost bytes with the power.
     pub left_open: Vec<String>,
     /// Scratch files that no record mentions: the next process sets them aside.
     pub unknown: Vec<PathBuf>,
@@ -93,6 +93,13 @@ pub fn check(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Checked, Recov
     }
     let Read { mut replay, .. } = read;
     replay.forget(|_| true);
+    let in_doubt = match (&replay.boot, &files.boot) {
+        (Some(then), Some(now)) if then != now => {
+            let unsaved = std::mem::take(&mut replay.unsaved);
+            unsaved_since(&replay.namespace, &replay.commits, unsaved, &scratch)
+        }
+        _ => HashSet::new(),
+    };
     let mut checked = Checked {
         records: read.records,
         torn: read.torn,
@@ -113,13 +120,19 @@ pub fn check(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Checked, Recov
         first: Vec::new(),
     };
     if is_whole {
-        checked.look_at_bytes(replay, &found, &scratch);
+        checked.look_at_bytes(replay, &found, &in_doubt, &scratch);
     }
     Ok(checked)
 }
 
 impl Checked {
-    fn look_at_bytes(&mut self, replay: Replay, found: &HashSet<Ino>, scratch: &Scratch) {
+    fn look_at_bytes(
+        &mut self,
+        replay: Replay,
+        found: &HashSet<Ino>,
+        in_doubt: &HashSet<Ino>,
+        scratch: &Scratch,
+    ) {
         let namespace = &replay.namespace;
         let mut all = bytes_of(namespace, found, scratch);
         all.sort_unstable_by_key(|(ino, _)| *ino);
@@ -137,7 +150,7 @@ impl Checked {
                     if let Err(error) = scratch.facts(ino) {
                         let error = unreadable(namespace, scratch, ino, error);
                         self.unreadable.push(error);
-                    } else if replay.open.contains(&ino) {
+                    } else if replay.open.contains(&ino) || in_doubt.contains(&ino) {
                         self.left_open.push(name_of(namespace, ino));
                     }
                 }

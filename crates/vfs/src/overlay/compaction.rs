@@ -86,6 +86,9 @@ pub(super) fn summarize(
     for &ino in replay.open.iter().filter(is_there) {
         successor.put(&Record::Opened(ino))?;
     }
+    if let Some(boot) = replay.boot {
+        successor.put(&Record::Boot(boot))?;
+    }
     successor.write()?;
     // Most of it is synced here, while no operation waits. That takes long: more comes meanwhile.
     successor.sync(journal.path())?;

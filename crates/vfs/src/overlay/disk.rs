@@ -301,7 +301,11 @@ impl Disk {
 
     /// Shortens a scratch file to the bytes that still count. The record that says so was synced.
     pub(crate) fn shorten(&self, ino: Ino, file: &std::fs::File, len: u64) {
-        let shorten = || file.set_len(len);
+        let shorten = || {
+            file.set_len(len)?;
+            self.scratch.shrunk(ino, file);
+            Ok(())
+        };
         if let Err(error) = perform(
             DurableStep::ScratchShorten,
             || self.scratch.path(ino),

@@ -16,6 +16,10 @@ pub struct OverlayFiles {
     pub journal: PathBuf,
     /// The directory of scratch files.
     pub scratch: ScratchDir,
+    /// Which start of the machine this is, where that is known.
+    pub boot: Option<String>,
+    /// How many bytes the scratch files may take on their disk. Without a bound, as many as it has.
+    pub max_scratch: Option<u64>,
     /// The directory of the layers that are added while it is mounted. It may be missing.
     pub layers: PathBuf,
     /// The file that reserves room for a commit. It is on the disk that the commit writes to.
@@ -26,6 +30,20 @@ pub struct OverlayFiles {
 }
 
 impl OverlayFiles {
+    /// The directory of scratch files, to write to; made if it is missing: its process may have died before it made it.
+    pub(crate) fn scratch_to_write(&self) -> Result<Scratch, DurableError> {
+        let scratch = self.scratch.make()?;
+        let Some(limit) = self.max_scratch else {
+            return Ok(scratch);
+        };
+        let path = scratch.dir().to_owned();
+        scratch.bounded(limit).map_err(|source| DurableError {
+            doing: "look at the files in",
+            path,
+            source,
+        })
+    }
+
     /// The base that the journal's records are about: what the mount began with, and the layers over it.
     pub(crate) fn over(&self, first: Arc<BaseTree>) -> BaseSource {
         BaseSource {

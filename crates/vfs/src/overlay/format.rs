@@ -1,7 +1,7 @@
 //! The journal's bytes.
 //!
 //! ```text
-//!     "attachfs journal 4\n"
+//!     "attachfs journal 5\n"
 //!     | length, u32 | number, u64 | sum, u64 | sum, u64   | payload, postcard | 0xE5 | ...     little-endian
 //!                     0, 1, 2 ...   of the     of the 20
 //!                                   payload    bytes before
@@ -28,11 +28,11 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{JournalError, Record};
 
-pub(super) const MAGIC: &[u8] = b"attachfs journal 4\n";
-/// Has no records of FIFOs and sockets, exchanged names and extended attributes.
-const BEFORE: &[u8] = b"attachfs journal 3\n";
+pub(super) const MAGIC: &[u8] = b"attachfs journal 5\n";
+/// Does not say which start of the machine wrote, and whether the bytes are on the disk.
+const BEFORE: &[u8] = b"attachfs journal 4\n";
 /// The versions that are read, for messages.
-pub(super) const READ: &str = "3 and 4";
+pub(super) const READ: &str = "4 and 5";
 /// How the first line of any version begins.
 const ANY: &[u8] = b"attachfs journal ";
 /// So many bytes more of the first line are read to tell its number.

@@ -6,6 +6,7 @@
 //! was durable before: see `disk`. A journal that became long is replaced by a shorter one: see
 //! `compaction`.
 
+mod bound;
 mod check;
 pub(crate) mod compaction;
 mod disk;

@@ -33,6 +33,11 @@ pub enum Record {
     State(NamespacePart),
     /// At a compaction: deleted files whose scratch files may still exist.
     Deleted(Vec<Ino>),
+    /// This start of the machine writes from here on. What earlier ones wrote and did not [save](Self::Saved) may be lost, if the
+    /// power was.
+    Boot(String),
+    /// All bytes that were written before this are on the disk.
+    Saved,
 }
 
 /// What a record does to the session, which says how much of the journal's room it has to leave when the disk is full.
@@ -52,7 +57,7 @@ impl Record {
             Self::Mutation(Mutation::Unlink { .. } | Mutation::RemoveDir { .. })
             | Self::Closed(_)
             | Self::Deleted(_) => Purpose::Removing,
-            Self::Commit(_) | Self::Sealed { .. } => Purpose::Ending,
+            Self::Commit(_) | Self::Sealed { .. } | Self::Boot(_) | Self::Saved => Purpose::Ending,
             Self::Mutation(_) | Self::Opened(_) | Self::Layer { .. } | Self::State(_) => {
                 Purpose::Adding
             }

@@ -4,7 +4,7 @@
 //! torn record, removes an unfinished compaction and the scratch files of deleted files, and moves aside scratch
 //! files that no record mentions.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +44,10 @@ pub(crate) struct Seen {
     pub(crate) unknown: Vec<Ino>,
     /// Files whose last bytes are missing, and the length that they should have.
     short: Vec<(Ino, u64)>,
+    /// Files whose bytes an earlier start of the machine wrote and did not save.
+    unsaved: Vec<Ino>,
+    /// The present start of the machine, if the journal does not have it yet.
+    boot: Option<String>,
     /// Files whose bytes may not be durable yet, and have to be durable before the records.
     first: HashSet<Ino>,
     /// Inodes that lost their last name.
@@ -155,8 +159,16 @@ pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, Re
         open,
         made,
         first,
+        boot,
+        unsaved,
         ..
     } = replay;
+    let unknown_bytes = match (&boot, &files.boot) {
+        (Some(then), Some(now)) if then != now => {
+            unsaved_since(&namespace, &commits, unsaved, &scratch)
+        }
+        _ => HashSet::new(),
+    };
     let mut wanted = HashSet::new();
     let mut short = Vec::new();
     for (ino, bytes) in bytes_of(&namespace, &found, &scratch) {
@@ -175,6 +187,8 @@ pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, Re
         .filter(|ino| wanted.contains(ino))
         .collect();
     left_open.extend(short.iter().map(|(ino, _)| ino));
+    let unsaved: Vec<Ino> = unknown_bytes.difference(&left_open).copied().collect();
+    left_open.extend(&unsaved);
     let (deleted, unknown) = found
         .difference(&wanted)
         .partition(|ino| made.contains(ino));
@@ -189,9 +203,34 @@ pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, Re
         deleted,
         unknown,
         short,
+        unsaved,
+        boot: files.boot.clone().filter(|now| boot.as_ref() != Some(now)),
         first: &first & &wanted,
         forgotten,
     })
+}
+
+/// The files whose bytes may have been lost with the power, without any sign of it: those that are all in scratch. Of others the journal knows
+/// how long they are, and their bytes are durable before that. Nor is a file in doubt that is as it was when it was committed.
+pub(super) fn unsaved_since(
+    namespace: &Namespace,
+    commits: &[CommitRecord],
+    unsaved: HashSet<Ino>,
+    scratch: &Scratch,
+) -> HashSet<Ino> {
+    let mut clean = HashMap::new();
+    for step in commits {
+        if let CommitRecord::Intent { clean: files, .. } = step {
+            clean.extend(files.iter().map(|file| (file.ino, file.stamp)));
+        }
+    }
+    let is_clean = |ino: &Ino| {
+        let stamp = clean.get(ino).zip(scratch.facts(*ino).ok());
+        stamp.is_some_and(|(then, now)| *then == now.stamp.into())
+    };
+    let mut unsaved = unsaved;
+    unsaved.retain(|ino| namespace.content(*ino) == Some(&FileContent::Scratch) && !is_clean(ino));
+    unsaved
 }
 
 /// Begins to read the journal; `None` if there was none yet. The reserve and scratch files, which are made after it, show that there was one.
@@ -295,22 +334,26 @@ impl Seen {
 
     /// Makes the session ready for more changes. The caller has had the session's lock since before
     /// [`look`].
-    pub(crate) fn take_over(&self, scratch: &ScratchDir) -> Result<Arc<Disk>, RecoveryError> {
-        if let (ScratchDir::Missing(path), Some(_)) = (scratch, &self.journal) {
+    pub(crate) fn take_over(&self, files: &OverlayFiles) -> Result<Arc<Disk>, RecoveryError> {
+        if let (ScratchDir::Missing(path), Some(_)) = (&files.scratch, &self.journal) {
             // It was made before the journal. A new one would be hidden once its disk is mounted.
             return Err(RecoveryError::MissingScratchDir(path.clone()));
         }
-        let scratch = scratch.make()?;
+        let scratch = files.scratch_to_write()?;
         sweep_abandoned(dir_of(&self.path))?;
         let journal = match &self.journal {
             Some(read) => read.go_on()?,
             None => Journal::create(&self.path)?,
         };
-        for &(ino, _) in &self.short {
-            // The length is all that shows it, and is mended below.
+        // The length is all that shows it, and is mended below; or the boot, which is the present one from here on.
+        let in_doubt = self.short.iter().map(|(ino, _)| ino);
+        for &ino in in_doubt.chain(&self.unsaved) {
             journal.append(&Record::Opened(ino))?;
         }
-        if !self.short.is_empty() {
+        if let Some(boot) = &self.boot {
+            journal.append(&Record::Boot(boot.clone()))?;
+        }
+        if !self.short.is_empty() || !self.unsaved.is_empty() {
             journal.sync()?;
         }
         for &(ino, len) in &self.short {

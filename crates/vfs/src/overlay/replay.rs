@@ -35,6 +35,10 @@ pub(super) struct Replay {
     pub(super) made: HashSet<Ino>,
     /// Files whose bytes have to be durable before their records, see [`Disk`](super::Disk).
     pub(super) first: HashSet<Ino>,
+    /// The start of the machine that wrote last.
+    pub(super) boot: Option<String>,
+    /// Files whose bytes are not known to be on the disk.
+    pub(super) unsaved: HashSet<Ino>,
     state: State,
 }
 
@@ -48,6 +52,8 @@ impl Replay {
             open: HashSet::new(),
             made: HashSet::new(),
             first: HashSet::new(),
+            boot: None,
+            unsaved: HashSet::new(),
             state: State::None,
         }
     }
@@ -78,9 +84,11 @@ impl Replay {
             Mutation::CreateFile { ino, .. } => {
                 self.made.insert(ino);
                 self.open.insert(ino);
+                self.unsaved.insert(ino);
             }
             Mutation::CopyUp { ino, keep, .. } => {
                 self.made.insert(ino);
+                self.unsaved.insert(ino);
                 if keep == 0 {
                     self.first.insert(ino);
                 }
@@ -129,6 +137,7 @@ impl Replay {
             Record::Sealed { .. } => {}
             Record::Opened(ino) => {
                 self.open.insert(ino);
+                self.unsaved.insert(ino);
             }
             Record::Closed(ino) => {
                 self.open.remove(&ino);
@@ -148,10 +157,13 @@ impl Replay {
                 if let NamespacePart::Inodes(inodes) = &part {
                     let files = inodes.iter().filter(|(_, inode)| has_scratch(&inode.kind));
                     self.made.extend(files.map(|(ino, _)| ino));
+                    self.unsaved.extend(&self.made);
                 }
                 self.namespace.restore(part);
             }
             Record::Deleted(scratch) => self.made.extend(scratch),
+            Record::Boot(id) => self.boot = Some(id),
+            Record::Saved => self.unsaved.clear(),
         }
         Ok(true)
     }

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use attachfs_durable::steps::Step;
 use attachfs_durable::{DurableError, Facts, Leasing, OwnDir, ReadLease, Space};
 use attachfs_tree::Ino;
 use parking_lot::Mutex;
+
+use super::bound::Bound;
 
 /// Milliseconds within which a lease that somebody drops is gone.
 const DROPPED_WITHIN: u32 = 100;
@@ -32,6 +35,8 @@ pub struct Scratch {
     tells_writers: OnceLock<bool>,
     /// The leases on the files, which this process gives up before it opens a file for writing: it would wait for itself.
     leased: Mutex<HashMap<Ino, Weak<ReadLease>>>,
+    /// If the files may only take so much room.
+    bound: Option<Bound>,
     /// While this is true, looking at an open file fails, as it does on a network disk that is gone.
     #[cfg(test)]
     pub(crate) is_gone: std::sync::atomic::AtomicBool,
@@ -56,8 +61,44 @@ impl Scratch {
             dir: Some(dir),
             tells_writers: OnceLock::new(),
             leased: Mutex::default(),
+            bound: None,
             #[cfg(test)]
             is_gone: false.into(),
+        }
+    }
+
+    /// Bounds the room that the files take on their disk, in bytes.
+    pub(crate) fn bounded(mut self, limit: u64) -> io::Result<Self> {
+        let allocated = |ino| Ok((ino, self.facts(ino)?.allocated));
+        let files: io::Result<Vec<_>> = self.inodes()?.into_iter().map(allocated).collect();
+        self.bound = Some(Bound::new(limit, files?));
+        Ok(self)
+    }
+
+    /// Whether the room is bounded: then whatever is written to a file has to come through [`grow`](Self::grow).
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.bound.is_some()
+    }
+
+    /// Writes to a range of a file, or reserves room for it. Fails with [`StorageFull`](io::ErrorKind::StorageFull) if there is a
+    /// bound, and no room.
+    pub(crate) fn grow<T>(
+        &self,
+        ino: Ino,
+        file: &File,
+        range: Range<u64>,
+        change: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        match &self.bound {
+            Some(bound) => bound.grow(ino, file, range, change),
+            None => change(),
+        }
+    }
+
+    /// A file was cut off, or got a hole.
+    pub(crate) fn shrunk(&self, ino: Ino, file: &File) {
+        if let Some(bound) = &self.bound {
+            bound.noted(ino, file);
         }
     }
 
@@ -68,6 +109,7 @@ impl Scratch {
             dir: None,
             tells_writers: OnceLock::new(),
             leased: Mutex::default(),
+            bound: None,
             #[cfg(test)]
             is_gone: false.into(),
         }
@@ -202,7 +244,15 @@ impl Scratch {
     /// Removes a scratch file; a missing one is fine.
     pub fn remove(&self, ino: Ino) -> io::Result<()> {
         let removed = self.held().and_then(|dir| dir.remove_file(&ino.digits()));
-        removed.map_err(|error| error.source)
+        removed.map_err(|error| error.source)?;
+        self.gone(ino);
+        Ok(())
+    }
+
+    fn gone(&self, ino: Ino) {
+        if let Some(bound) = &self.bound {
+            bound.gone(ino);
+        }
     }
 
     /// Makes the names of new scratch files durable.
@@ -210,9 +260,18 @@ impl Scratch {
         self.held()?.sync(Step::ScratchNames)
     }
 
-    /// The free room.
+    /// Makes the bytes of all scratch files durable.
+    pub(crate) fn sync_all(&self) -> Result<(), DurableError> {
+        self.held()?.sync_file_system(Step::ScratchAll)
+    }
+
+    /// The free room, as far as the files may take it.
     pub fn space(&self) -> Result<Space, DurableError> {
-        self.held()?.space()
+        let space = self.held()?.space()?;
+        Ok(match &self.bound {
+            Some(bound) => bound.within(space),
+            None => space,
+        })
     }
 
     /// The directory of files that were set aside.
@@ -232,6 +291,7 @@ impl Scratch {
             let name = ino.digits();
             let to = aside.free_name(&name)?;
             dir.rename_into(&name, &aside, &to, Step::AsideRename)?;
+            self.gone(*ino);
             moved.push(aside.path().join(to));
         }
         aside.sync(Step::AsideName)?;

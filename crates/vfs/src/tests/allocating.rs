@@ -136,6 +136,11 @@ fn holes_are_found_in_files_of_each_kind() {
         assert_eq!(found(handle, 5 * MIB, SeekTo::Hole), PAST, "{at}");
         kernel.write(handle, 4 * MIB as u64, &[1; 9000]).unwrap();
         assert_eq!(found(handle, 3 * MIB, SeekTo::Data), Ok(4 * MIB), "{at}");
+        // As long as a file can be: what has no bytes is passed over at once.
+        kernel.truncate(at, 7 << 60).unwrap();
+        assert_eq!(found(handle, 5 * MIB, SeekTo::Data), PAST, "{at}");
+        let hole = found(handle, 6 << 60, SeekTo::Hole);
+        assert_eq!(hole, Ok(6 << 60), "{at}");
     }
     assert_eq!(world.record.count(CallKind::Get), 0);
 }

@@ -61,7 +61,9 @@ fn files_written_and_not_closed_are_known_after_a_kill() {
 fn a_file_stays_left_open_until_it_is_closed_again_deleted_or_accepted() {
     let (world, dir) = (world(), tempdir());
     let kernel = world.create(dir.path());
-    for name in ["closed", "deleted", "accepted", "read", "replaced"] {
+    for name in [
+        "closed", "deleted", "accepted", "read", "replaced", "touched",
+    ] {
         kernel.create(name).unwrap();
     }
     kernel.vfs.end_writing();
@@ -69,9 +71,12 @@ fn a_file_stays_left_open_until_it_is_closed_again_deleted_or_accepted() {
     kernel.vfs.seal().unwrap();
     drop(kernel);
     let kernel = world.recover(dir.path()).unwrap();
-    assert_eq!(left(&kernel).len(), 5, "those who wrote were cut off");
+    assert_eq!(left(&kernel).len(), 6, "those who wrote were cut off");
     let handle = kernel.open("closed", READ_WRITE, false).unwrap();
-    assert_eq!(left(&kernel).len(), 5);
+    kernel.write(handle, 0, b"whole").unwrap();
+    assert_eq!(left(&kernel).len(), 6);
+    kernel.close(handle);
+    let handle = kernel.open("touched", READ_WRITE, false).unwrap();
     kernel.close(handle);
     let handle = kernel.open("read", READ, false).unwrap();
     kernel.close(handle);
@@ -84,7 +89,43 @@ fn a_file_stays_left_open_until_it_is_closed_again_deleted_or_accepted() {
         .unwrap();
     drop(kernel);
     let kernel = world.recover(dir.path()).unwrap();
-    assert_eq!(left(&kernel), ["read"]);
+    assert_eq!(left(&kernel), ["read", "touched"]);
+}
+
+#[test]
+fn what_was_written_before_another_start_of_the_machine_and_not_saved_counts_as_left_open() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    kernel.put("saved", b"1");
+    kernel.vfs.save().unwrap();
+    drop(kernel);
+    let kernel = world.recover(dir.path()).unwrap();
+    kernel.put("later", b"2");
+    kernel.put("again", b"2");
+    // Of an input the bytes are durable before the journal says anything of them.
+    kernel.patch("a", 5, b"part");
+    kernel.patch("saved", 0, b"2");
+    drop(kernel);
+    assert!(left(&world.recover(dir.path()).unwrap()).is_empty());
+
+    let kernel = world.recover_after_boot(dir.path(), "the second");
+    assert_eq!(left(&kernel), ["again", "later", "saved"]);
+    kernel.patch("again", 0, b"3");
+    drop(kernel);
+    let kernel = world.recover_after_boot(dir.path(), "the second");
+    assert_eq!(left(&kernel), ["later", "saved"], "no start came since");
+    let inos = ["later", "saved"].map(|name| kernel.stat(name).unwrap().ino);
+    kernel.vfs.accept(&inos).unwrap();
+    let overlay = kernel.vfs.overlay.as_ref().unwrap();
+    overlay.disk.compact().unwrap();
+    drop(kernel);
+    let kernel = world.recover_after_boot(dir.path(), "the third");
+    assert_eq!(left(&kernel), ["again", "later", "saved"]);
+    let inos = ["again", "later", "saved"].map(|name| kernel.stat(name).unwrap().ino);
+    kernel.vfs.accept(&inos).unwrap();
+    kernel.vfs.save().unwrap();
+    drop(kernel);
+    assert!(left(&world.recover_after_boot(dir.path(), "the fourth")).is_empty());
 }
 
 #[test]

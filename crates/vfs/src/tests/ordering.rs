@@ -480,7 +480,7 @@ fn a_journal_of_the_version_before_gets_the_present_number_before_anything_is_ap
     let journal = copy.path().join("journal");
     let present = std::fs::read(&journal).unwrap();
     let mut before = present.clone();
-    before[17] = b'3';
+    before[17] = b'4';
     std::fs::write(&journal, &before).unwrap();
     let looked_at = bench.world.look(copy.path()).unwrap();
     assert_eq!(looked_at.dump(), bench.kernel.dump());

@@ -48,7 +48,7 @@ fn steps() -> Vec<(usize, Operation)> {
 
 /// The end of a journal's first line and of each record.
 pub(super) fn record_ends(journal: &[u8]) -> Vec<u64> {
-    let mut ends = vec![b"attachfs journal 4\n".len()];
+    let mut ends = vec![b"attachfs journal 5\n".len()];
     while let Some(&at) = ends.last().filter(|&&at| at < journal.len()) {
         let len = u32::from_le_bytes(journal[at..at + 4].try_into().unwrap());
         ends.push(at + 28 + len as usize + 1);
@@ -240,7 +240,7 @@ fn a_damaged_record_is_named_and_nothing_is_deleted() {
         fs::write(&journal, bytes).unwrap();
         match refused(&world, dir.path()) {
             RecoveryError::Journal(JournalError::Damaged {
-                record: 3,
+                record: 4,
                 offset: named,
                 path,
                 ..
@@ -262,7 +262,7 @@ fn a_record_that_does_not_apply_is_named_and_nothing_is_deleted() {
     drop(kernel);
     let other = World::new(&[("a", Given::File(bytes(2500)))]);
     match refused(&other, dir.path()) {
-        RecoveryError::Mutation { record: 3, .. } => {}
+        RecoveryError::Mutation { record: 4, .. } => {}
         other => panic!("{other:?}"),
     }
 }

@@ -116,6 +116,17 @@ impl World {
         self.open(&Session::open(dir).unwrap(), Vfs::recover)
     }
 
+    /// As [`recover`](Self::recover), after another start of the machine.
+    pub(crate) fn recover_after_boot(&self, dir: &Path, boot: &str) -> Kernel {
+        let session = Session::open(dir).unwrap();
+        let files = OverlayFiles {
+            boot: Some(boot.to_owned()),
+            ..files(&session)
+        };
+        let vfs = Vfs::recover(files, self.tree.clone(), self.fetcher(), settings());
+        Kernel::new(vfs.unwrap())
+    }
+
     /// A session that another process left, to be looked at.
     pub(crate) fn look(&self, dir: &Path) -> Result<Kernel, OpenError> {
         self.open(&Session::open(dir).unwrap(), Vfs::look)
@@ -148,6 +159,8 @@ pub(crate) fn files(session: &Session) -> OverlayFiles {
             Some(dir) => ScratchDir::Held(dir),
             None => ScratchDir::Missing(session.scratch_path()),
         },
+        boot: Some("the first".to_owned()),
+        max_scratch: None,
         layers: session.layers_path(),
         reserve: session.reserve_path(),
         lock: session.lock(),

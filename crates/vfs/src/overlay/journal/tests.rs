@@ -174,8 +174,8 @@ fn a_journal_without_its_first_line_is_an_error_that_says_how_much_there_is() {
     let error = read(b"something else entirely", Path::new("j")).unwrap_err();
     assert!(matches!(error, JournalError::NotAJournal(_)));
     for other in [
-        "attachfs journal 2\n",
-        "attachfs journal 5\n",
+        "attachfs journal 3\n",
+        "attachfs journal 6\n",
         "attachfs journal 40\n...",
     ] {
         let error = read(other.as_bytes(), Path::new("j")).unwrap_err();

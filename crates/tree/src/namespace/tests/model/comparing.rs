@@ -42,6 +42,8 @@ pub(super) fn assert_same(namespace: &Namespace, model: &Model) {
         let path = namespace.path(ino);
         let is_there = ino != Ino::ROOT && model.is_within(ino, Ino::ROOT);
         assert_eq!(path.is_some(), is_there, "path of {ino:?}");
+        let is_reachable = is_there || ino == Ino::ROOT;
+        assert_eq!(namespace.is_reachable(ino), is_reachable, "{ino:?}");
         let found = path.map(|path| {
             path.components().fold(Ino::ROOT, |dir, name| {
                 namespace.lookup(dir, name).expect("a path leads somewhere")
