@@ -2,12 +2,14 @@
 
 use std::error::Error as StdError;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use attachfs_commit::overlay_files;
+use attachfs_commit::{check_total, finished, overlay_files};
 use attachfs_session::{Session, SessionEntry};
 use attachfs_transfer::error_chain;
+use attachfs_tree::BaseTree;
 use attachfs_vfs::OpenError;
-use attachfs_vfs::overlay::{Checked, CommitRecord, check, salvage};
+use attachfs_vfs::overlay::{Checked, CommitRecord, Salvaged, check, salvage};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -25,6 +27,8 @@ pub struct FsckReport {
     pub dir: PathBuf,
     /// Whether it can be used: mounted, looked at and committed.
     pub sound: bool,
+    /// Whether `repair` mends something that is wrong. After a repair, whether it would mend more.
+    pub repairable: bool,
     /// The records of its journal that can be used.
     pub records: u64,
     /// The files that the job wrote to.
@@ -37,6 +41,8 @@ pub struct FsckReport {
     pub notes: Vec<String>,
     /// What was done about the problems. Nothing is ever deleted.
     pub repaired: Vec<String>,
+    /// What is wrong after a repair.
+    pub left: Vec<String>,
 }
 
 impl FsckReport {
@@ -45,12 +51,14 @@ impl FsckReport {
             session: session.meta().id.to_string(),
             dir: session.dir().to_owned(),
             sound: true,
+            repairable: false,
             records: 0,
             written: 0,
             commits: 0,
             problems: Vec::new(),
             notes: Vec::new(),
             repaired: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -59,14 +67,25 @@ impl FsckReport {
         self.problems.push(error_chain(error));
     }
 
-    fn tell(&mut self, checked: &Checked) {
+    /// Tells what was found in the overlay, and of the manifests and commits that its journal names.
+    fn tell(&mut self, session: &Session, checked: &Checked) {
         self.records = checked.records;
         self.written = checked.written;
-        if let Some(damage) = &checked.damage {
-            self.problem(damage);
+        self.repairable = checked.can_be_salvaged();
+        let wrong = checked.damage.iter().chain(&checked.needed);
+        for wrong in wrong.chain(&checked.missing).chain(&checked.unreadable) {
+            self.problem(wrong);
         }
-        for missing in &checked.missing {
-            self.problem(missing);
+        for wrong in session.check_manifests(checked.layers) {
+            self.problem(&wrong);
+        }
+        if let Err(wrong) = session.taints() {
+            self.problem(&wrong);
+        }
+        self.tell_commits(session, &checked.commits);
+        if !checked.is_readable() {
+            self.notes
+                .push("nothing is repaired before all of that can be read again".to_owned());
         }
         if let Some(torn) = checked.torn {
             self.notes.push(format!(
@@ -76,13 +95,92 @@ impl FsckReport {
         }
         for name in &checked.left_open {
             self.notes.push(format!(
-                "\"{name}\" was open for writing when the mount's process ended, or lost its end with the power: a commit asks about it"
+                "\"{name}\" was open for writing when the mount's process ended, or may have lost bytes with the power or a damaged journal: a commit asks about it"
             ));
         }
-        for path in &checked.unknown {
+        // A repair moves all that it does not need.
+        let unknown = checked.unknown.iter();
+        for path in unknown.filter(|_| checked.damage.is_none()) {
             self.notes.push(format!(
                 "no record speaks of {}: the next mount or commit sets it aside",
                 path.display()
+            ));
+        }
+    }
+
+    /// A commit goes on from the last one that came to its end, and an interrupted one is finished first.
+    fn tell_commits(&mut self, session: &Session, records: &[CommitRecord]) {
+        let ended: Vec<_> = finished(records).collect();
+        let interrupted = match records.last() {
+            Some(&CommitRecord::Intent {
+                generation, hash, ..
+            }) => Some((generation, hash)),
+            _ => None,
+        };
+        let intents = records.iter();
+        let intents = intents.filter(|step| matches!(step, CommitRecord::Intent { .. }));
+        self.commits = intents.count() as u64;
+        let ended_ones = ended.iter().map(|commit| (commit.generation, commit.hash));
+        for (generation, hash) in ended_ones.chain(interrupted) {
+            if let Err(wrong) = session.check_commit(generation, hash) {
+                self.problem(&wrong);
+            }
+        }
+        let last = ended.last().map(|commit| commit.generation);
+        for generation in last
+            .into_iter()
+            .chain(interrupted.map(|(number, _)| number))
+        {
+            if let Err(wrong) = check_total(session, generation) {
+                self.problem(&wrong);
+            }
+        }
+        if let Some((generation, _)) = interrupted {
+            self.notes.push(format!(
+                "commit {generation} was interrupted: `attachfs commit {}` finishes it",
+                self.session
+            ));
+        }
+    }
+
+    fn tell_repairs(&mut self, checked: &Checked, done: &Salvaged) {
+        if checked.damage.is_some() {
+            let old = done.journal.as_ref().map_or_else(
+                || "a new journal was made".to_owned(),
+                |path| format!("the damaged journal was copied to {}", path.display()),
+            );
+            self.repaired.push(format!(
+                "{old}; the journal has the {} records before the damage",
+                checked.records
+            ));
+            if done.commits > 0 {
+                let commits = counted(done.commits, "commit");
+                self.repaired
+                    .push(format!("{commits} behind the damage stay known"));
+            }
+            if checked.records > 0 {
+                self.repaired.push(
+                    "what was done after that is lost: a commit asks (--accept-open)".to_owned(),
+                );
+            }
+            if done.incomplete > 0 {
+                self.repaired.push(format!(
+                    "{} may have lost their last writes, and count as incomplete: a commit asks about them",
+                    counted(done.incomplete, "written file")
+                ));
+            }
+            if let Some(dir) = done.aside.first().and_then(|path| path.parent()) {
+                self.repaired.push(format!(
+                    "{} that no record before the damage needs were moved to {}",
+                    counted(done.aside.len(), "file"),
+                    dir.display()
+                ));
+            }
+        }
+        if done.emptied > 0 {
+            self.repaired.push(format!(
+                "{} without their bytes are empty now, and count as incomplete: a commit asks about them",
+                counted(done.emptied, "file")
             ));
         }
     }
@@ -121,64 +219,64 @@ pub fn fsck(found: &SessionEntry, places: &Places, repair: bool) -> Result<FsckR
             return Ok(report);
         }
     };
-    let files = overlay_files(&session)?;
-    let checked = check(&files, base.clone()).map_err(OpenError::Recovery)?;
-    report.tell(&checked);
-    for wrong in session.check_manifests(checked.layers) {
-        report.problem(&wrong);
-    }
-    for step in &checked.commits {
-        if let CommitRecord::Intent {
-            generation, hash, ..
-        } = step
-        {
-            report.commits += 1;
-            if let Err(wrong) = session.check_commit(*generation, *hash) {
-                report.problem(&wrong);
-            }
-        }
-    }
-    if let Some(CommitRecord::Intent { generation, .. }) = checked.commits.last() {
-        report.notes.push(format!(
-            "commit {generation} was interrupted: `attachfs commit {}` finishes it",
-            report.session
-        ));
-    }
-    if repair && !checked.is_sound() {
-        let set_aside = salvage(&files, &checked).map_err(OpenError::Recovery)?;
-        if checked.damage.is_some() {
-            let old = set_aside.map_or_else(
-                || "a new journal was made".to_owned(),
-                |path| format!("the damaged journal was copied to {}", path.display()),
-            );
-            report.repaired.push(format!(
-                "{old}; the journal has the {} records before the damage",
-                checked.records
-            ));
-        }
-        if !checked.missing.is_empty() {
-            report.repaired.push(format!(
-                "{} without their bytes are empty now, and count as incomplete: a commit asks about them",
-                files_of(checked.missing.len())
-            ));
-        }
-        let after = check(&files, base).map_err(OpenError::Recovery)?;
-        report.sound = after.is_sound() && session.check_manifests(after.layers).is_empty();
-        for path in &after.unknown {
-            if !checked.unknown.contains(path) {
-                report.notes.push(format!(
-                    "no record before the damage speaks of {}: the next mount or commit sets it aside",
-                    path.display()
-                ));
-            }
-        }
+    let checked = checked(&session, &base)?;
+    report.tell(&session, &checked);
+    if repair {
+        mend(&session, &base, &checked, &mut report)?;
     }
     Ok(report)
 }
 
-fn files_of(count: usize) -> String {
+fn checked(session: &Session, base: &Arc<BaseTree>) -> Result<Checked, Error> {
+    let files = overlay_files(session)?;
+    Ok(check(&files, Arc::clone(base)).map_err(OpenError::Recovery)?)
+}
+
+/// Repairs what can be, and looks at everything again.
+fn mend(
+    session: &Session,
+    base: &Arc<BaseTree>,
+    found: &Checked,
+    report: &mut FsckReport,
+) -> Result<(), Error> {
+    if found.can_be_salvaged() {
+        let files = overlay_files(session)?;
+        let has_commit = |generation, hash| {
+            session.check_commit(generation, hash).is_ok()
+                && check_total(session, generation).is_ok()
+        };
+        if found.damage.is_some() && found.records > 0 {
+            // The records that are kept may be half of a change.
+            session.note_cut()?;
+        }
+        let done = salvage(&files, found, &has_commit).map_err(OpenError::Recovery)?;
+        report.tell_repairs(found, &done);
+    }
+    if found.is_readable() && session.has_set_aside_journal()? {
+        // Whoever was interrupted may have come this far.
+        let moved = session.set_layers_aside(found.layers)?;
+        if moved > 0 {
+            report.repaired.push(format!(
+                "{} of added manifests that the journal does not have were moved to `aside` in {}",
+                counted(moved, "file"),
+                session.layers_path().display()
+            ));
+        }
+    }
+    if !report.repaired.is_empty() {
+        let mut after = FsckReport::of(session);
+        after.tell(session, &checked(session, base)?);
+        report.sound = after.sound;
+        report.repairable = after.repairable;
+        report.left = after.problems;
+    }
+    Ok(())
+}
+
+/// `1 file`, `2 files`.
+fn counted(count: usize, noun: &str) -> String {
     match count {
-        1 => "1 file".to_owned(),
-        more => format!("{more} files"),
+        1 => format!("1 {noun}"),
+        more => format!("{more} {noun}s"),
     }
 }

@@ -87,6 +87,12 @@ pub enum CommitError {
         list(.0, ToString::to_string)
     )]
     LeftOpen(Vec<OpenFile>),
+    /// The session's journal was damaged and repaired: what is known of its changes may be a part that never was by itself.
+    #[error(
+        "nothing was published: the session's journal was damaged, and what was done after the damage is lost (`attachfs fsck --repair` cut it off); look \
+         at the changes (`attachfs diff`), or run the job again; --accept-open publishes them as they are"
+    )]
+    Cut,
     /// The job was given bytes that are not the manifest's: its outputs may be wrong.
     #[error(
         "nothing was published and the session is kept: programs read wrong bytes of objects before that was \

@@ -59,17 +59,17 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// The result of commit `generation`; empty for 0.
+    /// The result of the last of the commits that came to their end, whose numbers these are.
     pub(crate) fn load(
         session: &Session,
-        generation: u32,
+        earlier: &[u32],
         tree: &LayeredBase,
     ) -> Result<Self, CommitError> {
-        if generation == 0 {
+        let Some(&last) = earlier.last() else {
             return Ok(Self::default());
-        }
-        let total = read_total(session, generation)?;
-        let since = goes_on_since(session, generation, tree, &total)?;
+        };
+        let total = read_total(session, last)?;
+        let since = goes_on_since(session, earlier, tree, &total)?;
         Ok(Self { total, since })
     }
 
@@ -196,6 +196,11 @@ pub(crate) fn encode_total(total: &Changes) -> Vec<u8> {
     bytes
 }
 
+/// Whether everything that was committed up to a commit can be read.
+pub fn check_total(session: &Session, generation: u32) -> Result<(), CommitError> {
+    read_total(session, generation).map(drop)
+}
+
 pub(crate) fn read_total(session: &Session, generation: u32) -> Result<Changes, CommitError> {
     let path = session.commit_total(generation);
     let bytes = read_own_file(&path).map_err(SessionError::from)?;
@@ -222,26 +227,30 @@ pub(crate) fn diff_of(
     Ok(Diff::new(tree.chunk_size(), parent, changes)?)
 }
 
-/// The first commit from which the diffs up to `generation` can be laid over what is shown, and make `total`
-/// of it.
+/// The first of the commits from which their diffs can be laid over what is shown, and make `total` of it.
 fn goes_on_since(
     session: &Session,
-    generation: u32,
+    earlier: &[u32],
     tree: &LayeredBase,
     total: &Changes,
 ) -> Result<Option<u32>, CommitError> {
-    if tree.layers() == 1 {
+    // Where a number is missing the session may have lost a commit, or was made to begin anew.
+    if tree.layers() == 1
+        && earlier
+            .iter()
+            .zip(1..)
+            .all(|(&number, place)| number == place)
+    {
         return Ok(Some(1));
     }
-    let read = |number: u32| read_own_file(&session.commit_manifest(number));
-    let manifests: Result<Vec<_>, _> = (1..=generation).map(read).collect();
+    let read = |&number: &u32| read_own_file(&session.commit_manifest(number));
+    let manifests: Result<Vec<_>, _> = earlier.iter().map(read).collect();
     let manifests = manifests.map_err(SessionError::from)?;
     // Usually all of them can; if not, the last commit that started over is not long ago.
-    for first in std::iter::once(1).chain((2..=generation).rev()) {
-        let from = &manifests[first as usize - 1..];
-        if let Some((last, earlier)) = from.split_last() {
-            match read_back(tree, earlier, last, total) {
-                Ok(()) => return Ok(Some(first)),
+    for first in std::iter::once(0).chain((1..manifests.len()).rev()) {
+        if let Some((last, before)) = manifests[first..].split_last() {
+            match read_back(tree, before, last, total) {
+                Ok(()) => return Ok(Some(earlier[first])),
                 Err(CommitError::Unreadable(_) | CommitError::Differs(_)) => {}
                 Err(error) => return Err(error),
             }

@@ -71,6 +71,11 @@ pub fn finished(records: &[CommitRecord]) -> impl Iterator<Item = Finished<'_>> 
     })
 }
 
+/// The numbers of these commits.
+pub(crate) fn numbers(records: &[CommitRecord]) -> Vec<u32> {
+    finished(records).map(|commit| commit.generation).collect()
+}
+
 pub(crate) fn parse_key(key: &str) -> Result<ManifestKey, CommitError> {
     key.parse().map_err(|source| CommitError::Key {
         key: key.to_owned(),

@@ -45,6 +45,7 @@ pub use choice::Patterns;
 pub use collapse::CollapseError;
 pub use early::{EarlyCounts, EarlyOptions, EarlyUpload, SentEarly};
 pub use error::{CommitError, OpenFile, OutgoingLink};
+pub use generations::check_total;
 pub use handed::handed_over;
 pub use hash::Hashed;
 pub use history::{Committed, Finished, commits, finished, last_clean};

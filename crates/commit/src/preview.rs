@@ -1,13 +1,14 @@
 //! The changes since the last commit, without a store.
 
 use attachfs_manifest::{ManifestPath, Node};
-use attachfs_session::Session;
 use attachfs_vfs::Frozen;
 
 use crate::account::Account;
 use crate::error::CommitError;
 use crate::generations::{Before, NodeChange};
 use crate::hash::Hashed;
+use crate::history::numbers;
+use crate::open::OpenSession;
 use crate::plan::Left;
 use crate::states::Commit;
 
@@ -40,28 +41,20 @@ impl Commit<Hashed> {
             account,
             ..
         } = self.state;
-        preview_of(
-            self.session.session(),
-            &self.frozen,
-            self.generation,
-            changes,
-            &left,
-            account,
-        )
+        preview_of(&self.session, &self.frozen, changes, &left, account)
     }
 }
 
-/// The changes since the commit before `generation`, of a state that is given relative to the base.
+/// The changes since the last commit, of a state that is given relative to the base.
 pub(crate) fn preview_of(
-    session: &Session,
+    open: &OpenSession,
     frozen: &Frozen,
-    generation: u32,
     changes: Vec<(ManifestPath, Option<Node>)>,
     left: &Left,
     mut account: Account,
 ) -> Result<Preview, CommitError> {
     let tree = frozen.namespace().base();
-    let before = Before::load(session, generation - 1, tree)?;
+    let before = Before::load(open.session(), &numbers(&open.vfs().commits()), tree)?;
     let now = before.keep(tree, changes, left);
     let mut changes = Vec::new();
     for change in before.node_changes(tree, &now) {

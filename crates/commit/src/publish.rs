@@ -2,16 +2,19 @@
 //! readers see.
 //!
 //! [`Commit<Hashed>::upload`](Commit::upload) is the only way to an [`Uploaded`], and [`publish`](Commit::publish) exists only on
-//! that. Before the PUT the intent is durable in the journal; [`Unfinished`] is an intent whose commit was interrupted.
+//! that. Before the PUT the intent is durable in the journal; [`Unfinished`] is an intent whose commit was interrupted. An intent is dropped by the
+//! next one: if another manifest has its key, its own can never be published, and the commit gets the next free number.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 
+use attachfs_durable::read_own_file;
 use attachfs_manifest::wire::{Format, Manifest, decode, encode_diff};
 use attachfs_manifest::{ChunkSize, ContentHash, Node};
-use attachfs_session::Session;
+use attachfs_session::{Session, SessionError};
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
 use attachfs_transfer::{ChunkSource, PublishError, TransferError, Uploader, publish_manifest};
-use attachfs_tree::{Ino, LayeredBase};
+use attachfs_tree::LayeredBase;
 use attachfs_vfs::Vfs;
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use bytes::Bytes;
@@ -21,13 +24,13 @@ use crate::error::{CommitError, OpenFile};
 use crate::generations::{Before, NodeChange, diff_of, encode_total, parent_hash, read_total};
 use crate::handed::{handed_over, of_files};
 use crate::hash::Hashed;
-use crate::history::{Committed, commits, manifest_of, parse_key};
+use crate::history::{Committed, commits, manifest_of, numbers, parse_key};
 use crate::node::Changes;
 use crate::open::OpenSession;
 use crate::plan::{Planned, leave_out};
 use crate::readback::read_back;
 use crate::states::{Commit, CommitStep, HandedFormat, Observer};
-use crate::tainted::refuse_tainted;
+use crate::tainted::{refuse_cut, refuse_tainted};
 
 /// The state of a commit all of whose chunks are confirmed to be in the store. Only this can be
 /// published.
@@ -69,11 +72,13 @@ impl Commit<Hashed> {
         } = state;
         let tree = frozen.namespace().base();
         let chunk_size = tree.chunk_size();
-        let before = Before::load(session.session(), generation - 1, tree)?;
+        let earlier = numbers(&session.vfs().commits());
+        let before = Before::load(session.session(), &earlier, tree)?;
         let (total, node_changes, named, sent, report) = loop {
             let total = before.keep(tree, changes.clone(), &left);
             let node_changes = before.node_changes(tree, &total);
             refuse_tainted(&session, &terms.options, &node_changes)?;
+            refuse_cut(&session, &terms.options, &node_changes)?;
             if terms.options.format == HandedFormat::Files && !node_changes.is_empty() {
                 // What cannot be written is told before anything is sent.
                 of_files(&Manifest::Diff(diff_of(tree, &node_changes, None)?))?;
@@ -201,39 +206,102 @@ impl Commit<Uploaded> {
         if terms.options.format == HandedFormat::Files {
             account.name_dropped(&node_changes);
         }
-        // The reserve is for these writes.
-        vfs.release_reserve();
-        Session::write_durably(&session.commit_total(generation), &encode_total(&total))?;
-        Session::write_durably(&session.commit_manifest(generation), &bytes)?;
-        let hash = ContentHash::of(&bytes);
-        let key = key_of(session, generation)?;
-        let hashed: Vec<Ino> = clean.iter().map(|file| file.ino).collect();
-        let intent = CommitRecord::Intent {
-            generation,
-            key: key.to_string(),
-            hash,
-            clean,
+        let bytes = Bytes::from(bytes);
+        let total = encode_total(&total);
+        let last = generation.saturating_add(MOST_TAKEN);
+        let mut number = generation;
+        let committed = loop {
+            number = next_free(session, number, &bytes)?;
+            // The reserve is for these writes.
+            vfs.release_reserve();
+            Session::write_durably(&session.commit_total(number), &total)?;
+            Session::write_durably(&session.commit_manifest(number), &bytes)?;
+            let committed = Committed {
+                generation: number,
+                key: key_of(session, number)?,
+                hash: ContentHash::of(&bytes),
+            };
+            // An intent before this one is dropped by it.
+            vfs.record_commit(CommitRecord::Intent {
+                generation: number,
+                key: committed.key.to_string(),
+                hash: committed.hash,
+                clean: clean.clone(),
+            })?;
+            vfs.refill_reserve();
+            observer.step(CommitStep::Intended);
+            match send(store, &committed.key, bytes.clone()).await {
+                Ok(()) => break committed,
+                Err(error) if is_taken(&error) && number < last => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the commit gets another number"
+                    );
+                    number = next_unpublished(session, store, number + 1, last).await?;
+                }
+                Err(error) => return Err(error),
+            }
         };
-        vfs.record_commit(intent)?;
-        vfs.refill_reserve();
-        observer.step(CommitStep::Intended);
-        send(store, &key, bytes.into()).await?;
         observer.step(CommitStep::Sent);
         vfs.accept(&terms.accepted)?;
-        vfs.record_commit(CommitRecord::Published { generation })?;
+        vfs.record_commit(CommitRecord::Published { generation: number })?;
+        if session.is_cut()? {
+            // It was accepted.
+            session.forget_cut()?;
+        }
+        let hashed = clean.iter().map(|file| file.ino);
         open.early().committed(hashed);
-        Ok((
-            Some(Published {
-                committed: Committed {
-                    generation,
-                    key,
-                    hash,
-                },
-                account: account.clone(),
-            }),
-            account,
-        ))
+        let published = Published {
+            committed,
+            account: account.clone(),
+        };
+        Ok((Some(published), account))
     }
+}
+
+/// How many numbers of commits are tried that the store has already.
+const MOST_TAKEN: u32 = 1000;
+
+/// The first number from this one on under which the session keeps no other manifest: its journal may have lost the commit that it is of.
+fn next_free(session: &Session, from: u32, bytes: &[u8]) -> Result<u32, CommitError> {
+    for number in from.. {
+        let kept = match read_own_file(&session.commit_manifest(number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(number),
+            kept => kept.map_err(SessionError::from)?,
+        };
+        if kept == bytes {
+            return Ok(number);
+        }
+    }
+    Err(CommitError::Damaged(format!(
+        "{} has no free number for a commit",
+        session.dir().display()
+    )))
+}
+
+/// The first number from this one on, up to `last`, of which the store has no manifest, or does not say.
+async fn next_unpublished(
+    session: &Session,
+    store: &dyn ManifestStore,
+    from: u32,
+    last: u32,
+) -> Result<u32, CommitError> {
+    for number in from..last {
+        // Where the store cannot be asked, sending tells.
+        if store.get_manifest(&key_of(session, number)?).await.is_err() {
+            return Ok(number);
+        }
+    }
+    Ok(last)
+}
+
+/// Whether another manifest has the key: that of a commit which the session does not know of any more, because its journal lost it, or because
+/// the session was restored from a copy. The manifest that was to be there was never published, and never will be.
+pub(crate) fn is_taken(error: &CommitError) -> bool {
+    matches!(
+        error,
+        CommitError::Publish(PublishError::Conflict { .. } | PublishError::OtherMetadata { .. })
+    )
 }
 
 /// The changes as a diff manifest, whose parent is what readers have without it.
@@ -266,7 +334,8 @@ impl Commit<Planned> {
             return Ok(());
         };
         let tree = self.frozen.namespace().base();
-        let before = Before::load(self.session.session(), self.generation - 1, tree)?;
+        let earlier = numbers(&self.session.vfs().commits());
+        let before = Before::load(self.session.session(), &earlier, tree)?;
         same_parent(expected, parent_of(&self.session, tree, &before)?)
     }
 }
@@ -375,7 +444,7 @@ impl Unfinished {
     }
 
     /// Finishes the commit. Its chunks were confirmed before the intent was recorded. Fails if another parent of its diff
-    /// is expected.
+    /// is expected, and with an error that [`is_taken`] if it cannot be finished any more.
     pub(crate) async fn finish(
         self,
         open: &OpenSession,
@@ -411,7 +480,7 @@ fn account_of(vfs: &Vfs, session: &Session, generation: u32) -> Result<Account, 
     let mut account = Account::default();
     let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
     let tree = frozen.namespace().base();
-    let before = Before::load(session, generation - 1, tree)?;
+    let before = Before::load(session, &numbers(&vfs.commits()), tree)?;
     let after = read_total(session, generation)?;
     for change in before.node_changes(tree, &after) {
         account.count(&change);

@@ -15,7 +15,7 @@ use crate::history::{Committed, commits};
 use crate::open::OpenSession;
 use crate::plan::LOOK_AGAIN;
 use crate::preview::Preview;
-use crate::publish::{Published, Unfinished, Uploaded, publish_as};
+use crate::publish::{Published, Unfinished, Uploaded, is_taken, publish_as};
 use crate::states::{Commit, CommitOptions, CommitStep, Observer, Terms};
 
 /// The result of a commit.
@@ -49,7 +49,17 @@ pub async fn commit(
         Some(unfinished) => {
             let expected = options.expect_parent;
             let finished = unfinished.finish(session, store.as_ref(), expected, observer);
-            Some(finished.await?)
+            match finished.await {
+                // It is dropped: the next one says what it said.
+                Err(error) if is_taken(&error) && !options.only_resume => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "an interrupted commit is begun anew"
+                    );
+                    None
+                }
+                finished => Some(finished?),
+            }
         }
         None => None,
     };

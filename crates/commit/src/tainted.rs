@@ -1,4 +1,4 @@
-//! Whether a job's outputs can be trusted: its programs may have read bytes that the store had wrong.
+//! Whether a job's outputs can be trusted: its programs may have read bytes that the store had wrong, or the last changes may be lost.
 
 use attachfs_session::Taint;
 
@@ -41,5 +41,18 @@ pub(crate) fn refuse_tainted(
         Ok(())
     } else {
         Err(CommitError::Tainted(taints))
+    }
+}
+
+/// Stops a commit of a session whose journal was cut off, unless it is asked for all the same, or nothing changed.
+pub(crate) fn refuse_cut(
+    session: &OpenSession,
+    options: &CommitOptions,
+    changes: &[NodeChange],
+) -> Result<(), CommitError> {
+    if options.accept_open || changes.is_empty() || !session.session().is_cut()? {
+        Ok(())
+    } else {
+        Err(CommitError::Cut)
     }
 }

@@ -54,7 +54,6 @@ pub async fn touched(
     let Commit {
         session,
         frozen,
-        generation,
         state,
         ..
     } = Commit::plan(session.clone(), options).await?;
@@ -64,14 +63,7 @@ pub async fn touched(
         let paths = file.paths.into_iter();
         known.extend(paths.map(|(path, _)| (path, Some(node.clone()))));
     }
-    preview_of(
-        session.session(),
-        &frozen,
-        generation,
-        known,
-        &state.left,
-        state.account,
-    )
+    preview_of(&session, &frozen, known, &state.left, state.account)
 }
 
 /// The file with the hashes of an earlier commit, if it was not written to since.

@@ -211,6 +211,17 @@ impl OwnDir {
         Ok(facts.map(|facts| facts.kind))
     }
 
+    /// This name, or the first free one with a number after it, as `name.1`. The caller knows that nobody else makes names here.
+    pub fn free_name(&self, name: &str) -> Result<String, DurableError> {
+        let mut free = name.to_owned();
+        let mut number = 0;
+        while self.kind(free.as_ref())?.is_some() {
+            number += 1;
+            free = format!("{name}.{number}");
+        }
+        Ok(free)
+    }
+
     /// The content of a file that is this user's alone.
     pub fn read(&self, name: &str) -> Result<Vec<u8>, DurableError> {
         let mut file = self.open_file(name)?;

@@ -11,8 +11,10 @@
 //!         scratch/aside/       files of the scratch directory that no record of the journal explains
 //!         commits/1.manifest   what commit 1 published or is about to publish
 //!         layers/1             what the first manifest that was added while it was mounted changed, see [`Stack`]
+//!         layers/aside/        files of layers that only a damaged journal names, which is in `scratch/aside`
 //!         commits/1.total      everything committed up to 1, relative to the base
 //!         tainted.json         wrong objects of which programs were given bytes, see [`Taint`]
+//!         cut                  empty: the journal was damaged and lost its end, and nobody has accepted what is left
 //!         control.sock         while it is mounted
 //!         log, log.1           the log, and its older half
 //!         mnt/                 where it is mounted, if nowhere else

@@ -32,13 +32,7 @@ impl Vfs {
         let closed = self.close_all();
         self.references.end();
         self.moved.clear();
-        let nameless: Vec<Ino> = {
-            let namespace = self.namespace.read();
-            let touched = namespace.touched().map(|(ino, _)| ino);
-            touched
-                .filter(|&ino| namespace.link_count(ino) == 0)
-                .collect()
-        };
+        let nameless: Vec<Ino> = self.namespace.read().nameless().collect();
         for ino in nameless {
             self.drop_if_unused(ino);
         }

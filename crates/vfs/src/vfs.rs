@@ -191,7 +191,7 @@ impl Vfs {
         settings: Settings,
     ) -> Result<Self, OpenError> {
         let seen = look(&files, base)?;
-        let disk = seen.take_over(files.scratch_to_write()?)?;
+        let disk = seen.take_over(&files)?;
         let overlay = Overlay::at_rest(&files, disk)
             .with(seen.layers, seen.commits, seen.left_open)
             .start(&files, seen.namespace.changed())?;

@@ -180,7 +180,7 @@ impl From<SessionListError> for Error {
 
 fn of_commit(error: &CommitError) -> FailureClass {
     match error {
-        CommitError::Busy(_) | CommitError::LeftOpen(_) => FailureClass::Busy,
+        CommitError::Busy(_) | CommitError::LeftOpen(_) | CommitError::Cut => FailureClass::Busy,
         CommitError::Transfer(error) => of_transfer(error, FailureClass::Incomplete),
         CommitError::Base { source, .. } => of_fetch(source, FailureClass::Incomplete),
         CommitError::Overlay(error) => of_overlay(error, FailureClass::Incomplete),
@@ -339,12 +339,16 @@ fn of_recovery(error: &RecoveryError) -> FailureClass {
     match error {
         RecoveryError::Journal(error) => of_journal(error),
         RecoveryError::Mutation { .. }
+        | RecoveryError::CutOffState(_)
+        | RecoveryError::State { .. }
         | RecoveryError::Layer { .. }
         | RecoveryError::MissingJournal { .. }
+        | RecoveryError::MissingScratchDir(_)
         | RecoveryError::MissingScratch { .. } => FailureClass::Integrity,
-        RecoveryError::Scratch(_) | RecoveryError::Durable(_) | RecoveryError::Sync(_) => {
-            FailureClass::Other
-        }
+        RecoveryError::Scratch(_)
+        | RecoveryError::UnreadableScratch { .. }
+        | RecoveryError::Durable(_)
+        | RecoveryError::Sync(_) => FailureClass::Other,
     }
 }
 
@@ -354,7 +358,7 @@ fn of_journal(error: &JournalError) -> FailureClass {
         | JournalError::CutOff { .. }
         | JournalError::NotAJournal(_) => FailureClass::Integrity,
         JournalError::Io { .. }
-        | JournalError::OtherVersion(_)
+        | JournalError::OtherVersion { .. }
         | JournalError::TooLong(_)
         | JournalError::NotDurable
         | JournalError::LookedAt

@@ -86,7 +86,7 @@ pub(crate) struct Commit {
     /// Publish files that were open for writing when the process of the mount died, or may have lost bytes with the power.
     ///
     /// They may be half written: look at them first. `attachfs status` lists them. Files that are open
-    /// now still stop the commit.
+    /// now still stop the commit. After `attachfs fsck --repair` of a damaged journal this publishes what is left.
     #[arg(long, conflicts_with = "skip_open")]
     pub(crate) accept_open: bool,
     /// Publish although programs read bytes of wrong objects.

@@ -13,8 +13,10 @@ pub(crate) struct Fsck {
     #[command(flatten)]
     pub(crate) session: Session,
     /// Make a damaged session fit to be used again. The journal keeps its records up to the first damaged one, and the damaged
-    /// journal is copied to `aside` in the scratch directory first. Files whose bytes are missing are empty, and a commit
-    /// asks about them. Nothing is deleted.
+    /// journal and the bytes that no record before the damage needs are moved to `aside` in the scratch directory. What was
+    /// done later is lost to the mount; so a commit asks about all files that were written. Files whose bytes are missing are
+    /// empty, and a commit asks about them. A manifest, layer or scratch directory that is missing is named: put it back.
+    /// Nothing is deleted.
     #[arg(long)]
     pub(crate) repair: bool,
 }

@@ -37,11 +37,13 @@ fn told(report: &FsckReport) -> String {
     text += &lines("wrong", &report.problems);
     text += &lines("note", &report.notes);
     text += &lines("repaired", &report.repaired);
-    text += match (report.sound, report.repaired.is_empty()) {
+    text += &lines("left", &report.left);
+    text += match (report.sound, report.repairable) {
         (true, _) => "sound      it can be mounted and committed\n",
         (false, true) => {
             "damaged    --repair makes it fit to be used again, as far as that can be\n"
         }
+        (false, false) if report.repaired.is_empty() => "damaged    this cannot be repaired here\n",
         (false, false) => "damaged    what is left cannot be repaired here\n",
     };
     text

@@ -253,28 +253,83 @@ async fn an_upload_that_fails_anywhere_publishes_nothing_and_is_resumed() {
     assert_eq!(failed, 1 + 8 + 4);
 }
 
+/// Puts something else under the key of the first commit.
+async fn take_key(memory: &MemoryStore) -> bytes::Bytes {
+    let theirs = bytes::Bytes::from_static(b"someone else's");
+    let put = memory
+        .put_manifest_if_absent(&World::key(1), theirs.clone(), &Metadata::new())
+        .await;
+    assert_eq!(put.unwrap(), PutOutcome::Created);
+    theirs
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn another_manifest_under_the_key_is_never_overwritten() {
+async fn another_manifest_under_the_key_is_never_overwritten_and_the_commit_gets_the_next_number() {
     let ((_, memory, world), dir) = (faulty().await, tempdir());
     let fs = world.create(dir.path());
     work(&fs);
-    let theirs = bytes::Bytes::from_static(b"someone else's");
-    let key = World::key(1);
-    let put = memory
-        .put_manifest_if_absent(&key, theirs.clone(), &Metadata::new())
-        .await;
-    assert_eq!(put.unwrap(), PutOutcome::Created);
-    for _ in 0..2 {
-        match committed(&world, &fs, &CommitOptions::default()).await {
-            Err(CommitError::Publish(PublishError::Conflict { key, found, .. })) => {
-                assert_eq!(key, World::key(1));
-                assert_eq!(found, ContentHash::of(b"someone else's"));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
+    let theirs = take_key(&memory).await;
+    let options = CommitOptions::default();
+    let outcome = committed(&world, &fs, &options).await.unwrap();
+    assert_eq!(outcome.published.unwrap().committed.key, World::key(2));
+    assert_eq!(outcome.resumed, None);
+    let diff = world.diff(&World::key(2)).await;
+    let after = world.snapshot.apply(&diff).unwrap();
+    assert_eq!(after, fs.show(CUT).await);
+    let again = committed(&world, &fs, &options).await.unwrap();
+    assert_eq!(again.published, None);
+
+    // The next one goes on from it, in this process and in another one.
+    drop(fs);
+    let fs = world.recover(dir.path());
+    fs.write("later", 0, b"later").unwrap();
+    let outcome = committed(&world, &fs, &options).await.unwrap();
+    assert_eq!(outcome.published.unwrap().committed.key, World::key(3));
+    assert_eq!((outcome.account.added, outcome.account.changed), (1, 0));
+    let after = after.apply(&world.diff(&World::key(3)).await).unwrap();
+    assert_eq!(after, fs.show(CUT).await);
     let stored = memory.get_manifest(&World::key(1)).await.unwrap();
     assert_eq!(stored.bytes, theirs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_commit_whose_key_another_manifest_has_is_dropped() {
+    let ((store, memory, world), dir) = (faulty().await, tempdir());
+    let fs = world.create(dir.path());
+    work(&fs);
+    let fault = Fault::Before(Failure::Unreachable);
+    store.add(Rule::on(CallKind::PutManifest, fault).times(1));
+    let options = CommitOptions::default();
+    committed(&world, &fs, &options).await.unwrap_err();
+    let theirs = take_key(&memory).await;
+    let only_resume = CommitOptions {
+        only_resume: true,
+        ..CommitOptions::default()
+    };
+    match committed(&world, &fs, &only_resume).await {
+        Err(CommitError::Publish(PublishError::Conflict { key, found, .. })) => {
+            assert_eq!(key, World::key(1));
+            assert_eq!(found, ContentHash::of(&theirs));
+        }
+        other => panic!("{other:?}"),
+    }
+    let kept = std::fs::read(dir.path().join("commits/1.manifest")).unwrap();
+    fs.write("later", 0, b"later").unwrap();
+    let outcome = committed(&world, &fs, &options).await.unwrap();
+    assert_eq!(outcome.resumed, None);
+    assert_eq!(outcome.published.unwrap().committed.key, World::key(2));
+    let diff = world.diff(&World::key(2)).await;
+    assert_eq!(world.snapshot.apply(&diff).unwrap(), fs.show(CUT).await);
+    drop(fs);
+    let fs = world.recover(dir.path());
+    let again = committed(&world, &fs, &options).await.unwrap();
+    assert_eq!((again.published, again.resumed), (None, None));
+    let stored = memory.get_manifest(&World::key(1)).await.unwrap();
+    assert_eq!(stored.bytes, theirs);
+    assert_eq!(
+        std::fs::read(dir.path().join("commits/1.manifest")).unwrap(),
+        kept
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

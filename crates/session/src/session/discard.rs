@@ -13,8 +13,8 @@ use attachfs_tree::Ino;
 use super::SessionId;
 use super::error::SessionError;
 use super::layout::{
-    BASE, COMMITS, DESCRIPTION, ENDING, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH,
-    SOCKET, TAINTED, UNFINISHED, WORK, is_of_a_stack,
+    BASE, COMMITS, CUT, DESCRIPTION, ENDING, JOURNAL, LAYERS, LOCK, LOG, MOUNT, RESERVE, SCRATCH,
+    SOCKET, TAINTED, UNFINISHED, WORK, is_journal_aside, is_of_a_stack,
 };
 
 /// How many unknown names an error lists.
@@ -34,6 +34,7 @@ pub(super) enum Layout {
     Session,
     Base,
     Layers,
+    LayersAside,
     Commits,
     Work,
     Scratch,
@@ -61,14 +62,22 @@ impl Layout {
                 SCRATCH => return Some(Known::Dir(Self::Scratch)),
                 MOUNT => return Some(Known::MountPoint),
                 SOCKET => return Some(Known::Socket),
-                DESCRIPTION | UNFINISHED | ENDING | LOCK | JOURNAL | RESERVE | LOG | TAINTED => {
-                    true
-                }
+                DESCRIPTION | UNFINISHED | ENDING | LOCK | JOURNAL | RESERVE | LOG | TAINTED
+                | CUT => true,
                 // The log's older half.
                 _ => name.strip_prefix("log.").is_some_and(is_number),
             },
             Self::Base => is_number(name),
+            Self::Layers if name == OwnDir::ASIDE => {
+                return Some(Known::Dir(Self::LayersAside));
+            }
             Self::Layers => is_number(name) || is_of_a_stack(name),
+            Self::LayersAside => {
+                let is_known = |name: &str| is_number(name) || is_of_a_stack(name);
+                let numbered = name.rsplit_once('.');
+                let first = numbered.filter(|(_, number)| is_number(number));
+                is_known(name) || first.is_some_and(|(first, _)| is_known(first))
+            }
             Self::Commits => {
                 if name == WORK {
                     return Some(Known::Dir(Self::Work));
@@ -80,11 +89,11 @@ impl Layout {
             Self::Work | Self::Scratch => is_of_an_inode(name),
             Self::Aside => {
                 // A damaged journal, too.
-                let is_known = |name: &str| is_of_an_inode(name) || name == JOURNAL;
-                match name.split_once('.') {
-                    Some((name, number)) => is_known(name) && is_number(number),
-                    None => is_known(name),
-                }
+                is_journal_aside(name)
+                    || match name.split_once('.') {
+                        Some((name, number)) => is_of_an_inode(name) && is_number(number),
+                        None => is_of_an_inode(name),
+                    }
             }
         };
         (is_file || is_staged_name(name)).then_some(Known::File)

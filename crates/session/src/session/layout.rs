@@ -25,6 +25,8 @@ pub(super) const LOG: &str = "log";
 pub(super) const MOUNT: &str = "mnt";
 /// Wrong objects of which programs were given bytes.
 pub(super) const TAINTED: &str = "tainted.json";
+/// An empty file: the journal was damaged and lost its end.
+pub(super) const CUT: &str = "cut";
 /// An empty file: the session is being made, and nothing in it is needed yet.
 pub(super) const UNFINISHED: &str = "unfinished";
 /// An empty file: the session is being deleted, and nothing in it is needed any more.
@@ -44,6 +46,22 @@ pub(super) fn stacked_manifest_name(hash: ContentHash) -> String {
 pub(super) fn is_of_a_stack(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     name.strip_suffix(".json").is_some_and(is_number) || hash_of_stacked(name).is_some()
+}
+
+/// Whether a damaged journal that was set aside has this name.
+pub(super) fn is_journal_aside(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match name.split_once('.') {
+        Some((name, number)) => name == JOURNAL && is_number(number),
+        None => name == JOURNAL,
+    }
+}
+
+/// The number of the layer that a file in that directory is about: its diff, or its stack.
+pub(super) fn layer_of(name: &str) -> Option<u32> {
+    let number = name.strip_suffix(".json").unwrap_or(name);
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse().ok().filter(|_| is_number)
 }
 
 /// The hash of the manifest that a file of this name has the bytes of.

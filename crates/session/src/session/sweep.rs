@@ -8,15 +8,20 @@
 //!
 //! Only files of these names go, and nothing that is no file. The session's lock is held, so nobody is filling one of them; a
 //! client that is just handing in a manifest finds it gone and is told so.
+//!
+//! A damaged journal that was set aside may name manifests, too: as long as it is there, none of them goes.
 
 use std::collections::HashSet;
 use std::io;
 
+use attachfs_durable::steps::Step;
 use attachfs_durable::{Kind, OwnDir};
 use attachfs_manifest::ContentHash;
 use attachfs_tree::Ino;
 
-use super::layout::{BASE, COMMITS, LAYERS, WORK, hash_of_stacked, stacked_manifest_name};
+use super::layout::{
+    BASE, COMMITS, LAYERS, WORK, hash_of_stacked, is_journal_aside, layer_of, stacked_manifest_name,
+};
 use super::{Session, SessionError};
 
 impl Session {
@@ -43,6 +48,9 @@ impl Session {
         let Some(dir) = there(&self.dir, LAYERS)? else {
             return Ok(());
         };
+        if self.has_set_aside_journal()? {
+            return Ok(());
+        }
         let mut named: HashSet<ContentHash> = HashSet::new();
         for layer in 1..=layers {
             let stack = self.stack(layer)?;
@@ -54,6 +62,47 @@ impl Session {
                 name == stacked_manifest_name(hash) && !named.contains(&hash)
             })
         })
+    }
+}
+
+impl Session {
+    /// Whether a damaged journal was set aside.
+    pub fn has_set_aside_journal(&self) -> Result<bool, SessionError> {
+        let Some(scratch) = self.scratch_dir()? else {
+            return Ok(false);
+        };
+        let Some(aside) = there(&scratch, OwnDir::ASIDE)? else {
+            return Ok(false);
+        };
+        let names = aside.names()?;
+        Ok(names
+            .iter()
+            .filter_map(|name| name.to_str())
+            .any(is_journal_aside))
+    }
+
+    /// Moves the files of layers aside that the journal does not have, durably: one that is added later gets the number of one that a
+    /// damaged journal named. `layers` is how many layers the journal has. Returns how many files were moved.
+    pub fn set_layers_aside(&self, layers: u32) -> Result<usize, SessionError> {
+        let Some(dir) = there(&self.dir, LAYERS)? else {
+            return Ok(0);
+        };
+        let names = dir.names()?;
+        let names = names.iter().filter_map(|name| name.to_str());
+        let lost: Vec<&str> = names
+            .filter(|name| layer_of(name).is_some_and(|layer| layer > layers))
+            .collect();
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        let aside = dir.make_dir(OwnDir::ASIDE)?;
+        for name in &lost {
+            let to = aside.free_name(name)?;
+            dir.rename_into(name, &aside, &to, Step::AsideRename)?;
+        }
+        aside.sync(Step::AsideName)?;
+        dir.sync(Step::AsideGone)?;
+        Ok(lost.len())
     }
 }
 
@@ -164,6 +213,42 @@ mod tests {
         fs::write(layers.join("2.json"), "{").unwrap();
         assert!(session.remove_unnamed(2).is_err());
         assert_eq!(names(&layers), left);
+    }
+
+    #[test]
+    fn nothing_of_a_layer_goes_that_a_set_aside_journal_may_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let session = create(temp.path());
+        let layers = temp.path().join("layers");
+        let keep = |source: &str, layer: u32| {
+            let staged = Session::hand_in(temp.path(), source.as_bytes()).unwrap();
+            let added = added(source);
+            session.keep_added(&staged, added.hash).unwrap();
+            let stack = Stack::first(&[]).with(&[added], None, layer);
+            session.keep_stack(layer, &stack).unwrap();
+            fs::write(layers.join(layer.to_string()), source).unwrap();
+        };
+        keep("first", 1);
+        keep("second", 2);
+        let aside = session.scratch_dir().unwrap().unwrap();
+        let aside = aside.make_dir(OwnDir::ASIDE).unwrap();
+        aside.publish("journal", b"damaged").unwrap();
+        let before = names(&layers);
+        session.sweep(1).unwrap();
+        assert_eq!(names(&layers), before);
+
+        assert_eq!(session.set_layers_aside(1).unwrap(), 2);
+        assert_eq!(session.set_layers_aside(1).unwrap(), 0);
+        keep("third", 2);
+        assert_eq!(session.set_layers_aside(1).unwrap(), 2);
+        let expected = ["2", "2.1", "2.json", "2.json.1"];
+        assert_eq!(names(&layers.join("aside")), expected);
+        for (name, source) in [("2", "second"), ("2.1", "third")] {
+            let kept = fs::read_to_string(layers.join("aside").join(name)).unwrap();
+            assert_eq!(kept, source);
+        }
+        session.discard().unwrap();
+        assert!(!temp.path().exists() || names(temp.path()).is_empty());
     }
 
     #[test]

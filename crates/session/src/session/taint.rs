@@ -1,4 +1,4 @@
-//! What makes a session's outputs doubtful: its programs were given bytes that the store had wrong.
+//! What makes a session's outputs doubtful: its programs were given bytes that the store had wrong, or its journal was damaged and lost its end.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use attachfs_manifest::ContentHash;
 use serde::{Deserialize, Serialize};
 
 use super::error::SessionError;
-use super::layout::TAINTED;
+use super::layout::{CUT, TAINTED};
 use super::meta::hex;
 use super::{LONGEST_DESCRIPTION, Session};
 
@@ -45,6 +45,21 @@ impl Session {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Notes, durably, that the journal is about to lose its end.
+    pub fn note_cut(&self) -> Result<(), SessionError> {
+        Ok(self.dir.publish(CUT, b"")?)
+    }
+
+    /// Whether the journal lost its end, and nobody has accepted what is left.
+    pub fn is_cut(&self) -> Result<bool, SessionError> {
+        Ok(self.dir.kind(CUT.as_ref())?.is_some())
+    }
+
+    /// What is left was accepted.
+    pub fn forget_cut(&self) -> Result<(), SessionError> {
+        Ok(self.dir.remove_file(CUT)?)
     }
 
     fn unreadable(&self) -> impl Fn(serde_json::Error) -> SessionError {

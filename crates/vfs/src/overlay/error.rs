@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use attachfs_durable::DurableError;
 
-use super::format::Damage;
+use super::format::{Damage, READ};
 
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +25,13 @@ pub enum JournalError {
     #[error("{} is not a journal", .0.display())]
     NotAJournal(PathBuf),
     /// It is the journal of a version that this program does not know.
-    #[error("the journal {} was written by another version of attachfs, which this one cannot read", .0.display())]
-    OtherVersion(PathBuf),
+    #[error("the journal {} was written by another version of attachfs: it has version {found}, and this one reads {READ}", path.display())]
+    OtherVersion {
+        /// The journal.
+        path: PathBuf,
+        /// The number in its first line.
+        found: String,
+    },
     /// The file is shorter than a new journal.
     #[error("the journal {} has only {len} bytes: its records are lost", path.display())]
     CutOff {

@@ -31,8 +31,12 @@ use super::{JournalError, Record};
 pub(super) const MAGIC: &[u8] = b"attachfs journal 5\n";
 /// Does not say which start of the machine wrote, and whether the bytes are on the disk.
 const BEFORE: &[u8] = b"attachfs journal 4\n";
+/// The versions that are read, for messages.
+pub(super) const READ: &str = "4 and 5";
 /// How the first line of any version begins.
 const ANY: &[u8] = b"attachfs journal ";
+/// So many bytes more of the first line are read to tell its number.
+const LONGEST_NUMBER: u64 = 16;
 /// Length, number and the payload's sum.
 const SUMMED: usize = 20;
 const HEADER: usize = SUMMED + 8;
@@ -75,6 +79,49 @@ pub(super) fn encode(
     header[SUMMED..].copy_from_slice(&sum.to_le_bytes());
     buffer.push(END);
     Ok(())
+}
+
+/// The number that a first line has at its end.
+fn number_in(rest: &[u8]) -> String {
+    let end = rest.iter().position(|byte| !byte.is_ascii_digit());
+    match &rest[..end.unwrap_or(rest.len())] {
+        [] => "?".to_owned(),
+        digits => String::from_utf8_lossy(digits).into_owned(),
+    }
+}
+
+/// The records after some that cannot be used, as far as they are sound: those whose header and payload have the right sums, and
+/// whose number is `least` or higher. `rest` are the bytes of a journal from anywhere on.
+pub(super) fn sound_records(rest: &[u8], least: u64) -> impl Iterator<Item = Record> {
+    let (mut at, mut number) = (0, least);
+    std::iter::from_fn(move || {
+        while let Some(header) = rest.get(at..at + HEADER) {
+            let u64_at = |at: usize| {
+                let bytes = header[at..at + 8].try_into();
+                u64::from_le_bytes(bytes.expect("eight bytes"))
+            };
+            let found = u64_at(4);
+            if found < number || xxh3_64(&header[..SUMMED]) != u64_at(SUMMED) {
+                at += 1;
+                continue;
+            }
+            let len = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
+            let begin = at + HEADER;
+            let Some(payload) = rest.get(begin..begin + len) else {
+                at += 1;
+                continue;
+            };
+            // Its header says where the next one is, whatever became of its payload.
+            at = begin + len + 1;
+            number = found;
+            if xxh3_64_with_seed(payload, found) == u64_at(12)
+                && let Ok(record) = postcard::from_bytes(payload)
+            {
+                return Some(record);
+            }
+        }
+        None
+    })
 }
 
 /// What is wrong with a record.
@@ -146,7 +193,13 @@ impl<R: Read + Seek> Reader<R> {
                 len: first.len(),
             })
         } else if first.starts_with(ANY) {
-            Err(JournalError::OtherVersion(path.to_owned()))
+            let rest = Read::by_ref(&mut reader.input).take(LONGEST_NUMBER);
+            let read = { rest }.read_to_end(&mut first);
+            read.map_err(reader.unreadable())?;
+            Err(JournalError::OtherVersion {
+                path: path.to_owned(),
+                found: number_in(&first[ANY.len()..]),
+            })
         } else {
             Err(JournalError::NotAJournal(path.to_owned()))
         }

@@ -107,6 +107,11 @@ impl Journal {
         ReadJournal::new(file, len, path)
     }
 
+    /// Begins to read the first `len` bytes of a journal; nothing is changed.
+    pub(super) fn read_first(path: &Path, len: u64) -> Result<ReadJournal, JournalError> {
+        ReadJournal::new(open_own_file_to_read(path)?, len, path)
+    }
+
     /// Begins to read the first `len` bytes of this journal, which were all appended. If some are not there, what
     /// this returns fails: they are no torn end.
     pub(super) fn read_to(&self, len: u64) -> Result<ReadJournal, JournalError> {

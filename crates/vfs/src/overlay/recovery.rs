@@ -19,7 +19,7 @@ use super::replay::Replay;
 use super::successor::dir_of;
 use super::{
     BaseSource, CommitRecord, Disk, Journal, JournalError, LayerFileError, OverlayFiles,
-    ReadJournal, Record, Scratch, SyncError,
+    ReadJournal, Record, Scratch, ScratchDir, SyncError,
 };
 
 /// The state of a session when its process ended.
@@ -71,6 +71,17 @@ pub enum RecoveryError {
         #[source]
         source: MutationError,
     },
+    /// A compacted journal has only a part of the state that it was compacted to.
+    #[error("the journal {} ends within the state that it was compacted to: the rest of its records is lost", .0.display())]
+    CutOffState(PathBuf),
+    /// A part of a state is missing, or comes where it cannot.
+    #[error("record {record} of the journal {} comes in the middle of the state that it was compacted to, or after its end", path.display())]
+    State {
+        /// The journal.
+        path: PathBuf,
+        /// 1 for the first.
+        record: u64,
+    },
     /// A layer of the base cannot be used.
     #[error("record {record} of the journal {} adds a layer that cannot be used", path.display())]
     Layer {
@@ -98,6 +109,20 @@ pub enum RecoveryError {
         journal: PathBuf,
         /// The evidence of a journal: scratch files, or the reserve, which are made after it.
         trace: PathBuf,
+    },
+    /// The scratch directory is missing, with all that was written.
+    #[error("the scratch directory {} is missing, and what was written is in it: is its disk mounted?", .0.display())]
+    MissingScratchDir(PathBuf),
+    /// The scratch file of a file cannot be opened.
+    #[error("the scratch file {} of \"{name}\" cannot be read", scratch.display())]
+    UnreadableScratch {
+        /// Its path.
+        scratch: PathBuf,
+        /// The file it belongs to.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The scratch file of a file is missing.
     #[error("the scratch file {} of \"{name}\" is missing", scratch.display())]
@@ -146,12 +171,15 @@ pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, Re
     };
     let mut wanted = HashSet::new();
     let mut short = Vec::new();
-    for (ino, bytes) in bytes_of(&namespace, &found, &scratch)? {
+    for (ino, bytes) in bytes_of(&namespace, &found, &scratch) {
         wanted.insert(ino);
         match bytes {
             Bytes::There => {}
             Bytes::Short(written) => short.push((ino, written)),
-            Bytes::Missing(error) => return Err(error),
+            Bytes::Missing(_) if scratch.is_missing() => {
+                return Err(RecoveryError::MissingScratchDir(scratch.dir().to_owned()));
+            }
+            Bytes::Missing(error) | Bytes::Unreadable(error) => return Err(error),
         }
     }
     let mut left_open: HashSet<Ino> = open
@@ -184,7 +212,7 @@ pub(crate) fn look(files: &OverlayFiles, base: Arc<BaseTree>) -> Result<Seen, Re
 
 /// The files whose bytes may have been lost with the power, without any sign of it: those that are all in scratch. Of others the journal knows
 /// how long they are, and their bytes are durable before that. Nor is a file in doubt that is as it was when it was committed.
-fn unsaved_since(
+pub(super) fn unsaved_since(
     namespace: &Namespace,
     commits: &[CommitRecord],
     unsaved: HashSet<Ino>,
@@ -249,6 +277,8 @@ pub(super) enum Bytes {
     Short(u64),
     /// The scratch file is missing.
     Missing(RecoveryError),
+    /// The scratch file cannot be opened.
+    Unreadable(RecoveryError),
 }
 
 /// The files with written bytes, and whether these are among the scratch files that were found.
@@ -256,7 +286,7 @@ pub(super) fn bytes_of(
     namespace: &Namespace,
     found: &HashSet<Ino>,
     scratch: &Scratch,
-) -> Result<Vec<(Ino, Bytes)>, RecoveryError> {
+) -> Vec<(Ino, Bytes)> {
     let mut all = Vec::new();
     for (ino, inode) in namespace.touched() {
         let content = match &inode.kind {
@@ -268,18 +298,31 @@ pub(super) fn bytes_of(
             Bytes::Missing(RecoveryError::MissingScratch { scratch, name })
         } else if let FileContent::Mapped(mapping) = content {
             let written = mapping.written.end();
-            let facts = scratch.facts(ino).map_err(RecoveryError::Scratch)?;
-            if facts.stamp.size < written {
-                Bytes::Short(written)
-            } else {
-                Bytes::There
+            match scratch.facts(ino) {
+                Ok(facts) if facts.stamp.size < written => Bytes::Short(written),
+                Ok(_) => Bytes::There,
+                Err(error) => Bytes::Unreadable(unreadable(namespace, scratch, ino, error)),
             }
         } else {
             Bytes::There
         };
         all.push((ino, bytes));
     }
-    Ok(all)
+    all
+}
+
+/// Why the bytes of a file cannot be read.
+pub(super) fn unreadable(
+    namespace: &Namespace,
+    scratch: &Scratch,
+    ino: Ino,
+    source: io::Error,
+) -> RecoveryError {
+    RecoveryError::UnreadableScratch {
+        scratch: scratch.path(ino),
+        name: name_of(namespace, ino),
+        source,
+    }
 }
 
 impl Seen {
@@ -291,7 +334,12 @@ impl Seen {
 
     /// Makes the session ready for more changes. The caller has had the session's lock since before
     /// [`look`].
-    pub(crate) fn take_over(&self, scratch: Scratch) -> Result<Arc<Disk>, RecoveryError> {
+    pub(crate) fn take_over(&self, files: &OverlayFiles) -> Result<Arc<Disk>, RecoveryError> {
+        if let (ScratchDir::Missing(path), Some(_)) = (&files.scratch, &self.journal) {
+            // It was made before the journal. A new one would be hidden once its disk is mounted.
+            return Err(RecoveryError::MissingScratchDir(path.clone()));
+        }
+        let scratch = files.scratch_to_write()?;
         sweep_abandoned(dir_of(&self.path))?;
         let journal = match &self.journal {
             Some(read) => read.go_on()?,
@@ -317,8 +365,7 @@ impl Seen {
             perform(Step::ScratchLengthen, || scratch.path(ino), lengthen)
                 .map_err(RecoveryError::Scratch)?;
         }
-        for &ino in &self.unknown {
-            let aside = scratch.set_aside(ino)?;
+        for aside in scratch.set_aside(&self.unknown)? {
             tracing::warn!(path = %aside.display(), "a scratch file that no record mentions was set aside");
         }
         let disk = Disk::new(journal, scratch, self.base.clone(), self.first.clone());

@@ -10,6 +10,17 @@ use super::{
     BaseSource, CommitRecord, LayerFileError, LayerFiles, ReadJournal, Record, RecoveryError,
 };
 
+/// How far the state is read that a compacted journal begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The journal has none so far.
+    None,
+    /// Parts of it. Inodes may be there and their names not: nothing can be done with that.
+    Parts,
+    /// All but extended attributes, which may follow, or there is none, and the changes have begun.
+    Whole,
+}
+
 /// The state that the records give.
 #[derive(Debug)]
 pub(super) struct Replay {
@@ -28,6 +39,7 @@ pub(super) struct Replay {
     pub(super) boot: Option<String>,
     /// Files whose bytes are not known to be on the disk.
     pub(super) unsaved: HashSet<Ino>,
+    state: State,
 }
 
 impl Replay {
@@ -42,7 +54,28 @@ impl Replay {
             first: HashSet::new(),
             boot: None,
             unsaved: HashSet::new(),
+            state: State::None,
         }
+    }
+
+    /// Whether the state that a compacted journal begins with is read in part: it counts as a whole, or not at all.
+    pub(super) fn is_within_state(&self) -> bool {
+        self.state == State::Parts
+    }
+
+    /// Notes a record of the state, or another one.
+    fn note_state(&mut self, part: Option<&NamespacePart>) -> bool {
+        let (is_in_order, state) = match (self.state, part) {
+            // Extended attributes come last.
+            (State::Whole, Some(NamespacePart::Xattrs(..))) => (true, State::Whole),
+            (State::Whole, Some(_)) => (false, State::Whole),
+            (_, Some(NamespacePart::Made(_))) => (true, State::Whole),
+            (_, Some(_)) => (true, State::Parts),
+            (State::Parts, None) => (false, State::Parts),
+            (state, None) => (true, state),
+        };
+        self.state = state;
+        is_in_order
     }
 
     /// Notes what a mutation implies for files and scratch files.
@@ -74,10 +107,24 @@ impl Replay {
         path: &Path,
     ) -> Result<bool, RecoveryError> {
         let Some(record) = journal.next_record()? else {
+            if self.is_within_state() {
+                return Err(RecoveryError::CutOffState(path.to_owned()));
+            }
             return Ok(false);
         };
+        let part = match &record {
+            Record::State(part) => Some(part),
+            _ => None,
+        };
+        if !self.note_state(part) {
+            return Err(RecoveryError::State {
+                path: path.to_owned(),
+                record: journal.count(),
+            });
+        }
         match record {
             Record::Mutation(mutation) => {
+                self.state = State::Whole;
                 self.note(&mutation);
                 let applied = self.namespace.apply(&mutation);
                 applied.map_err(|source| RecoveryError::Mutation {

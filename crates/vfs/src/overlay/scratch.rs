@@ -122,6 +122,11 @@ impl Scratch {
         &self.place
     }
 
+    /// Whether the directory is missing.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.dir.is_none()
+    }
+
     fn held(&self) -> Result<&OwnDir, DurableError> {
         self.dir.as_ref().ok_or_else(|| DurableError {
             doing: "open",
@@ -287,17 +292,24 @@ impl Scratch {
         self.place.join(OwnDir::ASIDE)
     }
 
-    /// Moves a scratch file aside, durably, and returns its new path.
-    pub(crate) fn set_aside(&self, ino: Ino) -> Result<PathBuf, DurableError> {
+    /// Moves scratch files aside, durably, and returns their new paths.
+    pub(crate) fn set_aside(&self, inodes: &[Ino]) -> Result<Vec<PathBuf>, DurableError> {
+        if inodes.is_empty() {
+            return Ok(Vec::new());
+        }
         let dir = self.held()?;
         let aside = dir.make_dir(OwnDir::ASIDE)?;
-        let name = ino.digits();
-        let to = free_name(&aside, &name)?;
-        dir.rename_into(&name, &aside, &to, Step::AsideRename)?;
-        self.gone(ino);
+        let mut moved = Vec::with_capacity(inodes.len());
+        for ino in inodes {
+            let name = ino.digits();
+            let to = aside.free_name(&name)?;
+            dir.rename_into(&name, &aside, &to, Step::AsideRename)?;
+            self.gone(*ino);
+            moved.push(aside.path().join(to));
+        }
         aside.sync(Step::AsideName)?;
         dir.sync(Step::AsideGone)?;
-        Ok(aside.path().join(to))
+        Ok(moved)
     }
 
     /// How many files were set aside.
@@ -324,15 +336,4 @@ impl Scratch {
         }
         Ok(inodes)
     }
-}
-
-/// This name, or the first free one with a number after it. Only this process uses the directory.
-pub(super) fn free_name(dir: &OwnDir, name: &str) -> Result<String, DurableError> {
-    let mut free = name.to_owned();
-    let mut number = 0;
-    while dir.kind(free.as_ref())?.is_some() {
-        number += 1;
-        free = format!("{name}.{number}");
-    }
-    Ok(free)
 }

@@ -2,6 +2,7 @@
 
 mod compacting;
 mod disk;
+mod salvaging;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

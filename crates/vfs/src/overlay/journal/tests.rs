@@ -179,7 +179,10 @@ fn a_journal_without_its_first_line_is_an_error_that_says_how_much_there_is() {
         "attachfs journal 40\n...",
     ] {
         let error = read(other.as_bytes(), Path::new("j")).unwrap_err();
-        assert!(matches!(error, JournalError::OtherVersion(_)), "{other}");
+        assert!(
+            matches!(error, JournalError::OtherVersion { .. }),
+            "{other}"
+        );
     }
 }
 
