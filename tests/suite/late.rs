@@ -87,7 +87,7 @@ fn what_was_synced_or_closed_survives_a_kill_where_the_kernel_keeps_what_is_writ
         let mut kept = File::create(at("kept")).unwrap();
         kill(mount.pid, Signal::STOP);
         std::thread::scope(|scope| {
-            scope.spawn(|| drop(kept.write_all(&[b'k'; 50_000])));
+            scope.spawn(|| drop(kept.write_all(&[b'k'; 10_000])));
             scope.spawn(|| drop(synced.write_all(&[b's'; 10_000])));
             kill_and_wait(mount.pid);
         });
