@@ -5,6 +5,7 @@
 //! symbolic link at a name is never followed, and nothing waits for the other end of a pipe; new files are
 //! created only at free names.
 
+mod by_path;
 mod filling;
 mod mapped;
 #[cfg(test)]
@@ -24,6 +25,9 @@ use crate::{
     DurableError, Facts, FileLock, HeldDir, Kind, create_private_dir, path_of_bytes, platform,
 };
 
+pub use by_path::{
+    create_own_file, open_own_file, open_own_file_to_read, publish_own_file, read_own_file,
+};
 pub use filling::Filling;
 pub use mapped::Mapped;
 
@@ -462,42 +466,4 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
-}
-
-/// Creates a file (0600), open for reading and writing, in a directory of this user's own. Fails if
-/// anything has the name.
-pub fn create_own_file(path: &Path) -> Result<File, DurableError> {
-    let (dir, name) = split(path)?;
-    dir.create_file(&name)
-}
-
-/// Opens a file that is this user's alone, in a directory of this user's own, for reading and writing.
-pub fn open_own_file(path: &Path) -> Result<File, DurableError> {
-    let (dir, name) = split(path)?;
-    dir.open_file_to_write(&name)
-}
-
-/// Opens a file that is this user's alone, in a directory of this user's own, for reading.
-pub fn open_own_file_to_read(path: &Path) -> Result<File, DurableError> {
-    let (dir, name) = split(path)?;
-    dir.open_file(&name)
-}
-
-/// The content of a file that is this user's alone, in a directory of this user's own.
-pub fn read_own_file(path: &Path) -> Result<Vec<u8>, DurableError> {
-    let (dir, name) = split(path)?;
-    dir.read(&name)
-}
-
-/// Writes a whole file (0600) durably in a directory of this user's own, replacing what had the name.
-pub fn publish_own_file(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
-    let (dir, name) = split(path)?;
-    dir.publish(&name, bytes)
-}
-
-fn split(path: &Path) -> Result<(OwnDir, String), DurableError> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename));
-    let name = name.at("open", path)?.to_owned();
-    Ok((OwnDir::open(parent_of(path))?, name))
 }
