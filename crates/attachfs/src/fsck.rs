@@ -158,11 +158,8 @@ impl FsckReport {
                 self.repaired
                     .push(format!("{commits} behind the damage stay known"));
             }
-            if checked.records > 0 {
-                self.repaired.push(
-                    "what was done after that is lost: a commit asks (--accept-open)".to_owned(),
-                );
-            }
+            self.repaired
+                .push("what was done after that is lost: a commit asks (--accept-open)".to_owned());
             if done.incomplete > 0 {
                 self.repaired.push(format!(
                     "{} may have lost their last writes, and count as incomplete: a commit asks about them",
@@ -245,8 +242,8 @@ fn mend(
             session.check_commit(generation, hash).is_ok()
                 && check_total(session, generation).is_ok()
         };
-        if found.damage.is_some() && found.records > 0 {
-            // The records that are kept may be half of a change.
+        if found.damage.is_some() {
+            // The records that are kept may be half of a change, or none: then what earlier commits published would go.
             session.note_cut()?;
         }
         let done = salvage(&files, found, &has_commit).map_err(OpenError::Recovery)?;

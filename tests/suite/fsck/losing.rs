@@ -82,6 +82,24 @@ fn no_written_file_goes_if_the_state_in_a_compacted_journal_is_damaged() {
 }
 
 #[test]
+fn a_repair_that_keeps_no_record_has_the_next_commit_ask_before_it_deletes_what_was_published() {
+    Machine::mounting_from_directory(|machine| {
+        let mount = machine.mount(args![base(machine)], "mnt");
+        fs::write(mount.dir.join("f"), "f").unwrap();
+        mount.until_all_is_closed(machine);
+        machine.ok(args!["commit", &mount.dir]);
+        let journal = compacted(&mount);
+        kill(&mount, machine);
+        damage_record(&journal, INODES);
+        machine.ok(args!["fsck", "--repair", &mount.session]);
+        machine.says(args!["commit", &mount.session]).with_code(14);
+        assert_eq!(machine.published(&mount.session).len(), 1);
+        let asked = machine.json(args!["commit", "--accept-open", &mount.session]);
+        assert_eq!(asked["account"]["deleted"], 1, "{asked}");
+    });
+}
+
+#[test]
 fn a_journal_that_ends_within_the_state_it_was_compacted_to_is_damaged() {
     Machine::mounting_from_directory(|machine| {
         let mount = machine.mount(args![base(machine)], "mnt");
