@@ -203,6 +203,10 @@ impl Vfs {
             return Ok(());
         }
         let overlay = self.writable()?;
+        // One that may be incomplete counts as open already, and stays so if it is only opened and closed.
+        if overlay.left_open.lock().contains(&open.ino()) {
+            return Ok(());
+        }
         let opened = || overlay.append(&Record::Opened(open.ino()));
         Handles::begin_writing(open, opened).map_err(journal_failed)
     }

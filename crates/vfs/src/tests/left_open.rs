@@ -89,6 +89,16 @@ fn what_may_be_written_late_is_recorded_as_open_before_it_is() {
     // Nothing was written by now.
     let (_copy, recovered) = world.after_kill(dir.path());
     assert_eq!(left(&recovered), ["a", "again", "made"]);
+    recovered.attach_writing_late();
+    let node = recovered.stat("again").unwrap().ino.into();
+    let opened = now(|reply| FileSystem::open(&recovered.vfs, node, READ_WRITE, false, reply));
+    let opened: OpenedFile = opened.unwrap();
+    recovered.close(opened.handle);
+    assert_eq!(
+        left(&recovered),
+        ["a", "again", "made"],
+        "opened and closed"
+    );
     handles.into_iter().for_each(|handle| kernel.close(handle));
     let (_copy, recovered) = world.after_kill(dir.path());
     assert!(left(&recovered).is_empty());
