@@ -296,7 +296,7 @@ impl Vfs {
     pub fn space(&self) -> Result<Option<Space>, FsError> {
         match &self.overlay {
             Some(overlay) => {
-                overlay.reaper.reap_now();
+                overlay.reaper.wait_for_room();
                 Ok(Some(overlay.disk.scratch.space()?))
             }
             None => Ok(None),

@@ -22,14 +22,18 @@ const COLLECT: Duration = Duration::from_millis(500);
 /// How long a change stays unsynced. ext4 uses the same time (`commit=5`); the kernel would write the journal after
 /// 30 seconds.
 const LONGEST_UNSYNCED: Duration = Duration::from_secs(5);
+/// How long a request of the kernel waits for the room of deleted files: a disk may hang.
+const ROOM_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Queue {
     doomed: Vec<Ino>,
     /// When the first of them came.
     doomed_since: Option<Instant>,
-    /// The disk was nearly full when one of them came: nothing is collected.
+    /// Somebody waits for their room: nothing is collected.
     is_urgent: bool,
+    /// Whether some that were taken are being removed.
+    is_removing: bool,
     /// When the first unsynced change came.
     changed_since: Option<Instant>,
     /// How many commits read scratch files, so that none is removed.
@@ -48,7 +52,13 @@ impl Queue {
     fn take(&mut self) -> Vec<Ino> {
         self.doomed_since = None;
         self.is_urgent = false;
+        self.is_removing = !self.doomed.is_empty();
         std::mem::take(&mut self.doomed)
+    }
+
+    /// Whether room comes without anybody's doing more.
+    fn gives_room(&self) -> bool {
+        self.may_remove() || self.is_removing
     }
 
     /// When the next work is due.
@@ -73,6 +83,8 @@ struct Shared {
     /// Locked while some of them are removed, and from before they are taken from the queue. Taken before `queue`.
     removing: Mutex<()>,
     changed: Condvar,
+    /// Some were removed.
+    removed: Condvar,
     /// Whether the thread was told of a change already.
     told: AtomicBool,
 }
@@ -138,13 +150,27 @@ impl Reaper {
         disk.is_some_and(|disk| disk.scratch.is_tight())
     }
 
-    /// As [`reap_now`](Self::reap_now), if the disk is nearly full: for who is about to write what may need the room of what was deleted
+    /// Waits until the thread has removed what waits for that, but not for long: for an answer to the kernel.
+    pub(crate) fn wait_for_room(&self) {
+        let late = Instant::now() + ROOM_WITHIN;
+        let mut queue = self.shared.queue.lock();
+        while queue.gives_room() {
+            if !queue.doomed.is_empty() {
+                queue.is_urgent = true;
+                self.shared.changed.notify_one();
+            }
+            if self.shared.removed.wait_until(&mut queue, late).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// As [`wait_for_room`](Self::wait_for_room), if the disk is nearly full: for who is about to write what may need the room of what was deleted
     /// shortly before. The caller has no [`SyncHold`](super::disk::SyncHold) and no [`Turn`](crate::change::Turn).
     pub(crate) fn reap_if_tight(&self) {
-        let waits =
-            || !self.shared.queue.lock().doomed.is_empty() || self.shared.removing.is_locked();
-        if waits() && self.is_tight() {
-            self.reap_now();
+        let gives_room = self.shared.queue.lock().gives_room();
+        if gives_room && self.is_tight() {
+            self.wait_for_room();
         }
     }
 
@@ -280,6 +306,12 @@ impl Drop for Compaction {
 }
 
 fn sync_and_remove(doomed: &[Ino], shared: &Shared, disk: &Disk) {
+    sync_then_remove(doomed, shared, disk);
+    shared.queue.lock().is_removing = false;
+    shared.removed.notify_all();
+}
+
+fn sync_then_remove(doomed: &[Ino], shared: &Shared, disk: &Disk) {
     if let Err(error) = disk.sync() {
         // The scratch files stay; recovery or discard removes them.
         if !shared.queue.lock().abandoned {
