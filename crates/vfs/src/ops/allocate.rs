@@ -107,7 +107,7 @@ fn fit_scratch(
         }
         Allocation::Room { .. } | Allocation::Zeros { .. } => {
             let in_scratch = &overlay.disk.scratch;
-            in_scratch.grow(ino, scratch, range.clone(), || {
+            in_scratch.reserve(ino, scratch, range.clone(), || {
                 allocate(scratch, how, range)
             })
         }

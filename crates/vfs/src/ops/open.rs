@@ -216,10 +216,19 @@ impl Vfs {
             }
         })?;
         self.inputs.keep(&closed.file.used);
-        if closed.last {
-            self.drop_if_unused(closed.file.ino());
+        let (ino, last) = (closed.file.ino(), closed.last);
+        let was_written = closed.file.access.write;
+        // With it goes the last descriptor.
+        drop(closed);
+        if last {
+            self.drop_if_unused(ino);
+            if let Some(overlay) = &self.overlay
+                && was_written
+            {
+                overlay.disk.scratch.closed(ino);
+            }
         }
-        Ok(Released { last: closed.last })
+        Ok(Released { last })
     }
 
     /// Closes all files and directories: the mount has ended, and a kernel that gave up its connection

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!     grow      promises the room of a change, lets it happen, and looks how much the file has taken
-//!     noted     looks again after a file was cut off, or a hole was made
+//!     reserve   the same for room without bytes, which is remembered: later writes need none
+//!     noted     looks again after a file was cut off, or a hole was made, and when it was closed (XFS gives room back then)
 //!     gone      the file was removed, or is the session's no longer
 //! ```
 //!
@@ -16,7 +17,7 @@ use std::io;
 use std::ops::Range;
 
 use attachfs_durable::{Facts, Space, data_in};
-use attachfs_tree::Ino;
+use attachfs_tree::{ExtentSet, Ino};
 use parking_lot::Mutex;
 
 /// Room is promised in units of so many bytes, the block size of nearly all file systems.
@@ -33,18 +34,27 @@ pub(crate) struct Bound {
 
 #[derive(Debug, Default)]
 struct Room {
-    /// The bytes that each file has on the disk.
-    files: HashMap<Ino, u64>,
+    /// What each file has on the disk.
+    files: HashMap<Ino, Taken>,
     /// The sum of these.
     taken: u64,
     /// Promised to changes that are under way.
     promised: u64,
 }
 
+#[derive(Debug, Default)]
+struct Taken {
+    /// In bytes.
+    allocated: u64,
+    /// Ranges that were reserved, and may have no bytes yet.
+    reserved: ExtentSet,
+}
+
 impl Room {
     fn set(&mut self, ino: Ino, allocated: u64) {
-        let before = self.files.insert(ino, allocated).unwrap_or_default();
-        self.taken = self.taken - before + allocated;
+        let taken = self.files.entry(ino).or_default();
+        self.taken = self.taken - taken.allocated + allocated;
+        taken.allocated = allocated;
     }
 }
 
@@ -83,7 +93,7 @@ impl Bound {
             }
             has_room
         };
-        if !promised && !is_on_disk(file, range.clone())? {
+        if !promised && !self.has_place(ino, file, range.clone())? {
             return Err(self.full());
         }
         let changed = change();
@@ -97,19 +107,54 @@ impl Bound {
         changed
     }
 
-    /// Looks how much a file takes now.
-    pub(crate) fn noted(&self, ino: Ino, file: &File) {
+    /// As [`grow`](Self::grow), for a change that reserves the range.
+    pub(crate) fn reserve(
+        &self,
+        ino: Ino,
+        file: &File,
+        range: Range<u64>,
+        change: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.grow(ino, file, range.clone(), change)?;
         let mut room = self.room.lock();
-        if let Ok(facts) = Facts::of(file) {
-            room.set(ino, facts.allocated);
+        room.files.entry(ino).or_default().reserved.insert(range);
+        Ok(())
+    }
+
+    /// A file was cut off, or got a hole. What was reserved of it may be gone.
+    pub(crate) fn shrunk(&self, ino: Ino, file: &File) {
+        if let Some(taken) = self.room.lock().files.get_mut(&ino) {
+            taken.reserved = ExtentSet::default();
         }
+        self.noted(ino, Facts::of(file));
+    }
+
+    /// Looks how much a file takes now.
+    pub(crate) fn noted(&self, ino: Ino, facts: io::Result<Facts>) {
+        if let Ok(facts) = facts {
+            self.room.lock().set(ino, facts.allocated);
+        }
+    }
+
+    /// Whether the file has a place on its disk for each byte of the range.
+    fn has_place(&self, ino: Ino, file: &File, range: Range<u64>) -> io::Result<bool> {
+        let is_reserved = {
+            let room = self.room.lock();
+            let taken = room.files.get(&ino);
+            taken.is_some_and(|taken| taken.reserved.covers(range.clone()))
+        };
+        if is_reserved {
+            return Ok(true);
+        }
+        let size = Facts::of(file)?.stamp.size;
+        Ok(range.end <= size && data_in(file, range.clone())? == range)
     }
 
     /// A file takes no room any more.
     pub(crate) fn gone(&self, ino: Ino) {
         let mut room = self.room.lock();
         let before = room.files.remove(&ino).unwrap_or_default();
-        room.taken -= before;
+        room.taken -= before.allocated;
     }
 
     /// The room of a disk as far as the bound lets this session have it.
@@ -131,14 +176,6 @@ impl Bound {
         );
         io::Error::new(io::ErrorKind::StorageFull, said)
     }
-}
-
-/// Whether the file has a place on its disk for each byte of the range.
-fn is_on_disk(file: &File, range: Range<u64>) -> io::Result<bool> {
-    let facts = Facts::of(file)?;
-    // Without a hole, though room that was reserved and not yet written looks like one.
-    let is_full = facts.allocated >= facts.stamp.size;
-    Ok(range.end <= facts.stamp.size && (is_full || data_in(file, range.clone())? == range))
 }
 
 #[cfg(test)]
@@ -176,11 +213,28 @@ mod tests {
         write(&bound, 1, &one, (40 << 10) - 1, 2).unwrap_err();
 
         one.set_len(8 << 10).unwrap();
-        bound.noted(ino(1), &one);
+        bound.shrunk(ino(1), &one);
         write(&bound, 2, &two, 24 << 10, 32 << 10).unwrap();
         write(&bound, 1, &one, 8 << 10, 1).unwrap_err();
         bound.gone(ino(2));
         write(&bound, 1, &one, 8 << 10, 1).unwrap();
+    }
+
+    #[test]
+    fn what_was_reserved_has_room_until_the_file_is_cut() {
+        use attachfs_durable::{Allocation, allocate};
+        let bound = Bound::new(64 << 10, []);
+        let file = tempfile::tempfile().unwrap();
+        let room = Allocation::Room { keeps_len: true };
+        let all = 0..64 << 10;
+        let reserved = bound.reserve(ino(1), &file, all.clone(), || allocate(&file, room, all));
+        reserved.unwrap();
+        write(&bound, 1, &file, 8 << 10, 40 << 10).unwrap();
+        write(&bound, 1, &file, 60 << 10, 5 << 10).unwrap_err();
+        file.set_len(0).unwrap();
+        bound.shrunk(ino(1), &file);
+        write(&bound, 2, &tempfile::tempfile().unwrap(), 0, 60 << 10).unwrap();
+        write(&bound, 1, &file, 8 << 10, 40 << 10).unwrap_err();
     }
 
     #[test]
