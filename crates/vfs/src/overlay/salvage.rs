@@ -79,7 +79,7 @@ pub fn salvage(
     }
     // An empty file that counted as whole would be committed: the records come first.
     for &ino in &checked.without_bytes {
-        scratch.create(ino).map_err(RecoveryError::Scratch)?;
+        scratch.create_new(ino).map_err(RecoveryError::Scratch)?;
     }
     scratch.sync_names()?;
     done.emptied = checked.without_bytes.len();

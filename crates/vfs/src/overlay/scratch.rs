@@ -71,9 +71,15 @@ impl Scratch {
 
     /// Bounds the room that the files take on their disk, in bytes.
     pub(crate) fn bounded(mut self, limit: u64) -> io::Result<Self> {
-        let allocated = |ino| Ok((ino, self.facts(ino)?.allocated));
-        let files: io::Result<Vec<_>> = self.inodes()?.into_iter().map(allocated).collect();
-        self.bound = Some(Bound::new(limit, files?));
+        let allocated = |ino| match self.facts(ino) {
+            Ok(facts) => (ino, facts.allocated),
+            Err(error) => {
+                tracing::warn!(%error, path = %self.path(ino).display(), "it is not known how much room a scratch file takes");
+                (ino, 0)
+            }
+        };
+        let files: Vec<_> = self.inodes()?.into_iter().map(allocated).collect();
+        self.bound = Some(Bound::new(limit, files));
         Ok(self)
     }
 
@@ -100,7 +106,28 @@ impl Scratch {
     /// A file was cut off, or got a hole.
     pub(crate) fn shrunk(&self, ino: Ino, file: &File) {
         if let Some(bound) = &self.bound {
-            bound.noted(ino, file);
+            bound.shrunk(ino, file);
+        }
+    }
+
+    /// As [`grow`](Self::grow), for a change that reserves the range.
+    pub(crate) fn reserve(
+        &self,
+        ino: Ino,
+        file: &File,
+        range: Range<u64>,
+        change: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        match &self.bound {
+            Some(bound) => bound.reserve(ino, file, range, change),
+            None => change(),
+        }
+    }
+
+    /// A file that may have been written to was closed, and this process has no descriptor of it.
+    pub(crate) fn closed(&self, ino: Ino) {
+        if let Some(bound) = &self.bound {
+            bound.noted(ino, self.facts(ino));
         }
     }
 
@@ -152,6 +179,12 @@ impl Scratch {
             self.remove(ino)?;
             created = dir.create_file(&name);
         }
+        created.map_err(|error| error.source)
+    }
+
+    /// Creates an empty scratch file where there is none.
+    pub(crate) fn create_new(&self, ino: Ino) -> io::Result<File> {
+        let created = self.held().and_then(|dir| dir.create_file(&ino.digits()));
         created.map_err(|error| error.source)
     }
 
