@@ -156,9 +156,14 @@ impl Commit<Planned> {
                     Ended::Done(done) => *done,
                     Ended::Busy(ino, files) => {
                         // As long as the commit waits for it: all that was hashed by now will be hashed again.
-                        while !terms.remaining().is_zero() && session.vfs().quiesce(ino).is_err() {
-                            tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
-                        }
+                        let quiet = async {
+                            while !terms.remaining().is_zero()
+                                && session.vfs().quiesce(ino).is_err()
+                            {
+                                tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
+                            }
+                        };
+                        session.early().meanwhile(quiet).await;
                         if !terms.leaves_out() {
                             return Err(CommitError::Busy(files));
                         }

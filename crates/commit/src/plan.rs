@@ -148,9 +148,12 @@ impl Commit<Planned> {
                 return Err(CommitError::Busy(open));
             }
             drop(frozen);
-            while inos.iter().any(|&ino| vfs.has_writer(ino)) && !terms.remaining().is_zero() {
-                tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
-            }
+            let closed = async {
+                while inos.iter().any(|&ino| vfs.has_writer(ino)) && !terms.remaining().is_zero() {
+                    tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
+                }
+            };
+            session.early().meanwhile(closed).await;
         };
         let (published, clean) = last_published(&vfs.commits());
         let generation = published + 1;

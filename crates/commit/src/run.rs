@@ -82,7 +82,9 @@ pub async fn commit(
     let terms = Terms::new(options);
     let uploaded = loop {
         match upload_all(session, &terms, &uploader, observer).await {
-            Err(error) if may_pass(&error, &terms) => pause(&terms).await,
+            Err(error) if may_pass(&error, &terms) => {
+                session.early().meanwhile(pause(&terms)).await;
+            }
             // With the room of the reserve the commit may fit.
             Err(error) if error.is_full_disk() && vfs.release_reserve() => {}
             ended => break ended?,

@@ -8,19 +8,20 @@ use std::sync::Arc;
 use attachfs_tree::{FileContent, Ino, Namespace};
 
 use crate::overlay::{CommitRecord, Pin, Record};
-use crate::vfs::{journal_failed, sync_failed};
+use crate::vfs::{Overlay, journal_failed, sync_failed};
 use crate::{FsError, Vfs};
 
 /// The inodes that were open for writing.
 pub type OpenWriters = HashSet<Ino>;
 
-/// A copy of the namespace. As long as it exists, no scratch file is removed.
+/// A copy of the namespace. As long as one exists that was [frozen](Vfs::freeze), no scratch file is removed.
 #[derive(Debug)]
 pub struct Frozen {
     namespace: Namespace,
     writers: OpenWriters,
     left_open: OpenWriters,
-    _pin: Pin,
+    /// `None` if it is only looked at.
+    _pin: Option<Pin>,
 }
 
 impl Frozen {
@@ -46,7 +47,17 @@ impl Vfs {
     /// is read-only.
     pub fn freeze(&self) -> Option<Frozen> {
         let overlay = self.overlay.as_ref()?;
+        // Before the copy.
         let pin = overlay.reaper.pin();
+        self.copied(overlay, Some(pin))
+    }
+
+    /// As [`freeze`](Self::freeze), for who takes a missing scratch file for one that was deleted since: deleted ones go meanwhile.
+    pub fn glance(&self) -> Option<Frozen> {
+        self.copied(self.overlay.as_ref()?, None)
+    }
+
+    fn copied(&self, overlay: &Overlay, pin: Option<Pin>) -> Option<Frozen> {
         let namespace = self.namespace.read();
         let writers = self.handles.writers().into_iter().collect();
         Some(Frozen {

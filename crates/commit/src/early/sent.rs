@@ -106,6 +106,26 @@ impl SentEarly {
     }
 }
 
+impl SentEarly {
+    /// Lets it go on while a commit waits that had it pause.
+    pub(crate) async fn meanwhile(&self, waiting: impl Future<Output = ()>) {
+        struct Resumed<'a>(&'a SentEarly);
+        impl Drop for Resumed<'_> {
+            fn drop(&mut self) {
+                self.0.want(|wanted| wanted.pauses += 1);
+            }
+        }
+        if self.wanted.borrow().pauses == 0 {
+            return waiting.await;
+        }
+        self.want(|wanted| wanted.pauses -= 1);
+        let resumed = Resumed(self);
+        waiting.await;
+        drop(resumed);
+        self.rest().await;
+    }
+}
+
 /// As long as it exists, nothing is sent before the commit.
 #[derive(Debug)]
 pub(crate) struct Paused<'a>(&'a SentEarly);
@@ -170,6 +190,11 @@ impl SentEarly {
     pub(crate) fn begin(self: &Arc<Self>) -> Working {
         self.working.send_replace(true);
         Working(Arc::clone(self))
+    }
+
+    /// Whether a file was sent, whatever became of it since.
+    pub(crate) fn knows(&self, ino: Ino) -> bool {
+        self.state.lock().files.contains_key(&ino)
     }
 
     /// Whether the objects of a file with this stamp were sent.

@@ -35,6 +35,10 @@ const BATCH: usize = 256;
 const LOOK: Duration = Duration::from_millis(500);
 /// How often all files are looked at, at most.
 const LOOK_AT_ALL: Duration = Duration::from_secs(10);
+/// The rate lets one file rest no longer than this.
+const LONGEST_REST: Duration = Duration::from_hours(24);
+/// Longer files, in chunks, are left to the commit: the list of their hashes is long.
+const MOST_CHUNKS: u64 = 1 << 20;
 /// How long reads go first that wait for the store, for each file.
 const AFTER_YOU: Duration = Duration::from_secs(1);
 const AFTER_YOU_TICK: Duration = Duration::from_millis(50);
@@ -178,7 +182,7 @@ impl Worker {
         if changes.is_empty() && !looks_at_all {
             return;
         }
-        let Some(frozen) = vfs.freeze() else { return };
+        let Some(frozen) = vfs.glance() else { return };
         let namespace = frozen.namespace();
         for (ino, at) in changes {
             match namespace.kind(ino) {
@@ -198,7 +202,9 @@ impl Worker {
             self.look_at_all_at = None;
             let touched = namespace.touched().map(|(ino, _)| ino);
             for ino in touched.filter(|&ino| is_all_scratch(namespace, ino)) {
-                if !self.settling.has(ino) && !self.sending.contains(&ino) {
+                // Of a change of what was sent it is heard.
+                let is_known = self.sent.knows(ino) || self.committed.contains_key(&ino);
+                if !is_known && !self.settling.has(ino) && !self.sending.contains(&ino) {
                     self.settling.changed(ino, now);
                 }
             }
@@ -208,7 +214,7 @@ impl Worker {
     /// Those of some files that a commit would take now, and into chunks of which size. Of the others it is heard when that changes,
     /// but for those that an earlier process left open: of them a commit asks.
     fn taken(&self, due: Vec<Ino>) -> (ChunkSize, Vec<Ino>) {
-        let Some(frozen) = self.session.vfs().freeze() else {
+        let Some(frozen) = self.session.vfs().glance() else {
             return (ChunkSize::WholeFile, Vec::new());
         };
         let is_taken = |ino: &Ino| self.is_taken(&frozen, *ino);
@@ -300,8 +306,12 @@ impl Worker {
             // Then it is given up at once.
             () = self.sent.until_halted() => {}
         }
-        let takes = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
-        self.free_at = self.free_at.max(Instant::now()) + takes;
+        let takes = Duration::from_secs(bytes / rate.get())
+            + Duration::from_secs_f64((bytes % rate.get()) as f64 / rate.get() as f64);
+        let free_at = self.free_at.max(Instant::now());
+        self.free_at = free_at
+            .checked_add(takes.min(LONGEST_REST))
+            .unwrap_or(free_at);
     }
 
     /// Hashes a file if nobody writes to it and it was not sent as it is.
@@ -325,6 +335,9 @@ impl Worker {
             return None;
         }
         let source = whole(&quiescent);
+        if chunk_size.ranges(source.size).len() as u64 > MOST_CHUNKS {
+            return None;
+        }
         let content = hash_file_until(Arc::clone(self.sent.halted()), &source, chunk_size);
         let is_still = quiescent.still();
         drop(quiescent);
@@ -366,6 +379,9 @@ impl Worker {
             Err(error) => {
                 // The runtime ends, or the task panicked: the file is left to the commit.
                 tracing::debug!(%error, "an output was not sent before the commit");
+                if self.under_way.is_empty() {
+                    self.sending.clear();
+                }
                 return;
             }
         };
@@ -387,7 +403,8 @@ impl Worker {
             Err(TransferError::Cancelled(_)) => {}
             Err(error @ (TransferError::Store { .. } | TransferError::Ask { .. })) => {
                 self.note_trouble(&error);
-                self.settling.wait_until(ino, Instant::now());
+                // It may be this file alone that the store does not take.
+                self.settling.found_open(ino, Instant::now());
             }
             Err(error) => left_to_commit(ino, &error),
         }
