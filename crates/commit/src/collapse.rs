@@ -278,7 +278,10 @@ fn add_dir(
         let place =
             ManifestPath::new(&joined).map_err(|_| CollapseError::TooLong(entry.path.clone()))?;
         match entry.kind {
-            EntryKind::Dir => listed.dirs.push(place),
+            EntryKind::Dir => {
+                maker.require_readable(&real.join(path_of_bytes(entry.path.as_bytes())), None)?;
+                listed.dirs.push(place);
+            }
             EntryKind::File(file) => {
                 maker.require_readable(&file.source(), Some(&file.stamp))?;
                 listed.add_file(place, file.source(), file.stamp, file.runnable)?;
