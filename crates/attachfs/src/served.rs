@@ -99,6 +99,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(3);
 /// How long processes may go on using a detached mount before they are cut off.
 const LAST_CALL: Duration = Duration::from_secs(1);
+/// How long the end of a mount waits until what stays in the session is durable.
+const SAVED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Nobody waits for the commit of a mount that was detached.
 struct Unwatched;
@@ -399,10 +401,17 @@ impl ServedMount {
     /// Makes what stays in the session durable. If that fails, nothing is lost unless the power is.
     async fn save(&self) {
         let vfs = Arc::clone(self.session.vfs());
-        let saved = tokio::task::spawn_blocking(move || vfs.save()).await;
-        if let Ok(Err(error)) = saved {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "what is in the session may be lost with the power");
+        let saving = tokio::task::spawn_blocking(move || vfs.save());
+        match tokio::time::timeout(SAVED_WITHIN, saving).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "what is in the session may be lost with the power");
+            }
+            // The disk hangs, or has much to write for others.
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("what is in the session may still be lost with the power");
+            }
         }
     }
 
