@@ -19,5 +19,5 @@ cmp big copy/big && stat -c '%h %s %Y' copy/second
 rsync -a --sparse --itemize-changes a.txt copy/
 rsync -a --remove-source-files --itemize-changes a.txt moved/
 ls a.txt moved
-rsync -a --delete --itemize-changes empty/ copy/ | sort
+rsync -a --delete --itemize-changes --omit-dir-times empty/ copy/ | sort
 ls -A copy

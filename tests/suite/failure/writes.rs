@@ -57,10 +57,13 @@ fn another_manifest_at_the_place_of_a_commit_is_not_overwritten(machine: &Machin
         .join(&mount.session);
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("1.manifest"), "someone else's").unwrap();
-    let commit = machine.says(args!["commit", &mount.dir]).with_code(12);
-    commit.saying("1.manifest");
-    assert_eq!(machine.published(&mount.session)[0].1, b"someone else's");
-    machine.ok(args!["diff", &mount.dir]).printing("+ new");
+    // It gets the next number.
+    let commit = machine.json(args!["commit", &mount.dir]);
+    assert_eq!(commit["manifest"]["generation"], 2, "{commit}");
+    let published = machine.published(&mount.session);
+    assert_eq!(published.len(), 2);
+    let theirs = published.iter().find(|(key, _)| key == "1.manifest");
+    assert_eq!(theirs.unwrap().1, b"someone else's");
 }
 
 #[test]
