@@ -3,7 +3,7 @@
 //! It finds what fails once in a hundred runs. The first failure ends it; its output is on the terminal and the seed of a failed
 //! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead, with `--garage` stores on three nodes of Garage,
 //! with `--mutants` it shows for each durable step which test notices that it is left out, with `--reads` 32 readers read a mount whose
-//! store and disk fail, with `--blender` Blender renders a frame from mounts, with `--posix` suites that others wrote test a mount as a file system.
+//! store and disk fail, with `--writes` random work in a mount is held against the same on a disk while its process is killed, with `--blender` Blender renders a frame from mounts, with `--posix` suites that others wrote test a mount as a file system.
 
 mod blender;
 mod fuzz;
@@ -11,6 +11,7 @@ mod garage;
 mod mutants;
 mod posix;
 mod reads;
+mod writes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,17 +43,23 @@ pub(crate) struct Options {
     /// Read a mount with 32 readers while its store and its disk fail; needs root
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "filter"])]
     reads: bool,
-    /// Render a frame of a scene with linked libraries and textures from mounts, as from the disk; needs Blender, which is installed
+    /// Work in a mount and on a disk alike while the mount's process is killed, its store fails and its disk fills; needs root
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "filter"])]
+    writes: bool,
+    /// Kill processes at every durable step and step of a commit, over a store that fails; needs root
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "writes", "filter"])]
+    faults: bool,
+    /// Render a frame of a scene with linked libraries and textures from mounts, as from the disk; needs Blender, which is installed
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "writes", "filter"])]
     blender: bool,
     /// Test a mount with pjdfstest and fsx, which are installed first; needs root. With numbers as the filter (080,215), these
     /// tests of xfstests and nothing else
-    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "blender"])]
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "writes", "blender"])]
     posix: bool,
     /// With --posix: run the tests of xfstests, too, which is in this directory and built there
     #[arg(long, value_name = "DIR", requires = "posix")]
     xfstests: Option<PathBuf>,
-    /// With --reads and --posix: what they print, to do the same again
+    /// With --reads, --writes, --faults and --posix: what they print, to do the same again
     #[arg(long)]
     seed: Option<u64>,
     /// Cases of each property in each round
@@ -75,6 +82,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.reads {
         return reads::run(options.minutes, options.seed);
+    }
+    if options.faults {
+        return writes::walk::run(options.seed);
+    }
+    if options.writes {
+        return writes::run(options.minutes, options.seed);
     }
     if options.blender {
         return blender::run();

@@ -82,6 +82,7 @@ pub use arguments::{ChosenPaths, CommitArguments, DiffArguments, OutgoingLinks, 
 pub use attachfs_commit::{
     Account, CommitOptions, CommitStep, EarlyCounts, Links, Observer, Outcome, Published,
 };
+pub use attachfs_durable::steps::{Step as DurableStep, When, listen as listen_to_durable_steps};
 pub use attachfs_durable::{
     CACHE_DIR, CacheDir, CacheLimits, DATA_DIR, OpenFiles, STATE_DIR, Stop, StopSignal, UserDir,
     create_log, is_file_at, keep_little_freed_memory, open_to_append, path_bytes, path_of_bytes,

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    halt::prepare();
     let (args, command, matches) = parsing::parse();
     let typed = paths::typed(&command, &matches);
     let typed = typed.iter().map(PathBuf::as_path);

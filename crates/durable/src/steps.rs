@@ -3,7 +3,7 @@
 //! Each has a name in one table and is taken by one function, [`perform`]. With the feature `testing` a test
 //! sees the steps below a directory in their order, lets one fail, or stops at one (`Recorder`), and
 //! [`LEFT_OUT`] leaves out the step of that name, so that it can be shown that a test notices. Without
-//! the feature `perform` is its closure.
+//! the feature `perform` tells a [`Listener`], if there is one, and is otherwise its closure.
 //!
 //! Writing to a file that is still being filled is no step: only its sync counts.
 
@@ -14,9 +14,10 @@ mod recorder;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 #[cfg(any(test, feature = "testing"))]
-pub use recorder::{Paused, Recorder, Taken, When};
+pub use recorder::{Paused, Recorder, Taken};
 
 /// The variable that names a step which test builds leave out.
 pub const LEFT_OUT: &str = "ATTACHFS_SKIP_STEP";
@@ -133,10 +134,45 @@ steps! {
     LogNames: SyncDir,
 }
 
-/// Takes a step. `about` is the file or directory.
-#[cfg(not(any(test, feature = "testing")))]
+/// When somebody hears of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// The step is about to be taken.
+    Before,
+    /// It was taken, successfully.
+    After,
+}
+
+/// Who hears of each step of this process, on the thread that takes it and with the locks that it has.
+pub type Listener = fn(When, Step);
+
+static LISTENER: OnceLock<Listener> = OnceLock::new();
+
+/// From now on this listener hears of each step. There is one in a process: a second one is not heard.
+pub fn listen(listener: Listener) {
+    // Whoever is first stays.
+    let _ = LISTENER.set(listener);
+}
+
+/// Takes a step; with the feature `testing`, if no recorder says otherwise. `about` is the file or directory.
 #[inline]
 pub fn perform(
+    step: Step,
+    about: impl FnOnce() -> PathBuf,
+    act: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let Some(tell) = LISTENER.get() else {
+        return act_recorded(step, about, act);
+    };
+    tell(When::Before, step);
+    act_recorded(step, about, act)?;
+    tell(When::After, step);
+    Ok(())
+}
+
+#[cfg(not(any(test, feature = "testing")))]
+#[inline]
+fn act_recorded(
     _step: Step,
     _about: impl FnOnce() -> PathBuf,
     act: impl FnOnce() -> io::Result<()>,
@@ -144,9 +180,8 @@ pub fn perform(
     act()
 }
 
-/// Takes a step, if no recorder says otherwise. `about` is the file or directory.
 #[cfg(any(test, feature = "testing"))]
-pub fn perform(
+fn act_recorded(
     step: Step,
     about: impl FnOnce() -> PathBuf,
     act: impl FnOnce() -> io::Result<()>,

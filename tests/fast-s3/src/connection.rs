@@ -41,8 +41,12 @@ pub(crate) fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
             state: State::Waiting,
         };
         let (fault, setting) = shared.faults.of(&head);
+        if fault == Some(Fault::CutOff) {
+            upload.receive_half()?;
+            return Err(broken());
+        }
         let refusal = fault.and_then(|fault| fault.answer(&head));
-        let answer = refusal.unwrap_or_else(|| service::answer(shared, &head, &mut upload));
+        let mut answer = refusal.unwrap_or_else(|| service::answer(shared, &head, &mut upload));
         let may_go_on = upload.finish()?;
         if answer.status == 404 {
             shared.counting.record(|counters| counters.not_found += 1);
@@ -52,6 +56,9 @@ pub(crate) fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         pace.wait();
         match fault {
             Some(Fault::Close) => return Err(broken()),
+            Some(Fault::DoneAndRefused(status, code)) if answer.status < 300 => {
+                answer = Answer::error(status, code, &head.target.key);
+            }
             Some(Fault::Silence) => {
                 shared.faults.last(setting, None);
                 return Err(broken());
@@ -115,6 +122,21 @@ impl Upload<'_> {
         }
         self.state = State::Read;
         Ok(received)
+    }
+
+    /// Reads half of the body, and throws it away.
+    fn receive_half(&mut self) -> io::Result<()> {
+        let half = self.head.length().unwrap_or_default() / 2;
+        let mut received = 0;
+        // A body that is not longer than a piece comes whole, and is not kept either.
+        self.receive(|piece| {
+            received += piece.len() as u64;
+            if received < half {
+                return Ok(());
+            }
+            Err(broken())
+        })
+        .map(drop)
     }
 
     /// Reads what nobody asked for. Says whether another request may follow.

@@ -1,6 +1,7 @@
-//! What goes wrong with reads when the server is told so: by a seed, so that the same requests in the same order meet the same faults.
+//! What goes wrong with requests when the server is told so: by a seed, so that the same requests in the same order meet the same faults.
 //!
-//! Most faults befall a request by its number. Two befall a key for as long as the faults are set, as in a store in which an object was
+//! Most faults befall a read or a write by its number. Writes of objects and of manifests have faults of their own: before what they ask for is done, in its
+//! midst, and after it. Two befall a key for as long as the faults are set, as in a store in which an object was
 //! replaced: all its answers have another `ETag`, and a wrong object has one other byte, too. When the faults change, requests that
 //! hang end with their connections.
 
@@ -28,6 +29,10 @@ pub(crate) enum Fault {
     Stall,
     /// The body comes slower than clients wait for.
     Trickle,
+    /// The connection ends in the middle of what is sent, of which nothing is kept.
+    CutOff,
+    /// It is done, and an error is the answer.
+    DoneAndRefused(u16, &'static str),
 }
 
 /// By the names that they are set by.
@@ -42,6 +47,31 @@ const OF_REQUESTS: [(&str, Fault); 10] = [
     ("cut", Fault::Cut),
     ("stall", Fault::Stall),
     ("trickle", Fault::Trickle),
+];
+
+/// What befalls writes of chunks.
+const OF_CHUNKS: [(&str, Fault); 7] = [
+    ("chunk_expired", Fault::Refused(400, "ExpiredToken")),
+    ("chunk_slow_down", Fault::Refused(503, "SlowDown")),
+    ("chunk_cut", Fault::CutOff),
+    ("chunk_close", Fault::Close),
+    ("chunk_failed", Fault::DoneAndRefused(500, "InternalError")),
+    ("chunk_silence", Fault::Silence),
+    ("chunk_internal", Fault::Refused(500, "InternalError")),
+];
+
+/// What befalls writes of all else, which is manifests.
+const OF_MANIFESTS: [(&str, Fault); 7] = [
+    ("manifest_expired", Fault::Refused(400, "ExpiredToken")),
+    ("manifest_slow_down", Fault::Refused(503, "SlowDown")),
+    ("manifest_cut", Fault::CutOff),
+    ("manifest_close", Fault::Close),
+    (
+        "manifest_failed",
+        Fault::DoneAndRefused(500, "InternalError"),
+    ),
+    ("manifest_silence", Fault::Silence),
+    ("manifest_internal", Fault::Refused(500, "InternalError")),
 ];
 
 /// How the object of a key differs from what was put there.
@@ -113,8 +143,8 @@ impl Faults {
         let mut state = self.state.lock();
         state.seed = number("seed").unwrap_or(0);
         state.requests = 0;
-        let names = OF_REQUESTS.iter().map(|&(name, _)| name);
-        let rates = names.chain(["renamed", "wrong"]);
+        let all = OF_REQUESTS.iter().chain(&OF_CHUNKS).chain(&OF_MANIFESTS);
+        let rates = all.map(|&(name, _)| name).chain(["renamed", "wrong"]);
         state.rates = rates
             .filter_map(|name| Some((name, number(name)?)))
             .collect();
@@ -136,14 +166,21 @@ impl Faults {
     pub(crate) fn of(&self, head: &Head) -> (Option<Fault>, Setting) {
         let mut state = self.state.lock();
         let setting = Setting(state.settings);
-        let reads = matches!(head.method.as_str(), "GET" | "HEAD") && !head.target.key.is_empty();
-        if state.rates.is_empty() || !reads {
+        let key = &head.target.key;
+        let faults: &'static [_] = match head.method.as_str() {
+            _ if key.is_empty() || state.rates.is_empty() => &[],
+            "GET" | "HEAD" => &OF_REQUESTS,
+            "PUT" | "POST" if is_chunk(key) => &OF_CHUNKS,
+            "PUT" | "POST" => &OF_MANIFESTS,
+            _ => &[],
+        };
+        if faults.is_empty() {
             return (None, setting);
         }
         state.requests += 1;
         let drawn = mixed(state.seed ^ mixed(state.requests)) % 1000;
         let mut below = 0;
-        for (name, fault) in OF_REQUESTS {
+        for &(name, fault) in faults {
             below += state.rates.get(name).copied().unwrap_or(0);
             if drawn < below {
                 *state.told.counts.entry(name).or_default() += 1;
@@ -190,6 +227,11 @@ impl Faults {
         }
         lasts(&mut state)
     }
+}
+
+/// Whether an object of this key is a chunk of a job attachment, as `PREFIX/Data/HASH.xxh128`.
+fn is_chunk(key: &str) -> bool {
+    key.starts_with("Data/") || key.contains("/Data/")
 }
 
 impl Fault {

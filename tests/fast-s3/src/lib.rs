@@ -18,7 +18,8 @@
 //!     POST /-/reset                                sets them back
 //!     POST /-/pace?delay_ms=20&bytes_per_s=1000000     0 is as fast as it goes
 //!     POST /-/faults?seed=1&cut=20&wrong=5         of 1,000 reads 20 break off, of 1,000 keys 5 are wrong; without a name, none
-//!     GET  /-/faults                               how often each befell a read, and which bytes of which keys were wrong
+//!                                              chunk_... and manifest_... befall writes: of objects below Data, and of all else
+//!     GET  /-/faults                               how often each befell a request, and which bytes of which keys were wrong
 //!     POST /-/recycle?bucket=b&prefix=p            deletes what is below; its files are written over by later objects
 //! ```
 //!

@@ -663,3 +663,35 @@ fn answers_that_hang_break_off_or_trickle_end_when_the_faults_do() {
         assert_eq!(body, &"abcdef"[..arrive], "{name}");
     }
 }
+
+#[test]
+fn writes_fail_before_in_the_midst_and_after_what_they_ask_for() {
+    let served = served();
+    for (name, status, is_there) in [
+        ("slow_down", Some(503), false),
+        ("internal", Some(500), false),
+        ("expired", Some(400), false),
+        ("cut", None, false),
+        ("close", None, true),
+        ("failed", Some(500), true),
+    ] {
+        for (kind, other, folder) in [("chunk", "manifest", "p/Data"), ("manifest", "chunk", "m")] {
+            let key = format!("{folder}/{name}");
+            served.ask(&format!("POST /-/faults?{kind}_{name}=1000"), &[], b"");
+            let mut client = served.connect().0;
+            let request = format!("PUT /b/{key} HTTP/1.1\r\nContent-Length: 6\r\n\r\nabcdef");
+            client.get_mut().write_all(request.as_bytes()).unwrap();
+            let mut line = String::new();
+            // A connection that breaks off may be an error, too.
+            let _ = client.read_line(&mut line);
+            let answered = line.split(' ').nth(1).map(|code| code.parse().unwrap());
+            assert_eq!(answered, status, "{kind}_{name}");
+            let found = served.ask(&format!("GET /b/{key}"), &[], b"").status;
+            assert_eq!(found == 200, is_there, "{kind}_{name}");
+            served.ask(&format!("POST /-/faults?{other}_{name}=1000"), &[], b"");
+            let length = "Content-Length: 6";
+            let put = served.ask(&format!("PUT /b/{key}-other"), &[length], b"abcdef");
+            assert_eq!(put.status, 200, "{kind}_{name}");
+        }
+    }
+}

@@ -25,9 +25,11 @@ use crate::bench::process::anonymous_memory;
 use crate::bench::program::Program;
 use crate::cargo::{cargo, program, root, succeed, target};
 use inputs::Input;
+pub(super) use inputs::mixed;
 use judge::{Keys, LONGEST, OP_TIMEOUT, Outcome, Told};
 use phases::{PAUSE, Phase, Trouble};
 use readers::Said;
+pub(super) use readers::now;
 
 /// How much more memory the mount may have in the end than when it was made: 8 MiB stay kept, and names, attributes and what the
 /// allocator holds for later.
@@ -476,7 +478,7 @@ impl Counts {
 }
 
 /// What all threads of a process wait for.
-fn show_stacks(pid: u32) {
+pub(super) fn show_stacks(pid: u32) {
     for entry in fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten()

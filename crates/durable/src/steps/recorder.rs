@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{LEFT_OUT, Step};
+use super::{LEFT_OUT, Step, When};
 
 /// How long a test waits for a step.
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
@@ -26,15 +26,6 @@ pub struct Taken {
     pub step: Step,
     /// The file or directory.
     pub path: PathBuf,
-}
-
-/// When a watcher is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// The step is about to be taken.
-    Before,
-    /// It was taken, successfully.
-    After,
 }
 
 type Watcher = Box<dyn FnMut(When, &Taken) + Send>;

@@ -87,7 +87,7 @@ pub(super) fn write(inputs: &[Input], dir: &Path) -> Result<()> {
 }
 
 /// `SplitMix64`: one number for each number, without a pattern.
-pub(super) fn mixed(number: u64) -> u64 {
+pub(in crate::soak) fn mixed(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

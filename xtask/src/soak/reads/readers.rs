@@ -100,7 +100,7 @@ struct Reader {
 }
 
 /// The present, in milliseconds since 1970.
-pub(super) fn now() -> u64 {
+pub(in crate::soak) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)
 }
