@@ -49,23 +49,23 @@ impl Vfs {
         let overlay = self.overlay.as_ref()?;
         // Before the copy.
         let pin = overlay.reaper.pin();
-        self.copied(overlay, Some(pin))
+        Some(self.copied(overlay, Some(pin)))
     }
 
     /// As [`freeze`](Self::freeze), for who takes a missing scratch file for one that was deleted since: deleted ones go meanwhile.
     pub fn glance(&self) -> Option<Frozen> {
-        self.copied(self.overlay.as_ref()?, None)
+        Some(self.copied(self.overlay.as_ref()?, None))
     }
 
-    fn copied(&self, overlay: &Overlay, pin: Option<Pin>) -> Option<Frozen> {
+    fn copied(&self, overlay: &Overlay, pin: Option<Pin>) -> Frozen {
         let namespace = self.namespace.read();
         let writers = self.handles.writers().into_iter().collect();
-        Some(Frozen {
+        Frozen {
             namespace: namespace.clone(),
             writers,
             left_open: overlay.left_open.lock().clone(),
             _pin: pin,
-        })
+        }
     }
 
     /// Whether an inode is open for writing now. While it is not, its scratch file does not change:

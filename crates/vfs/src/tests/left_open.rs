@@ -99,7 +99,9 @@ fn what_may_be_written_late_is_recorded_as_open_before_it_is() {
         ["a", "again", "made"],
         "opened and closed"
     );
-    handles.into_iter().for_each(|handle| kernel.close(handle));
+    for handle in handles {
+        kernel.close(handle);
+    }
     let (_copy, recovered) = world.after_kill(dir.path());
     assert!(left(&recovered).is_empty());
 }
