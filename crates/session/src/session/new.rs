@@ -14,7 +14,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use attachfs_durable::{BeforeClaim, FileLock, Filling, Mapped, OwnDir, create_private_dir};
+use attachfs_durable::{
+    BeforeClaim, FileLock, Filling, Mapped, OwnDir, create_private_dir, is_staged_name,
+};
 
 use super::discard::{Layout, SurveyedDir, delete};
 use super::layout::{BASE, COMMITS, DESCRIPTION, LAYERS, LOCK, SCRATCH, UNFINISHED};
@@ -216,11 +218,10 @@ fn clear_unfinished(dir: &Path) -> Result<Option<(OwnDir, FileLock)>, SessionErr
     let has = |name: &str| names.iter().any(|found| found == name);
     let is_unfinished = has(LOCK) && has(UNFINISHED) && !has(DESCRIPTION);
     let known = [LOCK, UNFINISHED, BASE, COMMITS, LAYERS, SCRATCH];
-    if !is_unfinished
-        || names
-            .iter()
-            .any(|found| !known.iter().any(|name| found == name))
-    {
+    // The description is written last, under another name.
+    let is_known = |found: &str| known.contains(&found) || is_staged_name(found);
+    let mut names = names.iter();
+    if !is_unfinished || !names.all(|name| name.to_str().is_some_and(is_known)) {
         return Ok(None);
     }
     let lock = Session::take_lock(&opened)?;
@@ -270,8 +271,6 @@ mod tests {
     use std::fs;
 
     #[cfg(unix)]
-    use attachfs_durable::is_staged_name;
-
     use super::super::tests::meta;
     use super::*;
 
@@ -350,6 +349,19 @@ mod tests {
         assert_eq!(session.manifests().unwrap(), [MANIFEST]);
         let names: Vec<_> = fs::read_dir(place.join("base")).unwrap().collect();
         assert_eq!(names.len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_place_whose_description_was_being_written_can_be_taken_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = temp.path().join("place");
+        killed(&place);
+        let dir = OwnDir::open(&place).unwrap();
+        dir.create_file(".staged-abcDEF123456").unwrap();
+        assert!(is_staged_name(".staged-abcDEF123456"));
+        Session::create(&place, meta(), &[MANIFEST.to_vec()]).unwrap();
+        assert!(!place.join(".staged-abcDEF123456").exists());
     }
 
     #[cfg(unix)]
