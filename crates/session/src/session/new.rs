@@ -270,7 +270,6 @@ fn not_empty(dir: &Path) -> Result<SessionError, SessionError> {
 mod tests {
     use std::fs;
 
-    #[cfg(unix)]
     use super::super::tests::meta;
     use super::*;
 
