@@ -82,7 +82,7 @@ pub enum CommitError {
     /// incomplete.
     #[error(
         "open for writing when the process that had the session died, or cut its users off, or written before the machine was \
-         started again, and perhaps half written: {}; look at them, then --accept-open publishes them as they are, --skip-open \
+         started again, or bytes of which were lost on a full disk, and perhaps half written: {}; look at them, then --accept-open publishes them as they are, --skip-open \
          leaves them out, and closing them again after writing makes them whole",
         list(.0, ToString::to_string)
     )]

@@ -175,8 +175,16 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// Reads from an open file. Fewer bytes than asked for only at the end of the file.
     fn read(&self, handle: HandleId, offset: u64, len: u32, reply: impl DataReply);
 
-    /// Writes to an open file, and answers how many bytes.
-    fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>);
+    /// Writes to an open file, and answers how many bytes. `is_late`: the program that stored them was told of success before, so
+    /// if they cannot be written it does not hear of it, and the file counts as possibly incomplete.
+    fn write(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        data: &[u8],
+        is_late: bool,
+        reply: impl Reply<usize>,
+    );
 
     /// Reserves room for a range of an open file, or makes it zero.
     fn allocate(&self, handle: HandleId, how: Allocation, range: Range<u64>, reply: impl Reply<()>);

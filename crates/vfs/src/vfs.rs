@@ -98,6 +98,8 @@ pub(crate) struct Overlay {
     pub(crate) left_open: Mutex<HashSet<Ino>>,
     /// Files that somebody may be writing to of whom nothing comes here.
     pub(crate) unseen: Unseen,
+    /// Open files of which bytes were lost.
+    pub(crate) lost: Mutex<HashSet<Ino>>,
     /// Files that were emptied, and not yet closed after being written again.
     pub(crate) emptied: Mutex<HashSet<Ino>>,
     /// Whether all that was written is durable, and nobody writes any more.
@@ -371,6 +373,7 @@ impl Overlay {
             commits: Mutex::default(),
             left_open: Mutex::default(),
             unseen: Unseen::default(),
+            lost: Mutex::default(),
             emptied: Mutex::default(),
             saved: AtomicBool::new(false),
             unknown: 0,

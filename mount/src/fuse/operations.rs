@@ -289,13 +289,14 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         self.ask("write", number, reply, |fs, reply| {
-            fs.write(handle(fh), offset, data, reply);
+            let is_late = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+            fs.write(handle(fh), offset, data, is_late, reply);
         });
     }
 

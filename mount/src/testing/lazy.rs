@@ -517,7 +517,7 @@ impl FileSystem for LazyTree {
         reply.fail(READ_ONLY);
     }
 
-    fn write(&self, _: HandleId, _: u64, _: &[u8], reply: impl Reply<usize>) {
+    fn write(&self, _: HandleId, _: u64, _: &[u8], _: bool, reply: impl Reply<usize>) {
         reply.fail(READ_ONLY);
     }
 }

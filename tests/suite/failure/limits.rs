@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::base;
 use crate::machine::{Machine, args, until};
-use crate::process::{Running, has_ended};
+use crate::process::{Running, has_ended, said};
 
 /// Writes numbered files for ever, and a line for each that returned success; stops at the first failure.
 const WRITER: &str = "i=0; while echo $i > f$i; do echo $i; i=$((i+1)); done";
@@ -155,5 +155,51 @@ fn a_job_cannot_write_more_than_it_may_and_goes_on_once_there_is_room() {
         let resumed = machine.says(resumed).with_code(2);
         resumed.saying("leave out --max-scratch");
         machine.ok(args!["umount", &mount.dir]);
+    });
+}
+
+/// Stores in each page of a new file through a mapping, whose descriptor is closed before, and tells nobody to write it.
+const STORES: &str = "
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 20 << 20)
+mapped = mmap.mmap(fd, 20 << 20)
+os.close(fd)
+for page in range(0, 20 << 20, 4096): mapped[page:page + 4] = b'DATA'
+mapped.close()
+";
+
+#[test]
+fn bytes_that_could_not_be_written_late_are_not_committed_unasked() {
+    Machine::mounting_from_directory(|machine| {
+        for late in [
+            &["--max-scratch", "5M"][..],
+            &["--max-scratch", "5M", "--writeback-cache"],
+        ] {
+            let at = format!("mnt{}", late.len());
+            let arguments = late.iter().map(Into::into).chain([base(machine).into()]);
+            let mount = machine.mount(arguments.collect::<Vec<_>>(), at);
+            let mut stores = machine.command("python3");
+            stores.args(["-c", STORES]).arg(mount.dir.join("mapped"));
+            said(&mut stores);
+            until("it is written back", || {
+                mount.log().contains("could not be written")
+            });
+            mount.until_all_is_closed(machine);
+            machine
+                .ok(args!["status", &mount.session])
+                .printing("left open  mapped");
+            let commit = machine.says(args!["commit", &mount.session]).with_code(14);
+            commit.saying("mapped").saying("lost on a full disk");
+            // What is read is what is there.
+            let shown = fs::read(mount.dir.join("mapped")).unwrap();
+            let pages = shown.chunks(4096).filter(|page| page.starts_with(b"DATA"));
+            assert!(pages.count() <= 5 << 8);
+            mount.kill_when_all_is_closed(machine);
+            let mount = machine.resume(&mount.session_dir, &mount.dir);
+            machine.says(args!["commit", &mount.session]).with_code(14);
+            machine.ok(args!["commit", "--accept-open", &mount.session]);
+            machine.ok(args!["umount", &mount.dir]);
+        }
     });
 }

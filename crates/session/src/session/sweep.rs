@@ -215,6 +215,7 @@ mod tests {
         assert_eq!(names(&layers), left);
     }
 
+    #[cfg(unix)]
     #[test]
     fn nothing_of_a_layer_goes_that_a_set_aside_journal_may_name() {
         let temp = tempfile::tempdir().unwrap();

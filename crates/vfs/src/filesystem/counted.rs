@@ -289,9 +289,16 @@ impl<F: FileSystem> FileSystem for Counted<F> {
         self.inner.read(handle, offset, len, reply);
     }
 
-    fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>) {
+    fn write(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        data: &[u8],
+        is_late: bool,
+        reply: impl Reply<usize>,
+    ) {
         let reply = self.begin(Operation::Write, reply);
-        self.inner.write(handle, offset, data, reply);
+        self.inner.write(handle, offset, data, is_late, reply);
     }
 
     fn allocate(

@@ -231,8 +231,15 @@ impl FileSystem for Protected {
         FileSystem::read(&*self.inner, handle, offset, len, reply);
     }
 
-    fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>) {
-        FileSystem::write(&*self.inner, handle, offset, data, reply);
+    fn write(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        data: &[u8],
+        is_late: bool,
+        reply: impl Reply<usize>,
+    ) {
+        FileSystem::write(&*self.inner, handle, offset, data, is_late, reply);
     }
 
     fn allocate(

@@ -359,8 +359,19 @@ impl FileSystem for Vfs {
         });
     }
 
-    fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: impl Reply<usize>) {
-        self.answer_of(handle, Self::write(self, handle, offset, data), reply);
+    fn write(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        data: &[u8],
+        is_late: bool,
+        reply: impl Reply<usize>,
+    ) {
+        let written = Self::write(self, handle, offset, data);
+        if is_late && !matches!(written, Ok(written) if written == data.len()) {
+            self.note_lost(handle);
+        }
+        self.answer_of(handle, written, reply);
     }
 
     fn allocate(

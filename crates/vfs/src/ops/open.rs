@@ -11,7 +11,9 @@ use crate::change::Change;
 use crate::handles::OpenFile;
 use crate::overlay::Record;
 use crate::vfs::{Overlay, journal_failed, now};
-use crate::{Access, FileAttr, FsError, FsErrorKind, HandleId, NodeId, Released, Vfs};
+use crate::{
+    Access, FileAttr, FsError, FsErrorKind, HandleId, Invalidation, NodeId, Released, Vfs,
+};
 
 /// An opened file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +219,16 @@ impl Vfs {
         })?;
         self.inputs.keep(&closed.file.used);
         let (ino, last) = (closed.file.ino(), closed.last);
+        let was_lost = self.overlay.as_ref().is_some_and(|overlay| {
+            closed.file.access.write && overlay.left_open.lock().contains(&ino)
+        });
+        if was_lost {
+            // The adapter may still have what could not be written.
+            self.invalidate(self.nodes_of(ino).map(|node| Invalidation::Pages {
+                node,
+                range: 0..u64::MAX,
+            }));
+        }
         let was_written = closed.file.access.write;
         // With it goes the last descriptor.
         drop(closed);
@@ -349,6 +361,10 @@ fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool, closing: Closing) 
     let closed = match closing {
         Closing::CutOff => return,
         Closing::Failed => recorded && !overlay.left_open.lock().contains(&ino),
+        Closing::Whole if overlay.lost.lock().remove(&ino) => {
+            overlay.left_open.lock().insert(ino);
+            false
+        }
         Closing::Whole => {
             // Opened and closed again it is no more complete than before.
             if recorded {

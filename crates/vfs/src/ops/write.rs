@@ -21,6 +21,19 @@ use crate::vfs::{journal_failed, now};
 use crate::{FsError, FsErrorKind, HandleId, Vfs};
 
 impl Vfs {
+    /// Bytes were lost of which a program believes that they are written: the file counts as possibly incomplete once it is closed.
+    pub(crate) fn note_lost(&self, handle: HandleId) {
+        if let (Ok(open), Some(overlay)) = (self.handles.file(handle), &self.overlay)
+            && overlay.lost.lock().insert(open.ino())
+        {
+            let path = self.describe(open.ino());
+            tracing::error!(
+                path,
+                "bytes that a program had stored could not be written: a commit asks about the file"
+            );
+        }
+    }
+
     /// Writes to an open file: the bytes to scratch, then for a mapped file the record that says
     /// so. When it returns they outlive this process.
     pub fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Result<usize, FsError> {

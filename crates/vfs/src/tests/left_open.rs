@@ -141,6 +141,7 @@ fn a_file_stays_left_open_until_it_is_closed_again_deleted_or_accepted() {
     assert_eq!(left(&kernel), ["read", "touched"]);
 }
 
+#[cfg(unix)]
 #[test]
 fn what_was_written_before_another_start_of_the_machine_and_not_saved_counts_as_left_open() {
     let (world, dir) = (world(), tempdir());
