@@ -141,7 +141,6 @@ fn a_file_stays_left_open_until_it_is_closed_again_deleted_or_accepted() {
     assert_eq!(left(&kernel), ["read", "touched"]);
 }
 
-#[cfg(unix)]
 #[test]
 fn what_was_written_before_another_start_of_the_machine_and_not_saved_counts_as_left_open() {
     let (world, dir) = (world(), tempdir());
@@ -166,8 +165,12 @@ fn what_was_written_before_another_start_of_the_machine_and_not_saved_counts_as_
     assert_eq!(left(&kernel), ["later", "saved"], "no start came since");
     let inos = ["later", "saved"].map(|name| kernel.stat(name).unwrap().ino);
     kernel.vfs.accept(&inos).unwrap();
-    let overlay = kernel.vfs.overlay.as_ref().unwrap();
-    overlay.disk.compact().unwrap();
+    // Where an open file can be replaced.
+    #[cfg(unix)]
+    {
+        let overlay = kernel.vfs.overlay.as_ref().unwrap();
+        overlay.disk.compact().unwrap();
+    }
     drop(kernel);
     let kernel = world.recover_after_boot(dir.path(), "the third");
     assert_eq!(left(&kernel), ["again", "later", "saved"]);
